@@ -1,0 +1,78 @@
+//! Stops calling a service that fails, and finds out by a few probes when it works again.
+//!
+//! Calls to a dead service cost time, connections and patience, and keep it from coming back. A breaker watches the
+//! results: when too many fail it opens and refuses at once; after a while it lets a few probes through, and closes when
+//! they succeed.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::circuit_breaker::{Breaker, BreakerState, CircuitBreakerLayer};
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//!
+//! let dead = service_fn(async |_: ()| Err::<(), BoxError>("connection refused".into()));
+//! let breaker = Breaker::builder()
+//!     .failure_rate(0.5, Duration::from_secs(10))
+//!     .minimum_calls(20)
+//!     .open_for(Duration::from_secs(5))
+//!     .build()?;
+//! let service = CircuitBreakerLayer::new(breaker.clone()).layer(dead);
+//!
+//! for _ in 0..20 {
+//!     service.clone().oneshot(()).await.unwrap_err();
+//! }
+//! assert_eq!(breaker.state(), BreakerState::Open);
+//! tokio::time::advance(Duration::from_secs(5)).await;
+//! service.clone().oneshot(()).await.unwrap_err(); // a probe
+//! assert_eq!(breaker.state(), BreakerState::Open);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Semantics
+//!
+//! - It opens on a failure that completes a run of [`consecutive_failures`](BreakerBuilder::consecutive_failures), or
+//!   that brings the [`failure_rate`](BreakerBuilder::failure_rate) of a sliding window to its limit.
+//! - Half-open, at most [`probes`](BreakerBuilder::probes) calls are let through that have not failed; as many successes
+//!   close it, one failure opens it. A probe that says nothing (it was dropped, or refused further in) gives its place to
+//!   the next call. Probes that hang are given up after the [`probe_timeout`](BreakerBuilder::probe_timeout).
+//! - Every call belongs to the era that admitted it. A call from before a change of state says nothing about the time
+//!   after it.
+//! - A refusal says how long the circuit stays open; not when it was opened by hand or waits for probes.
+//!
+//! | the call ended with | to the breaker |
+//! |---|---|
+//! | `Outcome::Success`, `Outcome::Permanent` | a success: the service is alive |
+//! | `Outcome::Failure`, a timeout after the service was called, a panic | a failure |
+//! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) |
+//! | `Outcome::Ignored`, a rejection further in | nothing |
+//! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |
+//!
+//! # Cost
+//!
+//! A call through a closed circuit: one load, then one reading of the clock and one compare-and-swap for its result. A
+//! refusal: one load and one reading of the clock. The window has a fixed size, whatever the traffic. No allocation.
+//!
+//! # One breaker for what fails together
+//!
+//! A breaker judges all that passes it as one. Where a fifth of the traffic goes to a dead shard, one breaker for all
+//! of it either stays closed for the dead fifth or opens for the living rest. Give each shard or host its own.
+//!
+//! # Defaults
+//!
+//! | what | default | because |
+//! |---|---|---|
+//! | opens at | half of the calls failed, over 10 s | below that calling still helps more than it costs |
+//! | minimum calls | 20 | the rate of fewer is chance |
+//! | open for | 5 s | long enough to relieve the service, short enough to be noticed by few |
+//! | probes | 3 | one success may be chance |
+//! | probe timeout | 30 s | longer than any call that is worth waiting for |
+
+mod breaker;
+mod layer;
+mod stage;
+mod window;
+
+pub use breaker::{Breaker, BreakerBuilder, BreakerState, Permit, Ticket};
+pub use layer::CircuitBreakerLayer;

@@ -1,0 +1,40 @@
+use super::{
+    Breaker,
+    breaker::{Evidence, Ticket},
+};
+use crate::{
+    classify::Outcome,
+    error::Rejection,
+    shell::{Ending, Frame, Gate},
+    stack::{DescribeGate, Explanation},
+};
+
+impl<Request> Gate<Request> for Breaker {
+    type Permit = Ticket;
+
+    #[inline]
+    fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
+        Ok(Breaker::admit(self, || frame.now())?)
+    }
+
+    #[inline]
+    fn settle(&self, ticket: Ticket, ending: Ending, frame: &mut Frame) {
+        let evidence = match ending {
+            Ending::Answered(Outcome::Success | Outcome::Permanent) => Evidence::Success,
+            Ending::Answered(Outcome::Failure) | Ending::TimedOut | Ending::Panicked => Evidence::Failure,
+            Ending::Answered(Outcome::Overloaded { .. }) if self.config().overload_is_failure => Evidence::Failure,
+            // A service that can say so is alive.
+            Ending::Answered(Outcome::Overloaded { .. }) => Evidence::Success,
+            Ending::Answered(Outcome::Ignored) | Ending::Refused { .. } => Evidence::Nothing,
+            Ending::Cancelled { reached_service: false } => Evidence::Nothing,
+            Ending::Cancelled { reached_service: true } => self.evidence_of_cancelled(&ticket, || frame.now()),
+        };
+        Breaker::settle(self, &ticket, evidence, || frame.now());
+    }
+}
+
+impl DescribeGate for Breaker {
+    fn describe(&self, explanation: &mut Explanation) {
+        explanation.circuit_breaker(self.config());
+    }
+}

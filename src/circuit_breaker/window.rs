@@ -1,0 +1,184 @@
+use crate::sync::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How many buckets a window has. The window slides by one of them at a time.
+const BUCKETS: u64 = 16;
+
+/// Bits of each of the two counts in a bucket; the tag has the rest.
+const COUNT_BITS: u32 = 18;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+const TAG_BITS: u32 = 64 - 2 * COUNT_BITS;
+const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
+
+/// Calls and failures over the last while, in a ring of fixed size.
+///
+/// A bucket is one word: the tag of the tick that it counts, calls, and failures. A record is one compare-and-swap on the
+/// bucket of its tick, and so is never counted under a tick other than its own, however long a thread was held up.
+///
+/// A tick is a sixteenth of the window, counted from the origin and moved on by a whole window in each era, so that what
+/// an earlier era recorded has slid out of every later one.
+pub(super) struct Window {
+    /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
+    buckets: [AtomicU64; BUCKETS as usize],
+    origin: Instant,
+    /// Ticks per nanosecond, as a fraction of 2^64.
+    ticks_per_nano: u64,
+}
+
+/// What a window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) calls: u64,
+    pub(super) failures: u64,
+}
+
+impl Window {
+    /// A window of this length, at least 16 ns.
+    pub(super) fn new(length: Duration, origin: Instant) -> Self {
+        let tick_nanos = (length.as_nanos() / u128::from(BUCKETS)).max(1);
+        let ticks_per_nano = u64::try_from((1u128 << 64) / tick_nanos).unwrap_or(u64::MAX);
+        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), origin, ticks_per_nano }
+    }
+
+    /// Records one call of this era.
+    #[inline]
+    pub(super) fn record(&self, era: u32, failed: bool, now: Instant) {
+        let tick = self.tick(era, now);
+        let Some(bucket) = self.buckets.get((tick % BUCKETS) as usize) else { return };
+        let mut word = bucket.load(Ordering::Relaxed);
+        loop {
+            let counts = match tick.wrapping_sub(word >> (2 * COUNT_BITS)) & TAG_MASK {
+                0 => Counts::unpack(word),
+                // The bucket counts a later tick: this record is older than a window.
+                behind if behind > TAG_MASK - MOST_BEHIND => return,
+                _ => Counts::default(),
+            };
+            let after = counts.with(failed).pack(tick);
+            match bucket.compare_exchange_weak(word, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// All that was recorded in this era over the window that ends now.
+    pub(super) fn counts(&self, era: u32, now: Instant) -> Counts {
+        let tick = self.tick(era, now);
+        let mut sum = Counts::default();
+        for bucket in &self.buckets {
+            let word = bucket.load(Ordering::Relaxed);
+            if (tick.wrapping_sub(word >> (2 * COUNT_BITS)) & TAG_MASK) < BUCKETS {
+                let counts = Counts::unpack(word);
+                sum.calls += counts.calls;
+                sum.failures += counts.failures;
+            }
+        }
+        sum
+    }
+
+    /// The first tick of an era is past the window of the one before. Starts high enough that an untouched bucket,
+    /// tagged zero, is outside of the first window too.
+    #[inline]
+    fn tick(&self, era: u32, now: Instant) -> u64 {
+        let nanos = u64::try_from(now.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
+        let since_origin = ((u128::from(nanos) * u128::from(self.ticks_per_nano)) >> 64) as u64;
+        since_origin.wrapping_add((u64::from(era) + 1) * BUCKETS)
+    }
+}
+
+/// How many ticks a held-up thread may be behind before its record is taken for one of a far later tick. Tags wrap
+/// around, so that old and new are told apart only this far.
+const MOST_BEHIND: u64 = 1 << 16;
+
+impl Counts {
+    #[inline]
+    fn unpack(word: u64) -> Self {
+        Self { calls: (word >> COUNT_BITS) & COUNT_MASK, failures: word & COUNT_MASK }
+    }
+
+    #[inline]
+    fn pack(self, tick: u64) -> u64 {
+        (tick & TAG_MASK) << (2 * COUNT_BITS) | self.calls << COUNT_BITS | self.failures
+    }
+
+    /// With one more call. A full bucket halves both counts first, which keeps their ratio.
+    #[inline]
+    fn with(self, failed: bool) -> Self {
+        let Self { calls, failures } =
+            if self.calls == COUNT_MASK { Self { calls: self.calls / 2, failures: self.failures / 2 } } else { self };
+        Self { calls: calls + 1, failures: failures + u64::from(failed) }
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LENGTH: Duration = Duration::from_millis(1600);
+    const TICK: Duration = Duration::from_millis(100);
+
+    fn counts(calls: u64, failures: u64) -> Counts {
+        Counts { calls, failures }
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_slides_out() {
+        let origin = Instant::now();
+        let window = Window::new(LENGTH, origin);
+        window.record(0, true, origin);
+        window.record(0, false, origin + TICK);
+        assert_eq!(window.counts(0, origin + 15 * TICK), counts(2, 1));
+        assert_eq!(window.counts(0, origin + 17 * TICK), counts(0, 0));
+        assert_eq!(window.counts(0, origin + Duration::from_secs(100_000)), counts(0, 0));
+    }
+
+    #[test]
+    fn a_new_era_starts_empty_and_an_old_record_never_gets_into_it() {
+        let origin = Instant::now();
+        let window = Window::new(LENGTH, origin);
+        for tick in 0..16 {
+            window.record(0, true, origin + tick * TICK);
+        }
+        let now = origin + 15 * TICK;
+        assert_eq!(window.counts(2, now), counts(0, 0));
+        window.record(2, false, now);
+        window.record(0, true, now);
+        assert_eq!(window.counts(2, now), counts(1, 0));
+    }
+
+    #[test]
+    fn a_full_bucket_keeps_its_ratio() {
+        let origin = Instant::now();
+        let window = Window::new(LENGTH, origin);
+        for call in 0..600_000u32 {
+            window.record(0, call % 4 == 0, origin);
+        }
+        let Counts { calls, failures } = window.counts(0, origin);
+        let ratio = failures as f64 / calls as f64;
+        assert!((ratio - 0.25).abs() < 1e-4, "{failures} of {calls}");
+    }
+
+    proptest! {
+        #[test]
+        fn it_counts_what_a_list_of_all_records_counts(
+            steps in prop::collection::vec((0u64..400, any::<bool>(), 0u32..8), 1..200),
+        ) {
+            let origin = Instant::now();
+            let window = Window::new(LENGTH, origin);
+            let (mut now, mut era) = (origin, 0);
+            let mut log: Vec<(u64, u32, bool)> = Vec::new();
+            for (millis, failed, change) in steps {
+                now += Duration::from_millis(millis);
+                era += u32::from(change == 0);
+                window.record(era, failed, now);
+                let tick = window.tick(0, now);
+                log.push((tick, era, failed));
+                let alive = log.iter().filter(|(at, of, _)| *of == era && tick - at < BUCKETS);
+                let expected = alive.fold(Counts::default(), |sum, (_, _, failed)| sum.with(*failed));
+                prop_assert_eq!(window.counts(era, now), expected);
+            }
+        }
+    }
+}

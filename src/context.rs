@@ -1,0 +1,133 @@
+//! What every layer of every service in a call chain should know about the call at hand.
+//!
+//! A server stack opens a [`CallContext`] around its handler; a client stack inside the handler reads it, so that an
+//! outgoing call inherits what is left of the caller's deadline with no code of the user's. Inside a process it
+//! travels in a tokio task-local. `tokio::spawn` and worker tasks lose it; [`CallContext::scope`] carries it across:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! use steadfast::CallContext;
+//! use std::time::Duration;
+//! use tokio::time::Instant;
+//!
+//! let deadline = Instant::now() + Duration::from_secs(1);
+//! let context = CallContext::new().with_deadline(deadline);
+//! let seen = tokio::spawn(context.scope(async { CallContext::current().deadline() })).await.unwrap();
+//! assert_eq!(seen, Some(deadline));
+//! assert_eq!(CallContext::current().deadline(), None);
+//! # }
+//! ```
+
+use crate::timeout::Deadline;
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{task::futures::TaskLocalFuture, time::Instant};
+
+tokio::task_local! {
+    static CURRENT: CallContext;
+}
+
+/// How much it matters that a call is answered, from the least to the most: what is shed first, and last.
+///
+/// The four classes are those of Google's "Site Reliability Engineering", chapter 21.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Criticality {
+    /// Frequent partial and occasional full unavailability is expected: batch work, prefetching.
+    Sheddable,
+    /// Partial unavailability is expected: work that can be tried again later.
+    SheddablePlus,
+    /// Users see it when it fails. The default.
+    #[default]
+    Critical,
+    /// The most important: users suffer when it fails.
+    CriticalPlus,
+}
+
+/// The deadline, the criticality and the attempt of the call at hand. A small value, cheap to copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallContext {
+    deadline: Deadline,
+    criticality: Criticality,
+    attempt: u32,
+}
+
+impl CallContext {
+    /// A context with no deadline, of default criticality, in its first attempt.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The context of the call that this task works on, or a new one where there is none.
+    pub fn current() -> Self {
+        CURRENT.try_with(|context| *context).unwrap_or_default()
+    }
+
+    /// The instant by which the caller wants its answer.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.instant()
+    }
+
+    /// How much it matters that the call is answered.
+    pub fn criticality(&self) -> Criticality {
+        self.criticality
+    }
+
+    /// How often the call was tried before: 0 in the first attempt.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The same context with this deadline, or the earlier one that it had: a deadline never moves away.
+    pub fn with_deadline(self, deadline: Instant) -> Self {
+        self.narrowed(Deadline::at(deadline))
+    }
+
+    /// The same context with another criticality.
+    pub fn with_criticality(self, criticality: Criticality) -> Self {
+        Self { criticality, ..self }
+    }
+
+    /// The same context with another number of earlier attempts.
+    pub fn with_attempt(self, attempt: u32) -> Self {
+        Self { attempt, ..self }
+    }
+
+    /// Runs a future with this context as the [current](Self::current) one.
+    pub fn scope<F: Future>(self, future: F) -> Scope<F> {
+        Scope { inner: CURRENT.scope(self, future) }
+    }
+
+    /// Runs a closure with this context as the [current](Self::current) one.
+    pub fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self, work)
+    }
+
+    pub(crate) fn deadline_or_never(&self) -> Deadline {
+        self.deadline
+    }
+
+    pub(crate) fn narrowed(self, deadline: Deadline) -> Self {
+        Self { deadline: self.deadline.earlier(deadline), ..self }
+    }
+}
+
+pin_project! {
+    /// The future of [`CallContext::scope`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Scope<F> {
+        #[pin]
+        inner: TaskLocalFuture<CallContext, F>,
+    }
+}
+
+impl<F: Future> Future for Scope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().inner.poll(cx)
+    }
+}

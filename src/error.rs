@@ -1,0 +1,296 @@
+//! What a call can end with besides the service's own answer, and what a configuration can be refused for.
+//!
+//! A layer that refuses or ends a call says so with a [`Rejection`]: one type for the whole crate, which says which
+//! mechanism it was, whether the call had reached the service, and after how long another try makes sense. Inside a
+//! stack a call ends with the service's answer or an [`Error`], which keeps the service's own error untouched and
+//! asks nothing of its type.
+
+use std::{error, fmt, time::Duration};
+use thiserror::Error as ThisError;
+
+/// Why a mechanism of this crate refused a call or ended it.
+///
+/// `source()` leads to the details ([`TimedOut`], [`CircuitOpen`], ..), each an error of its own.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The call's time was up.
+    #[error("rejected by the timeout")]
+    TimedOut(#[source] TimedOut),
+    /// The circuit breaker does not let calls through at present.
+    #[error("rejected by the circuit breaker")]
+    CircuitOpen(#[source] CircuitOpen),
+    /// There was no room for one more call.
+    #[error("rejected by load shedding")]
+    Overloaded(#[source] Overloaded),
+    /// The caller has had its share.
+    #[error("rejected by the rate limit")]
+    RateLimited(#[source] RateLimited),
+}
+
+impl Rejection {
+    /// After how long another try makes sense, counted from the rejection.
+    ///
+    /// `None` where nobody can know, or where another try never makes sense.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TimedOut(_) => None,
+            Self::CircuitOpen(details) => details.retry_after(),
+            Self::Overloaded(details) => details.retry_after(),
+            Self::RateLimited(details) => details.retry_after(),
+        }
+    }
+
+    /// Whether the service had been called, in this attempt or an earlier one: if so, the call may have had effects.
+    pub fn reached_service(&self) -> bool {
+        match self {
+            Self::TimedOut(details) => details.reached,
+            Self::CircuitOpen(details) => details.reached,
+            Self::Overloaded(details) => details.reached,
+            Self::RateLimited(details) => details.reached,
+        }
+    }
+
+    /// The name of the mechanism, as its module is called: `"timeout"`, `"circuit_breaker"`, ..
+    pub fn mechanism(&self) -> &'static str {
+        match self {
+            Self::TimedOut(_) => "timeout",
+            Self::CircuitOpen(_) => "circuit_breaker",
+            Self::Overloaded(_) => "load_shed",
+            Self::RateLimited(_) => "rate_limit",
+        }
+    }
+
+    /// The same rejection, of a call that an earlier attempt had brought to the service.
+    pub(crate) fn after_reaching_the_service(mut self) -> Self {
+        match &mut self {
+            Self::TimedOut(details) => details.reached = true,
+            Self::CircuitOpen(details) => details.reached = true,
+            Self::Overloaded(details) => details.reached = true,
+            Self::RateLimited(details) => details.reached = true,
+        }
+        self
+    }
+}
+
+/// The call's time was up.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct TimedOut {
+    limit: Option<Duration>,
+    reached: bool,
+}
+
+impl TimedOut {
+    /// A call that was not answered within `limit`, or by the deadline that it inherited where `limit` is `None`.
+    pub fn new(limit: Option<Duration>, reached_service: bool) -> Self {
+        Self { limit, reached: reached_service }
+    }
+
+    /// The time that the call had, or `None` where it was the inherited deadline that passed.
+    pub fn limit(&self) -> Option<Duration> {
+        self.limit
+    }
+
+    fn text(&self) -> String {
+        let when = match self.limit {
+            Some(limit) => format!("no answer within {limit:?}"),
+            None => "no answer by the deadline of the caller".to_owned(),
+        };
+        if self.reached { when } else { format!("{when}; the service was not reached") }
+    }
+}
+
+/// The circuit breaker does not let calls through at present.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("the circuit is open")]
+pub struct CircuitOpen {
+    retry_after: Option<Duration>,
+    reached: bool,
+}
+
+impl CircuitOpen {
+    /// A call that an open breaker refused. `retry_after` is the time until it lets probes through, where that is
+    /// known: not for a breaker that was opened by hand or waits for the answers of its probes.
+    pub fn new(retry_after: Option<Duration>) -> Self {
+        Self { retry_after, reached: false }
+    }
+
+    /// The time until the breaker lets probes through.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+/// There was no room for one more call.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{limit} calls are in flight already")]
+pub struct Overloaded {
+    limit: usize,
+    retry_after: Option<Duration>,
+    reached: bool,
+}
+
+impl Overloaded {
+    /// A call that found `limit` others in flight. `retry_after` is the time until room is expected, where known.
+    pub fn new(limit: usize, retry_after: Option<Duration>) -> Self {
+        Self { limit, retry_after, reached: false }
+    }
+
+    /// The limit at the time.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The time until room is expected. A fixed limit does not know.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+/// The caller has had its share.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct RateLimited {
+    retry_after: Option<Duration>,
+    reached: bool,
+}
+
+impl RateLimited {
+    /// A call that found too few tokens. `retry_after` is the time until there are enough; `None` where there never
+    /// will be, since the call costs more than the bucket holds.
+    pub fn new(retry_after: Option<Duration>) -> Self {
+        Self { retry_after, reached: false }
+    }
+
+    /// The time until there are enough tokens, if nobody else takes them; `None`: never.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    fn text(&self) -> String {
+        match self.retry_after {
+            Some(wait) => format!("the rate limit is used up for another {wait:?}"),
+            None => "the call costs more than the rate limit ever allows at once".to_owned(),
+        }
+    }
+}
+
+impl From<TimedOut> for Rejection {
+    fn from(details: TimedOut) -> Self {
+        Self::TimedOut(details)
+    }
+}
+
+impl From<CircuitOpen> for Rejection {
+    fn from(details: CircuitOpen) -> Self {
+        Self::CircuitOpen(details)
+    }
+}
+
+impl From<Overloaded> for Rejection {
+    fn from(details: Overloaded) -> Self {
+        Self::Overloaded(details)
+    }
+}
+
+impl From<RateLimited> for Rejection {
+    fn from(details: RateLimited) -> Self {
+        Self::RateLimited(details)
+    }
+}
+
+/// How a call through a stack fails: a layer rejected it, or the service failed.
+///
+/// `E` is the service's own error, of any type. `source()` is the [`Rejection`] or the service's error itself, so that
+/// whatever walks the chain (tonic looks for its `Status` there) finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error<E> {
+    /// A layer refused the call or ended it.
+    Rejected(Rejection),
+    /// The service's own error: from its readiness or from its answer.
+    Service(E),
+}
+
+impl<E> Error<E> {
+    /// The rejection, if a layer refused the call or ended it.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            Self::Service(_) => None,
+        }
+    }
+
+    /// The service's own error, if it was the service that failed.
+    pub fn into_service(self) -> Option<E> {
+        match self {
+            Self::Rejected(_) => None,
+            Self::Service(error) => Some(error),
+        }
+    }
+}
+
+impl<E> From<Rejection> for Error<E> {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl<E> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(_) => f.write_str("the call was rejected"),
+            Self::Service(_) => f.write_str("the service failed"),
+        }
+    }
+}
+
+impl<E: error::Error + 'static> error::Error for Error<E> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            Self::Service(error) => Some(error),
+        }
+    }
+}
+
+/// A configuration that cannot work: which field, the value that it had, and the rule that the value breaks.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{field} = {value}: {rule}")]
+pub struct ConfigError {
+    field: &'static str,
+    value: String,
+    rule: &'static str,
+}
+
+impl ConfigError {
+    pub(crate) fn new(field: &'static str, value: impl fmt::Debug, rule: &'static str) -> Self {
+        Self { field, value: format!("{value:?}"), rule }
+    }
+
+    /// The configured thing, as its method is called, with its mechanism in front: `"retry.attempts"`.
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// The value that was given.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The rule that the value breaks.
+    pub fn rule(&self) -> &'static str {
+        self.rule
+    }
+}
+
+/// The longest duration that any configuration may name. tokio's timers reach a little over two years.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// The rule of every configured duration.
+pub(crate) fn check_duration(field: &'static str, duration: Duration) -> Result<(), ConfigError> {
+    if duration.is_zero() || duration > LONGEST {
+        return Err(ConfigError::new(field, duration, "must be longer than zero and at most 366 days"));
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Refuses a call for which there is no room now.
+//!
+//! A server that takes in more than it can do finishes nothing in time: its queues grow until every answer comes after
+//! its caller has gone. One that refuses early what it cannot do keeps answering at full capacity. This layer decides
+//! at once; a layer that lets calls wait is another one.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::load_shed::{LoadShedLayer, Limiter};
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//!
+//! let query = service_fn(async |_: ()| {
+//!     tokio::time::sleep(Duration::from_millis(10)).await;
+//!     Ok::<_, BoxError>("rows")
+//! });
+//! let limiter = Limiter::fixed(2)?;
+//! let service = LoadShedLayer::new(limiter.clone()).typed_error().layer(query);
+//!
+//! let calls = (0..3).map(|_| service.clone().oneshot(()));
+//! let answers = futures::future::join_all(calls).await;
+//! assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2);
+//! assert_eq!(limiter.in_flight(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Semantics
+//!
+//! - A call takes a place in the first poll of its future and gives it back when it ends, is dropped, or panics,
+//!   whichever comes first; the service's future is dropped before.
+//! - A handle that is ready but not called takes no place.
+//! - The place ends with the response's head; a streamed body is not covered.
+//! - A refusal has no `retry_after`: a fixed limit does not know when there will be room.
+//! - The [`Limiter`] is a handle: it can be read and changed while calls are in flight, shared by many layers, and used
+//!   without tower.
+//!
+//! # Cost
+//!
+//! One compare-and-swap to admit and one subtraction to give back; to refuse, one load. No clock, no allocation.
+//!
+//! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
+//!
+//! There an idle handle that was polled ready keeps a place; `layer()` makes a new limit each time; and an inner service
+//! that yields to the runtime is taken for overload.
+//!
+//! # Defaults
+//!
+//! There is no default limit. By Little's law the calls in flight at capacity are the capacity in calls per second
+//! times the mean latency; some more absorb bursts, and each adds its share of the latency.
+
+mod layer;
+mod limiter;
+mod stage;
+
+pub use layer::LoadShedLayer;
+pub use limiter::{Limiter, Permit};

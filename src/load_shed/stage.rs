@@ -1,0 +1,27 @@
+use super::Limiter;
+use crate::{
+    error::Rejection,
+    shell::{Ending, Frame, Gate},
+    stack::{DescribeGate, Explanation},
+};
+
+impl<Request> Gate<Request> for Limiter {
+    /// One place among the calls in flight.
+    type Permit = ();
+
+    #[inline]
+    fn admit(&self, _request: &Request, _frame: &mut Frame) -> Result<(), Rejection> {
+        Ok(self.enter()?)
+    }
+
+    #[inline]
+    fn settle(&self, (): (), _ending: Ending, _frame: &mut Frame) {
+        self.leave();
+    }
+}
+
+impl DescribeGate for Limiter {
+    fn describe(&self, explanation: &mut Explanation) {
+        explanation.load_shed(self.limit());
+    }
+}

@@ -1,0 +1,232 @@
+use crate::{
+    error::{ConfigError, RateLimited, check_duration},
+    sync::{AtomicU64, Ordering},
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// A rate with a burst: tokens are minted at a steady rate, at most a burst of them is saved up, each call costs some.
+///
+/// In every interval of length t at most `burst + rate * t` tokens are admitted, exactly, and a token that is there is
+/// never refused for more than two nanoseconds. A clock that stands still mints nothing, one that jumps ahead mints at
+/// most a burst, and asking often loses nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::rate_limit::TokenBucket;
+/// use tokio::time::Instant;
+///
+/// # fn main() -> Result<(), steadfast::ConfigError> {
+/// let bucket = TokenBucket::builder(100, Duration::from_secs(1)).burst(2).build()?;
+/// let now = Instant::now();
+/// assert!(bucket.try_acquire_at(2, now).is_ok());
+/// let refused = bucket.try_acquire_at(1, now).unwrap_err();
+/// let wait = refused.retry_after().unwrap();
+/// assert!(wait >= Duration::from_millis(10) && wait < Duration::from_micros(10_001));
+/// assert!(bucket.try_acquire_at(1, now + wait).is_ok());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # How it counts
+///
+/// The bucket is the generic cell rate algorithm (ITU-T I.371), turned from time into tokens: instead of the
+/// theoretical arrival time of the next call it keeps the number of tokens spent since the beginning, and compares it
+/// with the number minted by now. The number minted is `rate * now`, a multiplication with a 63-bit fixed-point rate, so
+/// there is no interval to be cut to whole nanoseconds, and no error adds up. A token is divided into a power of two of
+/// parts, so many that one is minted every one to two nanoseconds.
+///
+/// # Cost
+///
+/// One load and one compare-and-swap to admit, one load to refuse; no allocation, no lock. Clones share the bucket.
+#[derive(Clone)]
+pub struct TokenBucket {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The parts spent so far, or forfeited because the bucket was full. Relaxed throughout: it guards no other memory,
+    /// and each change is one atomic step.
+    spent: AtomicU64,
+    origin: Instant,
+    /// Parts per nanosecond, as a fraction of 2^63: over one half, at most one.
+    parts_per_nano: u64,
+    /// Nanoseconds per part, rounded up, as a fraction of 2^62: from one to two.
+    nanos_per_part: u64,
+    /// A token is `1 << token_shift` parts.
+    token_shift: u32,
+    burst: u64,
+    count: u64,
+    period: Duration,
+}
+
+impl TokenBucket {
+    /// A bucket with `count` new tokens every `period`, minted evenly over it.
+    pub fn builder(count: u64, period: Duration) -> TokenBucketBuilder {
+        TokenBucketBuilder { count, period, burst: None }
+    }
+
+    /// Takes `tokens` now, by tokio's clock. See [`try_acquire_at`](Self::try_acquire_at).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn try_acquire(&self, tokens: u64) -> Result<(), RateLimited> {
+        self.try_acquire_at(tokens, Instant::now())
+    }
+
+    /// Takes `tokens` at `now`, all or none. Zero tokens are always there.
+    ///
+    /// An instant before the bucket was built counts as that one.
+    ///
+    /// # Errors
+    ///
+    /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a call
+    /// is refused for ever.
+    #[inline]
+    pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        let shared = &*self.shared;
+        if tokens > shared.burst {
+            return Err(RateLimited::new(None));
+        }
+        let cost = tokens << shared.token_shift;
+        let minted = shared.minted(now);
+        let forfeited = minted - shared.full();
+        let mut spent = shared.spent.load(Ordering::Relaxed);
+        loop {
+            // A full bucket holds a burst, whatever fraction of a part was lost in rounding; that fraction is forfeited.
+            let after = if spent <= forfeited { forfeited + 1 + cost } else { spent + cost };
+            if after > minted && spent > forfeited {
+                return Err(RateLimited::new(Some(shared.time_to_mint(after - minted))));
+            }
+            match shared.spent.compare_exchange_weak(spent, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(newer) => spent = newer,
+            }
+        }
+    }
+
+    /// Gives `tokens` back that were taken for a call which then was not made. Never more than a burst is kept.
+    #[inline]
+    pub fn refund(&self, tokens: u64) {
+        let parts = tokens.min(self.shared.burst) << self.shared.token_shift;
+        let refunded = |spent: u64| Some(spent.saturating_sub(parts));
+        // The closure never answers with `None`, so the update cannot fail.
+        let _ = self.shared.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refunded);
+    }
+
+    /// The whole tokens that are there at `now`.
+    pub fn available_at(&self, now: Instant) -> u64 {
+        let shared = &*self.shared;
+        let unspent = shared.minted(now).saturating_sub(shared.spent.load(Ordering::Relaxed));
+        (unspent >> shared.token_shift).min(shared.burst)
+    }
+
+    /// The most tokens that are saved up.
+    pub fn burst(&self) -> u64 {
+        self.shared.burst
+    }
+
+    /// The new tokens, and the period in which they are minted.
+    pub fn rate(&self) -> (u64, Duration) {
+        (self.shared.count, self.shared.period)
+    }
+}
+
+impl Shared {
+    /// The parts minted by `now`, rounded down, a burst to start with included.
+    #[inline]
+    fn minted(&self, now: Instant) -> u64 {
+        let nanos = now.saturating_duration_since(self.origin).as_nanos().min(u128::from(END_OF_TIME));
+        let since_origin = (nanos * u128::from(self.parts_per_nano)) >> 63;
+        // At most one part per nanosecond, so it fits, and a burst on top of it does.
+        self.full() + since_origin as u64
+    }
+
+    /// The parts of a burst: at most 2^62.
+    #[inline]
+    fn full(&self) -> u64 {
+        self.burst << self.token_shift
+    }
+
+    /// The time in which so many parts are minted, rounded up.
+    fn time_to_mint(&self, parts: u64) -> Duration {
+        let nanos = (u128::from(parts) * u128::from(self.nanos_per_part)) >> 62;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(1))
+    }
+}
+
+impl fmt::Debug for TokenBucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { count, period, burst, .. } = &*self.shared;
+        f.debug_struct("TokenBucket").field("count", count).field("period", period).field("burst", burst).finish()
+    }
+}
+
+/// Configures a [`TokenBucket`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct TokenBucketBuilder {
+    count: u64,
+    period: Duration,
+    burst: Option<u64>,
+}
+
+impl TokenBucketBuilder {
+    /// The most tokens that are saved up, and so the most that one call may cost.
+    ///
+    /// Default: the count, so that whoever was quiet for a period may use a period's worth at once.
+    pub fn burst(self, burst: u64) -> Self {
+        Self { burst: Some(burst), ..self }
+    }
+
+    /// The bucket, full.
+    ///
+    /// # Errors
+    ///
+    /// The count must be from 1 to one per nanosecond; the period longer than zero and at most 366 days; the burst at
+    /// least 1 and such that it fills within a hundred years.
+    pub fn build(self) -> Result<TokenBucket, ConfigError> {
+        let Self { count, period, burst } = self;
+        check_duration("rate_limit.period", period)?;
+        let period_nanos = period.as_nanos();
+        if count == 0 || u128::from(count) > period_nanos {
+            return Err(ConfigError::new(
+                "rate_limit.count",
+                count,
+                "must be at least 1, and at most one per nanosecond",
+            ));
+        }
+        let burst = burst.unwrap_or(count);
+        let time_to_fill = u128::from(burst) * (period_nanos / u128::from(count) + 1);
+        if burst == 0 || time_to_fill > LONGEST_TO_FILL.as_nanos() {
+            return Err(ConfigError::new(
+                "rate_limit.burst",
+                burst,
+                "must be at least 1, and fill within a hundred years",
+            ));
+        }
+        let token_shift = (period_nanos / u128::from(count)).ilog2();
+        // The period has fewer than 56 bits, so everything below fits.
+        let parts_per_nano = (u128::from(count) << token_shift << 63) / period_nanos;
+        let nanos_per_part = (1u128 << 125).div_ceil(parts_per_nano);
+        Ok(TokenBucket {
+            shared: Arc::new(Shared {
+                spent: AtomicU64::new(0),
+                origin: Instant::now(),
+                parts_per_nano: parts_per_nano as u64,
+                nanos_per_part: nanos_per_part as u64,
+                token_shift,
+                burst,
+                count,
+                period,
+            }),
+        })
+    }
+}
+
+/// The last instant that a bucket tells from later ones, in nanoseconds since it was built: 146 years.
+const END_OF_TIME: u64 = 1 << 62;
+
+const LONGEST_TO_FILL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

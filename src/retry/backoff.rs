@@ -1,0 +1,137 @@
+use crate::error::{ConfigError, check_duration};
+use rand::{Rng, RngExt};
+use std::{fmt, time::Duration};
+
+/// How long to wait before each retry: a ceiling that doubles up to a cap, and how the wait is drawn below it.
+///
+/// The ceiling of the n-th retry, from 1, is `min(cap, base * 2^(n-1))`. The jitter is drawn below the cap, never added
+/// on top and cut off by it, so that clients that have reached the cap do not line up on one instant.
+///
+/// Formulas and names are those of M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::retry::Backoff;
+///
+/// let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1));
+/// assert_eq!(backoff.ceiling(1), Duration::from_millis(50));
+/// assert_eq!(backoff.ceiling(3), Duration::from_millis(200));
+/// assert_eq!(backoff.ceiling(99), Duration::from_secs(1));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+    jitter: Jitter,
+}
+
+/// How a wait is drawn below the ceiling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Jitter {
+    /// Uniform from zero to the ceiling. The default: it spreads clients the most for the fewest calls.
+    #[default]
+    Full,
+    /// Half of the ceiling, and the other half uniform.
+    Equal,
+    /// Uniform from the base to three times the wait before, at most the cap. The ceiling does not count.
+    Decorrelated,
+    /// The ceiling itself. Clients that fail together retry together: for tests and comparison.
+    None,
+}
+
+impl Backoff {
+    /// Waits that double from `base` up to `cap`, with full jitter.
+    ///
+    /// Checked when the retry is built: both must be longer than zero, and `base` at most `cap`.
+    pub const fn exponential(base: Duration, cap: Duration) -> Self {
+        Self { base, cap, jitter: Jitter::Full }
+    }
+
+    /// No wait at all: retries follow at once.
+    pub const fn none() -> Self {
+        Self { base: Duration::ZERO, cap: Duration::ZERO, jitter: Jitter::None }
+    }
+
+    /// The same backoff with another jitter.
+    #[must_use]
+    pub const fn jitter(self, jitter: Jitter) -> Self {
+        Self { jitter, ..self }
+    }
+
+    /// The longest possible wait before the n-th retry, counted from 1, but for [`Jitter::Decorrelated`], whose waits
+    /// are bounded by the cap alone.
+    pub fn ceiling(&self, retry: u32) -> Duration {
+        let factor = 1u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.base.saturating_mul(factor).min(self.cap)
+    }
+
+    /// Draws the wait before the n-th retry, counted from 1. `previous` is the wait before the last one, zero at first;
+    /// only [`Jitter::Decorrelated`] looks at it.
+    pub fn draw<R: Rng + ?Sized>(&self, retry: u32, previous: Duration, random: &mut R) -> Duration {
+        let ceiling = self.ceiling(retry);
+        match self.jitter {
+            Jitter::Full => uniform(Duration::ZERO, ceiling, random),
+            Jitter::Equal => uniform(ceiling / 2, ceiling, random),
+            Jitter::Decorrelated => {
+                let highest = previous.max(self.base).saturating_mul(3).min(self.cap);
+                uniform(self.base.min(highest), highest, random)
+            }
+            Jitter::None => ceiling,
+        }
+    }
+
+    /// The longest that the waits before `retries` retries can add up to.
+    pub(crate) fn worst_case(&self, retries: u32) -> Duration {
+        let longest = |retry| match self.jitter {
+            Jitter::Decorrelated => self.cap,
+            Jitter::Full | Jitter::Equal | Jitter::None => self.ceiling(retry),
+        };
+        // Past the 32nd doubling every wait is the cap, or the base is zero.
+        let doubling = retries.min(32);
+        let rest = longest(u32::MAX).saturating_mul(retries - doubling);
+        (1..=doubling).map(longest).fold(rest, Duration::saturating_add)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if *self == Self::none().jitter(self.jitter) {
+            return Ok(());
+        }
+        check_duration("retry.backoff.base", self.base)?;
+        check_duration("retry.backoff.cap", self.cap)?;
+        if self.base > self.cap {
+            return Err(ConfigError::new("retry.backoff.base", self.base, "must be at most the cap"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Backoff {
+    /// From 50 ms to 2 s: the first retry comes soon enough for a user who waits, the cap gives a service that restarts
+    /// the time to.
+    fn default() -> Self {
+        Self::exponential(Duration::from_millis(50), Duration::from_secs(2))
+    }
+}
+
+fn uniform<R: Rng + ?Sized>(lowest: Duration, highest: Duration, random: &mut R) -> Duration {
+    let width = nanos(highest.saturating_sub(lowest));
+    lowest.saturating_add(Duration::from_nanos(random.random_range(0..=width)))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { base, cap, .. } = self;
+        let jitter = match self.jitter {
+            _ if *self == Self::none() => return f.write_str("no waits"),
+            Jitter::Full => "full jitter",
+            Jitter::Equal => "equal jitter",
+            Jitter::Decorrelated => return write!(f, "waits from {base:?} up to {cap:?}, decorrelated jitter"),
+            Jitter::None => "no jitter",
+        };
+        write!(f, "waits of at most {base:?}, doubling up to {cap:?}, {jitter}")
+    }
+}

@@ -1,0 +1,182 @@
+use super::{Backoff, RetryBudget, RetryStage};
+use crate::{
+    classify::AnyError,
+    error::ConfigError,
+    random::Random,
+    shell::{Frame, KeepError, Leaf, StackLayer},
+};
+
+/// The most attempts that a call may have.
+const MOST_ATTEMPTS: u32 = 1000;
+
+/// How a call is retried: how often, after what wait, at whose expense, and which requests. See the [module](super).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Retry<P = CloneRequest> {
+    attempts: u32,
+    backoff: Backoff,
+    budget: Budget,
+    replay: P,
+    random: Random,
+}
+
+#[derive(Clone, Debug)]
+enum Budget {
+    /// One of its own, with all defaults.
+    Default,
+    Shared(RetryBudget),
+    None,
+}
+
+impl Retry {
+    /// At most this many attempts for each call, the first one included.
+    ///
+    /// Unless configured otherwise: [`Backoff::default`], and a [`RetryBudget`] of its own with all defaults, shared by
+    /// everything that the layer makes.
+    pub fn new(attempts: u32) -> Self {
+        Self {
+            attempts,
+            backoff: Backoff::default(),
+            budget: Budget::Default,
+            replay: CloneRequest,
+            random: Random::new(),
+        }
+    }
+}
+
+impl<P> Retry<P> {
+    /// How long to wait before each retry.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
+    /// Takes retries from this budget, which other layers may share.
+    pub fn budget(self, budget: RetryBudget) -> Self {
+        Self { budget: Budget::Shared(budget), ..self }
+    }
+
+    /// Retries whatever the share of failures. A service in trouble then sees its load multiplied by the attempts.
+    pub fn without_budget(self) -> Self {
+        Self { budget: Budget::None, ..self }
+    }
+
+    /// Draws the jitter from this generator. The clones of one generator share its numbers, so no two layers draw the
+    /// same ones.
+    pub fn random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// Retries only the requests for which `may_repeat` is true: a payment without an idempotency key may not.
+    ///
+    /// It runs once per call, before the first attempt. Other requests are sent once and not cloned.
+    pub fn replay_if<F, Request>(self, may_repeat: F) -> Retry<ReplayIf<F>>
+    where
+        F: Fn(&Request) -> bool,
+    {
+        self.replay(ReplayIf(may_repeat))
+    }
+
+    /// Copies requests by `copy` instead of `Clone`; what it answers with `None` is sent once.
+    ///
+    /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. It runs before the first attempt, then
+    /// before each retry but the last possible one.
+    pub fn replay_with<F, Request>(self, copy: F) -> Retry<ReplayWith<F>>
+    where
+        F: Fn(&Request) -> Option<Request>,
+    {
+        self.replay(ReplayWith(copy))
+    }
+
+    fn replay<Q>(self, replay: Q) -> Retry<Q> {
+        let Self { attempts, backoff, budget, random, replay: _ } = self;
+        Retry { attempts, backoff, budget, replay, random }
+    }
+
+    pub(crate) fn stage<Next>(self, next: Next) -> Result<RetryStage<P, Next>, ConfigError> {
+        if !(1..=MOST_ATTEMPTS).contains(&self.attempts) {
+            return Err(ConfigError::new("retry.attempts", self.attempts, "must be from 1 to 1000"));
+        }
+        self.backoff.check()?;
+        let budget = match self.budget {
+            Budget::Default => Some(RetryBudget::builder().random(self.random.clone()).build()?),
+            Budget::Shared(budget) => Some(budget),
+            Budget::None => None,
+        };
+        let Self { attempts, backoff, replay, random, budget: _ } = self;
+        Ok(RetryStage { attempts, backoff, budget, replay, random, next })
+    }
+}
+
+/// Makes the request of a further attempt, where there may be one.
+pub trait Replay<Request> {
+    /// A copy of the request, or `None` where it must not be sent twice.
+    fn copy(&self, request: &Request, frame: &mut Frame) -> Option<Request>;
+}
+
+/// Sends clones of every request. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneRequest;
+
+/// Sends clones of the requests that may be repeated: [`Retry::replay_if`].
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayIf<F>(F);
+
+/// Copies requests by a function: [`Retry::replay_with`].
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayWith<F>(F);
+
+impl<Request: Clone> Replay<Request> for CloneRequest {
+    #[inline]
+    fn copy(&self, request: &Request, _frame: &mut Frame) -> Option<Request> {
+        Some(request.clone())
+    }
+}
+
+impl<Request: Clone, F: Fn(&Request) -> bool> Replay<Request> for ReplayIf<F> {
+    fn copy(&self, request: &Request, frame: &mut Frame) -> Option<Request> {
+        frame.user_code_runs();
+        (self.0)(request).then(|| request.clone())
+    }
+}
+
+impl<Request, F: Fn(&Request) -> Option<Request>> Replay<Request> for ReplayWith<F> {
+    fn copy(&self, request: &Request, frame: &mut Frame) -> Option<Request> {
+        frame.user_code_runs();
+        (self.0)(request)
+    }
+}
+
+/// Retries calls, as a tower layer. See the [module](super).
+///
+/// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
+/// [`respond_with`](StackLayer::respond_with) choose otherwise.
+pub type RetryLayer<P = CloneRequest, C = AnyError, X = KeepError> = StackLayer<RetryStage<P, Leaf<C>>, X>;
+
+impl<P> RetryLayer<P> {
+    /// A layer that retries as configured whatever ends in an `Err`.
+    ///
+    /// # Errors
+    ///
+    /// Attempts must be from 1 to 1000; see [`Backoff::exponential`] for the backoff.
+    pub fn new(retry: Retry<P>) -> Result<Self, ConfigError> {
+        Ok(StackLayer::from_stages(retry.stage(Leaf::default())?, KeepError))
+    }
+}
+
+impl<P: Clone, C: Clone, X: Clone> RetryLayer<P, C, X> {
+    /// Decides by this closure what the service's answers mean.
+    pub fn classify<F, Response, E>(self, classifier: F) -> RetryLayer<P, F, X>
+    where
+        F: Fn(Result<&Response, &E>) -> crate::Outcome,
+    {
+        self.classify_with(classifier)
+    }
+
+    /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean.
+    pub fn classify_with<D>(self, classifier: D) -> RetryLayer<P, D, X> {
+        self.map_stage(|stage| {
+            let RetryStage { attempts, backoff, budget, replay, random, next: _ } = stage;
+            RetryStage { attempts, backoff, budget, replay, random, next: Leaf::new(classifier) }
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! Sends a failed call again, when that is likely to help and cannot hurt.
+//!
+//! A retry turns a passing fault into a success, and a lasting one into a multiple of the load. So every retry here
+//! passes four questions: did the service fail in a way that another try may mend; is the call allowed another attempt;
+//! does the wait end before the caller's deadline; and has the [`RetryBudget`] a retry left, which bounds the load that
+//! all retries together add.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::atomic::{AtomicU32, Ordering};
+//! use std::time::Duration;
+//! use steadfast::retry::{Backoff, Retry, RetryBudget, RetryLayer};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! static CALLS: AtomicU32 = AtomicU32::new(0);
+//! let flaky = service_fn(async |_: ()| match CALLS.fetch_add(1, Ordering::Relaxed) {
+//!     0 => Err(std::io::Error::other("connection reset")),
+//!     _ => Ok("answer"),
+//! });
+//!
+//! let budget = RetryBudget::builder().ratio(0.2).build()?;
+//! let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1));
+//! let retry = Retry::new(3).backoff(backoff).budget(budget);
+//! let service = RetryLayer::new(retry)?.typed_error().layer(flaky);
+//!
+//! assert_eq!(service.oneshot(()).await?, "answer");
+//! assert_eq!(CALLS.load(Ordering::Relaxed), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is retried
+//!
+//! | the attempt ended with | retry |
+//! |---|---|
+//! | [`Outcome::Failure`](crate::Outcome::Failure), or a timeout after the service was called | after the backoff |
+//! | `Outcome::Overloaded`, or a rejection by a layer further in, with a `retry_after` | after that and the backoff |
+//! | the same without a `retry_after` | no |
+//! | any other outcome | no |
+//!
+//! When there is no retry the caller gets what the last attempt ended with, at once: there is no wait after the last
+//! failure, and none that would end at or after the deadline of the call.
+//!
+//! # The budget
+//!
+//! A call deposits when it first reaches the service. A retry is withdrawn before its wait, and refunded if the attempt
+//! does not reach the service: it was refused by a layer further in, or the call was cancelled while it waited.
+//!
+//! # Requests
+//!
+//! A request is cloned only if a further attempt is possible, and the last attempt gets the original. Requests that are
+//! not `Clone` are copied by [`Retry::replay_with`]; those that must not be repeated are told apart by
+//! [`Retry::replay_if`].
+//!
+//! # Between attempts
+//!
+//! The service's future is dropped and the call takes a fresh clone of the service, so that a call which waits holds no
+//! place in any queue. Everything that layers further in took for the attempt has been given back.
+//!
+//! # Cancellation
+//!
+//! A dropped call leaves nothing behind; see the budget.
+//!
+//! # Cost
+//!
+//! A call that succeeds at once: one clone of the request and one atomic step on the budget, none while that is full. No
+//! clock reading of its own, no allocation. A retry takes one short lock for its jitter.
+//!
+//! # A service that retries by itself
+//!
+//! Attempts multiply: three here and three in the service are nine. Nobody can see retries inside the service from
+//! here, so switch them off there (`reqwest`: `retry::never()`; hyper-util's client: `retry_canceled_requests(false)`;
+//! most SDKs have a setting).
+//!
+//! # Differences from `tower::retry`
+//!
+//! Tower's budget truncates its ratio and can be overdrawn; its jitter repeats in every session made by one maker; its
+//! policy, its deadlines and its handling of `Retry-After` are left to the user.
+//!
+//! # Defaults
+//!
+//! | what | default | because |
+//! |---|---|---|
+//! | backoff | 50 ms doubling to 2 s, full jitter | see [`Backoff`] |
+//! | budget | 10% of the calls, and a trickle | see [`RetryBudget`] |
+//! | requests | all are repeatable | only the user knows which are not |
+
+mod backoff;
+mod budget;
+mod layer;
+mod stage;
+
+pub use backoff::{Backoff, Jitter};
+pub use budget::{RetryBudget, RetryBudgetBuilder, Withdrawal};
+pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith, Retry, RetryLayer};
+pub use stage::{RetryCall, RetryStage};

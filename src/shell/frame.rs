@@ -1,0 +1,104 @@
+use super::Ending;
+use crate::context::CallContext;
+use tokio::time::Instant;
+
+/// What the stages of one call share during one poll: the clock, the timer, and news of the service.
+///
+/// A frame lives on the stack of one poll of the response future (or of its drop) and is gone with it.
+#[derive(Debug, Default)]
+pub struct Frame {
+    /// The reading of the clock, if one was taken since user code last ran.
+    now: Option<Instant>,
+    /// The earliest instant at which a stage wants to be polled again.
+    wake: Option<Instant>,
+    /// How the service answered in this poll.
+    ending: Option<Ending>,
+    /// The call has been handed to the service, in this attempt or an earlier one.
+    reached: bool,
+    /// What the call inherits, as narrowed by the stages passed on the way down.
+    context: Option<CallContext>,
+}
+
+impl Frame {
+    /// A frame for one poll, with nothing read and nothing asked for.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The time: read once, then remembered until user code runs.
+    #[inline]
+    pub fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
+    }
+
+    /// Whether asking for [`now`](Self::now) costs nothing.
+    #[inline]
+    pub fn knows_now(&self) -> bool {
+        self.now.is_some()
+    }
+
+    /// Forgets the time, since user code is about to run or has run: the service, a classifier, a cost function.
+    #[inline]
+    pub fn user_code_runs(&mut self) {
+        self.now = None;
+    }
+
+    /// Asks for a poll at this instant. The earliest of all that was asked for in one poll counts; a stage that is
+    /// still waiting asks again in each poll.
+    #[inline]
+    pub fn wake_at(&mut self, instant: Instant) {
+        self.wake = Some(self.wake.map_or(instant, |earliest| earliest.min(instant)));
+    }
+
+    /// Takes the earliest instant that a stage asked for.
+    #[inline]
+    pub(super) fn take_wake(&mut self) -> Option<Instant> {
+        self.wake.take()
+    }
+
+    /// Reports how the service answered. The innermost stage does so, in the poll that returns the answer.
+    #[inline]
+    pub fn report(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+    }
+
+    /// How the service answered in this poll, if it did.
+    #[inline]
+    pub fn reported(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Notes that the call has been handed to the service. A stage that stays pending, or is abandoned, leaves this
+    /// true in the frame if any of its attempts got that far.
+    #[inline]
+    pub fn service_was_reached(&mut self) {
+        self.reached = true;
+    }
+
+    /// Whether the call has been handed to the service.
+    #[inline]
+    pub fn reached_service(&self) -> bool {
+        self.reached
+    }
+
+    /// What the call inherits. Meaningful while [`start`](super::Stage::start) runs; a stage that needs it later keeps
+    /// its own copy.
+    #[inline]
+    pub fn context(&mut self) -> CallContext {
+        *self.context.get_or_insert_with(CallContext::current)
+    }
+
+    /// Sets what the stages further in inherit.
+    #[inline]
+    pub fn set_context(&mut self, context: CallContext) {
+        self.context = Some(context);
+    }
+
+    /// Begins a further attempt of a call: it has not reached the service and nothing is reported of it.
+    #[inline]
+    pub fn begin_attempt(&mut self, context: CallContext) {
+        self.context = Some(context);
+        self.ending = None;
+        self.reached = false;
+    }
+}

@@ -1,0 +1,158 @@
+use super::{Abandonment, Exit, Frame, Stage, service::Shared};
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Service;
+
+pin_project! {
+    /// The future of a call through a stack, or through a layer used alone.
+    ///
+    /// Nothing happens before its first poll. Dropping it, polled or not, gives back everything that was taken for the
+    /// call; so does its completion, whichever comes first.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<St, X, S, Request>
+    where
+        St: Stage<S, Request>,
+        S: Service<Request>,
+    {
+        #[pin]
+        state: State<St::Call, Request>,
+        // The call's own clone of the service; `None` once the call has ended, so that a future which is kept does not
+        // keep a place in the service's queue.
+        service: Option<S>,
+        shared: Arc<Shared<St, X>>,
+        #[pin]
+        timer: Timer,
+    }
+
+    impl<St, X, S, Request> PinnedDrop for ResponseFuture<St, X, S, Request>
+    where
+        St: Stage<S, Request>,
+        S: Service<Request>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let StateProjection::Running { call } = this.state.project() {
+                this.shared.stage.abandon(call, Abandonment::Cancelled, &mut Frame::new());
+            }
+        }
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[project_replace = StateTaken]
+    enum State<Call, Request> {
+        Unpolled { request: Request },
+        Running { #[pin] call: Call },
+        Ended,
+    }
+}
+
+impl<St, X, S, Request> ResponseFuture<St, X, S, Request>
+where
+    St: Stage<S, Request>,
+    S: Service<Request>,
+{
+    #[inline]
+    pub(super) fn new(request: Request, service: S, shared: Arc<Shared<St, X>>) -> Self {
+        Self { state: State::Unpolled { request }, service: Some(service), shared, timer: Timer::new() }
+    }
+}
+
+impl<St, X, S, Request> Future for ResponseFuture<St, X, S, Request>
+where
+    St: Stage<S, Request>,
+    X: Exit<S::Response, S::Error>,
+    S: Service<Request>,
+{
+    type Output = Result<S::Response, X::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Shared { stage, exit } = &**this.shared;
+        let mut frame = Frame::new();
+
+        if let StateProjection::Unpolled { .. } = this.state.as_mut().project() {
+            if let StateTaken::Unpolled { request } = this.state.as_mut().project_replace(State::Ended) {
+                let call = stage.start(request, &mut frame);
+                this.state.set(State::Running { call });
+            }
+        }
+        loop {
+            let StateProjection::Running { call } = this.state.as_mut().project() else { super::polled_after_end() };
+            let Some(service) = this.service.as_mut() else { super::polled_after_end() };
+            if let Poll::Ready(result) = stage.poll(call, service, cx, &mut frame) {
+                this.state.set(State::Ended);
+                *this.service = None;
+                this.timer.as_mut().disarm();
+                return Poll::Ready(exit.exit(result));
+            }
+            let Some(wake) = frame.take_wake() else {
+                this.timer.as_mut().disarm();
+                return Poll::Pending;
+            };
+            if this.timer.as_mut().poll_until(wake, cx).is_pending() {
+                return Poll::Pending;
+            }
+            // The timer has fired: ask the stages again, at a later time.
+            frame.user_code_runs();
+        }
+    }
+}
+
+impl<St, X, S, Request> fmt::Debug for ResponseFuture<St, X, S, Request>
+where
+    St: Stage<S, Request>,
+    S: Service<Request>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The one timer of a call, made when it is first needed.
+    struct Timer {
+        #[pin]
+        sleep: Option<Sleep>,
+        // Whether `sleep` is set to an instant that has not come yet. A sleep that has fired is kept to be reset.
+        armed: bool,
+    }
+}
+
+impl Timer {
+    fn new() -> Self {
+        Self { sleep: None, armed: false }
+    }
+
+    /// Ready once `instant` has come. On `Pending` the waker is registered for it.
+    fn poll_until(self: Pin<&mut Self>, instant: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        match this.sleep.as_mut().as_pin_mut() {
+            None => this.sleep.set(Some(sleep_until(instant))),
+            Some(sleep) if *this.armed && sleep.deadline() == instant => {}
+            Some(sleep) => sleep.reset(instant),
+        }
+        *this.armed = true;
+        let fired = this.sleep.as_pin_mut().map_or(Poll::Ready(()), |sleep| sleep.poll(cx));
+        *this.armed = fired.is_pending();
+        fired
+    }
+
+    /// Nobody waits for an instant any more.
+    #[inline]
+    fn disarm(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if this.sleep.is_some() {
+            this.sleep.set(None);
+            *this.armed = false;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+use super::{Abandonment, Ending, Frame, Stage};
+use crate::error::{Error, Rejection};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tower::Service;
+
+/// What admits or refuses a call at once: a circuit breaker, a limit on calls in flight, a rate limit.
+///
+/// [`GateStage`] makes a stage of it and sees to it that every permit is settled exactly once, whatever becomes of the
+/// call.
+pub trait Gate<Request> {
+    /// What an admitted call holds: plain data, with no destructor of its own.
+    type Permit;
+
+    /// Admits the call or refuses it, at once.
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection>;
+
+    /// Takes the permit back and learns how the call ended. The service's future has been dropped by now.
+    fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
+}
+
+/// The stage of a [`Gate`].
+#[derive(Clone, Debug)]
+pub struct GateStage<G, Next> {
+    pub(crate) gate: G,
+    pub(crate) next: Next,
+}
+
+impl<G, Next> GateStage<G, Next> {
+    /// A gate in front of the next stage.
+    pub fn new(gate: G, next: Next) -> Self {
+        Self { gate, next }
+    }
+}
+
+pin_project! {
+    /// A call at a [`GateStage`].
+    #[project = GateCallProjection]
+    #[derive(Debug)]
+    pub enum GateCall<Call, Permit> {
+        /// Refused; the rejection comes out of the first poll.
+        Refused { rejection: Option<Rejection> },
+        /// Admitted and on its way further in. The permit is here between polls; during one it is in a guard on the
+        /// stack, so that an unwinding panic settles it.
+        Admitted { #[pin] next: Call, permit: Option<Permit> },
+        /// Ended, and everything given back.
+        Ended,
+    }
+}
+
+impl<G, Next, S, Request> Stage<S, Request> for GateStage<G, Next>
+where
+    G: Gate<Request>,
+    Next: Stage<S, Request>,
+    S: Service<Request>,
+{
+    const READS_DEADLINE: bool = Next::READS_DEADLINE;
+
+    type Call = GateCall<Next::Call, G::Permit>;
+
+    #[inline]
+    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+        match self.gate.admit(&request, frame) {
+            Ok(permit) => {
+                let guard = SettleOnDrop { gate: &self.gate, permit: Some(permit) };
+                let next = self.next.start(request, frame);
+                GateCall::Admitted { next, permit: guard.keep() }
+            }
+            Err(rejection) => {
+                // The request is dropped here, and its drop is user code.
+                frame.user_code_runs();
+                GateCall::Refused { rejection: Some(rejection) }
+            }
+        }
+    }
+
+    #[inline]
+    fn poll(
+        &self,
+        mut call: Pin<&mut Self::Call>,
+        service: &mut S,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        match call.as_mut().project() {
+            GateCallProjection::Admitted { next, permit } => {
+                // Without its permit a call has been torn down by a panic: it must not go on unadmitted.
+                let Some(held) = permit.take() else { super::polled_after_end() };
+                let guard = SettleOnDrop { gate: &self.gate, permit: Some(held) };
+                let Poll::Ready(result) = self.next.poll(next, service, cx, frame) else {
+                    *permit = guard.keep();
+                    return Poll::Pending;
+                };
+                call.set(GateCall::Ended);
+                let ending = Ending::of(&result, frame);
+                guard.settle(ending, frame);
+                Poll::Ready(result)
+            }
+            GateCallProjection::Refused { rejection } => match rejection.take() {
+                Some(rejection) => Poll::Ready(Err(Error::Rejected(rejection))),
+                None => super::polled_after_end(),
+            },
+            GateCallProjection::Ended => super::polled_after_end(),
+        }
+    }
+
+    #[inline]
+    fn abandon(&self, mut call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+        if let GateCallProjection::Admitted { next, permit } = call.as_mut().project() {
+            let guard = SettleOnDrop { gate: &self.gate, permit: permit.take() };
+            self.next.abandon(next, cause, frame);
+            call.set(GateCall::Ended);
+            let ending = Ending::of_abandoned(cause, frame);
+            guard.settle(ending, frame);
+        }
+    }
+}
+
+/// Holds a permit while user code may panic.
+struct SettleOnDrop<'gate, G, Request>
+where
+    G: Gate<Request>,
+{
+    gate: &'gate G,
+    /// `None` once the permit was kept or settled, and for a call that an earlier panic tore down.
+    permit: Option<G::Permit>,
+}
+
+impl<G, Request> SettleOnDrop<'_, G, Request>
+where
+    G: Gate<Request>,
+{
+    /// No panic: the permit goes on to where it lives between polls.
+    #[inline]
+    fn keep(mut self) -> Option<G::Permit> {
+        self.permit.take()
+    }
+
+    /// The call has ended.
+    #[inline]
+    fn settle(mut self, ending: Ending, frame: &mut Frame) {
+        if let Some(permit) = self.permit.take() {
+            self.gate.settle(permit, ending, frame);
+        }
+    }
+}
+
+impl<G, Request> Drop for SettleOnDrop<'_, G, Request>
+where
+    G: Gate<Request>,
+{
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.gate.settle(permit, Ending::Panicked, &mut Frame::new());
+        }
+    }
+}

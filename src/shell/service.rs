@@ -1,0 +1,161 @@
+use super::{Exit, KeepError, Respond, ResponseFuture, Stage, TypedError};
+use crate::{
+    error::Rejection,
+    stack::{Describe, Explanation},
+};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower::{Layer, Service};
+
+/// What all handles of one stack share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared<St, X> {
+    pub(super) stage: St,
+    pub(super) exit: X,
+}
+
+/// A tower layer of one or more stages.
+///
+/// Every service that it makes, and every clone of it, shares one state: axum calls `layer()` once per route and again
+/// per connection.
+pub struct StackLayer<St, X = TypedError> {
+    shared: Arc<Shared<St, X>>,
+}
+
+impl<St, X> StackLayer<St, X> {
+    /// A layer of these stages, from which a rejection comes out by this exit.
+    pub fn from_stages(stage: St, exit: X) -> Self {
+        Self { shared: Arc::new(Shared { stage, exit }) }
+    }
+}
+
+impl<St: Clone, X: Clone> StackLayer<St, X> {
+    /// Lets rejections come out as [`Error::Rejected`](crate::Error::Rejected), beside the service's own errors.
+    pub fn typed_error(self) -> StackLayer<St, TypedError> {
+        self.with_exit(TypedError)
+    }
+
+    /// Keeps the service's error type, which must be `From<Rejection>`.
+    pub fn keep_error(self) -> StackLayer<St, KeepError> {
+        self.with_exit(KeepError)
+    }
+
+    /// Turns rejections into responses and leaves the service's error type as it is: for servers, whose errors would
+    /// close the connection.
+    pub fn respond_with<F, Response>(self, respond: F) -> StackLayer<St, Respond<F>>
+    where
+        F: Fn(Rejection) -> Response,
+    {
+        self.with_exit(Respond(respond))
+    }
+
+    fn with_exit<Y>(self, exit: Y) -> StackLayer<St, Y> {
+        StackLayer::from_stages(Arc::unwrap_or_clone(self.shared).stage, exit)
+    }
+
+    pub(crate) fn map_stage<T>(self, change: impl FnOnce(St) -> T) -> StackLayer<T, X> {
+        let Shared { stage, exit } = Arc::unwrap_or_clone(self.shared);
+        StackLayer::from_stages(change(stage), exit)
+    }
+}
+
+impl<St: Describe, X> StackLayer<St, X> {
+    /// What the stages do, in their order, and what follows for a call.
+    pub fn explain(&self) -> Explanation {
+        Explanation::of(&self.shared.stage)
+    }
+}
+
+impl<St, X> Clone for StackLayer<St, X> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<St: fmt::Debug, X> fmt::Debug for StackLayer<St, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackLayer").field("stage", &self.shared.stage).finish_non_exhaustive()
+    }
+}
+
+impl<St, X, S> Layer<S> for StackLayer<St, X> {
+    type Service = Stack<St, X, S>;
+
+    fn layer(&self, service: S) -> Stack<St, X, S> {
+        Stack { shared: self.shared.clone(), service }
+    }
+}
+
+/// A service behind one or more stages: the one tower `Service` of this crate.
+///
+/// It is always ready and reserves nothing: admission, and the readiness of the service inside, are part of the
+/// response future. A tower `Balance` above it therefore does not see an unready service. Clones are cheap and share
+/// all state.
+pub struct Stack<St, X, S> {
+    shared: Arc<Shared<St, X>>,
+    service: S,
+}
+
+impl<St, X, S> Stack<St, X, S> {
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.service
+    }
+
+    /// The service inside, to be changed.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// The service inside, without the stages.
+    pub fn into_inner(self) -> S {
+        self.service
+    }
+}
+
+impl<St: Describe, X, S> Stack<St, X, S> {
+    /// What the stages do, in their order, and what follows for a call.
+    pub fn explain(&self) -> Explanation {
+        Explanation::of(&self.shared.stage)
+    }
+}
+
+impl<St, X, S: Clone> Clone for Stack<St, X, S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), service: self.service.clone() }
+    }
+}
+
+impl<St: fmt::Debug, X, S: fmt::Debug> fmt::Debug for Stack<St, X, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack")
+            .field("stage", &self.shared.stage)
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<St, X, S, Request> Service<Request> for Stack<St, X, S>
+where
+    St: Stage<S, Request>,
+    X: Exit<S::Response, S::Error>,
+    S: Service<Request> + Clone,
+{
+    type Response = S::Response;
+    type Error = X::Error;
+    type Future = ResponseFuture<St, X, S, Request>;
+
+    /// Always ready.
+    #[inline]
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), X::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request) -> Self::Future {
+        ResponseFuture::new(request, self.service.clone(), self.shared.clone())
+    }
+}

@@ -1,0 +1,238 @@
+use super::{Describe, Explanation, Gated, Limit, Off, Slot};
+use crate::{
+    Outcome, Rejection,
+    circuit_breaker::Breaker,
+    classify::AnyError,
+    error::ConfigError,
+    load_shed::Limiter,
+    rate_limit::RateLimit,
+    retry::Retry,
+    shell::{KeepError, Leaf, Respond, Stack, StackLayer, TypedError},
+};
+use std::time::Duration;
+use tower::Layer;
+
+/// Builds the stack of a client; made by [`steadfast::client`](crate::client). See the [module](super).
+///
+/// The parameters are the slots from the outside in, the classifier, and the exit.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing before `service` or `layer`"]
+pub struct ClientBuilder<T = Off, R = Off, B = Off, Q = Off, L = Off, A = Off, C = AnyError, X = TypedError> {
+    timeout: T,
+    retry: R,
+    circuit_breaker: B,
+    rate_limit: Q,
+    load_shed: L,
+    attempt_timeout: A,
+    classifier: C,
+    exit: X,
+}
+
+pub(crate) fn client() -> ClientBuilder {
+    ClientBuilder {
+        timeout: Off,
+        retry: Off,
+        circuit_breaker: Off,
+        rate_limit: Off,
+        load_shed: Off,
+        attempt_timeout: Off,
+        classifier: AnyError,
+        exit: TypedError,
+    }
+}
+
+impl<R, B, Q, L, A, C, X> ClientBuilder<Off, R, B, Q, L, A, C, X> {
+    /// Bounds the whole call, readiness, retries and the waits between them included. See [`timeout`](crate::timeout).
+    pub fn timeout(self, limit: Duration) -> ClientBuilder<Limit, R, B, Q, L, A, C, X> {
+        let Self { retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit, timeout: _ } =
+            self;
+        ClientBuilder {
+            timeout: Limit { field: "timeout", limit },
+            retry,
+            circuit_breaker,
+            rate_limit,
+            load_shed,
+            attempt_timeout,
+            classifier,
+            exit,
+        }
+    }
+}
+
+impl<T, B, Q, L, A, C, X> ClientBuilder<T, Off, B, Q, L, A, C, X> {
+    /// Sends failed calls again. See [`retry`](crate::retry).
+    pub fn retry<P>(self, retry: Retry<P>) -> ClientBuilder<T, Retry<P>, B, Q, L, A, C, X> {
+        let Self { timeout, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit, retry: _ } =
+            self;
+        ClientBuilder { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit }
+    }
+}
+
+impl<T, R, Q, L, A, C, X> ClientBuilder<T, R, Off, Q, L, A, C, X> {
+    /// Stops calling a service that fails. See [`circuit_breaker`](crate::circuit_breaker).
+    pub fn circuit_breaker(self, breaker: Breaker) -> ClientBuilder<T, R, Gated<Breaker>, Q, L, A, C, X> {
+        let Self { timeout, retry, rate_limit, load_shed, attempt_timeout, classifier, exit, circuit_breaker: _ } =
+            self;
+        ClientBuilder {
+            timeout,
+            retry,
+            circuit_breaker: Gated(breaker),
+            rate_limit,
+            load_shed,
+            attempt_timeout,
+            classifier,
+            exit,
+        }
+    }
+}
+
+impl<T, R, B, L, A, C, X> ClientBuilder<T, R, B, Off, L, A, C, X> {
+    /// Refuses attempts beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] with a
+    /// cost. See [`rate_limit`](crate::rate_limit).
+    pub fn rate_limit<K>(
+        self,
+        limit: impl Into<RateLimit<K>>,
+    ) -> ClientBuilder<T, R, B, Gated<RateLimit<K>>, L, A, C, X> {
+        let Self { timeout, retry, circuit_breaker, load_shed, attempt_timeout, classifier, exit, rate_limit: _ } =
+            self;
+        ClientBuilder {
+            timeout,
+            retry,
+            circuit_breaker,
+            rate_limit: Gated(limit.into()),
+            load_shed,
+            attempt_timeout,
+            classifier,
+            exit,
+        }
+    }
+}
+
+impl<T, R, B, Q, A, C, X> ClientBuilder<T, R, B, Q, Off, A, C, X> {
+    /// Refuses attempts for which there is no room. See [`load_shed`](crate::load_shed).
+    pub fn load_shed(self, limiter: Limiter) -> ClientBuilder<T, R, B, Q, Gated<Limiter>, A, C, X> {
+        let Self { timeout, retry, circuit_breaker, rate_limit, attempt_timeout, classifier, exit, load_shed: _ } =
+            self;
+        ClientBuilder {
+            timeout,
+            retry,
+            circuit_breaker,
+            rate_limit,
+            load_shed: Gated(limiter),
+            attempt_timeout,
+            classifier,
+            exit,
+        }
+    }
+}
+
+impl<T, R, B, Q, L, C, X> ClientBuilder<T, R, B, Q, L, Off, C, X> {
+    /// Bounds each attempt, readiness included.
+    pub fn attempt_timeout(self, limit: Duration) -> ClientBuilder<T, R, B, Q, L, Limit, C, X> {
+        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, classifier, exit, attempt_timeout: _ } =
+            self;
+        ClientBuilder {
+            timeout,
+            retry,
+            circuit_breaker,
+            rate_limit,
+            load_shed,
+            attempt_timeout: Limit { field: "attempt_timeout", limit },
+            classifier,
+            exit,
+        }
+    }
+}
+
+impl<T, R, B, Q, L, A, X> ClientBuilder<T, R, B, Q, L, A, AnyError, X> {
+    /// Decides by this closure what the service's answers mean, for all layers. Default: every `Err` is a failure.
+    pub fn classify<F, Response, E>(self, classifier: F) -> ClientBuilder<T, R, B, Q, L, A, F, X>
+    where
+        F: Fn(Result<&Response, &E>) -> Outcome,
+    {
+        self.classify_with(classifier)
+    }
+
+    /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean, for all layers.
+    pub fn classify_with<D>(self, classifier: D) -> ClientBuilder<T, R, B, Q, L, A, D, X> {
+        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, exit, classifier: _ } =
+            self;
+        ClientBuilder { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit }
+    }
+}
+
+impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
+    /// Keeps the service's error type, which must be `From<Rejection>`.
+    pub fn keep_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, KeepError> {
+        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit: _ } =
+            self;
+        ClientBuilder {
+            timeout,
+            retry,
+            circuit_breaker,
+            rate_limit,
+            load_shed,
+            attempt_timeout,
+            classifier,
+            exit: KeepError,
+        }
+    }
+
+    /// Turns rejections into responses, and keeps the service's error type.
+    pub fn respond_with<F, Response>(self, respond: F) -> ClientBuilder<T, R, B, Q, L, A, C, Respond<F>>
+    where
+        F: Fn(Rejection) -> Response,
+    {
+        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit: _ } =
+            self;
+        ClientBuilder {
+            timeout,
+            retry,
+            circuit_breaker,
+            rate_limit,
+            load_shed,
+            attempt_timeout,
+            classifier,
+            exit: Respond(respond),
+        }
+    }
+}
+
+/// The stages of a client, from the outside in.
+type Stages<T, R, B, Q, L, A, C> = <T as Slot>::Stage<
+    <R as Slot>::Stage<<B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>::Stage<<A as Slot>::Stage<Leaf<C>>>>>>,
+>;
+
+impl<T, R, B, Q, L, A, C, X> ClientBuilder<T, R, B, Q, L, A, C, X>
+where
+    T: Slot,
+    R: Slot,
+    B: Slot,
+    Q: Slot,
+    L: Slot,
+    A: Slot,
+    Stages<T, R, B, Q, L, A, C>: Describe,
+{
+    /// The stack around a service.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub fn service<S>(self, service: S) -> Result<Stack<Stages<T, R, B, Q, L, A, C>, X, S>, ConfigError> {
+        Ok(self.layer()?.layer(service))
+    }
+
+    /// The stack as a tower layer.
+    ///
+    /// # Errors
+    ///
+    /// A field that breaks a rule of its own, or a timeout that is too short for what it encloses: for all attempts of
+    /// [`attempt_timeout`](ClientBuilder::attempt_timeout) and the longest waits between them.
+    pub fn layer(self) -> Result<StackLayer<Stages<T, R, B, Q, L, A, C>, X>, ConfigError> {
+        let attempt = self.attempt_timeout.build(Leaf::new(self.classifier))?;
+        let admitted = self.circuit_breaker.build(self.rate_limit.build(self.load_shed.build(attempt)?)?)?;
+        let stages = self.timeout.build(self.retry.build(admitted)?)?;
+        Explanation::of(&stages).check()?;
+        Ok(StackLayer::from_stages(stages, self.exit))
+    }
+}

@@ -1,0 +1,169 @@
+use crate::{
+    circuit_breaker::BreakerBuilder,
+    error::ConfigError,
+    rate_limit::TokenBucket,
+    retry::Backoff,
+    shell::{GateStage, Leaf},
+};
+use std::{fmt, time::Duration};
+
+/// What a stack does with a call: its layers from the outside in, and what follows from them.
+///
+/// `Display` prints it for people:
+///
+/// ```
+/// # fn main() -> Result<(), steadfast::ConfigError> {
+/// use std::time::Duration;
+/// use steadfast::{load_shed::Limiter, retry::{Backoff, Retry}};
+///
+/// let stack = steadfast::client()
+///     .timeout(Duration::from_secs(2))
+///     .retry(Retry::new(3).backoff(Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1))))
+///     .load_shed(Limiter::fixed(64)?)
+///     .attempt_timeout(Duration::from_millis(600))
+///     .layer()?;
+/// let explanation = stack.explain();
+/// assert_eq!(explanation.attempts(), 3);
+/// assert_eq!(explanation.max_in_flight(), Some(64));
+/// // Three attempts of 600 ms, and waits of at most 50 and 100 ms.
+/// assert_eq!(explanation.worst_case_latency(), Some(Duration::from_millis(1950)));
+/// assert_eq!(
+///     explanation.to_string(),
+///     "\
+/// A call passes, from the outside in:
+///   1. timeout: 2s
+///   2. retry: up to 3 attempts, waits of at most 50ms, doubling up to 1s, full jitter, with a budget
+///   3. load shed: at most 64 in flight
+///   4. timeout: 600ms
+/// At worst: 1.95s of latency, 3 attempts, 64 in flight.
+/// ",
+/// );
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Explanation {
+    layers: Vec<(&'static str, String)>,
+    attempts: Option<u32>,
+    worst_case: Option<Duration>,
+    max_in_flight: Option<usize>,
+    contradiction: Option<ConfigError>,
+}
+
+/// A stage that can say what it does, and what is further in.
+pub trait Describe {
+    /// Adds this stage and those further in.
+    fn describe(&self, explanation: &mut Explanation);
+}
+
+/// A gate that can say what it does.
+pub trait DescribeGate {
+    /// Adds this gate.
+    fn describe(&self, explanation: &mut Explanation);
+}
+
+impl<C> Describe for Leaf<C> {
+    fn describe(&self, _explanation: &mut Explanation) {}
+}
+
+impl<G: DescribeGate, Next: Describe> Describe for GateStage<G, Next> {
+    fn describe(&self, explanation: &mut Explanation) {
+        self.gate.describe(explanation);
+        self.next.describe(explanation);
+    }
+}
+
+impl Explanation {
+    pub(crate) fn of(stage: &impl Describe) -> Self {
+        let mut explanation = Self::default();
+        stage.describe(&mut explanation);
+        explanation
+    }
+
+    /// The longest that a call can take: `None` if nothing bounds it. A wait that the service itself asks for
+    /// (`retry_after`) comes on top where no timeout encloses the retry.
+    pub fn worst_case_latency(&self) -> Option<Duration> {
+        self.worst_case
+    }
+
+    /// The most attempts that one call can become. Retries inside the service itself cannot be seen.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.unwrap_or(1)
+    }
+
+    /// The most calls that can be in the service at once: `None` if nothing bounds them.
+    pub fn max_in_flight(&self) -> Option<usize> {
+        self.max_in_flight
+    }
+
+    /// The layers from the outside in, each with what it does.
+    pub fn layers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.layers.iter().map(|(name, text)| (*name, text.as_str()))
+    }
+
+    /// Refuses a stack whose numbers contradict each other.
+    pub(super) fn check(self) -> Result<(), ConfigError> {
+        self.contradiction.map_or(Ok(()), Err)
+    }
+
+    fn add(&mut self, name: &'static str, text: String) {
+        self.layers.push((name, text));
+    }
+
+    pub(crate) fn timeout(&mut self, limit: Duration, next: &impl Describe) {
+        self.add("timeout", format!("{limit:?}"));
+        next.describe(self);
+        match self.worst_case {
+            Some(inner) if inner > limit => {
+                let rule =
+                    "must cover all that is further in: attempts times the attempt timeout, and the waits between";
+                let value = format_args!("{limit:?}, for up to {inner:?}");
+                self.contradiction.get_or_insert(ConfigError::new("timeout", value, rule));
+                self.worst_case = Some(limit);
+            }
+            Some(_) => {}
+            None => self.worst_case = Some(limit),
+        }
+    }
+
+    pub(crate) fn retry(&mut self, attempts: u32, backoff: Backoff, has_budget: bool, next: &impl Describe) {
+        let budget = if has_budget { "with a budget" } else { "without a budget" };
+        self.add("retry", format!("up to {attempts} attempts, {backoff}, {budget}"));
+        next.describe(self);
+        self.attempts = Some(self.attempts().saturating_mul(attempts));
+        let waits = backoff.worst_case(attempts.saturating_sub(1));
+        self.worst_case = self.worst_case.map(|attempt| attempt.saturating_mul(attempts).saturating_add(waits));
+    }
+
+    pub(crate) fn circuit_breaker(&mut self, config: &BreakerBuilder) {
+        self.add("circuit breaker", config.to_string());
+    }
+
+    pub(crate) fn rate_limit(&mut self, bucket: &TokenBucket) {
+        let (count, period) = bucket.rate();
+        self.add("rate limit", format!("{count} per {period:?}, bursts of {}", bucket.burst()));
+    }
+
+    pub(crate) fn load_shed(&mut self, limit: usize) {
+        self.add("load shed", format!("at most {limit} in flight"));
+        self.max_in_flight = Some(self.max_in_flight.map_or(limit, |other| other.min(limit)));
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "A call passes, from the outside in:")?;
+        for (number, (name, text)) in (1..).zip(self.layers()) {
+            writeln!(f, "  {number}. {name}: {text}")?;
+        }
+        match self.worst_case {
+            Some(latency) => write!(f, "At worst: {latency:?} of latency")?,
+            None => write!(f, "At worst: unbounded latency")?,
+        }
+        write!(f, ", {} attempts", self.attempts())?;
+        match self.max_in_flight {
+            Some(limit) => writeln!(f, ", {limit} in flight."),
+            None => writeln!(f, ", any number in flight."),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Stacks: the layers of this crate in the orders that make sense, whatever order they are named in.
+//!
+//! ```text
+//! client: timeout > retry > circuit breaker > rate limit > load shed > attempt timeout > service
+//! server: rate limit > load shed > timeout > context > service
+//! ```
+//!
+//! [`client`](crate::client) is for what calls out, [`server`](crate::server) for what is called. A slot that is not
+//! filled costs nothing; filling one twice does not compile.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::{circuit_breaker::Breaker, retry::Retry};
+//! use tower::{BoxError, ServiceExt, service_fn};
+//!
+//! let payments = steadfast::client()
+//!     .timeout(Duration::from_secs(6))
+//!     .retry(Retry::new(3))
+//!     .circuit_breaker(Breaker::builder().build()?)
+//!     .attempt_timeout(Duration::from_millis(600))
+//!     .service(service_fn(async |amount: u32| Ok::<_, BoxError>(amount)))?;
+//! assert_eq!(payments.oneshot(7).await?, 7);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Why these orders
+//!
+//! - An open breaker refuses before a token or a place is taken.
+//! - What was taken for an attempt that a layer further in refuses is given back.
+//! - A call that waits for its next attempt holds neither token nor place.
+//! - Refusals of the stack itself are no evidence against the service.
+//! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not push out others.
+//!
+//! # Three ways out for a rejection
+//!
+//! By default a call fails with [`Error<E>`](crate::Error). `.keep_error()` converts rejections into the service's own
+//! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and keeps
+//! the error type; servers need it, since hyper closes the connection on an error and axum admits none.
+//!
+//! # As a layer
+//!
+//! `.layer()?` in place of `.service(..)?` gives the same stack as a tower `Layer`. All services that it makes share one
+//! state.
+
+mod client;
+mod explain;
+mod server;
+mod slot;
+
+pub use client::ClientBuilder;
+pub use explain::{Describe, DescribeGate, Explanation};
+pub use server::ServerBuilder;
+pub use slot::{Gated, Limit, Off, Slot};
+
+pub(crate) use client::client;
+pub(crate) use server::server;

@@ -1,0 +1,26 @@
+//! The atomics and the lock of every mechanism: the standard ones, or loom's when its models run.
+
+#[cfg(not(steadfast_loom))]
+mod chosen {
+    pub(crate) use std::sync::Mutex;
+    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+}
+
+#[cfg(steadfast_loom)]
+mod chosen {
+    pub(crate) use loom::sync::Mutex;
+    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+}
+
+pub(crate) use chosen::{AtomicU64, AtomicUsize, Mutex, Ordering};
+
+/// Locks a mutex whose holders leave valid state behind even when they panic.
+#[cfg(not(steadfast_loom))]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(steadfast_loom)]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> loom::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

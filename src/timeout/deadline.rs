@@ -1,0 +1,77 @@
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The instant by which something has to be done, or never.
+///
+/// Arithmetic saturates: a deadline beyond the end of time is no deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// No deadline.
+    pub const NEVER: Self = Self(None);
+
+    /// A deadline at this instant.
+    pub fn at(instant: Instant) -> Self {
+        Self(Some(instant))
+    }
+
+    /// A deadline this long after `now`.
+    pub fn after(now: Instant, limit: Duration) -> Self {
+        Self(now.checked_add(limit))
+    }
+
+    /// The instant, unless it is [`NEVER`](Self::NEVER).
+    pub fn instant(self) -> Option<Instant> {
+        self.0
+    }
+
+    /// The earlier of two deadlines.
+    #[must_use]
+    pub fn earlier(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(this), Some(that)) => Self(Some(this.min(that))),
+            (this, that) => Self(this.or(that)),
+        }
+    }
+
+    /// Whether the deadline has come. At its very instant it has.
+    pub fn has_passed(self, now: Instant) -> bool {
+        self.0.is_some_and(|instant| instant <= now)
+    }
+
+    /// The time left: zero once it has passed, `None` where there is no deadline.
+    pub fn remaining(self, now: Instant) -> Option<Duration> {
+        self.0.map(|instant| instant.saturating_duration_since(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_beyond_the_end_of_time_is_none() {
+        assert_eq!(Deadline::after(Instant::now(), Duration::MAX), Deadline::NEVER);
+    }
+
+    #[test]
+    fn the_earlier_of_two_wins_and_never_loses_to_any() {
+        let now = Instant::now();
+        let (soon, late) = (Deadline::after(now, Duration::from_secs(1)), Deadline::after(now, Duration::from_secs(2)));
+        assert_eq!(soon.earlier(late), soon);
+        assert_eq!(late.earlier(soon), soon);
+        assert_eq!(Deadline::NEVER.earlier(late), late);
+        assert_eq!(late.earlier(Deadline::NEVER), late);
+        assert_eq!(Deadline::NEVER.earlier(Deadline::NEVER), Deadline::NEVER);
+    }
+
+    #[test]
+    fn a_deadline_has_passed_at_its_very_instant_and_not_before() {
+        let now = Instant::now();
+        let deadline = Deadline::after(now, Duration::from_nanos(1));
+        assert!(!deadline.has_passed(now));
+        assert!(deadline.has_passed(now + Duration::from_nanos(1)));
+        assert_eq!(deadline.remaining(now + Duration::from_secs(9)), Some(Duration::ZERO));
+    }
+}

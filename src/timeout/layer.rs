@@ -1,0 +1,24 @@
+use super::TimeoutStage;
+use crate::{
+    error::{ConfigError, check_duration},
+    shell::{KeepError, Leaf, StackLayer},
+};
+use std::time::Duration;
+
+/// Bounds how long a call may take, as a tower layer. See the [module](super).
+///
+/// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
+/// [`respond_with`](StackLayer::respond_with) choose otherwise.
+pub type TimeoutLayer<X = KeepError> = StackLayer<TimeoutStage<Leaf>, X>;
+
+impl TimeoutLayer {
+    /// A layer that gives each call this long.
+    ///
+    /// # Errors
+    ///
+    /// The limit must be longer than zero and at most 366 days.
+    pub fn new(limit: Duration) -> Result<Self, ConfigError> {
+        check_duration("timeout.limit", limit)?;
+        Ok(StackLayer::from_stages(TimeoutStage::new(limit, Leaf::default()), KeepError))
+    }
+}

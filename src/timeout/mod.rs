@@ -1,0 +1,59 @@
+//! Bounds how long a call may take, readiness and queues included.
+//!
+//! A caller that waits for ever holds its memory, its connection and its own callers for ever: slowness spreads
+//! upstream until everything is slow. A [`TimeoutLayer`] ends a call when its time is up.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::{Error, Rejection, timeout::TimeoutLayer};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! let slow = service_fn(async |_: ()| -> Result<(), std::io::Error> {
+//!     tokio::time::sleep(Duration::from_secs(60)).await;
+//!     Ok(())
+//! });
+//! let service = TimeoutLayer::new(Duration::from_millis(100))?.typed_error().layer(slow);
+//!
+//! let error = service.oneshot(()).await.unwrap_err();
+//! assert!(matches!(error, Error::Rejected(Rejection::TimedOut(_))));
+//! assert!(error.rejection().unwrap().reached_service());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Semantics
+//!
+//! - The limit covers everything further in: waiting for the service to be ready, queues, attempts and the pauses
+//!   between them. It ends with the response's head; a streamed body is not covered.
+//! - A deadline inherited through [`CallContext`](crate::CallContext) counts if it is earlier; a limit never extends it.
+//!   Retries further in learn the deadline and do not sleep past it.
+//! - An answer that is there when the time is up is returned, not thrown away.
+//! - When the time is up the service's future is dropped, then the call ends as
+//!   [`TimedOut`](crate::error::TimedOut), which says whether the service had been called.
+//! - The limit counts from the first poll of the response future. Alone around a service (without a retry further in)
+//!   it counts from the end of that first poll, so that a call that is answered at once reads no clock.
+//! - A cancelled call leaves nothing behind.
+//!
+//! # Cost
+//!
+//! A call that is answered in its first poll: no timer, no allocation; no clock reading when alone. A pending call: one
+//! timer per stack, and one reading of the clock per poll.
+//!
+//! # Differences from `tower::timeout`
+//!
+//! Tower's does not cover readiness, makes a timer for every call, knows no inherited deadline, and boxes the error.
+//!
+//! # Defaults
+//!
+//! There is no default limit: choose it from the latencies of the service, as the time after which the answer is no
+//! longer worth having, or as a high quantile if a retry follows.
+
+mod deadline;
+mod layer;
+mod stage;
+
+pub use deadline::Deadline;
+pub use layer::TimeoutLayer;
+pub use stage::{TimeoutCall, TimeoutStage};

@@ -1,0 +1,100 @@
+use super::Deadline;
+use crate::{
+    error::{Error, TimedOut},
+    shell::{Abandonment, Frame, Stage},
+    stack::{Describe, Explanation},
+};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tower::Service;
+
+/// Ends a call whose time is up. The limit covers everything further in: readiness, queues, attempts.
+#[derive(Clone, Debug)]
+pub struct TimeoutStage<Next> {
+    limit: Duration,
+    next: Next,
+}
+
+impl<Next> TimeoutStage<Next> {
+    pub(crate) fn new(limit: Duration, next: Next) -> Self {
+        Self { limit, next }
+    }
+}
+
+pin_project! {
+    /// A call at a [`TimeoutStage`].
+    #[derive(Debug)]
+    pub struct TimeoutCall<Call> {
+        #[pin]
+        next: Call,
+        // `None` until the call is first seen pending, where nothing further in asked for it earlier.
+        deadline: Option<Deadline>,
+        // What the call inherited.
+        inherited: Deadline,
+    }
+}
+
+impl<Next, S, Request> Stage<S, Request> for TimeoutStage<Next>
+where
+    Next: Stage<S, Request>,
+    S: Service<Request>,
+{
+    const READS_DEADLINE: bool = Next::READS_DEADLINE;
+
+    type Call = TimeoutCall<Next::Call>;
+
+    #[inline]
+    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+        let context = frame.context();
+        let inherited = context.deadline_or_never();
+        let mut deadline = None;
+        if Next::READS_DEADLINE || frame.knows_now() {
+            let own = Deadline::after(frame.now(), self.limit).earlier(inherited);
+            frame.set_context(context.narrowed(own));
+            deadline = Some(own);
+        }
+        TimeoutCall { next: self.next.start(request, frame), deadline, inherited }
+    }
+
+    #[inline]
+    fn poll(
+        &self,
+        call: Pin<&mut Self::Call>,
+        service: &mut S,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let call = call.project();
+        let mut next = call.next;
+        // The answer first: one that is there at the deadline is not thrown away.
+        if let Poll::Ready(result) = self.next.poll(next.as_mut(), service, cx, frame) {
+            return Poll::Ready(result);
+        }
+        let now = frame.now();
+        let deadline = *call.deadline.get_or_insert_with(|| Deadline::after(now, self.limit).earlier(*call.inherited));
+        if !deadline.has_passed(now) {
+            if let Some(instant) = deadline.instant() {
+                frame.wake_at(instant);
+            }
+            return Poll::Pending;
+        }
+        self.next.abandon(next, Abandonment::TimedOut, frame);
+        let limit = (deadline != *call.inherited).then_some(self.limit);
+        Poll::Ready(Err(Error::Rejected(TimedOut::new(limit, frame.reached_service()).into())))
+    }
+
+    #[inline]
+    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+        self.next.abandon(call.project().next, cause, frame);
+    }
+}
+
+impl<Next: Describe> Describe for TimeoutStage<Next> {
+    fn describe(&self, explanation: &mut Explanation) {
+        explanation.timeout(self.limit, &self.next);
+    }
+}
