@@ -97,7 +97,7 @@ pub(super) enum Evidence {
     Nothing,
 }
 
-/// Admits one call: plain data, to be handed back by [`Breaker::settle`].
+/// Admits one call. Plain data: it has to be settled by the stage that holds it.
 #[derive(Debug)]
 pub struct Ticket {
     era: u32,

@@ -38,15 +38,23 @@ impl<G, Next> GateStage<G, Next> {
 
 pin_project! {
     /// A call at a [`GateStage`].
-    #[project = GateCallProjection]
     #[derive(Debug)]
-    pub enum GateCall<Call, Permit> {
-        /// Refused; the rejection comes out of the first poll.
+    pub struct GateCall<Call, Permit> {
+        #[pin]
+        state: State<Call, Permit>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<Call, Permit> {
+        // Refused; the rejection comes out of the first poll.
         Refused { rejection: Option<Rejection> },
-        /// Admitted and on its way further in. The permit is here between polls; during one it is in a guard on the
-        /// stack, so that an unwinding panic settles it.
+        // Admitted and on its way further in. The permit is here between polls; during one it is in a guard on the
+        // stack, so that an unwinding panic settles it.
         Admitted { #[pin] next: Call, permit: Option<Permit> },
-        /// Ended, and everything given back.
+        // Ended, and everything given back.
         Ended,
     }
 }
@@ -67,12 +75,12 @@ where
             Ok(permit) => {
                 let guard = SettleOnDrop { gate: &self.gate, permit: Some(permit) };
                 let next = self.next.start(request, frame);
-                GateCall::Admitted { next, permit: guard.keep() }
+                GateCall { state: State::Admitted { next, permit: guard.keep() } }
             }
             Err(rejection) => {
                 // The request is dropped here, and its drop is user code.
                 frame.user_code_runs();
-                GateCall::Refused { rejection: Some(rejection) }
+                GateCall { state: State::Refused { rejection: Some(rejection) } }
             }
         }
     }
@@ -80,13 +88,14 @@ where
     #[inline]
     fn poll(
         &self,
-        mut call: Pin<&mut Self::Call>,
+        call: Pin<&mut Self::Call>,
         service: &mut S,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        match call.as_mut().project() {
-            GateCallProjection::Admitted { next, permit } => {
+        let mut state = call.project().state;
+        match state.as_mut().project() {
+            StateProjection::Admitted { next, permit } => {
                 // Without its permit a call has been torn down by a panic: it must not go on unadmitted.
                 let Some(held) = permit.take() else { super::polled_after_end() };
                 let guard = SettleOnDrop { gate: &self.gate, permit: Some(held) };
@@ -94,25 +103,26 @@ where
                     *permit = guard.keep();
                     return Poll::Pending;
                 };
-                call.set(GateCall::Ended);
+                state.set(State::Ended);
                 let ending = Ending::of(&result, frame);
                 guard.settle(ending, frame);
                 Poll::Ready(result)
             }
-            GateCallProjection::Refused { rejection } => match rejection.take() {
+            StateProjection::Refused { rejection } => match rejection.take() {
                 Some(rejection) => Poll::Ready(Err(Error::Rejected(rejection))),
                 None => super::polled_after_end(),
             },
-            GateCallProjection::Ended => super::polled_after_end(),
+            StateProjection::Ended => super::polled_after_end(),
         }
     }
 
     #[inline]
-    fn abandon(&self, mut call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
-        if let GateCallProjection::Admitted { next, permit } = call.as_mut().project() {
+    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+        let mut state = call.project().state;
+        if let StateProjection::Admitted { next, permit } = state.as_mut().project() {
             let guard = SettleOnDrop { gate: &self.gate, permit: permit.take() };
             self.next.abandon(next, cause, frame);
-            call.set(GateCall::Ended);
+            state.set(State::Ended);
             let ending = Ending::of_abandoned(cause, frame);
             guard.settle(ending, frame);
         }

@@ -28,15 +28,23 @@ impl<C> Leaf<C> {
 
 pin_project! {
     /// A call at the [`Leaf`].
-    #[project = LeafCallProjection]
-    #[project_replace = LeafCallTaken]
     #[derive(Debug)]
-    pub enum LeafCall<F, Request> {
-        /// The service is not ready yet.
+    pub struct LeafCall<F, Request> {
+        #[pin]
+        state: State<F, Request>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[project_replace = StateTaken]
+    #[derive(Debug)]
+    enum State<F, Request> {
+        // The service is not ready yet.
         Waiting { request: Request },
-        /// The service has been called.
+        // The service has been called.
         Running { #[pin] future: F },
-        /// Answered, abandoned, or torn down by a panic.
+        // Answered, abandoned, or torn down by a panic.
         Ended,
     }
 }
@@ -52,48 +60,50 @@ where
 
     #[inline]
     fn start(&self, request: Request, _frame: &mut Frame) -> Self::Call {
-        LeafCall::Waiting { request }
+        LeafCall { state: State::Waiting { request } }
     }
 
     #[inline]
     fn poll(
         &self,
-        mut call: Pin<&mut Self::Call>,
+        call: Pin<&mut Self::Call>,
         service: &mut S,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         // All below is user code, and nothing here reads the clock.
         frame.user_code_runs();
-        if let LeafCallProjection::Waiting { .. } = call.as_mut().project() {
+        let mut state = call.project().state;
+        if let StateProjection::Waiting { .. } = state.as_mut().project() {
             if let Err(error) = ready!(service.poll_ready(cx)) {
-                call.set(LeafCall::Ended);
+                state.set(State::Ended);
                 return Poll::Ready(self.verdict(Err(error), frame));
             }
             // Replaced before the call, so that a panic in it leaves nothing to call again.
-            if let LeafCallTaken::Waiting { request } = call.as_mut().project_replace(LeafCall::Ended) {
+            if let StateTaken::Waiting { request } = state.as_mut().project_replace(State::Ended) {
                 let future = service.call(request);
-                call.set(LeafCall::Running { future });
+                state.set(State::Running { future });
             }
         }
-        match call.as_mut().project() {
-            LeafCallProjection::Running { future } => {
+        match state.as_mut().project() {
+            StateProjection::Running { future } => {
                 frame.service_was_reached();
                 let result = ready!(future.poll(cx));
-                call.set(LeafCall::Ended);
+                state.set(State::Ended);
                 Poll::Ready(self.verdict(result, frame))
             }
-            LeafCallProjection::Waiting { .. } | LeafCallProjection::Ended => super::polled_after_end(),
+            StateProjection::Waiting { .. } | StateProjection::Ended => super::polled_after_end(),
         }
     }
 
     #[inline]
-    fn abandon(&self, mut call: Pin<&mut Self::Call>, _cause: Abandonment, frame: &mut Frame) {
+    fn abandon(&self, call: Pin<&mut Self::Call>, _cause: Abandonment, frame: &mut Frame) {
         frame.user_code_runs();
-        if let LeafCallProjection::Running { .. } = call.as_mut().project() {
+        let mut state = call.project().state;
+        if let StateProjection::Running { .. } = state.as_mut().project() {
             frame.service_was_reached();
         }
-        call.set(LeafCall::Ended);
+        state.set(State::Ended);
     }
 }
 

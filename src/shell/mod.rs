@@ -49,7 +49,8 @@
 //! [`StackLayer::from_stages`] takes any stage. What admits or refuses at once is easier written as a [`Gate`]:
 //!
 //! ```
-//! use steadfast::{Rejection, error::Overloaded, shell::{Ending, Frame, Gate, GateStage, KeepError, Leaf, StackLayer}};
+//! use steadfast::{Rejection, classify::AnyError, error::Overloaded};
+//! use steadfast::shell::{Ending, Frame, Gate, GateStage, KeepError, Leaf, StackLayer};
 //! use std::sync::Arc;
 //! use std::sync::atomic::{AtomicBool, Ordering};
 //!
@@ -68,7 +69,7 @@
 //! }
 //!
 //! let switch = Switch(Arc::new(AtomicBool::new(true)));
-//! let layer = StackLayer::from_stages(GateStage::new(switch, Leaf::default()), KeepError);
+//! let layer = StackLayer::from_stages(GateStage::new(switch, Leaf::new(AnyError)), KeepError);
 //! # let _ = layer.clone();
 //! ```
 

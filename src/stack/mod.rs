@@ -13,14 +13,14 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
 //! use steadfast::{circuit_breaker::Breaker, retry::Retry};
-//! use tower::{BoxError, ServiceExt, service_fn};
+//! use tower::{ServiceExt, service_fn};
 //!
 //! let payments = steadfast::client()
 //!     .timeout(Duration::from_secs(6))
 //!     .retry(Retry::new(3))
 //!     .circuit_breaker(Breaker::builder().build()?)
 //!     .attempt_timeout(Duration::from_millis(600))
-//!     .service(service_fn(async |amount: u32| Ok::<_, BoxError>(amount)))?;
+//!     .service(service_fn(async |amount: u32| Ok::<_, std::io::Error>(amount)))?;
 //! assert_eq!(payments.oneshot(7).await?, 7);
 //! # Ok(())
 //! # }
@@ -39,6 +39,9 @@
 //! By default a call fails with [`Error<E>`](crate::Error). `.keep_error()` converts rejections into the service's own
 //! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and keeps
 //! the error type; servers need it, since hyper closes the connection on an error and axum admits none.
+//!
+//! Where the service's error is tower's `BoxError`, use `.keep_error()`: a box of an error is not itself an error to
+//! Rust, and so neither is `Error<BoxError>`.
 //!
 //! # As a layer
 //!
