@@ -1,8 +1,78 @@
-//! Resilience middleware for tower services.
+//! Resilience middleware for tower services: what calls out survives slow and broken dependencies without making them
+//! worse, and what is called goes on answering at full capacity when more arrives than it can do.
+//!
+//! | module | question it answers |
+//! |---|---|
+//! | [`timeout`] | how long may a call take? |
+//! | [`retry`] | is it worth trying again? |
+//! | [`circuit_breaker`] | is it worth trying at all? |
+//! | [`load_shed`] | is there room for this one, now? |
+//! | [`rate_limit`] | has this caller had its share? |
+//!
+//! Put together by [`client`] for what calls out, and by [`server`] for what is called:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::{Error, Outcome, circuit_breaker::Breaker, retry::{Backoff, Retry}};
+//! use tower::{ServiceExt, service_fn};
+//!
+//! // Any tower service: a status code stands for an HTTP response here.
+//! let payments = service_fn(async |amount: u32| Ok::<u16, std::io::Error>(if amount > 100 { 503 } else { 200 }));
+//!
+//! let payments = steadfast::client()
+//!     .timeout(Duration::from_secs(2))
+//!     .retry(Retry::new(3).backoff(Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1))))
+//!     .circuit_breaker(Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).build()?)
+//!     .attempt_timeout(Duration::from_millis(600))
+//!     .classify(|result| match result {
+//!         Ok(503) => Outcome::Overloaded { retry_after: None },
+//!         Ok(500..) | Err(_) => Outcome::Failure,
+//!         Ok(_) => Outcome::Success,
+//!     })
+//!     .service(payments)?;
+//!
+//! match payments.oneshot(7).await {
+//!     Ok(status) => assert_eq!(status, 200),
+//!     Err(Error::Rejected(rejection)) => panic!("{} says: {rejection}", rejection.mechanism()),
+//!     Err(Error::Service(error)) => panic!("the service failed: {error}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which layer for what
+//!
+//! - A dependency may be slow: a [`timeout`] on every call out, and on every attempt.
+//! - It fails now and then: [`retry`], within a budget, if the request may be sent twice.
+//! - It is down for a while: a [`circuit_breaker`], one for each thing that fails by itself.
+//! - More may arrive than can be done: [`load_shed`] on the server, before work begins.
+//! - A caller may take more than its share, or you may of another's: [`rate_limit`].
+//!
+//! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that works
+//! without tower (`Breaker`, `Limiter`, `TokenBucket`, `RetryBudget`).
+//!
+//! # What holds for all of them
+//!
+//! - State is shared by all that one layer makes, and by all clones of a handle.
+//! - A service is always ready; refusals come out of the response future. Dropping that future at any time, or keeping it
+//!   after its end, leaves nothing taken.
+//! - Time is tokio's: a test with a paused clock drives every layer.
+//! - An admitted or refused call allocates nothing here. A call that is still pending after its first poll makes one
+//!   timer, whatever the number of layers.
+//! - A configuration that cannot work is a [`ConfigError`], which names the field, the value and the rule. Nothing panics
+//!   on any configuration or request.
+//! - A rejection is one type, [`Rejection`]. See [`stack`] for the three ways in which it comes out.
+//!
+//! # Runtime
+//!
+//! tokio, with its timer enabled.
 #![forbid(unsafe_code)]
 
 pub mod circuit_breaker;
 pub mod classify;
+mod clock;
 pub mod context;
 pub mod error;
 pub mod load_shed;
@@ -28,3 +98,8 @@ pub fn client() -> stack::ClientBuilder {
 pub fn server() -> stack::ServerBuilder {
     stack::server()
 }
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

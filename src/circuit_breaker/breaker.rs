@@ -1,5 +1,6 @@
 use super::window::Window;
 use crate::{
+    clock::{Origin, nanos},
     error::{CircuitOpen, ConfigError, check_duration},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
@@ -48,7 +49,7 @@ struct Shared {
     in_a_row: AtomicU64,
     window: Option<Window>,
     machine: Mutex<Machine>,
-    origin: Instant,
+    origin: Origin,
 }
 
 struct Machine {
@@ -389,8 +390,7 @@ impl Shared {
     }
 
     fn set_turn(&self, now: Instant, after: Duration) {
-        let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        self.turn.store(self.nanos(now).saturating_add(after), Ordering::Relaxed);
+        self.turn.store(self.nanos(now).saturating_add(nanos(after)), Ordering::Relaxed);
     }
 
     fn open_until(&self, turn: u64, now: Instant) -> CircuitOpen {
@@ -398,7 +398,7 @@ impl Shared {
     }
 
     fn nanos(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+        self.origin.nanos_to(now)
     }
 }
 
@@ -556,7 +556,7 @@ impl BreakerBuilder {
         if let Some(duration) = self.cancelled_after {
             check_duration("circuit_breaker.cancelled_is_failure_after", duration)?;
         }
-        let origin = Instant::now();
+        let origin = Origin::at(Instant::now());
         let mut window = None;
         if let Some((rate, length)) = self.failure_rate {
             check_duration("circuit_breaker.failure_rate.window", length)?;

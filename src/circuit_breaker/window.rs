@@ -1,4 +1,7 @@
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    clock::Origin,
+    sync::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,7 +24,7 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
-    origin: Instant,
+    origin: Origin,
     /// Ticks per nanosecond, as a fraction of 2^64.
     ticks_per_nano: u64,
 }
@@ -35,7 +38,7 @@ pub(super) struct Counts {
 
 impl Window {
     /// A window of this length, at least 16 ns.
-    pub(super) fn new(length: Duration, origin: Instant) -> Self {
+    pub(super) fn new(length: Duration, origin: Origin) -> Self {
         let tick_nanos = (length.as_nanos() / u128::from(BUCKETS)).max(1);
         let ticks_per_nano = u64::try_from((1u128 << 64) / tick_nanos).unwrap_or(u64::MAX);
         Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), origin, ticks_per_nano }
@@ -81,9 +84,8 @@ impl Window {
     /// tagged zero, is outside of the first window too.
     #[inline]
     fn tick(&self, era: u32, now: Instant) -> u64 {
-        let nanos = u64::try_from(now.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
-        let since_origin = ((u128::from(nanos) * u128::from(self.ticks_per_nano)) >> 64) as u64;
-        since_origin.wrapping_add((u64::from(era) + 1) * BUCKETS)
+        let since_origin = (u128::from(self.origin.nanos_to(now)) * u128::from(self.ticks_per_nano)) >> 64;
+        (since_origin as u64).wrapping_add((u64::from(era) + 1) * BUCKETS)
     }
 }
 
@@ -119,14 +121,18 @@ mod tests {
     const LENGTH: Duration = Duration::from_millis(1600);
     const TICK: Duration = Duration::from_millis(100);
 
+    fn new() -> (Window, Instant) {
+        let origin = Instant::now();
+        (Window::new(LENGTH, Origin::at(origin)), origin)
+    }
+
     fn counts(calls: u64, failures: u64) -> Counts {
         Counts { calls, failures }
     }
 
     #[test]
     fn what_is_older_than_the_window_slides_out() {
-        let origin = Instant::now();
-        let window = Window::new(LENGTH, origin);
+        let (window, origin) = new();
         window.record(0, true, origin);
         window.record(0, false, origin + TICK);
         assert_eq!(window.counts(0, origin + 15 * TICK), counts(2, 1));
@@ -136,8 +142,7 @@ mod tests {
 
     #[test]
     fn a_new_era_starts_empty_and_an_old_record_never_gets_into_it() {
-        let origin = Instant::now();
-        let window = Window::new(LENGTH, origin);
+        let (window, origin) = new();
         for tick in 0..16 {
             window.record(0, true, origin + tick * TICK);
         }
@@ -150,8 +155,7 @@ mod tests {
 
     #[test]
     fn a_full_bucket_keeps_its_ratio() {
-        let origin = Instant::now();
-        let window = Window::new(LENGTH, origin);
+        let (window, origin) = new();
         for call in 0..600_000u32 {
             window.record(0, call % 4 == 0, origin);
         }
@@ -165,8 +169,7 @@ mod tests {
         fn it_counts_what_a_list_of_all_records_counts(
             steps in prop::collection::vec((0u64..400, any::<bool>(), 0u32..8), 1..200),
         ) {
-            let origin = Instant::now();
-            let window = Window::new(LENGTH, origin);
+            let (window, origin) = new();
             let (mut now, mut era) = (origin, 0);
             let mut log: Vec<(u64, u32, bool)> = Vec::new();
             for (millis, failed, change) in steps {

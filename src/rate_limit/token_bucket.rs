@@ -1,4 +1,5 @@
 use crate::{
+    clock::Origin,
     error::{ConfigError, RateLimited, check_duration},
     sync::{AtomicU64, Ordering},
 };
@@ -48,7 +49,7 @@ struct Shared {
     /// The parts spent so far, or forfeited because the bucket was full. Relaxed throughout: it guards no other memory,
     /// and each change is one atomic step.
     spent: AtomicU64,
-    origin: Instant,
+    origin: Origin,
     /// Parts per nanosecond, as a fraction of 2^63: over one half, at most one.
     parts_per_nano: u64,
     /// Nanoseconds per part, rounded up, as a fraction of 2^62: from one to two.
@@ -138,8 +139,8 @@ impl Shared {
     /// The parts minted by `now`, rounded down, a burst to start with included.
     #[inline]
     fn minted(&self, now: Instant) -> u64 {
-        let nanos = now.saturating_duration_since(self.origin).as_nanos().min(u128::from(END_OF_TIME));
-        let since_origin = (nanos * u128::from(self.parts_per_nano)) >> 63;
+        let nanos = self.origin.nanos_to(now).min(END_OF_TIME);
+        let since_origin = (u128::from(nanos) * u128::from(self.parts_per_nano)) >> 63;
         // At most one part per nanosecond, so it fits, and a burst on top of it does.
         self.full() + since_origin as u64
     }
@@ -199,7 +200,7 @@ impl TokenBucketBuilder {
             ));
         }
         let burst = burst.unwrap_or(count);
-        let time_to_fill = u128::from(burst) * (period_nanos / u128::from(count) + 1);
+        let time_to_fill = u128::from(burst) * period_nanos.div_ceil(u128::from(count));
         if burst == 0 || time_to_fill > LONGEST_TO_FILL.as_nanos() {
             return Err(ConfigError::new(
                 "rate_limit.burst",
@@ -214,7 +215,7 @@ impl TokenBucketBuilder {
         Ok(TokenBucket {
             shared: Arc::new(Shared {
                 spent: AtomicU64::new(0),
-                origin: Instant::now(),
+                origin: Origin::at(Instant::now()),
                 parts_per_nano: parts_per_nano as u64,
                 nanos_per_part: nanos_per_part as u64,
                 token_shift,

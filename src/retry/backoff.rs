@@ -1,4 +1,7 @@
-use crate::error::{ConfigError, check_duration};
+use crate::{
+    clock::nanos,
+    error::{ConfigError, check_duration},
+};
 use rand::{Rng, RngExt};
 use std::{fmt, time::Duration};
 
@@ -116,10 +119,6 @@ impl Default for Backoff {
 fn uniform<R: Rng + ?Sized>(lowest: Duration, highest: Duration, random: &mut R) -> Duration {
     let width = nanos(highest.saturating_sub(lowest));
     lowest.saturating_add(Duration::from_nanos(random.random_range(0..=width)))
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Display for Backoff {
