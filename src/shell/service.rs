@@ -75,9 +75,9 @@ impl<St, X> Clone for StackLayer<St, X> {
     }
 }
 
-impl<St: fmt::Debug, X> fmt::Debug for StackLayer<St, X> {
+impl<St: Describe, X> fmt::Debug for StackLayer<St, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StackLayer").field("stage", &self.shared.stage).finish_non_exhaustive()
+        f.debug_struct("StackLayer").field("stages", &self.explain()).finish_non_exhaustive()
     }
 }
 
@@ -129,12 +129,9 @@ impl<St, X, S: Clone> Clone for Stack<St, X, S> {
     }
 }
 
-impl<St: fmt::Debug, X, S: fmt::Debug> fmt::Debug for Stack<St, X, S> {
+impl<St: Describe, X, S: fmt::Debug> fmt::Debug for Stack<St, X, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stack")
-            .field("stage", &self.shared.stage)
-            .field("service", &self.service)
-            .finish_non_exhaustive()
+        f.debug_struct("Stack").field("stages", &self.explain()).field("service", &self.service).finish_non_exhaustive()
     }
 }
 

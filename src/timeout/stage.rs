@@ -29,8 +29,9 @@ pin_project! {
     /// A call at a [`TimeoutStage`].
     #[derive(Debug)]
     pub struct TimeoutCall<Call> {
+        // `None` where the caller's deadline had passed before the call began: work for nobody.
         #[pin]
-        next: Call,
+        next: Option<Call>,
         // `None` until the call is first seen pending, where nothing further in asked for it earlier.
         deadline: Option<Deadline>,
         // What the call inherited.
@@ -52,12 +53,16 @@ where
         let context = frame.context();
         let inherited = context.deadline_or_never();
         let mut deadline = None;
-        if Next::READS_DEADLINE || frame.knows_now() {
-            let own = Deadline::after(frame.now(), self.limit).earlier(inherited);
+        if Next::READS_DEADLINE || frame.knows_now() || inherited != Deadline::NEVER {
+            let now = frame.now();
+            if inherited.has_passed(now) {
+                return TimeoutCall { next: None, deadline: Some(inherited), inherited };
+            }
+            let own = Deadline::after(now, self.limit).earlier(inherited);
             frame.set_context(context.narrowed(own));
             deadline = Some(own);
         }
-        TimeoutCall { next: self.next.start(request, frame), deadline, inherited }
+        TimeoutCall { next: Some(self.next.start(request, frame)), deadline, inherited }
     }
 
     #[inline]
@@ -69,7 +74,7 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
-        let mut next = call.next;
+        let Some(mut next) = call.next.as_pin_mut() else { return Poll::Ready(Err(timed_out(None, frame))) };
         // The answer first: one that is there at the deadline is not thrown away.
         if let Poll::Ready(result) = self.next.poll(next.as_mut(), service, cx, frame) {
             return Poll::Ready(result);
@@ -84,13 +89,19 @@ where
         }
         self.next.abandon(next, Abandonment::TimedOut, frame);
         let limit = (deadline != *call.inherited).then_some(self.limit);
-        Poll::Ready(Err(Error::Rejected(TimedOut::new(limit, frame.reached_service()).into())))
+        Poll::Ready(Err(timed_out(limit, frame)))
     }
 
     #[inline]
     fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
-        self.next.abandon(call.project().next, cause, frame);
+        if let Some(next) = call.project().next.as_pin_mut() {
+            self.next.abandon(next, cause, frame);
+        }
     }
+}
+
+fn timed_out<E>(limit: Option<Duration>, frame: &Frame) -> Error<E> {
+    Error::Rejected(TimedOut::new(limit, frame.reached_service()).into())
 }
 
 impl<Next: Describe> Describe for TimeoutStage<Next> {
