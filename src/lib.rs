@@ -80,6 +80,8 @@ mod random;
 pub mod rate_limit;
 pub mod retry;
 pub mod shell;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stack;
 mod sync;
 pub mod timeout;

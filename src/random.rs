@@ -1,7 +1,7 @@
 //! The one source of randomness.
 
 use crate::sync::{Mutex, lock};
-use rand::{Rng, SeedableRng, rngs::SmallRng};
+use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
@@ -13,7 +13,7 @@ use std::{
 /// It is not for secrets; it spreads retries over time. A draw takes one short lock and happens only where a
 /// decision is already slow (a retry), never on the path of a call that succeeds.
 #[derive(Clone)]
-pub struct Random(Arc<Mutex<SmallRng>>);
+pub struct Random(Arc<Mutex<Xoshiro256PlusPlus>>);
 
 impl Random {
     /// A generator that differs in every process and every instance.
@@ -24,7 +24,7 @@ impl Random {
 
     /// A generator that draws the same numbers for the same seed, for tests and simulations.
     pub fn seeded(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))))
+        Self(Arc::new(Mutex::new(Xoshiro256PlusPlus::seed_from_u64(seed))))
     }
 
     /// Runs `draw` with the generator to itself.

@@ -1,0 +1,405 @@
+use super::{Call, Failure, Reply, Sim};
+use crate::error::ConfigError;
+use rand::{Rng, RngExt};
+use rand_distr::{Distribution, Exp1, LogNormal, StandardNormal};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::poll_fn,
+    ops::Range,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+use tower::Service;
+
+/// How long something takes.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Latency {
+    shape: Shape,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Fixed(Duration),
+    Exponential { mean: Duration },
+    LogNormal { median: Duration, sigma: f64 },
+    Normal { mean: Duration, deviation: Duration },
+    GrowingWithInFlight { base: Duration, per_call: Duration },
+}
+
+impl Latency {
+    /// Always the same.
+    pub const fn fixed(duration: Duration) -> Self {
+        Self { shape: Shape::Fixed(duration) }
+    }
+
+    /// Exponential, with this mean.
+    pub const fn exponential(mean: Duration) -> Self {
+        Self { shape: Shape::Exponential { mean } }
+    }
+
+    /// Log-normal: `sigma` is the deviation of the logarithm. Sigma 1 has a p99 of ten times the median.
+    pub const fn log_normal(median: Duration, sigma: f64) -> Self {
+        Self { shape: Shape::LogNormal { median, sigma } }
+    }
+
+    /// Normal, cut off at zero.
+    pub const fn normal(mean: Duration, deviation: Duration) -> Self {
+        Self { shape: Shape::Normal { mean, deviation } }
+    }
+
+    /// The model of a collapse: `base`, and `per_call` more for each call in the backend when it begins, itself included.
+    /// Whatever makes it busier makes it slower (M. Brooker, "Metastability and Distributed Systems", 2021).
+    pub const fn growing_with_in_flight(base: Duration, per_call: Duration) -> Self {
+        Self { shape: Shape::GrowingWithInFlight { base, per_call } }
+    }
+
+    /// Draws one, with `in_flight` calls in the backend.
+    pub(super) fn draw(&self, in_flight: u64, random: &mut dyn Rng) -> Duration {
+        let scaled = |duration: Duration, factor: f64| {
+            Duration::try_from_secs_f64((duration.as_secs_f64() * factor).max(0.0)).unwrap_or(Duration::MAX)
+        };
+        match self.shape {
+            Shape::Fixed(duration) => duration,
+            Shape::Exponential { mean } => scaled(mean, Exp1.sample(random)),
+            Shape::LogNormal { median, sigma } => {
+                // The deviation was checked, and so this never falls back to one.
+                scaled(median, LogNormal::new(0.0, sigma).map_or(1.0, |factor| factor.sample(random)))
+            }
+            Shape::Normal { mean, deviation } => {
+                let normal: f64 = StandardNormal.sample(random);
+                let seconds = mean.as_secs_f64() + deviation.as_secs_f64() * normal;
+                Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::ZERO)
+            }
+            Shape::GrowingWithInFlight { base, per_call } => {
+                let calls = u32::try_from(in_flight).unwrap_or(u32::MAX);
+                base.saturating_add(per_call.saturating_mul(calls))
+            }
+        }
+    }
+}
+
+/// What a simulated backend is like. [`Sim::backend`] makes the service.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Backend {
+    name: String,
+    latency: Latency,
+    servers: usize,
+    queue: Queue,
+    failing: f64,
+    dead_keys: Range<u64>,
+    disturbances: Vec<(Disturbance, Range<Duration>)>,
+    notices_cancellation: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    newest_first: bool,
+    bound: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Disturbance {
+    Outage,
+    Slow(f64),
+    Hang,
+}
+
+impl Backend {
+    /// A backend with any number of servers, each of which takes this long for a call.
+    ///
+    /// It never fails, and goes on working on a call whose caller has gone, as most do.
+    pub fn new(latency: Latency) -> Self {
+        Self {
+            name: "backend".to_owned(),
+            latency,
+            servers: usize::MAX,
+            queue: Queue { newest_first: false, bound: usize::MAX },
+            failing: 0.0,
+            dead_keys: 0..0,
+            disturbances: Vec::new(),
+            notices_cancellation: false,
+        }
+    }
+
+    /// The name in the report. Default: "backend".
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// So many calls at once; further ones wait, first come, first served.
+    pub fn servers(self, servers: usize) -> Self {
+        Self { servers, ..self }
+    }
+
+    /// The newest waiting call is served first.
+    pub fn newest_first(self) -> Self {
+        Self { queue: Queue { newest_first: true, ..self.queue }, ..self }
+    }
+
+    /// At most so many calls wait; further ones are answered with [`Failure::Overloaded`] at once.
+    pub fn queue_bound(self, bound: usize) -> Self {
+        Self { queue: Queue { bound, ..self.queue }, ..self }
+    }
+
+    /// Each call fails with this probability, after the same time as a success.
+    pub fn failing(self, probability: f64) -> Self {
+        Self { failing: probability, ..self }
+    }
+
+    /// Calls with these keys fail at once: the shards or endpoints that are down.
+    pub fn dead_keys(self, keys: Range<u64>) -> Self {
+        Self { dead_keys: keys, ..self }
+    }
+
+    /// Calls that arrive in this time fail at once.
+    pub fn outage(self, during: Range<Duration>) -> Self {
+        self.disturbed(Disturbance::Outage, during)
+    }
+
+    /// Calls that begin in this time take so many times as long.
+    pub fn slow(self, during: Range<Duration>, factor: f64) -> Self {
+        self.disturbed(Disturbance::Slow(factor), during)
+    }
+
+    /// Calls that would begin in this time begin at its end: the backend stands still, and holds on to them.
+    pub fn hang(self, during: Range<Duration>) -> Self {
+        self.disturbed(Disturbance::Hang, during)
+    }
+
+    fn disturbed(mut self, disturbance: Disturbance, during: Range<Duration>) -> Self {
+        self.disturbances.push((disturbance, during));
+        self
+    }
+
+    /// Stops working on a call when its caller has gone.
+    pub fn notices_cancellation(self) -> Self {
+        Self { notices_cancellation: true, ..self }
+    }
+
+    pub(super) fn check(&self, length: Duration) -> Result<(), ConfigError> {
+        if self.servers == 0 {
+            return Err(ConfigError::new("sim.backend.servers", self.servers, "must be at least 1"));
+        }
+        if !(0.0..=1.0).contains(&self.failing) {
+            return Err(ConfigError::new("sim.backend.failing", self.failing, "must be a number from 0 to 1"));
+        }
+        if let Shape::LogNormal { sigma, .. } = self.latency.shape {
+            if !sigma.is_finite() || sigma < 0.0 {
+                return Err(ConfigError::new("sim.backend.latency.sigma", sigma, "must be a number of at least 0"));
+            }
+        }
+        for (disturbance, during) in &self.disturbances {
+            if during.start >= during.end || during.end > length {
+                let rule = "must begin before it ends, and end within the run";
+                return Err(ConfigError::new("sim.backend.disturbance", during, rule));
+            }
+            if let Disturbance::Slow(factor) = disturbance {
+                if !factor.is_finite() || *factor <= 0.0 {
+                    return Err(ConfigError::new("sim.backend.slow", factor, "must be a number above 0"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When the last disturbance is over.
+    pub(super) fn last_disturbance(&self) -> Duration {
+        self.disturbances.iter().map(|(_, during)| during.end).max().unwrap_or_default()
+    }
+}
+
+/// A backend at work: a tower service. Clones are the same backend.
+#[derive(Clone)]
+pub struct BackendService {
+    sim: Sim,
+    spec: Rc<Backend>,
+    state: Rc<RefCell<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    busy: usize,
+    waiting: VecDeque<oneshot::Sender<()>>,
+    counts: BackendCounts,
+}
+
+/// What a backend saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct BackendCounts {
+    /// The backend's name.
+    pub name: String,
+    /// Calls that arrived.
+    pub received: u64,
+    /// Calls that it finished, failures included, while their callers still waited.
+    pub answered: u64,
+    /// Calls that it finished when their callers had gone: work for nobody.
+    pub wasted: u64,
+    /// Calls that it refused since its queue was full.
+    pub refused: u64,
+    /// The most calls that were in it at once, waiting ones included.
+    pub most_in_flight: u64,
+    /// Calls in it at present.
+    in_flight: u64,
+}
+
+impl BackendService {
+    pub(super) fn new(sim: Sim, spec: Backend) -> Self {
+        let counts = BackendCounts { name: spec.name.clone(), ..BackendCounts::default() };
+        let state = State { counts, ..State::default() };
+        Self { sim, spec: Rc::new(spec), state: Rc::new(RefCell::new(state)) }
+    }
+
+    /// What it saw so far.
+    pub fn counts(&self) -> BackendCounts {
+        self.state.borrow().counts.clone()
+    }
+
+    pub(super) fn spec(&self) -> &Backend {
+        &self.spec
+    }
+
+    /// Works on one call that has been let in.
+    async fn work(self, answer: &mut oneshot::Sender<Result<Reply, Failure>>) -> Option<Result<Reply, Failure>> {
+        let _server = self.server().await;
+        let now = self.sim.elapsed();
+        let hang = self.spec.disturbances.iter().find_map(|(disturbance, during)| match disturbance {
+            Disturbance::Hang if during.contains(&now) => Some(during.end - now),
+            _ => None,
+        });
+        if let Some(rest) = hang {
+            self.sim.sleep(rest).await;
+        }
+        if self.spec.notices_cancellation && answer.is_closed() {
+            return None;
+        }
+        let in_flight = self.state.borrow().counts.in_flight;
+        let mut latency = self.sim.draw(|random| self.spec.latency.draw(in_flight, random));
+        for (disturbance, during) in &self.spec.disturbances {
+            if let (Disturbance::Slow(factor), true) = (disturbance, during.contains(&now)) {
+                let slowed = Duration::try_from_secs_f64(latency.as_secs_f64() * factor);
+                latency = slowed.unwrap_or(Duration::MAX);
+            }
+        }
+        let mut done = pin!(self.sim.sleep(latency));
+        let gone = poll_fn(|cx| {
+            if self.spec.notices_cancellation && answer.poll_closed(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            done.as_mut().poll(cx).map(|()| false)
+        });
+        if gone.await {
+            return None;
+        }
+        let failing = self.spec.failing;
+        let failed = failing > 0.0 && self.sim.draw(|random| random.random_bool(failing));
+        Some(if failed { Err(Failure::Failed) } else { Ok(Reply) })
+    }
+
+    /// Waits for a free server.
+    async fn server(&self) -> Server<'_> {
+        let turn = {
+            let mut state = self.state.borrow_mut();
+            if state.busy < self.spec.servers {
+                state.busy += 1;
+                None
+            } else {
+                let (sender, receiver) = oneshot::channel();
+                state.waiting.push_back(sender);
+                Some(receiver)
+            }
+        };
+        if let Some(turn) = turn {
+            // The server that was handed over stays busy. Waiting calls are never dropped before their turn.
+            let _ = turn.await;
+        }
+        Server(self)
+    }
+}
+
+/// One busy server, handed to the next waiting call when dropped.
+struct Server<'a>(&'a BackendService);
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.borrow_mut();
+        loop {
+            let next =
+                if self.0.spec.queue.newest_first { state.waiting.pop_back() } else { state.waiting.pop_front() };
+            let Some(waiting) = next else {
+                state.busy -= 1;
+                return;
+            };
+            if waiting.send(()).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+impl Service<Call> for BackendService {
+    type Response = Reply;
+    type Error = Failure;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Answer {
+        let (mut sender, receiver) = oneshot::channel();
+        let now = self.sim.elapsed();
+        let mut state = self.state.borrow_mut();
+        state.counts.received += 1;
+        let outage = |(disturbance, during): &(Disturbance, Range<Duration>)| {
+            matches!(disturbance, Disturbance::Outage) && during.contains(&now)
+        };
+        let refusal = if self.spec.dead_keys.contains(&call.key) || self.spec.disturbances.iter().any(outage) {
+            Some(Failure::Failed)
+        } else if state.busy >= self.spec.servers && state.waiting.len() >= self.spec.queue.bound {
+            state.counts.refused += 1;
+            Some(Failure::Overloaded)
+        } else {
+            None
+        };
+        if let Some(failure) = refusal {
+            state.counts.answered += 1;
+            return Answer(Err(failure));
+        }
+        state.counts.in_flight += 1;
+        state.counts.most_in_flight = state.counts.most_in_flight.max(state.counts.in_flight);
+        drop(state);
+
+        let backend = self.clone();
+        self.sim.spawn(async move {
+            let result = backend.clone().work(&mut sender).await;
+            let heard = result.is_some_and(|result| sender.send(result).is_ok());
+            let counts = &mut backend.state.borrow_mut().counts;
+            counts.in_flight -= 1;
+            *(if heard { &mut counts.answered } else { &mut counts.wasted }) += 1;
+        });
+        Answer(Ok(receiver))
+    }
+}
+
+/// The answer of a backend, to come.
+pub struct Answer(Result<oneshot::Receiver<Result<Reply, Failure>>, Failure>);
+
+impl Future for Answer {
+    type Output = Result<Reply, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Err(failure) => Poll::Ready(Err(*failure)),
+            // A backend that ends with the run does not answer any more.
+            Ok(receiver) => Pin::new(receiver).poll(cx).map(|result| result.unwrap_or(Err(Failure::Failed))),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+use super::{Call, Failure, Load, Reply, Report, Sim, report::Ledger};
+use crate::{
+    CallContext, Error,
+    error::{ConfigError, check_duration},
+};
+use rand::RngExt;
+use std::{cell::RefCell, rc::Rc, time::Duration};
+use tokio::runtime;
+use tower::{Service, ServiceExt};
+
+/// A run: loads, a length, a seed, and what they meet.
+///
+/// ```
+/// # fn main() -> Result<(), steadfast::ConfigError> {
+/// use std::time::Duration;
+/// use steadfast::sim::{Backend, Latency, Load, Scenario};
+///
+/// let report = Scenario::new(Load::poisson(50.0)).length(Duration::from_secs(10)).run(|sim| {
+///     let backend = sim.backend(Backend::new(Latency::fixed(Duration::from_millis(10))));
+///     steadfast::client().timeout(Duration::from_millis(100)).service(backend)
+/// })?;
+/// assert_eq!(report.goodput(), 1.0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Scenario {
+    loads: Vec<Load>,
+    length: Duration,
+    settle_within: Duration,
+    seed: u64,
+}
+
+impl Scenario {
+    /// A run of 60 s under this load, with seed 0.
+    pub fn new(load: Load) -> Self {
+        Self { loads: vec![load], length: Duration::from_secs(60), settle_within: Duration::from_secs(120), seed: 0 }
+    }
+
+    /// Adds the load of another class.
+    pub fn and(mut self, load: Load) -> Self {
+        self.loads.push(load);
+        self
+    }
+
+    /// How long calls arrive.
+    pub fn length(self, length: Duration) -> Self {
+        Self { length, ..self }
+    }
+
+    /// How long after that the run waits for calls to end. Default 120 s; what has not ended by then counts as
+    /// unanswered.
+    pub fn settle_within(self, limit: Duration) -> Self {
+        Self { settle_within: limit, ..self }
+    }
+
+    /// The seed of all random numbers. The same seed gives the same report.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Runs the load through one client, which `build` makes. Whatever has a clock must be made in there.
+    ///
+    /// # Errors
+    ///
+    /// What `build` fails with, and a scenario that cannot run: no arrivals, a rate that is no number, a disturbance
+    /// outside of the run. Not to be called inside a tokio runtime: it has its own, whose clock is paused.
+    pub fn run<S, B>(self, build: B) -> Result<Report, ConfigError>
+    where
+        B: FnOnce(&Sim) -> Result<S, ConfigError>,
+        S: Service<Call, Response = Reply> + Clone + 'static,
+        S::Error: Into<Error<Failure>>,
+    {
+        self.run_clients(|sim| Ok(vec![build(sim)?]))
+    }
+
+    /// Runs the load through many clients: each call goes to one of them, at random.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run); there must be at least one client.
+    pub fn run_clients<S, B>(self, build: B) -> Result<Report, ConfigError>
+    where
+        B: FnOnce(&Sim) -> Result<Vec<S>, ConfigError>,
+        S: Service<Call, Response = Reply> + Clone + 'static,
+        S::Error: Into<Error<Failure>>,
+    {
+        check_duration("sim.length", self.length)?;
+        for load in &self.loads {
+            load.check(self.length)?;
+        }
+        if runtime::Handle::try_current().is_ok() {
+            return Err(ConfigError::new("sim.run", "called inside a tokio runtime", "must be called outside of any"));
+        }
+        let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.map_err(|error| ConfigError::new("sim.run", error, "needs a tokio runtime"))?;
+        // Without tokio's budget, which would have timers pretend to be pending.
+        runtime.block_on(tokio::task::unconstrained(self.simulate(build)))
+    }
+
+    async fn simulate<S, B>(self, build: B) -> Result<Report, ConfigError>
+    where
+        B: FnOnce(&Sim) -> Result<Vec<S>, ConfigError>,
+        S: Service<Call, Response = Reply> + Clone + 'static,
+        S::Error: Into<Error<Failure>>,
+    {
+        let sim = Sim::new(self.seed, self.length);
+        let clients: Rc<[S]> = build(&sim)?.into();
+        sim.refused()?;
+        if clients.is_empty() {
+            return Err(ConfigError::new("sim.clients", 0, "must be at least 1"));
+        }
+        let ledger = Rc::new(RefCell::new(Ledger::new(&self.loads, self.length)));
+        for (class, load) in self.loads.iter().enumerate() {
+            let caller = Caller {
+                sim: sim.clone(),
+                clients: clients.clone(),
+                ledger: ledger.clone(),
+                load: Rc::new(load.clone()),
+                class,
+                end: self.length,
+            };
+            match load.callers() {
+                None => sim.spawn(caller.arrive()),
+                Some((callers, think)) => (0..callers).for_each(|_| sim.spawn(caller.clone().converse(think))),
+            }
+        }
+        sim.run(self.length, self.length.saturating_add(self.settle_within)).await;
+
+        let backends = sim.backends();
+        let changes = self.loads.iter().map(Load::last_change);
+        let disturbances = backends.iter().map(|backend| backend.spec().last_disturbance().as_secs_f64());
+        let calm_from = changes.chain(disturbances).fold(0.0, f64::max);
+        let backends = backends.iter().map(super::BackendService::counts).collect();
+        let ledger = ledger.take();
+        let report = ledger.report(self.seed, calm_from, backends, sim.most_tasks());
+        sim.end();
+        Ok(report)
+    }
+}
+
+/// What makes the calls of one class.
+struct Caller<S> {
+    sim: Sim,
+    clients: Rc<[S]>,
+    ledger: Rc<RefCell<Ledger>>,
+    load: Rc<Load>,
+    class: usize,
+    end: Duration,
+}
+
+impl<S> Clone for Caller<S> {
+    fn clone(&self) -> Self {
+        Self {
+            sim: self.sim.clone(),
+            clients: self.clients.clone(),
+            ledger: self.ledger.clone(),
+            load: self.load.clone(),
+            class: self.class,
+            end: self.end,
+        }
+    }
+}
+
+impl<S> Caller<S>
+where
+    S: Service<Call, Response = Reply> + Clone + 'static,
+    S::Error: Into<Error<Failure>>,
+{
+    /// Open-loop: calls at the instants of the load, whatever becomes of them.
+    async fn arrive(self) {
+        let mut at = 0.0;
+        while let Some(next) = self.sim.draw(|random| self.load.next_arrival(at, random)) {
+            at = next;
+            let Ok(instant) = Duration::try_from_secs_f64(next) else { return };
+            if instant >= self.end {
+                return;
+            }
+            self.sim.sleep(instant.saturating_sub(self.sim.elapsed())).await;
+            self.sim.spawn_call(self.call());
+        }
+    }
+
+    /// Closed-loop: a call, a thought, the next call.
+    async fn converse(self, think: Duration) {
+        while self.sim.elapsed() < self.end {
+            let (done, ended) = tokio::sync::oneshot::channel::<()>();
+            let call = self.call();
+            self.sim.spawn_call(async move {
+                call.await;
+                let _ = done.send(());
+            });
+            let _ = ended.await;
+            // Never no time at all: a service that fails at once would keep the clock from moving on.
+            self.sim.sleep(think.max(Duration::from_micros(1))).await;
+        }
+    }
+
+    /// One call, and its entry in the ledger.
+    fn call(&self) -> impl Future<Output = ()> + use<S> {
+        let Self { sim, clients, ledger, load, class, .. } = self.clone();
+        let (client, key) =
+            sim.draw(|random| (random.random_range(0..clients.len()), random.random_range(0..load.keys)));
+        let service = clients.get(client).cloned();
+        let begin = sim.elapsed();
+        ledger.borrow_mut().offered(class, begin);
+        async move {
+            let Some(service) = service else { return };
+            let call = Call { class, key, criticality: load.criticality };
+            let context = CallContext::new().with_criticality(load.criticality);
+            let result = context.scope(service.oneshot(call)).await.map_err(Into::into);
+            ledger.borrow_mut().ended(class, begin, sim.elapsed(), load.in_time, &result);
+        }
+    }
+}
