@@ -10,22 +10,22 @@ use thiserror::Error as ThisError;
 
 /// Why a mechanism of this crate refused a call or ended it.
 ///
-/// `source()` leads to the details ([`TimedOut`], [`CircuitOpen`], ..), each an error of its own.
+/// Each variant has its details; `Display` says the mechanism and the details in one line.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[non_exhaustive]
 pub enum Rejection {
     /// The call's time was up.
-    #[error("rejected by the timeout")]
-    TimedOut(#[source] TimedOut),
+    #[error("timeout: {0}")]
+    TimedOut(TimedOut),
     /// The circuit breaker does not let calls through at present.
-    #[error("rejected by the circuit breaker")]
-    CircuitOpen(#[source] CircuitOpen),
+    #[error("circuit breaker: {0}")]
+    CircuitOpen(CircuitOpen),
     /// There was no room for one more call.
-    #[error("rejected by load shedding")]
-    Overloaded(#[source] Overloaded),
+    #[error("load shed: {0}")]
+    Overloaded(Overloaded),
     /// The caller has had its share.
-    #[error("rejected by the rate limit")]
-    RateLimited(#[source] RateLimited),
+    #[error("rate limit: {0}")]
+    RateLimited(RateLimited),
 }
 
 impl Rejection {
@@ -103,7 +103,7 @@ impl TimedOut {
 
 /// The circuit breaker does not let calls through at present.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
-#[error("the circuit is open")]
+#[error("{}", self.text())]
 pub struct CircuitOpen {
     retry_after: Option<Duration>,
     reached: bool,
@@ -119,6 +119,13 @@ impl CircuitOpen {
     /// The time until the breaker lets probes through.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    fn text(&self) -> String {
+        match self.retry_after {
+            Some(wait) => format!("open for another {wait:?}"),
+            None => "open".to_owned(),
+        }
     }
 }
 
@@ -170,8 +177,8 @@ impl RateLimited {
 
     fn text(&self) -> String {
         match self.retry_after {
-            Some(wait) => format!("the rate limit is used up for another {wait:?}"),
-            None => "the call costs more than the rate limit ever allows at once".to_owned(),
+            Some(wait) => format!("used up for another {wait:?}"),
+            None => "the call costs more than is ever allowed at once".to_owned(),
         }
     }
 }

@@ -71,7 +71,8 @@
 //!
 //! Attempts multiply: three here and three in the service are nine. Nobody can see retries inside the service from
 //! here, so switch them off there (`reqwest`: `retry::never()`; hyper-util's client: `retry_canceled_requests(false)`;
-//! most SDKs have a setting).
+//! most SDKs have a setting). The last of these repeats only what was never sent, on a connection that the server had
+//! closed; without it such a call fails, so keep idle connections shorter than the server does.
 //!
 //! # Differences from `tower::retry`
 //!

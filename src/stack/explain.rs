@@ -34,7 +34,7 @@ use std::{fmt, time::Duration};
 ///   1. timeout: 2s
 ///   2. retry: up to 3 attempts, waits of at most 50ms, doubling up to 1s, full jitter, with a budget
 ///   3. load shed: at most 64 in flight
-///   4. timeout: 600ms
+///   4. attempt timeout: 600ms
 /// At worst: 1.95s of latency, 3 attempts, 64 in flight.
 /// ",
 /// );
@@ -111,7 +111,8 @@ impl Explanation {
     }
 
     pub(crate) fn timeout(&mut self, limit: Duration, next: &impl Describe) {
-        self.add("timeout", format!("{limit:?}"));
+        let name = if self.attempts.is_some() { "attempt timeout" } else { "timeout" };
+        self.add(name, format!("{limit:?}"));
         next.describe(self);
         match self.worst_case {
             Some(inner) if inner > limit => {
@@ -129,8 +130,8 @@ impl Explanation {
     pub(crate) fn retry(&mut self, attempts: u32, backoff: Backoff, has_budget: bool, next: &impl Describe) {
         let budget = if has_budget { "with a budget" } else { "without a budget" };
         self.add("retry", format!("up to {attempts} attempts, {backoff}, {budget}"));
-        next.describe(self);
         self.attempts = Some(self.attempts().saturating_mul(attempts));
+        next.describe(self);
         let waits = backoff.worst_case(attempts.saturating_sub(1));
         self.worst_case = self.worst_case.map(|attempt| attempt.saturating_mul(attempts).saturating_add(waits));
     }
@@ -160,7 +161,10 @@ impl fmt::Display for Explanation {
             Some(latency) => write!(f, "At worst: {latency:?} of latency")?,
             None => write!(f, "At worst: unbounded latency")?,
         }
-        write!(f, ", {} attempts", self.attempts())?;
+        match self.attempts() {
+            1 => write!(f, ", 1 attempt")?,
+            attempts => write!(f, ", {attempts} attempts")?,
+        }
         match self.max_in_flight {
             Some(limit) => writeln!(f, ", {limit} in flight."),
             None => writeln!(f, ", any number in flight."),

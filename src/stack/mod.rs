@@ -40,8 +40,11 @@
 //! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and keeps
 //! the error type; servers need it, since hyper closes the connection on an error and axum admits none.
 //!
-//! Where the service's error is tower's `BoxError`, use `.keep_error()`: a box of an error is not itself an error to
-//! Rust, and so neither is `Error<BoxError>`.
+//! Where the service's error is tower's `BoxError` and is passed on with `?`, use `.keep_error()`: a box of an error is not
+//! itself an error to Rust, and so neither is `Error<BoxError>`, though it can be matched on like any other.
+//!
+//! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints only which
+//! of the two it is, and leads to the rejection or to the service's error by `source()`.
 //!
 //! # As a layer
 //!

@@ -1,0 +1,90 @@
+//! A hyper server, HTTP/1 and HTTP/2, that refuses at once what it cannot do in time.
+//!
+//! ```sh
+//! cargo run --example hyper_server -- 8080 # or any free port, if none is named
+//! curl -i http://127.0.0.1:8080/
+//! ```
+//!
+//! Ctrl-C stops it. Beyond its limits callers get `503 Service Unavailable`, or `429 Too Many Requests` with a
+//! `Retry-After`. The connection stays open, but for HTTP/1 requests with a body: hyper closes it when the answer is
+//! there before the body is read.
+
+use http_body_util::Full;
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{HeaderValue, RETRY_AFTER},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use std::{convert::Infallible, env, net::Ipv4Addr, time::Duration};
+use steadfast::{Rejection, load_shed::Limiter, rate_limit::TokenBucket};
+use tokio::net::TcpListener;
+use tower::{BoxError, service_fn};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let port = env::args().nth(1).map_or(Ok(0), |port| port.parse())?;
+
+    let service = steadfast::server()
+        // What the callers, all together, have been promised. Counts requests, however cheap or dear they are.
+        .rate_limit(TokenBucket::builder(100, Duration::from_secs(1)).burst(100).build()?)
+        // What the server can do: 500 requests per second at 50 ms each are 25 in flight, by Little's law. A few more
+        // absorb bursts; many more would only wait in line.
+        .load_shed(Limiter::fixed(32)?)
+        // Nobody waits longer than this for an answer, so no work goes on for longer either.
+        .timeout(Duration::from_secs(1))
+        // An `Err` would abort the connection, with all other requests on it. A response does not.
+        .respond_with(refuse)
+        .service(service_fn(answer))?;
+    eprint!("{}", service.explain());
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    println!("listening on {}", listener.local_addr()?);
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely. Give the connections that hold them time to end.
+                eprintln!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // A clone per connection; all of them share the limits.
+        let service = TowerToHyperService::new(service.clone());
+        tokio::spawn(async move {
+            let mut connection = auto::Builder::new(TokioExecutor::new());
+            // With a timer hyper gives up on callers that do not finish sending their headers.
+            connection.http1().timer(TokioTimer::new());
+            connection.http2().timer(TokioTimer::new());
+            if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
+                eprintln!("connection lost: {error}");
+            }
+        });
+    }
+}
+
+/// Stands for your own work, which takes 50 ms here.
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    Ok(Response::new(Full::from(format!("{} {}\n", request.method(), request.uri().path()))))
+}
+
+/// What a caller sees of a request that was refused or took too long.
+fn refuse(rejection: Rejection) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{rejection}\n")));
+    *response.status_mut() = match rejection {
+        Rejection::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    if let Some(wait) = rejection.retry_after() {
+        // The header counts whole seconds. Rounded up: whoever comes back early is refused again.
+        let seconds = wait.as_secs_f64().ceil() as u64;
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

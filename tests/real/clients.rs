@@ -1,0 +1,119 @@
+//! The examples that are clients: alone, against the examples that are servers, and against servers that die or hang.
+
+use crate::process::{Process, Server};
+use std::{net::TcpListener, time::Duration};
+use tokio::time::Instant;
+
+/// How often `hyper_client` and `tonic_client` call.
+const CALLS: usize = 20;
+
+fn count(lines: &[String], text: &str) -> usize {
+    lines.iter().filter(|line| line.contains(text)).count()
+}
+
+/// What `hyper_client` and `tonic_client` print for each call.
+fn calls(lines: &[String]) -> &[String] {
+    let first = lines.iter().position(|line| line.starts_with("call ")).expect("there are calls");
+    &lines[first..]
+}
+
+/// Checks that the calls succeeded: all of them, but for those on which the machine stalled.
+fn assert_answered(lines: &[String], answer: &str) {
+    assert!(lines[0].starts_with("A call passes"), "{lines:#?}");
+    let calls = calls(lines);
+    assert_eq!(count(calls, "call "), CALLS, "{lines:#?}");
+    assert!(count(calls, answer) >= CALLS - 2, "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "The circuit is Closed.");
+}
+
+/// Checks that first the attempts failed, then the breaker opened and the rest was not sent.
+fn assert_cut_off(lines: &[String], failures: &[&str]) {
+    let refused = "rejected by the circuit breaker";
+    let calls = calls(lines);
+    let sent = calls.iter().position(|call| call.contains(refused)).unwrap_or(calls.len());
+    let failed = |call: &String| failures.iter().any(|failure| call.contains(failure));
+    assert!(calls[..sent].iter().any(failed), "{lines:#?}");
+    assert!(count(calls, refused) > 0 && !calls[sent..].iter().any(failed), "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "The circuit is Open.");
+}
+
+/// Kills the server after a few calls, and returns what the client said from then on.
+fn kill_in_mid_use(server: &str, client: &str) -> Vec<String> {
+    let server = Server::start(server);
+    let mut client = Process::start(client, &[&server.address().to_string()]);
+    while !client.next_line().expect("there are more calls").starts_with("call 5:") {}
+    server.kill();
+    let killed = Instant::now();
+    let lines = client.finish();
+    let took = Instant::now().saturating_duration_since(killed);
+    // 15 calls, at the worst a connect timeout of 200 ms and a wait of 50 ms for each of 10 attempts before the circuit
+    // opens: four seconds. Attempts that hang would take six, calls that hang thirty.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    lines
+}
+
+#[test]
+fn the_tower_service_goes_through_an_outage() {
+    let lines = Process::start("tower_service", &[]).finish();
+    assert!(lines[0].starts_with("A call passes") && lines[3].contains("circuit breaker"), "{lines:#?}");
+    // 10 before the outage and 5 after it.
+    assert!(count(&lines, "tea costs 3") >= 15 - 2, "{lines:#?}");
+    assert!(count(&lines, "failed: no price today") > 0, "{lines:#?}");
+    assert!(count(&lines, "rejected by the circuit breaker, try again in ") > 0, "{lines:#?}");
+    assert!(count(&lines, "The circuit is Open, and ") == 1, "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "The circuit is Closed.");
+}
+
+#[test]
+fn the_hyper_client_hides_the_faults_of_a_flaky_server() {
+    let lines = Process::start("hyper_client", &[]).finish();
+    assert!(count(&lines, "the server fails") >= 4, "{lines:#?}");
+    assert_answered(&lines, "200 OK");
+}
+
+#[test]
+fn the_hyper_client_calls_the_hyper_server() {
+    let server = Server::start("hyper_server");
+    assert_answered(&Process::start("hyper_client", &[&server.address().to_string()]).finish(), "200 OK");
+}
+
+#[test]
+fn the_tonic_client_hides_the_faults_of_a_flaky_server() {
+    let lines = Process::start("tonic_client", &[]).finish();
+    assert!(count(&lines, "the server fails") >= 4, "{lines:#?}");
+    assert_answered(&lines, "Serving");
+}
+
+#[test]
+fn the_tonic_client_calls_the_tonic_server() {
+    let server = Server::start("tonic_server");
+    assert_answered(&Process::start("tonic_client", &[&server.address().to_string()]).finish(), "Serving");
+}
+
+#[test]
+fn the_hyper_client_fails_fast_when_the_server_is_killed() {
+    assert_cut_off(&kill_in_mid_use("hyper_server", "hyper_client"), &["failed: client error"]);
+}
+
+#[test]
+fn the_tonic_client_fails_fast_when_the_server_is_killed() {
+    assert_cut_off(&kill_in_mid_use("tonic_server", "tonic_client"), &["failed: Unavailable"]);
+}
+
+#[test]
+fn the_hyper_client_gives_up_on_a_server_that_never_answers() {
+    // The kernel takes connections in for a listener, whether anybody accepts them or not.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let lines = Process::start("hyper_client", &[&address.to_string()]).finish();
+    assert_cut_off(&lines, &["rejected by the timeout"]);
+}
+
+#[test]
+fn the_tonic_client_gives_up_on_a_server_that_never_answers() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let lines = Process::start("tonic_client", &[&address.to_string()]).finish();
+    // Each attempt ends by the timer of the stack or by that of tonic, whichever looks first.
+    assert_cut_off(&lines, &["rejected by the timeout", "failed: Cancelled"]);
+}

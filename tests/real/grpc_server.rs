@@ -1,0 +1,121 @@
+//! `tonic_server`, beyond its limits and back.
+
+use crate::process::Server;
+use futures::{future::join_all, stream};
+use http_body_util::StreamBody;
+use hyper::{
+    Request,
+    body::{Bytes, Frame},
+    client::conn::http2,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::net::TcpStream;
+use tonic::{
+    Code, Response, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tower::service_fn;
+
+/// What the example allows.
+const IN_FLIGHT: usize = 32;
+const BURST: u32 = 100;
+
+/// A channel to the server, and how often it has connected.
+async fn connect(server: &Server) -> (HealthClient<Channel>, Arc<AtomicU32>) {
+    let address = server.address();
+    let connections = Arc::new(AtomicU32::new(0));
+    let counted = connections.clone();
+    let connector = service_fn(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { TcpStream::connect(address).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    (HealthClient::new(endpoint.connect_with_connector(connector).await.unwrap()), connections)
+}
+
+async fn check(client: &HealthClient<Channel>) -> Result<Response<HealthCheckResponse>, Status> {
+    client.clone().check(HealthCheckRequest::default()).await
+}
+
+fn pushback(status: &Status) -> Option<u64> {
+    status.metadata().get("grpc-retry-pushback-ms").map(|value| value.to_str().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn callers_over_the_rate_are_told_when_to_come_back() {
+    let server = Server::start("tonic_server");
+    let (client, connections) = connect(&server).await;
+    assert_eq!(check(&client).await.unwrap().get_ref().status(), ServingStatus::Serving);
+
+    let answered = AtomicU32::new(1);
+    let callers = (0..16).map(async |_| {
+        for _ in 0..1000 {
+            let Err(status) = check(&client).await else {
+                answered.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "rejected by the rate limit"));
+            let wait = pushback(&status).expect("a rate limit knows when there will be tokens");
+            // One comes every 10 ms.
+            assert!((1..=10).contains(&wait), "{wait} ms");
+            return;
+        }
+        panic!("never refused");
+    });
+    join_all(callers).await;
+    assert!(answered.load(Ordering::Relaxed) >= BURST);
+
+    // Each of the callers may take the first token that comes, so wait for all of theirs.
+    tokio::time::sleep(Duration::from_millis(16 * 10)).await;
+    assert_eq!(check(&client).await.unwrap().get_ref().status(), ServingStatus::Serving);
+    assert_eq!(connections.load(Ordering::Relaxed), 1, "a refusal closed the connection");
+}
+
+#[tokio::test]
+async fn callers_that_find_no_room_are_refused_and_those_that_stall_are_ended() {
+    let server = Server::start("tonic_server");
+    let (client, _) = connect(&server).await;
+
+    // Calls whose message never comes take all the places until their time is up.
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let uri = format!("http://{}/grpc.health.v1.Health/Check", server.address());
+    let stalled = (0..IN_FLIGHT).map(|_| {
+        let message = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let request = Request::post(&uri).header("content-type", "application/grpc").body(message).unwrap();
+        let mut sender = sender.clone();
+        async move { sender.send_request(request).await.unwrap() }
+    });
+    let stalled = tokio::spawn(join_all(stalled));
+
+    // They get there sooner or later, but each is given only a second.
+    let mut refused = None;
+    for _ in 0..50 {
+        if let Err(status) = check(&client).await {
+            refused = Some(status);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    let status = refused.expect("all places are taken");
+    assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "rejected by load shedding"));
+    assert_eq!(pushback(&status), None);
+
+    for response in stalled.await.unwrap() {
+        let code = response.headers().get("grpc-status").unwrap().to_str().unwrap().parse::<i32>().unwrap();
+        assert_eq!(Code::from(code), Code::DeadlineExceeded);
+    }
+    assert_eq!(check(&client).await.unwrap().get_ref().status(), ServingStatus::Serving);
+}

@@ -1,0 +1,107 @@
+//! Examples as child processes, which end with the test that started them.
+
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
+/// The longest silence of an example that is taken for work: many times that of any of them.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running example. Killed, by its own id, when dropped.
+pub struct Process {
+    name: String,
+    child: Child,
+    /// What it writes to standard output, line by line. Read on a thread, so that a child which hangs cannot hang the
+    /// test.
+    lines: Receiver<String>,
+}
+
+impl Process {
+    pub fn start(example: &str, arguments: &[&str]) -> Self {
+        let path = path(example);
+        let mut child = Command::new(&path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}; `cargo build --examples` makes it", path.display()));
+        let output = child.stdout.take().expect("standard output is a pipe");
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // The test may have heard enough.
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { name: example.to_owned(), child, lines }
+    }
+
+    /// The next line, or `None` after the last one.
+    pub fn next_line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("{} hangs", self.name),
+        }
+    }
+
+    /// All further lines. The process must end by itself, and successfully.
+    pub fn finish(mut self) -> Vec<String> {
+        let lines = std::iter::from_fn(|| self.next_line()).collect();
+        // Its standard output was closed, so it is on its way out.
+        let status = self.child.wait().expect("a child can be waited for");
+        assert!(status.success(), "{}: {status}", self.name);
+        lines
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only for a child that has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running example that is a server.
+pub struct Server {
+    /// Stops the server when dropped.
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it on a free port and waits until it listens.
+    pub fn start(example: &str) -> Self {
+        let mut process = Process::start(example, &[]);
+        let line = process.next_line().expect("a server says where it listens");
+        let address = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        Self { process, address: address.unwrap_or_else(|| panic!("{example} says {line:?}")) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it without a farewell, as a crash does.
+    pub fn kill(self) {
+        drop(self.process);
+    }
+}
+
+/// `target/<profile>/examples/<name>`; this test is `target/<profile>/deps/real-<hash>`.
+fn path(example: &str) -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own path");
+    let profile = test.parent().and_then(|deps| deps.parent()).expect("cargo puts tests into target/<profile>/deps");
+    profile.join("examples").join(format!("{example}{}", env::consts::EXE_SUFFIX))
+}
