@@ -32,6 +32,8 @@
 //!   whichever comes first; the service's future is dropped before.
 //! - A handle that is ready but not called takes no place.
 //! - The place ends with the response's head; a streamed body is not covered.
+//! - A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another
+//!   process. Where it does, keep `limit / timeout` below what the service can work off per second.
 //! - A refusal has no `retry_after`: a fixed limit does not know when there will be room.
 //! - The [`Limiter`] is a handle: it can be read and changed while calls are in flight, shared by many layers, and used
 //!   without tower.

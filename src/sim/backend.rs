@@ -58,6 +58,15 @@ impl Latency {
         Self { shape: Shape::GrowingWithInFlight { base, per_call } }
     }
 
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match self.shape {
+            Shape::LogNormal { sigma, .. } if !sigma.is_finite() || sigma < 0.0 => {
+                Err(ConfigError::new("sim.latency.sigma", sigma, "must be a number of at least 0"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Draws one, with `in_flight` calls in the backend.
     pub(super) fn draw(&self, in_flight: u64, random: &mut dyn Rng) -> Duration {
         let scaled = |duration: Duration, factor: f64| {
@@ -189,11 +198,7 @@ impl Backend {
         if !(0.0..=1.0).contains(&self.failing) {
             return Err(ConfigError::new("sim.backend.failing", self.failing, "must be a number from 0 to 1"));
         }
-        if let Shape::LogNormal { sigma, .. } = self.latency.shape {
-            if !sigma.is_finite() || sigma < 0.0 {
-                return Err(ConfigError::new("sim.backend.latency.sigma", sigma, "must be a number of at least 0"));
-            }
-        }
+        self.latency.check()?;
         for (disturbance, during) in &self.disturbances {
             if during.start >= during.end || during.end > length {
                 let rule = "must begin before it ends, and end within the run";
@@ -230,7 +235,7 @@ struct State {
 }
 
 /// What a backend saw.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BackendCounts {
@@ -246,6 +251,9 @@ pub struct BackendCounts {
     pub refused: u64,
     /// The most calls that were in it at once, waiting ones included.
     pub most_in_flight: u64,
+    /// How long its servers worked on calls that ended, all together, in seconds. Over the length of the run and the number
+    /// of servers this is their utilization.
+    pub busy: f64,
     /// Calls in it at present.
     in_flight: u64,
 }
@@ -268,7 +276,7 @@ impl BackendService {
 
     /// Works on one call that has been let in.
     async fn work(self, answer: &mut oneshot::Sender<Result<Reply, Failure>>) -> Option<Result<Reply, Failure>> {
-        let _server = self.server().await;
+        let _server = self.server(answer).await?;
         let now = self.sim.elapsed();
         let hang = self.spec.disturbances.iter().find_map(|(disturbance, during)| match disturbance {
             Disturbance::Hang if during.contains(&now) => Some(during.end - now),
@@ -295,7 +303,10 @@ impl BackendService {
             }
             done.as_mut().poll(cx).map(|()| false)
         });
-        if gone.await {
+        let begin = self.sim.elapsed();
+        let gone = gone.await;
+        self.state.borrow_mut().counts.busy += self.sim.elapsed().saturating_sub(begin).as_secs_f64();
+        if gone {
             return None;
         }
         let failing = self.spec.failing;
@@ -303,8 +314,8 @@ impl BackendService {
         Some(if failed { Err(Failure::Failed) } else { Ok(Reply) })
     }
 
-    /// Waits for a free server.
-    async fn server(&self) -> Server<'_> {
+    /// Waits for a free server: `None` if the caller has gone before, and the backend notices.
+    async fn server(&self, answer: &mut oneshot::Sender<Result<Reply, Failure>>) -> Option<Server<'_>> {
         let turn = {
             let mut state = self.state.borrow_mut();
             if state.busy < self.spec.servers {
@@ -316,11 +327,21 @@ impl BackendService {
                 Some(receiver)
             }
         };
-        if let Some(turn) = turn {
-            // The server that was handed over stays busy. Waiting calls are never dropped before their turn.
-            let _ = turn.await;
+        if let Some(mut turn) = turn {
+            // The turn first: a server that was handed over must not be lost. It stays busy meanwhile.
+            let gone = poll_fn(|cx| match Pin::new(&mut turn).poll(cx) {
+                Poll::Ready(_) => Poll::Ready(false),
+                Poll::Pending if self.spec.notices_cancellation => answer.poll_closed(cx).map(|()| true),
+                Poll::Pending => Poll::Pending,
+            });
+            if gone.await {
+                // A place in the queue that is given up is nobody's turn any more.
+                drop(turn);
+                self.state.borrow_mut().waiting.retain(|waiting| !waiting.is_closed());
+                return None;
+            }
         }
-        Server(self)
+        Some(Server(self))
     }
 }
 
@@ -378,7 +399,7 @@ impl Service<Call> for BackendService {
         drop(state);
 
         let backend = self.clone();
-        self.sim.spawn(async move {
+        self.sim.spawn_untimed(async move {
             let result = backend.clone().work(&mut sender).await;
             let heard = result.is_some_and(|result| sender.send(result).is_ok());
             let counts = &mut backend.state.borrow_mut().counts;

@@ -34,11 +34,13 @@ struct Kernel {
     sleepers: RefCell<BinaryHeap<Reverse<Sleeper>>>,
     asked: Cell<u64>,
     spawned: RefCell<Vec<Task>>,
-    /// Calls that have not ended: while there are any, timers of layers may be running.
+    /// Calls that have not ended: the run waits for them.
     calls: Cell<u64>,
+    /// Tasks that have not ended and in which timers of layers may be running: calls and whatever else runs services.
+    timed: Cell<u64>,
     most_tasks: Cell<u64>,
     pub(super) backends: RefCell<Vec<BackendService>>,
-    /// The first backend that was refused.
+    /// Why the first part of this world that cannot work was refused.
     refused: RefCell<Option<ConfigError>>,
 }
 
@@ -78,6 +80,7 @@ impl Sim {
             asked: Cell::new(0),
             spawned: RefCell::default(),
             calls: Cell::new(0),
+            timed: Cell::new(0),
             most_tasks: Cell::new(0),
             backends: RefCell::default(),
             refused: RefCell::new(None),
@@ -86,9 +89,7 @@ impl Sim {
 
     /// A backend in this world. One that cannot work makes the run fail.
     pub fn backend(&self, spec: Backend) -> BackendService {
-        if let Err(error) = spec.check(self.0.length) {
-            self.0.refused.borrow_mut().get_or_insert(error);
-        }
+        self.expect(spec.check(self.0.length));
         let backend = BackendService::new(self.clone(), spec);
         self.0.backends.borrow_mut().push(backend.clone());
         backend
@@ -111,7 +112,24 @@ impl Sim {
 
     /// Runs a future beside all others, until its end or that of the run.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.0.timed.set(self.0.timed.get() + 1);
+        let sim = self.clone();
+        self.spawn_untimed(async move {
+            future.await;
+            sim.0.timed.set(sim.0.timed.get() - 1);
+        });
+    }
+
+    /// Runs a future that has no timers but [`sleep`](Self::sleep): the clock may jump from one of those to the next.
+    pub(super) fn spawn_untimed(&self, future: impl Future<Output = ()> + 'static) {
         self.0.spawned.borrow_mut().push(Box::pin(future));
+    }
+
+    /// Makes the run fail if this is an error.
+    pub(super) fn expect(&self, checked: Result<(), ConfigError>) {
+        if let Err(error) = checked {
+            self.0.refused.borrow_mut().get_or_insert(error);
+        }
     }
 
     pub(super) fn draw<T>(&self, draw: impl FnOnce(&mut dyn Rng) -> T) -> T {
@@ -157,15 +175,15 @@ impl Sim {
             self.run_tasks(&mut tasks, &woken, &mut cx);
             let now = self.elapsed();
             let next = self.0.sleepers.borrow().peek().map(|Reverse(sleeper)| sleeper.at);
-            let calls = self.0.calls.get() > 0;
+            let timed = self.0.timed.get() > 0;
             // The timers of layers fire at whole milliseconds.
             let next = match next {
-                Some(at) if !calls => at,
+                Some(at) if !timed => at,
                 Some(at) => at.min(next_milli(now)),
-                None if calls => next_milli(now),
+                None if timed => next_milli(now),
                 None => return,
             };
-            if next > limit || next > end && !calls {
+            if next > limit || next > end && self.0.calls.get() == 0 {
                 return;
             }
             if next > now {

@@ -20,6 +20,7 @@ pub struct Link<S> {
 impl<S> Link<S> {
     /// A way to `service` that takes this long in each direction.
     pub fn new(sim: &Sim, latency: Latency, service: S) -> Self {
+        sim.expect(latency.check());
         Self { sim: sim.clone(), latency, service }
     }
 }

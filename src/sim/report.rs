@@ -55,6 +55,8 @@ pub struct ClassReport {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Latencies {
+    /// The mean.
+    pub mean: f64,
     /// The median.
     pub p50: f64,
     /// The 90th percentile.
@@ -269,6 +271,7 @@ impl Ledger {
             if let Some(histogram) = histogram {
                 let quantile = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
                 class.latency = Latencies {
+                    mean: histogram.mean() / 1e6,
                     p50: quantile(0.5),
                     p90: quantile(0.9),
                     p99: quantile(0.99),

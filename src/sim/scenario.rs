@@ -8,6 +8,9 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use tokio::runtime;
 use tower::{Service, ServiceExt};
 
+/// A call that never ends is waited for, a millisecond after the other, and so not for ever.
+const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A run: loads, a length, a seed, and what they meet.
 ///
 /// ```
@@ -50,7 +53,7 @@ impl Scenario {
     }
 
     /// How long after that the run waits for calls to end. Default 120 s; what has not ended by then counts as
-    /// unanswered.
+    /// unanswered. At most a day.
     pub fn settle_within(self, limit: Duration) -> Self {
         Self { settle_within: limit, ..self }
     }
@@ -87,6 +90,9 @@ impl Scenario {
         S::Error: Into<Error<Failure>>,
     {
         check_duration("sim.length", self.length)?;
+        if self.settle_within > LONGEST_SETTLING {
+            return Err(ConfigError::new("sim.settle_within", self.settle_within, "must be at most a day"));
+        }
         for load in &self.loads {
             load.check(self.length)?;
         }
@@ -122,8 +128,10 @@ impl Scenario {
                 end: self.length,
             };
             match load.callers() {
-                None => sim.spawn(caller.arrive()),
-                Some((callers, think)) => (0..callers).for_each(|_| sim.spawn(caller.clone().converse(think))),
+                None => sim.spawn_untimed(caller.arrive()),
+                Some((callers, think)) => {
+                    (0..callers).for_each(|_| sim.spawn_untimed(caller.clone().converse(think)));
+                }
             }
         }
         sim.run(self.length, self.length.saturating_add(self.settle_within)).await;

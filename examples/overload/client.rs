@@ -1,0 +1,122 @@
+//! The clients' side of the wire, and clients as they are often written.
+
+use crate::scenario::{ATTEMPTS, CONNECTIONS, DEADLINE};
+use http_body_util::Empty;
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http2::{self, SendRequest},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+use tokio::{net::TcpStream, time::timeout};
+use tower::{Service, util::BoxCloneService};
+
+pub type Ask = Request<Empty<Bytes>>;
+
+/// A client of either kind, so that the same code drives both.
+pub type Client = BoxCloneService<Ask, Ending, Infallible>;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Answered,
+    /// The named mechanism stopped it, on either side of the wire.
+    Stopped(&'static str),
+    /// None of the above: a broken connection, an answer that nobody expects.
+    Failed,
+}
+
+/// Counts how often a call was sent. It travels in the request's extensions, which all its attempts share.
+#[derive(Clone, Default)]
+pub struct Attempts(Arc<AtomicU32>);
+
+impl Attempts {
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A request to the server, whose attempts are counted in `attempts`.
+pub fn ask(address: SocketAddr, attempts: Attempts) -> Result<Ask, hyper::http::Error> {
+    Request::get(format!("http://{address}/")).extension(attempts).body(Empty::new())
+}
+
+/// A few HTTP/2 connections, used in turn.
+#[derive(Clone)]
+pub struct Connections {
+    senders: Arc<[SendRequest<Empty<Bytes>>]>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Connections {
+    pub async fn open(address: SocketAddr) -> Result<Self, Box<dyn Error>> {
+        let mut senders = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                // The server's word on this comes later than the first calls.
+                .initial_max_send_streams(usize::MAX)
+                // A late answer to a call that was given up is recognized, and not taken for a breach of protocol.
+                .max_concurrent_reset_streams(100_000)
+                .handshake(TokioIo::new(stream))
+                .await?;
+            tokio::spawn(connection);
+            senders.push(sender);
+        }
+        Ok(Self { senders: senders.into(), turn: Arc::default() })
+    }
+}
+
+impl Service<Ask> for Connections {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, ask: Ask) -> Self::Future {
+        if let Some(Attempts(count)) = ask.extensions().get() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut sender = self.senders[turn % self.senders.len()].clone();
+        Box::pin(async move {
+            sender.ready().await?;
+            sender.send_request(ask).await
+        })
+    }
+}
+
+/// The client without protection. Nothing in it looks wrong: it never waits forever, and it tries again.
+pub fn plain(connections: Connections) -> Client {
+    Client::new(tower::service_fn(move |ask| {
+        let mut connections = connections.clone();
+        async move {
+            let mut ending = Ending::Failed;
+            for _ in 0..ATTEMPTS {
+                ending = match timeout(DEADLINE / ATTEMPTS, connections.call(Ask::clone(&ask))).await {
+                    Ok(Ok(answer)) if answer.status().is_success() => return Ok(Ending::Answered),
+                    Ok(_) => Ending::Failed,
+                    Err(_) => Ending::Stopped("timeout"),
+                };
+            }
+            Ok(ending)
+        }
+    }))
+}

@@ -1,0 +1,97 @@
+//! What overload does to a service, and what this crate does about it.
+//!
+//! ```sh
+//! cargo run --release --example overload            # about a minute
+//! cargo run --release --example overload -- --quick # less than 20 seconds
+//! ```
+//!
+//! The setting is as real as one machine allows. A hyper server speaks HTTP/2 over loopback TCP. Behind it are
+//! 30 slots, each busy for 100 ms with every request, so its capacity is 300 requests per second: not an estimate,
+//! but a fact, since every slot keeps exact account of its time (see `server.rs`). Before the slots is a queue
+//! without a bound, as naive servers have it, and a request in it is worked on even when its caller is long gone.
+//! The clients are an open loop: calls arrive as a Poisson process, seeded so that two runs are offered the same
+//! calls, and no call waits for the answer to another, because a crowd of users does not either. Every caller gives
+//! up after one second.
+//!
+//! **Unprotected**, the clients do what looks reasonable: a timeout on every attempt, three attempts. That works at
+//! half the capacity. Past it the queue grows until every request in it is older than its caller's patience. From then
+//! on the server works at full speed on requests that nobody waits for, and each of those callers tries twice more:
+//! offered twice its capacity, the server sees six times, and answers in time almost nothing.
+//!
+//! **Protected**, the same server and the same clients each stand behind a stack of this crate, in `stacks.rs`. The
+//! server bounds what it takes in and refuses the rest at once; the clients take a refusal for what it is, neither a
+//! reason to try again nor a sign that the server is broken. Ten times the capacity then leaves goodput where it was,
+//! at one attempt per call. It is the load shed that does it; that the circuit breaker, the retry budget and the rate
+//! limit keep out of its way is as it should be, because a server that works at its capacity is not broken.
+//!
+//! The run offers 0.5, 1, 2, 5 and 10 times the capacity, with a new server for each step, and counts the calls that
+//! arrive after a short warm-up. It reports its progress on standard error, prints a table to standard output
+//! (`--json` adds a line of JSON) and draws goodput against offered load into `overload.svg` (`--svg` puts it
+//! elsewhere).
+
+mod args;
+mod client;
+mod picture;
+mod progress;
+mod report;
+mod run;
+mod scenario;
+mod server;
+mod stacks;
+
+use crate::{
+    args::Arguments,
+    progress::Progress,
+    report::Report,
+    scenario::{MULTIPLES, Mode},
+};
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(arguments) => arguments,
+        Err(exit) => return exit,
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("overload: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let lengths = arguments.lengths();
+    let mut report = Report::new();
+    for mode in [Mode::Unprotected, Mode::Protected] {
+        for multiple in MULTIPLES {
+            let progress = Progress::start(mode, multiple, lengths);
+            let tally = run::step(mode, multiple, lengths, &progress)?;
+            progress.finish(&tally);
+            report.rows(mode).push(tally.row(multiple));
+        }
+    }
+    match print(&report, arguments.json) {
+        // Whoever reads the table may close the pipe early.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        printed => printed?,
+    }
+    let path = &arguments.svg;
+    picture::write(&report, path).map_err(|error| format!("cannot write {path:?}: {error}"))?;
+    eprintln!("The picture is in {}.", path.display());
+    Ok(())
+}
+
+fn print(report: &Report, json: bool) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    report.write_table(&mut output)?;
+    if json {
+        writeln!(output, "\n{}", serde_json::to_string(report)?)?;
+    }
+    output.flush()
+}

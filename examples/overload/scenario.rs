@@ -1,0 +1,52 @@
+//! The numbers of the story, each in one place.
+
+use std::time::Duration;
+
+/// How many requests the server works on at once.
+pub const SLOTS: u32 = 30;
+
+/// How long a slot is busy with one request, always.
+pub const SERVICE_TIME: Duration = Duration::from_millis(100);
+
+/// The caller's patience: an answer after this long is worth nothing to it.
+pub const DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often a client tries in all, with or without protection.
+pub const ATTEMPTS: u32 = 3;
+
+/// The offered loads, as multiples of the server's capacity.
+pub const MULTIPLES: [f64; 5] = [0.5, 1.0, 2.0, 5.0, 10.0];
+
+/// How many HTTP/2 connections the clients share. Thousands of calls are in flight on them at the worst of times.
+pub const CONNECTIONS: usize = 4;
+
+/// The capacity of the server in requests per second: a fact of its construction, not an estimate. Every slot keeps
+/// its own account of when it is free again, so a timer that fires late delays one answer and costs no capacity.
+pub fn capacity_rps() -> f64 {
+    f64::from(SLOTS) / SERVICE_TIME.as_secs_f64()
+}
+
+/// How long one step of the run takes.
+#[derive(Clone, Copy)]
+pub struct Lengths {
+    /// Load runs, nothing is counted: queues fill, connections settle.
+    pub warm_up: Duration,
+    /// The calls that arrive in this time are counted, each until its end.
+    pub measured: Duration,
+}
+
+/// Whether server and clients are on their own or behind the stacks of this crate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Unprotected,
+    Protected,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unprotected => "unprotected",
+            Self::Protected => "protected",
+        }
+    }
+}

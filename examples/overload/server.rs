@@ -1,0 +1,152 @@
+//! A real HTTP/2 server with a known capacity.
+
+use crate::{
+    scenario::{Mode, SERVICE_TIME, SLOTS},
+    stacks,
+};
+use http_body_util::Empty;
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    server::conn::http2,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
+    sync::{Mutex, mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tower::Service;
+
+pub type Answer = Response<Empty<Bytes>>;
+
+/// A server on a thread and a runtime of its own, so that the clients cannot slow it down by being busy.
+pub struct Server {
+    runtime: Runtime,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn start(mode: Mode) -> Result<Self, Box<dyn Error>> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("server").enable_all().build()?;
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = listener.local_addr()?;
+        let backend = Backend::start(&runtime);
+        match mode {
+            Mode::Unprotected => runtime.spawn(accept(listener, backend)),
+            Mode::Protected => runtime.spawn(accept(listener, stacks::server(backend)?)),
+        };
+        Ok(Self { runtime, address })
+    }
+
+    /// Ends every connection and every piece of work with the runtime that they run on.
+    pub fn stop(self) {
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+async fn accept<S>(listener: TcpListener, service: S)
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    loop {
+        // What goes wrong with one connection concerns its client alone, who sees it, too.
+        if let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, service.clone()));
+        }
+    }
+}
+
+async fn serve<S>(stream: TcpStream, service: S) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    stream.set_nodelay(true)?;
+    // HTTP/2 has limits of its own on streams. They are out of reach here, so that they do not stand in for the
+    // protection that this example is about.
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(u32::MAX)
+        .max_pending_accept_reset_streams(usize::MAX)
+        .max_local_error_reset_streams(None)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    Ok(connection.await?)
+}
+
+/// The work behind the server: a few slots, and before them a queue without a bound, as naive servers have it.
+///
+/// A request that is in the queue stays there when its caller gives up, and is worked on when its turn comes.
+#[derive(Clone)]
+pub struct Backend {
+    queue: mpsc::UnboundedSender<Job>,
+}
+
+struct Job {
+    arrived: Instant,
+    done: oneshot::Sender<()>,
+}
+
+impl Backend {
+    fn start(runtime: &Runtime) -> Self {
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let jobs = Arc::new(Mutex::new(jobs));
+        // Slots that a burst fills at the same moment would stay in step for as long as the load lasts, and answers
+        // would come thirty at a time. Cutting the first job short, in each slot by another part, sets them apart.
+        for number in 1..=SLOTS {
+            runtime.spawn(slot(jobs.clone(), SERVICE_TIME * number / SLOTS));
+        }
+        Self { queue }
+    }
+}
+
+/// Works on one job after the other: `first` on the first one, which falls into the warm-up, then the service time.
+async fn slot(jobs: Arc<Mutex<mpsc::UnboundedReceiver<Job>>>, first: Duration) {
+    let mut free_at = Instant::now();
+    let mut service_time = first;
+    loop {
+        let Some(job) = jobs.lock().await.recv().await else { return };
+        // Counted from when the slot was free and the job there, not from when this task was woken: otherwise each
+        // late timer, by a millisecond or so, would take a little of the capacity away.
+        free_at = free_at.max(job.arrived) + service_time;
+        sleep_until(free_at).await;
+        // Perhaps nobody waits for the answer any more. The work was done all the same.
+        let _ = job.done.send(());
+        service_time = SERVICE_TIME;
+    }
+}
+
+impl Service<Request<Incoming>> for Backend {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Incoming>) -> Self::Future {
+        let (done, finished) = oneshot::channel();
+        // Either end of these channels is gone only when the whole runtime is on its way out.
+        let _ = self.queue.send(Job { arrived: Instant::now(), done });
+        Box::pin(async {
+            let _ = finished.await;
+            Ok(Answer::default())
+        })
+    }
+}
