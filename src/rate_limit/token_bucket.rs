@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 /// A rate with a burst: tokens are minted at a steady rate, at most a burst of them is saved up, each call costs some.
 ///
-/// In every interval of length t at most `burst + rate * t` tokens are admitted, exactly, and a token that is there is
-/// never refused for more than two nanoseconds. A clock that stands still mints nothing, one that jumps ahead mints at
-/// most a burst, and asking often loses nothing.
+/// In every interval of length t at most `burst + rate * t` tokens are admitted, exactly. A token that is there is not
+/// refused, but for rates that are no small fraction of one per nanosecond (see below), and then for at most two
+/// nanoseconds. A clock that stands still mints nothing, one that jumps ahead mints at most a burst, and asking often
+/// loses nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 /// assert!(bucket.try_acquire_at(2, now).is_ok());
 /// let refused = bucket.try_acquire_at(1, now).unwrap_err();
 /// let wait = refused.retry_after().unwrap();
-/// assert!(wait >= Duration::from_millis(10) && wait < Duration::from_micros(10_001));
+/// assert_eq!(wait, Duration::from_millis(10));
 /// assert!(bucket.try_acquire_at(1, now + wait).is_ok());
 /// # Ok(())
 /// # }
@@ -33,9 +34,13 @@ use tokio::time::Instant;
 ///
 /// The bucket is the generic cell rate algorithm (ITU-T I.371), turned from time into tokens: instead of the
 /// theoretical arrival time of the next call it keeps the number of tokens spent since the beginning, and compares it
-/// with the number minted by now. The number minted is `rate * now`, a multiplication with a 63-bit fixed-point rate, so
-/// there is no interval to be cut to whole nanoseconds, and no error adds up. A token is divided into a power of two of
-/// parts, so many that one is minted every one to two nanoseconds.
+/// with the number minted by now, `rate * now`. So there is no interval to be cut to whole nanoseconds, and no error adds
+/// up.
+///
+/// A token is divided into parts. Where the rate in lowest terms is `k` tokens in some nanoseconds with `k` up to 16 (100
+/// per second is 1 in 10,000,000; 3 per second 3 in 1,000,000,000), `k` parts are minted per nanosecond and everything is
+/// exact. For all other rates a part is minted every one to two nanoseconds, by a 63-bit fixed-point rate; what is lost
+/// in rounding is less than one part, once, when a full bucket is first drawn on.
 ///
 /// # Cost
 ///
@@ -50,15 +55,27 @@ struct Shared {
     /// and each change is one atomic step.
     spent: AtomicU64,
     origin: Origin,
-    /// Parts per nanosecond, as a fraction of 2^63: over one half, at most one.
-    parts_per_nano: u64,
-    /// Nanoseconds per part, rounded up, as a fraction of 2^62: from one to two.
-    nanos_per_part: u64,
-    /// A token is `1 << token_shift` parts.
-    token_shift: u32,
+    scale: Scale,
+    parts_per_token: u64,
+    /// The parts of a burst: at most 2^62.
+    full: u64,
     burst: u64,
     count: u64,
     period: Duration,
+}
+
+/// How nanoseconds become parts of a token.
+#[derive(Clone, Copy)]
+enum Scale {
+    /// A whole number of parts is minted per nanosecond, from 1 to [`MOST_EXACT`].
+    Exact { parts_per_nano: u64 },
+    /// From one half to one part is minted per nanosecond.
+    Rounded {
+        /// As a fraction of 2^63, rounded down.
+        parts_per_nano: u64,
+        /// The inverse as a fraction of 2^62, rounded up.
+        nanos_per_part: u64,
+    },
 }
 
 impl TokenBucket {
@@ -88,18 +105,21 @@ impl TokenBucket {
     #[inline]
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         let shared = &*self.shared;
+        if tokens == 0 {
+            return Ok(());
+        }
         if tokens > shared.burst {
             return Err(RateLimited::new(None));
         }
-        let cost = tokens << shared.token_shift;
+        let cost = tokens * shared.parts_per_token;
         let minted = shared.minted(now);
-        let forfeited = minted - shared.full();
+        let forfeited = minted - shared.full;
         let mut spent = shared.spent.load(Ordering::Relaxed);
         loop {
-            // A full bucket holds a burst, whatever fraction of a part was lost in rounding; that fraction is forfeited.
-            let after = if spent <= forfeited { forfeited + 1 + cost } else { spent + cost };
+            // A full bucket holds a burst, whatever fraction of a part was lost in rounding; a fraction is forfeited.
+            let after = if spent <= forfeited { forfeited + shared.scale.fraction() + cost } else { spent + cost };
             if after > minted && spent > forfeited {
-                return Err(RateLimited::new(Some(shared.time_to_mint(after - minted))));
+                return Err(RateLimited::new(Some(shared.scale.time_to_mint(after - minted))));
             }
             match shared.spent.compare_exchange_weak(spent, after, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
@@ -111,7 +131,7 @@ impl TokenBucket {
     /// Gives `tokens` back that were taken for a call which then was not made. Never more than a burst is kept.
     #[inline]
     pub fn refund(&self, tokens: u64) {
-        let parts = tokens.min(self.shared.burst) << self.shared.token_shift;
+        let parts = tokens.min(self.shared.burst) * self.shared.parts_per_token;
         let refunded = |spent: u64| Some(spent.saturating_sub(parts));
         // The closure never answers with `None`, so the update cannot fail.
         let _ = self.shared.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refunded);
@@ -121,7 +141,7 @@ impl TokenBucket {
     pub fn available_at(&self, now: Instant) -> u64 {
         let shared = &*self.shared;
         let unspent = shared.minted(now).saturating_sub(shared.spent.load(Ordering::Relaxed));
-        (unspent >> shared.token_shift).min(shared.burst)
+        (unspent / shared.parts_per_token).min(shared.burst)
     }
 
     /// The most tokens that are saved up.
@@ -139,22 +159,41 @@ impl Shared {
     /// The parts minted by `now`, rounded down, a burst to start with included.
     #[inline]
     fn minted(&self, now: Instant) -> u64 {
-        let nanos = self.origin.nanos_to(now).min(END_OF_TIME);
-        let since_origin = (u128::from(nanos) * u128::from(self.parts_per_nano)) >> 63;
-        // At most one part per nanosecond, so it fits, and a burst on top of it does.
-        self.full() + since_origin as u64
+        self.full + self.scale.minted(self.origin.nanos_to(now))
+    }
+}
+
+impl Scale {
+    /// The parts minted in so many nanoseconds, rounded down: at most 2^62, which takes nine years at the least.
+    #[inline]
+    fn minted(self, nanos: u64) -> u64 {
+        const MOST: u64 = 1 << 62;
+        match self {
+            Self::Exact { parts_per_nano } => nanos.saturating_mul(parts_per_nano).min(MOST),
+            Self::Rounded { parts_per_nano, .. } => {
+                ((u128::from(nanos.min(MOST)) * u128::from(parts_per_nano)) >> 63) as u64
+            }
+        }
     }
 
-    /// The parts of a burst: at most 2^62.
+    /// What rounding down may have lost.
     #[inline]
-    fn full(&self) -> u64 {
-        self.burst << self.token_shift
+    fn fraction(self) -> u64 {
+        match self {
+            Self::Exact { .. } => 0,
+            Self::Rounded { .. } => 1,
+        }
     }
 
     /// The time in which so many parts are minted, rounded up.
-    fn time_to_mint(&self, parts: u64) -> Duration {
-        let nanos = (u128::from(parts) * u128::from(self.nanos_per_part)) >> 62;
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(1))
+    fn time_to_mint(self, parts: u64) -> Duration {
+        Duration::from_nanos(match self {
+            Self::Exact { parts_per_nano } => parts.div_ceil(parts_per_nano),
+            Self::Rounded { nanos_per_part, .. } => {
+                let nanos = (u128::from(parts) * u128::from(nanos_per_part)) >> 62;
+                u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(1)
+            }
+        })
     }
 }
 
@@ -208,17 +247,14 @@ impl TokenBucketBuilder {
                 "must be at least 1, and fill within a hundred years",
             ));
         }
-        let token_shift = (period_nanos / u128::from(count)).ilog2();
-        // The period has fewer than 56 bits, so everything below fits.
-        let parts_per_nano = (u128::from(count) << token_shift << 63) / period_nanos;
-        let nanos_per_part = (1u128 << 125).div_ceil(parts_per_nano);
+        let (scale, parts_per_token) = scale(count, period_nanos, burst);
         Ok(TokenBucket {
             shared: Arc::new(Shared {
                 spent: AtomicU64::new(0),
                 origin: Origin::at(Instant::now()),
-                parts_per_nano: parts_per_nano as u64,
-                nanos_per_part: nanos_per_part as u64,
-                token_shift,
+                scale,
+                parts_per_token,
+                full: burst * parts_per_token,
                 burst,
                 count,
                 period,
@@ -227,7 +263,29 @@ impl TokenBucketBuilder {
     }
 }
 
-/// The last instant that a bucket tells from later ones, in nanoseconds since it was built: 146 years.
-const END_OF_TIME: u64 = 1 << 62;
+/// Divides a token into parts: how many are minted per nanosecond, and how many make a token.
+///
+/// The count is from 1 to the period, the period has fewer than 56 bits, and the burst fills within 2^62 ns.
+fn scale(count: u64, period_nanos: u128, burst: u64) -> (Scale, u64) {
+    let divisor = greatest_common_divisor(u128::from(count), period_nanos);
+    let (parts_per_nano, parts_per_token) = (u128::from(count) / divisor, period_nanos / divisor);
+    if parts_per_nano <= MOST_EXACT && u128::from(burst) * parts_per_token <= 1 << 62 {
+        return (Scale::Exact { parts_per_nano: parts_per_nano as u64 }, parts_per_token as u64);
+    }
+    let shift = (period_nanos / u128::from(count)).ilog2();
+    let parts_per_nano = (u128::from(count) << shift << 63) / period_nanos;
+    let nanos_per_part = (1u128 << 125).div_ceil(parts_per_nano);
+    (Scale::Rounded { parts_per_nano: parts_per_nano as u64, nanos_per_part: nanos_per_part as u64 }, 1 << shift)
+}
+
+fn greatest_common_divisor(mut a: u128, mut b: u128) -> u128 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// The most parts per nanosecond that are counted exactly. With more of them 2^62 parts would be minted too soon.
+const MOST_EXACT: u128 = 16;
 
 const LONGEST_TO_FILL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
