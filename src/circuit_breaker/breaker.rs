@@ -592,9 +592,9 @@ impl fmt::Display for BreakerBuilder {
         if let Some(failures) = self.consecutive_failures {
             write!(f, "{failures} failures in a row")?;
         }
-        if let Some((rate, window)) = self.failure_rate {
+        if let Some((_, window)) = self.failure_rate {
             let or = if self.consecutive_failures.is_some() { " or at " } else { "" };
-            let (percent, minimum) = (rate * 100.0, self.minimum_calls);
+            let (percent, minimum) = (f64::from(self.failure_parts) / 1e4, self.minimum_calls);
             write!(f, "{or}{percent}% failures of at least {minimum} calls in {window:?}")?;
         }
         write!(f, ", for {:?}, then {} probes", self.open_for, self.probes)

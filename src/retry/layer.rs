@@ -107,10 +107,13 @@ impl<P> Retry<P> {
     }
 }
 
-/// Makes the request of a further attempt, where there may be one.
+/// Makes the requests of further attempts, where there may be any.
 pub trait Replay<Request> {
-    /// A copy of the request, or `None` where it must not be sent twice.
-    fn copy(&self, request: &Request, frame: &mut Frame) -> Option<Request>;
+    /// Before the first attempt: what to keep for further ones, or `None` where the request must not be sent twice.
+    fn keep(&self, request: &Request, frame: &mut Frame) -> Option<Request>;
+
+    /// Before a further attempt that may not be the last: a copy of what was kept.
+    fn copy(&self, kept: &Request, frame: &mut Frame) -> Option<Request>;
 }
 
 /// Sends clones of every request. The default.
@@ -127,22 +130,34 @@ pub struct ReplayWith<F>(F);
 
 impl<Request: Clone> Replay<Request> for CloneRequest {
     #[inline]
-    fn copy(&self, request: &Request, _frame: &mut Frame) -> Option<Request> {
+    fn keep(&self, request: &Request, _frame: &mut Frame) -> Option<Request> {
         Some(request.clone())
+    }
+
+    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
+        Some(kept.clone())
     }
 }
 
 impl<Request: Clone, F: Fn(&Request) -> bool> Replay<Request> for ReplayIf<F> {
-    fn copy(&self, request: &Request, frame: &mut Frame) -> Option<Request> {
+    fn keep(&self, request: &Request, frame: &mut Frame) -> Option<Request> {
         frame.user_code_runs();
         (self.0)(request).then(|| request.clone())
+    }
+
+    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
+        Some(kept.clone())
     }
 }
 
 impl<Request, F: Fn(&Request) -> Option<Request>> Replay<Request> for ReplayWith<F> {
-    fn copy(&self, request: &Request, frame: &mut Frame) -> Option<Request> {
+    fn keep(&self, request: &Request, frame: &mut Frame) -> Option<Request> {
         frame.user_code_runs();
         (self.0)(request)
+    }
+
+    fn copy(&self, kept: &Request, frame: &mut Frame) -> Option<Request> {
+        self.keep(kept, frame)
     }
 }
 

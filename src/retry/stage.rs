@@ -2,10 +2,11 @@ use super::{Backoff, Replay, RetryBudget, budget::Withdrawal};
 use crate::{
     classify::Outcome,
     context::CallContext,
-    error::Error,
+    error::{Error, TimedOut},
     random::Random,
     shell::{Abandonment, Ending, Frame, Stage},
     stack::{Describe, Explanation},
+    timeout::Deadline,
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -42,7 +43,8 @@ pin_project! {
         // What comes next: how long to wait, and when the wait ends.
         due: Option<Instant>,
         wait: Duration,
-        // What the coming or present attempt took from the budget, until the attempt reaches the service.
+        // What the coming or present attempt took from the budget, until the attempt reaches the service. During a poll
+        // it is on the stack, so that a panic spends it.
         withdrawal: Option<Withdrawal>,
         // Whether any attempt so far was handed to the service.
         reached: bool,
@@ -65,7 +67,7 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let context = frame.context().with_attempt(0);
         frame.set_context(context);
-        let kept = if self.attempts > 1 { self.replay.copy(&request, frame) } else { None };
+        let kept = if self.attempts > 1 { self.replay.keep(&request, frame) } else { None };
         RetryCall {
             attempt: Some(self.next.start(request, frame)),
             kept,
@@ -89,21 +91,21 @@ where
         let mut call = call.project();
         loop {
             if let Some(attempt) = call.attempt.as_mut().as_pin_mut() {
+                let withdrawal = call.withdrawal.take();
                 let polled = self.next.poll(attempt, service, cx, frame);
-                if frame.reached_service() {
-                    *call.withdrawal = None;
-                    if !*call.reached {
-                        *call.reached = true;
-                        self.deposit();
-                    }
+                let unspent = withdrawal.filter(|_| !frame.reached_service());
+                if frame.reached_service() && !*call.reached {
+                    *call.reached = true;
+                    self.deposit();
                 }
                 let Poll::Ready(result) = polled else {
+                    *call.withdrawal = unspent;
                     if *call.reached {
                         frame.service_was_reached();
                     }
                     return Poll::Pending;
                 };
-                self.refund(call.withdrawal.take());
+                self.refund(unspent);
 
                 let again = call.kept.is_some();
                 let planned = if again {
@@ -133,15 +135,26 @@ where
                 frame.service_was_reached();
             }
             if let Some(due) = *call.due {
-                if frame.now() < due {
+                let now = frame.now();
+                if now < due {
                     frame.wake_at(due);
                     return Poll::Pending;
+                }
+                // The wait was to end before the deadline, but a late executor may have let that pass too.
+                if call.context.deadline_or_never().has_passed(now) {
+                    self.refund(call.withdrawal.take());
+                    if call.context.unenforced_deadline() == Deadline::NEVER {
+                        // For the timeout further out, which looks at the clock next.
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(Err(Error::Rejected(TimedOut::new(None, *call.reached).into())));
                 }
             }
             let Some(request) = self.next_request(call.kept, *call.attempts, frame) else {
                 crate::shell::polled_after_end()
             };
-            frame.begin_attempt(call.context.with_attempt(*call.attempts));
+            frame.turn_to_attempt();
+            frame.set_context(call.context.with_attempt(*call.attempts));
             *call.attempts = call.attempts.saturating_add(1);
             *call.due = None;
             let attempt = self.next.start(request, frame);
@@ -152,6 +165,7 @@ where
     #[inline]
     fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
         let mut call = call.project();
+        frame.turn_to_attempt();
         if let Some(attempt) = call.attempt.as_mut().as_pin_mut() {
             self.next.abandon(attempt, cause, frame);
             call.attempt.set(None);

@@ -94,10 +94,10 @@ impl Frame {
         self.context = Some(context);
     }
 
-    /// Begins a further attempt of a call: it has not reached the service and nothing is reported of it.
+    /// Turns to one attempt of a call: what is known of earlier ones, that they reached the service and what it
+    /// answered, is not true of this one.
     #[inline]
-    pub fn begin_attempt(&mut self, context: CallContext) {
-        self.context = Some(context);
+    pub fn turn_to_attempt(&mut self) {
         self.ending = None;
         self.reached = false;
     }

@@ -81,6 +81,7 @@ where
             }
             // Replaced before the call, so that a panic in it leaves nothing to call again.
             if let StateTaken::Waiting { request } = state.as_mut().project_replace(State::Ended) {
+                frame.service_was_reached();
                 let future = service.call(request);
                 state.set(State::Running { future });
             }

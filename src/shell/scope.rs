@@ -45,7 +45,7 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let context = frame.context();
+        let context = frame.context().enforced(false);
         ScopeCall { next: self.next.start(request, frame), context }
     }
 

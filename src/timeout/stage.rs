@@ -34,7 +34,7 @@ pin_project! {
         next: Option<Call>,
         // `None` until the call is first seen pending, where nothing further in asked for it earlier.
         deadline: Option<Deadline>,
-        // What the call inherited.
+        // What the call inherited from its caller, and not from a timeout further out in the stack.
         inherited: Deadline,
     }
 }
@@ -51,7 +51,7 @@ where
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let context = frame.context();
-        let inherited = context.deadline_or_never();
+        let inherited = context.unenforced_deadline();
         let mut deadline = None;
         if Next::READS_DEADLINE || frame.knows_now() || inherited != Deadline::NEVER {
             let now = frame.now();
@@ -59,7 +59,7 @@ where
                 return TimeoutCall { next: None, deadline: Some(inherited), inherited };
             }
             let own = Deadline::after(now, self.limit).earlier(inherited);
-            frame.set_context(context.narrowed(own));
+            frame.set_context(context.narrowed(own).enforced(true));
             deadline = Some(own);
         }
         TimeoutCall { next: Some(self.next.start(request, frame)), deadline, inherited }

@@ -1,0 +1,404 @@
+//! The circuit breaker against a plain model of its documentation.
+
+use proptest::prelude::*;
+use std::{collections::VecDeque, time::Duration};
+use steadfast::circuit_breaker::{Breaker, BreakerState, Permit};
+use tokio::{
+    runtime,
+    time::{Instant, advance},
+};
+
+/// How a breaker is configured. All times are in quarters of a sixteenth of the window.
+#[derive(Clone, Debug)]
+struct Spec {
+    quarter: Duration,
+    consecutive_failures: Option<u32>,
+    /// In millionths.
+    failure_rate: Option<u32>,
+    minimum_calls: u32,
+    open_for: u32,
+    probes: u32,
+    probe_timeout: u32,
+    cancelled_is_failure_after: Option<u32>,
+}
+
+const WINDOW: u32 = 16 * 4;
+const SIXTEENTH: i64 = 4;
+
+impl Spec {
+    fn build(&self) -> Breaker {
+        let mut builder = Breaker::builder()
+            .minimum_calls(self.minimum_calls)
+            .open_for(self.quarter * self.open_for)
+            .probes(self.probes)
+            .probe_timeout(self.quarter * self.probe_timeout);
+        if let Some(failures) = self.consecutive_failures {
+            builder = builder.consecutive_failures(failures);
+        }
+        if let Some(millionths) = self.failure_rate {
+            builder = builder.failure_rate(f64::from(millionths) / 1e6, self.quarter * WINDOW);
+        }
+        if let Some(after) = self.cancelled_is_failure_after {
+            builder = builder.cancelled_is_failure_after(self.quarter * after);
+        }
+        builder.build().unwrap()
+    }
+}
+
+fn any_spec() -> impl Strategy<Value = Spec> {
+    let quarter = prop::sample::select(vec![
+        Duration::from_nanos(16),
+        Duration::from_nanos(25_000),
+        Duration::from_millis(7),
+        Duration::from_nanos(156_250_000),
+        Duration::from_secs(3600),
+    ]);
+    let rate = prop::sample::select(vec![1, 10_000, 333_333, 500_000, 666_667, 999_999, 1_000_000]);
+    let judges = prop_oneof![
+        (1..5u32).prop_map(|failures| (Some(failures), None)),
+        rate.clone().prop_map(|rate| (None, Some(rate))),
+        (1..5u32, rate).prop_map(|(failures, rate)| (Some(failures), Some(rate))),
+    ];
+    let times = (1..200u32, 1..200u32, prop::option::of(1..100u32));
+    (quarter, judges, 1..6u32, 1..4u32, times).prop_map(|(quarter, judges, minimum_calls, probes, times)| Spec {
+        quarter,
+        consecutive_failures: judges.0,
+        failure_rate: judges.1,
+        minimum_calls,
+        open_for: times.0,
+        probes,
+        probe_timeout: times.1,
+        cancelled_is_failure_after: times.2,
+    })
+}
+
+/// What the documentation says, with a list of all calls. The time is in quarters since the breaker was built.
+struct Model {
+    spec: Spec,
+    state: State,
+    /// Counts the changes of state.
+    era: u32,
+    /// The calls of this era that ended while the circuit was closed: in which sixteenth, and whether they failed.
+    calls: VecDeque<(i64, bool)>,
+    in_a_row: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Closed,
+    Open { until: i64 },
+    HalfOpen { in_flight: u32, succeeded: u32, give_up: i64 },
+    ForcedOpen,
+    ForcedClosed,
+}
+
+/// A call that the model admitted.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    era: u32,
+    admitted: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Verdict {
+    Success,
+    Failure,
+    /// Dropped by the caller.
+    Cancelled,
+}
+
+impl Model {
+    fn new(spec: Spec) -> Self {
+        Self { spec, state: State::Closed, era: 0, calls: VecDeque::new(), in_a_row: 0 }
+    }
+
+    fn state(&self) -> BreakerState {
+        match self.state {
+            State::Closed => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
+            State::ForcedOpen => BreakerState::ForcedOpen,
+            State::ForcedClosed => BreakerState::ForcedClosed,
+        }
+    }
+
+    fn change(&mut self, state: State) {
+        self.state = state;
+        self.era += 1;
+        self.calls.clear();
+        self.in_a_row = 0;
+    }
+
+    fn open(&mut self, now: i64) {
+        self.change(State::Open { until: now + i64::from(self.spec.open_for) });
+    }
+
+    /// Admits a call, or says how long the circuit stays open where that is known.
+    fn admit(&mut self, now: i64) -> Result<Call, Option<i64>> {
+        let give_up = now + i64::from(self.spec.probe_timeout);
+        match self.state {
+            State::Closed | State::ForcedClosed => {}
+            State::ForcedOpen => return Err(None),
+            State::Open { until } if now < until => return Err(Some(until - now)),
+            State::Open { .. } => self.change(State::HalfOpen { in_flight: 1, succeeded: 0, give_up }),
+            State::HalfOpen { in_flight, succeeded, .. } if in_flight + succeeded < self.spec.probes => {
+                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, give_up };
+            }
+            State::HalfOpen { give_up, .. } if now < give_up => return Err(None),
+            State::HalfOpen { .. } => {
+                self.open(now);
+                return Err(Some(self.spec.open_for.into()));
+            }
+        }
+        Ok(Call { era: self.era, admitted: now })
+    }
+
+    fn settle(&mut self, call: Call, verdict: Verdict, now: i64) {
+        // A call from before a change of state says nothing about the time after it.
+        if call.era != self.era {
+            return;
+        }
+        let patience = self.spec.cancelled_is_failure_after;
+        let overdue = patience.is_some_and(|after| now - call.admitted >= i64::from(after));
+        let failed = match verdict {
+            Verdict::Success => Some(false),
+            Verdict::Failure => Some(true),
+            Verdict::Cancelled => overdue.then_some(true),
+        };
+        match (self.state, failed) {
+            (State::Closed, Some(failed)) => {
+                self.calls.push_back((now.div_euclid(SIXTEENTH), failed));
+                self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
+                if failed && self.judge(now) {
+                    self.open(now);
+                }
+            }
+            (State::HalfOpen { .. }, Some(true)) => self.open(now),
+            (State::HalfOpen { in_flight, succeeded, give_up }, Some(false)) => {
+                let (in_flight, succeeded) = (in_flight - 1, succeeded + 1);
+                self.state = State::HalfOpen { in_flight, succeeded, give_up };
+                if succeeded == self.spec.probes {
+                    self.change(State::Closed);
+                }
+            }
+            (State::HalfOpen { in_flight, succeeded, give_up }, None) => {
+                self.state = State::HalfOpen { in_flight: in_flight - 1, succeeded, give_up };
+            }
+            _ => {}
+        }
+    }
+
+    /// The calls and the failures in the window.
+    fn counts(&self, now: i64) -> (u64, u64) {
+        if self.spec.failure_rate.is_none() {
+            return (0, 0);
+        }
+        let sixteenth = now.div_euclid(SIXTEENTH);
+        let recent = self.calls.iter().filter(|(at, _)| sixteenth - at < 16);
+        recent.fold((0, 0), |(calls, failures), (_, failed)| (calls + 1, failures + u64::from(*failed)))
+    }
+
+    fn judge(&self, now: i64) -> bool {
+        let (calls, failures) = self.counts(now);
+        let rate = self.spec.failure_rate.is_some_and(|millionths| {
+            calls >= self.spec.minimum_calls.into() && failures * 1_000_000 >= calls * u64::from(millionths)
+        });
+        rate || self.spec.consecutive_failures.is_some_and(|most| self.in_a_row >= most)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Acquire,
+    /// Ends one of the calls in flight.
+    Settle(prop::sample::Index, Verdict),
+    /// Moves the clock by so many quarters.
+    Wait(i64),
+    ForceOpen,
+    ForceClosed,
+    Reset,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let verdict = prop_oneof![3 => Just(Verdict::Success), 3 => Just(Verdict::Failure), 1 => Just(Verdict::Cancelled)];
+    prop_oneof![
+        40 => Just(Step::Acquire),
+        40 => (any::<prop::sample::Index>(), verdict).prop_map(|(index, verdict)| Step::Settle(index, verdict)),
+        16 => (1..8i64).prop_map(Step::Wait),
+        8 => (8..400i64).prop_map(Step::Wait),
+        1 => (1..100_000i64).prop_map(Step::Wait),
+        1 => Just(Step::ForceOpen),
+        1 => Just(Step::ForceClosed),
+        2 => Just(Step::Reset),
+    ]
+}
+
+/// A breaker and its model side by side, on a clock of their own.
+struct Trial<'breaker> {
+    breaker: &'breaker Breaker,
+    model: Model,
+    clock: runtime::Runtime,
+    /// In quarters.
+    now: i64,
+    in_flight: Vec<(Permit<'breaker>, Call)>,
+}
+
+/// A clock that stands still until it is told to move.
+fn paused_clock() -> runtime::Runtime {
+    runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+impl Trial<'_> {
+    fn wait(&mut self, quarters: i64) {
+        self.now += quarters;
+        self.clock.block_on(advance(self.model.spec.quarter * quarters as u32));
+    }
+
+    fn acquire(&mut self) -> Result<bool, TestCaseError> {
+        let _guard = self.clock.enter();
+        let (answer, expected) = (self.breaker.try_acquire(), self.model.admit(self.now));
+        let admitted = expected.is_ok();
+        match (answer, expected) {
+            (Ok(permit), Ok(call)) => self.in_flight.push((permit, call)),
+            (Err(refused), Err(wait)) => {
+                let wait = wait.map(|quarters| self.model.spec.quarter * quarters as u32);
+                prop_assert_eq!(refused.retry_after(), wait);
+            }
+            (answer, expected) => prop_assert!(false, "{:?}, not {:?}", answer, expected),
+        }
+        Ok(admitted)
+    }
+
+    fn settle(&mut self, index: usize, verdict: Verdict) {
+        let _guard = self.clock.enter();
+        let (permit, call) = self.in_flight.swap_remove(index);
+        match verdict {
+            Verdict::Success => permit.success(),
+            Verdict::Failure => permit.failure(),
+            Verdict::Cancelled => drop(permit),
+        }
+        self.model.settle(call, verdict, self.now);
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Acquire => {
+                self.acquire()?;
+            }
+            Step::Settle(index, verdict) if !self.in_flight.is_empty() => {
+                self.settle(index.index(self.in_flight.len()), verdict);
+            }
+            Step::Settle(..) => {}
+            Step::Wait(quarters) => self.wait(quarters),
+            Step::ForceOpen => {
+                self.breaker.force_open();
+                self.model.change(State::ForcedOpen);
+            }
+            Step::ForceClosed => {
+                self.breaker.force_closed();
+                self.model.change(State::ForcedClosed);
+            }
+            Step::Reset => {
+                self.breaker.reset();
+                self.model.change(State::Closed);
+            }
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        prop_assert_eq!(self.breaker.state(), self.model.state());
+        let _guard = self.clock.enter();
+        prop_assert_eq!(self.breaker.counts_at(Instant::now()), self.model.counts(self.now), "in the window");
+        if self.breaker.state() == BreakerState::HalfOpen {
+            let probes = self.in_flight.iter().filter(|(_, call)| call.era == self.model.era).count();
+            prop_assert!(probes <= self.model.spec.probes as usize, "{} probes in flight", probes);
+        }
+        Ok(())
+    }
+}
+
+/// Runs the steps, then what comes after them.
+fn run(
+    spec: Spec,
+    steps: Vec<Step>,
+    then: impl FnOnce(&mut Trial<'_>) -> Result<(), TestCaseError>,
+) -> Result<(), TestCaseError> {
+    let clock = paused_clock();
+    let breaker = {
+        let _guard = clock.enter();
+        spec.build()
+    };
+    // Half a quarter away from where one sixteenth of a window becomes the next.
+    clock.block_on(advance(spec.quarter / 2));
+    let mut trial = Trial { breaker: &breaker, model: Model::new(spec), clock, now: 0, in_flight: Vec::new() };
+    for step in steps {
+        trial.step(step)?;
+    }
+    then(&mut trial)?;
+    // The permits that are left are dropped on the clock that they were made on.
+    let _guard = trial.clock.enter();
+    trial.in_flight.clear();
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_does_what_its_documentation_says(
+        spec in any_spec(),
+        steps in prop::collection::vec(any_step(), 1..300),
+    ) {
+        run(spec, steps, |_| Ok(()))?;
+    }
+
+    #[test]
+    fn whatever_happened_and_whatever_hangs_a_service_that_works_again_closes_it(
+        spec in any_spec(),
+        steps in prop::collection::vec(any_step(), 1..100),
+    ) {
+        run(spec, steps, |trial| {
+            if trial.breaker.state() == BreakerState::ForcedOpen {
+                return trial.step(Step::Reset);
+            }
+            // Whoever is in flight hangs for ever. At worst: the open time, the probes that hang, the open time again.
+            let (open_for, probe_timeout) = (trial.model.spec.open_for, trial.model.spec.probe_timeout);
+            for wait in [0, open_for.max(probe_timeout), open_for, 0].map(i64::from) {
+                trial.wait(wait);
+                for _ in 0..trial.model.spec.probes {
+                    if trial.acquire()? {
+                        trial.settle(trial.in_flight.len() - 1, Verdict::Success);
+                        trial.check()?;
+                    }
+                }
+            }
+            let state = trial.breaker.state();
+            prop_assert!(matches!(state, BreakerState::Closed | BreakerState::ForcedClosed), "still {:?}", state);
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn however_long_nobody_called_an_outage_is_noticed() {
+    let clock = paused_clock();
+    let _guard = clock.enter();
+    let window = Duration::from_millis(16);
+    let sixteenth = Duration::from_millis(1);
+    // Round numbers in binary too, since counters wrap around.
+    let around = |round: u64| [round.saturating_sub(1000), round.saturating_sub(20), round];
+    for idle in (0..34).map(|bits| 1u64 << bits).chain([3 << 28, 5 << 28]).flat_map(around) {
+        for recorded in [0, 19] {
+            let breaker = Breaker::builder().failure_rate(0.5, window).minimum_calls(20).build().unwrap();
+            let origin = Instant::now() + sixteenth / 2;
+            let call = |now: Instant| breaker.try_acquire_at(now).unwrap();
+            (0..recorded).for_each(|_| call(origin).failure_at(origin));
+            let now = origin + Duration::from_millis(idle + 16);
+            (0..19).for_each(|_| call(now).failure_at(now));
+            assert_eq!(breaker.counts_at(now), (19, 19), "{recorded} failures, then {idle} ms");
+            call(now).failure_at(now);
+            assert_eq!(breaker.state(), BreakerState::Open, "{recorded} failures, then {idle} ms");
+        }
+    }
+}

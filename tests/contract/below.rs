@@ -1,0 +1,151 @@
+//! What a subject is laid around: the fixture itself, or a tower service with a capacity of its own around it.
+
+use crate::{
+    fixture::{Controls, Fault, Fixture},
+    task::{Task, settle},
+};
+use futures::future::poll_fn;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+use tokio::sync::Semaphore;
+use tower::{Service, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, util::BoxCloneService};
+
+/// Any service with errors of type `E`, in a type that all subjects are laid around, and a count of its calls.
+pub struct Inner<E> {
+    service: BoxCloneService<u32, u32, E>,
+    calls: Arc<AtomicU64>,
+}
+
+impl<E> Inner<E> {
+    pub fn new<S>(service: S) -> Self
+    where
+        S: Service<u32, Response = u32, Error = E, Future: Send> + Clone + Send + 'static,
+    {
+        Self { service: BoxCloneService::new(service), calls: Arc::default() }
+    }
+}
+
+impl<E> Clone for Inner<E> {
+    fn clone(&self) -> Self {
+        Self { service: self.service.clone(), calls: self.calls.clone() }
+    }
+}
+
+impl<E> Service<u32> for Inner<E> {
+    type Response = u32;
+    type Error = E;
+    type Future = <BoxCloneService<u32, u32, E> as Service<u32>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.service.call(request)
+    }
+}
+
+/// The ways in which capacity can lie below a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// None: the fixture.
+    Plain,
+    /// A tower `ConcurrencyLimit` of so many calls.
+    Limited(usize),
+    /// A tower `Buffer` of so many places.
+    Buffered(usize),
+}
+
+/// All kinds, with as little room as there can be: whatever is kept, is missing.
+pub const KINDS: [Kind; 3] = [Kind::Plain, Kind::Limited(1), Kind::Buffered(1)];
+
+/// The kinds in which a panic of the fixture reaches the subject. The buffer's happens in its worker.
+pub const KINDS_THAT_PANIC: [Kind; 2] = [Kind::Plain, Kind::Limited(1)];
+
+/// What a subject is laid around, and what is needed to see whether all of its capacity is there.
+pub struct Below {
+    pub controls: Controls,
+    inner: Inner<Fault>,
+    room: Room,
+}
+
+enum Room {
+    Plain,
+    Limited { semaphore: Arc<Semaphore>, limit: usize },
+    Buffered { handle: BoxCloneService<u32, u32, Fault>, bound: usize },
+}
+
+impl Below {
+    pub fn new(kind: Kind, controls: Controls) -> Self {
+        let fixture = Fixture::<Fault>::new(&controls);
+        let (inner, room) = match kind {
+            Kind::Plain => (Inner::new(fixture), Room::Plain),
+            Kind::Limited(limit) => {
+                let semaphore = Arc::new(Semaphore::new(limit));
+                let limited = ConcurrencyLimit::with_semaphore(fixture, semaphore.clone());
+                (Inner::new(limited), Room::Limited { semaphore, limit })
+            }
+            Kind::Buffered(bound) => {
+                let buffer = Buffer::new(fixture, bound).map_err(|error| match error.downcast::<Fault>() {
+                    Ok(fault) => *fault,
+                    Err(other) => Fault::Foreign(other.to_string()),
+                });
+                (Inner::new(buffer.clone()), Room::Buffered { handle: BoxCloneService::new(buffer), bound })
+            }
+        };
+        Self { controls, inner, room }
+    }
+
+    pub fn plain(controls: Controls) -> Self {
+        Self::new(Kind::Plain, controls)
+    }
+
+    pub fn inner(&self) -> Inner<Fault> {
+        self.inner.clone()
+    }
+
+    /// How many calls came out of the subject.
+    pub fn reached(&self) -> u64 {
+        self.inner.calls.load(Ordering::Relaxed)
+    }
+
+    /// Takes all of the capacity, until what is returned is dropped.
+    pub async fn occupy(&self) -> Box<dyn Send> {
+        match &self.room {
+            Room::Plain => Box::new(()),
+            Room::Limited { semaphore, limit } => {
+                let all = u32::try_from(*limit).unwrap();
+                Box::new(semaphore.clone().acquire_many_owned(all).await.unwrap())
+            }
+            Room::Buffered { handle, bound } => {
+                let mut handles = vec![handle.clone(); *bound];
+                for handle in &mut handles {
+                    poll_fn(|cx| handle.poll_ready(cx)).await.unwrap();
+                }
+                Box::new(handles)
+            }
+        }
+    }
+
+    /// Nothing of the capacity is taken.
+    pub async fn assert_full_capacity(&self) {
+        settle().await;
+        self.controls.assert_contract_kept();
+        match &self.room {
+            Room::Plain => {}
+            Room::Limited { semaphore, limit } => {
+                assert_eq!(semaphore.available_permits(), *limit, "permits of the inner ConcurrencyLimit");
+            }
+            Room::Buffered { bound, .. } => {
+                let occupied = Task::new(Box::pin(self.occupy())).poll();
+                assert!(occupied.is_ready(), "not all of the {bound} places of the inner Buffer are free");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Errors keep their types and sources, by whichever of the three exits they come out.
+
+use crate::{
+    below::{Below, Inner},
+    fixture::{Act, AppError, Cause, Controls, Fault, Fixture},
+    subject::{Make, Subject},
+};
+use std::error::Error as _;
+use steadfast::{Error, Rejection};
+use tower::{BoxError, ServiceExt};
+
+fn failing() -> Controls {
+    Controls::new().act(Act::FailAfter(0))
+}
+
+/// With a subject around it that was provoked, the call is rejected.
+fn hanging() -> Controls {
+    Controls::new().act(Act::Wait)
+}
+
+pub async fn the_services_error_keeps_its_type_and_its_source(make: Make) {
+    let subject = Subject::tight(make).await;
+    let error = subject.around(&Below::plain(failing())).oneshot(7).await.unwrap_err();
+    assert_eq!(error, Error::Service(Fault::Failed(Cause)));
+    assert_eq!(error.rejection(), None);
+    assert_eq!(error.to_string(), "the service failed");
+    let fault = error.source().and_then(|source| source.downcast_ref::<Fault>()).unwrap();
+    assert_eq!(fault.source().and_then(|source| source.downcast_ref()), Some(&Cause));
+    assert_eq!(error.into_service(), Some(Fault::Failed(Cause)));
+}
+
+pub async fn the_services_error_is_untouched_where_the_error_type_is_kept(make: Make) {
+    let subject = Subject::tight(make).await;
+    let service = Inner::new(Fixture::<BoxError>::new(&failing()));
+    let error = subject.around_keeping_box_errors(service).oneshot(7).await.unwrap_err();
+    assert_eq!(*error.downcast::<Fault>().unwrap(), Fault::Failed(Cause));
+
+    let subject = Subject::tight(make).await;
+    let service = Inner::new(Fixture::<AppError>::new(&failing()));
+    let error = subject.around_keeping_errors(service).oneshot(7).await.unwrap_err();
+    assert!(matches!(error, AppError::Fault(Fault::Failed(Cause))), "{error:?}");
+}
+
+pub async fn the_services_error_is_untouched_where_rejections_become_responses(make: Make) {
+    let subject = Subject::tight(make).await;
+    let service = subject.around_responding(&Below::plain(failing()), |_| 503);
+    assert_eq!(service.oneshot(7).await, Err(Fault::Failed(Cause)));
+}
+
+/// The rejection of this mechanism, which says all that there is to say in one line.
+fn check(rejection: &Rejection, mechanism: &str) {
+    assert_eq!(rejection.mechanism(), mechanism);
+    let (name, details) = match rejection {
+        Rejection::TimedOut(details) => ("timeout", details.to_string()),
+        Rejection::CircuitOpen(details) => ("circuit breaker", details.to_string()),
+        Rejection::Overloaded(details) => ("load shed", details.to_string()),
+        Rejection::RateLimited(details) => ("rate limit", details.to_string()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rejection.to_string(), format!("{name}: {details}"));
+    assert!(rejection.source().is_none());
+}
+
+pub async fn a_rejection_comes_out_as_a_typed_error_with_its_source(make: Make) {
+    let subject = Subject::tight(make).await;
+    let mechanism = subject.provoke_a_rejection();
+    let error = subject.around(&Below::plain(hanging())).oneshot(7).await.unwrap_err();
+    assert_eq!(error.to_string(), "the call was rejected");
+    let rejection = error.source().and_then(|source| source.downcast_ref::<Rejection>()).unwrap();
+    check(rejection, mechanism);
+    assert_eq!(error.rejection(), Some(rejection));
+    assert_eq!(error.clone().into_service(), None);
+}
+
+pub async fn a_rejection_is_found_in_a_box_error(make: Make) {
+    let subject = Subject::tight(make).await;
+    let mechanism = subject.provoke_a_rejection();
+    let service = Inner::new(Fixture::<BoxError>::new(&hanging()));
+    let error = subject.around_keeping_box_errors(service).oneshot(7).await.unwrap_err();
+    check(error.downcast_ref::<Rejection>().unwrap(), mechanism);
+}
+
+pub async fn a_rejection_is_converted_into_the_services_own_error(make: Make) {
+    let subject = Subject::tight(make).await;
+    let mechanism = subject.provoke_a_rejection();
+    let service = Inner::new(Fixture::<AppError>::new(&hanging()));
+    let error = subject.around_keeping_errors(service).oneshot(7).await.unwrap_err();
+    let AppError::Rejected(rejection) = &error else { panic!("{error:?}") };
+    check(rejection, mechanism);
+    assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(rejection));
+}
+
+pub async fn a_rejection_becomes_a_response(make: Make) {
+    let subject = Subject::tight(make).await;
+    let mechanism = subject.provoke_a_rejection();
+    let code = |mechanism: &str| if mechanism == "rate_limit" { 429 } else { 503 + mechanism.len() as u32 };
+    // The closure must be of a type that can be named, so it works the code out once more.
+    let service = subject.around_responding(&Below::plain(hanging()), |rejection| match rejection.mechanism() {
+        "rate_limit" => 429,
+        mechanism => 503 + mechanism.len() as u32,
+    });
+    assert_eq!(service.oneshot(7).await, Ok(code(mechanism)));
+}

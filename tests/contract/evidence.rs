@@ -1,0 +1,67 @@
+//! Inside a stack, each attempt is judged by what became of it, and not by what became of an earlier one.
+
+use crate::{
+    below::Below,
+    fixture::{Act, Controls, Readiness},
+    subject::{BACKOFF, LIMIT, Make, PLACES, Subject, WHOLE_LIMIT},
+    task::{Task, pass},
+};
+use std::task::Poll;
+use steadfast::{CallContext, Error, Rejection};
+use tokio::time::Instant;
+use tower::{Service, ServiceExt};
+
+/// A first attempt that fails, and a second that waits for the service to be ready.
+fn blocked_in_the_second_attempt() -> Below {
+    let readiness = [Readiness::Ready, Readiness::Blocked];
+    Below::plain(Controls::new().next_readiness(readiness).next_acts([Act::FailAfter(0)]))
+}
+
+pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: Make) {
+    // Cut off by the caller's deadline, and by the limit that was configured.
+    for inherited in [LIMIT / 2, 2 * WHOLE_LIMIT] {
+        let subject = Subject::tight(make).await;
+        let below = blocked_in_the_second_attempt();
+        let deadline = Instant::now() + inherited;
+        let call = CallContext::new().with_deadline(deadline).scope(subject.around(&below).oneshot(7));
+        let error = call.await.unwrap_err();
+        assert!(matches!(error, Error::Rejected(Rejection::TimedOut(_))), "{error:?}");
+        assert!(error.rejection().unwrap().reached_service(), "the first attempt did");
+
+        assert_eq!(below.reached(), 1);
+        let held = subject.resources.held();
+        assert_eq!(held.in_flight, Some(0));
+        assert_eq!(held.free_probes, Some(PLACES), "a probe that did not reach the service is no evidence");
+        assert_eq!(held.tokens, Some(PLACES as u64 - 1), "its token is given back");
+        assert_eq!(held.retries, Some(PLACES as f64), "and so is the retry");
+    }
+}
+
+pub async fn a_refused_retry_says_that_an_earlier_attempt_reached_the_service(make: Make) {
+    let subject = Subject::roomy(make).await;
+    let below = Below::plain(Controls::new().next_acts([Act::FailAfter(0)]));
+    let mut call = Task::new(subject.around(&below).call(7));
+    assert!(call.poll().is_pending());
+    subject.resources.exhaust("load_shed");
+    let (begin, tokens) = (Instant::now(), subject.resources.held().tokens);
+    let error = call.resolve().await.unwrap_err();
+    assert_eq!(Instant::now() - begin, BACKOFF, "a refusal without a hint is not retried");
+    assert!(matches!(&error, Error::Rejected(Rejection::Overloaded(_))), "{error:?}");
+    assert!(error.rejection().unwrap().reached_service());
+    assert_eq!(subject.resources.held().tokens, tokens, "the token of the refused attempt is given back");
+    assert_eq!(subject.resources.held().retries, Some(PLACES as f64), "and so is the retry");
+    assert_eq!(below.reached(), 1);
+}
+
+pub async fn no_attempt_begins_after_the_deadline(make: Make) {
+    let subject = Subject::tight(make).await;
+    let below = Below::plain(Controls::new().act(Act::FailAfter(0)));
+    let mut call = Task::new(subject.around(&below).oneshot(7));
+    assert!(call.poll().is_pending());
+    // The executor comes late: the wait is over, and so is all the time that there was.
+    pass(WHOLE_LIMIT).await;
+    let Poll::Ready(Err(error)) = call.poll() else { panic!("a call with no time left") };
+    assert!(matches!(error, Error::Rejected(Rejection::TimedOut(_))), "{error:?}");
+    assert_eq!(below.reached(), 1);
+    assert_eq!(subject.resources.held().retries, Some(PLACES as f64));
+}

@@ -1,0 +1,201 @@
+//! The contract of every layer, in one kit: each test runs for each layer used alone, for the whole stack of a client
+//! and for that of a server.
+//!
+//! A test is an `async fn` that is given a [`subject::Make`]. The lists below say which subjects it runs for; to bring
+//! a new layer under the contract, add a function to `subject.rs` and a line to the last list.
+
+mod below;
+mod capacity;
+mod clock;
+mod errors;
+mod evidence;
+mod fixture;
+mod panics;
+mod polling;
+mod readiness;
+mod rejections;
+mod sharing;
+mod subject;
+mod task;
+mod types;
+
+/// Makes a test of each function, for one subject.
+macro_rules! tests {
+    ($make:path: $($room:ident { $($test:ident),* $(,)? })*) => {
+        $($(
+            #[tokio::test(start_paused = true)]
+            async fn $test() {
+                crate::task::in_finite_time(crate::$room::$test($make)).await;
+            }
+        )*)*
+    };
+}
+
+/// What every layer keeps.
+macro_rules! any_layer {
+    ($make:path) => {
+        tests! { $make:
+            readiness {
+                a_handle_is_always_ready_and_holds_nothing,
+                poll_ready_never_rejects,
+                nothing_happens_before_the_first_poll,
+                a_service_that_is_not_ready_wakes_the_call_once_when_it_is,
+                a_readiness_error_comes_out_of_the_future,
+                the_instance_that_was_polled_ready_is_the_one_that_is_called,
+                a_call_costs_one_clone_of_the_service,
+                an_idle_ready_handle_takes_nobodys_capacity,
+            }
+            capacity {
+                a_dropped_handle_leaves_full_capacity,
+                a_future_dropped_before_its_first_poll_leaves_full_capacity,
+                a_future_dropped_after_any_of_its_polls_leaves_full_capacity,
+                a_resolved_future_that_is_kept_leaves_full_capacity,
+                a_future_kept_after_a_readiness_error_leaves_full_capacity,
+                a_resolved_future_keeps_no_clone_of_the_service,
+                the_services_future_is_dropped_before_the_permits_are_given_back,
+                polling_a_resolved_future_panics_and_takes_nothing,
+            }
+            panics {
+                a_panic_in_poll_ready_leaves_full_capacity,
+                a_panic_in_call_leaves_full_capacity,
+                a_panic_in_a_poll_of_the_services_future_leaves_full_capacity,
+                a_panic_in_the_drop_of_an_answered_future_leaves_full_capacity,
+                a_panic_in_the_drop_of_a_cancelled_future_leaves_full_capacity,
+            }
+            sharing {
+                all_handles_of_a_layer_share_one_state,
+            }
+            polling {
+                a_pending_call_is_polled_only_when_the_service_wakes_it,
+                an_answer_wakes_the_call_once,
+                the_waker_of_the_latest_poll_is_the_one_that_is_woken,
+                a_thousand_calls_in_one_poll_are_all_admitted,
+                a_thousand_calls_in_one_poll_are_all_admitted_over_a_concurrency_limit,
+                a_thousand_calls_in_one_poll_are_all_admitted_over_a_buffer,
+            }
+            clock {
+                time_before_the_first_poll_does_not_count,
+                a_call_that_is_answered_takes_no_time,
+                a_hanging_service_is_given_up_at_the_instant_that_was_configured,
+            }
+            errors {
+                the_services_error_keeps_its_type_and_its_source,
+                the_services_error_is_untouched_where_the_error_type_is_kept,
+                the_services_error_is_untouched_where_rejections_become_responses,
+            }
+            types {
+                a_service_that_is_neither_send_nor_static_works,
+                a_service_that_is_not_send_works_on_a_local_set,
+            }
+        }
+    };
+}
+
+/// What every layer that rejects calls keeps.
+macro_rules! rejects {
+    ($make:path) => {
+        tests! { $make:
+            errors {
+                a_rejection_comes_out_as_a_typed_error_with_its_source,
+                a_rejection_is_found_in_a_box_error,
+                a_rejection_is_converted_into_the_services_own_error,
+                a_rejection_becomes_a_response,
+            }
+        }
+    };
+}
+
+/// What every layer that admits or refuses calls keeps.
+macro_rules! admits {
+    ($make:path) => {
+        tests! { $make:
+            readiness {
+                a_refusal_does_not_touch_the_service,
+            }
+            capacity {
+                a_refused_call_that_is_kept_leaves_full_capacity,
+            }
+            sharing {
+                a_place_given_back_on_one_handle_is_there_on_another,
+            }
+        }
+    };
+}
+
+/// What every layer that ends calls in time keeps.
+macro_rules! times_out {
+    ($make:path) => {
+        tests! { $make:
+            capacity {
+                a_call_whose_deadline_has_passed_leaves_the_service_alone,
+                a_kept_future_that_timed_out_in_the_service_leaves_full_capacity,
+                a_kept_future_that_timed_out_in_a_queue_leaves_full_capacity,
+                the_services_future_is_dropped_before_the_permits_are_given_back_by_a_timeout,
+            }
+            panics {
+                a_panic_in_the_drop_of_a_timed_out_future_leaves_full_capacity,
+            }
+            polling {
+                the_timer_wakes_the_call_once_and_by_its_latest_waker,
+            }
+            clock {
+                an_answer_that_is_there_at_the_deadline_is_returned,
+            }
+        }
+    };
+}
+
+/// What every layer that sends calls again keeps.
+macro_rules! retries {
+    ($make:path) => {
+        tests! { $make:
+            readiness {
+                each_attempt_has_an_instance_of_its_own,
+            }
+            capacity {
+                a_call_between_two_attempts_holds_nothing,
+            }
+            panics {
+                a_retry_that_panics_is_spent,
+            }
+            sharing {
+                all_handles_of_a_layer_spend_one_budget,
+            }
+        }
+    };
+}
+
+/// What holds for a retry around gates and inside of a timeout.
+macro_rules! judges_each_attempt {
+    ($make:path) => {
+        tests! { $make:
+            evidence {
+                a_retry_cut_off_before_it_reached_the_service_is_no_evidence,
+                a_refused_retry_says_that_an_earlier_attempt_reached_the_service,
+                no_attempt_begins_after_the_deadline,
+            }
+        }
+    };
+}
+
+/// Brings each subject under the lists that apply to it.
+macro_rules! contract {
+    ($($subject:ident: $($list:ident),+;)*) => {
+        $(
+            mod $subject {
+                $($list! { crate::subject::$subject })+
+            }
+        )*
+    };
+}
+
+contract! {
+    timeout: any_layer, rejects, times_out;
+    retry: any_layer, retries;
+    circuit_breaker: any_layer, rejects, admits;
+    load_shed: any_layer, rejects, admits;
+    rate_limit: any_layer, rejects, admits;
+    client: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
+    client_without_attempt_timeout: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
+    server: any_layer, rejects, admits, times_out;
+}

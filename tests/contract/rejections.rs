@@ -1,0 +1,127 @@
+//! What a rejection says about itself, for each mechanism, alone and in a stack.
+
+use crate::{
+    below::Below,
+    fixture::{Act, Controls, Readiness},
+    subject::{self, LIMIT, MINTING_TIME, Make, OPEN_FOR, PLACES, Room, Subject},
+    task::{Task, in_finite_time, pass},
+};
+use std::{task::Poll, time::Duration};
+use steadfast::{
+    Error, Rejection,
+    rate_limit::{RateLimit, RateLimitLayer, TokenBucket},
+};
+use tower::{Layer, Service, ServiceExt};
+
+/// The rejection of the next call, which takes no more than one poll.
+fn refusal(subject: &Subject) -> Rejection {
+    let below = Below::plain(Controls::new());
+    match Task::new(subject.around(&below).call(7)).poll() {
+        Poll::Ready(Err(Error::Rejected(rejection))) => rejection,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// The rejection of a call that ends in time.
+async fn ended(make: Make, controls: Controls) -> Rejection {
+    let subject = Subject::roomy(make).await;
+    match in_finite_time(subject.around(&Below::plain(controls)).oneshot(7)).await {
+        Err(Error::Rejected(rejection)) => rejection,
+        other => panic!("not rejected: {other:?}"),
+    }
+}
+
+/// Mechanism, whether the service was reached, after how long to retry.
+fn row(rejection: &Rejection) -> (&'static str, bool, Option<Duration>) {
+    (rejection.mechanism(), rejection.reached_service(), rejection.retry_after())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_says_whether_the_service_was_reached_and_never_when_to_come_back() {
+    for make in [subject::timeout as Make, subject::client, subject::server] {
+        let in_the_service = ended(make, Controls::new().act(Act::Wait)).await;
+        assert_eq!(row(&in_the_service), ("timeout", true, None));
+        let Rejection::TimedOut(details) = in_the_service else { panic!("{in_the_service:?}") };
+        assert_eq!(details.limit(), Some(LIMIT));
+        assert_eq!(details.to_string(), "no answer within 10s");
+
+        let before_it = ended(make, Controls::new().readiness(Readiness::Blocked)).await;
+        assert_eq!(row(&before_it), ("timeout", false, None));
+        let Rejection::TimedOut(details) = before_it else { panic!("{before_it:?}") };
+        assert_eq!(details.to_string(), "no answer within 10s; the service was not reached");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_says_for_how_long_it_is_open() {
+    let subject = subject::circuit_breaker(Room::Tight);
+    assert_eq!(row(&refusal(&subject)), ("circuit_breaker", false, Some(OPEN_FOR)));
+    pass(OPEN_FOR / 5).await;
+    assert_eq!(row(&refusal(&subject)), ("circuit_breaker", false, Some(OPEN_FOR * 4 / 5)));
+    pass(OPEN_FOR * 4 / 5).await;
+    subject.assert_admits_what_is_left(subject::Spent::NOTHING).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_waits_for_its_probes_or_was_opened_by_hand_does_not_know() {
+    for make in [subject::circuit_breaker as Make, subject::client] {
+        let subject = Subject::tight(make).await;
+        let below = Below::plain(Controls::new().act(Act::Wait));
+        let mut probes: Vec<_> = (0..PLACES).map(|_| Task::new(subject.around(&below).call(7))).collect();
+        assert!(probes.iter_mut().all(|probe| probe.poll().is_pending()));
+        assert_eq!(row(&refusal(&subject)), ("circuit_breaker", false, None));
+        drop(probes);
+
+        subject.resources.exhaust("circuit_breaker");
+        assert_eq!(row(&refusal(&subject)), ("circuit_breaker", false, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_shedding_names_its_limit_and_does_not_know_when_to_come_back() {
+    for make in [subject::load_shed as Make, subject::client, subject::server] {
+        let subject = Subject::tight(make).await;
+        subject.resources.exhaust("load_shed");
+        let rejection = refusal(&subject);
+        assert_eq!(row(&rejection), ("load_shed", false, None));
+        let Rejection::Overloaded(details) = rejection else { panic!("{rejection:?}") };
+        assert_eq!(details.limit(), PLACES);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_says_when_there_will_be_a_token() {
+    for make in [subject::rate_limit as Make, subject::client, subject::server] {
+        let subject = Subject::tight(make).await;
+        subject.resources.exhaust("rate_limit");
+        assert_eq!(row(&refusal(&subject)), ("rate_limit", false, Some(MINTING_TIME)));
+
+        let below = Below::plain(Controls::new());
+        pass(MINTING_TIME - Duration::from_millis(1)).await;
+        let _ = Task::new(subject.around(&below).call(7)).poll();
+        assert_eq!(below.reached(), 0);
+        pass(Duration::from_millis(1)).await;
+        assert_eq!(Task::new(subject.around(&below).call(7)).poll(), Poll::Ready(Ok(7)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_is_admitted_to_its_last_token_at_one_instant() {
+    let bucket = TokenBucket::builder(PLACES as u64, Duration::from_secs(1)).build().unwrap();
+    let service = RateLimitLayer::new(bucket).typed_error().layer(Below::plain(Controls::new()).inner());
+    for _ in 0..PLACES {
+        assert_eq!(service.clone().oneshot(7).await, Ok(7));
+    }
+    assert!(matches!(service.oneshot(7).await, Err(Error::Rejected(Rejection::RateLimited(_)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_costs_more_than_a_bucket_holds_need_not_come_back() {
+    let bucket = TokenBucket::builder(10, Duration::from_secs(1)).build().unwrap();
+    let limit = RateLimit::new(bucket.clone()).cost(|request: &u32| u64::from(*request));
+    let service = RateLimitLayer::new(limit).typed_error().layer(Below::plain(Controls::new()).inner());
+    let error = service.clone().oneshot(11).await.unwrap_err();
+    assert_eq!(row(error.rejection().unwrap()), ("rate_limit", false, None));
+    assert_eq!(service.oneshot(10).await, Ok(10));
+    assert_eq!(bucket.available_at(tokio::time::Instant::now()), 0);
+}

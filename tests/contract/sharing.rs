@@ -1,0 +1,80 @@
+//! State lives in the layer: all that it makes, and all clones, share it.
+
+use crate::{
+    below::Below,
+    fixture::{Act, Controls, Readiness},
+    subject::{ATTEMPTS, Handle, Held, Make, PLACES, Spent, Subject},
+    task::Task,
+};
+use std::task::Poll;
+use steadfast::Error;
+use tower::{Service, ServiceExt};
+
+/// As many handles as there are places, made in all the ways in which handles are made.
+fn handles<E>(of: [Handle<E>; 3]) -> [Handle<E>; PLACES] {
+    let [first, second, third] = of;
+    [first.clone(), first, second, third]
+}
+
+pub async fn all_handles_of_a_layer_share_one_state(make: Make) {
+    let subject = Subject::tight(make).await;
+    let below = Below::plain(Controls::new().act(Act::Wait));
+    let mut handles = handles([subject.around(&below), subject.around(&below), subject.cloned_around(&below)]);
+
+    let mut calls: Vec<_> = handles.iter_mut().map(|handle| Task::new(handle.call(7))).collect();
+    for call in &mut calls {
+        assert!(call.poll().is_pending());
+    }
+    let full = subject.resources.held_after(Spent::NOTHING);
+    let expected = Held {
+        in_flight: full.in_flight.map(|_| PLACES),
+        free_probes: full.free_probes.map(|_| 0),
+        tokens: full.tokens.map(|_| 0),
+        retries: full.retries,
+    };
+    assert_eq!(subject.resources.held(), expected);
+
+    for handle in &mut handles {
+        let _ = Task::new(handle.call(7)).poll();
+    }
+    let admitted = if subject.is_bounded() { PLACES } else { 2 * PLACES };
+    assert_eq!(below.controls.seen().calls, admitted);
+    assert_eq!(subject.resources.held(), expected);
+    drop(calls);
+    subject.assert_admits_what_is_left(Spent::reached(below.reached().min(PLACES as u64))).await;
+}
+
+pub async fn a_place_given_back_on_one_handle_is_there_on_another(make: Make) {
+    let subject = Subject::tight(make).await;
+    // Nothing is spent by calls that do not reach the service, so all that they took is there again.
+    let blocked = || Controls::new().readiness(Readiness::Blocked);
+    let (first, second) = (Below::plain(blocked()), Below::plain(blocked()));
+    let [mut here, mut there] = [subject.around(&first), subject.cloned_around(&second)];
+    let mut calls: Vec<_> = (0..PLACES).map(|_| Task::new(here.call(7))).collect();
+    for call in &mut calls {
+        assert!(call.poll().is_pending());
+    }
+    assert!(matches!(Task::new(there.call(7)).poll(), Poll::Ready(Err(Error::Rejected(_)))));
+    assert_eq!(second.controls.seen().ready_polls, 0);
+
+    calls.pop();
+    let mut call = Task::new(there.call(7));
+    assert!(call.poll().is_pending());
+    assert_eq!(second.controls.seen().ready_polls, 1);
+    assert!(matches!(Task::new(here.call(7)).poll(), Poll::Ready(Err(Error::Rejected(_)))));
+}
+
+pub async fn all_handles_of_a_layer_spend_one_budget(make: Make) {
+    let subject = Subject::roomy(make).await;
+    let below = Below::plain(Controls::new().act(Act::FailAfter(0)));
+    let handles = handles([subject.around(&below), subject.around(&below), subject.cloned_around(&below)]);
+    let mut attempts = Vec::new();
+    for handle in handles {
+        let before = below.reached();
+        handle.oneshot(7).await.unwrap_err();
+        attempts.push(below.reached() - before);
+    }
+    // The budget begins with four retries and earns a quarter with each call.
+    assert_eq!(attempts, [u64::from(ATTEMPTS), u64::from(ATTEMPTS), 1, 1]);
+    assert_eq!(subject.resources.budget.as_ref().unwrap().balance(), 0.75);
+}

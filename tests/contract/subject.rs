@@ -1,0 +1,429 @@
+//! The subjects of the contract: each layer used alone, and both stacks.
+
+use crate::{
+    below::{Below, Inner},
+    fixture::{Act, AppError, Controls, Fault},
+    task::{Task, pass},
+    types::Local,
+};
+use futures::future::LocalBoxFuture;
+use std::{rc::Rc, time::Duration};
+use steadfast::{
+    Error, Random, Rejection,
+    circuit_breaker::{Breaker, BreakerState, CircuitBreakerLayer},
+    load_shed::{Limiter, LoadShedLayer},
+    rate_limit::{RateLimitLayer, TokenBucket},
+    retry::{Backoff, Jitter, Retry, RetryBudget, RetryLayer},
+    shell::{StackLayer, Stage, TypedError},
+    timeout::TimeoutLayer,
+};
+use tokio::time::Instant;
+use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneService};
+
+/// Makes a subject, with state of its own.
+pub type Make = fn(Room) -> Subject;
+
+/// How much a subject admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// So little that the loss of one place is seen: [`PLACES`] of everything; the circuit breaker is half-open.
+    Tight,
+    /// [`MANY`] calls, to the last one.
+    Roomy,
+}
+
+/// The places of a tight subject: calls in flight, probes, tokens, retries.
+pub const PLACES: usize = 4;
+/// The calls that a roomy subject admits at once.
+pub const MANY: usize = 1000;
+/// How long a call, or an attempt, may take.
+pub const LIMIT: Duration = Duration::from_secs(10);
+/// How long a client's call may take, all attempts and waits included.
+pub const WHOLE_LIMIT: Duration = Duration::from_secs(60);
+/// How many attempts a call has.
+pub const ATTEMPTS: u32 = 3;
+/// How long a call waits before each retry.
+pub const BACKOFF: Duration = Duration::from_millis(10);
+/// How long a circuit stays open. Less than the backoff, so that a retry finds it half-open.
+pub const OPEN_FOR: Duration = Duration::from_millis(5);
+/// The time in which a bucket mints a token: longer than any test.
+pub const MINTING_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a retry budget earns with each call.
+const RATIO: f64 = 0.25;
+
+/// A handle of a subject around some service, whatever its type. Its type also says that it is `Clone` and `Send`, and
+/// so is its future.
+pub type Handle<E> = BoxCloneService<u32, u32, E>;
+
+/// One layer, or one stack of layers, under test.
+pub struct Subject {
+    layer: Box<dyn AnyLayer>,
+    pub resources: Resources,
+    /// After how long a call of a service that hangs is given up.
+    pub gives_up_after: Option<Duration>,
+}
+
+pub fn timeout(_: Room) -> Subject {
+    let layer = TimeoutLayer::new(LIMIT).unwrap().typed_error();
+    Subject::new(layer, Resources::default(), Some(LIMIT))
+}
+
+pub fn retry(_: Room) -> Subject {
+    let budget = a_budget();
+    let layer = RetryLayer::new(a_retry(&budget)).unwrap().typed_error();
+    Subject::new(layer, Resources { budget: Some(budget), ..Resources::default() }, None)
+}
+
+pub fn circuit_breaker(room: Room) -> Subject {
+    let breaker = a_breaker(room);
+    let layer = CircuitBreakerLayer::new(breaker.clone()).typed_error();
+    Subject::new(layer, Resources { breaker: Some(breaker), ..Resources::default() }, None)
+}
+
+pub fn load_shed(room: Room) -> Subject {
+    let limiter = a_limiter(room);
+    let layer = LoadShedLayer::new(limiter.clone()).typed_error();
+    Subject::new(layer, Resources { limiter: Some(limiter), ..Resources::default() }, None)
+}
+
+pub fn rate_limit(room: Room) -> Subject {
+    let bucket = a_bucket(room);
+    let layer = RateLimitLayer::new(bucket.clone()).typed_error();
+    Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
+}
+
+pub fn client(room: Room) -> Subject {
+    let (limiter, breaker, bucket, budget) = (a_limiter(room), a_breaker(room), a_bucket(room), a_budget());
+    let layer = steadfast::client()
+        .timeout(WHOLE_LIMIT)
+        .retry(a_retry(&budget))
+        .circuit_breaker(breaker.clone())
+        .rate_limit(bucket.clone())
+        .load_shed(limiter.clone())
+        .attempt_timeout(LIMIT)
+        .layer()
+        .unwrap();
+    let resources =
+        Resources { limiter: Some(limiter), breaker: Some(breaker), bucket: Some(bucket), budget: Some(budget) };
+    Subject::new(layer, resources, Some(LIMIT * ATTEMPTS + BACKOFF * (ATTEMPTS - 1)))
+}
+
+/// A client whose one timeout is that of the whole call.
+pub fn client_without_attempt_timeout(room: Room) -> Subject {
+    let (limiter, breaker, bucket, budget) = (a_limiter(room), a_breaker(room), a_bucket(room), a_budget());
+    let layer = steadfast::client()
+        .timeout(LIMIT)
+        .retry(a_retry(&budget))
+        .circuit_breaker(breaker.clone())
+        .rate_limit(bucket.clone())
+        .load_shed(limiter.clone())
+        .layer()
+        .unwrap();
+    let resources =
+        Resources { limiter: Some(limiter), breaker: Some(breaker), bucket: Some(bucket), budget: Some(budget) };
+    Subject::new(layer, resources, Some(LIMIT))
+}
+
+pub fn server(room: Room) -> Subject {
+    let (limiter, bucket) = (a_limiter(room), a_bucket(room));
+    let layer =
+        steadfast::server().rate_limit(bucket.clone()).load_shed(limiter.clone()).timeout(LIMIT).layer().unwrap();
+    let resources = Resources { limiter: Some(limiter), bucket: Some(bucket), ..Resources::default() };
+    Subject::new(layer, resources, Some(LIMIT))
+}
+
+fn a_limiter(room: Room) -> Limiter {
+    Limiter::fixed(if room == Room::Tight { PLACES } else { MANY }).unwrap()
+}
+
+fn a_bucket(room: Room) -> TokenBucket {
+    let burst = if room == Room::Tight { PLACES } else { MANY };
+    TokenBucket::builder(1, MINTING_TIME).burst(burst as u64).build().unwrap()
+}
+
+/// Tight, it is open for [`OPEN_FOR`]; roomy, it is closed and stays so for long.
+fn a_breaker(room: Room) -> Breaker {
+    let most = if room == Room::Tight { 1 } else { MANY as u32 };
+    let breaker = Breaker::builder()
+        .consecutive_failures(most)
+        .open_for(OPEN_FOR)
+        .probes(PLACES as u32)
+        .probe_timeout(MINTING_TIME)
+        .build()
+        .unwrap();
+    if room == Room::Tight {
+        breaker.try_acquire().unwrap().failure();
+    }
+    breaker
+}
+
+/// A budget that has all that it can hold.
+fn a_budget() -> RetryBudget {
+    let budget = RetryBudget::builder().ratio(RATIO).cap(PLACES as u32).no_floor().random(Random::seeded(1));
+    let budget = budget.build().unwrap();
+    (0..PLACES * 4).for_each(|_| budget.deposit());
+    budget
+}
+
+fn a_retry(budget: &RetryBudget) -> Retry {
+    let backoff = Backoff::exponential(BACKOFF, BACKOFF).jitter(Jitter::None);
+    Retry::new(ATTEMPTS).backoff(backoff).budget(budget.clone()).random(Random::seeded(2))
+}
+
+impl Subject {
+    fn new<St: Stages>(
+        layer: StackLayer<St, TypedError>,
+        resources: Resources,
+        gives_up_after: Option<Duration>,
+    ) -> Self {
+        Self { layer: Box::new(layer), resources, gives_up_after }
+    }
+
+    /// A subject whose breaker, if it has one, lets [`PLACES`] probes through.
+    pub async fn tight(make: Make) -> Self {
+        let subject = make(Room::Tight);
+        pass(OPEN_FOR).await;
+        subject
+    }
+
+    /// A subject that admits [`MANY`] calls.
+    pub async fn roomy(make: Make) -> Self {
+        let subject = make(Room::Roomy);
+        pass(OPEN_FOR).await;
+        subject
+    }
+
+    /// One more `layer()` call, around this service.
+    pub fn around(&self, below: &Below) -> Handle<Error<Fault>> {
+        self.layer.around(below.inner())
+    }
+
+    /// A `layer()` call of a clone of the layer.
+    pub fn cloned_around(&self, below: &Below) -> Handle<Error<Fault>> {
+        self.layer.cloned().around(below.inner())
+    }
+
+    /// With [`keep_error`](StackLayer::keep_error), and tower's `BoxError`.
+    pub fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError> {
+        self.layer.around_keeping_box_errors(inner)
+    }
+
+    /// With [`keep_error`](StackLayer::keep_error), and an enum of the user's.
+    pub fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError> {
+        self.layer.around_keeping_errors(inner)
+    }
+
+    /// With [`respond_with`](StackLayer::respond_with).
+    pub fn around_responding(&self, below: &Below, respond: fn(Rejection) -> u32) -> Handle<Fault> {
+        self.layer.around_responding(below.inner(), respond)
+    }
+
+    /// A call of a service that is neither `Send` nor `'static`.
+    pub fn call_local<'a>(
+        &self,
+        inner: Local<'a>,
+        request: Rc<str>,
+    ) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>> {
+        self.layer.call_local(inner, request)
+    }
+
+    /// Whether there is a number of calls beyond which the subject refuses.
+    pub fn is_bounded(&self) -> bool {
+        let Resources { limiter, breaker, bucket, budget: _ } = &self.resources;
+        limiter.is_some() || breaker.is_some() || bucket.is_some()
+    }
+
+    /// Sees to it that the next call is rejected, if it is of a service that [hangs](Act::Wait).
+    pub fn provoke_a_rejection(&self) -> &'static str {
+        let mut mechanism = "timeout";
+        for name in self.resources.names() {
+            self.resources.exhaust(name);
+            mechanism = name;
+        }
+        mechanism
+    }
+
+    /// By its handles, all capacity is left but for what was spent. [`OPEN_FOR`] passes.
+    pub async fn assert_left(&self, spent: Spent) {
+        pass(OPEN_FOR).await;
+        assert_eq!(self.resources.held(), self.resources.held_after(spent), "what is left (actual, expected)");
+    }
+
+    /// The same, and as many calls at once as that are admitted, and no more. They spend what is left.
+    pub async fn assert_admits_what_is_left(&self, spent: Spent) {
+        self.assert_left(spent).await;
+        let free = self.resources.free_places(spent);
+        let below = Below::plain(Controls::new().act(Act::Wait));
+        let mut calls: Vec<_> = (0..=free).map(|_| Task::new(self.around(&below).oneshot(7))).collect();
+        for call in &mut calls {
+            let _ = call.poll();
+        }
+        let admitted = if self.is_bounded() { free } else { free + 1 };
+        assert_eq!(below.reached(), admitted as u64, "calls admitted at once, of {}", free + 1);
+    }
+}
+
+/// What calls are meant to have spent for good.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// The attempts that reached the service, or that panicked: a token each.
+    pub reached: u64,
+    /// The attempts that succeeded since the circuit was last open: a probe each.
+    pub succeeded: usize,
+    /// The retries that reached the service: a retry of the budget each.
+    pub retried: u64,
+}
+
+impl Spent {
+    pub const NOTHING: Self = Self { reached: 0, succeeded: 0, retried: 0 };
+
+    pub fn reached(reached: u64) -> Self {
+        Self { reached, ..Self::NOTHING }
+    }
+
+    pub fn succeeded(self, succeeded: usize) -> Self {
+        Self { succeeded, ..self }
+    }
+
+    pub fn retried(self, retried: u64) -> Self {
+        Self { retried, ..self }
+    }
+}
+
+/// The handles of what a subject has.
+#[derive(Clone, Default)]
+pub struct Resources {
+    pub limiter: Option<Limiter>,
+    pub breaker: Option<Breaker>,
+    pub bucket: Option<TokenBucket>,
+    pub budget: Option<RetryBudget>,
+}
+
+/// What the handles say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Held {
+    pub in_flight: Option<usize>,
+    pub free_probes: Option<usize>,
+    pub tokens: Option<u64>,
+    pub retries: Option<f64>,
+}
+
+impl Resources {
+    /// What the handles say now. Of a tight breaker that is open, and due, it makes a half-open one.
+    pub fn held(&self) -> Held {
+        Held {
+            in_flight: self.limiter.as_ref().map(Limiter::in_flight),
+            free_probes: self.breaker.as_ref().map(free_probes),
+            tokens: self.bucket.as_ref().map(|bucket| bucket.available_at(Instant::now())),
+            retries: self.budget.as_ref().map(RetryBudget::balance),
+        }
+    }
+
+    /// What the handles should say when no call is in flight in a tight subject.
+    pub fn held_after(&self, spent: Spent) -> Held {
+        Held {
+            in_flight: self.limiter.as_ref().map(|_| 0),
+            free_probes: self.breaker.as_ref().map(|_| PLACES - spent.succeeded),
+            tokens: self.bucket.as_ref().map(|_| PLACES as u64 - spent.reached),
+            retries: self.budget.as_ref().map(|_| (PLACES as u64 - spent.retried) as f64),
+        }
+    }
+
+    /// How many calls a tight subject then admits at once.
+    fn free_places(&self, spent: Spent) -> usize {
+        let probes = if self.breaker.is_some() { PLACES - spent.succeeded } else { PLACES };
+        let tokens = if self.bucket.is_some() { PLACES - spent.reached as usize } else { PLACES };
+        probes.min(tokens)
+    }
+
+    /// The mechanisms that can be exhausted, from the inside out of a client.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let load_shed = self.limiter.is_some().then_some("load_shed");
+        let rate_limit = self.bucket.is_some().then_some("rate_limit");
+        let circuit_breaker = self.breaker.is_some().then_some("circuit_breaker");
+        load_shed.into_iter().chain(rate_limit).chain(circuit_breaker)
+    }
+
+    /// From here on this mechanism refuses all calls.
+    pub fn exhaust(&self, mechanism: &str) {
+        match (mechanism, self) {
+            ("load_shed", Self { limiter: Some(limiter), .. }) => {
+                while let Ok(permit) = limiter.try_acquire() {
+                    std::mem::forget(permit);
+                }
+            }
+            ("rate_limit", Self { bucket: Some(bucket), .. }) => while bucket.try_acquire(1).is_ok() {},
+            ("circuit_breaker", Self { breaker: Some(breaker), .. }) => breaker.force_open(),
+            _ => panic!("no {mechanism} here"),
+        }
+    }
+}
+
+/// How many probes the breaker would let through now; one more than [`PLACES`] if it is closed.
+fn free_probes(breaker: &Breaker) -> usize {
+    if breaker.state() == BreakerState::ForcedOpen {
+        return 0;
+    }
+    (0..=PLACES).map_while(|_| breaker.try_acquire().ok()).collect::<Vec<_>>().len()
+}
+
+/// A layer of any type.
+trait AnyLayer {
+    fn cloned(&self) -> Box<dyn AnyLayer>;
+    fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>>;
+    fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError>;
+    fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError>;
+    fn around_responding(&self, inner: Inner<Fault>, respond: fn(Rejection) -> u32) -> Handle<Fault>;
+    fn call_local<'a>(&self, inner: Local<'a>, request: Rc<str>) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>>;
+}
+
+/// Stages that work around all the services of this kit.
+trait Stages:
+    Stage<Inner<Fault>, u32, Call: Send>
+    + Stage<Inner<BoxError>, u32, Call: Send>
+    + Stage<Inner<AppError>, u32, Call: Send>
+    + for<'a> Stage<Local<'a>, Rc<str>>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<St> Stages for St where
+    St: Stage<Inner<Fault>, u32, Call: Send>
+        + Stage<Inner<BoxError>, u32, Call: Send>
+        + Stage<Inner<AppError>, u32, Call: Send>
+        + for<'a> Stage<Local<'a>, Rc<str>>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+impl<St: Stages> AnyLayer for StackLayer<St, TypedError> {
+    fn cloned(&self) -> Box<dyn AnyLayer> {
+        Box::new(self.clone())
+    }
+
+    fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>> {
+        Handle::new(self.layer(inner))
+    }
+
+    fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError> {
+        Handle::new(self.clone().keep_error().layer(inner))
+    }
+
+    fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError> {
+        Handle::new(self.clone().keep_error().layer(inner))
+    }
+
+    fn around_responding(&self, inner: Inner<Fault>, respond: fn(Rejection) -> u32) -> Handle<Fault> {
+        Handle::new(self.clone().respond_with(respond).layer(inner))
+    }
+
+    fn call_local<'a>(&self, inner: Local<'a>, request: Rc<str>) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>> {
+        Box::pin(self.layer(inner).call(request))
+    }
+}

@@ -1,0 +1,100 @@
+//! A future that a test polls by hand, and counts the wakes of.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+/// A future on the test's bench.
+pub struct Task<F: Future + Unpin> {
+    future: F,
+    wakes: Arc<Wakes>,
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl<F: Future + Unpin> Task<F> {
+    pub fn new(future: F) -> Self {
+        Self { future, wakes: Arc::default() }
+    }
+
+    /// Polls once.
+    pub fn poll(&mut self) -> Poll<F::Output> {
+        let waker = Waker::from(self.wakes.clone());
+        Pin::new(&mut self.future).poll(&mut Context::from_waker(&waker))
+    }
+
+    /// Polls once, and expects a panic.
+    pub fn poll_panics(&mut self) {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.poll().is_ready()));
+        assert!(polled.is_err(), "the poll should have panicked, but was {polled:?}");
+    }
+
+    /// Polls until the result is there; the paused clock jumps from timer to timer.
+    pub async fn resolve(&mut self) -> F::Output {
+        Pin::new(&mut self.future).await
+    }
+
+    /// How often the task was woken so far.
+    pub fn wakes(&self) -> usize {
+        self.wakes.0.load(Ordering::Relaxed)
+    }
+
+    /// From here on the task has another waker, with a count of its own. Returns the count of the old one.
+    pub fn change_waker(&mut self) -> impl Fn() -> usize + use<F> {
+        let old = std::mem::take(&mut self.wakes);
+        move || old.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Fails the test when nothing happens any more: the paused clock then jumps to the end of this wait.
+pub async fn in_finite_time<T>(future: impl Future<Output = T>) -> T {
+    let ended = tokio::time::timeout(Duration::from_secs(7 * 24 * 60 * 60), future).await;
+    ended.expect("the test waits for something that never comes")
+}
+
+/// Lets all other tasks of the runtime do what they can.
+pub async fn settle() {
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Moves the clock on.
+pub async fn pass(duration: Duration) {
+    tokio::time::advance(duration).await;
+    settle().await;
+}
+
+/// Polls all futures in each poll of the one task that this is, so that the runtime's budget for one poll does not
+/// suffice for them.
+pub async fn all<F: Future + Unpin>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut slots: Vec<Result<F::Output, F>> = futures.into_iter().map(Err).collect();
+    std::future::poll_fn(|cx| {
+        let mut pending = false;
+        for slot in &mut slots {
+            if let Err(future) = slot {
+                match Pin::new(future).poll(cx) {
+                    Poll::Ready(output) => *slot = Ok(output),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    slots.into_iter().filter_map(Result::ok).collect()
+}

@@ -1,0 +1,237 @@
+//! The retry budget against a balance in exact integers.
+
+use proptest::prelude::*;
+use std::{
+    sync::Barrier,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use steadfast::{Random, retry::RetryBudget};
+use tokio::{runtime, time::Instant};
+
+/// A retry in the finest unit that a balance shows.
+const RETRY: u64 = 1 << 32;
+
+/// A clock that stands still, so that the floor is made at the very instant from which the tests count.
+fn standing_clock() -> runtime::Runtime {
+    runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// The balance, exactly: it has far fewer than the 53 bits of a float.
+fn balance(budget: &RetryBudget) -> u64 {
+    (budget.balance() * RETRY as f64) as u64
+}
+
+/// A budget of this ratio with neither floor nor, in practice, a cap.
+fn earning(ratio: f64) -> RetryBudget {
+    RetryBudget::builder().ratio(ratio).cap(1_000_000).no_floor().random(Random::seeded(1)).build().unwrap()
+}
+
+fn withdraw_all(budget: &RetryBudget, now: Instant) -> u64 {
+    std::iter::from_fn(|| budget.withdraw(now)).map(drop).count() as u64
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Deposit(u32),
+    Withdraw,
+    /// Refunds one of the withdrawals at hand.
+    Refund(prop::sample::Index),
+    Wait(Duration),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1..5u32).prop_map(Step::Deposit),
+        1 => (5..5000u32).prop_map(Step::Deposit),
+        8 => Just(Step::Withdraw),
+        3 => any::<prop::sample::Index>().prop_map(Step::Refund),
+        2 => (0..500u64).prop_map(|millis| Step::Wait(Duration::from_millis(millis))),
+        1 => (0..10_000u64).prop_map(|secs| Step::Wait(Duration::from_secs(secs))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_grants_what_was_earned_and_the_floor_and_not_a_retry_more(
+        seed in any::<u64>(),
+        // In 256ths, which a balance holds exactly.
+        ratio in prop_oneof![Just(0u64), 1..256u64, 256..=25_600u64],
+        cap in prop_oneof![1..20u32, Just(u32::MAX)],
+        floor in prop::option::of((1..5u64, 1..100u64)),
+        steps in prop::collection::vec(any_step(), 1..200),
+    ) {
+        let clock = standing_clock();
+        let _guard = clock.enter();
+        let builder = RetryBudget::builder().ratio(ratio as f64 / 256.0).cap(cap).random(Random::seeded(seed));
+        let builder = match floor {
+            None => builder.no_floor(),
+            Some((retries, secs)) => builder.floor(retries, Duration::from_secs(secs)),
+        };
+        let (start, mut now) = (Instant::now(), Instant::now());
+        let budget = builder.build().unwrap();
+        let initial = balance(&budget);
+        prop_assert!(initial < RETRY, "a new budget has {} retries", budget.balance());
+
+        let most = u64::from(cap) * RETRY;
+        let mut earned = initial;
+        // What came from the balance and what from the floor, and was not refunded.
+        let (mut of_balance, mut of_floor) = (Vec::new(), Vec::new());
+        let (mut deposited, mut retries, mut floor_retries) = (0u64, 0u64, 0u64);
+        for step in steps {
+            match step {
+                Step::Deposit(times) => {
+                    for _ in 0..times {
+                        budget.deposit();
+                        earned = (earned + ratio * (RETRY / 256)).min(most);
+                    }
+                    deposited += u64::from(times);
+                }
+                Step::Withdraw => {
+                    let withdrawal = budget.withdraw(now);
+                    if earned >= RETRY {
+                        earned -= RETRY;
+                        retries += 1;
+                        prop_assert!(withdrawal.is_some(), "an earned retry is refused");
+                        of_balance.extend(withdrawal);
+                    } else if let Some(withdrawal) = withdrawal {
+                        floor_retries += 1;
+                        of_floor.push(withdrawal);
+                    }
+                }
+                Step::Refund(index) => {
+                    let count = of_balance.len() + of_floor.len();
+                    match if count == 0 { 0 } else { index.index(count) } {
+                        at if at < of_balance.len() => {
+                            budget.refund(of_balance.swap_remove(at));
+                            earned = (earned + RETRY).min(most);
+                            retries -= 1;
+                        }
+                        at if at < count => {
+                            budget.refund(of_floor.swap_remove(at - of_balance.len()));
+                            floor_retries -= 1;
+                        }
+                        _ => {}
+                    }
+                }
+                Step::Wait(time) => now += time,
+            }
+            prop_assert_eq!(balance(&budget), earned);
+            prop_assert!(retries * RETRY <= initial + deposited * ratio * (RETRY / 256));
+            // The floor's is a bucket that holds one.
+            let elapsed = now.saturating_duration_since(start).as_nanos();
+            let trickle = floor.map_or(0, |(retries, secs)| {
+                1 + elapsed * u128::from(retries) / (u128::from(secs) * 1_000_000_000)
+            });
+            prop_assert!(u128::from(floor_retries) <= trickle, "{} of {} from the floor", floor_retries, trickle);
+        }
+    }
+}
+
+#[test]
+fn the_ratio_is_exact_to_one_in_a_thousand_million() {
+    let now = Instant::now();
+    // As fractions of 10^9, rounded.
+    let ratios = [(0.6, 600_000_000), (0.1, 100_000_000), (1.0 / 3.0, 333_333_333), (0.001, 1_000_000), (1e-9, 1)];
+    for (ratio, billionths) in ratios {
+        let budget = earning(ratio);
+        let initial = budget.balance();
+        let deposits = 1_000_000u64;
+        let mut retries = 0;
+        for _ in 0..deposits {
+            budget.deposit();
+            retries += withdraw_all(&budget, now);
+        }
+        let earned = retries as f64 + budget.balance() - initial;
+        let expected = (billionths * deposits) as f64 / 1e9;
+        let error = (earned - expected).abs() / deposits as f64;
+        assert!(error <= 1e-9, "{ratio} acts as {}", earned / deposits as f64);
+    }
+}
+
+#[test]
+fn a_ratio_of_six_tenths_gives_six_retries_for_ten_calls() {
+    let now = Instant::now();
+    let budget = earning(0.6);
+    let retries: u64 = (0..100_000)
+        .map(|_| {
+            budget.deposit();
+            withdraw_all(&budget, now)
+        })
+        .sum();
+    // The start, a fraction of one, may complete one more.
+    assert!((60_000..=60_001).contains(&retries), "{retries} retries");
+}
+
+#[test]
+fn the_cap_bounds_what_is_saved_up_and_refunds_do_not_exceed_it() {
+    let now = Instant::now();
+    for cap in [1, 10, 1000] {
+        let budget = RetryBudget::builder().ratio(1.0).cap(cap).no_floor().build().unwrap();
+        (0..5000).for_each(|_| budget.deposit());
+        assert_eq!(budget.balance(), f64::from(cap));
+        let withdrawal = budget.withdraw(now).unwrap();
+        budget.deposit();
+        budget.refund(withdrawal);
+        assert_eq!(budget.balance(), f64::from(cap));
+        assert_eq!(withdraw_all(&budget, now), u64::from(cap));
+    }
+}
+
+#[test]
+fn budgets_start_at_a_fraction_of_one_retry_that_differs_from_client_to_client() {
+    let starts = (0..1000).map(|_| RetryBudget::builder().no_floor().build().unwrap().balance());
+    let mut starts: Vec<f64> = starts.collect();
+    starts.sort_by(f64::total_cmp);
+    assert!(starts.iter().all(|start| (0.0..1.0).contains(start)));
+    let mean = starts.iter().sum::<f64>() / 1000.0;
+    assert!((mean - 0.5).abs() < 0.05, "{mean} on average");
+    assert!(starts.windows(2).filter(|pair| pair[0] == pair[1]).count() < 3, "clients start alike");
+}
+
+#[test]
+fn a_thousand_new_clients_with_a_floor_do_not_all_start_with_a_retry() {
+    let now = Instant::now();
+    let granted = (0..1000).filter(|_| RetryBudget::builder().build().unwrap().withdraw(now).is_some()).count();
+    // A retry in a hundred seconds from each of them is ten per second from all.
+    assert!(granted <= 20, "{granted} of 1000 clients retry their very first call");
+}
+
+#[test]
+fn a_refunded_retry_of_the_floor_can_be_withdrawn_again_at_once() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let now = Instant::now();
+    let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
+    for _ in 0..10 {
+        let withdrawal = budget.withdraw(now).expect("the floor has one");
+        assert!(budget.withdraw(now).is_none());
+        budget.refund(withdrawal);
+    }
+}
+
+#[test]
+fn threads_that_deposit_and_withdraw_share_every_retry_exactly_once() {
+    let now = Instant::now();
+    let budget = earning(0.5);
+    let initial = balance(&budget);
+    let retries = AtomicU64::new(0);
+    let start = Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                start.wait();
+                for _ in 0..20_000 {
+                    budget.deposit();
+                    if budget.withdraw(now).is_some() {
+                        retries.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let retries = retries.into_inner() + withdraw_all(&budget, now);
+    assert_eq!(retries * RETRY + balance(&budget), initial + 40_000 * RETRY);
+}

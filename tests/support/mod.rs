@@ -1,0 +1,324 @@
+//! What the tests of behaviour share: a service that does what it is told, and a stopwatch that reads virtual time.
+
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use std::{
+    collections::VecDeque,
+    error, fmt,
+    future::pending,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use steadfast::Outcome;
+use tokio::time::{Instant, sleep};
+use tower::Service;
+
+pub fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// Reads virtual time from its start on.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn read(self) -> Duration {
+        Instant::now().saturating_duration_since(self.0)
+    }
+}
+
+/// What a [`Backend`] does with one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Act {
+    after: Duration,
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Answer(u16),
+    Fail,
+    Hang,
+    Panic,
+    PanicAtOnce,
+}
+
+impl Act {
+    /// Answers with this status.
+    pub const fn answer(status: u16) -> Self {
+        Self { after: Duration::ZERO, then: Then::Answer(status) }
+    }
+
+    /// Ends with an error.
+    pub const fn fail() -> Self {
+        Self { after: Duration::ZERO, then: Then::Fail }
+    }
+
+    /// Never answers.
+    pub const fn hang() -> Self {
+        Self { after: Duration::ZERO, then: Then::Hang }
+    }
+
+    /// Panics in the poll of its future.
+    pub const fn panic() -> Self {
+        Self { after: Duration::ZERO, then: Then::Panic }
+    }
+
+    /// Panics in `call`.
+    pub const fn panic_at_once() -> Self {
+        Self { after: Duration::ZERO, then: Then::PanicAtOnce }
+    }
+
+    /// Does it this much later.
+    pub const fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
+    }
+}
+
+/// The error of a [`Backend`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed;
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the backend failed")
+    }
+}
+
+impl error::Error for Failed {}
+
+/// A classifier for the statuses of a [`Backend`].
+pub fn by_status(result: Result<&u16, &Failed>) -> Outcome {
+    match result {
+        Ok(404) => Outcome::Ignored,
+        Ok(429) => Outcome::Overloaded { retry_after: None },
+        Ok(503) => Outcome::Overloaded { retry_after: Some(secs(1)) },
+        Ok(400..=499) => Outcome::Permanent,
+        Ok(500..) | Err(Failed) => Outcome::Failure,
+        Ok(_) => Outcome::Success,
+    }
+}
+
+/// A service that does what it is told, and remembers what it was asked. Clones are one backend.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    script: Mutex<Script>,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
+    polls: AtomicUsize,
+    since: Stopwatch,
+}
+
+#[derive(Debug)]
+struct Script {
+    /// What it does with the next calls, and with all after these.
+    next: VecDeque<Act>,
+    then: Act,
+    /// How many more calls it is ready for, and whether its readiness then fails, or is waited for.
+    ready_for: usize,
+    then_broken: bool,
+    waiting: Vec<Waker>,
+    arrivals: Vec<Duration>,
+}
+
+impl Backend {
+    /// A backend that does the same with every call.
+    pub fn always(act: Act) -> Self {
+        Self::script([], act)
+    }
+
+    /// A backend that does one after the other of `next`, and then always `then`.
+    pub fn script(next: impl IntoIterator<Item = Act>, then: Act) -> Self {
+        let script = Script {
+            next: next.into_iter().collect(),
+            then,
+            ready_for: usize::MAX,
+            then_broken: false,
+            waiting: Vec::new(),
+            arrivals: Vec::new(),
+        };
+        let shared = Shared {
+            script: Mutex::new(script),
+            in_flight: AtomicUsize::new(0),
+            most_in_flight: AtomicUsize::new(0),
+            polls: AtomicUsize::new(0),
+            since: Stopwatch::start(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// From now on it does this with every call.
+    pub fn becomes(&self, act: Act) {
+        let mut script = self.locked();
+        script.next.clear();
+        script.then = act;
+    }
+
+    /// It is ready for this many more calls; others wait.
+    pub fn ready_for(self, calls: usize) -> Self {
+        self.set_ready_for(calls);
+        self
+    }
+
+    /// It is ready for this many more calls; others wait.
+    pub fn set_ready_for(&self, calls: usize) {
+        let mut script = self.locked();
+        script.ready_for = calls;
+        script.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// Its readiness fails.
+    pub fn broken(self) -> Self {
+        self.locked().then_broken = true;
+        self.ready_for(0)
+    }
+
+    /// The calls that reached it.
+    pub fn calls(&self) -> usize {
+        self.locked().arrivals.len()
+    }
+
+    /// When each call reached it, since it was made.
+    pub fn arrivals(&self) -> Vec<Duration> {
+        self.locked().arrivals.clone()
+    }
+
+    /// The times between the calls that reached it.
+    pub fn gaps(&self) -> Vec<Duration> {
+        self.arrivals().windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    /// The calls whose futures are alive.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The most calls that were in flight at once.
+    pub fn most_in_flight(&self) -> usize {
+        self.shared.most_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How often the futures of all calls were polled.
+    pub fn polls(&self) -> usize {
+        self.shared.polls.load(Ordering::Relaxed)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Script> {
+        self.shared.script.lock().unwrap()
+    }
+}
+
+impl<Request> Service<Request> for Backend {
+    type Response = u16;
+    type Error = Failed;
+    type Future = Reply;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        let mut script = self.locked();
+        if script.ready_for > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if script.then_broken {
+            return Poll::Ready(Err(Failed));
+        }
+        script.waiting.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn call(&mut self, _request: Request) -> Reply {
+        let act = {
+            let mut script = self.locked();
+            script.ready_for -= 1;
+            script.arrivals.push(self.shared.since.read());
+            script.next.pop_front().unwrap_or(script.then)
+        };
+        if let Then::PanicAtOnce = act.then {
+            panic!("told to, in `call`");
+        }
+        let guard = InFlight::enter(&self.shared);
+        let work = async move {
+            let _guard = guard;
+            if !act.after.is_zero() {
+                sleep(act.after).await;
+            }
+            match act.then {
+                Then::Answer(status) => Ok(status),
+                Then::Fail => Err(Failed),
+                Then::Hang => pending().await,
+                Then::Panic | Then::PanicAtOnce => panic!("told to, in `poll`"),
+            }
+        };
+        Reply { work: Box::pin(work), shared: self.shared.clone() }
+    }
+}
+
+/// The future of a call to a [`Backend`].
+pub struct Reply {
+    work: Pin<Box<dyn Future<Output = Result<u16, Failed>> + Send>>,
+    shared: Arc<Shared>,
+}
+
+impl Future for Reply {
+    type Output = Result<u16, Failed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.shared.polls.fetch_add(1, Ordering::Relaxed);
+        self.work.as_mut().poll(cx)
+    }
+}
+
+struct InFlight(Arc<Shared>);
+
+impl InFlight {
+    fn enter(shared: &Arc<Shared>) -> Self {
+        let now = shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.most_in_flight.fetch_max(now, Ordering::Relaxed);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A future, and how often it was polled.
+pub struct Counted<F> {
+    inner: Pin<Box<F>>,
+    polls: usize,
+}
+
+impl<F: Future> Counted<F> {
+    pub fn new(inner: F) -> Self {
+        Self { inner: Box::pin(inner), polls: 0 }
+    }
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = (F::Output, usize);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.polls += 1;
+        let polls = self.polls;
+        self.inner.as_mut().poll(cx).map(|output| (output, polls))
+    }
+}
