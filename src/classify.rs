@@ -23,6 +23,7 @@ use tower::BoxError;
 
 /// What an answer of the service means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The service did what it was asked.
     Success,
@@ -99,6 +100,14 @@ pub struct Layered<Inner = AnyError>(
     /// Classifies what is no rejection.
     pub Inner,
 );
+
+/// A [`Layered`] around a closure, which needs no annotation.
+pub fn layered<F, Response, E>(classifier: F) -> Layered<F>
+where
+    F: Fn(Result<&Response, &E>) -> Outcome,
+{
+    Layered(classifier)
+}
 
 impl<Inner, Response, E> Classify<Response, Error<E>> for Layered<Inner>
 where

@@ -53,8 +53,6 @@ pub struct CallContext {
     deadline: Deadline,
     criticality: Criticality,
     attempt: u32,
-    /// A timeout further out in the same stack ends the call at the deadline. Never set outside of a stack.
-    enforced: bool,
 }
 
 impl CallContext {
@@ -114,16 +112,6 @@ impl CallContext {
 
     pub(crate) fn narrowed(self, deadline: Deadline) -> Self {
         Self { deadline: self.deadline.earlier(deadline), ..self }
-    }
-
-    /// The same context further in of what ends the call at the deadline, or, if `false`, outside of the stack.
-    pub(crate) fn enforced(self, enforced: bool) -> Self {
-        Self { enforced, ..self }
-    }
-
-    /// The deadline that nobody further out in the stack enforces.
-    pub(crate) fn unenforced_deadline(&self) -> Deadline {
-        if self.enforced { Deadline::NEVER } else { self.deadline }
     }
 }
 

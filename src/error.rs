@@ -41,7 +41,9 @@ impl Rejection {
         }
     }
 
-    /// Whether the service had been called, in this attempt or an earlier one: if so, the call may have had effects.
+    /// Whether the service had been called, in this attempt or an earlier one of the same stack: if so, the call may have
+    /// had effects. Of layers stacked by hand each knows only its own part: a rejection that passes a retry from further
+    /// in says nothing of the attempts before.
     pub fn reached_service(&self) -> bool {
         match self {
             Self::TimedOut(details) => details.reached,
@@ -292,7 +294,7 @@ impl ConfigError {
 }
 
 /// The longest duration that any configuration may name. tokio's timers reach a little over two years.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// The rule of every configured duration.
 pub(crate) fn check_duration(field: &'static str, duration: Duration) -> Result<(), ConfigError> {

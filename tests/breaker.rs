@@ -86,8 +86,15 @@ struct Model {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed,
-    Open { until: i64 },
-    HalfOpen { in_flight: u32, succeeded: u32, give_up: i64 },
+    Open {
+        until: i64,
+    },
+    HalfOpen {
+        in_flight: u32,
+        succeeded: u32,
+        /// Since when probes have brought neither success nor failure, if there were any.
+        waiting_since: Option<i64>,
+    },
     ForcedOpen,
     ForcedClosed,
 }
@@ -135,19 +142,23 @@ impl Model {
 
     /// Admits a call, or says how long the circuit stays open where that is known.
     fn admit(&mut self, now: i64) -> Result<Call, Option<i64>> {
-        let give_up = now + i64::from(self.spec.probe_timeout);
         match self.state {
             State::Closed | State::ForcedClosed => {}
             State::ForcedOpen => return Err(None),
             State::Open { until } if now < until => return Err(Some(until - now)),
-            State::Open { .. } => self.change(State::HalfOpen { in_flight: 1, succeeded: 0, give_up }),
-            State::HalfOpen { in_flight, succeeded, .. } if in_flight + succeeded < self.spec.probes => {
-                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, give_up };
+            State::Open { .. } => {
+                self.change(State::HalfOpen { in_flight: 1, succeeded: 0, waiting_since: Some(now) });
             }
-            State::HalfOpen { give_up, .. } if now < give_up => return Err(None),
-            State::HalfOpen { .. } => {
-                self.open(now);
-                return Err(Some(self.spec.open_for.into()));
+            State::HalfOpen { in_flight, succeeded, waiting_since } => {
+                let since = waiting_since.unwrap_or(now);
+                if now - since >= i64::from(self.spec.probe_timeout) {
+                    self.open(now);
+                    return Err(Some(self.spec.open_for.into()));
+                }
+                if in_flight + succeeded == self.spec.probes {
+                    return Err(None);
+                }
+                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, waiting_since: Some(since) };
             }
         }
         Ok(Call { era: self.era, admitted: now })
@@ -174,15 +185,16 @@ impl Model {
                 }
             }
             (State::HalfOpen { .. }, Some(true)) => self.open(now),
-            (State::HalfOpen { in_flight, succeeded, give_up }, Some(false)) => {
+            (State::HalfOpen { in_flight, succeeded, .. }, Some(false)) => {
                 let (in_flight, succeeded) = (in_flight - 1, succeeded + 1);
-                self.state = State::HalfOpen { in_flight, succeeded, give_up };
+                let waiting_since = (in_flight > 0).then_some(now);
+                self.state = State::HalfOpen { in_flight, succeeded, waiting_since };
                 if succeeded == self.spec.probes {
                     self.change(State::Closed);
                 }
             }
-            (State::HalfOpen { in_flight, succeeded, give_up }, None) => {
-                self.state = State::HalfOpen { in_flight: in_flight - 1, succeeded, give_up };
+            (State::HalfOpen { in_flight, succeeded, waiting_since }, None) => {
+                self.state = State::HalfOpen { in_flight: in_flight - 1, succeeded, waiting_since };
             }
             _ => {}
         }

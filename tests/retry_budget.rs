@@ -59,7 +59,7 @@ proptest! {
         seed in any::<u64>(),
         // In 256ths, which a balance holds exactly.
         ratio in prop_oneof![Just(0u64), 1..256u64, 256..=25_600u64],
-        cap in prop_oneof![1..20u32, Just(u32::MAX)],
+        cap in prop_oneof![1..20u32, Just(1_000_000)],
         floor in prop::option::of((1..5u64, 1..100u64)),
         steps in prop::collection::vec(any_step(), 1..200),
     ) {
@@ -120,7 +120,7 @@ proptest! {
             }
             prop_assert_eq!(balance(&budget), earned);
             prop_assert!(retries * RETRY <= initial + deposited * ratio * (RETRY / 256));
-            // The floor's is a bucket that holds one.
+            // Of the floor's one is saved at the most.
             let elapsed = now.saturating_duration_since(start).as_nanos();
             let trickle = floor.map_or(0, |(retries, secs)| {
                 1 + elapsed * u128::from(retries) / (u128::from(secs) * 1_000_000_000)
@@ -200,11 +200,28 @@ fn a_thousand_new_clients_with_a_floor_do_not_all_start_with_a_retry() {
 }
 
 #[test]
+fn the_floor_gives_its_first_retry_within_a_period_and_saves_one_at_the_most() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let start = Instant::now();
+    let mut firsts = Vec::new();
+    for seed in 0..1000 {
+        let builder = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100));
+        let budget = builder.random(Random::seeded(seed)).build().unwrap();
+        let at = |secs| start + Duration::from_secs(secs);
+        firsts.push((0..=100).find(|secs| budget.withdraw(at(*secs)).is_some()).expect("one in the first period"));
+        assert_eq!(withdraw_all(&budget, at(10_000)), 1);
+    }
+    let mean = firsts.iter().sum::<u64>() as f64 / 1000.0;
+    assert!((mean - 50.0).abs() < 5.0, "the first comes after {mean} s on average");
+}
+
+#[test]
 fn a_refunded_retry_of_the_floor_can_be_withdrawn_again_at_once() {
     let clock = standing_clock();
     let _guard = clock.enter();
-    let now = Instant::now();
     let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
+    let now = Instant::now() + Duration::from_secs(100);
     for _ in 0..10 {
         let withdrawal = budget.withdraw(now).expect("the floor has one");
         assert!(budget.withdraw(now).is_none());

@@ -215,7 +215,7 @@ async fn a_stack_that_ends_by_its_own_limit_names_that_limit_even_if_an_attempt_
     let backend = Backend::script([Act::answer(503)], Act::hang());
     let stack = steadfast::client()
         .timeout(secs(2))
-        .retry(Retry::new(2).backoff(Backoff::exponential(ms(1), ms(1)).jitter(Jitter::None)))
+        .retry(Retry::new(2).without_budget().backoff(Backoff::exponential(ms(1), ms(1)).jitter(Jitter::None)))
         .attempt_timeout(ms(900))
         .classify(support::by_status);
     let service = stack.service(backend.clone()).unwrap();
@@ -227,7 +227,7 @@ async fn a_stack_that_ends_by_its_own_limit_names_that_limit_even_if_an_attempt_
     let backend = Backend::script([Act::answer(503)], Act::hang());
     let stack = steadfast::client()
         .timeout(secs(2))
-        .retry(Retry::new(2).backoff(Backoff::exponential(ms(200), ms(200)).jitter(Jitter::None)))
+        .retry(Retry::new(2).without_budget().backoff(Backoff::exponential(ms(200), ms(200)).jitter(Jitter::None)))
         .attempt_timeout(ms(900))
         .classify(support::by_status);
     let watch = Stopwatch::start();
@@ -409,7 +409,8 @@ async fn a_client_with_a_longer_limit_inside_a_handler_ends_by_the_servers_deadl
         move |_: ()| {
             let (call, results) = (client.clone().oneshot(()), results.clone());
             async move {
-                results.lock().unwrap().push(call.await);
+                let result = call.await;
+                results.lock().unwrap().push(result);
                 Ok::<_, Failed>(())
             }
         }

@@ -40,11 +40,13 @@ pub struct Breaker {
 struct Shared {
     config: BreakerBuilder,
     /// A copy of what `machine` says, for those who only look: written with the machine locked, and with release, so that
-    /// whoever reads it (with acquire) also sees the `turn` that was written before it.
+    /// whoever reads it (with acquire) also sees the instants below that were written before it.
     word: AtomicU64,
-    /// When the state may change by itself, in nanoseconds since the origin: when an open circuit lets probes through,
-    /// when a half-open one gives up on its probes. Written before `word`, with the machine locked.
-    turn: AtomicU64,
+    /// When an open circuit lets probes through, in nanoseconds since the origin. Whoever reads an older `word` with it
+    /// finds the instant of a later opening, never one of another meaning.
+    open_until: AtomicU64,
+    /// When a half-open circuit gives up on its probes.
+    probes_until: AtomicU64,
     /// The era in the upper half, failures in a row in the lower one. Relaxed: each change is one atomic step.
     in_a_row: AtomicU64,
     window: Option<Window>,
@@ -63,11 +65,12 @@ struct Machine {
 enum State {
     /// All calls pass, and their results are counted.
     Closed,
-    /// No call passes until the turn, which makes it half-open.
+    /// No call passes until `open_until`; the first after it makes the circuit half-open.
     Open,
-    /// At most `probes` calls pass that have not yet failed or been given up: `in_flight + succeeded <= probes`. As many
-    /// successes close the circuit; one failure opens it.
-    HalfOpen { in_flight: u32, succeeded: u32 },
+    /// At most `probes` calls pass: `in_flight + succeeded <= probes`. As many successes close the circuit; one failure
+    /// opens it, and so does a series of probes that brings none of both until `probes_until`. `unanswered`: one of this
+    /// series reached the service and was dropped before its answer. A success ends a series.
+    HalfOpen { in_flight: u32, succeeded: u32, unanswered: bool },
     /// Opened by hand: no call passes until it is reset.
     ForcedOpen,
     /// Closed by hand: all calls pass and nothing is counted until it is reset.
@@ -76,6 +79,7 @@ enum State {
 
 /// The state of a [`Breaker`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BreakerState {
     /// All calls pass.
     Closed,
@@ -94,7 +98,9 @@ pub enum BreakerState {
 pub(super) enum Evidence {
     Success,
     Failure,
-    /// It says nothing about the service. A probe gives its place to another call.
+    /// The caller gave up before the service answered. A probe gives its place to another call.
+    Unanswered,
+    /// It says nothing about the service: the call did not get there. A probe gives its place to another call.
     Nothing,
 }
 
@@ -180,8 +186,8 @@ impl Breaker {
         self.shared.look().state()
     }
 
-    /// The calls and the failures among them that the failure rate is taken from at `now`: zero where none is
-    /// configured.
+    /// The calls and the failures among them that the failure rate is taken from at `now`: zero where none is configured,
+    /// and after each change of the state, which begins to count anew.
     pub fn counts_at(&self, now: Instant) -> (u64, u64) {
         let counts = self.shared.window.as_ref().map(|window| window.counts(self.shared.look().era(), now));
         counts.map_or((0, 0), |counts| (counts.calls, counts.failures))
@@ -239,7 +245,7 @@ impl Breaker {
     pub(super) fn evidence_of_cancelled(&self, ticket: &Ticket, now: impl FnOnce() -> Instant) -> Evidence {
         match (ticket.admitted, self.shared.config.cancelled_after) {
             (Some(admitted), Some(after)) if now().saturating_duration_since(admitted) >= after => Evidence::Failure,
-            _ => Evidence::Nothing,
+            _ => Evidence::Unanswered,
         }
     }
 
@@ -257,38 +263,41 @@ impl Shared {
     /// Not closed: refuse, or let a probe through. `word` is what was seen.
     fn admit_probe(&self, word: Word, now: Instant) -> Result<Ticket, CircuitOpen> {
         // Without the lock while nothing can have changed, so that refusing costs the same on any number of threads.
-        let turn = self.turn.load(Ordering::Relaxed);
-        let early = self.nanos(now) < turn;
         match word.state() {
-            BreakerState::Open if early => return Err(self.open_until(turn, now)),
-            BreakerState::HalfOpen if early && !word.has_place() => return Err(CircuitOpen::new(None)),
+            BreakerState::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
+            BreakerState::HalfOpen if !word.has_place() && !self.has_come(&self.probes_until, now) => {
+                return Err(CircuitOpen::new(None));
+            }
             _ => {}
         }
 
         let mut machine = lock(&self.machine);
-        let turn = self.turn.load(Ordering::Relaxed);
-        let turned = self.nanos(now) >= turn;
+        let ticket = |machine: &Machine| Ok(Ticket { era: machine.era, admitted: Some(now) });
         match machine.state {
-            State::Closed | State::ForcedClosed => Ok(Ticket { era: machine.era, admitted: Some(now) }),
+            State::Closed | State::ForcedClosed => ticket(&machine),
             State::ForcedOpen => Err(CircuitOpen::new(None)),
-            State::Open if !turned => Err(self.open_until(turn, now)),
+            State::Open if !self.has_come(&self.open_until, now) => Err(self.open_until(now)),
             State::Open => {
-                self.set_turn(now, self.config.probe_timeout);
-                self.change(&mut machine, State::HalfOpen { in_flight: 1, succeeded: 0 });
-                Ok(Ticket { era: machine.era, admitted: Some(now) })
+                self.set(&self.probes_until, now, self.config.probe_timeout);
+                self.change(&mut machine, State::HalfOpen { in_flight: 1, succeeded: 0, unanswered: false });
+                ticket(&machine)
             }
-            State::HalfOpen { in_flight, succeeded } if in_flight + succeeded < self.config.probes => {
-                self.set_turn(now, self.config.probe_timeout);
-                machine.state = State::HalfOpen { in_flight: in_flight + 1, succeeded };
+            State::HalfOpen { in_flight, succeeded, unanswered } => {
+                if in_flight == 0 && !unanswered {
+                    // The first probe of a series.
+                    self.set(&self.probes_until, now, self.config.probe_timeout);
+                } else if self.has_come(&self.probes_until, now) {
+                    // A service that hangs is no better than one that fails.
+                    self.open(&mut machine, now);
+                    return Err(self.open_until(now));
+                }
+                if in_flight + succeeded >= self.config.probes {
+                    return Err(CircuitOpen::new(None));
+                }
+                machine.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, unanswered };
                 self.publish(&machine);
-                Ok(Ticket { era: machine.era, admitted: Some(now) })
+                ticket(&machine)
             }
-            // The probes are overdue: a service that hangs is no better than one that fails.
-            State::HalfOpen { .. } if turned => {
-                self.open(&mut machine, now);
-                Err(self.open_until(self.turn.load(Ordering::Relaxed), now))
-            }
-            State::HalfOpen { .. } => Err(CircuitOpen::new(None)),
         }
     }
 
@@ -297,17 +306,19 @@ impl Shared {
         if machine.era != era {
             return;
         }
-        let State::HalfOpen { in_flight, succeeded } = machine.state else { return };
+        let State::HalfOpen { in_flight, succeeded, unanswered } = machine.state else { return };
         let in_flight = in_flight.saturating_sub(1);
         match evidence {
             Evidence::Failure => self.open(&mut machine, now),
             Evidence::Success if succeeded + 1 >= self.config.probes => self.change(&mut machine, State::Closed),
             Evidence::Success => {
-                machine.state = State::HalfOpen { in_flight, succeeded: succeeded + 1 };
+                self.set(&self.probes_until, now, self.config.probe_timeout);
+                machine.state = State::HalfOpen { in_flight, succeeded: succeeded + 1, unanswered: false };
                 self.publish(&machine);
             }
-            Evidence::Nothing => {
-                machine.state = State::HalfOpen { in_flight, succeeded };
+            Evidence::Unanswered | Evidence::Nothing => {
+                let unanswered = unanswered || evidence == Evidence::Unanswered;
+                machine.state = State::HalfOpen { in_flight, succeeded, unanswered };
                 self.publish(&machine);
             }
         }
@@ -365,7 +376,7 @@ impl Shared {
     }
 
     fn open(&self, machine: &mut Machine, now: Instant) {
-        self.set_turn(now, self.config.open_for);
+        self.set(&self.open_until, now, self.config.open_for);
         self.change(machine, State::Open);
     }
 
@@ -380,7 +391,7 @@ impl Shared {
         let (state, places) = match machine.state {
             State::Closed => (BreakerState::Closed, 0),
             State::Open => (BreakerState::Open, 0),
-            State::HalfOpen { in_flight, succeeded } => {
+            State::HalfOpen { in_flight, succeeded, .. } => {
                 (BreakerState::HalfOpen, self.config.probes.saturating_sub(in_flight + succeeded))
             }
             State::ForcedOpen => (BreakerState::ForcedOpen, 0),
@@ -389,16 +400,18 @@ impl Shared {
         self.word.store(Word::pack(machine.era, state, places).0, Ordering::Release);
     }
 
-    fn set_turn(&self, now: Instant, after: Duration) {
-        self.turn.store(self.nanos(now).saturating_add(nanos(after)), Ordering::Relaxed);
+    /// Sets an instant, with the machine locked and before the word is published.
+    fn set(&self, instant: &AtomicU64, now: Instant, after: Duration) {
+        instant.store(self.origin.nanos_to(now).saturating_add(nanos(after)), Ordering::Relaxed);
     }
 
-    fn open_until(&self, turn: u64, now: Instant) -> CircuitOpen {
-        CircuitOpen::new(Some(Duration::from_nanos(turn.saturating_sub(self.nanos(now)))))
+    fn has_come(&self, instant: &AtomicU64, now: Instant) -> bool {
+        self.origin.nanos_to(now) >= instant.load(Ordering::Relaxed)
     }
 
-    fn nanos(&self, now: Instant) -> u64 {
-        self.origin.nanos_to(now)
+    fn open_until(&self, now: Instant) -> CircuitOpen {
+        let left = self.open_until.load(Ordering::Relaxed).saturating_sub(self.origin.nanos_to(now));
+        CircuitOpen::new(Some(Duration::from_nanos(left)))
     }
 }
 
@@ -516,8 +529,9 @@ impl BreakerBuilder {
         Self { probes, ..self }
     }
 
-    /// After how long without an answer the probes are given up and the circuit opens again. Default 30 s; a timeout
-    /// inside the breaker ends a probe earlier.
+    /// After how long without a success or a failure the probes are given up and the circuit opens again, when the next
+    /// call asks. It counts from the first probe, and anew from each success. Default 30 s; a timeout inside the breaker
+    /// ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
     }
@@ -576,7 +590,8 @@ impl BreakerBuilder {
             shared: Arc::new(Shared {
                 config: self,
                 word: AtomicU64::new(Word::pack(machine.era, BreakerState::Closed, 0).0),
-                turn: AtomicU64::new(0),
+                open_until: AtomicU64::new(0),
+                probes_until: AtomicU64::new(0),
                 in_a_row: AtomicU64::new(0),
                 window,
                 machine: Mutex::new(machine),

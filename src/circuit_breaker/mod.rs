@@ -36,7 +36,8 @@
 //!   that brings the [`failure_rate`](BreakerBuilder::failure_rate) of a sliding window to its limit.
 //! - Half-open, at most [`probes`](BreakerBuilder::probes) calls are let through that have not failed; as many successes
 //!   close it, one failure opens it. A probe that says nothing (it was dropped, or refused further in) gives its place to
-//!   the next call. Probes that hang are given up after the [`probe_timeout`](BreakerBuilder::probe_timeout).
+//!   the next call. When probes have brought neither success nor failure for the
+//!   [`probe_timeout`](BreakerBuilder::probe_timeout), because they hang or are dropped, the circuit opens again.
 //! - Every call belongs to the era that admitted it. A call from before a change of state says nothing about the time
 //!   after it.
 //! - A refusal says how long the circuit stays open; not when it was opened by hand or waits for probes.
@@ -44,7 +45,10 @@
 //! | the call ended with | to the breaker |
 //! |---|---|
 //! | `Outcome::Success`, `Outcome::Permanent` | a success: the service is alive |
-//! | `Outcome::Failure`, a timeout after the service was called, a panic | a failure |
+//! | `Outcome::Failure`, a timeout after the service was called, a panic in it | a failure |
+//! | the same by a deadline that the call inherited | a failure: callers with less patience than the service needs open it |
+//! | an error of the service's readiness | as the error is classified |
+//! | a timeout before the service was ready | nothing |
 //! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) |
 //! | `Outcome::Ignored`, a rejection further in | nothing |
 //! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |

@@ -1,6 +1,6 @@
 use crate::{
     clock::Origin,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Mutex, Ordering, lock},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,11 +19,19 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 /// A bucket is one word: the tag of the tick that it counts, calls, and failures. A record is one compare-and-swap on the
 /// bucket of its tick, and so is never counted under a tick other than its own, however long a thread was held up.
 ///
+/// A bucket that is full is emptied into a side count under a lock, which happens once in a quarter of a million calls.
+///
 /// A tick is a sixteenth of the window, counted from the origin and moved on by a whole window in each era, so that what
 /// an earlier era recorded has slid out of every later one.
 pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
+    /// The latest tick that was recorded, whole. Tells a long silence, after which tags mean nothing any more.
+    latest: AtomicU64,
+    /// What full buckets were emptied into, with the tick that it belongs to.
+    emptied: Mutex<[(u64, Counts); BUCKETS as usize]>,
+    /// Whether a bucket was ever full, so that the lock is not taken where it never matters. Set with the lock held.
+    overflowed: AtomicU64,
     origin: Origin,
     /// Ticks per nanosecond, as a fraction of 2^64.
     ticks_per_nano: u64,
@@ -41,13 +49,23 @@ impl Window {
     pub(super) fn new(length: Duration, origin: Origin) -> Self {
         let tick_nanos = (length.as_nanos() / u128::from(BUCKETS)).max(1);
         let ticks_per_nano = u64::try_from((1u128 << 64) / tick_nanos).unwrap_or(u64::MAX);
-        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), origin, ticks_per_nano }
+        Self {
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            latest: AtomicU64::new(0),
+            emptied: Mutex::new([(0, Counts::default()); BUCKETS as usize]),
+            overflowed: AtomicU64::new(0),
+            origin,
+            ticks_per_nano,
+        }
     }
 
     /// Records one call of this era.
     #[inline]
     pub(super) fn record(&self, era: u32, failed: bool, now: Instant) {
         let tick = self.tick(era, now);
+        if tick > self.latest.load(Ordering::Relaxed) {
+            self.advance(tick);
+        }
         let Some(bucket) = self.buckets.get((tick % BUCKETS) as usize) else { return };
         let mut word = bucket.load(Ordering::Relaxed);
         loop {
@@ -57,6 +75,11 @@ impl Window {
                 behind if behind > TAG_MASK - MOST_BEHIND => return,
                 _ => Counts::default(),
             };
+            if counts.calls == COUNT_MASK {
+                self.empty(tick);
+                word = bucket.load(Ordering::Relaxed);
+                continue;
+            }
             let after = counts.with(failed).pack(tick);
             match bucket.compare_exchange_weak(word, after, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
@@ -68,16 +91,52 @@ impl Window {
     /// All that was recorded in this era over the window that ends now.
     pub(super) fn counts(&self, era: u32, now: Instant) -> Counts {
         let tick = self.tick(era, now);
-        let mut sum = Counts::default();
-        for bucket in &self.buckets {
-            let word = bucket.load(Ordering::Relaxed);
-            if (tick.wrapping_sub(word >> (2 * COUNT_BITS)) & TAG_MASK) < BUCKETS {
-                let counts = Counts::unpack(word);
-                sum.calls += counts.calls;
-                sum.failures += counts.failures;
+        if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= BUCKETS {
+            return Counts::default();
+        }
+        let sum = || {
+            let words = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
+            let alive = words.filter(|word| (tick.wrapping_sub(word >> (2 * COUNT_BITS)) & TAG_MASK) < BUCKETS);
+            alive.fold(Counts::default(), |sum, word| sum.plus(Counts::unpack(word)))
+        };
+        if self.overflowed.load(Ordering::Relaxed) == 0 {
+            return sum();
+        }
+        // With the lock held nothing is on its way from a bucket to the side.
+        let emptied = lock(&self.emptied);
+        let alive = emptied.iter().filter(|(of, _)| tick.wrapping_sub(*of) < BUCKETS);
+        alive.fold(sum(), |sum, (_, counts)| sum.plus(*counts))
+    }
+
+    /// The first record of a tick. After a silence in which tags may have come round, everything is wiped first.
+    fn advance(&self, tick: u64) {
+        if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= MOST_BEHIND {
+            let _emptied = lock(&self.emptied);
+            if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= MOST_BEHIND {
+                // Older than a window, and not so old that it could be taken for new.
+                let wiped = Counts::default().pack(tick.wrapping_sub(BUCKETS));
+                self.buckets.iter().for_each(|bucket| bucket.store(wiped, Ordering::Relaxed));
+                self.latest.fetch_max(tick, Ordering::Release);
             }
         }
-        sum
+        self.latest.fetch_max(tick, Ordering::Relaxed);
+    }
+
+    /// Empties the bucket of this tick, if it is full, to the side.
+    #[cold]
+    fn empty(&self, tick: u64) {
+        let index = (tick % BUCKETS) as usize;
+        let mut emptied = lock(&self.emptied);
+        self.overflowed.store(1, Ordering::Relaxed);
+        let (Some(bucket), Some((of, side))) = (self.buckets.get(index), emptied.get_mut(index)) else { return };
+        let word = bucket.load(Ordering::Relaxed);
+        let counts = Counts::unpack(word);
+        let full = counts.calls == COUNT_MASK && (tick ^ (word >> (2 * COUNT_BITS))) & TAG_MASK == 0;
+        let empty = Counts::default().pack(tick);
+        if full && bucket.compare_exchange(word, empty, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            *side = if *of == tick { side.plus(counts) } else { counts };
+            *of = tick;
+        }
     }
 
     /// The first tick of an era is past the window of the one before. Starts high enough that an untouched bucket,
@@ -104,12 +163,15 @@ impl Counts {
         (tick & TAG_MASK) << (2 * COUNT_BITS) | self.calls << COUNT_BITS | self.failures
     }
 
-    /// With one more call. A full bucket halves both counts first, which keeps their ratio.
+    /// With one more call.
     #[inline]
     fn with(self, failed: bool) -> Self {
-        let Self { calls, failures } =
-            if self.calls == COUNT_MASK { Self { calls: self.calls / 2, failures: self.failures / 2 } } else { self };
-        Self { calls: calls + 1, failures: failures + u64::from(failed) }
+        self.plus(Self { calls: 1, failures: u64::from(failed) })
+    }
+
+    #[inline]
+    fn plus(self, other: Self) -> Self {
+        Self { calls: self.calls + other.calls, failures: self.failures + other.failures }
     }
 }
 
@@ -154,14 +216,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_bucket_keeps_its_ratio() {
+    fn more_calls_than_a_bucket_holds_are_all_counted_and_slide_out() {
         let (window, origin) = new();
         for call in 0..600_000u32 {
             window.record(0, call % 4 == 0, origin);
         }
-        let Counts { calls, failures } = window.counts(0, origin);
-        let ratio = failures as f64 / calls as f64;
-        assert!((ratio - 0.25).abs() < 1e-4, "{failures} of {calls}");
+        window.record(0, true, origin + TICK * 3 / 2);
+        assert_eq!(window.counts(0, origin + TICK * 3 / 2), counts(600_001, 150_001));
+        assert_eq!(window.counts(0, origin + 15 * TICK), counts(600_001, 150_001));
+        assert_eq!(window.counts(0, origin + TICK * 33 / 2), counts(1, 1));
+        assert_eq!(window.counts(1, origin + TICK * 3 / 2), counts(0, 0));
     }
 
     proptest! {

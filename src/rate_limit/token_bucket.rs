@@ -1,8 +1,10 @@
 use crate::{
     clock::Origin,
     error::{ConfigError, RateLimited, check_duration},
+    random::Random,
     sync::{AtomicU64, Ordering},
 };
+use rand::RngExt;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -135,6 +137,12 @@ impl TokenBucket {
         let refunded = |spent: u64| Some(spent.saturating_sub(parts));
         // The closure never answers with `None`, so the update cannot fail.
         let _ = self.shared.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refunded);
+    }
+
+    /// Spends a random part of a token of a new bucket.
+    pub(crate) fn spend_a_fraction(&self, random: &Random) {
+        let parts = random.with(|random| random.random_range(1..=self.shared.parts_per_token));
+        self.shared.spent.store(parts, Ordering::Relaxed);
     }
 
     /// The whole tokens that are there at `now`.

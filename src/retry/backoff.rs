@@ -1,8 +1,9 @@
 use crate::{
     clock::nanos,
     error::{ConfigError, check_duration},
+    random::Random,
 };
-use rand::{Rng, RngExt};
+use rand::RngExt;
 use std::{fmt, time::Duration};
 
 /// How long to wait before each retry: a ceiling that doubles up to a cap, and how the wait is drawn below it.
@@ -30,6 +31,7 @@ pub struct Backoff {
 
 /// How a wait is drawn below the ceiling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Jitter {
     /// Uniform from zero to the ceiling. The default: it spreads clients the most for the fewest calls.
     #[default]
@@ -64,13 +66,15 @@ impl Backoff {
     /// The longest possible wait before the n-th retry, counted from 1, but for [`Jitter::Decorrelated`], whose waits
     /// are bounded by the cap alone.
     pub fn ceiling(&self, retry: u32) -> Duration {
-        let factor = 1u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.base.saturating_mul(factor).min(self.cap)
+        // 64 bits shifted by at most 64 fit.
+        let base = u128::from(nanos(self.base));
+        let ceiling = base << retry.saturating_sub(1).min(DOUBLINGS);
+        Duration::from_nanos(u64::try_from(ceiling).unwrap_or(u64::MAX)).min(self.cap)
     }
 
     /// Draws the wait before the n-th retry, counted from 1. `previous` is the wait before the last one, zero at first;
     /// only [`Jitter::Decorrelated`] looks at it.
-    pub fn draw<R: Rng + ?Sized>(&self, retry: u32, previous: Duration, random: &mut R) -> Duration {
+    pub fn draw(&self, retry: u32, previous: Duration, random: &Random) -> Duration {
         let ceiling = self.ceiling(retry);
         match self.jitter {
             Jitter::Full => uniform(Duration::ZERO, ceiling, random),
@@ -89,8 +93,8 @@ impl Backoff {
             Jitter::Decorrelated => self.cap,
             Jitter::Full | Jitter::Equal | Jitter::None => self.ceiling(retry),
         };
-        // Past the 32nd doubling every wait is the cap, or the base is zero.
-        let doubling = retries.min(32);
+        // Past the last doubling every wait is the cap, or the base is zero.
+        let doubling = retries.min(DOUBLINGS);
         let rest = longest(u32::MAX).saturating_mul(retries - doubling);
         (1..=doubling).map(longest).fold(rest, Duration::saturating_add)
     }
@@ -116,10 +120,13 @@ impl Default for Backoff {
     }
 }
 
-fn uniform<R: Rng + ?Sized>(lowest: Duration, highest: Duration, random: &mut R) -> Duration {
+fn uniform(lowest: Duration, highest: Duration, random: &Random) -> Duration {
     let width = nanos(highest.saturating_sub(lowest));
-    lowest.saturating_add(Duration::from_nanos(random.random_range(0..=width)))
+    lowest.saturating_add(Duration::from_nanos(random.with(|random| random.random_range(0..=width))))
 }
+
+/// After so many doublings a nanosecond is longer than any duration here.
+const DOUBLINGS: u32 = 64;
 
 impl fmt::Display for Backoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

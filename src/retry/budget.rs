@@ -20,7 +20,7 @@ const RETRY: u64 = 1 << 32;
 /// Every call that is brought to the service deposits `ratio`; every retry withdraws 1; the balance never exceeds
 /// `cap`. It starts at a random fraction of one retry, so that many quiet clients with a budget each start neither with a
 /// retry for everyone nor with none. Beside what is earned there is a `floor`: a slow trickle of retries for clients with
-/// hardly any traffic.
+/// hardly any traffic, of which one is saved at the most. The first comes at a random instant of the first period.
 ///
 /// All in integers on one atomic: no two callers get the same earned retry. A deposit into a full budget writes
 /// nothing.
@@ -46,7 +46,7 @@ const RETRY: u64 = 1 << 32;
 ///
 /// A ratio of 0.1, as in the "Site Reliability Engineering" book (chapter 21): a service that fails altogether sees 10%
 /// more load. A cap of 10 retries, the credit of 100 calls. A floor of one retry in 100 seconds: enough for a client
-/// with next to no traffic, and no more than 10 calls per second from a thousand of them.
+/// with next to no traffic, and in the long run no more than 10 calls per second from a thousand of them.
 #[derive(Clone)]
 pub struct RetryBudget {
     shared: Arc<Shared>,
@@ -194,7 +194,12 @@ impl RetryBudgetBuilder {
             }
             Some((retries, period)) => {
                 check_duration("retry.budget.floor", period)?;
-                Some(TokenBucket::builder(retries, period).burst(1).build()?)
+                let floor = TokenBucket::builder(retries, period).burst(1).build().map_err(|_| {
+                    let rule = "must be at most one per nanosecond";
+                    ConfigError::new("retry.budget.floor", retries, rule)
+                })?;
+                floor.spend_a_fraction(&self.random);
+                Some(floor)
             }
         };
         Ok(RetryBudget {

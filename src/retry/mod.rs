@@ -15,7 +15,7 @@
 //!
 //! static CALLS: AtomicU32 = AtomicU32::new(0);
 //! let flaky = service_fn(async |_: ()| match CALLS.fetch_add(1, Ordering::Relaxed) {
-//!     0 => Err(std::io::Error::other("connection reset")),
+//!     10 => Err(std::io::Error::other("connection reset")),
 //!     _ => Ok("answer"),
 //! });
 //!
@@ -24,8 +24,12 @@
 //! let retry = Retry::new(3).backoff(backoff).budget(budget);
 //! let service = RetryLayer::new(retry)?.typed_error().layer(flaky);
 //!
+//! // Ten calls earn two retries; a new budget has less than one.
+//! for _ in 0..10 {
+//!     service.clone().oneshot(()).await?;
+//! }
 //! assert_eq!(service.oneshot(()).await?, "answer");
-//! assert_eq!(CALLS.load(Ordering::Relaxed), 2);
+//! assert_eq!(CALLS.load(Ordering::Relaxed), 12);
 //! # Ok(())
 //! # }
 //! ```
@@ -44,12 +48,13 @@
 //!
 //! # The budget
 //!
-//! A call deposits when it first reaches the service. A retry is withdrawn before its wait, and refunded if the attempt
-//! does not reach the service: it was refused by a layer further in, or the call was cancelled while it waited.
+//! A call deposits when its first attempt that was not refused ends. A retry is withdrawn before its wait, and refunded if
+//! the attempt was refused by a layer further in, or the call was cancelled before the attempt reached the service. A
+//! service whose readiness fails has been asked: that attempt is spent.
 //!
 //! # Requests
 //!
-//! A request is cloned only if a further attempt is possible, and the last attempt gets the original. Requests that are
+//! A request is cloned only if a further attempt is possible, once for each such attempt. Requests that are
 //! not `Clone` are copied by [`Retry::replay_with`]; those that must not be repeated are told apart by
 //! [`Retry::replay_if`].
 //!

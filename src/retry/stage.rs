@@ -1,12 +1,10 @@
 use super::{Backoff, Replay, RetryBudget, budget::Withdrawal};
 use crate::{
     classify::Outcome,
-    context::CallContext,
-    error::{Error, TimedOut},
+    error::{Error, LONGEST, TimedOut},
     random::Random,
-    shell::{Abandonment, Ending, Frame, Stage},
+    shell::{Abandonment, Ending, Frame, Inherited, Stage},
     stack::{Describe, Explanation},
-    timeout::Deadline,
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -38,19 +36,27 @@ pin_project! {
         attempt: Option<Call>,
         // The request to send again; `None` where no further attempt is possible.
         kept: Option<Request>,
-        // Attempts started, the one under way included.
-        attempts: u32,
-        // What comes next: how long to wait, and when the wait ends.
-        due: Option<Instant>,
-        wait: Duration,
-        // What the coming or present attempt took from the budget, until the attempt reaches the service. During a poll
-        // it is on the stack, so that a panic spends it.
-        withdrawal: Option<Withdrawal>,
-        // Whether any attempt so far was handed to the service.
-        reached: bool,
-        // What every attempt inherits.
-        context: CallContext,
+        progress: Progress,
     }
+}
+
+/// How far a call has come.
+#[derive(Debug)]
+struct Progress {
+    /// Attempts started, the one under way included.
+    attempts: u32,
+    /// When the next attempt is due, while waiting for it, and how long the last wait was.
+    due: Option<Instant>,
+    wait: Duration,
+    /// What the coming or present attempt took from the budget. During a poll it is on the stack, so that a panic spends
+    /// it.
+    withdrawal: Option<Withdrawal>,
+    /// Whether the call has earned its share of a retry.
+    deposited: bool,
+    /// Whether any attempt so far was handed to the service.
+    reached: bool,
+    /// What every attempt inherits.
+    inherited: Inherited,
 }
 
 impl<P, Next, S, Request> Stage<S, Request> for RetryStage<P, Next>
@@ -65,18 +71,21 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let context = frame.context().with_attempt(0);
-        frame.set_context(context);
+        let inherited = frame.inherited();
+        frame.begin_attempt(0, inherited);
         let kept = if self.attempts > 1 { self.replay.keep(&request, frame) } else { None };
         RetryCall {
             attempt: Some(self.next.start(request, frame)),
             kept,
-            attempts: 1,
-            due: None,
-            wait: Duration::ZERO,
-            withdrawal: None,
-            reached: false,
-            context,
+            progress: Progress {
+                attempts: 1,
+                due: None,
+                wait: Duration::ZERO,
+                withdrawal: None,
+                deposited: false,
+                reached: false,
+                inherited,
+            },
         }
     }
 
@@ -88,126 +97,114 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        let mut call = call.project();
+        let call = call.project();
+        let (mut attempt, kept, progress) = (call.attempt, call.kept, call.progress);
         loop {
-            if let Some(attempt) = call.attempt.as_mut().as_pin_mut() {
-                let withdrawal = call.withdrawal.take();
-                let polled = self.next.poll(attempt, service, cx, frame);
-                let unspent = withdrawal.filter(|_| !frame.reached_service());
-                if frame.reached_service() && !*call.reached {
-                    *call.reached = true;
-                    self.deposit();
-                }
+            if let Some(running) = attempt.as_mut().as_pin_mut() {
+                let withdrawal = progress.withdrawal.take();
+                let polled = self.next.poll(running, service, cx, frame);
+                progress.reached |= frame.reached_service();
                 let Poll::Ready(result) = polled else {
-                    *call.withdrawal = unspent;
-                    if *call.reached {
-                        frame.service_was_reached();
-                    }
+                    progress.withdrawal = withdrawal;
                     return Poll::Pending;
                 };
-                self.refund(unspent);
-
-                let again = call.kept.is_some();
-                let planned = if again {
-                    let hint = hint_for_retry(Ending::of(&result, frame));
-                    hint.and_then(|hint| self.plan(hint, *call.attempts, *call.wait, *call.context, frame))
-                } else {
-                    None
-                };
-                let Some(plan) = planned else {
-                    let reached = *call.reached;
+                let ending = Ending::of(&result, frame);
+                self.settle(withdrawal, ending, &mut progress.deposited);
+                if kept.is_none() || !self.plan(ending, progress, frame) {
+                    let reached = progress.reached;
                     return Poll::Ready(result.map_err(|error| match error {
                         Error::Rejected(rejection) if reached => {
                             Error::Rejected(rejection.after_reaching_the_service())
                         }
                         error => error,
                     }));
-                };
-                (*call.due, *call.wait, *call.withdrawal) = (Some(plan.due), plan.wait, plan.withdrawal);
+                }
                 // While it waits the call holds nothing of the service, nor a place in its queue.
                 drop(result);
-                call.attempt.set(None);
+                attempt.set(None);
                 let fresh = service.clone();
                 *service = fresh;
                 frame.user_code_runs();
             }
-            if *call.reached {
-                frame.service_was_reached();
-            }
-            if let Some(due) = *call.due {
+            if let Some(due) = progress.due {
                 let now = frame.now();
                 if now < due {
                     frame.wake_at(due);
                     return Poll::Pending;
                 }
                 // The wait was to end before the deadline, but a late executor may have let that pass too.
-                if call.context.deadline_or_never().has_passed(now) {
-                    self.refund(call.withdrawal.take());
-                    if call.context.unenforced_deadline() == Deadline::NEVER {
-                        // For the timeout further out, which looks at the clock next.
+                if progress.inherited.deadline().has_passed(now) {
+                    self.refund(progress.withdrawal.take());
+                    if progress.inherited.is_enforced() {
+                        // By the timeout further out, which looks at the clock next.
                         return Poll::Pending;
                     }
-                    return Poll::Ready(Err(Error::Rejected(TimedOut::new(None, *call.reached).into())));
+                    return Poll::Ready(Err(Error::Rejected(TimedOut::new(None, progress.reached).into())));
                 }
             }
-            let Some(request) = self.next_request(call.kept, *call.attempts, frame) else {
+            let Some(request) = self.next_request(kept, progress.attempts, frame) else {
                 crate::shell::polled_after_end()
             };
-            frame.turn_to_attempt();
-            frame.set_context(call.context.with_attempt(*call.attempts));
-            *call.attempts = call.attempts.saturating_add(1);
-            *call.due = None;
-            let attempt = self.next.start(request, frame);
-            call.attempt.set(Some(attempt));
+            frame.begin_attempt(progress.attempts, progress.inherited);
+            progress.attempts = progress.attempts.saturating_add(1);
+            progress.due = None;
+            attempt.set(Some(self.next.start(request, frame)));
         }
     }
 
     #[inline]
     fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
-        let mut call = call.project();
+        let call = call.project();
+        let (mut attempt, progress) = (call.attempt, call.progress);
         frame.turn_to_attempt();
-        if let Some(attempt) = call.attempt.as_mut().as_pin_mut() {
-            self.next.abandon(attempt, cause, frame);
-            call.attempt.set(None);
+        let withdrawal = progress.withdrawal.take();
+        if let Some(running) = attempt.as_mut().as_pin_mut() {
+            self.next.abandon(running, cause, frame);
+            attempt.set(None);
         }
-        if !frame.reached_service() {
-            self.refund(call.withdrawal.take());
-        }
-        if *call.reached {
+        self.settle(withdrawal, Ending::of_abandoned(cause, frame), &mut progress.deposited);
+        if progress.reached {
             frame.service_was_reached();
         }
     }
 }
 
-/// A retry that is going to happen.
-struct Plan {
-    due: Instant,
-    wait: Duration,
-    withdrawal: Option<Withdrawal>,
-}
-
 impl<P, Next> RetryStage<P, Next> {
-    /// Decides on a retry after the `attempts`-th attempt failed. `hint` is the least time to wait.
-    fn plan(
-        &self,
-        hint: Duration,
-        attempts: u32,
-        previous_wait: Duration,
-        context: CallContext,
-        frame: &mut Frame,
-    ) -> Option<Plan> {
-        // The jitter comes on top of the hint: callers who were all told the same would come back together.
-        let wait = self.random.with(|random| self.backoff.draw(attempts, previous_wait, random));
-        let now = frame.now();
-        let due = now.checked_add(hint.saturating_add(wait))?;
-        if context.deadline_or_never().has_passed(due) {
-            return None;
+    /// An attempt has ended: what it took from the budget is spent, unless the service was spared, and the first that was
+    /// not earns the call's share.
+    fn settle(&self, withdrawal: Option<Withdrawal>, ending: Ending, deposited: &mut bool) {
+        if ending.spared_the_service() {
+            self.refund(withdrawal);
+        } else if !*deposited {
+            *deposited = true;
+            if let Some(budget) = &self.budget {
+                budget.deposit();
+            }
         }
-        let withdrawal = match &self.budget {
-            None => None,
-            Some(budget) => Some(budget.withdraw(now)?),
-        };
-        Some(Plan { due, wait, withdrawal })
+    }
+
+    fn refund(&self, withdrawal: Option<Withdrawal>) {
+        if let (Some(budget), Some(withdrawal)) = (&self.budget, withdrawal) {
+            budget.refund(withdrawal);
+        }
+    }
+
+    /// Decides whether there is a further attempt, and when.
+    fn plan(&self, ending: Ending, progress: &mut Progress, frame: &mut Frame) -> bool {
+        let Some(hint) = hint_for_retry(ending).filter(|hint| *hint <= LONGEST) else { return false };
+        // The jitter comes on top of the hint: callers who were all told the same would come back together.
+        let wait = self.backoff.draw(progress.attempts, progress.wait, &self.random);
+        let now = frame.now();
+        let Some(due) = now.checked_add(hint.saturating_add(wait)) else { return false };
+        if progress.inherited.deadline().has_passed(due) {
+            return false;
+        }
+        if let Some(budget) = &self.budget {
+            let Some(withdrawal) = budget.withdraw(now) else { return false };
+            progress.withdrawal = Some(withdrawal);
+        }
+        (progress.due, progress.wait) = (Some(due), wait);
+        true
     }
 
     /// The request of the next attempt: a copy, or what was kept if it is the last.
@@ -221,19 +218,6 @@ impl<P, Next> RetryStage<P, Next> {
             }
         }
         kept.take()
-    }
-
-    #[inline]
-    fn deposit(&self) {
-        if let Some(budget) = &self.budget {
-            budget.deposit();
-        }
-    }
-
-    fn refund(&self, withdrawal: Option<Withdrawal>) {
-        if let (Some(budget), Some(withdrawal)) = (&self.budget, withdrawal) {
-            budget.refund(withdrawal);
-        }
     }
 }
 

@@ -1,5 +1,5 @@
 use super::Ending;
-use crate::context::CallContext;
+use crate::{context::CallContext, timeout::Deadline};
 use tokio::time::Instant;
 
 /// What the stages of one call share during one poll: the clock, the timer, and news of the service.
@@ -16,7 +16,38 @@ pub struct Frame {
     /// The call has been handed to the service, in this attempt or an earlier one.
     reached: bool,
     /// What the call inherits, as narrowed by the stages passed on the way down.
-    context: Option<CallContext>,
+    inherited: Option<Inherited>,
+}
+
+/// What a stage inherits from the caller and from the stages further out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    context: CallContext,
+    /// A timeout further out in the same stack ends the call at the deadline.
+    enforced: bool,
+}
+
+impl Inherited {
+    /// The context, as the service is to see it.
+    pub fn context(&self) -> CallContext {
+        self.context
+    }
+
+    /// The deadline, the caller's or that of a timeout further out.
+    pub fn deadline(&self) -> Deadline {
+        self.context.deadline_or_never()
+    }
+
+    /// Whether a timeout further out in the same stack ends the call at the deadline.
+    pub fn is_enforced(&self) -> bool {
+        self.enforced
+    }
+
+    /// The same for what is further in of a timeout with this deadline.
+    #[must_use]
+    pub fn enforcing(self, deadline: Deadline) -> Self {
+        Self { context: self.context.narrowed(deadline), enforced: true }
+    }
 }
 
 impl Frame {
@@ -68,8 +99,8 @@ impl Frame {
         self.ending
     }
 
-    /// Notes that the call has been handed to the service. A stage that stays pending, or is abandoned, leaves this
-    /// true in the frame if any of its attempts got that far.
+    /// Notes that the call has been handed to the service. The innermost stage does so in each poll while the service
+    /// works on it, and when it is abandoned then; an abandoned stage of many attempts does if any got that far.
     #[inline]
     pub fn service_was_reached(&mut self) {
         self.reached = true;
@@ -84,14 +115,14 @@ impl Frame {
     /// What the call inherits. Meaningful while [`start`](super::Stage::start) runs; a stage that needs it later keeps
     /// its own copy.
     #[inline]
-    pub fn context(&mut self) -> CallContext {
-        *self.context.get_or_insert_with(CallContext::current)
+    pub fn inherited(&mut self) -> Inherited {
+        *self.inherited.get_or_insert_with(|| Inherited { context: CallContext::current(), enforced: false })
     }
 
     /// Sets what the stages further in inherit.
     #[inline]
-    pub fn set_context(&mut self, context: CallContext) {
-        self.context = Some(context);
+    pub fn set_inherited(&mut self, inherited: Inherited) {
+        self.inherited = Some(inherited);
     }
 
     /// Turns to one attempt of a call: what is known of earlier ones, that they reached the service and what it
@@ -100,5 +131,12 @@ impl Frame {
     pub fn turn_to_attempt(&mut self) {
         self.ending = None;
         self.reached = false;
+    }
+
+    /// Turns to a new attempt, before which there were `earlier` ones.
+    #[inline]
+    pub fn begin_attempt(&mut self, earlier: u32, inherited: Inherited) {
+        self.turn_to_attempt();
+        self.inherited = Some(Inherited { context: inherited.context.with_attempt(earlier), ..inherited });
     }
 }

@@ -28,6 +28,8 @@ pin_project! {
         shared: Arc<Shared<St, X>>,
         #[pin]
         timer: Timer,
+        // During a poll, and for ever after one that panicked.
+        in_poll: bool,
     }
 
     impl<St, X, S, Request> PinnedDrop for ResponseFuture<St, X, S, Request>
@@ -61,7 +63,7 @@ where
 {
     #[inline]
     pub(super) fn new(request: Request, service: S, shared: Arc<Shared<St, X>>) -> Self {
-        Self { state: State::Unpolled { request }, service: Some(service), shared, timer: Timer::new() }
+        Self { state: State::Unpolled { request }, service: Some(service), shared, timer: Timer::new(), in_poll: false }
     }
 }
 
@@ -77,6 +79,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Shared { stage, exit } = &**this.shared;
+        if *this.in_poll {
+            super::polled_after_end();
+        }
+        *this.in_poll = true;
         let mut frame = Frame::new();
 
         if let StateProjection::Unpolled { .. } = this.state.as_mut().project() {
@@ -92,17 +98,20 @@ where
                 this.state.set(State::Ended);
                 *this.service = None;
                 this.timer.as_mut().disarm();
+                *this.in_poll = false;
                 return Poll::Ready(exit.exit(result));
             }
-            let Some(wake) = frame.take_wake() else {
-                this.timer.as_mut().disarm();
-                return Poll::Pending;
-            };
-            if this.timer.as_mut().poll_until(wake, cx).is_pending() {
-                return Poll::Pending;
+            match frame.take_wake() {
+                None => this.timer.as_mut().disarm(),
+                // The timer has fired: ask the stages again, at a later time.
+                Some(wake) if this.timer.as_mut().poll_until(wake, cx).is_ready() => {
+                    frame = Frame::new();
+                    continue;
+                }
+                Some(_) => {}
             }
-            // The timer has fired: ask the stages again, at a later time.
-            frame.user_code_runs();
+            *this.in_poll = false;
+            return Poll::Pending;
         }
     }
 }

@@ -18,7 +18,8 @@ pub trait Gate<Request> {
     /// Admits the call or refuses it, at once.
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection>;
 
-    /// Takes the permit back and learns how the call ended. The service's future has been dropped by now.
+    /// Takes the permit back and learns how the call ended. The service's future has been dropped by now, unless user
+    /// code panicked in a poll: then it is dropped with the response future.
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
 
@@ -73,7 +74,7 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         match self.gate.admit(&request, frame) {
             Ok(permit) => {
-                let guard = SettleOnDrop { gate: &self.gate, permit: Some(permit) };
+                let guard = SettleOnDrop::new(&self.gate, Some(permit), Ending::Refused { retry_after: None });
                 let next = self.next.start(request, frame);
                 GateCall { state: State::Admitted { next, permit: guard.keep() } }
             }
@@ -98,7 +99,7 @@ where
             StateProjection::Admitted { next, permit } => {
                 // Without its permit a call has been torn down by a panic: it must not go on unadmitted.
                 let Some(held) = permit.take() else { super::polled_after_end() };
-                let guard = SettleOnDrop { gate: &self.gate, permit: Some(held) };
+                let guard = SettleOnDrop::new(&self.gate, Some(held), Ending::Panicked);
                 let Poll::Ready(result) = self.next.poll(next, service, cx, frame) else {
                     *permit = guard.keep();
                     return Poll::Pending;
@@ -120,7 +121,7 @@ where
     fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
         let mut state = call.project().state;
         if let StateProjection::Admitted { next, permit } = state.as_mut().project() {
-            let guard = SettleOnDrop { gate: &self.gate, permit: permit.take() };
+            let guard = SettleOnDrop::new(&self.gate, permit.take(), Ending::Panicked);
             self.next.abandon(next, cause, frame);
             state.set(State::Ended);
             let ending = Ending::of_abandoned(cause, frame);
@@ -137,12 +138,19 @@ where
     gate: &'gate G,
     /// `None` once the permit was kept or settled, and for a call that an earlier panic tore down.
     permit: Option<G::Permit>,
+    /// How the call has ended if this is dropped by a panic.
+    panicked: Ending,
 }
 
-impl<G, Request> SettleOnDrop<'_, G, Request>
+impl<'gate, G, Request> SettleOnDrop<'gate, G, Request>
 where
     G: Gate<Request>,
 {
+    #[inline]
+    fn new(gate: &'gate G, permit: Option<G::Permit>, panicked: Ending) -> Self {
+        Self { gate, permit, panicked }
+    }
+
     /// No panic: the permit goes on to where it lives between polls.
     #[inline]
     fn keep(mut self) -> Option<G::Permit> {
@@ -165,7 +173,7 @@ where
     #[inline]
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.gate.settle(permit, Ending::Panicked, &mut Frame::new());
+            self.gate.settle(permit, self.panicked, &mut Frame::new());
         }
     }
 }

@@ -39,6 +39,11 @@
 //! A [`Frame`] reads the clock at most once until user code runs, so once on the way down and once on the way up, and
 //! never before the first poll. No reading is used after user code ran.
 //!
+//! # Large futures
+//!
+//! A call is moved once per stage when it begins, the request with it. Futures and requests of more than a few kilobytes
+//! are better boxed by the service.
+//!
 //! # Runtime
 //!
 //! A call that waits for an instant needs a tokio runtime with its timer enabled, like [`tokio::time::sleep`]. Calls
@@ -83,7 +88,7 @@ mod service;
 mod stage;
 
 pub use exit::{Exit, FromRejection, KeepError, Respond, TypedError};
-pub use frame::Frame;
+pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
 pub use gate::{Gate, GateCall, GateStage};
 pub use leaf::{Leaf, LeafCall};

@@ -45,7 +45,7 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let context = frame.context().enforced(false);
+        let context = frame.inherited().context();
         ScopeCall { next: self.next.start(request, frame), context }
     }
 

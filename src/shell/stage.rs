@@ -45,6 +45,7 @@ where
 
 /// Why a call is given up before it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Abandonment {
     /// The caller dropped the response future.
     Cancelled,
@@ -64,6 +65,7 @@ pub enum Abandonment {
 ///
 /// A slot among the calls in flight is given back whatever the ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ending {
     /// The service answered, or its readiness failed, and this is the verdict on it.
     Answered(Outcome),
@@ -79,7 +81,8 @@ pub enum Ending {
         /// The service had been called.
         reached_service: bool,
     },
-    /// User code panicked: the service, in call, poll or drop, or a closure of the configuration.
+    /// User code panicked in a poll: the service, in call, poll or drop, or a classifier. A panic on the way to the
+    /// service, in a cost function or a clone of the request, is `Refused`.
     Panicked,
 }
 
@@ -99,7 +102,7 @@ impl Ending {
     }
 
     /// The ending of a call that was abandoned, once the stages further in have been.
-    pub(super) fn of_abandoned(cause: Abandonment, frame: &Frame) -> Self {
+    pub(crate) fn of_abandoned(cause: Abandonment, frame: &Frame) -> Self {
         match (cause, frame.reached_service()) {
             (Abandonment::Cancelled, reached_service) => Self::Cancelled { reached_service },
             (Abandonment::TimedOut, true) => Self::TimedOut,

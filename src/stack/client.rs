@@ -47,7 +47,7 @@ impl<R, B, Q, L, A, C, X> ClientBuilder<Off, R, B, Q, L, A, C, X> {
         let Self { retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit, timeout: _ } =
             self;
         ClientBuilder {
-            timeout: Limit { field: "timeout", limit },
+            timeout: Limit { field: "timeout", name: "timeout", limit },
             retry,
             circuit_breaker,
             rate_limit,
@@ -137,7 +137,7 @@ impl<T, R, B, Q, L, C, X> ClientBuilder<T, R, B, Q, L, Off, C, X> {
             circuit_breaker,
             rate_limit,
             load_shed,
-            attempt_timeout: Limit { field: "attempt_timeout", limit },
+            attempt_timeout: Limit { field: "attempt_timeout", name: "attempt timeout", limit },
             classifier,
             exit,
         }

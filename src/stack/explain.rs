@@ -106,12 +106,12 @@ impl Explanation {
         self.contradiction.map_or(Ok(()), Err)
     }
 
-    fn add(&mut self, name: &'static str, text: String) {
-        self.layers.push((name, text));
+    /// Adds a layer: its name, and what it does.
+    pub fn add(&mut self, name: &'static str, text: impl Into<String>) {
+        self.layers.push((name, text.into()));
     }
 
-    pub(crate) fn timeout(&mut self, limit: Duration, next: &impl Describe) {
-        let name = if self.attempts.is_some() { "attempt timeout" } else { "timeout" };
+    pub(crate) fn timeout(&mut self, name: &'static str, limit: Duration, next: &impl Describe) {
         self.add(name, format!("{limit:?}"));
         next.describe(self);
         match self.worst_case {

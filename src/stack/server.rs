@@ -47,7 +47,7 @@ impl<Q, L, X> ServerBuilder<Q, L, Off, X> {
     /// Bounds the work on one call, readiness of the service included. See [`timeout`](crate::timeout).
     pub fn timeout(self, limit: Duration) -> ServerBuilder<Q, L, Limit, X> {
         let Self { rate_limit, load_shed, exit, .. } = self;
-        ServerBuilder { rate_limit, load_shed, timeout: Limit { field: "timeout", limit }, exit }
+        ServerBuilder { rate_limit, load_shed, timeout: Limit { field: "timeout", name: "timeout", limit }, exit }
     }
 }
 

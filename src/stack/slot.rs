@@ -31,6 +31,7 @@ impl Slot for Off {
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     pub(super) field: &'static str,
+    pub(super) name: &'static str,
     pub(super) limit: Duration,
 }
 
@@ -39,7 +40,7 @@ impl Slot for Limit {
 
     fn build<Next>(self, next: Next) -> Result<TimeoutStage<Next>, ConfigError> {
         check_duration(self.field, self.limit)?;
-        Ok(TimeoutStage::new(self.limit, next))
+        Ok(TimeoutStage::new(self.name, self.limit, next))
     }
 }
 

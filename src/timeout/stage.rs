@@ -15,13 +15,15 @@ use tower::Service;
 /// Ends a call whose time is up. The limit covers everything further in: readiness, queues, attempts.
 #[derive(Clone, Debug)]
 pub struct TimeoutStage<Next> {
+    /// What an explanation calls it.
+    name: &'static str,
     limit: Duration,
     next: Next,
 }
 
 impl<Next> TimeoutStage<Next> {
-    pub(crate) fn new(limit: Duration, next: Next) -> Self {
-        Self { limit, next }
+    pub(crate) fn new(name: &'static str, limit: Duration, next: Next) -> Self {
+        Self { name, limit, next }
     }
 }
 
@@ -50,8 +52,8 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let context = frame.context();
-        let inherited = context.unenforced_deadline();
+        let given = frame.inherited();
+        let inherited = if given.is_enforced() { Deadline::NEVER } else { given.deadline() };
         let mut deadline = None;
         if Next::READS_DEADLINE || frame.knows_now() || inherited != Deadline::NEVER {
             let now = frame.now();
@@ -59,7 +61,7 @@ where
                 return TimeoutCall { next: None, deadline: Some(inherited), inherited };
             }
             let own = Deadline::after(now, self.limit).earlier(inherited);
-            frame.set_context(context.narrowed(own).enforced(true));
+            frame.set_inherited(given.enforcing(own));
             deadline = Some(own);
         }
         TimeoutCall { next: Some(self.next.start(request, frame)), deadline, inherited }
@@ -106,6 +108,6 @@ fn timed_out<E>(limit: Option<Duration>, frame: &Frame) -> Error<E> {
 
 impl<Next: Describe> Describe for TimeoutStage<Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.timeout(self.limit, &self.next);
+        explanation.timeout(self.name, self.limit, &self.next);
     }
 }

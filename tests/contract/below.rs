@@ -1,7 +1,8 @@
 //! What a subject is laid around: the fixture itself, or a tower service with a capacity of its own around it.
 
 use crate::{
-    fixture::{Controls, Fault, Fixture},
+    controls::Controls,
+    fixture::{Fault, Fixture},
     task::{Task, settle},
 };
 use futures::future::poll_fn;
@@ -56,17 +57,19 @@ impl<E> Service<u32> for Inner<E> {
 pub enum Kind {
     /// None: the fixture.
     Plain,
+    /// None, but each call takes a step of the runtime's budget for one poll, and is pending when that is used up.
+    Budgeted,
     /// A tower `ConcurrencyLimit` of so many calls.
     Limited(usize),
     /// A tower `Buffer` of so many places.
     Buffered(usize),
 }
 
-/// All kinds, with as little room as there can be: whatever is kept, is missing.
+/// The kinds with as little room as there can be: whatever is kept, is missing.
 pub const KINDS: [Kind; 3] = [Kind::Plain, Kind::Limited(1), Kind::Buffered(1)];
 
-/// The kinds in which a panic of the fixture reaches the subject. The buffer's happens in its worker.
-pub const KINDS_THAT_PANIC: [Kind; 2] = [Kind::Plain, Kind::Limited(1)];
+/// The kinds in which the fixture is polled, and panics, in the call itself. Behind a buffer that happens in its worker.
+pub const KINDS_WITHOUT_WORKER: [Kind; 2] = [Kind::Plain, Kind::Limited(1)];
 
 /// What a subject is laid around, and what is needed to see whether all of its capacity is there.
 pub struct Below {
@@ -86,6 +89,13 @@ impl Below {
         let fixture = Fixture::<Fault>::new(&controls);
         let (inner, room) = match kind {
             Kind::Plain => (Inner::new(fixture), Room::Plain),
+            Kind::Budgeted => {
+                let budgeted = fixture.map_future(|answer| async {
+                    tokio::task::coop::consume_budget().await;
+                    answer.await
+                });
+                (Inner::new(budgeted), Room::Plain)
+            }
             Kind::Limited(limit) => {
                 let semaphore = Arc::new(Semaphore::new(limit));
                 let limited = ConcurrencyLimit::with_semaphore(fixture, semaphore.clone());

@@ -2,8 +2,10 @@
 
 use crate::{
     below::{Below, KINDS, Kind},
-    fixture::{Act, Controls, Fault, Readiness},
-    subject::{ATTEMPTS, BACKOFF, Held, LIMIT, Make, PLACES, Room, Spent, Subject},
+    controls::{Act, Controls, Readiness},
+    fixture::Fault,
+    resources::{Held, Spent},
+    subject::{ATTEMPTS, BACKOFF, LIMIT, Make, PLACES, Room, Subject},
     task::{Task, pass, settle},
 };
 use std::{
@@ -112,13 +114,13 @@ pub async fn a_future_kept_after_a_readiness_error_leaves_full_capacity(make: Ma
         let mut kept = Task::new(subject.around(&below).call(7));
         assert_eq!(kept.resolve().await, Err(Error::Service(Fault::NotReady)));
         below.assert_full_capacity().await;
-        // The service was asked, and answered: a token is spent for each attempt. None was brought to the service: no
-        // retry is spent.
+        // The service was asked, and answered: each attempt is spent, though none was brought to the service.
         let attempts = if subject.resources.budget.is_some() { u64::from(ATTEMPTS) } else { 1 };
+        let spent = Spent::reached(attempts).retried(attempts - 1);
         assert_eq!(below.reached(), 0);
-        subject.assert_left(Spent::reached(attempts)).await;
+        subject.assert_left(spent).await;
         drop(kept);
-        subject.assert_admits_what_is_left(Spent::reached(attempts)).await;
+        subject.assert_admits_what_is_left(spent).await;
     }
 }
 

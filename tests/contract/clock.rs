@@ -2,7 +2,7 @@
 
 use crate::{
     below::{Below, Kind},
-    fixture::{Act, Controls, Readiness},
+    controls::{Act, Controls, Readiness},
     subject::{LIMIT, Make, Subject, WHOLE_LIMIT},
     task::{Task, pass},
 };

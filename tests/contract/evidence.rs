@@ -2,11 +2,12 @@
 
 use crate::{
     below::Below,
-    fixture::{Act, Controls, Readiness},
+    controls::{Act, Controls, Readiness},
+    resources::Spent,
     subject::{BACKOFF, LIMIT, Make, PLACES, Subject, WHOLE_LIMIT},
     task::{Task, pass},
 };
-use std::task::Poll;
+use std::{task::Poll, time::Duration};
 use steadfast::{CallContext, Error, Rejection};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
@@ -53,15 +54,27 @@ pub async fn a_refused_retry_says_that_an_earlier_attempt_reached_the_service(ma
     assert_eq!(below.reached(), 1);
 }
 
-pub async fn no_attempt_begins_after_the_deadline(make: Make) {
+/// Polls a call whose first attempt fails, and then not before all time is up. The wait for the second attempt is over
+/// by then too, but nobody waits for its answer.
+async fn assert_no_attempt_begins_too_late(make: Make, deadline: Duration) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().act(Act::FailAfter(0)));
-    let mut call = Task::new(subject.around(&below).oneshot(7));
+    let context = CallContext::new().with_deadline(Instant::now() + deadline);
+    let mut call = Task::new(Box::pin(context.scope(subject.around(&below).oneshot(7))));
     assert!(call.poll().is_pending());
-    // The executor comes late: the wait is over, and so is all the time that there was.
     pass(WHOLE_LIMIT).await;
     let Poll::Ready(Err(error)) = call.poll() else { panic!("a call with no time left") };
     assert!(matches!(error, Error::Rejected(Rejection::TimedOut(_))), "{error:?}");
+    assert!(error.rejection().unwrap().reached_service(), "the first attempt did");
     assert_eq!(below.reached(), 1);
-    assert_eq!(subject.resources.held().retries, Some(PLACES as f64));
+    drop(call);
+    subject.assert_admits_what_is_left(Spent::reached(1)).await;
+}
+
+pub async fn no_attempt_begins_after_the_limit(make: Make) {
+    assert_no_attempt_begins_too_late(make, 2 * WHOLE_LIMIT).await;
+}
+
+pub async fn no_attempt_begins_after_the_callers_deadline(make: Make) {
+    assert_no_attempt_begins_too_late(make, LIMIT).await;
 }

@@ -4,9 +4,11 @@
 //! A test is an `async fn` that is given a [`subject::Make`]. The lists below say which subjects it runs for; to bring
 //! a new layer under the contract, add a function to `subject.rs` and a line to the last list.
 
+mod any_layer;
 mod below;
 mod capacity;
 mod clock;
+mod controls;
 mod errors;
 mod evidence;
 mod fixture;
@@ -14,6 +16,7 @@ mod panics;
 mod polling;
 mod readiness;
 mod rejections;
+mod resources;
 mod sharing;
 mod subject;
 mod task;
@@ -161,6 +164,9 @@ macro_rules! retries {
             sharing {
                 all_handles_of_a_layer_spend_one_budget,
             }
+            evidence {
+                no_attempt_begins_after_the_callers_deadline,
+            }
         }
     };
 }
@@ -172,7 +178,7 @@ macro_rules! judges_each_attempt {
             evidence {
                 a_retry_cut_off_before_it_reached_the_service_is_no_evidence,
                 a_refused_retry_says_that_an_earlier_attempt_reached_the_service,
-                no_attempt_begins_after_the_deadline,
+                no_attempt_begins_after_the_limit,
             }
         }
     };

@@ -1,9 +1,10 @@
 //! A panic of the service gives back at once what was taken for the call.
 
 use crate::{
-    below::{Below, KINDS_THAT_PANIC},
-    fixture::{Act, Controls, Readiness},
-    subject::{BACKOFF, LIMIT, Make, Spent, Subject},
+    below::{Below, KINDS_WITHOUT_WORKER},
+    controls::{Act, Controls, Readiness},
+    resources::Spent,
+    subject::{BACKOFF, LIMIT, Make, Subject},
     task::{Task, pass},
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +15,7 @@ const SPENT: Spent = Spent { reached: 1, ..Spent::NOTHING };
 
 /// Polls a call until it panics, which it does after so many pending polls.
 async fn panics_in_poll(make: Make, controls: impl Fn() -> Controls, pending_polls: usize) {
-    for kind in KINDS_THAT_PANIC {
+    for kind in KINDS_WITHOUT_WORKER {
         let subject = Subject::tight(make).await;
         let below = Below::new(kind, controls());
         let mut call = Task::new(subject.around(&below).call(7));
@@ -50,7 +51,7 @@ pub async fn a_panic_in_the_drop_of_an_answered_future_leaves_full_capacity(make
 }
 
 pub async fn a_panic_in_the_drop_of_a_cancelled_future_leaves_full_capacity(make: Make) {
-    for kind in KINDS_THAT_PANIC {
+    for kind in KINDS_WITHOUT_WORKER {
         let subject = Subject::tight(make).await;
         let below = Below::new(kind, Controls::new().next_acts([Act::WaitThenPanicInDrop]));
         let mut call = Task::new(subject.around(&below).call(7));
@@ -62,7 +63,7 @@ pub async fn a_panic_in_the_drop_of_a_cancelled_future_leaves_full_capacity(make
 }
 
 pub async fn a_panic_in_the_drop_of_a_timed_out_future_leaves_full_capacity(make: Make) {
-    for kind in KINDS_THAT_PANIC {
+    for kind in KINDS_WITHOUT_WORKER {
         let subject = Subject::tight(make).await;
         let below = Below::new(kind, Controls::new().next_acts([Act::WaitThenPanicInDrop]));
         let mut call = Task::new(subject.around(&below).call(7));

@@ -1,8 +1,8 @@
 //! Every pending call has registered the wakers that it needs, and is not polled without need.
 
 use crate::{
-    below::{Below, KINDS_THAT_PANIC, Kind},
-    fixture::{Act, Controls, Readiness},
+    below::{Below, KINDS_WITHOUT_WORKER, Kind},
+    controls::{Act, Controls, Readiness},
     subject::{LIMIT, MANY, Make, Subject},
     task::{Task, all, pass},
 };
@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
 pub async fn a_pending_call_is_polled_only_when_the_service_wakes_it(make: Make) {
-    for kind in KINDS_THAT_PANIC {
+    for kind in KINDS_WITHOUT_WORKER {
         let subject = Subject::tight(make).await;
         let below = Below::new(kind, Controls::new().readiness(Readiness::Blocked).act(Act::Wait));
         let call = tokio::spawn(subject.around(&below).oneshot(7));
-        // Less than any limit, in as many steps as a timer wheel has levels to go through.
+        // All in all less than any limit.
         for _ in 0..9 {
             pass(LIMIT / 20).await;
         }
@@ -95,7 +95,7 @@ pub async fn the_timer_wakes_the_call_once_and_by_its_latest_waker(make: Make) {
 /// overload, or for slowness.
 async fn a_thousand_calls_in_one_poll(make: Make, kind: Kind) {
     let subject = Subject::roomy(make).await;
-    let below = Below::new(kind, Controls::new());
+    let below = Below::new(kind, Controls::new().act(Act::AnswerAfter(1)));
     let handle = subject.around(&below);
     let begin = Instant::now();
     let calls = (0..MANY as u32).map(|request| handle.clone().oneshot(request));
@@ -115,11 +115,11 @@ async fn a_thousand_calls_in_one_poll(make: Make, kind: Kind) {
 }
 
 pub async fn a_thousand_calls_in_one_poll_are_all_admitted(make: Make) {
-    a_thousand_calls_in_one_poll(make, Kind::Plain).await;
+    a_thousand_calls_in_one_poll(make, Kind::Budgeted).await;
 }
 
 pub async fn a_thousand_calls_in_one_poll_are_all_admitted_over_a_concurrency_limit(make: Make) {
-    a_thousand_calls_in_one_poll(make, Kind::Limited(MANY)).await;
+    a_thousand_calls_in_one_poll(make, Kind::Limited(16)).await;
 }
 
 pub async fn a_thousand_calls_in_one_poll_are_all_admitted_over_a_buffer(make: Make) {

@@ -2,7 +2,8 @@
 
 use crate::{
     below::Below,
-    fixture::{Act, Controls, Readiness},
+    controls::{Act, Controls, Readiness},
+    resources::Spent,
     subject::{self, LIMIT, MINTING_TIME, Make, OPEN_FOR, PLACES, Room, Subject},
     task::{Task, in_finite_time, pass},
 };
@@ -59,7 +60,7 @@ async fn an_open_circuit_says_for_how_long_it_is_open() {
     pass(OPEN_FOR / 5).await;
     assert_eq!(row(&refusal(&subject)), ("circuit_breaker", false, Some(OPEN_FOR * 4 / 5)));
     pass(OPEN_FOR * 4 / 5).await;
-    subject.assert_admits_what_is_left(subject::Spent::NOTHING).await;
+    subject.assert_admits_what_is_left(Spent::NOTHING).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
 //! State lives in the layer: all that it makes, and all clones, share it.
 
 use crate::{
+    any_layer::Handle,
     below::Below,
-    fixture::{Act, Controls, Readiness},
-    subject::{ATTEMPTS, Handle, Held, Make, PLACES, Spent, Subject},
+    controls::{Act, Controls, Readiness},
+    resources::{Held, Spent},
+    subject::{ATTEMPTS, Make, PLACES, Subject},
     task::Task,
 };
 use std::task::Poll;

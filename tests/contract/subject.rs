@@ -1,8 +1,11 @@
 //! The subjects of the contract: each layer used alone, and both stacks.
 
 use crate::{
+    any_layer::{AnyLayer, Handle, Stages},
     below::{Below, Inner},
-    fixture::{Act, AppError, Controls, Fault},
+    controls::{Act, Controls},
+    fixture::{AppError, Fault},
+    resources::{Resources, Spent},
     task::{Task, pass},
     types::Local,
 };
@@ -10,15 +13,14 @@ use futures::future::LocalBoxFuture;
 use std::{rc::Rc, time::Duration};
 use steadfast::{
     Error, Random, Rejection,
-    circuit_breaker::{Breaker, BreakerState, CircuitBreakerLayer},
+    circuit_breaker::{Breaker, CircuitBreakerLayer},
     load_shed::{Limiter, LoadShedLayer},
     rate_limit::{RateLimitLayer, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryBudget, RetryLayer},
-    shell::{StackLayer, Stage, TypedError},
+    shell::{StackLayer, TypedError},
     timeout::TimeoutLayer,
 };
-use tokio::time::Instant;
-use tower::{BoxError, Layer, Service, ServiceExt, util::BoxCloneService};
+use tower::{BoxError, ServiceExt};
 
 /// Makes a subject, with state of its own.
 pub type Make = fn(Room) -> Subject;
@@ -50,10 +52,6 @@ pub const OPEN_FOR: Duration = Duration::from_millis(5);
 pub const MINTING_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a retry budget earns with each call.
 const RATIO: f64 = 0.25;
-
-/// A handle of a subject around some service, whatever its type. Its type also says that it is `Clone` and `Send`, and
-/// so is its future.
-pub type Handle<E> = BoxCloneService<u32, u32, E>;
 
 /// One layer, or one stack of layers, under test.
 pub struct Subject {
@@ -148,7 +146,7 @@ fn a_breaker(room: Room) -> Breaker {
         .consecutive_failures(most)
         .open_for(OPEN_FOR)
         .probes(PLACES as u32)
-        .probe_timeout(MINTING_TIME)
+        .probe_timeout(365 * MINTING_TIME)
         .build()
         .unwrap();
     if room == Room::Tight {
@@ -260,170 +258,5 @@ impl Subject {
         }
         let admitted = if self.is_bounded() { free } else { free + 1 };
         assert_eq!(below.reached(), admitted as u64, "calls admitted at once, of {}", free + 1);
-    }
-}
-
-/// What calls are meant to have spent for good.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Spent {
-    /// The attempts that reached the service, or that panicked: a token each.
-    pub reached: u64,
-    /// The attempts that succeeded since the circuit was last open: a probe each.
-    pub succeeded: usize,
-    /// The retries that reached the service: a retry of the budget each.
-    pub retried: u64,
-}
-
-impl Spent {
-    pub const NOTHING: Self = Self { reached: 0, succeeded: 0, retried: 0 };
-
-    pub fn reached(reached: u64) -> Self {
-        Self { reached, ..Self::NOTHING }
-    }
-
-    pub fn succeeded(self, succeeded: usize) -> Self {
-        Self { succeeded, ..self }
-    }
-
-    pub fn retried(self, retried: u64) -> Self {
-        Self { retried, ..self }
-    }
-}
-
-/// The handles of what a subject has.
-#[derive(Clone, Default)]
-pub struct Resources {
-    pub limiter: Option<Limiter>,
-    pub breaker: Option<Breaker>,
-    pub bucket: Option<TokenBucket>,
-    pub budget: Option<RetryBudget>,
-}
-
-/// What the handles say.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Held {
-    pub in_flight: Option<usize>,
-    pub free_probes: Option<usize>,
-    pub tokens: Option<u64>,
-    pub retries: Option<f64>,
-}
-
-impl Resources {
-    /// What the handles say now. Of a tight breaker that is open, and due, it makes a half-open one.
-    pub fn held(&self) -> Held {
-        Held {
-            in_flight: self.limiter.as_ref().map(Limiter::in_flight),
-            free_probes: self.breaker.as_ref().map(free_probes),
-            tokens: self.bucket.as_ref().map(|bucket| bucket.available_at(Instant::now())),
-            retries: self.budget.as_ref().map(RetryBudget::balance),
-        }
-    }
-
-    /// What the handles should say when no call is in flight in a tight subject.
-    pub fn held_after(&self, spent: Spent) -> Held {
-        Held {
-            in_flight: self.limiter.as_ref().map(|_| 0),
-            free_probes: self.breaker.as_ref().map(|_| PLACES - spent.succeeded),
-            tokens: self.bucket.as_ref().map(|_| PLACES as u64 - spent.reached),
-            retries: self.budget.as_ref().map(|_| (PLACES as u64 - spent.retried) as f64),
-        }
-    }
-
-    /// How many calls a tight subject then admits at once.
-    fn free_places(&self, spent: Spent) -> usize {
-        let probes = if self.breaker.is_some() { PLACES - spent.succeeded } else { PLACES };
-        let tokens = if self.bucket.is_some() { PLACES - spent.reached as usize } else { PLACES };
-        probes.min(tokens)
-    }
-
-    /// The mechanisms that can be exhausted, from the inside out of a client.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let load_shed = self.limiter.is_some().then_some("load_shed");
-        let rate_limit = self.bucket.is_some().then_some("rate_limit");
-        let circuit_breaker = self.breaker.is_some().then_some("circuit_breaker");
-        load_shed.into_iter().chain(rate_limit).chain(circuit_breaker)
-    }
-
-    /// From here on this mechanism refuses all calls.
-    pub fn exhaust(&self, mechanism: &str) {
-        match (mechanism, self) {
-            ("load_shed", Self { limiter: Some(limiter), .. }) => {
-                while let Ok(permit) = limiter.try_acquire() {
-                    std::mem::forget(permit);
-                }
-            }
-            ("rate_limit", Self { bucket: Some(bucket), .. }) => while bucket.try_acquire(1).is_ok() {},
-            ("circuit_breaker", Self { breaker: Some(breaker), .. }) => breaker.force_open(),
-            _ => panic!("no {mechanism} here"),
-        }
-    }
-}
-
-/// How many probes the breaker would let through now; one more than [`PLACES`] if it is closed.
-fn free_probes(breaker: &Breaker) -> usize {
-    if breaker.state() == BreakerState::ForcedOpen {
-        return 0;
-    }
-    (0..=PLACES).map_while(|_| breaker.try_acquire().ok()).collect::<Vec<_>>().len()
-}
-
-/// A layer of any type.
-trait AnyLayer {
-    fn cloned(&self) -> Box<dyn AnyLayer>;
-    fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>>;
-    fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError>;
-    fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError>;
-    fn around_responding(&self, inner: Inner<Fault>, respond: fn(Rejection) -> u32) -> Handle<Fault>;
-    fn call_local<'a>(&self, inner: Local<'a>, request: Rc<str>) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>>;
-}
-
-/// Stages that work around all the services of this kit.
-trait Stages:
-    Stage<Inner<Fault>, u32, Call: Send>
-    + Stage<Inner<BoxError>, u32, Call: Send>
-    + Stage<Inner<AppError>, u32, Call: Send>
-    + for<'a> Stage<Local<'a>, Rc<str>>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<St> Stages for St where
-    St: Stage<Inner<Fault>, u32, Call: Send>
-        + Stage<Inner<BoxError>, u32, Call: Send>
-        + Stage<Inner<AppError>, u32, Call: Send>
-        + for<'a> Stage<Local<'a>, Rc<str>>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
-
-impl<St: Stages> AnyLayer for StackLayer<St, TypedError> {
-    fn cloned(&self) -> Box<dyn AnyLayer> {
-        Box::new(self.clone())
-    }
-
-    fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>> {
-        Handle::new(self.layer(inner))
-    }
-
-    fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError> {
-        Handle::new(self.clone().keep_error().layer(inner))
-    }
-
-    fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError> {
-        Handle::new(self.clone().keep_error().layer(inner))
-    }
-
-    fn around_responding(&self, inner: Inner<Fault>, respond: fn(Rejection) -> u32) -> Handle<Fault> {
-        Handle::new(self.clone().respond_with(respond).layer(inner))
-    }
-
-    fn call_local<'a>(&self, inner: Local<'a>, request: Rc<str>) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>> {
-        Box::pin(self.layer(inner).call(request))
     }
 }

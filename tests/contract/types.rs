@@ -1,7 +1,8 @@
 //! What the types promise to the compiler.
 
 use crate::{
-    fixture::{AppError, Controls, Fault, Fixture},
+    controls::Controls,
+    fixture::{AppError, Fault, Fixture},
     subject::{Make, Room, Subject},
 };
 use futures::future::{Ready, ready};

@@ -1,0 +1,79 @@
+//! A layer whose type is forgotten, so that each test is compiled once and not for each subject.
+
+use crate::{
+    below::Inner,
+    fixture::{AppError, Fault},
+    types::Local,
+};
+use futures::future::LocalBoxFuture;
+use std::rc::Rc;
+use steadfast::{
+    Error, Rejection,
+    shell::{StackLayer, Stage, TypedError},
+};
+use tower::{BoxError, Layer, Service, util::BoxCloneService};
+
+/// A handle of a subject around some service, whatever its type. Its type also says that it is `Clone` and `Send`, and
+/// so is its future.
+pub type Handle<E> = BoxCloneService<u32, u32, E>;
+
+/// A layer of any type.
+pub trait AnyLayer {
+    fn cloned(&self) -> Box<dyn AnyLayer>;
+    fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>>;
+    fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError>;
+    fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError>;
+    fn around_responding(&self, inner: Inner<Fault>, respond: fn(Rejection) -> u32) -> Handle<Fault>;
+    fn call_local<'a>(&self, inner: Local<'a>, request: Rc<str>) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>>;
+}
+
+/// Stages that work around all the services of this kit.
+pub trait Stages:
+    Stage<Inner<Fault>, u32, Call: Send>
+    + Stage<Inner<BoxError>, u32, Call: Send>
+    + Stage<Inner<AppError>, u32, Call: Send>
+    + for<'a> Stage<Local<'a>, Rc<str>>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<St> Stages for St where
+    St: Stage<Inner<Fault>, u32, Call: Send>
+        + Stage<Inner<BoxError>, u32, Call: Send>
+        + Stage<Inner<AppError>, u32, Call: Send>
+        + for<'a> Stage<Local<'a>, Rc<str>>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+impl<St: Stages> AnyLayer for StackLayer<St, TypedError> {
+    fn cloned(&self) -> Box<dyn AnyLayer> {
+        Box::new(self.clone())
+    }
+
+    fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>> {
+        Handle::new(self.layer(inner))
+    }
+
+    fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError> {
+        Handle::new(self.clone().keep_error().layer(inner))
+    }
+
+    fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError> {
+        Handle::new(self.clone().keep_error().layer(inner))
+    }
+
+    fn around_responding(&self, inner: Inner<Fault>, respond: fn(Rejection) -> u32) -> Handle<Fault> {
+        Handle::new(self.clone().respond_with(respond).layer(inner))
+    }
+
+    fn call_local<'a>(&self, inner: Local<'a>, request: Rc<str>) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>> {
+        Box::pin(self.layer(inner).call(request))
+    }
+}

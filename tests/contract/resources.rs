@@ -1,0 +1,114 @@
+//! The handles of what a subject has, and what they should say.
+
+use crate::subject::PLACES;
+use steadfast::{
+    circuit_breaker::{Breaker, BreakerState},
+    load_shed::Limiter,
+    rate_limit::TokenBucket,
+    retry::RetryBudget,
+};
+use tokio::time::Instant;
+
+/// What calls are meant to have spent for good.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// The attempts that reached the service, that its readiness failed, or that panicked: a token each.
+    pub reached: u64,
+    /// The attempts that succeeded since the circuit was last open: a probe each.
+    pub succeeded: usize,
+    /// The retries among them: a retry of the budget each.
+    pub retried: u64,
+}
+
+impl Spent {
+    pub const NOTHING: Self = Self { reached: 0, succeeded: 0, retried: 0 };
+
+    pub fn reached(reached: u64) -> Self {
+        Self { reached, ..Self::NOTHING }
+    }
+
+    pub fn succeeded(self, succeeded: usize) -> Self {
+        Self { succeeded, ..self }
+    }
+
+    pub fn retried(self, retried: u64) -> Self {
+        Self { retried, ..self }
+    }
+}
+
+/// The handles of what a subject has.
+#[derive(Clone, Default)]
+pub struct Resources {
+    pub limiter: Option<Limiter>,
+    pub breaker: Option<Breaker>,
+    pub bucket: Option<TokenBucket>,
+    pub budget: Option<RetryBudget>,
+}
+
+/// What the handles say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Held {
+    pub in_flight: Option<usize>,
+    pub free_probes: Option<usize>,
+    pub tokens: Option<u64>,
+    pub retries: Option<f64>,
+}
+
+impl Resources {
+    /// What the handles say now. Of a tight breaker that is open, and due, it makes a half-open one.
+    pub fn held(&self) -> Held {
+        Held {
+            in_flight: self.limiter.as_ref().map(Limiter::in_flight),
+            free_probes: self.breaker.as_ref().map(free_probes),
+            tokens: self.bucket.as_ref().map(|bucket| bucket.available_at(Instant::now())),
+            retries: self.budget.as_ref().map(RetryBudget::balance),
+        }
+    }
+
+    /// What the handles should say when no call is in flight in a tight subject.
+    pub fn held_after(&self, spent: Spent) -> Held {
+        Held {
+            in_flight: self.limiter.as_ref().map(|_| 0),
+            free_probes: self.breaker.as_ref().map(|_| PLACES - spent.succeeded),
+            tokens: self.bucket.as_ref().map(|_| PLACES as u64 - spent.reached),
+            retries: self.budget.as_ref().map(|_| (PLACES as u64 - spent.retried) as f64),
+        }
+    }
+
+    /// How many calls a tight subject then admits at once.
+    pub fn free_places(&self, spent: Spent) -> usize {
+        let probes = if self.breaker.is_some() { PLACES - spent.succeeded } else { PLACES };
+        let tokens = if self.bucket.is_some() { PLACES - spent.reached as usize } else { PLACES };
+        probes.min(tokens)
+    }
+
+    /// The mechanisms that can be exhausted, from the inside out of a client.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let load_shed = self.limiter.is_some().then_some("load_shed");
+        let rate_limit = self.bucket.is_some().then_some("rate_limit");
+        let circuit_breaker = self.breaker.is_some().then_some("circuit_breaker");
+        load_shed.into_iter().chain(rate_limit).chain(circuit_breaker)
+    }
+
+    /// From here on this mechanism refuses all calls.
+    pub fn exhaust(&self, mechanism: &str) {
+        match (mechanism, self) {
+            ("load_shed", Self { limiter: Some(limiter), .. }) => {
+                while let Ok(permit) = limiter.try_acquire() {
+                    std::mem::forget(permit);
+                }
+            }
+            ("rate_limit", Self { bucket: Some(bucket), .. }) => while bucket.try_acquire(1).is_ok() {},
+            ("circuit_breaker", Self { breaker: Some(breaker), .. }) => breaker.force_open(),
+            _ => panic!("no {mechanism} here"),
+        }
+    }
+}
+
+/// How many probes the breaker would let through now; one more than [`PLACES`] if it is closed.
+fn free_probes(breaker: &Breaker) -> usize {
+    if breaker.state() == BreakerState::ForcedOpen {
+        return 0;
+    }
+    (0..=PLACES).map_while(|_| breaker.try_acquire().ok()).collect::<Vec<_>>().len()
+}

@@ -1,0 +1,496 @@
+//! The state machines under every interleaving of a few threads.
+//!
+//! Run by `RUSTFLAGS="--cfg steadfast_loom" cargo test --release --test loom`.
+#![cfg(steadfast_loom)]
+
+use loom::{
+    model::Builder,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+use std::time::Duration;
+use steadfast::{
+    Random,
+    circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit},
+    load_shed::Limiter,
+    rate_limit::TokenBucket,
+    retry::{RetryBudget, RetryBudgetBuilder},
+};
+use tokio::{runtime, time::Instant};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Checks a body under all interleavings.
+fn check(body: impl Fn() + Sync + Send + 'static) {
+    check_with(Builder::new(), body);
+}
+
+/// Checks a body under all interleavings in which at most so many threads are interrupted.
+fn check_with_interruptions(interruptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(interruptions);
+    check_with(builder, body);
+}
+
+fn check_with(builder: Builder, body: impl Fn() + Sync + Send + 'static) {
+    // On a clock that stands still every run of a model sees the same time.
+    let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let _guard = clock.enter();
+    builder.check(body);
+}
+
+/// Runs the same in so many threads.
+fn in_threads<T: 'static>(count: usize, body: impl Fn() -> T + Clone + 'static) -> Vec<T> {
+    let threads: Vec<JoinHandle<T>> = (0..count).map(|_| thread::spawn(body.clone())).collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+/// Runs two things in a thread each.
+fn both<A: 'static, B: 'static>(one: impl FnOnce() -> A + 'static, other: impl FnOnce() -> B + 'static) -> (A, B) {
+    let (one, other) = (thread::spawn(one), thread::spawn(other));
+    (one.join().unwrap(), other.join().unwrap())
+}
+
+fn count(answers: &[bool]) -> usize {
+    answers.iter().filter(|answer| **answer).count()
+}
+
+mod token_bucket {
+    use super::*;
+
+    /// A token per second.
+    fn bucket(burst: u64) -> TokenBucket {
+        TokenBucket::builder(1, SECOND).burst(burst).build().unwrap()
+    }
+
+    /// So many threads ask for so many tokens each. Returns how many got them.
+    fn ask(threads: usize, bucket: &TokenBucket, tokens: u64, now: Instant) -> usize {
+        let bucket = bucket.clone();
+        count(&in_threads(threads, move || bucket.try_acquire_at(tokens, now).is_ok()))
+    }
+
+    #[test]
+    fn three_threads_get_two_tokens_and_the_third_gets_none() {
+        check(|| {
+            let bucket = bucket(2);
+            let now = Instant::now();
+            assert_eq!(ask(3, &bucket, 1, now), 2);
+            assert_eq!(bucket.available_at(now), 0);
+        });
+    }
+
+    #[test]
+    fn a_refusal_takes_nothing() {
+        check(|| {
+            let bucket = bucket(3);
+            let now = Instant::now();
+            assert_eq!(ask(2, &bucket, 2, now), 1);
+            assert_eq!(bucket.available_at(now), 1);
+        });
+    }
+
+    #[test]
+    fn a_bucket_that_is_full_again_gives_its_burst_once() {
+        check(|| {
+            let bucket = bucket(2);
+            let now = Instant::now();
+            bucket.try_acquire_at(2, now).unwrap();
+            let later = now + 3600 * SECOND;
+            assert_eq!(ask(2, &bucket, 2, later), 1);
+            assert_eq!(bucket.available_at(later), 0);
+        });
+    }
+
+    #[test]
+    fn threads_whose_clocks_differ_share_what_was_minted() {
+        check(|| {
+            let bucket = bucket(2);
+            let now = Instant::now();
+            bucket.try_acquire_at(2, now).unwrap();
+            let (early, late) = (bucket.clone(), bucket.clone());
+            let (early, late) = both(
+                move || early.try_acquire_at(1, now + SECOND).is_ok(),
+                move || late.try_acquire_at(1, now + 2 * SECOND).is_ok(),
+            );
+            assert!(late, "one of two tokens is left for whoever comes late");
+            let taken = 1 + u64::from(early);
+            assert_eq!(bucket.available_at(now + 2 * SECOND), 2 - taken);
+        });
+    }
+
+    #[test]
+    fn a_token_that_is_given_back_is_had_by_exactly_one() {
+        check(|| {
+            let bucket = bucket(1);
+            let now = Instant::now();
+            bucket.try_acquire_at(1, now).unwrap();
+            let returning = bucket.clone();
+            let refund = thread::spawn(move || returning.refund(1));
+            let granted = ask(2, &bucket, 1, now);
+            refund.join().unwrap();
+            assert!(granted <= 1, "one token for two");
+            assert_eq!(bucket.available_at(now), 1 - granted as u64);
+        });
+    }
+
+    #[test]
+    fn tokens_that_are_given_back_late_do_not_overfill() {
+        check(|| {
+            let bucket = bucket(2);
+            let now = Instant::now();
+            bucket.try_acquire_at(2, now).unwrap();
+            let later = now + 3600 * SECOND;
+            let (returning, asking) = (bucket.clone(), bucket.clone());
+            let ((), granted) = both(move || returning.refund(1), move || asking.try_acquire_at(2, later).is_ok());
+            assert!(granted, "it was full");
+            assert!(bucket.available_at(later) <= 1, "what was forfeited is not given back");
+        });
+    }
+}
+
+mod limiter {
+    use super::*;
+
+    #[test]
+    fn of_two_threads_one_gets_the_only_place() {
+        check(|| {
+            let limiter = Limiter::fixed(1).unwrap();
+            let asking = limiter.clone();
+            let admitted = in_threads(2, move || asking.try_acquire().map(std::mem::forget).is_ok());
+            assert_eq!((count(&admitted), limiter.in_flight()), (1, 1));
+        });
+    }
+
+    /// Threads that enter and leave. Returns how many got in.
+    fn come_and_go(threads: usize, limit: usize) -> usize {
+        let limiter = Limiter::fixed(limit).unwrap();
+        let inside = Arc::new(AtomicUsize::new(0));
+        let asking = limiter.clone();
+        let admitted = in_threads(threads, move || {
+            asking.try_acquire().is_ok_and(|_permit| {
+                assert!(inside.fetch_add(1, Ordering::SeqCst) < limit, "more than {limit} inside");
+                inside.fetch_sub(1, Ordering::SeqCst);
+                true
+            })
+        });
+        assert_eq!(limiter.in_flight(), 0, "a place leaked");
+        count(&admitted)
+    }
+
+    #[test]
+    fn who_is_refused_found_it_full() {
+        check(|| assert!(come_and_go(2, 1) >= 1));
+        check_with_interruptions(2, || assert!(come_and_go(3, 2) >= 2, "two were refused, and never were two inside"));
+    }
+
+    #[test]
+    fn a_limit_that_rises_admits_one_more_and_no_two() {
+        check(|| {
+            let limiter = Limiter::fixed(1).unwrap();
+            std::mem::forget(limiter.try_acquire().unwrap());
+            let (changing, asking) = (limiter.clone(), limiter.clone());
+            let ((), admitted) = both(
+                move || changing.set_limit(2).unwrap(),
+                move || asking.try_acquire().map(std::mem::forget).is_ok(),
+            );
+            assert_eq!(limiter.in_flight(), 1 + usize::from(admitted));
+            assert_eq!(limiter.try_acquire().is_ok(), !admitted);
+        });
+    }
+}
+
+mod breaker {
+    use super::*;
+
+    /// Leaked, so that a permit can go to another thread.
+    fn build(builder: BreakerBuilder) -> &'static Breaker {
+        Box::leak(Box::new(builder.build().unwrap()))
+    }
+
+    /// Opens at the first failure, for a second.
+    fn touchy(probes: u32) -> &'static Breaker {
+        let builder = Breaker::builder().consecutive_failures(1).open_for(SECOND);
+        build(builder.probes(probes).probe_timeout(60 * SECOND))
+    }
+
+    /// A breaker that opened a second ago, and the time.
+    fn due(probes: u32) -> (&'static Breaker, Instant) {
+        let breaker = touchy(probes);
+        let now = Instant::now();
+        admit(breaker, now).failure_at(now);
+        (breaker, now + SECOND)
+    }
+
+    fn admit(breaker: &'static Breaker, now: Instant) -> Permit<'static> {
+        breaker.try_acquire_at(now).unwrap()
+    }
+
+    /// Asks, stays in flight for ever if admitted, and returns what a refusal said.
+    fn ask(breaker: &Breaker, now: Instant) -> Result<(), Option<Duration>> {
+        breaker.try_acquire_at(now).map(std::mem::forget).map_err(|refused| refused.retry_after())
+    }
+
+    fn admitted(answers: &[Result<(), Option<Duration>>]) -> usize {
+        answers.iter().filter(|answer| answer.is_ok()).count()
+    }
+
+    #[test]
+    fn when_the_open_time_is_up_all_probes_are_admitted() {
+        check(|| {
+            let (breaker, now) = due(2);
+            let answers = in_threads(2, move || ask(breaker, now));
+            assert_eq!(answers, [Ok(()), Ok(())], "two asked for two places");
+        });
+    }
+
+    #[test]
+    fn when_the_open_time_is_up_no_more_than_the_probes_are_admitted() {
+        check(|| {
+            let (breaker, now) = due(2);
+            let answers = in_threads(3, move || ask(breaker, now));
+            assert_eq!(admitted(&answers), 2, "{answers:?}");
+            assert!(answers.contains(&Err(None)), "the circuit is not open any more: {answers:?}");
+        });
+    }
+
+    #[test]
+    fn of_two_threads_one_gets_the_last_probe() {
+        check(|| {
+            let (breaker, now) = due(2);
+            ask(breaker, now).unwrap();
+            let answers = in_threads(2, move || ask(breaker, now));
+            assert_eq!(admitted(&answers), 1, "{answers:?}");
+            assert_eq!(ask(breaker, now), Err(None));
+        });
+    }
+
+    #[test]
+    fn the_place_of_a_cancelled_probe_is_had_by_exactly_one() {
+        check(|| {
+            let (breaker, now) = due(1);
+            let probe = admit(breaker, now);
+            let cancelling = thread::spawn(move || drop(probe));
+            let answers = in_threads(2, move || ask(breaker, now));
+            cancelling.join().unwrap();
+            assert!(admitted(&answers) <= 1, "{answers:?}");
+            assert_eq!(ask(breaker, now).is_ok(), admitted(&answers) == 0, "after {answers:?}");
+        });
+    }
+
+    #[test]
+    fn two_probes_that_succeed_together_close_the_circuit() {
+        check(|| {
+            let (breaker, now) = due(2);
+            let (one, other) = (admit(breaker, now), admit(breaker, now));
+            both(move || one.success_at(now), move || other.success_at(now));
+            assert_eq!(breaker.state(), BreakerState::Closed);
+        });
+    }
+
+    #[test]
+    fn of_two_probes_that_end_together_the_one_that_fails_opens_the_circuit() {
+        check(|| {
+            let (breaker, now) = due(2);
+            let (well, badly) = (admit(breaker, now), admit(breaker, now));
+            both(move || well.success_at(now), move || badly.failure_at(now));
+            assert_eq!(ask(breaker, now), Err(Some(SECOND)));
+        });
+    }
+
+    #[test]
+    fn two_failures_open_the_circuit_once_and_for_as_long_as_the_first_of_them_said() {
+        check(|| {
+            let breaker = touchy(1);
+            let now = Instant::now();
+            let wait = move || ask(breaker, now).unwrap_err();
+            let fail = move |call: Permit<'static>, at| {
+                move || {
+                    call.failure_at(at);
+                    wait()
+                }
+            };
+            let (early, late) = (admit(breaker, now), admit(breaker, now));
+            let (early, late) = both(fail(early, now), fail(late, now + SECOND / 2));
+            assert_eq!((early, late), (wait(), wait()), "opened twice");
+        });
+    }
+
+    #[test]
+    fn a_failure_from_before_a_reset_is_not_counted_after_it() {
+        check(|| {
+            let builder = Breaker::builder().consecutive_failures(2);
+            let breaker = build(builder.failure_rate(1.0, 16 * SECOND).minimum_calls(2));
+            let now = Instant::now();
+            let early = admit(breaker, now);
+            both(move || early.failure_at(now), move || breaker.reset());
+            assert_eq!(breaker.counts_at(now), (0, 0));
+            admit(breaker, now).failure_at(now);
+            assert_eq!(breaker.state(), BreakerState::Closed, "one failure is not two");
+            admit(breaker, now).failure_at(now);
+            assert_eq!(breaker.state(), BreakerState::Open);
+        });
+    }
+
+    #[test]
+    fn a_reset_while_the_circuit_opens_leaves_it_closed() {
+        check(|| {
+            let breaker = touchy(1);
+            let now = Instant::now();
+            let call = admit(breaker, now);
+            let reset = move || {
+                breaker.force_closed();
+                breaker.reset();
+            };
+            both(move || call.failure_at(now), reset);
+            assert!(ask(breaker, now).is_ok());
+            assert_eq!(breaker.state(), BreakerState::Closed);
+        });
+    }
+
+    #[test]
+    fn whatever_a_probe_ends_with_a_reset_closes_the_circuit_and_force_opens_it() {
+        for success in [true, false] {
+            let end = move |probe: Permit<'static>, now| {
+                move || if success { probe.success_at(now) } else { probe.failure_at(now) }
+            };
+            check(move || {
+                let (breaker, now) = due(1);
+                both(end(admit(breaker, now), now), move || breaker.reset());
+                assert!(ask(breaker, now).is_ok());
+                assert_eq!(breaker.state(), BreakerState::Closed);
+            });
+            check(move || {
+                let (breaker, now) = due(1);
+                both(end(admit(breaker, now), now), move || breaker.force_open());
+                assert_eq!(ask(breaker, now), Err(None));
+                assert_eq!(breaker.state(), BreakerState::ForcedOpen);
+            });
+        }
+    }
+
+    #[test]
+    fn a_probe_that_answers_while_it_is_given_up_counts_wholly_or_not_at_all() {
+        check(|| {
+            let (breaker, now) = due(1);
+            let probe = admit(breaker, now);
+            let later = now + 60 * SECOND;
+            let ((), answer) = both(move || probe.success_at(later), move || ask(breaker, later));
+            match answer {
+                Ok(()) => assert_eq!(breaker.state(), BreakerState::Closed),
+                Err(wait) => assert_eq!((wait, ask(breaker, later)), (Some(SECOND), Err(Some(SECOND)))),
+            }
+        });
+    }
+
+    #[test]
+    fn no_call_is_lost_from_the_window_after_a_long_silence() {
+        check_with_interruptions(3, || {
+            let breaker = build(Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(1000));
+            let now = Instant::now() + SECOND / 2;
+            admit(breaker, now).failure_at(now);
+            // So many sixteenths that what was counted before it could be taken for new.
+            let later = now + (1 << 28) * SECOND;
+            let (well, badly) = (admit(breaker, later), admit(breaker, later));
+            both(move || well.success_at(later), move || badly.failure_at(later));
+            assert_eq!(breaker.counts_at(later), (2, 1));
+        });
+    }
+
+    #[test]
+    fn no_call_is_lost_from_the_window_when_a_part_of_it_begins_anew() {
+        check(|| {
+            let breaker = build(Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(1000));
+            let now = Instant::now() + SECOND / 2;
+            admit(breaker, now).failure_at(now);
+            let later = now + 16 * SECOND;
+            let (well, badly) = (admit(breaker, later), admit(breaker, later));
+            both(move || well.success_at(later), move || badly.failure_at(later));
+            assert_eq!(breaker.counts_at(later), (2, 1));
+        });
+    }
+
+    #[test]
+    fn a_success_ends_a_run_of_failures_wherever_it_falls() {
+        check(|| {
+            let breaker = build(Breaker::builder().consecutive_failures(2));
+            let now = Instant::now();
+            admit(breaker, now).failure_at(now);
+            let (well, badly) = (admit(breaker, now), admit(breaker, now));
+            both(move || well.success_at(now), move || badly.failure_at(now));
+            // Failure, failure: open. Failure, success, failure: one more is missing.
+            if breaker.state() == BreakerState::Closed {
+                admit(breaker, now).failure_at(now);
+            }
+            assert_eq!(breaker.state(), BreakerState::Open);
+        });
+    }
+}
+
+mod retry_budget {
+    use super::*;
+
+    fn builder() -> RetryBudgetBuilder {
+        RetryBudget::builder().ratio(1.0).no_floor().random(Random::seeded(1))
+    }
+
+    fn withdraw_in_threads(threads: usize, budget: &RetryBudget, now: Instant) -> usize {
+        let budget = budget.clone();
+        count(&in_threads(threads, move || budget.withdraw(now).is_some()))
+    }
+
+    #[test]
+    fn one_earned_retry_is_had_by_exactly_one_of_two() {
+        check(|| {
+            let budget = builder().build().unwrap();
+            let start = budget.balance();
+            budget.deposit();
+            assert_eq!(withdraw_in_threads(2, &budget, Instant::now()), 1);
+            assert_eq!(budget.balance(), start);
+        });
+    }
+
+    #[test]
+    fn one_retry_of_the_floor_is_had_by_exactly_one_of_two() {
+        check(|| {
+            let budget = builder().ratio(0.0).floor(1, SECOND).build().unwrap();
+            // Whatever the floor starts with, it has one after a second, and never two.
+            let now = Instant::now() + SECOND;
+            assert_eq!(withdraw_in_threads(2, &budget, now), 1);
+        });
+    }
+
+    #[test]
+    fn a_deposit_at_the_cap_never_exceeds_it_and_costs_nobody_a_retry() {
+        check(|| {
+            let budget = builder().cap(1).build().unwrap();
+            budget.deposit();
+            assert_eq!(budget.balance(), 1.0);
+            let now = Instant::now();
+            let (paying, retrying) = (budget.clone(), budget.clone());
+            let ((), granted) = both(move || paying.deposit(), move || retrying.withdraw(now).is_some());
+            assert!(granted, "there was one");
+            assert!([0.0, 1.0].contains(&budget.balance()), "{}", budget.balance());
+        });
+    }
+
+    #[test]
+    fn deposits_refunds_and_withdrawals_at_once_lose_nothing() {
+        check_with_interruptions(4, || {
+            let budget = builder().build().unwrap();
+            let start = budget.balance();
+            let now = Instant::now();
+            budget.deposit();
+            let withdrawal = budget.withdraw(now).unwrap();
+            let (paying, returning) = (budget.clone(), budget.clone());
+            let paying = thread::spawn(move || paying.deposit());
+            let returning = thread::spawn(move || returning.refund(withdrawal));
+            let retries = withdraw_in_threads(1, &budget, now);
+            paying.join().unwrap();
+            returning.join().unwrap();
+            assert_eq!(budget.balance(), start + 2.0 - retries as f64);
+        });
+    }
+}
