@@ -1,6 +1,7 @@
 //! What every layer of every service in a call chain should know about the call at hand.
 //!
-//! A server stack opens a [`CallContext`] around its handler; a client stack inside the handler reads it, so that an
+//! A server stack opens a [`CallContext`] around its handler (a client stack does not, around what it calls); a client
+//! stack inside the handler reads it, so that an
 //! outgoing call inherits what is left of the caller's deadline with no code of the user's. Inside a process it
 //! travels in a tokio task-local. `tokio::spawn` and worker tasks lose it; [`CallContext::scope`] carries it across:
 //!
@@ -76,7 +77,8 @@ impl CallContext {
         self.criticality
     }
 
-    /// How often the call was tried before: 0 in the first attempt.
+    /// How often the caller tried before, as far as whoever opened the context said: 0 in the first attempt. The stages
+    /// of a client stack see the attempt at hand; its service does not, since a client stack opens no context.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
