@@ -64,10 +64,12 @@ async fn an_open_breaker_spends_no_tokens_and_takes_no_place() {
         .service(Backend::always(Act::answer(200)))
         .unwrap();
     for _ in 0..100 {
-        // There are no tokens for so many, and no place for any: it is the breaker that answers.
         assert_eq!(mechanism(&stack.clone().oneshot(()).await.unwrap_err()), "circuit_breaker");
     }
     assert_eq!((tokens(&bucket), limiter.in_flight()), (10, 1));
+    // Without a token left, and without a place, it is still the breaker that answers.
+    bucket.try_acquire(10).unwrap();
+    assert_eq!(mechanism(&stack.oneshot(()).await.unwrap_err()), "circuit_breaker");
 }
 
 #[tokio::test(start_paused = true)]

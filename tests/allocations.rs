@@ -1,0 +1,148 @@
+//! What a call allocates in this crate, once warm: nothing, whether it is admitted or refused.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use steadfast::{
+    Rejection,
+    circuit_breaker::{Breaker, CircuitBreakerLayer},
+    load_shed::{Limiter, LoadShedLayer},
+    rate_limit::{RateLimitLayer, TokenBucket},
+    retry::{Retry, RetryBudget, RetryLayer},
+    timeout::TimeoutLayer,
+};
+use tower::{Layer, Service};
+
+/// Counts the allocations of each thread, since tests run side by side.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Clone)]
+struct Echo;
+
+impl Service<u64> for Echo {
+    type Response = u64;
+    type Error = Infallible;
+    type Future = Ready<Result<u64, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Self::Future {
+        ready(Ok(request))
+    }
+}
+
+/// The allocations of a thousand calls, after as many to warm up; whether each ended as it should.
+fn allocations<S: Service<u64> + Clone>(
+    service: &S,
+    ends_well: impl Fn(&Result<S::Response, S::Error>) -> bool,
+) -> u64 {
+    let call = || {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut service = service.clone();
+        assert!(service.poll_ready(&mut context).is_ready());
+        let Poll::Ready(result) = pin!(service.call(7)).poll(&mut context) else { panic!("a ready service") };
+        assert!(ends_well(&result));
+    };
+    (0..1000).for_each(|_| call());
+    let before = ALLOCATIONS.get();
+    (0..1000).for_each(|_| call());
+    ALLOCATIONS.get() - before
+}
+
+fn plenty() -> TokenBucket {
+    TokenBucket::builder(1_000_000_000, SECOND).build().unwrap()
+}
+
+fn breaker() -> Breaker {
+    Breaker::builder().failure_rate(0.5, 10 * SECOND).build().unwrap()
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(Box::new(7)));
+    assert_eq!(ALLOCATIONS.get(), before + 1);
+}
+
+#[test]
+fn an_admitted_call_allocates_nothing_in_any_layer() {
+    let timeout = TimeoutLayer::new(SECOND).unwrap().typed_error().layer(Echo);
+    assert_eq!(allocations(&timeout, Result::is_ok), 0, "timeout");
+    let retry = RetryLayer::new(Retry::new(3)).unwrap().typed_error().layer(Echo);
+    assert_eq!(allocations(&retry, Result::is_ok), 0, "retry");
+    let circuit_breaker = CircuitBreakerLayer::new(breaker()).typed_error().layer(Echo);
+    assert_eq!(allocations(&circuit_breaker, Result::is_ok), 0, "circuit breaker");
+    let load_shed = LoadShedLayer::new(Limiter::fixed(1).unwrap()).typed_error().layer(Echo);
+    assert_eq!(allocations(&load_shed, Result::is_ok), 0, "load shed");
+    let rate_limit = RateLimitLayer::new(plenty()).typed_error().layer(Echo);
+    assert_eq!(allocations(&rate_limit, Result::is_ok), 0, "rate limit");
+}
+
+#[test]
+fn a_refused_call_allocates_nothing_in_any_layer() {
+    let open = breaker();
+    open.force_open();
+    let circuit_breaker = CircuitBreakerLayer::new(open).typed_error().layer(Echo);
+    assert_eq!(allocations(&circuit_breaker, Result::is_err), 0, "circuit breaker");
+    let full = Limiter::fixed(1).unwrap();
+    let _place = full.try_acquire().unwrap();
+    let load_shed = LoadShedLayer::new(full.clone()).typed_error().layer(Echo);
+    assert_eq!(allocations(&load_shed, Result::is_err), 0, "load shed");
+    let empty = TokenBucket::builder(1, 1000 * SECOND).build().unwrap();
+    empty.try_acquire(1).unwrap();
+    let rate_limit = RateLimitLayer::new(empty).typed_error().layer(Echo);
+    assert_eq!(allocations(&rate_limit, Result::is_err), 0, "rate limit");
+}
+
+#[test]
+fn a_call_through_a_whole_stack_allocates_nothing() {
+    let client = steadfast::client()
+        .timeout(10 * SECOND)
+        .retry(Retry::new(3).budget(RetryBudget::builder().build().unwrap()))
+        .circuit_breaker(breaker())
+        .rate_limit(plenty())
+        .load_shed(Limiter::fixed(1).unwrap())
+        .attempt_timeout(SECOND)
+        .service(Echo)
+        .unwrap();
+    assert_eq!(allocations(&client, Result::is_ok), 0, "client");
+    let server = steadfast::server()
+        .rate_limit(plenty())
+        .load_shed(Limiter::fixed(1).unwrap())
+        .timeout(SECOND)
+        .respond_with(|_: Rejection| 0)
+        .service(Echo)
+        .unwrap();
+    assert_eq!(allocations(&server, Result::is_ok), 0, "server");
+}
