@@ -1,9 +1,9 @@
 //! What every layer of every service in a call chain should know about the call at hand.
 //!
 //! A server stack opens a [`CallContext`] around its handler (a client stack does not, around what it calls); a client
-//! stack inside the handler reads it, so that an
-//! outgoing call inherits what is left of the caller's deadline with no code of the user's. Inside a process it
-//! travels in a tokio task-local. `tokio::spawn` and worker tasks lose it; [`CallContext::scope`] carries it across:
+//! stack inside the handler reads it, so that an outgoing call inherits what is left of the caller's deadline with no code
+//! of the user's. Inside a process it travels in a tokio task-local. `tokio::spawn` and worker tasks lose it;
+//! [`CallContext::scope`] carries it across:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]

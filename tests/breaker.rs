@@ -59,7 +59,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
         rate.clone().prop_map(|rate| (None, Some(rate))),
         (1..5u32, rate).prop_map(|(failures, rate)| (Some(failures), Some(rate))),
     ];
-    let times = (1..200u32, 1..200u32, prop::option::of(1..100u32));
+    let times = (1..100u32, 1..100u32, prop::option::of(1..100u32));
     (quarter, judges, 1..6u32, 1..4u32, times).prop_map(|(quarter, judges, minimum_calls, probes, times)| Spec {
         quarter,
         consecutive_failures: judges.0,
@@ -226,18 +226,29 @@ enum Step {
     Settle(prop::sample::Index, Verdict),
     /// Moves the clock by so many quarters.
     Wait(i64),
+    /// Moves the clock by one of the times of the configuration, or one quarter less or more.
+    WaitFor(Time, i64),
     ForceOpen,
     ForceClosed,
     Reset,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Time {
+    OpenFor,
+    ProbeTimeout,
+    CancelledIsFailure,
+}
+
 fn any_step() -> impl Strategy<Value = Step> {
     let verdict = prop_oneof![3 => Just(Verdict::Success), 3 => Just(Verdict::Failure), 1 => Just(Verdict::Cancelled)];
+    let time = prop::sample::select(vec![Time::OpenFor, Time::ProbeTimeout, Time::CancelledIsFailure]);
     prop_oneof![
         40 => Just(Step::Acquire),
         40 => (any::<prop::sample::Index>(), verdict).prop_map(|(index, verdict)| Step::Settle(index, verdict)),
         16 => (1..8i64).prop_map(Step::Wait),
-        8 => (8..400i64).prop_map(Step::Wait),
+        4 => (8..400i64).prop_map(Step::Wait),
+        12 => (time, -1..=1i64).prop_map(|(time, offset)| Step::WaitFor(time, offset)),
         1 => (1..100_000i64).prop_map(Step::Wait),
         1 => Just(Step::ForceOpen),
         1 => Just(Step::ForceClosed),
@@ -302,6 +313,15 @@ impl Trial<'_> {
             }
             Step::Settle(..) => {}
             Step::Wait(quarters) => self.wait(quarters),
+            Step::WaitFor(time, offset) => {
+                let spec = &self.model.spec;
+                let quarters = match time {
+                    Time::OpenFor => spec.open_for,
+                    Time::ProbeTimeout => spec.probe_timeout,
+                    Time::CancelledIsFailure => spec.cancelled_is_failure_after.unwrap_or(1),
+                };
+                self.wait(i64::from(quarters) + offset);
+            }
             Step::ForceOpen => {
                 self.breaker.force_open();
                 self.model.change(State::ForcedOpen);

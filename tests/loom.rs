@@ -372,16 +372,61 @@ mod breaker {
     }
 
     #[test]
-    fn a_probe_that_answers_while_it_is_given_up_counts_wholly_or_not_at_all() {
+    fn a_probe_that_answers_while_it_is_given_up_counts_for_its_own_era_or_not_at_all() {
+        for success in [true, false] {
+            check(move || {
+                let (breaker, now) = due(1);
+                let probe = admit(breaker, now);
+                let later = now + 60 * SECOND;
+                // Gives the probe up, if it has not answered, and sends another a second later.
+                let next = move || {
+                    ask(breaker, later).is_err() && {
+                        ask(breaker, later + SECOND).unwrap();
+                        true
+                    }
+                };
+                let answer = move || if success { probe.success_at(later) } else { probe.failure_at(later) };
+                let ((), sent) = both(answer, next);
+                let expected = if sent { BreakerState::HalfOpen } else { BreakerState::Closed };
+                assert_eq!(breaker.state(), expected);
+            });
+        }
+    }
+
+    #[test]
+    fn a_probe_that_fails_closes_the_door_on_who_was_about_to_probe() {
         check(|| {
             let (breaker, now) = due(1);
-            let probe = admit(breaker, now);
-            let later = now + 60 * SECOND;
-            let ((), answer) = both(move || probe.success_at(later), move || ask(breaker, later));
-            match answer {
-                Ok(()) => assert_eq!(breaker.state(), BreakerState::Closed),
-                Err(wait) => assert_eq!((wait, ask(breaker, later)), (Some(SECOND), Err(Some(SECOND)))),
-            }
+            let probe = move || breaker.try_acquire_at(now).map(|probe| probe.failure_at(now)).is_ok();
+            assert_eq!(count(&in_threads(2, probe)), 1);
+            assert_eq!(ask(breaker, now), Err(Some(SECOND)));
+        });
+    }
+
+    #[test]
+    fn two_failures_at_once_are_two_in_a_row() {
+        check(|| {
+            let breaker = build(Breaker::builder().consecutive_failures(2));
+            let now = Instant::now();
+            in_threads(2, move || admit(breaker, now).failure_at(now));
+            assert_eq!(breaker.state(), BreakerState::Open);
+        });
+    }
+
+    #[test]
+    fn a_failure_from_before_a_reset_does_not_undo_what_was_counted_after_it() {
+        check(|| {
+            let breaker = build(Breaker::builder().consecutive_failures(2));
+            let now = Instant::now();
+            let early = admit(breaker, now);
+            let reset = move || {
+                breaker.reset();
+                admit(breaker, now).failure_at(now);
+            };
+            both(move || early.failure_at(now), reset);
+            assert_eq!(breaker.state(), BreakerState::Closed);
+            admit(breaker, now).failure_at(now);
+            assert_eq!(breaker.state(), BreakerState::Open);
         });
     }
 

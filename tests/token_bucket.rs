@@ -11,7 +11,7 @@ const CENTURY: u64 = 100 * 365 * DAY;
 
 /// How much longer than necessary a bucket may refuse, and how much earlier it may admit.
 const LATE_NANOS: u64 = 2;
-const EARLY_NANOS: u64 = 0;
+const EARLY_NANOS: u64 = 2;
 
 /// A clock that stands still, so that the bucket is built at the very instant from which the tests count.
 fn standing_clock() -> runtime::Runtime {
@@ -365,6 +365,20 @@ fn a_burst_can_be_taken_token_by_token_at_one_instant() {
         let bucket = bucket(count, SECOND, burst);
         let admitted = (0..2 * burst).filter(|_| bucket.try_acquire_at(1, now).is_ok()).count() as u64;
         assert_eq!(admitted, burst, "at {count}/s, {later} ns after the start");
+    }
+}
+
+#[test]
+fn at_a_rate_that_is_rounded_the_last_token_of_a_burst_may_come_two_nanoseconds_late() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    for (count, burst) in [(17, 5), (33, 33), (999_999_937, 3)] {
+        let now = Instant::now() + nanos(12_345_678_901);
+        let bucket = bucket(count, SECOND, burst);
+        let take = |now| (0..burst).filter(|_| bucket.try_acquire_at(1, now).is_ok()).count() as u64;
+        let at_once = take(now);
+        assert!(at_once + 1 >= burst, "{at_once} of {burst} at {count}/s");
+        assert!(at_once + take(now + nanos(2)) >= burst, "the last one is late at {count}/s");
     }
 }
 

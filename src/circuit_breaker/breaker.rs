@@ -536,7 +536,7 @@ impl BreakerBuilder {
         Self { probe_timeout: duration, ..self }
     }
 
-    /// Takes a call that its caller dropped after at least this long for a failure. Default: a dropped call says
+    /// Takes a call that reached the service and was dropped by its caller after at least this long for a failure. Default: a dropped call says
     /// nothing, however long it took. Costs a reading of the clock per call.
     pub fn cancelled_is_failure_after(self, duration: Duration) -> Self {
         Self { cancelled_after: Some(duration), ..self }

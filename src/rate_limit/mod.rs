@@ -30,8 +30,8 @@
 //!
 //! - A call is admitted or refused in the first poll of its future; nothing waits.
 //! - A refusal says after how long there will be enough tokens, if nobody else takes them.
-//! - A call that was refused further in, or was dropped before it reached the service, gets its tokens back. A call that
-//!   reached the service has spent them, however it ended.
+//! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its tokens
+//!   back. A call that reached the service has spent them, however it ended.
 //! - One bucket may serve many layers: its clones share their tokens. A [`TokenBucket`] can also be asked without tower.
 //!
 //! # Cost

@@ -10,10 +10,9 @@ use tokio::time::Instant;
 
 /// A rate with a burst: tokens are minted at a steady rate, at most a burst of them is saved up, each call costs some.
 ///
-/// In every interval of length t at most `burst + rate * t` tokens are admitted, exactly. A token that is there is not
-/// refused, but for rates that are no small fraction of one per nanosecond (see below), and then for at most two
-/// nanoseconds. A clock that stands still mints nothing, one that jumps ahead mints at most a burst, and asking often
-/// loses nothing.
+/// In every interval of length t at most `burst + rate * t` tokens are admitted, and a token that is there is not refused:
+/// exactly for most rates in use, to within two nanoseconds for the others (see below). A clock that stands still mints
+/// nothing, one that jumps ahead mints at most a burst, and asking often loses nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,8 +40,8 @@ use tokio::time::Instant;
 ///
 /// A token is divided into parts. Where the rate in lowest terms is `k` tokens in some nanoseconds with `k` up to 16 (100
 /// per second is 1 in 10,000,000; 3 per second 3 in 1,000,000,000), `k` parts are minted per nanosecond and everything is
-/// exact. For all other rates a part is minted every one to two nanoseconds, by a 63-bit fixed-point rate; what is lost
-/// in rounding is less than one part, once, when a full bucket is first drawn on.
+/// exact. For all other rates a part is minted every one to two nanoseconds, by a 63-bit fixed-point rate, and a token may
+/// come by less than one part too early, which does not add up.
 ///
 /// # Cost
 ///
@@ -118,9 +117,8 @@ impl TokenBucket {
         let forfeited = minted - shared.full;
         let mut spent = shared.spent.load(Ordering::Relaxed);
         loop {
-            // A full bucket holds a burst, whatever fraction of a part was lost in rounding; a fraction is forfeited.
-            let after = if spent <= forfeited { forfeited + shared.scale.fraction() + cost } else { spent + cost };
-            if after > minted && spent > forfeited {
+            let after = spent.max(forfeited) + cost;
+            if after > minted {
                 return Err(RateLimited::new(Some(shared.scale.time_to_mint(after - minted))));
             }
             match shared.spent.compare_exchange_weak(spent, after, Ordering::Relaxed, Ordering::Relaxed) {
@@ -181,15 +179,6 @@ impl Scale {
             Self::Rounded { parts_per_nano, .. } => {
                 ((u128::from(nanos.min(MOST)) * u128::from(parts_per_nano)) >> 63) as u64
             }
-        }
-    }
-
-    /// What rounding down may have lost.
-    #[inline]
-    fn fraction(self) -> u64 {
-        match self {
-            Self::Exact { .. } => 0,
-            Self::Rounded { .. } => 1,
         }
     }
 

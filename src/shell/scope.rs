@@ -63,7 +63,8 @@ where
 
     #[inline]
     fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
-        self.next.abandon(call.project().next, cause, frame);
+        let call = call.project();
+        call.context.sync_scope(|| self.next.abandon(call.next, cause, frame));
     }
 }
 
