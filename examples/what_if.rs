@@ -1,74 +1,91 @@
-//! What if my database is away for ten seconds: does my service come back, and when?
+//! What would happen to my service? A question of your own, to be answered in virtual time: copy this, put in your
+//! numbers and your stack, and run it.
 //!
-//! A template: put in your own service, your timeout and your retries, and your own question.
-//! `cargo run --release --features sim --example what_if` prints the report and draws `what_if.svg`.
+//! ```sh
+//! cargo run --release --features sim --example what_if
+//! ```
+//!
+//! Here: the service stands still for ten seconds. Does it come back, and when? The picture goes to `what_if.svg`.
 
 use plotters::prelude::*;
-use std::{error::Error, time::Duration};
+use std::{error::Error, ops::Range, time::Duration};
 use steadfast::{
     ConfigError,
     load_shed::Limiter,
     retry::{Backoff, Retry, RetryBudget},
-    sim::{Backend, Latency, Load, Report, Scenario},
+    sim::{Backend, BackendService, Call, Failure, Latency, Load, Reply, Report, Scenario, Sim},
 };
+use tower::Service;
 
-const PICTURE: &str = "what_if.svg";
+/// Calls per second, and how long an answer is worth having.
+const RPS: f64 = 300.0;
+const TIMEOUT: Duration = Duration::from_secs(1);
+const ATTEMPTS: u32 = 3;
+const LENGTH: Duration = Duration::from_secs(120);
+const OUTAGE: Range<Duration> = Duration::from_secs(20)..Duration::from_secs(30);
 
-/// The question: when the database stands still, and for how long.
-const AWAY: std::ops::Range<Duration> = Duration::from_secs(20)..Duration::from_secs(30);
+/// The service: 20 workers of 50 ms each, so 400 calls per second. It does not notice when a caller gives up.
+fn my_service(sim: &Sim) -> BackendService {
+    sim.backend(Backend::new(Latency::exponential(Duration::from_millis(50))).servers(20).hang(OUTAGE))
+}
+
+/// How it is called today: a timeout, and three attempts.
+fn as_it_is(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).without_budget();
+    steadfast::client().retry(retry).attempt_timeout(TIMEOUT).service(my_service(sim))
+}
+
+/// With a limit on what the service takes in, and a budget for the retries of its callers.
+fn as_it_could_be(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    let service = steadfast::server().load_shed(Limiter::fixed(60)?).service(my_service(sim))?;
+    let budget = RetryBudget::builder().random(sim.random()).build()?;
+    let retry = Retry::new(ATTEMPTS).budget(budget).random(sim.random());
+    steadfast::client().retry(retry).attempt_timeout(TIMEOUT).keep_error().service(service)
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let bare = run(false)?;
-    println!("As it is, with plain retries:\n{bare}");
-    let protected = run(true)?;
-    println!("With a budget, and a limit on the calls in flight:\n{protected}");
-    draw(&bare, &protected)?;
-    println!("The picture is in {PICTURE}.");
-    Ok(())
+    let (today, then) = (ask("As it is", as_it_is)?, ask("As it could be", as_it_could_be)?);
+    draw("what_if.svg", &[("as it is", RED, today), ("with a limit and a budget", BLUE, then)])
 }
 
-fn run(protected: bool) -> Result<Report, ConfigError> {
-    let millis = Duration::from_millis;
-    // My traffic: 50 calls per second, and an answer after a second is worth nothing.
-    let load = Load::poisson(50.0).in_time(Duration::from_secs(1));
-    Scenario::new(load).length(Duration::from_secs(120)).seed(1).run(|sim| {
-        // My database: ten connections, 100 ms for a query. It finishes what it began, whoever still waits.
-        let database = Backend::new(Latency::exponential(millis(100))).named("database").servers(10).hang(AWAY);
-        let retry = Retry::new(3).backoff(Backoff::exponential(millis(50), millis(200))).random(sim.random());
-        let retry = if protected {
-            retry.budget(RetryBudget::builder().ratio(0.1).random(sim.random()).build()?)
-        } else {
-            retry.without_budget()
-        };
-        let client = steadfast::client().timeout(Duration::from_secs(1)).retry(retry).attempt_timeout(millis(280));
-        // Twenty at once are twice what the connections take, and few enough that nobody waits for long.
-        let in_flight = if protected { 20 } else { usize::MAX };
-        client.load_shed(Limiter::fixed(in_flight)?).service(sim.backend(database))
-    })
-}
-
-/// Goodput over time, and the time in which the database stood still.
-fn draw(bare: &Report, protected: &Report) -> Result<(), Box<dyn Error>> {
-    let root = SVGBackend::new(PICTURE, (900, 420)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .caption("Calls answered in time, around ten seconds without a database", ("sans-serif", 18))
-        .margin(16)
-        .x_label_area_size(44)
-        .y_label_area_size(56)
-        .build_cartesian_2d(0.0..120.0, 0.0..105.0)?;
-    chart.configure_mesh().x_desc("time, s").y_desc("answered in time, %").light_line_style(TRANSPARENT).draw()?;
-    let away = [(AWAY.start.as_secs_f64(), 0.0), (AWAY.end.as_secs_f64(), 105.0)];
-    chart.draw_series([Rectangle::new(away, BLACK.mix(0.12).filled())])?;
-    for (report, label, color) in [(bare, "plain retries", &RED), (protected, "budget and limit", &BLUE)] {
-        let percent = |in_time: u64, offered: u64| 100.0 * in_time as f64 / offered.max(1) as f64;
-        let points = report.spans.iter().map(|span| (span.from, percent(span.in_time, span.offered)));
-        chart
-            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
-            .label(label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
+/// Runs one answer to the question.
+fn ask<S: Client>(name: &str, client: fn(&Sim) -> Result<S, ConfigError>) -> Result<Report, ConfigError> {
+    let report = Scenario::new(Load::poisson(RPS).in_time(3 * TIMEOUT)).length(LENGTH).seed(1).run(client)?;
+    match report.recovery() {
+        Some(time) => println!("{name}, it comes back {time:?} after the outage.\n{report}"),
+        None => println!("{name}, it does not come back.\n{report}"),
     }
-    chart.configure_series_labels().position(SeriesLabelPosition::MiddleRight).border_style(BLACK).draw()?;
-    root.present()?;
+    Ok(report)
+}
+
+/// What a load can go through.
+trait Client: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static {}
+impl<S: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static> Client for S {}
+
+/// Answers in time per second, by the time of the call.
+fn draw(path: &str, lines: &[(&str, RGBColor, Report)]) -> Result<(), Box<dyn Error>> {
+    let area = SVGBackend::new(path, (900, 480)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption("The service stands still for ten seconds", ("sans-serif", 22))
+        .margin(20)
+        .x_label_area_size(45)
+        .y_label_area_size(60)
+        .build_cartesian_2d(0.0..LENGTH.as_secs_f64(), 0.0..1.5 * RPS)?;
+    let mesh = &mut chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT).x_desc("time, in seconds").y_desc("answers in time, per second").draw()?;
+    let [from, to] = [OUTAGE.start, OUTAGE.end].map(|instant| instant.as_secs_f64());
+    let grey = BLACK.mix(0.12).filled();
+    let shade = chart.draw_series([Rectangle::new([(from, 0.0), (to, 1.5 * RPS)], grey)])?;
+    shade.label("the outage").legend(move |(x, y)| Rectangle::new([(x, y - 6), (x + 20, y + 6)], grey));
+    for (name, colour, report) in lines {
+        let points = report.spans.iter().map(|span| (span.from, span.in_time as f64 / (span.to - span.from)));
+        let line = chart.draw_series(LineSeries::new(points, colour.stroke_width(3)))?;
+        let colour = *colour;
+        line.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(3)));
+    }
+    let legend = &mut chart.configure_series_labels();
+    legend.position(SeriesLabelPosition::UpperRight).background_style(WHITE).border_style(BLACK.mix(0.3)).draw()?;
+    area.present()?;
     Ok(())
 }

@@ -72,7 +72,7 @@ enum Scale {
     Exact { parts_per_nano: u64 },
     /// From one half to one part is minted per nanosecond.
     Rounded {
-        /// As a fraction of 2^63, rounded down.
+        /// As a fraction of 2^63, rounded up.
         parts_per_nano: u64,
         /// The inverse as a fraction of 2^62, rounded up.
         nanos_per_part: u64,
@@ -270,7 +270,7 @@ fn scale(count: u64, period_nanos: u128, burst: u64) -> (Scale, u64) {
         return (Scale::Exact { parts_per_nano: parts_per_nano as u64 }, parts_per_token as u64);
     }
     let shift = (period_nanos / u128::from(count)).ilog2();
-    let parts_per_nano = (u128::from(count) << shift << 63) / period_nanos;
+    let parts_per_nano = (u128::from(count) << shift << 63).div_ceil(period_nanos);
     let nanos_per_part = (1u128 << 125).div_ceil(parts_per_nano);
     (Scale::Rounded { parts_per_nano: parts_per_nano as u64, nanos_per_part: nanos_per_part as u64 }, 1 << shift)
 }

@@ -247,6 +247,8 @@ pub struct BackendCounts {
     pub answered: u64,
     /// Calls that it finished when their callers had gone: work for nobody.
     pub wasted: u64,
+    /// Calls that it stopped working on, or never began with, since it noticed that their callers had gone.
+    pub abandoned: u64,
     /// Calls that it refused since its queue was full.
     pub refused: u64,
     /// The most calls that were in it at once, waiting ones included.
@@ -254,8 +256,8 @@ pub struct BackendCounts {
     /// How long its servers worked on calls that ended, all together, in seconds. Over the length of the run and the number
     /// of servers this is their utilization.
     pub busy: f64,
-    /// Calls in it at present.
-    in_flight: u64,
+    /// Calls that are in it at present, or were at the end of the run.
+    pub in_flight: u64,
 }
 
 impl BackendService {
@@ -275,19 +277,20 @@ impl BackendService {
     }
 
     /// Works on one call that has been let in.
-    async fn work(self, answer: &mut oneshot::Sender<Result<Reply, Failure>>) -> Option<Result<Reply, Failure>> {
-        let _server = self.server(answer).await?;
-        let now = self.sim.elapsed();
-        let hang = self.spec.disturbances.iter().find_map(|(disturbance, during)| match disturbance {
-            Disturbance::Hang if during.contains(&now) => Some(during.end - now),
-            _ => None,
-        });
-        if let Some(rest) = hang {
+    async fn work(
+        self,
+        turn: Option<oneshot::Receiver<()>>,
+        answer: &mut oneshot::Sender<Result<Reply, Failure>>,
+    ) -> Option<Result<Reply, Failure>> {
+        let _server = self.server(turn, answer).await?;
+        // One after the other, should they overlap.
+        while let Some(rest) = self.rest_of_hang() {
             self.sim.sleep(rest).await;
         }
         if self.spec.notices_cancellation && answer.is_closed() {
             return None;
         }
+        let now = self.sim.elapsed();
         let in_flight = self.state.borrow().counts.in_flight;
         let mut latency = self.sim.draw(|random| self.spec.latency.draw(in_flight, random));
         for (disturbance, during) in &self.spec.disturbances {
@@ -303,9 +306,8 @@ impl BackendService {
             }
             done.as_mut().poll(cx).map(|()| false)
         });
-        let begin = self.sim.elapsed();
         let gone = gone.await;
-        self.state.borrow_mut().counts.busy += self.sim.elapsed().saturating_sub(begin).as_secs_f64();
+        self.state.borrow_mut().counts.busy += self.sim.elapsed().saturating_sub(now).as_secs_f64();
         if gone {
             return None;
         }
@@ -314,34 +316,50 @@ impl BackendService {
         Some(if failed { Err(Failure::Failed) } else { Ok(Reply) })
     }
 
-    /// Waits for a free server: `None` if the caller has gone before, and the backend notices.
-    async fn server(&self, answer: &mut oneshot::Sender<Result<Reply, Failure>>) -> Option<Server<'_>> {
-        let turn = {
-            let mut state = self.state.borrow_mut();
-            if state.busy < self.spec.servers {
-                state.busy += 1;
-                None
-            } else {
-                let (sender, receiver) = oneshot::channel();
-                state.waiting.push_back(sender);
-                Some(receiver)
-            }
-        };
-        if let Some(mut turn) = turn {
-            // The turn first: a server that was handed over must not be lost. It stays busy meanwhile.
-            let gone = poll_fn(|cx| match Pin::new(&mut turn).poll(cx) {
-                Poll::Ready(_) => Poll::Ready(false),
-                Poll::Pending if self.spec.notices_cancellation => answer.poll_closed(cx).map(|()| true),
-                Poll::Pending => Poll::Pending,
-            });
-            if gone.await {
-                // A place in the queue that is given up is nobody's turn any more.
-                drop(turn);
-                self.state.borrow_mut().waiting.retain(|waiting| !waiting.is_closed());
-                return None;
-            }
+    /// How much longer the backend stands still, if it does.
+    fn rest_of_hang(&self) -> Option<Duration> {
+        let now = self.sim.elapsed();
+        self.spec.disturbances.iter().find_map(|(disturbance, during)| match disturbance {
+            Disturbance::Hang if during.contains(&now) => Some(during.end - now),
+            _ => None,
+        })
+    }
+
+    /// Waits for the server: `None` if the caller has gone before, and the backend notices.
+    async fn server(
+        &self,
+        turn: Option<oneshot::Receiver<()>>,
+        answer: &mut oneshot::Sender<Result<Reply, Failure>>,
+    ) -> Option<Server<'_>> {
+        let Some(mut turn) = turn else { return Some(Server(self)) };
+        // The turn first: a server that was handed over must not be lost. It stays busy meanwhile.
+        let gone = poll_fn(|cx| match Pin::new(&mut turn).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending if self.spec.notices_cancellation => answer.poll_closed(cx).map(|()| true),
+            Poll::Pending => Poll::Pending,
+        });
+        if gone.await {
+            // A place in the queue that is given up is nobody's turn any more.
+            drop(turn);
+            self.state.borrow_mut().waiting.retain(|waiting| !waiting.is_closed());
+            return None;
         }
         Some(Server(self))
+    }
+}
+
+impl State {
+    /// Takes a free server, or a place in the queue, whose turn comes later.
+    fn enter(&mut self, servers: usize) -> Option<oneshot::Receiver<()>> {
+        self.counts.in_flight += 1;
+        self.counts.most_in_flight = self.counts.most_in_flight.max(self.counts.in_flight);
+        if self.busy < servers {
+            self.busy += 1;
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.push_back(sender);
+        Some(receiver)
     }
 }
 
@@ -394,17 +412,20 @@ impl Service<Call> for BackendService {
             state.counts.answered += 1;
             return Answer(Err(failure));
         }
-        state.counts.in_flight += 1;
-        state.counts.most_in_flight = state.counts.most_in_flight.max(state.counts.in_flight);
+        let turn = state.enter(self.spec.servers);
         drop(state);
 
         let backend = self.clone();
         self.sim.spawn_untimed(async move {
-            let result = backend.clone().work(&mut sender).await;
-            let heard = result.is_some_and(|result| sender.send(result).is_ok());
+            let result = backend.clone().work(turn, &mut sender).await;
             let counts = &mut backend.state.borrow_mut().counts;
             counts.in_flight -= 1;
-            *(if heard { &mut counts.answered } else { &mut counts.wasted }) += 1;
+            let fate = match result.map(|result| sender.send(result)) {
+                Some(Ok(())) => &mut counts.answered,
+                Some(Err(_)) => &mut counts.wasted,
+                None => &mut counts.abandoned,
+            };
+            *fate += 1;
         });
         Answer(Ok(receiver))
     }

@@ -3,6 +3,12 @@ use rand::Rng;
 use rand_distr::{Distribution, Exp1};
 use std::time::Duration;
 
+/// The most calls of one class: more would take half an hour and longer, or forever.
+const MOST_CALLS: f64 = 1e9;
+
+/// The most callers of a closed load, each of which takes memory.
+const MOST_CALLERS: usize = 1_000_000;
+
 /// Calls that arrive over time, of one class. Open-loop: nobody waits for an answer before the next call arrives.
 ///
 /// ```
@@ -134,16 +140,32 @@ impl Load {
         if self.in_time.is_zero() {
             return Err(ConfigError::new("sim.load.in_time", self.in_time, "must be longer than zero"));
         }
-        let silent = match self.arrivals {
-            Arrivals::Closed { callers, .. } => callers == 0,
-            Arrivals::Constant | Arrivals::Poisson => {
-                self.base == 0.0 && self.segments.iter().all(|segment| segment.rate_from + segment.rate_to == 0.0)
+        match self.arrivals {
+            Arrivals::Closed { callers, .. } if !(1..=MOST_CALLERS).contains(&callers) => {
+                Err(ConfigError::new("sim.load.callers", callers, "must be from 1 to 1000000"))
             }
-        };
-        if silent {
-            return Err(ConfigError::new("sim.load", &self.name, "must have arrivals"));
+            Arrivals::Closed { .. } => Ok(()),
+            Arrivals::Constant | Arrivals::Poisson => {
+                let calls = self.expected_calls(length.as_secs_f64());
+                // A comparison that NaN fails, too.
+                if calls > 0.0 && calls <= MOST_CALLS {
+                    return Ok(());
+                }
+                Err(ConfigError::new("sim.load.calls", calls, "must have arrivals, and at most 1e9 in the whole run"))
+            }
         }
-        Ok(())
+    }
+
+    /// How many calls arrive in a run of this length, on average.
+    fn expected_calls(&self, length: f64) -> f64 {
+        let (mut at, mut calls) = (0.0, 0.0);
+        while at < length {
+            let (rate, slope, end) = self.piece(at);
+            let time = end.min(length) - at;
+            calls += time * (rate + slope * time / 2.0);
+            at = end;
+        }
+        calls
     }
 
     /// The callers and their thinking time, if this load is closed.

@@ -189,8 +189,9 @@ impl fmt::Display for Report {
             }
         }
         for backend in &self.backends {
-            let BackendCounts { name, received, answered, wasted, most_in_flight, .. } = backend;
-            writeln!(f, "{name}: {received} received, {answered} answered, {wasted} wasted, {most_in_flight} at once")?;
+            let BackendCounts { name, received, answered, wasted, abandoned, most_in_flight, .. } = backend;
+            write!(f, "{name}: {received} received, {answered} answered, {wasted} wasted, ")?;
+            writeln!(f, "{abandoned} abandoned, {most_in_flight} at once")?;
         }
         write!(f, "goodput {:.4}, {:.3} attempts per call", self.goodput(), self.amplification())?;
         match self.recovery() {

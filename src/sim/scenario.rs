@@ -8,6 +8,9 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use tokio::runtime;
 use tower::{Service, ServiceExt};
 
+/// What a caller of a closed load thinks at least after a call that took no time at all.
+const LEAST_THOUGHT: Duration = Duration::from_millis(1);
+
 /// A call that never ends is waited for, a millisecond after the other, and so not for ever.
 const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -192,7 +195,11 @@ where
 
     /// Closed-loop: a call, a thought, the next call.
     async fn converse(self, think: Duration) {
-        while self.sim.elapsed() < self.end {
+        loop {
+            let begin = self.sim.elapsed();
+            if begin >= self.end {
+                return;
+            }
             let (done, ended) = tokio::sync::oneshot::channel::<()>();
             let call = self.call();
             self.sim.spawn_call(async move {
@@ -201,7 +208,8 @@ where
             });
             let _ = ended.await;
             // Never no time at all: a service that fails at once would keep the clock from moving on.
-            self.sim.sleep(think.max(Duration::from_micros(1))).await;
+            let no_time = self.sim.elapsed() == begin;
+            self.sim.sleep(if no_time { think.max(LEAST_THOUGHT) } else { think }).await;
         }
     }
 

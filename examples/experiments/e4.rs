@@ -1,0 +1,177 @@
+//! E4: metastable collapse. A short spike makes a server slow, clients give up and try again, and the retries keep it
+//! slow when the spike is long over.
+//!
+//! The model: M. Brooker, "Metastability and Distributed Systems", 2021.
+
+use crate::{
+    finding::{Anchor, Bound, Figure, Finding},
+    lab::{Client, Lab, ms, secs},
+    textbook::{Bucket, Retries},
+};
+use std::time::Duration;
+use steadfast::{
+    ConfigError, Error,
+    load_shed::Limiter,
+    retry::{Backoff, Retry},
+    sim::{Backend, BackendService, Call, Failure, Latency, Link, Load, Reply, Report, Scenario, Sim},
+};
+use tower::{Service, ServiceExt};
+
+const ATTEMPTS: u32 = 3;
+/// How long a client waits for an attempt.
+const PATIENCE: Duration = secs(3);
+/// The hand-set limit. With 150 in it the server answers in 2.5 s; two hops of 0.1 s on average leave it within the
+/// patience of most.
+const LIMIT: usize = 150;
+/// One run differs from the next by 0.007, and the bounds for tries at once are 0.004 away: five runs cannot tell.
+const OTHER_SEEDS_AT_ONCE: u64 = 30;
+
+/// What disturbs the peace of 40 rps.
+#[derive(Clone, Copy)]
+pub enum Trouble {
+    /// Another rate for five seconds.
+    Spike { rps: f64 },
+    /// Up to 80 rps in 25 s, and down to nothing in the next 50.
+    Ramp,
+}
+
+const TROUBLES: [Trouble; 3] = [Trouble::Spike { rps: 80.0 }, Trouble::Spike { rps: 200.0 }, Trouble::Ramp];
+
+/// A service that says how a call ended as the stacks do.
+pub trait Answering: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static {}
+
+impl<S: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static> Answering for S {}
+
+pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
+    let anchors = vec![
+        Anchor::column("3 tries at once", [0.66, 0.24, 0.31], &means(lab, plain)?, 0),
+        Anchor::column("10% budget", [0.97, 0.64, 0.5], &means(lab, budgeted)?, 0),
+        Anchor::column("in-flight cap 150, tries at once", [0.986, 0.845, 0.915], &means(lab, capped)?, 0),
+    ];
+    let wanted = [Bound::AtLeast(0.98), Bound::AtLeast(0.84), Bound::AtLeast(0.91)];
+    let mut spread = Vec::new();
+    for trouble in TROUBLES {
+        spread.push(lab.means(lab.count(10, 3), |seed| summary(&collapse(seed, trouble, limited)?))?);
+    }
+    let mut figures = vec![Figure::column("retries with full jitter below 1 s and 2 s", wanted, &spread, 0)];
+    if lab.is_thorough() {
+        let mut at_once = Vec::new();
+        for trouble in TROUBLES {
+            let run = |seed| summary(&collapse(seed, trouble, limited_at_once)?);
+            at_once.push(lab.means_with(10, OTHER_SEEDS_AT_ONCE, run)?);
+        }
+        figures.push(Figure::column("tries at once", wanted, &at_once, 0));
+    }
+    Ok(vec![
+        Finding {
+            id: "E4",
+            what: "metastable collapse: 40 rps; 5 s of 80 rps, 5 s of 200 rps, a ramp; a hand-set limit on the server; \
+                   done of offered",
+            anchors,
+            figures,
+            to_come: None,
+        },
+        Finding::later(
+            "E4",
+            "the same without a hand-set limit",
+            "adaptive limits: 0.38/0.22/0.30 (gradient), 0.44/0.37/0.38 (Vegas), 0.93/0.71/0.82 (AIMD)",
+            "tries at once ≥ 0.94/0.80/0.84; full jitter, base 10 s ≥ 0.99/0.95/0.96 with ≤ 1.55 attempts per call; from 10 s \
+             after the spike ≥ 0.99",
+        ),
+    ])
+}
+
+/// The share of the calls that was answered in time, and the attempts per call that got to the server.
+fn summary(report: &Report) -> Result<[f64; 2], ConfigError> {
+    Ok([report.goodput(), report.amplification()])
+}
+
+/// The means of one defence for each trouble.
+fn means<S: Client>(
+    lab: &Lab,
+    client: impl Fn(&Sim) -> Result<S, ConfigError> + Sync,
+) -> Result<[[f64; 2]; 3], ConfigError> {
+    let mut means = [[0.0; 2]; 3];
+    for (mean, trouble) in means.iter_mut().zip(TROUBLES) {
+        // After the small spike some runs collapse and others do not: few of them have no mean.
+        let enough = if matches!(trouble, Trouble::Spike { rps: ..100.0 }) { 10 } else { 2 };
+        *mean = lab.mean(0..lab.count(10, enough), |seed| summary(&collapse(seed, trouble, &client)?))?;
+    }
+    Ok(means)
+}
+
+/// One run.
+pub fn collapse<S: Client>(
+    seed: u64,
+    trouble: Trouble,
+    client: impl FnOnce(&Sim) -> Result<S, ConfigError>,
+) -> Result<Report, ConfigError> {
+    // An answer counts if its attempt was answered in time; the whole call has no deadline.
+    let calm = Load::poisson(40.0).in_time(secs(3_600));
+    let scenario = match trouble {
+        Trouble::Spike { rps } => Scenario::new(calm.spike(secs(20), secs(25), rps)).length(secs(80)),
+        Trouble::Ramp => {
+            let up = calm.ramp(secs(0), secs(25), 40.0, 80.0);
+            Scenario::new(up.ramp(secs(25), secs(75), 80.0, 0.0)).length(secs(75))
+        }
+    };
+    scenario.seed(seed).run(client)
+}
+
+/// Clients that try 3 times at once.
+pub fn plain(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    Ok(Retries::new(ATTEMPTS, patient(network(sim, open(sim)))?))
+}
+
+/// The same within a budget of 10%.
+pub fn budgeted(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    let retries = Retries::new(ATTEMPTS, patient(network(sim, open(sim)))?);
+    Ok(retries.within(Bucket::new(10.0, 0.1, 0.5)))
+}
+
+/// Plain clients of a server with a limit.
+fn capped(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    Ok(Retries::new(ATTEMPTS, patient(network(sim, guarded(sim)?))?))
+}
+
+/// This crate on both sides.
+pub fn limited(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    // No wait shorter than what the server takes for a call makes sense.
+    client(sim, Backoff::exponential(secs(1), secs(2)))
+}
+
+/// The same with retries at once.
+fn limited_at_once(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    client(sim, Backoff::none())
+}
+
+fn client(sim: &Sim, backoff: Backoff) -> Result<impl Client + use<>, ConfigError> {
+    let retry = Retry::new(ATTEMPTS).backoff(backoff).without_budget().random(sim.random());
+    let server = network(sim, guarded(sim)?);
+    // By default any error is worth another try, and so a refusal by the server is.
+    steadfast::client().retry(retry).attempt_timeout(PATIENCE).keep_error().service(server)
+}
+
+/// Gives up on an attempt; the server goes on with it.
+fn patient(server: impl Answering) -> Result<impl Answering, ConfigError> {
+    steadfast::client().attempt_timeout(PATIENCE).keep_error().service(server)
+}
+
+/// What is between a client and the server.
+fn network<S: Answering>(sim: &Sim, server: S) -> Link<S> {
+    Link::new(sim, Latency::exponential(ms(100)), server)
+}
+
+/// A server that takes whatever comes.
+fn open(sim: &Sim) -> impl Answering + use<> {
+    backend(sim).map_err(Error::Service)
+}
+
+/// A server behind a limit.
+fn guarded(sim: &Sim) -> Result<impl Answering + use<>, ConfigError> {
+    steadfast::server().load_shed(Limiter::fixed(LIMIT)?).service(backend(sim))
+}
+
+fn backend(sim: &Sim) -> BackendService {
+    sim.backend(Backend::new(Latency::growing_with_in_flight(secs(1), ms(10))))
+}

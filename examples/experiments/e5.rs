@@ -1,0 +1,135 @@
+//! E5: retry amplification. Each service of a chain tries again what the next one down could not do.
+
+use crate::{
+    finding::{Anchor, Bound, Figure, Finding},
+    lab::{Lab, ms, secs},
+    textbook::Promise,
+};
+use std::{
+    rc::Rc,
+    task::{Context, Poll},
+};
+use steadfast::{
+    ConfigError, Error, Outcome,
+    retry::{Backoff, Retry, RetryBudget},
+    sim::{Backend, Call, Failure, Latency, Load, Reply, Scenario, Sim},
+};
+use tower::{Service, ServiceExt};
+
+const SERVICES: usize = 5;
+/// Every service tries 3 times in all.
+const ATTEMPTS: u32 = 3;
+const RATIO: f64 = 0.1;
+
+/// How the services of a chain retry.
+#[derive(Clone, Copy)]
+pub struct Manners {
+    /// Each service has a budget for its retries.
+    pub budget: bool,
+    /// A service that tries no more says so to its caller, who does not try again either.
+    pub mark: bool,
+}
+
+pub const PLAIN: Manners = Manners { budget: false, mark: false };
+pub const BUDGET: Manners = Manners { budget: true, mark: false };
+pub const MARK: Manners = Manners { budget: false, mark: true };
+pub const BOTH: Manners = Manners { budget: true, mark: true };
+
+pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
+    let dead = [PLAIN, BUDGET, MARK].map(|manners| lab.mean(0..1, |seed| chain(seed, 1.0, manners)));
+    let [plain, budget, mark] = dead;
+    let ours = lab.means(lab.count(10, 1), |seed| chain(seed, 1.0, BOTH))?;
+    let [with_mark, without_mark] =
+        [BOTH, BUDGET].map(|manners| lab.means(lab.count(10, 1), |seed| chain(seed, 0.3, manners)));
+    let flaky = [with_mark?, without_mark?];
+    Ok(vec![Finding {
+        id: "E5",
+        what: "5 services in a chain, 3 tries each; calls to a dead leaf per call at the top",
+        anchors: vec![Anchor::column(
+            "no budget; 10% budget per hop; a mark without a budget",
+            [243.0, 1.61, 3.0],
+            &[plain?, budget?, mark?],
+            0,
+        )],
+        figures: vec![
+            Figure::column("calls to the leaf", [Bound::Within(1.09, 1.11)], &[ours], 0),
+            Figure::column(
+                "30% of the leaf's calls fail, with and without the mark: success",
+                [Bound::Free; 2],
+                &flaky,
+                1,
+            ),
+        ],
+        to_come: None,
+    }])
+}
+
+/// The calls to the leaf per call at the top, and the share of the calls that succeeds.
+pub fn chain(seed: u64, failing: f64, manners: Manners) -> Result<[f64; 2], ConfigError> {
+    let report = Scenario::new(Load::poisson(100.0)).length(secs(20)).seed(seed).run(|sim| {
+        let leaf = sim.backend(Backend::new(Latency::fixed(ms(1))).failing(failing));
+        let leaf = Next::new(leaf.map_err(|_| Trouble::Passing));
+        (0..SERVICES).try_fold(leaf, |next, _| manners.service(sim, next))
+    })?;
+    Ok([report.amplification(), report.goodput()])
+}
+
+impl Manners {
+    /// One service of the chain: all that it does is to call the next one.
+    fn service(self, sim: &Sim, next: Next) -> Result<Next, ConfigError> {
+        let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).random(sim.random());
+        let retry = if self.budget {
+            retry.budget(RetryBudget::builder().ratio(RATIO).no_floor().random(sim.random()).build()?)
+        } else {
+            retry.without_budget()
+        };
+        let client = steadfast::client().retry(retry).classify(|result| match result {
+            Ok(Reply) => Outcome::Success,
+            Err(Trouble::Passing) => Outcome::Failure,
+            // Whoever was below has tried enough for all.
+            Err(Trouble::DoNotRetry) => Outcome::Overloaded { retry_after: None },
+        });
+        let trouble = if self.mark { Trouble::DoNotRetry } else { Trouble::Passing };
+        Ok(Next::new(client.service(next)?.map_err(move |_| trouble)))
+    }
+}
+
+/// Why a call to a service of the chain failed.
+#[derive(Clone, Copy)]
+enum Trouble {
+    Passing,
+    DoNotRetry,
+}
+
+impl From<Trouble> for Error<Failure> {
+    fn from(_: Trouble) -> Self {
+        Self::Service(Failure::Failed)
+    }
+}
+
+/// The next service down, of whatever type.
+#[derive(Clone)]
+struct Next(Rc<dyn Fn(Call) -> Promise<Reply, Trouble>>);
+
+impl Next {
+    fn new<S>(service: S) -> Self
+    where
+        S: Service<Call, Response = Reply, Error = Trouble> + Clone + 'static,
+    {
+        Self(Rc::new(move |call| Box::pin(service.clone().oneshot(call))))
+    }
+}
+
+impl Service<Call> for Next {
+    type Response = Reply;
+    type Error = Trouble;
+    type Future = Promise<Reply, Trouble>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        (self.0)(call)
+    }
+}

@@ -1,0 +1,124 @@
+//! Where the experiments are run: their seeds, and means over many runs on all cores.
+
+use indicatif::ProgressBar;
+use std::{
+    array,
+    num::NonZero,
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use steadfast::{
+    ConfigError, Error,
+    sim::{Call, Failure, Reply},
+};
+use tower::Service;
+
+/// How many seeds nobody looked at have to confirm each figure.
+const OTHER_SEEDS: u64 = 5;
+
+/// What a simulated load can go through.
+pub trait Client: Service<Call, Response = Reply, Error: Into<Error<Failure>>> + Clone + 'static {}
+
+impl<S: Service<Call, Response = Reply, Error: Into<Error<Failure>>> + Clone + 'static> Client for S {}
+
+/// Runs experiments as their models say, or, for tests in an unoptimized build, a part of them.
+pub struct Lab {
+    quick: bool,
+    first_other_seed: u64,
+    bar: ProgressBar,
+}
+
+/// The figures of one mechanism: on the seeds of the model, and on others.
+pub struct Means<const N: usize> {
+    pub model: [f64; N],
+    pub others: [f64; N],
+}
+
+impl Lab {
+    /// Figures are confirmed on five seeds from `first_other_seed` on. A quick lab takes fewer seeds wherever a model
+    /// asks for many.
+    pub fn new(first_other_seed: u64, quick: bool, bar: ProgressBar) -> Self {
+        Self { quick, first_other_seed, bar }
+    }
+
+    /// The number of seeds: as the model says, or fewer where they are enough for its figures.
+    pub fn count(&self, of_the_model: u64, enough: u64) -> u64 {
+        if self.quick { enough } else { of_the_model }
+    }
+
+    /// Whether this is the whole of each experiment.
+    pub fn is_thorough(&self) -> bool {
+        !self.quick
+    }
+
+    /// The means over this many seeds, and over five others (fewer in a quick lab).
+    pub fn means<const N: usize>(
+        &self,
+        seeds: u64,
+        run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
+    ) -> Result<Means<N>, ConfigError> {
+        self.means_with(seeds, self.count(OTHER_SEEDS, 1), run)
+    }
+
+    /// The same with more other seeds, where a single run says little.
+    pub fn means_with<const N: usize>(
+        &self,
+        seeds: u64,
+        others: u64,
+        run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
+    ) -> Result<Means<N>, ConfigError> {
+        let first = self.first_other_seed;
+        let others = first..first.saturating_add(others);
+        Ok(Means { model: self.mean(0..seeds, &run)?, others: self.mean(others, &run)? })
+    }
+
+    /// The mean of each number over these seeds. Runs share nothing, so that it does not depend on who runs first.
+    pub fn mean<const N: usize>(
+        &self,
+        seeds: Range<u64>,
+        run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
+    ) -> Result<[f64; N], ConfigError> {
+        self.bar.inc_length(seeds.end - seeds.start);
+        let next = AtomicU64::new(seeds.start);
+        let results = Mutex::new(Vec::new());
+        let work = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= seeds.end {
+                    return;
+                }
+                let result = run(seed);
+                self.bar.inc(1);
+                results.lock().unwrap_or_else(PoisonError::into_inner).push((seed, result));
+            }
+        };
+        thread::scope(|scope| {
+            let helpers = thread::available_parallelism().map_or(1, NonZero::get) - 1;
+            (0..helpers).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // A sum of floats depends on its order.
+        results.sort_by_key(|(seed, _)| *seed);
+        let count = results.len() as f64;
+        let mut sum = [0.0; N];
+        for (_, result) in results {
+            let numbers = result?;
+            sum = array::from_fn(|index| sum[index] + numbers[index]);
+        }
+        Ok(sum.map(|sum| sum / count))
+    }
+}
+
+pub const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}

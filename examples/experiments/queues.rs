@@ -1,0 +1,195 @@
+//! Queue disciplines as the literature has them, in front of a server that does one thing at a time.
+
+use crate::{lab::ms, textbook::Promise};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use steadfast::sim::{BackendService, Call, Failure, Reply, Sim};
+use tokio::sync::oneshot;
+use tower::{Service, ServiceExt};
+
+/// The deadline of every call, counted from its arrival.
+pub const DEADLINE: Duration = ms(100);
+/// How long the server takes for a call on average.
+pub const MEAN_SERVICE: Duration = ms(2);
+
+/// Who is served next, and who not at all.
+#[derive(Clone, Copy)]
+pub enum Discipline {
+    Fifo,
+    /// First in, first out, without those who would be late even if they were served now in the mean time.
+    FifoWithoutTheExpired,
+    Lifo,
+    /// B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015: who waits longer than 5 ms is dropped, or longer than 100 ms if
+    /// the queue was empty within the last 100 ms.
+    FacebookCodel,
+    /// folly's `Codel`: if the shortest wait of an interval of 100 ms was above 5 ms, whoever waits longer than 10 ms is
+    /// dropped in the next one.
+    FollyCodel,
+    /// "Fail at Scale" again: the same drops, and last in, first out while the queue was not empty of late.
+    AdaptiveLifoWithCodel,
+}
+
+/// "Fail at Scale": M and N.
+const SHORT: Duration = ms(5);
+const LONG: Duration = ms(100);
+
+/// A queue before one server.
+#[derive(Clone)]
+pub struct Queued {
+    sim: Sim,
+    server: BackendService,
+    state: Rc<RefCell<State>>,
+}
+
+struct State {
+    discipline: Discipline,
+    waiting: VecDeque<Waiting>,
+    bound: usize,
+    busy: bool,
+    /// When the queue was last empty.
+    last_empty: Duration,
+    folly: Folly,
+}
+
+struct Waiting {
+    since: Duration,
+    /// How long it may wait.
+    patience: Duration,
+    turn: oneshot::Sender<()>,
+}
+
+/// What folly's algorithm remembers.
+#[derive(Default)]
+struct Folly {
+    interval_end: Duration,
+    shortest_wait: Duration,
+    overloaded: bool,
+    reset: bool,
+}
+
+impl Queued {
+    /// A queue of at most `bound` calls in front of a server that does one thing at a time.
+    pub fn new(sim: &Sim, discipline: Discipline, bound: usize, server: BackendService) -> Self {
+        let state = State {
+            discipline,
+            waiting: VecDeque::new(),
+            bound,
+            busy: false,
+            last_empty: Duration::ZERO,
+            folly: Folly::default(),
+        };
+        Self { sim: sim.clone(), server, state: Rc::new(RefCell::new(state)) }
+    }
+
+    /// The server is free: whose turn is it?
+    fn next(&self) {
+        let now = self.sim.elapsed();
+        let mut state = self.state.borrow_mut();
+        while let Some(waiting) = state.pop(now) {
+            // Whoever is dropped hears of it, since its sender is gone.
+            if !state.drops(&waiting, now) && waiting.turn.send(()).is_ok() {
+                return;
+            }
+        }
+        state.busy = false;
+    }
+}
+
+impl State {
+    /// A place in the queue, or `None` if that is full.
+    fn push(&mut self, now: Duration) -> Option<oneshot::Receiver<()>> {
+        self.note_if_empty(now);
+        if self.waiting.len() >= self.bound {
+            return None;
+        }
+        let patience = if self.standing(now) { SHORT } else { LONG };
+        let (turn, receiver) = oneshot::channel();
+        self.waiting.push_back(Waiting { since: now, patience, turn });
+        Some(receiver)
+    }
+
+    fn pop(&mut self, now: Duration) -> Option<Waiting> {
+        self.note_if_empty(now);
+        match self.discipline {
+            Discipline::Lifo => self.waiting.pop_back(),
+            Discipline::AdaptiveLifoWithCodel if self.standing(now) => self.waiting.pop_back(),
+            _ => self.waiting.pop_front(),
+        }
+    }
+
+    fn drops(&mut self, waiting: &Waiting, now: Duration) -> bool {
+        let wait = now - waiting.since;
+        match self.discipline {
+            Discipline::Fifo | Discipline::Lifo => false,
+            Discipline::FifoWithoutTheExpired => wait + MEAN_SERVICE > DEADLINE,
+            Discipline::FacebookCodel | Discipline::AdaptiveLifoWithCodel => wait > waiting.patience,
+            Discipline::FollyCodel => self.folly.drops(wait, now),
+        }
+    }
+
+    fn note_if_empty(&mut self, now: Duration) {
+        if self.waiting.is_empty() {
+            self.last_empty = now;
+        }
+    }
+
+    /// A queue that was not empty for a while has come to stay.
+    fn standing(&self, now: Duration) -> bool {
+        self.last_empty + LONG < now
+    }
+}
+
+impl Folly {
+    fn drops(&mut self, wait: Duration, now: Duration) -> bool {
+        if now > self.interval_end && !self.reset {
+            self.reset = true;
+            self.interval_end = now + LONG;
+            self.overloaded = self.shortest_wait > SHORT;
+        }
+        if self.reset {
+            self.reset = false;
+            self.shortest_wait = wait;
+            return false;
+        }
+        self.shortest_wait = self.shortest_wait.min(wait);
+        self.overloaded && wait > 2 * SHORT
+    }
+}
+
+impl Service<Call> for Queued {
+    type Response = Reply;
+    type Error = Failure;
+    type Future = Promise<Reply, Failure>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let queued = self.clone();
+        let turn = {
+            let mut state = queued.state.borrow_mut();
+            if state.busy {
+                state.push(queued.sim.elapsed())
+            } else {
+                state.busy = true;
+                // A turn that has come already.
+                let (turn, receiver) = oneshot::channel();
+                let _ = turn.send(());
+                Some(receiver)
+            }
+        };
+        Box::pin(async move {
+            let Some(turn) = turn else { return Err(Failure::Overloaded) };
+            turn.await.map_err(|_| Failure::Overloaded)?;
+            let result = queued.server.clone().oneshot(call).await;
+            queued.next();
+            result
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! Mechanisms as the textbooks have them, without this crate: what the published numbers were measured with.
+
+use crate::lab::Client;
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+use steadfast::sim::{Call, Reply};
+use tower::{Service, ServiceExt};
+
+pub type Promise<T, E> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
+
+/// Retries at once whatever failed, as far as a bucket allows.
+#[derive(Clone)]
+pub struct Retries<S> {
+    service: S,
+    attempts: u32,
+    bucket: Option<Bucket>,
+}
+
+impl<S> Retries<S> {
+    pub fn new(attempts: u32, service: S) -> Self {
+        Self { service, attempts, bucket: None }
+    }
+
+    pub fn within(self, bucket: Bucket) -> Self {
+        Self { bucket: Some(bucket), ..self }
+    }
+}
+
+impl<S: Client> Service<Call> for Retries<S> {
+    type Response = Reply;
+    type Error = S::Error;
+    type Future = Promise<Reply, S::Error>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let Self { service, attempts, bucket } = self.clone();
+        Box::pin(async move {
+            if let Some(bucket) = &bucket {
+                bucket.deposit();
+            }
+            let mut tried = 1;
+            loop {
+                let result = service.clone().oneshot(call).await;
+                if result.is_ok() || tried >= attempts || !bucket.as_ref().is_none_or(Bucket::withdraw) {
+                    return result;
+                }
+                tried += 1;
+            }
+        })
+    }
+}
+
+/// Tokens for retries: each call adds a part of one, each retry takes one.
+#[derive(Clone)]
+pub struct Bucket {
+    balance: Rc<Cell<f64>>,
+    capacity: f64,
+    per_call: f64,
+}
+
+impl Bucket {
+    pub fn new(capacity: f64, per_call: f64, balance: f64) -> Self {
+        Self { balance: Rc::new(Cell::new(balance)), capacity, per_call }
+    }
+
+    fn deposit(&self) {
+        self.balance.set((self.balance.get() + self.per_call).min(self.capacity));
+    }
+
+    fn withdraw(&self) -> bool {
+        let enough = self.balance.get() >= 1.0;
+        if enough {
+            self.balance.set(self.balance.get() - 1.0);
+        }
+        enough
+    }
+}

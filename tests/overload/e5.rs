@@ -1,0 +1,11 @@
+//! E5: retry amplification in a chain.
+
+#[path = "../../examples/experiments/e5.rs"]
+mod experiment;
+
+use crate::{confirm, findings};
+
+#[test]
+fn a_budget_and_a_mark_let_one_call_in_ten_be_repeated_however_long_the_chain() {
+    confirm(&findings(experiment::run));
+}

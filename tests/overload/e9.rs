@@ -1,0 +1,11 @@
+//! E9: breakers and a partial outage.
+
+#[path = "../../examples/experiments/e9.rs"]
+mod experiment;
+
+use crate::{confirm, findings};
+
+#[test]
+fn a_breaker_for_each_shard_saves_the_living_from_the_dead() {
+    confirm(&findings(experiment::run));
+}

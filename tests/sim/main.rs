@@ -1,0 +1,50 @@
+//! The simulator itself: what it says of systems whose answer is known, and what it says to questions without one.
+
+mod backend;
+mod bad_input;
+mod book_keeping;
+mod link;
+mod load;
+mod queueing;
+mod report;
+
+use std::time::Duration;
+use steadfast::{
+    ConfigError,
+    sim::{Backend, BackendCounts, BackendService, ClassReport, Load, Report, Scenario, Sim},
+};
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// A load straight into a backend.
+fn bare(load: Load, length: Duration, backend: Backend) -> Report {
+    Scenario::new(load).length(length).run(into(backend)).unwrap()
+}
+
+fn into(backend: Backend) -> impl FnOnce(&Sim) -> Result<BackendService, ConfigError> {
+    |sim| Ok(sim.backend(backend))
+}
+
+/// What became of the only class.
+fn class(report: &Report) -> &ClassReport {
+    let [class] = &report.classes[..] else { panic!("not one class: {report}") };
+    class
+}
+
+/// What the only backend saw.
+fn seen(report: &Report) -> &BackendCounts {
+    let [backend] = &report.backends[..] else { panic!("not one backend: {report}") };
+    backend
+}
+
+/// Fails unless a number is within this share of the one that a formula says.
+#[track_caller]
+fn assert_near(what: &str, got: f64, formula: f64, tolerance: f64) {
+    assert!((got - formula).abs() <= tolerance * formula, "{what} is {got}, and {formula} by the formula");
+}
