@@ -141,7 +141,7 @@ async fn a_generated_client_over_a_stack_sees_the_status_that_a_rejection_was_tu
         .service(unused_channel())
         .unwrap();
     let status = HealthClient::new(stack).check(HealthCheckRequest::default()).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unavailable, "rejected by the circuit breaker"));
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "circuit breaker: open"));
 }
 
 #[tokio::test]
