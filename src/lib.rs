@@ -53,6 +53,8 @@
 //! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that works
 //! without tower (`Breaker`, `Limiter`, `TokenBucket`, `RetryBudget`).
 //!
+//! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
+//!
 //! # What holds for all of them
 //!
 //! - State is shared by all that one layer makes, and by all clones of a handle.
