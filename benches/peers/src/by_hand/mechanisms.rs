@@ -1,0 +1,190 @@
+use super::service::Refusal;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A word that threads write, on a cache line of its own.
+#[repr(align(64))]
+#[derive(Default)]
+pub(super) struct Line<T>(pub(super) T);
+
+/// The generic cell rate algorithm: the time at which the bucket will be full again.
+#[derive(Default)]
+pub struct Gcra(AtomicU64);
+
+/// One token per nanosecond, and as many of them at once as come in four seconds.
+const INTERVAL: u64 = 1;
+const TOLERANCE: u64 = 4_000_000_000;
+
+impl Gcra {
+    /// A bucket that has no token before that many nanoseconds.
+    pub fn empty_until(nanos: u64) -> Self {
+        Self(AtomicU64::new(nanos + TOLERANCE))
+    }
+
+    /// Takes one token, or says how many nanoseconds to wait.
+    #[inline]
+    pub fn acquire(&self, now: u64) -> Result<(), u64> {
+        let mut full = self.0.load(Relaxed);
+        loop {
+            if full > now + TOLERANCE {
+                return Err(full - now - TOLERANCE);
+            }
+            match self.0.compare_exchange_weak(full, full.max(now) + INTERVAL, Relaxed, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(newer) => full = newer,
+            }
+        }
+    }
+}
+
+/// Calls and failures of the last while in sixteen buckets of half a second, each a tick and two counts in one word.
+#[derive(Default)]
+struct Window([AtomicU64; 16]);
+
+const TICK_SHIFT: u32 = 29;
+const CALL: u64 = 1 << 18;
+
+impl Window {
+    #[inline]
+    fn record(&self, now: u64, failed: bool) {
+        let tick = now >> TICK_SHIFT;
+        let bucket = &self.0[tick as usize % 16];
+        let mut word = bucket.load(Relaxed);
+        loop {
+            let counts = if word >> 36 == tick { word } else { tick << 36 };
+            // A full bucket counts no more.
+            if counts & (CALL - 1) << 18 == (CALL - 1) << 18 {
+                return;
+            }
+            match bucket.compare_exchange_weak(word, counts + CALL + u64::from(failed), Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    #[cold]
+    fn fails(&self, now: u64) -> bool {
+        let tick = now >> TICK_SHIFT;
+        let recent = self.0.iter().map(|bucket| bucket.load(Relaxed)).filter(|word| tick - (word >> 36).min(tick) < 16);
+        let (calls, failures) = recent.fold((0, 0), |(calls, failures), word| {
+            (calls + (word >> 18 & (CALL - 1)), failures + (word & (CALL - 1)))
+        });
+        calls >= 20 && failures * 2 >= calls
+    }
+}
+
+/// What all calls share.
+pub(super) struct Mechanisms {
+    origin: Instant,
+    pub(super) limit: Duration,
+    /// Until when the circuit is open, in nanoseconds since the origin. Written when it opens and closes.
+    open_until: AtomicU64,
+    /// Retries at hand, in thousandths. Not written while it is full.
+    pub(super) budget: AtomicU64,
+    rate: Line<Gcra>,
+    pub(super) in_flight: Line<AtomicU64>,
+    window: Line<Window>,
+}
+
+const LIMIT: u64 = 1024;
+const OPEN_FOR: u64 = 5_000_000_000;
+const FULL_BUDGET: u64 = 10_000;
+const DEPOSIT: u64 = 100;
+const RETRY: u64 = 1_000;
+
+impl Mechanisms {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            origin: Instant::now(),
+            limit,
+            open_until: AtomicU64::new(0),
+            budget: AtomicU64::new(FULL_BUDGET),
+            rate: Line::default(),
+            in_flight: Line::default(),
+            window: Line::default(),
+        }
+    }
+
+    #[inline]
+    fn nanos(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin);
+        since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
+    }
+
+    #[inline]
+    pub(super) fn admit(&self, now: Instant) -> Result<(), Refusal> {
+        let nanos = self.nanos(now);
+        let open_until = self.open_until.load(Relaxed);
+        if open_until != 0 {
+            self.admit_probe(open_until, nanos)?;
+        }
+        self.rate.0.acquire(nanos).map_err(|_| Refusal::RateLimited)?;
+        let mut in_flight = self.in_flight.0.load(Relaxed);
+        loop {
+            if in_flight >= LIMIT {
+                return Err(Refusal::Overloaded);
+            }
+            match self.in_flight.0.compare_exchange_weak(in_flight, in_flight + 1, Relaxed, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(newer) => in_flight = newer,
+            }
+        }
+    }
+
+    /// The call has ended.
+    #[inline]
+    pub(super) fn leave(&self) {
+        self.in_flight.0.fetch_sub(1, Relaxed);
+    }
+
+    /// Lets one call through in each while that the circuit is open.
+    #[cold]
+    fn admit_probe(&self, open_until: u64, now: u64) -> Result<(), Refusal> {
+        let next = self.open_until.compare_exchange(open_until, now + OPEN_FOR, Relaxed, Relaxed);
+        if now < open_until || next.is_err() { Err(Refusal::CircuitOpen) } else { Ok(()) }
+    }
+
+    #[inline]
+    pub(super) fn succeeded(&self, now: Instant) {
+        self.window.0.record(self.nanos(now), false);
+        if self.open_until.load(Relaxed) != 0 {
+            self.open_until.store(0, Relaxed);
+        }
+        let mut budget = self.budget.load(Relaxed);
+        while budget < FULL_BUDGET {
+            let more = (budget + DEPOSIT).min(FULL_BUDGET);
+            match self.budget.compare_exchange_weak(budget, more, Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(newer) => budget = newer,
+            }
+        }
+    }
+
+    /// Records a failure, and says whether the budget has a retry.
+    #[cold]
+    pub(super) fn failed(&self, now: Instant) -> bool {
+        let nanos = self.nanos(now);
+        self.window.0.record(nanos, true);
+        if self.window.0.fails(nanos) {
+            self.open_until.store(nanos + OPEN_FOR, Relaxed);
+        }
+        self.budget.fetch_update(Relaxed, Relaxed, |budget| budget.checked_sub(RETRY)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_by_hand_refuses_and_says_how_long_to_wait() {
+        let rate = Gcra(AtomicU64::new(TOLERANCE));
+        assert_eq!(rate.acquire(0), Ok(()));
+        assert_eq!(rate.acquire(0), Err(1));
+        assert_eq!(rate.acquire(1), Ok(()));
+    }
+}

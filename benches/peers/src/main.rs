@@ -1,0 +1,99 @@
+//! Measures steadfast beside its peers, in one process.
+//!
+//! `cargo run --release` prints a table, `cargo run --release -- --json` one JSON object; `--only rate` measures the
+//! rows whose name contains "rate", and `--quick` less thoroughly.
+
+mod allocations;
+mod breaker;
+mod budget;
+mod by_hand;
+mod floor;
+mod harness;
+mod in_flight;
+mod keyed;
+mod pinning;
+mod rate;
+mod report;
+mod services;
+mod stacks;
+mod tally;
+mod timeout;
+mod turn;
+
+use clap::Parser;
+use harness::{Contestant, Effort, Row};
+use report::{Measured, Report};
+use std::time::{Duration, Instant};
+use tally::Turn;
+
+/// Measures steadfast beside its peers.
+#[derive(Parser)]
+struct Args {
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Measure only the rows whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Measure for a shorter time each.
+    #[arg(long)]
+    quick: bool,
+}
+
+const THOROUGH: Effort =
+    Effort { repetitions: 11, warm_up: Duration::from_millis(3), measured: Duration::from_millis(25) };
+const QUICK: Effort = Effort { repetitions: 7, warm_up: Duration::from_millis(1), measured: Duration::from_millis(5) };
+
+fn main() {
+    let args = Args::parse();
+    let effort = if args.quick { QUICK } else { THOROUGH };
+    let begin = Instant::now();
+    let mut report = Report::new();
+    let all = [
+        rate::rows,
+        keyed::rows,
+        in_flight::rows,
+        breaker::rows,
+        budget::rows,
+        timeout::rows,
+        stacks::rows,
+        floor::rows,
+    ];
+    for rows in all {
+        for row in rows() {
+            if row.name.contains(&args.only) {
+                for threads in [1, 2] {
+                    report.rows.extend(measure(&row, threads, effort));
+                }
+            }
+        }
+    }
+    report.seconds = begin.elapsed().as_secs_f64();
+    if args.json {
+        println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
+    } else {
+        println!("{}", report.table());
+    }
+}
+
+/// Lets all contestants of a row take turns. Nothing where none can.
+fn measure(row: &Row, threads: usize, effort: Effort) -> Option<Measured> {
+    eprintln!("{}, {threads}", row.name);
+    let mut turns: Vec<(&Contestant, Vec<Turn>)> = row
+        .contestants
+        .iter()
+        .filter(|contestant| threads == 1 || !contestant.alone)
+        .map(|each| (each, Vec::new()))
+        .collect();
+    let count = turns.len();
+    for round in 0..effort.repetitions {
+        for place in 0..count {
+            // Another one begins in each round, so that none always follows the same.
+            let (contestant, turns) = &mut turns[(round + place) % count];
+            let turn = contestant.turn(threads, effort, round == 0);
+            assert_eq!(turn.wrong, 0, "{}: {} did not do what was expected", row.name, contestant.name);
+            turns.push(turn);
+        }
+    }
+    (count > 0).then(|| Measured::new(row, threads, &turns))
+}

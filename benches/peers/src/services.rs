@@ -1,0 +1,132 @@
+//! The services that are called through layers, and ways to call them.
+
+use std::{
+    error::Error,
+    fmt,
+    future::{Future, Ready, ready},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+use tower::{Service, ServiceExt, util::Oneshot};
+
+/// The error of both services: a real one, so that no contestant's handling of errors is optimized away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the service failed")
+    }
+}
+
+impl Error for Fault {}
+
+/// What both services answer: the request, or a fault for the one request that nobody sends.
+fn answer(request: u64) -> Result<u64, Fault> {
+    if request == u64::MAX { Err(Fault) } else { Ok(request) }
+}
+
+/// Whether a call was answered by the service.
+pub fn answered<E>(result: &Result<u64, E>) -> bool {
+    matches!(result, Ok(crate::harness::REQUEST))
+}
+
+/// Whether a call was refused.
+pub fn refused<T, E>(result: &Result<T, E>) -> bool {
+    result.is_err()
+}
+
+/// A service that answers at once.
+#[derive(Clone, Copy, Debug)]
+pub struct AtOnce;
+
+impl Service<u64> for AtOnce {
+    type Response = u64;
+    type Error = Fault;
+    type Future = Ready<Result<u64, Fault>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        ready(answer(request))
+    }
+}
+
+/// A service whose answer is pending once.
+#[derive(Clone, Copy, Debug)]
+pub struct PendingOnce;
+
+/// The future of [`PendingOnce`]: wakes its task at once, so that the next poll is as soon as the runtime allows.
+pub struct Once {
+    request: u64,
+    polled: bool,
+}
+
+impl Service<u64> for PendingOnce {
+    type Response = u64;
+    type Error = Fault;
+    type Future = Once;
+
+    #[inline]
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        Once { request, polled: false }
+    }
+}
+
+impl Future for Once {
+    type Output = Result<u64, Fault>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polled {
+            return Poll::Ready(answer(self.request));
+        }
+        self.polled = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Calls a clone of the handle each time, as whoever shares one handle among many tasks does.
+#[derive(Clone, Debug)]
+pub struct CloneEach<S>(pub S);
+
+impl<S: Service<u64> + Clone> Service<u64> for CloneEach<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Oneshot<S, u64>;
+
+    #[inline]
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        self.0.clone().oneshot(request)
+    }
+}
+
+/// One call polled by hand, without a scheduler: ready after `pending` polls that are not.
+#[inline]
+pub fn poll_by_hand<S: Service<u64>>(service: &mut S, pending: usize) -> Result<S::Response, S::Error> {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready(), "the service was not ready");
+    let mut future = std::pin::pin!(service.call(std::hint::black_box(crate::harness::REQUEST)));
+    for _ in 0..pending {
+        assert!(future.as_mut().poll(&mut cx).is_pending(), "the call was not pending");
+    }
+    match future.as_mut().poll(&mut cx) {
+        Poll::Ready(result) => std::hint::black_box(result),
+        Poll::Pending => panic!("the call was still pending"),
+    }
+}

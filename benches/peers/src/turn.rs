@@ -1,0 +1,298 @@
+//! One turn: threads or tasks that start together, warm up, and count what they do until the time is up.
+
+use crate::{
+    allocations,
+    harness::{Effort, REQUEST},
+    pinning::pin,
+    tally::{Tally, Turn},
+};
+use std::{
+    future::poll_fn,
+    hint::{black_box, spin_loop},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tower::Service;
+
+/// How long a loop runs between two looks at the clock: so long that looking costs nothing.
+const BATCH: Duration = Duration::from_micros(20);
+
+/// How many calls a task makes before it gives way, as a task of a server does after one or a few. If it went on it
+/// would be made to by the runtime's budget, in the middle of a call, which some layers take for overload.
+const CALLS_AT_ONCE: u64 = 32;
+
+/// A turn of plain threads, one for each object, with a tokio runtime entered.
+pub fn on_threads<T: Send>(objects: Vec<T>, effort: Effort, operation: &(impl Fn(&mut T) -> bool + Sync)) -> Turn {
+    let gates = [Gate::new(objects.len()), Gate::new(objects.len())];
+    let run = |index: usize, mut object: T| {
+        pin(index);
+        let _context = workers(2).enter();
+        turn_on_thread(&gates, effort, || operation(&mut object))
+    };
+    let run = &run;
+    let tallies: Vec<Tally> = thread::scope(|scope| {
+        let handles: Vec<_> =
+            objects.into_iter().enumerate().map(|(index, object)| scope.spawn(move || run(index, object))).collect();
+        handles.into_iter().map(|handle| handle.join().expect("a measuring thread panicked")).collect()
+    });
+    Turn::of(&tallies)
+}
+
+/// A turn of tasks, one for each handle, which are made with the runtime entered.
+pub fn in_tasks<S>(
+    threads: usize,
+    effort: Effort,
+    expected: fn(&Result<S::Response, S::Error>) -> bool,
+    handles: impl Fn() -> Vec<S>,
+) -> Turn
+where
+    S: Service<u64> + Send + 'static,
+    S::Future: Send,
+    S::Response: Send,
+    S::Error: Send,
+{
+    let runtime = workers(threads);
+    let _context = runtime.enter();
+    let gates = Arc::new([Gate::new(threads), Gate::new(threads)]);
+    let tasks: Vec<_> =
+        handles().into_iter().map(|handle| turn_in_task(gates.clone(), effort, handle, expected)).collect();
+    let main = || -> Vec<Tally> {
+        runtime.block_on(async {
+            let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
+            let mut tallies = Vec::new();
+            for task in tasks {
+                tallies.push(task.await.expect("a measuring task panicked"));
+            }
+            tallies
+        })
+    };
+    let tallies = thread::scope(|scope| {
+        let pinned = scope.spawn(|| {
+            pin(0);
+            main()
+        });
+        pinned.join().expect("a runtime panicked")
+    });
+    Turn::of(&tallies)
+}
+
+/// The runtime of so many threads. Both live as long as the process.
+fn workers(threads: usize) -> &'static Runtime {
+    static ONE: OnceLock<Runtime> = OnceLock::new();
+    static TWO: OnceLock<Runtime> = OnceLock::new();
+    match threads {
+        1 => ONE.get_or_init(|| {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            keep_a_timer(runtime.handle());
+            runtime
+        }),
+        _ => TWO.get_or_init(|| {
+            let index = AtomicUsize::new(0);
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(2)
+                .on_thread_start(move || pin(index.fetch_add(1, Ordering::Relaxed)))
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            keep_a_timer(runtime.handle());
+            runtime
+        }),
+    }
+}
+
+/// Keeps a timer in the runtime that is due soon, as every server has one. Without it each new timer would be the next
+/// one due, and wake the driver by a system call.
+fn keep_a_timer(runtime: &Handle) {
+    runtime.spawn(async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+/// Where the threads of a turn wait for each other, until all of them are on a core at once.
+struct Gate {
+    parties: usize,
+    present: AtomicUsize,
+}
+
+/// How long a thread or task waits on its core for the others before it gives way.
+const GLANCE: Duration = Duration::from_micros(300);
+
+impl Gate {
+    fn new(parties: usize) -> Self {
+        Self { parties, present: AtomicUsize::new(0) }
+    }
+
+    /// Waits for the others for a moment, without giving up the core. False if one of them did not come.
+    fn try_pass(&self) -> bool {
+        let present = self.present.fetch_add(1, Ordering::AcqRel) + 1;
+        let begin = Instant::now();
+        while self.present.load(Ordering::Acquire) < self.parties {
+            spin_loop();
+            if begin.elapsed() > GLANCE {
+                let left = self.present.compare_exchange(present, present - 1, Ordering::AcqRel, Ordering::Acquire);
+                if left.is_ok() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn pass(&self) {
+        while !self.try_pass() {
+            thread::yield_now();
+        }
+    }
+
+    /// As [`pass`](Self::pass) in a task: where two are on one core, another core can take the one that gives way.
+    async fn pass_in_task(&self) {
+        while !self.try_pass() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn turn_on_thread(gates: &[Gate; 2], effort: Effort, mut operation: impl FnMut() -> bool) -> Tally {
+    gates[0].pass();
+    let mut pace = Pace::new(effort);
+    loop {
+        match pace.step() {
+            Step::Run(batch) => {
+                let mut wrong = 0;
+                for _ in 0..batch {
+                    wrong += u64::from(!operation());
+                }
+                pace.tally.wrong += wrong;
+            }
+            Step::Meet => gates[1].pass(),
+            Step::End => return pace.tally,
+        }
+    }
+}
+
+async fn turn_in_task<S>(
+    gates: Arc<[Gate; 2]>,
+    effort: Effort,
+    mut service: S,
+    expected: fn(&Result<S::Response, S::Error>) -> bool,
+) -> Tally
+where
+    S: Service<u64>,
+{
+    gates[0].pass_in_task().await;
+    let mut pace = Pace::new(effort);
+    loop {
+        match pace.step() {
+            Step::Run(batch) => {
+                let mut wrong = 0;
+                for number in 1..=batch {
+                    wrong += u64::from(!expected(&call(&mut service).await));
+                    if number % CALLS_AT_ONCE == 0 {
+                        give_way().await;
+                    }
+                }
+                pace.tally.wrong += wrong;
+            }
+            Step::Meet => gates[1].pass_in_task().await,
+            Step::End => return pace.tally,
+        }
+    }
+}
+
+/// What a thread does next.
+enum Step {
+    /// So many operations.
+    Run(u64),
+    /// It is warm, and waits for the others.
+    Meet,
+    End,
+}
+
+/// Leads a thread through its turn.
+struct Pace {
+    effort: Effort,
+    phase: Phase,
+    begin: Instant,
+    last: Instant,
+    tally: Tally,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    WarmingUp,
+    Meeting,
+    Measuring,
+}
+
+impl Pace {
+    fn new(effort: Effort) -> Self {
+        // Room for more batches than there will be, so that none of them allocates.
+        let marks = Vec::with_capacity((effort.measured.as_nanos() / BATCH.as_nanos()) as usize * 4);
+        let now = Instant::now();
+        Self {
+            effort,
+            phase: Phase::WarmingUp,
+            begin: now,
+            last: now,
+            tally: Tally { batch: 1, marks, ..Tally::default() },
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        let now = Instant::now();
+        match self.phase {
+            Phase::WarmingUp if now - self.begin >= self.effort.warm_up => {
+                self.phase = Phase::Meeting;
+                return Step::Meet;
+            }
+            Phase::WarmingUp => {
+                if now - self.last < BATCH {
+                    self.tally.batch *= 2;
+                }
+                self.last = now;
+            }
+            Phase::Meeting => {
+                self.phase = Phase::Measuring;
+                self.tally.allocations_before = allocations::so_far();
+                self.begin = now;
+                self.tally.marks.push(now);
+            }
+            Phase::Measuring => {
+                self.tally.marks.push(now);
+                if now - self.begin >= self.effort.measured {
+                    self.tally.allocations_after = allocations::so_far();
+                    return Step::End;
+                }
+            }
+        }
+        Step::Run(self.tally.batch)
+    }
+}
+
+/// Lets the runtime look at other tasks, but not at its driver, which `yield_now` has it do each time.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// One call, as the owner of a handle makes it.
+#[inline]
+async fn call<S: Service<u64>>(service: &mut S) -> Result<S::Response, S::Error> {
+    poll_fn(|cx| service.poll_ready(cx)).await?;
+    black_box(service.call(black_box(REQUEST)).await)
+}
