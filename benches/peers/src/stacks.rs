@@ -219,7 +219,7 @@ fn refusing() -> Row {
         "stack of five: call refused by its breaker",
         vec![
             Contestant::in_runtime(Role::Ours, "steadfast", || steadfast_with(breaker::open(), AtOnce), refused),
-            Contestant::in_runtime(Role::Peer, "tower-resilience", refusing_tower_resilience, refused),
+            Contestant::in_runtime(Role::Peer, "tower-resilience", refusing_tower_resilience, refused).alone(),
         ],
     )
 }

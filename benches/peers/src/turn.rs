@@ -27,6 +27,9 @@ const BATCH: Duration = Duration::from_micros(20);
 /// would be made to by the runtime's budget, in the middle of a call, which some layers take for overload.
 const CALLS_AT_ONCE: u64 = 32;
 
+/// How long a turn of tasks may take before it is taken for one that hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A turn of plain threads, one for each object, with a tokio runtime entered.
 pub fn on_threads<T: Send>(objects: Vec<T>, effort: Effort, operation: &(impl Fn(&mut T) -> bool + Sync)) -> Turn {
     let gates = [Gate::new(objects.len()), Gate::new(objects.len())];
@@ -67,7 +70,8 @@ where
             let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
             let mut tallies = Vec::new();
             for task in tasks {
-                tallies.push(task.await.expect("a measuring task panicked"));
+                let tally = tokio::time::timeout(PATIENCE, task).await.expect("a measuring task hangs");
+                tallies.push(tally.expect("a measuring task panicked"));
             }
             tallies
         })
