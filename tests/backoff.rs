@@ -105,7 +105,7 @@ fn tenths(waits: impl Iterator<Item = Duration>, lowest: Duration, highest: Dura
 fn a_thousand_clients_at_the_cap_spread_evenly_and_hardly_two_come_together() {
     let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
     let backoff = Backoff::exponential(base, cap);
-    let ranges = [(Jitter::Full, Duration::ZERO), (Jitter::Equal, cap / 2), (Jitter::Decorrelated, base)];
+    let ranges = [(Jitter::Full, Duration::ZERO), (Jitter::Equal, cap / 2)];
     for (jitter, lowest) in ranges {
         for retry in [10, 1000, u32::MAX] {
             let client = |seed| backoff.jitter(jitter).draw(retry, cap, &Random::seeded(seed));
@@ -118,6 +118,21 @@ fn a_thousand_clients_at_the_cap_spread_evenly_and_hardly_two_come_together() {
             assert!(waits.len() > 995, "{jitter:?}, retry {retry}: {} different waits", waits.len());
         }
     }
+}
+
+#[test]
+fn decorrelated_clients_at_the_cap_do_not_line_up_on_it() {
+    let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
+    let backoff = Backoff::exponential(base, cap).jitter(Jitter::Decorrelated);
+    let mut waits: Vec<_> = (0..3000).map(|seed| backoff.draw(10, cap, &Random::seeded(seed))).collect();
+    // Two thirds are drawn beyond the cap and then again: a quarter of the rest is among them.
+    let beyond = waits.iter().copied().filter(|wait| *wait >= cap * 3 / 4);
+    assert!((2150..=2350).contains(&beyond.clone().count()), "{}", beyond.count());
+    let tenths = tenths(beyond, cap * 3 / 4, cap);
+    assert!(tenths.iter().all(|count| (175..=275).contains(count)), "{tenths:?}");
+    waits.sort();
+    waits.dedup();
+    assert!(waits.len() > 2985, "{} different waits", waits.len());
 }
 
 #[test]

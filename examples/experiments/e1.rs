@@ -50,7 +50,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     for (name, waits, published) in PUBLISHED {
         let textbook = lab.mean(0..runs, |seed| race(seed, |sim, row| Ok(waits.textbook(seed, sim, row))))?;
         // Single races differ by a tenth and more.
-        let ours = lab.means_with(runs, 50, |seed| race(seed, |sim, row| waits.ours(sim, row)))?;
+        let ours = lab.means_with(runs, 100, |seed| race(seed, |sim, row| waits.ours(sim, row)))?;
         anchors.push(Anchor::new(name, published, textbook));
         figures.push(Figure::new(name, published.map(Bound::near), ours));
     }

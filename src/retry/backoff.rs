@@ -38,7 +38,8 @@ pub enum Jitter {
     Full,
     /// Half of the ceiling, and the other half uniform.
     Equal,
-    /// Uniform from the base to three times the wait before, at most the cap. The ceiling does not count.
+    /// Uniform from the base to three times the wait before. The ceiling does not count. The published formula cuts what
+    /// is drawn beyond the cap off at it; here that is drawn again, uniformly from the last quarter below the cap.
     Decorrelated,
     /// The ceiling itself. Clients that fail together retry together: for tests and comparison.
     None,
@@ -80,8 +81,9 @@ impl Backoff {
             Jitter::Full => uniform(Duration::ZERO, ceiling, random),
             Jitter::Equal => uniform(ceiling / 2, ceiling, random),
             Jitter::Decorrelated => {
-                let highest = previous.max(self.base).saturating_mul(3).min(self.cap);
-                uniform(self.base.min(highest), highest, random)
+                let drawn = uniform(self.base, previous.max(self.base).saturating_mul(3), random);
+                let last_quarter = (self.cap - self.cap / 4).max(self.base).min(self.cap);
+                if drawn <= self.cap { drawn } else { uniform(last_quarter, self.cap, random) }
             }
             Jitter::None => ceiling,
         }
