@@ -25,7 +25,7 @@ impl Gcra {
     }
 
     /// Takes one token, or says how many nanoseconds to wait.
-    #[inline]
+    #[inline(always)]
     pub fn acquire(&self, now: u64) -> Result<(), u64> {
         let mut full = self.0.load(Relaxed);
         loop {
@@ -48,7 +48,7 @@ const TICK_SHIFT: u32 = 29;
 const CALL: u64 = 1 << 18;
 
 impl Window {
-    #[inline]
+    #[inline(always)]
     fn record(&self, now: u64, failed: bool) {
         let tick = now >> TICK_SHIFT;
         let bucket = &self.0[tick as usize % 16];
@@ -109,13 +109,13 @@ impl Mechanisms {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn nanos(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.origin);
         since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit(&self, now: Instant) -> Result<(), Refusal> {
         let nanos = self.nanos(now);
         let open_until = self.open_until.load(Relaxed);
@@ -136,7 +136,7 @@ impl Mechanisms {
     }
 
     /// The call has ended.
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave(&self) {
         self.in_flight.0.fetch_sub(1, Relaxed);
     }
@@ -148,7 +148,7 @@ impl Mechanisms {
         if now < open_until || next.is_err() { Err(Refusal::CircuitOpen) } else { Ok(()) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn succeeded(&self, now: Instant) {
         self.window.0.record(self.nanos(now), false);
         if self.open_until.load(Relaxed) != 0 {

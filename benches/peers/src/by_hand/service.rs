@@ -55,12 +55,12 @@ where
     type Error = Refusal;
     type Future = Call<S, S::Future>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: u64) -> Self::Future {
         Call {
             state: State::Begin,
@@ -118,7 +118,7 @@ where
 {
     type Output = Result<S::Response, Refusal>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
