@@ -162,6 +162,8 @@ impl Overloaded {
 #[error("{}", self.text())]
 pub struct RateLimited {
     retry_after: Option<Duration>,
+    limit: Option<&'static str>,
+    remaining: u64,
     reached: bool,
 }
 
@@ -169,7 +171,19 @@ impl RateLimited {
     /// A call that found too few tokens. `retry_after` is the time until there are enough; `None` where there never
     /// will be, since the call costs more than the bucket holds.
     pub fn new(retry_after: Option<Duration>) -> Self {
-        Self { retry_after, reached: false }
+        Self { retry_after, limit: None, remaining: 0, reached: false }
+    }
+
+    /// The same, refused by the limit of this name.
+    #[must_use]
+    pub fn named(self, limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// The same, though so many tokens were there.
+    #[must_use]
+    pub fn with_remaining(self, remaining: u64) -> Self {
+        Self { remaining, ..self }
     }
 
     /// The time until there are enough tokens, if nobody else takes them; `None`: never.
@@ -177,10 +191,21 @@ impl RateLimited {
         self.retry_after
     }
 
+    /// The name of the limit, if it has one.
+    pub fn limit(&self) -> Option<&'static str> {
+        self.limit
+    }
+
+    /// The tokens that were there: fewer than the call costs. Zero for a call that costs one.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
     fn text(&self) -> String {
+        let limit = self.limit.map_or(String::new(), |limit| format!("{limit}: "));
         match self.retry_after {
-            Some(wait) => format!("used up for another {wait:?}"),
-            None => "the call costs more than is ever allowed at once".to_owned(),
+            Some(wait) => format!("{limit}used up for another {wait:?}"),
+            None => format!("{limit}the call costs more than is ever allowed at once"),
         }
     }
 }

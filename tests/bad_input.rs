@@ -358,12 +358,12 @@ proptest! {
             for (tokens, shift) in calls {
                 let now = shifted(Instant::now(), shift);
                 let _ = bucket.try_acquire_at(tokens, now);
-                let _ = bucket.try_acquire_at(tokens % bucket.burst(), now);
+                let _ = bucket.try_acquire_at(tokens % bucket.quota().burst(), now);
                 bucket.available_at(now);
                 bucket.refund(tokens);
                 let _ = bucket.try_acquire(tokens);
             }
-            let _ = format!("{bucket:?} {:?}", bucket.rate());
+            let _ = format!("{bucket:?} {:?}", bucket.quota());
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use steadfast::{
     Error, Rejection,
     load_shed::Limiter,
-    rate_limit::{OneToken, RateLimit, RateLimitLayer, TokenBucket},
+    rate_limit::{AllCount, OneToken, RateLimit, RateLimitLayer, TokenBucket},
     shell::TypedError,
 };
 use support::{Act, Backend, Failed, ms, secs};
@@ -21,7 +21,7 @@ fn bucket(count: u64, period: Duration, burst: u64) -> TokenBucket {
     TokenBucket::builder(count, period).burst(burst).build().unwrap()
 }
 
-fn layer(bucket: &TokenBucket) -> RateLimitLayer<OneToken, TypedError> {
+fn layer(bucket: &TokenBucket) -> RateLimitLayer<TokenBucket, OneToken, AllCount, TypedError> {
     RateLimitLayer::new(bucket.clone()).typed_error()
 }
 

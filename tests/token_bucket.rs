@@ -9,18 +9,21 @@ const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 const YEAR: u64 = 366 * DAY;
 const CENTURY: u64 = 100 * 365 * DAY;
 
-/// How much longer than necessary a bucket may refuse.
-const LATE_NANOS: u64 = 2;
-
-/// How much too early a bucket may admit: not at all where the rate in lowest terms is few tokens in some nanoseconds,
-/// and the burst is not one of decades.
-fn early_nanos(count: u64, period: Duration, burst: u64) -> u64 {
+/// How much too early or too late a bucket may admit: not at all where the rate in lowest terms is few tokens in some
+/// nanoseconds, and the burst is not one of decades. Otherwise by a part of a token, of which at least a quarter of 2^55
+/// make a burst or of 2^14 are minted per nanosecond; and by what a rate with 40 binary digits after the point is off by,
+/// for as long as a burst takes.
+fn leeway_nanos(count: u64, period: Duration, burst: u64) -> u64 {
     let (mut divisor, mut rest) = (period.as_nanos() as u64, count);
     while rest > 0 {
         (divisor, rest) = (rest, divisor % rest);
     }
     let parts = u128::from(burst) * period.as_nanos() / u128::from(divisor);
-    if count / divisor <= 16 && parts <= 1 << 62 { 0 } else { 2 }
+    if count / divisor <= 1 << 14 && parts <= 1 << 55 {
+        return 0;
+    }
+    let time_to_fill = u128::from(burst) * period.as_nanos() / u128::from(count);
+    1 + (time_to_fill >> 52) as u64 + ((time_to_fill * time_to_fill) >> 93) as u64
 }
 
 /// A clock that stands still, so that the bucket is built at the very instant from which the tests count.
@@ -81,7 +84,7 @@ struct Log(Vec<(i64, i128)>);
 impl Log {
     /// In no interval was more admitted, less what was refunded in it, than a burst and what was minted in it.
     fn keeps_to(&self, count: u64, period: Duration, burst: u64) -> Result<(), String> {
-        let early = early_nanos(count, period, burst);
+        let early = leeway_nanos(count, period, burst);
         let period = period.as_nanos() as i128;
         for (first, (start, _)) in self.0.iter().enumerate() {
             let (mut earliest, mut latest, mut tokens) = (*start, *start, 0);
@@ -107,7 +110,9 @@ fn of_any_size(most: u64) -> impl Strategy<Value = u64> {
 fn any_bucket() -> impl Strategy<Value = (u64, Duration, u64)> {
     of_any_size(YEAR)
         .prop_flat_map(|period| (Just(period), of_any_size(period)))
-        .prop_flat_map(|(period, count)| (Just(period), Just(count), of_any_size(CENTURY / (period / count + 1))))
+        .prop_flat_map(|(period, count)| {
+            (Just(period), Just(count), of_any_size((CENTURY / (period / count + 1)).min(1 << 55)))
+        })
         .prop_map(|(period, count, burst)| (count, Duration::from_nanos(period), burst))
 }
 
@@ -172,7 +177,7 @@ struct Trial {
     /// The time, in nanoseconds since the bucket was built.
     nanos: i64,
     burst: u64,
-    early_nanos: u64,
+    leeway_nanos: u64,
     /// The time in which a token is minted, and a burst, rounded down.
     nanos_per_token: u64,
     nanos_to_fill: u64,
@@ -190,7 +195,7 @@ impl Trial {
             origin: Instant::now(),
             nanos: 0,
             burst,
-            early_nanos: early_nanos(count, period, burst),
+            leeway_nanos: leeway_nanos(count, period, burst),
             nanos_per_token: nanos(1),
             nanos_to_fill: nanos(burst),
             log: Log::default(),
@@ -214,7 +219,7 @@ impl Trial {
             return Ok(None);
         }
         let Err(refused) = self.bucket.try_acquire_at(tokens, self.now()) else {
-            let latest = self.nanos.max(0) + self.early_nanos as i64;
+            let latest = self.nanos.max(0) + self.leeway_nanos as i64;
             prop_assert!(self.exact.has(tokens, latest), "{} of {:?} too many", tokens, self.exact);
             self.exact.take(tokens, self.nanos);
             self.log.0.push((self.nanos.max(0), tokens.into()));
@@ -228,11 +233,10 @@ impl Trial {
         let wait = refused.retry_after().unwrap().as_nanos() as i64;
         let now = self.nanos.max(0);
         if self.exact.has(tokens, now) {
-            let there = self.bucket.available_at(self.at(now + LATE_NANOS as i64));
+            let there = self.bucket.available_at(self.at(now + self.leeway_nanos as i64));
             prop_assert!(there >= tokens, "{} of {:?} refused, though there", tokens, self.exact);
         }
-        // The wait is rounded up twice: to a part of a token, and to a nanosecond.
-        let early = now + wait - LATE_NANOS as i64 - 4;
+        let early = now + wait - 1 - 2 * self.leeway_nanos as i64;
         prop_assert!(
             early <= now || !self.exact.has(tokens, early),
             "{} of {:?} only in {} ns",
@@ -298,7 +302,7 @@ proptest! {
 
 /// Takes what is there, one by one where that is few, and returns how much that was.
 fn drain(bucket: &TokenBucket, now: Instant) -> u64 {
-    let (mut tokens, mut taken) = (bucket.burst(), 0);
+    let (mut tokens, mut taken) = (bucket.quota().burst(), 0);
     while tokens > 0 {
         match bucket.try_acquire_at(tokens, now) {
             Ok(()) => taken += tokens,

@@ -1,15 +1,220 @@
-use super::{OneToken, RateLimit};
-use crate::shell::{GateStage, KeepError, Leaf, StackLayer};
+use super::{
+    Admission, AllCount, Both, CostBy, DescribeLimit, InLine, Limit, OneToken, Owing, RateLimitStage, RefundBy,
+    TokenBucket, cost::Cost,
+};
+use crate::{
+    error::{ConfigError, RateLimited},
+    shell::{Ending, Frame, KeepError, Leaf, StackLayer},
+    stack::Slot,
+};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// A limit on the rate of calls: where the tokens come from, what each call costs, and what becomes of a call for which
+/// there are too few. See the [module](super).
+#[derive(Clone, Debug)]
+pub struct RateLimit<L = TokenBucket, C = OneToken, J = AllCount> {
+    pub(super) limit: L,
+    cost: C,
+    pub(super) refund_if: J,
+    name: Option<&'static str>,
+    shadow: bool,
+    refused: RefusedCalls,
+}
+
+impl<L> RateLimit<L> {
+    /// Each call costs one token of this [`Limit`], and is refused where there is none.
+    pub fn new(limit: L) -> Self {
+        let refused = RefusedCalls::default();
+        Self { limit, cost: OneToken, refund_if: AllCount, name: None, shadow: false, refused }
+    }
+}
+
+impl<L, C, J> RateLimit<L, C, J> {
+    /// Each call costs what `cost` says of its request, in tokens. A call that costs nothing passes; one that costs more
+    /// than the burst is refused for ever.
+    ///
+    /// It runs once per attempt, before the call is admitted.
+    pub fn cost<F, Request>(self, cost: F) -> RateLimit<L, CostBy<F>, J>
+    where
+        F: Fn(&Request) -> u64,
+    {
+        let Self { limit, cost: _, refund_if, name, shadow, refused } = self;
+        RateLimit { limit, cost: CostBy(cost), refund_if, name, shadow, refused }
+    }
+
+    /// Gives the tokens of a call back if `need_not_count` is true of the service's answer: a `304 Not Modified`, say.
+    ///
+    /// It runs when the service has answered. Default: whatever reached the service counts.
+    pub fn refund_if<F, Response, E>(self, need_not_count: F) -> RateLimit<L, C, RefundBy<F>>
+    where
+        F: Fn(Result<&Response, &E>) -> bool,
+    {
+        let Self { limit, cost, refund_if: _, name, shadow, refused } = self;
+        RateLimit { limit, cost, refund_if: RefundBy(need_not_count), name, shadow, refused }
+    }
+
+    /// Names the limit in its refusals: [`RateLimited::limit`]. Default: no name.
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name: Some(name), ..self }
+    }
+
+    /// Only counts what it would refuse, and lets it pass. Calls that are within the limit take their tokens as ever, the
+    /// others take none; no call waits. To see what a limit would do before it does it.
+    pub fn shadow(self) -> Self {
+        Self { shadow: true, ..self }
+    }
+
+    /// A handle that counts the calls that this limit refuses. Clones of the limit, and all layers and stacks that are
+    /// made of it, count together.
+    pub fn refused(&self) -> RefusedCalls {
+        self.refused.clone()
+    }
+
+    /// Both limits at once: a call passes if there are enough tokens of each, and otherwise takes none of either. Chain it
+    /// for more: ten per second, a thousand per hour and a megabyte per second, each with a cost of its own.
+    ///
+    /// The first one that refuses is the one named, so the tightest should come first. A call that is refused by the second
+    /// limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
+    pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>> {
+        RateLimit::new(Both { first: self, second: other })
+    }
+
+    /// Admits a call, or not. `None` is what a call has taken that is let through beyond the rate.
+    #[inline]
+    pub(super) fn admit<Request>(&self, request: &Request, frame: &mut Frame) -> Admission<Option<L::Permit>, L::Place>
+    where
+        L: Limit<Request>,
+        C: Cost<Request>,
+    {
+        let tokens = self.cost.tokens(request, frame);
+        match self.limit.admit(request, tokens, frame) {
+            Admission::Admitted(permit) => Admission::Admitted(Some(permit)),
+            Admission::Waits(mut place) if self.shadow => {
+                self.limit.leave(&mut place, frame);
+                self.refused.count();
+                Admission::Admitted(None)
+            }
+            Admission::Waits(place) => Admission::Waits(place),
+            Admission::Refused(_) if self.shadow => {
+                self.refused.count();
+                Admission::Admitted(None)
+            }
+            Admission::Refused(refused) => Admission::Refused(self.refuse(refused)),
+        }
+    }
+
+    /// Counts a refusal, and gives it the limit's name.
+    #[cold]
+    pub(super) fn refuse(&self, refused: RateLimited) -> RateLimited {
+        self.refused.count();
+        match self.name {
+            Some(name) if refused.limit().is_none() => refused.named(name),
+            _ => refused,
+        }
+    }
+
+    #[inline]
+    pub(super) fn settle<Request>(&self, permit: Option<L::Permit>, ending: Ending)
+    where
+        L: Limit<Request>,
+    {
+        if ending.spared_the_service() {
+            self.give_back(permit);
+        }
+    }
+
+    #[inline]
+    pub(super) fn give_back<Request>(&self, permit: Option<L::Permit>)
+    where
+        L: Limit<Request>,
+    {
+        if let Some(permit) = permit {
+            self.limit.refund(permit);
+        }
+    }
+}
+
+impl<C, J> RateLimit<TokenBucket, C, J> {
+    /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does: up to the bucket's
+    /// [`max_wait`](super::TokenBucketBuilder::max_wait), and no longer than until the call's deadline. A call for which
+    /// that is not enough is refused at once.
+    ///
+    /// A call that is dropped, or timed out further out, gives up its place.
+    pub fn wait(self) -> RateLimit<InLine, C, J> {
+        self.map(InLine)
+    }
+
+    /// Refused calls count as well: they owe what they cost, up to a burst. Whoever does not stop asking is not admitted
+    /// again. Default: a refused call costs nothing.
+    pub fn count_refused(self) -> RateLimit<Owing, C, J> {
+        self.map(Owing)
+    }
+
+    fn map<M>(self, change: impl FnOnce(TokenBucket) -> M) -> RateLimit<M, C, J> {
+        let Self { limit, cost, refund_if, name, shadow, refused } = self;
+        RateLimit { limit: change(limit), cost, refund_if, name, shadow, refused }
+    }
+}
+
+impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
+    pub(super) fn describe(&self) -> String {
+        let limit = self.limit.describe();
+        let named = self.name.map_or(limit.clone(), |name| format!("{name}: {limit}"));
+        if self.shadow { format!("{named} (shadow)") } else { named }
+    }
+}
+
+impl From<TokenBucket> for RateLimit {
+    fn from(bucket: TokenBucket) -> Self {
+        Self::new(bucket)
+    }
+}
+
+impl<L, C, J> Slot for RateLimit<L, C, J> {
+    type Stage<Next> = RateLimitStage<Self, Next>;
+
+    fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
+        Ok(RateLimitStage::new(self, next))
+    }
+}
+
+/// How many calls a rate limit has refused, or would have in shadow mode. A cheap handle; clones count together.
+#[derive(Clone, Default)]
+pub struct RefusedCalls(Arc<AtomicU64>);
+
+impl RefusedCalls {
+    /// The calls so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for RefusedCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RefusedCalls").field(&self.get()).finish()
+    }
+}
 
 /// Limits the rate of calls, as a tower layer. See the [module](super).
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
-pub type RateLimitLayer<C = OneToken, X = KeepError> = StackLayer<GateStage<RateLimit<C>, Leaf>, X>;
+pub type RateLimitLayer<L = TokenBucket, C = OneToken, J = AllCount, X = KeepError> =
+    StackLayer<RateLimitStage<RateLimit<L, C, J>, Leaf>, X>;
 
-impl<C> RateLimitLayer<C> {
-    /// A layer with this limit: a [`TokenBucket`](super::TokenBucket), or a [`RateLimit`] with a cost.
-    pub fn new(limit: impl Into<RateLimit<C>>) -> Self {
-        StackLayer::from_stages(GateStage::new(limit.into(), Leaf::default()), KeepError)
+impl<L, C, J> RateLimitLayer<L, C, J> {
+    /// A layer with this limit: a [`TokenBucket`], or a [`RateLimit`].
+    pub fn new(limit: impl Into<RateLimit<L, C, J>>) -> Self {
+        StackLayer::from_stages(RateLimitStage::new(limit.into(), Leaf::default()), KeepError)
     }
 }

@@ -48,10 +48,25 @@
 //!
 //! A burst of one period's worth; a cost of one token per call.
 
+mod both;
+mod cost;
 mod layer;
+mod limit;
+mod line;
+mod plan;
+mod quota;
+mod refund;
+mod reservation;
+mod scale;
 mod stage;
 mod token_bucket;
 
-pub use layer::RateLimitLayer;
-pub use stage::{Cost, CostBy, OneToken, RateLimit};
+pub use both::Both;
+pub use cost::{Cost, CostBy, OneToken};
+pub use layer::{RateLimit, RateLimitLayer, RefusedCalls};
+pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine, Tokens};
+pub use quota::Quota;
+pub use refund::{AllCount, RefundBy, RefundIf};
+pub use reservation::{Acquire, Reservation};
+pub use stage::{RateLimitCall, RateLimitStage};
 pub use token_bucket::{TokenBucket, TokenBucketBuilder};

@@ -1,96 +1,196 @@
-use super::TokenBucket;
+use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost, refund::RefundIf};
 use crate::{
-    error::Rejection,
-    shell::{Ending, Frame, Gate},
-    stack::{DescribeGate, Explanation},
+    error::{Error, Rejection},
+    shell::{Abandonment, Ending, Frame, Inherited, SettleOnDrop, Stage},
+    stack::{Describe, Explanation},
 };
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower::Service;
 
-/// A limit on the rate of calls: a bucket, and what each call costs. The [`Gate`] of this module.
+/// Refuses calls beyond a rate, or lets them wait for their turn. The stage of a [`RateLimit`].
 #[derive(Clone, Debug)]
-pub struct RateLimit<C = OneToken> {
-    bucket: TokenBucket,
-    cost: C,
+pub struct RateLimitStage<R, Next> {
+    limit: R,
+    next: Next,
 }
 
-impl RateLimit {
-    /// Each call costs one token.
-    pub fn new(bucket: TokenBucket) -> Self {
-        Self { bucket, cost: OneToken }
+impl<R, Next> RateLimitStage<R, Next> {
+    /// A limit in front of the next stage.
+    pub fn new(limit: R, next: Next) -> Self {
+        Self { limit, next }
     }
 }
 
-impl<C> RateLimit<C> {
-    /// Each call costs what `cost` says of its request, in tokens. A call that costs nothing passes; one that costs more
-    /// than the burst is refused for ever.
-    ///
-    /// It runs once per attempt, before the call is admitted.
-    pub fn cost<F, Request>(self, cost: F) -> RateLimit<CostBy<F>>
-    where
-        F: Fn(&Request) -> u64,
-    {
-        RateLimit { bucket: self.bucket, cost: CostBy(cost) }
+pin_project! {
+    /// A call at a [`RateLimitStage`].
+    #[derive(Debug)]
+    pub struct RateLimitCall<Call, Permit, Place, Request> {
+        #[pin]
+        state: State<Call, Permit, Place, Request>,
     }
 }
 
-impl From<TokenBucket> for RateLimit {
-    fn from(bucket: TokenBucket) -> Self {
-        Self::new(bucket)
+pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<Call, Permit, Place, Request> {
+        // Refused; the rejection comes out of the first poll.
+        Refused { rejection: Option<Rejection> },
+        // Waiting for its turn, with the request and what it will inherit.
+        Waiting { place: Place, waiting: Option<(Request, Inherited)> },
+        // Admitted and on its way further in. What it took is here between polls; during one it is in a guard on the
+        // stack, so that an unwinding panic settles it. A call that is let through though it is beyond the rate took
+        // nothing.
+        Admitted { #[pin] next: Call, taken: Option<Permit> },
+        // Ended, and everything given back that was not spent.
+        Ended,
     }
 }
 
-/// What a call costs, in tokens.
-pub trait Cost<Request> {
-    /// The tokens that this request costs.
-    fn tokens(&self, request: &Request, frame: &mut Frame) -> u64;
-}
-
-/// Each call costs one token. The default.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OneToken;
-
-/// Each call costs what a function says: [`RateLimit::cost`].
-#[derive(Clone, Copy, Debug)]
-pub struct CostBy<F>(F);
-
-impl<Request> Cost<Request> for OneToken {
-    #[inline]
-    fn tokens(&self, _request: &Request, _frame: &mut Frame) -> u64 {
-        1
-    }
-}
-
-impl<Request, F: Fn(&Request) -> u64> Cost<Request> for CostBy<F> {
-    #[inline]
-    fn tokens(&self, request: &Request, frame: &mut Frame) -> u64 {
-        frame.user_code_runs();
-        (self.0)(request)
-    }
-}
-
-impl<C, Request> Gate<Request> for RateLimit<C>
+impl<L, C, J, Next, S, Request> Stage<S, Request> for RateLimitStage<RateLimit<L, C, J>, Next>
 where
+    L: Limit<Request>,
     C: Cost<Request>,
+    J: RefundIf<S::Response, S::Error>,
+    Next: Stage<S, Request>,
+    S: Service<Request>,
 {
-    /// The tokens taken.
-    type Permit = u64;
+    const READS_DEADLINE: bool = L::WAITS || Next::READS_DEADLINE;
+
+    type Call = RateLimitCall<Next::Call, Option<L::Permit>, L::Place, Request>;
 
     #[inline]
-    fn admit(&self, request: &Request, frame: &mut Frame) -> Result<u64, Rejection> {
-        let tokens = self.cost.tokens(request, frame);
-        self.bucket.try_acquire_at(tokens, frame.now())?;
-        Ok(tokens)
+    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+        let state = match self.limit.admit(&request, frame) {
+            Admission::Admitted(permit) => self.go_on::<S, Request>(request, permit, frame),
+            Admission::Waits(place) => {
+                let inherited = frame.inherited();
+                State::Waiting { place, waiting: Some((request, inherited)) }
+            }
+            Admission::Refused(refused) => {
+                // The request is dropped here, and its drop is user code.
+                frame.user_code_runs();
+                State::Refused { rejection: Some(refused.into()) }
+            }
+        };
+        RateLimitCall { state }
     }
 
     #[inline]
-    fn settle(&self, tokens: u64, ending: Ending, _frame: &mut Frame) {
-        if ending.spared_the_service() {
-            self.bucket.refund(tokens);
+    fn poll(
+        &self,
+        call: Pin<&mut Self::Call>,
+        service: &mut S,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let mut state = call.project().state;
+        if let StateProjection::Waiting { place, waiting } = state.as_mut().project() {
+            let verdict = ready!(self.limit.limit.poll(place, cx, frame));
+            let waited = waiting.take();
+            state.set(State::Ended);
+            match (verdict, waited) {
+                (Ok(permit), Some((request, inherited))) => {
+                    frame.set_inherited(inherited);
+                    let admitted = self.go_on::<S, Request>(request, Some(permit), frame);
+                    state.set(admitted);
+                }
+                (Err(refused), _) => return Poll::Ready(Err(Error::Rejected(self.limit.refuse(refused).into()))),
+                (Ok(_), None) => crate::shell::polled_after_end(),
+            }
+        }
+        match state.as_mut().project() {
+            StateProjection::Admitted { next, taken } => {
+                // Without what it took a call has been torn down by a panic: it must not go on unadmitted.
+                let Some(permit) = taken.take() else { crate::shell::polled_after_end() };
+                let guard = self.guard(permit, Ending::Panicked);
+                let Poll::Ready(result) = self.next.poll(next, service, cx, frame) else {
+                    *taken = guard.keep();
+                    return Poll::Pending;
+                };
+                state.set(State::Ended);
+                let need_not_count = match &result {
+                    Ok(response) => self.limit.refund_if.need_not_count(Ok(response), frame),
+                    Err(Error::Service(error)) => self.limit.refund_if.need_not_count(Err(error), frame),
+                    Err(Error::Rejected(_)) => false,
+                };
+                match guard.keep() {
+                    Some(permit) if need_not_count => self.limit.give_back(permit),
+                    Some(permit) => self.limit.settle(permit, Ending::of(&result, frame)),
+                    None => {}
+                }
+                Poll::Ready(result)
+            }
+            StateProjection::Refused { rejection } => match rejection.take() {
+                Some(rejection) => Poll::Ready(Err(Error::Rejected(rejection))),
+                None => crate::shell::polled_after_end(),
+            },
+            StateProjection::Waiting { .. } | StateProjection::Ended => crate::shell::polled_after_end(),
+        }
+    }
+
+    #[inline]
+    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+        let mut state = call.project().state;
+        match state.as_mut().project() {
+            StateProjection::Admitted { next, taken } => {
+                let guard = taken.take().map(|permit| self.guard(permit, Ending::Panicked));
+                self.next.abandon(next, cause, frame);
+                state.set(State::Ended);
+                if let Some(guard) = guard {
+                    guard.settle(Ending::of_abandoned(cause, frame), frame);
+                }
+            }
+            StateProjection::Waiting { place, .. } => {
+                self.limit.limit.leave(place, frame);
+                // The request is dropped here.
+                frame.user_code_runs();
+                state.set(State::Ended);
+            }
+            StateProjection::Refused { .. } | StateProjection::Ended => {}
         }
     }
 }
 
-impl<C> DescribeGate for RateLimit<C> {
+impl<L, C, J, Next> RateLimitStage<RateLimit<L, C, J>, Next> {
+    /// An admitted call goes on to the next stage.
+    #[inline]
+    fn go_on<S, Request>(
+        &self,
+        request: Request,
+        permit: Option<L::Permit>,
+        frame: &mut Frame,
+    ) -> State<Next::Call, Option<L::Permit>, L::Place, Request>
+    where
+        L: Limit<Request>,
+        Next: Stage<S, Request>,
+        S: Service<Request>,
+    {
+        let guard = self.guard::<Request>(permit, Ending::Refused { retry_after: None });
+        let next = self.next.start(request, frame);
+        State::Admitted { next, taken: guard.keep() }
+    }
+
+    /// Holds what a call took while user code may panic.
+    #[inline]
+    fn guard<Request>(
+        &self,
+        permit: Option<L::Permit>,
+        panicked: Ending,
+    ) -> SettleOnDrop<Option<L::Permit>, impl Fn(Option<L::Permit>, Ending, &mut Frame)>
+    where
+        L: Limit<Request>,
+    {
+        SettleOnDrop::new(|permit, ending, _: &mut Frame| self.limit.settle(permit, ending), Some(permit), panicked)
+    }
+}
+
+impl<L: DescribeLimit, C, J, Next: Describe> Describe for RateLimitStage<RateLimit<L, C, J>, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.rate_limit(&self.bucket);
+        explanation.rate_limit(self.limit.describe(), self.limit.limit.longest_wait(), &self.next);
     }
 }

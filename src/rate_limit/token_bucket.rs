@@ -1,17 +1,25 @@
+use super::{
+    Quota,
+    line::{Line, Place, Standing},
+    plan::{FRACTION, HORIZON, LONGEST_WARM_UP, Plan, SharedPlan, third_of},
+    reservation::{Acquire, Reservation},
+    scale::Scale,
+};
 use crate::{
-    clock::Origin,
-    error::{ConfigError, RateLimited, check_duration},
+    clock::{self, Origin},
+    error::{ConfigError, RateLimited},
     random::Random,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Mutex, Ordering, lock},
+    timeout::Deadline,
 };
 use rand::RngExt;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, task::Waker, time::Duration};
 use tokio::time::Instant;
 
 /// A rate with a burst: tokens are minted at a steady rate, at most a burst of them is saved up, each call costs some.
 ///
 /// In every interval of length t at most `burst + rate * t` tokens are admitted, and a token that is there is not refused:
-/// exactly for most rates in use, to within two nanoseconds for the others (see below). A clock that stands still mints
+/// exactly for most rates in use, to within a nanosecond for the others (see below). A clock that stands still mints
 /// nothing, one that jumps ahead mints at most a burst, and asking often loses nothing.
 ///
 /// ```
@@ -31,58 +39,100 @@ use tokio::time::Instant;
 /// # }
 /// ```
 ///
+/// # Three ways to ask
+///
+/// [`try_acquire`](Self::try_acquire) admits or refuses at once. [`acquire`](Self::acquire) waits for its turn, behind
+/// all who wait already and for no longer than it may. [`reserve`](Self::reserve) takes tokens for something that may
+/// yet not happen. While somebody waits `try_acquire` is refused: what is being minted is spoken for.
+///
 /// # How it counts
 ///
 /// The bucket is the generic cell rate algorithm (ITU-T I.371), turned from time into tokens: instead of the
-/// theoretical arrival time of the next call it keeps the number of tokens spent since the beginning, and compares it
-/// with the number minted by now, `rate * now`. So there is no interval to be cut to whole nanoseconds, and no error adds
-/// up.
+/// theoretical arrival time of the next call it keeps the number of tokens spent, and compares it with the number minted
+/// by now. So there is no interval to be cut to whole nanoseconds, no error adds up, and a change of the rate does not
+/// price anew what was spent before.
 ///
-/// A token is divided into parts. Where the rate in lowest terms is `k` tokens in some nanoseconds with `k` up to 16 (100
-/// per second is 1 in 10,000,000; 3 per second 3 in 1,000,000,000), `k` parts are minted per nanosecond and everything is
-/// exact. For all other rates a part is minted every one to two nanoseconds, by a 63-bit fixed-point rate, and a token may
-/// come by less than one part too early, which does not add up.
+/// A token is divided into parts. Where the rate in lowest terms is up to 2^14 tokens in some nanoseconds (100 per second
+/// is 1 in 10,000,000; 1,500,000 per second 3 in 2,000), a whole number of parts is minted per nanosecond, and everything
+/// is exact. So it is unless the parts of a burst were more than 2^55. All other rates are
+/// exact to one in 10^10 at the least (in 10^15 if a burst is minted within an hour), and a token may come by a part too
+/// early or too late: by less than a nanosecond, or 2^-54 of the time in which a burst is minted.
 ///
 /// # Cost
 ///
-/// One load and one compare-and-swap to admit, one load to refuse; no allocation, no lock. Clones share the bucket.
+/// One load and one compare-and-swap to admit, two loads to refuse; no allocation, no lock. Every 18 minutes, while
+/// somebody waits, and while it warms up, a lock is taken. Clones share the bucket.
 #[derive(Clone)]
 pub struct TokenBucket {
     shared: Arc<Shared>,
 }
 
+/// On a line of the cache of its own: whoever takes tokens writes it, and reads what follows.
+#[repr(align(128))]
+struct Word(AtomicU64);
+
+#[repr(align(128))]
 struct Shared {
-    /// The parts spent so far, or forfeited because the bucket was full. Relaxed throughout: it guards no other memory,
-    /// and each change is one atomic step.
-    spent: AtomicU64,
+    /// Which plan counts, whether anybody waits, and the parts spent so far by that plan, or forfeited because the bucket
+    /// was full. See the constants below.
+    ///
+    /// A success of a compare-and-swap shows that the plan which was reckoned with is still the one that counts: a plan is
+    /// overwritten only after this word named the other one.
+    word: Word,
+    /// The plan that counts and the one before or after, by the generation's lowest bit.
+    plans: [SharedPlan; 2],
     origin: Origin,
-    scale: Scale,
-    parts_per_token: u64,
-    /// The parts of a burst: at most 2^62.
-    full: u64,
-    burst: u64,
-    count: u64,
-    period: Duration,
+    max_wait: Duration,
+    /// Held by whoever changes the plan or waits.
+    slow: Mutex<Slow>,
 }
 
-/// How nanoseconds become parts of a token.
-#[derive(Clone, Copy)]
-enum Scale {
-    /// A whole number of parts is minted per nanosecond, from 1 to [`MOST_EXACT`].
-    Exact { parts_per_nano: u64 },
-    /// From one half to one part is minted per nanosecond.
-    Rounded {
-        /// As a fraction of 2^63, rounded up.
-        parts_per_nano: u64,
-        /// The inverse as a fraction of 2^62, rounded up.
-        nanos_per_part: u64,
-    },
+struct Slow {
+    quota: Quota,
+    /// A third of the warm-up in nanoseconds; zero for a bucket that does not warm up.
+    third: u64,
+    line: Line,
+}
+
+/// The parts spent: at most a burst, a horizon's worth, and a burst that is owed, each up to 2^55.
+const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
+/// Counts the plans. A thread that slept through 64 of them, and finds the same number of parts spent by the last, takes
+/// it for its own.
+const GENERATION_SHIFT: u32 = 57;
+const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
+/// Ask under the lock: somebody waits, or the bucket warms up.
+const SLOW: u64 = 1 << 63;
+
+/// What the parts spent and minted say of a call.
+enum Reckoned {
+    /// There are enough; so much will have been spent after the call.
+    Enough { after: u64 },
+    /// There would be enough once so much has been minted.
+    TooFew { after: u64, anchor: u64, scale: Scale<FRACTION> },
+    /// The cost is above the burst.
+    Never,
+    /// Only the lock can tell.
+    Slow,
+}
+
+/// Why there are no tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    /// There will be enough at this time, in nanoseconds since the origin.
+    Until(u64),
+    /// The cost is above the burst.
+    ForEver,
 }
 
 impl TokenBucket {
     /// A bucket with `count` new tokens every `period`, minted evenly over it.
     pub fn builder(count: u64, period: Duration) -> TokenBucketBuilder {
-        TokenBucketBuilder { count, period, burst: None }
+        Self::with_quota(Quota::new(count, period))
+    }
+
+    /// A bucket by this quota.
+    pub fn with_quota(quota: Quota) -> TokenBucketBuilder {
+        TokenBucketBuilder { quota, warm_up: Duration::ZERO, max_wait: None }
     }
 
     /// Takes `tokens` now, by tokio's clock. See [`try_acquire_at`](Self::try_acquire_at).
@@ -105,99 +155,489 @@ impl TokenBucket {
     /// is refused for ever.
     #[inline]
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
-        let shared = &*self.shared;
         if tokens == 0 {
             return Ok(());
         }
-        if tokens > shared.burst {
-            return Err(RateLimited::new(None));
-        }
-        let cost = tokens * shared.parts_per_token;
-        let minted = shared.minted(now);
-        let forfeited = minted - shared.full;
-        let mut spent = shared.spent.load(Ordering::Relaxed);
-        loop {
-            let after = spent.max(forfeited) + cost;
-            if after > minted {
-                return Err(RateLimited::new(Some(shared.scale.time_to_mint(after - minted))));
-            }
-            match shared.spent.compare_exchange_weak(spent, after, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(newer) => spent = newer,
-            }
-        }
+        let nanos = self.shared.origin.nanos_to(now);
+        self.shared.try_take(tokens, nanos).map_err(|refusal| refusal.seen_at(nanos))
     }
 
-    /// Gives `tokens` back that were taken for a call which then was not made. Never more than a burst is kept.
+    /// Takes `tokens` at `now` as [`try_acquire_at`](Self::try_acquire_at) does, but a refused call counts as well: it
+    /// owes what it costs, up to a burst in all. Whoever asks too often and does not stop is not admitted again.
+    ///
+    /// # Errors
+    ///
+    /// As there. The time until there are enough includes what was owed before.
+    pub fn try_acquire_or_owe_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        let refused = self.try_acquire_at(tokens, now);
+        if refused.is_err() {
+            self.shared.owe(tokens, self.shared.origin.nanos_to(now));
+        }
+        refused
+    }
+
+    /// Waits for `tokens` in order of arrival: all of them are taken at once, when it is their turn and they are there.
+    ///
+    /// The wait is at most the bucket's [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
+    /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future
+    /// gives up the place, and those behind move up; or gives the tokens back, if they were granted but not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`RateLimited`] at once where it would take longer, with the time that it would take, or where the cost is above
+    /// the burst; later only where a change of the burst makes the cost more than is ever there.
+    ///
+    /// # Cost
+    ///
+    /// Where the tokens are there, as [`try_acquire`](Self::try_acquire). Otherwise one lock and one timer, an entry in a
+    /// map, and one wake-up when it is admitted, however many wait; a second one where others before it gave up, or the
+    /// rate was changed.
+    pub fn acquire(&self, tokens: u64) -> Acquire {
+        Acquire::new(self.clone(), tokens)
+    }
+
+    /// Takes `tokens` now, if they are there, and gives them back unless they are [committed](Reservation::commit).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire).
+    pub fn reserve(&self, tokens: u64) -> Result<Reservation, RateLimited> {
+        self.reserve_at(tokens, Instant::now())
+    }
+
+    /// The same at `now`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire_at`](Self::try_acquire_at).
+    pub fn reserve_at(&self, tokens: u64, now: Instant) -> Result<Reservation, RateLimited> {
+        self.try_acquire_at(tokens, now)?;
+        Ok(Reservation::new(self.clone(), tokens))
+    }
+
+    /// Gives `tokens` back that were taken for a call which then was not made, or need not count. Never more than a burst
+    /// is kept.
     #[inline]
     pub fn refund(&self, tokens: u64) {
-        let parts = tokens.min(self.shared.burst) * self.shared.parts_per_token;
-        let refunded = |spent: u64| Some(spent.saturating_sub(parts));
-        // The closure never answers with `None`, so the update cannot fail.
-        let _ = self.shared.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refunded);
+        self.shared.give_back(tokens);
+    }
+
+    /// Follows another quota from now on. What the bucket holds stays, in tokens, up to the new burst; those who wait go on
+    /// waiting, at the new rate, and whoever costs more than the new burst is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](TokenBucketBuilder::build); the old quota stays.
+    pub fn set_quota(&self, quota: Quota) -> Result<(), ConfigError> {
+        self.set_quota_at(quota, Instant::now())
+    }
+
+    /// The same at `now`.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_quota_at(&self, quota: Quota, now: Instant) -> Result<(), ConfigError> {
+        quota.check()?;
+        self.shared.change_quota(quota, self.shared.origin.nanos_to(now));
+        Ok(())
     }
 
     /// Spends a random part of a token of a new bucket.
     pub(crate) fn spend_a_fraction(&self, random: &Random) {
-        let parts = random.with(|random| random.random_range(1..=self.shared.parts_per_token));
-        self.shared.spent.store(parts, Ordering::Relaxed);
+        let plan = self.shared.plans[0].load();
+        let parts = random.with(|random| random.random_range(1..=plan.scale.parts_per_token.max(1)));
+        self.shared.word.0.fetch_add(parts, Ordering::Relaxed);
     }
 
-    /// The whole tokens that are there at `now`.
+    /// The whole tokens that are there at `now`, for whoever waits or whoever comes.
     pub fn available_at(&self, now: Instant) -> u64 {
+        self.shared.available(self.shared.origin.nanos_to(now))
+    }
+
+    /// What the bucket goes by.
+    pub fn quota(&self) -> Quota {
+        lock(&self.shared.slow).quota
+    }
+
+    /// How many wait for their turn.
+    pub fn waiting(&self) -> usize {
+        lock(&self.shared.slow).line.len()
+    }
+
+    /// The longest that [`acquire`](Self::acquire) waits.
+    pub fn max_wait(&self) -> Duration {
+        self.shared.max_wait
+    }
+
+    /// Takes the tokens at once, or a place in line, where the wait may last as long as that and until the deadline.
+    pub(super) fn join_at(&self, tokens: u64, now: Instant, deadline: Deadline) -> Result<Option<Place>, RateLimited> {
+        if tokens == 0 {
+            return Ok(None);
+        }
         let shared = &*self.shared;
-        let unspent = shared.minted(now).saturating_sub(shared.spent.load(Ordering::Relaxed));
-        (unspent / shared.parts_per_token).min(shared.burst)
+        let nanos = shared.origin.nanos_to(now);
+        let joined = match shared.try_take(tokens, nanos) {
+            Ok(()) => Ok(None),
+            Err(Refusal::ForEver) => Err(Refusal::ForEver),
+            Err(Refusal::Until(_)) => {
+                let longest = deadline.remaining(now).map_or(shared.max_wait, |left| left.min(shared.max_wait));
+                shared.join(tokens, nanos, clock::nanos(longest))
+            }
+        };
+        joined.map_err(|refusal| refusal.seen_at(nanos))
     }
 
-    /// The most tokens that are saved up.
-    pub fn burst(&self) -> u64 {
-        self.shared.burst
+    /// Whether it is this place's turn. Then the tokens have been taken and the place is gone; so it is after a refusal.
+    /// If not, the waker is woken when it is, or earlier; at the instant that comes back it is to be asked again.
+    pub(super) fn poll_place_at(&self, place: &Place, waker: &Waker, now: Instant) -> Turn {
+        let nanos = self.shared.origin.nanos_to(now);
+        match self.shared.poll_place(place, waker, nanos) {
+            Ok(None) => Turn::Come,
+            Ok(Some(due)) => match now.checked_add(Duration::from_nanos(due.saturating_sub(nanos))) {
+                Some(instant) => Turn::NotBefore(instant),
+                None => Turn::Refused(Refusal::Until(due).seen_at(nanos)),
+            },
+            Err(refusal) => Turn::Refused(refusal.seen_at(nanos)),
+        }
     }
 
-    /// The new tokens, and the period in which they are minted.
-    pub fn rate(&self) -> (u64, Duration) {
-        (self.shared.count, self.shared.period)
+    /// Gives up a place, with the tokens that were granted to it meanwhile.
+    pub(super) fn leave_at(&self, place: &Place, now: Instant) {
+        self.shared.leave(place, self.shared.origin.nanos_to(now));
+    }
+}
+
+/// Where a place in line stands.
+pub(super) enum Turn {
+    Come,
+    NotBefore(Instant),
+    Refused(RateLimited),
+}
+
+impl Refusal {
+    fn seen_at(self, nanos: u64) -> RateLimited {
+        RateLimited::new(match self {
+            Self::Until(due) => Some(Duration::from_nanos(due.saturating_sub(nanos))),
+            Self::ForEver => None,
+        })
     }
 }
 
 impl Shared {
-    /// The parts minted by `now`, rounded down, a burst to start with included.
-    #[inline]
-    fn minted(&self, now: Instant) -> u64 {
-        self.full + self.scale.minted(self.origin.nanos_to(now))
+    fn plan_of(&self, word: u64) -> &SharedPlan {
+        &self.plans[(word >> GENERATION_SHIFT) as usize & 1]
     }
-}
 
-impl Scale {
-    /// The parts minted in so many nanoseconds, rounded down: at most 2^62, which takes nine years at the least.
+    /// Takes tokens, at least one. A first try, without what is seldom needed.
     #[inline]
-    fn minted(self, nanos: u64) -> u64 {
-        const MOST: u64 = 1 << 62;
-        match self {
-            Self::Exact { parts_per_nano } => nanos.saturating_mul(parts_per_nano).min(MOST),
-            Self::Rounded { parts_per_nano, .. } => {
-                ((u128::from(nanos.min(MOST)) * u128::from(parts_per_nano)) >> 63) as u64
+    fn try_take(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
+        let word = self.word.0.load(Ordering::Acquire);
+        match self.reckon(word, tokens, nanos) {
+            Reckoned::Enough { after } if self.replace_spent(word, after).is_ok() => Ok(()),
+            Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => {
+                Err(Refusal::Until(anchor.saturating_add(scale.nanos_to_mint(after.saturating_sub(scale.full)))))
+            }
+            _ => self.try_take_again(tokens, nanos),
+        }
+    }
+
+    /// The same, until it succeeds or there is no doubt.
+    #[cold]
+    fn try_take_again(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
+        let mut word = self.word.0.load(Ordering::Acquire);
+        loop {
+            let refusal = match self.reckon(word, tokens, nanos) {
+                Reckoned::Slow => return self.try_take_slowly(tokens, nanos),
+                Reckoned::Enough { after } => match self.replace_spent(word, after) {
+                    Ok(_) => return Ok(()),
+                    Err(newer) => {
+                        word = newer;
+                        continue;
+                    }
+                },
+                Reckoned::TooFew { after, anchor, scale } => {
+                    Refusal::Until(anchor.saturating_add(scale.nanos_to_mint(after.saturating_sub(scale.full))))
+                }
+                Reckoned::Never => Refusal::ForEver,
+            };
+            if self.is_current(word) {
+                return Err(refusal);
+            }
+            word = self.word.0.load(Ordering::Acquire);
+        }
+    }
+
+    /// What the plan that `word` names says of a call, if `word` still counts. A plan that is being overwritten is any
+    /// numbers, so that all arithmetic wraps or saturates.
+    #[inline]
+    fn reckon(&self, word: u64, tokens: u64, nanos: u64) -> Reckoned {
+        let (anchor, scale) = self.plan_of(word).load_rate();
+        let since = nanos.saturating_sub(anchor);
+        if word & SLOW != 0 || since >= HORIZON {
+            return Reckoned::Slow;
+        }
+        let forfeited = scale.minted(since);
+        let minted = scale.full.wrapping_add(forfeited);
+        // More than fits is above the burst.
+        let cost = tokens.checked_mul(scale.parts_per_token).unwrap_or(u64::MAX);
+        let after = (word & SPENT).max(forfeited).wrapping_add(cost);
+        if cost > scale.full {
+            Reckoned::Never
+        } else if after > minted {
+            Reckoned::TooFew { after, anchor, scale }
+        } else {
+            Reckoned::Enough { after }
+        }
+    }
+
+    /// Whether the plan that `word` named still counts, and nobody waits. The loads of the plan were acquires: they came
+    /// before this one.
+    #[inline]
+    fn is_current(&self, word: u64) -> bool {
+        (self.word.0.load(Ordering::Acquire) ^ word) & (GENERATION | SLOW) == 0
+    }
+
+    #[inline]
+    fn replace_spent(&self, word: u64, spent: u64) -> Result<u64, u64> {
+        let newer = (word & !SPENT) | spent;
+        self.word.0.compare_exchange(word, newer, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    /// The same, when the fast way is not open: the plan has to be moved on, or somebody waits.
+    #[cold]
+    fn try_take_slowly(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
+        self.slowly(nanos, |slow| match slow.line.is_empty() {
+            true => self.take(tokens, nanos, slow),
+            false => self.refuse_behind(tokens, nanos, slow),
+        })
+    }
+
+    /// Does something with the lock held, after those who can be served were, and wakes them when it is released.
+    fn slowly<T>(&self, nanos: u64, work: impl FnOnce(&mut Slow) -> T) -> T {
+        let mut slow = lock(&self.slow);
+        self.move_on(nanos);
+        self.serve(nanos, &mut slow);
+        let result = work(&mut slow);
+        self.serve(nanos, &mut slow);
+        let woken = slow.line.take_woken();
+        drop(slow);
+        woken.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Makes a new plan count, and `convert`s what was spent by the old one. With the lock held.
+    fn replace(&self, plan: &Plan, convert: impl Fn(u64) -> u64) {
+        let mut word = self.word.0.load(Ordering::Acquire);
+        let next = word.wrapping_add(1 << GENERATION_SHIFT) & GENERATION;
+        self.plan_of(next).store(plan);
+        loop {
+            let newer = (word & SLOW) | next | convert(word & SPENT).min(SPENT);
+            // A release, for whoever reads the plan that it names; an acquire, so that no part of the next plan but one is
+            // stored before.
+            match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(newer) => word = newer,
             }
         }
     }
 
-    /// The time in which so many parts are minted, rounded up.
-    fn time_to_mint(self, parts: u64) -> Duration {
-        Duration::from_nanos(match self {
-            Self::Exact { parts_per_nano } => parts.div_ceil(parts_per_nano),
-            Self::Rounded { nanos_per_part, .. } => {
-                let nanos = (u128::from(parts) * u128::from(nanos_per_part)) >> 62;
-                u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(1)
+    /// Moves the anchor of a plan that was reached long ago. With the lock held, as all below.
+    fn move_on(&self, nanos: u64) {
+        let plan = self.plan();
+        if nanos.saturating_sub(plan.anchor).saturating_sub(plan.warm_after) < HORIZON {
+            return;
+        }
+        let (moved, fewer) = plan.moved_on_to(nanos);
+        self.replace(&moved, |spent| spent.saturating_sub(fewer));
+    }
+
+    /// The plan that counts.
+    fn plan(&self) -> Plan {
+        self.plan_of(self.word.0.load(Ordering::Acquire)).load()
+    }
+
+    /// Takes tokens that are there.
+    fn take(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
+        self.warm_up(nanos, slow);
+        let plan = self.plan();
+        if tokens > plan.burst {
+            return Err(Refusal::ForEver);
+        }
+        let minted = plan.minted(nanos);
+        self.update(|spent| {
+            let after = spent.max(minted - plan.scale.full) + tokens * plan.scale.parts_per_token;
+            if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(after) }
+        })
+    }
+
+    /// Changes what was spent, and nothing else.
+    fn update(&self, mut change: impl FnMut(u64) -> Result<u64, Refusal>) -> Result<(), Refusal> {
+        let mut word = self.word.0.load(Ordering::Acquire);
+        loop {
+            let newer = (word & !SPENT) | change(word & SPENT)?.min(SPENT);
+            match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(()),
+                Err(newer) => word = newer,
             }
+        }
+    }
+
+    /// Lets a bucket that was full for as long as it takes to warm up begin anew, cold: with one token.
+    fn warm_up(&self, nanos: u64, slow: &Slow) {
+        if slow.third == 0 {
+            return;
+        }
+        let plan = self.plan();
+        let forfeited = plan.minted(nanos) - plan.scale.full;
+        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
+        let cool_down = plan.scale.minted(slow.third * 3);
+        if forfeited.saturating_sub(spent) >= cool_down {
+            let cold = plan.warming_up(nanos, slow.third);
+            self.replace(&cold, |_| cold.scale.full - cold.scale.parts_per_token);
+        }
+    }
+
+    /// When so many tokens will have been minted beyond those that were spent.
+    fn due_after(&self, tokens: u64, nanos: u64) -> u64 {
+        let plan = self.plan();
+        let forfeited = plan.minted(nanos) - plan.scale.full;
+        let spent = (self.word.0.load(Ordering::Acquire) & SPENT).max(forfeited);
+        plan.due(spent.saturating_add(tokens.saturating_mul(plan.scale.parts_per_token)))
+    }
+
+    /// The same for somebody behind all who wait.
+    fn due_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> u64 {
+        self.due_after(slow.line.tokens().saturating_add(tokens), nanos)
+    }
+
+    fn refuse_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
+        if tokens > slow.quota.burst() {
+            return Err(Refusal::ForEver);
+        }
+        Err(Refusal::Until(self.due_behind(tokens, nanos, slow)))
+    }
+
+    fn join(&self, tokens: u64, nanos: u64, longest: u64) -> Result<Option<Place>, Refusal> {
+        // From here on nobody overtakes: what others take they take under the lock.
+        self.slowly(nanos, |slow| {
+            self.word.0.fetch_or(SLOW, Ordering::AcqRel);
+            if slow.line.is_empty() {
+                match self.take(tokens, nanos, slow) {
+                    Ok(()) => return Ok(None),
+                    Err(Refusal::ForEver) => return Err(Refusal::ForEver),
+                    Err(Refusal::Until(_)) => {}
+                }
+            }
+            if tokens > slow.quota.burst() {
+                return Err(Refusal::ForEver);
+            }
+            let due = self.due_behind(tokens, nanos, slow);
+            if due.saturating_sub(nanos) > longest {
+                return Err(Refusal::Until(due));
+            }
+            Ok(Some(slow.line.join(tokens, due)))
+        })
+    }
+
+    /// Grants tokens to those whose turn it is, and opens the fast way where nobody is left to wait.
+    fn serve(&self, nanos: u64, slow: &mut Slow) {
+        while let Some(tokens) = slow.line.first() {
+            match self.take(tokens, nanos, slow) {
+                Ok(()) => slow.line.grant(),
+                Err(Refusal::ForEver) => slow.line.refuse(),
+                Err(Refusal::Until(due)) => {
+                    slow.line.expect(due);
+                    return;
+                }
+            }
+        }
+        if slow.third == 0 {
+            self.word.0.fetch_and(!SLOW, Ordering::AcqRel);
+        }
+    }
+
+    /// `None` where the tokens have been granted, or else when to ask again.
+    fn poll_place(&self, place: &Place, waker: &Waker, nanos: u64) -> Result<Option<u64>, Refusal> {
+        self.slowly(nanos, |slow| match slow.line.poll(place, waker, nanos) {
+            Standing::Granted => Ok(None),
+            Standing::Refused => Err(Refusal::ForEver),
+            Standing::Expected(due) => Ok(Some(due)),
+            Standing::Behind { tokens } => {
+                let due = self.due_after(tokens, nanos);
+                slow.line.expect_at(place, due);
+                Ok(Some(due))
+            }
+        })
+    }
+
+    fn leave(&self, place: &Place, nanos: u64) {
+        self.slowly(nanos, |slow| {
+            if let Some(tokens) = slow.line.leave(place) {
+                self.give_back(tokens);
+            }
+        });
+    }
+
+    fn give_back(&self, tokens: u64) {
+        let mut word = self.word.0.load(Ordering::Acquire);
+        loop {
+            let parts = tokens.saturating_mul(self.plan_of(word).load().scale.parts_per_token);
+            let newer = (word & !SPENT) | (word & SPENT).saturating_sub(parts);
+            match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    fn owe(&self, tokens: u64, nanos: u64) {
+        self.slowly(nanos, |_| {
+            let plan = self.plan();
+            let minted = plan.minted(nanos);
+            let cost = tokens.saturating_mul(plan.scale.parts_per_token);
+            let owed = |spent: u64| {
+                let spent = spent.max(minted - plan.scale.full);
+                Ok(spent.saturating_add(cost).min(minted + plan.scale.full).max(spent))
+            };
+            // It never refuses.
+            let _ = self.update(owed);
+        });
+    }
+
+    fn change_quota(&self, quota: Quota, nanos: u64) {
+        self.slowly(nanos, |slow| {
+            if quota == slow.quota {
+                return;
+            }
+            slow.quota = quota;
+            let old = self.plan();
+            let minted = old.minted(nanos);
+            let rate = Plan::new(quota, nanos);
+            let start = old.anchor.saturating_sub(old.third);
+            let new = if nanos < old.anchor + old.warm_after { rate.warming_up(start, old.third) } else { rate };
+            let new_minted = new.minted(nanos);
+            self.replace(&new, |spent| match minted.checked_sub(spent) {
+                Some(left) => new_minted - old.convert(left.min(old.scale.full), &new).min(new.scale.full),
+                // Spent by a thread with a later clock, or owed.
+                None => new_minted + old.convert(spent - minted, &new).min(new.scale.full),
+            });
+        });
+    }
+
+    fn available(&self, nanos: u64) -> u64 {
+        self.slowly(nanos, |slow| {
+            self.warm_up(nanos, slow);
+            let plan = self.plan();
+            let unspent = plan.minted(nanos).saturating_sub(self.word.0.load(Ordering::Acquire) & SPENT);
+            (unspent / plan.scale.parts_per_token.max(1)).min(plan.burst)
         })
     }
 }
 
 impl fmt::Debug for TokenBucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared { count, period, burst, .. } = &*self.shared;
-        f.debug_struct("TokenBucket").field("count", count).field("period", period).field("burst", burst).finish()
+        f.debug_struct("TokenBucket").field("quota", &self.quota()).finish_non_exhaustive()
     }
 }
 
@@ -205,9 +645,9 @@ impl fmt::Debug for TokenBucket {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TokenBucketBuilder {
-    count: u64,
-    period: Duration,
-    burst: Option<u64>,
+    quota: Quota,
+    warm_up: Duration,
+    max_wait: Option<Duration>,
 }
 
 impl TokenBucketBuilder {
@@ -215,74 +655,54 @@ impl TokenBucketBuilder {
     ///
     /// Default: the count, so that whoever was quiet for a period may use a period's worth at once.
     pub fn burst(self, burst: u64) -> Self {
-        Self { burst: Some(burst), ..self }
+        Self { quota: self.quota.with_burst(burst), ..self }
     }
 
-    /// The bucket, full.
+    /// For so long the rate grows, evenly, from a third to the whole: when the bucket is new, and whenever it was left full
+    /// for as long. Such a bucket is cold and holds one token. For what stands behind it: a cache that is empty, a pool
+    /// that has to be filled.
+    ///
+    /// The shape is that of Guava's `SmoothWarmingUp`. Default: none. A bucket with a warm-up takes its lock with each call.
+    pub fn warm_up(self, warm_up: Duration) -> Self {
+        Self { warm_up, ..self }
+    }
+
+    /// The longest that [`acquire`](TokenBucket::acquire) waits, and so also how many can wait: no more than are minted in
+    /// that time.
+    ///
+    /// Default: the time in which a burst is minted, at most a second; who would wait longer had better be refused.
+    pub fn max_wait(self, max_wait: Duration) -> Self {
+        Self { max_wait: Some(max_wait), ..self }
+    }
+
+    /// The bucket, full; or cold, if it has a warm-up.
     ///
     /// # Errors
     ///
     /// The count must be from 1 to one per nanosecond; the period longer than zero and at most 366 days; the burst at
-    /// least 1 and such that it fills within a hundred years.
+    /// least 1, at most 2^55, and such that it fills within a hundred years; the warm-up at most ten minutes; the longest
+    /// wait at most 366 days.
     pub fn build(self) -> Result<TokenBucket, ConfigError> {
-        let Self { count, period, burst } = self;
-        check_duration("rate_limit.period", period)?;
-        let period_nanos = period.as_nanos();
-        if count == 0 || u128::from(count) > period_nanos {
-            return Err(ConfigError::new(
-                "rate_limit.count",
-                count,
-                "must be at least 1, and at most one per nanosecond",
-            ));
+        let Self { quota, warm_up, max_wait } = self;
+        quota.check()?;
+        if warm_up > LONGEST_WARM_UP {
+            return Err(ConfigError::new("rate_limit.warm_up", warm_up, "must be at most ten minutes"));
         }
-        let burst = burst.unwrap_or(count);
-        let time_to_fill = u128::from(burst) * period_nanos.div_ceil(u128::from(count));
-        if burst == 0 || time_to_fill > LONGEST_TO_FILL.as_nanos() {
-            return Err(ConfigError::new(
-                "rate_limit.burst",
-                burst,
-                "must be at least 1, and fill within a hundred years",
-            ));
+        let max_wait = max_wait.unwrap_or_else(|| quota.time_to_fill().min(Duration::from_secs(1)));
+        if max_wait > crate::error::LONGEST {
+            return Err(ConfigError::new("rate_limit.max_wait", max_wait, "must be at most 366 days"));
         }
-        let (scale, parts_per_token) = scale(count, period_nanos, burst);
+        let third = third_of(warm_up);
+        let plan = if third > 0 { Plan::new(quota, 0).warming_up(0, third) } else { Plan::new(quota, 0) };
+        let word = if third > 0 { SLOW | (plan.scale.full - plan.scale.parts_per_token) } else { 0 };
         Ok(TokenBucket {
             shared: Arc::new(Shared {
-                spent: AtomicU64::new(0),
+                word: Word(AtomicU64::new(word)),
+                plans: [SharedPlan::new(&plan), SharedPlan::new(&plan)],
                 origin: Origin::at(Instant::now()),
-                scale,
-                parts_per_token,
-                full: burst * parts_per_token,
-                burst,
-                count,
-                period,
+                max_wait,
+                slow: Mutex::new(Slow { quota, third, line: Line::default() }),
             }),
         })
     }
 }
-
-/// Divides a token into parts: how many are minted per nanosecond, and how many make a token.
-///
-/// The count is from 1 to the period, the period has fewer than 56 bits, and the burst fills within 2^62 ns.
-fn scale(count: u64, period_nanos: u128, burst: u64) -> (Scale, u64) {
-    let divisor = greatest_common_divisor(u128::from(count), period_nanos);
-    let (parts_per_nano, parts_per_token) = (u128::from(count) / divisor, period_nanos / divisor);
-    if parts_per_nano <= MOST_EXACT && u128::from(burst) * parts_per_token <= 1 << 62 {
-        return (Scale::Exact { parts_per_nano: parts_per_nano as u64 }, parts_per_token as u64);
-    }
-    let shift = (period_nanos / u128::from(count)).ilog2();
-    let parts_per_nano = (u128::from(count) << shift << 63).div_ceil(period_nanos);
-    let nanos_per_part = (1u128 << 125).div_ceil(parts_per_nano);
-    (Scale::Rounded { parts_per_nano: parts_per_nano as u64, nanos_per_part: nanos_per_part as u64 }, 1 << shift)
-}
-
-fn greatest_common_divisor(mut a: u128, mut b: u128) -> u128 {
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
-
-/// The most parts per nanosecond that are counted exactly. With more of them 2^62 parts would be minted too soon.
-const MOST_EXACT: u128 = 16;
-
-const LONGEST_TO_FILL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

@@ -37,6 +37,22 @@ impl<G, Next> GateStage<G, Next> {
     }
 }
 
+impl<G, Next> GateStage<G, Next> {
+    /// Holds a permit while user code may panic.
+    #[inline]
+    fn guard<Request>(
+        &self,
+        permit: Option<G::Permit>,
+        panicked: Ending,
+    ) -> SettleOnDrop<G::Permit, impl Fn(G::Permit, Ending, &mut Frame)>
+    where
+        G: Gate<Request>,
+    {
+        let settle = |permit, ending, frame: &mut Frame| self.gate.settle(permit, ending, frame);
+        SettleOnDrop::new(settle, permit, panicked)
+    }
+}
+
 pin_project! {
     /// A call at a [`GateStage`].
     #[derive(Debug)]
@@ -74,7 +90,7 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         match self.gate.admit(&request, frame) {
             Ok(permit) => {
-                let guard = SettleOnDrop::new(&self.gate, Some(permit), Ending::Refused { retry_after: None });
+                let guard = self.guard::<Request>(Some(permit), Ending::Refused { retry_after: None });
                 let next = self.next.start(request, frame);
                 GateCall { state: State::Admitted { next, permit: guard.keep() } }
             }
@@ -99,7 +115,7 @@ where
             StateProjection::Admitted { next, permit } => {
                 // Without its permit a call has been torn down by a panic: it must not go on unadmitted.
                 let Some(held) = permit.take() else { super::polled_after_end() };
-                let guard = SettleOnDrop::new(&self.gate, Some(held), Ending::Panicked);
+                let guard = self.guard::<Request>(Some(held), Ending::Panicked);
                 let Poll::Ready(result) = self.next.poll(next, service, cx, frame) else {
                     *permit = guard.keep();
                     return Poll::Pending;
@@ -121,7 +137,7 @@ where
     fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
         let mut state = call.project().state;
         if let StateProjection::Admitted { next, permit } = state.as_mut().project() {
-            let guard = SettleOnDrop::new(&self.gate, permit.take(), Ending::Panicked);
+            let guard = self.guard::<Request>(permit.take(), Ending::Panicked);
             self.next.abandon(next, cause, frame);
             state.set(State::Ended);
             let ending = Ending::of_abandoned(cause, frame);
@@ -131,49 +147,50 @@ where
 }
 
 /// Holds a permit while user code may panic.
-struct SettleOnDrop<'gate, G, Request>
+pub(crate) struct SettleOnDrop<P, F>
 where
-    G: Gate<Request>,
+    F: Fn(P, Ending, &mut Frame),
 {
-    gate: &'gate G,
+    /// Takes the permit back.
+    settle: F,
     /// `None` once the permit was kept or settled, and for a call that an earlier panic tore down.
-    permit: Option<G::Permit>,
+    permit: Option<P>,
     /// How the call has ended if this is dropped by a panic.
     panicked: Ending,
 }
 
-impl<'gate, G, Request> SettleOnDrop<'gate, G, Request>
+impl<P, F> SettleOnDrop<P, F>
 where
-    G: Gate<Request>,
+    F: Fn(P, Ending, &mut Frame),
 {
     #[inline]
-    fn new(gate: &'gate G, permit: Option<G::Permit>, panicked: Ending) -> Self {
-        Self { gate, permit, panicked }
+    pub(crate) fn new(settle: F, permit: Option<P>, panicked: Ending) -> Self {
+        Self { settle, permit, panicked }
     }
 
     /// No panic: the permit goes on to where it lives between polls.
     #[inline]
-    fn keep(mut self) -> Option<G::Permit> {
+    pub(crate) fn keep(mut self) -> Option<P> {
         self.permit.take()
     }
 
     /// The call has ended.
     #[inline]
-    fn settle(mut self, ending: Ending, frame: &mut Frame) {
+    pub(crate) fn settle(mut self, ending: Ending, frame: &mut Frame) {
         if let Some(permit) = self.permit.take() {
-            self.gate.settle(permit, ending, frame);
+            (self.settle)(permit, ending, frame);
         }
     }
 }
 
-impl<G, Request> Drop for SettleOnDrop<'_, G, Request>
+impl<P, F> Drop for SettleOnDrop<P, F>
 where
-    G: Gate<Request>,
+    F: Fn(P, Ending, &mut Frame),
 {
     #[inline]
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.gate.settle(permit, self.panicked, &mut Frame::new());
+            (self.settle)(permit, self.panicked, &mut Frame::new());
         }
     }
 }

@@ -90,6 +90,7 @@ mod stage;
 pub use exit::{Exit, FromRejection, KeepError, Respond, TypedError};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
+pub(crate) use gate::SettleOnDrop;
 pub use gate::{Gate, GateCall, GateStage};
 pub use leaf::{Leaf, LeafCall};
 pub use scope::{ScopeCall, ScopeStage};

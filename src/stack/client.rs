@@ -87,19 +87,19 @@ impl<T, R, Q, L, A, C, X> ClientBuilder<T, R, Off, Q, L, A, C, X> {
 }
 
 impl<T, R, B, L, A, C, X> ClientBuilder<T, R, B, Off, L, A, C, X> {
-    /// Refuses attempts beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] with a
-    /// cost. See [`rate_limit`](crate::rate_limit).
-    pub fn rate_limit<K>(
+    /// Refuses attempts beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any
+    /// kind. See [`rate_limit`](crate::rate_limit).
+    pub fn rate_limit<K, D, J>(
         self,
-        limit: impl Into<RateLimit<K>>,
-    ) -> ClientBuilder<T, R, B, Gated<RateLimit<K>>, L, A, C, X> {
+        limit: impl Into<RateLimit<K, D, J>>,
+    ) -> ClientBuilder<T, R, B, RateLimit<K, D, J>, L, A, C, X> {
         let Self { timeout, retry, circuit_breaker, load_shed, attempt_timeout, classifier, exit, rate_limit: _ } =
             self;
         ClientBuilder {
             timeout,
             retry,
             circuit_breaker,
-            rate_limit: Gated(limit.into()),
+            rate_limit: limit.into(),
             load_shed,
             attempt_timeout,
             classifier,

@@ -1,7 +1,6 @@
 use crate::{
     circuit_breaker::BreakerBuilder,
     error::ConfigError,
-    rate_limit::TokenBucket,
     retry::Backoff,
     shell::{GateStage, Leaf},
 };
@@ -140,9 +139,10 @@ impl Explanation {
         self.add("circuit breaker", config.to_string());
     }
 
-    pub(crate) fn rate_limit(&mut self, bucket: &TokenBucket) {
-        let (count, period) = bucket.rate();
-        self.add("rate limit", format!("{count} per {period:?}, bursts of {}", bucket.burst()));
+    pub(crate) fn rate_limit(&mut self, limits: String, longest_wait: Duration, next: &impl Describe) {
+        self.add("rate limit", limits);
+        next.describe(self);
+        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait));
     }
 
     pub(crate) fn load_shed(&mut self, limit: usize) {

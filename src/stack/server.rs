@@ -27,11 +27,14 @@ pub(crate) fn server() -> ServerBuilder {
 }
 
 impl<L, T, X> ServerBuilder<Off, L, T, X> {
-    /// Refuses calls beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] with a cost.
+    /// Refuses calls beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind.
     /// See [`rate_limit`](crate::rate_limit).
-    pub fn rate_limit<K>(self, limit: impl Into<RateLimit<K>>) -> ServerBuilder<Gated<RateLimit<K>>, L, T, X> {
+    pub fn rate_limit<K, D, J>(
+        self,
+        limit: impl Into<RateLimit<K, D, J>>,
+    ) -> ServerBuilder<RateLimit<K, D, J>, L, T, X> {
         let Self { load_shed, timeout, exit, .. } = self;
-        ServerBuilder { rate_limit: Gated(limit.into()), load_shed, timeout, exit }
+        ServerBuilder { rate_limit: limit.into(), load_shed, timeout, exit }
     }
 }
 

@@ -1,0 +1,68 @@
+use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost};
+use crate::{error::RateLimited, shell::Frame};
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+/// Two limits on one call, all or nothing: [`RateLimit::and`].
+#[derive(Clone, Debug)]
+pub struct Both<A, B> {
+    pub(super) first: A,
+    pub(super) second: B,
+}
+
+impl<Request, L, C, J, M, D> Limit<Request> for Both<RateLimit<L, C, J>, RateLimit<M, D>>
+where
+    L: Limit<Request, Place = Infallible>,
+    C: Cost<Request>,
+    M: Limit<Request, Place = Infallible>,
+    D: Cost<Request>,
+{
+    const WAITS: bool = false;
+
+    type Permit = (Option<L::Permit>, Option<M::Permit>);
+    type Place = Infallible;
+
+    /// The cost of each limit counts, not that of the whole.
+    #[inline]
+    fn admit(&self, request: &Request, _tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Infallible> {
+        let first = match self.first.admit(request, frame) {
+            Admission::Admitted(first) => first,
+            Admission::Refused(refused) => return Admission::Refused(refused),
+            Admission::Waits(place) => match place {},
+        };
+        match self.second.admit(request, frame) {
+            Admission::Admitted(second) => Admission::Admitted((first, second)),
+            Admission::Refused(refused) => {
+                self.first.give_back(first);
+                Admission::Refused(refused)
+            }
+            Admission::Waits(place) => match place {},
+        }
+    }
+
+    fn poll(
+        &self,
+        place: &mut Infallible,
+        _cx: &mut Context<'_>,
+        _frame: &mut Frame,
+    ) -> Poll<Result<Self::Permit, RateLimited>> {
+        match *place {}
+    }
+
+    fn leave(&self, place: &mut Infallible, _frame: &mut Frame) {
+        match *place {}
+    }
+
+    fn refund(&self, (first, second): Self::Permit) {
+        self.first.give_back(first);
+        self.second.give_back(second);
+    }
+}
+
+impl<L: DescribeLimit, C, J, M: DescribeLimit, D, K> DescribeLimit for Both<RateLimit<L, C, J>, RateLimit<M, D, K>> {
+    fn describe(&self) -> String {
+        format!("{}; {}", self.first.describe(), self.second.describe())
+    }
+}

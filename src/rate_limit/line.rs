@@ -1,0 +1,157 @@
+use std::{collections::BTreeMap, mem, task::Waker};
+
+/// Those who wait for tokens, in order of arrival, and those whose turn has come but who have not asked since.
+///
+/// It is the order and nothing else: whoever holds the lock on it decides whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    waiting: BTreeMap<u64, Waiter>,
+    answered: BTreeMap<u64, Answer>,
+    /// The number of the next place.
+    next: u64,
+    /// The sum of the tokens that are waited for.
+    tokens: u64,
+    /// The tokens of all who ever joined, which wraps.
+    joined: u64,
+    /// Those to be woken once the lock is released.
+    woken: Vec<Waker>,
+}
+
+/// One place in a [`Line`]: to be given up by whoever holds it.
+#[derive(Debug)]
+pub(super) struct Place(u64);
+
+#[derive(Debug)]
+struct Waiter {
+    tokens: u64,
+    /// What all had joined for when this one had: the distance to the same number of the first one is what lies between
+    /// them, or more if somebody there gave up.
+    joined: u64,
+    /// When it expects its turn, and asks again by itself.
+    expected: u64,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Granted { tokens: u64 },
+    Refused,
+}
+
+/// Where a place stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Granted,
+    Refused,
+    /// Its turn is expected at this time, in nanoseconds since the bucket's origin.
+    Expected(u64),
+    /// It was expected by now, but is not: so many tokens are to be granted first, its own included.
+    Behind {
+        tokens: u64,
+    },
+}
+
+impl Line {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The tokens that are waited for.
+    pub(super) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    pub(super) fn join(&mut self, tokens: u64, expected: u64) -> Place {
+        let place = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.joined = self.joined.wrapping_add(tokens);
+        self.waiting.insert(place, Waiter { tokens, joined: self.joined, expected, waker: None });
+        Place(place)
+    }
+
+    /// What the first one waits for.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.waiting.first_key_value().map(|(_, first)| first.tokens)
+    }
+
+    /// It is the first one's turn.
+    pub(super) fn grant(&mut self) {
+        self.answer(|first| Answer::Granted { tokens: first.tokens });
+    }
+
+    /// The first one can never have what it waits for.
+    pub(super) fn refuse(&mut self) {
+        self.answer(|_| Answer::Refused);
+    }
+
+    fn answer(&mut self, answer: impl FnOnce(&Waiter) -> Answer) {
+        if let Some((place, first)) = self.waiting.pop_first() {
+            self.tokens = self.tokens.saturating_sub(first.tokens);
+            self.answered.insert(place, answer(&first));
+            self.woken.extend(first.waker);
+        }
+    }
+
+    /// The first one's turn comes at this time. It is woken if it expects it later.
+    pub(super) fn expect(&mut self, due: u64) {
+        if let Some(mut first) = self.waiting.first_entry() {
+            let first = first.get_mut();
+            if first.expected > due {
+                self.woken.extend(first.waker.take());
+            }
+            first.expected = due;
+        }
+    }
+
+    /// This place's turn is now expected at this time.
+    pub(super) fn expect_at(&mut self, place: &Place, due: u64) {
+        if let Some(waiter) = self.waiting.get_mut(&place.0) {
+            waiter.expected = due;
+        }
+    }
+
+    /// Asks for a place, at the time `nanos`. A place that was answered is gone.
+    pub(super) fn poll(&mut self, place: &Place, waker: &Waker, nanos: u64) -> Standing {
+        let first =
+            self.waiting.first_key_value().map_or(self.joined, |(_, first)| first.joined.wrapping_sub(first.tokens));
+        match self.waiting.get_mut(&place.0) {
+            Some(waiter) => {
+                match &mut waiter.waker {
+                    Some(known) => known.clone_from(waker),
+                    none => *none = Some(waker.clone()),
+                }
+                if waiter.expected > nanos {
+                    return Standing::Expected(waiter.expected);
+                }
+                Standing::Behind { tokens: waiter.joined.wrapping_sub(first) }
+            }
+            None => match self.answered.remove(&place.0) {
+                Some(Answer::Granted { .. }) => Standing::Granted,
+                // Nobody asks for a place that is gone.
+                Some(Answer::Refused) | None => Standing::Refused,
+            },
+        }
+    }
+
+    /// Gives up a place. Returns the tokens that had been granted to it.
+    pub(super) fn leave(&mut self, place: &Place) -> Option<u64> {
+        if let Some(waiter) = self.waiting.remove(&place.0) {
+            self.tokens = self.tokens.saturating_sub(waiter.tokens);
+            return None;
+        }
+        match self.answered.remove(&place.0) {
+            Some(Answer::Granted { tokens }) => Some(tokens),
+            Some(Answer::Refused) | None => None,
+        }
+    }
+
+    /// Whom to wake once the lock is released.
+    pub(super) fn take_woken(&mut self) -> Vec<Waker> {
+        mem::take(&mut self.woken)
+    }
+}

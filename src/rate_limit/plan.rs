@@ -1,0 +1,167 @@
+use super::{Quota, scale::Scale};
+use crate::sync::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Binary digits of a rate after the point. They are also those of the horizon, so that an anchor which moves on by whole
+/// horizons takes nothing with it and loses nothing.
+pub(super) const FRACTION: u32 = 40;
+/// At most 2^14 parts per nanosecond, so that a horizon mints at most 2^54 of them; a burst has at most 2^55.
+const MOST_LOG2: u32 = 14;
+const FULL_LOG2: u32 = 55;
+/// For so many nanoseconds (18 minutes) from the anchor on a plan is reckoned with in 64 bits.
+pub(super) const HORIZON: u64 = 1 << FRACTION;
+
+/// A bucket that warms up mints at a third of its rate when it is cold, as Guava's `SmoothWarmingUp` does.
+const COLD_FACTOR: u64 = 3;
+
+/// How many parts of a token a bucket has minted by now: what it holds if nothing was spent.
+///
+/// From the anchor on, `full + rate * time`. A plan that warms up mints less from its `start` to its `warm` instant; its
+/// anchor is as much later than the start as that costs, so that it then goes on as if it had begun at the anchor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) scale: Scale<FRACTION>,
+    pub(super) burst: u64,
+    /// In nanoseconds since the bucket's origin.
+    pub(super) anchor: u64,
+    /// The time after the anchor at which the rate is reached.
+    pub(super) warm_after: u64,
+    /// A third of the warm-up: what was before the anchor of a plan that warms up. Zero for one that does not.
+    pub(super) third: u64,
+}
+
+impl Plan {
+    /// A plan by a checked quota that is at its rate from `anchor` on.
+    pub(super) fn new(quota: Quota, anchor: u64) -> Self {
+        let scale = Scale::new(quota, MOST_LOG2, FULL_LOG2);
+        Self { scale, burst: quota.burst(), anchor, warm_after: 0, third: 0 }
+    }
+
+    /// The same, cold at `start`, and warm after three times a `third` of a warm-up.
+    pub(super) fn warming_up(self, start: u64, third: u64) -> Self {
+        Self { anchor: start.saturating_add(third), warm_after: third.saturating_mul(2), third, ..self }
+    }
+
+    /// The parts minted by so many nanoseconds from the origin on, rounded down: never less at a later time.
+    ///
+    /// While it warms up the rate grows from a third to the whole. After a share `x` of the warm-up `W` the tokens of
+    /// `W x (1 + x) / 3` at the full rate have been minted, which is the integral of `(1 + 2x) / 3`.
+    pub(super) fn minted(&self, nanos: u64) -> u64 {
+        let since = nanos.saturating_sub(self.anchor);
+        if since >= self.warm_after {
+            return self.scale.full.saturating_add(self.scale.minted(since));
+        }
+        let warm_up = u128::from(self.third) * u128::from(COLD_FACTOR);
+        let elapsed = u128::from(nanos.saturating_sub(self.anchor - self.third));
+        // In 2^-14 ns: less than 2^56 of them, and the rate has less than 2^55.
+        let equivalent =
+            ((elapsed * (warm_up + elapsed)) << WARM_FRACTION) / (warm_up * u128::from(COLD_FACTOR)).max(1);
+        let parts = (equivalent * u128::from(self.scale.parts_per_nano)) >> (FRACTION + WARM_FRACTION);
+        self.scale.full.saturating_add(parts as u64)
+    }
+
+    /// When so many parts will have been minted, in nanoseconds from the origin on: the first instant at which
+    /// [`minted`](Self::minted) says so, and the origin where that was before.
+    pub(super) fn due(&self, minted: u64) -> u64 {
+        let linear = self.anchor.saturating_add(self.scale.nanos_to_mint(minted.saturating_sub(self.scale.full)));
+        if linear >= self.anchor.saturating_add(self.warm_after) {
+            return linear;
+        }
+        let (mut early, mut late) = (self.anchor - self.third, self.anchor + self.warm_after);
+        while early < late {
+            let middle = early + (late - early) / 2;
+            if self.minted(middle) < minted { early = middle + 1 } else { late = middle }
+        }
+        late
+    }
+
+    /// The same plan with its anchor moved on by whole horizons to the last one before `nanos`, and how many parts fewer
+    /// it then says have been minted: exactly as many as were minted in between.
+    pub(super) fn moved_on_to(&self, nanos: u64) -> (Self, u64) {
+        let horizons = nanos.saturating_sub(self.anchor) / HORIZON;
+        let anchor = self.anchor.saturating_add(horizons.saturating_mul(HORIZON));
+        // A horizon mints its rate without the point.
+        let fewer = horizons.saturating_mul(self.scale.parts_per_nano);
+        (Self { anchor, warm_after: 0, third: 0, ..*self }, fewer)
+    }
+
+    /// So many parts of this plan as parts of another, rounded down.
+    pub(super) fn convert(&self, parts: u64, other: &Self) -> u64 {
+        let converted =
+            u128::from(parts) * u128::from(other.scale.parts_per_token) / u128::from(self.scale.parts_per_token.max(1));
+        u64::try_from(converted).unwrap_or(u64::MAX)
+    }
+}
+
+/// A third of a warm-up in nanoseconds, rounded up.
+pub(super) fn third_of(warm_up: Duration) -> u64 {
+    crate::clock::nanos(warm_up).div_ceil(COLD_FACTOR)
+}
+
+/// The longest warm-up: shorter than a horizon, by far.
+pub(super) const LONGEST_WARM_UP: Duration = Duration::from_secs(10 * 60);
+
+/// Binary digits of a nanosecond while a plan warms up.
+const WARM_FRACTION: u32 = 14;
+
+/// A [`Plan`] that threads read while another writes the next one.
+///
+/// Relaxed stores would do for the values; they are releases, and the loads acquires, so that whoever saw a part of a
+/// plan also sees that the word which named its predecessor is out of date.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct SharedPlan {
+    anchor: AtomicU64,
+    warm_after: AtomicU64,
+    parts_per_nano: AtomicU64,
+    parts_per_token: AtomicU64,
+    full: AtomicU64,
+    burst: AtomicU64,
+    third: AtomicU64,
+}
+
+impl SharedPlan {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            anchor: AtomicU64::new(plan.anchor),
+            warm_after: AtomicU64::new(plan.warm_after),
+            parts_per_nano: AtomicU64::new(plan.scale.parts_per_nano),
+            parts_per_token: AtomicU64::new(plan.scale.parts_per_token),
+            full: AtomicU64::new(plan.scale.full),
+            burst: AtomicU64::new(plan.burst),
+            third: AtomicU64::new(plan.third),
+        }
+    }
+
+    /// The anchor and the scale: all that counts while nothing warms up.
+    #[inline]
+    pub(super) fn load_rate(&self) -> (u64, Scale<FRACTION>) {
+        let scale = Scale {
+            parts_per_nano: self.parts_per_nano.load(Ordering::Acquire),
+            parts_per_token: self.parts_per_token.load(Ordering::Acquire),
+            full: self.full.load(Ordering::Acquire),
+        };
+        (self.anchor.load(Ordering::Acquire), scale)
+    }
+
+    pub(super) fn load(&self) -> Plan {
+        let (anchor, scale) = self.load_rate();
+        Plan {
+            scale,
+            burst: self.burst.load(Ordering::Acquire),
+            anchor,
+            warm_after: self.warm_after.load(Ordering::Acquire),
+            third: self.third.load(Ordering::Acquire),
+        }
+    }
+
+    pub(super) fn store(&self, plan: &Plan) {
+        self.anchor.store(plan.anchor, Ordering::Release);
+        self.warm_after.store(plan.warm_after, Ordering::Release);
+        self.parts_per_nano.store(plan.scale.parts_per_nano, Ordering::Release);
+        self.parts_per_token.store(plan.scale.parts_per_token, Ordering::Release);
+        self.full.store(plan.scale.full, Ordering::Release);
+        self.burst.store(plan.burst, Ordering::Release);
+        self.third.store(plan.third, Ordering::Release);
+    }
+}

@@ -1,0 +1,85 @@
+use crate::error::{ConfigError, check_duration};
+use std::{fmt, time::Duration};
+
+/// A rate and a burst: so many tokens every period, and how many of them may be saved up.
+///
+/// Plain data, checked by whoever is built from it or told to follow it. Two quotas are equal if they say the same.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::rate_limit::Quota;
+///
+/// let quota = Quota::new(100, Duration::from_secs(1));
+/// assert_eq!((quota.count(), quota.period(), quota.burst()), (100, Duration::from_secs(1), 100));
+/// assert_eq!(quota.with_burst(20).burst(), 20);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Quota {
+    count: u64,
+    period: Duration,
+    burst: u64,
+}
+
+impl Quota {
+    /// `count` tokens every `period`, minted evenly over it, and as many saved up.
+    ///
+    /// The count must be from 1 to one per nanosecond, the period longer than zero and at most 366 days.
+    pub const fn new(count: u64, period: Duration) -> Self {
+        Self { count, period, burst: count }
+    }
+
+    /// The same rate with another burst: the most tokens that are saved up, and so the most that one call may cost.
+    ///
+    /// It must be at least 1 and at most 2^55, and fill within a hundred years. Default: the count, so that whoever was
+    /// quiet for a period may use a period's worth at once.
+    #[must_use]
+    pub const fn with_burst(self, burst: u64) -> Self {
+        Self { burst, ..self }
+    }
+
+    /// The tokens that are minted in a period.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The time in which they are minted.
+    pub const fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// The most tokens that are saved up.
+    pub const fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// The time in which an empty bucket fills, rounded up: at most a hundred years for a quota that was checked.
+    pub(crate) fn time_to_fill(&self) -> Duration {
+        let nanos = (u128::from(self.burst) * self.period.as_nanos()).div_ceil(u128::from(self.count.max(1)));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let Self { count, period, burst } = *self;
+        check_duration("rate_limit.period", period)?;
+        if count == 0 || u128::from(count) > period.as_nanos() {
+            let rule = "must be at least 1, and at most one per nanosecond";
+            return Err(ConfigError::new("rate_limit.count", count, rule));
+        }
+        if burst == 0 || burst > MOST_BURST || self.time_to_fill() > LONGEST_TO_FILL {
+            let rule = "must be at least 1, at most 2^55, and fill within a hundred years";
+            return Err(ConfigError::new("rate_limit.burst", burst, rule));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} per {:?}, bursts of {}", self.count, self.period, self.burst)
+    }
+}
+
+const MOST_BURST: u64 = 1 << 55;
+
+const LONGEST_TO_FILL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

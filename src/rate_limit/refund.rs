@@ -1,0 +1,33 @@
+use crate::shell::Frame;
+
+/// Which answered calls need not count.
+pub trait RefundIf<Response, Error> {
+    /// Whether the call that was answered so gets its tokens back.
+    fn need_not_count(&self, result: Result<&Response, &Error>, frame: &mut Frame) -> bool;
+}
+
+/// Every call that reached the service counts. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllCount;
+
+/// Calls count unless a function says otherwise: [`RateLimit::refund_if`](super::RateLimit::refund_if).
+#[derive(Clone, Copy, Debug)]
+pub struct RefundBy<F>(pub(super) F);
+
+impl<Response, Error> RefundIf<Response, Error> for AllCount {
+    #[inline]
+    fn need_not_count(&self, _result: Result<&Response, &Error>, _frame: &mut Frame) -> bool {
+        false
+    }
+}
+
+impl<Response, Error, F> RefundIf<Response, Error> for RefundBy<F>
+where
+    F: Fn(Result<&Response, &Error>) -> bool,
+{
+    #[inline]
+    fn need_not_count(&self, result: Result<&Response, &Error>, frame: &mut Frame) -> bool {
+        frame.user_code_runs();
+        (self.0)(result)
+    }
+}

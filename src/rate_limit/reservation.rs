@@ -1,0 +1,121 @@
+use super::{TokenBucket, line::Place, token_bucket::Turn};
+use crate::{context::CallContext, error::RateLimited};
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Tokens taken for something that may yet not happen: given back when dropped, unless it is [committed](Self::commit).
+#[derive(Debug)]
+#[must_use = "a reservation that is dropped at once reserves nothing"]
+pub struct Reservation {
+    bucket: TokenBucket,
+    /// Zero once committed.
+    tokens: u64,
+}
+
+impl Reservation {
+    pub(super) fn new(bucket: TokenBucket, tokens: u64) -> Self {
+        Self { bucket, tokens }
+    }
+
+    /// The tokens that it holds.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// It has happened: the tokens are spent.
+    pub fn commit(mut self) {
+        self.tokens = 0;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.tokens > 0 {
+            self.bucket.refund(self.tokens);
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`TokenBucket::acquire`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Acquire {
+        bucket: TokenBucket,
+        tokens: u64,
+        state: State,
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+
+    impl PinnedDrop for Acquire {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let State::InLine(place) = this.state {
+                this.bucket.leave_at(place, Instant::now());
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Unpolled,
+    InLine(Place),
+    Ended,
+}
+
+impl Acquire {
+    pub(super) fn new(bucket: TokenBucket, tokens: u64) -> Self {
+        Self { bucket, tokens, state: State::Unpolled, sleep: None }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<(), RateLimited>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let State::Unpolled = this.state {
+            *this.state = State::Ended;
+            let deadline = CallContext::current().deadline_or_never();
+            match this.bucket.join_at(*this.tokens, Instant::now(), deadline)? {
+                None => return Poll::Ready(Ok(())),
+                Some(place) => *this.state = State::InLine(place),
+            }
+        }
+        loop {
+            let State::InLine(place) = this.state else { crate::shell::polled_after_end() };
+            match this.bucket.poll_place_at(place, cx.waker(), Instant::now()) {
+                Turn::NotBefore(instant) => {
+                    match this.sleep.as_mut().as_pin_mut() {
+                        None => this.sleep.set(Some(sleep_until(instant))),
+                        Some(sleep) if sleep.deadline() == instant && !sleep.is_elapsed() => {}
+                        Some(sleep) => sleep.reset(instant),
+                    }
+                    let slept = this.sleep.as_mut().as_pin_mut().map_or(Poll::Ready(()), |sleep| sleep.poll(cx));
+                    if slept.is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+                Turn::Come => break *this.state = State::Ended,
+                Turn::Refused(refused) => {
+                    *this.state = State::Ended;
+                    return Poll::Ready(Err(refused));
+                }
+            }
+        }
+        this.sleep.set(None);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for Acquire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire").field("tokens", &self.tokens).field("state", &self.state).finish_non_exhaustive()
+    }
+}

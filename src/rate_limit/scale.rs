@@ -1,0 +1,63 @@
+use super::Quota;
+
+/// A quota in integers: how a token is divided into parts, and how many of these are minted per nanosecond.
+///
+/// The rate is a fixed-point number with `FRACTION` binary digits, rounded up in the last one where it has more, so that
+/// after a whole period there is a whole period's worth. Where the rate in lowest terms is few tokens in some
+/// nanoseconds a part is chosen such that a whole number of them is minted per nanosecond, and everything is exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scale<const FRACTION: u32> {
+    pub(super) parts_per_nano: u64,
+    pub(super) parts_per_token: u64,
+    /// The parts of a burst.
+    pub(super) full: u64,
+}
+
+impl<const FRACTION: u32> Scale<FRACTION> {
+    /// The finest scale with at most 2^`most_log2` parts per nanosecond, and 2^`full_log2` in a burst. The quota has been
+    /// checked, its burst has at most `full_log2` binary digits, and `FRACTION + most_log2` is at most 63.
+    pub(super) fn new(quota: Quota, most_log2: u32, full_log2: u32) -> Self {
+        let (count, burst) = (u128::from(quota.count()), u128::from(quota.burst()));
+        let period = quota.period().as_nanos();
+        let divisor = greatest_common_divisor(count, period);
+        let (parts_per_nano, parts_per_token) = (count / divisor, period / divisor);
+        if parts_per_nano <= 1 << most_log2 && burst * parts_per_token <= 1 << full_log2 {
+            return Self {
+                parts_per_nano: (parts_per_nano << FRACTION) as u64,
+                parts_per_token: parts_per_token as u64,
+                full: (burst * parts_per_token) as u64,
+            };
+        }
+        let by_rate = ((period << most_log2) / count).ilog2();
+        let by_burst = full_log2.saturating_sub(burst.next_power_of_two().ilog2());
+        let shift = by_rate.min(by_burst);
+        Self {
+            parts_per_nano: ((count << shift) << FRACTION).div_ceil(period) as u64,
+            parts_per_token: 1 << shift,
+            full: (burst << shift) as u64,
+        }
+    }
+
+    /// The parts that are minted in so many nanoseconds, rounded down.
+    #[inline]
+    pub(super) fn minted(&self, nanos: u64) -> u64 {
+        ((u128::from(nanos) * u128::from(self.parts_per_nano)) >> FRACTION) as u64
+    }
+
+    /// The nanoseconds in which so many parts are minted, rounded up: what [`minted`](Self::minted) needs for them.
+    pub(super) fn nanos_to_mint(&self, parts: u64) -> u64 {
+        let whole = self.parts_per_nano >> FRACTION;
+        if whole << FRACTION == self.parts_per_nano {
+            return parts.div_ceil(whole.max(1));
+        }
+        let nanos = (u128::from(parts) << FRACTION).div_ceil(u128::from(self.parts_per_nano.max(1)));
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
+}
+
+fn greatest_common_divisor(mut a: u128, mut b: u128) -> u128 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
