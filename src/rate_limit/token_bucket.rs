@@ -380,7 +380,7 @@ impl Shared {
         let forfeited = scale.minted(since);
         let minted = scale.full.wrapping_add(forfeited);
         // More than fits is above the burst.
-        let cost = tokens.checked_mul(scale.parts_per_token).unwrap_or(u64::MAX);
+        let cost = tokens.saturating_mul(scale.parts_per_token);
         let after = (word & SPENT).max(forfeited).wrapping_add(cost);
         if cost > scale.full {
             Reckoned::Never

@@ -11,7 +11,15 @@ use governor::{
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
 };
-use std::{hint::black_box, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use steadfast::rate_limit::{RateLimitLayer, TokenBucket};
 use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder};
@@ -28,13 +36,19 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// A clock that was read before: what a mechanism costs by itself. It is read like any other, so that nothing of what
-/// follows from the reading can be computed once and for all.
+/// follows from the reading can be computed once and for all. A limiter is made at one instant and asked at a later one, so
+/// that each has to find out how much later.
 #[derive(Clone)]
-struct AlreadyRead(std::time::Instant);
+struct AlreadyRead {
+    made: std::time::Instant,
+    asked: std::time::Instant,
+    is_made: Arc<AtomicBool>,
+}
 
 impl AlreadyRead {
     fn new() -> Self {
-        Self(std::time::Instant::now())
+        let made = std::time::Instant::now();
+        Self { made, asked: made + SECOND, is_made: Arc::default() }
     }
 }
 
@@ -43,14 +57,14 @@ impl Clock for AlreadyRead {
 
     #[inline]
     fn now(&self) -> Self::Instant {
-        black_box(self.0)
+        black_box(if self.is_made.load(Ordering::Relaxed) { self.asked } else { self.made })
     }
 }
 
 impl ratelimit::Clock for AlreadyRead {
     #[inline]
     fn elapsed(&self) -> Duration {
-        black_box(SECOND)
+        black_box(self.asked).saturating_duration_since(black_box(self.made))
     }
 }
 
@@ -137,7 +151,7 @@ fn acquire_at() -> Row {
             Contestant::on_threads(
                 Role::Ours,
                 "steadfast",
-                || (bucket(), Instant::now()),
+                || (bucket(), Instant::now() + SECOND),
                 |(bucket, now)| black_box(bucket.try_acquire_at(1, black_box(*now))).is_ok(),
             ),
             Contestant::on_threads(
@@ -149,7 +163,12 @@ fn acquire_at() -> Row {
             Contestant::on_threads(
                 Role::Peer,
                 "governor",
-                || governor(AlreadyRead::new()),
+                || {
+                    let clock = AlreadyRead::new();
+                    let limiter = governor(clock.clone());
+                    clock.is_made.store(true, Ordering::Relaxed);
+                    limiter
+                },
                 |limiter| black_box(limiter.check()).is_ok(),
             ),
             Contestant::on_threads(
