@@ -35,7 +35,7 @@ where
         match self.second.admit(request, frame) {
             Admission::Admitted(second) => Admission::Admitted((first, second)),
             Admission::Refused(refused) => {
-                self.first.give_back(first);
+                self.first.give_back(first, frame);
                 Admission::Refused(refused)
             }
             Admission::Waits(place) => match place {},
@@ -55,9 +55,9 @@ where
         match *place {}
     }
 
-    fn refund(&self, (first, second): Self::Permit) {
-        self.first.give_back(first);
-        self.second.give_back(second);
+    fn refund(&self, (first, second): Self::Permit, frame: &mut Frame) {
+        self.first.give_back(first, frame);
+        self.second.give_back(second, frame);
     }
 }
 

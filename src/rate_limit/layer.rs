@@ -120,22 +120,22 @@ impl<L, C, J> RateLimit<L, C, J> {
     }
 
     #[inline]
-    pub(super) fn settle<Request>(&self, permit: Option<L::Permit>, ending: Ending)
+    pub(super) fn settle<Request>(&self, permit: Option<L::Permit>, ending: Ending, frame: &mut Frame)
     where
         L: Limit<Request>,
     {
         if ending.spared_the_service() {
-            self.give_back(permit);
+            self.give_back(permit, frame);
         }
     }
 
     #[inline]
-    pub(super) fn give_back<Request>(&self, permit: Option<L::Permit>)
+    pub(super) fn give_back<Request>(&self, permit: Option<L::Permit>, frame: &mut Frame)
     where
         L: Limit<Request>,
     {
         if let Some(permit) = permit {
-            self.limit.refund(permit);
+            self.limit.refund(permit, frame);
         }
     }
 }

@@ -35,7 +35,7 @@ pub trait Limit<Request> {
     fn leave(&self, place: &mut Self::Place, frame: &mut Frame);
 
     /// Gives back what was taken for a call that then was not made, or need not count.
-    fn refund(&self, permit: Self::Permit);
+    fn refund(&self, permit: Self::Permit, frame: &mut Frame);
 }
 
 /// What becomes of a call at a [`Limit`].
@@ -109,7 +109,7 @@ impl<Request, T: Tokens> Limit<Request> for T {
     }
 
     #[inline]
-    fn refund(&self, tokens: u64) {
+    fn refund(&self, tokens: u64, _frame: &mut Frame) {
         self.give_back(tokens);
     }
 }
@@ -194,7 +194,7 @@ impl<Request> Limit<Request> for InLine {
         self.0.leave_at(&place.place, frame.now());
     }
 
-    fn refund(&self, tokens: u64) {
+    fn refund(&self, tokens: u64, _frame: &mut Frame) {
         self.0.refund(tokens);
     }
 }

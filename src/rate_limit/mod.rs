@@ -1,4 +1,4 @@
-//! Refuses calls beyond a rate, and says when to come back.
+//! Refuses calls beyond a rate, or lets them wait for their turn, and says when to come back.
 //!
 //! A rate limit is a promise about traffic, not about load: so many calls per second to a partner that counts them, so
 //! many tokens per minute for a tenant. It refuses a call that is over the rate even if the service is idle. To protect
@@ -26,30 +26,87 @@
 //! # }
 //! ```
 //!
+//! # Which limit
+//!
+//! | limit | admits in any interval of length t at most | memory |
+//! |---|---|---|
+//! | [`TokenBucket`] | `burst + rate * t` | one word |
+//! | [`Keyed`] | the same for each key | 24 bytes for each key |
+//!
+//! A [`RateLimit`] is one of these, or another [`Limit`], and says what becomes of a call:
+//!
+//! ```
+//! # fn main() -> Result<(), steadfast::ConfigError> {
+//! use std::time::Duration;
+//! use steadfast::rate_limit::{Keyed, Quota, RateLimit, TokenBucket};
+//!
+//! struct Upload {
+//!     tenant: String,
+//!     bytes: u64,
+//! }
+//!
+//! const SECOND: Duration = Duration::from_secs(1);
+//! const HOUR: Duration = Duration::from_secs(3600);
+//!
+//! // Ten per second and a thousand per hour for each tenant, and for all of them a megabyte per second.
+//! let per_second = Keyed::<str>::builder(10_000, Quota::new(10, SECOND)).build()?;
+//! let per_hour = Keyed::<str>::builder(10_000, Quota::new(1000, HOUR)).build()?;
+//! let bytes = TokenBucket::builder(1_000_000, SECOND).burst(8_000_000).build()?;
+//! let limit = RateLimit::by_key_ref(per_second, |upload: &Upload| upload.tenant.as_str()).named("per second")
+//!     .and(RateLimit::by_key_ref(per_hour, |upload: &Upload| upload.tenant.as_str()).named("per hour"))
+//!     .and(RateLimit::new(bytes.clone()).cost(|upload: &Upload| upload.bytes).named("bytes"));
+//!
+//! let stack = steadfast::server().rate_limit(limit).layer()?;
+//! // Later, while traffic flows:
+//! bytes.set_quota(Quota::new(2_000_000, SECOND))?;
+//! # let _ = stack;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Semantics
 //!
-//! - A call is admitted or refused in the first poll of its future; nothing waits.
-//! - A refusal says after how long there will be enough tokens, if nobody else takes them.
+//! - A call is admitted or refused in the first poll of its future; only with [`wait`](RateLimit::wait) may it wait for
+//!   its turn, for a bounded time and in order of arrival.
+//! - A refusal says which limit it was, how much was left, and after how long there will be enough tokens, if nobody else
+//!   takes them.
 //! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its tokens
-//!   back. A call that reached the service has spent them, however it ended.
-//! - One bucket may serve many layers: its clones share their tokens. A [`TokenBucket`] can also be asked without tower.
+//!   back. A call that reached the service has spent them, however it ended, unless
+//!   [`refund_if`](RateLimit::refund_if) says that its answer need not count.
+//! - A refused call costs nothing, or what it would have cost: [`count_refused`](RateLimit::count_refused).
+//! - One limit may serve many layers: its clones share their tokens. It can also be asked without tower, and changed while
+//!   it is in use.
 //!
 //! # Cost
 //!
 //! One reading of the clock, shared with the rest of the stack, and one compare-and-swap; to refuse, none. No
 //! allocation.
 //!
+//! A bucket that many threads share costs each of them what it takes to move one line of the cache from the last one to
+//! it, however many they are: the line is written once per admitted call, whereas a lock around the same state writes it
+//! twice. Taking turns on the line, all threads together admit at the rate at which it moves, some ten to twenty million
+//! calls per second between the cores of one socket; a refusal writes nothing and scales with the cores. Stripes, a part of
+//! the rate for each core, would lift that bound and break the promise: a stripe that runs dry refuses what another has,
+//! or has to look into all of them, and so moves every line.
+//!
 //! # Differences from `tower::limit::RateLimit`
 //!
 //! Tower's counts in fixed windows, so that twice the rate passes around the edge of two; each of its services has a
 //! count of its own and is not `Clone`; it cannot refuse.
 //!
+//! # Differences from governor
+//!
+//! Governor keeps whole nanoseconds per token, and so admits two thirds more than 600 million per second; its keyed state
+//! stays until it is told to drop it. It computes when a call would be admitted; here a call can wait for that, in line.
+//!
 //! # Defaults
 //!
-//! A burst of one period's worth; a cost of one token per call.
+//! A burst of one period's worth; a cost of one token per call; refusing, not waiting; refused calls do not count.
 
 mod both;
+mod by_key;
 mod cost;
+mod keyed;
 mod layer;
 mod limit;
 mod line;
@@ -59,10 +116,14 @@ mod refund;
 mod reservation;
 mod scale;
 mod stage;
+mod table;
+mod tier;
 mod token_bucket;
 
 pub use both::Both;
+pub use by_key::{BorrowedKey, ByKey, KeyOf, OwnedKey, TakenByKey};
 pub use cost::{Cost, CostBy, OneToken};
+pub use keyed::{Keyed, KeyedBuilder, OneTier, Overflow, TierBy, TierOf};
 pub use layer::{RateLimit, RateLimitLayer, RefusedCalls};
 pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine, Tokens};
 pub use quota::Quota;

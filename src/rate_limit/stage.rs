@@ -119,8 +119,8 @@ where
                     Err(Error::Rejected(_)) => false,
                 };
                 match guard.keep() {
-                    Some(permit) if need_not_count => self.limit.give_back(permit),
-                    Some(permit) => self.limit.settle(permit, Ending::of(&result, frame)),
+                    Some(permit) if need_not_count => self.limit.give_back(permit, frame),
+                    Some(permit) => self.limit.settle(permit, Ending::of(&result, frame), frame),
                     None => {}
                 }
                 Poll::Ready(result)
@@ -185,7 +185,8 @@ impl<L, C, J, Next> RateLimitStage<RateLimit<L, C, J>, Next> {
     where
         L: Limit<Request>,
     {
-        SettleOnDrop::new(|permit, ending, _: &mut Frame| self.limit.settle(permit, ending), Some(permit), panicked)
+        let settle = |permit, ending, frame: &mut Frame| self.limit.settle(permit, ending, frame);
+        SettleOnDrop::new(settle, Some(permit), panicked)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     harness::{Contestant, Role, Row},
-    rate::plenty_for_governor,
+    rate::{plenty, plenty_for_governor},
 };
 use governor::{
     DefaultKeyedRateLimiter, RateLimiter,
@@ -11,35 +11,69 @@ use governor::{
     state::keyed::DashMapStateStore,
 };
 use std::{
-    hash::BuildHasher,
+    hash::{BuildHasher, RandomState},
     hint::black_box,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
+use steadfast::rate_limit::{Keyed, OneTier, Overflow};
 
 pub fn rows() -> Vec<Row> {
     let counts = [(1, "1 key"), (10_000, "10,000 keys"), (1_000_000, "1,000,000 keys")];
-    let same_clock = counts.map(|(count, name)| {
+    // By the hasher that each has if none is chosen: the same one.
+    let secret_hasher = counts.map(|(count, name)| {
         Row::new(
             format!("keyed rate limit: acquire, {name}"),
             vec![
-                contestant("governor", count, || MonotonicClock, std::hash::RandomState::new),
-                contestant("governor (foldhash)", count, || MonotonicClock, foldhash::fast::RandomState::default),
+                ours("steadfast", count, RandomState::new),
+                contestant("governor", count, || MonotonicClock, RandomState::new),
+            ],
+        )
+    });
+    let fast_hasher = counts.map(|(count, name)| {
+        Row::new(
+            format!("keyed rate limit: acquire, {name}, foldhash"),
+            vec![
+                ours("steadfast", count, foldhash::fast::RandomState::default),
+                contestant("governor", count, || MonotonicClock, foldhash::fast::RandomState::default),
             ],
         )
     });
     let own_clock = counts.map(|(count, name)| {
-        let governor = contestant("governor (TSC)", count, QuantaClock::default, std::hash::RandomState::new);
-        Row::new(format!("keyed rate limit: acquire, {name}, each by its own clock"), vec![governor]).informational()
+        let governor = contestant("governor (TSC)", count, QuantaClock::default, RandomState::new);
+        let contestants = vec![ours("steadfast", count, RandomState::new), governor];
+        Row::new(format!("keyed rate limit: acquire, {name}, each by its own clock"), contestants).informational()
     });
-    same_clock.into_iter().chain(own_clock).collect()
+    secret_hasher.into_iter().chain(fast_hasher).chain(own_clock).collect()
+}
+
+fn ours<H>(name: &'static str, count: u64, hasher: fn() -> H) -> Contestant
+where
+    H: BuildHasher + Send + Sync + 'static,
+{
+    let filled: OnceLock<Keyed<u64, OneTier, H>> = OnceLock::new();
+    let make = move || {
+        let limit = filled.get_or_init(|| {
+            let builder = Keyed::builder(count as usize, plenty()).overflow(Overflow::Refuse).hasher(hasher());
+            let limit = builder.build().expect("a valid limit");
+            for key in 0..count {
+                assert!(limit.try_acquire(&key, 1).is_ok());
+            }
+            limit
+        });
+        (limit.clone(), Keys::new(count))
+    };
+    Contestant::on_threads(Role::Ours, name, make, |(limit, keys)| {
+        let key = keys.next();
+        black_box(limit.try_acquire(&key, 1)).is_ok()
+    })
 }
 
 type Governor<C, H> = RateLimiter<u64, DashMapStateStore<u64, H>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
-const _: fn(DefaultKeyedRateLimiter<u64>) -> Governor<QuantaClock, std::hash::RandomState> = |default| default;
+const _: fn(DefaultKeyedRateLimiter<u64>) -> Governor<QuantaClock, RandomState> = |default| default;
 
 fn contestant<C, H>(name: &'static str, count: u64, clock: fn() -> C, hasher: fn() -> H) -> Contestant
 where

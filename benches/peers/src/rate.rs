@@ -73,8 +73,13 @@ pub fn plenty_for_governor() -> Quota {
     Quota::per_second(NonZeroU32::MAX)
 }
 
+/// The same for ours.
+pub fn plenty() -> steadfast::rate_limit::Quota {
+    steadfast::rate_limit::Quota::new(PLENTY, SECOND).with_burst(4 * PLENTY)
+}
+
 fn bucket() -> TokenBucket {
-    TokenBucket::builder(PLENTY, SECOND).burst(4 * PLENTY).build().expect("a valid bucket")
+    TokenBucket::with_quota(plenty()).build().expect("a valid bucket")
 }
 
 /// A bucket that gave away its one token of this hour.

@@ -1,0 +1,176 @@
+use super::{
+    Admission, DescribeLimit, Keyed, Limit, RateLimit, TierOf,
+    keyed::{Counted, HashedKey},
+};
+use crate::{error::RateLimited, shell::Frame};
+use std::{
+    borrow::Borrow,
+    convert::Infallible,
+    fmt,
+    hash::{BuildHasher, Hash},
+    marker::PhantomData,
+    task::{Context, Poll},
+};
+
+/// A bucket for each key, and the key of each request: [`RateLimit::by_key`].
+#[derive(Clone)]
+pub struct ByKey<K: ?Sized, T, S, F> {
+    keyed: Keyed<K, T, S>,
+    key_of: F,
+}
+
+/// The key of a request.
+pub trait KeyOf<Request, K: ?Sized> {
+    /// Finds out the key, and does something with it.
+    fn with_key<R>(&self, request: &Request, work: impl FnOnce(&K) -> R) -> R;
+}
+
+/// A function that makes the key of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnedKey<F, Key> {
+    key_of: F,
+    key: PhantomData<fn() -> Key>,
+}
+
+/// A function that finds the key in a request.
+#[derive(Clone, Copy, Debug)]
+pub struct BorrowedKey<F>(F);
+
+impl<Request, K, F, Key> KeyOf<Request, K> for OwnedKey<F, Key>
+where
+    K: ?Sized,
+    F: Fn(&Request) -> Key,
+    Key: Borrow<K>,
+{
+    #[inline]
+    fn with_key<R>(&self, request: &Request, work: impl FnOnce(&K) -> R) -> R {
+        work((self.key_of)(request).borrow())
+    }
+}
+
+impl<Request, K, F> KeyOf<Request, K> for BorrowedKey<F>
+where
+    K: ?Sized,
+    F: Fn(&Request) -> &K,
+{
+    #[inline]
+    fn with_key<R>(&self, request: &Request, work: impl FnOnce(&K) -> R) -> R {
+        work((self.0)(request))
+    }
+}
+
+/// What a call has taken, and of which bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct TakenByKey {
+    key: HashedKey,
+    counted: Counted,
+    tokens: u64,
+}
+
+impl<K: ?Sized, T, S, F, Key> RateLimit<ByKey<K, T, S, OwnedKey<F, Key>>> {
+    /// Each call costs one token of the bucket of its key, which `key_of` makes of the request.
+    ///
+    /// It runs once per attempt, before the call is admitted; so does the function that says the tier of the key.
+    ///
+    /// ```
+    /// use std::{net::IpAddr, time::Duration};
+    /// use steadfast::rate_limit::{Keyed, Quota, RateLimit};
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let buckets = Keyed::builder(10_000, Quota::new(10, Duration::from_secs(1))).build()?;
+    /// let limit = RateLimit::by_key(buckets, |caller: &(IpAddr, u16)| caller.0);
+    /// # let _ = limit;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn by_key<Request>(keyed: Keyed<K, T, S>, key_of: F) -> Self
+    where
+        F: Fn(&Request) -> Key,
+        Key: Borrow<K>,
+    {
+        Self::new(ByKey { keyed, key_of: OwnedKey { key_of, key: PhantomData } })
+    }
+}
+
+impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
+    /// The same where the key lies in the request: `key_of` borrows it, and nothing is allocated.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::rate_limit::{Keyed, Quota, RateLimit};
+    ///
+    /// struct Order {
+    ///     tenant: String,
+    /// }
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let buckets = Keyed::<str>::builder(10_000, Quota::new(10, Duration::from_secs(1))).build()?;
+    /// let limit = RateLimit::by_key_ref(buckets, |order: &Order| order.tenant.as_str());
+    /// # let _ = limit;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn by_key_ref<Request>(keyed: Keyed<K, T, S>, key_of: F) -> Self
+    where
+        F: Fn(&Request) -> &K,
+    {
+        Self::new(ByKey { keyed, key_of: BorrowedKey(key_of) })
+    }
+}
+
+impl<Request, K, T, S, F> Limit<Request> for ByKey<K, T, S, F>
+where
+    K: Hash + ?Sized,
+    T: TierOf<K>,
+    S: BuildHasher,
+    F: KeyOf<Request, K>,
+{
+    const WAITS: bool = false;
+
+    /// Nothing where the call costs nothing.
+    type Permit = Option<TakenByKey>;
+    type Place = Infallible;
+
+    #[inline]
+    fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Infallible> {
+        if tokens == 0 {
+            return Admission::Admitted(None);
+        }
+        frame.user_code_runs();
+        let key = self.key_of.with_key(request, |key| self.keyed.hash(key));
+        let taken = self.keyed.take_at(key, tokens, frame.now());
+        taken.map(|counted| Some(TakenByKey { key, counted, tokens })).into()
+    }
+
+    fn poll(
+        &self,
+        place: &mut Infallible,
+        _cx: &mut Context<'_>,
+        _frame: &mut Frame,
+    ) -> Poll<Result<Self::Permit, RateLimited>> {
+        match *place {}
+    }
+
+    fn leave(&self, place: &mut Infallible, _frame: &mut Frame) {
+        match *place {}
+    }
+
+    fn refund(&self, taken: Self::Permit, frame: &mut Frame) {
+        if let Some(TakenByKey { key, counted, tokens }) = taken {
+            self.keyed.give_back_at(key, counted, tokens, frame.now());
+        }
+    }
+}
+
+impl<K: ?Sized, T, S, F> DescribeLimit for ByKey<K, T, S, F> {
+    fn describe(&self) -> String {
+        let quotas: Vec<_> = (0..self.keyed.tiers()).map(|tier| self.keyed.quota(tier).to_string()).collect();
+        format!("for each of {} keys {}", self.keyed.max_keys(), quotas.join(", or "))
+    }
+}
+
+impl<K: ?Sized, T, S, F> fmt::Debug for ByKey<K, T, S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByKey").field("keyed", &self.describe()).finish_non_exhaustive()
+    }
+}

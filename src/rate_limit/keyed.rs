@@ -1,0 +1,586 @@
+use super::{
+    Quota, TokenBucket,
+    table::{Address, Change, Locked, Slot, TAG, Table},
+    tier::{self, MOST_TIERS, Refusal, Tier},
+};
+use crate::{
+    clock::Origin,
+    error::{ConfigError, RateLimited},
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, RandomState},
+    marker::PhantomData,
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A token bucket for each of many keys: users, tenants, addresses.
+///
+/// Each key has what a [`TokenBucket`] of its tier's [`Quota`] would give it. A key that was not seen before has a full
+/// bucket, and so one whose bucket is full again need not be remembered: its place is free for another.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::rate_limit::{Keyed, Quota};
+/// use tokio::time::Instant;
+///
+/// # fn main() -> Result<(), steadfast::ConfigError> {
+/// // A hundred per second for each address, with room for ten thousand addresses at a time.
+/// let per_address = Keyed::<str>::builder(10_000, Quota::new(100, Duration::from_secs(1)).with_burst(2)).build()?;
+/// let now = Instant::now();
+/// assert!(per_address.try_acquire_at("192.0.2.1", 2, now).is_ok());
+/// let refused = per_address.try_acquire_at("192.0.2.1", 1, now).unwrap_err();
+/// assert_eq!(refused.retry_after(), Some(Duration::from_millis(10)));
+/// assert!(per_address.try_acquire_at("192.0.2.2", 1, now).is_ok());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Memory
+///
+/// A table of fixed size is allocated by [`build`](KeyedBuilder::build), and nothing after that: 24 bytes for each of
+/// `max_keys`, whatever the type of the keys. Keys are not stored. A bucket is found by 64 bits of its key's hash; two
+/// keys whose hashes are equal share a bucket, and so are admitted less than their share, never more. Of a million live
+/// keys any two do with a probability of 3 in 100 million; of ten million, 3 in a million.
+///
+/// A key is live until its bucket is full again. As long as no more than `max_keys` are live at a time, less than one in
+/// a million of them finds no slot (none of 10^8 in the simulation, which kept the table at `max_keys`).
+///
+/// # Strangers
+///
+/// The bucket of a live key never gives way. So whoever sends endless keys that were never seen before, to be counted as
+/// nobody or to fill the table, takes nothing from the keys that are known: he competes with other newcomers only, for
+/// the free slots and then for what [`Overflow`] leaves them. Each stranger who gets a slot keeps it for as long as it takes
+/// his own bucket to fill. The default hasher has secret keys, and so nobody can choose keys which share the slots, or the
+/// bucket, of another. [`hasher`](KeyedBuilder::hasher) takes others for keys that no caller can choose.
+///
+/// # Tiers
+///
+/// Keys may have different quotas: [`tiers`](KeyedBuilder::tiers). A key whose tier changes keeps what it has, in tokens,
+/// up to the new burst. [`set_quota`](Self::set_quota) changes the quota of a tier for all its keys.
+///
+/// # Cost
+///
+/// To admit a known key: one hash, one line of the cache or (for one key in five, in a full table) two to four, one
+/// compare-and-swap; no lock, no allocation. To refuse it, the same without the compare-and-swap. Threads share no line
+/// that is written, unless their keys do. A key that has no slot takes a short lock, one of up to 64. Clones share all
+/// buckets.
+///
+/// # How it counts
+///
+/// As [`TokenBucket`] does, with parts of a token that are minted at up to one per nanosecond. Where the period is a
+/// multiple of the count in nanoseconds everything is exact; at other rates a token may come up to two nanoseconds too
+/// early or too late, and up to four for a burst that takes half a year to fill. A clock that goes back by up to two years
+/// mints nothing.
+pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
+    shared: Arc<Shared<T, S>>,
+    keys: PhantomData<fn(&K)>,
+}
+
+/// All but the last two is read by every call, and seldom written.
+struct Shared<T, S> {
+    table: Table,
+    hasher: S,
+    tier_of: T,
+    origin: Origin,
+    /// When all buckets have to be looked at again, so that none is left alone for longer than its state can tell: in
+    /// nanoseconds since the origin. Written with the lock on the quotas held; whoever reads an old one takes that lock.
+    renewal: AtomicU64,
+    /// Also that of keys without a tier.
+    first: Tier,
+    more: Box<[Tier]>,
+    max_keys: usize,
+    /// Held by whoever changes a quota or looks at all buckets: the quotas in force.
+    quotas: Mutex<Vec<Quota>>,
+}
+
+/// 417 days, and longer than any bucket takes to fill. A bucket that was not touched is looked at after twice as long,
+/// and the time to fill before: less than the four and a half years after which it would seem to owe.
+const RENEWAL: u64 = 1 << 55;
+
+/// What happens to a call whose key has no bucket, when all slots in which it may have one belong to live keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// It is counted on one bucket which all such keys of its tier share, and which follows the tier's quota. The default:
+    /// a few too many keys are limited together, and a flood of them gets a single key's share.
+    #[default]
+    Shared,
+    /// It is refused, until the first of those slots is free.
+    Refuse,
+}
+
+/// Which tier a key belongs to, by its index: 0 is that of the builder's quota.
+pub trait TierOf<K: ?Sized> {
+    /// The index of the tier. One without a tier counts as 0.
+    fn tier_of(&self, key: &K) -> usize;
+}
+
+/// All keys have the same quota. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneTier;
+
+/// Keys belong to the tier that a function says: [`KeyedBuilder::tiers`].
+#[derive(Clone, Copy, Debug)]
+pub struct TierBy<F>(F);
+
+impl<K: ?Sized> TierOf<K> for OneTier {
+    #[inline]
+    fn tier_of(&self, _key: &K) -> usize {
+        0
+    }
+}
+
+impl<K: ?Sized, F: Fn(&K) -> usize> TierOf<K> for TierBy<F> {
+    #[inline]
+    fn tier_of(&self, key: &K) -> usize {
+        (self.0)(key)
+    }
+}
+
+/// A key that was hashed, and its tier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HashedKey {
+    address: Address,
+    /// The index of a tier that exists.
+    tier: usize,
+}
+
+/// Where tokens were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    OnItsOwn,
+    OnTheOverflow,
+}
+
+impl<K: ?Sized> Keyed<K> {
+    /// A bucket of this quota for each key, and room for so many keys at a time.
+    pub fn builder(max_keys: usize, quota: Quota) -> KeyedBuilder<K> {
+        KeyedBuilder {
+            max_keys,
+            quotas: vec![quota],
+            overflow: Overflow::default(),
+            tier_of: OneTier,
+            hasher: RandomState::new(),
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<K, T, S> Keyed<K, T, S>
+where
+    K: Hash + ?Sized,
+    T: TierOf<K>,
+    S: BuildHasher,
+{
+    /// Takes `tokens` of this key's now, by tokio's clock. See [`try_acquire_at`](Self::try_acquire_at).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn try_acquire(&self, key: &K, tokens: u64) -> Result<(), RateLimited> {
+        self.try_acquire_at(key, tokens, Instant::now())
+    }
+
+    /// Takes `tokens` of this key's at `now`, all or none. Zero tokens are always there, and leave no trace.
+    ///
+    /// An instant before the table was built counts as that one.
+    ///
+    /// # Errors
+    ///
+    /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a call
+    /// is refused for ever. For a key that finds no slot see [`Overflow`].
+    #[inline]
+    pub fn try_acquire_at(&self, key: &K, tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        if tokens == 0 {
+            return Ok(());
+        }
+        self.take_at(self.hash(key), tokens, now).map(|_| ())
+    }
+
+    /// Gives `tokens` of this key's back that were taken for a call which then was not made, or need not count. Never more
+    /// than a burst is kept.
+    ///
+    /// What was taken of the bucket that newcomers share stays taken: a key without a slot has a full bucket, to which
+    /// nothing is added.
+    pub fn refund(&self, key: &K, tokens: u64) {
+        self.refund_at(key, tokens, Instant::now());
+    }
+
+    /// The same at `now`.
+    pub fn refund_at(&self, key: &K, tokens: u64, now: Instant) {
+        self.give_back_at(self.hash(key), Counted::OnItsOwn, tokens, now);
+    }
+
+    /// The whole tokens that there are at `now` for this key: a burst, if it has no slot.
+    pub fn available_at(&self, key: &K, now: Instant) -> u64 {
+        let (shared, key) = (&*self.shared, self.hash(key));
+        let nanos = shared.nanos_to(now);
+        let block = shared.table.lock(key.address);
+        let tier = shared.tier(key.tier);
+        let rate = tier.rate(tier.tag());
+        let left = match block.find(key.address) {
+            Some(slot) => shared.left_by(tier, slot.tagged(), slot.word(), nanos),
+            None => rate.full(),
+        };
+        rate.tokens(left)
+    }
+
+    /// What has to be known of a key, so that it is hashed once per call.
+    #[inline]
+    pub(super) fn hash(&self, key: &K) -> HashedKey {
+        let shared = &*self.shared;
+        let tier = shared.tier_of.tier_of(key);
+        HashedKey {
+            address: shared.table.address(shared.hasher.hash_one(key)),
+            tier: if tier > shared.more.len() { 0 } else { tier },
+        }
+    }
+}
+
+impl<K: ?Sized, T, S> Keyed<K, T, S> {
+    /// Takes tokens, at least one, and says where.
+    #[inline]
+    pub(super) fn take_at(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<Counted, RateLimited> {
+        self.shared.take(key, tokens, now)
+    }
+
+    /// Gives tokens back to where they were taken.
+    pub(super) fn give_back_at(&self, key: HashedKey, counted: Counted, tokens: u64, now: Instant) {
+        match counted {
+            Counted::OnItsOwn => self.shared.give_back(key, tokens, now),
+            Counted::OnTheOverflow => {
+                self.shared.tier(key.tier).overflow().into_iter().for_each(|all| all.refund(tokens))
+            }
+        }
+    }
+
+    /// Follows another quota in this tier from now on: 0 is that of the builder's quota. What its keys hold stays, in
+    /// tokens, up to the new burst. A key whose bucket is full counts as one that was never seen: it has the new burst.
+    ///
+    /// All buckets are looked at before this returns, a block at a time, while traffic flows.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](KeyedBuilder::build); or if there is no such tier. The old quota stays.
+    pub fn set_quota(&self, tier: usize, quota: Quota) -> Result<(), ConfigError> {
+        self.set_quota_at(tier, quota, Instant::now())
+    }
+
+    /// The same at `now`.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_quota_at(&self, tier: usize, quota: Quota, now: Instant) -> Result<(), ConfigError> {
+        tier::check(quota)?;
+        let shared = &*self.shared;
+        let nanos = shared.nanos_to(now);
+        let mut quotas = lock(&shared.quotas);
+        let Some(in_force) = quotas.get_mut(tier) else {
+            return Err(ConfigError::new("rate_limit.tier", tier, "must be one of the tiers that were built"));
+        };
+        if mem::replace(in_force, quota) != quota {
+            let changed = shared.tier(tier);
+            changed.change(quota, nanos);
+            shared.look_at_all(nanos);
+            if let Some(overflow) = changed.overflow() {
+                overflow.set_quota_at(quota, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the keys of this tier go by; those of an index without a tier, by the first one's.
+    pub fn quota(&self, tier: usize) -> Quota {
+        let quotas = lock(&self.shared.quotas);
+        // There is a first one.
+        quotas.get(tier).or(quotas.first()).copied().unwrap_or(Quota::new(1, Duration::from_secs(1)))
+    }
+
+    /// How many tiers there are.
+    pub fn tiers(&self) -> usize {
+        1 + self.shared.more.len()
+    }
+
+    /// For how many live keys there is room.
+    pub fn max_keys(&self) -> usize {
+        self.shared.max_keys
+    }
+
+    /// The bytes that all this takes, now and for ever.
+    pub fn memory(&self) -> usize {
+        let Shared { table, more, .. } = &*self.shared;
+        size_of::<Shared<T, S>>() + table.bytes() + size_of_val(&**more)
+    }
+
+    /// How many keys are live at `now`: their buckets are not full. It looks at all slots, a block at a time.
+    pub fn live_keys_at(&self, now: Instant) -> usize {
+        let nanos = self.shared.nanos_to(now);
+        let live = |slot: &Slot<'_>| self.shared.surplus(slot.tagged(), slot.word(), nanos) < 0;
+        self.shared.table.locked_blocks().map(|block| block.entries().filter(live).count()).sum()
+    }
+}
+
+impl<T, S> Shared<T, S> {
+    #[inline]
+    fn tier(&self, index: usize) -> &Tier {
+        match index {
+            0 => &self.first,
+            index => self.more.get(index - 1).unwrap_or(&self.first),
+        }
+    }
+
+    #[inline]
+    fn nanos_to(&self, now: Instant) -> u64 {
+        let nanos = self.origin.nanos_to(now);
+        if nanos > self.renewal.load(Ordering::Relaxed) {
+            self.renew(nanos);
+        }
+        nanos
+    }
+
+    #[inline]
+    fn take(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<Counted, RateLimited> {
+        let nanos = self.nanos_to(now);
+        let tier = self.tier(key.tier);
+        let tag = tier.tag();
+        if let Some(slot) = self.table.find(key.address, tag) {
+            match slot.change(key.address.fingerprint | tag, |state| tier.take(tag, state, tokens, nanos)) {
+                Change::Done => return Ok(Counted::OnItsOwn),
+                Change::Refused(refusal) => return Err(refusal.into()),
+                Change::Elsewhere => {}
+            }
+        }
+        self.take_slowly(key, tokens, nanos, now)
+    }
+
+    /// The same for a key that has no slot, or is about to get one, or is counted by another quota.
+    #[inline(never)]
+    fn take_slowly(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
+        let HashedKey { address, tier } = key;
+        let tier = self.tier(tier);
+        let block = self.table.lock(address);
+        let tag = tier.tag();
+        if let Some(slot) = block.find(address) {
+            self.convert(slot, tier, tag, nanos);
+            slot.change_locked(|state| tier.take(tag, state, tokens, nanos))?;
+            return Ok(Counted::OnItsOwn);
+        }
+        let rate = tier.rate(tag);
+        let after = tier.take(tag, rate.state(rate.full(), nanos), tokens, nanos)?;
+        if let Some(claim) = block.make_room(address, |tag, word| self.surplus(tag, word, nanos)) {
+            claim.publish(address.fingerprint | tag, after);
+            return Ok(Counted::OnItsOwn);
+        }
+        match tier.overflow() {
+            Some(overflow) => {
+                drop(block);
+                overflow.try_acquire_at(tokens, now).map(|()| Counted::OnTheOverflow)
+            }
+            None => {
+                // Of all those slots the first to be free. At least a nanosecond: they were not.
+                let first = block.candidates(address.fingerprint).map(|slot| self.nanos_until_fresh(slot, nanos)).min();
+                Err(Refusal::For(first.unwrap_or_default().max(1)).into())
+            }
+        }
+    }
+
+    fn give_back(&self, key: HashedKey, tokens: u64, now: Instant) {
+        let HashedKey { address, tier } = key;
+        let nanos = self.nanos_to(now);
+        let tier = self.tier(tier);
+        let block = self.table.lock(address);
+        let tag = tier.tag();
+        // A bucket that is not there was full.
+        let Some(slot) = block.find(address) else { return };
+        self.convert(slot, tier, tag, nanos);
+        let rate = tier.rate(tag);
+        let more = |state: u64| {
+            let left = rate.left(state, nanos).saturating_add(rate.parts(tokens));
+            Ok::<_, Refusal>(rate.state(left.min(rate.full()), nanos))
+        };
+        // It never refuses.
+        let _ = slot.change_locked(more);
+    }
+
+    /// With the lock on its block held: makes a bucket count by the quota in force of this tier, whose tag is given.
+    fn convert(&self, slot: Slot<'_>, tier: &Tier, tag: u64, nanos: u64) {
+        let tagged = slot.tagged();
+        if tagged & TAG != tag {
+            let claim = slot.claim();
+            let left = self.left_by(tier, tagged, claim.word, nanos);
+            claim.publish((tagged & !TAG) | tag, tier.rate(tag).state(left, nanos));
+        }
+    }
+
+    /// The tier of a tag.
+    fn tier_of_tag(&self, tagged: u64) -> &Tier {
+        self.tier(((tagged & TAG) >> 1) as usize)
+    }
+
+    /// With the lock on its block held: what a bucket holds, as parts of the quota in force of this tier.
+    fn left_by(&self, tier: &Tier, tagged: u64, word: u64, nanos: u64) -> i64 {
+        let own = self.tier_of_tag(tagged);
+        let rate = own.rate(own.tag());
+        let left = rate.full() + self.surplus(tagged, word, nanos).min(0);
+        if std::ptr::eq(own, tier) { left } else { rate.convert(left, &tier.rate(tier.tag())) }
+    }
+
+    /// With the lock on its block held: for how many parts a bucket has been full, or lacks if it is less than zero.
+    fn surplus(&self, tagged: u64, word: u64, nanos: u64) -> i64 {
+        self.tier_of_tag(tagged).surplus(tagged & TAG, word, nanos)
+    }
+
+    /// With the lock on its block held: after how long a bucket is full.
+    fn nanos_until_fresh(&self, slot: Slot<'_>, nanos: u64) -> u64 {
+        let tier = self.tier_of_tag(slot.tagged());
+        let missing = self.surplus(slot.tagged(), slot.word(), nanos).saturating_neg();
+        tier.rate(tier.tag()).nanos_until(missing, nanos)
+    }
+
+    /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full. With
+    /// the lock on the quotas held.
+    fn look_at_all(&self, nanos: u64) {
+        let look_at = |block: Locked<'_>| {
+            for slot in block.entries() {
+                let tier = self.tier_of_tag(slot.tagged());
+                match slot.claim_if_fresh(|tag, word| self.surplus(tag, word, nanos)) {
+                    Some(claim) => claim.clear(),
+                    None => self.convert(slot, tier, tier.tag(), nanos),
+                }
+            }
+        };
+        self.table.locked_blocks().for_each(look_at);
+    }
+
+    /// Forgets the buckets that are full, before their states seem to be of another time.
+    #[cold]
+    fn renew(&self, nanos: u64) {
+        let _quotas = lock(&self.quotas);
+        let due = self.renewal.load(Ordering::Relaxed);
+        if nanos <= due {
+            return;
+        }
+        if nanos - due > RENEWAL {
+            // The clock jumped. Nobody took anything since it was due, and so all are full.
+            self.table.locked_blocks().for_each(|block| block.entries().for_each(|slot| slot.claim().clear()));
+        } else {
+            self.look_at_all(nanos);
+        }
+        self.renewal.store(nanos.saturating_add(RENEWAL), Ordering::Relaxed);
+    }
+}
+
+impl<K: ?Sized, T, S> Clone for Keyed<K, T, S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), keys: PhantomData }
+    }
+}
+
+impl<K: ?Sized, T, S> fmt::Debug for Keyed<K, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quotas = lock(&self.shared.quotas);
+        f.debug_struct("Keyed").field("max_keys", &self.max_keys()).field("quotas", &*quotas).finish_non_exhaustive()
+    }
+}
+
+/// Configures a [`Keyed`].
+#[must_use]
+pub struct KeyedBuilder<K: ?Sized, T = OneTier, S = RandomState> {
+    max_keys: usize,
+    quotas: Vec<Quota>,
+    overflow: Overflow,
+    tier_of: T,
+    hasher: S,
+    keys: PhantomData<fn(&K)>,
+}
+
+impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
+    /// Keys belong to the tier whose index `tier_of` says: 0 is that of the builder's quota, 1 the first of `more`, and so
+    /// on. An index without a tier counts as 0.
+    ///
+    /// It runs with every call, before the key is counted; what it says may change. A key that comes with another tier
+    /// than before keeps what it has, in tokens, up to the new burst.
+    pub fn tiers<F>(self, more: impl IntoIterator<Item = Quota>, tier_of: F) -> KeyedBuilder<K, TierBy<F>, S>
+    where
+        F: Fn(&K) -> usize,
+    {
+        let Self { max_keys, mut quotas, overflow, tier_of: _, hasher, keys } = self;
+        quotas.truncate(1);
+        // One more than may be is enough to be refused.
+        quotas.extend(more.into_iter().take(MOST_TIERS));
+        KeyedBuilder { max_keys, quotas, overflow, tier_of: TierBy(tier_of), hasher, keys }
+    }
+
+    /// Hashes keys by another hasher than the standard one, which is secretly seeded. All 64 bits of a hash have to be
+    /// mixed well.
+    ///
+    /// With one that is not secretly seeded whoever can choose keys can choose who shares a bucket.
+    pub fn hasher<H: BuildHasher>(self, hasher: H) -> KeyedBuilder<K, T, H> {
+        let Self { max_keys, quotas, overflow, tier_of, hasher: _, keys } = self;
+        KeyedBuilder { max_keys, quotas, overflow, tier_of, hasher, keys }
+    }
+
+    /// What happens when there is no slot for a key. Default: [`Overflow::Shared`].
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        Self { overflow, ..self }
+    }
+
+    /// The table, empty: every key has a full bucket.
+    ///
+    /// # Errors
+    ///
+    /// There must be room for 1 to 100 million keys, and memory for it; there may be up to 128 tiers. Each quota must be
+    /// one that a bucket can have, and its burst fill within 366 days.
+    pub fn build(self) -> Result<Keyed<K, T, S>, ConfigError> {
+        let Self { max_keys, quotas, overflow, tier_of, hasher, keys: _ } = self;
+        quotas.iter().try_for_each(|quota| tier::check(*quota))?;
+        if quotas.len() > MOST_TIERS {
+            return Err(ConfigError::new("rate_limit.tiers", quotas.len(), "must be at most 128"));
+        }
+        if max_keys == 0 || max_keys > MOST_KEYS {
+            return Err(ConfigError::new("rate_limit.max_keys", max_keys, "must be from 1 to 100 million"));
+        }
+        let no_memory = || ConfigError::new("rate_limit.max_keys", max_keys, "must fit into memory, 24 bytes each");
+        let table = Table::for_keys(max_keys).ok_or_else(no_memory)?;
+        let tier = |(index, quota): (usize, &Quota)| {
+            let overflow = match overflow {
+                Overflow::Shared => Some(TokenBucket::with_quota(*quota).build()?),
+                Overflow::Refuse => None,
+            };
+            Ok(Tier::new(index, *quota, overflow))
+        };
+        let mut tiers = quotas.iter().enumerate().map(tier);
+        // There is a first one: the builder's.
+        let first = tiers.next().ok_or_else(|| ConfigError::new("rate_limit.tiers", 0, "must be at least 1"))??;
+        let more = tiers.collect::<Result<_, _>>()?;
+        let shared = Shared {
+            table,
+            hasher,
+            tier_of,
+            origin: Origin::at(Instant::now()),
+            renewal: AtomicU64::new(RENEWAL),
+            first,
+            more,
+            max_keys,
+            quotas: Mutex::new(quotas),
+        };
+        Ok(Keyed { shared: Arc::new(shared), keys: PhantomData })
+    }
+}
+
+const MOST_KEYS: usize = 100_000_000;
+
+impl<K: ?Sized, T, S> fmt::Debug for KeyedBuilder<K, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { max_keys, quotas, overflow, .. } = self;
+        let mut debug = f.debug_struct("KeyedBuilder");
+        debug.field("max_keys", max_keys).field("quotas", quotas).field("overflow", overflow).finish_non_exhaustive()
+    }
+}

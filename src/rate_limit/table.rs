@@ -1,0 +1,363 @@
+//! A table of fixed size that finds a bucket by the hash of its key, and which of them gives way to a new one.
+
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+
+/// The slots of a line of the cache.
+pub(super) const SLOTS: usize = if cfg!(steadfast_loom) { 1 } else { 4 };
+/// The lines in which a key may be.
+const CHOICES: usize = 4;
+/// At least as many lines are in a block as there are choices.
+const LEAST_BLOCK_LOG2: u32 = 2;
+/// 8 KiB: large enough that no block has many more keys than another, and small enough that a lock on one is short.
+const MOST_BLOCK_LOG2: u32 = 7;
+/// Slots for every 2 keys: 1.5 times as many as there are to be keys.
+const SLOTS_FOR_2_KEYS: usize = 3;
+const STRIPES: usize = 64;
+
+/// A fingerprint's lowest bits say by what its bucket is counted.
+pub(super) const TAG: u64 = (1 << TAG_BITS) - 1;
+const TAG_BITS: u32 = 8;
+
+/// A word's lowest bits, which change whenever its slot gets another key or counts by other rules.
+///
+/// A thread that slept through 32 such changes, and finds the same state by the last, takes it for its own.
+const VERSION: u64 = (1 << VERSION_BITS) - 1;
+const VERSION_BITS: u32 = 6;
+/// Every second version: whoever holds the block's lock is writing the slot.
+const CLAIMED: u64 = 1;
+
+/// Slots in lines, and lines in blocks. A key may be in four lines of one block.
+///
+/// A fingerprint is written only with the lock on its block held, and while the word beside it is claimed. A word is
+/// written by all, by compare-and-swap.
+#[derive(Debug)]
+pub(super) struct Table {
+    lines: Box<[Line]>,
+    blocks: u64,
+    block_log2: u32,
+    stripes: Box<[Stripe]>,
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Line {
+    /// Zero: empty. Otherwise 56 bits of a hash, and a tag.
+    fingerprints: [AtomicU64; SLOTS],
+    /// The state of a bucket, in the upper bits, and a version. See the constants above.
+    words: [AtomicU64; SLOTS],
+}
+
+/// The lock on every so many-th block.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(Mutex<()>);
+
+/// Where a key belongs: all that the table knows of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address {
+    block: usize,
+    /// Without a tag, and not zero.
+    pub(super) fingerprint: u64,
+}
+
+/// A place for a bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot<'a> {
+    fingerprint: &'a AtomicU64,
+    word: &'a AtomicU64,
+}
+
+/// A slot that nobody else writes, with the word that it had before. It must be published.
+#[derive(Debug)]
+#[must_use = "whoever looks for its key waits for a lock until it is published"]
+pub(super) struct Claim<'a> {
+    slot: Slot<'a>,
+    pub(super) word: u64,
+}
+
+/// How a change ended.
+#[derive(Debug)]
+pub(super) enum Change<E> {
+    Done,
+    Refused(E),
+    /// Nothing was changed: the slot got another key, counts by other rules, or is about to.
+    Elsewhere,
+}
+
+/// The state in a word, in units of [`UNIT`].
+#[inline]
+pub(super) fn state_of(word: u64) -> u64 {
+    word & !VERSION
+}
+
+/// What a state is counted in: it has 58 binary digits, and wraps.
+pub(super) const UNIT: u32 = VERSION_BITS;
+
+impl Line {
+    fn new() -> Self {
+        Self { fingerprints: [(); SLOTS].map(|()| AtomicU64::new(0)), words: [(); SLOTS].map(|()| AtomicU64::new(0)) }
+    }
+
+    /// The slot with this fingerprint and tag. Whether it is there is not predictable, where it is even less so: all are
+    /// compared, without a branch.
+    #[inline]
+    fn find(&self, tagged: u64) -> Option<Slot<'_>> {
+        let mut place = SLOTS;
+        for (other, fingerprint) in self.fingerprints.iter().enumerate() {
+            place = if fingerprint.load(Ordering::Acquire) == tagged { other } else { place };
+        }
+        Some(Slot { fingerprint: self.fingerprints.get(place)?, word: self.words.get(place)? })
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        self.fingerprints.iter().zip(&self.words).map(|(fingerprint, word)| Slot { fingerprint, word })
+    }
+}
+
+impl Table {
+    /// A table for so many keys, at least one, or nothing where there is no memory for it.
+    pub(super) fn for_keys(keys: usize) -> Option<Self> {
+        let lines = keys.saturating_mul(SLOTS_FOR_2_KEYS).div_ceil(2 * SLOTS);
+        let block_log2 = lines.next_power_of_two().ilog2().clamp(LEAST_BLOCK_LOG2, MOST_BLOCK_LOG2);
+        let blocks = lines.div_ceil(1 << block_log2);
+        let count = blocks << block_log2;
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count).ok()?;
+        lines.extend((0..count).map(|_| Line::new()));
+        let stripes = (0..blocks.min(STRIPES)).map(|_| Stripe::default()).collect();
+        Some(Self { lines: lines.into_boxed_slice(), blocks: blocks as u64, block_log2, stripes })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.lines) + size_of_val(&*self.stripes)
+    }
+
+    /// Where a key with this hash belongs. The block follows from the hash's highest bits, the fingerprint is the others:
+    /// with 256 blocks or more all 64 tell keys apart.
+    #[inline]
+    pub(super) fn address(&self, hash: u64) -> Address {
+        let block = ((u128::from(hash) * u128::from(self.blocks)) >> 64) as usize;
+        let fingerprint = (hash << TAG_BITS).max(1 << TAG_BITS);
+        Address { block, fingerprint }
+    }
+
+    /// The lines in which this fingerprint may be, the first one first: the sums (without carry) of the first one and an
+    /// odd number, an even one, and both.
+    #[inline]
+    fn lines_of(&self, block: usize, fingerprint: u64) -> [usize; CHOICES] {
+        let bits = |from: u32| (fingerprint >> (TAG_BITS + from)) as usize & ((1 << self.block_log2) - 1);
+        let (home, odd, even) = (bits(0), bits(12) | 1, (bits(24) & !1) | 2);
+        [0, odd, even, odd ^ even].map(|difference| (block << self.block_log2) + (home ^ difference))
+    }
+
+    /// The bucket of a key that is counted by this tag. Without the lock it may be gone by now, and one that is not found
+    /// may be there.
+    #[inline]
+    pub(super) fn find(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
+        let [home, others @ ..] = self.lines_of(address.block, address.fingerprint);
+        let tagged = address.fingerprint | tag;
+        match self.lines.get(home)?.find(tagged) {
+            Some(slot) => Some(slot),
+            None => self.find_in(others, tagged),
+        }
+    }
+
+    #[inline(never)]
+    fn find_in(&self, lines: [usize; CHOICES - 1], tagged: u64) -> Option<Slot<'_>> {
+        lines.into_iter().find_map(|line| self.lines.get(line)?.find(tagged))
+    }
+
+    /// Holds the lock on a key's block. Nobody else then writes a fingerprint in it, and none of its slots is claimed.
+    pub(super) fn lock(&self, address: Address) -> Locked<'_> {
+        self.lock_block(address.block)
+    }
+
+    fn lock_block(&self, block: usize) -> Locked<'_> {
+        // There are stripes.
+        let guard = self.stripes.get(block % self.stripes.len().max(1)).map(|stripe| lock(&stripe.0));
+        Locked { table: self, block, _guard: guard }
+    }
+
+    /// All blocks, each with the lock on it held until the next.
+    pub(super) fn locked_blocks(&self) -> impl Iterator<Item = Locked<'_>> {
+        (0..self.blocks as usize).map(|block| self.lock_block(block))
+    }
+}
+
+#[cfg(not(steadfast_loom))]
+type Guard<'a> = std::sync::MutexGuard<'a, ()>;
+#[cfg(steadfast_loom)]
+type Guard<'a> = loom::sync::MutexGuard<'a, ()>;
+
+/// A block whose fingerprints nobody else writes.
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    table: &'a Table,
+    block: usize,
+    _guard: Option<Guard<'a>>,
+}
+
+impl<'a> Locked<'a> {
+    /// The bucket of a key of this block, whatever it is counted by.
+    pub(super) fn find(&self, address: Address) -> Option<Slot<'a>> {
+        self.candidates(address.fingerprint).find(|slot| slot.tagged() & !TAG == address.fingerprint)
+    }
+
+    /// The slots in which a fingerprint of this block may be.
+    pub(super) fn candidates(&self, fingerprint: u64) -> impl Iterator<Item = Slot<'a>> + use<'a> {
+        let table = self.table;
+        let lines = table.lines_of(self.block, fingerprint & !TAG);
+        lines.into_iter().filter_map(|line| table.lines.get(line)).flat_map(Line::slots)
+    }
+
+    /// All slots of the block that are not empty.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Slot<'a>> + use<'a> {
+        let start = self.block << self.table.block_log2;
+        let lines = self.table.lines.iter().skip(start).take(1 << self.table.block_log2);
+        lines.flat_map(Line::slots).filter(|slot| slot.tagged() != 0)
+    }
+
+    /// A slot for a key that has none. An empty one, if there is any; or that of the bucket which has been full for longest,
+    /// which gives way; or else one whose bucket can move to such a slot of its own.
+    ///
+    /// `surplus` says, of a tag and a word, for how long the bucket has been full: less than zero if it is not.
+    pub(super) fn make_room(&self, address: Address, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
+        if let Some(claim) = self.claim_any(address.fingerprint, &surplus) {
+            return Some(claim);
+        }
+        self.candidates(address.fingerprint).find_map(|slot| {
+            let tagged = slot.tagged();
+            // None of these is the slot itself, which is not free.
+            let target = self.claim_any(tagged, &surplus)?;
+            let claim = slot.claim();
+            target.publish(tagged, state_of(claim.word));
+            Some(claim)
+        })
+    }
+
+    fn claim_any(&self, fingerprint: u64, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
+        loop {
+            let mut longest = (0, None);
+            for slot in self.candidates(fingerprint) {
+                let (tagged, word) = (slot.tagged(), slot.word());
+                if tagged == 0 {
+                    // Nobody else writes the word of an empty slot.
+                    return Some(slot.claim());
+                }
+                let surplus = surplus(tagged & TAG, word);
+                if surplus >= longest.0 {
+                    longest = (surplus, Some((slot, word)));
+                }
+            }
+            let (slot, word) = longest.1?;
+            // Or it was used just now.
+            if let Ok(claim) = slot.claim_at(word) {
+                return Some(claim);
+            }
+        }
+    }
+}
+
+impl<'a> Slot<'a> {
+    /// The fingerprint and the tag.
+    pub(super) fn tagged(&self) -> u64 {
+        self.fingerprint.load(Ordering::Acquire)
+    }
+
+    pub(super) fn word(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
+    }
+
+    /// Changes the state, if this is the slot of this fingerprint and tag. `change` gets the state and returns the next.
+    ///
+    /// It runs after the word was loaded, and whatever it looks at must stay as it is for as long as a slot has the tag.
+    #[inline]
+    pub(super) fn change<E>(&self, tagged: u64, change: impl Fn(u64) -> Result<u64, E>) -> Change<E> {
+        // The word first. Whoever gives the slot to another key claims the word, then writes the fingerprint, then
+        // publishes the word, each a release. So whoever sees the word of the next key sees at least its fingerprint; and
+        // whoever sees the next fingerprint beside the former word finds, in the compare-and-swap, another word.
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            if self.fingerprint.load(Ordering::Acquire) != tagged || word & CLAIMED != 0 {
+                return Change::Elsewhere;
+            }
+            match change(state_of(word)) {
+                Ok(state) => {
+                    let newer = state | (word & VERSION);
+                    match self.word.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
+                        Ok(_) => return Change::Done,
+                        Err(newer) => word = newer,
+                    }
+                }
+                Err(refusal) => {
+                    // Was it right to refuse? If the version is the same nothing that was looked at had changed.
+                    let newer = self.word.load(Ordering::Acquire);
+                    if (newer ^ word) & VERSION == 0 {
+                        return Change::Refused(refusal);
+                    }
+                    word = newer;
+                }
+            }
+        }
+    }
+
+    /// The same with the lock held: the slot stays what it is.
+    pub(super) fn change_locked<E>(&self, change: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
+        let mut word = self.word();
+        loop {
+            let newer = change(state_of(word))? | (word & VERSION);
+            match self.word.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(()),
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// With the lock held: keeps all others from changing the state. Those that would wait for the lock.
+    pub(super) fn claim(&self) -> Claim<'a> {
+        let mut word = self.word();
+        loop {
+            match self.claim_at(word) {
+                Ok(claim) => return claim,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// With the lock held: the same, if its bucket is full. See [`make_room`](Locked::make_room).
+    pub(super) fn claim_if_fresh(&self, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
+        let (tag, mut word) = (self.tagged() & TAG, self.word());
+        while surplus(tag, word) >= 0 {
+            match self.claim_at(word) {
+                Ok(claim) => return Some(claim),
+                Err(newer) => word = newer,
+            }
+        }
+        None
+    }
+
+    fn claim_at(&self, word: u64) -> Result<Claim<'a>, u64> {
+        let claimed = next_version(word);
+        self.word.compare_exchange(word, claimed, Ordering::AcqRel, Ordering::Acquire)?;
+        Ok(Claim { slot: *self, word })
+    }
+}
+
+impl<'a> Claim<'a> {
+    /// Makes the slot that of this fingerprint and tag.
+    pub(super) fn publish(self, tagged: u64, state: u64) -> Slot<'a> {
+        self.slot.fingerprint.store(tagged, Ordering::Release);
+        let version = next_version(next_version(self.word)) & VERSION;
+        self.slot.word.store(state | version, Ordering::Release);
+        self.slot
+    }
+
+    /// Makes the slot an empty one.
+    pub(super) fn clear(self) {
+        self.publish(0, 0);
+    }
+}
+
+fn next_version(word: u64) -> u64 {
+    state_of(word) | (word.wrapping_add(1) & VERSION)
+}

@@ -1,0 +1,246 @@
+//! What the keys of a tier are counted by, and the change from one quota to the next.
+
+use super::{
+    Quota, TokenBucket,
+    scale::Scale,
+    table::{UNIT, state_of},
+};
+use crate::{
+    error::{ConfigError, RateLimited},
+    sync::{AtomicU64, Ordering},
+};
+use std::{fmt, time::Duration};
+
+/// At most one part per nanosecond, so that a state counts them for nine years before it wraps.
+const FRACTION: u32 = 63;
+const MOST_LOG2: u32 = 0;
+const FULL_LOG2: u32 = 55;
+
+/// As many as fit into a tag beside the generation of the quota.
+pub(super) const MOST_TIERS: usize = 128;
+
+const LONGEST_TO_FILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// A quota of keys: as that of a bucket, but for a burst that fills in a year.
+pub(super) fn check(quota: Quota) -> Result<(), ConfigError> {
+    quota.check()?;
+    if quota.time_to_fill() > LONGEST_TO_FILL {
+        let rule = "must fill within 366 days where each key has a bucket";
+        return Err(ConfigError::new("rate_limit.burst", quota.burst(), rule));
+    }
+    Ok(())
+}
+
+/// Why there are no tokens, and how many nanoseconds it takes until there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    For(u64),
+    ForEver,
+}
+
+impl From<Refusal> for RateLimited {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(match refusal {
+            Refusal::For(nanos) => Some(Duration::from_nanos(nanos)),
+            Refusal::ForEver => None,
+        })
+    }
+}
+
+/// How many parts of a token a bucket has minted by now: `full + rate * time`, modulo 2^58.
+///
+/// All buckets of a table count from one origin. What a bucket holds is the difference to its state, which is what was
+/// spent: up to 2^55 parts; less than nothing, if a thread with a later clock took them; or up to 2^57, and no more,
+/// where nobody took any for long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    scale: Scale<FRACTION>,
+}
+
+impl Rate {
+    pub(super) fn new(quota: Quota) -> Self {
+        Self { scale: Scale::new(quota, MOST_LOG2, FULL_LOG2) }
+    }
+
+    /// The parts of a burst.
+    #[inline]
+    pub(super) fn full(&self) -> i64 {
+        self.scale.full as i64
+    }
+
+    #[inline]
+    fn minted(&self, nanos: u64) -> u64 {
+        self.scale.full.wrapping_add(self.scale.minted(nanos)) << UNIT
+    }
+
+    /// What a bucket holds at this time in parts, or would if it held more than a burst.
+    #[inline]
+    pub(super) fn left(&self, state: u64, nanos: u64) -> i64 {
+        (self.minted(nanos).wrapping_sub(state) as i64) >> UNIT
+    }
+
+    /// The state of a bucket that holds so many parts at this time.
+    #[inline]
+    pub(super) fn state(&self, left: i64, nanos: u64) -> u64 {
+        self.minted(nanos).wrapping_sub((left as u64) << UNIT)
+    }
+
+    /// So many tokens in parts, or more than a burst if it is more than that.
+    #[inline]
+    pub(super) fn parts(&self, tokens: u64) -> i64 {
+        tokens.saturating_mul(self.scale.parts_per_token).min(i64::MAX as u64) as i64
+    }
+
+    /// The whole tokens in so many parts.
+    pub(super) fn tokens(&self, parts: i64) -> u64 {
+        parts.max(0) as u64 / self.scale.parts_per_token.max(1)
+    }
+
+    /// The nanoseconds after this time in which so many parts more are minted.
+    pub(super) fn nanos_until(&self, parts: i64, nanos: u64) -> u64 {
+        let minted = self.scale.minted(nanos).saturating_add(parts.max(0) as u64);
+        self.scale.nanos_to_mint(minted).saturating_sub(nanos)
+    }
+
+    /// Why a cost that is above what is left, in parts, is refused.
+    #[inline(never)]
+    fn refuse(&self, cost: i64, left: i64, nanos: u64) -> Refusal {
+        match cost > self.full() {
+            true => Refusal::ForEver,
+            false => Refusal::For(self.nanos_until(cost.saturating_sub(left), nanos)),
+        }
+    }
+
+    /// What a bucket that held so many parts at one time holds at another.
+    pub(super) fn left_later(&self, left: i64, then: u64, nanos: u64) -> i64 {
+        let minted = self.scale.minted(nanos).wrapping_sub(self.scale.minted(then)) as i64;
+        left.saturating_add(minted)
+    }
+
+    /// So many parts by this rate in parts by another: rounded down, and at most a burst.
+    pub(super) fn convert(&self, parts: i64, other: &Self) -> i64 {
+        let wide = i128::from(parts) * i128::from(other.scale.parts_per_token);
+        let converted = wide.div_euclid(i128::from(self.scale.parts_per_token.max(1)));
+        // Nobody owes more than a burst's worth of time, whatever the clocks say.
+        converted.clamp(-i128::from(other.full()), i128::from(other.full())) as i64
+    }
+}
+
+/// A quota of a tier that threads read while another writes the next one.
+///
+/// The loads are acquires and the stores releases, so that whoever saw a part of a rate also sees that all buckets which
+/// its predecessor counted have another version by now.
+struct SharedRate {
+    parts_per_nano: AtomicU64,
+    parts_per_token: AtomicU64,
+    full: AtomicU64,
+    /// Since when it has been in force, in nanoseconds since the table's origin.
+    since: AtomicU64,
+}
+
+impl SharedRate {
+    fn new(rate: Rate) -> Self {
+        Self {
+            parts_per_nano: AtomicU64::new(rate.scale.parts_per_nano),
+            parts_per_token: AtomicU64::new(rate.scale.parts_per_token),
+            full: AtomicU64::new(rate.scale.full),
+            since: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    fn load(&self) -> Rate {
+        let scale = Scale {
+            parts_per_nano: self.parts_per_nano.load(Ordering::Acquire),
+            parts_per_token: self.parts_per_token.load(Ordering::Acquire),
+            full: self.full.load(Ordering::Acquire),
+        };
+        Rate { scale }
+    }
+
+    fn store(&self, rate: Rate, since: u64) {
+        self.parts_per_nano.store(rate.scale.parts_per_nano, Ordering::Release);
+        self.parts_per_token.store(rate.scale.parts_per_token, Ordering::Release);
+        self.full.store(rate.scale.full, Ordering::Release);
+        self.since.store(since, Ordering::Release);
+    }
+}
+
+/// What the keys of a tier are counted by.
+#[repr(align(128))]
+pub(super) struct Tier {
+    /// Of the tier, times two, and in the lowest bit which of its quotas is in force.
+    tag: AtomicU64,
+    /// The quota in force and the one before or after. One is written only when no bucket has its tag.
+    rates: [SharedRate; 2],
+    /// What those share who find no slot, if they are not refused.
+    overflow: Option<TokenBucket>,
+}
+
+impl Tier {
+    pub(super) fn new(index: usize, quota: Quota, overflow: Option<TokenBucket>) -> Self {
+        let rate = Rate::new(quota);
+        let rates = [SharedRate::new(rate), SharedRate::new(rate)];
+        Self { tag: AtomicU64::new((index as u64) << 1), rates, overflow }
+    }
+
+    /// The tag of those that are counted by the quota in force.
+    #[inline]
+    pub(super) fn tag(&self) -> u64 {
+        // Pairs with the release in `change`: whoever sees a tag sees its rate.
+        self.tag.load(Ordering::Acquire)
+    }
+
+    /// The rate by which those of a tag of this tier are counted, if it is loaded after their word.
+    #[inline]
+    pub(super) fn rate(&self, tag: u64) -> Rate {
+        self.rates[(tag & 1) as usize].load()
+    }
+
+    /// The state of a bucket with this tag after it gave so many tokens.
+    #[inline]
+    pub(super) fn take(&self, tag: u64, state: u64, tokens: u64, nanos: u64) -> Result<u64, Refusal> {
+        // A rate that is being overwritten is any numbers, and the arithmetic wraps: the word tells, in the end.
+        let rate = self.rate(tag);
+        let (cost, full) = (rate.parts(tokens), rate.full());
+        let left = rate.left(state, nanos).min(full);
+        if cost > left {
+            return Err(rate.refuse(cost, left, nanos));
+        }
+        Ok(rate.state(left - cost, nanos))
+    }
+
+    pub(super) fn overflow(&self) -> Option<&TokenBucket> {
+        self.overflow.as_ref()
+    }
+
+    /// Puts another quota in force. No bucket may have the tag of the one before this one; all that have the tag of this
+    /// one are to be converted before the next change.
+    pub(super) fn change(&self, quota: Quota, nanos: u64) {
+        let tag = self.tag.load(Ordering::Acquire) ^ 1;
+        self.rates[(tag & 1) as usize].store(Rate::new(quota), nanos);
+        self.tag.store(tag, Ordering::Release);
+    }
+
+    /// How many parts more than a burst the bucket with this tag of this tier, and this word, would hold at this time, by
+    /// the quota in force, if it went on for ever; less than zero while it is not full. One that was full when its quota
+    /// was changed is full by the next.
+    pub(super) fn surplus(&self, tag: u64, word: u64, nanos: u64) -> i64 {
+        let in_force = self.tag();
+        let (rate, state) = (self.rate(tag), state_of(word));
+        if tag == in_force {
+            return rate.left(state, nanos) - rate.full();
+        }
+        let next = self.rate(in_force);
+        let since = self.rates[(in_force & 1) as usize].since.load(Ordering::Acquire);
+        let left = rate.left(state, since);
+        let left = if left < rate.full() { rate.convert(left, &next) } else { next.full() };
+        next.left_later(left, since, nanos) - next.full()
+    }
+}
+
+impl fmt::Debug for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier").field("tag", &self.tag()).finish_non_exhaustive()
+    }
+}
