@@ -32,6 +32,7 @@
 //! |---|---|---|
 //! | [`TokenBucket`] | `burst + rate * t` | one word |
 //! | [`Keyed`] | the same for each key | 24 bytes for each key |
+//! | [`SlidingWindow`] | `limit`, if t is at most the window | up to 6 KiB |
 //!
 //! A [`RateLimit`] is one of these, or another [`Limit`], and says what becomes of a call:
 //!
@@ -77,6 +78,17 @@
 //! - One limit may serve many layers: its clones share their tokens. It can also be asked without tower, and changed while
 //!   it is in use.
 //!
+//! # A bucket or a window
+//!
+//! A [`TokenBucket`] is the choice where the limit is yours: it spreads calls over time, needs one word of memory and one
+//! compare-and-swap, and gives back a little at every moment, so that nobody waits for long. In any window of a period's
+//! length it admits at most a burst and what is minted meanwhile, and so up to twice its count if the burst is that.
+//!
+//! A [`SlidingWindow`] is the choice where the limit is someone else's who counts: never more than so many in any
+//! minute. It lets a whole limit through at once and nothing for the rest of the window. It takes a lock and up to 6 KiB.
+//! To keep to the same promise with a bucket, its count and its
+//! burst have to be halved.
+//!
 //! # Cost
 //!
 //! One reading of the clock, shared with the rest of the stack, and one compare-and-swap; to refuse, none. No
@@ -102,6 +114,8 @@
 //! # Defaults
 //!
 //! A burst of one period's worth; a cost of one token per call; refusing, not waiting; refused calls do not count.
+//! A window is strict, since whoever chooses it has a promise to keep; the estimate in two counters, which takes less
+//! memory and breaks it, has to be asked for.
 
 mod both;
 mod by_key;
@@ -115,6 +129,7 @@ mod quota;
 mod refund;
 mod reservation;
 mod scale;
+mod sliding_window;
 mod stage;
 mod table;
 mod tier;
@@ -129,5 +144,6 @@ pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine, Tok
 pub use quota::Quota;
 pub use refund::{AllCount, RefundBy, RefundIf};
 pub use reservation::{Acquire, Reservation};
+pub use sliding_window::{SlidingWindow, SlidingWindowBuilder};
 pub use stage::{RateLimitCall, RateLimitStage};
 pub use token_bucket::{TokenBucket, TokenBucketBuilder};

@@ -1,0 +1,226 @@
+use std::{collections::VecDeque, time::Duration};
+use tokio::time::Instant;
+
+/// The most cells of a window.
+const MOST_CELLS: u64 = 256;
+
+/// What was admitted in the last window, in a fixed number of cells.
+///
+/// A cell counts in full until its *last* admission has left the window, so that nothing is forgotten too early. A cell
+/// begins when the one before has a 256th of the limit, rounded up, and the time is another. From this follows:
+///
+/// - There is always a cell for what is admitted. Of `n` cells all but the newest hold a 256th of the limit, and together
+///   they hold no more than the limit.
+/// - A limit up to 256 has a cell for each instant, and loses nothing.
+/// - What is held too long is held by the oldest cell alone, since all in the others was admitted after its last. It is
+///   what the cell had before its last admission: less than a 256th of the limit.
+///
+/// Only refunds and a changed limit leave cells behind that hold less. They are merged when there is no room for another.
+pub(super) struct Strict {
+    /// From the oldest to the newest, each later than the one before, none of them empty. Never more than there is
+    /// capacity for.
+    cells: VecDeque<Cell>,
+    /// What all cells hold.
+    held: u64,
+}
+
+struct Cell {
+    /// When the last of its tokens was taken.
+    last: Instant,
+    tokens: u64,
+}
+
+impl Strict {
+    /// With as many cells as this limit can need.
+    pub(super) fn with_room_for(limit: u64) -> Self {
+        Self { cells: VecDeque::with_capacity(most_cells(limit)), held: 0 }
+    }
+
+    /// Adds cells, if this limit can need more.
+    pub(super) fn make_room_for(&mut self, limit: u64) {
+        self.cells.reserve_exact(most_cells(limit).saturating_sub(self.cells.len()));
+    }
+
+    /// Takes the tokens, or says after how long there will be enough. `now` is no earlier than ever before, and the tokens
+    /// are no more than the limit.
+    pub(super) fn take(&mut self, tokens: u64, limit: u64, now: Instant, window: Duration) -> Result<(), Duration> {
+        self.forget(now, window);
+        let held = self.held.saturating_add(tokens);
+        if held > limit {
+            return Err(self.time_until_free(held - limit, now, window));
+        }
+        self.held = held;
+        let enough = limit.div_ceil(MOST_CELLS);
+        match self.cells.back_mut() {
+            Some(newest) if newest.last == now || newest.tokens < enough => {
+                newest.last = now;
+                newest.tokens += tokens;
+            }
+            _ => {
+                if self.cells.len() >= MOST_CELLS as usize {
+                    self.merge(enough);
+                }
+                self.cells.push_back(Cell { last: now, tokens });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the newest tokens back.
+    pub(super) fn refund(&mut self, tokens: u64) {
+        let newest_first = self.cells.iter_mut().rev();
+        self.held = self.held.saturating_sub(give_back(tokens, newest_first));
+        while self.cells.back().is_some_and(|cell| cell.tokens == 0) {
+            self.cells.pop_back();
+        }
+    }
+
+    /// Gives tokens back that were taken at an instant.
+    pub(super) fn refund_taken_at(&mut self, tokens: u64, taken: Instant, latest: Instant, window: Duration) {
+        if has_left(taken, latest, window) {
+            return;
+        }
+        // They are in the first of these cells, or, if they were counted at a later instant, in one after it.
+        let since = self.cells.iter_mut().skip_while(|cell| cell.last < taken);
+        self.held = self.held.saturating_sub(give_back(tokens, since));
+        self.cells.retain(|cell| cell.tokens > 0);
+    }
+
+    /// The tokens that are there at an instant no earlier than ever before.
+    pub(super) fn available(&self, limit: u64, now: Instant, window: Duration) -> u64 {
+        let forgotten = self.cells.iter().take_while(|cell| has_left(cell.last, now, window));
+        let held = self.held.saturating_sub(forgotten.map(|cell| cell.tokens).sum());
+        limit.saturating_sub(held)
+    }
+
+    fn forget(&mut self, now: Instant, window: Duration) {
+        while let Some(oldest) = self.cells.front().filter(|cell| has_left(cell.last, now, window)) {
+            self.held = self.held.saturating_sub(oldest.tokens);
+            self.cells.pop_front();
+        }
+    }
+
+    /// The time until so many tokens, no more than are held, have left the window.
+    fn time_until_free(&self, tokens: u64, now: Instant, window: Duration) -> Duration {
+        let mut free = 0;
+        let last = self.cells.iter().find(|cell| {
+            free += cell.tokens;
+            free >= tokens
+        });
+        let age = last.map_or(window, |cell| now.saturating_duration_since(cell.last));
+        window.saturating_sub(age)
+    }
+
+    /// Merges cells that hold less than enough with those that follow, which holds tokens longer and never shorter.
+    fn merge(&mut self, enough: u64) {
+        let mut merged = 0;
+        for _ in 0..self.cells.len() {
+            let Some(cell) = self.cells.pop_front() else { return };
+            match self.cells.back_mut() {
+                // The back is one that was merged, unless none was yet.
+                Some(before) if merged > 0 && before.tokens < enough => {
+                    before.last = cell.last;
+                    before.tokens += cell.tokens;
+                }
+                _ => {
+                    self.cells.push_back(cell);
+                    merged += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Takes tokens out of these cells, one after the other, and returns how many there were.
+fn give_back<'cell>(tokens: u64, cells: impl Iterator<Item = &'cell mut Cell>) -> u64 {
+    let mut left = tokens;
+    for cell in cells {
+        let given = cell.tokens.min(left);
+        cell.tokens -= given;
+        left -= given;
+        if left == 0 {
+            break;
+        }
+    }
+    tokens - left
+}
+
+/// Whether what was taken at an instant is not in the window any more that ends now.
+fn has_left(taken: Instant, now: Instant, window: Duration) -> bool {
+    now.saturating_duration_since(taken) >= window
+}
+
+/// A cell for each token at most, since none is empty.
+fn most_cells(limit: u64) -> usize {
+    limit.min(MOST_CELLS) as usize
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Duration = Duration::from_nanos(1_000);
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Takes tokens, after some nanoseconds.
+        Take(u64, u64),
+        Refund(u64),
+        /// Gives back tokens that were taken so many nanoseconds ago.
+        RefundTaken(u64, u64),
+        Limit(u64),
+    }
+
+    fn any_limit() -> impl Strategy<Value = u64> {
+        prop_oneof![1..200u64, 1..5_000u64]
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            400 => (1..4u64, 0..10u64).prop_map(|(tokens, nanos)| Step::Take(tokens, nanos)),
+            10 => (1..100u64, 0..50u64).prop_map(|(tokens, nanos)| Step::Take(tokens, nanos)),
+            20 => (1..10u64).prop_map(Step::Refund),
+            100 => (1..100u64, 0..1_200u64).prop_map(|(tokens, nanos)| Step::RefundTaken(tokens, nanos)),
+            1 => any_limit().prop_map(Step::Limit),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn cells_are_in_order_none_is_empty_and_there_are_never_more_than_was_room_for(
+            limit in any_limit(),
+            steps in prop::collection::vec(any_step(), 1..3_000),
+        ) {
+            let mut now = Instant::now();
+            let (mut limit, mut strict) = (limit, Strict::with_room_for(limit));
+            let mut room = strict.cells.capacity();
+            for step in steps {
+                match step {
+                    Step::Take(tokens, nanos) => {
+                        now += Duration::from_nanos(nanos);
+                        if tokens <= limit {
+                            let _ = strict.take(tokens, limit, now, WINDOW);
+                        }
+                    }
+                    Step::Refund(tokens) => strict.refund(tokens),
+                    Step::RefundTaken(tokens, nanos) => {
+                        strict.refund_taken_at(tokens, now - Duration::from_nanos(nanos), now, WINDOW);
+                    }
+                    Step::Limit(changed) => {
+                        limit = changed;
+                        strict.make_room_for(limit);
+                        room = strict.cells.capacity();
+                    }
+                }
+                prop_assert_eq!(strict.cells.capacity(), room, "it allocated");
+                prop_assert!(strict.cells.len() <= MOST_CELLS as usize);
+                prop_assert_eq!(strict.cells.iter().map(|cell| cell.tokens).sum::<u64>(), strict.held);
+                prop_assert!(strict.cells.iter().all(|cell| cell.tokens > 0));
+                prop_assert!(strict.cells.iter().is_sorted_by(|one, next| one.last < next.last));
+            }
+        }
+    }
+}
