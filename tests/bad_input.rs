@@ -7,7 +7,7 @@ use steadfast::{
     CallContext, ConfigError, Outcome, Random,
     circuit_breaker::{Breaker, BreakerBuilder, CircuitBreakerLayer},
     load_shed::{Limiter, LoadShedLayer},
-    rate_limit::{RateLimit, RateLimitLayer, TokenBucket},
+    rate_limit::{RateLimit, RateLimitLayer, SlidingWindow, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryBudget, RetryBudgetBuilder, RetryLayer},
     timeout::TimeoutLayer,
 };
@@ -172,6 +172,26 @@ fn a_bucket_has_a_rate_up_to_one_per_nanosecond_and_a_burst_that_fills_in_a_life
         assert!(build(count, period).is_ok(), "{count} per {period:?}");
     }
     assert!(TokenBucket::builder(1, SECOND).burst(99 * 365 * 24 * 60 * 60).build().is_ok());
+}
+
+#[test]
+fn a_sliding_window_has_a_limit_from_1_to_a_quintillion_and_a_bad_one_changes_nothing() {
+    const QUINTILLION: u64 = 1_000_000_000_000_000_000;
+    for builder in [SlidingWindow::builder, |limit, window| SlidingWindow::builder(limit, window).estimate()] {
+        for limit in [0, QUINTILLION + 1, u64::MAX] {
+            assert_names(builder(limit, SECOND).build(), "rate_limit.limit", limit);
+            let window = builder(1, SECOND).build().unwrap();
+            assert_names(window.set_limit(limit), "rate_limit.limit", limit);
+            assert_eq!(window.limit(), 1);
+            assert!(window.try_acquire(1).is_ok());
+        }
+        for window in NO_DURATIONS {
+            assert_names(builder(1, window).build(), "rate_limit.window", window);
+        }
+        for (limit, window) in [(1, NANO), (1, LONGEST), (QUINTILLION, NANO), (QUINTILLION, LONGEST)] {
+            assert!(builder(limit, window).build().is_ok(), "{limit} in {window:?}");
+        }
+    }
 }
 
 #[test]
@@ -364,6 +384,32 @@ proptest! {
                 let _ = bucket.try_acquire(tokens);
             }
             let _ = format!("{bucket:?} {:?}", bucket.quota());
+        }
+    }
+
+    #[test]
+    fn no_sliding_window_panics(
+        limit in any_count(),
+        window in any_duration(),
+        estimate in any::<bool>(),
+        calls in prop::collection::vec((any_count(), any_shift(), any_shift(), prop::option::of(any_count())), 1..30),
+    ) {
+        let mut builder = SlidingWindow::builder(limit, window);
+        if estimate {
+            builder = builder.estimate();
+        }
+        if let Ok(window) = builder.build() {
+            for (tokens, shift, other_shift, limit) in calls {
+                let now = shifted(Instant::now(), shift);
+                let _ = window.try_acquire_at(tokens, now);
+                let _ = window.try_acquire_at(tokens % window.limit(), now);
+                window.available_at(shifted(now, other_shift));
+                window.refund_taken_at(tokens / 2, shifted(now, other_shift));
+                window.refund(tokens / 2);
+                let _ = window.try_acquire(tokens);
+                let _ = limit.map(|limit| window.set_limit(limit));
+            }
+            let _ = format!("{window:?} {:?}", window.window());
         }
     }
 
