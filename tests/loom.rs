@@ -16,7 +16,7 @@ use steadfast::{
     Random,
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit},
     load_shed::Limiter,
-    rate_limit::TokenBucket,
+    rate_limit::{SlidingWindow, TokenBucket},
     retry::{RetryBudget, RetryBudgetBuilder},
 };
 use tokio::{runtime, time::Instant};
@@ -147,6 +147,74 @@ mod token_bucket {
             let ((), granted) = both(move || returning.refund(1), move || asking.try_acquire_at(2, later).is_ok());
             assert!(granted, "it was full");
             assert!(bucket.available_at(later) <= 1, "what was forfeited is not given back");
+        });
+    }
+}
+
+mod sliding_window {
+    use super::*;
+
+    fn windows(limit: u64) -> [SlidingWindow; 2] {
+        let builder = SlidingWindow::builder(limit, SECOND);
+        [builder.clone().build().unwrap(), builder.estimate().build().unwrap()]
+    }
+
+    #[test]
+    fn of_two_threads_one_gets_the_last_place() {
+        check(|| {
+            for window in windows(2) {
+                let now = Instant::now();
+                window.try_acquire_at(1, now).unwrap();
+                let asking = window.clone();
+                assert_eq!(count(&in_threads(2, move || asking.try_acquire_at(1, now).is_ok())), 1);
+                assert_eq!(window.available_at(now), 0);
+            }
+        });
+    }
+
+    #[test]
+    fn threads_whose_clocks_differ_share_what_was_forgotten() {
+        check(|| {
+            let [window, _] = windows(2);
+            let now = Instant::now();
+            window.try_acquire_at(1, now).unwrap();
+            let (early, late) = (window.clone(), window.clone());
+            let (early, late) = both(
+                move || early.try_acquire_at(2, now + SECOND / 2).is_ok(),
+                move || late.try_acquire_at(2, now + SECOND).is_ok(),
+            );
+            assert!(late && !early, "what was taken at first leaves the window after a second, and then there are two");
+        });
+    }
+
+    #[test]
+    fn a_place_that_is_given_back_is_had_by_exactly_one() {
+        check(|| {
+            for window in windows(1) {
+                let now = Instant::now();
+                window.try_acquire_at(1, now).unwrap();
+                let (returning, asking) = (window.clone(), window.clone());
+                let ((), granted) = both(move || returning.refund(1), move || asking.try_acquire_at(1, now).is_ok());
+                assert_eq!(window.available_at(now), 1 - u64::from(granted));
+                assert_eq!(window.try_acquire_at(1, now).is_ok(), !granted);
+            }
+        });
+    }
+
+    #[test]
+    fn a_limit_that_rises_admits_one_more_and_no_two() {
+        check(|| {
+            for window in windows(1) {
+                let now = Instant::now();
+                window.try_acquire_at(1, now).unwrap();
+                let (raising, asking) = (window.clone(), window.clone());
+                let ((), granted) = both(
+                    move || raising.set_limit(2).unwrap(),
+                    move || (0..2).filter(|_| asking.try_acquire_at(1, now).is_ok()).count() as u64,
+                );
+                assert!(granted <= 1);
+                assert_eq!(window.available_at(now), 1 - granted);
+            }
         });
     }
 }
