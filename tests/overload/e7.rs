@@ -3,9 +3,35 @@
 #[path = "../../examples/experiments/e7.rs"]
 mod experiment;
 
-use crate::{confirm, findings};
+use crate::{
+    confirm_anchor, confirm_figure,
+    finding::{Figure, Finding},
+    findings,
+};
+use std::sync::LazyLock;
+
+static FINDINGS: LazyLock<Vec<Finding>> = LazyLock::new(|| findings(experiment::run));
+
+fn figure(number: usize) -> &'static Figure {
+    &FINDINGS[0].figures[number]
+}
 
 #[test]
 fn an_estimate_of_two_buckets_admits_nearly_twice_its_limit() {
-    confirm(&findings(experiment::run));
+    FINDINGS[0].anchors.iter().for_each(confirm_anchor);
+}
+
+#[test]
+fn a_strict_window_admits_its_limit_in_every_true_window_and_no_more() {
+    confirm_figure(figure(0));
+}
+
+#[test]
+fn a_strict_window_loses_nothing_of_a_small_limit_and_little_of_a_large_one() {
+    confirm_figure(figure(1));
+}
+
+#[test]
+fn an_estimate_errs_as_the_published_one() {
+    confirm_figure(figure(2));
 }
