@@ -576,11 +576,16 @@ fn what_was_given_back_late_does_not_free_what_others_took_since() {
 #[test]
 fn what_was_given_back_by_its_instant_is_not_what_others_took_since() {
     let now = Instant::now() + SECOND;
-    let window = strict(2, MINUTE);
-    window.try_acquire_at(1, now).unwrap();
-    window.try_acquire_at(1, now + 30 * SECOND).unwrap();
-    window.refund_taken_at(1, now);
-    assert_eq!(window.available_at(now + MINUTE), 1);
+    for (given_back, after_a_minute, after_ninety_seconds) in [(0, 1, 2), (30, 2, 2), (50, 2, 3)] {
+        let window = strict(3, MINUTE);
+        for seconds in [0, 30, 50] {
+            window.try_acquire_at(1, now + seconds * SECOND).unwrap();
+        }
+        window.refund_taken_at(1, now + given_back * SECOND);
+        assert_eq!(window.available_at(now + 50 * SECOND), 1);
+        assert_eq!(window.available_at(now + MINUTE), after_a_minute, "of {given_back} s");
+        assert_eq!(window.available_at(now + 90 * SECOND), after_ninety_seconds, "of {given_back} s");
+    }
 }
 
 #[test]
@@ -618,6 +623,22 @@ fn a_raised_limit_admits_at_once_what_was_added() {
     assert!((256..1_000).all(|n| window.try_acquire_at(1, now + n * NANO).is_ok()));
     assert_eq!(window.available_at(now + 1_000 * NANO), LARGEST_LIMIT - 1_000);
     assert_eq!(window.available_at(now + MINUTE + 1_000 * NANO), LARGEST_LIMIT);
+}
+
+#[test]
+fn cells_that_have_to_hold_more_since_the_limit_was_raised_forget_nothing_too_early() {
+    let now = Instant::now() + SECOND;
+    let at = |tick: u32| now + tick * Duration::from_millis(100);
+    let window = strict(256, MINUTE);
+    assert!((0..256).all(|tick| window.try_acquire_at(1, at(tick)).is_ok()));
+    window.set_limit(1_000).unwrap();
+    // The newest cell takes three more. For the others there is none, unless those that there are hold four each.
+    assert!((256..=260).all(|tick| window.try_acquire_at(1, at(tick)).is_ok()));
+    for tick in 0..=260 {
+        let available = 1_000 - u64::from(260 - tick);
+        let there = window.available_at(at(tick) + MINUTE);
+        assert!((available - 6..=available).contains(&there), "{there}, not {available}, {tick} ticks after a minute");
+    }
 }
 
 #[test]

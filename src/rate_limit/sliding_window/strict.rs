@@ -173,17 +173,32 @@ mod tests {
     }
 
     fn any_limit() -> impl Strategy<Value = u64> {
-        prop_oneof![1..200u64, 1..5_000u64]
+        prop_oneof![1..300u64, 240..300u64, 1..5_000u64]
     }
 
     fn any_step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            400 => (1..4u64, 0..10u64).prop_map(|(tokens, nanos)| Step::Take(tokens, nanos)),
-            10 => (1..100u64, 0..50u64).prop_map(|(tokens, nanos)| Step::Take(tokens, nanos)),
-            20 => (1..10u64).prop_map(Step::Refund),
-            100 => (1..100u64, 0..1_200u64).prop_map(|(tokens, nanos)| Step::RefundTaken(tokens, nanos)),
-            1 => any_limit().prop_map(Step::Limit),
+            400 => (Just(1), 1..4u64).prop_map(|(tokens, nanos)| Step::Take(tokens, nanos)),
+            4 => (1..100u64, 0..50u64).prop_map(|(tokens, nanos)| Step::Take(tokens, nanos)),
+            10 => (1..10u64).prop_map(Step::Refund),
+            20 => (1..100u64, 0..1_200u64).prop_map(|(tokens, nanos)| Step::RefundTaken(tokens, nanos)),
+            2 => any_limit().prop_map(Step::Limit),
         ]
+    }
+
+    #[test]
+    fn when_there_is_no_cell_left_those_that_hold_too_little_are_merged() {
+        let now = Instant::now();
+        let mut strict = Strict::with_room_for(256);
+        let mut take = |limit, nanos| {
+            strict.make_room_for(limit);
+            strict.take(1, limit, now + Duration::from_nanos(nanos), WINDOW).unwrap();
+            (strict.cells.len(), strict.cells.capacity())
+        };
+        assert!((0..256).all(|nanos| take(256, nanos).0 == nanos as usize + 1));
+        assert!((256..259).all(|nanos| take(1_000, nanos) == (256, 256)));
+        // Cells of four, and the new one.
+        assert_eq!(take(1_000, 259), (65, 256));
     }
 
     proptest! {
