@@ -169,7 +169,7 @@ pub struct RateLimited {
 
 impl RateLimited {
     /// A call that found too few tokens. `retry_after` is the time until there are enough; `None` where there never
-    /// will be, since the call costs more than the bucket holds.
+    /// will be, since the call costs more than is ever allowed at once.
     pub fn new(retry_after: Option<Duration>) -> Self {
         Self { retry_after, limit: None, remaining: 0, reached: false }
     }

@@ -1,9 +1,6 @@
 use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost};
-use crate::{error::RateLimited, shell::Frame};
-use std::{
-    convert::Infallible,
-    task::{Context, Poll},
-};
+use crate::shell::Frame;
+use std::convert::Infallible;
 
 /// Two limits on one call, all or nothing: [`RateLimit::and`].
 #[derive(Clone, Debug)]
@@ -19,40 +16,23 @@ where
     M: Limit<Request, Place = Infallible>,
     D: Cost<Request>,
 {
-    const WAITS: bool = false;
-
     type Permit = (Option<L::Permit>, Option<M::Permit>);
     type Place = Infallible;
 
     /// The cost of each limit counts, not that of the whole.
     #[inline]
     fn admit(&self, request: &Request, _tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Infallible> {
-        let first = match self.first.admit(request, frame) {
-            Admission::Admitted(first) => first,
-            Admission::Refused(refused) => return Admission::Refused(refused),
-            Admission::Waits(place) => match place {},
+        let first = match self.first.admit(request, frame).at_once() {
+            Ok(first) => first,
+            Err(refused) => return Admission::Refused(refused),
         };
-        match self.second.admit(request, frame) {
-            Admission::Admitted(second) => Admission::Admitted((first, second)),
-            Admission::Refused(refused) => {
+        match self.second.admit(request, frame).at_once() {
+            Ok(second) => Admission::Admitted((first, second)),
+            Err(refused) => {
                 self.first.give_back(first, frame);
                 Admission::Refused(refused)
             }
-            Admission::Waits(place) => match place {},
         }
-    }
-
-    fn poll(
-        &self,
-        place: &mut Infallible,
-        _cx: &mut Context<'_>,
-        _frame: &mut Frame,
-    ) -> Poll<Result<Self::Permit, RateLimited>> {
-        match *place {}
-    }
-
-    fn leave(&self, place: &mut Infallible, _frame: &mut Frame) {
-        match *place {}
     }
 
     fn refund(&self, (first, second): Self::Permit, frame: &mut Frame) {

@@ -2,14 +2,13 @@ use super::{
     Admission, DescribeLimit, Keyed, Limit, RateLimit, TierOf,
     keyed::{Counted, HashedKey},
 };
-use crate::{error::RateLimited, shell::Frame};
+use crate::shell::Frame;
 use std::{
     borrow::Borrow,
     convert::Infallible,
     fmt,
     hash::{BuildHasher, Hash},
     marker::PhantomData,
-    task::{Context, Poll},
 };
 
 /// A bucket for each key, and the key of each request: [`RateLimit::by_key`].
@@ -125,8 +124,6 @@ where
     S: BuildHasher,
     F: KeyOf<Request, K>,
 {
-    const WAITS: bool = false;
-
     /// Nothing where the call costs nothing.
     type Permit = Option<TakenByKey>;
     type Place = Infallible;
@@ -138,21 +135,8 @@ where
         }
         frame.user_code_runs();
         let key = self.key_of.with_key(request, |key| self.keyed.hash(key));
-        let taken = self.keyed.take_at(key, tokens, frame.now());
-        taken.map(|counted| Some(TakenByKey { key, counted, tokens })).into()
-    }
-
-    fn poll(
-        &self,
-        place: &mut Infallible,
-        _cx: &mut Context<'_>,
-        _frame: &mut Frame,
-    ) -> Poll<Result<Self::Permit, RateLimited>> {
-        match *place {}
-    }
-
-    fn leave(&self, place: &mut Infallible, _frame: &mut Frame) {
-        match *place {}
+        let counted = self.keyed.take_at(key, tokens, frame.now());
+        counted.map(|counted| Some(TakenByKey { key, counted, tokens })).into()
     }
 
     fn refund(&self, taken: Self::Permit, frame: &mut Frame) {

@@ -1,6 +1,6 @@
 use super::{
     Admission, AllCount, Both, CostBy, DescribeLimit, InLine, Limit, OneToken, Owing, RateLimitStage, RefundBy,
-    TokenBucket, cost::Cost,
+    SlidingWindow, TokenBucket, cost::Cost,
 };
 use crate::{
     error::{ConfigError, RateLimited},
@@ -173,6 +173,12 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
 impl From<TokenBucket> for RateLimit {
     fn from(bucket: TokenBucket) -> Self {
         Self::new(bucket)
+    }
+}
+
+impl From<SlidingWindow> for RateLimit<SlidingWindow> {
+    fn from(window: SlidingWindow) -> Self {
+        Self::new(window)
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{TokenBucket, line::Place, token_bucket::Turn};
+use super::{SlidingWindow, TokenBucket, line::Place, token_bucket::Turn};
 use crate::{error::RateLimited, shell::Frame};
 use std::{
     convert::Infallible,
@@ -7,11 +7,12 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What a rate limit takes its tokens from: a [`TokenBucket`], a [`SlidingWindow`](super::SlidingWindow), a bucket for
-/// each key, several of them; or one of your own.
+/// What a rate limit takes its tokens from: a [`TokenBucket`], a [`SlidingWindow`], a bucket for each key, several of
+/// them; or one of your own. One that refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and
+/// its place is [`Infallible`].
 pub trait Limit<Request> {
     /// Whether a call may wait. If so it reads the deadline that it inherits.
-    const WAITS: bool;
+    const WAITS: bool = false;
 
     /// What an admitted call has taken: plain data, with no destructor of its own.
     type Permit;
@@ -23,16 +24,18 @@ pub trait Limit<Request> {
     fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Self::Place>;
 
     /// Asks for a place. On `Pending` the waker is registered, or [`Frame::wake_at`] was asked; on `Ready` the place is
-    /// gone.
+    /// gone. Not called where nobody waits.
     fn poll(
         &self,
-        place: &mut Self::Place,
-        cx: &mut Context<'_>,
-        frame: &mut Frame,
-    ) -> Poll<Result<Self::Permit, RateLimited>>;
+        _place: &mut Self::Place,
+        _cx: &mut Context<'_>,
+        _frame: &mut Frame,
+    ) -> Poll<Result<Self::Permit, RateLimited>> {
+        Poll::Ready(Err(RateLimited::new(None)))
+    }
 
-    /// Gives up a place, and what was granted to it meanwhile.
-    fn leave(&self, place: &mut Self::Place, frame: &mut Frame);
+    /// Gives up a place, and what was granted to it meanwhile. Not called where nobody waits.
+    fn leave(&self, _place: &mut Self::Place, _frame: &mut Frame) {}
 
     /// Gives back what was taken for a call that then was not made, or need not count.
     fn refund(&self, permit: Self::Permit, frame: &mut Frame);
@@ -49,7 +52,19 @@ pub enum Admission<Permit, Place> {
     Waits(Place),
 }
 
-impl<Permit, Place> From<Result<Permit, RateLimited>> for Admission<Permit, Place> {
+impl<Permit> Admission<Permit, Infallible> {
+    /// The verdict where nobody waits.
+    #[inline]
+    pub(super) fn at_once(self) -> Result<Permit, RateLimited> {
+        match self {
+            Self::Admitted(permit) => Ok(permit),
+            Self::Refused(refused) => Err(refused),
+            Self::Waits(place) => match place {},
+        }
+    }
+}
+
+impl<Permit> From<Result<Permit, RateLimited>> for Admission<Permit, Infallible> {
     #[inline]
     fn from(verdict: Result<Permit, RateLimited>) -> Self {
         match verdict {
@@ -70,58 +85,18 @@ pub trait DescribeLimit {
     }
 }
 
-/// One store of tokens for all calls, which has them or has not: a [`TokenBucket`] or a
-/// [`SlidingWindow`](super::SlidingWindow). Every such store is a [`Limit`] that refuses at once.
-pub trait Tokens {
-    /// Takes `tokens` at `now`, all or none.
-    ///
-    /// # Errors
-    ///
-    /// [`RateLimited`] with the time until there are enough, or with none where there never will be.
-    fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited>;
-
-    /// Gives back what was taken for nothing.
-    fn give_back(&self, tokens: u64);
-}
-
-impl<Request, T: Tokens> Limit<Request> for T {
-    const WAITS: bool = false;
-
+impl<Request> Limit<Request> for TokenBucket {
+    /// The tokens taken.
     type Permit = u64;
     type Place = Infallible;
 
     #[inline]
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, Infallible> {
-        self.take(tokens, frame.now()).map(|()| tokens).into()
-    }
-
-    fn poll(
-        &self,
-        place: &mut Infallible,
-        _cx: &mut Context<'_>,
-        _frame: &mut Frame,
-    ) -> Poll<Result<u64, RateLimited>> {
-        match *place {}
-    }
-
-    fn leave(&self, place: &mut Infallible, _frame: &mut Frame) {
-        match *place {}
+        self.try_acquire_at(tokens, frame.now()).map(|()| tokens).into()
     }
 
     #[inline]
     fn refund(&self, tokens: u64, _frame: &mut Frame) {
-        self.give_back(tokens);
-    }
-}
-
-impl Tokens for TokenBucket {
-    #[inline]
-    fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
-        self.try_acquire_at(tokens, now)
-    }
-
-    #[inline]
-    fn give_back(&self, tokens: u64) {
         self.refund(tokens);
     }
 }
@@ -136,12 +111,16 @@ impl DescribeLimit for TokenBucket {
 #[derive(Clone, Debug)]
 pub struct Owing(pub(super) TokenBucket);
 
-impl Tokens for Owing {
-    fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
-        self.0.try_acquire_or_owe_at(tokens, now)
+impl<Request> Limit<Request> for Owing {
+    /// The tokens taken.
+    type Permit = u64;
+    type Place = Infallible;
+
+    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, Infallible> {
+        self.0.try_acquire_or_owe_at(tokens, frame.now()).map(|()| tokens).into()
     }
 
-    fn give_back(&self, tokens: u64) {
+    fn refund(&self, tokens: u64, _frame: &mut Frame) {
         self.0.refund(tokens);
     }
 }
@@ -149,6 +128,27 @@ impl Tokens for Owing {
 impl DescribeLimit for Owing {
     fn describe(&self) -> String {
         format!("{}, refused calls count", self.0.quota())
+    }
+}
+
+impl<Request> Limit<Request> for SlidingWindow {
+    /// The tokens taken, and when: what is given back is given back to the cell that counts it.
+    type Permit = (u64, Instant);
+    type Place = Infallible;
+
+    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<(u64, Instant), Infallible> {
+        let now = frame.now();
+        self.try_acquire_at(tokens, now).map(|()| (tokens, now)).into()
+    }
+
+    fn refund(&self, (tokens, taken): (u64, Instant), _frame: &mut Frame) {
+        self.refund_taken_at(tokens, taken);
+    }
+}
+
+impl DescribeLimit for SlidingWindow {
+    fn describe(&self) -> String {
+        format!("{} in any {:?}", self.limit(), self.window())
     }
 }
 

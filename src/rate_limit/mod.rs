@@ -140,7 +140,7 @@ pub use by_key::{BorrowedKey, ByKey, KeyOf, OwnedKey, TakenByKey};
 pub use cost::{Cost, CostBy, OneToken};
 pub use keyed::{Keyed, KeyedBuilder, OneTier, Overflow, TierBy, TierOf};
 pub use layer::{RateLimit, RateLimitLayer, RefusedCalls};
-pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine, Tokens};
+pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine};
 pub use quota::Quota;
 pub use refund::{AllCount, RefundBy, RefundIf};
 pub use reservation::{Acquire, Reservation};
