@@ -48,10 +48,10 @@
 //! - It fails now and then: [`retry`], within a budget, if the request may be sent twice.
 //! - It is down for a while: a [`circuit_breaker`], one for each thing that fails by itself.
 //! - More may arrive than can be done: [`load_shed`] on the server, before work begins.
-//! - A caller may take more than its share, or you may of another's: [`rate_limit`].
+//! - A caller may take more than its share, or you may of another's: [`rate_limit`], for all or for each key.
 //!
 //! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that works
-//! without tower (`Breaker`, `Limiter`, `TokenBucket`, `RetryBudget`).
+//! without tower (`Breaker`, `Limiter`, `TokenBucket`, `Keyed`, `SlidingWindow`, `RetryBudget`).
 //!
 //! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
 //!

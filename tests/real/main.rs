@@ -10,3 +10,4 @@ mod composition;
 mod grpc_server;
 mod http_servers;
 mod process;
+mod quotas;

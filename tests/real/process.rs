@@ -83,7 +83,12 @@ pub struct Server {
 impl Server {
     /// Starts it on a free port and waits until it listens.
     pub fn start(example: &str) -> Self {
-        let mut process = Process::start(example, &[]);
+        Self::start_with(example, &[])
+    }
+
+    /// The same with arguments.
+    pub fn start_with(example: &str, arguments: &[&str]) -> Self {
+        let mut process = Process::start(example, arguments);
         let line = process.next_line().expect("a server says where it listens");
         let address = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
         Self { process, address: address.unwrap_or_else(|| panic!("{example} says {line:?}")) }

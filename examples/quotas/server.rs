@@ -1,0 +1,96 @@
+//! The API: what to copy.
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use std::time::Duration;
+use steadfast::{
+    Rejection,
+    rate_limit::{Keyed, Quota, RateLimit, TierBy, TokenBucket},
+};
+use tokio::time::Instant;
+use tower::BoxError;
+
+/// What a caller identifies himself with.
+const API_KEY: &str = "x-api-key";
+
+/// The free tier, also that of callers without a key, who share one bucket. Ten at once are a page with its parts.
+const FREE: Quota = Quota::new(5, Duration::from_secs(1)).with_burst(10);
+/// The tier of those who pay: keys that begin with `pro-`. A real API asks its own table.
+const PRO: Quota = Quota::new(50, Duration::from_secs(1)).with_burst(50);
+
+/// For as many live keys there is room: 2.4 MB, for ever. Beyond that newcomers share a bucket.
+const MOST_KEYS: usize = 100_000;
+
+type Quotas = Keyed<str, TierBy<fn(&str) -> usize>>;
+
+fn tier_of(key: &str) -> usize {
+    usize::from(key.starts_with("pro-"))
+}
+
+fn key_of(headers: &HeaderMap) -> &str {
+    headers.get(API_KEY).and_then(|key| key.to_str().ok()).unwrap_or_default()
+}
+
+/// Each key has the quota of its tier.
+pub fn with_a_quota_for_each_key() -> Result<Router, BoxError> {
+    let quotas: Quotas = Keyed::builder(MOST_KEYS, FREE).tiers([PRO], tier_of as fn(&str) -> usize).build()?;
+    let limit = RateLimit::by_key_ref(quotas.clone(), |request: &Request| key_of(request.headers()));
+    let stack = steadfast::server()
+        .rate_limit(limit.named("requests"))
+        // A real one also sheds load and bounds the time: see `axum_server`.
+        .respond_with(refuse)
+        .layer()?;
+    Ok(api().layer(stack).layer(from_fn_with_state(quotas, say_what_is_left)))
+}
+
+/// All callers together have as much as they would have each, for the contrast.
+pub fn with_one_limit_for_all() -> Result<Router, BoxError> {
+    let bucket = TokenBucket::builder(2 * PRO.count() + 2 * FREE.count(), Duration::from_secs(1)).build()?;
+    let stack = steadfast::server().rate_limit(bucket).respond_with(refuse).layer()?;
+    Ok(api().layer(stack))
+}
+
+fn api() -> Router {
+    Router::new().route("/report", get(async || "all is well\n"))
+}
+
+/// What a caller sees who has had his share.
+fn refuse(rejection: Rejection) -> Response {
+    let mut response = (StatusCode::TOO_MANY_REQUESTS, format!("{rejection}\n")).into_response();
+    if let Some(wait) = rejection.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    response
+}
+
+/// Adds to every answer what the caller may do and what is left of it: the `RateLimit-Policy` and `RateLimit` of the
+/// IETF's draft "RateLimit header fields for HTTP".
+async fn say_what_is_left(State(quotas): State<Quotas>, request: Request, next: Next) -> Response {
+    let key = key_of(request.headers()).to_owned();
+    let mut response = next.run(request).await;
+    let quota = quotas.quota(tier_of(&key));
+    let left = quotas.available_at(&key, Instant::now());
+    // Until the bucket is full again.
+    let missing = quota.burst().saturating_sub(left);
+    let until_full = whole_seconds(quota.period().mul_f64(missing as f64 / quota.count() as f64));
+    let policy = format!(r#""requests";q={};w={}"#, quota.count(), quota.period().as_secs());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (HeaderName::from_static("ratelimit-policy"), policy),
+        (HeaderName::from_static("ratelimit"), format!(r#""requests";r={left};t={until_full}"#)),
+    ] {
+        headers.extend(HeaderValue::try_from(value).map(|value| (name, value)).into_iter());
+    }
+    response
+}
+
+/// Headers count whole seconds. Rounded up: whoever comes back early is refused again.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,68 @@
+//! `quotas`: tiers by key, and what callers are told.
+
+use crate::process::{Process, Server};
+use http_body_util::Empty;
+use hyper::{HeaderMap, Request, StatusCode, body::Bytes, client::conn::http1, header::RETRY_AFTER};
+use hyper_util::rt::TokioIo;
+use std::{env, fs, net::SocketAddr};
+use tokio::net::TcpStream;
+
+/// Sends so many requests with this key, one after the other; the statuses and the headers of the last answer.
+async fn ask(address: SocketAddr, key: &str, count: usize) -> (Vec<StatusCode>, HeaderMap) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (mut statuses, mut headers) = (Vec::new(), HeaderMap::new());
+    for _ in 0..count {
+        let request = Request::get("/report").header("host", "localhost").header("x-api-key", key);
+        sender.ready().await.unwrap();
+        let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        statuses.push(response.status());
+        headers = response.headers().clone();
+    }
+    (statuses, headers)
+}
+
+#[tokio::test]
+async fn each_key_has_the_quota_of_its_tier_and_is_told_what_is_left() {
+    let server = Server::start_with("quotas", &["--serve", "0"]);
+    let (statuses, headers) = ask(server.address(), "free-ben", 1).await;
+    assert_eq!(statuses, [StatusCode::OK]);
+    assert_eq!(headers["ratelimit-policy"], "\"requests\";q=5;w=1");
+    assert_eq!(headers["ratelimit"], "\"requests\";r=9;t=1");
+    assert_eq!(headers.get(RETRY_AFTER), None);
+
+    // Far more than a burst of ten, and far more than is minted meanwhile.
+    let (statuses, headers) = ask(server.address(), "free-eve", 500).await;
+    let answered = statuses.iter().filter(|status| status.is_success()).count();
+    assert!((10..100).contains(&answered), "{answered} of 500");
+    assert_eq!(statuses[..10], [StatusCode::OK; 10]);
+    if statuses.last() == Some(&StatusCode::TOO_MANY_REQUESTS) {
+        assert_eq!(headers[RETRY_AFTER], "1");
+        assert_eq!(headers["ratelimit"], "\"requests\";r=0;t=2");
+    }
+
+    let (statuses, headers) = ask(server.address(), "pro-anna", 50).await;
+    assert_eq!(statuses, [StatusCode::OK; 50]);
+    assert_eq!(headers["ratelimit-policy"], "\"requests\";q=50;w=1");
+}
+
+#[test]
+fn a_noisy_neighbour_takes_nothing_from_the_others_and_the_picture_says_so() {
+    let picture = env::temp_dir().join(format!("steadfast-quotas-{}.svg", std::process::id()));
+    let lines = Process::start("quotas", &["--svg", picture.to_str().unwrap()]).finish();
+    let by_key = lines.iter().position(|line| line == "one for each key:").unwrap();
+    for (line, caller) in lines[by_key + 1..].iter().zip(["pro-noisy", "pro-anna", "free-ben", "free-eve"]) {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [answered, sent] = numbers[..] else { panic!("{line}") };
+        assert!(line.trim_start().starts_with(caller), "{line}");
+        match caller {
+            // A burst of 50, and 50 per second for four seconds, or a little more on a busy machine.
+            "pro-noisy" => assert!((200..=400).contains(&answered) && sent == 1600, "{line}"),
+            _ => assert_eq!(answered, sent, "{line}"),
+        }
+    }
+    let drawn = fs::read_to_string(&picture).unwrap();
+    fs::remove_file(&picture).unwrap();
+    assert!(drawn.contains("free-eve, 4 per second"), "{drawn}");
+}
