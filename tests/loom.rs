@@ -16,7 +16,7 @@ use steadfast::{
     Random,
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit},
     load_shed::Limiter,
-    rate_limit::{SlidingWindow, TokenBucket},
+    rate_limit::{Keyed, OneTier, Overflow, Quota, SlidingWindow, TokenBucket},
     retry::{RetryBudget, RetryBudgetBuilder},
 };
 use tokio::{runtime, time::Instant};
@@ -604,6 +604,169 @@ mod retry_budget {
             paying.join().unwrap();
             returning.join().unwrap();
             assert_eq!(budget.balance(), start + 2.0 - retries as f64);
+        });
+    }
+}
+
+/// A table of four slots, in each of which any key may be.
+mod keyed {
+    use super::*;
+    use std::hash::{BuildHasherDefault, DefaultHasher};
+
+    type Limit<T = OneTier> = Keyed<u64, T, BuildHasherDefault<DefaultHasher>>;
+
+    fn per_second(burst: u64) -> Quota {
+        Quota::new(1, SECOND).with_burst(burst)
+    }
+
+    fn limit(burst: u64) -> Limit {
+        let builder = Keyed::builder(1, per_second(burst)).overflow(Overflow::Refuse);
+        builder.hasher(BuildHasherDefault::default()).build().unwrap()
+    }
+
+    /// Keys 1 to 4, one token of each taken, so that there is no slot left; but 1 is full again at the second instant.
+    fn crowded(burst: u64) -> (Limit, Instant) {
+        let limit = limit(burst);
+        let now = Instant::now();
+        limit.try_acquire_at(&1, 1, now).unwrap();
+        let later = now + SECOND;
+        for key in 2..=4 {
+            limit.try_acquire_at(&key, 1, later).unwrap();
+        }
+        (limit, later)
+    }
+
+    fn ask(limit: &Limit, key: u64, tokens: u64, now: Instant) -> impl FnOnce() -> bool + use<> {
+        let limit = limit.clone();
+        move || limit.try_acquire_at(&key, tokens, now).is_ok()
+    }
+
+    #[test]
+    fn two_threads_that_ask_for_one_known_key_get_what_there_is() {
+        check(|| {
+            let limit = limit(3);
+            let now = Instant::now();
+            limit.try_acquire_at(&1, 1, now).unwrap();
+            let got = both(ask(&limit, 1, 1, now), ask(&limit, 1, 1, now));
+            assert_eq!(got, (true, true));
+            assert_eq!(limit.available_at(&1, now), 0);
+        });
+    }
+
+    #[test]
+    fn two_threads_that_bring_one_new_key_share_one_bucket() {
+        check(|| {
+            let limit = limit(3);
+            let now = Instant::now();
+            let (one, other) = both(ask(&limit, 1, 2, now), ask(&limit, 1, 2, now));
+            assert!(one != other, "two times two of three tokens");
+            assert_eq!((limit.available_at(&1, now), limit.live_keys_at(now)), (1, 1));
+        });
+    }
+
+    #[test]
+    fn two_new_keys_do_not_get_the_same_slot() {
+        check(|| {
+            let limit = limit(3);
+            let now = Instant::now();
+            assert_eq!(both(ask(&limit, 1, 1, now), ask(&limit, 2, 2, now)), (true, true));
+            assert_eq!([1, 2].map(|key| limit.available_at(&key, now)), [2, 1]);
+        });
+    }
+
+    #[test]
+    fn a_bucket_that_is_taken_from_does_not_give_way_and_one_that_gave_way_is_not_taken_from() {
+        check(|| {
+            let (limit, now) = crowded(2);
+            let (known, stranger) = both(ask(&limit, 1, 1, now), ask(&limit, 5, 2, now));
+            assert!(known != stranger, "one slot for both: {known}, {stranger}");
+            let left = [1, 2, 3, 4, 5].map(|key| limit.available_at(&key, now));
+            assert_eq!(left, if known { [1, 1, 1, 1, 2] } else { [2, 1, 1, 1, 0] });
+        });
+    }
+
+    #[test]
+    fn a_slot_that_goes_from_key_to_key_counts_each_of_them_by_itself() {
+        check_with_interruptions(3, || {
+            let (limit, now) = crowded(2);
+            // The stranger's bucket is full again for the third one, who has a later clock.
+            let (one, other) = (limit.clone(), limit.clone());
+            let next = move || {
+                let stranger = other.try_acquire_at(&5, 1, now).is_ok();
+                (stranger, other.try_acquire_at(&6, 2, now + SECOND / 2).is_ok())
+            };
+            let (known, (stranger, third)) = both(move || one.try_acquire_at(&1, 2, now).is_ok(), next);
+            assert!(!third, "all four are live by now");
+            assert!(known != stranger);
+            assert_eq!(limit.available_at(&1, now), if known { 0 } else { 2 });
+            assert_eq!(limit.available_at(&5, now), if known { 2 } else { 1 });
+        });
+    }
+
+    #[test]
+    fn a_hit_and_a_change_of_the_quota_neither_lose_nor_mint() {
+        check(|| {
+            let limit = limit(4);
+            let now = Instant::now();
+            limit.try_acquire_at(&1, 1, now).unwrap();
+            let changing = limit.clone();
+            let minutes = Quota::new(1, 60 * SECOND);
+            let change = move || changing.set_quota_at(0, minutes.with_burst(5), now).unwrap();
+            let (got, ()) = both(ask(&limit, 1, 2, now), change);
+            assert!(got, "there were three");
+            assert_eq!(limit.available_at(&1, now), 1);
+        });
+    }
+
+    #[test]
+    fn a_hit_by_a_quota_that_was_changed_twice_meanwhile_neither_loses_nor_mints() {
+        check_with_interruptions(3, || {
+            let limit = limit(4);
+            let now = Instant::now();
+            limit.try_acquire_at(&1, 1, now).unwrap();
+            let changing = limit.clone();
+            let change = move || {
+                changing.set_quota_at(0, Quota::new(1, 60 * SECOND).with_burst(5), now).unwrap();
+                changing.set_quota_at(0, Quota::new(1, 3600 * SECOND).with_burst(6), now).unwrap();
+            };
+            let (got, ()) = both(ask(&limit, 1, 2, now), change);
+            assert!(got, "there were three");
+            assert_eq!(limit.available_at(&1, now), 1);
+        });
+    }
+
+    #[test]
+    fn a_hit_and_a_change_of_the_tier_neither_lose_nor_mint() {
+        check(|| {
+            let tier = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let told = tier.clone();
+            let builder = Keyed::<u64>::builder(1, per_second(4)).overflow(Overflow::Refuse);
+            let builder = builder.tiers([Quota::new(1, 60 * SECOND).with_burst(5)], move |_| {
+                told.load(std::sync::atomic::Ordering::Relaxed)
+            });
+            let limit = builder.hasher(BuildHasherDefault::<DefaultHasher>::default()).build().unwrap();
+            let now = Instant::now();
+            limit.try_acquire_at(&1, 1, now).unwrap();
+            let (one, other) = (limit.clone(), limit.clone());
+            let moved = move || {
+                tier.store(1, std::sync::atomic::Ordering::Relaxed);
+                other.try_acquire_at(&1, 1, now).is_ok()
+            };
+            let got = both(move || one.try_acquire_at(&1, 1, now).is_ok(), moved);
+            assert_eq!(got, (true, true));
+            assert_eq!(limit.available_at(&1, now), 1);
+        });
+    }
+
+    #[test]
+    fn tokens_that_are_given_back_while_a_stranger_comes_are_there_or_were_not_needed() {
+        check(|| {
+            let (limit, now) = crowded(2);
+            // Key 2 is full with what comes back, and so may give way; or key 1 does.
+            let returning = limit.clone();
+            let ((), stranger) = both(move || returning.refund_at(&2, 1, now), ask(&limit, 5, 1, now));
+            assert!(stranger);
+            assert_eq!([1, 2, 3, 4, 5].map(|key| limit.available_at(&key, now)), [2, 2, 1, 1, 1]);
         });
     }
 }
