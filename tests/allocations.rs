@@ -13,7 +13,7 @@ use steadfast::{
     Rejection,
     circuit_breaker::{Breaker, CircuitBreakerLayer},
     load_shed::{Limiter, LoadShedLayer},
-    rate_limit::{RateLimitLayer, TokenBucket},
+    rate_limit::{Keyed, Overflow, Quota, RateLimitLayer, TokenBucket},
     retry::{Retry, RetryBudget, RetryLayer},
     timeout::TimeoutLayer,
 };
@@ -145,4 +145,19 @@ fn a_call_through_a_whole_stack_allocates_nothing() {
         .service(Echo)
         .unwrap();
     assert_eq!(allocations(&server, Result::is_ok), 0, "server");
+}
+
+#[test]
+fn no_key_allocates_once_a_keyed_limit_was_built_whether_it_is_known_or_not() {
+    for overflow in [Overflow::Shared, Overflow::Refuse] {
+        let quota = Quota::new(1, 1000 * SECOND).with_burst(2);
+        let limit = Keyed::<str>::builder(100, quota).tiers([quota], str::len).overflow(overflow).build().unwrap();
+        let keys: Vec<String> = (0..10_000).map(|n| format!("{:>1$}", n, n % 7)).collect();
+        let before = ALLOCATIONS.get();
+        let admitted = keys.iter().chain(&keys).filter(|key| limit.try_acquire(key, 1).is_ok()).count();
+        keys.iter().for_each(|key| limit.refund(key, 1));
+        let quota_changed = limit.set_quota(1, quota.with_burst(3)).is_ok();
+        assert_eq!(ALLOCATIONS.get(), before, "{overflow:?}");
+        assert!(quota_changed && (2 * 100..=2 * 256 + 4).contains(&admitted), "{admitted}");
+    }
 }

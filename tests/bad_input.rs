@@ -7,7 +7,7 @@ use steadfast::{
     CallContext, ConfigError, Outcome, Random,
     circuit_breaker::{Breaker, BreakerBuilder, CircuitBreakerLayer},
     load_shed::{Limiter, LoadShedLayer},
-    rate_limit::{RateLimit, RateLimitLayer, SlidingWindow, TokenBucket},
+    rate_limit::{Keyed, Overflow, Quota, RateLimit, RateLimitLayer, SlidingWindow, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryBudget, RetryBudgetBuilder, RetryLayer},
     timeout::TimeoutLayer,
 };
@@ -192,6 +192,40 @@ fn a_sliding_window_has_a_limit_from_1_to_a_quintillion_and_a_bad_one_changes_no
             assert!(builder(limit, window).build().is_ok(), "{limit} in {window:?}");
         }
     }
+}
+
+#[test]
+fn a_keyed_limit_has_room_for_up_to_100_million_keys_and_quotas_that_buckets_can_have() {
+    let quota = Quota::new(1, SECOND);
+    for max_keys in [0, 100_000_001, usize::MAX] {
+        assert_names(Keyed::<u64>::builder(max_keys, quota).build(), "rate_limit.max_keys", max_keys);
+    }
+    let with = |first, second| Keyed::<u64>::builder(1, first).tiers([second], |_| 1).build();
+    for (bad, field, value) in [
+        (Quota::new(0, SECOND), "rate_limit.count", 0),
+        (Quota::new(2, NANO), "rate_limit.count", 2),
+        (quota.with_burst(0), "rate_limit.burst", 0),
+        (quota.with_burst(366 * 24 * 60 * 60 + 1), "rate_limit.burst", 366 * 24 * 60 * 60 + 1),
+        (quota.with_burst(u64::MAX), "rate_limit.burst", u64::MAX),
+    ] {
+        assert_names(Keyed::<u64>::builder(1, bad).build(), field, value);
+        assert_names(with(bad, quota), field, value);
+        assert_names(with(quota, bad), field, value);
+        let limit = with(quota, quota).unwrap();
+        assert_names(limit.set_quota(1, bad), field, value);
+        assert_eq!(limit.quota(1), quota);
+    }
+    for period in NO_DURATIONS {
+        assert_names(Keyed::<u64>::builder(1, Quota::new(1, period)).build(), "rate_limit.period", period);
+    }
+    let limit = with(Quota::new(1, LONGEST), quota.with_burst(366 * 24 * 60 * 60)).unwrap();
+    for tier in [2, usize::MAX] {
+        assert_names(limit.set_quota(tier, quota), "rate_limit.tier", tier);
+    }
+    let tiers = |more: usize| Keyed::<u64>::builder(1, quota).tiers(vec![quota; more], |key| *key as usize).build();
+    assert_eq!(tiers(127).unwrap().tiers(), 128);
+    assert_names(tiers(128), "rate_limit.tiers", 129);
+    assert!(tiers(1_000_000).is_err());
 }
 
 #[test]
@@ -410,6 +444,32 @@ proptest! {
                 let _ = limit.map(|limit| window.set_limit(limit));
             }
             let _ = format!("{window:?} {:?}", window.window());
+        }
+    }
+
+    #[test]
+    fn no_keyed_limit_panics(
+        quotas in prop::collection::vec((any_count(), any_duration(), any_count()), 1..4),
+        calls in prop::collection::vec((any_count(), any_shift(), 0..20u64), 1..30),
+        strict in any::<bool>(),
+    ) {
+        let overflow = if strict { Overflow::Refuse } else { Overflow::Shared };
+        let quotas: Vec<_> =
+            quotas.into_iter().map(|(count, period, burst)| Quota::new(count, period).with_burst(burst)).collect();
+        let builder = Keyed::<u64>::builder(1, quotas[0]).overflow(overflow);
+        if let Ok(limit) = builder.tiers(quotas[1..].to_vec(), |key| *key as usize % 4).build() {
+            for (tokens, shift, key) in calls {
+                let now = shifted(Instant::now(), shift);
+                let _ = limit.try_acquire_at(&key, tokens, now);
+                let _ = limit.try_acquire_at(&key, tokens % limit.quota(key as usize % 4).burst(), now);
+                limit.available_at(&key, now);
+                limit.refund_at(&key, tokens, now);
+                limit.refund(&key, tokens);
+                let _ = limit.set_quota_at(key as usize % 4, quotas[tokens as usize % quotas.len()], now);
+                let _ = limit.try_acquire(&key, tokens);
+                limit.live_keys_at(now);
+            }
+            let _ = format!("{limit:?}");
         }
     }
 

@@ -48,7 +48,8 @@ use tokio::time::Instant;
 /// keys any two do with a probability of 3 in 100 million; of ten million, 3 in a million.
 ///
 /// A key is live until its bucket is full again. As long as no more than `max_keys` are live at a time, less than one in
-/// a million of them finds no slot (none of 10^8 in the simulation, which kept the table at `max_keys`).
+/// a million newcomers finds no slot: 3 in 10 million, by simulation, of those who come to a table of a million live keys
+/// each time when one of them has gone. A table for fewer than 342 keys is rounded up to a power of two.
 ///
 /// # Strangers
 ///

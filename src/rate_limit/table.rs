@@ -141,30 +141,40 @@ impl Table {
         Address { block, fingerprint }
     }
 
-    /// The lines in which this fingerprint may be, the first one first: the sums (without carry) of the first one and an
-    /// odd number, an even one, and both.
+    /// The first of the lines in which this fingerprint may be.
     #[inline]
+    fn home_of(&self, block: usize, fingerprint: u64) -> usize {
+        (block << self.block_log2) + self.bits(fingerprint, 0)
+    }
+
+    /// All of them: the first one, and its sums without carry with an odd number, an even one, and both.
     fn lines_of(&self, block: usize, fingerprint: u64) -> [usize; CHOICES] {
-        let bits = |from: u32| (fingerprint >> (TAG_BITS + from)) as usize & ((1 << self.block_log2) - 1);
-        let (home, odd, even) = (bits(0), bits(12) | 1, (bits(24) & !1) | 2);
-        [0, odd, even, odd ^ even].map(|difference| (block << self.block_log2) + (home ^ difference))
+        let (odd, even) = (self.bits(fingerprint, 12) | 1, (self.bits(fingerprint, 24) & !1) | 2);
+        // A block begins at a multiple of its size.
+        [0, odd, even, odd ^ even].map(|difference| self.home_of(block, fingerprint) ^ difference)
+    }
+
+    /// As many bits of a fingerprint as tell the lines of a block apart, from this one on.
+    #[inline]
+    fn bits(&self, fingerprint: u64, from: u32) -> usize {
+        (fingerprint >> (TAG_BITS + from)) as usize & ((1 << self.block_log2) - 1)
     }
 
     /// The bucket of a key that is counted by this tag. Without the lock it may be gone by now, and one that is not found
     /// may be there.
     #[inline]
     pub(super) fn find(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
-        let [home, others @ ..] = self.lines_of(address.block, address.fingerprint);
-        let tagged = address.fingerprint | tag;
-        match self.lines.get(home)?.find(tagged) {
+        let home = self.home_of(address.block, address.fingerprint);
+        match self.lines.get(home)?.find(address.fingerprint | tag) {
             Some(slot) => Some(slot),
-            None => self.find_in(others, tagged),
+            None => self.find_elsewhere(address, tag),
         }
     }
 
     #[inline(never)]
-    fn find_in(&self, lines: [usize; CHOICES - 1], tagged: u64) -> Option<Slot<'_>> {
-        lines.into_iter().find_map(|line| self.lines.get(line)?.find(tagged))
+    fn find_elsewhere(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
+        let [_, others @ ..] = self.lines_of(address.block, address.fingerprint);
+        others.into_iter().find_map(|line| self.lines.get(line)?.find(address.fingerprint | tag))
     }
 
     /// Holds the lock on a key's block. Nobody else then writes a fingerprint in it, and none of its slots is claimed.
@@ -218,14 +228,14 @@ impl<'a> Locked<'a> {
     }
 
     /// A slot for a key that has none. An empty one, if there is any; or that of the bucket which has been full for longest,
-    /// which gives way; or else one whose bucket can move to such a slot of its own.
+    /// which gives way; or else one in the first line whose bucket can move to such a slot of its own.
     ///
     /// `surplus` says, of a tag and a word, for how long the bucket has been full: less than zero if it is not.
     pub(super) fn make_room(&self, address: Address, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
         if let Some(claim) = self.claim_any(address.fingerprint, &surplus) {
             return Some(claim);
         }
-        self.candidates(address.fingerprint).find_map(|slot| {
+        self.candidates(address.fingerprint).take(SLOTS).find_map(|slot| {
             let tagged = slot.tagged();
             // None of these is the slot itself, which is not free.
             let target = self.claim_any(tagged, &surplus)?;

@@ -229,13 +229,13 @@ impl Tier {
         let in_force = self.tag();
         let (rate, state) = (self.rate(tag), state_of(word));
         if tag == in_force {
-            return rate.left(state, nanos) - rate.full();
+            return rate.left(state, nanos).saturating_sub(rate.full());
         }
         let next = self.rate(in_force);
         let since = self.rates[(in_force & 1) as usize].since.load(Ordering::Acquire);
         let left = rate.left(state, since);
         let left = if left < rate.full() { rate.convert(left, &next) } else { next.full() };
-        next.left_later(left, since, nanos) - next.full()
+        next.left_later(left, since, nanos).saturating_sub(next.full())
     }
 }
 
