@@ -54,10 +54,14 @@ use tokio::time::Instant;
 /// # Strangers
 ///
 /// The bucket of a live key never gives way. So whoever sends endless keys that were never seen before, to be counted as
-/// nobody or to fill the table, takes nothing from the keys that are known: he competes with other newcomers only, for
-/// the free slots and then for what [`Overflow`] leaves them. Each stranger who gets a slot keeps it for as long as it takes
-/// his own bucket to fill. The default hasher has secret keys, and so nobody can choose keys which share the slots, or the
-/// bucket, of another. [`hasher`](KeyedBuilder::hasher) takes others for keys that no caller can choose.
+/// nobody or to fill the table, takes nothing from the keys that are live: neither a token nor a slot. He competes with
+/// other newcomers only, for the free slots and then for what [`Overflow`] leaves them. A key that was quiet until its
+/// bucket was full is a newcomer too, whose slot may be gone; but of those the one that was full for longest gives way
+/// first, and a stranger's slot is as good as free once what he took is minted again. To hold all slots he has to bring
+/// one and a half times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
+///
+/// The default hasher has secret keys, and so nobody can choose keys which share the slots, or the bucket, of another.
+/// [`hasher`](KeyedBuilder::hasher) takes others for keys that no caller can choose.
 ///
 /// # Tiers
 ///
@@ -76,7 +80,8 @@ use tokio::time::Instant;
 /// As [`TokenBucket`] does, with parts of a token that are minted at up to one per nanosecond. Where the period is a
 /// multiple of the count in nanoseconds everything is exact; at other rates a token may come up to two nanoseconds too
 /// early or too late, and up to four for a burst that takes half a year to fill. A clock that goes back by up to two years
-/// mints nothing.
+/// mints nothing for a key that is in its slot; but where the clocks of threads differ, the slot of one that is full by the
+/// latest of them may be given away, and then it is full for all.
 pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
     shared: Arc<Shared<T, S>>,
     keys: PhantomData<fn(&K)>,

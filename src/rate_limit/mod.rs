@@ -89,6 +89,25 @@
 //! To keep to the same promise with a bucket, its count and its
 //! burst have to be halved.
 //!
+//! # A limit for each key
+//!
+//! [`Keyed`] has a bucket for each of many keys: users, tenants, addresses, in tiers with quotas of their own. Its memory is
+//! fixed when it is built, whatever keys come; a key whose bucket is full again gives way to another.
+//!
+//! ```
+//! # use std::time::Duration;
+//! use steadfast::rate_limit::{Keyed, Quota};
+//!
+//! # fn main() -> Result<(), steadfast::ConfigError> {
+//! let free = Quota::new(10, Duration::from_secs(1));
+//! let paid = Quota::new(1_000, Duration::from_secs(1));
+//! let limit = Keyed::<str>::builder(100_000, free).tiers([paid], |tenant| tenant.ends_with("-paid") as usize).build()?;
+//! assert!(limit.try_acquire("acme", 11).is_err());
+//! assert!(limit.try_acquire("acme-paid", 11).is_ok());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Cost
 //!
 //! One reading of the clock, shared with the rest of the stack, and one compare-and-swap; to refuse, none. No
