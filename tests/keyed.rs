@@ -170,6 +170,11 @@ impl Trial {
         let fresh = Plain { level: full(quota), at: self.nanos, tier, rounded: 0 };
         let mut plain = *self.plain.get(&key).unwrap_or(&fresh);
         plain.move_on(self.nanos, self.quotas[plain.tier]);
+        // A key whose bucket is full may have been forgotten meanwhile, and then it comes as a new one.
+        let was_full = plain.level >= full(self.quotas[plain.tier]);
+        if plain.tier != tier && was_full && self.keyed.available_at(&key, self.now()) == quota.burst() {
+            return (fresh, quota);
+        }
         if plain.tier != tier {
             plain = Plain { tier, ..plain.converted(self.quotas[plain.tier], quota) };
         }
