@@ -85,7 +85,7 @@ async fn say_what_is_left(State(quotas): State<Quotas>, request: Request, next: 
         (HeaderName::from_static("ratelimit-policy"), policy),
         (HeaderName::from_static("ratelimit"), format!(r#""requests";r={left};t={until_full}"#)),
     ] {
-        headers.extend(HeaderValue::try_from(value).map(|value| (name, value)).into_iter());
+        headers.extend(HeaderValue::try_from(value).map(|value| (name, value)));
     }
     response
 }
