@@ -216,10 +216,12 @@ impl TokenBucket {
     }
 
     /// Gives `tokens` back that were taken for a call which then was not made, or need not count. Never more than a burst
-    /// is kept.
+    /// is kept. Those who wait have them at once.
     #[inline]
     pub fn refund(&self, tokens: u64) {
-        self.shared.give_back(tokens);
+        if self.shared.give_back(tokens) {
+            self.shared.slowly(self.shared.origin.nanos_to(Instant::now()), |_| ());
+        }
     }
 
     /// Follows another quota from now on. What the bucket holds stays, in tokens, up to the new burst; those who wait go on
@@ -579,13 +581,14 @@ impl Shared {
         });
     }
 
-    fn give_back(&self, tokens: u64) {
+    /// Whether somebody may wait for what is given back. Whoever begins to later finds it there: the one word says both.
+    fn give_back(&self, tokens: u64) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {
             let parts = tokens.saturating_mul(self.plan_of(word).load().scale.parts_per_token);
             let newer = (word & !SPENT) | (word & SPENT).saturating_sub(parts);
             match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => break,
+                Ok(_) => return word & SLOW != 0,
                 Err(newer) => word = newer,
             }
         }
