@@ -42,6 +42,16 @@ impl Plan {
         Self { anchor: start.saturating_add(third), warm_after: third.saturating_mul(2), third, ..self }
     }
 
+    /// Where it begins to mint.
+    pub(super) fn start(&self) -> u64 {
+        self.anchor.saturating_sub(self.third)
+    }
+
+    /// Where it mints at its rate.
+    pub(super) fn warm(&self) -> u64 {
+        self.anchor.saturating_add(self.warm_after)
+    }
+
     /// The parts minted by so many nanoseconds from the origin on, rounded down: never less at a later time.
     ///
     /// While it warms up the rate grows from a third to the whole. After a share `x` of the warm-up `W` the tokens of
@@ -52,7 +62,7 @@ impl Plan {
             return self.scale.full.saturating_add(self.scale.minted(since));
         }
         let warm_up = u128::from(self.third) * u128::from(COLD_FACTOR);
-        let elapsed = u128::from(nanos.saturating_sub(self.anchor - self.third));
+        let elapsed = u128::from(nanos.saturating_sub(self.start()));
         // In 2^-14 ns: less than 2^56 of them, and the rate has less than 2^55.
         let equivalent =
             ((elapsed * (warm_up + elapsed)) << WARM_FRACTION) / (warm_up * u128::from(COLD_FACTOR)).max(1);
@@ -64,15 +74,21 @@ impl Plan {
     /// [`minted`](Self::minted) says so, and the origin where that was before.
     pub(super) fn due(&self, minted: u64) -> u64 {
         let linear = self.anchor.saturating_add(self.scale.nanos_to_mint(minted.saturating_sub(self.scale.full)));
-        if linear >= self.anchor.saturating_add(self.warm_after) {
+        let warm = self.warm();
+        if linear >= warm {
             return linear;
         }
-        let (mut early, mut late) = (self.anchor - self.third, self.anchor + self.warm_after);
+        let (mut early, mut late) = (self.start(), warm);
         while early < late {
             let middle = early + (late - early) / 2;
             if self.minted(middle) < minted { early = middle + 1 } else { late = middle }
         }
         late
+    }
+
+    /// When a bucket that has `spent` so much will have been full for three times a `third` of a warm-up.
+    pub(super) fn cold_after(&self, spent: u64, third: u64) -> u64 {
+        self.due(spent.saturating_add(self.scale.full)).saturating_add(third.saturating_mul(COLD_FACTOR))
     }
 
     /// The same plan with its anchor moved on by whole horizons to the last one before `nanos`, and how many parts fewer

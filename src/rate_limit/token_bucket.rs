@@ -91,6 +91,9 @@ struct Slow {
     quota: Quota,
     /// A third of the warm-up in nanoseconds; zero for a bucket that does not warm up.
     third: u64,
+    /// When a bucket that warms up has been full for as long as that takes, if nothing more is taken until then. What is
+    /// given back does not hasten it: a bucket whose calls are all refunded is in use.
+    cold_at: u64,
     line: Line,
 }
 
@@ -460,7 +463,7 @@ impl Shared {
     }
 
     /// Takes tokens that are there.
-    fn take(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
+    fn take(&self, tokens: u64, nanos: u64, slow: &mut Slow) -> Result<(), Refusal> {
         self.warm_up(nanos, slow);
         let plan = self.plan();
         if tokens > plan.burst {
@@ -470,7 +473,9 @@ impl Shared {
         self.update(|spent| {
             let after = spent.max(minted - plan.scale.full) + tokens * plan.scale.parts_per_token;
             if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(after) }
-        })
+        })?;
+        self.note_use(slow);
+        Ok(())
     }
 
     /// Changes what was spent, and nothing else.
@@ -486,17 +491,19 @@ impl Shared {
     }
 
     /// Lets a bucket that was full for as long as it takes to warm up begin anew, cold: with one token.
-    fn warm_up(&self, nanos: u64, slow: &Slow) {
-        if slow.third == 0 {
-            return;
-        }
-        let plan = self.plan();
-        let forfeited = plan.minted(nanos) - plan.scale.full;
-        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
-        let cool_down = plan.scale.minted(slow.third * 3);
-        if forfeited.saturating_sub(spent) >= cool_down {
-            let cold = plan.warming_up(nanos, slow.third);
+    fn warm_up(&self, nanos: u64, slow: &mut Slow) {
+        if slow.third > 0 && nanos >= slow.cold_at {
+            let cold = self.plan().warming_up(nanos, slow.third);
             self.replace(&cold, |_| cold.scale.full - cold.scale.parts_per_token);
+            self.note_use(slow);
+        }
+    }
+
+    /// Reckons anew when the bucket gets cold: what it has spent, or how fast it fills, has changed.
+    fn note_use(&self, slow: &mut Slow) {
+        if slow.third > 0 {
+            let spent = self.word.0.load(Ordering::Acquire) & SPENT;
+            slow.cold_at = self.plan().cold_after(spent, slow.third);
         }
     }
 
@@ -595,7 +602,7 @@ impl Shared {
     }
 
     fn owe(&self, tokens: u64, nanos: u64) {
-        self.slowly(nanos, |_| {
+        self.slowly(nanos, |slow| {
             let plan = self.plan();
             let minted = plan.minted(nanos);
             let cost = tokens.saturating_mul(plan.scale.parts_per_token);
@@ -605,6 +612,7 @@ impl Shared {
             };
             // It never refuses.
             let _ = self.update(owed);
+            self.note_use(slow);
         });
     }
 
@@ -617,14 +625,14 @@ impl Shared {
             let old = self.plan();
             let minted = old.minted(nanos);
             let rate = Plan::new(quota, nanos);
-            let start = old.anchor.saturating_sub(old.third);
-            let new = if nanos < old.anchor + old.warm_after { rate.warming_up(start, old.third) } else { rate };
+            let new = if nanos < old.warm() { rate.warming_up(old.start(), old.third) } else { rate };
             let new_minted = new.minted(nanos);
             self.replace(&new, |spent| match minted.checked_sub(spent) {
                 Some(left) => new_minted - old.convert(left.min(old.scale.full), &new).min(new.scale.full),
                 // Spent by a thread with a later clock, or owed.
                 None => new_minted + old.convert(spent - minted, &new).min(new.scale.full),
             });
+            self.note_use(slow);
         });
     }
 
@@ -704,7 +712,7 @@ impl TokenBucketBuilder {
                 plans: [SharedPlan::new(&plan), SharedPlan::new(&plan)],
                 origin: Origin::at(Instant::now()),
                 max_wait,
-                slow: Mutex::new(Slow { quota, third, line: Line::default() }),
+                slow: Mutex::new(Slow { quota, third, cold_at: plan.cold_after(word & SPENT, third), line: Line::default() }),
             }),
         })
     }
