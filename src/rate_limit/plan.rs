@@ -92,8 +92,11 @@ impl Plan {
     }
 
     /// The same plan with its anchor moved on by whole horizons to the last one before `nanos`, and how many parts fewer
-    /// it then says have been minted: exactly as many as were minted in between.
+    /// it then says have been minted: exactly as many as were minted in between. Not before it has been warm for one.
     pub(super) fn moved_on_to(&self, nanos: u64) -> (Self, u64) {
+        if nanos.saturating_sub(self.warm()) < HORIZON {
+            return (*self, 0);
+        }
         let horizons = nanos.saturating_sub(self.anchor) / HORIZON;
         let anchor = self.anchor.saturating_add(horizons.saturating_mul(HORIZON));
         // A horizon mints its rate without the point.

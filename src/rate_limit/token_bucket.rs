@@ -255,7 +255,8 @@ impl TokenBucket {
         self.shared.word.0.fetch_add(parts, Ordering::Relaxed);
     }
 
-    /// The whole tokens that are there at `now`, for whoever waits or whoever comes.
+    /// The whole tokens that are there at `now`, for whoever waits or whoever comes. Nothing changes by looking, not even
+    /// into the future.
     pub fn available_at(&self, now: Instant) -> u64 {
         self.shared.available(self.shared.origin.nanos_to(now))
     }
@@ -450,11 +451,10 @@ impl Shared {
     /// Moves the anchor of a plan that was reached long ago. With the lock held, as all below.
     fn move_on(&self, nanos: u64) {
         let plan = self.plan();
-        if nanos.saturating_sub(plan.anchor).saturating_sub(plan.warm_after) < HORIZON {
-            return;
-        }
         let (moved, fewer) = plan.moved_on_to(nanos);
-        self.replace(&moved, |spent| spent.saturating_sub(fewer));
+        if moved.anchor != plan.anchor {
+            self.replace(&moved, |spent| spent.saturating_sub(fewer));
+        }
     }
 
     /// The plan that counts.
@@ -636,13 +636,16 @@ impl Shared {
         });
     }
 
+    /// Looks and changes nothing: whoever asks about another time than now moves neither the anchor nor the line.
     fn available(&self, nanos: u64) -> u64 {
-        self.slowly(nanos, |slow| {
-            self.warm_up(nanos, slow);
-            let plan = self.plan();
-            let unspent = plan.minted(nanos).saturating_sub(self.word.0.load(Ordering::Acquire) & SPENT);
-            (unspent / plan.scale.parts_per_token.max(1)).min(plan.burst)
-        })
+        let slow = lock(&self.slow);
+        if slow.third > 0 && nanos >= slow.cold_at {
+            return 1;
+        }
+        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
+        let (plan, fewer) = self.plan().moved_on_to(nanos);
+        let unspent = plan.minted(nanos).saturating_sub(spent.saturating_sub(fewer));
+        (unspent / plan.scale.parts_per_token.max(1)).min(plan.burst)
     }
 }
 
