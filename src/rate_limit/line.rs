@@ -89,6 +89,20 @@ impl Line {
         self.answer(|_| Answer::Refused);
     }
 
+    /// Nobody can have more than `burst` any more, wherever they stand.
+    pub(super) fn refuse_above(&mut self, burst: u64) {
+        let Self { waiting, answered, tokens, woken, .. } = self;
+        waiting.retain(|place, waiter| {
+            let stays = waiter.tokens <= burst;
+            if !stays {
+                *tokens = tokens.saturating_sub(waiter.tokens);
+                answered.insert(*place, Answer::Refused);
+                woken.extend(waiter.waker.take());
+            }
+            stays
+        });
+    }
+
     fn answer(&mut self, answer: impl FnOnce(&Waiter) -> Answer) {
         if let Some((place, first)) = self.waiting.pop_first() {
             self.tokens = self.tokens.saturating_sub(first.tokens);

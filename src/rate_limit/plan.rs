@@ -106,9 +106,14 @@ impl Plan {
 
     /// So many parts of this plan as parts of another, rounded down.
     pub(super) fn convert(&self, parts: u64, other: &Self) -> u64 {
-        let converted =
-            u128::from(parts) * u128::from(other.scale.parts_per_token) / u128::from(self.scale.parts_per_token.max(1));
-        u64::try_from(converted).unwrap_or(u64::MAX)
+        let product = u128::from(parts) * u128::from(other.scale.parts_per_token);
+        u64::try_from(product / u128::from(self.scale.parts_per_token.max(1))).unwrap_or(u64::MAX)
+    }
+
+    /// The same, rounded up.
+    pub(super) fn convert_up(&self, parts: u64, other: &Self) -> u64 {
+        let product = u128::from(parts) * u128::from(other.scale.parts_per_token);
+        u64::try_from(product.div_ceil(u128::from(self.scale.parts_per_token.max(1)))).unwrap_or(u64::MAX)
     }
 }
 

@@ -150,7 +150,7 @@ impl TokenBucket {
 
     /// Takes `tokens` at `now`, all or none. Zero tokens are always there.
     ///
-    /// An instant before the bucket was built counts as that one.
+    /// An instant before the bucket was built, or its quota was last changed, counts as that one.
     ///
     /// # Errors
     ///
@@ -227,8 +227,9 @@ impl TokenBucket {
         }
     }
 
-    /// Follows another quota from now on. What the bucket holds stays, in tokens, up to the new burst; those who wait go on
-    /// waiting, at the new rate, and whoever costs more than the new burst is refused.
+    /// Follows another quota from now on. What the bucket holds stays, in tokens, up to the new burst. Those who wait go on
+    /// waiting, at the new rate, for longer than [`max_wait`](Self::max_wait) if need be; whoever costs more than the new
+    /// burst is refused at once.
     ///
     /// # Errors
     ///
@@ -237,7 +238,7 @@ impl TokenBucket {
         self.set_quota_at(quota, Instant::now())
     }
 
-    /// The same at `now`.
+    /// The same at `now`. From then on an earlier instant counts as this one, as it does for all that is taken.
     ///
     /// # Errors
     ///
@@ -622,15 +623,17 @@ impl Shared {
                 return;
             }
             slow.quota = quota;
+            slow.line.refuse_above(quota.burst());
             let old = self.plan();
             let minted = old.minted(nanos);
             let rate = Plan::new(quota, nanos);
+            // Also for a clock that another change has overtaken: it begins where that did, and mints nothing twice.
             let new = if nanos < old.warm() { rate.warming_up(old.start(), old.third) } else { rate };
             let new_minted = new.minted(nanos);
             self.replace(&new, |spent| match minted.checked_sub(spent) {
                 Some(left) => new_minted - old.convert(left.min(old.scale.full), &new).min(new.scale.full),
-                // Spent by a thread with a later clock, or owed.
-                None => new_minted + old.convert(spent - minted, &new).min(new.scale.full),
+                // Spent by a thread with a later clock, or owed. A part of a debt is a whole one, lest it be forgiven.
+                None => new_minted + old.convert_up(spent - minted, &new).min(new.scale.full),
             });
             self.note_use(slow);
         });
