@@ -15,6 +15,8 @@ pub(super) struct Line {
     joined: u64,
     /// Those to be woken once the lock is released.
     woken: Vec<Waker>,
+    /// Those to be dropped then: with the last one a task may go, and all places that it holds.
+    dropped: Vec<Waker>,
 }
 
 /// One place in a [`Line`]: to be given up by whoever holds it.
@@ -135,9 +137,8 @@ impl Line {
             self.waiting.first_key_value().map_or(self.joined, |(_, first)| first.joined.wrapping_sub(first.tokens));
         match self.waiting.get_mut(&place.0) {
             Some(waiter) => {
-                match &mut waiter.waker {
-                    Some(known) => known.clone_from(waker),
-                    none => *none = Some(waker.clone()),
+                if !waiter.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                    self.dropped.extend(waiter.waker.replace(waker.clone()));
                 }
                 if waiter.expected > nanos {
                     return Standing::Expected(waiter.expected);
@@ -156,6 +157,7 @@ impl Line {
     pub(super) fn leave(&mut self, place: &Place) -> Option<u64> {
         if let Some(waiter) = self.waiting.remove(&place.0) {
             self.tokens = self.tokens.saturating_sub(waiter.tokens);
+            self.dropped.extend(waiter.waker);
             return None;
         }
         match self.answered.remove(&place.0) {
@@ -164,8 +166,8 @@ impl Line {
         }
     }
 
-    /// Whom to wake once the lock is released.
-    pub(super) fn take_woken(&mut self) -> Vec<Waker> {
-        mem::take(&mut self.woken)
+    /// Whom to wake, and whom to drop, once the lock is released.
+    pub(super) fn take_wakers(&mut self) -> (Vec<Waker>, Vec<Waker>) {
+        (mem::take(&mut self.woken), mem::take(&mut self.dropped))
     }
 }

@@ -303,7 +303,10 @@ impl TokenBucket {
             Ok(None) => Turn::Come,
             Ok(Some(due)) => match now.checked_add(Duration::from_nanos(due.saturating_sub(nanos))) {
                 Some(instant) => Turn::NotBefore(instant),
-                None => Turn::Refused(Refusal::Until(due).seen_at(nanos)),
+                None => {
+                    self.shared.leave(place, nanos);
+                    Turn::Refused(Refusal::Until(due).seen_at(nanos))
+                }
             },
             Err(refusal) => Turn::Refused(refusal.seen_at(nanos)),
         }
@@ -427,8 +430,9 @@ impl Shared {
         self.serve(nanos, &mut slow);
         let result = work(&mut slow);
         self.serve(nanos, &mut slow);
-        let woken = slow.line.take_woken();
+        let (woken, dropped) = slow.line.take_wakers();
         drop(slow);
+        drop(dropped);
         woken.into_iter().for_each(Waker::wake);
         result
     }
