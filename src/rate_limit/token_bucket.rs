@@ -288,8 +288,10 @@ impl TokenBucket {
             Ok(()) => Ok(None),
             Err(Refusal::ForEver) => Err(Refusal::ForEver),
             Err(Refusal::Until(_)) => {
-                let longest = deadline.remaining(now).map_or(shared.max_wait, |left| left.min(shared.max_wait));
-                shared.join(tokens, nanos, clock::nanos(longest))
+                let longest = clock::nanos(shared.max_wait);
+                // At its very instant the deadline has passed.
+                let before = deadline.remaining(now).map_or(longest, |left| clock::nanos(left).saturating_sub(1));
+                shared.join(tokens, nanos, longest.min(before))
             }
         };
         joined.map_err(|refusal| refusal.seen_at(nanos))
