@@ -1,5 +1,5 @@
 use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost};
-use crate::shell::Frame;
+use crate::shell::{Ending, Frame, SettleOnDrop};
 use std::convert::Infallible;
 
 /// Two limits on one call, all or nothing: [`RateLimit::and`].
@@ -9,7 +9,7 @@ pub struct Both<A, B> {
     pub(super) second: B,
 }
 
-impl<Request, L, C, J, M, D> Limit<Request> for Both<RateLimit<L, C, J>, RateLimit<M, D>>
+impl<Request, L, C, M, D> Limit<Request> for Both<RateLimit<L, C>, RateLimit<M, D>>
 where
     L: Limit<Request, Place = Infallible>,
     C: Cost<Request>,
@@ -26,11 +26,15 @@ where
             Ok(first) => first,
             Err(refused) => return Admission::Refused(refused),
         };
+        // What the second one costs is the user's to say: it may panic.
+        let refused = Ending::Refused { retry_after: None };
+        let give_back = |first, _, frame: &mut Frame| self.first.give_back(first, frame);
+        let first = SettleOnDrop::new(give_back, Some(first), refused);
         match self.second.admit(request, frame).at_once() {
-            Ok(second) => Admission::Admitted((first, second)),
-            Err(refused) => {
-                self.first.give_back(first, frame);
-                Admission::Refused(refused)
+            Ok(second) => Admission::Admitted((first.keep().flatten(), second)),
+            Err(too_few) => {
+                first.settle(refused, frame);
+                Admission::Refused(too_few)
             }
         }
     }
@@ -41,7 +45,7 @@ where
     }
 }
 
-impl<L: DescribeLimit, C, J, M: DescribeLimit, D, K> DescribeLimit for Both<RateLimit<L, C, J>, RateLimit<M, D, K>> {
+impl<L: DescribeLimit, C, M: DescribeLimit, D> DescribeLimit for Both<RateLimit<L, C>, RateLimit<M, D>> {
     fn describe(&self) -> String {
         format!("{}; {}", self.first.describe(), self.second.describe())
     }

@@ -76,15 +76,6 @@ impl<L, C, J> RateLimit<L, C, J> {
         self.refused.clone()
     }
 
-    /// Both limits at once: a call passes if there are enough tokens of each, and otherwise takes none of either. Chain it
-    /// for more: ten per second, a thousand per hour and a megabyte per second, each with a cost of its own.
-    ///
-    /// The first one that refuses is the one named, so the tightest should come first. A call that is refused by the second
-    /// limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
-    pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>> {
-        RateLimit::new(Both { first: self, second: other })
-    }
-
     /// Admits a call, or not. `None` is what a call has taken that is let through beyond the rate.
     #[inline]
     pub(super) fn admit<Request>(&self, request: &Request, frame: &mut Frame) -> Admission<Option<L::Permit>, L::Place>
@@ -137,6 +128,19 @@ impl<L, C, J> RateLimit<L, C, J> {
         if let Some(permit) = permit {
             self.limit.refund(permit, frame);
         }
+    }
+}
+
+impl<L, C> RateLimit<L, C> {
+    /// Both limits at once: a call passes if there are enough tokens of each, and otherwise takes none of either. Chain it
+    /// for more: ten per second, a thousand per hour and a megabyte per second, each with a cost of its own.
+    ///
+    /// The first one that refuses is the one named, so the tightest should come first. A call that is refused by the second
+    /// limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
+    ///
+    /// Which calls need not count is a question to the whole: [`refund_if`](Self::refund_if) comes after it.
+    pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>> {
+        RateLimit::new(Both { first: self, second: other })
     }
 }
 
