@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 /// A limit on the rate of calls: where the tokens come from, what each call costs, and what becomes of a call for which
@@ -171,6 +172,10 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
         let limit = self.limit.describe();
         let named = self.name.map_or(limit.clone(), |name| format!("{name}: {limit}"));
         if self.shadow { format!("{named} (shadow)") } else { named }
+    }
+
+    pub(super) fn longest_wait(&self) -> Duration {
+        if self.shadow { Duration::ZERO } else { self.limit.longest_wait() }
     }
 }
 

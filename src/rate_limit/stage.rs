@@ -99,7 +99,11 @@ where
                     let admitted = self.go_on::<S, Request>(request, Some(permit), frame);
                     state.set(admitted);
                 }
-                (Err(refused), _) => return Poll::Ready(Err(Error::Rejected(self.limit.refuse(refused).into()))),
+                (Err(refused), waited) => {
+                    drop(waited);
+                    frame.user_code_runs();
+                    return Poll::Ready(Err(Error::Rejected(self.limit.refuse(refused).into())));
+                }
                 (Ok(_), None) => crate::shell::polled_after_end(),
             }
         }
@@ -192,6 +196,6 @@ impl<L, C, J, Next> RateLimitStage<RateLimit<L, C, J>, Next> {
 
 impl<L: DescribeLimit, C, J, Next: Describe> Describe for RateLimitStage<RateLimit<L, C, J>, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.rate_limit(self.limit.describe(), self.limit.limit.longest_wait(), &self.next);
+        explanation.rate_limit(self.limit.describe(), self.limit.longest_wait(), &self.next);
     }
 }
