@@ -32,6 +32,8 @@ struct Waiter {
     /// When it expects its turn, and asks again by itself.
     expected: u64,
     waker: Option<Waker>,
+    /// It is being polled: what it is about to be told it need not be woken for.
+    asking: bool,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl Line {
         self.next = self.next.wrapping_add(1);
         self.tokens = self.tokens.saturating_add(tokens);
         self.joined = self.joined.wrapping_add(tokens);
-        self.waiting.insert(place, Waiter { tokens, joined: self.joined, expected, waker: None });
+        self.waiting.insert(place, Waiter { tokens, joined: self.joined, expected, waker: None, asking: false });
         Place(place)
     }
 
@@ -109,7 +111,8 @@ impl Line {
         if let Some((place, first)) = self.waiting.pop_first() {
             self.tokens = self.tokens.saturating_sub(first.tokens);
             self.answered.insert(place, answer(&first));
-            self.woken.extend(first.waker);
+            let wakers = if first.asking { &mut self.dropped } else { &mut self.woken };
+            wakers.extend(first.waker);
         }
     }
 
@@ -117,7 +120,7 @@ impl Line {
     pub(super) fn expect(&mut self, due: u64) {
         if let Some(mut first) = self.waiting.first_entry() {
             let first = first.get_mut();
-            if first.expected > due {
+            if first.expected > due && !first.asking {
                 self.woken.extend(first.waker.take());
             }
             first.expected = due;
@@ -131,12 +134,20 @@ impl Line {
         }
     }
 
+    /// This place is about to be asked for.
+    pub(super) fn announce(&mut self, place: &Place) {
+        if let Some(waiter) = self.waiting.get_mut(&place.0) {
+            waiter.asking = true;
+        }
+    }
+
     /// Asks for a place, at the time `nanos`. A place that was answered is gone.
     pub(super) fn poll(&mut self, place: &Place, waker: &Waker, nanos: u64) -> Standing {
         let first =
             self.waiting.first_key_value().map_or(self.joined, |(_, first)| first.joined.wrapping_sub(first.tokens));
         match self.waiting.get_mut(&place.0) {
             Some(waiter) => {
+                waiter.asking = false;
                 if !waiter.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
                     self.dropped.extend(waiter.waker.replace(waker.clone()));
                 }

@@ -427,7 +427,15 @@ impl Shared {
 
     /// Does something with the lock held, after those who can be served were, and wakes them when it is released.
     fn slowly<T>(&self, nanos: u64, work: impl FnOnce(&mut Slow) -> T) -> T {
+        self.slowly_for(None, nanos, work)
+    }
+
+    /// The same for a place that is about to be asked for.
+    fn slowly_for<T>(&self, place: Option<&Place>, nanos: u64, work: impl FnOnce(&mut Slow) -> T) -> T {
         let mut slow = lock(&self.slow);
+        if let Some(place) = place {
+            slow.line.announce(place);
+        }
         self.move_on(nanos);
         self.serve(nanos, &mut slow);
         let result = work(&mut slow);
@@ -575,7 +583,7 @@ impl Shared {
 
     /// `None` where the tokens have been granted, or else when to ask again.
     fn poll_place(&self, place: &Place, waker: &Waker, nanos: u64) -> Result<Option<u64>, Refusal> {
-        self.slowly(nanos, |slow| match slow.line.poll(place, waker, nanos) {
+        self.slowly_for(Some(place), nanos, |slow| match slow.line.poll(place, waker, nanos) {
             Standing::Granted => Ok(None),
             Standing::Refused => Err(Refusal::ForEver),
             Standing::Expected(due) => Ok(Some(due)),
