@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 use steadfast::Outcome;
@@ -320,5 +320,50 @@ impl<F: Future> Future for Counted<F> {
         self.polls += 1;
         let polls = self.polls;
         self.inner.as_mut().poll(cx).map(|output| (output, polls))
+    }
+}
+
+/// A future that a test polls by hand, and counts the wakes of.
+pub struct ByHand<F> {
+    future: Pin<Box<F>>,
+    wakes: Arc<Wakes>,
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl<F: Future> ByHand<F> {
+    pub fn new(future: F) -> Self {
+        Self { future: Box::pin(future), wakes: Arc::default() }
+    }
+
+    /// The same, polled once, and pending.
+    #[track_caller]
+    pub fn pending(future: F) -> Self {
+        let mut by_hand = Self::new(future);
+        assert!(by_hand.poll().is_pending(), "it should not have ended");
+        by_hand
+    }
+
+    pub fn poll(&mut self) -> Poll<F::Output> {
+        let waker = Waker::from(self.wakes.clone());
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    /// How often it was woken so far.
+    pub fn wakes(&self) -> usize {
+        self.wakes.0.load(Ordering::SeqCst)
+    }
+
+    /// From here on it has another waker, with a count of its own. Returns the count of the old one.
+    pub fn change_waker(&mut self) -> impl Fn() -> usize + use<F> {
+        let old = std::mem::take(&mut self.wakes);
+        move || old.0.load(Ordering::SeqCst)
     }
 }
