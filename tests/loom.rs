@@ -16,7 +16,7 @@ use steadfast::{
     Random,
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit},
     load_shed::Limiter,
-    rate_limit::{Keyed, OneTier, Overflow, Quota, SlidingWindow, TokenBucket},
+    rate_limit::{Acquire, Keyed, OneTier, Overflow, Quota, SlidingWindow, TokenBucket},
     retry::{RetryBudget, RetryBudgetBuilder},
 };
 use tokio::{runtime, time::Instant};
@@ -147,6 +147,285 @@ mod token_bucket {
             let ((), granted) = both(move || returning.refund(1), move || asking.try_acquire_at(2, later).is_ok());
             assert!(granted, "it was full");
             assert!(bucket.available_at(later) <= 1, "what was forfeited is not given back");
+        });
+    }
+
+    /// A rate whose tokens are divided otherwise than those of one per second.
+    fn another(burst: u64) -> Quota {
+        Quota::new(3, 7 * SECOND).with_burst(burst)
+    }
+
+    #[test]
+    fn two_threads_get_two_tokens_while_the_rate_is_changed() {
+        check_with_interruptions(3, || {
+            let bucket = bucket(2);
+            let now = Instant::now();
+            let changing = bucket.clone();
+            let change = thread::spawn(move || changing.set_quota_at(another(3), now).unwrap());
+            assert_eq!(ask(2, &bucket, 1, now), 2);
+            change.join().unwrap();
+            assert_eq!(bucket.available_at(now), 0);
+        });
+    }
+
+    #[test]
+    fn a_token_is_had_once_while_the_rate_is_changed_and_changed_back() {
+        check_with_interruptions(3, || {
+            let bucket = bucket(1);
+            let now = Instant::now();
+            let (changing, asking) = (bucket.clone(), bucket.clone());
+            let change = move || {
+                // The second change overwrites what the first one made way for.
+                changing.set_quota_at(another(1), now).unwrap();
+                changing.set_quota_at(Quota::new(1, SECOND), now).unwrap();
+            };
+            let ((), answers) = both(change, move || [(); 2].map(|()| asking.try_acquire_at(1, now).is_ok()));
+            assert_eq!(answers, [true, false]);
+            assert_eq!(bucket.available_at(now), 0);
+        });
+    }
+
+    #[test]
+    fn who_is_refused_while_the_rate_is_changed_is_told_a_time_of_one_of_the_two() {
+        check_with_interruptions(3, || {
+            let bucket = bucket(1);
+            let now = Instant::now();
+            bucket.try_acquire_at(1, now).unwrap();
+            let (changing, asking) = (bucket.clone(), bucket.clone());
+            let ((), answer) = both(
+                move || changing.set_quota_at(Quota::new(1, 60 * SECOND), now).unwrap(),
+                move || asking.try_acquire_at(1, now).unwrap_err().retry_after(),
+            );
+            assert!([Some(SECOND), Some(60 * SECOND)].contains(&answer), "{answer:?}");
+        });
+    }
+
+    #[test]
+    fn a_token_that_is_given_back_while_the_rate_is_changed_is_one_token() {
+        check_with_interruptions(3, || {
+            let bucket = bucket(3);
+            let now = Instant::now();
+            bucket.try_acquire_at(3, now).unwrap();
+            let (changing, returning) = (bucket.clone(), bucket.clone());
+            both(move || changing.set_quota_at(another(2), now).unwrap(), move || returning.refund(1));
+            assert_eq!(bucket.available_at(now), 1);
+            let twenty_thirds = Duration::from_millis(6_667);
+            assert_eq!(bucket.available_at(now + twenty_thirds), 2);
+        });
+    }
+
+    #[test]
+    fn an_anchor_that_moves_on_takes_nothing_and_loses_nothing() {
+        check_with_interruptions(2, || {
+            let bucket = bucket(3);
+            let now = Instant::now();
+            bucket.try_acquire_at(3, now).unwrap();
+            // More than the 2^40 nanoseconds after which it is counted from there.
+            let later = now + 1200 * SECOND;
+            assert_eq!(ask(3, &bucket, 1, later), 3);
+            assert_eq!(bucket.available_at(later), 0);
+            assert_eq!(bucket.available_at(later + SECOND), 1);
+        });
+    }
+
+    #[test]
+    fn a_clock_that_is_a_horizon_behind_shares_with_one_that_moves_on() {
+        check_with_interruptions(3, || {
+            let bucket = bucket(2);
+            let now = Instant::now();
+            bucket.try_acquire_at(2, now).unwrap();
+            let later = now + 1200 * SECOND;
+            let (behind, ahead) = (bucket.clone(), bucket.clone());
+            let (behind, ahead) = both(
+                move || behind.try_acquire_at(2, now + 2 * SECOND).is_ok(),
+                move || ahead.try_acquire_at(2, later).is_ok(),
+            );
+            // Before the anchor moves on there are two tokens for either; after that the same two for both.
+            assert!(ahead || behind);
+            let taken = if ahead { 2 } else { 0 };
+            assert_eq!(bucket.available_at(later), 2 - taken);
+        });
+    }
+}
+
+mod line {
+    use super::*;
+    use std::{
+        pin::Pin,
+        sync,
+        task::{Context, Poll, Wake, Waker},
+    };
+
+    /// Somebody in the line of a bucket, who counts how often it is woken.
+    struct Waiter {
+        acquire: Pin<Box<Acquire>>,
+        wakes: sync::Arc<Wakes>,
+    }
+
+    #[derive(Default)]
+    struct Wakes(sync::atomic::AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: sync::Arc<Self>) {
+            self.0.fetch_add(1, sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    impl Waiter {
+        fn of(bucket: &TokenBucket) -> Self {
+            Self { acquire: Box::pin(bucket.acquire(1)), wakes: sync::Arc::default() }
+        }
+
+        /// The same, in line.
+        fn in_line(bucket: &TokenBucket) -> Self {
+            let mut waiter = Self::of(bucket);
+            assert!(!waiter.is_served());
+            waiter
+        }
+
+        fn is_served(&mut self) -> bool {
+            let waker = Waker::from(self.wakes.clone());
+            match self.acquire.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(answer) => {
+                    answer.unwrap();
+                    true
+                }
+                Poll::Pending => false,
+            }
+        }
+
+        fn was_woken(&self) -> bool {
+            self.wakes.0.load(sync::atomic::Ordering::SeqCst) > 0
+        }
+    }
+
+    /// An empty bucket, for which everybody waits.
+    fn empty() -> TokenBucket {
+        let bucket = TokenBucket::builder(1, SECOND).burst(2).max_wait(3600 * SECOND).build().unwrap();
+        bucket.try_acquire(2).unwrap();
+        bucket
+    }
+
+    #[test]
+    fn who_gives_up_while_it_is_served_leaves_the_token_to_the_next() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let (first, mut second) = (Waiter::in_line(&bucket), Waiter::in_line(&bucket));
+            let returning = bucket.clone();
+            both(move || returning.refund(1), move || drop(first));
+            assert!(second.was_woken() && second.is_served());
+            assert_eq!((bucket.waiting(), bucket.available_at(Instant::now())), (0, 0));
+        });
+    }
+
+    #[test]
+    fn who_gives_up_while_it_asks_leaves_the_token_to_the_next() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let (mut first, mut second) = (Waiter::in_line(&bucket), Waiter::in_line(&bucket));
+            let returning = bucket.clone();
+            let ((), served) = both(
+                move || returning.refund(1),
+                move || {
+                    let served = first.is_served();
+                    drop(first);
+                    served
+                },
+            );
+            assert_eq!(second.is_served(), !served);
+            assert!(second.was_woken(), "it moved up, whoever had the token");
+        });
+    }
+
+    #[test]
+    fn nobody_overtakes_who_waits() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let mut waiter = Waiter::in_line(&bucket);
+            let (returning, asking) = (bucket.clone(), bucket.clone());
+            let now = Instant::now();
+            let ((), overtook) =
+                both(move || returning.refund(1), move || asking.try_acquire_at(1, now).is_ok());
+            assert!(!overtook);
+            assert!(waiter.was_woken() && waiter.is_served());
+        });
+    }
+
+    #[test]
+    fn of_one_who_joins_the_line_and_one_who_does_not_one_gets_the_token() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let now = Instant::now();
+            let (returning, asking, mut waiter) = (bucket.clone(), bucket.clone(), Waiter::of(&bucket));
+            let refund = thread::spawn(move || returning.refund(1));
+            let (taken, (at_once, mut waiter)) =
+                both(move || asking.try_acquire_at(1, now).is_ok(), move || (waiter.is_served(), waiter));
+            refund.join().unwrap();
+            if at_once {
+                assert!(!taken);
+            } else {
+                // It is woken by whoever brought the token, or took its place.
+                assert_eq!(waiter.was_woken(), !taken);
+                assert_eq!(waiter.is_served(), !taken);
+            }
+            assert_eq!(bucket.available_at(now), 0);
+        });
+    }
+
+    #[test]
+    fn who_joins_while_the_last_one_leaves_is_seen() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let leaving = Waiter::in_line(&bucket);
+            let mut joining = Waiter::of(&bucket);
+            let ((), mut joined) = both(
+                move || drop(leaving),
+                move || {
+                    assert!(!joining.is_served());
+                    joining
+                },
+            );
+            let now = Instant::now();
+            assert!(bucket.try_acquire_at(1, now).is_err());
+            bucket.refund(1);
+            assert!(bucket.try_acquire_at(1, now).is_err(), "it is spoken for");
+            assert!(joined.was_woken() && joined.is_served());
+        });
+    }
+
+    #[test]
+    fn two_who_ask_while_two_tokens_come_are_both_served() {
+        check_with_interruptions(2, || {
+            let bucket = empty();
+            let (first, second) = (Waiter::in_line(&bucket), Waiter::in_line(&bucket));
+            let ask = |mut waiter: Waiter| move || (waiter.is_served(), waiter);
+            let returning = bucket.clone();
+            let refund = thread::spawn(move || returning.refund(2));
+            let ((first_served, mut first), (second_served, mut second)) = both(ask(first), ask(second));
+            refund.join().unwrap();
+            assert!(first_served || (first.was_woken() && first.is_served()));
+            assert!(second_served || (second.was_woken() && second.is_served()));
+            assert_eq!(bucket.available_at(Instant::now()), 0);
+        });
+    }
+
+    #[test]
+    fn who_joins_while_the_rate_rises_is_served_by_the_new_one() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let now = Instant::now();
+            let (changing, mut waiter) = (bucket.clone(), Waiter::of(&bucket));
+            let ((), mut waiter) = both(
+                move || changing.set_quota_at(Quota::new(1000, SECOND), now).unwrap(),
+                move || {
+                    assert!(!waiter.is_served());
+                    waiter
+                },
+            );
+            // Whoever asks two milliseconds later finds the first token taken, and the second.
+            assert!(bucket.try_acquire_at(1, now + Duration::from_millis(2)).is_ok());
+            assert!(waiter.was_woken() && waiter.is_served());
+            assert!(bucket.try_acquire_at(1, now + Duration::from_millis(2)).is_err());
         });
     }
 }
