@@ -1,30 +1,12 @@
 //! The token bucket against an exact bucket of rational numbers.
 
+mod support;
+
 use proptest::prelude::*;
 use std::time::Duration;
 use steadfast::rate_limit::TokenBucket;
+use support::quotas::{CENTURY, DAY, YEAR, any_bucket, leeway_nanos, of_any_size};
 use tokio::{runtime, time::Instant};
-
-const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
-const YEAR: u64 = 366 * DAY;
-const CENTURY: u64 = 100 * 365 * DAY;
-
-/// How much too early or too late a bucket may admit: not at all where the rate in lowest terms is few tokens in some
-/// nanoseconds, and the burst is not one of decades. Otherwise by a part of a token, of which at least a quarter of 2^55
-/// make a burst or of 2^14 are minted per nanosecond; and by what a rate with 40 binary digits after the point is off by,
-/// for as long as a burst takes.
-fn leeway_nanos(count: u64, period: Duration, burst: u64) -> u64 {
-    let (mut divisor, mut rest) = (period.as_nanos() as u64, count);
-    while rest > 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    let parts = u128::from(burst) * period.as_nanos() / u128::from(divisor);
-    if count / divisor <= 1 << 14 && parts <= 1 << 55 {
-        return 0;
-    }
-    let time_to_fill = u128::from(burst) * period.as_nanos() / u128::from(count);
-    1 + (time_to_fill >> 52) as u64 + ((time_to_fill * time_to_fill) >> 93) as u64
-}
 
 /// A clock that stands still, so that the bucket is built at the very instant from which the tests count.
 fn standing_clock() -> runtime::Runtime {
@@ -99,21 +81,6 @@ impl Log {
         }
         Ok(())
     }
-}
-
-/// A number from 1 to `most`, as likely in the thousands as in the billions.
-fn of_any_size(most: u64) -> impl Strategy<Value = u64> {
-    (any::<u64>(), 0..=most.ilog2()).prop_map(move |(random, shift)| ((random % most) >> shift) + 1)
-}
-
-/// Any count, period and burst that a bucket accepts: from one per 366 days to one per nanosecond.
-fn any_bucket() -> impl Strategy<Value = (u64, Duration, u64)> {
-    of_any_size(YEAR)
-        .prop_flat_map(|period| (Just(period), of_any_size(period)))
-        .prop_flat_map(|(period, count)| {
-            (Just(period), Just(count), of_any_size((CENTURY / (period / count + 1)).min(1 << 55)))
-        })
-        .prop_map(|(period, count, burst)| (count, Duration::from_nanos(period), burst))
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod quotas;
+
 use std::{
     collections::VecDeque,
     error, fmt,
