@@ -20,6 +20,7 @@ mod resources;
 mod sharing;
 mod subject;
 mod task;
+mod turns;
 mod types;
 
 /// Makes a test of each function, for one subject.
@@ -125,6 +126,21 @@ macro_rules! admits {
     };
 }
 
+/// What every layer that lets calls wait for their turn keeps.
+macro_rules! waits {
+    ($make:path) => {
+        tests! { $make:
+            turns {
+                a_call_that_waits_leaves_the_service_alone,
+                a_call_whose_turn_has_come_is_woken_once,
+                a_call_that_waited_and_was_dropped_after_any_of_its_polls_leaves_full_capacity,
+                a_panic_of_the_service_after_a_wait_leaves_full_capacity,
+                a_place_given_back_on_one_handle_is_had_by_who_waits_on_another,
+            }
+        }
+    };
+}
+
 /// What every layer that ends calls in time keeps.
 macro_rules! times_out {
     ($make:path) => {
@@ -201,6 +217,9 @@ contract! {
     circuit_breaker: any_layer, rejects, admits;
     load_shed: any_layer, rejects, admits;
     rate_limit: any_layer, rejects, admits;
+    rate_limit_that_waits: any_layer, waits;
+    rate_limit_that_waits_a_little: any_layer, rejects, admits;
+    rate_limit_of_two: any_layer, rejects, admits;
     client: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
     client_without_attempt_timeout: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
     server: any_layer, rejects, admits, times_out;

@@ -15,7 +15,7 @@ use steadfast::{
     Error, Random, Rejection,
     circuit_breaker::{Breaker, CircuitBreakerLayer},
     load_shed::{Limiter, LoadShedLayer},
-    rate_limit::{RateLimitLayer, TokenBucket},
+    rate_limit::{RateLimit, RateLimitLayer, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryBudget, RetryLayer},
     shell::{StackLayer, TypedError},
     timeout::TimeoutLayer,
@@ -87,6 +87,28 @@ pub fn load_shed(room: Room) -> Subject {
 pub fn rate_limit(room: Room) -> Subject {
     let bucket = a_bucket(room);
     let layer = RateLimitLayer::new(bucket.clone()).typed_error();
+    Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
+}
+
+/// Calls wait for a token, however long.
+pub fn rate_limit_that_waits(room: Room) -> Subject {
+    let bucket = TokenBucket::with_quota(a_bucket(room).quota()).max_wait(365 * MINTING_TIME).build().unwrap();
+    let layer = RateLimitLayer::new(RateLimit::new(bucket.clone()).wait()).typed_error();
+    Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
+}
+
+/// Calls would wait, but no longer than a second.
+pub fn rate_limit_that_waits_a_little(room: Room) -> Subject {
+    let bucket = a_bucket(room);
+    let layer = RateLimitLayer::new(RateLimit::new(bucket.clone()).wait()).typed_error();
+    Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
+}
+
+/// A bucket that would refuse before the one that is watched, if anything were lost from it.
+pub fn rate_limit_of_two(room: Room) -> Subject {
+    let bucket = a_bucket(room);
+    let limit = RateLimit::new(a_bucket(room)).and(RateLimit::new(bucket.clone()));
+    let layer = RateLimitLayer::new(limit).typed_error();
     Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
 }
 

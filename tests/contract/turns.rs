@@ -1,0 +1,120 @@
+//! Calls that wait for their turn.
+
+use crate::{
+    below::Below,
+    controls::{Act, Controls, Readiness},
+    resources::Spent,
+    subject::{MINTING_TIME, Make, PLACES, Subject},
+    task::{Task, pass},
+};
+use std::{task::Poll, time::Duration};
+use tokio::time::Instant;
+use tower::{Service, ServiceExt};
+
+/// A subject with nothing left.
+async fn exhausted(make: Make) -> Subject {
+    let subject = Subject::tight(make).await;
+    subject.resources.names().for_each(|name| subject.resources.exhaust(name));
+    subject
+}
+
+fn tokens(subject: &Subject) -> u64 {
+    subject.resources.bucket.as_ref().unwrap().available_at(Instant::now())
+}
+
+fn waiting(subject: &Subject) -> usize {
+    subject.resources.bucket.as_ref().unwrap().waiting()
+}
+
+pub async fn a_call_that_waits_leaves_the_service_alone(make: Make) {
+    let subject = exhausted(make).await;
+    let below = Below::plain(Controls::new().readiness(Readiness::Panics));
+    let mut call = Task::new(subject.around(&below).call(7));
+    for _ in 0..3 {
+        assert!(call.poll().is_pending());
+        pass(MINTING_TIME / 4).await;
+    }
+    assert_eq!((call.wakes(), waiting(&subject)), (0, 1));
+    drop(call);
+    assert_eq!((below.controls.seen().ready_polls, below.controls.seen().calls), (0, 0));
+    assert_eq!((waiting(&subject), below.controls.seen().instances_alive), (0, 1), "one is the handle's");
+}
+
+pub async fn a_call_whose_turn_has_come_is_woken_once(make: Make) {
+    let subject = exhausted(make).await;
+    let below = Below::plain(Controls::new());
+    let mut calls: Vec<_> = (0..PLACES).map(|_| Task::new(subject.around(&below).oneshot(7))).collect();
+    for call in &mut calls {
+        assert!(call.poll().is_pending());
+    }
+    for (number, call) in calls.iter_mut().enumerate() {
+        pass(MINTING_TIME).await;
+        assert_eq!((call.wakes(), below.reached()), (1, number as u64));
+        assert_eq!(call.poll(), Poll::Ready(Ok(7)));
+        assert_eq!(call.wakes(), 1);
+    }
+    assert_eq!((tokens(&subject), waiting(&subject)), (0, 0));
+}
+
+pub async fn a_call_that_waited_and_was_dropped_after_any_of_its_polls_leaves_full_capacity(make: Make) {
+    for polls in 1.. {
+        let subject = exhausted(make).await;
+        let below = Below::plain(Controls::new().readiness(Readiness::After(1)).act(Act::AnswerAfter(2)));
+        let mut call = Task::new(subject.around(&below).oneshot(7));
+        let mut answered = false;
+        for _ in 0..polls {
+            answered = call.poll().is_ready();
+            if answered {
+                break;
+            }
+            // Its turn comes after two of these.
+            let waits = below.controls.seen().ready_polls == 0;
+            pass(if waits { MINTING_TIME / 2 } else { Duration::ZERO }).await;
+        }
+        drop(call);
+        let minted = u64::from(polls >= 2);
+        assert_eq!(tokens(&subject), minted - below.reached(), "after {polls} polls");
+        assert_eq!(waiting(&subject), 0);
+        below.assert_full_capacity().await;
+        if answered {
+            assert!(polls >= 5, "only {polls} polls");
+            break;
+        }
+    }
+}
+
+pub async fn a_panic_of_the_service_after_a_wait_leaves_full_capacity(make: Make) {
+    let scripts = [
+        (Readiness::Panics, Act::Answer),
+        (Readiness::Ready, Act::PanicInCall),
+        (Readiness::Ready, Act::PanicInPollAfter(0)),
+        (Readiness::Ready, Act::AnswerThenPanicInDrop),
+    ];
+    for (readiness, act) in scripts {
+        let subject = exhausted(make).await;
+        let below = Below::plain(Controls::new().readiness(readiness).act(act));
+        let mut call = Task::new(subject.around(&below).call(7));
+        assert!(call.poll().is_pending());
+        pass(MINTING_TIME).await;
+        call.poll_panics();
+        // It is spent, and spent once, and nothing is given back when the rest of the call goes.
+        assert_eq!((tokens(&subject), waiting(&subject)), (0, 0));
+        drop(call);
+        assert_eq!(tokens(&subject), 0);
+        subject.assert_admits_what_is_left(Spent::reached(PLACES as u64)).await;
+    }
+}
+
+pub async fn a_place_given_back_on_one_handle_is_had_by_who_waits_on_another(make: Make) {
+    let subject = Subject::tight(make).await;
+    let (blocked, open) = (Below::plain(Controls::new().readiness(Readiness::Blocked)), Below::plain(Controls::new()));
+    let mut calls: Vec<_> = (0..PLACES).map(|_| Task::new(subject.around(&blocked).call(7))).collect();
+    assert!(calls.iter_mut().all(|call| call.poll().is_pending()));
+    let mut waiting = Task::new(subject.cloned_around(&open).call(7));
+    assert!(waiting.poll().is_pending());
+    assert_eq!(waiting.wakes(), 0);
+    // It has not reached its service: its token is for whoever comes next, now.
+    calls.pop();
+    assert_eq!(waiting.wakes(), 1);
+    assert_eq!(waiting.poll(), Poll::Ready(Ok(7)));
+}
