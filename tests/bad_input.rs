@@ -2,7 +2,10 @@
 //! panics.
 
 use proptest::prelude::*;
-use std::time::Duration;
+use std::{
+    task::{Context, Waker},
+    time::Duration,
+};
 use steadfast::{
     CallContext, ConfigError, Outcome, Random,
     circuit_breaker::{Breaker, BreakerBuilder, CircuitBreakerLayer},
@@ -229,6 +232,38 @@ fn a_keyed_limit_has_room_for_up_to_100_million_keys_and_quotas_that_buckets_can
 }
 
 #[test]
+fn a_bucket_warms_up_within_ten_minutes_and_lets_wait_for_366_days() {
+    let builder = || TokenBucket::builder(1, SECOND);
+    let ten_minutes = 600 * SECOND;
+    for warm_up in [ten_minutes + NANO, Duration::MAX] {
+        assert_names(builder().warm_up(warm_up).build(), "rate_limit.warm_up", warm_up);
+    }
+    for max_wait in [LONGEST + NANO, Duration::MAX] {
+        assert_names(builder().max_wait(max_wait).build(), "rate_limit.max_wait", max_wait);
+    }
+    for allowed in [Duration::ZERO, NANO, ten_minutes] {
+        assert!(builder().warm_up(allowed).max_wait(allowed).build().is_ok());
+    }
+    assert!(builder().max_wait(LONGEST).build().is_ok());
+}
+
+#[test]
+fn a_quota_is_checked_wherever_it_is_set() {
+    let bucket = TokenBucket::builder(1, SECOND).build().unwrap();
+    for (quota, field, value) in [
+        (Quota::new(0, SECOND), "rate_limit.count", 0u64),
+        (Quota::new(2, NANO), "rate_limit.count", 2),
+        (Quota::new(1, SECOND).with_burst(0), "rate_limit.burst", 0),
+        (Quota::new(1, SECOND).with_burst((1 << 55) + 1), "rate_limit.burst", (1u64 << 55) + 1),
+    ] {
+        assert_names(TokenBucket::with_quota(quota).build(), field, value);
+        assert_names(bucket.set_quota(quota), field, value);
+        assert_eq!(bucket.quota(), Quota::new(1, SECOND));
+    }
+    assert_names(bucket.set_quota(Quota::new(1, Duration::MAX)), "rate_limit.period", Duration::MAX);
+}
+
+#[test]
 fn a_timeout_covers_the_attempts_and_the_waits_between_them_or_the_stack_is_refused() {
     let millis = Duration::from_millis;
     let retry = |attempts| Retry::new(attempts).backoff(Backoff::exponential(millis(100), millis(300)));
@@ -402,16 +437,27 @@ proptest! {
         count in any_count(),
         period in any_duration(),
         burst in prop::option::of(any_count()),
-        calls in prop::collection::vec((any_count(), any_shift()), 1..10),
+        warm_up in prop::option::of(any_duration()),
+        calls in prop::collection::vec((any_count(), any_shift(), any_duration()), 1..10),
     ) {
-        let mut builder = TokenBucket::builder(count, period);
+        let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let _guard = clock.enter();
+        let mut builder = TokenBucket::builder(count, period).max_wait(LONGEST).warm_up(warm_up.unwrap_or_default());
         if let Some(burst) = burst {
             builder = builder.burst(burst);
         }
         if let Ok(bucket) = builder.build() {
-            for (tokens, shift) in calls {
+            let mut waiting = Vec::new();
+            for (tokens, shift, period) in calls {
                 let now = shifted(Instant::now(), shift);
                 let _ = bucket.try_acquire_at(tokens, now);
+                let _ = bucket.try_acquire_or_owe_at(tokens, now);
+                let _ = bucket.reserve_at(tokens, now);
+                let mut acquire = Box::pin(bucket.acquire(tokens));
+                if acquire.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                    waiting.push(acquire);
+                }
+                let _ = bucket.set_quota_at(Quota::new(tokens, period).with_burst(bucket.quota().burst()), now);
                 let _ = bucket.try_acquire_at(tokens % bucket.quota().burst(), now);
                 bucket.available_at(now);
                 bucket.refund(tokens);

@@ -289,7 +289,11 @@ impl Trial {
     }
 
     fn in_line(&self) -> i128 {
-        self.waiters.iter().filter(|waiter| waiter.standing == Standing::Waits).map(|waiter| i128::from(waiter.tokens)).sum()
+        self.waiters
+            .iter()
+            .filter(|waiter| waiter.standing == Standing::Waits)
+            .map(|waiter| i128::from(waiter.tokens))
+            .sum()
     }
 
     fn admitted(&mut self, tokens: u64, nanos: i128) -> Verdict {
@@ -317,7 +321,11 @@ impl Trial {
             self.admitted(self.waiters[first].tokens, nanos)?;
             let waiter = &mut self.waiters[first];
             waiter.standing = Standing::Granted;
-            prop_assert!(polled == Some(first) || waiter.acquire.wakes() > waiter.wakes, "number {} was not woken", first);
+            prop_assert!(
+                polled == Some(first) || waiter.acquire.wakes() > waiter.wakes,
+                "number {} was not woken",
+                first
+            );
         }
         if let Some(first) = self.waiters.iter().find(|waiter| waiter.standing == Standing::Waits) {
             prop_assert!(!self.least.has(first.tokens, nanos), "{} are not served by {:?}", first.tokens, self.least);
@@ -337,7 +345,13 @@ impl Trial {
         let leeway = leeway(self.quota) + (wait >> 50);
         prop_assert!(self.most.has_after(all, nanos, wait + leeway), "{} of {:?} early by {}", all, self.most, wait);
         let early = wait - 1 - 2 * leeway;
-        prop_assert!(early < 0 || !self.least.has_after(all, nanos, early), "{} of {:?} late by {}", all, self.least, wait);
+        prop_assert!(
+            early < 0 || !self.least.has_after(all, nanos, early),
+            "{} of {:?} late by {}",
+            all,
+            self.least,
+            wait
+        );
         Ok(())
     }
 
@@ -544,7 +558,9 @@ impl Trial {
             Step::SetQuota(quota) => self.set_quota(quota),
             Step::Scale(rate, burst) => {
                 let scaled = |number: u64, by: u64| (u128::from(number) * u128::from(by) / 16).clamp(1, 1 << 55) as u64;
-                self.set_quota(Quota::new(scaled(quota.count(), rate), quota.period()).with_burst(scaled(quota.burst(), burst)))
+                self.set_quota(
+                    Quota::new(scaled(quota.count(), rate), quota.period()).with_burst(scaled(quota.burst(), burst)),
+                )
             }
             Step::Wait(nanos) => self.wait(nanos.into()).await,
             Step::WaitForTokens(parts) => {

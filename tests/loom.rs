@@ -344,8 +344,7 @@ mod line {
             let mut waiter = Waiter::in_line(&bucket);
             let (returning, asking) = (bucket.clone(), bucket.clone());
             let now = Instant::now();
-            let ((), overtook) =
-                both(move || returning.refund(1), move || asking.try_acquire_at(1, now).is_ok());
+            let ((), overtook) = both(move || returning.refund(1), move || asking.try_acquire_at(1, now).is_ok());
             assert!(!overtook);
             assert!(waiter.was_woken() && waiter.is_served());
         });

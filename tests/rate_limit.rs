@@ -291,7 +291,10 @@ async fn a_call_that_waits_for_more_than_a_new_burst_is_refused_and_counted() {
     bucket.set_quota(Quota::new(10, secs(1)).with_burst(3)).unwrap();
     let [much, little] = calls.map(async |call| call.await.unwrap());
     let error = much.await.unwrap_err();
-    assert_eq!(error.rejection().unwrap().to_string(), "rate limit: bulk: the call costs more than is ever allowed at once");
+    assert_eq!(
+        error.rejection().unwrap().to_string(),
+        "rate limit: bulk: the call costs more than is ever allowed at once"
+    );
     assert_eq!(refused.get(), 1);
     assert_eq!(little.await, Ok(200));
 }
@@ -367,7 +370,8 @@ async fn what_all_limits_took_comes_back_from_a_call_that_did_not_reach_the_serv
     timeout(ms(1), layer.layer(slow).oneshot(Bytes(30))).await.unwrap_err();
     assert_eq!(left(), (4, 70));
     // Panicked on the way: what the first limit gave is given back.
-    let panics = RateLimit::new(calls.clone()).and(RateLimit::new(bytes.clone()).cost(|_: &Bytes| panic!("so it does")));
+    let panics =
+        RateLimit::new(calls.clone()).and(RateLimit::new(bytes.clone()).cost(|_: &Bytes| panic!("so it does")));
     let service = RateLimitLayer::new(panics).typed_error().layer(Backend::always(Act::answer(200)));
     assert!(spawn(service.oneshot(Bytes(30))).await.unwrap_err().is_panic());
     assert_eq!(left(), (4, 70));
@@ -508,7 +512,8 @@ fn a_stack_explains_its_limits() {
         explain(inner().rate_limit(waits().named("partner").shadow()).layer().unwrap().explain()),
         ("partner: 10 per 1s, bursts of 5, calls wait up to 500ms (shadow)".to_owned(), Some(secs(1)))
     );
-    let two = RateLimit::new(bucket(10, secs(1))).named("calls").and(RateLimit::new(bucket(7, secs(60))).count_refused());
+    let two =
+        RateLimit::new(bucket(10, secs(1))).named("calls").and(RateLimit::new(bucket(7, secs(60))).count_refused());
     assert_eq!(
         explain(inner().rate_limit(two).layer().unwrap().explain()).0,
         "calls: 10 per 1s, bursts of 5; 7 per 60s, bursts of 5, refused calls count"

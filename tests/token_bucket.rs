@@ -4,7 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use std::time::Duration;
-use steadfast::rate_limit::TokenBucket;
+use steadfast::rate_limit::{Quota, TokenBucket};
 use support::quotas::{CENTURY, DAY, YEAR, any_bucket, leeway_nanos, of_any_size};
 use tokio::{runtime, time::Instant};
 
@@ -450,4 +450,186 @@ fn a_clock_that_stands_still_mints_nothing_and_one_that_jumps_a_year_mints_a_bur
     assert_eq!(drain(&bucket, now + nanos(YEAR)), 50);
     assert_eq!(drain(&bucket, now + nanos(YEAR)), 0);
     assert_eq!(drain(&bucket, now), 0, "the clock went back");
+}
+
+// A quota that changes.
+
+#[test]
+fn another_quota_keeps_the_level_in_tokens_up_to_its_burst() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let now = Instant::now();
+    let bucket = bucket(100, SECOND, 100);
+    assert!(bucket.try_acquire_at(40, now).is_ok());
+    for (quota, there) in [
+        (Quota::new(1, SECOND).with_burst(1000), 60),
+        (Quota::new(999_999_937, SECOND).with_burst(70), 60),
+        (Quota::new(7, 3 * SECOND).with_burst(50), 50),
+        (Quota::new(1, nanos(YEAR)).with_burst(99), 50),
+        (Quota::new(100, SECOND).with_burst(100), 50),
+    ] {
+        bucket.set_quota_at(quota, now).unwrap();
+        assert_eq!((bucket.quota(), bucket.available_at(now)), (quota, there));
+    }
+    assert_eq!(drain(&bucket, now), 50);
+    assert_eq!(drain(&bucket, now + SECOND / 2), 50);
+}
+
+#[test]
+fn a_quota_that_is_changed_and_changed_back_mints_nothing_and_forgives_nothing() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let now = Instant::now();
+    // The tokens of the other quota cannot be divided: one is minted in a nanosecond.
+    let (quota, other) = (Quota::new(1, SECOND).with_burst(5), Quota::new(1, nanos(1)).with_burst(5));
+    let bucket = TokenBucket::with_quota(quota).build().unwrap();
+    assert_eq!(drain(&bucket, now), 5);
+    let later = now + SECOND * 3 / 4;
+    let _ = bucket.try_acquire_or_owe_at(1, later);
+    for _ in 0..100 {
+        bucket.set_quota_at(other, later).unwrap();
+        bucket.set_quota_at(quota, later).unwrap();
+    }
+    // A quarter of a token is owed. Rounded up it may be a whole one.
+    let wait = bucket.try_acquire_at(1, later).unwrap_err().retry_after().unwrap();
+    assert!((SECOND * 5 / 4..=SECOND * 2).contains(&wait), "{wait:?}");
+}
+
+#[test]
+fn a_change_by_a_clock_that_was_overtaken_mints_nothing_twice() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let now = Instant::now();
+    let bucket = bucket(10, SECOND, 1000);
+    assert_eq!(drain(&bucket, now), 1000);
+    let later = now + 100 * SECOND;
+    bucket.set_quota_at(Quota::new(20, SECOND).with_burst(1000), later).unwrap();
+    assert_eq!(drain(&bucket, later), 1000);
+    bucket.set_quota_at(Quota::new(10, SECOND).with_burst(1000), now).unwrap();
+    assert_eq!(drain(&bucket, later), 0);
+    assert_eq!(drain(&bucket, later + SECOND), 10);
+}
+
+#[test]
+fn a_quota_that_cannot_be_leaves_the_old_one() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let now = Instant::now();
+    let bucket = bucket(10, SECOND, 10);
+    for quota in [
+        Quota::new(0, SECOND),
+        Quota::new(1, Duration::ZERO),
+        Quota::new(10, SECOND).with_burst(0),
+        Quota::new(2, nanos(1)),
+        Quota::new(1, SECOND).with_burst(u64::MAX),
+    ] {
+        assert!(bucket.set_quota_at(quota, now).unwrap_err().field().starts_with("rate_limit."));
+        assert_eq!((bucket.quota(), bucket.available_at(now)), (Quota::new(10, SECOND), 10));
+    }
+}
+
+#[test]
+fn rates_that_change_every_millisecond_mint_what_each_of_them_would() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let origin = Instant::now();
+    let bucket = bucket(1000, SECOND, 50);
+    assert_eq!(drain(&bucket, origin), 50);
+    let (mut admitted, mut millionths) = (0, 0);
+    for step in 1..=100_000u64 {
+        // From 901 per second to 1099, none of which goes into the other.
+        let count = 901 + (step * 37) % 199;
+        let now = origin + Duration::from_millis(step);
+        admitted += drain(&bucket, now);
+        bucket.set_quota_at(Quota::new(count, SECOND).with_burst(50), now).unwrap();
+        millionths += if step < 100_000 { count * 1000 } else { 0 };
+    }
+    let minted = (millionths + 1_000_000) / 1_000_000;
+    // Each change may cost a nanosecond: one in a million of this.
+    assert!(admitted <= minted && minted - admitted <= 2, "{admitted}, not {minted}");
+}
+
+// Who is refused.
+
+#[test]
+fn who_is_refused_is_never_told_to_come_back_at_once() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    for (count, period) in [(1, nanos(1)), (600_000_000, SECOND), (1_500_000, SECOND), (1, nanos(DAY))] {
+        let now = Instant::now();
+        let bucket = bucket(count, period, 3);
+        assert_eq!(drain(&bucket, now), 3);
+        for tokens in 1..=3 {
+            let wait = bucket.try_acquire_at(tokens, now).unwrap_err().retry_after().unwrap();
+            let exact = (u128::from(tokens) * period.as_nanos()).div_ceil(u128::from(count));
+            assert_eq!(wait.as_nanos(), exact, "{tokens} at {count} per {period:?}");
+        }
+    }
+}
+
+#[test]
+fn one_per_second_asked_for_in_a_tight_loop_is_one_per_second() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let origin = Instant::now();
+    let bucket = bucket(1, SECOND, 1);
+    // Every 7 microseconds, for 20 s.
+    let admitted =
+        (0..=20_000_000 / 7u64).filter(|n| bucket.try_acquire_at(1, origin + nanos(7000 * n)).is_ok()).count();
+    assert_eq!(admitted, 1 + 19, "the first at once, and each a little more than a second later");
+}
+
+#[test]
+fn who_owes_pays_up_to_a_burst_and_is_then_admitted() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let now = Instant::now();
+    let bucket = bucket(10, SECOND, 5);
+    let wait = |refused: Result<(), steadfast::error::RateLimited>| refused.unwrap_err().retry_after();
+    assert!(bucket.try_acquire_or_owe_at(5, now).is_ok());
+    // Each is told what it would have to wait for, with what was owed before.
+    for (tokens, millis) in [(1, 100), (1, 200), (2, 400), (5, 900)] {
+        assert_eq!(wait(bucket.try_acquire_or_owe_at(tokens, now)), Some(Duration::from_millis(millis)));
+    }
+    // Five are owed by now, and no more ever.
+    assert_eq!(wait(bucket.try_acquire_or_owe_at(6, now)), None);
+    assert_eq!(wait(bucket.try_acquire_at(1, now)), Some(Duration::from_millis(600)));
+    assert_eq!(drain(&bucket, now + nanos(600_000_000)), 1);
+    assert_eq!(drain(&bucket, now + nanos(YEAR)), 5);
+}
+
+// The anchor, which moves on every 2^40 nanoseconds.
+
+#[test]
+fn nothing_is_minted_and_nothing_lost_where_the_anchor_moves_on() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let horizon = nanos(1 << 40);
+    for (count, period) in [(1, SECOND), (3, SECOND), (999_999_937, SECOND), (7, nanos(DAY))] {
+        for (before, after) in [(1, 0), (0, 1), (1, 1), (1000, 1000), (1, 3 << 40)] {
+            let origin = Instant::now();
+            let moved = bucket(count, period, 1000);
+            let early = origin + horizon - nanos(before);
+            let _ = drain(&moved, early);
+            let taken = drain(&moved, origin + horizon + nanos(after));
+            let minted = u128::from(before + after) * u128::from(count) / period.as_nanos();
+            assert!(u128::from(taken).abs_diff(minted.min(1000)) <= 1, "{taken} tokens, not {minted}");
+            // A clock that is behind finds nothing.
+            assert_eq!(drain(&moved, early), 0);
+        }
+    }
+}
+
+#[test]
+fn to_look_or_to_ask_for_too_much_far_in_the_future_locks_nobody_out() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let now = Instant::now();
+    let bucket = bucket(10, SECOND, 10);
+    assert_eq!(drain(&bucket, now), 10);
+    for later in [SECOND, nanos(DAY), nanos(YEAR)] {
+        assert_eq!(bucket.available_at(now + later), 10);
+    }
+    assert_eq!(bucket.available_at(now), 0);
+    assert_eq!(drain(&bucket, now + SECOND / 2), 5);
 }

@@ -174,7 +174,8 @@ async fn of_a_thousand_of_whom_every_other_one_gives_up_the_rest_is_served_in_or
     let tasks: Vec<_> = (0..1000u32)
         .map(|n| {
             // Half of them for good, and at any time before the line has got to them.
-            let patience = if n % 2 == 0 { HOUR } else { Duration::from_micros(random.random_range(0..5 * 1000 * u64::from(n))) };
+            let patience =
+                if n % 2 == 0 { HOUR } else { Duration::from_micros(random.random_range(0..5 * 1000 * u64::from(n))) };
             let (bucket, served) = (bucket.clone(), served.clone());
             spawn(async move {
                 let answer = timeout(patience, Counted::new(bucket.acquire(1))).await;
@@ -355,7 +356,10 @@ async fn a_wait_beyond_the_longest_is_refused_at_once_with_the_time_that_it_woul
 #[tokio::test(start_paused = true)]
 async fn the_longest_wait_is_that_for_a_burst_and_at_most_a_second_unless_it_is_said() {
     let longest = |count, burst| TokenBucket::builder(count, secs(1)).burst(burst).build().unwrap().max_wait();
-    assert_eq!((longest(100, 5), longest(100, 100), longest(100, 101), longest(1, 1)), (ms(50), secs(1), secs(1), secs(1)));
+    assert_eq!(
+        (longest(100, 5), longest(100, 100), longest(100, 101), longest(1, 1)),
+        (ms(50), secs(1), secs(1), secs(1))
+    );
     let none = TokenBucket::builder(100, secs(1)).max_wait(Duration::ZERO).build().unwrap();
     none.acquire(100).await.unwrap();
     assert_eq!(none.acquire(1).await.unwrap_err().retry_after(), Some(ms(10)));

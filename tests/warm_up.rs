@@ -63,7 +63,9 @@ fn a_new_bucket_has_one_token_and_mints_from_a_third_of_its_rate_to_the_whole() 
 fn each_token_of_the_ramp_comes_at_its_nanosecond_and_a_refusal_says_which() {
     let clock = standing_clock();
     let _guard = clock.enter();
-    for (count, warm_up) in [(1, secs(100)), (7, secs(10)), (100, secs(30)), (1000, ms(500)), (999_983, nanos(12_345_679))] {
+    for (count, warm_up) in
+        [(1, secs(100)), (7, secs(10)), (100, secs(30)), (1000, ms(500)), (999_983, nanos(12_345_679))]
+    {
         let now = Instant::now();
         let bucket = bucket(count, 50, warm_up);
         bucket.try_acquire_at(1, now).unwrap();

@@ -183,7 +183,10 @@ impl TokenBucket {
     ///
     /// The wait is at most the bucket's [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
     /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future
-    /// gives up the place, and those behind move up; or gives the tokens back, if they were granted but not seen.
+    /// gives up the place, and those behind move up; or gives the tokens back, if they were granted but not seen. A future
+    /// that is neither polled nor dropped holds up nobody: when it is its turn its tokens are set aside for it.
+    ///
+    /// Timers fire at whole milliseconds: where a burst is minted in less, those who wait get a burst per millisecond.
     ///
     /// # Errors
     ///
@@ -732,7 +735,12 @@ impl TokenBucketBuilder {
                 plans: [SharedPlan::new(&plan), SharedPlan::new(&plan)],
                 origin: Origin::at(Instant::now()),
                 max_wait,
-                slow: Mutex::new(Slow { quota, third, cold_at: plan.cold_after(word & SPENT, third), line: Line::default() }),
+                slow: Mutex::new(Slow {
+                    quota,
+                    third,
+                    cold_at: plan.cold_after(word & SPENT, third),
+                    line: Line::default(),
+                }),
             }),
         })
     }
