@@ -5,6 +5,7 @@ mod support;
 use futures::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
@@ -13,9 +14,10 @@ use std::{
 use steadfast::{
     CallContext,
     error::RateLimited,
-    rate_limit::{Acquire, Quota, TokenBucket},
+    rate_limit::{Acquire, InLine, Quota, RateLimit, RateLimitStage, TokenBucket},
+    shell::{Abandonment, Frame, Leaf, Stage},
 };
-use support::{ByHand, Counted, Stopwatch, ms, secs};
+use support::{Act, Backend, ByHand, Counted, Stopwatch, ms, secs};
 use tokio::{
     runtime, spawn,
     time::{Instant, advance, sleep, timeout},
@@ -535,10 +537,14 @@ fn a_thousand_on_four_threads_lose_no_wake_up_whoever_gives_up_and_whatever_is_c
     });
 }
 
-/// A waker that is all that keeps its task alive, as in a small executor: the task goes with it.
+/// A stage of calls that wait, without the timer of a response future, which has a waker of its own.
+type Waiting = RateLimitStage<RateLimit<InLine>, Leaf>;
+type Call = <Waiting as Stage<Backend, ()>>::Call;
+
+/// A waker that is all that keeps its task alive, as in a small executor: the task goes with it, and gives up its place.
 struct KeepsItsTask {
-    bucket: TokenBucket,
-    task: Mutex<Option<std::pin::Pin<Box<Acquire>>>>,
+    stage: Waiting,
+    task: Mutex<Pin<Box<Call>>>,
 }
 
 impl Wake for KeepsItsTask {
@@ -547,9 +553,17 @@ impl Wake for KeepsItsTask {
 
 impl Drop for KeepsItsTask {
     fn drop(&mut self) {
-        assert!(self.bucket.waiting() <= 2);
-        self.task.get_mut().unwrap().take();
+        abandon(&self.stage, self.task.get_mut().unwrap());
     }
+}
+
+/// Joins the line.
+fn join(stage: &Waiting) -> Pin<Box<Call>> {
+    Box::pin(Stage::<Backend, ()>::start(stage, (), &mut Frame::new()))
+}
+
+fn abandon(stage: &Waiting, call: &mut Pin<Box<Call>>) {
+    Stage::<Backend, ()>::abandon(stage, call.as_mut(), Abandonment::Cancelled, &mut Frame::new());
 }
 
 #[test]
@@ -559,18 +573,21 @@ fn a_task_that_goes_with_its_waker_may_give_up_a_place_of_its_own() {
         let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let _guard = clock.enter();
         let bucket = a_hundred_per_second();
-        let task = || {
-            let mut other = Box::pin(bucket.acquire(1));
-            assert!(other.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            let task = KeepsItsTask { bucket: bucket.clone(), task: Mutex::new(Some(other)) };
-            Waker::from(Arc::new(task))
-        };
+        let stage = RateLimitStage::new(RateLimit::new(bucket.clone()).wait(), Leaf::default());
+        let task = || Waker::from(Arc::new(KeepsItsTask { stage: stage.clone(), task: Mutex::new(join(&stage)) }));
         // Its waker is replaced; and goes with its place.
-        let mut waiter = Box::pin(bucket.acquire(1));
+        let mut call = join(&stage);
         for waker in [task(), Waker::noop().clone(), task()] {
-            assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            let polled = stage.poll(
+                call.as_mut(),
+                &mut Backend::always(Act::answer(200)),
+                &mut Context::from_waker(&waker),
+                &mut Frame::new(),
+            );
+            assert!(polled.is_pending());
         }
-        drop(waiter);
+        assert_eq!(bucket.waiting(), 2);
+        abandon(&stage, &mut call);
         sender.send(bucket.waiting()).unwrap();
     });
     assert_eq!(ended.recv_timeout(secs(10)), Ok(0), "the lock was held");

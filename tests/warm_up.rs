@@ -194,6 +194,21 @@ fn what_is_given_back_late_does_not_make_a_warm_bucket_cold() {
 }
 
 #[test]
+fn a_bucket_that_is_told_to_fill_slowly_gets_cold_later() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let start = Instant::now();
+    let bucket = bucket(10, 50, secs(30));
+    while bucket.try_acquire_at(1, start + secs(20)).is_ok() {}
+    assert_eq!(drain(&bucket, start + secs(50)), 50);
+    // It would have been full after 5 s, and cold 30 s after that. Now it is full after 50 s.
+    bucket.set_quota_at(Quota::new(1, secs(1)).with_burst(50), start + secs(50)).unwrap();
+    assert_eq!(bucket.available_at(start + secs(90)), 40);
+    assert_eq!(bucket.available_at(start + secs(130) - nanos(1)), 50);
+    assert_eq!(bucket.available_at(start + secs(130)), 1);
+}
+
+#[test]
 fn another_quota_on_the_way_goes_on_along_the_same_ramp() {
     let clock = standing_clock();
     let _guard = clock.enter();
