@@ -253,6 +253,19 @@ async fn a_future_that_is_neither_polled_nor_dropped_costs_its_own_tokens_and_ho
 }
 
 #[tokio::test(start_paused = true)]
+async fn behind_an_idle_future_a_rate_that_rises_serves_nobody_later_than_before() {
+    let bucket = empty(1, secs(1), 2);
+    let [idle, mut second] = waiters(&bucket);
+    bucket.set_quota(Quota::new(100, secs(1)).with_burst(2)).unwrap();
+    assert_eq!((idle.wakes(), second.wakes()), (1, 0), "the first one is told");
+    advance(secs(2) - ms(1)).await;
+    assert_eq!(second.wakes(), 0);
+    advance(ms(1)).await;
+    assert_eq!(second.wakes(), 1);
+    assert!(served(&mut second));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_future_that_is_idle_while_it_is_due_is_served_at_once_when_it_is_polled_again() {
     let bucket = a_hundred_per_second();
     let mut idle = waiter(&bucket, 1);

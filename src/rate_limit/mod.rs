@@ -67,8 +67,8 @@
 //!
 //! # Semantics
 //!
-//! - A call is admitted or refused in the first poll of its future; only with [`wait`](RateLimit::wait) may it wait for
-//!   its turn, for a bounded time and in order of arrival.
+//! - A call is admitted or refused in the first poll of its future. Where calls may [wait](RateLimit::wait) it takes its
+//!   place in line in that poll instead, if its turn comes in time.
 //! - A refusal says which limit it was, how much was left, and after how long there will be enough tokens, if nobody else
 //!   takes them.
 //! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its tokens

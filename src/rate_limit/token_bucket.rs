@@ -184,7 +184,8 @@ impl TokenBucket {
     /// The wait is at most the bucket's [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
     /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future
     /// gives up the place, and those behind move up; or gives the tokens back, if they were granted but not seen. A future
-    /// that is neither polled nor dropped holds up nobody: when it is its turn its tokens are set aside for it.
+    /// that is neither polled nor dropped costs its tokens and holds up nobody: they are set aside for it, at the latest when
+    /// the turn of the one behind it has come. Only if the rate rises meanwhile does nobody tell those behind it.
     ///
     /// Timers fire at whole milliseconds: where a burst is minted in less, those who wait get a burst per millisecond.
     ///
