@@ -320,7 +320,8 @@ async fn a_call_passes_if_all_limits_have_what_it_costs_and_takes_of_none_otherw
     let limit = RateLimit::new(calls.clone())
         .named("calls")
         .and(RateLimit::new(bytes.clone()).cost(|request: &Bytes| request.0).named("bytes"))
-        .and(RateLimit::new(hourly.clone()).named("hourly"));
+        .and(RateLimit::new(hourly.clone()).named("hourly"))
+        .named("all of them");
     let refused = limit.refused();
     let service = RateLimitLayer::new(limit).typed_error().layer(Backend::always(Act::answer(200)));
     let left = || (available(&calls), available(&bytes), available(&hourly));
