@@ -1,4 +1,7 @@
-use super::{Call, Failure, Reply, Sim};
+use super::{
+    Call, Failure, Reply, Sim,
+    kernel::{Draws, Stream},
+};
 use crate::error::ConfigError;
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Exp1, LogNormal, StandardNormal};
@@ -82,7 +85,7 @@ impl Latency {
             Shape::Normal { mean, deviation } => {
                 let normal: f64 = StandardNormal.sample(random);
                 let seconds = mean.as_secs_f64() + deviation.as_secs_f64() * normal;
-                Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::ZERO)
+                Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
             }
             Shape::GrowingWithInFlight { base, per_call } => {
                 let calls = u32::try_from(in_flight).unwrap_or(u32::MAX);
@@ -101,7 +104,7 @@ pub struct Backend {
     servers: usize,
     queue: Queue,
     failing: f64,
-    dead_keys: Range<u64>,
+    dead_keys: Option<Range<u64>>,
     disturbances: Vec<(Disturbance, Range<Duration>)>,
     notices_cancellation: bool,
 }
@@ -130,7 +133,7 @@ impl Backend {
             servers: usize::MAX,
             queue: Queue { newest_first: false, bound: usize::MAX },
             failing: 0.0,
-            dead_keys: 0..0,
+            dead_keys: None,
             disturbances: Vec::new(),
             notices_cancellation: false,
         }
@@ -161,9 +164,10 @@ impl Backend {
         Self { failing: probability, ..self }
     }
 
-    /// Calls with these keys fail at once: the shards or endpoints that are down.
+    /// Calls with these keys fail at once: the shards or endpoints that are down. The keys are below the number that a load
+    /// has ([`Load::keys`](super::Load::keys)).
     pub fn dead_keys(self, keys: Range<u64>) -> Self {
-        Self { dead_keys: keys, ..self }
+        Self { dead_keys: Some(keys), ..self }
     }
 
     /// Calls that arrive in this time fail at once.
@@ -191,12 +195,16 @@ impl Backend {
         Self { notices_cancellation: true, ..self }
     }
 
-    pub(super) fn check(&self, length: Duration) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, length: Duration, keys: u64) -> Result<(), ConfigError> {
         if self.servers == 0 {
             return Err(ConfigError::new("sim.backend.servers", self.servers, "must be at least 1"));
         }
         if !(0.0..=1.0).contains(&self.failing) {
             return Err(ConfigError::new("sim.backend.failing", self.failing, "must be a number from 0 to 1"));
+        }
+        if let Some(dead) = self.dead_keys.as_ref().filter(|dead| dead.is_empty() || dead.end > keys) {
+            let rule = "must begin before they end, and be keys of a load";
+            return Err(ConfigError::new("sim.backend.dead_keys", dead, rule));
         }
         self.latency.check()?;
         for (disturbance, during) in &self.disturbances {
@@ -213,9 +221,9 @@ impl Backend {
         Ok(())
     }
 
-    /// When the last disturbance is over.
-    pub(super) fn last_disturbance(&self) -> Duration {
-        self.disturbances.iter().map(|(_, during)| during.end).max().unwrap_or_default()
+    /// When the last disturbance is over, if there is one.
+    pub(super) fn last_disturbance(&self) -> Option<Duration> {
+        self.disturbances.iter().map(|(_, during)| during.end).max()
     }
 }
 
@@ -223,6 +231,7 @@ impl Backend {
 #[derive(Clone)]
 pub struct BackendService {
     sim: Sim,
+    random: Stream,
     spec: Rc<Backend>,
     state: Rc<RefCell<State>>,
 }
@@ -234,7 +243,7 @@ struct State {
     counts: BackendCounts,
 }
 
-/// What a backend saw.
+/// What a backend saw: whatever it received was answered, refused, wasted or abandoned, or is in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -243,7 +252,7 @@ pub struct BackendCounts {
     pub name: String,
     /// Calls that arrived.
     pub received: u64,
-    /// Calls that it finished, failures included, while their callers still waited.
+    /// Calls that it finished, failures included and refusals not, while their callers still waited.
     pub answered: u64,
     /// Calls that it finished when their callers had gone: work for nobody.
     pub wasted: u64,
@@ -264,7 +273,8 @@ impl BackendService {
     pub(super) fn new(sim: Sim, spec: Backend) -> Self {
         let counts = BackendCounts { name: spec.name.clone(), ..BackendCounts::default() };
         let state = State { counts, ..State::default() };
-        Self { sim, spec: Rc::new(spec), state: Rc::new(RefCell::new(state)) }
+        let random = sim.stream(Draws::Backend);
+        Self { sim, random, spec: Rc::new(spec), state: Rc::new(RefCell::new(state)) }
     }
 
     /// What it saw so far.
@@ -292,7 +302,7 @@ impl BackendService {
         }
         let now = self.sim.elapsed();
         let in_flight = self.state.borrow().counts.in_flight;
-        let mut latency = self.sim.draw(|random| self.spec.latency.draw(in_flight, random));
+        let mut latency = self.random.draw(|random| self.spec.latency.draw(in_flight, random));
         for (disturbance, during) in &self.spec.disturbances {
             if let (Disturbance::Slow(factor), true) = (disturbance, during.contains(&now)) {
                 let slowed = Duration::try_from_secs_f64(latency.as_secs_f64() * factor);
@@ -312,7 +322,7 @@ impl BackendService {
             return None;
         }
         let failing = self.spec.failing;
-        let failed = failing > 0.0 && self.sim.draw(|random| random.random_bool(failing));
+        let failed = failing > 0.0 && self.random.draw(|random| random.random_bool(failing));
         Some(if failed { Err(Failure::Failed) } else { Ok(Reply) })
     }
 
@@ -400,7 +410,9 @@ impl Service<Call> for BackendService {
         let outage = |(disturbance, during): &(Disturbance, Range<Duration>)| {
             matches!(disturbance, Disturbance::Outage) && during.contains(&now)
         };
-        let refusal = if self.spec.dead_keys.contains(&call.key) || self.spec.disturbances.iter().any(outage) {
+        let dead = self.spec.dead_keys.as_ref().is_some_and(|dead| dead.contains(&call.key));
+        let refusal = if dead || self.spec.disturbances.iter().any(outage) {
+            state.counts.answered += 1;
             Some(Failure::Failed)
         } else if state.busy >= self.spec.servers && state.waiting.len() >= self.spec.queue.bound {
             state.counts.refused += 1;
@@ -409,7 +421,6 @@ impl Service<Call> for BackendService {
             None
         };
         if let Some(failure) = refusal {
-            state.counts.answered += 1;
             return Answer(Err(failure));
         }
         let turn = state.enter(self.spec.servers);

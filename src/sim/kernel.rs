@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
 use std::{
     cell::{Cell, RefCell},
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashMap},
     pin::Pin,
     rc::Rc,
     sync::{
@@ -19,6 +19,40 @@ use tokio::time::Instant;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
+/// What draws random numbers. Each load, backend, link and layer has a stream of them to itself, which depends on
+/// nothing but the seed and on how many of its kind there were before: whatever else is in a world, the same load brings
+/// the same calls.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Draws {
+    /// When the calls of a load arrive.
+    Arrivals,
+    /// Their keys.
+    Keys,
+    /// Which client makes them.
+    Clients,
+    Backend,
+    Link,
+    Layer,
+}
+
+/// The random numbers of one part of a world. Clones share them.
+#[derive(Clone)]
+pub(super) struct Stream(Rc<RefCell<Xoshiro256PlusPlus>>);
+
+impl Stream {
+    /// The stream with this number of its kind.
+    pub(super) fn new(seed: u64, draws: Draws, number: u64) -> Self {
+        // Neighbouring seeds and numbers are mixed one after the other, so that their streams have nothing in common.
+        let mix = |seed: u64, word: u64| Xoshiro256PlusPlus::seed_from_u64(seed).next_u64().wrapping_add(word);
+        let seed = mix(mix(seed, draws as u64), number);
+        Self(Rc::new(RefCell::new(Xoshiro256PlusPlus::seed_from_u64(seed))))
+    }
+
+    pub(super) fn draw<T>(&self, draw: impl FnOnce(&mut dyn Rng) -> T) -> T {
+        draw(&mut *self.0.borrow_mut())
+    }
+}
+
 /// The simulated world: its clock, its random numbers, its tasks. A handle; clones are the same world.
 ///
 /// Its clock is tokio's, paused: [`Instant::now`] and every timer of every layer follow it. Waits of the simulation
@@ -31,7 +65,11 @@ struct Kernel {
     /// The time since the start, as last read: the clock moves nowhere but in [`Sim::run`], and to read it is slow.
     elapsed: Cell<Duration>,
     length: Duration,
-    random: RefCell<Xoshiro256PlusPlus>,
+    /// The largest number of keys that a load has.
+    keys: u64,
+    seed: u64,
+    /// How many streams of each kind there are.
+    streams: RefCell<HashMap<Draws, u64>>,
     /// Who wants to be woken, by instant, then by order of asking.
     sleepers: RefCell<BinaryHeap<Reverse<Sleeper>>>,
     asked: Cell<u64>,
@@ -40,8 +78,9 @@ struct Kernel {
     calls: Cell<u64>,
     /// Tasks that have not ended and in which timers of layers may be running: calls and whatever else runs services.
     timed: Cell<u64>,
+    /// The most of those at once.
     most_tasks: Cell<u64>,
-    pub(super) backends: RefCell<Vec<BackendService>>,
+    backends: RefCell<Vec<BackendService>>,
     /// Why the first part of this world that cannot work was refused.
     refused: RefCell<Option<ConfigError>>,
 }
@@ -73,12 +112,14 @@ impl Ord for Sleeper {
 }
 
 impl Sim {
-    pub(super) fn new(seed: u64, length: Duration) -> Self {
+    pub(super) fn new(seed: u64, length: Duration, keys: u64) -> Self {
         Self(Rc::new(Kernel {
             start: Instant::now(),
             elapsed: Cell::new(Duration::ZERO),
             length,
-            random: RefCell::new(Xoshiro256PlusPlus::seed_from_u64(seed)),
+            keys,
+            seed,
+            streams: RefCell::default(),
             sleepers: RefCell::default(),
             asked: Cell::new(0),
             spawned: RefCell::default(),
@@ -92,15 +133,24 @@ impl Sim {
 
     /// A backend in this world. One that cannot work makes the run fail.
     pub fn backend(&self, spec: Backend) -> BackendService {
-        self.expect(spec.check(self.0.length));
+        self.expect(spec.check(self.0.length, self.0.keys));
         let backend = BackendService::new(self.clone(), spec);
         self.0.backends.borrow_mut().push(backend.clone());
         backend
     }
 
-    /// A generator for a layer, which draws the same numbers for the same seed of the run.
+    /// A generator for a layer, which draws the same numbers for the same seed of the run, and others than any other part
+    /// of this world.
     pub fn random(&self) -> Random {
-        Random::seeded(self.draw(|random| random.next_u64()))
+        Random::seeded(self.stream(Draws::Layer).draw(|random| random.next_u64()))
+    }
+
+    /// The next stream of a kind.
+    pub(super) fn stream(&self, draws: Draws) -> Stream {
+        let mut streams = self.0.streams.borrow_mut();
+        let number = streams.entry(draws).or_default();
+        *number += 1;
+        Stream::new(self.0.seed, draws, *number - 1)
     }
 
     /// The time since the start of the run.
@@ -114,12 +164,13 @@ impl Sim {
 
     /// Waits, exactly.
     pub fn sleep(&self, duration: Duration) -> Sleep {
-        Sleep { sim: self.clone(), until: self.elapsed().saturating_add(duration) }
+        Sleep { sim: self.clone(), until: self.elapsed().saturating_add(duration), waker: None }
     }
 
     /// Runs a future beside all others, until its end or that of the run.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.0.timed.set(self.0.timed.get() + 1);
+        self.0.most_tasks.set(self.0.most_tasks.get().max(self.0.timed.get()));
         let sim = self.clone();
         self.spawn_untimed(async move {
             future.await;
@@ -139,19 +190,8 @@ impl Sim {
         }
     }
 
-    pub(super) fn draw<T>(&self, draw: impl FnOnce(&mut dyn Rng) -> T) -> T {
-        draw(&mut *self.0.random.borrow_mut())
-    }
-
     pub(super) fn backends(&self) -> Vec<BackendService> {
         self.0.backends.borrow().clone()
-    }
-
-    /// Lets go of the backends, which hold on to this world.
-    pub(super) fn end(&self) {
-        self.0.backends.borrow_mut().clear();
-        drop(self.0.spawned.take());
-        drop(self.0.sleepers.take());
     }
 
     pub(super) fn refused(&self) -> Result<(), ConfigError> {
@@ -207,7 +247,6 @@ impl Sim {
             for task in self.0.spawned.take() {
                 tasks.push(task);
             }
-            self.0.most_tasks.set(self.0.most_tasks.get().max(tasks.len() as u64));
             woken.0.store(false, Ordering::Relaxed);
             let ended = match tasks.poll_next_unpin(cx) {
                 Poll::Ready(ended) => ended.is_some(),
@@ -229,6 +268,18 @@ impl Sim {
     }
 }
 
+/// Ends a world when it goes, however its run ends. Backends and tasks hold on to their world, and it to them.
+pub(super) struct Ending(pub(super) Sim);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let kernel = &self.0.0;
+        drop(kernel.backends.take());
+        drop(kernel.spawned.take());
+        drop(kernel.sleepers.take());
+    }
+}
+
 fn next_milli(now: Duration) -> Duration {
     Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_add(1))
 }
@@ -247,15 +298,21 @@ impl Wake for Woken {
 pub struct Sleep {
     sim: Sim,
     until: Duration,
+    /// Who is among the sleepers of the world for this: polled again, it needs no second place there.
+    waker: Option<Waker>,
 }
 
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.sim.elapsed() >= self.until {
             return Poll::Ready(());
         }
+        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
         let kernel = &self.sim.0;
         let order = kernel.asked.get();
         kernel.asked.set(order + 1);

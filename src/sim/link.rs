@@ -1,4 +1,7 @@
-use super::{Latency, Sim};
+use super::{
+    Latency, Sim,
+    kernel::{Draws, Stream},
+};
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -8,12 +11,14 @@ use tower::{Service, ServiceExt};
 
 /// A network between a caller and a service: every request and every answer takes its time on the way.
 ///
-/// A request that was sent arrives, even if its caller has gone. The call's
-/// [`CallContext`](crate::CallContext) arrives with it.
+/// A request that was sent arrives, even if its caller has gone, and the service goes on with it. A service that is
+/// called without a link is part of its caller: a caller that gives up drops its call, with whatever that holds in the
+/// layers of the service. The call's [`CallContext`](crate::CallContext) arrives with it.
 #[derive(Clone)]
 pub struct Link<S> {
     sim: Sim,
     latency: Latency,
+    random: Stream,
     service: S,
 }
 
@@ -21,7 +26,7 @@ impl<S> Link<S> {
     /// A way to `service` that takes this long in each direction.
     pub fn new(sim: &Sim, latency: Latency, service: S) -> Self {
         sim.expect(latency.check());
-        Self { sim: sim.clone(), latency, service }
+        Self { sim: sim.clone(), latency, random: sim.stream(Draws::Link), service }
     }
 }
 
@@ -40,11 +45,11 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let (sender, receiver) = oneshot::channel();
-        let Self { sim, latency, service } = self.clone();
+        let Self { sim, latency, random, service } = self.clone();
         let there = sim.clone();
         let context = crate::CallContext::current();
         sim.spawn(context.scope(async move {
-            let hop = || there.sleep(there.draw(|random| latency.draw(0, random)));
+            let hop = || there.sleep(random.draw(|random| latency.draw(0, random)));
             hop().await;
             let result = service.oneshot(request).await;
             hop().await;

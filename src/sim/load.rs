@@ -1,10 +1,15 @@
+use super::kernel::Stream;
 use crate::{Criticality, error::ConfigError};
-use rand::Rng;
 use rand_distr::{Distribution, Exp1};
-use std::time::Duration;
+use std::{fmt, iter, time::Duration};
 
 /// The most calls of one class: more would take half an hour and longer, or forever.
 const MOST_CALLS: f64 = 1e9;
+const RULE_OF_CALLS: &str = "must have arrivals, and at most 1e9 in the whole run";
+
+/// From one call of a caller in a closed loop to its next one, at least: one that calls a service that answers or
+/// fails in no time would keep the clock from moving on.
+pub(super) const LEAST_ROUND: Duration = Duration::from_millis(1);
 
 /// The most callers of a closed load, each of which takes memory.
 const MOST_CALLERS: usize = 1_000_000;
@@ -47,10 +52,59 @@ enum Arrivals {
 /// A rate that moves in a straight line.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    from: f64,
-    to: f64,
+    from: Duration,
+    /// None: to the end of the run.
+    to: Option<Duration>,
     rate_from: f64,
     rate_to: f64,
+}
+
+impl Segment {
+    fn covers(&self, at: Duration) -> bool {
+        self.from <= at && self.to.is_none_or(|to| at < to)
+    }
+
+    /// How fast the rate changes, per second and second.
+    fn slope(&self) -> f64 {
+        self.to.map_or(0.0, |to| (self.rate_to - self.rate_from) / to.saturating_sub(self.from).as_secs_f64())
+    }
+}
+
+/// A stretch of time in which one straight line is the rate.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    from: Duration,
+    to: Option<Duration>,
+    rate: f64,
+    slope: f64,
+}
+
+impl Piece {
+    /// The part of it that is before an instant.
+    fn until(self, end: Duration) -> Self {
+        Self { to: Some(self.to.map_or(end, |to| to.min(end))), ..self }
+    }
+
+    /// How many calls arrive in it, on average.
+    fn calls(&self) -> f64 {
+        match self.to {
+            Some(to) => {
+                let length = to.saturating_sub(self.from).as_secs_f64();
+                length * (self.rate + self.slope * length / 2.0)
+            }
+            None if self.rate > 0.0 => f64::INFINITY,
+            None => 0.0,
+        }
+    }
+
+    /// When so many calls have arrived in it, in seconds since its begin.
+    fn time_of(&self, calls: f64) -> f64 {
+        // rate * x + slope * x^2 / 2 = calls, in the form that stays exact for a small slope.
+        let root = (self.rate * self.rate + 2.0 * self.slope * calls).max(0.0).sqrt();
+        let divisor = self.rate + root;
+        // No call at no rate: at once, and not never.
+        if divisor > 0.0 { 2.0 * calls / divisor } else { 0.0 }
+    }
 }
 
 impl Load {
@@ -65,7 +119,8 @@ impl Load {
     }
 
     /// Closed-loop, for contrast: each caller calls, waits for the end of its call, thinks, and calls again. A slow
-    /// service slows them down, which is why such tests see no collapse.
+    /// service slows them down, which is why such tests see no collapse. Their rate is none that could be set: it has no
+    /// spike, step or ramp. From one call of a caller to its next one it takes a millisecond at least.
     pub fn closed(callers: usize, think: Duration) -> Self {
         Self::new(Arrivals::Closed { callers, think }, 0.0)
     }
@@ -102,22 +157,22 @@ impl Load {
         Self { in_time: limit, ..self }
     }
 
-    /// Another rate from one instant to another.
+    /// Another rate from one instant to another, which is at the end of the run or before.
     pub fn spike(self, from: Duration, to: Duration, rps: f64) -> Self {
         self.ramp(from, to, rps, rps)
     }
 
     /// Another rate from this instant on.
     pub fn step(self, from: Duration, rps: f64) -> Self {
-        self.segment(from.as_secs_f64(), f64::INFINITY, rps, rps)
+        self.segment(from, None, rps, rps)
     }
 
-    /// A rate that moves in a straight line from one instant to another.
+    /// A rate that moves in a straight line from one instant to another, which is at the end of the run or before.
     pub fn ramp(self, from: Duration, to: Duration, rps_from: f64, rps_to: f64) -> Self {
-        self.segment(from.as_secs_f64(), to.as_secs_f64(), rps_from, rps_to)
+        self.segment(from, Some(to), rps_from, rps_to)
     }
 
-    fn segment(mut self, from: f64, to: f64, rate_from: f64, rate_to: f64) -> Self {
+    fn segment(mut self, from: Duration, to: Option<Duration>, rate_from: f64, rate_to: f64) -> Self {
         self.segments.push(Segment { from, to, rate_from, rate_to });
         self
     }
@@ -129,9 +184,13 @@ impl Load {
             return Err(ConfigError::new("sim.load.rps", rate, "must be a number from 0 to 1e9"));
         }
         for Segment { from, to, .. } in &self.segments {
-            if from >= to || *from >= length.as_secs_f64() {
-                let rule = "must begin before it ends, and before the run does";
-                return Err(ConfigError::new("sim.load.segment", (from, to), rule));
+            if let Arrivals::Closed { .. } = self.arrivals {
+                return Err(ConfigError::new("sim.load.segment", from, "must not be: callers in a loop have no rate"));
+            }
+            let to = to.unwrap_or(length);
+            if *from >= to || to > length {
+                let rule = "must begin before it ends, and end within the run";
+                return Err(ConfigError::new("sim.load.segment", from..&to, rule));
             }
         }
         if self.keys == 0 {
@@ -144,28 +203,15 @@ impl Load {
             Arrivals::Closed { callers, .. } if !(1..=MOST_CALLERS).contains(&callers) => {
                 Err(ConfigError::new("sim.load.callers", callers, "must be from 1 to 1000000"))
             }
-            Arrivals::Closed { .. } => Ok(()),
+            Arrivals::Closed { callers, think } => {
+                let rounds = length.as_secs_f64() / think.max(LEAST_ROUND).as_secs_f64();
+                check_calls(callers as f64 * rounds.max(1.0))
+            }
             Arrivals::Constant | Arrivals::Poisson => {
-                let calls = self.expected_calls(length.as_secs_f64());
-                // A comparison that NaN fails, too.
-                if calls > 0.0 && calls <= MOST_CALLS {
-                    return Ok(());
-                }
-                Err(ConfigError::new("sim.load.calls", calls, "must have arrivals, and at most 1e9 in the whole run"))
+                let pieces = self.pieces().take_while(|piece| piece.from < length);
+                check_calls(pieces.map(|piece| piece.until(length).calls()).sum())
             }
         }
-    }
-
-    /// How many calls arrive in a run of this length, on average.
-    fn expected_calls(&self, length: f64) -> f64 {
-        let (mut at, mut calls) = (0.0, 0.0);
-        while at < length {
-            let (rate, slope, end) = self.piece(at);
-            let time = end.min(length) - at;
-            calls += time * (rate + slope * time / 2.0);
-            at = end;
-        }
-        calls
     }
 
     /// The callers and their thinking time, if this load is closed.
@@ -176,50 +222,83 @@ impl Load {
         }
     }
 
-    /// When the last change of the rate is over.
-    pub(super) fn last_change(&self) -> f64 {
-        let ends = self.segments.iter().map(|segment| if segment.to.is_finite() { segment.to } else { segment.from });
-        ends.fold(0.0, f64::max)
+    /// When the last change of the rate is over, if it changes.
+    pub(super) fn last_change(&self) -> Option<Duration> {
+        self.segments.iter().map(|segment| segment.to.unwrap_or(segment.from)).max()
     }
 
-    /// The next arrival after `now`, in seconds, if the rate ever allows one.
-    pub(super) fn next_arrival(&self, now: f64, random: &mut dyn Rng) -> Option<f64> {
-        let mut wanted: f64 = match self.arrivals {
-            Arrivals::Constant => 1.0,
-            Arrivals::Poisson => Exp1.sample(random),
-            Arrivals::Closed { .. } => return None,
-        };
-        // Walks over the pieces of the rate, each a straight line, until its integral has grown by `wanted`.
-        let mut at = now;
-        loop {
-            let (rate, slope, end) = self.piece(at);
-            let length = end - at;
-            let area = if length.is_finite() { length * (rate + slope * length / 2.0) } else { f64::INFINITY };
-            if rate <= 0.0 && slope <= 0.0 && length.is_infinite() {
-                return None;
+    /// The instants of the calls, in order.
+    pub(super) fn arrivals(&self, random: Stream) -> impl Iterator<Item = Duration> {
+        Instants { arrivals: self.arrivals, pieces: self.pieces(), piece: None, calls: 0.0, random }
+    }
+
+    /// The rate, piece by piece. The last piece has no end.
+    fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
+        let load = self.clone();
+        let first = load.piece(Duration::ZERO);
+        iter::successors(Some(first), move |piece| piece.to.map(|to| load.piece(to)))
+    }
+
+    /// The piece that begins at an instant.
+    fn piece(&self, from: Duration) -> Piece {
+        let edges = self.segments.iter().flat_map(|segment| [Some(segment.from), segment.to]);
+        let to = edges.flatten().filter(|edge| *edge > from).min();
+        match self.segments.iter().rev().find(|segment| segment.covers(from)) {
+            Some(segment) => {
+                let slope = segment.slope();
+                let rate = segment.rate_from + slope * from.saturating_sub(segment.from).as_secs_f64();
+                Piece { from, to, rate: rate.max(0.0), slope }
             }
-            if area >= wanted {
-                // rate * x + slope * x^2 / 2 = wanted, in the form that stays exact for a small slope.
-                let root = (rate * rate + 2.0 * slope * wanted).max(0.0).sqrt();
-                return Some(at + 2.0 * wanted / (rate + root));
-            }
-            wanted -= area;
-            at = end;
+            None => Piece { from, to, rate: self.base, slope: 0.0 },
         }
     }
+}
 
-    /// The rate at an instant, how it changes, and until when that holds.
-    fn piece(&self, at: f64) -> (f64, f64, f64) {
-        let next = |end: f64| {
-            let edges = self.segments.iter().flat_map(|segment| [segment.from, segment.to]);
-            edges.filter(|edge| *edge > at).fold(end, f64::min)
+fn check_calls(calls: f64) -> Result<(), ConfigError> {
+    // A comparison that NaN fails, too.
+    if calls > 0.0 && calls <= MOST_CALLS { Ok(()) } else { Err(no_such_number_of_calls(calls)) }
+}
+
+pub(super) fn no_such_number_of_calls(calls: impl fmt::Debug) -> ConfigError {
+    ConfigError::new("sim.load.calls", calls, RULE_OF_CALLS)
+}
+
+/// Walks over the pieces of a rate, and has a call arrive whenever its integral has grown by what is wanted.
+struct Instants<P> {
+    arrivals: Arrivals,
+    pieces: P,
+    /// Where it is, and how many calls on average come from its begin to the last arrival. Time is counted from there: a
+    /// float that counts from the start of the run knows no nanoseconds after a few weeks.
+    piece: Option<Piece>,
+    calls: f64,
+    random: Stream,
+}
+
+impl<P: Iterator<Item = Piece>> Iterator for Instants<P> {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.calls += match self.arrivals {
+            Arrivals::Constant => 1.0,
+            Arrivals::Poisson => self.random.draw(|random| Exp1.sample(random)),
+            Arrivals::Closed { .. } => return None,
         };
-        match self.segments.iter().rev().find(|segment| segment.from <= at && at < segment.to) {
-            Some(Segment { from, to, rate_from, rate_to }) => {
-                let slope = if to.is_finite() { (rate_to - rate_from) / (to - from) } else { 0.0 };
-                (rate_from + slope * (at - from), slope, next(*to))
+        loop {
+            let piece = match self.piece {
+                Some(piece) => piece,
+                None => *self.piece.insert(self.pieces.next()?),
+            };
+            let all = piece.calls();
+            if self.calls < all {
+                let time = Duration::try_from_secs_f64(piece.time_of(self.calls)).ok()?;
+                let instant = piece.from.saturating_add(time);
+                // What is due at its very end comes with the next piece, if that has any calls.
+                if piece.to.is_none_or(|to| instant < to) {
+                    return Some(instant);
+                }
             }
-            None => (self.base, 0.0, next(f64::INFINITY)),
+            self.calls = (self.calls - all).max(0.0);
+            self.piece = None;
         }
     }
 }

@@ -63,7 +63,7 @@ pub use backend::{Answer, Backend, BackendCounts, BackendService, Latency};
 pub use kernel::{Sim, Sleep};
 pub use link::{Arrival, Link};
 pub use load::Load;
-pub use report::{ClassReport, Latencies, Report, Span};
+pub use report::{ClassReport, Latencies, Recovery, Report, Span};
 pub use scenario::Scenario;
 
 use crate::{Criticality, Error};

@@ -1,4 +1,9 @@
-use super::{Call, Failure, Load, Reply, Report, Sim, report::Ledger};
+use super::{
+    Call, Failure, Load, Reply, Report, Sim,
+    kernel::{Draws, Ending, Stream},
+    load::{LEAST_ROUND, no_such_number_of_calls},
+    report::Ledger,
+};
 use crate::{
     CallContext, Error,
     error::{ConfigError, check_duration},
@@ -7,9 +12,6 @@ use rand::RngExt;
 use std::{cell::RefCell, rc::Rc, time::Duration};
 use tokio::runtime;
 use tower::{Service, ServiceExt};
-
-/// What a caller of a closed load thinks at least after a call that took no time at all.
-const LEAST_THOUGHT: Duration = Duration::from_millis(1);
 
 /// A call that never ends is waited for, a millisecond after the other, and so not for ever.
 const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
@@ -70,8 +72,9 @@ impl Scenario {
     ///
     /// # Errors
     ///
-    /// What `build` fails with, and a scenario that cannot run: no arrivals, a rate that is no number, a disturbance
-    /// outside of the run. Not to be called inside a tokio runtime: it has its own, whose clock is paused.
+    /// What `build` fails with, and a scenario that cannot run: one in which no call arrives, a rate that is no number, a
+    /// disturbance outside of the run. Not to be called inside a tokio runtime (such as that of `#[tokio::test]`): it has
+    /// its own, whose clock is paused.
     pub fn run<S, B>(self, build: B) -> Result<Report, ConfigError>
     where
         B: FnOnce(&Sim) -> Result<S, ConfigError>,
@@ -114,7 +117,9 @@ impl Scenario {
         S: Service<Call, Response = Reply> + Clone + 'static,
         S::Error: Into<Error<Failure>>,
     {
-        let sim = Sim::new(self.seed, self.length);
+        let keys = self.loads.iter().map(|load| load.keys).max().unwrap_or_default();
+        let sim = Sim::new(self.seed, self.length, keys);
+        let _ending = Ending(sim.clone());
         let clients: Rc<[S]> = build(&sim)?.into();
         sim.refused()?;
         if clients.is_empty() {
@@ -122,6 +127,7 @@ impl Scenario {
         }
         let ledger = Rc::new(RefCell::new(Ledger::new(&self.loads, self.length)));
         for (class, load) in self.loads.iter().enumerate() {
+            let arrivals = sim.stream(Draws::Arrivals);
             let caller = Caller {
                 sim: sim.clone(),
                 clients: clients.clone(),
@@ -129,9 +135,11 @@ impl Scenario {
                 load: Rc::new(load.clone()),
                 class,
                 end: self.length,
+                keys: sim.stream(Draws::Keys),
+                choices: sim.stream(Draws::Clients),
             };
             match load.callers() {
-                None => sim.spawn_untimed(caller.arrive()),
+                None => sim.spawn_untimed(caller.arrive(arrivals)),
                 Some((callers, think)) => {
                     (0..callers).for_each(|_| sim.spawn_untimed(caller.clone().converse(think)));
                 }
@@ -140,13 +148,13 @@ impl Scenario {
         sim.run(self.length, self.length.saturating_add(self.settle_within)).await;
 
         let backends = sim.backends();
-        let changes = self.loads.iter().map(Load::last_change);
-        let disturbances = backends.iter().map(|backend| backend.spec().last_disturbance().as_secs_f64());
-        let calm_from = changes.chain(disturbances).fold(0.0, f64::max);
+        let changes = self.loads.iter().filter_map(Load::last_change);
+        let calm_from = changes.chain(backends.iter().filter_map(|backend| backend.spec().last_disturbance())).max();
         let backends = backends.iter().map(super::BackendService::counts).collect();
-        let ledger = ledger.take();
-        let report = ledger.report(self.seed, calm_from, backends, sim.most_tasks());
-        sim.end();
+        let report = ledger.take().report(self.seed, calm_from, backends, sim.most_tasks());
+        if report.offered() == 0 {
+            return Err(no_such_number_of_calls(0));
+        }
         Ok(report)
     }
 }
@@ -159,6 +167,8 @@ struct Caller<S> {
     load: Rc<Load>,
     class: usize,
     end: Duration,
+    keys: Stream,
+    choices: Stream,
 }
 
 impl<S> Clone for Caller<S> {
@@ -170,6 +180,8 @@ impl<S> Clone for Caller<S> {
             load: self.load.clone(),
             class: self.class,
             end: self.end,
+            keys: self.keys.clone(),
+            choices: self.choices.clone(),
         }
     }
 }
@@ -180,14 +192,8 @@ where
     S::Error: Into<Error<Failure>>,
 {
     /// Open-loop: calls at the instants of the load, whatever becomes of them.
-    async fn arrive(self) {
-        let mut at = 0.0;
-        while let Some(next) = self.sim.draw(|random| self.load.next_arrival(at, random)) {
-            at = next;
-            let Ok(instant) = Duration::try_from_secs_f64(next) else { return };
-            if instant >= self.end {
-                return;
-            }
+    async fn arrive(self, random: Stream) {
+        for instant in self.load.arrivals(random).take_while(|instant| *instant < self.end) {
             self.sim.sleep(instant.saturating_sub(self.sim.elapsed())).await;
             self.sim.spawn_call(self.call());
         }
@@ -207,17 +213,16 @@ where
                 let _ = done.send(());
             });
             let _ = ended.await;
-            // Never no time at all: a service that fails at once would keep the clock from moving on.
-            let no_time = self.sim.elapsed() == begin;
-            self.sim.sleep(if no_time { think.max(LEAST_THOUGHT) } else { think }).await;
+            let took = self.sim.elapsed().saturating_sub(begin);
+            self.sim.sleep(think.max(LEAST_ROUND.saturating_sub(took))).await;
         }
     }
 
     /// One call, and its entry in the ledger.
     fn call(&self) -> impl Future<Output = ()> + use<S> {
         let Self { sim, clients, ledger, load, class, .. } = self.clone();
-        let (client, key) =
-            sim.draw(|random| (random.random_range(0..clients.len()), random.random_range(0..load.keys)));
+        let client = self.choices.draw(|random| random.random_range(0..clients.len()));
+        let key = self.keys.draw(|random| random.random_range(0..load.keys));
         let service = clients.get(client).cloned();
         let begin = sim.elapsed();
         ledger.borrow_mut().offered(class, begin);

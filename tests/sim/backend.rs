@@ -19,7 +19,7 @@ fn an_outage_fails_what_arrives_in_it_and_nothing_else() {
     let failing: Vec<u64> = report.spans.iter().map(|span| span.offered - span.in_time).collect();
     assert_eq!(class(&report).failed, 20);
     assert_eq!(failing[30..50].iter().sum::<u64>(), 20, "{failing:?}");
-    assert_eq!(report.calm_from, 4.95);
+    assert_eq!(report.calm_from, Some(4.95));
 }
 
 #[test]
@@ -118,4 +118,21 @@ fn who_has_gone_takes_no_place_in_the_queue_of_a_backend_that_notices() {
     // One is in the server and three wait until its end, or go after 250 ms, before the fourth comes.
     assert_eq!(run(backend.clone()), 85);
     assert_eq!(run(backend.notices_cancellation()), 0);
+}
+
+#[test]
+fn a_normal_latency_beyond_all_bounds_is_for_ever_and_not_nothing() {
+    let report = bare(steady(), secs(10), Backend::new(Latency::normal(Duration::MAX, Duration::ZERO)));
+    assert_eq!(class(&report).unanswered, 99);
+}
+
+#[test]
+fn a_refused_call_is_refused_and_not_answered() {
+    // One is served at a time, none waits: of ten calls in a second the first of each five is served.
+    let backend = Backend::new(Latency::fixed(ms(450))).servers(1).queue_bound(0);
+    let report = bare(steady(), secs(2), backend.outage(ms(1_550)..secs(2)));
+    let BackendCounts { received, answered, refused, .. } = *seen(&report);
+    // What fails in the outage is answered: at 1.6, 1.7, 1.8 and 1.9 s.
+    assert_eq!((received, answered, refused), (19, 3 + 4, 12));
+    assert_eq!(class(&report).failed, 12 + 4);
 }

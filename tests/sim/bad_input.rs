@@ -42,9 +42,20 @@ fn a_load_without_arrivals() {
 }
 
 #[test]
+fn a_load_whose_first_call_would_come_after_the_end() {
+    let (field, rule) = ("sim.load.calls", "must have arrivals, and at most 1e9 in the whole run");
+    load_refused(Load::constant(0.1), field, "0", rule);
+    load_refused(Load::poisson(1e-9), field, "0", rule);
+    let rare = scenario(Load::constant(0.1)).and(Load::constant(1.0)).run(into(backend()));
+    assert_eq!(rare.unwrap().offered(), 9);
+}
+
+#[test]
 fn a_load_without_an_end() {
     let (field, rule) = ("sim.load.calls", "must have arrivals, and at most 1e9 in the whole run");
     load_refused(Load::constant(1e9), field, "10000000000.0", rule);
+    load_refused(Load::closed(1_000_000, Duration::ZERO), field, "10000000000.0", rule);
+    load_refused(Load::closed(1_000_000, ms(9)), field, "1111111111.1111112", rule);
     load_refused(
         Load::closed(usize::MAX, secs(1)),
         "sim.load.callers",
@@ -69,11 +80,34 @@ fn a_rate_that_is_none() {
 
 #[test]
 fn a_segment_outside_of_the_run() {
-    let (field, rule) = ("sim.load.segment", "must begin before it ends, and before the run does");
-    load_refused(Load::poisson(1.0).spike(secs(2), secs(1), 5.0), field, "(2.0, 1.0)", rule);
-    load_refused(Load::poisson(1.0).spike(secs(2), secs(2), 5.0), field, "(2.0, 2.0)", rule);
-    load_refused(Load::poisson(1.0).spike(secs(10), secs(11), 5.0), field, "(10.0, 11.0)", rule);
-    load_refused(Load::poisson(1.0).step(secs(10), 5.0), field, "(10.0, inf)", rule);
+    let (field, rule) = ("sim.load.segment", "must begin before it ends, and end within the run");
+    load_refused(Load::poisson(1.0).spike(secs(2), secs(1), 5.0), field, "2s..1s", rule);
+    load_refused(Load::poisson(1.0).spike(secs(2), secs(2), 5.0), field, "2s..2s", rule);
+    load_refused(Load::poisson(1.0).spike(secs(9), secs(11), 5.0), field, "9s..11s", rule);
+    load_refused(Load::poisson(1.0).ramp(secs(9), secs(11), 5.0, 9.0), field, "9s..11s", rule);
+    load_refused(Load::poisson(1.0).spike(secs(10), secs(11), 5.0), field, "10s..11s", rule);
+    load_refused(Load::poisson(1.0).step(secs(10), 5.0), field, "10s..10s", rule);
+    assert!(scenario(Load::poisson(1.0).spike(secs(9), secs(10), 5.0)).run(into(backend())).is_ok());
+}
+
+#[test]
+fn a_rate_of_callers_that_have_none() {
+    let (field, rule) = ("sim.load.segment", "must not be: callers in a loop have no rate");
+    load_refused(Load::closed(3, ms(10)).spike(secs(1), secs(2), 5.0), field, "1s", rule);
+    load_refused(Load::closed(3, ms(10)).step(secs(4), 0.0), field, "4s", rule);
+}
+
+#[test]
+fn dead_keys_that_no_call_has() {
+    let (field, rule) = ("sim.backend.dead_keys", "must begin before they end, and be keys of a load");
+    backend_refused(backend().dead_keys(1..3), field, "1..3", rule);
+    let keyed = |dead| scenario(Load::poisson(10.0).keys(2)).and(Load::poisson(10.0).keys(5)).run(into(dead));
+    #[expect(clippy::reversed_empty_ranges, reason = "it is what is refused")]
+    let reversed = backend().dead_keys(3..1);
+    refused(keyed(reversed), field, "3..1", rule);
+    refused(keyed(backend().dead_keys(2..2)), field, "2..2", rule);
+    refused(keyed(backend().dead_keys(4..6)), field, "4..6", rule);
+    assert!(keyed(backend().dead_keys(4..5)).is_ok());
 }
 
 #[test]

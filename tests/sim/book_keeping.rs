@@ -121,6 +121,10 @@ fn every_call_is_accounted_for() {
             (all + span.offered, good + span.in_time)
         });
         assert_eq!(offered, report.offered(), "{kind}");
+        for ClassReport { name, offered, in_time, spans, .. } in &report.classes {
+            assert_eq!(*offered, spans.iter().map(|span| span.offered).sum::<u64>(), "{kind}, {name}");
+            assert_eq!(*in_time, spans.iter().map(|span| span.in_time).sum::<u64>(), "{kind}, {name}");
+        }
         assert_eq!(in_time, report.classes.iter().map(|class| class.in_time).sum::<u64>(), "{kind}");
     }
 }
@@ -128,9 +132,10 @@ fn every_call_is_accounted_for() {
 #[test]
 fn every_call_that_reached_a_backend_is_accounted_for() {
     for (kind, run) in kinds() {
-        for BackendCounts { name, received, answered, wasted, abandoned, in_flight, .. } in run(3).unwrap().backends {
-            assert!(received > 0, "{kind}: nothing came to {name}");
-            assert_eq!(received, answered + wasted + abandoned + in_flight, "{kind}, {name}");
+        let report = run(3).unwrap();
+        for BackendCounts { name, received, answered, refused, wasted, abandoned, in_flight, .. } in &report.backends {
+            assert!(*received > 0, "{kind}: nothing came to {name}");
+            assert_eq!(*received, answered + refused + wasted + abandoned + in_flight, "{kind}, {name}\n{report}");
         }
     }
 }

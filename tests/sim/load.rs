@@ -1,11 +1,29 @@
 //! When calls arrive.
 
 use crate::{assert_near, bare, class, ms, secs, seen};
-use std::time::Duration;
-use steadfast::sim::{Backend, Latency, Load, Report};
+use std::{cell::RefCell, future::ready, rc::Rc, time::Duration};
+use steadfast::sim::{Backend, Call, Failure, Latency, Load, Reply, Report, Scenario};
+use tower::service_fn;
+
+const DAY: Duration = secs(24 * 60 * 60);
 
 fn arrivals(load: Load, length: Duration) -> Report {
     bare(load, length, Backend::new(Latency::fixed(ms(1))))
+}
+
+/// When each call of a load arrives.
+fn instants(load: Load, length: Duration) -> Vec<Duration> {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let log = seen.clone();
+    let report = Scenario::new(load).length(length).run(move |sim| {
+        let clock = sim.clone();
+        Ok(service_fn(move |_: Call| {
+            log.borrow_mut().push(clock.elapsed());
+            ready(Ok::<Reply, Failure>(Reply))
+        }))
+    });
+    assert_eq!(report.unwrap().offered(), seen.borrow().len() as u64);
+    seen.take()
 }
 
 /// The calls of each span of time.
@@ -59,6 +77,42 @@ fn a_later_segment_covers_an_earlier_one() {
 }
 
 #[test]
+fn a_load_is_exact_to_the_nanosecond_after_most_of_a_year() {
+    let late = 300 * DAY;
+    let rare = Load::constant(0.0).step(late, 1_000.0);
+    let expected: Vec<Duration> = (1..1_000).map(|call| late + ms(call)).collect();
+    assert_eq!(instants(rare, late + secs(1)), expected);
+}
+
+#[test]
+fn a_burst_of_a_call_each_nanosecond_comes_to_an_end_after_most_of_a_year() {
+    let late = 364 * DAY;
+    let rare = Load::constant(1e-6).spike(late, late + Duration::from_micros(1), 1e9);
+    // One in eleven days and a half before, and what is left over of the last one with the first of the burst.
+    assert_eq!(instants(rare, 365 * DAY).len(), 31 + 1_000);
+}
+
+#[test]
+fn a_rate_that_begins_at_nothing_brings_its_calls_when_its_area_says() {
+    let load = Load::constant(1.0).ramp(secs(1), secs(11), 0.0, 10.0);
+    let instants = instants(load, secs(11));
+    // The last one would arrive at the very end.
+    assert_eq!(instants.len(), 50);
+    assert_eq!(instants[0], secs(1));
+    // After x seconds x^2 / 2 calls.
+    assert_eq!(instants[2], secs(3));
+    assert_eq!(instants[8], secs(5));
+}
+
+#[test]
+fn a_call_that_is_due_when_the_rate_ends_waits_for_the_next_one() {
+    let load = Load::constant(10.0).spike(secs(1), secs(3), 0.0).step(secs(4), 0.0);
+    let instants = instants(load, secs(5));
+    assert_eq!(instants.len(), 9 + 10);
+    assert_eq!(instants[8..11], [ms(900), secs(3), ms(3_100)]);
+}
+
+#[test]
 fn callers_in_a_loop_wait_for_their_answers() {
     // The response time law: each of 20 callers makes a call every 0.1 + 0.4 s.
     let backend = Backend::new(Latency::fixed(ms(100)));
@@ -81,6 +135,16 @@ fn callers_in_a_loop_come_to_an_end_where_everything_fails_at_once() {
     let dead = Backend::new(Latency::fixed(ms(10))).outage(secs(0)..secs(1));
     let report = bare(Load::closed(3, Duration::ZERO), secs(1), dead);
     assert_eq!(class(&report).failed, 3_000);
+}
+
+#[test]
+fn callers_in_a_loop_come_to_an_end_where_everything_takes_hardly_any_time() {
+    let prompt = Backend::new(Latency::fixed(Duration::from_nanos(1)));
+    let report = bare(Load::closed(2, Duration::ZERO), ms(20), prompt);
+    assert_eq!(report.offered(), 2 * 20);
+    // Who thinks for longer than that thinks no longer than he was told.
+    let prompt = Backend::new(Latency::fixed(ms(1)));
+    assert_eq!(bare(Load::closed(1, ms(1)), ms(20), prompt).offered(), 10);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod link;
 mod load;
 mod queueing;
 mod report;
+mod world;
 
 use std::time::Duration;
 use steadfast::{
