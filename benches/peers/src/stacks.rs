@@ -67,7 +67,7 @@ impl<S> Inner for S where
 fn five<S: Inner>(service: S, handle: Handle) -> Vec<Contestant> {
     vec![
         contestant(Role::Ours, "steadfast", handle, move || steadfast(service)),
-        contestant(Role::Floor, "by hand", handle, move || ByHand::new(LIMIT, service)),
+        contestant(Role::Floor, "by hand", handle, move || ByHand::new(LIMIT, SECOND, service)),
         contestant(Role::Bare, "bare", handle, move || service),
         contestant(Role::Peer, "tower (no breaker, no rate limit)", handle, move || tower(service)),
         contestant(Role::Peer, "tower (no breaker, Buffer)", handle, move || buffered_tower(service)),

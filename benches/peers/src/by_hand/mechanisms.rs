@@ -55,10 +55,8 @@ impl Window {
         let mut word = bucket.load(Relaxed);
         loop {
             let counts = if word >> 36 == tick { word } else { tick << 36 };
-            // A full bucket counts no more.
-            if counts & (CALL - 1) << 18 == (CALL - 1) << 18 {
-                return;
-            }
+            // A full bucket is emptied to one half: the share of the failures stays, and so does the cost of a call.
+            let counts = if counts >> 18 & (CALL - 1) == CALL - 1 { halved(counts) } else { counts };
             match bucket.compare_exchange_weak(word, counts + CALL + u64::from(failed), Relaxed, Relaxed) {
                 Ok(_) => return,
                 Err(newer) => word = newer,
@@ -77,10 +75,18 @@ impl Window {
     }
 }
 
+/// The same tick with half of its calls and failures.
+#[cold]
+fn halved(word: u64) -> u64 {
+    word >> 36 << 36 | (word >> 19 & (CALL - 1) >> 1) << 18 | (word & (CALL - 1)) >> 1
+}
+
 /// What all calls share.
 pub(super) struct Mechanisms {
     origin: Instant,
     pub(super) limit: Duration,
+    /// How long one attempt may take.
+    pub(super) attempt_limit: Duration,
     /// Until when the circuit is open, in nanoseconds since the origin. Written when it opens and closes.
     open_until: AtomicU64,
     /// Retries at hand, in thousandths. Not written while it is full.
@@ -90,6 +96,8 @@ pub(super) struct Mechanisms {
     window: Line<Window>,
 }
 
+pub(super) const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(50);
 const LIMIT: u64 = 1024;
 const OPEN_FOR: u64 = 5_000_000_000;
 const FULL_BUDGET: u64 = 10_000;
@@ -97,10 +105,11 @@ const DEPOSIT: u64 = 100;
 const RETRY: u64 = 1_000;
 
 impl Mechanisms {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration, attempt_limit: Duration) -> Self {
         Self {
             origin: Instant::now(),
             limit,
+            attempt_limit,
             open_until: AtomicU64::new(0),
             budget: AtomicU64::new(FULL_BUDGET),
             rate: Line::default(),
@@ -164,6 +173,14 @@ impl Mechanisms {
         }
     }
 
+    /// Records a failed attempt, and says when there will be another one, if there is.
+    #[cold]
+    pub(super) fn again(&self, now: Instant, deadline: Option<Instant>, attempts: u32) -> Option<Instant> {
+        let until = now + PAUSE;
+        let in_time = deadline.is_some_and(|deadline| until < deadline);
+        (self.failed(now) && in_time && attempts < ATTEMPTS).then_some(until)
+    }
+
     /// Records a failure, and says whether the budget has a retry.
     #[cold]
     pub(super) fn failed(&self, now: Instant) -> bool {
@@ -179,6 +196,24 @@ impl Mechanisms {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_bucket_goes_on_counting_and_keeps_the_share_of_its_failures() {
+        let window = Window::default();
+        for call in 0..CALL - 1 {
+            window.record(7, call % 4 == 0);
+        }
+        let full = window.0[0].load(Relaxed);
+        assert_eq!((full >> 18, full & (CALL - 1)), (CALL - 1, CALL / 4));
+        window.record(7, false);
+        let half = window.0[0].load(Relaxed);
+        assert_eq!((half >> 18, half & (CALL - 1)), (CALL / 2, CALL / 8));
+        assert!(!window.fails(7));
+        for _ in 0..CALL - 1 {
+            window.record(7, true);
+        }
+        assert!(window.fails(7));
+    }
 
     #[test]
     fn the_rate_by_hand_refuses_and_says_how_long_to_wait() {

@@ -13,9 +13,6 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
-const ATTEMPTS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -42,8 +39,9 @@ pub struct ByHand<S> {
 }
 
 impl<S> ByHand<S> {
-    pub fn new(limit: Duration, service: S) -> Self {
-        Self { shared: Arc::new(Mechanisms::new(limit)), service }
+    /// `limit` is for the whole call, `attempt_limit` for each of its attempts.
+    pub fn new(limit: Duration, attempt_limit: Duration, service: S) -> Self {
+        Self { shared: Arc::new(Mechanisms::new(limit, attempt_limit)), service }
     }
 }
 
@@ -68,6 +66,7 @@ where
             service: self.service.clone(),
             shared: self.shared.clone(),
             deadline: None,
+            attempt_deadline: None,
             attempts: 0,
             sleep: None,
             counted: false,
@@ -84,6 +83,8 @@ pin_project! {
         service: S,
         shared: Arc<Mechanisms>,
         deadline: Option<Instant>,
+        // Of the attempt that is under way.
+        attempt_deadline: Option<Instant>,
         attempts: u32,
         #[pin]
         sleep: Option<Sleep>,
@@ -133,6 +134,7 @@ where
                     }
                     *this.counted = true;
                     *this.attempts += 1;
+                    *this.attempt_deadline = Some(now + this.shared.attempt_limit);
                     this.state.set(State::Admitted);
                     continue;
                 }
@@ -160,12 +162,10 @@ where
                                 return Poll::Ready(Ok(response));
                             }
                             Err(fault) => {
-                                let until = now + PAUSE;
-                                let in_time = this.deadline.is_some_and(|deadline| until < deadline);
-                                let again = this.shared.failed(now) && in_time && *this.attempts < ATTEMPTS;
-                                if !again {
+                                *this.attempt_deadline = None;
+                                let Some(until) = this.shared.again(now, *this.deadline, *this.attempts) else {
                                     return Poll::Ready(Err(Refusal::Service(fault)));
-                                }
+                                };
                                 this.state.set(State::Paused { until });
                                 continue;
                             }
@@ -182,7 +182,7 @@ where
                 StateProjection::Ended => panic!("polled after the end"),
             }
 
-            // Pending: the deadline is due, or a timer is.
+            // Pending: a deadline is due, or a timer is.
             let Some(deadline) = *this.deadline else { return Poll::Pending };
             let now = Instant::now();
             if deadline <= now {
@@ -193,7 +193,18 @@ where
                 }
                 return Poll::Ready(Err(Refusal::TimedOut));
             }
-            let wake = wake.unwrap_or(deadline).min(deadline);
+            if this.attempt_deadline.is_some_and(|attempt_deadline| attempt_deadline <= now) {
+                *this.attempt_deadline = None;
+                this.state.set(State::Ended);
+                this.shared.leave();
+                *this.counted = false;
+                let Some(until) = this.shared.again(now, *this.deadline, *this.attempts) else {
+                    return Poll::Ready(Err(Refusal::TimedOut));
+                };
+                this.state.set(State::Paused { until });
+                continue;
+            }
+            let wake = wake.or(*this.attempt_deadline).unwrap_or(deadline).min(deadline);
             match this.sleep.as_mut().as_pin_mut() {
                 Some(sleep) if sleep.deadline() == wake => {}
                 Some(sleep) => sleep.reset(wake),
@@ -209,7 +220,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::mechanisms::ATTEMPTS, *};
     use crate::services::AtOnce;
     use std::{
         future,
@@ -224,7 +235,7 @@ mod tests {
     #[test]
     fn the_floor_answers_and_counts_in_flight_exactly() {
         run(async {
-            let service = ByHand::new(Duration::from_secs(1), AtOnce);
+            let service = ByHand::new(Duration::from_secs(1), Duration::from_secs(1), AtOnce);
             assert_eq!(service.clone().oneshot(7).await, Ok(7));
             let hanging =
                 ByHand { service: service_fn(|_| future::pending::<Result<u64, Fault>>()), shared: service.shared };
@@ -242,8 +253,24 @@ mod tests {
     fn the_floor_ends_a_call_at_its_deadline() {
         run(async {
             let hanging = service_fn(|_| future::pending::<Result<u64, Fault>>());
-            let service = ByHand::new(Duration::from_millis(5), hanging);
+            let service = ByHand::new(Duration::from_millis(5), Duration::from_secs(1), hanging);
             assert_eq!(service.oneshot(7).await, Err(Refusal::TimedOut));
+        });
+    }
+
+    #[test]
+    fn the_floor_ends_an_attempt_at_its_own_deadline_and_tries_again() {
+        run(async {
+            let calls = Arc::new(AtomicU32::new(0));
+            let counter = calls.clone();
+            let hanging_once = service_fn(move |request: u64| {
+                let first = counter.fetch_add(1, Relaxed) == 0;
+                async move { if first { future::pending().await } else { Ok::<u64, Fault>(request) } }
+            });
+            let service = ByHand::new(Duration::from_secs(10), Duration::from_millis(5), hanging_once);
+            assert_eq!(service.clone().oneshot(7).await, Ok(7));
+            assert_eq!(calls.load(Relaxed), 2);
+            assert_eq!(service.shared.in_flight.0.load(Relaxed), 0);
         });
     }
 
@@ -256,7 +283,7 @@ mod tests {
                 counter.fetch_add(1, Relaxed);
                 future::ready(Err::<u64, Fault>(Fault))
             });
-            let service = ByHand::new(Duration::from_secs(10), failing);
+            let service = ByHand::new(Duration::from_secs(10), Duration::from_secs(1), failing);
             assert_eq!(service.clone().oneshot(7).await, Err(Refusal::Service(Fault)));
             assert_eq!(calls.load(Relaxed), ATTEMPTS);
 
