@@ -13,16 +13,20 @@ use steadfast::{
     ConfigError,
     load_shed::Limiter,
     retry::{Backoff, Retry, RetryBudget},
-    sim::{Backend, BackendService, Call, Failure, Latency, Load, Reply, Report, Scenario, Sim},
+    sim::{Backend, BackendService, Call, Failure, Latency, Link, Load, Recovery, Reply, Report, Scenario, Sim},
 };
 use tower::Service;
 
 /// Calls per second, and how long an answer is worth having.
-const RPS: f64 = 300.0;
+pub const RPS: f64 = 300.0;
 const TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
 const LENGTH: Duration = Duration::from_secs(120);
 const OUTAGE: Range<Duration> = Duration::from_secs(20)..Duration::from_secs(30);
+/// What the service takes in at most: what it can do in 150 ms.
+pub const LIMIT: usize = 60;
+/// From a caller to the service, and back.
+const HOP: Latency = Latency::fixed(Duration::from_millis(1));
 
 /// The service: 20 workers of 50 ms each, so 400 calls per second. It does not notice when a caller gives up.
 fn my_service(sim: &Sim) -> BackendService {
@@ -30,17 +34,18 @@ fn my_service(sim: &Sim) -> BackendService {
 }
 
 /// How it is called today: a timeout, and three attempts.
-fn as_it_is(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+pub fn as_it_is(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).without_budget();
-    steadfast::client().retry(retry).attempt_timeout(TIMEOUT).service(my_service(sim))
+    steadfast::client().retry(retry).attempt_timeout(TIMEOUT).service(Link::new(sim, HOP, my_service(sim)))
 }
 
-/// With a limit on what the service takes in, and a budget for the retries of its callers.
-fn as_it_could_be(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
-    let service = steadfast::server().load_shed(Limiter::fixed(60)?).service(my_service(sim))?;
+/// With a limit on what the service takes in, and a budget for the retries of its callers. The network is between the two:
+/// a caller that gives up does not take the place of its call with it, as it would if its future held the service's.
+pub fn as_it_could_be(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    let service = steadfast::server().load_shed(Limiter::fixed(LIMIT)?).service(my_service(sim))?;
     let budget = RetryBudget::builder().random(sim.random()).build()?;
     let retry = Retry::new(ATTEMPTS).budget(budget).random(sim.random());
-    steadfast::client().retry(retry).attempt_timeout(TIMEOUT).keep_error().service(service)
+    steadfast::client().retry(retry).attempt_timeout(TIMEOUT).keep_error().service(Link::new(sim, HOP, service))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,16 +55,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Runs one answer to the question.
 fn ask<S: Client>(name: &str, client: fn(&Sim) -> Result<S, ConfigError>) -> Result<Report, ConfigError> {
-    let report = Scenario::new(Load::poisson(RPS).in_time(3 * TIMEOUT)).length(LENGTH).seed(1).run(client)?;
+    let report = run(client, 1)?;
     match report.recovery() {
-        Some(time) => println!("{name}, it comes back {time:?} after the outage.\n{report}"),
-        None => println!("{name}, it does not come back.\n{report}"),
+        Recovery::After(time) => println!("{name}, it comes back {time:?} after the outage.\n{report}"),
+        _ => println!("{name}, it does not come back.\n{report}"),
     }
     Ok(report)
 }
 
+pub fn run<S: Client>(client: fn(&Sim) -> Result<S, ConfigError>, seed: u64) -> Result<Report, ConfigError> {
+    Scenario::new(Load::poisson(RPS).in_time(3 * TIMEOUT)).length(LENGTH).seed(seed).run(client)
+}
+
 /// What a load can go through.
-trait Client: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static {}
+pub trait Client: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static {}
 impl<S: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static> Client for S {}
 
 /// Answers in time per second, by the time of the call.

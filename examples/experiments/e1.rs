@@ -5,9 +5,9 @@
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
     lab::{Client, Lab, ms, secs},
-    textbook::Promise,
+    textbook::{self, Promise},
 };
-use rand::{Rng, RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::{Rng, RngExt, rngs::Xoshiro256PlusPlus};
 use std::{
     cell::{Cell, RefCell},
     future::{Ready, ready},
@@ -98,7 +98,7 @@ impl Waits {
 
     /// The loop of the article.
     fn textbook(self, seed: u64, sim: &Sim, race: Race) -> impl Client + use<> {
-        let random = Rc::new(RefCell::new(Xoshiro256PlusPlus::seed_from_u64(seed)));
+        let random = Rc::new(RefCell::new(textbook::random(seed)));
         TextbookRetry { waits: self, sim: sim.clone(), random, race }
     }
 

@@ -3,9 +3,9 @@
 use crate::{
     finding::{Anchor, Finding, ToCome},
     lab::{Lab, secs},
-    textbook::Promise,
+    textbook::{self, Promise},
 };
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::{RngExt, rngs::Xoshiro256PlusPlus};
 use std::{
     cell::RefCell,
     rc::Rc,
@@ -27,7 +27,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         let load = Load::poisson(RPS).in_time(secs(10));
         // Shorter than the two minutes over which the formula counts.
         let report = Scenario::new(load).length(secs(5)).seed(seed).run(|sim| {
-            let random = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let random = textbook::random(seed);
             let backend = sim.backend(Backend::new(Latency::fixed(secs(1))));
             Ok(Throttle { counts: Rc::new(RefCell::new(Counts { requests: 0.0, accepts: 0.0, random })), backend })
         })?;

@@ -26,6 +26,9 @@ const LIMIT: usize = 150;
 /// One run differs from the next by 0.007, and the bounds for tries at once are 0.004 away: five runs cannot tell.
 const OTHER_SEEDS_AT_ONCE: u64 = 30;
 
+/// The published figures are means of so many runs.
+const PUBLISHED_RUNS: f64 = 10.0;
+
 /// What disturbs the peace of 40 rps.
 #[derive(Clone, Copy)]
 pub enum Trouble {
@@ -43,8 +46,9 @@ pub trait Answering: Service<Call, Response = Reply, Error = Error<Failure>> + C
 impl<S: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static> Answering for S {}
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
+    let [_, large_spike, ramp] = means(lab, plain)?;
     let anchors = vec![
-        Anchor::column("3 tries at once", [0.66, 0.24, 0.31], &means(lab, plain)?, 0),
+        Anchor::column("3 tries at once after 200 rps and the ramp", [0.24, 0.31], &[large_spike, ramp], 0),
         Anchor::column("10% budget", [0.97, 0.64, 0.5], &means(lab, budgeted)?, 0),
         Anchor::column("in-flight cap 150, tries at once", [0.986, 0.845, 0.915], &means(lab, capped)?, 0),
     ];
@@ -53,7 +57,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     for trouble in TROUBLES {
         spread.push(lab.means(lab.count(10, 3), |seed| summary(&collapse(seed, trouble, limited)?))?);
     }
-    let mut figures = vec![Figure::column("retries with full jitter below 1 s and 2 s", wanted, &spread, 0)];
+    let mut figures =
+        vec![two_outcomes(lab)?, Figure::column("retries with full jitter below 1 s and 2 s", wanted, &spread, 0)];
     if lab.is_thorough() {
         let mut at_once = Vec::new();
         for trouble in TROUBLES {
@@ -84,6 +89,25 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
 /// The share of the calls that was answered in time, and the attempts per call that got to the server.
 fn summary(report: &Report) -> Result<[f64; 2], ConfigError> {
     Ok([report.goodput(), report.amplification()])
+}
+
+/// The anchor that has no tenth: after the small spike tries at once collapse in about three runs of four, and do not in
+/// the fourth. The published mean of ten such runs can be far from that of many: three standard errors, which is what it
+/// is held to here.
+fn two_outcomes(lab: &Lab) -> Result<Figure, ConfigError> {
+    let runs = lab.count(200, 40);
+    let means = lab.means_with(runs, runs, |seed| {
+        let goodput = collapse(seed, TROUBLES[0], plain)?.goodput();
+        Ok([goodput, goodput * goodput])
+    })?;
+    let [mean, square] = means.model;
+    let noise = 3.0 * ((square - mean * mean) / PUBLISHED_RUNS).sqrt();
+    Ok(Figure {
+        name: "3 tries at once after 80 rps (published 0.66, the mean of ten runs)",
+        wanted: vec![Bound::Within(0.66 - noise, 0.66 + noise)],
+        got: vec![mean],
+        on_other_seeds: vec![means.others[0]],
+    })
 }
 
 /// The means of one defence for each trouble.

@@ -26,9 +26,15 @@ pub const PUBLISHED: [(&str, Discipline, [f64; 2]); 6] = [
 ];
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
-    let seeds = lab.count(10, 4);
     let mut means = Vec::new();
     for (_, discipline, _) in PUBLISHED {
+        // In a run of the oldest first only the first hundred calls are of use, and of the newest first those decide on the
+        // p99 that come back to a queue once it is short: ten such runs differ from ten others by a tenth.
+        let seeds = match discipline {
+            Discipline::Fifo => 100,
+            Discipline::Lifo => 40,
+            _ => lab.count(10, 4),
+        };
         means.push(lab.mean(0..seeds, |seed| served(seed, discipline))?);
     }
     let published = |number: usize| PUBLISHED.map(|(_, _, numbers)| numbers[number]);

@@ -4,7 +4,7 @@ use indicatif::ProgressBar;
 use std::{
     array,
     num::NonZero,
-    ops::Range,
+    ops::{Range, RangeInclusive},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,8 +18,12 @@ use steadfast::{
 };
 use tower::Service;
 
-/// How many seeds nobody looked at have to confirm each figure.
+/// How many seeds nobody looked at have to confirm a figure, where the experiment does not need more of them.
 const OTHER_SEEDS: u64 = 5;
+
+/// The seeds that can be the first of the others: above all those of the models, and with room for as many as any
+/// experiment takes.
+pub const FIRST_OTHER_SEEDS: RangeInclusive<u64> = 1_000..=1_000_000_000_000;
 
 /// What a simulated load can go through.
 pub trait Client: Service<Call, Response = Reply, Error: Into<Error<Failure>>> + Clone + 'static {}
@@ -40,8 +44,8 @@ pub struct Means<const N: usize> {
 }
 
 impl Lab {
-    /// Figures are confirmed on five seeds from `first_other_seed` on. A quick lab takes fewer seeds wherever a model
-    /// asks for many.
+    /// Figures are confirmed on the seeds from `first_other_seed` on: five, or as many as the experiment needs. A quick lab
+    /// takes fewer seeds wherever a model asks for many.
     pub fn new(first_other_seed: u64, quick: bool, bar: ProgressBar) -> Self {
         Self { quick, first_other_seed, bar }
     }
@@ -56,7 +60,7 @@ impl Lab {
         !self.quick
     }
 
-    /// The means over this many seeds, and over five others (fewer in a quick lab).
+    /// The means over this many seeds, and over five others (one in a quick lab).
     pub fn means<const N: usize>(
         &self,
         seeds: u64,
@@ -83,15 +87,18 @@ impl Lab {
         seeds: Range<u64>,
         run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
     ) -> Result<[f64; N], ConfigError> {
-        self.bar.inc_length(seeds.end - seeds.start);
-        let next = AtomicU64::new(seeds.start);
+        let count = seeds.end.saturating_sub(seeds.start);
+        self.bar.inc_length(count);
+        // Counted from the first: a seed may be the last that there is.
+        let next = AtomicU64::new(0);
         let results = Mutex::new(Vec::new());
         let work = || {
             loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds.end {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
                     return;
                 }
+                let seed = seeds.start + index;
                 let result = run(seed);
                 self.bar.inc(1);
                 results.lock().unwrap_or_else(PoisonError::into_inner).push((seed, result));

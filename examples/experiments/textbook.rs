@@ -1,6 +1,7 @@
 //! Mechanisms as the textbooks have them, without this crate: what the published numbers were measured with.
 
 use crate::lab::Client;
+use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 use std::{
     cell::Cell,
     pin::Pin,
@@ -9,6 +10,12 @@ use std::{
 };
 use steadfast::sim::{Call, Reply};
 use tower::{Service, ServiceExt};
+
+/// The random numbers of a mechanism that has to be the same in every run. The seed of the run is mixed with a constant, so
+/// that they are none of those which the run itself draws.
+pub fn random(seed: u64) -> Xoshiro256PlusPlus {
+    Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x7465_7874_626f_6f6b)
+}
 
 pub type Promise<T, E> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
 

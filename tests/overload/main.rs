@@ -7,6 +7,7 @@ mod crowd;
 #[allow(dead_code, reason = "the example prints, too")]
 #[path = "../../examples/experiments/finding.rs"]
 mod finding;
+#[allow(dead_code, reason = "the example has a command line, too")]
 #[path = "../../examples/experiments/lab.rs"]
 mod lab;
 #[path = "../../examples/experiments/queues.rs"]
@@ -23,6 +24,7 @@ mod e5;
 mod e6;
 mod e7;
 mod e9;
+mod what_if;
 
 use crate::{
     finding::{Anchor, Figure, Finding},
@@ -59,4 +61,18 @@ fn confirm_anchor(anchor: &Anchor) {
 fn confirm_figure(figure: &Figure) {
     let Figure { name, wanted, got, on_other_seeds } = figure;
     assert!(figure.holds(), "{name}: wanted {wanted:?}, got {got:?}, on other seeds {on_other_seeds:?}");
+}
+
+#[test]
+fn the_last_seeds_that_there_are_come_to_an_end() {
+    let seen = std::sync::Mutex::new(Vec::new());
+    let mean = Lab::new(0, true, ProgressBar::hidden()).mean(u64::MAX - 3..u64::MAX, |seed| {
+        let mut seen = seen.lock().unwrap();
+        seen.push(u64::MAX - seed);
+        assert!(seen.len() <= 3, "{seen:?}");
+        Ok([1.0])
+    });
+    assert_eq!(mean.unwrap(), [1.0]);
+    seen.lock().unwrap().sort_unstable();
+    assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
 }
