@@ -36,21 +36,111 @@
 //! # }
 //! ```
 //!
+//! # Setting up
+//!
+//! The feature belongs to the tests, where cargo adds it to whatever the program itself uses:
+//!
+//! ```toml
+//! [dependencies]
+//! steadfast = "0.1"
+//!
+//! [dev-dependencies]
+//! steadfast = { version = "0.1", features = ["sim"] }
+//! tower = { version = "0.5", features = ["util"] }
+//!
+//! # A simulation is a great many small calls: unoptimized it takes some fifteen times as long.
+//! [profile.test]
+//! opt-level = 2
+//! ```
+//!
+//! In `[dependencies]` it would turn on tokio's `test-util` for the program: then each reading of the clock asks first
+//! whether somebody has paused it, and any code may.
+//!
+//! - A test is a plain `#[test]`. A run brings its own runtime, and is refused inside another one, such as that of
+//!   `#[tokio::test]`.
+//! - A layer that draws random numbers is given [`.random(sim.random())`](Sim::random). Without it runs differ.
+//! - A server stack belongs behind a [`Link`]. A client that gives up drops its call; if that is the very future of the
+//!   server, the server's permit is back while its backend goes on, and a limit of 60 lets in any number. Behind a link
+//!   the server goes on with what it has begun, as one on another machine does.
+//! - A run ends its calls with an [`Error<Failure>`](crate::Error), and so does a server stack. A client stack around one
+//!   would wrap it once more: `.keep_error()` puts its own rejections beside those of the server.
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::load_shed::Limiter;
+//! use steadfast::retry::{Retry, RetryBudget};
+//! use steadfast::sim::{Backend, Latency, Link, Load, Scenario};
+//!
+//! # fn main() -> Result<(), steadfast::ConfigError> {
+//! let ms = Duration::from_millis;
+//! // Twice what ten servers of 20 ms can do.
+//! let report = Scenario::new(Load::poisson(1_000.0)).length(ms(5_000)).run(|sim| {
+//!     let workers = sim.backend(Backend::new(Latency::exponential(ms(20))).servers(10));
+//!     let server = steadfast::server().load_shed(Limiter::fixed(20)?).service(workers)?;
+//!     let budget = RetryBudget::builder().random(sim.random()).build()?;
+//!     steadfast::client()
+//!         .retry(Retry::new(3).budget(budget).random(sim.random()))
+//!         .attempt_timeout(ms(200))
+//!         .keep_error()
+//!         .service(Link::new(sim, Latency::fixed(ms(1)), server))
+//! })?;
+//! assert_eq!(report.backends[0].most_in_flight, 20);
+//! assert!(report.rejected("load_shed") > 0.4);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A stack whose error is a `BoxError`, as tower's own layers have it, is told apart again:
+//!
+//! ```
+//! use std::time::Duration;
+//! use steadfast::sim::{Backend, Failure, Latency, Load, Scenario};
+//! use steadfast::{Error, Rejection};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt};
+//!
+//! fn told_apart(error: BoxError) -> Error<Failure> {
+//!     match error.downcast::<Rejection>() {
+//!         Ok(rejection) => Error::Rejected(*rejection),
+//!         // Whatever else the layers have said, as a failure.
+//!         Err(other) => Error::Service(other.downcast::<Failure>().map_or(Failure::Failed, |failure| *failure)),
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), steadfast::ConfigError> {
+//! let report = Scenario::new(Load::constant(10.0)).run(|sim| {
+//!     let slow = sim.backend(Backend::new(Latency::fixed(Duration::from_millis(200))));
+//!     let stack = ServiceBuilder::new().concurrency_limit(100).map_err(BoxError::from).service(slow);
+//!     let client = steadfast::client().timeout(Duration::from_millis(100)).keep_error().service(stack)?;
+//!     Ok(client.map_err(told_apart))
+//! })?;
+//! assert_eq!(report.rejected("timeout"), 1.0);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # The parts
 //!
 //! - [`Load`]: calls that arrive over time; several classes at once with [`Scenario::and`].
 //! - [`Backend`]: a service with servers, a queue, a latency and bad days. By default it goes on working on calls whose
 //!   callers have gone, as real ones do.
-//! - [`Link`]: a network in between. Chains of services are tower services that call each other; see
-//!   `examples/experiments`.
+//! - [`Link`]: a network in between, on whose far side work goes on when its caller has gone. Chains of services are tower
+//!   services that call each other; see `examples/experiments`.
 //! - [`Scenario`]: brings them together. Whatever has a clock or random numbers is made inside its closure: handles
-//!   there see the virtual clock, and [`Sim::random`] follows the seed.
+//!   there see the virtual clock, and [`Sim::random`] follows the seed. Loads, backends, links and layers draw from
+//!   streams of their own, so that another stack meets the same calls.
 //! - [`Report`]: what became of the load, as a table, as numbers, and as assertions for tests.
 //!
 //! # Time
 //!
-//! The clock is tokio's, paused, and moved by hand. Arrivals, backends and links are exact to the nanosecond; timers of
-//! the layers fire at whole milliseconds, as tokio's do in production. Everything runs on one thread.
+//! The clock is tokio's, paused, and moved by hand. Arrivals, backends and links are exact to the nanosecond (arrivals for
+//! the first fifty days in which the rate does not change, and to a few nanoseconds after); timers of the layers fire at
+//! whole milliseconds, as tokio's do in production. Everything runs on one thread.
+//!
+//! # The defaults
+//!
+//! A run of 60 s with seed 0, which then waits for its calls for up to 120 s; an answer is in time within a second; a
+//! backend has any number of servers, never fails, and works on for callers that have gone. So a load and a latency are
+//! enough to begin with, and whatever is worse has been asked for.
 
 mod backend;
 mod kernel;
