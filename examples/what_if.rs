@@ -63,6 +63,7 @@ fn ask<S: Client>(name: &str, client: fn(&Sim) -> Result<S, ConfigError>) -> Res
     Ok(report)
 }
 
+/// One run, with this seed.
 pub fn run<S: Client>(client: fn(&Sim) -> Result<S, ConfigError>, seed: u64) -> Result<Report, ConfigError> {
     Scenario::new(Load::poisson(RPS).in_time(3 * TIMEOUT)).length(LENGTH).seed(seed).run(client)
 }
