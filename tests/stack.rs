@@ -475,7 +475,7 @@ async fn all_five_layers_stacked_by_hand_pass_answers_and_errors_unchanged() {
         .layer(RateLimitLayer::new(ten_tokens()))
         .layer(LoadShedLayer::new(Limiter::fixed(1).unwrap()))
         .layer(TimeoutLayer::new(secs(1)).unwrap())
-        .map_err(Error::Service)
+        .map_err(Error::<Failed>::Service)
         .service(backend.clone());
     assert_eq!(service.clone().oneshot(()).await, Ok::<_, Error<Failed>>(200));
     assert_eq!(service.oneshot(()).await, Err(Error::Service(Failed)));
