@@ -2,7 +2,8 @@
 //!
 //! A server stack opens a [`CallContext`] around its handler (a client stack does not, around what it calls); a client
 //! stack inside the handler reads it, so that an outgoing call inherits what is left of the caller's deadline with no code
-//! of the user's. Inside a process it travels in a tokio task-local. `tokio::spawn` and worker tasks lose it;
+//! of the user's: if the stack has a timeout, however long. Without one only retries and places in line look at the
+//! deadline. Inside a process it travels in a tokio task-local. `tokio::spawn` and worker tasks lose it;
 //! [`CallContext::scope`] carries it across:
 //!
 //! ```

@@ -60,9 +60,15 @@ fn api() -> Router {
     Router::new().route("/report", get(async || "all is well\n"))
 }
 
-/// What a caller sees who has had his share.
+/// What a caller sees who has had his share; or, once the stack has other layers too, whom they refused.
 fn refuse(rejection: Rejection) -> Response {
-    let mut response = (StatusCode::TOO_MANY_REQUESTS, format!("{rejection}\n")).into_response();
+    let status = match &rejection {
+        // It costs more than is ever allowed at once.
+        Rejection::RateLimited(refused) if refused.retry_after().is_none() => StatusCode::PAYLOAD_TOO_LARGE,
+        Rejection::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = (status, format!("{rejection}\n")).into_response();
     if let Some(wait) = rejection.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
     }

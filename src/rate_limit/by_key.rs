@@ -67,7 +67,8 @@ pub struct TakenByKey {
 }
 
 impl<K: ?Sized, T, S, F, Key> RateLimit<ByKey<K, T, S, OwnedKey<F, Key>>> {
-    /// Each call costs one token of the bucket of its key, which `key_of` makes of the request.
+    /// Each call costs one token of the bucket of its key, which `key_of` makes of the request. It returns the key itself; one
+    /// that lies in the request is borrowed by [`by_key_ref`](RateLimit::by_key_ref).
     ///
     /// It runs once per attempt, before the call is admitted; so does the function that says the tier of the key.
     ///

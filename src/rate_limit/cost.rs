@@ -10,6 +10,10 @@ pub trait Cost<Request> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OneToken;
 
+/// Each call costs what each of [several](super::RateLimit::and) limits says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CostsOfParts;
+
 /// Each call costs what a function says: [`RateLimit::cost`](super::RateLimit::cost).
 #[derive(Clone, Copy, Debug)]
 pub struct CostBy<F>(pub(super) F);
@@ -18,6 +22,14 @@ impl<Request> Cost<Request> for OneToken {
     #[inline]
     fn tokens(&self, _request: &Request, _frame: &mut Frame) -> u64 {
         1
+    }
+}
+
+impl<Request> Cost<Request> for CostsOfParts {
+    /// The parts are asked later, each by itself.
+    #[inline]
+    fn tokens(&self, _request: &Request, _frame: &mut Frame) -> u64 {
+        0
     }
 }
 

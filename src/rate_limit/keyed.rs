@@ -47,7 +47,9 @@ use tokio::time::Instant;
 /// keys whose hashes are equal share a bucket, and so are admitted less than their share, never more. Of a million live
 /// keys any two do with a probability of 3 in 100 million; of ten million, 3 in a million.
 ///
-/// A key is live until its bucket is full again. As long as no more than `max_keys` are live at a time, less than one in
+/// A key is live until its bucket is full again: each token that it took keeps it live for `period / count`, up to the time
+/// in which a burst is minted. So the live keys are those that come in that time; a quota by the hour needs room for the keys
+/// of an hour. As long as no more than `max_keys` are live at a time, less than one in
 /// a million newcomers finds no slot: 3 in 10 million, by simulation, of those who come to a table of a million live keys
 /// each time when one of them has gone. A table for fewer than 342 keys is rounded up to a power of two.
 ///

@@ -1,6 +1,6 @@
 use super::{
-    Admission, AllCount, Both, CostBy, DescribeLimit, InLine, Limit, OneToken, Owing, RateLimitStage, RefundBy,
-    SlidingWindow, TokenBucket, cost::Cost,
+    Admission, AllCount, Both, CostBy, CostsOfParts, DescribeLimit, InLine, Limit, OneToken, Owing, RateLimitStage,
+    RefundBy, SlidingWindow, TokenBucket, cost::Cost,
 };
 use crate::{
     error::{ConfigError, RateLimited},
@@ -36,7 +36,7 @@ impl<L> RateLimit<L> {
     }
 }
 
-impl<L, C, J> RateLimit<L, C, J> {
+impl<L, J> RateLimit<L, OneToken, J> {
     /// Each call costs what `cost` says of its request, in tokens. A call that costs nothing passes; one that costs more
     /// than the burst is refused for ever.
     ///
@@ -45,13 +45,31 @@ impl<L, C, J> RateLimit<L, C, J> {
     where
         F: Fn(&Request) -> u64,
     {
-        let Self { limit, cost: _, refund_if, name, shadow, refused } = self;
+        let Self { limit, cost: OneToken, refund_if, name, shadow, refused } = self;
         RateLimit { limit, cost: CostBy(cost), refund_if, name, shadow, refused }
     }
+}
 
+impl<L, C, J> RateLimit<L, C, J> {
     /// Gives the tokens of a call back if `need_not_count` is true of the service's answer: a `304 Not Modified`, say.
     ///
     /// It runs when the service has answered. Default: whatever reached the service counts.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// use std::{convert::Infallible, time::Duration};
+    /// use steadfast::rate_limit::{RateLimit, TokenBucket};
+    ///
+    /// type Response = hyper::Response<String>;
+    ///
+    /// let bucket = TokenBucket::builder(100, Duration::from_secs(1)).build()?;
+    /// // Handlers of axum and hyper have no error: theirs is `Infallible`.
+    /// let limit = RateLimit::new(bucket)
+    ///     .refund_if(|answer: Result<&Response, &Infallible>| answer.is_ok_and(|response| response.status() == 304));
+    /// # let _ = limit;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn refund_if<F, Response, E>(self, need_not_count: F) -> RateLimit<L, C, RefundBy<F>>
     where
         F: Fn(Result<&Response, &E>) -> bool,
@@ -60,13 +78,16 @@ impl<L, C, J> RateLimit<L, C, J> {
         RateLimit { limit, cost, refund_if: RefundBy(need_not_count), name, shadow, refused }
     }
 
-    /// Names the limit in its refusals: [`RateLimited::limit`]. Default: no name.
+    /// Names the limit in its refusals: [`RateLimited::limit`]. Of [several](RateLimit::and) each has its own name, and one
+    /// without has that of the whole. Default: no name.
     pub fn named(self, name: &'static str) -> Self {
         Self { name: Some(name), ..self }
     }
 
-    /// Only counts what it would refuse, and lets it pass. Calls that are within the limit take their tokens as ever, the
-    /// others take none; no call waits. To see what a limit would do before it does it.
+    /// Only counts what it would refuse ([`refused`](Self::refused)), and lets it pass. Calls that are within the limit take
+    /// their tokens as ever, the others take none; no call waits. To see what a limit would do before it does it.
+    ///
+    /// Among [several](RateLimit::and) it belongs at the end, where it sees the calls that the others admit.
     pub fn shadow(self) -> Self {
         Self { shadow: true, ..self }
     }
@@ -136,19 +157,51 @@ impl<L, C> RateLimit<L, C> {
     /// Both limits at once: a call passes if there are enough tokens of each, and otherwise takes none of either. Chain it
     /// for more: ten per second, a thousand per hour and a megabyte per second, each with a cost of its own.
     ///
-    /// The first one that refuses is the one named, so the tightest should come first. A call that is refused by the second
-    /// limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
+    /// The first one that refuses is the one named, and the time that it tells is the one told. So the one with the longest
+    /// period should come first: whoever comes back when he was told is then not refused by another. A call that is refused
+    /// by the second limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
     ///
-    /// Which calls need not count is a question to the whole: [`refund_if`](Self::refund_if) comes after it.
-    pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>> {
-        RateLimit::new(Both { first: self, second: other })
+    /// What a call costs is a question to each part, and the whole has no [`cost`](RateLimit::cost). Which calls need not
+    /// count is a question to the whole: [`refund_if`](Self::refund_if) comes last. Limits that [`wait`](RateLimit::wait)
+    /// cannot be parts: while a call waited for one, it would hold the tokens of the others.
+    pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>, CostsOfParts> {
+        RateLimit {
+            limit: Both { first: self, second: other },
+            cost: CostsOfParts,
+            refund_if: AllCount,
+            name: None,
+            shadow: false,
+            refused: RefusedCalls::default(),
+        }
     }
 }
 
 impl<C, J> RateLimit<TokenBucket, C, J> {
     /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does: up to the bucket's
     /// [`max_wait`](super::TokenBucketBuilder::max_wait), and no longer than until the call's deadline. A call for which
-    /// that is not enough is refused at once.
+    /// that is not enough is refused at once, and told how long it would have had to wait.
+    ///
+    /// For one [`TokenBucket`]; other limits, and [several](RateLimit::and), refuse. To pace calls evenly, give the bucket
+    /// a burst of one:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use steadfast::rate_limit::{RateLimit, TokenBucket};
+    /// use tokio::time::Instant;
+    /// use tower::{ServiceExt, service_fn};
+    ///
+    /// let send = service_fn(async |row: u32| Ok::<_, std::io::Error>(row));
+    /// let pace = TokenBucket::builder(50, Duration::from_secs(1)).burst(1).max_wait(Duration::from_secs(10)).build()?;
+    /// let batch = steadfast::client().rate_limit(RateLimit::new(pace).wait()).service(send)?;
+    ///
+    /// let start = Instant::now();
+    /// futures::future::try_join_all((0..=100).map(|row| batch.clone().oneshot(row))).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// A call that is dropped, or timed out further out, gives up its place.
     pub fn wait(self) -> RateLimit<InLine, C, J> {

@@ -49,12 +49,13 @@
 //! const SECOND: Duration = Duration::from_secs(1);
 //! const HOUR: Duration = Duration::from_secs(3600);
 //!
-//! // Ten per second and a thousand per hour for each tenant, and for all of them a megabyte per second.
+//! // For each tenant a thousand per hour in the long run (up to two thousand in the first: see below) and ten per second;
+//! // for all of them a megabyte per second.
 //! let per_second = Keyed::<str>::builder(10_000, Quota::new(10, SECOND)).build()?;
 //! let per_hour = Keyed::<str>::builder(10_000, Quota::new(1000, HOUR)).build()?;
 //! let bytes = TokenBucket::builder(1_000_000, SECOND).burst(8_000_000).build()?;
-//! let limit = RateLimit::by_key_ref(per_second, |upload: &Upload| upload.tenant.as_str()).named("per second")
-//!     .and(RateLimit::by_key_ref(per_hour, |upload: &Upload| upload.tenant.as_str()).named("per hour"))
+//! let limit = RateLimit::by_key_ref(per_hour, |upload: &Upload| upload.tenant.as_str()).named("per hour")
+//!     .and(RateLimit::by_key_ref(per_second, |upload: &Upload| upload.tenant.as_str()).named("per second"))
 //!     .and(RateLimit::new(bytes.clone()).cost(|upload: &Upload| upload.bytes).named("bytes"));
 //!
 //! let stack = steadfast::server().rate_limit(limit).layer()?;
@@ -74,6 +75,7 @@
 //! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its tokens
 //!   back. A call that reached the service has spent them, however it ended, unless
 //!   [`refund_if`](RateLimit::refund_if) says that its answer need not count.
+//! - A limit in [shadow](RateLimit::shadow) refuses nothing and counts what it would have refused.
 //! - A refused call costs nothing, or what it would have cost: [`count_refused`](RateLimit::count_refused).
 //! - One limit may serve many layers: its clones share their tokens. It can also be asked without tower, and changed while
 //!   it is in use.
@@ -156,7 +158,7 @@ mod token_bucket;
 
 pub use both::Both;
 pub use by_key::{BorrowedKey, ByKey, KeyOf, OwnedKey, TakenByKey};
-pub use cost::{Cost, CostBy, OneToken};
+pub use cost::{Cost, CostBy, CostsOfParts, OneToken};
 pub use keyed::{Keyed, KeyedBuilder, OneTier, Overflow, TierBy, TierOf};
 pub use layer::{RateLimit, RateLimitLayer, RefusedCalls};
 pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine};

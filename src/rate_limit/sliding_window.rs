@@ -11,6 +11,10 @@ use tokio::time::Instant;
 
 /// A limit on what is admitted in any window of time: never more than `limit` tokens in `(t - window, t]`, for every `t`.
 ///
+/// It counts a call when it is admitted. A call may then wait until the service is ready, and travel: where somebody else
+/// counts what arrives, make the window longer than his by the longest such delay, and bound that by a timeout. What other
+/// processes send, or this one sent before it was restarted, is not counted.
+///
 /// That is what a partner means who counts a hundred calls a minute. A [`TokenBucket`](super::TokenBucket) of a hundred
 /// per minute lets nearly two hundred through in the minute after a quiet one: its burst, and what is minted meanwhile.
 ///

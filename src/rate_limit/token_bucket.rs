@@ -705,7 +705,8 @@ impl TokenBucketBuilder {
     /// The longest that [`acquire`](TokenBucket::acquire) waits, and so also how many can wait: no more than are minted in
     /// that time.
     ///
-    /// Default: the time in which a burst is minted, at most a second; who would wait longer had better be refused.
+    /// Default: a second, for which whoever waits for an answer may not notice it; who would wait longer had better be
+    /// refused, and come back.
     pub fn max_wait(self, max_wait: Duration) -> Self {
         Self { max_wait: Some(max_wait), ..self }
     }
@@ -723,7 +724,7 @@ impl TokenBucketBuilder {
         if warm_up > LONGEST_WARM_UP {
             return Err(ConfigError::new("rate_limit.warm_up", warm_up, "must be at most ten minutes"));
         }
-        let max_wait = max_wait.unwrap_or_else(|| quota.time_to_fill().min(Duration::from_secs(1)));
+        let max_wait = max_wait.unwrap_or(Duration::from_secs(1));
         if max_wait > crate::error::LONGEST {
             return Err(ConfigError::new("rate_limit.max_wait", max_wait, "must be at most 366 days"));
         }

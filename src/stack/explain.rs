@@ -115,8 +115,7 @@ impl Explanation {
         next.describe(self);
         match self.worst_case {
             Some(inner) if inner > limit => {
-                let rule =
-                    "must cover all that is further in: attempts times the attempt timeout, and the waits between";
+                let rule = "must cover all that is further in: attempts times the attempt timeout, the waits between, and waits in line";
                 let value = format_args!("{limit:?}, for up to {inner:?}");
                 self.contradiction.get_or_insert(ConfigError::new("timeout", value, rule));
                 self.worst_case = Some(limit);
