@@ -507,11 +507,11 @@ fn a_stack_explains_its_limits() {
     let inner = || steadfast::client().attempt_timeout(secs(1));
     assert_eq!(
         explain(inner().rate_limit(waits()).layer().unwrap().explain()),
-        ("10 per 1s, bursts of 5, calls wait up to 500ms".to_owned(), Some(ms(1500)))
+        ("10 per 1s, bursts of 5, calls wait up to 1s".to_owned(), Some(secs(2)))
     );
     assert_eq!(
         explain(inner().rate_limit(waits().named("partner").shadow()).layer().unwrap().explain()),
-        ("partner: 10 per 1s, bursts of 5, calls wait up to 500ms (shadow)".to_owned(), Some(secs(1)))
+        ("partner: 10 per 1s, bursts of 5, calls wait up to 1s (shadow)".to_owned(), Some(secs(1)))
     );
     let two =
         RateLimit::new(bucket(10, secs(1))).named("calls").and(RateLimit::new(bucket(7, secs(60))).count_refused());
