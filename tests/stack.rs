@@ -335,8 +335,8 @@ async fn a_limit_too_short_for_what_it_encloses_is_refused_with_the_reason() {
     let Err(error) = stack(ms(1999)).layer() else { panic!("built") };
     assert_eq!(
         error.to_string(),
-        "timeout = 1.999s, for up to 2s: must cover all that is further in: attempts times the attempt timeout, and \
-         the waits between"
+        "timeout = 1.999s, for up to 2s: must cover all that is further in: attempts times the attempt timeout, the \
+         waits between, and waits in line"
     );
     let without_retry = steadfast::client().timeout(ms(500)).attempt_timeout(ms(600)).layer();
     assert_eq!(error_of(without_retry), ("timeout", "500ms, for up to 600ms".to_owned()));
