@@ -3,11 +3,17 @@
 mod support;
 
 use futures::{future::join_all, poll};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use steadfast::{
     CallContext, Error, Rejection,
     load_shed::Limiter,
-    rate_limit::{AllCount, OneToken, Quota, RateLimit, RateLimitLayer, TokenBucket},
+    rate_limit::{AllCount, Keyed, OneToken, Quota, RateLimit, RateLimitLayer, TokenBucket},
     retry::{Backoff, Retry},
     shell::TypedError,
 };
@@ -523,4 +529,59 @@ fn a_stack_explains_its_limits() {
     let stack = |limit| steadfast::client().timeout(ms(1499)).rate_limit(limit).attempt_timeout(secs(1)).layer();
     assert_eq!(stack(waits()).unwrap_err().field(), "timeout");
     assert!(stack(waits().shadow()).is_ok());
+}
+
+// By key.
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_by_borrowed_keys_has_every_exit_and_gives_back_what_was_taken_of_a_key() {
+    let keyed = Keyed::<str>::builder(100, Quota::new(1, secs(3600)).with_burst(2)).build().unwrap();
+    let limit = RateLimit::by_key_ref(keyed.clone(), |key: &String| key.as_str()).named("per key");
+    let layer = || RateLimitLayer::new(limit.clone());
+    let answering = Backend::always(Act::answer(200));
+    let service = layer().typed_error().layer(answering.clone());
+    let responding =
+        layer().respond_with(|rejection: Rejection| if rejection.retry_after().is_some() { 429 } else { 413 });
+    let responding = responding.layer(answering);
+    for key in ["ann", "ben"] {
+        assert_eq!(service.clone().oneshot(key.to_owned()).await, Ok(200));
+        assert_eq!(responding.clone().oneshot(key.to_owned()).await, Ok(200));
+        let refused = service.clone().oneshot(key.to_owned()).await.unwrap_err();
+        let text = refused.rejection().unwrap().to_string();
+        assert_eq!(text, "rate limit: per key: used up for another 3600s");
+        assert_eq!(responding.clone().oneshot(key.to_owned()).await, Ok(429));
+    }
+    // Never ready, so the token comes back.
+    let waiting = layer().typed_error().layer(Backend::always(Act::hang()).ready_for(0));
+    let mut call = Box::pin(waiting.oneshot("eve".to_owned()));
+    assert!(poll!(call.as_mut()).is_pending());
+    assert_eq!(keyed.available_at("eve", Instant::now()), 1);
+    drop(call);
+    assert_eq!(keyed.available_at("eve", Instant::now()), 2);
+    let owned = RateLimit::by_key(keyed.clone(), |key: &u32| key.to_string());
+    assert_eq!(
+        RateLimitLayer::new(owned).typed_error().layer(Backend::always(Act::answer(200))).oneshot(7).await,
+        Ok(200)
+    );
+    assert_eq!(keyed.available_at("7", Instant::now()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_after_its_key_changed_tier_takes_nothing_of_the_new_one() {
+    let tier = Arc::new(AtomicUsize::new(0));
+    let of = tier.clone();
+    let tiers = move |_: &str| of.load(Ordering::Relaxed);
+    let keyed = Keyed::<str>::builder(100, Quota::new(10, secs(1))).tiers([Quota::new(1000, secs(1))], tiers);
+    let keyed = keyed.build().unwrap();
+    let limit = RateLimit::by_key_ref(keyed.clone(), |key: &String| key.as_str());
+    let service = RateLimitLayer::new(limit).typed_error().layer(Backend::always(Act::hang()).ready_for(0));
+    let mut call = Box::pin(service.oneshot("ann".to_owned()));
+    assert!(poll!(call.as_mut()).is_pending());
+    tier.store(1, Ordering::Relaxed);
+    keyed.try_acquire("ann", 1).unwrap();
+    sleep(ms(500)).await;
+    let before = keyed.available_at("ann", Instant::now());
+    assert!((500..=510).contains(&before), "{before}");
+    drop(call);
+    assert_eq!(keyed.available_at("ann", Instant::now()), before + 1);
 }

@@ -602,3 +602,22 @@ fn a_task_that_goes_with_its_waker_may_give_up_a_place_of_its_own() {
     });
     assert_eq!(ended.recv_timeout(secs(10)), Ok(0), "the lock was held");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_costs_nobody_else_a_wake_up_and_nobody_a_token() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker");
+        }
+    }
+    let bucket = empty(1, HOUR, 2);
+    let mut first = Box::pin(bucket.acquire(1));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Panics)))).is_pending());
+    let mut second = waiter(&bucket, 1);
+    bucket.refund(2);
+    assert_eq!((second.wakes(), bucket.waiting()), (1, 0));
+    assert!(served(&mut second));
+    assert_eq!(first.await, Ok(()));
+    assert_eq!(bucket.available_at(Instant::now()), 0);
+}

@@ -289,3 +289,20 @@ fn a_bucket_that_warms_up_goes_on_to_the_end_of_time() {
         }
     }
 }
+
+#[test]
+fn a_cold_bucket_stays_cold_when_its_quota_changes_and_when_it_refuses_for_ever() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let start = Instant::now();
+    let bucket = TokenBucket::builder(100, secs(1)).warm_up(secs(60)).build().unwrap();
+    let idle = start + secs(1000);
+    assert_eq!(bucket.available_at(idle), 1);
+    bucket.set_quota_at(Quota::new(101, secs(1)), idle).unwrap();
+    assert_eq!(bucket.available_at(idle), 1);
+    // Nothing was admitted, so nothing has begun to warm up.
+    assert_eq!(bucket.try_acquire_at(1000, idle).unwrap_err().retry_after(), None);
+    assert_eq!(bucket.available_at(idle + secs(59)), 1);
+    bucket.try_acquire_at(1, idle + secs(59)).unwrap();
+    assert!(bucket.try_acquire_at(1, idle + secs(59)).is_err());
+}

@@ -12,7 +12,6 @@ use std::{
 };
 
 /// A bucket for each key, and the key of each request: [`RateLimit::by_key`].
-#[derive(Clone)]
 pub struct ByKey<K: ?Sized, T, S, F> {
     keyed: Keyed<K, T, S>,
     key_of: F,
@@ -25,11 +24,27 @@ pub trait KeyOf<Request, K: ?Sized> {
 }
 
 /// A function that makes the key of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct OwnedKey<F, Key> {
     key_of: F,
     key: PhantomData<fn() -> Key>,
 }
+
+// Not derived: that would ask the keys to be `Clone`, which a `str` is not.
+
+impl<K: ?Sized, T, S, F: Clone> Clone for ByKey<K, T, S, F> {
+    fn clone(&self) -> Self {
+        Self { keyed: self.keyed.clone(), key_of: self.key_of.clone() }
+    }
+}
+
+impl<F: Clone, Key> Clone for OwnedKey<F, Key> {
+    fn clone(&self) -> Self {
+        Self { key_of: self.key_of.clone(), key: PhantomData }
+    }
+}
+
+impl<F: Copy, Key> Copy for OwnedKey<F, Key> {}
 
 /// A function that finds the key in a request.
 #[derive(Clone, Copy, Debug)]

@@ -231,9 +231,10 @@ where
         let nanos = shared.nanos_to(now);
         let block = shared.table.lock(key.address);
         let tier = shared.tier(key.tier);
-        let rate = tier.rate(tier.tag());
+        let tag = tier.tag();
+        let rate = tier.rate(tag);
         let left = match block.find(key.address) {
-            Some(slot) => shared.left_by(tier, slot.tagged(), slot.word(), nanos),
+            Some(slot) => shared.left_by(tier, tag, slot.tagged(), slot.word(), nanos),
             None => rate.full(),
         };
         rate.tokens(left)
@@ -400,13 +401,13 @@ impl<T, S> Shared<T, S> {
     }
 
     fn give_back(&self, key: HashedKey, tokens: u64, now: Instant) {
-        let HashedKey { address, tier } = key;
         let nanos = self.nanos_to(now);
-        let tier = self.tier(tier);
-        let block = self.table.lock(address);
-        let tag = tier.tag();
+        let block = self.table.lock(key.address);
         // A bucket that is not there was full.
-        let Some(slot) = block.find(address) else { return };
+        let Some(slot) = block.find(key.address) else { return };
+        // By the tier that it is counted by now: that of the call may be another.
+        let tier = self.tier_of_tag(slot.tagged());
+        let tag = tier.tag();
         self.convert(slot, tier, tag, nanos);
         let rate = tier.rate(tag);
         let more = |state: u64| {
@@ -422,7 +423,7 @@ impl<T, S> Shared<T, S> {
         let tagged = slot.tagged();
         if tagged & TAG != tag {
             let claim = slot.claim();
-            let left = self.left_by(tier, tagged, claim.word, nanos);
+            let left = self.left_by(tier, tag, tagged, claim.word, nanos);
             claim.publish((tagged & !TAG) | tag, tier.rate(tag).state(left, nanos));
         }
     }
@@ -432,24 +433,31 @@ impl<T, S> Shared<T, S> {
         self.tier(((tagged & TAG) >> 1) as usize)
     }
 
-    /// With the lock on its block held: what a bucket holds, as parts of the quota in force of this tier.
-    fn left_by(&self, tier: &Tier, tagged: u64, word: u64, nanos: u64) -> i64 {
+    /// With the lock on its block held: what a bucket holds, as parts of the quota of this tier whose tag was seen in force.
+    ///
+    /// A tag is read once for all that is reckoned by it. Another may come into force meanwhile, but no quota is overwritten
+    /// by which this block counts a bucket.
+    fn left_by(&self, tier: &Tier, tag: u64, tagged: u64, word: u64, nanos: u64) -> i64 {
         let own = self.tier_of_tag(tagged);
-        let rate = own.rate(own.tag());
-        let left = rate.full() + self.surplus(tagged, word, nanos).min(0);
-        if std::ptr::eq(own, tier) { left } else { rate.convert(left, &tier.rate(tier.tag())) }
+        let is_same = std::ptr::eq(own, tier);
+        let in_force = if is_same { tag } else { own.tag() };
+        let rate = own.rate(in_force);
+        let left = rate.full() + own.surplus(in_force, tagged & TAG, word, nanos).min(0);
+        if is_same { left } else { rate.convert(left, &tier.rate(tag)) }
     }
 
     /// With the lock on its block held: for how many parts a bucket has been full, or lacks if it is less than zero.
     fn surplus(&self, tagged: u64, word: u64, nanos: u64) -> i64 {
-        self.tier_of_tag(tagged).surplus(tagged & TAG, word, nanos)
+        let tier = self.tier_of_tag(tagged);
+        tier.surplus(tier.tag(), tagged & TAG, word, nanos)
     }
 
     /// With the lock on its block held: after how long a bucket is full.
     fn nanos_until_fresh(&self, slot: Slot<'_>, nanos: u64) -> u64 {
         let tier = self.tier_of_tag(slot.tagged());
-        let missing = self.surplus(slot.tagged(), slot.word(), nanos).saturating_neg();
-        tier.rate(tier.tag()).nanos_until(missing, nanos)
+        let in_force = tier.tag();
+        let missing = tier.surplus(in_force, slot.tagged() & TAG, slot.word(), nanos).saturating_neg();
+        tier.rate(in_force).nanos_until(missing, nanos)
     }
 
     /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full. With

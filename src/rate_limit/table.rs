@@ -237,8 +237,11 @@ impl<'a> Locked<'a> {
         }
         self.candidates(address.fingerprint).take(SLOTS).find_map(|slot| {
             let tagged = slot.tagged();
-            // None of these is the slot itself, which is not free.
             let target = self.claim_any(tagged, &surplus)?;
+            // A quota was changed since the first look, and by the next one this very bucket is full: then it gives way.
+            if std::ptr::eq(target.slot.word, slot.word) {
+                return Some(target);
+            }
             let claim = slot.claim();
             target.publish(tagged, state_of(claim.word));
             Some(claim)

@@ -223,10 +223,9 @@ impl Tier {
     }
 
     /// How many parts more than a burst the bucket with this tag of this tier, and this word, would hold at this time, by
-    /// the quota in force, if it went on for ever; less than zero while it is not full. One that was full when its quota
+    /// the quota whose tag was seen in force, if it went on for ever; less than zero while it is not full. One that was full when its quota
     /// was changed is full by the next.
-    pub(super) fn surplus(&self, tag: u64, word: u64, nanos: u64) -> i64 {
-        let in_force = self.tag();
+    pub(super) fn surplus(&self, in_force: u64, tag: u64, word: u64, nanos: u64) -> i64 {
         let (rate, state) = (self.rate(tag), state_of(word));
         if tag == in_force {
             return rate.left(state, nanos).saturating_sub(rate.full());

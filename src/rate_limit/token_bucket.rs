@@ -13,7 +13,13 @@ use crate::{
     timeout::Deadline,
 };
 use rand::RngExt;
-use std::{fmt, sync::Arc, task::Waker, time::Duration};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Waker,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// A rate with a burst: tokens are minted at a steady rate, at most a burst of them is saved up, each call costs some.
@@ -185,7 +191,8 @@ impl TokenBucket {
     /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future
     /// gives up the place, and those behind move up; or gives the tokens back, if they were granted but not seen. A future
     /// that is neither polled nor dropped costs its tokens and holds up nobody: they are set aside for it, at the latest when
-    /// the turn of the one behind it has come. Only if the rate rises meanwhile does nobody tell those behind it.
+    /// the turn of the one behind it has come. Only if the rate rises meanwhile, or one in between gives up, does nobody
+    /// tell those behind it before the time that they were told.
     ///
     /// Timers fire at whole milliseconds: where a burst is minted in less, those who wait get a burst per millisecond.
     ///
@@ -446,8 +453,13 @@ impl Shared {
         self.serve(nanos, &mut slow);
         let (woken, dropped) = slow.line.take_wakers();
         drop(slow);
-        drop(dropped);
-        woken.into_iter().for_each(Waker::wake);
+        // A waker is another task's code: if it panics, that costs neither this call's result nor the others' wake-ups.
+        for waker in woken {
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+        for waker in dropped {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+        }
         result
     }
 
@@ -483,11 +495,11 @@ impl Shared {
 
     /// Takes tokens that are there.
     fn take(&self, tokens: u64, nanos: u64, slow: &mut Slow) -> Result<(), Refusal> {
-        self.warm_up(nanos, slow);
-        let plan = self.plan();
-        if tokens > plan.burst {
+        if tokens > slow.quota.burst() {
             return Err(Refusal::ForEver);
         }
+        self.warm_up(nanos, slow);
+        let plan = self.plan();
         let minted = plan.minted(nanos);
         self.update(|spent| {
             let after = spent.max(minted - plan.scale.full) + tokens * plan.scale.parts_per_token;
@@ -640,6 +652,8 @@ impl Shared {
             if quota == slow.quota {
                 return;
             }
+            // Cold it stays: the next call begins to warm it up.
+            let is_cold = slow.third > 0 && nanos >= slow.cold_at;
             slow.quota = quota;
             slow.line.refuse_above(quota.burst());
             let old = self.plan();
@@ -653,7 +667,9 @@ impl Shared {
                 // Spent by a thread with a later clock, or owed. A part of a debt is a whole one, lest it be forgiven.
                 None => new_minted + old.convert_up(spent - minted, &new).min(new.scale.full),
             });
-            self.note_use(slow);
+            if !is_cold {
+                self.note_use(slow);
+            }
         });
     }
 
