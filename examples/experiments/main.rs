@@ -24,6 +24,7 @@ mod e4;
 mod e5;
 mod e6;
 mod e7;
+mod e8;
 mod e9;
 mod finding;
 mod lab;
@@ -60,7 +61,7 @@ const EXPERIMENTS: [(&str, Option<Run>); 21] = [
     ("E6", Some(e6::run)),
     ("E6b", None),
     ("E7", Some(e7::run)),
-    ("E8", None),
+    ("E8", Some(e8::run)),
     ("E9", Some(e9::run)),
     ("E10", Some(e10::run)),
     ("E11", None),

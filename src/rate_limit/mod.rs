@@ -33,6 +33,7 @@
 //! | [`TokenBucket`] | `burst + rate * t` | one word |
 //! | [`Keyed`] | the same for each key | 24 bytes for each key |
 //! | [`SlidingWindow`] | `limit`, if t is at most the window | up to 6 KiB |
+//! | [`Leased`](distributed::Leased) | the same, by many processes together, for each key | in a store |
 //!
 //! A [`RateLimit`] is one of these, or another [`Limit`], and says what becomes of a call:
 //!
@@ -141,6 +142,7 @@
 mod both;
 mod by_key;
 mod cost;
+pub mod distributed;
 mod keyed;
 mod layer;
 mod limit;

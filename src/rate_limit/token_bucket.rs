@@ -357,18 +357,18 @@ impl Shared {
     fn try_take(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
         let word = self.word.0.load(Ordering::Acquire);
         match self.reckon(word, tokens, nanos) {
-            Reckoned::Enough { after } if self.replace_spent(word, after).is_ok() => Ok(()),
-            Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => {
-                Err(Refusal::Until(anchor.saturating_add(scale.nanos_to_mint(after.saturating_sub(scale.full)))))
-            }
-            _ => self.try_take_again(tokens, nanos),
+            Reckoned::Enough { after } => match self.replace_spent(word, after) {
+                Ok(_) => Ok(()),
+                Err(newer) => self.try_take_again(newer, tokens, nanos),
+            },
+            Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => Err(too_few(after, anchor, &scale)),
+            _ => self.try_take_again(word, tokens, nanos),
         }
     }
 
-    /// The same, until it succeeds or there is no doubt.
+    /// The same from this word on, until it succeeds or there is no doubt.
     #[cold]
-    fn try_take_again(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
-        let mut word = self.word.0.load(Ordering::Acquire);
+    fn try_take_again(&self, mut word: u64, tokens: u64, nanos: u64) -> Result<(), Refusal> {
         loop {
             let refusal = match self.reckon(word, tokens, nanos) {
                 Reckoned::Slow => return self.try_take_slowly(tokens, nanos),
@@ -379,9 +379,7 @@ impl Shared {
                         continue;
                     }
                 },
-                Reckoned::TooFew { after, anchor, scale } => {
-                    Refusal::Until(anchor.saturating_add(scale.nanos_to_mint(after.saturating_sub(scale.full))))
-                }
+                Reckoned::TooFew { after, anchor, scale } => too_few(after, anchor, &scale),
                 Reckoned::Never => Refusal::ForEver,
             };
             if self.is_current(word) {
@@ -684,6 +682,12 @@ impl Shared {
         let unspent = plan.minted(nanos).saturating_sub(spent.saturating_sub(fewer));
         (unspent / plan.scale.parts_per_token.max(1)).min(plan.burst)
     }
+}
+
+/// There will be enough once so many parts have been minted.
+#[inline]
+fn too_few(after: u64, anchor: u64, scale: &Scale<FRACTION>) -> Refusal {
+    Refusal::Until(anchor.saturating_add(scale.nanos_to_mint(after.saturating_sub(scale.full))))
 }
 
 impl fmt::Debug for TokenBucket {

@@ -23,6 +23,7 @@ mod e4;
 mod e5;
 mod e6;
 mod e7;
+mod e8;
 mod e9;
 mod what_if;
 

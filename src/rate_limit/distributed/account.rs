@@ -1,0 +1,112 @@
+use super::store::{Demand, Settled};
+use crate::clock;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How many cells a window is divided into. What was spent in a cell is counted until a window after its end.
+const CELLS: u64 = 40;
+
+/// What the store knows of one key: spends in the last window, and what processes hold.
+///
+/// What is granted is always counted, at first as held, then, once its holder says that it was spent and when, in the cell
+/// of that time. So in no window is more spent than the limit, as long as every holder is heard of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Account {
+    /// The number of each cell that is still counted, and its tokens: the oldest first.
+    cells: VecDeque<(u64, u64)>,
+    holders: BTreeMap<u64, Holder>,
+    total: u64,
+    /// The latest time at which it was asked, in nanoseconds: one that goes back counts as this one.
+    now: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    sequence: u64,
+    /// All that it ever said to have spent.
+    spent: u64,
+    held: u64,
+    /// When it was last heard of.
+    heard: u64,
+}
+
+impl Account {
+    /// Settles one demand at `now`, in nanoseconds by the store's clock.
+    pub(super) fn settle(&mut self, demand: &Demand, now: u64) -> Settled {
+        self.now = self.now.max(now);
+        let window = clock::nanos(demand.window).max(1);
+        self.forget(window);
+        let lost = self.total < demand.total;
+        let known = self.holders.get(&demand.client).copied().unwrap_or_default();
+        if demand.sequence <= known.sequence {
+            return Settled { granted: 0, free: 0, total: self.total, lost };
+        }
+        self.count_new(demand, demand.spent.saturating_sub(known.spent), window);
+        // What the others hold and all that was spent; what this one holds is what it says.
+        self.holders.remove(&demand.client);
+        let free = demand.limit.saturating_sub(self.counted()).saturating_sub(demand.held);
+        let granted = demand.want.min(free);
+        let held = demand.held.saturating_add(granted);
+        let holder = Holder { sequence: demand.sequence, spent: demand.spent, held, heard: self.now };
+        self.holders.insert(demand.client, holder);
+        Settled { granted, free: free - granted, total: self.total, lost }
+    }
+
+    /// Whether nothing is left that a new account would not know.
+    pub(super) fn is_fresh(&mut self, window: u64, now: u64) -> bool {
+        self.now = self.now.max(now);
+        self.forget(window);
+        self.cells.is_empty() && self.holders.is_empty()
+    }
+
+    fn counted(&self) -> u64 {
+        let spent = self.cells.iter().map(|(_, tokens)| *tokens);
+        let held = self.holders.values().map(|holder| holder.held);
+        spent.chain(held).fold(0, u64::saturating_add)
+    }
+
+    /// Counts so many tokens as spent at the latest of the times that are named.
+    fn count_new(&mut self, demand: &Demand, mut new: u64, window: u64) {
+        for (age, tokens) in &demand.spends {
+            let tokens = new.min(*tokens);
+            new -= tokens;
+            self.count(self.now.saturating_sub(clock::nanos(*age)), tokens, window);
+        }
+    }
+
+    fn count(&mut self, at: u64, tokens: u64, window: u64) {
+        if tokens == 0 {
+            return;
+        }
+        self.total = self.total.saturating_add(tokens);
+        let cell = at / cell_length(window);
+        let place = self.cells.partition_point(|(number, _)| *number < cell);
+        match self.cells.get_mut(place) {
+            Some((number, counted)) if *number == cell => *counted = counted.saturating_add(tokens),
+            _ => self.cells.insert(place, (cell, tokens)),
+        }
+    }
+
+    /// Forgets what was spent more than a window ago, and those who were not heard of for two: what they held they may have
+    /// spent until now.
+    fn forget(&mut self, window: u64) {
+        let length = cell_length(window);
+        while self.cells.front().is_some_and(|(cell, _)| (cell + 1).saturating_mul(length) + window <= self.now) {
+            self.cells.pop_front();
+        }
+        let silent = |holder: &Holder| self.now.saturating_sub(holder.heard) > 2 * window;
+        let gone: Vec<(u64, u64)> = self
+            .holders
+            .iter()
+            .filter(|(_, holder)| silent(holder))
+            .map(|(client, holder)| (*client, holder.held))
+            .collect();
+        for (client, held) in gone {
+            self.holders.remove(&client);
+            self.count(self.now, held, window);
+        }
+    }
+}
+
+fn cell_length(window: u64) -> u64 {
+    window.div_ceil(CELLS).max(1)
+}
