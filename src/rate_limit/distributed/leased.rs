@@ -12,6 +12,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{BuildHasher, RandomState},
+    mem,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -60,7 +61,8 @@ struct Shared {
     max_keys: usize,
     hasher: RandomState,
     parts: [Mutex<HashMap<Arc<[u8]>, Arc<Entry>>>; PARTS],
-    /// A key came that the store was never asked for.
+    /// The keys that the store was never asked for, and that there are some.
+    newcomers: Mutex<Vec<Arc<Entry>>>,
     hurry: Notify,
     health: Health,
 }
@@ -192,6 +194,7 @@ impl Shared {
         });
         part.insert(key, entry.clone());
         drop(part);
+        lock(&self.newcomers).push(entry.clone());
         self.hurry.notify_one();
         Ok(entry)
     }
@@ -212,11 +215,14 @@ impl Shared {
     /// Settles accounts with the store.
     async fn flush(&self, whose: Whose) {
         let now = Instant::now();
-        self.note(now);
-        let mut entries = self.entries();
-        match whose {
-            Whose::New => entries.retain(|entry| !lock(&entry.share).was_asked()),
-            Whose::All | Whose::AllLeaving => entries.retain(|entry| !self.forget_if_idle(entry)),
+        let mut entries = mem::take(&mut *lock(&self.newcomers));
+        if whose == Whose::New {
+            // Nothing was spent of these yet; some may have been asked for with all others.
+            entries.retain(|entry| !lock(&entry.share).was_asked());
+        } else {
+            self.note(now);
+            entries = self.entries();
+            entries.retain(|entry| !self.forget_if_idle(entry));
         }
         let leaving = whose == Whose::AllLeaving;
         for batch in entries.chunks(MOST_KEYS_A_BATCH) {
@@ -412,6 +418,7 @@ impl LeasedBuilder {
             max_keys,
             hasher: RandomState::new(),
             parts: Default::default(),
+            newcomers: Mutex::default(),
             hurry: Notify::new(),
             health: Health::default(),
         });
