@@ -1,20 +1,13 @@
 use super::{
     Admission, AllCount, Both, CostBy, CostsOfParts, DescribeLimit, InLine, Limit, OneToken, Owing, RateLimitStage,
-    RefundBy, SlidingWindow, TokenBucket, cost::Cost,
+    RefundBy, RefusedCalls, SlidingWindow, TokenBucket, cost::Cost,
 };
 use crate::{
     error::{ConfigError, RateLimited},
     shell::{Ending, Frame, KeepError, Leaf, StackLayer},
     stack::Slot,
 };
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 /// A limit on the rate of calls: where the tokens come from, what each call costs, and what becomes of a call for which
 /// there are too few. See the [module](super).
@@ -249,27 +242,6 @@ impl<L, C, J> Slot for RateLimit<L, C, J> {
 
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
         Ok(RateLimitStage::new(self, next))
-    }
-}
-
-/// How many calls a rate limit has refused, or would have in shadow mode. A cheap handle; clones count together.
-#[derive(Clone, Default)]
-pub struct RefusedCalls(Arc<AtomicU64>);
-
-impl RefusedCalls {
-    /// The calls so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Debug for RefusedCalls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RefusedCalls").field(&self.get()).finish()
     }
 }
 

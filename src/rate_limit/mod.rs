@@ -119,9 +119,9 @@
 //! A bucket that many threads share costs each of them what it takes to move one line of the cache from the last one to
 //! it, however many they are: the line is written once per admitted call, whereas a lock around the same state writes it
 //! twice. Taking turns on the line, all threads together admit at the rate at which it moves, some ten to twenty million
-//! calls per second between the cores of one socket; a refusal writes nothing and scales with the cores. Stripes, a part of
-//! the rate for each core, would lift that bound and break the promise: a stripe that runs dry refuses what another has,
-//! or has to look into all of them, and so moves every line.
+//! calls per second between the cores of one socket; a refusal writes nothing that others write, and scales with the
+//! cores. Stripes, a part of the rate for each core, would lift that bound and break the promise: a stripe that runs dry
+//! refuses what another has, or has to look into all of them, and so moves every line.
 //!
 //! # Differences from `tower::limit::RateLimit`
 //!
@@ -150,6 +150,7 @@ mod line;
 mod plan;
 mod quota;
 mod refund;
+mod refused;
 mod reservation;
 mod scale;
 mod sliding_window;
@@ -162,10 +163,11 @@ pub use both::Both;
 pub use by_key::{BorrowedKey, ByKey, KeyOf, OwnedKey, TakenByKey};
 pub use cost::{Cost, CostBy, CostsOfParts, OneToken};
 pub use keyed::{Keyed, KeyedBuilder, OneTier, Overflow, TierBy, TierOf};
-pub use layer::{RateLimit, RateLimitLayer, RefusedCalls};
+pub use layer::{RateLimit, RateLimitLayer};
 pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine};
 pub use quota::Quota;
 pub use refund::{AllCount, RefundBy, RefundIf};
+pub use refused::RefusedCalls;
 pub use reservation::{Acquire, Reservation};
 pub use sliding_window::{SlidingWindow, SlidingWindowBuilder};
 pub use stage::{RateLimitCall, RateLimitStage};
