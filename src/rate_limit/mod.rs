@@ -140,6 +140,7 @@
 //! memory and breaks it, has to be asked for.
 
 mod both;
+mod bucket_state;
 mod by_key;
 mod cost;
 pub mod distributed;
