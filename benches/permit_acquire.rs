@@ -22,7 +22,7 @@ fn token_bucket(criterion: &mut Criterion) {
         black_box(plenty.try_acquire(1)).unwrap();
     });
     let now = Instant::now();
-    let full = TokenBucket::builder(1_000_000_000, SECOND).burst(1 << 60).build().unwrap();
+    let full = TokenBucket::builder(1_000_000_000, SECOND).burst(1 << 55).build().unwrap();
     bench(criterion, "token bucket, acquire, clock already read", || {
         black_box(full.try_acquire_at(1, black_box(now))).unwrap();
     });
