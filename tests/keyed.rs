@@ -260,10 +260,11 @@ impl Trial {
             }
             Step::Refund => {
                 if let Some((key, tokens)) = self.taken.pop() {
-                    let (plain, quota) = self.plain(key);
-                    if self.plain.contains_key(&key) {
-                        let level = (plain.level + i128::from(tokens) * TOKEN).min(full(quota));
-                        self.plain.insert(key, Plain { level, ..plain });
+                    // It counts by the tier that the bucket is counted by, whatever the key's is by now.
+                    if let Some(plain) = self.plain.get_mut(&key) {
+                        let quota = self.quotas[plain.tier];
+                        plain.move_on(self.nanos, quota);
+                        plain.level = (plain.level + i128::from(tokens) * TOKEN).min(full(quota));
                     }
                     self.keyed.refund_at(&key, tokens, self.now());
                 }
