@@ -61,7 +61,7 @@
 //! - A service is always ready; refusals come out of the response future. Dropping that future at any time, or keeping it
 //!   after its end, leaves nothing taken.
 //! - Time is tokio's: a test with a paused clock drives every layer.
-//! - An admitted or refused call allocates nothing here. A call that is still pending after its first poll makes one
+//! - A call that is admitted or refused at once allocates nothing here. A call that is still pending after its first poll makes one
 //!   timer, whatever the number of layers.
 //! - A configuration that cannot work is a [`ConfigError`], which names the field, the value and the rule. Nothing panics
 //!   on any configuration or request.

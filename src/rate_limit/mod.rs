@@ -71,8 +71,8 @@
 //!
 //! - A call is admitted or refused in the first poll of its future. Where calls may [wait](RateLimit::wait) it takes its
 //!   place in line in that poll instead, if its turn comes in time.
-//! - A refusal says which limit it was, how much was left, and after how long there will be enough tokens, if nobody else
-//!   takes them.
+//! - A refusal says which limit it was, and after how long there will be enough tokens, if nobody else takes them. How much
+//!   is left the limit's own handle says, at any time: `available_at`.
 //! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its tokens
 //!   back. A call that reached the service has spent them, however it ended, unless
 //!   [`refund_if`](RateLimit::refund_if) says that its answer need not count.
