@@ -12,7 +12,8 @@ use std::{
 use steadfast::{
     Random,
     rate_limit::distributed::{
-        Demand, Embedded, Flusher, LONGEST_KEY, Leased, Settled, Settling, Store, StoreError, StoreErrorKind,
+        Answering, Charge, Charged, Demand, Embedded, Flusher, LONGEST_KEY, Leased, Settled, Store, StoreError,
+        StoreErrorKind,
     },
 };
 use tokio::{
@@ -185,7 +186,14 @@ impl Switched {
 }
 
 impl Store for Switched {
-    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Settling<'a> {
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
+        if self.is_off.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError::new(StoreErrorKind::Unreachable, "switched off")) });
+        }
+        self.inner.charge(charges)
+    }
+
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
         if self.is_off.load(Ordering::Relaxed) {
             return Box::pin(async { Err(StoreError::new(StoreErrorKind::Unreachable, "switched off")) });
         }
@@ -222,7 +230,11 @@ async fn the_first_call_of_a_key_waits_for_the_store_and_no_longer_than_that_has
     // A store that does not answer at all.
     struct Silent;
     impl Store for Silent {
-        fn settle<'a>(&'a self, _: &'a [Demand]) -> Settling<'a> {
+        fn charge<'a>(&'a self, _: &'a [Charge]) -> Answering<'a, Charged> {
+            Box::pin(std::future::pending())
+        }
+
+        fn settle<'a>(&'a self, _: &'a [Demand]) -> Answering<'a, Settled> {
             Box::pin(std::future::pending())
         }
     }

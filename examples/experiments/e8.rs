@@ -19,7 +19,9 @@ use std::{
 };
 use steadfast::{
     ConfigError, Random,
-    rate_limit::distributed::{Demand, Embedded, Leased, Settling, Store, StoreError, StoreErrorKind},
+    rate_limit::distributed::{
+        Answering, Charge, Charged, Demand, Embedded, Leased, Settled, Store, StoreError, StoreErrorKind,
+    },
 };
 use tokio::{
     runtime,
@@ -133,7 +135,11 @@ struct Flaky {
 }
 
 impl Store for Flaky {
-    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Settling<'a> {
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
+        self.inner.charge(charges)
+    }
+
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
         self.operations.fetch_add(1, Ordering::Relaxed);
         if self.outage && is_out(Instant::now().saturating_duration_since(self.start)) {
             return Box::pin(async { Err(StoreError::new(StoreErrorKind::Unreachable, "an outage")) });

@@ -15,6 +15,8 @@ pub(super) struct Account {
     cells: VecDeque<(u64, u64)>,
     holders: BTreeMap<u64, Holder>,
     total: u64,
+    /// In nanoseconds, as the last demand had it.
+    window: u64,
     /// The latest time at which it was asked, in nanoseconds: one that goes back counts as this one.
     now: u64,
 }
@@ -33,14 +35,14 @@ impl Account {
     /// Settles one demand at `now`, in nanoseconds by the store's clock.
     pub(super) fn settle(&mut self, demand: &Demand, now: u64) -> Settled {
         self.now = self.now.max(now);
-        let window = clock::nanos(demand.window).max(1);
-        self.forget(window);
+        self.window = clock::nanos(demand.window).max(1);
+        self.forget();
         let lost = self.total < demand.total;
         let known = self.holders.get(&demand.client).copied().unwrap_or_default();
         if demand.sequence <= known.sequence {
             return Settled { granted: 0, free: 0, total: self.total, lost };
         }
-        self.count_new(demand, demand.spent.saturating_sub(known.spent), window);
+        self.count_new(demand, demand.spent.saturating_sub(known.spent));
         // What the others hold and all that was spent; what this one holds is what it says.
         self.holders.remove(&demand.client);
         let free = demand.limit.saturating_sub(self.counted()).saturating_sub(demand.held);
@@ -52,9 +54,9 @@ impl Account {
     }
 
     /// Whether nothing is left that a new account would not know.
-    pub(super) fn is_fresh(&mut self, window: u64, now: u64) -> bool {
+    pub(super) fn is_fresh(&mut self, now: u64) -> bool {
         self.now = self.now.max(now);
-        self.forget(window);
+        self.forget();
         self.cells.is_empty() && self.holders.is_empty()
     }
 
@@ -65,20 +67,20 @@ impl Account {
     }
 
     /// Counts so many tokens as spent at the latest of the times that are named.
-    fn count_new(&mut self, demand: &Demand, mut new: u64, window: u64) {
+    fn count_new(&mut self, demand: &Demand, mut new: u64) {
         for (age, tokens) in &demand.spends {
             let tokens = new.min(*tokens);
             new -= tokens;
-            self.count(self.now.saturating_sub(clock::nanos(*age)), tokens, window);
+            self.count(self.now.saturating_sub(clock::nanos(*age)), tokens);
         }
     }
 
-    fn count(&mut self, at: u64, tokens: u64, window: u64) {
+    fn count(&mut self, at: u64, tokens: u64) {
         if tokens == 0 {
             return;
         }
         self.total = self.total.saturating_add(tokens);
-        let cell = at / cell_length(window);
+        let cell = at / cell_length(self.window);
         let place = self.cells.partition_point(|(number, _)| *number < cell);
         match self.cells.get_mut(place) {
             Some((number, counted)) if *number == cell => *counted = counted.saturating_add(tokens),
@@ -88,7 +90,8 @@ impl Account {
 
     /// Forgets what was spent more than a window ago, and those who were not heard of for two: what they held they may have
     /// spent until now.
-    fn forget(&mut self, window: u64) {
+    fn forget(&mut self) {
+        let window = self.window;
         let length = cell_length(window);
         while self.cells.front().is_some_and(|(cell, _)| (cell + 1).saturating_mul(length) + window <= self.now) {
             self.cells.pop_front();
@@ -102,7 +105,7 @@ impl Account {
             .collect();
         for (client, held) in gone {
             self.holders.remove(&client);
-            self.count(self.now, held, window);
+            self.count(self.now, held);
         }
     }
 }

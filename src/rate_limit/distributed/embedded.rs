@@ -1,9 +1,10 @@
 use super::{
     account::Account,
-    store::{Demand, Settled, Settling, Store, StoreError},
+    level::Bucket,
+    store::{Answering, Charge, Charged, Demand, Settled, Store},
 };
 use crate::{
-    clock::{self, Origin},
+    clock::Origin,
     sync::{Mutex, lock},
 };
 use std::{collections::HashMap, fmt, future::ready, sync::Arc};
@@ -20,12 +21,12 @@ pub struct Embedded {
 
 struct Shared {
     origin: Origin,
-    accounts: Mutex<Accounts>,
+    buckets: Mutex<ByKey<Bucket>>,
+    windows: Mutex<ByKey<Account>>,
 }
 
-#[derive(Default)]
-struct Accounts {
-    by_key: HashMap<Arc<[u8]>, Account>,
+struct ByKey<State> {
+    by_key: HashMap<Arc<[u8]>, State>,
     /// How many keys are remembered when those that need not be are looked for. Twice as many as were left the last time,
     /// so that each key is looked at a bounded number of times.
     look_at: usize,
@@ -34,35 +35,57 @@ struct Accounts {
 impl Embedded {
     /// An empty store, which counts time from now on.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { origin: Origin::at(Instant::now()), accounts: Mutex::default() }) }
+        let (buckets, windows) = Default::default();
+        Self { shared: Arc::new(Shared { origin: Origin::at(Instant::now()), buckets, windows }) }
+    }
+
+    /// Charges a batch at `now`.
+    pub fn charge_at(&self, charges: &[Charge], now: Instant) -> Vec<Charged> {
+        let now = self.shared.origin.nanos_to(now);
+        let mut buckets = lock(&self.shared.buckets);
+        let charge = |charge: &Charge| {
+            buckets.make_room(|bucket| bucket.is_fresh(now));
+            let bucket = buckets.by_key.entry(charge.key.clone()).or_insert_with(|| Bucket::new(&charge.quota, now));
+            bucket.charge(charge, now)
+        };
+        charges.iter().map(charge).collect()
     }
 
     /// Settles a batch at `now`.
     pub fn settle_at(&self, demands: &[Demand], now: Instant) -> Vec<Settled> {
         let now = self.shared.origin.nanos_to(now);
-        let mut accounts = lock(&self.shared.accounts);
-        demands.iter().map(|demand| accounts.settle(demand, now)).collect()
+        let mut windows = lock(&self.shared.windows);
+        let settle = |demand: &Demand| {
+            windows.make_room(|account| account.is_fresh(now));
+            windows.by_key.entry(demand.key.clone()).or_default().settle(demand, now)
+        };
+        demands.iter().map(settle).collect()
     }
 
     /// Forgets everything, as a store does that is restarted without its data.
     pub fn clear(&self) {
-        *lock(&self.shared.accounts) = Accounts::default();
+        *lock(&self.shared.buckets) = ByKey::default();
+        *lock(&self.shared.windows) = ByKey::default();
     }
 
-    /// How many keys it remembers.
+    /// How many keys it remembers, buckets and windows.
     pub fn keys(&self) -> usize {
-        lock(&self.shared.accounts).by_key.len()
+        lock(&self.shared.buckets).by_key.len() + lock(&self.shared.windows).by_key.len()
     }
 }
 
-impl Accounts {
-    fn settle(&mut self, demand: &Demand, now: u64) -> Settled {
+impl<State> ByKey<State> {
+    fn make_room(&mut self, mut is_fresh: impl FnMut(&mut State) -> bool) {
         if self.by_key.len() > self.look_at {
-            let window = clock::nanos(demand.window);
-            self.by_key.retain(|_, account| !account.is_fresh(window, now));
+            self.by_key.retain(|_, state| !is_fresh(state));
             self.look_at = (2 * self.by_key.len()).max(LEAST_KEYS);
         }
-        self.by_key.entry(demand.key.clone()).or_default().settle(demand, now)
+    }
+}
+
+impl<State> Default for ByKey<State> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), look_at: LEAST_KEYS }
     }
 }
 
@@ -70,8 +93,12 @@ impl Accounts {
 const LEAST_KEYS: usize = 1024;
 
 impl Store for Embedded {
-    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Settling<'a> {
-        Box::pin(ready(Ok::<_, StoreError>(self.settle_at(demands, Instant::now()))))
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
+        Box::pin(ready(Ok(self.charge_at(charges, Instant::now()))))
+    }
+
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
+        Box::pin(ready(Ok(self.settle_at(demands, Instant::now()))))
     }
 }
 

@@ -1,6 +1,6 @@
 use super::{
     share::{Share, Terms},
-    store::{Demand, LONGEST_KEY, Store, StoreError, StoreErrorKind},
+    store::{Demand, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
 };
 use crate::{
     error::{ConfigError, RateLimited, check_duration},
@@ -225,7 +225,7 @@ impl Shared {
             entries.retain(|entry| !self.forget_if_idle(entry));
         }
         let leaving = whose == Whose::AllLeaving;
-        for batch in entries.chunks(MOST_KEYS_A_BATCH) {
+        for batch in entries.chunks(LARGEST_BATCH) {
             let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, leaving)).collect();
             self.health.asked.fetch_add(1, Ordering::Relaxed);
             let answer = match timeout(self.deadline, self.store.settle(&demands)).await {
@@ -265,8 +265,6 @@ impl Shared {
         idle
     }
 }
-
-const MOST_KEYS_A_BATCH: usize = 64;
 
 /// Which accounts to settle.
 #[derive(Clone, Copy, PartialEq, Eq)]

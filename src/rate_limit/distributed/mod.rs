@@ -45,9 +45,12 @@
 mod account;
 mod embedded;
 mod leased;
+mod level;
 mod share;
 mod store;
 
 pub use embedded::Embedded;
 pub use leased::{Flusher, Leased, LeasedBuilder};
-pub use store::{Demand, LONGEST_KEY, Settled, Settling, Store, StoreError, StoreErrorKind};
+pub use store::{
+    Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, Settled, Store, StoreError, StoreErrorKind,
+};

@@ -1,22 +1,95 @@
+use crate::rate_limit::Quota;
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use thiserror::Error as ThisError;
 
 /// Where the state of limits is kept that many processes share.
 ///
-/// One call settles a batch: what this process has spent since the last one, and what it wants to have. It is small so
-/// that a store of your own is; [`Embedded`](super::Embedded) does what it has to.
+/// There are two kinds of state: a bucket for each key of [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind),
+/// and a window for each key of [`Leased`](super::Leased). They have nothing to do with each other, even under the same key.
+/// One call is about a batch of at most [`LARGEST_BATCH`] keys, each by itself, all different, and answers for each in the
+/// same order. The caller may drop a future at any time.
+///
+/// [`Embedded`](super::Embedded) does what a store has to, in memory; `Redis` does it for many processes. Whether one of
+/// your own does is found out by the conformance suite.
 pub trait Store: Send + Sync + 'static {
-    /// Settles these accounts, each by itself, and answers for each in the same order.
+    /// Counts what was spent of these buckets, and grants what is wanted of them.
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged>;
+
+    /// Settles these windows: counts what was spent and when, and grants what is wanted.
     ///
-    /// A demand that the store has seen may come again, since its answer was lost: nothing in it is then counted twice. The
-    /// caller may drop the future at any time, and then sends the same again.
-    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Settling<'a>;
+    /// A demand that the store has seen may come again, since its answer was lost: nothing in it is then counted twice.
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled>;
 }
 
-/// The future of [`Store::settle`].
-pub type Settling<'a> = Pin<Box<dyn Future<Output = Result<Vec<Settled>, StoreError>> + Send + 'a>>;
+/// The answer of a [`Store`].
+pub type Answering<'a, Answer> = Pin<Box<dyn Future<Output = Result<Vec<Answer>, StoreError>> + Send + 'a>>;
 
-/// What one process says and wants of the account of one key.
+/// The most keys of a batch.
+pub const LARGEST_BATCH: usize = 64;
+
+/// What one process has spent and wants of the bucket of one key.
+///
+/// The bucket's level is what was spent and has not drained yet. It drains at the rate of the quota by the store's clock;
+/// the bucket of a key that the store does not know is empty. In this order the store
+///
+/// 1. lets drain what has drained since it was last asked, by the quota of then; a clock that went back drains nothing, and
+///    draining goes on from the time that it shows;
+/// 2. if its total is less than that of the hint, raises both to the hint;
+/// 3. takes back the refund;
+/// 4. counts what was spent, whatever the level: up to the burst and `max_debt`;
+/// 5. grants as much of `want` as fits below the burst, or nothing if that is less than `least`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// The key, at most [`LONGEST_KEY`] bytes.
+    pub key: Arc<[u8]>,
+    /// The rate and the burst. One that was checked.
+    pub quota: Quota,
+    /// Which process says so: a number that no other has.
+    pub client: u64,
+    /// Counts the charges of this process for this key in which something was spent: one with a sequence that is not above
+    /// the last one has come before, and what was spent in it is not counted again.
+    pub sequence: u64,
+    /// What was admitted without asking.
+    pub spent: u64,
+    /// The most that may be owed beyond the burst. What is spent beyond that is forgiven.
+    pub max_debt: u64,
+    /// What was granted and not used.
+    pub refund: u64,
+    /// When the first of it was granted, as [`Charged::at`] said. What has drained since is not taken back.
+    pub refund_of: Duration,
+    /// How many tokens it wants.
+    pub want: u64,
+    /// With fewer than this it can do nothing.
+    pub least: u64,
+    /// What it knows: if the store knows less, the store has lost its data.
+    pub hint: Hint,
+}
+
+/// What a process knows of a bucket from the last answer of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// The level, less what has drained since.
+    pub level: u64,
+    /// The highest total that it was ever answered.
+    pub total: u64,
+}
+
+/// What a store says to a [`Charge`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charged {
+    /// The tokens that the process may spend.
+    pub granted: u64,
+    /// What has been spent and has not drained, in whole tokens, rounded up; the grant is in it.
+    pub level: u64,
+    /// All tokens ever counted or granted. It never goes back but when the store loses its data.
+    pub total: u64,
+    /// Where nothing was granted: the time until `least` will be, if nobody else takes it.
+    pub retry_after: Duration,
+    /// When that was, by the store's clock, counted from any fixed time.
+    pub at: Duration,
+}
+
+/// What one process says and wants of the window of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
     /// The key, at most [`LONGEST_KEY`] bytes.

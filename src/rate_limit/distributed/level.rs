@@ -1,0 +1,155 @@
+use super::store::{Charge, Charged};
+use crate::{clock, rate_limit::Quota};
+use std::{collections::VecDeque, time::Duration};
+
+/// How full a bucket is with what was spent: it drains at the rate of its quota, and admits up to the burst.
+///
+/// It admits exactly what a token bucket does. But what was spent is kept as tokens, not as the time at which they will be
+/// back: so a new rate does not change the price of what is owed, more than the burst can be owed, and a clock that goes
+/// back moves the time only.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Level {
+    /// In parts of a token, `unit` of them in one.
+    parts: u128,
+    /// When it was so, in nanoseconds.
+    at: u64,
+    /// The parts that drain in a nanosecond, and that are a token: `count` and `period` of the quota.
+    rate: u64,
+    unit: u64,
+}
+
+impl Level {
+    /// An empty bucket.
+    pub(super) fn empty(quota: &Quota, now: u64) -> Self {
+        Self { parts: 0, at: now, rate: quota.count(), unit: clock::nanos(quota.period()).max(1) }
+    }
+
+    /// So many tokens were spent at `now`.
+    pub(super) fn of(quota: &Quota, tokens: u64, now: u64) -> Self {
+        let empty = Self::empty(quota, now);
+        Self { parts: u128::from(tokens) * u128::from(empty.unit), ..empty }
+    }
+
+    /// Lets drain what has drained by `now`, and goes on at the rate of this quota.
+    pub(super) fn drain(&mut self, quota: &Quota, now: u64) {
+        let passed = u128::from(now.saturating_sub(self.at));
+        self.parts = self.parts.saturating_sub(passed * u128::from(self.rate));
+        self.at = now;
+        let Self { rate, unit, .. } = Self::empty(quota, now);
+        if unit != self.unit {
+            let (whole, part) = (self.parts / u128::from(self.unit), self.parts % u128::from(self.unit));
+            self.parts = whole * u128::from(unit) + (part * u128::from(unit)).div_ceil(u128::from(self.unit));
+        }
+        (self.rate, self.unit) = (rate, unit);
+    }
+
+    /// Adds what was spent, up to `most` tokens in all.
+    pub(super) fn add(&mut self, tokens: u64, most: u64) {
+        let most = u128::from(most) * u128::from(self.unit);
+        let sum = self.parts.saturating_add(u128::from(tokens) * u128::from(self.unit));
+        // A level that is above the most already, by another quota, stays.
+        self.parts = sum.min(most.max(self.parts));
+    }
+
+    /// Takes back what was added `age` ago, but what has drained of it since: of an addition that met an empty bucket so
+    /// much would not have been there to drain.
+    pub(super) fn take_back(&mut self, tokens: u64, age: u64) {
+        let drained = u128::from(age) * u128::from(self.rate);
+        let added = u128::from(tokens) * u128::from(self.unit);
+        self.parts = self.parts.saturating_sub(added.saturating_sub(drained));
+    }
+
+    /// Is at least this level.
+    pub(super) fn raise_to(&mut self, tokens: u64) {
+        self.parts = self.parts.max(u128::from(tokens) * u128::from(self.unit));
+    }
+
+    /// The tokens spent that have not drained, rounded up.
+    pub(super) fn tokens(&self) -> u64 {
+        u64::try_from(self.parts.div_ceil(u128::from(self.unit))).unwrap_or(u64::MAX)
+    }
+
+    /// The whole tokens for which there is room.
+    pub(super) fn room(&self, burst: u64) -> u64 {
+        burst.saturating_sub(self.tokens())
+    }
+
+    /// The time until there is room for so many, in nanoseconds.
+    pub(super) fn until_room(&self, tokens: u64, burst: u64) -> u64 {
+        let allowed = u128::from(burst.saturating_sub(tokens)) * u128::from(self.unit);
+        let wait = self.parts.saturating_sub(allowed).div_ceil(u128::from(self.rate.max(1)));
+        u64::try_from(wait).unwrap_or(u64::MAX)
+    }
+}
+
+/// What the store knows of the bucket of one key.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    level: Level,
+    total: u64,
+    /// The latest charge of each process that may send one again, the longest unheard of first.
+    heard: VecDeque<(u64, u64)>,
+}
+
+/// The store tells charges that come again from new ones for so many processes. Beyond that, one that comes again may be
+/// counted twice: on the safe side.
+const PROCESSES_KNOWN: usize = 64;
+
+impl Bucket {
+    /// That of a key that nobody has spent of.
+    pub(super) fn new(quota: &Quota, now: u64) -> Self {
+        Self { level: Level::empty(quota, now), total: 0, heard: VecDeque::new() }
+    }
+
+    /// Settles one charge at `now`, in nanoseconds by the store's clock.
+    pub(super) fn charge(&mut self, charge: &Charge, now: u64) -> Charged {
+        let Charge { quota, want, least, hint, .. } = charge;
+        let most = quota.burst().saturating_add(charge.max_debt);
+        self.level.drain(quota, now);
+        if self.total < hint.total {
+            // It has lost its data, or forgotten a bucket that was empty: then the hint says so too.
+            self.total = hint.total;
+            self.level.raise_to(hint.level.min(most));
+        }
+        let age = now.saturating_sub(clock::nanos(charge.refund_of));
+        self.level.take_back(charge.refund, age);
+        if charge.spent > 0 && self.is_new(charge) {
+            self.level.add(charge.spent, most);
+            self.total = self.total.saturating_add(charge.spent);
+        }
+        let granted = (*want).min(self.level.room(quota.burst()));
+        let granted = if granted < *least { 0 } else { granted };
+        self.level.add(granted, most);
+        self.total = self.total.saturating_add(granted);
+        Charged {
+            granted,
+            level: self.level.tokens(),
+            total: self.total,
+            retry_after: match granted {
+                0 => Duration::from_nanos(self.level.until_room(*least, quota.burst())),
+                _ => Duration::ZERO,
+            },
+            at: Duration::from_nanos(now),
+        }
+    }
+
+    /// Whether nothing is left at `now` that a new bucket would not know.
+    pub(super) fn is_fresh(&self, now: u64) -> bool {
+        let Level { parts, at, rate, .. } = self.level;
+        parts <= u128::from(now.saturating_sub(at).saturating_sub(KEPT_EMPTY)) * u128::from(rate)
+    }
+
+    /// Whether this charge has not come before; remembers that it has.
+    fn is_new(&mut self, charge: &Charge) -> bool {
+        let known = self.heard.iter().position(|(client, _)| *client == charge.client);
+        let last = known.and_then(|place| self.heard.remove(place)).map_or(0, |(_, sequence)| sequence);
+        if self.heard.len() == PROCESSES_KNOWN {
+            self.heard.pop_front();
+        }
+        self.heard.push_back((charge.client, charge.sequence.max(last)));
+        charge.sequence > last
+    }
+}
+
+/// So long an empty bucket is remembered, for the charges that may come again.
+const KEPT_EMPTY: u64 = 1_000_000_000;
