@@ -30,6 +30,9 @@ struct ByKey<State> {
     /// How many keys are remembered when those that need not be are looked for. Twice as many as were left the last time,
     /// so that each key is looked at a bounded number of times.
     look_at: usize,
+    /// The latest time at which it was asked, in nanoseconds: whoever read the clock before another and comes after it is
+    /// taken to have read it then.
+    now: u64,
 }
 
 impl Embedded {
@@ -41,8 +44,8 @@ impl Embedded {
 
     /// Charges a batch at `now`.
     pub fn charge_at(&self, charges: &[Charge], now: Instant) -> Vec<Charged> {
-        let now = self.shared.origin.nanos_to(now);
         let mut buckets = lock(&self.shared.buckets);
+        let now = buckets.move_on(self.shared.origin.nanos_to(now));
         let charge = |charge: &Charge| {
             buckets.make_room(|bucket| bucket.is_fresh(now));
             let bucket = buckets.by_key.entry(charge.key.clone()).or_insert_with(|| Bucket::new(&charge.quota, now));
@@ -53,8 +56,8 @@ impl Embedded {
 
     /// Settles a batch at `now`.
     pub fn settle_at(&self, demands: &[Demand], now: Instant) -> Vec<Settled> {
-        let now = self.shared.origin.nanos_to(now);
         let mut windows = lock(&self.shared.windows);
+        let now = windows.move_on(self.shared.origin.nanos_to(now));
         let settle = |demand: &Demand| {
             windows.make_room(|account| account.is_fresh(now));
             windows.by_key.entry(demand.key.clone()).or_default().settle(demand, now)
@@ -75,6 +78,11 @@ impl Embedded {
 }
 
 impl<State> ByKey<State> {
+    fn move_on(&mut self, now: u64) -> u64 {
+        self.now = self.now.max(now);
+        self.now
+    }
+
     fn make_room(&mut self, mut is_fresh: impl FnMut(&mut State) -> bool) {
         if self.by_key.len() > self.look_at {
             self.by_key.retain(|_, state| !is_fresh(state));
@@ -85,7 +93,7 @@ impl<State> ByKey<State> {
 
 impl<State> Default for ByKey<State> {
     fn default() -> Self {
-        Self { by_key: HashMap::new(), look_at: LEAST_KEYS }
+        Self { by_key: HashMap::new(), look_at: LEAST_KEYS, now: 0 }
     }
 }
 

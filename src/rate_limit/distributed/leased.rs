@@ -1,4 +1,6 @@
 use super::{
+    entries::Entries,
+    flusher::Flusher,
     share::{Share, Terms},
     store::{Demand, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
 };
@@ -9,10 +11,8 @@ use crate::{
 };
 use rand::RngExt;
 use std::{
-    collections::HashMap,
-    fmt,
-    hash::{BuildHasher, RandomState},
-    mem,
+    fmt, mem,
+    ops::Range,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -45,9 +45,7 @@ use tokio::{
 /// them.
 #[derive(Clone)]
 pub struct Leased {
-    shared: Arc<Shared>,
-    /// Alive while there is a handle: the flusher ends with the last one.
-    _handle: Arc<()>,
+    handle: Arc<Handle>,
 }
 
 struct Shared {
@@ -58,16 +56,12 @@ struct Shared {
     deadline: Duration,
     client: u64,
     random: Random,
-    max_keys: usize,
-    hasher: RandomState,
-    parts: [Mutex<HashMap<Arc<[u8]>, Arc<Entry>>>; PARTS],
+    entries: Entries<Entry>,
     /// The keys that the store was never asked for, and that there are some.
     newcomers: Mutex<Vec<Arc<Entry>>>,
     hurry: Notify,
     health: Health,
 }
-
-const PARTS: usize = 16;
 
 /// One key in use.
 struct Entry {
@@ -112,7 +106,7 @@ impl Leased {
         if tokens == 0 {
             return Ok(());
         }
-        self.shared.entry(key, tokens)?.take(tokens, self.shared.period)
+        self.shared().entry(key, tokens)?.take(tokens, self.shared().period)
     }
 
     /// Takes `tokens` of this key's, all or none. For a key that the store was never asked for it is asked at once, and
@@ -126,22 +120,25 @@ impl Leased {
         if tokens == 0 {
             return Ok(());
         }
-        let entry = self.shared.entry(key, tokens)?;
+        let entry = self.shared().entry(key, tokens)?;
         let settled = entry.settled.notified();
         let is_known = lock(&entry.share).was_settled();
         if !is_known {
             // What the store is asked for.
             entry.refused.fetch_add(tokens, Ordering::Relaxed);
             // An answer that does not come in time is none.
-            let _ = timeout(self.shared.deadline, settled).await;
+            let _ = timeout(self.shared().deadline, settled).await;
         }
-        entry.take(tokens, self.shared.period)
+        entry.take(tokens, self.shared().period)
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.0
     }
 
     /// Gives back what was taken for a call that then was not made.
     pub fn refund(&self, key: &[u8], tokens: u64) {
-        let entry = lock(self.shared.part(key)).get(key).cloned();
-        if let Some(entry) = entry {
+        if let Some(entry) = self.shared().entries.find(key) {
             // What the books have for spent already is counted twice for a window: on the safe side.
             entry.credit.fetch_add(tokens, Ordering::Relaxed);
         }
@@ -149,8 +146,7 @@ impl Leased {
 
     /// The tokens of this key that this process holds.
     pub fn held(&self, key: &[u8]) -> u64 {
-        let entry = lock(self.shared.part(key)).get(key).cloned();
-        entry.map_or(0, |entry| entry.credit.load(Ordering::Relaxed))
+        self.shared().entries.find(key).map_or(0, |entry| entry.credit.load(Ordering::Relaxed))
     }
 
     /// How much more than the limit may be spent in any window while the store keeps its data and every process is heard
@@ -161,51 +157,40 @@ impl Leased {
 
     /// How often the store was asked, and how often it did not answer.
     pub fn batches(&self) -> (u64, u64) {
-        let Health { asked, failed, .. } = &self.shared.health;
+        let Health { asked, failed, .. } = &self.shared().health;
         (asked.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
     }
 }
 
 impl Shared {
-    fn part(&self, key: &[u8]) -> &Mutex<HashMap<Arc<[u8]>, Arc<Entry>>> {
-        &self.parts[self.hasher.hash_one(key) as usize % PARTS]
-    }
-
     /// The entry of a key, for somebody who wants so many tokens.
     fn entry(&self, key: &[u8], tokens: u64) -> Result<Arc<Entry>, RateLimited> {
         if tokens > self.limit || key.len() > LONGEST_KEY {
             return Err(RateLimited::new(None));
         }
-        let mut part = lock(self.part(key));
-        if let Some(entry) = part.get(key) {
-            return Ok(entry.clone());
-        }
-        if part.len() >= self.max_keys.div_ceil(PARTS) {
-            return Err(RateLimited::new(Some(self.period)));
-        }
-        let key: Arc<[u8]> = key.into();
-        let terms = Terms { key: key.clone(), limit: self.limit, window: self.window, client: self.client };
-        let entry = Arc::new(Entry {
-            credit: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            terms,
-            share: Mutex::new(Share::new()),
-            settled: Notify::new(),
+        let mut is_new = false;
+        let entry = self.entries.get(key, |key| {
+            is_new = true;
+            let terms = Terms { key, limit: self.limit, window: self.window, client: self.client };
+            Entry {
+                credit: AtomicU64::new(0),
+                refused: AtomicU64::new(0),
+                terms,
+                share: Mutex::new(Share::new()),
+                settled: Notify::new(),
+            }
         });
-        part.insert(key, entry.clone());
-        drop(part);
-        lock(&self.newcomers).push(entry.clone());
-        self.hurry.notify_one();
+        let entry = entry.map_err(|_| RateLimited::new(Some(self.period)))?;
+        if is_new {
+            lock(&self.newcomers).push(entry.clone());
+            self.hurry.notify_one();
+        }
         Ok(entry)
-    }
-
-    fn entries(&self) -> Vec<Arc<Entry>> {
-        self.parts.iter().flat_map(|part| lock(part).values().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// Brings the books up to date, and what comes back to a process that is cut off.
     fn note(&self, now: Instant) {
-        for entry in self.entries() {
+        for entry in self.entries.all() {
             let mut share = lock(&entry.share);
             let back = share.note(entry.credit.load(Ordering::Relaxed), now, self.window);
             entry.credit.fetch_add(back, Ordering::Relaxed);
@@ -221,7 +206,7 @@ impl Shared {
             entries.retain(|entry| !lock(&entry.share).was_asked());
         } else {
             self.note(now);
-            entries = self.entries();
+            entries = self.entries.all();
             entries.retain(|entry| !self.forget_if_idle(entry));
         }
         let leaving = whose == Whose::AllLeaving;
@@ -252,17 +237,42 @@ impl Shared {
     }
 
     /// Forgets a key that nobody asked for, once nothing is held of it.
-    fn forget_if_idle(&self, entry: &Arc<Entry>) -> bool {
-        let mut part = lock(self.part(&entry.terms.key));
-        // One reference here and one in the table: nobody is about to use it.
-        let idle = Arc::strong_count(entry) == 2
-            && lock(&entry.share).is_idle()
-            && entry.refused.load(Ordering::Relaxed) == 0
-            && entry.credit.load(Ordering::Relaxed) == 0;
-        if idle {
-            part.remove(&entry.terms.key);
+    fn forget_if_idle(&self, entry: &Entry) -> bool {
+        self.entries.forget_if(&entry.terms.key, |entry| {
+            lock(&entry.share).is_idle()
+                && entry.refused.load(Ordering::Relaxed) == 0
+                && entry.credit.load(Ordering::Relaxed) == 0
+        })
+    }
+
+    /// Settles with the store every period, at a phase of its own, until the last handle of the limit is dropped; then gives
+    /// back what is held.
+    async fn run(self: Arc<Self>, handle: Weak<Handle>) {
+        let draw = |range: Range<f64>| self.random.with(|random| random.random_range(range));
+        let mut next = Instant::now() + self.period.mul_f64(draw(0.0..1.0));
+        while handle.strong_count() > 0 {
+            let now = Instant::now();
+            if now >= next {
+                self.flush(Whose::All).await;
+                next = now + self.period.mul_f64(draw(0.9..1.1));
+            } else {
+                self.note(now);
+            }
+            let look = Instant::now() + self.window.div_f64(40.0);
+            if timeout_at(next.min(look), self.hurry.notified()).await.is_ok() {
+                self.flush(Whose::New).await;
+            }
         }
-        idle
+        self.flush(Whose::AllLeaving).await;
+    }
+}
+
+/// Alive while somebody has the limit in hand. The flusher ends with it.
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.hurry.notify_one();
     }
 }
 
@@ -303,43 +313,6 @@ impl Entry {
             }
         }
         share.demand(&self.terms, if leaving { 0 } else { refused }, now)
-    }
-}
-
-/// What has to run in the background for a [`Leased`] limit: spawn [`run`](Self::run), once.
-#[must_use = "a limit without its flusher refuses everything"]
-pub struct Flusher {
-    shared: Arc<Shared>,
-    handle: Weak<()>,
-}
-
-impl Flusher {
-    /// Settles with the store every period, at a phase of its own, until the last handle of the limit is dropped; then it
-    /// gives back what is held, and ends, at most a 40th of a window later.
-    pub async fn run(self) {
-        let Self { shared, handle } = self;
-        let draw = |range: std::ops::Range<f64>| shared.random.with(|random| random.random_range(range));
-        let mut next = Instant::now() + shared.period.mul_f64(draw(0.0..1.0));
-        while handle.strong_count() > 0 {
-            let now = Instant::now();
-            if now >= next {
-                shared.flush(Whose::All).await;
-                next = now + shared.period.mul_f64(draw(0.9..1.1));
-            } else {
-                shared.note(now);
-            }
-            let look = Instant::now() + shared.window.div_f64(40.0);
-            if timeout_at(next.min(look), shared.hurry.notified()).await.is_ok() {
-                shared.flush(Whose::New).await;
-            }
-        }
-        shared.flush(Whose::AllLeaving).await;
-    }
-}
-
-impl fmt::Debug for Flusher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flusher").field("period", &self.shared.period).finish_non_exhaustive()
     }
 }
 
@@ -413,22 +386,20 @@ impl LeasedBuilder {
             deadline,
             client,
             random,
-            max_keys,
-            hasher: RandomState::new(),
-            parts: Default::default(),
+            entries: Entries::new(max_keys),
             newcomers: Mutex::default(),
             hurry: Notify::new(),
             health: Health::default(),
         });
-        let handle = Arc::new(());
-        let flusher = Flusher { shared: shared.clone(), handle: Arc::downgrade(&handle) };
-        Ok((Leased { shared, _handle: handle }, flusher))
+        let handle = Arc::new(Handle(shared.clone()));
+        let flusher = Flusher::new(shared.run(Arc::downgrade(&handle)));
+        Ok((Leased { handle }, flusher))
     }
 }
 
 impl fmt::Debug for Leased {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared { limit, window, .. } = &*self.shared;
+        let Shared { limit, window, .. } = self.shared();
         f.debug_struct("Leased").field("limit", limit).field("window", window).finish_non_exhaustive()
     }
 }

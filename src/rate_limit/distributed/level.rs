@@ -24,6 +24,11 @@ impl Level {
         Self { parts: 0, at: now, rate: quota.count(), unit: clock::nanos(quota.period()).max(1) }
     }
 
+    /// When it was last drained.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// So many tokens were spent at `now`.
     pub(super) fn of(quota: &Quota, tokens: u64, now: u64) -> Self {
         let empty = Self::empty(quota, now);

@@ -43,14 +43,29 @@
 //! for the store to answer. Room for 100,000 keys.
 
 mod account;
+mod books;
 mod embedded;
+mod engine;
+mod entries;
+mod exact;
+mod flights;
+mod flusher;
+mod health;
 mod leased;
 mod level;
+mod outage;
 mod share;
 mod store;
+mod write_behind;
 
 pub use embedded::Embedded;
-pub use leased::{Flusher, Leased, LeasedBuilder};
+pub use engine::Readings;
+pub use exact::{Asked, Exact, ExactBuilder, Taken};
+pub use flusher::Flusher;
+pub use health::StoreHealth;
+pub use leased::{Leased, LeasedBuilder};
+pub use outage::OnOutage;
 pub use store::{
     Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, Settled, Store, StoreError, StoreErrorKind,
 };
+pub use write_behind::{WriteBehind, WriteBehindBuilder};

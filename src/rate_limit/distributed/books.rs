@@ -1,0 +1,232 @@
+use super::{
+    level::Level,
+    outage::{Local, OnOutage, Share},
+    store::{Charge, Charged, Hint},
+};
+use crate::rate_limit::Quota;
+use std::{sync::Arc, time::Duration};
+
+/// What one process knows of the bucket of one key, and has to tell the store.
+///
+/// Time is in nanoseconds by the process's own clock, but for what the store said.
+#[derive(Debug)]
+pub(super) struct Books {
+    /// The bucket's level as the store last said.
+    known: Level,
+    total: u64,
+    meter: Meter,
+    local: Local,
+    /// Spent without asking, and not told yet.
+    untold: u64,
+    /// Told, with this sequence, and not answered: told again until it is.
+    told: u64,
+    is_told: bool,
+    sequence: u64,
+    /// Granted and not used, and when the first of it was granted, by the store's clock.
+    refund: u64,
+    refund_of: Duration,
+    /// The most that the level was seen above the burst.
+    overshoot: u64,
+}
+
+/// Which key of which process, and how much it may owe.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) client: u64,
+    pub(super) max_debt: u64,
+    pub(super) processes: u64,
+}
+
+impl Books {
+    pub(super) fn new(quota: &Quota, now: u64) -> Self {
+        Self {
+            known: Level::empty(quota, now),
+            total: 0,
+            meter: Meter::default(),
+            local: Local::default(),
+            untold: 0,
+            told: 0,
+            is_told: false,
+            sequence: 0,
+            refund: 0,
+            refund_of: Duration::ZERO,
+            overshoot: 0,
+        }
+    }
+
+    /// The level as it was last known, less what has drained by now.
+    pub(super) fn known(&mut self, quota: &Quota, now: u64) -> &Level {
+        if now > self.known.at() {
+            self.known.drain(quota, now);
+        }
+        &self.known
+    }
+
+    /// What was spent and the store does not know, or has not said that it does.
+    pub(super) fn unflushed(&self) -> u64 {
+        self.untold.saturating_add(self.told)
+    }
+
+    pub(super) fn overshoot(&self) -> u64 {
+        self.overshoot
+    }
+
+    /// Whether there is something to tell that is not on its way.
+    pub(super) fn has_news(&self) -> bool {
+        self.refund > 0 || if self.is_told { false } else { self.unflushed() > 0 }
+    }
+
+    /// Spends without asking.
+    pub(super) fn spend(&mut self, tokens: u64) {
+        self.untold = self.untold.saturating_add(tokens);
+    }
+
+    /// Decides for this process alone, and notes what was spent.
+    pub(super) fn take_alone(
+        &mut self,
+        policy: &OnOutage,
+        quota: &Quota,
+        tokens: u64,
+        now: u64,
+        outage: u64,
+        processes: u64,
+    ) -> Result<(), Option<u64>> {
+        let known = *self.known(quota, now);
+        let share = self.share(quota, processes);
+        self.local.take(policy, quota, tokens, now, outage, (known, share))?;
+        self.spend(tokens);
+        Ok(())
+    }
+
+    /// This process's part of what was admitted of late.
+    pub(super) fn share(&self, quota: &Quota, processes: u64) -> Share {
+        self.meter.share(quota.burst(), processes)
+    }
+
+    /// Gives back what was spent without asking; what the store was told of stays spent.
+    pub(super) fn unspend(&mut self, tokens: u64, quota: &Quota) {
+        self.untold = self.untold.saturating_sub(tokens);
+        self.local.give_back(tokens, quota.burst());
+    }
+
+    /// Gives back what the store granted at `at` by its clock.
+    pub(super) fn refund(&mut self, tokens: u64, at: Duration) {
+        if tokens == 0 {
+            return;
+        }
+        self.refund_of = if self.refund == 0 { at } else { self.refund_of.min(at) };
+        self.refund = self.refund.saturating_add(tokens);
+        self.known.take_back(tokens, 0);
+    }
+
+    /// What to ask of the store now. What was told and not answered is told again, with nothing new; what is on its way is
+    /// left alone.
+    pub(super) fn charge(&mut self, key: &Arc<[u8]>, quota: &Quota, owner: &Owner, wants: Wants, now: u64) -> Charge {
+        let spent = if self.is_told {
+            0
+        } else {
+            if self.told == 0 && self.untold > 0 {
+                self.told = std::mem::take(&mut self.untold);
+                self.sequence += 1;
+            }
+            self.is_told = self.told > 0;
+            self.told
+        };
+        let level = self.known(quota, now).tokens();
+        Charge {
+            key: key.clone(),
+            quota: *quota,
+            client: owner.client,
+            sequence: self.sequence,
+            spent,
+            max_debt: owner.max_debt,
+            refund: std::mem::take(&mut self.refund),
+            refund_of: self.refund_of,
+            want: wants.want,
+            least: wants.least,
+            hint: Hint { level, total: self.total },
+        }
+    }
+
+    /// The store has answered this charge. Its level is taken to be that of `from`: when it was asked, so that it is never
+    /// higher than it is; or now, so that it is never lower.
+    pub(super) fn answered(&mut self, charge: &Charge, charged: &Charged, from: u64, now: u64) {
+        if charge.spent > 0 {
+            (self.told, self.is_told) = (0, false);
+        }
+        self.meter.own = self.meter.own.saturating_add(charge.spent).saturating_add(charged.granted);
+        if charged.total >= self.total {
+            self.total = charged.total;
+            self.known = Level::of(&charge.quota, charged.level, from);
+            self.meter.note(charged.total, now);
+        }
+        self.overshoot = self.overshoot.max(charged.level.saturating_sub(charge.quota.burst()));
+    }
+
+    /// The store has not answered this charge. A refund in it is lost: it may have been counted, and is not to be twice.
+    pub(super) fn failed(&mut self, charge: &Charge) {
+        if charge.spent > 0 {
+            self.is_told = false;
+        }
+    }
+
+    /// Whether nothing is left that a new process would not know.
+    pub(super) fn is_idle(&mut self, quota: &Quota, now: u64) -> bool {
+        self.unflushed() == 0 && self.refund == 0 && self.known(quota, now).tokens() == 0
+    }
+}
+
+/// What a process wants of the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wants {
+    pub(super) want: u64,
+    pub(super) least: u64,
+}
+
+/// How much of what is admitted is admitted by this process, over the last one or two seconds.
+#[derive(Debug, Default)]
+struct Meter {
+    /// All that this process ever had counted.
+    own: u64,
+    latest: Mark,
+    /// The beginning of the present second and of the one before.
+    present: Mark,
+    before: Mark,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    at: u64,
+    own: u64,
+    total: u64,
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+impl Meter {
+    fn note(&mut self, total: u64, now: u64) {
+        let mark = Mark { at: now, own: self.own, total };
+        if now.saturating_sub(self.present.at) >= SECOND {
+            // What lies long back says nothing; a first answer is where counting begins.
+            let is_recent = self.latest.at > 0 && now.saturating_sub(self.latest.at) < 2 * SECOND;
+            self.before = if is_recent { self.present } else { mark };
+            self.present = if is_recent { self.latest } else { mark };
+        }
+        self.latest = mark;
+    }
+
+    /// As though a quarter of a burst had been admitted in equal parts besides: so a process that few calls come to does
+    /// not take all for its own.
+    fn share(&self, burst: u64, processes: u64) -> Share {
+        let own = self.latest.own.saturating_sub(self.before.own);
+        let all = self.latest.total.saturating_sub(self.before.total).max(own);
+        let besides = (burst / 4).max(1);
+        let parts = u128::from(processes.max(1));
+        // In parts of one by the number of processes, so that nothing is rounded away.
+        let own = u128::from(own) * parts + u128::from(besides);
+        let all = (u128::from(all) + u128::from(besides)) * parts;
+        let most = u128::from(u64::MAX);
+        let shrink = (all / most) + 1;
+        Share::of((own / shrink) as u64, (all / shrink) as u64)
+    }
+}

@@ -1,0 +1,478 @@
+use super::{
+    books::{Books, Owner, Wants},
+    entries::Entries,
+    flights::Flights,
+    flusher::Flusher,
+    health::{Health, StoreHealth},
+    outage::OnOutage,
+    store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
+};
+use crate::{
+    clock::Origin,
+    error::{ConfigError, RateLimited},
+    random::Random,
+    rate_limit::Quota,
+    sync::{Mutex, lock},
+};
+use rand::RngExt;
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    mem,
+    ops::Range,
+    pin::pin,
+    sync::{Arc, Weak},
+    task::Poll,
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+
+/// What [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind) have in common: the books of each key, and what
+/// carries them to the store and back.
+pub(super) struct Engine {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) quota: Mutex<Quota>,
+    /// How long the store has to answer.
+    pub(super) deadline: Duration,
+    pub(super) pace: Pace,
+    pub(super) owner: Owner,
+    pub(super) on_outage: OnOutage,
+    pub(super) random: Random,
+    pub(super) origin: Origin,
+    pub(super) entries: Entries<Entry>,
+    pub(super) health: Health,
+    /// The keys of which there is something to tell or to ask.
+    queue: Mutex<VecDeque<Arc<Entry>>>,
+    pub(super) hurry: Notify,
+}
+
+/// When the store is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As soon as there is something to ask and fewer than two calls are under way; when it is down, each so often.
+    AtOnce { probe: Duration },
+    /// Each so often.
+    Each(Duration),
+}
+
+impl Pace {
+    pub(super) fn period(self) -> Duration {
+        match self {
+            Self::AtOnce { probe: period } | Self::Each(period) => period,
+        }
+    }
+}
+
+/// One key in use.
+pub(super) struct Entry {
+    pub(super) key: Arc<[u8]>,
+    pub(super) state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) books: Books,
+    /// Who wants tokens of the store, in order of arrival.
+    waiting: Vec<Waiter>,
+    is_queued: bool,
+}
+
+struct Waiter {
+    tokens: u64,
+    verdict: oneshot::Sender<Verdict>,
+}
+
+/// What comes of asking the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verdict {
+    /// At this time by the store's clock.
+    Granted {
+        at: Duration,
+    },
+    Refused {
+        retry_after: Duration,
+    },
+    /// The store did not answer.
+    Unanswered,
+}
+
+/// What is on its way to the store.
+struct Batch {
+    charges: Vec<Charge>,
+    /// The entry of each charge, and who waits for the answer. None for a probe.
+    asking: Vec<(Arc<Entry>, Vec<Waiter>)>,
+    sent: Instant,
+}
+
+/// How a limit is doing.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Readings {
+    /// How it gets on with its store.
+    pub store: StoreHealth,
+    /// The keys that it has in mind.
+    pub keys: usize,
+    /// The tokens that were admitted without asking and that the store has not confirmed to have counted, of all keys.
+    pub unflushed: u64,
+    /// The most tokens by which the level of a key was seen above its burst.
+    pub overshoot: u64,
+}
+
+/// What an engine is made of.
+pub(super) struct Parts {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) quota: Quota,
+    pub(super) deadline: Duration,
+    pub(super) pace: Pace,
+    pub(super) max_debt: u64,
+    pub(super) processes: u64,
+    pub(super) on_outage: OnOutage,
+    pub(super) random: Random,
+    pub(super) max_keys: usize,
+}
+
+impl Parts {
+    /// Checks what is common, and makes an engine and what has to run for it.
+    pub(super) fn build(self) -> Result<(Arc<Handle>, Flusher), ConfigError> {
+        self.quota.check()?;
+        if let OnOutage::Local(quota) = &self.on_outage {
+            quota.check()?;
+        }
+        if self.processes == 0 {
+            return Err(ConfigError::new("rate_limit.processes", 0, "must be at least 1"));
+        }
+        if self.max_keys == 0 {
+            return Err(ConfigError::new("rate_limit.max_keys", 0, "must be at least 1"));
+        }
+        if self.max_debt > MOST_DEBT {
+            return Err(ConfigError::new("rate_limit.max_debt", self.max_debt, "must be at most 2^55"));
+        }
+        let engine = Arc::new(Engine::new(self));
+        let handle = Arc::new(Handle(engine.clone()));
+        let flusher = Flusher::new(engine.run(Arc::downgrade(&handle)));
+        Ok((handle, flusher))
+    }
+}
+
+const MOST_DEBT: u64 = 1 << 55;
+
+impl Engine {
+    fn new(parts: Parts) -> Self {
+        let Parts { store, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys } = parts;
+        let now = Instant::now();
+        let client = random.with(|random| random.random());
+        Self {
+            store,
+            quota: Mutex::new(quota),
+            deadline,
+            pace,
+            owner: Owner { client, max_debt, processes },
+            on_outage,
+            random,
+            origin: Origin::at(now),
+            entries: Entries::new(max_keys),
+            // The others find out within a period that the store is back, and have told it by the end of the next.
+            health: Health::new(now, pace.period().mul_f64(2.5)),
+            queue: Mutex::default(),
+            hurry: Notify::new(),
+        }
+    }
+
+    /// The entry of a key for somebody who wants so many tokens, and the quota.
+    pub(super) fn entry(&self, key: &[u8], tokens: u64, now: Instant) -> Result<(Arc<Entry>, Quota), RateLimited> {
+        let quota = *lock(&self.quota);
+        if tokens > quota.burst() || key.len() > LONGEST_KEY {
+            return Err(RateLimited::new(None));
+        }
+        let state =
+            || State { books: Books::new(&quota, self.origin.nanos_to(now)), waiting: Vec::new(), is_queued: false };
+        match self.entries.get(key, |key| Entry { key, state: Mutex::new(state()) }) {
+            Ok(entry) => Ok((entry, quota)),
+            Err(_) => Err(RateLimited::new(Some(self.pace.period()))),
+        }
+    }
+
+    /// Decides by what this process knows, as the policy for outages says.
+    pub(super) fn decide_alone(
+        &self,
+        entry: &Arc<Entry>,
+        state: &mut State,
+        quota: &Quota,
+        tokens: u64,
+        now: Instant,
+    ) -> Result<(), RateLimited> {
+        let (outage, processes) = (self.health.outage(), self.owner.processes);
+        let now = self.origin.nanos_to(now);
+        match state.books.take_alone(&self.on_outage, quota, tokens, now, outage, processes) {
+            Ok(()) => {
+                self.queue(entry, state);
+                Ok(())
+            }
+            Err(wait) => {
+                let wait = wait.map_or(self.pace.period(), Duration::from_nanos);
+                Err(RateLimited::new(Some(wait)))
+            }
+        }
+    }
+
+    /// Asks the store for tokens.
+    pub(super) fn ask(&self, entry: &Arc<Entry>, state: &mut State, tokens: u64) -> oneshot::Receiver<Verdict> {
+        let (verdict, receiver) = oneshot::channel();
+        state.waiting.push(Waiter { tokens, verdict });
+        self.queue(entry, state);
+        receiver
+    }
+
+    /// There is something to ask or to tell of this key.
+    pub(super) fn queue(&self, entry: &Arc<Entry>, state: &mut State) {
+        if !mem::replace(&mut state.is_queued, true) {
+            lock(&self.queue).push_back(entry.clone());
+            if matches!(self.pace, Pace::AtOnce { .. }) {
+                self.hurry.notify_one();
+            }
+        }
+    }
+
+    pub(super) fn read(&self, now: Instant) -> Readings {
+        let entries = self.entries.all();
+        let mut readings = Readings { store: self.health.read(now), keys: entries.len(), unflushed: 0, overshoot: 0 };
+        for entry in entries {
+            let state = lock(&entry.state);
+            readings.unflushed = readings.unflushed.saturating_add(state.books.unflushed());
+            readings.overshoot = readings.overshoot.max(state.books.overshoot());
+        }
+        readings
+    }
+
+    /// What to ask next, if there is anything, of at most so many keys that are queued.
+    fn next_batch(&self, now: Instant, keys: &mut usize) -> Option<Batch> {
+        let quota = *lock(&self.quota);
+        let mut batch = Batch { charges: Vec::new(), asking: Vec::new(), sent: now };
+        while batch.charges.len() < LARGEST_BATCH && *keys > 0 {
+            let Some(entry) = lock(&self.queue).pop_front() else {
+                *keys = 0;
+                break;
+            };
+            *keys -= 1;
+            let mut state = lock(&entry.state);
+            state.is_queued = false;
+            // Whoever has gone meanwhile wants nothing.
+            state.waiting.retain(|waiter| !waiter.verdict.is_closed());
+            if state.waiting.is_empty() && !state.books.has_news() {
+                continue;
+            }
+            let waiters = mem::take(&mut state.waiting);
+            let wants = Wants {
+                want: waiters.iter().fold(0, |sum: u64, waiter| sum.saturating_add(waiter.tokens)),
+                least: waiters.iter().map(|waiter| waiter.tokens).min().unwrap_or(0),
+            };
+            batch.charges.push(state.books.charge(&entry.key, &quota, &self.owner, wants, self.origin.nanos_to(now)));
+            drop(state);
+            batch.asking.push((entry, waiters));
+        }
+        (!batch.charges.is_empty()).then_some(batch)
+    }
+
+    /// Asks whether a store that failed can do what it has to: it writes a token to a key of nobody's.
+    fn probe(&self, now: Instant) -> Batch {
+        let quota = Quota::new(1, Duration::from_millis(1));
+        let probe = Charge {
+            key: Arc::from(&b"steadfast probes whether the store is back"[..]),
+            quota,
+            client: self.owner.client,
+            sequence: 0,
+            spent: 0,
+            max_debt: 0,
+            refund: 0,
+            refund_of: Duration::ZERO,
+            want: 1,
+            least: 1,
+            hint: Hint::default(),
+        };
+        Batch { charges: vec![probe], asking: Vec::new(), sent: now }
+    }
+
+    async fn fly(store: Arc<dyn Store>, batch: Batch, deadline: Duration) -> (Batch, Result<Vec<Charged>, StoreError>) {
+        let answer = match timeout(deadline, store.charge(&batch.charges)).await {
+            Ok(Ok(charged)) if charged.len() != batch.charges.len() => {
+                let (got, asked) = (charged.len(), batch.charges.len());
+                let detail = format_args!("{got} answers to {asked} charges");
+                Err(StoreError::new(StoreErrorKind::Incomprehensible, detail))
+            }
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::new(StoreErrorKind::Unreachable, format_args!("no answer in {deadline:?}"))),
+        };
+        (batch, answer)
+    }
+
+    /// A batch has been answered, or has not.
+    fn landed(&self, batch: Batch, answer: Result<Vec<Charged>, StoreError>, now: Instant) {
+        self.health.note(&answer, now);
+        let asked = batch.asking.into_iter().zip(&batch.charges);
+        match answer {
+            Ok(charged) => {
+                for (((entry, waiters), charge), charged) in asked.zip(&charged) {
+                    self.answered(&entry, waiters, charge, charged, batch.sent, now);
+                }
+            }
+            Err(_) => {
+                for ((entry, waiters), charge) in asked {
+                    let mut state = lock(&entry.state);
+                    state.books.failed(charge);
+                    if state.books.has_news() {
+                        self.queue(&entry, &mut state);
+                    }
+                    drop(state);
+                    tell_unanswered(waiters);
+                }
+                if !self.health.decides() {
+                    // Nobody waits for a store that is down.
+                    let queue = lock(&self.queue).clone();
+                    queue.iter().for_each(|entry| tell_unanswered(mem::take(&mut lock(&entry.state).waiting)));
+                }
+            }
+        }
+    }
+
+    fn answered(
+        &self,
+        entry: &Arc<Entry>,
+        waiters: Vec<Waiter>,
+        charge: &Charge,
+        charged: &Charged,
+        sent: Instant,
+        now: Instant,
+    ) {
+        let mut state = lock(&entry.state);
+        let (sent, now) = (self.origin.nanos_to(sent), self.origin.nanos_to(now));
+        let from = match self.pace {
+            // Who is refused by it would be refused by the store.
+            Pace::AtOnce { .. } => sent,
+            // Who is admitted by it would be admitted by the store, if nobody else spends.
+            Pace::Each(_) => now,
+        };
+        state.books.answered(charge, charged, from, now);
+        let mut left = charged.granted;
+        for Waiter { tokens, verdict } in waiters {
+            let fits = tokens <= left;
+            let answer = if fits {
+                Verdict::Granted { at: charged.at }
+            } else {
+                let wait = state.books.known(&charge.quota, now).until_room(tokens, charge.quota.burst());
+                Verdict::Refused { retry_after: Duration::from_nanos(wait) }
+            };
+            // What was granted to somebody who has gone is left.
+            if verdict.send(answer).is_ok() && fits {
+                left -= tokens;
+            }
+        }
+        state.books.refund(left, charged.at);
+        if state.books.has_news() || !state.waiting.is_empty() {
+            self.queue(entry, &mut state);
+        }
+    }
+
+    /// Forgets the keys of which nothing is left to know.
+    fn forget_the_idle(&self, now: Instant) {
+        let quota = *lock(&self.quota);
+        let now = self.origin.nanos_to(now);
+        for entry in self.entries.all() {
+            self.entries.forget_if(&entry.key, |entry| {
+                let mut state = lock(&entry.state);
+                !state.is_queued && state.waiting.is_empty() && state.books.is_idle(&quota, now)
+            });
+        }
+    }
+
+    /// Carries everything between this process and the store, until there is no handle any more; then tells what is left to
+    /// tell.
+    pub(super) async fn run(self: Arc<Self>, handle: Weak<Handle>) {
+        let draw = |range: Range<f64>| self.random.with(|random| random.random_range(range));
+        let mut flights = Flights::new();
+        let mut tick = Instant::now() + self.pace.period().mul_f64(draw(0.0..1.0));
+        let mut sweep = Instant::now() + SWEEP;
+        // So many of the keys that are queued leave now.
+        let mut leaving = 0;
+        while handle.strong_count() > 0 {
+            let now = Instant::now();
+            self.health.look(now);
+            if sweep <= now {
+                self.forget_the_idle(now);
+                sweep = now + SWEEP;
+            }
+            let ticks = tick <= now;
+            if ticks {
+                tick = now + self.pace.period().mul_f64(draw(0.9..1.1));
+            }
+            let is_down = self.health.is_down();
+            match self.pace {
+                _ if is_down => leaving = 0,
+                Pace::AtOnce { .. } => leaving = usize::MAX,
+                Pace::Each(_) if ticks => leaving = lock(&self.queue).len(),
+                Pace::Each(_) => {}
+            }
+            if is_down && ticks && flights.are_done() {
+                // It is told what it has to be told anyway.
+                let batch = self.next_batch(now, &mut LARGEST_BATCH.clone()).unwrap_or_else(|| self.probe(now));
+                flights.start(Self::fly(self.store.clone(), batch, self.deadline));
+            }
+            while flights.has_room() {
+                let Some(batch) = self.next_batch(now, &mut leaving) else { break };
+                flights.start(Self::fly(self.store.clone(), batch, self.deadline));
+            }
+            let at_once = !is_down && matches!(self.pace, Pace::AtOnce { .. });
+            let wake = if at_once { sweep } else { tick.min(sweep) };
+            let wake = self.health.decides_from().map_or(wake, |from| wake.min(from));
+            let (mut hurry, mut sleep) = (pin!(self.hurry.notified()), pin!(sleep_until(wake)));
+            let landed = poll_fn(|cx| {
+                if let Poll::Ready(landed) = flights.poll_next(cx) {
+                    return Poll::Ready(Some(landed));
+                }
+                if hurry.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            });
+            if let Some((batch, answer)) = landed.await {
+                let now = Instant::now();
+                self.landed(batch, answer, now);
+                if !is_down && self.health.is_down() {
+                    tick = now + self.pace.period().mul_f64(draw(0.9..1.1));
+                }
+            }
+        }
+        while !flights.are_done() {
+            let (batch, answer) = poll_fn(|cx| flights.poll_next(cx)).await;
+            self.landed(batch, answer, Instant::now());
+        }
+        while let Some(batch) = self.next_batch(Instant::now(), &mut LARGEST_BATCH.clone()) {
+            let (batch, answer) = Self::fly(self.store.clone(), batch, self.deadline).await;
+            let is_lost = answer.is_err();
+            self.landed(batch, answer, Instant::now());
+            if is_lost {
+                break;
+            }
+        }
+    }
+}
+
+/// So often the keys are looked through for those that can be forgotten.
+const SWEEP: Duration = Duration::from_secs(5);
+
+fn tell_unanswered(waiters: Vec<Waiter>) {
+    for waiter in waiters {
+        // Who has gone need not be told.
+        let _ = waiter.verdict.send(Verdict::Unanswered);
+    }
+}
+
+/// Alive while somebody has the limit in hand. The flusher ends with it.
+pub(super) struct Handle(pub(super) Arc<Engine>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.hurry.notify_one();
+    }
+}

@@ -1,0 +1,385 @@
+use super::{
+    engine::{Engine, Entry, Handle, Pace, Parts, Readings, Verdict},
+    flusher::Flusher,
+    outage::OnOutage,
+    store::Store,
+};
+use crate::{
+    error::{ConfigError, RateLimited, check_duration},
+    random::Random,
+    rate_limit::{Admission, Quota},
+    sync::lock,
+};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    time::{Instant, sleep_until},
+};
+
+/// A limit that many processes keep together by asking the store for each decision: a token bucket for each key, the same
+/// for all.
+///
+/// The flusher asks for all callers: while two questions are under way, whoever comes is gathered and leaves with the next
+/// one, all callers of a key as one. So a busy key costs two questions per round trip, however many want it. A refusal is
+/// remembered for as long as it is certainly true: what others do can only make it longer. Who is refused so asks nobody.
+///
+/// # Bound
+///
+/// While the store answers, all processes together admit in any interval of length t at most
+/// `burst + rate * (t + deadline)` for a key: the store admits as a bucket does, and an answer is used for as long as the
+/// deadline at most. `rate * deadline` is the [`overshoot_bound`](Self::overshoot_bound).
+///
+/// # When the store does not answer
+///
+/// Nobody waits longer than the deadline: then this process decides by itself, as [`OnOutage`] says, and what it admits is
+/// told to the store later, which counts it as a debt. After three failures in a row nobody waits at all; the flusher asks
+/// each [`probe_every`](ExactBuilder::probe_every) whether the store is back. When it is, all processes tell it what they
+/// admitted, and go on by themselves for another two and a half probes, so that nobody is granted what another has spent.
+///
+/// # Cost
+///
+/// To refuse what is known to be refused: one hash, two short locks, one reading of the clock. To ask: an allocation, and a
+/// round trip.
+///
+/// # Cancellation
+///
+/// Whoever is dropped while waiting wants nothing any more. What the store granted to him is given back to it, less what
+/// drained meanwhile.
+#[derive(Clone)]
+pub struct Exact {
+    handle: Arc<Handle>,
+}
+
+/// What an admitted call has taken of an [`Exact`] limit. Dropping it spends it.
+#[derive(Clone)]
+pub struct Taken {
+    entry: Option<Arc<Entry>>,
+    tokens: u64,
+    /// When the store granted it, by its clock; `None` where this process decided.
+    at: Option<Duration>,
+}
+
+/// The place of a call that waits for the store.
+pub struct Asked {
+    entry: Arc<Entry>,
+    tokens: u64,
+    verdict: oneshot::Receiver<Verdict>,
+    /// When it is not waited for any longer.
+    give_up_at: Instant,
+}
+
+impl Exact {
+    /// This quota for each key, kept in this store.
+    pub fn builder(store: impl Store, quota: Quota) -> ExactBuilder {
+        ExactBuilder {
+            store: Arc::new(store),
+            quota,
+            deadline: Duration::from_millis(5),
+            probe: Duration::from_millis(100),
+            processes: 8,
+            max_debt: None,
+            on_outage: OnOutage::default(),
+            max_keys: 100_000,
+            random: Random::new(),
+        }
+    }
+
+    /// Takes `tokens` of this key's, all or none, as the store decides.
+    ///
+    /// # Errors
+    ///
+    /// [`RateLimited`] where there are too few, with the time until there will be enough. With no time where the cost is
+    /// above the burst, or the key longer than [`LONGEST_KEY`](super::LONGEST_KEY). The time is that until the next probe where the
+    /// store is down and nobody knows, or where there is no room for another key.
+    pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
+        let asked = match self.admit_at(key, tokens, Instant::now()) {
+            Admission::Admitted(taken) => return Ok(taken),
+            Admission::Refused(refused) => return Err(refused),
+            Admission::Waits(asked) => asked,
+        };
+        let mut sleep = pin!(sleep_until(asked.give_up_at));
+        let mut waiting = Waiting { limit: self, asked: Some(asked) };
+        poll_fn(|cx| {
+            let Some(asked) = &mut waiting.asked else { return Poll::Pending };
+            let mut verdict = asked.poll_verdict(cx);
+            if verdict.is_pending() && sleep.as_mut().poll(cx).is_ready() {
+                verdict = Poll::Ready(asked.give_up());
+            }
+            let verdict = ready!(verdict);
+            let answer = self.settle(asked, verdict, Instant::now());
+            waiting.asked = None;
+            Poll::Ready(answer)
+        })
+        .await
+    }
+
+    /// Gives back what was taken for a call that then was not made.
+    pub fn refund(&self, taken: Taken) {
+        let Some(entry) = taken.entry else { return };
+        let quota = *lock(&self.engine().quota);
+        let mut state = lock(&entry.state);
+        match taken.at {
+            Some(at) => {
+                state.books.refund(taken.tokens, at);
+                self.engine().queue(&entry, &mut state);
+            }
+            None => state.books.unspend(taken.tokens, &quota),
+        }
+    }
+
+    /// The quota.
+    pub fn quota(&self) -> Quota {
+        *lock(&self.engine().quota)
+    }
+
+    /// Changes the quota for this process; whichever process asks, the store decides by that one's. What was spent stays
+    /// spent, and drains at the old rate until it is next asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`ExactBuilder::build`].
+    pub fn set_quota(&self, quota: Quota) -> Result<(), ConfigError> {
+        quota.check()?;
+        *lock(&self.engine().quota) = quota;
+        Ok(())
+    }
+
+    /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together, while
+    /// the store answers: `rate * deadline`, rounded up.
+    pub fn overshoot_bound(&self) -> u64 {
+        let quota = self.quota();
+        let tokens = u128::from(quota.count()) * self.engine().deadline.as_nanos();
+        u64::try_from(tokens.div_ceil(quota.period().as_nanos().max(1))).unwrap_or(u64::MAX)
+    }
+
+    /// This process's part of what was admitted of this key in the last one or two seconds: what it keeps to in an outage,
+    /// by default. From 0 to 1.
+    pub fn share(&self, key: &[u8]) -> f64 {
+        let engine = self.engine();
+        let entry = engine.entries.find(key);
+        let processes = engine.owner.processes;
+        entry
+            .map_or(1.0 / processes as f64, |entry| lock(&entry.state).books.share(&self.quota(), processes).fraction())
+    }
+
+    /// How the limit is doing. It looks at every key in use.
+    pub fn readings(&self) -> Readings {
+        self.engine().read(Instant::now())
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.handle.0
+    }
+
+    pub(super) fn admit_at(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Taken, Asked> {
+        if tokens == 0 {
+            return Admission::Admitted(Taken { entry: None, tokens, at: None });
+        }
+        let engine = self.engine();
+        let (entry, quota) = match engine.entry(key, tokens, now) {
+            Ok(found) => found,
+            Err(refused) => return Admission::Refused(refused),
+        };
+        let mut state = lock(&entry.state);
+        if !engine.health.decides() {
+            let verdict = engine.decide_alone(&entry, &mut state, &quota, tokens, now);
+            drop(state);
+            return match verdict {
+                Ok(()) => Admission::Admitted(Taken { entry: Some(entry), tokens, at: None }),
+                Err(refused) => Admission::Refused(refused),
+            };
+        }
+        let known = state.books.known(&quota, engine.origin.nanos_to(now));
+        let room = known.room(quota.burst());
+        if room < tokens {
+            let wait = Duration::from_nanos(known.until_room(tokens, quota.burst()));
+            return Admission::Refused(RateLimited::new(Some(wait)).with_remaining(room));
+        }
+        let verdict = engine.ask(&entry, &mut state, tokens);
+        drop(state);
+        Admission::Waits(Asked { entry, tokens, verdict, give_up_at: now + before_the_tick(engine.deadline) })
+    }
+
+    /// What comes of what was asked.
+    fn settle(&self, asked: &Asked, verdict: Verdict, now: Instant) -> Result<Taken, RateLimited> {
+        let Asked { entry, tokens, .. } = asked;
+        match verdict {
+            Verdict::Granted { at } => Ok(Taken { entry: Some(entry.clone()), tokens: *tokens, at: Some(at) }),
+            Verdict::Refused { retry_after } => Err(RateLimited::new(Some(retry_after))),
+            Verdict::Unanswered => {
+                let mut state = lock(&entry.state);
+                self.engine().decide_alone(entry, &mut state, &self.quota(), *tokens, now)?;
+                Ok(Taken { entry: Some(entry.clone()), tokens: *tokens, at: None })
+            }
+        }
+    }
+
+    pub(super) fn poll_asked(
+        &self,
+        asked: &mut Asked,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Result<Taken, RateLimited>> {
+        let verdict = match asked.poll_verdict(cx) {
+            Poll::Ready(verdict) => verdict,
+            Poll::Pending if asked.give_up_at <= now => asked.give_up(),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(self.settle(asked, verdict, now))
+    }
+
+    /// What was granted meanwhile goes back.
+    pub(super) fn leave(&self, asked: &mut Asked) {
+        if let Verdict::Granted { at } = asked.give_up() {
+            let mut state = lock(&asked.entry.state);
+            state.books.refund(asked.tokens, at);
+            self.engine().queue(&asked.entry, &mut state);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.engine().deadline
+    }
+}
+
+impl Asked {
+    /// When it is not waited for any longer.
+    pub(super) fn give_up_at(&self) -> Instant {
+        self.give_up_at
+    }
+
+    fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+        // No answer will come where there is no flusher any more.
+        Pin::new(&mut self.verdict).poll(cx).map(|verdict| verdict.unwrap_or(Verdict::Unanswered))
+    }
+
+    /// Waits no longer: what comes from now on is not for it.
+    fn give_up(&mut self) -> Verdict {
+        self.verdict.close();
+        match self.verdict.try_recv() {
+            Ok(verdict) => verdict,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => Verdict::Unanswered,
+        }
+    }
+}
+
+/// Leaves when it is dropped before it has its answer.
+struct Waiting<'a> {
+    limit: &'a Exact,
+    asked: Option<Asked>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(asked) = &mut self.asked {
+            self.limit.leave(asked);
+        }
+    }
+}
+
+/// Timers go off at the next whole millisecond. So a decision is made within the deadline, not up to a millisecond later.
+fn before_the_tick(deadline: Duration) -> Duration {
+    const TICK: Duration = Duration::from_nanos(999_999);
+    if deadline > 2 * TICK { deadline - TICK } else { deadline / 2 }
+}
+
+/// Configures an [`Exact`] limit.
+#[must_use]
+pub struct ExactBuilder {
+    store: Arc<dyn Store>,
+    quota: Quota,
+    deadline: Duration,
+    probe: Duration,
+    processes: u64,
+    max_debt: Option<u64>,
+    on_outage: OnOutage,
+    max_keys: usize,
+    random: Random,
+}
+
+impl ExactBuilder {
+    /// How long a decision may take; then this process decides by itself. Default: 5 ms, some ten round trips in one data
+    /// centre, and little for a call that is worth limiting.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// How often a store that is down is asked whether it is back. Default: 100 ms.
+    pub fn probe_every(self, period: Duration) -> Self {
+        Self { probe: period, ..self }
+    }
+
+    /// How many processes there are, about: a process that does not know its share of a key takes one by this number.
+    /// Default: 8.
+    pub fn processes(self, processes: u64) -> Self {
+        Self { processes, ..self }
+    }
+
+    /// The most tokens beyond the burst that a key may owe after an outage; the rest is forgiven. Default: a burst.
+    pub fn max_debt(self, tokens: u64) -> Self {
+        Self { max_debt: Some(tokens), ..self }
+    }
+
+    /// What decides while the store does not answer. Default: [`OnOutage::FairShare`].
+    pub fn on_outage(self, policy: OnOutage) -> Self {
+        Self { on_outage: policy, ..self }
+    }
+
+    /// For how many keys there is room. Beyond that calls of new keys are refused. Default: 100,000.
+    pub fn max_keys(self, max_keys: usize) -> Self {
+        Self { max_keys, ..self }
+    }
+
+    /// Draws phases, jitter and the process's number from this generator.
+    pub fn random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// The limit, and what has to run for it.
+    ///
+    /// # Errors
+    ///
+    /// The quotas must be as [`Quota`] says; deadline and probe longer than zero and at most 366 days; processes and keys at
+    /// least 1; the debt at most 2^55.
+    pub fn build(self) -> Result<(Exact, Flusher), ConfigError> {
+        let Self { store, quota, deadline, probe, processes, max_debt, on_outage, max_keys, random } = self;
+        check_duration("rate_limit.deadline", deadline)?;
+        check_duration("rate_limit.probe_every", probe)?;
+        let max_debt = max_debt.unwrap_or(quota.burst());
+        let pace = Pace::AtOnce { probe };
+        Parts { store, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
+            .build()
+            .map(|(handle, flusher)| (Exact { handle }, flusher))
+    }
+}
+
+impl fmt::Debug for Exact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exact").field("quota", &self.quota()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taken").field("tokens", &self.tokens).field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ExactBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExactBuilder").field("quota", &self.quota).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+use super::store::StoreError;
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How a limit gets on with its store.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StoreHealth {
+    /// Whether the store decides. If not, it failed three times in a row, and only the flusher asks it.
+    pub is_up: bool,
+    /// How often it was asked.
+    pub asked: u64,
+    /// How often it did not answer, or with an error.
+    pub failed: u64,
+    /// The time since it last answered; since the limit was made, if it never did.
+    pub staleness: Duration,
+    /// What it, or the way to it, said of the last failure.
+    pub last_error: Option<StoreError>,
+}
+
+/// Keeps count of how the store answers, and decides whom it is asked by.
+pub(super) struct Health {
+    asked: AtomicU64,
+    failed: AtomicU64,
+    /// Whether the store decides: only then, requests ask it. Relaxed: it guards no other memory.
+    decides: AtomicU64,
+    state: Mutex<State>,
+    /// After it has answered again, processes need so long to tell it what they spent meanwhile.
+    report_for: Duration,
+}
+
+struct State {
+    standing: Standing,
+    /// Counts the times that it began to fail.
+    outages: u64,
+    answered: Instant,
+    last_error: Option<StoreError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It answers; or the last so many answers were failures, too few to give it up.
+    Up { failures: u32 },
+    /// It is given up. Only the flusher asks it.
+    Down,
+    /// It answers again, and is told what was spent meanwhile by all. It decides from then on.
+    Reporting { until: Instant },
+}
+
+/// So many failures in a row are no accident.
+const FAILURES: u32 = 3;
+
+impl Health {
+    pub(super) fn new(now: Instant, report_for: Duration) -> Self {
+        let state = State { standing: Standing::Up { failures: 0 }, outages: 0, answered: now, last_error: None };
+        Self {
+            asked: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            decides: AtomicU64::new(1),
+            state: Mutex::new(state),
+            report_for,
+        }
+    }
+
+    /// Whether requests ask the store.
+    pub(super) fn decides(&self) -> bool {
+        self.decides.load(Ordering::Relaxed) == 1
+    }
+
+    /// Whether it is given up, so that it is only asked whether it is back.
+    pub(super) fn is_down(&self) -> bool {
+        lock(&self.state).standing == Standing::Down
+    }
+
+    /// When the store decides again, where that is known.
+    pub(super) fn decides_from(&self) -> Option<Instant> {
+        match lock(&self.state).standing {
+            Standing::Reporting { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The number of the present outage, or of the last one: whatever was kept from another is out of date.
+    pub(super) fn outage(&self) -> u64 {
+        lock(&self.state).outages
+    }
+
+    /// The store was asked, and this is what came of it.
+    pub(super) fn note<T>(&self, answer: &Result<T, StoreError>, now: Instant) {
+        let mut state = lock(&self.state);
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        state.standing = match (answer, state.standing) {
+            (Ok(_), Standing::Down) => Standing::Reporting { until: now + self.report_for },
+            (Ok(_), Standing::Reporting { until }) if now < until => state.standing,
+            (Ok(_), _) => Standing::Up { failures: 0 },
+            (Err(_), Standing::Up { failures }) if failures + 1 < FAILURES => {
+                if failures == 0 {
+                    state.outages += 1;
+                }
+                Standing::Up { failures: failures + 1 }
+            }
+            (Err(_), _) => Standing::Down,
+        };
+        match answer {
+            Ok(_) => state.answered = now,
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                state.last_error = Some(error.clone());
+            }
+        }
+        self.show(&state);
+    }
+
+    /// Time has passed: whoever reported has done so.
+    pub(super) fn look(&self, now: Instant) {
+        let mut state = lock(&self.state);
+        if matches!(state.standing, Standing::Reporting { until } if until <= now) {
+            state.standing = Standing::Up { failures: 0 };
+            self.show(&state);
+        }
+    }
+
+    fn show(&self, state: &State) {
+        let decides = matches!(state.standing, Standing::Up { .. });
+        self.decides.store(u64::from(decides), Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self, now: Instant) -> StoreHealth {
+        let state = lock(&self.state);
+        StoreHealth {
+            is_up: matches!(state.standing, Standing::Up { .. }),
+            asked: self.asked.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            staleness: now.saturating_duration_since(state.answered),
+            last_error: state.last_error.clone(),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+use super::{
+    engine::{Engine, Handle, Pace, Parts, Readings},
+    flusher::Flusher,
+    outage::OnOutage,
+    store::Store,
+};
+use crate::{
+    error::{ConfigError, RateLimited, check_duration},
+    random::Random,
+    rate_limit::Quota,
+    sync::lock,
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// A limit that many processes keep together without ever waiting for the store: each admits by what it last knew of a
+/// key's bucket and what it has admitted since, and tells the store in the background.
+///
+/// What a process may admit between two answers is bounded twice: by its share of what was left, which is its part of all
+/// that was admitted in the last two seconds; and by [`max_unflushed`](WriteBehindBuilder::max_unflushed). What was
+/// admitted too much is a debt, and is repaid before more is admitted, so that in the long run the rate holds.
+///
+/// # Bound
+///
+/// While the store answers, N processes together admit in any interval of length t at most
+/// `burst + rate * t + (N - 1) * max_unflushed` for a key. The last term is the
+/// [`overshoot_bound`](Self::overshoot_bound).
+///
+/// # When the store does not answer
+///
+/// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as [`OnOutage`]
+/// says, and asks each period whether the store is back; when it is, it tells what it admitted, and goes on by itself for
+/// two and a half periods, in which all others tell it too.
+///
+/// # Cost
+///
+/// One hash, three short locks, one reading of the clock; no allocation for a known key. Per period a batch to the store for
+/// each 64 keys in which something was spent.
+#[derive(Clone)]
+pub struct WriteBehind {
+    handle: Arc<Handle>,
+    max_unflushed: u64,
+}
+
+impl WriteBehind {
+    /// This quota for each key, kept in this store by so many processes at most.
+    pub fn builder(store: impl Store, quota: Quota, processes: u64) -> WriteBehindBuilder {
+        WriteBehindBuilder {
+            store: Arc::new(store),
+            quota,
+            period: Duration::from_millis(100),
+            deadline: None,
+            processes,
+            max_unflushed: None,
+            max_debt: None,
+            on_outage: OnOutage::default(),
+            max_keys: 100_000,
+            random: Random::new(),
+        }
+    }
+
+    /// Takes `tokens` of this key's, all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`RateLimited`] where there are too few, with the time until there may be enough: until the bucket has drained, or
+    /// until what was admitted has been told. With no time where the cost is above the burst or above `max_unflushed`, or
+    /// the key longer than [`LONGEST_KEY`](super::LONGEST_KEY).
+    pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<(), RateLimited> {
+        self.try_acquire_at(key, tokens, Instant::now())
+    }
+
+    /// The same, where the clock has been read.
+    pub fn try_acquire_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        if tokens == 0 {
+            return Ok(());
+        }
+        if tokens > self.max_unflushed {
+            return Err(RateLimited::new(None));
+        }
+        let engine = self.engine();
+        let (entry, quota) = engine.entry(key, tokens, now)?;
+        let mut state = lock(&entry.state);
+        if !engine.health.decides() {
+            return engine.decide_alone(&entry, &mut state, &quota, tokens, now);
+        }
+        let unflushed = state.books.unflushed();
+        let share = state.books.share(&quota, engine.owner.processes);
+        let known = *state.books.known(&quota, engine.origin.nanos_to(now));
+        let left = known.room(quota.burst());
+        if left < unflushed.saturating_add(tokens) {
+            let wait = Duration::from_nanos(known.until_room(unflushed.saturating_add(tokens), quota.burst()));
+            return Err(RateLimited::new(Some(wait)).with_remaining(left.saturating_sub(unflushed)));
+        }
+        let most = share.part_of(left).clamp(1, self.max_unflushed).max(tokens);
+        if unflushed.saturating_add(tokens) > most {
+            return Err(RateLimited::new(Some(engine.pace.period())).with_remaining(most.saturating_sub(unflushed)));
+        }
+        state.books.spend(tokens);
+        engine.queue(&entry, &mut state);
+        Ok(())
+    }
+
+    /// Gives back what was taken for a call that then was not made. What the store was told of stays spent.
+    pub fn refund(&self, key: &[u8], tokens: u64) {
+        if let Some(entry) = self.engine().entries.find(key) {
+            let quota = self.quota();
+            lock(&entry.state).books.unspend(tokens, &quota);
+        }
+    }
+
+    /// The quota.
+    pub fn quota(&self) -> Quota {
+        *lock(&self.engine().quota)
+    }
+
+    /// Changes the quota for this process; whichever process tells the store, it counts by that one's.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBehindBuilder::build`].
+    pub fn set_quota(&self, quota: Quota) -> Result<(), ConfigError> {
+        quota.check()?;
+        *lock(&self.engine().quota) = quota;
+        Ok(())
+    }
+
+    /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together, while
+    /// the store answers: `(processes - 1) * max_unflushed`.
+    pub fn overshoot_bound(&self) -> u64 {
+        (self.engine().owner.processes - 1).saturating_mul(self.max_unflushed)
+    }
+
+    /// This process's part of what was admitted of this key in the last one or two seconds. From 0 to 1.
+    pub fn share(&self, key: &[u8]) -> f64 {
+        let engine = self.engine();
+        let entry = engine.entries.find(key);
+        let processes = engine.owner.processes;
+        entry
+            .map_or(1.0 / processes as f64, |entry| lock(&entry.state).books.share(&self.quota(), processes).fraction())
+    }
+
+    /// How the limit is doing. It looks at every key in use.
+    pub fn readings(&self) -> Readings {
+        self.engine().read(Instant::now())
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.handle.0
+    }
+}
+
+/// Configures a [`WriteBehind`] limit.
+#[must_use]
+pub struct WriteBehindBuilder {
+    store: Arc<dyn Store>,
+    quota: Quota,
+    period: Duration,
+    deadline: Option<Duration>,
+    processes: u64,
+    max_unflushed: Option<u64>,
+    max_debt: Option<u64>,
+    on_outage: OnOutage,
+    max_keys: usize,
+    random: Random,
+}
+
+impl WriteBehindBuilder {
+    /// How often the store is told. Default: 100 ms.
+    pub fn flush_every(self, period: Duration) -> Self {
+        Self { period, ..self }
+    }
+
+    /// How long the store has to answer. Default: the period.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// The most tokens of a key that one process may have admitted and not told yet; so also the most that a call may cost.
+    /// Default: what the rate gives in a period, rounded up, so that one process can use the whole of the rate.
+    pub fn max_unflushed(self, tokens: u64) -> Self {
+        Self { max_unflushed: Some(tokens), ..self }
+    }
+
+    /// The most tokens beyond the burst that a key may owe; the rest is forgiven. Default: a burst, or the overshoot bound
+    /// if that is more.
+    pub fn max_debt(self, tokens: u64) -> Self {
+        Self { max_debt: Some(tokens), ..self }
+    }
+
+    /// What decides while the store does not answer. Default: [`OnOutage::FairShare`].
+    pub fn on_outage(self, policy: OnOutage) -> Self {
+        Self { on_outage: policy, ..self }
+    }
+
+    /// For how many keys there is room. Beyond that calls of new keys are refused. Default: 100,000.
+    pub fn max_keys(self, max_keys: usize) -> Self {
+        Self { max_keys, ..self }
+    }
+
+    /// Draws phases, jitter and the process's number from this generator.
+    pub fn random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// The limit, and what has to run for it.
+    ///
+    /// # Errors
+    ///
+    /// The quotas must be as [`Quota`] says; the period and the deadline longer than zero and at most 366 days; processes,
+    /// keys and unflushed tokens at least 1; the debt at most 2^55.
+    pub fn build(self) -> Result<(WriteBehind, Flusher), ConfigError> {
+        let Self { store, quota, period, deadline, processes, max_unflushed, max_debt, on_outage, max_keys, random } =
+            self;
+        quota.check()?;
+        check_duration("rate_limit.flush_every", period)?;
+        let deadline = deadline.unwrap_or(period);
+        check_duration("rate_limit.deadline", deadline)?;
+        if max_unflushed == Some(0) {
+            return Err(ConfigError::new("rate_limit.max_unflushed", 0, "must be at least 1"));
+        }
+        let in_a_period = (u128::from(quota.count()) * period.as_nanos()).div_ceil(quota.period().as_nanos());
+        let in_a_period = u64::try_from(in_a_period).unwrap_or(u64::MAX);
+        let max_unflushed = max_unflushed.unwrap_or(in_a_period).min(quota.burst());
+        let overshoot = processes.saturating_sub(1).saturating_mul(max_unflushed);
+        let max_debt = max_debt.unwrap_or(quota.burst().max(overshoot.min(1 << 55)));
+        let pace = Pace::Each(period);
+        Parts { store, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
+            .build()
+            .map(|(handle, flusher)| (WriteBehind { handle, max_unflushed }, flusher))
+    }
+}
+
+impl fmt::Debug for WriteBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBehind").field("quota", &self.quota()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WriteBehindBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBehindBuilder").field("quota", &self.quota).finish_non_exhaustive()
+    }
+}
