@@ -13,7 +13,7 @@ use steadfast::{
     Random,
     rate_limit::distributed::{
         Answering, Charge, Charged, Demand, Embedded, Flusher, LONGEST_KEY, Leased, Settled, Store, StoreError,
-        StoreErrorKind,
+        StoreErrorKind, StoreHealth,
     },
 };
 use tokio::{
@@ -284,7 +284,7 @@ async fn a_process_that_is_cut_off_keeps_to_its_share_and_comes_back() {
     store.switch(true);
     let during = take_all(&limit, 100 * SECOND).await;
     assert!((800..=1000).contains(&during), "{during} while cut off, {before} before");
-    let (asked, failed) = limit.batches();
+    let StoreHealth { asked, failed, .. } = limit.readings().store;
     assert!(failed >= 90 && asked > failed, "{failed} of {asked}");
     store.switch(false);
     let after = take_all(&limit, 30 * SECOND).await;

@@ -30,6 +30,18 @@ pub struct OwnedKey<F, Key> {
     key: PhantomData<fn() -> Key>,
 }
 
+impl<F, Key> OwnedKey<F, Key> {
+    pub(super) fn new(key_of: F) -> Self {
+        Self { key_of, key: PhantomData }
+    }
+}
+
+impl<F> BorrowedKey<F> {
+    pub(super) fn new(key_of: F) -> Self {
+        Self(key_of)
+    }
+}
+
 // Not derived: that would ask the keys to be `Clone`, which a `str` is not.
 
 impl<K: ?Sized, T, S, F: Clone> Clone for ByKey<K, T, S, F> {
@@ -103,7 +115,7 @@ impl<K: ?Sized, T, S, F, Key> RateLimit<ByKey<K, T, S, OwnedKey<F, Key>>> {
         F: Fn(&Request) -> Key,
         Key: Borrow<K>,
     {
-        Self::new(ByKey { keyed, key_of: OwnedKey { key_of, key: PhantomData } })
+        Self::new(ByKey { keyed, key_of: OwnedKey::new(key_of) })
     }
 }
 
@@ -129,7 +141,7 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
     where
         F: Fn(&Request) -> &K,
     {
-        Self::new(ByKey { keyed, key_of: BorrowedKey(key_of) })
+        Self::new(ByKey { keyed, key_of: BorrowedKey::new(key_of) })
     }
 }
 

@@ -1,23 +1,34 @@
 use super::{
+    engine::Readings,
     entries::Entries,
+    flights::Flights,
     flusher::Flusher,
+    health::Health,
+    level::Level,
+    outage::{Local, OnOutage, Share as Part},
     share::{Share, Terms},
     store::{Demand, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
 };
 use crate::{
+    clock::Origin,
     error::{ConfigError, RateLimited, check_duration},
     random::Random,
+    rate_limit::{Admission, Quota},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 use rand::RngExt;
 use std::{
-    fmt, mem,
+    fmt,
+    future::poll_fn,
+    mem,
     ops::Range,
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -56,6 +67,9 @@ struct Shared {
     deadline: Duration,
     client: u64,
     random: Random,
+    processes: Option<u64>,
+    on_outage: OnOutage,
+    origin: Origin,
     entries: Entries<Entry>,
     /// The keys that the store was never asked for, and that there are some.
     newcomers: Mutex<Vec<Arc<Entry>>>,
@@ -69,16 +83,35 @@ struct Entry {
     credit: AtomicU64,
     /// The tokens that were asked for in vain since the store was last asked.
     refused: AtomicU64,
+    /// The tokens that were admitted beyond the credit, since the books were last brought up to date.
+    beyond: AtomicU64,
     terms: Terms,
-    share: Mutex<Share>,
-    /// The store has answered for this key, or has not.
-    settled: Notify,
+    state: Mutex<State>,
 }
 
-#[derive(Default)]
-struct Health {
-    asked: AtomicU64,
-    failed: AtomicU64,
+struct State {
+    share: Share,
+    /// Decides in an outage, where the policy has a quota of its own.
+    local: Local,
+    /// Who waits for the store to answer for this key for the first time.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// What an admitted call has taken of a [`Leased`] limit. Dropping it spends it.
+#[derive(Clone)]
+pub struct Spent {
+    /// None where the call costs nothing, or was admitted beyond what this process holds.
+    entry: Option<Arc<Entry>>,
+    tokens: u64,
+}
+
+/// The place of a call that waits until the store has answered for its key for the first time.
+pub struct Newcomer {
+    entry: Arc<Entry>,
+    tokens: u64,
+    settled: oneshot::Receiver<()>,
+    /// When it is not waited for any longer.
+    give_up_at: Instant,
 }
 
 impl Leased {
@@ -90,6 +123,8 @@ impl Leased {
             window,
             period: None,
             deadline: None,
+            processes: None,
+            on_outage: OnOutage::default(),
             max_keys: 100_000,
             random: Random::new(),
         }
@@ -106,30 +141,90 @@ impl Leased {
         if tokens == 0 {
             return Ok(());
         }
-        self.shared().entry(key, tokens)?.take(tokens, self.shared().period)
+        let entry = self.shared().entry(key, tokens)?;
+        self.shared().take(&entry, tokens).map(drop)
     }
 
     /// Takes `tokens` of this key's, all or none. For a key that the store was never asked for it is asked at once, and
     /// this waits for the answer, for as long as the store's [`deadline`](LeasedBuilder::deadline) at most; for all other keys
-    /// it does not wait.
+    /// it does not wait, nor while the store is down.
     ///
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire).
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<(), RateLimited> {
+        match self.admit_at(key, tokens, Instant::now) {
+            Admission::Admitted(_) => Ok(()),
+            Admission::Refused(refused) => Err(refused),
+            Admission::Waits(newcomer) => {
+                // An answer that does not come in time is none.
+                let _ = timeout_at(newcomer.give_up_at, newcomer.settled).await;
+                self.shared().take(&newcomer.entry, tokens).map(drop)
+            }
+        }
+    }
+
+    /// Takes tokens of this key's, or waits until the store has first answered for it.
+    pub(super) fn admit_at(
+        &self,
+        key: &[u8],
+        tokens: u64,
+        now: impl FnOnce() -> Instant,
+    ) -> Admission<Spent, Newcomer> {
         if tokens == 0 {
-            return Ok(());
+            return Admission::Admitted(Spent { entry: None, tokens });
         }
-        let entry = self.shared().entry(key, tokens)?;
-        let settled = entry.settled.notified();
-        let is_known = lock(&entry.share).was_settled();
-        if !is_known {
-            // What the store is asked for.
-            entry.refused.fetch_add(tokens, Ordering::Relaxed);
-            // An answer that does not come in time is none.
-            let _ = timeout(self.shared().deadline, settled).await;
+        let shared = self.shared();
+        let entry = match shared.entry(key, tokens) {
+            Ok(entry) => entry,
+            Err(refused) => return Admission::Refused(refused),
+        };
+        // What is held says that the store has answered.
+        if entry.credit.load(Ordering::Relaxed) == 0 && shared.health.decides() {
+            let mut state = lock(&entry.state);
+            if !state.share.was_settled() {
+                // What the store is asked for.
+                entry.refused.fetch_add(tokens, Ordering::Relaxed);
+                let (sender, settled) = oneshot::channel();
+                state.waiting.push(sender);
+                drop(state);
+                let give_up_at = now() + shared.deadline;
+                return Admission::Waits(Newcomer { entry, tokens, settled, give_up_at });
+            }
         }
-        entry.take(tokens, self.shared().period)
+        match shared.take(&entry, tokens) {
+            Ok(spent) => Admission::Admitted(spent),
+            Err(refused) => Admission::Refused(refused),
+        }
+    }
+
+    pub(super) fn poll_newcomer(
+        &self,
+        newcomer: &mut Newcomer,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Result<Spent, RateLimited>> {
+        if Pin::new(&mut newcomer.settled).poll(cx).is_pending() && now < newcomer.give_up_at {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.shared().take(&newcomer.entry, newcomer.tokens))
+    }
+
+    /// Gives back what an admitted call had taken.
+    pub(super) fn give_back(&self, spent: Spent) {
+        if let Some(entry) = spent.entry {
+            // What the books have for spent already is counted twice for a window: on the safe side.
+            entry.credit.fetch_add(spent.tokens, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.shared().deadline
+    }
+
+    /// The limit, and the window.
+    pub(super) fn terms(&self) -> (u64, Duration) {
+        (self.shared().limit, self.shared().window)
     }
 
     fn shared(&self) -> &Shared {
@@ -155,10 +250,24 @@ impl Leased {
         0
     }
 
-    /// How often the store was asked, and how often it did not answer.
-    pub fn batches(&self) -> (u64, u64) {
-        let Health { asked, failed, .. } = &self.shared().health;
-        (asked.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
+    /// How the limit is doing. It looks at every key in use.
+    pub fn readings(&self) -> Readings {
+        let shared = self.shared();
+        let entries = shared.entries.all();
+        let unflushed = entries.iter().map(|entry| lock(&entry.state).share.unflushed());
+        Readings {
+            unflushed: unflushed.fold(0, u64::saturating_add),
+            keys: entries.len(),
+            store: shared.health.read(Instant::now()),
+            overshoot: 0,
+        }
+    }
+}
+
+impl Newcomer {
+    /// When it is not waited for any longer.
+    pub(super) fn give_up_at(&self) -> Instant {
+        self.give_up_at
     }
 }
 
@@ -175,9 +284,9 @@ impl Shared {
             Entry {
                 credit: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
+                beyond: AtomicU64::new(0),
                 terms,
-                share: Mutex::new(Share::new()),
-                settled: Notify::new(),
+                state: Mutex::new(State { share: Share::new(), local: Local::default(), waiting: Vec::new() }),
             }
         });
         let entry = entry.map_err(|_| RateLimited::new(Some(self.period)))?;
@@ -191,55 +300,149 @@ impl Shared {
     /// Brings the books up to date, and what comes back to a process that is cut off.
     fn note(&self, now: Instant) {
         for entry in self.entries.all() {
-            let mut share = lock(&entry.share);
-            let back = share.note(entry.credit.load(Ordering::Relaxed), now, self.window);
+            let mut state = lock(&entry.state);
+            state.share.spent_beyond(entry.beyond.swap(0, Ordering::Relaxed), now);
+            let back = state.share.note(entry.credit.load(Ordering::Relaxed), now, self.window);
             entry.credit.fetch_add(back, Ordering::Relaxed);
         }
     }
 
-    /// Settles accounts with the store.
-    async fn flush(&self, whose: Whose) {
+    /// Settles accounts with the store: two batches at a time.
+    async fn flush(self: &Arc<Self>, whose: Whose) {
         let now = Instant::now();
-        let mut entries = mem::take(&mut *lock(&self.newcomers));
-        if whose == Whose::New {
-            // Nothing was spent of these yet; some may have been asked for with all others.
-            entries.retain(|entry| !lock(&entry.share).was_asked());
-        } else {
+        let mut entries = Vec::new();
+        if whose != Whose::New {
             self.note(now);
             entries = self.entries.all();
             entries.retain(|entry| !self.forget_if_idle(entry));
         }
         let leaving = whose == Whose::AllLeaving;
-        for batch in entries.chunks(LARGEST_BATCH) {
-            let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, leaving)).collect();
-            self.health.asked.fetch_add(1, Ordering::Relaxed);
-            let answer = match timeout(self.deadline, self.store.settle(&demands)).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    Err(StoreError::new(StoreErrorKind::Unreachable, format_args!("no answer in {:?}", self.deadline)))
-                }
-            };
-            match answer {
-                Ok(settled) if settled.len() == batch.len() => {
-                    for (entry, settled) in batch.iter().zip(&settled) {
-                        let mut share = lock(&entry.share);
-                        let more = share.answered(settled, Instant::now(), self.period.mul_f64(1.2));
-                        entry.credit.fetch_add(more, Ordering::Relaxed);
-                    }
-                }
-                Ok(_) | Err(_) => {
-                    self.health.failed.fetch_add(1, Ordering::Relaxed);
-                    batch.iter().for_each(|entry| lock(&entry.share).cut_off());
+        let mut batches = entries.chunks(LARGEST_BATCH);
+        // A store that is down is asked once each period, and not for newcomers.
+        let mut is_asked = whose != Whose::New || self.health.decides();
+        let mut flights = Flights::new();
+        loop {
+            while flights.has_room() && (self.health.decides() || flights.are_done()) {
+                // Somebody waits for the newcomers.
+                let batch = match self.next_newcomers() {
+                    newcomers if newcomers.is_empty() => batches.next().map(<[_]>::to_vec),
+                    newcomers => Some(newcomers),
+                };
+                let Some(batch) = batch else { break };
+                if is_asked {
+                    flights.start(self.clone().ask(batch, now, leaving));
+                    is_asked = self.health.decides();
+                } else {
+                    batch.iter().for_each(|entry| self.cut_off(entry));
                 }
             }
-            batch.iter().for_each(|entry| entry.settled.notify_waiters());
+            if flights.are_done() {
+                return;
+            }
+            poll_fn(|cx| flights.poll_next(cx)).await;
+            is_asked = self.health.decides();
         }
+    }
+
+    /// A batch of keys that the store was never asked for.
+    fn next_newcomers(&self) -> Vec<Arc<Entry>> {
+        let mut newcomers = lock(&self.newcomers);
+        let rest = newcomers.len().saturating_sub(LARGEST_BATCH);
+        let mut batch = newcomers.split_off(rest);
+        drop(newcomers);
+        // Some may have been asked for with all others.
+        batch.retain(|entry| !lock(&entry.state).share.was_asked());
+        batch
+    }
+
+    /// Settles one batch.
+    async fn ask(self: Arc<Self>, batch: Vec<Arc<Entry>>, now: Instant, leaving: bool) {
+        let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, leaving)).collect();
+        let answer = match timeout(self.deadline, self.store.settle(&demands)).await {
+            Ok(Ok(settled)) if settled.len() != batch.len() => {
+                let detail = format_args!("{} answers to {} demands", settled.len(), batch.len());
+                Err(StoreError::new(StoreErrorKind::Incomprehensible, detail))
+            }
+            Ok(answer) => answer,
+            Err(_) => {
+                let detail = format_args!("no answer in {:?}", self.deadline);
+                Err(StoreError::new(StoreErrorKind::Unreachable, detail))
+            }
+        };
+        let now = Instant::now();
+        self.health.note(&answer, now);
+        self.health.look(now);
+        let Ok(settled) = answer else {
+            batch.iter().for_each(|entry| self.cut_off(entry));
+            return;
+        };
+        for (entry, settled) in batch.iter().zip(&settled) {
+            let mut state = lock(&entry.state);
+            let more = state.share.answered(settled, now, self.period.mul_f64(1.2));
+            entry.credit.fetch_add(more, Ordering::Relaxed);
+            let waiting = mem::take(&mut state.waiting);
+            drop(state);
+            tell(waiting);
+        }
+    }
+
+    /// The store does not answer for this key. One that it never answered for gets what every process can have.
+    fn cut_off(&self, entry: &Entry) {
+        let mut state = lock(&entry.state);
+        let first = match self.processes {
+            Some(processes) if !state.share.was_settled() => self.limit / processes,
+            _ => 0,
+        };
+        state.share.cut_off(first);
+        entry.credit.fetch_add(first, Ordering::Relaxed);
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        tell(waiting);
+    }
+
+    /// Takes tokens from the credit; or, while the store is down, as the policy says.
+    fn take(&self, entry: &Arc<Entry>, tokens: u64) -> Result<Spent, RateLimited> {
+        if !self.health.decides() {
+            if let Some(verdict) = self.take_beyond(entry, tokens) {
+                return verdict;
+            }
+        }
+        let enough = |credit: u64| credit.checked_sub(tokens);
+        match entry.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
+            Ok(_) => Ok(Spent { entry: Some(entry.clone()), tokens }),
+            Err(credit) => {
+                entry.refused.fetch_add(tokens, Ordering::Relaxed);
+                Err(RateLimited::new(Some(self.period)).with_remaining(credit))
+            }
+        }
+    }
+
+    /// Decides without the credit, where the policy for outages is not that of shares.
+    #[cold]
+    fn take_beyond(&self, entry: &Entry, tokens: u64) -> Option<Result<Spent, RateLimited>> {
+        let quota = match &self.on_outage {
+            OnOutage::FairShare | OnOutage::LastKnown => return None,
+            OnOutage::Local(quota) => *quota,
+            // Which say no number.
+            OnOutage::Open | OnOutage::Closed => Quota::new(self.limit, self.window),
+        };
+        let now = self.origin.nanos_to(Instant::now());
+        let fresh = (Level::empty(&quota, now), Part::ALL);
+        let verdict = lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, self.health.outage(), fresh);
+        Some(match verdict {
+            Ok(()) => {
+                entry.beyond.fetch_add(tokens, Ordering::Relaxed);
+                Ok(Spent { entry: None, tokens })
+            }
+            Err(wait) => Err(RateLimited::new(Some(wait.map_or(self.period, Duration::from_nanos)))),
+        })
     }
 
     /// Forgets a key that nobody asked for, once nothing is held of it.
     fn forget_if_idle(&self, entry: &Entry) -> bool {
         self.entries.forget_if(&entry.terms.key, |entry| {
-            lock(&entry.share).is_idle()
+            lock(&entry.state).share.is_idle()
+                && entry.beyond.load(Ordering::Relaxed) == 0
                 && entry.refused.load(Ordering::Relaxed) == 0
                 && entry.credit.load(Ordering::Relaxed) == 0
         })
@@ -252,6 +455,7 @@ impl Shared {
         let mut next = Instant::now() + self.period.mul_f64(draw(0.0..1.0));
         while handle.strong_count() > 0 {
             let now = Instant::now();
+            self.health.look(now);
             if now >= next {
                 self.flush(Whose::All).await;
                 next = now + self.period.mul_f64(draw(0.9..1.1));
@@ -287,20 +491,10 @@ enum Whose {
 }
 
 impl Entry {
-    fn take(&self, tokens: u64, period: Duration) -> Result<(), RateLimited> {
-        let enough = |credit: u64| credit.checked_sub(tokens);
-        match self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
-            Ok(_) => Ok(()),
-            Err(credit) => {
-                self.refused.fetch_add(tokens, Ordering::Relaxed);
-                Err(RateLimited::new(Some(period)).with_remaining(credit))
-            }
-        }
-    }
-
     /// Gives back what is not likely to be needed, and says what was spent and what is wanted.
     fn demand(&self, now: Instant, leaving: bool) -> Demand {
-        let mut share = lock(&self.share);
+        let mut state = lock(&self.state);
+        let share = &mut state.share;
         let refused = self.refused.swap(0, Ordering::Relaxed);
         if !share.is_cut_off() {
             let excess = if leaving { u64::MAX } else { share.excess(refused, self.terms.limit) };
@@ -316,6 +510,13 @@ impl Entry {
     }
 }
 
+fn tell(waiting: Vec<oneshot::Sender<()>>) {
+    for waiter in waiting {
+        // Who has gone need not be told.
+        let _ = waiter.send(());
+    }
+}
+
 /// Configures a [`Leased`] limit.
 #[must_use]
 pub struct LeasedBuilder {
@@ -324,6 +525,8 @@ pub struct LeasedBuilder {
     window: Duration,
     period: Option<Duration>,
     deadline: Option<Duration>,
+    processes: Option<u64>,
+    on_outage: OnOutage,
     max_keys: usize,
     random: Random,
 }
@@ -337,6 +540,20 @@ impl LeasedBuilder {
     /// How long the store has to answer. Default: half of the period.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline: Some(deadline), ..self }
+    }
+
+    /// How many processes there are, at most. A process that is asked for a key for the first time while the store does not
+    /// answer then takes a part of the limit by this number; without it, it refuses. Those who had asked before keep all of
+    /// theirs, so together that may be more than the limit. Default: it refuses, so that the limit holds.
+    pub fn processes(self, processes: u64) -> Self {
+        Self { processes: Some(processes), ..self }
+    }
+
+    /// What decides while the store is down. Default: [`OnOutage::FairShare`], which here is exact: what this process held
+    /// and had spent in a window; [`OnOutage::LastKnown`] is the same. The others give up the limit for the time of the
+    /// outage, and tell the store afterwards what was spent.
+    pub fn on_outage(self, policy: OnOutage) -> Self {
+        Self { on_outage: policy, ..self }
     }
 
     /// For how many keys there is room. Beyond that calls of new keys are refused. Default: 100,000.
@@ -356,7 +573,7 @@ impl LeasedBuilder {
     /// The limit must be from 1 to 2^52; the window and the period longer than zero and at most 366 days, the period at most
     /// a half of the window; the deadline at most the period; there must be room for a key.
     pub fn build(self) -> Result<(Leased, Flusher), ConfigError> {
-        let Self { store, limit, window, period, deadline, max_keys, random } = self;
+        let Self { store, limit, window, period, deadline, processes, on_outage, max_keys, random } = self;
         if limit == 0 || limit > 1 << 52 {
             return Err(ConfigError::new("rate_limit.limit", limit, "must be at least 1 and at most 2^52"));
         }
@@ -377,6 +594,13 @@ impl LeasedBuilder {
         if max_keys == 0 {
             return Err(ConfigError::new("rate_limit.max_keys", max_keys, "must be at least 1"));
         }
+        if processes == Some(0) {
+            return Err(ConfigError::new("rate_limit.processes", 0, "must be at least 1"));
+        }
+        if let OnOutage::Local(quota) = &on_outage {
+            quota.check()?;
+        }
+        let now = Instant::now();
         let client = random.with(|random| random.random());
         let shared = Arc::new(Shared {
             store,
@@ -386,10 +610,14 @@ impl LeasedBuilder {
             deadline,
             client,
             random,
+            processes,
+            on_outage,
+            origin: Origin::at(now),
             entries: Entries::new(max_keys),
             newcomers: Mutex::default(),
             hurry: Notify::new(),
-            health: Health::default(),
+            // Each key has a time of its own in which all report.
+            health: Health::new(now, Duration::ZERO),
         });
         let handle = Arc::new(Handle(shared.clone()));
         let flusher = Flusher::new(shared.run(Arc::downgrade(&handle)));
@@ -401,5 +629,26 @@ impl fmt::Debug for Leased {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shared { limit, window, .. } = self.shared();
         f.debug_struct("Leased").field("limit", limit).field("window", window).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spent").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Newcomer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Newcomer").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LeasedBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeasedBuilder")
+            .field("limit", &self.limit)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
     }
 }

@@ -44,6 +44,7 @@
 
 mod account;
 mod books;
+mod by_key;
 mod embedded;
 mod engine;
 mod entries;
@@ -58,12 +59,13 @@ mod share;
 mod store;
 mod write_behind;
 
+pub use by_key::{BytesOf, Distributed, DistributedByKey, Noted};
 pub use embedded::Embedded;
 pub use engine::Readings;
 pub use exact::{Asked, Exact, ExactBuilder, Taken};
 pub use flusher::Flusher;
 pub use health::StoreHealth;
-pub use leased::{Leased, LeasedBuilder};
+pub use leased::{Leased, LeasedBuilder, Newcomer, Spent};
 pub use outage::OnOutage;
 pub use store::{
     Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, Settled, Store, StoreError, StoreErrorKind,

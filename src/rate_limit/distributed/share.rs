@@ -81,6 +81,19 @@ impl Share {
         back
     }
 
+    /// So many tokens were spent that were not taken from the credit.
+    pub(super) fn spent_beyond(&mut self, tokens: u64, now: Instant) {
+        if tokens > 0 {
+            self.credit = self.credit.saturating_add(tokens);
+            self.note(self.credit - tokens, now, Duration::MAX);
+        }
+    }
+
+    /// What was spent since the store was last asked.
+    pub(super) fn unflushed(&self) -> u64 {
+        self.spent_since
+    }
+
     /// What to ask the store. `refused` tokens were asked for and not had since the last time; `period` is until the next.
     /// What the process holds and is not likely to need until then is given back: take that from the credit first.
     pub(super) fn excess(&self, refused: u64, limit: u64) -> u64 {
@@ -155,9 +168,10 @@ impl Share {
         self.settled
     }
 
-    /// The store has not answered.
-    pub(super) fn cut_off(&mut self) {
+    /// The store has not answered, and so many tokens are taken without it.
+    pub(super) fn cut_off(&mut self, tokens: u64) {
         self.settled = true;
+        self.credit = self.credit.saturating_add(tokens);
         self.standing = Standing::CutOff;
     }
 

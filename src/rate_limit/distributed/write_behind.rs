@@ -72,8 +72,13 @@ impl WriteBehind {
 
     /// The same, where the clock has been read.
     pub fn try_acquire_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        self.take_at(key, tokens, now).map(drop)
+    }
+
+    /// Takes tokens, and says of which key, where they are more than none.
+    pub(super) fn take_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<Option<Arc<[u8]>>, RateLimited> {
         if tokens == 0 {
-            return Ok(());
+            return Ok(None);
         }
         if tokens > self.max_unflushed {
             return Err(RateLimited::new(None));
@@ -82,7 +87,7 @@ impl WriteBehind {
         let (entry, quota) = engine.entry(key, tokens, now)?;
         let mut state = lock(&entry.state);
         if !engine.health.decides() {
-            return engine.decide_alone(&entry, &mut state, &quota, tokens, now);
+            return engine.decide_alone(&entry, &mut state, &quota, tokens, now).map(|()| Some(entry.key.clone()));
         }
         let unflushed = state.books.unflushed();
         let share = state.books.share(&quota, engine.owner.processes);
@@ -98,7 +103,7 @@ impl WriteBehind {
         }
         state.books.spend(tokens);
         engine.queue(&entry, &mut state);
-        Ok(())
+        Ok(Some(entry.key.clone()))
     }
 
     /// Gives back what was taken for a call that then was not made. What the store was told of stays spent.

@@ -1,0 +1,321 @@
+use super::{
+    exact::{Asked, Exact, Taken},
+    leased::{Leased, Newcomer, Spent},
+    write_behind::WriteBehind,
+};
+use crate::{
+    error::RateLimited,
+    rate_limit::{Admission, BorrowedKey, DescribeLimit, KeyOf, Limit, OwnedKey, RateLimit},
+    shell::Frame,
+};
+use std::{
+    convert::Infallible,
+    marker::PhantomData,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A limit that many processes keep, as a [`RateLimit`] asks it: [`Exact`], [`Leased`] or [`WriteBehind`].
+pub trait Distributed {
+    /// Whether a call may wait for the store.
+    const WAITS: bool;
+
+    /// What an admitted call has taken.
+    type Permit;
+
+    /// The place of a call that waits for the store.
+    type Place;
+
+    /// Takes tokens of this key's, or says that the store has to be asked.
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Self::Permit, Self::Place>;
+
+    /// Asks whether the store has answered. It is pending until [`give_up_at`](Self::give_up_at) at most.
+    fn poll(
+        &self,
+        place: &mut Self::Place,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<Result<Self::Permit, RateLimited>>;
+
+    /// Until when the store is waited for.
+    fn give_up_at(&self, place: &Self::Place) -> Instant;
+
+    /// Gives up a place, and what was granted to it meanwhile.
+    fn leave(&self, place: &mut Self::Place);
+
+    /// Gives back what was taken for a call that then was not made.
+    fn refund(&self, permit: Self::Permit);
+
+    /// What it allows, in words.
+    fn describe(&self) -> String;
+
+    /// How long a call may wait for the store.
+    fn longest_wait(&self) -> Duration;
+}
+
+/// A limit that many processes keep for each key, and the key of each request: [`RateLimit::distributed`].
+#[derive(Clone, Debug)]
+pub struct DistributedByKey<D, F> {
+    limit: D,
+    key_of: F,
+}
+
+impl<D, F, Key> RateLimit<DistributedByKey<D, OwnedKey<F, Key>>> {
+    /// Each call costs one token of the bucket of its key that many processes share. `key_of` makes the key of the request,
+    /// of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
+    /// [`distributed_ref`](RateLimit::distributed_ref).
+    ///
+    /// A call waits where the store has to be asked, for as long as the limit's own deadline at most.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use steadfast::rate_limit::{Quota, RateLimit, distributed::{Embedded, Exact}};
+    /// use tower::{BoxError, ServiceExt, service_fn};
+    ///
+    /// let (limit, flusher) = Exact::builder(Embedded::new(), Quota::new(2, Duration::from_secs(1))).build()?;
+    /// tokio::spawn(flusher.run());
+    ///
+    /// let service = service_fn(async |tenant: u32| Ok::<_, BoxError>(tenant));
+    /// let limit = RateLimit::distributed(limit, |tenant: &u32| tenant.to_be_bytes());
+    /// let service = steadfast::server().rate_limit(limit).service(service)?;
+    /// for _ in 0..2 {
+    ///     assert!(service.clone().oneshot(7).await.is_ok());
+    /// }
+    /// assert!(service.clone().oneshot(7).await.is_err());
+    /// assert!(service.oneshot(8).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn distributed<Request>(limit: D, key_of: F) -> Self
+    where
+        D: Distributed,
+        F: Fn(&Request) -> Key,
+        Key: AsRef<[u8]>,
+    {
+        Self::new(DistributedByKey { limit, key_of: OwnedKey::new(key_of) })
+    }
+}
+
+impl<D, F, Key: ?Sized> RateLimit<DistributedByKey<D, (BorrowedKey<F>, PhantomData<fn(&Key)>)>> {
+    /// The same where the key lies in the request: `key_of` borrows it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::rate_limit::{RateLimit, distributed::{Embedded, Leased}};
+    ///
+    /// struct Order {
+    ///     tenant: String,
+    /// }
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let (limit, flusher) = Leased::builder(Embedded::new(), 1000, Duration::from_secs(10)).build()?;
+    /// let limit = RateLimit::distributed_ref(limit, |order: &Order| order.tenant.as_str());
+    /// # let _ = (limit, flusher);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn distributed_ref<Request>(limit: D, key_of: F) -> Self
+    where
+        D: Distributed,
+        F: Fn(&Request) -> &Key,
+        Key: AsRef<[u8]>,
+    {
+        Self::new(DistributedByKey { limit, key_of: (BorrowedKey::new(key_of), PhantomData) })
+    }
+}
+
+/// Finds the bytes of a request's key.
+pub trait BytesOf<Request> {
+    /// Finds out the key, and does something with it.
+    fn with_bytes<R>(&self, request: &Request, work: impl FnOnce(&[u8]) -> R) -> R;
+}
+
+impl<Request, F, Key> BytesOf<Request> for OwnedKey<F, Key>
+where
+    F: Fn(&Request) -> Key,
+    Key: AsRef<[u8]>,
+{
+    fn with_bytes<R>(&self, request: &Request, work: impl FnOnce(&[u8]) -> R) -> R {
+        self.with_key(request, |key: &Key| work(key.as_ref()))
+    }
+}
+
+impl<Request, F, Key> BytesOf<Request> for (BorrowedKey<F>, PhantomData<fn(&Key)>)
+where
+    F: Fn(&Request) -> &Key,
+    Key: AsRef<[u8]> + ?Sized,
+{
+    fn with_bytes<R>(&self, request: &Request, work: impl FnOnce(&[u8]) -> R) -> R {
+        self.0.with_key(request, |key: &Key| work(key.as_ref()))
+    }
+}
+
+impl<Request, D, F> Limit<Request> for DistributedByKey<D, F>
+where
+    D: Distributed,
+    F: BytesOf<Request>,
+{
+    const WAITS: bool = D::WAITS;
+
+    type Permit = D::Permit;
+    type Place = D::Place;
+
+    fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<D::Permit, D::Place> {
+        frame.user_code_runs();
+        self.key_of.with_bytes(request, |key| self.limit.admit(key, tokens, frame.now()))
+    }
+
+    fn poll(
+        &self,
+        place: &mut D::Place,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<D::Permit, RateLimited>> {
+        let answer = self.limit.poll(place, cx, frame.now());
+        if answer.is_pending() {
+            frame.wake_at(self.limit.give_up_at(place));
+        }
+        answer
+    }
+
+    fn leave(&self, place: &mut D::Place, _frame: &mut Frame) {
+        self.limit.leave(place);
+    }
+
+    fn refund(&self, permit: D::Permit, _frame: &mut Frame) {
+        self.limit.refund(permit);
+    }
+}
+
+impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {
+    fn describe(&self) -> String {
+        self.limit.describe()
+    }
+
+    fn longest_wait(&self) -> Duration {
+        self.limit.longest_wait()
+    }
+}
+
+impl Distributed for Exact {
+    const WAITS: bool = true;
+
+    type Permit = Taken;
+    type Place = Asked;
+
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Taken, Asked> {
+        self.admit_at(key, tokens, now)
+    }
+
+    fn poll(&self, asked: &mut Asked, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Taken, RateLimited>> {
+        self.poll_asked(asked, cx, now)
+    }
+
+    fn give_up_at(&self, asked: &Asked) -> Instant {
+        asked.give_up_at()
+    }
+
+    fn leave(&self, asked: &mut Asked) {
+        Exact::leave(self, asked);
+    }
+
+    fn refund(&self, taken: Taken) {
+        Exact::refund(self, taken);
+    }
+
+    fn describe(&self) -> String {
+        format!("for each key {}, by all processes together", self.quota())
+    }
+
+    fn longest_wait(&self) -> Duration {
+        self.deadline()
+    }
+}
+
+impl Distributed for Leased {
+    const WAITS: bool = true;
+
+    type Permit = Spent;
+    type Place = Newcomer;
+
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Spent, Newcomer> {
+        self.admit_at(key, tokens, || now)
+    }
+
+    fn poll(&self, newcomer: &mut Newcomer, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Spent, RateLimited>> {
+        self.poll_newcomer(newcomer, cx, now)
+    }
+
+    fn give_up_at(&self, newcomer: &Newcomer) -> Instant {
+        newcomer.give_up_at()
+    }
+
+    /// Nothing was taken yet.
+    fn leave(&self, _newcomer: &mut Newcomer) {}
+
+    fn refund(&self, spent: Spent) {
+        self.give_back(spent);
+    }
+
+    fn describe(&self) -> String {
+        let (limit, window) = self.terms();
+        format!("for each key {limit} in any {window:?}, by all processes together")
+    }
+
+    fn longest_wait(&self) -> Duration {
+        self.deadline()
+    }
+}
+
+/// What an admitted call has taken of a [`WriteBehind`] limit: so many tokens of a key.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    key: std::sync::Arc<[u8]>,
+    tokens: u64,
+}
+
+impl Distributed for WriteBehind {
+    const WAITS: bool = false;
+
+    type Permit = Option<Noted>;
+    type Place = Infallible;
+
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Option<Noted>, Infallible> {
+        let noted = self.take_at(key, tokens, now);
+        noted.map(|key| key.map(|key| Noted { key, tokens })).into()
+    }
+
+    fn poll(
+        &self,
+        place: &mut Infallible,
+        _: &mut Context<'_>,
+        _: Instant,
+    ) -> Poll<Result<Option<Noted>, RateLimited>> {
+        match *place {}
+    }
+
+    fn give_up_at(&self, place: &Infallible) -> Instant {
+        match *place {}
+    }
+
+    fn leave(&self, place: &mut Infallible) {
+        match *place {}
+    }
+
+    fn refund(&self, noted: Option<Noted>) {
+        if let Some(Noted { key, tokens }) = noted {
+            WriteBehind::refund(self, &key, tokens);
+        }
+    }
+
+    fn describe(&self) -> String {
+        format!("for each key {}, by all processes together, and {} more", self.quota(), self.overshoot_bound())
+    }
+
+    fn longest_wait(&self) -> Duration {
+        Duration::ZERO
+    }
+}
