@@ -104,9 +104,9 @@ impl Books {
     }
 
     /// Gives back what was spent without asking; what the store was told of stays spent.
-    pub(super) fn unspend(&mut self, tokens: u64, quota: &Quota) {
+    pub(super) fn unspend(&mut self, tokens: u64) {
         self.untold = self.untold.saturating_sub(tokens);
-        self.local.give_back(tokens, quota.burst());
+        self.local.give_back(tokens);
     }
 
     /// Gives back what the store granted at `at` by its clock.

@@ -123,14 +123,13 @@ impl Exact {
     /// Gives back what was taken for a call that then was not made.
     pub fn refund(&self, taken: Taken) {
         let Some(entry) = taken.entry else { return };
-        let quota = *lock(&self.engine().quota);
         let mut state = lock(&entry.state);
         match taken.at {
             Some(at) => {
                 state.books.refund(taken.tokens, at);
                 self.engine().queue(&entry, &mut state);
             }
-            None => state.books.unspend(taken.tokens, &quota),
+            None => state.books.unspend(taken.tokens),
         }
     }
 

@@ -49,11 +49,10 @@ impl Share {
         (u128::from(tokens) * u128::from(self.0) / 1024) as u64
     }
 
-    /// What costs so many tokens where there is only this part of the whole, rounded up, as parts of the whole: at most
-    /// the whole of `burst`, so that something is admitted of the smallest share.
-    pub(super) fn cost(self, tokens: u64, burst: u64) -> u64 {
+    /// What so many tokens are of the whole, where there is only this part of it, rounded up.
+    fn cost(self, tokens: u64) -> u64 {
         let cost = (u128::from(tokens) * 1024).div_ceil(u128::from(self.0));
-        u64::try_from(cost).unwrap_or(u64::MAX).min(burst)
+        u64::try_from(cost).unwrap_or(u64::MAX)
     }
 
     /// The part as a fraction.
@@ -99,18 +98,20 @@ impl Local {
         }
         let level = self.level.get_or_insert_with(|| Level::empty(quota, now));
         level.drain(quota, now.max(level.at()));
-        let cost = self.share.cost(tokens, quota.burst());
-        if level.room(quota.burst()) < cost {
-            return Err(Some(level.until_room(cost, quota.burst())));
+        // Of the smallest share one call is admitted too, and then none until it is made up for.
+        let cost = self.share.cost(tokens);
+        let room = cost.min(quota.burst());
+        if level.room(quota.burst()) < room {
+            return Err(Some(level.until_room(room, quota.burst())));
         }
-        level.add(cost, quota.burst());
+        level.add(cost, u64::MAX);
         Ok(())
     }
 
     /// Gives back what was taken and not used.
-    pub(super) fn give_back(&mut self, tokens: u64, burst: u64) {
+    pub(super) fn give_back(&mut self, tokens: u64) {
         if let Some(level) = &mut self.level {
-            level.take_back(self.share.cost(tokens, burst), 0);
+            level.take_back(self.share.cost(tokens), 0);
         }
     }
 }

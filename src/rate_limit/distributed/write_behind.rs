@@ -109,8 +109,7 @@ impl WriteBehind {
     /// Gives back what was taken for a call that then was not made. What the store was told of stays spent.
     pub fn refund(&self, key: &[u8], tokens: u64) {
         if let Some(entry) = self.engine().entries.find(key) {
-            let quota = self.quota();
-            lock(&entry.state).books.unspend(tokens, &quota);
+            lock(&entry.state).books.unspend(tokens);
         }
     }
 
