@@ -4,6 +4,7 @@ use super::{
     flights::Flights,
     flusher::Flusher,
     health::{Health, StoreHealth},
+    namespace::Namespace,
     outage::OnOutage,
     store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
 };
@@ -42,6 +43,7 @@ pub(super) struct Engine {
     pub(super) on_outage: OnOutage,
     pub(super) random: Random,
     pub(super) origin: Origin,
+    namespace: Namespace,
     pub(super) entries: Entries<Entry>,
     pub(super) health: Health,
     /// The keys of which there is something to tell or to ask.
@@ -69,6 +71,8 @@ impl Pace {
 /// One key in use.
 pub(super) struct Entry {
     pub(super) key: Arc<[u8]>,
+    /// Its name in the store.
+    name: Arc<[u8]>,
     pub(super) state: Mutex<State>,
 }
 
@@ -123,6 +127,7 @@ pub struct Readings {
 /// What an engine is made of.
 pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
+    pub(super) namespace: Namespace,
     pub(super) quota: Quota,
     pub(super) deadline: Duration,
     pub(super) pace: Pace,
@@ -136,6 +141,7 @@ pub(super) struct Parts {
 impl Parts {
     /// Checks what is common, and makes an engine and what has to run for it.
     pub(super) fn build(self) -> Result<(Arc<Handle>, Flusher), ConfigError> {
+        self.namespace.check()?;
         self.quota.check()?;
         if let OnOutage::Local(quota) = &self.on_outage {
             quota.check()?;
@@ -160,7 +166,7 @@ const MOST_DEBT: u64 = 1 << 55;
 
 impl Engine {
     fn new(parts: Parts) -> Self {
-        let Parts { store, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys } = parts;
+        let Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys } = parts;
         let now = Instant::now();
         let client = random.with(|random| random.random());
         Self {
@@ -172,6 +178,7 @@ impl Engine {
             on_outage,
             random,
             origin: Origin::at(now),
+            namespace,
             entries: Entries::new(max_keys),
             // The others find out within a period that the store is back, and have told it by the end of the next.
             health: Health::new(now, pace.period().mul_f64(2.5)),
@@ -188,7 +195,7 @@ impl Engine {
         }
         let state =
             || State { books: Books::new(&quota, self.origin.nanos_to(now)), waiting: Vec::new(), is_queued: false };
-        match self.entries.get(key, |key| Entry { key, state: Mutex::new(state()) }) {
+        match self.entries.get(key, |key| Entry { name: self.namespace.name(&key), key, state: Mutex::new(state()) }) {
             Ok(entry) => Ok((entry, quota)),
             Err(_) => Err(RateLimited::new(Some(self.pace.period()))),
         }
@@ -268,7 +275,7 @@ impl Engine {
                 want: waiters.iter().fold(0, |sum: u64, waiter| sum.saturating_add(waiter.tokens)),
                 least: waiters.iter().map(|waiter| waiter.tokens).min().unwrap_or(0),
             };
-            batch.charges.push(state.books.charge(&entry.key, &quota, &self.owner, wants, self.origin.nanos_to(now)));
+            batch.charges.push(state.books.charge(&entry.name, &quota, &self.owner, wants, self.origin.nanos_to(now)));
             drop(state);
             batch.asking.push((entry, waiters));
         }

@@ -1,6 +1,7 @@
 use super::{
     engine::{Engine, Entry, Handle, Pace, Parts, Readings, Verdict},
     flusher::Flusher,
+    namespace::Namespace,
     outage::OnOutage,
     store::Store,
 };
@@ -80,6 +81,7 @@ impl Exact {
     pub fn builder(store: impl Store, quota: Quota) -> ExactBuilder {
         ExactBuilder {
             store: Arc::new(store),
+            namespace: Namespace::default(),
             quota,
             deadline: Duration::from_millis(5),
             probe: Duration::from_millis(100),
@@ -293,6 +295,7 @@ fn before_the_tick(deadline: Duration) -> Duration {
 #[must_use]
 pub struct ExactBuilder {
     store: Arc<dyn Store>,
+    namespace: Namespace,
     quota: Quota,
     deadline: Duration,
     probe: Duration,
@@ -336,6 +339,12 @@ impl ExactBuilder {
         Self { max_keys, ..self }
     }
 
+    /// Keeps the keys of this limit from those of other limits in the same store: two limits on the requests of a tenant,
+    /// one per second and one per hour, need two namespaces. The same for all processes. At most 64 bytes. Default: none.
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        Self { namespace: Namespace(namespace.into()), ..self }
+    }
+
     /// Draws phases, jitter and the process's number from this generator.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
@@ -348,12 +357,12 @@ impl ExactBuilder {
     /// The quotas must be as [`Quota`] says; deadline and probe longer than zero and at most 366 days; processes and keys at
     /// least 1; the debt at most 2^55.
     pub fn build(self) -> Result<(Exact, Flusher), ConfigError> {
-        let Self { store, quota, deadline, probe, processes, max_debt, on_outage, max_keys, random } = self;
+        let Self { store, namespace, quota, deadline, probe, processes, max_debt, on_outage, max_keys, random } = self;
         check_duration("rate_limit.deadline", deadline)?;
         check_duration("rate_limit.probe_every", probe)?;
         let max_debt = max_debt.unwrap_or(quota.burst());
         let pace = Pace::AtOnce { probe };
-        Parts { store, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
+        Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
             .build()
             .map(|(handle, flusher)| (Exact { handle }, flusher))
     }

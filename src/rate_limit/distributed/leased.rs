@@ -5,6 +5,7 @@ use super::{
     flusher::Flusher,
     health::Health,
     level::Level,
+    namespace::Namespace,
     outage::{Local, OnOutage, Share as Part},
     share::{Share, Terms},
     store::{Demand, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
@@ -61,6 +62,7 @@ pub struct Leased {
 
 struct Shared {
     store: Arc<dyn Store>,
+    namespace: Namespace,
     limit: u64,
     window: Duration,
     period: Duration,
@@ -79,6 +81,7 @@ struct Shared {
 
 /// One key in use.
 struct Entry {
+    key: Arc<[u8]>,
     /// The tokens that may be spent without asking. Relaxed throughout: it guards no other memory.
     credit: AtomicU64,
     /// The tokens that were asked for in vain since the store was last asked.
@@ -119,6 +122,7 @@ impl Leased {
     pub fn builder(store: impl Store, limit: u64, window: Duration) -> LeasedBuilder {
         LeasedBuilder {
             store: Arc::new(store),
+            namespace: Namespace::default(),
             limit,
             window,
             period: None,
@@ -280,8 +284,10 @@ impl Shared {
         let mut is_new = false;
         let entry = self.entries.get(key, |key| {
             is_new = true;
-            let terms = Terms { key, limit: self.limit, window: self.window, client: self.client };
+            let name = self.namespace.name(&key);
+            let terms = Terms { key: name, limit: self.limit, window: self.window, client: self.client };
             Entry {
+                key,
                 credit: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
                 beyond: AtomicU64::new(0),
@@ -440,7 +446,7 @@ impl Shared {
 
     /// Forgets a key that nobody asked for, once nothing is held of it.
     fn forget_if_idle(&self, entry: &Entry) -> bool {
-        self.entries.forget_if(&entry.terms.key, |entry| {
+        self.entries.forget_if(&entry.key, |entry| {
             lock(&entry.state).share.is_idle()
                 && entry.beyond.load(Ordering::Relaxed) == 0
                 && entry.refused.load(Ordering::Relaxed) == 0
@@ -521,6 +527,7 @@ fn tell(waiting: Vec<oneshot::Sender<()>>) {
 #[must_use]
 pub struct LeasedBuilder {
     store: Arc<dyn Store>,
+    namespace: Namespace,
     limit: u64,
     window: Duration,
     period: Option<Duration>,
@@ -561,6 +568,12 @@ impl LeasedBuilder {
         Self { max_keys, ..self }
     }
 
+    /// Keeps the keys of this limit from those of other limits in the same store: two limits on the requests of a tenant,
+    /// one per second and one per hour, need two namespaces. The same for all processes. At most 64 bytes. Default: none.
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        Self { namespace: Namespace(namespace.into()), ..self }
+    }
+
     /// Draws phases, jitter and the process's number from this generator.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
@@ -573,7 +586,7 @@ impl LeasedBuilder {
     /// The limit must be from 1 to 2^52; the window and the period longer than zero and at most 366 days, the period at most
     /// a half of the window; the deadline at most the period; there must be room for a key.
     pub fn build(self) -> Result<(Leased, Flusher), ConfigError> {
-        let Self { store, limit, window, period, deadline, processes, on_outage, max_keys, random } = self;
+        let Self { store, namespace, limit, window, period, deadline, processes, on_outage, max_keys, random } = self;
         if limit == 0 || limit > 1 << 52 {
             return Err(ConfigError::new("rate_limit.limit", limit, "must be at least 1 and at most 2^52"));
         }
@@ -602,8 +615,10 @@ impl LeasedBuilder {
         }
         let now = Instant::now();
         let client = random.with(|random| random.random());
+        namespace.check()?;
         let shared = Arc::new(Shared {
             store,
+            namespace,
             limit,
             window,
             period,

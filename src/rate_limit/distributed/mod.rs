@@ -54,6 +54,7 @@ mod flusher;
 mod health;
 mod leased;
 mod level;
+mod namespace;
 mod outage;
 mod share;
 mod store;
@@ -68,6 +69,7 @@ pub use health::StoreHealth;
 pub use leased::{Leased, LeasedBuilder, Newcomer, Spent};
 pub use outage::OnOutage;
 pub use store::{
-    Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, Settled, Store, StoreError, StoreErrorKind,
+    Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, LONGEST_NAME, Settled, Store, StoreError,
+    StoreErrorKind,
 };
 pub use write_behind::{WriteBehind, WriteBehindBuilder};

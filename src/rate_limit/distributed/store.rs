@@ -40,7 +40,7 @@ pub const LARGEST_BATCH: usize = 64;
 /// 5. grants as much of `want` as fits below the burst, or nothing if that is less than `least`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
-    /// The key, at most [`LONGEST_KEY`] bytes.
+    /// The key, with its namespace: at most [`LONGEST_NAME`] bytes.
     pub key: Arc<[u8]>,
     /// The rate and the burst. One that was checked.
     pub quota: Quota,
@@ -92,7 +92,7 @@ pub struct Charged {
 /// What one process says and wants of the window of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// The key, at most [`LONGEST_KEY`] bytes.
+    /// The key, with its namespace: at most [`LONGEST_NAME`] bytes.
     pub key: Arc<[u8]>,
     /// The most tokens that are spent in any window.
     pub limit: u64,
@@ -127,6 +127,9 @@ pub struct Settled {
     /// The store has lost what it knew: others may hold tokens, or have spent some, that it does not know of yet.
     pub lost: bool,
 }
+
+/// The longest key with its namespace, in bytes.
+pub const LONGEST_NAME: usize = LONGEST_KEY + 65;
 
 /// The longest key, in bytes.
 pub const LONGEST_KEY: usize = 1024;

@@ -1,6 +1,7 @@
 use super::{
     engine::{Engine, Handle, Pace, Parts, Readings},
     flusher::Flusher,
+    namespace::Namespace,
     outage::OnOutage,
     store::Store,
 };
@@ -47,6 +48,7 @@ impl WriteBehind {
     pub fn builder(store: impl Store, quota: Quota, processes: u64) -> WriteBehindBuilder {
         WriteBehindBuilder {
             store: Arc::new(store),
+            namespace: Namespace::default(),
             quota,
             period: Duration::from_millis(100),
             deadline: None,
@@ -158,6 +160,7 @@ impl WriteBehind {
 #[must_use]
 pub struct WriteBehindBuilder {
     store: Arc<dyn Store>,
+    namespace: Namespace,
     quota: Quota,
     period: Duration,
     deadline: Option<Duration>,
@@ -202,6 +205,12 @@ impl WriteBehindBuilder {
         Self { max_keys, ..self }
     }
 
+    /// Keeps the keys of this limit from those of other limits in the same store: two limits on the requests of a tenant,
+    /// one per second and one per hour, need two namespaces. The same for all processes. At most 64 bytes. Default: none.
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        Self { namespace: Namespace(namespace.into()), ..self }
+    }
+
     /// Draws phases, jitter and the process's number from this generator.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
@@ -214,8 +223,19 @@ impl WriteBehindBuilder {
     /// The quotas must be as [`Quota`] says; the period and the deadline longer than zero and at most 366 days; processes,
     /// keys and unflushed tokens at least 1; the debt at most 2^55.
     pub fn build(self) -> Result<(WriteBehind, Flusher), ConfigError> {
-        let Self { store, quota, period, deadline, processes, max_unflushed, max_debt, on_outage, max_keys, random } =
-            self;
+        let Self {
+            store,
+            namespace,
+            quota,
+            period,
+            deadline,
+            processes,
+            max_unflushed,
+            max_debt,
+            on_outage,
+            max_keys,
+            random,
+        } = self;
         quota.check()?;
         check_duration("rate_limit.flush_every", period)?;
         let deadline = deadline.unwrap_or(period);
@@ -229,7 +249,7 @@ impl WriteBehindBuilder {
         let overshoot = processes.saturating_sub(1).saturating_mul(max_unflushed);
         let max_debt = max_debt.unwrap_or(quota.burst().max(overshoot.min(1 << 55)));
         let pace = Pace::Each(period);
-        Parts { store, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
+        Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
             .build()
             .map(|(handle, flusher)| (WriteBehind { handle, max_unflushed }, flusher))
     }

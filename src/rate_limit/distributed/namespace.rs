@@ -1,0 +1,22 @@
+use crate::error::ConfigError;
+use std::sync::Arc;
+
+/// Keeps the keys of one limit from those of all others in a store.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Namespace(pub(super) String);
+
+impl Namespace {
+    /// The name of a key in the store.
+    pub(super) fn name(&self, key: &Arc<[u8]>) -> Arc<[u8]> {
+        if self.0.is_empty() { key.clone() } else { [self.0.as_bytes(), b":", key].concat().into() }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.0.len() > LONGEST {
+            return Err(ConfigError::new("rate_limit.namespace", &self.0, "must be at most 64 bytes"));
+        }
+        Ok(())
+    }
+}
+
+const LONGEST: usize = 64;
