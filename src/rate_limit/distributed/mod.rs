@@ -56,6 +56,8 @@ mod leased;
 mod level;
 mod namespace;
 mod outage;
+#[cfg(feature = "redis")]
+mod redis;
 mod share;
 mod store;
 mod write_behind;
@@ -68,6 +70,8 @@ pub use flusher::Flusher;
 pub use health::StoreHealth;
 pub use leased::{Leased, LeasedBuilder, Newcomer, Spent};
 pub use outage::OnOutage;
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisBuilder, RedisError};
 pub use store::{
     Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, LONGEST_NAME, Settled, Store, StoreError,
     StoreErrorKind,

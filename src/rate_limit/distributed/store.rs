@@ -9,7 +9,7 @@ use thiserror::Error as ThisError;
 /// One call is about a batch of at most [`LARGEST_BATCH`] keys, each by itself, all different, and answers for each in the
 /// same order. The caller may drop a future at any time.
 ///
-/// [`Embedded`](super::Embedded) does what a store has to, in memory; `Redis` does it for many processes. Whether one of
+/// [`Embedded`](super::Embedded) does what a store has to, in memory; Redis, with the feature `redis`, for many processes. Whether one of
 /// your own does is found out by the conformance suite.
 pub trait Store: Send + Sync + 'static {
     /// Counts what was spent of these buckets, and grants what is wanted of them.

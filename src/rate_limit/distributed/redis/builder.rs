@@ -1,0 +1,104 @@
+use super::{
+    Inner, Redis, Servers,
+    cluster::Cluster,
+    connection::Connection,
+    error::{RedisError, without_password},
+    server::{Server, Terms},
+};
+use crate::Random;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::runtime::Handle;
+
+/// Configures a [`Redis`] store.
+#[derive(Clone)]
+#[must_use]
+pub struct RedisBuilder {
+    url: String,
+    prefix: Vec<u8>,
+    terms: Terms,
+    random: Random,
+}
+
+impl RedisBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        let (connect_timeout, answer_timeout) = (Duration::from_secs(1), Duration::from_millis(500));
+        let terms = Terms { connect_timeout, answer_timeout, cluster: false };
+        Self { url: url.to_owned(), prefix: b"steadfast:".to_vec(), terms, random: Random::new() }
+    }
+
+    /// What the keys in Redis begin with. Stores with the same prefix keep the same limits. Default: `steadfast:`.
+    ///
+    /// One with a hash tag has all keys of a cluster on one server.
+    pub fn prefix(self, prefix: impl AsRef<[u8]>) -> Self {
+        Self { prefix: prefix.as_ref().to_vec(), ..self }
+    }
+
+    /// The time for a connection to be made and the server to be checked. Default: 1 s.
+    ///
+    /// No call waits for that but [`connect`](Self::connect).
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.connect_timeout = timeout;
+        self
+    }
+
+    /// The time for the answer to a call that its caller does not give up before. Default: 500 ms.
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.answer_timeout = timeout;
+        self
+    }
+
+    /// Whether the server is one of a cluster, by which the others are found. Default: it is not.
+    pub fn cluster(mut self, cluster: bool) -> Self {
+        self.terms.cluster = cluster;
+        self
+    }
+
+    /// Draws the jitter of the pauses between attempts to connect from this generator.
+    pub fn random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// Connects, and checks the server at once.
+    ///
+    /// # Errors
+    ///
+    /// A [`RedisError`]: the URL is none, the server does not answer within [`connect_timeout`](Self::connect_timeout), is too
+    /// old, refuses, or is part of a cluster and should not be, or the other way round.
+    pub async fn connect(self) -> Result<Redis, RedisError> {
+        let (server, handle) = self.server()?;
+        let servers = match self.terms.cluster {
+            false => Servers::One(Connection::open(server, self.random, handle).await?),
+            true => Servers::Cluster(Cluster::open(server, self.random, handle).await?),
+        };
+        Ok(Redis { inner: Arc::new(Inner { prefix: self.prefix, servers }) })
+    }
+
+    /// Connects in the background. Until that is done each call fails at once, with what was wrong in the last attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`RedisError::Url`], and [`RedisError::NoRuntime`] outside of a tokio runtime.
+    pub fn connect_lazily(self) -> Result<Redis, RedisError> {
+        let (server, handle) = self.server()?;
+        let servers = match self.terms.cluster {
+            false => Servers::One(Connection::open_lazily(server, self.random, handle)),
+            true => Servers::Cluster(Cluster::open_lazily(server, self.random, handle)),
+        };
+        Ok(Redis { inner: Arc::new(Inner { prefix: self.prefix, servers }) })
+    }
+
+    fn server(&self) -> Result<(Server, Handle), RedisError> {
+        let server = Server::of(&self.url, self.terms)?;
+        let handle = Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
+        Ok((server, handle))
+    }
+}
+
+impl fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = self.prefix.escape_ascii().to_string();
+        let mut debug = f.debug_struct("RedisBuilder");
+        debug.field("url", &without_password(&self.url)).field("prefix", &prefix).field("terms", &self.terms);
+        debug.finish_non_exhaustive()
+    }
+}

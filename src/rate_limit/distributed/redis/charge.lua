@@ -1,0 +1,128 @@
+-- Charges buckets, each by itself: what `Bucket::charge` of the embedded store does.
+--
+-- A bucket is `<Bdddd` of the format's number, its level in tokens, when that was in microseconds, its total and the rate in
+-- tokens per microsecond at which it drains; then `<c8d` for each process that may send a charge again, with its last
+-- sequence, the longest unheard of first. Numbers are doubles: exact for integers up to 2^53, to which all are clamped.
+local FORMAT = 1
+local MOST = 9007199254740992
+local PROCESSES_KNOWN = 64
+
+local pack, unpack, sub, find = struct.pack, struct.unpack, string.sub, string.find
+local ceil, max, min = math.ceil, math.max, math.min
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- Nothing is written before all has been read: a value of somebody else's leaves the whole batch as it was.
+local values = {}
+for place = 1, #KEYS do
+    local value = redis.pcall('GET', KEYS[place])
+    if type(value) == 'table' then
+        if find(value.err, 'WRONGTYPE', 1, true) then
+            return redis.error_reply('FOREIGN ' .. place)
+        end
+        return value
+    end
+    if value then
+        if #value < 33 or (#value - 33) % 16 ~= 0 then
+            return redis.error_reply('FOREIGN ' .. place)
+        end
+        local format, level, at, total, rate = unpack('<Bdddd', value)
+        -- Whatever is compared with a number that is none is false.
+        local sound = level >= 0 and level <= 2 * MOST and at >= 0 and at <= MOST and total >= 0 and total <= MOST
+        if format ~= FORMAT or not sound or not (rate > 0 and rate <= MOST) then
+            return redis.error_reply('FOREIGN ' .. place)
+        end
+    end
+    values[place] = value
+end
+
+local answers = {}
+for place = 1, #KEYS do
+    local burst, most, rate, spent, refund, refund_of, want, least, hint_level, hint_total, sequence, client =
+        unpack('<dddddddddddc8', ARGV[place])
+    local value = values[place]
+    local level, at, total, old_rate, heard = 0, now, 0, rate, ''
+    if value then
+        level, at, total, old_rate = unpack('<dddd', value, 2)
+        heard = sub(value, 34)
+    end
+    local changed = false
+
+    -- What drains is taken off only when it is not lost in the rounding of a large level. Until then the time stays as it
+    -- was and `drained` is added again to what is written: whatever is added to a level drains in the same way.
+    local drained = 0
+    if now < at then
+        changed = level > 0
+        at = now
+    else
+        drained = (now - at) * old_rate
+        if drained >= level then
+            level, at, drained = 0, now, 0
+        else
+            level = level - drained
+            if drained * 1048576 >= level or rate ~= old_rate then
+                at, drained = now, 0
+            end
+        end
+    end
+    changed = changed or (level > 0 and rate ~= old_rate)
+
+    if total < hint_total then
+        total = hint_total
+        level = max(level, min(hint_level, most))
+        changed = true
+    end
+
+    local back = refund - max(0, now - refund_of) * rate
+    if back > 0 and level > 0 then
+        level = max(0, level - back)
+        changed = true
+    end
+
+    if spent > 0 then
+        local last = 0
+        local found = find(heard, client, 1, true)
+        while found and found % 16 ~= 1 do
+            found = find(heard, client, found + 1, true)
+        end
+        if found then
+            last = unpack('<d', heard, found + 8)
+            heard = sub(heard, 1, found - 1) .. sub(heard, found + 16)
+        elseif #heard >= 16 * PROCESSES_KNOWN then
+            heard = sub(heard, 17)
+        end
+        heard = heard .. client .. pack('<d', max(sequence, last))
+        if sequence > last then
+            -- A level that is above the most already, by another quota, stays.
+            level = min(level + spent, max(most, level))
+            total = min(total + spent, MOST)
+        end
+        changed = true
+    end
+
+    -- A level this near to a whole number is meant to be it. It can be above the truth by so much, once, and no more: what
+    -- is granted is added to the level as it is.
+    local near = 1e-6 + level * 1e-15
+    local granted = min(want, max(0, burst - ceil(level - near)))
+    if granted < least then
+        granted = 0
+    end
+    local retry_after = 0
+    if granted > 0 then
+        level = min(level + granted, max(most, level))
+        total = min(total + granted, MOST)
+        changed = true
+    else
+        retry_after = min(ceil(max(0, level - max(0, burst - least)) / rate), MOST)
+    end
+
+    if changed then
+        -- One that is absent is empty. For a second after that, charges that come again are still known.
+        local expiry = min(ceil(level / rate / 1000) + 1000, 1e15)
+        local state = pack('<Bdddd', FORMAT, level + drained, at, total, rate)
+        redis.call('SET', KEYS[place], state .. heard, 'PX', expiry)
+    end
+    answers[place] = pack('<ddddd', granted, max(0, ceil(level - near)), total, retry_after, now)
+end
+return answers

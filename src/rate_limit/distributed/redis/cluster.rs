@@ -1,0 +1,310 @@
+//! The servers of a cluster, each with its part of the keys.
+//!
+//! The library has a `ClusterConnection` for that. But while it connects to one server, calls to all others wait, and it
+//! retries by itself for longer than any caller of a limit waits. Here each server has a [`Connection`] of its own, and who
+//! has which keys is found out in the background.
+
+use super::{
+    connection::{Connection, Failure},
+    error::RedisError,
+    script::{Call, Entry, Script, answers},
+    server::Server,
+};
+use crate::{
+    Random,
+    rate_limit::distributed::{StoreError, StoreErrorKind},
+    sync::{Mutex, lock},
+};
+use ::redis::{ErrorKind, ServerErrorKind, Value, cmd};
+use futures_util::future::join_all;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
+
+#[derive(Clone)]
+pub(super) struct Cluster(Arc<Shared>);
+
+struct Shared {
+    /// The server that was configured. It says who the others are.
+    seed: Connection,
+    random: Random,
+    handle: Handle,
+    known: Mutex<Known>,
+    /// Somebody is finding out who has which keys. Relaxed: it guards no other memory.
+    looking: AtomicBool,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The first and the last slot of each range, and who has it. In order.
+    ranges: Vec<(u16, u16, Address)>,
+    connections: HashMap<Address, Connection>,
+}
+
+/// Host and port.
+type Address = (String, u16);
+
+/// So long who has which keys is not asked again, and so long a server has to say it.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+const TO_SAY_WHO: Duration = Duration::from_millis(500);
+
+impl Cluster {
+    /// Connects to one server, and by it to all.
+    pub(super) async fn open(server: Server, random: Random, handle: Handle) -> Result<Self, RedisError> {
+        let seed = Connection::open(server, random.clone(), handle.clone()).await?;
+        let cluster = Self::around(seed, random, handle);
+        if let Some(ranges) = cluster.0.look().await {
+            let servers = ranges.iter().map(|(_, _, address)| address.clone());
+            let servers: BTreeMap<Address, ()> = servers.map(|address| (address, ())).collect();
+            let open = servers.into_keys().map(async |address| (cluster.0.open(&address).await, address));
+            let opened = join_all(open).await;
+            let mut known = lock(&cluster.0.known);
+            // One that cannot be reached is for the background.
+            known.connections =
+                opened.into_iter().filter_map(|(connection, address)| Some((address, connection.ok()?))).collect();
+            drop(known);
+            cluster.0.learn(ranges);
+        }
+        Ok(cluster)
+    }
+
+    /// Connects in the background.
+    pub(super) fn open_lazily(server: Server, random: Random, handle: Handle) -> Self {
+        let seed = Connection::open_lazily(server, random.clone(), handle.clone());
+        let cluster = Self::around(seed, random, handle);
+        cluster.0.look_soon();
+        cluster
+    }
+
+    fn around(seed: Connection, random: Random, handle: Handle) -> Self {
+        let (known, looking) = Default::default();
+        Self(Arc::new(Shared { seed, random, handle, known, looking }))
+    }
+
+    /// The server that was configured.
+    pub(super) fn seed(&self) -> &Connection {
+        &self.0.seed
+    }
+
+    /// Calls a script once for each slot that has some of the keys, all at the same time. If one fails all do.
+    pub(super) async fn call(&self, script: &'static Script, keys: Vec<Entry>) -> Result<Vec<Vec<u8>>, StoreError> {
+        let count = keys.len();
+        let mut by_slot: BTreeMap<u16, (Vec<usize>, Vec<Entry>)> = BTreeMap::new();
+        for (place, entry) in keys.into_iter().enumerate() {
+            let (places, entries) = by_slot.entry(slot_of(&entry.key)).or_default();
+            places.push(place);
+            entries.push(entry);
+        }
+        let ask = by_slot.into_iter().map(async |(slot, (places, entries))| {
+            let call = Call::new(script, entries);
+            let answer = self.0.call(slot, &call).await;
+            answers(&call, answer).map(|answers| (places, answers))
+        });
+        let mut in_order = vec![Vec::new(); count];
+        for answered in join_all(ask).await {
+            let (places, answers) = answered?;
+            for (place, answer) in places.into_iter().zip(answers) {
+                in_order[place] = answer;
+            }
+        }
+        Ok(in_order)
+    }
+}
+
+impl Shared {
+    async fn call(self: &Arc<Self>, slot: u16, call: &Call) -> Result<Value, Failure> {
+        let connection = lock(&self.known).of(slot).cloned();
+        let Some(connection) = connection else {
+            self.look_soon();
+            let detail = format_args!("no server of the cluster is known for slot {slot}").to_string();
+            return Err(Failure::Down(StoreError::new(StoreErrorKind::Unreachable, detail)));
+        };
+        let answer = connection.call(call).await;
+        let Err(failure) = &answer else { return answer };
+        if let Failure::Said(error) = failure {
+            match error.kind() {
+                ErrorKind::Server(ServerErrorKind::Moved) => {
+                    self.look_soon();
+                    if let Some(other) = self.redirected(&connection, error) {
+                        return other.call(call).await;
+                    }
+                }
+                ErrorKind::Server(ServerErrorKind::Ask) => {
+                    if let Some(other) = self.redirected(&connection, error) {
+                        return other.call(&call.asking()).await;
+                    }
+                }
+                ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::Extension => return answer,
+                _ => {}
+            }
+        }
+        // Another server may have taken over.
+        self.look_soon();
+        answer
+    }
+
+    /// The connection that the server says to use instead.
+    fn redirected(self: &Arc<Self>, from: &Connection, error: &::redis::RedisError) -> Option<Connection> {
+        let (address, _) = error.redirect_node()?;
+        let (host, port) = address.rsplit_once(':')?;
+        let host = if host.is_empty() { from.server().host() } else { host };
+        self.connection(&mut lock(&self.known), &(host.to_owned(), port.parse().ok()?))
+    }
+
+    fn connection(&self, known: &mut Known, address: &Address) -> Option<Connection> {
+        if let Some(connection) = known.connections.get(address) {
+            return Some(connection.clone());
+        }
+        let server = self.seed.server().at(&address.0, address.1).ok()?;
+        let connection = Connection::open_lazily(server, self.random.clone(), self.handle.clone());
+        known.connections.insert(address.clone(), connection.clone());
+        Some(connection)
+    }
+
+    async fn open(&self, (host, port): &Address) -> Result<Connection, RedisError> {
+        let server = self.seed.server().at(host, *port)?;
+        Connection::open(server, self.random.clone(), self.handle.clone()).await
+    }
+
+    /// Finds out in the background who has which keys, unless somebody is at it.
+    fn look_soon(self: &Arc<Self>) {
+        if !self.looking.swap(true, Ordering::Relaxed) {
+            self.handle.spawn(look(Arc::downgrade(self)));
+        }
+    }
+
+    /// Asks all servers at once who has which keys; the first answer counts. A wrong one is put right by the redirections.
+    async fn look(&self) -> Option<Vec<(u16, u16, Address)>> {
+        let mut servers: Vec<Connection> = lock(&self.known).connections.values().cloned().collect();
+        servers.push(self.seed.clone());
+        let ask = servers.into_iter().map(|server| {
+            Box::pin(async move {
+                let ask = server.ask(async |connection| cmd("CLUSTER").arg("SLOTS").query_async(connection).await);
+                let answer = timeout(TO_SAY_WHO, ask).await.ok()?.ok()?;
+                ranges_of(&answer, server.server().host()).ok_or(()).ok()
+            })
+        });
+        let mut asked: Vec<_> = ask.collect();
+        while !asked.is_empty() {
+            let (ranges, _, others) = futures_util::future::select_all(asked).await;
+            if ranges.is_some() {
+                return ranges;
+            }
+            asked = others;
+        }
+        None
+    }
+
+    fn learn(&self, ranges: Vec<(u16, u16, Address)>) {
+        let mut known = lock(&self.known);
+        for (_, _, address) in &ranges {
+            self.connection(&mut known, address);
+        }
+        known.connections.retain(|address, _| ranges.iter().any(|(_, _, used)| used == address));
+        known.ranges = ranges;
+    }
+}
+
+/// Finds out who has which keys, and makes sure that nobody does so again too soon.
+async fn look(shared: Weak<Shared>) {
+    loop {
+        let Some(strong) = shared.upgrade() else { return };
+        let ranges = strong.look().await;
+        let is_known = ranges.is_some();
+        if let Some(ranges) = ranges {
+            strong.learn(ranges);
+        }
+        drop(strong);
+        sleep(BETWEEN_LOOKS).await;
+        if is_known {
+            if let Some(shared) = shared.upgrade() {
+                shared.looking.store(false, Ordering::Relaxed);
+            }
+            return;
+        }
+    }
+}
+
+impl Known {
+    fn of(&self, slot: u16) -> Option<&Connection> {
+        let place = self.ranges.partition_point(|(_, last, _)| *last < slot);
+        let (first, _, address) = self.ranges.get(place)?;
+        (*first <= slot).then(|| self.connections.get(address))?
+    }
+}
+
+/// The ranges of an answer to `CLUSTER SLOTS`, or nothing where it is none, or empty. A host that it does not know is the
+/// one that was asked.
+fn ranges_of(answer: &Value, asked: &str) -> Option<Vec<(u16, u16, Address)>> {
+    let list = |value: &Value| match value {
+        Value::Array(values) => Some(values.clone()),
+        _ => None,
+    };
+    let number = |value: &Value| match value {
+        Value::Int(number) => u16::try_from(*number).ok(),
+        _ => None,
+    };
+    let mut ranges = Vec::new();
+    for range in list(answer)? {
+        let [first, last, main, ..] = &list(&range)?[..] else { return None };
+        let main = list(main)?;
+        let [host, port, ..] = &main[..] else { return None };
+        let host = match host {
+            Value::BulkString(host) if !host.is_empty() && host != b"?" => String::from_utf8_lossy(host).into_owned(),
+            _ => asked.to_owned(),
+        };
+        ranges.push((number(first)?, number(last)?, (host, number(port)?)));
+    }
+    ranges.sort_unstable();
+    (!ranges.is_empty()).then_some(ranges)
+}
+
+/// Which of the 16384 slots a key belongs to: by its hash tag, if it has one.
+fn slot_of(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        rest.iter().position(|byte| *byte == b'}').filter(|length| *length > 0).map(|length| &rest[..length])
+    });
+    // CRC-16/XMODEM, as in the specification of Redis Cluster.
+    let step = |crc: u16, byte: &u8| {
+        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
+    };
+    tag.unwrap_or(key).iter().fold(0, step) % 16384
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_that_of_the_hash_tag() {
+        // By `CLUSTER KEYSLOT`.
+        for (key, slot) in [("", 0), ("123456789", 12739), ("foo", 12182), ("{foo}bar", 12182), ("a{}b", 2391)] {
+            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
+        }
+        assert_eq!(slot_of(b"{{foo}}zap"), slot_of(b"{foo"));
+    }
+
+    #[test]
+    fn nonsense_for_ranges_is_nothing() {
+        let range = |first: i64, port: i64| {
+            let main = Value::Array(vec![Value::BulkString(b"".to_vec()), Value::Int(port)]);
+            Value::Array(vec![Value::Array(vec![Value::Int(first), Value::Int(9), main])])
+        };
+        assert_eq!(ranges_of(&range(3, 7000), "here"), Some(vec![(3, 9, ("here".to_owned(), 7000))]));
+        for nonsense in
+            [range(-1, 7000), range(0, 70000), Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::Nil])]
+        {
+            assert_eq!(ranges_of(&nonsense, "here"), None, "{nonsense:?}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+use super::super::store::{StoreError, StoreErrorKind};
+use ::redis::{ErrorKind, ServerErrorKind};
+use thiserror::Error as ThisError;
+
+/// Why a [`Redis`](super::Redis) store cannot be used. No text has a password in it.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum RedisError {
+    /// The URL is none of a Redis server.
+    #[error("{url:?} is no URL of a Redis server: {reason}; it should look like redis://user:password@host:6379/0")]
+    Url {
+        /// The URL, without what may be a password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answers there, or not in time.
+    #[error("the Redis server at {address} does not answer: {reason}; is it running, and is the address right?")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The server lacks what this needs.
+    #[error("the Redis server at {address} is version {version}: upgrade it to {least} or later, or to Valkey")]
+    TooOld {
+        /// The server.
+        address: String,
+        /// What it says it is.
+        version: String,
+        /// The least version that will do.
+        least: &'static str,
+    },
+    /// The server is one of a cluster, each of which has only some of the keys.
+    #[error("the Redis server at {address} is part of a cluster: call `.cluster(true)` on the builder")]
+    NeedsCluster {
+        /// The server.
+        address: String,
+    },
+    /// The server is not one of a cluster.
+    #[error("the Redis server at {address} is not part of a cluster: leave out `.cluster(true)`")]
+    NotACluster {
+        /// The server.
+        address: String,
+    },
+    /// The server answers, and wants none of it: a wrong password, a database that does not exist, too many clients.
+    #[error(
+        "the Redis server at {address} refuses the connection: {reason}; check user, password, database and its log"
+    )]
+    Refused {
+        /// The server.
+        address: String,
+        /// Its words.
+        reason: String,
+    },
+    /// A store keeps up its connection in the background, for which it needs a runtime.
+    #[error("a Redis store must be made inside a tokio runtime")]
+    NoRuntime,
+}
+
+impl RedisError {
+    /// What is wrong with the server at this address, by the error that the connecting ended in.
+    pub(super) fn of_connecting(address: &str, error: &::redis::RedisError) -> Self {
+        let (address, reason) = (address.to_owned(), error.to_string());
+        match error.kind() {
+            ErrorKind::RESP3NotSupported => {
+                Self::TooOld { address, version: "older than 6.0".to_owned(), least: LEAST_VERSION }
+            }
+            ErrorKind::Io | ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Unreachable { address, reason },
+            _ => Self::Refused { address, reason },
+        }
+    }
+}
+
+/// The version that this was made for, and the first with all commands that it uses.
+pub(super) const LEAST_VERSION: &str = "6.2";
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        let kind = match error {
+            RedisError::Unreachable { .. } => StoreErrorKind::Unreachable,
+            _ => StoreErrorKind::Refused,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// What the failure of a call means for the store.
+pub(super) fn store_error(error: &::redis::RedisError) -> StoreError {
+    let kind = match error.kind() {
+        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => StoreErrorKind::Unreachable,
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => StoreErrorKind::Incomprehensible,
+        _ => StoreErrorKind::Refused,
+    };
+    StoreError::new(kind, error)
+}
+
+/// What the failure of a call means for the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Means {
+    /// It works: the server has answered.
+    Alive,
+    /// Nothing came in time.
+    Silent,
+    /// It is of no use any more.
+    Broken,
+}
+
+/// See [`Means`].
+pub(super) fn means(error: &::redis::RedisError) -> Means {
+    match error.kind() {
+        ErrorKind::Io if error.is_timeout() => Means::Silent,
+        // After nonsense nobody knows which answer is whose.
+        ErrorKind::Io | ErrorKind::Parse => Means::Broken,
+        // After a failover the name of the server may lead to another one.
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => Means::Broken,
+        _ => Means::Alive,
+    }
+}
+
+/// The URL without what may be a password: all that is between the scheme and the last `@`, and the parameters.
+pub(super) fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
+    let (secret, rest) = rest.rsplit_once('@').map_or((false, rest), |(_, rest)| (true, rest));
+    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
+    let scheme = scheme.map_or(String::new(), |scheme| format!("{scheme}://"));
+    format!("{scheme}{}{rest}", if secret { "***@" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn no_part_of_a_password_is_left_of_a_url() {
+        for (url, left) in [
+            ("redis://host:6379/0", "redis://host:6379/0"),
+            ("redis://user:secret@host", "redis://***@host"),
+            ("redis://:sec@ret/?@host:1", "redis://***@host:1"),
+            ("user:secret@host", "***@host"),
+            ("unix:///socket?user=u&pass=secret", "unix:///socket"),
+            ("redis://:secret?@", "redis://***@"),
+            ("", ""),
+        ] {
+            assert_eq!(without_password(url), left, "{url}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Redis as the store. See [`Redis`].
+
+mod builder;
+mod cluster;
+mod codec;
+mod connection;
+mod error;
+mod script;
+mod server;
+
+pub use builder::RedisBuilder;
+pub use error::RedisError;
+
+use super::store::{Answering, Charge, Charged, Demand, Settled, Store, StoreError};
+use cluster::Cluster;
+use codec::{pack_charge, pack_demand, unpack_charged, unpack_settled};
+use connection::Connection;
+use script::{CHARGE, Call, Entry, SETTLE, Script, answers};
+use std::{fmt, sync::Arc};
+
+/// The state of limits in Redis, or Valkey: for many processes.
+///
+/// A batch is one call of a script, which runs by itself and by the server's clock; in a cluster one for each slot that has
+/// some of its keys, all at the same time. Limits are as exact as those of [`Embedded`](super::Embedded), but for rounding to
+/// microseconds; numbers above 2^53 count as that. A key that has nothing to be remembered for expires within a second.
+///
+/// All calls share one connection to a server; clones are one store. A connection that breaks is replaced in the background,
+/// and so is one on which three calls in a row were given up, unless it answers a `PING` then. While there is none, calls
+/// fail at once: none ever waits for it. Service is back within a second after the server is.
+///
+/// A store must be made and used inside a tokio runtime, and lasts as long as that. It needs a Redis of version 6.2 or
+/// later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `SET`, `TIME` and `PING`, in a cluster also
+/// `CLUSTER SLOTS`. For `rediss://` enable the feature `tokio-rustls-comp` of the crate `redis`, and install a
+/// cryptography provider of `rustls`.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use steadfast::rate_limit::distributed::{Leased, Redis};
+///
+/// let store = Redis::builder("redis://127.0.0.1:6379").connect().await?;
+/// let (limit, flusher) = Leased::builder(store, 1000, Duration::from_secs(10)).build()?;
+/// tokio::spawn(flusher.run());
+///
+/// assert!(limit.acquire(b"tenant 7", 1).await.is_ok());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Keys
+///
+/// A bucket is under `steadfast:b:` and its key, a window under `steadfast:w:` and its key, or with another
+/// [prefix](RedisBuilder::prefix). Keys with the same hash tag, as `{tenant 7}reads` and `{tenant 7}writes`, are on one server
+/// of a cluster and in one call. A value under such a key that this crate has not written is left alone: every batch with
+/// that key fails, and says which it is.
+///
+/// # Memory
+///
+/// A bucket is a string of 33 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 25 bytes,
+/// 16 for each of the up to 41 parts of the window in which something was spent, and 40 for each process.
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    prefix: Vec<u8>,
+    servers: Servers,
+}
+
+enum Servers {
+    One(Connection),
+    Cluster(Cluster),
+}
+
+impl Redis {
+    /// The server of this URL: `redis://user:password@host:6379/0`, where all but the host may be left out, or
+    /// `redis+unix:///path`.
+    pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
+        RedisBuilder::new(url.as_ref())
+    }
+
+    fn key(&self, kind: &[u8], key: &[u8]) -> Vec<u8> {
+        [&self.inner.prefix, kind, key].concat()
+    }
+
+    /// Calls a script about these keys.
+    async fn call(&self, script: &'static Script, keys: Vec<Entry>) -> Result<Vec<Vec<u8>>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        match &self.inner.servers {
+            Servers::One(connection) => {
+                let call = Call::new(script, keys);
+                answers(&call, connection.call(&call).await)
+            }
+            Servers::Cluster(cluster) => cluster.call(script, keys).await,
+        }
+    }
+}
+
+impl Store for Redis {
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
+        Box::pin(async move {
+            let entry = |charge: &Charge| Entry { key: self.key(b"b:", &charge.key), argument: pack_charge(charge) };
+            let answers = self.call(&CHARGE, charges.iter().map(entry).collect()).await?;
+            charges.iter().zip(answers).map(|(charge, answer)| unpack_charged(charge, &answer)).collect()
+        })
+    }
+
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
+        Box::pin(async move {
+            let entry = |demand: &Demand| Entry { key: self.key(b"w:", &demand.key), argument: pack_demand(demand) };
+            let answers = self.call(&SETTLE, demands.iter().map(entry).collect()).await?;
+            demands.iter().zip(answers).map(|(demand, answer)| unpack_settled(demand, &answer)).collect()
+        })
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { prefix, servers } = &*self.inner;
+        let (server, cluster) = match servers {
+            Servers::One(connection) => (connection, false),
+            Servers::Cluster(cluster) => (cluster.seed(), true),
+        };
+        f.debug_struct("Redis")
+            .field("server", &server.server().address())
+            .field("cluster", &cluster)
+            .field("prefix", &prefix.escape_ascii().to_string())
+            .finish()
+    }
+}

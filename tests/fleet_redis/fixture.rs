@@ -1,0 +1,80 @@
+//! What the tests charge and demand.
+
+use crate::server::RedisServer;
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use std::{sync::Arc, time::Duration};
+use steadfast::rate_limit::{
+    Quota,
+    distributed::{Charge, Charged, Demand, Hint, Redis, Settled, Store},
+};
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// Ten thousand seconds for each token: nothing drains during a test.
+pub fn slow(burst: u64) -> Quota {
+    Quota::new(1, 10_000 * SECOND).with_burst(burst)
+}
+
+/// A charge of nothing.
+pub fn charge(key: impl AsRef<[u8]>, quota: Quota) -> Charge {
+    Charge {
+        key: key.as_ref().into(),
+        quota,
+        client: 1,
+        sequence: 0,
+        spent: 0,
+        max_debt: 0,
+        refund: 0,
+        refund_of: Duration::ZERO,
+        want: 0,
+        least: 0,
+        hint: Hint::default(),
+    }
+}
+
+/// A charge that wants so many, all or none.
+pub fn want(key: impl AsRef<[u8]>, quota: Quota, tokens: u64) -> Charge {
+    Charge { want: tokens, least: tokens, ..charge(key, quota) }
+}
+
+/// A demand of the first process for nothing.
+pub fn demand(key: impl AsRef<[u8]>, limit: u64, window: Duration, sequence: u64) -> Demand {
+    Demand {
+        key: Arc::from(key.as_ref()),
+        limit,
+        window,
+        client: 1,
+        sequence,
+        spent: 0,
+        spends: Vec::new(),
+        held: 0,
+        want: 0,
+        total: 0,
+    }
+}
+
+/// A server, and a store in it.
+pub async fn store() -> (RedisServer, Redis) {
+    let server = RedisServer::start().await;
+    let store = Redis::builder(server.url()).connect().await.expect("a server that is right");
+    (server, store)
+}
+
+/// The answer to one charge.
+pub async fn charged(store: &impl Store, charge: Charge) -> Charged {
+    store.charge(&[charge]).await.expect("a store that answers")[0]
+}
+
+/// The answer to one demand.
+pub async fn settled(store: &impl Store, demand: Demand) -> Settled {
+    store.settle(&[demand]).await.expect("a store that answers")[0]
+}
+
+pub fn seeded(seed: u64) -> Xoshiro256PlusPlus {
+    Xoshiro256PlusPlus::seed_from_u64(seed)
+}
+
+/// One of these.
+pub fn one_of<T: Copy>(random: &mut Xoshiro256PlusPlus, choices: &[T]) -> T {
+    choices[random.random_range(0..choices.len())]
+}

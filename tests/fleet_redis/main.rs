@@ -1,0 +1,20 @@
+//! Redis as the store of limits: a real server, real time, and what goes wrong with both.
+
+#[path = "../support/proxy.rs"]
+#[allow(dead_code, reason = "every test file uses a part of it")]
+mod proxy;
+#[path = "../support/redis.rs"]
+#[allow(dead_code, reason = "every test file uses a part of it")]
+mod server;
+#[path = "../support/trial.rs"]
+mod trial;
+
+mod buckets;
+mod fixture;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let trials = [buckets::trials()];
+    trial::run(trials.into_iter().flatten().collect(), server::missing())
+}

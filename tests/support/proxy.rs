@@ -1,0 +1,161 @@
+//! A TCP proxy that makes a good server look like a bad network.
+
+use std::{io::Error, net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpSocket, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+/// Listens on a port of 127.0.0.1 and passes on to another address what it gets, in the way that it was told. It ends, with
+/// all its connections, when dropped. To be made inside a tokio runtime.
+pub struct Proxy {
+    address: SocketAddr,
+    way: watch::Sender<Way>,
+    accepting: JoinHandle<()>,
+}
+
+/// What happens to connections and bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Way {
+    delay_there: Duration,
+    delay_back: Duration,
+    swallows: bool,
+    refuses: bool,
+    /// Connections of an earlier generation are cut.
+    generation: u64,
+}
+
+impl Proxy {
+    /// Passes everything on to this port of 127.0.0.1.
+    pub async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let (way, ways) = watch::channel(Way::default());
+        let accepting = tokio::spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port)), ways));
+        Self { address, way, accepting }
+    }
+
+    /// The URL for a client.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Bytes take so long to the server, and so long back, from now on. They stay in order, and as many as come get through.
+    pub fn delay(&self, there: Duration, back: Duration) {
+        self.way.send_modify(|way| (way.delay_there, way.delay_back) = (there, back));
+    }
+
+    /// Bytes are swallowed from now on, in both directions, and new connections accepted: nobody hears of anything. What was
+    /// swallowed is lost, so connections that were open meanwhile are cut when it ends.
+    pub fn black_hole(&self, swallows: bool) {
+        self.way.send_modify(|way| {
+            if way.swallows && !swallows {
+                way.generation += 1;
+            }
+            way.swallows = swallows;
+        });
+    }
+
+    /// Closes all connections at once. New ones are accepted.
+    pub fn cut(&self) {
+        self.way.send_modify(|way| way.generation += 1);
+    }
+
+    /// From now on closes all connections and resets new ones at once, or no longer does so.
+    pub fn refuse(&self, refuses: bool) {
+        self.way.send_modify(|way| {
+            way.generation += 1;
+            way.refuses = refuses;
+        });
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, ways: watch::Receiver<Way>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let now = *ways.borrow();
+        if now.refuses {
+            // Closed with a reset.
+            let _ = client.set_zero_linger();
+            continue;
+        }
+        tokio::spawn(pass(client, server, ways.clone(), now.generation));
+    }
+}
+
+async fn pass(client: TcpStream, server: SocketAddr, ways: watch::Receiver<Way>, generation: u64) {
+    let passing = async {
+        // A black hole has no server behind it.
+        let swallows = ways.borrow().swallows;
+        let connected = match swallows {
+            true => None,
+            false => Some(TcpSocket::new_v4()?.connect(server).await?),
+        };
+        let Some(server) = connected else { return std::future::pending::<Result<(), Error>>().await };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        // Either direction that ends ends both.
+        tokio::select! {
+            () = one_way(from_client, to_server, ways.clone(), |way| way.delay_there) => {}
+            () = one_way(from_server, to_client, ways.clone(), |way| way.delay_back) => {}
+        }
+        Ok(())
+    };
+    let mut cuts = ways.clone();
+    tokio::select! {
+        _ = passing => {}
+        _ = cuts.wait_for(|way| way.generation != generation) => {}
+    }
+}
+
+async fn one_way(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    ways: watch::Receiver<Way>,
+    delay: impl Fn(&Way) -> Duration,
+) {
+    let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    // Owns the sender: what is on its way arrives before the end does.
+    let reading = async move {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let length = from.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok::<(), Error>(());
+            }
+            let way = *ways.borrow();
+            if !way.swallows && sender.send((Instant::now() + delay(&way), buffer[..length].to_vec())).is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let writing = async {
+        while let Some((at, bytes)) = receiver.recv().await {
+            // A timer is not exact to less than a millisecond.
+            if at > Instant::now() {
+                sleep_until(at).await;
+            }
+            to.write_all(&bytes).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    let _ = tokio::try_join!(reading, writing);
+}

@@ -1,0 +1,245 @@
+//! A real `redis-server` as a child process, and what may happen to one.
+
+use redis::{Value, aio::MultiplexedConnection, cmd};
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+/// The longest that a server may take to start: many times what it does take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why there is no server to test with, if there is none.
+pub fn missing() -> Option<String> {
+    let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
+    version.err().map(|error| format!("redis-server: {error}; install Redis"))
+}
+
+/// A running `redis-server` on a free port of 127.0.0.1, in a temporary directory of its own.
+///
+/// It keeps nothing on disk, unless it was started with [`durable`](Self::durable). Dropped, it is killed by its own id, also
+/// when it is stopped, and its directory removed.
+pub struct RedisServer {
+    child: Option<Child>,
+    port: u16,
+    directory: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl RedisServer {
+    /// Starts one, and waits until it answers.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one that has its data again after a [`restart`](Self::restart): every write is on disk before its answer.
+    pub async fn durable() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// Starts one with further arguments, as `&["--maxmemory", "2mb"]`.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        static NUMBERS: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("fleet-redis-{}-{number}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a temporary directory can be made");
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut server = Self { child: None, port: free_port(), directory, arguments };
+        server.restart().await;
+        server
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL for a client.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it has its files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Stops it with `SIGSTOP`: connections stay, new ones are made by the kernel, and nothing answers.
+    pub fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Goes on after [`stop`](Self::stop).
+    pub fn cont(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Ends it with `SIGKILL`. What is not on disk is lost.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both fail only for a child that has ended and been waited for.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again on the same port, killing it first if it runs, and waits until it answers. A
+    /// [`durable`](Self::durable) one has its data; any other is empty.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.child = Some(
+            Command::new("redis-server")
+                .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+                .args(["--daemonize", "no", "--dir"])
+                .arg(&self.directory)
+                .args(&self.arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("redis-server can be started: see `missing`"),
+        );
+        let began = Instant::now();
+        while !self.answers().await {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "redis-server ended: {ended:?}");
+            assert!(Instant::now() < began + PATIENCE, "redis-server does not answer");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Starts it again on the same port, without any data.
+    pub async fn restart_empty(&mut self) {
+        self.kill();
+        fs::remove_dir_all(&self.directory).expect("the server's files can be removed");
+        fs::create_dir_all(&self.directory).expect("a temporary directory can be made");
+        self.restart().await;
+    }
+
+    /// A connection of the test's own.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url()).expect("a URL that is one");
+        client.get_multiplexed_async_connection().await.expect("a server that answers")
+    }
+
+    /// Runs a command on a connection of its own, and panics if that fails: `command(&["CONFIG", "SET", "maxmemory", "2mb"])`.
+    pub async fn command(&self, words: &[&str]) -> Value {
+        self.command_of_bytes(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()).await
+    }
+
+    /// The same with keys of any bytes.
+    pub async fn command_of_bytes(&self, words: &[&[u8]]) -> Value {
+        let mut connection = self.connect().await;
+        let mut command = redis::Cmd::new();
+        words.iter().for_each(|word| drop(command.arg(*word)));
+        command.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// The answer of a command that is an integer.
+    pub async fn integer(&self, words: &[&str]) -> i64 {
+        match self.command(words).await {
+            Value::Int(integer) => integer,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    /// The value of a line of `INFO`, whatever section it is in.
+    pub async fn info(&self, field: &str) -> String {
+        let text = text(&self.command(&["INFO", "everything"]).await);
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("no {field} in INFO")).to_owned()
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(client) = redis::Client::open(self.url()) else { return false };
+        let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };
+        let answer = cmd("PING").query_async::<Value>(&mut connection).await;
+        // One that wants a password or is loading its data is there; only the latter will be ready by itself.
+        !answer.is_err_and(|error| error.code() == Some("LOADING"))
+    }
+
+    fn signal(&self, signal: &str) {
+        let child = self.child.as_ref().expect("a server that runs");
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A cluster of real servers, each with its part of the slots, without replicas.
+pub struct RedisCluster {
+    /// The servers, in the order of their slots.
+    pub servers: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts so many servers and waits until all of them know that the cluster is complete.
+    pub async fn start(count: u16) -> Self {
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            servers
+                .push(RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]).await);
+        }
+        let share = 16384 / count;
+        for (place, server) in servers.iter().enumerate() {
+            let first = place as u16 * share;
+            let last = if place + 1 == servers.len() { 16383 } else { first + share - 1 };
+            let (first, last, epoch) = (first.to_string(), last.to_string(), (place + 1).to_string());
+            server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
+            server.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
+            server.command(&["CLUSTER", "MEET", "127.0.0.1", &servers[0].port.to_string()]).await;
+        }
+        let began = Instant::now();
+        for server in &servers {
+            loop {
+                let state = text(&server.command(&["CLUSTER", "INFO"]).await);
+                let known = format!("cluster_known_nodes:{count}");
+                if state.contains("cluster_state:ok") && state.contains(&known) {
+                    break;
+                }
+                assert!(Instant::now() < began + PATIENCE, "the cluster is not complete: {state}");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Self { servers }
+    }
+
+    /// The URL of the first server, by which the others are found.
+    pub fn url(&self) -> String {
+        self.servers[0].url()
+    }
+}
+
+/// The text of an answer.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.clone(),
+        other => panic!("no text: {other:?}"),
+    }
+}
+
+/// A port of 127.0.0.1 that nobody listens on: also not 10,000 above it, where a server of a cluster would.
+pub fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        // Below the range that outgoing connections take theirs from.
+        let port = 10_000 + port % 20_000;
+        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 10_000) {
+            return port;
+        }
+    }
+}
