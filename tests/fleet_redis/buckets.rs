@@ -73,7 +73,12 @@ async fn whatever_is_charged_the_answers_are_those_of_the_embedded_store() {
             let of_memory = Charge { refund_of: of, ..charge.clone() };
             let in_memory = embedded.charge_at(&[of_memory], now)[0];
             let rounded = in_redis.retry_after.abs_diff(in_memory.retry_after);
-            assert!(rounded <= Duration::from_micros(2), "{seed}, {step}: {charge:?}: {in_redis:?}, {in_memory:?}");
+            // A changed quota rounds what is owed, to a millionth of a token at the worst.
+            let millionths = charge.quota.period() / charge.quota.count() as u32 / 250_000;
+            assert!(
+                rounded <= Duration::from_micros(2) + millionths,
+                "{seed}, {step}: {charge:?}: {in_redis:?}, {in_memory:?}"
+            );
             let compared = Charged { at: in_redis.at, retry_after: in_redis.retry_after, ..in_memory };
             assert_eq!(in_redis, compared, "{seed}, {step}: {charge:?}");
             charge.refund = 0;

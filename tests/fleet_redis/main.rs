@@ -10,11 +10,15 @@ mod server;
 mod trial;
 
 mod buckets;
+mod cluster;
+mod errors;
+mod faults;
 mod fixture;
+mod windows;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials = [buckets::trials()];
+    let trials = [buckets::trials(), windows::trials(), errors::trials(), faults::trials(), cluster::trials()];
     trial::run(trials.into_iter().flatten().collect(), server::missing())
 }

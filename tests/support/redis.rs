@@ -136,7 +136,9 @@ impl RedisServer {
     pub async fn command_of_bytes(&self, words: &[&[u8]]) -> Value {
         let mut connection = self.connect().await;
         let mut command = redis::Cmd::new();
-        words.iter().for_each(|word| drop(command.arg(*word)));
+        for word in words {
+            command.arg(*word);
+        }
         command.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 

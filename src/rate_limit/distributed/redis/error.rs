@@ -22,6 +22,14 @@ pub enum RedisError {
         /// What happened.
         reason: String,
     },
+    /// What answers there is no Redis server.
+    #[error("what answers at {address} is no Redis server: {reason}; is the port right, and redis:// or rediss://?")]
+    NotRedis {
+        /// Where it was looked for.
+        address: String,
+        /// What it said.
+        reason: String,
+    },
     /// The server lacks what this needs.
     #[error("the Redis server at {address} is version {version}: upgrade it to {least} or later, or to Valkey")]
     TooOld {
@@ -67,7 +75,8 @@ impl RedisError {
             ErrorKind::RESP3NotSupported => {
                 Self::TooOld { address, version: "older than 6.0".to_owned(), least: LEAST_VERSION }
             }
-            ErrorKind::Io | ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Unreachable { address, reason },
+            ErrorKind::Io => Self::Unreachable { address, reason },
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::NotRedis { address, reason },
             _ => Self::Refused { address, reason },
         }
     }
@@ -80,6 +89,7 @@ impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
         let kind = match error {
             RedisError::Unreachable { .. } => StoreErrorKind::Unreachable,
+            RedisError::NotRedis { .. } => StoreErrorKind::Incomprehensible,
             _ => StoreErrorKind::Refused,
         };
         Self::new(kind, error)
