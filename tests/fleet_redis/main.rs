@@ -14,11 +14,14 @@ mod cluster;
 mod errors;
 mod faults;
 mod fixture;
+mod measure;
 mod windows;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let trials = [buckets::trials(), windows::trials(), errors::trials(), faults::trials(), cluster::trials()];
-    trial::run(trials.into_iter().flatten().collect(), server::missing())
+    // Nothing is asserted of what things cost.
+    let measured = measure::trials().into_iter().map(|trial| trial.with_ignored_flag(true));
+    trial::run(trials.into_iter().flatten().chain(measured).collect(), server::missing())
 }

@@ -160,9 +160,15 @@ async fn a_shorter_window_forgets_by_time() {
 
 async fn a_foreign_value_is_named() {
     let (server, store) = store().await;
-    let header = |numbers: [f64; 3]| [&[2][..], &numbers.map(f64::to_le_bytes).concat()].concat();
-    let foreign =
-        [b"text".to_vec(), header([1.0, 1.0, 1.0]), header([1.0, 1.0, f64::NAN]), header([1.0, 1.0, 0.5]), vec![2; 65]];
+    let header = |numbers: [f64; 6]| [&[2][..], &numbers.map(f64::to_le_bytes).concat()].concat();
+    let foreign = [
+        b"text".to_vec(),
+        header([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]),
+        header([1.0, 1.0, f64::NAN, 0.0, 0.0, 0.0]),
+        header([1.0, -1.0, 0.0, 0.0, 0.0, 0.0]),
+        header([1.0, 1.0, -2.5, 0.0, 0.0, 0.0]),
+        vec![2; 89],
+    ];
     for value in foreign {
         server.command_of_bytes(&[b"SET", b"steadfast:w:bad", &value]).await;
         let batch = [demand("good", 5, SECOND, 1), demand("bad", 5, SECOND, 1)];

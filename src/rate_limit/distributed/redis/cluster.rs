@@ -9,6 +9,7 @@ use super::{
     error::RedisError,
     script::{Call, Entry, Script, answers},
     server::Server,
+    slots::{Address, Range, ranges_of, slot_of},
 };
 use crate::{
     Random,
@@ -16,9 +17,9 @@ use crate::{
     sync::{Mutex, lock},
 };
 use ::redis::{ErrorKind, ServerErrorKind, Value, cmd};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -45,13 +46,10 @@ struct Shared {
 
 #[derive(Default)]
 struct Known {
-    /// The first and the last slot of each range, and who has it. In order.
-    ranges: Vec<(u16, u16, Address)>,
+    /// In order.
+    ranges: Vec<Range>,
     connections: HashMap<Address, Connection>,
 }
-
-/// Host and port.
-type Address = (String, u16);
 
 /// So long who has which keys is not asked again, and so long a server has to say it.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
@@ -63,9 +61,8 @@ impl Cluster {
         let seed = Connection::open(server, random.clone(), handle.clone()).await?;
         let cluster = Self::around(seed, random, handle);
         if let Some(ranges) = cluster.0.look().await {
-            let servers = ranges.iter().map(|(_, _, address)| address.clone());
-            let servers: BTreeMap<Address, ()> = servers.map(|address| (address, ())).collect();
-            let open = servers.into_keys().map(async |address| (cluster.0.open(&address).await, address));
+            let servers: BTreeSet<Address> = ranges.iter().map(|(_, _, address)| address.clone()).collect();
+            let open = servers.into_iter().map(async |address| (cluster.0.open(&address).await, address));
             let opened = join_all(open).await;
             let mut known = lock(&cluster.0.known);
             // One that cannot be reached is for the background.
@@ -183,19 +180,19 @@ impl Shared {
     }
 
     /// Asks all servers at once who has which keys; the first answer counts. A wrong one is put right by the redirections.
-    async fn look(&self) -> Option<Vec<(u16, u16, Address)>> {
+    async fn look(&self) -> Option<Vec<Range>> {
         let mut servers: Vec<Connection> = lock(&self.known).connections.values().cloned().collect();
         servers.push(self.seed.clone());
         let ask = servers.into_iter().map(|server| {
             Box::pin(async move {
                 let ask = server.ask(async |connection| cmd("CLUSTER").arg("SLOTS").query_async(connection).await);
                 let answer = timeout(TO_SAY_WHO, ask).await.ok()?.ok()?;
-                ranges_of(&answer, server.server().host()).ok_or(()).ok()
+                ranges_of(&answer, server.server().host())
             })
         });
         let mut asked: Vec<_> = ask.collect();
         while !asked.is_empty() {
-            let (ranges, _, others) = futures_util::future::select_all(asked).await;
+            let (ranges, _, others) = select_all(asked).await;
             if ranges.is_some() {
                 return ranges;
             }
@@ -204,7 +201,7 @@ impl Shared {
         None
     }
 
-    fn learn(&self, ranges: Vec<(u16, u16, Address)>) {
+    fn learn(&self, ranges: Vec<Range>) {
         let mut known = lock(&self.known);
         for (_, _, address) in &ranges {
             self.connection(&mut known, address);
@@ -239,72 +236,5 @@ impl Known {
         let place = self.ranges.partition_point(|(_, last, _)| *last < slot);
         let (first, _, address) = self.ranges.get(place)?;
         (*first <= slot).then(|| self.connections.get(address))?
-    }
-}
-
-/// The ranges of an answer to `CLUSTER SLOTS`, or nothing where it is none, or empty. A host that it does not know is the
-/// one that was asked.
-fn ranges_of(answer: &Value, asked: &str) -> Option<Vec<(u16, u16, Address)>> {
-    let list = |value: &Value| match value {
-        Value::Array(values) => Some(values.clone()),
-        _ => None,
-    };
-    let number = |value: &Value| match value {
-        Value::Int(number) => u16::try_from(*number).ok(),
-        _ => None,
-    };
-    let mut ranges = Vec::new();
-    for range in list(answer)? {
-        let [first, last, main, ..] = &list(&range)?[..] else { return None };
-        let main = list(main)?;
-        let [host, port, ..] = &main[..] else { return None };
-        let host = match host {
-            Value::BulkString(host) if !host.is_empty() && host != b"?" => String::from_utf8_lossy(host).into_owned(),
-            _ => asked.to_owned(),
-        };
-        ranges.push((number(first)?, number(last)?, (host, number(port)?)));
-    }
-    ranges.sort_unstable();
-    (!ranges.is_empty()).then_some(ranges)
-}
-
-/// Which of the 16384 slots a key belongs to: by its hash tag, if it has one.
-fn slot_of(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
-        let rest = &key[open + 1..];
-        rest.iter().position(|byte| *byte == b'}').filter(|length| *length > 0).map(|length| &rest[..length])
-    });
-    // CRC-16/XMODEM, as in the specification of Redis Cluster.
-    let step = |crc: u16, byte: &u8| {
-        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
-    };
-    tag.unwrap_or(key).iter().fold(0, step) % 16384
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_is_that_of_the_hash_tag() {
-        // By `CLUSTER KEYSLOT`.
-        for (key, slot) in [("", 0), ("123456789", 12739), ("foo", 12182), ("{foo}bar", 12182), ("a{}b", 2391)] {
-            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
-        }
-        assert_eq!(slot_of(b"{{foo}}zap"), slot_of(b"{foo"));
-    }
-
-    #[test]
-    fn nonsense_for_ranges_is_nothing() {
-        let range = |first: i64, port: i64| {
-            let main = Value::Array(vec![Value::BulkString(b"".to_vec()), Value::Int(port)]);
-            Value::Array(vec![Value::Array(vec![Value::Int(first), Value::Int(9), main])])
-        };
-        assert_eq!(ranges_of(&range(3, 7000), "here"), Some(vec![(3, 9, ("here".to_owned(), 7000))]));
-        for nonsense in
-            [range(-1, 7000), range(0, 70000), Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::Nil])]
-        {
-            assert_eq!(ranges_of(&nonsense, "here"), None, "{nonsense:?}");
-        }
     }
 }

@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod script;
 mod server;
+mod slots;
 
 pub use builder::RedisBuilder;
 pub use error::RedisError;
@@ -56,7 +57,7 @@ use std::{fmt, sync::Arc};
 ///
 /// # Memory
 ///
-/// A bucket is a string of 33 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 25 bytes,
+/// A bucket is a string of 33 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 49 bytes,
 /// 16 for each of the up to 41 parts of the window in which something was spent, and 40 for each process.
 #[derive(Clone)]
 pub struct Redis {

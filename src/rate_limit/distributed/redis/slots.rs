@@ -1,0 +1,76 @@
+//! Which keys belong to which slot, and which slots to which server.
+
+use ::redis::Value;
+
+/// The first and the last slot of a range, and who has it.
+pub(super) type Range = (u16, u16, Address);
+
+/// Host and port.
+pub(super) type Address = (String, u16);
+
+/// The ranges of an answer to `CLUSTER SLOTS`, or nothing where it is none, or empty. A host that it does not know is the
+/// one that was asked.
+pub(super) fn ranges_of(answer: &Value, asked: &str) -> Option<Vec<Range>> {
+    let list = |value: &Value| match value {
+        Value::Array(values) => Some(values.clone()),
+        _ => None,
+    };
+    let number = |value: &Value| match value {
+        Value::Int(number) => u16::try_from(*number).ok(),
+        _ => None,
+    };
+    let mut ranges = Vec::new();
+    for range in list(answer)? {
+        let [first, last, main, ..] = &list(&range)?[..] else { return None };
+        let main = list(main)?;
+        let [host, port, ..] = &main[..] else { return None };
+        let host = match host {
+            Value::BulkString(host) if !host.is_empty() && host != b"?" => String::from_utf8_lossy(host).into_owned(),
+            _ => asked.to_owned(),
+        };
+        ranges.push((number(first)?, number(last)?, (host, number(port)?)));
+    }
+    ranges.sort_unstable();
+    (!ranges.is_empty()).then_some(ranges)
+}
+
+/// Which of the 16384 slots a key belongs to: by its hash tag, if it has one.
+pub(super) fn slot_of(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        rest.iter().position(|byte| *byte == b'}').filter(|length| *length > 0).map(|length| &rest[..length])
+    });
+    // CRC-16/XMODEM, as in the specification of Redis Cluster.
+    let step = |crc: u16, byte: &u8| {
+        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
+    };
+    tag.unwrap_or(key).iter().fold(0, step) % 16384
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_that_of_the_hash_tag() {
+        // By `CLUSTER KEYSLOT`.
+        for (key, slot) in [("", 0), ("123456789", 12739), ("foo", 12182), ("{foo}bar", 12182), ("a{}b", 2391)] {
+            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
+        }
+        assert_eq!(slot_of(b"{{foo}}zap"), slot_of(b"{foo"));
+    }
+
+    #[test]
+    fn nonsense_for_ranges_is_nothing() {
+        let range = |first: i64, port: i64| {
+            let main = Value::Array(vec![Value::BulkString(b"".to_vec()), Value::Int(port)]);
+            Value::Array(vec![Value::Array(vec![Value::Int(first), Value::Int(9), main])])
+        };
+        assert_eq!(ranges_of(&range(3, 7000), "here"), Some(vec![(3, 9, ("here".to_owned(), 7000))]));
+        for nonsense in
+            [range(-1, 7000), range(0, 70000), Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::Nil])]
+        {
+            assert_eq!(ranges_of(&nonsense, "here"), None, "{nonsense:?}");
+        }
+    }
+}
