@@ -1,10 +1,16 @@
 //! A TCP proxy that makes a good server look like a bad network.
 
-use std::{io::Error, net::SocketAddr, time::Duration};
+use std::{
+    future::pending,
+    io::Error,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpSocket, TcpStream,
+        TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{mpsc, watch},
@@ -56,15 +62,10 @@ impl Proxy {
         self.way.send_modify(|way| (way.delay_there, way.delay_back) = (there, back));
     }
 
-    /// Bytes are swallowed from now on, in both directions, and new connections accepted: nobody hears of anything. What was
-    /// swallowed is lost, so connections that were open meanwhile are cut when it ends.
+    /// Bytes are swallowed from now on, in both directions, and new connections accepted: nobody hears of anything. When it
+    /// ends, connections that lost bytes or were made meanwhile stay dead, and open.
     pub fn black_hole(&self, swallows: bool) {
-        self.way.send_modify(|way| {
-            if way.swallows && !swallows {
-                way.generation += 1;
-            }
-            way.swallows = swallows;
-        });
+        self.way.send_modify(|way| way.swallows = swallows);
     }
 
     /// Closes all connections at once. New ones are accepted.
@@ -104,18 +105,18 @@ async fn pass(client: TcpStream, server: SocketAddr, ways: watch::Receiver<Way>,
     let passing = async {
         // A black hole has no server behind it.
         let swallows = ways.borrow().swallows;
-        let connected = match swallows {
-            true => None,
-            false => Some(TcpSocket::new_v4()?.connect(server).await?),
-        };
-        let Some(server) = connected else { return std::future::pending::<Result<(), Error>>().await };
+        if swallows {
+            return pending::<Result<(), Error>>().await;
+        }
+        let server = TcpStream::connect(server).await?;
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
+        let dead = AtomicBool::new(false);
         // Either direction that ends ends both.
         tokio::select! {
-            () = one_way(from_client, to_server, ways.clone(), |way| way.delay_there) => {}
-            () = one_way(from_server, to_client, ways.clone(), |way| way.delay_back) => {}
+            () = one_way(from_client, to_server, &ways, &dead, |way| way.delay_there) => {}
+            () = one_way(from_server, to_client, &ways, &dead, |way| way.delay_back) => {}
         }
         Ok(())
     };
@@ -129,7 +130,8 @@ async fn pass(client: TcpStream, server: SocketAddr, ways: watch::Receiver<Way>,
 async fn one_way(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    ways: watch::Receiver<Way>,
+    ways: &watch::Receiver<Way>,
+    dead: &AtomicBool,
     delay: impl Fn(&Way) -> Duration,
 ) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
@@ -142,7 +144,10 @@ async fn one_way(
                 return Ok::<(), Error>(());
             }
             let way = *ways.borrow();
-            if !way.swallows && sender.send((Instant::now() + delay(&way), buffer[..length].to_vec())).is_err() {
+            dead.fetch_or(way.swallows, Ordering::Relaxed);
+            if !dead.load(Ordering::Relaxed)
+                && sender.send((Instant::now() + delay(&way), buffer[..length].to_vec())).is_err()
+            {
                 return Ok(());
             }
         }
