@@ -45,6 +45,8 @@
 mod account;
 mod books;
 mod by_key;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod embedded;
 mod engine;
 mod entries;

@@ -1,0 +1,118 @@
+use std::{error::Error, fmt};
+
+/// What the suite found out about a store: each check, passed or not.
+///
+/// Displayed, and in the message of a failed `unwrap`, it is a line for each check and what was wrong with it.
+#[derive(Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Report {
+    checks: Vec<Check>,
+}
+
+/// A check, and what it found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    name: &'static str,
+    failure: Option<Failure>,
+}
+
+/// What was expected of a store, and what it answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    what: String,
+    expected: String,
+    answered: String,
+}
+
+impl Report {
+    pub(super) fn new(checks: Vec<Check>) -> Self {
+        Self { checks }
+    }
+
+    /// Whether every check passed.
+    pub fn is_ok(&self) -> bool {
+        self.failures().next().is_none()
+    }
+
+    /// All checks, those that passed too, always in the same order.
+    pub fn checks(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter()
+    }
+
+    /// The checks that did not pass.
+    pub fn failures(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.failure.is_some())
+    }
+
+    /// The report as an error, unless every check passed.
+    pub fn into_result(self) -> Result<(), Self> {
+        if self.is_ok() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl Check {
+    pub(super) fn new(name: &'static str, failure: Option<Failure>) -> Self {
+        Self { name, failure }
+    }
+
+    /// What a store does that passes: a sentence, with underscores.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What was wrong, unless it passed. A check ends with the first thing that is.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+}
+
+impl Failure {
+    pub(super) fn new(what: impl fmt::Display, expected: impl fmt::Display, answered: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), expected: expected.to_string(), answered: answered.to_string() }
+    }
+
+    /// What was looked at, in words.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What a store should have answered.
+    pub fn expected(&self) -> &str {
+        &self.expected
+    }
+
+    /// What this one did.
+    pub fn answered(&self) -> &str {
+        &self.answered
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} of {} checks of the store failed", self.failures().count(), self.checks.len())?;
+        self.checks.iter().try_for_each(|check| writeln!(f, "{check}"))
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.failure {
+            None => write!(f, "ok      {}", self.name),
+            Some(failure) => write!(f, "FAILED  {}: {failure}", self.name),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}, answered {}", self.what, self.expected, self.answered)
+    }
+}
+
+impl Error for Report {}
