@@ -1,0 +1,122 @@
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_one_map_for_buckets_and_windows() {
+    let seen: Arc<Mutex<HashSet<Arc<[u8]>>>> = Arc::default();
+    let of_buckets = seen.clone();
+    let mut store = charged(move |inner, charges| {
+        of_buckets.lock().unwrap().extend(charges.iter().map(|charge| charge.key.clone()));
+        inner.charge_at(charges, Instant::now())
+    });
+    // What was spent of the bucket is what was spent of the window.
+    store.settle = Box::new(move |inner, demands| {
+        let of_bucket = |demand: &Demand| seen.lock().unwrap().contains(&demand.key) && !demand.key.is_empty();
+        let mut answers = inner.settle_at(demands, Instant::now());
+        let both = demands.iter().zip(&mut answers).filter(|(demand, _)| of_bucket(demand));
+        both.for_each(|(_, answer)| answer.total += 5);
+        answers
+    });
+    store.fails_only(&["a_bucket_and_a_window_of_one_key_are_two_things"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_gives_a_window_to_the_wrong_client() {
+    let store = demands(|demand| demand.client = 1);
+    store.fails(&["what_one_client_holds_another_does_not_get", "in_no_window_is_more_spent_than_the_limit"]).await;
+    // Each has a window of its own.
+    let store = demands(|demand| demand.key = [&demand.key[..], &demand.client.to_le_bytes()].concat().into());
+    store.fails(&["what_one_client_holds_another_does_not_get", "in_no_window_is_more_spent_than_the_limit"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_grants_a_demand_that_comes_again() {
+    let counter = Counter::default();
+    let store = demands(move |demand| demand.sequence = counter.next(&demand.key, demand.client));
+    let fails = [
+        "a_demand_that_comes_again_grants_and_counts_nothing",
+        "a_demand_that_was_overtaken_is_ignored",
+        "in_no_window_is_more_spent_than_the_limit",
+    ];
+    store.fails(&fails).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_counts_spends_from_when_it_hears_of_them_or_for_too_short() {
+    let late = demands(|demand| demand.spends.iter_mut().for_each(|(age, _)| *age = Duration::ZERO));
+    late.fails_only(&["what_was_spent_before_is_counted_from_then"]).await;
+    let short = demands(|demand| demand.window = demand.window * 9 / 10);
+    short.fails(&["what_was_spent_is_counted_for_a_window"]).await;
+    let long = demands(|demand| demand.window = demand.window * 11 / 10);
+    long.fails(&["what_was_spent_is_counted_for_a_window", "what_a_silent_client_holds_is_counted_as_spent"]).await;
+    let never = demands(|demand| demand.spends.clear());
+    never.fails(&["what_was_spent_is_counted_for_a_window", "in_no_window_is_more_spent_than_the_limit"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_counts_each_spend_each_time() {
+    let spent = Counter::default();
+    let store =
+        demands(move |demand| demand.spent = demand.spent.saturating_add(100 * spent.next(&demand.key, demand.client)));
+    store.fails(&["what_was_spent_is_counted_once"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_gives_back_nothing_or_forgets_who_is_silent() {
+    let most: Mutex<HashMap<(Arc<[u8]>, u64), u64>> = Mutex::default();
+    let keeps = settled(move |inner, demands| {
+        let mut most = most.lock().unwrap();
+        let settle = |demand: &Demand| {
+            let held = most.entry((demand.key.clone(), demand.client)).or_default();
+            let demand = Demand { held: demand.held.max(*held), ..demand.clone() };
+            let settled = inner.settle_at(std::slice::from_ref(&demand), Instant::now())[0];
+            *held = demand.held.saturating_add(settled.granted);
+            settled
+        };
+        demands.iter().map(settle).collect()
+    });
+    keeps.fails(&["what_is_given_back_others_get"]).await;
+
+    // All that a client held is gone when it was silent for a window.
+    let heard: Mutex<HashMap<(Arc<[u8]>, u64), (Instant, Demand)>> = Mutex::default();
+    let forgets = settled(move |inner, demands| {
+        let (mut heard, now) = (heard.lock().unwrap(), Instant::now());
+        for ((_, _), (at, last)) in heard.iter_mut() {
+            if now - *at > last.window {
+                last.sequence += 1;
+                let gone = Demand { held: 0, want: 0, ..last.clone() };
+                inner.settle_at(&[gone], now);
+                *at = now;
+            }
+        }
+        for demand in demands {
+            heard.insert((demand.key.clone(), demand.client), (now, demand.clone()));
+        }
+        inner.settle_at(demands, now)
+    });
+    forgets.fails_only(&["what_a_silent_client_holds_is_counted_as_spent"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_say_that_it_lost_its_data() {
+    demands(|demand| demand.total = 0).fails_only(&["lost_data_is_said_to_be_lost"]).await;
+    let always = settled(|inner, demands| {
+        let mut answers = inner.settle_at(demands, Instant::now());
+        answers.iter_mut().for_each(|answer| answer.lost = true);
+        answers
+    });
+    always.fails_only(&["lost_data_is_said_to_be_lost"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_keeps_the_largest_limit() {
+    let store = demands(|demand| demand.limit = demand.limit.max(100));
+    store.fails(&["a_smaller_limit_still_counts_what_is_held"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_numbers_are_too_small() {
+    let store = demands(|demand| demand.want &= u64::from(u32::MAX));
+    store.fails_only(&["no_number_is_too_large_for_a_window"]).await;
+    let store = demands(|demand| demand.held &= u64::MAX >> 13);
+    store.fails_only(&[]).await;
+}
