@@ -8,6 +8,7 @@ mod wrong;
 use std::{
     future::pending,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use steadfast::rate_limit::distributed::{
     Answering, Charge, Charged, Demand, Embedded, Settled, Store, StoreError, StoreErrorKind,
@@ -39,7 +40,7 @@ struct Far(Embedded, u64);
 impl Far {
     async fn travel(&self) {
         let millis = self.1 / 2 * (self.0.keys() as u64 % 2);
-        sleep(std::time::Duration::from_millis(millis)).await;
+        sleep(Duration::from_millis(millis)).await;
     }
 }
 
@@ -123,4 +124,18 @@ async fn a_report_says_what_was_expected_and_what_was_answered() {
     let failure = check.failure().unwrap();
     assert_eq!((failure.what(), failure.expected()), ("granted in all", "100"));
     assert_eq!(format!("{report:?}"), format!("{report}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_embedded_store_does_not_panic_at_a_window_of_any_length() {
+    let store = Embedded::new();
+    sleep(Duration::from_secs(1)).await;
+    for window in [0, 1, 400, u64::MAX / 2, u64::MAX - 1, u64::MAX].map(Duration::from_nanos) {
+        for sequence in 1..4 {
+            let (key, spends) = (Arc::from(&b"key"[..]), vec![(Duration::ZERO, 1)]);
+            let (client, spent, limit) = (window.as_nanos() as u64, sequence, 1000);
+            let demand = Demand { key, limit, window, client, sequence, spent, spends, held: 1, want: 1, total: 0 };
+            assert_eq!(store.settle(&[demand]).await.unwrap()[0].granted, 1, "{window:?}");
+        }
+    }
 }

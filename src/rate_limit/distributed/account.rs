@@ -93,10 +93,12 @@ impl Account {
     fn forget(&mut self) {
         let window = self.window;
         let length = cell_length(window);
-        while self.cells.front().is_some_and(|(cell, _)| (cell + 1).saturating_mul(length) + window <= self.now) {
+        // A window that is longer than time is counted is never over.
+        let end = |cell: u64| cell.saturating_add(1).saturating_mul(length).saturating_add(window);
+        while self.cells.front().is_some_and(|(cell, _)| end(*cell) <= self.now) {
             self.cells.pop_front();
         }
-        let silent = |holder: &Holder| self.now.saturating_sub(holder.heard) > 2 * window;
+        let silent = |holder: &Holder| self.now.saturating_sub(holder.heard) > window.saturating_mul(2);
         let gone: Vec<(u64, u64)> = self
             .holders
             .iter()
