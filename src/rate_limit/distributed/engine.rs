@@ -347,20 +347,20 @@ impl Engine {
     ) {
         let mut state = lock(&entry.state);
         let (sent, now) = (self.origin.nanos_to(sent), self.origin.nanos_to(now));
-        let from = match self.pace {
+        let asked = match self.pace {
             // Who is refused by it would be refused by the store.
-            Pace::AtOnce { .. } => sent,
+            Pace::AtOnce { .. } => Some(sent),
             // Who is admitted by it would be admitted by the store, if nobody else spends.
-            Pace::Each(_) => now,
+            Pace::Each(_) => None,
         };
-        state.books.answered(charge, charged, from, now);
+        state.books.answered(charge, charged, asked, now);
         let mut left = charged.granted;
         for Waiter { tokens, verdict } in waiters {
             let fits = tokens <= left;
             let answer = if fits {
                 Verdict::Granted { at: charged.at }
             } else {
-                let wait = state.books.known(&charge.quota, now).until_room(tokens, charge.quota.burst());
+                let wait = state.books.until_room(&charge.quota, tokens, now);
                 Verdict::Refused { retry_after: Duration::from_nanos(wait) }
             };
             // What was granted to somebody who has gone is left.
