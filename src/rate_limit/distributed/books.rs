@@ -128,14 +128,22 @@ impl Books {
     }
 
     /// What to ask of the store now. What was told and not answered is told again, with nothing new; what is on its way is
-    /// left alone.
-    pub(super) fn charge(&mut self, key: &Arc<[u8]>, quota: &Quota, owner: &Owner, wants: Wants, now: u64) -> Charge {
+    /// left alone. What is new has this sequence, which is above all that were.
+    pub(super) fn charge(
+        &mut self,
+        key: &Arc<[u8]>,
+        quota: &Quota,
+        owner: &Owner,
+        wants: Wants,
+        sequence: u64,
+        now: u64,
+    ) -> Charge {
         let spent = if self.is_told {
             0
         } else {
             if self.told == 0 && self.untold > 0 {
                 self.told = std::mem::take(&mut self.untold);
-                self.sequence += 1;
+                self.sequence = sequence;
             }
             self.is_told = self.told > 0;
             self.told

@@ -12,7 +12,7 @@ use crate::{
     error::{ConfigError, RateLimited},
     random::Random,
     rate_limit::Quota,
-    sync::{Mutex, lock},
+    sync::{AtomicU64, Mutex, Ordering, lock},
 };
 use rand::RngExt;
 use std::{
@@ -46,6 +46,8 @@ pub(super) struct Engine {
     pub(super) health: Health,
     /// The keys of which there is something to tell or to ask.
     queue: Mutex<VecDeque<Arc<Entry>>>,
+    /// Counts what the store was told, of all keys: a key that was forgotten and comes again goes on counting.
+    told: AtomicU64,
     pub(super) hurry: Notify,
 }
 
@@ -176,6 +178,7 @@ impl Engine {
             // The others find out within a period that the store is back, and have told it by the end of the next.
             health: Health::new(now, pace.period().mul_f64(2.5)),
             queue: Mutex::default(),
+            told: AtomicU64::new(0),
             hurry: Notify::new(),
         }
     }
@@ -268,7 +271,9 @@ impl Engine {
                 want: waiters.iter().fold(0, |sum: u64, waiter| sum.saturating_add(waiter.tokens)),
                 least: waiters.iter().map(|waiter| waiter.tokens).min().unwrap_or(0),
             };
-            batch.charges.push(state.books.charge(&entry.key, &quota, &self.owner, wants, self.origin.nanos_to(now)));
+            let sequence = self.told.fetch_add(1, Ordering::Relaxed) + 1;
+            let now = self.origin.nanos_to(now);
+            batch.charges.push(state.books.charge(&entry.key, &quota, &self.owner, wants, sequence, now));
             drop(state);
             batch.asking.push((entry, waiters));
         }
@@ -415,7 +420,7 @@ impl Engine {
             }
             if is_down && ticks && flights.are_done() {
                 // It is told what it has to be told anyway.
-                let batch = self.next_batch(now, &mut LARGEST_BATCH.clone()).unwrap_or_else(|| self.probe(now));
+                let batch = self.next_batch(now, &mut usize::MAX.clone()).unwrap_or_else(|| self.probe(now));
                 flights.start(Self::fly(self.store.clone(), batch, self.deadline));
             }
             while flights.has_room() {
@@ -447,7 +452,7 @@ impl Engine {
             let (batch, answer) = poll_fn(|cx| flights.poll_next(cx)).await;
             self.landed(batch, answer, Instant::now());
         }
-        while let Some(batch) = self.next_batch(Instant::now(), &mut LARGEST_BATCH.clone()) {
+        while let Some(batch) = self.next_batch(Instant::now(), &mut usize::MAX.clone()) {
             let (batch, answer) = Self::fly(self.store.clone(), batch, self.deadline).await;
             let is_lost = answer.is_err();
             self.landed(batch, answer, Instant::now());
