@@ -5,7 +5,7 @@ use super::{
     flusher::Flusher,
     health::{Health, StoreHealth},
     outage::OnOutage,
-    store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
+    store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, ask},
 };
 use crate::{
     clock::Origin,
@@ -27,7 +27,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 /// What [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind) have in common: the books of each key, and what
@@ -153,7 +153,11 @@ impl Parts {
         }
         let engine = Arc::new(Engine::new(self));
         let handle = Arc::new(Handle(engine.clone()));
-        let flusher = Flusher::new(engine.run(Arc::downgrade(&handle)));
+        let (running, handles) = (Running(engine.clone()), Arc::downgrade(&handle));
+        let flusher = Flusher::new(async move {
+            let _running = running;
+            engine.run(handles).await;
+        });
         Ok((handle, flusher))
     }
 }
@@ -223,6 +227,12 @@ impl Engine {
     /// Asks the store for tokens.
     pub(super) fn ask(&self, entry: &Arc<Entry>, state: &mut State, tokens: u64) -> oneshot::Receiver<Verdict> {
         let (verdict, receiver) = oneshot::channel();
+        if state.waiting.len() == state.waiting.capacity() {
+            // Whoever has gone is cleared away by the flusher; but it may not run.
+            state.waiting.retain(|waiter| !waiter.verdict.is_closed());
+            let left = state.waiting.len();
+            state.waiting.reserve(left.max(8));
+        }
         state.waiting.push(Waiter { tokens, verdict });
         self.queue(entry, state);
         receiver
@@ -300,15 +310,7 @@ impl Engine {
     }
 
     async fn fly(store: Arc<dyn Store>, batch: Batch, deadline: Duration) -> (Batch, Result<Vec<Charged>, StoreError>) {
-        let answer = match timeout(deadline, store.charge(&batch.charges)).await {
-            Ok(Ok(charged)) if charged.len() != batch.charges.len() => {
-                let (got, asked) = (charged.len(), batch.charges.len());
-                let detail = format_args!("{got} answers to {asked} charges");
-                Err(StoreError::new(StoreErrorKind::Incomprehensible, detail))
-            }
-            Ok(answer) => answer,
-            Err(_) => Err(StoreError::new(StoreErrorKind::Unreachable, format_args!("no answer in {deadline:?}"))),
-        };
+        let answer = ask(|| store.charge(&batch.charges), batch.charges.len(), deadline).await;
         (batch, answer)
     }
 
@@ -333,12 +335,16 @@ impl Engine {
                     tell_unanswered(waiters);
                 }
                 if !self.health.decides() {
-                    // Nobody waits for a store that is down.
-                    let queue = lock(&self.queue).clone();
-                    queue.iter().for_each(|entry| tell_unanswered(mem::take(&mut lock(&entry.state).waiting)));
+                    self.let_nobody_wait();
                 }
             }
         }
+    }
+
+    /// Nobody waits for a store that is down.
+    fn let_nobody_wait(&self) {
+        let queue = lock(&self.queue).clone();
+        queue.iter().for_each(|entry| tell_unanswered(mem::take(&mut lock(&entry.state).waiting)));
     }
 
     fn answered(
@@ -470,6 +476,16 @@ fn tell_unanswered(waiters: Vec<Waiter>) {
     for waiter in waiters {
         // Who has gone need not be told.
         let _ = waiter.verdict.send(Verdict::Unanswered);
+    }
+}
+
+/// Alive while the flusher is. Without it nobody asks the store, so nobody waits for it.
+struct Running(Arc<Engine>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.health.nobody_asks();
+        self.0.let_nobody_wait();
     }
 }
 
