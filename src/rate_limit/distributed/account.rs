@@ -11,7 +11,8 @@ const CELLS: u64 = 40;
 /// of that time. So in no window is more spent than the limit, as long as every holder is heard of.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Account {
-    /// The number of each cell that is still counted, and its tokens: the oldest first.
+    /// When each cell that is still counted ended, and its tokens: the oldest first. So a window of another length moves
+    /// none of them.
     cells: VecDeque<(u64, u64)>,
     holders: BTreeMap<u64, Holder>,
     total: u64,
@@ -80,11 +81,12 @@ impl Account {
             return;
         }
         self.total = self.total.saturating_add(tokens);
-        let cell = at / cell_length(self.window);
-        let place = self.cells.partition_point(|(number, _)| *number < cell);
+        let length = self.window.div_ceil(CELLS).max(1);
+        let end = (at / length).saturating_add(1).saturating_mul(length);
+        let place = self.cells.partition_point(|(other, _)| *other < end);
         match self.cells.get_mut(place) {
-            Some((number, counted)) if *number == cell => *counted = counted.saturating_add(tokens),
-            _ => self.cells.insert(place, (cell, tokens)),
+            Some((other, counted)) if *other == end => *counted = counted.saturating_add(tokens),
+            _ => self.cells.insert(place, (end, tokens)),
         }
     }
 
@@ -92,10 +94,8 @@ impl Account {
     /// spent until now.
     fn forget(&mut self) {
         let window = self.window;
-        let length = cell_length(window);
         // A window that is longer than time is counted is never over.
-        let end = |cell: u64| cell.saturating_add(1).saturating_mul(length).saturating_add(window);
-        while self.cells.front().is_some_and(|(cell, _)| end(*cell) <= self.now) {
+        while self.cells.front().is_some_and(|(end, _)| end.saturating_add(window) <= self.now) {
             self.cells.pop_front();
         }
         let silent = |holder: &Holder| self.now.saturating_sub(holder.heard) > window.saturating_mul(2);
@@ -110,8 +110,4 @@ impl Account {
             self.count(self.now, held);
         }
     }
-}
-
-fn cell_length(window: u64) -> u64 {
-    window.div_ceil(CELLS).max(1)
 }

@@ -3,7 +3,7 @@ use super::{
     outage::{Local, OnOutage, Share},
     store::{Charge, Charged, Hint},
 };
-use crate::rate_limit::Quota;
+use crate::{clock, rate_limit::Quota};
 use std::{sync::Arc, time::Duration};
 
 /// What one process knows of the bucket of one key, and has to tell the store.
@@ -11,8 +11,11 @@ use std::{sync::Arc, time::Duration};
 /// Time is in nanoseconds by the process's own clock, but for what the store said.
 #[derive(Debug)]
 pub(super) struct Books {
-    /// The bucket's level as the store last said.
+    /// The bucket's level as the store last said: the lowest that it may have been where the store decides, the highest
+    /// where this process does.
     known: Level,
+    /// By how many nanoseconds of draining it may have been higher.
+    doubt: u64,
     total: u64,
     meter: Meter,
     local: Local,
@@ -41,6 +44,7 @@ impl Books {
     pub(super) fn new(quota: &Quota, now: u64) -> Self {
         Self {
             known: Level::empty(quota, now),
+            doubt: 0,
             total: 0,
             meter: Meter::default(),
             local: Local::default(),
@@ -56,10 +60,14 @@ impl Books {
 
     /// The level as it was last known, less what has drained by now.
     pub(super) fn known(&mut self, quota: &Quota, now: u64) -> &Level {
-        if now > self.known.at() {
-            self.known.drain(quota, now);
-        }
+        // Whoever read the clock before another and comes after it; and a new quota holds without time passing.
+        self.known.drain(quota, now.max(self.known.at()));
         &self.known
+    }
+
+    /// In how many nanoseconds so many tokens are certainly there, if nobody else takes them.
+    pub(super) fn until_room(&mut self, quota: &Quota, tokens: u64, now: u64) -> u64 {
+        self.known(quota, now).until_room(tokens, quota.burst()).saturating_add(self.doubt)
     }
 
     /// What was spent and the store does not know, or has not said that it does.
@@ -120,14 +128,22 @@ impl Books {
     }
 
     /// What to ask of the store now. What was told and not answered is told again, with nothing new; what is on its way is
-    /// left alone.
-    pub(super) fn charge(&mut self, key: &Arc<[u8]>, quota: &Quota, owner: &Owner, wants: Wants, now: u64) -> Charge {
+    /// left alone. What is new has this sequence, which is above all that were.
+    pub(super) fn charge(
+        &mut self,
+        key: &Arc<[u8]>,
+        quota: &Quota,
+        owner: &Owner,
+        wants: Wants,
+        sequence: u64,
+        now: u64,
+    ) -> Charge {
         let spent = if self.is_told {
             0
         } else {
             if self.told == 0 && self.untold > 0 {
                 self.told = std::mem::take(&mut self.untold);
-                self.sequence += 1;
+                self.sequence = sequence;
             }
             self.is_told = self.told > 0;
             self.told
@@ -148,16 +164,19 @@ impl Books {
         }
     }
 
-    /// The store has answered this charge. Its level is taken to be that of `from`: when it was asked, so that it is never
-    /// higher than it is; or now, so that it is never lower.
-    pub(super) fn answered(&mut self, charge: &Charge, charged: &Charged, from: u64, now: u64) {
+    /// The store has answered this charge. Its level is taken for the lowest that it may have been, where it says when it was
+    /// asked: then who is refused by it would be refused by the store. Else for the highest.
+    pub(super) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<u64>, now: u64) {
         if charge.spent > 0 {
             (self.told, self.is_told) = (0, false);
         }
         self.meter.own = self.meter.own.saturating_add(charge.spent).saturating_add(charged.granted);
         if charged.total >= self.total {
             self.total = charged.total;
-            self.known = Level::of(&charge.quota, charged.level, from);
+            (self.known, self.doubt) = match asked {
+                None => (Level::of(&charge.quota, charged.level, now), 0),
+                Some(asked) => lowest(charge, charged, asked, now),
+            };
             self.meter.note(charged.total, now);
         }
         self.overshoot = self.overshoot.max(charged.level.saturating_sub(charge.quota.burst()));
@@ -174,6 +193,22 @@ impl Books {
     pub(super) fn is_idle(&mut self, quota: &Quota, now: u64) -> bool {
         self.unflushed() == 0 && self.refund == 0 && self.known(quota, now).tokens() == 0
     }
+}
+
+/// The lowest level of which the store may have said this, and by how many nanoseconds of draining it may be higher.
+///
+/// The store says its level in whole tokens, rounded up. But where it refuses, it says exactly when it would not.
+fn lowest(charge: &Charge, charged: &Charged, asked: u64, now: u64) -> (Level, u64) {
+    let Charge { quota, want, least, .. } = charge;
+    let passed = now.saturating_sub(asked);
+    let wait = clock::nanos(charged.retry_after);
+    if *want > 0 && charged.granted == 0 && wait > 0 {
+        let mut level = Level::of(quota, quota.burst().saturating_sub(*least), asked);
+        level.add_what_drains_in(wait - 1, charged.level);
+        return (level, passed.saturating_add(1));
+    }
+    let a_token = clock::nanos(quota.period()).div_ceil(quota.count().max(1));
+    (Level::of(quota, charged.level.saturating_sub(1), asked), passed.saturating_add(a_token))
 }
 
 /// What a process wants of the store.

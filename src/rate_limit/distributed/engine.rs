@@ -6,14 +6,14 @@ use super::{
     health::{Health, StoreHealth},
     namespace::Namespace,
     outage::OnOutage,
-    store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
+    store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, ask},
 };
 use crate::{
     clock::Origin,
     error::{ConfigError, RateLimited},
     random::Random,
     rate_limit::Quota,
-    sync::{Mutex, lock},
+    sync::{AtomicU64, Mutex, Ordering, lock},
 };
 use rand::RngExt;
 use std::{
@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 /// What [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind) have in common: the books of each key, and what
@@ -48,6 +48,8 @@ pub(super) struct Engine {
     pub(super) health: Health,
     /// The keys of which there is something to tell or to ask.
     queue: Mutex<VecDeque<Arc<Entry>>>,
+    /// Counts what the store was told, of all keys: a key that was forgotten and comes again goes on counting.
+    told: AtomicU64,
     pub(super) hurry: Notify,
 }
 
@@ -157,7 +159,11 @@ impl Parts {
         }
         let engine = Arc::new(Engine::new(self));
         let handle = Arc::new(Handle(engine.clone()));
-        let flusher = Flusher::new(engine.run(Arc::downgrade(&handle)));
+        let (running, handles) = (Running(engine.clone()), Arc::downgrade(&handle));
+        let flusher = Flusher::new(async move {
+            let _running = running;
+            engine.run(handles).await;
+        });
         Ok((handle, flusher))
     }
 }
@@ -183,6 +189,7 @@ impl Engine {
             // The others find out within a period that the store is back, and have told it by the end of the next.
             health: Health::new(now, pace.period().mul_f64(2.5)),
             queue: Mutex::default(),
+            told: AtomicU64::new(0),
             hurry: Notify::new(),
         }
     }
@@ -227,6 +234,12 @@ impl Engine {
     /// Asks the store for tokens.
     pub(super) fn ask(&self, entry: &Arc<Entry>, state: &mut State, tokens: u64) -> oneshot::Receiver<Verdict> {
         let (verdict, receiver) = oneshot::channel();
+        if state.waiting.len() == state.waiting.capacity() {
+            // Whoever has gone is cleared away by the flusher; but it may not run.
+            state.waiting.retain(|waiter| !waiter.verdict.is_closed());
+            let left = state.waiting.len();
+            state.waiting.reserve(left.max(8));
+        }
         state.waiting.push(Waiter { tokens, verdict });
         self.queue(entry, state);
         receiver
@@ -275,7 +288,9 @@ impl Engine {
                 want: waiters.iter().fold(0, |sum: u64, waiter| sum.saturating_add(waiter.tokens)),
                 least: waiters.iter().map(|waiter| waiter.tokens).min().unwrap_or(0),
             };
-            batch.charges.push(state.books.charge(&entry.name, &quota, &self.owner, wants, self.origin.nanos_to(now)));
+            let sequence = self.told.fetch_add(1, Ordering::Relaxed) + 1;
+            let now = self.origin.nanos_to(now);
+            batch.charges.push(state.books.charge(&entry.name, &quota, &self.owner, wants, sequence, now));
             drop(state);
             batch.asking.push((entry, waiters));
         }
@@ -302,15 +317,7 @@ impl Engine {
     }
 
     async fn fly(store: Arc<dyn Store>, batch: Batch, deadline: Duration) -> (Batch, Result<Vec<Charged>, StoreError>) {
-        let answer = match timeout(deadline, store.charge(&batch.charges)).await {
-            Ok(Ok(charged)) if charged.len() != batch.charges.len() => {
-                let (got, asked) = (charged.len(), batch.charges.len());
-                let detail = format_args!("{got} answers to {asked} charges");
-                Err(StoreError::new(StoreErrorKind::Incomprehensible, detail))
-            }
-            Ok(answer) => answer,
-            Err(_) => Err(StoreError::new(StoreErrorKind::Unreachable, format_args!("no answer in {deadline:?}"))),
-        };
+        let answer = ask(|| store.charge(&batch.charges), batch.charges.len(), deadline).await;
         (batch, answer)
     }
 
@@ -335,12 +342,16 @@ impl Engine {
                     tell_unanswered(waiters);
                 }
                 if !self.health.decides() {
-                    // Nobody waits for a store that is down.
-                    let queue = lock(&self.queue).clone();
-                    queue.iter().for_each(|entry| tell_unanswered(mem::take(&mut lock(&entry.state).waiting)));
+                    self.let_nobody_wait();
                 }
             }
         }
+    }
+
+    /// Nobody waits for a store that is down.
+    fn let_nobody_wait(&self) {
+        let queue = lock(&self.queue).clone();
+        queue.iter().for_each(|entry| tell_unanswered(mem::take(&mut lock(&entry.state).waiting)));
     }
 
     fn answered(
@@ -354,20 +365,20 @@ impl Engine {
     ) {
         let mut state = lock(&entry.state);
         let (sent, now) = (self.origin.nanos_to(sent), self.origin.nanos_to(now));
-        let from = match self.pace {
+        let asked = match self.pace {
             // Who is refused by it would be refused by the store.
-            Pace::AtOnce { .. } => sent,
+            Pace::AtOnce { .. } => Some(sent),
             // Who is admitted by it would be admitted by the store, if nobody else spends.
-            Pace::Each(_) => now,
+            Pace::Each(_) => None,
         };
-        state.books.answered(charge, charged, from, now);
+        state.books.answered(charge, charged, asked, now);
         let mut left = charged.granted;
         for Waiter { tokens, verdict } in waiters {
             let fits = tokens <= left;
             let answer = if fits {
                 Verdict::Granted { at: charged.at }
             } else {
-                let wait = state.books.known(&charge.quota, now).until_room(tokens, charge.quota.burst());
+                let wait = state.books.until_room(&charge.quota, tokens, now);
                 Verdict::Refused { retry_after: Duration::from_nanos(wait) }
             };
             // What was granted to somebody who has gone is left.
@@ -422,7 +433,7 @@ impl Engine {
             }
             if is_down && ticks && flights.are_done() {
                 // It is told what it has to be told anyway.
-                let batch = self.next_batch(now, &mut LARGEST_BATCH.clone()).unwrap_or_else(|| self.probe(now));
+                let batch = self.next_batch(now, &mut usize::MAX.clone()).unwrap_or_else(|| self.probe(now));
                 flights.start(Self::fly(self.store.clone(), batch, self.deadline));
             }
             while flights.has_room() {
@@ -454,7 +465,7 @@ impl Engine {
             let (batch, answer) = poll_fn(|cx| flights.poll_next(cx)).await;
             self.landed(batch, answer, Instant::now());
         }
-        while let Some(batch) = self.next_batch(Instant::now(), &mut LARGEST_BATCH.clone()) {
+        while let Some(batch) = self.next_batch(Instant::now(), &mut usize::MAX.clone()) {
             let (batch, answer) = Self::fly(self.store.clone(), batch, self.deadline).await;
             let is_lost = answer.is_err();
             self.landed(batch, answer, Instant::now());
@@ -472,6 +483,16 @@ fn tell_unanswered(waiters: Vec<Waiter>) {
     for waiter in waiters {
         // Who has gone need not be told.
         let _ = waiter.verdict.send(Verdict::Unanswered);
+    }
+}
+
+/// Alive while the flusher is. Without it nobody asks the store, so nobody waits for it.
+struct Running(Arc<Engine>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.health.nobody_asks();
+        self.0.let_nobody_wait();
     }
 }
 

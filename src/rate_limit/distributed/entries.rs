@@ -1,4 +1,4 @@
-use crate::sync::{Mutex, lock};
+use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -9,7 +9,9 @@ use std::{
 pub(super) struct Entries<E> {
     hasher: RandomState,
     parts: [Mutex<HashMap<Arc<[u8]>, Arc<E>>>; PARTS],
-    most_in_a_part: usize,
+    /// How many there are, and may be. Relaxed: it guards no other memory, and only moves under the lock of a part.
+    keys: AtomicUsize,
+    max_keys: usize,
 }
 
 /// Each with a lock of its own, so that few wait for another.
@@ -20,7 +22,8 @@ pub(super) struct Full;
 
 impl<E> Entries<E> {
     pub(super) fn new(max_keys: usize) -> Self {
-        Self { hasher: RandomState::new(), parts: Default::default(), most_in_a_part: max_keys.div_ceil(PARTS) }
+        let (hasher, parts) = (RandomState::new(), Default::default());
+        Self { hasher, parts, keys: AtomicUsize::new(0), max_keys }
     }
 
     /// The entry of a key, or one that is made for it.
@@ -29,7 +32,8 @@ impl<E> Entries<E> {
         if let Some(entry) = part.get(key) {
             return Ok(entry.clone());
         }
-        if part.len() >= self.most_in_a_part {
+        let one_more = |keys| (keys < self.max_keys).then_some(keys + 1);
+        if self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             return Err(Full);
         }
         let key: Arc<[u8]> = key.into();
@@ -54,6 +58,7 @@ impl<E> Entries<E> {
         let idle = part.get(key).is_some_and(|entry| Arc::strong_count(entry) == 2 && is_idle(entry));
         if idle {
             part.remove(key);
+            self.keys.fetch_sub(1, Ordering::Relaxed);
         }
         idle
     }

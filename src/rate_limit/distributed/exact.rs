@@ -197,10 +197,10 @@ impl Exact {
                 Err(refused) => Admission::Refused(refused),
             };
         }
-        let known = state.books.known(&quota, engine.origin.nanos_to(now));
-        let room = known.room(quota.burst());
+        let at = engine.origin.nanos_to(now);
+        let room = state.books.known(&quota, at).room(quota.burst());
         if room < tokens {
-            let wait = Duration::from_nanos(known.until_room(tokens, quota.burst()));
+            let wait = Duration::from_nanos(state.books.until_room(&quota, tokens, at));
             return Admission::Refused(RateLimited::new(Some(wait)).with_remaining(room));
         }
         let verdict = engine.ask(&entry, &mut state, tokens);

@@ -12,7 +12,8 @@ impl Flusher {
     /// Carries everything between the limit and its store, until the last handle of the limit is dropped; then it tells what
     /// is left to tell, gives back what is held, and ends.
     ///
-    /// To wait for that is to shut down in order. Dropping this future is what a crash is for the others.
+    /// To wait for that is to shut down in order. Dropping this future is what a crash is for the others; the limit itself
+    /// then decides as it does while the store is down.
     pub async fn run(self) {
         self.0.await;
     }

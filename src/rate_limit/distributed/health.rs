@@ -7,7 +7,8 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Whether the store decides. If not, it failed three times in a row, and only the flusher asks it.
+    /// Whether the store decides. If not, it failed three times in a row, and only the flusher asks it; or the flusher does
+    /// not run any more.
     pub is_up: bool,
     /// How often it was asked.
     pub asked: u64,
@@ -46,6 +47,8 @@ enum Standing {
     Down,
     /// It answers again, and is told what was spent meanwhile by all. It decides from then on.
     Reporting { until: Instant },
+    /// The flusher has ended: nobody asks any more.
+    Unasked,
 }
 
 /// So many failures in a row are no accident.
@@ -91,6 +94,7 @@ impl Health {
         let mut state = lock(&self.state);
         self.asked.fetch_add(1, Ordering::Relaxed);
         state.standing = match (answer, state.standing) {
+            (_, Standing::Unasked) => Standing::Unasked,
             (Ok(_), Standing::Down) => Standing::Reporting { until: now + self.report_for },
             (Ok(_), Standing::Reporting { until }) if now < until => state.standing,
             (Ok(_), _) => Standing::Up { failures: 0 },
@@ -109,6 +113,16 @@ impl Health {
                 state.last_error = Some(error.clone());
             }
         }
+        self.show(&state);
+    }
+
+    /// The flusher has ended. From here on the process is on its own.
+    pub(super) fn nobody_asks(&self) {
+        let mut state = lock(&self.state);
+        if matches!(state.standing, Standing::Up { failures: 0 }) {
+            state.outages += 1;
+        }
+        state.standing = Standing::Unasked;
         self.show(&state);
     }
 

@@ -8,7 +8,7 @@ use super::{
     namespace::Namespace,
     outage::{Local, OnOutage, Share as Part},
     share::{Share, Terms},
-    store::{Demand, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, StoreErrorKind},
+    store::{Demand, LARGEST_BATCH, LONGEST_KEY, Store, ask},
 };
 use crate::{
     clock::Origin,
@@ -30,7 +30,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 /// A limit that many processes keep together: at most so many tokens in any window, for each key, of all of them.
@@ -190,6 +190,12 @@ impl Leased {
                 // What the store is asked for.
                 entry.refused.fetch_add(tokens, Ordering::Relaxed);
                 let (sender, settled) = oneshot::channel();
+                if state.waiting.len() == state.waiting.capacity() {
+                    // Whoever has gone is cleared away by the flusher; but it may not run.
+                    state.waiting.retain(|waiter| !waiter.is_closed());
+                    let left = state.waiting.len();
+                    state.waiting.reserve(left.max(8));
+                }
                 state.waiting.push(sender);
                 drop(state);
                 let give_up_at = now() + shared.deadline;
@@ -364,17 +370,7 @@ impl Shared {
     /// Settles one batch.
     async fn ask(self: Arc<Self>, batch: Vec<Arc<Entry>>, now: Instant, leaving: bool) {
         let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, leaving)).collect();
-        let answer = match timeout(self.deadline, self.store.settle(&demands)).await {
-            Ok(Ok(settled)) if settled.len() != batch.len() => {
-                let detail = format_args!("{} answers to {} demands", settled.len(), batch.len());
-                Err(StoreError::new(StoreErrorKind::Incomprehensible, detail))
-            }
-            Ok(answer) => answer,
-            Err(_) => {
-                let detail = format_args!("no answer in {:?}", self.deadline);
-                Err(StoreError::new(StoreErrorKind::Unreachable, detail))
-            }
-        };
+        let answer = ask(|| self.store.settle(&demands), batch.len(), self.deadline).await;
         let now = Instant::now();
         self.health.note(&answer, now);
         self.health.look(now);
@@ -474,6 +470,18 @@ impl Shared {
             }
         }
         self.flush(Whose::AllLeaving).await;
+    }
+}
+
+/// Alive while the flusher is. Without it nobody asks the store, so nobody waits for it.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.health.nobody_asks();
+        for entry in self.0.entries.all() {
+            tell(mem::take(&mut lock(&entry.state).waiting));
+        }
     }
 }
 
@@ -635,7 +643,11 @@ impl LeasedBuilder {
             health: Health::new(now, Duration::ZERO),
         });
         let handle = Arc::new(Handle(shared.clone()));
-        let flusher = Flusher::new(shared.run(Arc::downgrade(&handle)));
+        let (running, handles) = (Running(shared.clone()), Arc::downgrade(&handle));
+        let flusher = Flusher::new(async move {
+            let _running = running;
+            shared.run(handles).await;
+        });
         Ok((Leased { handle }, flusher))
     }
 }

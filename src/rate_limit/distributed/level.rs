@@ -56,6 +56,12 @@ impl Level {
         self.parts = sum.min(most.max(self.parts));
     }
 
+    /// Adds what drains in so many nanoseconds, up to `most` tokens in all.
+    pub(super) fn add_what_drains_in(&mut self, nanos: u64, most: u64) {
+        let most = u128::from(most) * u128::from(self.unit);
+        self.parts = (self.parts + u128::from(nanos) * u128::from(self.rate)).min(most);
+    }
+
     /// Takes back what was added `age` ago, but what has drained of it since: of an addition that met an empty bucket so
     /// much would not have been there to drain.
     pub(super) fn take_back(&mut self, tokens: u64, age: u64) {

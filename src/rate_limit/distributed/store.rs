@@ -1,6 +1,15 @@
 use crate::rate_limit::Quota;
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 use thiserror::Error as ThisError;
+use tokio::time::timeout;
 
 /// Where the state of limits is kept that many processes share.
 ///
@@ -152,6 +161,28 @@ pub enum StoreErrorKind {
     Refused,
     /// It answers what no such store would.
     Incomprehensible,
+}
+
+/// Asks a store, for so long, and takes what is no answer for an error: a panic, or fewer answers than questions.
+pub(super) async fn ask<'a, Answer>(
+    call: impl FnOnce() -> Answering<'a, Answer>,
+    questions: usize,
+    patience: Duration,
+) -> Result<Vec<Answer>, StoreError> {
+    let panicked = || StoreError::new(StoreErrorKind::Incomprehensible, "it panicked");
+    // A store that panicked is asked again: what it leaves behind is for its own locks to say.
+    let mut answering = catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())?;
+    let answer = poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))).unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+    });
+    match timeout(patience, answer).await {
+        Ok(Ok(answers)) if answers.len() != questions => {
+            let detail = format_args!("{} answers to {questions} questions", answers.len());
+            Err(StoreError::new(StoreErrorKind::Incomprehensible, detail))
+        }
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::new(StoreErrorKind::Unreachable, format_args!("no answer in {patience:?}"))),
+    }
 }
 
 impl StoreError {

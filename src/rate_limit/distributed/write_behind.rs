@@ -40,7 +40,8 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub struct WriteBehind {
     handle: Arc<Handle>,
-    max_unflushed: u64,
+    /// None is what the rate gives in a period.
+    max_unflushed: Option<u64>,
 }
 
 impl WriteBehind {
@@ -82,10 +83,11 @@ impl WriteBehind {
         if tokens == 0 {
             return Ok(None);
         }
-        if tokens > self.max_unflushed {
+        let engine = self.engine();
+        let max_unflushed = self.max_unflushed();
+        if tokens > max_unflushed {
             return Err(RateLimited::new(None));
         }
-        let engine = self.engine();
         let (entry, quota) = engine.entry(key, tokens, now)?;
         let mut state = lock(&entry.state);
         if !engine.health.decides() {
@@ -99,7 +101,7 @@ impl WriteBehind {
             let wait = Duration::from_nanos(known.until_room(unflushed.saturating_add(tokens), quota.burst()));
             return Err(RateLimited::new(Some(wait)).with_remaining(left.saturating_sub(unflushed)));
         }
-        let most = share.part_of(left).clamp(1, self.max_unflushed).max(tokens);
+        let most = share.part_of(left).clamp(1, max_unflushed).max(tokens);
         if unflushed.saturating_add(tokens) > most {
             return Err(RateLimited::new(Some(engine.pace.period())).with_remaining(most.saturating_sub(unflushed)));
         }
@@ -134,7 +136,7 @@ impl WriteBehind {
     /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together, while
     /// the store answers: `(processes - 1) * max_unflushed`.
     pub fn overshoot_bound(&self) -> u64 {
-        (self.engine().owner.processes - 1).saturating_mul(self.max_unflushed)
+        (self.engine().owner.processes - 1).saturating_mul(self.max_unflushed())
     }
 
     /// This process's part of what was admitted of this key in the last one or two seconds. From 0 to 1.
@@ -149,6 +151,10 @@ impl WriteBehind {
     /// How the limit is doing. It looks at every key in use.
     pub fn readings(&self) -> Readings {
         self.engine().read(Instant::now())
+    }
+
+    fn max_unflushed(&self) -> u64 {
+        most_unflushed(self.max_unflushed, &self.quota(), self.engine().pace.period())
     }
 
     fn engine(&self) -> &Engine {
@@ -243,16 +249,21 @@ impl WriteBehindBuilder {
         if max_unflushed == Some(0) {
             return Err(ConfigError::new("rate_limit.max_unflushed", 0, "must be at least 1"));
         }
-        let in_a_period = (u128::from(quota.count()) * period.as_nanos()).div_ceil(quota.period().as_nanos());
-        let in_a_period = u64::try_from(in_a_period).unwrap_or(u64::MAX);
-        let max_unflushed = max_unflushed.unwrap_or(in_a_period).min(quota.burst());
-        let overshoot = processes.saturating_sub(1).saturating_mul(max_unflushed);
+        let most = most_unflushed(max_unflushed, &quota, period);
+        let overshoot = processes.saturating_sub(1).saturating_mul(most);
         let max_debt = max_debt.unwrap_or(quota.burst().max(overshoot.min(1 << 55)));
         let pace = Pace::Each(period);
         Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
             .build()
             .map(|(handle, flusher)| (WriteBehind { handle, max_unflushed }, flusher))
     }
+}
+
+/// What was said; or what the rate gives in a period, rounded up.
+fn most_unflushed(said: Option<u64>, quota: &Quota, period: Duration) -> u64 {
+    let in_a_period = (u128::from(quota.count()) * period.as_nanos()).div_ceil(quota.period().as_nanos().max(1));
+    let in_a_period = u64::try_from(in_a_period).unwrap_or(u64::MAX);
+    said.unwrap_or(in_a_period).min(quota.burst())
 }
 
 impl fmt::Debug for WriteBehind {
