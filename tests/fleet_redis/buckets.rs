@@ -9,11 +9,12 @@ use rand::RngExt;
 use std::time::Duration;
 use steadfast::rate_limit::{
     Quota,
-    distributed::{Charge, Charged, Embedded, Hint, Store, StoreErrorKind},
+    distributed::{Charge, Charged, Embedded, Hint, Store, StoreErrorKind, conformance},
 };
 use tokio::time::{Instant, sleep};
 
 trials![
+    all_that_the_suite_of_stores_asks_for_holds,
     whatever_is_charged_the_answers_are_those_of_the_embedded_store,
     an_unknown_script_is_sent_again,
     a_bucket_expires_a_second_after_it_has_drained,
@@ -228,5 +229,13 @@ async fn a_wait_is_long_enough_and_not_longer() {
                 _ => break assert!(asked.at >= until, "{asked:?} before the end of the wait, {until:?}"),
             }
         }
+    }
+}
+
+async fn all_that_the_suite_of_stores_asks_for_holds() {
+    let (_server, store) = store().await;
+    // Again on what the last one left.
+    for _ in 0..2 {
+        conformance::check(&store).await.into_result().unwrap();
     }
 }

@@ -1,46 +1,94 @@
 //! One limit that many processes keep together, with a stated bound.
 //!
-//! The state of each key is in a [`Store`] that they share, which is asked for many keys at once and in the background; a
-//! decision asks nobody. [`Leased`] is strict: in no window is more admitted than the limit, by all processes together,
-//! whatever comes and while the store is down.
+//! A limit in each of ten processes is ten limits. So the state of each key is in a [`Store`] that all of them share:
+//! [`Embedded`] for one process and for tests, `Redis` (feature `redis`) for a fleet, or one of your own. It is asked for many
+//! keys at once, never for one decision.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use steadfast::rate_limit::distributed::{Embedded, Leased};
+//! use steadfast::rate_limit::{Quota, RateLimit, distributed::{Embedded, Exact}};
 //!
-//! // A store of your own in its place is one method.
+//! struct Order {
+//!     tenant: String,
+//! }
+//!
+//! // For a fleet: `Redis::builder("redis://127.0.0.1:6379").connect().await?`.
 //! let store = Embedded::new();
-//! let (limit, flusher) = Leased::builder(store, 1000, Duration::from_secs(10)).build()?;
+//! let quota = Quota::new(100, Duration::from_secs(1));
+//! let (limit, flusher) = Exact::builder(store, quota).namespace("orders").processes(4).build()?;
 //! tokio::spawn(flusher.run());
 //!
+//! // Alone ..
 //! assert!(limit.acquire(b"tenant 7", 1).await.is_ok());
+//! // .. or in a stack, as any other limit.
+//! let limit = RateLimit::distributed_ref(limit, |order: &Order| order.tenant.as_str());
+//! let stack = steadfast::server().rate_limit(limit).layer()?;
+//! # let _ = stack;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # How it is kept
+//! # Which way
 //!
-//! A process holds a credit of each key in use and takes tokens from it. Each period it tells the store what it spent and
+//! | | [`Exact`] | [`Leased`] | [`WriteBehind`] |
+//! |---|---|---|---|
+//! | who decides | the store | this process, on a credit | this process, by what it last knew |
+//! | a call waits | a round trip, at most the deadline (5 ms) | the first one of a key | never |
+//! | the limit | a rate with a burst B | L in any window | a rate with a burst B |
+//! | admitted in any interval of length t, by all, at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
+//! | admitted of what could be | all | 91 to 95 of 100 | all |
+//! | choose it where | each call is worth a round trip | the limit is somebody else's, and counts | the limit protects you, and calls are cheap |
+//!
+//! N is the number of processes, r the rate, U the most that one process may have admitted and not told
+//! ([`max_unflushed`](WriteBehindBuilder::max_unflushed)). What is beyond `B + r t`, or beyond L, each of them states as its
+//! `overshoot_bound()`.
+//!
+//! Two limits on one store need two [namespaces](ExactBuilder::namespace), where they have keys in common.
+//!
+//! # How each is kept
+//!
+//! The state of a bucket is a level, which drains at the rate by the store's clock, and a total. It admits what a token
+//! bucket does; but a changed rate does not change the price of what was spent, what was admitted without the store can be
+//! owed, and a clock that goes back locks nobody out.
+//!
+//! [`Leased`] holds a credit of each key in use and takes tokens from it. Each period it tells the store what it spent and
 //! when, gives back what it is not likely to need, and takes a quarter more than it needed in the last one. What a process
 //! holds counts as spent for the others, and what was spent counts for a whole window after the end of the 40th of a window
-//! in which it was. So at most `limit` is spent in any window, and a little less in the long run: with a flush each second
+//! in which it was. So at most L is spent in any window, and a little less in the long run: with a flush each second
 //! and a window of ten, 9 tokens of 10 that a log of all calls would admit, and 19 of 20 when far more is asked for.
 //!
 //! # When something fails
 //!
-//! | what fails | what is admitted in any window, at most |
-//! |---|---|
-//! | the store, for all | `limit`: each process keeps to its share, which is what it held and had spent in a window when it was cut off |
-//! | the store loses its data | `limit`, and what was granted between the restart and each process's next report |
-//! | a process is cut off while the others are not | `limit`, and its share: the store gives that to the others two windows later |
-//! | a process ends without giving back what it holds | `limit`: it counts as spent, two windows later |
+//! Every call of the store has a deadline of ours. After three failures in a row it is asked by the flusher alone, each
+//! period or [probe](ExactBuilder::probe_every), and this process decides as [`OnOutage`] says: by default it keeps to its
+//! share of what was admitted before. What it admits is told to the store when that is back, and for two and a half periods
+//! all others have the time to do so too; then the store decides again, with what was too much as a debt that is repaid first.
+//!
+//! | what fails, with [`OnOutage::FairShare`] | admitted by [`Exact`] and [`WriteBehind`] in any interval, beyond their bound | by [`Leased`] |
+//! |---|---|---|
+//! | the store, for all | B + N, and as much more of `r t` as the shares are more than one together | nothing: each keeps what it held and had spent in a window |
+//! | the store loses its data | B, less what is known to those who ask first | what was granted between the restart and each process's next report |
+//! | some processes are cut off, for D | B + r D of their share, repaid up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives that to the others two windows later |
+//! | a process ends without a farewell | nothing | nothing: what it held counts as spent, two windows later |
+//!
+//! Shares are what each process had of what was admitted in the last two seconds, so they are one together while the demand
+//! is steady. With [`OnOutage::LastKnown`] every process has the whole limit.
+//!
+//! No call ever waits for a connection to be made, and an error of the store is an answer of the policy, not of the caller.
+//!
+//! # A store of your own
+//!
+//! [`Store`] has two methods. Whether yours does what the limits rely on the suite in `conformance` finds out (feature
+//! `conformance`).
 //!
 //! # Defaults
 //!
-//! A flush in each tenth of the window, at least each second: often enough for shares to follow the demand. Half of a period
-//! for the store to answer. Room for 100,000 keys.
+//! [`Exact`]: a deadline of 5 ms, some ten round trips within a data centre; a probe each 100 ms. [`WriteBehind`]: a flush
+//! each 100 ms; as much unflushed as the rate gives in that time. [`Leased`]: a flush in each tenth of the window, at least
+//! each second: often enough for shares to follow the demand; half of a period for the store to answer. A debt of at most a
+//! burst. Room for 100,000 keys.
 
 mod account;
 mod books;

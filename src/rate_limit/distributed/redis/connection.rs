@@ -25,8 +25,8 @@ use tokio::{
 
 /// The one connection to a server, which all calls share. One that is lost or does not answer is replaced in the background.
 ///
-/// The library has a `ConnectionManager` for that. But its calls wait while it connects, one that no longer answers it keeps,
-/// and its pauses grow beyond a second: calls here have milliseconds.
+/// The library has a `ConnectionManager` for that. But its calls wait while it connects, and one that no longer answers it
+/// keeps: calls here have milliseconds.
 #[derive(Clone)]
 pub(super) struct Connection(Arc<Shared>);
 
