@@ -41,9 +41,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         (Some(url), None) => fleet::of_processes(&url, third)?,
         (Some(url), Some(index)) => return fleet::be_process(index, &url, third),
     };
-    for slots in &slots {
-        println!("{:?}", slots.chunks(20).map(|c| c.iter().sum::<u64>()).collect::<Vec<_>>());
-    }
     for (way, slots) in process::Way::ALL.into_iter().zip(&slots) {
         let seen = process::Seen::of(slots, way, third);
         println!(

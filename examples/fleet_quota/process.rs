@@ -152,13 +152,6 @@ pub async fn run<S: Store + Clone>(index: usize, store: S, third: Duration) -> R
         came = due;
         sleep(Duration::from_millis(1)).await;
     }
-    println!(
-        "{index} {} {} {:?} {:?}",
-        exact.share(KEY),
-        write_behind.share(KEY),
-        exact.readings(),
-        write_behind.readings()
-    );
     is_over.store(true, Ordering::Relaxed);
     drop((exact, leased, write_behind));
     for flusher in flushers {
