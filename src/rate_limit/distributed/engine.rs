@@ -4,7 +4,7 @@ use super::{
     flights::Flights,
     flusher::Flusher,
     health::{Health, StoreHealth},
-    outage::OnOutage,
+    outage::{OnOutage, Share},
     store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, ask},
 };
 use crate::{
@@ -210,7 +210,8 @@ impl Engine {
         tokens: u64,
         now: Instant,
     ) -> Result<(), RateLimited> {
-        let (outage, processes) = (self.health.outage(), self.owner.processes);
+        let outage = (!self.health.decides()).then(|| self.health.outage());
+        let processes = self.owner.processes;
         let now = self.origin.nanos_to(now);
         match state.books.take_alone(&self.on_outage, quota, tokens, now, outage, processes) {
             Ok(()) => {
@@ -245,6 +246,15 @@ impl Engine {
             if matches!(self.pace, Pace::AtOnce { .. }) {
                 self.hurry.notify_one();
             }
+        }
+    }
+
+    /// This process's part of what was admitted of a key of late.
+    pub(super) fn share(&self, key: &[u8], now: Instant) -> Share {
+        let (quota, processes) = (*lock(&self.quota), self.owner.processes);
+        match self.entries.find(key) {
+            Some(entry) => lock(&entry.state).books.share(&quota, processes, self.origin.nanos_to(now)),
+            None => Share::of(1, processes),
         }
     }
 

@@ -123,14 +123,13 @@ impl Exact {
     /// Gives back what was taken for a call that then was not made.
     pub fn refund(&self, taken: Taken) {
         let Some(entry) = taken.entry else { return };
-        let quota = *lock(&self.engine().quota);
         let mut state = lock(&entry.state);
         match taken.at {
             Some(at) => {
                 state.books.refund(taken.tokens, at);
                 self.engine().queue(&entry, &mut state);
             }
-            None => state.books.unspend(taken.tokens, &quota),
+            None => state.books.unspend(taken.tokens),
         }
     }
 
@@ -163,10 +162,7 @@ impl Exact {
     /// by default. From 0 to 1.
     pub fn share(&self, key: &[u8]) -> f64 {
         let engine = self.engine();
-        let entry = engine.entries.find(key);
-        let processes = engine.owner.processes;
-        entry
-            .map_or(1.0 / processes as f64, |entry| lock(&entry.state).books.share(&self.quota(), processes).fraction())
+        engine.share(key, Instant::now()).fraction()
     }
 
     /// How the limit is doing. It looks at every key in use.

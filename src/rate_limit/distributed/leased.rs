@@ -424,7 +424,8 @@ impl Shared {
         };
         let now = self.origin.nanos_to(Instant::now());
         let fresh = (Level::empty(&quota, now), Part::ALL);
-        let verdict = lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, self.health.outage(), fresh);
+        let verdict =
+            lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, Some(self.health.outage()), fresh);
         Some(match verdict {
             Ok(()) => {
                 entry.beyond.fetch_add(tokens, Ordering::Relaxed);
