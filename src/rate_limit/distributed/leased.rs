@@ -65,7 +65,6 @@ struct Shared {
     window: Duration,
     period: Duration,
     deadline: Duration,
-    client: u64,
     random: Random,
     processes: Option<u64>,
     on_outage: OnOutage,
@@ -286,7 +285,9 @@ impl Shared {
         let mut is_new = false;
         let entry = self.entries.get(key, |key| {
             is_new = true;
-            let terms = Terms { key, limit: self.limit, window: self.window, client: self.client };
+            // For the store it is another process than the one that forgot the key: that one had counted further.
+            let client = self.random.with(|random| random.random());
+            let terms = Terms { key, limit: self.limit, window: self.window, client };
             Entry {
                 credit: AtomicU64::new(0),
                 refused: AtomicU64::new(0),
@@ -610,14 +611,12 @@ impl LeasedBuilder {
             quota.check()?;
         }
         let now = Instant::now();
-        let client = random.with(|random| random.random());
         let shared = Arc::new(Shared {
             store,
             limit,
             window,
             period,
             deadline,
-            client,
             random,
             processes,
             on_outage,
