@@ -78,7 +78,8 @@ impl<L, C, J> RateLimit<L, C, J> {
     }
 
     /// Only counts what it would refuse ([`refused`](Self::refused)), and lets it pass. Calls that are within the limit take
-    /// their tokens as ever, the others take none; no call waits. To see what a limit would do before it does it.
+    /// their tokens as ever, the others take none; no call waits, but for a store that has to be asked. To see what a limit
+    /// would do before it does it.
     ///
     /// Among [several](RateLimit::and) it belongs at the end, where it sees the calls that the others admit.
     pub fn shadow(self) -> Self {
@@ -101,7 +102,7 @@ impl<L, C, J> RateLimit<L, C, J> {
         let tokens = self.cost.tokens(request, frame);
         match self.limit.admit(request, tokens, frame) {
             Admission::Admitted(permit) => Admission::Admitted(Some(permit)),
-            Admission::Waits(mut place) if self.shadow => {
+            Admission::Waits(mut place) if self.shadow && !L::ASKS => {
                 self.limit.leave(&mut place, frame);
                 self.refused.count();
                 Admission::Admitted(None)
@@ -112,6 +113,21 @@ impl<L, C, J> RateLimit<L, C, J> {
                 Admission::Admitted(None)
             }
             Admission::Refused(refused) => Admission::Refused(self.refuse(refused)),
+        }
+    }
+
+    /// What becomes of a call that has waited.
+    pub(super) fn admit_waited<Permit>(
+        &self,
+        verdict: Result<Permit, RateLimited>,
+    ) -> Result<Option<Permit>, RateLimited> {
+        match verdict {
+            Ok(permit) => Ok(Some(permit)),
+            Err(_) if self.shadow => {
+                self.refused.count();
+                Ok(None)
+            }
+            Err(refused) => Err(self.refuse(refused)),
         }
     }
 
@@ -221,7 +237,7 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
     }
 
     pub(super) fn longest_wait(&self) -> Duration {
-        if self.shadow { Duration::ZERO } else { self.limit.longest_wait() }
+        if self.shadow { self.limit.longest_wait_in_shadow() } else { self.limit.longest_wait() }
     }
 }
 

@@ -14,6 +14,10 @@ pub trait Limit<Request> {
     /// Whether a call may wait. If so it reads the deadline that it inherits.
     const WAITS: bool = false;
 
+    /// Whether a call waits only until it is known if there are enough tokens, not until there are. Then it waits in
+    /// [shadow](super::RateLimit::shadow), too: nobody knows earlier whether it would be refused.
+    const ASKS: bool = false;
+
     /// What an admitted call has taken: plain data, with no destructor of its own.
     type Permit;
 
@@ -81,6 +85,11 @@ pub trait DescribeLimit {
 
     /// The longest that a call waits here.
     fn longest_wait(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// The longest that a call waits here in [shadow](super::RateLimit::shadow).
+    fn longest_wait_in_shadow(&self) -> Duration {
         Duration::ZERO
     }
 }

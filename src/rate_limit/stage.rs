@@ -93,16 +93,16 @@ where
             let verdict = ready!(self.limit.limit.poll(place, cx, frame));
             let waited = waiting.take();
             state.set(State::Ended);
-            match (verdict, waited) {
+            match (self.limit.admit_waited(verdict), waited) {
                 (Ok(permit), Some((request, inherited))) => {
                     frame.set_inherited(inherited);
-                    let admitted = self.go_on::<S, Request>(request, Some(permit), frame);
+                    let admitted = self.go_on::<S, Request>(request, permit, frame);
                     state.set(admitted);
                 }
                 (Err(refused), waited) => {
                     drop(waited);
                     frame.user_code_runs();
-                    return Poll::Ready(Err(Error::Rejected(self.limit.refuse(refused).into())));
+                    return Poll::Ready(Err(Error::Rejected(refused.into())));
                 }
                 (Ok(_), None) => crate::shell::polled_after_end(),
             }

@@ -96,19 +96,24 @@ impl Books {
         quota: &Quota,
         tokens: u64,
         now: u64,
-        outage: u64,
+        outage: Option<u64>,
         processes: u64,
     ) -> Result<(), Option<u64>> {
-        let known = *self.known(quota, now);
-        let share = self.share(quota, processes);
+        let share = match policy {
+            OnOutage::FairShare => self.share(quota, processes, now),
+            _ => Share::ALL,
+        };
+        // What the store does not know of yet was spent of this process's share.
+        let mut known = *self.known(quota, now);
+        known.add_parts(share.cost(self.unflushed(), &known));
         self.local.take(policy, quota, tokens, now, outage, (known, share))?;
         self.spend(tokens);
         Ok(())
     }
 
     /// This process's part of what was admitted of late.
-    pub(super) fn share(&self, quota: &Quota, processes: u64) -> Share {
-        self.meter.share(quota.burst(), processes)
+    pub(super) fn share(&self, quota: &Quota, processes: u64, now: u64) -> Share {
+        self.meter.share(quota.burst(), processes, now)
     }
 
     /// Gives back what was spent without asking; what the store was told of stays spent.
@@ -252,14 +257,16 @@ impl Meter {
 
     /// As though a quarter of a burst had been admitted in equal parts besides: so a process that few calls come to does
     /// not take all for its own.
-    fn share(&self, burst: u64, processes: u64) -> Share {
-        let own = self.latest.own.saturating_sub(self.before.own);
-        let all = self.latest.total.saturating_sub(self.before.total).max(own);
+    fn share(&self, burst: u64, processes: u64, now: u64) -> Share {
+        // What lies long back says nothing.
+        let before = if now.saturating_sub(self.latest.at) < 2 * SECOND { self.before } else { self.latest };
+        let own = self.latest.own.saturating_sub(before.own);
+        let all = self.latest.total.saturating_sub(before.total).max(own);
         let besides = (burst / 4).max(1);
         let parts = u128::from(processes.max(1));
         // In parts of one by the number of processes, so that nothing is rounded away.
-        let own = u128::from(own) * parts + u128::from(besides);
-        let all = (u128::from(all) + u128::from(besides)) * parts;
+        let own = (u128::from(own) * parts).saturating_add(u128::from(besides));
+        let all = (u128::from(all) + u128::from(besides)).saturating_mul(parts);
         let most = u128::from(u64::MAX);
         let shrink = (all / most) + 1;
         Share::of((own / shrink) as u64, (all / shrink) as u64)

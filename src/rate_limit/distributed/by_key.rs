@@ -159,6 +159,7 @@ where
     F: BytesOf<Request>,
 {
     const WAITS: bool = D::WAITS;
+    const ASKS: bool = D::WAITS;
 
     type Permit = D::Permit;
     type Place = D::Place;
@@ -196,6 +197,10 @@ impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {
     }
 
     fn longest_wait(&self) -> Duration {
+        self.limit.longest_wait()
+    }
+
+    fn longest_wait_in_shadow(&self) -> Duration {
         self.limit.longest_wait()
     }
 }

@@ -5,7 +5,7 @@ use super::{
     flusher::Flusher,
     health::{Health, StoreHealth},
     namespace::Namespace,
-    outage::OnOutage,
+    outage::{OnOutage, Share},
     store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, ask},
 };
 use crate::{
@@ -174,6 +174,7 @@ impl Engine {
     fn new(parts: Parts) -> Self {
         let Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys } = parts;
         let now = Instant::now();
+        let report_for = pace.period().mul_f64(2.5) + store.returns_within();
         let client = random.with(|random| random.random());
         Self {
             store,
@@ -187,7 +188,7 @@ impl Engine {
             namespace,
             entries: Entries::new(max_keys),
             // The others find out within a period that the store is back, and have told it by the end of the next.
-            health: Health::new(now, pace.period().mul_f64(2.5)),
+            health: Health::new(now, report_for),
             queue: Mutex::default(),
             told: AtomicU64::new(0),
             hurry: Notify::new(),
@@ -217,7 +218,8 @@ impl Engine {
         tokens: u64,
         now: Instant,
     ) -> Result<(), RateLimited> {
-        let (outage, processes) = (self.health.outage(), self.owner.processes);
+        let outage = (!self.health.decides()).then(|| self.health.outage());
+        let processes = self.owner.processes;
         let now = self.origin.nanos_to(now);
         match state.books.take_alone(&self.on_outage, quota, tokens, now, outage, processes) {
             Ok(()) => {
@@ -252,6 +254,15 @@ impl Engine {
             if matches!(self.pace, Pace::AtOnce { .. }) {
                 self.hurry.notify_one();
             }
+        }
+    }
+
+    /// This process's part of what was admitted of a key of late.
+    pub(super) fn share(&self, key: &[u8], now: Instant) -> Share {
+        let (quota, processes) = (*lock(&self.quota), self.owner.processes);
+        match self.entries.find(key) {
+            Some(entry) => lock(&entry.state).books.share(&quota, processes, self.origin.nanos_to(now)),
+            None => Share::of(1, processes),
         }
     }
 

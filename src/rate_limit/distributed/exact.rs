@@ -164,10 +164,7 @@ impl Exact {
     /// by default. From 0 to 1.
     pub fn share(&self, key: &[u8]) -> f64 {
         let engine = self.engine();
-        let entry = engine.entries.find(key);
-        let processes = engine.owner.processes;
-        entry
-            .map_or(1.0 / processes as f64, |entry| lock(&entry.state).books.share(&self.quota(), processes).fraction())
+        engine.share(key, Instant::now()).fraction()
     }
 
     /// How the limit is doing. It looks at every key in use.

@@ -44,7 +44,8 @@ use tokio::{
 ///
 /// A process goes on with what it holds, and with what it spent itself, a window after it spent it: that is its share at
 /// the moment it was cut off, and all shares together are the limit. When the store answers again a process first says
-/// what it spent meanwhile, and takes nothing until the others had the time to do so too: for 1.2 periods.
+/// what it spent meanwhile, and takes nothing until the others had the time to do so too: for 1.2 periods, and as long as the
+/// store says that [it takes them](Store::returns_within) to reach it again.
 ///
 /// # Cost
 ///
@@ -67,8 +68,9 @@ struct Shared {
     window: Duration,
     period: Duration,
     deadline: Duration,
-    client: u64,
     random: Random,
+    /// When the store answers again, so long nothing is taken of it: all others report in that time.
+    report_for: Duration,
     processes: Option<u64>,
     on_outage: OnOutage,
     origin: Origin,
@@ -291,7 +293,9 @@ impl Shared {
         let entry = self.entries.get(key, |key| {
             is_new = true;
             let name = self.namespace.name(&key);
-            let terms = Terms { key: name, limit: self.limit, window: self.window, client: self.client };
+            // For the store it is another process than the one that forgot the key: that one had counted further.
+            let client = self.random.with(|random| random.random());
+            let terms = Terms { key: name, limit: self.limit, window: self.window, client };
             Entry {
                 key,
                 credit: AtomicU64::new(0),
@@ -380,7 +384,7 @@ impl Shared {
         };
         for (entry, settled) in batch.iter().zip(&settled) {
             let mut state = lock(&entry.state);
-            let more = state.share.answered(settled, now, self.period.mul_f64(1.2));
+            let more = state.share.answered(settled, now, self.report_for);
             entry.credit.fetch_add(more, Ordering::Relaxed);
             let waiting = mem::take(&mut state.waiting);
             drop(state);
@@ -430,7 +434,8 @@ impl Shared {
         };
         let now = self.origin.nanos_to(Instant::now());
         let fresh = (Level::empty(&quota, now), Part::ALL);
-        let verdict = lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, self.health.outage(), fresh);
+        let verdict =
+            lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, Some(self.health.outage()), fresh);
         Some(match verdict {
             Ok(()) => {
                 entry.beyond.fetch_add(tokens, Ordering::Relaxed);
@@ -622,8 +627,8 @@ impl LeasedBuilder {
             quota.check()?;
         }
         let now = Instant::now();
-        let client = random.with(|random| random.random());
         namespace.check()?;
+        let report_for = period.mul_f64(1.2) + store.returns_within();
         let shared = Arc::new(Shared {
             store,
             namespace,
@@ -631,8 +636,8 @@ impl LeasedBuilder {
             window,
             period,
             deadline,
-            client,
             random,
+            report_for,
             processes,
             on_outage,
             origin: Origin::at(now),

@@ -43,7 +43,8 @@ impl Level {
         let Self { rate, unit, .. } = Self::empty(quota, now);
         if unit != self.unit {
             let (whole, part) = (self.parts / u128::from(self.unit), self.parts % u128::from(self.unit));
-            self.parts = whole * u128::from(unit) + (part * u128::from(unit)).div_ceil(u128::from(self.unit));
+            let part = (part * u128::from(unit)).div_ceil(u128::from(self.unit));
+            self.parts = whole.saturating_mul(u128::from(unit)).saturating_add(part);
         }
         (self.rate, self.unit) = (rate, unit);
     }
@@ -54,6 +55,21 @@ impl Level {
         let sum = self.parts.saturating_add(u128::from(tokens) * u128::from(self.unit));
         // A level that is above the most already, by another quota, stays.
         self.parts = sum.min(most.max(self.parts));
+    }
+
+    /// So many tokens, in parts of one.
+    pub(super) fn in_parts(&self, tokens: u64) -> u128 {
+        u128::from(tokens) * u128::from(self.unit)
+    }
+
+    /// Adds so many parts of a token, whatever the level.
+    pub(super) fn add_parts(&mut self, parts: u128) {
+        self.parts = self.parts.saturating_add(parts);
+    }
+
+    /// Takes back so many parts of a token.
+    pub(super) fn take_back_parts(&mut self, parts: u128) {
+        self.parts = self.parts.saturating_sub(parts);
     }
 
     /// Adds what drains in so many nanoseconds, up to `most` tokens in all.
@@ -87,7 +103,12 @@ impl Level {
 
     /// The time until there is room for so many, in nanoseconds.
     pub(super) fn until_room(&self, tokens: u64, burst: u64) -> u64 {
-        let allowed = u128::from(burst.saturating_sub(tokens)) * u128::from(self.unit);
+        self.until_room_for_parts(self.in_parts(tokens), burst)
+    }
+
+    /// The time until there is room for so many parts of a token, in nanoseconds.
+    pub(super) fn until_room_for_parts(&self, parts: u128, burst: u64) -> u64 {
+        let allowed = self.in_parts(burst).saturating_sub(parts);
         let wait = self.parts.saturating_sub(allowed).div_ceil(u128::from(self.rate.max(1)));
         u64::try_from(wait).unwrap_or(u64::MAX)
     }

@@ -63,8 +63,8 @@
 //!
 //! Every call of the store has a deadline of ours. After three failures in a row it is asked by the flusher alone, each
 //! period or [probe](ExactBuilder::probe_every), and this process decides as [`OnOutage`] says: by default it keeps to its
-//! share of what was admitted before. What it admits is told to the store when that is back, and for two and a half periods
-//! all others have the time to do so too; then the store decides again, with what was too much as a debt that is repaid first.
+//! share of what was admitted before. What it admits is told to the store when that is back, and for two and a half periods,
+//! and as long as the store says that [it takes](Store::returns_within) to be reached again, all others do so too; then the store decides again, with what was too much as a debt that is repaid first.
 //!
 //! | what fails, with [`OnOutage::FairShare`] | admitted by [`Exact`] and [`WriteBehind`] in any interval, beyond their bound | by [`Leased`] |
 //! |---|---|---|

@@ -26,8 +26,8 @@ pub enum OnOutage {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Local {
     level: Option<Level>,
-    /// The outage that it is for.
-    outage: u64,
+    /// The outage that it is for: none while the store decides, and only one answer is missing.
+    outage: Option<u64>,
     share: Share,
 }
 
@@ -49,10 +49,10 @@ impl Share {
         (u128::from(tokens) * u128::from(self.0) / 1024) as u64
     }
 
-    /// What so many tokens are of the whole, where there is only this part of it, rounded up.
-    fn cost(self, tokens: u64) -> u64 {
-        let cost = (u128::from(tokens) * 1024).div_ceil(u128::from(self.0));
-        u64::try_from(cost).unwrap_or(u64::MAX)
+    /// What so many tokens cost of this level where there is only this part of the whole, in parts of a token: a whole
+    /// token more would be half of the share of a process that has two thirds.
+    pub(super) fn cost(self, tokens: u64, level: &Level) -> u128 {
+        level.in_parts(tokens).saturating_mul(1024).div_ceil(u128::from(self.0))
     }
 
     /// The part as a fraction.
@@ -69,14 +69,14 @@ impl Default for Share {
 
 impl Local {
     /// Takes `tokens`, or says in how many nanoseconds they may be there: `None` where that is not known. `known` is what
-    /// the bucket's level was, and `share` this process's part of it, when it was last heard of.
+    /// the bucket's level is when the outage begins, and `share` this process's part of it.
     pub(super) fn take(
         &mut self,
         policy: &OnOutage,
         quota: &Quota,
         tokens: u64,
         now: u64,
-        outage: u64,
+        outage: Option<u64>,
         (known, share): (Level, Share),
     ) -> Result<(), Option<u64>> {
         let quota = match policy {
@@ -88,7 +88,7 @@ impl Local {
         if tokens > quota.burst() {
             return Err(None);
         }
-        if self.level.is_none() || self.outage != outage {
+        if self.level.is_none() || outage.is_none() || self.outage != outage {
             self.outage = outage;
             (self.level, self.share) = match policy {
                 OnOutage::Local(_) => (Some(self.level.unwrap_or(Level::empty(quota, now))), Share::ALL),
@@ -98,20 +98,21 @@ impl Local {
         }
         let level = self.level.get_or_insert_with(|| Level::empty(quota, now));
         level.drain(quota, now.max(level.at()));
-        // Of the smallest share one call is admitted too, and then none until it is made up for.
-        let cost = self.share.cost(tokens);
-        let room = cost.min(quota.burst());
-        if level.room(quota.burst()) < room {
-            return Err(Some(level.until_room(room, quota.burst())));
+        let cost = self.share.cost(tokens, level);
+        // Something is admitted of the smallest share: what costs more than the burst is then owed.
+        match level.until_room_for_parts(cost.min(level.in_parts(quota.burst())), quota.burst()) {
+            0 => {
+                level.add_parts(cost);
+                Ok(())
+            }
+            wait => Err(Some(wait)),
         }
-        level.add(cost, u64::MAX);
-        Ok(())
     }
 
     /// Gives back what was taken and not used.
     pub(super) fn give_back(&mut self, tokens: u64) {
         if let Some(level) = &mut self.level {
-            level.take_back(self.share.cost(tokens), 0);
+            level.take_back_parts(self.share.cost(tokens, level));
         }
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Share {
     /// The credit when the books were last brought up to date.
     credit: u64,
     /// What was spent in the last window, the oldest first, each at the time when it was noticed.
-    log: VecDeque<(Instant, u64)>,
+    log: VecDeque<Spend>,
     /// All that was ever spent.
     spent: u64,
     /// What was spent since the store was last asked: the demand.
@@ -23,6 +23,14 @@ pub(super) struct Share {
     /// The highest total that the store answered.
     total: u64,
     standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Spend {
+    at: Instant,
+    tokens: u64,
+    /// So many of them were taken from the credit: these come back to a process that is cut off.
+    of_credit: u64,
 }
 
 /// How a process stands with the store.
@@ -58,21 +66,14 @@ impl Share {
     pub(super) fn note(&mut self, credit: u64, now: Instant, window: Duration) -> u64 {
         let spent = self.credit.saturating_sub(credit);
         self.credit = credit;
-        if spent > 0 {
-            self.spent = self.spent.saturating_add(spent);
-            self.spent_since = self.spent_since.saturating_add(spent);
-            match self.log.back_mut() {
-                Some((at, tokens)) if *at == now => *tokens = tokens.saturating_add(spent),
-                _ => self.log.push_back((now, spent)),
-            }
-        }
+        self.log(spent, spent, now);
         let mut back = 0u64;
-        while let Some((at, tokens)) = self.log.front().copied() {
-            if now.saturating_duration_since(at) < window {
+        while let Some(spend) = self.log.front() {
+            if now.saturating_duration_since(spend.at) < window {
                 break;
             }
+            back = back.saturating_add(spend.of_credit);
             self.log.pop_front();
-            back = back.saturating_add(tokens);
         }
         if self.standing != Standing::CutOff {
             return 0;
@@ -83,9 +84,21 @@ impl Share {
 
     /// So many tokens were spent that were not taken from the credit.
     pub(super) fn spent_beyond(&mut self, tokens: u64, now: Instant) {
-        if tokens > 0 {
-            self.credit = self.credit.saturating_add(tokens);
-            self.note(self.credit - tokens, now, Duration::MAX);
+        self.log(tokens, 0, now);
+    }
+
+    fn log(&mut self, tokens: u64, of_credit: u64, now: Instant) {
+        if tokens == 0 {
+            return;
+        }
+        self.spent = self.spent.saturating_add(tokens);
+        self.spent_since = self.spent_since.saturating_add(tokens);
+        match self.log.back_mut() {
+            Some(last) if last.at == now => {
+                last.tokens = last.tokens.saturating_add(tokens);
+                last.of_credit = last.of_credit.saturating_add(of_credit);
+            }
+            _ => self.log.push_back(Spend { at: now, tokens, of_credit }),
         }
     }
 
@@ -128,7 +141,12 @@ impl Share {
             client: terms.client,
             sequence: self.sequence,
             spent: self.spent,
-            spends: self.log.iter().rev().map(|(at, tokens)| (now.saturating_duration_since(*at), *tokens)).collect(),
+            spends: self
+                .log
+                .iter()
+                .rev()
+                .map(|spend| (now.saturating_duration_since(spend.at), spend.tokens))
+                .collect(),
             held: self.credit,
             want: if self.standing == Standing::CutOff { 0 } else { want },
             total: self.total,

@@ -28,6 +28,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// A demand that the store has seen may come again, since its answer was lost: nothing in it is then counted twice.
     fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled>;
+
+    /// When the store is back after an outage, the longest that it takes until each process that asks is answered again:
+    /// where processes connect anew, the longest pause before they try. Until that is over, and they have told what they
+    /// spent meanwhile, nobody takes what others may have spent. Default: no time.
+    fn returns_within(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The answer of a [`Store`].

@@ -94,8 +94,9 @@ impl WriteBehind {
             return engine.decide_alone(&entry, &mut state, &quota, tokens, now).map(|()| Some(entry.key.clone()));
         }
         let unflushed = state.books.unflushed();
-        let share = state.books.share(&quota, engine.owner.processes);
-        let known = *state.books.known(&quota, engine.origin.nanos_to(now));
+        let at = engine.origin.nanos_to(now);
+        let share = state.books.share(&quota, engine.owner.processes, at);
+        let known = *state.books.known(&quota, at);
         let left = known.room(quota.burst());
         if left < unflushed.saturating_add(tokens) {
             let wait = Duration::from_nanos(known.until_room(unflushed.saturating_add(tokens), quota.burst()));
@@ -142,10 +143,7 @@ impl WriteBehind {
     /// This process's part of what was admitted of this key in the last one or two seconds. From 0 to 1.
     pub fn share(&self, key: &[u8]) -> f64 {
         let engine = self.engine();
-        let entry = engine.entries.find(key);
-        let processes = engine.owner.processes;
-        entry
-            .map_or(1.0 / processes as f64, |entry| lock(&entry.state).books.share(&self.quota(), processes).fraction())
+        engine.share(key, Instant::now()).fraction()
     }
 
     /// How the limit is doing. It looks at every key in use.

@@ -66,7 +66,7 @@ const TO_ANSWER_PING: Duration = Duration::from_millis(200);
 /// The pause between two attempts to connect, which doubles up to the longest. Attempts go on when the next one begins: one
 /// that is stuck holds up nobody.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A connection that did not last for so long is not replaced without a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);

@@ -15,9 +15,9 @@ pub use error::RedisError;
 use super::store::{Answering, Charge, Charged, Demand, Settled, Store, StoreError};
 use cluster::Cluster;
 use codec::{pack_charge, pack_demand, unpack_charged, unpack_settled};
-use connection::Connection;
+use connection::{Connection, LONGEST_PAUSE};
 use script::{CHARGE, Call, Entry, SETTLE, Script, answers};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The state of limits in Redis, or Valkey: for many processes.
 ///
@@ -115,6 +115,11 @@ impl Store for Redis {
             let answers = self.call(&SETTLE, demands.iter().map(entry).collect()).await?;
             demands.iter().zip(answers).map(|(demand, answer)| unpack_settled(demand, &answer)).collect()
         })
+    }
+
+    /// The longest pause between two attempts to connect, and a fifth for the attempt.
+    fn returns_within(&self) -> Duration {
+        LONGEST_PAUSE + LONGEST_PAUSE / 5
     }
 }
 
