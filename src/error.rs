@@ -164,6 +164,8 @@ pub struct RateLimited {
     retry_after: Option<Duration>,
     limit: Option<&'static str>,
     remaining: u64,
+    /// The length of a key that is too long, and the longest that is allowed.
+    long_key: Option<(usize, usize)>,
     reached: bool,
 }
 
@@ -171,7 +173,12 @@ impl RateLimited {
     /// A call that found too few tokens. `retry_after` is the time until there are enough; `None` where there never
     /// will be, since the call costs more than is ever allowed at once.
     pub fn new(retry_after: Option<Duration>) -> Self {
-        Self { retry_after, limit: None, remaining: 0, reached: false }
+        Self { retry_after, limit: None, remaining: 0, long_key: None, reached: false }
+    }
+
+    /// A call whose key is of so many bytes where at most `longest` are allowed: refused for ever.
+    pub fn long_key(length: usize, longest: usize) -> Self {
+        Self { long_key: Some((length, longest)), ..Self::new(None) }
     }
 
     /// The same, refused by the limit of this name.
@@ -205,9 +212,12 @@ impl RateLimited {
 
     fn text(&self) -> String {
         let limit = self.limit.map_or(String::new(), |limit| format!("{limit}: "));
-        match self.retry_after {
-            Some(wait) => format!("{limit}used up for another {wait:?}"),
-            None => format!("{limit}the call costs more than is ever allowed at once"),
+        match (self.retry_after, self.long_key) {
+            (Some(wait), _) => format!("{limit}used up for another {wait:?}"),
+            (None, Some((length, longest))) => {
+                format!("{limit}the key is {length} bytes long, and must be at most {longest}")
+            }
+            (None, None) => format!("{limit}the call costs more than is ever allowed at once"),
         }
     }
 }

@@ -198,7 +198,10 @@ impl Engine {
     /// The entry of a key for somebody who wants so many tokens, and the quota.
     pub(super) fn entry(&self, key: &[u8], tokens: u64, now: Instant) -> Result<(Arc<Entry>, Quota), RateLimited> {
         let quota = *lock(&self.quota);
-        if tokens > quota.burst() || key.len() > LONGEST_KEY {
+        if key.len() > LONGEST_KEY {
+            return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
+        }
+        if tokens > quota.burst() {
             return Err(RateLimited::new(None));
         }
         let state =

@@ -286,7 +286,10 @@ impl Newcomer {
 impl Shared {
     /// The entry of a key, for somebody who wants so many tokens.
     fn entry(&self, key: &[u8], tokens: u64) -> Result<Arc<Entry>, RateLimited> {
-        if tokens > self.limit || key.len() > LONGEST_KEY {
+        if key.len() > LONGEST_KEY {
+            return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
+        }
+        if tokens > self.limit {
             return Err(RateLimited::new(None));
         }
         let mut is_new = false;
