@@ -115,7 +115,6 @@ async fn slow_answers_do_not_let_four_processes_admit_much_more() {
         store.becomes_slow(least, most);
         let report = run(&fleet, secs(20), 3, |_| {}).await;
         let (excess, all) = (excess(report.admitted[&1].clone(), quota), sum(&report.admitted[&1]));
-        println!("{least} to {most} ms: {excess}, {all}");
         assert!(excess <= 20.0, "{excess} too many at {least} to {most} ms");
         assert!(report.slowest <= ms(5), "{:?}", report.slowest);
         assert!(all >= 3200, "{all} at {least} to {most} ms");
@@ -153,4 +152,22 @@ async fn what_is_written_behind_a_store_that_panics_is_told_when_it_does_not() {
     sleep(secs(1)).await;
     assert!(limit.readings().store.is_up);
     assert_eq!(store.free(b"key", still(100)), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_others_to_be_answered_waits_no_longer_than_the_deadline_either() {
+    for (mode, is_slow) in
+        [(Mode::Answers, true), (Mode::Hangs, true), (Mode::IsNotHeard, true), (Mode::Answers, false)]
+    {
+        let store = if is_slow { Fickle::slow(4, 4) } else { Fickle::slow(0, 4) };
+        store.becomes(mode);
+        let quota = Quota::new(100, secs(1)).with_burst(100);
+        let limit = exact_by(&store, quota, 1, |builder| builder.processes(1));
+        let report = run(&[(limit, Load { rate: 4000.0, keys: 1 })], ms(300), 1, |_| {}).await;
+        assert!(report.slowest <= ms(5), "{:?}, {mode:?}", report.slowest);
+        // Some by the store, and some by the process alone, of what the store and its own books leave.
+        let excess = excess(report.admitted[&1].clone(), quota);
+        assert!(excess <= 5.0, "{excess} too many, {mode:?}");
+        assert!(sum(&report.admitted[&1]) >= 100);
+    }
 }

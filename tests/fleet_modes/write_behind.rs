@@ -34,6 +34,8 @@ async fn never_is_more_admitted_than_the_bound_and_in_the_long_run_the_rate() {
             let bound = limits[0].overshoot_bound();
             let excess = excess(admitted.clone(), quota);
             assert!(excess <= bound as f64, "{excess} of {bound} for {processes}, {losing} % lost");
+            // Shares keep it far below the bound while nothing is lost.
+            assert!(losing > 0 || excess <= bound as f64 / 3.0, "{excess} of {bound} for {processes}");
             let all = sum(&admitted);
             assert!(all <= 200 * 60 + 200 + bound, "{all}");
             assert!(all >= 200 * 60 * 8 / 10, "{all} of key {key} for {processes}, {losing} % lost");
@@ -90,7 +92,6 @@ async fn the_share_follows_the_demand() {
                 report.by_process.get(&number).map_or(0, |events| between(events, start + secs(3), start + secs(6)));
             let part = part as f64 / 1200.0;
             let share = fleet[number].0.share(&1u64.to_be_bytes());
-            println!("{number}: {part:.3} of {fair:.3}, share {share:.3}");
             assert!(part <= fair + 0.15 && part >= fair - 0.15, "{number} had {part:.2} of {fair:.2}");
             // Of whoever has no demand nothing is known.
             assert!(fair == 0.0 || share <= fair + 0.2 && share >= fair - 0.2, "{number} has {share:.2} of {fair:.2}");
