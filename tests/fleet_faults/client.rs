@@ -1,0 +1,189 @@
+//! One process of the fleet.
+
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use std::{
+    env,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use steadfast::rate_limit::{
+    Quota,
+    distributed::{Exact, Leased, Redis, WriteBehind},
+};
+use tokio::{
+    runtime,
+    time::{Instant, sleep, sleep_until},
+};
+
+/// In the environment: the part of a process, and where its store is.
+pub const PART: &str = "STEADFAST_FLEET_PART";
+pub const STORE: &str = "STEADFAST_FLEET_STORE";
+
+pub const PROCESSES: usize = 4;
+pub const RATE: u64 = 100;
+pub const BURST: u64 = 30;
+pub const WINDOW: Duration = Duration::from_secs(1);
+pub const DEADLINE: Duration = Duration::from_millis(5);
+/// So many calls come to each process and limit per second, for each pattern of keys.
+const PER_SECOND: u64 = 150;
+
+/// What a process is told.
+#[derive(Serialize, Deserialize)]
+pub struct Part {
+    pub index: usize,
+    pub is_cluster: bool,
+    /// By the monotonic clock that all processes of a machine share.
+    pub begin: u64,
+    pub end: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Way {
+    Exact,
+    Leased,
+    WriteBehind,
+}
+
+/// What a process says at its end. Times are nanoseconds by the shared clock.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Log {
+    pub admitted: Vec<(Way, Key, u64)>,
+    /// When an exact decision was asked for, and how long it took.
+    pub waits: Vec<(u64, u64)>,
+    /// By how much timers of a deadline's length were late.
+    pub late: Vec<u64>,
+    pub samples: Vec<Sample>,
+    pub overshoot_bound: [u64; 2],
+}
+
+/// A key: the pattern that it is of, and its number.
+pub type Key = (u8, u32);
+pub const HOT: u8 = 0;
+
+/// What the readings were.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sample {
+    pub at: u64,
+    pub is_up: [bool; 3],
+    pub keys: [usize; 3],
+    /// Of the exact limit.
+    pub unflushed: u64,
+}
+
+/// Nanoseconds by the clock that all processes share.
+pub fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+pub fn be(part: &str) -> ExitCode {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let (Ok(part), Ok(url), Ok(runtime)) = (serde_json::from_str(part), env::var(STORE), runtime) else {
+        return ExitCode::FAILURE;
+    };
+    let log = runtime.block_on(run(part, url));
+    match serde_json::to_string(&log) {
+        Ok(log) => println!("{log}"),
+        Err(_) => return ExitCode::FAILURE,
+    }
+    ExitCode::SUCCESS
+}
+
+/// Draws the number of a key.
+fn draw(pattern: u8, random: &mut Xoshiro256PlusPlus) -> u32 {
+    match pattern {
+        HOT => 0,
+        // Zipf's law over a hundred keys: its distribution is close to the logarithm.
+        1 => (101f64.powf(random.random::<f64>()) - 1.0) as u32,
+        _ => random.random_range(0..10_000),
+    }
+}
+
+async fn run(part: Part, url: String) -> Log {
+    let store = Redis::builder(url).cluster(part.is_cluster).connect_lazily().expect("a URL that is right");
+    let quota = Quota::new(RATE, Duration::from_secs(1)).with_burst(BURST);
+    let processes = PROCESSES as u64;
+    let exact = Exact::builder(store.clone(), quota).namespace("exact").processes(processes).deadline(DEADLINE);
+    let leased = Leased::builder(store.clone(), RATE, WINDOW);
+    let behind = WriteBehind::builder(store, quota, processes).namespace("behind");
+    let ((exact, first), (leased, second), (behind, third)) = (
+        exact.build().expect("it can work"),
+        leased.build().expect("it can work"),
+        behind.build().expect("it can work"),
+    );
+    [first, second, third].map(|flusher| tokio::spawn(flusher.run()));
+
+    let log: Arc<Mutex<Log>> = Arc::default();
+    lock(&log).overshoot_bound = [exact.overshoot_bound(), behind.overshoot_bound()];
+    let is_over = Arc::new(AtomicBool::new(false));
+    sleep(Duration::from_nanos(part.begin.saturating_sub(now()))).await;
+    tokio::spawn(measure_the_timers(log.clone()));
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(part.index as u64);
+    let (mut came, mut sampled) = (0, 0);
+    while now() < part.end {
+        let due = (now() - part.begin) * PER_SECOND / 1_000_000_000;
+        for _ in came..due {
+            for pattern in 0..3 {
+                let mut key = || {
+                    let key = (pattern, draw(pattern, &mut random));
+                    (key, format!("{pattern}/{}", key.1).into_bytes())
+                };
+                let ((number, bytes), asked, exact) = (key(), now(), exact.clone());
+                let (log_of_exact, is_over) = (log.clone(), is_over.clone());
+                tokio::spawn(async move {
+                    let verdict = exact.acquire(&bytes, 1).await;
+                    let answered = now();
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let mut log = lock(&log_of_exact);
+                    log.waits.push((asked, answered - asked));
+                    if verdict.is_ok() {
+                        log.admitted.push((Way::Exact, number, answered));
+                    }
+                });
+                let (number, bytes) = key();
+                if leased.try_acquire(&bytes, 1).is_ok() {
+                    lock(&log).admitted.push((Way::Leased, number, now()));
+                }
+                let (number, bytes) = key();
+                if behind.try_acquire(&bytes, 1).is_ok() {
+                    lock(&log).admitted.push((Way::WriteBehind, number, now()));
+                }
+            }
+        }
+        came = due;
+        if now() - part.begin >= sampled * 50_000_000 {
+            sampled += 1;
+            let readings = [exact.readings(), leased.readings(), behind.readings()];
+            let sample = Sample {
+                at: now(),
+                is_up: readings.each_ref().map(|reading| reading.store.is_up),
+                keys: readings.each_ref().map(|reading| reading.keys),
+                unflushed: readings[0].unflushed,
+            };
+            lock(&log).samples.push(sample);
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    std::mem::take(&mut *lock(&log))
+}
+
+async fn measure_the_timers(log: Arc<Mutex<Log>>) {
+    loop {
+        let due = Instant::now() + DEADLINE;
+        sleep_until(due).await;
+        lock(&log).late.push((Instant::now() - due).as_nanos() as u64);
+    }
+}
+
+fn lock(log: &Mutex<Log>) -> std::sync::MutexGuard<'_, Log> {
+    log.lock().expect("nobody panics with the log in hand")
+}
