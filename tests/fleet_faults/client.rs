@@ -117,7 +117,7 @@ async fn run(part: Part, url: String) -> Log {
         leased.build().expect("it can work"),
         behind.build().expect("it can work"),
     );
-    [first, second, third].map(|flusher| tokio::spawn(flusher.run()));
+    let _flushers = [first, second, third].map(|flusher| tokio::spawn(flusher.run()));
 
     let log: Arc<Mutex<Log>> = Arc::default();
     lock(&log).overshoot_bound = [exact.overshoot_bound(), behind.overshoot_bound()];

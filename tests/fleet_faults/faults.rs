@@ -88,7 +88,7 @@ async fn the_server_is_loading_for_a_while() {
     let slow = ["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"];
     let server = RedisServer::start_with(&slow).await;
     let url = server.url();
-    for key in 0..3000 {
+    for key in 0..2000 {
         server.command(&["SET", &format!("filler {key}"), &"x".repeat(64)]).await;
     }
     let server = RefCell::new(Some(server));
@@ -107,7 +107,7 @@ async fn the_server_is_loading_for_a_while() {
         *server.borrow_mut() = Some(task.await.expect("it starts"));
     };
     let run = run(all(url), false, begin, end).await;
-    check("loading", &run, Beyond::outage(LENGTH + 1.0));
+    check("loading", &run, Beyond::outage(LENGTH));
 }
 
 async fn the_server_is_out_of_memory_for_a_while() {

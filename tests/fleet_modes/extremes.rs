@@ -54,7 +54,7 @@ async fn no_quota_and_no_cost_is_too_large_or_too_small() {
                         }
                         if tokens % 7 == 0 {
                             taken.into_iter().for_each(|taken| exact.refund(taken));
-                            behind.refund(b"key", tokens);
+                            noted.into_iter().for_each(|noted| behind.refund(noted));
                         }
                         sleep(ms(7)).await;
                     }

@@ -24,8 +24,8 @@ async fn it_ends_with_the_last_handle_and_tells_what_is_left() {
     let (flusher, other) = (spawn(flusher.run()), limit.clone());
     // More than a batch of keys of which there is nothing to tell after all, and one of which there is.
     for key in 0..200u64 {
-        limit.try_acquire(&key.to_be_bytes(), 1).unwrap();
-        limit.refund(&key.to_be_bytes(), 1);
+        let noted = limit.try_acquire(&key.to_be_bytes(), 1).unwrap();
+        limit.refund(noted);
     }
     for _ in 0..500 {
         limit.try_acquire(b"key", 1).unwrap();

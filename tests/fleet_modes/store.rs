@@ -112,7 +112,8 @@ impl Fickle {
     /// Whether it would grant so many tokens now; if so, it does.
     pub fn look(&self, key: &[u8], quota: Quota, want: u64) -> Charged {
         let charge = Charge {
-            key: Arc::from(key),
+            // As a limit without a namespace names it.
+            key: [b"0::", key].concat().into(),
             quota,
             client: 0,
             sequence: 0,

@@ -117,13 +117,13 @@ async fn a_faster_quota_is_used_by_one_process_too() {
 async fn what_is_refunded_before_it_is_told_was_never_spent() {
     let store = Fickle::new();
     let limit = write_behind_by(&store, still(100), 1, 1, |builder| builder.max_unflushed(50));
-    limit.try_acquire(b"key", 20).unwrap();
-    limit.refund(b"key", 20);
-    limit.try_acquire(b"key", 30).unwrap();
+    let noted = limit.try_acquire(b"key", 20).unwrap();
+    limit.refund(noted);
+    let noted = limit.try_acquire(b"key", 30).unwrap();
     sleep(ms(250)).await;
     assert_eq!(store.free(b"key", still(100)), 70);
     // What was told stays spent.
-    limit.refund(b"key", 30);
+    limit.refund(noted);
     sleep(ms(250)).await;
     assert_eq!(store.free(b"key", still(100)), 70);
     assert_eq!(limit.try_acquire(b"key", 51).unwrap_err().retry_after(), None);

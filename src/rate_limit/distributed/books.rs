@@ -17,6 +17,8 @@ pub(super) struct Books {
     /// By how many nanoseconds of draining it may have been higher.
     doubt: u64,
     total: u64,
+    /// When it said so.
+    answered_at: u64,
     meter: Meter,
     local: Local,
     /// Spent without asking, and not told yet.
@@ -46,6 +48,7 @@ impl Books {
             known: Level::empty(quota, now),
             doubt: 0,
             total: 0,
+            answered_at: 0,
             meter: Meter::default(),
             local: Local::default(),
             untold: 0,
@@ -116,10 +119,20 @@ impl Books {
         self.meter.share(quota.burst(), processes, now)
     }
 
-    /// Gives back what was spent without asking; what the store was told of stays spent.
-    pub(super) fn unspend(&mut self, tokens: u64) {
-        self.untold = self.untold.saturating_sub(tokens);
-        self.local.give_back(tokens);
+    /// Gives back what was spent without asking, in this outage or in none, so long ago; but what has drained since, which may
+    /// have been used again. What the store was told of stays spent.
+    pub(super) fn unspend(&mut self, tokens: u64, age: u64, quota: &Quota, outage: Option<u64>) {
+        let drained = (u128::from(age) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
+        let left = tokens.saturating_sub(u64::try_from(drained).unwrap_or(u64::MAX));
+        self.untold = self.untold.saturating_sub(left);
+        if outage.is_some() {
+            self.local.give_back(left, outage);
+        }
+    }
+
+    /// Whether the store said what it said of this key within so many nanoseconds.
+    pub(super) fn is_younger(&self, than: u64, now: u64) -> bool {
+        now.saturating_sub(self.answered_at) < than
     }
 
     /// Gives back what the store granted at `at` by its clock.
@@ -175,7 +188,7 @@ impl Books {
         if charge.spent > 0 {
             (self.told, self.is_told) = (0, false);
         }
-        self.meter.own = self.meter.own.saturating_add(charge.spent).saturating_add(charged.granted);
+        self.meter.own = self.meter.own.saturating_add(charge.spent).saturating_add(charged.granted.min(charge.want));
         if charged.total >= self.total {
             self.total = charged.total;
             (self.known, self.doubt) = match asked {
@@ -184,6 +197,7 @@ impl Books {
             };
             self.meter.note(charged.total, now);
         }
+        self.answered_at = now;
         self.overshoot = self.overshoot.max(charged.level.saturating_sub(charge.quota.burst()));
     }
 

@@ -1,7 +1,7 @@
 use super::{
     exact::{Asked, Exact, Taken},
     leased::{Leased, Newcomer, Spent},
-    write_behind::WriteBehind,
+    write_behind::{Noted, WriteBehind},
 };
 use crate::{
     error::RateLimited,
@@ -262,7 +262,7 @@ impl Distributed for Leased {
     fn leave(&self, _newcomer: &mut Newcomer) {}
 
     fn refund(&self, spent: Spent) {
-        self.give_back(spent);
+        Leased::refund(self, spent);
     }
 
     fn describe(&self) -> String {
@@ -275,30 +275,17 @@ impl Distributed for Leased {
     }
 }
 
-/// What an admitted call has taken of a [`WriteBehind`] limit: so many tokens of a key.
-#[derive(Clone, Debug)]
-pub struct Noted {
-    key: std::sync::Arc<[u8]>,
-    tokens: u64,
-}
-
 impl Distributed for WriteBehind {
     const WAITS: bool = false;
 
-    type Permit = Option<Noted>;
+    type Permit = Noted;
     type Place = Infallible;
 
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Option<Noted>, Infallible> {
-        let noted = self.take_at(key, tokens, now);
-        noted.map(|key| key.map(|key| Noted { key, tokens })).into()
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Noted, Infallible> {
+        self.try_acquire_at(key, tokens, now).into()
     }
 
-    fn poll(
-        &self,
-        place: &mut Infallible,
-        _: &mut Context<'_>,
-        _: Instant,
-    ) -> Poll<Result<Option<Noted>, RateLimited>> {
+    fn poll(&self, place: &mut Infallible, _: &mut Context<'_>, _: Instant) -> Poll<Result<Noted, RateLimited>> {
         match *place {}
     }
 
@@ -310,10 +297,8 @@ impl Distributed for WriteBehind {
         match *place {}
     }
 
-    fn refund(&self, noted: Option<Noted>) {
-        if let Some(Noted { key, tokens }) = noted {
-            WriteBehind::refund(self, &key, tokens);
-        }
+    fn refund(&self, noted: Noted) {
+        WriteBehind::refund(self, noted);
     }
 
     fn describe(&self) -> String {

@@ -3,7 +3,7 @@ use super::{
     entries::Entries,
     flights::Flights,
     flusher::Flusher,
-    health::{Health, StoreHealth},
+    health::{Health, LONGEST_RETURN, StoreHealth},
     namespace::Namespace,
     outage::{OnOutage, Share},
     store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, ask},
@@ -174,8 +174,9 @@ impl Engine {
     fn new(parts: Parts) -> Self {
         let Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys } = parts;
         let now = Instant::now();
-        let report_for = pace.period().mul_f64(2.5) + store.returns_within();
-        let client = random.with(|random| random.random());
+        let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within()).min(LONGEST_RETURN);
+        // Of the operating system's, so that no two processes have the same one, whatever they are seeded with.
+        let client = Random::new().with(|random| random.random());
         Self {
             store,
             quota: Mutex::new(quota),
@@ -220,14 +221,14 @@ impl Engine {
         quota: &Quota,
         tokens: u64,
         now: Instant,
-    ) -> Result<(), RateLimited> {
+    ) -> Result<Option<u64>, RateLimited> {
         let outage = (!self.health.decides()).then(|| self.health.outage());
         let processes = self.owner.processes;
         let now = self.origin.nanos_to(now);
         match state.books.take_alone(&self.on_outage, quota, tokens, now, outage, processes) {
             Ok(()) => {
                 self.queue(entry, state);
-                Ok(())
+                Ok(outage)
             }
             Err(wait) => {
                 let wait = wait.map_or(self.pace.period(), Duration::from_nanos);
@@ -386,7 +387,8 @@ impl Engine {
             Pace::Each(_) => None,
         };
         state.books.answered(charge, charged, asked, now);
-        let mut left = charged.granted;
+        // More than it was asked for is granted by no store that is right.
+        let mut left = charged.granted.min(charge.want);
         for Waiter { tokens, verdict } in waiters {
             let fits = tokens <= left;
             let answer = if fits {
@@ -446,9 +448,8 @@ impl Engine {
                 Pace::Each(_) => {}
             }
             if is_down && ticks && flights.are_done() {
-                // It is told what it has to be told anyway.
-                let batch = self.next_batch(now, &mut usize::MAX.clone()).unwrap_or_else(|| self.probe(now));
-                flights.start(Self::fly(self.store.clone(), batch, self.deadline));
+                // Not by the keys that are in use: what is wrong may be wrong with one of them alone.
+                flights.start(Self::fly(self.store.clone(), self.probe(now), self.deadline));
             }
             while flights.has_room() {
                 let Some(batch) = self.next_batch(now, &mut leaving) else { break };

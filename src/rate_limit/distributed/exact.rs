@@ -6,6 +6,7 @@ use super::{
     store::Store,
 };
 use crate::{
+    clock,
     error::{ConfigError, RateLimited, check_duration},
     random::Random,
     rate_limit::{Admission, Quota},
@@ -29,7 +30,8 @@ use tokio::{
 ///
 /// The flusher asks for all callers: while two questions are under way, whoever comes is gathered and leaves with the next
 /// one, all callers of a key as one. So a busy key costs two questions per round trip, however many want it. A refusal is
-/// remembered for as long as it is certainly true: what others do can only make it longer. Who is refused so asks nobody.
+/// remembered for as long as it is true if nobody gives back what he took, but no longer than the time between two probes. Who
+/// is refused so asks nobody.
 ///
 /// # Bound
 ///
@@ -59,12 +61,19 @@ pub struct Exact {
 }
 
 /// What an admitted call has taken of an [`Exact`] limit. Dropping it spends it.
-#[derive(Clone)]
 pub struct Taken {
     entry: Option<Arc<Entry>>,
     tokens: u64,
-    /// When the store granted it, by its clock; `None` where this process decided.
-    at: Option<Duration>,
+    by: By,
+}
+
+/// Who admitted a call.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    /// The store, at this time by its clock.
+    Store { at: Duration },
+    /// This process, at this time by its own, in this outage.
+    Itself { at: Instant, outage: Option<u64> },
 }
 
 /// The place of a call that waits for the store.
@@ -125,13 +134,17 @@ impl Exact {
     /// Gives back what was taken for a call that then was not made.
     pub fn refund(&self, taken: Taken) {
         let Some(entry) = taken.entry else { return };
+        let quota = self.quota();
         let mut state = lock(&entry.state);
-        match taken.at {
-            Some(at) => {
+        match taken.by {
+            By::Store { at } => {
                 state.books.refund(taken.tokens, at);
                 self.engine().queue(&entry, &mut state);
             }
-            None => state.books.unspend(taken.tokens),
+            By::Itself { at, outage } => {
+                let age = clock::nanos(Instant::now().saturating_duration_since(at));
+                state.books.unspend(taken.tokens, age, &quota, outage);
+            }
         }
     }
 
@@ -178,7 +191,7 @@ impl Exact {
 
     pub(super) fn admit_at(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Taken, Asked> {
         if tokens == 0 {
-            return Admission::Admitted(Taken { entry: None, tokens, at: None });
+            return Admission::Admitted(Taken { entry: None, tokens, by: By::Store { at: Duration::ZERO } });
         }
         let engine = self.engine();
         let (entry, quota) = match engine.entry(key, tokens, now) {
@@ -190,13 +203,17 @@ impl Exact {
             let verdict = engine.decide_alone(&entry, &mut state, &quota, tokens, now);
             drop(state);
             return match verdict {
-                Ok(()) => Admission::Admitted(Taken { entry: Some(entry), tokens, at: None }),
+                Ok(outage) => {
+                    Admission::Admitted(Taken { entry: Some(entry), tokens, by: By::Itself { at: now, outage } })
+                }
                 Err(refused) => Admission::Refused(refused),
             };
         }
         let at = engine.origin.nanos_to(now);
         let room = state.books.known(&quota, at).room(quota.burst());
-        if room < tokens {
+        // Somebody may have been given back what he had taken, or the key been deleted: so it is believed for a while only.
+        let is_news = state.books.is_younger(clock::nanos(engine.pace.period()), at);
+        if room < tokens && is_news {
             let wait = Duration::from_nanos(state.books.until_room(&quota, tokens, at));
             return Admission::Refused(RateLimited::new(Some(wait)).with_remaining(room));
         }
@@ -209,12 +226,12 @@ impl Exact {
     fn settle(&self, asked: &Asked, verdict: Verdict, now: Instant) -> Result<Taken, RateLimited> {
         let Asked { entry, tokens, .. } = asked;
         match verdict {
-            Verdict::Granted { at } => Ok(Taken { entry: Some(entry.clone()), tokens: *tokens, at: Some(at) }),
+            Verdict::Granted { at } => Ok(Taken { entry: Some(entry.clone()), tokens: *tokens, by: By::Store { at } }),
             Verdict::Refused { retry_after } => Err(RateLimited::new(Some(retry_after))),
             Verdict::Unanswered => {
                 let mut state = lock(&entry.state);
-                self.engine().decide_alone(entry, &mut state, &self.quota(), *tokens, now)?;
-                Ok(Taken { entry: Some(entry.clone()), tokens: *tokens, at: None })
+                let outage = self.engine().decide_alone(entry, &mut state, &self.quota(), *tokens, now)?;
+                Ok(Taken { entry: Some(entry.clone()), tokens: *tokens, by: By::Itself { at: now, outage } })
             }
         }
     }
@@ -373,7 +390,7 @@ impl fmt::Debug for Exact {
 
 impl fmt::Debug for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Taken").field("tokens", &self.tokens).field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("Taken").field("tokens", &self.tokens).field("by", &self.by).finish_non_exhaustive()
     }
 }
 

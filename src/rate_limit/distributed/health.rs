@@ -46,10 +46,13 @@ enum Standing {
     /// It is given up. Only the flusher asks it.
     Down,
     /// It answers again, and is told what was spent meanwhile by all. It decides from then on.
-    Reporting { until: Instant },
+    Reporting { until: Instant, failures: u32 },
     /// The flusher has ended: nobody asks any more.
     Unasked,
 }
+
+/// A store that says it takes longer to be back is taken to take so long.
+pub(super) const LONGEST_RETURN: Duration = Duration::from_secs(3600);
 
 /// So many failures in a row are no accident.
 const FAILURES: u32 = 3;
@@ -79,7 +82,7 @@ impl Health {
     /// When the store decides again, where that is known.
     pub(super) fn decides_from(&self) -> Option<Instant> {
         match lock(&self.state).standing {
-            Standing::Reporting { until } => Some(until),
+            Standing::Reporting { until, .. } => Some(until),
             _ => None,
         }
     }
@@ -95,8 +98,11 @@ impl Health {
         self.asked.fetch_add(1, Ordering::Relaxed);
         state.standing = match (answer, state.standing) {
             (_, Standing::Unasked) => Standing::Unasked,
-            (Ok(_), Standing::Down) => Standing::Reporting { until: now + self.report_for },
-            (Ok(_), Standing::Reporting { until }) if now < until => state.standing,
+            (Ok(_), Standing::Down) => Standing::Reporting { until: now + self.report_for, failures: 0 },
+            (Ok(_), Standing::Reporting { until, .. }) if now < until => Standing::Reporting { until, failures: 0 },
+            (Err(_), Standing::Reporting { until, failures }) if failures + 1 < FAILURES => {
+                Standing::Reporting { until, failures: failures + 1 }
+            }
             (Ok(_), _) => Standing::Up { failures: 0 },
             (Err(_), Standing::Up { failures }) if failures + 1 < FAILURES => {
                 if failures == 0 {
@@ -129,7 +135,7 @@ impl Health {
     /// Time has passed: whoever reported has done so.
     pub(super) fn look(&self, now: Instant) {
         let mut state = lock(&self.state);
-        if matches!(state.standing, Standing::Reporting { until } if until <= now) {
+        if matches!(state.standing, Standing::Reporting { until, .. } if until <= now) {
             state.standing = Standing::Up { failures: 0 };
             self.show(&state);
         }

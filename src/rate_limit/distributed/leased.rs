@@ -3,7 +3,7 @@ use super::{
     entries::Entries,
     flights::Flights,
     flusher::Flusher,
-    health::Health,
+    health::{Health, LONGEST_RETURN},
     level::Level,
     namespace::Namespace,
     outage::{Local, OnOutage, Share as Part},
@@ -49,8 +49,8 @@ use tokio::{
 ///
 /// # Cost
 ///
-/// To admit or refuse: one hash, one short lock of one of 16 parts of the table, one compare-and-swap. No clock, no
-/// allocation for a known key. Per period one batch to the store.
+/// To admit: one hash, one short lock of one of 16 parts of the table, one compare-and-swap, one reading of the clock. To
+/// refuse: no clock. No allocation for a known key. Per period one batch to the store.
 ///
 /// # Cancellation
 ///
@@ -69,6 +69,8 @@ struct Shared {
     period: Duration,
     deadline: Duration,
     random: Random,
+    /// Draws the numbers of processes: of the operating system's, so that no two processes have the same one.
+    clients: Random,
     /// When the store answers again, so long nothing is taken of it: all others report in that time.
     report_for: Duration,
     processes: Option<u64>,
@@ -96,6 +98,8 @@ struct Entry {
 
 struct State {
     share: Share,
+    /// It is in a batch that is on its way.
+    is_asked: bool,
     /// Decides in an outage, where the policy has a quota of its own.
     local: Local,
     /// Who waits for the store to answer for this key for the first time.
@@ -103,10 +107,9 @@ struct State {
 }
 
 /// What an admitted call has taken of a [`Leased`] limit. Dropping it spends it.
-#[derive(Clone)]
 pub struct Spent {
-    /// None where the call costs nothing, or was admitted beyond what this process holds.
-    entry: Option<Arc<Entry>>,
+    /// Of what and when. None where the call costs nothing, or was admitted beyond what this process holds.
+    taken: Option<(Arc<Entry>, Instant)>,
     tokens: u64,
 }
 
@@ -143,12 +146,12 @@ impl Leased {
     ///
     /// [`RateLimited`] where it holds too few; then more are asked for, and the time is that until they may be there. With
     /// no time where the cost is above the limit, or the key longer than [`LONGEST_KEY`].
-    pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<(), RateLimited> {
+    pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         if tokens == 0 {
-            return Ok(());
+            return Ok(Spent { taken: None, tokens });
         }
         let entry = self.shared().entry(key, tokens)?;
-        self.shared().take(&entry, tokens).map(drop)
+        self.shared().take(&entry, tokens, Instant::now)
     }
 
     /// Takes `tokens` of this key's, all or none. For a key that the store was never asked for it is asked at once, and
@@ -158,14 +161,14 @@ impl Leased {
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire).
-    pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<(), RateLimited> {
+    pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         match self.admit_at(key, tokens, Instant::now) {
-            Admission::Admitted(_) => Ok(()),
+            Admission::Admitted(spent) => Ok(spent),
             Admission::Refused(refused) => Err(refused),
             Admission::Waits(newcomer) => {
                 // An answer that does not come in time is none.
                 let _ = timeout_at(newcomer.give_up_at, newcomer.settled).await;
-                self.shared().take(&newcomer.entry, tokens).map(drop)
+                self.shared().take(&newcomer.entry, tokens, Instant::now)
             }
         }
     }
@@ -178,7 +181,7 @@ impl Leased {
         now: impl FnOnce() -> Instant,
     ) -> Admission<Spent, Newcomer> {
         if tokens == 0 {
-            return Admission::Admitted(Spent { entry: None, tokens });
+            return Admission::Admitted(Spent { taken: None, tokens });
         }
         let shared = self.shared();
         let entry = match shared.entry(key, tokens) {
@@ -204,7 +207,7 @@ impl Leased {
                 return Admission::Waits(Newcomer { entry, tokens, settled, give_up_at });
             }
         }
-        match shared.take(&entry, tokens) {
+        match shared.take(&entry, tokens, now) {
             Ok(spent) => Admission::Admitted(spent),
             Err(refused) => Admission::Refused(refused),
         }
@@ -219,15 +222,7 @@ impl Leased {
         if Pin::new(&mut newcomer.settled).poll(cx).is_pending() && now < newcomer.give_up_at {
             return Poll::Pending;
         }
-        Poll::Ready(self.shared().take(&newcomer.entry, newcomer.tokens))
-    }
-
-    /// Gives back what an admitted call had taken.
-    pub(super) fn give_back(&self, spent: Spent) {
-        if let Some(entry) = spent.entry {
-            // What the books have for spent already is counted twice for a window: on the safe side.
-            entry.credit.fetch_add(spent.tokens, Ordering::Relaxed);
-        }
+        Poll::Ready(self.shared().take(&newcomer.entry, newcomer.tokens, || now))
     }
 
     pub(super) fn deadline(&self) -> Duration {
@@ -243,11 +238,15 @@ impl Leased {
         &self.handle.0
     }
 
-    /// Gives back what was taken for a call that then was not made.
-    pub fn refund(&self, key: &[u8], tokens: u64) {
-        if let Some(entry) = self.shared().entries.find(key) {
-            // What the books have for spent already is counted twice for a window: on the safe side.
-            entry.credit.fetch_add(tokens, Ordering::Relaxed);
+    /// Gives back what was taken for a call that then was not made, if it was not long ago: as long as it counts as spent, but
+    /// for a period. What was admitted beyond what this process holds, in an outage, is not given back.
+    pub fn refund(&self, spent: Spent) {
+        let Some((entry, at)) = spent.taken else { return };
+        let Shared { window, period, .. } = self.shared();
+        let age = Instant::now().saturating_duration_since(at);
+        if age < window.saturating_sub(period.mul_f64(1.2)) {
+            // What the books have for spent already is counted twice until a window has passed: on the safe side.
+            entry.credit.fetch_add(spent.tokens, Ordering::Relaxed);
         }
     }
 
@@ -297,7 +296,7 @@ impl Shared {
             is_new = true;
             let name = self.namespace.name(&key);
             // For the store it is another process than the one that forgot the key: that one had counted further.
-            let client = self.random.with(|random| random.random());
+            let client = self.clients.with(|random| random.random());
             let terms = Terms { key: name, limit: self.limit, window: self.window, client };
             Entry {
                 key,
@@ -305,7 +304,12 @@ impl Shared {
                 refused: AtomicU64::new(0),
                 beyond: AtomicU64::new(0),
                 terms,
-                state: Mutex::new(State { share: Share::new(), local: Local::default(), waiting: Vec::new() }),
+                state: Mutex::new(State {
+                    share: Share::new(self.window),
+                    is_asked: false,
+                    local: Local::default(),
+                    waiting: Vec::new(),
+                }),
             }
         });
         let entry = entry.map_err(|_| RateLimited::new(Some(self.period)))?;
@@ -327,7 +331,7 @@ impl Shared {
     }
 
     /// Settles accounts with the store: two batches at a time.
-    async fn flush(self: &Arc<Self>, whose: Whose) {
+    async fn flush(self: &Arc<Self>, whose: Whose, until: Instant) {
         let now = Instant::now();
         let mut entries = Vec::new();
         if whose != Whose::New {
@@ -340,14 +344,26 @@ impl Shared {
         // A store that is down is asked once each period, and not for newcomers.
         let mut is_asked = whose != Whose::New || self.health.decides();
         let mut flights = Flights::new();
+        let mut are_newcomers = false;
         loop {
             while flights.has_room() && (self.health.decides() || flights.are_done()) {
-                // Somebody waits for the newcomers.
-                let batch = match self.next_newcomers() {
-                    newcomers if newcomers.is_empty() => batches.next().map(<[_]>::to_vec),
-                    newcomers => Some(newcomers),
+                // Somebody waits for the newcomers. But however many come, every other batch is of those who are known, and it
+                // ends.
+                let takes_newcomers = whose == Whose::New || !are_newcomers;
+                let mut batch = match takes_newcomers && Instant::now() < until {
+                    true => self.next_newcomers(),
+                    false => Vec::new(),
                 };
-                let Some(batch) = batch else { break };
+                are_newcomers = !batch.is_empty();
+                if !are_newcomers {
+                    let Some(known) = batches.next() else { break };
+                    batch = known.to_vec();
+                }
+                // What is asked in one batch is not in another at the same time.
+                batch.retain(|entry| !mem::replace(&mut lock(&entry.state).is_asked, true));
+                if batch.is_empty() {
+                    continue;
+                }
                 if is_asked {
                     flights.start(self.clone().ask(batch, now, leaving));
                     is_asked = self.health.decides();
@@ -387,7 +403,10 @@ impl Shared {
         };
         for (entry, settled) in batch.iter().zip(&settled) {
             let mut state = lock(&entry.state);
-            let more = state.share.answered(settled, now, self.report_for);
+            state.is_asked = false;
+            // More than the limit is granted by no store that is right.
+            let granted = settled.granted.min(self.limit);
+            let more = state.share.answered(granted, settled, now, self.report_for);
             entry.credit.fetch_add(more, Ordering::Relaxed);
             let waiting = mem::take(&mut state.waiting);
             drop(state);
@@ -398,6 +417,7 @@ impl Shared {
     /// The store does not answer for this key. One that it never answered for gets what every process can have.
     fn cut_off(&self, entry: &Entry) {
         let mut state = lock(&entry.state);
+        state.is_asked = false;
         let first = match self.processes {
             Some(processes) if !state.share.was_settled() => self.limit / processes,
             _ => 0,
@@ -410,7 +430,7 @@ impl Shared {
     }
 
     /// Takes tokens from the credit; or, while the store is down, as the policy says.
-    fn take(&self, entry: &Arc<Entry>, tokens: u64) -> Result<Spent, RateLimited> {
+    fn take(&self, entry: &Arc<Entry>, tokens: u64, now: impl FnOnce() -> Instant) -> Result<Spent, RateLimited> {
         if !self.health.decides() {
             if let Some(verdict) = self.take_beyond(entry, tokens) {
                 return verdict;
@@ -418,7 +438,7 @@ impl Shared {
         }
         let enough = |credit: u64| credit.checked_sub(tokens);
         match entry.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
-            Ok(_) => Ok(Spent { entry: Some(entry.clone()), tokens }),
+            Ok(_) => Ok(Spent { taken: Some((entry.clone(), now())), tokens }),
             Err(credit) => {
                 entry.refused.fetch_add(tokens, Ordering::Relaxed);
                 Err(RateLimited::new(Some(self.period)).with_remaining(credit))
@@ -442,7 +462,7 @@ impl Shared {
         Some(match verdict {
             Ok(()) => {
                 entry.beyond.fetch_add(tokens, Ordering::Relaxed);
-                Ok(Spent { entry: None, tokens })
+                Ok(Spent { taken: None, tokens })
             }
             Err(wait) => Err(RateLimited::new(Some(wait.map_or(self.period, Duration::from_nanos)))),
         })
@@ -463,21 +483,24 @@ impl Shared {
     async fn run(self: Arc<Self>, handle: Weak<Handle>) {
         let draw = |range: Range<f64>| self.random.with(|random| random.random_range(range));
         let mut next = Instant::now() + self.period.mul_f64(draw(0.0..1.0));
+        let mut look = Instant::now();
         while handle.strong_count() > 0 {
             let now = Instant::now();
             self.health.look(now);
             if now >= next {
-                self.flush(Whose::All).await;
                 next = now + self.period.mul_f64(draw(0.9..1.1));
-            } else {
+                self.flush(Whose::All, next).await;
+            } else if now >= look {
                 self.note(now);
             }
-            let look = Instant::now() + self.window.div_f64(40.0);
+            if now >= look {
+                look = now + self.window.div_f64(40.0);
+            }
             if timeout_at(next.min(look), self.hurry.notified()).await.is_ok() {
-                self.flush(Whose::New).await;
+                self.flush(Whose::New, next).await;
             }
         }
-        self.flush(Whose::AllLeaving).await;
+        self.flush(Whose::AllLeaving, Instant::now()).await;
     }
 }
 
@@ -518,7 +541,8 @@ impl Entry {
         let mut state = lock(&self.state);
         let share = &mut state.share;
         let refused = self.refused.swap(0, Ordering::Relaxed);
-        if !share.is_cut_off() {
+        // Who leaves spends nothing any more, whatever the store knows.
+        if leaving || !share.is_cut_off() {
             let excess = if leaving { u64::MAX } else { share.excess(refused, self.terms.limit) };
             let taken = self
                 .credit
@@ -631,7 +655,7 @@ impl LeasedBuilder {
         }
         let now = Instant::now();
         namespace.check()?;
-        let report_for = period.mul_f64(1.2) + store.returns_within();
+        let report_for = period.mul_f64(1.2).saturating_add(store.returns_within()).min(LONGEST_RETURN);
         let shared = Arc::new(Shared {
             store,
             namespace,
@@ -641,6 +665,7 @@ impl LeasedBuilder {
             deadline,
             random,
             report_for,
+            clients: Random::new(),
             processes,
             on_outage,
             origin: Origin::at(now),

@@ -112,7 +112,7 @@ mod share;
 mod store;
 mod write_behind;
 
-pub use by_key::{BytesOf, Distributed, DistributedByKey, Noted};
+pub use by_key::{BytesOf, Distributed, DistributedByKey};
 pub use embedded::Embedded;
 pub use engine::Readings;
 pub use exact::{Asked, Exact, ExactBuilder, Taken};
@@ -126,4 +126,4 @@ pub use store::{
     Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, LONGEST_NAME, Settled, Store, StoreError,
     StoreErrorKind,
 };
-pub use write_behind::{WriteBehind, WriteBehindBuilder};
+pub use write_behind::{Noted, WriteBehind, WriteBehindBuilder};

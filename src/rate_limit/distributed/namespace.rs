@@ -6,9 +6,10 @@ use std::sync::Arc;
 pub(super) struct Namespace(pub(super) String);
 
 impl Namespace {
-    /// The name of a key in the store.
-    pub(super) fn name(&self, key: &Arc<[u8]>) -> Arc<[u8]> {
-        if self.0.is_empty() { key.clone() } else { [self.0.as_bytes(), b":", key].concat().into() }
+    /// The name of a key in the store. It begins with the length of the namespace, so that no key of one limit, whoever chose
+    /// it, is one of another.
+    pub(super) fn name(&self, key: &[u8]) -> Arc<[u8]> {
+        [format!("{}:{}:", self.0.len(), self.0).as_bytes(), key].concat().into()
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {

@@ -109,8 +109,11 @@ impl Local {
         }
     }
 
-    /// Gives back what was taken and not used.
-    pub(super) fn give_back(&mut self, tokens: u64) {
+    /// Gives back what was taken in this outage and not used.
+    pub(super) fn give_back(&mut self, tokens: u64, outage: Option<u64>) {
+        if self.outage != outage {
+            return;
+        }
         if let Some(level) = &mut self.level {
             level.take_back_parts(self.share.cost(tokens, level));
         }

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 /// but reads the credit now and then, and takes what is missing for spent just now: later than it was, so on the safe side.
 #[derive(Debug)]
 pub(super) struct Share {
+    /// Spends of so long a time are one, at the time of the last: later than most were, so on the safe side.
+    grain: Duration,
     /// The credit when the books were last brought up to date.
     credit: u64,
     /// What was spent in the last window, the oldest first, each at the time when it was noticed.
@@ -27,6 +29,8 @@ pub(super) struct Share {
 
 #[derive(Clone, Copy, Debug)]
 struct Spend {
+    /// When the first of it was noticed.
+    first: Instant,
     at: Instant,
     tokens: u64,
     /// So many of them were taken from the credit: these come back to a process that is cut off.
@@ -47,8 +51,9 @@ enum Standing {
 }
 
 impl Share {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(window: Duration) -> Self {
         Self {
+            grain: window / MOST_SPENDS,
             credit: 0,
             log: VecDeque::new(),
             spent: 0,
@@ -94,11 +99,12 @@ impl Share {
         self.spent = self.spent.saturating_add(tokens);
         self.spent_since = self.spent_since.saturating_add(tokens);
         match self.log.back_mut() {
-            Some(last) if last.at == now => {
+            Some(last) if now.saturating_duration_since(last.first) <= self.grain => {
+                last.at = now;
                 last.tokens = last.tokens.saturating_add(tokens);
                 last.of_credit = last.of_credit.saturating_add(of_credit);
             }
-            _ => self.log.push_back(Spend { at: now, tokens, of_credit }),
+            _ => self.log.push_back(Spend { first: now, at: now, tokens, of_credit }),
         }
     }
 
@@ -154,7 +160,7 @@ impl Share {
     }
 
     /// The store has answered. Returns what is to be added to the credit.
-    pub(super) fn answered(&mut self, settled: &Settled, now: Instant, report_for: Duration) -> u64 {
+    pub(super) fn answered(&mut self, granted: u64, settled: &Settled, now: Instant, report_for: Duration) -> u64 {
         self.settled = true;
         self.total = self.total.max(settled.total);
         self.spent_since = 0;
@@ -172,8 +178,8 @@ impl Share {
         if was_cut_off {
             return 0;
         }
-        self.credit = self.credit.saturating_add(settled.granted);
-        settled.granted
+        self.credit = self.credit.saturating_add(granted);
+        granted
     }
 
     /// Whether the store was ever asked.
@@ -202,6 +208,9 @@ impl Share {
         self.log.is_empty() && self.credit == 0 && self.spent_since == 0
     }
 }
+
+/// A window has about so many spends, however many calls there are.
+const MOST_SPENDS: u32 = 80;
 
 /// A process asks for so small a part of the limit before it knows what it needs.
 const FIRST_SHARE: u64 = 16;

@@ -145,7 +145,7 @@ pub struct Settled {
 }
 
 /// The longest key with its namespace, in bytes.
-pub const LONGEST_NAME: usize = LONGEST_KEY + 65;
+pub const LONGEST_NAME: usize = LONGEST_KEY + 68;
 
 /// The longest key, in bytes.
 pub const LONGEST_KEY: usize = 1024;

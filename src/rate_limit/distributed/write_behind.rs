@@ -1,11 +1,12 @@
 use super::{
-    engine::{Engine, Handle, Pace, Parts, Readings},
+    engine::{Engine, Entry, Handle, Pace, Parts, Readings},
     flusher::Flusher,
     namespace::Namespace,
     outage::OnOutage,
     store::Store,
 };
 use crate::{
+    clock,
     error::{ConfigError, RateLimited, check_duration},
     random::Random,
     rate_limit::Quota,
@@ -69,19 +70,14 @@ impl WriteBehind {
     /// [`RateLimited`] where there are too few, with the time until there may be enough: until the bucket has drained, or
     /// until what was admitted has been told. With no time where the cost is above the burst or above `max_unflushed`, or
     /// the key longer than [`LONGEST_KEY`](super::LONGEST_KEY).
-    pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<(), RateLimited> {
+    pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Noted, RateLimited> {
         self.try_acquire_at(key, tokens, Instant::now())
     }
 
     /// The same, where the clock has been read.
-    pub fn try_acquire_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<(), RateLimited> {
-        self.take_at(key, tokens, now).map(drop)
-    }
-
-    /// Takes tokens, and says of which key, where they are more than none.
-    pub(super) fn take_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<Option<Arc<[u8]>>, RateLimited> {
+    pub fn try_acquire_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<Noted, RateLimited> {
         if tokens == 0 {
-            return Ok(None);
+            return Ok(Noted { entry: None, tokens, at: now, outage: None });
         }
         let engine = self.engine();
         let max_unflushed = self.max_unflushed();
@@ -91,7 +87,9 @@ impl WriteBehind {
         let (entry, quota) = engine.entry(key, tokens, now)?;
         let mut state = lock(&entry.state);
         if !engine.health.decides() {
-            return engine.decide_alone(&entry, &mut state, &quota, tokens, now).map(|()| Some(entry.key.clone()));
+            let outage = engine.decide_alone(&entry, &mut state, &quota, tokens, now)?;
+            drop(state);
+            return Ok(Noted { entry: Some(entry), tokens, at: now, outage });
         }
         let unflushed = state.books.unflushed();
         let at = engine.origin.nanos_to(now);
@@ -108,13 +106,18 @@ impl WriteBehind {
         }
         state.books.spend(tokens);
         engine.queue(&entry, &mut state);
-        Ok(Some(entry.key.clone()))
+        drop(state);
+        Ok(Noted { entry: Some(entry), tokens, at: now, outage: None })
     }
 
-    /// Gives back what was taken for a call that then was not made. What the store was told of stays spent.
-    pub fn refund(&self, key: &[u8], tokens: u64) {
-        if let Some(entry) = self.engine().entries.find(key) {
-            lock(&entry.state).books.unspend(tokens);
+    /// Gives back what was taken for a call that then was not made, less what has drained since. What the store was told of
+    /// stays spent.
+    pub fn refund(&self, noted: Noted) {
+        let Noted { entry, tokens, at, outage } = noted;
+        if let Some(entry) = entry {
+            let age = clock::nanos(Instant::now().saturating_duration_since(at));
+            let quota = self.quota();
+            lock(&entry.state).books.unspend(tokens, age, &quota, outage);
         }
     }
 
@@ -157,6 +160,21 @@ impl WriteBehind {
 
     fn engine(&self) -> &Engine {
         &self.handle.0
+    }
+}
+
+/// What an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends it.
+pub struct Noted {
+    entry: Option<Arc<Entry>>,
+    tokens: u64,
+    at: Instant,
+    /// The outage in which this process decided by itself.
+    outage: Option<u64>,
+}
+
+impl fmt::Debug for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Noted").field("tokens", &self.tokens).finish_non_exhaustive()
     }
 }
 

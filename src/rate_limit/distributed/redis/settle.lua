@@ -81,6 +81,17 @@ local function hear(holders, since, now)
     return table.concat(left), held, gone, oldest
 end
 
+-- Records of this length, with the time at this place in them moved back.
+local function shift(records, length, time, back)
+    local shifted = {}
+    for place = 1, #records, length do
+        local at = unpack('<d', records, place + time)
+        shifted[#shifted + 1] = sub(records, place, place + time - 1) .. pack('<d', at - back)
+            .. sub(records, place + time + 8, place + length - 1)
+    end
+    return table.concat(shifted)
+end
+
 local answers = {}
 for place = 1, #KEYS do
     local demand = ARGV[place]
@@ -91,10 +102,16 @@ for place = 1, #KEYS do
     if value then
         local before, number
         before, total, number, counted, held, oldest = unpack('<dddddd', value, 2)
-        -- A clock that goes back stands still.
-        now = max(now, before)
         cells = sub(value, HEADER + 1, HEADER + 16 * number)
         holders = sub(value, HEADER + 1 + 16 * number)
+        if now < before - length then
+            -- A clock that went back: all that is known goes back with it, so that it is as old as it was.
+            local back = before - now
+            cells, holders = shift(cells, 16, 0, back), shift(holders, 40, 32, back)
+            oldest = oldest - back
+        else
+            now = max(now, before)
+        end
     end
 
     local first = 1
