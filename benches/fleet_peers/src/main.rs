@@ -32,7 +32,7 @@ struct Args {
     /// Measure for a shorter time each.
     #[arg(long)]
     quick: bool,
-    /// Measure only the contenders whose name contains this.
+    /// Measure only the contenders whose name contains one of these, with commas between them.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -48,7 +48,7 @@ const SCARCE: Terms = Terms { tokens: 1000, seconds: 1 };
 
 struct Contender {
     name: &'static str,
-    turn: fn(&mut Server, &str, Workload, Effort) -> Opened<Turn>,
+    turn: fn(&mut Server, &str, Workload, Effort) -> Opened<Option<Turn>>,
     memory: fn(&mut Server, &str) -> Opened<Option<f64>>,
 }
 
@@ -90,7 +90,8 @@ fn run(args: &Args) -> Opened<()> {
     let starting = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let redis = starting.block_on(RedisServer::start());
     let (url, mut server) = (redis.url(), Server::connect(&redis.url()));
-    let contenders: Vec<_> = CONTENDERS.iter().filter(|contender| contender.name.contains(&args.only)).collect();
+    let contenders: Vec<_> =
+        CONTENDERS.iter().filter(|contender| args.only.split(',').any(|part| contender.name.contains(part))).collect();
     let workloads = workloads();
     let bar = ProgressBar::new((contenders.len() * (1 + workloads.len() * effort.rounds)) as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} {wide_msg}")?);
@@ -106,6 +107,7 @@ fn run(args: &Args) -> Opened<()> {
         let row = |(contender, bytes): (&&Contender, &Option<f64>)| Row {
             name: contender.name,
             turns: Vec::new(),
+            hangs: false,
             bytes_per_key: *bytes,
         };
         let mut rows: Vec<Row> = contenders.iter().zip(&bytes).map(row).collect();
@@ -115,7 +117,11 @@ fn run(args: &Args) -> Opened<()> {
                 let place = (round + place) % contenders.len();
                 let contender = contenders[place];
                 bar.set_message(format!("{}, {} callers, {}", workload.name, workload.callers, contender.name));
-                rows[place].turns.push((contender.turn)(&mut server, &url, *workload, effort)?);
+                if !rows[place].hangs {
+                    let turn = (contender.turn)(&mut server, &url, *workload, effort)?;
+                    rows[place].hangs = turn.is_none();
+                    rows[place].turns.extend(turn);
+                }
                 bar.inc(1);
             }
         }

@@ -7,6 +7,8 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 pub struct Row {
     pub name: &'static str,
     pub turns: Vec<Turn>,
+    /// A caller was not answered in one of them.
+    pub hangs: bool,
     pub bytes_per_key: Option<f64>,
 }
 
@@ -41,6 +43,10 @@ pub fn table(workload: &Workload, rows: &[Row], base: &str) -> String {
         "bytes/key",
     ]);
     for row in rows {
+        if row.hangs {
+            table.add_row([row.name, "hangs"]);
+            continue;
+        }
         let (least, most) = row.range();
         let rate = row.median(|turn| turn.per_second);
         table.add_row([

@@ -9,7 +9,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
+        mpsc,
     },
+    thread,
     time::{Duration, Instant},
 };
 use tokio::runtime::{Builder, Runtime};
@@ -57,43 +59,48 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("two threads can be started")
 }
 
-/// Makes the limit anew, in a runtime of its own, and lets callers ask it.
-pub fn turn<L: Limit>(server: &mut Server, url: &str, workload: Workload, effort: Effort) -> Opened<Turn> {
+/// Makes the limit anew, in a runtime of its own, and lets callers ask it. None where a caller is never answered: nothing
+/// here waits by the runtime's own timers, which stand still when both of its threads do.
+pub fn turn<L: Limit>(server: &mut Server, url: &str, workload: Workload, effort: Effort) -> Opened<Option<Turn>> {
     server.clear();
     let runtime = runtime();
-    let turn = runtime.block_on(async {
-        let limit = Arc::new(L::open(url, workload.terms).await?);
-        let phase = Arc::new(AtomicU8::new(WARM_UP));
-        let callers: Vec<_> = (1..=workload.callers)
-            .map(|number| tokio::spawn(caller(limit.clone(), phase.clone(), workload.keys, number as u64)))
-            .collect();
-        tokio::time::sleep(effort.warm_up).await;
-        let (before, began) = (server.work(), Instant::now());
-        phase.store(MEASURED, Ordering::Relaxed);
-        tokio::time::sleep(effort.measured).await;
-        phase.store(OVER, Ordering::Relaxed);
-        let (took, after) = (began.elapsed(), server.work());
-        let mut all = Counted { decisions: 0, admitted: 0, nanos: histogram() };
-        for caller in callers {
-            let counted = caller.await?;
-            all.decisions += counted.decisions;
-            all.admitted += counted.admitted;
-            all.nanos.add(counted.nanos)?;
-        }
-        let each = |what: u64| what as f64 / all.decisions.max(1) as f64;
-        let micros = |quantile: f64| all.nanos.value_at_quantile(quantile) as f64 / 1e3;
-        Ok(Turn {
-            per_second: all.decisions as f64 / took.as_secs_f64(),
-            admitted: each(all.admitted),
-            p50_micros: micros(0.5),
-            p99_micros: micros(0.99),
-            calls_per_decision: each(after.calls - before.calls),
-            script_micros: each(after.script_micros - before.script_micros),
-            server_micros: each(after.server_micros - before.server_micros),
-        })
-    });
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    turn
+    let limit = Arc::new(runtime.block_on(L::open(url, workload.terms))?);
+    let phase = Arc::new(AtomicU8::new(WARM_UP));
+    let (sender, counts) = mpsc::channel();
+    for number in 1..=workload.callers {
+        let (sender, caller) = (sender.clone(), caller(limit.clone(), phase.clone(), workload.keys, number as u64));
+        runtime.spawn(async move { sender.send(caller.await) });
+    }
+    drop(sender);
+    thread::sleep(effort.warm_up);
+    let (before, began) = (server.work(), Instant::now());
+    phase.store(MEASURED, Ordering::Relaxed);
+    thread::sleep(effort.measured);
+    phase.store(OVER, Ordering::Relaxed);
+    let (took, after) = (began.elapsed(), server.work());
+    let mut all = Counted { decisions: 0, admitted: 0, nanos: histogram() };
+    for _ in 0..workload.callers {
+        let Ok(counted) = counts.recv_timeout(PATIENCE) else {
+            runtime.shutdown_background();
+            return Ok(None);
+        };
+        all.decisions += counted.decisions;
+        all.admitted += counted.admitted;
+        all.nanos.add(counted.nanos)?;
+    }
+    drop(limit);
+    runtime.shutdown_timeout(PATIENCE);
+    let each = |what: u64| what as f64 / all.decisions.max(1) as f64;
+    let micros = |quantile: f64| all.nanos.value_at_quantile(quantile) as f64 / 1e3;
+    Ok(Some(Turn {
+        per_second: all.decisions as f64 / took.as_secs_f64(),
+        admitted: each(all.admitted),
+        p50_micros: micros(0.5),
+        p99_micros: micros(0.99),
+        calls_per_decision: each(after.calls - before.calls),
+        script_micros: each(after.script_micros - before.script_micros),
+        server_micros: each(after.server_micros - before.server_micros),
+    }))
 }
 
 fn histogram() -> Histogram<u64> {
@@ -126,40 +133,32 @@ async fn caller<L: Limit>(limit: Arc<L>, phase: Arc<AtomicU8>, keys: usize, numb
     }
 }
 
-/// The longest that a limit may take to tell the server of all keys.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The longest that a limit may take to answer, or to tell the server of all keys.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// The bytes that the server needs for each of many keys of which a token was spent. None where it does not know them all.
 pub fn memory<L: Limit>(server: &mut Server, url: &str) -> Opened<Option<f64>> {
     server.clear();
     let runtime = runtime();
-    let bytes = runtime.block_on(async {
-        let limit = Arc::new(L::open(url, Terms { tokens: 1000, seconds: 60 }).await?);
-        // One key more, so that whatever the limit has but once is there.
-        limit.decide(0).await;
-        let before = server.used_memory();
-        let fillers: Vec<_> = (0..64)
-            .map(|first| {
-                let limit = limit.clone();
-                tokio::spawn(async move {
-                    for key in (first..KEYS).step_by(64) {
-                        limit.decide(key).await;
-                        tokio::task::coop::consume_budget().await;
-                    }
-                })
-            })
-            .collect();
-        for filler in fillers {
-            filler.await?;
-        }
-        let began = Instant::now();
-        while server.keys() < KEYS as u64 && began.elapsed() < PATIENCE {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let are_all = server.keys() >= KEYS as u64;
-        let used = server.used_memory().saturating_sub(before);
-        Ok(are_all.then_some(used as f64 / KEYS as f64))
-    });
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    bytes
+    let limit = Arc::new(runtime.block_on(L::open(url, Terms { tokens: 1000, seconds: 60 }))?);
+    // One key more, so that whatever the limit has but once is there.
+    runtime.block_on(limit.decide(0));
+    let before = server.used_memory();
+    for first in 0..64 {
+        let limit = limit.clone();
+        runtime.spawn(async move {
+            for key in (first..KEYS).step_by(64) {
+                limit.decide(key).await;
+                tokio::task::coop::consume_budget().await;
+            }
+        });
+    }
+    let began = Instant::now();
+    while server.keys() < KEYS as u64 && began.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let are_all = server.keys() >= KEYS as u64;
+    let used = server.used_memory().saturating_sub(before);
+    runtime.shutdown_background();
+    Ok(are_all.then_some(used as f64 / KEYS as f64))
 }
