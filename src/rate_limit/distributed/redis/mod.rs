@@ -30,7 +30,7 @@ use std::{fmt, sync::Arc, time::Duration};
 /// fail at once: none ever waits for it. Service is back within a second after the server is.
 ///
 /// A store must be made and used inside a tokio runtime, and lasts as long as that. It needs a Redis of version 6.2 or
-/// later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `SET`, `TIME` and `PING`, in a cluster also
+/// later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME` and `PING`, in a cluster also
 /// `CLUSTER SLOTS`. For `rediss://` enable the feature `tokio-rustls-comp` of the crate `redis`, and install a
 /// cryptography provider of `rustls`.
 ///
