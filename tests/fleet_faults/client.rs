@@ -134,9 +134,10 @@ async fn run(part: Part, url: String) -> Log {
                     let key = (pattern, draw(pattern, &mut random));
                     (key, format!("{pattern}/{}", key.1).into_bytes())
                 };
-                let ((number, bytes), asked, exact) = (key(), now(), exact.clone());
+                let ((number, bytes), exact) = (key(), exact.clone());
                 let (log_of_exact, is_over) = (log.clone(), is_over.clone());
                 tokio::spawn(async move {
+                    let asked = now();
                     let verdict = exact.acquire(&bytes, 1).await;
                     let answered = now();
                     if is_over.load(Ordering::Relaxed) {

@@ -87,7 +87,11 @@ fn all_is_well_again(what: &str, run: &Run) {
         assert!(first.is_some_and(|first| first <= 2.0), "{what}: all is well {first:?} s after the fault");
         let settled: Vec<_> = later.iter().filter(|sample| sample.at >= run.fault.1 + 2_000_000_000).copied().collect();
         let well = settled.iter().filter(is_well).count();
-        assert!(well * 5 >= settled.len() * 4 && well > 5, "{what}: all is well in {well} of {} samples", settled.len());
+        assert!(
+            well * 5 >= settled.len() * 4 && well > 5,
+            "{what}: all is well in {well} of {} samples",
+            settled.len()
+        );
         let untold = settled.last().map(|sample| sample.unflushed);
         assert!(untold <= Some(50), "{what}: {untold:?} tokens are not told");
         let keys = log.samples.iter().flat_map(|sample| sample.keys).max();

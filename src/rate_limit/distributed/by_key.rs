@@ -66,6 +66,8 @@ impl<D, F, Key> RateLimit<DistributedByKey<D, OwnedKey<F, Key>>> {
     /// of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
     /// [`distributed_ref`](RateLimit::distributed_ref).
     ///
+    /// A request without a key needs one too: an empty one, say, which all of them have together.
+    ///
     /// A call waits where the store has to be asked, for as long as the limit's own deadline at most.
     ///
     /// ```

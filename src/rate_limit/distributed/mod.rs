@@ -35,10 +35,11 @@
 //! | | [`Exact`] | [`Leased`] | [`WriteBehind`] |
 //! |---|---|---|---|
 //! | who decides | the store | this process, on a credit | this process, by what it last knew |
-//! | a call waits | a round trip, at most the deadline (5 ms) | the first one of a key | never |
+//! | a call waits | a round trip, at most the deadline (5 ms) | the first one of a key (in `acquire`) | never |
+//! | a call costs at most | B | L | U |
 //! | the limit | a rate with a burst B | L in any window | a rate with a burst B |
 //! | admitted in any interval of length t, by all, at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
-//! | admitted of what could be | all | 91 to 95 of 100 | all |
+//! | admitted of what could be, in the long run | all | 91 to 95 of 100 | all |
 //! | choose it where | each call is worth a round trip | the limit is somebody else's, and counts | the limit protects you, and calls are cheap |
 //!
 //! N is the number of processes, r the rate, U the most that one process may have admitted and not told
@@ -77,6 +78,32 @@
 //! is steady. With [`OnOutage::LastKnown`] every process has the whole limit.
 //!
 //! No call ever waits for a connection to be made, and an error of the store is an answer of the policy, not of the caller.
+//!
+//! # Shutting down
+//!
+//! A flusher ends when the last handle of its limit is dropped, and all stacks and routers that have one; it then tells the
+//! store what is left to tell, and gives back what is held. Where the store does not answer that takes a deadline at most for
+//! each two batches. So keep what `spawn` returned, and wait for it at the end. Dropped earlier, it is what a crash is: what a
+//! process held counts as spent for two windows.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use std::time::Duration;
+//! # use steadfast::rate_limit::distributed::{Embedded, Leased};
+//! let store = Embedded::new();
+//! let (limit, flusher) = Leased::builder(store.clone(), 100, Duration::from_secs(10)).build()?;
+//! let flusher = tokio::spawn(flusher.run());
+//! limit.acquire(b"tenant 7", 1).await?;
+//! // .. serve until it is time to stop; then drop the server, and with it its handles ..
+//! drop(limit);
+//! flusher.await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A flusher that never runs asks nobody: [`Exact`] waits for its deadline in every call and then decides as in an outage,
+//! [`Leased`] refuses, [`WriteBehind`] admits what may be unflushed. [`Readings`] then show that the store was asked 0 times.
 //!
 //! # A store of your own
 //!

@@ -18,7 +18,7 @@ pub enum OnOutage {
     Open,
     /// Everything is refused.
     Closed,
-    /// A quota of each process's own, for each key.
+    /// A quota of each process's own, for each key: N processes admit N times as much.
     Local(Quota),
 }
 

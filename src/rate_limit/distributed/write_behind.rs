@@ -22,6 +22,8 @@ use tokio::time::Instant;
 /// that was admitted in the last two seconds; and by [`max_unflushed`](WriteBehindBuilder::max_unflushed). What was
 /// admitted too much is a debt, and is repaid before more is admitted, so that in the long run the rate holds.
 ///
+/// A call costs at most `max_unflushed`: by default what the rate gives in a tenth of a second. Where calls cost more, say more.
+///
 /// # Bound
 ///
 /// While the store answers, N processes together admit in any interval of length t at most
