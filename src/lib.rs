@@ -104,6 +104,6 @@ pub fn server() -> stack::ServerBuilder {
 }
 
 /// The examples of the README, compiled and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

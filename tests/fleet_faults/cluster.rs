@@ -7,8 +7,8 @@ use crate::{
     trial::trials,
     verdict::{Beyond, check},
 };
-use std::{cell::RefCell, time::Duration};
-use tokio::time::sleep;
+use std::time::Duration;
+use tokio::{sync::Mutex, time::sleep};
 
 trials![a_master_dies_and_its_replica_takes_over];
 
@@ -25,8 +25,8 @@ async fn a_master_dies_and_its_replica_takes_over() {
         sleep(Duration::from_millis(50)).await;
     }
     let url = cluster.url();
-    let last = RefCell::new(cluster.servers.pop().expect("there are three"));
-    let begin = async || last.borrow_mut().kill();
+    let last = Mutex::new(cluster.servers.pop().expect("there are three"));
+    let begin = async || last.lock().await.kill();
     let end = async || drop(replica.command(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await);
     let urls = [const { String::new() }; PROCESSES].map(|_| url.clone());
     let run = run(urls, true, begin, end).await;

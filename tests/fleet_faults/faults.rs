@@ -9,8 +9,8 @@ use crate::{
     verdict::{Beyond, check},
 };
 use redis::cmd;
-use std::{cell::RefCell, time::Duration};
-use tokio::{task::JoinHandle, time::sleep};
+use std::time::Duration;
+use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
 
 trials![
     nothing_happens,
@@ -47,19 +47,19 @@ async fn the_server_is_stopped_for_a_while() {
 }
 
 async fn the_server_is_killed_and_comes_back_empty() {
-    let server = RefCell::new(RedisServer::start().await);
-    let url = server.borrow().url();
-    let kill = async || server.borrow_mut().kill();
-    let run = run(all(url), false, kill, async || server.borrow_mut().restart_empty().await).await;
+    let server = Mutex::new(RedisServer::start().await);
+    let url = server.lock().await.url();
+    let kill = async || server.lock().await.kill();
+    let run = run(all(url), false, kill, async || server.lock().await.restart_empty().await).await;
     check("killed, empty", &run, Beyond::loss(LENGTH));
 }
 
 async fn the_server_is_killed_and_comes_back_with_its_data() {
-    let server = RefCell::new(RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await);
+    let server = Mutex::new(RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await);
     // What it wrote is with the operating system, which is not killed.
-    let url = server.borrow().url();
-    let kill = async || server.borrow_mut().kill();
-    let run = run(all(url), false, kill, async || server.borrow_mut().restart().await).await;
+    let url = server.lock().await.url();
+    let kill = async || server.lock().await.kill();
+    let run = run(all(url), false, kill, async || server.lock().await.restart().await).await;
     check("killed, with its data", &run, Beyond::outage(LENGTH));
 }
 
@@ -92,20 +92,20 @@ async fn the_server_is_loading_for_a_while() {
     for key in 0..600 {
         server.command(&["SET", &format!("filler {key}"), &"x".repeat(64)]).await;
     }
-    let server = RefCell::new(Some(server));
-    let restarting: RefCell<Option<JoinHandle<RedisServer>>> = RefCell::default();
+    let server = Mutex::new(Some(server));
+    let restarting: Mutex<Option<JoinHandle<RedisServer>>> = Mutex::default();
     let begin = async || {
-        let mut server = server.borrow_mut().take().expect("it runs");
+        let mut server = server.lock().await.take().expect("it runs");
         server.command(&["SAVE"]).await;
         server.kill();
-        *restarting.borrow_mut() = Some(tokio::spawn(async move {
+        *restarting.lock().await = Some(tokio::spawn(async move {
             server.restart().await;
             server
         }));
     };
     let end = async || {
-        let task = restarting.borrow_mut().take().expect("it was begun");
-        *server.borrow_mut() = Some(task.await.expect("it starts"));
+        let task = restarting.lock().await.take().expect("it was begun");
+        *server.lock().await = Some(task.await.expect("it starts"));
     };
     let run = run(all(url), false, begin, end).await;
     check("loading", &run, Beyond::outage(LENGTH));
@@ -121,9 +121,9 @@ async fn the_server_is_out_of_memory_for_a_while() {
 
 async fn the_server_has_no_room_for_connections_for_a_while() {
     let server = RedisServer::start().await;
-    let ours = RefCell::new(server.connect().await);
+    let ours = Mutex::new(server.connect().await);
     let tell = async |words: &[&str]| {
-        let mut ours = ours.borrow_mut();
+        let mut ours = ours.lock().await;
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async::<redis::Value>(&mut *ours).await.expect("a command that is right");
