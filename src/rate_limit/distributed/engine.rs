@@ -338,7 +338,7 @@ impl Engine {
 
     /// A batch has been answered, or has not.
     fn landed(&self, batch: Batch, answer: Result<Vec<Charged>, StoreError>, now: Instant) {
-        self.health.note(&answer, now);
+        self.health.note(&answer, batch.sent, self.deadline, now);
         let asked = batch.asking.into_iter().zip(&batch.charges);
         match answer {
             Ok(charged) => {

@@ -36,6 +36,8 @@ struct State {
     /// Counts the times that it began to fail.
     outages: u64,
     answered: Instant,
+    /// When the last failure that counts was noticed.
+    failed: Option<Instant>,
     last_error: Option<StoreError>,
 }
 
@@ -59,7 +61,8 @@ const FAILURES: u32 = 3;
 
 impl Health {
     pub(super) fn new(now: Instant, report_for: Duration) -> Self {
-        let state = State { standing: Standing::Up { failures: 0 }, outages: 0, answered: now, last_error: None };
+        let state =
+            State { standing: Standing::Up { failures: 0 }, outages: 0, answered: now, failed: None, last_error: None };
         Self {
             asked: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -92,9 +95,23 @@ impl Health {
         lock(&self.state).outages
     }
 
-    /// The store was asked, and this is what came of it.
-    pub(super) fn note<T>(&self, answer: &Result<T, StoreError>, now: Instant) {
+    /// The store was asked at `sent`, and had so long to answer; this is what came of it.
+    ///
+    /// Of questions that were under way at the same time one failure counts: they are late together. And one that was given up
+    /// long after its time says that this process stood still, not that the store does.
+    pub(super) fn note<T>(&self, answer: &Result<T, StoreError>, sent: Instant, patience: Duration, now: Instant) {
         let mut state = lock(&self.state);
+        let stood_still = now.saturating_duration_since(sent) >= patience.saturating_mul(2);
+        let is_one_of_many = state.failed.is_some_and(|failed| sent < failed);
+        if let Err(error) = answer {
+            if is_one_of_many || stood_still {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                state.last_error = Some(error.clone());
+                return;
+            }
+            state.failed = Some(now);
+        }
         self.asked.fetch_add(1, Ordering::Relaxed);
         state.standing = match (answer, state.standing) {
             (_, Standing::Unasked) => Standing::Unasked,

@@ -393,9 +393,10 @@ impl Shared {
     /// Settles one batch.
     async fn ask(self: Arc<Self>, batch: Vec<Arc<Entry>>, now: Instant, leaving: bool) {
         let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, leaving)).collect();
+        let sent = Instant::now();
         let answer = ask(|| self.store.settle(&demands), batch.len(), self.deadline).await;
         let now = Instant::now();
-        self.health.note(&answer, now);
+        self.health.note(&answer, sent, self.deadline, now);
         self.health.look(now);
         let Ok(settled) = answer else {
             batch.iter().for_each(|entry| self.cut_off(entry));
