@@ -71,7 +71,7 @@
 //! |---|---|---|
 //! | the store, for all | B + N, and as much more of `r t` as the shares are more than one together | nothing: each keeps what it held and had spent in a window |
 //! | the store loses its data | B, less what is known to those who ask first | what was granted between the restart and each process's next report |
-//! | some processes are cut off, for D | B + r D of their share, repaid up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives that to the others two windows later |
+//! | some processes are cut off, for D | B + r D of their share, repaid up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives to the others what they had spent a window later, and what they held two windows after that they were last heard of |
 //! | a process ends without a farewell | nothing | nothing: what it held counts as spent, two windows later |
 //!
 //! Shares are what each process had of what was admitted in the last two seconds, so they are one together while the demand
