@@ -29,7 +29,8 @@ pub const PROCESSES: usize = 4;
 pub const RATE: u64 = 100;
 pub const BURST: u64 = 30;
 pub const WINDOW: Duration = Duration::from_secs(1);
-pub const DEADLINE: Duration = Duration::from_millis(5);
+/// Twice the default: four processes and their store share a machine that may be busy.
+pub const DEADLINE: Duration = Duration::from_millis(10);
 /// So many calls come to each process and limit per second, for each pattern of keys.
 const PER_SECOND: u64 = 150;
 
