@@ -203,9 +203,9 @@ impl RateLimited {
         self.limit
     }
 
-    /// The tokens that were there, fewer than the call costs, where the limit says so:
-    /// [`Leased`](crate::rate_limit::distributed::Leased) does. Zero otherwise, and for a call that costs one; other limits
-    /// are asked by their `available_at`.
+    /// The tokens that were there, fewer than the call costs, where the limit says so: those of
+    /// [many processes](crate::rate_limit::distributed) do, where they decide without asking. Zero otherwise; other limits are
+    /// asked by their `available_at`.
     pub fn remaining(&self) -> u64 {
         self.remaining
     }

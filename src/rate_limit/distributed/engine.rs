@@ -6,6 +6,7 @@ use super::{
     health::{Health, LONGEST_RETURN, StoreHealth},
     namespace::Namespace,
     outage::{OnOutage, Share},
+    settings,
     store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, ask},
 };
 use crate::{
@@ -143,17 +144,8 @@ pub(super) struct Parts {
 impl Parts {
     /// Checks what is common, and makes an engine and what has to run for it.
     pub(super) fn build(self) -> Result<(Arc<Handle>, Flusher), ConfigError> {
-        self.namespace.check()?;
+        settings::check(&self.namespace, Some(self.processes), &self.on_outage, self.max_keys)?;
         self.quota.check()?;
-        if let OnOutage::Local(quota) = &self.on_outage {
-            quota.check()?;
-        }
-        if self.processes == 0 {
-            return Err(ConfigError::new("rate_limit.processes", 0, "must be at least 1"));
-        }
-        if self.max_keys == 0 {
-            return Err(ConfigError::new("rate_limit.max_keys", 0, "must be at least 1"));
-        }
         if self.max_debt > MOST_DEBT {
             return Err(ConfigError::new("rate_limit.max_debt", self.max_debt, "must be at most 2^55"));
         }
@@ -196,9 +188,18 @@ impl Engine {
         }
     }
 
-    /// The entry of a key for somebody who wants so many tokens, and the quota.
-    pub(super) fn entry(&self, key: &[u8], tokens: u64, now: Instant) -> Result<(Arc<Entry>, Quota), RateLimited> {
-        let quota = *lock(&self.quota);
+    pub(super) fn quota(&self) -> Quota {
+        *lock(&self.quota)
+    }
+
+    /// The entry of a key for somebody who wants so many tokens of this quota's.
+    pub(super) fn entry(
+        &self,
+        key: &[u8],
+        tokens: u64,
+        quota: &Quota,
+        now: Instant,
+    ) -> Result<Arc<Entry>, RateLimited> {
         if key.len() > LONGEST_KEY {
             return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
         }
@@ -206,9 +207,9 @@ impl Engine {
             return Err(RateLimited::new(None));
         }
         let state =
-            || State { books: Books::new(&quota, self.origin.nanos_to(now)), waiting: Vec::new(), is_queued: false };
+            || State { books: Books::new(quota, self.origin.nanos_to(now)), waiting: Vec::new(), is_queued: false };
         match self.entries.get(key, |key| Entry { name: self.namespace.name(&key), key, state: Mutex::new(state()) }) {
-            Ok(entry) => Ok((entry, quota)),
+            Ok(entry) => Ok(entry),
             Err(_) => Err(RateLimited::new(Some(self.pace.period()))),
         }
     }
@@ -263,7 +264,7 @@ impl Engine {
 
     /// This process's part of what was admitted of a key of late.
     pub(super) fn share(&self, key: &[u8], now: Instant) -> Share {
-        let (quota, processes) = (*lock(&self.quota), self.owner.processes);
+        let (quota, processes) = (self.quota(), self.owner.processes);
         match self.entries.find(key) {
             Some(entry) => lock(&entry.state).books.share(&quota, processes, self.origin.nanos_to(now)),
             None => Share::of(1, processes),
@@ -283,7 +284,7 @@ impl Engine {
 
     /// What to ask next, if there is anything, of at most so many keys that are queued.
     fn next_batch(&self, now: Instant, keys: &mut usize) -> Option<Batch> {
-        let quota = *lock(&self.quota);
+        let quota = self.quota();
         let mut batch = Batch { charges: Vec::new(), asking: Vec::new(), sent: now };
         while batch.charges.len() < LARGEST_BATCH && *keys > 0 {
             let Some(entry) = lock(&self.queue).pop_front() else {
@@ -410,7 +411,7 @@ impl Engine {
 
     /// Forgets the keys of which nothing is left to know.
     fn forget_the_idle(&self, now: Instant) {
-        let quota = *lock(&self.quota);
+        let quota = self.quota();
         let now = self.origin.nanos_to(now);
         for entry in self.entries.all() {
             self.entries.forget_if(&entry.key, |entry| {

@@ -3,6 +3,7 @@ use super::{
     flusher::Flusher,
     namespace::Namespace,
     outage::OnOutage,
+    settings::common_settings,
     store::Store,
 };
 use crate::{
@@ -48,8 +49,8 @@ use tokio::{
 ///
 /// # Cost
 ///
-/// To refuse what is known to be refused: one hash, two short locks, one reading of the clock. To ask: an allocation, and a
-/// round trip.
+/// To refuse what is known to be refused: two hashes, three short locks, one reading of the clock. To ask: an allocation, a
+/// timer, and a round trip.
 ///
 /// # Cancellation
 ///
@@ -134,7 +135,6 @@ impl Exact {
     /// Gives back what was taken for a call that then was not made.
     pub fn refund(&self, taken: Taken) {
         let Some(entry) = taken.entry else { return };
-        let quota = self.quota();
         let mut state = lock(&entry.state);
         match taken.by {
             By::Store { at } => {
@@ -143,14 +143,14 @@ impl Exact {
             }
             By::Itself { at, outage } => {
                 let age = clock::nanos(Instant::now().saturating_duration_since(at));
-                state.books.unspend(taken.tokens, age, &quota, outage);
+                state.books.unspend(taken.tokens, age, &self.quota(), outage);
             }
         }
     }
 
     /// The quota.
     pub fn quota(&self) -> Quota {
-        *lock(&self.engine().quota)
+        self.engine().quota()
     }
 
     /// Changes the quota for this process; whichever process asks, the store decides by that one's. What was spent stays
@@ -194,8 +194,9 @@ impl Exact {
             return Admission::Admitted(Taken { entry: None, tokens, by: By::Store { at: Duration::ZERO } });
         }
         let engine = self.engine();
-        let (entry, quota) = match engine.entry(key, tokens, now) {
-            Ok(found) => found,
+        let quota = engine.quota();
+        let entry = match engine.entry(key, tokens, &quota, now) {
+            Ok(entry) => entry,
             Err(refused) => return Admission::Refused(refused),
         };
         let mut state = lock(&entry.state);
@@ -348,21 +349,7 @@ impl ExactBuilder {
         Self { on_outage: policy, ..self }
     }
 
-    /// For how many keys there is room. Beyond that calls of new keys are refused. Default: 100,000.
-    pub fn max_keys(self, max_keys: usize) -> Self {
-        Self { max_keys, ..self }
-    }
-
-    /// Keeps the keys of this limit from those of other limits in the same store: two limits on the requests of a tenant,
-    /// one per second and one per hour, need two namespaces. The same for all processes. At most 64 bytes. Default: none.
-    pub fn namespace(self, namespace: impl Into<String>) -> Self {
-        Self { namespace: Namespace(namespace.into()), ..self }
-    }
-
-    /// Draws phases, jitter and the process's number from this generator.
-    pub fn random(self, random: Random) -> Self {
-        Self { random, ..self }
-    }
+    common_settings!();
 
     /// The limit, and what has to run for it.
     ///

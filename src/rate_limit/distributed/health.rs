@@ -101,26 +101,29 @@ impl Health {
     /// long after its time says that this process stood still, not that the store does.
     pub(super) fn note<T>(&self, answer: &Result<T, StoreError>, sent: Instant, patience: Duration, now: Instant) {
         let mut state = lock(&self.state);
-        let stood_still = now.saturating_duration_since(sent) >= patience.saturating_mul(2);
-        let is_one_of_many = state.failed.is_some_and(|failed| sent < failed);
-        if let Err(error) = answer {
-            if is_one_of_many || stood_still {
-                self.asked.fetch_add(1, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match answer {
+            Ok(_) => state.answered = now,
+            Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 state.last_error = Some(error.clone());
-                return;
+                let is_one_of_many = state.failed.is_some_and(|failed| sent < failed);
+                // Timers go off up to a millisecond late, whatever they are set to.
+                let in_time = patience.saturating_mul(2).saturating_add(Duration::from_millis(2));
+                if is_one_of_many || now.saturating_duration_since(sent) >= in_time {
+                    return;
+                }
+                state.failed = Some(now);
             }
-            state.failed = Some(now);
         }
-        self.asked.fetch_add(1, Ordering::Relaxed);
         state.standing = match (answer, state.standing) {
             (_, Standing::Unasked) => Standing::Unasked,
             (Ok(_), Standing::Down) => Standing::Reporting { until: now + self.report_for, failures: 0 },
             (Ok(_), Standing::Reporting { until, .. }) if now < until => Standing::Reporting { until, failures: 0 },
+            (Ok(_), _) => Standing::Up { failures: 0 },
             (Err(_), Standing::Reporting { until, failures }) if failures + 1 < FAILURES => {
                 Standing::Reporting { until, failures: failures + 1 }
             }
-            (Ok(_), _) => Standing::Up { failures: 0 },
             (Err(_), Standing::Up { failures }) if failures + 1 < FAILURES => {
                 if failures == 0 {
                     state.outages += 1;
@@ -129,13 +132,6 @@ impl Health {
             }
             (Err(_), _) => Standing::Down,
         };
-        match answer {
-            Ok(_) => state.answered = now,
-            Err(error) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                state.last_error = Some(error.clone());
-            }
-        }
         self.show(&state);
     }
 

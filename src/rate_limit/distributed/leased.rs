@@ -1,30 +1,25 @@
 use super::{
     engine::Readings,
     entries::Entries,
-    flights::Flights,
     flusher::Flusher,
     health::{Health, LONGEST_RETURN},
-    level::Level,
+    leasing::{Entry, Handle, Running, Shared},
     namespace::Namespace,
-    outage::{Local, OnOutage, Share as Part},
-    share::{Share, Terms},
-    store::{Demand, LARGEST_BATCH, LONGEST_KEY, Store, ask},
+    outage::OnOutage,
+    settings::{self, common_settings},
+    store::Store,
 };
 use crate::{
     clock::Origin,
     error::{ConfigError, RateLimited, check_duration},
     random::Random,
-    rate_limit::{Admission, Quota},
-    sync::{AtomicU64, Mutex, Ordering, lock},
+    rate_limit::Admission,
+    sync::{Mutex, Ordering, lock},
 };
-use rand::RngExt;
 use std::{
     fmt,
-    future::poll_fn,
-    mem,
-    ops::Range,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -49,7 +44,7 @@ use tokio::{
 ///
 /// # Cost
 ///
-/// To admit: one hash, one short lock of one of 16 parts of the table, one compare-and-swap, one reading of the clock. To
+/// To admit: two hashes, one short lock of one of 16 parts of the table, one compare-and-swap, one reading of the clock. To
 /// refuse: no clock. No allocation for a known key. Per period one batch to the store.
 ///
 /// # Cancellation
@@ -61,56 +56,11 @@ pub struct Leased {
     handle: Arc<Handle>,
 }
 
-struct Shared {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
-    limit: u64,
-    window: Duration,
-    period: Duration,
-    deadline: Duration,
-    random: Random,
-    /// Draws the numbers of processes: of the operating system's, so that no two processes have the same one.
-    clients: Random,
-    /// When the store answers again, so long nothing is taken of it: all others report in that time.
-    report_for: Duration,
-    processes: Option<u64>,
-    on_outage: OnOutage,
-    origin: Origin,
-    entries: Entries<Entry>,
-    /// The keys that the store was never asked for, and that there are some.
-    newcomers: Mutex<Vec<Arc<Entry>>>,
-    hurry: Notify,
-    health: Health,
-}
-
-/// One key in use.
-struct Entry {
-    key: Arc<[u8]>,
-    /// The tokens that may be spent without asking. Relaxed throughout: it guards no other memory.
-    credit: AtomicU64,
-    /// The tokens that were asked for in vain since the store was last asked.
-    refused: AtomicU64,
-    /// The tokens that were admitted beyond the credit, since the books were last brought up to date.
-    beyond: AtomicU64,
-    terms: Terms,
-    state: Mutex<State>,
-}
-
-struct State {
-    share: Share,
-    /// It is in a batch that is on its way.
-    is_asked: bool,
-    /// Decides in an outage, where the policy has a quota of its own.
-    local: Local,
-    /// Who waits for the store to answer for this key for the first time.
-    waiting: Vec<oneshot::Sender<()>>,
-}
-
 /// What an admitted call has taken of a [`Leased`] limit. Dropping it spends it.
 pub struct Spent {
     /// Of what and when. None where the call costs nothing, or was admitted beyond what this process holds.
-    taken: Option<(Arc<Entry>, Instant)>,
-    tokens: u64,
+    pub(super) taken: Option<(Arc<Entry>, Instant)>,
+    pub(super) tokens: u64,
 }
 
 /// The place of a call that waits until the store has answered for its key for the first time.
@@ -282,288 +232,6 @@ impl Newcomer {
     }
 }
 
-impl Shared {
-    /// The entry of a key, for somebody who wants so many tokens.
-    fn entry(&self, key: &[u8], tokens: u64) -> Result<Arc<Entry>, RateLimited> {
-        if key.len() > LONGEST_KEY {
-            return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
-        }
-        if tokens > self.limit {
-            return Err(RateLimited::new(None));
-        }
-        let mut is_new = false;
-        let entry = self.entries.get(key, |key| {
-            is_new = true;
-            let name = self.namespace.name(&key);
-            // For the store it is another process than the one that forgot the key: that one had counted further.
-            let client = self.clients.with(|random| random.random());
-            let terms = Terms { key: name, limit: self.limit, window: self.window, client };
-            Entry {
-                key,
-                credit: AtomicU64::new(0),
-                refused: AtomicU64::new(0),
-                beyond: AtomicU64::new(0),
-                terms,
-                state: Mutex::new(State {
-                    share: Share::new(self.window),
-                    is_asked: false,
-                    local: Local::default(),
-                    waiting: Vec::new(),
-                }),
-            }
-        });
-        let entry = entry.map_err(|_| RateLimited::new(Some(self.period)))?;
-        if is_new {
-            lock(&self.newcomers).push(entry.clone());
-            self.hurry.notify_one();
-        }
-        Ok(entry)
-    }
-
-    /// Brings the books up to date, and what comes back to a process that is cut off.
-    fn note(&self, now: Instant) {
-        for entry in self.entries.all() {
-            let mut state = lock(&entry.state);
-            state.share.spent_beyond(entry.beyond.swap(0, Ordering::Relaxed), now);
-            let back = state.share.note(entry.credit.load(Ordering::Relaxed), now, self.window);
-            entry.credit.fetch_add(back, Ordering::Relaxed);
-        }
-    }
-
-    /// Settles accounts with the store: two batches at a time.
-    async fn flush(self: &Arc<Self>, whose: Whose, until: Instant) {
-        let now = Instant::now();
-        let mut entries = Vec::new();
-        if whose != Whose::New {
-            self.note(now);
-            entries = self.entries.all();
-            entries.retain(|entry| !self.forget_if_idle(entry));
-        }
-        let leaving = whose == Whose::AllLeaving;
-        let mut batches = entries.chunks(LARGEST_BATCH);
-        // A store that is down is asked once each period, and not for newcomers.
-        let mut is_asked = whose != Whose::New || self.health.decides();
-        let mut flights = Flights::new();
-        let mut are_newcomers = false;
-        loop {
-            while flights.has_room() && (self.health.decides() || flights.are_done()) {
-                // Somebody waits for the newcomers. But however many come, every other batch is of those who are known, and it
-                // ends.
-                let takes_newcomers = whose == Whose::New || !are_newcomers;
-                let mut batch = match takes_newcomers && Instant::now() < until {
-                    true => self.next_newcomers(),
-                    false => Vec::new(),
-                };
-                are_newcomers = !batch.is_empty();
-                if !are_newcomers {
-                    let Some(known) = batches.next() else { break };
-                    batch = known.to_vec();
-                }
-                // What is asked in one batch is not in another at the same time.
-                batch.retain(|entry| !mem::replace(&mut lock(&entry.state).is_asked, true));
-                if batch.is_empty() {
-                    continue;
-                }
-                if is_asked {
-                    flights.start(self.clone().ask(batch, now, leaving));
-                    is_asked = self.health.decides();
-                } else {
-                    batch.iter().for_each(|entry| self.cut_off(entry));
-                }
-            }
-            if flights.are_done() {
-                return;
-            }
-            poll_fn(|cx| flights.poll_next(cx)).await;
-            is_asked = self.health.decides();
-        }
-    }
-
-    /// A batch of keys that the store was never asked for.
-    fn next_newcomers(&self) -> Vec<Arc<Entry>> {
-        let mut newcomers = lock(&self.newcomers);
-        let rest = newcomers.len().saturating_sub(LARGEST_BATCH);
-        let mut batch = newcomers.split_off(rest);
-        drop(newcomers);
-        // Some may have been asked for with all others.
-        batch.retain(|entry| !lock(&entry.state).share.was_asked());
-        batch
-    }
-
-    /// Settles one batch.
-    async fn ask(self: Arc<Self>, batch: Vec<Arc<Entry>>, now: Instant, leaving: bool) {
-        let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, leaving)).collect();
-        let sent = Instant::now();
-        let answer = ask(|| self.store.settle(&demands), batch.len(), self.deadline).await;
-        let now = Instant::now();
-        self.health.note(&answer, sent, self.deadline, now);
-        self.health.look(now);
-        let Ok(settled) = answer else {
-            batch.iter().for_each(|entry| self.cut_off(entry));
-            return;
-        };
-        for (entry, settled) in batch.iter().zip(&settled) {
-            let mut state = lock(&entry.state);
-            state.is_asked = false;
-            // More than the limit is granted by no store that is right.
-            let granted = settled.granted.min(self.limit);
-            let more = state.share.answered(granted, settled, now, self.report_for);
-            entry.credit.fetch_add(more, Ordering::Relaxed);
-            let waiting = mem::take(&mut state.waiting);
-            drop(state);
-            tell(waiting);
-        }
-    }
-
-    /// The store does not answer for this key. One that it never answered for gets what every process can have.
-    fn cut_off(&self, entry: &Entry) {
-        let mut state = lock(&entry.state);
-        state.is_asked = false;
-        let first = match self.processes {
-            Some(processes) if !state.share.was_settled() => self.limit / processes,
-            _ => 0,
-        };
-        state.share.cut_off(first);
-        entry.credit.fetch_add(first, Ordering::Relaxed);
-        let waiting = mem::take(&mut state.waiting);
-        drop(state);
-        tell(waiting);
-    }
-
-    /// Takes tokens from the credit; or, while the store is down, as the policy says.
-    fn take(&self, entry: &Arc<Entry>, tokens: u64, now: impl FnOnce() -> Instant) -> Result<Spent, RateLimited> {
-        if !self.health.decides() {
-            if let Some(verdict) = self.take_beyond(entry, tokens) {
-                return verdict;
-            }
-        }
-        let enough = |credit: u64| credit.checked_sub(tokens);
-        match entry.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
-            Ok(_) => Ok(Spent { taken: Some((entry.clone(), now())), tokens }),
-            Err(credit) => {
-                entry.refused.fetch_add(tokens, Ordering::Relaxed);
-                Err(RateLimited::new(Some(self.period)).with_remaining(credit))
-            }
-        }
-    }
-
-    /// Decides without the credit, where the policy for outages is not that of shares.
-    #[cold]
-    fn take_beyond(&self, entry: &Entry, tokens: u64) -> Option<Result<Spent, RateLimited>> {
-        let quota = match &self.on_outage {
-            OnOutage::FairShare | OnOutage::LastKnown => return None,
-            OnOutage::Local(quota) => *quota,
-            // Which say no number.
-            OnOutage::Open | OnOutage::Closed => Quota::new(self.limit, self.window),
-        };
-        let now = self.origin.nanos_to(Instant::now());
-        let fresh = (Level::empty(&quota, now), Part::ALL);
-        let verdict =
-            lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, Some(self.health.outage()), fresh);
-        Some(match verdict {
-            Ok(()) => {
-                entry.beyond.fetch_add(tokens, Ordering::Relaxed);
-                Ok(Spent { taken: None, tokens })
-            }
-            Err(wait) => Err(RateLimited::new(Some(wait.map_or(self.period, Duration::from_nanos)))),
-        })
-    }
-
-    /// Forgets a key that nobody asked for, once nothing is held of it.
-    fn forget_if_idle(&self, entry: &Entry) -> bool {
-        self.entries.forget_if(&entry.key, |entry| {
-            lock(&entry.state).share.is_idle()
-                && entry.beyond.load(Ordering::Relaxed) == 0
-                && entry.refused.load(Ordering::Relaxed) == 0
-                && entry.credit.load(Ordering::Relaxed) == 0
-        })
-    }
-
-    /// Settles with the store every period, at a phase of its own, until the last handle of the limit is dropped; then gives
-    /// back what is held.
-    async fn run(self: Arc<Self>, handle: Weak<Handle>) {
-        let draw = |range: Range<f64>| self.random.with(|random| random.random_range(range));
-        let mut next = Instant::now() + self.period.mul_f64(draw(0.0..1.0));
-        let mut look = Instant::now();
-        while handle.strong_count() > 0 {
-            let now = Instant::now();
-            self.health.look(now);
-            if now >= next {
-                next = now + self.period.mul_f64(draw(0.9..1.1));
-                self.flush(Whose::All, next).await;
-            } else if now >= look {
-                self.note(now);
-            }
-            if now >= look {
-                look = now + self.window.div_f64(40.0);
-            }
-            if timeout_at(next.min(look), self.hurry.notified()).await.is_ok() {
-                self.flush(Whose::New, next).await;
-            }
-        }
-        self.flush(Whose::AllLeaving, Instant::now()).await;
-    }
-}
-
-/// Alive while the flusher is. Without it nobody asks the store, so nobody waits for it.
-struct Running(Arc<Shared>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.health.nobody_asks();
-        for entry in self.0.entries.all() {
-            tell(mem::take(&mut lock(&entry.state).waiting));
-        }
-    }
-}
-
-/// Alive while somebody has the limit in hand. The flusher ends with it.
-struct Handle(Arc<Shared>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.hurry.notify_one();
-    }
-}
-
-/// Which accounts to settle.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    /// Of keys that the store was never asked for.
-    New,
-    All,
-    /// And give everything back.
-    AllLeaving,
-}
-
-impl Entry {
-    /// Gives back what is not likely to be needed, and says what was spent and what is wanted.
-    fn demand(&self, now: Instant, leaving: bool) -> Demand {
-        let mut state = lock(&self.state);
-        let share = &mut state.share;
-        let refused = self.refused.swap(0, Ordering::Relaxed);
-        // Who leaves spends nothing any more, whatever the store knows.
-        if leaving || !share.is_cut_off() {
-            let excess = if leaving { u64::MAX } else { share.excess(refused, self.terms.limit) };
-            let taken = self
-                .credit
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit| Some(credit - credit.min(excess)));
-            if let Ok(credit) = taken {
-                // What was spent since the books were brought up to date is in them next time.
-                share.returned(credit.min(excess));
-            }
-        }
-        share.demand(&self.terms, if leaving { 0 } else { refused }, now)
-    }
-}
-
-fn tell(waiting: Vec<oneshot::Sender<()>>) {
-    for waiter in waiting {
-        // Who has gone need not be told.
-        let _ = waiter.send(());
-    }
-}
-
 /// Configures a [`Leased`] limit.
 #[must_use]
 pub struct LeasedBuilder {
@@ -604,21 +272,7 @@ impl LeasedBuilder {
         Self { on_outage: policy, ..self }
     }
 
-    /// For how many keys there is room. Beyond that calls of new keys are refused. Default: 100,000.
-    pub fn max_keys(self, max_keys: usize) -> Self {
-        Self { max_keys, ..self }
-    }
-
-    /// Keeps the keys of this limit from those of other limits in the same store: two limits on the requests of a tenant,
-    /// one per second and one per hour, need two namespaces. The same for all processes. At most 64 bytes. Default: none.
-    pub fn namespace(self, namespace: impl Into<String>) -> Self {
-        Self { namespace: Namespace(namespace.into()), ..self }
-    }
-
-    /// Draws phases, jitter and the process's number from this generator.
-    pub fn random(self, random: Random) -> Self {
-        Self { random, ..self }
-    }
+    common_settings!();
 
     /// The limit, and what has to run for it.
     ///
@@ -631,6 +285,7 @@ impl LeasedBuilder {
         if limit == 0 || limit > 1 << 52 {
             return Err(ConfigError::new("rate_limit.limit", limit, "must be at least 1 and at most 2^52"));
         }
+        settings::check(&namespace, processes, &on_outage, max_keys)?;
         check_duration("rate_limit.window", window)?;
         let period = period.unwrap_or((window / 10).min(Duration::from_secs(1)));
         check_duration("rate_limit.flush_every", period)?;
@@ -645,17 +300,7 @@ impl LeasedBuilder {
                 "must be longer than zero and at most the period",
             ));
         }
-        if max_keys == 0 {
-            return Err(ConfigError::new("rate_limit.max_keys", max_keys, "must be at least 1"));
-        }
-        if processes == Some(0) {
-            return Err(ConfigError::new("rate_limit.processes", 0, "must be at least 1"));
-        }
-        if let OnOutage::Local(quota) = &on_outage {
-            quota.check()?;
-        }
         let now = Instant::now();
-        namespace.check()?;
         let report_for = period.mul_f64(1.2).saturating_add(store.returns_within()).min(LONGEST_RETURN);
         let shared = Arc::new(Shared {
             store,

@@ -82,8 +82,8 @@
 //! # Shutting down
 //!
 //! A flusher ends when the last handle of its limit is dropped, and all stacks and routers that have one; it then tells the
-//! store what is left to tell, and gives back what is held. Where the store does not answer that takes a deadline at most for
-//! each two batches. So keep what `spawn` returned, and wait for it at the end. Dropped earlier, it is what a crash is: what a
+//! store what is left to tell, and gives back what is held. Where the store does not answer that takes a few of its deadlines at
+//! most. So keep what `spawn` returned, and wait for it at the end. Dropped earlier, it is what a crash is: what a
 //! process held counts as spent for two windows.
 //!
 //! ```
@@ -130,11 +130,13 @@ mod flights;
 mod flusher;
 mod health;
 mod leased;
+mod leasing;
 mod level;
 mod namespace;
 mod outage;
 #[cfg(feature = "redis")]
 mod redis;
+mod settings;
 mod share;
 mod store;
 mod write_behind;

@@ -3,6 +3,7 @@ use super::{
     flusher::Flusher,
     namespace::Namespace,
     outage::OnOutage,
+    settings::common_settings,
     store::Store,
 };
 use crate::{
@@ -38,8 +39,12 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// One hash, three short locks, one reading of the clock; no allocation for a known key. Per period a batch to the store for
-/// each 64 keys in which something was spent.
+/// Two hashes, three short locks, one reading of the clock; no allocation for a known key but for the list of those of which
+/// there is something to tell. Per period a batch to the store for each 64 keys in which something was spent.
+///
+/// # Cancellation
+///
+/// No call waits for anything.
 #[derive(Clone)]
 pub struct WriteBehind {
     handle: Arc<Handle>,
@@ -82,11 +87,12 @@ impl WriteBehind {
             return Ok(Noted { entry: None, tokens, at: now, outage: None });
         }
         let engine = self.engine();
-        let max_unflushed = self.max_unflushed();
+        let quota = self.quota();
+        let max_unflushed = self.most_unflushed(&quota);
         if tokens > max_unflushed {
             return Err(RateLimited::new(None));
         }
-        let (entry, quota) = engine.entry(key, tokens, now)?;
+        let entry = engine.entry(key, tokens, &quota, now)?;
         let mut state = lock(&entry.state);
         if !engine.health.decides() {
             let outage = engine.decide_alone(&entry, &mut state, &quota, tokens, now)?;
@@ -125,7 +131,7 @@ impl WriteBehind {
 
     /// The quota.
     pub fn quota(&self) -> Quota {
-        *lock(&self.engine().quota)
+        self.engine().quota()
     }
 
     /// Changes the quota for this process; whichever process tells the store, it counts by that one's.
@@ -142,7 +148,7 @@ impl WriteBehind {
     /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together, while
     /// the store answers: `(processes - 1) * max_unflushed`.
     pub fn overshoot_bound(&self) -> u64 {
-        (self.engine().owner.processes - 1).saturating_mul(self.max_unflushed())
+        (self.engine().owner.processes - 1).saturating_mul(self.most_unflushed(&self.quota()))
     }
 
     /// This process's part of what was admitted of this key in the last one or two seconds. From 0 to 1.
@@ -156,8 +162,8 @@ impl WriteBehind {
         self.engine().read(Instant::now())
     }
 
-    fn max_unflushed(&self) -> u64 {
-        most_unflushed(self.max_unflushed, &self.quota(), self.engine().pace.period())
+    fn most_unflushed(&self, quota: &Quota) -> u64 {
+        most_unflushed(self.max_unflushed, quota, self.engine().pace.period())
     }
 
     fn engine(&self) -> &Engine {
@@ -224,21 +230,7 @@ impl WriteBehindBuilder {
         Self { on_outage: policy, ..self }
     }
 
-    /// For how many keys there is room. Beyond that calls of new keys are refused. Default: 100,000.
-    pub fn max_keys(self, max_keys: usize) -> Self {
-        Self { max_keys, ..self }
-    }
-
-    /// Keeps the keys of this limit from those of other limits in the same store: two limits on the requests of a tenant,
-    /// one per second and one per hour, need two namespaces. The same for all processes. At most 64 bytes. Default: none.
-    pub fn namespace(self, namespace: impl Into<String>) -> Self {
-        Self { namespace: Namespace(namespace.into()), ..self }
-    }
-
-    /// Draws phases, jitter and the process's number from this generator.
-    pub fn random(self, random: Random) -> Self {
-        Self { random, ..self }
-    }
+    common_settings!();
 
     /// The limit, and what has to run for it.
     ///

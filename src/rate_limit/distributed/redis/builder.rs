@@ -58,7 +58,7 @@ impl RedisBuilder {
         Self { random, ..self }
     }
 
-    /// Connects, and checks the server at once.
+    /// Connects, and checks the server at once. Dropped before it is done, it leaves nothing behind.
     ///
     /// # Errors
     ///
