@@ -13,7 +13,10 @@ use steadfast::{
     Rejection,
     circuit_breaker::{Breaker, CircuitBreakerLayer},
     load_shed::{Limiter, LoadShedLayer},
-    rate_limit::{Keyed, Overflow, Quota, RateLimitLayer, TokenBucket},
+    rate_limit::{
+        Keyed, Overflow, Quota, RateLimitLayer, TokenBucket,
+        distributed::{Embedded, Exact, Leased, WriteBehind},
+    },
     retry::{Retry, RetryBudget, RetryLayer},
     timeout::TimeoutLayer,
 };
@@ -160,4 +163,28 @@ fn no_key_allocates_once_a_keyed_limit_was_built_whether_it_is_known_or_not() {
         assert_eq!(ALLOCATIONS.get(), before, "{overflow:?}");
         assert!(quota_changed && (2 * 100..=2 * 256 + 4).contains(&admitted), "{admitted}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_of_a_limit_of_many_processes_allocates_nothing_for_a_known_key() {
+    let (leased, flusher) = Leased::builder(Embedded::new(), 1 << 20, 10 * SECOND).build().unwrap();
+    tokio::spawn(flusher.run());
+    leased.acquire(b"key", 1).await.unwrap();
+    let (behind, _flusher) =
+        WriteBehind::builder(Embedded::new(), Quota::new(1_000_000_000, SECOND), 1).build().unwrap();
+    behind.try_acquire(b"key", 1).unwrap();
+    let (exact, flusher) = Exact::builder(Embedded::new(), Quota::new(1, 1000 * SECOND)).build().unwrap();
+    tokio::spawn(flusher.run());
+    exact.acquire(b"key", 1).await.unwrap();
+    // The store says when there will be another: that is remembered.
+    exact.acquire(b"key", 1).await.unwrap_err();
+    let before = ALLOCATIONS.get();
+    for _ in 0..1000 {
+        assert!(leased.try_acquire(b"key", 1).is_ok());
+        assert!(leased.try_acquire(b"key", 1 << 20).is_err());
+        assert!(behind.try_acquire(b"key", 1).is_ok());
+        assert!(behind.try_acquire(b"key", 1 << 30).is_err());
+        assert!(exact.acquire(b"key", 1).await.is_err());
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
 }

@@ -17,6 +17,7 @@ trials![
     a_server_without_its_data_says_so,
     a_window_expires_when_nothing_in_it_counts,
     a_shorter_window_forgets_by_time,
+    a_clock_that_went_back_locks_nobody_out,
     a_foreign_value_is_named,
     sixty_four_windows_are_settled_in_order,
 ];
@@ -185,4 +186,28 @@ async fn sixty_four_windows_are_settled_in_order() {
         (0..64).map(|key| Demand { want: key, ..demand(format!("key {key}"), 100, SECOND, 1) }).collect();
     let granted = store.settle(&demands).await.expect("a store that answers");
     assert_eq!(granted.iter().map(|settled| settled.granted).collect::<Vec<_>>(), (0..64).collect::<Vec<_>>());
+}
+
+async fn a_clock_that_went_back_locks_nobody_out() {
+    let (server, store) = store().await;
+    let window = Duration::from_millis(400);
+    let spent = Demand { spent: 60, spends: vec![(Duration::ZERO, 60)], ..demand("key", 100, window, 1) };
+    assert_eq!(settled(&store, spent).await.total, 60);
+    // As it would be had the server's clock been an hour ahead: all times in the value are so.
+    let get = server.command_of_bytes(&[b"GET", b"steadfast:w:key"]).await;
+    let redis::Value::BulkString(mut value) = get else { panic!("{get:?}") };
+    let number = |value: &[u8], at: usize| f64::from_le_bytes(value[at..at + 8].try_into().expect("eight bytes"));
+    let cells = number(&value, 17) as usize;
+    let times = [1, 41].into_iter().chain((0..cells).map(|cell| 49 + 16 * cell)).chain([49 + 16 * cells + 32]);
+    for at in times.collect::<Vec<_>>() {
+        let ahead = number(&value, at) + 3600e6;
+        value[at..at + 8].copy_from_slice(&ahead.to_le_bytes());
+    }
+    server.command_of_bytes(&[b"SET", b"steadfast:w:key", &value]).await;
+    // What was spent counts as it did ..
+    let other = |sequence, held| Demand { client: 2, held, want: 100, ..demand("key", 100, window, sequence) };
+    assert_eq!(settled(&store, other(1, 0)).await.granted, 40);
+    // .. and for no longer.
+    sleep(window + window / 8).await;
+    assert_eq!(settled(&store, other(2, 40)).await.granted, 60);
 }
