@@ -95,7 +95,7 @@ impl Leased {
     /// # Errors
     ///
     /// [`RateLimited`] where it holds too few; then more are asked for, and the time is that until they may be there. With
-    /// no time where the cost is above the limit, or the key longer than [`LONGEST_KEY`].
+    /// no time where the cost is above the limit, or the key longer than [`LONGEST_KEY`](super::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         if tokens == 0 {
             return Ok(Spent { taken: None, tokens });
