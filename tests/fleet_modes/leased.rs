@@ -70,3 +70,19 @@ async fn a_store_that_panics_is_one_that_does_not_answer() {
     assert!(limit.readings().store.is_up);
     limit.acquire(b"new", 1).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_what_still_counts_as_spent_can_be_given_back() {
+    let store = Fickle::new();
+    let (limit, flusher) = leased(&store);
+    spawn(flusher.run());
+    let (early, late) = (limit.acquire(b"key", 1).await.unwrap(), limit.acquire(b"key", 1).await.unwrap());
+    let held = limit.held(b"key");
+    limit.refund(early);
+    assert_eq!(limit.held(b"key"), held + 1);
+    // The window has passed, and what was taken may have been taken again.
+    sleep(secs(6)).await;
+    let held = limit.held(b"key");
+    limit.refund(late);
+    assert_eq!(limit.held(b"key"), held);
+}

@@ -14,7 +14,7 @@ use crate::{
     error::{ConfigError, RateLimited, check_duration},
     random::Random,
     rate_limit::Admission,
-    sync::{Mutex, Ordering, lock},
+    sync::{AtomicU64, Mutex, Ordering, lock},
 };
 use std::{
     fmt,
@@ -44,8 +44,8 @@ use tokio::{
 ///
 /// # Cost
 ///
-/// To admit: two hashes, one short lock of one of 16 parts of the table, one compare-and-swap, one reading of the clock. To
-/// refuse: no clock. No allocation for a known key. Per period one batch to the store.
+/// To admit or refuse: two hashes, one short lock of one of 16 parts of the table, one compare-and-swap. No clock, no
+/// allocation for a known key. Per period one batch to the store.
 ///
 /// # Cancellation
 ///
@@ -58,8 +58,8 @@ pub struct Leased {
 
 /// What an admitted call has taken of a [`Leased`] limit. Dropping it spends it.
 pub struct Spent {
-    /// Of what and when. None where the call costs nothing, or was admitted beyond what this process holds.
-    pub(super) taken: Option<(Arc<Entry>, Instant)>,
+    /// Of what, and when by the flusher's last look at the clock. None where the call costs nothing, or was admitted beyond what this process holds.
+    pub(super) taken: Option<(Arc<Entry>, u64)>,
     pub(super) tokens: u64,
 }
 
@@ -101,7 +101,7 @@ impl Leased {
             return Ok(Spent { taken: None, tokens });
         }
         let entry = self.shared().entry(key, tokens)?;
-        self.shared().take(&entry, tokens, Instant::now)
+        self.shared().take(&entry, tokens)
     }
 
     /// Takes `tokens` of this key's, all or none. For a key that the store was never asked for it is asked at once, and
@@ -118,7 +118,7 @@ impl Leased {
             Admission::Waits(newcomer) => {
                 // An answer that does not come in time is none.
                 let _ = timeout_at(newcomer.give_up_at, newcomer.settled).await;
-                self.shared().take(&newcomer.entry, tokens, Instant::now)
+                self.shared().take(&newcomer.entry, tokens)
             }
         }
     }
@@ -157,7 +157,7 @@ impl Leased {
                 return Admission::Waits(Newcomer { entry, tokens, settled, give_up_at });
             }
         }
-        match shared.take(&entry, tokens, now) {
+        match shared.take(&entry, tokens) {
             Ok(spent) => Admission::Admitted(spent),
             Err(refused) => Admission::Refused(refused),
         }
@@ -172,7 +172,7 @@ impl Leased {
         if Pin::new(&mut newcomer.settled).poll(cx).is_pending() && now < newcomer.give_up_at {
             return Poll::Pending;
         }
-        Poll::Ready(self.shared().take(&newcomer.entry, newcomer.tokens, || now))
+        Poll::Ready(self.shared().take(&newcomer.entry, newcomer.tokens))
     }
 
     pub(super) fn deadline(&self) -> Duration {
@@ -189,11 +189,11 @@ impl Leased {
     }
 
     /// Gives back what was taken for a call that then was not made, if it was not long ago: as long as it counts as spent, but
-    /// for a period. What was admitted beyond what this process holds, in an outage, is not given back.
+    /// for a period and a 40th of the window. What was admitted beyond what this process holds, in an outage, is not given back.
     pub fn refund(&self, spent: Spent) {
         let Some((entry, at)) = spent.taken else { return };
-        let Shared { window, period, .. } = self.shared();
-        let age = Instant::now().saturating_duration_since(at);
+        let Shared { window, period, origin, .. } = self.shared();
+        let age = Duration::from_nanos(origin.nanos_to(Instant::now()).saturating_sub(at));
         if age < window.saturating_sub(period.mul_f64(1.2)) {
             // What the books have for spent already is counted twice until a window has passed: on the safe side.
             entry.credit.fetch_add(spent.tokens, Ordering::Relaxed);
@@ -315,6 +315,7 @@ impl LeasedBuilder {
             processes,
             on_outage,
             origin: Origin::at(now),
+            looked: AtomicU64::new(0),
             entries: Entries::new(max_keys),
             newcomers: Mutex::default(),
             hurry: Notify::new(),

@@ -45,6 +45,9 @@ pub(super) struct Shared {
     pub(super) processes: Option<u64>,
     pub(super) on_outage: OnOutage,
     pub(super) origin: Origin,
+    /// When the flusher last looked at the clock, in nanoseconds: whoever takes tokens does not, and is taken to have done it
+    /// then, earlier than it was. Relaxed: it guards no other memory.
+    pub(super) looked: AtomicU64,
     pub(super) entries: Entries<Entry>,
     /// The keys that the store was never asked for, and that there are some.
     pub(super) newcomers: Mutex<Vec<Arc<Entry>>>,
@@ -224,12 +227,7 @@ impl Shared {
     }
 
     /// Takes tokens from the credit; or, while the store is down, as the policy says.
-    pub(super) fn take(
-        &self,
-        entry: &Arc<Entry>,
-        tokens: u64,
-        now: impl FnOnce() -> Instant,
-    ) -> Result<Spent, RateLimited> {
+    pub(super) fn take(&self, entry: &Arc<Entry>, tokens: u64) -> Result<Spent, RateLimited> {
         if !self.health.decides() {
             if let Some(verdict) = self.take_beyond(entry, tokens) {
                 return verdict;
@@ -237,7 +235,7 @@ impl Shared {
         }
         let enough = |credit: u64| credit.checked_sub(tokens);
         match entry.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
-            Ok(_) => Ok(Spent { taken: Some((entry.clone(), now())), tokens }),
+            Ok(_) => Ok(Spent { taken: Some((entry.clone(), self.looked.load(Ordering::Relaxed))), tokens }),
             Err(credit) => {
                 entry.refused.fetch_add(tokens, Ordering::Relaxed);
                 Err(RateLimited::new(Some(self.period)).with_remaining(credit))
@@ -286,6 +284,7 @@ impl Shared {
         while handle.strong_count() > 0 {
             let now = Instant::now();
             self.health.look(now);
+            self.looked.store(self.origin.nanos_to(now), Ordering::Relaxed);
             if now >= next {
                 next = now + self.period.mul_f64(draw(0.9..1.1));
                 self.flush(Whose::All, next).await;
