@@ -26,6 +26,12 @@ pub enum Rejection {
     /// The caller has had its share.
     #[error("rate limit: {0}")]
     RateLimited(RateLimited),
+    /// The queue has no place for the call, or gave it to one that is worth more.
+    #[error("load level: {0}")]
+    QueueFull(QueueFull),
+    /// The call waited in a queue for as long as it is worth.
+    #[error("load level: {0}")]
+    WaitedTooLong(WaitedTooLong),
 }
 
 impl Rejection {
@@ -38,6 +44,8 @@ impl Rejection {
             Self::CircuitOpen(details) => details.retry_after(),
             Self::Overloaded(details) => details.retry_after(),
             Self::RateLimited(details) => details.retry_after(),
+            Self::QueueFull(details) => details.retry_after(),
+            Self::WaitedTooLong(details) => details.retry_after(),
         }
     }
 
@@ -50,6 +58,8 @@ impl Rejection {
             Self::CircuitOpen(details) => details.reached,
             Self::Overloaded(details) => details.reached,
             Self::RateLimited(details) => details.reached,
+            Self::QueueFull(details) => details.reached,
+            Self::WaitedTooLong(details) => details.reached,
         }
     }
 
@@ -60,6 +70,7 @@ impl Rejection {
             Self::CircuitOpen(_) => "circuit_breaker",
             Self::Overloaded(_) => "load_shed",
             Self::RateLimited(_) => "rate_limit",
+            Self::QueueFull(_) | Self::WaitedTooLong(_) => "load_level",
         }
     }
 
@@ -70,6 +81,8 @@ impl Rejection {
             Self::CircuitOpen(details) => details.reached = true,
             Self::Overloaded(details) => details.reached = true,
             Self::RateLimited(details) => details.reached = true,
+            Self::QueueFull(details) => details.reached = true,
+            Self::WaitedTooLong(details) => details.reached = true,
         }
         self
     }
@@ -222,6 +235,92 @@ impl RateLimited {
     }
 }
 
+/// The queue has no place for the call, or gave it to one that is worth more.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct QueueFull {
+    bound: u64,
+    retry_after: Option<Duration>,
+    cause: QueueFullCause,
+    reached: bool,
+}
+
+/// Why there is no place in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueueFullCause {
+    /// As many wait as may.
+    Depth,
+    /// What waits is as heavy as it may be.
+    Weight,
+    /// The call alone is heavier than all that may wait.
+    TooHeavy,
+    /// The call had a place and lost it to one that is worth more.
+    Displaced,
+}
+
+impl QueueFull {
+    /// A call that found no place in a queue with this bound: the calls that may wait, or their weight. `retry_after` is
+    /// the time in which those who wait now are expected to be served, where that is known.
+    pub fn new(cause: QueueFullCause, bound: u64, retry_after: Option<Duration>) -> Self {
+        Self { bound, retry_after, cause, reached: false }
+    }
+
+    /// Why there is no place.
+    pub fn cause(&self) -> QueueFullCause {
+        self.cause
+    }
+
+    /// The most that may wait: a number of calls, or a weight, as the [cause](Self::cause) says.
+    pub fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for long
+    /// enough to know, and for a call that never finds a place.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    fn text(&self) -> String {
+        let Self { bound, .. } = self;
+        match self.cause {
+            QueueFullCause::Depth => format!("{bound} calls are waiting already"),
+            QueueFullCause::Weight => format!("calls with a weight of up to {bound} are waiting already"),
+            QueueFullCause::TooHeavy => format!("the call is heavier than all that may wait, {bound}"),
+            QueueFullCause::Displaced => "the place in the queue went to a call that is worth more".to_owned(),
+        }
+    }
+}
+
+/// The call waited in a queue for as long as it is worth.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("waited for {waited:?} and was not served")]
+pub struct WaitedTooLong {
+    waited: Duration,
+    retry_after: Option<Duration>,
+    reached: bool,
+}
+
+impl WaitedTooLong {
+    /// A call that waited for so long. `retry_after` is the time in which those who wait now are expected to be served,
+    /// where that is known.
+    pub fn new(waited: Duration, retry_after: Option<Duration>) -> Self {
+        Self { waited, retry_after, reached: false }
+    }
+
+    /// For how long the call waited.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for long
+    /// enough to know.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
 impl From<TimedOut> for Rejection {
     fn from(details: TimedOut) -> Self {
         Self::TimedOut(details)
@@ -243,6 +342,18 @@ impl From<Overloaded> for Rejection {
 impl From<RateLimited> for Rejection {
     fn from(details: RateLimited) -> Self {
         Self::RateLimited(details)
+    }
+}
+
+impl From<QueueFull> for Rejection {
+    fn from(details: QueueFull) -> Self {
+        Self::QueueFull(details)
+    }
+}
+
+impl From<WaitedTooLong> for Rejection {
+    fn from(details: WaitedTooLong) -> Self {
+        Self::WaitedTooLong(details)
     }
 }
 
