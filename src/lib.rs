@@ -77,9 +77,12 @@ pub mod classify;
 mod clock;
 pub mod context;
 pub mod error;
+pub mod load_level;
 pub mod load_shed;
 mod random;
 pub mod rate_limit;
+#[cfg(feature = "redis")]
+mod redis;
 pub mod retry;
 pub mod shell;
 #[cfg(feature = "sim")]
