@@ -56,6 +56,11 @@ impl Server {
         Ok(Self { client, terms: self.terms })
     }
 
+    /// The same, with so long for each answer.
+    pub(crate) fn with_answer_timeout(&self, answer_timeout: Duration) -> Self {
+        Self { client: self.client.clone(), terms: Terms { answer_timeout, ..self.terms } }
+    }
+
     /// Where it is: host and port, or a path.
     pub(crate) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()

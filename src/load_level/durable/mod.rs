@@ -1,1 +1,83 @@
-//! Durable.
+//! A queue in Redis.
+
+mod batch;
+mod builder;
+mod core;
+mod error;
+mod message;
+mod producer;
+mod readings;
+mod scripts;
+mod worker;
+
+pub use crate::redis::RedisError;
+pub use builder::DurableQueueBuilder;
+pub use error::{AppendError, QueueError};
+pub use message::{DeadLetter, Delivery, Message, Receipt};
+pub use producer::{Appending, Producer};
+pub use readings::QueueReadings;
+pub use worker::{Worker, WorkerBuilder, WorkerMonitor, WorkerReadings, WorkerReport};
+
+use self::core::Core;
+use batch::{Pending, call_and_read};
+use scripts::REVIVE;
+use std::{fmt, sync::Arc};
+use tokio::sync::mpsc;
+
+/// A queue in Redis, which many processes append to and work on. Clones are one queue.
+///
+/// See the [module](self).
+#[derive(Clone)]
+pub struct DurableQueue {
+    core: Arc<Core>,
+    appends: mpsc::Sender<Pending>,
+}
+
+impl DurableQueue {
+    /// The queue of this name on the server of this URL: `redis://user:password@host:6379/0`, where all but the host may be
+    /// left out, or `redis+unix:///path`.
+    pub fn builder(url: impl AsRef<str>, name: impl AsRef<str>) -> DurableQueueBuilder {
+        DurableQueueBuilder::new(url.as_ref(), name.as_ref())
+    }
+
+    /// A service that appends requests. `encode` makes a [`Message`], or anything that becomes bytes, of each.
+    pub fn producer<Encode>(&self, encode: Encode) -> Producer<Encode> {
+        Producer::new(self.core.clone(), self.appends.clone(), encode)
+    }
+
+    /// A worker that calls `service` with what `decode` makes of each [`Delivery`].
+    ///
+    /// `decode` runs in the task of the call. What it cannot make anything of becomes a dead letter at once.
+    pub fn worker<Decode, S>(&self, decode: Decode, service: S) -> WorkerBuilder<Decode, S> {
+        WorkerBuilder::new(self.core.clone(), decode, service)
+    }
+
+    /// Appends a dead letter as a new message, with all its tries before it, and removes the letter. `None`: there is no such
+    /// letter, or not any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was appended.
+    pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
+        let core = &*self.core;
+        let write = |command: &mut ::redis::Cmd| {
+            command.arg(4).arg(&core.keys.of_all()).arg(core.limits.depth).arg(id);
+        };
+        let answers = call_and_read(core, &core.connection, &REVIVE, write).await?;
+        match answers.into_iter().next() {
+            Some(Ok(receipt)) if receipt.id == "?" => Ok(None),
+            Some(answer) => answer.map(Some),
+            None => Err(AppendError::unknown(&scripts::nonsense())),
+        }
+    }
+}
+
+impl fmt::Debug for DurableQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DurableQueue")
+            .field("server", &self.core.server.address())
+            .field("stream", &self.core.keys.stream)
+            .field("limits", &self.core.limits)
+            .finish_non_exhaustive()
+    }
+}
