@@ -21,7 +21,6 @@ pub(super) enum Verdict {
     },
     /// By the service or a layer around it, before anything was done: no try.
     Rejected {
-        reason: String,
         retry_after: Option<Duration>,
         holds_up: bool,
     },
@@ -56,14 +55,12 @@ where
 
 impl Verdict {
     fn of(error: &(dyn Error + 'static)) -> Self {
-        let reason = chain(error);
         match rejection(error) {
             Some(rejection) if comes_again(rejection) => Self::Rejected {
-                reason,
                 retry_after: rejection.retry_after(),
                 holds_up: !matches!(rejection, Rejection::RateLimited(_) | Rejection::TimedOut(_)),
             },
-            _ => Self::Failed { reason },
+            _ => Self::Failed { reason: chain(error) },
         }
     }
 

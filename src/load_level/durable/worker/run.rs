@@ -133,7 +133,7 @@ impl<Decode, S> Worker<Decode, S> {
     where
         Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,
         T: Send + 'static,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
         S: Service<T> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
@@ -358,7 +358,7 @@ impl<Decode, S> Run<Decode, S> {
                 self.report.failed += 1;
                 self.bury(ticket.after_a_failure(), reason);
             }
-            Verdict::Rejected { reason: _, retry_after, holds_up } => {
+            Verdict::Rejected { retry_after, holds_up } => {
                 self.report.rejected += 1;
                 if holds_up {
                     let hold = retry_after.unwrap_or(HOLD).min(LONGEST_HOLD);
@@ -503,7 +503,7 @@ impl<Decode, S> Run<Decode, S> {
     where
         Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,
         T: Send + 'static,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
         S: Service<T> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
