@@ -50,8 +50,9 @@
 //! # Cancellation
 //!
 //! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become meanwhile, goes
-//! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service. So does a
-//! call that a timeout further in ends, until it ends.
+//! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service.
+//!
+//! A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another process.
 //!
 //! # Cost
 //!

@@ -469,8 +469,9 @@ impl QueueBuilder {
         Self { max_weight: Some(max_weight), ..self }
     }
 
-    /// The longest that a call waits, whatever its deadline. Default: a second, for which whoever waits for an answer may not
-    /// notice it.
+    /// The longest that a call waits, whatever its deadline. Where calls carry no deadline make it half of the time after which
+    /// their callers give up: what is served later is more often than not served in vain. Default: a second, for callers that
+    /// wait for two or more.
     pub fn max_wait(self, max_wait: Duration) -> Self {
         Self { max_wait, ..self }
     }
