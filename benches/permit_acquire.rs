@@ -4,7 +4,9 @@ mod support;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::{hint::black_box, time::Duration};
-use steadfast::{circuit_breaker::Breaker, load_shed::Limiter, rate_limit::TokenBucket, retry::RetryBudget};
+use steadfast::{
+    circuit_breaker::Breaker, load_level::Queue, load_shed::Limiter, rate_limit::TokenBucket, retry::RetryBudget,
+};
 use support::bench;
 use tokio::time::Instant;
 
@@ -46,6 +48,17 @@ fn limiter(criterion: &mut Criterion) {
     drop(permit);
 }
 
+fn queue(criterion: &mut Criterion) {
+    let queue = Queue::builder(1024, 1024).build().unwrap();
+    bench(criterion, "queue, acquire and release, nobody waits", || {
+        drop(black_box(queue.try_acquire()).unwrap());
+    });
+    let paced = Queue::builder(1024, 1024).pace(1_000_000_000, SECOND).build().unwrap();
+    bench(criterion, "queue with a pace, acquire and release", || {
+        drop(black_box(paced.try_acquire()).unwrap());
+    });
+}
+
 fn breaker(criterion: &mut Criterion) {
     let sliding = Breaker::builder().failure_rate(0.5, 10 * SECOND).build().unwrap();
     bench(criterion, "breaker, admit and record a success", || {
@@ -77,6 +90,6 @@ fn retry_budget(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(SECOND).sample_size(20);
-    targets = clock, token_bucket, limiter, breaker, retry_budget
+    targets = clock, token_bucket, limiter, queue, breaker, retry_budget
 }
 criterion_main!(benches);

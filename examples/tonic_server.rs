@@ -57,7 +57,9 @@ fn refuse(rejection: Rejection) -> Status {
     let message = rejection.to_string();
     let mut status = match rejection {
         // Not `UNAVAILABLE`, which gRPC clients take for "try again": that is the last thing a busy server needs.
-        Rejection::RateLimited(_) | Rejection::Overloaded(_) => Status::resource_exhausted(message),
+        Rejection::RateLimited(_) | Rejection::Overloaded(_) | Rejection::QueueFull(_) => {
+            Status::resource_exhausted(message)
+        }
         // Not `UNAVAILABLE` either: the work was begun, and may have been done.
         Rejection::TimedOut(_) => Status::deadline_exceeded(message),
         _ => Status::unavailable(message),

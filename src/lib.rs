@@ -7,6 +7,7 @@
 //! | [`retry`] | is it worth trying again? |
 //! | [`circuit_breaker`] | is it worth trying at all? |
 //! | [`load_shed`] | is there room for this one, now? |
+//! | [`load_level`] | can it wait its turn? |
 //! | [`rate_limit`] | has this caller had its share? |
 //!
 //! Put together by [`client`] for what calls out, and by [`server`] for what is called:
@@ -48,10 +49,11 @@
 //! - It fails now and then: [`retry`], within a budget, if the request may be sent twice.
 //! - It is down for a while: a [`circuit_breaker`], one for each thing that fails by itself.
 //! - More may arrive than can be done: [`load_shed`] on the server, before work begins.
+//! - More arrives now than can be done now, but not for long: [`load_level`] on the server, where work waits its turn.
 //! - A caller may take more than its share, or you may of another's: [`rate_limit`], for all or for each key.
 //!
 //! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that works
-//! without tower (`Breaker`, `Limiter`, `TokenBucket`, `Keyed`, `SlidingWindow`, `RetryBudget`).
+//! without tower (`Breaker`, `Limiter`, `Queue`, `TokenBucket`, `Keyed`, `SlidingWindow`, `RetryBudget`).
 //!
 //! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
 //!

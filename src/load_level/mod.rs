@@ -1,4 +1,91 @@
-//! Takes work in at the pace of those who bring it, and does it at the pace of those who can.
+//! Lets calls wait their turn, and says for how long.
+//!
+//! A service that is at capacity for a moment need not refuse: work that can wait, waits, in a queue with a bound, and the
+//! service takes it at its own pace. What cannot be served in time is refused early, so that the others are. This layer waits;
+//! one that decides at once is [`load_shed`](crate::load_shed).
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::load_level::{LoadLevelLayer, Queue};
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//!
+//! let query = service_fn(async |_: ()| {
+//!     tokio::time::sleep(Duration::from_millis(10)).await;
+//!     Ok::<_, BoxError>("rows")
+//! });
+//! // Two at once, up to three wait.
+//! let queue = Queue::builder(2, 3).build()?;
+//! let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(query);
+//!
+//! let calls = (0..6).map(|_| service.clone().oneshot(()));
+//! let answers = futures::future::join_all(calls).await;
+//! assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 5);
+//! assert_eq!(queue.readings().not_served.full, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Semantics
+//!
+//! - A call takes its place in the first poll of its future. Where there is room and nobody waits it goes on at once.
+//!   Otherwise the future waits; nothing is spawned, and the service's readiness is not asked for before the turn has come.
+//! - Who is next, and who has waited too long, is the [`Discipline`]'s. By default it is the oldest, unless it has waited for
+//!   more than half of the time that it had until its deadline: such a call is refused
+//!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations this rule alone kept a
+//!   server at twice and at ten times its capacity busy with work that was still wanted.
+//! - The deadline is that of the call's [context](crate::CallContext). Without one a call waits for up to
+//!   [`max_wait`](QueueBuilder::max_wait), as every call does at the most.
+//! - The queue is bounded by the number of calls, and by their [weight](LoadLevel::weight). A full one refuses
+//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up; one of the lowest
+//!   class, where calls are served [by criticality](QueueBuilder::by_criticality); the one that would be served last, which
+//!   is the newcomer where the oldest are served first.
+//! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately. It is `None`
+//!   while that is not known.
+//! - A call that ends gives its place to the next one before it returns. What a refused or cancelled call has taken of the
+//!   [pace](QueueBuilder::pace) is given back if it did not reach the service.
+//! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without tower.
+//!
+//! # Cancellation
+//!
+//! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become meanwhile, goes
+//! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service.
+//!
+//! A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another process.
+//!
+//! # Cost
+//!
+//! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that waits takes
+//! a lock when it comes, in each poll, and when it leaves; it makes one timer and is woken once, however many others wait. With a
+//! pace it may be woken twice. The places in the queue are allocated as it grows, and used again.
+//!
+//! # For an autoscaler
+//!
+//! [`Readings`] say how many wait and since when, for how long a newcomer would, when the backlog is gone or that it never is, and
+//! how many calls the service would have to do at once to keep up.
+//!
+//! # Differences from other queues
+//!
+//! `tower::buffer` holds its service in a task of its own, which an error of its readiness ends for all, and whose cancelled
+//! entries keep their place; `tower::limit::ConcurrencyLimit` and most bulkheads queue without a bound and in order of arrival, so
+//! that under overload every call is served when its caller has gone.
 
+mod acquire;
+mod discipline;
 #[cfg(feature = "redis")]
 pub mod durable;
+mod layer;
+mod pace;
+mod queue;
+mod rates;
+mod stage;
+mod state;
+mod waiters;
+
+pub use acquire::{Acquire, Permit};
+pub use discipline::Discipline;
+pub use layer::{Classes, CriticalityBy, CriticalityOfContext, LoadLevel, LoadLevelLayer, Weigh, WeighsBy, WeighsOne};
+pub use queue::{Counts, Queue, QueueBuilder, Readings};
+pub use rates::DrainTime;
+pub use stage::{LoadLevelCall, LoadLevelStage};

@@ -2,7 +2,7 @@
 //!
 //! A server that takes in more than it can do finishes nothing in time: its queues grow until every answer comes after
 //! its caller has gone. One that refuses early what it cannot do keeps answering at full capacity. This layer decides
-//! at once; a layer that lets calls wait is another one.
+//! at once; one that lets calls wait is [`load_level`](crate::load_level).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

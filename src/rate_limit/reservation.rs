@@ -1,12 +1,12 @@
 use super::{TokenBucket, line::Place, token_bucket::Turn};
-use crate::{context::CallContext, error::RateLimited};
+use crate::{context::CallContext, error::RateLimited, shell::Timer};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 /// Tokens taken for something that may yet not happen: given back when dropped, unless it is [committed](Self::commit).
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pin_project! {
         tokens: u64,
         state: State,
         #[pin]
-        sleep: Option<Sleep>,
+        timer: Timer,
     }
 
     impl PinnedDrop for Acquire {
@@ -71,7 +71,7 @@ enum State {
 
 impl Acquire {
     pub(super) fn new(bucket: TokenBucket, tokens: u64) -> Self {
-        Self { bucket, tokens, state: State::Unpolled, sleep: None }
+        Self { bucket, tokens, state: State::Unpolled, timer: Timer::new() }
     }
 }
 
@@ -91,17 +91,7 @@ impl Future for Acquire {
         loop {
             let State::InLine(place) = this.state else { crate::shell::polled_after_end() };
             match this.bucket.poll_place_at(place, cx.waker(), Instant::now()) {
-                Turn::NotBefore(instant) => {
-                    match this.sleep.as_mut().as_pin_mut() {
-                        None => this.sleep.set(Some(sleep_until(instant))),
-                        Some(sleep) if sleep.deadline() == instant && !sleep.is_elapsed() => {}
-                        Some(sleep) => sleep.reset(instant),
-                    }
-                    let slept = this.sleep.as_mut().as_pin_mut().map_or(Poll::Ready(()), |sleep| sleep.poll(cx));
-                    if slept.is_pending() {
-                        return Poll::Pending;
-                    }
-                }
+                Turn::NotBefore(instant) => ready!(this.timer.as_mut().poll_until(instant, cx)),
                 Turn::Come => break *this.state = State::Ended,
                 Turn::Refused(refused) => {
                     *this.state = State::Ended;
@@ -109,7 +99,7 @@ impl Future for Acquire {
                 }
             }
         }
-        this.sleep.set(None);
+        this.timer.disarm();
         Poll::Ready(Ok(()))
     }
 }

@@ -86,6 +86,7 @@ mod leaf;
 mod scope;
 mod service;
 mod stage;
+mod timer;
 
 pub use exit::{Exit, FromRejection, KeepError, Respond, TypedError};
 pub use frame::{Frame, Inherited};
@@ -96,6 +97,7 @@ pub use leaf::{Leaf, LeafCall};
 pub use scope::{ScopeCall, ScopeStage};
 pub use service::{Stack, StackLayer};
 pub use stage::{Abandonment, Ending, Stage};
+pub(crate) use timer::Timer;
 
 /// A future was polled after it had returned its result, or after a panic had torn it down: a bug of the caller, for
 /// which Rust's own futures panic too.

@@ -1,6 +1,7 @@
 use crate::{
     circuit_breaker::BreakerBuilder,
     error::ConfigError,
+    load_level::Queue,
     retry::Backoff,
     shell::{GateStage, Leaf},
 };
@@ -146,6 +147,17 @@ impl Explanation {
 
     pub(crate) fn load_shed(&mut self, limit: usize) {
         self.add("load shed", format!("at most {limit} in flight"));
+        self.bound_in_flight(limit);
+    }
+
+    pub(crate) fn load_level(&mut self, queue: &Queue, next: &impl Describe) {
+        self.add("load level", queue.describe());
+        self.bound_in_flight(queue.concurrency());
+        next.describe(self);
+        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(queue.longest_wait()));
+    }
+
+    fn bound_in_flight(&mut self, limit: usize) {
         self.max_in_flight = Some(self.max_in_flight.map_or(limit, |other| other.min(limit)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client: timeout > retry > circuit breaker > rate limit > load shed > attempt timeout > service
-//! server: rate limit > load shed > timeout > context > service
+//! server: rate limit > load shed > load level > timeout > context > service
 //! ```
 //!
 //! [`client`](crate::client) is for what calls out, [`server`](crate::server) for what is called. A slot that is not
@@ -32,6 +32,7 @@
 //! - What was taken for an attempt that a layer further in refuses is given back.
 //! - A call that waits for its next attempt holds neither token nor place.
 //! - Refusals of the stack itself are no evidence against the service.
+//! - A call that waits its turn on a server holds a place of the load shed, and has not begun the time of its timeout.
 //! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not push out others.
 //!
 //! # Three ways out for a rejection

@@ -2,6 +2,7 @@ use super::{Describe, Explanation, Gated, Limit, Off, Slot};
 use crate::{
     Rejection,
     error::ConfigError,
+    load_level::LoadLevel,
     load_shed::Limiter,
     rate_limit::RateLimit,
     shell::{KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
@@ -15,81 +16,94 @@ use tower::Layer;
 /// [`CallContext`](crate::CallContext) as the current one, so that calls which it makes inherit the deadline.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service` or `layer`"]
-pub struct ServerBuilder<Q = Off, L = Off, T = Off, X = TypedError> {
+pub struct ServerBuilder<Q = Off, L = Off, V = Off, T = Off, X = TypedError> {
     rate_limit: Q,
     load_shed: L,
+    load_level: V,
     timeout: T,
     exit: X,
 }
 
 pub(crate) fn server() -> ServerBuilder {
-    ServerBuilder { rate_limit: Off, load_shed: Off, timeout: Off, exit: TypedError }
+    ServerBuilder { rate_limit: Off, load_shed: Off, load_level: Off, timeout: Off, exit: TypedError }
 }
 
-impl<L, T, X> ServerBuilder<Off, L, T, X> {
+impl<L, V, T, X> ServerBuilder<Off, L, V, T, X> {
     /// Refuses calls beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind.
     /// See [`rate_limit`](crate::rate_limit).
     pub fn rate_limit<K, D, J>(
         self,
         limit: impl Into<RateLimit<K, D, J>>,
-    ) -> ServerBuilder<RateLimit<K, D, J>, L, T, X> {
-        let Self { load_shed, timeout, exit, .. } = self;
-        ServerBuilder { rate_limit: limit.into(), load_shed, timeout, exit }
+    ) -> ServerBuilder<RateLimit<K, D, J>, L, V, T, X> {
+        let Self { load_shed, load_level, timeout, exit, .. } = self;
+        ServerBuilder { rate_limit: limit.into(), load_shed, load_level, timeout, exit }
     }
 }
 
-impl<Q, T, X> ServerBuilder<Q, Off, T, X> {
+impl<Q, V, T, X> ServerBuilder<Q, Off, V, T, X> {
     /// Refuses calls for which there is no room. See [`load_shed`](crate::load_shed).
-    pub fn load_shed(self, limiter: Limiter) -> ServerBuilder<Q, Gated<Limiter>, T, X> {
-        let Self { rate_limit, timeout, exit, .. } = self;
-        ServerBuilder { rate_limit, load_shed: Gated(limiter), timeout, exit }
+    pub fn load_shed(self, limiter: Limiter) -> ServerBuilder<Q, Gated<Limiter>, V, T, X> {
+        let Self { rate_limit, load_level, timeout, exit, .. } = self;
+        ServerBuilder { rate_limit, load_shed: Gated(limiter), load_level, timeout, exit }
     }
 }
 
-impl<Q, L, X> ServerBuilder<Q, L, Off, X> {
+impl<Q, L, T, X> ServerBuilder<Q, L, Off, T, X> {
+    /// Lets calls wait their turn in a [`Queue`](crate::load_level::Queue), or a [`LoadLevel`] of any kind. A load shed in
+    /// front of it counts those who wait, too. See [`load_level`](crate::load_level).
+    pub fn load_level<W, C>(self, level: impl Into<LoadLevel<W, C>>) -> ServerBuilder<Q, L, LoadLevel<W, C>, T, X> {
+        let Self { rate_limit, load_shed, timeout, exit, .. } = self;
+        ServerBuilder { rate_limit, load_shed, load_level: level.into(), timeout, exit }
+    }
+}
+
+impl<Q, L, V, X> ServerBuilder<Q, L, V, Off, X> {
     /// Bounds the work on one call, readiness of the service included. See [`timeout`](crate::timeout).
-    pub fn timeout(self, limit: Duration) -> ServerBuilder<Q, L, Limit, X> {
-        let Self { rate_limit, load_shed, exit, .. } = self;
-        ServerBuilder { rate_limit, load_shed, timeout: Limit { field: "timeout", name: "timeout", limit }, exit }
+    pub fn timeout(self, limit: Duration) -> ServerBuilder<Q, L, V, Limit, X> {
+        let Self { rate_limit, load_shed, load_level, exit, .. } = self;
+        let timeout = Limit { field: "timeout", name: "timeout", limit };
+        ServerBuilder { rate_limit, load_shed, load_level, timeout, exit }
     }
 }
 
-impl<Q, L, T> ServerBuilder<Q, L, T, TypedError> {
+impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
     /// Keeps the service's error type, which must be `From<Rejection>`.
-    pub fn keep_error(self) -> ServerBuilder<Q, L, T, KeepError> {
+    pub fn keep_error(self) -> ServerBuilder<Q, L, V, T, KeepError> {
         self.with_exit(KeepError)
     }
 
     /// Turns rejections into responses, and keeps the service's error type.
-    pub fn respond_with<F, Response>(self, respond: F) -> ServerBuilder<Q, L, T, Respond<F>>
+    pub fn respond_with<F, Response>(self, respond: F) -> ServerBuilder<Q, L, V, T, Respond<F>>
     where
         F: Fn(Rejection) -> Response,
     {
         self.with_exit(Respond(respond))
     }
 
-    fn with_exit<X>(self, exit: X) -> ServerBuilder<Q, L, T, X> {
-        let Self { rate_limit, load_shed, timeout, .. } = self;
-        ServerBuilder { rate_limit, load_shed, timeout, exit }
+    fn with_exit<X>(self, exit: X) -> ServerBuilder<Q, L, V, T, X> {
+        let Self { rate_limit, load_shed, load_level, timeout, .. } = self;
+        ServerBuilder { rate_limit, load_shed, load_level, timeout, exit }
     }
 }
 
 /// The stages of a server, from the outside in.
-type Stages<Q, L, T> = <Q as Slot>::Stage<<L as Slot>::Stage<<T as Slot>::Stage<ScopeStage<Leaf>>>>;
+type Stages<Q, L, V, T> =
+    <Q as Slot>::Stage<<L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<Leaf>>>>>;
 
-impl<Q, L, T, X> ServerBuilder<Q, L, T, X>
+impl<Q, L, V, T, X> ServerBuilder<Q, L, V, T, X>
 where
     Q: Slot,
     L: Slot,
+    V: Slot,
     T: Slot,
-    Stages<Q, L, T>: Describe,
+    Stages<Q, L, V, T>: Describe,
 {
     /// The stack around a service.
     ///
     /// # Errors
     ///
     /// As [`layer`](Self::layer).
-    pub fn service<S>(self, service: S) -> Result<Stack<Stages<Q, L, T>, X, S>, ConfigError> {
+    pub fn service<S>(self, service: S) -> Result<Stack<Stages<Q, L, V, T>, X, S>, ConfigError> {
         Ok(self.layer()?.layer(service))
     }
 
@@ -98,9 +112,9 @@ where
     /// # Errors
     ///
     /// A field that breaks a rule of its own.
-    pub fn layer(self) -> Result<StackLayer<Stages<Q, L, T>, X>, ConfigError> {
+    pub fn layer(self) -> Result<StackLayer<Stages<Q, L, V, T>, X>, ConfigError> {
         let handler = self.timeout.build(ScopeStage::new(Leaf::default()))?;
-        let stages = self.rate_limit.build(self.load_shed.build(handler)?)?;
+        let stages = self.rate_limit.build(self.load_shed.build(self.load_level.build(handler)?)?)?;
         Explanation::of(&stages).check()?;
         Ok(StackLayer::from_stages(stages, self.exit))
     }

@@ -11,6 +11,7 @@ mod floor;
 mod harness;
 mod in_flight;
 mod keyed;
+mod level;
 mod pinning;
 mod rate;
 mod report;
@@ -77,6 +78,7 @@ fn rows(only: &str) -> Vec<Row> {
         rate::rows,
         keyed::rows,
         in_flight::rows,
+        level::rows,
         breaker::rows,
         budget::rows,
         timeout::rows,

@@ -1,0 +1,135 @@
+use crate::{
+    clock,
+    error::{ConfigError, check_duration},
+    timeout::Deadline,
+};
+use std::{fmt, time::Duration};
+use tokio::time::Instant;
+
+/// Who of those who wait is next, and who has waited too long.
+///
+/// Whatever the discipline, nobody waits for longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), nor until
+/// the deadline of the call: such a call is refused at the latest when its turn comes, and does not run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Discipline(pub(super) Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    Deadline { share: f64 },
+    Fifo,
+    Lifo,
+    Adaptive { target: Duration, interval: Duration },
+}
+
+impl Default for Discipline {
+    /// By deadline, and half of it.
+    fn default() -> Self {
+        Self::by_deadline(0.5)
+    }
+}
+
+impl Discipline {
+    /// First in, first out; refuses what has waited for longer than a share of the time that it had until its deadline
+    /// when it came. The default, with half.
+    ///
+    /// Who waited longer would be served so late that the answer comes, more often than not, after its caller has gone;
+    /// and by refusing some the others are served in time. The share has to leave enough for the work itself. A call
+    /// without a deadline waits for as long as the queue allows.
+    ///
+    /// The share must be above zero and at most one.
+    pub const fn by_deadline(share: f64) -> Self {
+        Self(Kind::Deadline { share })
+    }
+
+    /// First in, first out.
+    pub const fn fifo() -> Self {
+        Self(Kind::Fifo)
+    }
+
+    /// Last in, first out: under overload the newest are served at once, and the oldest not at all.
+    pub const fn lifo() -> Self {
+        Self(Kind::Lifo)
+    }
+
+    /// First in, first out while the queue empties regularly, and with patience: a call may wait for the interval. If the
+    /// queue has not been empty for that long, the newest come first, and those that waited for longer than the target are
+    /// refused at their turn.
+    ///
+    /// For requests without deadlines. This is the adaptive LIFO with the controlled delay of B. Maurer, "Fail at Scale",
+    /// ACM Queue 13(8), 2015; by default with its constants, 5 and 100 milliseconds, which are said to do for services of
+    /// all kinds. What a service does on average in the target has to be more than one call.
+    pub const fn adaptive() -> Self {
+        Self::adaptive_with(Duration::from_millis(5), Duration::from_millis(100))
+    }
+
+    /// The same with another target and interval. The target must be longer than zero and shorter than the interval.
+    pub const fn adaptive_with(target: Duration, interval: Duration) -> Self {
+        Self(Kind::Adaptive { target, interval })
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match self.0 {
+            Kind::Fifo | Kind::Lifo => Ok(()),
+            Kind::Deadline { share } if share > 0.0 && share <= 1.0 => Ok(()),
+            Kind::Deadline { share } => {
+                Err(ConfigError::new("load_level.share", share, "must be above zero and at most one"))
+            }
+            Kind::Adaptive { target, interval } => {
+                check_duration("load_level.target", target)?;
+                check_duration("load_level.interval", interval)?;
+                if target >= interval {
+                    return Err(ConfigError::new("load_level.target", target, "must be shorter than the interval"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The same in integers.
+    pub(super) fn rule(&self) -> Rule {
+        match self.0 {
+            // Above zero and at most one.
+            Kind::Deadline { share } => Rule::Deadline { share: (share * (1_u64 << 32) as f64) as u64 },
+            Kind::Fifo => Rule::Fifo,
+            Kind::Lifo => Rule::Lifo,
+            Kind::Adaptive { target, interval } => {
+                Rule::Adaptive { target: clock::nanos(target), interval: clock::nanos(interval) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Discipline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Kind::Deadline { share } => write!(f, "oldest first, for up to {share} of their deadline"),
+            Kind::Fifo => f.write_str("oldest first"),
+            Kind::Lifo => f.write_str("newest first"),
+            Kind::Adaptive { target, interval } => {
+                write!(f, "oldest first, or newest first and for {target:?} if not empty within {interval:?}")
+            }
+        }
+    }
+}
+
+/// A discipline as it is decided by: in nanoseconds, and a share in parts of 2^32.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rule {
+    Deadline { share: u64 },
+    Fifo,
+    Lifo,
+    Adaptive { target: u64, interval: u64 },
+}
+
+impl Rule {
+    /// How long a call may wait that comes now, in nanoseconds.
+    pub(super) fn patience(self, longest: u64, deadline: Deadline, now: Instant) -> u64 {
+        let left = deadline.remaining(now).map_or(u64::MAX, clock::nanos);
+        let patience = match self {
+            Self::Deadline { share } if left < u64::MAX => ((u128::from(left) * u128::from(share)) >> 32) as u64,
+            Self::Adaptive { interval, .. } => left.min(interval),
+            Self::Deadline { .. } | Self::Fifo | Self::Lifo => left,
+        };
+        patience.min(longest)
+    }
+}

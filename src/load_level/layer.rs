@@ -1,0 +1,145 @@
+use super::{LoadLevelStage, Queue, queue::Ticket};
+use crate::{
+    Criticality,
+    error::ConfigError,
+    shell::{Frame, KeepError, Leaf, StackLayer},
+    stack::Slot,
+};
+
+/// Calls that wait their turn in a [`Queue`]: what each weighs, and how much it matters. See the [module](super).
+#[derive(Clone, Debug)]
+pub struct LoadLevel<W = WeighsOne, C = CriticalityOfContext> {
+    pub(super) queue: Queue,
+    weight: W,
+    criticality: C,
+}
+
+impl LoadLevel {
+    /// Each call weighs 1, and has the criticality of its [context](crate::CallContext).
+    pub fn new(queue: Queue) -> Self {
+        Self { queue, weight: WeighsOne, criticality: CriticalityOfContext }
+    }
+}
+
+impl<C> LoadLevel<WeighsOne, C> {
+    /// Each call weighs what `weight` says of its request, while it waits: bytes, rows. See
+    /// [`max_weight`](super::QueueBuilder::max_weight).
+    ///
+    /// It runs when a call has to wait, before it takes its place.
+    pub fn weight<F, Request>(self, weight: F) -> LoadLevel<WeighsBy<F>, C>
+    where
+        F: Fn(&Request) -> u64,
+    {
+        let Self { queue, weight: WeighsOne, criticality } = self;
+        LoadLevel { queue, weight: WeighsBy(weight), criticality }
+    }
+}
+
+impl<W> LoadLevel<W> {
+    /// Each call matters as much as `criticality` says of its request. See
+    /// [`by_criticality`](super::QueueBuilder::by_criticality).
+    ///
+    /// It runs when a call has to wait, before it takes its place.
+    pub fn criticality<F, Request>(self, criticality: F) -> LoadLevel<W, CriticalityBy<F>>
+    where
+        F: Fn(&Request) -> Criticality,
+    {
+        let Self { queue, weight, criticality: CriticalityOfContext } = self;
+        LoadLevel { queue, weight, criticality: CriticalityBy(criticality) }
+    }
+}
+
+impl<W, C> LoadLevel<W, C> {
+    /// What the queue sees of a call.
+    pub(super) fn ticket<Request>(&self, request: &Request, frame: &mut Frame) -> Ticket
+    where
+        W: Weigh<Request>,
+        C: Classes<Request>,
+    {
+        let weight = self.weight.weight(request, frame);
+        let criticality = self.criticality.criticality(request, frame);
+        Ticket { weight, criticality, deadline: frame.inherited().deadline() }
+    }
+}
+
+impl From<Queue> for LoadLevel {
+    fn from(queue: Queue) -> Self {
+        Self::new(queue)
+    }
+}
+
+/// What a call weighs while it waits.
+pub trait Weigh<Request> {
+    /// The weight of this request.
+    fn weight(&self, request: &Request, frame: &mut Frame) -> u64;
+}
+
+/// Each call weighs 1. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WeighsOne;
+
+/// Each call weighs what a function says: [`LoadLevel::weight`].
+#[derive(Clone, Copy, Debug)]
+pub struct WeighsBy<F>(F);
+
+impl<Request> Weigh<Request> for WeighsOne {
+    fn weight(&self, _request: &Request, _frame: &mut Frame) -> u64 {
+        1
+    }
+}
+
+impl<Request, F: Fn(&Request) -> u64> Weigh<Request> for WeighsBy<F> {
+    fn weight(&self, request: &Request, frame: &mut Frame) -> u64 {
+        frame.user_code_runs();
+        (self.0)(request)
+    }
+}
+
+/// How much a call matters.
+pub trait Classes<Request> {
+    /// The class of this request.
+    fn criticality(&self, request: &Request, frame: &mut Frame) -> Criticality;
+}
+
+/// Each call matters as much as its [context](crate::CallContext) says. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CriticalityOfContext;
+
+/// Each call matters as much as a function says: [`LoadLevel::criticality`].
+#[derive(Clone, Copy, Debug)]
+pub struct CriticalityBy<F>(F);
+
+impl<Request> Classes<Request> for CriticalityOfContext {
+    fn criticality(&self, _request: &Request, frame: &mut Frame) -> Criticality {
+        frame.inherited().context().criticality()
+    }
+}
+
+impl<Request, F: Fn(&Request) -> Criticality> Classes<Request> for CriticalityBy<F> {
+    fn criticality(&self, request: &Request, frame: &mut Frame) -> Criticality {
+        frame.user_code_runs();
+        (self.0)(request)
+    }
+}
+
+impl<W, C> Slot for LoadLevel<W, C> {
+    type Stage<Next> = LoadLevelStage<W, C, Next>;
+
+    fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
+        Ok(LoadLevelStage::new(self, next))
+    }
+}
+
+/// Lets calls wait their turn, as a tower layer. See the [module](super).
+///
+/// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
+/// [`respond_with`](StackLayer::respond_with) choose otherwise.
+pub type LoadLevelLayer<W = WeighsOne, C = CriticalityOfContext, X = KeepError> =
+    StackLayer<LoadLevelStage<W, C, Leaf>, X>;
+
+impl<W, C> LoadLevelLayer<W, C> {
+    /// A layer with this queue: a [`Queue`], or a [`LoadLevel`].
+    pub fn new(level: impl Into<LoadLevel<W, C>>) -> Self {
+        StackLayer::from_stages(LoadLevelStage::new(level.into(), Leaf::default()), KeepError)
+    }
+}

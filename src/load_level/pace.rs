@@ -1,0 +1,59 @@
+use crate::{
+    clock,
+    error::{ConfigError, check_duration},
+};
+use std::time::Duration;
+
+/// Calls begin no faster than this: so many in a period, one after the other.
+///
+/// It is the generic cell rate algorithm (ITU-T I.371) with a tolerance of five milliseconds, in fixed-point nanoseconds:
+/// timers fire at whole milliseconds and late, and what was due until then may begin at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// When the next one may begin, and how far apart they are: nanoseconds with 32 binary digits of fraction.
+    due: u128,
+    interval: u128,
+}
+
+/// What a clock or a timer is late by is caught up with, up to so many nanoseconds.
+const TOLERANCE: u64 = 5_000_000;
+const FRACTION: u32 = 32;
+
+impl Pace {
+    pub(super) fn new(calls: u64, period: Duration, now: u64) -> Result<Self, ConfigError> {
+        check_duration("load_level.pace_period", period)?;
+        if calls == 0 || calls > clock::nanos(period) {
+            let rule = "must be at least 1, and at most one per nanosecond";
+            return Err(ConfigError::new("load_level.pace", calls, rule));
+        }
+        let interval = (u128::from(clock::nanos(period)) << FRACTION).div_ceil(u128::from(calls));
+        Ok(Self { due: u128::from(now) << FRACTION, interval })
+    }
+
+    /// When the next one may begin, rounded up.
+    pub(super) fn due(&self) -> u64 {
+        u64::try_from(self.due.div_ceil(1 << FRACTION)).unwrap_or(u64::MAX)
+    }
+
+    /// When one may begin that has so many before it.
+    pub(super) fn due_after(&self, before: usize) -> u64 {
+        let due = self.due.saturating_add(self.interval.saturating_mul(before as u128));
+        u64::try_from(due.div_ceil(1 << FRACTION)).unwrap_or(u64::MAX)
+    }
+
+    /// One begins now, if it may.
+    pub(super) fn take(&mut self, now: u64) -> bool {
+        let now_fixed = u128::from(now) << FRACTION;
+        if self.due > now_fixed {
+            return false;
+        }
+        let earliest = u128::from(now.saturating_sub(TOLERANCE)) << FRACTION;
+        self.due = self.due.max(earliest).saturating_add(self.interval);
+        true
+    }
+
+    /// One that began did not.
+    pub(super) fn give_back(&mut self) {
+        self.due = self.due.saturating_sub(self.interval);
+    }
+}

@@ -1,0 +1,389 @@
+//! What a queue decides, with its lock held. Times are in nanoseconds since the queue's origin.
+
+use super::{
+    discipline::Rule,
+    pace::Pace,
+    queue::{Counts, Refusal},
+    rates::{Rates, Totals, time_to_leave},
+    waiters::{Answer, CLASSES, Place, Waiter, Waiters, Wakers},
+};
+use crate::{clock, error::QueueFullCause};
+use std::{task::Waker, time::Duration};
+
+/// The places in the service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    pub(super) taken: u32,
+    pub(super) limit: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) depth: usize,
+    pub(super) max_weight: u64,
+    pub(super) max_wait: u64,
+    pub(super) rule: Rule,
+    pub(super) by_criticality: bool,
+    pub(super) pace: Option<Pace>,
+    pub(super) waiters: Waiters,
+    /// When nobody waited last.
+    last_empty: u64,
+    /// The latest time that anybody came with. A clock of another thread may be behind.
+    latest: u64,
+    pub(super) totals: Totals,
+    pub(super) rates: Rates,
+    pub(super) counts: Counts,
+    pub(super) wakers: Wakers,
+}
+
+/// What comes of a call that there may be no room for.
+pub(super) enum Arrival {
+    Admitted,
+    Waits(Place),
+    Refused(Refusal),
+}
+
+/// Where a place stands.
+pub(super) enum Turn {
+    Come,
+    Refused(Refusal),
+    /// It is to be asked again at this time, if not woken before.
+    NotBefore(u64),
+}
+
+/// A call that comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newcomer {
+    pub(super) class: usize,
+    pub(super) weight: u64,
+    /// How long it may wait.
+    pub(super) patience: u64,
+}
+
+/// It does not ask by itself.
+const NEVER: u64 = u64::MAX;
+
+impl State {
+    pub(super) fn new(
+        depth: usize,
+        max_weight: u64,
+        max_wait: Duration,
+        rule: Rule,
+        by_criticality: bool,
+        pace: Option<Pace>,
+    ) -> Self {
+        Self {
+            depth,
+            max_weight,
+            max_wait: clock::nanos(max_wait),
+            rule,
+            by_criticality,
+            pace,
+            waiters: Waiters::new(),
+            last_empty: 0,
+            latest: 0,
+            totals: Totals::default(),
+            rates: Rates::new(),
+            counts: Counts::default(),
+            wakers: Wakers::default(),
+        }
+    }
+
+    /// The time: never before one that was seen.
+    pub(super) fn turn_to(&mut self, now: u64) -> u64 {
+        self.latest = self.latest.max(now);
+        self.rates.note(self.latest, self.totals);
+        self.latest
+    }
+
+    /// Whether each call has to take the lock.
+    pub(super) fn needs_lock(&self) -> bool {
+        self.waiters.waiting() > 0 || self.pace.is_some()
+    }
+
+    /// A call comes that does not wait.
+    pub(super) fn try_arrive(&mut self, places: &mut Places, now: u64) -> bool {
+        self.totals.arrived = self.totals.arrived.wrapping_add(1);
+        self.admit(places, None, now);
+        let is_admitted = self.waiters.waiting() == 0 && self.has_room(places, now);
+        if is_admitted {
+            self.take(places, now);
+        }
+        is_admitted
+    }
+
+    /// A call comes: it is admitted, or waits, or is refused.
+    pub(super) fn arrive(&mut self, newcomer: Newcomer, places: &mut Places, now: u64) -> Arrival {
+        if self.try_arrive(places, now) {
+            return Arrival::Admitted;
+        }
+        match self.join(newcomer, places, now) {
+            Ok(place) => Arrival::Waits(place),
+            Err(refusal) => {
+                self.count(&refusal);
+                Arrival::Refused(refusal)
+            }
+        }
+    }
+
+    fn join(&mut self, newcomer: Newcomer, places: &Places, now: u64) -> Result<Place, Refusal> {
+        if newcomer.patience == 0 {
+            return Err(self.too_long(0, now));
+        }
+        self.make_room(newcomer, now)?;
+        let before = self.waiters.waiting();
+        let asks_at = match &self.pace {
+            Some(pace) if places.taken < places.limit => pace.due_after(before),
+            _ => NEVER,
+        };
+        let Newcomer { class, weight, patience } = newcomer;
+        let waiter = Waiter { class, weight, since: now, gives_up_at: now.saturating_add(patience), asks_at };
+        let Some(place) = self.waiters.join(waiter) else {
+            return Err(self.full(QueueFullCause::Depth, now));
+        };
+        if before == 0 {
+            self.last_empty = now;
+            self.rates.begin(now, self.totals);
+        }
+        self.totals.joined = self.totals.joined.wrapping_add(1);
+        Ok(place)
+    }
+
+    /// Sees to it that there is a place for one more, by taking those of the least worthy if they are worth less than the
+    /// newcomer. Nobody loses a place where that would not be enough.
+    fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {
+        let Newcomer { class, weight, .. } = newcomer;
+        if weight > self.max_weight {
+            return Err(self.full(QueueFullCause::TooHeavy, now));
+        }
+        let fits = |waiting: usize, waiting_weight: u64, this: &Self| {
+            waiting < this.depth && waiting_weight.saturating_add(weight) <= this.max_weight
+        };
+        if fits(self.waiters.waiting(), self.waiters.weight(), self) {
+            return Ok(());
+        }
+        // Of its own class a newcomer is worth more than the others where the newest come first.
+        let below = if self.newest_first(now) { class + 1 } else { class };
+        let (waiting, waiting_weight) = (below..CLASSES)
+            .map(|class| self.waiters.of_class(class))
+            .fold((0_usize, 0_u64), |(count, weight), (more, heavier)| (count + more, weight.saturating_add(heavier)));
+        let is_hopeless = !fits(waiting, waiting_weight, self);
+        while !fits(self.waiters.waiting(), self.waiters.weight(), self) {
+            // One whose time is up has no place to lose.
+            let late =
+                (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)));
+            let refused = match late {
+                Some(late) => (late, self.too_long_of(late, now)),
+                None if is_hopeless => {
+                    let is_deep = self.waiters.waiting() >= self.depth;
+                    let cause = if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight };
+                    return Err(self.full(cause, now));
+                }
+                None => match (0..below).find_map(|class| self.least_worthy(class, now)) {
+                    Some(place) => (place, self.full(QueueFullCause::Displaced, now)),
+                    None => return Err(self.full(QueueFullCause::Depth, now)),
+                },
+            };
+            self.refuse(refused.0, refused.1, None, now);
+        }
+        Ok(())
+    }
+
+    /// Who of a class would be served last.
+    fn least_worthy(&self, class: usize, now: u64) -> Option<Place> {
+        if self.newest_first(now) { self.waiters.oldest(class) } else { self.waiters.newest(class) }
+    }
+
+    fn newest_first(&self, now: u64) -> bool {
+        match self.rule {
+            Rule::Lifo => true,
+            Rule::Adaptive { interval, .. } => self.is_standing(interval, now),
+            Rule::Deadline { .. } | Rule::Fifo => false,
+        }
+    }
+
+    /// Whether somebody has waited at every moment for so long: the queue has come to stay.
+    fn is_standing(&self, interval: u64, now: u64) -> bool {
+        self.waiters.waiting() > 0 && now.saturating_sub(self.last_empty) > interval
+    }
+
+    fn has_room(&self, places: &Places, now: u64) -> bool {
+        places.taken < places.limit && self.pace.is_none_or(|pace| pace.due() <= now)
+    }
+
+    fn take(&mut self, places: &mut Places, now: u64) {
+        places.taken += 1;
+        self.totals.served = self.totals.served.wrapping_add(1);
+        if let Some(pace) = &mut self.pace {
+            pace.take(now);
+        }
+    }
+
+    /// Admits those whose turn it is. `asking` is being polled and need not be woken.
+    pub(super) fn admit(&mut self, places: &mut Places, asking: Option<Place>, now: u64) {
+        while self.has_room(places, now) {
+            let Some(place) = self.next(now) else { return };
+            if self.is_late(place, now) || self.is_stale(place, now) {
+                let refusal = self.too_long_of(place, now);
+                self.refuse(place, refusal, asking, now);
+            } else {
+                self.take(places, now);
+                self.answer(place, Answer::Admitted, asking, now);
+            }
+        }
+    }
+
+    /// Whose turn it would be.
+    fn next(&self, now: u64) -> Option<Place> {
+        let newest_first = self.newest_first(now);
+        (0..CLASSES)
+            .rev()
+            .find_map(|class| if newest_first { self.waiters.newest(class) } else { self.waiters.oldest(class) })
+    }
+
+    /// Whether one has waited for as long as it may.
+    fn is_late(&self, place: Place, now: u64) -> bool {
+        self.waiters.get(place).is_some_and(|waiter| now >= waiter.gives_up_at)
+    }
+
+    /// Whether one has waited for longer than it may in a queue that has come to stay.
+    fn is_stale(&self, place: Place, now: u64) -> bool {
+        match self.rule {
+            Rule::Adaptive { target, interval } if self.is_standing(interval, now) => {
+                self.waiters.get(place).is_some_and(|waiter| now.saturating_sub(waiter.since) > target)
+            }
+            _ => false,
+        }
+    }
+
+    fn refuse(&mut self, place: Place, refusal: Refusal, asking: Option<Place>, now: u64) {
+        self.count(&refusal);
+        self.answer(place, Answer::Refused(refusal), asking, now);
+    }
+
+    fn answer(&mut self, place: Place, answer: Answer, asking: Option<Place>, now: u64) {
+        let waker = self.waiters.answer(place, answer);
+        if asking == Some(place) {
+            self.wakers.drop_later(waker);
+        } else {
+            self.wakers.wake_later(waker);
+        }
+        self.one_left(now);
+    }
+
+    fn one_left(&mut self, now: u64) {
+        self.totals.left = self.totals.left.wrapping_add(1);
+        if self.waiters.waiting() == 0 {
+            self.last_empty = now;
+            self.rates.end(now, self.totals);
+        }
+    }
+
+    /// Asks for a place. The waker is remembered while it waits, in exchange for the one before.
+    pub(super) fn poll(&mut self, place: Place, waker: &mut Option<Waker>, places: &mut Places, now: u64) -> Turn {
+        self.admit(places, Some(place), now);
+        if let Some(answer) = self.waiters.take_answer(place) {
+            return match answer {
+                Answer::Admitted => Turn::Come,
+                Answer::Refused(refusal) => Turn::Refused(refusal),
+            };
+        }
+        let Some(waiter) = self.waiters.get(place) else { crate::shell::polled_after_end() };
+        if now >= waiter.gives_up_at {
+            let refusal = self.too_long_of(place, now);
+            self.count(&refusal);
+            let known = self.waiters.leave(place);
+            self.wakers.drop_later(known);
+            self.one_left(now);
+            return Turn::Refused(refusal);
+        }
+        self.waiters.remember(place, waker);
+        let asks_at = match &self.pace {
+            // The next one sees to it that it asks when it may begin. The others are woken when they are the next one.
+            Some(pace) if places.taken < places.limit && self.next(now) == Some(place) => pace.due(),
+            _ if waiter.asks_at > now => waiter.asks_at,
+            _ => NEVER,
+        };
+        self.waiters.asks_at(place, asks_at);
+        Turn::NotBefore(waiter.gives_up_at.min(asks_at))
+    }
+
+    /// Wakes the next one, if the pace will allow it before it asks by itself.
+    pub(super) fn arm(&mut self, places: &Places, now: u64) {
+        let Some(pace) = &self.pace else { return };
+        if places.taken >= places.limit {
+            return;
+        }
+        let due = pace.due();
+        let Some(next) = self.next(now) else { return };
+        if self.waiters.get(next).is_some_and(|waiter| waiter.asks_at > due) {
+            // One that has not been polled since it was woken will see to it then.
+            self.waiters.asks_at(next, due);
+            let waker = self.waiters.take_waker(next);
+            self.wakers.wake_later(waker);
+        }
+    }
+
+    /// Gives up a place, and what was granted to it meanwhile.
+    pub(super) fn leave(&mut self, place: Place, places: &mut Places, now: u64) {
+        match self.waiters.take_answer(place) {
+            Some(Answer::Admitted) => self.end(true, places, now),
+            Some(Answer::Refused(_)) => {}
+            None => {
+                let waker = self.waiters.leave(place);
+                self.wakers.drop_later(waker);
+                self.counts.cancelled += 1;
+                self.one_left(now);
+            }
+        }
+    }
+
+    /// A call has ended; or did not begin, since the service never saw it.
+    pub(super) fn end(&mut self, spared_the_service: bool, places: &mut Places, now: u64) {
+        places.taken = places.taken.saturating_sub(1);
+        if let (true, Some(pace)) = (spared_the_service, &mut self.pace) {
+            pace.give_back();
+        }
+        self.admit(places, None, now);
+    }
+
+    /// For how long the one has waited that has waited for longest.
+    pub(super) fn oldest_age(&self, now: u64) -> u64 {
+        let since =
+            (0..CLASSES).filter_map(|class| self.waiters.get(self.waiters.oldest(class)?)).map(|waiter| waiter.since);
+        since.min().map_or(0, |since| now.saturating_sub(since))
+    }
+
+    fn count(&mut self, refusal: &Refusal) {
+        let counter = match refusal {
+            Refusal::Full { cause: QueueFullCause::Displaced, .. } => &mut self.counts.displaced,
+            Refusal::Full { .. } => &mut self.counts.full,
+            Refusal::TooLong { .. } => &mut self.counts.waited_too_long,
+        };
+        *counter += 1;
+    }
+
+    fn full(&self, cause: QueueFullCause, now: u64) -> Refusal {
+        let bound = match cause {
+            QueueFullCause::Weight | QueueFullCause::TooHeavy => self.max_weight,
+            _ => self.depth as u64,
+        };
+        let retry_after = if cause == QueueFullCause::TooHeavy { None } else { self.expected_wait(now) };
+        Refusal::Full { cause, bound, retry_after }
+    }
+
+    fn too_long_of(&self, place: Place, now: u64) -> Refusal {
+        let since = self.waiters.get(place).map_or(now, |waiter| waiter.since);
+        self.too_long(now.saturating_sub(since), now)
+    }
+
+    fn too_long(&self, waited: u64, now: u64) -> Refusal {
+        Refusal::TooLong { waited: Duration::from_nanos(waited), retry_after: self.expected_wait(now) }
+    }
+
+    /// The time until the turn of one that comes after all who wait now.
+    pub(super) fn expected_wait(&self, now: u64) -> Option<Duration> {
+        let flow = self.rates.flow(now, self.totals)?;
+        time_to_leave((self.waiters.waiting() as u64).saturating_add(1), flow)
+    }
+}
