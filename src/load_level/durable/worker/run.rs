@@ -15,7 +15,7 @@ use crate::{
     retry::{Backoff, Jitter},
     sync::Mutex,
 };
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use rand::RngExt;
 use std::{
     collections::{HashMap, VecDeque},
@@ -54,7 +54,11 @@ struct Run<Decode, S> {
     /// they are worked on.
     held: HashMap<String, Instant>,
 
-    taking: Option<Asking<Result<Vec<(String, Fields)>, Fault>>>,
+    taking: FuturesOrdered<Asking<(usize, Result<Vec<(String, Fields)>, Fault>)>>,
+    /// The most that these may bring.
+    being_taken: usize,
+    /// The last one brought as many as it might: there are more.
+    is_backlogged: bool,
     settling: FuturesUnordered<Asking<(Vec<Outcome>, Result<(), Fault>)>>,
     tending: Option<Asking<Result<Tended, Fault>>>,
     keeping: Option<(Instant, Asking<(Vec<String>, Result<(), Fault>)>)>,
@@ -92,7 +96,7 @@ struct Ready {
 enum Event {
     Stop,
     Called(Result<(Id, Verdict), JoinError>),
-    Taken(Result<Vec<(String, Fields)>, Fault>),
+    Taken(usize, Result<Vec<(String, Fields)>, Fault>),
     Settled(Vec<Outcome>, Result<(), Fault>),
     Tended(Result<Tended, Fault>),
     Kept(Instant, Vec<String>, Result<(), Fault>),
@@ -105,6 +109,9 @@ const BETWEEN_TENDS: Duration = Duration::from_millis(100);
 /// Calls of the script that ends deliveries: the most at a time, and the most ends in each.
 const SETTLING: usize = 2;
 const MOST_SETTLED: usize = 1000;
+
+/// Calls that take messages: the most at a time of a queue that has many.
+const TAKING: usize = 2;
 
 /// The most that are taken at a time, and the most that are kept alive with one call.
 const MOST_TAKEN: usize = 1000;
@@ -180,7 +187,9 @@ impl<Decode, S> Run<Decode, S> {
             called: HashMap::new(),
             outcomes: VecDeque::new(),
             held: HashMap::new(),
-            taking: None,
+            taking: FuturesOrdered::new(),
+            being_taken: 0,
+            is_backlogged: false,
             settling: FuturesUnordered::new(),
             tending: None,
             keeping: None,
@@ -221,9 +230,8 @@ impl<Decode, S> Run<Decode, S> {
         if let Poll::Ready(Some((outcomes, result))) = self.settling.poll_next_unpin(cx) {
             return Poll::Ready(Event::Settled(outcomes, result));
         }
-        if let Some(Poll::Ready(result)) = self.taking.as_mut().map(|taking| taking.as_mut().poll(cx)) {
-            self.taking = None;
-            return Poll::Ready(Event::Taken(result));
+        if let Poll::Ready(Some((count, result))) = self.taking.poll_next_unpin(cx) {
+            return Poll::Ready(Event::Taken(count, result));
         }
         if let Some(Poll::Ready(result)) = self.tending.as_mut().map(|tending| tending.as_mut().poll(cx)) {
             self.tending = None;
@@ -252,7 +260,9 @@ impl<Decode, S> Run<Decode, S> {
                 };
                 self.ended(id, verdict, now);
             }
-            Event::Taken(result) => {
+            Event::Taken(count, result) => {
+                self.being_taken -= count;
+                self.is_backlogged = result.as_ref().is_ok_and(|messages| messages.len() >= count);
                 if let Some(messages) = self.answered(result, now) {
                     for (entry, fields) in messages {
                         self.receive(entry, fields, 0, now);
@@ -386,7 +396,7 @@ impl<Decode, S> Run<Decode, S> {
 
     /// Asks of Redis what is to be asked now.
     fn ask(&mut self, now: Instant) {
-        if self.stopping.is_some() && self.taking.is_none() && self.tending.is_none() {
+        if self.stopping.is_some() && self.taking.is_empty() && self.tending.is_none() {
             self.report.given_back += self.ready.len() as u64;
             let give_back = |Ready { ticket: Ticket { entry, memory }, .. }| Outcome::Again {
                 entry,
@@ -401,16 +411,24 @@ impl<Decode, S> Run<Decode, S> {
         self.keep(now);
         while self.settling.len() < SETTLING && !self.outcomes.is_empty() {
             let count = self.outcomes.len().min(MOST_SETTLED);
-            let outcomes = self.outcomes.drain(..count).collect();
+            let mut outcomes: Vec<Outcome> = self.outcomes.drain(..count).collect();
+            outcomes.sort_by_cached_key(|outcome| place(outcome.entry()));
             self.settling.push(Box::pin(self.requests.clone().settle(outcomes)));
         }
         if self.stopping.is_some() {
             return;
         }
         self.tend(now);
-        let count = self.to_take();
-        if self.taking.is_none() && count > 0 {
-            self.taking = Some(Box::pin(self.requests.clone().take(count)));
+        // While one answer is read the server makes the next, if it need not wait for messages.
+        let most = if self.is_backlogged { TAKING } else { 1 };
+        while self.taking.len() < most {
+            let count = self.to_take();
+            if count == 0 {
+                return;
+            }
+            self.being_taken += count;
+            let take = self.requests.clone().take(count);
+            self.taking.push_back(Box::pin(async move { (count, take.await) }));
         }
     }
 
@@ -446,16 +464,17 @@ impl<Decode, S> Run<Decode, S> {
     }
 
     fn room(&self) -> usize {
-        (self.settings.concurrency + self.settings.prefetch).saturating_sub(self.held.len())
+        (self.settings.concurrency + self.settings.prefetch).saturating_sub(self.held.len() + self.being_taken)
     }
 
     /// How many messages to take: none before the clock is known and the group made, and few only if there is nothing else.
     fn to_take(&self) -> usize {
         let Settings { concurrency, prefetch, .. } = self.settings;
-        if self.clock.is_none() || self.make_group || self.ready.len() > prefetch / 2 {
+        if self.clock.is_none() || self.make_group || self.ready.len() + self.being_taken > (concurrency + prefetch) / 2
+        {
             return 0;
         }
-        let wanted = (concurrency + prefetch).saturating_sub(self.calls.len() + self.ready.len());
+        let wanted = (concurrency + prefetch).saturating_sub(self.calls.len() + self.ready.len() + self.being_taken);
         let count = wanted.min(self.room()).min(MOST_TAKEN);
         let few = count < (concurrency + prefetch) / 8;
         if few && !(self.outcomes.is_empty() && self.settling.is_empty()) { 0 } else { count }
@@ -486,7 +505,7 @@ impl<Decode, S> Run<Decode, S> {
             return false;
         }
         let is_settled = self.ready.is_empty() && self.outcomes.is_empty() && self.settling.is_empty();
-        (is_settled && self.taking.is_none() && self.tending.is_none())
+        (is_settled && self.taking.is_empty() && self.tending.is_none())
             || now >= stopping + self.settings.takeover_after
     }
 
@@ -525,6 +544,12 @@ impl<Decode, S> Run<Decode, S> {
             self.called.insert(task.id(), ticket);
         }
     }
+}
+
+/// Where an entry is in its stream.
+fn place(entry: &str) -> (u64, u64) {
+    let (millis, number) = entry.split_once('-').unwrap_or((entry, "0"));
+    (millis.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }
 
 impl Ticket {
