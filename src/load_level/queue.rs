@@ -235,7 +235,7 @@ impl Queue {
                 in_service,
                 concurrency,
                 waiting,
-                weight: state.waiters.weight(),
+                weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
                 oldest_age: Duration::from_nanos(state.oldest_age(now)),
                 expected_wait: match waiting {
                     0 if in_service < concurrency => Some(Duration::ZERO),
@@ -281,7 +281,7 @@ impl Queue {
     /// It must be at least 1; otherwise the old one stays.
     pub fn set_max_weight(&self, max_weight: u64) -> Result<(), ConfigError> {
         check_max_weight(max_weight)?;
-        self.change(|state, _, _| state.max_weight = max_weight);
+        self.change(|state, _, _| state.max_weight = max_weight.into());
         Ok(())
     }
 
@@ -506,8 +506,8 @@ impl QueueBuilder {
     pub fn build(self) -> Result<Queue, ConfigError> {
         let limit = check_concurrency(self.concurrency)?;
         check_depth(self.depth)?;
-        let max_weight = self.max_weight.unwrap_or(u64::MAX);
-        check_max_weight(max_weight)?;
+        self.max_weight.map_or(Ok(()), check_max_weight)?;
+        let max_weight = self.max_weight.map_or(u128::MAX, u128::from);
         check_max_wait(self.max_wait)?;
         self.discipline.check()?;
         let pace = self.pace.map(|(calls, period)| Pace::new(calls, period, 0)).transpose()?;

@@ -20,7 +20,8 @@ pub(super) struct Places {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) depth: usize,
-    pub(super) max_weight: u64,
+    /// More than all can weigh where there is no bound.
+    pub(super) max_weight: u128,
     pub(super) max_wait: u64,
     pub(super) rule: Rule,
     pub(super) by_criticality: bool,
@@ -66,7 +67,7 @@ const NEVER: u64 = u64::MAX;
 impl State {
     pub(super) fn new(
         depth: usize,
-        max_weight: u64,
+        max_weight: u128,
         max_wait: Duration,
         rule: Rule,
         by_criticality: bool,
@@ -153,11 +154,11 @@ impl State {
     /// newcomer. Nobody loses a place where that would not be enough.
     fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {
         let Newcomer { class, weight, .. } = newcomer;
-        if weight > self.max_weight {
+        if u128::from(weight) > self.max_weight {
             return Err(self.full(QueueFullCause::TooHeavy, now));
         }
-        let fits = |waiting: usize, waiting_weight: u64, this: &Self| {
-            waiting < this.depth && waiting_weight.saturating_add(weight) <= this.max_weight
+        let fits = |waiting: usize, waiting_weight: u128, this: &Self| {
+            waiting < this.depth && waiting_weight + u128::from(weight) <= this.max_weight
         };
         if fits(self.waiters.waiting(), self.waiters.weight(), self) {
             return Ok(());
@@ -166,7 +167,7 @@ impl State {
         let below = if self.newest_first(now) { class + 1 } else { class };
         let (waiting, waiting_weight) = (below..CLASSES)
             .map(|class| self.waiters.of_class(class))
-            .fold((0_usize, 0_u64), |(count, weight), (more, heavier)| (count + more, weight.saturating_add(heavier)));
+            .fold((0_usize, 0_u128), |(count, weight), (more, heavier)| (count + more, weight + heavier));
         let is_hopeless = !fits(waiting, waiting_weight, self);
         while !fits(self.waiters.waiting(), self.waiters.weight(), self) {
             // One whose time is up has no place to lose.
@@ -365,7 +366,7 @@ impl State {
 
     fn full(&self, cause: QueueFullCause, now: u64) -> Refusal {
         let bound = match cause {
-            QueueFullCause::Weight | QueueFullCause::TooHeavy => self.max_weight,
+            QueueFullCause::Weight | QueueFullCause::TooHeavy => u64::try_from(self.max_weight).unwrap_or(u64::MAX),
             _ => self.depth as u64,
         };
         let retry_after = if cause == QueueFullCause::TooHeavy { None } else { self.expected_wait(now) };

@@ -15,7 +15,8 @@ pub(super) struct Waiters {
     free: u32,
     classes: [Class; CLASSES],
     waiting: usize,
-    weight: u64,
+    /// Of up to 2^32 calls: that of 64 bits each fits.
+    weight: u128,
 }
 
 /// Of each [`Criticality`](crate::Criticality).
@@ -34,7 +35,7 @@ struct Class {
     first: u32,
     last: u32,
     waiting: usize,
-    weight: u64,
+    weight: u128,
 }
 
 #[derive(Debug)]
@@ -75,12 +76,12 @@ impl Waiters {
         self.waiting
     }
 
-    pub(super) fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u128 {
         self.weight
     }
 
     /// How many of a class wait, and their weight.
-    pub(super) fn of_class(&self, class: usize) -> (usize, u64) {
+    pub(super) fn of_class(&self, class: usize) -> (usize, u128) {
         let Class { waiting, weight, .. } = self.classes[class];
         (waiting, weight)
     }
@@ -114,8 +115,8 @@ impl Waiters {
         };
         let last = std::mem::replace(&mut class.last, place);
         class.waiting += 1;
-        class.weight = class.weight.saturating_add(waiter.weight);
-        self.weight = self.weight.saturating_add(waiter.weight);
+        class.weight += u128::from(waiter.weight);
+        self.weight += u128::from(waiter.weight);
         self.waiting += 1;
         match self.slots.get_mut(last as usize) {
             Some(last) => last.next = place,
@@ -173,8 +174,8 @@ impl Waiters {
         let Some(&Slot { waiter, previous, next, .. }) = self.slots.get(place.0 as usize) else { return };
         let class = &mut self.classes[waiter.class];
         class.waiting = class.waiting.saturating_sub(1);
-        class.weight = class.weight.saturating_sub(waiter.weight);
-        self.weight = self.weight.saturating_sub(waiter.weight);
+        class.weight = class.weight.saturating_sub(u128::from(waiter.weight));
+        self.weight = self.weight.saturating_sub(u128::from(waiter.weight));
         self.waiting = self.waiting.saturating_sub(1);
         match self.slots.get_mut(previous as usize) {
             Some(previous) => previous.next = next,

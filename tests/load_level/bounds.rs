@@ -200,3 +200,18 @@ fn full_retry_after(queue: &Queue) -> Option<std::time::Duration> {
     waiting.clear();
     rejection.retry_after()
 }
+
+#[tokio::test(start_paused = true)]
+async fn weights_beyond_all_numbers_are_kept_apart() {
+    let (queue, mut permits) = full(patient(1, usize::MAX));
+    let (first, second) = (heavy(&queue, u64::MAX), heavy(&queue, u64::MAX));
+    let third = heavy(&queue, 7);
+    assert_eq!(weight(&queue), u64::MAX);
+    drop(first);
+    assert_eq!(weight(&queue), u64::MAX, "the second is still there");
+    queue.set_max_weight(u64::MAX - 1).unwrap();
+    assert_eq!(refused_at_once(&queue), too_full(Weight, u64::MAX - 1));
+    drop(second);
+    assert_eq!(weight(&queue), 7);
+    assert_eq!(order(permits.remove(0), &mut [third]), [0]);
+}
