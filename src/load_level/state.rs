@@ -165,17 +165,19 @@ impl State {
         }
         // Of its own class a newcomer is worth more than the others where the newest come first.
         let below = if self.newest_first(now) { class + 1 } else { class };
-        let (waiting, waiting_weight) = (below..CLASSES)
-            .map(|class| self.waiters.of_class(class))
-            .fold((0_usize, 0_u128), |(count, weight), (more, heavier)| (count + more, weight + heavier));
-        let is_hopeless = !fits(waiting, waiting_weight, self);
+        let is_hopeless = |this: &Self| {
+            let (waiting, waiting_weight) = (below..CLASSES)
+                .map(|class| this.waiters.of_class(class))
+                .fold((0_usize, 0_u128), |(count, weight), (more, heavier)| (count + more, weight + heavier));
+            !fits(waiting, waiting_weight, this)
+        };
         while !fits(self.waiters.waiting(), self.waiters.weight(), self) {
             // One whose time is up has no place to lose.
             let late =
                 (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)));
             let refused = match late {
                 Some(late) => (late, self.too_long_of(late, now)),
-                None if is_hopeless => {
+                None if is_hopeless(self) => {
                     let is_deep = self.waiters.waiting() >= self.depth;
                     let cause = if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight };
                     return Err(self.full(cause, now));

@@ -215,3 +215,15 @@ async fn weights_beyond_all_numbers_are_kept_apart() {
     assert_eq!(weight(&queue), 7);
     assert_eq!(order(permits.remove(0), &mut [third]), [0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_late_go_first_and_then_those_of_lower_classes() {
+    let (queue, _permits) = full(patient(1, 100).max_weight(10).by_criticality());
+    let (mut late, _) = comes_with(&queue, within(ms(10)), 6);
+    let (mut low, _) = comes_with(&queue, class(LOW), 4);
+    advance(ms(10)).await;
+    let (_newcomer, answer) = comes_with(&queue, class(HIGH), 10);
+    assert!(answer.is_pending(), "without these two there is a place: {answer:?}");
+    assert_eq!(refused(&mut late), too_long(ms(10)));
+    assert_eq!(refused(&mut low), too_full(Displaced, 100));
+}
