@@ -50,8 +50,9 @@
 //! # Cancellation
 //!
 //! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become meanwhile, goes
-//! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service. So does a
-//! call that a timeout further in ends, until it ends.
+//! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service; if it is
+//! polled only when its deadline has passed, it is refused and gives the place back. A call that a timeout further in ends keeps
+//! its place until it ends.
 //!
 //! # Cost
 //!

@@ -361,7 +361,8 @@ impl Queue {
         let arrival = self.locked(now, |state, places, nanos| {
             let class = if state.by_criticality { (ticket.criticality as usize).min(CLASSES - 1) } else { 0 };
             let patience = state.rule.patience(state.max_wait, ticket.deadline, now);
-            state.arrive(Newcomer { class, weight: ticket.weight, patience }, places, nanos)
+            let deadline = ticket.deadline.instant().map_or(u64::MAX, |instant| self.shared.origin.nanos_to(instant));
+            state.arrive(Newcomer { class, weight: ticket.weight, patience, deadline }, places, nanos)
         });
         match arrival {
             Arrival::Admitted => Ok(None),

@@ -59,6 +59,8 @@ pub(super) struct Newcomer {
     pub(super) weight: u64,
     /// How long it may wait.
     pub(super) patience: u64,
+    /// When its caller has gone.
+    pub(super) deadline: u64,
 }
 
 /// It does not ask by itself.
@@ -137,8 +139,8 @@ impl State {
             Some(pace) if places.taken < places.limit => pace.due_after(before),
             _ => NEVER,
         };
-        let Newcomer { class, weight, patience } = newcomer;
-        let waiter = Waiter { class, weight, since: now, gives_up_at: now.saturating_add(patience), asks_at };
+        let Newcomer { class, weight, patience, deadline } = newcomer;
+        let waiter = Waiter { class, weight, since: now, gives_up_at: now.saturating_add(patience), deadline, asks_at };
         let Some(place) = self.waiters.join(waiter) else {
             return Err(self.full(QueueFullCause::Depth, now));
         };
@@ -285,8 +287,15 @@ impl State {
     /// Asks for a place. The waker is remembered while it waits, in exchange for the one before.
     pub(super) fn poll(&mut self, place: Place, waker: &mut Option<Waker>, places: &mut Places, now: u64) -> Turn {
         self.admit(places, Some(place), now);
-        if let Some(answer) = self.waiters.take_answer(place) {
+        if let Some((answer, waiter)) = self.waiters.take_answer(place) {
             return match answer {
+                // It was let in, and polled when nobody waited for it any more.
+                Answer::Admitted if now >= waiter.deadline => {
+                    let refusal = self.too_long(now.saturating_sub(waiter.since), now);
+                    self.count(&refusal);
+                    self.end(true, places, now);
+                    Turn::Refused(refusal)
+                }
                 Answer::Admitted => Turn::Come,
                 Answer::Refused(refusal) => Turn::Refused(refusal),
             };
@@ -330,8 +339,8 @@ impl State {
     /// Gives up a place, and what was granted to it meanwhile.
     pub(super) fn leave(&mut self, place: Place, places: &mut Places, now: u64) {
         match self.waiters.take_answer(place) {
-            Some(Answer::Admitted) => self.end(true, places, now),
-            Some(Answer::Refused(_)) => {}
+            Some((Answer::Admitted, _)) => self.end(true, places, now),
+            Some((Answer::Refused(_), _)) => {}
             None => {
                 let waker = self.waiters.leave(place);
                 self.wakers.drop_later(waker);

@@ -55,6 +55,8 @@ pub(super) struct Waiter {
     pub(super) since: u64,
     /// From when on it is refused.
     pub(super) gives_up_at: u64,
+    /// From when on it is not served, even if it was let in before.
+    pub(super) deadline: u64,
     /// When it asks again by itself, because the pace may allow it then.
     pub(super) asks_at: u64,
 }
@@ -157,11 +159,12 @@ impl Waiters {
         slot.waker.take()
     }
 
-    /// Whether a place was answered. Then it is gone.
-    pub(super) fn take_answer(&mut self, place: Place) -> Option<Answer> {
-        let answer = self.slots.get(place.0 as usize)?.answer?;
+    /// Whether a place was answered, and to whom it belonged. Then it is gone.
+    pub(super) fn take_answer(&mut self, place: Place) -> Option<(Answer, Waiter)> {
+        let &Slot { answer, waiter, .. } = self.slots.get(place.0 as usize)?;
+        let answer = answer?;
         self.release(place);
-        Some(answer)
+        Some((answer, waiter))
     }
 
     /// Gives up the place of one who still waits. Returns its waker.

@@ -219,3 +219,25 @@ async fn another_discipline_counts_for_those_who_wait_but_not_for_how_long() {
     assert_eq!(refused(&mut waiting.remove(0)), too_long(secs(1)));
     assert_eq!(order(permit, &mut waiting), [1, 0], "the newest, which may wait for all of its time, first");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_let_in_but_not_polled_until_its_deadline_does_not_run() {
+    for discipline in [Discipline::default(), Discipline::fifo(), Discipline::lifo()] {
+        let (queue, permit) = one_place(discipline);
+        let mut behind = waiter(&queue);
+        let mut late = waiter_with(&queue, within(secs(1)));
+        let (first, second) = if discipline == Discipline::lifo() {
+            (&mut late, &mut behind)
+        } else {
+            // The one in front goes, for the others to be at its place.
+            drop(std::mem::replace(&mut behind, waiter(&queue)));
+            (&mut late, &mut behind)
+        };
+        drop(permit);
+        assert_eq!((first.wakes(), second.wakes()), (1, 0));
+        advance(secs(1)).await;
+        assert_eq!(refused(first), too_long(secs(1)), "{discipline}");
+        assert_eq!(counts(&queue), [0, 0, 1, 1 - u64::from(discipline == Discipline::lifo())]);
+        assert!(served(second).is_some(), "its place goes to the next one");
+    }
+}
