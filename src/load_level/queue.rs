@@ -4,7 +4,7 @@ use super::{
     pace::Pace,
     rates::{DrainTime, drain_time},
     state::{Arrival, Newcomer, Places, State, Turn},
-    waiters::{CLASSES, Place},
+    waiters::{CLASSES, Place, drop_waker},
 };
 use crate::{
     Criticality, Rejection,
@@ -378,6 +378,7 @@ impl Queue {
         let mut waker = Some(waker.clone());
         let (turn, nanos) =
             self.locked(now, |state, places, nanos| (state.poll(place, &mut waker, places, nanos), nanos));
+        drop_waker(waker);
         match turn {
             Turn::Come => Standing::Come,
             Turn::Refused(refusal) => Standing::Refused(refusal.into()),

@@ -231,8 +231,14 @@ impl Wakers {
         for waker in first.into_iter().chain(more) {
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
-        if let Some(waker) = dropped {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
-        }
+        drop_waker(dropped);
+    }
+}
+
+/// Drops a waker. If that panics, the place that was taken in the same step is not lost.
+#[inline]
+pub(super) fn drop_waker(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
     }
 }

@@ -1,7 +1,7 @@
 //! User code that panics costs nobody a place.
 
 use crate::{
-    assert_free, counts, full, occupancy, patient, refused, served,
+    assert_free, counts, full, occupancy, order, patient, refused, served,
     support::{Act, Backend, ByHand, ms},
     waiter, waiters, within,
 };
@@ -14,7 +14,7 @@ use std::{
 };
 use steadfast::{
     Criticality,
-    load_level::{LoadLevel, LoadLevelLayer, Permit, Queue},
+    load_level::{LoadLevel, LoadLevelLayer},
 };
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -129,22 +129,12 @@ async fn a_service_whose_clone_panics_costs_no_place() {
     assert_free(&queue);
 }
 
-/// Panics when it is woken, or when the last of its clones is dropped.
-struct Fuse {
-    in_wake: bool,
-}
+/// Panics when it is woken.
+struct Fuse;
 
 impl Wake for Fuse {
     fn wake(self: Arc<Self>) {
-        assert!(!self.in_wake, "as the test wants it");
-    }
-}
-
-impl Drop for Fuse {
-    fn drop(&mut self) {
-        if !self.in_wake && !std::thread::panicking() {
-            panic!("as the test wants it");
-        }
+        panic!("as the test wants it");
     }
 }
 
@@ -152,7 +142,7 @@ impl Drop for Fuse {
 async fn a_waker_that_panics_when_it_is_woken_costs_nobody_the_wake_up_or_the_place() {
     let (queue, permits) = full(patient(2, 10));
     let mut first = waiter(&queue);
-    let waker = Waker::from(Arc::new(Fuse { in_wake: true }));
+    let waker = Waker::from(Arc::new(Fuse));
     let mut fused = Box::pin(queue.acquire());
     assert!(fused.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     let [mut second, mut third] = waiters(&queue);
@@ -167,42 +157,42 @@ async fn a_waker_that_panics_when_it_is_woken_costs_nobody_the_wake_up_or_the_pl
 
 #[tokio::test(start_paused = true)]
 async fn a_waker_that_panics_when_it_is_dropped_costs_nobody_a_place() {
-    for what in ["served", "goes", "refused", "polled again"] {
-        let (queue, permits) = full(patient(1, 10));
-        let mut fused = Box::pin(queue.acquire());
-        let waker = ManuallyDrop::new(Waker::from(Arc::new(Fuse { in_wake: false })));
-        let poll = |fused: &mut std::pin::Pin<Box<steadfast::load_level::Acquire>>, waker: &Waker| {
-            within(ms(10)).sync_scope(|| fused.as_mut().poll(&mut Context::from_waker(waker)))
-        };
-        assert!(poll(&mut fused, &waker).is_pending());
-        // The queue has the last one, but for the timer.
-        let mut next = waiter(&queue);
-        let gone = catch_unwind(AssertUnwindSafe(|| drop(ManuallyDrop::into_inner(waker))));
-        assert!(gone.is_ok());
-        let _ = catch_unwind(AssertUnwindSafe(|| match what {
-            "goes" => drop(fused),
-            "served" => {
-                drop(permits);
-                let _: Poll<Result<Permit, _>> = poll(&mut fused, Waker::noop());
-            }
-            "refused" => {
-                drop(permits);
-                drop(fused);
-            }
-            _ => {
-                assert!(poll(&mut fused, Waker::noop()).is_pending());
-                drop(fused);
-            }
-        }));
-        next_is_served(&queue, &mut next);
-    }
+    let (queue, permits) = full(patient(1, 10));
+    let waker = ManuallyDrop::new(with_drops_that_panic());
+    let mut fused = Box::pin(queue.acquire());
+    assert!(fused.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut next = waiter(&queue);
+    drop(permits);
+    // The queue drops a waker, and the timer of tokio does.
+    panics(|| fused.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    assert_eq!((next.wakes(), occupancy(&queue)), (1, (1, 0)));
+    drop(fused);
+    let permit = served(&mut next);
+    let mut waiting: [_; 3] = waiters(&queue);
+    assert_eq!(order(permit.unwrap(), &mut waiting), [0, 1, 2], "each has a place of its own");
 
-    fn next_is_served(queue: &Queue, next: &mut crate::Waiter) {
-        if occupancy(queue) == (1, 1) {
-            queue.set_concurrency(2).unwrap();
-        }
-        drop(served(next));
+    let (queue, permits) = full(patient(1, 10));
+    let mut goes = Box::pin(queue.acquire());
+    assert!(goes.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    panics(|| drop(goes));
+    assert_eq!(occupancy(&queue), (1, 0));
+    drop(permits);
+    assert_free(&queue);
+}
+
+/// A waker whose drops panic.
+fn with_drops_that_panic() -> Waker {
+    fn clone(_: *const ()) -> RawWaker {
+        RawWaker::new(std::ptr::null(), &TABLE)
     }
+    fn drop(_: *const ()) {
+        if !std::thread::panicking() {
+            panic!("as the test wants it");
+        }
+    }
+    const TABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| {}, |_| {}, drop);
+    // SAFETY: it holds nothing, and nothing is read through it.
+    unsafe { Waker::from_raw(clone(std::ptr::null())) }
 }
 
 /// A waker whose clones panic.
