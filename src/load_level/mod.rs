@@ -51,14 +51,15 @@
 //!
 //! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become meanwhile, goes
 //! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service; if it is
-//! polled only when its deadline has passed, it is refused and gives the place back. A call that a timeout further in ends keeps
-//! its place until it ends.
+//! polled only when its deadline has passed, it is refused and gives the place back. With a pace the next one keeps the time for
+//! those behind it: while it is not polled, they go on when another call comes or ends. A call that a timeout further in ends
+//! keeps its place until it ends.
 //!
 //! # Cost
 //!
 //! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that waits takes
 //! a lock when it comes, in each poll, and when it leaves; it makes one timer and is woken once, however many others wait. With a
-//! pace it may be woken twice. The places in the queue are allocated as it grows, and used again.
+//! pace it may be woken twice, and twice more for each that overtakes it. The places in the queue are allocated as it grows, and used again.
 //!
 //! # For an autoscaler
 //!
@@ -79,6 +80,8 @@ mod queue;
 mod rates;
 mod stage;
 mod state;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 pub use acquire::{Acquire, Permit};

@@ -187,7 +187,7 @@ impl Queue {
     ///
     /// # Cost
     ///
-    /// For a call that waits: one timer, one wake-up, and with a pace a second one if the order changed meanwhile.
+    /// For a call that waits: one timer, one wake-up, and with a pace a second one if the order changed meanwhile, each time.
     pub fn acquire(&self) -> Acquire {
         self.acquire_weighing(1)
     }

@@ -243,3 +243,30 @@ async fn a_pace_that_is_taken_away_leaves_a_queue_without_one() {
     drop(served(&mut waiting[0]));
     assert_free(&queue);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_next_and_is_not_polled_holds_the_others_up_until_a_call_comes_or_ends() {
+    for a_call_comes in [true, false] {
+        let queue = patient(2, 10).pace(10, secs(1)).build().unwrap();
+        let first = queue.try_acquire().unwrap();
+        advance(ms(100)).await;
+        let last = queue.try_acquire().unwrap();
+        let [idle, mut second] = waiters(&queue);
+        drop(first);
+        advance(secs(1)).await;
+        assert_eq!((idle.wakes(), second.wakes(), occupancy(&queue)), (1, 0, (1, 2)));
+        if a_call_comes {
+            drop(waiter(&queue));
+        }
+        drop(last);
+        assert_eq!((second.wakes(), occupancy(&queue)), (1, (1, 1)), "the turn has come of the one that does not ask");
+        assert!(served(&mut second).is_none());
+        advance(ms(100)).await;
+        assert!(served(&mut second).is_some());
+        drop(idle);
+        assert_free(&{
+            queue.set_pace(None).unwrap();
+            queue
+        });
+    }
+}
