@@ -583,7 +583,7 @@ mod queue {
     #[test]
     fn no_more_are_let_in_than_may_be_and_no_place_is_lost() {
         for limit in [1, 2] {
-            check_with_interruptions(3, move || {
+            check_with_interruptions(2, move || {
                 let (queue, inside) = (queue(limit), Arc::new(AtomicUsize::new(0)));
                 let (coming, within) = (queue.clone(), inside.clone());
                 let answers = in_threads(3, move || come_and_go(&coming, &within, limit));

@@ -217,35 +217,36 @@ impl Queue {
         self.readings_at(Instant::now())
     }
 
-    /// The queue as it is at `now`. An instant before the latest one that the queue has seen counts as that one.
+    /// The queue as it is at `now`. An instant before the latest one at which a call came or went counts as that one.
     ///
-    /// It takes the lock; in a queue that is busy not more than some times per second.
+    /// It takes the lock; in a queue that is busy not more than some times per second. It changes nothing.
     pub fn readings_at(&self, now: Instant) -> Readings {
-        self.locked(now, |state, places, now| {
-            let (waiting, flow) = (state.waiters.waiting(), state.rates.flow(now, state.totals));
-            let (in_service, concurrency) = (places.taken as usize, places.limit as usize);
-            let desired_concurrency = match flow {
-                Some(flow) if waiting > 0 && flow.served > 0.0 => {
-                    let needed = (flow.arrived + waiting as f64 / TO_WORK_OFF) / flow.served;
-                    (concurrency as f64 * needed).ceil() as usize
-                }
-                _ => in_service.saturating_add(waiting).min(concurrency),
-            };
-            Readings {
-                in_service,
-                concurrency,
-                waiting,
-                weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
-                oldest_age: Duration::from_nanos(state.oldest_age(now)),
-                expected_wait: match waiting {
-                    0 if in_service < concurrency => Some(Duration::ZERO),
-                    _ => state.expected_wait(now),
-                },
-                drain_time: drain_time(waiting as u64, flow),
-                desired_concurrency: desired_concurrency.max(1),
-                not_served: state.counts,
+        let Shared { origin, state, .. } = &*self.shared;
+        let state = lock(state);
+        let (places, now) = (self.places(), state.time_at(origin.nanos_to(now)));
+        let (waiting, flow) = (state.waiters.waiting(), state.rates.flow(now, state.totals));
+        let (in_service, concurrency) = (places.taken as usize, places.limit as usize);
+        let desired_concurrency = match flow {
+            Some(flow) if waiting > 0 && flow.served > 0.0 => {
+                let needed = (flow.arrived + waiting as f64 / TO_WORK_OFF) / flow.served;
+                (concurrency as f64 * needed).ceil() as usize
             }
-        })
+            _ => in_service.saturating_add(waiting).min(concurrency),
+        };
+        Readings {
+            in_service,
+            concurrency,
+            waiting,
+            weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
+            oldest_age: Duration::from_nanos(state.oldest_age(now)),
+            expected_wait: match waiting {
+                0 if in_service < concurrency => Some(Duration::ZERO),
+                _ => state.expected_wait(now),
+            },
+            drain_time: drain_time(waiting as u64, flow),
+            desired_concurrency: desired_concurrency.max(1),
+            not_served: state.counts,
+        }
     }
 
     /// Changes the number of calls that may be in the service. Where more are, nobody is interrupted: nobody is let in until

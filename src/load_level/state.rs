@@ -93,8 +93,13 @@ impl State {
     }
 
     /// The time: never before one that was seen.
+    pub(super) fn time_at(&self, now: u64) -> u64 {
+        self.latest.max(now)
+    }
+
+    /// The same, of a call that comes or goes.
     pub(super) fn turn_to(&mut self, now: u64) -> u64 {
-        self.latest = self.latest.max(now);
+        self.latest = self.time_at(now);
         self.rates.note(self.latest, self.totals);
         self.latest
     }
