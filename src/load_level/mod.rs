@@ -74,6 +74,7 @@
 //! that under overload every call is served when its caller has gone.
 
 mod acquire;
+mod builder;
 mod discipline;
 #[cfg(feature = "redis")]
 pub mod durable;
@@ -81,6 +82,7 @@ mod layer;
 mod pace;
 mod queue;
 mod rates;
+mod readings;
 mod stage;
 mod state;
 #[cfg(test)]
@@ -88,8 +90,10 @@ mod tests;
 mod waiters;
 
 pub use acquire::{Acquire, Permit};
+pub use builder::QueueBuilder;
 pub use discipline::Discipline;
 pub use layer::{Classes, CriticalityBy, CriticalityOfContext, LoadLevel, LoadLevelLayer, Weigh, WeighsBy, WeighsOne};
-pub use queue::{Counts, Queue, QueueBuilder, Readings};
+pub use queue::Queue;
 pub use rates::DrainTime;
+pub use readings::{Counts, Readings};
 pub use stage::{LoadLevelCall, LoadLevelStage};

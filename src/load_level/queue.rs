@@ -1,15 +1,15 @@
 use super::{
-    Discipline,
+    Discipline, QueueBuilder, Readings,
     acquire::{Acquire, Permit},
+    builder::{check_concurrency, check_depth, check_max_wait, check_max_weight},
     pace::Pace,
-    rates::{DrainTime, drain_time},
     state::{Arrival, Newcomer, Places, State, Turn},
     waiters::{CLASSES, Place, drop_waker},
 };
 use crate::{
     Criticality, Rejection,
     clock::{self, Origin},
-    error::{ConfigError, QueueFull, QueueFullCause, WaitedTooLong},
+    error::ConfigError,
     sync::{AtomicU64, Mutex, Ordering, lock},
     timeout::Deadline,
 };
@@ -69,7 +69,7 @@ const TAKEN: u64 = (1 << LIMIT_SHIFT) - 1;
 /// Somebody waits, or there is a pace.
 const SLOW: u64 = 1 << 63;
 /// The most calls in a service.
-const MOST_CONCURRENCY: usize = (1 << LIMIT_SHIFT) - 1;
+pub(super) const MOST_CONCURRENCY: usize = (1 << LIMIT_SHIFT) - 1;
 
 impl Places {
     fn of(word: u64) -> Self {
@@ -80,67 +80,6 @@ impl Places {
         (u64::from(self.limit) << LIMIT_SHIFT) | u64::from(self.taken)
     }
 }
-
-/// Why a call is refused, as the queue keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Full { cause: QueueFullCause, bound: u64, retry_after: Option<Duration> },
-    TooLong { waited: Duration, retry_after: Option<Duration> },
-}
-
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Full { cause, bound, retry_after } => QueueFull::new(cause, bound, retry_after).into(),
-            Refusal::TooLong { waited, retry_after } => WaitedTooLong::new(waited, retry_after).into(),
-        }
-    }
-}
-
-/// How many calls were not served, ever.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counts {
-    /// Refused because the queue was full.
-    pub full: u64,
-    /// Refused after they had waited, because one that was worth more needed the place.
-    pub displaced: u64,
-    /// Refused because they had waited for as long as they may, or their deadline had passed.
-    pub waited_too_long: u64,
-    /// Dropped by their callers while they waited.
-    pub cancelled: u64,
-}
-
-/// A queue at one moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Readings {
-    /// The calls in the service.
-    pub in_service: usize,
-    /// The most calls that may be in the service.
-    pub concurrency: usize,
-    /// How many wait.
-    pub waiting: usize,
-    /// What they weigh.
-    pub weight: u64,
-    /// For how long the one has waited that has waited for longest. Zero where nobody waits.
-    pub oldest_age: Duration,
-    /// How long one would wait that came now and was served after all who wait: their number divided by how many leave per
-    /// second. Zero where there is room; `None` where that is not known yet.
-    pub expected_wait: Option<Duration>,
-    /// When the backlog is gone if all goes on as in the last ten seconds: B / (u - l), where B wait, u leave the queue and l
-    /// join it per second.
-    pub drain_time: DrainTime,
-    /// How many calls at once the service would have to do to keep up with what arrives, refused calls included, and to work
-    /// off the backlog in ten seconds: for an autoscaler, which divides it by what one instance does. The calls in the
-    /// service where nobody waits, as they are now: smooth it.
-    pub desired_concurrency: usize,
-    /// How many calls were not served, ever.
-    pub not_served: Counts,
-}
-
-/// The time in which the [`desired_concurrency`](Readings::desired_concurrency) works off the backlog.
-const TO_WORK_OFF: f64 = 10.0;
 
 /// A call that comes, as the queue sees it.
 #[derive(Clone, Copy, Debug)]
@@ -163,15 +102,15 @@ impl Queue {
     /// By Little's law the calls in a service at capacity are its calls per second times their mean latency. A depth of more
     /// than is served within [`max_wait`](QueueBuilder::max_wait) is of no use but to be refused later.
     pub fn builder(concurrency: usize, depth: usize) -> QueueBuilder {
-        QueueBuilder {
-            concurrency,
-            depth,
-            max_weight: None,
-            max_wait: Duration::from_secs(1),
-            discipline: Discipline::default(),
-            by_criticality: false,
-            pace: None,
-        }
+        QueueBuilder::new(concurrency, depth)
+    }
+
+    /// An empty queue.
+    pub(super) fn of(limit: u32, state: State) -> Self {
+        let slow = if state.needs_lock() { SLOW } else { 0 };
+        let word = Word(AtomicU64::new(Places { taken: 0, limit }.word() | slow));
+        let origin = Origin::at(Instant::now());
+        Self { shared: Arc::new(Shared { word, origin, state: Mutex::new(state) }) }
     }
 
     /// Waits for its turn, as a call that weighs 1, with the deadline and the criticality of the
@@ -224,29 +163,7 @@ impl Queue {
         let Shared { origin, state, .. } = &*self.shared;
         let state = lock(state);
         let (places, now) = (self.places(), state.time_at(origin.nanos_to(now)));
-        let (waiting, flow) = (state.waiters.waiting(), state.rates.flow(now, state.totals));
-        let (in_service, concurrency) = (places.taken as usize, places.limit as usize);
-        let desired_concurrency = match flow {
-            Some(flow) if waiting > 0 && flow.served > 0.0 => {
-                let needed = (flow.arrived + waiting as f64 / TO_WORK_OFF) / flow.served;
-                (concurrency as f64 * needed).ceil() as usize
-            }
-            _ => in_service.saturating_add(waiting).min(concurrency),
-        };
-        Readings {
-            in_service,
-            concurrency,
-            waiting,
-            weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
-            oldest_age: Duration::from_nanos(state.oldest_age(now)),
-            expected_wait: match waiting {
-                0 if in_service < concurrency => Some(Duration::ZERO),
-                _ => state.expected_wait(now),
-            },
-            drain_time: drain_time(waiting as u64, flow),
-            desired_concurrency: desired_concurrency.max(1),
-            not_served: state.counts,
-        }
+        Readings::of(&state, places, now)
     }
 
     /// Changes the number of calls that may be in the service. Where more are, nobody is interrupted: nobody is let in until
@@ -450,102 +367,4 @@ impl fmt::Debug for Queue {
             .field("waiting", &waiting)
             .finish()
     }
-}
-
-/// Configures a [`Queue`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct QueueBuilder {
-    concurrency: usize,
-    depth: usize,
-    max_weight: Option<u64>,
-    max_wait: Duration,
-    discipline: Discipline,
-    by_criticality: bool,
-    pace: Option<(u64, Duration)>,
-}
-
-impl QueueBuilder {
-    /// The most that those who wait may weigh together, in whatever unit the calls are weighed. A call that alone weighs more
-    /// is refused unless there is room for it at once. Default: any.
-    pub fn max_weight(self, max_weight: u64) -> Self {
-        Self { max_weight: Some(max_weight), ..self }
-    }
-
-    /// The longest that a call waits, whatever its deadline. Where calls carry no deadline make it half of the time after which
-    /// their callers give up: what is served later is more often than not served in vain. Default: a second, for callers that
-    /// wait for two or more.
-    pub fn max_wait(self, max_wait: Duration) -> Self {
-        Self { max_wait, ..self }
-    }
-
-    /// Who is next, and who has waited too long. Default: [by deadline](Discipline::by_deadline), and half of it.
-    pub fn discipline(self, discipline: Discipline) -> Self {
-        Self { discipline, ..self }
-    }
-
-    /// Serves calls of a higher [`Criticality`] first, and takes the places of lower ones for them if the queue is full. In
-    /// each class the discipline decides. As long as the higher classes alone are more than can be served, the lower ones are
-    /// not. Default: all calls are of one class.
-    pub fn by_criticality(self) -> Self {
-        Self { by_criticality: true, ..self }
-    }
-
-    /// Lets at most `calls` begin in a `period`, evenly: one after the other, and where timers are too coarse for that those
-    /// together that are due within five milliseconds. In every interval of length t at most `1 + (t + 5 ms) * calls /
-    /// period` begin. Default: as fast as there is room.
-    ///
-    /// With a pace each call takes the lock.
-    pub fn pace(self, calls: u64, period: Duration) -> Self {
-        Self { pace: Some((calls, period)), ..self }
-    }
-
-    /// The queue, empty.
-    ///
-    /// # Errors
-    ///
-    /// The concurrency must be from 1 to 2^31 - 1, depth and weight at least 1; the longest wait longer than zero and at most
-    /// 366 days; the pace from 1 call to one per nanosecond, in a period longer than zero and of at most 366 days; a share of
-    /// the deadline above zero and at most one; a target longer than zero and shorter than its interval, of at most 366 days.
-    pub fn build(self) -> Result<Queue, ConfigError> {
-        let limit = check_concurrency(self.concurrency)?;
-        check_depth(self.depth)?;
-        self.max_weight.map_or(Ok(()), check_max_weight)?;
-        let max_weight = self.max_weight.map_or(u128::MAX, u128::from);
-        check_max_wait(self.max_wait)?;
-        self.discipline.check()?;
-        let pace = self.pace.map(|(calls, period)| Pace::new(calls, period, 0)).transpose()?;
-        let slow = if pace.is_some() { SLOW } else { 0 };
-        let state =
-            State::new(self.depth, max_weight, self.max_wait, self.discipline.rule(), self.by_criticality, pace);
-        let word = Word(AtomicU64::new(Places { taken: 0, limit }.word() | slow));
-        let origin = Origin::at(Instant::now());
-        Ok(Queue { shared: Arc::new(Shared { word, origin, state: Mutex::new(state) }) })
-    }
-}
-
-fn check_concurrency(concurrency: usize) -> Result<u32, ConfigError> {
-    match u32::try_from(concurrency) {
-        Ok(limit @ 1..) if concurrency <= MOST_CONCURRENCY => Ok(limit),
-        _ => Err(ConfigError::new("load_level.concurrency", concurrency, "must be at least 1, and at most 2^31 - 1")),
-    }
-}
-
-fn check_depth(depth: usize) -> Result<(), ConfigError> {
-    at_least_one("load_level.depth", depth as u64)
-}
-
-fn check_max_weight(max_weight: u64) -> Result<(), ConfigError> {
-    at_least_one("load_level.max_weight", max_weight)
-}
-
-fn at_least_one(field: &'static str, value: u64) -> Result<(), ConfigError> {
-    if value == 0 {
-        return Err(ConfigError::new(field, value, "must be at least 1"));
-    }
-    Ok(())
-}
-
-fn check_max_wait(max_wait: Duration) -> Result<(), ConfigError> {
-    crate::error::check_duration("load_level.max_wait", max_wait)
 }

@@ -3,11 +3,14 @@
 use super::{
     discipline::Rule,
     pace::Pace,
-    queue::{Counts, Refusal},
     rates::{Rates, Totals, time_to_leave},
+    readings::Counts,
     waiters::{Answer, CLASSES, Place, Waiter, Waiters, Wakers},
 };
-use crate::{clock, error::QueueFullCause};
+use crate::{
+    Rejection, clock,
+    error::{QueueFull, QueueFullCause, WaitedTooLong},
+};
 use std::{task::Waker, time::Duration};
 
 /// The places in the service.
@@ -15,6 +18,22 @@ use std::{task::Waker, time::Duration};
 pub(super) struct Places {
     pub(super) taken: u32,
     pub(super) limit: u32,
+}
+
+/// Why a call is refused, as the queue keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Full { cause: QueueFullCause, bound: u64, retry_after: Option<Duration> },
+    TooLong { waited: Duration, retry_after: Option<Duration> },
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full { cause, bound, retry_after } => QueueFull::new(cause, bound, retry_after).into(),
+            Refusal::TooLong { waited, retry_after } => WaitedTooLong::new(waited, retry_after).into(),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-use super::queue::Refusal;
+use super::state::Refusal;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     task::Waker,

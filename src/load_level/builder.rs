@@ -1,0 +1,110 @@
+use super::{Discipline, Queue, pace::Pace, queue::MOST_CONCURRENCY, state::State};
+use crate::error::{ConfigError, check_duration};
+use std::time::Duration;
+
+/// Configures a [`Queue`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct QueueBuilder {
+    concurrency: usize,
+    depth: usize,
+    max_weight: Option<u64>,
+    max_wait: Duration,
+    discipline: Discipline,
+    by_criticality: bool,
+    pace: Option<(u64, Duration)>,
+}
+
+impl QueueBuilder {
+    pub(super) fn new(concurrency: usize, depth: usize) -> Self {
+        Self {
+            concurrency,
+            depth,
+            max_weight: None,
+            max_wait: Duration::from_secs(1),
+            discipline: Discipline::default(),
+            by_criticality: false,
+            pace: None,
+        }
+    }
+
+    /// The most that those who wait may weigh together, in whatever unit the calls are weighed. A call that alone weighs more
+    /// is refused unless there is room for it at once. Default: any.
+    pub fn max_weight(self, max_weight: u64) -> Self {
+        Self { max_weight: Some(max_weight), ..self }
+    }
+
+    /// The longest that a call waits, whatever its deadline. Where calls carry no deadline make it half of the time after which
+    /// their callers give up: what is served later is more often than not served in vain. Default: a second, for callers that
+    /// wait for two or more.
+    pub fn max_wait(self, max_wait: Duration) -> Self {
+        Self { max_wait, ..self }
+    }
+
+    /// Who is next, and who has waited too long. Default: [by deadline](Discipline::by_deadline), and half of it.
+    pub fn discipline(self, discipline: Discipline) -> Self {
+        Self { discipline, ..self }
+    }
+
+    /// Serves calls of a higher [`Criticality`] first, and takes the places of lower ones for them if the queue is full. In
+    /// each class the discipline decides. As long as the higher classes alone are more than can be served, the lower ones are
+    /// not. Default: all calls are of one class.
+    pub fn by_criticality(self) -> Self {
+        Self { by_criticality: true, ..self }
+    }
+
+    /// Lets at most `calls` begin in a `period`, evenly: one after the other, and where timers are too coarse for that those
+    /// together that are due within five milliseconds. In every interval of length t at most `1 + (t + 5 ms) * calls /
+    /// period` begin. Default: as fast as there is room.
+    ///
+    /// With a pace each call takes the lock.
+    pub fn pace(self, calls: u64, period: Duration) -> Self {
+        Self { pace: Some((calls, period)), ..self }
+    }
+
+    /// The queue, empty.
+    ///
+    /// # Errors
+    ///
+    /// The concurrency must be from 1 to 2^31 - 1, depth and weight at least 1; the longest wait longer than zero and at most
+    /// 366 days; the pace from 1 call to one per nanosecond, in a period longer than zero and of at most 366 days; a share of
+    /// the deadline above zero and at most one; a target longer than zero and shorter than its interval, of at most 366 days.
+    pub fn build(self) -> Result<Queue, ConfigError> {
+        let limit = check_concurrency(self.concurrency)?;
+        check_depth(self.depth)?;
+        self.max_weight.map_or(Ok(()), check_max_weight)?;
+        let max_weight = self.max_weight.map_or(u128::MAX, u128::from);
+        check_max_wait(self.max_wait)?;
+        self.discipline.check()?;
+        let pace = self.pace.map(|(calls, period)| Pace::new(calls, period, 0)).transpose()?;
+        let state =
+            State::new(self.depth, max_weight, self.max_wait, self.discipline.rule(), self.by_criticality, pace);
+        Ok(Queue::of(limit, state))
+    }
+}
+
+pub(super) fn check_concurrency(concurrency: usize) -> Result<u32, ConfigError> {
+    match u32::try_from(concurrency) {
+        Ok(limit @ 1..) if concurrency <= MOST_CONCURRENCY => Ok(limit),
+        _ => Err(ConfigError::new("load_level.concurrency", concurrency, "must be at least 1, and at most 2^31 - 1")),
+    }
+}
+
+pub(super) fn check_depth(depth: usize) -> Result<(), ConfigError> {
+    at_least_one("load_level.depth", depth as u64)
+}
+
+pub(super) fn check_max_weight(max_weight: u64) -> Result<(), ConfigError> {
+    at_least_one("load_level.max_weight", max_weight)
+}
+
+fn at_least_one(field: &'static str, value: u64) -> Result<(), ConfigError> {
+    if value == 0 {
+        return Err(ConfigError::new(field, value, "must be at least 1"));
+    }
+    Ok(())
+}
+
+pub(super) fn check_max_wait(max_wait: Duration) -> Result<(), ConfigError> {
+    check_duration("load_level.max_wait", max_wait)
+}

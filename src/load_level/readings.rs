@@ -1,0 +1,78 @@
+use super::{
+    rates::{DrainTime, drain_time},
+    state::{Places, State},
+};
+use std::time::Duration;
+
+/// How many calls were not served, ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Refused because the queue was full.
+    pub full: u64,
+    /// Refused after they had waited, because one that was worth more needed the place.
+    pub displaced: u64,
+    /// Refused because they had waited for as long as they may, or their deadline had passed.
+    pub waited_too_long: u64,
+    /// Dropped by their callers while they waited.
+    pub cancelled: u64,
+}
+
+/// A queue at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Readings {
+    /// The calls in the service.
+    pub in_service: usize,
+    /// The most calls that may be in the service.
+    pub concurrency: usize,
+    /// How many wait.
+    pub waiting: usize,
+    /// What they weigh.
+    pub weight: u64,
+    /// For how long the one has waited that has waited for longest. Zero where nobody waits.
+    pub oldest_age: Duration,
+    /// How long one would wait that came now and was served after all who wait: their number divided by how many leave per
+    /// second. Zero where there is room; `None` where that is not known yet.
+    pub expected_wait: Option<Duration>,
+    /// When the backlog is gone if all goes on as in the last ten seconds: B / (u - l), where B wait, u leave the queue and l
+    /// join it per second.
+    pub drain_time: DrainTime,
+    /// How many calls at once the service would have to do to keep up with what arrives, refused calls included, and to work
+    /// off the backlog in ten seconds: for an autoscaler, which divides it by what one instance does. The calls in the
+    /// service where nobody waits, as they are now: smooth it.
+    pub desired_concurrency: usize,
+    /// How many calls were not served, ever.
+    pub not_served: Counts,
+}
+
+/// The time in which the [`desired_concurrency`](Readings::desired_concurrency) works off the backlog.
+const TO_WORK_OFF: f64 = 10.0;
+
+impl Readings {
+    pub(super) fn of(state: &State, places: Places, now: u64) -> Self {
+        let (waiting, flow) = (state.waiters.waiting(), state.rates.flow(now, state.totals));
+        let (in_service, concurrency) = (places.taken as usize, places.limit as usize);
+        let desired_concurrency = match flow {
+            Some(flow) if waiting > 0 && flow.served > 0.0 => {
+                let needed = (flow.arrived + waiting as f64 / TO_WORK_OFF) / flow.served;
+                (concurrency as f64 * needed).ceil() as usize
+            }
+            _ => in_service.saturating_add(waiting).min(concurrency),
+        };
+        Self {
+            in_service,
+            concurrency,
+            waiting,
+            weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
+            oldest_age: Duration::from_nanos(state.oldest_age(now)),
+            expected_wait: match waiting {
+                0 if in_service < concurrency => Some(Duration::ZERO),
+                _ => state.expected_wait(now),
+            },
+            drain_time: drain_time(waiting as u64, flow),
+            desired_concurrency: desired_concurrency.max(1),
+            not_served: state.counts,
+        }
+    }
+}
