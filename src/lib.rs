@@ -83,6 +83,8 @@ pub mod load_level;
 pub mod load_shed;
 mod random;
 pub mod rate_limit;
+#[cfg(feature = "redis")]
+mod redis;
 pub mod retry;
 pub mod shell;
 #[cfg(feature = "sim")]

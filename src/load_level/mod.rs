@@ -73,6 +73,8 @@
 
 mod acquire;
 mod discipline;
+#[cfg(feature = "redis")]
+pub mod durable;
 mod layer;
 mod pace;
 mod queue;

@@ -1,11 +1,8 @@
-use super::{
-    Inner, Redis, Servers,
-    cluster::Cluster,
-    connection::Connection,
-    error::{RedisError, without_password},
-    server::{Server, Terms},
+use super::{Inner, Redis, Servers, cluster::Cluster};
+use crate::{
+    Random,
+    redis::{Connection, RedisError, Server, Terms, without_password},
 };
-use crate::Random;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 

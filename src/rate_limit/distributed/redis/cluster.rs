@@ -5,15 +5,13 @@
 //! has which keys is found out in the background.
 
 use super::{
-    connection::{Connection, Failure},
-    error::RedisError,
-    script::{Call, Entry, Script, answers},
-    server::Server,
+    script::{Call, Entry, answers},
     slots::{Address, Range, ranges_of, slot_of},
 };
 use crate::{
     Random,
-    rate_limit::distributed::{StoreError, StoreErrorKind},
+    rate_limit::distributed::StoreError,
+    redis::{Connection, Failure, Fault, FaultKind, RedisError, Script, Server},
     sync::{Mutex, lock},
 };
 use ::redis::{ErrorKind, ServerErrorKind, Value, cmd};
@@ -123,21 +121,21 @@ impl Shared {
         let Some(connection) = connection else {
             self.look_soon();
             let detail = format_args!("no server of the cluster is known for slot {slot}").to_string();
-            return Err(Failure::Down(StoreError::new(StoreErrorKind::Unreachable, detail)));
+            return Err(Failure::Down(Fault::new(FaultKind::Unreachable, detail)));
         };
-        let answer = connection.call(call).await;
+        let answer = call.send(&connection).await;
         let Err(failure) = &answer else { return answer };
         if let Failure::Said(error) = failure {
             match error.kind() {
                 ErrorKind::Server(ServerErrorKind::Moved) => {
                     self.look_soon();
                     if let Some(other) = self.redirected(&connection, error) {
-                        return other.call(call).await;
+                        return call.send(&other).await;
                     }
                 }
                 ErrorKind::Server(ServerErrorKind::Ask) => {
                     if let Some(other) = self.redirected(&connection, error) {
-                        return other.call(&call.asking()).await;
+                        return call.asking().send(&other).await;
                     }
                 }
                 ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::Extension => return answer,

@@ -3,20 +3,17 @@
 mod builder;
 mod cluster;
 mod codec;
-mod connection;
-mod error;
 mod script;
-mod server;
 mod slots;
 
+pub use crate::redis::RedisError;
 pub use builder::RedisBuilder;
-pub use error::RedisError;
 
 use super::store::{Answering, Charge, Charged, Demand, Settled, Store, StoreError};
+use crate::redis::{Connection, LONGEST_PAUSE, Script};
 use cluster::Cluster;
 use codec::{pack_charge, pack_demand, unpack_charged, unpack_settled};
-use connection::{Connection, LONGEST_PAUSE};
-use script::{CHARGE, Call, Entry, SETTLE, Script, answers};
+use script::{CHARGE, Call, Entry, SETTLE, answers};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// The state of limits in Redis, or Valkey: for many processes.
@@ -93,7 +90,7 @@ impl Redis {
         match &self.inner.servers {
             Servers::One(connection) => {
                 let call = Call::new(script, keys);
-                answers(&call, connection.call(&call).await)
+                answers(&call, call.send(connection).await)
             }
             Servers::Cluster(cluster) => cluster.call(script, keys).await,
         }

@@ -1,6 +1,9 @@
-use super::{codec::nonsense, connection::Failure};
-use crate::rate_limit::distributed::StoreError;
-use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, cmd, pipe};
+use super::codec::nonsense;
+use crate::{
+    rate_limit::distributed::{StoreError, StoreErrorKind},
+    redis::{Connection, Failure, Fault, FaultKind, RedisError, Script},
+};
+use ::redis::{Cmd, Value};
 use std::sync::{Arc, LazyLock};
 
 /// Charges buckets.
@@ -8,18 +11,6 @@ pub(super) static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(includ
 
 /// Settles windows.
 pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
-
-/// A script, and the hash by which a server knows it.
-pub(super) struct Script {
-    text: &'static str,
-    hash: String,
-}
-
-impl Script {
-    fn new(text: &'static str) -> Self {
-        Self { text, hash: ::redis::Script::new(text).get_hash().to_owned() }
-    }
-}
 
 /// One call of a script.
 #[derive(Clone)]
@@ -47,37 +38,21 @@ impl Call {
         Self { asking: true, ..self.clone() }
     }
 
-    /// By the hash of the script if the server knows it, and else with its text: then it does. To load it first would reach
-    /// one server only, and not last either.
-    pub(super) async fn run(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
-        let answer = self.send(connection, "EVALSHA", &self.script.hash).await;
-        match answer {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send(connection, "EVAL", self.script.text).await
-            }
-            answer => answer,
-        }
+    /// Calls the script over this connection. Fails at once where there is none.
+    pub(super) async fn send(&self, connection: &Connection) -> Result<Value, Failure> {
+        let ask =
+            async |connection: &mut _| self.script.run(connection, self.asking, |command| self.write(command)).await;
+        connection.ask(ask).await
     }
 
-    async fn send(&self, connection: &mut MultiplexedConnection, name: &str, what: &str) -> Result<Value, RedisError> {
-        let command = self.command(name, what);
-        if !self.asking {
-            return command.query_async(connection).await;
-        }
-        let (answer,) = pipe().cmd("ASKING").ignore().add_command(command).query_async(connection).await?;
-        Ok(answer)
-    }
-
-    fn command(&self, name: &str, what: &str) -> Cmd {
-        let mut command = cmd(name);
-        command.arg(what).arg(self.keys.len());
+    fn write(&self, command: &mut Cmd) {
+        command.arg(self.keys.len());
         for Entry { key, .. } in &*self.keys {
             command.arg(&key[..]);
         }
         for Entry { argument, .. } in &*self.keys {
             command.arg(&argument[..]);
         }
-        command
     }
 }
 
@@ -114,5 +89,28 @@ impl Call {
         Some(nonsense(format_args!(
             "the value under the key \"{key}\" is somebody else's: delete it, or choose another prefix"
         )))
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        Fault::from(failure).into()
+    }
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        let kind = match fault.kind {
+            FaultKind::Unreachable => StoreErrorKind::Unreachable,
+            FaultKind::Refused => StoreErrorKind::Refused,
+            FaultKind::Incomprehensible => StoreErrorKind::Incomprehensible,
+        };
+        Self::new(kind, fault.detail)
     }
 }

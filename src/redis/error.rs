@@ -1,8 +1,9 @@
-use super::super::store::{StoreError, StoreErrorKind};
+use crate::error::ConfigError;
 use ::redis::{ErrorKind, ServerErrorKind};
+use std::fmt;
 use thiserror::Error as ThisError;
 
-/// Why a [`Redis`](super::Redis) store cannot be used. No text has a password in it.
+/// Why what is kept in Redis cannot be used. No text has a password in it.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[non_exhaustive]
 pub enum RedisError {
@@ -62,14 +63,17 @@ pub enum RedisError {
         /// Its words.
         reason: String,
     },
-    /// A store keeps up its connection in the background, for which it needs a runtime.
-    #[error("a Redis store must be made inside a tokio runtime")]
+    /// A connection is kept up in the background, which needs a runtime.
+    #[error("what is kept in Redis must be made inside a tokio runtime")]
     NoRuntime,
+    /// A setting that cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 impl RedisError {
     /// What is wrong with the server at this address, by the error that the connecting ended in.
-    pub(super) fn of_connecting(address: &str, error: &::redis::RedisError) -> Self {
+    pub(crate) fn of_connecting(address: &str, error: &::redis::RedisError) -> Self {
         let (address, reason) = (address.to_owned(), error.to_string());
         match error.kind() {
             ErrorKind::RESP3NotSupported => {
@@ -83,32 +87,57 @@ impl RedisError {
 }
 
 /// The version that this was made for, and the first with all commands that it uses.
-pub(super) const LEAST_VERSION: &str = "6.2";
+pub(crate) const LEAST_VERSION: &str = "6.2";
 
-impl From<RedisError> for StoreError {
-    fn from(error: RedisError) -> Self {
-        let kind = match error {
-            RedisError::Unreachable { .. } => StoreErrorKind::Unreachable,
-            RedisError::NotRedis { .. } => StoreErrorKind::Incomprehensible,
-            _ => StoreErrorKind::Refused,
+/// Why a call got no answer, in a form that can be kept.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{detail}")]
+pub(crate) struct Fault {
+    pub(crate) kind: FaultKind,
+    pub(crate) detail: String,
+}
+
+/// See [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultKind {
+    /// Nobody answers, or not in time.
+    Unreachable,
+    /// The server answers that it cannot.
+    Refused,
+    /// It answers what no such server would.
+    Incomprehensible,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: FaultKind, detail: impl fmt::Display) -> Self {
+        Self { kind, detail: detail.to_string() }
+    }
+
+    /// What the failure of a call means.
+    pub(crate) fn of(error: &::redis::RedisError) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => FaultKind::Unreachable,
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => FaultKind::Incomprehensible,
+            _ => FaultKind::Refused,
         };
         Self::new(kind, error)
     }
 }
 
-/// What the failure of a call means for the store.
-pub(super) fn store_error(error: &::redis::RedisError) -> StoreError {
-    let kind = match error.kind() {
-        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => StoreErrorKind::Unreachable,
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => StoreErrorKind::Incomprehensible,
-        _ => StoreErrorKind::Refused,
-    };
-    StoreError::new(kind, error)
+impl From<RedisError> for Fault {
+    fn from(error: RedisError) -> Self {
+        let kind = match error {
+            RedisError::Unreachable { .. } => FaultKind::Unreachable,
+            RedisError::NotRedis { .. } => FaultKind::Incomprehensible,
+            _ => FaultKind::Refused,
+        };
+        Self::new(kind, error)
+    }
 }
 
 /// What the failure of a call means for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Means {
+pub(crate) enum Means {
     /// It works: the server has answered.
     Alive,
     /// Nothing came in time.
@@ -118,7 +147,7 @@ pub(super) enum Means {
 }
 
 /// See [`Means`].
-pub(super) fn means(error: &::redis::RedisError) -> Means {
+pub(crate) fn means(error: &::redis::RedisError) -> Means {
     match error.kind() {
         ErrorKind::Io if error.is_timeout() => Means::Silent,
         // After nonsense nobody knows which answer is whose.
@@ -130,7 +159,7 @@ pub(super) fn means(error: &::redis::RedisError) -> Means {
 }
 
 /// The URL without what may be a password: all that is between the scheme and the last `@`, and the parameters.
-pub(super) fn without_password(url: &str) -> String {
+pub(crate) fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
     let (secret, rest) = rest.rsplit_once('@').map_or((false, rest), |(_, rest)| (true, rest));
     let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);

@@ -1,11 +1,9 @@
 use super::{
-    error::{Means, RedisError, means, store_error},
-    script::Call,
+    error::{Fault, FaultKind, Means, RedisError, means},
     server::Server,
 };
 use crate::{
     Random,
-    rate_limit::distributed::{StoreError, StoreErrorKind},
     sync::{Mutex, lock},
 };
 use ::redis::{Value, aio::MultiplexedConnection, cmd};
@@ -28,7 +26,7 @@ use tokio::{
 /// The library has a `ConnectionManager` for that. But its calls wait while it connects, and one that no longer answers it
 /// keeps: calls here have milliseconds.
 #[derive(Clone)]
-pub(super) struct Connection(Arc<Shared>);
+pub(crate) struct Connection(Arc<Shared>);
 
 struct Shared {
     server: Server,
@@ -42,7 +40,7 @@ struct Shared {
 enum State {
     Up(Arc<Live>),
     /// There is none, for this reason; a task is about to change that.
-    Down(StoreError),
+    Down(Fault),
 }
 
 /// A connection that was made.
@@ -66,31 +64,31 @@ const TO_ANSWER_PING: Duration = Duration::from_millis(200);
 /// The pause between two attempts to connect, which doubles up to the longest. Attempts go on when the next one begins: one
 /// that is stuck holds up nobody.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A connection that did not last for so long is not replaced without a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// Why a call got no answer.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// There is no connection.
-    Down(StoreError),
+    Down(Fault),
     /// The server, or the connection to it.
     Said(::redis::RedisError),
 }
 
-impl From<Failure> for StoreError {
+impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Down(error) => error,
-            Failure::Said(error) => store_error(&error),
+            Failure::Down(fault) => fault,
+            Failure::Said(error) => Fault::of(&error),
         }
     }
 }
 
 impl Connection {
     /// Connects, and checks the server.
-    pub(super) async fn open(server: Server, random: Random, handle: Handle) -> Result<Self, RedisError> {
+    pub(crate) async fn open(server: Server, random: Random, handle: Handle) -> Result<Self, RedisError> {
         let connection = Self::new(server, random, handle);
         let live = connection.0.clone().attempt().await?;
         connection.0.set_up(live);
@@ -98,7 +96,7 @@ impl Connection {
     }
 
     /// Connects in the background.
-    pub(super) fn open_lazily(server: Server, random: Random, handle: Handle) -> Self {
+    pub(crate) fn open_lazily(server: Server, random: Random, handle: Handle) -> Self {
         let connection = Self::new(server, random, handle);
         connection.0.reconnect(Duration::ZERO);
         connection
@@ -106,22 +104,17 @@ impl Connection {
 
     fn new(server: Server, random: Random, handle: Handle) -> Self {
         let detail = format_args!("the Redis server at {} has not been reached yet", server.address()).to_string();
-        let state = Mutex::new(State::Down(StoreError::new(StoreErrorKind::Unreachable, detail)));
+        let state = Mutex::new(State::Down(Fault::new(FaultKind::Unreachable, detail)));
         Self(Arc::new(Shared { server, random, handle, state, numbers: AtomicU64::new(0) }))
     }
 
     /// The server that it leads to.
-    pub(super) fn server(&self) -> &Server {
+    pub(crate) fn server(&self) -> &Server {
         &self.0.server
     }
 
-    /// Calls a script. Fails at once where there is no connection.
-    pub(super) async fn call(&self, call: &Call) -> Result<Value, Failure> {
-        self.ask(async |connection| call.run(connection).await).await
-    }
-
-    /// Asks anything.
-    pub(super) async fn ask(
+    /// Asks anything. Fails at once where there is no connection.
+    pub(crate) async fn ask(
         &self,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<Value, ::redis::RedisError>,
     ) -> Result<Value, Failure> {
@@ -153,7 +146,7 @@ impl Asked<'_> {
             }
             Means::Broken => {
                 self.is_answered = true;
-                self.shared.lose(self.live.number, error.map(store_error));
+                self.shared.lose(self.live.number, error.map(Fault::of));
             }
         }
     }
@@ -218,7 +211,7 @@ impl Shared {
     }
 
     /// Gives up the connection of this number, and connects anew. Another one is left alone.
-    fn lose(self: &Arc<Self>, number: u64, error: Option<StoreError>) {
+    fn lose(self: &Arc<Self>, number: u64, error: Option<Fault>) {
         let now = Instant::now();
         let mut state = lock(&self.state);
         let live = match &*state {

@@ -8,25 +8,25 @@ use tokio::time::timeout;
 
 /// A server: where it is, who connects to it, and what it has to be.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(crate) struct Server {
     client: Client,
     terms: Terms,
 }
 
 /// How a server is spoken to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// The time for a connection to be made and checked.
-    pub(super) connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// The time for the answer to a call, where the caller does not give up before.
-    pub(super) answer_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
     /// Whether it must be part of a cluster, or must not.
-    pub(super) cluster: bool,
+    pub(crate) cluster: bool,
 }
 
 impl Server {
     /// The server of this URL. Nothing is asked of it.
-    pub(super) fn of(url: &str, terms: Terms) -> Result<Self, RedisError> {
+    pub(crate) fn of(url: &str, terms: Terms) -> Result<Self, RedisError> {
         let of_url = |error: ::redis::RedisError| RedisError::Url {
             url: without_password(url),
             reason: error.detail().map_or_else(|| error.to_string(), |detail| format!("{error}: {detail}")),
@@ -40,7 +40,7 @@ impl Server {
     }
 
     /// Another one, with the same user, password and so on.
-    pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, RedisError> {
+    pub(crate) fn at(&self, host: &str, port: u16) -> Result<Self, RedisError> {
         let info: &ConnectionInfo = self.client.get_connection_info();
         let address = match info.addr() {
             ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -56,13 +56,18 @@ impl Server {
         Ok(Self { client, terms: self.terms })
     }
 
+    /// The same, with so long for each answer.
+    pub(crate) fn with_answer_timeout(&self, answer_timeout: Duration) -> Self {
+        Self { client: self.client.clone(), terms: Terms { answer_timeout, ..self.terms } }
+    }
+
     /// Where it is: host and port, or a path.
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()
     }
 
     /// Its host, or nothing.
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         match self.client.get_connection_info().addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
             _ => "",
@@ -70,7 +75,7 @@ impl Server {
     }
 
     /// Connects and checks that it is what it has to be. `lost` is called when the connection breaks.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         lost: impl Fn() + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection, RedisError> {

@@ -1,0 +1,207 @@
+use super::{
+    DurableQueue,
+    batch::{Batches, Pending},
+    core::{Core, Keys, Limits},
+};
+use crate::{
+    Random,
+    error::{ConfigError, check_duration},
+    redis::{Connection, RedisError, Server, Terms, without_password},
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::{runtime::Handle, sync::mpsc};
+
+/// Configures a [`DurableQueue`].
+#[derive(Clone)]
+#[must_use]
+pub struct DurableQueueBuilder {
+    url: String,
+    name: String,
+    prefix: String,
+    connect_timeout: Duration,
+    limits: Limits,
+    random: Random,
+}
+
+/// The largest number that a script counts exactly.
+const MOST: u64 = 1 << 53;
+
+/// Redis takes no longer value.
+const LONGEST_MESSAGE: usize = 512 << 20;
+
+impl DurableQueueBuilder {
+    pub(super) fn new(url: &str, name: &str) -> Self {
+        let limits = Limits {
+            depth: 100_000,
+            dedup_for: Duration::from_secs(600),
+            dead_letters: 10_000,
+            message_bytes: 1 << 20,
+            on_the_way: 10_000,
+            bytes_on_the_way: 64 << 20,
+            batch: 512,
+            batch_bytes: 1 << 20,
+            answer_timeout: Duration::from_secs(1),
+        };
+        let (prefix, connect_timeout) = ("steadfast:q:".to_owned(), Duration::from_secs(1));
+        Self { url: url.to_owned(), name: name.to_owned(), prefix, connect_timeout, limits, random: Random::new() }
+    }
+
+    /// What the keys in Redis begin with, before the name. Default: `steadfast:q:`.
+    pub fn prefix(self, prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), ..self }
+    }
+
+    /// The most messages that may be in the queue: waiting, in progress, and waiting for another try. Default: 100,000.
+    ///
+    /// Each producer keeps to its own number: give all the same. What is put back or taken over was counted before.
+    pub fn depth(mut self, depth: u64) -> Self {
+        self.limits.depth = depth;
+        self
+    }
+
+    /// For how long the [key](super::Message::once) of a message is remembered. Default: 10 minutes, longer than any caller
+    /// goes on trying.
+    ///
+    /// Each key costs Redis about 150 bytes for that time, above its own length.
+    pub fn dedup_for(mut self, time: Duration) -> Self {
+        self.limits.dedup_for = time;
+        self
+    }
+
+    /// The most dead letters to keep; the oldest go first, with a count. Default: 10,000.
+    pub fn dead_letters(mut self, count: u64) -> Self {
+        self.limits.dead_letters = count;
+        self
+    }
+
+    /// The longest message in bytes, its key included; a longer one is refused. Default: 1 MiB, at most 512 MiB.
+    pub fn longest_message(mut self, bytes: usize) -> Self {
+        self.limits.message_bytes = bytes;
+        self
+    }
+
+    /// The most messages of this process that may be on their way to Redis, and the bytes that these may have. More are
+    /// refused. Default: 10,000 and 64 MiB.
+    pub fn on_the_way(mut self, messages: usize, bytes: usize) -> Self {
+        (self.limits.on_the_way, self.limits.bytes_on_the_way) = (messages, bytes);
+        self
+    }
+
+    /// The most messages that one call of Redis appends. Default: 512, which keeps the server from others for about 1 ms.
+    /// A batch also ends with the message that brings it to 1 MiB.
+    pub fn batch(mut self, messages: usize) -> Self {
+        self.limits.batch = messages;
+        self
+    }
+
+    /// The time for a connection to be made and the server to be checked. Default: 1 s.
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        Self { connect_timeout: timeout, ..self }
+    }
+
+    /// The time for an answer of Redis. Default: 1 s.
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.answer_timeout = timeout;
+        self
+    }
+
+    /// Draws jitter from this generator.
+    pub fn random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// Connects, and checks the server at once. Dropped before it is done, it leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// A [`RedisError`]: a setting cannot work, the URL is none, or the server does not answer, is too old, refuses, or is
+    /// part of a cluster.
+    pub async fn connect(self) -> Result<DurableQueue, RedisError> {
+        let (server, handle) = self.check()?;
+        let connection = Connection::open(server.clone(), self.random.clone(), handle.clone()).await?;
+        Ok(self.queue(server, handle, connection))
+    }
+
+    /// Connects in the background. Until that is done appends are refused, with what was wrong in the last attempt; workers
+    /// wait.
+    ///
+    /// # Errors
+    ///
+    /// [`RedisError::Config`], [`RedisError::Url`], and [`RedisError::NoRuntime`] outside of a tokio runtime.
+    pub fn connect_lazily(self) -> Result<DurableQueue, RedisError> {
+        let (server, handle) = self.check()?;
+        let connection = Connection::open_lazily(server.clone(), self.random.clone(), handle.clone());
+        Ok(self.queue(server, handle, connection))
+    }
+
+    fn queue(self, server: Server, handle: Handle, connection: Connection) -> DurableQueue {
+        let (appends, receiver) = mpsc::channel::<Pending>(self.limits.on_the_way);
+        let core = Arc::new(Core {
+            connection,
+            server,
+            random: self.random,
+            handle: handle.clone(),
+            keys: Keys::of(&self.prefix, &self.name),
+            limits: self.limits,
+            consumption: Default::default(),
+            bytes_on_the_way: Default::default(),
+        });
+        handle.spawn(Batches::new(core.clone(), receiver).run());
+        DurableQueue { core, appends }
+    }
+
+    fn check(&self) -> Result<(Server, Handle), RedisError> {
+        let Self { limits, .. } = self;
+        // The name is the hash tag.
+        let braces = |text: &str| text.contains(['{', '}']);
+        if self.name.is_empty() || self.name.len() > 512 || braces(&self.name) {
+            let rule = "must have 1 to 512 bytes, and neither { nor }";
+            return Err(ConfigError::new("durable.name", &self.name, rule).into());
+        }
+        if self.prefix.len() > 512 || braces(&self.prefix) {
+            let rule = "must have at most 512 bytes, and neither { nor }";
+            return Err(ConfigError::new("durable.prefix", &self.prefix, rule).into());
+        }
+        let numbers = [
+            ("durable.depth", limits.depth, MOST),
+            ("durable.dead_letters", limits.dead_letters, MOST),
+            ("durable.longest_message", limits.message_bytes as u64, LONGEST_MESSAGE as u64),
+            ("durable.on_the_way.messages", limits.on_the_way as u64, 1 << 24),
+            ("durable.on_the_way.bytes", limits.bytes_on_the_way as u64, MOST),
+            ("durable.batch", limits.batch as u64, 4096),
+        ];
+        for (field, number, most) in numbers {
+            if number == 0 || number > most {
+                return Err(ConfigError::new(field, number, rule_of(most)).into());
+            }
+        }
+        check_duration("durable.dedup_for", limits.dedup_for)?;
+        if limits.dedup_for < Duration::from_millis(1) {
+            let rule = "must be at least a millisecond";
+            return Err(ConfigError::new("durable.dedup_for", limits.dedup_for, rule).into());
+        }
+        check_duration("durable.connect_timeout", self.connect_timeout)?;
+        check_duration("durable.answer_timeout", limits.answer_timeout)?;
+        let terms =
+            Terms { connect_timeout: self.connect_timeout, answer_timeout: limits.answer_timeout, cluster: false };
+        let server = Server::of(&self.url, terms)?;
+        Ok((server, Handle::try_current().map_err(|_| RedisError::NoRuntime)?))
+    }
+}
+
+fn rule_of(most: u64) -> &'static str {
+    match most {
+        4096 => "must be from 1 to 4096",
+        MOST => "must be from 1 to 2^53",
+        0x100_0000 => "must be from 1 to 2^24",
+        _ => "must be from 1 byte to 512 MiB",
+    }
+}
+
+impl fmt::Debug for DurableQueueBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("DurableQueueBuilder");
+        debug.field("url", &without_password(&self.url)).field("name", &self.name).field("prefix", &self.prefix);
+        debug.field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+use super::consumption::Consumption;
+use crate::{
+    Random,
+    redis::{Connection, Server},
+};
+use std::{sync::atomic::AtomicUsize, time::Duration};
+use tokio::runtime::Handle;
+
+/// What all handles of a queue share.
+pub(super) struct Core {
+    pub(super) connection: Connection,
+    pub(super) server: Server,
+    pub(super) random: Random,
+    pub(super) handle: Handle,
+    pub(super) keys: Keys,
+    pub(super) limits: Limits,
+    pub(super) consumption: Consumption,
+    /// The bytes of the messages that are on their way to Redis. Relaxed: it guards no other memory.
+    pub(super) bytes_on_the_way: AtomicUsize,
+}
+
+/// The keys of a queue. All have the same hash tag.
+pub(super) struct Keys {
+    pub(super) stream: String,
+    pub(super) retries: String,
+    pub(super) totals: String,
+    pub(super) dead: String,
+    pub(super) once: String,
+}
+
+/// The consumer group. There is one: what a message is given to is one worker.
+pub(super) const GROUP: &str = "workers";
+
+impl Keys {
+    pub(super) fn of(prefix: &str, name: &str) -> Self {
+        let key = |what: &str| format!("{prefix}{{{name}}}:{what}");
+        let (stream, retries, totals) = (key("stream"), key("retries"), key("totals"));
+        Self { stream, retries, totals, dead: key("dead"), once: key("once:") }
+    }
+
+    pub(super) fn of_all(&self) -> [&str; 4] {
+        [&self.stream, &self.retries, &self.totals, &self.dead]
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) depth: u64,
+    pub(super) dedup_for: Duration,
+    pub(super) dead_letters: u64,
+    pub(super) message_bytes: usize,
+    pub(super) on_the_way: usize,
+    pub(super) bytes_on_the_way: usize,
+    pub(super) batch: usize,
+    pub(super) batch_bytes: usize,
+    pub(super) answer_timeout: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_have_the_name_as_their_hash_tag() {
+        let keys = Keys::of("steadfast:", "mail");
+        assert_eq!(keys.of_all()[0], "steadfast:{mail}:stream");
+        assert!(keys.of_all().iter().all(|key| key.starts_with("steadfast:{mail}:")));
+        assert_eq!(keys.once, "steadfast:{mail}:once:");
+    }
+}

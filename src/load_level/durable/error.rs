@@ -1,0 +1,98 @@
+use crate::{
+    Rejection,
+    redis::{Failure, Fault},
+};
+use std::{error::Error, sync::Arc};
+use thiserror::Error as ThisError;
+
+/// An error of any type.
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why there is no [`Receipt`](super::Receipt), and whether Redis may have the message all the same.
+#[derive(Clone, Debug, ThisError)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Refused here or, where the queue is full, by the script: not appended. Layers in front of a producer refuse with this
+    /// too.
+    #[error("the message was not appended")]
+    Rejected(#[from] Rejection),
+    /// The message could not be made into bytes: not appended.
+    #[error("the message could not be encoded, and was not appended")]
+    Encode(#[source] Arc<dyn Error + Send + Sync>),
+    /// There is no connection, or the server refuses: it is full, may only be read, is loading. Not appended.
+    #[error("Redis did not append the message: {reason}")]
+    Refused {
+        /// What the server said, or what is wrong with the connection.
+        reason: String,
+    },
+    /// The answer did not come, or not in time: Redis may have appended the message, or may still do so. Send it again with
+    /// the same [key](super::Message::once) to have it there once.
+    #[error("Redis may or may not have appended the message: {reason}")]
+    Unknown {
+        /// What happened instead of an answer.
+        reason: String,
+    },
+}
+
+impl AppendError {
+    /// Whether Redis may have the message, now or later. `false`: for certain it has not, and will not.
+    pub fn may_be_appended(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+
+    /// The rejection, if it was refused by the queue or a layer.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
+
+    /// By what a call of a script that appends ended in.
+    pub(super) fn of(failure: Failure) -> Self {
+        match failure {
+            Failure::Down(fault) => Self::Refused { reason: fault.to_string() },
+            // A script fails as a whole, before it writes anything.
+            Failure::Said(error) if error.code().is_some() => Self::Refused { reason: error.to_string() },
+            Failure::Said(error) => Self::Unknown { reason: error.to_string() },
+        }
+    }
+
+    pub(super) fn unknown(fault: &Fault) -> Self {
+        Self::Unknown { reason: fault.to_string() }
+    }
+}
+
+/// Redis did not answer a question about a queue, or refused to.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("the queue in Redis cannot be read: {reason}")]
+pub struct QueueError {
+    reason: String,
+}
+
+impl From<Failure> for QueueError {
+    fn from(failure: Failure) -> Self {
+        Fault::from(failure).into()
+    }
+}
+
+impl From<Fault> for QueueError {
+    fn from(fault: Fault) -> Self {
+        Self { reason: fault.to_string() }
+    }
+}
+
+/// The text of an error and of its sources.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        // Some repeat their source's words.
+        if !text.ends_with(&part) {
+            text = format!("{text}: {part}");
+        }
+        source = error.source();
+    }
+    text
+}

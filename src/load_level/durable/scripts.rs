@@ -1,0 +1,95 @@
+//! The scripts, how they are called, and how answers are read.
+
+use crate::redis::{Connection, Failure, Fault, FaultKind, Script};
+use ::redis::{Cmd, Value};
+use std::sync::LazyLock;
+
+macro_rules! script {
+    ($($name:ident = $file:literal;)+) => {
+        $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(concat!("scripts/", $file))));)+
+    };
+}
+
+script! {
+    APPEND = "append.lua";
+    SETTLE = "settle.lua";
+    TEND = "tend.lua";
+    KEEP = "keep.lua";
+    LEAVE = "leave.lua";
+    REVIVE = "revive.lua";
+    READINGS = "readings.lua";
+}
+
+/// Calls a script: `write` adds the number of keys, the keys and the arguments.
+pub(super) async fn call(connection: &Connection, script: &Script, write: impl Fn(&mut Cmd)) -> Result<Value, Failure> {
+    connection.ask(async |connection: &mut _| script.run(connection, false, write).await).await
+}
+
+/// The fault of an answer that no such script gives.
+pub(super) fn nonsense() -> Fault {
+    Fault::new(FaultKind::Incomprehensible, "the answer is none of the script's")
+}
+
+pub(super) fn list(value: Value) -> Result<Vec<Value>, Fault> {
+    match value {
+        Value::Array(values) => Ok(values),
+        _ => Err(nonsense()),
+    }
+}
+
+pub(super) fn number(value: &Value) -> Result<u64, Fault> {
+    match value {
+        Value::Int(number) => Ok(u64::try_from(*number).unwrap_or(0)),
+        _ => Err(nonsense()),
+    }
+}
+
+pub(super) fn bytes(value: Value) -> Result<Vec<u8>, Fault> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.into_bytes()),
+        _ => Err(nonsense()),
+    }
+}
+
+pub(super) fn text(value: Value) -> Result<String, Fault> {
+    String::from_utf8(bytes(value)?).map_err(|_| nonsense())
+}
+
+/// The entries of a stream: the identity of each, and its fields.
+pub(super) fn entries(value: Value) -> Result<Vec<(String, Fields)>, Fault> {
+    let entry = |entry| {
+        let [identity, fields] = <[Value; 2]>::try_from(list(entry)?).map_err(|_| nonsense())?;
+        Ok((text(identity)?, Fields::of(fields)?))
+    };
+    list(value)?.into_iter().map(entry).collect()
+}
+
+/// What an entry of a stream has. One that somebody else has put there has no payload.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Fields {
+    pub(super) payload: Vec<u8>,
+    pub(super) memory: Option<Vec<u8>>,
+    pub(super) reason: Option<Vec<u8>>,
+}
+
+impl Fields {
+    pub(super) fn of(value: Value) -> Result<Self, Fault> {
+        let mut fields = Self::default();
+        let mut values = match value {
+            Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
+            value => list(value)?,
+        }
+        .into_iter();
+        while let (Some(name), Some(value)) = (values.next(), values.next()) {
+            let value = bytes(value)?;
+            match &*bytes(name)? {
+                b"p" => fields.payload = value,
+                b"m" => fields.memory = Some(value),
+                b"r" => fields.reason = Some(value),
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+}

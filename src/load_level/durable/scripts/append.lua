@@ -1,0 +1,57 @@
+-- Appends messages while there is room, and says the first identity of one that was appended before.
+--
+-- KEYS: stream, retries, totals, then a key for each message that has one for deduplication. ARGV: depth, milliseconds for
+-- which those keys last, a letter for each message (`k` with such a key, `-` without), then the payloads.
+-- Answers: milliseconds of the clock; backlog, messages appended and messages that have come to an end, all before; then for each message its
+-- identity; with `=` in front if it was there before; nothing if there is no room; `!` and why it was refused.
+local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]
+local depth, lasts, letters = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local call, pcall, byte = redis.call, redis.pcall, string.byte
+
+local time = call('TIME')
+local ended = call('HMGET', totals, 'acknowledged', 'dead', 'dropped', 'appended')
+local backlog = call('XLEN', stream) + call('ZCARD', retries)
+local answers = {
+    time[1] * 1000 + math.floor(time[2] / 1000),
+    backlog,
+    tonumber(ended[4] or 0),
+    (ended[1] or 0) + (ended[2] or 0) + (ended[3] or 0),
+}
+
+local room, appended, next_key, refused = depth - backlog, 0, 4, nil
+for place = 1, #letters do
+    local once, answer
+    if byte(letters, place) == 107 then
+        once = KEYS[next_key]
+        next_key = next_key + 1
+        local first = pcall('GET', once)
+        if type(first) == 'table' then
+            answer = '!' .. first.err
+        elseif first then
+            answer = '=' .. first
+        end
+    end
+    if not answer and refused then
+        answer = refused
+    elseif not answer and room <= 0 then
+        answer = ''
+    elseif not answer then
+        -- A server that is full or may only be read refuses the first write of a script, and no later one.
+        answer = pcall('XADD', stream, '*', 'p', ARGV[place + 3])
+        if type(answer) == 'table' then
+            refused = '!' .. answer.err
+            answer = refused
+        else
+            appended = appended + 1
+            room = room - 1
+            if once then
+                call('SET', once, answer, 'PX', lasts)
+            end
+        end
+    end
+    answers[place + 4] = answer
+end
+if appended > 0 then
+    call('HINCRBY', totals, 'appended', appended)
+end
+return answers

@@ -1,0 +1,26 @@
+-- Appends a dead letter as a new message, if there is room.
+--
+-- KEYS: stream, retries, totals, dead letters. ARGV: depth, identity of the letter. Answers as the script that appends does
+-- for one message, with `?` where there is no such letter.
+local stream, retries, totals, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local call = redis.call
+local time = call('TIME')
+local ended = call('HMGET', totals, 'acknowledged', 'dead', 'dropped', 'appended')
+local backlog = call('XLEN', stream) + call('ZCARD', retries)
+local letter = call('XRANGE', dead, ARGV[2], ARGV[2])[1]
+local answer = '?'
+if letter and backlog >= tonumber(ARGV[1]) then
+    answer = ''
+elseif letter then
+    answer = call('XADD', stream, '*', 'p', letter[2][2])
+    call('XDEL', dead, ARGV[2])
+    call('HINCRBY', totals, 'appended', 1)
+    call('HINCRBY', totals, 'revived', 1)
+end
+return {
+    time[1] * 1000 + math.floor(time[2] / 1000),
+    backlog,
+    tonumber(ended[4] or 0),
+    (ended[1] or 0) + (ended[2] or 0) + (ended[3] or 0),
+    answer,
+}

@@ -1,0 +1,118 @@
+-- Ends deliveries. Each of the four lists may be sent again: what is no longer in progress is left alone.
+--
+-- KEYS: stream, retries, totals, dead letters. ARGV: group, consumer, most dead letters, then four lists, each with its
+-- length in front: identities that are done, in order; that are dropped, in order; identity, memory and delay in milliseconds of those to come
+-- again; identity, memory and reason of those that are dead.
+-- The first write is one that a full server allows: these make room.
+local stream, retries, totals, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group, consumer, most_dead = ARGV[1], ARGV[2], ARGV[3]
+local call = redis.call
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Nothing is written before all keys are known to be of the right kind.
+call('XLEN', stream)
+call('ZCARD', retries)
+call('HLEN', totals)
+call('XLEN', dead)
+
+local next_argument = 4
+local function take()
+    next_argument = next_argument + 1
+    return ARGV[next_argument - 1]
+end
+
+local function parse(identity)
+    local millis, number = string.match(identity, '^(%d+)-(%d+)$')
+    return tonumber(millis), tonumber(number)
+end
+
+local function last_delivered()
+    for _, info in ipairs(call('XINFO', 'GROUPS', stream)) do
+        local of = {}
+        for place = 1, #info, 2 do
+            of[info[place]] = info[place + 1]
+        end
+        if of.name == group then
+            return of['last-delivered-id']
+        end
+    end
+end
+
+-- Acknowledges a list, which is in order, and removes it from the stream. What is older than all that is in progress has
+-- been ended, all of it: that is cut off at once, which costs a small part of finding each.
+local function end_all(total)
+    local count = tonumber(take())
+    if count == 0 then
+        return
+    end
+    local first, last = next_argument, next_argument + count - 1
+    next_argument = last + 1
+    local ended = call('XACK', stream, group, unpack(ARGV, first, last))
+    if ended > 0 then
+        call('HINCRBY', totals, total, ended)
+        -- Where nothing is in progress any more, all that was delivered has been ended. These may be further on than that: on
+        -- a replica that took over and had not heard of their delivery.
+        local oldest = call('XPENDING', stream, group)[2] or last_delivered()
+        local millis, number = parse(oldest)
+        local low, high = first, last + 1
+        while low < high do
+            local middle = math.floor((low + high) / 2)
+            local its_millis, its_number = parse(ARGV[middle])
+            if its_millis < millis or (its_millis == millis and its_number < number) then
+                low = middle + 1
+            else
+                high = middle
+            end
+        end
+        if low > first then
+            call('XTRIM', stream, 'MINID', '=', oldest)
+        end
+        first = low
+    end
+    if first <= last then
+        call('XDEL', stream, unpack(ARGV, first, last))
+    end
+end
+
+-- Takes a message out of the stream, if it is still this consumer's, and says its payload.
+local function take_out(identity)
+    local pending = redis.pcall('XPENDING', stream, group, identity, identity, 1, consumer)
+    if pending.err or #pending == 0 then
+        return nil
+    end
+    local entry = call('XRANGE', stream, identity, identity)[1]
+    call('XACK', stream, group, identity)
+    if not entry then
+        return nil
+    end
+    call('XDEL', stream, identity)
+    return entry[2][2]
+end
+
+end_all('acknowledged')
+end_all('dropped')
+local again, died, trimmed = 0, 0, 0
+for _ = 1, tonumber(take()) do
+    local identity, memory, delay = take(), take(), tonumber(take())
+    local payload = take_out(identity)
+    if payload then
+        call('ZADD', retries, now + delay, memory .. '\n' .. payload)
+        again = again + 1
+    end
+end
+for _ = 1, tonumber(take()) do
+    local identity, memory, reason = take(), take(), take()
+    local payload = take_out(identity)
+    if payload then
+        local before = call('XLEN', dead)
+        call('XADD', dead, 'MAXLEN', most_dead, '*', 'p', payload, 'm', memory, 'r', reason)
+        trimmed = trimmed + before + 1 - call('XLEN', dead)
+        died = died + 1
+    end
+end
+for total, count in pairs({ redelivered = again, dead = died, trimmed = trimmed }) do
+    if count > 0 then
+        call('HINCRBY', totals, total, count)
+    end
+end
+return { again, died }

@@ -1,0 +1,63 @@
+-- Moves what is due from the retries to the stream, and takes over what nobody has kept alive.
+--
+-- KEYS: stream, retries, totals. ARGV: group, consumer, 1 if the group is to be made, most to move, milliseconds after which
+-- a delivery is taken over or 0, most to take over.
+-- Answers: milliseconds of the clock, how many were moved, milliseconds until the next is due or -1, and of each that was
+-- taken over the identity, the deliveries before, and the fields.
+local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]
+local group, consumer, most = ARGV[1], ARGV[2], tonumber(ARGV[4])
+local idle, most_taken = tonumber(ARGV[5]), tonumber(ARGV[6])
+local call, find, sub = redis.call, string.find, string.sub
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+call('XLEN', stream)
+call('HLEN', totals)
+
+if ARGV[3] == '1' then
+    -- From the beginning: what was appended before there was a group is delivered too.
+    local made = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
+    if made.err and not find(made.err, 'BUSYGROUP', 1, true) then
+        return made
+    end
+end
+
+local due = call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, most)
+for _, member in ipairs(due) do
+    local cut = find(member, '\n', 1, true)
+    -- First, since a full server allows it: what is moved needs no more room than before.
+    call('ZREM', retries, member)
+    call('XADD', stream, '*', 'p', sub(member, cut + 1), 'm', sub(member, 1, cut - 1))
+end
+local next_due = call('ZRANGE', retries, 0, 0, 'WITHSCORES')[2]
+next_due = next_due and math.max(0, tonumber(next_due) - now) or -1
+
+local taken = {}
+if idle > 0 then
+    local pending = redis.pcall('XPENDING', stream, group, 'IDLE', idle, '-', '+', most_taken)
+    if pending.err then
+        return pending
+    end
+    for _, delivery in ipairs(pending) do
+        local identity, deliveries = delivery[1], delivery[4]
+        local entry = call('XCLAIM', stream, group, consumer, idle, identity)[1]
+        if entry and entry[2] then
+            taken[#taken + 1] = { identity, deliveries, entry[2] }
+        else
+            call('XACK', stream, group, identity)
+        end
+    end
+    if #taken > 0 then
+        call('HINCRBY', totals, 'redelivered', #taken)
+    end
+    -- Consumers that died and left nothing.
+    for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, group)) do
+        local of = {}
+        for place = 1, #info, 2 do
+            of[info[place]] = info[place + 1]
+        end
+        if of.pending == 0 and of.idle > 10 * idle and of.name ~= consumer then
+            call('XGROUP', 'DELCONSUMER', stream, group, of.name)
+        end
+    end
+end
+return { now, #due, next_due, taken }

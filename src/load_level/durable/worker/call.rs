@@ -1,0 +1,124 @@
+//! One call of the service, and what its end means for the message.
+
+use super::super::{
+    error::{BoxError, chain},
+    message::Delivery,
+};
+use crate::{
+    Rejection,
+    error::QueueFullCause,
+    sync::{Mutex, lock},
+};
+use std::{any::Any, error::Error, future::poll_fn, sync::Arc, time::Duration};
+use tower::Service;
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Succeeded,
+    Failed {
+        reason: String,
+    },
+    /// By the service or a layer around it, before anything was done: no try.
+    Rejected {
+        retry_after: Option<Duration>,
+        holds_up: bool,
+    },
+    /// Another try would fail in the same way.
+    Undecodable {
+        reason: String,
+    },
+}
+
+/// Calls a clone of the service, made here so that whatever panics does so in this task.
+pub(super) async fn call<Decode, T, E, S>(delivery: Delivery, decode: Arc<Decode>, service: Arc<Mutex<S>>) -> Verdict
+where
+    Decode: Fn(Delivery) -> Result<T, E>,
+    E: Into<BoxError>,
+    S: Service<T> + Clone,
+    S::Error: Into<BoxError>,
+{
+    let request = match decode(delivery) {
+        Ok(request) => request,
+        Err(error) => return Verdict::Undecodable { reason: format!("undecodable: {}", chain(&*error.into())) },
+    };
+    let mut service = lock(&service).clone();
+    let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Verdict::of(&*error.into()));
+    if let Err(verdict) = ready {
+        return verdict;
+    }
+    match service.call(request).await {
+        Ok(_) => Verdict::Succeeded,
+        Err(error) => Verdict::of(&*error.into()),
+    }
+}
+
+impl Verdict {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        match rejection(error) {
+            Some(rejection) if comes_again(rejection) => Self::Rejected {
+                retry_after: rejection.retry_after(),
+                holds_up: !matches!(rejection, Rejection::RateLimited(_) | Rejection::TimedOut(_)),
+            },
+            _ => Self::Failed { reason: chain(error) },
+        }
+    }
+
+    pub(super) fn of_panic(payload: &(dyn Any + Send)) -> Self {
+        let text =
+            payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|text| &**text));
+        Self::Failed { reason: format!("panicked: {}", text.unwrap_or("without a text")) }
+    }
+}
+
+fn rejection<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Rejection> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(rejection) = error.downcast_ref() {
+            return Some(rejection);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether the same call may be admitted later, and nothing has been done yet.
+fn comes_again(rejection: &Rejection) -> bool {
+    let never = match rejection {
+        // It costs more than is ever allowed at once.
+        Rejection::RateLimited(details) => details.retry_after().is_none(),
+        Rejection::QueueFull(details) => details.cause() == QueueFullCause::TooHeavy,
+        _ => false,
+    };
+    !never && !rejection.reached_service()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Overloaded, QueueFull, RateLimited, TimedOut};
+
+    #[test]
+    fn only_a_rejection_that_may_be_admitted_later_is_no_try() {
+        let second = Some(Duration::from_secs(1));
+        let rejections: [(Rejection, bool); 6] = [
+            (Overloaded::new(3, None).into(), true),
+            (RateLimited::new(second).into(), true),
+            (RateLimited::new(None).into(), false),
+            (QueueFull::new(QueueFullCause::TooHeavy, 1, None).into(), false),
+            (TimedOut::new(second, true).into(), false),
+            (TimedOut::new(second, false).into(), true),
+        ];
+        for (rejection, comes_again) in rejections {
+            let error = crate::Error::<std::fmt::Error>::Rejected(rejection.clone());
+            assert_eq!(matches!(Verdict::of(&error), Verdict::Rejected { .. }), comes_again, "{rejection}");
+        }
+    }
+
+    #[test]
+    fn the_reason_names_all_sources() {
+        let error = crate::Error::Service(std::fmt::Error);
+        let Verdict::Failed { reason } = Verdict::of(&error) else { panic!("a failure") };
+        assert!(reason.starts_with("the service failed: an error occurred"), "{reason}");
+    }
+}

@@ -1,0 +1,59 @@
+use crate::{clock::Origin, load_level::pace::Pace};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The server's clock, as of its last answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServerClock {
+    millis: u64,
+    at: Instant,
+}
+
+impl ServerClock {
+    pub(super) fn new(millis: u64, at: Instant) -> Self {
+        Self { millis, at }
+    }
+
+    /// The time since then by the server's clock. A moment that is yet to come was now.
+    pub(super) fn since(&self, millis: u64, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.at);
+        (Duration::from_millis(self.millis) + passed).saturating_sub(Duration::from_millis(millis))
+    }
+}
+
+/// When calls may begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Starts {
+    pace: Pace,
+    origin: Origin,
+    began: Instant,
+}
+
+impl Starts {
+    pub(super) fn new(pace: Pace, now: Instant) -> Self {
+        Self { pace, origin: Origin::at(now), began: now }
+    }
+
+    /// Begins a call, if one may begin.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        self.pace.take(self.origin.nanos_to(now))
+    }
+
+    /// When the next call may begin.
+    pub(super) fn next(&self, now: Instant) -> Instant {
+        self.began.checked_add(Duration::from_nanos(self.pace.due())).map_or(now, |next| next.max(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_clock_goes_on_between_answers() {
+        let at = Instant::now();
+        let clock = ServerClock::new(5000, at);
+        assert_eq!(clock.since(4000, at + Duration::from_millis(500)), Duration::from_millis(1500));
+        assert_eq!(clock.since(9000, at), Duration::ZERO);
+    }
+}

@@ -1,0 +1,166 @@
+//! What a worker asks of Redis.
+
+use super::super::{
+    core::{Core, GROUP},
+    scripts::{Fields, KEEP, LEAVE, SETTLE, TEND, call, entries, list, nonsense, number, text},
+};
+use super::Memory;
+use crate::redis::{Connection, Fault};
+use ::redis::{Cmd, Value, cmd};
+use std::{sync::Arc, time::Duration};
+
+/// Who asks.
+#[derive(Clone)]
+pub(super) struct Requests {
+    pub(super) core: Arc<Core>,
+    /// For what waits: other answers would wait behind it.
+    pub(super) waiting: Connection,
+    pub(super) consumer: Arc<str>,
+}
+
+/// So long a worker that has nothing to do waits for a message at a time, and so long its end takes at most then.
+pub(super) const WAIT: Duration = Duration::from_millis(200);
+
+/// The end of a delivery, by the entry of the stream.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Done { entry: String },
+    Dropped { entry: String },
+    Again { entry: String, memory: Memory, delay: Duration },
+    Dead { entry: String, memory: Memory, reason: String },
+}
+
+impl Outcome {
+    pub(super) fn entry(&self) -> &str {
+        match self {
+            Self::Done { entry } | Self::Dropped { entry } | Self::Again { entry, .. } | Self::Dead { entry, .. } => {
+                entry
+            }
+        }
+    }
+}
+
+/// What the script that tends a queue says.
+pub(super) struct Tended {
+    pub(super) millis: u64,
+    pub(super) moved: u64,
+    pub(super) next_due: Option<Duration>,
+    pub(super) taken: Vec<Taken>,
+}
+
+/// A message that was taken over, and how often it was delivered before.
+pub(super) struct Taken {
+    pub(super) entry: String,
+    pub(super) deliveries: u32,
+    pub(super) fields: Fields,
+}
+
+/// What the script that tends a queue is to do.
+#[derive(Clone, Copy)]
+pub(super) struct Tending {
+    pub(super) make_group: bool,
+    /// After how long to take over, and the most to.
+    pub(super) take_over: Option<(Duration, usize)>,
+}
+
+/// The most that one call of the script moves.
+pub(super) const MOST_MOVED: u64 = 500;
+
+impl Requests {
+    /// Takes messages, and waits for one if there is none.
+    pub(super) async fn take(self, count: usize) -> Result<Vec<(String, Fields)>, Fault> {
+        let mut command = cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg(&*self.consumer).arg("COUNT").arg(count);
+        let wait = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
+        command.arg("BLOCK").arg(wait).arg("STREAMS").arg(&self.core.keys.stream).arg(">");
+        let answer = self.waiting.ask(async |connection| command.query_async::<Value>(connection).await).await?;
+        match answer {
+            Value::Nil => Ok(Vec::new()),
+            Value::Map(streams) => streams.into_iter().next().map_or(Ok(Vec::new()), |(_, stream)| entries(stream)),
+            Value::Array(streams) => match streams.into_iter().next() {
+                Some(stream) => entries(list(stream)?.pop().ok_or_else(nonsense)?),
+                None => Ok(Vec::new()),
+            },
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Ends deliveries.
+    pub(super) async fn settle(self, outcomes: Vec<Outcome>) -> (Vec<Outcome>, Result<(), Fault>) {
+        let core = &*self.core;
+        let write = |command: &mut Cmd| {
+            command.arg(4).arg(&core.keys.of_all()).arg(GROUP).arg(&*self.consumer).arg(core.limits.dead_letters);
+            write_outcomes(command, &outcomes);
+        };
+        let answer = call(&core.connection, &SETTLE, write).await;
+        (outcomes, answer.map(drop).map_err(Fault::from))
+    }
+
+    pub(super) async fn tend(self, tending: Tending) -> Result<Tended, Fault> {
+        let keys = &self.core.keys;
+        let (idle, most) = tending.take_over.unwrap_or_default();
+        let write = |command: &mut Cmd| {
+            command.arg(3).arg(&keys.stream).arg(&keys.retries).arg(&keys.totals).arg(GROUP).arg(&*self.consumer);
+            command.arg(u8::from(tending.make_group)).arg(MOST_MOVED);
+            command.arg(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)).arg(most);
+        };
+        let answer = list(call(&self.core.connection, &TEND, write).await?)?;
+        let [millis, moved, next_due, taken] = <[Value; 4]>::try_from(answer).map_err(|_| nonsense())?;
+        let next_due = match next_due {
+            Value::Int(millis) => u64::try_from(millis).ok().map(Duration::from_millis),
+            _ => return Err(nonsense()),
+        };
+        let taken = list(taken)?.into_iter().map(|one| {
+            let [entry, deliveries, fields] = <[Value; 3]>::try_from(list(one)?).map_err(|_| nonsense())?;
+            let deliveries = u32::try_from(number(&deliveries)?).unwrap_or(u32::MAX);
+            Ok(Taken { entry: text(entry)?, deliveries, fields: Fields::of(fields)? })
+        });
+        let taken = taken.collect::<Result<Vec<_>, Fault>>()?;
+        Ok(Tended { millis: number(&millis)?, moved: number(&moved)?, next_due, taken })
+    }
+
+    /// Says of these that they are still worked on.
+    pub(super) async fn keep(self, held: Vec<String>) -> (Vec<String>, Result<(), Fault>) {
+        let write = |command: &mut Cmd| {
+            command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(&held);
+        };
+        let answer = call(&self.core.connection, &KEEP, write).await;
+        (held, answer.map(drop).map_err(Fault::from))
+    }
+
+    /// Removes the consumer, if it has nothing. If that fails, others do it when it has been away for long.
+    pub(super) async fn leave(self) {
+        let write = |command: &mut Cmd| {
+            command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer);
+        };
+        let _ = call(&self.core.connection, &LEAVE, write).await;
+    }
+}
+
+fn write_outcomes(command: &mut Cmd, outcomes: &[Outcome]) {
+    let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
+    command.arg(count(|outcome| matches!(outcome, Outcome::Done { .. })));
+    for outcome in outcomes {
+        if let Outcome::Done { entry } = outcome {
+            command.arg(entry);
+        }
+    }
+    command.arg(count(|outcome| matches!(outcome, Outcome::Dropped { .. })));
+    for outcome in outcomes {
+        if let Outcome::Dropped { entry } = outcome {
+            command.arg(entry);
+        }
+    }
+    command.arg(count(|outcome| matches!(outcome, Outcome::Again { .. })));
+    for outcome in outcomes {
+        if let Outcome::Again { entry, memory, delay } = outcome {
+            command.arg(entry).arg(memory.text()).arg(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        }
+    }
+    command.arg(count(|outcome| matches!(outcome, Outcome::Dead { .. })));
+    for outcome in outcomes {
+        if let Outcome::Dead { entry, memory, reason } = outcome {
+            command.arg(entry).arg(memory.text()).arg(reason);
+        }
+    }
+}

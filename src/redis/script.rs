@@ -1,0 +1,48 @@
+use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, cmd, pipe};
+
+/// A script, and the hash by which a server knows it.
+pub(crate) struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+impl Script {
+    pub(crate) fn new(text: &'static str) -> Self {
+        Self { text, hash: ::redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    /// Calls it by its hash if the server knows it, and else with its text: then it does. To load it first would reach one
+    /// server only, and not last either. `write` adds the number of keys, the keys and the arguments. With `asking` the
+    /// server is about to get the keys from another one, and should answer for them already.
+    pub(crate) async fn run(
+        &self,
+        connection: &mut MultiplexedConnection,
+        asking: bool,
+        write: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
+        let answer = send(connection, asking, "EVALSHA", &self.hash, &write).await;
+        match answer {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                send(connection, asking, "EVAL", self.text, &write).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+async fn send(
+    connection: &mut MultiplexedConnection,
+    asking: bool,
+    name: &str,
+    what: &str,
+    write: impl Fn(&mut Cmd),
+) -> Result<Value, RedisError> {
+    let mut command = cmd(name);
+    command.arg(what);
+    write(&mut command);
+    if !asking {
+        return command.query_async(connection).await;
+    }
+    let (answer,) = pipe().cmd("ASKING").ignore().add_command(command).query_async(connection).await?;
+    Ok(answer)
+}
