@@ -12,6 +12,7 @@ use std::{
 use steadfast::{
     Rejection,
     circuit_breaker::{Breaker, CircuitBreakerLayer},
+    load_level::{Discipline, LoadLevelLayer, Queue},
     load_shed::{Limiter, LoadShedLayer},
     rate_limit::{
         Keyed, Overflow, Quota, RateLimitLayer, TokenBucket,
@@ -87,6 +88,10 @@ fn plenty() -> TokenBucket {
     TokenBucket::builder(1_000_000_000, SECOND).build().unwrap()
 }
 
+fn queue() -> Queue {
+    Queue::builder(1, 100).build().unwrap()
+}
+
 fn breaker() -> Breaker {
     Breaker::builder().failure_rate(0.5, 10 * SECOND).build().unwrap()
 }
@@ -110,6 +115,11 @@ fn an_admitted_call_allocates_nothing_in_any_layer() {
     assert_eq!(allocations(&load_shed, Result::is_ok), 0, "load shed");
     let rate_limit = RateLimitLayer::new(plenty()).typed_error().layer(Echo);
     assert_eq!(allocations(&rate_limit, Result::is_ok), 0, "rate limit");
+    let load_level = LoadLevelLayer::new(queue()).typed_error().layer(Echo);
+    assert_eq!(allocations(&load_level, Result::is_ok), 0, "load level");
+    let paced = Queue::builder(1, 1).pace(1_000_000_000, SECOND).build().unwrap();
+    let load_level = LoadLevelLayer::new(paced).typed_error().layer(Echo);
+    assert_eq!(allocations(&load_level, Result::is_ok), 0, "load level with a pace");
 }
 
 #[test]
@@ -128,6 +138,43 @@ fn a_refused_call_allocates_nothing_in_any_layer() {
     assert_eq!(allocations(&rate_limit, Result::is_err), 0, "rate limit");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_a_full_queue_refuses_allocates_nothing() {
+    let full = Queue::builder(1, 1).build().unwrap();
+    let _place = full.try_acquire().unwrap();
+    let mut waiting = pin!(full.acquire());
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let load_level = LoadLevelLayer::new(full.clone()).typed_error().layer(Echo);
+    assert_eq!(allocations(&load_level, Result::is_err), 0, "load level");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_allocates_nothing_once_as_many_have_waited_before() {
+    for discipline in [Discipline::default(), Discipline::fifo(), Discipline::lifo(), Discipline::adaptive()] {
+        let queue = Queue::builder(1, 100).discipline(discipline).build().unwrap();
+        let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(Echo);
+        let mut allocated = 0;
+        for round in 0..20 {
+            let permit = queue.try_acquire().unwrap();
+            let before = ALLOCATIONS.get();
+            let mut cx = Context::from_waker(Waker::noop());
+            let (mut first, mut second) = (pin!(queue.acquire()), pin!(service.clone().call(7)));
+            assert!(first.as_mut().poll(&mut cx).is_pending() && second.as_mut().poll(&mut cx).is_pending());
+            drop(permit);
+            let (mut served, mut answered) = (false, false);
+            while !served || !answered {
+                served = served || first.as_mut().poll(&mut cx).is_ready();
+                answered = answered || second.as_mut().poll(&mut cx).is_ready();
+            }
+            if round > 0 {
+                allocated += ALLOCATIONS.get() - before;
+            }
+        }
+        // The timer of tokio is the future's own, but for a part that the runtime makes with each.
+        assert_eq!(allocated, 0, "{discipline}");
+    }
+}
+
 #[test]
 fn a_call_through_a_whole_stack_allocates_nothing() {
     let client = steadfast::client()
@@ -143,6 +190,7 @@ fn a_call_through_a_whole_stack_allocates_nothing() {
     let server = steadfast::server()
         .rate_limit(plenty())
         .load_shed(Limiter::fixed(1).unwrap())
+        .load_level(queue())
         .timeout(SECOND)
         .respond_with(|_: Rejection| 0)
         .service(Echo)

@@ -9,6 +9,7 @@ use std::{
 use steadfast::{
     CallContext, ConfigError, Outcome, Random,
     circuit_breaker::{Breaker, BreakerBuilder, CircuitBreakerLayer},
+    load_level::{Discipline, LoadLevel, LoadLevelLayer, Queue, QueueBuilder},
     load_shed::{Limiter, LoadShedLayer},
     rate_limit::{Keyed, Overflow, Quota, RateLimit, RateLimitLayer, SlidingWindow, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryBudget, RetryBudgetBuilder, RetryLayer},
@@ -157,6 +158,88 @@ fn a_limit_on_calls_in_flight_is_at_least_1_and_a_bad_one_changes_nothing() {
     assert_names(limiter.set_limit(0), "load_shed.limit", 0);
     assert_eq!(limiter.limit(), usize::MAX);
     assert!(limiter.try_acquire().is_ok());
+}
+
+#[test]
+fn a_queue_lets_from_1_to_2_to_the_31st_minus_1_calls_in_and_at_least_1_wait() {
+    const MOST: usize = (1 << 31) - 1;
+    let queue = Queue::builder(3, 4).build().unwrap();
+    for concurrency in [0, MOST + 1, usize::MAX] {
+        assert_names(Queue::builder(concurrency, 1).build(), "load_level.concurrency", concurrency);
+        assert_names(queue.set_concurrency(concurrency), "load_level.concurrency", concurrency);
+    }
+    assert_eq!(queue.concurrency(), 3, "a bad one changes nothing");
+    assert_names(Queue::builder(1, 0).build(), "load_level.depth", 0);
+    assert_names(queue.set_depth(0), "load_level.depth", 0);
+    assert_names(Queue::builder(1, 1).max_weight(0).build(), "load_level.max_weight", 0);
+    assert_names(queue.set_max_weight(0), "load_level.max_weight", 0);
+    for (concurrency, depth, weight) in [(1, 1, 1), (MOST, usize::MAX, u64::MAX)] {
+        let queue = Queue::builder(concurrency, depth).max_weight(weight).build().unwrap();
+        assert!(queue.set_concurrency(concurrency).is_ok() && queue.concurrency() == concurrency);
+        assert!(queue.set_depth(depth).is_ok() && queue.set_max_weight(weight).is_ok());
+    }
+}
+
+#[test]
+fn a_call_waits_for_longer_than_zero_and_at_most_366_days() {
+    let queue = Queue::builder(1, 1).build().unwrap();
+    for wait in NO_DURATIONS {
+        assert_names(Queue::builder(1, 1).max_wait(wait).build(), "load_level.max_wait", wait);
+        assert_names(queue.set_max_wait(wait), "load_level.max_wait", wait);
+    }
+    for wait in [NANO, LONGEST] {
+        assert!(Queue::builder(1, 1).max_wait(wait).build().is_ok() && queue.set_max_wait(wait).is_ok());
+    }
+}
+
+#[test]
+fn a_pace_is_from_1_call_in_366_days_to_1_per_nanosecond() {
+    let queue = Queue::builder(1, 1).build().unwrap();
+    for (calls, period) in [(0, SECOND), (1_000_000_001, SECOND), (2, NANO), (u64::MAX, LONGEST)] {
+        assert_names(Queue::builder(1, 1).pace(calls, period).build(), "load_level.pace", calls);
+        assert_names(queue.set_pace(Some((calls, period))), "load_level.pace", calls);
+    }
+    for period in NO_DURATIONS {
+        assert_names(Queue::builder(1, 1).pace(1, period).build(), "load_level.pace_period", period);
+        assert_names(queue.set_pace(Some((1, period))), "load_level.pace_period", period);
+    }
+    for (calls, period) in [(1, LONGEST), (1, NANO), (1_000_000_000, SECOND)] {
+        assert!(Queue::builder(1, 1).pace(calls, period).build().is_ok());
+        assert!(queue.set_pace(Some((calls, period))).is_ok());
+    }
+    assert!(queue.set_pace(None).is_ok());
+}
+
+#[test]
+fn the_numbers_of_a_discipline_are_checked_wherever_it_is_set() {
+    let queue = Queue::builder(1, 1).build().unwrap();
+    let names = |discipline, field, value: &dyn std::fmt::Debug| {
+        assert_names(Queue::builder(1, 1).discipline(discipline).build(), field, value);
+        assert_names(queue.set_discipline(discipline), field, value);
+    };
+    for share in [f64::NAN, 0.0, -0.0, -0.5, 1.0 + f64::EPSILON, f64::INFINITY, f64::NEG_INFINITY] {
+        names(Discipline::by_deadline(share), "load_level.share", &share);
+    }
+    for bad in NO_DURATIONS {
+        names(Discipline::adaptive_with(bad, SECOND), "load_level.target", &bad);
+        names(Discipline::adaptive_with(NANO, bad), "load_level.interval", &bad);
+    }
+    for target in [SECOND, SECOND + NANO, LONGEST] {
+        names(Discipline::adaptive_with(target, SECOND), "load_level.target", &target);
+    }
+    let good = [
+        Discipline::by_deadline(f64::MIN_POSITIVE),
+        Discipline::by_deadline(1.0),
+        Discipline::fifo(),
+        Discipline::lifo(),
+        Discipline::adaptive(),
+        Discipline::adaptive_with(NANO, 2 * NANO),
+        Discipline::adaptive_with(LONGEST - NANO, LONGEST),
+    ];
+    for discipline in good {
+        assert!(Queue::builder(1, 1).discipline(discipline).build().is_ok());
+        assert!(queue.set_discipline(discipline).is_ok());
+    }
 }
 
 #[test]
@@ -365,6 +448,31 @@ fn any_breaker() -> impl Strategy<Value = BreakerBuilder> {
         }
         builder
     })
+}
+
+fn any_discipline() -> impl Strategy<Value = Discipline> {
+    prop_oneof![
+        any_ratio().prop_map(Discipline::by_deadline),
+        Just(Discipline::fifo()),
+        Just(Discipline::lifo()),
+        (any_duration(), any_duration()).prop_map(|(target, interval)| Discipline::adaptive_with(target, interval)),
+    ]
+}
+
+fn any_pace() -> impl Strategy<Value = Option<(u64, Duration)>> {
+    prop::option::of((any_count(), any_duration()))
+}
+
+fn any_queue() -> impl Strategy<Value = QueueBuilder> {
+    let bounds = (any_count(), any_count(), prop::option::of(any_count()), any_duration());
+    (bounds, any_discipline(), any_pace(), any::<bool>()).prop_map(
+        |((concurrency, depth, weight, wait), discipline, pace, by_criticality)| {
+            let builder = Queue::builder(concurrency as usize, depth as usize).max_wait(wait).discipline(discipline);
+            let builder = weight.into_iter().fold(builder, QueueBuilder::max_weight);
+            let builder = pace.into_iter().fold(builder, |builder, (calls, period)| builder.pace(calls, period));
+            if by_criticality { builder.by_criticality() } else { builder }
+        },
+    )
 }
 
 /// A limit of the whole call and one of each attempt, which often fit together.
@@ -620,6 +728,51 @@ proptest! {
             }
         });
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_queue_panics(
+        builder in any_queue(),
+        changes in (any_count(), any_count(), any_duration(), any_discipline(), any_pace()),
+        calls in prop::collection::vec((any_count(), any_duration(), any_shift()), 1..10),
+        answer_with in any_answer(),
+    ) {
+        let Ok(queue) = builder.build() else { return Ok(()) };
+        run(async {
+            let level = LoadLevel::new(queue.clone()).weight(|request: &u64| *request);
+            let layer = LoadLevelLayer::new(level).typed_error();
+            let service = layer.layer(service_fn(move |_: u64| answer(answer_with)));
+            let mut waiting = Vec::new();
+            for (at, (weight, deadline, shift)) in calls.into_iter().enumerate() {
+                let context = Instant::now().checked_add(deadline);
+                let context = context.map_or(CallContext::new(), |instant| CallContext::new().with_deadline(instant));
+                let mut acquire = Box::pin(queue.acquire_weighing(weight));
+                let mut cx = Context::from_waker(Waker::noop());
+                if context.sync_scope(|| acquire.as_mut().poll(&mut cx)).is_pending() {
+                    waiting.push(acquire);
+                }
+                let _ = queue.readings_at(shifted(Instant::now(), shift));
+                call(service.clone(), weight, context).await;
+                if at == 3 {
+                    let (concurrency, depth, wait, discipline, pace) = changes;
+                    let _ = queue.set_concurrency(concurrency as usize);
+                    let _ = (queue.set_depth(depth as usize), queue.set_max_weight(depth), queue.set_max_wait(wait));
+                    let _ = (queue.set_discipline(discipline), queue.set_pace(pace));
+                }
+                let _ = (queue.readings(), format!("{queue:?}"), explained(&queue));
+            }
+            drop(waiting);
+            assert_eq!((queue.in_service(), queue.readings().waiting), (0, 0));
+        });
+    }
+}
+
+/// What a stack says of a queue.
+fn explained(queue: &Queue) -> String {
+    steadfast::server().load_level(queue.clone()).layer().unwrap().explain().to_string()
 }
 
 /// The longest duration that leads from `now` to an instant that there is.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use steadfast::{
     Random,
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit},
+    load_level::{self, Queue},
     load_shed::Limiter,
     rate_limit::{Acquire, Keyed, OneTier, Overflow, Quota, SlidingWindow, TokenBucket},
     retry::{RetryBudget, RetryBudgetBuilder},
@@ -499,6 +500,266 @@ mod sliding_window {
                 assert!(granted <= 1);
                 assert_eq!(window.available_at(now), 1 - granted);
             }
+        });
+    }
+}
+
+mod queue {
+    use super::*;
+    use std::{
+        pin::Pin,
+        sync,
+        task::{Context, Poll, Wake, Waker},
+    };
+
+    /// Somebody who comes to a queue, and counts how often it is woken.
+    struct Caller {
+        acquire: Pin<Box<load_level::Acquire>>,
+        wakes: sync::Arc<Wakes>,
+    }
+
+    #[derive(Default)]
+    struct Wakes(sync::atomic::AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: sync::Arc<Self>) {
+            self.0.fetch_add(1, sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    impl Caller {
+        fn of(queue: &Queue) -> Self {
+            Self { acquire: Box::pin(queue.acquire()), wakes: sync::Arc::default() }
+        }
+
+        /// The same, waiting.
+        fn waiting(queue: &Queue) -> Self {
+            let mut caller = Self::of(queue);
+            assert!(caller.poll().is_none());
+            caller
+        }
+
+        /// Its permit, if it is its turn.
+        fn poll(&mut self) -> Option<load_level::Permit> {
+            let waker = Waker::from(self.wakes.clone());
+            match self.acquire.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(answer) => Some(answer.unwrap()),
+                Poll::Pending => None,
+            }
+        }
+
+        fn wakes(&self) -> usize {
+            self.wakes.0.load(sync::atomic::Ordering::SeqCst)
+        }
+
+        /// Whether it was served at once, or is now that it was woken.
+        fn is_served(&mut self, at_once: Option<load_level::Permit>) -> bool {
+            at_once.is_some() || self.wakes() == 1 && self.poll().is_some()
+        }
+    }
+
+    fn queue(concurrency: usize) -> Queue {
+        Queue::builder(concurrency, 10).max_wait(3600 * SECOND).build().unwrap()
+    }
+
+    /// Each place is there, once, and nobody waits.
+    fn assert_free(queue: &Queue) {
+        let permits: Vec<_> = std::iter::from_fn(|| queue.try_acquire()).collect();
+        assert_eq!((permits.len(), queue.readings().waiting), (queue.concurrency(), 0));
+        drop(permits);
+        assert_eq!(queue.in_service(), 0);
+    }
+
+    /// Comes, counts how many are in the service, and goes again.
+    fn come_and_go(queue: &Queue, inside: &AtomicUsize, most: usize) -> bool {
+        let permit = queue.try_acquire();
+        if permit.is_some() {
+            assert!(inside.fetch_add(1, Ordering::SeqCst) < most, "more than may be");
+            inside.fetch_sub(1, Ordering::SeqCst);
+        }
+        permit.is_some()
+    }
+
+    #[test]
+    fn no_more_are_let_in_than_may_be_and_no_place_is_lost() {
+        for limit in [1, 2] {
+            check_with_interruptions(2, move || {
+                let (queue, inside) = (queue(limit), Arc::new(AtomicUsize::new(0)));
+                let (coming, within) = (queue.clone(), inside.clone());
+                let answers = in_threads(3, move || come_and_go(&coming, &within, limit));
+                assert!(count(&answers) >= limit);
+                assert_free(&queue);
+            });
+        }
+    }
+
+    #[test]
+    fn who_comes_while_the_last_place_is_given_back_is_served() {
+        check(|| {
+            let queue = queue(1);
+            let permit = queue.try_acquire().unwrap();
+            let mut caller = Caller::of(&queue);
+            let ((), (mut caller, at_once)) = both(
+                move || drop(permit),
+                move || {
+                    let permit = caller.poll();
+                    (caller, permit)
+                },
+            );
+            assert!(caller.is_served(at_once), "it waits for ever");
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn two_who_come_while_two_places_are_given_back_are_both_served() {
+        check_with_interruptions(3, || {
+            let queue = queue(1);
+            let permit = queue.try_acquire().unwrap();
+            let (one, other) = (queue.clone(), queue.clone());
+            let come = |queue: Queue| {
+                move || {
+                    let mut caller = Caller::of(&queue);
+                    let permit = caller.poll();
+                    (caller, permit)
+                }
+            };
+            let returning = thread::spawn(move || drop(permit));
+            let ((mut first, first_permit), (mut second, second_permit)) = both(come(one), come(other));
+            returning.join().unwrap();
+            assert!(queue.in_service() <= 1);
+            // Whoever is served first makes way for the other.
+            let first_was_served = first.is_served(first_permit);
+            assert!(second.is_served(second_permit), "it waits for ever");
+            assert!(first_was_served || first.is_served(None), "it waits for ever");
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn two_places_that_are_given_back_at_once_wake_the_two_who_wait() {
+        check_with_interruptions(3, || {
+            let queue = queue(2);
+            let permits = [(); 2].map(|()| queue.try_acquire().unwrap());
+            let mut waiting = [(); 2].map(|()| Caller::waiting(&queue));
+            let [one, other] = permits;
+            both(move || drop(one), move || drop(other));
+            assert_eq!(waiting.each_ref().map(Caller::wakes), [1, 1]);
+            let held = waiting.each_mut().map(|caller| caller.poll().unwrap());
+            assert_eq!(queue.in_service(), 2);
+            drop(held);
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn who_goes_while_it_is_let_in_leaves_the_place_to_the_next() {
+        check(|| {
+            let queue = queue(1);
+            let permit = queue.try_acquire().unwrap();
+            let (first, mut second) = (Caller::waiting(&queue), Caller::waiting(&queue));
+            both(move || drop(permit), move || drop(first));
+            assert_eq!(second.wakes(), 1);
+            assert!(second.poll().is_some());
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn who_asks_while_it_is_let_in_is_served_once() {
+        check(|| {
+            let queue = queue(1);
+            let permit = queue.try_acquire().unwrap();
+            let mut caller = Caller::waiting(&queue);
+            let ((), (mut caller, asked)) = both(
+                move || drop(permit),
+                move || {
+                    let permit = caller.poll();
+                    (caller, permit)
+                },
+            );
+            assert!(caller.is_served(asked));
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn who_goes_while_both_places_are_given_back_leaves_both() {
+        check_with_interruptions(3, || {
+            let queue = queue(2);
+            let [one, other] = [(); 2].map(|()| queue.try_acquire().unwrap());
+            let waiting = Caller::waiting(&queue);
+            both(move || drop((waiting, one)), move || drop(other));
+            assert_eq!(queue.in_service(), 0);
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn a_higher_concurrency_lets_in_who_comes_and_who_waits() {
+        check_with_interruptions(3, || {
+            let queue = queue(1);
+            let permit = queue.try_acquire().unwrap();
+            let mut waiting = Caller::waiting(&queue);
+            let (changing, coming) = (queue.clone(), queue.clone());
+            let ((), (mut newcomer, at_once)) = both(
+                move || changing.set_concurrency(3).unwrap(),
+                move || {
+                    let mut caller = Caller::of(&coming);
+                    let permit = caller.poll();
+                    (caller, permit)
+                },
+            );
+            assert_eq!(waiting.wakes(), 1);
+            assert!(waiting.poll().is_some() && newcomer.is_served(at_once));
+            drop(permit);
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn while_the_concurrency_changes_no_place_is_lost_and_none_is_made() {
+        check_with_interruptions(3, || {
+            let (queue, inside) = (queue(2), Arc::new(AtomicUsize::new(0)));
+            let changing = queue.clone();
+            let change = thread::spawn(move || changing.set_concurrency(1).unwrap());
+            let (coming, within) = (queue.clone(), inside.clone());
+            in_threads(2, move || come_and_go(&coming, &within, 2));
+            change.join().unwrap();
+            assert_eq!((queue.in_service(), queue.concurrency()), (0, 1));
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn who_waits_is_not_overtaken_by_who_does_not() {
+        check_with_interruptions(3, || {
+            let queue = queue(1);
+            let permit = queue.try_acquire().unwrap();
+            let mut waiting = Caller::waiting(&queue);
+            let hurried = queue.clone();
+            let ((), overtook) = both(move || drop(permit), move || hurried.try_acquire().is_some());
+            assert!(!overtook && waiting.wakes() == 1 && waiting.poll().is_some());
+            assert_free(&queue);
+        });
+    }
+
+    #[test]
+    fn a_pace_that_is_taken_away_while_somebody_comes_leaves_nobody_waiting() {
+        check_with_interruptions(3, || {
+            let queue = Queue::builder(5, 10).max_wait(3600 * SECOND).pace(1, 3600 * SECOND).build().unwrap();
+            drop(queue.try_acquire().unwrap());
+            let (changing, coming) = (queue.clone(), queue.clone());
+            let ((), (mut caller, at_once)) = both(
+                move || changing.set_pace(None).unwrap(),
+                move || {
+                    let mut caller = Caller::of(&coming);
+                    let permit = caller.poll();
+                    (caller, permit)
+                },
+            );
+            assert!(caller.is_served(at_once), "it waits for ever");
+            assert_free(&queue);
         });
     }
 }

@@ -9,6 +9,7 @@ use steadfast::{
     circuit_breaker::{Breaker, BreakerState, CircuitBreakerLayer},
     classify::{AnyError, Layered},
     error::CircuitOpen,
+    load_level::{LoadLevelLayer, Queue},
     load_shed::{Limiter, LoadShedLayer},
     rate_limit::{RateLimitLayer, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryLayer},
@@ -219,6 +220,43 @@ async fn on_a_server_a_handler_that_hangs_gives_its_place_back_when_its_time_is_
     assert_eq!(stack.oneshot(()).await, Ok(200));
 }
 
+#[tokio::test(start_paused = true)]
+async fn on_a_server_a_call_that_waits_holds_a_place_of_the_load_shed_and_its_token() {
+    let (bucket, limiter, queue) = (ten_tokens(), Limiter::fixed(2).unwrap(), Queue::builder(1, 5).build().unwrap());
+    let stack = steadfast::server()
+        .rate_limit(bucket.clone())
+        .load_shed(limiter.clone())
+        .load_level(queue.clone())
+        .service(Backend::always(Act::answer(200)))
+        .unwrap();
+    let held = queue.try_acquire().unwrap();
+    let waiting = [(); 2].map(|()| spawn(stack.clone().oneshot(())));
+    sleep(ms(1)).await;
+    assert_eq!((limiter.in_flight(), tokens(&bucket), queue.readings().waiting), (2, 8, 2));
+    assert_eq!(mechanism(&stack.clone().oneshot(()).await.unwrap_err()), "load_shed");
+    // Who waits too long gives both back.
+    let error = join_all(waiting).await.into_iter().map(|end| end.unwrap().unwrap_err()).next_back().unwrap();
+    assert_eq!(mechanism(&error), "load_level");
+    assert_eq!((limiter.in_flight(), tokens(&bucket), queue.readings().waiting), (0, 10, 0));
+    drop(held);
+    assert_eq!(stack.oneshot(()).await, Ok(200));
+    assert_eq!((limiter.in_flight(), tokens(&bucket), queue.in_service()), (0, 9, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_server_the_time_of_the_timeout_begins_when_the_wait_is_over() {
+    let queue = Queue::builder(1, 10).max_wait(secs(10)).build().unwrap();
+    let backend = Backend::script([Act::answer(200).after(ms(900)), Act::hang()], Act::answer(200).after(ms(900)));
+    let stack = steadfast::server().load_level(queue.clone()).timeout(secs(1)).service(backend.clone()).unwrap();
+    let watch = Stopwatch::start();
+    let ends = join_all((0..3).map(|_| stack.clone().oneshot(()))).await;
+    assert_eq!(backend.arrivals(), [ms(0), ms(900), ms(1900)]);
+    assert_eq!((ends[0].clone(), ends[2].clone(), watch.read()), (Ok(200), Ok(200), ms(2800)));
+    let hung = ends[1].as_ref().unwrap_err();
+    assert!(matches!(hung.rejection(), Some(Rejection::TimedOut(details)) if details.limit() == Some(secs(1))));
+    assert_eq!(queue.in_service(), 0, "the place of the call that was ended went to the next one");
+}
+
 // Building.
 
 #[tokio::test(start_paused = true)]
@@ -246,10 +284,14 @@ async fn the_order_in_which_the_slots_are_filled_does_not_matter() {
     let names: Vec<_> = one_way.explain().layers().map(|(name, _)| name).collect();
     assert_eq!(names, ["timeout", "retry", "circuit breaker", "rate limit", "load shed", "attempt timeout"]);
 
-    let server = steadfast::server().timeout(secs(1)).load_shed(Limiter::fixed(7).unwrap()).rate_limit(ten_tokens());
-    let explanation = server.layer().unwrap().explain();
-    let names: Vec<_> = explanation.layers().map(|(name, _)| name).collect();
-    assert_eq!(names, ["rate limit", "load shed", "timeout"]);
+    let queue = || Queue::builder(5, 20).build().unwrap();
+    let shed = || Limiter::fixed(7).unwrap();
+    let one_way = steadfast::server().timeout(secs(1)).load_level(queue()).load_shed(shed()).rate_limit(ten_tokens());
+    let other = steadfast::server().rate_limit(ten_tokens()).load_shed(shed()).timeout(secs(1)).load_level(queue());
+    let (one_way, other) = (one_way.layer().unwrap().explain(), other.layer().unwrap().explain());
+    assert_eq!(one_way.to_string(), other.to_string());
+    let names: Vec<_> = one_way.layers().map(|(name, _)| name).collect();
+    assert_eq!(names, ["rate limit", "load shed", "load level", "timeout"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,6 +330,36 @@ At worst: 1.95s of latency, 3 attempts, 64 in flight.
     );
     assert_eq!(explanation.worst_case_latency(), Some(ms(1950)));
     assert_eq!((explanation.attempts(), explanation.max_in_flight()), (3, Some(64)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lets_calls_wait_explains_itself() {
+    let queue = Queue::builder(64, 200).max_wait(ms(400)).build().unwrap();
+    let server = steadfast::server()
+        .load_shed(Limiter::fixed(300).unwrap())
+        .load_level(queue.clone())
+        .timeout(ms(600))
+        .layer()
+        .unwrap();
+    let explanation = server.explain();
+    assert_eq!(
+        explanation.to_string(),
+        "\
+A call passes, from the outside in:
+  1. load shed: at most 300 in flight
+  2. load level: 64 at once, 200 waiting, for up to 400ms
+  3. timeout: 600ms
+At worst: 1s of latency, 1 attempt, 64 in flight.
+"
+    );
+    assert_eq!((explanation.worst_case_latency(), explanation.max_in_flight()), (Some(secs(1)), Some(64)));
+    // A queue that was changed says what it is now.
+    queue.set_concurrency(500).unwrap();
+    queue.set_max_wait(secs(2)).unwrap();
+    let explanation = server.explain();
+    assert_eq!((explanation.worst_case_latency(), explanation.max_in_flight()), (Some(ms(2600)), Some(300)));
+    let unlimited = steadfast::server().load_level(queue).layer().unwrap().explain();
+    assert_eq!((unlimited.worst_case_latency(), unlimited.max_in_flight()), (None, Some(500)));
 }
 
 /// The last line of what a stack says.
@@ -481,6 +553,21 @@ async fn all_five_layers_stacked_by_hand_pass_answers_and_errors_unchanged() {
     assert_eq!(service.clone().oneshot(()).await, Ok::<_, Error<Failed>>(200));
     assert_eq!(service.oneshot(()).await, Err(Error::Service(Failed)));
     assert_eq!(backend.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stacked_by_hand_a_queue_inside_of_a_breaker_is_no_evidence_when_it_refuses() {
+    let (breaker, queue) = (counting(), Queue::builder(1, 1).build().unwrap());
+    let _held = queue.try_acquire().unwrap();
+    let service = ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(breaker.clone()).classify_with(Layered(AnyError)))
+        .layer(LoadLevelLayer::new(queue))
+        .map_err(Error::Service)
+        .service(Backend::always(Act::answer(200)));
+    let ends: [Result<u16, Error<Failed>>; 2] =
+        join_all([service.clone().oneshot(()), service.oneshot(())]).await.try_into().unwrap();
+    assert_eq!(ends.map(|end| mechanism(&end.unwrap_err())), ["load_level"; 2]);
+    assert_eq!(breaker.counts_at(Instant::now()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,7 +50,9 @@
 //! # Cancellation
 //!
 //! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become meanwhile, goes
-//! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service.
+//! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service; if it is
+//! polled only when its deadline has passed, it is refused and gives the place back. With a pace the next one keeps the time for
+//! those behind it: while it is not polled, they go on when another call comes or ends.
 //!
 //! A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another process.
 //!
@@ -58,7 +60,7 @@
 //!
 //! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that waits takes
 //! a lock when it comes, in each poll, and when it leaves; it makes one timer and is woken once, however many others wait. With a
-//! pace it may be woken twice. The places in the queue are allocated as it grows, and used again.
+//! pace it may be woken twice, and twice more for each that overtakes it. The places in the queue are allocated as it grows, and used again.
 //!
 //! # For an autoscaler
 //!
@@ -81,6 +83,8 @@ mod queue;
 mod rates;
 mod stage;
 mod state;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 pub use acquire::{Acquire, Permit};

@@ -20,7 +20,8 @@ pub(super) struct Places {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) depth: usize,
-    pub(super) max_weight: u64,
+    /// More than all can weigh where there is no bound.
+    pub(super) max_weight: u128,
     pub(super) max_wait: u64,
     pub(super) rule: Rule,
     pub(super) by_criticality: bool,
@@ -58,6 +59,8 @@ pub(super) struct Newcomer {
     pub(super) weight: u64,
     /// How long it may wait.
     pub(super) patience: u64,
+    /// When its caller has gone.
+    pub(super) deadline: u64,
 }
 
 /// It does not ask by itself.
@@ -66,7 +69,7 @@ const NEVER: u64 = u64::MAX;
 impl State {
     pub(super) fn new(
         depth: usize,
-        max_weight: u64,
+        max_weight: u128,
         max_wait: Duration,
         rule: Rule,
         by_criticality: bool,
@@ -90,8 +93,13 @@ impl State {
     }
 
     /// The time: never before one that was seen.
+    pub(super) fn time_at(&self, now: u64) -> u64 {
+        self.latest.max(now)
+    }
+
+    /// The same, of a call that comes or goes.
     pub(super) fn turn_to(&mut self, now: u64) -> u64 {
-        self.latest = self.latest.max(now);
+        self.latest = self.time_at(now);
         self.rates.note(self.latest, self.totals);
         self.latest
     }
@@ -136,8 +144,8 @@ impl State {
             Some(pace) if places.taken < places.limit => pace.due_after(before),
             _ => NEVER,
         };
-        let Newcomer { class, weight, patience } = newcomer;
-        let waiter = Waiter { class, weight, since: now, gives_up_at: now.saturating_add(patience), asks_at };
+        let Newcomer { class, weight, patience, deadline } = newcomer;
+        let waiter = Waiter { class, weight, since: now, gives_up_at: now.saturating_add(patience), deadline, asks_at };
         let Some(place) = self.waiters.join(waiter) else {
             return Err(self.full(QueueFullCause::Depth, now));
         };
@@ -153,28 +161,30 @@ impl State {
     /// newcomer. Nobody loses a place where that would not be enough.
     fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {
         let Newcomer { class, weight, .. } = newcomer;
-        if weight > self.max_weight {
+        if u128::from(weight) > self.max_weight {
             return Err(self.full(QueueFullCause::TooHeavy, now));
         }
-        let fits = |waiting: usize, waiting_weight: u64, this: &Self| {
-            waiting < this.depth && waiting_weight.saturating_add(weight) <= this.max_weight
+        let fits = |waiting: usize, waiting_weight: u128, this: &Self| {
+            waiting < this.depth && waiting_weight + u128::from(weight) <= this.max_weight
         };
         if fits(self.waiters.waiting(), self.waiters.weight(), self) {
             return Ok(());
         }
         // Of its own class a newcomer is worth more than the others where the newest come first.
         let below = if self.newest_first(now) { class + 1 } else { class };
-        let (waiting, waiting_weight) = (below..CLASSES)
-            .map(|class| self.waiters.of_class(class))
-            .fold((0_usize, 0_u64), |(count, weight), (more, heavier)| (count + more, weight.saturating_add(heavier)));
-        let is_hopeless = !fits(waiting, waiting_weight, self);
+        let is_hopeless = |this: &Self| {
+            let (waiting, waiting_weight) = (below..CLASSES)
+                .map(|class| this.waiters.of_class(class))
+                .fold((0_usize, 0_u128), |(count, weight), (more, heavier)| (count + more, weight + heavier));
+            !fits(waiting, waiting_weight, this)
+        };
         while !fits(self.waiters.waiting(), self.waiters.weight(), self) {
             // One whose time is up has no place to lose.
             let late =
                 (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)));
             let refused = match late {
                 Some(late) => (late, self.too_long_of(late, now)),
-                None if is_hopeless => {
+                None if is_hopeless(self) => {
                     let is_deep = self.waiters.waiting() >= self.depth;
                     let cause = if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight };
                     return Err(self.full(cause, now));
@@ -282,8 +292,15 @@ impl State {
     /// Asks for a place. The waker is remembered while it waits, in exchange for the one before.
     pub(super) fn poll(&mut self, place: Place, waker: &mut Option<Waker>, places: &mut Places, now: u64) -> Turn {
         self.admit(places, Some(place), now);
-        if let Some(answer) = self.waiters.take_answer(place) {
+        if let Some((answer, waiter)) = self.waiters.take_answer(place) {
             return match answer {
+                // It was let in, and polled when nobody waited for it any more.
+                Answer::Admitted if now >= waiter.deadline => {
+                    let refusal = self.too_long(now.saturating_sub(waiter.since), now);
+                    self.count(&refusal);
+                    self.end(true, places, now);
+                    Turn::Refused(refusal)
+                }
                 Answer::Admitted => Turn::Come,
                 Answer::Refused(refusal) => Turn::Refused(refusal),
             };
@@ -327,8 +344,8 @@ impl State {
     /// Gives up a place, and what was granted to it meanwhile.
     pub(super) fn leave(&mut self, place: Place, places: &mut Places, now: u64) {
         match self.waiters.take_answer(place) {
-            Some(Answer::Admitted) => self.end(true, places, now),
-            Some(Answer::Refused(_)) => {}
+            Some((Answer::Admitted, _)) => self.end(true, places, now),
+            Some((Answer::Refused(_), _)) => {}
             None => {
                 let waker = self.waiters.leave(place);
                 self.wakers.drop_later(waker);
@@ -365,7 +382,7 @@ impl State {
 
     fn full(&self, cause: QueueFullCause, now: u64) -> Refusal {
         let bound = match cause {
-            QueueFullCause::Weight | QueueFullCause::TooHeavy => self.max_weight,
+            QueueFullCause::Weight | QueueFullCause::TooHeavy => u64::try_from(self.max_weight).unwrap_or(u64::MAX),
             _ => self.depth as u64,
         };
         let retry_after = if cause == QueueFullCause::TooHeavy { None } else { self.expected_wait(now) };

@@ -15,7 +15,8 @@ pub(super) struct Waiters {
     free: u32,
     classes: [Class; CLASSES],
     waiting: usize,
-    weight: u64,
+    /// Of up to 2^32 calls: that of 64 bits each fits.
+    weight: u128,
 }
 
 /// Of each [`Criticality`](crate::Criticality).
@@ -34,7 +35,7 @@ struct Class {
     first: u32,
     last: u32,
     waiting: usize,
-    weight: u64,
+    weight: u128,
 }
 
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(super) struct Waiter {
     pub(super) since: u64,
     /// From when on it is refused.
     pub(super) gives_up_at: u64,
+    /// From when on it is not served, even if it was let in before.
+    pub(super) deadline: u64,
     /// When it asks again by itself, because the pace may allow it then.
     pub(super) asks_at: u64,
 }
@@ -75,12 +78,12 @@ impl Waiters {
         self.waiting
     }
 
-    pub(super) fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u128 {
         self.weight
     }
 
     /// How many of a class wait, and their weight.
-    pub(super) fn of_class(&self, class: usize) -> (usize, u64) {
+    pub(super) fn of_class(&self, class: usize) -> (usize, u128) {
         let Class { waiting, weight, .. } = self.classes[class];
         (waiting, weight)
     }
@@ -114,8 +117,8 @@ impl Waiters {
         };
         let last = std::mem::replace(&mut class.last, place);
         class.waiting += 1;
-        class.weight = class.weight.saturating_add(waiter.weight);
-        self.weight = self.weight.saturating_add(waiter.weight);
+        class.weight += u128::from(waiter.weight);
+        self.weight += u128::from(waiter.weight);
         self.waiting += 1;
         match self.slots.get_mut(last as usize) {
             Some(last) => last.next = place,
@@ -156,11 +159,12 @@ impl Waiters {
         slot.waker.take()
     }
 
-    /// Whether a place was answered. Then it is gone.
-    pub(super) fn take_answer(&mut self, place: Place) -> Option<Answer> {
-        let answer = self.slots.get(place.0 as usize)?.answer?;
+    /// Whether a place was answered, and to whom it belonged. Then it is gone.
+    pub(super) fn take_answer(&mut self, place: Place) -> Option<(Answer, Waiter)> {
+        let &Slot { answer, waiter, .. } = self.slots.get(place.0 as usize)?;
+        let answer = answer?;
         self.release(place);
-        Some(answer)
+        Some((answer, waiter))
     }
 
     /// Gives up the place of one who still waits. Returns its waker.
@@ -173,8 +177,8 @@ impl Waiters {
         let Some(&Slot { waiter, previous, next, .. }) = self.slots.get(place.0 as usize) else { return };
         let class = &mut self.classes[waiter.class];
         class.waiting = class.waiting.saturating_sub(1);
-        class.weight = class.weight.saturating_sub(waiter.weight);
-        self.weight = self.weight.saturating_sub(waiter.weight);
+        class.weight = class.weight.saturating_sub(u128::from(waiter.weight));
+        self.weight = self.weight.saturating_sub(u128::from(waiter.weight));
         self.waiting = self.waiting.saturating_sub(1);
         match self.slots.get_mut(previous as usize) {
             Some(previous) => previous.next = next,
@@ -227,8 +231,14 @@ impl Wakers {
         for waker in first.into_iter().chain(more) {
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
-        if let Some(waker) = dropped {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
-        }
+        drop_waker(dropped);
+    }
+}
+
+/// Drops a waker. If that panics, the place that was taken in the same step is not lost.
+#[inline]
+pub(super) fn drop_waker(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
     }
 }

@@ -161,6 +161,7 @@ pub async fn the_services_future_is_dropped_before_the_permits_are_given_back(ma
         assert!(call.poll().is_pending());
         let held = subject.resources.held();
         assert_eq!(held.in_flight, subject.resources.limiter.as_ref().map(|_| 1));
+        assert_eq!(held.in_service, subject.resources.queue.as_ref().map(|_| 1));
         assert_eq!(held.free_probes, subject.resources.breaker.as_ref().map(|_| PLACES - 1));
 
         if answered {
@@ -262,6 +263,7 @@ pub async fn the_services_future_is_dropped_before_the_permits_are_given_back_by
     assert!(call.poll().is_pending());
     let held = subject.resources.held();
     assert_eq!(held.in_flight, subject.resources.limiter.as_ref().map(|_| 1));
+    assert_eq!(held.in_service, subject.resources.queue.as_ref().map(|_| 1));
 
     pass(LIMIT).await;
     let _ = call.poll();

@@ -56,6 +56,8 @@ fn check(rejection: &Rejection, mechanism: &str) {
         Rejection::CircuitOpen(details) => ("circuit breaker", details.to_string()),
         Rejection::Overloaded(details) => ("load shed", details.to_string()),
         Rejection::RateLimited(details) => ("rate limit", details.to_string()),
+        Rejection::QueueFull(details) => ("load level", details.to_string()),
+        Rejection::WaitedTooLong(details) => ("load level", details.to_string()),
         other => panic!("{other:?}"),
     };
     assert_eq!(rejection.to_string(), format!("{name}: {details}"));

@@ -109,8 +109,8 @@ macro_rules! rejects {
     };
 }
 
-/// What every layer that admits or refuses calls keeps.
-macro_rules! admits {
+/// What every layer that refuses calls before the service sees them keeps.
+macro_rules! refuses {
     ($make:path) => {
         tests! { $make:
             readiness {
@@ -119,6 +119,15 @@ macro_rules! admits {
             capacity {
                 a_refused_call_that_is_kept_leaves_full_capacity,
             }
+        }
+    };
+}
+
+/// What every layer that admits or refuses calls at once keeps.
+macro_rules! admits {
+    ($make:path) => {
+        refuses! { $make }
+        tests! { $make:
             sharing {
                 a_place_given_back_on_one_handle_is_there_on_another,
             }
@@ -216,6 +225,8 @@ contract! {
     retry: any_layer, retries;
     circuit_breaker: any_layer, rejects, admits;
     load_shed: any_layer, rejects, admits;
+    load_level: any_layer, rejects, refuses;
+    load_level_that_waits: any_layer, waits;
     rate_limit: any_layer, rejects, admits;
     rate_limit_that_waits: any_layer, waits;
     rate_limit_that_waits_a_little: any_layer, rejects, admits;
@@ -223,4 +234,6 @@ contract! {
     client: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
     client_without_attempt_timeout: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
     server: any_layer, rejects, admits, times_out;
+    server_that_levels: any_layer, rejects, admits, times_out;
+    server_that_waits: any_layer, waits, times_out;
 }

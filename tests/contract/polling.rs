@@ -112,6 +112,7 @@ async fn a_thousand_calls_in_one_poll(make: Make, kind: Kind) {
     drop(last);
     assert!(subject.resources.bucket.is_none() || below.controls.seen().calls == MANY);
     assert_eq!(subject.resources.limiter.as_ref().map_or(0, |limiter| limiter.in_flight()), 0);
+    assert_eq!(subject.resources.queue.as_ref().map_or(0, |queue| queue.in_service()), 0);
     below.assert_full_capacity().await;
 }
 

@@ -9,9 +9,11 @@ use crate::{
 };
 use std::{task::Poll, time::Duration};
 use steadfast::{
-    Error, Rejection,
+    CallContext, Error, Rejection,
+    error::QueueFullCause,
     rate_limit::{RateLimit, RateLimitLayer, TokenBucket},
 };
+use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
 /// The rejection of the next call, which takes no more than one poll.
@@ -87,6 +89,33 @@ async fn load_shedding_names_its_limit_and_does_not_know_when_to_come_back() {
         assert_eq!(row(&rejection), ("load_shed", false, None));
         let Rejection::Overloaded(details) = rejection else { panic!("{rejection:?}") };
         assert_eq!(details.limit(), PLACES);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_names_its_bound_and_does_not_know_when_to_come_back_before_it_has_served_anybody() {
+    for make in [subject::load_level as Make, subject::server_that_levels] {
+        let subject = Subject::tight(make).await;
+        subject.resources.exhaust("load_level");
+        let rejection = refusal(&subject);
+        assert_eq!(row(&rejection), ("load_level", false, None));
+        let Rejection::QueueFull(details) = rejection else { panic!("{rejection:?}") };
+        assert_eq!((details.cause(), details.bound()), (QueueFullCause::Depth, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_too_long_says_for_how_long() {
+    for make in [subject::load_level_that_waits as Make, subject::server_that_waits] {
+        let subject = Subject::tight(make).await;
+        subject.resources.exhaust("load_level");
+        let below = Below::plain(Controls::new().readiness(Readiness::Panics));
+        let context = CallContext::new().with_deadline(Instant::now() + LIMIT);
+        let error = context.scope(subject.around(&below).oneshot(7)).await.unwrap_err();
+        let rejection = error.rejection().unwrap();
+        assert_eq!(row(rejection), ("load_level", false, None));
+        let Rejection::WaitedTooLong(details) = rejection else { panic!("{rejection:?}") };
+        assert_eq!(details.waited(), LIMIT / 2);
     }
 }
 

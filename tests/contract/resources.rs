@@ -1,8 +1,14 @@
 //! The handles of what a subject has, and what they should say.
 
 use crate::subject::PLACES;
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Waker},
+};
 use steadfast::{
     circuit_breaker::{Breaker, BreakerState},
+    load_level::{Acquire, Permit, Queue},
     load_shed::Limiter,
     rate_limit::TokenBucket,
     retry::RetryBudget,
@@ -40,15 +46,29 @@ impl Spent {
 #[derive(Clone, Default)]
 pub struct Resources {
     pub limiter: Option<Limiter>,
+    pub queue: Option<Queue>,
+    /// The places in which calls may wait that are taken when the queue is exhausted: all, or none.
+    pub line: usize,
+    /// Who took the places of the queue.
+    pub others: Arc<Mutex<Others>>,
     pub breaker: Option<Breaker>,
     pub bucket: Option<TokenBucket>,
     pub budget: Option<RetryBudget>,
+}
+
+/// Those who were in the queue before.
+#[derive(Default)]
+pub struct Others {
+    permits: Vec<Permit>,
+    waiting: Vec<Pin<Box<Acquire>>>,
 }
 
 /// What the handles say.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Held {
     pub in_flight: Option<usize>,
+    pub in_service: Option<usize>,
+    pub waiting: Option<usize>,
     pub free_probes: Option<usize>,
     pub tokens: Option<u64>,
     pub retries: Option<f64>,
@@ -59,6 +79,8 @@ impl Resources {
     pub fn held(&self) -> Held {
         Held {
             in_flight: self.limiter.as_ref().map(Limiter::in_flight),
+            in_service: self.queue.as_ref().map(Queue::in_service),
+            waiting: self.queue.as_ref().map(|queue| queue.readings().waiting),
             free_probes: self.breaker.as_ref().map(free_probes),
             tokens: self.bucket.as_ref().map(|bucket| bucket.available_at(Instant::now())),
             retries: self.budget.as_ref().map(RetryBudget::balance),
@@ -69,6 +91,8 @@ impl Resources {
     pub fn held_after(&self, spent: Spent) -> Held {
         Held {
             in_flight: self.limiter.as_ref().map(|_| 0),
+            in_service: self.queue.as_ref().map(|_| 0),
+            waiting: self.queue.as_ref().map(|_| 0),
             free_probes: self.breaker.as_ref().map(|_| PLACES - spent.succeeded),
             tokens: self.bucket.as_ref().map(|_| PLACES as u64 - spent.reached),
             retries: self.budget.as_ref().map(|_| (PLACES as u64 - spent.retried) as f64),
@@ -82,15 +106,16 @@ impl Resources {
         probes.min(tokens)
     }
 
-    /// The mechanisms that can be exhausted, from the inside out of a client.
+    /// The mechanisms that can be exhausted, from the inside out of a stack.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let load_level = self.queue.is_some().then_some("load_level");
         let load_shed = self.limiter.is_some().then_some("load_shed");
         let rate_limit = self.bucket.is_some().then_some("rate_limit");
         let circuit_breaker = self.breaker.is_some().then_some("circuit_breaker");
-        load_shed.into_iter().chain(rate_limit).chain(circuit_breaker)
+        load_level.into_iter().chain(load_shed).chain(rate_limit).chain(circuit_breaker)
     }
 
-    /// From here on this mechanism refuses all calls.
+    /// From here on this mechanism refuses all calls, or lets them wait.
     pub fn exhaust(&self, mechanism: &str) {
         match (mechanism, self) {
             ("load_shed", Self { limiter: Some(limiter), .. }) => {
@@ -98,10 +123,34 @@ impl Resources {
                     std::mem::forget(permit);
                 }
             }
+            ("load_level", Self { queue: Some(queue), .. }) => {
+                let mut others = self.others.lock().unwrap();
+                others.permits.extend(std::iter::from_fn(|| queue.try_acquire()));
+                for _ in 0..self.line {
+                    let mut waiting = Box::pin(queue.acquire());
+                    // Somebody may be there already.
+                    if waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                        others.waiting.push(waiting);
+                    }
+                }
+            }
             ("rate_limit", Self { bucket: Some(bucket), .. }) => while bucket.try_acquire(1).is_ok() {},
             ("circuit_breaker", Self { breaker: Some(breaker), .. }) => breaker.force_open(),
             _ => panic!("no {mechanism} here"),
         }
+    }
+}
+
+impl Resources {
+    /// One of those who took the places of the queue goes.
+    pub fn one_leaves(&self) {
+        let permit = self.others.lock().unwrap().permits.pop();
+        assert!(permit.is_some());
+    }
+
+    /// All of them go.
+    pub fn all_leave(&self) {
+        self.others.lock().unwrap().permits.clear();
     }
 }
 

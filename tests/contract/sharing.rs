@@ -30,9 +30,10 @@ pub async fn all_handles_of_a_layer_share_one_state(make: Make) {
     let full = subject.resources.held_after(Spent::NOTHING);
     let expected = Held {
         in_flight: full.in_flight.map(|_| PLACES),
+        in_service: full.in_service.map(|_| PLACES),
         free_probes: full.free_probes.map(|_| 0),
         tokens: full.tokens.map(|_| 0),
-        retries: full.retries,
+        ..full
     };
     assert_eq!(subject.resources.held(), expected);
 

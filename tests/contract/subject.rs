@@ -14,6 +14,7 @@ use std::{rc::Rc, time::Duration};
 use steadfast::{
     Error, Random, Rejection,
     circuit_breaker::{Breaker, CircuitBreakerLayer},
+    load_level::{LoadLevelLayer, Queue},
     load_shed::{Limiter, LoadShedLayer},
     rate_limit::{RateLimit, RateLimitLayer, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryBudget, RetryLayer},
@@ -84,6 +85,20 @@ pub fn load_shed(room: Room) -> Subject {
     Subject::new(layer, Resources { limiter: Some(limiter), ..Resources::default() }, None)
 }
 
+/// One call may wait.
+pub fn load_level(room: Room) -> Subject {
+    let queue = a_queue(room, 1);
+    let layer = LoadLevelLayer::new(queue.clone()).typed_error();
+    Subject::new(layer, Resources { queue: Some(queue), line: 1, ..Resources::default() }, None)
+}
+
+/// As many calls as come wait, however long.
+pub fn load_level_that_waits(room: Room) -> Subject {
+    let queue = a_queue(room, usize::MAX);
+    let layer = LoadLevelLayer::new(queue.clone()).typed_error();
+    Subject::new(layer, Resources { queue: Some(queue), ..Resources::default() }, None)
+}
+
 pub fn rate_limit(room: Room) -> Subject {
     let bucket = a_bucket(room);
     let layer = RateLimitLayer::new(bucket.clone()).typed_error();
@@ -123,8 +138,13 @@ pub fn client(room: Room) -> Subject {
         .attempt_timeout(LIMIT)
         .layer()
         .unwrap();
-    let resources =
-        Resources { limiter: Some(limiter), breaker: Some(breaker), bucket: Some(bucket), budget: Some(budget) };
+    let resources = Resources {
+        limiter: Some(limiter),
+        breaker: Some(breaker),
+        bucket: Some(bucket),
+        budget: Some(budget),
+        ..Resources::default()
+    };
     Subject::new(layer, resources, Some(LIMIT * ATTEMPTS + BACKOFF * (ATTEMPTS - 1)))
 }
 
@@ -139,8 +159,13 @@ pub fn client_without_attempt_timeout(room: Room) -> Subject {
         .load_shed(limiter.clone())
         .layer()
         .unwrap();
-    let resources =
-        Resources { limiter: Some(limiter), breaker: Some(breaker), bucket: Some(bucket), budget: Some(budget) };
+    let resources = Resources {
+        limiter: Some(limiter),
+        breaker: Some(breaker),
+        bucket: Some(bucket),
+        budget: Some(budget),
+        ..Resources::default()
+    };
     Subject::new(layer, resources, Some(LIMIT))
 }
 
@@ -150,6 +175,32 @@ pub fn server(room: Room) -> Subject {
         steadfast::server().rate_limit(bucket.clone()).load_shed(limiter.clone()).timeout(LIMIT).layer().unwrap();
     let resources = Resources { limiter: Some(limiter), bucket: Some(bucket), ..Resources::default() };
     Subject::new(layer, resources, Some(LIMIT))
+}
+
+pub fn server_that_levels(room: Room) -> Subject {
+    let (limiter, bucket, queue) = (a_limiter(room), a_bucket(room), a_queue(room, 1));
+    let layer = steadfast::server()
+        .rate_limit(bucket.clone())
+        .load_shed(limiter.clone())
+        .load_level(queue.clone())
+        .timeout(LIMIT)
+        .layer()
+        .unwrap();
+    let resources =
+        Resources { limiter: Some(limiter), bucket: Some(bucket), queue: Some(queue), line: 1, ..Resources::default() };
+    Subject::new(layer, resources, Some(LIMIT))
+}
+
+/// A server whose calls wait however long, but are worked on for [`LIMIT`] only.
+pub fn server_that_waits(room: Room) -> Subject {
+    let queue = a_queue(room, usize::MAX);
+    let layer = steadfast::server().load_level(queue.clone()).timeout(LIMIT).layer().unwrap();
+    Subject::new(layer, Resources { queue: Some(queue), ..Resources::default() }, Some(LIMIT))
+}
+
+fn a_queue(room: Room, depth: usize) -> Queue {
+    let concurrency = if room == Room::Tight { PLACES } else { MANY };
+    Queue::builder(concurrency, depth).max_wait(365 * MINTING_TIME).build().unwrap()
 }
 
 fn a_limiter(room: Room) -> Limiter {
@@ -249,8 +300,8 @@ impl Subject {
 
     /// Whether there is a number of calls beyond which the subject refuses.
     pub fn is_bounded(&self) -> bool {
-        let Resources { limiter, breaker, bucket, budget: _ } = &self.resources;
-        limiter.is_some() || breaker.is_some() || bucket.is_some()
+        let Resources { limiter, queue, breaker, bucket, .. } = &self.resources;
+        limiter.is_some() || queue.is_some() || breaker.is_some() || bucket.is_some()
     }
 
     /// Sees to it that the next call is rejected, if it is of a service that [hangs](Act::Wait).

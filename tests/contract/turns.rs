@@ -8,6 +8,7 @@ use crate::{
     task::{Task, pass},
 };
 use std::{task::Poll, time::Duration};
+use steadfast::rate_limit::TokenBucket;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
@@ -18,12 +19,31 @@ async fn exhausted(make: Make) -> Subject {
     subject
 }
 
-fn tokens(subject: &Subject) -> u64 {
-    subject.resources.bucket.as_ref().unwrap().available_at(Instant::now())
+/// The turn of the next one comes: a token is minted, or a place in the service is given back.
+async fn turn_comes(subject: &Subject) {
+    if subject.resources.bucket.is_some() {
+        return pass(MINTING_TIME).await;
+    }
+    subject.resources.one_leaves();
+    pass(Duration::from_millis(1)).await;
+}
+
+/// After so many turns, of which so many were spent for good, this is left and nobody waits.
+#[track_caller]
+fn assert_left_of_turns(subject: &Subject, come: usize, spent: u64) {
+    if let Some(bucket) = &subject.resources.bucket {
+        assert_eq!(bucket.available_at(Instant::now()), come as u64 - spent);
+    }
+    if let Some(queue) = &subject.resources.queue {
+        assert_eq!(queue.in_service(), PLACES - come, "the others are still there");
+    }
+    assert_eq!(waiting(subject), 0);
 }
 
 fn waiting(subject: &Subject) -> usize {
-    subject.resources.bucket.as_ref().unwrap().waiting()
+    let resources = &subject.resources;
+    let in_line = resources.bucket.as_ref().map(TokenBucket::waiting);
+    in_line.or(resources.held().waiting).unwrap()
 }
 
 pub async fn a_call_that_waits_leaves_the_service_alone(make: Make) {
@@ -48,12 +68,12 @@ pub async fn a_call_whose_turn_has_come_is_woken_once(make: Make) {
         assert!(call.poll().is_pending());
     }
     for (number, call) in calls.iter_mut().enumerate() {
-        pass(MINTING_TIME).await;
+        turn_comes(&subject).await;
         assert_eq!((call.wakes(), below.reached()), (1, number as u64));
         assert_eq!(call.poll(), Poll::Ready(Ok(7)));
         assert_eq!(call.wakes(), 1);
     }
-    assert_eq!((tokens(&subject), waiting(&subject)), (0, 0));
+    assert_left_of_turns(&subject, PLACES, PLACES as u64);
 }
 
 pub async fn a_call_that_waited_and_was_dropped_after_any_of_its_polls_leaves_full_capacity(make: Make) {
@@ -62,19 +82,18 @@ pub async fn a_call_that_waited_and_was_dropped_after_any_of_its_polls_leaves_fu
         let below = Below::plain(Controls::new().readiness(Readiness::After(1)).act(Act::AnswerAfter(2)));
         let mut call = Task::new(subject.around(&below).oneshot(7));
         let mut answered = false;
-        for _ in 0..polls {
+        for poll in 1..=polls {
             answered = call.poll().is_ready();
             if answered {
                 break;
             }
-            // Its turn comes after two of these.
-            let waits = below.controls.seen().ready_polls == 0;
-            pass(if waits { MINTING_TIME / 2 } else { Duration::ZERO }).await;
+            if poll == 2 {
+                turn_comes(&subject).await;
+            }
+            pass(Duration::ZERO).await;
         }
         drop(call);
-        let minted = u64::from(polls >= 2);
-        assert_eq!(tokens(&subject), minted - below.reached(), "after {polls} polls");
-        assert_eq!(waiting(&subject), 0);
+        assert_left_of_turns(&subject, usize::from(polls >= 2), below.reached());
         below.assert_full_capacity().await;
         if answered {
             assert!(polls >= 5, "only {polls} polls");
@@ -95,12 +114,13 @@ pub async fn a_panic_of_the_service_after_a_wait_leaves_full_capacity(make: Make
         let below = Below::plain(Controls::new().readiness(readiness).act(act));
         let mut call = Task::new(subject.around(&below).call(7));
         assert!(call.poll().is_pending());
-        pass(MINTING_TIME).await;
+        turn_comes(&subject).await;
         call.poll_panics();
-        // It is spent, and spent once, and nothing is given back when the rest of the call goes.
-        assert_eq!((tokens(&subject), waiting(&subject)), (0, 0));
+        // What is spent is spent once, and nothing is given back when the rest of the call goes.
+        assert_left_of_turns(&subject, 1, 1);
         drop(call);
-        assert_eq!(tokens(&subject), 0);
+        assert_left_of_turns(&subject, 1, 1);
+        subject.resources.all_leave();
         subject.assert_admits_what_is_left(Spent::reached(PLACES as u64)).await;
     }
 }

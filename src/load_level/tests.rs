@@ -1,0 +1,74 @@
+//! What is not seen from outside: when a call takes the lock.
+
+use super::{Acquire, Queue};
+use std::{
+    pin::Pin,
+    task::{Context, Waker},
+    time::Duration,
+};
+use tokio::time::advance;
+
+/// Whether a call that comes now needs no lock, and one that ends.
+fn is_fast(queue: &Queue) -> bool {
+    let entered = queue.enter();
+    if entered {
+        queue.end(false, || unreachable!("the clock is not read"));
+    }
+    entered
+}
+
+fn waiting(queue: &Queue) -> Pin<Box<Acquire>> {
+    let mut acquire = Box::pin(queue.acquire());
+    assert!(acquire.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    acquire
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_takes_the_lock_once_nobody_waits_however_the_last_one_went() {
+    let queue = Queue::builder(2, 10).build().unwrap();
+    assert!(is_fast(&queue));
+    for how in ["served", "cancelled", "let in and cancelled", "late", "late at its turn"] {
+        let (one, other) = (queue.try_acquire().unwrap(), queue.try_acquire().unwrap());
+        let mut last = waiting(&queue);
+        drop(one);
+        let one = last.as_mut().await.unwrap();
+        assert!(!queue.enter(), "no room");
+        let last = waiting(&queue);
+        match how {
+            "served" => {
+                drop(other);
+                assert!(last.await.is_ok());
+                drop(one);
+            }
+            "cancelled" => drop((last, one, other)),
+            "let in and cancelled" => {
+                drop((one, other));
+                drop(last);
+            }
+            "late" => {
+                assert!(last.await.is_err());
+                drop((one, other));
+            }
+            _ => {
+                advance(Duration::from_secs(1)).await;
+                drop((one, other));
+                assert!(is_fast(&queue), "the one that was late has been told");
+                assert!(last.await.is_err());
+            }
+        }
+        assert!(is_fast(&queue), "{how}");
+        assert_eq!(queue.in_service(), 0, "{how}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_pace_every_call_takes_the_lock_and_without_one_none() {
+    let queue = Queue::builder(2, 10).pace(1, Duration::from_secs(1)).build().unwrap();
+    assert!(!is_fast(&queue));
+    queue.set_pace(None).unwrap();
+    assert!(is_fast(&queue));
+    queue.readings();
+    assert!(is_fast(&queue));
+    queue.set_pace(Some((1, Duration::from_secs(1)))).unwrap();
+    assert!(!is_fast(&queue));
+}

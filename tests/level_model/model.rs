@@ -1,0 +1,315 @@
+//! The rules of a queue, written down naively: a list of those who wait, in order of arrival, which is searched for everything.
+
+use std::collections::BTreeMap;
+use steadfast::error::QueueFullCause;
+
+/// Nanoseconds since the queue was made.
+pub type Nanos = u64;
+
+pub const MILLI: Nanos = 1_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// So many fourths of the time until the deadline.
+    Deadline(u64),
+    Fifo,
+    Lifo,
+    Adaptive {
+        target: Nanos,
+        interval: Nanos,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub due: Nanos,
+    pub interval: Nanos,
+}
+
+/// What comes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Waits,
+    Served,
+    Full { cause: QueueFullCause, bound: u64 },
+    TooLong { waited: Nanos },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    id: usize,
+    class: usize,
+    weight: u64,
+    since: Nanos,
+    gives_up_at: Nanos,
+    deadline: Nanos,
+}
+
+/// A call that comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub id: usize,
+    pub class: usize,
+    pub weight: u64,
+    pub deadline: Option<Nanos>,
+}
+
+#[derive(Debug)]
+pub struct Model {
+    pub now: Nanos,
+    pub taken: usize,
+    pub concurrency: usize,
+    pub depth: usize,
+    pub max_weight: u64,
+    pub max_wait: Nanos,
+    pub rule: Rule,
+    pub by_criticality: bool,
+    pub pace: Option<Pace>,
+    /// Full, displaced, waited for too long, cancelled.
+    pub counts: [u64; 4],
+    line: Vec<Waiting>,
+    answered: BTreeMap<usize, (Outcome, Waiting)>,
+    last_empty: Nanos,
+}
+
+impl Model {
+    pub fn new(concurrency: usize, depth: usize, rule: Rule, by_criticality: bool, pace: Option<Pace>) -> Self {
+        Self {
+            now: 0,
+            taken: 0,
+            concurrency,
+            depth,
+            max_weight: u64::MAX,
+            max_wait: 1000 * MILLI,
+            rule,
+            by_criticality,
+            pace,
+            counts: [0; 4],
+            line: Vec::new(),
+            answered: BTreeMap::new(),
+            last_empty: 0,
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
+    pub fn weight(&self) -> u64 {
+        self.line.iter().map(|waiting| waiting.weight).sum()
+    }
+
+    pub fn oldest_age(&self) -> Nanos {
+        self.line.iter().map(|waiting| self.now - waiting.since).max().unwrap_or(0)
+    }
+
+    /// Whether somebody waits who could be let in, or whose time is up.
+    pub fn owes_an_answer(&self) -> bool {
+        !self.line.is_empty() && self.has_room() || self.line.iter().any(|waiting| self.now >= waiting.gives_up_at)
+    }
+
+    fn has_room(&self) -> bool {
+        self.taken < self.concurrency && self.pace.is_none_or(|pace| pace.due <= self.now)
+    }
+
+    fn take(&mut self) {
+        self.taken += 1;
+        if let Some(pace) = &mut self.pace {
+            pace.due = pace.due.max(self.now.saturating_sub(5 * MILLI)) + pace.interval;
+        }
+    }
+
+    fn is_standing(&self, interval: Nanos) -> bool {
+        !self.line.is_empty() && self.now - self.last_empty > interval
+    }
+
+    fn newest_first(&self) -> bool {
+        match self.rule {
+            Rule::Lifo => true,
+            Rule::Adaptive { interval, .. } => self.is_standing(interval),
+            Rule::Deadline(_) | Rule::Fifo => false,
+        }
+    }
+
+    /// Of a class the one at one end of the line.
+    fn at_the_end(&self, class: usize, newest: bool) -> Option<Waiting> {
+        let mut of_class = self.line.iter().filter(|waiting| waiting.class == class);
+        if newest { of_class.next_back() } else { of_class.next() }.copied()
+    }
+
+    fn next(&self) -> Option<Waiting> {
+        (0..4).rev().find_map(|class| self.at_the_end(class, self.newest_first()))
+    }
+
+    fn leave(&mut self, id: usize) -> Waiting {
+        let at = self.line.iter().position(|waiting| waiting.id == id).unwrap();
+        let waiting = self.line.remove(at);
+        if self.line.is_empty() {
+            self.last_empty = self.now;
+        }
+        waiting
+    }
+
+    fn answer(&mut self, id: usize, outcome: Outcome) {
+        self.count(outcome);
+        let waiting = self.leave(id);
+        self.answered.insert(id, (outcome, waiting));
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Full { cause: QueueFullCause::Displaced, .. } => self.counts[1] += 1,
+            Outcome::Full { .. } => self.counts[0] += 1,
+            Outcome::TooLong { .. } => self.counts[2] += 1,
+            Outcome::Waits | Outcome::Served => {}
+        }
+    }
+
+    fn too_long(&self, waiting: Waiting) -> Outcome {
+        Outcome::TooLong { waited: self.now - waiting.since }
+    }
+
+    pub fn admit(&mut self) {
+        while self.has_room() {
+            let Some(next) = self.next() else { return };
+            let stale = match self.rule {
+                Rule::Adaptive { target, interval } => self.is_standing(interval) && self.now - next.since > target,
+                _ => false,
+            };
+            if stale || self.now >= next.gives_up_at {
+                self.answer(next.id, self.too_long(next));
+            } else {
+                self.take();
+                self.answer(next.id, Outcome::Served);
+            }
+        }
+    }
+
+    /// A call that does not wait.
+    pub fn try_arrive(&mut self) -> bool {
+        self.admit();
+        let is_served = self.line.is_empty() && self.has_room();
+        if is_served {
+            self.take();
+        }
+        is_served
+    }
+
+    /// A call comes, and its future is polled.
+    pub fn arrive(&mut self, call: Call) -> Outcome {
+        if self.try_arrive() {
+            return Outcome::Served;
+        }
+        let class = if self.by_criticality { call.class } else { 0 };
+        let left = call.deadline.map_or(u64::MAX, |deadline| deadline.saturating_sub(self.now));
+        let patience = match self.rule {
+            Rule::Deadline(fourths) if left < u64::MAX => left * fourths / 4,
+            Rule::Adaptive { interval, .. } => left.min(interval),
+            _ => left,
+        };
+        let patience = patience.min(self.max_wait);
+        let refused = if patience == 0 {
+            Some(Outcome::TooLong { waited: 0 })
+        } else if call.weight > self.max_weight {
+            Some(Outcome::Full { cause: QueueFullCause::TooHeavy, bound: self.max_weight })
+        } else {
+            self.make_room(class, call.weight)
+        };
+        if let Some(refused) = refused {
+            self.count(refused);
+            return refused;
+        }
+        if self.line.is_empty() {
+            self.last_empty = self.now;
+        }
+        self.line.push(Waiting {
+            id: call.id,
+            class,
+            weight: call.weight,
+            since: self.now,
+            gives_up_at: self.now + patience,
+            deadline: call.deadline.unwrap_or(u64::MAX),
+        });
+        self.poll(call.id)
+    }
+
+    fn make_room(&mut self, class: usize, weight: u64) -> Option<Outcome> {
+        let below = if self.newest_first() { class + 1 } else { class };
+        loop {
+            if self.fits(weight, 0) {
+                return None;
+            }
+            let late = (0..4)
+                .find_map(|class| self.at_the_end(class, false).filter(|waiting| self.now >= waiting.gives_up_at));
+            if let Some(late) = late {
+                self.answer(late.id, self.too_long(late));
+            } else if !self.fits(weight, below) {
+                let is_deep = self.line.len() >= self.depth;
+                return Some(if is_deep {
+                    Outcome::Full { cause: QueueFullCause::Depth, bound: self.depth as u64 }
+                } else {
+                    Outcome::Full { cause: QueueFullCause::Weight, bound: self.max_weight }
+                });
+            } else {
+                let goes = (0..below).find_map(|class| self.at_the_end(class, !self.newest_first())).unwrap();
+                self.answer(goes.id, Outcome::Full { cause: QueueFullCause::Displaced, bound: self.depth as u64 });
+            }
+        }
+    }
+
+    /// Whether there is a place for one more, if all of lower classes went.
+    fn fits(&self, weight: u64, lowest: usize) -> bool {
+        let others: Vec<_> = self.line.iter().filter(|waiting| waiting.class >= lowest).collect();
+        others.len() < self.depth && others.iter().map(|other| other.weight).sum::<u64>() + weight <= self.max_weight
+    }
+
+    /// The future of one who came is polled.
+    pub fn poll(&mut self, id: usize) -> Outcome {
+        self.admit();
+        if let Some((outcome, waiting)) = self.answered.remove(&id) {
+            if outcome == Outcome::Served && self.now >= waiting.deadline {
+                self.count(self.too_long(waiting));
+                self.give_back();
+                return self.too_long(waiting);
+            }
+            return outcome;
+        }
+        let waiting = *self.line.iter().find(|waiting| waiting.id == id).unwrap();
+        if self.now < waiting.gives_up_at {
+            return Outcome::Waits;
+        }
+        self.leave(id);
+        self.count(self.too_long(waiting));
+        self.too_long(waiting)
+    }
+
+    /// The future of one who came is dropped. Whether its turn had come.
+    pub fn cancel(&mut self, id: usize) -> bool {
+        match self.answered.remove(&id) {
+            Some((Outcome::Served, _)) => {
+                self.give_back();
+                true
+            }
+            Some(_) => false,
+            None => {
+                self.leave(id);
+                self.counts[3] += 1;
+                false
+            }
+        }
+    }
+
+    /// A call that was let in did not begin.
+    fn give_back(&mut self) {
+        if let Some(pace) = &mut self.pace {
+            pace.due = pace.due.saturating_sub(pace.interval);
+        }
+        self.end();
+    }
+
+    /// A call has ended.
+    pub fn end(&mut self) {
+        self.taken -= 1;
+        self.admit();
+    }
+}
