@@ -80,7 +80,12 @@ pub fn fair_queue(lab: &Lab, path: &Path) -> Drawn {
         lab: &Lab,
         client: impl Fn(&Sim, BackendService) -> Result<S, ConfigError> + Sync,
     ) -> Result<[f64; SPANS], ConfigError> {
-        lab.mean(0..10, |seed| Ok(answered(&e14::collapse(seed, Trigger::Standstill, &client)?)))
+        lab.mean(0..10, |seed| {
+            let mut answered = answered(&e14::collapse(seed, Trigger::Standstill, &client)?);
+            // Not drawn.
+            answered[e14::COUNTED.as_secs() as usize..].fill(f64::NAN);
+            Ok(answered)
+        })
     }
     let lines = [
         ("first in, first out", VERMILION, 2, run(lab, e14::fifo)?),
@@ -91,7 +96,7 @@ pub fn fair_queue(lab: &Lab, path: &Path) -> Drawn {
     let scene = Scene {
         caption: "E14: 280 calls per second, 300 can be done; the service stands still for ten seconds",
         length: e14::LENGTH.as_secs_f64(),
-        height: 135.0,
+        height: 150.0,
         shade: Some((20.0..30.0, "the standstill")),
         legend: SeriesLabelPosition::UpperRight,
     };
@@ -194,6 +199,7 @@ fn over_time(area: &Area, scene: &Scene, lines: &[Line]) -> Drawn {
     for (name, colour, width, percentages) in lines {
         let middle = |span: usize| length * (span as f64 + 0.5) / SPANS as f64;
         let points = percentages.iter().enumerate().map(|(span, percent)| (middle(span), *percent));
+        let points = points.filter(|(_, percent)| percent.is_finite());
         let (colour, width) = (*colour, *width);
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(width)))?
