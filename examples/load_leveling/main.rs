@@ -7,6 +7,9 @@
 //! cargo run --release --features redis --example load_leveling -- --redis redis://127.0.0.1:6379
 //! ```
 //!
+//! The rates by which the queue tells are those of the last ten seconds: as long as the burst is in them it says "never", which
+//! is what would become of the backlog if it all went on so.
+//!
 //! With `--redis` the queue is in Redis, and the work survives its processes; without, it is in this one, and whoever
 //! brings work waits until it is done. `embedded.rs` and `redis.rs` are the templates to copy.
 

@@ -9,6 +9,7 @@ use tower::BoxError;
 const SIZE: (u32, u32) = (960, 640);
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const VERMILION: RGBColor = RGBColor(213, 94, 0);
+const GREY: RGBColor = RGBColor(190, 190, 190);
 const INK: RGBColor = RGBColor(40, 40, 40);
 
 type Drawn = Result<(), Box<dyn Error>>;
@@ -34,7 +35,7 @@ fn draw(run: &Run, picture: &mut String) -> Drawn {
         length,
         height: most * 1.15,
         shades: vec![("the burst", INK, burst)],
-        lines: vec![("waiting", BLUE, waiting)],
+        lines: vec![("waiting", BLUE, 3, waiting)],
     };
     backlog.draw(&above)?;
 
@@ -53,7 +54,7 @@ fn draw(run: &Run, picture: &mut String) -> Drawn {
         length,
         height: run.gone_at * 1.15,
         shades: vec![("the queue says \"never\"", VERMILION, never)],
-        lines: vec![("came true", INK, truth), ("the queue says", BLUE, predicted.collect())],
+        lines: vec![("came true", GREY, 9, truth), ("the queue says", BLUE, 3, predicted.collect())],
     };
     drain.draw(&below)?;
     area.present()?;
@@ -67,7 +68,7 @@ struct Panel<'a> {
     length: f64,
     height: f64,
     shades: Vec<(&'a str, RGBColor, (f64, f64))>,
-    lines: Vec<(&'a str, RGBColor, Vec<(f64, f64)>)>,
+    lines: Vec<(&'a str, RGBColor, u32, Vec<(f64, f64)>)>,
 }
 
 impl Panel<'_> {
@@ -97,8 +98,8 @@ impl Panel<'_> {
                 .label(*name)
                 .legend(move |(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], style));
         }
-        for (name, colour, points) in &self.lines {
-            let style = colour.stroke_width(3);
+        for (name, colour, width, points) in &self.lines {
+            let style = colour.stroke_width(*width);
             chart
                 .draw_series(LineSeries::new(points.iter().copied(), style))?
                 .label(*name)

@@ -16,7 +16,7 @@ pub struct InRedis {
 
 impl InRedis {
     pub async fn new(url: &str) -> Result<Self, BoxError> {
-        // A queue of its own for each run; yours has one name for all processes.
+        // A queue of its own for each run, whose keys stay; yours has one name for all processes.
         let name = format!("load-leveling-{}", process::id());
         let queue = DurableQueue::builder(url, &name).connect().await?;
         let encode: Encode = |Job(number)| Ok(Message::new(number.to_le_bytes()));

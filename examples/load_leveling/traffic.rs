@@ -25,7 +25,7 @@ pub const CALM: Duration = Duration::from_secs(1);
 const TICKS_PER_LOOK: u32 = 25;
 /// So many rows in the table.
 const ROWS: usize = 12;
-/// It takes twice as long as the picture is worth: something is wrong then.
+/// A minute of burst is through in 18.
 const LONGEST_RUN: Duration = Duration::from_secs(1_200);
 
 /// One thing to do.
