@@ -1,24 +1,32 @@
-//! E6: who is served by a queue to which twice as much comes as its server can do.
+//! E6: who is served by a queue to which more comes than its server can do.
 
 use crate::{
-    finding::{Anchor, Finding, ToCome},
-    lab::{Lab, secs},
-    queues::{DEADLINE, Discipline, MEAN_SERVICE, Queued},
+    finding::{Anchor, Bound, Figure, Finding},
+    lab::{Client, Lab, ms, secs},
+    queues::{DEADLINE, Discipline, Queued, WithDeadline, level, levelled},
 };
 use std::time::Duration;
 use steadfast::{
     ConfigError,
-    sim::{Backend, Latency, Load, Scenario},
+    sim::{Backend, BackendService, Latency, Load, Report, Scenario, Sim},
 };
 
 const LENGTH: Duration = secs(20);
-/// Most in the queue. The published p99 of FIFO, 2.13 s, is the wait behind so many calls of 2 ms each.
+/// How long the server takes for a call on average.
+const MEAN_SERVICE: Duration = ms(2);
+/// Most in the queue of a textbook. The published p99 of FIFO, 2.13 s, is the wait behind so many calls of 2 ms each.
 const BOUND: usize = 1_000;
+/// Twice what the server can do, and ten times.
+const LOADS: [f64; 2] = [1_000.0, 5_000.0];
 
 /// The disciplines, with what was published: useful answers per second, and the p99 of the served in milliseconds.
 pub const PUBLISHED: [(&str, Discipline, [f64; 2]); 6] = [
     ("FIFO", Discipline::Fifo, [5.0, 2_133.0]),
-    ("FIFO, expired dropped", Discipline::FifoWithoutTheExpired, [410.0, 106.0]),
+    (
+        "FIFO, expired dropped",
+        Discipline::FifoWithoutTheExpired { deadline: DEADLINE, service: MEAN_SERVICE },
+        [410.0, 106.0],
+    ),
     ("LIFO", Discipline::Lifo, [489.0, 242.0]),
     ("Facebook CoDel", Discipline::FacebookCodel, [478.0, 103.0]),
     ("folly CoDel", Discipline::FollyCodel, [497.0, 95.0]),
@@ -35,33 +43,60 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             Discipline::Lifo => 40,
             _ => lab.count(10, 4),
         };
-        means.push(lab.mean(0..seeds, |seed| served(seed, discipline))?);
+        means.push(lab.mean(0..seeds, |seed| textbook(seed, discipline))?);
+    }
+    let mut ours = Vec::new();
+    for rps in LOADS {
+        ours.push(lab.means(lab.count(10, 3), |seed| steadfast(seed, rps))?);
     }
     let published = |number: usize| PUBLISHED.map(|(_, _, numbers)| numbers[number]);
     Ok(vec![Finding {
         id: "E6",
         what: "queue before one server: 1000/s come, 500/s can be served, in 100 ms; FIFO, FIFO with the expired dropped, \
-               LIFO, Facebook CoDel, folly CoDel, adaptive LIFO + CoDel",
+               LIFO, Facebook CoDel, folly CoDel, adaptive LIFO + CoDel; load leveling as it is by default, also at 5000/s",
         anchors: vec![
             Anchor::column("useful/s", published(0), &means, 0),
             Anchor::column("p99 in ms", published(1), &means, 1),
         ],
-        figures: Vec::new(),
-        to_come: Some(ToCome {
-            anchor: "",
-            reach: "useful ≥ 0.998 of the served, server busy ≥ 0.998, p99 ≤ 60 ms; the same at 5x",
-        }),
+        figures: vec![
+            Figure::column("useful of the served", [Bound::AtLeast(0.998); 2], &ours, 2),
+            Figure::column("server busy", [Bound::AtLeast(0.998); 2], &ours, 3),
+            Figure::column("p99 in ms", [Bound::AtMost(60.0); 2], &ours, 1),
+            Figure::column("useful/s", [Bound::Free; 2], &ours, 0),
+        ],
+        to_come: None,
     }])
 }
 
-/// Useful answers per second, and the p99 of all answers in milliseconds.
-pub fn served(seed: u64, discipline: Discipline) -> Result<[f64; 2], ConfigError> {
-    let load = Load::poisson(1_000.0).in_time(DEADLINE);
-    // Whoever still waits when the last call has come is not served any more.
-    let report = Scenario::new(load).length(LENGTH).settle_within(Duration::ZERO).seed(seed).run(|sim| {
-        let server = sim.backend(Backend::new(Latency::exponential(MEAN_SERVICE)).servers(1));
-        Ok(Queued::new(sim, discipline, BOUND, server))
-    })?;
+/// What a textbook queue does at 1000 calls per second.
+pub fn textbook(seed: u64, discipline: Discipline) -> Result<[f64; 4], ConfigError> {
+    summary(&served(seed, LOADS[0], |sim, server| Ok(Queued::new(sim, discipline, BOUND, 1, server)))?)
+}
+
+/// What the queue of this crate does.
+pub fn steadfast(seed: u64, rps: f64) -> Result<[f64; 4], ConfigError> {
+    summary(&served(seed, rps, |_, server| Ok(WithDeadline(DEADLINE, levelled(level(1)?, server))))?)
+}
+
+/// Useful answers per second, the p99 of all answers in milliseconds, the share of the served that was of use, and the
+/// share of the time in which the server was at work.
+fn summary(report: &Report) -> Result<[f64; 4], ConfigError> {
     let (useful, p99) = report.classes.iter().fold((0, 0.0), |_, class| (class.in_time, class.latency.p99));
-    Ok([useful as f64 / LENGTH.as_secs_f64(), p99 * 1e3])
+    let (served, busy) =
+        report.backends.iter().fold((0, 0.0), |_, server| (server.answered + server.wasted, server.busy));
+    let length = LENGTH.as_secs_f64();
+    Ok([useful as f64 / length, p99 * 1e3, useful as f64 / served as f64, busy / length])
+}
+
+fn served<S: Client>(
+    seed: u64,
+    rps: f64,
+    client: impl FnOnce(&Sim, BackendService) -> Result<S, ConfigError>,
+) -> Result<Report, ConfigError> {
+    // Whoever still waits when the last call has come is not served any more.
+    let load = Load::poisson(rps).in_time(DEADLINE);
+    Scenario::new(load).length(LENGTH).settle_within(Duration::ZERO).seed(seed).run(|sim| {
+        let server = sim.backend(Backend::new(Latency::exponential(MEAN_SERVICE)).servers(1));
+        client(sim, server)
+    })
 }

@@ -37,7 +37,7 @@ pub struct Lab {
     bar: ProgressBar,
 }
 
-/// The figures of one mechanism: on the seeds of the model, and on others.
+/// The figures of one mechanism, their means unless something else is said: on the seeds of the model, and on others.
 pub struct Means<const N: usize> {
     pub model: [f64; N],
     pub others: [f64; N],
@@ -81,12 +81,40 @@ impl Lab {
         Ok(Means { model: self.mean(0..seeds, &run)?, others: self.mean(others, &run)? })
     }
 
+    /// The largest of each number over this many seeds, and over five others (one in a quick lab): where every run has to
+    /// keep a bound.
+    pub fn worst<const N: usize>(
+        &self,
+        seeds: u64,
+        run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
+    ) -> Result<Means<N>, ConfigError> {
+        let first = self.first_other_seed;
+        let others = self.count(OTHER_SEEDS, 1);
+        let largest = |seeds| {
+            let results = self.each(seeds, &run)?;
+            Ok(array::from_fn(|index| results.iter().map(|numbers| numbers[index]).fold(f64::NEG_INFINITY, f64::max)))
+        };
+        Ok(Means { model: largest(0..seeds)?, others: largest(first..first.saturating_add(others))? })
+    }
+
     /// The mean of each number over these seeds. Runs share nothing, so that it does not depend on who runs first.
     pub fn mean<const N: usize>(
         &self,
         seeds: Range<u64>,
         run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
     ) -> Result<[f64; N], ConfigError> {
+        let results = self.each(seeds, run)?;
+        // A sum of floats depends on its order.
+        let sum = results.iter().fold([0.0; N], |sum, numbers| array::from_fn(|index| sum[index] + numbers[index]));
+        Ok(sum.map(|sum| sum / results.len() as f64))
+    }
+
+    /// The numbers of each of these seeds, in their order.
+    fn each<const N: usize>(
+        &self,
+        seeds: Range<u64>,
+        run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
+    ) -> Result<Vec<[f64; N]>, ConfigError> {
         let count = seeds.end.saturating_sub(seeds.start);
         self.bar.inc_length(count);
         // Counted from the first: a seed may be the last that there is.
@@ -110,15 +138,8 @@ impl Lab {
             work();
         });
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // A sum of floats depends on its order.
         results.sort_by_key(|(seed, _)| *seed);
-        let count = results.len() as f64;
-        let mut sum = [0.0; N];
-        for (_, result) in results {
-            let numbers = result?;
-            sum = array::from_fn(|index| sum[index] + numbers[index]);
-        }
-        Ok(sum.map(|sum| sum / count))
+        results.into_iter().map(|(_, result)| result).collect()
     }
 }
 

@@ -18,11 +18,14 @@ mod args;
 mod crowd;
 mod e1;
 mod e10;
+mod e14;
+mod e17;
 mod e2;
 mod e3;
 mod e4;
 mod e5;
 mod e6;
+mod e6b;
 mod e7;
 mod e8;
 mod e9;
@@ -59,7 +62,7 @@ const EXPERIMENTS: [(&str, Option<Run>); 21] = [
     ("E4", Some(e4::run)),
     ("E5", Some(e5::run)),
     ("E6", Some(e6::run)),
-    ("E6b", None),
+    ("E6b", Some(e6b::run)),
     ("E7", Some(e7::run)),
     ("E8", Some(e8::run)),
     ("E9", Some(e9::run)),
@@ -67,17 +70,22 @@ const EXPERIMENTS: [(&str, Option<Run>); 21] = [
     ("E11", None),
     ("E12", None),
     ("E13", None),
-    ("E14", None),
+    ("E14", Some(e14::run)),
     ("E15", None),
     ("E16", None),
-    ("E17", None),
+    ("E17", Some(e17::run)),
     ("E18", None),
     ("E19", None),
     ("E20", None),
 ];
 
-const PICTURES: [(&str, Draw); 4] =
-    [("E4", picture::collapse), ("E5", picture::amplification), ("E6", picture::queues), ("E9", picture::outage)];
+const PICTURES: [(&str, Draw); 5] = [
+    ("E4", picture::collapse),
+    ("E5", picture::amplification),
+    ("E6", picture::queues),
+    ("E9", picture::outage),
+    ("E14", picture::fair_queue),
+];
 
 fn main() -> ExitCode {
     let arguments = match Arguments::read() {

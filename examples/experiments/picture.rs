@@ -1,8 +1,9 @@
-//! The pictures: what happens over time in E4 and E9, and how textbook mechanisms compare in E5 and E6.
+//! The pictures: what happens over time in E4, E9 and E14, and how mechanisms compare in E5 and E6.
 
 use crate::{
     e4::{self, Trouble},
     e5, e6, e9,
+    e14::{self, Trigger},
     lab::{Client, Lab, secs},
 };
 use plotters::{coord::Shift, prelude::*};
@@ -23,6 +24,7 @@ const SPANS: usize = 100;
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const ORANGE: RGBColor = RGBColor(230, 159, 0);
 const VERMILION: RGBColor = RGBColor(213, 94, 0);
+const GREY: RGBColor = RGBColor(140, 140, 140);
 const INK: RGBColor = RGBColor(40, 40, 40);
 
 /// A line over time: its name, its colour, its width, and the percentage at the middle of each span.
@@ -72,6 +74,35 @@ pub fn outage(_: &Lab, path: &Path) -> Drawn {
     save(path, |area| over_time(area, &scene, &lines))
 }
 
+/// E14: a service that stands still for ten seconds, behind several queues.
+pub fn fair_queue(lab: &Lab, path: &Path) -> Drawn {
+    fn run<S: Client>(
+        lab: &Lab,
+        client: impl Fn(&Sim, BackendService) -> Result<S, ConfigError> + Sync,
+    ) -> Result<[f64; SPANS], ConfigError> {
+        lab.mean(0..10, |seed| {
+            let mut answered = answered(&e14::collapse(seed, Trigger::Standstill, &client)?);
+            // Not drawn.
+            answered[e14::COUNTED.as_secs() as usize..].fill(f64::NAN);
+            Ok(answered)
+        })
+    }
+    let lines = [
+        ("first in, first out", VERMILION, 2, run(lab, e14::fifo)?),
+        ("the same, expired calls dropped", ORANGE, 2, run(lab, e14::without_the_expired)?),
+        ("barging", GREY, 2, run(lab, e14::barging)?),
+        ("steadfast: load leveling as it is by default", BLUE, 4, run(lab, e14::levelled_by_default)?),
+    ];
+    let scene = Scene {
+        caption: "E14: 280 calls per second, 300 can be done; the service stands still for ten seconds",
+        length: e14::LENGTH.as_secs_f64(),
+        height: 150.0,
+        shade: Some((20.0..30.0, "the standstill")),
+        legend: SeriesLabelPosition::UpperRight,
+    };
+    save(path, |area| over_time(area, &scene, &lines))
+}
+
 /// The percentage of the calls of each span that was answered.
 fn answered(report: &Report) -> [f64; SPANS] {
     let percent = |span: &Span| 100.0 * span.in_time as f64 / span.offered.max(1) as f64;
@@ -95,12 +126,12 @@ pub fn amplification(_: &Lab, path: &Path) -> Drawn {
 pub fn queues(lab: &Lab, path: &Path) -> Drawn {
     let mut means = Vec::new();
     for (name, discipline, _) in e6::PUBLISHED {
-        means.push((name, lab.mean(0..10, |seed| e6::served(seed, discipline))?));
+        means.push((name, ORANGE, lab.mean(0..10, |seed| e6::textbook(seed, discipline))?));
     }
-    let bars = |number: usize, colour: RGBColor| -> Vec<_> {
-        means.iter().map(|(name, mean)| (*name, colour, mean[number])).collect()
-    };
-    let (useful, p99) = (bars(0, BLUE), bars(1, ORANGE));
+    means.push(("steadfast's default", BLUE, lab.mean(0..10, |seed| e6::steadfast(seed, 1_000.0))?));
+    let bars =
+        |number: usize| -> Vec<_> { means.iter().map(|(name, colour, mean)| (*name, *colour, mean[number])).collect() };
+    let (useful, p99) = (bars(0), bars(1));
     let description = "answers within 100 ms, per second";
     let mark = Some((500.0, "capacity"));
     let per_second = Axis { description, values: 0.0..600.0, logarithmic: false, mark };
@@ -168,6 +199,7 @@ fn over_time(area: &Area, scene: &Scene, lines: &[Line]) -> Drawn {
     for (name, colour, width, percentages) in lines {
         let middle = |span: usize| length * (span as f64 + 0.5) / SPANS as f64;
         let points = percentages.iter().enumerate().map(|(span, percent)| (middle(span), *percent));
+        let points = points.filter(|(_, percent)| percent.is_finite());
         let (colour, width) = (*colour, *width);
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(width)))?

@@ -1,6 +1,10 @@
-//! Queue disciplines as the literature has them, in front of a server that does one thing at a time.
+//! Queue disciplines as the literature has them, and the queue of this crate, in front of a server of few hands.
 
-use crate::{lab::ms, textbook::Promise};
+use crate::{
+    lab::{Client, ms},
+    textbook::{self, Promise},
+};
+use rand::{RngExt, rngs::Xoshiro256PlusPlus};
 use std::{
     cell::RefCell,
     collections::VecDeque,
@@ -8,21 +12,65 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use steadfast::sim::{BackendService, Call, Failure, Reply, Sim};
-use tokio::sync::oneshot;
-use tower::{Service, ServiceExt};
+use steadfast::{
+    CallContext, ConfigError, Error,
+    load_level::{self, LoadLevelLayer},
+    sim::{BackendService, Call, Failure, Reply, Sim},
+};
+use tokio::{sync::oneshot, time::Instant};
+use tower::{Layer, Service, ServiceExt};
 
-/// The deadline of every call, counted from its arrival.
+/// The deadline of every call of E6, counted from its arrival.
 pub const DEADLINE: Duration = ms(100);
-/// How long the server takes for a call on average.
-pub const MEAN_SERVICE: Duration = ms(2);
+
+/// How many may wait in the queue of this crate, wherever it is not the depth that is looked at. Everything else is as it
+/// is by default, in every experiment.
+const DEPTH: usize = 1_000;
+
+/// The queue of this crate as it is by default.
+pub fn level(concurrency: usize) -> Result<load_level::Queue, ConfigError> {
+    load_level::Queue::builder(concurrency, DEPTH).build()
+}
+
+/// A server behind the queue of this crate.
+pub fn levelled(
+    queue: load_level::Queue,
+    server: BackendService,
+) -> impl Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static {
+    LoadLevelLayer::new(queue).typed_error().layer(server)
+}
+
+/// Sends each call with its deadline, so long after it was made. What a header of the request does for a server elsewhere,
+/// the context does here.
+#[derive(Clone)]
+pub struct WithDeadline<S>(pub Duration, pub S);
+
+impl<S: Client> Service<Call> for WithDeadline<S> {
+    type Response = Reply;
+    type Error = S::Error;
+    type Future = Promise<Reply, S::Error>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let Self(deadline, service) = self.clone();
+        let context = CallContext::current().with_deadline(Instant::now() + deadline);
+        Box::pin(context.scope(service.oneshot(call)))
+    }
+}
 
 /// Who is served next, and who not at all.
 #[derive(Clone, Copy)]
 pub enum Discipline {
     Fifo,
-    /// First in, first out, without those who would be late even if they were served now in the mean time.
-    FifoWithoutTheExpired,
+    /// First in, first out, without those who could not be answered before their deadline even if they were served now in
+    /// so long.
+    FifoWithoutTheExpired {
+        deadline: Duration,
+        service: Duration,
+    },
     Lifo,
     /// B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015: who waits longer than 5 ms is dropped, or longer than 100 ms if
     /// the queue was empty within the last 100 ms.
@@ -32,13 +80,16 @@ pub enum Discipline {
     FollyCodel,
     /// "Fail at Scale" again: the same drops, and last in, first out while the queue was not empty of late.
     AdaptiveLifoWithCodel,
+    /// A lock that is not fair: who has just come and is awake takes what is given back before the one that has waited for
+    /// longest has woken up, one time of two.
+    Barging,
 }
 
 /// "Fail at Scale": M and N.
 const SHORT: Duration = ms(5);
 const LONG: Duration = ms(100);
 
-/// A queue before one server.
+/// A queue before a server.
 #[derive(Clone)]
 pub struct Queued {
     sim: Sim,
@@ -50,10 +101,11 @@ struct State {
     discipline: Discipline,
     waiting: VecDeque<Waiting>,
     bound: usize,
-    busy: bool,
+    free: usize,
     /// When the queue was last empty.
     last_empty: Duration,
     folly: Folly,
+    random: Xoshiro256PlusPlus,
 }
 
 struct Waiting {
@@ -73,20 +125,21 @@ struct Folly {
 }
 
 impl Queued {
-    /// A queue of at most `bound` calls in front of a server that does one thing at a time.
-    pub fn new(sim: &Sim, discipline: Discipline, bound: usize, server: BackendService) -> Self {
+    /// A queue of at most `bound` calls in front of a server that does so many things at a time.
+    pub fn new(sim: &Sim, discipline: Discipline, bound: usize, hands: usize, server: BackendService) -> Self {
         let state = State {
             discipline,
             waiting: VecDeque::new(),
             bound,
-            busy: false,
+            free: hands,
             last_empty: Duration::ZERO,
             folly: Folly::default(),
+            random: textbook::random(0),
         };
         Self { sim: sim.clone(), server, state: Rc::new(RefCell::new(state)) }
     }
 
-    /// The server is free: whose turn is it?
+    /// The server has a hand free: whose turn is it?
     fn next(&self) {
         let now = self.sim.elapsed();
         let mut state = self.state.borrow_mut();
@@ -96,7 +149,7 @@ impl Queued {
                 return;
             }
         }
-        state.busy = false;
+        state.free += 1;
     }
 }
 
@@ -118,6 +171,7 @@ impl State {
         match self.discipline {
             Discipline::Lifo => self.waiting.pop_back(),
             Discipline::AdaptiveLifoWithCodel if self.standing(now) => self.waiting.pop_back(),
+            Discipline::Barging if self.random.random_bool(0.5) => self.waiting.pop_back(),
             _ => self.waiting.pop_front(),
         }
     }
@@ -125,8 +179,8 @@ impl State {
     fn drops(&mut self, waiting: &Waiting, now: Duration) -> bool {
         let wait = now - waiting.since;
         match self.discipline {
-            Discipline::Fifo | Discipline::Lifo => false,
-            Discipline::FifoWithoutTheExpired => wait + MEAN_SERVICE > DEADLINE,
+            Discipline::Fifo | Discipline::Lifo | Discipline::Barging => false,
+            Discipline::FifoWithoutTheExpired { deadline, service } => wait + service > deadline,
             Discipline::FacebookCodel | Discipline::AdaptiveLifoWithCodel => wait > waiting.patience,
             Discipline::FollyCodel => self.folly.drops(wait, now),
         }
@@ -174,10 +228,10 @@ impl Service<Call> for Queued {
         let queued = self.clone();
         let turn = {
             let mut state = queued.state.borrow_mut();
-            if state.busy {
+            if state.free == 0 {
                 state.push(queued.sim.elapsed())
             } else {
-                state.busy = true;
+                state.free -= 1;
                 // A turn that has come already.
                 let (turn, receiver) = oneshot::channel();
                 let _ = turn.send(());

@@ -17,11 +17,14 @@ mod textbook;
 
 mod e1;
 mod e10;
+mod e14;
+mod e17;
 mod e2;
 mod e3;
 mod e4;
 mod e5;
 mod e6;
+mod e6b;
 mod e7;
 mod e8;
 mod e9;

@@ -9,5 +9,6 @@ mod clients;
 mod composition;
 mod grpc_server;
 mod http_servers;
+mod load_leveling;
 mod process;
 mod quotas;

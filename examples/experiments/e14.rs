@@ -1,0 +1,167 @@
+//! E14: a fair queue keeps a collapse alive. A service stands still for ten seconds, or gets twice what it can do; when that
+//! is over, all that it works on are calls whose callers have gone.
+
+use crate::{
+    finding::{Anchor, Bound, Figure, Finding},
+    lab::{Client, Lab, secs},
+    queues::{Discipline, Queued, WithDeadline, level, levelled},
+};
+use std::time::Duration;
+use steadfast::{
+    ConfigError, Error, load_level,
+    retry::{Backoff, Retry, RetryBudget},
+    sim::{Backend, BackendService, Call, Failure, Latency, Link, Load, Reply, Report, Scenario, Sim},
+};
+use tower::{Service, ServiceExt};
+
+/// The calls that the service does at once.
+const PERMITS: usize = 10;
+/// In all 300 per second.
+const MEAN_SERVICE: Duration = Duration::from_nanos(33_333_333);
+const RPS: f64 = 280.0;
+const RPS_OF_SURGE: f64 = 600.0;
+/// How long a client waits for an attempt. It makes two.
+const PATIENCE: Duration = secs(1);
+const BEGIN: Duration = secs(20);
+const END: Duration = secs(30);
+/// A span of the report is a second.
+pub const LENGTH: Duration = secs(100);
+/// Who comes later meets nobody behind, and is no part of it.
+pub const COUNTED: Duration = secs(97);
+
+/// What brings the service down.
+#[derive(Clone, Copy)]
+pub enum Trigger {
+    /// The service stops.
+    Standstill,
+    /// 600 calls per second.
+    Surge,
+}
+
+const TRIGGERS: [Trigger; 2] = [Trigger::Standstill, Trigger::Surge];
+
+/// A server, as the clients see it.
+pub trait Answering: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static {}
+
+impl<S: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static> Answering for S {}
+
+pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
+    let anchors = vec![
+        anchor(lab, "FIFO: served/s", 0.0, fifo)?,
+        anchor(lab, "with a 10% retry budget", 0.0, fifo_with_budget)?,
+        anchor(lab, "with the expired dropped", 34.0, without_the_expired)?,
+        anchor(lab, "barging", 151.0, barging)?,
+    ];
+    let mut ours = Vec::new();
+    for trigger in TRIGGERS {
+        ours.push(lab.means(lab.count(10, 2), |seed| summary(&collapse(seed, trigger, levelled_by_default)?))?);
+    }
+    let whole_deadline = lab.means(lab.count(10, 2), |seed| {
+        summary(&collapse(seed, Trigger::Standstill, levelled_for_the_whole_deadline)?)
+    })?;
+    Ok(vec![Finding {
+        id: "E14",
+        what: "fair queues keep a collapse alive: 280/s, 300/s can be done; after 10 s without service, and (ours) after 10 s \
+               of 600/s",
+        anchors,
+        figures: vec![
+            Figure::column("answered of the first 5 s", [Bound::AtLeast(0.95); 2], &ours, 0),
+            Figure::column("and after", [Bound::AtLeast(0.95); 2], &ours, 1),
+            // As the textbook with the expired dropped: what comes after half of the deadline is what saves the others.
+            Figure::column(
+                "dropping only the expired stays collapsed: after",
+                [Bound::AtMost(0.2)],
+                &[whole_deadline],
+                1,
+            ),
+        ],
+        to_come: None,
+    }])
+}
+
+/// Answers per second to the calls that came when it was over.
+fn anchor<S: Client>(
+    lab: &Lab,
+    name: &'static str,
+    published: f64,
+    client: impl Fn(&Sim, BackendService) -> Result<S, ConfigError> + Sync,
+) -> Result<Anchor, ConfigError> {
+    let per_second = lab.mean(0..lab.count(10, 2), |seed| {
+        let report = collapse(seed, Trigger::Standstill, &client)?;
+        Ok([answered_per_second(&report)])
+    })?;
+    Ok(Anchor::new(name, [published], per_second))
+}
+
+fn answered_per_second(report: &Report) -> f64 {
+    let (from, to) = (END.as_secs_f64(), COUNTED.as_secs_f64());
+    let after = report.spans.iter().filter(|span| span.from >= from && span.to <= to);
+    after.map(|span| span.in_time as f64).sum::<f64>() / (to - from)
+}
+
+/// The share that was answered of the calls of the first five seconds after it, and of those that came later.
+fn summary(report: &Report) -> Result<[f64; 2], ConfigError> {
+    let of = |from, to| report.goodput_between(from, to).unwrap_or_default();
+    Ok([of(END, END + secs(5)), of(END + secs(5), COUNTED)])
+}
+
+/// One run.
+pub fn collapse<S: Client>(
+    seed: u64,
+    trigger: Trigger,
+    client: impl FnOnce(&Sim, BackendService) -> Result<S, ConfigError>,
+) -> Result<Report, ConfigError> {
+    // Two attempts of a second each.
+    let calm = Load::poisson(RPS).in_time(2 * PATIENCE);
+    let service = Backend::new(Latency::exponential(MEAN_SERVICE)).servers(PERMITS);
+    let (load, service) = match trigger {
+        Trigger::Standstill => (calm, service.hang(BEGIN..END)),
+        Trigger::Surge => (calm.spike(BEGIN, END, RPS_OF_SURGE), service),
+    };
+    Scenario::new(load).length(LENGTH).seed(seed).run(|sim| client(sim, sim.backend(service)))
+}
+
+pub fn fifo(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
+    clients(sim, second_try(sim).without_budget(), queued(sim, Discipline::Fifo, service))
+}
+
+fn fifo_with_budget(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
+    let budget = RetryBudget::builder().ratio(0.1).random(sim.random()).build()?;
+    clients(sim, second_try(sim).budget(budget), queued(sim, Discipline::Fifo, service))
+}
+
+pub fn without_the_expired(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
+    let discipline = Discipline::FifoWithoutTheExpired { deadline: PATIENCE, service: Duration::ZERO };
+    clients(sim, second_try(sim).without_budget(), queued(sim, discipline, service))
+}
+
+pub fn barging(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
+    clients(sim, second_try(sim).without_budget(), queued(sim, Discipline::Barging, service))
+}
+
+/// The queue of this crate as it is by default.
+pub fn levelled_by_default(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
+    clients(sim, second_try(sim).without_budget(), levelled(level(PERMITS)?, service))
+}
+
+/// The same queue, but that a call may wait for as long as its caller does.
+fn levelled_for_the_whole_deadline(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
+    let queue = level(PERMITS)?;
+    queue.set_discipline(load_level::Discipline::by_deadline(1.0))?;
+    clients(sim, second_try(sim).without_budget(), levelled(queue, service))
+}
+
+/// A textbook queue without a bound.
+fn queued(sim: &Sim, discipline: Discipline, service: BackendService) -> impl Answering + use<> {
+    Queued::new(sim, discipline, usize::MAX, PERMITS, service).map_err(Error::Service)
+}
+
+fn second_try(sim: &Sim) -> Retry {
+    Retry::new(2).backoff(Backoff::none()).random(sim.random())
+}
+
+/// Clients on another machine: the server does not notice that one has gone.
+fn clients<S: Answering>(sim: &Sim, retry: Retry, server: S) -> Result<impl Client + use<S>, ConfigError> {
+    let server = WithDeadline(PATIENCE, Link::new(sim, Latency::fixed(Duration::ZERO), server));
+    steadfast::client().retry(retry).attempt_timeout(PATIENCE).keep_error().service(server)
+}

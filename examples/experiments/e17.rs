@@ -1,0 +1,112 @@
+//! E17: a queue says when its backlog will be gone. Is it right?
+
+use crate::{
+    finding::{Bound, Figure, Finding},
+    lab::{Lab, ms, secs},
+    queues::levelled,
+};
+use std::{cell::RefCell, rc::Rc, time::Duration};
+use steadfast::{
+    ConfigError,
+    load_level::{DrainTime, Queue},
+    sim::{Backend, Latency, Load, Scenario, Sim},
+};
+
+/// The server takes so long for every call: 1000 are done per second.
+const SERVICE: Duration = ms(1);
+const RPS: f64 = 500.0;
+/// The rates are those of the last ten seconds. After eleven the burst of the beginning is in them no more.
+const LOOK_AT: Duration = secs(11);
+
+/// How many calls come at once in the beginning, so that about 10,000 wait when they are looked at, whatever the load.
+fn burst(rps: f64) -> f64 {
+    10_000.0 + (1_000.0 - rps) * LOOK_AT.as_secs_f64()
+}
+
+/// In how many runs the prediction is looked at.
+const RUNS: u64 = 12;
+
+pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
+    let error = |seed| Ok([predict(seed, Load::poisson(RPS), RPS)?.error()]);
+    let errors = lab.worst(RUNS, error)?;
+    let mut not_never = Vec::new();
+    for rps in [1_100.0, 1_500.0] {
+        not_never
+            .push(lab.worst(lab.count(RUNS, 2), |seed| Ok([predict(seed, Load::poisson(rps), rps)?.is_not_never()]))?);
+    }
+    let evenly = |seed| Ok([predict(seed, Load::constant(1_000.0), 1_000.0)?.is_not_never()]);
+    not_never.push(lab.worst(1, evenly)?);
+    let mut figures = vec![
+        Figure::new("error against what came true, the worst of 12 runs", [Bound::AtMost(0.05)], errors),
+        Figure::column(
+            "share of the runs that do not say \"never\" at 1100/s, at 1500/s, and at 1000/s evenly",
+            [Bound::AtMost(0.0); 3],
+            &not_never,
+            0,
+        ),
+    ];
+    if lab.is_thorough() {
+        // A rate over ten seconds is wrong by 1.4% of what is left of it, and 1% is that nobody knows who comes in the next
+        // twenty.
+        let beyond = lab.means_with(100, 100, |seed| error(seed).map(|[error]| [error, f64::from(error > 0.05)]))?;
+        figures.push(Figure::new("mean error, and share of the runs beyond 0.05", [Bound::Free; 2], beyond));
+    }
+    Ok(vec![Finding {
+        id: "E17",
+        what: "load leveling: 10,000 wait, 1000/s are done, 500/s come; the predicted time until none waits",
+        anchors: Vec::new(),
+        figures,
+        to_come: None,
+    }])
+}
+
+/// What the queue said, and what came true.
+#[derive(Default)]
+struct Prediction {
+    drain_time: Option<DrainTime>,
+    gone_at: Option<Duration>,
+}
+
+impl Prediction {
+    /// By how much of the truth it was wrong.
+    fn error(&self) -> f64 {
+        match (self.drain_time, self.gone_at) {
+            (Some(DrainTime::In(predicted)), Some(gone_at)) => {
+                let truth = (gone_at - LOOK_AT).as_secs_f64();
+                (predicted.as_secs_f64() - truth).abs() / truth
+            }
+            _ => f64::INFINITY,
+        }
+    }
+
+    fn is_not_never(&self) -> f64 {
+        f64::from(self.drain_time != Some(DrainTime::Never))
+    }
+}
+
+/// One run: a burst, and then this load.
+fn predict(seed: u64, load: Load, rps: f64) -> Result<Prediction, ConfigError> {
+    let prediction = Rc::new(RefCell::new(Prediction::default()));
+    let seen = prediction.clone();
+    let begin = ms(1);
+    let burst = Load::constant(0.0).spike(Duration::ZERO, begin, burst(rps) / begin.as_secs_f64());
+    let length = if rps < 1_000.0 { secs(60) } else { LOOK_AT + secs(1) };
+    Scenario::new(load).and(burst).length(length).settle_within(Duration::ZERO).seed(seed).run(|sim| {
+        // As deep as it takes, and for as long.
+        let queue = Queue::builder(1, 100_000).max_wait(secs(3_600)).build()?;
+        let server = sim.backend(Backend::new(Latency::fixed(SERVICE)).servers(1));
+        sim.spawn(watch(sim.clone(), queue.clone(), seen));
+        Ok(levelled(queue, server))
+    })?;
+    Ok(prediction.take())
+}
+
+/// Asks the queue once, and notes when nobody waits any more.
+async fn watch(sim: Sim, queue: Queue, seen: Rc<RefCell<Prediction>>) {
+    sim.sleep(LOOK_AT).await;
+    seen.borrow_mut().drain_time = Some(queue.readings().drain_time);
+    while queue.readings().waiting > 0 {
+        sim.sleep(SERVICE).await;
+    }
+    seen.borrow_mut().gone_at = Some(sim.elapsed());
+}

@@ -1,0 +1,123 @@
+//! The picture: how many wait, and for how long the queue says that somebody will, beside what came true.
+
+use crate::traffic::{CALM, Run};
+use plotters::{coord::Shift, prelude::*};
+use std::{error::Error, fs, path::Path};
+use steadfast::load_level::DrainTime;
+use tower::BoxError;
+
+const SIZE: (u32, u32) = (960, 640);
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const VERMILION: RGBColor = RGBColor(213, 94, 0);
+const GREY: RGBColor = RGBColor(190, 190, 190);
+const INK: RGBColor = RGBColor(40, 40, 40);
+
+type Drawn = Result<(), Box<dyn Error>>;
+
+pub fn write(run: &Run, path: &Path) -> Result<(), BoxError> {
+    let mut picture = String::new();
+    draw(run, &mut picture).map_err(|error| error.to_string())?;
+    Ok(fs::write(path, picture)?)
+}
+
+fn draw(run: &Run, picture: &mut String) -> Drawn {
+    let area = SVGBackend::with_string(picture, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (above, below) = area.split_vertically(SIZE.1 / 2);
+    let length = run.moments.last().map_or(1.0, |moment| moment.at);
+    let most = run.moments.iter().map(|moment| moment.look.waiting).max().unwrap_or(0).max(1) as f64;
+    let burst = (CALM.as_secs_f64(), (CALM + run.burst).as_secs_f64());
+
+    let waiting = run.moments.iter().map(|moment| (moment.at, moment.look.waiting as f64)).collect();
+    let backlog = Panel {
+        caption: "Ten times what the service can do, and half of it after that",
+        description: "calls that wait",
+        length,
+        height: most * 1.15,
+        shades: vec![("the burst", INK, burst)],
+        lines: vec![("waiting", BLUE, 3, waiting)],
+    };
+    backlog.draw(&above)?;
+
+    let rest = |at: f64| (run.gone_at - at).max(0.0);
+    let truth = run.moments.iter().map(|moment| (moment.at, rest(moment.at))).collect();
+    let predicted = run.moments.iter().filter_map(|moment| match moment.look.drain_time {
+        DrainTime::In(time) if moment.look.waiting > 0 => Some((moment.at, time.as_secs_f64())),
+        _ => None,
+    });
+    let never = run.moments.iter().filter(|moment| moment.look.drain_time == DrainTime::Never);
+    let never: Vec<f64> = never.map(|moment| moment.at).collect();
+    let never = (never.first().copied().unwrap_or(0.0), never.last().copied().unwrap_or(0.0));
+    let drain = Panel {
+        caption: "When is the backlog gone?",
+        description: "seconds until nobody waits",
+        length,
+        height: run.gone_at * 1.15,
+        shades: vec![("the queue says \"never\"", VERMILION, never)],
+        lines: vec![("came true", GREY, 9, truth), ("the queue says", BLUE, 3, predicted.collect())],
+    };
+    drain.draw(&below)?;
+    area.present()?;
+    Ok(())
+}
+
+/// Lines over time, before times that are named.
+struct Panel<'a> {
+    caption: &'a str,
+    description: &'a str,
+    length: f64,
+    height: f64,
+    shades: Vec<(&'a str, RGBColor, (f64, f64))>,
+    lines: Vec<(&'a str, RGBColor, u32, Vec<(f64, f64)>)>,
+}
+
+impl Panel<'_> {
+    fn draw(&self, area: &DrawingArea<SVGBackend, Shift>) -> Drawn {
+        let mut chart = ChartBuilder::on(area)
+            .caption(self.caption, font(20).color(&INK))
+            .margin(16)
+            .x_label_area_size(46)
+            .y_label_area_size(68)
+            .build_cartesian_2d(0.0..self.length, 0.0..self.height)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(INK.mix(0.10))
+            .axis_style(INK.mix(0.6))
+            .label_style(font(13).color(&INK))
+            .axis_desc_style(font(14).color(&INK))
+            .x_desc("seconds")
+            .y_desc(self.description)
+            .x_label_formatter(&|seconds| format!("{seconds:.0}"))
+            .y_label_formatter(&|value| format!("{value:.0}"))
+            .draw()?;
+        for (name, colour, (from, to)) in &self.shades {
+            let style = colour.mix(0.15).filled();
+            chart
+                .draw_series([Rectangle::new([(*from, 0.0), (*to, self.height)], style)])?
+                .label(*name)
+                .legend(move |(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], style));
+        }
+        for (name, colour, width, points) in &self.lines {
+            let style = colour.stroke_width(*width);
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), style))?
+                .label(*name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .margin(12)
+            .legend_area_size(30)
+            .background_style(WHITE.mix(0.9))
+            .border_style(INK.mix(0.25))
+            .label_font(font(13).color(&INK))
+            .draw()?;
+        Ok(())
+    }
+}
+
+fn font(size: u32) -> FontDesc<'static> {
+    ("sans-serif", size).into_font()
+}
