@@ -35,8 +35,9 @@
 //!   more than half of the time that it had until its deadline: such a call is refused
 //!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations this rule alone kept a
 //!   server at twice and at ten times its capacity busy with work that was still wanted.
-//! - The deadline is that of the call's [context](crate::CallContext). Without one a call waits for up to
-//!   [`max_wait`](QueueBuilder::max_wait), as every call does at the most.
+//! - The deadline is that of the call's [context](crate::CallContext). A server reads it from the request, since it does not
+//!   travel by itself, and runs the service in its [`scope`](crate::CallContext::scope). Without one a call waits for up to
+//!   [`max_wait`](QueueBuilder::max_wait), as every call does at the most: set that to half of what callers wait for.
 //! - The queue is bounded by the number of calls, and by their [weight](LoadLevel::weight). A full one refuses
 //!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up; one of the lowest
 //!   class, where calls are served [by criticality](QueueBuilder::by_criticality); the one that would be served last, which
