@@ -24,6 +24,8 @@ trials![
     a_retry_that_may_not_be_moved_is_not_lost,
     a_dead_letter_that_may_not_be_written_is_not_lost,
     a_worker_that_starts_while_the_server_is_full_makes_room,
+    a_producer_follows_the_name_of_the_server_after_a_failover,
+    totals_that_are_no_numbers_fail_no_message,
 ];
 
 /// A worker whose user lacks a command for a while: its message comes to the end that it should, later.
@@ -72,4 +74,54 @@ async fn a_worker_that_starts_while_the_server_is_full_makes_room() {
     let running = Running::start(worker(&queue, noting(&calls, fail_once)));
     until_done(&queue, 10).await;
     assert_eq!(running.stop().await.succeeded, 10);
+}
+
+/// Passes connections on to the port that the name leads to now. Those that were made stay.
+async fn name_of(port: u16) -> (u16, Arc<AtomicU16>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let own = listener.local_addr().expect("a bound socket has an address").port();
+    let leads_to = Arc::new(AtomicU16::new(port));
+    let target = leads_to.clone();
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let port = target.load(Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut to = TcpStream::connect(("127.0.0.1", port)).await?;
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
+            });
+        }
+    });
+    (own, leads_to)
+}
+
+async fn a_producer_follows_the_name_of_the_server_after_a_failover() {
+    let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+    let (port, leads_to) = name_of(old.port()).await;
+    let url = format!("redis://127.0.0.1:{port}");
+    let queue = DurableQueue::builder(url, "orders").connect().await.expect("a server that is right");
+    append(&queue, "before").await;
+    leads_to.store(new.port(), Ordering::Relaxed);
+    old.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let error = queue.producer(encode).oneshot(Message::new("no")).await.expect_err("it may only be read");
+    assert!(!error.may_be_appended() && format!("{error}").contains("read only replica"), "{error}");
+    until("it appends to the new one", async || queue.producer(encode).oneshot(Message::new("yes")).await.is_ok())
+        .await;
+    assert_eq!(new.integer(&["XLEN", "steadfast:q:{orders}:stream"]).await, 1);
+}
+
+async fn totals_that_are_no_numbers_fail_no_message() {
+    let (server, queue) = queue().await;
+    for total in ["appended", "acknowledged", "redelivered", "dead", "dropped", "trimmed", "revived"] {
+        server.command(&["HSET", "steadfast:q:{orders}:totals", total, "mine"]).await;
+    }
+    append(&queue, "one").await;
+    append(&queue, "two").await;
+    let now = readings(&queue).await;
+    assert_eq!((now.backlog(), now.appended), (2, 0));
+    let calls = Calls::default();
+    let fail_once = async |delivery: Delivery| if delivery.attempt == 1 { Err("once more") } else { Ok(()) };
+    let running = Running::start(worker(&queue, noting(&calls, fail_once)));
+    until_done(&queue, 0).await;
+    assert_eq!(calls.count(), 4);
+    running.stop().await;
 }
