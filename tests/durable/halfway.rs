@@ -25,6 +25,7 @@ trials![
     a_dead_letter_that_may_not_be_written_is_not_lost,
     a_worker_that_starts_while_the_server_is_full_makes_room,
     a_producer_follows_the_name_of_the_server_after_a_failover,
+    a_letter_is_revived_by_its_whole_identity_only,
     totals_that_are_no_numbers_fail_no_message,
 ];
 
@@ -107,6 +108,26 @@ async fn a_producer_follows_the_name_of_the_server_after_a_failover() {
     until("it appends to the new one", async || queue.producer(encode).oneshot(Message::new("yes")).await.is_ok())
         .await;
     assert_eq!(new.integer(&["XLEN", "steadfast:q:{orders}:stream"]).await, 1);
+}
+
+async fn a_letter_is_revived_by_its_whole_identity_only() {
+    let (_server, queue) = queue().await;
+    for number in 0..10 {
+        append(&queue, &number.to_string()).await;
+    }
+    let fail = async |_| Err::<(), _>("no");
+    let running = Running::start(worker(&queue, noting(&Calls::default(), fail)).max_tries(1).concurrency(10));
+    until("all are dead", async || readings(&queue).await.dead == 10).await;
+    running.stop().await;
+    let letters = queue.dead_letters(10).await.expect("a server that answers");
+    for letter in &letters {
+        let (millis, _) = letter.id.split_once('-').expect("milliseconds and a number");
+        assert_eq!(queue.revive(millis).await.expect("a server that answers"), None, "{millis}");
+    }
+    assert!(queue.revive("nonsense").await.is_err());
+    assert!(queue.revive("").await.is_err());
+    let now = readings(&queue).await;
+    assert_eq!((now.dead_letters, now.backlog()), (10, 0));
 }
 
 async fn totals_that_are_no_numbers_fail_no_message() {
