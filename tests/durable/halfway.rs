@@ -25,8 +25,10 @@ trials![
     a_dead_letter_that_may_not_be_written_is_not_lost,
     a_worker_that_starts_while_the_server_is_full_makes_room,
     a_producer_follows_the_name_of_the_server_after_a_failover,
+    two_takes_that_wait_are_answered_in_time,
     a_letter_is_revived_by_its_whole_identity_only,
     totals_that_are_no_numbers_fail_no_message,
+    many_calls_at_a_time_do_not_wait_for_each_other,
 ];
 
 /// A worker whose user lacks a command for a while: its message comes to the end that it should, later.
@@ -110,6 +112,27 @@ async fn a_producer_follows_the_name_of_the_server_after_a_failover() {
     assert_eq!(new.integer(&["XLEN", "steadfast:q:{orders}:stream"]).await, 1);
 }
 
+async fn two_takes_that_wait_are_answered_in_time() {
+    let server = RedisServer::start().await;
+    let hasty = builder(&server).answer_timeout(millis(190)).connect().await.expect("a server that is right");
+    let queue = builder(&server).connect().await.expect("a server that is right");
+    let calls = Calls::default();
+    let running = Running::start(worker(&hasty, noting(&calls, succeed)).concurrency(4).prefetch(4));
+    let producer = queue.producer(encode);
+    let mut appended = 0;
+    // Some of these leave nothing for the second of two takes.
+    for count in 9..33 {
+        let appends = (0..count).map(|number| producer.clone().oneshot(Message::new(number.to_string())));
+        futures::future::try_join_all(appends).await.expect("room");
+        appended += count;
+        until_done(&queue, appended).await;
+        tokio::time::sleep(millis(450)).await;
+    }
+    // The first take may come before there is a connection.
+    assert!(running.monitor.readings().redis_failures <= 1, "{:?}", running.monitor);
+    running.stop().await;
+}
+
 async fn a_letter_is_revived_by_its_whole_identity_only() {
     let (_server, queue) = queue().await;
     for number in 0..10 {
@@ -144,5 +167,25 @@ async fn totals_that_are_no_numbers_fail_no_message() {
     let running = Running::start(worker(&queue, noting(&calls, fail_once)));
     until_done(&queue, 0).await;
     assert_eq!(calls.count(), 4);
+    running.stop().await;
+}
+
+async fn many_calls_at_a_time_do_not_wait_for_each_other() {
+    let (_server, queue) = queue().await;
+    let producer = queue.producer(encode);
+    for thousand in 0..12 {
+        let appends =
+            (0..1000).map(|number| producer.clone().oneshot(Message::new((thousand * 1000 + number).to_string())));
+        futures::future::try_join_all(appends).await.expect("room");
+    }
+    // Some end at every moment.
+    let steady = async |delivery: Delivery| {
+        let number: u64 = String::from_utf8(delivery.payload).expect("text").parse().expect("a number");
+        tokio::time::sleep(millis(500 + number * 7919 % 3000)).await;
+        Ok::<(), std::convert::Infallible>(())
+    };
+    let calls = Calls::default();
+    let running = Running::start(worker(&queue, noting(&calls, steady)).concurrency(9000).prefetch(0));
+    until("all begin", async || calls.count() == 12_000).await;
     running.stop().await;
 }
