@@ -28,6 +28,7 @@ trials![
     two_takes_that_wait_are_answered_in_time,
     a_letter_is_revived_by_its_whole_identity_only,
     totals_that_are_no_numbers_fail_no_message,
+    bytes_on_the_way_are_bounded,
     many_calls_at_a_time_do_not_wait_for_each_other,
 ];
 
@@ -168,6 +169,25 @@ async fn totals_that_are_no_numbers_fail_no_message() {
     until_done(&queue, 0).await;
     assert_eq!(calls.count(), 4);
     running.stop().await;
+}
+
+async fn bytes_on_the_way_are_bounded() {
+    let server = RedisServer::start().await;
+    let queue = builder(&server)
+        .on_the_way(10, 100)
+        .answer_timeout(millis(10_000))
+        .connect()
+        .await
+        .expect("a server that is right");
+    server.stop();
+    let mut producer = queue.producer(encode);
+    let first = producer.call(Message::new(vec![7; 60]));
+    let error = producer.call(Message::new(vec![7; 60])).await.expect_err("120 bytes");
+    let Some(Rejection::QueueFull(full)) = error.rejection() else { panic!("{error:?}") };
+    assert_eq!((full.cause(), full.bound()), (QueueFullCause::Weight, 100));
+    server.cont();
+    assert!(first.await.is_ok());
+    assert!(producer.call(Message::new(vec![7; 200])).await.is_ok(), "one alone may be longer");
 }
 
 async fn many_calls_at_a_time_do_not_wait_for_each_other() {
