@@ -29,7 +29,6 @@ trials![
     a_letter_is_revived_by_its_whole_identity_only,
     totals_that_are_no_numbers_fail_no_message,
     bytes_on_the_way_are_bounded,
-    many_calls_at_a_time_do_not_wait_for_each_other,
 ];
 
 /// A worker whose user lacks a command for a while: its message comes to the end that it should, later.
@@ -188,24 +187,4 @@ async fn bytes_on_the_way_are_bounded() {
     server.cont();
     assert!(first.await.is_ok());
     assert!(producer.call(Message::new(vec![7; 200])).await.is_ok(), "one alone may be longer");
-}
-
-async fn many_calls_at_a_time_do_not_wait_for_each_other() {
-    let (_server, queue) = queue().await;
-    let producer = queue.producer(encode);
-    for thousand in 0..12 {
-        let appends =
-            (0..1000).map(|number| producer.clone().oneshot(Message::new((thousand * 1000 + number).to_string())));
-        futures::future::try_join_all(appends).await.expect("room");
-    }
-    // Some end at every moment.
-    let steady = async |delivery: Delivery| {
-        let number: u64 = String::from_utf8(delivery.payload).expect("text").parse().expect("a number");
-        tokio::time::sleep(millis(500 + number * 7919 % 3000)).await;
-        Ok::<(), std::convert::Infallible>(())
-    };
-    let calls = Calls::default();
-    let running = Running::start(worker(&queue, noting(&calls, steady)).concurrency(9000).prefetch(0));
-    until("all begin", async || calls.count() == 12_000).await;
-    running.stop().await;
 }

@@ -105,7 +105,7 @@ impl<Decode, S> Run<Decode, S> {
         }
         let wanted = (concurrency + prefetch).saturating_sub(self.calls.len() + self.ready.len() + self.being_taken);
         let count = wanted.min(self.room()).min(MOST_TAKEN);
-        let few = count < ((concurrency + prefetch) / 8).min(MOST_TAKEN);
+        let few = count < (concurrency + prefetch) / 8;
         if few && !(self.outcomes.is_empty() && self.settling.is_empty()) { 0 } else { count }
     }
 
