@@ -13,12 +13,20 @@ mod appending;
 mod ends;
 mod faults;
 mod fixture;
+mod halfway;
 mod settings;
 mod takeover;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let trials = [settings::trials(), appending::trials(), ends::trials(), takeover::trials(), faults::trials()];
+    let trials = [
+        settings::trials(),
+        appending::trials(),
+        ends::trials(),
+        takeover::trials(),
+        faults::trials(),
+        halfway::trials(),
+    ];
     trial::run(trials.into_iter().flatten().collect(), server::missing())
 }

@@ -80,8 +80,8 @@ impl DurableQueueBuilder {
         self
     }
 
-    /// The most messages of this process that may be on their way to Redis, and the bytes that these may have. More are
-    /// refused. Default: 10,000 and 64 MiB.
+    /// The most messages of this process that may wait to be sent to Redis, and the bytes that these and those of the two
+    /// batches at the server may have. More are refused; one alone may be longer. Default: 10,000 and 64 MiB.
     pub fn on_the_way(mut self, messages: usize, bytes: usize) -> Self {
         (self.limits.on_the_way, self.limits.bytes_on_the_way) = (messages, bytes);
         self
@@ -100,6 +100,9 @@ impl DurableQueueBuilder {
     }
 
     /// The time for an answer of Redis. Default: 1 s.
+    ///
+    /// It must be enough for all bytes of an answer: a worker takes up to as many messages at once as its concurrency and
+    /// prefetch allow. What comes too late is delivered again, and has been tried once more.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.limits.answer_timeout = timeout;
         self

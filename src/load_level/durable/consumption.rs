@@ -51,11 +51,12 @@ impl Consumption {
     pub(super) fn heard(&self, counted: Counted) {
         let known = &mut *lock(&self.0);
         let last = known.last;
-        if counted.ended < last.ended || counted.appended < last.appended {
-            // Other data: a server that lost its own, or another one.
+        let went_back = counted.millis.saturating_add(STANDSTILL) < last.millis;
+        if went_back || counted.ended < last.ended || counted.appended < last.appended {
+            // Other data: a server that lost its own, or another one. Or another clock.
             *known = Known::new();
         } else if counted.millis < last.millis {
-            // Overtaken by a later answer, or the clock went back.
+            // Overtaken by a later answer, or the clock went back a little.
             return;
         }
         let (at, totals) = (counted.at(), counted.totals());
@@ -129,6 +130,17 @@ mod tests {
         assert_eq!((consumption.time_for(5), consumption.drain_time()), (None, DrainTime::Never));
         consumption.heard(counted(20_001, 0, 5, 5));
         assert_eq!(consumption.drain_time(), DrainTime::In(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_clock_that_went_back_is_learned_anew() {
+        let consumption = Consumption::default();
+        consumption.heard(counted(10_000_000, 1000, 1000, 0));
+        consumption.heard(counted(10_001_000, 900, 1000, 100));
+        consumption.heard(counted(6_400_000, 900, 1000, 100));
+        assert_eq!((consumption.time_for(500), consumption.drain_time()), (None, DrainTime::Unknown));
+        consumption.heard(counted(6_401_000, 400, 1000, 600));
+        assert_eq!(consumption.time_for(500), Some(Duration::from_secs(1)));
     }
 
     #[test]

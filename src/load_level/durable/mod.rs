@@ -57,13 +57,14 @@
 //! # At least once
 //!
 //! Every message that has a receipt is worked on with success, dead or dropped for its age, as long as Redis keeps its data.
-//! Whatever fails between two commands: each step of a message is one script or one command, and Redis does it all or not at
-//! all. A message is worked on twice, or more often, when
+//! Whatever fails between two commands: each step of a message is one script or one command, which writes a message where
+//! it goes before it removes it from where it was. A message is worked on twice, or more often, when
 //!
 //! - a worker dies, or its future is dropped, after the work was done and before Redis had heard of it;
 //! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for so long: its
 //!   messages are taken over while it works on them. After an outage of Redis workers wait for half of that time before they take
 //!   over, and those that hold messages say so at once;
+//! - the server's clock steps ahead by more than that time: what is in progress seems to be left alone;
 //! - the call fails after it had effects, as a timeout does, and is tried again;
 //! - it is appended twice: sent again without a key, or after the key was forgotten;
 //! - Redis loses the last of its writes, and with them what it was told of an end.

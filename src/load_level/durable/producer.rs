@@ -47,7 +47,9 @@ impl<Encode> Producer<Encode> {
         if size > limits.message_bytes {
             return Err(full(QueueFullCause::TooHeavy, limits.message_bytes as u64));
         }
-        if core.bytes_on_the_way.fetch_add(size, Ordering::Relaxed) > limits.bytes_on_the_way {
+        let before = core.bytes_on_the_way.fetch_add(size, Ordering::Relaxed);
+        // One alone may be longer: else it could never be sent.
+        if before > 0 && before.saturating_add(size) > limits.bytes_on_the_way {
             core.bytes_on_the_way.fetch_sub(size, Ordering::Relaxed);
             return Err(full(QueueFullCause::Weight, limits.bytes_on_the_way as u64));
         }

@@ -21,7 +21,8 @@ pub struct QueueReadings {
     pub waiting_for_retry: u64,
     /// The dead letters that are kept.
     pub dead_letters: u64,
-    /// The time since the oldest of those that are waiting or in progress was appended first, by the server's clock.
+    /// The time since the first of those that are waiting or in progress was appended first, by the server's clock. A message
+    /// that comes again is behind others, and may be older.
     pub oldest: Option<Duration>,
     /// All that were appended; what was there already and what is delivered again is not counted.
     pub appended: u64,

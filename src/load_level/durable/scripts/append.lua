@@ -6,7 +6,7 @@
 -- identity; with `=` in front if it was there before; nothing if there is no room; `!` and why it was refused.
 local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]
 local depth, lasts, letters = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local call, pcall, byte = redis.call, redis.pcall, string.byte
+local call, pcall, byte, find = redis.call, redis.pcall, string.byte, string.find
 
 local time = call('TIME')
 local ended = call('HMGET', totals, 'acknowledged', 'dead', 'dropped', 'appended')
@@ -14,8 +14,8 @@ local backlog = call('XLEN', stream) + call('ZCARD', retries)
 local answers = {
     time[1] * 1000 + math.floor(time[2] / 1000),
     backlog,
-    tonumber(ended[4] or 0),
-    (ended[1] or 0) + (ended[2] or 0) + (ended[3] or 0),
+    tonumber(ended[4] or 0) or 0,
+    (tonumber(ended[1] or 0) or 0) + (tonumber(ended[2] or 0) or 0) + (tonumber(ended[3] or 0) or 0),
 }
 
 local room, appended, next_key, refused = depth - backlog, 0, 4, nil
@@ -39,6 +39,10 @@ for place = 1, #letters do
         -- A server that is full or may only be read refuses the first write of a script, and no later one.
         answer = pcall('XADD', stream, '*', 'p', ARGV[place + 3])
         if type(answer) == 'table' then
+            -- All are refused, and the connection leads to the wrong server: that is for the whole call to say.
+            if find(answer.err, 'READONLY', 1, true) then
+                return redis.error_reply("READONLY You can't write against a read only replica.")
+            end
             refused = '!' .. answer.err
             answer = refused
         else
@@ -52,6 +56,7 @@ for place = 1, #letters do
     answers[place + 4] = answer
 end
 if appended > 0 then
-    call('HINCRBY', totals, 'appended', appended)
+    -- A count that is refused fails no message.
+    pcall('HINCRBY', totals, 'appended', appended)
 end
 return answers

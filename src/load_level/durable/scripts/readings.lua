@@ -13,6 +13,6 @@ local answers = {
     oldest and (oldest[2][4] or oldest[1]) or '',
 }
 for place = 1, 6 do
-    answers[place + 6] = tonumber(totals[place] or 0)
+    answers[place + 6] = tonumber(totals[place] or 0) or 0
 end
 return answers

@@ -7,20 +7,25 @@ local call = redis.call
 local time = call('TIME')
 local ended = call('HMGET', totals, 'acknowledged', 'dead', 'dropped', 'appended')
 local backlog = call('XLEN', stream) + call('ZCARD', retries)
-local letter = call('XRANGE', dead, ARGV[2], ARGV[2])[1]
+local letter = call('XRANGE', dead, ARGV[2], ARGV[2], 'COUNT', 1)[1]
+-- A part of an identity is a range.
+if letter and letter[1] ~= ARGV[2] then
+    letter = nil
+end
 local answer = '?'
 if letter and backlog >= tonumber(ARGV[1]) then
     answer = ''
 elseif letter then
     answer = call('XADD', stream, '*', 'p', letter[2][2])
     call('XDEL', dead, ARGV[2])
-    call('HINCRBY', totals, 'appended', 1)
-    call('HINCRBY', totals, 'revived', 1)
+    -- A count that is refused fails no message.
+    redis.pcall('HINCRBY', totals, 'appended', 1)
+    redis.pcall('HINCRBY', totals, 'revived', 1)
 end
 return {
     time[1] * 1000 + math.floor(time[2] / 1000),
     backlog,
-    tonumber(ended[4] or 0),
-    (ended[1] or 0) + (ended[2] or 0) + (ended[3] or 0),
+    tonumber(ended[4] or 0) or 0,
+    (tonumber(ended[1] or 0) or 0) + (tonumber(ended[2] or 0) or 0) + (tonumber(ended[3] or 0) or 0),
     answer,
 }

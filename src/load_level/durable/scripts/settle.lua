@@ -3,7 +3,8 @@
 -- KEYS: stream, retries, totals, dead letters. ARGV: group, consumer, most dead letters, then four lists, each with its
 -- length in front: identities that are done, in order; that are dropped, in order; identity, memory and delay in milliseconds of those to come
 -- again; identity, memory and reason of those that are dead.
--- The first write is one that a full server allows: these make room.
+-- What a script has written stays when a later command in it is refused. So each message is first written where it goes, and
+-- then removed from where it was.
 local stream, retries, totals, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, most_dead = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
@@ -14,6 +15,9 @@ call('XLEN', stream)
 call('ZCARD', retries)
 call('HLEN', totals)
 call('XLEN', dead)
+-- A full server refuses the first write of a script, and no later one, where it needs memory: this one needs none. These
+-- ends make room.
+call('XACK', stream, group, '0-0')
 
 local next_argument = 4
 local function take()
@@ -49,7 +53,7 @@ local function end_all(total)
     next_argument = last + 1
     local ended = call('XACK', stream, group, unpack(ARGV, first, last))
     if ended > 0 then
-        call('HINCRBY', totals, total, ended)
+        redis.pcall('HINCRBY', totals, total, ended)
         -- Where nothing is in progress any more, all that was delivered has been ended. These may be further on than that: on
         -- a replica that took over and had not heard of their delivery.
         local oldest = call('XPENDING', stream, group)[2] or last_delivered()
@@ -74,19 +78,23 @@ local function end_all(total)
     end
 end
 
--- Takes a message out of the stream, if it is still this consumer's, and says its payload.
-local function take_out(identity)
+-- The payload of a message, if it is still this consumer's.
+local function payload_of(identity)
     local pending = redis.pcall('XPENDING', stream, group, identity, identity, 1, consumer)
     if pending.err or #pending == 0 then
         return nil
     end
     local entry = call('XRANGE', stream, identity, identity)[1]
-    call('XACK', stream, group, identity)
     if not entry then
+        call('XACK', stream, group, identity)
         return nil
     end
-    call('XDEL', stream, identity)
     return entry[2][2]
+end
+
+local function remove(identity)
+    call('XACK', stream, group, identity)
+    call('XDEL', stream, identity)
 end
 
 end_all('acknowledged')
@@ -94,25 +102,28 @@ end_all('dropped')
 local again, died, trimmed = 0, 0, 0
 for _ = 1, tonumber(take()) do
     local identity, memory, delay = take(), take(), tonumber(take())
-    local payload = take_out(identity)
+    local payload = payload_of(identity)
     if payload then
         call('ZADD', retries, now + delay, memory .. '\n' .. payload)
+        remove(identity)
         again = again + 1
     end
 end
 for _ = 1, tonumber(take()) do
     local identity, memory, reason = take(), take(), take()
-    local payload = take_out(identity)
+    local payload = payload_of(identity)
     if payload then
         local before = call('XLEN', dead)
         call('XADD', dead, 'MAXLEN', most_dead, '*', 'p', payload, 'm', memory, 'r', reason)
+        remove(identity)
         trimmed = trimmed + before + 1 - call('XLEN', dead)
         died = died + 1
     end
 end
 for total, count in pairs({ redelivered = again, dead = died, trimmed = trimmed }) do
     if count > 0 then
-        call('HINCRBY', totals, total, count)
+        -- A count that is refused ends no message.
+        redis.pcall('HINCRBY', totals, total, count)
     end
 end
 return { again, died }

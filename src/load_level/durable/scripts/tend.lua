@@ -12,6 +12,9 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 call('XLEN', stream)
 call('HLEN', totals)
+-- A full server refuses the first write of a script, and no later one, where it needs memory: this one needs none. What is
+-- moved, and whom messages are given to, is what makes room.
+call('ZREM', retries, '')
 
 if ARGV[3] == '1' then
     -- From the beginning: what was appended before there was a group is delivered too.
@@ -24,9 +27,9 @@ end
 local due = call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, most)
 for _, member in ipairs(due) do
     local cut = find(member, '\n', 1, true)
-    -- First, since a full server allows it: what is moved needs no more room than before.
-    call('ZREM', retries, member)
+    -- In this order: what a script has written stays when a later command in it is refused.
     call('XADD', stream, '*', 'p', sub(member, cut + 1), 'm', sub(member, 1, cut - 1))
+    call('ZREM', retries, member)
 end
 local next_due = call('ZRANGE', retries, 0, 0, 'WITHSCORES')[2]
 next_due = next_due and math.max(0, tonumber(next_due) - now) or -1
@@ -47,7 +50,7 @@ if idle > 0 then
         end
     end
     if #taken > 0 then
-        call('HINCRBY', totals, 'redelivered', #taken)
+        redis.pcall('HINCRBY', totals, 'redelivered', #taken)
     end
     -- Consumers that died and left nothing.
     for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, group)) do

@@ -15,7 +15,7 @@ const SETTLING: usize = 2;
 const MOST_SETTLED: usize = 1000;
 
 /// Calls that take messages: the most at a time of a queue that has many.
-const TAKING: usize = 2;
+pub(super) const TAKING: u32 = 2;
 
 /// The most that are taken at a time, and the most that are kept alive with one call.
 const MOST_TAKEN: usize = 1000;
@@ -48,7 +48,7 @@ impl<Decode, S> Run<Decode, S> {
         }
         self.tend(now);
         // While one answer is read the server makes the next, if it need not wait for messages.
-        let most = if self.is_backlogged { TAKING } else { 1 };
+        let most = if self.is_backlogged { TAKING as usize } else { 1 };
         while self.taking.len() < most {
             let count = self.to_take();
             if count == 0 {
