@@ -22,8 +22,8 @@ trials![
     all_of_it_happens_to_a_hundred_thousand_messages,
 ];
 
-const SMALL: Load = Load { messages: 4000, per_second: 2500 };
-const LARGE: Load = Load { messages: 100_000, per_second: 5000 };
+const SMALL: Load = Load { messages: 4000, per_second: 2500, is_durable: false };
+const LARGE: Load = Load { messages: 100_000, per_second: 5000, is_durable: true };
 
 /// Longer than an answer may take.
 const SHORT: Duration = Duration::from_millis(800);
@@ -54,7 +54,11 @@ async fn the_server_is_killed_in_the_middle_of_appends() {
         sleep(Duration::from_millis(250)).await;
         scene.kill_the_server().await;
     };
-    check("server killed", run(SMALL, happens).await, Expected { resends: true, ..Expected::default() });
+    check(
+        "server killed",
+        run(Load { is_durable: true, ..SMALL }, happens).await,
+        Expected { resends: true, ..Expected::default() },
+    );
 }
 
 async fn the_server_stands_still_for_longer_than_a_takeover_takes() {

@@ -101,7 +101,7 @@ fn read_to_the_end() {
 }
 
 async fn produce(url: &str, numbers: Range<u32>, per_second: u32) -> Vec<Sent> {
-    let queue = queue(url).connect_lazily().expect("settings that can work");
+    let queue = queue(url).connect().await.expect("a server that is right");
     let (began, mut next, mut sending) = (Instant::now(), numbers.start, JoinSet::new());
     while next < numbers.end {
         let due = (Instant::now() - began).as_micros() * u128::from(per_second) / 1_000_000;

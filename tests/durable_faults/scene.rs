@@ -18,6 +18,8 @@ pub const WORKERS: usize = 3;
 pub struct Load {
     pub messages: u32,
     pub per_second: u32,
+    /// Whether the server has its data again after it was killed. Its speed is that of the disk then.
+    pub is_durable: bool,
 }
 
 /// A fault, when it was by the shared clock, and the workers that it can have kept from telling what they had done.
@@ -98,8 +100,9 @@ async fn until_nothing_is_left(queue: &DurableQueue) -> QueueReadings {
 
 impl Scene {
     async fn start(load: Load) -> Self {
-        // Always: with a slower disk, answers of `everysec` may come before the operating system has what they are about.
-        let server = RedisServer::durable().await;
+        // Every write on disk at once: with `everysec` and a slow disk, answers may come before the operating system has what
+        // they are about.
+        let server = if load.is_durable { RedisServer::durable().await } else { RedisServer::start().await };
         let (producers_way, workers_way) = (Proxy::to(server.port()).await, Proxy::to(server.port()).await);
         let mut scene = Self {
             server,
