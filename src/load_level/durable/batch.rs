@@ -1,6 +1,7 @@
 //! Appends of many callers, sent together.
 
 use super::{
+    consumption::Counted,
     core::Core,
     error::AppendError,
     message::{Message, Receipt},
@@ -132,8 +133,8 @@ pub(super) async fn call_and_read(
 fn read(core: &Core, answer: Value) -> Result<Answers, Fault> {
     let mut answers = list(answer)?.into_iter();
     let mut next = || number(&answers.next().ok_or_else(nonsense)?);
-    let (millis, backlog, ended) = (next()?, next()?, next()?);
-    core.consumption.heard(millis, ended);
+    let (millis, backlog, appended, ended) = (next()?, next()?, next()?, next()?);
+    core.consumption.heard(Counted { millis, backlog, appended, ended });
     answers.map(|answer| Ok(read_one(core, backlog, bytes(answer)?))).collect()
 }
 

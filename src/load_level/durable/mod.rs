@@ -2,6 +2,7 @@
 
 mod batch;
 mod builder;
+mod consumption;
 mod core;
 mod error;
 mod message;

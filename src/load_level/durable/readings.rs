@@ -1,15 +1,16 @@
 use super::{
     DeadLetter, DurableQueue, QueueError,
-    core::GROUP,
+    consumption::Counted,
+    core::{Core, GROUP},
     scripts::{READINGS, bytes, call, entries, list, nonsense, number},
     worker::Memory,
 };
-use crate::redis::Fault;
+use crate::{load_level::DrainTime, redis::Fault};
 use ::redis::{Cmd, Value, cmd};
 use std::time::Duration;
 
 /// What is in a queue at one moment, and what has been since its data began.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueReadings {
     /// The messages that no worker has taken yet.
@@ -34,12 +35,15 @@ pub struct QueueReadings {
     pub dropped_for_age: u64,
     /// The dead letters that had to make way for later ones.
     pub dead_letters_trimmed: u64,
+    /// When the backlog is gone, by what this handle and its clones have heard of the queue with readings and appends of the
+    /// last ten seconds: unknown with the first. Never also where nothing has ended for ten seconds.
+    pub drain_time: DrainTime,
 }
 
 impl QueueReadings {
     /// What counts towards the depth: waiting, in progress, and waiting for another try.
     pub fn backlog(&self) -> u64 {
-        self.waiting + self.in_progress + self.waiting_for_retry
+        self.waiting.saturating_add(self.in_progress).saturating_add(self.waiting_for_retry)
     }
 }
 
@@ -54,7 +58,7 @@ impl DurableQueue {
         let write = |command: &mut Cmd| {
             command.arg(4).arg(&core.keys.of_all()).arg(GROUP);
         };
-        Ok(read(call(&core.connection, &READINGS, write).await?)?)
+        Ok(read(core, call(&core.connection, &READINGS, write).await?)?)
     }
 
     /// The oldest dead letters, at most so many.
@@ -79,7 +83,7 @@ impl DurableQueue {
     }
 }
 
-fn read(answer: Value) -> Result<QueueReadings, Fault> {
+fn read(core: &Core, answer: Value) -> Result<QueueReadings, Fault> {
     let answer: [Value; 12] = list(answer)?.try_into().map_err(|_| nonsense())?;
     let oldest = bytes(answer[5].clone())?;
     let numbers: Vec<u64> = answer.iter().map(|value| number(value).unwrap_or(0)).collect();
@@ -91,6 +95,13 @@ fn read(answer: Value) -> Result<QueueReadings, Fault> {
     };
     let appended_at = Memory::of(&String::from_utf8_lossy(&oldest), Some(&oldest)).appended_at();
     let oldest = (!oldest.is_empty()).then(|| Duration::from_millis(millis.saturating_sub(appended_at)));
+    let ended = acknowledged.saturating_add(dead).saturating_add(dropped_for_age);
+    core.consumption.heard(Counted {
+        millis: *millis,
+        backlog: stream.saturating_add(*waiting_for_retry),
+        appended,
+        ended,
+    });
     Ok(QueueReadings {
         waiting: stream.saturating_sub(*in_progress),
         in_progress: *in_progress,
@@ -103,5 +114,6 @@ fn read(answer: Value) -> Result<QueueReadings, Fault> {
         dead,
         dropped_for_age,
         dead_letters_trimmed,
+        drain_time: core.consumption.drain_time(),
     })
 }

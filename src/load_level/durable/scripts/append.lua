@@ -2,18 +2,19 @@
 --
 -- KEYS: stream, retries, totals, then a key for each message that has one for deduplication. ARGV: depth, milliseconds for
 -- which those keys last, a letter for each message (`k` with such a key, `-` without), then the payloads.
--- Answers: milliseconds of the clock, backlog before, messages that have come to an end so far, then for each message its
+-- Answers: milliseconds of the clock; backlog, messages appended and messages that have come to an end, all before; then for each message its
 -- identity; with `=` in front if it was there before; nothing if there is no room; `!` and why it was refused.
 local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]
 local depth, lasts, letters = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local call, pcall, byte = redis.call, redis.pcall, string.byte
 
 local time = call('TIME')
-local ended = call('HMGET', totals, 'acknowledged', 'dead', 'dropped')
+local ended = call('HMGET', totals, 'acknowledged', 'dead', 'dropped', 'appended')
 local backlog = call('XLEN', stream) + call('ZCARD', retries)
 local answers = {
     time[1] * 1000 + math.floor(time[2] / 1000),
     backlog,
+    tonumber(ended[4] or 0),
     (ended[1] or 0) + (ended[2] or 0) + (ended[3] or 0),
 }
 
@@ -48,7 +49,7 @@ for place = 1, #letters do
             end
         end
     end
-    answers[place + 3] = answer
+    answers[place + 4] = answer
 end
 if appended > 0 then
     call('HINCRBY', totals, 'appended', appended)

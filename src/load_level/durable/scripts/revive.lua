@@ -5,7 +5,7 @@
 local stream, retries, totals, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call = redis.call
 local time = call('TIME')
-local ended = call('HMGET', totals, 'acknowledged', 'dead', 'dropped')
+local ended = call('HMGET', totals, 'acknowledged', 'dead', 'dropped', 'appended')
 local backlog = call('XLEN', stream) + call('ZCARD', retries)
 local letter = call('XRANGE', dead, ARGV[2], ARGV[2])[1]
 local answer = '?'
@@ -20,6 +20,7 @@ end
 return {
     time[1] * 1000 + math.floor(time[2] / 1000),
     backlog,
+    tonumber(ended[4] or 0),
     (ended[1] or 0) + (ended[2] or 0) + (ended[3] or 0),
     answer,
 }

@@ -1,7 +1,7 @@
 -- Ends deliveries. Each of the four lists may be sent again: what is no longer in progress is left alone.
 --
 -- KEYS: stream, retries, totals, dead letters. ARGV: group, consumer, most dead letters, then four lists, each with its
--- length in front: identities that are done; that are dropped; identity, memory and delay in milliseconds of those to come
+-- length in front: identities that are done, in order; that are dropped, in order; identity, memory and delay in milliseconds of those to come
 -- again; identity, memory and reason of those that are dead.
 -- The first write is one that a full server allows: these make room.
 local stream, retries, totals, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -21,17 +21,56 @@ local function take()
     return ARGV[next_argument - 1]
 end
 
+local function parse(identity)
+    local millis, number = string.match(identity, '^(%d+)-(%d+)$')
+    return tonumber(millis), tonumber(number)
+end
+
+local function last_delivered()
+    for _, info in ipairs(call('XINFO', 'GROUPS', stream)) do
+        local of = {}
+        for place = 1, #info, 2 do
+            of[info[place]] = info[place + 1]
+        end
+        if of.name == group then
+            return of['last-delivered-id']
+        end
+    end
+end
+
+-- Acknowledges a list, which is in order, and removes it from the stream. What is older than all that is in progress has
+-- been ended, all of it: that is cut off at once, which costs a small part of finding each.
 local function end_all(total)
     local count = tonumber(take())
     if count == 0 then
         return
     end
-    local first = next_argument
-    next_argument = next_argument + count
-    local ended = call('XACK', stream, group, unpack(ARGV, first, next_argument - 1))
-    call('XDEL', stream, unpack(ARGV, first, next_argument - 1))
+    local first, last = next_argument, next_argument + count - 1
+    next_argument = last + 1
+    local ended = call('XACK', stream, group, unpack(ARGV, first, last))
     if ended > 0 then
         call('HINCRBY', totals, total, ended)
+        -- Where nothing is in progress any more, all that was delivered has been ended. These may be further on than that: on
+        -- a replica that took over and had not heard of their delivery.
+        local oldest = call('XPENDING', stream, group)[2] or last_delivered()
+        local millis, number = parse(oldest)
+        local low, high = first, last + 1
+        while low < high do
+            local middle = math.floor((low + high) / 2)
+            local its_millis, its_number = parse(ARGV[middle])
+            if its_millis < millis or (its_millis == millis and its_number < number) then
+                low = middle + 1
+            else
+                high = middle
+            end
+        end
+        if low > first then
+            call('XTRIM', stream, 'MINID', '=', oldest)
+        end
+        first = low
+    end
+    if first <= last then
+        call('XDEL', stream, unpack(ARGV, first, last))
     end
 end
 

@@ -1,7 +1,7 @@
-use super::{Pace, Settings, Worker, report::Shared};
+use super::{Settings, Worker, report::Shared};
 use crate::{
     error::{ConfigError, check_duration},
-    load_level::durable::core::Core,
+    load_level::{durable::core::Core, pace::Pace},
     retry::Backoff,
     sync::Mutex,
 };
@@ -15,6 +15,7 @@ pub struct WorkerBuilder<Decode, S> {
     service: S,
     settings: Settings,
     prefetch: Option<usize>,
+    pace: Option<(u64, Duration)>,
 }
 
 /// More calls or messages than any process holds.
@@ -31,7 +32,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
             max_age: None,
             takeover_after: Duration::from_secs(30),
         };
-        Self { core, decode, service, settings, prefetch: None }
+        Self { core, decode, service, settings, prefetch: None, pace: None }
     }
 
     /// The most calls at a time. Default: 16.
@@ -47,14 +48,13 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         Self { prefetch: Some(messages), ..self }
     }
 
-    /// At most so many calls begin in such a time, evenly spread, in this worker. After a pause up to 10 ms of it are made up
+    /// At most so many calls begin in such a time, evenly spread, in this worker. After a pause up to 5 ms of it are made up
     /// for. Default: as fast as the concurrency allows.
     ///
     /// For all workers together put a [distributed limit](crate::rate_limit::distributed) around the service: a message that
     /// it refuses comes again, and that is no try.
-    pub fn pace(mut self, calls: u64, per: Duration) -> Self {
-        self.settings.pace = Some(Pace { calls, per });
-        self
+    pub fn pace(self, calls: u64, per: Duration) -> Self {
+        Self { pace: Some((calls, per)), ..self }
     }
 
     /// How often a message is tried before it becomes a dead letter. Default: 5.
@@ -104,12 +104,8 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         at_most("durable.worker.concurrency", settings.concurrency, 1)?;
         settings.prefetch = self.prefetch.unwrap_or(settings.concurrency);
         at_most("durable.worker.prefetch", settings.prefetch, 0)?;
-        if let Some(Pace { calls, per }) = settings.pace {
-            if calls == 0 {
-                return Err(ConfigError::new("durable.worker.pace.calls", calls, "must be at least 1"));
-            }
-            check_duration("durable.worker.pace.per", per)?;
-        }
+        // It begins to count when the worker runs.
+        settings.pace = self.pace.map(|(calls, per)| Pace::new(calls, per, 0)).transpose()?;
         if settings.max_tries == 0 {
             return Err(ConfigError::new("durable.worker.max_tries", 0, "must be at least 1"));
         }

@@ -1,4 +1,4 @@
-use super::Pace;
+use crate::{clock::Origin, load_level::pace::Pace};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,58 +25,29 @@ impl ServerClock {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Starts {
     pace: Pace,
-    /// The next one is due then; after a pause it is at most [`BEHIND`] in the past.
-    next: Instant,
+    origin: Origin,
+    began: Instant,
 }
-
-/// So much of a pause is made up for: timers are late by about a millisecond, and the pace should be kept all the same.
-const BEHIND: Duration = Duration::from_millis(10);
 
 impl Starts {
     pub(super) fn new(pace: Pace, now: Instant) -> Self {
-        Self { pace, next: now }
+        Self { pace, origin: Origin::at(now), began: now }
     }
 
-    /// Begins a call, or says when one may.
-    pub(super) fn begin(&mut self, now: Instant) -> Result<(), Instant> {
-        let behind = now.checked_sub(BEHIND).unwrap_or(now);
-        let next = self.next.max(behind);
-        if next > now {
-            return Err(next);
-        }
-        self.next = next + self.step();
-        Ok(())
+    /// Begins a call, if one may begin.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        self.pace.take(self.origin.nanos_to(now))
     }
 
     /// When the next call may begin.
     pub(super) fn next(&self, now: Instant) -> Instant {
-        self.next.max(now)
-    }
-
-    fn step(&self) -> Duration {
-        // At most 366 days.
-        let nanos = self.pace.per.as_nanos().div_ceil(u128::from(self.pace.calls));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        self.began.checked_add(Duration::from_nanos(self.pace.due())).map_or(now, |next| next.max(now))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn calls_begin_evenly_and_make_up_for_ten_milliseconds() {
-        let began = Instant::now();
-        let millis = Duration::from_millis;
-        let mut starts = Starts::new(Pace { calls: 500, per: Duration::from_secs(1) }, began);
-        assert_eq!(starts.begin(began), Ok(()));
-        assert_eq!(starts.begin(began), Err(began + millis(2)));
-        let later = began + millis(1000);
-        // Those of 990 to 1000.
-        let at_once = (0..100).take_while(|_| starts.begin(later).is_ok()).count();
-        assert_eq!(at_once, 6);
-        assert_eq!(starts.begin(later), Err(later + millis(2)));
-    }
 
     #[test]
     fn a_server_clock_goes_on_between_answers() {

@@ -13,7 +13,7 @@ pub(super) use memory::Memory;
 pub use report::{WorkerMonitor, WorkerReadings, WorkerReport};
 
 use super::core::Core;
-use crate::{retry::Backoff, sync::Mutex};
+use crate::{load_level::pace::Pace, retry::Backoff, sync::Mutex};
 use report::Shared;
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -38,13 +38,6 @@ struct Settings {
     backoff: Backoff,
     max_age: Option<Duration>,
     takeover_after: Duration,
-}
-
-/// So many calls may begin in such a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pace {
-    calls: u64,
-    per: Duration,
 }
 
 impl<Decode, S> Worker<Decode, S> {

@@ -1,21 +1,23 @@
 //! The loop of a worker. One task has all its state; calls run in tasks of their own, so that a call which blocks its thread
 //! keeps no message from being kept alive.
 
+mod asking;
+mod ends;
+
 use super::{
     Memory, Settings, Worker, WorkerReport,
     call::{Verdict, call},
     clock::{ServerClock, Starts},
     report::Shared,
-    requests::{MOST_MOVED, Outcome, Requests, Taken, Tended, Tending, WAIT},
+    requests::{Outcome, Requests, Tended, WAIT},
 };
 use crate::{
     Random,
     load_level::durable::{core::Core, error::BoxError, message::Delivery, scripts::Fields},
     redis::{Connection, Fault},
-    retry::{Backoff, Jitter},
     sync::Mutex,
 };
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use rand::RngExt;
 use std::{
     collections::{HashMap, VecDeque},
@@ -54,7 +56,11 @@ struct Run<Decode, S> {
     /// they are worked on.
     held: HashMap<String, Instant>,
 
-    taking: Option<Asking<Result<Vec<(String, Fields)>, Fault>>>,
+    taking: FuturesOrdered<Asking<(usize, Result<Vec<(String, Fields)>, Fault>)>>,
+    /// The most that these may bring.
+    being_taken: usize,
+    /// The last one brought as many as it might: there are more.
+    is_backlogged: bool,
     settling: FuturesUnordered<Asking<(Vec<Outcome>, Result<(), Fault>)>>,
     tending: Option<Asking<Result<Tended, Fault>>>,
     keeping: Option<(Instant, Asking<(Vec<String>, Result<(), Fault>)>)>,
@@ -75,6 +81,8 @@ struct Run<Decode, S> {
     well_since: Option<Instant>,
     /// Nothing is taken any more, since then.
     stopping: Option<Instant>,
+    /// And no call is in progress any more, since then.
+    waiting_since: Option<Instant>,
 }
 
 /// A message and its place in the stream.
@@ -92,33 +100,12 @@ struct Ready {
 enum Event {
     Stop,
     Called(Result<(Id, Verdict), JoinError>),
-    Taken(Result<Vec<(String, Fields)>, Fault>),
+    Taken(usize, Result<Vec<(String, Fields)>, Fault>),
     Settled(Vec<Outcome>, Result<(), Fault>),
     Tended(Result<Tended, Fault>),
     Kept(Instant, Vec<String>, Result<(), Fault>),
     Tick,
 }
-
-/// What is due is looked for so often.
-const BETWEEN_TENDS: Duration = Duration::from_millis(100);
-
-/// Calls of the script that ends deliveries: the most at a time, and the most ends in each.
-const SETTLING: usize = 2;
-const MOST_SETTLED: usize = 1000;
-
-/// The most that are taken at a time, and the most that are kept alive with one call.
-const MOST_TAKEN: usize = 1000;
-const MOST_KEPT: usize = 500;
-
-/// The pauses after failures of Redis.
-const PAUSES: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1)).jitter(Jitter::Equal);
-
-/// So long nothing begins after the service said that it has enough and not for how long, and so long at most.
-const HOLD: Duration = Duration::from_millis(100);
-const LONGEST_HOLD: Duration = Duration::from_secs(1);
-
-/// The longest reason of a dead letter.
-const LONGEST_REASON: usize = 1024;
 
 impl<Decode, S> Worker<Decode, S> {
     /// Works until `shutdown` ends; then takes no more, lets the calls in progress end, tells Redis, gives back what it has not
@@ -180,7 +167,9 @@ impl<Decode, S> Run<Decode, S> {
             called: HashMap::new(),
             outcomes: VecDeque::new(),
             held: HashMap::new(),
-            taking: None,
+            taking: FuturesOrdered::new(),
+            being_taken: 0,
+            is_backlogged: false,
             settling: FuturesUnordered::new(),
             tending: None,
             keeping: None,
@@ -195,6 +184,7 @@ impl<Decode, S> Run<Decode, S> {
             failures_in_a_row: 0,
             well_since: Some(now),
             stopping: None,
+            waiting_since: None,
             core,
             settings,
             decode,
@@ -221,9 +211,8 @@ impl<Decode, S> Run<Decode, S> {
         if let Poll::Ready(Some((outcomes, result))) = self.settling.poll_next_unpin(cx) {
             return Poll::Ready(Event::Settled(outcomes, result));
         }
-        if let Some(Poll::Ready(result)) = self.taking.as_mut().map(|taking| taking.as_mut().poll(cx)) {
-            self.taking = None;
-            return Poll::Ready(Event::Taken(result));
+        if let Poll::Ready(Some((count, result))) = self.taking.poll_next_unpin(cx) {
+            return Poll::Ready(Event::Taken(count, result));
         }
         if let Some(Poll::Ready(result)) = self.tending.as_mut().map(|tending| tending.as_mut().poll(cx)) {
             self.tending = None;
@@ -239,255 +228,14 @@ impl<Decode, S> Run<Decode, S> {
         timer.poll(cx).map(|()| Event::Tick)
     }
 
-    fn handle(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Tick => {}
-            Event::Stop => self.stopping = Some(now),
-            Event::Called(Ok((id, verdict))) => self.ended(id, verdict, now),
-            Event::Called(Err(error)) => {
-                let id = error.id();
-                let verdict = match error.try_into_panic() {
-                    Ok(payload) => Verdict::of_panic(&*payload),
-                    Err(_) => Verdict::Failed { reason: "the runtime has ended".to_owned() },
-                };
-                self.ended(id, verdict, now);
-            }
-            Event::Taken(result) => {
-                if let Some(messages) = self.answered(result, now) {
-                    for (entry, fields) in messages {
-                        self.receive(entry, fields, 0, now);
-                    }
-                } else {
-                    // The group may be gone, with the data or on a replica that had not heard of it.
-                    self.make_group = true;
-                    self.tend_at = now;
-                }
-            }
-            Event::Settled(outcomes, result) => {
-                if self.answered(result, now).is_some() {
-                    for outcome in &outcomes {
-                        self.held.remove(outcome.entry());
-                    }
-                } else {
-                    self.outcomes.extend(outcomes);
-                }
-            }
-            Event::Tended(result) => self.tended(result, now),
-            Event::Kept(since, entries, result) => {
-                if self.answered(result, now).is_some() {
-                    for entry in entries {
-                        self.held.entry(entry).and_modify(|kept| *kept = since);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What Redis answered, if it did; else it is left alone for a while.
-    fn answered<Answer>(&mut self, result: Result<Answer, Fault>, now: Instant) -> Option<Answer> {
-        match result {
-            Ok(answer) => {
-                if self.well_since.is_none() {
-                    self.well_since = Some(now);
-                    self.failures_in_a_row = 0;
-                    self.shared.update(|readings| readings.redis_error = None);
-                }
-                Some(answer)
-            }
-            Err(fault) => {
-                self.well_since = None;
-                self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-                self.ask_at = now + PAUSES.draw(self.failures_in_a_row, Duration::ZERO, &self.core.random);
-                self.shared.update(|readings| {
-                    readings.redis_failures += 1;
-                    readings.redis_error = Some(fault.to_string());
-                });
-                None
-            }
-        }
-    }
-
-    fn tended(&mut self, result: Result<Tended, Fault>, now: Instant) {
-        let Some(tended) = self.answered(result, now) else { return };
-        self.clock = Some(ServerClock::new(tended.millis, now));
-        self.make_group = false;
-        let more = tended.moved >= MOST_MOVED;
-        let pause = tended.next_due.unwrap_or(BETWEEN_TENDS).clamp(Duration::from_millis(1), BETWEEN_TENDS);
-        self.tend_at = now + if more { Duration::ZERO } else { pause };
-        for Taken { entry, deliveries, fields } in tended.taken {
-            if let Some(kept) = self.held.get_mut(&entry) {
-                // Its own, which it could not keep alive in time: nobody else has it now.
-                *kept = now;
-            } else {
-                self.report.taken_over += 1;
-                self.receive(entry, fields, deliveries, now);
-            }
-        }
-    }
-
-    /// Has a message. Its earlier deliveries have not been ended by their workers.
-    fn receive(&mut self, entry: String, fields: Fields, deliveries: u32, now: Instant) {
-        let mut memory = Memory::of(&entry, fields.memory.as_deref());
-        memory.failed = memory.failed.saturating_add(deliveries);
-        self.held.insert(entry.clone(), now);
-        let ticket = Ticket { entry, memory };
-        if ticket.memory.failed >= self.settings.max_tries {
-            self.bury(ticket, "no worker that had it has ended it".to_owned());
-        } else {
-            self.ready.push_back(Ready { ticket, payload: fields.payload });
-        }
-    }
-
-    fn bury(&mut self, ticket: Ticket, mut reason: String) {
-        let cut = (0..=LONGEST_REASON.min(reason.len())).rev().find(|length| reason.is_char_boundary(*length));
-        reason.truncate(cut.unwrap_or(0));
-        self.report.dead += 1;
-        let Ticket { entry, memory } = ticket;
-        self.outcomes.push_back(Outcome::Dead { entry, memory, reason });
-    }
-
-    fn ended(&mut self, id: Id, verdict: Verdict, now: Instant) {
-        let Some(ticket) = self.called.remove(&id) else { return };
-        match verdict {
-            Verdict::Succeeded => {
-                self.report.succeeded += 1;
-                self.outcomes.push_back(Outcome::Done { entry: ticket.entry });
-            }
-            Verdict::Failed { reason } => self.failed(ticket, reason),
-            Verdict::Undecodable { reason } => {
-                self.report.failed += 1;
-                self.bury(ticket.after_a_failure(), reason);
-            }
-            Verdict::Rejected { retry_after, holds_up } => {
-                self.report.rejected += 1;
-                if holds_up {
-                    let hold = retry_after.unwrap_or(HOLD).min(LONGEST_HOLD);
-                    self.hold_until = self.hold_until.max(now + hold);
-                }
-                let spread = self.settings.backoff.draw(1, Duration::ZERO, &self.core.random);
-                let delay = retry_after.unwrap_or_default().saturating_add(spread);
-                let Ticket { entry, memory } = ticket;
-                self.outcomes.push_back(Outcome::Again { entry, memory, delay });
-            }
-        }
-    }
-
-    fn failed(&mut self, ticket: Ticket, reason: String) {
-        self.report.failed += 1;
-        let ticket = ticket.after_a_failure();
-        if ticket.memory.failed >= self.settings.max_tries {
-            return self.bury(ticket, reason);
-        }
-        let Ticket { entry, mut memory } = ticket;
-        memory.delay = self.settings.backoff.draw(memory.failed, memory.delay, &self.core.random);
-        let delay = memory.delay;
-        self.outcomes.push_back(Outcome::Again { entry, memory, delay });
-    }
-
-    /// Asks of Redis what is to be asked now.
-    fn ask(&mut self, now: Instant) {
-        if self.stopping.is_some() && self.taking.is_none() && self.tending.is_none() {
-            self.report.given_back += self.ready.len() as u64;
-            let give_back = |Ready { ticket: Ticket { entry, memory }, .. }| Outcome::Again {
-                entry,
-                memory,
-                delay: Duration::ZERO,
-            };
-            self.outcomes.extend(self.ready.drain(..).map(give_back));
-        }
-        if now < self.ask_at {
-            return;
-        }
-        self.keep(now);
-        while self.settling.len() < SETTLING && !self.outcomes.is_empty() {
-            let count = self.outcomes.len().min(MOST_SETTLED);
-            let outcomes = self.outcomes.drain(..count).collect();
-            self.settling.push(Box::pin(self.requests.clone().settle(outcomes)));
-        }
-        if self.stopping.is_some() {
-            return;
-        }
-        self.tend(now);
-        let count = self.to_take();
-        if self.taking.is_none() && count > 0 {
-            self.taking = Some(Box::pin(self.requests.clone().take(count)));
-        }
-    }
-
-    fn tend(&mut self, now: Instant) {
-        if self.tending.is_some() || now < self.tend_at {
-            return;
-        }
-        let idle = self.settings.takeover_after;
-        let is_well = self.well_since.is_some_and(|since| now >= since + idle / 2);
-        let room = self.room().min(MOST_TAKEN);
-        let take_over = (is_well && now >= self.take_over_at && room > 0).then_some((idle, room));
-        if take_over.is_some() {
-            self.take_over_at = now + idle / 4;
-        }
-        let tending = Tending { make_group: self.make_group, take_over };
-        self.tending = Some(Box::pin(self.requests.clone().tend(tending)));
-    }
-
-    /// Says of what is held for long that it is worked on. What comes and goes needs none of that.
-    fn keep(&mut self, now: Instant) {
-        if self.keeping.is_some() || now < self.keep_at {
-            return;
-        }
-        let quarter = self.settings.takeover_after / 4;
-        let old = |kept: &Instant| now >= *kept + quarter;
-        let entries: Vec<String> =
-            self.held.iter().filter(|(_, kept)| old(kept)).map(|(entry, _)| entry.clone()).take(MOST_KEPT).collect();
-        // Those that did not fit come at once after these.
-        self.keep_at = if entries.len() == MOST_KEPT { now } else { now + quarter / 4 };
-        if !entries.is_empty() {
-            self.keeping = Some((now, Box::pin(self.requests.clone().keep(entries))));
-        }
-    }
-
-    fn room(&self) -> usize {
-        (self.settings.concurrency + self.settings.prefetch).saturating_sub(self.held.len())
-    }
-
-    /// How many messages to take: none before the clock is known and the group made, and few only if there is nothing else.
-    fn to_take(&self) -> usize {
-        let Settings { concurrency, prefetch, .. } = self.settings;
-        if self.clock.is_none() || self.make_group || self.ready.len() > prefetch / 2 {
-            return 0;
-        }
-        let wanted = (concurrency + prefetch).saturating_sub(self.calls.len() + self.ready.len());
-        let count = wanted.min(self.room()).min(MOST_TAKEN);
-        let few = count < (concurrency + prefetch) / 8;
-        if few && !(self.outcomes.is_empty() && self.settling.is_empty()) { 0 } else { count }
-    }
-
-    fn next_tick(&self, now: Instant) -> Instant {
-        let mut next = now + Duration::from_secs(1);
-        let mut at = |is: bool, instant: Instant| {
-            if is && instant < next {
-                next = instant;
-            }
-        };
-        at(now < self.ask_at, self.ask_at);
-        at(now >= self.ask_at && self.stopping.is_none() && self.tending.is_none(), self.tend_at);
-        at(now >= self.ask_at && self.keeping.is_none() && !self.held.is_empty(), self.keep_at);
-        if !self.ready.is_empty() && self.calls.len() < self.settings.concurrency && self.stopping.is_none() {
-            at(now < self.hold_until, self.hold_until);
-            if let Some(starts) = &self.starts {
-                at(true, starts.next(now));
-            }
-        }
-        next
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        let Some(stopping) = self.stopping else { return false };
-        if !self.calls.is_empty() {
+    fn is_over(&mut self, now: Instant) -> bool {
+        if self.stopping.is_none() || !self.calls.is_empty() {
             return false;
         }
+        let since = *self.waiting_since.get_or_insert(now);
         let is_settled = self.ready.is_empty() && self.outcomes.is_empty() && self.settling.is_empty();
-        (is_settled && self.taking.is_none() && self.tending.is_none())
-            || now >= stopping + self.settings.takeover_after
+        let is_quiet = self.taking.is_empty() && self.tending.is_none();
+        (is_settled && is_quiet) || now >= since + self.settings.takeover_after
     }
 
     fn publish(&self) {
@@ -516,7 +264,7 @@ impl<Decode, S> Run<Decode, S> {
                 self.outcomes.push_back(Outcome::Dropped { entry: ticket.entry });
                 continue;
             }
-            if self.starts.as_mut().is_some_and(|starts| starts.begin(now).is_err()) {
+            if self.starts.as_mut().is_some_and(|starts| !starts.begin(now)) {
                 return self.ready.push_front(Ready { ticket, payload });
             }
             let attempt = ticket.memory.failed.saturating_add(1);
@@ -524,12 +272,5 @@ impl<Decode, S> Run<Decode, S> {
             let task = self.calls.spawn(call(delivery, self.decode.clone(), self.service.clone()));
             self.called.insert(task.id(), ticket);
         }
-    }
-}
-
-impl Ticket {
-    fn after_a_failure(mut self) -> Self {
-        self.memory.failed = self.memory.failed.saturating_add(1);
-        self
     }
 }

@@ -1,0 +1,142 @@
+use crate::{
+    load_level::{
+        DrainTime,
+        rates::{Rates, Totals, drain_time, time_to_leave},
+    },
+    sync::{Mutex, lock},
+};
+use std::time::Duration;
+
+/// How fast messages come and end, by what Redis said with the answers to appends and readings.
+pub(super) struct Consumption(Mutex<Known>);
+
+/// What Redis says of a queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    /// Milliseconds of the server's clock.
+    pub(super) millis: u64,
+    pub(super) backlog: u64,
+    pub(super) appended: u64,
+    /// Acknowledged, dropped or dead.
+    pub(super) ended: u64,
+}
+
+struct Known {
+    rates: Rates,
+    last: Counted,
+    /// When the last one ended or there was no backlog, in milliseconds: none has ended since.
+    idle_since: u64,
+}
+
+/// After so many milliseconds in which nothing ended a backlog does not go away.
+const STANDSTILL: u64 = 10_000;
+
+impl Counted {
+    fn at(&self) -> u64 {
+        self.millis.saturating_mul(1_000_000)
+    }
+
+    fn totals(&self) -> Totals {
+        Totals { arrived: self.appended, joined: self.appended, served: self.ended, left: self.ended }
+    }
+}
+
+impl Default for Consumption {
+    fn default() -> Self {
+        Self(Mutex::new(Known::new()))
+    }
+}
+
+impl Consumption {
+    pub(super) fn heard(&self, counted: Counted) {
+        let known = &mut *lock(&self.0);
+        let last = known.last;
+        if counted.ended < last.ended || counted.appended < last.appended {
+            // Other data: a server that lost its own, or another one.
+            *known = Known::new();
+        } else if counted.millis < last.millis {
+            // Overtaken by a later answer, or the clock went back.
+            return;
+        }
+        let (at, totals) = (counted.at(), counted.totals());
+        match (known.last.backlog > 0, counted.backlog > 0) {
+            (false, true) => known.rates.begin(at, totals),
+            (true, true) => known.rates.note(at, totals),
+            (true, false) => known.rates.end(at, totals),
+            (false, false) => {}
+        }
+        if counted.backlog == 0 || known.last.backlog == 0 || counted.ended != known.last.ended {
+            known.idle_since = counted.millis;
+        }
+        known.last = counted;
+    }
+
+    /// In what time so many are expected to come to an end.
+    pub(super) fn time_for(&self, messages: u64) -> Option<Duration> {
+        let known = &*lock(&self.0);
+        let flow = known.rates.flow(known.last.at(), known.last.totals())?;
+        time_to_leave(messages, flow).filter(|_| !known.stands_still())
+    }
+
+    /// When the backlog is gone.
+    pub(super) fn drain_time(&self) -> DrainTime {
+        let known = &*lock(&self.0);
+        if known.stands_still() {
+            return DrainTime::Never;
+        }
+        drain_time(known.last.backlog, known.rates.flow(known.last.at(), known.last.totals()))
+    }
+}
+
+impl Known {
+    fn new() -> Self {
+        Self { rates: Rates::new(), last: Counted::default(), idle_since: 0 }
+    }
+
+    fn stands_still(&self) -> bool {
+        self.last.backlog > 0 && self.last.millis.saturating_sub(self.idle_since) >= STANDSTILL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(millis: u64, backlog: u64, appended: u64, ended: u64) -> Counted {
+        Counted { millis, backlog, appended, ended }
+    }
+
+    #[test]
+    fn a_backlog_is_gone_when_more_has_ended_than_came() {
+        let consumption = Consumption::default();
+        consumption.heard(counted(10_000, 1000, 1000, 0));
+        assert_eq!((consumption.time_for(100), consumption.drain_time()), (None, DrainTime::Unknown));
+        // 300 ended in a second, and 100 came.
+        consumption.heard(counted(11_000, 800, 1100, 300));
+        assert_eq!(consumption.time_for(300), Some(Duration::from_secs(1)));
+        assert_eq!(consumption.drain_time(), DrainTime::In(Duration::from_secs(4)));
+        consumption.heard(counted(12_000, 1100, 1700, 600));
+        assert_eq!(consumption.drain_time(), DrainTime::Never, "more came");
+    }
+
+    #[test]
+    fn a_backlog_that_nobody_works_on_is_never_gone() {
+        let consumption = Consumption::default();
+        consumption.heard(counted(10_000, 5, 5, 0));
+        consumption.heard(counted(19_999, 5, 5, 0));
+        assert_eq!(consumption.drain_time(), DrainTime::Unknown);
+        consumption.heard(counted(20_000, 5, 5, 0));
+        assert_eq!((consumption.time_for(5), consumption.drain_time()), (None, DrainTime::Never));
+        consumption.heard(counted(20_001, 0, 5, 5));
+        assert_eq!(consumption.drain_time(), DrainTime::In(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_server_that_lost_its_data_is_learned_anew() {
+        let consumption = Consumption::default();
+        consumption.heard(counted(10_000, 1000, 1000, 0));
+        consumption.heard(counted(11_000, 800, 1100, 300));
+        consumption.heard(counted(12_000, 7, 7, 0));
+        assert_eq!((consumption.time_for(7), consumption.drain_time()), (None, DrainTime::Unknown));
+    }
+}

@@ -1,0 +1,188 @@
+//! What has happened, and what that means for the messages.
+
+use super::{
+    super::{
+        Memory,
+        call::Verdict,
+        clock::ServerClock,
+        requests::{MOST_MOVED, Outcome, Taken, Tended},
+    },
+    Event, Ready, Run, Ticket,
+};
+use crate::{
+    load_level::durable::scripts::Fields,
+    redis::Fault,
+    retry::{Backoff, Jitter},
+};
+use std::time::Duration;
+use tokio::{task::Id, time::Instant};
+
+/// What is due is looked for so often.
+const BETWEEN_TENDS: Duration = Duration::from_millis(100);
+
+/// The pauses after failures of Redis.
+const PAUSES: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1)).jitter(Jitter::Equal);
+
+/// So long nothing begins after the service said that it has enough and not for how long, and so long at most.
+const HOLD: Duration = Duration::from_millis(100);
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
+/// The longest reason of a dead letter.
+const LONGEST_REASON: usize = 1024;
+
+impl<Decode, S> Run<Decode, S> {
+    pub(super) fn handle(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Tick => {}
+            Event::Stop => self.stopping = Some(now),
+            Event::Called(Ok((id, verdict))) => self.ended(id, verdict, now),
+            Event::Called(Err(error)) => {
+                let id = error.id();
+                let verdict = match error.try_into_panic() {
+                    Ok(payload) => Verdict::of_panic(&*payload),
+                    Err(_) => Verdict::Failed { reason: "the runtime has ended".to_owned() },
+                };
+                self.ended(id, verdict, now);
+            }
+            Event::Taken(count, result) => {
+                self.being_taken -= count;
+                self.is_backlogged = result.as_ref().is_ok_and(|messages| messages.len() >= count);
+                if let Some(messages) = self.answered(result, now) {
+                    for (entry, fields) in messages {
+                        self.receive(entry, fields, 0, now);
+                    }
+                }
+            }
+            Event::Settled(outcomes, result) => {
+                if self.answered(result, now).is_some() {
+                    for outcome in &outcomes {
+                        self.held.remove(outcome.entry());
+                    }
+                } else {
+                    self.outcomes.extend(outcomes);
+                }
+            }
+            Event::Tended(result) => self.tended(result, now),
+            Event::Kept(since, entries, result) => {
+                if self.answered(result, now).is_some() {
+                    for entry in entries {
+                        self.held.entry(entry).and_modify(|kept| *kept = since);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What Redis answered, if it did; else it is left alone for a while.
+    pub(super) fn answered<Answer>(&mut self, result: Result<Answer, Fault>, now: Instant) -> Option<Answer> {
+        match result {
+            Ok(answer) => {
+                if self.well_since.is_none() {
+                    self.well_since = Some(now);
+                    self.failures_in_a_row = 0;
+                    self.shared.update(|readings| readings.redis_error = None);
+                }
+                Some(answer)
+            }
+            Err(fault) => {
+                self.well_since = None;
+                // The group is gone with the data, or on a replica that had not heard of it.
+                if fault.detail.contains("NOGROUP") || fault.detail.contains("UNBLOCKED") {
+                    self.make_group = true;
+                    self.tend_at = now;
+                }
+                self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+                self.ask_at = now + PAUSES.draw(self.failures_in_a_row, Duration::ZERO, &self.core.random);
+                self.shared.update(|readings| {
+                    readings.redis_failures += 1;
+                    readings.redis_error = Some(fault.to_string());
+                });
+                None
+            }
+        }
+    }
+
+    pub(super) fn tended(&mut self, result: Result<Tended, Fault>, now: Instant) {
+        let Some(tended) = self.answered(result, now) else { return };
+        self.clock = Some(ServerClock::new(tended.millis, now));
+        self.make_group = false;
+        let more = tended.moved >= MOST_MOVED;
+        let pause = tended.next_due.unwrap_or(BETWEEN_TENDS).clamp(Duration::from_millis(1), BETWEEN_TENDS);
+        self.tend_at = now + if more { Duration::ZERO } else { pause };
+        for Taken { entry, deliveries, fields } in tended.taken {
+            if let Some(kept) = self.held.get_mut(&entry) {
+                // Its own, which it could not keep alive in time: nobody else has it now.
+                *kept = now;
+            } else {
+                self.report.taken_over += 1;
+                self.receive(entry, fields, deliveries, now);
+            }
+        }
+    }
+
+    /// Has a message. Its earlier deliveries have not been ended by their workers.
+    pub(super) fn receive(&mut self, entry: String, fields: Fields, deliveries: u32, now: Instant) {
+        let mut memory = Memory::of(&entry, fields.memory.as_deref());
+        memory.failed = memory.failed.saturating_add(deliveries);
+        self.held.insert(entry.clone(), now);
+        let ticket = Ticket { entry, memory };
+        if ticket.memory.failed >= self.settings.max_tries {
+            self.bury(ticket, "no worker that had it has ended it".to_owned());
+        } else {
+            self.ready.push_back(Ready { ticket, payload: fields.payload });
+        }
+    }
+
+    pub(super) fn bury(&mut self, ticket: Ticket, mut reason: String) {
+        let cut = (0..=LONGEST_REASON.min(reason.len())).rev().find(|length| reason.is_char_boundary(*length));
+        reason.truncate(cut.unwrap_or(0));
+        self.report.dead += 1;
+        let Ticket { entry, memory } = ticket;
+        self.outcomes.push_back(Outcome::Dead { entry, memory, reason });
+    }
+
+    pub(super) fn ended(&mut self, id: Id, verdict: Verdict, now: Instant) {
+        let Some(ticket) = self.called.remove(&id) else { return };
+        match verdict {
+            Verdict::Succeeded => {
+                self.report.succeeded += 1;
+                self.outcomes.push_back(Outcome::Done { entry: ticket.entry });
+            }
+            Verdict::Failed { reason } => self.failed(ticket, reason),
+            Verdict::Undecodable { reason } => {
+                self.report.failed += 1;
+                self.bury(ticket.after_a_failure(), reason);
+            }
+            Verdict::Rejected { retry_after, holds_up } => {
+                self.report.rejected += 1;
+                if holds_up {
+                    let hold = retry_after.unwrap_or(HOLD).min(LONGEST_HOLD);
+                    self.hold_until = self.hold_until.max(now + hold);
+                }
+                let spread = self.settings.backoff.draw(1, Duration::ZERO, &self.core.random);
+                let delay = retry_after.unwrap_or_default().saturating_add(spread);
+                let Ticket { entry, memory } = ticket;
+                self.outcomes.push_back(Outcome::Again { entry, memory, delay });
+            }
+        }
+    }
+
+    pub(super) fn failed(&mut self, ticket: Ticket, reason: String) {
+        self.report.failed += 1;
+        let ticket = ticket.after_a_failure();
+        if ticket.memory.failed >= self.settings.max_tries {
+            return self.bury(ticket, reason);
+        }
+        let Ticket { entry, mut memory } = ticket;
+        memory.delay = self.settings.backoff.draw(memory.failed, memory.delay, &self.core.random);
+        let delay = memory.delay;
+        self.outcomes.push_back(Outcome::Again { entry, memory, delay });
+    }
+}
+
+impl Ticket {
+    fn after_a_failure(mut self) -> Self {
+        self.memory.failed = self.memory.failed.saturating_add(1);
+        self
+    }
+}
