@@ -66,7 +66,8 @@ impl<Decode, S> Run<Decode, S> {
         }
         let idle = self.settings.takeover_after;
         let is_well = self.well_since.is_some_and(|since| now >= since + idle / 2);
-        let room = self.room().min(MOST_TAKEN);
+        // A take that waits for messages has all the room there is: what is taken over may come on top of it, once.
+        let room = (self.room() + self.being_taken).min(MOST_TAKEN);
         let take_over = (is_well && now >= self.take_over_at && room > 0).then_some((idle, room));
         if take_over.is_some() {
             self.take_over_at = now + idle / 4;
