@@ -131,8 +131,9 @@ fn hits(fault: &Fault, ended: &Ended) -> bool {
     fault.workers.contains(&ended.worker) && untold.contains(&ended.at)
 }
 
+/// What a worker has taken over may come on top of what it has taken.
 fn most_in_progress(fault: &Fault) -> usize {
-    fault.workers.len() * (CONCURRENCY + PREFETCH)
+    fault.workers.len() * 2 * (CONCURRENCY + PREFETCH)
 }
 
 /// How often messages were sent again, and how many producers were told that they were there.
