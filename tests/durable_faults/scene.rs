@@ -18,8 +18,10 @@ pub const WORKERS: usize = 3;
 pub struct Load {
     pub messages: u32,
     pub per_second: u32,
-    /// Whether the server has its data again after it was killed. Its speed is that of the disk then.
-    pub is_durable: bool,
+    /// The `appendfsync` of a server that has its data again after it was killed: `always`, or `no`. Both have written what
+    /// they answer for, and the operating system goes on when the server is killed. With `everysec` answers can come before
+    /// that, while the disk is slow.
+    pub appendfsync: Option<&'static str>,
 }
 
 /// A fault, when it was by the shared clock, and the workers that it can have kept from telling what they had done.
@@ -58,8 +60,10 @@ pub struct Scene {
     faults: Vec<Fault>,
 }
 
-/// For what comes after the faults.
+/// For a process to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Many times what it takes until a message is taken over.
+const STANDSTILL: Duration = Duration::from_secs(8);
 
 /// Runs it all until nothing is left to do, with what is done to it meanwhile.
 pub async fn run(load: Load, happens: impl AsyncFnOnce(&mut Scene)) -> Run {
@@ -86,12 +90,15 @@ pub async fn run(load: Load, happens: impl AsyncFnOnce(&mut Scene)) -> Run {
     Run { load, begin, took: Instant::now() - began, faults, sent, reports, logs, readings, dead, _server: server }
 }
 
-/// Or no longer within reason: what is left is in the readings.
+/// Or no more comes to an end: what is left is in the readings.
 async fn until_nothing_is_left(queue: &DurableQueue) -> QueueReadings {
-    let began = Instant::now();
+    let (mut ended, mut since) = (0, Instant::now());
     loop {
         let readings = queue.readings().await.expect("a server that answers");
-        if readings.backlog() == 0 || Instant::now() > began + PATIENCE {
+        if readings.acknowledged + readings.dead != ended {
+            (ended, since) = (readings.acknowledged + readings.dead, Instant::now());
+        }
+        if readings.backlog() == 0 || Instant::now() > since + STANDSTILL {
             return readings;
         }
         sleep(Duration::from_millis(10)).await;
@@ -100,9 +107,10 @@ async fn until_nothing_is_left(queue: &DurableQueue) -> QueueReadings {
 
 impl Scene {
     async fn start(load: Load) -> Self {
-        // Every write on disk at once: with `everysec` and a slow disk, answers may come before the operating system has what
-        // they are about.
-        let server = if load.is_durable { RedisServer::durable().await } else { RedisServer::start().await };
+        let server = match load.appendfsync {
+            Some(policy) => RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", policy]).await,
+            None => RedisServer::start().await,
+        };
         let (producers_way, workers_way) = (Proxy::to(server.port()).await, Proxy::to(server.port()).await);
         let mut scene = Self {
             server,
