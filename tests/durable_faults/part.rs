@@ -34,6 +34,8 @@ pub const PREFETCH: usize = 16;
 pub const BACKOFF: Duration = Duration::from_millis(50);
 /// More than any message needs that meets each fault once.
 pub const MAX_TRIES: u32 = 12;
+/// For a server that is right, on a machine that may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the work on a message takes.
 const WORK: Duration = Duration::from_millis(3);
 /// Until a producer sends a message again.
@@ -71,7 +73,7 @@ pub struct Report {
 
 /// The queue of all processes.
 pub fn queue(url: &str) -> DurableQueueBuilder {
-    DurableQueue::builder(url, "faults").answer_timeout(ANSWER_TIMEOUT).connect_timeout(ANSWER_TIMEOUT)
+    DurableQueue::builder(url, "faults").answer_timeout(ANSWER_TIMEOUT).connect_timeout(PATIENCE)
 }
 
 pub fn be(part: &str) -> ExitCode {

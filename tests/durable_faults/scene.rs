@@ -2,7 +2,7 @@
 
 use crate::{
     clock::now,
-    part::{Part, Report, Role, Sent, queue},
+    part::{self, Part, Report, Role, Sent, queue},
     processes::Process,
     proxy::Proxy,
     server::{RedisServer, free_port},
@@ -76,7 +76,8 @@ pub async fn run(load: Load, happens: impl AsyncFnOnce(&mut Scene)) -> Run {
     for producer in &mut scene.producers {
         sent.extend(producer.said::<Vec<Sent>>(PATIENCE).await);
     }
-    let queue = queue(&scene.server.url()).connect().await.expect("a server that is right");
+    let queue =
+        queue(&scene.server.url()).answer_timeout(part::PATIENCE).connect().await.expect("a server that is right");
     let readings = until_nothing_is_left(&queue).await;
     let mut reports = Vec::new();
     for (_, worker) in &mut scene.workers {
