@@ -62,6 +62,8 @@ pub struct Scene {
 
 /// For a process to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// So long after a fault everybody is back, and has told what was done before.
+pub const BACK_WITHIN: Duration = Duration::from_secs(2);
 /// Many times what it takes until a message is taken over.
 const STANDSTILL: Duration = Duration::from_secs(8);
 
@@ -79,6 +81,9 @@ pub async fn run(load: Load, happens: impl AsyncFnOnce(&mut Scene)) -> Run {
     let queue =
         queue(&scene.server.url()).answer_timeout(part::PATIENCE).connect().await.expect("a server that is right");
     let readings = until_nothing_is_left(&queue).await;
+    // One that was cut off may not be back yet: others have done its work meanwhile.
+    let is_back = scene.faults.last().map_or(0, |fault| fault.end + BACK_WITHIN.as_nanos() as u64);
+    sleep(Duration::from_nanos(is_back.saturating_sub(now()))).await;
     let mut reports = Vec::new();
     for (_, worker) in &mut scene.workers {
         worker.tell_to_end();

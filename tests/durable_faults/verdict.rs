@@ -3,7 +3,7 @@
 use crate::{
     deliveries::{Ended, Kind, Outcome, any_number_of, read},
     part::{BACKOFF, CONCURRENCY, MAX_TRIES, PREFETCH},
-    scene::{Fault, Run},
+    scene::{BACK_WITHIN, Fault, Run},
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -20,9 +20,8 @@ pub struct Expected {
     pub takes_over: bool,
 }
 
-/// So long before a fault the end of a call may not have been told yet, and so long after it may be that it still is not.
+/// So long before a fault the end of a call may not have been told yet.
 const UNTOLD_BEFORE: u64 = 500_000_000;
-const UNTOLD_AFTER: u64 = 2_000_000_000;
 
 type Deliveries = BTreeMap<u32, Vec<Ended>>;
 
@@ -127,7 +126,7 @@ fn duplicates<'a>(faults: &[Fault], deliveries: &'a Deliveries) -> (Vec<usize>, 
 
 /// Whether the fault can have kept a worker from telling of this end, or from hearing that the message was another's.
 fn hits(fault: &Fault, ended: &Ended) -> bool {
-    let untold = fault.begin.saturating_sub(UNTOLD_BEFORE)..fault.end + UNTOLD_AFTER;
+    let untold = fault.begin.saturating_sub(UNTOLD_BEFORE)..fault.end + BACK_WITHIN.as_nanos() as u64;
     fault.workers.contains(&ended.worker) && untold.contains(&ended.at)
 }
 
