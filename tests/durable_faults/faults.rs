@@ -82,7 +82,9 @@ async fn a_black_hole_is_between_producers_and_the_server() {
 }
 
 async fn a_black_hole_is_between_a_worker_and_the_server() {
-    let run = run(SMALL, async |scene: &mut Scene| scene.black_hole_for_workers(2 * LONG).await).await;
+    // More than the workers can do: whenever it begins, the one has messages.
+    let load = Load { messages: 8000, per_second: 16_000, ..SMALL };
+    let run = run(load, async |scene: &mut Scene| scene.black_hole_for_workers(2 * LONG).await).await;
     check("worker in a black hole", run, Expected { takes_over: true, ..Expected::default() });
 }
 
