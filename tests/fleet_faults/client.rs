@@ -1,7 +1,7 @@
 //! One process of the fleet.
 
+use crate::clock::now;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::{
     env,
@@ -75,12 +75,6 @@ pub struct Sample {
     pub keys: [usize; 3],
     /// Of the exact limit.
     pub unflushed: u64,
-}
-
-/// Nanoseconds by the clock that all processes share.
-pub fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 pub fn be(part: &str) -> ExitCode {

@@ -1,6 +1,9 @@
 //! Starts the processes, lets the fault happen, and collects what they say.
 
-use crate::client::{Log, PART, PROCESSES, Part, STORE, now};
+use crate::{
+    client::{Log, PART, PROCESSES, Part, STORE},
+    clock::now,
+};
 use std::{
     env,
     io::Read,

@@ -3,6 +3,8 @@
 //!
 //! The processes are this program, started again with their part in the environment.
 
+#[path = "../support/clock.rs"]
+mod clock;
 #[path = "../support/proxy.rs"]
 #[allow(dead_code, reason = "every test file uses a part of it")]
 mod proxy;

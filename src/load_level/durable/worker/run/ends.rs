@@ -92,7 +92,9 @@ impl<Decode, S> Run<Decode, S> {
                     self.tend_at = now;
                 }
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-                self.ask_at = now + PAUSES.draw(self.failures_in_a_row, Duration::ZERO, &self.core.random);
+                let pause = PAUSES.draw(self.failures_in_a_row, Duration::ZERO, &self.core.random);
+                // It must be back before others take over, and at its end it waits no longer than that.
+                self.ask_at = now + pause.min(self.settings.takeover_after / 8);
                 self.shared.update(|readings| {
                     readings.redis_failures += 1;
                     readings.redis_error = Some(fault.to_string());
