@@ -44,7 +44,7 @@
 //! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately. It is `None`
 //!   while that is not known.
 //! - A call that ends gives its place to the next one before it returns. What a refused or cancelled call has taken of the
-//!   [pace](QueueBuilder::pace) is given back if it did not reach the service.
+//!   [pace](QueueBuilder::pace) is given back if it did not reach the service, and no other call has begun since.
 //! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without tower.
 //!
 //! # Cancellation

@@ -2,7 +2,7 @@ use super::{
     Discipline, QueueBuilder, Readings,
     acquire::{Acquire, Permit},
     builder::{check_concurrency, check_depth, check_max_wait, check_max_weight},
-    pace::Pace,
+    pace::{Pace, Share},
     state::{Arrival, Newcomer, Places, State, Turn},
     waiters::{CLASSES, Place, drop_waker},
 };
@@ -91,7 +91,7 @@ pub(super) struct Ticket {
 
 /// Where a place stands.
 pub(super) enum Standing {
-    Come,
+    Come(Share),
     Refused(Rejection),
     NotBefore(Instant),
 }
@@ -271,22 +271,18 @@ impl Queue {
     /// The same under the lock, and without waiting.
     #[cold]
     fn enter_slowly(&self, now: Instant) -> bool {
-        self.locked(now, |state, places, now| state.try_arrive(places, now))
+        self.locked(now, |state, places, now| state.try_arrive(places, now).is_some())
     }
 
     /// Takes a place in the service, or one in the queue, or neither.
-    pub(super) fn arrive(&self, ticket: Ticket, now: Instant) -> Result<Option<Place>, Rejection> {
+    pub(super) fn arrive(&self, ticket: Ticket, now: Instant) -> Result<Arrival, Rejection> {
         let arrival = self.locked(now, |state, places, nanos| {
             let class = if state.by_criticality { (ticket.criticality as usize).min(CLASSES - 1) } else { 0 };
             let patience = state.rule.patience(state.max_wait, ticket.deadline, now);
             let deadline = ticket.deadline.instant().map_or(u64::MAX, |instant| self.shared.origin.nanos_to(instant));
             state.arrive(Newcomer { class, weight: ticket.weight, patience, deadline }, places, nanos)
         });
-        match arrival {
-            Arrival::Admitted => Ok(None),
-            Arrival::Waits(place) => Ok(Some(place)),
-            Arrival::Refused(refusal) => Err(refusal.into()),
-        }
+        arrival.map_err(Rejection::from)
     }
 
     /// Whether it is this place's turn. Then it has become one in the service; after a refusal it is gone. If not, the waker
@@ -298,7 +294,7 @@ impl Queue {
             self.locked(now, |state, places, nanos| (state.poll(place, &mut waker, places, nanos), nanos));
         drop_waker(waker);
         match turn {
-            Turn::Come => Standing::Come,
+            Turn::Come(share) => Standing::Come(share),
             Turn::Refused(refusal) => Standing::Refused(refusal.into()),
             // At most 366 days ahead.
             Turn::NotBefore(at) => Standing::NotBefore(now + Duration::from_nanos(at.saturating_sub(nanos))),
@@ -310,9 +306,9 @@ impl Queue {
         self.locked(now, |state, places, now| state.leave(place, places, now));
     }
 
-    /// Gives a place in the service back; exactly once for each that was taken.
+    /// Gives a place in the service back, exactly once for each that was taken, and what it has not used of the pace.
     #[inline]
-    pub(super) fn end(&self, spared_the_service: bool, now: impl FnOnce() -> Instant) {
+    pub(super) fn end(&self, unused: Share, now: impl FnOnce() -> Instant) {
         let word = &self.shared.word.0;
         let mut seen = word.load(Ordering::Relaxed);
         while seen & SLOW == 0 {
@@ -321,12 +317,12 @@ impl Queue {
                 Err(newer) => seen = newer,
             }
         }
-        self.end_slowly(spared_the_service, now());
+        self.end_slowly(unused, now());
     }
 
     #[cold]
-    fn end_slowly(&self, spared_the_service: bool, now: Instant) {
-        self.locked(now, |state, places, now| state.end(spared_the_service, places, now));
+    fn end_slowly(&self, unused: Share, now: Instant) {
+        self.locked(now, |state, places, now| state.end(unused, places, now));
     }
 
     /// Works on the queue with its lock held, and then wakes who is to be woken.
