@@ -39,6 +39,17 @@ impl Pace {
         Ok(Self { due: u128::from(now) << FRACTION, interval })
     }
 
+    /// This pace from now on, in place of another one. Who began under that one counts for this one, so that no more begin
+    /// where it is set often.
+    pub(super) fn in_place_of(self, before: Option<Self>, now: u64) -> Self {
+        let due = match before {
+            None => u128::from(now) << FRACTION,
+            Some(before) if before.due() <= now => before.due,
+            Some(before) => before.due.saturating_sub(before.interval).saturating_add(self.interval),
+        };
+        Self { due, ..self }
+    }
+
     /// When the next one may begin, rounded up.
     pub(super) fn due(&self) -> u64 {
         u64::try_from(self.due.div_ceil(1 << FRACTION)).unwrap_or(u64::MAX)

@@ -226,18 +226,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the pace, or takes it away. Who waits is told at once.
+    /// Changes the pace, or takes it away. Who waits is told at once. The call that began last counts for the new pace, too:
+    /// the next one begins so much later than that one as the new pace says, or now if it was due.
     ///
     /// # Errors
     ///
     /// As [`build`](QueueBuilder::build); the old one stays.
     pub fn set_pace(&self, pace: Option<(u64, Duration)>) -> Result<(), ConfigError> {
-        if let Some((calls, period)) = pace {
-            Pace::new(calls, period, 0)?;
-        }
+        let pace = pace.map(|(calls, period)| Pace::new(calls, period, 0)).transpose()?;
         self.change(|state, places, now| {
-            // Checked above.
-            state.pace = pace.and_then(|(calls, period)| Pace::new(calls, period, now).ok());
+            state.pace = pace.map(|pace| pace.in_place_of(state.pace, now));
             state.admit(places, None, now);
         });
         Ok(())

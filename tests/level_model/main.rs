@@ -183,7 +183,7 @@ impl Both {
             }
             Step::SetPace(interval) => {
                 self.queue.set_pace(interval.map(configured_pace)).unwrap();
-                self.model.pace = interval.map(|interval| Pace { due: self.model.now, interval });
+                self.model.set_pace(interval);
                 self.model.admit();
             }
         }

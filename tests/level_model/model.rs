@@ -122,6 +122,15 @@ impl Model {
         })
     }
 
+    pub fn set_pace(&mut self, interval: Option<Nanos>) {
+        let before = self.pace;
+        self.pace = interval.map(|interval| match before {
+            None => Pace { due: self.now, interval },
+            Some(before) if before.due <= self.now => Pace { due: before.due, interval },
+            Some(before) => Pace { due: before.due - before.interval + interval, interval },
+        });
+    }
+
     fn is_standing(&self, interval: Nanos) -> bool {
         !self.line.is_empty() && self.now - self.last_empty > interval
     }

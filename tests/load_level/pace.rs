@@ -294,3 +294,15 @@ async fn those_who_go_long_after_their_turn_give_nothing_back_that_others_could_
     let began = waiting.iter_mut().filter_map(served).count();
     assert_eq!(began, 1, "at most one in 100 ms");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pace_that_is_set_again_and_again_lets_no_more_begin() {
+    let queue = paced(1, secs(1));
+    let mut begun = 0;
+    for _ in 0..100 {
+        queue.set_pace(Some((1, secs(1)))).unwrap();
+        begun += usize::from(queue.try_acquire().is_some());
+        advance(ms(10)).await;
+    }
+    assert_eq!(begun, 1, "within a second");
+}
