@@ -68,7 +68,7 @@ impl Readings {
             weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
             oldest_age: Duration::from_nanos(state.oldest_age(now)),
             expected_wait: match waiting {
-                0 if in_service < concurrency => Some(Duration::ZERO),
+                0 if in_service < concurrency => Some(state.paced_wait(now)),
                 _ => state.expected_wait(now),
             },
             drain_time: drain_time(waiting as u64, state.rates.flow_of_this(now, state.totals)),

@@ -406,6 +406,11 @@ impl State {
         Refusal::TooLong { waited: Duration::from_nanos(waited), retry_after: self.expected_wait(now) }
     }
 
+    /// The time until the turn of one that comes now, where nobody waits and there is room but for the pace.
+    pub(super) fn paced_wait(&self, now: u64) -> Duration {
+        Duration::from_nanos(self.pace.map_or(0, |pace| pace.due().saturating_sub(now)))
+    }
+
     /// The time until the turn of one that comes after all who wait now.
     pub(super) fn expected_wait(&self, now: u64) -> Option<Duration> {
         let flow = self.rates.flow(now, self.totals)?;

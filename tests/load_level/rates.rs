@@ -187,3 +187,12 @@ async fn a_short_backlog_says_nothing_of_when_the_next_one_is_gone() {
     service.waiting.extend((0..5).map(|_| waiter(&service.queue)));
     assert_eq!(service.queue.readings().drain_time, DrainTime::Unknown);
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_waits_and_the_pace_has_no_room_yet_one_waits_until_it_has() {
+    let queue = patient(10, 10).pace(1, secs(10)).build().unwrap();
+    assert_eq!(queue.readings().expected_wait, Some(Duration::ZERO));
+    drop(queue.try_acquire().unwrap());
+    advance(secs(3)).await;
+    assert_eq!(queue.readings().expected_wait, Some(secs(7)));
+}
