@@ -32,7 +32,7 @@
 //! - A call takes its place in the first poll of its future. Where there is room and nobody waits it goes on at once.
 //!   Otherwise the future waits; nothing is spawned, and the service's readiness is not asked for before the turn has come.
 //! - Who is next, and who has waited too long, is the [`Discipline`]'s. By default it is the oldest, unless it has waited for
-//!   more than half of the time that it had until its deadline: such a call is refused
+//!   half of the time that it had until its deadline: such a call is refused
 //!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations this rule alone kept a
 //!   server at twice and at ten times its capacity busy with work that was still wanted.
 //! - The deadline is that of the call's [context](crate::CallContext). Without one a call waits for up to
