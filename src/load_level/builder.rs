@@ -57,7 +57,8 @@ impl QueueBuilder {
     /// together that are due within five milliseconds. In every interval of length t at most `1 + (t + 5 ms) * calls /
     /// period` begin. Default: as fast as there is room.
     ///
-    /// With a pace each call takes the lock.
+    /// A call begins when its turn comes; a task that runs late makes its call to the service late, too. With a pace each
+    /// call takes the lock.
     pub fn pace(self, calls: u64, period: Duration) -> Self {
         Self { pace: Some((calls, period)), ..self }
     }

@@ -38,7 +38,8 @@
 //! - The deadline is that of the call's [context](crate::CallContext). Without one a call waits for up to
 //!   [`max_wait`](QueueBuilder::max_wait), as every call does at the most.
 //! - The queue is bounded by the number of calls, and by their [weight](LoadLevel::weight). A full one refuses
-//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up; one of the lowest
+//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up, if it is
+//!   the oldest of its class; one of the lowest
 //!   class, where calls are served [by criticality](QueueBuilder::by_criticality); the one that would be served last, which
 //!   is the newcomer where the oldest are served first.
 //! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately. It is `None`
@@ -60,7 +61,8 @@
 //!
 //! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that waits takes
 //! a lock when it comes, in each poll, and when it leaves; it makes one timer and is woken once, however many others wait. With a
-//! pace it may be woken twice, and twice more for each that overtakes it. The places in the queue are allocated as it grows, and used again.
+//! pace it may be woken twice, and twice more for each that overtakes it. The places in the queue are allocated as it grows, used
+//! again, and kept for as long as the queue.
 //!
 //! # For an autoscaler
 //!

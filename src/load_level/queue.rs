@@ -136,7 +136,8 @@ impl Queue {
         Acquire::new(self.clone(), weight)
     }
 
-    /// A place in the service, if there is one and nobody waits.
+    /// A place in the service, if there is one and nobody waits. Where there is none it takes the lock, and counts as a call
+    /// that arrived.
     pub fn try_acquire(&self) -> Option<Permit> {
         (self.enter() || self.enter_slowly(Instant::now())).then(|| Permit::new(self.clone()))
     }
@@ -181,7 +182,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the number of calls that may wait. Those who wait stay, even if there are more.
+    /// Changes the number of calls that may wait. Those who wait stay, even if there are more, until a newcomer that is worth
+    /// more needs the place: then as many go as are too many.
     ///
     /// # Errors
     ///
@@ -192,7 +194,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes what those who wait may weigh. Those who wait stay, even if they weigh more.
+    /// Changes what those who wait may weigh. Those who wait stay, even if they weigh more, as with
+    /// [`set_depth`](Self::set_depth).
     ///
     /// # Errors
     ///
