@@ -1,6 +1,8 @@
 use super::{
     Queue,
+    pace::Share,
     queue::{Standing, Ticket},
+    state::Arrival,
     waiters::Place,
 };
 use crate::{Rejection, context::CallContext, shell::Timer};
@@ -27,7 +29,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.queue.end(false, Instant::now);
+        self.queue.end(Share::NONE, Instant::now);
     }
 }
 
@@ -79,8 +81,8 @@ impl Future for Acquire {
             let context = CallContext::current();
             let (criticality, deadline) = (context.criticality(), context.deadline_or_never());
             match this.queue.arrive(Ticket { weight: *this.weight, criticality, deadline }, Instant::now())? {
-                None => return permit(this.queue),
-                Some(place) => *this.state = State::Waiting(place),
+                Arrival::Admitted(_) => return permit(this.queue),
+                Arrival::Waits(place) => *this.state = State::Waiting(place),
             }
         }
         loop {
@@ -90,7 +92,7 @@ impl Future for Acquire {
                     ready!(this.timer.as_mut().poll_until(instant, cx));
                     continue;
                 }
-                Standing::Come => Ok(Permit::new(this.queue.clone())),
+                Standing::Come(_) => Ok(Permit::new(this.queue.clone())),
                 Standing::Refused(rejection) => Err(rejection),
             };
             *this.state = State::Ended;

@@ -46,9 +46,9 @@ impl QueueBuilder {
         Self { discipline, ..self }
     }
 
-    /// Serves calls of a higher [`Criticality`] first, and takes the places of lower ones for them if the queue is full. In
-    /// each class the discipline decides. As long as the higher classes alone are more than can be served, the lower ones are
-    /// not. Default: all calls are of one class.
+    /// Serves calls of a higher [`Criticality`](crate::Criticality) first, and takes the places of lower ones for them if
+    /// the queue is full. In each class the discipline decides. As long as the higher classes alone are more than can be
+    /// served, the lower ones are not. Default: all calls are of one class.
     pub fn by_criticality(self) -> Self {
         Self { by_criticality: true, ..self }
     }
@@ -57,7 +57,8 @@ impl QueueBuilder {
     /// together that are due within five milliseconds. In every interval of length t at most `1 + (t + 5 ms) * calls /
     /// period` begin. Default: as fast as there is room.
     ///
-    /// With a pace each call takes the lock.
+    /// A call begins when its turn comes; a task that runs late makes its call to the service late, too. With a pace each
+    /// call takes the lock.
     pub fn pace(self, calls: u64, period: Duration) -> Self {
         Self { pace: Some((calls, period)), ..self }
     }

@@ -29,7 +29,7 @@ impl Default for Discipline {
 }
 
 impl Discipline {
-    /// First in, first out; refuses what has waited for longer than a share of the time that it had until its deadline
+    /// First in, first out; refuses what has waited for a share of the time that it had until its deadline
     /// when it came. The default, with half.
     ///
     /// Who waited longer would be served so late that the answer comes, more often than not, after its caller has gone;

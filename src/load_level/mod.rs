@@ -32,20 +32,21 @@
 //! - A call takes its place in the first poll of its future. Where there is room and nobody waits it goes on at once.
 //!   Otherwise the future waits; nothing is spawned, and the service's readiness is not asked for before the turn has come.
 //! - Who is next, and who has waited too long, is the [`Discipline`]'s. By default it is the oldest, unless it has waited for
-//!   more than half of the time that it had until its deadline: such a call is refused
+//!   half of the time that it had until its deadline: such a call is refused
 //!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations this rule alone kept a
 //!   server at twice and at ten times its capacity busy with work that was still wanted.
 //! - The deadline is that of the call's [context](crate::CallContext). A server reads it from the request, since it does not
 //!   travel by itself, and runs the service in its [`scope`](crate::CallContext::scope). Without one a call waits for up to
 //!   [`max_wait`](QueueBuilder::max_wait), as every call does at the most: set that to half of what callers wait for.
 //! - The queue is bounded by the number of calls, and by their [weight](LoadLevel::weight). A full one refuses
-//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up; one of the lowest
+//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up, if it is
+//!   the oldest of its class; one of the lowest
 //!   class, where calls are served [by criticality](QueueBuilder::by_criticality); the one that would be served last, which
 //!   is the newcomer where the oldest are served first.
 //! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately. It is `None`
 //!   while that is not known.
 //! - A call that ends gives its place to the next one before it returns. What a refused or cancelled call has taken of the
-//!   [pace](QueueBuilder::pace) is given back if it did not reach the service.
+//!   [pace](QueueBuilder::pace) is given back if it did not reach the service, and no other call has begun since.
 //! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without tower.
 //!
 //! # Cancellation
@@ -61,7 +62,8 @@
 //!
 //! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that waits takes
 //! a lock when it comes, in each poll, and when it leaves; it makes one timer and is woken once, however many others wait. With a
-//! pace it may be woken twice, and twice more for each that overtakes it. The places in the queue are allocated as it grows, and used again.
+//! pace it may be woken twice, and twice more for each that overtakes it. The places in the queue are allocated as it grows, used
+//! again, and kept for as long as the queue.
 //!
 //! # For an autoscaler
 //!

@@ -15,6 +15,15 @@ pub(super) struct Pace {
     interval: u128,
 }
 
+/// What of the pace a call has taken: when the next one might begin. It can be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share(u64);
+
+impl Share {
+    /// Of a call that came where there was no pace. Nothing is due so early once one call has begun.
+    pub(super) const NONE: Self = Self(0);
+}
+
 /// What a clock or a timer is late by is caught up with, up to so many nanoseconds.
 const TOLERANCE: u64 = 5_000_000;
 const FRACTION: u32 = 32;
@@ -30,6 +39,17 @@ impl Pace {
         Ok(Self { due: u128::from(now) << FRACTION, interval })
     }
 
+    /// This pace from now on, in place of another one. Who began under that one counts for this one, so that no more begin
+    /// where it is set often.
+    pub(super) fn in_place_of(self, before: Option<Self>, now: u64) -> Self {
+        let due = match before {
+            None => u128::from(now) << FRACTION,
+            Some(before) if before.due() <= now => before.due,
+            Some(before) => before.due.saturating_sub(before.interval).saturating_add(self.interval),
+        };
+        Self { due, ..self }
+    }
+
     /// When the next one may begin, rounded up.
     pub(super) fn due(&self) -> u64 {
         u64::try_from(self.due.div_ceil(1 << FRACTION)).unwrap_or(u64::MAX)
@@ -42,18 +62,21 @@ impl Pace {
     }
 
     /// One begins now, if it may.
-    pub(super) fn take(&mut self, now: u64) -> bool {
+    pub(super) fn take(&mut self, now: u64) -> Option<Share> {
         let now_fixed = u128::from(now) << FRACTION;
         if self.due > now_fixed {
-            return false;
+            return None;
         }
         let earliest = u128::from(now.saturating_sub(TOLERANCE)) << FRACTION;
         self.due = self.due.max(earliest).saturating_add(self.interval);
-        true
+        Some(Share(self.due()))
     }
 
-    /// One that began did not.
-    pub(super) fn give_back(&mut self) {
-        self.due = self.due.saturating_sub(self.interval);
+    /// One that began did not. That is of use to the others as long as none has begun since: the time before is gone, and
+    /// they would begin at once what was due one after the other.
+    pub(super) fn give_back(&mut self, share: Share) {
+        if Share(self.due()) == share {
+            self.due = self.due.saturating_sub(self.interval);
+        }
     }
 }

@@ -2,7 +2,7 @@ use super::{
     Discipline, QueueBuilder, Readings,
     acquire::{Acquire, Permit},
     builder::{check_concurrency, check_depth, check_max_wait, check_max_weight},
-    pace::Pace,
+    pace::{Pace, Share},
     state::{Arrival, Newcomer, Places, State, Turn},
     waiters::{CLASSES, Place, drop_waker},
 };
@@ -91,7 +91,7 @@ pub(super) struct Ticket {
 
 /// Where a place stands.
 pub(super) enum Standing {
-    Come,
+    Come(Share),
     Refused(Rejection),
     NotBefore(Instant),
 }
@@ -136,7 +136,8 @@ impl Queue {
         Acquire::new(self.clone(), weight)
     }
 
-    /// A place in the service, if there is one and nobody waits.
+    /// A place in the service, if there is one and nobody waits. Where there is none it takes the lock, and counts as a call
+    /// that arrived.
     pub fn try_acquire(&self) -> Option<Permit> {
         (self.enter() || self.enter_slowly(Instant::now())).then(|| Permit::new(self.clone()))
     }
@@ -181,7 +182,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the number of calls that may wait. Those who wait stay, even if there are more.
+    /// Changes the number of calls that may wait. Those who wait stay, even if there are more, until a newcomer that is worth
+    /// more needs the place: then as many go as are too many.
     ///
     /// # Errors
     ///
@@ -192,7 +194,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes what those who wait may weigh. Those who wait stay, even if they weigh more.
+    /// Changes what those who wait may weigh. Those who wait stay, even if they weigh more, as with
+    /// [`set_depth`](Self::set_depth).
     ///
     /// # Errors
     ///
@@ -226,18 +229,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the pace, or takes it away. Who waits is told at once.
+    /// Changes the pace, or takes it away. Who waits is told at once. The call that began last counts for the new pace, too:
+    /// the next one begins so much later than that one as the new pace says, or now if it was due.
     ///
     /// # Errors
     ///
     /// As [`build`](QueueBuilder::build); the old one stays.
     pub fn set_pace(&self, pace: Option<(u64, Duration)>) -> Result<(), ConfigError> {
-        if let Some((calls, period)) = pace {
-            Pace::new(calls, period, 0)?;
-        }
+        let pace = pace.map(|(calls, period)| Pace::new(calls, period, 0)).transpose()?;
         self.change(|state, places, now| {
-            // Checked above.
-            state.pace = pace.and_then(|(calls, period)| Pace::new(calls, period, now).ok());
+            state.pace = pace.map(|pace| pace.in_place_of(state.pace, now));
             state.admit(places, None, now);
         });
         Ok(())
@@ -271,22 +272,18 @@ impl Queue {
     /// The same under the lock, and without waiting.
     #[cold]
     fn enter_slowly(&self, now: Instant) -> bool {
-        self.locked(now, |state, places, now| state.try_arrive(places, now))
+        self.locked(now, |state, places, now| state.try_arrive(places, now).is_some())
     }
 
     /// Takes a place in the service, or one in the queue, or neither.
-    pub(super) fn arrive(&self, ticket: Ticket, now: Instant) -> Result<Option<Place>, Rejection> {
+    pub(super) fn arrive(&self, ticket: Ticket, now: Instant) -> Result<Arrival, Rejection> {
         let arrival = self.locked(now, |state, places, nanos| {
             let class = if state.by_criticality { (ticket.criticality as usize).min(CLASSES - 1) } else { 0 };
             let patience = state.rule.patience(state.max_wait, ticket.deadline, now);
             let deadline = ticket.deadline.instant().map_or(u64::MAX, |instant| self.shared.origin.nanos_to(instant));
             state.arrive(Newcomer { class, weight: ticket.weight, patience, deadline }, places, nanos)
         });
-        match arrival {
-            Arrival::Admitted => Ok(None),
-            Arrival::Waits(place) => Ok(Some(place)),
-            Arrival::Refused(refusal) => Err(refusal.into()),
-        }
+        arrival.map_err(Rejection::from)
     }
 
     /// Whether it is this place's turn. Then it has become one in the service; after a refusal it is gone. If not, the waker
@@ -298,7 +295,7 @@ impl Queue {
             self.locked(now, |state, places, nanos| (state.poll(place, &mut waker, places, nanos), nanos));
         drop_waker(waker);
         match turn {
-            Turn::Come => Standing::Come,
+            Turn::Come(share) => Standing::Come(share),
             Turn::Refused(refusal) => Standing::Refused(refusal.into()),
             // At most 366 days ahead.
             Turn::NotBefore(at) => Standing::NotBefore(now + Duration::from_nanos(at.saturating_sub(nanos))),
@@ -310,9 +307,9 @@ impl Queue {
         self.locked(now, |state, places, now| state.leave(place, places, now));
     }
 
-    /// Gives a place in the service back; exactly once for each that was taken.
+    /// Gives a place in the service back, exactly once for each that was taken, and what it has not used of the pace.
     #[inline]
-    pub(super) fn end(&self, spared_the_service: bool, now: impl FnOnce() -> Instant) {
+    pub(super) fn end(&self, unused: Share, now: impl FnOnce() -> Instant) {
         let word = &self.shared.word.0;
         let mut seen = word.load(Ordering::Relaxed);
         while seen & SLOW == 0 {
@@ -321,12 +318,12 @@ impl Queue {
                 Err(newer) => seen = newer,
             }
         }
-        self.end_slowly(spared_the_service, now());
+        self.end_slowly(unused, now());
     }
 
     #[cold]
-    fn end_slowly(&self, spared_the_service: bool, now: Instant) {
-        self.locked(now, |state, places, now| state.end(spared_the_service, places, now));
+    fn end_slowly(&self, unused: Share, now: Instant) {
+        self.locked(now, |state, places, now| state.end(unused, places, now));
     }
 
     /// Works on the queue with its lock held, and then wakes who is to be woken.

@@ -35,7 +35,8 @@ pub(crate) struct Flow {
     pub(crate) left: f64,
 }
 
-/// How fast a queue grew and shrank in the last ten seconds, or for as long as there has been a backlog.
+/// How fast a queue grew and shrank in the last ten seconds, or for as long as there has been a backlog. Where calls come and
+/// go less often than twice per second the time is longer.
 ///
 /// It keeps the counts of about twenty instants of that time. Rates from a time without a backlog would say nothing of what
 /// can be done, only of what there was to do.
@@ -60,6 +61,8 @@ const SPACING: u64 = 500_000_000;
 /// Less time says nothing, nor do fewer departures than this.
 const SHORTEST: u64 = 50_000_000;
 const FEWEST: u64 = 10;
+/// As much time as is kept.
+const LONG: u64 = (SAMPLES as u64 - 1) * SPACING;
 
 impl Rates {
     pub(crate) fn new() -> Self {
@@ -92,14 +95,18 @@ impl Rates {
 
     /// The rates until now, or those of the backlog before.
     pub(crate) fn flow(&self, at: u64, totals: Totals) -> Option<Flow> {
-        let Some(oldest) =
-            self.taken.checked_sub(1).map(|last| self.samples[last.saturating_sub(SAMPLES - 1) % SAMPLES])
-        else {
-            return self.before;
-        };
+        self.flow_of_this(at, totals).or(self.before)
+    }
+
+    /// The rates of this backlog until now. How fast the one before was joined says nothing of this one.
+    pub(crate) fn flow_of_this(&self, at: u64, totals: Totals) -> Option<Flow> {
+        let last = self.taken.checked_sub(1)?;
+        let oldest = self.samples[last.saturating_sub(SAMPLES - 1) % SAMPLES];
         let nanos = at.saturating_sub(oldest.at);
-        if nanos < SHORTEST || totals.left.wrapping_sub(oldest.totals.left) < FEWEST {
-            return self.before;
+        // What was seen for ten seconds counts, however little it was: a service may be slow, or stand still.
+        let is_short = nanos < SHORTEST || totals.left.wrapping_sub(oldest.totals.left) < FEWEST;
+        if is_short && nanos < LONG {
+            return None;
         }
         let rate = |count: u64, before: u64| count.wrapping_sub(before) as f64 * 1e9 / nanos as f64;
         Some(Flow {

@@ -33,10 +33,11 @@ pub struct Readings {
     /// For how long the one has waited that has waited for longest. Zero where nobody waits.
     pub oldest_age: Duration,
     /// How long one would wait that came now and was served after all who wait: their number divided by how many leave per
-    /// second. Zero where there is room; `None` where that is not known yet.
+    /// second. Where nobody waits and there is room, the time until the pace allows it, or zero; `None` where that is not known yet.
     pub expected_wait: Option<Duration>,
     /// When the backlog is gone if all goes on as in the last ten seconds: B / (u - l), where B wait, u leave the queue and l
-    /// join it per second.
+    /// join it per second. A backlog that has been there for a shorter time has grown in it:
+    /// [`Never`](DrainTime::Never).
     pub drain_time: DrainTime,
     /// How many calls at once the service would have to do to keep up with what arrives, refused calls included, and to work
     /// off the backlog in ten seconds: for an autoscaler, which divides it by what one instance does. The calls in the
@@ -67,10 +68,10 @@ impl Readings {
             weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
             oldest_age: Duration::from_nanos(state.oldest_age(now)),
             expected_wait: match waiting {
-                0 if in_service < concurrency => Some(Duration::ZERO),
+                0 if in_service < concurrency => Some(state.paced_wait(now)),
                 _ => state.expected_wait(now),
             },
-            drain_time: drain_time(waiting as u64, flow),
+            drain_time: drain_time(waiting as u64, state.rates.flow_of_this(now, state.totals)),
             desired_concurrency: desired_concurrency.max(1),
             not_served: state.counts,
         }

@@ -1,7 +1,9 @@
 use super::{
     LoadLevel,
     layer::{Classes, Weigh},
+    pace::Share,
     queue::Standing,
+    state::Arrival,
     waiters::Place,
 };
 use crate::{
@@ -55,9 +57,9 @@ pin_project! {
     }
 }
 
-/// A place in the service.
+/// A place in the service, and what was taken of the pace for it.
 #[derive(Debug)]
-struct Held;
+struct Held(Share);
 
 impl<W, C, Next, S, Request> Stage<S, Request> for LoadLevelStage<W, C, Next>
 where
@@ -73,12 +75,12 @@ where
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         if self.level.queue.enter() {
-            return LoadLevelCall { state: self.go_on::<S, Request>(request, frame) };
+            return LoadLevelCall { state: self.go_on::<S, Request>(Share::NONE, request, frame) };
         }
         let ticket = self.level.ticket(&request, frame);
         let state = match self.level.queue.arrive(ticket, frame.now()) {
-            Ok(None) => self.go_on::<S, Request>(request, frame),
-            Ok(Some(place)) => State::Waiting { place, waiting: Some((request, frame.inherited())) },
+            Ok(Arrival::Admitted(share)) => self.go_on::<S, Request>(share, request, frame),
+            Ok(Arrival::Waits(place)) => State::Waiting { place, waiting: Some((request, frame.inherited())) },
             Err(rejection) => {
                 drop(request);
                 frame.user_code_runs();
@@ -103,11 +105,11 @@ where
                     frame.wake_at(instant);
                     return Poll::Pending;
                 }
-                Standing::Come => {
+                Standing::Come(share) => {
                     let Some((request, inherited)) = waiting.take() else { polled_after_end() };
                     state.set(State::Ended);
                     frame.set_inherited(inherited);
-                    let admitted = self.go_on::<S, Request>(request, frame);
+                    let admitted = self.go_on::<S, Request>(share, request, frame);
                     state.set(admitted);
                 }
                 Standing::Refused(rejection) => {
@@ -166,12 +168,12 @@ where
 impl<W, C, Next> LoadLevelStage<W, C, Next> {
     /// An admitted call goes on to the next stage.
     #[inline]
-    fn go_on<S, Request>(&self, request: Request, frame: &mut Frame) -> State<Next::Call, Request>
+    fn go_on<S, Request>(&self, share: Share, request: Request, frame: &mut Frame) -> State<Next::Call, Request>
     where
         Next: Stage<S, Request>,
         S: Service<Request>,
     {
-        let guard = self.guard(Held, Ending::Refused { retry_after: None });
+        let guard = self.guard(Held(share), Ending::Refused { retry_after: None });
         let next = self.next.start(request, frame);
         State::Admitted { next, place: guard.keep() }
     }
@@ -179,8 +181,9 @@ impl<W, C, Next> LoadLevelStage<W, C, Next> {
     /// Holds a place in the service while user code may panic.
     #[inline]
     fn guard(&self, held: Held, panicked: Ending) -> SettleOnDrop<Held, impl Fn(Held, Ending, &mut Frame)> {
-        let settle = |Held, ending: Ending, frame: &mut Frame| {
-            self.level.queue.end(ending.spared_the_service(), || frame.now());
+        let settle = |Held(share), ending: Ending, frame: &mut Frame| {
+            let unused = if ending.spared_the_service() { share } else { Share::NONE };
+            self.level.queue.end(unused, || frame.now());
         };
         SettleOnDrop::new(settle, Some(held), panicked)
     }

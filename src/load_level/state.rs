@@ -2,7 +2,7 @@
 
 use super::{
     discipline::Rule,
-    pace::Pace,
+    pace::{Pace, Share},
     rates::{Rates, Totals, time_to_leave},
     readings::Counts,
     waiters::{Answer, CLASSES, Place, Waiter, Waiters, Wakers},
@@ -56,16 +56,15 @@ pub(super) struct State {
     pub(super) wakers: Wakers,
 }
 
-/// What comes of a call that there may be no room for.
+/// Where a call is that was not refused when it came.
 pub(super) enum Arrival {
-    Admitted,
+    Admitted(Share),
     Waits(Place),
-    Refused(Refusal),
 }
 
 /// Where a place stands.
 pub(super) enum Turn {
-    Come,
+    Come(Share),
     Refused(Refusal),
     /// It is to be asked again at this time, if not woken before.
     NotBefore(u64),
@@ -129,28 +128,20 @@ impl State {
     }
 
     /// A call comes that does not wait.
-    pub(super) fn try_arrive(&mut self, places: &mut Places, now: u64) -> bool {
+    pub(super) fn try_arrive(&mut self, places: &mut Places, now: u64) -> Option<Share> {
         self.totals.arrived = self.totals.arrived.wrapping_add(1);
         self.admit(places, None, now);
         let is_admitted = self.waiters.waiting() == 0 && self.has_room(places, now);
-        if is_admitted {
-            self.take(places, now);
-        }
-        is_admitted
+        is_admitted.then(|| self.take(places, now))
     }
 
     /// A call comes: it is admitted, or waits, or is refused.
-    pub(super) fn arrive(&mut self, newcomer: Newcomer, places: &mut Places, now: u64) -> Arrival {
-        if self.try_arrive(places, now) {
-            return Arrival::Admitted;
+    pub(super) fn arrive(&mut self, newcomer: Newcomer, places: &mut Places, now: u64) -> Result<Arrival, Refusal> {
+        if let Some(share) = self.try_arrive(places, now) {
+            return Ok(Arrival::Admitted(share));
         }
-        match self.join(newcomer, places, now) {
-            Ok(place) => Arrival::Waits(place),
-            Err(refusal) => {
-                self.count(&refusal);
-                Arrival::Refused(refusal)
-            }
-        }
+        let joined = self.join(newcomer, places, now);
+        joined.map(Arrival::Waits).inspect_err(|refusal| self.count(refusal))
     }
 
     fn join(&mut self, newcomer: Newcomer, places: &Places, now: u64) -> Result<Place, Refusal> {
@@ -240,12 +231,10 @@ impl State {
         places.taken < places.limit && self.pace.is_none_or(|pace| pace.due() <= now)
     }
 
-    fn take(&mut self, places: &mut Places, now: u64) {
+    fn take(&mut self, places: &mut Places, now: u64) -> Share {
         places.taken += 1;
         self.totals.served = self.totals.served.wrapping_add(1);
-        if let Some(pace) = &mut self.pace {
-            pace.take(now);
-        }
+        self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(Share::NONE)
     }
 
     /// Admits those whose turn it is. `asking` is being polled and need not be woken.
@@ -256,8 +245,8 @@ impl State {
                 let refusal = self.too_long_of(place, now);
                 self.refuse(place, refusal, asking, now);
             } else {
-                self.take(places, now);
-                self.answer(place, Answer::Admitted, asking, now);
+                let share = self.take(places, now);
+                self.answer(place, Answer::Admitted(share), asking, now);
             }
         }
     }
@@ -314,13 +303,13 @@ impl State {
         if let Some((answer, waiter)) = self.waiters.take_answer(place) {
             return match answer {
                 // It was let in, and polled when nobody waited for it any more.
-                Answer::Admitted if now >= waiter.deadline => {
+                Answer::Admitted(share) if now >= waiter.deadline => {
                     let refusal = self.too_long(now.saturating_sub(waiter.since), now);
                     self.count(&refusal);
-                    self.end(true, places, now);
+                    self.end(share, places, now);
                     Turn::Refused(refusal)
                 }
-                Answer::Admitted => Turn::Come,
+                Answer::Admitted(share) => Turn::Come(share),
                 Answer::Refused(refusal) => Turn::Refused(refusal),
             };
         }
@@ -363,7 +352,7 @@ impl State {
     /// Gives up a place, and what was granted to it meanwhile.
     pub(super) fn leave(&mut self, place: Place, places: &mut Places, now: u64) {
         match self.waiters.take_answer(place) {
-            Some((Answer::Admitted, _)) => self.end(true, places, now),
+            Some((Answer::Admitted(share), _)) => self.end(share, places, now),
             Some((Answer::Refused(_), _)) => {}
             None => {
                 let waker = self.waiters.leave(place);
@@ -374,11 +363,11 @@ impl State {
         }
     }
 
-    /// A call has ended; or did not begin, since the service never saw it.
-    pub(super) fn end(&mut self, spared_the_service: bool, places: &mut Places, now: u64) {
+    /// A call has ended. One that the service never saw gives back its share of the pace.
+    pub(super) fn end(&mut self, unused: Share, places: &mut Places, now: u64) {
         places.taken = places.taken.saturating_sub(1);
-        if let (true, Some(pace)) = (spared_the_service, &mut self.pace) {
-            pace.give_back();
+        if let Some(pace) = &mut self.pace {
+            pace.give_back(unused);
         }
         self.admit(places, None, now);
     }
@@ -415,6 +404,11 @@ impl State {
 
     fn too_long(&self, waited: u64, now: u64) -> Refusal {
         Refusal::TooLong { waited: Duration::from_nanos(waited), retry_after: self.expected_wait(now) }
+    }
+
+    /// The time until the turn of one that comes now, where nobody waits and there is room but for the pace.
+    pub(super) fn paced_wait(&self, now: u64) -> Duration {
+        Duration::from_nanos(self.pace.map_or(0, |pace| pace.due().saturating_sub(now)))
     }
 
     /// The time until the turn of one that comes after all who wait now.

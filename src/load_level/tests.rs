@@ -1,6 +1,6 @@
 //! What is not seen from outside: when a call takes the lock.
 
-use super::{Acquire, Queue};
+use super::{Acquire, Queue, pace::Share};
 use std::{
     pin::Pin,
     task::{Context, Waker},
@@ -12,7 +12,7 @@ use tokio::time::advance;
 fn is_fast(queue: &Queue) -> bool {
     let entered = queue.enter();
     if entered {
-        queue.end(false, || unreachable!("the clock is not read"));
+        queue.end(Share::NONE, || unreachable!("the clock is not read"));
     }
     entered
 }

@@ -1,4 +1,4 @@
-use super::state::Refusal;
+use super::{pace::Share, state::Refusal};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     task::Waker,
@@ -64,7 +64,7 @@ pub(super) struct Waiter {
 /// What became of one who waited.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
-    Admitted,
+    Admitted(Share),
     Refused(Refusal),
 }
 

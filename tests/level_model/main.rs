@@ -183,7 +183,7 @@ impl Both {
             }
             Step::SetPace(interval) => {
                 self.queue.set_pace(interval.map(configured_pace)).unwrap();
-                self.model.pace = interval.map(|interval| Pace { due: self.model.now, interval });
+                self.model.set_pace(interval);
                 self.model.admit();
             }
         }
@@ -241,7 +241,11 @@ impl Both {
         advance(Duration::from_nanos(nanos)).await;
         tokio::task::yield_now().await;
         self.model.now += nanos;
+<<<<<<< HEAD
         assert_eq!((Instant::now() - self.begin).as_nanos() as u64, self.model.now);
+=======
+        assert_eq!(Instant::now().saturating_duration_since(self.begin).as_nanos() as u64, self.model.now);
+>>>>>>> wt-rva
     }
 
     async fn settle(&mut self) {

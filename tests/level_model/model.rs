@@ -43,6 +43,8 @@ struct Waiting {
     since: Nanos,
     gives_up_at: Nanos,
     deadline: Nanos,
+    /// When the next one might begin after this one, if it was let in.
+    share: Nanos,
 }
 
 /// A call that comes.
@@ -112,11 +114,21 @@ impl Model {
         self.taken < self.concurrency && self.pace.is_none_or(|pace| pace.due <= self.now)
     }
 
-    fn take(&mut self) {
+    fn take(&mut self) -> Nanos {
         self.taken += 1;
-        if let Some(pace) = &mut self.pace {
+        self.pace.as_mut().map_or(0, |pace| {
             pace.due = pace.due.max(self.now.saturating_sub(5 * MILLI)) + pace.interval;
-        }
+            pace.due
+        })
+    }
+
+    pub fn set_pace(&mut self, interval: Option<Nanos>) {
+        let before = self.pace;
+        self.pace = interval.map(|interval| match before {
+            None => Pace { due: self.now, interval },
+            Some(before) if before.due <= self.now => Pace { due: before.due, interval },
+            Some(before) => Pace { due: before.due - before.interval + interval, interval },
+        });
     }
 
     fn is_standing(&self, interval: Nanos) -> bool {
@@ -179,8 +191,9 @@ impl Model {
             if stale || self.now >= next.gives_up_at {
                 self.answer(next.id, self.too_long(next));
             } else {
-                self.take();
+                let share = self.take();
                 self.answer(next.id, Outcome::Served);
+                self.answered.get_mut(&next.id).unwrap().1.share = share;
             }
         }
     }
@@ -229,6 +242,7 @@ impl Model {
             since: self.now,
             gives_up_at: self.now + patience,
             deadline: call.deadline.unwrap_or(u64::MAX),
+            share: 0,
         });
         self.poll(call.id)
     }
@@ -269,7 +283,7 @@ impl Model {
         if let Some((outcome, waiting)) = self.answered.remove(&id) {
             if outcome == Outcome::Served && self.now >= waiting.deadline {
                 self.count(self.too_long(waiting));
-                self.give_back();
+                self.give_back(waiting.share);
                 return self.too_long(waiting);
             }
             return outcome;
@@ -286,8 +300,8 @@ impl Model {
     /// The future of one who came is dropped. Whether its turn had come.
     pub fn cancel(&mut self, id: usize) -> bool {
         match self.answered.remove(&id) {
-            Some((Outcome::Served, _)) => {
-                self.give_back();
+            Some((Outcome::Served, waiting)) => {
+                self.give_back(waiting.share);
                 true
             }
             Some(_) => false,
@@ -299,9 +313,9 @@ impl Model {
         }
     }
 
-    /// A call that was let in did not begin.
-    fn give_back(&mut self) {
-        if let Some(pace) = &mut self.pace {
+    /// A call that was let in did not begin. That is of no use once another has begun.
+    fn give_back(&mut self, share: Nanos) {
+        if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due == share) {
             pace.due = pace.due.saturating_sub(pace.interval);
         }
         self.end();

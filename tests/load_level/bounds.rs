@@ -227,3 +227,13 @@ async fn the_late_go_first_and_then_those_of_lower_classes() {
     assert_eq!(refused(&mut late), too_long(ms(10)));
     assert_eq!(refused(&mut low), too_full(Displaced, 100));
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_there_are_more_than_may_be_those_go_that_are_too_many_once_one_worth_more_comes() {
+    let (queue, _permits) = full(patient(1, 3).by_criticality());
+    let low = [(); 3].map(|()| waiter_with(&queue, class(LOW)));
+    queue.set_depth(1).unwrap();
+    assert!(low.iter().all(|waiter| waiter.wakes() == 0));
+    let _high = waiter_with(&queue, class(HIGH));
+    assert_eq!((low.map(|waiter| waiter.wakes()), occupancy(&queue)), ([1, 1, 1], (1, 1)));
+}

@@ -270,3 +270,39 @@ async fn one_that_is_next_and_is_not_polled_holds_the_others_up_until_a_call_com
         });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn those_who_go_long_after_their_turn_give_nothing_back_that_others_could_begin_with_at_once() {
+    let queue = paced(10, secs(1));
+    let mut late = Vec::new();
+    for _ in 0..10 {
+        late.push(queue.acquire());
+    }
+    let mut late: Vec<_> = late.into_iter().map(ByHand::new).collect();
+    drop(queue.try_acquire().unwrap());
+    assert!(late.iter_mut().all(|waiter| waiter.poll().is_pending()));
+    for _ in 0..10 {
+        advance(ms(100)).await;
+        // Lets those in whose turn has come, without asking for any of them.
+        queue.set_depth(1000).unwrap();
+        assert!(queue.try_acquire().is_none());
+    }
+    assert_eq!(occupancy(&queue), (10, 0));
+    let mut waiting: [_; 10] = waiters(&queue);
+    advance(ms(100)).await;
+    drop(late);
+    let began = waiting.iter_mut().filter_map(served).count();
+    assert_eq!(began, 1, "at most one in 100 ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pace_that_is_set_again_and_again_lets_no_more_begin() {
+    let queue = paced(1, secs(1));
+    let mut begun = 0;
+    for _ in 0..100 {
+        queue.set_pace(Some((1, secs(1)))).unwrap();
+        begun += usize::from(queue.try_acquire().is_some());
+        advance(ms(10)).await;
+    }
+    assert_eq!(begun, 1, "within a second");
+}

@@ -144,3 +144,55 @@ async fn where_nobody_waits_as_many_are_desired_as_there_are() {
     drop(permits);
     assert_eq!(queue.readings().desired_concurrency, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_a_service_that_has_stood_still_for_ten_seconds_nothing_is_told_from_before() {
+    let mut service = Served::with_backlog(100);
+    service.steps(101, 0).await;
+    service.permit = service.queue.try_acquire();
+    service.waiting.extend((0..50).map(|_| waiter(&service.queue)));
+    advance(secs(9)).await;
+    assert!(service.queue.readings().expected_wait.is_some());
+    advance(secs(1)).await;
+    let readings = service.queue.readings();
+    assert_eq!((readings.expected_wait, readings.drain_time), (None, DrainTime::Never));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_slow_is_known_after_ten_seconds() {
+    let (queue, mut permits) = full(patient(1, 1000));
+    let mut waiting: VecDeque<_> = (0..100).map(|_| waiter(&queue)).collect();
+    let mut permit = permits.pop();
+    for _ in 0..10 {
+        // One every two seconds, and somebody goes to and fro all the time.
+        for _ in 0..20 {
+            advance(ms(100)).await;
+            assert!(queue.try_acquire().is_none());
+        }
+        permit.take();
+        permit = served(&mut waiting.pop_front().unwrap());
+    }
+    let readings = queue.readings();
+    // Five or six in ten seconds, as the window falls: 91 in 152 to 182 seconds, and 90 are gone a little before.
+    let expected = readings.expected_wait.unwrap();
+    assert!((secs(151)..=secs(182)).contains(&expected), "{expected:?}");
+    assert_drains_in_about(readings.drain_time, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_backlog_says_nothing_of_when_the_next_one_is_gone() {
+    let mut service = Served::with_backlog(100);
+    service.steps(101, 0).await;
+    service.permit = service.queue.try_acquire();
+    service.waiting.extend((0..5).map(|_| waiter(&service.queue)));
+    assert_eq!(service.queue.readings().drain_time, DrainTime::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_waits_and_the_pace_has_no_room_yet_one_waits_until_it_has() {
+    let queue = patient(10, 10).pace(1, secs(10)).build().unwrap();
+    assert_eq!(queue.readings().expected_wait, Some(Duration::ZERO));
+    drop(queue.try_acquire().unwrap());
+    advance(secs(3)).await;
+    assert_eq!(queue.readings().expected_wait, Some(secs(7)));
+}

@@ -85,7 +85,7 @@ impl Consumption {
         if known.stands_still() {
             return DrainTime::Never;
         }
-        drain_time(known.last.backlog, known.rates.flow(known.last.at(), known.last.totals()))
+        drain_time(known.last.backlog, known.rates.flow_of_this(known.last.at(), known.last.totals()))
     }
 }
 

@@ -36,7 +36,7 @@ impl Starts {
 
     /// Begins a call, if one may begin.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
-        self.pace.take(self.origin.nanos_to(now))
+        self.pace.take(self.origin.nanos_to(now)).is_some()
     }
 
     /// When the next call may begin.
