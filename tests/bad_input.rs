@@ -200,8 +200,8 @@ fn a_pace_is_from_1_call_in_366_days_to_1_per_nanosecond() {
         assert_names(queue.set_pace(Some((calls, period))), "load_level.pace", calls);
     }
     for period in NO_DURATIONS {
-        assert_names(Queue::builder(1, 1).pace(1, period).build(), "load_level.pace_period", period);
-        assert_names(queue.set_pace(Some((1, period))), "load_level.pace_period", period);
+        assert_names(Queue::builder(1, 1).pace(1, period).build(), "load_level.pace", period);
+        assert_names(queue.set_pace(Some((1, period))), "load_level.pace", period);
     }
     for (calls, period) in [(1, LONGEST), (1, NANO), (1_000_000_000, SECOND)] {
         assert!(Queue::builder(1, 1).pace(calls, period).build().is_ok());
@@ -217,18 +217,19 @@ fn the_numbers_of_a_discipline_are_checked_wherever_it_is_set() {
         assert_names(Queue::builder(1, 1).discipline(discipline).build(), field, value);
         assert_names(queue.set_discipline(discipline), field, value);
     };
-    for share in [f64::NAN, 0.0, -0.0, -0.5, 1.0 + f64::EPSILON, f64::INFINITY, f64::NEG_INFINITY] {
-        names(Discipline::by_deadline(share), "load_level.share", &share);
+    for share in [f64::NAN, 0.0, -0.0, -0.5, 1e-7, 1.0 + f64::EPSILON, f64::INFINITY, f64::NEG_INFINITY] {
+        names(Discipline::by_deadline(share), "load_level.by_deadline", &share);
     }
     for bad in NO_DURATIONS {
-        names(Discipline::adaptive_with(bad, SECOND), "load_level.target", &bad);
-        names(Discipline::adaptive_with(NANO, bad), "load_level.interval", &bad);
+        names(Discipline::adaptive_with(bad, SECOND), "load_level.adaptive_with.target", &bad);
+        names(Discipline::adaptive_with(NANO, bad), "load_level.adaptive_with.interval", &bad);
     }
     for target in [SECOND, SECOND + NANO, LONGEST] {
-        names(Discipline::adaptive_with(target, SECOND), "load_level.target", &target);
+        let value = format!("{target:?}, with an interval of 1s");
+        names(Discipline::adaptive_with(target, SECOND), "load_level.adaptive_with.target", &format_args!("{value}"));
     }
     let good = [
-        Discipline::by_deadline(f64::MIN_POSITIVE),
+        Discipline::by_deadline(1e-6),
         Discipline::by_deadline(1.0),
         Discipline::fifo(),
         Discipline::lifo(),

@@ -69,7 +69,7 @@ impl QueueBuilder {
     ///
     /// The concurrency must be from 1 to 2^31 - 1, depth and weight at least 1; the longest wait longer than zero and at most
     /// 366 days; the pace from 1 call to one per nanosecond, in a period longer than zero and of at most 366 days; a share of
-    /// the deadline above zero and at most one; a target longer than zero and shorter than its interval, of at most 366 days.
+    /// the deadline from a millionth to one; a target longer than zero and shorter than its interval, of at most 366 days.
     pub fn build(self) -> Result<Queue, ConfigError> {
         let limit = check_concurrency(self.concurrency)?;
         check_depth(self.depth)?;
@@ -77,9 +77,8 @@ impl QueueBuilder {
         let max_weight = self.max_weight.map_or(u128::MAX, u128::from);
         check_max_wait(self.max_wait)?;
         self.discipline.check()?;
-        let pace = self.pace.map(|(calls, period)| Pace::new(calls, period, 0)).transpose()?;
-        let state =
-            State::new(self.depth, max_weight, self.max_wait, self.discipline.rule(), self.by_criticality, pace);
+        let pace = self.pace.map(|(calls, period)| Pace::new("load_level.pace", calls, period)).transpose()?;
+        let state = State::new(self.depth, max_weight, self.max_wait, self.discipline, self.by_criticality, pace);
         Ok(Queue::of(limit, state))
     }
 }

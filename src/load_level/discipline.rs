@@ -1,10 +1,8 @@
 use crate::{
     clock,
     error::{ConfigError, check_duration},
-    timeout::Deadline,
 };
 use std::{fmt, time::Duration};
-use tokio::time::Instant;
 
 /// Who of those who wait is next, and who has waited too long.
 ///
@@ -21,6 +19,9 @@ pub(super) enum Kind {
     Adaptive { target: Duration, interval: Duration },
 }
 
+/// Much less is no share.
+const LEAST_SHARE: f64 = 1e-6;
+
 impl Default for Discipline {
     /// By deadline, and half of it.
     fn default() -> Self {
@@ -36,7 +37,7 @@ impl Discipline {
     /// and by refusing some the others are served in time. The share has to leave enough for the work itself. A call
     /// without a deadline waits for as long as the queue allows.
     ///
-    /// The share must be above zero and at most one.
+    /// The share must be from a millionth to one.
     pub const fn by_deadline(share: f64) -> Self {
         Self(Kind::Deadline { share })
     }
@@ -52,8 +53,8 @@ impl Discipline {
     }
 
     /// First in, first out while the queue empties regularly, and with patience: a call may wait for the interval. If the
-    /// queue has not been empty for that long, the newest come first, and those that waited for longer than the target are
-    /// refused at their turn.
+    /// queue has not been empty for that long, the newest come first, those that come may wait for the target only, and
+    /// those that are there and have waited for longer are refused at their turn.
     ///
     /// For requests without deadlines. This is the adaptive LIFO with the controlled delay of B. Maurer, "Fail at Scale",
     /// ACM Queue 13(8), 2015; by default with its constants, 5 and 100 milliseconds, which are said to do for services of
@@ -70,15 +71,17 @@ impl Discipline {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         match self.0 {
             Kind::Fifo | Kind::Lifo => Ok(()),
-            Kind::Deadline { share } if share > 0.0 && share <= 1.0 => Ok(()),
+            Kind::Deadline { share } if (LEAST_SHARE..=1.0).contains(&share) => Ok(()),
             Kind::Deadline { share } => {
-                Err(ConfigError::new("load_level.share", share, "must be above zero and at most one"))
+                Err(ConfigError::new("load_level.by_deadline", share, "must be from a millionth to one"))
             }
             Kind::Adaptive { target, interval } => {
-                check_duration("load_level.target", target)?;
-                check_duration("load_level.interval", interval)?;
+                check_duration("load_level.adaptive_with.target", target)?;
+                check_duration("load_level.adaptive_with.interval", interval)?;
                 if target >= interval {
-                    return Err(ConfigError::new("load_level.target", target, "must be shorter than the interval"));
+                    let value = format_args!("{target:?}, with an interval of {interval:?}");
+                    let rule = "must be shorter than the interval";
+                    return Err(ConfigError::new("load_level.adaptive_with.target", value, rule));
                 }
                 Ok(())
             }
@@ -88,7 +91,7 @@ impl Discipline {
     /// The same in integers.
     pub(super) fn rule(&self) -> Rule {
         match self.0 {
-            // Above zero and at most one.
+            // From a millionth to one.
             Kind::Deadline { share } => Rule::Deadline { share: (share * (1_u64 << 32) as f64) as u64 },
             Kind::Fifo => Rule::Fifo,
             Kind::Lifo => Rule::Lifo,
@@ -122,14 +125,14 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// How long a call may wait that comes now, in nanoseconds.
-    pub(super) fn patience(self, longest: u64, deadline: Deadline, now: Instant) -> u64 {
-        let left = deadline.remaining(now).map_or(u64::MAX, clock::nanos);
-        let patience = match self {
+    /// How long a call may wait that comes when so much is left until its deadline, in nanoseconds. `is_standing`: the queue
+    /// has not been empty for the interval of an adaptive rule.
+    pub(super) fn patience(self, left: u64, is_standing: bool) -> u64 {
+        match self {
             Self::Deadline { share } if left < u64::MAX => ((u128::from(left) * u128::from(share)) >> 32) as u64,
+            Self::Adaptive { target, .. } if is_standing => left.min(target),
             Self::Adaptive { interval, .. } => left.min(interval),
             Self::Deadline { .. } | Self::Fifo | Self::Lifo => left,
-        };
-        patience.min(longest)
+        }
     }
 }

@@ -43,8 +43,8 @@
 //!   the oldest of its class; one of the lowest
 //!   class, where calls are served [by criticality](QueueBuilder::by_criticality); the one that would be served last, which
 //!   is the newcomer where the oldest are served first.
-//! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately. It is `None`
-//!   while that is not known.
+//! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately and if none of
+//!   them leaves. It is `None` while that is not known.
 //! - A call that ends gives its place to the next one before it returns. What a refused or cancelled call has taken of the
 //!   [pace](QueueBuilder::pace) is given back if it did not reach the service, and no other call has begun since.
 //! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without tower.

@@ -2,7 +2,7 @@ use crate::{
     clock,
     error::{ConfigError, check_duration},
 };
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Calls begin no faster than this: so many in a period, one after the other.
 ///
@@ -13,6 +13,9 @@ pub(super) struct Pace {
     /// When the next one may begin, and how far apart they are: nanoseconds with 32 binary digits of fraction.
     due: u128,
     interval: u128,
+    /// As it was configured.
+    calls: u64,
+    period: Duration,
 }
 
 /// What of the pace a call has taken: when the next one might begin. It can be given back.
@@ -29,14 +32,15 @@ const TOLERANCE: u64 = 5_000_000;
 const FRACTION: u32 = 32;
 
 impl Pace {
-    pub(super) fn new(calls: u64, period: Duration, now: u64) -> Result<Self, ConfigError> {
-        check_duration("load_level.pace_period", period)?;
+    /// From the origin of the time on. `field`: how it is named in errors.
+    pub(super) fn new(field: &'static str, calls: u64, period: Duration) -> Result<Self, ConfigError> {
+        check_duration(field, period)?;
         if calls == 0 || calls > clock::nanos(period) {
             let rule = "must be at least 1, and at most one per nanosecond";
-            return Err(ConfigError::new("load_level.pace", calls, rule));
+            return Err(ConfigError::new(field, calls, rule));
         }
         let interval = (u128::from(clock::nanos(period)) << FRACTION).div_ceil(u128::from(calls));
-        Ok(Self { due: u128::from(now) << FRACTION, interval })
+        Ok(Self { due: 0, interval, calls, period })
     }
 
     /// This pace from now on, in place of another one. Who began under that one counts for this one, so that no more begin
@@ -78,5 +82,11 @@ impl Pace {
         if Share(self.due()) == share {
             self.due = self.due.saturating_sub(self.interval);
         }
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} per {:?}", self.calls, self.period)
     }
 }

@@ -114,7 +114,7 @@ impl Queue {
     }
 
     /// Waits for its turn, as a call that weighs 1, with the deadline and the criticality of the
-    /// [current context](crate::CallContext::current). The place is held until the permit is dropped.
+    /// [context](crate::CallContext::current) that is current in the first poll. The place is held until the permit is dropped.
     ///
     /// Nothing happens before the first poll, in which the place in the queue is taken. Dropping the future gives up the place
     /// at once. A future that is neither polled nor dropped when its turn has come keeps a place in the service.
@@ -177,6 +177,7 @@ impl Queue {
         let limit = check_concurrency(concurrency)?;
         self.change(|state, places, now| {
             places.limit = limit;
+            state.capacity_changes(now);
             state.admit(places, None, now);
         });
         Ok(())
@@ -225,7 +226,7 @@ impl Queue {
     /// As [`build`](QueueBuilder::build); the old one stays.
     pub fn set_discipline(&self, discipline: Discipline) -> Result<(), ConfigError> {
         discipline.check()?;
-        self.change(|state, _, _| state.rule = discipline.rule());
+        self.change(|state, _, _| state.set_discipline(discipline));
         Ok(())
     }
 
@@ -236,9 +237,10 @@ impl Queue {
     ///
     /// As [`build`](QueueBuilder::build); the old one stays.
     pub fn set_pace(&self, pace: Option<(u64, Duration)>) -> Result<(), ConfigError> {
-        let pace = pace.map(|(calls, period)| Pace::new(calls, period, 0)).transpose()?;
+        let pace = pace.map(|(calls, period)| Pace::new("load_level.pace", calls, period)).transpose()?;
         self.change(|state, places, now| {
             state.pace = pace.map(|pace| pace.in_place_of(state.pace, now));
+            state.capacity_changes(now);
             state.admit(places, None, now);
         });
         Ok(())
@@ -279,9 +281,8 @@ impl Queue {
     pub(super) fn arrive(&self, ticket: Ticket, now: Instant) -> Result<Arrival, Rejection> {
         let arrival = self.locked(now, |state, places, nanos| {
             let class = if state.by_criticality { (ticket.criticality as usize).min(CLASSES - 1) } else { 0 };
-            let patience = state.rule.patience(state.max_wait, ticket.deadline, now);
             let deadline = ticket.deadline.instant().map_or(u64::MAX, |instant| self.shared.origin.nanos_to(instant));
-            state.arrive(Newcomer { class, weight: ticket.weight, patience, deadline }, places, nanos)
+            state.arrive(Newcomer { class, weight: ticket.weight, deadline }, places, nanos)
         });
         arrival.map_err(Rejection::from)
     }
@@ -344,9 +345,7 @@ impl Queue {
     }
 
     pub(crate) fn describe(&self) -> String {
-        let Places { limit, .. } = self.places();
-        let state = lock(&self.shared.state);
-        format!("{limit} at once, {} waiting, for up to {:?}", state.depth, Duration::from_nanos(state.max_wait))
+        lock(&self.shared.state).describe(self.places().limit)
     }
 
     pub(crate) fn longest_wait(&self) -> Duration {

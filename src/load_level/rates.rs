@@ -7,7 +7,8 @@ use std::time::Duration;
 pub enum DrainTime {
     /// After so long.
     In(Duration),
-    /// No sooner than more is done than arrives.
+    /// No sooner than more is done than arrives. As long as a burst is in the rates it is as if it went on: so it says for up to
+    /// ten seconds after one.
     Never,
     /// The backlog has not been there for long enough to tell.
     Unknown,
@@ -81,6 +82,14 @@ impl Rates {
         self.taken = 0;
     }
 
+    /// What is done from now on is done in another way: what was seen until now says nothing of it.
+    pub(crate) fn begin_anew(&mut self, at: u64, totals: Totals) {
+        self.before = None;
+        if self.taken > 0 {
+            self.begin(at, totals);
+        }
+    }
+
     /// Takes a sample if it is time for one.
     #[inline]
     pub(crate) fn note(&mut self, at: u64, totals: Totals) {
@@ -118,9 +127,9 @@ impl Rates {
     }
 }
 
-/// The time in which as many as wait leave, at this rate.
-pub(crate) fn time_to_leave(waiting: u64, flow: Flow) -> Option<Duration> {
-    (flow.left > 0.0).then(|| seconds(waiting as f64 / flow.left))
+/// The time for so many at this rate per second.
+pub(crate) fn time_for(count: u64, per_second: f64) -> Option<Duration> {
+    (per_second > 0.0).then(|| seconds(count as f64 / per_second))
 }
 
 /// A backlog shrinks by what leaves and grows by what joins: B / (u - l).

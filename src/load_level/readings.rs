@@ -18,7 +18,8 @@ pub struct Counts {
     pub cancelled: u64,
 }
 
-/// A queue at one moment.
+/// A queue at one moment. Rates are of the last ten seconds, or since the backlog began or the concurrency or the pace was
+/// changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Readings {
@@ -41,7 +42,7 @@ pub struct Readings {
     pub drain_time: DrainTime,
     /// How many calls at once the service would have to do to keep up with what arrives, refused calls included, and to work
     /// off the backlog in ten seconds: for an autoscaler, which divides it by what one instance does. The calls in the
-    /// service where nobody waits, as they are now: smooth it.
+    /// service where nobody waits, or where it is the pace that they wait for, as they are now: smooth it.
     pub desired_concurrency: usize,
     /// How many calls were not served, ever.
     pub not_served: Counts,
@@ -55,11 +56,13 @@ impl Readings {
         let (waiting, flow) = (state.waiters.waiting(), state.rates.flow(now, state.totals));
         let (in_service, concurrency) = (places.taken as usize, places.limit as usize);
         let desired_concurrency = match flow {
+            // Where there is room they wait for the pace, and more room is of no use.
+            _ if in_service < concurrency => in_service,
             Some(flow) if waiting > 0 && flow.served > 0.0 => {
                 let needed = (flow.arrived + waiting as f64 / TO_WORK_OFF) / flow.served;
                 (concurrency as f64 * needed).ceil() as usize
             }
-            _ => in_service.saturating_add(waiting).min(concurrency),
+            _ => concurrency,
         };
         Self {
             in_service,

@@ -1,9 +1,9 @@
 //! What a queue decides, with its lock held. Times are in nanoseconds since the queue's origin.
 
 use super::{
-    discipline::Rule,
+    discipline::{Discipline, Rule},
     pace::{Pace, Share},
-    rates::{Rates, Totals, time_to_leave},
+    rates::{Rates, Totals, time_for},
     readings::Counts,
     waiters::{Answer, CLASSES, Place, Waiter, Waiters, Wakers},
 };
@@ -42,7 +42,9 @@ pub(super) struct State {
     /// More than all can weigh where there is no bound.
     pub(super) max_weight: u128,
     pub(super) max_wait: u64,
-    pub(super) rule: Rule,
+    discipline: Discipline,
+    /// The discipline, in integers.
+    rule: Rule,
     pub(super) by_criticality: bool,
     pub(super) pace: Option<Pace>,
     pub(super) waiters: Waiters,
@@ -75,9 +77,7 @@ pub(super) enum Turn {
 pub(super) struct Newcomer {
     pub(super) class: usize,
     pub(super) weight: u64,
-    /// How long it may wait.
-    pub(super) patience: u64,
-    /// When its caller has gone.
+    /// When its caller has gone; the end of time where it has no deadline.
     pub(super) deadline: u64,
 }
 
@@ -89,7 +89,7 @@ impl State {
         depth: usize,
         max_weight: u128,
         max_wait: Duration,
-        rule: Rule,
+        discipline: Discipline,
         by_criticality: bool,
         pace: Option<Pace>,
     ) -> Self {
@@ -97,7 +97,8 @@ impl State {
             depth,
             max_weight,
             max_wait: clock::nanos(max_wait),
-            rule,
+            discipline,
+            rule: discipline.rule(),
             by_criticality,
             pace,
             waiters: Waiters::new(),
@@ -120,6 +121,33 @@ impl State {
         self.latest = self.time_at(now);
         self.rates.note(self.latest, self.totals);
         self.latest
+    }
+
+    pub(super) fn set_discipline(&mut self, discipline: Discipline) {
+        self.discipline = discipline;
+        self.rule = discipline.rule();
+    }
+
+    /// What it does with calls, in words, if so many are let into the service.
+    pub(super) fn describe(&self, limit: u32) -> String {
+        let Self { depth, discipline, .. } = self;
+        let longest = Duration::from_nanos(self.max_wait);
+        let mut text = format!("{limit} at once, {depth} waiting for up to {longest:?}, {discipline}");
+        if self.by_criticality {
+            text.push_str(", the most critical first");
+        }
+        if self.max_weight < u128::MAX {
+            text.push_str(&format!(", of a weight of up to {}", self.max_weight));
+        }
+        if let Some(pace) = self.pace {
+            text.push_str(&format!(", {pace}"));
+        }
+        text
+    }
+
+    /// The service does more or less from now on.
+    pub(super) fn capacity_changes(&mut self, now: u64) {
+        self.rates.begin_anew(now, self.totals);
     }
 
     /// Whether each call has to take the lock.
@@ -145,7 +173,8 @@ impl State {
     }
 
     fn join(&mut self, newcomer: Newcomer, places: &Places, now: u64) -> Result<Place, Refusal> {
-        if newcomer.patience == 0 {
+        let patience = self.patience(newcomer.deadline, now);
+        if patience == 0 {
             return Err(self.too_long(0, now));
         }
         self.make_room(newcomer, now)?;
@@ -154,7 +183,7 @@ impl State {
             Some(pace) if places.taken < places.limit => pace.due_after(before),
             _ => NEVER,
         };
-        let Newcomer { class, weight, patience, deadline } = newcomer;
+        let Newcomer { class, weight, deadline } = newcomer;
         let waiter = Waiter { class, weight, since: now, gives_up_at: now.saturating_add(patience), deadline, asks_at };
         let Some(place) = self.waiters.join(waiter) else {
             return Err(self.full(QueueFullCause::Depth, now));
@@ -212,6 +241,12 @@ impl State {
     /// Who of a class would be served last.
     fn least_worthy(&self, class: usize, now: u64) -> Option<Place> {
         if self.newest_first(now) { self.waiters.oldest(class) } else { self.waiters.newest(class) }
+    }
+
+    /// How long a call may wait that comes now.
+    fn patience(&self, deadline: u64, now: u64) -> u64 {
+        let left = if deadline == u64::MAX { u64::MAX } else { deadline.saturating_sub(now) };
+        self.rule.patience(left, self.newest_first(now)).min(self.max_wait)
     }
 
     fn newest_first(&self, now: u64) -> bool {
@@ -393,7 +428,7 @@ impl State {
             QueueFullCause::Weight | QueueFullCause::TooHeavy => u64::try_from(self.max_weight).unwrap_or(u64::MAX),
             _ => self.depth as u64,
         };
-        let retry_after = if cause == QueueFullCause::TooHeavy { None } else { self.expected_wait(now) };
+        let retry_after = if cause == QueueFullCause::TooHeavy { None } else { self.time_to_serve(now) };
         Refusal::Full { cause, bound, retry_after }
     }
 
@@ -403,7 +438,7 @@ impl State {
     }
 
     fn too_long(&self, waited: u64, now: u64) -> Refusal {
-        Refusal::TooLong { waited: Duration::from_nanos(waited), retry_after: self.expected_wait(now) }
+        Refusal::TooLong { waited: Duration::from_nanos(waited), retry_after: self.time_to_serve(now) }
     }
 
     /// The time until the turn of one that comes now, where nobody waits and there is room but for the pace.
@@ -413,7 +448,15 @@ impl State {
 
     /// The time until the turn of one that comes after all who wait now.
     pub(super) fn expected_wait(&self, now: u64) -> Option<Duration> {
-        let flow = self.rates.flow(now, self.totals)?;
-        time_to_leave((self.waiters.waiting() as u64).saturating_add(1), flow)
+        time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.left)
+    }
+
+    /// The time in which all who wait now and one more are served, if nobody leaves unserved.
+    fn time_to_serve(&self, now: u64) -> Option<Duration> {
+        time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.served)
+    }
+
+    fn and_one_more(&self) -> u64 {
+        (self.waiters.waiting() as u64).saturating_add(1)
     }
 }

@@ -57,8 +57,8 @@ async fn a_worker_that_cannot_work_is_refused() {
     refused!("durable.worker.concurrency", |worker| worker.concurrency(0));
     refused!("durable.worker.concurrency", |worker| worker.concurrency(usize::MAX));
     refused!("durable.worker.prefetch", |worker| worker.prefetch(usize::MAX));
-    refused!("load_level.pace", |worker| worker.pace(0, Duration::from_secs(1)));
-    refused!("load_level.pace_period", |worker| worker.pace(1, Duration::ZERO));
+    refused!("durable.worker.pace", |worker| worker.pace(0, Duration::from_secs(1)));
+    refused!("durable.worker.pace", |worker| worker.pace(1, Duration::ZERO));
     refused!("durable.worker.max_tries", |worker| worker.max_tries(0));
     refused!("durable.worker.max_age", |worker| worker.max_age(Duration::ZERO));
     refused!("durable.worker.max_age", |worker| worker.max_age(Duration::MAX));

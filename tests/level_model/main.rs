@@ -241,11 +241,7 @@ impl Both {
         advance(Duration::from_nanos(nanos)).await;
         tokio::task::yield_now().await;
         self.model.now += nanos;
-<<<<<<< HEAD
-        assert_eq!((Instant::now() - self.begin).as_nanos() as u64, self.model.now);
-=======
         assert_eq!(Instant::now().saturating_duration_since(self.begin).as_nanos() as u64, self.model.now);
->>>>>>> wt-rva
     }
 
     async fn settle(&mut self) {

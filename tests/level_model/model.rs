@@ -217,6 +217,7 @@ impl Model {
         let left = call.deadline.map_or(u64::MAX, |deadline| deadline.saturating_sub(self.now));
         let patience = match self.rule {
             Rule::Deadline(fourths) if left < u64::MAX => left * fourths / 4,
+            Rule::Adaptive { target, interval } if self.is_standing(interval) => left.min(target),
             Rule::Adaptive { interval, .. } => left.min(interval),
             _ => left,
         };

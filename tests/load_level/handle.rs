@@ -86,7 +86,7 @@ async fn what_is_refused_leaves_the_old_setting() {
     assert_eq!(queue.set_depth(0).unwrap_err().field(), "load_level.depth");
     assert_eq!(queue.set_max_weight(0).unwrap_err().field(), "load_level.max_weight");
     assert_eq!(queue.set_max_wait(Duration::ZERO).unwrap_err().field(), "load_level.max_wait");
-    assert_eq!(queue.set_discipline(Discipline::by_deadline(0.0)).unwrap_err().field(), "load_level.share");
+    assert_eq!(queue.set_discipline(Discipline::by_deadline(0.0)).unwrap_err().field(), "load_level.by_deadline");
     assert_eq!(queue.set_pace(Some((0, secs(1)))).unwrap_err().field(), "load_level.pace");
     assert_eq!(queue.concurrency(), 1);
     let mut oldest = waiter(&queue);

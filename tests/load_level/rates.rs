@@ -196,3 +196,50 @@ async fn where_nobody_waits_and_the_pace_has_no_room_yet_one_waits_until_it_has(
     advance(secs(3)).await;
     assert_eq!(queue.readings().expected_wait, Some(secs(7)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_is_told_when_those_before_it_are_served_and_not_when_they_have_left() {
+    let (queue, mut permits) = full(patient(1, 40));
+    let mut waiting: VecDeque<_> = (0..40).map(|_| waiter(&queue)).collect();
+    let mut permit = permits.pop();
+    // Ten are served per second, and ten go.
+    for _ in 0..20 {
+        advance(ms(100)).await;
+        permit.take();
+        permit = served(&mut waiting.pop_front().unwrap());
+        waiting.pop_front();
+        waiting.extend((0..2).map(|_| waiter(&queue)));
+    }
+    assert_about(queue.readings().expected_wait.unwrap(), ms(2050));
+    assert_about(crate::refused_at_once(&queue).retry_after().unwrap(), ms(4100));
+    drop(permit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_room_or_another_pace_begins_the_rates_anew() {
+    let mut service = Served::with_backlog(1);
+    let readings = service.steps(200, 2).await;
+    assert!(readings.desired_concurrency > 2);
+    service.queue.set_concurrency(2).unwrap();
+    let readings = service.queue.readings();
+    assert_eq!((readings.desired_concurrency, readings.drain_time), (2, DrainTime::Unknown));
+    let readings = service.steps(200, 2).await;
+    assert_ne!(readings.drain_time, DrainTime::Unknown);
+    service.queue.set_pace(Some((100, secs(1)))).unwrap();
+    assert_eq!(service.queue.readings().drain_time, DrainTime::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_pace_holds_calls_up_no_more_room_is_desired() {
+    let queue = patient(8, 1000).pace(10, secs(1)).build().unwrap();
+    let mut waiting: VecDeque<_> = std::iter::from_fn(|| Some(ByHand::new(queue.acquire()))).take(100).collect();
+    let first = waiting.pop_front().unwrap().poll();
+    waiting.iter_mut().for_each(|waiter| assert!(waiter.poll().is_pending()));
+    for _ in 0..20 {
+        advance(ms(100)).await;
+        drop(waiting.pop_front().unwrap().poll());
+    }
+    let readings = queue.readings();
+    assert_eq!((readings.in_service, readings.waiting, readings.desired_concurrency), (1, 79, 1));
+    drop(first);
+}

@@ -1,7 +1,7 @@
 use crate::{
     load_level::{
         DrainTime,
-        rates::{Rates, Totals, drain_time, time_to_leave},
+        rates::{Rates, Totals, drain_time, time_for},
     },
     sync::{Mutex, lock},
 };
@@ -76,7 +76,7 @@ impl Consumption {
     pub(super) fn time_for(&self, messages: u64) -> Option<Duration> {
         let known = &*lock(&self.0);
         let flow = known.rates.flow(known.last.at(), known.last.totals())?;
-        time_to_leave(messages, flow).filter(|_| !known.stands_still())
+        time_for(messages, flow.left).filter(|_| !known.stands_still())
     }
 
     /// When the backlog is gone.

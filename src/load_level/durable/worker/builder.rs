@@ -105,7 +105,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         settings.prefetch = self.prefetch.unwrap_or(settings.concurrency);
         at_most("durable.worker.prefetch", settings.prefetch, 0)?;
         // It begins to count when the worker runs.
-        settings.pace = self.pace.map(|(calls, per)| Pace::new(calls, per, 0)).transpose()?;
+        settings.pace = self.pace.map(|(calls, per)| Pace::new("durable.worker.pace", calls, per)).transpose()?;
         if settings.max_tries == 0 {
             return Err(ConfigError::new("durable.worker.max_tries", 0, "must be at least 1"));
         }
