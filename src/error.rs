@@ -257,6 +257,9 @@ pub enum QueueFullCause {
     TooHeavy,
     /// The call had a place and lost it to one that is worth more.
     Displaced,
+    /// In this process as many messages, or bytes, are on their way to the queue as may be: it is the way that is
+    /// overloaded, and not those who work on what is queued.
+    OnTheWay,
 }
 
 impl QueueFull {
@@ -285,10 +288,11 @@ impl QueueFull {
     fn text(&self) -> String {
         let Self { bound, .. } = self;
         match self.cause {
-            QueueFullCause::Depth => format!("{bound} calls are waiting already"),
-            QueueFullCause::Weight => format!("calls with a weight of up to {bound} are waiting already"),
-            QueueFullCause::TooHeavy => format!("the call is heavier than all that may wait, {bound}"),
-            QueueFullCause::Displaced => "the place in the queue went to a call that is worth more".to_owned(),
+            QueueFullCause::Depth => format!("the queue has all it may have, {bound}"),
+            QueueFullCause::Weight => format!("the queue has all the weight it may have, {bound}"),
+            QueueFullCause::TooHeavy => format!("this alone is heavier than may be, {bound}"),
+            QueueFullCause::Displaced => "the place in the queue went to one that is worth more".to_owned(),
+            QueueFullCause::OnTheWay => format!("as much is on its way to the queue as may be, {bound}"),
         }
     }
 }
@@ -422,7 +426,13 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(field: &'static str, value: impl fmt::Debug, rule: &'static str) -> Self {
-        Self { field, value: format!("{value:?}"), rule }
+        let mut value = format!("{value:?}");
+        // Whoever configures a novel need not read it again.
+        if let Some((cut, _)) = value.char_indices().nth(LONGEST_VALUE) {
+            value.truncate(cut);
+            value.push_str("..");
+        }
+        Self { field, value, rule }
     }
 
     /// The configured thing, as its method is called, with its mechanism in front: `"retry.attempts"`.
@@ -430,7 +440,7 @@ impl ConfigError {
         self.field
     }
 
-    /// The value that was given.
+    /// The value that was given, cut off after 200 characters.
     pub fn value(&self) -> &str {
         &self.value
     }
@@ -440,6 +450,9 @@ impl ConfigError {
         self.rule
     }
 }
+
+/// The most characters of a value that an error repeats.
+const LONGEST_VALUE: usize = 200;
 
 /// The longest duration that any configuration may name. tokio's timers reach a little over two years.
 pub(crate) const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);

@@ -49,6 +49,45 @@
 //!   [pace](QueueBuilder::pace) is given back if it did not reach the service, and no other call has begun since.
 //! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without tower.
 //!
+//! # Deadlines and classes from a request
+//!
+//! Outside of the stack, whatever the framework: read them, and run the call in a context that has them.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::{convert::Infallible, time::Duration};
+//! use hyper::{Request, Response};
+//! use steadfast::{CallContext, Criticality, Rejection, load_level::Queue};
+//! use tokio::time::Instant;
+//! use tower::{ServiceExt, service_fn};
+//!
+//! let handler = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new("rows".to_owned())));
+//! let stack = steadfast::server()
+//!     .load_level(Queue::builder(4, 100).by_criticality().build()?)
+//!     .respond_with(|rejection: Rejection| Response::new(rejection.to_string()))
+//!     .service(handler)?;
+//!
+//! let service = service_fn(move |request: Request<String>| {
+//!     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+//!     let mut context = CallContext::new();
+//!     // For how long the caller still waits: not until when, since clocks differ.
+//!     if let Some(millis) = header("x-timeout-ms").and_then(|text| text.parse::<u32>().ok()) {
+//!         context = context.with_deadline(Instant::now() + Duration::from_millis(millis.into()));
+//!     }
+//!     if header("x-batch").is_some() {
+//!         context = context.with_criticality(Criticality::Sheddable);
+//!     }
+//!     context.scope(stack.clone().oneshot(request))
+//! });
+//! # let request = Request::get("/").header("x-timeout-ms", "200").body(String::new())?;
+//! # assert_eq!(service.oneshot(request).await?.body(), "rows");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The body is not there yet when a call is weighed: a weight by its length is what the caller says of it.
+//!
 //! # Cancellation
 //!
 //! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become meanwhile, goes

@@ -42,7 +42,9 @@ pub enum RedisError {
         least: &'static str,
     },
     /// The server is one of a cluster, each of which has only some of the keys.
-    #[error("the Redis server at {address} is part of a cluster: call `.cluster(true)` on the builder")]
+    #[error(
+        "the Redis server at {address} is part of a cluster: call `.cluster(true)` on the builder, where it has that"
+    )]
     NeedsCluster {
         /// The server.
         address: String,
@@ -64,7 +66,7 @@ pub enum RedisError {
         reason: String,
     },
     /// A connection is kept up in the background, which needs a runtime.
-    #[error("what is kept in Redis must be made inside a tokio runtime")]
+    #[error("there is no tokio runtime: what is kept in Redis must be connected to inside of one")]
     NoRuntime,
     /// A setting that cannot work.
     #[error(transparent)]

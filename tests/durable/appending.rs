@@ -7,9 +7,17 @@ use crate::{
     server::RedisServer,
     trial::trials,
 };
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use steadfast::{
     Rejection,
+    classify::{AnyError, Layered},
     error::QueueFullCause,
     load_level::durable::{AppendError, Message},
     retry::{Backoff, Retry},
@@ -26,6 +34,7 @@ trials![
     a_key_twice_in_a_batch_is_appended_once,
     a_message_that_is_too_long_is_refused,
     what_cannot_be_encoded_is_an_error_of_its_own,
+    a_retry_in_front_does_not_repeat_what_cannot_succeed,
     a_cancelled_call_harms_nobody,
     a_stack_stands_in_front_of_a_producer,
     a_payload_is_any_bytes,
@@ -220,4 +229,30 @@ async fn a_payload_is_any_bytes() {
     let empty = calls.all().iter().filter(|delivery| delivery.payload.is_empty()).count();
     assert_eq!((whole, empty), (2, 2), "as it was, also when it comes again");
     running.stop().await;
+}
+
+async fn a_retry_in_front_does_not_repeat_what_cannot_succeed() {
+    let server = RedisServer::start().await;
+    let queue = builder(&server).depth(1).longest_message(10).connect().await.expect("a server that is right");
+    append(&queue, "first").await;
+    let tries = Arc::new(AtomicU64::new(0));
+    let counted = {
+        let tries = tries.clone();
+        queue.producer(move |text: &'static str| {
+            tries.fetch_add(1, Ordering::Relaxed);
+            if text.is_empty() { Err("nothing to say") } else { Ok(text) }
+        })
+    };
+    let producer = steadfast::client()
+        .retry(Retry::new(3).without_budget().backoff(Backoff::exponential(millis(1), millis(1))))
+        .classify_with(Layered(AnyError))
+        .keep_error()
+        .service(counted)
+        .expect("it can work");
+    // The queue is full and does not know for how long; too long; not to be encoded.
+    for text in ["second", "much too long", ""] {
+        let before = tries.load(Ordering::Relaxed);
+        producer.clone().oneshot(text).await.expect_err("it cannot succeed");
+        assert_eq!(tries.load(Ordering::Relaxed) - before, 1, "{text:?}");
+    }
 }

@@ -183,7 +183,7 @@ async fn bytes_on_the_way_are_bounded() {
     let first = producer.call(Message::new(vec![7; 60]));
     let error = producer.call(Message::new(vec![7; 60])).await.expect_err("120 bytes");
     let Some(Rejection::QueueFull(full)) = error.rejection() else { panic!("{error:?}") };
-    assert_eq!((full.cause(), full.bound()), (QueueFullCause::Weight, 100));
+    assert_eq!((full.cause(), full.bound()), (QueueFullCause::OnTheWay, 100));
     server.cont();
     assert!(first.await.is_ok());
     assert!(producer.call(Message::new(vec![7; 200])).await.is_ok(), "one alone may be longer");

@@ -53,14 +53,15 @@ impl DurableQueueBuilder {
 
     /// The most messages that may be in the queue: waiting, in progress, and waiting for another try. Default: 100,000.
     ///
-    /// Each producer keeps to its own number: give all the same. What is put back or taken over was counted before.
+    /// Each producer keeps to its own number: give all the same. What is put back or taken over was counted before. From 1 to
+    /// 2^53.
     pub fn depth(mut self, depth: u64) -> Self {
         self.limits.depth = depth;
         self
     }
 
     /// For how long the [key](super::Message::once) of a message is remembered. Default: 10 minutes, longer than any caller
-    /// goes on trying.
+    /// goes on trying. From a millisecond to 366 days.
     ///
     /// Each key costs Redis about 150 bytes for that time, above its own length.
     pub fn dedup_for(mut self, time: Duration) -> Self {
@@ -68,7 +69,7 @@ impl DurableQueueBuilder {
         self
     }
 
-    /// The most dead letters to keep; the oldest go first, with a count. Default: 10,000.
+    /// The most dead letters to keep; the oldest go first, with a count. Default: 10,000. From 1 to 2^53.
     pub fn dead_letters(mut self, count: u64) -> Self {
         self.limits.dead_letters = count;
         self
@@ -81,14 +82,15 @@ impl DurableQueueBuilder {
     }
 
     /// The most messages of this process that may wait to be sent to Redis, and the bytes that these and those of the two
-    /// batches at the server may have. More are refused; one alone may be longer. Default: 10,000 and 64 MiB.
+    /// batches at the server may have. More are refused; one alone may be longer. Default: 10,000 and 64 MiB. From 1 to
+    /// 2^24 messages, and to 2^53 bytes.
     pub fn on_the_way(mut self, messages: usize, bytes: usize) -> Self {
         (self.limits.on_the_way, self.limits.bytes_on_the_way) = (messages, bytes);
         self
     }
 
     /// The most messages that one call of Redis appends. Default: 512, which keeps the server from others for about 1 ms.
-    /// A batch also ends with the message that brings it to 1 MiB.
+    /// A batch also ends with the message that brings it to 1 MiB. From 1 to 4096.
     pub fn batch(mut self, messages: usize) -> Self {
         self.limits.batch = messages;
         self

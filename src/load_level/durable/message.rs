@@ -18,7 +18,8 @@ impl Message {
 
     /// Appended once only: another message with the same key, sent within
     /// [`dedup_for`](super::DurableQueueBuilder::dedup_for), is not appended, and gets the receipt of the first. What it says
-    /// does not matter, nor whether the first has been worked on already.
+    /// does not matter, nor whether the first has been worked on already, or is a dead letter: that is
+    /// [revived](super::DurableQueue::revive), not sent again.
     pub fn once(self, key: impl Into<Vec<u8>>) -> Self {
         Self { once: Some(key.into()), ..self }
     }

@@ -7,14 +7,21 @@
 //! ```no_run
 //! # async fn example(ended: impl Future<Output = ()> + Send + 'static) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::{convert::Infallible, string::FromUtf8Error, time::Duration};
-//! use steadfast::{load_level::durable::{Delivery, DurableQueue, Message}, retry::Backoff};
-//! use tower::{Service, service_fn};
+//! use steadfast::{
+//!     classify::{AnyError, Layered},
+//!     load_level::durable::{Delivery, DurableQueue, Message},
+//!     retry::{Backoff, Retry},
+//! };
+//! use tower::{ServiceExt, service_fn};
 //!
 //! let queue = DurableQueue::builder("redis://127.0.0.1:6379", "mails").depth(50_000).connect().await?;
 //!
-//! // Where work comes up: any tower layer may stand in front, a retry above all.
-//! let mut mails = queue.producer(|address: String| Ok::<_, Infallible>(Message::new(address.clone()).once(address)));
-//! let receipt = mails.call("ada@example.org".to_owned()).await?;
+//! // Where work comes up. `Layered` knows what a retry is of no use for: a message that cannot be encoded, a full queue that
+//! // does not know when it will not be.
+//! let mails = queue.producer(|address: String| Ok::<_, Infallible>(Message::new(address.clone()).once(address)));
+//! let mails =
+//!     steadfast::client().retry(Retry::new(3)).classify_with(Layered(AnyError)).keep_error().service(mails)?;
+//! let receipt = mails.oneshot("ada@example.org".to_owned()).await?;
 //! println!("{} is in the queue, {}", receipt.id, if receipt.is_duplicate { "as before" } else { "now" });
 //!
 //! // Where it is done, here or in another process.
@@ -42,9 +49,14 @@
 //!   another try. The script that appends counts, so that no two producers take the last place. The rejection's `retry_after` is
 //!   the time for all of these at the rate of the last ten seconds.
 //! - A message with a [key](Message::once) is appended once. Send with one whatever may be sent again, by a retry too.
+//! - Any tower layer may stand in front of a producer; those of this crate with `keep_error`, as its error is made of rejections
+//!   too. To tell what a retry is of no use for, classify with [`Layered`](crate::classify::Layered).
 //! - A [`Worker`] takes messages about in the order of their append, and calls any tower service with each: a clone of its own,
 //!   made ready first. Success removes the message. A failure, and a panic, puts it back until its delay is over, behind what
 //!   waits then; after [`max_tries`](WorkerBuilder::max_tries) it becomes a dead letter. So does at once what cannot be decoded.
+//! - A call has no [context](crate::CallContext), neither deadline nor attempt: put a timeout around the service, since nothing
+//!   else bounds a call, and pass on what [`Delivery`] says. Give the worker no more concurrency than the layers around its
+//!   service admit, or it is rejected time and again.
 //! - A [rejection](crate::Rejection) by the service, or a layer around it, that had not reached the service is no try: the
 //!   message comes again when the rejection says, and one delay later at most. While it is the service that has enough (a
 //!   breaker, a shed or a full queue, not a rate limit, which may be that of one key), the worker also begins nothing for as
@@ -168,7 +180,8 @@ impl DurableQueue {
         WorkerBuilder::new(self.core.clone(), decode, service)
     }
 
-    /// Appends a dead letter as a new message, with all its tries before it, and removes the letter. `None`: there is no such
+    /// Appends a dead letter as a new message, with a new identity, a new age, and all tries again, and removes the letter. Work
+    /// that is made idempotent by the identity does not recognize it. `None`: there is no such
     /// letter, or not any more.
     ///
     /// # Errors

@@ -51,13 +51,13 @@ impl<Encode> Producer<Encode> {
         // One alone may be longer: else it could never be sent.
         if before > 0 && before.saturating_add(size) > limits.bytes_on_the_way {
             core.bytes_on_the_way.fetch_sub(size, Ordering::Relaxed);
-            return Err(full(QueueFullCause::Weight, limits.bytes_on_the_way as u64));
+            return Err(full(QueueFullCause::OnTheWay, limits.bytes_on_the_way as u64));
         }
         let (answer, receiver) = oneshot::channel();
         self.pending.try_send(Pending { message, answer }).map_err(|error| {
             core.bytes_on_the_way.fetch_sub(size, Ordering::Relaxed);
             match error {
-                TrySendError::Full(_) => full(QueueFullCause::Depth, limits.on_the_way as u64),
+                TrySendError::Full(_) => full(QueueFullCause::OnTheWay, limits.on_the_way as u64),
                 TrySendError::Closed(_) => {
                     AppendError::Refused { reason: "the runtime of the queue has ended".to_owned() }
                 }

@@ -28,7 +28,8 @@ pub struct QueueReadings {
     pub appended: u64,
     /// All that were worked on with success.
     pub acknowledged: u64,
-    /// How often a message was put back for another try or by a worker that ended, or taken over from a worker that died.
+    /// How often a message was put back, after a failure, a rejection, or by a worker that ended; or was taken over from a worker
+    /// that died.
     pub redelivered: u64,
     /// All that became dead letters.
     pub dead: u64,
