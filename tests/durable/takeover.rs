@@ -17,7 +17,6 @@ trials![
     long_work_is_not_taken_away,
     a_call_that_blocks_its_thread_keeps_its_message,
     a_message_that_others_have_taken_over_is_not_called,
-    calls_that_block_their_threads_hold_up_no_report,
     a_dead_worker_leaves_no_consumer_for_ever,
 ];
 
@@ -130,26 +129,6 @@ async fn a_message_that_others_have_taken_over_is_not_called() {
     assert_eq!(calls.texts(), ["called", "kept"], "the call that had begun goes on");
     assert_eq!((report.succeeded, report.given_back, report.unconfirmed), (2, 0, 0));
     assert_eq!(readings(&queue).await.in_progress, 2, "the other one has them");
-}
-
-async fn calls_that_block_their_threads_hold_up_no_report() {
-    let (_server, queue) = queue().await;
-    for number in 0..20 {
-        append(&queue, &number.to_string()).await;
-    }
-    let calls = Calls::default();
-    let blocking = async |_| {
-        let began = std::thread::spawn(|| std::thread::park_timeout(millis(200)));
-        began.join().expect("a thread that parks");
-        Ok::<(), Infallible>(())
-    };
-    let running = Running::start(worker(&queue, noting(&calls, blocking)).concurrency(20));
-    // Two threads take two seconds for all of them, and tell of each when it is over.
-    let succeeded = || running.monitor.readings().so_far.succeeded;
-    until("some are over", async || succeeded() > 0).await;
-    assert!(succeeded() < 10, "not all at once: {}", succeeded());
-    until_done(&queue, 20).await;
-    assert_eq!((calls.count(), running.stop().await.succeeded), (20, 20));
 }
 
 async fn a_dead_worker_leaves_no_consumer_for_ever() {

@@ -68,12 +68,14 @@ pub(super) struct Tending {
 pub(super) const MOST_MOVED: u64 = 500;
 
 impl Requests {
-    /// Takes messages, and waits for one if there is none.
-    pub(super) async fn take(self, count: usize) -> Result<Vec<(Entry, Fields)>, Fault> {
+    /// Takes messages, and waits for one if there is none and it is to.
+    pub(super) async fn take(self, count: usize, waits: bool) -> Result<Vec<(Entry, Fields)>, Fault> {
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(&*self.consumer).arg("COUNT").arg(count);
-        let wait = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
-        command.arg("BLOCK").arg(wait).arg("STREAMS").arg(&self.core.keys.stream).arg(">");
+        if waits {
+            command.arg("BLOCK").arg(u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX));
+        }
+        command.arg("STREAMS").arg(&self.core.keys.stream).arg(">");
         let answer = self.waiting.ask(async |connection| command.query_async::<Value>(connection).await).await?;
         match answer {
             Value::Nil => Ok(Vec::new()),

@@ -18,7 +18,6 @@ use crate::{
     redis::{Connection, Fault},
     sync::Mutex,
 };
-use asking::TAKING;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use lanes::{Job, Lanes};
 use rand::RngExt;
@@ -142,8 +141,8 @@ impl<Decode, S> Run<Decode, S> {
         let Worker { core, settings, decode, service, shared } = worker;
         // Not the queue's generator: with the same seed in two processes they would be one consumer.
         let (high, low): (u64, u64) = Random::new().with(|random| (random.random(), random.random()));
-        // Those that take at the same time wait one behind the other.
-        let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT * TAKING));
+        // Of those that take at the same time one waits at most.
+        let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT));
         let waiting = Connection::open_lazily(server, core.random.clone(), core.handle.clone());
         let consumer = format!("{high:016x}{low:016x}").into();
         Self {

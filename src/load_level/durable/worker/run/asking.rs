@@ -12,16 +12,19 @@ use tokio::time::Instant;
 
 /// Calls of the script that ends deliveries: the most at a time, and the most ends in each.
 const SETTLING: usize = 2;
-const MOST_SETTLED: usize = 1000;
+const MOST_SETTLED: usize = 500;
 
 /// While ends are on their way, no more than so many others wait for the answer, to go together.
 const FEW_SETTLED: usize = 250;
 
 /// Calls that take messages: the most at a time of a queue that has many.
-pub(super) const TAKING: u32 = 2;
+const TAKING: usize = 4;
 
-/// The most that are taken at a time, and the most that are kept alive with one call.
-const MOST_TAKEN: usize = 1000;
+/// The most that are taken at a time: with few the server makes the next answer while this one is read.
+const MOST_TAKEN: usize = 250;
+
+/// The most that are taken over at a time, and the most that are kept alive with one call.
+const MOST_TAKEN_OVER: usize = 1000;
 const MOST_KEPT: usize = 500;
 
 impl<Decode, S> Run<Decode, S> {
@@ -51,14 +54,16 @@ impl<Decode, S> Run<Decode, S> {
         }
         self.tend(now);
         // While one answer is read the server makes the next, if it need not wait for messages.
-        let most = if self.is_backlogged { TAKING as usize } else { 1 };
+        let most = if self.is_backlogged { TAKING } else { 1 };
         while self.taking.len() < most {
             let count = self.to_take();
             if count == 0 {
                 return;
             }
             self.being_taken += count;
-            let take = self.requests.clone().take(count);
+            // At most one waits for messages: the others would wait behind it.
+            let waits = !self.is_backlogged;
+            let take = self.requests.clone().take(count, waits);
             self.taking.push_back(Box::pin(async move { (count, take.await) }));
         }
     }
@@ -70,7 +75,7 @@ impl<Decode, S> Run<Decode, S> {
         let idle = self.settings.takeover_after;
         let is_well = self.well_since.is_some_and(|since| now >= since + idle / 2);
         // A take that waits for messages has all the room there is: what is taken over may come on top of it, once.
-        let room = (self.room() + self.being_taken).min(MOST_TAKEN);
+        let room = (self.room() + self.being_taken).min(MOST_TAKEN_OVER);
         let take_over = (is_well && now >= self.take_over_at && room > 0).then_some((idle, room));
         if take_over.is_some() {
             self.take_over_at = now + idle / 4;
