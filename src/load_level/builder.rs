@@ -46,9 +46,9 @@ impl QueueBuilder {
         Self { discipline, ..self }
     }
 
-    /// Serves calls of a higher [`Criticality`] first, and takes the places of lower ones for them if the queue is full. In
-    /// each class the discipline decides. As long as the higher classes alone are more than can be served, the lower ones are
-    /// not. Default: all calls are of one class.
+    /// Serves calls of a higher [`Criticality`](crate::Criticality) first, and takes the places of lower ones for them if the
+    /// queue is full. In each class the discipline decides. As long as the higher classes alone are more than can be served,
+    /// the lower ones are not. Default: all calls are of one class.
     pub fn by_criticality(self) -> Self {
         Self { by_criticality: true, ..self }
     }
