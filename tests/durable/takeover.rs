@@ -4,15 +4,19 @@ use crate::{
     fixture::{Calls, Running, append, millis, noting, queue, readings, succeed, until, until_done, worker},
     trial::trials,
 };
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 use steadfast::load_level::durable::Delivery;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 
 trials![
     what_a_dead_worker_left_is_taken_over,
     a_message_whose_workers_die_becomes_a_dead_letter,
     long_work_is_not_taken_away,
     a_call_that_blocks_its_thread_keeps_its_message,
+    a_message_that_others_have_taken_over_is_not_called,
     a_dead_worker_leaves_no_consumer_for_ever,
 ];
 
@@ -95,6 +99,36 @@ async fn a_call_that_blocks_its_thread_keeps_its_message() {
     assert_eq!(calls.count(), 1);
     running.stop().await;
     other.stop().await;
+}
+
+async fn a_message_that_others_have_taken_over_is_not_called() {
+    let (server, queue) = queue().await;
+    let mut ids = Vec::new();
+    for text in ["called", "taken", "taken too", "kept"] {
+        ids.push(append(&queue, text).await.id);
+    }
+    let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
+    let end = may_end.clone();
+    let wait = move |_| {
+        let end = end.clone();
+        async move {
+            end.acquire().await.expect("it is never closed").forget();
+            Ok::<(), Infallible>(())
+        }
+    };
+    // It says twice in a second what it works on, and takes over after two.
+    let slow = worker(&queue, noting(&calls, wait)).concurrency(1).prefetch(3).takeover_after(millis(2000));
+    let running = Running::start(slow);
+    until("it has all", async || running.monitor.readings().held == 4).await;
+    let stream = "steadfast:q:{orders}:stream";
+    server.command(&["XCLAIM", stream, "workers", "another", "0", &ids[0], &ids[1], &ids[2], "JUSTID"]).await;
+    until("it knows", async || running.monitor.readings().held == 2).await;
+    may_end.add_permits(4);
+    until("it has nothing left", async || running.monitor.readings().held == 0).await;
+    let report = running.stop().await;
+    assert_eq!(calls.texts(), ["called", "kept"], "the call that had begun goes on");
+    assert_eq!((report.succeeded, report.given_back, report.unconfirmed), (2, 0, 0));
+    assert_eq!(readings(&queue).await.in_progress, 2, "the other one has them");
 }
 
 async fn a_dead_worker_leaves_no_consumer_for_ever() {

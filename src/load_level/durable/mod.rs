@@ -131,6 +131,7 @@ mod batch;
 mod builder;
 mod consumption;
 mod core;
+mod entry;
 mod error;
 mod message;
 mod producer;

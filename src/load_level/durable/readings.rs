@@ -2,6 +2,7 @@ use super::{
     DeadLetter, DurableQueue, QueueError,
     consumption::Counted,
     core::{Core, GROUP},
+    entry::Entry,
     scripts::{READINGS, bytes, call, entries, list, nonsense, number},
     worker::Memory,
 };
@@ -77,9 +78,15 @@ impl DurableQueue {
         let answer =
             self.core.connection.ask(async |connection| command.query_async::<Value>(connection).await).await?;
         let letters = entries(answer)?.into_iter().map(|(id, fields)| {
-            let memory = Memory::of(&id, fields.memory.as_deref());
+            let memory = Memory::of(id, fields.memory.as_deref());
             let reason = String::from_utf8_lossy(&fields.reason.unwrap_or_default()).into_owned();
-            DeadLetter { id, message_id: memory.id, payload: fields.payload, attempts: memory.failed, reason }
+            DeadLetter {
+                id: id.to_string(),
+                message_id: memory.id.to_string(),
+                payload: fields.payload,
+                attempts: memory.failed,
+                reason,
+            }
         });
         Ok(letters.collect())
     }
@@ -95,7 +102,8 @@ fn read(core: &Core, answer: Value) -> Result<QueueReadings, Fault> {
     let &[appended, acknowledged, redelivered, dead, dropped_for_age, dead_letters_trimmed] = rest else {
         return Err(nonsense());
     };
-    let appended_at = Memory::of(&String::from_utf8_lossy(&oldest), Some(&oldest)).appended_at();
+    let appended_at = Memory::parse(&oldest).map(|memory| memory.id).or_else(|| Entry::parse(&oldest));
+    let appended_at = appended_at.map_or(0, |id| id.millis);
     let oldest = (!oldest.is_empty()).then(|| Duration::from_millis(millis.saturating_sub(appended_at)));
     let ended = acknowledged.saturating_add(dead).saturating_add(dropped_for_age);
     core.consumption.heard(Counted {

@@ -1,5 +1,6 @@
 //! The scripts, how they are called, and how answers are read.
 
+use super::entry::Entry;
 use crate::redis::{Connection, Failure, Fault, FaultKind, Script};
 use ::redis::{Cmd, Value};
 use std::sync::LazyLock;
@@ -56,11 +57,20 @@ pub(super) fn text(value: Value) -> Result<String, Fault> {
     String::from_utf8(bytes(value)?).map_err(|_| nonsense())
 }
 
+pub(super) fn identity_of(value: Value) -> Result<Entry, Fault> {
+    match &value {
+        Value::BulkString(text) => Entry::parse(text),
+        Value::SimpleString(text) => Entry::parse(text.as_bytes()),
+        _ => None,
+    }
+    .ok_or_else(nonsense)
+}
+
 /// The entries of a stream: the identity of each, and its fields.
-pub(super) fn entries(value: Value) -> Result<Vec<(String, Fields)>, Fault> {
+pub(super) fn entries(value: Value) -> Result<Vec<(Entry, Fields)>, Fault> {
     let entry = |entry| {
         let [identity, fields] = <[Value; 2]>::try_from(list(entry)?).map_err(|_| nonsense())?;
-        Ok((text(identity)?, Fields::of(fields)?))
+        Ok((identity_of(identity)?, Fields::of(fields)?))
     };
     list(value)?.into_iter().map(entry).collect()
 }

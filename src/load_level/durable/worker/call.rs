@@ -9,7 +9,7 @@ use crate::{
     error::QueueFullCause,
     sync::{Mutex, lock},
 };
-use std::{any::Any, error::Error, future::poll_fn, sync::Arc, time::Duration};
+use std::{any::Any, error::Error, future::poll_fn, time::Duration};
 use tower::Service;
 
 /// How a call ended.
@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 }
 
 /// Calls a clone of the service, made here so that whatever panics does so in this task.
-pub(super) async fn call<Decode, T, E, S>(delivery: Delivery, decode: Arc<Decode>, service: Arc<Mutex<S>>) -> Verdict
+pub(super) async fn call<Decode, T, E, S>(delivery: Delivery, decode: &Decode, service: &Mutex<S>) -> Verdict
 where
     Decode: Fn(Delivery) -> Result<T, E>,
     E: Into<BoxError>,
@@ -42,7 +42,7 @@ where
         Ok(request) => request,
         Err(error) => return Verdict::Undecodable { reason: format!("undecodable: {}", chain(&*error.into())) },
     };
-    let mut service = lock(&service).clone();
+    let mut service = lock(service).clone();
     let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Verdict::of(&*error.into()));
     if let Err(verdict) = ready {
         return verdict;

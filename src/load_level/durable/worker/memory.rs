@@ -1,25 +1,26 @@
+use crate::load_level::durable::entry::Entry;
 use std::time::Duration;
 
 /// What a message that is delivered again remembers: `<identity> <failed tries> <milliseconds of the last delay>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_level::durable) struct Memory {
     /// The identity that its first append got.
-    pub(in crate::load_level::durable) id: String,
+    pub(in crate::load_level::durable) id: Entry,
     pub(in crate::load_level::durable) failed: u32,
     pub(in crate::load_level::durable) delay: Duration,
 }
 
 impl Memory {
     /// That of the stream's entry of this identity. Without any, or any that can be read, it is a message's first.
-    pub(in crate::load_level::durable) fn of(entry: &str, memory: Option<&[u8]>) -> Self {
-        let parse = || {
-            let mut words = std::str::from_utf8(memory?).ok()?.split(' ');
-            let id = words.next()?.to_owned();
-            let failed = words.next()?.parse().ok()?;
-            Some(Self { id, failed, delay: Duration::from_millis(words.next()?.parse().ok()?) })
-        };
-        let first = || Self { id: entry.to_owned(), failed: 0, delay: Duration::ZERO };
-        parse().unwrap_or_else(first)
+    pub(in crate::load_level::durable) fn of(entry: Entry, memory: Option<&[u8]>) -> Self {
+        memory.and_then(Self::parse).unwrap_or(Self { id: entry, failed: 0, delay: Duration::ZERO })
+    }
+
+    pub(in crate::load_level::durable) fn parse(text: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(text).ok()?.split(' ');
+        let id = Entry::parse(words.next()?.as_bytes())?;
+        let failed = words.next()?.parse().ok()?;
+        Some(Self { id, failed, delay: Duration::from_millis(words.next()?.parse().ok()?) })
     }
 
     pub(in crate::load_level::durable) fn text(&self) -> String {
@@ -28,7 +29,7 @@ impl Memory {
 
     /// When it was appended first, in milliseconds of the server's clock.
     pub(in crate::load_level::durable) fn appended_at(&self) -> u64 {
-        self.id.split('-').next().and_then(|millis| millis.parse().ok()).unwrap_or(0)
+        self.id.millis
     }
 }
 
@@ -36,19 +37,23 @@ impl Memory {
 mod tests {
     use super::*;
 
+    fn entry(text: &str) -> Entry {
+        Entry::parse(text.as_bytes()).expect("an identity")
+    }
+
     #[test]
     fn a_memory_is_read_as_it_was_written() {
-        let memory = Memory { id: "1700000000123-4".to_owned(), failed: 3, delay: Duration::from_millis(1500) };
+        let memory = Memory { id: entry("1700000000123-4"), failed: 3, delay: Duration::from_millis(1500) };
         assert_eq!(memory.text(), "1700000000123-4 3 1500");
-        assert_eq!(Memory::of("9-9", Some(memory.text().as_bytes())), memory);
+        assert_eq!(Memory::of(entry("9-9"), Some(memory.text().as_bytes())), memory);
         assert_eq!(memory.appended_at(), 1_700_000_000_123);
     }
 
     #[test]
     fn a_message_without_a_memory_is_its_first_entry() {
-        let first = Memory { id: "7-1".to_owned(), failed: 0, delay: Duration::ZERO };
-        for memory in [None, Some(&b""[..]), Some(b"nonsense"), Some(b"1-1 x 3"), Some(b"\xff 1 1")] {
-            assert_eq!(Memory::of("7-1", memory), first, "{memory:?}");
+        let first = Memory { id: entry("7-1"), failed: 0, delay: Duration::ZERO };
+        for memory in [None, Some(&b""[..]), Some(b"nonsense"), Some(b"1 1 3"), Some(b"1-1 x 3"), Some(b"\xff 1 1")] {
+            assert_eq!(Memory::of(entry("7-1"), memory), first, "{memory:?}");
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::super::{
     core::{Core, GROUP},
-    scripts::{Fields, KEEP, LEAVE, SETTLE, TEND, call, entries, list, nonsense, number, text},
+    entry::Entry,
+    scripts::{Fields, KEEP, LEAVE, SETTLE, TEND, call, entries, identity_of, list, nonsense, number},
 };
 use super::Memory;
 use crate::redis::{Connection, Fault};
@@ -24,17 +25,17 @@ pub(super) const WAIT: Duration = Duration::from_millis(200);
 /// The end of a delivery, by the entry of the stream.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    Done { entry: String },
-    Dropped { entry: String },
-    Again { entry: String, memory: Memory, delay: Duration },
-    Dead { entry: String, memory: Memory, reason: String },
+    Done { entry: Entry },
+    Dropped { entry: Entry },
+    Again { entry: Entry, memory: Memory, delay: Duration },
+    Dead { entry: Entry, memory: Memory, reason: String },
 }
 
 impl Outcome {
-    pub(super) fn entry(&self) -> &str {
+    pub(super) fn entry(&self) -> Entry {
         match self {
             Self::Done { entry } | Self::Dropped { entry } | Self::Again { entry, .. } | Self::Dead { entry, .. } => {
-                entry
+                *entry
             }
         }
     }
@@ -50,7 +51,7 @@ pub(super) struct Tended {
 
 /// A message that was taken over, and how often it was delivered before.
 pub(super) struct Taken {
-    pub(super) entry: String,
+    pub(super) entry: Entry,
     pub(super) deliveries: u32,
     pub(super) fields: Fields,
 }
@@ -67,12 +68,14 @@ pub(super) struct Tending {
 pub(super) const MOST_MOVED: u64 = 500;
 
 impl Requests {
-    /// Takes messages, and waits for one if there is none.
-    pub(super) async fn take(self, count: usize) -> Result<Vec<(String, Fields)>, Fault> {
+    /// Takes messages, and waits for one if there is none and it is to.
+    pub(super) async fn take(self, count: usize, waits: bool) -> Result<Vec<(Entry, Fields)>, Fault> {
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(&*self.consumer).arg("COUNT").arg(count);
-        let wait = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
-        command.arg("BLOCK").arg(wait).arg("STREAMS").arg(&self.core.keys.stream).arg(">");
+        if waits {
+            command.arg("BLOCK").arg(u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX));
+        }
+        command.arg("STREAMS").arg(&self.core.keys.stream).arg(">");
         let answer = self.waiting.ask(async |connection| command.query_async::<Value>(connection).await).await?;
         match answer {
             Value::Nil => Ok(Vec::new()),
@@ -113,19 +116,20 @@ impl Requests {
         let taken = list(taken)?.into_iter().map(|one| {
             let [entry, deliveries, fields] = <[Value; 3]>::try_from(list(one)?).map_err(|_| nonsense())?;
             let deliveries = u32::try_from(number(&deliveries)?).unwrap_or(u32::MAX);
-            Ok(Taken { entry: text(entry)?, deliveries, fields: Fields::of(fields)? })
+            Ok(Taken { entry: identity_of(entry)?, deliveries, fields: Fields::of(fields)? })
         });
         let taken = taken.collect::<Result<Vec<_>, Fault>>()?;
         Ok(Tended { millis: number(&millis)?, moved: number(&moved)?, next_due, taken })
     }
 
-    /// Says of these that they are still worked on.
-    pub(super) async fn keep(self, held: Vec<String>) -> (Vec<String>, Result<(), Fault>) {
+    /// Says of these that they are still worked on, and which of them are no longer this worker's.
+    pub(super) async fn keep(self, held: Vec<Entry>) -> (Vec<Entry>, Result<Vec<Entry>, Fault>) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(&held);
         };
         let answer = call(&self.core.connection, &KEEP, write).await;
-        (held, answer.map(drop).map_err(Fault::from))
+        let lost = |answer| list(answer)?.into_iter().map(identity_of).collect();
+        (held, answer.map_err(Fault::from).and_then(lost))
     }
 
     /// Removes the consumer, if it has nothing. If that fails, others do it when it has been away for long.

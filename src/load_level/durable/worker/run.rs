@@ -3,35 +3,34 @@
 
 mod asking;
 mod ends;
+mod lanes;
 
 use super::{
     Memory, Settings, Worker, WorkerReport,
-    call::{Verdict, call},
+    call::Verdict,
     clock::{ServerClock, Starts},
     report::Shared,
     requests::{Outcome, Requests, Tended, WAIT},
 };
 use crate::{
     Random,
-    load_level::durable::{core::Core, error::BoxError, message::Delivery, scripts::Fields},
+    load_level::durable::{core::Core, entry::Entry, error::BoxError, message::Delivery, scripts::Fields},
     redis::{Connection, Fault},
     sync::Mutex,
 };
-use asking::TAKING;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
+use lanes::{Job, Lanes};
 use rand::RngExt;
 use std::{
     collections::{HashMap, VecDeque},
     future::{Future, poll_fn},
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    task::{Id, JoinError, JoinSet},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
 type Asking<Answer> = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -48,23 +47,23 @@ struct Run<Decode, S> {
 
     /// Messages that wait for their call.
     ready: VecDeque<Ready>,
-    calls: JoinSet<Verdict>,
-    /// What the calls are about.
-    called: HashMap<Id, Ticket>,
+    lanes: Lanes,
+    /// Empty: where the ends of calls are put.
+    ended: Vec<(Ticket, Verdict)>,
     /// Ends that Redis has not been told of.
     outcomes: VecDeque<Outcome>,
     /// All entries of the stream that this worker has, until Redis has confirmed their end, and when it was last told that
     /// they are worked on.
-    held: HashMap<String, Instant>,
+    held: HashMap<Entry, Instant>,
 
-    taking: FuturesOrdered<Asking<(usize, Result<Vec<(String, Fields)>, Fault>)>>,
+    taking: FuturesOrdered<Asking<(usize, Result<Vec<(Entry, Fields)>, Fault>)>>,
     /// The most that these may bring.
     being_taken: usize,
     /// The last one brought as many as it might: there are more.
     is_backlogged: bool,
     settling: FuturesUnordered<Asking<(Vec<Outcome>, Result<(), Fault>)>>,
     tending: Option<Asking<Result<Tended, Fault>>>,
-    keeping: Option<(Instant, Asking<(Vec<String>, Result<(), Fault>)>)>,
+    keeping: Option<(Instant, Asking<(Vec<Entry>, Result<Vec<Entry>, Fault>)>)>,
 
     clock: Option<ServerClock>,
     starts: Option<Starts>,
@@ -87,25 +86,15 @@ struct Run<Decode, S> {
 }
 
 /// A message and its place in the stream.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Ticket {
-    entry: String,
+    entry: Entry,
     memory: Memory,
 }
 
 struct Ready {
     ticket: Ticket,
     payload: Vec<u8>,
-}
-
-enum Event {
-    Stop,
-    Called(Result<(Id, Verdict), JoinError>),
-    Taken(usize, Result<Vec<(String, Fields)>, Fault>),
-    Settled(Vec<Outcome>, Result<(), Fault>),
-    Tended(Result<Tended, Fault>),
-    Kept(Instant, Vec<String>, Result<(), Fault>),
-    Tick,
 }
 
 impl<Decode, S> Worker<Decode, S> {
@@ -138,12 +127,7 @@ impl<Decode, S> Worker<Decode, S> {
                 break;
             }
             timer.as_mut().reset(run.next_tick(now));
-            let event = poll_fn(|cx| run.poll(shutdown.as_mut(), timer.as_mut(), cx)).await;
-            run.handle(event, Instant::now());
-            // Those that are over together are settled together.
-            while let Some(called) = run.calls.try_join_next_with_id() {
-                run.handle(Event::Called(called), Instant::now());
-            }
+            poll_fn(|cx| run.poll(shutdown.as_mut(), timer.as_mut(), cx)).await;
         }
         run.report.unconfirmed = run.held.len() as u64;
         run.requests.clone().leave().await;
@@ -157,16 +141,16 @@ impl<Decode, S> Run<Decode, S> {
         let Worker { core, settings, decode, service, shared } = worker;
         // Not the queue's generator: with the same seed in two processes they would be one consumer.
         let (high, low): (u64, u64) = Random::new().with(|random| (random.random(), random.random()));
-        // Those that take at the same time wait one behind the other.
-        let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT * TAKING));
+        // Of those that take at the same time one waits at most.
+        let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT));
         let waiting = Connection::open_lazily(server, core.random.clone(), core.handle.clone());
         let consumer = format!("{high:016x}{low:016x}").into();
         Self {
             requests: Requests { core: core.clone(), waiting, consumer },
             report: WorkerReport::default(),
             ready: VecDeque::new(),
-            calls: JoinSet::new(),
-            called: HashMap::new(),
+            lanes: Lanes::new(),
+            ended: Vec::new(),
             outcomes: VecDeque::new(),
             held: HashMap::new(),
             taking: FuturesOrdered::new(),
@@ -195,43 +179,51 @@ impl<Decode, S> Run<Decode, S> {
         }
     }
 
-    fn poll<Shutdown>(
-        &mut self,
-        shutdown: Pin<&mut Shutdown>,
-        timer: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Event>
+    /// Handles all that has happened, and is ready if anything has.
+    fn poll<Shutdown>(&mut self, shutdown: Pin<&mut Shutdown>, timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()>
     where
         Shutdown: Future<Output = ()>,
     {
+        let now = Instant::now();
+        let mut has_happened = false;
         if self.stopping.is_none() && shutdown.poll(cx).is_ready() {
-            return Poll::Ready(Event::Stop);
+            self.stopping = Some(now);
+            has_happened = true;
         }
-        if let Poll::Ready(Some(called)) = self.calls.poll_join_next_with_id(cx) {
-            return Poll::Ready(Event::Called(called));
+        if self.lanes.poll_ended(&mut self.ended, cx) {
+            has_happened = true;
+            let mut ended = mem::take(&mut self.ended);
+            for (ticket, verdict) in ended.drain(..) {
+                self.ended(ticket, verdict, now);
+            }
+            self.ended = ended;
         }
-        if let Poll::Ready(Some((outcomes, result))) = self.settling.poll_next_unpin(cx) {
-            return Poll::Ready(Event::Settled(outcomes, result));
+        while let Poll::Ready(Some((outcomes, result))) = self.settling.poll_next_unpin(cx) {
+            has_happened = true;
+            self.settled(outcomes, result, now);
         }
-        if let Poll::Ready(Some((count, result))) = self.taking.poll_next_unpin(cx) {
-            return Poll::Ready(Event::Taken(count, result));
+        while let Poll::Ready(Some((count, result))) = self.taking.poll_next_unpin(cx) {
+            has_happened = true;
+            self.taken(count, result, now);
         }
         if let Some(Poll::Ready(result)) = self.tending.as_mut().map(|tending| tending.as_mut().poll(cx)) {
+            has_happened = true;
             self.tending = None;
-            return Poll::Ready(Event::Tended(result));
+            self.tended(result, now);
         }
         if let Some((since, keeping)) = &mut self.keeping {
             let since = *since;
             if let Poll::Ready((held, result)) = keeping.as_mut().poll(cx) {
+                has_happened = true;
                 self.keeping = None;
-                return Poll::Ready(Event::Kept(since, held, result));
+                self.kept(since, held, result, now);
             }
         }
-        timer.poll(cx).map(|()| Event::Tick)
+        if has_happened { Poll::Ready(()) } else { timer.poll(cx) }
     }
 
     fn is_over(&mut self, now: Instant) -> bool {
-        if self.stopping.is_none() || !self.calls.is_empty() {
+        if self.stopping.is_none() || self.lanes.in_flight() > 0 {
             return false;
         }
         let since = *self.waiting_since.get_or_insert(now);
@@ -242,7 +234,7 @@ impl<Decode, S> Run<Decode, S> {
 
     fn publish(&self) {
         self.shared.update(|readings| {
-            readings.in_flight = self.calls.len();
+            readings.in_flight = self.lanes.in_flight();
             readings.held = self.held.len();
             readings.so_far = self.report;
         });
@@ -258,8 +250,12 @@ impl<Decode, S> Run<Decode, S> {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        while self.stopping.is_none() && self.calls.len() < self.settings.concurrency && now >= self.hold_until {
-            let Some(Ready { ticket, payload }) = self.ready.pop_front() else { return };
+        if self.stopping.is_some() || now < self.hold_until {
+            return;
+        }
+        let mut jobs = Vec::new();
+        while self.lanes.in_flight() + jobs.len() < self.settings.concurrency {
+            let Some(Ready { ticket, payload }) = self.ready.pop_front() else { break };
             let age = self.clock.map_or(Duration::ZERO, |clock| clock.since(ticket.memory.appended_at(), now));
             if self.settings.max_age.is_some_and(|longest| age > longest) {
                 self.report.dropped_for_age += 1;
@@ -267,12 +263,13 @@ impl<Decode, S> Run<Decode, S> {
                 continue;
             }
             if self.starts.as_mut().is_some_and(|starts| !starts.begin(now)) {
-                return self.ready.push_front(Ready { ticket, payload });
+                self.ready.push_front(Ready { ticket, payload });
+                break;
             }
             let attempt = ticket.memory.failed.saturating_add(1);
-            let delivery = Delivery { id: ticket.memory.id.clone(), payload, attempt, age };
-            let task = self.calls.spawn(call(delivery, self.decode.clone(), self.service.clone()));
-            self.called.insert(task.id(), ticket);
+            let delivery = Delivery { id: ticket.memory.id.to_string(), payload, attempt, age };
+            jobs.push(Job { ticket, delivery });
         }
+        self.lanes.begin(jobs, &self.decode, &self.service);
     }
 }

@@ -12,13 +12,19 @@ use tokio::time::Instant;
 
 /// Calls of the script that ends deliveries: the most at a time, and the most ends in each.
 const SETTLING: usize = 2;
-const MOST_SETTLED: usize = 1000;
+const MOST_SETTLED: usize = 500;
+
+/// While ends are on their way, no more than so many others wait for the answer, to go together.
+const FEW_SETTLED: usize = 250;
 
 /// Calls that take messages: the most at a time of a queue that has many.
-pub(super) const TAKING: u32 = 2;
+const TAKING: usize = 4;
 
-/// The most that are taken at a time, and the most that are kept alive with one call.
-const MOST_TAKEN: usize = 1000;
+/// The most that are taken at a time: with few the server makes the next answer while this one is read.
+const MOST_TAKEN: usize = 250;
+
+/// The most that are taken over at a time, and the most that are kept alive with one call.
+const MOST_TAKEN_OVER: usize = 1000;
 const MOST_KEPT: usize = 500;
 
 impl<Decode, S> Run<Decode, S> {
@@ -37,10 +43,10 @@ impl<Decode, S> Run<Decode, S> {
             return;
         }
         self.keep(now);
-        while self.settling.len() < SETTLING && !self.outcomes.is_empty() {
+        while self.settling.len() < SETTLING && self.outcomes.len() > self.settling.len() * FEW_SETTLED {
             let count = self.outcomes.len().min(MOST_SETTLED);
             let mut outcomes: Vec<Outcome> = self.outcomes.drain(..count).collect();
-            outcomes.sort_by_cached_key(|outcome| place(outcome.entry()));
+            outcomes.sort_unstable_by_key(Outcome::entry);
             self.settling.push(Box::pin(self.requests.clone().settle(outcomes)));
         }
         if self.stopping.is_some() {
@@ -48,14 +54,16 @@ impl<Decode, S> Run<Decode, S> {
         }
         self.tend(now);
         // While one answer is read the server makes the next, if it need not wait for messages.
-        let most = if self.is_backlogged { TAKING as usize } else { 1 };
+        let most = if self.is_backlogged { TAKING } else { 1 };
         while self.taking.len() < most {
             let count = self.to_take();
             if count == 0 {
                 return;
             }
             self.being_taken += count;
-            let take = self.requests.clone().take(count);
+            // At most one waits for messages: the others would wait behind it.
+            let waits = !self.is_backlogged;
+            let take = self.requests.clone().take(count, waits);
             self.taking.push_back(Box::pin(async move { (count, take.await) }));
         }
     }
@@ -67,7 +75,7 @@ impl<Decode, S> Run<Decode, S> {
         let idle = self.settings.takeover_after;
         let is_well = self.well_since.is_some_and(|since| now >= since + idle / 2);
         // A take that waits for messages has all the room there is: what is taken over may come on top of it, once.
-        let room = (self.room() + self.being_taken).min(MOST_TAKEN);
+        let room = (self.room() + self.being_taken).min(MOST_TAKEN_OVER);
         let take_over = (is_well && now >= self.take_over_at && room > 0).then_some((idle, room));
         if take_over.is_some() {
             self.take_over_at = now + idle / 4;
@@ -83,8 +91,8 @@ impl<Decode, S> Run<Decode, S> {
         }
         let quarter = self.settings.takeover_after / 4;
         let old = |kept: &Instant| now >= *kept + quarter;
-        let entries: Vec<String> =
-            self.held.iter().filter(|(_, kept)| old(kept)).map(|(entry, _)| entry.clone()).take(MOST_KEPT).collect();
+        let entries: Vec<_> =
+            self.held.iter().filter(|(_, kept)| old(kept)).map(|(entry, _)| *entry).take(MOST_KEPT).collect();
         // Those that did not fit come at once after these.
         self.keep_at = if entries.len() == MOST_KEPT { now } else { now + quarter / 4 };
         if !entries.is_empty() {
@@ -103,9 +111,10 @@ impl<Decode, S> Run<Decode, S> {
         {
             return 0;
         }
-        let wanted = (concurrency + prefetch).saturating_sub(self.calls.len() + self.ready.len() + self.being_taken);
+        let wanted =
+            (concurrency + prefetch).saturating_sub(self.lanes.in_flight() + self.ready.len() + self.being_taken);
         let count = wanted.min(self.room()).min(MOST_TAKEN);
-        let few = count < (concurrency + prefetch) / 8;
+        let few = count < ((concurrency + prefetch) / 8).min(MOST_TAKEN);
         if few && !(self.outcomes.is_empty() && self.settling.is_empty()) { 0 } else { count }
     }
 
@@ -119,7 +128,7 @@ impl<Decode, S> Run<Decode, S> {
         at(now < self.ask_at, self.ask_at);
         at(now >= self.ask_at && self.stopping.is_none() && self.tending.is_none(), self.tend_at);
         at(now >= self.ask_at && self.keeping.is_none() && !self.held.is_empty(), self.keep_at);
-        if !self.ready.is_empty() && self.calls.len() < self.settings.concurrency && self.stopping.is_none() {
+        if !self.ready.is_empty() && self.lanes.in_flight() < self.settings.concurrency && self.stopping.is_none() {
             at(now < self.hold_until, self.hold_until);
             if let Some(starts) = &self.starts {
                 at(true, starts.next(now));
@@ -127,10 +136,4 @@ impl<Decode, S> Run<Decode, S> {
         }
         next
     }
-}
-
-/// Where an entry is in its stream.
-fn place(entry: &str) -> (u64, u64) {
-    let (millis, number) = entry.split_once('-').unwrap_or((entry, "0"));
-    (millis.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }

@@ -7,15 +7,15 @@ use super::{
         clock::ServerClock,
         requests::{MOST_MOVED, Outcome, Taken, Tended},
     },
-    Event, Ready, Run, Ticket,
+    Ready, Run, Ticket,
 };
 use crate::{
-    load_level::durable::scripts::Fields,
+    load_level::durable::{entry::Entry, scripts::Fields},
     redis::Fault,
     retry::{Backoff, Jitter},
 };
 use std::time::Duration;
-use tokio::{task::Id, time::Instant};
+use tokio::time::Instant;
 
 /// What is due is looked for so often.
 const BETWEEN_TENDS: Duration = Duration::from_millis(100);
@@ -31,46 +31,46 @@ const LONGEST_HOLD: Duration = Duration::from_secs(1);
 const LONGEST_REASON: usize = 1024;
 
 impl<Decode, S> Run<Decode, S> {
-    pub(super) fn handle(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Tick => {}
-            Event::Stop => self.stopping = Some(now),
-            Event::Called(Ok((id, verdict))) => self.ended(id, verdict, now),
-            Event::Called(Err(error)) => {
-                let id = error.id();
-                let verdict = match error.try_into_panic() {
-                    Ok(payload) => Verdict::of_panic(&*payload),
-                    Err(_) => Verdict::Failed { reason: "the runtime has ended".to_owned() },
-                };
-                self.ended(id, verdict, now);
-            }
-            Event::Taken(count, result) => {
-                self.being_taken -= count;
-                self.is_backlogged = result.as_ref().is_ok_and(|messages| messages.len() >= count);
-                if let Some(messages) = self.answered(result, now) {
-                    for (entry, fields) in messages {
-                        self.receive(entry, fields, 0, now);
-                    }
-                }
-            }
-            Event::Settled(outcomes, result) => {
-                if self.answered(result, now).is_some() {
-                    for outcome in &outcomes {
-                        self.held.remove(outcome.entry());
-                    }
-                } else {
-                    self.outcomes.extend(outcomes);
-                }
-            }
-            Event::Tended(result) => self.tended(result, now),
-            Event::Kept(since, entries, result) => {
-                if self.answered(result, now).is_some() {
-                    for entry in entries {
-                        self.held.entry(entry).and_modify(|kept| *kept = since);
-                    }
-                }
-            }
+    pub(super) fn taken(&mut self, count: usize, result: Result<Vec<(Entry, Fields)>, Fault>, now: Instant) {
+        self.being_taken -= count;
+        self.is_backlogged = result.as_ref().is_ok_and(|messages| messages.len() >= count);
+        for (entry, fields) in self.answered(result, now).unwrap_or_default() {
+            self.receive(entry, fields, 0, now);
         }
+    }
+
+    pub(super) fn settled(&mut self, outcomes: Vec<Outcome>, result: Result<(), Fault>, now: Instant) {
+        if self.answered(result, now).is_none() {
+            return self.outcomes.extend(outcomes);
+        }
+        for outcome in &outcomes {
+            self.held.remove(&outcome.entry());
+        }
+    }
+
+    pub(super) fn kept(
+        &mut self,
+        since: Instant,
+        entries: Vec<Entry>,
+        result: Result<Vec<Entry>, Fault>,
+        now: Instant,
+    ) {
+        let Some(mut lost) = self.answered(result, now) else { return };
+        for entry in entries {
+            self.held.entry(entry).and_modify(|kept| *kept = since);
+        }
+        if lost.is_empty() {
+            return;
+        }
+        lost.sort_unstable();
+        // Others have taken these over. A call that has begun goes on, and its end is told all the same.
+        self.ready.retain(|Ready { ticket: Ticket { entry, .. }, .. }| {
+            let is_lost = lost.binary_search(entry).is_ok();
+            if is_lost {
+                self.held.remove(entry);
+            }
+            !is_lost
+        });
     }
 
     /// What Redis answered, if it did; else it is left alone for a while.
@@ -123,10 +123,10 @@ impl<Decode, S> Run<Decode, S> {
     }
 
     /// Has a message. Its earlier deliveries have not been ended by their workers.
-    pub(super) fn receive(&mut self, entry: String, fields: Fields, deliveries: u32, now: Instant) {
-        let mut memory = Memory::of(&entry, fields.memory.as_deref());
+    pub(super) fn receive(&mut self, entry: Entry, fields: Fields, deliveries: u32, now: Instant) {
+        let mut memory = Memory::of(entry, fields.memory.as_deref());
         memory.failed = memory.failed.saturating_add(deliveries);
-        self.held.insert(entry.clone(), now);
+        self.held.insert(entry, now);
         let ticket = Ticket { entry, memory };
         if ticket.memory.failed >= self.settings.max_tries {
             self.bury(ticket, "no worker that had it has ended it".to_owned());
@@ -143,8 +143,7 @@ impl<Decode, S> Run<Decode, S> {
         self.outcomes.push_back(Outcome::Dead { entry, memory, reason });
     }
 
-    pub(super) fn ended(&mut self, id: Id, verdict: Verdict, now: Instant) {
-        let Some(ticket) = self.called.remove(&id) else { return };
+    pub(super) fn ended(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) {
         match verdict {
             Verdict::Succeeded => {
                 self.report.succeeded += 1;
