@@ -35,6 +35,8 @@ struct Shared {
     state: Mutex<State>,
     /// Numbers connections and attempts at one. Relaxed: it guards no other memory.
     numbers: AtomicU64,
+    /// There has been a connection. Relaxed: it guards no other memory.
+    was_up: AtomicBool,
 }
 
 enum State {
@@ -105,12 +107,27 @@ impl Connection {
     fn new(server: Server, random: Random, handle: Handle) -> Self {
         let detail = format_args!("the Redis server at {} has not been reached yet", server.address()).to_string();
         let state = Mutex::new(State::Down(Fault::new(FaultKind::Unreachable, detail)));
-        Self(Arc::new(Shared { server, random, handle, state, numbers: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            server,
+            random,
+            handle,
+            state,
+            numbers: AtomicU64::new(0),
+            was_up: AtomicBool::new(false),
+        }))
     }
 
     /// The server that it leads to.
     pub(crate) fn server(&self) -> &Server {
         &self.0.server
+    }
+
+    /// Waits for the first connection, for at most so long.
+    pub(crate) async fn until_it_was_up(&self, longest: Duration) {
+        let until = Instant::now() + longest;
+        while !self.0.was_up.load(Ordering::Relaxed) && Instant::now() < until {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Asks anything. Fails at once where there is no connection.
@@ -179,6 +196,7 @@ async fn find_out(shared: Weak<Shared>, live: Arc<Live>) {
 
 impl Shared {
     fn set_up(&self, live: Live) {
+        self.was_up.store(true, Ordering::Relaxed);
         *lock(&self.state) = State::Up(Arc::new(live));
     }
 

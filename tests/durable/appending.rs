@@ -26,6 +26,7 @@ use tokio::time::sleep;
 use tower::{Service, ServiceExt};
 
 trials![
+    a_worker_that_starts_well_has_nothing_to_complain_of,
     what_is_appended_is_worked_on_once_and_leaves_nothing,
     messages_that_were_there_before_any_worker_are_worked_on,
     a_full_queue_refuses_and_takes_again_when_there_is_room,
@@ -39,6 +40,17 @@ trials![
     a_stack_stands_in_front_of_a_producer,
     a_payload_is_any_bytes,
 ];
+
+async fn a_worker_that_starts_well_has_nothing_to_complain_of() {
+    let (_server, queue) = queue().await;
+    for _ in 0..5 {
+        let running = Running::start(worker(&queue, noting(&Calls::default(), succeed)));
+        append(&queue, "one").await;
+        until("it is done", async || running.monitor.readings().so_far.succeeded == 1).await;
+        assert_eq!(running.monitor.readings().redis_failures, 0, "{:?}", running.monitor);
+        running.stop().await;
+    }
+}
 
 async fn what_is_appended_is_worked_on_once_and_leaves_nothing() {
     let (server, queue) = queue().await;

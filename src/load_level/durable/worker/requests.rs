@@ -76,6 +76,8 @@ impl Requests {
             command.arg("BLOCK").arg(u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX));
         }
         command.arg("STREAMS").arg(&self.core.keys.stream).arg(">");
+        // A worker that has just started is no failure of Redis.
+        self.waiting.until_it_was_up(WAIT).await;
         let answer = self.waiting.ask(async |connection| command.query_async::<Value>(connection).await).await?;
         match answer {
             Value::Nil => Ok(Vec::new()),
