@@ -1,16 +1,18 @@
 //! What a queue decides, with its lock held. Times are in nanoseconds since the queue's origin.
 
+mod arriving;
+mod telling;
+
+pub(super) use telling::Refusal;
+
 use super::{
     discipline::{Discipline, Rule},
     pace::{Pace, Share},
-    rates::{Rates, Totals, time_for},
+    rates::{Rates, Totals},
     readings::Counts,
-    waiters::{Answer, CLASSES, Place, Waiter, Waiters, Wakers},
+    waiters::{Answer, CLASSES, Place, Waiters, Wakers},
 };
-use crate::{
-    Rejection, clock,
-    error::{QueueFull, QueueFullCause, WaitedTooLong},
-};
+use crate::clock;
 use std::{task::Waker, time::Duration};
 
 /// The places in the service.
@@ -18,22 +20,6 @@ use std::{task::Waker, time::Duration};
 pub(super) struct Places {
     pub(super) taken: u32,
     pub(super) limit: u32,
-}
-
-/// Why a call is refused, as the queue keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Full { cause: QueueFullCause, bound: u64, retry_after: Option<Duration> },
-    TooLong { waited: Duration, retry_after: Option<Duration> },
-}
-
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Full { cause, bound, retry_after } => QueueFull::new(cause, bound, retry_after).into(),
-            Refusal::TooLong { waited, retry_after } => WaitedTooLong::new(waited, retry_after).into(),
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -170,83 +156,6 @@ impl State {
         }
         let joined = self.join(newcomer, places, now);
         joined.map(Arrival::Waits).inspect_err(|refusal| self.count(refusal))
-    }
-
-    fn join(&mut self, newcomer: Newcomer, places: &Places, now: u64) -> Result<Place, Refusal> {
-        let patience = self.patience(newcomer.deadline, now);
-        if patience == 0 {
-            return Err(self.too_long(0, now));
-        }
-        self.make_room(newcomer, now)?;
-        let before = self.waiters.waiting();
-        let asks_at = match &self.pace {
-            Some(pace) if places.taken < places.limit => pace.due_after(before),
-            _ => NEVER,
-        };
-        let Newcomer { class, weight, deadline } = newcomer;
-        let waiter = Waiter { class, weight, since: now, gives_up_at: now.saturating_add(patience), deadline, asks_at };
-        let Some(place) = self.waiters.join(waiter) else {
-            return Err(self.full(QueueFullCause::Depth, now));
-        };
-        if before == 0 {
-            self.last_empty = now;
-            self.rates.begin(now, self.totals);
-        }
-        self.totals.joined = self.totals.joined.wrapping_add(1);
-        Ok(place)
-    }
-
-    /// Sees to it that there is a place for one more, by taking those of the least worthy if they are worth less than the
-    /// newcomer. Nobody loses a place where that would not be enough.
-    fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {
-        let Newcomer { class, weight, .. } = newcomer;
-        if u128::from(weight) > self.max_weight {
-            return Err(self.full(QueueFullCause::TooHeavy, now));
-        }
-        let fits = |waiting: usize, waiting_weight: u128, this: &Self| {
-            waiting < this.depth && waiting_weight + u128::from(weight) <= this.max_weight
-        };
-        if fits(self.waiters.waiting(), self.waiters.weight(), self) {
-            return Ok(());
-        }
-        // Of its own class a newcomer is worth more than the others where the newest come first.
-        let below = if self.newest_first(now) { class + 1 } else { class };
-        let is_hopeless = |this: &Self| {
-            let (waiting, waiting_weight) = (below..CLASSES)
-                .map(|class| this.waiters.of_class(class))
-                .fold((0_usize, 0_u128), |(count, weight), (more, heavier)| (count + more, weight + heavier));
-            !fits(waiting, waiting_weight, this)
-        };
-        while !fits(self.waiters.waiting(), self.waiters.weight(), self) {
-            // One whose time is up has no place to lose.
-            let late =
-                (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)));
-            let refused = match late {
-                Some(late) => (late, self.too_long_of(late, now)),
-                None if is_hopeless(self) => {
-                    let is_deep = self.waiters.waiting() >= self.depth;
-                    let cause = if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight };
-                    return Err(self.full(cause, now));
-                }
-                None => match (0..below).find_map(|class| self.least_worthy(class, now)) {
-                    Some(place) => (place, self.full(QueueFullCause::Displaced, now)),
-                    None => return Err(self.full(QueueFullCause::Depth, now)),
-                },
-            };
-            self.refuse(refused.0, refused.1, None, now);
-        }
-        Ok(())
-    }
-
-    /// Who of a class would be served last.
-    fn least_worthy(&self, class: usize, now: u64) -> Option<Place> {
-        if self.newest_first(now) { self.waiters.oldest(class) } else { self.waiters.newest(class) }
-    }
-
-    /// How long a call may wait that comes now.
-    fn patience(&self, deadline: u64, now: u64) -> u64 {
-        let left = if deadline == u64::MAX { u64::MAX } else { deadline.saturating_sub(now) };
-        self.rule.patience(left, self.newest_first(now)).min(self.max_wait)
     }
 
     fn newest_first(&self, now: u64) -> bool {
@@ -405,58 +314,5 @@ impl State {
             pace.give_back(unused);
         }
         self.admit(places, None, now);
-    }
-
-    /// For how long the one has waited that has waited for longest.
-    pub(super) fn oldest_age(&self, now: u64) -> u64 {
-        let since =
-            (0..CLASSES).filter_map(|class| self.waiters.get(self.waiters.oldest(class)?)).map(|waiter| waiter.since);
-        since.min().map_or(0, |since| now.saturating_sub(since))
-    }
-
-    fn count(&mut self, refusal: &Refusal) {
-        let counter = match refusal {
-            Refusal::Full { cause: QueueFullCause::Displaced, .. } => &mut self.counts.displaced,
-            Refusal::Full { .. } => &mut self.counts.full,
-            Refusal::TooLong { .. } => &mut self.counts.waited_too_long,
-        };
-        *counter += 1;
-    }
-
-    fn full(&self, cause: QueueFullCause, now: u64) -> Refusal {
-        let bound = match cause {
-            QueueFullCause::Weight | QueueFullCause::TooHeavy => u64::try_from(self.max_weight).unwrap_or(u64::MAX),
-            _ => self.depth as u64,
-        };
-        let retry_after = if cause == QueueFullCause::TooHeavy { None } else { self.time_to_serve(now) };
-        Refusal::Full { cause, bound, retry_after }
-    }
-
-    fn too_long_of(&self, place: Place, now: u64) -> Refusal {
-        let since = self.waiters.get(place).map_or(now, |waiter| waiter.since);
-        self.too_long(now.saturating_sub(since), now)
-    }
-
-    fn too_long(&self, waited: u64, now: u64) -> Refusal {
-        Refusal::TooLong { waited: Duration::from_nanos(waited), retry_after: self.time_to_serve(now) }
-    }
-
-    /// The time until the turn of one that comes now, where nobody waits and there is room but for the pace.
-    pub(super) fn paced_wait(&self, now: u64) -> Duration {
-        Duration::from_nanos(self.pace.map_or(0, |pace| pace.due().saturating_sub(now)))
-    }
-
-    /// The time until the turn of one that comes after all who wait now.
-    pub(super) fn expected_wait(&self, now: u64) -> Option<Duration> {
-        time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.left)
-    }
-
-    /// The time in which all who wait now and one more are served, if nobody leaves unserved.
-    fn time_to_serve(&self, now: u64) -> Option<Duration> {
-        time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.served)
-    }
-
-    fn and_one_more(&self) -> u64 {
-        (self.waiters.waiting() as u64).saturating_add(1)
     }
 }
