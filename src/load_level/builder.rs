@@ -28,15 +28,15 @@ impl QueueBuilder {
         }
     }
 
-    /// The most that those who wait may weigh together, in whatever unit the calls are weighed. A call that alone weighs more
-    /// is refused unless there is room for it at once. Default: any.
+    /// The most that those who wait may weigh together, in whatever unit the calls are weighed. A call that alone
+    /// weighs more is refused unless there is room for it at once. Default: any.
     pub fn max_weight(self, max_weight: u64) -> Self {
         Self { max_weight: Some(max_weight), ..self }
     }
 
-    /// The longest that a call waits, whatever its deadline. Where calls carry no deadline make it half of the time after which
-    /// their callers give up: what is served later is more often than not served in vain. Default: a second, for callers that
-    /// wait for two or more.
+    /// The longest that a call waits, whatever its deadline. Where calls carry no deadline make it half of the time
+    /// after which their callers give up: what is served later is more often than not served in vain. Default: a
+    /// second, for callers that wait for two or more.
     pub fn max_wait(self, max_wait: Duration) -> Self {
         Self { max_wait, ..self }
     }
@@ -46,19 +46,19 @@ impl QueueBuilder {
         Self { discipline, ..self }
     }
 
-    /// Serves calls of a higher [`Criticality`](crate::Criticality) first, and takes the places of lower ones for them if
-    /// the queue is full. In each class the discipline decides. As long as the higher classes alone are more than can be
-    /// served, the lower ones are not. Default: all calls are of one class.
+    /// Serves calls of a higher [`Criticality`](crate::Criticality) first, and takes the places of lower ones for them
+    /// if the queue is full. In each class the discipline decides. As long as the higher classes alone are more than
+    /// can be served, the lower ones are not. Default: all calls are of one class.
     pub fn by_criticality(self) -> Self {
         Self { by_criticality: true, ..self }
     }
 
-    /// Lets at most `calls` begin in a `period`, evenly: one after the other, and where timers are too coarse for that those
-    /// together that are due within five milliseconds. In every interval of length t at most `1 + (t + 5 ms) * calls /
-    /// period` begin. Default: as fast as there is room.
+    /// Lets at most `calls` begin in a `period`, evenly: one after the other, and where timers are too coarse for that
+    /// those together that are due within five milliseconds. In every interval of length t at most `1 + (t + 5 ms) *
+    /// calls / period` begin. Default: as fast as there is room.
     ///
-    /// A call begins when its turn comes; a task that runs late makes its call to the service late, too. With a pace each
-    /// call takes the lock.
+    /// A call begins when its turn comes; a task that runs late makes its call to the service late, too. With a pace
+    /// each call takes the lock.
     pub fn pace(self, calls: u64, period: Duration) -> Self {
         Self { pace: Some((calls, period)), ..self }
     }
@@ -67,9 +67,10 @@ impl QueueBuilder {
     ///
     /// # Errors
     ///
-    /// The concurrency must be from 1 to 2^31 - 1, depth and weight at least 1; the longest wait longer than zero and at most
-    /// 366 days; the pace from 1 call to one per nanosecond, in a period longer than zero and of at most 366 days; a share of
-    /// the deadline from a millionth to one; a target longer than zero and shorter than its interval, of at most 366 days.
+    /// The concurrency must be from 1 to 2^31 - 1, depth and weight at least 1; the longest wait longer than zero and
+    /// at most 366 days; the pace from 1 call to one per nanosecond, in a period longer than zero and of at most 366
+    /// days; a share of the deadline from a millionth to one; a target longer than zero and shorter than its interval,
+    /// of at most 366 days.
     pub fn build(self) -> Result<Queue, ConfigError> {
         let limit = check_concurrency(self.concurrency)?;
         check_depth(self.depth)?;

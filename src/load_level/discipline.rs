@@ -6,8 +6,8 @@ use std::{fmt, time::Duration};
 
 /// Who of those who wait is next, and who has waited too long.
 ///
-/// Whatever the discipline, nobody waits for longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), nor until
-/// the deadline of the call: such a call is refused at the latest when its turn comes, and does not run.
+/// Whatever the discipline, nobody waits for longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), nor
+/// until the deadline of the call: such a call is refused at the latest when its turn comes, and does not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Discipline(pub(super) Kind);
 
@@ -52,13 +52,13 @@ impl Discipline {
         Self(Kind::Lifo)
     }
 
-    /// First in, first out while the queue empties regularly, and with patience: a call may wait for the interval. If the
-    /// queue has not been empty for that long, the newest come first, those that come may wait for the target only, and
-    /// those that are there and have waited for longer are refused at their turn.
+    /// First in, first out while the queue empties regularly, and with patience: a call may wait for the interval. If
+    /// the queue has not been empty for that long, the newest come first, those that come may wait for the target only,
+    /// and those that are there and have waited for longer are refused at their turn.
     ///
-    /// For requests without deadlines. This is the adaptive LIFO with the controlled delay of B. Maurer, "Fail at Scale",
-    /// ACM Queue 13(8), 2015; by default with its constants, 5 and 100 milliseconds, which are said to do for services of
-    /// all kinds. What a service does on average in the target has to be more than one call.
+    /// For requests without deadlines. This is the adaptive LIFO with the controlled delay of B. Maurer, "Fail at
+    /// Scale", ACM Queue 13(8), 2015; by default with its constants, 5 and 100 milliseconds, which are said to do for
+    /// services of all kinds. What a service does on average in the target has to be more than one call.
     pub const fn adaptive() -> Self {
         Self::adaptive_with(Duration::from_millis(5), Duration::from_millis(100))
     }
@@ -125,8 +125,8 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// How long a call may wait that comes when so much is left until its deadline, in nanoseconds. `is_standing`: the queue
-    /// has not been empty for the interval of an adaptive rule.
+    /// How long a call may wait that comes when so much is left until its deadline, in nanoseconds. `is_standing`: the
+    /// queue has not been empty for the interval of an adaptive rule.
     pub(super) fn patience(self, left: u64, is_standing: bool) -> u64 {
         match self {
             Self::Deadline { share } if left < u64::MAX => ((u128::from(left) * u128::from(share)) >> 32) as u64,

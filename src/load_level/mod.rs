@@ -1,8 +1,8 @@
 //! Lets calls wait their turn, and says for how long.
 //!
-//! A service that is at capacity for a moment need not refuse: work that can wait, waits, in a queue with a bound, and the
-//! service takes it at its own pace. What cannot be served in time is refused early, so that the others are. This layer waits;
-//! one that decides at once is [`load_shed`](crate::load_shed).
+//! A service that is at capacity for a moment need not refuse: work that can wait, waits, in a queue with a bound, and
+//! the service takes it at its own pace. What cannot be served in time is refused early, so that the others are. This
+//! layer waits; one that decides at once is [`load_shed`](crate::load_shed).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -30,24 +30,27 @@
 //! # Semantics
 //!
 //! - A call takes its place in the first poll of its future. Where there is room and nobody waits it goes on at once.
-//!   Otherwise the future waits; nothing is spawned, and the service's readiness is not asked for before the turn has come.
-//! - Who is next, and who has waited too long, is the [`Discipline`]'s. By default it is the oldest, unless it has waited for
-//!   half of the time that it had until its deadline: such a call is refused
-//!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations this rule alone kept a
-//!   server at twice and at ten times its capacity busy with work that was still wanted.
-//! - The deadline is that of the call's [context](crate::CallContext). A server reads it from the request, since it does not
-//!   travel by itself, and runs the service in its [`scope`](crate::CallContext::scope). Without one a call waits for up to
-//!   [`max_wait`](QueueBuilder::max_wait), as every call does at the most: set that to half of what callers wait for.
+//!   Otherwise the future waits; nothing is spawned, and the service's readiness is not asked for before the turn has
+//!   come.
+//! - Who is next, and who has waited too long, is the [`Discipline`]'s. By default it is the oldest, unless it has
+//!   waited for half of the time that it had until its deadline: such a call is refused
+//!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations this rule alone
+//!   kept a server at twice and at ten times its capacity busy with work that was still wanted.
+//! - The deadline is that of the call's [context](crate::CallContext). A server reads it from the request, since it
+//!   does not travel by itself, and runs the service in its [`scope`](crate::CallContext::scope). Without one a call
+//!   waits for up to [`max_wait`](QueueBuilder::max_wait), as every call does at the most: set that to half of what
+//!   callers wait for.
 //! - The queue is bounded by the number of calls, and by their [weight](LoadLevel::weight). A full one refuses
-//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up, if it is
-//!   the oldest of its class; one of the lowest
-//!   class, where calls are served [by criticality](QueueBuilder::by_criticality); the one that would be served last, which
-//!   is the newcomer where the oldest are served first.
-//! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately and if none of
-//!   them leaves. It is `None` while that is not known.
-//! - A call that ends gives its place to the next one before it returns. What a refused or cancelled call has taken of the
-//!   [pace](QueueBuilder::pace) is given back if it did not reach the service, and no other call has begun since.
-//! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without tower.
+//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up, if it is the
+//!   oldest of its class; one of the lowest class, where calls are served [by
+//!   criticality](QueueBuilder::by_criticality); the one that would be served last, which is the newcomer where the
+//!   oldest are served first.
+//! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately and if
+//!   none of them leaves. It is `None` while that is not known.
+//! - A call that ends gives its place to the next one before it returns. What a refused or cancelled call has taken of
+//!   the [pace](QueueBuilder::pace) is given back if it did not reach the service, and no other call has begun since.
+//! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without
+//!   tower.
 //!
 //! # Deadlines and classes from a request
 //!
@@ -90,30 +93,32 @@
 //!
 //! # Cancellation
 //!
-//! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become meanwhile, goes
-//! to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place in the service; if it is
-//! polled only when its deadline has passed, it is refused and gives the place back. With a pace the next one keeps the time for
-//! those behind it: while it is not polled, they go on when another call comes or ends.
+//! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become
+//! meanwhile, goes to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place
+//! in the service; if it is polled only when its deadline has passed, it is refused and gives the place back. With a
+//! pace the next one keeps the time for those behind it: while it is not polled, they go on when another call comes or
+//! ends.
 //!
-//! A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another process.
+//! A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another
+//! process.
 //!
 //! # Cost
 //!
-//! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that waits takes
-//! a lock when it comes, in each poll, and when it leaves; it makes one timer and is woken once, however many others wait. With a
-//! pace it may be woken twice, and twice more for each that overtakes it. The places in the queue are allocated as it grows, used
-//! again, and kept for as long as the queue.
+//! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that
+//! waits takes a lock when it comes, in each poll, and when it leaves; it makes one timer and is woken once, however
+//! many others wait. With a pace it may be woken twice, and twice more for each that overtakes it. The places in the
+//! queue are allocated as it grows, used again, and kept for as long as the queue.
 //!
 //! # For an autoscaler
 //!
-//! [`Readings`] say how many wait and since when, for how long a newcomer would, when the backlog is gone or that it never is, and
-//! how many calls the service would have to do at once to keep up.
+//! [`Readings`] say how many wait and since when, for how long a newcomer would, when the backlog is gone or that it
+//! never is, and how many calls the service would have to do at once to keep up.
 //!
 //! # Differences from other queues
 //!
-//! `tower::buffer` holds its service in a task of its own, which an error of its readiness ends for all, and whose cancelled
-//! entries keep their place; `tower::limit::ConcurrencyLimit` and most bulkheads queue without a bound and in order of arrival, so
-//! that under overload every call is served when its caller has gone.
+//! `tower::buffer` holds its service in a task of its own, which an error of its readiness ends for all, and whose
+//! cancelled entries keep their place; `tower::limit::ConcurrencyLimit` and most bulkheads queue without a bound and in
+//! order of arrival, so that under overload every call is served when its caller has gone.
 
 mod acquire;
 mod builder;

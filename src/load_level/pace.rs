@@ -6,8 +6,8 @@ use std::{fmt, time::Duration};
 
 /// Calls begin no faster than this: so many in a period, one after the other.
 ///
-/// It is the generic cell rate algorithm (ITU-T I.371) with a tolerance of five milliseconds, in fixed-point nanoseconds:
-/// timers fire at whole milliseconds and late, and what was due until then may begin at once.
+/// It is the generic cell rate algorithm (ITU-T I.371) with a tolerance of five milliseconds, in fixed-point
+/// nanoseconds: timers fire at whole milliseconds and late, and what was due until then may begin at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// When the next one may begin, and how far apart they are: nanoseconds with 32 binary digits of fraction.
@@ -43,8 +43,8 @@ impl Pace {
         Ok(Self { due: 0, interval, calls, period })
     }
 
-    /// This pace from now on, in place of another one. Who began under that one counts for this one, so that no more begin
-    /// where it is set often.
+    /// This pace from now on, in place of another one. Who began under that one counts for this one, so that no more
+    /// begin where it is set often.
     pub(super) fn in_place_of(self, before: Option<Self>, now: u64) -> Self {
         let due = match before {
             None => u128::from(now) << FRACTION,
@@ -76,8 +76,8 @@ impl Pace {
         Some(Share(self.due()))
     }
 
-    /// One that began did not. That is of use to the others as long as none has begun since: the time before is gone, and
-    /// they would begin at once what was due one after the other.
+    /// One that began did not. That is of use to the others as long as none has begun since: the time before is gone,
+    /// and they would begin at once what was due one after the other.
     pub(super) fn give_back(&mut self, share: Share) {
         if Share(self.due()) == share {
             self.due = self.due.saturating_sub(self.interval);

@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 /// A bounded queue in front of a service that does so many things at once.
 ///
-/// So many calls are in the service at most, and as long as there is room nobody waits. The others wait for their turn, in
-/// the order of the [`Discipline`]; no more than the queue may hold, and no longer than they may. Clones share the queue.
+/// So many calls are in the service at most, and as long as there is room nobody waits. The others wait for their turn,
+/// in the order of the [`Discipline`]; no more than the queue may hold, and no longer than they may. Clones share the
+/// queue.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -44,8 +45,8 @@ use tokio::time::Instant;
 /// # Cost
 ///
 /// While nobody waits and there is no pace: one compare-and-swap to admit and one to leave; no clock, no lock, no
-/// allocation. Otherwise a lock is taken, and the clock is read. A place in the queue is 112 bytes, which are used again; one
-/// wake-up ends the wait, however many wait.
+/// allocation. Otherwise a lock is taken, and the clock is read. A place in the queue is 112 bytes, which are used
+/// again; one wake-up ends the wait, however many wait.
 #[derive(Clone)]
 pub struct Queue {
     shared: Arc<Shared>,
@@ -57,8 +58,8 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// The calls in the service, how many there may be, and whether to ask under the lock. While [`SLOW`] is set only the holder
-/// of the lock changes it. Relaxed throughout: it guards no other memory, and each change is one atomic step.
+/// The calls in the service, how many there may be, and whether to ask under the lock. While [`SLOW`] is set only the
+/// holder of the lock changes it. Relaxed throughout: it guards no other memory, and each change is one atomic step.
 ///
 /// On a line of the cache of its own.
 #[repr(align(128))]
@@ -99,8 +100,8 @@ pub(super) enum Standing {
 impl Queue {
     /// At most `concurrency` calls are in the service at once, and at most `depth` wait.
     ///
-    /// By Little's law the calls in a service at capacity are its calls per second times their mean latency. A depth of more
-    /// than is served within [`max_wait`](QueueBuilder::max_wait) is of no use but to be refused later.
+    /// By Little's law the calls in a service at capacity are its calls per second times their mean latency. A depth of
+    /// more than is served within [`max_wait`](QueueBuilder::max_wait) is of no use but to be refused later.
     pub fn builder(concurrency: usize, depth: usize) -> QueueBuilder {
         QueueBuilder::new(concurrency, depth)
     }
@@ -114,10 +115,12 @@ impl Queue {
     }
 
     /// Waits for its turn, as a call that weighs 1, with the deadline and the criticality of the
-    /// [context](crate::CallContext::current) that is current in the first poll. The place is held until the permit is dropped.
+    /// [context](crate::CallContext::current) that is current in the first poll. The place is held until the permit is
+    /// dropped.
     ///
-    /// Nothing happens before the first poll, in which the place in the queue is taken. Dropping the future gives up the place
-    /// at once. A future that is neither polled nor dropped when its turn has come keeps a place in the service.
+    /// Nothing happens before the first poll, in which the place in the queue is taken. Dropping the future gives up
+    /// the place at once. A future that is neither polled nor dropped when its turn has come keeps a place in the
+    /// service.
     ///
     /// # Errors
     ///
@@ -126,7 +129,8 @@ impl Queue {
     ///
     /// # Cost
     ///
-    /// For a call that waits: one timer, one wake-up, and with a pace a second one if the order changed meanwhile, each time.
+    /// For a call that waits: one timer, one wake-up, and with a pace a second one if the order changed meanwhile, each
+    /// time.
     pub fn acquire(&self) -> Acquire {
         self.acquire_weighing(1)
     }
@@ -136,8 +140,8 @@ impl Queue {
         Acquire::new(self.clone(), weight)
     }
 
-    /// A place in the service, if there is one and nobody waits. Where there is none it takes the lock, and counts as a call
-    /// that arrived.
+    /// A place in the service, if there is one and nobody waits. Where there is none it takes the lock, and counts as a
+    /// call that arrived.
     pub fn try_acquire(&self) -> Option<Permit> {
         (self.enter() || self.enter_slowly(Instant::now())).then(|| Permit::new(self.clone()))
     }
@@ -167,8 +171,8 @@ impl Queue {
         Readings::of(&state, places, now)
     }
 
-    /// Changes the number of calls that may be in the service. Where more are, nobody is interrupted: nobody is let in until
-    /// enough have ended. So a limit that adapts can fill it, on what it learns from the answers.
+    /// Changes the number of calls that may be in the service. Where more are, nobody is interrupted: nobody is let in
+    /// until enough have ended. So a limit that adapts can fill it, on what it learns from the answers.
     ///
     /// # Errors
     ///
@@ -183,8 +187,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the number of calls that may wait. Those who wait stay, even if there are more, until a newcomer that is worth
-    /// more needs the place: then as many go as are too many.
+    /// Changes the number of calls that may wait. Those who wait stay, even if there are more, until a newcomer that is
+    /// worth more needs the place: then as many go as are too many.
     ///
     /// # Errors
     ///
@@ -230,8 +234,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the pace, or takes it away. Who waits is told at once. The call that began last counts for the new pace, too:
-    /// the next one begins so much later than that one as the new pace says, or now if it was due.
+    /// Changes the pace, or takes it away. Who waits is told at once. The call that began last counts for the new pace,
+    /// too: the next one begins so much later than that one as the new pace says, or now if it was due.
     ///
     /// # Errors
     ///
@@ -287,8 +291,8 @@ impl Queue {
         arrival.map_err(Rejection::from)
     }
 
-    /// Whether it is this place's turn. Then it has become one in the service; after a refusal it is gone. If not, the waker
-    /// is woken when it is; at the instant that comes back it is to be asked again.
+    /// Whether it is this place's turn. Then it has become one in the service; after a refusal it is gone. If not, the
+    /// waker is woken when it is; at the instant that comes back it is to be asked again.
     pub(super) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> Standing {
         // A waker is user code, and none runs with the lock held.
         let mut waker = Some(waker.clone());

@@ -7,8 +7,8 @@ use std::time::Duration;
 pub enum DrainTime {
     /// After so long.
     In(Duration),
-    /// No sooner than more is done than arrives. As long as a burst is in the rates it is as if it went on: so it says for up to
-    /// ten seconds after one.
+    /// No sooner than more is done than arrives. As long as a burst is in the rates it is as if it went on: so it says
+    /// for up to ten seconds after one.
     Never,
     /// The backlog has not been there for long enough to tell.
     Unknown,
@@ -36,11 +36,11 @@ pub(crate) struct Flow {
     pub(crate) left: f64,
 }
 
-/// How fast a queue grew and shrank in the last ten seconds, or for as long as there has been a backlog. Where calls come and
-/// go less often than twice per second the time is longer.
+/// How fast a queue grew and shrank in the last ten seconds, or for as long as there has been a backlog. Where calls
+/// come and go less often than twice per second the time is longer.
 ///
-/// It keeps the counts of about twenty instants of that time. Rates from a time without a backlog would say nothing of what
-/// can be done, only of what there was to do.
+/// It keeps the counts of about twenty instants of that time. Rates from a time without a backlog would say nothing of
+/// what can be done, only of what there was to do.
 #[derive(Debug)]
 pub(crate) struct Rates {
     samples: [Sample; SAMPLES],

@@ -18,8 +18,8 @@ pub struct Counts {
     pub cancelled: u64,
 }
 
-/// A queue at one moment. Rates are of the last ten seconds, or since the backlog began or the concurrency or the pace was
-/// changed.
+/// A queue at one moment. Rates are of the last ten seconds, or since the backlog began or the concurrency or the pace
+/// was changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Readings {
@@ -33,16 +33,17 @@ pub struct Readings {
     pub weight: u64,
     /// For how long the one has waited that has waited for longest. Zero where nobody waits.
     pub oldest_age: Duration,
-    /// How long one would wait that came now and was served after all who wait: their number divided by how many leave per
-    /// second. Where nobody waits and there is room, the time until the pace allows it, or zero; `None` where that is not known yet.
+    /// How long one would wait that came now and was served after all who wait: their number divided by how many leave
+    /// per second. Where nobody waits and there is room, the time until the pace allows it, or zero; `None` where that
+    /// is not known yet.
     pub expected_wait: Option<Duration>,
-    /// When the backlog is gone if all goes on as in the last ten seconds: B / (u - l), where B wait, u leave the queue and l
-    /// join it per second. A backlog that has been there for a shorter time has grown in it:
+    /// When the backlog is gone if all goes on as in the last ten seconds: B / (u - l), where B wait, u leave the queue
+    /// and l join it per second. A backlog that has been there for a shorter time has grown in it:
     /// [`Never`](DrainTime::Never).
     pub drain_time: DrainTime,
-    /// How many calls at once the service would have to do to keep up with what arrives, refused calls included, and to work
-    /// off the backlog in ten seconds: for an autoscaler, which divides it by what one instance does. The calls in the
-    /// service where nobody waits, or where it is the pace that they wait for, as they are now: smooth it.
+    /// How many calls at once the service would have to do to keep up with what arrives, refused calls included, and to
+    /// work off the backlog in ten seconds: for an autoscaler, which divides it by what one instance does. The calls in
+    /// the service where nobody waits, or where it is the pace that they wait for, as they are now: smooth it.
     pub desired_concurrency: usize,
     /// How many calls were not served, ever.
     pub not_served: Counts,

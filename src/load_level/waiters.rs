@@ -6,8 +6,8 @@ use std::{
 
 /// Those who wait, and those who have been answered but have not asked since.
 ///
-/// It keeps the order of arrival in each class and nothing else: who is next is decided by whoever holds the lock on it.
-/// Places are reused, so that a queue allocates only when it grows longer than it ever was.
+/// It keeps the order of arrival in each class and nothing else: who is next is decided by whoever holds the lock on
+/// it. Places are reused, so that a queue allocates only when it grows longer than it ever was.
 #[derive(Debug)]
 pub(super) struct Waiters {
     slots: Vec<Slot>,
@@ -223,8 +223,8 @@ impl Wakers {
         }
     }
 
-    /// Wakes and drops. A waker is another task's code: if it panics, that costs neither the result of the call at hand nor
-    /// the wake-ups of others.
+    /// Wakes and drops. A waker is another task's code: if it panics, that costs neither the result of the call at hand
+    /// nor the wake-ups of others.
     #[inline]
     pub(super) fn wake(self) {
         let Self { first, more, dropped } = self;

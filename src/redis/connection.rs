@@ -21,10 +21,11 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-/// The one connection to a server, which all calls share. One that is lost or does not answer is replaced in the background.
+/// The one connection to a server, which all calls share. One that is lost or does not answer is replaced in the
+/// background.
 ///
-/// The library has a `ConnectionManager` for that. But its calls wait while it connects, and one that no longer answers it
-/// keeps: calls here have milliseconds.
+/// The library has a `ConnectionManager` for that. But its calls wait while it connects, and one that no longer answers
+/// it keeps: calls here have milliseconds.
 #[derive(Clone)]
 pub(crate) struct Connection(Arc<Shared>);
 
@@ -59,12 +60,12 @@ struct Live {
 /// So many calls that were given up, with no answer in between, put a connection in question.
 const UNANSWERED: u32 = 3;
 
-/// So long a connection in question has to answer a `PING`. One that is slower than its callers' patience is no reason to
-/// connect anew, which makes a busy server busier.
+/// So long a connection in question has to answer a `PING`. One that is slower than its callers' patience is no reason
+/// to connect anew, which makes a busy server busier.
 const TO_ANSWER_PING: Duration = Duration::from_millis(200);
 
-/// The pause between two attempts to connect, which doubles up to the longest. Attempts go on when the next one begins: one
-/// that is stuck holds up nobody.
+/// The pause between two attempts to connect, which doubles up to the longest. Attempts go on when the next one begins:
+/// one that is stuck holds up nobody.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 

@@ -53,15 +53,15 @@ impl DurableQueueBuilder {
 
     /// The most messages that may be in the queue: waiting, in progress, and waiting for another try. Default: 100,000.
     ///
-    /// Each producer keeps to its own number: give all the same. What is put back or taken over was counted before. From 1 to
-    /// 2^53.
+    /// Each producer keeps to its own number: give all the same. What is put back or taken over was counted before.
+    /// From 1 to 2^53.
     pub fn depth(mut self, depth: u64) -> Self {
         self.limits.depth = depth;
         self
     }
 
-    /// For how long the [key](super::Message::once) of a message is remembered. Default: 10 minutes, longer than any caller
-    /// goes on trying. From a millisecond to 366 days.
+    /// For how long the [key](super::Message::once) of a message is remembered. Default: 10 minutes, longer than any
+    /// caller goes on trying. From a millisecond to 366 days.
     ///
     /// Each key costs Redis about 150 bytes for that time, above its own length.
     pub fn dedup_for(mut self, time: Duration) -> Self {
@@ -81,16 +81,16 @@ impl DurableQueueBuilder {
         self
     }
 
-    /// The most messages of this process that may wait to be sent to Redis, and the bytes that these and those of the two
-    /// batches at the server may have. More are refused; one alone may be longer. Default: 10,000 and 64 MiB. From 1 to
-    /// 2^24 messages, and to 2^53 bytes.
+    /// The most messages of this process that may wait to be sent to Redis, and the bytes that these and those of the
+    /// two batches at the server may have. More are refused; one alone may be longer. Default: 10,000 and 64 MiB. From
+    /// 1 to 2^24 messages, and to 2^53 bytes.
     pub fn on_the_way(mut self, messages: usize, bytes: usize) -> Self {
         (self.limits.on_the_way, self.limits.bytes_on_the_way) = (messages, bytes);
         self
     }
 
-    /// The most messages that one call of Redis appends. Default: 512, which keeps the server from others for about 1 ms.
-    /// A batch also ends with the message that brings it to 1 MiB. From 1 to 4096.
+    /// The most messages that one call of Redis appends. Default: 512, which keeps the server from others for about 1
+    /// ms. A batch also ends with the message that brings it to 1 MiB. From 1 to 4096.
     pub fn batch(mut self, messages: usize) -> Self {
         self.limits.batch = messages;
         self
@@ -103,8 +103,9 @@ impl DurableQueueBuilder {
 
     /// The time for an answer of Redis. Default: 1 s.
     ///
-    /// It must be enough for all bytes of an answer: a worker takes up to as many messages at once as its concurrency and
-    /// prefetch allow. What comes too late is delivered again, and has been tried once more.
+    /// It must be enough for all bytes of an answer: a worker takes up to 250 messages at once, and takes over up to a
+    /// thousand, if its concurrency and prefetch allow. What comes too late is delivered again, and has been tried once
+    /// more.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.limits.answer_timeout = timeout;
         self
@@ -119,16 +120,16 @@ impl DurableQueueBuilder {
     ///
     /// # Errors
     ///
-    /// A [`RedisError`]: a setting cannot work, the URL is none, or the server does not answer, is too old, refuses, or is
-    /// part of a cluster.
+    /// A [`RedisError`]: a setting cannot work, the URL is none, or the server does not answer, is too old, refuses, or
+    /// is part of a cluster.
     pub async fn connect(self) -> Result<DurableQueue, RedisError> {
         let (server, handle) = self.check()?;
         let connection = Connection::open(server.clone(), self.random.clone(), handle.clone()).await?;
         Ok(self.queue(server, handle, connection))
     }
 
-    /// Connects in the background. Until that is done appends are refused, with what was wrong in the last attempt; workers
-    /// wait.
+    /// Connects in the background. Until that is done appends are refused, with what was wrong in the last attempt;
+    /// workers wait.
     ///
     /// # Errors
     ///

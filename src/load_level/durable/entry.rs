@@ -1,7 +1,8 @@
 use ::redis::{RedisWrite, ToRedisArgs};
 use std::fmt;
 
-/// The identity of an entry of a stream: milliseconds of the server's clock, and a number. They are in the stream's order.
+/// The identity of an entry of a stream: milliseconds of the server's clock, and a number. They are in the stream's
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Entry {
     pub(super) millis: u64,

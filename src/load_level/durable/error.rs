@@ -12,8 +12,8 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// Refused here or, where the queue is full, by the script: not appended. Layers in front of a producer refuse with this
-    /// too.
+    /// Refused here or, where the queue is full, by the script: not appended. Layers in front of a producer refuse with
+    /// this too.
     #[error("the message was not appended")]
     Rejected(#[from] Rejection),
     /// The message could not be made into bytes: not appended.
@@ -25,8 +25,8 @@ pub enum AppendError {
         /// What the server said, or what is wrong with the connection.
         reason: String,
     },
-    /// The answer did not come, or not in time: Redis may have appended the message, or may still do so. Send it again with
-    /// the same [key](super::Message::once) to have it there once.
+    /// The answer did not come, or not in time: Redis may have appended the message, or may still do so. Send it again
+    /// with the same [key](super::Message::once) to have it there once.
     #[error("Redis may or may not have appended the message: {reason}")]
     Unknown {
         /// What happened instead of an answer.

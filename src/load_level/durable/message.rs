@@ -17,8 +17,8 @@ impl Message {
     }
 
     /// Appended once only: another message with the same key, sent within
-    /// [`dedup_for`](super::DurableQueueBuilder::dedup_for), is not appended, and gets the receipt of the first. What it says
-    /// does not matter, nor whether the first has been worked on already, or is a dead letter: that is
+    /// [`dedup_for`](super::DurableQueueBuilder::dedup_for), is not appended, and gets the receipt of the first. What
+    /// it says does not matter, nor whether the first has been worked on already, or is a dead letter: that is
     /// [revived](super::DurableQueue::revive), not sent again.
     pub fn once(self, key: impl Into<Vec<u8>>) -> Self {
         Self { once: Some(key.into()), ..self }
@@ -44,7 +44,8 @@ impl<B: Into<Vec<u8>>> From<B> for Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The message's identity, which it keeps when it is delivered again: milliseconds of the server's clock, and a number.
+    /// The message's identity, which it keeps when it is delivered again: milliseconds of the server's clock, and a
+    /// number.
     pub id: String,
     /// An earlier message with the same key was appended, and this one was not: the identity is the earlier one's.
     pub is_duplicate: bool,

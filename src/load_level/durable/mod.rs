@@ -1,8 +1,8 @@
 //! Load leveling across processes: a queue in Redis, which many append to and many work on.
 //!
-//! Work that need not be answered at once is taken in at the pace of those who bring it, and done at the pace of those who
-//! can. It survives the processes on both sides. Within one process the [queue](super::Queue) of the module above is enough:
-//! its callers wait for their answer, and this one's do not.
+//! Work that need not be answered at once is taken in at the pace of those who bring it, and done at the pace of those
+//! who can. It survives the processes on both sides. Within one process the [queue](super::Queue) of the module above
+//! is enough: its callers wait for their answer, and this one's do not.
 //!
 //! ```no_run
 //! # async fn example(ended: impl Future<Output = ()> + Send + 'static) -> Result<(), Box<dyn std::error::Error>> {
@@ -42,90 +42,99 @@
 //!
 //! # Semantics
 //!
-//! - A [`Producer`] is a tower service, which answers once Redis has the message. What it could not append is refused at once:
-//!   the queue is [full](crate::Rejection::QueueFull), or Redis is not there. Nothing is kept for later in this process, and its
-//!   errors [say](AppendError::may_be_appended) whether the message may be there all the same.
-//! - The queue is full when [`depth`](DurableQueueBuilder::depth) messages are in it: waiting, in progress, or waiting for
-//!   another try. The script that appends counts, so that no two producers take the last place. The rejection's `retry_after` is
-//!   the time for all of these at the rate of the last ten seconds.
+//! - A [`Producer`] is a tower service, which answers once Redis has the message. What it could not append is refused
+//!   at once: the queue is [full](crate::Rejection::QueueFull), or Redis is not there. Nothing is kept for later in
+//!   this process, and its errors [say](AppendError::may_be_appended) whether the message may be there all the same.
+//! - The queue is full when [`depth`](DurableQueueBuilder::depth) messages are in it: waiting, in progress, or waiting
+//!   for another try. The script that appends counts, so that no two producers take the last place. The rejection's
+//!   `retry_after` is the time for all of these at the rate of the last ten seconds.
 //! - A message with a [key](Message::once) is appended once. Send with one whatever may be sent again, by a retry too.
-//! - Any tower layer may stand in front of a producer; those of this crate with `keep_error`, as its error is made of rejections
-//!   too. To tell what a retry is of no use for, classify with [`Layered`](crate::classify::Layered).
-//! - A [`Worker`] takes messages about in the order of their append, and calls any tower service with each: a clone of its own,
-//!   made ready first. Success removes the message. A failure, and a panic, puts it back until its delay is over, behind what
-//!   waits then; after [`max_tries`](WorkerBuilder::max_tries) it becomes a dead letter. So does at once what cannot be decoded.
-//! - A call has no [context](crate::CallContext), neither deadline nor attempt: put a timeout around the service, since nothing
-//!   else bounds a call, and pass on what [`Delivery`] says. Give the worker no more concurrency than the layers around its
-//!   service admit, or it is rejected time and again.
-//! - A [rejection](crate::Rejection) by the service, or a layer around it, that had not reached the service is no try: the
-//!   message comes again when the rejection says, and one delay later at most. While it is the service that has enough (a
-//!   breaker, a shed or a full queue, not a rate limit, which may be that of one key), the worker also begins nothing for as
-//!   long, 1 s at most. Set a [`max_age`](WorkerBuilder::max_age) if that must end. A rejection that comes for ever, of what
-//!   costs more than is ever allowed, is a failure.
-//! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). The oldest make way when
-//!   there are too many, with a count.
-//! - All times are those of the server's clock; a clock that steps makes delays and ages wrong by as much, and loses nothing.
+//! - Any tower layer may stand in front of a producer; those of this crate with `keep_error`, as its error is made of
+//!   rejections too. To tell what a retry is of no use for, classify with [`Layered`](crate::classify::Layered).
+//! - A [`Worker`] takes messages about in the order of their append, and calls any tower service with each: a clone of
+//!   its own, made ready first. Success removes the message. A failure, and a panic, puts it back until its delay is
+//!   over, behind what waits then; after [`max_tries`](WorkerBuilder::max_tries) it becomes a dead letter. So does at
+//!   once what cannot be decoded.
+//! - A call has no [context](crate::CallContext), neither deadline nor attempt: put a timeout around the service, since
+//!   nothing else bounds a call, and pass on what [`Delivery`] says. Give the worker no more concurrency than the
+//!   layers around its service admit, or it is rejected time and again.
+//! - A [rejection](crate::Rejection) by the service, or a layer around it, that had not reached the service is no try:
+//!   the message comes again when the rejection says, and one delay later at most. While it is the service that has
+//!   enough (a breaker, a shed or a full queue, not a rate limit, which may be that of one key), the worker also begins
+//!   nothing for as long, 1 s at most. Set a [`max_age`](WorkerBuilder::max_age) if that must end. A rejection that
+//!   comes for ever, of what costs more than is ever allowed, is a failure.
+//! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). The oldest make way
+//!   when there are too many, with a count.
+//! - All times are those of the server's clock; a clock that steps makes delays and ages wrong by as much, and loses
+//!   nothing.
 //!
 //! # At least once
 //!
-//! Every message that has a receipt is worked on with success, dead or dropped for its age, as long as Redis keeps its data.
-//! Whatever fails between two commands: each step of a message is one script or one command, which writes a message where
-//! it goes before it removes it from where it was. A message is worked on twice, or more often, when
+//! Every message that has a receipt is worked on with success, dead or dropped for its age, as long as Redis keeps its
+//! data. Whatever fails between two commands: each step of a message is one script or one command, which writes a
+//! message where it goes before it removes it from where it was. A message is worked on twice, or more often, when
 //!
 //! - a worker dies, or its future is dropped, after the work was done and before Redis had heard of it;
-//! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for so long: its
-//!   messages are taken over while it works on them. After an outage of Redis workers wait for half of that time before they take
-//!   over, and those that hold messages say so at once;
+//! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for so long:
+//!   its messages are taken over while it works on them. After an outage of Redis workers wait for half of that time
+//!   before they take over, and those that hold messages say so at once;
 //! - the server's clock steps ahead by more than that time: what is in progress seems to be left alone;
 //! - the call fails after it had effects, as a timeout does, and is tried again;
 //! - it is appended twice: sent again without a key, or after the key was forgotten;
 //! - Redis loses the last of its writes, and with them what it was told of an end.
 //!
-//! Make the work idempotent, by the [identity](Delivery::id) of the message: it stays the same however often it is delivered.
+//! Make the work idempotent, by the [identity](Delivery::id) of the message: it stays the same however often it is
+//! delivered.
 //!
-//! A delivery whose worker died, or whose answer was lost on the way, counts as a try. That is how a message that kills its
-//! workers comes to an end; and messages that such a worker had beside it, also prefetched ones, are counted one try with it.
+//! A delivery whose worker died, or whose answer was lost on the way, counts as a try. That is how a message that kills
+//! its workers comes to an end; and messages that such a worker had beside it, also prefetched ones, are counted one
+//! try with it.
 //!
 //! # Cancellation
 //!
-//! - A response future of a producer that is dropped takes its message back if it is not on its way; else it may be appended.
-//! - A worker is ended by its `shutdown`. Its future dropped is a process that died: calls stop where they are, and others take
-//!   over what it had.
+//! - A response future of a producer that is dropped takes its message back if it is not on its way; else it may be
+//!   appended.
+//! - A worker is ended by its `shutdown`. Its future dropped is a process that died: calls stop where they are, and
+//!   others take over what it had.
 //!
 //! # What Redis must be
 //!
-//! - Version 6.2 or later, or any Valkey; one server, with replicas or without, not a cluster. All keys of a queue have its name
-//!   as their hash tag. It uses `EVALSHA`, `EVAL`, `XREADGROUP`, `XRANGE`, `INFO` and `PING`, and in scripts `TIME`, `XADD`,
-//!   `XLEN`, `XACK`, `XDEL`, `XTRIM`, `XPENDING`, `XCLAIM`, `XGROUP`, `XINFO`, `GET`, `SET`, `HMGET`, `HINCRBY`, `HLEN` and
-//!   commands of sorted sets.
-//! - `appendonly yes`. With `appendfsync always` a receipt means that the message is on disk; each batch pays for one sync. With
-//!   `appendfsync everysec` a crash of the machine loses the last second or two: messages with a receipt, and ends, whose
-//!   messages come again. Without an append-only file a restart loses all since the last snapshot. A replica that takes over
-//!   lacks what it had not been sent, whatever the disk says: `min-replicas-to-write` makes that less likely.
-//! - `maxmemory-policy noeviction`. Any other may evict the queue itself. When memory is used up, appends fail for certain;
-//!   ends, retries and takeovers go on, and make room.
+//! - Version 6.2 or later, or any Valkey; one server, with replicas or without, not a cluster. All keys of a queue have
+//!   its name as their hash tag. It uses `EVALSHA`, `EVAL`, `XREADGROUP`, `XRANGE`, `INFO` and `PING`, and in scripts
+//!   `TIME`, `XADD`, `XLEN`, `XACK`, `XDEL`, `XTRIM`, `XPENDING`, `XCLAIM`, `XGROUP`, `XINFO`, `GET`, `SET`, `HMGET`,
+//!   `HINCRBY`, `HLEN` and commands of sorted sets.
+//! - `appendonly yes`. With `appendfsync always` a receipt means that the message is on disk; each batch pays for one
+//!   sync. With `appendfsync everysec` a crash of the machine loses the last second or two: messages with a receipt,
+//!   and ends, whose messages come again. Without an append-only file a restart loses all since the last snapshot. A
+//!   replica that takes over lacks what it had not been sent, whatever the disk says: `min-replicas-to-write` makes
+//!   that less likely.
+//! - `maxmemory-policy noeviction`. Any other may evict the queue itself. When memory is used up, appends fail for
+//!   certain; ends, retries and takeovers go on, and make room.
 //!
-//! Whatever Redis does, a worker goes on: it asks again after 50 ms, then more seldom, up to every second; makes the consumer
-//! group where it is gone; and [says](WorkerReadings::redis_error) what is wrong meanwhile.
+//! Whatever Redis does, a worker goes on: it asks again after 50 ms, then more seldom, up to every second; makes the
+//! consumer group where it is gone; and [says](WorkerReadings::redis_error) what is wrong meanwhile.
 //!
 //! # Memory
 //!
 //! In Redis: `depth` messages, a few dozen bytes each beside their payload and about a hundred more while in progress;
 //! `dead_letters` letters; each key for deduplication until it expires. In a process: a producer's messages
-//! [on the way](DurableQueueBuilder::on_the_way); a worker's `concurrency` and `prefetch` messages.
+//! [on the way](DurableQueueBuilder::on_the_way); a worker's `concurrency` and `prefetch` messages, and up to as many
+//! again that it takes over at the same time.
 //!
 //! # Cost
 //!
-//! Appends of many callers share a call of Redis, two at a time: those that come meanwhile are the next batch. A message costs
-//! the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`, and being trimmed; each further try a few commands more.
-//! A worker with nothing to do asks five times per second whether there is a message, and gets it at once when there is, and
-//! ten times what is due. It has one connection more, for that. A delivery is a task of its own in the runtime of the worker.
+//! Appends of many callers share a call of Redis, two at a time: those that come meanwhile are the next batch. A
+//! message costs the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`, and being trimmed; each further
+//! try a few commands more. A worker with nothing to do asks five times per second whether there is a message, and gets
+//! it at once when there is, and ten times what is due. It has one connection more, for that. Calls run in tasks of the
+//! worker's runtime, as many as were ever waited for at once, each of which makes one call after the other.
 //!
 //! # Defaults
 //!
-//! A hundred thousand messages deep: hours for a slow consumer, and 200 MB at 2 kB each. Five tries with delays from 1 s to 5
-//! minutes: a restart of the dependency is no reason for a dead letter. Takeover after 30 s: longer than the pauses of a machine
-//! under load, and keeping alive costs a call every few seconds. No pace and no age: nobody but you can know.
+//! A hundred thousand messages deep: hours for a slow consumer, and 200 MB at 2 kB each. Five tries with delays from 1
+//! s to 5 minutes: a restart of the dependency is no reason for a dead letter. Takeover after 30 s: longer than the
+//! pauses of a machine under load, and keeping alive costs a call every few seconds. No pace and no age: nobody but you
+//! can know.
 
 mod batch;
 mod builder;
@@ -163,8 +172,8 @@ pub struct DurableQueue {
 }
 
 impl DurableQueue {
-    /// The queue of this name on the server of this URL: `redis://user:password@host:6379/0`, where all but the host may be
-    /// left out, or `redis+unix:///path`.
+    /// The queue of this name on the server of this URL: `redis://user:password@host:6379/0`, where all but the host
+    /// may be left out, or `redis+unix:///path`.
     pub fn builder(url: impl AsRef<str>, name: impl AsRef<str>) -> DurableQueueBuilder {
         DurableQueueBuilder::new(url.as_ref(), name.as_ref())
     }
@@ -181,13 +190,14 @@ impl DurableQueue {
         WorkerBuilder::new(self.core.clone(), decode, service)
     }
 
-    /// Appends a dead letter as a new message, with a new identity, a new age, and all tries again, and removes the letter. Work
-    /// that is made idempotent by the identity does not recognize it. `None`: there is no such
-    /// letter, or not any more.
+    /// Appends a dead letter as a new message, with a new identity, a new age, and all tries again, and removes the
+    /// letter. Work that is made idempotent by the identity does not recognize it. `None`: there is no such letter, or
+    /// not any more.
     ///
     /// # Errors
     ///
-    /// Those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was appended.
+    /// Those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was
+    /// appended.
     pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
         let core = &*self.core;
         let write = |command: &mut ::redis::Cmd| {

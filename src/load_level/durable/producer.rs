@@ -25,9 +25,9 @@ use tower::Service;
 ///
 /// Made by [`DurableQueue::producer`](super::DurableQueue::producer). Always ready. Clones share the queue.
 ///
-/// The message is handed over in `call`, and sent by a task of the queue's runtime together with those of other callers. A
-/// response future that is dropped takes its message back if that has not been sent; otherwise it may or may not be
-/// appended. A call allocates its message and one channel for the answer.
+/// The message is handed over in `call`, and sent by a task of the queue's runtime together with those of other
+/// callers. A response future that is dropped takes its message back if that has not been sent; otherwise it may or may
+/// not be appended. A call allocates its message and one channel for the answer.
 #[derive(Clone)]
 pub struct Producer<Encode> {
     core: Arc<Core>,

@@ -22,15 +22,15 @@ pub struct QueueReadings {
     pub waiting_for_retry: u64,
     /// The dead letters that are kept.
     pub dead_letters: u64,
-    /// The time since the first of those that are waiting or in progress was appended first, by the server's clock. A message
-    /// that comes again is behind others, and may be older.
+    /// The time since the first of those that are waiting or in progress was appended first, by the server's clock. A
+    /// message that comes again is behind others, and may be older.
     pub oldest: Option<Duration>,
     /// All that were appended; what was there already and what is delivered again is not counted.
     pub appended: u64,
     /// All that were worked on with success.
     pub acknowledged: u64,
-    /// How often a message was put back, after a failure, a rejection, or by a worker that ended; or was taken over from a worker
-    /// that died.
+    /// How often a message was put back, after a failure, a rejection, or by a worker that ended; or was taken over
+    /// from a worker that died.
     pub redelivered: u64,
     /// All that became dead letters.
     pub dead: u64,
@@ -38,8 +38,8 @@ pub struct QueueReadings {
     pub dropped_for_age: u64,
     /// The dead letters that had to make way for later ones.
     pub dead_letters_trimmed: u64,
-    /// When the backlog is gone, by what this handle and its clones have heard of the queue with readings and appends of the
-    /// last ten seconds: unknown with the first. Never also where nothing has ended for ten seconds.
+    /// When the backlog is gone, by what this handle and its clones have heard of the queue with readings and appends
+    /// of the last ten seconds: unknown with the first. Never also where nothing has ended for ten seconds.
     pub drain_time: DrainTime,
 }
 

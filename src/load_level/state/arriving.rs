@@ -31,8 +31,8 @@ impl State {
         Ok(place)
     }
 
-    /// Sees to it that there is a place for one more, by taking those of the least worthy if they are worth less than the
-    /// newcomer. Nobody loses a place where that would not be enough.
+    /// Sees to it that there is a place for one more, by taking those of the least worthy if they are worth less than
+    /// the newcomer. Nobody loses a place where that would not be enough.
     pub(super) fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {
         let Newcomer { class, weight, .. } = newcomer;
         if u128::from(weight) > self.max_weight {

@@ -41,18 +41,18 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         self
     }
 
-    /// The messages to have ready beyond those that are being worked on, so that none waits for Redis. They are in progress:
-    /// no other worker gets them, unless this one dies. Default: as many as the [concurrency](Self::concurrency), which keeps
-    /// calls that take longer than a round trip to Redis without a gap.
+    /// The messages to have ready beyond those that are being worked on, so that none waits for Redis. They are in
+    /// progress: no other worker gets them, unless this one dies. Default: as many as the
+    /// [concurrency](Self::concurrency), which keeps calls that take longer than a round trip to Redis without a gap.
     pub fn prefetch(self, messages: usize) -> Self {
         Self { prefetch: Some(messages), ..self }
     }
 
-    /// At most so many calls begin in such a time, evenly spread, in this worker. After a pause up to 5 ms of it are made up
-    /// for. Default: as fast as the concurrency allows.
+    /// At most so many calls begin in such a time, evenly spread, in this worker. After a pause up to 5 ms of it are
+    /// made up for. Default: as fast as the concurrency allows.
     ///
-    /// For all workers together put a [distributed limit](crate::rate_limit::distributed) around the service: a message that
-    /// it refuses comes again, and that is no try.
+    /// For all workers together put a [distributed limit](crate::rate_limit::distributed) around the service: a message
+    /// that it refuses comes again, and that is no try.
     pub fn pace(self, calls: u64, per: Duration) -> Self {
         Self { pace: Some((calls, per)), ..self }
     }
@@ -73,8 +73,8 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         self
     }
 
-    /// A message that was appended longer ago, by the server's clock, is dropped with a count when its call would begin.
-    /// Default: none is.
+    /// A message that was appended longer ago, by the server's clock, is dropped with a count when its call would
+    /// begin. Default: none is.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.settings.max_age = Some(age);
         self
@@ -82,8 +82,8 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
 
     /// A message that its worker has not kept alive for so long is taken over. Default: 30 s.
     ///
-    /// A worker that lives keeps its messages alive four times in that time, however long the calls take. Shorter means that
-    /// messages of a dead worker come sooner, and that one which is only cut off from Redis loses them sooner.
+    /// A worker that lives keeps its messages alive four times in that time, however long the calls take. Shorter means
+    /// that messages of a dead worker come sooner, and that one which is only cut off from Redis loses them sooner.
     pub fn takeover_after(mut self, idle: Duration) -> Self {
         self.settings.takeover_after = idle;
         self

@@ -17,7 +17,8 @@ use crate::{load_level::pace::Pace, retry::Backoff, sync::Mutex};
 use report::Shared;
 use std::{fmt, sync::Arc, time::Duration};
 
-/// Takes messages of a queue and calls a service with each. Made by [`DurableQueue::worker`](super::DurableQueue::worker).
+/// Takes messages of a queue and calls a service with each. Made by
+/// [`DurableQueue::worker`](super::DurableQueue::worker).
 ///
 /// It does nothing until it [runs](Self::run).
 pub struct Worker<Decode, S> {

@@ -19,8 +19,8 @@ pub struct WorkerReport {
     pub taken_over: u64,
     /// The messages that were given back when the worker ended, without a call.
     pub given_back: u64,
-    /// The messages whose end Redis has not confirmed when the worker ended: they are delivered again, unless it has it all
-    /// the same.
+    /// The messages whose end Redis has not confirmed when the worker ended: they are delivered again, unless it has it
+    /// all the same.
     pub unconfirmed: u64,
 }
 

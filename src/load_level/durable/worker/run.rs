@@ -1,5 +1,5 @@
-//! The loop of a worker. One task has all its state; calls run in tasks of their own, so that a call which blocks its thread
-//! keeps no message from being kept alive.
+//! The loop of a worker. One task has all its state; calls run in tasks of their own, so that a call which blocks its
+//! thread keeps no message from being kept alive.
 
 mod asking;
 mod ends;
@@ -52,8 +52,8 @@ struct Run<Decode, S> {
     ended: Vec<(Ticket, Verdict)>,
     /// Ends that Redis has not been told of.
     outcomes: VecDeque<Outcome>,
-    /// All entries of the stream that this worker has, until Redis has confirmed their end, and when it was last told that
-    /// they are worked on.
+    /// All entries of the stream that this worker has, until Redis has confirmed their end, and when it was last told
+    /// that they are worked on.
     held: HashMap<Entry, Instant>,
 
     taking: FuturesOrdered<Asking<(usize, Result<Vec<(Entry, Fields)>, Fault>)>>,
@@ -76,8 +76,8 @@ struct Run<Decode, S> {
     /// After a failure nothing is asked of Redis before.
     ask_at: Instant,
     failures_in_a_row: u32,
-    /// Redis has answered everything since then. One that has just come back has heard from nobody for a while, also not from
-    /// workers that live: these first get the time to say so.
+    /// Redis has answered everything since then. One that has just come back has heard from nobody for a while, also
+    /// not from workers that live: these first get the time to say so.
     well_since: Option<Instant>,
     /// Nothing is taken any more, since then.
     stopping: Option<Instant>,
@@ -98,14 +98,14 @@ struct Ready {
 }
 
 impl<Decode, S> Worker<Decode, S> {
-    /// Works until `shutdown` ends; then takes no more, lets the calls in progress end, tells Redis, gives back what it has not
-    /// begun, and says what it has done.
+    /// Works until `shutdown` ends; then takes no more, lets the calls in progress end, tells Redis, gives back what it
+    /// has not begun, and says what it has done.
     ///
     /// Nothing that Redis does ends it before. At the end it waits for Redis for as long as others wait before they
     /// [take over](super::WorkerBuilder::takeover_after), counted from the end of the last call.
     ///
-    /// Dropped, it stops at once, and its calls with it; its messages are taken over by others after that time. It must be
-    /// polled, best in a task of its own, for its messages to be kept alive.
+    /// Dropped, it stops at once, and its calls with it; its messages are taken over by others after that time. It must
+    /// be polled, best in a task of its own, for its messages to be kept alive.
     pub async fn run<T, E>(self, shutdown: impl Future<Output = ()>) -> WorkerReport
     where
         Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,

@@ -104,7 +104,8 @@ impl<Decode, S> Run<Decode, S> {
         (self.settings.concurrency + self.settings.prefetch).saturating_sub(self.held.len() + self.being_taken)
     }
 
-    /// How many messages to take: none before the clock is known and the group made, and few only if there is nothing else.
+    /// How many messages to take: none before the clock is known and the group made, and few only if there is nothing
+    /// else.
     pub(super) fn to_take(&self) -> usize {
         let Settings { concurrency, prefetch, .. } = self.settings;
         if self.clock.is_none() || self.make_group || self.ready.len() + self.being_taken > (concurrency + prefetch) / 2

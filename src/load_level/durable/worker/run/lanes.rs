@@ -1,8 +1,8 @@
 //! The tasks in which calls run.
 //!
-//! A lane is a task that makes one call after the other. To wake one that has nothing to do costs a part of what a new task
-//! does, and calls that end at once cost not even that. For each call that waits a lane is on its way, so that one which
-//! blocks its thread holds up no other.
+//! A lane is a task that makes one call after the other. To wake one that has nothing to do costs a part of what a new
+//! task does, and calls that end at once cost not even that. For each call that waits a lane is on its way, so that one
+//! which blocks its thread holds up no other.
 
 use super::{
     super::call::{Verdict, call},
