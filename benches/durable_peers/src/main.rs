@@ -115,6 +115,7 @@ fn run(args: &Args) -> Result<()> {
                 5 => measured(server, load, || queue.produce(Keys::Each))?,
                 _ => measured(server, load, || queue.produce_and_consume())?,
             };
+            queue.end()?;
             rows[place].turns.push(turn);
             eprintln!("round {} of {rounds}: {} {:.0}", round + 1, rows[place].name, turn.per_second);
         }

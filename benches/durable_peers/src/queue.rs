@@ -8,9 +8,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
-use steadfast::load_level::durable::{AppendError, Delivery, DurableQueue, Message};
-use tokio::{runtime::Runtime, sync::Notify, task::JoinSet};
+use steadfast::load_level::durable::{AppendError, Delivery, DurableQueue, Message, WorkerReport};
+use tokio::{
+    runtime::Runtime,
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
 use tower::{Service, service_fn};
 
 /// So many callers append, each one message after the other: enough for two batches and a third that is being made.
@@ -31,12 +37,13 @@ pub struct Queue {
     queue: DurableQueue,
     runtime: Runtime,
     load: Load,
+    working: Option<Working>,
 }
 
 impl Queue {
     pub fn connect(url: &str, runtime: Runtime, load: Load) -> Result<Self> {
         let queue = runtime.block_on(DurableQueue::builder(url, "bench").depth(10 * load.messages).connect())?;
-        Ok(Self { queue, runtime, load })
+        Ok(Self { queue, runtime, load, working: None })
     }
 
     /// Until all have their receipts.
@@ -44,17 +51,28 @@ impl Queue {
         self.runtime.block_on(produce(self.queue.clone(), self.load, keys))
     }
 
-    /// Until the worker has told Redis of all, and has ended.
+    /// Until the worker has told Redis of all. It ends with [`end`](Self::end).
     pub fn consume(&mut self) -> Result<()> {
-        self.runtime.block_on(consume(self.queue.clone(), self.load))
+        self.working = Some(self.runtime.block_on(consume(self.queue.clone(), self.load))?);
+        Ok(())
     }
 
     pub fn produce_and_consume(&mut self) -> Result<()> {
         let (queue, load) = (&self.queue, self.load);
-        self.runtime.block_on(async {
+        let working = self.runtime.block_on(async {
             let both = (produce(queue.clone(), load, Keys::None), consume(queue.clone(), load));
-            tokio::try_join!(both.0, both.1).map(drop)
-        })
+            tokio::try_join!(both.0, both.1).map(|((), working)| working)
+        })?;
+        self.working = Some(working);
+        Ok(())
+    }
+
+    /// Ends the worker, which waits for its last question to Redis.
+    pub fn end(&mut self) -> Result<()> {
+        match self.working.take() {
+            Some(working) => self.runtime.block_on(working.end(self.load)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -85,21 +103,36 @@ async fn produce(queue: DurableQueue, load: Load, keys: Keys) -> Result<()> {
     Ok(())
 }
 
-async fn consume(queue: DurableQueue, load: Load) -> Result<()> {
-    let (done, all) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
-    let is_over = all.clone();
-    let service = service_fn(move |_: Delivery| {
-        if done.fetch_add(1, Ordering::Relaxed) + 1 == load.messages {
-            all.notify_one();
-        }
-        ready(Ok::<(), Infallible>(()))
-    });
+/// A worker, until Redis has confirmed that all is done; it still runs.
+async fn consume(queue: DurableQueue, load: Load) -> Result<Working> {
+    let service = service_fn(|_: Delivery| ready(Ok::<(), Infallible>(())));
     let worker = queue.worker(Ok::<Delivery, Infallible>, service).concurrency(CONCURRENCY).prefetch(PREFETCH);
     let worker = worker.build()?;
+    let (monitor, (stop, stopped)) = (worker.monitor(), oneshot::channel::<()>());
     // In a task of its own: a thread of the runtime is nearer to it than the one that waits here.
-    let report = tokio::spawn(worker.run(async move { is_over.notified().await })).await?;
-    if report.succeeded != load.messages || report.unconfirmed != 0 {
-        return Err(format!("{} messages, and {report:?}", load.messages).into());
+    let task = tokio::spawn(worker.run(async move { drop(stopped.await) }));
+    loop {
+        let readings = monitor.readings();
+        if readings.so_far.succeeded >= load.messages && readings.held == 0 {
+            return Ok(Working { stop, task });
+        }
+        sleep(Duration::from_millis(1)).await;
     }
-    Ok(())
+}
+
+/// A worker that has nothing to do any more.
+struct Working {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<WorkerReport>,
+}
+
+impl Working {
+    async fn end(self, load: Load) -> Result<()> {
+        drop(self.stop);
+        let report = self.task.await?;
+        if report.succeeded != load.messages || report.unconfirmed != 0 {
+            return Err(format!("{} messages, and {report:?}", load.messages).into());
+        }
+        Ok(())
+    }
 }
