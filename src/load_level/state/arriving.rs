@@ -33,7 +33,7 @@ impl State {
 
     /// Sees to it that there is a place for one more, by taking those of the least worthy if they are worth less than
     /// the newcomer. Nobody loses a place where that would not be enough.
-    pub(super) fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {
+    fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {
         let Newcomer { class, weight, .. } = newcomer;
         if u128::from(weight) > self.max_weight {
             return Err(self.full(QueueFullCause::TooHeavy, now));
@@ -74,12 +74,12 @@ impl State {
     }
 
     /// Who of a class would be served last.
-    pub(super) fn least_worthy(&self, class: usize, now: u64) -> Option<Place> {
+    fn least_worthy(&self, class: usize, now: u64) -> Option<Place> {
         if self.newest_first(now) { self.waiters.oldest(class) } else { self.waiters.newest(class) }
     }
 
     /// How long a call may wait that comes now.
-    pub(super) fn patience(&self, deadline: u64, now: u64) -> u64 {
+    fn patience(&self, deadline: u64, now: u64) -> u64 {
         let left = if deadline == u64::MAX { u64::MAX } else { deadline.saturating_sub(now) };
         self.rule.patience(left, self.newest_first(now)).min(self.max_wait)
     }

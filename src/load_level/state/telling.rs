@@ -73,11 +73,11 @@ impl State {
     }
 
     /// The time in which all who wait now and one more are served, if nobody leaves unserved.
-    pub(super) fn time_to_serve(&self, now: u64) -> Option<Duration> {
+    fn time_to_serve(&self, now: u64) -> Option<Duration> {
         time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.served)
     }
 
-    pub(super) fn and_one_more(&self) -> u64 {
+    fn and_one_more(&self) -> u64 {
         (self.waiters.waiting() as u64).saturating_add(1)
     }
 }

@@ -2,8 +2,8 @@
 --
 -- KEYS: stream, retries, totals, then a key for each message that has one for deduplication. ARGV: depth, milliseconds for
 -- which those keys last, a letter for each message (`k` with such a key, `-` without), then the payloads.
--- Answers: milliseconds of the clock; backlog, messages appended and messages that have come to an end, all before; then for each message its
--- identity; with `=` in front if it was there before; nothing if there is no room; `!` and why it was refused.
+-- Answers: milliseconds of the clock; backlog, messages appended and messages that have come to an end, all before; then
+-- for each message its identity; with `=` in front if it was there before; nothing if there is no room; `!` and why it was refused.
 local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]
 local depth, lasts, letters = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local call, pcall, byte, find = redis.call, redis.pcall, string.byte, string.find

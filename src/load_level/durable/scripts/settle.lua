@@ -1,10 +1,10 @@
 -- Ends deliveries. Each of the four lists may be sent again: what is no longer in progress is left alone.
 --
 -- KEYS: stream, retries, totals, dead letters. ARGV: group, consumer, most dead letters, then four lists, each with its
--- length in front: identities that are done, in order; that are dropped, in order; identity, memory and delay in milliseconds of those to come
--- again; identity, memory and reason of those that are dead.
--- What a script has written stays when a later command in it is refused. So each message is first written where it goes, and
--- then removed from where it was.
+-- length in front: identities that are done, in order; that are dropped, in order; identity, memory and delay in
+-- milliseconds of those to come again; identity, memory and reason of those that are dead.
+-- What a script has written stays when a later command in it is refused. So each message is first written where it goes,
+-- and then removed from where it was.
 local stream, retries, totals, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, most_dead = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
