@@ -45,7 +45,7 @@ use tokio::time::Instant;
 /// # Cost
 ///
 /// While nobody waits and there is no pace: one compare-and-swap to admit and one to leave; no clock, no lock, no
-/// allocation. Otherwise a lock is taken, and the clock is read. A place in the queue is 112 bytes, which are used
+/// allocation. Otherwise, and for each change of a setting, a lock is taken, and the clock is read. A place in the queue is 112 bytes, which are used
 /// again; one wake-up ends the wait, however many wait.
 #[derive(Clone)]
 pub struct Queue {

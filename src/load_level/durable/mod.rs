@@ -197,7 +197,7 @@ impl DurableQueue {
     /// # Errors
     ///
     /// Those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was
-    /// appended.
+    /// appended; so it is where the future is dropped.
     pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
         let core = &*self.core;
         let write = |command: &mut ::redis::Cmd| {

@@ -25,7 +25,7 @@ use tower::Service;
 ///
 /// Made by [`DurableQueue::producer`](super::DurableQueue::producer). Always ready. Clones share the queue.
 ///
-/// The message is handed over in `call`, and sent by a task of the queue's runtime together with those of other
+/// `encode` runs in `call`, where the message is handed over; it is sent by a task of the queue's runtime together with those of other
 /// callers. A response future that is dropped takes its message back if that has not been sent; otherwise it may or may
 /// not be appended. A call allocates its message and one channel for the answer.
 #[derive(Clone)]
@@ -107,7 +107,6 @@ pub struct Appending(State);
 enum State {
     Waiting(Answer),
     Refused(AppendError),
-    /// Polled again, it is pending for ever.
     Ended,
 }
 
@@ -123,7 +122,7 @@ impl Future for Appending {
         }
         match std::mem::replace(&mut self.0, State::Ended) {
             State::Refused(error) => Poll::Ready(Err(error)),
-            _ => Poll::Pending,
+            State::Waiting(_) | State::Ended => crate::shell::polled_after_end(),
         }
     }
 }

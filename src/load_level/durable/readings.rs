@@ -64,7 +64,7 @@ impl DurableQueue {
         Ok(read(core, call(&core.connection, &READINGS, write).await?)?)
     }
 
-    /// The oldest dead letters, at most so many.
+    /// The oldest dead letters, at most so many: one command, whose answer has them all.
     ///
     /// # Errors
     ///

@@ -58,7 +58,8 @@ pub struct Leased {
 
 /// What an admitted call has taken of a [`Leased`] limit. Dropping it spends it.
 pub struct Spent {
-    /// Of what, and when by the flusher's last look at the clock. None where the call costs nothing, or was admitted beyond what this process holds.
+    /// Of what, and when by the flusher's last look at the clock. None where the call costs nothing, or was admitted
+    /// beyond what this process holds.
     pub(super) taken: Option<(Arc<Entry>, u64)>,
     pub(super) tokens: u64,
 }
@@ -189,7 +190,8 @@ impl Leased {
     }
 
     /// Gives back what was taken for a call that then was not made, if it was not long ago: as long as it counts as spent, but
-    /// for a period and a 40th of the window. What was admitted beyond what this process holds, in an outage, is not given back.
+    /// for a period and a 40th of the window. What was admitted beyond what this process holds, in an outage, is not
+    /// given back.
     pub fn refund(&self, spent: Spent) {
         let Some((entry, at)) = spent.taken else { return };
         let Shared { window, period, origin, .. } = self.shared();

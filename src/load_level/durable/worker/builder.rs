@@ -35,7 +35,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         Self { core, decode, service, settings, prefetch: None, pace: None }
     }
 
-    /// The most calls at a time. Default: 16.
+    /// The most calls at a time. Default: 16. From 1 to 2^20.
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.settings.concurrency = calls;
         self
@@ -43,7 +43,8 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
 
     /// The messages to have ready beyond those that are being worked on, so that none waits for Redis. They are in
     /// progress: no other worker gets them, unless this one dies. Default: as many as the
-    /// [concurrency](Self::concurrency), which keeps calls that take longer than a round trip to Redis without a gap.
+    /// [concurrency](Self::concurrency), which keeps calls that take longer than a round trip to Redis without a gap. Up
+    /// to 2^20; with 0 each message is fetched when there is a call free for it.
     pub fn prefetch(self, messages: usize) -> Self {
         Self { prefetch: Some(messages), ..self }
     }
@@ -57,7 +58,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         Self { pace: Some((calls, per)), ..self }
     }
 
-    /// How often a message is tried before it becomes a dead letter. Default: 5.
+    /// How often a message is tried before it becomes a dead letter. Default: 5. At least 1.
     ///
     /// A delivery whose worker died counts: the message may be what kills them.
     pub fn max_tries(mut self, tries: u32) -> Self {
@@ -83,7 +84,9 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
     /// A message that its worker has not kept alive for so long is taken over. Default: 30 s.
     ///
     /// A worker that lives keeps its messages alive four times in that time, however long the calls take. Shorter means
-    /// that messages of a dead worker come sooner, and that one which is only cut off from Redis loses them sooner.
+    /// that messages of a dead worker come sooner, and that one which is only cut off from Redis loses them sooner. From
+    /// 100 ms to 366 days; less than the [time for an answer](super::super::DurableQueueBuilder::answer_timeout) makes a
+    /// slow answer of Redis a takeover.
     pub fn takeover_after(mut self, idle: Duration) -> Self {
         self.settings.takeover_after = idle;
         self
@@ -93,17 +96,18 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`]: a number is zero or too large, or a duration zero or too long.
+    /// A [`ConfigError`]: a number or a duration is out of its range, or the backoff cannot work.
     pub fn build(self) -> Result<Worker<Decode, S>, ConfigError> {
         let mut settings = self.settings;
-        let at_most = |field, number: usize, least| match number {
-            _ if number < least && least == 1 => Err(ConfigError::new(field, number, "must be at least 1")),
-            _ if number > MOST_HELD => Err(ConfigError::new(field, number, "must be at most 2^20")),
-            _ => Ok(()),
-        };
-        at_most("durable.worker.concurrency", settings.concurrency, 1)?;
         settings.prefetch = self.prefetch.unwrap_or(settings.concurrency);
-        at_most("durable.worker.prefetch", settings.prefetch, 0)?;
+        if settings.concurrency == 0 {
+            return Err(ConfigError::new("durable.worker.concurrency", 0, "must be at least 1"));
+        }
+        let numbers =
+            [("durable.worker.concurrency", settings.concurrency), ("durable.worker.prefetch", settings.prefetch)];
+        if let Some((field, number)) = numbers.into_iter().find(|(_, number)| *number > MOST_HELD) {
+            return Err(ConfigError::new(field, number, "must be at most 2^20"));
+        }
         // It begins to count when the worker runs.
         settings.pace = self.pace.map(|(calls, per)| Pace::new("durable.worker.pace", calls, per)).transpose()?;
         if settings.max_tries == 0 {

@@ -1,0 +1,278 @@
+//! The details of each rejection.
+
+use super::Rejection;
+use std::time::Duration;
+use thiserror::Error as ThisError;
+
+/// The call's time was up.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct TimedOut {
+    limit: Option<Duration>,
+    pub(super) reached: bool,
+}
+
+impl TimedOut {
+    /// A call that was not answered within `limit`, or by the deadline that it inherited where `limit` is `None`.
+    pub fn new(limit: Option<Duration>, reached_service: bool) -> Self {
+        Self { limit, reached: reached_service }
+    }
+
+    /// The time that the call had, or `None` where it was the inherited deadline that passed.
+    pub fn limit(&self) -> Option<Duration> {
+        self.limit
+    }
+
+    fn text(&self) -> String {
+        let when = match self.limit {
+            Some(limit) => format!("no answer within {limit:?}"),
+            None => "no answer by the deadline of the caller".to_owned(),
+        };
+        if self.reached { when } else { format!("{when}; the service was not reached") }
+    }
+}
+
+/// The circuit breaker does not let calls through at present.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct CircuitOpen {
+    retry_after: Option<Duration>,
+    pub(super) reached: bool,
+}
+
+impl CircuitOpen {
+    /// A call that an open breaker refused. `retry_after` is the time until it lets probes through, where that is
+    /// known: not for a breaker that was opened by hand or waits for the answers of its probes.
+    pub fn new(retry_after: Option<Duration>) -> Self {
+        Self { retry_after, reached: false }
+    }
+
+    /// The time until the breaker lets probes through.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    fn text(&self) -> String {
+        match self.retry_after {
+            Some(wait) => format!("open for another {wait:?}"),
+            None => "open".to_owned(),
+        }
+    }
+}
+
+/// There was no room for one more call.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{limit} calls are in flight already")]
+pub struct Overloaded {
+    limit: usize,
+    retry_after: Option<Duration>,
+    pub(super) reached: bool,
+}
+
+impl Overloaded {
+    /// A call that found `limit` others in flight. `retry_after` is the time until room is expected, where known.
+    pub fn new(limit: usize, retry_after: Option<Duration>) -> Self {
+        Self { limit, retry_after, reached: false }
+    }
+
+    /// The limit at the time.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The time until room is expected. A fixed limit does not know.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+/// The caller has had its share.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct RateLimited {
+    retry_after: Option<Duration>,
+    limit: Option<&'static str>,
+    remaining: u64,
+    /// The length of a key that is too long, and the longest that is allowed.
+    long_key: Option<(usize, usize)>,
+    pub(super) reached: bool,
+}
+
+impl RateLimited {
+    /// A call that found too few tokens. `retry_after` is the time until there are enough; `None` where there never
+    /// will be, since the call costs more than is ever allowed at once.
+    pub fn new(retry_after: Option<Duration>) -> Self {
+        Self { retry_after, limit: None, remaining: 0, long_key: None, reached: false }
+    }
+
+    /// A call whose key is of so many bytes where at most `longest` are allowed: refused for ever.
+    pub fn long_key(length: usize, longest: usize) -> Self {
+        Self { long_key: Some((length, longest)), ..Self::new(None) }
+    }
+
+    /// The same, refused by the limit of this name.
+    #[must_use]
+    pub fn named(self, limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// The same, though so many tokens were there.
+    #[must_use]
+    pub fn with_remaining(self, remaining: u64) -> Self {
+        Self { remaining, ..self }
+    }
+
+    /// The time until there are enough tokens, if nobody else takes them; `None`: never.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The name of the limit, if it has one.
+    pub fn limit(&self) -> Option<&'static str> {
+        self.limit
+    }
+
+    /// The tokens that were there, fewer than the call costs, where the limit says so: those of
+    /// [many processes](crate::rate_limit::distributed) do, where they decide without asking. Zero otherwise; other limits are
+    /// asked by their `available_at`.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    fn text(&self) -> String {
+        let limit = self.limit.map_or(String::new(), |limit| format!("{limit}: "));
+        match (self.retry_after, self.long_key) {
+            (Some(wait), _) => format!("{limit}used up for another {wait:?}"),
+            (None, Some((length, longest))) => {
+                format!("{limit}the key is {length} bytes long, and must be at most {longest}")
+            }
+            (None, None) => format!("{limit}the call costs more than is ever allowed at once"),
+        }
+    }
+}
+
+/// The queue has no place for the call, or gave it to one that is worth more.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct QueueFull {
+    bound: u64,
+    retry_after: Option<Duration>,
+    cause: QueueFullCause,
+    pub(super) reached: bool,
+}
+
+/// Why there is no place in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueueFullCause {
+    /// As many wait, or are queued, as may.
+    Depth,
+    /// What waits is as heavy as it may be.
+    Weight,
+    /// The call alone is heavier than all that may wait.
+    TooHeavy,
+    /// The call had a place and lost it to one that is worth more.
+    Displaced,
+    /// In this process as many messages, or bytes, are on their way to the queue as may be: it is the way that is
+    /// overloaded, and not those who work on what is queued.
+    OnTheWay,
+}
+
+impl QueueFull {
+    /// A call that found no place in a queue with this bound: the calls that may wait, or their weight. `retry_after` is
+    /// the time in which those who wait now are expected to be served, where that is known.
+    pub fn new(cause: QueueFullCause, bound: u64, retry_after: Option<Duration>) -> Self {
+        Self { bound, retry_after, cause, reached: false }
+    }
+
+    /// Why there is no place.
+    pub fn cause(&self) -> QueueFullCause {
+        self.cause
+    }
+
+    /// The most that may wait: a number of calls, or a weight, as the [cause](Self::cause) says.
+    pub fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for long
+    /// enough to know, for a call that never finds a place, and where only the way to the queue is full.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    fn text(&self) -> String {
+        let Self { bound, .. } = self;
+        match self.cause {
+            QueueFullCause::Depth => format!("the queue has all it may have, {bound}"),
+            QueueFullCause::Weight => format!("the queue has all the weight it may have, {bound}"),
+            QueueFullCause::TooHeavy => format!("this alone is heavier than may be, {bound}"),
+            QueueFullCause::Displaced => "the place in the queue went to one that is worth more".to_owned(),
+            QueueFullCause::OnTheWay => format!("as much is on its way to the queue as may be, {bound}"),
+        }
+    }
+}
+
+/// The call waited in a queue for as long as it is worth.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("waited for {waited:?} and was not served")]
+pub struct WaitedTooLong {
+    waited: Duration,
+    retry_after: Option<Duration>,
+    pub(super) reached: bool,
+}
+
+impl WaitedTooLong {
+    /// A call that waited for so long. `retry_after` is the time in which those who wait now are expected to be served,
+    /// where that is known.
+    pub fn new(waited: Duration, retry_after: Option<Duration>) -> Self {
+        Self { waited, retry_after, reached: false }
+    }
+
+    /// For how long the call waited.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for long
+    /// enough to know.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl From<TimedOut> for Rejection {
+    fn from(details: TimedOut) -> Self {
+        Self::TimedOut(details)
+    }
+}
+
+impl From<CircuitOpen> for Rejection {
+    fn from(details: CircuitOpen) -> Self {
+        Self::CircuitOpen(details)
+    }
+}
+
+impl From<Overloaded> for Rejection {
+    fn from(details: Overloaded) -> Self {
+        Self::Overloaded(details)
+    }
+}
+
+impl From<RateLimited> for Rejection {
+    fn from(details: RateLimited) -> Self {
+        Self::RateLimited(details)
+    }
+}
+
+impl From<QueueFull> for Rejection {
+    fn from(details: QueueFull) -> Self {
+        Self::QueueFull(details)
+    }
+}
+
+impl From<WaitedTooLong> for Rejection {
+    fn from(details: WaitedTooLong) -> Self {
+        Self::WaitedTooLong(details)
+    }
+}
