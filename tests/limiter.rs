@@ -11,6 +11,8 @@ enum Step {
     /// Drops one of the permits at hand.
     Release(prop::sample::Index),
     SetLimit(usize),
+    SetShadow(bool),
+    Configure(usize, bool),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -19,6 +21,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => any::<prop::sample::Index>().prop_map(Step::Release),
         1 => (0..8usize).prop_map(Step::SetLimit),
         1 => Just(Step::SetLimit(usize::MAX)),
+        1 => any::<bool>().prop_map(Step::SetShadow),
+        1 => (0..8usize, any::<bool>()).prop_map(|(limit, shadow)| Step::Configure(limit, shadow)),
     ]
 }
 
@@ -32,17 +36,18 @@ proptest! {
     ) {
         let limiter = Limiter::fixed(first_limit).unwrap();
         let clone = limiter.clone();
-        let mut limit = first_limit;
+        let (mut limit, mut shadow, mut beyond) = (first_limit, false, 0);
         let mut permits = Vec::new();
         for step in steps {
             match step {
                 Step::Acquire => match clone.try_acquire() {
                     Ok(permit) => {
-                        prop_assert!(permits.len() < limit, "admitted beyond {}", limit);
+                        prop_assert!(shadow || permits.len() < limit, "admitted beyond {}", limit);
+                        beyond += u64::from(permits.len() >= limit);
                         permits.push(permit);
                     }
                     Err(refused) => {
-                        prop_assert!(permits.len() >= limit, "refused {} of {}", permits.len(), limit);
+                        prop_assert!(!shadow && permits.len() >= limit, "refused {} of {}", permits.len(), limit);
                         prop_assert_eq!((refused.limit(), refused.retry_after()), (limit, None));
                     }
                 },
@@ -56,8 +61,22 @@ proptest! {
                     limiter.set_limit(new).unwrap();
                     limit = new;
                 }
+                Step::SetShadow(new) => {
+                    limiter.set_shadow(new);
+                    shadow = new;
+                }
+                Step::Configure(0, new) => {
+                    let error = limiter.configure(0, new).unwrap_err();
+                    prop_assert_eq!(error.field(), "load_shed.limit");
+                }
+                Step::Configure(new_limit, new_shadow) => {
+                    limiter.configure(new_limit, new_shadow).unwrap();
+                    (limit, shadow) = (new_limit, new_shadow);
+                }
             }
-            prop_assert_eq!((limiter.in_flight(), limiter.limit()), (permits.len(), limit));
+            prop_assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (permits.len(), beyond));
+            prop_assert_eq!(limiter.configuration(), (limit, shadow));
+            prop_assert_eq!((limiter.limit(), limiter.is_shadow()), (limit, shadow));
         }
         permits.clear();
         prop_assert_eq!(limiter.in_flight(), 0);
@@ -75,6 +94,37 @@ fn a_limit_below_what_is_in_flight_interrupts_nobody_and_admits_nobody() {
         permits.pop();
     }
     assert!(limiter.try_acquire().is_ok());
+}
+
+#[test]
+fn when_shadow_ends_with_too_many_in_flight_calls_are_refused_until_enough_have_ended() {
+    let limiter = Limiter::fixed(2).unwrap();
+    limiter.set_shadow(true);
+    let mut permits: Vec<_> = (0..5).map(|_| limiter.try_acquire().unwrap()).collect();
+    assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (5, 3));
+    limiter.set_shadow(false);
+    for in_flight in [5, 4, 3, 2] {
+        assert_eq!(limiter.in_flight(), in_flight);
+        assert_eq!(limiter.try_acquire().unwrap_err().limit(), 2);
+        permits.pop();
+    }
+    assert!(limiter.try_acquire().is_ok());
+    assert_eq!(limiter.would_have_refused(), 3, "what was refused is not what would have been");
+}
+
+#[test]
+fn the_greatest_limits_read_back_as_no_limit_and_leave_the_mode_alone() {
+    let limiter = Limiter::fixed(usize::MAX).unwrap();
+    assert_eq!(limiter.configuration(), (usize::MAX, false));
+    let greatest = usize::MAX >> 1;
+    for (limit, read) in [(greatest - 1, greatest - 1), (greatest, usize::MAX), (usize::MAX, usize::MAX)] {
+        for shadow in [true, false] {
+            limiter.configure(limit, shadow).unwrap();
+            assert_eq!(limiter.configuration(), (read, shadow));
+            assert!(limiter.try_acquire().is_ok());
+        }
+    }
+    assert_eq!(limiter.would_have_refused(), 0);
 }
 
 #[test]

@@ -134,6 +134,24 @@ async fn a_lower_limit_interrupts_nobody_and_admits_nobody_until_enough_have_end
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_layer_in_shadow_lets_all_in_and_counts_who_would_have_been_refused() {
+    let limiter = Limiter::fixed(2).unwrap();
+    let backend = Backend::always(Act::answer(200).after(secs(1)));
+    let service = layer(&limiter).layer(backend.clone());
+    limiter.configure(3, true).unwrap();
+    let calls: Vec<_> = (0..10).map(|_| spawn(service.clone().oneshot(()))).collect();
+    sleep(ms(500)).await;
+    assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (10, 7));
+    limiter.configure(3, false).unwrap();
+    assert_eq!(service.clone().oneshot(()).await, refused(3));
+    sleep(ms(500)).await;
+    assert!(join_all(calls).await.into_iter().all(|end| end.unwrap() == Ok(200)));
+    assert_eq!(limiter.in_flight(), 0);
+    assert_eq!(service.oneshot(()).await, Ok(200));
+    assert_eq!((backend.calls(), limiter.would_have_refused()), (11, 7));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_of_zero_is_refused_and_the_old_one_stays() {
     let limiter = Limiter::fixed(1).unwrap();
     let error = limiter.set_limit(0).unwrap_err();

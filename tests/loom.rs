@@ -813,6 +813,48 @@ mod limiter {
             assert_eq!(limiter.try_acquire().is_ok(), !admitted);
         });
     }
+
+    #[test]
+    fn a_call_beyond_the_limit_is_let_in_and_counted_or_refused_while_shadow_ends() {
+        check(|| {
+            let limiter = Limiter::fixed(1).unwrap();
+            limiter.set_shadow(true);
+            let (changing, asking) = (limiter.clone(), limiter.clone());
+            std::mem::forget(limiter.try_acquire().unwrap());
+            let ask = move || asking.try_acquire().map(std::mem::forget).is_ok();
+            let (admitted, ()) = both(ask, move || changing.set_shadow(false));
+            assert_eq!(
+                (limiter.in_flight(), limiter.would_have_refused()),
+                (1 + usize::from(admitted), admitted.into())
+            );
+            assert!(limiter.try_acquire().is_err(), "it is full");
+        });
+    }
+
+    #[test]
+    fn no_call_sees_the_limit_of_one_configuration_and_the_mode_of_another() {
+        check(|| {
+            // A limit of 1 in shadow, or a limit of 2: either lets in two. A limit of 1 alone would not.
+            let limiter = Limiter::fixed(1).unwrap();
+            limiter.set_shadow(true);
+            std::mem::forget(limiter.try_acquire().unwrap());
+            let (changing, asking) = (limiter.clone(), limiter.clone());
+            let ask = move || asking.try_acquire().map(std::mem::forget).is_ok();
+            let (admitted, ()) = both(ask, move || changing.configure(2, false).unwrap());
+            assert!(admitted);
+            assert!(limiter.would_have_refused() <= 1);
+        });
+    }
+
+    #[test]
+    fn the_limit_and_the_mode_that_are_set_at_once_are_both_kept() {
+        check(|| {
+            let limiter = Limiter::fixed(1).unwrap();
+            let (one, other) = (limiter.clone(), limiter.clone());
+            both(move || one.set_limit(7).unwrap(), move || other.set_shadow(true));
+            assert_eq!(limiter.configuration(), (7, true));
+        });
+    }
 }
 
 mod breaker {

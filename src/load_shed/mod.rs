@@ -37,6 +37,14 @@
 //! - A refusal has no `retry_after`: a fixed limit does not know when there will be room.
 //! - The [`Limiter`] is a handle: it can be read and changed while calls are in flight, shared by many layers, and used
 //!   without tower.
+//! - A limiter in [shadow](Limiter::set_shadow) refuses nothing and counts what it would have refused.
+//!
+//! # Reconfiguration
+//!
+//! [`Limiter::configure`] sets the limit and the mode in one step while calls pass. Each call is judged by one
+//! configuration, the one at its admission. Calls in flight keep their places: where they are more than a new limit
+//! allows, or shadow ends with too many in flight, calls are refused until enough have ended. The count of what would have
+//! been refused goes on.
 //!
 //! # Cost
 //!
