@@ -2,16 +2,18 @@
 
 use proptest::prelude::*;
 use std::{collections::VecDeque, time::Duration};
-use steadfast::circuit_breaker::{Breaker, BreakerState, Permit};
+use steadfast::circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit};
 use tokio::{
     runtime,
     time::{Instant, advance},
 };
 
-/// How a breaker is configured. All times are in quarters of a sixteenth of the window.
-#[derive(Clone, Debug)]
+/// How a breaker is configured. All times are in quarters, of which a sixteenth of the window has four at first.
+#[derive(Clone, Copy, Debug)]
 struct Spec {
     quarter: Duration,
+    /// A sixteenth of the window.
+    sixteenth: u32,
     consecutive_failures: Option<u32>,
     /// In millionths.
     failure_rate: Option<u32>,
@@ -22,11 +24,11 @@ struct Spec {
     cancelled_is_failure_after: Option<u32>,
 }
 
-const WINDOW: u32 = 16 * 4;
-const SIXTEENTH: i64 = 4;
+/// The longest open time and probe timeout, with a quarter to spare.
+const LONGEST: u32 = 100;
 
 impl Spec {
-    fn build(&self) -> Breaker {
+    fn builder(&self) -> BreakerBuilder {
         let mut builder = Breaker::builder()
             .minimum_calls(self.minimum_calls)
             .open_for(self.quarter * self.open_for)
@@ -36,39 +38,67 @@ impl Spec {
             builder = builder.consecutive_failures(failures);
         }
         if let Some(millionths) = self.failure_rate {
-            builder = builder.failure_rate(f64::from(millionths) / 1e6, self.quarter * WINDOW);
+            builder = builder.failure_rate(f64::from(millionths) / 1e6, self.quarter * self.sixteenth * 16);
         }
         if let Some(after) = self.cancelled_is_failure_after {
             builder = builder.cancelled_is_failure_after(self.quarter * after);
         }
-        builder.build().unwrap()
+        builder
     }
 }
 
-fn any_spec() -> impl Strategy<Value = Spec> {
-    let quarter = prop::sample::select(vec![
-        Duration::from_nanos(16),
-        Duration::from_nanos(25_000),
-        Duration::from_millis(7),
-        Duration::from_nanos(156_250_000),
-        Duration::from_secs(3600),
-    ]);
+/// What may change of a configuration while it runs: all but the unit of its times.
+type Change = ((Option<u32>, Option<u32>), u32, u32, (u32, u32, Option<u32>), u32);
+
+fn any_change() -> impl Strategy<Value = Change> {
     let rate = prop::sample::select(vec![1, 10_000, 333_333, 500_000, 666_667, 999_999, 1_000_000]);
     let judges = prop_oneof![
         (1..5u32).prop_map(|failures| (Some(failures), None)),
         rate.clone().prop_map(|rate| (None, Some(rate))),
         (1..5u32, rate).prop_map(|(failures, rate)| (Some(failures), Some(rate))),
     ];
-    let times = (1..100u32, 1..100u32, prop::option::of(1..100u32));
-    (quarter, judges, 1..6u32, 1..4u32, times).prop_map(|(quarter, judges, minimum_calls, probes, times)| Spec {
-        quarter,
-        consecutive_failures: judges.0,
-        failure_rate: judges.1,
-        minimum_calls,
-        open_for: times.0,
-        probes,
-        probe_timeout: times.1,
-        cancelled_is_failure_after: times.2,
+    let times = (1..LONGEST, 1..LONGEST, prop::option::of(1..100u32));
+    let sixteenth = prop::sample::select(vec![1, 2, 3, 4, 8, 64]);
+    (judges, 1..6u32, 1..4u32, times, sixteenth)
+}
+
+impl Spec {
+    fn with(self, (judges, minimum_calls, probes, times, sixteenth): Change) -> Self {
+        Self {
+            quarter: self.quarter,
+            sixteenth,
+            consecutive_failures: judges.0,
+            failure_rate: judges.1,
+            minimum_calls,
+            open_for: times.0,
+            probes,
+            probe_timeout: times.1,
+            cancelled_is_failure_after: times.2,
+        }
+    }
+}
+
+fn any_spec() -> impl Strategy<Value = Spec> {
+    let quarter = prop::sample::select(vec![
+        Duration::from_nanos(64),
+        Duration::from_nanos(25_000),
+        Duration::from_millis(7),
+        Duration::from_nanos(156_250_000),
+        Duration::from_secs(3600),
+    ]);
+    (quarter, any_change()).prop_map(|(quarter, change)| {
+        let first = Spec {
+            quarter,
+            sixteenth: 4,
+            consecutive_failures: None,
+            failure_rate: None,
+            minimum_calls: 1,
+            open_for: 1,
+            probes: 1,
+            probe_timeout: 1,
+            cancelled_is_failure_after: None,
+        };
+        Spec { sixteenth: 4, ..first.with(change) }
     })
 }
 
@@ -92,8 +122,8 @@ enum State {
     HalfOpen {
         in_flight: u32,
         succeeded: u32,
-        /// Since when probes have brought neither success nor failure, if there were any.
-        waiting_since: Option<i64>,
+        /// When the circuit opens again unless a probe brings success or failure, if there was one.
+        patient_until: Option<i64>,
     },
     ForcedOpen,
     ForcedClosed,
@@ -103,7 +133,8 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Call {
     era: u32,
-    admitted: i64,
+    /// From when on it is a failure if it is dropped.
+    overdue_at: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,6 +171,34 @@ impl Model {
         self.change(State::Open { until: now + i64::from(self.spec.open_for) });
     }
 
+    fn patience_from(&self, now: i64) -> i64 {
+        now + i64::from(self.spec.probe_timeout)
+    }
+
+    /// Follows another configuration.
+    fn configure(&mut self, to: Spec, now: i64) {
+        let from = std::mem::replace(&mut self.spec, to);
+        if from.consecutive_failures.is_none() {
+            self.in_a_row = 0;
+        }
+        match (from.failure_rate, to.failure_rate) {
+            (None, Some(_)) => self.calls.clear(),
+            (Some(_), Some(_)) => {
+                // What is as young as a window, to a sixteenth of the old one, stays. It has the same number of sixteenths
+                // left as it would have if the oldest of it were about to slide out of a full window.
+                let kept = (16 * to.sixteenth).div_ceil(from.sixteenth).min(16);
+                let (old, new) = (now.div_euclid(from.sixteenth.into()), now.div_euclid(to.sixteenth.into()));
+                self.calls.retain(|(at, _)| old - at < kept.into());
+                self.calls.iter_mut().for_each(|(at, _)| *at = new - (old - *at) - i64::from(16 - kept));
+            }
+            (_, None) => {}
+        }
+        match self.state {
+            State::HalfOpen { succeeded, .. } if succeeded >= to.probes => self.change(State::Closed),
+            _ => {}
+        }
+    }
+
     /// Admits a call, or says how long the circuit stays open where that is known.
     fn admit(&mut self, now: i64) -> Result<Call, Option<i64>> {
         match self.state {
@@ -147,21 +206,26 @@ impl Model {
             State::ForcedOpen => return Err(None),
             State::Open { until } if now < until => return Err(Some(until - now)),
             State::Open { .. } => {
-                self.change(State::HalfOpen { in_flight: 1, succeeded: 0, waiting_since: Some(now) });
+                self.change(State::HalfOpen {
+                    in_flight: 1,
+                    succeeded: 0,
+                    patient_until: Some(self.patience_from(now)),
+                });
             }
-            State::HalfOpen { in_flight, succeeded, waiting_since } => {
-                let since = waiting_since.unwrap_or(now);
-                if now - since >= i64::from(self.spec.probe_timeout) {
+            State::HalfOpen { in_flight, succeeded, patient_until } => {
+                let until = patient_until.unwrap_or(self.patience_from(now));
+                if now >= until {
                     self.open(now);
                     return Err(Some(self.spec.open_for.into()));
                 }
-                if in_flight + succeeded == self.spec.probes {
+                if in_flight + succeeded >= self.spec.probes {
                     return Err(None);
                 }
-                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, waiting_since: Some(since) };
+                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, patient_until: Some(until) };
             }
         }
-        Ok(Call { era: self.era, admitted: now })
+        let overdue_at = self.spec.cancelled_is_failure_after.map(|after| now + i64::from(after));
+        Ok(Call { era: self.era, overdue_at })
     }
 
     fn settle(&mut self, call: Call, verdict: Verdict, now: i64) {
@@ -169,8 +233,7 @@ impl Model {
         if call.era != self.era {
             return;
         }
-        let patience = self.spec.cancelled_is_failure_after;
-        let overdue = patience.is_some_and(|after| now - call.admitted >= i64::from(after));
+        let overdue = call.overdue_at.is_some_and(|at| now >= at);
         let failed = match verdict {
             Verdict::Success => Some(false),
             Verdict::Failure => Some(true),
@@ -178,7 +241,7 @@ impl Model {
         };
         match (self.state, failed) {
             (State::Closed, Some(failed)) => {
-                self.calls.push_back((now.div_euclid(SIXTEENTH), failed));
+                self.calls.push_back((now.div_euclid(self.spec.sixteenth.into()), failed));
                 self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
                 if failed && self.judge(now) {
                     self.open(now);
@@ -187,14 +250,14 @@ impl Model {
             (State::HalfOpen { .. }, Some(true)) => self.open(now),
             (State::HalfOpen { in_flight, succeeded, .. }, Some(false)) => {
                 let (in_flight, succeeded) = (in_flight - 1, succeeded + 1);
-                let waiting_since = (in_flight > 0).then_some(now);
-                self.state = State::HalfOpen { in_flight, succeeded, waiting_since };
-                if succeeded == self.spec.probes {
+                let patient_until = (in_flight > 0).then_some(self.patience_from(now));
+                self.state = State::HalfOpen { in_flight, succeeded, patient_until };
+                if succeeded >= self.spec.probes {
                     self.change(State::Closed);
                 }
             }
-            (State::HalfOpen { in_flight, succeeded, waiting_since }, None) => {
-                self.state = State::HalfOpen { in_flight: in_flight - 1, succeeded, waiting_since };
+            (State::HalfOpen { in_flight, succeeded, patient_until }, None) => {
+                self.state = State::HalfOpen { in_flight: in_flight - 1, succeeded, patient_until };
             }
             _ => {}
         }
@@ -205,7 +268,7 @@ impl Model {
         if self.spec.failure_rate.is_none() {
             return (0, 0);
         }
-        let sixteenth = now.div_euclid(SIXTEENTH);
+        let sixteenth = now.div_euclid(self.spec.sixteenth.into());
         let recent = self.calls.iter().filter(|(at, _)| sixteenth - at < 16);
         recent.fold((0, 0), |(calls, failures), (_, failed)| (calls + 1, failures + u64::from(*failed)))
     }
@@ -231,6 +294,11 @@ enum Step {
     ForceOpen,
     ForceClosed,
     Reset,
+    Configure(Change),
+    /// Only the thresholds of the present configuration: in a row, and the minimum of calls.
+    Tune(u32, u32),
+    ConfigureTheSame,
+    ConfigureNonsense(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -253,6 +321,10 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::ForceOpen),
         1 => Just(Step::ForceClosed),
         2 => Just(Step::Reset),
+        4 => any_change().prop_map(Step::Configure),
+        2 => (1..5u32, 1..6u32).prop_map(|(in_a_row, minimum)| Step::Tune(in_a_row, minimum)),
+        1 => Just(Step::ConfigureTheSame),
+        1 => (0..4u32).prop_map(Step::ConfigureNonsense),
     ]
 }
 
@@ -334,17 +406,41 @@ impl Trial<'_> {
                 self.breaker.reset();
                 self.model.change(State::Closed);
             }
+            Step::Configure(change) => self.configure(self.model.spec.with(change)),
+            Step::Tune(in_a_row, minimum_calls) => {
+                let spec = self.model.spec;
+                let consecutive_failures = spec.consecutive_failures.map(|_| in_a_row);
+                self.configure(Spec { consecutive_failures, minimum_calls, ..spec });
+            }
+            Step::ConfigureTheSame => self.breaker.configure(self.model.spec.builder()).unwrap(),
+            Step::ConfigureNonsense(which) => {
+                let builder = Breaker::builder().consecutive_failures(1).failure_rate(0.1, Duration::from_secs(7));
+                let nonsense = match which {
+                    0 => builder.probes(0),
+                    1 => builder.minimum_calls(1_000_001),
+                    2 => builder.open_for(Duration::ZERO),
+                    _ => builder.failure_rate(1.1, Duration::from_secs(7)),
+                };
+                self.breaker.configure(nonsense).unwrap_err();
+            }
         }
         self.check()
+    }
+
+    fn configure(&mut self, to: Spec) {
+        let _guard = self.clock.enter();
+        self.breaker.configure(to.builder()).unwrap();
+        self.model.configure(to, self.now);
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.breaker.state(), self.model.state());
         let _guard = self.clock.enter();
         prop_assert_eq!(self.breaker.counts_at(Instant::now()), self.model.counts(self.now), "in the window");
-        if self.breaker.state() == BreakerState::HalfOpen {
+        prop_assert_eq!(self.breaker.configuration(), self.model.spec.builder());
+        if let State::HalfOpen { in_flight, .. } = self.model.state {
             let probes = self.in_flight.iter().filter(|(_, call)| call.era == self.model.era).count();
-            prop_assert!(probes <= self.model.spec.probes as usize, "{} probes in flight", probes);
+            prop_assert_eq!(probes, in_flight as usize, "probes in flight");
         }
         Ok(())
     }
@@ -359,7 +455,7 @@ fn run(
     let clock = paused_clock();
     let breaker = {
         let _guard = clock.enter();
-        spec.build()
+        spec.builder().build().unwrap()
     };
     // Half a quarter away from where one sixteenth of a window becomes the next.
     clock.block_on(advance(spec.quarter / 2));
@@ -395,8 +491,8 @@ proptest! {
                 return trial.step(Step::Reset);
             }
             // Whoever is in flight hangs for ever. At worst: the open time, the probes that hang, the open time again.
-            let (open_for, probe_timeout) = (trial.model.spec.open_for, trial.model.spec.probe_timeout);
-            for wait in [0, open_for.max(probe_timeout), open_for, 0].map(i64::from) {
+            // The first two may have been told by another configuration.
+            for wait in [0, LONGEST, trial.model.spec.open_for, 0].map(i64::from) {
                 trial.wait(wait);
                 for _ in 0..trial.model.spec.probes {
                     if trial.acquire()? {

@@ -53,9 +53,16 @@
 //! | `Outcome::Ignored`, a rejection further in | nothing |
 //! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |
 //!
+//! # Reconfiguration
+//!
+//! [`Breaker::configure`] makes a running breaker follow another configuration as a whole: no call is judged by half of
+//! one. It changes thresholds and times, not what was seen: the state, the failures in a row, the calls in the window and
+//! the permits in flight stay, an open circuit stays open for as long as callers were told, and a forced one stays forced.
+//! What becomes of the window when its length changes is said there.
+//!
 //! # Cost
 //!
-//! A call through a closed circuit: one load, then one reading of the clock and one compare-and-swap for its result. A
+//! A call through a closed circuit: two loads of one line of the cache, then as many more, one reading of the clock and one compare-and-swap for its result. A
 //! refusal: one load and one reading of the clock. The window has a fixed size, whatever the traffic. No allocation.
 //!
 //! # One breaker for what fails together
@@ -74,9 +81,18 @@
 //! | probe timeout | 30 s | longer than any call that is worth waiting for |
 
 mod breaker;
+mod builder;
 mod layer;
+mod permit;
+mod rules;
 mod stage;
+mod state;
+mod ticks;
 mod window;
+mod word;
 
-pub use breaker::{Breaker, BreakerBuilder, BreakerState, Permit, Ticket};
+pub use breaker::Breaker;
+pub use builder::BreakerBuilder;
 pub use layer::CircuitBreakerLayer;
+pub use permit::{Permit, Ticket};
+pub use word::BreakerState;

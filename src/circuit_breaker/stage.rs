@@ -1,6 +1,6 @@
 use super::{
     Breaker,
-    breaker::{Evidence, Ticket},
+    permit::{Evidence, Ticket},
 };
 use crate::{
     classify::Outcome,
@@ -22,12 +22,10 @@ impl<Request> Gate<Request> for Breaker {
         let evidence = match ending {
             Ending::Answered(Outcome::Success | Outcome::Permanent) => Evidence::Success,
             Ending::Answered(Outcome::Failure) | Ending::TimedOut | Ending::Panicked => Evidence::Failure,
-            Ending::Answered(Outcome::Overloaded { .. }) if self.config().overload_is_failure => Evidence::Failure,
-            // A service that can say so is alive.
-            Ending::Answered(Outcome::Overloaded { .. }) => Evidence::Success,
+            Ending::Answered(Outcome::Overloaded { .. }) => Evidence::Overloaded,
             Ending::Answered(Outcome::Ignored) | Ending::Refused { .. } => Evidence::Nothing,
             Ending::Cancelled { reached_service: false } => Evidence::Nothing,
-            Ending::Cancelled { reached_service: true } => self.evidence_of_cancelled(&ticket, || frame.now()),
+            Ending::Cancelled { reached_service: true } => ticket.evidence_of_cancelled(|| frame.now()),
         };
         Breaker::settle(self, &ticket, evidence, || frame.now());
     }
@@ -35,6 +33,6 @@ impl<Request> Gate<Request> for Breaker {
 
 impl DescribeGate for Breaker {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.circuit_breaker(self.config());
+        explanation.circuit_breaker(&self.configuration());
     }
 }

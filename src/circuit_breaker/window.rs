@@ -1,3 +1,4 @@
+use super::ticks::Ticks;
 use crate::{
     clock::Origin,
     sync::{AtomicU64, Mutex, Ordering, lock},
@@ -6,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How many buckets a window has. The window slides by one of them at a time.
-const BUCKETS: u64 = 16;
+pub(super) const BUCKETS: u64 = 16;
 
 /// Bits of each of the two counts in a bucket; the tag has the rest.
 const COUNT_BITS: u32 = 18;
@@ -21,8 +22,8 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 ///
 /// A bucket that is full is emptied into a side count under a lock, which happens once in a quarter of a million calls.
 ///
-/// A tick is a sixteenth of the window, counted from the origin and moved on by a whole window in each era, so that what
-/// an earlier era recorded has slid out of every later one.
+/// A tick is a sixteenth of the window, numbered by [`Ticks`] and moved on by a whole window in each era, so that what an
+/// earlier era recorded has slid out of every later one.
 pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
@@ -33,8 +34,6 @@ pub(super) struct Window {
     /// Whether a bucket was ever full, so that the lock is not taken where it never matters. Set with the lock held.
     overflowed: AtomicU64,
     origin: Origin,
-    /// Ticks per nanosecond, as a fraction of 2^64.
-    ticks_per_nano: u64,
 }
 
 /// What a window holds.
@@ -45,24 +44,45 @@ pub(super) struct Counts {
 }
 
 impl Window {
-    /// A window of this length, at least 16 ns.
-    pub(super) fn new(length: Duration, origin: Origin) -> Self {
-        let tick_nanos = (length.as_nanos() / u128::from(BUCKETS)).max(1);
-        let ticks_per_nano = u64::try_from((1u128 << 64) / tick_nanos).unwrap_or(u64::MAX);
+    pub(super) fn new(origin: Origin) -> Self {
         Self {
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             latest: AtomicU64::new(0),
             emptied: Mutex::new([(0, Counts::default()); BUCKETS as usize]),
             overflowed: AtomicU64::new(0),
             origin,
-            ticks_per_nano,
         }
+    }
+
+    /// The ticks that follow on these in a window of this length instead of `old`. No other thread does this meanwhile.
+    ///
+    /// What was recorded stays, as far as it is no older than the new window, and slides out oldest first, within the new
+    /// length. It may slide out too early, since its ticks were shorter than those that it is now measured by, or are
+    /// fewer; never too late by more than a tick.
+    ///
+    /// A thread that has read the clock later than `now`, and records by the old ticks after the change, may be ahead of the
+    /// new ones: its record counts when they have come to it.
+    pub(super) fn resize(&self, ticks: &Ticks, old: Duration, new: Duration, era: u32, now: Instant) -> Ticks {
+        let kept = (u128::from(BUCKETS) * new.as_nanos()).div_ceil(old.as_nanos().max(1));
+        let forgotten = BUCKETS - u64::try_from(kept).unwrap_or(u64::MAX).min(BUCKETS);
+        self.renumber(ticks, forgotten, new, era, now)
+    }
+
+    /// The ticks that follow on these in a window of this length that begins empty.
+    pub(super) fn empty_out(&self, ticks: &Ticks, length: Duration, era: u32, now: Instant) -> Ticks {
+        self.renumber(ticks, BUCKETS, length, era, now)
+    }
+
+    fn renumber(&self, ticks: &Ticks, forgotten: u64, length: Duration, era: u32, now: Instant) -> Ticks {
+        let nanos = self.origin.nanos_to(now);
+        let newest = ticks.at(era, nanos).max(self.latest.load(Ordering::Relaxed));
+        Ticks::of_another_length(length, newest.wrapping_add(forgotten), era, nanos)
     }
 
     /// Records one call of this era.
     #[inline]
-    pub(super) fn record(&self, era: u32, failed: bool, now: Instant) {
-        let tick = self.tick(era, now);
+    pub(super) fn record(&self, ticks: &Ticks, era: u32, failed: bool, now: Instant) {
+        let tick = ticks.at(era, self.origin.nanos_to(now));
         if tick > self.latest.load(Ordering::Relaxed) {
             self.advance(tick);
         }
@@ -89,8 +109,8 @@ impl Window {
     }
 
     /// All that was recorded in this era over the window that ends now.
-    pub(super) fn counts(&self, era: u32, now: Instant) -> Counts {
-        let tick = self.tick(era, now);
+    pub(super) fn counts(&self, ticks: &Ticks, era: u32, now: Instant) -> Counts {
+        let tick = ticks.at(era, self.origin.nanos_to(now));
         if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= BUCKETS {
             return Counts::default();
         }
@@ -138,14 +158,6 @@ impl Window {
             *of = tick;
         }
     }
-
-    /// The first tick of an era is past the window of the one before. Starts high enough that an untouched bucket,
-    /// tagged zero, is outside of the first window too.
-    #[inline]
-    fn tick(&self, era: u32, now: Instant) -> u64 {
-        let since_origin = (u128::from(self.origin.nanos_to(now)) * u128::from(self.ticks_per_nano)) >> 64;
-        (since_origin as u64).wrapping_add((u64::from(era) + 1) * BUCKETS)
-    }
 }
 
 /// How many ticks a held-up thread may be behind before its record is taken for one of a far later tick. Tags wrap
@@ -183,9 +195,25 @@ mod tests {
     const LENGTH: Duration = Duration::from_millis(1600);
     const TICK: Duration = Duration::from_millis(100);
 
-    fn new() -> (Window, Instant) {
+    /// A window of [`LENGTH`].
+    struct Counted {
+        window: Window,
+        ticks: Ticks,
+    }
+
+    impl Counted {
+        fn record(&self, era: u32, failed: bool, now: Instant) {
+            self.window.record(&self.ticks, era, failed, now);
+        }
+
+        fn counts(&self, era: u32, now: Instant) -> Counts {
+            self.window.counts(&self.ticks, era, now)
+        }
+    }
+
+    fn new() -> (Counted, Instant) {
         let origin = Instant::now();
-        (Window::new(LENGTH, Origin::at(origin)), origin)
+        (Counted { window: Window::new(Origin::at(origin)), ticks: Ticks::new(LENGTH) }, origin)
     }
 
     fn counts(calls: u64, failures: u64) -> Counts {
@@ -240,7 +268,7 @@ mod tests {
                 now += Duration::from_millis(millis);
                 era += u32::from(change == 0);
                 window.record(era, failed, now);
-                let tick = window.tick(0, now);
+                let tick = window.ticks.at(0, window.window.origin.nanos_to(now));
                 log.push((tick, era, failed));
                 let alive = log.iter().filter(|(at, of, _)| *of == era && tick - at < BUCKETS);
                 let expected = alive.fold(Counts::default(), |sum, (_, _, failed)| sum.with(*failed));

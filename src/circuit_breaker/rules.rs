@@ -1,0 +1,72 @@
+use super::{BreakerBuilder, window::Counts};
+
+/// When a circuit opens, in one word: whoever settles a call reads it once, and never sees half of two configurations.
+///
+/// From the lowest bit on: the failures in a row and the rate, each zero where it is not asked for, the minimum of calls,
+/// whether an overload is a failure, and which numbering of the window's ticks counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rules(pub(super) u64);
+
+/// Each of the numbers is at most a million, less than 2^20.
+const NUMBER_BITS: u32 = 20;
+const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
+const RATE_SHIFT: u32 = NUMBER_BITS;
+const MINIMUM_SHIFT: u32 = 2 * NUMBER_BITS;
+const OVERLOAD: u64 = 1 << (3 * NUMBER_BITS);
+const NUMBERING_SHIFT: u32 = 3 * NUMBER_BITS + 1;
+
+/// A failure rate is kept in parts of this, so that no decision is made in floating point.
+const PARTS: u64 = 1_000_000;
+
+/// A rate in parts of [`PARTS`], at least one.
+pub(super) fn parts(rate: f64) -> u32 {
+    ((rate * PARTS as f64).round() as u32).max(1)
+}
+
+impl Rules {
+    /// The rules of a configuration that was checked.
+    pub(super) fn new(config: &BreakerBuilder, numbering: u64) -> Self {
+        let in_a_row = config.consecutive_failures.unwrap_or(0);
+        let rate = config.rate_and_window().map_or(0, |(rate, _)| parts(rate));
+        Self(
+            u64::from(in_a_row)
+                | u64::from(rate) << RATE_SHIFT
+                | u64::from(config.minimum_calls) << MINIMUM_SHIFT
+                | u64::from(config.overload_is_failure) * OVERLOAD
+                | numbering << NUMBERING_SHIFT,
+        )
+    }
+
+    /// Counts the changes of the window's length, modulo eight.
+    #[inline]
+    pub(super) fn numbering(self) -> u64 {
+        self.0 >> NUMBERING_SHIFT
+    }
+
+    pub(super) fn next_numbering(numbering: u64) -> u64 {
+        (numbering + 1) & (u64::MAX >> NUMBERING_SHIFT)
+    }
+
+    #[inline]
+    pub(super) fn counts_in_a_row(self) -> bool {
+        self.0 & NUMBER_MASK != 0
+    }
+
+    #[inline]
+    pub(super) fn has_rate(self) -> bool {
+        self.0 >> RATE_SHIFT & NUMBER_MASK != 0
+    }
+
+    #[inline]
+    pub(super) fn overload_is_failure(self) -> bool {
+        self.0 & OVERLOAD != 0
+    }
+
+    /// Whether so many failures in a row, or these in the window, open the circuit.
+    pub(super) fn open_at(self, in_a_row: u32, counts: Counts) -> bool {
+        let (most, rate) = (self.0 & NUMBER_MASK, self.0 >> RATE_SHIFT & NUMBER_MASK);
+        let minimum = self.0 >> MINIMUM_SHIFT & NUMBER_MASK;
+        let run = self.counts_in_a_row() && u64::from(in_a_row) >= most;
+        run || self.has_rate() && counts.calls >= minimum && counts.failures * PARTS >= counts.calls * rate
+    }
+}
