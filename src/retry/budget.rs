@@ -1,11 +1,16 @@
+mod builder;
+
+pub use builder::RetryBudgetBuilder;
+
 use crate::{
-    error::{ConfigError, check_duration},
-    random::Random,
+    clock::{Origin, nanos},
+    error::ConfigError,
     rate_limit::TokenBucket,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Mutex, Ordering, lock},
 };
+use builder::{DEFAULT_FLOOR, quota};
 use rand::RngExt;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
 /// One retry, in the units of the balance: fractions of 2^-32.
@@ -23,7 +28,7 @@ const RETRY: u64 = 1 << 32;
 /// hardly any traffic, of which one is saved at the most. The first comes at a random instant of the first period.
 ///
 /// All in integers on one atomic: no two callers get the same earned retry. A deposit into a full budget writes
-/// nothing.
+/// nothing. It can be [reconfigured](Self::configure) while calls pass.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,12 +58,22 @@ pub struct RetryBudget {
 }
 
 struct Shared {
-    /// At most `cap`. Relaxed throughout: the balance guards no other memory, and each change is one atomic step.
+    /// At most `cap`. It and what it is changed by guard no other memory, and each change is one atomic step: all is
+    /// relaxed but where a cap that falls has to be seen.
     balance: AtomicU64,
-    deposit: u64,
-    cap: u64,
-    floor: Option<TokenBucket>,
+    /// What a call earns.
+    deposit: AtomicU64,
+    cap: AtomicU64,
+    /// The bucket of the floor; of the default one, which nobody asks, while there is none.
+    floor: TokenBucket,
+    /// From when on the floor is asked, in nanoseconds since the origin; `NO_FLOOR` for never.
+    floor_from: AtomicU64,
+    origin: Origin,
+    /// Held by whoever changes the configuration, which this is.
+    configuration: Mutex<RetryBudgetBuilder>,
 }
+
+const NO_FLOOR: u64 = u64::MAX;
 
 /// One retry that was withdrawn from a [`RetryBudget`]: where it came from, for [`RetryBudget::refund`].
 ///
@@ -79,31 +94,119 @@ impl RetryBudget {
         RetryBudgetBuilder::default()
     }
 
+    fn new(configuration: RetryBudgetBuilder) -> Result<Self, ConfigError> {
+        let floor = configuration.check()?;
+        let bucket = TokenBucket::with_quota(floor.unwrap_or(quota(DEFAULT_FLOOR.0, DEFAULT_FLOOR.1))).build()?;
+        if floor.is_some() {
+            bucket.spend_a_fraction(&configuration.random);
+        }
+        let balance = configuration.random.with(|random| random.random_range(0..RETRY));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                balance: AtomicU64::new(balance),
+                deposit: AtomicU64::new(configuration.deposit()),
+                cap: AtomicU64::new(configuration.most()),
+                floor: bucket,
+                floor_from: AtomicU64::new(if floor.is_some() { 0 } else { NO_FLOOR }),
+                origin: Origin::at(Instant::now()),
+                configuration: Mutex::new(configuration),
+            }),
+        })
+    }
+
+    /// Follows another configuration from now on, while calls pass.
+    ///
+    /// - The balance stays, up to the new cap. What was withdrawn can still be refunded.
+    /// - What the floor has saved stays. A floor that is added gives its first retry at a random instant of its first
+    ///   period, as in a new budget: a thousand clients that are reconfigured at once do not retry at once. The instant is
+    ///   drawn from the generator in `to`, which is not used otherwise: the budget keeps its own.
+    /// - A call that is recorded meanwhile may deposit the old share up to the new cap, or the new share up to the old cap;
+    ///   what exceeds the new one is taken away at once.
+    ///
+    /// The same configuration again changes nothing, costs one lock, and disturbs no call.
+    ///
+    /// ```
+    /// use steadfast::retry::RetryBudget;
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let budget = RetryBudget::builder().ratio(1.0).cap(10).no_floor().build()?;
+    /// (0..20).for_each(|_| budget.deposit());
+    /// assert_eq!(budget.balance(), 10.0);
+    ///
+    /// let smaller = budget.configuration().cap(4);
+    /// budget.configure(smaller.clone())?;
+    /// assert_eq!(budget.configuration(), smaller);
+    /// assert_eq!(budget.balance(), 4.0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](RetryBudgetBuilder::build); the old configuration stays.
+    pub fn configure(&self, to: RetryBudgetBuilder) -> Result<(), ConfigError> {
+        let floor = to.check()?;
+        let shared = &*self.shared;
+        let mut configuration = lock(&shared.configuration);
+        if *configuration == to {
+            return Ok(());
+        }
+        match floor {
+            None => shared.floor_from.store(NO_FLOOR, Ordering::Relaxed),
+            Some(quota) => {
+                let now = Instant::now();
+                shared.floor.set_quota_at(quota, now)?;
+                if configuration.floor.is_none() {
+                    // By then the bucket may be full: that is the first retry, and the next one comes a period later.
+                    let wait = to.random.with(|random| random.random_range(0..=nanos(quota.time_to_fill())));
+                    let from = shared.origin.nanos_to(now).saturating_add(wait).min(NO_FLOOR - 1);
+                    shared.floor_from.store(from, Ordering::Relaxed);
+                }
+            }
+        }
+        // Whoever deposits reads two words, which may be of two configurations: each is right at one moment of the change.
+        shared.deposit.store(to.deposit(), Ordering::Relaxed);
+        shared.cap.store(to.most(), Ordering::Relaxed);
+        // A deposit that comes after this one in the order of the balance acquires the cap with it, see `add`.
+        shared.balance.fetch_min(to.most(), Ordering::AcqRel);
+        *configuration = to.random(configuration.random.clone());
+        Ok(())
+    }
+
+    /// What the budget goes by: what was given to [`build`](RetryBudgetBuilder::build), or last to
+    /// [`configure`](Self::configure), with the generator of the former.
+    pub fn configuration(&self) -> RetryBudgetBuilder {
+        lock(&self.shared.configuration).clone()
+    }
+
     /// Records one call.
     #[inline]
     pub fn deposit(&self) {
-        self.add(self.shared.deposit);
+        self.add(self.shared.deposit.load(Ordering::Relaxed));
     }
 
     /// Takes one retry, if there is one: an earned one first, then one of the floor's.
     #[inline]
     pub fn withdraw(&self, now: Instant) -> Option<Withdrawal> {
-        let taken = self
-            .shared
-            .balance
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| balance.checked_sub(RETRY));
-        if taken.is_ok() {
+        let shared = &*self.shared;
+        let less = |balance: u64| balance.checked_sub(RETRY);
+        if shared.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
             return Some(Withdrawal(Source::Balance));
         }
-        let floor = self.shared.floor.as_ref()?;
-        floor.try_acquire_at(1, now).ok().map(|()| Withdrawal(Source::Floor))
+        match shared.floor_from.load(Ordering::Relaxed) {
+            NO_FLOOR => return None,
+            from if shared.origin.nanos_to(now) < from => return None,
+            _ => {}
+        }
+        shared.floor.try_acquire_at(1, now).ok().map(|()| Withdrawal(Source::Floor))
     }
 
     /// Gives back a retry that was not sent to the service.
     pub fn refund(&self, withdrawal: Withdrawal) {
-        match (withdrawal.0, &self.shared.floor) {
-            (Source::Floor, Some(floor)) => floor.refund(1),
-            (Source::Balance, _) | (Source::Floor, None) => self.add(RETRY),
+        match withdrawal.0 {
+            // Also of a floor that there is no more: nobody has it unless one is added again.
+            Source::Floor => self.shared.floor.refund(1),
+            Source::Balance => self.add(RETRY),
         }
     }
 
@@ -114,13 +217,22 @@ impl RetryBudget {
 
     #[inline]
     fn add(&self, amount: u64) {
-        let cap = self.shared.cap;
-        let mut balance = self.shared.balance.load(Ordering::Relaxed);
-        while balance < cap {
-            let more = balance.saturating_add(amount).min(cap);
-            match self.shared.balance.compare_exchange_weak(balance, more, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(newer) => balance = newer,
+        let Shared { balance, cap, .. } = &*self.shared;
+        let most = cap.load(Ordering::Relaxed);
+        let mut present = balance.load(Ordering::Relaxed);
+        while present < most {
+            let more = present.saturating_add(amount).min(most);
+            match balance.compare_exchange_weak(present, more, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    // Whoever lowers the cap meanwhile lowers the balance after it: before this deposit, which then has
+                    // acquired the new cap, or after it.
+                    let newer = cap.load(Ordering::Relaxed);
+                    if more > newer {
+                        balance.fetch_min(newer, Ordering::AcqRel);
+                    }
+                    return;
+                }
+                Err(newer) => present = newer,
             }
         }
     }
@@ -129,86 +241,5 @@ impl RetryBudget {
 impl fmt::Debug for RetryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryBudget").field("balance", &self.balance()).finish_non_exhaustive()
-    }
-}
-
-/// Configures a [`RetryBudget`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct RetryBudgetBuilder {
-    ratio: f64,
-    cap: u32,
-    floor: Option<(u64, Duration)>,
-    random: Random,
-}
-
-impl Default for RetryBudgetBuilder {
-    fn default() -> Self {
-        Self { ratio: 0.1, cap: 10, floor: Some((1, Duration::from_secs(100))), random: Random::new() }
-    }
-}
-
-impl RetryBudgetBuilder {
-    /// How many retries each call earns: 0.1 allows one retry for every ten calls. From 0 to 100, exact to 1 in 10^9.
-    pub fn ratio(self, ratio: f64) -> Self {
-        Self { ratio, ..self }
-    }
-
-    /// The most retries that can be saved up. At least 1.
-    pub fn cap(self, cap: u32) -> Self {
-        Self { cap, ..self }
-    }
-
-    /// Allows `retries` per `period` beside what is earned.
-    pub fn floor(self, retries: u64, period: Duration) -> Self {
-        Self { floor: Some((retries, period)), ..self }
-    }
-
-    /// Allows only what is earned.
-    pub fn no_floor(self) -> Self {
-        Self { floor: None, ..self }
-    }
-
-    /// Draws the balance at the start from this generator.
-    pub fn random(self, random: Random) -> Self {
-        Self { random, ..self }
-    }
-
-    /// The budget.
-    ///
-    /// # Errors
-    ///
-    /// The ratio must be a number from 0 to 100, the cap at least 1, the floor's period within the bounds of all
-    /// durations and its rate within those of a [`TokenBucket`].
-    pub fn build(self) -> Result<RetryBudget, ConfigError> {
-        if !(0.0..=100.0).contains(&self.ratio) {
-            return Err(ConfigError::new("retry.budget.ratio", self.ratio, "must be a number from 0 to 100"));
-        }
-        if self.cap == 0 {
-            return Err(ConfigError::new("retry.budget.cap", self.cap, "must be at least 1"));
-        }
-        let floor = match self.floor {
-            None => None,
-            Some((0, _)) => {
-                return Err(ConfigError::new("retry.budget.floor", 0, "must be at least 1; `no_floor` has none"));
-            }
-            Some((retries, period)) => {
-                check_duration("retry.budget.floor", period)?;
-                let floor = TokenBucket::builder(retries, period).burst(1).build().map_err(|_| {
-                    let rule = "must be at most one per nanosecond";
-                    ConfigError::new("retry.budget.floor", retries, rule)
-                })?;
-                floor.spend_a_fraction(&self.random);
-                Some(floor)
-            }
-        };
-        Ok(RetryBudget {
-            shared: Arc::new(Shared {
-                balance: AtomicU64::new(self.random.with(|random| random.random_range(0..RETRY))),
-                deposit: (self.ratio * RETRY as f64).round() as u64,
-                cap: u64::from(self.cap) * RETRY,
-                floor,
-            }),
-        })
     }
 }
