@@ -462,6 +462,158 @@ async fn after_a_quiet_window_only_the_minimum_of_calls_has_to_fail() {
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 
+// Reconfigured while calls pass.
+
+/// So many calls that fail, and so many that succeed.
+fn settle(breaker: &Breaker, failures: u32, successes: u32) {
+    (0..failures).for_each(|_| breaker.try_acquire().unwrap().failure());
+    (0..successes).for_each(|_| breaker.try_acquire().unwrap().success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_threshold_opens_it_at_the_next_failure_and_not_before() {
+    let breaker = Breaker::builder().consecutive_failures(10).build().unwrap();
+    settle(&breaker, 4, 0);
+    breaker.configure(breaker.configuration().consecutive_failures(3)).unwrap();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    settle(&breaker, 1, 0);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_keeps_the_instant_that_was_told_and_opens_for_the_new_time_next() {
+    let breaker = opened(touchy(1));
+    breaker.configure(touchy(1).open_for(secs(60))).unwrap();
+    sleep(secs(2)).await;
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(secs(3)));
+    sleep(secs(3)).await;
+    breaker.try_acquire().unwrap().failure();
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(secs(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_probes_close_it_at_once_where_the_successes_suffice_and_more_are_let_through_at_once() {
+    let breaker = opened(touchy(4));
+    sleep(secs(5)).await;
+    settle(&breaker, 0, 2);
+    let probes: Vec<_> = (0..2).map(|_| breaker.try_acquire().unwrap()).collect();
+    assert!(breaker.try_acquire().is_err());
+    // Two have succeeded, and one of the two in flight is beyond the number.
+    breaker.configure(touchy(3)).unwrap();
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    assert!(breaker.try_acquire().is_err());
+    breaker.configure(touchy(5)).unwrap();
+    drop(breaker.try_acquire().unwrap());
+    breaker.configure(touchy(2)).unwrap();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    probes.into_iter().for_each(|probe| probe.failure());
+    assert_eq!(breaker.state(), BreakerState::Closed, "they are of an era that is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_circuit_stays_forced() {
+    for (force, state) in [
+        (Breaker::force_open as fn(&Breaker), BreakerState::ForcedOpen),
+        (Breaker::force_closed, BreakerState::ForcedClosed),
+    ] {
+        let breaker = touchy(1).build().unwrap();
+        force(&breaker);
+        breaker.configure(counting()).unwrap();
+        assert_eq!(breaker.state(), state);
+        breaker.reset();
+        settle(&breaker, 1, 0);
+        assert_eq!((breaker.state(), counts(&breaker)), (BreakerState::Closed, (1, 1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_cannot_work_changes_nothing() {
+    let breaker = opened(touchy(1));
+    let before = breaker.configuration();
+    let error = breaker.configure(counting().probes(0).open_for(secs(1))).unwrap_err();
+    assert_eq!((error.field(), error.value()), ("circuit_breaker.probes", "0"));
+    assert_eq!(breaker.configuration(), before);
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(secs(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_configuration_reads_back_as_it_was_given_and_opens_at_half_of_twenty() {
+    let breaker = touchy(1).build().unwrap();
+    breaker.configure(Breaker::builder()).unwrap();
+    assert_eq!(breaker.configuration(), Breaker::builder());
+    settle(&breaker, 9, 10);
+    assert_eq!((breaker.state(), counts(&breaker)), (BreakerState::Closed, (19, 9)));
+    settle(&breaker, 1, 0);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_added_begins_to_count_at_zero() {
+    let only_in_a_row = || Breaker::builder().consecutive_failures(5);
+    let breaker = only_in_a_row().build().unwrap();
+    settle(&breaker, 4, 0);
+    breaker.configure(counting()).unwrap();
+    settle(&breaker, 3, 7);
+    assert_eq!(counts(&breaker), (10, 3));
+    breaker.configure(only_in_a_row()).unwrap();
+    assert_eq!(counts(&breaker), (0, 0));
+    settle(&breaker, 4, 0);
+    assert_eq!(breaker.state(), BreakerState::Closed, "four in a row, not those from before as well");
+    breaker.configure(counting()).unwrap();
+    assert_eq!(counts(&breaker), (0, 0));
+    settle(&breaker, 1, 1);
+    assert_eq!(counts(&breaker), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_window_forgets_what_is_older_and_a_longer_one_keeps_all_for_at_most_its_length() {
+    let of = |length| Breaker::builder().failure_rate(1.0, length).minimum_calls(1_000_000);
+    let breaker = of(secs(16)).build().unwrap();
+    sleep(ms(500)).await;
+    for _ in 0..16 {
+        settle(&breaker, 1, 0);
+        sleep(secs(1)).await;
+    }
+    // The first second has slid out: one failure of each of the last 15.
+    assert_eq!(counts(&breaker), (15, 15));
+    breaker.configure(of(secs(8))).unwrap();
+    assert_eq!(counts(&breaker), (7, 7));
+    settle(&breaker, 0, 100);
+    sleep(ms(7400)).await;
+    assert_eq!(counts(&breaker), (100, 0));
+    sleep(ms(600)).await;
+    assert_eq!(counts(&breaker), (0, 0));
+
+    settle(&breaker, 5, 0);
+    breaker.configure(of(secs(160))).unwrap();
+    sleep(secs(140)).await;
+    assert_eq!(counts(&breaker), (5, 5));
+    sleep(secs(20)).await;
+    assert_eq!(counts(&breaker), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_keeps_the_patience_that_it_was_admitted_with_and_an_overload_is_judged_by_what_is_configured_now() {
+    let patient = || counting().cancelled_is_failure_after(secs(1));
+    let breaker = patient().build().unwrap();
+    let early = breaker.try_acquire().unwrap();
+    breaker.configure(counting()).unwrap();
+    let late = breaker.try_acquire().unwrap();
+    breaker.configure(patient()).unwrap();
+    sleep(secs(1)).await;
+    drop(late);
+    assert_eq!(counts(&breaker), (0, 0));
+    drop(early);
+    assert_eq!(counts(&breaker), (1, 1));
+
+    let service = layer(&breaker).classify(by_status).layer(Backend::always(Act::answer(503).after(secs(1))));
+    let call = spawn(service.oneshot(()));
+    yield_now().await;
+    breaker.configure(patient().overload_is_failure(true)).unwrap();
+    call.await.unwrap().unwrap();
+    assert_eq!(counts(&breaker), (2, 2));
+}
+
 // In a stack.
 
 #[tokio::test(start_paused = true)]

@@ -1127,6 +1127,79 @@ mod breaker {
             assert_eq!(breaker.state(), BreakerState::Open);
         });
     }
+
+    #[test]
+    fn a_failure_is_judged_by_one_of_two_configurations_and_never_by_half_of_both() {
+        check(|| {
+            // One failure of two calls opens by neither: too few calls, or too low a rate. By half of each it would.
+            let rate = |rate, minimum| Breaker::builder().failure_rate(rate, 16 * SECOND).minimum_calls(minimum);
+            let breaker = build(rate(0.5, 3));
+            let now = Instant::now();
+            admit(breaker, now).success_at(now);
+            let call = admit(breaker, now);
+            both(move || call.failure_at(now), move || breaker.configure(rate(1.0, 1)).unwrap());
+            assert_eq!((breaker.state(), breaker.counts_at(now)), (BreakerState::Closed, (2, 1)));
+        });
+    }
+
+    #[test]
+    fn whoever_opens_it_while_it_is_reconfigured_opens_it_for_the_time_of_its_own_configuration() {
+        check(|| {
+            let breaker = touchy(1);
+            let now = Instant::now();
+            let call = admit(breaker, now);
+            let to = Breaker::builder().consecutive_failures(2).open_for(60 * SECOND);
+            both(move || call.failure_at(now), move || breaker.configure(to).unwrap());
+            match ask(breaker, now) {
+                // By the new one a single failure does not.
+                Ok(()) => assert_eq!(breaker.state(), BreakerState::Closed),
+                Err(wait) => assert_eq!(wait, Some(SECOND)),
+            }
+        });
+    }
+
+    #[test]
+    fn no_call_is_lost_from_a_window_whose_length_changes() {
+        for length in [8 * SECOND, 64 * SECOND] {
+            check_with_interruptions(3, move || {
+                let rate = |length| Breaker::builder().failure_rate(1.0, length).minimum_calls(1000);
+                let breaker = build(rate(16 * SECOND));
+                let now = Instant::now();
+                let (well, badly) = (admit(breaker, now), admit(breaker, now));
+                let settle = move || {
+                    well.success_at(now);
+                    badly.failure_at(now);
+                };
+                both(settle, move || breaker.configure(rate(length)).unwrap());
+                assert_eq!(breaker.counts_at(now), (2, 1));
+            });
+        }
+    }
+
+    #[test]
+    fn fewer_probes_while_a_probe_succeeds_leave_the_circuit_neither_wedged_nor_overrun() {
+        check(|| {
+            let (breaker, now) = due(3);
+            let (one, other) = (admit(breaker, now), admit(breaker, now));
+            let to = breaker.configuration().probes(1);
+            both(move || one.success_at(now), move || breaker.configure(to).unwrap());
+            assert_eq!(breaker.state(), BreakerState::Closed, "one success is enough");
+            other.failure_at(now);
+            assert_eq!(breaker.state(), BreakerState::Closed, "the other probe is of an era that is over");
+        });
+    }
+
+    #[test]
+    fn while_the_probes_are_made_fewer_no_more_are_let_through_than_the_old_number() {
+        check(|| {
+            let (breaker, now) = due(2);
+            ask(breaker, now).unwrap();
+            let to = breaker.configuration().probes(1);
+            let (answer, ()) = both(move || ask(breaker, now), move || breaker.configure(to).unwrap());
+            assert!(matches!(answer, Ok(()) | Err(None)), "{answer:?}");
+            assert_eq!(ask(breaker, now), Err(None));
+        });
+    }
 }
 
 mod retry_budget {
@@ -1191,6 +1264,18 @@ mod retry_budget {
             paying.join().unwrap();
             returning.join().unwrap();
             assert_eq!(budget.balance(), start + 2.0 - retries as f64);
+        });
+    }
+
+    #[test]
+    fn a_deposit_while_the_cap_falls_leaves_no_more_than_the_new_cap() {
+        check(|| {
+            let budget = builder().cap(3).build().unwrap();
+            (0..2).for_each(|_| budget.deposit());
+            let (paying, changing) = (budget.clone(), budget.clone());
+            let to = budget.configuration().cap(2);
+            both(move || paying.deposit(), move || changing.configure(to).unwrap());
+            assert_eq!(budget.balance(), 2.0);
         });
     }
 }

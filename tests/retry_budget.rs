@@ -38,6 +38,10 @@ enum Step {
     /// Refunds one of the withdrawals at hand.
     Refund(prop::sample::Index),
     Wait(Duration),
+    /// A ratio in 256ths, and a cap.
+    Configure(u64, u32),
+    ConfigureTheSame,
+    ConfigureNonsense,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -48,6 +52,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => any::<prop::sample::Index>().prop_map(Step::Refund),
         2 => (0..500u64).prop_map(|millis| Step::Wait(Duration::from_millis(millis))),
         1 => (0..10_000u64).prop_map(|secs| Step::Wait(Duration::from_secs(secs))),
+        1 => (0..1000u64, 1..20u32).prop_map(|(ratio, cap)| Step::Configure(ratio, cap)),
+        1 => Just(Step::ConfigureTheSame),
+        1 => Just(Step::ConfigureNonsense),
     ]
 }
 
@@ -75,11 +82,13 @@ proptest! {
         let initial = balance(&budget);
         prop_assert!(initial < RETRY, "a new budget has {} retries", budget.balance());
 
-        let most = u64::from(cap) * RETRY;
+        let (mut ratio, mut most) = (ratio, u64::from(cap) * RETRY);
+        // What was ever deposited, in 256ths.
+        let mut share = 0u64;
         let mut earned = initial;
         // What came from the balance and what from the floor, and was not refunded.
         let (mut of_balance, mut of_floor) = (Vec::new(), Vec::new());
-        let (mut deposited, mut retries, mut floor_retries) = (0u64, 0u64, 0u64);
+        let (mut retries, mut floor_retries) = (0u64, 0u64);
         for step in steps {
             match step {
                 Step::Deposit(times) => {
@@ -87,7 +96,7 @@ proptest! {
                         budget.deposit();
                         earned = (earned + ratio * (RETRY / 256)).min(most);
                     }
-                    deposited += u64::from(times);
+                    share += u64::from(times) * ratio;
                 }
                 Step::Withdraw => {
                     let withdrawal = budget.withdraw(now);
@@ -117,9 +126,20 @@ proptest! {
                     }
                 }
                 Step::Wait(time) => now += time,
+                Step::Configure(to, cap) => {
+                    budget.configure(budget.configuration().ratio(to as f64 / 256.0).cap(cap)).unwrap();
+                    (ratio, most) = (to, u64::from(cap) * RETRY);
+                    earned = earned.min(most);
+                }
+                Step::ConfigureTheSame => budget.configure(budget.configuration()).unwrap(),
+                Step::ConfigureNonsense => {
+                    let before = budget.configuration();
+                    budget.configure(RetryBudget::builder().ratio(0.5).cap(1).floor(0, Duration::ZERO)).unwrap_err();
+                    prop_assert_eq!(budget.configuration(), before);
+                }
             }
             prop_assert_eq!(balance(&budget), earned);
-            prop_assert!(retries * RETRY <= initial + deposited * ratio * (RETRY / 256));
+            prop_assert!(retries * RETRY <= initial + share * (RETRY / 256));
             // Of the floor's one is saved at the most.
             let elapsed = now.saturating_duration_since(start).as_nanos();
             let trickle = floor.map_or(0, |(retries, secs)| {
@@ -251,4 +271,56 @@ fn threads_that_deposit_and_withdraw_share_every_retry_exactly_once() {
     });
     let retries = retries.into_inner() + withdraw_all(&budget, now);
     assert_eq!(retries * RETRY + balance(&budget), initial + 40_000 * RETRY);
+}
+
+#[test]
+fn a_floor_that_is_added_to_a_thousand_budgets_gives_its_first_retry_at_random_in_the_first_period() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let start = Instant::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    let mut firsts = Vec::new();
+    for seed in 0..1000 {
+        let budget = RetryBudget::builder().ratio(0.0).no_floor().random(Random::seeded(seed)).build().unwrap();
+        assert!(budget.withdraw(at(10_000)).is_none());
+        let to = budget.configuration().floor(1, Duration::from_secs(100)).random(Random::seeded(seed));
+        budget.configure(to.clone()).unwrap();
+        assert_eq!(budget.configuration(), to);
+        firsts.push((0..=100).find(|secs| budget.withdraw(at(*secs)).is_some()).expect("one in the first period"));
+        assert_eq!(withdraw_all(&budget, at(10_000)), 1);
+    }
+    let mean = firsts.iter().sum::<u64>() as f64 / 1000.0;
+    assert!((mean - 50.0).abs() < 5.0, "the first comes after {mean} s on average");
+    assert!(firsts.iter().filter(|first| **first == 0).count() <= 30, "many retry at once");
+}
+
+#[test]
+fn a_floor_that_is_taken_away_gives_nothing_and_its_retry_can_be_refunded() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
+    let now = Instant::now() + Duration::from_secs(100);
+    let withdrawal = budget.withdraw(now).expect("the floor has one");
+    budget.configure(budget.configuration().no_floor()).unwrap();
+    let before = balance(&budget);
+    budget.refund(withdrawal);
+    assert_eq!(balance(&budget), before, "what came from the floor was not earned");
+    assert!(budget.withdraw(now + Duration::from_secs(10_000)).is_none());
+}
+
+#[test]
+fn a_floor_of_another_rate_keeps_what_it_has_saved_and_is_not_delayed() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let start = Instant::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
+    // Empty at 200 s; half a retry at 250 s, and so one at 255 s, by the new rate of one in 10 s.
+    assert_eq!(withdraw_all(&budget, at(200)), 1);
+    clock.block_on(tokio::time::advance(Duration::from_secs(250)));
+    budget.configure(budget.configuration().floor(1, Duration::from_secs(10))).unwrap();
+    assert!(budget.withdraw(at(254)).is_none());
+    assert!(budget.withdraw(at(255)).is_some());
+    assert!(budget.withdraw(at(264)).is_none());
+    assert!(budget.withdraw(at(265)).is_some());
 }
