@@ -25,7 +25,7 @@ impl Ticket {
 pub(super) enum Evidence {
     Success,
     Failure,
-    /// The service refused, as one that has too much to do. Whether that is a failure is configured.
+    /// The service refused, as one that has too much to do: a success, for it is alive, unless configured otherwise.
     Overloaded,
     /// The caller gave up before the service answered. A probe gives its place to another call.
     Unanswered,

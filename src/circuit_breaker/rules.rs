@@ -30,10 +30,10 @@ impl Rules {
         let rate = config.rate_and_window().map_or(0, |(rate, _)| parts(rate));
         Self(
             u64::from(in_a_row)
-                | u64::from(rate) << RATE_SHIFT
-                | u64::from(config.minimum_calls) << MINIMUM_SHIFT
-                | u64::from(config.overload_is_failure) * OVERLOAD
-                | numbering << NUMBERING_SHIFT,
+                | (u64::from(rate) << RATE_SHIFT)
+                | (u64::from(config.minimum_calls) << MINIMUM_SHIFT)
+                | if config.overload_is_failure { OVERLOAD } else { 0 }
+                | (numbering << NUMBERING_SHIFT),
         )
     }
 
