@@ -1,4 +1,4 @@
-/// The state of a [`Breaker`].
+/// The state of a [`Breaker`](super::Breaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BreakerState {

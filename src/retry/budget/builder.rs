@@ -65,7 +65,7 @@ impl RetryBudgetBuilder {
     /// # Errors
     ///
     /// The ratio must be a number from 0 to 100, the cap at least 1, the floor's period within the bounds of all
-    /// durations and its rate within those of a [`TokenBucket`].
+    /// durations and its rate within those of a [`TokenBucket`](crate::rate_limit::TokenBucket).
     pub fn build(self) -> Result<RetryBudget, ConfigError> {
         RetryBudget::new(self)
     }
