@@ -1,7 +1,9 @@
 use super::{
-    PublishError, PublisherBuilder, PublisherReadings, Refusal, Rule, Shape, Sink, SourceError,
+    PublishError, PublisherBuilder, PublisherReadings, Refusal, Rule, Shape, Sink, Snapshot, SourceError,
+    SourceFailure, Version, WallClock,
+    envelope::{Envelope, is_sealed, stamp},
     shape::LONGEST,
-    snapshot::{self, Header, Unfit},
+    snapshot,
 };
 use std::{convert::Infallible, error::Error, marker::PhantomData, mem, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -76,11 +78,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 /// let readings = publisher.readings();
 ///
 /// let mut rules = vec![Limit { tenant: 7, rate: 100.0 }];
-/// assert_eq!(publisher.publish(&rules).await?.version, 1);
-/// assert_eq!(publisher.publish(&rules).await?.version, 1);
+/// assert_eq!(publisher.publish(&rules).await?.version.version, 1);
+/// assert_eq!(publisher.publish(&rules).await?.version.version, 1);
 /// rules.push(Limit { tenant: 8, rate: 50.0 });
 /// let published = publisher.publish(&rules).await?;
-/// assert_eq!((published.version, published.used, published.slots), (2, 2, 1000));
+/// assert_eq!((published.version.version, published.used, published.slots), (2, 2, 1000));
 /// assert_eq!(readings.fill(), 0.002);
 /// # std::fs::remove_dir_all(&folder)?;
 /// # Ok(())
@@ -92,12 +94,12 @@ pub struct Publisher<T, S> {
     epoch: u64,
     period: Duration,
     timeout: Duration,
+    wall_clock: WallClock,
     readings: PublisherReadings,
-    /// The version of `own`: the last that was to be written, and may have been.
-    version: Option<u64>,
+    /// The last snapshot that was to be written, and may have been.
     own: Vec<u8>,
-    /// The time in `own`, in nanoseconds since 1970.
-    published_at: u64,
+    /// What `own` is.
+    last: Option<Envelope>,
     next: Vec<u8>,
     found: Vec<u8>,
     rule: PhantomData<fn() -> T>,
@@ -107,12 +109,10 @@ pub struct Publisher<T, S> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// The epoch, as the builder has it.
-    pub epoch: u64,
-    /// The version within the epoch: one more than before, or the same if the rules are.
-    pub version: u64,
-    /// When, by the wall clock, since 1970.
-    pub published_at: Duration,
+    /// The epoch, as the builder has it, and the version within it: one more than before, or the same if the rules are.
+    pub version: Version,
+    /// When, in nanoseconds since 1970 by the builder's clock.
+    pub published_at_nanos: u64,
     /// The rules.
     pub used: u32,
     /// The slots for rules.
@@ -128,11 +128,10 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     }
 
     pub(super) fn of(builder: PublisherBuilder<T, S>, readings: PublisherReadings) -> Self {
-        let PublisherBuilder { sink, shape, epoch, period, timeout, .. } = builder;
-        let timeout = timeout.unwrap_or(period);
+        let PublisherBuilder { sink, shape, epoch, period, timeout, wall_clock, .. } = builder;
+        let (timeout, last, rule) = (timeout.unwrap_or(period), None, PhantomData);
         let [own, next, found] = [(); 3].map(|()| Vec::new());
-        let (version, published_at, rule) = (None, 0, PhantomData);
-        Self { sink, shape, epoch, period, timeout, readings, version, own, published_at, next, found, rule }
+        Self { sink, shape, epoch, period, timeout, wall_clock, readings, own, last, next, found, rule }
     }
 
     /// What this publisher does, for metrics and alarms.
@@ -147,13 +146,8 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     /// A [`PublishError`]. What was published before stays; only after [`PublishError::Sink`] the new snapshot may be
     /// published all the same.
     pub async fn publish(&mut self, rules: &[T]) -> Result<Published, PublishError> {
-        self.publish_at(rules, snapshot::wall_clock()).await
-    }
-
-    /// The same for tests: it is this time, since 1970.
-    pub async fn publish_at(&mut self, rules: &[T], now: Duration) -> Result<Published, PublishError> {
         let prepared = self.prepare(rules);
-        self.finish(prepared, now).await
+        self.finish(prepared).await
     }
 
     /// Asks for the rules and publishes them, at once and in every period, for ever: until its future is dropped.
@@ -187,31 +181,20 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
                 Err(_) => Err(PublishError::RulesTimedOut),
             };
             // The readings have it.
-            let _ = self.finish(prepared, snapshot::wall_clock()).await;
+            let _ = self.finish(prepared).await;
         }
     }
 
     /// Validates and encodes.
-    fn prepare(&mut self, rules: &[T]) -> Result<u32, PublishError> {
-        let slots = self.shape.slots();
+    fn prepare(&mut self, rules: &[T]) -> Result<(), PublishError> {
         self.readings.attempted(rules.len());
-        let too_many = PublishError::Fill { used: rules.len(), slots };
-        let used = u32::try_from(rules.len()).ok().filter(|&used| used <= slots).ok_or(too_many)?;
-        for (slot, rule) in (0..).zip(rules) {
-            rule.validate().map_err(|error| PublishError::Rule { slot, error })?;
-        }
-        snapshot::encode(self.shape, rules, &mut self.next).map_err(|unfit| match unfit {
-            Unfit::Rule(slot) => PublishError::Encoding { slot },
-            Unfit::Length { slot, length } => {
-                PublishError::SlotTooLong { slot, length, slot_length: self.shape.slot_length() }
-            }
-        })?;
-        Ok(used)
+        // The version comes when it is known which one is published.
+        Ok(snapshot::encode(Version::default(), 0, rules, self.shape, &mut self.next)?)
     }
 
-    async fn finish(&mut self, prepared: Result<u32, PublishError>, now: Duration) -> Result<Published, PublishError> {
+    async fn finish(&mut self, prepared: Result<(), PublishError>) -> Result<Published, PublishError> {
         let ended = match prepared {
-            Ok(used) => self.commit(used, now).await,
+            Ok(()) => self.commit().await,
             Err(error) => Err(error),
         };
         self.readings.ended(&ended, Instant::now());
@@ -219,21 +202,19 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     }
 
     /// Publishes what was encoded.
-    async fn commit(&mut self, used: u32, now: Duration) -> Result<Published, PublishError> {
+    async fn commit(&mut self) -> Result<Published, PublishError> {
         let found = self.find().await?;
-        let version = self.next_version(found, used)?;
-        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).max(self.published_at);
-        let (slots, slot_length) = (self.shape.slots(), self.shape.slot_length());
-        let (schema, epoch) = (T::SCHEMA, self.epoch);
-        let header = Header { schema, epoch, version, published_at: nanos, slots, slot_length, used };
-        snapshot::seal(&mut self.next, &header);
-        snapshot::decode::<T>(&self.next, self.shape, &mut Vec::new()).map_err(PublishError::Unreadable)?;
+        let version = Version { epoch: self.epoch, version: self.next_version(found)? };
+        let last = self.last.map_or(0, |last| last.header.published_at_nanos);
+        stamp(&mut self.next, version, self.wall_clock.now_nanos().max(last));
+        Snapshot::<T>::decode(&self.next, self.shape).map_err(PublishError::Unreadable)?;
+        let envelope = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
         // Before the write, which may end in nobody knows what.
         mem::swap(&mut self.own, &mut self.next);
-        (self.version, self.published_at) = (Some(version), nanos);
+        self.last = Some(envelope);
         in_time(self.timeout, self.sink.publish(&self.own)).await?;
-        let (published_at, bytes) = (Duration::from_nanos(nanos), self.own.len());
-        Ok(Published { epoch, version, published_at, used, slots, bytes })
+        let (published_at_nanos, used) = (envelope.header.published_at_nanos, envelope.header.used);
+        Ok(Published { version, published_at_nanos, used, slots: self.shape.slots(), bytes: self.own.len() })
     }
 
     /// Reads what is published.
@@ -242,64 +223,64 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         let mut is_there = in_time(self.timeout, self.sink.published(&mut self.found, length + 1)).await?;
         if is_there && self.found.len() > length {
             // Of a larger shape, or nonsense: only all of it tells.
-            is_there = in_time(self.timeout, self.sink.published(&mut self.found, LONGEST + 1)).await?;
+            is_there = in_time(self.timeout, self.sink.published(&mut self.found, LONGEST as usize + 1)).await?;
         }
         if !is_there {
             return Ok(Found::Nothing);
         }
-        Ok(snapshot::header_of(&self.found).map_or_else(Found::Unreadable, Found::Snapshot))
+        Ok(Envelope::open(&self.found, self.shape).map_or_else(Found::Unreadable, Found::Snapshot))
     }
 
     /// The version for what was encoded, if it may be published.
-    fn next_version(&self, found: Found, used: u32) -> Result<u64, PublishError> {
-        let own = (self.epoch, self.version.unwrap_or(0));
-        let before = match found {
-            Found::Snapshot(header) => {
-                let found = (header.epoch, header.version);
-                if header.epoch > self.epoch || (self.version.is_some() && found > own) {
-                    return Err(PublishError::Overtaken { found, own });
-                }
-                if self.version.is_some() && found == own && !same_rules(&self.found, &self.own) {
-                    return Err(PublishError::Conflict { version: own });
-                }
-                (header.epoch == self.epoch).then_some((header.version, &self.found))
+    fn next_version(&self, found: Found) -> Result<u64, PublishError> {
+        let before = match (found, self.last) {
+            (Found::Snapshot(found), last) => {
+                self.check_order(&found, last)?;
+                // A former epoch's versions are of no interest.
+                last.is_none()
+                    .then_some((found, &self.found))
+                    .filter(|(found, _)| found.header.version.epoch == self.epoch)
             }
-            // It has a checksum that is right: this is not what a broken disk makes.
-            Found::Unreadable(refusal @ Refusal::Format { .. }) => return Err(PublishError::Unknown(refusal)),
-            Found::Unreadable(refusal) if self.version.is_none() => return Err(PublishError::Unknown(refusal)),
-            Found::Nothing | Found::Unreadable(_) => None,
+            // One with a checksum that is right is not what a broken disk makes.
+            (Found::Unreadable(refusal @ Refusal::Format { .. }), _) if is_sealed(&self.found) => {
+                return Err(PublishError::Unknown(refusal));
+            }
+            (Found::Unreadable(refusal), None) => return Err(PublishError::Unknown(refusal)),
+            (Found::Nothing | Found::Unreadable(_), _) => None,
         };
-        let before = self.version.map(|version| (version, &self.own)).or(before);
-        let Some((version, bytes)) = before else { return Ok(1) };
-        let header = snapshot::header_of(bytes).ok();
-        let is_same = header.is_some_and(|header| self.is_of_this_kind(&header) && header.used == used)
-            && snapshot::slots_of(bytes) == snapshot::slots_of(&self.next);
-        if is_same { Ok(version) } else { version.checked_add(1).ok_or(PublishError::OutOfVersions) }
+        let Some((before, bytes)) = self.last.map(|last| (last, &self.own)).or(before) else { return Ok(1) };
+        let next = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
+        let version = before.header.version.version;
+        match next.has_same_rules(&self.next, &before, bytes) {
+            true => Ok(version),
+            false => version.checked_add(1).ok_or(PublishError::OutOfVersions),
+        }
     }
 
-    fn is_of_this_kind(&self, header: &Header) -> bool {
-        let shape = (self.shape.slots(), self.shape.slot_length());
-        header.schema == T::SCHEMA && (header.slots, header.slot_length) == shape
+    /// Whether nobody else has published anything that is later, or other.
+    fn check_order(&self, found: &Envelope, last: Option<Envelope>) -> Result<(), PublishError> {
+        let version = found.header.version;
+        let own = last.map_or(Version { epoch: self.epoch, version: 0 }, |last| last.header.version);
+        if version.epoch > self.epoch || (last.is_some() && version > own) {
+            return Err(PublishError::Overtaken { found: version, own });
+        }
+        match last {
+            Some(last) if version == own && !found.has_same_rules(&self.found, &last, &self.own) => {
+                Err(PublishError::Conflict { version })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// What is published.
 enum Found {
     Nothing,
-    Snapshot(Header),
+    Snapshot(Envelope),
     Unreadable(Refusal),
-}
-
-/// Whether two snapshots have the same rules, whenever they were published.
-fn same_rules(one: &[u8], other: &[u8]) -> bool {
-    let kind = |bytes| {
-        let header = snapshot::header_of(bytes).ok()?;
-        Some((header.schema, header.slots, header.slot_length, header.used))
-    };
-    kind(one) == kind(other) && snapshot::slots_of(one) == snapshot::slots_of(other)
 }
 
 /// Gives up after so long.
 async fn in_time<T>(longest: Duration, call: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
-    timeout(longest, call).await.unwrap_or(Err(SourceError::TimedOut))
+    timeout(longest, call).await.unwrap_or_else(|_| Err(SourceError::new(SourceFailure::TimedOut(longest))))
 }

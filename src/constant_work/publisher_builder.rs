@@ -1,4 +1,4 @@
-use super::{Publisher, PublisherReadings, Rule, Shape, Sink};
+use super::{Publisher, PublisherReadings, Rule, Shape, Sink, WallClock};
 use crate::error::{ConfigError, check_duration};
 use std::{fmt, marker::PhantomData, time::Duration};
 
@@ -10,14 +10,15 @@ pub struct PublisherBuilder<T, S> {
     pub(super) epoch: u64,
     pub(super) period: Duration,
     pub(super) timeout: Option<Duration>,
+    pub(super) wall_clock: WallClock,
     nearly_full: f64,
     rule: PhantomData<fn() -> T>,
 }
 
 impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     pub(super) fn new(sink: S, shape: Shape) -> Self {
-        let (period, rule) = (Duration::from_secs(10), PhantomData);
-        Self { sink, shape, epoch: 1, period, timeout: None, nearly_full: 0.8, rule }
+        let (period, timeout, wall_clock) = (Duration::from_secs(10), None, WallClock::system());
+        Self { sink, shape, epoch: 1, period, timeout, wall_clock, nearly_full: 0.8, rule: PhantomData }
     }
 
     /// The epoch of all publications, which comes before their versions. Default: 1.
@@ -46,6 +47,11 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     /// there is a quarter more to go. Above 0, and at most 1.
     pub fn nearly_full(self, fill: f64) -> Self {
         Self { nearly_full: fill, ..self }
+    }
+
+    /// Dates publications by this clock. Default: the system's.
+    pub fn wall_clock(self, wall_clock: WallClock) -> Self {
+        Self { wall_clock, ..self }
     }
 
     /// Makes the publisher. Nothing is read or written yet.

@@ -77,7 +77,7 @@ impl PublisherReadings {
             }
             Err(error) => {
                 *state.failures.entry(error.kind()).or_default() += 1;
-                state.last_error = Some(error.in_full());
+                state.last_error = Some(error.to_string());
             }
         }
     }

@@ -26,7 +26,7 @@ const MOST_SLOTS: u32 = 1 << 20;
 /// The longest slot: its leading length has 16 bits.
 const LONGEST_SLOT: u32 = 1 << 16;
 /// The longest snapshot.
-const LONGEST: u64 = 64 << 20;
+pub(super) const LONGEST: u64 = 64 << 20;
 
 impl Shape {
     /// A shape of so many slots, each of so many bytes, of which two say how long the rule is.

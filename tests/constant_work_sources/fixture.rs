@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
-use steadfast::constant_work::{Sink, Source, SourceError};
+use steadfast::constant_work::{Sink, Source, SourceError, SourceFailure};
 
 pub fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -60,6 +60,11 @@ pub async fn fetch(source: &mut impl Source, at_most: usize) -> Result<Vec<u8>, 
 pub async fn published(sink: &mut impl Sink) -> Result<Option<Vec<u8>>, SourceError> {
     let mut bytes = b"of an earlier tick".to_vec();
     Ok(sink.published(&mut bytes, LENGTH + 1).await?.then_some(bytes))
+}
+
+/// How it failed, if it did.
+pub fn failure<T>(result: Result<T, SourceError>) -> Option<SourceFailure> {
+    result.err().map(|error| error.failure())
 }
 
 /// The kind of the [`io::Error`] that it comes from.

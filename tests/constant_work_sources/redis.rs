@@ -1,13 +1,13 @@
 //! Snapshots in a real Redis, and what goes wrong with it.
 
 use crate::{
-    fixture::{LENGTH, fetch, millis, number, publication, published},
+    fixture::{LENGTH, failure, fetch, millis, number, publication, published},
     server::RedisServer,
     trial::trials,
 };
 use std::time::Duration;
 use steadfast::{
-    constant_work::{RedisBuilder, RedisSink, RedisSource, Sink, SourceError},
+    constant_work::{RedisBuilder, RedisSink, RedisSource, Sink, SourceFailure},
     load_level::durable::RedisError,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -49,12 +49,12 @@ async fn what_was_published_is_there() {
 
 async fn no_key_is_not_an_empty_one() {
     let (server, mut source, mut sink) = both().await;
-    assert!(matches!(fetch(&mut source, 100).await, Err(SourceError::NotFound { .. })));
+    assert_eq!(failure(fetch(&mut source, 100).await), Some(SourceFailure::NotFound));
     server.command(&["SET", "limits", ""]).await;
     assert_eq!(fetch(&mut source, 100).await.expect("a key"), b"");
     assert_eq!(published(&mut sink).await.expect("a key"), Some(Vec::new()));
     server.command(&["DEL", "limits"]).await;
-    assert!(matches!(fetch(&mut source, 100).await, Err(SourceError::NotFound { .. })));
+    assert_eq!(failure(fetch(&mut source, 100).await), Some(SourceFailure::NotFound));
 }
 
 async fn no_more_is_sent_than_was_asked_for() {
@@ -73,9 +73,9 @@ async fn a_key_of_another_kind_says_so() {
     let (server, mut source, mut sink) = both().await;
     server.command(&["LPUSH", "limits", "no", "string"]).await;
     let error = fetch(&mut source, 100).await.expect_err("a list");
-    assert!(matches!(error, SourceError::Answered { .. }), "{error:?}");
+    assert_eq!(error.failure(), SourceFailure::BadAnswer { status: None }, "{error:?}");
     let error = published(&mut sink).await.expect_err("a list");
-    assert!(matches!(error, SourceError::Answered { .. }), "{error:?}");
+    assert_eq!(error.failure(), SourceFailure::BadAnswer { status: None }, "{error:?}");
     // The connection is as good as before.
     server.command(&["SET", "limits", "string"]).await;
     assert_eq!(fetch(&mut source, 100).await.expect("a string"), b"string");
@@ -103,11 +103,11 @@ async fn a_server_may_go_and_come() {
     for _ in 0..100 {
         let began = Instant::now();
         let error = fetch(&mut source, LENGTH + 1).await.expect_err("it is dead");
-        assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
+        assert_eq!(error.failure(), SourceFailure::Unreachable, "{error:?}");
         assert!(Instant::now() < began + millis(100), "without a connection it fails at once");
     }
     let error = sink.publish(&publication(2)).await.expect_err("it is dead");
-    assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
+    assert_eq!(error.failure(), SourceFailure::Unreachable, "{error:?}");
     server.restart().await;
     assert_eq!(number(&until_fetched(&mut source).await), 1);
 }
@@ -121,13 +121,13 @@ async fn a_server_may_come_late() {
     let mut sink = RedisSink::builder(server.url(), "limits").connect_lazily().expect("a URL");
     for _ in 0..10 {
         let error = fetch(&mut source, 100).await.expect_err("nobody is there");
-        assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
+        assert_eq!(error.failure(), SourceFailure::Unreachable, "{error:?}");
         sleep(millis(5)).await;
     }
     server.restart().await;
     let began = Instant::now();
     while let Err(error) = sink.publish(&publication(3)).await {
-        assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
+        assert_eq!(error.failure(), SourceFailure::Unreachable, "{error:?}");
         assert!(Instant::now() < began + Duration::from_secs(20), "{error:?}");
         sleep(millis(5)).await;
     }
@@ -143,11 +143,12 @@ async fn a_stopped_server_costs_its_timeout_and_no_more() {
     server.stop();
     let began = Instant::now();
     let error = fetch(&mut source, LENGTH + 1).await.expect_err("it is stopped");
-    assert!(matches!(error, SourceError::TimedOut { .. }), "{error:?}");
+    assert_eq!(error.failure(), SourceFailure::TimedOut(millis(50)), "{error:?}");
     for _ in 0..9 {
         // Once the connection is given up, there is none.
         let error = fetch(&mut source, LENGTH + 1).await.expect_err("it is stopped");
-        assert!(matches!(error, SourceError::TimedOut { .. } | SourceError::Unreachable { .. }), "{error:?}");
+        let expected = [SourceFailure::TimedOut(millis(50)), SourceFailure::Unreachable];
+        assert!(expected.contains(&error.failure()), "{error:?}");
     }
     assert!(Instant::now() < began + 10 * millis(50) + millis(500));
     server.cont();
@@ -178,7 +179,7 @@ async fn a_full_server_refuses_and_keeps_what_it_has() {
     sink.publish(&publication(1)).await.expect("a server");
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let error = sink.publish(&publication(2)).await.expect_err("it is full");
-    assert!(matches!(error, SourceError::Answered { .. }), "{error:?}");
+    assert_eq!(error.failure(), SourceFailure::BadAnswer { status: None }, "{error:?}");
     assert_eq!(number(&fetch(&mut source, LENGTH + 1).await.expect("it answers")), 1);
 }
 

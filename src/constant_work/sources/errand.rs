@@ -1,4 +1,5 @@
-use crate::constant_work::SourceError;
+use crate::constant_work::{SourceError, SourceFailure};
+use std::error::Error;
 use tokio::{runtime::Handle, task::JoinHandle};
 
 /// Blocking work on a thread of tokio's, one piece at a time.
@@ -20,11 +21,11 @@ impl<R: Send + 'static> Errand<R> {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Busy`] where it has not ended yet.
+    /// [`SourceFailure::Busy`] where it has not ended yet.
     pub(crate) async fn left_behind(&mut self) -> Result<Option<R>, SourceError> {
         match &self.out {
             None => Ok(None),
-            Some(out) if !out.is_finished() => Err(SourceError::Busy),
+            Some(out) if !out.is_finished() => Err(busy()),
             Some(_) => Ok(self.end().await.ok()),
         }
     }
@@ -32,15 +33,23 @@ impl<R: Send + 'static> Errand<R> {
     /// Does a piece of work. What an earlier one has left behind is lost.
     pub(crate) async fn run(&mut self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, SourceError> {
         self.left_behind().await?;
-        let handle = Handle::try_current().map_err(SourceError::unreachable)?;
+        let handle = Handle::try_current().map_err(unreachable)?;
         self.out = Some(handle.spawn_blocking(work));
         self.end().await
     }
 
     async fn end(&mut self) -> Result<R, SourceError> {
-        let Some(out) = &mut self.out else { return Err(SourceError::Busy) };
+        let Some(out) = &mut self.out else { return Err(busy()) };
         let ended = out.await;
         self.out = None;
-        ended.map_err(SourceError::unreachable)
+        ended.map_err(unreachable)
     }
+}
+
+fn busy() -> SourceError {
+    SourceError::new(SourceFailure::Busy)
+}
+
+fn unreachable(error: impl Error + Send + Sync + 'static) -> SourceError {
+    SourceError::new(SourceFailure::Unreachable).because(error)
 }

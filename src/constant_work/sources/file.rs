@@ -27,13 +27,13 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`NotFound`](SourceError::NotFound) where no file is there; anything else, as a folder in its place or no permission, is
-/// [`Unreachable`](SourceError::Unreachable) with the [`io::Error`].
+/// [`NotFound`](crate::constant_work::SourceFailure::NotFound) where no file is there; anything else, as a folder in its place or no permission, is
+/// [`Unreachable`](crate::constant_work::SourceFailure::Unreachable) with the [`io::Error`].
 ///
 /// # Cancellation
 ///
 /// A read cannot be stopped: one whose future was dropped goes on, and until it has ended every fetch fails with
-/// [`Busy`](SourceError::Busy). So a disk that hangs holds one thread, however many ticks it lasts. But tokio waits for it
+/// [`Busy`](crate::constant_work::SourceFailure::Busy). So a disk that hangs holds one thread, however many ticks it lasts. But tokio waits for it
 /// when its runtime is dropped; end a process that must not with `Runtime::shutdown_background`.
 ///
 /// # Costs
@@ -72,7 +72,7 @@ impl Source for FileSource {
         };
         let (buffer, ended) = self.errand.run(work).await?;
         self.buffer = buffer;
-        ended.map_err(|error| SourceError::of_file(&self.path, error))?;
+        ended?;
         mem::swap(into, &mut self.buffer);
         Ok(())
     }

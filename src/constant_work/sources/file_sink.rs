@@ -30,13 +30,13 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`Unreachable`](SourceError::Unreachable) with the [`io::Error`]: no folder, no permission, no space. The temporary file
+/// [`Unreachable`](crate::constant_work::SourceFailure::Unreachable) with the [`io::Error`]: no folder, no permission, no space. The temporary file
 /// is removed. After an error of the last step, the flush of the folder, the file holds the new bytes all the same.
 ///
 /// # Cancellation
 ///
 /// A publication whose future was dropped goes on to its end on its thread. Until then calls fail with
-/// [`Busy`](SourceError::Busy). See [`FileSource`](super::FileSource) for what that means for the end of a runtime.
+/// [`Busy`](crate::constant_work::SourceFailure::Busy). See [`FileSource`](super::FileSource) for what that means for the end of a runtime.
 ///
 /// # Costs
 ///
@@ -119,7 +119,7 @@ impl Sink for FileSink {
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(SourceError::of_file(self.path(), error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -140,7 +140,7 @@ impl Sink for FileSink {
             replaced
         };
         let ended = self.on_a_thread(snapshot, work).await?;
-        ended.map_err(|error| SourceError::of_file(self.path(), error))?;
+        ended?;
         self.is_clean = true;
         Ok(())
     }

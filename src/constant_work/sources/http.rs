@@ -1,4 +1,4 @@
-use crate::constant_work::{Source, SourceError};
+use crate::constant_work::{Source, SourceError, SourceFailure};
 use bytes::Buf;
 use http::{Request, Response, StatusCode, Uri};
 use http_body::Body;
@@ -38,8 +38,8 @@ use tower::Service;
 ///
 /// # Errors
 ///
-/// [`Status`](SourceError::Status) for every answer but `200`, also `204`, `206` and `304`; redirections are not followed.
-/// [`Unreachable`](SourceError::Unreachable) with the error of the service or of the body, which ends early where the server
+/// [`BadAnswer`](SourceFailure::BadAnswer) with the status for every answer but `200`, also `204`, `206` and `304`; redirections are not followed.
+/// [`Unreachable`](SourceFailure::Unreachable) with the error of the service or of the body, which ends early where the server
 /// sent less than it had announced.
 ///
 /// # Cancellation
@@ -82,22 +82,23 @@ where
     async fn fetch(&mut self, into: &mut Vec<u8>, at_most: usize) -> Result<(), SourceError> {
         into.clear();
         let mut service = self.service.clone();
-        poll_fn(|cx| service.poll_ready(cx)).await.map_err(SourceError::unreachable)?;
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(unreachable)?;
         let called = {
             let mut request = Request::new(B::default());
             *request.uri_mut() = self.uri.clone();
             service.call(request)
         };
-        let response = called.await.map_err(SourceError::unreachable)?;
+        let response = called.await.map_err(unreachable)?;
         if response.status() != StatusCode::OK {
-            return Err(SourceError::Status(response.status().as_u16()));
+            let status = Some(response.status().as_u16());
+            return Err(SourceError::new(SourceFailure::BadAnswer { status }));
         }
         let mut body = pin!(response.into_body());
         while into.len() < at_most {
             // A body that always has an empty frame ready would keep the thread.
             consume_budget().await;
             let Some(frame) = next_frame(body.as_mut()).await else { break };
-            if let Ok(data) = frame.map_err(SourceError::unreachable)?.into_data() {
+            if let Ok(data) = frame.map_err(unreachable)?.into_data() {
                 append(into, data, at_most);
             }
         }
@@ -120,4 +121,8 @@ fn append(into: &mut Vec<u8>, mut data: impl Buf, at_most: usize) {
         into.extend_from_slice(&chunk[..length]);
         data.advance(length);
     }
+}
+
+fn unreachable(error: impl Into<Box<dyn Error + Send + Sync>>) -> SourceError {
+    SourceError::new(SourceFailure::Unreachable).because(error)
 }

@@ -1,10 +1,10 @@
 use super::redis_builder::RedisBuilder;
 use crate::{
-    constant_work::{Sink, Source, SourceError},
+    constant_work::{Sink, Source, SourceError, SourceFailure},
     redis::{Connection, Failure, Fault, FaultKind},
 };
 use ::redis::{Value, cmd, pipe};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Reads a snapshot from a string in Redis.
 ///
@@ -20,10 +20,10 @@ use std::sync::Arc;
 ///
 /// # Errors
 ///
-/// [`NotFound`](SourceError::NotFound) where there is no such key, [`TimedOut`](SourceError::TimedOut) where the answer did not
+/// [`NotFound`](SourceFailure::NotFound) where there is no such key, [`TimedOut`](SourceFailure::TimedOut) where the answer did not
 /// come within the builder's [`answer_timeout`](RedisBuilder::answer_timeout),
-/// [`Unreachable`](SourceError::Unreachable) where there is no connection (at once, with what was wrong in the last
-/// attempt: one is made in the background), and [`Answered`](SourceError::Answered) where the server refuses, or the key
+/// [`Unreachable`](SourceFailure::Unreachable) where there is no connection (at once, with what was wrong in the last
+/// attempt: one is made in the background), and [`BadAnswer`](SourceFailure::BadAnswer) where the server refuses, or the key
 /// holds no string.
 ///
 /// # Cancellation
@@ -54,6 +54,7 @@ pub struct RedisSink(Kept);
 pub(super) struct Kept {
     pub(super) key: Arc<[u8]>,
     pub(super) connection: Connection,
+    pub(super) answer_timeout: Duration,
 }
 
 impl RedisSource {
@@ -82,7 +83,7 @@ impl Source for RedisSource {
     async fn fetch(&mut self, into: &mut Vec<u8>, at_most: usize) -> Result<(), SourceError> {
         match self.0.read(into, at_most).await? {
             true => Ok(()),
-            false => Err(SourceError::NotFound),
+            false => Err(SourceError::new(SourceFailure::NotFound)),
         }
     }
 }
@@ -96,9 +97,9 @@ impl Sink for RedisSink {
         let mut command = cmd("SET");
         command.arg(&*self.0.key).arg(snapshot);
         let answer = self.0.connection.ask(async |connection| command.query_async::<Value>(connection).await).await;
-        match answer.map_err(error_of)? {
+        match answer.map_err(|failure| self.0.error_of(failure))? {
             Value::Okay => Ok(()),
-            other => Err(nonsense(&other)),
+            _ => Err(nonsense()),
         }
     }
 }
@@ -112,11 +113,9 @@ impl Kept {
         let mut both = pipe();
         both.cmd("GETRANGE").arg(&*self.key).arg(0).arg(last).cmd("EXISTS").arg(&*self.key);
         let answer = self.connection.ask(async |connection| both.query_async::<Value>(connection).await).await;
-        let answer = match answer.map_err(error_of)? {
-            Value::Array(answers) => {
-                <[Value; 2]>::try_from(answers).map_err(|answers| nonsense(&Value::Array(answers)))?
-            }
-            other => return Err(nonsense(&other)),
+        let answer = match answer.map_err(|failure| self.error_of(failure))? {
+            Value::Array(answers) => <[Value; 2]>::try_from(answers).map_err(|_| nonsense())?,
+            _ => return Err(nonsense()),
         };
         match answer {
             // Between the two commands it may have come to be there.
@@ -125,24 +124,24 @@ impl Kept {
                 into.extend_from_slice(&bytes[..bytes.len().min(at_most)]);
                 Ok(true)
             }
-            [_, other] => Err(nonsense(&other)),
+            _ => Err(nonsense()),
         }
+    }
+
+    fn error_of(&self, failure: Failure) -> SourceError {
+        let timed_out = SourceFailure::TimedOut(self.answer_timeout);
+        let failure = match failure {
+            Failure::Said(error) if error.is_timeout() => return SourceError::new(timed_out).because(error),
+            failure => Fault::from(failure),
+        };
+        let kind = match failure.kind {
+            FaultKind::Unreachable => SourceFailure::Unreachable,
+            FaultKind::Refused | FaultKind::Incomprehensible => SourceFailure::BadAnswer { status: None },
+        };
+        SourceError::new(kind).because(failure)
     }
 }
 
-fn error_of(failure: Failure) -> SourceError {
-    match failure {
-        Failure::Said(error) if error.is_timeout() => SourceError::TimedOut,
-        failure => {
-            let fault = Fault::from(failure);
-            match fault.kind {
-                FaultKind::Unreachable => SourceError::unreachable(fault),
-                FaultKind::Refused | FaultKind::Incomprehensible => SourceError::answered(fault),
-            }
-        }
-    }
-}
-
-fn nonsense(answer: &Value) -> SourceError {
-    SourceError::answered(format!("what answers is no Redis server: {answer:?}"))
+fn nonsense() -> SourceError {
+    SourceError::new(SourceFailure::BadAnswer { status: None }).because("what answers is no Redis server")
 }

@@ -48,12 +48,14 @@ impl<End> RedisBuilder<End> {
 
     async fn open(self) -> Result<Kept, RedisError> {
         let (server, handle) = self.check()?;
-        Ok(Kept { connection: Connection::open(server, self.random, handle).await?, key: self.key })
+        let connection = Connection::open(server, self.random, handle).await?;
+        Ok(Kept { key: self.key, connection, answer_timeout: self.terms.answer_timeout })
     }
 
     fn open_lazily(self) -> Result<Kept, RedisError> {
         let (server, handle) = self.check()?;
-        Ok(Kept { connection: Connection::open_lazily(server, self.random, handle), key: self.key })
+        let connection = Connection::open_lazily(server, self.random, handle);
+        Ok(Kept { key: self.key, connection, answer_timeout: self.terms.answer_timeout })
     }
 
     fn check(&self) -> Result<(Server, Handle), RedisError> {
