@@ -6,7 +6,7 @@ use super::{
     snapshot,
 };
 use std::{convert::Infallible, error::Error, marker::PhantomData, mem, time::Duration};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Publishes rules to a [`Sink`], as a whole and as often as others read them, changed or not.
 ///
@@ -154,7 +154,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     ///
     /// What fails is in the [readings](Self::readings), and the next period is the next try. While there are no rules nothing is
     /// published, so that readers see the age of what they have. A publication that takes longer than the period
-    /// leaves out those that were to begin meanwhile. A panic of the function ends it.
+    /// leaves out those that were to begin meanwhile, and the next begins when it would have. A panic of the function ends it.
     ///
     /// ```no_run
     /// # use std::{error::Error, io};
@@ -171,10 +171,8 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         R: AsRef<[T]>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let mut ticks = interval(self.period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let began = Instant::now();
         loop {
-            ticks.tick().await;
             let prepared = match timeout(self.timeout, rules()).await {
                 Ok(Ok(rules)) => self.prepare(rules.as_ref()),
                 Ok(Err(error)) => Err(PublishError::Rules(error.into().into())),
@@ -182,6 +180,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
             };
             // The readings have it.
             let _ = self.finish(prepared).await;
+            sleep(left_of(self.period, Instant::now().saturating_duration_since(began))).await;
         }
     }
 
@@ -278,6 +277,13 @@ enum Found {
     Nothing,
     Snapshot(Envelope),
     Unreadable(Refusal),
+}
+
+/// The time until the next period begins, of those of which the first began so long ago.
+fn left_of(period: Duration, since: Duration) -> Duration {
+    // No period is longer than 366 days.
+    let nanos = period.as_nanos().max(1);
+    Duration::from_nanos(u64::try_from(nanos - since.as_nanos() % nanos).unwrap_or(u64::MAX))
 }
 
 /// Gives up after so long.
