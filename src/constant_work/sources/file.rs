@@ -27,19 +27,23 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`NotFound`](crate::constant_work::SourceFailure::NotFound) where no file is there; anything else, as a folder in its place or no permission, is
-/// [`Unreachable`](crate::constant_work::SourceFailure::Unreachable) with the [`io::Error`].
+/// [`NotFound`] where no file is there; anything else, as a folder in its place or no permission, is
+/// [`Unreachable`] with the [`io::Error`].
 ///
 /// # Cancellation
 ///
 /// A read cannot be stopped: one whose future was dropped goes on, and until it has ended every fetch fails with
-/// [`Busy`](crate::constant_work::SourceFailure::Busy). So a disk that hangs holds one thread, however many ticks it lasts. But tokio waits for it
+/// [`Busy`]. So a disk that hangs holds one thread, however many ticks it lasts. But tokio waits for it
 /// when its runtime is dropped; end a process that must not with `Runtime::shutdown_background`.
 ///
 /// # Costs
 ///
 /// One open, one close, and a read for each piece that the system hands out, with one task on a thread for blocking work.
 /// Two buffers, which change places with the caller's.
+///
+/// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
+/// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable
+/// [`Busy`]: crate::constant_work::SourceFailure::Busy
 pub struct FileSource {
     path: Arc<Path>,
     /// What the next read fills.

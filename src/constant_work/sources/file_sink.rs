@@ -30,18 +30,23 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`Unreachable`](crate::constant_work::SourceFailure::Unreachable) with the [`io::Error`]: no folder, no permission, no space. The temporary file
-/// is removed. After an error of the last step, the flush of the folder, the file holds the new bytes all the same.
+/// [`NotFound`] where there is no folder; [`Unreachable`] for anything else, as no permission or no space. Both with the
+/// [`io::Error`]. The temporary file is removed. After an error of the last step, the flush of the folder, the file holds the
+/// new bytes all the same.
 ///
 /// # Cancellation
 ///
 /// A publication whose future was dropped goes on to its end on its thread. Until then calls fail with
-/// [`Busy`](crate::constant_work::SourceFailure::Busy). See [`FileSource`](super::FileSource) for what that means for the end of a runtime.
+/// [`Busy`]. See [`FileSource`](super::FileSource) for what that means for the end of a runtime.
 ///
 /// # Costs
 ///
 /// One copy of the bytes, two flushes to the disk (on a usual one some milliseconds each), one task on a thread for
 /// blocking work.
+///
+/// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
+/// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable
+/// [`Busy`]: crate::constant_work::SourceFailure::Busy
 pub struct FileSink {
     place: Arc<Place>,
     random: Random,
