@@ -30,6 +30,17 @@ async fn the_version_moves_on_with_the_rules_alone() {
 }
 
 #[tokio::test]
+async fn a_rule_like_an_unused_slot_is_a_rule_more() {
+    let sink = Memory::default();
+    let mut publisher = publisher(&sink);
+    for (count, expected) in [(0, 1), (1, 2), (1, 2), (2, 3), (0, 4)] {
+        let rules = (0..count).map(Limit::inert).collect::<Vec<_>>();
+        publisher.publish(&rules).await.expect("a sink that is right");
+        assert_eq!(sink.published(), (1, expected, rules));
+    }
+}
+
+#[tokio::test]
 async fn the_time_of_publication_never_goes_back() {
     let (sink, clock) = (Memory::default(), Clock::default());
     let mut publisher = builder(&sink).wall_clock(clock.wall_clock()).build().expect("settings that work");

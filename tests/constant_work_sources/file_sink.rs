@@ -85,9 +85,8 @@ async fn what_killed_publishers_left_is_removed() {
     let young = [".snapshot.0123456789abcdee.tmp"];
     for name in old.iter().chain(&others).chain(&young) {
         fs::write(folder.path(name), "").expect("a folder to write in");
-        if !young.contains(name) {
-            run("touch", &["-d", "2 minutes ago"], &folder.path(name));
-        }
+        let age = if young.contains(name) { "30 seconds ago" } else { "2 minutes ago" };
+        run("touch", &["-d", age], &folder.path(name));
     }
     FileSink::new(folder.path("snapshot")).expect("a name").publish(b"new").await.expect("a folder to write in");
     let mut left: Vec<_> = others.iter().chain(&young).chain(&["snapshot"]).map(|&name| name.to_owned()).collect();
