@@ -1,0 +1,58 @@
+//! What a tick costs: the same, whatever happens.
+
+use crate::{
+    counting::{Allocated, allocated},
+    support::{Answer, Limit, Scripted, builder, copy, forged, in_force, limit, published, shape},
+};
+use std::collections::BTreeSet;
+use steadfast::constant_work::SourceFailure;
+
+const SLOTS: u32 = 200;
+
+/// The rules of a used fraction, of which so many are different in each version.
+fn rules(used: u32, changed: u32, version: u64) -> Vec<Limit> {
+    let rate = |slot: u32| if slot < changed { 1_000 + version as u32 } else { 1_000 };
+    (0..used).map(|slot| limit(slot.into(), rate(slot))).collect()
+}
+
+#[test]
+fn every_tick_allocates_as_often_and_as_much() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // What the runtime needs once.
+    runtime.block_on(tokio::task::yield_now());
+    let mut seen = BTreeSet::new();
+    let mut ticks = 0;
+    for used in [0, SLOTS / 2, SLOTS] {
+        for changed in [0, 1, SLOTS / 10, SLOTS] {
+            let good = |version| published(shape(SLOTS), 1, version, &rules(used, changed, version));
+            let mut corrupt = good(99);
+            corrupt[70] ^= 1;
+            let invalid = forged(good(99), 64, &[255]);
+            let source = Scripted::down();
+            let mut poller = builder(&source, shape(SLOTS)).build(copy).unwrap();
+            let mut tick = |answer: Answer, kind: Option<&str>| {
+                source.answers(answer);
+                let (outcome, cost) = allocated(|| runtime.block_on(poller.tick()));
+                assert_eq!(outcome.err().map(|refusal| refusal.kind()), kind);
+                let Allocated { times, bytes } = cost;
+                seen.insert((times, bytes));
+                ticks += 1;
+            };
+            // The first tick finds no snapshot, the second is the first good one, and both are as any other.
+            tick(Answer::Fails(SourceFailure::Unreachable), Some("source"));
+            for version in 1..4 {
+                tick(Answer::Bytes(good(version)), None);
+                tick(Answer::Fails(SourceFailure::Unreachable), Some("source"));
+                tick(Answer::Bytes(corrupt.clone()), Some("corrupt"));
+                tick(Answer::Bytes(Vec::new()), Some("empty"));
+                tick(Answer::Bytes(good(0)), Some("backwards"));
+                tick(Answer::Bytes(invalid.clone()), Some("encoding"));
+            }
+            assert_eq!(in_force(&poller.current()), rules(used, changed, 3));
+        }
+    }
+    // The copy that the target makes, and the shared place that it is put in.
+    let copied = SLOTS as u64 * size_of::<Limit>() as u64;
+    assert_eq!(ticks, 12 * 19);
+    assert_eq!(Vec::from_iter(seen), [(2, copied + 40)]);
+}

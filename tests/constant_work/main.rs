@@ -1,0 +1,11 @@
+//! Snapshots of a fixed size, and the poller that reads one in every tick.
+
+mod allocations;
+mod cancellation;
+mod counting;
+mod decoding;
+mod last_good;
+mod refusals;
+mod schedule;
+mod support;
+mod ticks;
