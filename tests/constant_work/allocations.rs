@@ -18,8 +18,9 @@ fn rules(used: u32, changed: u32, version: u64) -> Vec<Limit> {
 #[test]
 fn every_tick_allocates_as_often_and_as_much() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    // What the runtime needs once.
-    runtime.block_on(tokio::task::yield_now());
+    // What the runtime and the shared place need once in each thread.
+    let mut another = builder(&Scripted::down(), shape(1)).build(copy).unwrap();
+    runtime.block_on(another.tick()).unwrap_err();
     let mut seen = BTreeSet::new();
     let mut ticks = 0;
     for used in [0, SLOTS / 2, SLOTS] {

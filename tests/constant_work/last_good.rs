@@ -93,9 +93,14 @@ async fn a_replay_in_the_very_first_tick_is_refused() {
 
 #[tokio::test]
 async fn a_corrupt_file_is_counted_and_the_defaults_stay_until_a_good_read_replaces_it() {
-    let directory = Directory::new("corrupt");
     let good = published(shape(2), 1, 7, &[limit(7, 7)]);
-    for content in [&good[..good.len() - 1], &[], &[&good[..], b"x"].concat(), b"nonsense"] {
+    for (content, name) in [
+        (&good[..good.len() - 1], "shorter"),
+        (&[], "empty"),
+        (&[&good[..], b"x"].concat(), "longer"),
+        (b"{}", "other"),
+    ] {
+        let directory = Directory::new(name);
         fs::write(directory.file(), content).unwrap();
         let source = Scripted::down();
         let mut poller =
