@@ -2,19 +2,19 @@ use crate::error::ConfigError;
 
 /// What a poller makes of the rules: an index, a set of limiters, a routing table.
 ///
-/// Closures over `&[T]` are targets without a check. `rules` are those of all slots, inert ones included, so that the work
-/// does not depend on how many are used.
+/// Closures over `&[T]` are targets without a check. `rules` are those of all slots, inert ones included, so that the
+/// work does not depend on how many are used.
 ///
-/// Both methods run on the poller's task and should not block. A panic in either is caught: the value in force stays, the
-/// tick counts as refused with kind `panicked`, and the next tick calls them again. State of their own that a panic leaves
-/// half changed is theirs to mend. (With `panic = "abort"` there is nothing to catch.)
+/// Both methods run on the poller's task and should not block. A panic in either is caught: the value in force stays,
+/// the tick counts as refused with kind `panicked`, and the next tick calls them again. State of their own that a panic
+/// leaves half changed is theirs to mend. (With `panic = "abort"` there is nothing to catch.)
 pub trait Build<T> {
     /// What is built.
     type Value;
 
-    /// Whether the rules make sense together: each has been validated by itself. In a tick without a usable snapshot it is
-    /// called with the last good rules, and in one that is refused for another reason all the same (with an inert rule in
-    /// place of an invalid one); its answer is then not used.
+    /// Whether the rules make sense together: each has been validated by itself. In a tick without a usable snapshot it
+    /// is called with the last good rules, and in one that is refused for another reason all the same (with an inert
+    /// rule in place of an invalid one); its answer is then not used.
     ///
     /// # Errors
     ///

@@ -54,15 +54,16 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         }
     }
 
-    /// The time from one tick to the next: one second by default. It is also the time that a change takes, at most, to be
-    /// in force after its publication, and with the [`Shape::length`] it is the whole of the load on the source.
+    /// The time from one tick to the next: one second by default. It is also the time that a change takes, at most, to
+    /// be in force after its publication, and with the [`Shape::length`] it is the whole of the load on the source.
     #[must_use]
     pub fn period(mut self, period: Duration) -> Self {
         self.period = period;
         self
     }
 
-    /// How long a fetch may take, and the reading of the file in the first tick: at most the period, which is the default.
+    /// How long a fetch may take, and the reading of the file in the first tick: at most the period, which is the
+    /// default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -83,19 +84,20 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         self
     }
 
-    /// By how much the time of a publication may be ahead of the clock here: one day by default, so that a clock which shows
-    /// local time as if it were UTC (up to 14 hours) refuses nothing. `Duration::MAX` refuses nothing ever.
+    /// By how much the time of a publication may be ahead of the clock here: one day by default, so that a clock which
+    /// shows local time as if it were UTC (up to 14 hours) refuses nothing. `Duration::MAX` refuses nothing ever.
     ///
-    /// The time does not order snapshots, so one from the future does no harm but to the readings. A clock here that is far
-    /// behind would refuse all snapshots: a longer allowance is safer than a shorter one.
+    /// The time does not order snapshots, so one from the future does no harm but to the readings. A clock here that is
+    /// far behind would refuse all snapshots: a longer allowance is safer than a shorter one.
     #[must_use]
     pub fn clock_allowance(mut self, allowance: Duration) -> Self {
         self.clock_allowance = allowance;
         self
     }
 
-    /// The file in which the last good snapshot is kept, for a start while the source is down, and against replays after a
-    /// restart: none by default. Each poller needs one of its own; `.partial` is appended to the name while it is written.
+    /// The file in which the last good snapshot is kept, for a start while the source is down, and against replays
+    /// after a restart: none by default. Each poller needs one of its own; `.partial` is appended to the name while it
+    /// is written.
     ///
     /// It is written in every tick in which there is a good snapshot, changed or not, and synced to the disk.
     #[must_use]
@@ -118,14 +120,14 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         self
     }
 
-    /// Makes the poller, and puts the value in force that the target builds from the defaults. Nothing is read yet. A panic
-    /// of the target here is not caught.
+    /// Makes the poller, and puts the value in force that the target builds from the defaults. Nothing is read yet. A
+    /// panic of the target here is not caught.
     ///
     /// # Errors
     ///
-    /// A period that is zero or longer than 366 days; a timeout that is zero or longer than the period; a staleness shorter
-    /// than the period; a path without a file's name; defaults that do not fit the shape, do not validate or that the target
-    /// refuses; an inert rule that does not.
+    /// A period that is zero or longer than 366 days; a timeout that is zero or longer than the period; a staleness
+    /// shorter than the period; a path without a file's name; defaults that do not fit the shape, do not validate or
+    /// that the target refuses; an inert rule that does not.
     pub fn build<B: Build<T>>(self, mut target: B) -> Result<Poller<T, S, B>, ConfigError> {
         check_duration("poller.period", self.period)?;
         let timeout = self.timeout.unwrap_or(self.period);

@@ -11,15 +11,15 @@ impl<V> Current<V> {
         Self(Arc::new(ArcSwap::from_pointee(value)))
     }
 
-    /// The value, borrowed: no reference is counted as long as a thread has few at once. For a use that ends soon; one that
-    /// goes on across an `.await` should [`get`](Self::get) it.
+    /// The value, borrowed: no reference is counted as long as a thread has few at once. For a use that ends soon; one
+    /// that goes on across an `.await` should [`get`](Self::get) it.
     #[inline]
     pub fn load(&self) -> Loaded<V> {
         Loaded(self.0.load())
     }
 
-    /// The value, shared. The poller itself holds each value until the tick after the one that replaced it; a reader that
-    /// holds one for longer is the one that drops it.
+    /// The value, shared. The poller itself holds each value until the tick after the one that replaced it; a reader
+    /// that holds one for longer is the one that drops it.
     #[inline]
     pub fn get(&self) -> Arc<V> {
         self.0.load_full()

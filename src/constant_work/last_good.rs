@@ -22,8 +22,8 @@ pub struct LastGoodCounts {
     pub refused: u64,
 }
 
-/// The file of the last good snapshot. Disk work is done on tokio's threads for blocking work, one piece at a time: a disk
-/// that hangs holds back neither the ticks nor more than one thread for reading and one for writing.
+/// The file of the last good snapshot. Disk work is done on tokio's threads for blocking work, one piece at a time: a
+/// disk that hangs holds back neither the ticks nor more than one thread for reading and one for writing.
 #[derive(Debug)]
 pub(super) struct LastGood {
     path: PathBuf,

@@ -55,16 +55,16 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
         self.readings.clone()
     }
 
-    /// When in each period [`run`](Self::run) ticks, counted from its start: from one nanosecond to the period. Drawn once,
-    /// so that the pollers of a fleet that starts at once are spread over the period.
+    /// When in each period [`run`](Self::run) ticks, counted from its start: from one nanosecond to the period. Drawn
+    /// once, so that the pollers of a fleet that starts at once are spread over the period.
     pub fn phase(&self) -> Duration {
         self.phase
     }
 
     /// Ticks at once, and then for ever at the same phase of each period. Never returns.
     ///
-    /// A tick that takes longer than the period does not move the phase: one that became due meanwhile follows at once, and
-    /// further ones are left out and counted. Dropped, it stops, and the value in force stays.
+    /// A tick that takes longer than the period does not move the phase: one that became due meanwhile follows at once,
+    /// and further ones are left out and counted. Dropped, it stops, and the value in force stays.
     pub async fn run(mut self) -> Infallible {
         let mut due = Instant::now() + self.phase;
         let mut ticks = interval_at(due, self.period);
@@ -83,7 +83,8 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
 
     /// One tick, for tests and for those who have a schedule of their own. Needs a tokio runtime with time enabled.
     ///
-    /// Dropped before its end it has changed nothing that is in force, and is in no count; the next tick is a whole one.
+    /// Dropped before its end it has changed nothing that is in force, and is in no count; the next tick is a whole
+    /// one.
     ///
     /// # Errors
     ///
@@ -100,7 +101,8 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
             last_good.reclaim().await;
             restored = last_good.read(begun + self.timeout).await;
         }
-        // Nothing is awaited from here on, lest what was restored is lost: what follows happens as a whole or not at all.
+        // Nothing is awaited from here on, lest what was restored is lost: what follows happens as a whole or not at
+        // all.
         self.conclude(fetched, restored, begun)
     }
 

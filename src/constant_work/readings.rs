@@ -21,11 +21,11 @@ pub struct Readings {
     pub in_force: InForce,
     /// The last good snapshot.
     pub version: Option<Version>,
-    /// For how long the last good snapshot has been published, by the publisher's clock and the one here: zero where the
-    /// publisher's is ahead. A publisher that publishes on a schedule and has stopped is seen here.
+    /// For how long the last good snapshot has been published, by the publisher's clock and the one here: zero where
+    /// the publisher's is ahead. A publisher that publishes on a schedule and has stopped is seen here.
     pub since_publication: Option<Duration>,
-    /// For how long the source has not given a good snapshot; from the first tick on where the last good is from the file.
-    /// A source that is down is seen here.
+    /// For how long the source has not given a good snapshot; from the first tick on where the last good is from the
+    /// file. A source that is down is seen here.
     pub since_good_read: Option<Duration>,
     /// The used slots of what is in force.
     pub used: u32,

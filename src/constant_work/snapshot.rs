@@ -111,8 +111,8 @@ impl<T: Rule> Snapshot<T> {
         encode(self.version, self.published_at_nanos, &self.rules, shape, into)
     }
 
-    /// Reads a snapshot, after every check that needs neither a clock nor an earlier snapshot: length, checksum, header,
-    /// and the encoding and [`validate`](Rule::validate) of every slot, used or not.
+    /// Reads a snapshot, after every check that needs neither a clock nor an earlier snapshot: length, checksum,
+    /// header, and the encoding and [`validate`](Rule::validate) of every slot, used or not.
     ///
     /// Memory: one `Vec` for [`Shape::slots`] rules, and what the rules themselves allocate (see [`Rule`]).
     ///
@@ -198,8 +198,8 @@ pub(super) fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(&bytes[..bytes.len().saturating_sub(CHECKSUM)])
 }
 
-/// Checks all of a snapshot but its slots. `computed` is its [`checksum`], and may be any where the length is not that of
-/// the shape.
+/// Checks all of a snapshot but its slots. `computed` is its [`checksum`], and may be any where the length is not that
+/// of the shape.
 pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32, computed: u32) -> Result<Header, Refusal> {
     let expected = shape.length();
     if bytes.is_empty() {
@@ -257,8 +257,9 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
 
-/// Decodes and validates every slot of a snapshot whose envelope is good, into the vector, which is cleared first and then
-/// has one valid rule for each slot: where a slot is refused, an inert one. All slots are read, and the first refusal told.
+/// Decodes and validates every slot of a snapshot whose envelope is good, into the vector, which is cleared first and
+/// then has one valid rule for each slot: where a slot is refused, an inert one. All slots are read, and the first
+/// refusal told.
 pub(super) fn decode_slots<T: Rule>(bytes: &[u8], shape: Shape, rules: &mut Vec<T>) -> Result<(), Refusal> {
     rules.clear();
     let mut outcome = Ok(());

@@ -2,8 +2,8 @@ use std::{error::Error, fmt, future::Future, io, sync::Arc, time::Duration};
 
 /// Where a poller reads snapshots from.
 ///
-/// It is asked once in every tick, changed or not, and answers with all that is there: no conditional requests, no deltas,
-/// no retries of its own. [`Poller`](super::Poller) limits the time of a fetch.
+/// It is asked once in every tick, changed or not, and answers with all that is there: no conditional requests, no
+/// deltas, no retries of its own. [`Poller`](super::Poller) limits the time of a fetch.
 pub trait Source: Send {
     /// Reads what is there into the buffer, which it clears first, but no more than `at_most` bytes: one more than a
     /// snapshot has, so that one that is too long is seen to be. The buffer's capacity should be reused.

@@ -40,16 +40,16 @@ impl<T> Held<T> {
 pub enum Staleness {
     /// It stays in force: a limit of yesterday is better than none. The default.
     KeepForEver,
-    /// The defaults come into force once no good snapshot has been read for this time, until the next good one. For what
-    /// must not outlive its source: a lifted ban, a lease.
+    /// The defaults come into force once no good snapshot has been read for this time, until the next good one. For
+    /// what must not outlive its source: a lifted ban, a lease.
     DefaultsAfter(Duration),
 }
 
 /// The part of a tick that follows the fetch, without any `.await` in it.
 ///
-/// The work is the same whatever was fetched: one checksum over one snapshot, every slot decoded once, the slots compared
-/// once, one check, one build, one swap. Where what was fetched cannot be used for a step, the step is done on the last good
-/// snapshot (or, before there is one, the defaults) and what it says is left aside.
+/// The work is the same whatever was fetched: one checksum over one snapshot, every slot decoded once, the slots
+/// compared once, one check, one build, one swap. Where what was fetched cannot be used for a step, the step is done on
+/// the last good snapshot (or, before there is one, the defaults) and what it says is left aside.
 pub(super) struct Tick<T, B: Build<T>> {
     pub(super) shape: Shape,
     pub(super) target: B,
@@ -63,13 +63,14 @@ pub(super) struct Tick<T, B: Build<T>> {
     pub(super) incoming: Held<T>,
     pub(super) in_force: InForce,
     pub(super) current: Current<B::Value>,
-    /// The value before the current one: kept for one tick, so that most readers have let go of it when it is dropped here.
+    /// The value before the current one: kept for one tick, so that most readers have let go of it when it is dropped
+    /// here.
     pub(super) retired: Option<Arc<B::Value>>,
 }
 
 impl<T: Rule, B: Build<T>> Tick<T, B> {
-    /// Takes what the file of the last good snapshot held. It is checked as all others are, but for its time: a clock that
-    /// starts in 1970 must not cost the configuration. Nothing is built yet.
+    /// Takes what the file of the last good snapshot held. It is checked as all others are, but for its time: a clock
+    /// that starts in 1970 must not cost the configuration. Nothing is built yet.
     pub(super) fn restore(&mut self, mut bytes: Vec<u8>, now: Instant) -> Result<(), Refusal> {
         mem::swap(&mut self.incoming.bytes, &mut bytes);
         let verified = self.verify(Ok(()), None);
