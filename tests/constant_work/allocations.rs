@@ -2,6 +2,7 @@
 
 use crate::{
     counting::{Allocated, allocated},
+    last_good::Directory,
     support::{Answer, Limit, Scripted, builder, copy, forged, in_force, limit, published, shape},
 };
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ fn rules(used: u32, changed: u32, version: u64) -> Vec<Limit> {
 
 #[test]
 fn every_tick_allocates_as_often_and_as_much() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     // What the runtime and the shared place need once in each thread.
     let mut another = builder(&Scripted::down(), shape(1)).build(copy).unwrap();
     runtime.block_on(another.tick()).unwrap_err();
@@ -44,6 +45,7 @@ fn every_tick_allocates_as_often_and_as_much() {
             for version in 1..4 {
                 tick(Answer::Bytes(good(version)), None);
                 tick(Answer::Fails(SourceFailure::Unreachable), Some("source"));
+                tick(Answer::Hangs, Some("source"));
                 tick(Answer::Bytes(corrupt.clone()), Some("corrupt"));
                 tick(Answer::Bytes(Vec::new()), Some("empty"));
                 tick(Answer::Bytes(good(0)), Some("backwards"));
@@ -54,6 +56,30 @@ fn every_tick_allocates_as_often_and_as_much() {
     }
     // The copy that the target makes, and the shared place that it is put in.
     let copied = SLOTS as u64 * size_of::<Limit>() as u64;
-    assert_eq!(ticks, 12 * 19);
+    assert_eq!(ticks, 12 * 22);
     assert_eq!(Vec::from_iter(seen), [(2, copied + 40)]);
+}
+
+#[test]
+fn the_file_costs_one_task_in_every_tick_or_nothing_while_the_last_write_goes_on() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
+    let directory = Directory::new("allocations");
+    let good = published(shape(SLOTS), 1, 1, &rules(SLOTS, 0, 1));
+    let source = Scripted::new(Answer::Bytes(good.clone()));
+    let mut poller = builder(&source, shape(SLOTS)).last_good(directory.file()).build(copy).unwrap();
+    // The first tick reads the file, makes the buffer, and begins the only thread for it.
+    runtime.block_on(poller.tick()).unwrap();
+    let answers = [Answer::Bytes(good), Answer::Fails(SourceFailure::Unreachable), Answer::Bytes(Vec::new())];
+    for answer in answers.into_iter().cycle().take(100_000) {
+        source.answers(answer);
+        let (_, cost) = allocated(|| runtime.block_on(poller.tick()));
+        if poller.readings().now().last_good.written >= 10 {
+            return;
+        }
+        // Without a write two, as above; with one the task and two paths.
+        assert!([2, 5].contains(&cost.times), "{cost:?}");
+        let paths = 2 * (directory.file().as_os_str().len() as u64 + ".partial".len() as u64);
+        assert!(cost.bytes <= SLOTS as u64 * size_of::<Limit>() as u64 + 40 + paths + 300, "{cost:?}");
+    }
+    panic!("a hundred thousand ticks, and not ten writes: {:?}", poller.readings());
 }

@@ -9,3 +9,4 @@ mod refusals;
 mod schedule;
 mod support;
 mod ticks;
+mod work;
