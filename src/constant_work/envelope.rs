@@ -23,7 +23,7 @@ impl Envelope {
         let shape =
             named(40).zip(named(44)).and_then(|(slots, length)| Shape::new(slots, length).ok()).unwrap_or(shape);
         let schema = named(12).unwrap_or(0);
-        Ok(Self { header: snapshot::open(bytes, shape, schema)?, shape, schema })
+        Ok(Self { header: snapshot::open(bytes, shape, schema, snapshot::checksum(bytes))?, shape, schema })
     }
 
     /// Whether snapshots like these two have the same rules, by whatever version and whenever published.
@@ -36,9 +36,8 @@ impl Envelope {
 
 /// Whether the last bytes are the checksum of the others, which they are in every format.
 pub(super) fn is_sealed(bytes: &[u8]) -> bool {
-    bytes
-        .split_last_chunk::<CHECKSUM>()
-        .is_some_and(|(body, checksum)| crc32fast::hash(body) == u32::from_le_bytes(*checksum))
+    let last = bytes.last_chunk::<CHECKSUM>();
+    last.is_some_and(|last| snapshot::checksum(bytes) == u32::from_le_bytes(*last))
 }
 
 /// Gives a snapshot another version and time.

@@ -3,8 +3,8 @@ use crate::error::ConfigError;
 
 /// How large a snapshot is, always: so many slots, each of so many bytes.
 ///
-/// The publisher and all who poll are given the same shape. It is chosen for the most rules that there may ever be, since
-/// a snapshot with one rule is as long as one with all.
+/// The publisher and all who poll are given the same shape. It is chosen for the most rules that there may ever be,
+/// since a snapshot with one rule is as long as one with all.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {

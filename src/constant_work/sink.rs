@@ -5,8 +5,8 @@ use std::future::Future;
 ///
 /// Dropped at any point, both operations must leave the sink usable. A write that was dropped may have happened or not.
 pub trait Sink: Send {
-    /// Reads what is published now into the buffer, which it clears first, but no more than `at_most` bytes. `Ok(false)`
-    /// where nothing is published.
+    /// Reads what is published now into the buffer, which it clears first, but no more than `at_most` bytes.
+    /// `Ok(false)` where nothing is published.
     fn published(
         &mut self,
         into: &mut Vec<u8>,

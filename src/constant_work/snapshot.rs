@@ -111,8 +111,8 @@ impl<T: Rule> Snapshot<T> {
         encode(self.version, self.published_at_nanos, &self.rules, shape, into)
     }
 
-    /// Reads a snapshot, after every check that needs neither a clock nor an earlier snapshot: length, checksum, header,
-    /// and the encoding and [`validate`](Rule::validate) of every slot, used or not.
+    /// Reads a snapshot, after every check that needs neither a clock nor an earlier snapshot: length, checksum,
+    /// header, and the encoding and [`validate`](Rule::validate) of every slot, used or not.
     ///
     /// Memory: one `Vec` for [`Shape::slots`] rules, and what the rules themselves allocate (see [`Rule`]).
     ///
@@ -120,7 +120,7 @@ impl<T: Rule> Snapshot<T> {
     ///
     /// The first thing that is wrong.
     pub fn decode(bytes: &[u8], shape: Shape) -> Result<Self, Refusal> {
-        let header = open(bytes, shape, T::SCHEMA)?;
+        let header = open(bytes, shape, T::SCHEMA, checksum(bytes))?;
         let mut rules = Vec::with_capacity(shape.slots() as usize);
         decode_slots(bytes, shape, &mut rules)?;
         rules.truncate(header.used as usize);
@@ -193,11 +193,15 @@ fn encode_slot<T: Rule>(slot: u32, rule: &T, bytes: &mut [u8]) -> Result<(), Enc
     Ok(())
 }
 
-/// Checks all of a snapshot but its slots. The checksum is computed over all of it before anything is judged.
-pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32) -> Result<Header, Refusal> {
+/// The checksum that the bytes of a snapshot make: of all but the last four, where it stands.
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
+    crc32fast::hash(&bytes[..bytes.len().saturating_sub(CHECKSUM)])
+}
+
+/// Checks all of a snapshot but its slots. `computed` is its [`checksum`], and may be any where the length is not that
+/// of the shape.
+pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32, computed: u32) -> Result<Header, Refusal> {
     let expected = shape.length();
-    let (body, checksum) = bytes.split_at(bytes.len().saturating_sub(CHECKSUM));
-    let computed = crc32fast::hash(body);
     if bytes.is_empty() {
         return Err(Refusal::Empty);
     }
@@ -214,7 +218,7 @@ pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32) -> Result<Header, Re
     let (slots, slot_length) = (u32::from_le_bytes(field(header, 40)), u32::from_le_bytes(field(header, 44)));
     let other_shape = (slots, slot_length) != (shape.slots(), shape.slot_length());
     if bytes.len() == expected {
-        let found = u32::from_le_bytes(field(checksum, 0));
+        let found = u32::from_le_bytes(field(bytes, expected - CHECKSUM));
         if found != computed {
             return Err(Refusal::Corrupt { found, computed });
         }
@@ -253,8 +257,9 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
 
-/// Decodes and validates every slot of a snapshot whose envelope is good, into the vector, which is cleared first and then
-/// has one valid rule for each slot: where a slot is refused, an inert one. All slots are read, and the first refusal told.
+/// Decodes and validates every slot of a snapshot whose envelope is good, into the vector, which is cleared first and
+/// then has one valid rule for each slot: where a slot is refused, an inert one. All slots are read, and the first
+/// refusal told.
 pub(super) fn decode_slots<T: Rule>(bytes: &[u8], shape: Shape, rules: &mut Vec<T>) -> Result<(), Refusal> {
     rules.clear();
     let mut outcome = Ok(());

@@ -2,8 +2,8 @@ use std::{error::Error, fmt, future::Future, io, sync::Arc, time::Duration};
 
 /// Where a poller reads snapshots from.
 ///
-/// It is asked once in every tick, changed or not, and answers with all that is there: no conditional requests, no deltas,
-/// no retries of its own. [`Poller`](super::Poller) limits the time of a fetch.
+/// It is asked once in every tick, changed or not, and answers with all that is there: no conditional requests, no
+/// deltas, no retries of its own. [`Poller`](super::Poller) limits the time of a fetch.
 ///
 /// # Which one
 ///

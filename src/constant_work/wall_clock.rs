@@ -2,8 +2,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 /// The clock that snapshots are dated by: the system's, or a test's.
 ///
-/// It is read for the time of a publication and its age, and for nothing else: all waiting is by tokio's clock, which does
-/// not step.
+/// It is read for the time of a publication and its age, and for nothing else: all waiting is by tokio's clock, which
+/// does not step.
 #[derive(Clone)]
 pub struct WallClock(Arc<dyn Fn() -> Duration + Send + Sync>);
 

@@ -6,6 +6,7 @@ mod server;
 #[path = "../support/trial.rs"]
 mod trial;
 
+mod end_to_end;
 mod file_sink;
 mod files;
 mod fixture;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     if let Some(path) = env::var_os(kills::PUBLISH_TO) {
         kills::publish_until_killed(path.as_ref());
     }
-    let trials = [files::trials(), file_sink::trials(), kills::trials(), http::trials(), redis::trials()];
+    let trials =
+        [files::trials(), file_sink::trials(), kills::trials(), http::trials(), redis::trials(), end_to_end::trials()];
     trial::run(trials.into_iter().flatten().collect(), server::missing())
 }
