@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// 1. All rules are validated and encoded to a snapshot of the fixed size.
 /// 2. What is published is read. It must not be later than the last publication of this publisher, nor have other rules
 ///    by the same version.
-/// 3. Rules that are others get the next version; the same ones are published again by the version that they have, with the
-///    time of now.
+/// 3. Rules that are others get the next version; the same ones are published again by the version that they have,
+///    with the time of now.
 /// 4. The snapshot is decoded by what readers decode it with.
 /// 5. It is written.
 ///
@@ -25,25 +25,26 @@ use tokio::time::{Instant, sleep, timeout};
 /// - Nothing is published: the first version of the epoch is 1. If something was, and is lost, raise the
 ///   [`epoch`](PublisherBuilder::epoch).
 /// - A publisher that starts goes on from what is published, also where that has another schema or shape.
-/// - What is published and cannot be read (corrupt, cut off, no snapshot) is replaced by the next publication of a publisher
-///   that has published before: it knows its last version, and nothing that readers have is later. One
-///   that has just started does not know it, and refuses, as readers would refuse whatever it began with.
+/// - What is published and cannot be read (corrupt, cut off, no snapshot) is replaced by the next publication of a
+///   publisher that has published before: it knows its last version, and nothing that readers have is later. One that
+///   has just started does not know it, and refuses, as readers would refuse whatever it began with.
 /// - A snapshot of a later format of this crate, with a checksum that is right, is never replaced.
 /// - What is published and older than this publisher's own last (a restored backup) is replaced by it.
 /// - A version is used up once it was to be written, as it may have been; no other rules ever get it.
 ///
 /// # Two publishers
 ///
-/// The one that started later goes on from the versions of the earlier, which is
-/// [overtaken](PublishError::Overtaken) and publishes no more: a rolling update may start the new one before it ends the
-/// old. Nothing is locked, though. Two that publish other rules by the same version between the look of the one and its
-/// write find out with their next publication that there is a [conflict](PublishError::Conflict); readers keep whichever of
-/// the two they saw first. Start one of them again.
+/// The one that started later goes on from the versions of the earlier, which is [overtaken](PublishError::Overtaken)
+/// and publishes no more: a rolling update may start the new one before it ends the old. Nothing is locked, though.
+/// Two that publish other rules by the same version between the look of the one and its write find out with their
+/// next publication that there is a [conflict](PublishError::Conflict); readers keep whichever of the two they saw
+/// first until a later version comes. Start the one that says so again: its rules then get the next version.
 ///
 /// # Time of publication
 ///
-/// That of the wall clock, and within one publisher never earlier than before: where the clock steps back, the last time stays
-/// until the clock has come there again. A clock that was far ahead for a moment is believed until the publisher is started again.
+/// That of the wall clock, and within one publisher never earlier than before: where the clock steps back, the last
+/// time stays until the clock has come there again. A clock that was far ahead for a moment is believed until the
+/// publisher is started again.
 ///
 /// # Cancellation
 ///
@@ -51,9 +52,9 @@ use tokio::time::{Instant, sleep, timeout};
 ///
 /// # Costs
 ///
-/// Each publication validates, encodes and decodes every slot, and reads and writes the whole snapshot, whatever has changed.
-/// Three buffers of that size are kept; the largest snapshot of 64 MiB makes that 192 MiB. Only what is published and longer
-/// than a snapshot of this shape is read twice.
+/// Each publication validates, encodes and decodes every slot, and reads and writes the whole snapshot, whatever has
+/// changed. Three buffers of that size are kept; the largest snapshot of 64 MiB makes that 192 MiB. Only what is
+/// published and longer than a snapshot of this shape is read twice.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -152,16 +153,18 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
 
     /// Asks for the rules and publishes them, at once and in every period, for ever: until its future is dropped.
     ///
-    /// What fails is in the [readings](Self::readings), and the next period is the next try. While there are no rules nothing is
-    /// published, so that readers see the age of what they have. A publication that takes longer than the period
-    /// leaves out those that were to begin meanwhile, and the next begins when it would have. A panic of the function ends it.
+    /// What fails is in the [readings](Self::readings), and the next period is the next try. While there are no rules
+    /// nothing is published, so that readers see the age of what they have. A publication that takes longer than the
+    /// period leaves out those that were to begin meanwhile, and the next begins when it would have. A panic of the
+    /// function ends it.
     ///
     /// ```no_run
     /// # use std::{error::Error, io};
     /// # use steadfast::constant_work::{Publisher, Rule, Sink};
     /// # async fn all_limits() -> io::Result<Vec<u32>> { Ok(Vec::new()) }
     /// # async fn example<T: Rule, S: Sink>(publisher: Publisher<T, S>, limit_of: fn(u32) -> T) {
-    /// publisher.run(async || all_limits().await.map(|limits| limits.into_iter().map(limit_of).collect::<Vec<_>>())).await;
+    /// let rules = async || Ok::<_, io::Error>(all_limits().await?.into_iter().map(limit_of).collect::<Vec<_>>());
+    /// publisher.run(rules).await;
     /// # }
     /// ```
     pub async fn run<F, Rules, R, E>(mut self, mut rules: F) -> Infallible

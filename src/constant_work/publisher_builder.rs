@@ -30,8 +30,8 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
         Self { epoch, ..self }
     }
 
-    /// The time from the begin of one publication to that of the next in [`run`](Publisher::run). Default: 10 s, since all
-    /// rules are read in each, which usually asks a database for them.
+    /// The time from the begin of one publication to that of the next in [`run`](Publisher::run). Default: 10 s,
+    /// since all rules are read in each, which usually asks a database for them.
     ///
     /// No shorter than that of the readers is of use.
     pub fn period(self, period: Duration) -> Self {

@@ -24,8 +24,9 @@ pub enum PublishError {
         /// That of both.
         version: Version,
     },
-    /// What is published cannot be read, and a publisher that has just started does not know which version it was; or it is of
-    /// a later version of this crate. Remove it and publish with a higher [`epoch`](super::PublisherBuilder::epoch).
+    /// What is published cannot be read, and a publisher that has just started does not know which version it was; or
+    /// it is of a later version of this crate. Remove it and publish with a higher
+    /// [`epoch`](super::PublisherBuilder::epoch).
     Unknown(Refusal),
     /// All versions of this epoch are used up.
     OutOfVersions,

@@ -3,7 +3,8 @@ use crate::sync::{Mutex, lock};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// What a [`Publisher`](super::Publisher) does, for metrics and alarms. Clones read the same publisher, also after its end.
+/// What a [`Publisher`](super::Publisher) does, for metrics and alarms. Clones read the same publisher, also after
+/// its end.
 #[derive(Clone)]
 pub struct PublisherReadings {
     slots: u32,
@@ -32,8 +33,8 @@ impl PublisherReadings {
         lock(&self.state).rules as f64 / f64::from(self.slots)
     }
 
-    /// Whether [`fill`](Self::fill) has come to the builder's [`nearly_full`](super::PublisherBuilder::nearly_full): it is
-    /// time for a larger shape, while there is time.
+    /// Whether [`fill`](Self::fill) has come to the builder's [`nearly_full`](super::PublisherBuilder::nearly_full):
+    /// it is time for a larger shape, while there is time.
     pub fn is_nearly_full(&self) -> bool {
         self.fill() >= self.nearly_full
     }

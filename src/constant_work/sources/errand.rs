@@ -4,8 +4,8 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 /// Blocking work on a thread of tokio's, one piece at a time.
 ///
-/// Work cannot be stopped. Where its future is dropped it goes on alone, and no other piece begins before it has ended: a
-/// disk that hangs holds one thread, not one for each try.
+/// Work cannot be stopped. Where its future is dropped it goes on alone, and no other piece begins before it has
+/// ended: a disk that hangs holds one thread, not one for each try.
 pub(crate) struct Errand<R> {
     out: Option<JoinHandle<R>>,
 }

@@ -11,8 +11,8 @@ use std::{
 /// Reads a snapshot from a file, on a thread of tokio's for blocking work.
 ///
 /// Each fetch opens the path anew and follows its links: a file that another one was moved over, as a
-/// [`FileSink`](super::FileSink) does, is seen at the next tick, and so is a mounted Kubernetes config map, whose folder
-/// is swapped as a whole:
+/// [`FileSink`](super::FileSink) does, is seen at the next tick, and so is a mounted Kubernetes config map, whose
+/// folder is swapped as a whole:
 ///
 /// ```text
 /// binaryData:                        # of the config map: `data` takes UTF-8 only
@@ -38,8 +38,8 @@ use std::{
 ///
 /// # Costs
 ///
-/// One open, one close, and a read for each piece that the system hands out, with one task on a thread for blocking work.
-/// Two buffers, which change places with the caller's.
+/// One open, one close, and a read for each piece that the system hands out, with one task on a thread for blocking
+/// work. Two buffers, which change places with the caller's.
 ///
 /// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
 /// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable

@@ -16,23 +16,23 @@ use std::{
 
 /// Keeps a snapshot in a file.
 ///
-/// A publication writes a temporary file in the same folder (`.<name>.<16 hexadecimal digits>.tmp`), flushes it to the disk,
-/// moves it over the file, and flushes the folder. A reader sees the old bytes or the new ones, whole, whenever it opens the
-/// file, and so does one after a crash of the process or the machine, on every file system whose rename is atomic, as
-/// POSIX asks.
+/// A publication writes a temporary file in the same folder (`.<name>.<16 hexadecimal digits>.tmp`), flushes it to
+/// the disk, moves it over the file, and flushes the folder. A reader sees the old bytes or the new ones, whole,
+/// whenever it opens the file, and so does one after a crash of the process or the machine, on every file system
+/// whose rename is atomic, as POSIX asks.
 ///
-/// - A file that was there keeps its permissions; a new one gets those of any new file, `0666` less the umask. Its owner is
-///   whoever publishes.
+/// - A file that was there keeps its permissions; a new one gets those of any new file, `0666` less the umask. Its
+///   owner is whoever publishes.
 /// - A symbolic link at the path is replaced, not followed. The folder must exist.
-/// - A publisher that was killed leaves its temporary file behind. The first publication of the next one removes those of
-///   the same name that are over a minute older than its own; should one of another publisher be among them, whose disk is
-///   that slow, its publication fails and what is published stays whole.
+/// - A publisher that was killed leaves its temporary file behind. The first publication of the next one removes
+///   those of the same name that are over a minute older than its own; should one of another publisher be among them,
+///   whose disk is that slow, its publication fails and what is published stays whole.
 ///
 /// # Errors
 ///
-/// [`NotFound`] where there is no folder; [`Unreachable`] for anything else, as no permission or no space. Both with the
-/// [`io::Error`]. The temporary file is removed. After an error of the last step, the flush of the folder, the file holds the
-/// new bytes all the same.
+/// [`NotFound`] where there is no folder; [`Unreachable`] for anything else, as no permission or no space. Both with
+/// the [`io::Error`]. The temporary file is removed. After an error of the last step, the flush of the folder, the
+/// file holds the new bytes all the same.
 ///
 /// # Cancellation
 ///

@@ -11,15 +11,15 @@ use std::{
 use tokio::task::coop::consume_budget;
 use tower::Service;
 
-/// Gets a snapshot by HTTP, through any tower service that takes requests: a client of hyper-util, of a stack of this crate
-/// around it, or a handler in the same process.
+/// Gets a snapshot by HTTP, through any tower service that takes requests: a client of hyper-util, of a stack of this
+/// crate around it, or a handler in the same process.
 ///
 /// Every fetch is one plain `GET` of the same URI, without a condition: the answer has to be `200` with all of the
-/// snapshot, whether it has changed or not. What the server wants besides, as an authorization, is for a layer around the
-/// client to add.
+/// snapshot, whether it has changed or not. What the server wants besides, as an authorization, is for a layer around
+/// the client to add.
 ///
-/// Let the stack around the client have no retry and no breaker: the next tick is the next try, and the rate of requests stays
-/// what it is whatever happens. The tick's own timeout ends what hangs.
+/// Let the stack around the client have no retry and no breaker: the next tick is the next try, and the rate of
+/// requests stays what it is whatever happens. The tick's own timeout ends what hangs.
 ///
 /// ```
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,7 +29,7 @@ use tower::Service;
 /// use steadfast::constant_work::HttpSource;
 ///
 /// let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-/// let source = HttpSource::new(client, "http://limits.internal/limits.snapshot".parse()?);
+/// let source = HttpSource::<_, Empty<Bytes>>::new(client, "http://limits.internal/limits.snapshot".parse()?);
 /// # drop(source);
 /// # Ok(())
 /// # }
@@ -38,9 +38,9 @@ use tower::Service;
 ///
 /// # Errors
 ///
-/// [`BadAnswer`](SourceFailure::BadAnswer) with the status for every answer but `200`, also `204`, `206` and `304`; redirections are not followed.
-/// [`Unreachable`](SourceFailure::Unreachable) with the error of the service or of the body, which ends early where the server
-/// sent less than it had announced.
+/// [`BadAnswer`](SourceFailure::BadAnswer) with the status for every answer but `200`, also `204`, `206` and `304`;
+/// redirections are not followed. [`Unreachable`](SourceFailure::Unreachable) with the error of the service or of the
+/// body, which ends early where the server sent less than it had announced.
 ///
 /// # Cancellation
 ///
@@ -48,9 +48,9 @@ use tower::Service;
 ///
 /// # Costs
 ///
-/// A clone of the service and one request. The body is read in the frames in which it comes, up to what the reader asks for;
-/// the rest is dropped unread, which costs a client of HTTP/1 its connection. What the server says of the length is not
-/// looked at.
+/// A clone of the service and one request. The body is read in the frames in which it comes, up to what the reader
+/// asks for; the rest is dropped unread, which costs a client of HTTP/1 its connection. What the server says of the
+/// length is not looked at.
 pub struct HttpSource<S, B> {
     service: S,
     uri: Uri,
@@ -58,7 +58,8 @@ pub struct HttpSource<S, B> {
 }
 
 impl<S, B> HttpSource<S, B> {
-    /// Gets this URI on clones of the service. The body of the request is the default of its type: use one that is empty.
+    /// Gets this URI on clones of the service. The body of the request is the default of its type: use one that is
+    /// empty.
     pub fn new(service: S, uri: Uri) -> Self {
         Self { service, uri, body: PhantomData }
     }

@@ -20,11 +20,11 @@ use std::{sync::Arc, time::Duration};
 ///
 /// # Errors
 ///
-/// [`NotFound`](SourceFailure::NotFound) where there is no such key, [`TimedOut`](SourceFailure::TimedOut) where the answer did not
-/// come within the builder's [`answer_timeout`](RedisBuilder::answer_timeout),
+/// [`NotFound`](SourceFailure::NotFound) where there is no such key, [`TimedOut`](SourceFailure::TimedOut) where the
+/// answer did not come within the builder's [`answer_timeout`](RedisBuilder::answer_timeout),
 /// [`Unreachable`](SourceFailure::Unreachable) where there is no connection (at once, with what was wrong in the last
-/// attempt: one is made in the background), and [`BadAnswer`](SourceFailure::BadAnswer) where the server refuses, or the key
-/// holds no string.
+/// attempt: one is made in the background), and [`BadAnswer`](SourceFailure::BadAnswer) where the server refuses, or
+/// the key holds no string.
 ///
 /// # Cancellation
 ///
@@ -32,8 +32,8 @@ use std::{sync::Arc, time::Duration};
 ///
 /// # Costs
 ///
-/// One round trip for two commands (`GETRANGE`, `EXISTS`). Of a value of any size the server sends no more than the reader asks
-/// for. A connection of its own.
+/// One round trip for two commands (`GETRANGE`, `EXISTS`). Of a value of any size the server sends no more than the
+/// reader asks for. A connection of its own.
 pub struct RedisSource(Kept);
 
 /// Keeps a snapshot in a string in Redis.
@@ -41,11 +41,11 @@ pub struct RedisSource(Kept);
 /// What is published is replaced by one `SET`, so that a reader sees the old bytes or the new ones. It never expires: a
 /// server that is to evict keys must be told not to evict this one (`volatile-lru` and the like do not).
 ///
-/// An answer that does not come leaves open whether the server has the new bytes, or will have them once it gets to them. A
-/// [`Publisher`](crate::constant_work::Publisher) looks before it writes again. Two publishers that look at the same
-/// time and then both write are told by their next publication. How much of what was written a server has after a
-/// crash is up to its persistence: see [`Publisher`](crate::constant_work::Publisher) for what happens when it comes back with an
-/// old snapshot.
+/// An answer that does not come leaves open whether the server has the new bytes, or will have them once it gets to
+/// them. A [`Publisher`](crate::constant_work::Publisher) looks before it writes again. Two publishers that look at
+/// the same time and then both write are told by their next publication. How much of what was written a server has
+/// after a crash is up to its persistence: see [`Publisher`](crate::constant_work::Publisher) for what happens when
+/// it comes back with an old snapshot.
 ///
 /// Errors and costs are those of [`RedisSource`]; a publication is one round trip and one copy of the bytes.
 pub struct RedisSink(Kept);
@@ -58,7 +58,8 @@ pub(super) struct Kept {
 }
 
 impl RedisSource {
-    /// Configures one that reads the string of this key, on the server of this URL: `redis://user:password@host:6379/0`.
+    /// Configures one that reads the string of this key, on the server of this URL:
+    /// `redis://user:password@host:6379/0`.
     pub fn builder(url: impl AsRef<str>, key: impl AsRef<[u8]>) -> RedisBuilder<Self> {
         RedisBuilder::new(url.as_ref(), key.as_ref())
     }
@@ -69,7 +70,8 @@ impl RedisSource {
 }
 
 impl RedisSink {
-    /// Configures one that writes the string of this key, on the server of this URL: `redis://user:password@host:6379/0`.
+    /// Configures one that writes the string of this key, on the server of this URL:
+    /// `redis://user:password@host:6379/0`.
     pub fn builder(url: impl AsRef<str>, key: impl AsRef<[u8]>) -> RedisBuilder<Self> {
         RedisBuilder::new(url.as_ref(), key.as_ref())
     }

@@ -34,8 +34,8 @@ impl<End> RedisBuilder<End> {
 
     /// The time for an answer. Default: 1 s, in which a usual network carries the largest snapshot.
     ///
-    /// It has to be enough for all bytes of a snapshot. After three answers in a row that did not come, a connection that
-    /// does not answer a `PING` either is replaced.
+    /// It has to be enough for all bytes of a snapshot. After three answers in a row that did not come, a connection
+    /// that does not answer a `PING` either is replaced.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.terms.answer_timeout = timeout;
         self
@@ -77,8 +77,8 @@ macro_rules! connects {
             ///
             /// # Errors
             ///
-            /// A [`RedisError`]: a setting cannot work, the URL is none, or the server does not answer, is too old, refuses,
-            /// or is part of a cluster.
+            /// A [`RedisError`]: a setting cannot work, the URL is none, or the server does not answer, is too old,
+            /// refuses, or is part of a cluster.
             pub async fn connect(self) -> Result<$end, RedisError> {
                 self.open().await.map($end::of)
             }
