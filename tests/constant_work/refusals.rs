@@ -88,6 +88,8 @@ async fn each_thing_that_is_wrong_has_its_refusal() {
             "encoding",
             "slot 0 does not hold one encoded rule and zeros after it",
         ),
+        // A zero that is said to belong to the rule.
+        (forged(newer.clone(), 64, &[15]), "encoding", "slot 0 does not hold one encoded rule and zeros after it"),
         (
             forged(newer.clone(), 64, &[255, 255]),
             "encoding",

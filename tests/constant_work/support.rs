@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use steadfast::{
@@ -89,7 +89,7 @@ pub struct Scripted(Arc<Mutex<Script>>);
 
 impl Scripted {
     pub fn new(answer: Answer) -> Self {
-        // Room for all fetches of a test, so that a fetch allocates nothing.
+        // The first thousand are kept, so that a fetch allocates nothing.
         let fetches = Vec::with_capacity(1_000);
         Self(Arc::new(Mutex::new(Script { answer, pending: 0, slow: Duration::ZERO, fetches })))
     }
@@ -98,8 +98,13 @@ impl Scripted {
         Self::new(Answer::Fails(SourceFailure::Unreachable))
     }
 
+    /// A fetch that panics holds it.
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn answers(&self, answer: Answer) {
-        self.0.lock().unwrap().answer = answer;
+        self.script().answer = answer;
     }
 
     pub fn gives(&self, bytes: &[u8]) {
@@ -108,17 +113,17 @@ impl Scripted {
 
     /// How often a fetch gives way before it answers.
     pub fn pends(&self, times: u32) {
-        self.0.lock().unwrap().pending = times;
+        self.script().pending = times;
     }
 
     /// How long a fetch takes.
     pub fn takes(&self, time: Duration) {
-        self.0.lock().unwrap().slow = time;
+        self.script().slow = time;
     }
 
     /// When the fetches were.
     pub fn fetches(&self) -> Vec<tokio::time::Instant> {
-        self.0.lock().unwrap().fetches.clone()
+        self.script().fetches.clone()
     }
 }
 
@@ -126,8 +131,10 @@ impl Source for Scripted {
     async fn fetch(&mut self, into: &mut Vec<u8>, at_most: usize) -> Result<(), SourceError> {
         into.clear();
         let (pending, slow) = {
-            let mut script = self.0.lock().unwrap();
-            script.fetches.push(tokio::time::Instant::now());
+            let mut script = self.script();
+            if script.fetches.len() < script.fetches.capacity() {
+                script.fetches.push(tokio::time::Instant::now());
+            }
             (script.pending, script.slow)
         };
         for _ in 0..pending {
@@ -140,7 +147,7 @@ impl Source for Scripted {
         }
         into.clear();
         let hangs = {
-            let script = self.0.lock().unwrap();
+            let script = self.script();
             match &script.answer {
                 Answer::Bytes(bytes) => into.extend_from_slice(&bytes[..bytes.len().min(at_most)]),
                 Answer::Fails(failure) => return Err(SourceError::new(*failure)),
