@@ -156,7 +156,8 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn new(field: &'static str, value: impl fmt::Debug, rule: &'static str) -> Self {
+    /// An error that names the thing, its value (of which 200 characters are kept) and the rule, for checks of your own.
+    pub fn new(field: &'static str, value: impl fmt::Debug, rule: &'static str) -> Self {
         let mut value = format!("{value:?}");
         // Whoever configures a novel need not read it again.
         if let Some((cut, _)) = value.char_indices().nth(LONGEST_VALUE) {

@@ -77,6 +77,8 @@
 pub mod circuit_breaker;
 pub mod classify;
 mod clock;
+#[cfg(feature = "constant-work")]
+pub mod constant_work;
 pub mod context;
 pub mod error;
 pub mod load_level;

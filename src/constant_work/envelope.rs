@@ -1,0 +1,52 @@
+use super::{
+    refusal::Refusal,
+    shape::Shape,
+    snapshot::{self, CHECKSUM, Header, Version},
+};
+
+/// What a snapshot is, whatever its shape and schema.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Envelope {
+    pub(super) header: Header,
+    pub(super) shape: Shape,
+    pub(super) schema: u32,
+}
+
+impl Envelope {
+    /// Opens a snapshot by the shape and the schema that it names itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of a reader that expects just these; where no shape could be so, of one that expects this shape.
+    pub(super) fn open(bytes: &[u8], shape: Shape) -> Result<Self, Refusal> {
+        let named = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+        let shape =
+            named(40).zip(named(44)).and_then(|(slots, length)| Shape::new(slots, length).ok()).unwrap_or(shape);
+        let schema = named(12).unwrap_or(0);
+        Ok(Self { header: snapshot::open(bytes, shape, schema, snapshot::checksum(bytes))?, shape, schema })
+    }
+
+    /// Whether snapshots like these two have the same rules, by whatever version and whenever published.
+    pub(super) fn has_same_rules(&self, bytes: &[u8], other: &Self, other_bytes: &[u8]) -> bool {
+        let kind = |envelope: &Self| (envelope.shape, envelope.schema, envelope.header.used);
+        kind(self) == kind(other)
+            && snapshot::slots_of(bytes, self.shape) == snapshot::slots_of(other_bytes, other.shape)
+    }
+}
+
+/// Whether the last bytes are the checksum of the others, which they are in every format.
+pub(super) fn is_sealed(bytes: &[u8]) -> bool {
+    let last = bytes.last_chunk::<CHECKSUM>();
+    last.is_some_and(|last| snapshot::checksum(bytes) == u32::from_le_bytes(*last))
+}
+
+/// Gives a snapshot another version and time.
+pub(super) fn stamp(bytes: &mut [u8], version: Version, published_at_nanos: u64) {
+    let Some((body, checksum)) = bytes.split_last_chunk_mut::<CHECKSUM>() else { return };
+    for (at, number) in [(16, version.epoch), (24, version.version), (32, published_at_nanos)] {
+        if let Some(field) = body.get_mut(at..at + 8) {
+            field.copy_from_slice(&number.to_le_bytes());
+        }
+    }
+    *checksum = crc32fast::hash(body).to_le_bytes();
+}

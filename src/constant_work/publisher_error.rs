@@ -1,0 +1,106 @@
+use super::{EncodeError, Refusal, SourceError, Version};
+use std::{error::Error, fmt, sync::Arc};
+
+/// Why rules were not published. What was published before stays, and readers have it.
+///
+/// The texts have those of the causes in them; `source()` is what is in the variant, where that is an error.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The rules make no snapshot: there are more than slots, one is longer than its slot, or cannot work. See
+    /// [`fill`](super::PublisherReadings::fill), which shows the first long before.
+    Encode(EncodeError),
+    /// A reader would refuse what the rules were encoded to: what serializes a rule is not what deserializes it.
+    Unreadable(Refusal),
+    /// Somebody has published something later: another publisher. One that is started again takes over from there.
+    Overtaken {
+        /// What is published.
+        found: Version,
+        /// That of this publisher, or version 0 of its epoch where it has not published yet.
+        own: Version,
+    },
+    /// Somebody has published other rules by the version that this publisher gave its own: another publisher.
+    Conflict {
+        /// That of both.
+        version: Version,
+    },
+    /// What is published cannot be read, and a publisher that has just started does not know which version it was; or
+    /// it is of a later version of this crate. Remove it and publish with a higher
+    /// [`epoch`](super::PublisherBuilder::epoch).
+    Unknown(Refusal),
+    /// All versions of this epoch are used up.
+    OutOfVersions,
+    /// What is published could not be read, or the snapshot not written: it may be published all the same, whole.
+    Sink(SourceError),
+    /// The rules that [`run`](super::Publisher::run) was to publish did not come.
+    Rules(Arc<dyn Error + Send + Sync>),
+    /// They did not come in time.
+    RulesTimedOut,
+}
+
+impl PublishError {
+    /// A name for counters, which stays what it is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Encode(EncodeError::Fill { .. }) => "fill",
+            Self::Encode(EncodeError::SlotTooLong { .. }) => "slot_too_long",
+            Self::Encode(EncodeError::Rule { .. }) => "rule",
+            Self::Encode(EncodeError::Encoding { .. }) => "encoding",
+            Self::Unreadable(_) => "unreadable",
+            Self::Overtaken { .. } => "overtaken",
+            Self::Conflict { .. } => "conflict",
+            Self::Unknown(_) => "unknown",
+            Self::OutOfVersions => "out_of_versions",
+            Self::Sink(_) => "sink",
+            Self::Rules(_) => "rules",
+            Self::RulesTimedOut => "rules_timed_out",
+        }
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let another = "is there another publisher?";
+        match self {
+            Self::Encode(error) => write!(f, "the rules make no snapshot: {error}"),
+            Self::Unreadable(refusal) => write!(f, "a reader would refuse the snapshot: {refusal}"),
+            Self::Overtaken { found, own } => {
+                write!(f, "{found} is published, and this publisher is at {own}: {another}")
+            }
+            Self::Conflict { version } => write!(f, "{version} is published with other rules than here: {another}"),
+            Self::Unknown(refusal) => write!(
+                f,
+                "nobody knows which version is published ({refusal}): remove it, and publish with a higher epoch"
+            ),
+            Self::OutOfVersions => f.write_str("all versions of this epoch are used up: publish with a higher one"),
+            Self::Sink(error) => write!(f, "the sink failed: {error}"),
+            Self::Rules(error) => write!(f, "there are no rules to publish: {error}"),
+            Self::RulesTimedOut => f.write_str("the rules to publish did not come in time"),
+        }
+    }
+}
+
+impl Error for PublishError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Encode(error) => Some(error),
+            Self::Unreadable(refusal) | Self::Unknown(refusal) => Some(refusal),
+            Self::Sink(error) => Some(error),
+            // What is in the `Arc`, which is an error of its own type.
+            Self::Rules(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+impl From<SourceError> for PublishError {
+    fn from(error: SourceError) -> Self {
+        Self::Sink(error)
+    }
+}
+
+impl From<EncodeError> for PublishError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}

@@ -1,0 +1,93 @@
+use super::{PublishError, Published, Shape};
+use crate::sync::{Mutex, lock};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+use tokio::time::Instant;
+
+/// What a [`Publisher`](super::Publisher) does, for metrics and alarms. Clones read the same publisher, also after
+/// its end.
+#[derive(Clone)]
+pub struct PublisherReadings {
+    slots: u32,
+    nearly_full: f64,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    rules: usize,
+    last: Option<(Published, Instant)>,
+    publications: u64,
+    failures: BTreeMap<&'static str, u64>,
+    last_error: Option<String>,
+}
+
+impl PublisherReadings {
+    pub(super) fn new(shape: Shape, nearly_full: f64) -> Self {
+        Self { slots: shape.slots(), nearly_full, state: Arc::default() }
+    }
+
+    /// The rules that were last to be published, whether they were or not, per slot: above 1 they are refused.
+    ///
+    /// Nothing before the first attempt: 0.
+    pub fn fill(&self) -> f64 {
+        lock(&self.state).rules as f64 / f64::from(self.slots)
+    }
+
+    /// Whether [`fill`](Self::fill) has come to the builder's [`nearly_full`](super::PublisherBuilder::nearly_full):
+    /// it is time for a larger shape, while there is time.
+    pub fn is_nearly_full(&self) -> bool {
+        self.fill() >= self.nearly_full
+    }
+
+    /// The last publication that succeeded.
+    pub fn last(&self) -> Option<Published> {
+        lock(&self.state).last.as_ref().map(|(published, _)| published.clone())
+    }
+
+    /// When that was.
+    pub fn last_success(&self) -> Option<Instant> {
+        lock(&self.state).last.as_ref().map(|&(_, at)| at)
+    }
+
+    /// The publications that succeeded, changed or not.
+    pub fn publications(&self) -> u64 {
+        lock(&self.state).publications
+    }
+
+    /// The attempts that failed, by [`PublishError::kind`]. Dropped ones are not counted.
+    pub fn failures(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.state).failures.clone()
+    }
+
+    /// Why the last attempt failed, with all causes in one line. `None` after a success.
+    pub fn last_error(&self) -> Option<String> {
+        lock(&self.state).last_error.clone()
+    }
+
+    pub(super) fn attempted(&self, rules: usize) {
+        lock(&self.state).rules = rules;
+    }
+
+    pub(super) fn ended(&self, ended: &Result<Published, PublishError>, now: Instant) {
+        let mut state = lock(&self.state);
+        match ended {
+            Ok(published) => {
+                state.publications += 1;
+                state.last = Some((published.clone(), now));
+                state.last_error = None;
+            }
+            Err(error) => {
+                *state.failures.entry(error.kind()).or_default() += 1;
+                state.last_error = Some(error.to_string());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PublisherReadings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("PublisherReadings");
+        debug.field("fill", &self.fill()).field("last", &self.last()).field("failures", &self.failures());
+        debug.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+use super::{rule::Rule, snapshot};
+use crate::error::ConfigError;
+
+/// How large a snapshot is, always: so many slots, each of so many bytes.
+///
+/// The publisher and all who poll are given the same shape. It is chosen for the most rules that there may ever be,
+/// since a snapshot with one rule is as long as one with all.
+///
+/// ```
+/// # fn main() -> Result<(), steadfast::ConfigError> {
+/// use steadfast::constant_work::Shape;
+///
+/// let shape = Shape::new(1_000, 32)?;
+/// assert_eq!(shape.length(), 64 + 1_000 * 32 + 4);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    slots: u32,
+    slot_length: u32,
+}
+
+/// The most slots of a snapshot.
+const MOST_SLOTS: u32 = 1 << 20;
+/// The longest slot: its leading length has 16 bits.
+const LONGEST_SLOT: u32 = 1 << 16;
+/// The longest snapshot.
+pub(super) const LONGEST: u64 = 64 << 20;
+
+impl Shape {
+    /// A shape of so many slots, each of so many bytes, of which two say how long the rule is.
+    ///
+    /// # Errors
+    ///
+    /// Slots must be from 1 to 2^20, the length of one from 2 to 65536, and the whole snapshot at most 64 MiB.
+    pub fn new(slots: u32, slot_length: u32) -> Result<Self, ConfigError> {
+        if slots == 0 || slots > MOST_SLOTS {
+            return Err(ConfigError::new("shape.slots", slots, "must be from 1 to 1048576"));
+        }
+        if slot_length < snapshot::PREFIX as u32 || slot_length > LONGEST_SLOT {
+            return Err(ConfigError::new("shape.slot_length", slot_length, "must be from 2 to 65536 bytes"));
+        }
+        let length = u64::from(slots) * u64::from(slot_length) + (snapshot::HEADER + snapshot::CHECKSUM) as u64;
+        if length > LONGEST {
+            return Err(ConfigError::new("shape.length", length, "must be at most 64 MiB"));
+        }
+        Ok(Self { slots, slot_length })
+    }
+
+    /// A shape for so many rules of this type, with slots as long as [`slot_length_of`] says.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new), and an inert rule that cannot be encoded.
+    pub fn for_rules<T: Rule>(slots: u32) -> Result<Self, ConfigError> {
+        Self::new(slots, slot_length_of::<T>()?)
+    }
+
+    /// The number of slots: the most rules that a snapshot can carry.
+    pub const fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// The bytes of each slot.
+    pub const fn slot_length(&self) -> u32 {
+        self.slot_length
+    }
+
+    /// The bytes of every snapshot of this shape: header, slots and checksum.
+    pub const fn length(&self) -> usize {
+        snapshot::HEADER + self.slots as usize * self.slot_length as usize + snapshot::CHECKSUM
+    }
+}
+
+/// The bytes that a slot needs for a rule as long as `T::inert(0)`, which should be the longest there is.
+///
+/// # Errors
+///
+/// The inert rule cannot be encoded: its `Serialize` fails, or asks for what postcard does not have.
+pub fn slot_length_of<T: Rule>() -> Result<u32, ConfigError> {
+    let encoded = postcard::experimental::serialized_size(&T::inert(0))
+        .map_err(|error| ConfigError::new("shape.inert", error, "must be a rule that postcard can encode"))?;
+    // What is longer than any slot can be is refused by the shape.
+    Ok(u32::try_from(encoded.saturating_add(snapshot::PREFIX)).unwrap_or(u32::MAX))
+}

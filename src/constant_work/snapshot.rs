@@ -1,0 +1,297 @@
+use super::{refusal::Refusal, rule::Rule, shape::Shape};
+use crate::error::ConfigError;
+use std::fmt;
+use thiserror::Error as ThisError;
+
+/// The bytes of the header.
+pub(super) const HEADER: usize = 64;
+/// The bytes in front of the rule in each slot.
+pub(super) const PREFIX: usize = 2;
+/// The bytes of the checksum.
+pub(super) const CHECKSUM: usize = 4;
+
+const MAGIC: [u8; 8] = *b"STDFSTCW";
+const FORMAT: u16 = 1;
+
+/// Which publication a snapshot is. Later ones are greater: first by epoch, then by version.
+///
+/// A publisher counts the version up. One that lost count begins a new, greater epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// The epoch.
+    pub epoch: u64,
+    /// The version within the epoch.
+    pub version: u64,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {} of epoch {}", self.version, self.epoch)
+    }
+}
+
+/// A configuration as a whole, with its version and the time of its publication.
+///
+/// # Binary form
+///
+/// A header of 64 bytes, the slots, and a CRC-32 (as of zlib) of all before. Integers are little-endian.
+///
+/// | bytes | what |
+/// |---|---|
+/// | 0..8 | `STDFSTCW` |
+/// | 8..10 | format: 1 |
+/// | 10..12 | zero |
+/// | 12..16 | [`SCHEMA`](Rule::SCHEMA) of the rules |
+/// | 16..24, 24..32 | epoch, version |
+/// | 32..40 | time of publication |
+/// | 40..44, 44..48 | number of slots, bytes of each |
+/// | 48..52 | number of used slots, which come first |
+/// | 52..64 | zero |
+///
+/// Each slot is the length of the encoded rule (two bytes), the rule in postcard's encoding, and zeros. An unused slot
+/// holds [`Rule::inert`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot<T> {
+    /// Which publication it is.
+    pub version: Version,
+    /// When it was published, in nanoseconds since 1970 by the publisher's clock. Readings are computed from it, and
+    /// what is far in the future is refused; the order of snapshots is that of their versions alone.
+    pub published_at_nanos: u64,
+    /// The rules, without inert ones.
+    pub rules: Vec<T>,
+}
+
+/// Why rules do not make a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// There are more rules than slots.
+    #[error("{rules} rules do not fit into {slots} slots")]
+    Fill {
+        /// The rules there are.
+        rules: usize,
+        /// The slots of the shape.
+        slots: u32,
+    },
+    /// A rule is longer than a slot.
+    #[error("the rule in slot {slot} takes {length} bytes of a slot that has {slot_length}")]
+    SlotTooLong {
+        /// Which slot, from zero.
+        slot: u32,
+        /// The bytes that it takes, with the two for its length.
+        length: usize,
+        /// The bytes of a slot.
+        slot_length: u32,
+    },
+    /// A rule (of those given, or an inert one) cannot work.
+    #[error("the rule in slot {slot} cannot work: {error}")]
+    Rule {
+        /// Which slot, from zero.
+        slot: u32,
+        /// What the rule said of itself.
+        #[source]
+        error: ConfigError,
+    },
+    /// The `Serialize` of a rule failed, or asked for what postcard does not have.
+    #[error("the rule in slot {slot} cannot be encoded")]
+    Encoding {
+        /// Which slot, from zero.
+        slot: u32,
+    },
+}
+
+impl<T: Rule> Snapshot<T> {
+    /// Writes the snapshot into the buffer, which is cleared first and keeps its capacity. Its length is always
+    /// [`Shape::length`]. The work is the same whatever the number of rules.
+    ///
+    /// # Errors
+    ///
+    /// Rules that do not fit or do not validate. The buffer is then empty.
+    pub fn encode(&self, shape: Shape, into: &mut Vec<u8>) -> Result<(), EncodeError> {
+        encode(self.version, self.published_at_nanos, &self.rules, shape, into)
+    }
+
+    /// Reads a snapshot, after every check that needs neither a clock nor an earlier snapshot: length, checksum,
+    /// header, and the encoding and [`validate`](Rule::validate) of every slot, used or not.
+    ///
+    /// Memory: one `Vec` for [`Shape::slots`] rules, and what the rules themselves allocate (see [`Rule`]).
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    pub fn decode(bytes: &[u8], shape: Shape) -> Result<Self, Refusal> {
+        let header = open(bytes, shape, T::SCHEMA, checksum(bytes))?;
+        let mut rules = Vec::with_capacity(shape.slots() as usize);
+        decode_slots(bytes, shape, &mut rules)?;
+        rules.truncate(header.used as usize);
+        Ok(Self { version: header.version, published_at_nanos: header.published_at_nanos, rules })
+    }
+}
+
+/// What the header of a snapshot says that is not the same for all snapshots of its kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Header {
+    pub(super) version: Version,
+    pub(super) published_at_nanos: u64,
+    pub(super) used: u32,
+}
+
+pub(super) fn encode<T: Rule>(
+    version: Version,
+    published_at_nanos: u64,
+    rules: &[T],
+    shape: Shape,
+    into: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    into.clear();
+    let used = match u32::try_from(rules.len()) {
+        Ok(used) if used <= shape.slots() => used,
+        _ => return Err(EncodeError::Fill { rules: rules.len(), slots: shape.slots() }),
+    };
+    into.reserve_exact(shape.length());
+    into.extend_from_slice(&MAGIC);
+    into.extend_from_slice(&FORMAT.to_le_bytes());
+    into.extend_from_slice(&[0; 2]);
+    into.extend_from_slice(&T::SCHEMA.to_le_bytes());
+    into.extend_from_slice(&version.epoch.to_le_bytes());
+    into.extend_from_slice(&version.version.to_le_bytes());
+    into.extend_from_slice(&published_at_nanos.to_le_bytes());
+    into.extend_from_slice(&shape.slots().to_le_bytes());
+    into.extend_from_slice(&shape.slot_length().to_le_bytes());
+    into.extend_from_slice(&used.to_le_bytes());
+    into.resize(shape.length() - CHECKSUM, 0);
+    let slots = into[HEADER..].chunks_exact_mut(shape.slot_length() as usize);
+    for (slot, bytes) in (0..).zip(slots) {
+        let encoded = match rules.get(slot as usize) {
+            Some(rule) => encode_slot(slot, rule, bytes),
+            None => encode_slot(slot, &T::inert(slot), bytes),
+        };
+        if let Err(error) = encoded {
+            into.clear();
+            return Err(error);
+        }
+    }
+    let checksum = crc32fast::hash(into);
+    into.extend_from_slice(&checksum.to_le_bytes());
+    Ok(())
+}
+
+fn encode_slot<T: Rule>(slot: u32, rule: &T, bytes: &mut [u8]) -> Result<(), EncodeError> {
+    rule.validate().map_err(|error| EncodeError::Rule { slot, error })?;
+    let slot_length = bytes.len() as u32;
+    let (prefix, rest) = bytes.split_at_mut(PREFIX);
+    let length = match postcard::to_slice(rule, rest) {
+        Ok(encoded) => encoded.len(),
+        Err(postcard::Error::SerializeBufferFull) => {
+            let length = postcard::experimental::serialized_size(rule).map_err(|_| EncodeError::Encoding { slot })?;
+            return Err(EncodeError::SlotTooLong { slot, length: length.saturating_add(PREFIX), slot_length });
+        }
+        Err(_) => return Err(EncodeError::Encoding { slot }),
+    };
+    // A slot has at most 65536 bytes, of which two are the prefix.
+    prefix.copy_from_slice(&(length as u16).to_le_bytes());
+    Ok(())
+}
+
+/// The checksum that the bytes of a snapshot make: of all but the last four, where it stands.
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
+    crc32fast::hash(&bytes[..bytes.len().saturating_sub(CHECKSUM)])
+}
+
+/// Checks all of a snapshot but its slots. `computed` is its [`checksum`], and may be any where the length is not that
+/// of the shape.
+pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32, computed: u32) -> Result<Header, Refusal> {
+    let expected = shape.length();
+    if bytes.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    let Some((header, _)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(Refusal::Truncated { length: bytes.len(), expected });
+    };
+    if header[..8] != MAGIC {
+        return Err(Refusal::NotASnapshot);
+    }
+    let format = u16::from_le_bytes(field(header, 8));
+    if format != FORMAT {
+        return Err(Refusal::Format { found: format, expected: FORMAT });
+    }
+    let (slots, slot_length) = (u32::from_le_bytes(field(header, 40)), u32::from_le_bytes(field(header, 44)));
+    let other_shape = (slots, slot_length) != (shape.slots(), shape.slot_length());
+    if bytes.len() == expected {
+        let found = u32::from_le_bytes(field(bytes, expected - CHECKSUM));
+        if found != computed {
+            return Err(Refusal::Corrupt { found, computed });
+        }
+    } else if !other_shape {
+        return Err(match bytes.len() < expected {
+            true => Refusal::Truncated { length: bytes.len(), expected },
+            false => Refusal::Oversized { expected },
+        });
+    }
+    let found = u32::from_le_bytes(field(header, 12));
+    if found != schema {
+        return Err(Refusal::Schema { found, expected: schema });
+    }
+    if other_shape {
+        return Err(Refusal::Shape { found_slots: slots, found_slot_length: slot_length, expected: shape });
+    }
+    if header[10..12] != [0; 2] || header[52..] != [0; 12] {
+        return Err(Refusal::Reserved);
+    }
+    let used = u32::from_le_bytes(field(header, 48));
+    if used > slots {
+        return Err(Refusal::Fill { used, slots });
+    }
+    Ok(Header {
+        version: Version {
+            epoch: u64::from_le_bytes(field(header, 16)),
+            version: u64::from_le_bytes(field(header, 24)),
+        },
+        published_at_nanos: u64::from_le_bytes(field(header, 32)),
+        used,
+    })
+}
+
+/// The bytes of an integer; zeros beyond the end.
+fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+}
+
+/// Decodes and validates every slot of a snapshot whose envelope is good, into the vector, which is cleared first and
+/// then has one valid rule for each slot: where a slot is refused, an inert one. All slots are read, and the first
+/// refusal told.
+pub(super) fn decode_slots<T: Rule>(bytes: &[u8], shape: Shape, rules: &mut Vec<T>) -> Result<(), Refusal> {
+    rules.clear();
+    let mut outcome = Ok(());
+    for (slot, bytes) in (0..).zip(slots_of(bytes, shape).chunks_exact(shape.slot_length() as usize)) {
+        match decode_slot::<T>(slot, bytes) {
+            Ok(rule) => rules.push(rule),
+            Err(refusal) => {
+                rules.push(T::inert(slot));
+                outcome = outcome.and(Err(refusal));
+            }
+        }
+    }
+    outcome
+}
+
+fn decode_slot<T: Rule>(slot: u32, bytes: &[u8]) -> Result<T, Refusal> {
+    let wrong = Refusal::Encoding { slot };
+    let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else { return Err(wrong) };
+    let Some((encoded, padding)) = rest.split_at_checked(u16::from_le_bytes(*prefix).into()) else { return Err(wrong) };
+    if padding.iter().fold(0, |any, byte| any | byte) != 0 {
+        return Err(wrong);
+    }
+    match postcard::take_from_bytes::<T>(encoded) {
+        Ok((rule, [])) => match rule.validate() {
+            Ok(()) => Ok(rule),
+            Err(error) => Err(Refusal::Rule { slot, error }),
+        },
+        _ => Err(wrong),
+    }
+}
+
+/// The slots of a snapshot of this shape.
+pub(super) fn slots_of(bytes: &[u8], shape: Shape) -> &[u8] {
+    bytes.get(HEADER..shape.length() - CHECKSUM).unwrap_or_default()
+}

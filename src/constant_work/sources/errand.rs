@@ -1,0 +1,55 @@
+use crate::constant_work::{SourceError, SourceFailure};
+use std::error::Error;
+use tokio::{runtime::Handle, task::JoinHandle};
+
+/// Blocking work on a thread of tokio's, one piece at a time.
+///
+/// Work cannot be stopped. Where its future is dropped it goes on alone, and no other piece begins before it has
+/// ended: a disk that hangs holds one thread, not one for each try.
+pub(crate) struct Errand<R> {
+    out: Option<JoinHandle<R>>,
+}
+
+impl<R> Default for Errand<R> {
+    fn default() -> Self {
+        Self { out: None }
+    }
+}
+
+impl<R: Send + 'static> Errand<R> {
+    /// What a piece of work ended in whose future was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceFailure::Busy`] where it has not ended yet.
+    pub(crate) async fn left_behind(&mut self) -> Result<Option<R>, SourceError> {
+        match &self.out {
+            None => Ok(None),
+            Some(out) if !out.is_finished() => Err(busy()),
+            Some(_) => Ok(self.end().await.ok()),
+        }
+    }
+
+    /// Does a piece of work. What an earlier one has left behind is lost.
+    pub(crate) async fn run(&mut self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, SourceError> {
+        self.left_behind().await?;
+        let handle = Handle::try_current().map_err(unreachable)?;
+        self.out = Some(handle.spawn_blocking(work));
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<R, SourceError> {
+        let Some(out) = &mut self.out else { return Err(busy()) };
+        let ended = out.await;
+        self.out = None;
+        ended.map_err(unreachable)
+    }
+}
+
+fn busy() -> SourceError {
+    SourceError::new(SourceFailure::Busy)
+}
+
+fn unreachable(error: impl Error + Send + Sync + 'static) -> SourceError {
+    SourceError::new(SourceFailure::Unreachable).because(error)
+}

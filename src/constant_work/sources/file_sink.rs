@@ -1,0 +1,203 @@
+use super::{errand::Errand, file::read};
+use crate::{
+    ConfigError, Random,
+    constant_work::{Sink, SourceError},
+};
+use rand::RngExt;
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Keeps a snapshot in a file.
+///
+/// A publication writes a temporary file in the same folder (`.<name>.<16 hexadecimal digits>.tmp`), flushes it to
+/// the disk, moves it over the file, and flushes the folder. A reader sees the old bytes or the new ones, whole,
+/// whenever it opens the file, and so does one after a crash of the process or the machine, on every file system
+/// whose rename is atomic, as POSIX asks.
+///
+/// - A file that was there keeps its permissions; a new one gets those of any new file, `0666` less the umask. Its
+///   owner is whoever publishes.
+/// - A symbolic link at the path is replaced, not followed. The folder must exist.
+/// - A publisher that was killed leaves its temporary file behind. The first publication of the next one removes
+///   those of the same name that are over a minute older than its own; should one of another publisher be among them,
+///   whose disk is that slow, its publication fails and what is published stays whole.
+///
+/// # Errors
+///
+/// [`NotFound`] where there is no folder; [`Unreachable`] for anything else, as no permission or no space. Both with
+/// the [`io::Error`]. The temporary file is removed. After an error of the last step, the flush of the folder, the
+/// file holds the new bytes all the same.
+///
+/// # Cancellation
+///
+/// A publication whose future was dropped goes on to its end on its thread. Until then calls fail with
+/// [`Busy`]. See [`FileSource`](super::FileSource) for what that means for the end of a runtime.
+///
+/// # Costs
+///
+/// One copy of the bytes, two flushes to the disk (on a usual one some milliseconds each), one task on a thread for
+/// blocking work.
+///
+/// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
+/// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable
+/// [`Busy`]: crate::constant_work::SourceFailure::Busy
+pub struct FileSink {
+    place: Arc<Place>,
+    random: Random,
+    /// What the next call fills.
+    buffer: Vec<u8>,
+    is_clean: bool,
+    errand: Errand<(Vec<u8>, io::Result<()>)>,
+}
+
+/// Where the file is.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    folder: PathBuf,
+    name: OsString,
+}
+
+/// A temporary file that is so much older than a new one belongs to nobody.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
+
+/// The hexadecimal digits in the name of a temporary file.
+const DIGITS: usize = 16;
+
+impl FileSink {
+    /// Keeps the snapshot in the file of this path, which need not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// The path has no file name, as `/` and `..`.
+    pub fn new(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
+            return Err(ConfigError::new("constant_work.file_sink.path", path, "must end in the name of a file"));
+        };
+        // The parent of a mere name is empty.
+        let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let place = Place { path: path.to_owned(), folder: folder.to_owned(), name: name.to_owned() };
+        let (place, random) = (Arc::new(place), Random::new());
+        Ok(Self { place, random, buffer: Vec::new(), is_clean: false, errand: Errand::default() })
+    }
+
+    /// The path as it was given.
+    pub fn path(&self) -> &Path {
+        &self.place.path
+    }
+
+    /// Does it on a thread for blocking work, on the buffer, which comes back with what became of it.
+    async fn on_a_thread(
+        &mut self,
+        fill: &[u8],
+        work: impl FnOnce(&Place, &mut Vec<u8>) -> io::Result<()> + Send + 'static,
+    ) -> Result<io::Result<()>, SourceError> {
+        if let Some((buffer, _)) = self.errand.left_behind().await? {
+            self.buffer = buffer;
+        }
+        let (place, mut buffer) = (self.place.clone(), mem::take(&mut self.buffer));
+        buffer.clear();
+        buffer.extend_from_slice(fill);
+        let work = move || {
+            let ended = work(&place, &mut buffer);
+            (buffer, ended)
+        };
+        let (buffer, ended) = self.errand.run(work).await?;
+        self.buffer = buffer;
+        Ok(ended)
+    }
+}
+
+impl Sink for FileSink {
+    async fn published(&mut self, into: &mut Vec<u8>, at_most: usize) -> Result<bool, SourceError> {
+        into.clear();
+        match self.on_a_thread(&[], move |place, buffer| read(&place.path, buffer, at_most)).await? {
+            Ok(()) => {
+                mem::swap(into, &mut self.buffer);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn publish(&mut self, snapshot: &[u8]) -> Result<(), SourceError> {
+        let (number, cleans) = (self.random.with(|random| random.random::<u64>()), !self.is_clean);
+        let work = move |place: &Place, buffer: &mut Vec<u8>| {
+            let temporary = place.folder.join(place.temporary(number));
+            let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+            if cleans {
+                // Whoever may not list the folder may still publish.
+                let _ = clean(place, &file);
+            }
+            let replaced = replace(place, &temporary, file, buffer);
+            if replaced.is_err() {
+                // Gone already where it was the folder's flush that failed.
+                let _ = fs::remove_file(&temporary);
+            }
+            replaced
+        };
+        let ended = self.on_a_thread(snapshot, work).await?;
+        ended?;
+        self.is_clean = true;
+        Ok(())
+    }
+}
+
+impl Place {
+    fn temporary(&self, number: u64) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(&self.name);
+        name.push(format!(".{number:0width$x}.tmp", width = DIGITS));
+        name
+    }
+
+    /// Whether a publication of this file, by whomever, has made a temporary file of this name.
+    fn is_temporary(&self, name: &Path) -> bool {
+        let (name, own) = (name.as_os_str().as_encoded_bytes(), self.name.as_encoded_bytes());
+        let rest = name.strip_prefix(b".").and_then(|rest| rest.strip_prefix(own)?.strip_prefix(b"."));
+        let digits = rest.and_then(|rest| rest.strip_suffix(b".tmp"));
+        digits.is_some_and(|digits| digits.len() == DIGITS && digits.iter().all(u8::is_ascii_hexdigit))
+    }
+}
+
+/// Puts these bytes in the place of the file, by way of a temporary one that has just been made.
+fn replace(place: &Place, temporary: &Path, mut file: File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    match fs::symlink_metadata(&place.path) {
+        Ok(old) if old.is_file() => file.set_permissions(old.permissions())?,
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    file.sync_all()?;
+    drop(file);
+    fs::rename(temporary, &place.path)?;
+    // Elsewhere a folder cannot be opened.
+    #[cfg(unix)]
+    File::open(&place.folder)?.sync_all()?;
+    Ok(())
+}
+
+/// Removes what killed publishers have left, by the clock of the file system.
+fn clean(place: &Place, own: &File) -> io::Result<()> {
+    let now = own.metadata()?.modified()?;
+    for entry in fs::read_dir(&place.folder)?.flatten() {
+        if !place.is_temporary(Path::new(&entry.file_name())) {
+            continue;
+        }
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        if written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age > LEFT_BEHIND)) {
+            // Another one may be cleaning, too.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}

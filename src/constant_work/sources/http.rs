@@ -1,0 +1,129 @@
+use crate::constant_work::{Source, SourceError, SourceFailure};
+use bytes::Buf;
+use http::{Request, Response, StatusCode, Uri};
+use http_body::Body;
+use std::{
+    error::Error,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::{Pin, pin},
+};
+use tokio::task::coop::consume_budget;
+use tower::Service;
+
+/// Gets a snapshot by HTTP, through any tower service that takes requests: a client of hyper-util, of a stack of this
+/// crate around it, or a handler in the same process.
+///
+/// Every fetch is one plain `GET` of the same URI, without a condition: the answer has to be `200` with all of the
+/// snapshot, whether it has changed or not. What the server wants besides, as an authorization, is for a layer around
+/// the client to add.
+///
+/// Let the stack around the client have no retry and no breaker: the next tick is the next try, and the rate of
+/// requests stays what it is whatever happens. The tick's own timeout ends what hangs.
+///
+/// ```
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use bytes::Bytes;
+/// use http_body_util::Empty;
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use steadfast::constant_work::HttpSource;
+///
+/// let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+/// let source = HttpSource::<_, Empty<Bytes>>::new(client, "http://limits.internal/limits.snapshot".parse()?);
+/// # drop(source);
+/// # Ok(())
+/// # }
+/// # assert!(example().is_ok());
+/// ```
+///
+/// # Errors
+///
+/// [`BadAnswer`](SourceFailure::BadAnswer) with the status for every answer but `200`, also `204`, `206` and `304`;
+/// redirections are not followed. [`Unreachable`](SourceFailure::Unreachable) with the error of the service or of the
+/// body, which ends early where the server sent less than it had announced.
+///
+/// # Cancellation
+///
+/// The request is dropped, with the clone of the service that it was made on.
+///
+/// # Costs
+///
+/// A clone of the service and one request. The body is read in the frames in which it comes, up to what the reader
+/// asks for; the rest is dropped unread, which costs a client of HTTP/1 its connection. What the server says of the
+/// length is not looked at.
+pub struct HttpSource<S, B> {
+    service: S,
+    uri: Uri,
+    body: PhantomData<fn() -> B>,
+}
+
+impl<S, B> HttpSource<S, B> {
+    /// Gets this URI on clones of the service. The body of the request is the default of its type: use one that is
+    /// empty.
+    pub fn new(service: S, uri: Uri) -> Self {
+        Self { service, uri, body: PhantomData }
+    }
+
+    /// The URI as it was given.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+}
+
+impl<S, B, R> Source for HttpSource<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send,
+    B: Default,
+    R: Body + Send,
+    R::Data: Send,
+    R::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    async fn fetch(&mut self, into: &mut Vec<u8>, at_most: usize) -> Result<(), SourceError> {
+        into.clear();
+        let mut service = self.service.clone();
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(unreachable)?;
+        let called = {
+            let mut request = Request::new(B::default());
+            *request.uri_mut() = self.uri.clone();
+            service.call(request)
+        };
+        let response = called.await.map_err(unreachable)?;
+        if response.status() != StatusCode::OK {
+            let status = Some(response.status().as_u16());
+            return Err(SourceError::new(SourceFailure::BadAnswer { status }));
+        }
+        let mut body = pin!(response.into_body());
+        while into.len() < at_most {
+            // A body that always has an empty frame ready would keep the thread.
+            consume_budget().await;
+            let Some(frame) = next_frame(body.as_mut()).await else { break };
+            if let Ok(data) = frame.map_err(unreachable)?.into_data() {
+                append(into, data, at_most);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn next_frame<R: Body>(mut body: Pin<&mut R>) -> Option<Result<http_body::Frame<R::Data>, R::Error>> {
+    poll_fn(|cx| body.as_mut().poll_frame(cx)).await
+}
+
+/// Appends as much as there is room for.
+fn append(into: &mut Vec<u8>, mut data: impl Buf, at_most: usize) {
+    while data.has_remaining() {
+        let chunk = data.chunk();
+        let length = chunk.len().min(at_most.saturating_sub(into.len()));
+        if length == 0 {
+            return;
+        }
+        into.extend_from_slice(&chunk[..length]);
+        data.advance(length);
+    }
+}
+
+fn unreachable(error: impl Into<Box<dyn Error + Send + Sync>>) -> SourceError {
+    SourceError::new(SourceFailure::Unreachable).because(error)
+}

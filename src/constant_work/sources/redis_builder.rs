@@ -1,0 +1,109 @@
+use super::redis::{Kept, RedisSink, RedisSource};
+use crate::{
+    Random,
+    error::check_duration,
+    redis::{Connection, RedisError, Server, Terms, without_password},
+};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use tokio::runtime::Handle;
+
+/// Configures a [`RedisSource`] or a [`RedisSink`].
+#[must_use]
+pub struct RedisBuilder<End> {
+    url: String,
+    key: Arc<[u8]>,
+    terms: Terms,
+    random: Random,
+    end: PhantomData<fn() -> End>,
+}
+
+impl<End> RedisBuilder<End> {
+    pub(super) fn new(url: &str, key: &[u8]) -> Self {
+        let second = Duration::from_secs(1);
+        let terms = Terms { connect_timeout: second, answer_timeout: second, cluster: false };
+        Self { url: url.to_owned(), key: key.into(), terms, random: Random::new(), end: PhantomData }
+    }
+
+    /// The time for a connection to be made and the server to be checked. Default: 1 s.
+    ///
+    /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for that.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.connect_timeout = timeout;
+        self
+    }
+
+    /// The time for an answer. Default: 1 s, in which a usual network carries the largest snapshot.
+    ///
+    /// It has to be enough for all bytes of a snapshot. After three answers in a row that did not come, a connection
+    /// that does not answer a `PING` either is replaced.
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.answer_timeout = timeout;
+        self
+    }
+
+    /// Draws the jitter of the pauses between attempts to connect from this generator.
+    pub fn random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    async fn open(self) -> Result<Kept, RedisError> {
+        let (server, handle) = self.check()?;
+        let connection = Connection::open(server, self.random, handle).await?;
+        Ok(Kept { key: self.key, connection, answer_timeout: self.terms.answer_timeout })
+    }
+
+    fn open_lazily(self) -> Result<Kept, RedisError> {
+        let (server, handle) = self.check()?;
+        let connection = Connection::open_lazily(server, self.random, handle);
+        Ok(Kept { key: self.key, connection, answer_timeout: self.terms.answer_timeout })
+    }
+
+    fn check(&self) -> Result<(Server, Handle), RedisError> {
+        check_duration("constant_work.redis.connect_timeout", self.terms.connect_timeout)?;
+        check_duration("constant_work.redis.answer_timeout", self.terms.answer_timeout)?;
+        let server = Server::of(&self.url, self.terms)?;
+        Ok((server, Handle::try_current().map_err(|_| RedisError::NoRuntime)?))
+    }
+}
+
+/// `connect` and `connect_lazily`, of which a sealed trait would say no more.
+macro_rules! connects {
+    ($end:ident) => {
+        impl RedisBuilder<$end> {
+            /// Connects, and checks the server at once. Dropped before it is done, it leaves nothing behind.
+            ///
+            /// A data plane that is to start without its configuration does not want that:
+            /// [`connect_lazily`](Self::connect_lazily) is for it.
+            ///
+            /// # Errors
+            ///
+            /// A [`RedisError`]: a setting cannot work, the URL is none, or the server does not answer, is too old,
+            /// refuses, or is part of a cluster.
+            pub async fn connect(self) -> Result<$end, RedisError> {
+                self.open().await.map($end::of)
+            }
+
+            /// Connects in the background. Until that is done every call fails at once, with what was wrong in the last
+            /// attempt.
+            ///
+            /// # Errors
+            ///
+            /// [`RedisError::Config`], [`RedisError::Url`], and [`RedisError::NoRuntime`] outside of a tokio runtime.
+            pub fn connect_lazily(self) -> Result<$end, RedisError> {
+                self.open_lazily().map($end::of)
+            }
+        }
+    };
+}
+
+connects!(RedisSource);
+connects!(RedisSink);
+
+impl<End> fmt::Debug for RedisBuilder<End> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key.escape_ascii().to_string();
+        let mut debug = f.debug_struct("RedisBuilder");
+        debug.field("url", &without_password(&self.url)).field("key", &key).field("terms", &self.terms);
+        debug.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,39 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+/// The clock that snapshots are dated by: the system's, or a test's.
+///
+/// It is read for the time of a publication and its age, and for nothing else: all waiting is by tokio's clock, which
+/// does not step.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> Duration + Send + Sync>);
+
+impl WallClock {
+    /// The clock of the system.
+    #[expect(clippy::disallowed_types, reason = "a publication is dated by the wall clock, and only dated")]
+    pub fn system() -> Self {
+        use std::time::SystemTime;
+        Self::from_fn(|| SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
+    }
+
+    /// A clock that shows the time since 1970 that the function returns.
+    pub fn from_fn(since_1970: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self(Arc::new(since_1970))
+    }
+
+    /// The nanoseconds since 1970, of which there are enough until 2554.
+    pub fn now_nanos(&self) -> u64 {
+        crate::clock::nanos((self.0)())
+    }
+}
+
+impl Default for WallClock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WallClock").finish_non_exhaustive()
+    }
+}

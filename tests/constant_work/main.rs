@@ -1,0 +1,12 @@
+//! Snapshots of a fixed size, and the poller that reads one in every tick.
+
+mod allocations;
+mod cancellation;
+mod counting;
+mod decoding;
+mod last_good;
+mod refusals;
+mod schedule;
+mod support;
+mod ticks;
+mod work;

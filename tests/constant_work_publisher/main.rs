@@ -1,0 +1,7 @@
+//! Publishing snapshots: versions, refusals, and what goes wrong with a sink.
+
+mod fixture;
+mod histories;
+mod run;
+mod sinks;
+mod versions;
