@@ -7,7 +7,9 @@
 
 mod details;
 
-pub use details::{CircuitOpen, Overloaded, QueueFull, QueueFullCause, RateLimited, TimedOut, WaitedTooLong};
+pub use details::{
+    CircuitOpen, Overloaded, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut, WaitedTooLong,
+};
 
 use std::{error, fmt, time::Duration};
 use thiserror::Error as ThisError;
@@ -36,6 +38,9 @@ pub enum Rejection {
     /// The call waited in a queue for as long as it is worth.
     #[error("load level: {0}")]
     WaitedTooLong(WaitedTooLong),
+    /// The stack was told to let no calls through.
+    #[error("kill switch: {0}")]
+    SwitchedOff(SwitchedOff),
 }
 
 impl Rejection {
@@ -44,7 +49,7 @@ impl Rejection {
     /// `None` where nobody can know, or where another try never makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TimedOut(_) => None,
+            Self::TimedOut(_) | Self::SwitchedOff(_) => None,
             Self::CircuitOpen(details) => details.retry_after(),
             Self::Overloaded(details) => details.retry_after(),
             Self::RateLimited(details) => details.retry_after(),
@@ -64,10 +69,12 @@ impl Rejection {
             Self::RateLimited(details) => details.reached,
             Self::QueueFull(details) => details.reached,
             Self::WaitedTooLong(details) => details.reached,
+            Self::SwitchedOff(details) => details.reached,
         }
     }
 
-    /// The name of the mechanism, as its module is called: `"timeout"`, `"circuit_breaker"`, ..
+    /// The name of the mechanism, as its module is called: `"timeout"`, `"circuit_breaker"`, ..; `"kill_switch"` of a
+    /// stack that is [switched off](crate::stack::live::StackConfig::switched_off).
     pub fn mechanism(&self) -> &'static str {
         match self {
             Self::TimedOut(_) => "timeout",
@@ -75,6 +82,7 @@ impl Rejection {
             Self::Overloaded(_) => "load_shed",
             Self::RateLimited(_) => "rate_limit",
             Self::QueueFull(_) | Self::WaitedTooLong(_) => "load_level",
+            Self::SwitchedOff(_) => "kill_switch",
         }
     }
 
@@ -87,6 +95,7 @@ impl Rejection {
             Self::RateLimited(details) => details.reached = true,
             Self::QueueFull(details) => details.reached = true,
             Self::WaitedTooLong(details) => details.reached = true,
+            Self::SwitchedOff(details) => details.reached = true,
         }
         self
     }

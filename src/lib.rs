@@ -80,6 +80,8 @@ mod clock;
 #[cfg(feature = "constant-work")]
 pub mod constant_work;
 pub mod context;
+#[cfg(feature = "serde")]
+mod durations;
 pub mod error;
 pub mod load_level;
 pub mod load_shed;
@@ -92,6 +94,7 @@ pub mod shell;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod stack;
+mod stripes;
 mod sync;
 pub mod timeout;
 

@@ -4,15 +4,19 @@
 mod chosen {
     pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::thread::yield_now;
+    pub(crate) use std::thread_local;
 }
 
 #[cfg(steadfast_loom)]
 mod chosen {
     pub(crate) use loom::sync::Mutex;
     pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::thread::yield_now;
+    pub(crate) use loom::thread_local;
 }
 
-pub(crate) use chosen::{AtomicU64, AtomicUsize, Mutex, Ordering};
+pub(crate) use chosen::{AtomicU64, AtomicUsize, Mutex, Ordering, thread_local, yield_now};
 
 /// Locks a mutex whose holders leave valid state behind even when they panic.
 #[cfg(not(steadfast_loom))]

@@ -19,8 +19,10 @@ use steadfast::{
     load_shed::Limiter,
     rate_limit::{Acquire, Keyed, OneTier, Overflow, Quota, SlidingWindow, TokenBucket},
     retry::{RetryBudget, RetryBudgetBuilder},
+    stack::live::{BreakerConfig, Forced, LoadShedConfig, StackConfig},
 };
 use tokio::{runtime, time::Instant};
+use tower::{Layer, Service};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -1441,4 +1443,34 @@ mod keyed {
             assert_eq!([1, 2, 3, 4, 5].map(|key| limit.available_at(&key, now)), [2, 2, 1, 1, 1]);
         });
     }
+}
+
+/// In each configuration one gate lets nobody pass: a call that saw a half of each would.
+#[test]
+fn no_call_passes_by_a_half_of_each_of_two_configurations() {
+    check_with_interruptions(3, || {
+        let limiter = Limiter::fixed(1).unwrap();
+        let held = limiter.try_acquire().unwrap();
+        let (layer, control) = steadfast::client()
+            .circuit_breaker(Breaker::builder().build().unwrap())
+            .load_shed(limiter.clone())
+            .live()
+            .unwrap();
+        let caller = thread::spawn(move || {
+            let mut service = layer.layer(tower::service_fn(async |()| Ok::<(), std::convert::Infallible>(())));
+            let call = std::pin::pin!(service.call(()));
+            let polled = call.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+            assert!(matches!(polled, std::task::Poll::Ready(Err(_))), "it passed");
+        });
+        let forced = BreakerConfig { forced: Some(Forced::Open), ..BreakerConfig::default() };
+        let open = StackConfig {
+            circuit_breaker: Some(forced),
+            load_shed: Some(LoadShedConfig::new(2)),
+            ..StackConfig::default()
+        };
+        control.apply(&open).unwrap();
+        caller.join().unwrap();
+        drop(held);
+        assert_eq!(limiter.in_flight(), 0);
+    });
 }

@@ -96,7 +96,7 @@ impl BreakerBuilder {
     }
 
     /// Whether a breaker can go by this.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if let Some(failures) = self.consecutive_failures {
             check_count("circuit_breaker.consecutive_failures", failures)?;
         }

@@ -60,6 +60,20 @@ impl CircuitOpen {
     }
 }
 
+/// The stack was told to let no calls through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, ThisError)]
+#[error("switched off")]
+pub struct SwitchedOff {
+    pub(super) reached: bool,
+}
+
+impl SwitchedOff {
+    /// A call to a stack that is switched off.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
 /// There was no room for one more call.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{limit} calls are in flight already")]
@@ -274,5 +288,11 @@ impl From<QueueFull> for Rejection {
 impl From<WaitedTooLong> for Rejection {
     fn from(details: WaitedTooLong) -> Self {
         Self::WaitedTooLong(details)
+    }
+}
+
+impl From<SwitchedOff> for Rejection {
+    fn from(details: SwitchedOff) -> Self {
+        Self::SwitchedOff(details)
     }
 }

@@ -9,14 +9,28 @@ use std::{fmt, time::Duration};
 /// Whatever the discipline, nobody waits for longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), nor
 /// until the deadline of the call: such a call is refused at the latest when its turn comes, and does not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Discipline(pub(super) Kind);
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+pub struct Discipline(pub(crate) Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
-    Deadline { share: f64 },
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
+pub(crate) enum Kind {
+    #[cfg_attr(feature = "serde", serde(rename = "by_deadline"))]
+    Deadline {
+        share: f64,
+    },
     Fifo,
     Lifo,
-    Adaptive { target: Duration, interval: Duration },
+    Adaptive {
+        #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+        target: Duration,
+        #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+        interval: Duration,
+    },
 }
 
 /// Much less is no share.

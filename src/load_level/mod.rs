@@ -126,6 +126,7 @@ mod discipline;
 #[cfg(feature = "redis")]
 pub mod durable;
 mod layer;
+mod live;
 mod pace;
 mod queue;
 mod rates;

@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 ///
 /// It is the generic cell rate algorithm (ITU-T I.371) with a tolerance of five milliseconds, in fixed-point
 /// nanoseconds: timers fire at whole milliseconds and late, and what was due until then may begin at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pace {
     /// When the next one may begin, and how far apart they are: nanoseconds with 32 binary digits of fraction.
     due: u128,
@@ -52,6 +52,11 @@ impl Pace {
             Some(before) => before.due.saturating_sub(before.interval).saturating_add(self.interval),
         };
         Self { due, ..self }
+    }
+
+    /// As it was configured: so many in which period.
+    pub(super) fn terms(&self) -> (u64, Duration) {
+        (self.calls, self.period)
     }
 
     /// When the next one may begin, rounded up.

@@ -10,6 +10,7 @@ use crate::{
     Criticality, Rejection,
     clock::{self, Origin},
     error::ConfigError,
+    stack::{self, live::LoadLevelConfig},
     sync::{AtomicU64, Mutex, Ordering, lock},
     timeout::Deadline,
 };
@@ -250,7 +251,21 @@ impl Queue {
         Ok(())
     }
 
-    fn change(&self, change: impl FnOnce(&mut State, &mut Places, u64)) {
+    /// All of its settings.
+    pub fn configuration(&self) -> LoadLevelConfig {
+        let state = lock(&self.shared.state);
+        let pace = state.pace.map(|pace| pace.terms());
+        LoadLevelConfig {
+            concurrency: self.concurrency(),
+            depth: state.depth,
+            max_weight: u64::try_from(state.max_weight).ok(),
+            max_wait: Duration::from_nanos(state.max_wait),
+            discipline: state.discipline(),
+            pace: pace.map(|(count, period)| stack::live::Pace { count, period }),
+        }
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut State, &mut Places, u64)) {
         self.locked(Instant::now(), change);
     }
 

@@ -21,8 +21,8 @@ use tower::Service;
 /// Lets calls wait their turn. The stage of a [`LoadLevel`].
 #[derive(Clone, Debug)]
 pub struct LoadLevelStage<W, C, Next> {
-    level: LoadLevel<W, C>,
-    next: Next,
+    pub(super) level: LoadLevel<W, C>,
+    pub(super) next: Next,
 }
 
 impl<W, C, Next> LoadLevelStage<W, C, Next> {

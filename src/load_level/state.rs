@@ -109,6 +109,10 @@ impl State {
         self.latest
     }
 
+    pub(super) fn discipline(&self) -> Discipline {
+        self.discipline
+    }
+
     pub(super) fn set_discipline(&mut self, discipline: Discipline) {
         self.discipline = discipline;
         self.rule = discipline.rule();

@@ -227,7 +227,7 @@ impl Limiter {
     }
 }
 
-fn check(limit: usize) -> Result<(), ConfigError> {
+pub(crate) fn check(limit: usize) -> Result<(), ConfigError> {
     if limit == 0 {
         return Err(ConfigError::new("load_shed.limit", limit, "must be at least 1"));
     }

@@ -65,4 +65,5 @@ mod limiter;
 mod stage;
 
 pub use layer::LoadShedLayer;
+pub(crate) use limiter::check;
 pub use limiter::{Limiter, Permit};

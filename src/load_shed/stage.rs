@@ -22,6 +22,6 @@ impl<Request> Gate<Request> for Limiter {
 
 impl DescribeGate for Limiter {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.load_shed(self.limit());
+        explanation.load_shed(self.configuration());
     }
 }

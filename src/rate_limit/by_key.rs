@@ -13,7 +13,7 @@ use std::{
 
 /// A bucket for each key, and the key of each request: [`RateLimit::by_key`].
 pub struct ByKey<K: ?Sized, T, S, F> {
-    keyed: Keyed<K, T, S>,
+    pub(super) keyed: Keyed<K, T, S>,
     key_of: F,
 }
 

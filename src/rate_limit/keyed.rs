@@ -103,8 +103,15 @@ struct Shared<T, S> {
     first: Tier,
     more: Box<[Tier]>,
     max_keys: usize,
-    /// Held by whoever changes a quota or looks at all buckets: the quotas in force.
-    quotas: Mutex<Vec<Quota>>,
+    /// Held by whoever changes a quota or looks at all buckets.
+    quotas: Mutex<Quotas>,
+}
+
+struct Quotas {
+    in_force: Vec<Quota>,
+    /// A quota was switched, and buckets may still be counted by the one before: they have to be looked at before the next
+    /// switch.
+    unconverted: bool,
 }
 
 /// 417 days, and longer than any bucket takes to fill. A bucket that was not touched is looked at after twice as long,
@@ -292,23 +299,36 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         let shared = &*self.shared;
         let nanos = shared.nanos_to(now);
         let mut quotas = lock(&shared.quotas);
-        let Some(in_force) = quotas.get_mut(tier) else {
+        if tier >= quotas.in_force.len() {
             return Err(ConfigError::new("rate_limit.tier", tier, "must be one of the tiers that were built"));
-        };
-        if mem::replace(in_force, quota) != quota {
-            let changed = shared.tier(tier);
-            changed.change(quota, nanos);
-            shared.look_at_all(nanos);
-            if let Some(overflow) = changed.overflow() {
-                overflow.set_quota_at(quota, now)?;
-            }
         }
+        shared.convert_all(&mut quotas, nanos);
+        shared.switch(&mut quotas, tier, quota, now);
+        shared.convert_all(&mut quotas, nanos);
         Ok(())
+    }
+
+    /// Follows these quotas from now on, one for each tier, which were [checked](tier::check). It is short; buckets are
+    /// converted as their keys come, and the rest by [`convert_all`](Self::convert_all), before the next switch.
+    pub(super) fn switch_quotas(&self, to: &[Quota]) {
+        let (shared, now) = (&*self.shared, Instant::now());
+        let mut quotas = lock(&shared.quotas);
+        shared.convert_all(&mut quotas, shared.nanos_to(now));
+        for (tier, quota) in to.iter().enumerate().take(quotas.in_force.len()) {
+            shared.switch(&mut quotas, tier, *quota, now);
+        }
+    }
+
+    /// Looks at all buckets that may be counted by a quota which is no longer in force, a block at a time, while traffic
+    /// flows.
+    pub(super) fn convert_all(&self) {
+        let shared = &*self.shared;
+        shared.convert_all(&mut lock(&shared.quotas), shared.nanos_to(Instant::now()));
     }
 
     /// What the keys of this tier go by; those of an index without a tier, by the first one's.
     pub fn quota(&self, tier: usize) -> Quota {
-        let quotas = lock(&self.shared.quotas);
+        let quotas = &lock(&self.shared.quotas).in_force;
         // There is a first one.
         quotas.get(tier).or(quotas.first()).copied().unwrap_or(Quota::new(1, Duration::from_secs(1)))
     }
@@ -461,6 +481,26 @@ impl<T, S> Shared<T, S> {
         tier.rate(in_force).nanos_until(missing, nanos)
     }
 
+    /// Counts by another quota in this tier, of those that there are.
+    fn switch(&self, quotas: &mut Quotas, tier: usize, quota: Quota, now: Instant) {
+        let Some(in_force) = quotas.in_force.get_mut(tier) else { return };
+        if mem::replace(in_force, quota) != quota {
+            quotas.unconverted = true;
+            let changed = self.tier(tier);
+            changed.change(quota, self.nanos_to(now));
+            if let Some(overflow) = changed.overflow() {
+                // It was checked.
+                let _ = overflow.set_quota_at(quota, now);
+            }
+        }
+    }
+
+    fn convert_all(&self, quotas: &mut Quotas, nanos: u64) {
+        if mem::take(&mut quotas.unconverted) {
+            self.look_at_all(nanos);
+        }
+    }
+
     /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full. With
     /// the lock on the quotas held.
     fn look_at_all(&self, nanos: u64) {
@@ -503,7 +543,10 @@ impl<K: ?Sized, T, S> Clone for Keyed<K, T, S> {
 impl<K: ?Sized, T, S> fmt::Debug for Keyed<K, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quotas = lock(&self.shared.quotas);
-        f.debug_struct("Keyed").field("max_keys", &self.max_keys()).field("quotas", &*quotas).finish_non_exhaustive()
+        f.debug_struct("Keyed")
+            .field("max_keys", &self.max_keys())
+            .field("quotas", &quotas.in_force)
+            .finish_non_exhaustive()
     }
 }
 
@@ -586,7 +629,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
             first,
             more,
             max_keys,
-            quotas: Mutex::new(quotas),
+            quotas: Mutex::new(Quotas { in_force: quotas, unconverted: false }),
         };
         Ok(Keyed { shared: Arc::new(shared), keys: PhantomData })
     }

@@ -1,6 +1,6 @@
 use super::{
     Admission, AllCount, Both, CostBy, CostsOfParts, DescribeLimit, InLine, Limit, OneToken, Owing, RateLimitStage,
-    RefundBy, RefusedCalls, SlidingWindow, TokenBucket, cost::Cost,
+    RefundBy, RefusedCalls, Shadow, SlidingWindow, TokenBucket, cost::Cost,
 };
 use crate::{
     error::{ConfigError, RateLimited},
@@ -17,7 +17,7 @@ pub struct RateLimit<L = TokenBucket, C = OneToken, J = AllCount> {
     cost: C,
     pub(super) refund_if: J,
     name: Option<&'static str>,
-    shadow: bool,
+    pub(super) shadow: Shadow,
     refused: RefusedCalls,
 }
 
@@ -25,7 +25,7 @@ impl<L> RateLimit<L> {
     /// Each call costs one token of this [`Limit`], and is refused where there is none.
     pub fn new(limit: L) -> Self {
         let refused = RefusedCalls::default();
-        Self { limit, cost: OneToken, refund_if: AllCount, name: None, shadow: false, refused }
+        Self { limit, cost: OneToken, refund_if: AllCount, name: None, shadow: Shadow::default(), refused }
     }
 }
 
@@ -83,7 +83,9 @@ impl<L, C, J> RateLimit<L, C, J> {
     ///
     /// Among [several](RateLimit::and) it belongs at the end, where it sees the calls that the others admit.
     pub fn shadow(self) -> Self {
-        Self { shadow: true, ..self }
+        let shadow = Shadow::default();
+        shadow.set(true);
+        Self { shadow, ..self }
     }
 
     /// A handle that counts the calls that this limit refuses. Clones of the limit, and all layers and stacks that are
@@ -102,13 +104,13 @@ impl<L, C, J> RateLimit<L, C, J> {
         let tokens = self.cost.tokens(request, frame);
         match self.limit.admit(request, tokens, frame) {
             Admission::Admitted(permit) => Admission::Admitted(Some(permit)),
-            Admission::Waits(mut place) if self.shadow && !L::ASKS => {
+            Admission::Waits(mut place) if self.shadow.is_on() && !L::ASKS => {
                 self.limit.leave(&mut place, frame);
                 self.refused.count();
                 Admission::Admitted(None)
             }
             Admission::Waits(place) => Admission::Waits(place),
-            Admission::Refused(_) if self.shadow => {
+            Admission::Refused(_) if self.shadow.is_on() => {
                 self.refused.count();
                 Admission::Admitted(None)
             }
@@ -123,7 +125,7 @@ impl<L, C, J> RateLimit<L, C, J> {
     ) -> Result<Option<Permit>, RateLimited> {
         match verdict {
             Ok(permit) => Ok(Some(permit)),
-            Err(_) if self.shadow => {
+            Err(_) if self.shadow.is_on() => {
                 self.refused.count();
                 Ok(None)
             }
@@ -179,7 +181,7 @@ impl<L, C> RateLimit<L, C> {
             cost: CostsOfParts,
             refund_if: AllCount,
             name: None,
-            shadow: false,
+            shadow: Shadow::default(),
             refused: RefusedCalls::default(),
         }
     }
@@ -233,11 +235,11 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
     pub(super) fn describe(&self) -> String {
         let limit = self.limit.describe();
         let named = self.name.map_or(limit.clone(), |name| format!("{name}: {limit}"));
-        if self.shadow { format!("{named} (shadow)") } else { named }
+        if self.shadow.is_on() { format!("{named} (shadow)") } else { named }
     }
 
     pub(super) fn longest_wait(&self) -> Duration {
-        if self.shadow { self.limit.longest_wait_in_shadow() } else { self.limit.longest_wait() }
+        if self.shadow.is_on() { self.limit.longest_wait_in_shadow() } else { self.limit.longest_wait() }
     }
 }
 

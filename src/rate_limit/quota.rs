@@ -14,11 +14,32 @@ use std::{fmt, time::Duration};
 /// assert_eq!(quota.with_burst(20).burst(), 20);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Form"))]
 pub struct Quota {
     count: u64,
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
     period: Duration,
     burst: u64,
+}
+
+/// A quota as it is read: without a burst it has the default one.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(rename = "Quota", deny_unknown_fields)]
+struct Form {
+    count: u64,
+    #[serde(with = "crate::durations")]
+    period: Duration,
+    #[serde(default)]
+    burst: Option<u64>,
+}
+
+#[cfg(feature = "serde")]
+impl From<Form> for Quota {
+    fn from(form: Form) -> Self {
+        let quota = Self::new(form.count, form.period);
+        form.burst.map_or(quota, |burst| quota.with_burst(burst))
+    }
 }
 
 impl Quota {

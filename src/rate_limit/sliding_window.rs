@@ -255,7 +255,7 @@ impl SlidingWindowBuilder {
 /// The largest limit: the sum of two never overflows, nor the product of one and the longest window in nanoseconds.
 const LARGEST_LIMIT: u64 = 1_000_000_000_000_000_000;
 
-fn check_limit(limit: u64) -> Result<(), ConfigError> {
+pub(super) fn check_limit(limit: u64) -> Result<(), ConfigError> {
     if limit == 0 || limit > LARGEST_LIMIT {
         return Err(ConfigError::new(
             "rate_limit.limit",

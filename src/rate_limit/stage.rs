@@ -14,8 +14,8 @@ use tower::Service;
 /// Refuses calls beyond a rate, or lets them wait for their turn. The stage of a [`RateLimit`].
 #[derive(Clone, Debug)]
 pub struct RateLimitStage<R, Next> {
-    limit: R,
-    next: Next,
+    pub(super) limit: R,
+    pub(super) next: Next,
 }
 
 impl<R, Next> RateLimitStage<R, Next> {

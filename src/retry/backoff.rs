@@ -23,14 +23,18 @@ use std::{fmt, time::Duration};
 /// assert_eq!(backoff.ceiling(99), Duration::from_secs(1));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Backoff {
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
     base: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
     cap: Duration,
     jitter: Jitter,
 }
 
 /// How a wait is drawn below the ceiling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Jitter {
     /// Uniform from zero to the ceiling. The default: it spreads clients the most for the fewest calls.
@@ -87,6 +91,11 @@ impl Backoff {
             }
             Jitter::None => ceiling,
         }
+    }
+
+    /// The base, the cap, and the jitter.
+    pub(crate) fn parts(&self) -> (Duration, Duration, Jitter) {
+        (self.base, self.cap, self.jitter)
     }
 
     /// The longest that the waits before `retries` retries can add up to.

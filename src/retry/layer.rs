@@ -93,9 +93,7 @@ impl<P> Retry<P> {
     }
 
     pub(crate) fn stage<Next>(self, next: Next) -> Result<RetryStage<P, Next>, ConfigError> {
-        if !(1..=MOST_ATTEMPTS).contains(&self.attempts) {
-            return Err(ConfigError::new("retry.attempts", self.attempts, "must be from 1 to 1000"));
-        }
+        check_attempts(self.attempts)?;
         self.backoff.check()?;
         let budget = match self.budget {
             Budget::Default => Some(RetryBudget::builder().random(self.random.clone()).build()?),
@@ -105,6 +103,13 @@ impl<P> Retry<P> {
         let Self { attempts, backoff, replay, random, budget: _ } = self;
         Ok(RetryStage { attempts, backoff, budget, replay, random, next })
     }
+}
+
+pub(super) fn check_attempts(attempts: u32) -> Result<(), ConfigError> {
+    if !(1..=MOST_ATTEMPTS).contains(&attempts) {
+        return Err(ConfigError::new("retry.attempts", attempts, "must be from 1 to 1000"));
+    }
+    Ok(())
 }
 
 /// Makes the requests of further attempts, where there may be any.

@@ -1,10 +1,13 @@
-use super::{Backoff, Replay, RetryBudget, budget::Withdrawal};
+use super::{Backoff, Replay, RetryBudget, budget::Withdrawal, layer::check_attempts};
 use crate::{
     classify::Outcome,
-    error::{Error, LONGEST, TimedOut},
+    error::{ConfigError, Error, LONGEST, TimedOut},
     random::Random,
     shell::{Abandonment, Ending, Frame, Inherited, Stage},
-    stack::{Describe, Explanation},
+    stack::{
+        Describe, Explanation,
+        live::{BudgetConfig, Configure, Mechanisms, RetryConfig, StackConfig},
+    },
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -73,7 +76,7 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let inherited = frame.inherited();
         frame.begin_attempt(0, inherited);
-        let kept = if self.attempts > 1 { self.replay.keep(&request, frame) } else { None };
+        let kept = if self.attempts(frame) > 1 { self.replay.keep(&request, frame) } else { None };
         RetryCall {
             attempt: Some(self.next.start(request, frame)),
             kept,
@@ -170,6 +173,12 @@ where
 }
 
 impl<P, Next> RetryStage<P, Next> {
+    /// The attempts that this call may have.
+    #[inline]
+    fn attempts(&self, frame: &Frame) -> u32 {
+        frame.terms().map_or(self.attempts, |terms| terms.attempts)
+    }
+
     /// An attempt has ended: what it took from the budget is spent, unless the service was spared, and the first that was
     /// not earns the call's share.
     fn settle(&self, withdrawal: Option<Withdrawal>, ending: Ending, deposited: &mut bool) {
@@ -193,7 +202,8 @@ impl<P, Next> RetryStage<P, Next> {
     fn plan(&self, ending: Ending, progress: &mut Progress, frame: &mut Frame) -> bool {
         let Some(hint) = hint_for_retry(ending).filter(|hint| *hint <= LONGEST) else { return false };
         // The jitter comes on top of the hint: callers who were all told the same would come back together.
-        let wait = self.backoff.draw(progress.attempts, progress.wait, &self.random);
+        let backoff = frame.terms().map_or(self.backoff, |terms| terms.backoff);
+        let wait = backoff.draw(progress.attempts, progress.wait, &self.random);
         let now = frame.now();
         let Some(due) = now.checked_add(hint.saturating_add(wait)) else { return false };
         if progress.inherited.deadline().has_passed(due) {
@@ -212,7 +222,7 @@ impl<P, Next> RetryStage<P, Next> {
     where
         P: Replay<Request>,
     {
-        if attempts.saturating_add(1) < self.attempts {
+        if attempts.saturating_add(1) < self.attempts(frame) {
             if let Some(copy) = kept.as_ref().and_then(|kept| self.replay.copy(kept, frame)) {
                 return Some(copy);
             }
@@ -234,5 +244,33 @@ fn hint_for_retry(ending: Ending) -> Option<Duration> {
 impl<P, Next: Describe> Describe for RetryStage<P, Next> {
     fn describe(&self, explanation: &mut Explanation) {
         explanation.retry(self.attempts, self.backoff, self.budget.is_some(), &self.next);
+    }
+}
+
+impl<P, Next> Configure for RetryStage<P, Next> {
+    fn read(&self, config: &mut StackConfig) {
+        let budget = self.budget.as_ref().map(|budget| BudgetConfig::of(&budget.configuration()));
+        config.retry = Some(RetryConfig { attempts: self.attempts, backoff: self.backoff, budget });
+    }
+
+    fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        let Some(RetryConfig { attempts, backoff, budget }) = &config.retry else { return Ok(()) };
+        check_attempts(*attempts)?;
+        backoff.check()?;
+        budget.as_ref().map_or(Ok(()), |budget| budget.check(self.budget.as_ref()))
+    }
+
+    /// Calls bring their attempts and their backoff along.
+    fn apply(&self, config: &StackConfig) {
+        if let (Some(budget), Some(retry)) = (&self.budget, &config.retry) {
+            retry.budget.clone().unwrap_or_default().apply(budget);
+        }
+    }
+}
+
+impl<P, Next: Mechanisms> Mechanisms for RetryStage<P, Next> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
+        visit(self);
+        self.next.each(visit);
     }
 }

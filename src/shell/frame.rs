@@ -1,5 +1,5 @@
 use super::Ending;
-use crate::{context::CallContext, timeout::Deadline};
+use crate::{context::CallContext, stack::live::Terms, timeout::Deadline};
 use tokio::time::Instant;
 
 /// What the stages of one call share during one poll: the clock, the timer, and news of the service.
@@ -17,6 +17,10 @@ pub struct Frame {
     reached: bool,
     /// What the call inherits, as narrowed by the stages passed on the way down.
     inherited: Option<Inherited>,
+    /// What the call was begun with, in a stack that can be told other terms while calls pass.
+    terms: Option<Terms>,
+    /// The call is in a pass through the gates, which no change interrupts.
+    in_pass: bool,
 }
 
 /// What a stage inherits from the caller and from the stages further out.
@@ -123,6 +127,28 @@ impl Frame {
     #[inline]
     pub fn set_inherited(&mut self, inherited: Inherited) {
         self.inherited = Some(inherited);
+    }
+
+    /// The terms that the call was begun with, where they are not those that the stages were built with.
+    #[inline]
+    pub(crate) fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn set_terms(&mut self, terms: Terms) {
+        self.terms = Some(terms);
+    }
+
+    /// Whether the call is in a pass through the gates.
+    #[inline]
+    pub(crate) fn is_in_pass(&self) -> bool {
+        self.in_pass
+    }
+
+    #[inline]
+    pub(crate) fn set_in_pass(&mut self, in_pass: bool) {
+        self.in_pass = in_pass;
     }
 
     /// Turns to one attempt of a call: what is known of earlier ones, that they reached the service and what it

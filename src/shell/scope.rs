@@ -14,7 +14,7 @@ use tower::Service;
 /// Runs the service with the call's [`CallContext`] as the current one, as narrowed by the stages further out.
 #[derive(Clone, Debug)]
 pub struct ScopeStage<Next> {
-    next: Next,
+    pub(crate) next: Next,
 }
 
 impl<Next> ScopeStage<Next> {

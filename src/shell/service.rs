@@ -1,7 +1,10 @@
 use super::{Exit, KeepError, Respond, ResponseFuture, Stage, TypedError};
 use crate::{
     error::Rejection,
-    stack::{Describe, Explanation},
+    stack::{
+        Describe, Explanation,
+        live::{Configure, Mechanisms},
+    },
 };
 use std::{
     fmt,
@@ -12,7 +15,7 @@ use tower::{Layer, Service};
 
 /// What all handles of one stack share.
 #[derive(Clone, Debug)]
-pub(super) struct Shared<St, X> {
+pub(crate) struct Shared<St, X> {
     pub(super) stage: St,
     pub(super) exit: X,
 }
@@ -29,6 +32,23 @@ impl<St, X> StackLayer<St, X> {
     /// A layer of these stages, from which a rejection comes out by this exit.
     pub fn from_stages(stage: St, exit: X) -> Self {
         Self { shared: Arc::new(Shared { stage, exit }) }
+    }
+
+    /// The stages, as the services share them.
+    pub(crate) fn shared(&self) -> Arc<Shared<St, X>> {
+        self.shared.clone()
+    }
+}
+
+impl<St: Describe, X> Describe for Shared<St, X> {
+    fn describe(&self, explanation: &mut Explanation) {
+        self.stage.describe(explanation);
+    }
+}
+
+impl<St: Mechanisms, X> Mechanisms for Shared<St, X> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
+        self.stage.each(visit);
     }
 }
 

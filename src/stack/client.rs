@@ -1,4 +1,7 @@
-use super::{Describe, Explanation, Gated, Limit, Off, Slot};
+use super::{
+    Describe, Explanation, Gated, Limit, Off, Slot,
+    live::{self, Control, KillSwitch, LiveAttemptStage, LiveStage, Mechanisms},
+};
 use crate::{
     Outcome, Rejection,
     circuit_breaker::Breaker,
@@ -7,7 +10,8 @@ use crate::{
     load_shed::Limiter,
     rate_limit::RateLimit,
     retry::Retry,
-    shell::{KeepError, Leaf, Respond, Stack, StackLayer, TypedError},
+    shell::{GateStage, KeepError, Leaf, Respond, Stack, StackLayer, TypedError},
+    timeout::Of,
 };
 use std::time::Duration;
 use tower::Layer;
@@ -47,7 +51,7 @@ impl<R, B, Q, L, A, C, X> ClientBuilder<Off, R, B, Q, L, A, C, X> {
         let Self { retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit, timeout: _ } =
             self;
         ClientBuilder {
-            timeout: Limit { field: "timeout", name: "timeout", limit },
+            timeout: Limit { of: Of::Call, limit },
             retry,
             circuit_breaker,
             rate_limit,
@@ -137,7 +141,7 @@ impl<T, R, B, Q, L, C, X> ClientBuilder<T, R, B, Q, L, Off, C, X> {
             circuit_breaker,
             rate_limit,
             load_shed,
-            attempt_timeout: Limit { field: "attempt_timeout", name: "attempt timeout", limit },
+            attempt_timeout: Limit { of: Of::Attempt, limit },
             classifier,
             exit,
         }
@@ -198,10 +202,15 @@ impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
     }
 }
 
-/// The stages of a client, from the outside in.
-type Stages<T, R, B, Q, L, A, C> = <T as Slot>::Stage<
-    <R as Slot>::Stage<<B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>::Stage<<A as Slot>::Stage<Leaf<C>>>>>>,
->;
+/// The stages of an attempt, from the outside in.
+type Attempt<B, Q, L, A, C> = <B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>::Stage<<A as Slot>::Stage<Leaf<C>>>>>;
+
+/// The stages of a client.
+type Stages<T, R, B, Q, L, A, C> = <T as Slot>::Stage<<R as Slot>::Stage<Attempt<B, Q, L, A, C>>>;
+
+/// The same of one that can be told another configuration.
+type LiveStages<T, R, B, Q, L, A, C> =
+    LiveStage<<T as Slot>::Stage<<R as Slot>::Stage<LiveAttemptStage<GateStage<KillSwitch, Attempt<B, Q, L, A, C>>>>>>;
 
 impl<T, R, B, Q, L, A, C, X> ClientBuilder<T, R, B, Q, L, A, C, X>
 where
@@ -229,10 +238,61 @@ where
     /// A field that breaks a rule of its own, or a timeout that is too short for what it encloses: for all attempts of
     /// [`attempt_timeout`](ClientBuilder::attempt_timeout) and the longest waits between them.
     pub fn layer(self) -> Result<StackLayer<Stages<T, R, B, Q, L, A, C>, X>, ConfigError> {
-        let attempt = self.attempt_timeout.build(Leaf::new(self.classifier))?;
-        let admitted = self.circuit_breaker.build(self.rate_limit.build(self.load_shed.build(attempt)?)?)?;
-        let stages = self.timeout.build(self.retry.build(admitted)?)?;
+        let attempt = Self::attempt(
+            self.circuit_breaker,
+            self.rate_limit,
+            self.load_shed,
+            self.attempt_timeout,
+            self.classifier,
+        )?;
+        let stages = self.timeout.build(self.retry.build(attempt)?)?;
         Explanation::of(&stages).check()?;
         Ok(StackLayer::from_stages(stages, self.exit))
+    }
+}
+
+impl<T, R, B, Q, L, A, C, X> ClientBuilder<T, R, B, Q, L, A, C, X>
+where
+    T: Slot,
+    R: Slot,
+    B: Slot,
+    Q: Slot,
+    L: Slot,
+    A: Slot,
+{
+    fn attempt(
+        breaker: B,
+        rate_limit: Q,
+        load_shed: L,
+        timeout: A,
+        classifier: C,
+    ) -> Result<Attempt<B, Q, L, A, C>, ConfigError> {
+        breaker.build(rate_limit.build(load_shed.build(timeout.build(Leaf::new(classifier))?)?)?)
+    }
+
+    /// The stack as a tower layer, and the handle by which it is told another configuration while calls pass. See
+    /// [`live`](super::live).
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub fn live(self) -> Result<(StackLayer<LiveStages<T, R, B, Q, L, A, C>, X>, Control), ConfigError>
+    where
+        LiveStages<T, R, B, Q, L, A, C>: Describe + Mechanisms + Send + Sync + 'static,
+        X: Send + Sync + 'static,
+    {
+        let attempt = Self::attempt(
+            self.circuit_breaker,
+            self.rate_limit,
+            self.load_shed,
+            self.attempt_timeout,
+            self.classifier,
+        )?;
+        let parts = live::Parts::new();
+        let attempt = parts.attempt(GateStage::new(parts.kill_switch(), attempt));
+        let stages = parts.call(self.timeout.build(self.retry.build(attempt)?)?);
+        let (layer, control) = parts.finish(stages, self.exit);
+        control.check(control.built())?;
+        Ok((layer, control))
     }
 }

@@ -1,9 +1,11 @@
+use super::live::Terms;
 use crate::{
     circuit_breaker::BreakerBuilder,
     error::ConfigError,
     load_level::Queue,
     retry::Backoff,
     shell::{GateStage, Leaf},
+    timeout::Of,
 };
 use std::{fmt, time::Duration};
 
@@ -48,6 +50,8 @@ pub struct Explanation {
     worst_case: Option<Duration>,
     max_in_flight: Option<usize>,
     contradiction: Option<ConfigError>,
+    /// The terms of calls, where they are not those that the stages were built with.
+    terms: Option<Terms>,
 }
 
 /// A stage that can say what it does, and what is further in.
@@ -78,6 +82,16 @@ impl Explanation {
         let mut explanation = Self::default();
         stage.describe(&mut explanation);
         explanation
+    }
+
+    /// One that is to be of other terms than those in force.
+    pub(super) fn proposed(terms: Terms) -> Self {
+        Self { terms: Some(terms), ..Self::default() }
+    }
+
+    /// Describes what is further in by these terms, if no others are proposed.
+    pub(super) fn by_terms(&mut self, terms: Terms) {
+        self.terms.get_or_insert(terms);
     }
 
     /// The longest that a call can take: `None` if nothing bounds it. A wait that the service itself asks for
@@ -111,8 +125,9 @@ impl Explanation {
         self.layers.push((name, text.into()));
     }
 
-    pub(crate) fn timeout(&mut self, name: &'static str, limit: Duration, next: &impl Describe) {
-        self.add(name, format!("{limit:?}"));
+    pub(crate) fn timeout(&mut self, of: Of, built: Duration, next: &impl Describe) {
+        let limit = self.terms.as_ref().and_then(|terms| of.limit(terms)).unwrap_or(built);
+        self.add(of.name(), format!("{limit:?}"));
         next.describe(self);
         match self.worst_case {
             Some(inner) if inner > limit => {
@@ -127,6 +142,7 @@ impl Explanation {
     }
 
     pub(crate) fn retry(&mut self, attempts: u32, backoff: Backoff, has_budget: bool, next: &impl Describe) {
+        let (attempts, backoff) = self.terms.map_or((attempts, backoff), |terms| (terms.attempts, terms.backoff));
         let budget = if has_budget { "with a budget" } else { "without a budget" };
         self.add("retry", format!("up to {attempts} attempts, {backoff}, {budget}"));
         self.attempts = Some(self.attempts().saturating_mul(attempts));
@@ -145,9 +161,12 @@ impl Explanation {
         self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait));
     }
 
-    pub(crate) fn load_shed(&mut self, limit: usize) {
-        self.add("load shed", format!("at most {limit} in flight"));
-        self.bound_in_flight(limit);
+    pub(crate) fn load_shed(&mut self, (limit, shadow): (usize, bool)) {
+        let in_shadow = if shadow { " (shadow)" } else { "" };
+        self.add("load shed", format!("at most {limit} in flight{in_shadow}"));
+        if !shadow {
+            self.bound_in_flight(limit);
+        }
     }
 
     pub(crate) fn load_level(&mut self, queue: &Queue, next: &impl Describe) {

@@ -50,10 +50,11 @@
 //! # As a layer
 //!
 //! `.layer()?` in place of `.service(..)?` gives the same stack as a tower `Layer`. All services that it makes share one
-//! state.
+//! state. `.live()?` gives it with a handle by which everything in it can be changed while calls pass: [`live`].
 
 mod client;
 mod explain;
+pub mod live;
 mod server;
 mod slot;
 

@@ -1,11 +1,15 @@
-use super::{Describe, Explanation, Gated, Limit, Off, Slot};
+use super::{
+    Describe, Explanation, Gated, Limit, Off, Slot,
+    live::{self, Control, KillSwitch, LiveStage, Mechanisms},
+};
 use crate::{
     Rejection,
     error::ConfigError,
     load_level::LoadLevel,
     load_shed::Limiter,
     rate_limit::RateLimit,
-    shell::{KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
+    shell::{GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
+    timeout::Of,
 };
 use std::time::Duration;
 use tower::Layer;
@@ -61,7 +65,7 @@ impl<Q, L, V, X> ServerBuilder<Q, L, V, Off, X> {
     /// Bounds the work on one call, readiness of the service included. See [`timeout`](crate::timeout).
     pub fn timeout(self, limit: Duration) -> ServerBuilder<Q, L, V, Limit, X> {
         let Self { rate_limit, load_shed, load_level, exit, .. } = self;
-        let timeout = Limit { field: "timeout", name: "timeout", limit };
+        let timeout = Limit { of: Of::Call, limit };
         ServerBuilder { rate_limit, load_shed, load_level, timeout, exit }
     }
 }
@@ -90,6 +94,9 @@ impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
 type Stages<Q, L, V, T> =
     <Q as Slot>::Stage<<L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<Leaf>>>>>;
 
+/// The same of one that can be told another configuration.
+type LiveStages<Q, L, V, T> = LiveStage<GateStage<KillSwitch, Stages<Q, L, V, T>>>;
+
 impl<Q, L, V, T, X> ServerBuilder<Q, L, V, T, X>
 where
     Q: Slot,
@@ -113,9 +120,33 @@ where
     ///
     /// A field that breaks a rule of its own.
     pub fn layer(self) -> Result<StackLayer<Stages<Q, L, V, T>, X>, ConfigError> {
-        let handler = self.timeout.build(ScopeStage::new(Leaf::default()))?;
-        let stages = self.rate_limit.build(self.load_shed.build(self.load_level.build(handler)?)?)?;
+        let exit = self.exit;
+        let stages = Self::stages(self.rate_limit, self.load_shed, self.load_level, self.timeout)?;
         Explanation::of(&stages).check()?;
-        Ok(StackLayer::from_stages(stages, self.exit))
+        Ok(StackLayer::from_stages(stages, exit))
+    }
+
+    /// The stack as a tower layer, and the handle by which it is told another configuration while calls pass. See
+    /// [`live`](super::live).
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Self::layer).
+    pub fn live(self) -> Result<(StackLayer<LiveStages<Q, L, V, T>, X>, Control), ConfigError>
+    where
+        Stages<Q, L, V, T>: Mechanisms + Send + Sync + 'static,
+        X: Send + Sync + 'static,
+    {
+        let exit = self.exit;
+        let stages = Self::stages(self.rate_limit, self.load_shed, self.load_level, self.timeout)?;
+        Explanation::of(&stages).check()?;
+        let parts = live::Parts::new();
+        let stages = parts.call(GateStage::new(parts.kill_switch(), stages));
+        Ok(parts.finish(stages, exit))
+    }
+
+    fn stages(rate_limit: Q, load_shed: L, load_level: V, timeout: T) -> Result<Stages<Q, L, V, T>, ConfigError> {
+        let handler = timeout.build(ScopeStage::new(Leaf::default()))?;
+        rate_limit.build(load_shed.build(load_level.build(handler)?)?)
     }
 }

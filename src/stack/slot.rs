@@ -2,7 +2,7 @@ use crate::{
     error::{ConfigError, check_duration},
     retry::{Retry, RetryStage},
     shell::GateStage,
-    timeout::TimeoutStage,
+    timeout::{Of, TimeoutStage},
 };
 use std::time::Duration;
 
@@ -30,8 +30,7 @@ impl Slot for Off {
 /// A slot with a timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    pub(super) field: &'static str,
-    pub(super) name: &'static str,
+    pub(super) of: Of,
     pub(super) limit: Duration,
 }
 
@@ -39,8 +38,8 @@ impl Slot for Limit {
     type Stage<Next> = TimeoutStage<Next>;
 
     fn build<Next>(self, next: Next) -> Result<TimeoutStage<Next>, ConfigError> {
-        check_duration(self.field, self.limit)?;
-        Ok(TimeoutStage::new(self.name, self.limit, next))
+        check_duration(self.of.field(), self.limit)?;
+        Ok(TimeoutStage::new(self.of, self.limit, next))
     }
 }
 

@@ -1,4 +1,4 @@
-use super::TimeoutStage;
+use super::{TimeoutStage, stage::Of};
 use crate::{
     error::{ConfigError, check_duration},
     shell::{KeepError, Leaf, StackLayer},
@@ -19,6 +19,6 @@ impl TimeoutLayer {
     /// The limit must be longer than zero and at most 366 days.
     pub fn new(limit: Duration) -> Result<Self, ConfigError> {
         check_duration("timeout.limit", limit)?;
-        Ok(StackLayer::from_stages(TimeoutStage::new("timeout", limit, Leaf::default()), KeepError))
+        Ok(StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError))
     }
 }

@@ -58,4 +58,5 @@ mod stage;
 
 pub use deadline::Deadline;
 pub use layer::TimeoutLayer;
+pub(crate) use stage::Of;
 pub use stage::{TimeoutCall, TimeoutStage};

@@ -1,8 +1,11 @@
 use super::Deadline;
 use crate::{
-    error::{Error, TimedOut},
+    error::{ConfigError, Error, TimedOut, check_duration},
     shell::{Abandonment, Frame, Stage},
-    stack::{Describe, Explanation},
+    stack::{
+        Describe, Explanation,
+        live::{Configure, Mechanisms, StackConfig, Terms},
+    },
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -15,15 +18,56 @@ use tower::Service;
 /// Ends a call whose time is up. The limit covers everything further in: readiness, queues, attempts.
 #[derive(Clone, Debug)]
 pub struct TimeoutStage<Next> {
-    /// What an explanation calls it.
-    name: &'static str,
+    of: Of,
     limit: Duration,
     next: Next,
 }
 
+/// What a timeout bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// The call; on a server, the work on it.
+    Call,
+    /// One attempt.
+    Attempt,
+}
+
+impl Of {
+    /// What the timeout is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Call => "timeout",
+            Self::Attempt => "attempt timeout",
+        }
+    }
+
+    /// Its field in a builder.
+    pub(crate) fn field(self) -> &'static str {
+        match self {
+            Self::Call => "timeout",
+            Self::Attempt => "attempt_timeout",
+        }
+    }
+
+    /// The limit among these terms.
+    #[inline]
+    pub(crate) fn limit(self, terms: &Terms) -> Option<Duration> {
+        match self {
+            Self::Call => terms.timeout,
+            Self::Attempt => terms.attempt_timeout,
+        }
+    }
+}
+
 impl<Next> TimeoutStage<Next> {
-    pub(crate) fn new(name: &'static str, limit: Duration, next: Next) -> Self {
-        Self { name, limit, next }
+    pub(crate) fn new(of: Of, limit: Duration, next: Next) -> Self {
+        Self { of, limit, next }
+    }
+
+    /// The limit of this call.
+    #[inline]
+    fn limit(&self, frame: &Frame) -> Duration {
+        frame.terms().and_then(|terms| self.of.limit(terms)).unwrap_or(self.limit)
     }
 }
 
@@ -60,7 +104,7 @@ where
             if inherited.has_passed(now) {
                 return TimeoutCall { next: None, deadline: Some(inherited), inherited };
             }
-            let own = Deadline::after(now, self.limit).earlier(inherited);
+            let own = Deadline::after(now, self.limit(frame)).earlier(inherited);
             frame.set_inherited(given.enforcing(own));
             deadline = Some(own);
         }
@@ -82,7 +126,8 @@ where
             return Poll::Ready(result);
         }
         let now = frame.now();
-        let deadline = *call.deadline.get_or_insert_with(|| Deadline::after(now, self.limit).earlier(*call.inherited));
+        let of_own = |frame: &Frame| Deadline::after(now, self.limit(frame)).earlier(*call.inherited);
+        let deadline = *call.deadline.get_or_insert_with(|| of_own(frame));
         if !deadline.has_passed(now) {
             if let Some(instant) = deadline.instant() {
                 frame.wake_at(instant);
@@ -90,7 +135,7 @@ where
             return Poll::Pending;
         }
         self.next.abandon(next, Abandonment::TimedOut, frame);
-        let limit = (deadline != *call.inherited).then_some(self.limit);
+        let limit = (deadline != *call.inherited).then_some(self.limit(frame));
         Poll::Ready(Err(timed_out(limit, frame)))
     }
 
@@ -108,6 +153,28 @@ fn timed_out<E>(limit: Option<Duration>, frame: &Frame) -> Error<E> {
 
 impl<Next: Describe> Describe for TimeoutStage<Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.timeout(self.name, self.limit, &self.next);
+        explanation.timeout(self.of, self.limit, &self.next);
+    }
+}
+
+/// Calls bring their limit along: there is nothing to apply.
+impl<Next> Configure for TimeoutStage<Next> {
+    fn read(&self, config: &mut StackConfig) {
+        let limit = match self.of {
+            Of::Call => &mut config.timeout,
+            Of::Attempt => &mut config.attempt_timeout,
+        };
+        *limit = Some(self.limit);
+    }
+
+    fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        self.of.limit(&Terms::of(config)).map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
+    }
+}
+
+impl<Next: Mechanisms> Mechanisms for TimeoutStage<Next> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
+        visit(self);
+        self.next.each(visit);
     }
 }

@@ -57,7 +57,7 @@ pub trait Distributed {
 /// A limit that many processes keep for each key, and the key of each request: [`RateLimit::distributed`].
 #[derive(Clone, Debug)]
 pub struct DistributedByKey<D, F> {
-    limit: D,
+    pub(in crate::rate_limit) limit: D,
     key_of: F,
 }
 

@@ -181,7 +181,7 @@ impl Leased {
     }
 
     /// The limit, and the window.
-    pub(super) fn terms(&self) -> (u64, Duration) {
+    pub(in crate::rate_limit) fn terms(&self) -> (u64, Duration) {
         (self.shared().limit, self.shared().window)
     }
 

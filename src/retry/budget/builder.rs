@@ -81,7 +81,7 @@ impl RetryBudgetBuilder {
     }
 
     /// Whether a budget can go by this, and the quota of its floor.
-    pub(super) fn check(&self) -> Result<Option<Quota>, ConfigError> {
+    pub(crate) fn check(&self) -> Result<Option<Quota>, ConfigError> {
         if !(0.0..=100.0).contains(&self.ratio) {
             return Err(ConfigError::new("retry.budget.ratio", self.ratio, "must be a number from 0 to 100"));
         }

@@ -1,0 +1,244 @@
+//! Rate limits that are told other quotas while calls pass.
+
+use super::{
+    Both, ByKey, InLine, Owing, Quota, RateLimit, RateLimitStage, SlidingWindow, TokenBucket,
+    distributed::{DistributedByKey, Exact, Leased, WriteBehind},
+    sliding_window::check_limit,
+    tier,
+};
+use crate::{
+    error::ConfigError,
+    stack::live::{Configure, Mechanisms, RateLimitConfig, StackConfig},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// A limit whose quotas can be changed while calls pass: one, or one for each tier. For a [`Limit`](super::Limit) of your
+/// own in a [live stack](crate::stack::live).
+pub trait LiveLimit {
+    /// The quotas in force.
+    fn quotas(&self) -> Vec<Quota>;
+
+    /// Whether it can go by these. Nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError>;
+
+    /// Goes by these, which were found to be right. No call passes meanwhile, and so it must be short.
+    fn set_quotas(&self, quotas: &[Quota]);
+
+    /// Does what is left to do after a change, and may take longer, while calls pass.
+    fn settle_quotas(&self) {}
+}
+
+/// A limit that is made of one or several [`LiveLimit`]s, each with its shadow mode.
+pub trait LiveLimits {
+    /// Shows each of them, in order.
+    fn each(&self, visit: &mut dyn FnMut(&dyn LiveLimit, &Shadow));
+}
+
+/// Whether a limit only counts what it would refuse.
+#[derive(Clone, Debug, Default)]
+pub struct Shadow(Arc<AtomicBool>);
+
+impl Shadow {
+    /// Relaxed, here and below: it guards no other memory.
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, is_on: bool) {
+        self.0.store(is_on, Ordering::Relaxed);
+    }
+}
+
+impl<L: LiveLimit, C, J> LiveLimits for RateLimit<L, C, J> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn LiveLimit, &Shadow)) {
+        visit(&self.limit, &self.shadow);
+    }
+}
+
+impl<A: LiveLimits, B: LiveLimits, C, J> LiveLimits for RateLimit<Both<A, B>, C, J> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn LiveLimit, &Shadow)) {
+        self.limit.first.each(visit);
+        self.limit.second.each(visit);
+    }
+}
+
+/// The limits by their order.
+impl<R: LiveLimits, Next> Configure for RateLimitStage<R, Next> {
+    fn read(&self, config: &mut StackConfig) {
+        self.limit.each(&mut |limit, shadow| {
+            config.rate_limit.push(RateLimitConfig { quotas: limit.quotas(), shadow: shadow.is_on() });
+        });
+    }
+
+    fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        let (mut given, mut checked) = (config.rate_limit.iter(), Ok(()));
+        self.limit.each(&mut |limit, _| {
+            if let (Ok(()), Some(given)) = (&checked, given.next()) {
+                checked = limit.check_quotas(&given.quotas);
+            }
+        });
+        checked
+    }
+
+    fn apply(&self, config: &StackConfig) {
+        let mut given = config.rate_limit.iter();
+        self.limit.each(&mut |limit, shadow| {
+            if let Some(given) = given.next() {
+                limit.set_quotas(&given.quotas);
+                shadow.set(given.shadow);
+            }
+        });
+    }
+
+    fn settle(&self) {
+        self.limit.each(&mut |limit, _| limit.settle_quotas());
+    }
+}
+
+impl<R: LiveLimits, Next: Mechanisms> Mechanisms for RateLimitStage<R, Next> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
+        visit(self);
+        self.next.each(visit);
+    }
+}
+
+/// The one quota of a limit without tiers.
+fn the_one(quotas: &[Quota]) -> Result<Quota, ConfigError> {
+    match quotas {
+        [quota] => Ok(*quota),
+        _ => Err(ConfigError::new("rate_limit.quotas", quotas.len(), "must be one: the limit has no tiers")),
+    }
+}
+
+/// A limit with one quota, which it can be told.
+macro_rules! live_with_one_quota {
+    ($($limit:ty),*) => {
+        $(impl LiveLimit for $limit {
+            fn quotas(&self) -> Vec<Quota> {
+                vec![self.quota()]
+            }
+
+            fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
+                the_one(quotas)?.check()
+            }
+
+            fn set_quotas(&self, quotas: &[Quota]) {
+                // They were checked.
+                let _ = the_one(quotas).and_then(|quota| self.set_quota(quota));
+            }
+        })*
+    };
+}
+
+live_with_one_quota!(TokenBucket, Exact, WriteBehind);
+
+/// A limit that is another one inside.
+macro_rules! live_as_inside {
+    ($([$($generics:tt)*] $limit:ty, $inside:tt;)*) => {
+        $(impl<$($generics)*> LiveLimit for $limit {
+            fn quotas(&self) -> Vec<Quota> {
+                self.$inside.quotas()
+            }
+
+            fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
+                self.$inside.check_quotas(quotas)
+            }
+
+            fn set_quotas(&self, quotas: &[Quota]) {
+                self.$inside.set_quotas(quotas);
+            }
+
+            fn settle_quotas(&self) {
+                self.$inside.settle_quotas();
+            }
+        })*
+    };
+}
+
+live_as_inside! {
+    [] Owing, 0;
+    [] InLine, 0;
+    [D: LiveLimit, F] DistributedByKey<D, F>, limit;
+}
+
+impl LiveLimit for SlidingWindow {
+    /// The limit, in the window.
+    fn quotas(&self) -> Vec<Quota> {
+        vec![Quota::new(self.limit(), self.window())]
+    }
+
+    fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
+        let quota = the_one(quotas)?;
+        check_limit(quota.count())?;
+        check_fixed_window(quota, self.window())
+    }
+
+    fn set_quotas(&self, quotas: &[Quota]) {
+        let _ = the_one(quotas).and_then(|quota| self.set_limit(quota.count()));
+    }
+}
+
+/// A limit in a window has no burst of its own, and its window stays.
+fn check_fixed_window(quota: Quota, window: std::time::Duration) -> Result<(), ConfigError> {
+    if quota.period() != window {
+        return Err(ConfigError::new("rate_limit.period", quota.period(), "must be the window as it was built"));
+    }
+    if quota.burst() != quota.count() {
+        return Err(ConfigError::new(
+            "rate_limit.burst",
+            quota.burst(),
+            "must be the count, where a window is limited",
+        ));
+    }
+    Ok(())
+}
+
+impl<K: ?Sized, T, S, F> LiveLimit for ByKey<K, T, S, F> {
+    fn quotas(&self) -> Vec<Quota> {
+        (0..self.keyed.tiers()).map(|tier| self.keyed.quota(tier)).collect()
+    }
+
+    fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
+        if quotas.len() != self.keyed.tiers() {
+            return Err(ConfigError::new(
+                "rate_limit.quotas",
+                quotas.len(),
+                "must be one for each tier that was built",
+            ));
+        }
+        quotas.iter().try_for_each(|quota| tier::check(*quota))
+    }
+
+    fn set_quotas(&self, quotas: &[Quota]) {
+        self.keyed.switch_quotas(quotas);
+    }
+
+    fn settle_quotas(&self) {
+        self.keyed.convert_all();
+    }
+}
+
+impl LiveLimit for Leased {
+    /// The limit, in the window.
+    fn quotas(&self) -> Vec<Quota> {
+        let (limit, window) = self.terms();
+        vec![Quota::new(limit, window)]
+    }
+
+    fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
+        if quotas != self.quotas() {
+            return Err(ConfigError::new("rate_limit.quotas", quotas, "must be as built: leases are out by it"));
+        }
+        Ok(())
+    }
+
+    fn set_quotas(&self, _quotas: &[Quota]) {}
+}

@@ -1,0 +1,133 @@
+use super::{Mechanisms, StackConfig, Terms, stage::Shared};
+use crate::{
+    error::ConfigError,
+    stack::{Describe, Explanation},
+};
+use std::{fmt, sync::Arc};
+
+/// Tells a stack another configuration while calls pass. A cheap handle; made with the stack by
+/// [`ClientBuilder::live`](crate::stack::ClientBuilder::live) and [`ServerBuilder::live`](crate::stack::ServerBuilder::live).
+///
+/// It does not keep the stack's calls, and no stack needs it to live on: a stack whose control was dropped goes on by what it
+/// was told last.
+#[derive(Clone)]
+pub struct Control(Arc<Inside>);
+
+struct Inside {
+    shared: Arc<Shared>,
+    stages: Arc<dyn Stages>,
+    built: StackConfig,
+}
+
+/// The stages of a stack, of whatever type.
+trait Stages: Send + Sync {
+    fn mechanisms(&self) -> &dyn Mechanisms;
+    fn explain(&self, explanation: &mut Explanation);
+}
+
+impl<St: Mechanisms + Describe + Send + Sync> Stages for St {
+    fn mechanisms(&self) -> &dyn Mechanisms {
+        self
+    }
+
+    fn explain(&self, explanation: &mut Explanation) {
+        self.describe(explanation);
+    }
+}
+
+impl Control {
+    /// The control of these stages. The terms that they were built with are in force.
+    pub(super) fn of(stages: Arc<impl Mechanisms + Describe + Send + Sync + 'static>, shared: Arc<Shared>) -> Self {
+        let mut built = StackConfig::default();
+        stages.each(&mut |mechanism| mechanism.read(&mut built));
+        shared.terms.store(Terms::of(&built));
+        Self(Arc::new(Inside { shared, stages, built }))
+    }
+
+    /// The configuration that the stack was built with: each part of it that can be changed is there.
+    pub fn built(&self) -> &StackConfig {
+        &self.0.built
+    }
+
+    /// The configuration in force, complete as the one that was [`built`](Self::built): what was applied last, and what was
+    /// changed since by a handle of one of its mechanisms.
+    pub fn config(&self) -> StackConfig {
+        let mut config = StackConfig::default();
+        self.each(|mechanism| mechanism.read(&mut config));
+        self.0.shared.terms.load().write_to(&mut config);
+        config
+    }
+
+    /// Whether [`apply`](Self::apply) would take this configuration. Nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// A part for something that the stack does not have; a value that the mechanism's builder would refuse; numbers
+    /// that contradict each other, as for [`layer`](crate::stack::ClientBuilder::layer); a number of rate limits or of
+    /// tiers that is not the one that was built.
+    pub fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        self.complete(config).map(drop)
+    }
+
+    /// Goes by this configuration from now on, as a whole or not at all. It may be applied again and again: what is the
+    /// same stays as it is.
+    ///
+    /// See the [module](super) for what becomes of calls under way, and of what each mechanism holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check), or if it is called by what runs in a pass, such as the function that says the key of a
+    /// request; the old configuration stays.
+    ///
+    /// # Cost
+    ///
+    /// It blocks its thread, and calls that come meanwhile, until the calls on other threads that are on their way
+    /// through the gates have passed them, which takes as long as the user's functions there: those that say a key, a cost
+    /// or a weight, or copy a request. Then it takes some stores and a short lock per mechanism. Where a quota of a
+    /// limit by key has changed it looks at all buckets afterwards, while calls pass.
+    pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        if self.0.shared.is_within() {
+            let rule = "must be changed by nothing that runs while a call is admitted";
+            return Err(ConfigError::new("configuration", format_args!("of {:?}", std::thread::current().id()), rule));
+        }
+        let complete = self.complete(config)?;
+        self.0.shared.change(|| {
+            self.0.shared.terms.store(Terms::of(&complete));
+            self.each(|mechanism| mechanism.apply(&complete));
+        });
+        self.each(|mechanism| mechanism.settle());
+        Ok(())
+    }
+
+    /// What the stack does with a call by the configuration in force.
+    pub fn explain(&self) -> Explanation {
+        let mut explanation = Explanation::default();
+        self.0.stages.explain(&mut explanation);
+        explanation
+    }
+
+    fn complete(&self, config: &StackConfig) -> Result<StackConfig, ConfigError> {
+        let complete = config.completed_by(&self.0.built)?;
+        let mut checked = Ok(());
+        self.each(|mechanism| {
+            if checked.is_ok() {
+                checked = mechanism.check(&complete);
+            }
+        });
+        checked?;
+        let mut explanation = Explanation::proposed(Terms::of(&complete));
+        self.0.stages.explain(&mut explanation);
+        explanation.check()?;
+        Ok(complete)
+    }
+
+    fn each(&self, mut visit: impl FnMut(&dyn super::Configure)) {
+        self.0.stages.mechanisms().each(&mut visit);
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("config", &self.config()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+//! Stacks that are told another configuration while calls pass.
+//!
+//! Limits have to change when nobody has time for a deployment: a tenant is let in or kept out, a dependency is known to be
+//! down, a limit turns out to be wrong at night. `.live()?` in place of `.layer()?` makes the same stack and a [`Control`],
+//! by which a [`StackConfig`] is applied to it, as a whole or not at all.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::{Rejection, load_shed::Limiter, stack::live::{LoadShedConfig, StackConfig}};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! let (layer, control) =
+//!     steadfast::server().load_shed(Limiter::fixed(100)?).timeout(Duration::from_secs(1)).live()?;
+//! let service = layer.layer(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)));
+//! assert_eq!(service.clone().oneshot(1).await?, 1);
+//!
+//! let off = StackConfig { switched_off: true, ..StackConfig::default() };
+//! control.apply(&off)?;
+//! let error = service.clone().oneshot(2).await.unwrap_err();
+//! assert!(matches!(error.rejection(), Some(Rejection::SwitchedOff(_))));
+//!
+//! // Each configuration is a whole: this one lets calls pass again, and has the timeout that was built.
+//! let tight = StackConfig { load_shed: Some(LoadShedConfig::new(10)), ..StackConfig::default() };
+//! control.apply(&tight)?;
+//! assert_eq!(service.oneshot(3).await?, 3);
+//!
+//! // What cannot work is refused, and nothing changes.
+//! let error = control.apply(&StackConfig { load_shed: Some(LoadShedConfig::new(0)), ..off }).unwrap_err();
+//! assert_eq!(error.to_string(), "load_shed.limit = 0: must be at least 1");
+//! assert_eq!(control.config().load_shed, tight.load_shed);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a call sees of a change
+//!
+//! A call passes the gates (kill switch, breaker, limits) in one go, and a change waits until nobody is in between: all of
+//! them decide by the same configuration. The gates hold what all calls share, and so their limits are those in force
+//! when a call asks: another attempt, and a call whose turn comes in a line or in a queue, is let on by what is in force
+//! then.
+//!
+//! A call's own terms, which are its timeout, its attempts, the waits between them and their timeout, are those in force when it
+//! began, from its beginning to its end.
+//!
+//! # What stays
+//!
+//! | mechanism | its state |
+//! |---|---|
+//! | rate limit | what the buckets hold stays, in tokens, up to the new burst; who waits goes on waiting, at the new rate |
+//! | circuit breaker | its state, its window and its probes stay; an open circuit keeps to the time that it was opened for |
+//! | retry | the balance of the budget stays, up to the new cap |
+//! | load shed | nobody is interrupted; if more are in flight than may be, calls are refused until enough have ended |
+//! | load level | likewise, and who waits stays |
+//! | kill switch | calls that have passed it go on |
+//!
+//! # Cost
+//!
+//! A live stack costs two atomic additions per pass, on a line of the cache that its thread shares with few others, and some
+//! loads and copies. For what a change costs see [`Control::apply`].
+
+mod config;
+mod configure;
+mod control;
+mod mechanisms;
+mod passes;
+mod stage;
+mod terms;
+
+use config::ABSENT;
+pub use config::{
+    BreakerConfig, BudgetConfig, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig,
+    RetryConfig, StackConfig,
+};
+pub use configure::{Configure, Mechanisms};
+pub use control::Control;
+pub use stage::{KillSwitch, LiveAttemptStage, LiveCall, LiveStage};
+pub(crate) use terms::Terms;
+
+use super::Describe;
+use crate::shell::StackLayer;
+use stage::Shared;
+use std::sync::Arc;
+
+/// What the stages of a live stack are built around: shared by all of them.
+pub(super) struct Parts(Arc<Shared>);
+
+impl Parts {
+    pub(super) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    /// The outermost stage.
+    pub(super) fn call<Next>(&self, next: Next) -> LiveStage<Next> {
+        LiveStage { shared: self.0.clone(), next }
+    }
+
+    /// The stage around each attempt.
+    pub(super) fn attempt<Next>(&self, next: Next) -> LiveAttemptStage<Next> {
+        LiveAttemptStage { shared: self.0.clone(), next }
+    }
+
+    pub(super) fn kill_switch(&self) -> KillSwitch {
+        KillSwitch { shared: self.0.clone() }
+    }
+
+    /// The layer of these stages, and its control.
+    pub(super) fn finish<St, X>(self, stages: St, exit: X) -> (StackLayer<St, X>, Control)
+    where
+        St: Mechanisms + Describe + Send + Sync + 'static,
+        X: Send + Sync + 'static,
+    {
+        let layer = StackLayer::from_stages(stages, exit);
+        let control = Control::of(layer.shared(), self.0);
+        (layer, control)
+    }
+}

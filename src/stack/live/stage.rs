@@ -1,0 +1,231 @@
+use super::{
+    Configure, Mechanisms, StackConfig, Terms,
+    passes::{Pass, Passes},
+    terms::SharedTerms,
+};
+use crate::{
+    error::{Error, Rejection, SwitchedOff},
+    shell::{Abandonment, Ending, Frame, Gate, Stage},
+    stack::{Describe, DescribeGate, Explanation},
+    sync::thread_local,
+};
+use pin_project_lite::pin_project;
+use std::{
+    cell::Cell,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+use tower::Service;
+
+/// What the stages of a live stack share.
+#[derive(Default)]
+pub(super) struct Shared {
+    passes: Passes,
+    pub(super) terms: SharedTerms,
+    /// Relaxed: it is written in a change and read in a pass.
+    switched_off: AtomicBool,
+}
+
+thread_local! {
+    /// The passes that this thread is in. More than one where user code in a pass calls another service to its end.
+    #[allow(clippy::missing_const_for_thread_local, reason = "loom's cannot be")]
+    static DEPTH: Cell<usize> = Cell::new(0);
+}
+
+/// A pass of this thread.
+struct Within<'passes>(#[expect(dead_code, reason = "held until it is dropped")] Pass<'passes>);
+
+impl Drop for Within<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        DEPTH.with(|depth| depth.set(depth.get() - 1));
+    }
+}
+
+impl Shared {
+    #[inline]
+    fn enter(&self) -> Within<'_> {
+        let depth = DEPTH.with(|depth| depth.replace(depth.get() + 1));
+        Within(if depth == 0 { self.passes.enter() } else { self.passes.enter_within() })
+    }
+
+    /// Whether this thread is in a pass, and so must not wait for passes to end.
+    pub(super) fn is_within(&self) -> bool {
+        DEPTH.with(|depth| depth.get() > 0)
+    }
+
+    /// Makes a change while no call is in a pass.
+    pub(super) fn change<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.passes.change(work)
+    }
+}
+
+/// Begins each call with the terms in force, and lets it pass the gates between two changes. The outermost stage of a
+/// stack that can be told another configuration while calls pass.
+#[derive(Clone)]
+pub struct LiveStage<Next> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) next: Next,
+}
+
+pin_project! {
+    /// A call at a [`LiveStage`].
+    #[derive(Debug)]
+    pub struct LiveCall<Call> {
+        #[pin]
+        next: Call,
+        // From the beginning to the end.
+        terms: Terms,
+    }
+}
+
+impl<Next, S, Request> Stage<S, Request> for LiveStage<Next>
+where
+    Next: Stage<S, Request>,
+    S: Service<Request>,
+{
+    const READS_DEADLINE: bool = Next::READS_DEADLINE;
+
+    type Call = LiveCall<Next::Call>;
+
+    #[inline]
+    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+        let _pass = self.shared.enter();
+        let terms = self.shared.terms.load();
+        frame.set_terms(terms);
+        frame.set_in_pass(true);
+        let next = self.next.start(request, frame);
+        frame.set_in_pass(false);
+        LiveCall { next, terms }
+    }
+
+    #[inline]
+    fn poll(
+        &self,
+        call: Pin<&mut Self::Call>,
+        service: &mut S,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let call = call.project();
+        frame.set_terms(*call.terms);
+        self.next.poll(call.next, service, cx, frame)
+    }
+
+    #[inline]
+    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+        self.next.abandon(call.project().next, cause, frame);
+    }
+}
+
+/// Lets each attempt pass the gates between two changes. It is inside of a retry.
+#[derive(Clone)]
+pub struct LiveAttemptStage<Next> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) next: Next,
+}
+
+impl<Next, S, Request> Stage<S, Request> for LiveAttemptStage<Next>
+where
+    Next: Stage<S, Request>,
+    S: Service<Request>,
+{
+    const READS_DEADLINE: bool = Next::READS_DEADLINE;
+
+    type Call = Next::Call;
+
+    #[inline]
+    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+        // The first attempt is part of the call's own pass.
+        let _pass = (!frame.is_in_pass()).then(|| self.shared.enter());
+        self.next.start(request, frame)
+    }
+
+    #[inline]
+    fn poll(
+        &self,
+        call: Pin<&mut Self::Call>,
+        service: &mut S,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        self.next.poll(call, service, cx, frame)
+    }
+
+    #[inline]
+    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+        self.next.abandon(call, cause, frame);
+    }
+}
+
+/// The kill switch: lets all calls pass, or none.
+#[derive(Clone)]
+pub struct KillSwitch {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl KillSwitch {
+    #[inline]
+    fn is_off(&self) -> bool {
+        self.shared.switched_off.load(Ordering::Relaxed)
+    }
+}
+
+impl<Request> Gate<Request> for KillSwitch {
+    type Permit = ();
+
+    #[inline]
+    fn admit(&self, _request: &Request, _frame: &mut Frame) -> Result<(), Rejection> {
+        if self.is_off() { Err(SwitchedOff::new().into()) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn settle(&self, (): (), _ending: Ending, _frame: &mut Frame) {}
+}
+
+impl Configure for KillSwitch {
+    fn read(&self, config: &mut StackConfig) {
+        config.switched_off = self.is_off();
+    }
+
+    fn apply(&self, config: &StackConfig) {
+        self.shared.switched_off.store(config.switched_off, Ordering::Relaxed);
+    }
+}
+
+impl DescribeGate for KillSwitch {
+    fn describe(&self, explanation: &mut Explanation) {
+        if self.is_off() {
+            explanation.add("kill switch", "no call passes");
+        }
+    }
+}
+
+impl<Next: Describe> Describe for LiveStage<Next> {
+    fn describe(&self, explanation: &mut Explanation) {
+        explanation.by_terms(self.shared.terms.load());
+        self.next.describe(explanation);
+    }
+}
+
+impl<Next: Describe> Describe for LiveAttemptStage<Next> {
+    fn describe(&self, explanation: &mut Explanation) {
+        self.next.describe(explanation);
+    }
+}
+
+impl<Next: Mechanisms> Mechanisms for LiveStage<Next> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
+        self.next.each(visit);
+    }
+}
+
+impl<Next: Mechanisms> Mechanisms for LiveAttemptStage<Next> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
+        self.next.each(visit);
+    }
+}

@@ -1,0 +1,76 @@
+use super::StackConfig;
+use crate::{
+    clock::nanos,
+    retry::{Backoff, Jitter},
+};
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// How long a call and its attempts may take, and how often it is tried: what a call keeps from its beginning to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Terms {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) attempts: u32,
+    pub(crate) backoff: Backoff,
+}
+
+impl Terms {
+    /// The terms of a configuration that is complete.
+    pub(crate) fn of(config: &StackConfig) -> Self {
+        let StackConfig { timeout, attempt_timeout, ref retry, .. } = *config;
+        let (attempts, backoff) = retry.as_ref().map_or((1, Backoff::none()), |retry| (retry.attempts, retry.backoff));
+        Self { timeout, attempt_timeout, attempts, backoff }
+    }
+
+    pub(super) fn write_to(self, config: &mut StackConfig) {
+        (config.timeout, config.attempt_timeout) = (self.timeout, self.attempt_timeout);
+        if let Some(retry) = &mut config.retry {
+            (retry.attempts, retry.backoff) = (self.attempts, self.backoff);
+        }
+    }
+}
+
+/// The terms of new calls. Written in a change and read in a pass, and so never both at once: all relaxed.
+#[derive(Debug, Default)]
+pub(super) struct SharedTerms {
+    /// Nanoseconds; zero where there is none.
+    timeout: AtomicU64,
+    attempt_timeout: AtomicU64,
+    attempts: AtomicU32,
+    /// The number of the jitter.
+    jitter: AtomicU32,
+    base: AtomicU64,
+    cap: AtomicU64,
+}
+
+impl SharedTerms {
+    #[inline]
+    pub(super) fn load(&self) -> Terms {
+        let duration = |atomic: &AtomicU64| Duration::from_nanos(atomic.load(Ordering::Relaxed));
+        let optional = |atomic| Some(duration(atomic)).filter(|duration| !duration.is_zero());
+        let jitter = JITTERS.get(self.jitter.load(Ordering::Relaxed) as usize).copied().unwrap_or_default();
+        Terms {
+            timeout: optional(&self.timeout),
+            attempt_timeout: optional(&self.attempt_timeout),
+            attempts: self.attempts.load(Ordering::Relaxed),
+            backoff: Backoff::exponential(duration(&self.base), duration(&self.cap)).jitter(jitter),
+        }
+    }
+
+    pub(super) fn store(&self, terms: Terms) {
+        let Terms { timeout, attempt_timeout, attempts, backoff } = terms;
+        let (base, cap, jitter) = backoff.parts();
+        self.timeout.store(timeout.map_or(0, nanos), Ordering::Relaxed);
+        self.attempt_timeout.store(attempt_timeout.map_or(0, nanos), Ordering::Relaxed);
+        self.attempts.store(attempts, Ordering::Relaxed);
+        let number = JITTERS.iter().position(|known| *known == jitter).unwrap_or_default();
+        self.jitter.store(number as u32, Ordering::Relaxed);
+        self.base.store(nanos(base), Ordering::Relaxed);
+        self.cap.store(nanos(cap), Ordering::Relaxed);
+    }
+}
+
+const JITTERS: [Jitter; 4] = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None];
