@@ -142,6 +142,14 @@
 //!
 //! A reader takes no lock and shares nothing that it writes to with other readers.
 
+//!
+//! # Driving stacks
+//!
+//! [`Stacks`] is the target that puts all that a stack can be told into force: limits, tiers, thresholds, kill switches
+//! and shadow modes, for each [live stack](crate::stack::live) by name. Its rule is [`StackRule`]. Rules of your own do
+//! for what a stack does not know, such as which tenant is in which tier: a function that says the tier of a key reads
+//! them by [`Current::load`].
+
 mod build;
 mod builder;
 mod current;
@@ -160,6 +168,7 @@ mod sink;
 mod snapshot;
 mod source;
 mod sources;
+mod stacks;
 mod tick;
 mod wall_clock;
 
@@ -186,5 +195,6 @@ pub use sources::HttpSource;
 pub use sources::{FileSink, FileSource, FixedSource};
 #[cfg(feature = "redis")]
 pub use sources::{RedisBuilder, RedisSink, RedisSource};
+pub use stacks::{StackRule, Stacks};
 pub use tick::Staleness;
 pub use wall_clock::WallClock;

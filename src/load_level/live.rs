@@ -19,7 +19,7 @@ impl Queue {
     ///
     /// As [`build`](super::QueueBuilder::build); the old settings stay.
     pub fn configure(&self, config: &LoadLevelConfig) -> Result<(), ConfigError> {
-        let (limit, pace) = check(config)?;
+        let (limit, pace) = checked(config)?;
         let LoadLevelConfig { depth, max_weight, max_wait, discipline, .. } = *config;
         self.change(|state, places, now| {
             let pace = pace.map(|pace| pace.in_place_of(state.pace, now));
@@ -36,7 +36,15 @@ impl Queue {
     }
 }
 
-fn check(config: &LoadLevelConfig) -> Result<(u32, Option<pace::Pace>), ConfigError> {
+impl LoadLevelConfig {
+    /// Whether a queue can go by this.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        checked(self).map(drop)
+    }
+}
+
+/// The concurrency and the pace, if all can be.
+fn checked(config: &LoadLevelConfig) -> Result<(u32, Option<pace::Pace>), ConfigError> {
     let LoadLevelConfig { concurrency, depth, max_weight, max_wait, discipline, pace } = *config;
     let limit = check_concurrency(concurrency)?;
     check_depth(depth)?;
@@ -53,7 +61,7 @@ impl<W, C, Next> Configure for LoadLevelStage<W, C, Next> {
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        config.load_level.as_ref().map_or(Ok(()), |config| check(config).map(drop))
+        config.load_level.as_ref().map_or(Ok(()), LoadLevelConfig::check)
     }
 
     fn apply(&self, config: &StackConfig) {

@@ -140,6 +140,8 @@ mod waiters;
 pub use acquire::{Acquire, Permit};
 pub use builder::QueueBuilder;
 pub use discipline::Discipline;
+#[cfg(feature = "constant-work")]
+pub(crate) use discipline::Kind;
 pub use layer::{Classes, CriticalityBy, CriticalityOfContext, LoadLevel, LoadLevelLayer, Weigh, WeighsBy, WeighsOne};
 pub use queue::Queue;
 pub use rates::DrainTime;

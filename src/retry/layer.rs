@@ -105,7 +105,7 @@ impl<P> Retry<P> {
     }
 }
 
-pub(super) fn check_attempts(attempts: u32) -> Result<(), ConfigError> {
+pub(crate) fn check_attempts(attempts: u32) -> Result<(), ConfigError> {
     if !(1..=MOST_ATTEMPTS).contains(&attempts) {
         return Err(ConfigError::new("retry.attempts", attempts, "must be from 1 to 1000"));
     }

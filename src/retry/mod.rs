@@ -99,5 +99,6 @@ mod stage;
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::{RetryBudget, RetryBudgetBuilder, Withdrawal};
+pub(crate) use layer::check_attempts;
 pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith, Retry, RetryLayer};
 pub use stage::{RetryCall, RetryStage};

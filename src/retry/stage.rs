@@ -1,4 +1,4 @@
-use super::{Backoff, Replay, RetryBudget, budget::Withdrawal, layer::check_attempts};
+use super::{Backoff, Replay, RetryBudget, budget::Withdrawal};
 use crate::{
     classify::Outcome,
     error::{ConfigError, Error, LONGEST, TimedOut},
@@ -6,7 +6,7 @@ use crate::{
     shell::{Abandonment, Ending, Frame, Inherited, Stage},
     stack::{
         Describe, Explanation,
-        live::{BudgetConfig, Configure, Mechanisms, RetryConfig, StackConfig},
+        live::{ABSENT, BudgetConfig, Configure, Mechanisms, RetryConfig, StackConfig},
     },
 };
 use pin_project_lite::pin_project;
@@ -254,10 +254,11 @@ impl<P, Next> Configure for RetryStage<P, Next> {
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        let Some(RetryConfig { attempts, backoff, budget }) = &config.retry else { return Ok(()) };
-        check_attempts(*attempts)?;
-        backoff.check()?;
-        budget.as_ref().map_or(Ok(()), |budget| budget.check(self.budget.as_ref()))
+        let Some(retry) = &config.retry else { return Ok(()) };
+        if let (Some(given), None) = (&retry.budget, &self.budget) {
+            return Err(ConfigError::new("retry.budget", given, ABSENT));
+        }
+        retry.check()
     }
 
     /// Calls bring their attempts and their backoff along.

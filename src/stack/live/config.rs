@@ -260,4 +260,4 @@ fn given<T: Clone + fmt::Debug>(
 }
 
 /// The rule that a part breaks which names nothing.
-pub(super) const ABSENT: &str = "must be left out: the stack was built without it";
+pub(crate) const ABSENT: &str = "must be left out: the stack was built without it";

@@ -1,12 +1,19 @@
 //! The mechanisms that are gates or have no stage of their own, and their parts of a configuration.
 
-use super::{ABSENT, BreakerConfig, BudgetConfig, Configure, FailureRate, Forced, LoadShedConfig, Pace, StackConfig};
+#[cfg(feature = "constant-work")]
+use super::LoadLevelConfig;
+use super::{
+    BreakerConfig, BudgetConfig, Configure, FailureRate, Forced, LoadShedConfig, Pace, RetryConfig, StackConfig,
+};
 use crate::{
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState},
     error::ConfigError,
-    load_shed::Limiter,
-    retry::{RetryBudget, RetryBudgetBuilder},
+    load_shed::{self, Limiter},
+    retry::{RetryBudget, RetryBudgetBuilder, check_attempts},
 };
+
+#[cfg(feature = "constant-work")]
+use {crate::error::check_duration, std::time::Duration};
 
 impl Default for BreakerConfig {
     fn default() -> Self {
@@ -46,6 +53,32 @@ impl BreakerConfig {
     }
 }
 
+impl StackConfig {
+    /// Whether each value is one that some stack could have.
+    #[cfg(feature = "constant-work")]
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        let Self { timeout, attempt_timeout, retry, circuit_breaker, rate_limit, load_shed, load_level, .. } = self;
+        let checked_duration =
+            |field, limit: &Option<Duration>| limit.map_or(Ok(()), |limit| check_duration(field, limit));
+        checked_duration("timeout", timeout)?;
+        checked_duration("attempt_timeout", attempt_timeout)?;
+        retry.as_ref().map_or(Ok(()), RetryConfig::check)?;
+        circuit_breaker.as_ref().map_or(Ok(()), |config| config.builder().check())?;
+        rate_limit.iter().flat_map(|limit| &limit.quotas).try_for_each(|quota| quota.check())?;
+        load_shed.map_or(Ok(()), |config| load_shed::check(config.limit))?;
+        load_level.as_ref().map_or(Ok(()), LoadLevelConfig::check)
+    }
+}
+
+impl RetryConfig {
+    /// Whether some retry, with a budget if one is given, can go by this.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        check_attempts(self.attempts)?;
+        self.backoff.check()?;
+        self.budget.as_ref().map_or(Ok(()), |budget| budget.builder().check().map(drop))
+    }
+}
+
 impl Configure for Breaker {
     fn read(&self, config: &mut StackConfig) {
         let forced = match self.state() {
@@ -81,7 +114,7 @@ impl Configure for Limiter {
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        config.load_shed.map_or(Ok(()), |config| crate::load_shed::check(config.limit))
+        config.load_shed.map_or(Ok(()), |config| load_shed::check(config.limit))
     }
 
     fn apply(&self, config: &StackConfig) {
@@ -110,14 +143,6 @@ impl BudgetConfig {
         match self.floor {
             Some(Pace { count, period }) => builder.floor(count, period),
             None => builder.no_floor(),
-        }
-    }
-
-    /// Whether a budget, if there is one, can go by this.
-    pub(crate) fn check(&self, budget: Option<&RetryBudget>) -> Result<(), ConfigError> {
-        match budget {
-            Some(_) => self.builder().check().map(drop),
-            None => Err(ConfigError::new("retry.budget", self, ABSENT)),
         }
     }
 

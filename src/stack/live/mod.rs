@@ -68,7 +68,7 @@ mod passes;
 mod stage;
 mod terms;
 
-use config::ABSENT;
+pub(crate) use config::ABSENT;
 pub use config::{
     BreakerConfig, BudgetConfig, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig,
     RetryConfig, StackConfig,

@@ -1,0 +1,107 @@
+use super::form::Form;
+use crate::{
+    constant_work::Rule,
+    error::ConfigError,
+    stack::live::{
+        BreakerConfig, BudgetConfig, FailureRate, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig, RetryConfig,
+        StackConfig,
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The [`Rule`] of one stack: its name, and all that it can be told.
+///
+/// It is encoded in a fixed form, in which each field has its place whether it is given or not, so that every rule is as long
+/// as any, and as costly to read. There is room for 4 rate limits of 8 tiers each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Form", try_from = "Form")]
+pub struct StackRule {
+    name: String,
+    config: StackConfig,
+}
+
+/// The longest name, in bytes.
+pub(super) const LONGEST_NAME: usize = 32;
+/// The most rate limits of a stack, and the most tiers of each.
+pub(super) const MOST_LIMITS: usize = 4;
+pub(super) const MOST_TIERS: usize = 8;
+
+impl StackRule {
+    /// A rule for the stack of this name.
+    ///
+    /// # Errors
+    ///
+    /// The name must be of 1 to 32 bytes, without a zero byte; the rate limits at most 4, with 8 tiers each. Whether the stack can go by the
+    /// configuration it alone can tell.
+    pub fn new(name: &str, config: StackConfig) -> Result<Self, ConfigError> {
+        check_name(name)?;
+        if config.rate_limit.len() > MOST_LIMITS {
+            return Err(ConfigError::new("rate_limit", config.rate_limit.len(), "must be at most 4 in a rule"));
+        }
+        if let Some(limit) = config.rate_limit.iter().find(|limit| limit.quotas.len() > MOST_TIERS) {
+            return Err(ConfigError::new("rate_limit.quotas", limit.quotas.len(), "must be at most 8 in a rule"));
+        }
+        Ok(Self { name: name.to_owned(), config })
+    }
+
+    pub(super) fn of_parts(name: String, config: StackConfig) -> Self {
+        Self { name, config }
+    }
+
+    pub(super) fn into_parts(self) -> (String, StackConfig) {
+        (self.name, self.config)
+    }
+
+    /// The name of the stack; empty in a slot that is not used.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is told.
+    pub fn config(&self) -> &StackConfig {
+        &self.config
+    }
+
+    /// Whether it is that of a slot that is not used.
+    pub fn is_inert(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
+    if name.is_empty() || name.len() > LONGEST_NAME || name.contains('\0') {
+        return Err(ConfigError::new("stacks.name", name, "must be of 1 to 32 bytes, none of them zero"));
+    }
+    Ok(())
+}
+
+impl Rule for StackRule {
+    const SCHEMA: u32 = 0x5354_0001;
+
+    /// For no stack, with a value in every field.
+    fn inert(_slot: u32) -> Self {
+        let second = Duration::from_secs(1);
+        let pace = Pace { count: 1, period: second };
+        let config = StackConfig {
+            switched_off: false,
+            timeout: Some(second),
+            retry: Some(RetryConfig { budget: Some(BudgetConfig::default()), ..RetryConfig::new(1) }),
+            circuit_breaker: Some(BreakerConfig {
+                consecutive_failures: Some(1),
+                failure_rate: Some(FailureRate { rate: 0.5, window: second }),
+                cancelled_is_failure_after: Some(second),
+                ..BreakerConfig::default()
+            }),
+            rate_limit: vec![RateLimitConfig::new([crate::rate_limit::Quota::new(1, second)])],
+            load_shed: Some(LoadShedConfig::new(1)),
+            load_level: Some(LoadLevelConfig { max_weight: Some(1), pace: Some(pace), ..LoadLevelConfig::new(1, 1) }),
+            attempt_timeout: Some(second),
+        };
+        Self { name: String::new(), config }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.config.check_values()
+    }
+}
