@@ -7,6 +7,7 @@ mod decoding;
 mod last_good;
 mod refusals;
 mod schedule;
+mod stacks;
 mod support;
 mod ticks;
 mod work;

@@ -1,0 +1,292 @@
+//! The rules of whole stacks, and the stacks that they drive.
+
+use proptest::{option, prelude::*};
+use std::time::Duration;
+use steadfast::{
+    ConfigError,
+    constant_work::{FixedSource, Poller, Refusal, Rule, Shape, Snapshot, StackRule, Stacks, Version},
+    load_level::Discipline,
+    load_shed::Limiter,
+    rate_limit::{Quota, TokenBucket},
+    retry::{Backoff, Jitter},
+    stack::live::{
+        BreakerConfig, BudgetConfig, Control, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace,
+        RateLimitConfig, RetryConfig, StackConfig,
+    },
+};
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_nanos)
+}
+
+fn pace() -> impl Strategy<Value = Pace> {
+    (any::<u64>(), duration()).prop_map(|(count, period)| Pace { count, period })
+}
+
+/// Numbers that are equal to themselves, also when they were written in JSON.
+fn share() -> impl Strategy<Value = f64> {
+    prop::sample::select(vec![0.0, 0.125, 0.25, 0.5, 1.0, 100.0, f64::INFINITY])
+}
+
+fn retry() -> impl Strategy<Value = RetryConfig> {
+    let jitter = prop_oneof![Just(Jitter::Full), Just(Jitter::Equal), Just(Jitter::Decorrelated), Just(Jitter::None)];
+    let budget = (share(), any::<u32>(), option::of(pace()));
+    let budget = budget.prop_map(|(ratio, cap, floor)| BudgetConfig { ratio, cap, floor });
+    (any::<u32>(), duration(), duration(), jitter, option::of(budget)).prop_map(
+        |(attempts, base, cap, jitter, budget)| RetryConfig {
+            attempts,
+            backoff: Backoff::exponential(base, cap).jitter(jitter),
+            budget,
+        },
+    )
+}
+
+fn breaker() -> impl Strategy<Value = BreakerConfig> {
+    let rate = option::of((share(), duration()).prop_map(|(rate, window)| FailureRate { rate, window }));
+    let forced = option::of(prop_oneof![Just(Forced::Open), Just(Forced::Closed)]);
+    let counts = (option::of(any::<u32>()), any::<u32>(), any::<u32>());
+    (counts, rate, duration(), duration(), option::of(duration()), any::<bool>(), forced).prop_map(
+        |(
+            (consecutive_failures, minimum_calls, probes),
+            failure_rate,
+            open_for,
+            probe_timeout,
+            after,
+            overload,
+            forced,
+        )| {
+            BreakerConfig {
+                consecutive_failures,
+                failure_rate,
+                minimum_calls,
+                open_for,
+                probes,
+                probe_timeout,
+                cancelled_is_failure_after: after,
+                overload_is_failure: overload,
+                forced,
+            }
+        },
+    )
+}
+
+fn rate_limit() -> impl Strategy<Value = RateLimitConfig> {
+    let quota = (any::<u64>(), duration(), any::<u64>());
+    let quota = quota.prop_map(|(count, period, burst)| Quota::new(count, period).with_burst(burst));
+    (prop::collection::vec(quota, 0..=8), any::<bool>()).prop_map(|(quotas, shadow)| RateLimitConfig { quotas, shadow })
+}
+
+fn load_level() -> impl Strategy<Value = LoadLevelConfig> {
+    let discipline = prop_oneof![
+        share().prop_map(Discipline::by_deadline),
+        Just(Discipline::fifo()),
+        Just(Discipline::lifo()),
+        (duration(), duration()).prop_map(|(target, interval)| Discipline::adaptive_with(target, interval)),
+    ];
+    (any::<usize>(), any::<usize>(), option::of(any::<u64>()), duration(), discipline, option::of(pace())).prop_map(
+        |(concurrency, depth, max_weight, max_wait, discipline, pace)| LoadLevelConfig {
+            concurrency,
+            depth,
+            max_weight,
+            max_wait,
+            discipline,
+            pace,
+        },
+    )
+}
+
+fn config() -> impl Strategy<Value = StackConfig> {
+    let load_shed = (any::<usize>(), any::<bool>()).prop_map(|(limit, shadow)| LoadShedConfig { limit, shadow });
+    (
+        any::<bool>(),
+        option::of(duration()),
+        option::of(retry()),
+        option::of(breaker()),
+        prop::collection::vec(rate_limit(), 0..=4),
+        option::of(load_shed),
+        option::of(load_level()),
+        option::of(duration()),
+    )
+        .prop_map(
+            |(switched_off, timeout, retry, circuit_breaker, rate_limit, load_shed, load_level, attempt_timeout)| {
+                StackConfig {
+                    switched_off,
+                    timeout,
+                    retry,
+                    circuit_breaker,
+                    rate_limit,
+                    load_shed,
+                    load_level,
+                    attempt_timeout,
+                }
+            },
+        )
+}
+
+fn length_of_inert() -> usize {
+    postcard::to_extend(&StackRule::inert(0), Vec::new()).unwrap().len()
+}
+
+proptest! {
+    #[test]
+    fn a_rule_is_read_as_it_was_written_and_as_long_as_any(name in "[a-z]{1,32}", config in config()) {
+        let rule = StackRule::new(&name, config).unwrap();
+        let bytes = postcard::to_extend(&rule, Vec::new()).unwrap();
+        prop_assert_eq!(bytes.len(), length_of_inert());
+        let read: StackRule = postcard::from_bytes(&bytes).unwrap();
+        prop_assert_eq!(&read, &rule);
+        // Whatever its values are, to validate it does not panic.
+        let _ = read.validate();
+    }
+
+    #[test]
+    fn a_configuration_is_read_from_json_as_it_was_written(config in config()) {
+        let Ok(text) = serde_json::to_string(&config) else { return Ok(()) };
+        // JSON has no infinity.
+        prop_assume!(!text.contains("null,\"window\"") && !text.contains("\"share\":null") && !text.contains("\"ratio\":null")
+            && !text.contains("\"rate\":null"));
+        let read: StackConfig = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(read, config);
+    }
+
+    #[test]
+    fn no_bytes_make_a_rule_panic(bytes in prop::collection::vec(any::<u8>(), length_of_inert())) {
+        if let Ok(rule) = postcard::from_bytes::<StackRule>(&bytes) {
+            let _ = rule.validate();
+        }
+    }
+}
+
+fn shape() -> Shape {
+    Shape::for_rules::<StackRule>(4).unwrap()
+}
+
+fn published(version: u64, rules: Vec<StackRule>) -> FixedSource {
+    let mut bytes = Vec::new();
+    let version = Version { epoch: 1, version };
+    Snapshot { version, published_at_nanos: 0, rules }.encode(shape(), &mut bytes).unwrap();
+    FixedSource::new(bytes)
+}
+
+fn shed(limit: usize) -> StackConfig {
+    StackConfig { load_shed: Some(LoadShedConfig::new(limit)), ..StackConfig::default() }
+}
+
+fn stack(limiter: &Limiter) -> Control {
+    steadfast::server().load_shed(limiter.clone()).live().unwrap().1
+}
+
+#[track_caller]
+fn refused(result: Result<Version, Refusal>) -> ConfigError {
+    match result {
+        Err(Refusal::Check(error)) => error,
+        Err(Refusal::Rule { error, .. }) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_without_a_rule_is_as_it_was_built() {
+    let (first, second) = (Limiter::fixed(10).unwrap(), Limiter::fixed(10).unwrap());
+    let stacks = || Stacks::new().with("first", stack(&first)).unwrap().with("second", stack(&second)).unwrap();
+    let rules = vec![StackRule::new("second", shed(3)).unwrap()];
+    let mut poller = Poller::builder(published(1, rules), shape()).build(stacks()).unwrap();
+    poller.tick().await.unwrap();
+    assert_eq!((first.limit(), second.limit()), (10, 3));
+
+    // What was changed by hand is set right.
+    first.set_limit(99).unwrap();
+    second.set_limit(99).unwrap();
+    poller.tick().await.unwrap();
+    assert_eq!((first.limit(), second.limit()), (10, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_wrong_rule_refuses_the_snapshot() {
+    let limiter = Limiter::fixed(10).unwrap();
+    let good = || StackRule::new("api", shed(3)).unwrap();
+    let cases = [
+        ("stacks.name", vec![good(), StackRule::new("apy", shed(3)).unwrap()]),
+        ("stacks.name", vec![good(), good()]),
+        (
+            "timeout",
+            vec![StackRule::new("api", StackConfig { timeout: Some(Duration::from_secs(1)), ..shed(1) }).unwrap()],
+        ),
+    ];
+    for (field, rules) in cases {
+        let stacks = Stacks::new().with("api", stack(&limiter)).unwrap();
+        let mut poller = Poller::builder(published(1, rules), shape()).build(stacks).unwrap();
+        assert_eq!(refused(poller.tick().await).field(), field);
+        assert_eq!(limiter.limit(), 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_for_other_processes_are_no_slip_where_that_is_said() {
+    let limiter = Limiter::fixed(10).unwrap();
+    let rules = vec![StackRule::new("other", shed(1)).unwrap(), StackRule::new("api", shed(3)).unwrap()];
+    let stacks = Stacks::new().with("api", stack(&limiter)).unwrap().ignore_unknown();
+    Poller::builder(published(1, rules), shape()).build(stacks).unwrap().tick().await.unwrap();
+    assert_eq!(limiter.limit(), 3);
+}
+
+#[test]
+fn a_name_is_short_and_borne_once() {
+    let control = stack(&Limiter::fixed(1).unwrap());
+    for name in ["", "a\0b", "a name that is longer than 32 byte"] {
+        assert_eq!(StackRule::new(name, shed(1)).unwrap_err().field(), "stacks.name");
+        assert_eq!(Stacks::new().with(name, control.clone()).unwrap_err().field(), "stacks.name");
+    }
+    let twice = Stacks::new().with("api", control.clone()).unwrap().with("api", control);
+    assert_eq!(twice.unwrap_err().rule(), "must be that of no other stack");
+}
+
+#[test]
+fn there_is_room_for_four_limits_of_eight_tiers() {
+    let quota = Quota::new(1, Duration::from_secs(1));
+    let limits = |limits, tiers| StackConfig {
+        rate_limit: vec![RateLimitConfig::new(vec![quota; tiers]); limits],
+        ..StackConfig::default()
+    };
+    assert!(StackRule::new("api", limits(4, 8)).is_ok());
+    assert_eq!(StackRule::new("api", limits(5, 1)).unwrap_err().field(), "rate_limit");
+    assert_eq!(StackRule::new("api", limits(1, 9)).unwrap_err().field(), "rate_limit.quotas");
+}
+
+/// Levels are kept, however often the same is applied.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_ticks_of_the_same_rules_move_nothing() {
+    let bucket = TokenBucket::builder(1, Duration::from_secs(3600)).burst(50).build().unwrap();
+    let (_, control) = steadfast::server().rate_limit(bucket.clone()).live().unwrap();
+    bucket.try_acquire(20).unwrap();
+    let limit = RateLimitConfig::new([Quota::new(1, Duration::from_secs(3600)).with_burst(50)]);
+    let config = StackConfig { rate_limit: vec![limit], ..StackConfig::default() };
+    let stacks = Stacks::new().with("api", control).unwrap();
+    let rules = vec![StackRule::new("api", config).unwrap()];
+    let mut poller = Poller::builder(published(1, rules), shape()).build(stacks).unwrap();
+    for _ in 0..1000 {
+        poller.tick().await.unwrap();
+    }
+    assert_eq!(bucket.available_at(tokio::time::Instant::now()), 30);
+}
+
+#[test]
+fn a_value_that_no_stack_could_have_is_not_published() {
+    let bucket = RateLimitConfig::new([Quota::new(1, Duration::ZERO)]);
+    let breaker = BreakerConfig {
+        failure_rate: Some(FailureRate { rate: f64::NAN, window: Duration::from_secs(1) }),
+        ..BreakerConfig::default()
+    };
+    let cases = [
+        ("load_shed.limit", shed(0)),
+        ("rate_limit.period", StackConfig { rate_limit: vec![bucket], ..shed(1) }),
+        ("circuit_breaker.failure_rate.rate", StackConfig { circuit_breaker: Some(breaker), ..shed(1) }),
+        ("retry.attempts", StackConfig { retry: Some(RetryConfig::new(0)), ..shed(1) }),
+        ("load_level.depth", StackConfig { load_level: Some(LoadLevelConfig::new(1, 0)), ..shed(1) }),
+        ("attempt_timeout", StackConfig { attempt_timeout: Some(Duration::ZERO), ..shed(1) }),
+    ];
+    for (field, config) in cases {
+        let error = StackRule::new("api", config).unwrap().validate().unwrap_err();
+        assert_eq!(error.field(), field);
+    }
+}
