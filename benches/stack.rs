@@ -78,16 +78,20 @@ fn each(criterion: &mut Criterion) {
 }
 
 fn stacks(criterion: &mut Criterion) {
-    let client = steadfast::client()
-        .timeout(10 * SECOND)
-        .retry(Retry::new(3))
-        .circuit_breaker(breaker())
-        .rate_limit(bucket())
-        .load_shed(limiter())
-        .attempt_timeout(SECOND)
-        .service(Bare)
-        .unwrap();
+    let builder = || {
+        steadfast::client()
+            .timeout(10 * SECOND)
+            .retry(Retry::new(3))
+            .circuit_breaker(breaker())
+            .rate_limit(bucket())
+            .load_shed(limiter())
+            .attempt_timeout(SECOND)
+    };
+    let client = builder().service(Bare).unwrap();
     bench(criterion, "client stack of five", || call(&client));
+    let (layer, _control) = builder().live().unwrap();
+    let live = layer.layer(Bare);
+    bench(criterion, "live client stack of five", || call(&live));
     let server = steadfast::server()
         .rate_limit(bucket())
         .load_shed(limiter())

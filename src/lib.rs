@@ -9,6 +9,8 @@
 //! | [`load_shed`] | is there room for this one, now? |
 //! | [`load_level`] | can it wait its turn? |
 //! | [`rate_limit`] | has this caller had its share? |
+//! | [`stack::live`] | what if a limit is wrong, now? |
+//! | `constant_work` | where do all these limits come from? |
 //!
 //! Put together by [`client`] for what calls out, and by [`server`] for what is called:
 //!
@@ -54,6 +56,9 @@
 //!
 //! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that works
 //! without tower (`Breaker`, `Limiter`, `Queue`, `TokenBucket`, `Keyed`, `SlidingWindow`, `RetryBudget`).
+//!
+//! All that a stack is told can be changed while calls pass: [`stack::live`]. With the `constant-work` feature the module
+//! of that name does so from a file, over HTTP or from Redis, by the same work on every day.
 //!
 //! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
 //!
@@ -114,6 +119,6 @@ pub fn server() -> stack::ServerBuilder {
 }
 
 /// The examples of the README, compiled and run.
-#[cfg(all(doctest, feature = "redis"))]
+#[cfg(all(doctest, feature = "redis", feature = "constant-work"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -52,10 +52,12 @@ impl Control {
     /// The configuration in force, complete as the one that was [`built`](Self::built): what was applied last, and what was
     /// changed since by a handle of one of its mechanisms.
     pub fn config(&self) -> StackConfig {
-        let mut config = StackConfig::default();
-        self.each(|mechanism| mechanism.read(&mut config));
-        self.0.shared.terms.load().write_to(&mut config);
-        config
+        self.0.shared.look(|| {
+            let mut config = StackConfig::default();
+            self.each(|mechanism| mechanism.read(&mut config));
+            self.0.shared.terms.load().write_to(&mut config);
+            config
+        })
     }
 
     /// Whether [`apply`](Self::apply) would take this configuration. Nothing changes.
@@ -87,8 +89,8 @@ impl Control {
     /// limit by key has changed it looks at all buckets afterwards, while calls pass.
     pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
         if self.0.shared.is_within() {
-            let rule = "must be changed by nothing that runs while a call is admitted";
-            return Err(ConfigError::new("configuration", format_args!("of {:?}", std::thread::current().id()), rule));
+            let rule = "must not be called by what runs while a call is admitted";
+            return Err(ConfigError::new("apply", "within a call", rule));
         }
         let complete = self.complete(config)?;
         self.0.shared.change(|| {

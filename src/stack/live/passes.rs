@@ -64,6 +64,12 @@ impl Passes {
         let _closed = Closed::close(&self.stripes);
         work()
     }
+
+    /// Looks at what changes, with no change under way. Never within a pass.
+    pub(crate) fn between_changes<T>(&self, look: impl FnOnce() -> T) -> T {
+        let _change = lock(&self.change);
+        look()
+    }
 }
 
 impl Drop for Pass<'_> {

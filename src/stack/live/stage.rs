@@ -58,6 +58,11 @@ impl Shared {
         DEPTH.with(|depth| depth.get() > 0)
     }
 
+    /// Looks at what changes as a whole; in a pass there is no change under way anyway.
+    pub(super) fn look<T>(&self, look: impl FnOnce() -> T) -> T {
+        if self.is_within() { look() } else { self.passes.between_changes(look) }
+    }
+
     /// Makes a change while no call is in a pass.
     pub(super) fn change<T>(&self, work: impl FnOnce() -> T) -> T {
         self.passes.change(work)
