@@ -238,16 +238,10 @@ where
     /// A field that breaks a rule of its own, or a timeout that is too short for what it encloses: for all attempts of
     /// [`attempt_timeout`](ClientBuilder::attempt_timeout) and the longest waits between them.
     pub fn layer(self) -> Result<StackLayer<Stages<T, R, B, Q, L, A, C>, X>, ConfigError> {
-        let attempt = Self::attempt(
-            self.circuit_breaker,
-            self.rate_limit,
-            self.load_shed,
-            self.attempt_timeout,
-            self.classifier,
-        )?;
-        let stages = self.timeout.build(self.retry.build(attempt)?)?;
+        let (timeout, retry, attempt, exit) = self.into_parts()?;
+        let stages = timeout.build(retry.build(attempt)?)?;
         Explanation::of(&stages).check()?;
-        Ok(StackLayer::from_stages(stages, self.exit))
+        Ok(StackLayer::from_stages(stages, exit))
     }
 }
 
@@ -260,14 +254,11 @@ where
     L: Slot,
     A: Slot,
 {
-    fn attempt(
-        breaker: B,
-        rate_limit: Q,
-        load_shed: L,
-        timeout: A,
-        classifier: C,
-    ) -> Result<Attempt<B, Q, L, A, C>, ConfigError> {
-        breaker.build(rate_limit.build(load_shed.build(timeout.build(Leaf::new(classifier))?)?)?)
+    /// What is outside of the attempts, the stages of an attempt, and the exit.
+    fn into_parts(self) -> Result<(T, R, Attempt<B, Q, L, A, C>, X), ConfigError> {
+        let attempt = self.attempt_timeout.build(Leaf::new(self.classifier))?;
+        let attempt = self.circuit_breaker.build(self.rate_limit.build(self.load_shed.build(attempt)?)?)?;
+        Ok((self.timeout, self.retry, attempt, self.exit))
     }
 
     /// The stack as a tower layer, and the handle by which it is told another configuration while calls pass. See
@@ -281,17 +272,11 @@ where
         LiveStages<T, R, B, Q, L, A, C>: Describe + Mechanisms + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
-        let attempt = Self::attempt(
-            self.circuit_breaker,
-            self.rate_limit,
-            self.load_shed,
-            self.attempt_timeout,
-            self.classifier,
-        )?;
-        let parts = live::Parts::new();
+        let (timeout, retry, attempt, exit) = self.into_parts()?;
+        let parts = live::Parts::default();
         let attempt = parts.attempt(GateStage::new(parts.kill_switch(), attempt));
-        let stages = parts.call(self.timeout.build(self.retry.build(attempt)?)?);
-        let (layer, control) = parts.finish(stages, self.exit);
+        let stages = parts.call(timeout.build(retry.build(attempt)?)?);
+        let (layer, control) = parts.finish(stages, exit);
         control.check(control.built())?;
         Ok((layer, control))
     }

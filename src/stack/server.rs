@@ -140,7 +140,7 @@ where
         let exit = self.exit;
         let stages = Self::stages(self.rate_limit, self.load_shed, self.load_level, self.timeout)?;
         Explanation::of(&stages).check()?;
-        let parts = live::Parts::new();
+        let parts = live::Parts::default();
         let stages = parts.call(GateStage::new(parts.kill_switch(), stages));
         Ok(parts.finish(stages, exit))
     }

@@ -64,6 +64,7 @@ mod config;
 mod configure;
 mod control;
 mod mechanisms;
+mod parts;
 mod passes;
 mod stage;
 mod terms;
@@ -75,44 +76,6 @@ pub use config::{
 };
 pub use configure::{Configure, Mechanisms};
 pub use control::Control;
+pub(super) use parts::Parts;
 pub use stage::{KillSwitch, LiveAttemptStage, LiveCall, LiveStage};
 pub(crate) use terms::Terms;
-
-use super::Describe;
-use crate::shell::StackLayer;
-use stage::Shared;
-use std::sync::Arc;
-
-/// What the stages of a live stack are built around: shared by all of them.
-pub(super) struct Parts(Arc<Shared>);
-
-impl Parts {
-    pub(super) fn new() -> Self {
-        Self(Arc::default())
-    }
-
-    /// The outermost stage.
-    pub(super) fn call<Next>(&self, next: Next) -> LiveStage<Next> {
-        LiveStage { shared: self.0.clone(), next }
-    }
-
-    /// The stage around each attempt.
-    pub(super) fn attempt<Next>(&self, next: Next) -> LiveAttemptStage<Next> {
-        LiveAttemptStage { shared: self.0.clone(), next }
-    }
-
-    pub(super) fn kill_switch(&self) -> KillSwitch {
-        KillSwitch { shared: self.0.clone() }
-    }
-
-    /// The layer of these stages, and its control.
-    pub(super) fn finish<St, X>(self, stages: St, exit: X) -> (StackLayer<St, X>, Control)
-    where
-        St: Mechanisms + Describe + Send + Sync + 'static,
-        X: Send + Sync + 'static,
-    {
-        let layer = StackLayer::from_stages(stages, exit);
-        let control = Control::of(layer.shared(), self.0);
-        (layer, control)
-    }
-}

@@ -1,0 +1,34 @@
+use super::{Control, KillSwitch, LiveAttemptStage, LiveStage, Mechanisms, stage::Shared};
+use crate::{shell::StackLayer, stack::Describe};
+use std::sync::Arc;
+
+/// What the stages of a live stack are built around: shared by all of them.
+#[derive(Default)]
+pub(in crate::stack) struct Parts(Arc<Shared>);
+
+impl Parts {
+    /// The outermost stage.
+    pub(in crate::stack) fn call<Next>(&self, next: Next) -> LiveStage<Next> {
+        LiveStage { shared: self.0.clone(), next }
+    }
+
+    /// The stage around each attempt.
+    pub(in crate::stack) fn attempt<Next>(&self, next: Next) -> LiveAttemptStage<Next> {
+        LiveAttemptStage { shared: self.0.clone(), next }
+    }
+
+    pub(in crate::stack) fn kill_switch(&self) -> KillSwitch {
+        KillSwitch { shared: self.0.clone() }
+    }
+
+    /// The layer of these stages, and its control.
+    pub(in crate::stack) fn finish<St, X>(self, stages: St, exit: X) -> (StackLayer<St, X>, Control)
+    where
+        St: Mechanisms + Describe + Send + Sync + 'static,
+        X: Send + Sync + 'static,
+    {
+        let layer = StackLayer::from_stages(stages, exit);
+        let control = Control::of(layer.shared(), self.0);
+        (layer, control)
+    }
+}
