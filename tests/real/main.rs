@@ -9,6 +9,8 @@ mod clients;
 mod composition;
 mod grpc_server;
 mod http_servers;
+#[cfg(feature = "constant-work")]
+mod live_limits;
 mod load_leveling;
 mod process;
 mod quotas;

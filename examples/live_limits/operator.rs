@@ -1,0 +1,111 @@
+//! Who publishes the file, on a timeline; and what breaks it.
+
+use crate::server;
+use std::{
+    fs::OpenOptions,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use steadfast::{
+    constant_work::{FileSink, Publisher, StackRule},
+    rate_limit::Quota,
+    stack::live::{LoadShedConfig, RateLimitConfig, StackConfig},
+};
+use tower::BoxError;
+
+/// One step of the timeline.
+pub struct Step {
+    pub name: &'static str,
+    pub action: Action,
+    /// What should be in force from then on.
+    pub config: StackConfig,
+}
+
+/// What happens to the file at the begin of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The step's configuration is published.
+    Publish,
+    /// A few bytes of it are flipped where they are.
+    Flip,
+    /// Half of it is lost.
+    Truncate,
+}
+
+/// So many per second, and a tenth of that at once.
+fn per_second(count: u64) -> Quota {
+    Quota::new(count, Duration::from_secs(1)).with_burst((count / 10).max(1))
+}
+
+/// What is published first where no configuration is given.
+pub fn usual() -> StackConfig {
+    StackConfig {
+        rate_limit: vec![RateLimitConfig::new([per_second(100), per_second(200)])],
+        load_shed: Some(LoadShedConfig::new(64)),
+        ..StackConfig::default()
+    }
+}
+
+/// All that happens, beginning with this configuration.
+pub fn timeline(first: StackConfig) -> Vec<Step> {
+    // Each publication is a whole configuration: what it leaves out is as the stack was built.
+    let quotas = |free, paid| StackConfig {
+        rate_limit: vec![RateLimitConfig::new([per_second(free), per_second(paid)])],
+        ..first.clone()
+    };
+    let (cut, raised) = (quotas(40, 200), quotas(40, 300));
+    let shed = StackConfig { load_shed: Some(LoadShedConfig::new(8)), ..raised.clone() };
+    let off = StackConfig { switched_off: true, ..raised.clone() };
+    let step = |name, action, config: &StackConfig| Step { name, action, config: config.clone() };
+    vec![
+        step("start", Action::Publish, &first),
+        step("free tier cut", Action::Publish, &cut),
+        step("paid tier raised", Action::Publish, &raised),
+        step("fewer in flight", Action::Publish, &shed),
+        step("switched off", Action::Publish, &off),
+        step("switched on", Action::Publish, &raised),
+        step("bytes flipped", Action::Flip, &raised),
+        step("file truncated", Action::Truncate, &raised),
+        step("published again", Action::Publish, &first),
+    ]
+}
+
+/// Publishes to a file, and breaks it.
+pub struct Operator {
+    file: PathBuf,
+    publisher: Publisher<StackRule, FileSink>,
+}
+
+impl Operator {
+    pub fn new(file: &Path) -> Result<Self, BoxError> {
+        let publisher = Publisher::builder(FileSink::new(file)?, server::shape()?).build()?;
+        Ok(Self { file: file.to_owned(), publisher })
+    }
+
+    pub async fn begin(&mut self, step: &Step) -> Result<(), BoxError> {
+        match step.action {
+            Action::Publish => {
+                let rules = [StackRule::new(server::NAME, step.config.clone())?];
+                self.publisher.publish(&rules).await?;
+            }
+            Action::Flip => flip(&self.file)?,
+            Action::Truncate => {
+                let file = OpenOptions::new().write(true).open(&self.file)?;
+                file.set_len(file.metadata()?.len() / 2)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Flips three bytes behind the header, where the first rule is. The file stays the same one, as on a disk that decays.
+fn flip(path: &Path) -> io::Result<()> {
+    let place = SeekFrom::Start(100);
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut bytes = [0; 3];
+    file.seek(place)?;
+    file.read_exact(&mut bytes)?;
+    file.seek(place)?;
+    file.write_all(&bytes.map(|byte| !byte))
+}
