@@ -129,7 +129,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         ticks.map_err(|error| ConfigError::new("E18", error.to_string(), "must heal")).map(|ticks| ticks as f64)
     };
     let healed = Means { model: [heal(0)?], others: [heal(1_000)?] };
-    let wanted = [Bound::AtMost(1.01), Bound::AtMost(1.0), Bound::AtMost(1.0), Bound::AtMost(1.0)];
+    // Another way through the same work differs by some instructions in 100,000.
+    let wanted = [Bound::AtMost(1.01), Bound::AtMost(1.0), Bound::AtMost(1.0), Bound::AtMost(1.0001)];
     Ok(vec![Finding {
         id: "E18",
         what: "constant work: a tick of 256 slots, {0, 1, 10, 100%} changed, {0, 50, 100%} used, source {ok, down, corrupt}",

@@ -141,7 +141,6 @@
 //! of all slots, and two values, or more while readers hold older ones.
 //!
 //! A reader takes no lock and shares nothing that it writes to with other readers.
-
 //!
 //! # Driving stacks
 //!
