@@ -80,12 +80,13 @@ const EXPERIMENTS: [(&str, Option<Run>); 21] = [
     ("E20", None),
 ];
 
-const PICTURES: [(&str, Draw); 5] = [
+const PICTURES: [(&str, Draw); 6] = [
     ("E4", picture::collapse),
     ("E5", picture::amplification),
     ("E6", picture::queues),
     ("E9", picture::outage),
     ("E14", picture::fair_queue),
+    ("E18", picture::constant_work),
 ];
 
 fn main() -> ExitCode {
