@@ -58,6 +58,12 @@ impl Passes {
         Pass(own)
     }
 
+    /// Looks at what changes change, with no change under way. Passes go on. Never within a pass or a change.
+    pub(crate) fn between_changes<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _change = lock(&self.change);
+        work()
+    }
+
     /// Makes a change, with no pass under way. Never within a pass.
     pub(crate) fn change<T>(&self, work: impl FnOnce() -> T) -> T {
         let _change = lock(&self.change);
