@@ -37,8 +37,36 @@ pub trait LiveLimit {
 
 /// A limit that is made of one or several [`LiveLimit`]s, each with its shadow mode.
 pub trait LiveLimits {
-    /// Shows each of them, in order.
-    fn each(&self, visit: &mut dyn FnMut(&dyn LiveLimit, &Shadow));
+    /// Shows each of them, in order. `outer`: the mode of the whole that it is a part of.
+    fn each(&self, outer: Option<&Mode<'_>>, visit: &mut dyn FnMut(&dyn LiveLimit, &Mode<'_>));
+}
+
+/// Whether a limit, or the whole that it is a part of, only counts what it would refuse.
+#[derive(Debug)]
+pub struct Mode<'limit> {
+    own: &'limit Shadow,
+    outer: Option<&'limit Mode<'limit>>,
+}
+
+impl Mode<'_> {
+    fn is_shadow(&self) -> bool {
+        self.own.is_on() || self.outer.is_some_and(Self::is_shadow)
+    }
+
+    /// It refuses from now on, and so the whole has to.
+    fn put_in_force(&self) {
+        self.own.set(false);
+        if let Some(outer) = self.outer {
+            outer.put_in_force();
+        }
+    }
+
+    /// It only counts from now on, as it may do already by the mode of the whole, which then stays.
+    fn put_in_shadow(&self) {
+        if !self.is_shadow() {
+            self.own.set(true);
+        }
+    }
 }
 
 /// Whether a limit only counts what it would refuse.
@@ -58,29 +86,30 @@ impl Shadow {
 }
 
 impl<L: LiveLimit, C, J> LiveLimits for RateLimit<L, C, J> {
-    fn each(&self, visit: &mut dyn FnMut(&dyn LiveLimit, &Shadow)) {
-        visit(&self.limit, &self.shadow);
+    fn each(&self, outer: Option<&Mode<'_>>, visit: &mut dyn FnMut(&dyn LiveLimit, &Mode<'_>)) {
+        visit(&self.limit, &Mode { own: &self.shadow, outer });
     }
 }
 
 impl<A: LiveLimits, B: LiveLimits, C, J> LiveLimits for RateLimit<Both<A, B>, C, J> {
-    fn each(&self, visit: &mut dyn FnMut(&dyn LiveLimit, &Shadow)) {
-        self.limit.first.each(visit);
-        self.limit.second.each(visit);
+    fn each(&self, outer: Option<&Mode<'_>>, visit: &mut dyn FnMut(&dyn LiveLimit, &Mode<'_>)) {
+        let mode = Mode { own: &self.shadow, outer };
+        self.limit.first.each(Some(&mode), visit);
+        self.limit.second.each(Some(&mode), visit);
     }
 }
 
 /// The limits by their order.
 impl<R: LiveLimits, Next> Configure for RateLimitStage<R, Next> {
     fn read(&self, config: &mut StackConfig) {
-        self.limit.each(&mut |limit, shadow| {
-            config.rate_limit.push(RateLimitConfig { quotas: limit.quotas(), shadow: shadow.is_on() });
+        self.limit.each(None, &mut |limit, mode| {
+            config.rate_limit.push(RateLimitConfig { quotas: limit.quotas(), shadow: mode.is_shadow() });
         });
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
         let (mut given, mut checked) = (config.rate_limit.iter(), Ok(()));
-        self.limit.each(&mut |limit, _| {
+        self.limit.each(None, &mut |limit, _| {
             if let (Ok(()), Some(given)) = (&checked, given.next()) {
                 checked = limit.check_quotas(&given.quotas);
             }
@@ -90,16 +119,25 @@ impl<R: LiveLimits, Next> Configure for RateLimitStage<R, Next> {
 
     fn apply(&self, config: &StackConfig) {
         let mut given = config.rate_limit.iter();
-        self.limit.each(&mut |limit, shadow| {
+        self.limit.each(None, &mut |limit, mode| {
             if let Some(given) = given.next() {
                 limit.set_quotas(&given.quotas);
-                shadow.set(given.shadow);
+                if !given.shadow {
+                    mode.put_in_force();
+                }
+            }
+        });
+        // Once it is known whether the whole stays in shadow.
+        let mut given = config.rate_limit.iter();
+        self.limit.each(None, &mut |_, mode| {
+            if given.next().is_some_and(|given| given.shadow) {
+                mode.put_in_shadow();
             }
         });
     }
 
     fn settle(&self) {
-        self.limit.each(&mut |limit, _| limit.settle_quotas());
+        self.limit.each(None, &mut |limit, _| limit.settle_quotas());
     }
 }
 

@@ -167,7 +167,7 @@ pub use cost::{Cost, CostBy, CostsOfParts, OneToken};
 pub use keyed::{Keyed, KeyedBuilder, OneTier, Overflow, TierBy, TierOf};
 pub use layer::{RateLimit, RateLimitLayer};
 pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine};
-pub use live::{LiveLimit, LiveLimits, Shadow};
+pub use live::{LiveLimit, LiveLimits, Mode, Shadow};
 pub use quota::Quota;
 pub use refund::{AllCount, RefundBy, RefundIf};
 pub use refused::RefusedCalls;

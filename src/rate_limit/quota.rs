@@ -14,17 +14,16 @@ use std::{fmt, time::Duration};
 /// assert_eq!(quota.with_burst(20).burst(), 20);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Form"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Form", into = "Form"))]
 pub struct Quota {
     count: u64,
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
     period: Duration,
     burst: u64,
 }
 
-/// A quota as it is read: without a burst it has the default one.
+/// A quota as it is read, and written: without a burst it has the default one.
 #[cfg(feature = "serde")]
-#[derive(serde::Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename = "Quota", deny_unknown_fields)]
 struct Form {
     count: u64,
@@ -32,6 +31,13 @@ struct Form {
     period: Duration,
     #[serde(default)]
     burst: Option<u64>,
+}
+
+#[cfg(feature = "serde")]
+impl From<Quota> for Form {
+    fn from(Quota { count, period, burst }: Quota) -> Self {
+        Self { count, period, burst: Some(burst) }
+    }
 }
 
 #[cfg(feature = "serde")]

@@ -196,6 +196,6 @@ impl<L, C, J, Next> RateLimitStage<RateLimit<L, C, J>, Next> {
 
 impl<L: DescribeLimit, C, J, Next: Describe> Describe for RateLimitStage<RateLimit<L, C, J>, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.rate_limit(self.limit.describe(), self.limit.longest_wait(), &self.next);
+        explanation.rate_limit(self.limit.describe(), |shadow| self.limit.longest_wait(shadow), &self.next);
     }
 }

@@ -1,4 +1,4 @@
-use super::live::Terms;
+use super::live::{StackConfig, Terms};
 use crate::{
     circuit_breaker::BreakerBuilder,
     error::ConfigError,
@@ -52,6 +52,8 @@ pub struct Explanation {
     contradiction: Option<ConfigError>,
     /// The terms of calls, where they are not those that the stages were built with.
     terms: Option<Terms>,
+    /// Whether the limit in front is to be in shadow, where it may be told so. Only a single one can have calls wait.
+    shadow: Option<bool>,
 }
 
 /// A stage that can say what it does, and what is further in.
@@ -84,9 +86,10 @@ impl Explanation {
         explanation
     }
 
-    /// One that is to be of other terms than those in force.
-    pub(super) fn proposed(terms: Terms) -> Self {
-        Self { terms: Some(terms), ..Self::default() }
+    /// One that is to be of this configuration, which is complete, and not of the one in force.
+    pub(super) fn proposed(config: &StackConfig) -> Self {
+        let shadow = config.rate_limit.first().map(|limit| limit.shadow);
+        Self { terms: Some(Terms::of(config)), shadow, ..Self::default() }
     }
 
     /// Describes what is further in by these terms, if no others are proposed.
@@ -155,10 +158,16 @@ impl Explanation {
         self.add("circuit breaker", config.to_string());
     }
 
-    pub(crate) fn rate_limit(&mut self, limits: String, longest_wait: Duration, next: &impl Describe) {
+    /// `longest_wait`: of a call, by whether the limit is in shadow; as it is in force if that is not proposed.
+    pub(crate) fn rate_limit(
+        &mut self,
+        limits: String,
+        longest_wait: impl Fn(Option<bool>) -> Duration,
+        next: &impl Describe,
+    ) {
         self.add("rate limit", limits);
         next.describe(self);
-        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait));
+        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait(self.shadow)));
     }
 
     pub(crate) fn load_shed(&mut self, (limit, shadow): (usize, bool)) {

@@ -1,6 +1,6 @@
 use super::{
     Describe, Explanation, Gated, Limit, Off, Slot,
-    live::{self, Control, KillSwitch, LiveStage, Mechanisms},
+    live::{self, Control, KillSwitch, LiveAttemptStage, LiveStage, Mechanisms},
 };
 use crate::{
     Rejection,
@@ -91,11 +91,14 @@ impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
 }
 
 /// The stages of a server, from the outside in.
-type Stages<Q, L, V, T> =
-    <Q as Slot>::Stage<<L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<Leaf>>>>>;
+type Stages<Q, L, V, T> = <Q as Slot>::Stage<Inner<L, V, T>>;
 
-/// The same of one that can be told another configuration.
-type LiveStages<Q, L, V, T> = LiveStage<GateStage<KillSwitch, Stages<Q, L, V, T>>>;
+/// Those behind the rate limit.
+type Inner<L, V, T> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<Leaf>>>>;
+
+/// The same of one that can be told another configuration. A call that has waited at its rate limit passes the gates behind
+/// it between two changes.
+type LiveStages<Q, L, V, T> = LiveStage<GateStage<KillSwitch, <Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T>>>>>;
 
 impl<Q, L, V, T, X> ServerBuilder<Q, L, V, T, X>
 where
@@ -120,10 +123,10 @@ where
     ///
     /// A field that breaks a rule of its own.
     pub fn layer(self) -> Result<StackLayer<Stages<Q, L, V, T>, X>, ConfigError> {
-        let exit = self.exit;
-        let stages = Self::stages(self.rate_limit, self.load_shed, self.load_level, self.timeout)?;
+        let inner = Self::inner(self.load_shed, self.load_level, self.timeout)?;
+        let stages = self.rate_limit.build(inner)?;
         Explanation::of(&stages).check()?;
-        Ok(StackLayer::from_stages(stages, exit))
+        Ok(StackLayer::from_stages(stages, self.exit))
     }
 
     /// The stack as a tower layer, and the handle by which it is told another configuration while calls pass. See
@@ -134,19 +137,20 @@ where
     /// As [`layer`](Self::layer).
     pub fn live(self) -> Result<(StackLayer<LiveStages<Q, L, V, T>, X>, Control), ConfigError>
     where
-        Stages<Q, L, V, T>: Mechanisms + Send + Sync + 'static,
+        LiveStages<Q, L, V, T>: Describe + Mechanisms + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
-        let exit = self.exit;
-        let stages = Self::stages(self.rate_limit, self.load_shed, self.load_level, self.timeout)?;
-        Explanation::of(&stages).check()?;
+        let inner = Self::inner(self.load_shed, self.load_level, self.timeout)?;
         let parts = live::Parts::default();
+        let stages = self.rate_limit.build(parts.attempt(inner))?;
         let stages = parts.call(GateStage::new(parts.kill_switch(), stages));
-        Ok(parts.finish(stages, exit))
+        let (layer, control) = parts.finish(stages, self.exit);
+        control.check(control.built())?;
+        Ok((layer, control))
     }
 
-    fn stages(rate_limit: Q, load_shed: L, load_level: V, timeout: T) -> Result<Stages<Q, L, V, T>, ConfigError> {
+    fn inner(load_shed: L, load_level: V, timeout: T) -> Result<Inner<L, V, T>, ConfigError> {
         let handler = timeout.build(ScopeStage::new(Leaf::default()))?;
-        rate_limit.build(load_shed.build(load_level.build(handler)?)?)
+        load_shed.build(load_level.build(handler)?)
     }
 }

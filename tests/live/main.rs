@@ -4,5 +4,6 @@
 mod support;
 
 mod handle;
+mod hostile;
 mod terms;
 mod whole;

@@ -33,8 +33,8 @@ use std::{fmt, time::Duration};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct StackConfig {
     /// The kill switch: no call passes, and each is refused with
-    /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have reached the service go on. Default: off,
-    /// which is to say that calls pass.
+    /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have passed it go on, also those that wait in
+    /// line or in the queue; another attempt does not pass. Default: off, which is to say that calls pass.
     pub switched_off: bool,
     /// How long a whole call may take; on a server, the work on it.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::optional"))]
@@ -148,7 +148,8 @@ pub struct RateLimitConfig {
     /// One for each tier, as many as were built; a single one where there are no tiers. That of a
     /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit in its window, and the burst the same.
     pub quotas: Vec<Quota>,
-    /// Only counts what it would refuse.
+    /// Only counts what it would refuse. Where several were put in shadow together, each of them is; once one has been put
+    /// in force each has its own mode, and [counts](crate::rate_limit::RateLimit::refused) for itself.
     #[cfg_attr(feature = "serde", serde(default))]
     pub shadow: bool,
 }

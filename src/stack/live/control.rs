@@ -50,7 +50,8 @@ impl Control {
     }
 
     /// The configuration in force, complete as the one that was [`built`](Self::built): what was applied last, and what was
-    /// changed since by a handle of one of its mechanisms.
+    /// changed since by a handle of one of its mechanisms. It is read as a whole, and so waits for a change that is under
+    /// way; in a pass there is none.
     pub fn config(&self) -> StackConfig {
         self.0.shared.look(|| {
             let mut config = StackConfig::default();
@@ -79,7 +80,7 @@ impl Control {
     /// # Errors
     ///
     /// As [`check`](Self::check), or if it is called by what runs in a pass, such as the function that says the key of a
-    /// request; the old configuration stays.
+    /// request, or in a change, such as a waker that polls its task on the spot; the old configuration stays.
     ///
     /// # Cost
     ///
@@ -89,7 +90,7 @@ impl Control {
     /// limit by key has changed it looks at all buckets afterwards, while calls pass.
     pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
         if self.0.shared.is_within() {
-            let rule = "must not be called by what runs while a call is admitted";
+            let rule = "must not be called by what runs while a call is admitted, or in another change";
             return Err(ConfigError::new("apply", "within a call", rule));
         }
         let complete = self.complete(config)?;
@@ -101,11 +102,13 @@ impl Control {
         Ok(())
     }
 
-    /// What the stack does with a call by the configuration in force.
+    /// What the stack does with a call by the configuration in force, read as [`config`](Self::config) is.
     pub fn explain(&self) -> Explanation {
-        let mut explanation = Explanation::default();
-        self.0.stages.explain(&mut explanation);
-        explanation
+        self.0.shared.look(|| {
+            let mut explanation = Explanation::default();
+            self.0.stages.explain(&mut explanation);
+            explanation
+        })
     }
 
     fn complete(&self, config: &StackConfig) -> Result<StackConfig, ConfigError> {
@@ -117,7 +120,7 @@ impl Control {
             }
         });
         checked?;
-        let mut explanation = Explanation::proposed(Terms::of(&complete));
+        let mut explanation = Explanation::proposed(&complete);
         self.0.stages.explain(&mut explanation);
         explanation.check()?;
         Ok(complete)

@@ -12,7 +12,7 @@ impl Parts {
         LiveStage { shared: self.0.clone(), next }
     }
 
-    /// The stage around each attempt.
+    /// The stage around each attempt, or around what is behind a wait.
     pub(in crate::stack) fn attempt<Next>(&self, next: Next) -> LiveAttemptStage<Next> {
         LiveAttemptStage { shared: self.0.clone(), next }
     }

@@ -58,17 +58,17 @@ impl Passes {
         Pass(own)
     }
 
+    /// Looks at what changes change, with no change under way. Passes go on. Never within a pass or a change.
+    pub(crate) fn between_changes<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _change = lock(&self.change);
+        work()
+    }
+
     /// Makes a change, with no pass under way. Never within a pass.
     pub(crate) fn change<T>(&self, work: impl FnOnce() -> T) -> T {
         let _change = lock(&self.change);
         let _closed = Closed::close(&self.stripes);
         work()
-    }
-
-    /// Looks at what changes, with no change under way. Never within a pass.
-    pub(crate) fn between_changes<T>(&self, look: impl FnOnce() -> T) -> T {
-        let _change = lock(&self.change);
-        look()
     }
 }
 

@@ -31,41 +31,68 @@ pub(super) struct Shared {
 }
 
 thread_local! {
-    /// The passes that this thread is in. More than one where user code in a pass calls another service to its end.
+    /// The passes and changes that this thread is in. More than one where user code in a pass calls another service to
+    /// its end, or is run by what a change wakes.
     #[allow(clippy::missing_const_for_thread_local, reason = "loom's cannot be")]
     static DEPTH: Cell<usize> = Cell::new(0);
 }
 
-/// A pass of this thread.
-struct Within<'passes>(#[expect(dead_code, reason = "held until it is dropped")] Pass<'passes>);
+/// This thread is in one more pass or change until it is dropped.
+struct Deeper;
 
-impl Drop for Within<'_> {
+impl Deeper {
+    /// One more, and how many it was in.
+    #[inline]
+    fn go() -> (usize, Self) {
+        (DEPTH.with(|depth| depth.replace(depth.get() + 1)), Self)
+    }
+}
+
+impl Drop for Deeper {
     #[inline]
     fn drop(&mut self) {
         DEPTH.with(|depth| depth.set(depth.get() - 1));
     }
 }
 
+/// A pass of this thread.
+struct Within<'passes> {
+    #[expect(dead_code, reason = "held until it is dropped")]
+    deeper: Deeper,
+    #[expect(dead_code, reason = "held until it is dropped")]
+    pass: Pass<'passes>,
+}
+
 impl Shared {
     #[inline]
     fn enter(&self) -> Within<'_> {
-        let depth = DEPTH.with(|depth| depth.replace(depth.get() + 1));
-        Within(if depth == 0 { self.passes.enter() } else { self.passes.enter_within() })
+        let (depth, deeper) = Deeper::go();
+        let pass = if depth == 0 { self.passes.enter() } else { self.passes.enter_within() };
+        Within { deeper, pass }
     }
 
-    /// Whether this thread is in a pass, and so must not wait for passes to end.
+    /// Whether this thread is in a pass or a change, and so must not wait for passes or changes to end.
     pub(super) fn is_within(&self) -> bool {
         DEPTH.with(|depth| depth.get() > 0)
     }
 
-    /// Looks at what changes as a whole; in a pass there is no change under way anyway.
-    pub(super) fn look<T>(&self, look: impl FnOnce() -> T) -> T {
-        if self.is_within() { look() } else { self.passes.between_changes(look) }
+    /// Makes a change while no call is in a pass. What it wakes may run on this thread, and call.
+    pub(super) fn change<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.passes.change(|| {
+            let _deeper = Deeper::go();
+            work()
+        })
     }
 
-    /// Makes a change while no call is in a pass.
-    pub(super) fn change<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.passes.change(work)
+    /// Looks at what is in force, between two changes.
+    pub(super) fn look<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.is_within() {
+            return work();
+        }
+        self.passes.between_changes(|| {
+            let _deeper = Deeper::go();
+            work()
+        })
     }
 }
 
@@ -127,7 +154,8 @@ where
     }
 }
 
-/// Lets each attempt pass the gates between two changes. It is inside of a retry.
+/// Lets a call pass the gates between two changes that comes to them later than it began: each attempt inside of a retry,
+/// and on a server what has waited at its rate limit.
 #[derive(Clone)]
 pub struct LiveAttemptStage<Next> {
     pub(super) shared: Arc<Shared>,
@@ -145,7 +173,7 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        // The first attempt is part of the call's own pass.
+        // The first attempt is part of the call's own pass, and so is a call that does not wait.
         let _pass = (!frame.is_in_pass()).then(|| self.shared.enter());
         self.next.start(request, frame)
     }
