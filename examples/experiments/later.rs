@@ -9,7 +9,7 @@ pub fn finding(id: &str) -> Option<Finding> {
 }
 
 /// Id, what, what was published, what is to be reached.
-const LATER: [(&str, &str, &str, &str); 8] = [
+const LATER: [(&str, &str, &str, &str); 7] = [
     (
         "E11",
         "adaptive concurrency: service time x1, x3, x1, offered 0.8/1.5/3x",
@@ -39,12 +39,6 @@ const LATER: [(&str, &str, &str, &str); 8] = [
         "timeout from a false-timeout rate e = 0.001, lognormal latency; then latency x10 for 60 s",
         "nobody automates it",
         "achieved rate in e/2 to 2e; back to the first value within 60 s",
-    ),
-    (
-        "E18",
-        "constant work: cost of a tick whatever share of rules changed, slots used, source up, down or corrupt",
-        "watchers and deltas: grows with changes",
-        "bytes and allocations equal, instructions ± 0.01, a failing tick ≤ a good one; healed in one tick",
     ),
     (
         "E19",

@@ -1,8 +1,8 @@
 //! Does it save the system? Every experiment by which this crate is judged, in virtual time.
 //!
 //! ```sh
-//! cargo run --release --features sim --example experiments
-//! cargo run --release --features sim --example experiments -- --only E4,E6 --svg pictures
+//! cargo run --release --features sim,constant-work --example experiments
+//! cargo run --release --features sim,constant-work --example experiments -- --only E4,E6 --svg pictures
 //! ```
 //!
 //! Each experiment has a model, published numbers (its anchors), and figures to reach. First the published mechanism is
@@ -20,6 +20,7 @@ mod e1;
 mod e10;
 mod e14;
 mod e17;
+mod e18;
 mod e2;
 mod e3;
 mod e4;
@@ -74,7 +75,7 @@ const EXPERIMENTS: [(&str, Option<Run>); 21] = [
     ("E15", None),
     ("E16", None),
     ("E17", Some(e17::run)),
-    ("E18", None),
+    ("E18", Some(e18::run)),
     ("E19", None),
     ("E20", None),
 ];
@@ -88,6 +89,14 @@ const PICTURES: [(&str, Draw); 5] = [
 ];
 
 fn main() -> ExitCode {
+    match e18::run_alone() {
+        None => {}
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("experiments: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(exit) => return exit,
