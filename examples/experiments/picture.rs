@@ -1,4 +1,9 @@
-//! The pictures: what happens over time in E4, E9 and E14, and how mechanisms compare in E5 and E6.
+//! The pictures: what happens over time in E4, E9 and E14, how mechanisms compare in E5 and E6, and what ticks cost in
+//! E18.
+
+mod constant_work;
+
+pub use constant_work::instructions;
 
 use crate::{
     e4::{self, Trouble},

@@ -63,11 +63,11 @@ pub fn count(seed: u64, ticks: u32, arguments: &[&str]) -> io::Result<Instructio
 pub fn run_alone() -> Option<Result<(), ConfigError>> {
     let asked = env::var(ALONE).ok()?;
     let (seed, ticks) = asked.split_once(' ')?;
-    Some(run(seed.parse().ok()?, ticks.parse().ok()?))
+    Some(go_through(seed.parse().ok()?, ticks.parse().ok()?))
 }
 
 /// Runs so many ticks of each case, between two marks.
-fn run(seed: u64, ticks: u32) -> Result<(), ConfigError> {
+pub fn go_through(seed: u64, ticks: u32) -> Result<(), ConfigError> {
     for case in Case::all() {
         go(&mut Polling::new(&case, seed, ticks)?, ticks);
     }

@@ -10,7 +10,7 @@ mod polling;
 mod watching;
 
 pub use cases::{Case, Source};
-pub use instructions::{Instructions, can_be_counted, run_alone};
+pub use instructions::{Instructions, can_be_counted, go_through, run_alone};
 
 use crate::{
     finding::{Bound, Figure, Finding, ToCome},
@@ -74,7 +74,9 @@ fn work(seed: u64) -> Result<[f64; 6], ConfigError> {
     let mut fetched = Vec::new();
     for case in Case::all() {
         let mut polling = Polling::new(&case, seed, TICKS)?;
-        (0..WARM_UP).for_each(|_| drop(polling.tick()));
+        for _ in 0..WARM_UP {
+            polling.tick();
+        }
         for _ in 0..TICKS {
             let decoded = DECODED.get();
             let (good, Allocated { times, bytes }) = allocated(|| polling.tick());
