@@ -91,7 +91,7 @@ const PICTURES: [(&str, Draw); 6] = [
 ];
 
 fn main() -> ExitCode {
-    match e18::run_alone() {
+    match e18::instructions::run_alone() {
         None => {}
         Some(Ok(())) => return ExitCode::SUCCESS,
         Some(Err(error)) => {

@@ -5,6 +5,7 @@
 mod experiment;
 
 use crate::{confirm_figure, finding::Finding, findings};
+use experiment::instructions;
 use std::sync::LazyLock;
 
 /// Valgrind starts this program with the one test that runs the ticks.
@@ -31,7 +32,7 @@ fn a_corrupt_snapshot_is_healed_in_one_tick() {
 /// Where valgrind is installed.
 #[test]
 fn every_tick_takes_as_many_instructions_and_a_failing_one_no_more_than_a_good_one() {
-    let counted = usize::from(experiment::can_be_counted());
+    let counted = usize::from(instructions::can_be_counted());
     assert_eq!(confirm("instructions, most over least"), counted);
     assert_eq!(confirm("a tick over a good one"), counted);
     assert_eq!(confirm("a watcher's, least over most"), counted);
@@ -39,8 +40,8 @@ fn every_tick_takes_as_many_instructions_and_a_failing_one_no_more_than_a_good_o
 
 #[test]
 fn every_case_can_be_run_alone() {
-    match experiment::run_alone() {
+    match instructions::run_alone() {
         Some(run) => run.unwrap(),
-        None => experiment::go_through(1, 1).unwrap(),
+        None => instructions::go_through(1, 1).unwrap(),
     }
 }

@@ -4,13 +4,12 @@
 mod cases;
 #[path = "../../../tests/constant_work/counting.rs"]
 mod counting;
-mod instructions;
+pub mod instructions;
 mod limit;
 mod polling;
 mod watching;
 
 pub use cases::{Case, Source};
-pub use instructions::{Instructions, can_be_counted, go_through, run_alone};
 
 use crate::{
     finding::{Bound, Figure, Finding, ToCome},
@@ -18,16 +17,21 @@ use crate::{
 };
 use cases::{Subject, WARM_UP};
 use counting::{Allocated, allocated};
+use instructions::{Instructions, can_be_counted};
 use limit::DECODED;
 use polling::{Polling, ticks_to_heal};
 use std::{array, io};
 use steadfast::ConfigError;
 
+/// By how much a failing tick may seem to cost more than a good one. The allocator has its own history in each case, and
+/// looks for a free piece in more or fewer steps: a hundred of a hundred thousand.
+const NOISE: f64 = 0.002;
+
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     run_with(lab, &[])
 }
 
-/// The same in a program that needs arguments in order to call [`run_alone`].
+/// The same in a program that needs arguments in order to call [`instructions::run_alone`].
 pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigError> {
     let worked = lab.worst(1, work)?;
     let healed = lab.worst(1, |seed| Ok([ticks_to_heal(seed)?]))?;
@@ -44,7 +48,7 @@ pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigErr
         let counted = lab.worst(1, |seed| Ok(compare(&count(lab, seed, arguments))))?;
         figures.extend([
             Figure::new("instructions, most over least", [Bound::AtMost(1.01)], part(&counted, 0)),
-            Figure::new("a tick over a good one: down, corrupt", [Bound::AtMost(1.0); 2], part(&counted, 1)),
+            Figure::new("a tick over a good one: down, corrupt", [Bound::AtMost(1.0 + NOISE); 2], part(&counted, 1)),
             Figure::new("instructions of a tick: up, down, corrupt", [Bound::Free; 3], part(&counted, 3)),
             Figure::new("a watcher's, least over most", [Bound::AtMost(0.02)], part(&counted, 6)),
             Figure::new("a watcher's, least and most", [Bound::Free; 2], part(&counted, 7)),

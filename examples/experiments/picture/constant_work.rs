@@ -2,7 +2,10 @@
 
 use super::{BLUE, Drawn, INK, VERMILION, font, save};
 use crate::{
-    e18::{Case, Instructions, Source, can_be_counted, count},
+    e18::{
+        Case, Source, count,
+        instructions::{Instructions, can_be_counted},
+    },
     lab::Lab,
 };
 use plotters::prelude::*;
