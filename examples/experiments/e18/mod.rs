@@ -68,7 +68,7 @@ pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigErr
 
 /// The instructions of a tick in each case.
 pub fn count(lab: &Lab, seed: u64, arguments: &[&str]) -> io::Result<Instructions> {
-    instructions::count(seed, lab.count(24, 6) as u32, arguments)
+    instructions::count(seed, lab.count(12, 4) as u32, arguments)
 }
 
 /// The most over the least of: allocations, bytes of them, slots decoded, bytes fetched; then the most of the first two.
