@@ -9,10 +9,11 @@ use crate::{
     lab::Lab,
 };
 use plotters::prelude::*;
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 /// From the least that is drawn to the most, as powers of ten.
-const POWERS: std::ops::Range<f64> = 1.0..8.0;
+const POWERS: Range<f64> = 1.0..8.0;
+const BELOW_THE_LEGEND: f64 = 7.0;
 
 /// E18: the instructions of each tick, of the poller and of one that watches for changes.
 pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
@@ -60,7 +61,7 @@ pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
                     colour.filled(),
                 )])?;
                 let text = Text::new(source, (12, 8), font(15).color(&INK));
-                chart.draw_series([EmptyElement::at((begin, POWERS.end)) + text])?;
+                chart.draw_series([EmptyElement::at((begin, BELOW_THE_LEGEND)) + text])?;
             }
             let text = Text::new(["none used", "half used", "all used"][group % 3], (10, -18), font(13).color(&INK));
             chart.draw_series([EmptyElement::at((begin, POWERS.start)) + text])?;
@@ -80,7 +81,7 @@ pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperMiddle)
-            .margin(36)
+            .margin(16)
             .legend_area_size(34)
             .background_style(WHITE.mix(0.9))
             .border_style(INK.mix(0.25))
