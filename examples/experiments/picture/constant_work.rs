@@ -13,7 +13,7 @@ use std::{ops::Range, path::Path};
 
 /// From the least that is drawn to the most, as powers of ten.
 const POWERS: Range<f64> = 1.0..8.0;
-const BELOW_THE_LEGEND: f64 = 7.0;
+const BELOW_THE_LEGEND: f64 = 6.9;
 
 /// E18: the instructions of each tick, of the poller and of one that watches for changes.
 pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
