@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Draw E4, E5, E6, E9 and E14 into this directory
+    /// Draw E4, E5, E6, E9, E14 and E18 into this directory
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
 

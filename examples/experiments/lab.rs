@@ -110,7 +110,7 @@ impl Lab {
     }
 
     /// The numbers of each of these seeds, in their order.
-    pub fn each<const N: usize>(
+    fn each<const N: usize>(
         &self,
         seeds: Range<u64>,
         run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,

@@ -12,7 +12,8 @@
 //! where single runs differ by more than the bounds allow for (`--other-seeds` names the first).
 //!
 //! The verdict is `ok`, `short` if a figure or an anchor is not what it should be (and then the exit status is 1), or
-//! `later` where the crate does not have the mechanism yet. `tests/overload` asserts the same with fewer seeds.
+//! `later` where the crate does not have the mechanism yet, or this machine not the tool. `tests/overload` asserts the
+//! same with fewer seeds.
 
 mod args;
 mod crowd;
@@ -86,18 +87,17 @@ const PICTURES: [(&str, Draw); 6] = [
     ("E6", picture::queues),
     ("E9", picture::outage),
     ("E14", picture::fair_queue),
-    ("E18", picture::constant_work),
+    ("E18", picture::instructions),
 ];
 
 fn main() -> ExitCode {
-    if let Some(done) = e18::is_one_case() {
-        return done.map_or_else(
-            |error| {
-                eprintln!("experiments: {error}");
-                ExitCode::FAILURE
-            },
-            |()| ExitCode::SUCCESS,
-        );
+    match e18::instructions::run_alone() {
+        None => {}
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("experiments: {error}");
+            return ExitCode::FAILURE;
+        }
     }
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,

@@ -1,13 +1,14 @@
-//! The pictures: what happens over time in E4, E9 and E14, and how mechanisms compare in E5 and E6.
+//! The pictures: what happens over time in E4, E9 and E14, how mechanisms compare in E5 and E6, and what ticks cost in
+//! E18.
+
+mod constant_work;
+
+pub use constant_work::instructions;
 
 use crate::{
     e4::{self, Trouble},
     e5, e6, e9,
     e14::{self, Trigger},
-    e18::{
-        self,
-        tick::{Mechanism, Outcome},
-    },
     lab::{Client, Lab, secs},
 };
 use plotters::{coord::Shift, prelude::*};
@@ -146,37 +147,6 @@ pub fn queues(lab: &Lab, path: &Path) -> Drawn {
         let (left, right) = area.split_horizontally(560);
         compare(&left, "E6: 1000 calls per second, 500 can be done", &per_second, 190, &useful)?;
         compare(&right, " ", &millis, 0, &p99)
-    })
-}
-
-/// E18: the instructions of one tick, of a watcher and of constant work, on several days.
-pub fn constant_work(lab: &Lab, path: &Path) -> Drawn {
-    let days = [
-        ("nothing changed", 0.0, Outcome::Ok),
-        ("1% changed", 0.01, Outcome::Ok),
-        ("everything changed", 1.0, Outcome::Ok),
-        ("source down", 1.0, Outcome::Down),
-        ("source corrupt", 1.0, Outcome::Corrupt),
-    ];
-    let bars = |mechanism, colour| -> Result<Vec<_>, ConfigError> {
-        let costs = e18::costs(lab, mechanism, 0, true)?;
-        let of_day = |(name, changed, outcome)| {
-            let is_of_day = |cost: &&e18::Cost| {
-                cost.case.used == 1.0 && cost.case.changed == changed && cost.case.outcome == outcome
-            };
-            // A logarithm has no zero.
-            (name, colour, costs.iter().find(is_of_day).map_or(1.0, |cost| (cost.instructions / 1000.0).max(0.01)))
-        };
-        Ok(days.into_iter().map(of_day).collect())
-    };
-    let watcher = bars(Mechanism::Watcher, VERMILION)?;
-    let ours = bars(Mechanism::ConstantWork, BLUE)?;
-    let description = "thousand instructions per tick (logarithmic)";
-    let axis = Axis { description, values: 0.01..20_000.0, logarithmic: true, mark: None };
-    save(path, |area| {
-        let (left, right) = area.split_horizontally(560);
-        compare(&left, "E18: a watcher that parses what changed", &axis, 150, &watcher)?;
-        compare(&right, "steadfast: constant work", &axis, 0, &ours)
     })
 }
 

@@ -19,6 +19,7 @@ mod e1;
 mod e10;
 mod e14;
 mod e17;
+mod e18;
 mod e2;
 mod e3;
 mod e4;

@@ -1,0 +1,94 @@
+//! How many instructions ticks take: this program runs them itself, under valgrind.
+//!
+//! Valgrind counts, it does not sample, and what else the machine does is not in its figures. It divides the run at each
+//! call of `mark`.
+
+use super::{
+    cases::{Case, Subject, WARM_UP},
+    polling::Polling,
+    watching::Watching,
+};
+use std::{
+    env, fs,
+    hint::black_box,
+    io,
+    process::{Command, Stdio},
+};
+use steadfast::ConfigError;
+
+/// The variable in the environment of a program that is to run the ticks, and nothing else.
+const ALONE: &str = "STEADFAST_EXPERIMENT_E18";
+
+/// The instructions of a tick in each of the cases.
+pub struct Instructions {
+    pub polling: Vec<f64>,
+    pub watching: Vec<f64>,
+}
+
+/// Whether instructions can be counted here.
+pub fn can_be_counted() -> bool {
+    let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
+
+/// Counts them in this program, which is started with these arguments and has to call [`run_alone`].
+pub fn count(seed: u64, ticks: u32, arguments: &[&str]) -> io::Result<Instructions> {
+    let counts = env::temp_dir().join(format!("steadfast-e18-{}-{seed}", std::process::id()));
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--read-inline-info=no", "--combine-dumps=yes", "--dump-before=*e18*mark*"])
+        .arg(format!("--callgrind-out-file={}", counts.display()))
+        .arg(env::current_exe()?)
+        .args(arguments)
+        .env(ALONE, format!("{seed} {ticks}"))
+        .output()?;
+    let text = fs::read_to_string(&counts);
+    // It may not be there, and nobody needs it.
+    let _ = fs::remove_file(&counts);
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    let text = text?;
+    let parts = text.lines().filter_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
+    let parts: Vec<f64> = parts.collect();
+    let cases = Case::all().len();
+    // The start and what comes before each case; each case; the end.
+    if parts.len() != 4 * cases + 1 {
+        return Err(io::Error::other(format!("valgrind saw {} parts of the run", parts.len())));
+    }
+    let mut each = parts.iter().skip(1).step_by(2).map(|instructions| instructions / f64::from(ticks));
+    Ok(Instructions { polling: each.by_ref().take(cases).collect(), watching: each.collect() })
+}
+
+/// Runs the ticks if this program is there for that, with their seed and number from its environment.
+pub fn run_alone() -> Option<Result<(), ConfigError>> {
+    let asked = env::var(ALONE).ok()?;
+    let (seed, ticks) = asked.split_once(' ')?;
+    Some(go_through(seed.parse().ok()?, ticks.parse().ok()?))
+}
+
+/// Runs so many ticks of each case, between two marks.
+pub fn go_through(seed: u64, ticks: u32) -> Result<(), ConfigError> {
+    for case in Case::all() {
+        go(&mut Polling::new(&case, seed, ticks)?, ticks);
+    }
+    for case in Case::all() {
+        go(&mut Watching::new(&case, seed, ticks), ticks);
+    }
+    Ok(())
+}
+
+fn go(subject: &mut impl Subject, ticks: u32) {
+    for _ in 0..WARM_UP {
+        subject.tick();
+    }
+    mark();
+    for _ in 0..ticks {
+        black_box(subject.tick());
+    }
+    mark();
+}
+
+#[inline(never)]
+fn mark() {
+    black_box(());
+}

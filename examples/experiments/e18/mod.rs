@@ -1,0 +1,141 @@
+//! E18: what a tick of a poller costs, whatever has changed, however many slots are used, and whether its source is up,
+//! down or corrupt.
+
+mod cases;
+#[path = "../../../tests/constant_work/counting.rs"]
+mod counting;
+pub mod instructions;
+mod limit;
+mod polling;
+mod watching;
+
+pub use cases::{Case, Source};
+
+use crate::{
+    finding::{Bound, Figure, Finding, ToCome},
+    lab::{Lab, Means},
+};
+use cases::{Subject, WARM_UP};
+use counting::{Allocated, allocated};
+use instructions::{Instructions, can_be_counted};
+use limit::DECODED;
+use polling::{Polling, ticks_to_heal};
+use std::{array, io};
+use steadfast::ConfigError;
+
+/// By how much a failing tick may seem to cost more than a good one. The allocator has its own history in each case, and
+/// looks for a free piece in more or fewer steps: a hundred of a hundred thousand.
+const NOISE: f64 = 0.002;
+
+pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
+    run_with(lab, &[])
+}
+
+/// The same in a program that needs arguments in order to call [`instructions::run_alone`].
+pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigError> {
+    let worked = lab.worst(1, work)?;
+    let healed = lab.worst(1, |seed| Ok([ticks_to_heal(seed)?]))?;
+    let mut figures = vec![
+        Figure::new(
+            "36 cases, most over least: allocations, bytes of them, slots decoded, bytes fetched while it is up",
+            [Bound::AtMost(1.0); 4],
+            part(&worked, 0),
+        ),
+        Figure::new("allocations and bytes of them per tick", [Bound::Free; 2], part(&worked, 4)),
+        Figure::new("ticks until a corrupt snapshot is healed", [Bound::AtMost(1.0)], healed),
+    ];
+    let to_come = if can_be_counted() {
+        let counted = lab.worst(1, |seed| Ok(compare(&count(lab, seed, arguments))))?;
+        figures.extend([
+            Figure::new("instructions, most over least", [Bound::AtMost(1.01)], part(&counted, 0)),
+            Figure::new("a tick over a good one: down, corrupt", [Bound::AtMost(1.0 + NOISE); 2], part(&counted, 1)),
+            Figure::new("instructions of a tick: up, down, corrupt", [Bound::Free; 3], part(&counted, 3)),
+            Figure::new("a watcher's, least over most", [Bound::AtMost(0.02)], part(&counted, 6)),
+            Figure::new("a watcher's, least and most", [Bound::Free; 2], part(&counted, 7)),
+        ]);
+        None
+    } else {
+        Some(ToCome { anchor: "", reach: "instructions ± 0.01: not counted, since valgrind is not here" })
+    };
+    Ok(vec![Finding {
+        id: "E18",
+        what: "constant work: a tick of 256 slots with 0 to all rules changed, 0 to all slots used, source up, down or corrupt",
+        anchors: Vec::new(),
+        figures,
+        to_come,
+    }])
+}
+
+/// The instructions of a tick in each case.
+pub fn count(lab: &Lab, seed: u64, arguments: &[&str]) -> io::Result<Instructions> {
+    instructions::count(seed, lab.count(12, 4) as u32, arguments)
+}
+
+/// The most over the least of: allocations, bytes of them, slots decoded, bytes fetched; then the most of the first two.
+fn work(seed: u64) -> Result<[f64; 6], ConfigError> {
+    const TICKS: u32 = 10;
+    let mut each: Vec<[u64; 3]> = Vec::new();
+    let mut fetched = Vec::new();
+    for case in Case::all() {
+        let mut polling = Polling::new(&case, seed, TICKS)?;
+        for _ in 0..WARM_UP {
+            polling.tick();
+        }
+        for _ in 0..TICKS {
+            let decoded = DECODED.get();
+            let (good, Allocated { times, bytes }) = allocated(|| polling.tick());
+            if good != (case.source == Source::Up) {
+                return Ok([f64::INFINITY; 6]);
+            }
+            each.push([times, bytes, DECODED.get() - decoded]);
+            if case.source != Source::Down {
+                fetched.push(polling.fetched() as f64);
+            }
+        }
+    }
+    let [times, bytes, decoded]: [Vec<f64>; 3] =
+        array::from_fn(|number| each.iter().map(|tick| tick[number] as f64).collect());
+    Ok([spread(&times), spread(&bytes), spread(&decoded), spread(&fetched), most(&times), most(&bytes)])
+}
+
+/// The most over the least; a failing tick over a good one with the same rules, the worst for each failure; the mean of
+/// good, down and corrupt; of a watcher the least over the most, the least, and the most. All infinite where nothing could
+/// be counted.
+fn compare(counted: &io::Result<Instructions>) -> [f64; 9] {
+    let Instructions { polling, watching } = match counted {
+        Ok(instructions) => instructions,
+        Err(error) => {
+            eprintln!("E18: {error}");
+            return [f64::INFINITY; 9];
+        }
+    };
+    let of = |source: Source| -> Vec<f64> {
+        let each = Case::all().into_iter().zip(polling);
+        each.filter(|(case, _)| case.source == source).map(|(_, instructions)| *instructions).collect()
+    };
+    let [up, down, corrupt] = [Source::Up, Source::Down, Source::Corrupt].map(of);
+    let over = |failing: &[f64]| failing.iter().zip(&up).map(|(failing, good)| failing / good).fold(0.0, f64::max);
+    let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / numbers.len() as f64;
+    let (least, most) = (least(watching), most(watching));
+    let over = [over(&down), over(&corrupt)];
+    let means = [mean(&up), mean(&down), mean(&corrupt)];
+    [spread(polling), over[0], over[1], means[0], means[1], means[2], least / most, least, most]
+}
+
+fn least(numbers: &[f64]) -> f64 {
+    numbers.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn most(numbers: &[f64]) -> f64 {
+    numbers.iter().copied().fold(0.0, f64::max)
+}
+
+fn spread(numbers: &[f64]) -> f64 {
+    most(numbers) / least(numbers)
+}
+
+/// Some of the numbers, from this one on.
+fn part<const N: usize, const M: usize>(all: &Means<N>, from: usize) -> Means<M> {
+    let some = |numbers: &[f64; N]| array::from_fn(|index| numbers[from + index]);
+    Means { model: some(&all.model), others: some(&all.others) }
+}

@@ -1,0 +1,47 @@
+//! E18: the cost of a tick of a poller.
+
+#[allow(dead_code, reason = "the example has a main function, and draws")]
+#[path = "../../examples/experiments/e18/mod.rs"]
+mod experiment;
+
+use crate::{confirm_figure, finding::Finding, findings};
+use experiment::instructions;
+use std::sync::LazyLock;
+
+/// Valgrind starts this program with the one test that runs the ticks.
+const ALONE: [&str; 3] = ["--exact", "--test-threads=1", "e18::every_case_can_be_run_alone"];
+
+static FINDINGS: LazyLock<Vec<Finding>> = LazyLock::new(|| findings(|lab| experiment::run_with(lab, &ALONE)));
+
+#[track_caller]
+fn confirm(begins: &str) -> usize {
+    let figures = FINDINGS[0].figures.iter().filter(|figure| figure.name.starts_with(begins));
+    figures.inspect(|figure| confirm_figure(figure)).count()
+}
+
+#[test]
+fn every_tick_allocates_decodes_and_fetches_as_much_as_any_other() {
+    assert_eq!(confirm("36 cases"), 1);
+}
+
+#[test]
+fn a_corrupt_snapshot_is_healed_in_one_tick() {
+    assert_eq!(confirm("ticks until"), 1);
+}
+
+/// Where valgrind is installed.
+#[test]
+fn every_tick_takes_as_many_instructions_and_a_failing_one_no_more_than_a_good_one() {
+    let counted = usize::from(instructions::can_be_counted());
+    assert_eq!(confirm("instructions, most over least"), counted);
+    assert_eq!(confirm("a tick over a good one"), counted);
+    assert_eq!(confirm("a watcher's, least over most"), counted);
+}
+
+#[test]
+fn every_case_can_be_run_alone() {
+    match instructions::run_alone() {
+        Some(run) => run.unwrap(),
+        None => instructions::go_through(1, 1).unwrap(),
+    }
+}
