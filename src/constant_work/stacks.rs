@@ -16,6 +16,9 @@ use rule::check_name;
 /// stack is also set right that was changed by hand. The rules of a snapshot are in force together or not at all: one
 /// that a stack cannot go by, or that names no stack, refuses the snapshot.
 ///
+/// A publisher knows no stacks, and so publishes what they may refuse: whoever operates it had better ask
+/// [`Control::check`] of a stack that is built alike, and watch the refusals in the [readings](super::Readings).
+///
 /// Each stack changes at one instant; several stacks change one after the other. A snapshot that many kinds of processes
 /// read names the stacks of all of them: see [`ignore_unknown`](Self::ignore_unknown).
 ///
@@ -108,8 +111,13 @@ impl Build<StackRule> for Stacks {
             return Err(ConfigError::new("stacks.name", unknown, "must be that of a stack of this process"));
         }
         let built = StackConfig::default();
-        let check = |(name, control): &(String, Control)| control.check(Self::config(rules, name).unwrap_or(&built));
-        self.stacks.iter().try_for_each(check)
+        self.stacks.iter().try_for_each(|(name, control)| {
+            let checked = control.check(Self::config(rules, name).unwrap_or(&built));
+            checked.map_err(|error| {
+                let value = format_args!("{}, for the stack {name:?}", error.value());
+                ConfigError::new(error.field(), value, error.rule())
+            })
+        })
     }
 
     fn build(&mut self, rules: &[StackRule]) {

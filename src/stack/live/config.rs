@@ -7,6 +7,9 @@ use std::{fmt, time::Duration};
 /// configuration alone. A part that is given is given whole, and those of its fields that may be left out have the
 /// defaults of its builder. A stack refuses a part for something that it does not have.
 ///
+/// To have one to edit, write down what a stack was [`built`](super::Control::built) with: every part that it can be told is in
+/// it, in its form.
+///
 /// With the `serde` feature it is read from, and written to, JSON, TOML and the like. Durations are written as
 /// `"250ms"` or `"1m 30s"`; a field that nobody knows is an error.
 ///
