@@ -1,5 +1,8 @@
 use super::window::BUCKETS;
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    clock::nanos,
+    sync::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 /// How the ticks of a window are numbered: each is a sixteenth of it.
@@ -8,11 +11,15 @@ use std::time::Duration;
 /// length. So a record that is under way meanwhile gets into the bucket of a tick that still counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
-    /// Ticks per nanosecond, as a fraction of 2^64.
+    /// Ticks per nanosecond: the highest 58 bits are the fraction, scaled so that the first of them is set, and the lowest 6
+    /// say by how much. So it is as exact for ticks of weeks as for those of nanoseconds: to 2^-57.
     per_nano: u64,
     /// The tick at the origin, less than the first of the era. It wraps around.
     offset: u64,
 }
+
+const FRACTION: u32 = 63;
+const SCALE_MASK: u64 = (1 << 6) - 1;
 
 /// Ticks that other threads read.
 pub(super) struct SharedTicks {
@@ -23,8 +30,11 @@ pub(super) struct SharedTicks {
 impl Ticks {
     /// The ticks of a window of this length, at least 16 ns, counted from the origin.
     pub(super) fn new(length: Duration) -> Self {
-        let tick_nanos = (length.as_nanos() / u128::from(BUCKETS)).max(1);
-        Self { per_nano: u64::try_from((1u128 << 64) / tick_nanos).unwrap_or(u64::MAX), offset: 0 }
+        let tick_nanos = (nanos(length) / BUCKETS).max(1);
+        // Half of the next power of two is below it: the quotient has its first bit set, and fits.
+        let scale = u64::BITS - (tick_nanos - 1).leading_zeros();
+        let fraction = (1 << (FRACTION + scale)) / u128::from(tick_nanos);
+        Self { per_nano: (fraction as u64 & !SCALE_MASK) | u64::from(scale), offset: 0 }
     }
 
     /// The tick of an instant, in nanoseconds since the origin.
@@ -33,8 +43,10 @@ impl Ticks {
     /// zero, is outside of the first window too.
     #[inline]
     pub(super) fn at(&self, era: u32, nanos: u64) -> u64 {
-        let since_origin = (u128::from(nanos) * u128::from(self.per_nano)) >> 64;
-        (since_origin as u64).wrapping_add(self.offset).wrapping_add((u64::from(era) + 1) * BUCKETS)
+        // 292 years on time stands still.
+        let product = u128::from(nanos.min(u64::MAX >> 1)) * u128::from(self.per_nano & !SCALE_MASK);
+        let since_origin = (product >> FRACTION) as u64 >> (self.per_nano & SCALE_MASK);
+        since_origin.wrapping_add(self.offset).wrapping_add((u64::from(era) + 1) * BUCKETS)
     }
 
     /// The ticks of a window of another length which at this instant are at `tick` or after.
@@ -59,5 +71,24 @@ impl SharedTicks {
     pub(super) fn store(&self, ticks: Ticks) {
         self.per_nano.store(ticks.per_nano, Ordering::Release);
         self.offset.store(ticks.offset, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A window of a year that began a century ago slides when it should, to 32 ns.
+        #[test]
+        fn ticks_of_any_length_are_exact(tick in 1..2_000_000_000_000_000_u64, number in 0..1_000_000_u64, part in 0..1.0) {
+            let ticks = Ticks::new(Duration::from_nanos(tick * BUCKETS));
+            let first = ticks.at(0, 0);
+            let begin = (number * tick).min(3_000_000_000_000_000_000 / tick * tick);
+            let within = (tick as f64 * part) as u64;
+            prop_assume!(begin < 1 << 52 || (32..tick).contains(&within));
+            prop_assert_eq!(ticks.at(0, begin + within.max(1).min(tick - 1)) - first, begin / tick);
+        }
     }
 }
