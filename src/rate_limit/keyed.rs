@@ -1,7 +1,11 @@
+mod builder;
+
+pub use builder::KeyedBuilder;
+
 use super::{
-    Quota, TokenBucket,
+    Quota,
     table::{Address, Change, Locked, Slot, TAG, Table},
-    tier::{self, MOST_TIERS, Refusal, Tier},
+    tier::{self, Refusal, Tier},
 };
 use crate::{
     clock::Origin,
@@ -176,14 +180,7 @@ pub(super) enum Counted {
 impl<K: ?Sized> Keyed<K> {
     /// A bucket of this quota for each key, and room for so many keys at a time.
     pub fn builder(max_keys: usize, quota: Quota) -> KeyedBuilder<K> {
-        KeyedBuilder {
-            max_keys,
-            quotas: vec![quota],
-            overflow: Overflow::default(),
-            tier_of: OneTier,
-            hasher: RandomState::new(),
-            keys: PhantomData,
-        }
+        KeyedBuilder::new(max_keys, quota)
     }
 }
 
@@ -547,100 +544,5 @@ impl<K: ?Sized, T, S> fmt::Debug for Keyed<K, T, S> {
             .field("max_keys", &self.max_keys())
             .field("quotas", &quotas.in_force)
             .finish_non_exhaustive()
-    }
-}
-
-/// Configures a [`Keyed`].
-#[must_use]
-pub struct KeyedBuilder<K: ?Sized, T = OneTier, S = RandomState> {
-    max_keys: usize,
-    quotas: Vec<Quota>,
-    overflow: Overflow,
-    tier_of: T,
-    hasher: S,
-    keys: PhantomData<fn(&K)>,
-}
-
-impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
-    /// Keys belong to the tier whose index `tier_of` says: 0 is that of the builder's quota, 1 the first of `more`, and so
-    /// on. An index without a tier counts as 0.
-    ///
-    /// It runs with every call, before the key is counted; what it says may change. A key that comes with another tier
-    /// than before keeps what it has, in tokens, up to the new burst.
-    pub fn tiers<F>(self, more: impl IntoIterator<Item = Quota>, tier_of: F) -> KeyedBuilder<K, TierBy<F>, S>
-    where
-        F: Fn(&K) -> usize,
-    {
-        let Self { max_keys, mut quotas, overflow, tier_of: _, hasher, keys } = self;
-        quotas.truncate(1);
-        // One more than may be is enough to be refused.
-        quotas.extend(more.into_iter().take(MOST_TIERS));
-        KeyedBuilder { max_keys, quotas, overflow, tier_of: TierBy(tier_of), hasher, keys }
-    }
-
-    /// Hashes keys by another hasher than the standard one, which is secretly seeded. All 64 bits of a hash have to be
-    /// mixed well.
-    ///
-    /// With one that is not secretly seeded whoever can choose keys can choose who shares a bucket.
-    pub fn hasher<H: BuildHasher>(self, hasher: H) -> KeyedBuilder<K, T, H> {
-        let Self { max_keys, quotas, overflow, tier_of, hasher: _, keys } = self;
-        KeyedBuilder { max_keys, quotas, overflow, tier_of, hasher, keys }
-    }
-
-    /// What happens when there is no slot for a key. Default: [`Overflow::Shared`].
-    pub fn overflow(self, overflow: Overflow) -> Self {
-        Self { overflow, ..self }
-    }
-
-    /// The table, empty: every key has a full bucket.
-    ///
-    /// # Errors
-    ///
-    /// There must be room for 1 to 100 million keys, and memory for it; there may be up to 128 tiers. Each quota must be
-    /// one that a bucket can have, and its burst fill within 366 days.
-    pub fn build(self) -> Result<Keyed<K, T, S>, ConfigError> {
-        let Self { max_keys, quotas, overflow, tier_of, hasher, keys: _ } = self;
-        quotas.iter().try_for_each(|quota| tier::check(*quota))?;
-        if quotas.len() > MOST_TIERS {
-            return Err(ConfigError::new("rate_limit.tiers", quotas.len(), "must be at most 128"));
-        }
-        if max_keys == 0 || max_keys > MOST_KEYS {
-            return Err(ConfigError::new("rate_limit.max_keys", max_keys, "must be from 1 to 100 million"));
-        }
-        let no_memory = || ConfigError::new("rate_limit.max_keys", max_keys, "must fit into memory, 24 bytes each");
-        let table = Table::for_keys(max_keys).ok_or_else(no_memory)?;
-        let tier = |(index, quota): (usize, &Quota)| {
-            let overflow = match overflow {
-                Overflow::Shared => Some(TokenBucket::with_quota(*quota).build()?),
-                Overflow::Refuse => None,
-            };
-            Ok(Tier::new(index, *quota, overflow))
-        };
-        let mut tiers = quotas.iter().enumerate().map(tier);
-        // There is a first one: the builder's.
-        let first = tiers.next().ok_or_else(|| ConfigError::new("rate_limit.tiers", 0, "must be at least 1"))??;
-        let more = tiers.collect::<Result<_, _>>()?;
-        let shared = Shared {
-            table,
-            hasher,
-            tier_of,
-            origin: Origin::at(Instant::now()),
-            renewal: AtomicU64::new(RENEWAL),
-            first,
-            more,
-            max_keys,
-            quotas: Mutex::new(Quotas { in_force: quotas, unconverted: false }),
-        };
-        Ok(Keyed { shared: Arc::new(shared), keys: PhantomData })
-    }
-}
-
-const MOST_KEYS: usize = 100_000_000;
-
-impl<K: ?Sized, T, S> fmt::Debug for KeyedBuilder<K, T, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { max_keys, quotas, overflow, .. } = self;
-        let mut debug = f.debug_struct("KeyedBuilder");
-        debug.field("max_keys", max_keys).field("quotas", quotas).field("overflow", overflow).finish_non_exhaustive()
     }
 }

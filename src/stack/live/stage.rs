@@ -55,12 +55,10 @@ impl Drop for Deeper {
     }
 }
 
-/// A pass of this thread.
+/// A pass of this thread, until it is dropped.
 struct Within<'passes> {
-    #[expect(dead_code, reason = "held until it is dropped")]
-    deeper: Deeper,
-    #[expect(dead_code, reason = "held until it is dropped")]
-    pass: Pass<'passes>,
+    _deeper: Deeper,
+    _pass: Pass<'passes>,
 }
 
 impl Shared {
@@ -68,7 +66,7 @@ impl Shared {
     fn enter(&self) -> Within<'_> {
         let (depth, deeper) = Deeper::go();
         let pass = if depth == 0 { self.passes.enter() } else { self.passes.enter_within() };
-        Within { deeper, pass }
+        Within { _deeper: deeper, _pass: pass }
     }
 
     /// Whether this thread is in a pass or a change, and so must not wait for passes or changes to end.
