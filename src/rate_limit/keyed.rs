@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 /// A token bucket for each of many keys: users, tenants, addresses.
 ///
-/// Each key has what a [`TokenBucket`] of its tier's [`Quota`] would give it. A key that was not seen before has a full
+/// Each key has what a [`TokenBucket`](super::TokenBucket) of its tier's [`Quota`] would give it. A key that was not seen before has a full
 /// bucket, and so one whose bucket is full again need not be remembered: its place is free for another.
 ///
 /// ```
@@ -84,7 +84,7 @@ use tokio::time::Instant;
 ///
 /// # How it counts
 ///
-/// As [`TokenBucket`] does, with parts of a token that are minted at up to one per nanosecond. Where the period is a
+/// As [`TokenBucket`](super::TokenBucket) does, with parts of a token that are minted at up to one per nanosecond. Where the period is a
 /// multiple of the count in nanoseconds everything is exact; at other rates a token may come up to two nanoseconds too
 /// early or too late, and up to four for a burst that takes half a year to fill. A clock that goes back by up to two years
 /// mints nothing for a key that is in its slot; but where the clocks of threads differ, the slot of one that is full by the
