@@ -56,7 +56,7 @@ use rule::check_name;
 /// # Cost
 ///
 /// Of a tick: for each stack what [`Control::apply`] costs, twice the checks of it, and one search for its name among all
-/// slots. It allocates the same in each tick.
+/// slots. It allocates by what rules and stacks there are, not by what has changed.
 #[derive(Debug, Default)]
 pub struct Stacks {
     stacks: Vec<(String, Control)>,

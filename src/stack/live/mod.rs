@@ -53,7 +53,18 @@
 //! | retry | the balance of the budget stays, up to the new cap |
 //! | load shed | nobody is interrupted; if more are in flight than may be, calls are refused until enough have ended |
 //! | load level | likewise, and who waits stays |
-//! | kill switch | calls that have passed it go on |
+//! | kill switch | calls that have passed it go on; a further attempt of one is refused |
+//!
+//! # What it does not cover
+//!
+//! - A mechanism that two live stacks share is told by both, and changes between the passes of the one that tells it
+//!   only.
+//! - A call that user code makes and finishes within another call's pass (in a function that says a key, say) does not wait
+//!   for a change, which may wait for that pass: it may see a half of one.
+//! - A call that waits for a rate limit is judged by the quota and the shadow mode of the moment when its turn comes.
+//! - A [`Configure`] or [`LiveLimit`](crate::rate_limit::LiveLimit) of your own that panics while it is applied leaves
+//!   the rest of the change undone.
+//! - A [`Control`] that is kept by a function of its own stack keeps that stack alive for ever.
 //!
 //! # Cost
 //!
