@@ -42,6 +42,6 @@ fn every_tick_takes_as_many_instructions_and_a_failing_one_no_more_than_a_good_o
 fn every_case_can_be_run_alone() {
     match instructions::run_alone() {
         Some(run) => run.unwrap(),
-        None => instructions::go_through(1, 1).unwrap(),
+        None => instructions::go_through(1, instructions::Extent { ticks: 1, extremes: false }).unwrap(),
     }
 }

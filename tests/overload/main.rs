@@ -1,6 +1,8 @@
-//! Does it save the system? The experiments of `examples/experiments`, with fewer seeds, as assertions.
+//! Does it save the system? The experiments of `examples/experiments`, at a glance, as assertions.
 //!
-//! One file for each. The code is that of the example; so are the numbers that have to be kept.
+//! One file for each. The code is that of the example; so are the numbers that have to be kept. The seeds are fixed, so
+//! each run repeats the last one exactly. The published mechanisms run in the example only, and with them E10, which has
+//! nothing else yet.
 
 #[path = "../../examples/experiments/crowd.rs"]
 mod crowd;
@@ -16,7 +18,6 @@ mod queues;
 mod textbook;
 
 mod e1;
-mod e10;
 mod e14;
 mod e17;
 mod e18;
@@ -29,49 +30,44 @@ mod e6b;
 mod e7;
 mod e8;
 mod e9;
+mod sim;
 mod what_if;
 
 use crate::{
-    finding::{Anchor, Figure, Finding},
-    lab::Lab,
+    finding::{Bound, Figure, Finding},
+    lab::{Effort, Lab},
 };
 use indicatif::ProgressBar;
 use steadfast::ConfigError;
 
-/// Runs an experiment with fewer seeds.
+/// Runs an experiment on a few seeds.
 fn findings(run: fn(&Lab) -> Result<Vec<Finding>, ConfigError>) -> Vec<Finding> {
-    run(&Lab::new(1000, true, ProgressBar::hidden())).unwrap()
+    run(&Lab::new(1000, Effort::Glance, ProgressBar::hidden())).unwrap()
 }
 
-/// The textbook mechanisms do here what was published of them, and ours do what they have to.
+/// Our mechanisms do what they have to.
 fn confirm(findings: &[Finding]) {
-    for Finding { id, what, anchors, figures, .. } in findings {
+    for Finding { id, what, figures, .. } in findings {
         println!("{id}: {what}");
-        for anchor in anchors {
-            confirm_anchor(anchor);
-        }
         for figure in figures {
             confirm_figure(figure);
         }
     }
-}
-
-#[track_caller]
-fn confirm_anchor(anchor: &Anchor) {
-    let Anchor { name, published, reproduced } = anchor;
-    assert!(anchor.holds(), "{name}: published {published:?}, here {reproduced:?}");
+    let bounds = findings.iter().flat_map(|finding| &finding.figures).flat_map(|figure| &figure.wanted);
+    assert!(bounds.filter(|bound| **bound != Bound::Free).count() > 0, "nothing to keep");
 }
 
 #[track_caller]
 fn confirm_figure(figure: &Figure) {
     let Figure { name, wanted, got, on_other_seeds } = figure;
+    println!("{name}: wanted {wanted:?}, got {got:?}, on other seeds {on_other_seeds:?}");
     assert!(figure.holds(), "{name}: wanted {wanted:?}, got {got:?}, on other seeds {on_other_seeds:?}");
 }
 
 #[test]
 fn the_last_seeds_that_there_are_come_to_an_end() {
     let seen = std::sync::Mutex::new(Vec::new());
-    let mean = Lab::new(0, true, ProgressBar::hidden()).mean(u64::MAX - 3..u64::MAX, |seed| {
+    let mean = Lab::new(0, Effort::Glance, ProgressBar::hidden()).mean(u64::MAX - 3..u64::MAX, |seed| {
         let mut seen = seen.lock().unwrap();
         seen.push(u64::MAX - seed);
         assert!(seen.len() <= 3, "{seen:?}");

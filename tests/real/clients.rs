@@ -1,8 +1,21 @@
 //! The examples that are clients: alone, against the examples that are servers, and against servers that die or hang.
 
 use crate::process::{Process, Server};
+use crate::trial::trials;
 use std::{net::TcpListener, time::Duration};
 use tokio::time::Instant;
+
+trials![
+    the_tower_service_goes_through_an_outage,
+    the_hyper_client_hides_the_faults_of_a_flaky_server,
+    the_hyper_client_calls_the_hyper_server,
+    the_tonic_client_hides_the_faults_of_a_flaky_server,
+    the_tonic_client_calls_the_tonic_server,
+    the_hyper_client_fails_fast_when_the_server_is_killed,
+    the_tonic_client_fails_fast_when_the_server_is_killed,
+    the_hyper_client_gives_up_on_a_server_that_never_answers,
+    the_tonic_client_gives_up_on_a_server_that_never_answers,
+];
 
 /// How often `hyper_client` and `tonic_client` call.
 const CALLS: usize = 20;
@@ -52,8 +65,7 @@ fn kill_in_mid_use(server: &str, client: &str) -> Vec<String> {
     lines
 }
 
-#[test]
-fn the_tower_service_goes_through_an_outage() {
+async fn the_tower_service_goes_through_an_outage() {
     let lines = Process::start("tower_service", &[]).finish();
     assert!(lines[0].starts_with("A call passes") && lines[3].contains("circuit breaker"), "{lines:#?}");
     // 10 before the outage and 5 after it.
@@ -64,44 +76,37 @@ fn the_tower_service_goes_through_an_outage() {
     assert_eq!(lines.last().unwrap(), "The circuit is Closed.");
 }
 
-#[test]
-fn the_hyper_client_hides_the_faults_of_a_flaky_server() {
+async fn the_hyper_client_hides_the_faults_of_a_flaky_server() {
     let lines = Process::start("hyper_client", &[]).finish();
     assert!(count(&lines, "the server fails") >= 4, "{lines:#?}");
     assert_answered(&lines, "200 OK");
 }
 
-#[test]
-fn the_hyper_client_calls_the_hyper_server() {
+async fn the_hyper_client_calls_the_hyper_server() {
     let server = Server::start("hyper_server");
     assert_answered(&Process::start("hyper_client", &[&server.address().to_string()]).finish(), "200 OK");
 }
 
-#[test]
-fn the_tonic_client_hides_the_faults_of_a_flaky_server() {
+async fn the_tonic_client_hides_the_faults_of_a_flaky_server() {
     let lines = Process::start("tonic_client", &[]).finish();
     assert!(count(&lines, "the server fails") >= 4, "{lines:#?}");
     assert_answered(&lines, "Serving");
 }
 
-#[test]
-fn the_tonic_client_calls_the_tonic_server() {
+async fn the_tonic_client_calls_the_tonic_server() {
     let server = Server::start("tonic_server");
     assert_answered(&Process::start("tonic_client", &[&server.address().to_string()]).finish(), "Serving");
 }
 
-#[test]
-fn the_hyper_client_fails_fast_when_the_server_is_killed() {
+async fn the_hyper_client_fails_fast_when_the_server_is_killed() {
     assert_cut_off(&kill_in_mid_use("hyper_server", "hyper_client"), &["failed: client error"]);
 }
 
-#[test]
-fn the_tonic_client_fails_fast_when_the_server_is_killed() {
+async fn the_tonic_client_fails_fast_when_the_server_is_killed() {
     assert_cut_off(&kill_in_mid_use("tonic_server", "tonic_client"), &["failed: Unavailable"]);
 }
 
-#[test]
-fn the_hyper_client_gives_up_on_a_server_that_never_answers() {
+async fn the_hyper_client_gives_up_on_a_server_that_never_answers() {
     // The kernel takes connections in for a listener, whether anybody accepts them or not.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
@@ -109,8 +114,7 @@ fn the_hyper_client_gives_up_on_a_server_that_never_answers() {
     assert_cut_off(&lines, &["timeout: no answer within "]);
 }
 
-#[test]
-fn the_tonic_client_gives_up_on_a_server_that_never_answers() {
+async fn the_tonic_client_gives_up_on_a_server_that_never_answers() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let lines = Process::start("tonic_client", &[&address.to_string()]).finish();

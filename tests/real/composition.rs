@@ -1,6 +1,7 @@
 //! Stacks among the layers, routers and clients of others.
 
 use crate::process::Server;
+use crate::trial::trials;
 use axum::{Router, body::Body, routing::get};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, StatusCode, body::Bytes};
@@ -22,6 +23,18 @@ use tower::{
     BoxError, Service, ServiceBuilder, ServiceExt, balance::p2c::Balance, buffer::Buffer, discover::ServiceList,
     load::Constant, service_fn,
 };
+
+trials![
+    the_routes_of_an_axum_router_share_one_rate,
+    the_routes_of_an_axum_router_share_one_limit_of_calls_in_flight,
+    a_rejection_does_not_poison_a_tower_buffer,
+    a_rejection_does_not_evict_a_service_from_a_tower_balance,
+    a_stack_around_the_client_of_hyper_util_needs_nothing_between,
+    a_generated_client_over_a_stack_sees_the_status_that_a_rejection_was_turned_into,
+    a_generated_client_over_a_stack_with_typed_errors_keeps_the_rejection_as_the_source_of_its_status,
+    a_generated_client_over_a_stack_finds_the_status_in_the_error_of_the_service,
+    a_stack_keeps_the_error_type_of_a_boxed_service,
+];
 
 fn refuse(rejection: Rejection) -> Response<Body> {
     let status = match rejection {
@@ -45,7 +58,6 @@ fn open_breaker() -> Breaker {
     breaker
 }
 
-#[tokio::test]
 async fn the_routes_of_an_axum_router_share_one_rate() {
     let hour = Duration::from_secs(3600);
     let bucket = TokenBucket::builder(2, hour).build().unwrap();
@@ -61,7 +73,6 @@ async fn the_routes_of_an_axum_router_share_one_rate() {
     }
 }
 
-#[tokio::test]
 async fn the_routes_of_an_axum_router_share_one_limit_of_calls_in_flight() {
     let limiter = Limiter::fixed(1).unwrap();
     let stack = steadfast::server().load_shed(limiter.clone()).respond_with(refuse).layer().unwrap();
@@ -86,7 +97,6 @@ async fn the_routes_of_an_axum_router_share_one_limit_of_calls_in_flight() {
     assert_eq!(limiter.in_flight(), 0);
 }
 
-#[tokio::test]
 async fn a_rejection_does_not_poison_a_tower_buffer() {
     let breaker = open_breaker();
     let service = ServiceBuilder::new()
@@ -101,7 +111,6 @@ async fn a_rejection_does_not_poison_a_tower_buffer() {
     assert_eq!(buffer.oneshot(8).await.unwrap(), 8);
 }
 
-#[tokio::test]
 async fn a_rejection_does_not_evict_a_service_from_a_tower_balance() {
     let breaker = open_breaker();
     let stack = steadfast::client().circuit_breaker(breaker.clone()).layer().unwrap();
@@ -118,7 +127,6 @@ async fn a_rejection_does_not_evict_a_service_from_a_tower_balance() {
     assert_eq!(balance.ready().await.unwrap().call(8).await.unwrap(), 8);
 }
 
-#[tokio::test]
 async fn a_stack_around_the_client_of_hyper_util_needs_nothing_between() {
     let server = Server::start("hyper_server");
     let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
@@ -133,7 +141,6 @@ fn unused_channel() -> tonic::transport::Channel {
     Endpoint::from_static("http://127.0.0.1:1").connect_lazy()
 }
 
-#[tokio::test]
 async fn a_generated_client_over_a_stack_sees_the_status_that_a_rejection_was_turned_into() {
     let stack = steadfast::client()
         .circuit_breaker(open_breaker())
@@ -144,7 +151,6 @@ async fn a_generated_client_over_a_stack_sees_the_status_that_a_rejection_was_tu
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "circuit breaker: open"));
 }
 
-#[tokio::test]
 async fn a_generated_client_over_a_stack_with_typed_errors_keeps_the_rejection_as_the_source_of_its_status() {
     let stack = steadfast::client().circuit_breaker(open_breaker()).service(unused_channel()).unwrap();
     let status = HealthClient::new(stack).check(HealthCheckRequest::default()).await.unwrap_err();
@@ -153,7 +159,6 @@ async fn a_generated_client_over_a_stack_with_typed_errors_keeps_the_rejection_a
     assert!(matches!(error.and_then(Error::rejection), Some(Rejection::CircuitOpen(_))));
 }
 
-#[tokio::test]
 async fn a_generated_client_over_a_stack_finds_the_status_in_the_error_of_the_service() {
     let calls = Arc::new(AtomicU32::new(0));
     let counted = calls.clone();
@@ -167,7 +172,6 @@ async fn a_generated_client_over_a_stack_finds_the_status_in_the_error_of_the_se
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
-#[tokio::test]
 async fn a_stack_keeps_the_error_type_of_a_boxed_service() {
     let service = ServiceBuilder::new()
         .layer(steadfast::client().circuit_breaker(open_breaker()).keep_error().layer().unwrap())

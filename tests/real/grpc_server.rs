@@ -1,6 +1,7 @@
 //! `tonic_server`, beyond its limits and back.
 
 use crate::process::Server;
+use crate::trial::trials;
 use futures::{future::join_all, stream};
 use http_body_util::StreamBody;
 use hyper::{
@@ -27,6 +28,11 @@ use tonic_health::pb::{
 };
 use tower::service_fn;
 
+trials![
+    callers_over_the_rate_are_told_when_to_come_back,
+    callers_that_find_no_room_are_refused_and_those_that_stall_are_ended,
+];
+
 /// What the example allows.
 const IN_FLIGHT: usize = 32;
 const BURST: u32 = 100;
@@ -52,7 +58,6 @@ fn pushback(status: &Status) -> Option<u64> {
     status.metadata().get("grpc-retry-pushback-ms").map(|value| value.to_str().unwrap().parse().unwrap())
 }
 
-#[tokio::test]
 async fn callers_over_the_rate_are_told_when_to_come_back() {
     let server = Server::start("tonic_server");
     let (client, connections) = connect(&server).await;
@@ -83,7 +88,6 @@ async fn callers_over_the_rate_are_told_when_to_come_back() {
     assert_eq!(connections.load(Ordering::Relaxed), 1, "a refusal closed the connection");
 }
 
-#[tokio::test]
 async fn callers_that_find_no_room_are_refused_and_those_that_stall_are_ended() {
     let server = Server::start("tonic_server");
     let (client, _) = connect(&server).await;

@@ -1,6 +1,7 @@
 //! `hyper_server` and `axum_server`, beyond their limits and back.
 
 use crate::process::Server;
+use crate::trial::trials;
 use futures::future::join_all;
 use http_body_util::{BodyExt, Empty};
 use hyper::{
@@ -16,6 +17,16 @@ use std::{
     time::Duration,
 };
 use tokio::net::TcpStream;
+
+trials![
+    the_hyper_server_answers_what_fits_and_refuses_the_rest,
+    the_axum_server_answers_what_fits_and_refuses_the_rest,
+    the_hyper_server_tells_callers_over_the_rate_when_to_come_back,
+    the_axum_server_tells_callers_over_the_rate_when_to_come_back,
+    the_hyper_server_answers_in_its_own_words,
+    the_axum_server_answers_in_its_own_words_and_without_limits_for_its_health,
+    a_refusal_leaves_the_other_calls_on_an_http2_connection_alone,
+];
 
 /// What both examples allow.
 const IN_FLIGHT: usize = 32;
@@ -130,27 +141,22 @@ async fn callers_over_the_rate_come_back_when_told(example: &str, path: &str) {
     assert!(calls.into_inner() > BURST);
 }
 
-#[tokio::test]
 async fn the_hyper_server_answers_what_fits_and_refuses_the_rest() {
     what_does_not_fit_is_refused("hyper_server", "/").await;
 }
 
-#[tokio::test]
 async fn the_axum_server_answers_what_fits_and_refuses_the_rest() {
     what_does_not_fit_is_refused("axum_server", "/orders/7").await;
 }
 
-#[tokio::test]
 async fn the_hyper_server_tells_callers_over_the_rate_when_to_come_back() {
     callers_over_the_rate_come_back_when_told("hyper_server", "/").await;
 }
 
-#[tokio::test]
 async fn the_axum_server_tells_callers_over_the_rate_when_to_come_back() {
     callers_over_the_rate_come_back_when_told("axum_server", "/orders").await;
 }
 
-#[tokio::test]
 async fn the_hyper_server_answers_in_its_own_words() {
     let server = Server::start("hyper_server");
     let mut connection = Connection::open(server.address()).await;
@@ -158,7 +164,6 @@ async fn the_hyper_server_answers_in_its_own_words() {
     assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "GET /anything\n"));
 }
 
-#[tokio::test]
 async fn the_axum_server_answers_in_its_own_words_and_without_limits_for_its_health() {
     let server = Server::start("axum_server");
     let mut connection = Connection::open(server.address()).await;
@@ -169,7 +174,6 @@ async fn the_axum_server_answers_in_its_own_words_and_without_limits_for_its_hea
     }
 }
 
-#[tokio::test]
 async fn a_refusal_leaves_the_other_calls_on_an_http2_connection_alone() {
     let server = Server::start("hyper_server");
     let stream = TcpStream::connect(server.address()).await.unwrap();

@@ -1,10 +1,12 @@
 //! `load_leveling`: a burst, and when its backlog is gone.
 
 use crate::process::Process;
+use crate::trial::trials;
 use std::{env, fs};
 
-#[test]
-fn the_queue_says_when_the_backlog_of_a_burst_is_gone_and_the_picture_shows_it() {
+trials![the_queue_says_when_the_backlog_of_a_burst_is_gone_and_the_picture_shows_it,];
+
+async fn the_queue_says_when_the_backlog_of_a_burst_is_gone_and_the_picture_shows_it() {
     let picture = env::temp_dir().join(format!("steadfast-load-leveling-{}.svg", std::process::id()));
     let lines = Process::start("load_leveling", &["--burst", "5", "--svg", picture.to_str().unwrap()]).finish();
     // Second, waiting, predicted, what came true; where somebody waits and the queue has seen the end of the burst.

@@ -1,16 +1,52 @@
-//! What only real time, real sockets and real processes can show: the examples at work, and the layers among the
-//! libraries that they are made for.
+//! What only real sockets, files and processes can show: the examples at work, the layers among the libraries that they
+//! are made for, and what is kept in Redis, in files and behind HTTP.
 //!
-//! The servers are the binaries of the examples, each a process of its own on a free port of the loopback interface,
-//! stopped when its test ends. Machines stall, so these tests never assert that something took little time, only that
-//! it took no longer than many times what it should; where the right moment may be missed they try again.
+//! Servers are processes of their own on free ports of the loopback interface. They are stopped when their test ends.
+//! Machines stall, so these tests never assert that something took little time, only that it took no longer than many
+//! times its due.
+
+#[path = "../support/durable.rs"]
+#[allow(dead_code, reason = "every test binary uses a part of it")]
+mod durable_fixture;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/redis.rs"]
+#[allow(dead_code, reason = "every test binary uses a part of it")]
+mod server;
+#[path = "../support/timers.rs"]
+mod timers;
+#[path = "../support/trial.rs"]
+mod trial;
 
 mod clients;
+mod compile_fail;
 mod composition;
+mod constant_work_sources;
+mod durable;
 mod grpc_server;
 mod http_servers;
-#[cfg(feature = "constant-work")]
-mod live_limits;
 mod load_leveling;
-mod process;
 mod quotas;
+
+use crate::trial::needing;
+use std::{env, process::ExitCode};
+
+fn main() -> ExitCode {
+    if let Some(path) = env::var_os(constant_work_sources::PUBLISH_TO) {
+        constant_work_sources::publish_until_killed(path.as_ref());
+    }
+    let trials = [
+        clients::trials(),
+        compile_fail::trials(),
+        composition::trials(),
+        grpc_server::trials(),
+        http_servers::trials(),
+        load_leveling::trials(),
+        quotas::trials(),
+        constant_work_sources::trials(),
+        needing(server::missing(), constant_work_sources::trials_with_redis()),
+        needing(server::missing(), durable::trials()),
+    ];
+    // Most of them wait for processes most of the time.
+    trial::run(trials.into_iter().flatten().collect(), 4)
+}

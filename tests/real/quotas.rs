@@ -1,11 +1,14 @@
 //! `quotas`: tiers by key, and what callers are told.
 
-use crate::process::{Process, Server};
+use crate::process::Server;
+use crate::trial::trials;
 use http_body_util::Empty;
 use hyper::{HeaderMap, Request, StatusCode, body::Bytes, client::conn::http1, header::RETRY_AFTER};
 use hyper_util::rt::TokioIo;
-use std::{env, fs, net::SocketAddr};
+use std::net::SocketAddr;
 use tokio::net::TcpStream;
+
+trials![each_key_has_the_quota_of_its_tier_and_is_told_what_is_left,];
 
 /// Sends so many requests with this key, one after the other; the statuses and the headers of the last answer.
 async fn ask(address: SocketAddr, key: &str, count: usize) -> (Vec<StatusCode>, HeaderMap) {
@@ -23,7 +26,6 @@ async fn ask(address: SocketAddr, key: &str, count: usize) -> (Vec<StatusCode>, 
     (statuses, headers)
 }
 
-#[tokio::test]
 async fn each_key_has_the_quota_of_its_tier_and_is_told_what_is_left() {
     let server = Server::start_with("quotas", &["--serve", "0"]);
     let (statuses, headers) = ask(server.address(), "free-ben", 1).await;
@@ -45,24 +47,4 @@ async fn each_key_has_the_quota_of_its_tier_and_is_told_what_is_left() {
     let (statuses, headers) = ask(server.address(), "pro-anna", 50).await;
     assert_eq!(statuses, [StatusCode::OK; 50]);
     assert_eq!(headers["ratelimit-policy"], "\"requests\";q=50;w=1");
-}
-
-#[test]
-fn a_noisy_neighbour_takes_nothing_from_the_others_and_the_picture_says_so() {
-    let picture = env::temp_dir().join(format!("steadfast-quotas-{}.svg", std::process::id()));
-    let lines = Process::start("quotas", &["--svg", picture.to_str().unwrap()]).finish();
-    let by_key = lines.iter().position(|line| line == "one for each key:").unwrap();
-    for (line, caller) in lines[by_key + 1..].iter().zip(["pro-noisy", "pro-anna", "free-ben", "free-eve"]) {
-        let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let [answered, sent] = numbers[..] else { panic!("{line}") };
-        assert!(line.trim_start().starts_with(caller), "{line}");
-        match caller {
-            // A burst of 50, and 50 per second for four seconds, or a little more on a busy machine.
-            "pro-noisy" => assert!((200..=400).contains(&answered) && sent == 1600, "{line}"),
-            _ => assert_eq!(answered, sent, "{line}"),
-        }
-    }
-    let drawn = fs::read_to_string(&picture).unwrap();
-    fs::remove_file(&picture).unwrap();
-    assert!(drawn.contains("free-eve, 4 per second"), "{drawn}");
 }

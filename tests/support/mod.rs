@@ -369,3 +369,14 @@ impl<F: Future> ByHand<F> {
         move || old.0.load(Ordering::SeqCst)
     }
 }
+
+/// How large a test is: `ordinary`, or `thorough` where `STEADFAST_TESTS=thorough` is in the environment.
+pub fn size<T>(ordinary: T, thorough: T) -> T {
+    if std::env::var("STEADFAST_TESTS").is_ok_and(|size| size == "thorough") { thorough } else { ordinary }
+}
+
+/// A property test of this many cases if it is thorough, and of a fifth ordinarily.
+pub fn cases(thorough: u32) -> proptest::prelude::ProptestConfig {
+    let cases = size(thorough / 5, thorough);
+    proptest::prelude::ProptestConfig { cases, failure_persistence: None, ..Default::default() }
+}

@@ -1,14 +1,28 @@
-//! Tests that need something which may be missing: they are reported as ignored then, and fail under `CI=true`.
+//! Tests in real time, against servers and processes.
 //!
-//! A file of such tests lists them with [`trials!`]: async functions without arguments. Each runs in a tokio runtime of its
-//! own, with two threads and real time.
+//! A file of such tests lists them with [`trials!`]: async functions without arguments. Each runs in a tokio runtime of
+//! its own, with two threads.
+//!
+//! A trial measures how late its own timers are. If it fails while they were late, the machine may be to blame: it is
+//! repeated, and at last reported as ignored, with the word "inconclusive" and the reason. A failure while timers were on
+//! time counts at once.
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use std::{env, process::ExitCode, time::Duration};
+use crate::timers::Timers;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use std::{
+    any::Any,
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    time::Duration,
+};
 use tokio::{runtime, time::timeout};
 
 /// The longest that a test may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often a trial is tried on a machine that is too busy.
+const TRIES: u32 = 3;
 
 /// Makes `pub fn trials() -> Vec<Trial>` of the names of async functions.
 macro_rules! trials {
@@ -23,30 +37,63 @@ pub(crate) use trials;
 /// A test of this name.
 pub fn trial<Test, Running>(name: &str, test: Test) -> Trial
 where
-    Test: FnOnce() -> Running + Send + 'static,
+    Test: Fn() -> Running + Send + 'static,
     Running: Future<Output = ()>,
 {
     let name = name.split_once("::").map_or(name, |(_, name)| name);
-    Trial::test(name, move || {
-        let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let ended = runtime
-            .map_err(|error| Failed::from(error.to_string()))?
-            .block_on(async { timeout(PATIENCE, test()).await });
-        ended.map_err(|_| Failed::from(format!("not done within {PATIENCE:?}")))
-    })
+    let conclude = until_conclusive(name.to_owned(), move || in_a_runtime(&test));
+    Trial::ignorable_test(name, conclude)
 }
 
-/// Runs them one after another, since some measure time, or says why not.
-pub fn run(trials: Vec<Trial>, missing: Option<String>) -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(1);
-    let Some(missing) = missing else { return libtest_mimic::run(&arguments, trials).exit_code() };
-    let in_vain = env::var("CI").is_ok_and(|ci| ci == "true");
-    let ignored = trials.into_iter().map(|trial| trial.with_kind(&missing).with_ignored_flag(true)).collect();
-    let exit_code = libtest_mimic::run(&arguments, ignored).exit_code();
-    if in_vain && !arguments.list {
-        eprintln!("CI must have it: {missing}");
-        return ExitCode::FAILURE;
+/// Runs a trial until it passes, or fails while timers were on time, or was tried often enough.
+fn until_conclusive(name: String, run: impl Fn() -> Result<(), Failed>) -> impl FnOnce() -> Result<Completion, Failed> {
+    move || {
+        for tried in 1.. {
+            let timers = Timers::watch();
+            let Err(failed) = run() else { return Ok(Completion::Completed) };
+            let lateness = timers.lateness();
+            if lateness.is_calm() {
+                return Err(failed);
+            }
+            eprintln!("{name} failed, try {tried} of {TRIES}, while {lateness}");
+            if tried == TRIES {
+                let why = failed.message().unwrap_or("no message").lines().next().unwrap_or_default();
+                return Ok(Completion::ignored_with(format!("inconclusive: {lateness}; it failed by {why}")));
+            }
+        }
+        unreachable!("the last try returns")
     }
-    exit_code
+}
+
+fn in_a_runtime<Running: Future<Output = ()>>(test: impl Fn() -> Running) -> Result<(), Failed> {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failed::from(error.to_string()))?;
+    let run = || runtime.block_on(async { timeout(PATIENCE, test()).await });
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Failed::from(format!("not done within {PATIENCE:?}"))),
+        Err(panic) => Err(Failed::from(message(&*panic))),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
+}
+
+/// Trials that need what may be missing: reported as ignored then, with the reason. Under `CI=true` they run, and fail.
+pub fn needing(missing: Option<String>, trials: impl IntoIterator<Item = Trial>) -> Vec<Trial> {
+    let is_ci = env::var("CI").is_ok_and(|ci| ci == "true");
+    let ignore = |trial: Trial| match &missing {
+        Some(missing) if !is_ci => trial.with_kind(missing).with_ignored_flag(true),
+        _ => trial,
+    };
+    trials.into_iter().map(ignore).collect()
+}
+
+/// Runs this many of them at a time: one, where they measure time.
+pub fn run(trials: Vec<Trial>, at_a_time: usize) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(at_a_time);
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -2,7 +2,7 @@
 //! down or corrupt.
 
 mod cases;
-#[path = "../../../tests/constant_work/counting.rs"]
+#[path = "../../../tests/mechanisms/counting.rs"]
 mod counting;
 pub mod instructions;
 mod limit;
@@ -17,7 +17,7 @@ use crate::{
 };
 use cases::{Subject, WARM_UP};
 use counting::{Allocated, allocated};
-use instructions::{Instructions, can_be_counted};
+use instructions::{Extent, Instructions, can_be_counted};
 use limit::DECODED;
 use polling::{Polling, ticks_to_heal};
 use std::{array, io};
@@ -45,7 +45,7 @@ pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigErr
         Figure::new("ticks until a corrupt snapshot is healed", [Bound::AtMost(1.0)], healed),
     ];
     let to_come = if can_be_counted() {
-        let counted = lab.worst(1, |seed| Ok(compare(&count(lab, seed, arguments))))?;
+        let counted = lab.worst(1, |seed| Ok(compare(&extent(lab).cases(), &count(lab, seed, arguments))))?;
         figures.extend([
             Figure::new("instructions, most over least", [Bound::AtMost(1.01)], part(&counted, 0)),
             Figure::new("a tick over a good one: down, corrupt", [Bound::AtMost(1.0 + NOISE); 2], part(&counted, 1)),
@@ -68,7 +68,11 @@ pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigErr
 
 /// The instructions of a tick in each case.
 pub fn count(lab: &Lab, seed: u64, arguments: &[&str]) -> io::Result<Instructions> {
-    instructions::count(seed, lab.count(12, 4) as u32, arguments)
+    instructions::count(seed, extent(lab), arguments)
+}
+
+fn extent(lab: &Lab) -> Extent {
+    Extent { ticks: lab.count(12, 4, 2) as u32, extremes: lab.is_glance() }
 }
 
 /// The most over the least of: allocations, bytes of them, slots decoded, bytes fetched; then the most of the first two.
@@ -101,7 +105,7 @@ fn work(seed: u64) -> Result<[f64; 6], ConfigError> {
 /// The most over the least; a failing tick over a good one with the same rules, the worst for each failure; the mean of
 /// good, down and corrupt; of a watcher the least over the most, the least, and the most. All infinite where nothing could
 /// be counted.
-fn compare(counted: &io::Result<Instructions>) -> [f64; 9] {
+fn compare(cases: &[Case], counted: &io::Result<Instructions>) -> [f64; 9] {
     let Instructions { polling, watching } = match counted {
         Ok(instructions) => instructions,
         Err(error) => {
@@ -110,7 +114,7 @@ fn compare(counted: &io::Result<Instructions>) -> [f64; 9] {
         }
     };
     let of = |source: Source| -> Vec<f64> {
-        let each = Case::all().into_iter().zip(polling);
+        let each = cases.iter().zip(polling);
         each.filter(|(case, _)| case.source == source).map(|(_, instructions)| *instructions).collect()
     };
     let [up, down, corrupt] = [Source::Up, Source::Down, Source::Corrupt].map(of);

@@ -1,0 +1,608 @@
+//! The token bucket with all that can happen to it, against an exact one: those who wait, come and go, reservations,
+//! refunds, debts, another quota at any time, and a clock that stands still, jumps, or is behind in some threads.
+
+use crate::support::{
+    ByHand,
+    quotas::{YEAR, any_bucket, leeway_nanos, of_any_size},
+};
+use proptest::prelude::*;
+use std::{cmp::Ordering, task::Poll, time::Duration};
+use steadfast::rate_limit::{Acquire, Quota, Reservation, TokenBucket};
+use tokio::{
+    runtime,
+    task::yield_now,
+    time::{Instant, advance},
+};
+
+/// For so many nanoseconds a bucket counts from one anchor.
+const HORIZON: i128 = 1 << 40;
+
+/// A token in the unit of the exact bucket: 2^-64 of one.
+const TOKEN: i128 = 1 << 64;
+
+/// Which way the exact bucket errs, by less than a billionth of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    /// Nobody may have more than this.
+    Most,
+    /// Nobody may be refused this.
+    Least,
+}
+
+/// A bucket that can follow another quota.
+#[derive(Clone, Debug)]
+struct Exact {
+    bound: Bound,
+    quota: Quota,
+    /// What there was at the instant `at`; more than a burst only by refunds, which the next taker forfeits.
+    level: i128,
+    at: i128,
+}
+
+impl Exact {
+    fn new(bound: Bound, quota: Quota) -> Self {
+        Self { bound, quota, level: i128::from(quota.burst()) * TOKEN, at: 0 }
+    }
+
+    fn full(&self) -> i128 {
+        i128::from(self.quota.burst()) * TOKEN
+    }
+
+    fn minted(&self, nanos: i128) -> i128 {
+        let period = self.quota.period().as_nanos() as i128;
+        let product = i128::from(self.quota.count()) * nanos;
+        let tokens = product.div_euclid(period).min(1 << 61);
+        let fraction = product.rem_euclid(period) * TOKEN;
+        let round_up = if self.bound == Bound::Most { period - 1 } else { 0 };
+        tokens * TOKEN + (fraction + round_up) / period
+    }
+
+    fn at(&self, nanos: i128) -> i128 {
+        (self.level + self.minted(nanos - self.at)).min(self.full())
+    }
+
+    fn has(&self, tokens: u64, nanos: i128) -> bool {
+        self.at(nanos) >= i128::from(tokens) * TOKEN
+    }
+
+    /// Whether so many tokens more than there are at `nanos` will have been minted after a `wait`.
+    fn has_after(&self, tokens: i128, nanos: i128, wait: i128) -> bool {
+        self.at(nanos) + self.minted(wait) >= tokens * TOKEN
+    }
+
+    fn set(&mut self, level: i128, nanos: i128) {
+        self.level = if nanos >= self.at { level } else { level + self.minted(self.at - nanos) };
+        self.at = self.at.max(nanos);
+    }
+
+    fn take(&mut self, tokens: u64, nanos: i128) {
+        self.set(self.at(nanos) - i128::from(tokens) * TOKEN, nanos);
+    }
+
+    /// Debts are at most a burst.
+    fn owe(&mut self, tokens: u64, nanos: i128) {
+        let level = self.at(nanos);
+        self.set((level - i128::from(tokens) * TOKEN).max((-self.full()).min(level)), nanos);
+    }
+
+    fn refund(&mut self, tokens: u64) {
+        self.level += i128::from(tokens) * TOKEN;
+    }
+
+    /// What a quota's parts of a token are off by, of the old quota and of the new one, goes with the level.
+    fn change(&mut self, quota: Quota, nanos: i128) {
+        let level = self.at(nanos);
+        let before = self.minted(leeway(self.quota));
+        self.quota = quota;
+        let after = self.minted(1 + leeway(quota));
+        self.level = match self.bound {
+            Bound::Most => level + before,
+            Bound::Least => level - before - after,
+        };
+        self.level = self.level.clamp(-self.full(), self.full());
+        self.at = nanos;
+    }
+}
+
+fn leeway(quota: Quota) -> i128 {
+    leeway_nanos(quota.count(), quota.period(), quota.burst()).into()
+}
+
+/// What was admitted, less what was given back, in the order in which it was: when, and how many tokens; and the quotas
+/// that were in force meanwhile, each from an instant on.
+struct Log {
+    calls: Vec<(i128, i128)>,
+    quotas: Vec<(i128, Quota)>,
+}
+
+impl Log {
+    /// What was minted from one instant to another, in tokens and 2^-64 of them, by the quotas that were in force then.
+    fn minted(&self, from: i128, to: i128) -> i128 {
+        let ends = self.quotas[1..].iter().map(|(start, _)| *start).chain([i128::MAX]);
+        let spans = self.quotas.iter().zip(ends).map(|((start, quota), end)| {
+            let length = (to.min(end) - from.max(*start)).max(0);
+            // A token may come too early by this much, in each of them.
+            let early = if length > 0 { leeway(*quota) + 1 } else { 0 };
+            Exact::new(Bound::Most, *quota).minted(length + early)
+        });
+        spans.sum()
+    }
+
+    /// The largest of those that were in force at an instant, as two are at that of a change.
+    fn burst_at(&self, nanos: i128) -> i128 {
+        let ends = self.quotas[1..].iter().map(|(start, _)| *start).chain([i128::MAX]);
+        let in_force = self.quotas.iter().zip(ends).filter(|((start, _), end)| *start <= nanos && nanos <= *end);
+        in_force.map(|((_, quota), _)| i128::from(quota.burst())).max().unwrap()
+    }
+
+    fn keeps_to_the_quotas(&self) -> Result<(), String> {
+        for (first, (start, _)) in self.calls.iter().enumerate() {
+            let (mut earliest, mut latest, mut tokens) = (*start, *start, 0);
+            for (at, more) in &self.calls[first..] {
+                tokens += more;
+                (earliest, latest) = (earliest.min(*at), latest.max(*at));
+                if tokens * TOKEN > self.burst_at(earliest) * TOKEN + self.minted(earliest, latest) {
+                    return Err(format!("{tokens} tokens from {earliest} ns to {latest} ns"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Cost {
+    One,
+    /// This many 256ths of a burst.
+    Share(u64),
+    TooMuch,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// By a clock that is this many nanoseconds behind.
+    TryAcquire(Cost, i64),
+    Owe(Cost),
+    Reserve(Cost),
+    /// Commits a reservation, or drops it.
+    EndReservation(bool),
+    RefundTheLatest,
+    Join(Cost),
+    /// Polls somebody who waits, whether woken or not.
+    Poll(usize),
+    PollAllWhoWereWoken,
+    /// Drops somebody who waits, or was served and does not know it.
+    Leave(usize),
+    SetQuota(Quota),
+    /// So many times the count, and half of it, by 16ths; and the burst in the same way.
+    Scale(u64, u64),
+    Wait(u64),
+    /// So many 64ths of the time in which a token is minted.
+    WaitForTokens(u64),
+    WaitToFill,
+    /// A little less than a horizon, or more.
+    WaitForTheHorizon(i64),
+    WaitAYear,
+}
+
+fn any_quota() -> impl Strategy<Value = Quota> {
+    any_bucket().prop_map(|(count, period, burst)| Quota::new(count, period).with_burst(burst))
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let cost = || prop_oneof![6 => Just(Cost::One), 6 => (1..=256u64).prop_map(Cost::Share), 1 => Just(Cost::TooMuch)];
+    let behind = prop_oneof![2 => Just(0), 1 => of_any_size(10_000_000).prop_map(|nanos| nanos as i64)];
+    prop_oneof![
+        10 => (cost(), behind).prop_map(|(cost, behind)| Step::TryAcquire(cost, behind)),
+        1 => cost().prop_map(Step::Owe),
+        2 => cost().prop_map(Step::Reserve),
+        2 => any::<bool>().prop_map(Step::EndReservation),
+        2 => Just(Step::RefundTheLatest),
+        10 => cost().prop_map(Step::Join),
+        4 => (0..8usize).prop_map(Step::Poll),
+        8 => Just(Step::PollAllWhoWereWoken),
+        3 => (0..8usize).prop_map(Step::Leave),
+        1 => any_quota().prop_map(Step::SetQuota),
+        2 => (1..64u64, 1..64u64).prop_map(|(rate, burst)| Step::Scale(rate, burst)),
+        2 => of_any_size(10_000_000).prop_map(Step::Wait),
+        10 => (1..400u64).prop_map(Step::WaitForTokens),
+        2 => Just(Step::WaitForTokens(64)),
+        1 => Just(Step::WaitToFill),
+        1 => (-1000..1000i64).prop_map(Step::WaitForTheHorizon),
+        1 => Just(Step::WaitAYear),
+    ]
+}
+
+/// Somebody who joined the line.
+struct Waiter {
+    acquire: ByHand<Acquire>,
+    tokens: u64,
+    /// How often it had been woken when it was last polled.
+    wakes: usize,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Waits,
+    Granted,
+    Refused,
+}
+
+/// A bucket and the exact one side by side.
+struct Trial {
+    bucket: TokenBucket,
+    most: Exact,
+    least: Exact,
+    quota: Quota,
+    origin: Instant,
+    max_wait: i128,
+    /// Where the bucket was told to begin anew, and the latest time that it has seen.
+    started: i128,
+    seen: i128,
+    /// All who joined and have not ended, in order.
+    waiters: Vec<Waiter>,
+    reservations: Vec<Reservation>,
+    taken: Vec<u64>,
+    log: Log,
+}
+
+type Verdict = Result<(), TestCaseError>;
+
+impl Trial {
+    fn new(quota: Quota, max_wait: Duration) -> Self {
+        Self {
+            bucket: TokenBucket::with_quota(quota).max_wait(max_wait).build().unwrap(),
+            most: Exact::new(Bound::Most, quota),
+            least: Exact::new(Bound::Least, quota),
+            quota,
+            origin: Instant::now(),
+            max_wait: max_wait.as_nanos() as i128,
+            started: 0,
+            seen: 0,
+            waiters: Vec::new(),
+            reservations: Vec::new(),
+            taken: Vec::new(),
+            log: Log { calls: Vec::new(), quotas: vec![(0, quota)] },
+        }
+    }
+
+    fn now(&self) -> i128 {
+        (Instant::now() - self.origin).as_nanos() as i128
+    }
+
+    /// As what the bucket takes an instant: none is before the one from which it counts.
+    fn see(&mut self, nanos: i128) -> i128 {
+        self.seen = self.seen.max(nanos);
+        nanos.max(self.started + (self.seen - self.started) / HORIZON * HORIZON)
+    }
+
+    fn tokens(&self, cost: Cost) -> u64 {
+        let burst = self.quota.burst();
+        match cost {
+            Cost::One => 1,
+            Cost::Share(share) => (u128::from(burst) * u128::from(share)).div_ceil(256) as u64,
+            Cost::TooMuch => burst + 1,
+        }
+    }
+
+    fn in_line(&self) -> i128 {
+        self.waiters
+            .iter()
+            .filter(|waiter| waiter.standing == Standing::Waits)
+            .map(|waiter| i128::from(waiter.tokens))
+            .sum()
+    }
+
+    fn admitted(&mut self, tokens: u64, nanos: i128) -> Verdict {
+        let latest = nanos + leeway(self.quota);
+        prop_assert!(self.most.has(tokens, latest), "{} of {:?} too many at {}", tokens, self.most, nanos);
+        self.most.take(tokens, nanos);
+        self.least.take(tokens, nanos);
+        self.log.calls.push((nanos, tokens.into()));
+        Ok(())
+    }
+
+    fn refunded(&mut self, tokens: u64) {
+        self.most.refund(tokens);
+        self.least.refund(tokens);
+        let nanos = self.now();
+        self.log.calls.push((nanos, -i128::from(tokens)));
+    }
+
+    /// The bucket has had its lock at `nanos`: those whose turn it was have been served, in order, and were woken. The one
+    /// who was `polled` need not have been.
+    fn served(&mut self, nanos: i128, polled: Option<usize>) -> Verdict {
+        let waiting = self.waiters.iter().filter(|waiter| waiter.standing == Standing::Waits).count();
+        for _ in self.bucket.waiting()..waiting {
+            let first = self.waiters.iter().position(|waiter| waiter.standing == Standing::Waits).unwrap();
+            self.admitted(self.waiters[first].tokens, nanos)?;
+            let waiter = &mut self.waiters[first];
+            waiter.standing = Standing::Granted;
+            prop_assert!(
+                polled == Some(first) || waiter.acquire.wakes() > waiter.wakes,
+                "number {} was not woken",
+                first
+            );
+        }
+        if let Some(first) = self.waiters.iter().find(|waiter| waiter.standing == Standing::Waits) {
+            prop_assert!(!self.least.has(first.tokens, nanos), "{} are not served by {:?}", first.tokens, self.least);
+        }
+        Ok(())
+    }
+
+    /// Who is refused is told when there will be enough, behind all who wait.
+    fn refused(&self, tokens: u64, retry_after: Option<Duration>, asked: i128, nanos: i128) -> Verdict {
+        if tokens > self.quota.burst() {
+            prop_assert_eq!(retry_after, None);
+            return Ok(());
+        }
+        // From when it is counted, which is not before when it was asked.
+        let wait = retry_after.unwrap().as_nanos() as i128 - (nanos - asked);
+        let all = self.in_line() + i128::from(tokens);
+        // What is there may be off by as much as a burst is, and what is waited for by as much for each burst of it.
+        let bursts = all / i128::from(self.quota.burst());
+        let leeway = leeway(self.quota) * (2 + bursts) + (wait >> 50);
+        prop_assert!(self.most.has_after(all, nanos, wait + leeway), "{} of {:?} early by {}", all, self.most, wait);
+        let early = wait - 1 - 2 * leeway;
+        prop_assert!(
+            early < 0 || !self.least.has_after(all, nanos, early),
+            "{} of {:?} late by {}",
+            all,
+            self.least,
+            wait
+        );
+        Ok(())
+    }
+
+    fn try_acquire(&mut self, tokens: u64, behind: i64, owe: bool) -> Result<bool, TestCaseError> {
+        let asked = (self.now() - i128::from(behind)).max(0);
+        let instant = self.origin + Duration::from_nanos(asked as u64);
+        let answer = match owe {
+            true => self.bucket.try_acquire_or_owe_at(tokens, instant),
+            false => self.bucket.try_acquire_at(tokens, instant),
+        };
+        let nanos = self.see(asked);
+        // If anybody waits.
+        self.served(nanos, None)?;
+        match &answer {
+            Ok(()) => {
+                prop_assert_eq!(self.in_line(), 0, "it has overtaken");
+                self.admitted(tokens, nanos)?;
+            }
+            Err(refused) => {
+                self.refused(tokens, refused.retry_after(), asked, nanos)?;
+                prop_assert!(
+                    self.in_line() > 0 || !self.least.has(tokens, nanos),
+                    "{} of {:?} refused, though there",
+                    tokens,
+                    self.least
+                );
+                if owe {
+                    self.most.owe(tokens, nanos);
+                    self.least.owe(tokens, nanos);
+                }
+            }
+        }
+        Ok(answer.is_ok())
+    }
+
+    fn join(&mut self, tokens: u64) -> Verdict {
+        let mut acquire = ByHand::new(self.bucket.acquire(tokens));
+        let polled = acquire.poll();
+        let now = self.now();
+        let nanos = self.see(now);
+        match polled {
+            Poll::Ready(Ok(())) => {
+                self.served(nanos, None)?;
+                prop_assert_eq!(self.in_line(), 0, "it has overtaken");
+                self.admitted(tokens, nanos)?;
+                self.taken.push(tokens);
+            }
+            Poll::Ready(Err(refused)) => {
+                self.served(nanos, None)?;
+                self.refused(tokens, refused.retry_after(), now, nanos)?;
+                let wait = refused.retry_after().map_or(i128::MAX, |wait| wait.as_nanos() as i128);
+                prop_assert!(wait > self.max_wait, "refused, for a wait of {}", wait);
+            }
+            Poll::Pending => {
+                // It is behind those who were served before it joined.
+                let waiter = Waiter { acquire, tokens, wakes: 0, standing: Standing::Waits };
+                self.waiters.push(waiter);
+                self.served(nanos, None)?;
+                let wait = self.max_wait + leeway(self.quota) + (self.max_wait >> 50);
+                prop_assert!(self.most.has_after(self.in_line(), nanos, wait), "{} wait for too long", tokens);
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, number: usize) -> Verdict {
+        if self.waiters.is_empty() {
+            return Ok(());
+        }
+        let number = number % self.waiters.len();
+        let waiter = &mut self.waiters[number];
+        let polled = waiter.acquire.poll();
+        let wakes = waiter.acquire.wakes();
+        let nanos = self.now();
+        let nanos = self.see(nanos);
+        self.served(nanos, Some(number))?;
+        let waiter = &mut self.waiters[number];
+        waiter.wakes = wakes;
+        match (polled, waiter.standing) {
+            (Poll::Pending, Standing::Waits) => return Ok(()),
+            (Poll::Ready(Ok(())), Standing::Granted) => self.taken.push(waiter.tokens),
+            (Poll::Ready(Err(refused)), Standing::Refused) => prop_assert_eq!(refused.retry_after(), None),
+            (answer, standing) => prop_assert!(false, "{:?}, and it should be {:?}", answer, standing),
+        }
+        self.waiters.remove(number);
+        Ok(())
+    }
+
+    /// Has those served who are due.
+    fn touch(&mut self) -> Verdict {
+        self.bucket.set_quota(self.quota).unwrap();
+        let nanos = self.now();
+        let nanos = self.see(nanos);
+        self.served(nanos, None)
+    }
+
+    fn leave(&mut self, number: usize) -> Verdict {
+        if self.waiters.is_empty() {
+            return Ok(());
+        }
+        self.touch()?;
+        let waiter = self.waiters.remove(number % self.waiters.len());
+        if waiter.standing == Standing::Granted {
+            self.refunded(waiter.tokens);
+        }
+        drop(waiter);
+        let nanos = self.now();
+        self.served(nanos.max(self.started), None)
+    }
+
+    fn give_back(&mut self, tokens: u64, give: impl FnOnce(&mut Self)) -> Verdict {
+        self.refunded(tokens);
+        give(self);
+        match self.in_line() {
+            0 => Ok(()),
+            _ => {
+                let nanos = self.now();
+                let nanos = self.see(nanos);
+                self.served(nanos, None)
+            }
+        }
+    }
+
+    fn set_quota(&mut self, quota: Quota) -> Verdict {
+        self.touch()?;
+        let changed = self.bucket.set_quota(quota);
+        if changed.is_err() || quota == self.quota {
+            prop_assert_eq!(self.bucket.quota(), self.quota);
+            return Ok(());
+        }
+        let nanos = self.now();
+        self.quota = quota;
+        self.most.change(quota, nanos);
+        self.least.change(quota, nanos);
+        (self.started, self.seen) = (nanos, nanos);
+        self.log.quotas.push((nanos, quota));
+        for waiter in &mut self.waiters {
+            if waiter.standing == Standing::Waits && waiter.tokens > quota.burst() {
+                waiter.standing = Standing::Refused;
+                prop_assert!(waiter.acquire.wakes() > waiter.wakes, "it waits for what cannot come");
+            }
+        }
+        self.served(nanos, None)
+    }
+
+    async fn wait(&mut self, nanos: u128) -> Verdict {
+        // Five years are long enough for any process.
+        if self.now() < 5 * i128::from(YEAR) {
+            advance(Duration::from_nanos(nanos.min(YEAR.into()) as u64)).await;
+            yield_now().await;
+        }
+        // tokio's timers fire at whole milliseconds.
+        let nanos = self.now() - 1_000_000 - leeway(self.quota);
+        if let Some(first) = self.waiters.iter().find(|waiter| waiter.standing == Standing::Waits) {
+            let due = nanos > self.least.at && self.least.has(first.tokens, nanos);
+            prop_assert!(!due || first.acquire.wakes() > first.wakes, "nothing wakes the first one, by {}", nanos);
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: Step) -> Verdict {
+        let quota = self.quota;
+        let period = quota.period().as_nanos();
+        match step {
+            Step::TryAcquire(cost, behind) => {
+                let tokens = self.tokens(cost);
+                if self.try_acquire(tokens, behind, false)? {
+                    self.taken.push(tokens);
+                }
+                Ok(())
+            }
+            Step::Owe(cost) => self.try_acquire(self.tokens(cost), 0, true).map(|_| ()),
+            Step::Reserve(cost) => {
+                let tokens = self.tokens(cost);
+                // The same call, taken and kept.
+                if self.try_acquire(tokens, 0, false)? {
+                    self.bucket.refund(tokens);
+                    self.reservations.push(self.bucket.reserve(tokens).unwrap());
+                }
+                Ok(())
+            }
+            Step::EndReservation(commit) => match self.reservations.pop() {
+                Some(reservation) if commit => {
+                    self.taken.push(reservation.tokens());
+                    reservation.commit();
+                    Ok(())
+                }
+                Some(reservation) => self.give_back(reservation.tokens(), |_| drop(reservation)),
+                None => Ok(()),
+            },
+            Step::RefundTheLatest => match self.taken.pop() {
+                Some(tokens) => self.give_back(tokens, |trial| trial.bucket.refund(tokens)),
+                None => Ok(()),
+            },
+            Step::Join(cost) => self.join(self.tokens(cost)),
+            Step::Poll(number) => self.poll(number),
+            Step::PollAllWhoWereWoken => {
+                while let Some(number) = self.waiters.iter().position(|waiter| waiter.acquire.wakes() > waiter.wakes) {
+                    self.poll(number)?;
+                }
+                Ok(())
+            }
+            Step::Leave(number) => self.leave(number),
+            Step::SetQuota(quota) => self.set_quota(quota),
+            Step::Scale(rate, burst) => {
+                let scaled = |number: u64, by: u64| (u128::from(number) * u128::from(by) / 16).clamp(1, 1 << 55) as u64;
+                self.set_quota(
+                    Quota::new(scaled(quota.count(), rate), quota.period()).with_burst(scaled(quota.burst(), burst)),
+                )
+            }
+            Step::Wait(nanos) => self.wait(nanos.into()).await,
+            Step::WaitForTokens(parts) => {
+                self.wait((period * u128::from(parts)).div_ceil(64 * u128::from(quota.count()))).await
+            }
+            Step::WaitToFill => self.wait(period * u128::from(quota.burst()) / u128::from(quota.count())).await,
+            Step::WaitForTheHorizon(more) => {
+                let anchor = self.started + (self.seen - self.started) / HORIZON * HORIZON;
+                match (anchor + HORIZON + i128::from(more) - self.now()).cmp(&0) {
+                    Ordering::Greater => self.wait((anchor + HORIZON + i128::from(more) - self.now()) as u128).await,
+                    _ => self.wait(HORIZON as u128).await,
+                }
+            }
+            Step::WaitAYear => self.wait(YEAR.into()).await,
+        }
+    }
+}
+
+/// Buckets of all sizes, and more of those that are in use: up to thousands per second or hour, with small bursts.
+fn any_start() -> impl Strategy<Value = Quota> {
+    let usual = (1..5000u64, prop_oneof![Just(1), Just(60), Just(3600)], 1..50u64)
+        .prop_map(|(count, secs, burst)| Quota::new(count, Duration::from_secs(secs)).with_burst(burst));
+    prop_oneof![3 => usual, 1 => any_quota()]
+}
+
+proptest! {
+    #![proptest_config(crate::support::cases(1500))]
+
+    #[test]
+    fn whatever_happens_nobody_gets_more_than_was_minted_and_nobody_waits_for_what_is_there(
+        quota in any_start(),
+        max_wait in prop_oneof![1 => Just(0), 3 => of_any_size(YEAR), 6 => Just(YEAR)],
+        steps in prop::collection::vec(any_step(), 1..60),
+    ) {
+        let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        clock.block_on(async {
+            let mut trial = Trial::new(quota, Duration::from_nanos(max_wait));
+            for step in steps {
+                trial.step(step).await?;
+            }
+            prop_assert_eq!(trial.log.keeps_to_the_quotas(), Ok(()));
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,627 @@
+//! What a breaker makes of calls that pass through its layer, however they end.
+
+use crate::support::{Act, Backend, Failed, Stopwatch, by_status, ms, secs};
+use futures::{FutureExt, future::join_all, poll};
+use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
+use steadfast::{
+    Error, Rejection,
+    circuit_breaker::{Breaker, BreakerBuilder, BreakerState, CircuitBreakerLayer},
+    classify::AnyError,
+    error::CircuitOpen,
+    load_shed::Limiter,
+    retry::{Backoff, Retry},
+    shell::TypedError,
+};
+use tokio::{
+    spawn,
+    task::yield_now,
+    time::{Instant, sleep, timeout},
+};
+use tower::{Layer, ServiceExt};
+
+type Result<T = u16, E = Error<Failed>> = std::result::Result<T, E>;
+
+fn layer(breaker: &Breaker) -> CircuitBreakerLayer<AnyError, TypedError> {
+    CircuitBreakerLayer::new(breaker.clone()).typed_error()
+}
+
+/// Counts over a minute, and never opens: for tests that look at the evidence.
+fn counting() -> BreakerBuilder {
+    Breaker::builder().failure_rate(1.0, secs(60)).minimum_calls(1_000_000)
+}
+
+/// Calls and failures.
+fn counts(breaker: &Breaker) -> (u64, u64) {
+    breaker.counts_at(Instant::now())
+}
+
+/// Opens at the first failure, for 5 s, then wants this many probes.
+fn touchy(probes: u32) -> BreakerBuilder {
+    Breaker::builder().consecutive_failures(1).open_for(secs(5)).probes(probes)
+}
+
+/// Open since now.
+fn opened(builder: BreakerBuilder) -> Breaker {
+    let breaker = builder.build().unwrap();
+    breaker.try_acquire().unwrap().failure();
+    assert_eq!(breaker.state(), BreakerState::Open);
+    breaker
+}
+
+fn refused(retry_after: Option<Duration>) -> Result {
+    Err(Error::Rejected(CircuitOpen::new(retry_after).into()))
+}
+
+// Opening and closing.
+
+#[tokio::test(start_paused = true)]
+async fn it_opens_refuses_probes_and_closes() {
+    let breaker = Breaker::builder().consecutive_failures(3).open_for(secs(5)).probes(2).build().unwrap();
+    let backend = Backend::always(Act::fail());
+    let service = layer(&breaker).layer(backend.clone());
+    for _ in 0..3 {
+        assert_eq!(service.clone().oneshot(()).await, Err(Error::Service(Failed)));
+    }
+    assert_eq!(service.clone().oneshot(()).await, refused(Some(secs(5))));
+    sleep(secs(2)).await;
+    assert_eq!(service.clone().oneshot(()).await, refused(Some(secs(3))));
+    assert_eq!(backend.calls(), 3);
+
+    sleep(secs(3)).await;
+    assert_eq!(service.clone().oneshot(()).await, Err(Error::Service(Failed)));
+    assert_eq!(service.clone().oneshot(()).await, refused(Some(secs(5))));
+
+    sleep(secs(5)).await;
+    backend.becomes(Act::answer(200));
+    assert_eq!(service.clone().oneshot(()).await, Ok(200));
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    assert_eq!(service.clone().oneshot(()).await, Ok(200));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    assert_eq!(backend.calls(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_readiness_is_a_failure() {
+    let breaker = counting().build().unwrap();
+    let service = layer(&breaker).layer(Backend::always(Act::answer(200)).broken());
+    assert_eq!(service.oneshot(()).await, Err(Error::Service(Failed)));
+    assert_eq!(counts(&breaker), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_outcome_counts_as_documented() {
+    for (overload_is_failure, status, expected) in [
+        (false, 200, (1, 0)),
+        (false, 400, (1, 0)),
+        (false, 404, (0, 0)),
+        (false, 429, (1, 0)),
+        (false, 500, (1, 1)),
+        (false, 503, (1, 0)),
+        (true, 200, (1, 0)),
+        (true, 429, (1, 1)),
+        (true, 503, (1, 1)),
+    ] {
+        let breaker = counting().overload_is_failure(overload_is_failure).build().unwrap();
+        let service = layer(&breaker).classify(by_status).layer(Backend::always(Act::answer(status)));
+        assert_eq!(service.oneshot(()).await, Ok(status));
+        assert_eq!(counts(&breaker), expected, "{status}, {overload_is_failure}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_sheds_nine_calls_of_ten_does_not_open_it() {
+    let breaker = Breaker::builder().consecutive_failures(5).failure_rate(0.5, secs(10)).build().unwrap();
+    let acts = (0..1000).map(|call| Act::answer(if call % 10 == 0 { 200 } else { 429 }));
+    let backend = Backend::script(acts, Act::answer(200));
+    let service = layer(&breaker).classify(by_status).layer(backend.clone());
+    for _ in 0..1000 {
+        service.clone().oneshot(()).await.unwrap();
+    }
+    assert_eq!((breaker.state(), backend.calls()), (BreakerState::Closed, 1000));
+}
+
+// Dropped calls.
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_says_nothing_by_default_however_long_it_took() {
+    let breaker = counting().build().unwrap();
+    let service = layer(&breaker).layer(Backend::always(Act::hang()));
+    timeout(secs(3600), service.oneshot(())).await.unwrap_err();
+    assert_eq!(counts(&breaker), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_dropped_after_the_configured_time_is_a_failure_and_one_dropped_before_is_not() {
+    let breaker = counting().cancelled_is_failure_after(secs(1)).build().unwrap();
+    let service = layer(&breaker).layer(Backend::always(Act::hang()));
+    timeout(ms(999), service.clone().oneshot(())).await.unwrap_err();
+    assert_eq!(counts(&breaker), (0, 0));
+    timeout(ms(1000), service.oneshot(())).await.unwrap_err();
+    assert_eq!(counts(&breaker), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_dropped_before_the_service_was_ready_says_nothing_however_long_it_took() {
+    let breaker = counting().cancelled_is_failure_after(secs(1)).build().unwrap();
+    let service = layer(&breaker).layer(Backend::always(Act::hang()).ready_for(0));
+    timeout(secs(5), service.oneshot(())).await.unwrap_err();
+    assert_eq!(counts(&breaker), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_probe_gives_its_place_to_the_next_call_and_changes_nothing() {
+    let breaker = opened(touchy(1));
+    sleep(secs(5)).await;
+    let backend = Backend::script([Act::hang(); 10], Act::answer(200));
+    let service = layer(&breaker).layer(backend.clone());
+    for _ in 0..10 {
+        let mut probe = Box::pin(service.clone().oneshot(()));
+        assert!(poll!(probe.as_mut()).is_pending());
+        assert_eq!(service.clone().oneshot(()).await, refused(None));
+        drop(probe);
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    }
+    assert_eq!(service.oneshot(()).await, Ok(200));
+    assert_eq!((breaker.state(), backend.calls()), (BreakerState::Closed, 11));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_dropped_after_the_configured_time_opens_it_again() {
+    let breaker = opened(touchy(1).cancelled_is_failure_after(secs(1)));
+    sleep(secs(5)).await;
+    let service = layer(&breaker).layer(Backend::always(Act::hang()));
+    timeout(secs(1), service.clone().oneshot(())).await.unwrap_err();
+    assert_eq!(service.oneshot(()).await, refused(Some(secs(5))));
+}
+
+// Timeouts, inside and outside.
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_times_out_in_the_service_is_a_failure() {
+    let breaker = counting().build().unwrap();
+    let stack = steadfast::client().circuit_breaker(breaker.clone()).attempt_timeout(secs(1)).layer().unwrap();
+    stack.layer(Backend::always(Act::hang())).oneshot(()).await.unwrap_err();
+    assert_eq!(counts(&breaker), (1, 1));
+    // One that waits for readiness until its time is up says nothing.
+    stack.layer(Backend::always(Act::hang()).ready_for(0)).oneshot(()).await.unwrap_err();
+    assert_eq!(counts(&breaker), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_the_limit_of_the_whole_stack_ends_is_a_failure_if_it_was_in_the_service() {
+    let breaker = counting().build().unwrap();
+    let stack = steadfast::client().timeout(secs(1)).circuit_breaker(breaker.clone()).layer().unwrap();
+    stack.layer(Backend::always(Act::hang())).oneshot(()).await.unwrap_err();
+    assert_eq!(counts(&breaker), (1, 1));
+    stack.layer(Backend::always(Act::hang()).ready_for(0)).oneshot(()).await.unwrap_err();
+    assert_eq!(counts(&breaker), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_opens_it_by_timeouts_alone() {
+    let breaker = Breaker::builder().build().unwrap();
+    let backend = Backend::always(Act::hang());
+    let stack = steadfast::client().circuit_breaker(breaker.clone()).attempt_timeout(secs(1));
+    let service = stack.service(backend.clone()).unwrap();
+    let ends = join_all((0..100).map(|_| service.clone().oneshot(()))).await;
+    assert!(ends.iter().all(|end| matches!(end, Err(Error::Rejected(Rejection::TimedOut(_))))));
+    assert_eq!(breaker.state(), BreakerState::Open);
+    assert!(matches!(service.oneshot(()).await, Err(Error::Rejected(Rejection::CircuitOpen(_)))));
+    assert_eq!(backend.calls(), 100);
+}
+
+// Panics.
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_call_or_in_poll_is_a_failure_and_frees_the_probe() {
+    for act in [Act::panic(), Act::panic_at_once()] {
+        let breaker = counting().build().unwrap();
+        let service = layer(&breaker).layer(Backend::always(act));
+        AssertUnwindSafe(service.oneshot(())).catch_unwind().await.unwrap_err();
+        assert_eq!(counts(&breaker), (1, 1), "{act:?}");
+
+        let breaker = opened(touchy(1));
+        sleep(secs(5)).await;
+        let service = layer(&breaker).layer(Backend::always(act));
+        let probe = spawn(service.clone().oneshot(()));
+        assert!(probe.await.unwrap_err().is_panic());
+        assert_eq!(service.oneshot(()).await, refused(Some(secs(5))), "{act:?}");
+    }
+}
+
+// Half-open.
+
+#[tokio::test(start_paused = true)]
+async fn of_a_thousand_calls_at_once_a_half_open_circuit_admits_exactly_its_probes() {
+    for probes in [1, 3, 20] {
+        let breaker = opened(touchy(probes));
+        sleep(secs(5)).await;
+        let backend = Backend::always(Act::answer(200).after(ms(10)));
+        let service = layer(&breaker).layer(backend.clone());
+        let ends = join_all((0..1000).map(|_| service.clone().oneshot(()))).await;
+        assert_eq!(backend.calls(), probes as usize);
+        assert_eq!(ends.iter().filter(|end| **end == refused(None)).count(), 1000 - probes as usize);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_hangs_is_given_up_and_does_not_wedge_the_circuit() {
+    let breaker = opened(touchy(1).probe_timeout(secs(30)));
+    sleep(secs(5)).await;
+    let backend = Backend::script([Act::fail().after(secs(40))], Act::answer(200));
+    let service = layer(&breaker).layer(backend.clone());
+    let watch = Stopwatch::start();
+    let hung = spawn(service.clone().oneshot(()));
+    for _ in 0..30 {
+        yield_now().await;
+        assert_eq!(service.clone().oneshot(()).await, refused(None));
+        sleep(secs(1)).await;
+    }
+    assert_eq!((watch.read(), backend.calls()), (secs(30), 1));
+    assert_eq!(service.clone().oneshot(()).await, refused(Some(secs(5))));
+    sleep(secs(5)).await;
+    assert_eq!(service.clone().oneshot(()).await, Ok(200));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+
+    // What the hung probe ends with after all belongs to an era that is over.
+    assert_eq!(hung.await.unwrap(), Err(Error::Service(Failed)));
+    assert_eq!(watch.read(), secs(40));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_refused_further_in_gives_its_place_to_the_next_call() {
+    let breaker = opened(touchy(1));
+    sleep(secs(5)).await;
+    let limiter = Limiter::fixed(1).unwrap();
+    let held = limiter.try_acquire().unwrap();
+    let backend = Backend::always(Act::answer(200));
+    let stack = steadfast::client().circuit_breaker(breaker.clone()).load_shed(limiter.clone());
+    let service = stack.service(backend.clone()).unwrap();
+    for _ in 0..100 {
+        let error = service.clone().oneshot(()).await.unwrap_err();
+        assert!(matches!(error, Error::Rejected(Rejection::Overloaded(_))), "{error:?}");
+    }
+    drop(held);
+    assert_eq!(service.oneshot(()).await, Ok(200));
+    assert_eq!((breaker.state(), backend.calls()), (BreakerState::Closed, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_say_nothing_do_not_keep_a_hung_one_alive_for_ever() {
+    // Two places, one of them hung; the other is taken and given back all the time.
+    let breaker = opened(touchy(2).probe_timeout(secs(30)));
+    sleep(secs(5)).await;
+    let backend = Backend::script([Act::hang()], Act::answer(404));
+    let service = layer(&breaker).classify(by_status).layer(backend.clone());
+    let mut hung = pin!(service.clone().oneshot(()));
+    assert!(poll!(hung.as_mut()).is_pending());
+    for _ in 0..29 {
+        sleep(secs(1)).await;
+        assert_eq!(service.clone().oneshot(()).await, Ok(404));
+    }
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    // Half a minute without a verdict: the service may hang altogether.
+    sleep(secs(1)).await;
+    service.oneshot(()).await.unwrap_err();
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+// Eras.
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_a_call_from_before_the_circuit_opened_does_not_open_it_again() {
+    let breaker = touchy(1).build().unwrap();
+    let backend =
+        Backend::script([Act::fail().after(secs(6)), Act::fail().after(secs(7)), Act::fail()], Act::answer(200));
+    let service = layer(&breaker).layer(backend);
+    let early: Vec<_> = (0..2).map(|_| spawn(service.clone().oneshot(()))).collect();
+    yield_now().await;
+    assert_eq!(service.clone().oneshot(()).await, Err(Error::Service(Failed)));
+    assert_eq!(breaker.state(), BreakerState::Open);
+    sleep(secs(5)).await;
+    assert_eq!(service.clone().oneshot(()).await, Ok(200));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    for call in early {
+        assert_eq!(call.await.unwrap(), Err(Error::Service(Failed)));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_of_a_call_from_before_the_circuit_opened_is_no_probe() {
+    let breaker = touchy(1).build().unwrap();
+    let backend = Backend::script([Act::answer(200).after(secs(6)), Act::fail(), Act::hang()], Act::answer(200));
+    let service = layer(&breaker).layer(backend);
+    let early = spawn(service.clone().oneshot(()));
+    yield_now().await;
+    assert_eq!(service.clone().oneshot(()).await, Err(Error::Service(Failed)));
+    sleep(secs(5)).await;
+    let mut probe = pin!(service.clone().oneshot(()));
+    assert!(poll!(probe.as_mut()).is_pending());
+    assert_eq!(early.await.unwrap(), Ok(200));
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    assert_eq!(service.oneshot(()).await, refused(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_forgets_what_calls_in_flight_will_say() {
+    let breaker = touchy(1).build().unwrap();
+    let service = layer(&breaker).layer(Backend::always(Act::fail().after(secs(1))));
+    let call = spawn(service.oneshot(()));
+    yield_now().await;
+    breaker.reset();
+    call.await.unwrap().unwrap_err();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+// By hand.
+
+#[tokio::test(start_paused = true)]
+async fn forced_open_refuses_for_ever_and_lets_calls_in_flight_go_on() {
+    let breaker = touchy(1).build().unwrap();
+    let backend = Backend::always(Act::answer(200).after(secs(1)));
+    let service = layer(&breaker).layer(backend.clone());
+    let in_flight = spawn(service.clone().oneshot(()));
+    yield_now().await;
+    breaker.force_open();
+    assert_eq!(service.clone().oneshot(()).await, refused(None));
+    assert_eq!(in_flight.await.unwrap(), Ok(200));
+    sleep(secs(3600)).await;
+    assert_eq!(service.clone().oneshot(()).await, refused(None));
+    assert_eq!((breaker.state(), backend.calls()), (BreakerState::ForcedOpen, 1));
+    breaker.reset();
+    assert_eq!(service.oneshot(()).await, Ok(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn forced_closed_admits_whatever_the_results_and_counts_none_of_them() {
+    let breaker = touchy(1).build().unwrap();
+    let backend = Backend::always(Act::fail().after(ms(10)));
+    let service = layer(&breaker).layer(backend.clone());
+    breaker.force_closed();
+    for _ in 0..100 {
+        assert_eq!(service.clone().oneshot(()).await, Err(Error::Service(Failed)));
+    }
+    let in_flight = spawn(service.clone().oneshot(()));
+    yield_now().await;
+    breaker.reset();
+    in_flight.await.unwrap().unwrap_err();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    service.clone().oneshot(()).await.unwrap_err();
+    assert_eq!((breaker.state(), backend.calls()), (BreakerState::Open, 102));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_under_way_when_the_circuit_is_forced_has_no_say_any_more() {
+    for (force, state) in [
+        (Breaker::force_open as fn(&Breaker), BreakerState::ForcedOpen),
+        (Breaker::force_closed, BreakerState::ForcedClosed),
+        (Breaker::reset, BreakerState::Closed),
+    ] {
+        for end in [Act::answer(200), Act::fail()] {
+            let breaker = opened(touchy(1));
+            sleep(secs(5)).await;
+            let probe = spawn(layer(&breaker).layer(Backend::always(end.after(secs(1)))).oneshot(()));
+            yield_now().await;
+            assert_eq!(breaker.state(), BreakerState::HalfOpen);
+            force(&breaker);
+            let _ = probe.await.unwrap();
+            assert_eq!(breaker.state(), state);
+        }
+    }
+}
+
+// The window.
+
+#[tokio::test(start_paused = true)]
+async fn after_a_hundred_thousand_successes_an_outage_is_noticed_within_half_a_window() {
+    // A thousand calls per second, for a hundred seconds, and a window of ten.
+    let breaker = Breaker::builder().failure_rate(0.5, secs(10)).build().unwrap();
+    let backend = Backend::always(Act::answer(200));
+    let service = layer(&breaker).layer(backend.clone());
+    for _ in 0..10_000 {
+        for _ in 0..10 {
+            service.clone().oneshot(()).await.unwrap();
+        }
+        sleep(ms(10)).await;
+    }
+    backend.becomes(Act::fail());
+    let watch = Stopwatch::start();
+    let mut failures = 0;
+    while breaker.state() == BreakerState::Closed {
+        for _ in 0..10 {
+            let _ = service.clone().oneshot(()).await;
+        }
+        failures = backend.calls() - 100_000;
+        sleep(ms(10)).await;
+    }
+    // Half of a window's calls, less what the window has of its oldest sixteenth.
+    assert!((4_680..=5_000).contains(&failures), "{failures}");
+    assert!(watch.read() <= secs(5), "{:?}", watch.read());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_quiet_window_only_the_minimum_of_calls_has_to_fail() {
+    let breaker = Breaker::builder().failure_rate(0.5, secs(10)).minimum_calls(20).build().unwrap();
+    let backend = Backend::always(Act::answer(200));
+    let service = layer(&breaker).layer(backend.clone());
+    for _ in 0..10_000 {
+        service.clone().oneshot(()).await.unwrap();
+    }
+    // One window and a half: nothing has written over the successes, they are only too old.
+    sleep(secs(15)).await;
+    backend.becomes(Act::fail());
+    for failure in 1..=20 {
+        assert_eq!(breaker.state(), BreakerState::Closed, "after {failure} failures");
+        service.clone().oneshot(()).await.unwrap_err();
+    }
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+// Reconfigured while calls pass.
+
+/// So many calls that fail, and so many that succeed.
+fn settle(breaker: &Breaker, failures: u32, successes: u32) {
+    (0..failures).for_each(|_| breaker.try_acquire().unwrap().failure());
+    (0..successes).for_each(|_| breaker.try_acquire().unwrap().success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_threshold_opens_it_at_the_next_failure_and_not_before() {
+    let breaker = Breaker::builder().consecutive_failures(10).build().unwrap();
+    settle(&breaker, 4, 0);
+    breaker.configure(breaker.configuration().consecutive_failures(3)).unwrap();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    settle(&breaker, 1, 0);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_keeps_the_instant_that_was_told_and_opens_for_the_new_time_next() {
+    let breaker = opened(touchy(1));
+    breaker.configure(touchy(1).open_for(secs(60))).unwrap();
+    sleep(secs(2)).await;
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(secs(3)));
+    sleep(secs(3)).await;
+    breaker.try_acquire().unwrap().failure();
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(secs(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_probes_close_it_at_once_where_the_successes_suffice_and_more_are_let_through_at_once() {
+    let breaker = opened(touchy(4));
+    sleep(secs(5)).await;
+    settle(&breaker, 0, 2);
+    let probes: Vec<_> = (0..2).map(|_| breaker.try_acquire().unwrap()).collect();
+    assert!(breaker.try_acquire().is_err());
+    // Two have succeeded, and one of the two in flight is beyond the number.
+    breaker.configure(touchy(3)).unwrap();
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    assert!(breaker.try_acquire().is_err());
+    breaker.configure(touchy(5)).unwrap();
+    drop(breaker.try_acquire().unwrap());
+    breaker.configure(touchy(2)).unwrap();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    probes.into_iter().for_each(|probe| probe.failure());
+    assert_eq!(breaker.state(), BreakerState::Closed, "they are of an era that is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_circuit_stays_forced() {
+    for (force, state) in [
+        (Breaker::force_open as fn(&Breaker), BreakerState::ForcedOpen),
+        (Breaker::force_closed, BreakerState::ForcedClosed),
+    ] {
+        let breaker = touchy(1).build().unwrap();
+        force(&breaker);
+        breaker.configure(counting()).unwrap();
+        assert_eq!(breaker.state(), state);
+        breaker.reset();
+        settle(&breaker, 1, 0);
+        assert_eq!((breaker.state(), counts(&breaker)), (BreakerState::Closed, (1, 1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_cannot_work_changes_nothing() {
+    let breaker = opened(touchy(1));
+    let before = breaker.configuration();
+    let error = breaker.configure(counting().probes(0).open_for(secs(1))).unwrap_err();
+    assert_eq!((error.field(), error.value()), ("circuit_breaker.probes", "0"));
+    assert_eq!(breaker.configuration(), before);
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(secs(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_configuration_reads_back_as_it_was_given_and_opens_at_half_of_twenty() {
+    let breaker = touchy(1).build().unwrap();
+    breaker.configure(Breaker::builder()).unwrap();
+    assert_eq!(breaker.configuration(), Breaker::builder());
+    settle(&breaker, 9, 10);
+    assert_eq!((breaker.state(), counts(&breaker)), (BreakerState::Closed, (19, 9)));
+    settle(&breaker, 1, 0);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_added_begins_to_count_at_zero() {
+    let only_in_a_row = || Breaker::builder().consecutive_failures(5);
+    let breaker = only_in_a_row().build().unwrap();
+    settle(&breaker, 4, 0);
+    breaker.configure(counting()).unwrap();
+    settle(&breaker, 3, 7);
+    assert_eq!(counts(&breaker), (10, 3));
+    breaker.configure(only_in_a_row()).unwrap();
+    assert_eq!(counts(&breaker), (0, 0));
+    settle(&breaker, 4, 0);
+    assert_eq!(breaker.state(), BreakerState::Closed, "four in a row, not those from before as well");
+    breaker.configure(counting()).unwrap();
+    assert_eq!(counts(&breaker), (0, 0));
+    settle(&breaker, 1, 1);
+    assert_eq!(counts(&breaker), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_window_forgets_what_is_older_and_a_longer_one_keeps_all_for_at_most_its_length() {
+    let of = |length| Breaker::builder().failure_rate(1.0, length).minimum_calls(1_000_000);
+    let breaker = of(secs(16)).build().unwrap();
+    sleep(ms(500)).await;
+    for _ in 0..16 {
+        settle(&breaker, 1, 0);
+        sleep(secs(1)).await;
+    }
+    // The first second has slid out: one failure of each of the last 15.
+    assert_eq!(counts(&breaker), (15, 15));
+    breaker.configure(of(secs(8))).unwrap();
+    assert_eq!(counts(&breaker), (7, 7));
+    settle(&breaker, 0, 100);
+    sleep(ms(7400)).await;
+    assert_eq!(counts(&breaker), (100, 0));
+    sleep(ms(600)).await;
+    assert_eq!(counts(&breaker), (0, 0));
+
+    settle(&breaker, 5, 0);
+    breaker.configure(of(secs(160))).unwrap();
+    sleep(secs(140)).await;
+    assert_eq!(counts(&breaker), (5, 5));
+    sleep(secs(20)).await;
+    assert_eq!(counts(&breaker), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_keeps_the_patience_that_it_was_admitted_with_and_an_overload_is_judged_by_what_is_configured_now() {
+    let patient = || counting().cancelled_is_failure_after(secs(1));
+    let breaker = patient().build().unwrap();
+    let early = breaker.try_acquire().unwrap();
+    breaker.configure(counting()).unwrap();
+    let late = breaker.try_acquire().unwrap();
+    breaker.configure(patient()).unwrap();
+    sleep(secs(1)).await;
+    drop(late);
+    assert_eq!(counts(&breaker), (0, 0));
+    drop(early);
+    assert_eq!(counts(&breaker), (1, 1));
+
+    let service = layer(&breaker).classify(by_status).layer(Backend::always(Act::answer(503).after(secs(1))));
+    let call = spawn(service.oneshot(()));
+    yield_now().await;
+    breaker.configure(patient().overload_is_failure(true)).unwrap();
+    call.await.unwrap().unwrap();
+    assert_eq!(counts(&breaker), (2, 2));
+}
+
+// In a stack.
+
+#[tokio::test(start_paused = true)]
+async fn every_attempt_of_a_call_is_evidence_of_its_own() {
+    let breaker = counting().build().unwrap();
+    let stack = steadfast::client()
+        .retry(Retry::new(3).backoff(Backoff::none()).without_budget())
+        .circuit_breaker(breaker.clone())
+        .service(Backend::script([Act::fail(), Act::fail()], Act::answer(200)))
+        .unwrap();
+    assert_eq!(stack.oneshot(()).await, Ok(200));
+    assert_eq!(counts(&breaker), (3, 2));
+}

@@ -1,0 +1,12 @@
+//! Snapshots of a fixed size, and the poller that reads one in every tick.
+
+mod allocations;
+mod cancellation;
+mod decoding;
+mod last_good;
+mod refusals;
+mod schedule;
+mod stacks;
+mod support;
+mod ticks;
+mod work;

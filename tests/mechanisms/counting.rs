@@ -1,0 +1,51 @@
+//! An allocator that counts for each thread, since tests run side by side.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+thread_local! {
+    static COUNT: Cell<Allocated> = const { Cell::new(Allocated { times: 0, bytes: 0 }) };
+}
+
+/// How often was allocated, and how many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocated {
+    pub times: u64,
+    pub bytes: u64,
+}
+
+/// What this thread allocates in this code, the result included.
+#[cfg(feature = "constant-work")]
+pub fn allocated<R>(code: impl FnOnce() -> R) -> (R, Allocated) {
+    let before = COUNT.get();
+    let result = code();
+    let after = COUNT.get();
+    (result, Allocated { times: after.times - before.times, bytes: after.bytes - before.bytes })
+}
+
+/// How often this thread has allocated so far.
+pub fn allocations_so_far() -> u64 {
+    COUNT.get().times
+}
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let so_far = COUNT.get();
+        COUNT.set(Allocated { times: so_far.times + 1, bytes: so_far.bytes + layout.size() as u64 });
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}

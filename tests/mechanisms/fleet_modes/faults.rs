@@ -1,0 +1,174 @@
+//! A store that is slow, hangs, fails, answers nonsense or panics, and comes back.
+
+use super::{
+    exact::still,
+    fleet::{Load, exact, exact_by, excess, run, sum, write_behind_by},
+    store::{Fickle, Mode},
+};
+use crate::support::{Stopwatch, ms, secs, size};
+use std::time::Duration;
+use steadfast::rate_limit::{
+    Quota,
+    distributed::{Exact, OnOutage, StoreErrorKind},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Calls until nobody waits for the store any more.
+async fn until_it_is_down(limit: &Exact) {
+    for _ in 0..10 {
+        let time = Stopwatch::start();
+        let _ = limit.acquire(b"key", 1).await;
+        assert!(time.read() <= ms(5), "{:?}", time.read());
+        sleep(ms(10)).await;
+    }
+    assert!(!limit.readings().store.is_up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_than_the_deadline_for_a_store_that_hangs_and_soon_nobody_waits_at_all() {
+    for mode in [Mode::Hangs, Mode::Fails, Mode::AnswersTooFew, Mode::IsNotHeard] {
+        let (store, quota) = (Fickle::new(), Quota::new(100, secs(1)));
+        let limit = exact(&store, quota, 1);
+        limit.acquire(b"key", 1).await.unwrap();
+        store.becomes(mode);
+        until_it_is_down(&limit).await;
+        let (calls, time) = (store.calls(), Stopwatch::start());
+        for _ in 0..1000 {
+            let _ = limit.acquire(b"key", 1).await;
+        }
+        assert_eq!((time.read(), store.calls()), (Duration::ZERO, calls));
+        // From then on it is asked each 100 ms, give or take a tenth.
+        let start = Instant::now();
+        for _ in 0..1000 {
+            sleep(ms(10)).await;
+            let _ = limit.acquire(b"key", 1).await;
+            let _ = limit.acquire(b"another", 1).await;
+        }
+        let probes: Vec<_> = store.batches().into_iter().map(|(at, _)| at).filter(|at| *at > start).collect();
+        assert!((85..=112).contains(&probes.len()), "{} probes, {mode:?}", probes.len());
+        assert!(probes.windows(2).all(|pair| (ms(85)..=ms(120)).contains(&(pair[1] - pair[0]))), "{probes:?}");
+        let health = limit.readings().store;
+        assert!(health.staleness >= secs(9) && health.failed >= 85, "{health:?}");
+        let kind = match mode {
+            Mode::Fails => StoreErrorKind::Refused,
+            Mode::AnswersTooFew => StoreErrorKind::Incomprehensible,
+            _ => StoreErrorKind::Unreachable,
+        };
+        assert_eq!(health.last_error.unwrap().kind(), kind);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_admitted_in_an_outage_is_owed_when_the_store_is_back_and_is_repaid() {
+    let (store, quota) = (Fickle::new(), Quota::new(100, secs(1)).with_burst(50));
+    let limit = exact_by(&store, quota, 1, |builder| builder.on_outage(OnOutage::Open).max_debt(1000));
+    limit.acquire(b"key", 1).await.unwrap();
+    store.becomes(Mode::Fails);
+    until_it_is_down(&limit).await;
+    let admitted = limit.readings().unflushed;
+    for _ in 0..500 {
+        limit.acquire(b"key", 1).await.unwrap();
+    }
+    assert_eq!(limit.readings().unflushed, admitted + 500);
+    store.becomes(Mode::Answers);
+    // A probe, and two and a half more in which all processes tell what they spent.
+    sleep(ms(400)).await;
+    let readings = limit.readings();
+    assert!(readings.store.is_up);
+    assert_eq!(readings.unflushed, 0);
+    assert!((430..=500).contains(&readings.overshoot), "{}", readings.overshoot);
+    let start = Instant::now();
+    let wait = limit.acquire(b"key", 1).await.unwrap_err().retry_after().unwrap();
+    assert!((secs(4)..=secs(5)).contains(&wait), "{wait:?}");
+    let mut admitted = 0;
+    while Instant::now() - start < secs(10) {
+        admitted += u64::from(limit.acquire(b"key", 1).await.is_ok());
+        sleep(ms(1)).await;
+    }
+    let repaid = (100.0 * (secs(10) - wait).as_secs_f64()) as u64;
+    assert!((repaid - 5..=repaid + 5).contains(&admitted), "{admitted} of {repaid}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_granted_too_late_goes_back() {
+    let store = Fickle::slow(10, 10);
+    let limit = exact_by(&store, still(10), 1, |builder| builder.deadline(ms(50)));
+    assert!(timeout(ms(5), limit.acquire(b"key", 4)).await.is_err());
+    sleep(ms(3)).await;
+    sleep(ms(50)).await;
+    assert_eq!((store.granted(), store.free(b"key", still(10))), (4, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_answers_do_not_let_four_processes_admit_much_more() {
+    // Never slower than the flusher's patience, but with two under way often than a caller's; and often slower than both.
+    let seconds = size(8, 20);
+    for (least, most) in [(3, 4), (4, 4), (0, 12)] {
+        let store = Fickle::slow(0, 0);
+        let quota = Quota::new(200, secs(1)).with_burst(100);
+        let fleet: Vec<_> = (0..4)
+            .map(|seed| {
+                let limit = exact_by(&store, quota, seed, |builder| builder.processes(4));
+                (limit, Load { rate: 150.0, keys: 1 })
+            })
+            .collect();
+        run(&fleet, secs(2), 3, |_| {}).await;
+        store.becomes_slow(least, most);
+        let report = run(&fleet, secs(seconds), 3, |_| {}).await;
+        let (excess, all) = (excess(report.admitted[&1].clone(), quota), sum(&report.admitted[&1]));
+        assert!(excess <= 20.0, "{excess} too many at {least} to {most} ms");
+        assert!(report.slowest <= ms(5), "{:?}", report.slowest);
+        assert!(all >= 160 * seconds, "{all} at {least} to {most} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_one_that_does_not_answer() {
+    let store = Fickle::new();
+    let limit = exact_by(&store, still(100), 1, |builder| builder.processes(1));
+    limit.acquire(b"key", 1).await.unwrap();
+    store.becomes(Mode::Panics);
+    until_it_is_down(&limit).await;
+    let time = Stopwatch::start();
+    for _ in 0..50 {
+        limit.acquire(b"key", 1).await.unwrap();
+    }
+    assert_eq!(time.read(), Duration::ZERO);
+    store.becomes(Mode::Answers);
+    sleep(secs(1)).await;
+    assert!(limit.readings().store.is_up);
+    assert_eq!(store.free(b"key", still(100)), 100 - 1 - 10 - 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_behind_a_store_that_panics_is_told_when_it_does_not() {
+    let store = Fickle::new();
+    let limit = write_behind_by(&store, still(100), 1, 1, |builder| builder.max_unflushed(100));
+    store.becomes(Mode::Panics);
+    for _ in 0..50 {
+        limit.try_acquire(b"key", 1).unwrap();
+        sleep(ms(20)).await;
+    }
+    store.becomes(Mode::Answers);
+    sleep(secs(1)).await;
+    assert!(limit.readings().store.is_up);
+    assert_eq!(store.free(b"key", still(100)), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_others_to_be_answered_waits_no_longer_than_the_deadline_either() {
+    for (mode, is_slow) in
+        [(Mode::Answers, true), (Mode::Hangs, true), (Mode::IsNotHeard, true), (Mode::Answers, false)]
+    {
+        let store = if is_slow { Fickle::slow(4, 4) } else { Fickle::slow(0, 4) };
+        store.becomes(mode);
+        let quota = Quota::new(100, secs(1)).with_burst(100);
+        let limit = exact_by(&store, quota, 1, |builder| builder.processes(1));
+        let report = run(&[(limit, Load { rate: 4000.0, keys: 1 })], ms(300), 1, |_| {}).await;
+        assert!(report.slowest <= ms(5), "{:?}, {mode:?}", report.slowest);
+        // Some by the store, and some by the process alone, of what the store and its own books leave.
+        let excess = excess(report.admitted[&1].clone(), quota);
+        assert!(excess <= 5.0, "{excess} too many, {mode:?}");
+        assert!(sum(&report.admitted[&1]) >= 100);
+    }
+}

@@ -1,0 +1,184 @@
+//! Many processes, what they are asked for, and what of it they admit.
+
+use super::store::Fickle;
+use crate::support::ms;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use steadfast::{
+    Random,
+    rate_limit::{
+        Quota,
+        distributed::{Exact, ExactBuilder, WriteBehind, WriteBehindBuilder},
+    },
+};
+use tokio::{
+    spawn,
+    time::{Instant, sleep_until},
+};
+
+/// When how many tokens of a key were wanted, or admitted.
+pub type Events = Vec<(Instant, u64)>;
+
+/// A process of an exact limit. Its flusher runs.
+pub fn exact(store: &Fickle, quota: Quota, seed: u64) -> Exact {
+    exact_by(store, quota, seed, |builder| builder)
+}
+
+pub fn exact_by(
+    store: &Fickle,
+    quota: Quota,
+    seed: u64,
+    configure: impl FnOnce(ExactBuilder) -> ExactBuilder,
+) -> Exact {
+    let builder = Exact::builder(store.clone(), quota).random(Random::seeded(seed));
+    let (limit, flusher) = configure(builder).build().unwrap();
+    spawn(flusher.run());
+    limit
+}
+
+/// A process of a limit that is written behind, by so many of them. Its flusher runs.
+pub fn write_behind_by(
+    store: &Fickle,
+    quota: Quota,
+    processes: u64,
+    seed: u64,
+    configure: impl FnOnce(WriteBehindBuilder) -> WriteBehindBuilder,
+) -> WriteBehind {
+    let builder = WriteBehind::builder(store.clone(), quota, processes).random(Random::seeded(seed));
+    let (limit, flusher) = configure(builder).build().unwrap();
+    spawn(flusher.run());
+    limit
+}
+
+/// The most by which more than `burst + rate * t` was admitted in any interval of length t: that is how far a bucket would
+/// have been overdrawn at the worst time.
+pub fn excess(mut admitted: Events, quota: Quota) -> f64 {
+    admitted.sort_by_key(|(at, _)| *at);
+    let rate = quota.count() as f64 / quota.period().as_secs_f64();
+    let (mut level, mut worst, mut last) = (0.0f64, f64::MIN, None);
+    for (at, tokens) in admitted {
+        let passed = last.map_or(0.0, |last| at.saturating_duration_since(last).as_secs_f64());
+        level = (level - rate * passed).max(0.0) + tokens as f64;
+        worst = worst.max(level - quota.burst() as f64);
+        last = Some(at);
+    }
+    worst
+}
+
+/// How many tokens of those that were wanted one bucket admits.
+pub fn ideal(mut wanted: Events, quota: Quota) -> u64 {
+    wanted.sort_by_key(|(at, _)| *at);
+    let rate = quota.count() as f64 / quota.period().as_secs_f64();
+    let (mut level, mut admitted, mut last) = (0.0f64, 0, None);
+    for (at, tokens) in wanted {
+        let passed = last.map_or(0.0, |last| at.saturating_duration_since(last).as_secs_f64());
+        level = (level - rate * passed).max(0.0);
+        if level + tokens as f64 <= quota.burst() as f64 + 1e-6 {
+            level += tokens as f64;
+            admitted += tokens;
+        }
+        last = Some(at);
+    }
+    admitted
+}
+
+pub fn sum(events: &Events) -> u64 {
+    events.iter().map(|(_, tokens)| tokens).sum()
+}
+
+/// The events of the time from `start` to `end`.
+pub fn between(events: &Events, start: Instant, end: Instant) -> u64 {
+    events.iter().filter(|(at, _)| *at >= start && *at < end).map(|(_, tokens)| tokens).sum()
+}
+
+/// What came of a run, for each key.
+#[derive(Clone, Default)]
+pub struct Report {
+    pub wanted: BTreeMap<u64, Events>,
+    pub admitted: BTreeMap<u64, Events>,
+    /// By process.
+    pub by_process: BTreeMap<usize, Events>,
+    pub slowest: Duration,
+}
+
+/// What a process is asked for.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Calls in a second, of a token each.
+    pub rate: f64,
+    /// Of so many keys, the first twice as often as the second and so on; all of the same one if there is one.
+    pub keys: u64,
+}
+
+/// A call of one process for tokens of a key, and whether it was admitted.
+pub trait Process: Clone + Send + 'static {
+    fn call(&self, key: &[u8]) -> impl Future<Output = bool> + Send;
+}
+
+impl Process for Exact {
+    async fn call(&self, key: &[u8]) -> bool {
+        self.acquire(key, 1).await.is_ok()
+    }
+}
+
+impl Process for WriteBehind {
+    async fn call(&self, key: &[u8]) -> bool {
+        self.try_acquire(key, 1).is_ok()
+    }
+}
+
+/// Asks each process what its load says, for so long. `each_milli` sees the time that has passed.
+pub async fn run<P: Process>(
+    fleet: &[(P, Load)],
+    length: Duration,
+    seed: u64,
+    mut each_milli: impl FnMut(Duration),
+) -> Report {
+    let report = Arc::new(Mutex::new(Report::default()));
+    let mut random = SmallRng::seed_from_u64(seed);
+    let (start, mut calls, mut due) = (Instant::now(), Vec::new(), vec![0.0; fleet.len()]);
+    for milli in 0..length.as_millis() as u64 {
+        sleep_until(start + ms(milli)).await;
+        each_milli(ms(milli));
+        for (number, (process, load)) in fleet.iter().enumerate() {
+            due[number] += load.rate / 1000.0 * random.random_range(0.0..2.0);
+            while due[number] >= 1.0 {
+                due[number] -= 1.0;
+                let (key, arrived) = (zipf(load.keys, &mut random), Instant::now());
+                report.lock().unwrap().wanted.entry(key).or_default().push((arrived, 1));
+                let (process, report) = (process.clone(), report.clone());
+                calls.push(spawn(async move {
+                    let is_admitted = process.call(&key.to_be_bytes()).await;
+                    let (now, mut report) = (Instant::now(), report.lock().unwrap());
+                    report.slowest = report.slowest.max(now - arrived);
+                    if is_admitted {
+                        report.admitted.entry(key).or_default().push((now, 1));
+                        report.by_process.entry(number).or_default().push((now, 1));
+                    }
+                }));
+            }
+        }
+    }
+    for call in calls {
+        call.await.unwrap();
+    }
+    let report = report.lock().unwrap();
+    report.clone()
+}
+
+/// Of so many keys one, the nth as likely as one by n.
+fn zipf(keys: u64, random: &mut SmallRng) -> u64 {
+    let all: f64 = (1..=keys).map(|rank| 1.0 / rank as f64).sum();
+    let mut drawn = random.random_range(0.0..all);
+    for rank in 1..keys {
+        drawn -= 1.0 / rank as f64;
+        if drawn < 0.0 {
+            return rank;
+        }
+    }
+    keys
+}

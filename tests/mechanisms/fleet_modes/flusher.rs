@@ -1,0 +1,137 @@
+//! What runs in the background: how it ends, what happens without it, and what it keeps.
+
+use super::{
+    exact::still,
+    fleet::{exact, exact_by, write_behind_by},
+    store::{Fickle, Mode},
+};
+use crate::support::{ByHand, Stopwatch, ms, secs, size};
+use std::time::Duration;
+use steadfast::{
+    Random,
+    rate_limit::{
+        Quota,
+        distributed::{Exact, WriteBehind},
+    },
+};
+use tokio::{spawn, time::sleep};
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_with_the_last_handle_and_tells_what_is_left() {
+    let store = Fickle::slow(4, 4);
+    let builder = WriteBehind::builder(store.clone(), still(1000), 1).random(Random::seeded(1)).max_unflushed(500);
+    let (limit, flusher) = builder.build().unwrap();
+    let (flusher, other) = (spawn(flusher.run()), limit.clone());
+    // More than a batch of keys of which there is nothing to tell after all, and one of which there is.
+    for key in 0..200u64 {
+        let noted = limit.try_acquire(&key.to_be_bytes(), 1).unwrap();
+        limit.refund(noted);
+    }
+    for _ in 0..500 {
+        limit.try_acquire(b"key", 1).unwrap();
+    }
+    drop(limit);
+    sleep(ms(1)).await;
+    assert!(!flusher.is_finished());
+    drop(other);
+    flusher.await.unwrap();
+    assert_eq!(store.free(b"key", still(1000)), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_while_the_store_is_down() {
+    for mode in [Mode::Hangs, Mode::Fails] {
+        let store = Fickle::new();
+        let (limit, flusher) = Exact::builder(store.clone(), still(100)).build().unwrap();
+        let (flusher, time) = (spawn(flusher.run()), Stopwatch::start());
+        store.becomes(mode);
+        for _ in 0..5 {
+            let _ = limit.acquire(b"key", 1).await;
+        }
+        drop(limit);
+        flusher.await.unwrap();
+        assert!(time.read() <= ms(100), "{:?}", time.read());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_it_nobody_hangs_and_the_policy_decides() {
+    // Never run, and not dropped.
+    let store = Fickle::new();
+    let builder = || Exact::builder(store.clone(), still(10)).processes(1);
+    let (limit, flusher) = builder().build().unwrap();
+    let time = Stopwatch::start();
+    for number in 0..20 {
+        assert_eq!(limit.acquire(b"key", 1).await.is_ok(), number < 10);
+    }
+    assert!(time.read() <= ms(100), "{:?}", time.read());
+    // Dropped: whoever waits is told, and nobody waits any more.
+    let mut waits = ByHand::pending(limit.acquire(b"another", 1));
+    drop(flusher);
+    assert!(waits.poll().is_ready());
+    let time = Stopwatch::start();
+    assert!(limit.acquire(b"another", 1).await.is_ok());
+    assert_eq!(time.read(), Duration::ZERO);
+    assert!(!limit.readings().store.is_up);
+    // Aborted while somebody waits.
+    store.becomes(Mode::Hangs);
+    let (limit, flusher) = builder().build().unwrap();
+    let flusher = spawn(flusher.run());
+    let mut waits = ByHand::pending(limit.acquire(b"key", 1));
+    sleep(ms(1)).await;
+    flusher.abort();
+    sleep(ms(1)).await;
+    assert!(waits.poll().is_ready());
+    assert_eq!(store.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_nobody_uses_any_more_are_forgotten() {
+    let quota = Quota::new(10, secs(1));
+    let store = Fickle::new();
+    let exact = exact(&store, quota, 1);
+    let write_behind = write_behind_by(&store, quota, 4, 1, |builder| builder);
+    let keys = size(10_000, 100_000);
+    for key in 0..keys as u64 {
+        let _ = write_behind.try_acquire(&key.to_be_bytes(), 1);
+        exact.acquire(&key.to_le_bytes(), 1).await.unwrap();
+    }
+    assert_eq!((exact.readings().keys, write_behind.readings().keys), (keys, keys));
+    // Written behind, 64 in each of two calls at a time: as fast as the store answers.
+    sleep(secs(11)).await;
+    assert_eq!((exact.readings().keys, write_behind.readings().keys), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_room_for_as_many_keys_as_were_said() {
+    let limit = exact_by(&Fickle::new(), Quota::new(10, secs(1)), 1, |builder| builder.max_keys(100));
+    let mut admitted = 0;
+    for key in 0..1000u64 {
+        admitted += u64::from(limit.acquire(&key.to_be_bytes(), 1).await.is_ok());
+    }
+    assert_eq!((admitted, limit.readings().keys), (100, 100));
+    sleep(secs(11)).await;
+    limit.acquire(b"another", 1).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_forgotten_and_comes_again_is_counted_again() {
+    let quota = Quota::new(100, secs(1));
+    let store = Fickle::new();
+    let limit = write_behind_by(&store, quota, 1, 1, |builder| builder);
+    for _ in 0..3 {
+        for _ in 0..20 {
+            limit.try_acquire(b"key", 1).unwrap();
+            sleep(ms(100)).await;
+        }
+        sleep(secs(11)).await;
+        assert_eq!(limit.readings().keys, 0);
+    }
+    for _ in 0..10 {
+        limit.try_acquire(b"key", 1).unwrap();
+    }
+    // The last of a period.
+    let before = store.look(b"key", quota, 0).total;
+    sleep(ms(120)).await;
+    assert_eq!(store.look(b"key", quota, 0).total, before + 10);
+}

@@ -1,0 +1,86 @@
+//! Leased limits, where they meet what goes wrong with buckets: keys that come again, flushers that go, stores that panic.
+
+use super::store::{Fickle, Mode};
+use crate::support::{ByHand, Stopwatch, ms, secs};
+use std::time::Duration;
+use steadfast::{
+    Random,
+    rate_limit::distributed::{Flusher, Leased},
+};
+use tokio::{
+    spawn,
+    time::{Instant, sleep},
+};
+
+fn leased(store: &Fickle) -> (Leased, Flusher) {
+    Leased::builder(store.clone(), 100, secs(5)).flush_every(ms(500)).random(Random::seeded(1)).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_forgotten_and_comes_again_is_granted_and_counted() {
+    let store = Fickle::new();
+    let (limit, flusher) = leased(&store);
+    spawn(flusher.run());
+    let mut admitted = Vec::new();
+    for pause in [5, 6, 7, 8, 9, 12] {
+        let start = Instant::now();
+        let before = admitted.len();
+        while Instant::now() - start < secs(3) {
+            if limit.acquire(b"key", 1).await.is_ok() {
+                admitted.push(Instant::now());
+            }
+            sleep(ms(10)).await;
+        }
+        assert!(admitted.len() - before >= 60, "{} after a pause", admitted.len() - before);
+        sleep(secs(pause)).await;
+        assert!(limit.readings().keys <= 1);
+    }
+    let in_window = |end: &Instant| admitted.iter().filter(|at| *at <= end && *end - **at < secs(5)).count();
+    let worst = admitted.iter().map(in_window).max().unwrap();
+    assert!(worst <= 100, "{worst}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_flusher_that_has_gone_nor_long_for_one_that_does_not_run() {
+    let (limit, flusher) = leased(&Fickle::new());
+    let time = Stopwatch::start();
+    assert!(limit.acquire(b"key", 1).await.is_err());
+    assert_eq!(time.read(), ms(250));
+    let mut waits = ByHand::pending(limit.acquire(b"another", 1));
+    drop(flusher);
+    assert!(waits.poll().is_ready());
+    let time = Stopwatch::start();
+    assert!(limit.acquire(b"third", 1).await.is_err());
+    assert_eq!(time.read(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_one_that_does_not_answer() {
+    let store = Fickle::new();
+    let (limit, flusher) = leased(&store);
+    spawn(flusher.run());
+    limit.acquire(b"key", 1).await.unwrap();
+    store.becomes(Mode::Panics);
+    sleep(secs(5)).await;
+    assert!(!limit.readings().store.is_up);
+    store.becomes(Mode::Answers);
+    sleep(secs(5)).await;
+    assert!(limit.readings().store.is_up);
+    limit.acquire(b"new", 1).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_still_counts_as_spent_can_be_given_back() {
+    let store = Fickle::new();
+    let (limit, flusher) = leased(&store);
+    spawn(flusher.run());
+    let (early, late) = (limit.acquire(b"key", 1).await.unwrap(), limit.acquire(b"key", 1).await.unwrap());
+    let held = limit.held(b"key");
+    limit.refund(early);
+    assert_eq!(limit.held(b"key"), held + 1);
+    // The window has passed, and what was taken may have been taken again.
+    sleep(secs(6)).await;
+    let held = limit.held(b"key");
+    limit.refund(late);
+    assert_eq!(limit.held(b"key"), held);
+}

@@ -1,0 +1,131 @@
+//! Nobody waits for the store, what is admitted too much is bounded, and is repaid.
+
+use super::{
+    exact::still,
+    fleet::{Load, between, excess, run, sum, write_behind_by},
+    store::Fickle,
+};
+use crate::support::{ms, secs, size};
+use std::collections::BTreeSet;
+use steadfast::rate_limit::{Quota, distributed::WriteBehind};
+use tokio::time::{Instant, sleep};
+
+fn fleet(store: &Fickle, quota: Quota, processes: u64, demand: f64, keys: u64) -> Vec<(WriteBehind, Load)> {
+    let load = Load { rate: demand / processes as f64, keys };
+    (0..processes).map(|seed| (write_behind_by(store, quota, processes, seed, |builder| builder), load)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_is_more_admitted_than_the_bound_and_in_the_long_run_the_rate() {
+    let seconds = size(15, 60);
+    for (processes, losing) in [(4, 0), (16, 0), (4, 10), (16, 10)] {
+        let store = Fickle::slow(0, 50).losing(losing);
+        let quota = Quota::new(200, secs(1)).with_burst(200);
+        // Three keys, of which the first has four times its rate, and the last not much more than its rate.
+        let fleet = fleet(&store, quota, processes, 4.0 * 200.0 * 11.0 / 6.0, 3);
+        let limits: Vec<_> = fleet.iter().map(|(limit, _)| limit.clone()).collect();
+        let most = limits[0].overshoot_bound() / (processes - 1);
+        let report = run(&fleet, secs(seconds), processes, |_| {
+            for readings in limits.iter().map(WriteBehind::readings).filter(|readings| readings.store.is_up) {
+                assert!(readings.unflushed <= 3 * most, "{readings:?}");
+            }
+        })
+        .await;
+        for (key, admitted) in report.admitted {
+            let bound = limits[0].overshoot_bound();
+            let excess = excess(admitted.clone(), quota);
+            assert!(excess <= bound as f64, "{excess} of {bound} for {processes}, {losing} % lost");
+            // Shares keep it far below the bound while nothing is lost.
+            assert!(losing > 0 || excess <= bound as f64 / 3.0, "{excess} of {bound} for {processes}");
+            let all = sum(&admitted);
+            assert!(all <= 200 * seconds + 200 + bound, "{all}");
+            assert!(all >= 200 * seconds * 8 / 10, "{all} of key {key} for {processes}, {losing} % lost");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_each_period_a_batch_leaves_with_all_keys() {
+    let (store, quota) = (Fickle::slow(0, 50), Quota::new(1000, secs(1)));
+    let limit = write_behind_by(&store, quota, 1, 1, |builder| builder);
+    let start = Instant::now();
+    for number in 0..10_000u64 {
+        let _ = limit.try_acquire(&(number % 64).to_be_bytes(), 1);
+        sleep(ms(1)).await;
+    }
+    let batches: Vec<_> = store.batches().into_iter().filter(|(at, _)| *at - start < secs(10)).collect();
+    assert!((88..=112).contains(&batches.len()), "{}", batches.len());
+    assert!(batches.windows(2).all(|pair| pair[1].0 - pair[0].0 >= ms(88)));
+    for (_, charges) in batches {
+        let keys: BTreeSet<_> = charges.iter().map(|charge| &charge.key).collect();
+        assert!(keys.len() == charges.len() && charges.len() <= 64);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_lost_is_asked_for_again_and_nothing_counts_twice() {
+    let store = Fickle::new().losing(30);
+    let limit = write_behind_by(&store, still(10_000), 1, 1, |builder| builder.max_unflushed(1000));
+    let mut admitted = 0;
+    for _ in 0..2000 {
+        admitted += u64::from(limit.try_acquire(b"key", 1).is_ok());
+        sleep(ms(5)).await;
+    }
+    sleep(secs(2)).await;
+    assert!(admitted >= 1900, "{admitted}");
+    assert_eq!(store.free(b"key", still(10_000)), 10_000 - admitted);
+    assert!(limit.readings().store.failed > 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_share_follows_the_demand() {
+    let (store, quota) = (Fickle::slow(0, 20), Quota::new(400, secs(1)));
+    let mut fleet = fleet(&store, quota, 4, 0.0, 1);
+    let loads = [[1500.0, 40.0, 0.0, 0.0], [40.0, 1500.0, 0.0, 0.0], [0.0, 0.0, 800.0, 800.0]];
+    for (loads, fair) in loads.into_iter().zip([[0.9, 0.1, 0.0, 0.0], [0.1, 0.9, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]) {
+        for ((_, load), rate) in fleet.iter_mut().zip(loads) {
+            load.rate = rate;
+        }
+        let start = Instant::now();
+        let report = run(&fleet, secs(6), 1, |_| {}).await;
+        for (number, fair) in fair.into_iter().enumerate() {
+            let part =
+                report.by_process.get(&number).map_or(0, |events| between(events, start + secs(3), start + secs(6)));
+            let part = part as f64 / 1200.0;
+            let share = fleet[number].0.share(&1u64.to_be_bytes());
+            assert!(part <= fair + 0.15 && part >= fair - 0.15, "{number} had {part:.2} of {fair:.2}");
+            // Of whoever has no demand nothing is known.
+            assert!(fair == 0.0 || share <= fair + 0.2 && share >= fair - 0.2, "{number} has {share:.2} of {fair:.2}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_faster_quota_is_used_by_one_process_too() {
+    let store = Fickle::new();
+    let limit = write_behind_by(&store, Quota::new(10, secs(1)), 1, 1, |builder| builder);
+    limit.set_quota(Quota::new(1000, secs(1))).unwrap();
+    let mut admitted = 0;
+    for _ in 0..10_000 {
+        admitted += u64::from(limit.try_acquire(b"key", 1).is_ok());
+        sleep(ms(1)).await;
+    }
+    assert!((9000..=11_000).contains(&admitted), "{admitted}");
+    assert_eq!(limit.overshoot_bound(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refunded_before_it_is_told_was_never_spent() {
+    let store = Fickle::new();
+    let limit = write_behind_by(&store, still(100), 1, 1, |builder| builder.max_unflushed(50));
+    let noted = limit.try_acquire(b"key", 20).unwrap();
+    limit.refund(noted);
+    let noted = limit.try_acquire(b"key", 30).unwrap();
+    sleep(ms(250)).await;
+    assert_eq!(store.free(b"key", still(100)), 70);
+    // What was told stays spent.
+    limit.refund(noted);
+    sleep(ms(250)).await;
+    assert_eq!(store.free(b"key", still(100)), 70);
+    assert_eq!(limit.try_acquire(b"key", 51).unwrap_err().retry_after(), None);
+}

@@ -1,0 +1,257 @@
+//! The buckets of `Embedded` against a model that is written down as the words of `Charge` say it.
+
+use proptest::prelude::*;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use steadfast::rate_limit::{
+    Quota,
+    distributed::{Charge, Charged, Embedded, Hint},
+};
+use tokio::time::Instant;
+
+/// So many parts of a token, and how many of them are one.
+#[derive(Clone, Copy)]
+struct Tokens(u128, u128);
+
+impl Tokens {
+    /// Rounded up to parts of another size.
+    fn in_parts_of(self, token: u128) -> Self {
+        let Self(parts, old) = self;
+        // In two steps, since the product may not fit.
+        Self(parts / old * token + (parts % old * token).div_ceil(old), token)
+    }
+
+    fn rounded_up(self) -> u128 {
+        self.0.div_ceil(self.1)
+    }
+}
+
+/// What happened to a bucket, in the order in which it did.
+#[derive(Clone, Copy)]
+enum Event {
+    /// So many nanoseconds passed.
+    Passed(u64),
+    Changed(Quota),
+    /// The level was raised to so many tokens.
+    Raised(u128),
+    /// So many were added, up to a most.
+    Added(u128, u128),
+    /// So many were taken back that were added so many nanoseconds ago.
+    TakenBack(u128, u64),
+}
+
+fn token(quota: Quota) -> u128 {
+    quota.period().as_nanos()
+}
+
+/// All that ever happened to a bucket, and what clients know.
+struct Model {
+    first: Quota,
+    events: Vec<Event>,
+    now: u64,
+    total: u64,
+    sequences: HashMap<u64, u64>,
+}
+
+impl Model {
+    fn new(quota: Quota, now: u64) -> Self {
+        Self { first: quota, events: Vec::new(), now, total: 0, sequences: HashMap::new() }
+    }
+
+    /// The level after all that happened, from the beginning.
+    fn level(&self) -> Tokens {
+        let (mut quota, mut level) = (self.first, Tokens(0, token(self.first)));
+        for event in &self.events {
+            let parts = level.0;
+            let in_a_token = token(quota);
+            let drained = |nanos: u64| u128::from(nanos) * u128::from(quota.count());
+            level.0 = match *event {
+                Event::Passed(nanos) => parts.saturating_sub(drained(nanos)),
+                Event::Changed(new) => {
+                    quota = new;
+                    level = level.in_parts_of(token(new));
+                    continue;
+                }
+                Event::Raised(tokens) => parts.max(tokens * in_a_token),
+                // What is above the most already was added when that was more.
+                Event::Added(tokens, most) => parts.max((parts + tokens * in_a_token).min(most * in_a_token)),
+                Event::TakenBack(tokens, age) => {
+                    parts.saturating_sub((tokens * in_a_token).saturating_sub(drained(age)))
+                }
+            };
+        }
+        level
+    }
+
+    /// Whether so many tokens fit below the burst, so many nanoseconds from now.
+    fn has_room_after(&mut self, nanos: u64, tokens: u64, burst: u64) -> bool {
+        self.events.push(Event::Passed(nanos));
+        let level = self.level().rounded_up();
+        self.events.pop();
+        level + u128::from(tokens) <= u128::from(burst)
+    }
+
+    fn charge(&mut self, charge: &Charge, now: u64) -> Charged {
+        let burst = charge.quota.burst();
+        // More than the largest number cannot be answered.
+        let most = u128::from(burst.saturating_add(charge.max_debt));
+        self.events.push(Event::Passed(now.saturating_sub(self.now)));
+        self.events.push(Event::Changed(charge.quota));
+        self.now = now;
+        if self.total < charge.hint.total {
+            self.total = charge.hint.total;
+            self.events.push(Event::Raised(u128::from(charge.hint.level).min(most)));
+        }
+        let age = now.saturating_sub(charge.refund_of.as_nanos() as u64);
+        self.events.push(Event::TakenBack(charge.refund.into(), age));
+        if charge.spent > 0 {
+            let last = self.sequences.entry(charge.client).or_default();
+            if *last < charge.sequence {
+                *last = charge.sequence;
+                self.events.push(Event::Added(charge.spent.into(), most));
+                self.total = self.total.saturating_add(charge.spent);
+            }
+        }
+        // One token after the other, as long as the level stays within the burst: by halves.
+        let level = self.level().rounded_up();
+        let fits = |tokens: u64| level + u128::from(tokens) <= u128::from(burst);
+        let (mut granted, mut too_many) = (0, u128::from(charge.want) + 1);
+        while u128::from(granted) + 1 < too_many {
+            let middle = granted + ((too_many - u128::from(granted)) / 2) as u64;
+            if fits(middle) { granted = middle } else { too_many = middle.into() }
+        }
+        if granted < charge.least {
+            granted = 0;
+        }
+        self.events.push(Event::Added(granted.into(), most));
+        self.total = self.total.saturating_add(granted);
+        let level = self.level().rounded_up();
+        Charged { granted, level: level as u64, total: self.total, ..Charged::default() }
+    }
+}
+
+const YEAR: u64 = 366 * 24 * 3600 * 1_000_000_000;
+
+/// Few and many, and nearly all there are.
+fn amount() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 0..30u64, 2 => Just(0), 1 => 0..1u64 << 40, 1 => Just(u64::MAX >> 1), 1 => (u64::MAX - 9)..=u64::MAX]
+}
+
+/// Periods that have nothing to do with each other, and bursts that fill within a hundred years.
+fn quota() -> impl Strategy<Value = Quota> {
+    let nanos = prop_oneof![Just(1_000_000_000), Just(1), Just(7), Just(YEAR), 1..YEAR, 1..5_000_000_000u64];
+    (nanos, prop_oneof![1..20u64, any::<u64>()], prop_oneof![1..40u64, 1..1u64 << 55]).prop_map(
+        |(nanos, count, burst)| {
+            let count = count % nanos + 1;
+            let fills = 100 * u128::from(YEAR / 366 * 365) * u128::from(count) / u128::from(nanos);
+            let burst = u128::from(burst).min(fills).max(1) as u64;
+            Quota::new(count, Duration::from_nanos(nanos)).with_burst(burst)
+        },
+    )
+}
+
+/// How far the clock goes: not at all, a little, years; or back.
+fn passes() -> impl Strategy<Value = i64> {
+    let (little, year) = (10_000_000_000i64, YEAR as i64);
+    prop_oneof![3 => Just(0), 4 => 0..little, 2 => 0..1000i64, 1 => 0..5 * year, 1 => -little..0]
+}
+
+fn charge(quota: Quota) -> impl Strategy<Value = Charge> {
+    let counted = (1..4u64, 0..6u64, amount(), amount(), amount(), amount());
+    let asked = (
+        amount(),
+        0..20u64,
+        prop_oneof![3 => Just(Hint::default()), 1 => (0..50u64, 0..200u64).prop_map(|(level, total)| Hint { level, total })],
+    );
+    (counted, asked).prop_map(move |((client, sequence, spent, max_debt, refund, refund_of), (want, least, hint))| {
+        let (key, refund_of) = (Arc::from(&b"key"[..]), Duration::from_nanos(refund_of));
+        Charge { key, quota, client, sequence, spent, max_debt, refund, refund_of, want, least, hint }
+    })
+}
+
+/// Charges of a few quotas, one after the other.
+fn history() -> impl Strategy<Value = Vec<(Charge, i64)>> {
+    prop::collection::vec(quota(), 1..4).prop_flat_map(|quotas| {
+        let one = prop::sample::select(quotas).prop_flat_map(charge);
+        prop::collection::vec((one, passes()), 1..40)
+    })
+}
+
+proptest! {
+    #![proptest_config(crate::support::cases(1000))]
+
+    #[test]
+    fn a_bucket_is_what_its_events_make_it(history in history()) {
+        let (store, start) = (Embedded::new(), Instant::now());
+        let (mut now, mut model) = (0u64, None);
+        for (charge, passes) in history {
+            now = now.saturating_add_signed(passes);
+            let answer = store.charge_at(std::slice::from_ref(&charge), start + Duration::from_nanos(now))[0];
+            let by_the_store = answer.at.as_nanos() as u64;
+            let model = model.get_or_insert_with(|| Model::new(charge.quota, by_the_store));
+            let expected = model.charge(&charge, by_the_store);
+            prop_assert_eq!(
+                (answer.granted, answer.level, answer.total),
+                (expected.granted, expected.level, expected.total),
+                "at {} of {:?}", now, charge
+            );
+            prop_assert!(answer.granted == 0 || answer.level <= charge.quota.burst());
+            prop_assert!(answer.granted == 0 || answer.retry_after.is_zero());
+            // Not before, and then it is. What takes longer than can be said is not said.
+            let (wait, burst, least) = (answer.retry_after.as_nanos() as u64, charge.quota.burst(), charge.least);
+            if answer.granted == 0 && wait < u64::MAX && (1..=burst).contains(&least) {
+                prop_assert!(model.has_room_after(wait, least, burst), "not granted after {} ns", wait);
+                prop_assert!(wait == 0 || !model.has_room_after(wait - 1, least, burst), "granted before {} ns", wait);
+            }
+        }
+    }
+}
+
+/// A grant that was kept in part: when, and how many.
+type Kept = (u128, u64);
+
+/// An interval in which more was kept than the burst and what drains in it: its first grant, its last, and the sum.
+fn worst(kept: &[Kept], quota: Quota) -> Option<(Kept, Kept, u128)> {
+    let (count, period) = (u128::from(quota.count()), quota.period().as_nanos());
+    for (first, (start, _)) in kept.iter().enumerate() {
+        let mut sum = 0u128;
+        for (end, tokens) in &kept[first..] {
+            sum += u128::from(*tokens);
+            if sum * period > u128::from(quota.burst()) * period + (end - start) * count {
+                return Some((kept[first], (*end, *tokens), sum));
+            }
+        }
+    }
+    None
+}
+
+proptest! {
+    #![proptest_config(crate::support::cases(1000))]
+
+    #[test]
+    fn in_no_interval_is_more_kept_than_the_burst_and_what_drains_in_it(
+        (count, millis, burst) in (1..20u64, 20..2000u64, 1..60u64),
+        steps in prop::collection::vec((0..400u64, 0..40u64, 1..5u64, any::<prop::sample::Index>(), 0..=100u64), 1..80),
+    ) {
+        let quota = Quota::new(count, Duration::from_millis(millis)).with_burst(burst);
+        let (store, mut now) = (Embedded::new(), Instant::now());
+        // When, by the store's clock; what is kept; what may still be given back.
+        let mut grants: Vec<(Duration, u64)> = Vec::new();
+        for (passed, want, least, which, percent) in steps {
+            now += Duration::from_millis(passed);
+            let (mut refund, mut refund_of) = (0, Duration::ZERO);
+            if percent > 50 && !grants.is_empty() {
+                let which = which.index(grants.len());
+                let (at, kept) = &mut grants[which];
+                (refund, refund_of) = (*kept * (percent - 50) / 50, *at);
+                *kept -= refund;
+            }
+            let key = Arc::from(&b"key"[..]);
+            let (client, sequence, spent, max_debt, hint) = (1, 0, 0, 0, Hint::default());
+            let charge = Charge { key, quota, client, sequence, spent, max_debt, refund, refund_of, want, least, hint };
+            let answer = store.charge_at(&[charge], now)[0];
+            grants.push((answer.at, answer.granted));
+        }
+        let kept: Vec<Kept> = grants.iter().map(|(at, kept)| (at.as_nanos(), *kept)).collect();
+        prop_assert_eq!(worst(&kept, quota), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! A queue and a naive model of it, under random sequences of all that may happen to it.
+
+mod model;
+
+use crate::support::ByHand;
+use model::{Call, MILLI, Model, Nanos, Outcome, Pace, Rule};
+use proptest::prelude::*;
+use std::{task::Poll, time::Duration};
+use steadfast::{
+    CallContext, Criticality, Rejection,
+    load_level::{Acquire, Counts, Discipline, Permit, Queue},
+};
+use tokio::{
+    runtime,
+    time::{Instant, advance},
+};
+
+/// What may happen.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Arrive {
+        class: usize,
+        weight: u64,
+        within: Option<Nanos>,
+    },
+    TryAcquire,
+    /// Polls one of those who came, woken or not.
+    Poll(usize),
+    Cancel(usize),
+    End(usize),
+    Pass(Nanos),
+    /// Time passes up to a whole millisecond, and whoever is woken is polled, until nobody is.
+    Settle,
+    SetConcurrency(usize),
+    SetDepth(usize),
+    SetMaxWeight(u64),
+    SetMaxWait(Nanos),
+    SetRule(Rule),
+    SetPace(Option<Nanos>),
+}
+
+const QUARTER: Nanos = MILLI / 4;
+const CLASSES: [Criticality; 4] =
+    [Criticality::Sheddable, Criticality::SheddablePlus, Criticality::Critical, Criticality::CriticalPlus];
+
+fn any_rule() -> impl Strategy<Value = Rule> {
+    prop_oneof![
+        prop::sample::select(vec![1, 2, 4]).prop_map(Rule::Deadline),
+        Just(Rule::Fifo),
+        Just(Rule::Lifo),
+        (1..5_u64).prop_map(|target| Rule::Adaptive { target: target * MILLI, interval: 10 * MILLI }),
+    ]
+}
+
+/// The time between two calls.
+fn any_pace() -> impl Strategy<Value = Option<Nanos>> {
+    prop::option::of(prop::sample::select(vec![1, MILLI / 5, MILLI, 4 * MILLI, 30 * MILLI]))
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let within = prop::option::weighted(0.7, (0..240_u64).prop_map(|quarters| quarters * QUARTER));
+    let arrive =
+        (0..4_usize, 0..6_u64, within).prop_map(|(class, weight, within)| Step::Arrive { class, weight, within });
+    prop_oneof![
+        12 => arrive,
+        2 => Just(Step::TryAcquire),
+        5 => any::<usize>().prop_map(Step::Poll),
+        3 => any::<usize>().prop_map(Step::Cancel),
+        6 => any::<usize>().prop_map(Step::End),
+        6 => (0..24_u64).prop_map(|quarters| Step::Pass(quarters * QUARTER)),
+        6 => Just(Step::Settle),
+        1 => (1..5_usize).prop_map(Step::SetConcurrency),
+        1 => (1..8_usize).prop_map(Step::SetDepth),
+        1 => (1..20_u64).prop_map(Step::SetMaxWeight),
+        1 => (1..100_u64).prop_map(|quarters| Step::SetMaxWait(quarters * QUARTER)),
+        1 => any_rule().prop_map(Step::SetRule),
+        1 => any_pace().prop_map(Step::SetPace),
+    ]
+}
+
+fn discipline(rule: Rule) -> Discipline {
+    match rule {
+        Rule::Deadline(fourths) => Discipline::by_deadline(fourths as f64 / 4.0),
+        Rule::Fifo => Discipline::fifo(),
+        Rule::Lifo => Discipline::lifo(),
+        Rule::Adaptive { target, interval } => {
+            Discipline::adaptive_with(Duration::from_nanos(target), Duration::from_nanos(interval))
+        }
+    }
+}
+
+fn configured_pace(interval: Nanos) -> (u64, Duration) {
+    (1, Duration::from_nanos(interval))
+}
+
+/// One who came and has not been told.
+struct Waiting {
+    id: usize,
+    future: ByHand<Acquire>,
+    /// The wake-ups that were followed by a poll.
+    heeded: usize,
+}
+
+struct Both {
+    queue: Queue,
+    model: Model,
+    begin: Instant,
+    waiting: Vec<Waiting>,
+    permits: Vec<Permit>,
+    arrived: u64,
+    served: u64,
+    /// Cancelled when their turn had come.
+    spared: u64,
+}
+
+impl Both {
+    fn new(concurrency: usize, depth: usize, rule: Rule, by_criticality: bool, interval: Option<Nanos>) -> Self {
+        let mut builder = Queue::builder(concurrency, depth).discipline(discipline(rule));
+        if by_criticality {
+            builder = builder.by_criticality();
+        }
+        if let Some((calls, period)) = interval.map(configured_pace) {
+            builder = builder.pace(calls, period);
+        }
+        let pace = interval.map(|interval| Pace { due: 0, interval });
+        Self {
+            queue: builder.build().unwrap(),
+            model: Model::new(concurrency, depth, rule, by_criticality, pace),
+            begin: Instant::now(),
+            waiting: Vec::new(),
+            permits: Vec::new(),
+            arrived: 0,
+            served: 0,
+            spared: 0,
+        }
+    }
+
+    async fn step(&mut self, step: Step) {
+        let in_service = self.queue.in_service();
+        match step {
+            Step::Arrive { class, weight, within } => self.arrive(class, weight, within),
+            Step::TryAcquire => {
+                let permit = self.queue.try_acquire();
+                assert_eq!(permit.is_some(), self.model.try_arrive());
+                self.permits.extend(permit);
+            }
+            Step::Poll(any) if !self.waiting.is_empty() => self.poll(any % self.waiting.len()),
+            Step::Cancel(any) if !self.waiting.is_empty() => {
+                let Waiting { id, future, .. } = self.waiting.remove(any % self.waiting.len());
+                drop(future);
+                self.spared += u64::from(self.model.cancel(id));
+            }
+            Step::End(any) if !self.permits.is_empty() => {
+                let permit = self.permits.swap_remove(any % self.permits.len());
+                drop(permit);
+                self.model.end();
+            }
+            Step::Poll(_) | Step::Cancel(_) | Step::End(_) => {}
+            Step::Pass(nanos) => self.pass(nanos).await,
+            Step::Settle => self.settle().await,
+            Step::SetConcurrency(concurrency) => {
+                self.queue.set_concurrency(concurrency).unwrap();
+                self.model.concurrency = concurrency;
+                self.model.admit();
+            }
+            Step::SetDepth(depth) => {
+                self.queue.set_depth(depth).unwrap();
+                self.model.depth = depth;
+            }
+            Step::SetMaxWeight(weight) => {
+                self.queue.set_max_weight(weight).unwrap();
+                self.model.max_weight = weight;
+            }
+            Step::SetMaxWait(nanos) => {
+                self.queue.set_max_wait(Duration::from_nanos(nanos)).unwrap();
+                self.model.max_wait = nanos;
+            }
+            Step::SetRule(rule) => {
+                self.queue.set_discipline(discipline(rule)).unwrap();
+                self.model.rule = rule;
+            }
+            Step::SetPace(interval) => {
+                self.queue.set_pace(interval.map(configured_pace)).unwrap();
+                self.model.set_pace(interval);
+                self.model.admit();
+            }
+        }
+        assert_eq!(self.queue.in_service(), self.model.taken);
+        let most = self.queue.concurrency().max(in_service);
+        assert!(self.queue.in_service() <= most, "more are let in than may be");
+    }
+
+    fn arrive(&mut self, class: usize, weight: u64, within: Option<Nanos>) {
+        let id = self.arrived as usize;
+        self.arrived += 1;
+        let mut context = CallContext::new().with_criticality(CLASSES[class]);
+        if let Some(within) = within {
+            context = context.with_deadline(Instant::now() + Duration::from_nanos(within));
+        }
+        let mut future = ByHand::new(self.queue.acquire_weighing(weight));
+        let answer = context.sync_scope(|| future.poll());
+        let deadline = within.map(|within| self.model.now + within);
+        let expected = self.model.arrive(Call { id, class, weight, deadline });
+        if self.compare(answer, expected) {
+            self.waiting.push(Waiting { id, future, heeded: 0 });
+        }
+    }
+
+    fn poll(&mut self, at: usize) {
+        let waiting = &mut self.waiting[at];
+        waiting.heeded = waiting.future.wakes();
+        let (id, answer) = (waiting.id, waiting.future.poll());
+        let expected = self.model.poll(id);
+        if !self.compare(answer, expected) {
+            self.waiting.remove(at);
+        }
+    }
+
+    /// Whether the call waits on.
+    fn compare(&mut self, answer: Poll<Result<Permit, Rejection>>, expected: Outcome) -> bool {
+        let outcome = match answer {
+            Poll::Pending => Outcome::Waits,
+            Poll::Ready(Ok(permit)) => {
+                self.served += 1;
+                self.permits.push(permit);
+                Outcome::Served
+            }
+            Poll::Ready(Err(Rejection::QueueFull(full))) => Outcome::Full { cause: full.cause(), bound: full.bound() },
+            Poll::Ready(Err(Rejection::WaitedTooLong(late))) => {
+                Outcome::TooLong { waited: late.waited().as_nanos() as u64 }
+            }
+            Poll::Ready(Err(other)) => panic!("{other:?}"),
+        };
+        assert_eq!(outcome, expected);
+        outcome == Outcome::Waits
+    }
+
+    async fn pass(&mut self, nanos: Nanos) {
+        advance(Duration::from_nanos(nanos)).await;
+        tokio::task::yield_now().await;
+        self.model.now += nanos;
+        assert_eq!(Instant::now().saturating_duration_since(self.begin).as_nanos() as u64, self.model.now);
+    }
+
+    async fn settle(&mut self) {
+        self.pass(self.model.now.next_multiple_of(MILLI) - self.model.now).await;
+        while let Some(at) = self.waiting.iter().position(|waiting| waiting.future.wakes() > waiting.heeded) {
+            self.poll(at);
+        }
+        assert!(!self.model.owes_an_answer(), "somebody was not woken: {:?}", self.model);
+        let readings = self.queue.readings();
+        let Counts { full, displaced, waited_too_long, cancelled, .. } = readings.not_served;
+        assert_eq!([full, displaced, waited_too_long, cancelled], self.model.counts);
+        assert_eq!((readings.waiting, readings.weight), (self.model.waiting(), self.model.weight()));
+        assert_eq!(readings.waiting, self.waiting.len(), "all others were told");
+        assert_eq!(readings.oldest_age.as_nanos() as u64, self.model.oldest_age());
+        let ended = self.served + self.spared + self.model.counts.iter().sum::<u64>();
+        assert_eq!(ended + self.waiting.len() as u64, self.arrived, "each has one outcome");
+    }
+
+    /// All go, and every place is there.
+    async fn end(mut self) {
+        self.settle().await;
+        for Waiting { id, future, .. } in self.waiting.drain(..) {
+            drop(future);
+            self.model.cancel(id);
+        }
+        self.permits.clear();
+        assert_eq!((self.queue.in_service(), self.queue.readings().waiting), (0, 0));
+        self.queue.set_pace(None).unwrap();
+        let permits: Vec<_> = std::iter::from_fn(|| self.queue.try_acquire()).collect();
+        assert_eq!(permits.len(), self.queue.concurrency());
+    }
+}
+
+proptest! {
+    #![proptest_config(crate::support::cases(1000))]
+
+    #[test]
+    fn a_queue_does_what_its_model_does(
+        (concurrency, depth) in (1..4_usize, 1..7_usize),
+        rule in any_rule(),
+        by_criticality in any::<bool>(),
+        pace in any_pace(),
+        steps in prop::collection::vec(any_step(), 1..120),
+    ) {
+        let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        clock.block_on(async {
+            let mut both = Both::new(concurrency, depth, rule, by_criticality, pace);
+            for step in steps {
+                both.step(step).await;
+            }
+            both.end().await;
+        });
+    }
+}

@@ -1,0 +1,139 @@
+//! Those who go before they are served.
+
+use super::{
+    Waiter, assert_free, counts, full, occupancy, order, patient, refused, refused_at_once, served, too_full, waiter,
+    waiters, within,
+};
+use crate::support::{ByHand, ms};
+use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::SliceRandom};
+use steadfast::error::QueueFullCause::Depth;
+use tokio::time::advance;
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_was_not_polled_has_no_place() {
+    let (queue, permits) = full(patient(1, 1));
+    let unpolled: Vec<_> = (0..10).map(|_| queue.acquire()).collect();
+    assert_eq!(occupancy(&queue), (1, 0));
+    drop(unpolled);
+    assert_eq!((occupancy(&queue), counts(&queue)), ((1, 0), [0; 4]));
+    drop(permits);
+    assert_free(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_after_one_poll_leaves_its_place_at_once() {
+    let (queue, _permits) = full(patient(1, 1));
+    for cancelled in 1..=3 {
+        let waiter = waiter(&queue);
+        assert_eq!(refused_at_once(&queue), too_full(Depth, 1));
+        drop(waiter);
+        assert_eq!(occupancy(&queue), (1, 0));
+        assert_eq!(counts(&queue), [cancelled, 0, 0, cancelled]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_when_its_turn_has_come_leaves_it_to_the_next() {
+    let (queue, permits) = full(patient(1, 10));
+    let [first, second, mut third] = waiters(&queue);
+    drop(permits);
+    assert_eq!((first.wakes(), second.wakes(), third.wakes()), (1, 0, 0));
+    drop(first);
+    assert_eq!((second.wakes(), third.wakes()), (1, 0));
+    drop(second);
+    assert_eq!(third.wakes(), 1);
+    assert_eq!(occupancy(&queue), (1, 0));
+    drop(served(&mut third));
+    assert_free(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_one_to_go_when_its_turn_has_come_leaves_the_place_free() {
+    let (queue, permits) = full(patient(3, 10));
+    let waiting: [_; 3] = waiters(&queue);
+    drop(permits);
+    assert_eq!(occupancy(&queue), (3, 0));
+    drop(waiting);
+    assert_free(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_refused_and_goes_without_asking_is_counted_once() {
+    let (queue, permits) = full(patient(1, 1));
+    let late = {
+        let (late, answer) = super::comes_with(&queue, within(ms(5)), 1);
+        assert!(answer.is_pending());
+        late
+    };
+    advance(ms(5)).await;
+    drop(permits);
+    assert_eq!(counts(&queue), [0, 0, 1, 0]);
+    drop(late);
+    assert_eq!(counts(&queue), [0, 0, 1, 0]);
+    assert_free(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_others_keep_their_order_whoever_goes() {
+    for goes in 0..5 {
+        let (queue, mut permits) = full(patient(1, 10));
+        let mut waiting: Vec<_> = waiters::<5>(&queue).into_iter().collect();
+        drop(waiting.remove(goes));
+        waiting.push(waiter(&queue));
+        assert_eq!(order(permits.remove(0), &mut waiting), [0, 1, 2, 3, 4], "number {goes} went");
+        assert_free(&queue);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_come_and_go_in_any_order_and_every_place_is_left() {
+    let mut random = SmallRng::seed_from_u64(3);
+    for _ in 0..20 {
+        let (queue, mut permits) = full(patient(7, 1000));
+        let mut waiting: Vec<Waiter> = (0..1000).map(|_| waiter(&queue)).collect();
+        waiting.shuffle(&mut random);
+        let mut answers = 0;
+        while let Some(mut waiter) = waiting.pop() {
+            match random.random_range(0..4) {
+                0 => drop(permits.pop()),
+                1 => permits.extend(served(&mut waiter)),
+                2 if waiter.wakes() > 0 => answers += 1,
+                _ => {}
+            }
+            assert!(occupancy(&queue).1 == 0 || queue.in_service() == 7, "somebody waits while there is room");
+        }
+        assert!(answers > 0, "some went when their turn had come");
+        assert_eq!(queue.in_service(), permits.len());
+        drop(permits);
+        assert_free(&queue);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_ends_with_a_panic_is_given_back() {
+    let queue = patient(1, 1).build().unwrap();
+    let work = tokio::spawn({
+        let queue = queue.clone();
+        async move {
+            let _permit = queue.acquire().await.unwrap();
+            panic!("as the test wants it");
+        }
+    });
+    assert!(work.await.unwrap_err().is_panic());
+    assert_free(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_has_ended_is_not_polled_again_and_takes_nothing() {
+    let (queue, permits) = full(patient(1, 1));
+    let (mut ended, mut unplaced) = (waiter(&queue), ByHand::new(queue.acquire()));
+    let _ = refused(&mut unplaced);
+    drop(permits);
+    let permit = served(&mut ended);
+    for future in [&mut ended, &mut unplaced] {
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| future.poll().is_ready())).is_err());
+    }
+    assert_eq!(occupancy(&queue), (1, 0));
+    drop((permit, ended, unplaced));
+    assert_free(&queue);
+}

@@ -1,0 +1,242 @@
+//! How long a newcomer would wait, when a backlog is gone, and how many calls at once would keep up.
+
+use super::{Waiter, full, patient, served, waiter};
+use crate::support::{ByHand, ms, secs};
+use std::{collections::VecDeque, time::Duration};
+use steadfast::load_level::{DrainTime, Permit, Queue, Readings};
+use tokio::time::advance;
+
+/// A service that ends one call in each step of 10 ms while somebody comes in.
+struct Served {
+    queue: Queue,
+    permit: Option<Permit>,
+    waiting: VecDeque<Waiter>,
+}
+
+impl Served {
+    /// With one place, and so many waiting.
+    fn with_backlog(backlog: usize) -> Self {
+        let (queue, mut permits) = full(patient(1, 100_000));
+        let waiting = (0..backlog).map(|_| waiter(&queue)).collect();
+        Self { queue, permit: permits.pop(), waiting }
+    }
+
+    /// So many steps, in each of which so many come, as if from outside, and one is served if there is one.
+    async fn steps(&mut self, steps: usize, come: usize) -> Readings {
+        for _ in 0..steps {
+            advance(ms(10)).await;
+            self.waiting.extend((0..come).map(|_| ByHand::new(self.queue.acquire())).map(|mut newcomer| {
+                assert!(newcomer.poll().is_pending());
+                newcomer
+            }));
+            self.permit = None;
+            self.permit = self.waiting.pop_front().and_then(|mut next| served(&mut next));
+        }
+        self.queue.readings()
+    }
+}
+
+/// Within a fiftieth.
+#[track_caller]
+fn assert_about(actual: Duration, expected: Duration) {
+    assert!(actual.abs_diff(expected) <= expected / 50, "{actual:?}, not about {expected:?}");
+}
+
+#[track_caller]
+fn assert_drains_in_about(drain_time: DrainTime, expected: Duration) {
+    let DrainTime::In(time) = drain_time else { panic!("{drain_time:?}") };
+    assert_about(time, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_nobody_adds_to_is_gone_when_it_was_served() {
+    let mut service = Served::with_backlog(2000);
+    let readings = service.steps(100, 0).await;
+    assert_eq!((readings.waiting, readings.drain_time), (1900, DrainTime::Never), "within the last second it grew");
+    assert_about(readings.expected_wait.unwrap(), ms(19_010));
+    let readings = service.steps(1000, 0).await;
+    assert_about(readings.expected_wait.unwrap(), ms(9010));
+    assert_drains_in_about(readings.drain_time, secs(9));
+    let readings = service.steps(900, 0).await;
+    assert_eq!((readings.waiting, readings.drain_time), (0, DrainTime::In(Duration::ZERO)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_grows_is_never_gone_and_the_service_would_have_to_do_more_at_once() {
+    let mut service = Served::with_backlog(1);
+    let readings = service.steps(1000, 2).await;
+    assert_eq!((readings.waiting, readings.drain_time), (1001, DrainTime::Never));
+    assert_about(readings.expected_wait.unwrap(), ms(10_020));
+    // Twice what it does, and a hundred per second more to work off a thousand in ten seconds.
+    assert_eq!(readings.desired_concurrency, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_fewer_come_the_backlog_is_gone_after_what_it_shrinks_by() {
+    let mut service = Served::with_backlog(1);
+    service.steps(1000, 2).await;
+    // A hundred are served per second, and fifty come.
+    for _ in 0..600 {
+        service.steps(1, 0).await;
+        service.steps(1, 1).await;
+        if service.waiting.len() < 450 {
+            break;
+        }
+    }
+    let readings = service.queue.readings();
+    assert_drains_in_about(readings.drain_time, Duration::from_millis(readings.waiting as u64 * 20));
+    assert_eq!(readings.desired_concurrency, 1, "45 of the backlog and 50 that come, of 100");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_known_of_the_last_backlog_is_told_until_the_next_one_is_known() {
+    let mut service = Served::with_backlog(100);
+    service.steps(101, 0).await;
+    assert!(service.permit.is_none());
+    advance(secs(3600)).await;
+    service.permit = service.queue.try_acquire();
+    assert_about(service.queue.readings().expected_wait.unwrap(), ms(10));
+    service.waiting.extend((0..9).map(|_| waiter(&service.queue)));
+    assert_about(service.queue.readings().expected_wait.unwrap(), ms(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_too_few_or_too_short_nothing_is_said() {
+    let mut service = Served::with_backlog(1000);
+    let readings = service.steps(9, 0).await;
+    assert_eq!((readings.expected_wait, readings.drain_time), (None, DrainTime::Unknown));
+    assert!(service.steps(1, 0).await.expected_wait.is_some());
+
+    let (queue, mut permits) = full(patient(1, 1000));
+    let mut waiting: Vec<_> = (0..100).map(|_| waiter(&queue)).collect();
+    permits.clear();
+    for waiter in &mut waiting[..20] {
+        drop(served(waiter));
+    }
+    advance(ms(49)).await;
+    assert_eq!(queue.readings().expected_wait, None);
+    advance(ms(1)).await;
+    assert!(queue.readings().expected_wait.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_leave_without_being_served_make_the_wait_shorter_but_the_service_no_faster() {
+    let (queue, _permits) = full(patient(1, 10_000));
+    let mut waiting: VecDeque<_> = (0..2000).map(|_| waiter(&queue)).collect();
+    for _ in 0..1100 {
+        advance(ms(10)).await;
+        waiting.pop_front();
+    }
+    let readings = queue.readings();
+    assert_about(readings.expected_wait.unwrap(), ms(9010));
+    assert_drains_in_about(readings.drain_time, secs(9));
+    assert_eq!(readings.desired_concurrency, 1, "of a service that does nothing nobody knows what it would do");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_waits_as_many_are_desired_as_there_are() {
+    let queue = patient(100, 10).build().unwrap();
+    let permits: Vec<_> = (0..42).map(|_| queue.try_acquire().unwrap()).collect();
+    assert_eq!(queue.readings().desired_concurrency, 42);
+    drop(permits);
+    assert_eq!(queue.readings().desired_concurrency, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_service_that_has_stood_still_for_ten_seconds_nothing_is_told_from_before() {
+    let mut service = Served::with_backlog(100);
+    service.steps(101, 0).await;
+    service.permit = service.queue.try_acquire();
+    service.waiting.extend((0..50).map(|_| waiter(&service.queue)));
+    advance(secs(9)).await;
+    assert!(service.queue.readings().expected_wait.is_some());
+    advance(secs(1)).await;
+    let readings = service.queue.readings();
+    assert_eq!((readings.expected_wait, readings.drain_time), (None, DrainTime::Never));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_slow_is_known_after_ten_seconds() {
+    let (queue, mut permits) = full(patient(1, 1000));
+    let mut waiting: VecDeque<_> = (0..100).map(|_| waiter(&queue)).collect();
+    let mut permit = permits.pop();
+    for _ in 0..10 {
+        // One every two seconds, and somebody goes to and fro all the time.
+        for _ in 0..20 {
+            advance(ms(100)).await;
+            assert!(queue.try_acquire().is_none());
+        }
+        permit.take();
+        permit = served(&mut waiting.pop_front().unwrap());
+    }
+    let readings = queue.readings();
+    // Five or six in ten seconds, as the window falls: 91 in 152 to 182 seconds, and 90 are gone a little before.
+    let expected = readings.expected_wait.unwrap();
+    assert!((secs(151)..=secs(182)).contains(&expected), "{expected:?}");
+    assert_drains_in_about(readings.drain_time, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_backlog_says_nothing_of_when_the_next_one_is_gone() {
+    let mut service = Served::with_backlog(100);
+    service.steps(101, 0).await;
+    service.permit = service.queue.try_acquire();
+    service.waiting.extend((0..5).map(|_| waiter(&service.queue)));
+    assert_eq!(service.queue.readings().drain_time, DrainTime::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_waits_and_the_pace_has_no_room_yet_one_waits_until_it_has() {
+    let queue = patient(10, 10).pace(1, secs(10)).build().unwrap();
+    assert_eq!(queue.readings().expected_wait, Some(Duration::ZERO));
+    drop(queue.try_acquire().unwrap());
+    advance(secs(3)).await;
+    assert_eq!(queue.readings().expected_wait, Some(secs(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_is_told_when_those_before_it_are_served_and_not_when_they_have_left() {
+    let (queue, mut permits) = full(patient(1, 40));
+    let mut waiting: VecDeque<_> = (0..40).map(|_| waiter(&queue)).collect();
+    let mut permit = permits.pop();
+    // Ten are served per second, and ten go.
+    for _ in 0..20 {
+        advance(ms(100)).await;
+        permit.take();
+        permit = served(&mut waiting.pop_front().unwrap());
+        waiting.pop_front();
+        waiting.extend((0..2).map(|_| waiter(&queue)));
+    }
+    assert_about(queue.readings().expected_wait.unwrap(), ms(2050));
+    assert_about(super::refused_at_once(&queue).retry_after().unwrap(), ms(4100));
+    drop(permit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_room_or_another_pace_begins_the_rates_anew() {
+    let mut service = Served::with_backlog(1);
+    let readings = service.steps(200, 2).await;
+    assert!(readings.desired_concurrency > 2);
+    service.queue.set_concurrency(2).unwrap();
+    let readings = service.queue.readings();
+    assert_eq!((readings.desired_concurrency, readings.drain_time), (2, DrainTime::Unknown));
+    let readings = service.steps(200, 2).await;
+    assert_ne!(readings.drain_time, DrainTime::Unknown);
+    service.queue.set_pace(Some((100, secs(1)))).unwrap();
+    assert_eq!(service.queue.readings().drain_time, DrainTime::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_pace_holds_calls_up_no_more_room_is_desired() {
+    let queue = patient(8, 1000).pace(10, secs(1)).build().unwrap();
+    let mut waiting: VecDeque<_> = std::iter::from_fn(|| Some(ByHand::new(queue.acquire()))).take(100).collect();
+    let first = waiting.pop_front().unwrap().poll();
+    waiting.iter_mut().for_each(|waiter| assert!(waiter.poll().is_pending()));
+    for _ in 0..20 {
+        advance(ms(100)).await;
+        drop(waiting.pop_front().unwrap().poll());
+    }
+    let readings = queue.readings();
+    assert_eq!((readings.in_service, readings.waiting, readings.desired_concurrency), (1, 79, 1));
+    drop(first);
+}

@@ -1,0 +1,36 @@
+//! The mechanisms and their layers, in one process and in virtual time: state machines against plain models, what
+//! becomes of calls, configurations that change while calls pass, and what everything costs in allocations.
+
+#[cfg(feature = "constant-work")]
+mod constant_work;
+#[cfg(feature = "constant-work")]
+mod constant_work_publisher;
+mod counting;
+mod fleet_modes;
+#[cfg(feature = "conformance")]
+mod fleet_store;
+mod level_model;
+mod live;
+mod load_level;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod allocations;
+mod backoff;
+mod bad_input;
+mod breaker;
+mod changing_bucket;
+mod circuit_breaker;
+mod fleet;
+mod keyed;
+mod limiter;
+mod load_shed;
+mod rate_limit;
+mod retry;
+mod retry_budget;
+mod sliding_window;
+mod stack;
+mod timeout;
+mod token_bucket;
+mod waiting;
+mod warm_up;

@@ -1,0 +1,138 @@
+//! Backends on bad days.
+
+use super::{assert_near, bare, class, ms, secs, seen};
+use std::time::Duration;
+use steadfast::sim::{Backend, BackendCounts, Latency, Load, Scenario};
+
+/// 10 calls per second for 10 seconds.
+fn steady() -> Load {
+    Load::constant(10.0).in_time(secs(100))
+}
+
+fn prompt() -> Backend {
+    Backend::new(Latency::fixed(ms(20)))
+}
+
+#[test]
+fn an_outage_fails_what_arrives_in_it_and_nothing_else() {
+    let report = bare(steady(), secs(10), prompt().outage(ms(2_950)..ms(4_950)));
+    let failing: Vec<u64> = report.spans.iter().map(|span| span.offered - span.in_time).collect();
+    assert_eq!(class(&report).failed, 20);
+    assert_eq!(failing[30..50].iter().sum::<u64>(), 20, "{failing:?}");
+    assert_eq!(report.calm_from, Some(4.95));
+}
+
+#[test]
+fn a_slow_time_makes_what_begins_in_it_take_longer() {
+    let report = bare(steady(), secs(10), prompt().slow(secs(2)..secs(4), 10.0));
+    let latency = class(&report).latency;
+    assert_near("the median", latency.p50, 0.02, 0.001);
+    assert_near("the longest", latency.max, 0.2, 0.001);
+    // 20 of 99 calls.
+    assert_near("the mean", latency.mean, (20.0 * 0.2 + 79.0 * 0.02) / 99.0, 0.001);
+}
+
+#[test]
+fn slow_times_that_overlap_multiply() {
+    let report = bare(steady(), secs(10), prompt().slow(secs(2)..secs(4), 10.0).slow(secs(3)..secs(5), 3.0));
+    assert_near("the longest", class(&report).latency.max, 0.6, 0.001);
+}
+
+#[test]
+fn a_hang_holds_on_to_its_calls_until_its_end() {
+    let report = bare(steady(), secs(10), prompt().hang(ms(2_950)..ms(4_950)));
+    assert_eq!(class(&report).failed, 0);
+    // The first one that hangs arrives at 3 s.
+    assert_near("the longest", class(&report).latency.max, 1.97, 0.001);
+    assert_eq!(seen(&report).most_in_flight, 20);
+}
+
+#[test]
+fn hangs_that_overlap_are_one_hang() {
+    let report = bare(steady(), secs(10), prompt().hang(ms(2_950)..ms(4_950)).hang(secs(4)..ms(5_950)));
+    assert_near("the longest", class(&report).latency.max, 2.97, 0.001);
+}
+
+#[test]
+fn a_failing_backend_fails_its_share_and_takes_its_time() {
+    let report = bare(Load::poisson(1_000.0), secs(20), prompt().failing(0.3));
+    assert_near("the share", class(&report).failed as f64 / report.offered() as f64, 0.3, 0.03);
+    let always = bare(Load::constant(100.0), secs(1), prompt().failing(1.0));
+    assert_eq!(class(&always).failed, 99);
+    assert_near("busy", seen(&always).busy, 99.0 * 0.02, 1e-9);
+}
+
+#[test]
+fn a_busier_backend_is_slower_where_that_is_its_nature() {
+    // The first of two that overlap is alone in the backend when it begins, the second is not.
+    let backend = Backend::new(Latency::growing_with_in_flight(ms(100), ms(10)));
+    let report = bare(Load::constant(16.0), ms(150), backend);
+    let latency = class(&report).latency;
+    // Of two calls the median is the first.
+    assert_near("the first", latency.p50, 0.11, 0.001);
+    assert_near("the second", latency.max, 0.12, 0.001);
+}
+
+/// Callers that give up after 1 s on one server that takes 2 s for each of 10 calls.
+fn impatient(backend: Backend) -> BackendCounts {
+    let load = Load::constant(10.0).step(ms(1_050), 0.0);
+    let report = Scenario::new(load).length(secs(60)).run(|sim| {
+        let backend = sim.backend(backend.servers(1));
+        steadfast::client().timeout(secs(1)).service(backend)
+    });
+    let report = report.unwrap();
+    assert_eq!(class(&report).rejected.get("timeout"), Some(&10));
+    seen(&report).clone()
+}
+
+#[test]
+fn most_backends_go_on_working_for_nobody() {
+    let BackendCounts { received, answered, wasted, abandoned, busy, .. } =
+        impatient(Backend::new(Latency::fixed(secs(2))));
+    assert_eq!((received, answered, wasted, abandoned), (10, 0, 10, 0));
+    assert_near("busy", busy, 20.0, 1e-9);
+}
+
+#[test]
+fn a_backend_that_notices_stops_when_its_caller_goes() {
+    let BackendCounts { received, answered, wasted, abandoned, busy, most_in_flight, .. } =
+        impatient(Backend::new(Latency::fixed(secs(2))).notices_cancellation());
+    assert_eq!((received, answered, wasted, abandoned), (10, 0, 0, 10));
+    // The first has the server for its second, each of the others for the tenth by which it came later.
+    assert_near("busy", busy, 1.9, 1e-9);
+    assert_eq!(most_in_flight, 10);
+}
+
+#[test]
+fn who_has_gone_takes_no_place_in_the_queue_of_a_backend_that_notices() {
+    let run = |backend: Backend| {
+        let load = Load::constant(10.0);
+        let hanging = backend.servers(1).queue_bound(3).hang(Duration::ZERO..secs(9));
+        let report = Scenario::new(load).length(secs(9)).run(|sim| {
+            let backend = sim.backend(hanging);
+            steadfast::client().timeout(ms(250)).service(backend)
+        });
+        seen(&report.unwrap()).refused
+    };
+    let backend = Backend::new(Latency::fixed(ms(1)));
+    // One is in the server and three wait until its end, or go after 250 ms, before the fourth comes.
+    assert_eq!(run(backend.clone()), 85);
+    assert_eq!(run(backend.notices_cancellation()), 0);
+}
+
+#[test]
+fn a_normal_latency_beyond_all_bounds_is_for_ever_and_not_nothing() {
+    let report = bare(steady(), secs(10), Backend::new(Latency::normal(Duration::MAX, Duration::ZERO)));
+    assert_eq!(class(&report).unanswered, 99);
+}
+
+#[test]
+fn a_refused_call_is_refused_and_not_answered() {
+    // One is served at a time, none waits: of ten calls in a second the first of each five is served.
+    let backend = Backend::new(Latency::fixed(ms(450))).servers(1).queue_bound(0);
+    let report = bare(steady(), secs(2), backend.outage(ms(1_550)..secs(2)));
+    let BackendCounts { received, answered, refused, .. } = *seen(&report);
+    // What fails in the outage is answered: at 1.6, 1.7, 1.8 and 1.9 s.
+    assert_eq!((received, answered, refused), (19, 3 + 4, 12));
+    assert_eq!(class(&report).failed, 12 + 4);
+}

@@ -1,0 +1,10 @@
+//! What a producer of a durable queue says, and what Redis has then. Workers, takeovers and faults are trials.
+
+mod appending;
+mod settings;
+
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    [settings::trials(), appending::trials()].into_iter().flatten().collect()
+}

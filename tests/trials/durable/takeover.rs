@@ -1,0 +1,153 @@
+//! What a worker leaves behind, and what it keeps.
+
+use crate::durable_fixture::{
+    Calls, Running, append, millis, noting, queue, readings, succeed, until, until_done, worker,
+};
+use crate::trial::trials;
+use std::{convert::Infallible, sync::Arc};
+use steadfast::load_level::durable::Delivery;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+
+trials![
+    what_a_dead_worker_left_is_taken_over,
+    a_message_whose_workers_die_becomes_a_dead_letter,
+    long_work_is_not_taken_away,
+    a_call_that_blocks_its_thread_keeps_its_message,
+    a_message_that_others_have_taken_over_is_not_called,
+    a_dead_worker_leaves_no_consumer_for_ever,
+];
+
+async fn never(_: Delivery) -> Result<(), Infallible> {
+    std::future::pending().await
+}
+
+async fn what_a_dead_worker_left_is_taken_over() {
+    let (_server, queue) = queue().await;
+    for number in 0..20 {
+        append(&queue, &number.to_string()).await;
+    }
+    let calls = Calls::default();
+    let dying = Running::start(worker(&queue, noting(&calls, never)).concurrency(10).prefetch(10));
+    until("it has all", async || readings(&queue).await.in_progress == 20).await;
+    dying.die().await;
+    let began = Instant::now();
+    let after = Calls::default();
+    let running = Running::start(worker(&queue, noting(&after, succeed)));
+    until_done(&queue, 20).await;
+    let took = Instant::now() - began;
+    assert!(took > millis(500) && took < millis(2000), "taken over after 800 ms: {took:?}");
+    assert_eq!(after.by_text().len(), 20);
+    assert!(after.all().iter().all(|delivery| delivery.attempt == 2), "a delivery whose worker died is a try");
+    assert_eq!(running.stop().await.taken_over, 20);
+}
+
+async fn a_message_whose_workers_die_becomes_a_dead_letter() {
+    let (_server, queue) = queue().await;
+    append(&queue, "killer").await;
+    for _ in 0..2 {
+        let calls = Calls::default();
+        let dying = Running::start(worker(&queue, noting(&calls, never)).max_tries(2));
+        until("it has it", async || calls.count() == 1).await;
+        dying.die().await;
+    }
+    let calls = Calls::default();
+    let running = Running::start(worker(&queue, noting(&calls, succeed)).max_tries(2));
+    until("it is dead", async || readings(&queue).await.dead == 1).await;
+    assert_eq!(calls.count(), 0);
+    let letters = queue.dead_letters(1).await.expect("a server that answers");
+    assert_eq!((letters[0].attempts, &*letters[0].reason), (2, "no worker that had it has ended it"));
+    running.stop().await;
+}
+
+async fn long_work_is_not_taken_away() {
+    let (_server, queue) = queue().await;
+    let calls = Calls::default();
+    let long = async |_| {
+        sleep(millis(4000)).await;
+        Ok::<(), Infallible>(())
+    };
+    // Five times as long as until others would take over.
+    let workers: Vec<_> = (0..3).map(|_| Running::start(worker(&queue, noting(&calls, long)).concurrency(2))).collect();
+    for _ in 0..3 {
+        append(&queue, "long").await;
+    }
+    until_done(&queue, 3).await;
+    assert_eq!(calls.count(), 3);
+    for running in workers {
+        assert_eq!(running.stop().await.taken_over, 0);
+    }
+    assert_eq!(readings(&queue).await.redelivered, 0);
+}
+
+async fn a_call_that_blocks_its_thread_keeps_its_message() {
+    let (_server, queue) = queue().await;
+    let calls = Calls::default();
+    let blocking = async |_| {
+        let began = std::thread::spawn(|| std::thread::park_timeout(millis(2500)));
+        began.join().expect("a thread that parks");
+        Ok::<(), Infallible>(())
+    };
+    // The other thread of the runtime has the rest.
+    let running = Running::start(worker(&queue, noting(&calls, blocking)).concurrency(1));
+    append(&queue, "blocking").await;
+    until("it is called", async || calls.count() == 1).await;
+    let other = Running::start(worker(&queue, noting(&calls, succeed)));
+    until_done(&queue, 1).await;
+    assert_eq!(calls.count(), 1);
+    running.stop().await;
+    other.stop().await;
+}
+
+async fn a_message_that_others_have_taken_over_is_not_called() {
+    let (server, queue) = queue().await;
+    let mut ids = Vec::new();
+    for text in ["called", "taken", "taken too", "kept"] {
+        ids.push(append(&queue, text).await.id);
+    }
+    let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
+    let end = may_end.clone();
+    let wait = move |_| {
+        let end = end.clone();
+        async move {
+            end.acquire().await.expect("it is never closed").forget();
+            Ok::<(), Infallible>(())
+        }
+    };
+    // It says twice in a second what it works on, and takes over after two.
+    let slow = worker(&queue, noting(&calls, wait)).concurrency(1).prefetch(3).takeover_after(millis(2000));
+    let running = Running::start(slow);
+    until("it has all", async || running.monitor.readings().held == 4).await;
+    let stream = "steadfast:q:{orders}:stream";
+    server.command(&["XCLAIM", stream, "workers", "another", "0", &ids[0], &ids[1], &ids[2], "JUSTID"]).await;
+    until("it knows", async || running.monitor.readings().held == 2).await;
+    may_end.add_permits(4);
+    until("it has nothing left", async || running.monitor.readings().held == 0).await;
+    let report = running.stop().await;
+    assert_eq!(calls.texts(), ["called", "kept"], "the call that had begun goes on");
+    assert_eq!((report.succeeded, report.given_back, report.unconfirmed), (2, 0, 0));
+    assert_eq!(readings(&queue).await.in_progress, 2, "the other one has them");
+}
+
+async fn a_dead_worker_leaves_no_consumer_for_ever() {
+    let (server, queue) = queue().await;
+    let calls = Calls::default();
+    let dying = Running::start(worker(&queue, noting(&calls, succeed)).takeover_after(millis(100)));
+    append(&queue, "one").await;
+    until_done(&queue, 1).await;
+    dying.die().await;
+    let running = Running::start(worker(&queue, noting(&calls, succeed)).takeover_after(millis(100)));
+    let consumers =
+        async || match server.command(&["XINFO", "CONSUMERS", "steadfast:q:{orders}:stream", "workers"]).await {
+            redis::Value::Array(consumers) => consumers.len(),
+            other => panic!("{other:?}"),
+        };
+    append(&queue, "two").await;
+    until_done(&queue, 2).await;
+    assert_eq!(consumers().await, 2);
+    let took = until("only one is known", async || consumers().await == 1).await;
+    assert!(took > millis(300), "ten times as long as until a takeover: {took:?}");
+    running.stop().await;
+}

@@ -1,0 +1,169 @@
+//! The faults of one server, and of the way to it.
+
+use super::{
+    client::{PROCESSES, RATE},
+    fleet::{FAULT, run},
+    verdict::{Beyond, check},
+};
+use crate::{
+    proxy::Proxy,
+    server::{RedisServer, free_port},
+    trial::trials,
+};
+use redis::cmd;
+use std::time::Duration;
+use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
+
+trials![
+    nothing_happens,
+    the_server_is_stopped_for_a_while,
+    the_server_is_killed_and_comes_back_empty,
+    the_server_is_killed_and_comes_back_with_its_data,
+    the_scripts_are_flushed_again_and_again,
+    the_server_is_a_replica_for_a_while,
+    the_server_is_loading_for_a_while,
+    the_server_is_out_of_memory_for_a_while,
+    the_server_has_no_room_for_connections_for_a_while,
+    the_way_takes_fifty_milliseconds_for_a_while,
+    the_way_is_a_black_hole_for_a_while,
+    half_of_the_processes_are_cut_off_for_a_while,
+];
+
+/// A fault is over within its time, and half a second in which it is made.
+const LENGTH: f64 = FAULT.as_millis() as f64 / 1000.0 + 0.5;
+
+fn all(url: String) -> [String; PROCESSES] {
+    [const { String::new() }; PROCESSES].map(|_| url.clone())
+}
+
+async fn nothing_happens() {
+    let server = RedisServer::start().await;
+    let run = run(all(server.url()), false, async || {}, async || {}).await;
+    check("calm", &run, Beyond::default());
+}
+
+async fn the_server_is_stopped_for_a_while() {
+    let server = RedisServer::start().await;
+    let run = run(all(server.url()), false, async || server.stop(), async || server.cont()).await;
+    check("stopped", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_server_is_killed_and_comes_back_empty() {
+    let server = Mutex::new(RedisServer::start().await);
+    let url = server.lock().await.url();
+    let kill = async || server.lock().await.kill();
+    let run = run(all(url), false, kill, async || server.lock().await.restart_empty().await).await;
+    check("killed, empty", &run, Beyond::loss(LENGTH));
+}
+
+async fn the_server_is_killed_and_comes_back_with_its_data() {
+    let server = Mutex::new(RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await);
+    // What it wrote is with the operating system, which is not killed.
+    let url = server.lock().await.url();
+    let kill = async || server.lock().await.kill();
+    let run = run(all(url), false, kill, async || server.lock().await.restart().await).await;
+    check("killed, with its data", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_scripts_are_flushed_again_and_again() {
+    let server = RedisServer::start().await;
+    let flush = async || {
+        for _ in 0..20 {
+            server.command(&["SCRIPT", "FLUSH"]).await;
+            sleep(FAULT / 25).await;
+        }
+    };
+    let run = run(all(server.url()), false, flush, async || {}).await;
+    check("scripts flushed", &run, Beyond::default());
+}
+
+async fn the_server_is_a_replica_for_a_while() {
+    let server = RedisServer::start().await;
+    let nobody = free_port().to_string();
+    let begin = async || drop(server.command(&["REPLICAOF", "127.0.0.1", &nobody]).await);
+    let end = async || drop(server.command(&["REPLICAOF", "NO", "ONE"]).await);
+    let run = run(all(server.url()), false, begin, end).await;
+    check("read-only", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_server_is_loading_for_a_while() {
+    // Half a millisecond for each key.
+    let slow = ["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"];
+    let server = RedisServer::start_with(&slow).await;
+    let url = server.url();
+    for key in 0..600 {
+        server.command(&["SET", &format!("filler {key}"), &"x".repeat(64)]).await;
+    }
+    let server = Mutex::new(Some(server));
+    let restarting: Mutex<Option<JoinHandle<RedisServer>>> = Mutex::default();
+    let begin = async || {
+        let mut server = server.lock().await.take().expect("it runs");
+        server.command(&["SAVE"]).await;
+        server.kill();
+        *restarting.lock().await = Some(tokio::spawn(async move {
+            server.restart().await;
+            server
+        }));
+    };
+    let end = async || {
+        let task = restarting.lock().await.take().expect("it was begun");
+        *server.lock().await = Some(task.await.expect("it starts"));
+    };
+    let run = run(all(url), false, begin, end).await;
+    check("loading", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_server_is_out_of_memory_for_a_while() {
+    let server = RedisServer::start().await;
+    let begin = async || drop(server.command(&["CONFIG", "SET", "maxmemory", "1"]).await);
+    let end = async || drop(server.command(&["CONFIG", "SET", "maxmemory", "0"]).await);
+    let run = run(all(server.url()), false, begin, end).await;
+    check("out of memory", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_server_has_no_room_for_connections_for_a_while() {
+    let server = RedisServer::start().await;
+    let ours = Mutex::new(server.connect().await);
+    let tell = async |words: &[&str]| {
+        let mut ours = ours.lock().await;
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async::<redis::Value>(&mut *ours).await.expect("a command that is right");
+    };
+    let begin = async || {
+        tell(&["CONFIG", "SET", "maxclients", "1"]).await;
+        tell(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    };
+    let end = async || tell(&["CONFIG", "SET", "maxclients", "1000"]).await;
+    let run = run(all(server.url()), false, begin, end).await;
+    check("no room for connections", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_way_takes_fifty_milliseconds_for_a_while() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let begin = async || proxy.delay(Duration::from_millis(25), Duration::from_millis(25));
+    let end = async || proxy.delay(Duration::ZERO, Duration::ZERO);
+    let run = run(all(proxy.url()), false, begin, end).await;
+    check("50 ms added", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_way_is_a_black_hole_for_a_while() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let begin = async || proxy.black_hole(true);
+    let run = run(all(proxy.url()), false, begin, async || proxy.black_hole(false)).await;
+    check("black hole", &run, Beyond::outage(LENGTH));
+}
+
+async fn half_of_the_processes_are_cut_off_for_a_while() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let urls = [server.url(), server.url(), proxy.url(), proxy.url()];
+    let run = run(urls, false, async || proxy.refuse(true), async || proxy.refuse(false)).await;
+    // Those who are not have the whole rate, and the others their half of it, but for a tenth; of a window their share is what
+    // they happen to have held and spent when they were cut off, at most the limit.
+    let share = RATE as f64 * LENGTH * 0.6;
+    let beyond = Beyond { bucket: Beyond::outage(LENGTH).bucket + share.ceil() as u64, window: RATE };
+    check("half cut off", &run, beyond);
+}

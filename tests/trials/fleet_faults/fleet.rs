@@ -1,0 +1,78 @@
+//! Starts the processes, lets the fault happen, and collects what they say.
+
+use super::client::{Log, PART, PROCESSES, Part, STORE};
+use crate::clock::now;
+use std::{
+    env,
+    io::Read,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+use tokio::time::sleep;
+
+/// From the start of a run until the fault, and the length of the fault.
+const BEFORE: Duration = Duration::from_millis(1500);
+pub const FAULT: Duration = Duration::from_millis(1500);
+/// The end of a run, after that of the fault: two seconds until all is well, and a while of that.
+const AFTER: Duration = Duration::from_millis(3500);
+
+/// What came of a run. Times are nanoseconds by the clock that all processes share.
+pub struct Run {
+    pub logs: Vec<Log>,
+    pub begin: u64,
+    pub fault: (u64, u64),
+    pub end: u64,
+}
+
+/// Runs four processes, each with its way to the store, while `begin` and `end` make and end the fault.
+pub async fn run(
+    urls: [String; PROCESSES],
+    is_cluster: bool,
+    begin: impl AsyncFnOnce(),
+    end: impl AsyncFnOnce(),
+) -> Run {
+    // They need a while to start.
+    let start = now() + 500_000_000;
+    let until = start + (BEFORE + FAULT + AFTER).as_nanos() as u64;
+    let processes = urls.iter().enumerate().map(|(index, url)| {
+        let part = Part { index, is_cluster, begin: start, end: until };
+        let child = Command::new(env::current_exe().expect("a test knows its own path"))
+            .env(PART, serde_json::to_string(&part).expect("plain data"))
+            .env(STORE, url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
+        Stopped(child.expect("this program can be started"))
+    });
+    let processes: Vec<Stopped> = processes.collect();
+    sleep(Duration::from_nanos(start.saturating_sub(now())) + BEFORE).await;
+    let began = now();
+    begin().await;
+    sleep(FAULT.saturating_sub(Duration::from_nanos(now() - began))).await;
+    end().await;
+    let ended = now();
+    let mut logs = Vec::new();
+    for process in processes {
+        let output = tokio::task::spawn_blocking(move || process.output()).await.expect("it can be read");
+        logs.push(serde_json::from_str(&output).expect("a log"));
+    }
+    Run { logs, begin: start, fault: (began, ended), end: until }
+}
+
+/// A process that is stopped, by its own id, when it is dropped.
+struct Stopped(Child);
+
+impl Stopped {
+    fn output(mut self) -> String {
+        let mut output = String::new();
+        let stdout = self.0.stdout.as_mut().expect("it is a pipe");
+        stdout.read_to_string(&mut output).expect("it can be read");
+        output
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
+}
