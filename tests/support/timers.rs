@@ -89,6 +89,6 @@ impl fmt::Display for Lateness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
         let (p999, worst) = (millis(self.p999), millis(self.worst));
-        write!(f, "timers were late by {p999:.1} ms at p99 and {worst:.1} ms at worst")
+        write!(f, "timers were late by {p999:.1} ms at p99.9 and {worst:.1} ms at worst")
     }
 }
