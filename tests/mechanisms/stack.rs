@@ -1,10 +1,13 @@
 //! The orders of a stack, proved by their effects; what a stack says of itself; and layers stacked by hand.
 
 use crate::support::{Act, Backend, Failed, Stopwatch, ms, secs};
-use futures::future::join_all;
-use std::time::Duration;
+use futures::{FutureExt, future::join_all};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use steadfast::{
-    ConfigError, Error, Rejection,
+    CallContext, ConfigError, Criticality, Error, Rejection,
     circuit_breaker::{Breaker, BreakerState, CircuitBreakerLayer},
     classify::{AnyError, Layered},
     error::CircuitOpen,
@@ -175,6 +178,53 @@ async fn an_outage_opens_the_breaker_through_all_layers_and_the_service_is_left_
     }
     // The twentieth failure opens the circuit. No call waits for the five seconds until it lets probes through.
     assert_eq!((breaker.state(), backend.calls()), (BreakerState::Open, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_service_of_a_client_sees_the_number_and_the_deadline_of_its_attempt() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let began = Instant::now();
+    let service = tower::service_fn({
+        let seen = seen.clone();
+        move |(): ()| {
+            let seen = seen.clone();
+            async move {
+                sleep(ms(100)).await;
+                let context = CallContext::current();
+                let deadline = context.deadline().map(|deadline| deadline - began);
+                seen.lock().unwrap().push((context.attempt(), deadline, context.criticality()));
+                Err::<u16, _>(Failed)
+            }
+        }
+    });
+    let context = CallContext::new().with_criticality(Criticality::Sheddable).with_attempt(7);
+    let stack = steadfast::client().timeout(secs(3)).retry(every(3, secs(1))).attempt_timeout(ms(300));
+    context.scope(stack.service(service.clone()).unwrap().oneshot(())).await.unwrap_err();
+    let sheddable = Criticality::Sheddable;
+    let expected = [(0, ms(300), sheddable), (1, ms(1400), sheddable), (2, ms(2500), sheddable)];
+    assert_eq!(seen.lock().unwrap().drain(..).collect::<Vec<_>>(), expected.map(|(n, at, class)| (n, Some(at), class)));
+
+    // A client with only a timeout hands its deadline on; one with nothing, what its caller had.
+    let began = began + ms(2300);
+    assert_eq!(Instant::now(), began);
+    let stack = steadfast::client().timeout(secs(3)).service(service.clone()).unwrap();
+    context.scope(stack.oneshot(())).await.unwrap_err();
+    let stack = steadfast::client().service(service).unwrap();
+    context.scope(stack.oneshot(())).await.unwrap_err();
+    assert_eq!(*seen.lock().unwrap(), [(7, Some(ms(5300)), sheddable), (7, None, sheddable)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_inside_of_a_client_gives_up_when_the_attempt_around_it_does() {
+    let backend = Backend::always(Act::hang());
+    let inner = steadfast::client().timeout(secs(60)).keep_error();
+    let inner = inner.service(ServiceExt::<()>::map_err(backend.clone(), Error::<Failed>::Service)).unwrap();
+    let outer = steadfast::client().retry(every(2, secs(1))).attempt_timeout(secs(2)).keep_error();
+    let watch = Stopwatch::start();
+    let error = outer.service(inner).unwrap().oneshot(()).await.unwrap_err();
+    let Error::Rejected(Rejection::TimedOut(details)) = error else { panic!("{error:?}") };
+    assert_eq!(details.limit(), None, "the inner one ended by the deadline that it inherited");
+    assert_eq!((backend.calls(), watch.read()), (2, secs(5)));
 }
 
 // The order of a server.
