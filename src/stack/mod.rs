@@ -33,6 +33,7 @@
 //! - A call that waits for its next attempt holds neither token nor place.
 //! - Refusals of the stack itself are no evidence against the service.
 //! - A call that waits its turn on a server holds a place of the load shed, and has not begun the time of its timeout.
+//! - A retry does not wait for refusals by the stack itself; see [`retry`](crate::retry).
 //! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not push out others.
 //!
 //! # Three ways out for a rejection
