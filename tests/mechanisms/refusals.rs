@@ -60,7 +60,7 @@ fn failed() -> Result<u16, Error<Failed>> {
 #[tokio::test(start_paused = true)]
 async fn a_hundred_callers_of_an_open_circuit_are_refused_at_once() {
     let stack = steadfast::client()
-        .retry(Retry::new(3))
+        .retry(Retry::new(3).without_budget())
         .circuit_breaker(opened())
         .service(Backend::always(Act::answer(200)))
         .unwrap();
@@ -115,7 +115,7 @@ async fn a_wait_that_ends_when_the_circuit_lets_probes_through_is_begun() {
 
 #[tokio::test(start_paused = true)]
 async fn a_half_open_circuit_is_waited_for_only_if_it_has_a_place() {
-    // Of three callers in a half-open circuit with two probes; overload is no failure, and spends no probe that succeeds.
+    // Two probes. The overload is one that succeeds, to this breaker.
     let overloaded = |result: Result<&u16, &Failed>| match result {
         Ok(503) => Outcome::Overloaded { retry_after: Some(secs(1)) },
         _ => Outcome::Success,
@@ -128,7 +128,8 @@ async fn a_half_open_circuit_is_waited_for_only_if_it_has_a_place() {
         let _probes: Vec<_> = (0..others).map(|_| breaker.try_acquire().unwrap()).collect();
         let backend = Backend::script([Act::answer(503)], Act::answer(200));
         let stack = steadfast::client().retry(every(2, ms(1))).circuit_breaker(breaker.clone()).classify(overloaded);
-        let _ = stack.service(backend.clone()).unwrap().oneshot(()).await;
+        let result = stack.service(backend.clone()).unwrap().oneshot(()).await;
+        assert_eq!(result, Ok(if attempts == 2 { 200 } else { 503 }));
         assert_eq!(backend.calls(), attempts, "{others} other probes");
     }
 }
@@ -140,7 +141,7 @@ async fn a_half_open_circuit_whose_probes_hang_until_the_attempt_is_due_would_re
     breaker.try_acquire().unwrap().failure();
     sleep(secs(5)).await;
     let _hangs = breaker.try_acquire().unwrap();
-    // An ignored answer gives its place back; the first, an overload, counts as a success and begins a new series.
+    // Each overload is a success to this breaker, after which the probes have another ten seconds.
     for (wait, attempts) in [(ms(9999), 2), (ms(10_000), 1)] {
         let backend = Backend::always(Act::answer(503));
         let stack = steadfast::client()
