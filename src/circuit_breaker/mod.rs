@@ -46,7 +46,7 @@
 //! |---|---|
 //! | `Outcome::Success`, `Outcome::Permanent` | a success: the service is alive |
 //! | `Outcome::Failure`, a timeout after the service was called, a panic in it | a failure |
-//! | the same by a deadline that the call inherited | a failure: callers with less patience than the service needs open it |
+//! | a deadline that came before half of the attempt's full patience | nothing, and a probe gives its place back |
 //! | an error of the service's readiness | as the error is classified |
 //! | a timeout before the service was ready | nothing |
 //! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) |

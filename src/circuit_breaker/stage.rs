@@ -8,6 +8,7 @@ use crate::{
     shell::{Ending, Frame, Gate},
     stack::{DescribeGate, Explanation},
 };
+use tokio::time::Instant;
 
 impl<Request> Gate<Request> for Breaker {
     type Permit = Ticket;
@@ -17,6 +18,10 @@ impl<Request> Gate<Request> for Breaker {
         Ok(Breaker::admit(self, || frame.now())?)
     }
 
+    fn would_refuse(&self, _request: &Request, due: Instant, _frame: &mut Frame) -> bool {
+        self.would_refuse_at(due)
+    }
+
     #[inline]
     fn settle(&self, ticket: Ticket, ending: Ending, frame: &mut Frame) {
         let evidence = match ending {
@@ -24,6 +29,7 @@ impl<Request> Gate<Request> for Breaker {
             Ending::Answered(Outcome::Failure) | Ending::TimedOut | Ending::Panicked => Evidence::Failure,
             Ending::Answered(Outcome::Overloaded { .. }) => Evidence::Overloaded,
             Ending::Answered(Outcome::Ignored) | Ending::Refused { .. } => Evidence::Nothing,
+            Ending::CutShort => Evidence::Unanswered,
             Ending::Cancelled { reached_service: false } => Evidence::Nothing,
             Ending::Cancelled { reached_service: true } => ticket.evidence_of_cancelled(|| frame.now()),
         };

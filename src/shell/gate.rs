@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
+use tokio::time::Instant;
 use tower::Service;
 
 /// What admits or refuses a call at once: a circuit breaker, a limit on calls in flight, a rate limit.
@@ -17,6 +18,14 @@ pub trait Gate<Request> {
 
     /// Admits the call or refuses it, at once.
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection>;
+
+    /// Whether the gate would refuse an attempt with this request at `due`, as far as can be known now. Nothing changes by
+    /// asking. See [`Stage::would_refuse`].
+    ///
+    /// Default: `false`.
+    fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
+        false
+    }
 
     /// Takes the permit back and learns how the call ended. The service's future has been dropped by now, unless user
     /// code panicked in a poll: then it is dropped with the response future.
@@ -100,6 +109,10 @@ where
                 GateCall { state: State::Refused { rejection: Some(rejection) } }
             }
         }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.gate.would_refuse(request, due, frame) || self.next.would_refuse(request, due, frame)
     }
 
     #[inline]
