@@ -87,6 +87,9 @@ fn stacks(criterion: &mut Criterion) {
             .load_shed(limiter())
             .attempt_timeout(SECOND)
     };
+    // Its service sees the deadline: the clock is read when a call starts.
+    let timeout = steadfast::client().timeout(SECOND).service(Bare).unwrap();
+    bench(criterion, "client stack of a timeout", || call(&timeout));
     let client = builder().service(Bare).unwrap();
     bench(criterion, "client stack of five", || call(&client));
     let (layer, _control) = builder().live().unwrap();

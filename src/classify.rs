@@ -70,6 +70,10 @@ where
 }
 
 /// Takes every `Ok` for a success and every `Err` for a failure. The default.
+///
+/// A rejection in the service's own error is a failure like any other. It is the answer of another stack: a server behind a
+/// link, say, whose error type holds its refusals. A retry sends such a call again after its backoff, and a breaker counts
+/// it. [`Layered`] is for layers of the same process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnyError;
 
@@ -86,7 +90,20 @@ impl<Response, Error> Classify<Response, Error> for AnyError {
 ///
 /// A layer used alone cannot see that the service under it is a layer too: to it, the inner breaker's refusal is an
 /// error like any other. This classifier finds the [`Rejection`] in an [`Error`] and in tower's `BoxError` and leaves
-/// all else to the classifier inside. A stack of [`client`](crate::client) or [`server`](crate::server) needs none.
+/// all else to the classifier inside. A stack of [`client`](crate::client) or [`server`](crate::server) needs none for its
+/// own layers.
+///
+/// A rejection that was found means what it means inside a stack:
+///
+/// | the rejection | evidence | tokens | a [retry](crate::retry) |
+/// |---|---|---|---|
+/// | did not reach the service | none | given back | ends the call, unless [asked to wait](crate::retry::Retry::wait_for_refusals) |
+/// | a timeout in the service | a failure | spent | sends it again |
+/// | a timeout that was [cut short](crate::error::TimedOut::was_cut_short) | none | spent | ends the call |
+/// | another one, after an earlier attempt | none | spent | ends the call |
+///
+/// Where the error comes from another process, its refusals are that service's answers. Use a classifier of your own
+/// there, and say [`Outcome::Overloaded`] with the time after which to come back.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {

@@ -197,6 +197,11 @@ impl Breaker {
         }
     }
 
+    /// Whether a call at `due` would be refused, as far as can be known now. Changes nothing.
+    pub(super) fn would_refuse_at(&self, due: Instant) -> bool {
+        self.shared.would_refuse(due)
+    }
+
     /// Learns what became of a call. Reads the clock only where something is recorded.
     #[inline]
     pub(super) fn settle(&self, ticket: Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {

@@ -51,7 +51,7 @@
 //! |---|---|
 //! | `Outcome::Success`, `Outcome::Permanent` | a success: the service is alive |
 //! | `Outcome::Failure`, a timeout after the service was called, a panic in it | a failure |
-//! | the same by a deadline that the call inherited, or by a timeout further out | a failure if the attempt had run for at least half of its full patience; nothing if not |
+//! | a deadline that came before half of the attempt's full patience | nothing, and a probe gives its place back |
 //! | an error of the service's readiness | as the error is classified |
 //! | a timeout before the service was ready | nothing |
 //! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) |

@@ -7,6 +7,7 @@ use crate::{
     shell::{Ending, Frame, Gate},
     stack::{DescribeGate, Explanation},
 };
+use tokio::time::Instant;
 
 impl<Request> Gate<Request> for Breaker {
     type Permit = Ticket;
@@ -14,6 +15,10 @@ impl<Request> Gate<Request> for Breaker {
     #[inline]
     fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
         Ok(Breaker::admit(self, || frame.now())?)
+    }
+
+    fn would_refuse(&self, _request: &Request, due: Instant, _frame: &mut Frame) -> bool {
+        self.would_refuse_at(due)
     }
 
     #[inline]
@@ -29,6 +34,7 @@ impl<Request> Gate<Request> for Breaker {
         let evidence = match ending {
             Ending::Answered(outcome) => Evidence::of(outcome),
             Ending::TimedOut | Ending::Panicked => Evidence::Failure,
+            Ending::CutShort => Evidence::Unanswered,
             Ending::Cancelled { reached_service: true } => Evidence::Cancelled,
             Ending::Cancelled { reached_service: false } | Ending::Refused { .. } => {
                 ticket.never_began();

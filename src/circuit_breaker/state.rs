@@ -148,6 +148,22 @@ impl Shared {
         }
     }
 
+    /// Whether a call at `due` would be refused, if no other call begins or ends before. Changes nothing.
+    pub(super) fn would_refuse(&self, due: Instant) -> bool {
+        match self.look().state() {
+            BreakerState::Closed | BreakerState::ForcedClosed => false,
+            BreakerState::ForcedOpen => true,
+            BreakerState::Open => !self.has_come(&self.open_until, due),
+            BreakerState::HalfOpen => {
+                let machine = lock(&self.machine);
+                let State::HalfOpen { in_flight, succeeded, unanswered } = machine.state else { return false };
+                // A call that finds the time of the probes up opens the circuit again.
+                let is_overdue = (in_flight > 0 || unanswered) && self.has_come(&self.probes_until, due);
+                is_overdue || in_flight + succeeded >= machine.config.probes
+            }
+        }
+    }
+
     pub(super) fn settle_probe(&self, ticket: &Ticket, evidence: Evidence, now: Instant) {
         let moment = self.moment(now);
         // A slow probe has failed, whatever it ended with.

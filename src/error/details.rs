@@ -9,18 +9,35 @@ use thiserror::Error as ThisError;
 #[error("{}", self.text())]
 pub struct TimedOut {
     limit: Option<Duration>,
+    cut_short: bool,
     pub(super) reached: bool,
 }
 
 impl TimedOut {
     /// A call that was not answered within `limit`, or by the deadline that it inherited where `limit` is `None`.
     pub fn new(limit: Option<Duration>, reached_service: bool) -> Self {
-        Self { limit, reached: reached_service }
+        Self { limit, cut_short: false, reached: reached_service }
+    }
+
+    /// The same, of a call that had less than half of the time that it may take. For a timeout of your own; see
+    /// [`was_cut_short`](Self::was_cut_short).
+    #[must_use]
+    pub fn cut_short(self) -> Self {
+        Self { cut_short: true, ..self }
     }
 
     /// The time that the call had, or `None` where it was the inherited deadline that passed.
     pub fn limit(&self) -> Option<Duration> {
         self.limit
+    }
+
+    /// Whether a deadline ended the call before it had half of the time that it may take: of the timeout that ended it,
+    /// and of the attempt under way.
+    ///
+    /// Such a call says nothing about the service. Circuit breakers do not count it; see
+    /// [`Ending::CutShort`](crate::shell::Ending::CutShort).
+    pub fn was_cut_short(&self) -> bool {
+        self.cut_short
     }
 
     fn text(&self) -> String {

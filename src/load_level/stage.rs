@@ -16,6 +16,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
+use tokio::time::Instant;
 use tower::Service;
 
 /// Lets calls wait their turn. The stage of a [`LoadLevel`].
@@ -88,6 +89,10 @@ where
             }
         };
         LoadLevelCall { state }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.next.would_refuse(request, due, frame)
     }
 
     #[inline]

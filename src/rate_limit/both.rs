@@ -1,6 +1,7 @@
 use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost};
 use crate::shell::{Ending, Frame, SettleOnDrop};
 use std::convert::Infallible;
+use tokio::time::Instant;
 
 /// Two limits on one call, all or nothing: [`RateLimit::and`].
 #[derive(Clone, Debug)]
@@ -37,6 +38,10 @@ where
                 Admission::Refused(too_few)
             }
         }
+    }
+
+    fn would_refuse(&self, request: &Request, _tokens: u64, due: Instant, frame: &mut Frame) -> bool {
+        self.first.would_refuse(request, due, frame) || self.second.would_refuse(request, due, frame)
     }
 
     fn refund(&self, (first, second): Self::Permit, frame: &mut Frame) {

@@ -130,6 +130,31 @@ impl Shared {
         }
     }
 
+    /// Whether so many tokens would be refused at that time, if nobody takes or gives back any before. Looks and changes
+    /// nothing. Those who wait have theirs by then, or the call is behind them.
+    pub(super) fn would_refuse(&self, tokens: u64, nanos: u64) -> bool {
+        let word = self.word.0.load(Ordering::Acquire);
+        match self.reckon(word, tokens, nanos) {
+            Reckoned::Enough { .. } if self.is_current(word) => return false,
+            Reckoned::TooFew { .. } | Reckoned::Never if self.is_current(word) => return true,
+            _ => {}
+        }
+        let slow = lock(&self.slow);
+        if tokens > slow.quota.burst() {
+            return true;
+        }
+        if slow.third > 0 && nanos >= slow.cold_at {
+            return tokens > 1;
+        }
+        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
+        let (plan, fewer) = self.plan().moved_on_to(nanos);
+        let parts = |tokens: u64| tokens.saturating_mul(plan.scale.parts_per_token);
+        let minted = plan.minted(nanos);
+        let spoken_for = spent.saturating_sub(fewer).saturating_add(parts(slow.line.tokens()));
+        let spoken_for = spoken_for.max(minted.saturating_sub(plan.scale.full));
+        spoken_for.saturating_add(parts(tokens)) > minted
+    }
+
     /// What the plan that `word` names says of a call, if `word` still counts. A plan that is being overwritten is any
     /// numbers, so that all arithmetic wraps or saturates.
     #[inline]

@@ -10,6 +10,7 @@ use std::{
     hash::{BuildHasher, Hash},
     marker::PhantomData,
 };
+use tokio::time::Instant;
 
 /// A bucket for each key, and the key of each request: [`RateLimit::by_key`].
 pub struct ByKey<K: ?Sized, T, S, F> {
@@ -165,6 +166,14 @@ where
         let key = self.key_of.with_key(request, |key| self.keyed.hash(key));
         let counted = self.keyed.take_at(key, tokens, frame.now());
         counted.map(|counted| Some(TakenByKey { key, counted, tokens })).into()
+    }
+
+    fn would_refuse(&self, request: &Request, tokens: u64, due: Instant, frame: &mut Frame) -> bool {
+        if tokens == 0 {
+            return false;
+        }
+        frame.user_code_runs();
+        self.key_of.with_key(request, |key| self.keyed.available_at(key, due)) < tokens
     }
 
     fn refund(&self, taken: Self::Permit, frame: &mut Frame) {

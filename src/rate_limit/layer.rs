@@ -8,6 +8,7 @@ use crate::{
     stack::Slot,
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A limit on the rate of calls: where the tokens come from, what each call costs, and what becomes of a call for which
 /// there are too few. See the [module](super).
@@ -33,7 +34,8 @@ impl<L, J> RateLimit<L, OneToken, J> {
     /// Each call costs what `cost` says of its request, in tokens. A call that costs nothing passes; one that costs more
     /// than the burst is refused for ever.
     ///
-    /// It runs once per attempt, before the call is admitted.
+    /// It runs once per attempt, before the call is admitted. It runs once more before a [retry](crate::retry) further out
+    /// waits, to find out whether there will be enough tokens.
     pub fn cost<F, Request>(self, cost: F) -> RateLimit<L, CostBy<F>, J>
     where
         F: Fn(&Request) -> u64,
@@ -116,6 +118,19 @@ impl<L, C, J> RateLimit<L, C, J> {
             }
             Admission::Refused(refused) => Admission::Refused(self.refuse(refused)),
         }
+    }
+
+    /// Whether a call would be refused at `due`. In shadow none is.
+    pub(super) fn would_refuse<Request>(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool
+    where
+        L: Limit<Request>,
+        C: Cost<Request>,
+    {
+        if self.shadow.is_on() {
+            return false;
+        }
+        let tokens = self.cost.tokens(request, frame);
+        self.limit.would_refuse(request, tokens, due, frame)
     }
 
     /// What becomes of a call that has waited.

@@ -27,6 +27,14 @@ pub trait Limit<Request> {
     /// Takes tokens for a call, all or none, or says that it has to wait.
     fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Self::Place>;
 
+    /// Whether a call of this cost would be refused at `due`, as far as can be known now. Nothing changes by asking. A
+    /// [retry](crate::retry) further out asks before it waits.
+    ///
+    /// A limit that lets calls wait does not refuse them. Default: `false`.
+    fn would_refuse(&self, _request: &Request, _tokens: u64, _due: Instant, _frame: &mut Frame) -> bool {
+        false
+    }
+
     /// Asks for a place. On `Pending` the waker is registered, or [`Frame::wake_at`] was asked; on `Ready` the place is
     /// gone. Not called where nobody waits.
     fn poll(
@@ -104,6 +112,10 @@ impl<Request> Limit<Request> for TokenBucket {
         self.try_acquire_at(tokens, frame.now()).map(|()| tokens).into()
     }
 
+    fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, _frame: &mut Frame) -> bool {
+        self.would_refuse_at(tokens, due)
+    }
+
     #[inline]
     fn refund(&self, tokens: u64, _frame: &mut Frame) {
         self.refund(tokens);
@@ -129,6 +141,10 @@ impl<Request> Limit<Request> for Owing {
         self.0.try_acquire_or_owe_at(tokens, frame.now()).map(|()| tokens).into()
     }
 
+    fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, _frame: &mut Frame) -> bool {
+        self.0.would_refuse_at(tokens, due)
+    }
+
     fn refund(&self, tokens: u64, _frame: &mut Frame) {
         self.0.refund(tokens);
     }
@@ -148,6 +164,10 @@ impl<Request> Limit<Request> for SlidingWindow {
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<(u64, Instant), Infallible> {
         let now = frame.now();
         self.try_acquire_at(tokens, now).map(|()| (tokens, now)).into()
+    }
+
+    fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, _frame: &mut Frame) -> bool {
+        self.available_at(due) < tokens
     }
 
     fn refund(&self, (tokens, taken): (u64, Instant), _frame: &mut Frame) {

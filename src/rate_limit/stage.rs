@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
+use tokio::time::Instant;
 use tower::Service;
 
 /// Refuses calls beyond a rate, or lets them wait for their turn. The stage of a [`RateLimit`].
@@ -78,6 +79,10 @@ where
             }
         };
         RateLimitCall { state }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.limit.would_refuse(request, due, frame) || self.next.would_refuse(request, due, frame)
     }
 
     #[inline]

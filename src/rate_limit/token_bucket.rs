@@ -222,6 +222,11 @@ impl TokenBucket {
         self.shared.max_wait
     }
 
+    /// Whether `tokens` would be refused at `due`, if nobody else takes or gives back any before. Changes nothing.
+    pub(super) fn would_refuse_at(&self, tokens: u64, due: Instant) -> bool {
+        tokens > 0 && self.shared.would_refuse(tokens, self.shared.origin.nanos_to(due))
+    }
+
     /// Takes the tokens at once, or a place in line, where the wait may last as long as that and until the deadline.
     pub(super) fn join_at(&self, tokens: u64, now: Instant, deadline: Deadline) -> Result<Option<Place>, RateLimited> {
         if tokens == 0 {

@@ -1,13 +1,17 @@
 use super::{Backoff, RetryBudget, RetryStage};
 use crate::{
     classify::AnyError,
-    error::ConfigError,
+    error::{ConfigError, LONGEST},
     random::Random,
     shell::{Frame, KeepError, Leaf, StackLayer},
 };
+use std::time::Duration;
 
 /// The most attempts that a call may have.
 const MOST_ATTEMPTS: u32 = 1000;
+
+/// The longest wait that a service may ask for, unless configured otherwise.
+pub(crate) const DEFAULT_MAX_HINT: Duration = Duration::from_secs(60);
 
 /// How a call is retried: how often, after what wait, at whose expense, and which requests. See the [module](super).
 #[derive(Clone, Debug)]
@@ -15,6 +19,8 @@ const MOST_ATTEMPTS: u32 = 1000;
 pub struct Retry<P = CloneRequest> {
     attempts: u32,
     backoff: Backoff,
+    max_hint: Duration,
+    waits_for_refusals: bool,
     budget: Budget,
     replay: P,
     random: Random,
@@ -37,6 +43,8 @@ impl Retry {
         Self {
             attempts,
             backoff: Backoff::default(),
+            max_hint: DEFAULT_MAX_HINT,
+            waits_for_refusals: false,
             budget: Budget::Default,
             replay: CloneRequest,
             random: Random::new(),
@@ -48,6 +56,29 @@ impl<P> Retry<P> {
     /// How long to wait before each retry.
     pub fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
+    }
+
+    /// The longest `retry_after` of an answer that is waited for. A call whose service asks for more is not sent again, and
+    /// never earlier than it asks. Zero: no such wait.
+    ///
+    /// The backoff comes on top. Default: 60 s. Callers seldom wait longer, and each waiting call holds memory here.
+    pub fn max_hint(self, max_hint: Duration) -> Self {
+        Self { max_hint, ..self }
+    }
+
+    /// Waits for refusals by layers further in, too: for an open circuit until it lets probes through, and for a rate limit
+    /// until it has tokens. For batch work, which had better be late than fail.
+    ///
+    /// The wait is the `retry_after` of the refusal, at most [`max_hint`](Self::max_hint), and the backoff on top. It ends
+    /// before the deadline of the call, and costs an attempt. A refusal that cannot say when to come back ends the call.
+    ///
+    /// All calls that wait come back at about the same time. A half-open circuit then lets its few probes through and
+    /// refuses the others, which end so.
+    ///
+    /// Default: a refusal ends the call at once. An open circuit is there to fail fast, and a
+    /// [rate limit](crate::rate_limit::RateLimit::wait) can let calls wait in order of arrival.
+    pub fn wait_for_refusals(self) -> Self {
+        Self { waits_for_refusals: true, ..self }
     }
 
     /// Takes retries from this budget, which other layers may share.
@@ -88,26 +119,34 @@ impl<P> Retry<P> {
     }
 
     fn replay<Q>(self, replay: Q) -> Retry<Q> {
-        let Self { attempts, backoff, budget, random, replay: _ } = self;
-        Retry { attempts, backoff, budget, replay, random }
+        let Self { attempts, backoff, max_hint, waits_for_refusals, budget, random, replay: _ } = self;
+        Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random }
     }
 
     pub(crate) fn stage<Next>(self, next: Next) -> Result<RetryStage<P, Next>, ConfigError> {
         check_attempts(self.attempts)?;
+        check_max_hint(self.max_hint)?;
         self.backoff.check()?;
         let budget = match self.budget {
             Budget::Default => Some(RetryBudget::builder().random(self.random.clone()).build()?),
             Budget::Shared(budget) => Some(budget),
             Budget::None => None,
         };
-        let Self { attempts, backoff, replay, random, budget: _ } = self;
-        Ok(RetryStage { attempts, backoff, budget, replay, random, next })
+        let Self { attempts, backoff, max_hint, waits_for_refusals, replay, random, budget: _ } = self;
+        Ok(RetryStage { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random, next })
     }
 }
 
 pub(crate) fn check_attempts(attempts: u32) -> Result<(), ConfigError> {
     if !(1..=MOST_ATTEMPTS).contains(&attempts) {
         return Err(ConfigError::new("retry.attempts", attempts, "must be from 1 to 1000"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_max_hint(max_hint: Duration) -> Result<(), ConfigError> {
+    if max_hint > LONGEST {
+        return Err(ConfigError::new("retry.max_hint", max_hint, "must be at most 366 days"));
     }
     Ok(())
 }
@@ -177,7 +216,7 @@ impl<P> RetryLayer<P> {
     ///
     /// # Errors
     ///
-    /// Attempts must be from 1 to 1000; see [`Backoff::exponential`] for the backoff.
+    /// Attempts must be from 1 to 1000, and the longest hint at most 366 days; see [`Backoff::exponential`] for the backoff.
     pub fn new(retry: Retry<P>) -> Result<Self, ConfigError> {
         Ok(StackLayer::from_stages(retry.stage(Leaf::default())?, KeepError))
     }
@@ -195,8 +234,9 @@ impl<P: Clone, C: Clone, X: Clone> RetryLayer<P, C, X> {
     /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean.
     pub fn classify_with<D>(self, classifier: D) -> RetryLayer<P, D, X> {
         self.map_stage(|stage| {
-            let RetryStage { attempts, backoff, budget, replay, random, next: _ } = stage;
-            RetryStage { attempts, backoff, budget, replay, random, next: Leaf::new(classifier) }
+            let RetryStage { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random, next: _ } = stage;
+            let next = Leaf::new(classifier);
+            RetryStage { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random, next }
         })
     }
 }

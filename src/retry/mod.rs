@@ -39,12 +39,31 @@
 //! | the attempt ended with | retry |
 //! |---|---|
 //! | [`Outcome::Failure`](crate::Outcome::Failure), or a timeout after the service was called | after the backoff |
-//! | `Outcome::Overloaded`, or a rejection by a layer further in, with a `retry_after` | after that and the backoff |
-//! | the same without a `retry_after` | no |
+//! | `Outcome::Overloaded` with a `retry_after` of at most [`max_hint`](Retry::max_hint) | after that and the backoff |
+//! | `Outcome::Overloaded` with a longer one, or without | no |
+//! | a refusal by a layer further in | no, unless [asked for](Retry::wait_for_refusals) |
 //! | any other outcome | no |
 //!
 //! When there is no retry the caller gets what the last attempt ended with, at once: there is no wait after the last
 //! failure, and none that would end at or after the deadline of the call.
+//!
+//! # Refusals by the stack itself
+//!
+//! An open circuit fails fast, and a retry must not turn that into a wait. So a refusal by a layer of the same stack ends
+//! the call at once. Before it waits, the retry also asks the layers further in whether they would refuse the attempt when
+//! it is due. If one would, the caller gets the answer of the last attempt at once, and nothing is spent on a retry. If a
+//! layer refuses after all, the caller gets that refusal, marked as [having reached the
+//! service](crate::Rejection::reached_service).
+//!
+//! The question takes nothing and changes nothing. An open circuit would refuse until its time is up; a rate limit, while
+//! it has too few tokens. A load shed or a queue cannot tell, and a limit that lets calls wait does not refuse them. The
+//! functions that say the key and the cost of a request run for the question.
+//!
+//! Another stack is another matter. What a server refuses is that service's answer: its `429` or `503` is for the
+//! [classifier](crate::classify) to judge, and an `Outcome::Overloaded` with a hint is tried again. So is a rejection in
+//! the service's own error, as long as the classifier takes it for an error like any other. The default does.
+//! [`Layered`](crate::classify::Layered) says that it comes from a layer of this process, stacked by hand: a refusal there
+//! ends the call. Such layers cannot be asked before a wait.
 //!
 //! # The budget
 //!
@@ -70,7 +89,8 @@
 //! # Cost
 //!
 //! A call that succeeds at once: one clone of the request and one atomic step on the budget, none while that is full. No
-//! clock reading of its own, no allocation. A retry takes one short lock for its jitter.
+//! clock reading of its own, no allocation. A retry takes one short lock for its jitter. Before its wait, a rate limit
+//! further in is read; a bucket that warms up, a window or a key's bucket under a lock.
 //!
 //! # A service that retries by itself
 //!
@@ -91,6 +111,8 @@
 //! | backoff | 50 ms doubling to 2 s, full jitter | see [`Backoff`] |
 //! | budget | 10% of the calls, and a trickle | see [`RetryBudget`] |
 //! | requests | all are repeatable | only the user knows which are not |
+//! | [`max_hint`](Retry::max_hint) | 60 s | callers seldom wait longer |
+//! | refusals | end the call | an open circuit and a limit are there to fail fast |
 
 mod backoff;
 mod budget;
@@ -99,6 +121,6 @@ mod stage;
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::{RetryBudget, RetryBudgetBuilder, Withdrawal};
-pub(crate) use layer::check_attempts;
 pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith, Retry, RetryLayer};
+pub(crate) use layer::{DEFAULT_MAX_HINT, check_attempts, check_max_hint};
 pub use stage::{RetryCall, RetryStage};

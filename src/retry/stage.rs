@@ -1,7 +1,7 @@
 use super::{Backoff, Replay, RetryBudget, budget::Withdrawal};
 use crate::{
     classify::Outcome,
-    error::{ConfigError, Error, LONGEST, TimedOut},
+    error::{ConfigError, Error, TimedOut},
     random::Random,
     shell::{Abandonment, Ending, Frame, Inherited, Stage},
     stack::{
@@ -24,6 +24,8 @@ use tower::Service;
 pub struct RetryStage<P, Next> {
     pub(super) attempts: u32,
     pub(super) backoff: Backoff,
+    pub(super) max_hint: Duration,
+    pub(super) waits_for_refusals: bool,
     pub(super) budget: Option<RetryBudget>,
     pub(super) replay: P,
     pub(super) random: Random,
@@ -92,6 +94,10 @@ where
         }
     }
 
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.next.would_refuse(request, due, frame)
+    }
+
     #[inline]
     fn poll(
         &self,
@@ -113,7 +119,15 @@ where
                 };
                 let ending = Ending::of(&result, frame);
                 self.settle(withdrawal, ending, &mut progress.deposited);
-                if kept.is_none() || !self.plan(ending, progress, frame) {
+                let is_planned = match (kept.as_ref(), self.hint(ending, frame)) {
+                    (Some(request), Some(hint)) => {
+                        // The attempt has ended. Closures of the user may panic from here on.
+                        attempt.set(None);
+                        self.plan::<S, Request>(hint, request, progress, frame)
+                    }
+                    _ => false,
+                };
+                if !is_planned {
                     let reached = progress.reached;
                     return Poll::Ready(result.map_err(|error| match error {
                         Error::Rejected(rejection) if reached => {
@@ -124,7 +138,6 @@ where
                 }
                 // While it waits the call holds nothing of the service, nor a place in its queue.
                 drop(result);
-                attempt.set(None);
                 let fresh = service.clone();
                 *service = fresh;
                 frame.user_code_runs();
@@ -142,7 +155,8 @@ where
                         // By the timeout further out, which looks at the clock next.
                         return Poll::Pending;
                     }
-                    return Poll::Ready(Err(Error::Rejected(TimedOut::new(None, progress.reached).into())));
+                    let details = TimedOut::new(None, progress.reached).cut_short();
+                    return Poll::Ready(Err(Error::Rejected(details.into())));
                 }
             }
             let Some(request) = self.next_request(kept, progress.attempts, frame) else {
@@ -198,19 +212,37 @@ impl<P, Next> RetryStage<P, Next> {
         }
     }
 
-    /// Decides whether there is a further attempt, and when.
-    fn plan(&self, ending: Ending, progress: &mut Progress, frame: &mut Frame) -> bool {
-        let Some(hint) = hint_for_retry(ending).filter(|hint| *hint <= LONGEST) else { return false };
+    /// How long the service, or a refusal, asks to stay away before a further attempt. `None` where such an ending is not
+    /// worth one, or the wait would be too long.
+    fn hint(&self, ending: Ending, frame: &Frame) -> Option<Duration> {
+        let hint = match ending {
+            Ending::Answered(Outcome::Failure) | Ending::TimedOut => return Some(Duration::ZERO),
+            Ending::Answered(Outcome::Overloaded { retry_after }) => retry_after?,
+            Ending::Refused { retry_after } if self.waits_for_refusals => retry_after?,
+            _ => return None,
+        };
+        let longest = frame.terms().map_or(self.max_hint, |terms| terms.max_hint);
+        (hint <= longest).then_some(hint)
+    }
+
+    /// Decides whether there is a further attempt, not before the hint is over, and when.
+    fn plan<S, Request>(&self, hint: Duration, request: &Request, progress: &mut Progress, frame: &mut Frame) -> bool
+    where
+        Next: Stage<S, Request>,
+        S: Service<Request>,
+    {
         // The jitter comes on top of the hint: callers who were all told the same would come back together.
         let backoff = frame.terms().map_or(self.backoff, |terms| terms.backoff);
         let wait = backoff.draw(progress.attempts, progress.wait, &self.random);
-        let now = frame.now();
-        let Some(due) = now.checked_add(hint.saturating_add(wait)) else { return false };
+        let Some(due) = frame.now().checked_add(hint.saturating_add(wait)) else { return false };
         if progress.inherited.deadline().has_passed(due) {
             return false;
         }
+        if !self.waits_for_refusals && self.next.would_refuse(request, due, frame) {
+            return false;
+        }
         if let Some(budget) = &self.budget {
-            let Some(withdrawal) = budget.withdraw(now) else { return false };
+            let Some(withdrawal) = budget.withdraw(frame.now()) else { return false };
             progress.withdrawal = Some(withdrawal);
         }
         (progress.due, progress.wait) = (Some(due), wait);
@@ -231,26 +263,18 @@ impl<P, Next> RetryStage<P, Next> {
     }
 }
 
-/// Whether such an ending is worth another attempt, and if so after how long at the least.
-fn hint_for_retry(ending: Ending) -> Option<Duration> {
-    match ending {
-        Ending::Answered(Outcome::Failure) | Ending::TimedOut => Some(Duration::ZERO),
-        Ending::Answered(Outcome::Overloaded { retry_after }) | Ending::Refused { retry_after } => retry_after,
-        Ending::Answered(Outcome::Success | Outcome::Permanent | Outcome::Ignored) => None,
-        Ending::Cancelled { .. } | Ending::Panicked => None,
-    }
-}
-
 impl<P, Next: Describe> Describe for RetryStage<P, Next> {
     fn describe(&self, explanation: &mut Explanation) {
         explanation.retry(self.attempts, self.backoff, self.budget.is_some(), &self.next);
+        explanation.hints(self.attempts, self.max_hint);
     }
 }
 
 impl<P, Next> Configure for RetryStage<P, Next> {
     fn read(&self, config: &mut StackConfig) {
         let budget = self.budget.as_ref().map(|budget| BudgetConfig::of(&budget.configuration()));
-        config.retry = Some(RetryConfig { attempts: self.attempts, backoff: self.backoff, budget });
+        let Self { attempts, backoff, max_hint, .. } = *self;
+        config.retry = Some(RetryConfig { attempts, backoff, max_hint, budget });
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
@@ -261,7 +285,7 @@ impl<P, Next> Configure for RetryStage<P, Next> {
         retry.check()
     }
 
-    /// Calls bring their attempts and their backoff along.
+    /// Calls bring their attempts, their backoff and their longest hint along.
     fn apply(&self, config: &StackConfig) {
         if let (Some(budget), Some(retry)) = (&self.budget, &config.retry) {
             retry.budget.clone().unwrap_or_default().apply(budget);

@@ -1,5 +1,6 @@
 use super::Ending;
 use crate::{context::CallContext, stack::live::Terms, timeout::Deadline};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What the stages of one call share during one poll: the clock, the timer, and news of the service.
@@ -15,6 +16,8 @@ pub struct Frame {
     ending: Option<Ending>,
     /// The call has been handed to the service, in this attempt or an earlier one.
     reached: bool,
+    /// The attempt that a timeout ends had less than half of its patience.
+    cut_short: bool,
     /// What the call inherits, as narrowed by the stages passed on the way down.
     inherited: Option<Inherited>,
     /// What the call was begun with, in a stack that can be told other terms while calls pass.
@@ -29,6 +32,8 @@ pub struct Inherited {
     context: CallContext,
     /// A timeout further out in the same stack ends the call at the deadline.
     enforced: bool,
+    /// The limit of the innermost timeout so far; zero where there is none.
+    patience: Duration,
 }
 
 impl Inherited {
@@ -47,10 +52,17 @@ impl Inherited {
         self.enforced
     }
 
-    /// The same for what is further in of a timeout with this deadline.
+    /// What the stages inside a timeout inherit: its deadline, and `limit` as the full patience of an attempt.
     #[must_use]
-    pub fn enforcing(self, deadline: Deadline) -> Self {
-        Self { context: self.context.narrowed(deadline), enforced: true }
+    pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {
+        Self { context: self.context.narrowed(deadline), enforced: true, patience: limit }
+    }
+
+    /// When an attempt that begins now has had half of its full patience. Never where there is no timeout further out; then
+    /// the clock is not read either.
+    #[inline]
+    pub(super) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
+        if self.patience.is_zero() { Deadline::NEVER } else { Deadline::after(frame.now(), self.patience / 2) }
     }
 }
 
@@ -116,11 +128,27 @@ impl Frame {
         self.reached
     }
 
+    /// Notes whether the attempt under way had less than half of its patience when its time was up. Such an attempt says
+    /// nothing about the service; see [`Ending::CutShort`].
+    ///
+    /// A timeout notes it before it abandons the stages further in. The [scope](super::ScopeStage) around the service knows
+    /// better when the attempt began, and corrects the note before it hands the abandonment on.
+    #[inline]
+    pub fn set_cut_short(&mut self, cut_short: bool) {
+        self.cut_short = cut_short;
+    }
+
+    /// Whether the attempt had less than half of its patience when its time was up.
+    #[inline]
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short
+    }
+
     /// What the call inherits. Meaningful while [`start`](super::Stage::start) runs; a stage that needs it later keeps
     /// its own copy.
     #[inline]
     pub fn inherited(&mut self) -> Inherited {
-        *self.inherited.get_or_insert_with(|| Inherited { context: CallContext::current(), enforced: false })
+        *self.inherited.get_or_insert_with(|| Inherited { context: CallContext::current(), ..Inherited::default() })
     }
 
     /// Sets what the stages further in inherit.

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
+use tokio::time::Instant;
 use tower::Service;
 
 /// What admits or refuses a call at once: a circuit breaker, a limit on calls in flight, a rate limit.
@@ -17,6 +18,14 @@ pub trait Gate<Request> {
 
     /// Admits the call or refuses it, at once.
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection>;
+
+    /// Whether the gate would refuse an attempt with this request at `due`, as far as can be known now. Nothing changes by
+    /// asking. See [`Stage::would_refuse`].
+    ///
+    /// Default: `false`.
+    fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
+        false
+    }
 
     /// Learns, in each poll that ends pending, that the call is still under way. Whether it has reached the service is
     /// [known to the frame](Frame::reached_service). The gate may look at the time and
@@ -106,6 +115,10 @@ where
                 GateCall { state: State::Refused { rejection: Some(rejection) } }
             }
         }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.gate.would_refuse(request, due, frame) || self.next.would_refuse(request, due, frame)
     }
 
     #[inline]

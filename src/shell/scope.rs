@@ -1,17 +1,24 @@
-use super::{Abandonment, Frame, Stage};
+use super::{Abandonment, Ending, Frame, Stage};
 use crate::{
+    classify::Outcome,
     context::CallContext,
     error::Error,
     stack::{Describe, Explanation},
+    timeout::Deadline,
 };
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
     task::{Context, Poll},
 };
+use tokio::time::Instant;
 use tower::Service;
 
 /// Runs the service with the call's [`CallContext`] as the current one, as narrowed by the stages further out.
+///
+/// It is the last stage that an attempt passes before the service, so it knows when the attempt began, however long the call
+/// had waited for another one or in line. It judges whether an attempt that ends at its deadline had its patience; see
+/// [`Ending::CutShort`].
 #[derive(Clone, Debug)]
 pub struct ScopeStage<Next> {
     pub(crate) next: Next,
@@ -31,6 +38,8 @@ pin_project! {
         #[pin]
         next: Call,
         context: CallContext,
+        // When the attempt has had half of its full patience; never where there is no timeout in the stack.
+        patient_from: Deadline,
     }
 }
 
@@ -45,8 +54,13 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let context = frame.inherited().context();
-        ScopeCall { next: self.next.start(request, frame), context }
+        let inherited = frame.inherited();
+        let patient_from = inherited.half_of_patience(frame);
+        ScopeCall { next: self.next.start(request, frame), context: inherited.context(), patient_from }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.next.would_refuse(request, due, frame)
     }
 
     #[inline]
@@ -58,13 +72,38 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
-        call.context.sync_scope(|| self.next.poll(call.next, service, cx, frame))
+        let polled = call.context.sync_scope(|| self.next.poll(call.next, service, cx, frame));
+        if polled.is_ready() && frame.reported().is_some_and(may_be_by_deadline) {
+            judge_answer(call.context.deadline_or_never(), *call.patient_from, frame);
+        }
+        polled
     }
 
     #[inline]
     fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
         let call = call.project();
+        if let (Abandonment::TimedOut, Some(patient_from)) = (cause, call.patient_from.instant()) {
+            let cut_short = frame.now() < patient_from;
+            frame.set_cut_short(cut_short);
+        }
         call.context.sync_scope(|| self.next.abandon(call.next, cause, frame));
+    }
+}
+
+/// Whether a service that gives up by itself at the deadline which it sees may have answered so.
+fn may_be_by_deadline(ending: Ending) -> bool {
+    matches!(ending, Ending::Answered(Outcome::Failure) | Ending::TimedOut | Ending::CutShort)
+}
+
+/// A service that gives up at the deadline is judged as one that this stack gave up then. Its own patience, if it is a stack
+/// too, may be longer or shorter than that of this one.
+#[cold]
+fn judge_answer(deadline: Deadline, patient_from: Deadline, frame: &mut Frame) {
+    let now = frame.now();
+    match (patient_from.instant(), frame.reported()) {
+        (Some(patient_from), _) if now < patient_from && deadline.has_passed(now) => frame.report(Ending::CutShort),
+        (Some(patient_from), Some(Ending::CutShort)) if now >= patient_from => frame.report(Ending::TimedOut),
+        _ => {}
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tokio::time::Instant;
 use tower::Service;
 
 /// How a call passes through one mechanism.
@@ -26,6 +27,18 @@ where
     /// Admits or refuses the call. Runs in the first poll of the response future (and at each new attempt), never
     /// before. A refusal is kept in the call and comes out of the first [`poll`](Self::poll).
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
+
+    /// Whether this stage, or one further in, would refuse an attempt with this request at `due`. A retry asks before it
+    /// waits until then, and ends the call at once if so.
+    ///
+    /// The answer is a forecast from the present state, and nothing changes by asking. A stage that would let the attempt
+    /// wait for its turn does not refuse it. A closure of the user may run; then the stage has the frame
+    /// [forget](Frame::user_code_runs) the time.
+    ///
+    /// Default: `false`. A stage around another one asks that one, or a retry further out waits for what refuses there.
+    fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
+        false
+    }
 
     /// Drives the call. On `Ready` the call has ended: everything taken for it has been given back, the service's
     /// future has been dropped, and neither `poll` nor `abandon` is called again. On `Pending` a waker is registered or
@@ -59,6 +72,7 @@ pub enum Abandonment {
 /// |---|---|---|
 /// | `Answered` | what the classifier said | spent |
 /// | `TimedOut` | a failure | spent |
+/// | `CutShort` | none | spent |
 /// | `Refused` | none | refunded |
 /// | `Cancelled` | see each mechanism | spent if the service was reached, else refunded |
 /// | `Panicked` | a failure | spent |
@@ -71,6 +85,12 @@ pub enum Ending {
     Answered(Outcome),
     /// The service was called and did not answer in time.
     TimedOut,
+    /// The service was called, and a deadline ended the attempt before it had half of its patience.
+    ///
+    /// Full patience is the attempt timeout; without one, the timeout of the stack. An attempt has less where the caller's
+    /// deadline comes earlier, or the attempt begins late in the call. A service that answers in time to others does not
+    /// answer such a call, and is not to blame.
+    CutShort,
     /// The service was not called: a stage further in refused, or the time was up before the service was ready.
     Refused {
         /// After how long another try makes sense, where that is known.
@@ -105,6 +125,7 @@ impl Ending {
     pub(crate) fn of_abandoned(cause: Abandonment, frame: &Frame) -> Self {
         match (cause, frame.reached_service()) {
             (Abandonment::Cancelled, reached_service) => Self::Cancelled { reached_service },
+            (Abandonment::TimedOut, true) if frame.is_cut_short() => Self::CutShort,
             (Abandonment::TimedOut, true) => Self::TimedOut,
             (Abandonment::TimedOut, false) => Self::Refused { retry_after: None },
         }
@@ -114,6 +135,7 @@ impl Ending {
 impl From<&Rejection> for Ending {
     fn from(rejection: &Rejection) -> Self {
         match (rejection, rejection.reached_service()) {
+            (Rejection::TimedOut(details), true) if details.was_cut_short() => Self::CutShort,
             (Rejection::TimedOut(_), true) => Self::TimedOut,
             // An earlier attempt reached the service and what became of it was settled then.
             (_, true) => Self::Answered(Outcome::Ignored),

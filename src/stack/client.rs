@@ -10,7 +10,7 @@ use crate::{
     load_shed::Limiter,
     rate_limit::RateLimit,
     retry::Retry,
-    shell::{GateStage, KeepError, Leaf, Respond, Stack, StackLayer, TypedError},
+    shell::{GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
     timeout::Of,
 };
 use std::time::Duration;
@@ -18,7 +18,8 @@ use tower::Layer;
 
 /// Builds the stack of a client; made by [`steadfast::client`](crate::client). See the [module](super).
 ///
-/// The parameters are the slots from the outside in, the classifier, and the exit.
+/// The parameters are the slots from the outside in, the classifier, and the exit. The service runs with the attempt's
+/// [`CallContext`](crate::CallContext) as the current one: its number, and the deadline by which it is given up.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service` or `layer`"]
 pub struct ClientBuilder<T = Off, R = Off, B = Off, Q = Off, L = Off, A = Off, C = AnyError, X = TypedError> {
@@ -203,7 +204,10 @@ impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
 }
 
 /// The stages of an attempt, from the outside in.
-type Attempt<B, Q, L, A, C> = <B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>::Stage<<A as Slot>::Stage<Leaf<C>>>>>;
+type Attempt<B, Q, L, A, C> = <B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>::Stage<<A as Slot>::Stage<Scoped<C>>>>>;
+
+/// The service, which sees the context of its attempt.
+type Scoped<C> = ScopeStage<Leaf<C>>;
 
 /// The stages of a client.
 type Stages<T, R, B, Q, L, A, C> = <T as Slot>::Stage<<R as Slot>::Stage<Attempt<B, Q, L, A, C>>>;
@@ -256,7 +260,7 @@ where
 {
     /// What is outside of the attempts, the stages of an attempt, and the exit.
     fn into_parts(self) -> Result<(T, R, Attempt<B, Q, L, A, C>, X), ConfigError> {
-        let attempt = self.attempt_timeout.build(Leaf::new(self.classifier))?;
+        let attempt = self.attempt_timeout.build(ScopeStage::new(Leaf::new(self.classifier)))?;
         let attempt = self.circuit_breaker.build(self.rate_limit.build(self.load_shed.build(attempt)?)?)?;
         Ok((self.timeout, self.retry, attempt, self.exit))
     }

@@ -37,7 +37,7 @@ use std::{fmt, time::Duration};
 ///   2. retry: up to 3 attempts, waits of at most 50ms, doubling up to 1s, full jitter, with a budget
 ///   3. load shed: at most 64 in flight
 ///   4. attempt timeout: 600ms
-/// At worst: 1.95s of latency, 3 attempts, 64 in flight.
+/// At worst: 1.95s of latency (2s if the service asks for waits), 3 attempts, 64 in flight.
 /// ",
 /// );
 /// # Ok(())
@@ -48,6 +48,8 @@ pub struct Explanation {
     layers: Vec<(&'static str, String)>,
     attempts: Option<u32>,
     worst_case: Option<Duration>,
+    /// What waits that the service asks for may add to the worst case.
+    hints: Duration,
     max_in_flight: Option<usize>,
     contradiction: Option<ConfigError>,
     /// The terms of calls, where they are not those that the stages were built with.
@@ -98,9 +100,15 @@ impl Explanation {
     }
 
     /// The longest that a call can take: `None` if nothing bounds it. A wait that the service itself asks for
-    /// (`retry_after`) comes on top where no timeout encloses the retry.
+    /// (`retry_after`) comes on top; see [`worst_case_with_hints`](Self::worst_case_with_hints).
     pub fn worst_case_latency(&self) -> Option<Duration> {
         self.worst_case
+    }
+
+    /// The longest that a call can take if the service asks for the longest waits before each retry
+    /// ([`Retry::max_hint`](crate::retry::Retry::max_hint)): `None` if nothing bounds it.
+    pub fn worst_case_with_hints(&self) -> Option<Duration> {
+        self.worst_case.map(|latency| latency.saturating_add(self.hints))
     }
 
     /// The most attempts that one call can become. Retries inside the service itself cannot be seen.
@@ -142,6 +150,14 @@ impl Explanation {
             Some(_) => {}
             None => self.worst_case = Some(limit),
         }
+        self.hints = self.hints.min(limit.saturating_sub(self.worst_case.unwrap_or_default()));
+    }
+
+    /// The retry around all that was described last waits at most so long for each hint.
+    pub(crate) fn hints(&mut self, attempts: u32, max_hint: Duration) {
+        let (attempts, max_hint) = self.terms.map_or((attempts, max_hint), |terms| (terms.attempts, terms.max_hint));
+        let further = max_hint.saturating_mul(attempts.saturating_sub(1));
+        self.hints = self.hints.saturating_mul(attempts).saturating_add(further);
     }
 
     pub(crate) fn retry(&mut self, attempts: u32, backoff: Backoff, has_budget: bool, next: &impl Describe) {
@@ -199,6 +215,10 @@ impl fmt::Display for Explanation {
         match self.worst_case {
             Some(latency) => write!(f, "At worst: {latency:?} of latency")?,
             None => write!(f, "At worst: unbounded latency")?,
+        }
+        match self.worst_case_with_hints() {
+            Some(latency) if !self.hints.is_zero() => write!(f, " ({latency:?} if the service asks for waits)")?,
+            _ => {}
         }
         match self.attempts() {
             1 => write!(f, ", 1 attempt")?,

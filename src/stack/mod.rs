@@ -1,7 +1,7 @@
 //! Stacks: the layers of this crate in the orders that make sense, whatever order they are named in.
 //!
 //! ```text
-//! client: timeout > retry > circuit breaker > rate limit > load shed > attempt timeout > service
+//! client: timeout > retry > circuit breaker > rate limit > load shed > attempt timeout > context > service
 //! server: rate limit > load shed > load level > timeout > context > service
 //! ```
 //!
@@ -33,6 +33,7 @@
 //! - A call that waits for its next attempt holds neither token nor place.
 //! - Refusals of the stack itself are no evidence against the service.
 //! - A call that waits its turn on a server holds a place of the load shed, and has not begun the time of its timeout.
+//! - A retry does not wait for refusals by the stack itself; see [`retry`](crate::retry).
 //! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not push out others.
 //!
 //! # Three ways out for a rejection
@@ -46,6 +47,52 @@
 //!
 //! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints only which
 //! of the two it is, and leads to the rejection or to the service's error by `source()`.
+//!
+//! # The context of the service
+//!
+//! The service runs with the call's [`CallContext`](crate::CallContext) as the current one. In a client that is the context
+//! of the attempt: its number, and the deadline by which it is given up. So a stack with a timeout reads the clock when a
+//! call starts. A client with only a timeout then costs CLIENT_COST ns more per call, most of it the clock; one with a retry
+//! reads it anyway.
+//!
+//! # A stack around a stack
+//!
+//! Each stack knows its own layers only. To an outer stack, the refusal of an inner one is the error of a service that was
+//! called: it keeps its token, counts against the service, and is tried again. Where both are in one process, give the outer
+//! one the classifier [`Layered`](crate::classify::Layered). It takes the inner refusal for what it is: tokens are given
+//! back, no breaker counts it, and no retry waits for it.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::classify::{AnyError, Layered};
+//! use steadfast::{Error, Rejection, load_shed::Limiter, rate_limit::TokenBucket};
+//! use tokio::time::Instant;
+//! use tower::{ServiceExt, service_fn};
+//!
+//! let places = Limiter::fixed(1)?;
+//! let inner = steadfast::client()
+//!     .load_shed(places.clone())
+//!     .service(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)))?;
+//!
+//! let tokens = TokenBucket::builder(10, Duration::from_secs(60)).build()?;
+//! let outer = steadfast::client()
+//!     .rate_limit(tokens.clone())
+//!     .classify_with(Layered(AnyError))
+//!     .keep_error() // the inner stack's error can hold the outer one's rejections, too
+//!     .service(inner)?;
+//!
+//! let _taken = places.try_acquire()?;
+//! let error = outer.oneshot(7).await.unwrap_err();
+//! assert!(matches!(error, Error::Rejected(Rejection::Overloaded(_))));
+//! assert_eq!(tokens.available_at(Instant::now()), 10);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The inner error has to be [`Error<E>`](crate::Error), or tower's `BoxError` around the rejection. A server stack has no
+//! classifier; its rate limit gives tokens back by [`refund_if`](crate::rate_limit::RateLimit::refund_if).
 //!
 //! # As a layer
 //!

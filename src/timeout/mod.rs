@@ -33,15 +33,19 @@
 //! - An answer that is there when the time is up is returned, not thrown away.
 //! - When the time is up the service's future is dropped, then the call ends as
 //!   [`TimedOut`](crate::error::TimedOut), which says whether the service had been called.
-//! - The limit counts from the first poll of the response future. Alone around a service (without a retry further in)
-//!   it counts from the end of that first poll, so that a call that is answered at once reads no clock.
+//! - A call that an earlier deadline ends before it had half of the limit [says nothing about the
+//!   service](crate::error::TimedOut::was_cut_short). Inside a stack each attempt is judged so, by the attempt timeout, or
+//!   by the timeout of the stack where there is none; see [`Ending::CutShort`](crate::shell::Ending::CutShort).
+//! - The limit counts from the first poll of the response future. Alone around a service it counts from the end of that
+//!   first poll, so that a call that is answered at once reads no clock. In a stack, the service sees the deadline in its
+//!   [context](crate::CallContext), so the clock is read before.
 //! - tokio's timers fire at whole milliseconds: a limit ends a call up to a millisecond or two late, never early.
 //! - A cancelled call leaves nothing behind.
 //!
 //! # Cost
 //!
-//! A call that is answered in its first poll: no timer, no allocation; no clock reading when alone. A pending call: one
-//! timer per stack, and one reading of the clock per poll.
+//! A call that is answered in its first poll: no timer, no allocation; no clock reading when alone, one in a stack. A
+//! pending call: one timer per stack, and one reading of the clock per poll.
 //!
 //! # Differences from `tower::timeout`
 //!

@@ -13,6 +13,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tokio::time::Instant;
 use tower::Service;
 
 /// Ends a call whose time is up. The limit covers everything further in: readiness, queues, attempts.
@@ -69,6 +70,11 @@ impl<Next> TimeoutStage<Next> {
     fn limit(&self, frame: &Frame) -> Duration {
         frame.terms().and_then(|terms| self.of.limit(terms)).unwrap_or(self.limit)
     }
+
+    /// Whether a call that would have until `own` has run for less than half of the limit.
+    fn is_cut_short(&self, own: Deadline, now: Instant, frame: &Frame) -> bool {
+        own.remaining(now).is_none_or(|left| left > self.limit(frame) / 2)
+    }
 }
 
 pin_project! {
@@ -78,8 +84,9 @@ pin_project! {
         // `None` where the caller's deadline had passed before the call began: work for nobody.
         #[pin]
         next: Option<Call>,
-        // `None` until the call is first seen pending, where nothing further in asked for it earlier.
-        deadline: Option<Deadline>,
+        // When the limit ends the call. `None` until the call is first seen pending, where nothing further in asked for
+        // it earlier.
+        own: Option<Deadline>,
         // What the call inherited from its caller, and not from a timeout further out in the stack.
         inherited: Deadline,
     }
@@ -98,17 +105,18 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let given = frame.inherited();
         let inherited = if given.is_enforced() { Deadline::NEVER } else { given.deadline() };
-        let mut deadline = None;
+        let mut own = None;
         if Next::READS_DEADLINE || frame.knows_now() || inherited != Deadline::NEVER {
             let now = frame.now();
             if inherited.has_passed(now) {
-                return TimeoutCall { next: None, deadline: Some(inherited), inherited };
+                return TimeoutCall { next: None, own, inherited };
             }
-            let own = Deadline::after(now, self.limit(frame)).earlier(inherited);
-            frame.set_inherited(given.enforcing(own));
-            deadline = Some(own);
+            let limit = self.limit(frame);
+            let until = Deadline::after(now, limit);
+            frame.set_inherited(given.enforcing(until.earlier(inherited), limit));
+            own = Some(until);
         }
-        TimeoutCall { next: Some(self.next.start(request, frame)), deadline, inherited }
+        TimeoutCall { next: Some(self.next.start(request, frame)), own, inherited }
     }
 
     #[inline]
@@ -120,23 +128,33 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
-        let Some(mut next) = call.next.as_pin_mut() else { return Poll::Ready(Err(timed_out(None, frame))) };
+        let Some(mut next) = call.next.as_pin_mut() else {
+            return Poll::Ready(Err(timed_out(TimedOut::new(None, false).cut_short())));
+        };
         // The answer first: one that is there at the deadline is not thrown away.
         if let Poll::Ready(result) = self.next.poll(next.as_mut(), service, cx, frame) {
             return Poll::Ready(result);
         }
         let now = frame.now();
-        let of_own = |frame: &Frame| Deadline::after(now, self.limit(frame)).earlier(*call.inherited);
-        let deadline = *call.deadline.get_or_insert_with(|| of_own(frame));
+        let own = *call.own.get_or_insert_with(|| Deadline::after(now, self.limit(frame)));
+        let deadline = own.earlier(*call.inherited);
         if !deadline.has_passed(now) {
             if let Some(instant) = deadline.instant() {
                 frame.wake_at(instant);
             }
             return Poll::Pending;
         }
+        let cut_short = self.is_cut_short(own, now, frame);
+        frame.set_cut_short(cut_short);
         self.next.abandon(next, Abandonment::TimedOut, frame);
         let limit = (deadline != *call.inherited).then_some(self.limit(frame));
-        Poll::Ready(Err(timed_out(limit, frame)))
+        let details = TimedOut::new(limit, frame.reached_service());
+        // The attempt under way may have had its patience though the call had not.
+        Poll::Ready(Err(timed_out(if cut_short && frame.is_cut_short() { details.cut_short() } else { details })))
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.next.would_refuse(request, due, frame)
     }
 
     #[inline]
@@ -147,8 +165,8 @@ where
     }
 }
 
-fn timed_out<E>(limit: Option<Duration>, frame: &Frame) -> Error<E> {
-    Error::Rejected(TimedOut::new(limit, frame.reached_service()).into())
+fn timed_out<E>(details: TimedOut) -> Error<E> {
+    Error::Rejected(details.into())
 }
 
 impl<Next: Describe> Describe for TimeoutStage<Next> {

@@ -4,11 +4,11 @@ use crate::{
     below::Below,
     controls::{Act, Controls, Readiness},
     resources::Spent,
-    subject::{BACKOFF, LIMIT, Make, PLACES, Subject, WHOLE_LIMIT},
+    subject::{BACKOFF, LIMIT, Make, PLACES, Room, Subject, WHOLE_LIMIT},
     task::{Task, pass},
 };
 use std::{task::Poll, time::Duration};
-use steadfast::{CallContext, Error, Rejection};
+use steadfast::{CallContext, Error, Rejection, circuit_breaker::BreakerState};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
@@ -35,6 +35,67 @@ pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: 
         assert_eq!(held.free_probes, Some(PLACES), "a probe that did not reach the service is no evidence");
         assert_eq!(held.tokens, Some(PLACES as u64 - 1), "its token is given back");
         assert_eq!(held.retries, Some(PLACES as f64), "and so is the retry");
+    }
+}
+
+/// A service that hangs, called with this much time left. Returns whether the timeout says that the call was cut short.
+async fn hangs_within(subject: &Subject, below: &Below, left: Duration) -> bool {
+    let context = CallContext::new().with_deadline(Instant::now() + left);
+    let error = context.scope(subject.around(below).oneshot(7)).await.unwrap_err();
+    let Error::Rejected(Rejection::TimedOut(details)) = error else { panic!("{error:?}") };
+    details.was_cut_short()
+}
+
+pub async fn a_timeout_says_whether_the_call_had_half_of_its_patience(make: Make) {
+    for (left, cut_short) in [(LIMIT / 2 - Duration::from_millis(1), true), (LIMIT / 2, false), (LIMIT, false)] {
+        let subject = Subject::tight(make).await;
+        let below = Below::plain(Controls::new().act(Act::Wait));
+        assert_eq!(hangs_within(&subject, &below, left).await, cut_short, "{left:?}");
+        assert_eq!(below.reached(), 1);
+        // Cut short or not, what was taken for the call is spent, and its places are given back.
+        let held = subject.resources.held();
+        assert!(held.in_flight.is_none_or(|in_flight| in_flight == 0));
+        assert!(held.in_service.is_none_or(|in_service| in_service == 0));
+        assert!(held.tokens.is_none_or(|tokens| tokens == PLACES as u64 - 1));
+    }
+}
+
+pub async fn an_attempt_with_less_than_half_of_its_patience_is_no_evidence(make: Make) {
+    let subject = Subject::tight(make).await;
+    let below = Below::plain(Controls::new().act(Act::Wait));
+    for _ in 0..PLACES {
+        hangs_within(&subject, &below, LIMIT / 2 - Duration::from_millis(1)).await;
+    }
+    assert_eq!(below.reached(), PLACES as u64);
+    assert_eq!(subject.resources.held().free_probes, Some(PLACES), "each probe gave its place back");
+
+    let subject = Subject::tight(make).await;
+    hangs_within(&subject, &below, LIMIT / 2).await;
+    let breaker = subject.resources.breaker.as_ref().unwrap();
+    assert_eq!(breaker.state(), BreakerState::Open, "one with half of its patience is a failure");
+}
+
+pub async fn a_refusal_of_the_stack_itself_is_not_waited_for(make: Make) {
+    // The circuit is open for less than the backoff.
+    let subject = make(Room::Tight);
+    let below = Below::plain(Controls::new());
+    let Poll::Ready(Err(error)) = Task::new(subject.around(&below).oneshot(7)).poll() else { panic!("not refused") };
+    assert!(matches!(error, Error::Rejected(Rejection::CircuitOpen(_))), "{error:?}");
+    assert_eq!(below.reached(), 0);
+    subject.assert_admits_what_is_left(Spent::NOTHING).await;
+}
+
+pub async fn no_wait_is_begun_for_an_attempt_that_the_stack_would_refuse(make: Make) {
+    for mechanism in ["circuit_breaker", "rate_limit"] {
+        let subject = Subject::roomy(make).await;
+        let below = Below::plain(Controls::new().act(Act::FailAfter(1)));
+        let mut call = Task::new(subject.around(&below).oneshot(7));
+        assert!(call.poll().is_pending());
+        subject.resources.exhaust(mechanism);
+        let Poll::Ready(Err(error)) = call.poll() else { panic!("{mechanism}: it waits") };
+        assert!(matches!(error, Error::Service(_)), "{mechanism}: {error:?}");
+        assert_eq!(below.reached(), 1);
+        assert_eq!(subject.resources.held().retries, Some(PLACES as f64), "{mechanism}: no retry is spent");
     }
 }
 

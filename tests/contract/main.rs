@@ -169,6 +169,9 @@ macro_rules! times_out {
             clock {
                 an_answer_that_is_there_at_the_deadline_is_returned,
             }
+            evidence {
+                a_timeout_says_whether_the_call_had_half_of_its_patience,
+            }
         }
     };
 }
@@ -204,6 +207,9 @@ macro_rules! judges_each_attempt {
                 a_retry_cut_off_before_it_reached_the_service_is_no_evidence,
                 a_refused_retry_says_that_an_earlier_attempt_reached_the_service,
                 no_attempt_begins_after_the_limit,
+                an_attempt_with_less_than_half_of_its_patience_is_no_evidence,
+                a_refusal_of_the_stack_itself_is_not_waited_for,
+                no_wait_is_begun_for_an_attempt_that_the_stack_would_refuse,
             }
         }
     };

@@ -1,10 +1,13 @@
 //! The orders of a stack, proved by their effects; what a stack says of itself; and layers stacked by hand.
 
 use crate::support::{Act, Backend, Failed, Stopwatch, ms, secs};
-use futures::future::join_all;
-use std::time::Duration;
+use futures::{FutureExt, future::join_all};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use steadfast::{
-    ConfigError, Error, Rejection,
+    CallContext, ConfigError, Criticality, Error, Rejection,
     circuit_breaker::{Breaker, BreakerState, CircuitBreakerLayer},
     classify::{AnyError, Layered},
     error::CircuitOpen,
@@ -140,7 +143,8 @@ async fn a_call_that_waits_for_a_token_holds_no_place() {
     let bucket = TokenBucket::builder(1, secs(10)).build().unwrap();
     bucket.try_acquire(1).unwrap();
     let limiter = Limiter::fixed(1).unwrap();
-    let stack = steadfast::client().retry(every(2, ms(1))).rate_limit(bucket).load_shed(limiter.clone());
+    let stack =
+        steadfast::client().retry(every(2, ms(1)).wait_for_refusals()).rate_limit(bucket).load_shed(limiter.clone());
     let call = spawn(stack.service(Backend::always(Act::answer(200))).unwrap().oneshot(()));
     sleep(secs(5)).await;
     assert_eq!(limiter.in_flight(), 0);
@@ -175,6 +179,53 @@ async fn an_outage_opens_the_breaker_through_all_layers_and_the_service_is_left_
     }
     // The twentieth failure opens the circuit. No call waits for the five seconds until it lets probes through.
     assert_eq!((breaker.state(), backend.calls()), (BreakerState::Open, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_service_of_a_client_sees_the_number_and_the_deadline_of_its_attempt() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let began = Instant::now();
+    let service = tower::service_fn({
+        let seen = seen.clone();
+        move |(): ()| {
+            let seen = seen.clone();
+            async move {
+                sleep(ms(100)).await;
+                let context = CallContext::current();
+                let deadline = context.deadline().map(|deadline| deadline - began);
+                seen.lock().unwrap().push((context.attempt(), deadline, context.criticality()));
+                Err::<u16, _>(Failed)
+            }
+        }
+    });
+    let context = CallContext::new().with_criticality(Criticality::Sheddable).with_attempt(7);
+    let stack = steadfast::client().timeout(secs(3)).retry(every(3, secs(1))).attempt_timeout(ms(300));
+    context.scope(stack.service(service.clone()).unwrap().oneshot(())).await.unwrap_err();
+    let sheddable = Criticality::Sheddable;
+    let expected = [(0, ms(300), sheddable), (1, ms(1400), sheddable), (2, ms(2500), sheddable)];
+    assert_eq!(seen.lock().unwrap().drain(..).collect::<Vec<_>>(), expected.map(|(n, at, class)| (n, Some(at), class)));
+
+    // A client with only a timeout hands its deadline on; one with nothing, what its caller had.
+    let began = began + ms(2300);
+    assert_eq!(Instant::now(), began);
+    let stack = steadfast::client().timeout(secs(3)).service(service.clone()).unwrap();
+    context.scope(stack.oneshot(())).await.unwrap_err();
+    let stack = steadfast::client().service(service).unwrap();
+    context.scope(stack.oneshot(())).await.unwrap_err();
+    assert_eq!(*seen.lock().unwrap(), [(7, Some(ms(5300)), sheddable), (7, None, sheddable)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_inside_of_a_client_gives_up_when_the_attempt_around_it_does() {
+    let backend = Backend::always(Act::hang());
+    let inner = steadfast::client().timeout(secs(60)).keep_error();
+    let inner = inner.service(ServiceExt::<()>::map_err(backend.clone(), Error::<Failed>::Service)).unwrap();
+    let outer = steadfast::client().retry(every(2, secs(1))).attempt_timeout(secs(2)).keep_error();
+    let watch = Stopwatch::start();
+    let error = outer.service(inner).unwrap().oneshot(()).await.unwrap_err();
+    let Error::Rejected(Rejection::TimedOut(details)) = error else { panic!("{error:?}") };
+    assert_eq!(details.limit(), None, "the inner one ended by the deadline that it inherited");
+    assert_eq!((backend.calls(), watch.read()), (2, secs(5)));
 }
 
 // The order of a server.
@@ -323,7 +374,7 @@ A call passes, from the outside in:
   4. rate limit: 100 per 1s, bursts of 20
   5. load shed: at most 64 in flight
   6. attempt timeout: 600ms
-At worst: 1.95s of latency, 3 attempts, 64 in flight.
+At worst: 1.95s of latency (6s if the service asks for waits), 3 attempts, 64 in flight.
 "
     );
     assert_eq!(explanation.worst_case_latency(), Some(ms(1950)));
@@ -500,24 +551,22 @@ async fn without_layered_an_inner_refusal_is_an_error_like_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stacked_by_hand_a_retry_obeys_when_an_inner_layer_tells_it_to_come_back() {
-    let backend = Backend::always(Act::answer(200));
-    let service = ServiceBuilder::new()
+async fn stacked_by_hand_a_refusal_of_an_inner_layer_ends_the_call_at_once() {
+    let typed = ServiceBuilder::new()
         .layer(RetryLayer::new(every(2, ms(1))).unwrap().classify_with(Layered(AnyError)))
         .layer(CircuitBreakerLayer::new(opened()))
-        .map_err(Error::Service)
-        .service(backend.clone());
-    assert_eq!(service.oneshot(()).await, Ok::<_, Error<Failed>>(200));
-    assert_eq!(backend.arrivals(), [ms(5001)]);
+        .map_err(Error::<Failed>::Service)
+        .service(Backend::always(Act::answer(200)));
+    let error = typed.oneshot(()).now_or_never().expect("no wait").unwrap_err();
+    assert_eq!(mechanism(&error), "circuit_breaker");
 
-    let backend = Backend::always(Act::answer(200));
-    let service = ServiceBuilder::new()
+    let boxed = ServiceBuilder::new()
         .layer(RetryLayer::new(every(2, ms(1))).unwrap().classify_with(Layered(AnyError)))
         .layer(CircuitBreakerLayer::new(opened()))
         .map_err(BoxError::from)
-        .service(backend.clone());
-    assert_eq!(service.oneshot(()).await.unwrap(), 200);
-    assert_eq!(backend.arrivals(), [ms(5001)]);
+        .service(Backend::always(Act::answer(200)));
+    let error = boxed.oneshot(()).now_or_never().expect("no wait").unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(Rejection::CircuitOpen(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,6 +32,11 @@ fn timed_out(limit: Option<Duration>, reached_service: bool) -> Result<u16, Erro
     Err(Error::Rejected(TimedOut::new(limit, reached_service).into()))
 }
 
+/// By a deadline that came before half of the limit.
+fn cut_short(reached_service: bool) -> Result<u16, Error<Failed>> {
+    Err(Error::Rejected(TimedOut::new(None, reached_service).cut_short().into()))
+}
+
 fn within(limit: Duration) -> TimeoutLayer<TypedError> {
     TimeoutLayer::new(limit).unwrap().typed_error()
 }
@@ -152,7 +157,7 @@ async fn an_earlier_deadline_of_the_caller_ends_the_call_and_no_limit_is_named()
     let context = CallContext::new().with_deadline(Instant::now() + secs(3));
     let watch = Stopwatch::start();
     let result = context.scope(within(secs(10)).layer(Backend::always(Act::hang())).oneshot(())).await;
-    assert_eq!(result, timed_out(None, true));
+    assert_eq!(result, cut_short(true));
     assert_eq!(watch.read(), secs(3));
 }
 
@@ -181,7 +186,7 @@ async fn a_call_whose_callers_deadline_has_passed_is_not_begun() {
     sleep(ms(999)).await;
     assert_eq!(context.scope(service.clone().oneshot(())).await, Ok(200));
     sleep(ms(1)).await;
-    assert_eq!(context.scope(service.oneshot(())).await, timed_out(None, false));
+    assert_eq!(context.scope(service.oneshot(())).await, cut_short(false));
     assert_eq!(backend.calls(), 1);
 }
 
@@ -418,7 +423,7 @@ async fn a_client_with_a_longer_limit_inside_a_handler_ends_by_the_servers_deadl
     // Both end at 1 s. The handler is asked first, and so its own answer counts.
     assert_eq!(server.oneshot(()).await, Ok(()));
     assert_eq!(watch.read(), secs(1));
-    assert_eq!(*results.lock().unwrap(), [timed_out(None, true)]);
+    assert_eq!(*results.lock().unwrap(), [cut_short(true)]);
 }
 
 #[tokio::test(start_paused = true)]

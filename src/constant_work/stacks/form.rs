@@ -50,6 +50,7 @@ struct RetryForm {
     base: Number,
     cap: Number,
     jitter: u8,
+    max_hint: Number,
     budget: Maybe<(f64, Number, Maybe<Twice>)>,
 }
 
@@ -213,6 +214,7 @@ impl From<RetryConfig> for RetryForm {
             base: base.into(),
             cap: cap.into(),
             jitter: number_of(&JITTERS, &jitter),
+            max_hint: retry.max_hint.into(),
             budget: Maybe::of(retry.budget, budget),
         }
     }
@@ -229,6 +231,7 @@ impl TryFrom<RetryForm> for RetryConfig {
         Ok(Self {
             attempts: form.attempts.u32()?,
             backoff: backoff.jitter(variant(&JITTERS, form.jitter)?),
+            max_hint: form.max_hint.duration(),
             budget: form.budget.given().map(budget).transpose()?,
         })
     }

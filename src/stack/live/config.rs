@@ -1,4 +1,9 @@
-use crate::{error::ConfigError, load_level::Discipline, rate_limit::Quota, retry::Backoff};
+use crate::{
+    error::ConfigError,
+    load_level::Discipline,
+    rate_limit::Quota,
+    retry::{Backoff, DEFAULT_MAX_HINT},
+};
 use std::{fmt, time::Duration};
 
 /// Everything that a stack can be told while calls pass.
@@ -67,6 +72,10 @@ pub struct RetryConfig {
     /// The waits before the further attempts.
     #[cfg_attr(feature = "serde", serde(default))]
     pub backoff: Backoff,
+    /// The longest wait that a service may ask for, at most 366 days. Default: 60 s. See
+    /// [`Retry::max_hint`](crate::retry::Retry::max_hint).
+    #[cfg_attr(feature = "serde", serde(default = "RetryConfig::default_max_hint", with = "crate::durations"))]
+    pub max_hint: Duration,
     /// The budget that retries are taken from. A stack with a budget has one always: `None` is the budget's defaults.
     #[cfg_attr(feature = "serde", serde(default))]
     pub budget: Option<BudgetConfig>,
@@ -209,7 +218,12 @@ pub struct LoadLevelConfig {
 impl RetryConfig {
     /// So many attempts, and defaults.
     pub fn new(attempts: u32) -> Self {
-        Self { attempts, backoff: Backoff::default(), budget: None }
+        Self { attempts, backoff: Backoff::default(), max_hint: DEFAULT_MAX_HINT, budget: None }
+    }
+
+    #[cfg(feature = "serde")]
+    fn default_max_hint() -> Duration {
+        DEFAULT_MAX_HINT
     }
 }
 

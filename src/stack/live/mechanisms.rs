@@ -10,7 +10,7 @@ use crate::{
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState},
     error::ConfigError,
     load_shed::{self, Limiter},
-    retry::{RetryBudget, RetryBudgetBuilder, check_attempts},
+    retry::{RetryBudget, RetryBudgetBuilder, check_attempts, check_max_hint},
 };
 
 #[cfg(feature = "constant-work")]
@@ -81,6 +81,7 @@ impl RetryConfig {
     /// Whether some retry, with a budget if one is given, can go by this.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_attempts(self.attempts)?;
+        check_max_hint(self.max_hint)?;
         self.backoff.check()?;
         self.budget.as_ref().map_or(Ok(()), |budget| budget.builder().check().map(drop))
     }

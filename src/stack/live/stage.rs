@@ -19,6 +19,7 @@ use std::{
     },
     task::{Context, Poll},
 };
+use tokio::time::Instant;
 use tower::Service;
 
 /// What the stages of a live stack share.
@@ -133,6 +134,10 @@ where
         LiveCall { next, terms }
     }
 
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.next.would_refuse(request, due, frame)
+    }
+
     #[inline]
     fn poll(
         &self,
@@ -176,6 +181,12 @@ where
         self.next.start(request, frame)
     }
 
+    /// What would refuse is looked at between two changes.
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        let _pass = (!frame.is_in_pass()).then(|| self.shared.enter());
+        self.next.would_refuse(request, due, frame)
+    }
+
     #[inline]
     fn poll(
         &self,
@@ -212,6 +223,10 @@ impl<Request> Gate<Request> for KillSwitch {
     #[inline]
     fn admit(&self, _request: &Request, _frame: &mut Frame) -> Result<(), Rejection> {
         if self.is_off() { Err(SwitchedOff::new().into()) } else { Ok(()) }
+    }
+
+    fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
+        self.is_off()
     }
 
     #[inline]

@@ -15,20 +15,24 @@ pub(crate) struct Terms {
     pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) attempts: u32,
     pub(crate) backoff: Backoff,
+    pub(crate) max_hint: Duration,
 }
 
 impl Terms {
     /// The terms of a configuration that is complete.
     pub(crate) fn of(config: &StackConfig) -> Self {
         let StackConfig { timeout, attempt_timeout, ref retry, .. } = *config;
-        let (attempts, backoff) = retry.as_ref().map_or((1, Backoff::none()), |retry| (retry.attempts, retry.backoff));
-        Self { timeout, attempt_timeout, attempts, backoff }
+        let (attempts, backoff, max_hint) = match retry {
+            Some(retry) => (retry.attempts, retry.backoff, retry.max_hint),
+            None => (1, Backoff::none(), Duration::ZERO),
+        };
+        Self { timeout, attempt_timeout, attempts, backoff, max_hint }
     }
 
     pub(super) fn write_to(self, config: &mut StackConfig) {
         (config.timeout, config.attempt_timeout) = (self.timeout, self.attempt_timeout);
         if let Some(retry) = &mut config.retry {
-            (retry.attempts, retry.backoff) = (self.attempts, self.backoff);
+            (retry.attempts, retry.backoff, retry.max_hint) = (self.attempts, self.backoff, self.max_hint);
         }
     }
 }
@@ -44,6 +48,7 @@ pub(super) struct SharedTerms {
     jitter: AtomicU32,
     base: AtomicU64,
     cap: AtomicU64,
+    max_hint: AtomicU64,
 }
 
 impl SharedTerms {
@@ -57,11 +62,12 @@ impl SharedTerms {
             attempt_timeout: optional(&self.attempt_timeout),
             attempts: self.attempts.load(Ordering::Relaxed),
             backoff: Backoff::exponential(duration(&self.base), duration(&self.cap)).jitter(jitter),
+            max_hint: duration(&self.max_hint),
         }
     }
 
     pub(super) fn store(&self, terms: Terms) {
-        let Terms { timeout, attempt_timeout, attempts, backoff } = terms;
+        let Terms { timeout, attempt_timeout, attempts, backoff, max_hint } = terms;
         let (base, cap, jitter) = backoff.parts();
         self.timeout.store(timeout.map_or(0, nanos), Ordering::Relaxed);
         self.attempt_timeout.store(attempt_timeout.map_or(0, nanos), Ordering::Relaxed);
@@ -70,6 +76,7 @@ impl SharedTerms {
         self.jitter.store(number as u32, Ordering::Relaxed);
         self.base.store(nanos(base), Ordering::Relaxed);
         self.cap.store(nanos(cap), Ordering::Relaxed);
+        self.max_hint.store(nanos(max_hint), Ordering::Relaxed);
     }
 }
 

@@ -32,10 +32,11 @@ fn retry() -> impl Strategy<Value = RetryConfig> {
     let jitter = prop_oneof![Just(Jitter::Full), Just(Jitter::Equal), Just(Jitter::Decorrelated), Just(Jitter::None)];
     let budget = (share(), any::<u32>(), option::of(pace()));
     let budget = budget.prop_map(|(ratio, cap, floor)| BudgetConfig { ratio, cap, floor });
-    (any::<u32>(), duration(), duration(), jitter, option::of(budget)).prop_map(
-        |(attempts, base, cap, jitter, budget)| RetryConfig {
+    (any::<u32>(), duration(), duration(), jitter, duration(), option::of(budget)).prop_map(
+        |(attempts, base, cap, jitter, max_hint, budget)| RetryConfig {
             attempts,
             backoff: Backoff::exponential(base, cap).jitter(jitter),
+            max_hint,
             budget,
         },
     )

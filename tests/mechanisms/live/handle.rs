@@ -52,6 +52,7 @@ fn everything_that_is_told_is_in_force_and_then_what_was_built() {
         retry: Some(RetryConfig {
             attempts: 3,
             backoff: Backoff::exponential(ms(10), ms(20)),
+            max_hint: secs(11),
             budget: Some(BudgetConfig { ratio: 0.2, cap: 5, floor: None }),
         }),
         circuit_breaker: Some(BreakerConfig {

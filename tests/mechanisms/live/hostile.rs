@@ -238,7 +238,7 @@ async fn a_refusal_changes_nothing_and_what_is_taken_is_in_force() {
             let jitters = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None];
             configs.extend(jitters.map(|jitter| {
                 let backoff = Backoff::exponential(duration, other).jitter(jitter);
-                let retry = RetryConfig { attempts: 1000, backoff, budget: None };
+                let retry = RetryConfig { backoff, ..RetryConfig::new(1000) };
                 StackConfig { timeout: Some(year), retry: Some(retry), ..none() }
             }));
             let discipline = Discipline::adaptive_with(duration, other);

@@ -65,7 +65,7 @@ async fn a_call_keeps_its_attempts_and_its_waits() {
     let watch = Stopwatch::start();
     let before = tokio::spawn(service.clone().oneshot(()));
     sleep(ms(500)).await;
-    let retry = RetryConfig { attempts: 2, backoff: waits(secs(20)), budget: None };
+    let retry = RetryConfig { backoff: waits(secs(20)), ..RetryConfig::new(2) };
     control.apply(&StackConfig { retry: Some(retry), ..StackConfig::default() }).unwrap();
     before.await.unwrap().unwrap_err();
     assert_eq!((tries.swap(0, Ordering::Relaxed), watch.read()), (4, secs(3)));

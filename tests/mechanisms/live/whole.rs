@@ -269,6 +269,7 @@ fn a_thousand_changes_of_every_limit_lose_no_permit() {
                         retry: Some(RetryConfig {
                             attempts: 1 + (n % 4) as u32,
                             backoff: Backoff::exponential(ms(1), ms(1 + n % 3)),
+                            max_hint: ms(n % 5),
                             budget: None,
                         }),
                         circuit_breaker: Some(BreakerConfig {
