@@ -56,10 +56,15 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             let took = recovery(seed, hurried, ours)?.recovery().as_secs_f64();
             Ok([f64::from(u8::from(took <= limit))])
         })?;
-        let name = if hurried > 0.0 { "30% with 50 ms left: the same" } else { "longest wait, re-opened, last probe to closed" };
+        let name = if hurried > 0.0 {
+            "30% with 50 ms left: the same"
+        } else {
+            "longest wait, re-opened, last probe to closed"
+        };
         let bounds = [Bound::AtMost(0.0), Bound::AtMost(0.0), Bound::Within(0.099, 0.101)];
         figures.push(Figure::new(name, bounds, worst));
-        let name = if hurried > 0.0 { "closed within .3 s of the first" } else { "closed within .25 s of the first probe" };
+        let name =
+            if hurried > 0.0 { "closed within .3 s of the first" } else { "closed within .25 s of the first probe" };
         figures.push(Figure::new(name, [Bound::AtLeast(0.5)], in_time));
     }
     Ok(vec![Finding {
@@ -141,7 +146,8 @@ pub fn recovery<S: Client>(
 
 /// The layers of this crate.
 pub fn ours(sim: &Sim, backend: BackendService) -> Result<Watched<impl Client + use<>>, ConfigError> {
-    let breaker = Breaker::builder().consecutive_failures(1).open_for(OPEN).probes(PROBES).random(sim.random()).build()?;
+    let breaker =
+        Breaker::builder().consecutive_failures(1).open_for(OPEN).probes(PROBES).random(sim.random()).build()?;
     if let Ok(permit) = breaker.try_acquire() {
         permit.failure();
     }
