@@ -1,6 +1,7 @@
 //! Many clients of one backend of which a share of the calls fails.
 
-use crate::lab::{Client, ms, secs};
+use crate::lab::{Client, ms};
+use std::time::Duration;
 use steadfast::{
     ConfigError,
     retry::{Backoff, Retry, RetryBudget},
@@ -14,12 +15,13 @@ pub const ATTEMPTS: u32 = 4;
 /// and the share of the calls that succeeds.
 pub fn crowd<S: Client>(
     seed: u64,
+    length: Duration,
     clients: usize,
     rps: f64,
     failing: f64,
     client: impl Fn(&Sim, BackendService) -> Result<S, ConfigError>,
 ) -> Result<[f64; 2], ConfigError> {
-    let report = Scenario::new(Load::poisson(rps)).length(secs(20)).seed(seed).run_clients(|sim| {
+    let report = Scenario::new(Load::poisson(rps)).length(length).seed(seed).run_clients(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(ms(1))).failing(failing));
         (0..clients).map(|_| client(sim, backend.clone())).collect()
     })?;

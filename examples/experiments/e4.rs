@@ -46,19 +46,21 @@ pub trait Answering: Service<Call, Response = Reply, Error = Error<Failure>> + C
 impl<S: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static> Answering for S {}
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
-    let [_, large_spike, ramp] = means(lab, plain)?;
-    let anchors = vec![
-        Anchor::column("3 tries at once after 200 rps and the ramp", [0.24, 0.31], &[large_spike, ramp], 0),
-        Anchor::column("10% budget", [0.97, 0.64, 0.5], &means(lab, budgeted)?, 0),
-        Anchor::column("in-flight cap 150, tries at once", [0.986, 0.845, 0.915], &means(lab, capped)?, 0),
-    ];
+    let anchors = lab.beyond_a_glance(|| {
+        let [_, large_spike, ramp] = means(lab, plain)?;
+        Ok(vec![
+            Anchor::column("3 tries at once after 200 rps and the ramp", [0.24, 0.31], &[large_spike, ramp], 0),
+            Anchor::column("10% budget", [0.97, 0.64, 0.5], &means(lab, budgeted)?, 0),
+            Anchor::column("in-flight cap 150, tries at once", [0.986, 0.845, 0.915], &means(lab, capped)?, 0),
+        ])
+    })?;
     let wanted = [Bound::AtLeast(0.98), Bound::AtLeast(0.84), Bound::AtLeast(0.91)];
     let mut spread = Vec::new();
     for trouble in TROUBLES {
-        spread.push(lab.means(lab.count(10, 3), |seed| summary(&collapse(seed, trouble, limited)?))?);
+        spread.push(lab.means(lab.count(10, 3, 1), |seed| summary(&collapse(seed, trouble, limited)?))?);
     }
-    let mut figures =
-        vec![two_outcomes(lab)?, Figure::column("retries with full jitter below 1 s and 2 s", wanted, &spread, 0)];
+    let mut figures = lab.beyond_a_glance(|| Ok(vec![two_outcomes(lab)?]))?;
+    figures.push(Figure::column("retries with full jitter below 1 s and 2 s", wanted, &spread, 0));
     if lab.is_thorough() {
         let mut at_once = Vec::new();
         for trouble in TROUBLES {
@@ -95,7 +97,7 @@ fn summary(report: &Report) -> Result<[f64; 2], ConfigError> {
 /// the fourth. The published mean of ten such runs can be far from that of many: three standard errors, which is what it
 /// is held to here.
 fn two_outcomes(lab: &Lab) -> Result<Figure, ConfigError> {
-    let runs = lab.count(200, 40);
+    let runs = lab.count(200, 40, 0);
     let means = lab.means_with(runs, runs, |seed| {
         let goodput = collapse(seed, TROUBLES[0], plain)?.goodput();
         Ok([goodput, goodput * goodput])
@@ -119,7 +121,7 @@ fn means<S: Client>(
     for (mean, trouble) in means.iter_mut().zip(TROUBLES) {
         // After the small spike some runs collapse and others do not: few of them have no mean.
         let enough = if matches!(trouble, Trouble::Spike { rps: ..100.0 }) { 10 } else { 2 };
-        *mean = lab.mean(0..lab.count(10, enough), |seed| summary(&collapse(seed, trouble, &client)?))?;
+        *mean = lab.mean(0..lab.count(10, enough, 0), |seed| summary(&collapse(seed, trouble, &client)?))?;
     }
     Ok(means)
 }

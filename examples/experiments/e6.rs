@@ -11,7 +11,7 @@ use steadfast::{
     sim::{Backend, BackendService, Latency, Load, Report, Scenario, Sim},
 };
 
-const LENGTH: Duration = secs(20);
+pub const LENGTH: Duration = secs(20);
 /// How long the server takes for a call on average.
 const MEAN_SERVICE: Duration = ms(2);
 /// Most in the queue of a textbook. The published p99 of FIFO, 2.13 s, is the wait behind so many calls of 2 ms each.
@@ -34,30 +34,34 @@ pub const PUBLISHED: [(&str, Discipline, [f64; 2]); 6] = [
 ];
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
-    let mut means = Vec::new();
-    for (_, discipline, _) in PUBLISHED {
-        // In a run of the oldest first only the first hundred calls are of use, and of the newest first those decide on the
-        // p99 that come back to a queue once it is short: ten such runs differ from ten others by a tenth.
-        let seeds = match discipline {
-            Discipline::Fifo => 100,
-            Discipline::Lifo => 40,
-            _ => lab.count(10, 4),
-        };
-        means.push(lab.mean(0..seeds, |seed| textbook(seed, discipline))?);
-    }
+    let anchors = lab.beyond_a_glance(|| {
+        let mut means = Vec::new();
+        for (_, discipline, _) in PUBLISHED {
+            // In a run of the oldest first only the first hundred calls are of use, and of the newest first those decide on
+            // the p99 that come back to a queue once it is short: ten such runs differ from ten others by a tenth.
+            let seeds = match discipline {
+                Discipline::Fifo => 100,
+                Discipline::Lifo => 40,
+                _ => lab.count(10, 4, 0),
+            };
+            means.push(lab.mean(0..seeds, |seed| textbook(seed, discipline))?);
+        }
+        let published = |number: usize| PUBLISHED.map(|(_, _, numbers)| numbers[number]);
+        Ok(vec![
+            Anchor::column("useful/s", published(0), &means, 0),
+            Anchor::column("p99 in ms", published(1), &means, 1),
+        ])
+    })?;
+    let length = lab.length(LENGTH, secs(5));
     let mut ours = Vec::new();
     for rps in LOADS {
-        ours.push(lab.means(lab.count(10, 3), |seed| steadfast(seed, rps))?);
+        ours.push(lab.means(lab.count(10, 3, 1), |seed| steadfast(seed, length, rps))?);
     }
-    let published = |number: usize| PUBLISHED.map(|(_, _, numbers)| numbers[number]);
     Ok(vec![Finding {
         id: "E6",
         what: "queue before one server: 1000/s come, 500/s can be served, in 100 ms; FIFO, FIFO with the expired dropped, \
                LIFO, Facebook CoDel, folly CoDel, adaptive LIFO + CoDel; load leveling as it is by default, also at 5000/s",
-        anchors: vec![
-            Anchor::column("useful/s", published(0), &means, 0),
-            Anchor::column("p99 in ms", published(1), &means, 1),
-        ],
+        anchors,
         figures: vec![
             Figure::column("useful of the served", [Bound::AtLeast(0.998); 2], &ours, 2),
             Figure::column("server busy", [Bound::AtLeast(0.998); 2], &ours, 3),
@@ -70,32 +74,33 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
 
 /// What a textbook queue does at 1000 calls per second.
 pub fn textbook(seed: u64, discipline: Discipline) -> Result<[f64; 4], ConfigError> {
-    summary(&served(seed, LOADS[0], |sim, server| Ok(Queued::new(sim, discipline, BOUND, 1, server)))?)
+    summary(LENGTH, &served(seed, LENGTH, LOADS[0], |sim, server| Ok(Queued::new(sim, discipline, BOUND, 1, server)))?)
 }
 
 /// What the queue of this crate does.
-pub fn steadfast(seed: u64, rps: f64) -> Result<[f64; 4], ConfigError> {
-    summary(&served(seed, rps, |_, server| Ok(WithDeadline(DEADLINE, levelled(level(1)?, server))))?)
+pub fn steadfast(seed: u64, length: Duration, rps: f64) -> Result<[f64; 4], ConfigError> {
+    summary(length, &served(seed, length, rps, |_, server| Ok(WithDeadline(DEADLINE, levelled(level(1)?, server))))?)
 }
 
 /// Useful answers per second, the p99 of all answers in milliseconds, the share of the served that was of use, and the
 /// share of the time in which the server was at work.
-fn summary(report: &Report) -> Result<[f64; 4], ConfigError> {
+fn summary(length: Duration, report: &Report) -> Result<[f64; 4], ConfigError> {
     let (useful, p99) = report.classes.iter().fold((0, 0.0), |_, class| (class.in_time, class.latency.p99));
     let (served, busy) =
         report.backends.iter().fold((0, 0.0), |_, server| (server.answered + server.wasted, server.busy));
-    let length = LENGTH.as_secs_f64();
+    let length = length.as_secs_f64();
     Ok([useful as f64 / length, p99 * 1e3, useful as f64 / served as f64, busy / length])
 }
 
 fn served<S: Client>(
     seed: u64,
+    length: Duration,
     rps: f64,
     client: impl FnOnce(&Sim, BackendService) -> Result<S, ConfigError>,
 ) -> Result<Report, ConfigError> {
     // Whoever still waits when the last call has come is not served any more.
     let load = Load::poisson(rps).in_time(DEADLINE);
-    Scenario::new(load).length(LENGTH).settle_within(Duration::ZERO).seed(seed).run(|sim| {
+    Scenario::new(load).length(length).settle_within(Duration::ZERO).seed(seed).run(|sim| {
         let server = sim.backend(Backend::new(Latency::exponential(MEAN_SERVICE)).servers(1));
         client(sim, server)
     })

@@ -13,7 +13,7 @@
 //!
 //! The verdict is `ok`, `short` if a figure or an anchor is not what it should be (and then the exit status is 1), or
 //! `later` where the crate does not have the mechanism yet, or this machine not the tool. `tests/overload` asserts the
-//! same with fewer seeds.
+//! figures with a few seeds, and no anchors.
 
 mod args;
 mod crowd;
@@ -42,7 +42,7 @@ mod textbook;
 use crate::{
     args::Arguments,
     finding::{Finding, Verdict},
-    lab::Lab,
+    lab::{Effort, Lab},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -115,7 +115,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Vec<Finding>, Box<dyn Error>> {
     let bar = ProgressBar::new(0).with_style(style());
-    let lab = Lab::new(arguments.other_seeds, arguments.quick, bar.clone());
+    let effort = if arguments.quick { Effort::Quick } else { Effort::Whole };
+    let lab = Lab::new(arguments.other_seeds, effort, bar.clone());
     let mut findings = Vec::new();
     for (id, run) in EXPERIMENTS.into_iter().filter(|(id, _)| arguments.wants(id)) {
         bar.set_message(id);

@@ -86,9 +86,9 @@ pub fn fair_queue(lab: &Lab, path: &Path) -> Drawn {
         client: impl Fn(&Sim, BackendService) -> Result<S, ConfigError> + Sync,
     ) -> Result<[f64; SPANS], ConfigError> {
         lab.mean(0..10, |seed| {
-            let mut answered = answered(&e14::collapse(seed, Trigger::Standstill, &client)?);
+            let mut answered = answered(&e14::collapse(seed, e14::WHOLE, Trigger::Standstill, &client)?);
             // Not drawn.
-            answered[e14::COUNTED.as_secs() as usize..].fill(f64::NAN);
+            answered[e14::WHOLE.counted().as_secs() as usize..].fill(f64::NAN);
             Ok(answered)
         })
     }
@@ -100,7 +100,7 @@ pub fn fair_queue(lab: &Lab, path: &Path) -> Drawn {
     ];
     let scene = Scene {
         caption: "E14: 280 calls per second, 300 can be done; the service stands still for ten seconds",
-        length: e14::LENGTH.as_secs_f64(),
+        length: e14::WHOLE.length.as_secs_f64(),
         height: 150.0,
         shade: Some((20.0..30.0, "the standstill")),
         legend: SeriesLabelPosition::UpperRight,
@@ -133,7 +133,7 @@ pub fn queues(lab: &Lab, path: &Path) -> Drawn {
     for (name, discipline, _) in e6::PUBLISHED {
         means.push((name, ORANGE, lab.mean(0..10, |seed| e6::textbook(seed, discipline))?));
     }
-    means.push(("steadfast's default", BLUE, lab.mean(0..10, |seed| e6::steadfast(seed, 1_000.0))?));
+    means.push(("steadfast's default", BLUE, lab.mean(0..10, |seed| e6::steadfast(seed, e6::LENGTH, 1_000.0))?));
     let bars =
         |number: usize| -> Vec<_> { means.iter().map(|(name, colour, mean)| (*name, *colour, mean[number])).collect() };
     let (useful, p99) = (bars(0), bars(1));

@@ -1,6 +1,6 @@
 //! What a call allocates in this crate, once warm: nothing, whether it is admitted or refused.
 
-use crate::counting::allocations_so_far;
+use crate::counting::so_far;
 use std::{
     convert::Infallible,
     future::{Ready, ready},
@@ -54,9 +54,9 @@ fn allocations<S: Service<u64> + Clone>(
         assert!(ends_well(&result));
     };
     (0..1000).for_each(|_| call());
-    let before = allocations_so_far();
+    let before = so_far().times;
     (0..1000).for_each(|_| call());
-    allocations_so_far() - before
+    so_far().times - before
 }
 
 fn plenty() -> TokenBucket {
@@ -73,9 +73,9 @@ fn breaker() -> Breaker {
 
 #[test]
 fn the_counter_counts() {
-    let before = allocations_so_far();
+    let before = so_far().times;
     drop(std::hint::black_box(Box::new(7)));
-    assert_eq!(allocations_so_far(), before + 1);
+    assert_eq!(so_far().times, before + 1);
 }
 
 #[test]
@@ -131,7 +131,7 @@ async fn a_call_that_waits_allocates_nothing_once_as_many_have_waited_before() {
         let mut allocated = 0;
         for round in 0..20 {
             let permit = queue.try_acquire().unwrap();
-            let before = allocations_so_far();
+            let before = so_far().times;
             let mut cx = Context::from_waker(Waker::noop());
             let (mut first, mut second) = (pin!(queue.acquire()), pin!(service.clone().call(7)));
             assert!(first.as_mut().poll(&mut cx).is_pending() && second.as_mut().poll(&mut cx).is_pending());
@@ -142,7 +142,7 @@ async fn a_call_that_waits_allocates_nothing_once_as_many_have_waited_before() {
                 answered = answered || second.as_mut().poll(&mut cx).is_ready();
             }
             if round > 0 {
-                allocated += allocations_so_far() - before;
+                allocated += so_far().times - before;
             }
         }
         // The timer of tokio is the future's own, but for a part that the runtime makes with each.
@@ -179,11 +179,11 @@ fn no_key_allocates_once_a_keyed_limit_was_built_whether_it_is_known_or_not() {
         let quota = Quota::new(1, 1000 * SECOND).with_burst(2);
         let limit = Keyed::<str>::builder(100, quota).tiers([quota], str::len).overflow(overflow).build().unwrap();
         let keys: Vec<String> = (0..10_000).map(|n| format!("{:>1$}", n, n % 7)).collect();
-        let before = allocations_so_far();
+        let before = so_far().times;
         let admitted = keys.iter().chain(&keys).filter(|key| limit.try_acquire(key, 1).is_ok()).count();
         keys.iter().for_each(|key| limit.refund(key, 1));
         let quota_changed = limit.set_quota(1, quota.with_burst(3)).is_ok();
-        assert_eq!(allocations_so_far(), before, "{overflow:?}");
+        assert_eq!(so_far().times, before, "{overflow:?}");
         assert!(quota_changed && (2 * 100..=2 * 256 + 4).contains(&admitted), "{admitted}");
     }
 }
@@ -201,7 +201,7 @@ async fn a_decision_of_a_limit_of_many_processes_allocates_nothing_for_a_known_k
     exact.acquire(b"key", 1).await.unwrap();
     // The store says when there will be another: that is remembered.
     exact.acquire(b"key", 1).await.unwrap_err();
-    let before = allocations_so_far();
+    let before = so_far().times;
     for _ in 0..1000 {
         assert!(leased.try_acquire(b"key", 1).is_ok());
         assert!(leased.try_acquire(b"key", 1 << 20).is_err());
@@ -209,5 +209,5 @@ async fn a_decision_of_a_limit_of_many_processes_allocates_nothing_for_a_known_k
         assert!(behind.try_acquire(b"key", 1 << 30).is_err());
         assert!(exact.acquire(b"key", 1).await.is_err());
     }
-    assert_eq!(allocations_so_far(), before);
+    assert_eq!(so_far().times, before);
 }

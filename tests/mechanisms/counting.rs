@@ -21,18 +21,18 @@ pub struct Allocated {
     pub bytes: u64,
 }
 
+/// What this thread has allocated so far.
+pub fn so_far() -> Allocated {
+    COUNT.get()
+}
+
 /// What this thread allocates in this code, the result included.
 #[cfg(feature = "constant-work")]
 pub fn allocated<R>(code: impl FnOnce() -> R) -> (R, Allocated) {
-    let before = COUNT.get();
+    let before = so_far();
     let result = code();
-    let after = COUNT.get();
+    let after = so_far();
     (result, Allocated { times: after.times - before.times, bytes: after.bytes - before.bytes })
-}
-
-/// How often this thread has allocated so far.
-pub fn allocations_so_far() -> u64 {
-    COUNT.get().times
 }
 
 // SAFETY: everything is left to the system's allocator.

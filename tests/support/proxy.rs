@@ -52,11 +52,6 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Bytes take so long to the server, and so long back, from now on. They stay in order, and as many as come get through.
     pub fn delay(&self, there: Duration, back: Duration) {
         self.way.send_modify(|way| (way.delay_there, way.delay_back) = (there, back));

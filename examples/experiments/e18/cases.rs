@@ -39,6 +39,17 @@ impl Case {
         cases
     }
 
+    /// Six: no limits, and a limit in every slot that is another in each tick.
+    pub fn extremes() -> Vec<Self> {
+        let mut cases = Vec::new();
+        for source in [Source::Up, Source::Down, Source::Corrupt] {
+            for used in [0, SLOTS] {
+                cases.push(Self { source, used, changed: used });
+            }
+        }
+        cases
+    }
+
     /// The limits that are published for each of so many ticks and those before them, and the number of the publication:
     /// the same again where nothing changes.
     pub fn publications(&self, seed: u64, ticks: u32) -> impl Iterator<Item = (u64, Vec<Limit>)> + use<> {

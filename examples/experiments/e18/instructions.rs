@@ -4,7 +4,7 @@
 //! call of `mark`.
 
 use super::{
-    cases::{Case, Subject, WARM_UP},
+    cases::{Case, Source, Subject, WARM_UP},
     polling::Polling,
     watching::Watching,
 };
@@ -25,6 +25,27 @@ pub struct Instructions {
     pub watching: Vec<f64>,
 }
 
+/// What is counted.
+#[derive(Clone, Copy)]
+pub struct Extent {
+    pub ticks: u32,
+    /// Only [`Case::extremes`], not all cases.
+    pub extremes: bool,
+}
+
+impl Extent {
+    pub fn cases(self) -> Vec<Case> {
+        if self.extremes { Case::extremes() } else { Case::all() }
+    }
+
+    /// Those that the watcher goes through. It takes many times as long, and is only there to be compared with.
+    fn watched(self) -> Vec<Case> {
+        let mut cases = self.cases();
+        cases.retain(|case| !self.extremes || case.source == Source::Up);
+        cases
+    }
+}
+
 /// Whether instructions can be counted here.
 pub fn can_be_counted() -> bool {
     let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -32,14 +53,14 @@ pub fn can_be_counted() -> bool {
 }
 
 /// Counts them in this program, which is started with these arguments and has to call [`run_alone`].
-pub fn count(seed: u64, ticks: u32, arguments: &[&str]) -> io::Result<Instructions> {
+pub fn count(seed: u64, extent: Extent, arguments: &[&str]) -> io::Result<Instructions> {
     let counts = env::temp_dir().join(format!("steadfast-e18-{}-{seed}", std::process::id()));
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--read-inline-info=no", "--combine-dumps=yes", "--dump-before=*e18*mark*"])
         .arg(format!("--callgrind-out-file={}", counts.display()))
         .arg(env::current_exe()?)
         .args(arguments)
-        .env(ALONE, format!("{seed} {ticks}"))
+        .env(ALONE, format!("{seed} {} {}", extent.ticks, extent.extremes))
         .output()?;
     let text = fs::read_to_string(&counts);
     // It may not be there, and nobody needs it.
@@ -50,28 +71,32 @@ pub fn count(seed: u64, ticks: u32, arguments: &[&str]) -> io::Result<Instructio
     let text = text?;
     let parts = text.lines().filter_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
     let parts: Vec<f64> = parts.collect();
-    let cases = Case::all().len();
+    let cases = extent.cases().len();
+    let watched = extent.watched().len();
     // The start and what comes before each case; each case; the end.
-    if parts.len() != 4 * cases + 1 {
+    if parts.len() != 2 * (cases + watched) + 1 {
         return Err(io::Error::other(format!("valgrind saw {} parts of the run", parts.len())));
     }
-    let mut each = parts.iter().skip(1).step_by(2).map(|instructions| instructions / f64::from(ticks));
+    let mut each = parts.iter().skip(1).step_by(2).map(|instructions| instructions / f64::from(extent.ticks));
     Ok(Instructions { polling: each.by_ref().take(cases).collect(), watching: each.collect() })
 }
 
-/// Runs the ticks if this program is there for that, with their seed and number from its environment.
+/// Runs the ticks if this program is there for that, with their seed and extent from its environment.
 pub fn run_alone() -> Option<Result<(), ConfigError>> {
     let asked = env::var(ALONE).ok()?;
-    let (seed, ticks) = asked.split_once(' ')?;
-    Some(go_through(seed.parse().ok()?, ticks.parse().ok()?))
+    let mut words = asked.split(' ');
+    let seed = words.next()?.parse().ok()?;
+    let extent = Extent { ticks: words.next()?.parse().ok()?, extremes: words.next()?.parse().ok()? };
+    Some(go_through(seed, extent))
 }
 
-/// Runs so many ticks of each case, between two marks.
-pub fn go_through(seed: u64, ticks: u32) -> Result<(), ConfigError> {
-    for case in Case::all() {
+/// Runs the ticks of each case, between two marks.
+pub fn go_through(seed: u64, extent: Extent) -> Result<(), ConfigError> {
+    let ticks = extent.ticks;
+    for case in extent.cases() {
         go(&mut Polling::new(&case, seed, ticks)?, ticks);
     }
-    for case in Case::all() {
+    for case in extent.watched() {
         go(&mut Watching::new(&case, seed, ticks), ticks);
     }
     Ok(())

@@ -33,7 +33,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
 
 /// The same in a program that needs arguments in order to call [`instructions::run_alone`].
 pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigError> {
-    let worked = lab.worst(1, work)?;
+    let worked = lab.worst(1, |seed| work(seed, lab.count(10, 10, 2) as u32))?;
     let healed = lab.worst(1, |seed| Ok([ticks_to_heal(seed)?]))?;
     let mut figures = vec![
         Figure::new(
@@ -45,7 +45,8 @@ pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigErr
         Figure::new("ticks until a corrupt snapshot is healed", [Bound::AtMost(1.0)], healed),
     ];
     let to_come = if can_be_counted() {
-        let counted = lab.worst(1, |seed| Ok(compare(&extent(lab).cases(), &count(lab, seed, arguments))))?;
+        let run = |seed| Ok(compare(&extent(lab).cases(), &count(lab, seed, arguments)));
+        let counted = if lab.is_glance() { one_seed(lab, run)? } else { lab.worst(1, run)? };
         figures.extend([
             Figure::new("instructions, most over least", [Bound::AtMost(1.01)], part(&counted, 0)),
             Figure::new("a tick over a good one: down, corrupt", [Bound::AtMost(1.0 + NOISE); 2], part(&counted, 1)),
@@ -66,26 +67,34 @@ pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigErr
     }])
 }
 
+/// One run for both. Valgrind takes seconds, and a seed decides on nothing but the limits.
+fn one_seed<const N: usize>(
+    lab: &Lab,
+    run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
+) -> Result<Means<N>, ConfigError> {
+    let model = lab.mean(0..1, run)?;
+    Ok(Means { model, others: model })
+}
+
 /// The instructions of a tick in each case.
 pub fn count(lab: &Lab, seed: u64, arguments: &[&str]) -> io::Result<Instructions> {
     instructions::count(seed, extent(lab), arguments)
 }
 
 fn extent(lab: &Lab) -> Extent {
-    Extent { ticks: lab.count(12, 4, 2) as u32, extremes: lab.is_glance() }
+    Extent { ticks: lab.count(12, 4, 1) as u32, extremes: lab.is_glance() }
 }
 
 /// The most over the least of: allocations, bytes of them, slots decoded, bytes fetched; then the most of the first two.
-fn work(seed: u64) -> Result<[f64; 6], ConfigError> {
-    const TICKS: u32 = 10;
+fn work(seed: u64, ticks: u32) -> Result<[f64; 6], ConfigError> {
     let mut each: Vec<[u64; 3]> = Vec::new();
     let mut fetched = Vec::new();
     for case in Case::all() {
-        let mut polling = Polling::new(&case, seed, TICKS)?;
+        let mut polling = Polling::new(&case, seed, ticks)?;
         for _ in 0..WARM_UP {
             polling.tick();
         }
-        for _ in 0..TICKS {
+        for _ in 0..ticks {
             let decoded = DECODED.get();
             let (good, Allocated { times, bytes }) = allocated(|| polling.tick());
             if good != (case.source == Source::Up) {

@@ -11,7 +11,7 @@ use steadfast::{
     sim::{Backend, BackendCounts, ClassReport, Latency, Link, Load, Report, Scenario, Sim},
 };
 
-const LENGTH: Duration = secs(5);
+const LENGTH: Duration = secs(4);
 
 /// A report of each kind.
 static REPORTS: LazyLock<Vec<(&str, Report)>> =
@@ -24,7 +24,7 @@ fn kinds() -> Vec<(&'static str, fn(u64) -> Result<Report, ConfigError>)> {
         ("constant", |seed| run(seed, Load::constant(200.0), backend())),
         ("closed", |seed| run(seed, Load::closed(20, ms(50)), backend())),
         ("spike and ramp", |seed| {
-            let load = Load::poisson(50.0).spike(secs(1), ms(1_500), 900.0).ramp(ms(2_500), ms(4_500), 0.0, 400.0);
+            let load = Load::poisson(50.0).spike(secs(1), ms(1_500), 900.0).ramp(ms(2_000), ms(3_500), 0.0, 400.0);
             run(seed, load, backend())
         }),
         ("classes", |seed| {

@@ -10,17 +10,15 @@ use steadfast::sim::{Backend, BackendCounts, Latency, Load, Report};
 const SERVICE: Duration = ms(1);
 /// Calls per second that one server can do.
 const MU: f64 = 1_000.0;
-/// The calls of a run.
-const CALLS: f64 = 40_000.0;
 
-/// A run at this rate.
-fn queue(rps: f64, backend: Backend) -> Report {
-    bare(Load::poisson(rps).in_time(secs(100)), Duration::from_secs_f64(CALLS / rps), backend)
+/// About this many calls into a queue at this rate.
+fn queue(calls: f64, rps: f64, backend: Backend) -> Report {
+    bare(Load::poisson(rps).in_time(secs(100)), Duration::from_secs_f64(calls / rps), backend)
 }
 
 /// The share of the time in which the servers were busy.
-fn utilization(report: &Report, rps: f64, servers: f64) -> f64 {
-    seen(report).busy / servers / (CALLS / rps)
+fn utilization(report: &Report, seconds: f64, servers: f64) -> f64 {
+    seen(report).busy / servers / seconds
 }
 
 fn exponential(servers: usize) -> Backend {
@@ -30,34 +28,34 @@ fn exponential(servers: usize) -> Backend {
 #[test]
 fn one_exponential_server_takes_as_long_as_the_formula_says() {
     // At 50%: the time in the system is exponential with the mean 1 / (mu - lambda).
-    let report = queue(500.0, exponential(1));
+    let report = queue(20_000.0, 500.0, exponential(1));
     let mean = 1.0 / (MU - 500.0);
     let latency = class(&report).latency;
     assert_near("the mean", latency.mean, mean, 0.05);
     assert_near("the median", latency.p50, mean * 2f64.ln(), 0.05);
     assert_near("the p99", latency.p99, mean * 100f64.ln(), 0.1);
-    assert_near("the utilization", utilization(&report, 500.0, 1.0), 0.5, 0.02);
+    assert_near("the utilization", utilization(&report, 40.0, 1.0), 0.5, 0.02);
 }
 
 #[test]
 fn one_deterministic_server_has_half_the_wait() {
     // Pollaczek and Khinchine: the wait is rho / (2 mu (1 - rho)).
-    let report = queue(500.0, Backend::new(Latency::fixed(SERVICE)).servers(1));
+    let report = queue(20_000.0, 500.0, Backend::new(Latency::fixed(SERVICE)).servers(1));
     assert_near("the mean", class(&report).latency.mean, 0.001 + 0.5 / (2.0 * MU * 0.5), 0.03);
 }
 
 #[test]
 fn four_servers_have_the_wait_of_erlang_c() {
     // a = 3: C(4, 3) = 0.5094, and the mean wait of all is C / (4 mu - lambda).
-    let report = queue(3_000.0, exponential(4));
+    let report = queue(30_000.0, 3_000.0, exponential(4));
     assert_near("the mean", class(&report).latency.mean, 0.001 + 0.5094 / (4.0 * MU - 3_000.0), 0.06);
-    assert_near("the utilization", utilization(&report, 3_000.0, 4.0), 0.75, 0.02);
+    assert_near("the utilization", utilization(&report, 10.0, 4.0), 0.75, 0.02);
 }
 
 #[test]
 fn four_servers_without_a_queue_refuse_the_share_of_erlang_b() {
     // B(4, 3) = 0.2061.
-    let report = queue(3_000.0, exponential(4).queue_bound(0));
+    let report = queue(40_000.0, 3_000.0, exponential(4).queue_bound(0));
     let BackendCounts { received, refused, most_in_flight, .. } = *seen(&report);
     assert_near("the share refused", refused as f64 / received as f64, 0.2061, 0.03);
     assert_eq!(most_in_flight, 4);
@@ -66,7 +64,7 @@ fn four_servers_without_a_queue_refuse_the_share_of_erlang_b() {
 
 #[test]
 fn any_number_of_servers_never_waits() {
-    let report = queue(3_000.0, Backend::new(Latency::exponential(SERVICE)));
+    let report = queue(30_000.0, 3_000.0, Backend::new(Latency::exponential(SERVICE)));
     let latency = class(&report).latency;
     assert_near("the mean", latency.mean, 0.001, 0.02);
     assert_near("the p99", latency.p99, 0.001 * 100f64.ln(), 0.03);
@@ -75,14 +73,15 @@ fn any_number_of_servers_never_waits() {
 #[test]
 fn a_bound_on_the_queue_bounds_the_wait() {
     // 20 wait and one is served, 1 ms each.
-    let report = queue(10_000.0, Backend::new(Latency::fixed(SERVICE)).servers(1).queue_bound(20));
+    let report = queue(10_000.0, 10_000.0, Backend::new(Latency::fixed(SERVICE)).servers(1).queue_bound(20));
     assert_eq!(seen(&report).most_in_flight, 21);
     assert!((0.0209..=0.0211).contains(&class(&report).latency.max), "{report}");
 }
 
 #[test]
 fn the_newest_first_is_as_fast_on_average_and_slower_for_the_unlucky() {
-    let (oldest, newest) = (queue(500.0, exponential(1)), queue(500.0, exponential(1).newest_first()));
+    let (oldest, newest) =
+        (queue(20_000.0, 500.0, exponential(1)), queue(20_000.0, 500.0, exponential(1).newest_first()));
     let (oldest, newest) = (class(&oldest).latency, class(&newest).latency);
     assert_near("the mean", newest.mean, 1.0 / (MU - 500.0), 0.05);
     assert!(newest.p50 < oldest.p50 && newest.p999 > 1.5 * oldest.p999, "{newest:?} and {oldest:?}");
@@ -91,7 +90,7 @@ fn the_newest_first_is_as_fast_on_average_and_slower_for_the_unlucky() {
 #[test]
 fn of_an_overloaded_queue_the_newest_are_served_in_time_and_the_oldest_are_not() {
     let run = |backend: Backend| {
-        let report = bare(Load::poisson(2_000.0).in_time(ms(10)), secs(6), backend);
+        let report = bare(Load::poisson(2_000.0).in_time(ms(10)), secs(3), backend);
         report.goodput()
     };
     let (oldest, newest) = (run(exponential(1)), run(exponential(1).newest_first()));

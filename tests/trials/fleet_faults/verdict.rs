@@ -4,7 +4,8 @@ use super::{
     client::{BURST, DEADLINE, HOT, Key, PROCESSES, RATE, Sample, WINDOW, Way},
     fleet::Run,
 };
-use std::collections::BTreeMap;
+use crate::timers;
+use std::{collections::BTreeMap, time::Duration};
 
 /// What a fault allows beyond the bound of a calm run: tokens of a key.
 #[derive(Clone, Copy, Default)]
@@ -32,6 +33,7 @@ const SECOND: f64 = 1e9;
 
 /// Checks a run, and says how it was.
 pub fn check(what: &str, run: &Run, beyond: Beyond) {
+    timers::report(run.logs.iter().flat_map(|log| &log.late).map(|nanos| Duration::from_nanos(*nanos)));
     let by_key = by_key(run);
     let late = percentile(run.logs.iter().flat_map(|log| &log.late).copied().collect(), 0.999);
     let worst_late = run.logs.iter().flat_map(|log| &log.late).max().copied().unwrap_or(0);
