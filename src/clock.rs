@@ -18,6 +18,11 @@ impl Origin {
     pub(crate) fn nanos_to(self, now: Instant) -> u64 {
         nanos(now.saturating_duration_since(self.0))
     }
+
+    /// The instant of this many nanoseconds since the origin, if there is one.
+    pub(crate) fn instant(self, nanos: u64) -> Option<Instant> {
+        self.0.checked_add(Duration::from_nanos(nanos))
+    }
 }
 
 /// A duration in whole nanoseconds: the largest number from 584 years on.

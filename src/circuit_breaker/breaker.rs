@@ -1,7 +1,7 @@
 use super::{
     BreakerBuilder, BreakerState, Permit,
-    permit::{Evidence, Ticket},
     state::{Shared, State},
+    ticket::{Evidence, Pace, Ticket},
 };
 use crate::error::{CircuitOpen, ConfigError};
 use std::{fmt, sync::Arc};
@@ -29,9 +29,9 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// Closed: two loads of one line of the cache to admit; one compare-and-swap to record a call into a failure rate, none to record a success
-/// where only consecutive failures count. Open: one load and one reading of the clock to refuse. A lock is taken only to
-/// change the state and for probes.
+/// Closed: one load to admit; one compare-and-swap to record a call into a failure rate, none to record a success where
+/// only consecutive failures count. Open: one load and one reading of the clock to refuse. A lock is taken only to change
+/// the state and for probes.
 #[derive(Clone)]
 pub struct Breaker {
     shared: Arc<Shared>,
@@ -69,16 +69,34 @@ impl Breaker {
         Ok(Permit { breaker: self, ticket: Some(ticket) })
     }
 
+    /// When an open circuit lets probes through. That may have come: the circuit then stays open until a call asks. `None`
+    /// in every other state; a circuit that was opened by hand waits for a [`reset`](Self::reset).
+    pub fn half_open_at(&self) -> Option<Instant> {
+        self.shared.half_open_at()
+    }
+
+    /// How many more probes a half-open circuit lets through now. Zero in every other state.
+    pub fn free_probes(&self) -> u32 {
+        self.shared.look().places()
+    }
+
     /// The state. An open circuit whose time is up stays open until a call asks.
     pub fn state(&self) -> BreakerState {
         self.shared.look().state()
     }
 
-    /// The calls and the failures among them that the failure rate is taken from at `now`: zero where none is configured,
-    /// and after each change of the state, which begins to count anew.
+    /// The calls that the failure rate is taken from at `now`, and the failures among them. Zero where no failure rate is
+    /// configured. Each change of the state begins at zero.
     pub fn counts_at(&self, now: Instant) -> (u64, u64) {
         let counts = self.shared.counts(now);
-        (counts.calls, counts.failures)
+        (counts.calls, counts.bad)
+    }
+
+    /// The calls that the [rate of slow calls](BreakerBuilder::slow_call_rate) is taken from at `now`, and the slow ones
+    /// among them. Zero where no such rate is configured. Each change of the state begins at zero.
+    pub fn slow_counts_at(&self, now: Instant) -> (u64, u64) {
+        let counts = self.shared.slow_counts(now);
+        (counts.calls, counts.bad)
     }
 
     /// Opens the circuit until it is [`reset`](Self::reset). Calls in flight go on and count for nothing.
@@ -91,27 +109,28 @@ impl Breaker {
         self.shared.force(State::ForcedClosed);
     }
 
-    /// Closes the circuit and begins to count anew.
+    /// Closes the circuit, and counts from zero.
     pub fn reset(&self) {
         self.shared.force(State::Closed);
     }
 
-    /// Follows another configuration from now on, as a whole, while calls pass. What it was told before stays as far as it
+    /// Follows another configuration from now on, as a whole, while calls pass. The state stays as far as it
     /// can: a configuration is no reason to open or to close a circuit, or to forget what was seen.
     ///
     /// - The state stays, and permits in flight stay valid: their results count by the new configuration. An open circuit
     ///   stays open until the instant that callers were told, and a half-open one waits for its probes as long as it would
-    ///   have; a new `open_for` and `probe_timeout` hold from the next time on. A forced circuit stays forced.
+    ///   have; a new `open_for`, `max_open_for` and `probe_timeout` hold from the next time on. A forced circuit stays forced.
     /// - The failures in a row and the calls in the window stay. Where they are beyond a new threshold already, the
-    ///   circuit opens at the next failure. A threshold of failures in a row that is added begins to count at zero, and a
-    ///   failure rate that is added begins with an empty window.
+    ///   circuit opens at the next call that counts, or at the next failure where failures in a row count. What is added
+    ///   begins at zero: failures in a row, and the window of a rate.
     /// - If the window becomes shorter, calls older than that are forgotten, to a sixteenth of the old one. What is left, or
     ///   all if it becomes longer, slides out oldest first within the new length: some of it too early, so that the rate is
     ///   taken from somewhat fewer calls until one window has passed.
     /// - A half-open circuit whose successes suffice by a lower number of probes closes at once. Probes in flight beyond the
     ///   number go on, and no others are let through until there is room. More probes are let through at once.
     /// - A call keeps the time of
-    ///   [`cancelled_is_failure_after`](BreakerBuilder::cancelled_is_failure_after) that it was admitted with.
+    ///   [`cancelled_is_failure_after`](BreakerBuilder::cancelled_is_failure_after), and the threshold of
+    ///   [slow calls](BreakerBuilder::slow_call_rate), that it was admitted with.
     ///
     /// The same configuration again changes nothing, costs one lock, and disturbs no call.
     ///
@@ -154,10 +173,27 @@ impl Breaker {
         let shared = &*self.shared;
         let word = shared.look();
         match word.state() {
-            BreakerState::Closed => Ok(Ticket { era: word.era(), overdue_at: shared.overdue_at(now) }),
-            BreakerState::ForcedClosed => Ok(Ticket { era: word.era(), overdue_at: None }),
+            BreakerState::Closed if word.calls_are_timed() => {
+                Ok(shared.published.timed_ticket(word.era(), shared.moment(now())))
+            }
+            BreakerState::Closed | BreakerState::ForcedClosed => Ok(Ticket::untimed(word.era())),
             BreakerState::ForcedOpen => Err(CircuitOpen::new(None)),
             BreakerState::Open | BreakerState::HalfOpen => shared.admit_probe(word, now()),
+        }
+    }
+
+    /// Learns that a call is still under way, and whether it has reached the service. Counts it at once if it is slow by
+    /// now, or returns when it will be.
+    #[inline]
+    pub(super) fn under_way(
+        &self,
+        ticket: &mut Ticket,
+        reached: bool,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Instant> {
+        match ticket.pace {
+            Pace::Untimed => None,
+            _ => self.shared.timed_under_way(ticket, reached, now),
         }
     }
 
@@ -168,16 +204,17 @@ impl Breaker {
 
     /// Learns what became of a call. Reads the clock only where something is recorded.
     #[inline]
-    pub(super) fn settle(&self, ticket: &Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {
+    pub(super) fn settle(&self, ticket: Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {
         let shared = &*self.shared;
         let word = shared.look();
         // Evidence about an earlier era says nothing about this one.
-        if word.era() != ticket.era {
+        if word.era() != ticket.era() {
             return;
         }
         match word.state() {
-            BreakerState::Closed => shared.record(ticket.era, evidence, now),
-            BreakerState::HalfOpen => shared.settle_probe(ticket.era, evidence, now()),
+            BreakerState::Closed if ticket.is_timed() => shared.settle_timed(&ticket, evidence, now()),
+            BreakerState::Closed => shared.record(ticket.era(), evidence, now),
+            BreakerState::HalfOpen => shared.settle_probe(&ticket, evidence, now()),
             _ => {}
         }
     }

@@ -1,5 +1,8 @@
 use super::{Breaker, rules::parts};
-use crate::error::{ConfigError, check_duration};
+use crate::{
+    error::{ConfigError, check_duration},
+    random::Random,
+};
 use std::{fmt, time::Duration};
 
 /// Configures a [`Breaker`], when it is [built](Self::build) or [while calls pass](Breaker::configure).
@@ -10,12 +13,39 @@ use std::{fmt, time::Duration};
 pub struct BreakerBuilder {
     pub(crate) consecutive_failures: Option<u32>,
     pub(crate) failure_rate: Option<(f64, Duration)>,
+    pub(crate) slow_call_rate: Option<(f64, Duration)>,
     pub(crate) minimum_calls: u32,
     pub(crate) open_for: Duration,
+    pub(crate) max_open_for: Option<Duration>,
     pub(crate) probes: u32,
     pub(crate) probe_timeout: Duration,
     pub(crate) cancelled_after: Option<Duration>,
     pub(crate) overload_is_failure: bool,
+    pub(crate) random: Generator,
+}
+
+/// The source of the random open times. It is no setting: builders that differ in it alone are equal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Generator(Option<Random>);
+
+impl PartialEq for Generator {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Generator {
+    /// The generator, made when it is first needed.
+    pub(super) fn get(&mut self) -> Random {
+        self.0.get_or_insert_default().clone()
+    }
+
+    /// Goes on with an earlier one, unless another was given.
+    pub(super) fn keep(&mut self, earlier: &Self) {
+        if self.0.is_none() {
+            self.0.clone_from(&earlier.0);
+        }
+    }
 }
 
 impl Default for BreakerBuilder {
@@ -23,12 +53,15 @@ impl Default for BreakerBuilder {
         Self {
             consecutive_failures: None,
             failure_rate: None,
+            slow_call_rate: None,
             minimum_calls: 20,
             open_for: Duration::from_secs(5),
+            max_open_for: None,
             probes: 3,
             probe_timeout: Duration::from_secs(30),
             cancelled_after: None,
             overload_is_failure: false,
+            random: Generator::default(),
         }
     }
 }
@@ -42,20 +75,93 @@ impl BreakerBuilder {
     /// Opens when this share of the calls of the last `window` failed: 0.5 is one half. Exact to 1 in a million; the
     /// window slides in sixteenths.
     ///
+    /// The rate is looked at after each call that counts, as soon as there are the
+    /// [minimum of calls](Self::minimum_calls). So a success can open the circuit too, if it completes the minimum: three
+    /// failures and then two successes open it at one half of at least five. Of two calls that end at the same moment,
+    /// each may be judged without the other.
+    ///
     /// Default, where neither this nor [`consecutive_failures`](Self::consecutive_failures) is set: one half over ten
     /// seconds.
     pub fn failure_rate(self, rate: f64, window: Duration) -> Self {
         Self { failure_rate: Some((rate, window)), ..self }
     }
 
-    /// The fewest calls in the window for the failure rate to count. Default 20: the rate of fewer is chance.
+    /// Opens when this share of the calls took the `threshold` or longer: a service that hangs is noticed before its calls
+    /// fail. Default: the time of a call says nothing.
+    ///
+    /// - Calls are counted over the window of the [failure rate](Self::failure_rate), or ten seconds where there is none,
+    ///   from the same [minimum of calls](Self::minimum_calls), exact to 1 in a million.
+    /// - A call that is still under way when it has taken the threshold counts as slow at once. Its end adds nothing here,
+    ///   and is a success or a failure as any other. A slow success is no failure.
+    /// - The time begins when the call is admitted, or when it reaches the service if it had to wait for its turn or for
+    ///   the service's readiness. A [`Permit`](super::Permit) without tower begins when it is taken; see there for calls
+    ///   under way.
+    /// - A call that was given up is slow if it had taken the threshold, and counts for nothing if not.
+    /// - A probe that takes the threshold has failed, and opens the circuit at once.
+    ///
+    /// With 1000 calls per second, a service that stops answering opens the circuit 20 calls after the threshold:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::circuit_breaker::{Breaker, BreakerState};
+    /// use tokio::time::Instant;
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let threshold = Duration::from_secs(1);
+    /// let breaker = Breaker::builder().slow_call_rate(0.5, threshold).minimum_calls(20).build()?;
+    /// let begin = Instant::now();
+    /// let call = |at: u64| breaker.try_acquire_at(begin + Duration::from_millis(at));
+    /// let mut calls: Vec<_> = (0..1000).map(|at| call(at).unwrap()).collect();
+    ///
+    /// // A layer reports each call by itself.
+    /// for (at, call) in (0..).zip(&mut calls).take(20) {
+    ///     assert_eq!(breaker.state(), BreakerState::Closed);
+    ///     call.under_way_at(begin + threshold + Duration::from_millis(at));
+    /// }
+    /// assert_eq!(breaker.state(), BreakerState::Open);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// One reading of the clock when a call is admitted, one for each poll that ends pending, and one compare-and-swap for
+    /// each call that counts. A layer wakes a pending call once, at the threshold, by the one timer that a call has. The
+    /// breaker allocates a second window once.
+    pub fn slow_call_rate(self, rate: f64, threshold: Duration) -> Self {
+        Self { slow_call_rate: Some((rate, threshold)), ..self }
+    }
+
+    /// The fewest calls in the window for a rate to count. Default 20: the rate of fewer is chance.
     pub fn minimum_calls(self, calls: u32) -> Self {
         Self { minimum_calls: calls, ..self }
     }
 
-    /// How long the circuit stays open before it lets probes through. Default 5 s.
+    /// How long the circuit stays open before it lets probes through: exactly this long at first, and longer after
+    /// [failed probes](Self::max_open_for). Default 5 s.
     pub fn open_for(self, duration: Duration) -> Self {
         Self { open_for: duration, ..self }
+    }
+
+    /// The longest that the circuit stays open. Default: a minute, or [`open_for`](Self::open_for) if that is longer.
+    ///
+    /// Each failed probe doubles the open time, up to this: a service that is down for long is asked ever more rarely. The
+    /// time is multiplied by a random number from 0.75 to 1.25 as well, so that the probes of many clients spread out. A
+    /// series of probes that brings [nothing](Self::probe_timeout) is a failed probe too.
+    ///
+    /// A circuit that has been closed for as long as it was last open begins at `open_for` again, and so does one that is
+    /// [reset](Breaker::reset). One that opens earlier stays open for as long as the last time.
+    ///
+    /// `.open_for(duration).max_open_for(duration)` switches this off.
+    pub fn max_open_for(self, duration: Duration) -> Self {
+        Self { max_open_for: Some(duration), ..self }
+    }
+
+    /// Draws the random open times from this generator, for tests. Default: one that differs in every process and every
+    /// breaker. [`Breaker::configure`] goes on with the breaker's generator unless another is given. Builders that differ
+    /// in it alone are equal.
+    pub fn random(self, random: Random) -> Self {
+        Self { random: Generator(Some(random)), ..self }
     }
 
     /// How many calls a half-open circuit lets through, and must see succeed, to close. Default 3.
@@ -64,7 +170,7 @@ impl BreakerBuilder {
     }
 
     /// After how long without a success or a failure the probes are given up and the circuit opens again, when the next
-    /// call asks. It counts from the first probe, and anew from each success. Default 30 s; a timeout inside the breaker
+    /// call asks. It counts from the first probe, and again from each success. Default 30 s; a timeout inside the breaker
     /// ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
@@ -88,14 +194,15 @@ impl BreakerBuilder {
     ///
     /// # Errors
     ///
-    /// The rate must be above 0 and at most 1, the window at least a microsecond; failures in a row, minimum calls and
-    /// probes at least 1 and at most a million; durations longer than zero and at most 366 days.
+    /// A rate must be above 0 and at most 1, the window at least a microsecond; failures in a row, minimum calls and
+    /// probes at least 1 and at most a million; durations longer than zero and at most 366 days; `max_open_for` at least
+    /// `open_for`.
     pub fn build(self) -> Result<Breaker, ConfigError> {
         self.check()?;
         Ok(Breaker::new(self))
     }
 
-    /// Whether a breaker can go by this.
+    /// Whether a breaker can follow this.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if let Some(failures) = self.consecutive_failures {
             check_count("circuit_breaker.consecutive_failures", failures)?;
@@ -107,21 +214,34 @@ impl BreakerBuilder {
         if let Some(duration) = self.cancelled_after {
             check_duration("circuit_breaker.cancelled_is_failure_after", duration)?;
         }
+        if let Some(longest) = self.max_open_for {
+            check_duration("circuit_breaker.max_open_for", longest)?;
+            if longest < self.open_for {
+                let rule = "must be at least circuit_breaker.open_for, or left out";
+                return Err(ConfigError::new("circuit_breaker.max_open_for", longest, rule));
+            }
+        }
         if let Some((rate, length)) = self.failure_rate {
             check_duration("circuit_breaker.failure_rate.window", length)?;
             if length < Duration::from_micros(1) {
                 let rule = "must be at least a microsecond";
                 return Err(ConfigError::new("circuit_breaker.failure_rate.window", length, rule));
             }
-            if !(rate > 0.0 && rate <= 1.0) {
-                let rule = "must be a number above 0 and at most 1";
-                return Err(ConfigError::new("circuit_breaker.failure_rate.rate", rate, rule));
-            }
+            check_rate("circuit_breaker.failure_rate.rate", rate)?;
+        }
+        if let Some((rate, threshold)) = self.slow_call_rate {
+            check_duration("circuit_breaker.slow_call_rate.threshold", threshold)?;
+            check_rate("circuit_breaker.slow_call_rate.rate", rate)?;
         }
         Ok(())
     }
 
-    /// The rate that it opens at, if it goes by one, and the length of the window.
+    /// The longest that the circuit stays open.
+    pub(super) fn longest_open(&self) -> Duration {
+        self.max_open_for.unwrap_or(Duration::from_secs(60).max(self.open_for))
+    }
+
+    /// The failure rate that it opens at, if there is one, and the length of the window.
     pub(super) fn rate_and_window(&self) -> Option<(f64, Duration)> {
         match self.failure_rate {
             None if self.consecutive_failures.is_none() => Some((0.5, Duration::from_secs(10))),
@@ -141,13 +261,28 @@ impl fmt::Display for BreakerBuilder {
             let (percent, minimum) = (f64::from(parts(rate)) / 1e4, self.minimum_calls);
             write!(f, "{or}{percent}% failures of at least {minimum} calls in {window:?}")?;
         }
-        write!(f, ", for {:?}, then {} probes", self.open_for, self.probes)
+        if let Some((rate, threshold)) = self.slow_call_rate {
+            let (percent, minimum) = (f64::from(parts(rate)) / 1e4, self.minimum_calls);
+            write!(f, " or at {percent}% of at least {minimum} calls that take {threshold:?}")?;
+        }
+        write!(f, ", for {:?}", self.open_for)?;
+        if self.longest_open() > self.open_for {
+            write!(f, " to {:?}", self.longest_open())?;
+        }
+        write!(f, ", then {} probes", self.probes)
     }
 }
 
 fn check_count(field: &'static str, count: u32) -> Result<(), ConfigError> {
     if !(1..=1_000_000).contains(&count) {
         return Err(ConfigError::new(field, count, "must be from 1 to 1000000"));
+    }
+    Ok(())
+}
+
+fn check_rate(field: &'static str, rate: f64) -> Result<(), ConfigError> {
+    if !(rate > 0.0 && rate <= 1.0) {
+        return Err(ConfigError::new(field, rate, "must be a number above 0 and at most 1"));
     }
     Ok(())
 }

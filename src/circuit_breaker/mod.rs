@@ -32,10 +32,15 @@
 //!
 //! # Semantics
 //!
-//! - It opens on a failure that completes a run of [`consecutive_failures`](BreakerBuilder::consecutive_failures), or
-//!   that brings the [`failure_rate`](BreakerBuilder::failure_rate) of a sliding window to its limit.
+//! - It opens on a failure that completes a run of [`consecutive_failures`](BreakerBuilder::consecutive_failures).
+//! - It opens when the [`failure_rate`](BreakerBuilder::failure_rate) of a sliding window is at its limit. The rate is
+//!   looked at after each call that counts, so a success that completes the minimum of calls opens too.
+//! - Where it is configured, it opens when the [rate of slow calls](BreakerBuilder::slow_call_rate) is at its limit. A call
+//!   still under way beyond the threshold counts at once, so a service that hangs is noticed before its calls end.
+//! - The first opening lasts exactly [`open_for`](BreakerBuilder::open_for). Each failed probe
+//!   [doubles the time](BreakerBuilder::max_open_for), with some jitter, up to a minute.
 //! - Half-open, at most [`probes`](BreakerBuilder::probes) calls are let through that have not failed; as many successes
-//!   close it, one failure opens it. A probe that says nothing (it was dropped, or refused further in) gives its place to
+//!   close it, one failure opens it, and so does one probe that takes the threshold of slow calls. A probe that says nothing (it was dropped, or refused further in) gives its place to
 //!   the next call. When probes have brought neither success nor failure for the
 //!   [`probe_timeout`](BreakerBuilder::probe_timeout), because they hang or are dropped, the circuit opens again.
 //! - Every call belongs to the era that admitted it. A call from before a change of state says nothing about the time
@@ -52,6 +57,10 @@
 //! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) |
 //! | `Outcome::Ignored`, a rejection further in | nothing |
 //! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |
+//! | any of them, after it took the threshold of slow calls in the service | slow as well, whatever it ended with |
+//!
+//! The full patience of an attempt is the attempt timeout, or the timeout of the stack where there is none. An attempt
+//! that is cut short proves nothing: its caller gave the service too little time.
 //!
 //! # Reconfiguration
 //!
@@ -62,8 +71,12 @@
 //!
 //! # Cost
 //!
-//! A call through a closed circuit: two loads of one line of the cache, then as many more, one reading of the clock and one compare-and-swap for its result. A
-//! refusal: one load and one reading of the clock. The window has a fixed size, whatever the traffic. No allocation.
+//! A call through a closed circuit: one load to be admitted, a few more for its result, all of one cache line that no
+//! call writes. Its result takes one reading of the clock and one compare-and-swap. While the window has enough failures
+//! for a success to open the circuit, a success reads the window as a failure does: 16 words.
+//!
+//! A refusal: one load and one reading of the clock. The windows have a fixed size, whatever the traffic. No allocation
+//! for any call. Slow calls, where they count, cost [some more](BreakerBuilder::slow_call_rate).
 //!
 //! # One breaker for what fails together
 //!
@@ -76,17 +89,22 @@
 //! |---|---|---|
 //! | opens at | half of the calls failed, over 10 s | below that calling still helps more than it costs |
 //! | minimum calls | 20 | the rate of fewer is chance |
+//! | slow calls | count for nothing | only the user knows how slow is too slow |
 //! | open for | 5 s | long enough to relieve the service, short enough to be noticed by few |
+//! | at most open for | a minute | a service that is down for long is asked rarely; after a minute users have left |
 //! | probes | 3 | one success may be chance |
 //! | probe timeout | 30 s | longer than any call that is worth waiting for |
 
 mod breaker;
 mod builder;
 mod layer;
+mod open_time;
 mod permit;
+mod published;
 mod rules;
 mod stage;
 mod state;
+mod ticket;
 mod ticks;
 mod window;
 mod word;
@@ -94,5 +112,6 @@ mod word;
 pub use breaker::Breaker;
 pub use builder::BreakerBuilder;
 pub use layer::CircuitBreakerLayer;
-pub use permit::{Permit, Ticket};
+pub use permit::Permit;
+pub use ticket::Ticket;
 pub use word::BreakerState;

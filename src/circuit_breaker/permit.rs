@@ -1,39 +1,15 @@
-use super::Breaker;
+use super::{
+    Breaker,
+    ticket::{Evidence, Ticket},
+};
+use crate::classify::Outcome;
 use tokio::time::Instant;
 
-/// Admits one call. Plain data: it has to be settled by the stage that holds it.
-#[derive(Debug)]
-pub struct Ticket {
-    pub(super) era: u32,
-    /// From when on the call is a failure if its caller drops it, by the configuration that admitted it.
-    pub(super) overdue_at: Option<Instant>,
-}
-
-impl Ticket {
-    /// What a cancelled call says: a failure if it had been in flight for so long that it counts as one.
-    #[inline]
-    pub(super) fn evidence_of_cancelled(&self, now: impl FnOnce() -> Instant) -> Evidence {
-        match self.overdue_at {
-            Some(overdue_at) if now() >= overdue_at => Evidence::Failure,
-            _ => Evidence::Unanswered,
-        }
-    }
-}
-
-/// What became of a call, to a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Evidence {
-    Success,
-    Failure,
-    /// The service refused, as one that has too much to do: a success, for it is alive, unless configured otherwise.
-    Overloaded,
-    /// The caller gave up before the service answered. A probe gives its place to another call.
-    Unanswered,
-    /// It says nothing about the service: the call did not get there. A probe gives its place to another call.
-    Nothing,
-}
-
 /// A call that a breaker has let through. Dropped without a verdict it counts as cancelled.
+///
+/// Where [slow calls](super::BreakerBuilder::slow_call_rate) are counted, a call is slow if it ends, or is dropped, at
+/// least the threshold after it was admitted. A breaker without tower cannot see that a call is still under way: tell it
+/// by [`under_way`](Self::under_way), and a service that hangs is noticed before its calls end.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once tells the breaker nothing"]
 pub struct Permit<'breaker> {
@@ -63,10 +39,34 @@ impl Permit<'_> {
         self.settle(Evidence::Failure, || now);
     }
 
+    /// The call ended with this outcome, by tokio's clock. See the table of the [module](super).
+    pub fn outcome(self, outcome: Outcome) {
+        self.settle(Evidence::of(outcome), Instant::now);
+    }
+
+    /// A deadline of the caller ended the call before the service had its time: it proves nothing, unless it was slow.
+    pub fn cut_short(self) {
+        self.settle(Evidence::Unanswered, Instant::now);
+    }
+
+    /// The call is still under way, by tokio's clock: as [`under_way_at`](Self::under_way_at).
+    pub fn under_way(&mut self) {
+        self.under_way_at(Instant::now());
+    }
+
+    /// The call is still under way at `now`. If it has taken the threshold of
+    /// [slow calls](super::BreakerBuilder::slow_call_rate) by then, it counts as slow at once, and no second time when it
+    /// ends. Otherwise nothing happens.
+    pub fn under_way_at(&mut self, now: Instant) {
+        if let Some(ticket) = &mut self.ticket {
+            self.breaker.under_way(ticket, true, || now);
+        }
+    }
+
     #[inline]
     fn settle(mut self, evidence: Evidence, now: impl FnOnce() -> Instant) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.settle(&ticket, evidence, now);
+            self.breaker.settle(ticket, evidence, now);
         }
     }
 }
@@ -75,9 +75,8 @@ impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            let evidence =
-                if std::thread::panicking() { Evidence::Failure } else { ticket.evidence_of_cancelled(Instant::now) };
-            self.breaker.settle(&ticket, evidence, Instant::now);
+            let evidence = if std::thread::panicking() { Evidence::Failure } else { Evidence::Cancelled };
+            self.breaker.settle(ticket, evidence, Instant::now);
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::{BreakerBuilder, window::Counts};
 
-/// When a circuit opens, in one word: whoever settles a call reads it once, and never sees half of two configurations.
+/// When a circuit opens, in one word: a call that is settled reads it once, and never sees half of two configurations.
 ///
 /// From the lowest bit on: the failures in a row and the rate, each zero where it is not asked for, the minimum of calls,
 /// whether an overload is a failure, and which numbering of the window's ticks counts.
@@ -37,7 +37,7 @@ impl Rules {
         )
     }
 
-    /// Counts the changes of the window's length, modulo eight.
+    /// Counts the changes of what is published in two places: the window's ticks and the slow share. Modulo eight.
     #[inline]
     pub(super) fn numbering(self) -> u64 {
         self.0 >> NUMBERING_SHIFT
@@ -62,11 +62,41 @@ impl Rules {
         self.0 & OVERLOAD != 0
     }
 
-    /// Whether so many failures in a row, or these in the window, open the circuit.
-    pub(super) fn open_at(self, in_a_row: u32, counts: Counts) -> bool {
-        let (most, rate) = (self.0 & NUMBER_MASK, self.0 >> RATE_SHIFT & NUMBER_MASK);
-        let minimum = self.0 >> MINIMUM_SHIFT & NUMBER_MASK;
-        let run = self.counts_in_a_row() && u64::from(in_a_row) >= most;
-        run || self.has_rate() && counts.calls >= minimum && counts.failures * PARTS >= counts.calls * rate
+    /// Whether this number of failures in a row opens the circuit.
+    pub(super) fn open_at(self, in_a_row: u32) -> bool {
+        self.counts_in_a_row() && u64::from(in_a_row) >= self.0 & NUMBER_MASK
+    }
+
+    /// The failure rate that opens the circuit.
+    #[inline]
+    pub(super) fn failure_rate(self) -> Rate {
+        self.rate(self.0 >> RATE_SHIFT & NUMBER_MASK)
+    }
+
+    /// A rate of this share, in parts of [`PARTS`].
+    #[inline]
+    pub(super) fn rate(self, share: u64) -> Rate {
+        Rate { share, minimum: self.0 >> MINIMUM_SHIFT & NUMBER_MASK }
+    }
+}
+
+/// A share of the calls in a window that opens the circuit, and the fewest calls that it is taken from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    /// In parts of [`PARTS`]; zero where no rate is configured.
+    share: u64,
+    minimum: u64,
+}
+
+impl Rate {
+    /// Whether these calls open the circuit.
+    pub(super) fn is_reached_by(self, counts: Counts) -> bool {
+        self.share > 0 && counts.calls >= self.minimum && counts.bad * PARTS >= counts.calls * self.share
+    }
+
+    /// Whether successes alone can bring a window with these calls to the rate. A rate of the minimum of calls takes
+    /// the fewest bad ones.
+    pub(super) fn is_within_reach_of(self, counts: Counts) -> bool {
+        self.share > 0 && counts.bad * PARTS >= self.minimum * self.share
     }
 }

@@ -1,9 +1,8 @@
 use super::{
     Breaker,
-    permit::{Evidence, Ticket},
+    ticket::{Evidence, Ticket},
 };
 use crate::{
-    classify::Outcome,
     error::Rejection,
     shell::{Ending, Frame, Gate},
     stack::{DescribeGate, Explanation},
@@ -23,17 +22,26 @@ impl<Request> Gate<Request> for Breaker {
     }
 
     #[inline]
-    fn settle(&self, ticket: Ticket, ending: Ending, frame: &mut Frame) {
+    fn under_way(&self, ticket: &mut Ticket, frame: &mut Frame) {
+        let reached = frame.reached_service();
+        if let Some(instant) = Breaker::under_way(self, ticket, reached, || frame.now()) {
+            frame.wake_at(instant);
+        }
+    }
+
+    #[inline]
+    fn settle(&self, mut ticket: Ticket, ending: Ending, frame: &mut Frame) {
         let evidence = match ending {
-            Ending::Answered(Outcome::Success | Outcome::Permanent) => Evidence::Success,
-            Ending::Answered(Outcome::Failure) | Ending::TimedOut | Ending::Panicked => Evidence::Failure,
-            Ending::Answered(Outcome::Overloaded { .. }) => Evidence::Overloaded,
-            Ending::Answered(Outcome::Ignored) | Ending::Refused { .. } => Evidence::Nothing,
+            Ending::Answered(outcome) => Evidence::of(outcome),
+            Ending::TimedOut | Ending::Panicked => Evidence::Failure,
             Ending::CutShort => Evidence::Unanswered,
-            Ending::Cancelled { reached_service: false } => Evidence::Nothing,
-            Ending::Cancelled { reached_service: true } => ticket.evidence_of_cancelled(|| frame.now()),
+            Ending::Cancelled { reached_service: true } => Evidence::Cancelled,
+            Ending::Cancelled { reached_service: false } | Ending::Refused { .. } => {
+                ticket.never_began();
+                Evidence::Nothing
+            }
         };
-        Breaker::settle(self, &ticket, evidence, || frame.now());
+        Breaker::settle(self, ticket, evidence, || frame.now());
     }
 }
 

@@ -1,8 +1,13 @@
+mod follow;
+mod pace;
+
 use super::{
     BreakerBuilder, BreakerState,
-    permit::{Evidence, Ticket},
+    open_time::{Bounds, OpenTime},
+    published::{Published, calls_are_timed},
     rules::Rules,
-    ticks::{SharedTicks, Ticks},
+    ticket::{Evidence, Moment, Ticket},
+    ticks::Ticks,
     window::{Counts, Window},
     word::Word,
 };
@@ -11,38 +16,24 @@ use crate::{
     error::CircuitOpen,
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 use tokio::time::Instant;
 
 /// What all handles of one breaker share.
 pub(super) struct Shared {
-    looked_at: LookedAt,
-    /// When an open circuit lets probes through, in nanoseconds since the origin. Whoever reads an older word with it
-    /// finds the instant of a later opening, never one of another meaning.
+    pub(super) published: Published,
+    /// When an open circuit lets probes through, in nanoseconds since the origin. A thread that reads an older word with
+    /// it finds the instant of a later opening, never one of another meaning.
     open_until: AtomicU64,
     /// When a half-open circuit gives up on its probes.
     probes_until: AtomicU64,
     /// The era in the upper half, failures in a row in the lower one. Relaxed: each change is one atomic step.
     in_a_row: AtomicU64,
-    window: Window,
+    failures: Window,
+    /// Slow calls. There from when a rate of them is first configured, and set with the machine locked.
+    slow: OnceLock<Box<Window>>,
     machine: Mutex<Machine>,
     origin: Origin,
-}
-
-/// What every call reads and few write, on a line of the cache that no call writes while the circuit is closed. Written
-/// with the machine locked.
-#[repr(align(64))]
-struct LookedAt {
-    /// A [`Word`]: a copy of what the machine says. Written with release, so that whoever reads it (with acquire) also sees
-    /// the instants that were written before it.
-    word: AtomicU64,
-    /// [`Rules`] of the machine's configuration.
-    rules: AtomicU64,
-    /// After how many nanoseconds a call that is dropped is a failure; zero for never.
-    patience: AtomicU64,
-    /// The ticks of the window that count and those before or after, by the numbering's lowest bit. Overwritten only after
-    /// the rules have named the others.
-    ticks: [SharedTicks; 2],
 }
 
 /// What is only looked at with the lock held.
@@ -51,6 +42,7 @@ struct Machine {
     /// Counts the changes of state. Every permit carries the era that admitted it, and counts for no other.
     era: u32,
     config: BreakerBuilder,
+    open_time: OpenTime,
 }
 
 /// The states, with what only their own era needs.
@@ -58,7 +50,8 @@ struct Machine {
 pub(super) enum State {
     /// All calls pass, and their results are counted.
     Closed,
-    /// No call passes until `open_until`; the first after it makes the circuit half-open.
+    /// No call passes until `open_until`; the first call after it makes the circuit half-open. Entered for the
+    /// [`OpenTime`].
     Open,
     /// At most `probes` calls pass: `in_flight + succeeded <= probes`, unless they were made fewer meanwhile; but always
     /// `succeeded < probes`. As many successes close the circuit; one failure
@@ -74,21 +67,19 @@ pub(super) enum State {
 impl Shared {
     pub(super) fn new(config: BreakerBuilder) -> Self {
         let origin = Origin::at(Instant::now());
-        let machine = Machine { state: State::Closed, era: 0, config };
+        let machine = Machine { state: State::Closed, era: 0, config, open_time: OpenTime::default() };
         let config = &machine.config;
-        // Where no rate is configured, they are those of any window: none is counted, and one that is added begins empty.
-        let ticks = Ticks::new(config.rate_and_window().map_or(Duration::from_secs(10), |(_, length)| length));
+        let slow = OnceLock::new();
+        if config.slow_call_rate.is_some() {
+            let _ = slow.set(Box::new(Window::new(origin)));
+        }
         Self {
-            looked_at: LookedAt {
-                word: AtomicU64::new(Word::pack(machine.era, BreakerState::Closed, 0).0),
-                rules: AtomicU64::new(Rules::new(config, 0).0),
-                patience: AtomicU64::new(config.cancelled_after.map_or(0, nanos)),
-                ticks: [SharedTicks::new(ticks), SharedTicks::new(ticks)],
-            },
+            published: Published::new(machine.word(), config),
             open_until: AtomicU64::new(0),
             probes_until: AtomicU64::new(0),
             in_a_row: AtomicU64::new(0),
-            window: Window::new(origin),
+            failures: Window::new(origin),
+            slow,
             machine: Mutex::new(machine),
             origin,
         }
@@ -96,52 +87,24 @@ impl Shared {
 
     #[inline]
     pub(super) fn look(&self) -> Word {
-        Word(self.looked_at.word.load(Ordering::Acquire))
+        self.published.word()
     }
 
     #[inline]
-    fn rules(&self) -> Rules {
-        Rules(self.looked_at.rules.load(Ordering::Acquire))
+    pub(super) fn moment(&self, now: Instant) -> Moment {
+        Moment(self.origin.nanos_to(now))
     }
 
-    /// The rules, and the ticks that they were published with.
-    #[inline]
-    fn rules_and_ticks(&self) -> (Rules, Ticks) {
-        let mut rules = self.rules();
-        loop {
-            let ticks = self.ticks_of(rules.numbering()).load();
-            let newer = self.rules();
-            // The ticks were loaded before, with acquire: had they been overwritten, another numbering would count.
-            if newer.numbering() == rules.numbering() {
-                return (rules, ticks);
-            }
-            rules = newer;
-        }
-    }
-
-    #[inline]
-    fn ticks_of(&self, numbering: u64) -> &SharedTicks {
-        &self.looked_at.ticks[(numbering & 1) as usize]
-    }
-
-    /// From when on a call that is admitted now is a failure if its caller drops it. Reads the clock only where there is
-    /// such a time.
-    #[inline]
-    pub(super) fn overdue_at(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
-        match self.looked_at.patience.load(Ordering::Acquire) {
-            0 => None,
-            patience => now().checked_add(Duration::from_nanos(patience)),
-        }
-    }
-
-    /// The calls and failures in the window, where a rate is configured.
+    /// The calls in the window and the failures among them, where a failure rate is configured.
     pub(super) fn counts(&self, now: Instant) -> Counts {
-        let (rules, ticks) = self.rules_and_ticks();
-        self.counts_by(rules, &ticks, self.look().era(), now)
+        let (rules, ticks) = self.published.rules_and_ticks();
+        if rules.has_rate() { self.failures.counts(&ticks, self.look().era(), now) } else { Counts::default() }
     }
 
-    fn counts_by(&self, rules: Rules, ticks: &Ticks, era: u32, now: Instant) -> Counts {
-        if rules.has_rate() { self.window.counts(ticks, era, now) } else { Counts::default() }
+    /// When an open circuit lets probes through.
+    pub(super) fn half_open_at(&self) -> Option<Instant> {
+        let open = self.look().state() == BreakerState::Open;
+        open.then(|| self.origin.instant(self.open_until.load(Ordering::Relaxed))).flatten()
     }
 
     /// Not closed: refuse, or let a probe through. `word` is what was seen.
@@ -149,17 +112,14 @@ impl Shared {
         // Without the lock while nothing can have changed, so that refusing costs the same on any number of threads.
         match word.state() {
             BreakerState::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
-            BreakerState::HalfOpen if !word.has_place() && !self.has_come(&self.probes_until, now) => {
+            BreakerState::HalfOpen if word.places() == 0 && !self.has_come(&self.probes_until, now) => {
                 return Err(CircuitOpen::new(None));
             }
             _ => {}
         }
 
         let mut machine = lock(&self.machine);
-        let ticket = |machine: &Machine| {
-            let overdue_at = machine.config.cancelled_after.and_then(|after| now.checked_add(after));
-            Ok(Ticket { era: machine.era, overdue_at })
-        };
+        let ticket = |machine: &Machine| Ok(self.published.timed_ticket(machine.era, self.moment(now)));
         match machine.state {
             State::Closed | State::ForcedClosed => ticket(&machine),
             State::ForcedOpen => Err(CircuitOpen::new(None)),
@@ -175,14 +135,14 @@ impl Shared {
                     self.set(&self.probes_until, now, machine.config.probe_timeout);
                 } else if self.has_come(&self.probes_until, now) {
                     // A service that hangs is no better than one that fails.
-                    self.open(&mut machine, now);
+                    self.reopen(&mut machine, now);
                     return Err(self.open_until(now));
                 }
                 if in_flight + succeeded >= machine.config.probes {
                     return Err(CircuitOpen::new(None));
                 }
                 machine.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, unanswered };
-                self.publish(&machine);
+                self.published.set_word(machine.word());
                 ticket(&machine)
             }
         }
@@ -204,28 +164,34 @@ impl Shared {
         }
     }
 
-    pub(super) fn settle_probe(&self, era: u32, evidence: Evidence, now: Instant) {
+    pub(super) fn settle_probe(&self, ticket: &Ticket, evidence: Evidence, now: Instant) {
+        let moment = self.moment(now);
+        // A slow probe has failed, whatever it ended with.
+        let evidence = if ticket.is_slow(moment) { Evidence::Failure } else { ticket.resolve(evidence, moment) };
         let mut machine = lock(&self.machine);
-        if machine.era != era {
+        if machine.era != ticket.era() {
             return;
         }
         let State::HalfOpen { in_flight, succeeded, unanswered } = machine.state else { return };
         let in_flight = in_flight.saturating_sub(1);
         match evidence {
-            Evidence::Failure => self.open(&mut machine, now),
-            Evidence::Overloaded if machine.config.overload_is_failure => self.open(&mut machine, now),
+            // HalfOpen => Open
+            Evidence::Failure => self.reopen(&mut machine, now),
+            Evidence::Overloaded if machine.config.overload_is_failure => self.reopen(&mut machine, now),
+            // HalfOpen => Closed
             Evidence::Success | Evidence::Overloaded if succeeded + 1 >= machine.config.probes => {
-                self.change(&mut machine, State::Closed)
+                self.close(&mut machine, now);
             }
+            // HalfOpen => HalfOpen
             Evidence::Success | Evidence::Overloaded => {
                 self.set(&self.probes_until, now, machine.config.probe_timeout);
                 machine.state = State::HalfOpen { in_flight, succeeded: succeeded + 1, unanswered: false };
-                self.publish(&machine);
+                self.published.set_word(machine.word());
             }
-            Evidence::Unanswered | Evidence::Nothing => {
-                let unanswered = unanswered || evidence == Evidence::Unanswered;
+            Evidence::Cancelled | Evidence::Unanswered | Evidence::Nothing => {
+                let unanswered = unanswered || evidence != Evidence::Nothing;
                 machine.state = State::HalfOpen { in_flight, succeeded, unanswered };
-                self.publish(&machine);
+                self.published.set_word(machine.word());
             }
         }
     }
@@ -233,10 +199,10 @@ impl Shared {
     /// Counts a call of a closed circuit.
     #[inline]
     pub(super) fn record(&self, era: u32, evidence: Evidence, now: impl FnOnce() -> Instant) {
-        if matches!(evidence, Evidence::Unanswered | Evidence::Nothing) {
+        if matches!(evidence, Evidence::Cancelled | Evidence::Unanswered | Evidence::Nothing) {
             return;
         }
-        let (rules, ticks) = self.rules_and_ticks();
+        let (rules, ticks) = self.published.rules_and_ticks();
         if evidence == Evidence::Failure || evidence == Evidence::Overloaded && rules.overload_is_failure() {
             return self.record_failure(rules, &ticks, era, now());
         }
@@ -244,7 +210,10 @@ impl Shared {
             self.count_in_a_row(era, |_| 0);
         }
         if rules.has_rate() {
-            self.window.record(&ticks, era, false, now());
+            let now = now();
+            if self.failures.record(&ticks, era, false, now) {
+                self.judge(rules, &ticks, 0, era, now);
+            }
         }
     }
 
@@ -254,19 +223,35 @@ impl Shared {
             in_a_row = self.count_in_a_row(era, |failures| failures.saturating_add(1));
         }
         if rules.has_rate() {
-            self.window.record(ticks, era, true, now);
+            self.failures.record(ticks, era, true, now);
         }
-        if rules.open_at(in_a_row, self.counts_by(rules, ticks, era, now)) {
-            let mut machine = lock(&self.machine);
-            if machine.era != era || !matches!(machine.state, State::Closed) {
-                return;
-            }
-            // The open time is that of the present configuration, which may be another than the one that was read: it then
-            // has to find so too.
-            let (present, ticks) = self.rules_and_ticks();
-            if present == rules || present.open_at(in_a_row, self.counts_by(present, &ticks, era, now)) {
-                self.open(&mut machine, now);
-            }
+        self.judge(rules, ticks, in_a_row, era, now);
+    }
+
+    /// Opens the circuit if the failures in a row or in the window suffice.
+    #[cold]
+    fn judge(&self, rules: Rules, ticks: &Ticks, in_a_row: u32, era: u32, now: Instant) {
+        let opens = |rules: Rules, ticks: &Ticks| {
+            let rate = rules.has_rate() && self.failures.reaches(rules.failure_rate(), ticks, era, now);
+            rate || rules.open_at(in_a_row)
+        };
+        if opens(rules, ticks) {
+            self.open_if(era, now, || {
+                let (present, ticks) = self.published.rules_and_ticks();
+                present == rules || opens(present, &ticks)
+            });
+        }
+    }
+
+    /// Opens a closed circuit, unless its era is over. The open time is that of the present configuration, which may be
+    /// another than the one that was read: the present one has to find so too.
+    fn open_if(&self, era: u32, now: Instant, present_finds_so: impl FnOnce() -> bool) {
+        let mut machine = lock(&self.machine);
+        if machine.era == era && matches!(machine.state, State::Closed) && present_finds_so() {
+            // Closed => Open
+            let (bounds, now) = (machine.bounds(), self.origin.nanos_to(now));
+            let open_for = machine.open_time.after_closed(bounds, now);
+            self.open(&mut machine, now, open_for);
         }
     }
 
@@ -292,76 +277,36 @@ impl Shared {
         }
     }
 
-    fn open(&self, machine: &mut Machine, now: Instant) {
-        self.set(&self.open_until, now, machine.config.open_for);
+    /// A probe has failed, or the probes have brought nothing.
+    fn reopen(&self, machine: &mut Machine, now: Instant) {
+        let bounds = machine.bounds();
+        let Machine { open_time, config, .. } = machine;
+        let open_for = open_time.after_failed_probe(bounds, || config.random.get());
+        self.open(machine, self.origin.nanos_to(now), open_for);
+    }
+
+    fn open(&self, machine: &mut Machine, now: u64, open_for: u64) {
+        self.open_until.store(now.saturating_add(open_for), Ordering::Relaxed);
         self.change(machine, State::Open);
+    }
+
+    fn close(&self, machine: &mut Machine, now: Instant) {
+        machine.open_time.closed(self.origin.nanos_to(now));
+        self.change(machine, State::Closed);
     }
 
     /// Begins a new era by hand.
     pub(super) fn force(&self, state: State) {
-        self.change(&mut lock(&self.machine), state);
+        let mut machine = lock(&self.machine);
+        machine.open_time = OpenTime::default();
+        self.change(&mut machine, state);
     }
 
     /// Begins a new era.
     fn change(&self, machine: &mut Machine, state: State) {
         machine.state = state;
         machine.era = machine.era.wrapping_add(1);
-        self.publish(machine);
-    }
-
-    fn publish(&self, machine: &Machine) {
-        let (state, places) = match machine.state {
-            State::Closed => (BreakerState::Closed, 0),
-            State::Open => (BreakerState::Open, 0),
-            State::HalfOpen { in_flight, succeeded, .. } => {
-                (BreakerState::HalfOpen, machine.config.probes.saturating_sub(in_flight + succeeded))
-            }
-            State::ForcedOpen => (BreakerState::ForcedOpen, 0),
-            State::ForcedClosed => (BreakerState::ForcedClosed, 0),
-        };
-        self.looked_at.word.store(Word::pack(machine.era, state, places).0, Ordering::Release);
-    }
-
-    /// Follows a configuration that was checked.
-    pub(super) fn follow(&self, to: BreakerBuilder) {
-        let mut machine = lock(&self.machine);
-        if machine.config == to {
-            return;
-        }
-        if machine.config.consecutive_failures.is_none() {
-            // What was counted when failures in a row were last asked for is no run any more.
-            self.in_a_row.store(u64::from(machine.era) << 32, Ordering::Relaxed);
-        }
-        let old = self.rules().numbering();
-        let window_of = |config: &BreakerBuilder| config.rate_and_window().map(|(_, length)| length);
-        let numbering = match (window_of(&machine.config), window_of(&to)) {
-            (old_length, Some(length)) if old_length != Some(length) => {
-                let (ticks, now) = (self.ticks_of(old).load(), Instant::now());
-                let ticks = match old_length {
-                    Some(old_length) => self.window.resize(&ticks, old_length, length, machine.era, now),
-                    None => self.window.empty_out(&ticks, length, machine.era, now),
-                };
-                let next = Rules::next_numbering(old);
-                self.ticks_of(next).store(ticks);
-                next
-            }
-            _ => old,
-        };
-        // A release, for whoever reads the ticks that it names; it comes after the failures in a row, and before the
-        // patience: a call that was admitted by the new one is settled by the new rules.
-        self.looked_at.rules.store(Rules::new(&to, numbering).0, Ordering::Release);
-        self.looked_at.patience.store(to.cancelled_after.map_or(0, nanos), Ordering::Release);
-        machine.config = to;
-        match machine.state {
-            State::HalfOpen { succeeded, .. } if succeeded >= machine.config.probes => {
-                self.change(&mut machine, State::Closed);
-            }
-            _ => self.publish(&machine),
-        }
-    }
-
-    pub(super) fn configuration(&self) -> BreakerBuilder {
-        lock(&self.machine).config.clone()
+        self.published.set_word(machine.word());
     }
 
     /// Sets an instant, with the machine locked and before the word is published.
@@ -376,5 +321,25 @@ impl Shared {
     fn open_until(&self, now: Instant) -> CircuitOpen {
         let left = self.open_until.load(Ordering::Relaxed).saturating_sub(self.origin.nanos_to(now));
         CircuitOpen::new(Some(Duration::from_nanos(left)))
+    }
+}
+
+impl Machine {
+    fn bounds(&self) -> Bounds {
+        Bounds::new(self.config.open_for, self.config.longest_open())
+    }
+
+    /// What those who only look see.
+    fn word(&self) -> Word {
+        let (state, places) = match self.state {
+            State::Closed => (BreakerState::Closed, 0),
+            State::Open => (BreakerState::Open, 0),
+            State::HalfOpen { in_flight, succeeded, .. } => {
+                (BreakerState::HalfOpen, self.config.probes.saturating_sub(in_flight + succeeded))
+            }
+            State::ForcedOpen => (BreakerState::ForcedOpen, 0),
+            State::ForcedClosed => (BreakerState::ForcedClosed, 0),
+        };
+        Word::pack(self.era, state, places, calls_are_timed(&self.config))
     }
 }

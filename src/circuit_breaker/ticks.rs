@@ -49,8 +49,28 @@ impl Ticks {
         since_origin.wrapping_add(self.offset).wrapping_add((u64::from(era) + 1) * BUCKETS)
     }
 
+    /// The ticks that follow on these in a window of this length instead of `old`. `newest` is the latest tick that was
+    /// recorded, or that of `nanos` if it is later.
+    ///
+    /// What was recorded stays, as far as it is no older than the new window, and slides out oldest first, within the new
+    /// length. It may slide out too early, since its ticks were shorter than those that it is now measured by, or are
+    /// fewer; never too late by more than a tick.
+    ///
+    /// A thread that has read the clock later, and records by the old ticks after the change, may be ahead of the new
+    /// ones: its record counts when they have come to it.
+    pub(super) fn resized(old: Duration, new: Duration, newest: u64, era: u32, nanos: u64) -> Self {
+        let kept = (u128::from(BUCKETS) * new.as_nanos()).div_ceil(old.as_nanos().max(1));
+        let forgotten = BUCKETS - u64::try_from(kept).unwrap_or(u64::MAX).min(BUCKETS);
+        Self::of_another_length(new, newest.wrapping_add(forgotten), era, nanos)
+    }
+
+    /// The ticks of a window of this length that begins empty after `newest`.
+    pub(super) fn emptied(length: Duration, newest: u64, era: u32, nanos: u64) -> Self {
+        Self::of_another_length(length, newest.wrapping_add(BUCKETS), era, nanos)
+    }
+
     /// The ticks of a window of another length which at this instant are at `tick` or after.
-    pub(super) fn of_another_length(length: Duration, tick: u64, era: u32, nanos: u64) -> Self {
+    fn of_another_length(length: Duration, tick: u64, era: u32, nanos: u64) -> Self {
         let ticks = Self::new(length);
         Self { offset: tick.wrapping_sub(ticks.at(era, nanos)), ..ticks }
     }

@@ -1,9 +1,8 @@
-use super::ticks::Ticks;
+use super::{rules::Rate, ticks::Ticks};
 use crate::{
     clock::Origin,
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// How many buckets a window has. The window slides by one of them at a time.
@@ -15,9 +14,9 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const TAG_BITS: u32 = 64 - 2 * COUNT_BITS;
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 
-/// Calls and failures over the last while, in a ring of fixed size.
+/// Calls, and the bad ones among them (failures, or slow calls), over the last while, in a ring of fixed size.
 ///
-/// A bucket is one word: the tag of the tick that it counts, calls, and failures. A record is one compare-and-swap on the
+/// A bucket is one word: the tag of the tick that it counts, calls, and bad calls. A record is one compare-and-swap on the
 /// bucket of its tick, and so is never counted under a tick other than its own, however long a thread was held up.
 ///
 /// A bucket that is full is emptied into a side count under a lock, which happens once in a quarter of a million calls.
@@ -29,6 +28,9 @@ pub(super) struct Window {
     buckets: [AtomicU64; BUCKETS as usize],
     /// The latest tick that was recorded, whole. Tells a long silence, after which tags mean nothing any more.
     latest: AtomicU64,
+    /// Until which tick there may be enough bad calls for a good one to complete a rate. Only ever moved on. Relaxed: a
+    /// good call that ends at the same moment may miss the move, and is judged without the bad one.
+    watched_until: AtomicU64,
     /// What full buckets were emptied into, with the tick that it belongs to.
     emptied: Mutex<[(u64, Counts); BUCKETS as usize]>,
     /// Whether a bucket was ever full, so that the lock is not taken where it never matters. Set with the lock held.
@@ -40,7 +42,7 @@ pub(super) struct Window {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) calls: u64,
-    pub(super) failures: u64,
+    pub(super) bad: u64,
 }
 
 impl Window {
@@ -48,51 +50,46 @@ impl Window {
         Self {
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             latest: AtomicU64::new(0),
+            watched_until: AtomicU64::new(0),
             emptied: Mutex::new([(0, Counts::default()); BUCKETS as usize]),
             overflowed: AtomicU64::new(0),
             origin,
         }
     }
 
-    /// The ticks that follow on these in a window of this length instead of `old`. No other thread does this meanwhile.
+    /// The tick of this instant, or the latest that was recorded if another thread has read the clock later.
+    pub(super) fn newest(&self, ticks: &Ticks, era: u32, now: Instant) -> u64 {
+        ticks.at(era, self.origin.nanos_to(now)).max(self.latest.load(Ordering::Relaxed))
+    }
+
+    /// Begins empty. No other thread does this meanwhile.
     ///
-    /// What was recorded stays, as far as it is no older than the new window, and slides out oldest first, within the new
-    /// length. It may slide out too early, since its ticks were shorter than those that it is now measured by, or are
-    /// fewer; never too late by more than a tick.
-    ///
-    /// A thread that has read the clock later than `now`, and records by the old ticks after the change, may be ahead of the
-    /// new ones: its record counts when they have come to it.
-    pub(super) fn resize(&self, ticks: &Ticks, old: Duration, new: Duration, era: u32, now: Instant) -> Ticks {
-        let kept = (u128::from(BUCKETS) * new.as_nanos()).div_ceil(old.as_nanos().max(1));
-        let forgotten = BUCKETS - u64::try_from(kept).unwrap_or(u64::MAX).min(BUCKETS);
-        self.renumber(ticks, forgotten, new, era, now)
+    /// A record that is under way counts if its thread finds the bucket emptied: it is one of the present.
+    pub(super) fn clear(&self, newest: u64) {
+        let mut emptied = lock(&self.emptied);
+        self.wipe(newest);
+        *emptied = [(0, Counts::default()); BUCKETS as usize];
     }
 
-    /// The ticks that follow on these in a window of this length that begins empty.
-    pub(super) fn empty_out(&self, ticks: &Ticks, length: Duration, era: u32, now: Instant) -> Ticks {
-        self.renumber(ticks, BUCKETS, length, era, now)
+    /// Looks at the rate after each call for the next two windows, whatever was known. For a change of the rules.
+    pub(super) fn watch_all(&self, newest: u64) {
+        self.watched_until.fetch_max(newest.wrapping_add(2 * BUCKETS), Ordering::Relaxed);
     }
 
-    fn renumber(&self, ticks: &Ticks, forgotten: u64, length: Duration, era: u32, now: Instant) -> Ticks {
-        let nanos = self.origin.nanos_to(now);
-        let newest = ticks.at(era, nanos).max(self.latest.load(Ordering::Relaxed));
-        Ticks::of_another_length(length, newest.wrapping_add(forgotten), era, nanos)
-    }
-
-    /// Records one call of this era.
+    /// Records one call of this era. Returns whether the rate may be reached with it, and has to be looked at.
     #[inline]
-    pub(super) fn record(&self, ticks: &Ticks, era: u32, failed: bool, now: Instant) {
+    pub(super) fn record(&self, ticks: &Ticks, era: u32, bad: bool, now: Instant) -> bool {
         let tick = ticks.at(era, self.origin.nanos_to(now));
         if tick > self.latest.load(Ordering::Relaxed) {
             self.advance(tick);
         }
-        let Some(bucket) = self.buckets.get((tick % BUCKETS) as usize) else { return };
+        let Some(bucket) = self.buckets.get((tick % BUCKETS) as usize) else { return false };
         let mut word = bucket.load(Ordering::Relaxed);
         loop {
             let counts = match tick.wrapping_sub(word >> (2 * COUNT_BITS)) & TAG_MASK {
                 0 => Counts::unpack(word),
                 // The bucket counts a later tick: this record is older than a window.
-                behind if behind > TAG_MASK - MOST_BEHIND => return,
+                behind if behind > TAG_MASK - MOST_BEHIND => return false,
                 _ => Counts::default(),
             };
             if counts.calls == COUNT_MASK {
@@ -100,9 +97,9 @@ impl Window {
                 word = bucket.load(Ordering::Relaxed);
                 continue;
             }
-            let after = counts.with(failed).pack(tick);
+            let after = counts.with(bad).pack(tick);
             match bucket.compare_exchange_weak(word, after, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return bad || tick < self.watched_until.load(Ordering::Relaxed),
                 Err(newer) => word = newer,
             }
         }
@@ -110,7 +107,21 @@ impl Window {
 
     /// All that was recorded in this era over the window that ends now.
     pub(super) fn counts(&self, ticks: &Ticks, era: u32, now: Instant) -> Counts {
+        self.counts_at(ticks.at(era, self.origin.nanos_to(now)))
+    }
+
+    /// Whether what was recorded reaches this rate. Where good calls can bring it there, the next ones will look too.
+    pub(super) fn reaches(&self, rate: Rate, ticks: &Ticks, era: u32, now: Instant) -> bool {
         let tick = ticks.at(era, self.origin.nanos_to(now));
+        let counts = self.counts_at(tick);
+        let until = tick.wrapping_add(BUCKETS);
+        if rate.is_within_reach_of(counts) && self.watched_until.load(Ordering::Relaxed) < until {
+            self.watched_until.fetch_max(until, Ordering::Relaxed);
+        }
+        rate.is_reached_by(counts)
+    }
+
+    fn counts_at(&self, tick: u64) -> Counts {
         if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= BUCKETS {
             return Counts::default();
         }
@@ -133,13 +144,18 @@ impl Window {
         if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= MOST_BEHIND {
             let _emptied = lock(&self.emptied);
             if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= MOST_BEHIND {
-                // Older than a window, and not so old that it could be taken for new.
-                let wiped = Counts::default().pack(tick.wrapping_sub(BUCKETS));
-                self.buckets.iter().for_each(|bucket| bucket.store(wiped, Ordering::Relaxed));
+                self.wipe(tick);
                 self.latest.fetch_max(tick, Ordering::Release);
             }
         }
         self.latest.fetch_max(tick, Ordering::Relaxed);
+    }
+
+    /// Empties all buckets.
+    fn wipe(&self, tick: u64) {
+        // Older than a window, and not so old that it could be taken for new.
+        let wiped = Counts::default().pack(tick.wrapping_sub(BUCKETS));
+        self.buckets.iter().for_each(|bucket| bucket.store(wiped, Ordering::Relaxed));
     }
 
     /// Empties the bucket of this tick, if it is full, to the side.
@@ -167,23 +183,23 @@ const MOST_BEHIND: u64 = 1 << 16;
 impl Counts {
     #[inline]
     fn unpack(word: u64) -> Self {
-        Self { calls: (word >> COUNT_BITS) & COUNT_MASK, failures: word & COUNT_MASK }
+        Self { calls: (word >> COUNT_BITS) & COUNT_MASK, bad: word & COUNT_MASK }
     }
 
     #[inline]
     fn pack(self, tick: u64) -> u64 {
-        (tick & TAG_MASK) << (2 * COUNT_BITS) | self.calls << COUNT_BITS | self.failures
+        (tick & TAG_MASK) << (2 * COUNT_BITS) | self.calls << COUNT_BITS | self.bad
     }
 
     /// With one more call.
     #[inline]
-    fn with(self, failed: bool) -> Self {
-        self.plus(Self { calls: 1, failures: u64::from(failed) })
+    fn with(self, bad: bool) -> Self {
+        self.plus(Self { calls: 1, bad: u64::from(bad) })
     }
 
     #[inline]
     fn plus(self, other: Self) -> Self {
-        Self { calls: self.calls + other.calls, failures: self.failures + other.failures }
+        Self { calls: self.calls + other.calls, bad: self.bad + other.bad }
     }
 }
 
@@ -191,6 +207,7 @@ impl Counts {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     const LENGTH: Duration = Duration::from_millis(1600);
     const TICK: Duration = Duration::from_millis(100);
@@ -216,8 +233,8 @@ mod tests {
         (Counted { window: Window::new(Origin::at(origin)), ticks: Ticks::new(LENGTH) }, origin)
     }
 
-    fn counts(calls: u64, failures: u64) -> Counts {
-        Counts { calls, failures }
+    fn counts(calls: u64, bad: u64) -> Counts {
+        Counts { calls, bad }
     }
 
     #[test]

@@ -14,17 +14,20 @@ pub enum BreakerState {
     ForcedClosed,
 }
 
-/// What the machine says, in one word, for those who only look.
+/// A copy of what the machine says, in one word, for those who only look.
+///
+/// From the lowest bit on: the free places for probes, whether calls are timed, the state, the era.
 #[derive(Clone, Copy)]
 pub(super) struct Word(pub(super) u64);
 
-impl Word {
-    const STATE_SHIFT: u32 = 29;
-    const PLACES_MASK: u64 = (1 << Self::STATE_SHIFT) - 1;
+const STATE_SHIFT: u32 = 29;
+const TIMED: u64 = 1 << 28;
+const PLACES_MASK: u64 = TIMED - 1;
 
-    /// The era, the state, and the free places for probes.
-    pub(super) fn pack(era: u32, state: BreakerState, places: u32) -> Self {
-        Self(u64::from(era) << 32 | (state as u64) << Self::STATE_SHIFT | u64::from(places) & Self::PLACES_MASK)
+impl Word {
+    pub(super) fn pack(era: u32, state: BreakerState, places: u32, calls_are_timed: bool) -> Self {
+        let timed = if calls_are_timed { TIMED } else { 0 };
+        Self(u64::from(era) << 32 | (state as u64) << STATE_SHIFT | timed | u64::from(places) & PLACES_MASK)
     }
 
     #[inline]
@@ -34,7 +37,7 @@ impl Word {
 
     #[inline]
     pub(super) fn state(self) -> BreakerState {
-        match self.0 >> Self::STATE_SHIFT & 0b111 {
+        match self.0 >> STATE_SHIFT & 0b111 {
             0 => BreakerState::Closed,
             1 => BreakerState::Open,
             2 => BreakerState::HalfOpen,
@@ -43,7 +46,14 @@ impl Word {
         }
     }
 
-    pub(super) fn has_place(self) -> bool {
-        self.0 & Self::PLACES_MASK > 0
+    /// Whether a call's ticket carries instants, for which the clock is read.
+    #[inline]
+    pub(super) fn calls_are_timed(self) -> bool {
+        self.0 & TIMED != 0
+    }
+
+    /// The free places for probes of a half-open circuit.
+    pub(super) fn places(self) -> u32 {
+        (self.0 & PLACES_MASK) as u32
     }
 }

@@ -27,6 +27,12 @@ pub trait Gate<Request> {
         false
     }
 
+    /// Learns, in each poll that ends pending, that the call is still under way. Whether it has reached the service is
+    /// [known to the frame](Frame::reached_service). The gate may look at the time and
+    /// [ask for a poll](Frame::wake_at). Default: nothing.
+    #[inline]
+    fn under_way(&self, _permit: &mut Self::Permit, _frame: &mut Frame) {}
+
     /// Takes the permit back and learns how the call ended. The service's future has been dropped by now, unless user
     /// code panicked in a poll: then it is dropped with the response future.
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
@@ -128,8 +134,11 @@ where
             StateProjection::Admitted { next, permit } => {
                 // Without its permit a call has been torn down by a panic: it must not go on unadmitted.
                 let Some(held) = permit.take() else { super::polled_after_end() };
-                let guard = self.guard::<Request>(Some(held), Ending::Panicked);
+                let mut guard = self.guard::<Request>(Some(held), Ending::Panicked);
                 let Poll::Ready(result) = self.next.poll(next, service, cx, frame) else {
+                    if let Some(held) = guard.held() {
+                        self.gate.under_way(held, frame);
+                    }
                     *permit = guard.keep();
                     return Poll::Pending;
                 };
@@ -179,6 +188,12 @@ where
     #[inline]
     pub(crate) fn new(settle: F, permit: Option<P>, panicked: Ending) -> Self {
         Self { settle, permit, panicked }
+    }
+
+    /// The permit, while this holds it.
+    #[inline]
+    pub(crate) fn held(&mut self) -> Option<&mut P> {
+        self.permit.as_mut()
     }
 
     /// No panic: the permit goes on to where it lives between polls.

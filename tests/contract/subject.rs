@@ -74,7 +74,17 @@ pub fn retry(_: Room) -> Subject {
 }
 
 pub fn circuit_breaker(room: Room) -> Subject {
+    of_breaker(a_breaker(room))
+}
+
+/// Looks how long each call takes; none is so slow that it counts.
+pub fn circuit_breaker_that_times(room: Room) -> Subject {
     let breaker = a_breaker(room);
+    breaker.configure(breaker.configuration().slow_call_rate(1.0, 365 * MINTING_TIME)).unwrap();
+    of_breaker(breaker)
+}
+
+fn of_breaker(breaker: Breaker) -> Subject {
     let layer = CircuitBreakerLayer::new(breaker.clone()).typed_error();
     Subject::new(layer, Resources { breaker: Some(breaker), ..Resources::default() }, None)
 }
@@ -218,6 +228,7 @@ fn a_breaker(room: Room) -> Breaker {
     let breaker = Breaker::builder()
         .consecutive_failures(most)
         .open_for(OPEN_FOR)
+        .max_open_for(OPEN_FOR)
         .probes(PLACES as u32)
         .probe_timeout(365 * MINTING_TIME)
         .build()

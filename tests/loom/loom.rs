@@ -868,7 +868,7 @@ mod breaker {
 
     /// Opens at the first failure, for a second.
     fn touchy(probes: u32) -> &'static Breaker {
-        let builder = Breaker::builder().consecutive_failures(1).open_for(SECOND);
+        let builder = Breaker::builder().consecutive_failures(1).open_for(SECOND).max_open_for(SECOND);
         build(builder.probes(probes).probe_timeout(60 * SECOND))
     }
 
@@ -971,6 +971,79 @@ mod breaker {
             let (early, late) = (admit(breaker, now), admit(breaker, now));
             let (early, late) = both(fail(early, now), fail(late, now + SECOND / 2));
             assert_eq!((early, late), (wait(), wait()), "opened twice");
+        });
+    }
+
+    /// Opens at this share of two calls that take a second, for a second each time.
+    fn timing(rate: f64) -> BreakerBuilder {
+        let builder = Breaker::builder().slow_call_rate(rate, SECOND).minimum_calls(2).open_for(SECOND);
+        builder.max_open_for(SECOND).probes(2).probe_timeout(60 * SECOND)
+    }
+
+    fn under_way(mut call: Permit<'static>, at: Instant) -> impl FnOnce() -> Permit<'static> + Send {
+        move || {
+            call.under_way_at(at);
+            call
+        }
+    }
+
+    #[test]
+    fn two_calls_that_are_found_slow_together_open_the_circuit_once() {
+        check(|| {
+            let breaker = build(timing(1.0));
+            let now = Instant::now();
+            let (one, other) = (admit(breaker, now), admit(breaker, now));
+            let (early, late) = (now + SECOND, now + SECOND * 3 / 2);
+            let (one, other) = both(under_way(one, early), under_way(other, late));
+            // Either of them may have been the second.
+            assert!([early + SECOND, late + SECOND].map(Some).contains(&breaker.half_open_at()));
+            let wait = breaker.half_open_at();
+            one.failure_at(late);
+            other.failure_at(late);
+            assert_eq!((breaker.state(), breaker.half_open_at()), (BreakerState::Open, wait), "opened twice");
+        });
+    }
+
+    #[test]
+    fn a_slow_call_is_counted_once_beside_a_fast_one() {
+        check(|| {
+            let breaker = build(timing(0.75));
+            let now = Instant::now();
+            let (slow, fast) = (admit(breaker, now), admit(breaker, now));
+            let (slow, ()) = both(under_way(slow, now + SECOND), move || fast.success_at(now));
+            slow.success_at(now + SECOND);
+            assert_eq!(breaker.slow_counts_at(now + SECOND), (2, 1));
+        });
+    }
+
+    #[test]
+    fn of_two_probes_the_one_that_is_found_slow_opens_the_circuit() {
+        check(|| {
+            let breaker = build(timing(1.0).consecutive_failures(1));
+            let now = Instant::now();
+            admit(breaker, now).failure_at(now);
+            let now = now + SECOND;
+            let (well, slow) = (admit(breaker, now), admit(breaker, now));
+            let ((), slow) = both(move || well.success_at(now), under_way(slow, now + SECOND));
+            assert_eq!(breaker.half_open_at(), Some(now + 2 * SECOND));
+            slow.success_at(now + SECOND);
+            assert_eq!(breaker.half_open_at(), Some(now + 2 * SECOND));
+        });
+    }
+
+    #[test]
+    fn a_call_beside_which_slow_calls_begin_to_count_is_counted_or_not() {
+        check(|| {
+            let breaker = build(Breaker::builder().consecutive_failures(2));
+            let now = Instant::now();
+            let call = move || {
+                let mut call = admit(breaker, now);
+                call.under_way_at(now + SECOND);
+                call.success_at(now + SECOND);
+            };
+            both(call, move || breaker.configure(timing(1.0)).unwrap());
+            let counts = breaker.slow_counts_at(now + SECOND);
+            assert!([(0, 0), (1, 1)].contains(&counts), "{counts:?}");
         });
     }
 

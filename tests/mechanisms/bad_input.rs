@@ -124,9 +124,11 @@ fn the_counts_of_a_breaker_are_from_1_to_a_million() {
 
 #[test]
 fn the_times_of_a_breaker_are_longer_than_zero_and_at_most_366_days() {
-    let fields: [(fn(BreakerBuilder, Duration) -> BreakerBuilder, _); 4] = [
+    let fields: [(fn(BreakerBuilder, Duration) -> BreakerBuilder, _); 6] = [
         (BreakerBuilder::open_for, "circuit_breaker.open_for"),
+        (BreakerBuilder::max_open_for, "circuit_breaker.max_open_for"),
         (BreakerBuilder::probe_timeout, "circuit_breaker.probe_timeout"),
+        (|builder, threshold| builder.slow_call_rate(0.5, threshold), "circuit_breaker.slow_call_rate.threshold"),
         (BreakerBuilder::cancelled_is_failure_after, "circuit_breaker.cancelled_is_failure_after"),
         (|builder, window| builder.failure_rate(0.5, window), "circuit_breaker.failure_rate.window"),
     ];
@@ -143,10 +145,22 @@ fn the_times_of_a_breaker_are_longer_than_zero_and_at_most_366_days() {
 }
 
 #[test]
-fn a_failure_rate_is_a_number_above_0_and_at_most_1() {
+fn the_longest_open_time_is_at_least_the_first() {
+    let build = |longest| Breaker::builder().open_for(SECOND).max_open_for(longest).build();
+    let shorter = SECOND - Duration::from_nanos(1);
+    assert_names(build(shorter), "circuit_breaker.max_open_for", shorter);
+    assert!(build(SECOND).is_ok());
+    let error = build(shorter).unwrap_err().to_string();
+    assert!(error.ends_with("must be at least circuit_breaker.open_for, or left out"), "{error}");
+}
+
+#[test]
+fn a_rate_of_a_breaker_is_a_number_above_0_and_at_most_1() {
     let build = |rate| Breaker::builder().failure_rate(rate, SECOND).build();
+    let build_slow = |rate| Breaker::builder().slow_call_rate(rate, SECOND).build();
     for rate in [f64::NAN, 0.0, -0.0, -0.5, 1.0 + f64::EPSILON, f64::INFINITY, f64::NEG_INFINITY] {
         assert_names(build(rate), "circuit_breaker.failure_rate.rate", rate);
+        assert_names(build_slow(rate), "circuit_breaker.slow_call_rate.rate", rate);
     }
     assert!(build(f64::MIN_POSITIVE).is_ok() && build(1.0).is_ok());
 }
@@ -432,14 +446,22 @@ fn any_budget() -> impl Strategy<Value = RetryBudgetBuilder> {
 }
 
 fn any_breaker() -> impl Strategy<Value = BreakerBuilder> {
-    let rate = prop::option::of((any_ratio(), any_duration()));
+    let rate = || prop::option::of((any_ratio(), any_duration()));
+    let rate = (rate(), rate(), prop::option::of(any_duration()));
     let counts = (prop::option::of(any_count_u32()), any_count_u32(), any_count_u32());
     let times = (any_duration(), any_duration(), prop::option::of(any_duration()));
     (rate, counts, times).prop_map(|(rate, (failures, minimum_calls, probes), (open_for, probe_timeout, cancelled))| {
         let mut builder = Breaker::builder().minimum_calls(minimum_calls).probes(probes);
         builder = builder.open_for(open_for).probe_timeout(probe_timeout);
+        let (rate, slow, longest) = rate;
         if let Some((rate, window)) = rate {
             builder = builder.failure_rate(rate, window);
+        }
+        if let Some((rate, threshold)) = slow {
+            builder = builder.slow_call_rate(rate, threshold);
+        }
+        if let Some(longest) = longest {
+            builder = builder.max_open_for(longest);
         }
         if let Some(failures) = failures {
             builder = builder.consecutive_failures(failures);

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 use std::{collections::VecDeque, time::Duration};
-use steadfast::circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit};
+use steadfast::{
+    Outcome, Random,
+    circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit},
+};
 use tokio::{
     runtime,
     time::{Instant, advance},
@@ -12,19 +15,22 @@ use tokio::{
 #[derive(Clone, Copy, Debug)]
 struct Spec {
     quarter: Duration,
-    /// A sixteenth of the window.
+    /// A sixteenth of the window of the failure rate.
     sixteenth: u32,
     consecutive_failures: Option<u32>,
     /// In millionths.
     failure_rate: Option<u32>,
+    /// In millionths, and the threshold.
+    slow_call_rate: Option<(u32, u32)>,
     minimum_calls: u32,
     open_for: u32,
+    max_open_for: Option<u32>,
     probes: u32,
     probe_timeout: u32,
     cancelled_is_failure_after: Option<u32>,
 }
 
-/// The longest open time and probe timeout, with a quarter to spare.
+/// The longest first open time and probe timeout, with a quarter to spare.
 const LONGEST: u32 = 100;
 
 impl Spec {
@@ -40,24 +46,56 @@ impl Spec {
         if let Some(millionths) = self.failure_rate {
             builder = builder.failure_rate(f64::from(millionths) / 1e6, self.quarter * self.sixteenth * 16);
         }
+        if let Some((millionths, threshold)) = self.slow_call_rate {
+            builder = builder.slow_call_rate(f64::from(millionths) / 1e6, self.quarter * threshold);
+        }
+        if let Some(longest) = self.max_open_for {
+            builder = builder.max_open_for(self.quarter * longest);
+        }
         if let Some(after) = self.cancelled_is_failure_after {
             builder = builder.cancelled_is_failure_after(self.quarter * after);
         }
         builder
     }
+
+    /// The length of the windows, where a rate is configured.
+    fn window(&self) -> Option<Duration> {
+        match (self.failure_rate, self.slow_call_rate) {
+            (Some(_), _) => Some(self.quarter * self.sixteenth * 16),
+            (None, Some(_)) => Some(Duration::from_secs(10)),
+            (None, None) => None,
+        }
+    }
+
+    fn nanos(&self, quarters: i64) -> i128 {
+        self.quarter.as_nanos() as i128 * i128::from(quarters)
+    }
+
+    /// The first and the longest open time, in nanoseconds.
+    fn open_times(&self) -> (i128, i128) {
+        let shortest = self.nanos(self.open_for.into());
+        let longest = self.max_open_for.map_or(shortest.max(60_000_000_000), |longest| self.nanos(longest.into()));
+        (shortest, longest)
+    }
 }
 
+/// The judges: failures in a row, the failure rate, the rate of slow calls.
+type Judges = (Option<u32>, Option<u32>, Option<(u32, u32)>);
+
 /// What may change of a configuration while it runs: all but the unit of its times.
-type Change = ((Option<u32>, Option<u32>), u32, u32, (u32, u32, Option<u32>), u32);
+type Change = (Judges, u32, u32, (u32, Option<u32>, u32, Option<u32>), u32);
 
 fn any_change() -> impl Strategy<Value = Change> {
     let rate = prop::sample::select(vec![1, 10_000, 333_333, 500_000, 666_667, 999_999, 1_000_000]);
+    let slow = prop::option::of((rate.clone(), 1..LONGEST));
     let judges = prop_oneof![
         (1..5u32).prop_map(|failures| (Some(failures), None)),
         rate.clone().prop_map(|rate| (None, Some(rate))),
         (1..5u32, rate).prop_map(|(failures, rate)| (Some(failures), Some(rate))),
     ];
-    let times = (1..LONGEST, 1..LONGEST, prop::option::of(1..100u32));
+    let judges = (judges, slow).prop_map(|((in_a_row, rate), slow)| (in_a_row, rate, slow));
+    let times = (1..LONGEST, prop::option::of(0..2 * LONGEST), 1..LONGEST, prop::option::of(1..100u32));
+    let times = times.prop_map(|(open_for, more, probes, after)| (open_for, more.map(|m| open_for + m), probes, after));
     let sixteenth = prop::sample::select(vec![1, 2, 3, 4, 8, 64]);
     (judges, 1..6u32, 1..4u32, times, sixteenth)
 }
@@ -69,11 +107,13 @@ impl Spec {
             sixteenth,
             consecutive_failures: judges.0,
             failure_rate: judges.1,
+            slow_call_rate: judges.2,
             minimum_calls,
             open_for: times.0,
+            max_open_for: times.1,
             probes,
-            probe_timeout: times.1,
-            cancelled_is_failure_after: times.2,
+            probe_timeout: times.2,
+            cancelled_is_failure_after: times.3,
         }
     }
 }
@@ -92,8 +132,10 @@ fn any_spec() -> impl Strategy<Value = Spec> {
             sixteenth: 4,
             consecutive_failures: None,
             failure_rate: None,
+            slow_call_rate: None,
             minimum_calls: 1,
             open_for: 1,
+            max_open_for: None,
             probes: 1,
             probe_timeout: 1,
             cancelled_is_failure_after: None,
@@ -102,28 +144,44 @@ fn any_spec() -> impl Strategy<Value = Spec> {
     })
 }
 
-/// What the documentation says, with a list of all calls. The time is in quarters since the breaker was built.
+/// What the documentation says, with a list of all calls. The time is in quarters since half a quarter after the breaker
+/// was built.
 struct Model {
     spec: Spec,
     state: State,
     /// Counts the changes of state.
     era: u32,
-    /// The calls of this era that ended while the circuit was closed: in which sixteenth, and whether they failed.
-    calls: VecDeque<(i64, bool)>,
+    /// The calls of this era that counted while the circuit was closed: in which sixteenth, and whether they failed.
+    calls: VecDeque<(i128, bool)>,
+    /// Those whose time counted, and whether they were slow.
+    paces: VecDeque<(i128, bool)>,
     in_a_row: u32,
+    /// For how many nanoseconds the circuit was last open; zero if it begins at the first open time.
+    last_open: i128,
+    /// When it was closed after that, in quarters.
+    closed_at: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed,
     Open {
-        until: i64,
+        /// In nanoseconds.
+        until: i128,
+    },
+    /// Open since a probe failed, for a random time in these bounds, in nanoseconds.
+    Reopened {
+        since: i128,
+        shortest: i128,
+        longest: i128,
     },
     HalfOpen {
         in_flight: u32,
         succeeded: u32,
         /// When the circuit opens again unless a probe brings success or failure, if there was one.
         patient_until: Option<i64>,
+        /// A probe since the last success reached the service and was given up.
+        unanswered: bool,
     },
     ForcedOpen,
     ForcedClosed,
@@ -135,6 +193,8 @@ struct Call {
     era: u32,
     /// From when on it is a failure if it is dropped.
     overdue_at: Option<i64>,
+    /// From when on it is slow, unless it was counted as slow.
+    slow_at: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -143,17 +203,30 @@ enum Verdict {
     Failure,
     /// Dropped by the caller.
     Cancelled,
+    /// Ended by a deadline of the caller before it had its time.
+    CutShort,
+    /// The answer says nothing.
+    Ignored,
 }
 
 impl Model {
     fn new(spec: Spec) -> Self {
-        Self { spec, state: State::Closed, era: 0, calls: VecDeque::new(), in_a_row: 0 }
+        Self {
+            spec,
+            state: State::Closed,
+            era: 0,
+            calls: VecDeque::new(),
+            paces: VecDeque::new(),
+            in_a_row: 0,
+            last_open: 0,
+            closed_at: 0,
+        }
     }
 
     fn state(&self) -> BreakerState {
         match self.state {
             State::Closed => BreakerState::Closed,
-            State::Open { .. } => BreakerState::Open,
+            State::Open { .. } | State::Reopened { .. } => BreakerState::Open,
             State::HalfOpen { .. } => BreakerState::HalfOpen,
             State::ForcedOpen => BreakerState::ForcedOpen,
             State::ForcedClosed => BreakerState::ForcedClosed,
@@ -164,15 +237,46 @@ impl Model {
         self.state = state;
         self.era += 1;
         self.calls.clear();
+        self.paces.clear();
         self.in_a_row = 0;
     }
 
+    /// By hand.
+    fn force(&mut self, state: State) {
+        self.last_open = 0;
+        self.change(state);
+    }
+
     fn open(&mut self, now: i64) {
-        self.change(State::Open { until: now + i64::from(self.spec.open_for) });
+        let (shortest, longest) = self.spec.open_times();
+        if self.spec.nanos(now - self.closed_at) >= self.last_open {
+            self.last_open = 0;
+        }
+        self.last_open = self.last_open.clamp(shortest, longest);
+        self.change(State::Open { until: self.spec.nanos(now) + self.last_open });
+    }
+
+    /// A probe has failed.
+    fn reopen(&mut self, now: i64) {
+        let (shortest, longest) = self.spec.open_times();
+        let within = |nanos: i128| nanos.clamp(shortest, longest);
+        let (low, high) = (self.last_open + self.last_open / 2, 2 * self.last_open + self.last_open / 2);
+        let since = self.spec.nanos(now);
+        self.change(State::Reopened { since, shortest: within(low), longest: within(high) });
+    }
+
+    fn close(&mut self, now: i64) {
+        self.closed_at = now;
+        self.change(State::Closed);
     }
 
     fn patience_from(&self, now: i64) -> i64 {
         now + i64::from(self.spec.probe_timeout)
+    }
+
+    /// The sixteenth of a window of this length.
+    fn sixteenth(&self, length: Duration, now: i64) -> i128 {
+        (self.spec.nanos(now) + self.spec.nanos(1) / 2).div_euclid((length.as_nanos() / 16) as i128)
     }
 
     /// Follows another configuration.
@@ -181,51 +285,90 @@ impl Model {
         if from.consecutive_failures.is_none() {
             self.in_a_row = 0;
         }
-        match (from.failure_rate, to.failure_rate) {
-            (None, Some(_)) => self.calls.clear(),
-            (Some(_), Some(_)) => {
+        if let (Some(old), Some(new)) = (from.window(), to.window()) {
+            if old != new {
                 // What is as young as a window, to a sixteenth of the old one, stays. It has the same number of sixteenths
                 // left as it would have if the oldest of it were about to slide out of a full window.
-                let kept = (16 * to.sixteenth).div_ceil(from.sixteenth).min(16);
-                let (old, new) = (now.div_euclid(from.sixteenth.into()), now.div_euclid(to.sixteenth.into()));
-                self.calls.retain(|(at, _)| old - at < kept.into());
-                self.calls.iter_mut().for_each(|(at, _)| *at = new - (old - *at) - i64::from(16 - kept));
+                let kept = (16 * new.as_nanos()).div_ceil(old.as_nanos()).min(16) as i128;
+                let (before, after) = (self.sixteenth(old, now), self.sixteenth(new, now));
+                for list in [&mut self.calls, &mut self.paces] {
+                    list.retain(|(at, _)| before - at < kept);
+                    list.iter_mut().for_each(|(at, _)| *at = after - (before - *at) - (16 - kept));
+                }
             }
-            (_, None) => {}
+        }
+        if from.failure_rate.is_none() {
+            self.calls.clear();
+        }
+        if from.slow_call_rate.is_none() {
+            self.paces.clear();
         }
         match self.state {
-            State::HalfOpen { succeeded, .. } if succeeded >= to.probes => self.change(State::Closed),
+            State::HalfOpen { succeeded, .. } if succeeded >= to.probes => self.close(now),
             _ => {}
         }
     }
 
-    /// Admits a call, or says how long the circuit stays open where that is known.
-    fn admit(&mut self, now: i64) -> Result<Call, Option<i64>> {
+    /// Admits a call, or says how many nanoseconds the circuit stays open where that is known.
+    fn admit(&mut self, now: i64) -> Result<Call, Option<i128>> {
         match self.state {
             State::Closed | State::ForcedClosed => {}
             State::ForcedOpen => return Err(None),
-            State::Open { until } if now < until => return Err(Some(until - now)),
+            State::Reopened { .. } => unreachable!("its time was learned"),
+            State::Open { until } if self.spec.nanos(now) < until => return Err(Some(until - self.spec.nanos(now))),
             State::Open { .. } => {
-                self.change(State::HalfOpen {
-                    in_flight: 1,
-                    succeeded: 0,
-                    patient_until: Some(self.patience_from(now)),
-                });
+                let patient_until = Some(self.patience_from(now));
+                self.change(State::HalfOpen { in_flight: 1, succeeded: 0, patient_until, unanswered: false });
             }
-            State::HalfOpen { in_flight, succeeded, patient_until } => {
+            State::HalfOpen { in_flight, succeeded, patient_until, unanswered } => {
                 let until = patient_until.unwrap_or(self.patience_from(now));
                 if now >= until {
-                    self.open(now);
-                    return Err(Some(self.spec.open_for.into()));
+                    self.reopen(now);
+                    return Err(None);
                 }
                 if in_flight + succeeded >= self.spec.probes {
                     return Err(None);
                 }
-                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, patient_until: Some(until) };
+                let patient_until = Some(until);
+                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, patient_until, unanswered };
             }
         }
         let overdue_at = self.spec.cancelled_is_failure_after.map(|after| now + i64::from(after));
-        Ok(Call { era: self.era, overdue_at })
+        let slow_at = self.spec.slow_call_rate.map(|(_, threshold)| now + i64::from(threshold));
+        Ok(Call { era: self.era, overdue_at, slow_at })
+    }
+
+    /// The call is still under way.
+    fn under_way(&mut self, call: &mut Call, now: i64) {
+        if call.era != self.era || call.slow_at.is_none_or(|at| now < at) {
+            return;
+        }
+        call.slow_at = None;
+        match self.state {
+            State::Closed => self.count_pace(true, now),
+            State::HalfOpen { .. } => self.reopen(now),
+            _ => {}
+        }
+    }
+
+    fn count_pace(&mut self, slow: bool, now: i64) {
+        let (Some((millionths, _)), Some(length)) = (self.spec.slow_call_rate, self.spec.window()) else { return };
+        self.paces.push_back((self.sixteenth(length, now), slow));
+        if self.reaches(self.slow_counts(now), millionths) {
+            self.open(now);
+        }
+    }
+
+    fn count(&mut self, failed: bool, now: i64) {
+        self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
+        let mut opens = self.spec.consecutive_failures.is_some_and(|most| self.in_a_row >= most);
+        if let (Some(millionths), Some(length)) = (self.spec.failure_rate, self.spec.window()) {
+            self.calls.push_back((self.sixteenth(length, now), failed));
+            opens |= self.reaches(self.counts(now), millionths);
+        }
+        if opens {
+            self.open(now);
+        }
     }
 
     fn settle(&mut self, call: Call, verdict: Verdict, now: i64) {
@@ -234,57 +377,68 @@ impl Model {
             return;
         }
         let overdue = call.overdue_at.is_some_and(|at| now >= at);
+        let slow = call.slow_at.is_some_and(|at| now >= at);
         let failed = match verdict {
             Verdict::Success => Some(false),
             Verdict::Failure => Some(true),
             Verdict::Cancelled => overdue.then_some(true),
+            Verdict::CutShort | Verdict::Ignored => None,
         };
         match (self.state, failed) {
-            (State::Closed, Some(failed)) => {
-                self.calls.push_back((now.div_euclid(self.spec.sixteenth.into()), failed));
-                self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
-                if failed && self.judge(now) {
-                    self.open(now);
+            (State::Closed, failed) => {
+                if slow || call.slow_at.is_some() && failed.is_some() {
+                    self.count_pace(slow, now);
+                }
+                if let (Some(failed), true) = (failed, call.era == self.era) {
+                    self.count(failed, now);
                 }
             }
-            (State::HalfOpen { .. }, Some(true)) => self.open(now),
-            (State::HalfOpen { in_flight, succeeded, .. }, Some(false)) => {
+            (State::HalfOpen { .. }, _) if slow || failed == Some(true) => self.reopen(now),
+            (State::HalfOpen { in_flight, succeeded, .. }, Some(_)) => {
                 let (in_flight, succeeded) = (in_flight - 1, succeeded + 1);
                 let patient_until = (in_flight > 0).then_some(self.patience_from(now));
-                self.state = State::HalfOpen { in_flight, succeeded, patient_until };
+                self.state = State::HalfOpen { in_flight, succeeded, patient_until, unanswered: false };
                 if succeeded >= self.spec.probes {
-                    self.change(State::Closed);
+                    self.close(now);
                 }
             }
-            (State::HalfOpen { in_flight, succeeded, patient_until }, None) => {
-                self.state = State::HalfOpen { in_flight: in_flight - 1, succeeded, patient_until };
+            (State::HalfOpen { in_flight, succeeded, patient_until, unanswered }, None) => {
+                let (in_flight, unanswered) = (in_flight - 1, unanswered || verdict != Verdict::Ignored);
+                // Where no probe got anywhere, the next one is the first.
+                let patient_until = patient_until.filter(|_| in_flight > 0 || unanswered);
+                self.state = State::HalfOpen { in_flight, succeeded, patient_until, unanswered };
             }
             _ => {}
         }
     }
 
-    /// The calls and the failures in the window.
+    /// The calls in the window and the failures among them.
     fn counts(&self, now: i64) -> (u64, u64) {
-        if self.spec.failure_rate.is_none() {
-            return (0, 0);
-        }
-        let sixteenth = now.div_euclid(self.spec.sixteenth.into());
-        let recent = self.calls.iter().filter(|(at, _)| sixteenth - at < 16);
-        recent.fold((0, 0), |(calls, failures), (_, failed)| (calls + 1, failures + u64::from(*failed)))
+        if self.spec.failure_rate.is_some() { self.recent(&self.calls, now) } else { (0, 0) }
     }
 
-    fn judge(&self, now: i64) -> bool {
-        let (calls, failures) = self.counts(now);
-        let rate = self.spec.failure_rate.is_some_and(|millionths| {
-            calls >= self.spec.minimum_calls.into() && failures * 1_000_000 >= calls * u64::from(millionths)
-        });
-        rate || self.spec.consecutive_failures.is_some_and(|most| self.in_a_row >= most)
+    /// The calls in the window and the slow ones among them.
+    fn slow_counts(&self, now: i64) -> (u64, u64) {
+        if self.spec.slow_call_rate.is_some() { self.recent(&self.paces, now) } else { (0, 0) }
+    }
+
+    fn recent(&self, list: &VecDeque<(i128, bool)>, now: i64) -> (u64, u64) {
+        let Some(length) = self.spec.window() else { return (0, 0) };
+        let sixteenth = self.sixteenth(length, now);
+        let recent = list.iter().filter(|(at, _)| sixteenth - at < 16);
+        recent.fold((0, 0), |(calls, bad), (_, is_bad)| (calls + 1, bad + u64::from(*is_bad)))
+    }
+
+    fn reaches(&self, (calls, bad): (u64, u64), millionths: u32) -> bool {
+        calls >= self.spec.minimum_calls.into() && bad * 1_000_000 >= calls * u64::from(millionths)
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Acquire,
+    /// Finds one of the calls in flight still under way.
+    UnderWay(prop::sample::Index),
     /// Ends one of the calls in flight.
     Settle(prop::sample::Index, Verdict),
     /// Moves the clock by so many quarters.
@@ -303,16 +457,25 @@ enum Step {
 
 #[derive(Clone, Copy, Debug)]
 enum Time {
-    OpenFor,
+    /// Until an open circuit lets probes through.
+    Open,
     ProbeTimeout,
     CancelledIsFailure,
+    Slow,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let verdict = prop_oneof![3 => Just(Verdict::Success), 3 => Just(Verdict::Failure), 1 => Just(Verdict::Cancelled)];
-    let time = prop::sample::select(vec![Time::OpenFor, Time::ProbeTimeout, Time::CancelledIsFailure]);
+    let verdict = prop_oneof![
+        6 => Just(Verdict::Success),
+        6 => Just(Verdict::Failure),
+        2 => Just(Verdict::Cancelled),
+        1 => Just(Verdict::CutShort),
+        1 => Just(Verdict::Ignored),
+    ];
+    let time = prop::sample::select(vec![Time::Open, Time::ProbeTimeout, Time::CancelledIsFailure, Time::Slow]);
     prop_oneof![
         40 => Just(Step::Acquire),
+        12 => any::<prop::sample::Index>().prop_map(Step::UnderWay),
         40 => (any::<prop::sample::Index>(), verdict).prop_map(|(index, verdict)| Step::Settle(index, verdict)),
         16 => (1..8i64).prop_map(Step::Wait),
         4 => (8..400i64).prop_map(Step::Wait),
@@ -324,7 +487,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => any_change().prop_map(Step::Configure),
         2 => (1..5u32, 1..6u32).prop_map(|(in_a_row, minimum)| Step::Tune(in_a_row, minimum)),
         1 => Just(Step::ConfigureTheSame),
-        1 => (0..4u32).prop_map(Step::ConfigureNonsense),
+        1 => (0..6u32).prop_map(Step::ConfigureNonsense),
     ]
 }
 
@@ -333,7 +496,8 @@ struct Trial<'breaker> {
     breaker: &'breaker Breaker,
     model: Model,
     clock: runtime::Runtime,
-    /// In quarters.
+    begin: Instant,
+    /// In quarters since the beginning.
     now: i64,
     in_flight: Vec<(Permit<'breaker>, Call)>,
 }
@@ -349,15 +513,31 @@ impl Trial<'_> {
         self.clock.block_on(advance(self.model.spec.quarter * quarters as u32));
     }
 
+    /// Learns the random time that the circuit is open for, which has to be within its bounds.
+    fn learn(&mut self) -> Result<(), TestCaseError> {
+        if let State::Reopened { since, shortest, longest } = self.model.state {
+            let at = self.breaker.half_open_at();
+            let Some(at) = at else { return Err(TestCaseError::fail("it does not say when it lets probes through")) };
+            let until = (at - self.begin).as_nanos() as i128;
+            let open_for = until - since;
+            prop_assert!((shortest..=longest).contains(&open_for), "{} of {} to {}", open_for, shortest, longest);
+            self.model.last_open = open_for;
+            self.model.state = State::Open { until };
+        }
+        Ok(())
+    }
+
     fn acquire(&mut self) -> Result<bool, TestCaseError> {
         let _guard = self.clock.enter();
         let (answer, expected) = (self.breaker.try_acquire(), self.model.admit(self.now));
         let admitted = expected.is_ok();
+        let reopened = matches!(self.model.state, State::Reopened { .. });
+        self.learn()?;
         match (answer, expected) {
             (Ok(permit), Ok(call)) => self.in_flight.push((permit, call)),
             (Err(refused), Err(wait)) => {
-                let wait = wait.map(|quarters| self.model.spec.quarter * quarters as u32);
-                prop_assert_eq!(refused.retry_after(), wait);
+                let wait = if reopened { Some(self.model.last_open) } else { wait };
+                prop_assert_eq!(refused.retry_after().map(|wait| wait.as_nanos() as i128), wait);
             }
             (answer, expected) => prop_assert!(false, "{:?}, not {:?}", answer, expected),
         }
@@ -371,8 +551,24 @@ impl Trial<'_> {
             Verdict::Success => permit.success(),
             Verdict::Failure => permit.failure(),
             Verdict::Cancelled => drop(permit),
+            Verdict::CutShort => permit.cut_short(),
+            Verdict::Ignored => permit.outcome(Outcome::Ignored),
         }
         self.model.settle(call, verdict, self.now);
+    }
+
+    fn under_way(&mut self, index: usize) {
+        let _guard = self.clock.enter();
+        let (permit, call) = &mut self.in_flight[index];
+        permit.under_way();
+        self.model.under_way(call, self.now);
+    }
+
+    /// The quarters until an open circuit lets probes through, if it is open.
+    fn until_half_open(&self) -> Option<i64> {
+        let State::Open { until } = self.model.state else { return None };
+        let quarter = self.model.spec.nanos(1);
+        Some((until - self.model.spec.nanos(self.now) + quarter - 1).div_euclid(quarter).max(0) as i64)
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -380,31 +576,33 @@ impl Trial<'_> {
             Step::Acquire => {
                 self.acquire()?;
             }
+            Step::UnderWay(index) if !self.in_flight.is_empty() => self.under_way(index.index(self.in_flight.len())),
             Step::Settle(index, verdict) if !self.in_flight.is_empty() => {
                 self.settle(index.index(self.in_flight.len()), verdict);
             }
-            Step::Settle(..) => {}
+            Step::UnderWay(_) | Step::Settle(..) => {}
             Step::Wait(quarters) => self.wait(quarters),
             Step::WaitFor(time, offset) => {
                 let spec = &self.model.spec;
                 let quarters = match time {
-                    Time::OpenFor => spec.open_for,
-                    Time::ProbeTimeout => spec.probe_timeout,
-                    Time::CancelledIsFailure => spec.cancelled_is_failure_after.unwrap_or(1),
+                    Time::Open => self.until_half_open().unwrap_or(1),
+                    Time::ProbeTimeout => spec.probe_timeout.into(),
+                    Time::CancelledIsFailure => spec.cancelled_is_failure_after.unwrap_or(1).into(),
+                    Time::Slow => spec.slow_call_rate.map_or(1, |(_, threshold)| threshold.into()),
                 };
-                self.wait(i64::from(quarters) + offset);
+                self.wait((quarters + offset).max(0));
             }
             Step::ForceOpen => {
                 self.breaker.force_open();
-                self.model.change(State::ForcedOpen);
+                self.model.force(State::ForcedOpen);
             }
             Step::ForceClosed => {
                 self.breaker.force_closed();
-                self.model.change(State::ForcedClosed);
+                self.model.force(State::ForcedClosed);
             }
             Step::Reset => {
                 self.breaker.reset();
-                self.model.change(State::Closed);
+                self.model.force(State::Closed);
             }
             Step::Configure(change) => self.configure(self.model.spec.with(change)),
             Step::Tune(in_a_row, minimum_calls) => {
@@ -419,11 +617,14 @@ impl Trial<'_> {
                     0 => builder.probes(0),
                     1 => builder.minimum_calls(1_000_001),
                     2 => builder.open_for(Duration::ZERO),
+                    3 => builder.open_for(Duration::from_secs(2)).max_open_for(Duration::from_secs(1)),
+                    4 => builder.slow_call_rate(0.0, Duration::from_secs(1)),
                     _ => builder.failure_rate(1.1, Duration::from_secs(7)),
                 };
                 self.breaker.configure(nonsense).unwrap_err();
             }
         }
+        self.learn()?;
         self.check()
     }
 
@@ -437,11 +638,18 @@ impl Trial<'_> {
         prop_assert_eq!(self.breaker.state(), self.model.state());
         let _guard = self.clock.enter();
         prop_assert_eq!(self.breaker.counts_at(Instant::now()), self.model.counts(self.now), "in the window");
+        prop_assert_eq!(self.breaker.slow_counts_at(Instant::now()), self.model.slow_counts(self.now), "slow");
+        let half_open_at = self.breaker.half_open_at().map(|at| (at - self.begin).as_nanos() as i128);
+        let until = if let State::Open { until } = self.model.state { Some(until) } else { None };
+        prop_assert_eq!(half_open_at, until, "lets probes through");
         prop_assert_eq!(self.breaker.configuration(), self.model.spec.builder());
-        if let State::HalfOpen { in_flight, .. } = self.model.state {
+        let mut free = 0;
+        if let State::HalfOpen { in_flight, succeeded, .. } = self.model.state {
+            free = self.model.spec.probes.saturating_sub(in_flight + succeeded);
             let probes = self.in_flight.iter().filter(|(_, call)| call.era == self.model.era).count();
             prop_assert_eq!(probes, in_flight as usize, "probes in flight");
         }
+        prop_assert_eq!(self.breaker.free_probes(), free);
         Ok(())
     }
 }
@@ -455,11 +663,15 @@ fn run(
     let clock = paused_clock();
     let breaker = {
         let _guard = clock.enter();
-        spec.builder().build().unwrap()
+        spec.builder().random(Random::seeded(25)).build().unwrap()
     };
     // Half a quarter away from where one sixteenth of a window becomes the next.
     clock.block_on(advance(spec.quarter / 2));
-    let mut trial = Trial { breaker: &breaker, model: Model::new(spec), clock, now: 0, in_flight: Vec::new() };
+    let begin = {
+        let _guard = clock.enter();
+        Instant::now()
+    };
+    let mut trial = Trial { breaker: &breaker, model: Model::new(spec), clock, begin, now: 0, in_flight: Vec::new() };
     for step in steps {
         trial.step(step)?;
     }
@@ -490,9 +702,11 @@ proptest! {
             if trial.breaker.state() == BreakerState::ForcedOpen {
                 return trial.step(Step::Reset);
             }
-            // Whoever is in flight hangs for ever. At worst: the open time, the probes that hang, the open time again.
-            // The first two may have been told by another configuration.
-            for wait in [0, LONGEST, trial.model.spec.open_for, 0].map(i64::from) {
+            // All calls in flight hang for ever. At worst the window is full of failures, and the circuit opens; or probes
+            // hang, and it opens again. After the open time, probes succeed.
+            for round in 0..4 {
+                let hung = if round == 0 { 0 } else { LONGEST.into() };
+                let wait = trial.until_half_open().unwrap_or(hung);
                 trial.wait(wait);
                 for _ in 0..trial.model.spec.probes {
                     if trial.acquire()? {
@@ -529,4 +743,25 @@ fn however_long_nobody_called_an_outage_is_noticed() {
             assert_eq!(breaker.state(), BreakerState::Open, "{recorded} failures, then {idle} ms");
         }
     }
+}
+
+fn three_failures_then_successes(breaker: &Breaker, successes: u32) {
+    (0..3).for_each(|_| breaker.try_acquire().unwrap().failure());
+    (0..successes).for_each(|_| breaker.try_acquire().unwrap().success());
+}
+
+#[test]
+fn a_success_that_completes_the_minimum_opens_at_the_rate_and_not_below_it() {
+    let clock = paused_clock();
+    let _guard = clock.enter();
+    let of = |rate| Breaker::builder().failure_rate(rate, Duration::from_secs(10)).minimum_calls(5).build().unwrap();
+    let breaker = of(0.5);
+    three_failures_then_successes(&breaker, 1);
+    assert_eq!(breaker.state(), BreakerState::Closed, "four calls are not five");
+    breaker.try_acquire().unwrap().success();
+    assert_eq!(breaker.state(), BreakerState::Open);
+
+    let breaker = of(0.61);
+    three_failures_then_successes(&breaker, 100);
+    assert_eq!(breaker.state(), BreakerState::Closed);
 }

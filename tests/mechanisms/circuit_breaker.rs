@@ -4,7 +4,7 @@ use crate::support::{Act, Backend, Failed, Stopwatch, by_status, ms, secs};
 use futures::{FutureExt, future::join_all, poll};
 use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
 use steadfast::{
-    Error, Rejection,
+    Error, Random, Rejection,
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState, CircuitBreakerLayer},
     classify::AnyError,
     error::CircuitOpen,
@@ -15,9 +15,9 @@ use steadfast::{
 use tokio::{
     spawn,
     task::yield_now,
-    time::{Instant, sleep, timeout},
+    time::{Instant, advance, sleep, timeout},
 };
-use tower::{Layer, ServiceExt};
+use tower::{Layer, ServiceExt, limit::ConcurrencyLimit};
 
 type Result<T = u16, E = Error<Failed>> = std::result::Result<T, E>;
 
@@ -35,9 +35,9 @@ fn counts(breaker: &Breaker) -> (u64, u64) {
     breaker.counts_at(Instant::now())
 }
 
-/// Opens at the first failure, for 5 s, then wants this many probes.
+/// Opens at the first failure, for 5 s each time, then wants this many probes.
 fn touchy(probes: u32) -> BreakerBuilder {
-    Breaker::builder().consecutive_failures(1).open_for(secs(5)).probes(probes)
+    Breaker::builder().consecutive_failures(1).open_for(secs(5)).max_open_for(secs(5)).probes(probes)
 }
 
 /// Open since now.
@@ -56,7 +56,7 @@ fn refused(retry_after: Option<Duration>) -> Result {
 
 #[tokio::test(start_paused = true)]
 async fn it_opens_refuses_probes_and_closes() {
-    let breaker = Breaker::builder().consecutive_failures(3).open_for(secs(5)).probes(2).build().unwrap();
+    let breaker = touchy(2).consecutive_failures(3).build().unwrap();
     let backend = Backend::always(Act::fail());
     let service = layer(&breaker).layer(backend.clone());
     for _ in 0..3 {
@@ -460,6 +460,215 @@ async fn after_a_quiet_window_only_the_minimum_of_calls_has_to_fail() {
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 
+// Slow calls.
+
+/// Counts for each call how slow it is, and never opens.
+fn timing(threshold: Duration) -> BreakerBuilder {
+    counting().slow_call_rate(1.0, threshold)
+}
+
+/// Calls and slow calls.
+fn paces(breaker: &Breaker) -> (u64, u64) {
+    breaker.slow_counts_at(Instant::now())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_answers_nobody_opens_it_when_the_last_of_the_minimum_reaches_the_threshold() {
+    // 1000 calls per second, the first at once.
+    let breaker = Breaker::builder().slow_call_rate(0.5, secs(1)).minimum_calls(20).build().unwrap();
+    let backend = Backend::always(Act::hang());
+    let service = layer(&breaker).layer(backend.clone());
+    let watch = Stopwatch::start();
+    while breaker.state() == BreakerState::Closed {
+        spawn(service.clone().oneshot(()));
+        sleep(ms(1)).await;
+        yield_now().await;
+    }
+    assert_eq!((watch.read(), backend.calls()), (secs(1) + ms(19), 1019));
+    assert_eq!(service.oneshot(()).await, refused(Some(secs(5))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_way_is_slow_at_the_threshold_and_is_not_counted_again_when_it_ends() {
+    for (act, expected) in [(Act::answer(200), (1, 0)), (Act::fail(), (1, 1))] {
+        let breaker = timing(secs(1)).build().unwrap();
+        let call = spawn(layer(&breaker).layer(Backend::always(act.after(secs(3)))).oneshot(()));
+        sleep(ms(999)).await;
+        assert_eq!((paces(&breaker), counts(&breaker)), ((0, 0), (0, 0)));
+        sleep(ms(1)).await;
+        yield_now().await;
+        assert_eq!((paces(&breaker), counts(&breaker)), ((1, 1), (0, 0)));
+        let _ = call.await.unwrap();
+        assert_eq!((paces(&breaker), counts(&breaker)), ((1, 1), expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_fast_below_the_threshold_and_what_is_no_answer_is_neither() {
+    for (act, expected) in [
+        (Act::answer(200), (1, 0)),
+        (Act::answer(200).after(ms(999)), (1, 0)),
+        (Act::answer(200).after(secs(1)), (1, 1)),
+        (Act::fail().after(ms(999)), (1, 0)),
+        (Act::answer(503).after(ms(999)), (1, 0)),
+        (Act::answer(404).after(ms(999)), (0, 0)),
+        (Act::answer(404).after(secs(1)), (1, 1)),
+    ] {
+        let breaker = timing(secs(1)).build().unwrap();
+        let _ = layer(&breaker).classify(by_status).layer(Backend::always(act)).oneshot(()).await;
+        assert_eq!(paces(&breaker), expected, "{act:?}");
+    }
+    // Given up: one in time, one slow.
+    for (patience, expected) in [(ms(999), (0, 0)), (secs(1), (1, 1)), (secs(2), (1, 1))] {
+        let breaker = timing(secs(1)).build().unwrap();
+        timeout(patience, layer(&breaker).layer(Backend::always(Act::hang())).oneshot(())).await.unwrap_err();
+        assert_eq!((paces(&breaker), counts(&breaker)), (expected, (0, 0)), "{patience:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_call_waits_for_the_service_is_not_its_own() {
+    let breaker = timing(ms(1500)).build().unwrap();
+    let busy = ConcurrencyLimit::new(Backend::always(Act::answer(200).after(secs(1))), 1);
+    let service = layer(&breaker).layer(busy);
+    let ends = join_all((0..3).map(|_| service.clone().oneshot(()))).await;
+    assert!(ends.iter().all(|end| *end == Ok(200)));
+    assert_eq!((paces(&breaker), counts(&breaker)), ((3, 0), (3, 0)), "one second each, though the last took three");
+
+    // One that never gets there is not slow.
+    let service = layer(&breaker).layer(Backend::always(Act::hang()).ready_for(0));
+    timeout(secs(5), service.oneshot(())).await.unwrap_err();
+    assert_eq!(paces(&breaker), (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_takes_the_threshold_opens_it_at_once() {
+    let breaker = opened(touchy(2).slow_call_rate(1.0, secs(1)));
+    sleep(secs(5)).await;
+    let service = layer(&breaker).layer(Backend::always(Act::answer(200).after(secs(3))));
+    let probe = spawn(service.clone().oneshot(()));
+    sleep(ms(999)).await;
+    assert_eq!((breaker.state(), breaker.free_probes()), (BreakerState::HalfOpen, 1));
+    sleep(ms(1)).await;
+    yield_now().await;
+    assert_eq!(service.oneshot(()).await, refused(Some(secs(5))));
+    // Its success comes too late.
+    assert_eq!(probe.await.unwrap(), Ok(200));
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_slow_can_change_while_calls_pass() {
+    let breaker = counting().build().unwrap();
+    let service = layer(&breaker).layer(Backend::always(Act::answer(200).after(secs(1))));
+    let configure = |builder: BreakerBuilder| breaker.configure(builder).unwrap();
+    let call = async || service.clone().oneshot(()).await.unwrap();
+    call().await;
+    configure(timing(ms(500)));
+    assert_eq!((paces(&breaker), counts(&breaker)), ((0, 0), (1, 0)), "it begins empty, and the other window stays");
+    call().await;
+    configure(timing(secs(2)));
+    call().await;
+    assert_eq!((paces(&breaker), counts(&breaker)), ((2, 1), (3, 0)));
+    configure(counting());
+    call().await;
+    assert_eq!(paces(&breaker), (0, 0));
+    configure(timing(secs(2)));
+    assert_eq!((paces(&breaker), counts(&breaker)), ((0, 0), (4, 0)), "what was seen before it was switched off");
+}
+
+// How long it stays open.
+
+/// The open times of a circuit whose probes fail.
+async fn open_times(breaker: &Breaker, count: usize) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        breaker.try_acquire().unwrap().failure();
+        let (now, at) = (Instant::now(), breaker.half_open_at().unwrap());
+        times.push(at - now);
+        assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(at - now), "a refusal says the same");
+        advance(at - now).await;
+    }
+    times
+}
+
+fn growing(seed: u64) -> BreakerBuilder {
+    let builder = Breaker::builder().consecutive_failures(1).open_for(secs(5)).probes(1);
+    builder.random(Random::seeded(seed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_failed_probe_doubles_the_open_time_give_or_take_a_quarter_up_to_a_minute() {
+    let mut all = Vec::new();
+    for seed in 0..100 {
+        let times = open_times(&growing(seed).build().unwrap(), 10).await;
+        assert_eq!(times[0], secs(5), "exactly");
+        for two in times.windows(2) {
+            let (least, most) = (two[0] * 3 / 2, two[0] * 5 / 2);
+            assert!((least.min(secs(60))..=most.min(secs(60))).contains(&two[1]), "{times:?}");
+        }
+        assert_eq!(times[8..], [secs(60); 2], "seven growths by half are more than twelvefold");
+        assert_eq!(times, open_times(&growing(seed).build().unwrap(), 10).await);
+        all.push(times[1]);
+    }
+    let mean = all.iter().sum::<Duration>() / 100;
+    assert!((ms(9600)..=ms(10_400)).contains(&mean), "{mean:?}");
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_open_time_can_be_set_and_the_growth_switched_off() {
+    let of = |builder: BreakerBuilder| builder.build().unwrap();
+    let times = open_times(&of(growing(1).max_open_for(secs(7))), 3).await;
+    assert_eq!(times, [secs(5), secs(7), secs(7)]);
+    let times = open_times(&of(growing(1).max_open_for(secs(5))), 10).await;
+    assert_eq!(times, [secs(5); 10]);
+    // Two minutes are the longest where they are the first.
+    let times = open_times(&of(growing(1).open_for(secs(120))), 3).await;
+    assert_eq!(times, [secs(120); 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_begins_at_the_first_open_time_once_it_was_closed_for_as_long_as_it_was_last_open() {
+    let breaker = growing(3).build().unwrap();
+    let times = open_times(&breaker, 3).await;
+    // The probe succeeds; then it opens again a moment too early.
+    let last = times[2];
+    breaker.try_acquire().unwrap().success();
+    assert_eq!((breaker.state(), breaker.half_open_at()), (BreakerState::Closed, None));
+    advance(last - ms(1)).await;
+    assert_eq!(open_times(&breaker, 1).await, [last], "no longer and no shorter");
+    breaker.try_acquire().unwrap().success();
+    advance(last).await;
+    assert_eq!(open_times(&breaker, 1).await, [secs(5)]);
+    // By hand at once.
+    let times = open_times(&breaker, 2).await;
+    assert!(times[0] > secs(5));
+    breaker.reset();
+    assert_eq!(open_times(&breaker, 1).await, [secs(5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_shows_when_it_lets_probes_through_and_how_many_are_free() {
+    let breaker = opened(touchy(3));
+    let at = Instant::now() + secs(5);
+    sleep(secs(60)).await;
+    for _ in 0..3 {
+        assert_eq!((breaker.half_open_at(), breaker.free_probes()), (Some(at), 0), "nobody has asked yet");
+    }
+    let probes = (1..=3).rev().map(|left| {
+        let probe = breaker.try_acquire().unwrap();
+        assert_eq!((breaker.half_open_at(), breaker.free_probes()), (None, left - 1));
+        probe
+    });
+    probes.collect::<Vec<_>>().into_iter().next().unwrap().success();
+    assert_eq!(breaker.free_probes(), 2, "two were dropped, and one of three has succeeded");
+    breaker.force_open();
+    assert_eq!((breaker.half_open_at(), breaker.free_probes()), (None, 0));
+}
+
 // Reconfigured while calls pass.
 
 /// So many calls that fail, and so many that succeed.
@@ -481,7 +690,7 @@ async fn a_lower_threshold_opens_it_at_the_next_failure_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_keeps_the_instant_that_was_told_and_opens_for_the_new_time_next() {
     let breaker = opened(touchy(1));
-    breaker.configure(touchy(1).open_for(secs(60))).unwrap();
+    breaker.configure(touchy(1).open_for(secs(60)).max_open_for(secs(60))).unwrap();
     sleep(secs(2)).await;
     assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(secs(3)));
     sleep(secs(3)).await;

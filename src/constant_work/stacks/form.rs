@@ -11,7 +11,7 @@ use crate::{
     retry::{Backoff, Jitter},
     stack::live::{
         BreakerConfig, BudgetConfig, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig,
-        RetryConfig, StackConfig,
+        RetryConfig, SlowCallRate, StackConfig,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -58,8 +58,10 @@ struct RetryForm {
 struct BreakerForm {
     consecutive_failures: Maybe<Number>,
     failure_rate: Maybe<(f64, Number)>,
+    slow_call_rate: Maybe<(f64, Number)>,
     minimum_calls: Number,
     open_for: Number,
+    max_open_for: Maybe<Number>,
     probes: Number,
     probe_timeout: Number,
     cancelled_is_failure_after: Maybe<Number>,
@@ -238,11 +240,14 @@ impl TryFrom<RetryForm> for RetryConfig {
 impl From<BreakerConfig> for BreakerForm {
     fn from(breaker: BreakerConfig) -> Self {
         let rate = |FailureRate { rate, window }| (rate, Number::from(window));
+        let slow_rate = |SlowCallRate { rate, threshold }| (rate, Number::from(threshold));
         Self {
             consecutive_failures: Maybe::of(breaker.consecutive_failures, Number::of_u32),
             failure_rate: Maybe::of(breaker.failure_rate, rate),
+            slow_call_rate: Maybe::of(breaker.slow_call_rate, slow_rate),
             minimum_calls: Number::of_u32(breaker.minimum_calls),
             open_for: breaker.open_for.into(),
+            max_open_for: Maybe::of(breaker.max_open_for, Number::from),
             probes: Number::of_u32(breaker.probes),
             probe_timeout: breaker.probe_timeout.into(),
             cancelled_is_failure_after: Maybe::of(breaker.cancelled_is_failure_after, Number::from),
@@ -257,11 +262,14 @@ impl TryFrom<BreakerForm> for BreakerConfig {
 
     fn try_from(form: BreakerForm) -> Result<Self, &'static str> {
         let rate = |(rate, window): (f64, Number)| FailureRate { rate, window: window.duration() };
+        let slow_rate = |(rate, threshold): (f64, Number)| SlowCallRate { rate, threshold: threshold.duration() };
         Ok(Self {
             consecutive_failures: form.consecutive_failures.given().map(Number::u32).transpose()?,
             failure_rate: form.failure_rate.given().map(rate),
+            slow_call_rate: form.slow_call_rate.given().map(slow_rate),
             minimum_calls: form.minimum_calls.u32()?,
             open_for: form.open_for.duration(),
+            max_open_for: form.max_open_for.given().map(Number::duration),
             probes: form.probes.u32()?,
             probe_timeout: form.probe_timeout.duration(),
             cancelled_is_failure_after: form.cancelled_is_failure_after.given().map(Number::duration),

@@ -4,7 +4,7 @@ use crate::{
     error::ConfigError,
     stack::live::{
         BreakerConfig, BudgetConfig, FailureRate, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig, RetryConfig,
-        StackConfig,
+        SlowCallRate, StackConfig,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,8 @@ impl Rule for StackRule {
             circuit_breaker: Some(BreakerConfig {
                 consecutive_failures: Some(1),
                 failure_rate: Some(FailureRate { rate: 0.5, window: second }),
+                slow_call_rate: Some(SlowCallRate { rate: 0.5, threshold: second }),
+                max_open_for: Some(Duration::from_secs(60)),
                 cancelled_is_failure_after: Some(second),
                 ..BreakerConfig::default()
             }),

@@ -113,11 +113,16 @@ pub struct BreakerConfig {
     pub consecutive_failures: Option<u32>,
     /// Opens at this share of failures. Default, where neither is given: one half in ten seconds.
     pub failure_rate: Option<FailureRate>,
+    /// Opens at this share of slow calls. Default: the time of a call says nothing.
+    pub slow_call_rate: Option<SlowCallRate>,
     /// The fewest calls for a share to count.
     pub minimum_calls: u32,
-    /// How long it stays open. A circuit that is open keeps to the time that it was opened for.
+    /// How long it stays open at first. A circuit that is open keeps to the time that it was opened for.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
     pub open_for: Duration,
+    /// How long it stays open at most, after failed probes. Default: a minute, or `open_for` if that is longer.
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::optional"))]
+    pub max_open_for: Option<Duration>,
     /// How many probes have to succeed.
     pub probes: u32,
     /// How long they may take.
@@ -141,6 +146,17 @@ pub struct FailureRate {
     /// The time over which calls are counted.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
     pub window: Duration,
+}
+
+/// The share of slow calls at which a circuit opens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct SlowCallRate {
+    /// Above 0 and at most 1.
+    pub rate: f64,
+    /// A call that takes this long is slow.
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+    pub threshold: Duration,
 }
 
 /// A circuit that does not look at results.

@@ -3,7 +3,8 @@
 #[cfg(feature = "constant-work")]
 use super::LoadLevelConfig;
 use super::{
-    BreakerConfig, BudgetConfig, Configure, FailureRate, Forced, LoadShedConfig, Pace, RetryConfig, StackConfig,
+    BreakerConfig, BudgetConfig, Configure, FailureRate, Forced, LoadShedConfig, Pace, RetryConfig, SlowCallRate,
+    StackConfig,
 };
 use crate::{
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState},
@@ -25,11 +26,14 @@ impl BreakerConfig {
     /// What a breaker is built by.
     fn of(builder: &BreakerBuilder) -> Self {
         let failure_rate = builder.failure_rate.map(|(rate, window)| FailureRate { rate, window });
+        let slow_call_rate = builder.slow_call_rate.map(|(rate, threshold)| SlowCallRate { rate, threshold });
         Self {
             consecutive_failures: builder.consecutive_failures,
             failure_rate,
+            slow_call_rate,
             minimum_calls: builder.minimum_calls,
             open_for: builder.open_for,
+            max_open_for: builder.max_open_for,
             probes: builder.probes,
             probe_timeout: builder.probe_timeout,
             cancelled_is_failure_after: builder.cancelled_after,
@@ -43,12 +47,15 @@ impl BreakerConfig {
         BreakerBuilder {
             consecutive_failures: self.consecutive_failures,
             failure_rate,
+            slow_call_rate: self.slow_call_rate.map(|SlowCallRate { rate, threshold }| (rate, threshold)),
             minimum_calls: self.minimum_calls,
             open_for: self.open_for,
+            max_open_for: self.max_open_for,
             probes: self.probes,
             probe_timeout: self.probe_timeout,
             cancelled_after: self.cancelled_is_failure_after,
             overload_is_failure: self.overload_is_failure,
+            ..BreakerBuilder::default()
         }
     }
 }

@@ -83,7 +83,7 @@ mod terms;
 pub(crate) use config::ABSENT;
 pub use config::{
     BreakerConfig, BudgetConfig, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig,
-    RetryConfig, StackConfig,
+    RetryConfig, SlowCallRate, StackConfig,
 };
 pub use configure::{Configure, Mechanisms};
 pub use control::Control;

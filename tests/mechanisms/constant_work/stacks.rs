@@ -11,7 +11,7 @@ use steadfast::{
     retry::{Backoff, Jitter},
     stack::live::{
         BreakerConfig, BudgetConfig, Control, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace,
-        RateLimitConfig, RetryConfig, StackConfig,
+        RateLimitConfig, RetryConfig, SlowCallRate, StackConfig,
     },
 };
 
@@ -44,13 +44,16 @@ fn retry() -> impl Strategy<Value = RetryConfig> {
 
 fn breaker() -> impl Strategy<Value = BreakerConfig> {
     let rate = option::of((share(), duration()).prop_map(|(rate, window)| FailureRate { rate, window }));
+    let slow = option::of((share(), duration()).prop_map(|(rate, threshold)| SlowCallRate { rate, threshold }));
+    let rates = (rate, slow);
     let forced = option::of(prop_oneof![Just(Forced::Open), Just(Forced::Closed)]);
     let counts = (option::of(any::<u32>()), any::<u32>(), any::<u32>());
-    (counts, rate, duration(), duration(), option::of(duration()), any::<bool>(), forced).prop_map(
+    let open = (duration(), option::of(duration()));
+    (counts, rates, open, duration(), option::of(duration()), any::<bool>(), forced).prop_map(
         |(
             (consecutive_failures, minimum_calls, probes),
-            failure_rate,
-            open_for,
+            (failure_rate, slow_call_rate),
+            (open_for, max_open_for),
             probe_timeout,
             after,
             overload,
@@ -59,8 +62,10 @@ fn breaker() -> impl Strategy<Value = BreakerConfig> {
             BreakerConfig {
                 consecutive_failures,
                 failure_rate,
+                slow_call_rate,
                 minimum_calls,
                 open_for,
+                max_open_for,
                 probes,
                 probe_timeout,
                 cancelled_is_failure_after: after,

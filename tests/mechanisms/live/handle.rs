@@ -12,7 +12,7 @@ use steadfast::{
     retry::{Backoff, Retry, RetryBudget},
     stack::live::{
         BreakerConfig, BudgetConfig, Control, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace,
-        RateLimitConfig, RetryConfig, StackConfig,
+        RateLimitConfig, RetryConfig, SlowCallRate, StackConfig,
     },
 };
 use tokio::time::Instant;
@@ -58,8 +58,10 @@ fn everything_that_is_told_is_in_force_and_then_what_was_built() {
         circuit_breaker: Some(BreakerConfig {
             consecutive_failures: Some(7),
             failure_rate: Some(FailureRate { rate: 0.25, window: secs(3) }),
+            slow_call_rate: Some(SlowCallRate { rate: 0.75, threshold: secs(2) }),
             minimum_calls: 4,
             open_for: secs(8),
+            max_open_for: Some(secs(80)),
             probes: 2,
             probe_timeout: secs(9),
             cancelled_is_failure_after: Some(secs(4)),

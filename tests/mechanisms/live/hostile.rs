@@ -384,7 +384,13 @@ async fn the_same_every_millisecond_moves_nothing() {
         let bucket = TokenBucket::with_quota(Quota::new(7, ms(333)).with_burst(5)).build().unwrap();
         let budget =
             RetryBudget::builder().ratio(0.013).floor(3, ms(700)).random(steadfast::Random::seeded(7)).build().unwrap();
-        let breaker = Breaker::builder().failure_rate(0.5, ms(500)).minimum_calls(5).open_for(ms(50)).build().unwrap();
+        let breaker = Breaker::builder()
+            .failure_rate(0.5, ms(500))
+            .minimum_calls(5)
+            .open_for(ms(50))
+            .max_open_for(ms(50))
+            .build()
+            .unwrap();
         let queue = Queue::builder(2, 5).pace(31, secs(1)).build().unwrap();
         let (client, client_control) = steadfast::client()
             .timeout(secs(60))

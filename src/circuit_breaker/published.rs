@@ -1,0 +1,151 @@
+use super::{
+    BreakerBuilder,
+    rules::{Rules, parts},
+    ticket::{Moment, Pace, Ticket},
+    ticks::{SharedTicks, Ticks},
+    word::Word,
+};
+use crate::{
+    clock::nanos,
+    sync::{AtomicU64, Ordering},
+};
+use std::time::Duration;
+
+/// What every call reads and few write, on cache lines that no call writes while the circuit is closed. Written with the
+/// machine locked.
+#[repr(align(64))]
+pub(super) struct Published {
+    /// A [`Word`]: a copy of what the machine says. Written with release, so that a thread that reads it (with acquire)
+    /// also sees the instants that were written before it.
+    word: AtomicU64,
+    /// [`Rules`] of the machine's configuration.
+    rules: AtomicU64,
+    /// The ticks of the window that count and those before or after, by the numbering's lowest bit. Overwritten only after
+    /// the rules have named the others.
+    ticks: [SharedTicks; 2],
+    /// After how many nanoseconds a call that is dropped is a failure; zero for never.
+    overdue_after: AtomicU64,
+    /// After how many nanoseconds a call is slow; zero where no rate of slow calls is configured.
+    slow_after: AtomicU64,
+    /// The rate of slow calls in parts, zero for none: named by the rules as the ticks are.
+    slow_shares: [AtomicU64; 2],
+}
+
+/// How long the windows are where no failure rate says it.
+const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
+
+/// The length of the windows, where a rate is configured.
+pub(super) fn window_of(config: &BreakerBuilder) -> Option<Duration> {
+    match config.rate_and_window() {
+        Some((_, length)) => Some(length),
+        None => config.slow_call_rate.map(|_| DEFAULT_WINDOW),
+    }
+}
+
+fn slow_share(config: &BreakerBuilder) -> u64 {
+    config.slow_call_rate.map_or(0, |(rate, _)| parts(rate).into())
+}
+
+/// The times of a configuration in nanoseconds, zero for never: when a call is overdue, and when it is slow.
+fn times(config: &BreakerBuilder) -> (u64, u64) {
+    (config.cancelled_after.map_or(0, nanos), config.slow_call_rate.map_or(0, |(_, threshold)| nanos(threshold)))
+}
+
+/// Whether a call's ticket carries instants.
+pub(super) fn calls_are_timed(config: &BreakerBuilder) -> bool {
+    times(config) != (0, 0)
+}
+
+impl Published {
+    pub(super) fn new(word: Word, config: &BreakerBuilder) -> Self {
+        // Where no rate is configured, they are those of any window: none is counted, and one that is added begins empty.
+        let ticks = Ticks::new(window_of(config).unwrap_or(DEFAULT_WINDOW));
+        let (overdue_after, slow_after) = times(config);
+        Self {
+            word: AtomicU64::new(word.0),
+            rules: AtomicU64::new(Rules::new(config, 0).0),
+            ticks: [SharedTicks::new(ticks), SharedTicks::new(ticks)],
+            overdue_after: AtomicU64::new(overdue_after),
+            slow_after: AtomicU64::new(slow_after),
+            slow_shares: [slow_share(config), 0].map(AtomicU64::new),
+        }
+    }
+
+    #[inline]
+    pub(super) fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_word(&self, word: Word) {
+        self.word.store(word.0, Ordering::Release);
+    }
+
+    #[inline]
+    fn rules(&self) -> Rules {
+        Rules(self.rules.load(Ordering::Acquire))
+    }
+
+    /// The rules, and what they were published with, which is in the place that they name.
+    #[inline]
+    fn rules_with<T>(&self, load: impl Fn(usize) -> T) -> (Rules, T) {
+        let mut rules = self.rules();
+        loop {
+            let loaded = load(place(rules));
+            let newer = self.rules();
+            // It was loaded before, with acquire: had it been overwritten, another numbering would count.
+            if newer.numbering() == rules.numbering() {
+                return (rules, loaded);
+            }
+            rules = newer;
+        }
+    }
+
+    #[inline]
+    pub(super) fn rules_and_ticks(&self) -> (Rules, Ticks) {
+        self.rules_with(|place| self.ticks[place].load())
+    }
+
+    /// The rules, the ticks and the rate of slow calls.
+    pub(super) fn slow_rules(&self) -> (Rules, Ticks, u64) {
+        let load = |place: usize| (self.ticks[place].load(), self.slow_shares[place].load(Ordering::Acquire));
+        let (rules, (ticks, share)) = self.rules_with(load);
+        (rules, ticks, share)
+    }
+
+    /// A ticket with the instants of a call that is admitted now.
+    #[cold]
+    pub(super) fn timed_ticket(&self, era: u32, now: Moment) -> Ticket {
+        let overdue_after = self.overdue_after.load(Ordering::Acquire);
+        Ticket::timed(era, overdue_after, self.slow_after.load(Ordering::Acquire), now)
+    }
+
+    /// The pace of a call that reaches the service now.
+    pub(super) fn pace(&self, now: Moment) -> Pace {
+        Pace::from(self.slow_after.load(Ordering::Acquire), now)
+    }
+
+    /// Follows another configuration, with the machine locked. The ticks are `Some` if the window has another length.
+    pub(super) fn follow(&self, from: &BreakerBuilder, to: &BreakerBuilder, ticks: Option<Ticks>) {
+        let (rules, present) = self.rules_and_ticks();
+        let mut numbering = rules.numbering();
+        if ticks.is_some() || slow_share(from) != slow_share(to) {
+            numbering = Rules::next_numbering(numbering);
+            let next = (numbering & 1) as usize;
+            self.ticks[next].store(ticks.unwrap_or(present));
+            // A release, as that of the ticks.
+            self.slow_shares[next].store(slow_share(to), Ordering::Release);
+        }
+        // A release, for the thread that reads what it names. It comes before the times: a call that was admitted by the
+        // new ones is settled by the new rules.
+        self.rules.store(Rules::new(to, numbering).0, Ordering::Release);
+        let (overdue_after, slow_after) = times(to);
+        self.overdue_after.store(overdue_after, Ordering::Release);
+        self.slow_after.store(slow_after, Ordering::Release);
+    }
+}
+
+/// Where what these rules name is.
+#[inline]
+fn place(rules: Rules) -> usize {
+    (rules.numbering() & 1) as usize
+}

@@ -1,0 +1,63 @@
+//! Another configuration, while calls pass.
+
+use super::{Machine, Shared, State};
+use crate::{
+    circuit_breaker::{BreakerBuilder, published::window_of, ticks::Ticks, window::Window},
+    sync::{Ordering, lock},
+};
+use tokio::time::Instant;
+
+impl Shared {
+    /// Follows a configuration that was checked.
+    pub(in crate::circuit_breaker) fn follow(&self, mut to: BreakerBuilder) {
+        let mut machine = lock(&self.machine);
+        to.random.keep(&machine.config.random);
+        if machine.config == to {
+            machine.config = to;
+            return;
+        }
+        let now = Instant::now();
+        if machine.config.consecutive_failures.is_none() {
+            // What was counted when failures in a row were last asked for is no run any more.
+            self.in_a_row.store(u64::from(machine.era) << 32, Ordering::Relaxed);
+        }
+        let ticks = self.change_windows(&machine, &to, now);
+        self.published.follow(&machine.config, &to, ticks);
+        machine.config = to;
+        match machine.state {
+            State::HalfOpen { succeeded, .. } if succeeded >= machine.config.probes => self.close(&mut machine, now),
+            _ => self.published.set_word(machine.word()),
+        }
+    }
+
+    /// Prepares the windows for another configuration. Returns their ticks if they change.
+    fn change_windows(&self, machine: &Machine, to: &BreakerBuilder, now: Instant) -> Option<Ticks> {
+        let Machine { config: from, era, .. } = machine;
+        if to.slow_call_rate.is_some() {
+            self.slow.get_or_init(|| Box::new(Window::new(self.origin)));
+        }
+        let (_, ticks) = self.published.rules_and_ticks();
+        let windows = || [Some(&self.failures), self.slow.get().map(|window| &**window)].into_iter().flatten();
+        let newest = windows().map(|window| window.newest(&ticks, *era, now)).max().unwrap_or(0);
+        let nanos = self.origin.nanos_to(now);
+        let changed = match (window_of(from), window_of(to)) {
+            (Some(old), Some(new)) if old != new => Some(Ticks::resized(old, new, newest, *era, nanos)),
+            (None, Some(new)) => Some(Ticks::emptied(new, newest, *era, nanos)),
+            _ => None,
+        };
+        // What is added begins empty.
+        if from.rate_and_window().is_none() && to.rate_and_window().is_some() {
+            self.failures.clear(newest);
+        }
+        if let (None, Some(_), Some(window)) = (from.slow_call_rate, to.slow_call_rate, self.slow.get()) {
+            window.clear(newest);
+        }
+        let newest = changed.map_or(newest, |ticks| ticks.at(*era, nanos));
+        windows().for_each(|window| window.watch_all(newest));
+        changed
+    }
+
+    pub(in crate::circuit_breaker) fn configuration(&self) -> BreakerBuilder {
+        lock(&self.machine).config.clone()
+    }
+}
