@@ -161,6 +161,18 @@ impl Breaker {
         }
     }
 
+    /// Whether a call is refused as long as none changes the state. Takes nothing, and reads the clock only where the answer
+    /// depends on it.
+    pub(super) fn would_refuse(&self, now: impl FnOnce() -> Instant) -> bool {
+        let shared = &*self.shared;
+        let word = shared.look();
+        match word.state() {
+            BreakerState::Closed | BreakerState::ForcedClosed => false,
+            BreakerState::ForcedOpen => true,
+            BreakerState::Open | BreakerState::HalfOpen => shared.is_shut(word, now()),
+        }
+    }
+
     /// Learns what became of a call. Reads the clock only where something is recorded.
     #[inline]
     pub(super) fn settle(&self, ticket: &Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {

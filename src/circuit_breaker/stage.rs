@@ -5,7 +5,7 @@ use super::{
 use crate::{
     classify::Outcome,
     error::Rejection,
-    shell::{Ending, Frame, Gate},
+    shell::{Ending, Frame, Gate, WouldRefuse},
     stack::{DescribeGate, Explanation},
 };
 
@@ -28,6 +28,13 @@ impl<Request> Gate<Request> for Breaker {
             Ending::Cancelled { reached_service: true } => ticket.evidence_of_cancelled(|| frame.now()),
         };
         Breaker::settle(self, &ticket, evidence, || frame.now());
+    }
+}
+
+impl WouldRefuse for Breaker {
+    /// Not once the time of an open circuit, or that of probes that hang, is up: then the next call changes the state.
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        Breaker::would_refuse(self, || frame.now())
     }
 }
 

@@ -188,6 +188,16 @@ impl Shared {
         }
     }
 
+    /// Whether a circuit that was seen open or half-open refuses calls at `now`, and none of them changes its state.
+    pub(super) fn is_shut(&self, word: Word, now: Instant) -> bool {
+        match word.state() {
+            BreakerState::Open => !self.has_come(&self.open_until, now),
+            BreakerState::HalfOpen => !word.has_place() && !self.has_come(&self.probes_until, now),
+            BreakerState::ForcedOpen => true,
+            BreakerState::Closed | BreakerState::ForcedClosed => false,
+        }
+    }
+
     pub(super) fn settle_probe(&self, era: u32, evidence: Evidence, now: Instant) {
         let mut machine = lock(&self.machine);
         if machine.era != era {

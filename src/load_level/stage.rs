@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Ending, Frame, Inherited, SettleOnDrop, Stage, polled_after_end},
+    shell::{Abandonment, Ending, Frame, Inherited, SettleOnDrop, Stage, WouldRefuse, polled_after_end},
     stack::{Describe, Explanation},
 };
 use pin_project_lite::pin_project;
@@ -186,6 +186,12 @@ impl<W, C, Next> LoadLevelStage<W, C, Next> {
             self.level.queue.end(unused, || frame.now());
         };
         SettleOnDrop::new(settle, Some(held), panicked)
+    }
+}
+
+impl<W, C, Next: WouldRefuse> WouldRefuse for LoadLevelStage<W, C, Next> {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.level.queue.is_full() || self.next.would_refuse(frame)
     }
 }
 

@@ -1,5 +1,5 @@
 use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost};
-use crate::shell::{Ending, Frame, SettleOnDrop};
+use crate::shell::{Ending, Frame, SettleOnDrop, WouldRefuse};
 use std::convert::Infallible;
 
 /// Two limits on one call, all or nothing: [`RateLimit::and`].
@@ -42,6 +42,12 @@ where
     fn refund(&self, (first, second): Self::Permit, frame: &mut Frame) {
         self.first.give_back(first, frame);
         self.second.give_back(second, frame);
+    }
+}
+
+impl<L: WouldRefuse, C, M: WouldRefuse, D> WouldRefuse for Both<RateLimit<L, C>, RateLimit<M, D>> {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.first.would_refuse(frame) || self.second.would_refuse(frame)
     }
 }
 

@@ -2,7 +2,7 @@ use super::{
     Admission, DescribeLimit, Keyed, Limit, RateLimit, TierOf,
     keyed::{Counted, HashedKey},
 };
-use crate::shell::Frame;
+use crate::shell::{Frame, WouldRefuse};
 use std::{
     borrow::Borrow,
     convert::Infallible,
@@ -173,6 +173,9 @@ where
         }
     }
 }
+
+/// Without a request there is no key.
+impl<K: ?Sized, T, S, F> WouldRefuse for ByKey<K, T, S, F> {}
 
 impl<K: ?Sized, T, S, F> DescribeLimit for ByKey<K, T, S, F> {
     fn describe(&self) -> String {

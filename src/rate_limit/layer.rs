@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, RateLimited},
-    shell::{Ending, Frame, KeepError, Leaf, StackLayer},
+    shell::{Ending, Frame, KeepError, Leaf, StackLayer, WouldRefuse},
     stack::Slot,
 };
 use std::time::Duration;
@@ -245,6 +245,12 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
         } else {
             self.limit.longest_wait()
         }
+    }
+}
+
+impl<L: WouldRefuse, C, J> WouldRefuse for RateLimit<L, C, J> {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        !self.shadow.is_on() && self.limit.would_refuse(frame)
     }
 }
 

@@ -1,5 +1,8 @@
 use super::{SlidingWindow, TokenBucket, line::Place, token_bucket::Turn};
-use crate::{error::RateLimited, shell::Frame};
+use crate::{
+    error::RateLimited,
+    shell::{Frame, WouldRefuse},
+};
 use std::{
     convert::Infallible,
     task::{Context, Poll},
@@ -116,6 +119,13 @@ impl DescribeLimit for TokenBucket {
     }
 }
 
+/// Of a call that costs one token.
+impl WouldRefuse for TokenBucket {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.available_at(frame.now()) == 0
+    }
+}
+
 /// A bucket in which refused calls count: [`RateLimit::count_refused`](super::RateLimit::count_refused).
 #[derive(Clone, Debug)]
 pub struct Owing(pub(super) TokenBucket);
@@ -137,6 +147,19 @@ impl<Request> Limit<Request> for Owing {
 impl DescribeLimit for Owing {
     fn describe(&self) -> String {
         format!("{}, refused calls count", self.0.quota())
+    }
+}
+
+impl WouldRefuse for Owing {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.0.would_refuse(frame)
+    }
+}
+
+/// Of a call that costs one token.
+impl WouldRefuse for SlidingWindow {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.available_at(frame.now()) == 0
     }
 }
 
@@ -207,6 +230,9 @@ impl<Request> Limit<Request> for InLine {
         self.0.refund(tokens);
     }
 }
+
+/// Calls wait.
+impl WouldRefuse for InLine {}
 
 impl DescribeLimit for InLine {
     fn describe(&self) -> String {

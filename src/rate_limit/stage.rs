@@ -1,7 +1,7 @@
 use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost, refund::RefundIf};
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Ending, Frame, Inherited, SettleOnDrop, Stage},
+    shell::{Abandonment, Ending, Frame, Inherited, SettleOnDrop, Stage, WouldRefuse},
     stack::{Describe, Explanation},
 };
 use pin_project_lite::pin_project;
@@ -191,6 +191,12 @@ impl<L, C, J, Next> RateLimitStage<RateLimit<L, C, J>, Next> {
     {
         let settle = |permit, ending, frame: &mut Frame| self.limit.settle(permit, ending, frame);
         SettleOnDrop::new(settle, Some(permit), panicked)
+    }
+}
+
+impl<L: WouldRefuse, C, J, Next: WouldRefuse> WouldRefuse for RateLimitStage<RateLimit<L, C, J>, Next> {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.limit.would_refuse(frame) || self.next.would_refuse(frame)
     }
 }
 

@@ -3,7 +3,7 @@ use crate::{
     classify::Outcome,
     error::{ConfigError, Error, LONGEST, TimedOut},
     random::Random,
-    shell::{Abandonment, Ending, Frame, Inherited, Stage},
+    shell::{Abandonment, Ending, Frame, Inherited, Stage, WouldRefuse},
     stack::{
         Describe, Explanation,
         live::{ABSENT, BudgetConfig, Configure, Mechanisms, RetryConfig, StackConfig},
@@ -243,7 +243,14 @@ fn hint_for_retry(ending: Ending) -> Option<Duration> {
 
 impl<P, Next: Describe> Describe for RetryStage<P, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.retry(self.attempts, self.backoff, self.budget.is_some(), &self.next);
+        let budget = self.budget.as_ref().map(|budget| budget.configuration().to_string());
+        explanation.retry(self.attempts, self.backoff, budget, &self.next);
+    }
+}
+
+impl<P, Next: WouldRefuse> WouldRefuse for RetryStage<P, Next> {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.next.would_refuse(frame)
     }
 }
 

@@ -83,10 +83,14 @@ mod frame;
 mod future;
 mod gate;
 mod leaf;
+#[cfg(feature = "load")]
+mod load;
+mod root;
 mod scope;
 mod service;
 mod stage;
 mod timer;
+mod would_refuse;
 
 pub use exit::{Exit, FromRejection, KeepError, Respond, TypedError};
 pub use frame::{Frame, Inherited};
@@ -98,6 +102,7 @@ pub use scope::{ScopeCall, ScopeStage};
 pub use service::{Stack, StackLayer};
 pub use stage::{Abandonment, Ending, Stage};
 pub(crate) use timer::Timer;
+pub use would_refuse::WouldRefuse;
 
 /// A future was polled after it had returned its result, or after a panic had torn it down: a bug of the caller, for
 /// which Rust's own futures panic too.

@@ -47,6 +47,11 @@
 //! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints only which
 //! of the two it is, and leads to the rejection or to the service's error by `source()`.
 //!
+//! # Behind a balancer
+//!
+//! With the `load` feature a stack implements tower's `Load`: its calls in flight, and a penalty while it refuses calls. A
+//! balancer then avoids an endpoint whose circuit is open, and comes back to probe it. Give each endpoint a stack of its own.
+//!
 //! # As a layer
 //!
 //! `.layer()?` in place of `.service(..)?` gives the same stack as a tower `Layer`. All services that it makes share one

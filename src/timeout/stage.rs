@@ -1,7 +1,7 @@
 use super::Deadline;
 use crate::{
     error::{ConfigError, Error, TimedOut, check_duration},
-    shell::{Abandonment, Frame, Stage},
+    shell::{Abandonment, Frame, Stage, WouldRefuse},
     stack::{
         Describe, Explanation,
         live::{Configure, Mechanisms, StackConfig, Terms},
@@ -154,6 +154,12 @@ fn timed_out<E>(limit: Option<Duration>, frame: &Frame) -> Error<E> {
 impl<Next: Describe> Describe for TimeoutStage<Next> {
     fn describe(&self, explanation: &mut Explanation) {
         explanation.timeout(self.of, self.limit, &self.next);
+    }
+}
+
+impl<Next: WouldRefuse> WouldRefuse for TimeoutStage<Next> {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.next.would_refuse(frame)
     }
 }
 

@@ -24,6 +24,8 @@ mod circuit_breaker;
 mod fleet;
 mod keyed;
 mod limiter;
+#[cfg(feature = "load")]
+mod load;
 mod load_shed;
 mod rate_limit;
 mod retry;

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     error::{Error, Rejection, SwitchedOff},
-    shell::{Abandonment, Ending, Frame, Gate, Stage},
+    shell::{Abandonment, Ending, Frame, Gate, Stage, WouldRefuse},
     stack::{Describe, DescribeGate, Explanation},
     sync::thread_local,
 };
@@ -218,6 +218,12 @@ impl<Request> Gate<Request> for KillSwitch {
     fn settle(&self, (): (), _ending: Ending, _frame: &mut Frame) {}
 }
 
+impl WouldRefuse for KillSwitch {
+    fn would_refuse(&self, _frame: &mut Frame) -> bool {
+        self.is_off()
+    }
+}
+
 impl Configure for KillSwitch {
     fn read(&self, config: &mut StackConfig) {
         config.switched_off = self.is_off();
@@ -233,6 +239,19 @@ impl DescribeGate for KillSwitch {
         if self.is_off() {
             explanation.add("kill switch", "no call passes");
         }
+    }
+}
+
+/// A change under way is not waited for.
+impl<Next: WouldRefuse> WouldRefuse for LiveStage<Next> {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.next.would_refuse(frame)
+    }
+}
+
+impl<Next: WouldRefuse> WouldRefuse for LiveAttemptStage<Next> {
+    fn would_refuse(&self, frame: &mut Frame) -> bool {
+        self.next.would_refuse(frame)
     }
 }
 
