@@ -11,7 +11,7 @@ pub use details::{
     CircuitOpen, Overloaded, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut, WaitedTooLong,
 };
 
-use std::{error, fmt, time::Duration};
+use std::{borrow::Cow, error, fmt, time::Duration};
 use thiserror::Error as ThisError;
 
 /// Why a mechanism of this crate refused a call or ended it.
@@ -161,19 +161,21 @@ impl<E: error::Error + 'static> error::Error for Error<E> {
 pub struct ConfigError {
     field: &'static str,
     value: String,
-    rule: &'static str,
+    rule: Cow<'static, str>,
 }
 
 impl ConfigError {
     /// An error that names the thing, its value (of which 200 characters are kept) and the rule, for checks of your own.
-    pub fn new(field: &'static str, value: impl fmt::Debug, rule: &'static str) -> Self {
+    ///
+    /// The rule is a constant, or is made for this value: `"must be longer than the first wait of 5s"`.
+    pub fn new(field: &'static str, value: impl fmt::Debug, rule: impl Into<Cow<'static, str>>) -> Self {
         let mut value = format!("{value:?}");
         // Whoever configures a novel need not read it again.
         if let Some((cut, _)) = value.char_indices().nth(LONGEST_VALUE) {
             value.truncate(cut);
             value.push_str("..");
         }
-        Self { field, value, rule }
+        Self { field, value, rule: rule.into() }
     }
 
     /// The configured thing, as its method is called, with its mechanism in front: `"retry.attempts"`.
@@ -186,9 +188,9 @@ impl ConfigError {
         &self.value
     }
 
-    /// The rule that the value breaks.
-    pub fn rule(&self) -> &'static str {
-        self.rule
+    /// The rule that the value breaks, and what would satisfy it.
+    pub fn rule(&self) -> &str {
+        &self.rule
     }
 }
 

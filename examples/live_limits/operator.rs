@@ -10,7 +10,7 @@ use std::{
 use steadfast::{
     constant_work::{FileSink, Publisher, StackRule},
     rate_limit::Quota,
-    stack::live::{LoadShedConfig, RateLimitConfig, StackConfig},
+    stack::live::{LoadLevelConfig, LoadShedConfig, RateLimitConfig, StackConfig},
 };
 use tower::BoxError;
 
@@ -55,7 +55,12 @@ pub fn timeline(first: StackConfig) -> Vec<Step> {
         ..first.clone()
     };
     let (cut, raised) = (quotas(40, 200), quotas(40, 300));
-    let shed = StackConfig { load_shed: Some(LoadShedConfig::new(8)), ..raised.clone() };
+    // Fewer calls in the service, too, or none could wait: a stack refuses that.
+    let shed = StackConfig {
+        load_shed: Some(LoadShedConfig::new(8)),
+        load_level: Some(LoadLevelConfig::new(7, 32)),
+        ..raised.clone()
+    };
     let off = StackConfig { switched_off: true, ..raised.clone() };
     let step = |name, action, config: &StackConfig| Step { name, action, config: config.clone() };
     vec![

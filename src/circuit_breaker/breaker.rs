@@ -202,6 +202,11 @@ impl Breaker {
         self.shared.would_refuse(due)
     }
 
+    /// Whether calls are refused now, and none of them would change that. Reads the clock only where it matters.
+    pub(super) fn is_shut(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.shared.is_shut(now)
+    }
+
     /// Learns what became of a call. Reads the clock only where something is recorded.
     #[inline]
     pub(super) fn settle(&self, ticket: Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {

@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     error::Rejection,
-    shell::{Ending, Frame, Gate},
+    shell::{Ending, Frame, Gate, RefusesNow},
     stack::{DescribeGate, Explanation},
 };
 use tokio::time::Instant;
@@ -42,6 +42,13 @@ impl<Request> Gate<Request> for Breaker {
             }
         };
         Breaker::settle(self, ticket, evidence, || frame.now());
+    }
+}
+
+impl RefusesNow for Breaker {
+    /// Not once the time of an open circuit, or that of probes that hang, is up: then the next call changes the state.
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.is_shut(|| frame.now())
     }
 }
 

@@ -148,6 +148,17 @@ impl Shared {
         }
     }
 
+    /// Whether calls are refused now, and none of them would change that. Reads the clock only where it matters.
+    pub(super) fn is_shut(&self, now: impl FnOnce() -> Instant) -> bool {
+        let word = self.look();
+        match word.state() {
+            BreakerState::Closed | BreakerState::ForcedClosed => false,
+            BreakerState::ForcedOpen => true,
+            BreakerState::Open => !self.has_come(&self.open_until, now()),
+            BreakerState::HalfOpen => word.places() == 0 && !self.has_come(&self.probes_until, now()),
+        }
+    }
+
     /// Whether a call at `due` would be refused, if no other call begins or ends before. Changes nothing.
     pub(super) fn would_refuse(&self, due: Instant) -> bool {
         match self.look().state() {

@@ -115,7 +115,7 @@ impl Build<StackRule> for Stacks {
             let checked = control.check(Self::config(rules, name).unwrap_or(&built));
             checked.map_err(|error| {
                 let value = format_args!("{}, for the stack {name:?}", error.value());
-                ConfigError::new(error.field(), value, error.rule())
+                ConfigError::new(error.field(), value, error.rule().to_owned())
             })
         })
     }

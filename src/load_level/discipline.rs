@@ -26,9 +26,9 @@ pub(crate) enum Kind {
     Fifo,
     Lifo,
     Adaptive {
-        #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+        #[cfg_attr(feature = "serde", serde(with = "crate::durations::adaptive_target"))]
         target: Duration,
-        #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+        #[cfg_attr(feature = "serde", serde(with = "crate::durations::adaptive_interval"))]
         interval: Duration,
     },
 }

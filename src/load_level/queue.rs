@@ -265,6 +265,13 @@ impl Queue {
         }
     }
 
+    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than one that waits. Takes the lock if
+    /// calls wait or there is a pace.
+    pub(super) fn is_full(&self) -> bool {
+        let Shared { word, state, .. } = &*self.shared;
+        word.0.load(Ordering::Relaxed) & SLOW != 0 && lock(state).is_full()
+    }
+
     pub(super) fn change(&self, change: impl FnOnce(&mut State, &mut Places, u64)) {
         self.locked(Instant::now(), change);
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Ending, Frame, Inherited, SettleOnDrop, Stage, polled_after_end},
+    shell::{Abandonment, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage, polled_after_end},
     stack::{Describe, Explanation},
 };
 use pin_project_lite::pin_project;
@@ -191,6 +191,12 @@ impl<W, C, Next> LoadLevelStage<W, C, Next> {
             self.level.queue.end(unused, || frame.now());
         };
         SettleOnDrop::new(settle, Some(held), panicked)
+    }
+}
+
+impl<W, C, Next: RefusesNow> RefusesNow for LoadLevelStage<W, C, Next> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.level.queue.is_full() || self.next.refuses_now(frame)
     }
 }
 

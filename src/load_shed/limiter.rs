@@ -193,6 +193,12 @@ impl Limiter {
         Rule(self.shared.rule.load(Ordering::Relaxed))
     }
 
+    /// Whether [`enter`](Self::enter) refuses.
+    pub(super) fn is_full(&self) -> bool {
+        let rule = self.rule();
+        !rule.is_shadow() && !rule.has_room_beside(self.in_flight())
+    }
+
     /// Takes one place, to be given back by [`leave`](Self::leave).
     #[inline]
     pub(super) fn enter(&self) -> Result<(), Overloaded> {

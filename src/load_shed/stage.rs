@@ -1,7 +1,7 @@
 use super::Limiter;
 use crate::{
     error::Rejection,
-    shell::{Ending, Frame, Gate},
+    shell::{Ending, Frame, Gate, RefusesNow},
     stack::{DescribeGate, Explanation},
 };
 
@@ -17,6 +17,12 @@ impl<Request> Gate<Request> for Limiter {
     #[inline]
     fn settle(&self, (): (), _ending: Ending, _frame: &mut Frame) {
         self.leave();
+    }
+}
+
+impl RefusesNow for Limiter {
+    fn refuses_now(&self, _frame: &mut Frame) -> bool {
+        self.is_full()
     }
 }
 

@@ -1,5 +1,5 @@
 use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost};
-use crate::shell::{Ending, Frame, SettleOnDrop};
+use crate::shell::{Ending, Frame, RefusesNow, SettleOnDrop};
 use std::convert::Infallible;
 use tokio::time::Instant;
 
@@ -47,6 +47,12 @@ where
     fn refund(&self, (first, second): Self::Permit, frame: &mut Frame) {
         self.first.give_back(first, frame);
         self.second.give_back(second, frame);
+    }
+}
+
+impl<L: RefusesNow, C, M: RefusesNow, D> RefusesNow for Both<RateLimit<L, C>, RateLimit<M, D>> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.first.refuses_now(frame) || self.second.refuses_now(frame)
     }
 }
 

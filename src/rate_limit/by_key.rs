@@ -2,7 +2,7 @@ use super::{
     Admission, DescribeLimit, Keyed, Limit, RateLimit, TierOf,
     keyed::{Counted, HashedKey},
 };
-use crate::shell::Frame;
+use crate::shell::{Frame, RefusesNow};
 use std::{
     borrow::Borrow,
     convert::Infallible,
@@ -182,6 +182,9 @@ where
         }
     }
 }
+
+/// Without a request there is no key.
+impl<K: ?Sized, T, S, F> RefusesNow for ByKey<K, T, S, F> {}
 
 impl<K: ?Sized, T, S, F> DescribeLimit for ByKey<K, T, S, F> {
     fn describe(&self) -> String {

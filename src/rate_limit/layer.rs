@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, RateLimited},
-    shell::{Ending, Frame, KeepError, Leaf, StackLayer},
+    shell::{Ending, Frame, KeepError, Leaf, RefusesNow, StackLayer},
     stack::Slot,
 };
 use std::time::Duration;
@@ -260,6 +260,12 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
         } else {
             self.limit.longest_wait()
         }
+    }
+}
+
+impl<L: RefusesNow, C, J> RefusesNow for RateLimit<L, C, J> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        !self.shadow.is_on() && self.limit.refuses_now(frame)
     }
 }
 

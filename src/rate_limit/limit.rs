@@ -1,5 +1,8 @@
 use super::{SlidingWindow, TokenBucket, line::Place, token_bucket::Turn};
-use crate::{error::RateLimited, shell::Frame};
+use crate::{
+    error::RateLimited,
+    shell::{Frame, RefusesNow},
+};
 use std::{
     convert::Infallible,
     task::{Context, Poll},
@@ -128,6 +131,13 @@ impl DescribeLimit for TokenBucket {
     }
 }
 
+/// Of a call that costs one token.
+impl RefusesNow for TokenBucket {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.available_at(frame.now()) == 0
+    }
+}
+
 /// A bucket in which refused calls count: [`RateLimit::count_refused`](super::RateLimit::count_refused).
 #[derive(Clone, Debug)]
 pub struct Owing(pub(super) TokenBucket);
@@ -153,6 +163,19 @@ impl<Request> Limit<Request> for Owing {
 impl DescribeLimit for Owing {
     fn describe(&self) -> String {
         format!("{}, refused calls count", self.0.quota())
+    }
+}
+
+impl RefusesNow for Owing {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.0.refuses_now(frame)
+    }
+}
+
+/// Of a call that costs one token.
+impl RefusesNow for SlidingWindow {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.available_at(frame.now()) == 0
     }
 }
 
@@ -227,6 +250,9 @@ impl<Request> Limit<Request> for InLine {
         self.0.refund(tokens);
     }
 }
+
+/// Calls wait.
+impl RefusesNow for InLine {}
 
 impl DescribeLimit for InLine {
     fn describe(&self) -> String {

@@ -27,7 +27,7 @@ pub struct Quota {
 #[serde(rename = "Quota", deny_unknown_fields)]
 struct Form {
     count: u64,
-    #[serde(with = "crate::durations")]
+    #[serde(with = "crate::durations::quota_period")]
     period: Duration,
     #[serde(default)]
     burst: Option<u64>,

@@ -1,7 +1,7 @@
 use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost, refund::RefundIf};
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Ending, Frame, Inherited, SettleOnDrop, Stage},
+    shell::{Abandonment, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage},
     stack::{Describe, Explanation},
 };
 use pin_project_lite::pin_project;
@@ -196,6 +196,12 @@ impl<L, C, J, Next> RateLimitStage<RateLimit<L, C, J>, Next> {
     {
         let settle = |permit, ending, frame: &mut Frame| self.limit.settle(permit, ending, frame);
         SettleOnDrop::new(settle, Some(permit), panicked)
+    }
+}
+
+impl<L: RefusesNow, C, J, Next: RefusesNow> RefusesNow for RateLimitStage<RateLimit<L, C, J>, Next> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.limit.refuses_now(frame) || self.next.refuses_now(frame)
     }
 }
 

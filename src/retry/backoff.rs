@@ -25,9 +25,9 @@ use std::{fmt, time::Duration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Backoff {
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::backoff_base"))]
     base: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::backoff_cap"))]
     cap: Duration,
     jitter: Jitter,
 }
@@ -96,6 +96,15 @@ impl Backoff {
     /// The base, the cap, and the jitter.
     pub(crate) fn parts(&self) -> (Duration, Duration, Jitter) {
         (self.base, self.cap, self.jitter)
+    }
+
+    /// The shortest wait that can come before the first retry.
+    pub(crate) fn shortest_first_wait(&self) -> Duration {
+        match self.jitter {
+            Jitter::Full => Duration::ZERO,
+            Jitter::Equal => self.ceiling(1) / 2,
+            Jitter::Decorrelated | Jitter::None => self.ceiling(1),
+        }
     }
 
     /// The longest that the waits before `retries` retries can add up to.

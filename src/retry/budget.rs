@@ -24,7 +24,8 @@ const RETRY: u64 = 1 << 32;
 ///
 /// Every call that is brought to the service deposits `ratio`; every retry withdraws 1; the balance never exceeds
 /// `cap`. It starts at a random fraction of one retry, so that many quiet clients with a budget each start neither with a
-/// retry for everyone nor with none. Beside what is earned there is a `floor`: a slow trickle of retries for clients with
+/// retry for everyone nor with none; [`initial`](RetryBudgetBuilder::initial) gives a program that lives for few calls its
+/// retries at once. Beside what is earned there is a `floor`: a slow trickle of retries for clients with
 /// hardly any traffic, of which one is saved at the most. The first comes at a random instant of the first period.
 ///
 /// All in integers on one atomic: no two callers get the same earned retry. A deposit into a full budget writes
@@ -100,7 +101,7 @@ impl RetryBudget {
         if floor.is_some() {
             bucket.spend_a_fraction(&configuration.random);
         }
-        let balance = configuration.random.with(|random| random.random_range(0..RETRY));
+        let balance = configuration.balance_at_first()?;
         Ok(Self {
             shared: Arc::new(Shared {
                 balance: AtomicU64::new(balance),
@@ -116,7 +117,8 @@ impl RetryBudget {
 
     /// Follows another configuration from now on, while calls pass.
     ///
-    /// - The balance stays, up to the new cap. What was withdrawn can still be refunded.
+    /// - The balance stays, up to the new cap. What was withdrawn can still be refunded. The
+    ///   [`initial`](RetryBudgetBuilder::initial) retries in `to` are ignored.
     /// - What the floor has saved stays. A floor that is added gives its first retry at a random instant of its first
     ///   period, as in a new budget: a thousand clients that are reconfigured at once do not retry at once. The instant is
     ///   drawn from the generator in `to`, which is not used otherwise: the budget keeps its own.
@@ -169,12 +171,13 @@ impl RetryBudget {
         shared.cap.store(to.most(), Ordering::Relaxed);
         // A deposit that comes after this one in the order of the balance acquires the cap with it, see `add`.
         shared.balance.fetch_min(to.most(), Ordering::AcqRel);
-        *configuration = to.random(configuration.random.clone());
+        *configuration =
+            RetryBudgetBuilder { initial: configuration.initial, random: configuration.random.clone(), ..to };
         Ok(())
     }
 
     /// What the budget goes by: what was given to [`build`](RetryBudgetBuilder::build), or last to
-    /// [`configure`](Self::configure), with the generator of the former.
+    /// [`configure`](Self::configure), with the initial retries and the generator of the former.
     pub fn configuration(&self) -> RetryBudgetBuilder {
         lock(&self.shared.configuration).clone()
     }

@@ -71,6 +71,14 @@
 //! the attempt was refused by a layer further in, or the call was cancelled before the attempt reached the service. A
 //! service whose readiness fails has been asked: that attempt is spent.
 //!
+//! # Programs that live for few calls
+//!
+//! A new budget has less than one retry: a fresh `Retry::new(3)` retries the first failure of a new process in 9% of cases.
+//! That is right for a service, which soon has earned some. Credit at the start has a price where clients are many: at
+//! 1,000 quiet clients it lets retries triple the load on a service that fails. A command-line tool, a cron job or a
+//! function that lives for one call asks for its retries with
+//! [`RetryBudget::builder().initial(n)`](RetryBudgetBuilder::initial).
+//!
 //! # Requests
 //!
 //! A request is cloned only if a further attempt is possible, once for each such attempt. Requests that are

@@ -3,7 +3,7 @@ use crate::{
     classify::Outcome,
     error::{ConfigError, Error, TimedOut},
     random::Random,
-    shell::{Abandonment, Ending, Frame, Inherited, Stage},
+    shell::{Abandonment, Ending, Frame, Inherited, RefusesNow, Stage},
     stack::{
         Describe, Explanation,
         live::{ABSENT, BudgetConfig, Configure, Mechanisms, RetryConfig, StackConfig},
@@ -265,8 +265,15 @@ impl<P, Next> RetryStage<P, Next> {
 
 impl<P, Next: Describe> Describe for RetryStage<P, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.retry(self.attempts, self.backoff, self.budget.is_some(), &self.next);
+        let budget = self.budget.as_ref().map(|budget| budget.configuration().to_string());
+        explanation.retry(self.attempts, self.backoff, budget, &self.next);
         explanation.hints(self.attempts, self.max_hint);
+    }
+}
+
+impl<P, Next: RefusesNow> RefusesNow for RetryStage<P, Next> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.next.refuses_now(frame)
     }
 }
 

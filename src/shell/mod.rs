@@ -83,6 +83,10 @@ mod frame;
 mod future;
 mod gate;
 mod leaf;
+#[cfg(feature = "load")]
+mod load;
+mod refuses_now;
+mod root;
 mod scope;
 mod service;
 mod stage;
@@ -94,6 +98,7 @@ pub use future::ResponseFuture;
 pub(crate) use gate::SettleOnDrop;
 pub use gate::{Gate, GateCall, GateStage};
 pub use leaf::{Leaf, LeafCall};
+pub use refuses_now::RefusesNow;
 pub use scope::{ScopeCall, ScopeStage};
 pub use service::{Stack, StackLayer};
 pub use stage::{Abandonment, Ending, Stage};

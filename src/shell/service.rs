@@ -1,19 +1,15 @@
-use super::{Exit, KeepError, Respond, ResponseFuture, Stage, TypedError};
+use super::{Exit, KeepError, Respond, ResponseFuture, Stage, TypedError, root::Root};
 use crate::{
     error::Rejection,
-    stack::{
-        Describe, Explanation,
-        live::{Configure, Mechanisms},
-    },
+    stack::{Describe, Explanation},
 };
 use std::{
     fmt,
-    sync::Arc,
     task::{Context, Poll},
 };
 use tower::{Layer, Service};
 
-/// What all handles of one stack share.
+/// What all handles and calls of one stack share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared<St, X> {
     pub(super) stage: St,
@@ -25,30 +21,18 @@ pub(crate) struct Shared<St, X> {
 /// Every service that it makes, and every clone of it, shares one state: axum calls `layer()` once per route and again
 /// per connection.
 pub struct StackLayer<St, X = TypedError> {
-    shared: Arc<Shared<St, X>>,
+    root: Root<St, X>,
 }
 
 impl<St, X> StackLayer<St, X> {
     /// A layer of these stages, from which a rejection comes out by this exit.
     pub fn from_stages(stage: St, exit: X) -> Self {
-        Self { shared: Arc::new(Shared { stage, exit }) }
+        Self { root: Root::new(stage, exit) }
     }
 
     /// The stages, as the services share them.
-    pub(crate) fn shared(&self) -> Arc<Shared<St, X>> {
-        self.shared.clone()
-    }
-}
-
-impl<St: Describe, X> Describe for Shared<St, X> {
-    fn describe(&self, explanation: &mut Explanation) {
-        self.stage.describe(explanation);
-    }
-}
-
-impl<St: Mechanisms, X> Mechanisms for Shared<St, X> {
-    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
-        self.stage.each(visit);
+    pub(crate) fn root(&self) -> Root<St, X> {
+        self.root.clone()
     }
 }
 
@@ -73,11 +57,11 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
     }
 
     fn with_exit<Y>(self, exit: Y) -> StackLayer<St, Y> {
-        StackLayer::from_stages(Arc::unwrap_or_clone(self.shared).stage, exit)
+        StackLayer::from_stages(self.root.into_shared().stage, exit)
     }
 
     pub(crate) fn map_stage<T>(self, change: impl FnOnce(St) -> T) -> StackLayer<T, X> {
-        let Shared { stage, exit } = Arc::unwrap_or_clone(self.shared);
+        let Shared { stage, exit } = self.root.into_shared();
         StackLayer::from_stages(change(stage), exit)
     }
 }
@@ -85,13 +69,13 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
 impl<St: Describe, X> StackLayer<St, X> {
     /// What the stages do, in their order, and what follows for a call.
     pub fn explain(&self) -> Explanation {
-        Explanation::of(&self.shared.stage)
+        Explanation::of(&self.root)
     }
 }
 
 impl<St, X> Clone for StackLayer<St, X> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self { root: self.root.clone() }
     }
 }
 
@@ -105,17 +89,17 @@ impl<St, X, S> Layer<S> for StackLayer<St, X> {
     type Service = Stack<St, X, S>;
 
     fn layer(&self, service: S) -> Stack<St, X, S> {
-        Stack { shared: self.shared.clone(), service }
+        Stack { root: self.root.clone(), service }
     }
 }
 
 /// A service behind one or more stages: the one tower `Service` of this crate.
 ///
 /// It is always ready and reserves nothing: admission, and the readiness of the service inside, are part of the
-/// response future. A tower `Balance` above it therefore does not see an unready service. Clones are cheap and share
-/// all state.
+/// response future. A tower `Balance` above it therefore does not see an unready service; with the `load` feature it sees
+/// which services refuse calls, and prefers the others. Clones are cheap and share all state.
 pub struct Stack<St, X, S> {
-    shared: Arc<Shared<St, X>>,
+    pub(super) root: Root<St, X>,
     service: S,
 }
 
@@ -139,13 +123,13 @@ impl<St, X, S> Stack<St, X, S> {
 impl<St: Describe, X, S> Stack<St, X, S> {
     /// What the stages do, in their order, and what follows for a call.
     pub fn explain(&self) -> Explanation {
-        Explanation::of(&self.shared.stage)
+        Explanation::of(&self.root)
     }
 }
 
 impl<St, X, S: Clone> Clone for Stack<St, X, S> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), service: self.service.clone() }
+        Self { root: self.root.clone(), service: self.service.clone() }
     }
 }
 
@@ -173,6 +157,6 @@ where
 
     #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
-        ResponseFuture::new(request, self.service.clone(), self.shared.clone())
+        ResponseFuture::new(request, self.service.clone(), self.root.shared().clone())
     }
 }

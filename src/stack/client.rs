@@ -239,8 +239,14 @@ where
     ///
     /// # Errors
     ///
-    /// A field that breaks a rule of its own, or a timeout that is too short for what it encloses: for all attempts of
-    /// [`attempt_timeout`](ClientBuilder::attempt_timeout) and the longest waits between them.
+    /// A field that breaks a rule of its own, or a [`timeout`](ClientBuilder::timeout) that contradicts what it encloses:
+    ///
+    /// - It is shorter than the [`attempt_timeout`](ClientBuilder::attempt_timeout): no attempt has all of its time.
+    /// - It is not longer than the shortest possible first wait of the retry: no retry can run. That wait is zero with full
+    ///   jitter or without a backoff, half of the base with equal jitter, and the base otherwise.
+    ///
+    /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their own
+    /// timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
     pub fn layer(self) -> Result<StackLayer<Stages<T, R, B, Q, L, A, C>, X>, ConfigError> {
         let (timeout, retry, attempt, exit) = self.into_parts()?;
         let stages = timeout.build(retry.build(attempt)?)?;

@@ -34,7 +34,7 @@ use std::{fmt, time::Duration};
 ///     "\
 /// A call passes, from the outside in:
 ///   1. timeout: 2s
-///   2. retry: up to 3 attempts, waits of at most 50ms, doubling up to 1s, full jitter, with a budget
+///   2. retry: up to 3 attempts, waits of at most 50ms, doubling up to 1s, full jitter, budget: ratio 0.1, floor 1 per 100s, cap 10, initial below 1
 ///   3. load shed: at most 64 in flight
 ///   4. attempt timeout: 600ms
 /// At worst: 1.95s of latency (2s if the service asks for waits), 3 attempts, 64 in flight.
@@ -43,6 +43,9 @@ use std::{fmt, time::Duration};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A timeout may be shorter than the worst case of what it encloses, since most attempts fail long before their own timeout.
+/// `Display` then adds how many attempts fit if each takes its longest: `2 of 3 full attempts fit into the timeout of 1.5s.`
 #[derive(Clone, Debug, Default)]
 pub struct Explanation {
     layers: Vec<(&'static str, String)>,
@@ -52,10 +55,61 @@ pub struct Explanation {
     hints: Duration,
     max_in_flight: Option<usize>,
     contradiction: Option<ConfigError>,
+    /// The timeout of each attempt.
+    attempt_timeout: Option<Duration>,
+    /// The attempts of a call.
+    tries: Option<Tries>,
+    /// The timeout that cuts the worst case short, and how many of all attempts fit into it.
+    cut_short: Option<CutShort>,
+    /// The limit on calls in flight in front, unless it is in shadow.
+    in_front: Option<usize>,
     /// The terms of calls, where they are not those that the stages were built with.
     terms: Option<Terms>,
-    /// Whether the limit in front is to be in shadow, where it may be told so. Only a single one can have calls wait.
+    /// What is proposed of the limits.
+    proposed: Proposed,
+}
+
+/// A proposed configuration of limits: `None` where the one in force counts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Proposed {
+    /// Whether the rate limit in front is in shadow. Only a single one can have calls wait.
     shadow: Option<bool>,
+    /// The limit on calls in flight, and whether it is in shadow.
+    load_shed: Option<(usize, bool)>,
+    /// The calls that a queue lets into the service.
+    concurrency: Option<usize>,
+}
+
+/// The attempts of a call.
+#[derive(Clone, Copy, Debug)]
+struct Tries {
+    attempts: u32,
+    backoff: Backoff,
+    /// The longest that one attempt takes, if anything bounds it.
+    longest: Option<Duration>,
+}
+
+/// A timeout shorter than what it encloses.
+#[derive(Clone, Copy, Debug)]
+struct CutShort {
+    timeout: Duration,
+    full_attempts: u32,
+}
+
+impl Tries {
+    /// How many attempts end within this time if they and the waits between them take their longest.
+    fn fitting_into(&self, time: Duration) -> u32 {
+        let Some(longest) = self.longest else { return 0 };
+        let takes = |attempts: u32| {
+            longest.saturating_mul(attempts).saturating_add(self.backoff.worst_case(attempts.saturating_sub(1)))
+        };
+        let (mut fits, mut fails) = (0, self.attempts.saturating_add(1));
+        while fails - fits > 1 {
+            let middle = fits + (fails - fits) / 2;
+            if takes(middle) <= time { fits = middle } else { fails = middle }
+        }
+        fits
+    }
 }
 
 /// A stage that can say what it does, and what is further in.
@@ -90,8 +144,12 @@ impl Explanation {
 
     /// One that is to be of this configuration, which is complete, and not of the one in force.
     pub(super) fn proposed(config: &StackConfig) -> Self {
-        let shadow = config.rate_limit.first().map(|limit| limit.shadow);
-        Self { terms: Some(Terms::of(config)), shadow, ..Self::default() }
+        let proposed = Proposed {
+            shadow: config.rate_limit.first().map(|limit| limit.shadow),
+            load_shed: config.load_shed.map(|shed| (shed.limit, shed.shadow)),
+            concurrency: config.load_level.as_ref().map(|level| level.concurrency),
+        };
+        Self { terms: Some(Terms::of(config)), proposed, ..Self::default() }
     }
 
     /// Describes what is further in by these terms, if no others are proposed.
@@ -109,6 +167,12 @@ impl Explanation {
     /// ([`Retry::max_hint`](crate::retry::Retry::max_hint)): `None` if nothing bounds it.
     pub fn worst_case_with_hints(&self) -> Option<Duration> {
         self.worst_case.map(|latency| latency.saturating_add(self.hints))
+    }
+
+    /// The attempts that fit into the timeout if each takes its longest, with the longest waits between them. `None` unless
+    /// the timeout is shorter than all attempts together: otherwise all [`attempts`](Self::attempts) fit.
+    pub fn full_attempts(&self) -> Option<u32> {
+        self.cut_short.map(|cut| cut.full_attempts)
     }
 
     /// The most attempts that one call can become. Retries inside the service itself cannot be seen.
@@ -140,15 +204,28 @@ impl Explanation {
         let limit = self.terms.as_ref().and_then(|terms| of.limit(terms)).unwrap_or(built);
         self.add(of.name(), format!("{limit:?}"));
         next.describe(self);
-        match self.worst_case {
-            Some(inner) if inner > limit => {
-                let rule = "must cover all that is further in: attempts times the attempt timeout, the waits between, and waits in line";
-                let value = format_args!("{limit:?}, for up to {inner:?}");
-                self.contradiction.get_or_insert(ConfigError::new("timeout", value, rule));
-                self.worst_case = Some(limit);
-            }
-            Some(_) => {}
-            None => self.worst_case = Some(limit),
+        match of {
+            Of::Attempt => self.attempt_timeout = Some(limit),
+            Of::Call => self.check_total(limit),
+        }
+        self.worst_case = Some(self.worst_case.map_or(limit, |inner| inner.min(limit)));
+    }
+
+    /// Compares the timeout of a call with what is further in.
+    fn check_total(&mut self, limit: Duration) {
+        if let Some(attempt) = self.attempt_timeout.filter(|attempt| limit < *attempt) {
+            let rule =
+                format!("must be at least the attempt timeout of {attempt:?}, or no attempt has all of its time");
+            self.contradicts("timeout", limit, rule);
+        }
+        let tries = self.tries.unwrap_or(Tries { attempts: 1, backoff: Backoff::none(), longest: self.worst_case });
+        let wait = tries.backoff.shortest_first_wait();
+        if tries.attempts > 1 && limit <= wait {
+            let rule = format!("must be longer than the first wait of {wait:?}, or no retry can run");
+            self.contradicts("timeout", limit, rule);
+        }
+        if self.worst_case.is_some_and(|inner| inner > limit) {
+            self.cut_short = Some(CutShort { timeout: limit, full_attempts: tries.fitting_into(limit) });
         }
         self.hints = self.hints.min(limit.saturating_sub(self.worst_case.unwrap_or_default()));
     }
@@ -160,12 +237,17 @@ impl Explanation {
         self.hints = self.hints.saturating_mul(attempts).saturating_add(further);
     }
 
-    pub(crate) fn retry(&mut self, attempts: u32, backoff: Backoff, has_budget: bool, next: &impl Describe) {
+    fn contradicts(&mut self, field: &'static str, value: impl fmt::Debug, rule: String) {
+        self.contradiction.get_or_insert_with(|| ConfigError::new(field, value, rule));
+    }
+
+    pub(crate) fn retry(&mut self, attempts: u32, backoff: Backoff, budget: Option<String>, next: &impl Describe) {
         let (attempts, backoff) = self.terms.map_or((attempts, backoff), |terms| (terms.attempts, terms.backoff));
-        let budget = if has_budget { "with a budget" } else { "without a budget" };
+        let budget = budget.map_or("without a budget".to_owned(), |numbers| format!("budget: {numbers}"));
         self.add("retry", format!("up to {attempts} attempts, {backoff}, {budget}"));
         self.attempts = Some(self.attempts().saturating_mul(attempts));
         next.describe(self);
+        self.tries = Some(Tries { attempts, backoff, longest: self.worst_case });
         let waits = backoff.worst_case(attempts.saturating_sub(1));
         self.worst_case = self.worst_case.map(|attempt| attempt.saturating_mul(attempts).saturating_add(waits));
     }
@@ -183,20 +265,28 @@ impl Explanation {
     ) {
         self.add("rate limit", limits);
         next.describe(self);
-        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait(self.shadow)));
+        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait(self.proposed.shadow)));
     }
 
-    pub(crate) fn load_shed(&mut self, (limit, shadow): (usize, bool)) {
+    pub(crate) fn load_shed(&mut self, in_force: (usize, bool)) {
+        let (limit, shadow) = self.proposed.load_shed.unwrap_or(in_force);
         let in_shadow = if shadow { " (shadow)" } else { "" };
         self.add("load shed", format!("at most {limit} in flight{in_shadow}"));
         if !shadow {
+            self.in_front = Some(limit);
             self.bound_in_flight(limit);
         }
     }
 
     pub(crate) fn load_level(&mut self, queue: &Queue, next: &impl Describe) {
         self.add("load level", queue.describe());
-        self.bound_in_flight(queue.concurrency());
+        let concurrency = self.proposed.concurrency.unwrap_or_else(|| queue.concurrency());
+        if let Some(limit) = self.in_front.filter(|limit| *limit <= concurrency) {
+            let rule =
+                format!("must be above {concurrency}, the concurrency of the queue behind it, or no call can wait");
+            self.contradicts("load_shed.limit", limit, rule);
+        }
+        self.bound_in_flight(concurrency);
         next.describe(self);
         self.worst_case = self.worst_case.map(|inner| inner.saturating_add(queue.longest_wait()));
     }
@@ -225,8 +315,15 @@ impl fmt::Display for Explanation {
             attempts => write!(f, ", {attempts} attempts")?,
         }
         match self.max_in_flight {
-            Some(limit) => writeln!(f, ", {limit} in flight."),
-            None => writeln!(f, ", any number in flight."),
+            Some(limit) => writeln!(f, ", {limit} in flight.")?,
+            None => writeln!(f, ", any number in flight.")?,
         }
+        if let Some(CutShort { timeout, full_attempts }) = self.cut_short {
+            let attempts = self.attempts();
+            let noun = if attempts == 1 { "attempt" } else { "attempts" };
+            let verb = if full_attempts == 1 { "fits" } else { "fit" };
+            writeln!(f, "{full_attempts} of {attempts} full {noun} {verb} into the timeout of {timeout:?}.")?;
+        }
+        Ok(())
     }
 }

@@ -94,6 +94,11 @@
 //! The inner error has to be [`Error<E>`](crate::Error), or tower's `BoxError` around the rejection. A server stack has no
 //! classifier; its rate limit gives tokens back by [`refund_if`](crate::rate_limit::RateLimit::refund_if).
 //!
+//! # Behind a balancer
+//!
+//! With the `load` feature a stack implements tower's `Load`: its calls in flight, and a penalty while it refuses calls. A
+//! balancer then avoids an endpoint whose circuit is open, and comes back to probe it. Give each endpoint a stack of its own.
+//!
 //! # As a layer
 //!
 //! `.layer()?` in place of `.service(..)?` gives the same stack as a tower `Layer`. All services that it makes share one

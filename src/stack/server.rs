@@ -53,8 +53,10 @@ impl<Q, V, T, X> ServerBuilder<Q, Off, V, T, X> {
 }
 
 impl<Q, L, T, X> ServerBuilder<Q, L, Off, T, X> {
-    /// Lets calls wait their turn in a [`Queue`](crate::load_level::Queue), or a [`LoadLevel`] of any kind. A load shed in
-    /// front of it counts those who wait, too. See [`load_level`](crate::load_level).
+    /// Lets calls wait their turn in a [`Queue`](crate::load_level::Queue), or a [`LoadLevel`] of any kind. See
+    /// [`load_level`](crate::load_level).
+    ///
+    /// A load shed in front of it counts the calls that wait, too. Its limit must be above the concurrency of the queue.
     pub fn load_level<W, C>(self, level: impl Into<LoadLevel<W, C>>) -> ServerBuilder<Q, L, LoadLevel<W, C>, T, X> {
         let Self { rate_limit, load_shed, timeout, exit, .. } = self;
         ServerBuilder { rate_limit, load_shed, load_level: level.into(), timeout, exit }
@@ -121,7 +123,8 @@ where
     ///
     /// # Errors
     ///
-    /// A field that breaks a rule of its own.
+    /// A field that breaks a rule of its own, or a limit of [`load_shed`](ServerBuilder::load_shed) at or below the
+    /// concurrency of the queue behind it: no call could wait. A limit in shadow refuses nothing and may be any.
     pub fn layer(self) -> Result<StackLayer<Stages<Q, L, V, T>, X>, ConfigError> {
         let inner = Self::inner(self.load_shed, self.load_level, self.timeout)?;
         let stages = self.rate_limit.build(inner)?;

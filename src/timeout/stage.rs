@@ -1,7 +1,7 @@
 use super::Deadline;
 use crate::{
     error::{ConfigError, Error, TimedOut, check_duration},
-    shell::{Abandonment, Frame, Stage},
+    shell::{Abandonment, Frame, RefusesNow, Stage},
     stack::{
         Describe, Explanation,
         live::{Configure, Mechanisms, StackConfig, Terms},
@@ -172,6 +172,12 @@ fn timed_out<E>(details: TimedOut) -> Error<E> {
 impl<Next: Describe> Describe for TimeoutStage<Next> {
     fn describe(&self, explanation: &mut Explanation) {
         explanation.timeout(self.of, self.limit, &self.next);
+    }
+}
+
+impl<Next: RefusesNow> RefusesNow for TimeoutStage<Next> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.next.refuses_now(frame)
     }
 }
 

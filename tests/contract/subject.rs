@@ -188,7 +188,9 @@ pub fn server(room: Room) -> Subject {
 }
 
 pub fn server_that_levels(room: Room) -> Subject {
-    let (limiter, bucket, queue) = (a_limiter(room), a_bucket(room), a_queue(room, 1));
+    let (bucket, queue) = (a_bucket(room), a_queue(room, 1));
+    // Room for those in the service, and for the one that waits.
+    let limiter = Limiter::fixed(queue.concurrency() + 1).unwrap();
     let layer = steadfast::server()
         .rate_limit(bucket.clone())
         .load_shed(limiter.clone())

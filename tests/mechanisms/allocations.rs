@@ -164,7 +164,7 @@ fn a_call_through_a_whole_stack_allocates_nothing() {
     assert_eq!(allocations(&client, Result::is_ok), 0, "client");
     let server = steadfast::server()
         .rate_limit(plenty())
-        .load_shed(Limiter::fixed(1).unwrap())
+        .load_shed(Limiter::fixed(2).unwrap())
         .load_level(queue())
         .timeout(SECOND)
         .respond_with(|_: Rejection| 0)

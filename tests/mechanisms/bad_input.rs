@@ -82,16 +82,30 @@ fn a_backoff_goes_from_a_base_to_a_cap_that_is_no_smaller() {
 }
 
 #[test]
-fn the_ratio_of_a_budget_is_a_number_from_0_to_100_and_its_cap_at_least_1() {
+fn the_ratio_of_a_budget_is_a_number_from_0_to_1_and_its_cap_at_least_1() {
     let builder = RetryBudget::builder;
-    for ratio in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.1, -f64::MIN_POSITIVE, 100.001, f64::MAX] {
+    for ratio in
+        [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.1, -f64::MIN_POSITIVE, 1.0 + f64::EPSILON, 2.0, 100.0, f64::MAX]
+    {
         assert_names(builder().ratio(ratio).build(), "retry.budget.ratio", ratio);
     }
-    for ratio in [0.0, -0.0, f64::MIN_POSITIVE, 100.0] {
+    for ratio in [0.0, -0.0, f64::MIN_POSITIVE, 1.0] {
         assert!(builder().ratio(ratio).build().is_ok());
     }
     assert_names(builder().cap(0).build(), "retry.budget.cap", 0);
-    assert!(builder().cap(u32::MAX).ratio(100.0).build().is_ok());
+    assert!(builder().cap(u32::MAX).ratio(1.0).build().is_ok());
+}
+
+#[test]
+fn a_budget_starts_with_no_more_retries_than_it_can_hold() {
+    let budget = |cap, initial| RetryBudget::builder().cap(cap).initial(initial).build();
+    for (cap, initial) in [(10, 11), (1, 2), (1, u32::MAX)] {
+        let error = budget(cap, initial).unwrap_err();
+        assert_eq!(error.to_string(), format!("retry.budget.initial = {initial}: must be at most the cap of {cap}"));
+    }
+    for (cap, initial) in [(10, 10), (10, 0), (u32::MAX, u32::MAX)] {
+        assert!(budget(cap, initial).is_ok());
+    }
 }
 
 #[test]
@@ -361,42 +375,75 @@ fn a_quota_is_checked_wherever_it_is_set() {
     assert_names(bucket.set_quota(Quota::new(1, Duration::MAX)), "rate_limit.period", Duration::MAX);
 }
 
+/// Waits from the base to ten times that.
+fn waits(base: Duration, jitter: Jitter) -> Retry {
+    Retry::new(3).backoff(Backoff::exponential(base, 10 * base).jitter(jitter))
+}
+
 #[test]
-fn a_timeout_covers_the_attempts_and_the_waits_between_them_or_the_stack_is_refused() {
-    let millis = Duration::from_millis;
-    let retry = |attempts| Retry::new(attempts).backoff(Backoff::exponential(millis(100), millis(300)));
-    let build = |limit, attempts, attempt| {
-        steadfast::client().timeout(limit).retry(retry(attempts)).attempt_timeout(attempt).layer()
-    };
-    // Four attempts of 500 ms, and waits of 100, 200 and 300 ms.
-    assert!(build(millis(2600), 4, millis(500)).is_ok());
-    for (limit, attempts, attempt, needed) in [
-        (millis(2599), 4, millis(500), "2.6s"),
-        (millis(2600), 5, millis(500), "3.4s"),
-        (millis(2600), 4, millis(501), "2.604s"),
-        (LONGEST, 1000, LONGEST, "31622400299.4s"),
-    ] {
-        let error = build(limit, attempts, attempt).unwrap_err();
-        assert_eq!((error.field(), error.value()), ("timeout", &*format!("{limit:?}, for up to {needed}")));
-        assert!(error.rule().contains("attempts times the attempt timeout"), "{error}");
+fn a_timeout_that_ends_before_the_first_retry_can_begin_is_refused() {
+    for (jitter, wait) in [(Jitter::None, 5), (Jitter::Decorrelated, 5), (Jitter::Equal, 2)] {
+        let (base, wait) = (Duration::from_nanos(5), Duration::from_nanos(wait));
+        let build = |limit| steadfast::client().timeout(limit).retry(waits(base, jitter)).layer();
+        for limit in [NANO, wait] {
+            let error = build(limit).unwrap_err();
+            let rule = format!("must be longer than the first wait of {wait:?}, or no retry can run");
+            assert_eq!(error.to_string(), format!("timeout = {limit:?}: {rule}"));
+        }
+        assert!(build(wait + NANO).is_ok(), "{jitter:?}");
     }
-    // Decorrelated waits are bounded by the cap alone.
-    let decorrelated = Backoff::exponential(millis(100), millis(300)).jitter(Jitter::Decorrelated);
-    let stack = steadfast::client().timeout(millis(2600)).attempt_timeout(millis(500));
-    let error = stack.retry(Retry::new(4).backoff(decorrelated)).layer().unwrap_err();
-    assert_eq!(error.value(), "2.6s, for up to 2.9s");
+    let error = steadfast::client().timeout(SECOND / 10).retry(waits(5 * SECOND, Jitter::None)).layer().unwrap_err();
+    assert_eq!(error.to_string(), "timeout = 100ms: must be longer than the first wait of 5s, or no retry can run");
+
+    // The shortest first wait is zero, or there is no retry.
+    let build = |retry| steadfast::client().timeout(NANO).retry(retry).layer();
+    assert!(build(waits(LONGEST / 10, Jitter::Full)).is_ok());
+    assert!(build(Retry::new(1000)).is_ok());
+    for jitter in [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None] {
+        assert!(build(Retry::new(3).backoff(Backoff::none().jitter(jitter))).is_ok(), "{jitter:?}");
+        let once = Retry::new(1).backoff(Backoff::exponential(SECOND, SECOND).jitter(jitter));
+        assert!(build(once).is_ok(), "{jitter:?}");
+    }
+}
+
+#[test]
+fn a_timeout_below_all_attempts_together_is_accepted() {
+    let millis = Duration::from_millis;
+    let build =
+        |limit| steadfast::client().timeout(limit).retry(waits(millis(100), Jitter::None)).attempt_timeout(SECOND);
+    for limit in [SECOND, millis(2_000), millis(3_299), LONGEST] {
+        assert!(build(limit).layer().is_ok());
+    }
+    let many = Retry::new(1000).backoff(Backoff::exponential(NANO, LONGEST));
+    assert!(steadfast::client().timeout(LONGEST).retry(many).attempt_timeout(LONGEST).layer().is_ok());
 }
 
 #[test]
 fn an_attempt_longer_than_the_whole_call_is_refused() {
     let error = steadfast::client().timeout(SECOND).attempt_timeout(SECOND + NANO).layer().unwrap_err();
-    assert_eq!((error.field(), error.value()), ("timeout", "1s, for up to 1.000000001s"));
+    let rule = "must be at least the attempt timeout of 1.000000001s, or no attempt has all of its time";
+    assert_eq!(error.to_string(), format!("timeout = 1s: {rule}"));
     assert!(steadfast::client().timeout(SECOND).attempt_timeout(SECOND).layer().is_ok());
 }
 
 #[test]
-fn without_an_attempt_timeout_nothing_contradicts_the_timeout() {
-    assert!(steadfast::client().timeout(NANO).retry(Retry::new(1000)).layer().is_ok());
+fn a_limit_of_calls_in_flight_that_lets_no_call_wait_in_the_queue_behind_it_is_refused() {
+    let build = |limiter: &Limiter| {
+        let queue = Queue::builder(8, 100).build().unwrap();
+        steadfast::server().load_shed(limiter.clone()).load_level(queue)
+    };
+    for limit in [1, 7, 8] {
+        let limiter = Limiter::fixed(limit).unwrap();
+        let expected = format!(
+            "load_shed.limit = {limit}: must be above 8, the concurrency of the queue behind it, or no call can wait"
+        );
+        assert_eq!(build(&limiter).layer().unwrap_err().to_string(), expected);
+        assert_eq!(build(&limiter).live().map(drop).unwrap_err().to_string(), expected);
+        // In shadow it refuses nothing.
+        limiter.set_shadow(true);
+        assert!(build(&limiter).layer().is_ok());
+    }
+    assert!(build(&Limiter::fixed(9).unwrap()).layer().is_ok());
 }
 
 fn any_duration() -> impl Strategy<Value = Duration> {
@@ -436,8 +483,9 @@ fn any_backoff() -> impl Strategy<Value = Backoff> {
 
 fn any_budget() -> impl Strategy<Value = RetryBudgetBuilder> {
     let floor = prop::option::of((any_count(), any_duration()));
-    (any_ratio(), any_count_u32(), floor).prop_map(|(ratio, cap, floor)| {
+    (any_ratio(), any_count_u32(), floor, prop::option::of(any_count_u32())).prop_map(|(ratio, cap, floor, initial)| {
         let builder = RetryBudget::builder().ratio(ratio).cap(cap).random(Random::seeded(0));
+        let builder = initial.map_or(builder.clone(), |initial| builder.initial(initial));
         match floor {
             None => builder.no_floor(),
             Some((retries, period)) => builder.floor(retries, period),

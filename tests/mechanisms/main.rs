@@ -24,6 +24,8 @@ mod circuit_breaker;
 mod fleet;
 mod keyed;
 mod limiter;
+#[cfg(feature = "load")]
+mod load;
 mod load_shed;
 mod patience;
 mod rate_limit;

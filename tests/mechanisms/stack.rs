@@ -13,8 +13,8 @@ use steadfast::{
     error::CircuitOpen,
     load_level::{LoadLevelLayer, Queue},
     load_shed::{Limiter, LoadShedLayer},
-    rate_limit::{RateLimitLayer, TokenBucket},
-    retry::{Backoff, Jitter, Retry, RetryLayer},
+    rate_limit::{RateLimit, RateLimitLayer, TokenBucket},
+    retry::{Backoff, Jitter, Retry, RetryBudget, RetryBudgetBuilder, RetryLayer},
     stack::Explanation,
     timeout::TimeoutLayer,
 };
@@ -369,7 +369,7 @@ async fn a_full_client_explains_itself() {
         "\
 A call passes, from the outside in:
   1. timeout: 6s
-  2. retry: up to 3 attempts, waits of at most 50ms, doubling up to 2s, full jitter, with a budget
+  2. retry: up to 3 attempts, waits of at most 50ms, doubling up to 2s, full jitter, budget: ratio 0.1, floor 1 per 100s, cap 10, initial below 1
   3. circuit breaker: opens at 5 failures in a row or at 25% failures of at least 20 calls in 30s, for 5s to 60s, then 3 probes
   4. rate limit: 100 per 1s, bursts of 20
   5. load shed: at most 64 in flight
@@ -450,21 +450,53 @@ fn error_of<T>(built: Result<T, ConfigError>) -> (&'static str, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_too_short_for_what_it_encloses_is_refused_with_the_reason() {
-    let stack = |limit| steadfast::client().timeout(limit).retry(every(3, ms(100))).attempt_timeout(ms(600));
-    assert!(stack(ms(2000)).layer().is_ok());
-    let Err(error) = stack(ms(1999)).layer() else { panic!("built") };
-    assert_eq!(
-        error.to_string(),
-        "timeout = 1.999s, for up to 2s: must cover all that is further in: attempts times the attempt timeout, the \
-         waits between, and waits in line"
-    );
-    let without_retry = steadfast::client().timeout(ms(500)).attempt_timeout(ms(600)).layer();
-    assert_eq!(error_of(without_retry), ("timeout", "500ms, for up to 600ms".to_owned()));
-    let around_waits = Backoff::exponential(secs(1), secs(60));
-    let around_waits = Retry::new(7).backoff(around_waits);
-    let around_waits = steadfast::client().timeout(secs(69)).retry(around_waits).attempt_timeout(secs(1)).layer();
-    assert_eq!(error_of(around_waits), ("timeout", "69s, for up to 70s".to_owned()));
+async fn a_timeout_shorter_than_all_attempts_says_how_many_of_them_fit() {
+    // Three attempts of 600 ms, and waits of 100 ms each.
+    let explain = |limit| {
+        let stack = steadfast::client().timeout(limit).retry(every(3, ms(100))).attempt_timeout(ms(600));
+        stack.layer().unwrap().explain()
+    };
+    for (limit, fitting, text) in [
+        (ms(2000), None, "At worst: 2s of latency, 3 attempts, any number in flight."),
+        (ms(1999), Some(2), "2 of 3 full attempts fit into the timeout of 1.999s."),
+        (ms(1300), Some(2), "2 of 3 full attempts fit into the timeout of 1.3s."),
+        (ms(1299), Some(1), "1 of 3 full attempts fits into the timeout of 1.299s."),
+        (ms(600), Some(1), "1 of 3 full attempts fits into the timeout of 600ms."),
+    ] {
+        let explanation = explain(limit);
+        assert_eq!((explanation.full_attempts(), &*at_worst(&explanation)), (fitting, text));
+        assert_eq!((explanation.worst_case_latency(), explanation.attempts()), (Some(limit), 3));
+    }
+
+    // A wait for the rate limit is part of an attempt.
+    let bucket = TokenBucket::builder(1, secs(1)).max_wait(secs(3)).build().unwrap();
+    let waits = || RateLimit::new(bucket.clone()).wait();
+    let stack = steadfast::client().timeout(ms(3500)).rate_limit(waits()).attempt_timeout(ms(600));
+    assert_eq!(at_worst(&stack.layer().unwrap().explain()), "0 of 1 full attempt fit into the timeout of 3.5s.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_explains_the_numbers_of_its_budget() {
+    let explain = |retry| {
+        let explanation = steadfast::client().retry(retry).layer().unwrap().explain();
+        explanation.layers().next().unwrap().1.rsplit_once("full jitter, ").unwrap().1.to_owned()
+    };
+    let with = |budget: RetryBudgetBuilder| Retry::new(3).budget(budget.build().unwrap());
+    assert_eq!(explain(Retry::new(3)), "budget: ratio 0.1, floor 1 per 100s, cap 10, initial below 1");
+    let budget = RetryBudget::builder().ratio(0.25).no_floor().cap(7).initial(3);
+    assert_eq!(explain(with(budget)), "budget: ratio 0.25, no floor, cap 7, initial 3");
+    assert_eq!(explain(Retry::new(3).without_budget()), "without a budget");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_program_with_initial_retries_retries_its_first_failure() {
+    for (initial, calls) in [(0, 1), (1, 2), (2, 3)] {
+        let backend = Backend::always(Act::fail());
+        let budget = RetryBudget::builder().initial(initial).no_floor().ratio(0.0).build().unwrap();
+        let stack = steadfast::client().retry(every(3, ms(100)).budget(budget)).service(backend.clone()).unwrap();
+        stack.oneshot(()).await.unwrap_err();
+        assert_eq!(backend.calls(), calls);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,11 @@ impl State {
         Ok(place)
     }
 
+    /// Whether there is no place for a call that weighs 1.
+    pub(in crate::load_level) fn is_full(&self) -> bool {
+        self.waiters.waiting() >= self.depth || self.waiters.weight() >= self.max_weight
+    }
+
     /// Sees to it that there is a place for one more, by taking those of the least worthy if they are worth less than
     /// the newcomer. Nobody loses a place where that would not be enough.
     fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {

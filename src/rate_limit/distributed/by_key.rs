@@ -6,7 +6,7 @@ use super::{
 use crate::{
     error::RateLimited,
     rate_limit::{Admission, BorrowedKey, DescribeLimit, KeyOf, Limit, OwnedKey, RateLimit},
-    shell::Frame,
+    shell::{Frame, RefusesNow},
 };
 use std::{
     convert::Infallible,
@@ -192,6 +192,9 @@ where
         self.limit.refund(permit);
     }
 }
+
+/// Without a request there is no key.
+impl<D: Distributed, F> RefusesNow for DistributedByKey<D, F> {}
 
 impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {
     fn describe(&self) -> String {

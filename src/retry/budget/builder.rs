@@ -4,14 +4,16 @@ use crate::{
     random::Random,
     rate_limit::Quota,
 };
-use std::time::Duration;
+use rand::RngExt;
+use std::{fmt, time::Duration};
 
 /// Retries per period.
 pub(super) const DEFAULT_FLOOR: (u64, Duration) = (1, Duration::from_secs(100));
 
 /// Configures a [`RetryBudget`], when it is [built](Self::build) or [while calls pass](RetryBudget::configure).
 ///
-/// Plain data, but for the generator. Two are equal if they allow the same; the generators are not compared.
+/// Plain data, but for the generator. Two are equal if a running budget does the same by them: what it starts with,
+/// [`initial`](Self::initial) and the generator, is not compared.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RetryBudgetBuilder {
@@ -19,6 +21,8 @@ pub struct RetryBudgetBuilder {
     pub(crate) cap: u32,
     /// Retries per period.
     pub(crate) floor: Option<(u64, Duration)>,
+    /// The retries of a new budget; `None` for a random fraction of one.
+    pub(super) initial: Option<u32>,
     pub(crate) random: Random,
 }
 
@@ -30,12 +34,14 @@ impl PartialEq for RetryBudgetBuilder {
 
 impl Default for RetryBudgetBuilder {
     fn default() -> Self {
-        Self { ratio: 0.1, cap: 10, floor: Some(DEFAULT_FLOOR), random: Random::new() }
+        Self { ratio: 0.1, cap: 10, floor: Some(DEFAULT_FLOOR), initial: None, random: Random::new() }
     }
 }
 
 impl RetryBudgetBuilder {
-    /// How many retries each call earns: 0.1 allows one retry for every ten calls. From 0 to 100, exact to 1 in 10^9.
+    /// How many retries each call earns: 0.1 allows one retry for every ten calls. From 0 to 1, exact to 1 in 10^9.
+    ///
+    /// Above 1 the budget would bound nothing: each call would earn more than the one retry that it needs at a time.
     pub fn ratio(self, ratio: f64) -> Self {
         Self { ratio, ..self }
     }
@@ -55,6 +61,30 @@ impl RetryBudgetBuilder {
         Self { floor: None, ..self }
     }
 
+    /// How many retries a new budget has at once. At most the [`cap`](Self::cap). Default: a random fraction of one retry.
+    ///
+    /// Programs that live for few calls need it: a command-line tool, a cron job, a function in the cloud. They have earned
+    /// nothing when their first call fails, and so only 9% of such failures are retried.
+    /// Services that live long do not need it, and are better off without: after a deployment or a burst of new clients
+    /// every one of them holds the credit at once. With enough credit, 1,000 quiet clients triple the load on a service
+    /// that fails.
+    ///
+    /// It has no meaning for a budget that runs: [`configure`](RetryBudget::configure) ignores it.
+    ///
+    /// ```
+    /// use steadfast::retry::{Retry, RetryBudget};
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// // Two retries for the one call of this program.
+    /// let retry = Retry::new(3).budget(RetryBudget::builder().initial(2).build()?);
+    /// # let _ = retry;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn initial(self, retries: u32) -> Self {
+        Self { initial: Some(retries), ..self }
+    }
+
     /// Draws the balance at the start, and the instant at which a floor begins, from this generator.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
@@ -64,8 +94,8 @@ impl RetryBudgetBuilder {
     ///
     /// # Errors
     ///
-    /// The ratio must be a number from 0 to 100, the cap at least 1, the floor's period within the bounds of all
-    /// durations and its rate within those of a [`TokenBucket`](crate::rate_limit::TokenBucket).
+    /// The ratio must be a number from 0 to 1, the cap at least 1, the initial retries at most the cap, the floor's period
+    /// within the bounds of all durations and its rate within those of a [`TokenBucket`](crate::rate_limit::TokenBucket).
     pub fn build(self) -> Result<RetryBudget, ConfigError> {
         RetryBudget::new(self)
     }
@@ -80,10 +110,23 @@ impl RetryBudgetBuilder {
         u64::from(self.cap) * RETRY
     }
 
-    /// Whether a budget can go by this, and the quota of its floor.
+    /// The balance of a new budget, in its units.
+    pub(super) fn balance_at_first(&self) -> Result<u64, ConfigError> {
+        match self.initial {
+            None => Ok(self.random.with(|random| random.random_range(0..RETRY))),
+            Some(initial) if initial <= self.cap => Ok(u64::from(initial) * RETRY),
+            Some(initial) => {
+                let rule = format!("must be at most the cap of {}", self.cap);
+                Err(ConfigError::new("retry.budget.initial", initial, rule))
+            }
+        }
+    }
+
+    /// Whether a running budget can follow this, and the quota of its floor.
     pub(crate) fn check(&self) -> Result<Option<Quota>, ConfigError> {
-        if !(0.0..=100.0).contains(&self.ratio) {
-            return Err(ConfigError::new("retry.budget.ratio", self.ratio, "must be a number from 0 to 100"));
+        if !(0.0..=1.0).contains(&self.ratio) {
+            let rule = "must be a number from 0 to 1: a call that earns more than one retry leaves nothing bounded";
+            return Err(ConfigError::new("retry.budget.ratio", self.ratio, rule));
         }
         if self.cap == 0 {
             return Err(ConfigError::new("retry.budget.cap", self.cap, "must be at least 1"));
@@ -100,6 +143,22 @@ impl RetryBudgetBuilder {
                 })?;
                 Ok(Some(quota))
             }
+        }
+    }
+}
+
+/// The numbers, for people.
+impl fmt::Display for RetryBudgetBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ratio {}", self.ratio)?;
+        match self.floor {
+            Some((retries, period)) => write!(f, ", floor {retries} per {period:?}")?,
+            None => write!(f, ", no floor")?,
+        }
+        write!(f, ", cap {}", self.cap)?;
+        match self.initial {
+            Some(retries) => write!(f, ", initial {retries}"),
+            None => write!(f, ", initial below 1"),
         }
     }
 }

@@ -15,8 +15,11 @@ use std::{fmt, time::Duration};
 /// To have one to edit, write down what a stack was [`built`](super::Control::built) with: every part that it can be told is in
 /// it, in its form.
 ///
-/// With the `serde` feature it is read from, and written to, JSON, TOML and the like. Durations are written as
-/// `"250ms"` or `"1m 30s"`; a field that nobody knows is an error.
+/// With the `serde` feature it is read from, and written to, JSON, TOML and the like. An unknown field is an error.
+///
+/// Durations are written as `"250ms"` or `"1m 30s"`: numbers, each with its unit, the largest unit first. The units are `d`
+/// (24 hours), `h`, `m` or `min`, `s`, `ms`, `us` and `ns`, in lower case. Anything else is an error that names the field:
+/// `timeout = "5M": must be ..`.
 ///
 /// ```
 /// # #[cfg(feature = "serde")]
@@ -45,7 +48,7 @@ pub struct StackConfig {
     /// line or in the queue; another attempt does not pass. Default: off, which is to say that calls pass.
     pub switched_off: bool,
     /// How long a whole call may take; on a server, the work on it.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::optional"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::timeout"))]
     pub timeout: Option<Duration>,
     /// How a call is retried.
     pub retry: Option<RetryConfig>,
@@ -59,7 +62,7 @@ pub struct StackConfig {
     /// How many calls are served at once, and how many wait for how long.
     pub load_level: Option<LoadLevelConfig>,
     /// How long an attempt may take.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::optional"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::attempt_timeout"))]
     pub attempt_timeout: Option<Duration>,
 }
 
@@ -74,7 +77,10 @@ pub struct RetryConfig {
     pub backoff: Backoff,
     /// The longest wait that a service may ask for, at most 366 days. Default: 60 s. See
     /// [`Retry::max_hint`](crate::retry::Retry::max_hint).
-    #[cfg_attr(feature = "serde", serde(default = "RetryConfig::default_max_hint", with = "crate::durations"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(default = "RetryConfig::default_max_hint", with = "crate::durations::max_hint")
+    )]
     pub max_hint: Duration,
     /// The budget that retries are taken from. A stack with a budget has one always: `None` is the budget's defaults.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -82,10 +88,13 @@ pub struct RetryConfig {
 }
 
 /// How retries are earned. See [`RetryBudget`](crate::retry::RetryBudget).
+///
+/// The retries that a new budget has at once, [`initial`](crate::retry::RetryBudgetBuilder::initial), are not part of it:
+/// they have no meaning for a budget that runs.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BudgetConfig {
-    /// How many retries each call earns, from 0 to 100. Default 0.1.
+    /// How many retries each call earns, from 0 to 1. Default 0.1.
     pub ratio: f64,
     /// The most retries that are saved up, at least 1. Default 10.
     pub cap: u32,
@@ -100,7 +109,7 @@ pub struct Pace {
     /// How many.
     pub count: u64,
     /// In which time.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::pace_period"))]
     pub period: Duration,
 }
 
@@ -118,18 +127,18 @@ pub struct BreakerConfig {
     /// The fewest calls for a share to count.
     pub minimum_calls: u32,
     /// How long it stays open at first. A circuit that is open keeps to the time that it was opened for.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::open_for"))]
     pub open_for: Duration,
     /// How long it stays open at most, after failed probes. Default: a minute, or `open_for` if that is longer.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::optional"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::max_open_for"))]
     pub max_open_for: Option<Duration>,
     /// How many probes have to succeed.
     pub probes: u32,
     /// How long they may take.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::probe_timeout"))]
     pub probe_timeout: Duration,
     /// After how long a call that its caller dropped counts as a failure.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::optional"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::cancelled_is_failure_after"))]
     pub cancelled_is_failure_after: Option<Duration>,
     /// Whether an answer that says "too much" is a failure.
     pub overload_is_failure: bool,
@@ -144,7 +153,7 @@ pub struct FailureRate {
     /// Above 0 and at most 1.
     pub rate: f64,
     /// The time over which calls are counted.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::failure_rate_window"))]
     pub window: Duration,
 }
 
@@ -155,7 +164,7 @@ pub struct SlowCallRate {
     /// Above 0 and at most 1.
     pub rate: f64,
     /// A call that takes this long is slow.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::slow_call_threshold"))]
     pub threshold: Duration,
 }
 
@@ -205,7 +214,10 @@ pub struct LoadLevelConfig {
     #[cfg_attr(feature = "serde", serde(default))]
     pub max_weight: Option<u64>,
     /// The longest wait. Default: a second.
-    #[cfg_attr(feature = "serde", serde(default = "LoadLevelConfig::default_max_wait", with = "crate::durations"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(default = "LoadLevelConfig::default_max_wait", with = "crate::durations::max_wait")
+    )]
     pub max_wait: Duration,
     /// Who is next, and who has waited too long.
     #[cfg_attr(feature = "serde", serde(default))]

@@ -28,7 +28,7 @@ impl Parts {
         X: Send + Sync + 'static,
     {
         let layer = StackLayer::from_stages(stages, exit);
-        let control = Control::of(layer.shared(), self.0);
+        let control = Control::of(Arc::new(layer.root()), self.0);
         (layer, control)
     }
 }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     error::{Error, Rejection, SwitchedOff},
-    shell::{Abandonment, Ending, Frame, Gate, Stage},
+    shell::{Abandonment, Ending, Frame, Gate, RefusesNow, Stage},
     stack::{Describe, DescribeGate, Explanation},
     sync::thread_local,
 };
@@ -233,6 +233,12 @@ impl<Request> Gate<Request> for KillSwitch {
     fn settle(&self, (): (), _ending: Ending, _frame: &mut Frame) {}
 }
 
+impl RefusesNow for KillSwitch {
+    fn refuses_now(&self, _frame: &mut Frame) -> bool {
+        self.is_off()
+    }
+}
+
 impl Configure for KillSwitch {
     fn read(&self, config: &mut StackConfig) {
         config.switched_off = self.is_off();
@@ -248,6 +254,19 @@ impl DescribeGate for KillSwitch {
         if self.is_off() {
             explanation.add("kill switch", "no call passes");
         }
+    }
+}
+
+/// A change under way is not waited for.
+impl<Next: RefusesNow> RefusesNow for LiveStage<Next> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.next.refuses_now(frame)
+    }
+}
+
+impl<Next: RefusesNow> RefusesNow for LiveAttemptStage<Next> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.next.refuses_now(frame)
     }
 }
 

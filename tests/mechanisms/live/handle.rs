@@ -9,7 +9,7 @@ use steadfast::{
     load_level::{Discipline, Queue},
     load_shed::Limiter,
     rate_limit::{Keyed, Quota, RateLimit, SlidingWindow, TokenBucket},
-    retry::{Backoff, Retry, RetryBudget},
+    retry::{Backoff, Jitter, Retry, RetryBudget},
     stack::live::{
         BreakerConfig, BudgetConfig, Control, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace,
         RateLimitConfig, RetryConfig, SlowCallRate, StackConfig,
@@ -133,11 +133,18 @@ fn what_cannot_work_is_refused_as_a_whole() {
         |rate| BreakerConfig { failure_rate: Some(FailureRate { rate, window: secs(1) }), ..BreakerConfig::default() };
     let window = RateLimitConfig::new([Quota::new(100, secs(60))]);
     let limits = |second: RateLimitConfig| vec![window.clone(), second];
+    let late = Backoff::exponential(secs(200), secs(200)).jitter(Jitter::None);
+    let greedy = Some(BudgetConfig { ratio: 1.5, ..BudgetConfig::default() });
     let cases: Vec<(&str, StackConfig)> = vec![
         ("timeout", with(&|config| config.timeout = Some(ms(0)))),
         ("timeout", with(&|config| config.timeout = Some(ms(1)))),
         ("attempt_timeout", with(&|config| config.attempt_timeout = Some(std::time::Duration::MAX))),
         ("timeout", with(&|config| config.attempt_timeout = Some(secs(100)))),
+        ("timeout", with(&|config| config.retry = Some(RetryConfig { backoff: late, ..RetryConfig::new(2) }))),
+        (
+            "retry.budget.ratio",
+            with(&|config| config.retry = Some(RetryConfig { budget: greedy.clone(), ..RetryConfig::new(2) })),
+        ),
         ("retry.attempts", with(&|config| config.retry = Some(RetryConfig::new(0)))),
         ("circuit_breaker.failure_rate.rate", with(&|config| config.circuit_breaker = Some(breaker(f64::NAN)))),
         ("load_level", with(&|config| config.load_level = Some(LoadLevelConfig::new(1, 1)))),
@@ -205,4 +212,45 @@ fn a_panic_in_a_pass_ends_it() {
     assert!(panicked.is_err());
     control.apply(&StackConfig::default()).unwrap();
     call(false).unwrap().unwrap();
+}
+
+#[test]
+fn a_limit_that_lets_no_call_wait_is_refused_by_what_is_proposed_of_it_and_of_the_queue() {
+    let (limiter, queue) = (Limiter::fixed(10).unwrap(), Queue::builder(4, 8).build().unwrap());
+    let (_, control) = steadfast::server().load_shed(limiter.clone()).load_level(queue.clone()).live().unwrap();
+    let propose = |limit, shadow, concurrency| {
+        control.check(&StackConfig {
+            load_shed: Some(LoadShedConfig { limit, shadow }),
+            load_level: Some(LoadLevelConfig::new(concurrency, 8)),
+            ..StackConfig::default()
+        })
+    };
+    let error = propose(10, false, 10).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "load_shed.limit = 10: must be above 10, the concurrency of the queue behind it, or no call can wait"
+    );
+    assert!(propose(11, false, 10).is_ok() && propose(10, true, 10).is_ok() && propose(2, false, 1).is_ok());
+    // A part that is not given is as it was built, whatever a handle has made of it.
+    limiter.set_limit(100).unwrap();
+    queue.set_concurrency(1).unwrap();
+    let level =
+        |concurrency| StackConfig { load_level: Some(LoadLevelConfig::new(concurrency, 8)), ..StackConfig::default() };
+    assert!(control.check(&level(10)).is_err() && control.check(&level(9)).is_ok());
+    let shed = |limit| StackConfig { load_shed: Some(LoadShedConfig::new(limit)), ..StackConfig::default() };
+    assert!(control.check(&shed(4)).is_err() && control.check(&shed(5)).is_ok());
+}
+
+#[test]
+fn a_timeout_below_all_attempts_can_be_applied_and_is_explained() {
+    let (_, control) = steadfast::client()
+        .timeout(secs(9))
+        .retry(Retry::new(3).backoff(Backoff::none()))
+        .attempt_timeout(secs(1))
+        .live()
+        .unwrap();
+    control.apply(&StackConfig { timeout: Some(secs(2)), ..StackConfig::default() }).unwrap();
+    assert_eq!(control.explain().full_attempts(), Some(2));
+    control.apply(&StackConfig::default()).unwrap();
+    assert_eq!(control.explain().full_attempts(), None);
 }

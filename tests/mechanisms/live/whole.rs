@@ -123,7 +123,7 @@ fn bucket() -> RateLimit<TokenBucket, impl steadfast::rate_limit::Cost<()> + Clo
 
 #[test]
 fn a_server_call_sees_one_configuration() {
-    let (limiter, queue) = (Limiter::fixed(1_000).unwrap(), Queue::builder(1_000, 1_000).build().unwrap());
+    let (limiter, queue) = (Limiter::fixed(2_000).unwrap(), Queue::builder(1_000, 1_000).build().unwrap());
     let reached = Arc::new(AtomicUsize::new(0));
     let (layer, control) = steadfast::server()
         .rate_limit(bucket())
@@ -133,16 +133,28 @@ fn a_server_call_sees_one_configuration() {
         .live()
         .unwrap();
 
-    let open = StackConfig { load_level: Some(LoadLevelConfig::new(1_000, 1_000)), ..open() };
+    let open = StackConfig {
+        load_shed: Some(LoadShedConfig::new(2_000)),
+        load_level: Some(LoadLevelConfig::new(1_000, 1_000)),
+        ..open()
+    };
+    // With the first call two are in flight: a limit that is reached, with a queue behind it that is not full.
+    let held = limiter.try_acquire().unwrap();
+    let shed = StackConfig {
+        load_shed: Some(LoadShedConfig::new(2)),
+        load_level: Some(LoadLevelConfig::new(1, 1_000)),
+        ..open.clone()
+    };
     // The one place is taken, and nothing that weighs more than 1 may wait.
     let full = LoadLevelConfig { max_weight: Some(1), ..LoadLevelConfig::new(1, 1) };
     let configs = [
         StackConfig { switched_off: true, ..open.clone() },
         StackConfig { rate_limit: vec![RateLimitConfig::new([NONE])], ..open.clone() },
-        StackConfig { load_shed: Some(LoadShedConfig::new(1)), ..open.clone() },
+        shed,
         StackConfig { load_level: Some(full), ..open },
     ];
     no_call_passes_while_changing(layer.layer(service(reached.clone())), &reached, &control, &configs);
+    drop(held);
     assert_eq!((limiter.in_flight(), queue.in_service(), queue.readings().waiting), (0, 0, 0));
 }
 

@@ -1,0 +1,63 @@
+use super::{Frame, RefusesNow, Stack};
+use tower::load::Load;
+
+/// What is added to the load of a stack that refuses calls: more than can be in flight.
+const PENALTY: usize = usize::MAX / 2;
+
+/// The calls in flight, and a penalty while the stack would refuse a call: for tower's `Balance` and the like.
+///
+/// A stack that refuses looks like a fast, idle service to a balancer that counts the calls in flight or measures
+/// latencies. It would send most calls there, and they would fail. With this load it prefers the stacks that let calls
+/// through:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), tower::BoxError> {
+/// use std::convert::Infallible;
+/// use steadfast::circuit_breaker::Breaker;
+/// use tower::{Service, ServiceExt, balance::p2c::Balance, discover::ServiceList, service_fn};
+///
+/// // One stack for each endpoint: a circuit is that of one endpoint.
+/// let breakers = [Breaker::builder().build()?, Breaker::builder().build()?];
+/// let endpoints = [0, 1].map(|endpoint| service_fn(async move |()| Ok::<usize, Infallible>(endpoint)));
+/// let mut stacks = Vec::new();
+/// for (breaker, endpoint) in breakers.iter().zip(endpoints) {
+///     stacks.push(steadfast::client().circuit_breaker(breaker.clone()).service(endpoint)?);
+/// }
+/// let mut balance = Balance::new(ServiceList::new(stacks));
+///
+/// breakers[0].force_open();
+/// for _ in 0..10 {
+///     assert_eq!(balance.ready().await?.call(()).await?, 1);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// - A call is in flight from the moment at which its response future is made until that is dropped, whether it waits in
+///   the stack or is in the service. A future that has ended and is kept still counts.
+/// - The penalty is `usize::MAX / 2`. A stack has it while a breaker is open, is forced open, or is half-open with all of its
+///   probes out; while a live stack is switched off; while a load shed is at its limit, a queue at its depth, or a rate
+///   limit for all callers without a token. A limit in shadow refuses nothing.
+/// - An open circuit whose `open_for` is over has no penalty: the balancer has to send the call that probes it. If all stacks
+///   refuse, the balancer chooses among them by their calls in flight.
+/// - A rate limit by key refuses some callers and not others, and a rate limit that lets calls wait has them in flight:
+///   neither has a penalty. Nor do the stages of a service inside, of which the stack knows nothing.
+///
+/// The services that one layer makes share one state, and one count: they all report the load of all of them. Build one
+/// stack for each endpoint, and give those mechanisms that endpoints are to share as clones of one handle.
+///
+/// # Cost
+///
+/// No call counts anything: the calls in flight are the references to the stack's state that calls hold anyway. But with the
+/// feature handles and calls count their references in two cache lines. Where threads clone one handle for each call, they
+/// fight for both: two threads that did nothing else took about 60 ns more per call. Asking takes a few loads; a reading of the clock where a breaker is open or half-open or there is a rate limit; a lock where calls wait
+/// in a queue, or for a strict sliding window.
+impl<St: RefusesNow, X, S> Load for Stack<St, X, S> {
+    type Metric = usize;
+
+    fn load(&self) -> usize {
+        let would_refuse = self.root.shared().stage.refuses_now(&mut Frame::new());
+        self.root.in_flight().saturating_add(if would_refuse { PENALTY } else { 0 })
+    }
+}

@@ -1,0 +1,68 @@
+use super::service::Shared;
+use crate::stack::{
+    Describe, Explanation,
+    live::{Configure, Mechanisms},
+};
+use std::sync::Arc;
+
+/// What a handle of a stack has: a layer, a service, a control.
+///
+/// With the `load` feature the handles share one `Arc` and the calls another, whose count says how many calls there are.
+/// No call counts anything for it. It has a price all the same: a handle that is cloned for each call, on several threads,
+/// fights for two cache lines instead of one. So it is not so without the feature.
+pub(crate) struct Root<St, X> {
+    #[cfg(not(feature = "load"))]
+    shared: Arc<Shared<St, X>>,
+    /// The inner one is held here, and by each response future.
+    #[cfg(feature = "load")]
+    shared: Arc<Arc<Shared<St, X>>>,
+}
+
+impl<St, X> Root<St, X> {
+    pub(super) fn new(stage: St, exit: X) -> Self {
+        let shared = Arc::new(Shared { stage, exit });
+        #[cfg(feature = "load")]
+        let shared = Arc::new(shared);
+        Self { shared }
+    }
+
+    /// What calls share with it.
+    #[inline]
+    pub(super) fn shared(&self) -> &Arc<Shared<St, X>> {
+        &self.shared
+    }
+
+    /// The response futures that exist.
+    #[cfg(feature = "load")]
+    pub(super) fn in_flight(&self) -> usize {
+        Arc::strong_count(self.shared()).saturating_sub(1)
+    }
+}
+
+impl<St: Clone, X: Clone> Root<St, X> {
+    /// The stages and the exit, cloned if others have them too.
+    pub(super) fn into_shared(self) -> Shared<St, X> {
+        let shared = self.shared;
+        #[cfg(feature = "load")]
+        let shared = Arc::unwrap_or_clone(shared);
+        Arc::unwrap_or_clone(shared)
+    }
+}
+
+impl<St, X> Clone for Root<St, X> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<St: Describe, X> Describe for Root<St, X> {
+    fn describe(&self, explanation: &mut Explanation) {
+        self.shared.stage.describe(explanation);
+    }
+}
+
+impl<St: Mechanisms, X> Mechanisms for Root<St, X> {
+    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
+        self.shared.stage.each(visit);
+    }
+}
