@@ -253,13 +253,8 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
         if self.shadow.is_on() { format!("{named} (shadow)") } else { named }
     }
 
-    /// In this mode, or in the one in force.
-    pub(super) fn longest_wait(&self, shadow: Option<bool>) -> Duration {
-        if shadow.unwrap_or(self.shadow.is_on()) {
-            self.limit.longest_wait_in_shadow()
-        } else {
-            self.limit.longest_wait()
-        }
+    pub(super) fn longest_wait(&self) -> Duration {
+        if self.shadow.is_on() { self.limit.longest_wait_in_shadow() } else { self.limit.longest_wait() }
     }
 }
 

@@ -207,6 +207,6 @@ impl<L: RefusesNow, C, J, Next: RefusesNow> RefusesNow for RateLimitStage<RateLi
 
 impl<L: DescribeLimit, C, J, Next: Describe> Describe for RateLimitStage<RateLimit<L, C, J>, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.rate_limit(self.limit.describe(), |shadow| self.limit.longest_wait(shadow), &self.next);
+        explanation.rate_limit(self.limit.describe(), self.limit.longest_wait(), &self.next);
     }
 }

@@ -72,8 +72,6 @@ pub struct Explanation {
 /// A proposed configuration of limits: `None` where the one in force counts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Proposed {
-    /// Whether the rate limit in front is in shadow. Only a single one can have calls wait.
-    shadow: Option<bool>,
     /// The limit on calls in flight, and whether it is in shadow.
     load_shed: Option<(usize, bool)>,
     /// The calls that a queue lets into the service.
@@ -145,7 +143,6 @@ impl Explanation {
     /// One that is to be of this configuration, which is complete, and not of the one in force.
     pub(super) fn proposed(config: &StackConfig) -> Self {
         let proposed = Proposed {
-            shadow: config.rate_limit.first().map(|limit| limit.shadow),
             load_shed: config.load_shed.map(|shed| (shed.limit, shed.shadow)),
             concurrency: config.load_level.as_ref().map(|level| level.concurrency),
         };
@@ -208,7 +205,9 @@ impl Explanation {
             Of::Attempt => self.attempt_timeout = Some(limit),
             Of::Call => self.check_total(limit),
         }
-        self.worst_case = Some(self.worst_case.map_or(limit, |inner| inner.min(limit)));
+        let latency = self.worst_case.map_or(limit, |inner| inner.min(limit));
+        self.worst_case = Some(latency);
+        self.hints = self.hints.min(limit.saturating_sub(latency));
     }
 
     /// Compares the timeout of a call with what is further in.
@@ -227,7 +226,6 @@ impl Explanation {
         if self.worst_case.is_some_and(|inner| inner > limit) {
             self.cut_short = Some(CutShort { timeout: limit, full_attempts: tries.fitting_into(limit) });
         }
-        self.hints = self.hints.min(limit.saturating_sub(self.worst_case.unwrap_or_default()));
     }
 
     /// The retry around all that was described last waits at most so long for each hint.
@@ -256,16 +254,10 @@ impl Explanation {
         self.add("circuit breaker", config.to_string());
     }
 
-    /// `longest_wait`: of a call, by whether the limit is in shadow; as it is in force if that is not proposed.
-    pub(crate) fn rate_limit(
-        &mut self,
-        limits: String,
-        longest_wait: impl Fn(Option<bool>) -> Duration,
-        next: &impl Describe,
-    ) {
+    pub(crate) fn rate_limit(&mut self, limits: String, longest_wait: Duration, next: &impl Describe) {
         self.add("rate limit", limits);
         next.describe(self);
-        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait(self.proposed.shadow)));
+        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait));
     }
 
     pub(crate) fn load_shed(&mut self, in_force: (usize, bool)) {

@@ -61,7 +61,7 @@ fn endpoint(
 
 /// A breaker that opens at five failures in a row, for five seconds.
 fn breaker() -> Breaker {
-    Breaker::builder().consecutive_failures(5).open_for(secs(5)).build().unwrap()
+    Breaker::builder().consecutive_failures(5).open_for(secs(5)).max_open_for(secs(5)).build().unwrap()
 }
 
 /// Sends calls 5 ms apart, and returns the share that fails.
@@ -165,7 +165,12 @@ async fn a_layer_that_was_given_another_exit_counts_no_calls_of_the_old_one() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_has_a_penalty_until_a_call_may_probe_it() {
-    let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(5)).probes(1).probe_timeout(secs(9));
+    let breaker = Breaker::builder()
+        .consecutive_failures(1)
+        .open_for(secs(5))
+        .max_open_for(secs(5))
+        .probes(1)
+        .probe_timeout(secs(9));
     let breaker = breaker.build().unwrap();
     let seen = Arc::default();
     let stack = steadfast::client().circuit_breaker(breaker.clone()).service(endpoint(&seen, Duration::ZERO)).unwrap();

@@ -35,20 +35,28 @@ async fn answer((): ()) -> Result<(), Infallible> {
 /// A configuration is judged by its own numbers and not by those that happen to be in force.
 #[test]
 fn what_is_refused_does_not_depend_on_what_is_in_force() {
-    let bucket = || TokenBucket::with_quota(Quota::new(1, secs(1))).max_wait(secs(5)).build().unwrap();
-    let client = || steadfast::client().timeout(secs(2)).attempt_timeout(secs(1));
-    let built = client().rate_limit(RateLimit::new(bucket()).wait()).live();
-    assert!(built.is_err(), "five seconds in line do not fit into two");
-
-    let (_layer, control) = client().rate_limit(RateLimit::new(bucket()).wait().shadow()).live().unwrap();
-    let in_force =
-        StackConfig { rate_limit: vec![RateLimitConfig::new([Quota::new(1, secs(1))])], ..StackConfig::default() };
-    assert!(control.apply(&in_force).is_err(), "the same out of shadow");
-    let roomy = StackConfig { timeout: Some(secs(10)), ..in_force };
-    control.apply(&roomy).unwrap();
+    let limiter = Limiter::fixed(4).unwrap();
+    let server = || {
+        let queue = Queue::builder(4, 4).build().unwrap();
+        steadfast::server().load_shed(limiter.clone()).load_level(queue)
+    };
+    assert!(server().live().is_err(), "no call could wait");
+    limiter.set_shadow(true);
+    let (_layer, control) = server().live().unwrap();
+    let limit = |limit| StackConfig { load_shed: Some(LoadShedConfig::new(limit)), ..StackConfig::default() };
+    assert!(control.apply(&limit(4)).is_err(), "the same out of shadow");
+    control.apply(&limit(5)).unwrap();
     control.apply(&control.config()).expect("what is in force may be applied again");
+    assert!(control.apply(&limit(4)).is_err());
     // There is a way back.
     control.apply(&StackConfig::default()).expect("what was built may be applied whatever is in force");
+
+    let (_layer, control) = steadfast::client().timeout(secs(2)).attempt_timeout(secs(1)).live().unwrap();
+    let attempt = |attempt| StackConfig { attempt_timeout: Some(attempt), ..StackConfig::default() };
+    assert!(control.apply(&attempt(secs(3))).is_err(), "longer than the timeout that was built");
+    control.apply(&StackConfig { timeout: Some(secs(9)), ..attempt(secs(3)) }).unwrap();
+    assert!(control.apply(&attempt(secs(3))).is_err(), "what is in force does not count");
+    control.apply(&StackConfig::default()).unwrap();
 }
 
 /// Of gates behind a wait, too, a call sees one configuration: what runs between them is in a pass.

@@ -259,7 +259,7 @@ fn a_thousand_changes_of_every_limit_lose_no_permit() {
             for n in 0..1_000_u64 {
                 let quota = Quota::new(1_000 + 977 * (n % 11), secs(1)).with_burst(1 + n % 50);
                 let rate_limit = vec![RateLimitConfig { quotas: vec![quota], shadow: n % 5 == 0 }];
-                let load_shed = Some(LoadShedConfig { limit: 1 + (n % 16) as usize, shadow: n % 7 == 0 });
+                let load_shed = Some(LoadShedConfig { limit: 2 + (n % 16) as usize, shadow: n % 7 == 0 });
                 let shared = StackConfig { rate_limit, load_shed, ..StackConfig::default() };
                 upstream
                     .apply(&StackConfig {
@@ -268,7 +268,7 @@ fn a_thousand_changes_of_every_limit_lose_no_permit() {
                         load_level: Some(LoadLevelConfig {
                             max_weight: (n % 3 == 0).then_some(1 + n % 9),
                             max_wait: ms(1 + n % 30),
-                            ..LoadLevelConfig::new(1 + (n % 6) as usize, 1 + (n % 12) as usize)
+                            ..LoadLevelConfig::new(1 + (n % 16).min(n % 6) as usize, 1 + (n % 12) as usize)
                         }),
                         ..shared.clone()
                     })

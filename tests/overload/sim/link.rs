@@ -82,6 +82,8 @@ fn timers_behind_a_link_fire_when_nobody_waits_any_more() {
             result
         });
         let far = Link::new(sim, Latency::fixed(ms(1)), server);
+        // The server does not know the deadline of its caller.
+        let far = service_fn(move |call: Call| CallContext::new().scope(far.clone().oneshot(call)));
         steadfast::client().timeout(ms(10)).keep_error().service(far)
     });
     assert_eq!(class(&report.unwrap()).rejected.get("timeout"), Some(&1));
