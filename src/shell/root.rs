@@ -15,6 +15,7 @@ pub(crate) struct Root<St, X> {
     shared: Arc<Shared<St, X>>,
     /// The inner one is held here, and by each response future.
     #[cfg(feature = "load")]
+    #[allow(clippy::redundant_allocation, reason = "calls count in the inner one, handles in the outer one")]
     shared: Arc<Arc<Shared<St, X>>>,
 }
 

@@ -49,7 +49,7 @@ fn endpoint(
         let seen = seen.clone();
         async move {
             seen.calls.fetch_add(1, Ordering::Relaxed);
-            if start.elapsed() < fails_for {
+            if Instant::now().saturating_duration_since(start) < fails_for {
                 seen.failures.fetch_add(1, Ordering::Relaxed);
                 return Err(Failed);
             }
