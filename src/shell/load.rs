@@ -19,7 +19,7 @@ const PENALTY: usize = usize::MAX / 2;
 ///
 /// // One stack for each endpoint: a circuit is that of one endpoint.
 /// let breakers = [Breaker::builder().build()?, Breaker::builder().build()?];
-/// let endpoints = [0, 1].map(|endpoint| service_fn(async move |()| Ok::<usize, Infallible>(endpoint)));
+/// let endpoints = [0, 1].map(|endpoint| service_fn(move |()| async move { Ok::<usize, Infallible>(endpoint) }));
 /// let mut stacks = Vec::new();
 /// for (breaker, endpoint) in breakers.iter().zip(endpoints) {
 ///     stacks.push(steadfast::client().circuit_breaker(breaker.clone()).service(endpoint)?);
