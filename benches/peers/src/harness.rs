@@ -179,7 +179,8 @@ mod tests {
         let shared = Contestant::on_threads(Role::Peer, "shared", make, |hits| {
             hits.fetch_add(1, Ordering::Relaxed) < usize::MAX
         });
-        assert!(shared.turn(2, EFFORT, false).nanos > Some(0.0));
+        // One turn: on a busy machine `Contestant::turn` takes another.
+        (shared.turn)(2, EFFORT);
         assert_eq!(counter.load(Ordering::Relaxed), 1);
     }
 
