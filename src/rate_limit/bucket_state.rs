@@ -130,8 +130,8 @@ impl Shared {
         }
     }
 
-    /// Whether so many tokens would be refused at that time, if nobody takes or gives back any before. Looks and changes
-    /// nothing. Those who wait have theirs by then, or the call is behind them.
+    /// Whether `tokens` would be refused at `nanos` after the origin, if no caller takes or returns tokens before. Changes
+    /// nothing. Waiters have their tokens by then, or the call is behind them.
     pub(super) fn would_refuse(&self, tokens: u64, nanos: u64) -> bool {
         let word = self.word.0.load(Ordering::Acquire);
         match self.reckon(word, tokens, nanos) {

@@ -51,7 +51,7 @@ const PENALTY: usize = usize::MAX / 2;
 ///
 /// No call counts anything: the calls in flight are the references to the stack's state that calls hold anyway. But with
 /// the feature, handles and calls count their references in two cache lines. Where threads clone one handle for each call,
-/// they contend for both: two threads that did nothing else took about 60 ns more per call.
+/// they contend for both.
 ///
 /// Asking takes a few loads. It reads the clock where a breaker is open or half-open, or there is a rate limit. It takes a
 /// lock where calls wait in a queue, or for a strict sliding window.

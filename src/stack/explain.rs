@@ -228,7 +228,7 @@ impl Explanation {
         }
     }
 
-    /// The retry around all that was described last waits at most so long for each hint.
+    /// Adds what the hints of a service cost at most: a retry waits up to `max_hint` before each further attempt.
     pub(crate) fn hints(&mut self, attempts: u32, max_hint: Duration) {
         let (attempts, max_hint) = self.terms.map_or((attempts, max_hint), |terms| (terms.attempts, terms.max_hint));
         let further = max_hint.saturating_mul(attempts.saturating_sub(1));
