@@ -1,6 +1,6 @@
 //! `hyper_server` and `axum_server`, beyond their limits and back.
 
-use crate::process::Server;
+use crate::process::{self, Server};
 use crate::trial::trials;
 use futures::future::join_all;
 use http_body_util::{BodyExt, Empty};
@@ -16,7 +16,6 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
-use tokio::net::TcpStream;
 
 trials![
     the_hyper_server_answers_what_fits_and_refuses_the_rest,
@@ -69,7 +68,7 @@ struct Connection {
 
 impl Connection {
     async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = process::connect(address).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self { sender }
@@ -176,7 +175,7 @@ async fn the_axum_server_answers_in_its_own_words_and_without_limits_for_its_hea
 
 async fn a_refusal_leaves_the_other_calls_on_an_http2_connection_alone() {
     let server = Server::start("hyper_server");
-    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let stream = process::connect(server.address()).await.unwrap();
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let url = format!("http://{}/", server.address());

@@ -1,18 +1,17 @@
 //! `quotas`: tiers by key, and what callers are told.
 
-use crate::process::Server;
+use crate::process::{self, Server};
 use crate::trial::trials;
 use http_body_util::Empty;
 use hyper::{HeaderMap, Request, StatusCode, body::Bytes, client::conn::http1, header::RETRY_AFTER};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
-use tokio::net::TcpStream;
 
 trials![each_key_has_the_quota_of_its_tier_and_is_told_what_is_left,];
 
 /// Sends so many requests with this key, one after the other; the statuses and the headers of the last answer.
 async fn ask(address: SocketAddr, key: &str, count: usize) -> (Vec<StatusCode>, HeaderMap) {
-    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = process::connect(address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let (mut statuses, mut headers) = (Vec::new(), HeaderMap::new());

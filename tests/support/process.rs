@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -10,6 +10,7 @@ use std::{
     thread,
     time::Duration,
 };
+use tokio::net::TcpStream;
 
 /// The longest silence of an example that is taken for work: many times that of any of them.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,7 +33,12 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; `cargo build --examples` makes it", path.display()));
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{}: {error}; `cargo build --all-features --examples` makes it, with the profile of the tests",
+                    path.display()
+                )
+            });
         let output = child.stdout.take().expect("standard output is a pipe");
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -102,6 +108,14 @@ impl Server {
     pub fn kill(self) {
         drop(self.process);
     }
+}
+
+/// A connection that sends small segments at once. With Nagle's algorithm a call can take 40 ms, the delay of an
+/// acknowledgement.
+pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// `target/<profile>/examples/<name>`; this test is `target/<profile>/deps/real-<hash>`.

@@ -1,7 +1,8 @@
 //! Trials in real time: what processes, servers and networks do to limits and queues when they fail.
 //!
-//! They take minutes, one after another, and run only when asked: `cargo test --all-features --test trials`. Child
-//! processes are this program, started again with their part in the environment.
+//! They take minutes, one after another, and run only when asked: `cargo test --release --all-features --test trials`.
+//! Child processes are this program, started again with their part in the environment, and examples, which
+//! `cargo build --release --all-features --examples` makes.
 
 #[path = "../support/clock.rs"]
 mod clock;

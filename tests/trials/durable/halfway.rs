@@ -87,6 +87,7 @@ async fn name_of(port: u16) -> (u16, Arc<AtomicU16>) {
             let port = target.load(Ordering::Relaxed);
             tokio::spawn(async move {
                 let mut to = TcpStream::connect(("127.0.0.1", port)).await?;
+                let _ = (from.set_nodelay(true), to.set_nodelay(true));
                 tokio::io::copy_bidirectional(&mut from, &mut to).await
             });
         }
