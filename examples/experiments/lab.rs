@@ -92,7 +92,7 @@ impl Lab {
         if self.is_glance() { Ok(Vec::new()) } else { run() }
     }
 
-    /// The means over this many seeds, and over five others (one with less effort).
+    /// The means over this many seeds, and over five others (one with less effort, none at a glance).
     pub fn means<const N: usize>(
         &self,
         seeds: u64,
@@ -101,7 +101,7 @@ impl Lab {
         self.means_with(seeds, self.count(OTHER_SEEDS, 1, 1), run)
     }
 
-    /// The same with more other seeds, where a single run says little.
+    /// The means over this many seeds, and over this many others. At a glance the means of the model stand for both.
     pub fn means_with<const N: usize>(
         &self,
         seeds: u64,
@@ -109,12 +109,13 @@ impl Lab {
         run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
     ) -> Result<Means<N>, ConfigError> {
         let first = self.first_other_seed;
-        let others = first..first.saturating_add(others);
-        Ok(Means { model: self.mean(0..seeds, &run)?, others: self.mean(others, &run)? })
+        let model = self.mean(0..seeds, &run)?;
+        let others = if self.is_glance() { model } else { self.mean(first..first.saturating_add(others), &run)? };
+        Ok(Means { model, others })
     }
 
-    /// The largest of each number over this many seeds, and over five others (one with less effort): where every run
-    /// has to keep a bound.
+    /// The largest of each number over this many seeds, and over five others (one with less effort, none at a glance):
+    /// where every run has to keep a bound.
     pub fn worst<const N: usize>(
         &self,
         seeds: u64,
@@ -126,7 +127,9 @@ impl Lab {
             let results = self.each(seeds, &run)?;
             Ok(array::from_fn(|index| results.iter().map(|numbers| numbers[index]).fold(f64::NEG_INFINITY, f64::max)))
         };
-        Ok(Means { model: largest(0..seeds)?, others: largest(first..first.saturating_add(others))? })
+        let model = largest(0..seeds)?;
+        let others = if self.is_glance() { model } else { largest(first..first.saturating_add(others))? };
+        Ok(Means { model, others })
     }
 
     /// The mean of each number over these seeds. Runs share nothing, so that it does not depend on who runs first.

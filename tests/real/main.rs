@@ -48,5 +48,5 @@ fn main() -> ExitCode {
         needing(server::missing(), durable::trials()),
     ];
     // Most of them wait for processes most of the time.
-    trial::run(trials.into_iter().flatten().collect(), 4)
+    trial::run(trials.into_iter().flatten().collect(), 6)
 }

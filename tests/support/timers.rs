@@ -23,10 +23,10 @@ static REPORTED: Mutex<Vec<Duration>> = Mutex::new(Vec::new());
 #[allow(clippy::disallowed_types, reason = "it measures real time")]
 type Clock = std::time::Instant;
 
-/// Timers that run on a thread of their own until their lateness is asked for.
+/// Timers that run on a thread of their own until their lateness is asked for, or they are dropped.
 pub struct Timers {
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Duration>>,
+    thread: Option<JoinHandle<Vec<Duration>>>,
 }
 
 /// How late timers were.
@@ -50,16 +50,23 @@ impl Timers {
             }
             late
         });
-        Self { is_over, thread }
+        Self { is_over, thread: Some(thread) }
     }
 
     /// How late they were, or those of the trial's processes if these were later: a thread that only sleeps is woken before
     /// one that works.
-    pub fn lateness(self) -> Lateness {
+    pub fn lateness(mut self) -> Lateness {
         self.is_over.store(true, Ordering::Relaxed);
-        let own = Lateness::of(self.thread.join().expect("it only sleeps"));
+        let thread = self.thread.take().expect("only this takes it");
+        let own = Lateness::of(thread.join().expect("it only sleeps"));
         let reported = mem::take(&mut *REPORTED.lock().expect("nobody panics with it"));
         own.max(Lateness::of(reported))
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 

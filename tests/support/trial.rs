@@ -14,12 +14,16 @@ use std::{
     env,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 use tokio::{runtime, time::timeout};
 
 /// The longest that a test may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The runtimes of this process so far. Their threads are named by it, so that a trial can count its own.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// How often a trial is tried on a machine that is too busy.
 const TRIES: u32 = 3;
@@ -66,10 +70,14 @@ fn until_conclusive(name: String, run: impl Fn() -> Result<(), Failed>) -> impl 
 }
 
 fn in_a_runtime<Running: Future<Output = ()>>(test: impl Fn() -> Running) -> Result<(), Failed> {
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let name = format!("trial {}", STARTED.fetch_add(1, Ordering::Relaxed));
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build();
     let runtime = runtime.map_err(|error| Failed::from(error.to_string()))?;
     let run = || runtime.block_on(async { timeout(PATIENCE, test()).await });
-    match catch_unwind(AssertUnwindSafe(run)) {
+    let result = catch_unwind(AssertUnwindSafe(run));
+    // A trial that failed may have left a thread that blocks for ever.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    match result {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Failed::from(format!("not done within {PATIENCE:?}"))),
         Err(panic) => Err(Failed::from(message(&*panic))),

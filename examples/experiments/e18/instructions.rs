@@ -56,7 +56,12 @@ pub fn can_be_counted() -> bool {
 pub fn count(seed: u64, extent: Extent, arguments: &[&str]) -> io::Result<Instructions> {
     let counts = env::temp_dir().join(format!("steadfast-e18-{}-{seed}", std::process::id()));
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--read-inline-info=no", "--combine-dumps=yes", "--dump-before=*e18*mark*"])
+        .args([
+            "--tool=callgrind",
+            "--read-inline-info=no",
+            "--combine-dumps=yes",
+            "--dump-before=*e18*border_of_a_case*",
+        ])
         .arg(format!("--callgrind-out-file={}", counts.display()))
         .arg(env::current_exe()?)
         .args(arguments)
@@ -106,14 +111,14 @@ fn go(subject: &mut impl Subject, ticks: u32) {
     for _ in 0..WARM_UP {
         subject.tick();
     }
-    mark();
+    border_of_a_case();
     for _ in 0..ticks {
         black_box(subject.tick());
     }
-    mark();
+    border_of_a_case();
 }
 
 #[inline(never)]
-fn mark() {
+fn border_of_a_case() {
     black_box(());
 }

@@ -18,7 +18,7 @@ fn fleet(store: &Fickle, quota: Quota, processes: u64, demand: f64, keys: u64) -
 #[tokio::test(start_paused = true)]
 async fn never_is_more_admitted_than_the_bound_and_in_the_long_run_the_rate() {
     let seconds = size(15, 60);
-    for (processes, losing) in [(4, 0), (16, 0), (4, 10), (16, 10)] {
+    for (processes, losing) in [(4, 10), (16, 0), (4, 0), (16, 10)].into_iter().take(size(2, 4)) {
         let store = Fickle::slow(0, 50).losing(losing);
         let quota = Quota::new(200, secs(1)).with_burst(200);
         // Three keys, of which the first has four times its rate, and the last not much more than its rate.

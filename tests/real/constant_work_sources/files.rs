@@ -6,10 +6,14 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::symlink,
+    thread,
     time::Duration,
 };
 use steadfast::constant_work::{FileSource, FixedSource, Source, SourceFailure};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    spawn,
+    time::{Instant, sleep, timeout},
+};
 
 trials![
     a_file_is_read_as_it_is_now,
@@ -109,8 +113,14 @@ async fn a_read_reuses_its_buffers() {
     assert_eq!(later.len(), 2, "the two that change places: {later:?}");
 }
 
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").expect("Linux").count()
+/// The threads of this trial's runtime. Those of other trials come and go.
+async fn threads() -> usize {
+    let name =
+        spawn(async { thread::current().name().expect("a worker has a name").to_owned() }).await.expect("no panic");
+    let threads =
+        fs::read_dir("/proc/self/task").expect("Linux").map(|thread| thread.expect("Linux").path().join("comm"));
+    // A thread may end meanwhile.
+    threads.filter(|comm| fs::read_to_string(comm).is_ok_and(|comm| comm.trim() == name)).count()
 }
 
 async fn a_read_that_hangs_holds_one_thread_and_no_tick() {
@@ -119,11 +129,13 @@ async fn a_read_that_hangs_holds_one_thread_and_no_tick() {
     run("mkfifo", &[], &path);
     let mut source = FileSource::new(&path);
     timeout(millis(20), fetch(&mut source, 100)).await.expect_err("nobody writes");
-    let (before, began) = (threads(), Instant::now());
+    let (before, began) = (threads().await, Instant::now());
+    // Two workers, and the one that hangs.
+    assert_eq!(before, 3);
     for _ in 0..1000 {
         assert_eq!(failure(fetch(&mut source, 100).await), Some(SourceFailure::Busy));
     }
-    assert_eq!(threads(), before);
+    assert_eq!(threads().await, before);
     assert!(Instant::now() < began + Duration::from_secs(1));
     // The path leads elsewhere now, and what the read gets that hung is of no interest any more.
     let pipe = folder.path("pipe");
