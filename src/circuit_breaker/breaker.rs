@@ -1,7 +1,7 @@
 use super::{
     BreakerBuilder, BreakerState, Permit,
     state::{Shared, State},
-    ticket::{Evidence, Pace, Ticket},
+    ticket::{Evidence, Ticket},
 };
 use crate::error::{CircuitOpen, ConfigError};
 use std::{fmt, sync::Arc};
@@ -191,10 +191,7 @@ impl Breaker {
         reached: bool,
         now: impl FnOnce() -> Instant,
     ) -> Option<Instant> {
-        match ticket.pace {
-            Pace::Untimed => None,
-            _ => self.shared.timed_under_way(ticket, reached, now),
-        }
+        if ticket.is_timed() { self.shared.timed_under_way(ticket, reached, now) } else { None }
     }
 
     /// Whether a call at `due` would be refused, as far as can be known now. Changes nothing.

@@ -177,7 +177,10 @@ impl BreakerBuilder {
     }
 
     /// Takes a call that reached the service and was dropped by its caller after at least this long for a failure. Default:
-    /// a dropped call says nothing, however long it took. Costs a reading of the clock per call.
+    /// a dropped call says nothing, however long it took.
+    ///
+    /// The time begins when the call is admitted, or when it reaches the service if it had to wait for its turn or for the
+    /// service's readiness. Costs a reading of the clock per call, and another one for a call that had to wait.
     pub fn cancelled_is_failure_after(self, duration: Duration) -> Self {
         Self { cancelled_after: Some(duration), ..self }
     }

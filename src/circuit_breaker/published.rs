@@ -1,7 +1,7 @@
 use super::{
     BreakerBuilder,
     rules::{Rules, parts},
-    ticket::{Moment, Pace, Ticket},
+    ticket::{Moment, Ticket},
     ticks::{SharedTicks, Ticks},
     word::Word,
 };
@@ -117,11 +117,6 @@ impl Published {
     pub(super) fn timed_ticket(&self, era: u32, now: Moment) -> Ticket {
         let overdue_after = self.overdue_after.load(Ordering::Acquire);
         Ticket::timed(era, overdue_after, self.slow_after.load(Ordering::Acquire), now)
-    }
-
-    /// The pace of a call that reaches the service now.
-    pub(super) fn pace(&self, now: Moment) -> Pace {
-        Pace::from(self.slow_after.load(Ordering::Acquire), now)
     }
 
     /// Follows another configuration, with the machine locked. The ticks are `Some` if the window has another length.

@@ -37,7 +37,7 @@ impl<Request> Gate<Request> for Breaker {
             Ending::CutShort => Evidence::Unanswered,
             Ending::Cancelled { reached_service: true } => Evidence::Cancelled,
             Ending::Cancelled { reached_service: false } | Ending::Refused { .. } => {
-                ticket.never_began();
+                ticket.forget_times();
                 Evidence::Nothing
             }
         };

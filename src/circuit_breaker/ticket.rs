@@ -8,7 +8,7 @@ impl Moment {
     /// Later than any.
     pub(super) const NEVER: Self = Self(u64::MAX);
 
-    /// This many nanoseconds later; never, if there are none.
+    /// This many nanoseconds later; never, if there are none, or if this is never.
     pub(super) fn after(self, nanos: u64) -> Self {
         if nanos == 0 { Self::NEVER } else { Self(self.0.saturating_add(nanos)) }
     }
@@ -19,41 +19,31 @@ impl Moment {
 }
 
 /// Admits one call. Plain data: it has to be settled by the stage that holds it.
+///
+/// Its times begin when it is admitted, or when it reaches the service if it was found to wait before. How long they are
+/// is said by the configuration that admitted it.
 #[derive(Debug)]
 pub struct Ticket {
     /// The era that admitted the call. Whole words: a later load never waits for a narrower store.
     era: u64,
-    /// From when on the call is a failure if its caller drops it, by the configuration that admitted it.
-    overdue_at: Moment,
-    pub(super) pace: Pace,
-}
-
-/// What a call's time says about it.
-///
-/// | from | to | when |
-/// |---|---|---|
-/// | `SlowAt` | `NotBegun` | the call is found to wait, and has not reached the service |
-/// | `NotBegun` | `SlowAt` | the call is first found in the service |
-/// | `SlowAt` | `Untimed` | it was counted as slow, or its era is over |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// Nothing: slow calls are not configured, or this one has been counted as slow.
-    Untimed,
-    /// The call has not reached the service.
-    NotBegun,
-    /// It is slow from this moment on, by the configuration that admitted it.
-    SlowAt(Moment),
+    /// When the times began; never while the call waits.
+    begun: Moment,
+    /// After how many nanoseconds the call is a failure if its caller drops it; zero for never.
+    overdue_after: u64,
+    /// After how many nanoseconds it is slow; zero where that says nothing, or was counted already.
+    slow_after: u64,
 }
 
 impl Ticket {
     #[inline]
     pub(super) fn untimed(era: u32) -> Self {
-        Self { era: era.into(), overdue_at: Moment::NEVER, pace: Pace::Untimed }
+        Self::timed(era, 0, 0, Moment::NEVER)
     }
 
     /// A ticket of a call that is overdue, and slow, after these nanoseconds from `now`; zero for never.
+    #[inline]
     pub(super) fn timed(era: u32, overdue_after: u64, slow_after: u64, now: Moment) -> Self {
-        Self { era: era.into(), overdue_at: now.after(overdue_after), pace: Pace::from(slow_after, now) }
+        Self { era: era.into(), begun: now, overdue_after, slow_after }
     }
 
     #[inline]
@@ -61,37 +51,61 @@ impl Ticket {
         self.era as u32
     }
 
-    /// The call never reached the service: its time says nothing.
+    /// Whether the call's time says anything.
     #[inline]
-    pub(super) fn never_began(&mut self) {
-        self.pace = Pace::Untimed;
+    pub(super) fn is_timed(&self) -> bool {
+        self.overdue_after != 0 || self.slow_after != 0
+    }
+
+    /// Whether slow calls count, and this one has not been counted as slow.
+    pub(super) fn can_be_slow(&self) -> bool {
+        self.slow_after != 0
+    }
+
+    /// The call's time says nothing: it never reached the service, or its era is over.
+    #[inline]
+    pub(super) fn forget_times(&mut self) {
+        (self.overdue_after, self.slow_after) = (0, 0);
+    }
+
+    /// The call waits for its turn, or for the service to be ready.
+    pub(super) fn waits(&mut self) {
+        self.begun = Moment::NEVER;
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun != Moment::NEVER
+    }
+
+    /// The call has reached the service. Its times begin at `now` if it had to wait.
+    pub(super) fn begins(&mut self, now: Moment) {
+        if !self.has_begun() {
+            self.begun = now;
+        }
+    }
+
+    /// From when on the call is slow.
+    pub(super) fn slow_at(&self) -> Moment {
+        self.begun.after(self.slow_after)
     }
 
     /// Whether the call is slow by now, and has not been counted as slow yet.
     pub(super) fn is_slow(&self, now: Moment) -> bool {
-        matches!(self.pace, Pace::SlowAt(at) if at.has_come(now))
+        self.slow_at().has_come(now)
     }
 
-    /// Whether the call's time says anything.
-    #[inline]
-    pub(super) fn is_timed(&self) -> bool {
-        self.pace != Pace::Untimed || self.overdue_at != Moment::NEVER
+    /// It has been counted as slow.
+    pub(super) fn was_counted_as_slow(&mut self) {
+        self.slow_after = 0;
     }
 
     /// What a cancelled call proves, where the end of this one says so.
     pub(super) fn resolve(&self, evidence: Evidence, now: Moment) -> Evidence {
         match evidence {
-            Evidence::Cancelled if self.overdue_at.has_come(now) => Evidence::Failure,
+            Evidence::Cancelled if self.begun.after(self.overdue_after).has_come(now) => Evidence::Failure,
             Evidence::Cancelled => Evidence::Unanswered,
             evidence => evidence,
         }
-    }
-}
-
-impl Pace {
-    /// That of a call which begins at `now`, and is slow after these nanoseconds; zero for never.
-    pub(super) fn from(slow_after: u64, now: Moment) -> Self {
-        if slow_after == 0 { Self::Untimed } else { Self::SlowAt(now.after(slow_after)) }
     }
 }
 

@@ -149,6 +149,35 @@ async fn a_call_dropped_before_the_service_was_ready_says_nothing_however_long_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_that_a_dropped_call_waited_for_the_service_is_not_its_own() {
+    // The service is ready after five seconds, and hangs.
+    for (patience, failed) in [(ms(5999), 0), (secs(6), 1)] {
+        for threshold in [None, Some(secs(2))] {
+            let of = |builder: BreakerBuilder| match threshold {
+                Some(threshold) => builder.cancelled_is_failure_after(secs(1)).slow_call_rate(1.0, threshold),
+                None => builder.cancelled_is_failure_after(secs(1)),
+            };
+            let (closed, half_open) = (of(counting()).build().unwrap(), opened(of(touchy(1))));
+            sleep(secs(5)).await;
+            let calls = [&closed, &half_open].map(|breaker| {
+                let backend = Backend::always(Act::hang()).ready_for(0);
+                let call = spawn(timeout(patience, layer(breaker).layer(backend.clone()).oneshot(())));
+                (backend, call)
+            });
+            sleep(secs(5)).await;
+            calls.iter().for_each(|(backend, _)| backend.set_ready_for(1));
+            for (backend, call) in calls {
+                call.await.unwrap().unwrap_err();
+                assert_eq!(backend.calls(), 1);
+            }
+            assert_eq!(counts(&closed), (failed, failed), "{patience:?}");
+            let state = if failed == 0 { BreakerState::HalfOpen } else { BreakerState::Open };
+            assert_eq!(half_open.state(), state, "{patience:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_probe_gives_its_place_to_the_next_call_and_changes_nothing() {
     let breaker = opened(touchy(1));
     sleep(secs(5)).await;
@@ -539,6 +568,22 @@ async fn the_time_that_a_call_waits_for_the_service_is_not_its_own() {
     let service = layer(&breaker).layer(Backend::always(Act::hang()).ready_for(0));
     timeout(secs(5), service.oneshot(())).await.unwrap_err();
     assert_eq!(paces(&breaker), (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_keeps_the_threshold_that_it_was_admitted_with_though_it_waits() {
+    for later in [ms(1), secs(3)] {
+        let breaker = timing(secs(1)).build().unwrap();
+        let backend = Backend::always(Act::answer(200).after(secs(1))).ready_for(0);
+        let call = spawn(layer(&breaker).layer(backend.clone()).oneshot(()));
+        sleep(secs(5)).await;
+        breaker.configure(timing(later)).unwrap();
+        backend.set_ready_for(1);
+        sleep(ms(999)).await;
+        assert_eq!(paces(&breaker), (0, 0));
+        assert_eq!(call.await.unwrap(), Ok(200));
+        assert_eq!(paces(&breaker), (1, 1));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use crate::{
     circuit_breaker::{
         BreakerState,
         rules::Rules,
-        ticket::{Evidence, Pace, Ticket},
+        ticket::{Evidence, Moment, Ticket},
         ticks::Ticks,
         window::Counts,
     },
@@ -30,7 +30,7 @@ impl Shared {
         let evidence = ticket.resolve(evidence, moment);
         let slow = ticket.is_slow(moment);
         // A call that was given up earlier might have been slow or not.
-        if slow || matches!(ticket.pace, Pace::SlowAt(_)) && evidence.is_answer() {
+        if slow || ticket.can_be_slow() && ticket.has_begun() && evidence.is_answer() {
             self.record_pace(ticket.era(), slow, now);
         }
         self.record(ticket.era(), evidence, || now);
@@ -46,23 +46,25 @@ impl Shared {
     ) -> Option<Instant> {
         let word = self.look();
         if word.era() != ticket.era() {
-            ticket.pace = Pace::Untimed;
+            ticket.forget_times();
             return None;
         }
         if !reached {
-            ticket.pace = Pace::NotBegun;
+            ticket.waits();
+            return None;
+        }
+        if ticket.has_begun() && !ticket.can_be_slow() {
+            // What is left is when it is overdue, and only its end asks that.
             return None;
         }
         let now = now();
         let moment = self.moment(now);
-        if ticket.pace == Pace::NotBegun {
-            ticket.pace = self.published.pace(moment);
+        ticket.begins(moment);
+        let slow_at = ticket.slow_at();
+        if !slow_at.has_come(moment) {
+            return if slow_at == Moment::NEVER { None } else { self.origin.instant(slow_at.0) };
         }
-        let Pace::SlowAt(at) = ticket.pace else { return None };
-        if !at.has_come(moment) {
-            return self.origin.instant(at.0);
-        }
-        ticket.pace = Pace::Untimed;
+        ticket.was_counted_as_slow();
         match word.state() {
             BreakerState::Closed => self.record_pace(ticket.era(), true, now),
             BreakerState::HalfOpen => self.fail_probe(ticket.era(), now),
