@@ -564,10 +564,18 @@ async fn the_time_that_a_call_waits_for_the_service_is_not_its_own() {
     assert!(ends.iter().all(|end| *end == Ok(200)));
     assert_eq!((paces(&breaker), counts(&breaker)), ((3, 0), (3, 0)), "one second each, though the last took three");
 
+    // One that is answered in the very poll in which it gets there is fast.
+    let backend = Backend::always(Act::answer(200)).ready_for(0);
+    let call = spawn(layer(&breaker).layer(backend.clone()).oneshot(()));
+    sleep(secs(5)).await;
+    backend.set_ready_for(1);
+    assert_eq!(call.await.unwrap(), Ok(200));
+    assert_eq!(paces(&breaker), (4, 0));
+
     // One that never gets there is not slow.
     let service = layer(&breaker).layer(Backend::always(Act::hang()).ready_for(0));
     timeout(secs(5), service.oneshot(())).await.unwrap_err();
-    assert_eq!(paces(&breaker), (3, 0));
+    assert_eq!(paces(&breaker), (4, 0));
 }
 
 #[tokio::test(start_paused = true)]

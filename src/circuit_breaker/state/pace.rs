@@ -30,7 +30,7 @@ impl Shared {
         let evidence = ticket.resolve(evidence, moment);
         let slow = ticket.is_slow(moment);
         // A call that was given up earlier might have been slow or not.
-        if slow || ticket.can_be_slow() && ticket.has_begun() && evidence.is_answer() {
+        if slow || ticket.can_be_slow() && evidence.is_answer() {
             self.record_pace(ticket.era(), slow, now);
         }
         self.record(ticket.era(), evidence, || now);
