@@ -170,8 +170,8 @@ impl BreakerBuilder {
     }
 
     /// After how long without a success or a failure the probes are given up and the circuit opens again, when the next
-    /// call asks. It counts from the first probe, and again from each success. Default 30 s; a timeout inside the breaker
-    /// ends a probe earlier.
+    /// call asks. It counts from the first probe, again from each success, and again from the first probe after a silence of
+    /// half of this time. Default 30 s; a timeout inside the breaker ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
     }

@@ -40,9 +40,11 @@
 //! - The first opening lasts exactly [`open_for`](BreakerBuilder::open_for). Each failed probe
 //!   [doubles the time](BreakerBuilder::max_open_for), with some jitter, up to a minute.
 //! - Half-open, at most [`probes`](BreakerBuilder::probes) calls are let through that have not failed; as many successes
-//!   close it, one failure opens it, and so does one probe that takes the threshold of slow calls. A probe that says nothing (it was dropped, or refused further in) gives its place to
-//!   the next call. When probes have brought neither success nor failure for the
-//!   [`probe_timeout`](BreakerBuilder::probe_timeout), because they hang or are dropped, the circuit opens again.
+//!   close it, one failure opens it, and so does one probe that takes the threshold of slow calls. A probe that says
+//!   nothing (it was dropped, or refused further in) gives its place to the next call.
+//! - When probes have brought neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
+//!   they hang or are dropped, the circuit opens again. The time begins again after a silence of half of it, in which no
+//!   probe is under way: few probes that prove nothing open nothing.
 //! - Every call belongs to the era that admitted it. A call from before a change of state says nothing about the time
 //!   after it.
 //! - A refusal says how long the circuit stays open; not when it was opened by hand or waits for probes.

@@ -54,10 +54,10 @@ pub(super) enum State {
     /// [`OpenTime`].
     Open,
     /// At most `probes` calls pass: `in_flight + succeeded <= probes`, unless they were made fewer meanwhile; but always
-    /// `succeeded < probes`. As many successes close the circuit; one failure
-    /// opens it, and so does a series of probes that brings none of both until `probes_until`. `unanswered`: one of this
-    /// series reached the service and was dropped before its answer. A success ends a series.
-    HalfOpen { in_flight: u32, succeeded: u32, unanswered: bool },
+    /// `succeeded < probes`. As many successes close the circuit; one failure opens it, and so does a series of probes that
+    /// brings none of both until `probes_until`. A series goes on while a probe is in flight, and until `lasts_until`, in
+    /// nanoseconds, after one that reached the service and was given up before its answer. A success ends it.
+    HalfOpen { in_flight: u32, succeeded: u32, lasts_until: u64 },
     /// Opened by hand: no call passes until it is reset.
     ForcedOpen,
     /// Closed by hand: all calls pass and nothing is counted until it is reset.
@@ -126,11 +126,11 @@ impl Shared {
             State::Open if !self.has_come(&self.open_until, now) => Err(self.open_until(now)),
             State::Open => {
                 self.set(&self.probes_until, now, machine.config.probe_timeout);
-                self.change(&mut machine, State::HalfOpen { in_flight: 1, succeeded: 0, unanswered: false });
+                self.change(&mut machine, State::HalfOpen { in_flight: 1, succeeded: 0, lasts_until: 0 });
                 ticket(&machine)
             }
-            State::HalfOpen { in_flight, succeeded, unanswered } => {
-                if in_flight == 0 && !unanswered {
+            State::HalfOpen { in_flight, succeeded, lasts_until } => {
+                if !self.series_goes_on(in_flight, lasts_until, now) {
                     // The first probe of a series.
                     self.set(&self.probes_until, now, machine.config.probe_timeout);
                 } else if self.has_come(&self.probes_until, now) {
@@ -141,7 +141,7 @@ impl Shared {
                 if in_flight + succeeded >= machine.config.probes {
                     return Err(CircuitOpen::new(None));
                 }
-                machine.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, unanswered };
+                machine.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, lasts_until };
                 self.published.set_word(machine.word());
                 ticket(&machine)
             }
@@ -167,9 +167,10 @@ impl Shared {
             BreakerState::Open => !self.has_come(&self.open_until, due),
             BreakerState::HalfOpen => {
                 let machine = lock(&self.machine);
-                let State::HalfOpen { in_flight, succeeded, unanswered } = machine.state else { return false };
+                let State::HalfOpen { in_flight, succeeded, lasts_until } = machine.state else { return false };
                 // A call that finds the time of the probes up opens the circuit again.
-                let is_overdue = (in_flight > 0 || unanswered) && self.has_come(&self.probes_until, due);
+                let goes_on = self.series_goes_on(in_flight, lasts_until, due);
+                let is_overdue = goes_on && self.has_come(&self.probes_until, due);
                 is_overdue || in_flight + succeeded >= machine.config.probes
             }
         }
@@ -183,7 +184,7 @@ impl Shared {
         if machine.era != ticket.era() {
             return;
         }
-        let State::HalfOpen { in_flight, succeeded, unanswered } = machine.state else { return };
+        let State::HalfOpen { in_flight, succeeded, lasts_until } = machine.state else { return };
         let in_flight = in_flight.saturating_sub(1);
         match evidence {
             // HalfOpen => Open
@@ -196,15 +197,26 @@ impl Shared {
             // HalfOpen => HalfOpen
             Evidence::Success | Evidence::Overloaded => {
                 self.set(&self.probes_until, now, machine.config.probe_timeout);
-                machine.state = State::HalfOpen { in_flight, succeeded: succeeded + 1, unanswered: false };
+                machine.state = State::HalfOpen { in_flight, succeeded: succeeded + 1, lasts_until: 0 };
                 self.published.set_word(machine.word());
             }
-            Evidence::Cancelled | Evidence::Unanswered | Evidence::Nothing => {
-                let unanswered = unanswered || evidence != Evidence::Nothing;
-                machine.state = State::HalfOpen { in_flight, succeeded, unanswered };
+            Evidence::Cancelled | Evidence::Unanswered => {
+                // Half of the time of a series. So one that had less and was the last for long opens nothing.
+                let half = nanos(machine.config.probe_timeout) / 2;
+                let lasts_until = lasts_until.max(self.origin.nanos_to(now).saturating_add(half));
+                machine.state = State::HalfOpen { in_flight, succeeded, lasts_until };
+                self.published.set_word(machine.word());
+            }
+            Evidence::Nothing => {
+                machine.state = State::HalfOpen { in_flight, succeeded, lasts_until };
                 self.published.set_word(machine.word());
             }
         }
+    }
+
+    /// Whether a probe that is let through now would belong to the series before it.
+    fn series_goes_on(&self, in_flight: u32, lasts_until: u64, now: Instant) -> bool {
+        in_flight > 0 || self.origin.nanos_to(now) < lasts_until
     }
 
     /// Counts a call of a closed circuit.

@@ -180,8 +180,8 @@ enum State {
         succeeded: u32,
         /// When the circuit opens again unless a probe brings success or failure, if there was one.
         patient_until: Option<i64>,
-        /// A probe since the last success reached the service and was given up.
-        unanswered: bool,
+        /// Until when the next probe belongs to the same series though none is in flight, in nanoseconds.
+        lasts_until: i128,
     },
     ForcedOpen,
     ForcedClosed,
@@ -318,10 +318,11 @@ impl Model {
             State::Open { until } if self.spec.nanos(now) < until => return Err(Some(until - self.spec.nanos(now))),
             State::Open { .. } => {
                 let patient_until = Some(self.patience_from(now));
-                self.change(State::HalfOpen { in_flight: 1, succeeded: 0, patient_until, unanswered: false });
+                self.change(State::HalfOpen { in_flight: 1, succeeded: 0, patient_until, lasts_until: 0 });
             }
-            State::HalfOpen { in_flight, succeeded, patient_until, unanswered } => {
-                let until = patient_until.unwrap_or(self.patience_from(now));
+            State::HalfOpen { in_flight, succeeded, patient_until, lasts_until } => {
+                let goes_on = in_flight > 0 || self.spec.nanos(now) < lasts_until;
+                let until = patient_until.filter(|_| goes_on).unwrap_or(self.patience_from(now));
                 if now >= until {
                     self.reopen(now);
                     return Err(None);
@@ -330,7 +331,7 @@ impl Model {
                     return Err(None);
                 }
                 let patient_until = Some(until);
-                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, patient_until, unanswered };
+                self.state = State::HalfOpen { in_flight: in_flight + 1, succeeded, patient_until, lasts_until };
             }
         }
         let overdue_at = self.spec.cancelled_is_failure_after.map(|after| now + i64::from(after));
@@ -397,16 +398,18 @@ impl Model {
             (State::HalfOpen { in_flight, succeeded, .. }, Some(_)) => {
                 let (in_flight, succeeded) = (in_flight - 1, succeeded + 1);
                 let patient_until = (in_flight > 0).then_some(self.patience_from(now));
-                self.state = State::HalfOpen { in_flight, succeeded, patient_until, unanswered: false };
+                self.state = State::HalfOpen { in_flight, succeeded, patient_until, lasts_until: 0 };
                 if succeeded >= self.spec.probes {
                     self.close(now);
                 }
             }
-            (State::HalfOpen { in_flight, succeeded, patient_until, unanswered }, None) => {
-                let (in_flight, unanswered) = (in_flight - 1, unanswered || verdict != Verdict::Ignored);
-                // Where no probe got anywhere, the next one is the first.
-                let patient_until = patient_until.filter(|_| in_flight > 0 || unanswered);
-                self.state = State::HalfOpen { in_flight, succeeded, patient_until, unanswered };
+            (State::HalfOpen { in_flight, succeeded, patient_until, lasts_until }, None) => {
+                let in_flight = in_flight - 1;
+                // Where no probe got anywhere, or a silence follows, the next one is the first.
+                let half = self.spec.nanos(self.spec.probe_timeout.into()) / 2;
+                let given_up = verdict != Verdict::Ignored;
+                let lasts_until = if given_up { lasts_until.max(self.spec.nanos(now) + half) } else { lasts_until };
+                self.state = State::HalfOpen { in_flight, succeeded, patient_until, lasts_until };
             }
             _ => {}
         }

@@ -203,6 +203,21 @@ async fn a_probe_dropped_after_the_configured_time_opens_it_again() {
     assert_eq!(service.oneshot(()).await, refused(Some(secs(5))));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_silence_of_half_the_probe_timeout_ends_a_series_of_dropped_probes() {
+    for (gap, reopens) in [(ms(14_999), true), (secs(15), false)] {
+        let breaker = opened(touchy(1).probe_timeout(secs(30)));
+        sleep(secs(5)).await;
+        let mut admitted = 0;
+        while admitted < 10 && breaker.try_acquire().map(drop).is_ok() {
+            admitted += 1;
+            sleep(gap).await;
+        }
+        // At 0 s, 15 s and 30 s, each a moment too early.
+        assert_eq!(admitted, if reopens { 3 } else { 10 }, "{gap:?}");
+    }
+}
+
 // Timeouts, inside and outside.
 
 #[tokio::test(start_paused = true)]

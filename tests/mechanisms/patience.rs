@@ -88,6 +88,22 @@ async fn probes_that_are_all_cut_short_open_the_circuit_again_after_the_probe_ti
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_probe_that_is_cut_short_never_opens_the_circuit_however_late_the_next_call_comes() {
+    for silence in [ms(0), secs(14), ms(14_999), secs(15), ms(29_949), ms(29_950), secs(30), secs(36_000)] {
+        let breaker = half_open(1).await;
+        let stack = steadfast::client()
+            .circuit_breaker(breaker.clone())
+            .attempt_timeout(ms(500))
+            .service(Backend::always(Act::answer(200).after(ms(100))))
+            .unwrap();
+        assert!(was_cut_short(call_within(ms(50), &stack).await));
+        sleep(silence).await;
+        assert_eq!(call_within(secs(9), &stack).await, Ok(200), "{silence:?}");
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_callers_deadline_counts_against_the_service_from_half_of_the_full_patience_on() {
     // The full patience is 400 ms in each of them.
     let breaker = counting();
