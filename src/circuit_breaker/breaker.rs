@@ -75,7 +75,8 @@ impl Breaker {
         self.shared.half_open_at()
     }
 
-    /// How many more probes a half-open circuit lets through now. Zero in every other state.
+    /// How many more probes a half-open circuit lets through now. Zero in every other state. Probes that hang keep their
+    /// places until a call that asks after the probe timeout opens the circuit again.
     pub fn free_probes(&self) -> u32 {
         self.shared.look().places()
     }
