@@ -11,15 +11,17 @@ use std::time::Duration;
 /// length. So a record that is under way meanwhile gets into the bucket of a tick that still counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
-    /// Ticks per nanosecond: the highest 58 bits are the fraction, scaled so that the first of them is set, and the lowest 6
-    /// say by how much. So it is as exact for ticks of weeks as for those of nanoseconds: to 2^-57.
+    /// Ticks per nanosecond, rounded up: the highest 58 bits are the fraction, scaled so that the first of them is set, and
+    /// the lowest 6 say by how much. So it is as exact for ticks of weeks as for those of nanoseconds: to 2^-57. A tick
+    /// begins at its very nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
     per_nano: u64,
     /// The tick at the origin, less than the first of the era. It wraps around.
     offset: u64,
 }
 
 const FRACTION: u32 = 63;
-const SCALE_MASK: u64 = (1 << 6) - 1;
+const SCALE_BITS: u32 = 6;
+const SCALE_MASK: u64 = (1 << SCALE_BITS) - 1;
 
 /// Ticks that other threads read.
 pub(super) struct SharedTicks {
@@ -33,8 +35,9 @@ impl Ticks {
         let tick_nanos = (nanos(length) / BUCKETS).max(1);
         // Half of the next power of two is below it: the quotient has its first bit set, and fits.
         let scale = u64::BITS - (tick_nanos - 1).leading_zeros();
-        let fraction = (1 << (FRACTION + scale)) / u128::from(tick_nanos);
-        Self { per_nano: (fraction as u64 & !SCALE_MASK) | u64::from(scale), offset: 0 }
+        let fraction = (1_u128 << (FRACTION + scale)).div_ceil(u128::from(tick_nanos));
+        let fraction = fraction.next_multiple_of(1 << SCALE_BITS).min(u128::from(!SCALE_MASK));
+        Self { per_nano: fraction as u64 | u64::from(scale), offset: 0 }
     }
 
     /// The tick of an instant, in nanoseconds since the origin.
@@ -103,17 +106,28 @@ mod tests {
     const LONGEST: u64 = 100 * 365 * 24 * 60 * 60 * 1_000_000_000;
 
     proptest! {
-        /// Late by 32 ns at most, after a century.
         #[test]
-        fn ticks_of_any_length_are_exact(
-            tick in 64..2_000_000_000_000_000_u64,
+        fn ticks_of_any_length_begin_at_their_very_nanosecond(
+            tick in 1..2_000_000_000_000_000_u64,
             number in any::<u64>(),
             part in 0.0..1.0,
         ) {
             let ticks = Ticks::new(Duration::from_nanos(tick * BUCKETS));
+            let number = number % ((1 << 57) / tick);
+            for within in [0, ((tick as f64 * part) as u64).min(tick - 1), tick - 1] {
+                prop_assert_eq!(ticks.at(0, number * tick + within) - ticks.at(0, 0), number);
+            }
+        }
+
+        #[test]
+        fn in_a_century_they_begin_at_most_32_nanoseconds_early(
+            tick in 64..2_000_000_000_000_000_u64,
+            number in any::<u64>(),
+        ) {
+            let ticks = Ticks::new(Duration::from_nanos(tick * BUCKETS));
             let number = number % (LONGEST / tick);
-            let within = ((tick as f64 * part) as u64).clamp(32, tick - 1);
-            prop_assert_eq!(ticks.at(0, number * tick + within) - ticks.at(0, 0), number);
+            prop_assert_eq!(ticks.at(0, number * tick) - ticks.at(0, 0), number);
+            prop_assert_eq!(ticks.at(0, number * tick + tick - 33) - ticks.at(0, 0), number);
         }
     }
 }

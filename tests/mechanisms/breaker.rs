@@ -768,3 +768,15 @@ fn a_success_that_completes_the_minimum_opens_at_the_rate_and_not_below_it() {
     three_failures_then_successes(&breaker, 100);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_out_of_the_window_exactly_a_window_after_it_ended() {
+    for nanos in [1_024, 7_000_000, 1_000_000_000, 1_000_000_016, 10_000_000_000, 60_000_000_000] {
+        let window = Duration::from_nanos(nanos);
+        let breaker = Breaker::builder().failure_rate(0.5, window).build().unwrap();
+        let start = Instant::now();
+        breaker.try_acquire().unwrap().failure_at(start);
+        assert_eq!(breaker.counts_at(start + window - Duration::from_nanos(1)), (1, 1), "{window:?}");
+        assert_eq!(breaker.counts_at(start + window), (0, 0), "{window:?}");
+    }
+}
