@@ -2,29 +2,23 @@
 
 #[cfg(not(steadfast_loom))]
 mod chosen {
-    pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 }
 
 #[cfg(steadfast_loom)]
 mod chosen {
-    pub(crate) use loom::sync::Mutex;
     pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
     pub(crate) use loom::thread_local;
 }
 
-pub(crate) use chosen::{AtomicU64, AtomicUsize, Mutex, Ordering, thread_local, yield_now};
+pub(crate) use chosen::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, thread_local, yield_now};
 
 /// Locks a mutex whose holders leave valid state behind even when they panic.
-#[cfg(not(steadfast_loom))]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-#[cfg(steadfast_loom)]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> loom::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::Origin,
     error::RateLimited,
-    sync::{AtomicU64, Mutex, Ordering, lock},
+    sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -70,6 +70,14 @@ enum Reckoned {
     Slow,
 }
 
+/// How tokens were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Open,
+    /// Under the lock. Calls that waited may have been woken.
+    Locked,
+}
+
 /// Why there are no tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Refusal {
@@ -95,11 +103,11 @@ impl Shared {
 
     /// Takes tokens, at least one. A first try, without what is seldom needed.
     #[inline]
-    pub(super) fn try_take(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
+    pub(super) fn try_take(&self, tokens: u64, nanos: u64) -> Result<Way, Refusal> {
         let word = self.word.0.load(Ordering::Acquire);
         match self.reckon(word, tokens, nanos) {
             Reckoned::Enough { after } => match self.replace_spent(word, after) {
-                Ok(_) => Ok(()),
+                Ok(_) => Ok(Way::Open),
                 Err(newer) => self.try_take_again(newer, tokens, nanos),
             },
             Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => Err(too_few(after, anchor, &scale)),
@@ -109,12 +117,12 @@ impl Shared {
 
     /// The same from this word on, until it succeeds or there is no doubt.
     #[cold]
-    fn try_take_again(&self, mut word: u64, tokens: u64, nanos: u64) -> Result<(), Refusal> {
+    fn try_take_again(&self, mut word: u64, tokens: u64, nanos: u64) -> Result<Way, Refusal> {
         loop {
             let refusal = match self.reckon(word, tokens, nanos) {
-                Reckoned::Slow => return self.try_take_slowly(tokens, nanos),
+                Reckoned::Slow => return self.try_take_slowly(tokens, nanos).map(|()| Way::Locked),
                 Reckoned::Enough { after } => match self.replace_spent(word, after) {
-                    Ok(_) => return Ok(()),
+                    Ok(_) => return Ok(Way::Open),
                     Err(newer) => {
                         word = newer;
                         continue;
@@ -139,20 +147,9 @@ impl Shared {
             Reckoned::TooFew { .. } | Reckoned::Never if self.is_current(word) => return true,
             _ => {}
         }
-        let slow = lock(&self.slow);
-        if tokens > slow.quota.burst() {
-            return true;
-        }
-        if slow.third > 0 && nanos >= slow.cold_at {
-            return tokens > 1;
-        }
-        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
-        let (plan, fewer) = self.plan().moved_on_to(nanos);
-        let parts = |tokens: u64| tokens.saturating_mul(plan.scale.parts_per_token);
-        let minted = plan.minted(nanos);
-        let spoken_for = spent.saturating_sub(fewer).saturating_add(parts(slow.line.tokens()));
-        let spoken_for = spoken_for.max(minted.saturating_sub(plan.scale.full));
-        spoken_for.saturating_add(parts(tokens)) > minted
+        // Each of those who wait has been served at its own time by then.
+        let in_turn = |spent: u64, in_line: u64, forfeited: u64| spent.saturating_add(in_line).max(forfeited);
+        self.judge(tokens, nanos, &lock(&self.slow), in_turn).is_err()
     }
 
     /// What the plan that `word` names says of a call, if `word` still counts. A plan that is being overwritten is any
@@ -194,23 +191,53 @@ impl Shared {
     /// The same, when the fast way is not open: the plan has to be moved on, or somebody waits.
     #[cold]
     fn try_take_slowly(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
-        self.slowly(nanos, |slow| match slow.line.is_empty() {
+        let slow = lock(&self.slow);
+        // A refusal changes nothing, whatever instant it is asked for.
+        let now = |spent: u64, in_line: u64, forfeited: u64| spent.max(forfeited).saturating_add(in_line);
+        self.judge(tokens, nanos, &slow, now)?;
+        self.slowly_locked(slow, nanos, |slow| match slow.line.is_empty() {
             true => self.take(tokens, nanos, slow),
             false => self.refuse_behind(tokens, nanos, slow),
         })
     }
 
-    /// Does something with the lock held, after those who can be served were, and wakes them when it is released.
-    pub(super) fn slowly<T>(&self, nanos: u64, work: impl FnOnce(&mut Slow) -> T) -> T {
-        self.slowly_for(None, nanos, work)
+    /// Whether `tokens` would be taken at `nanos` after the origin, behind all who wait. Changes nothing.
+    ///
+    /// `spent_before` says what has been spent when all who wait were served: of what is spent, what they wait for, and what
+    /// is forfeited because the bucket is full.
+    fn judge(
+        &self,
+        tokens: u64,
+        nanos: u64,
+        slow: &Slow,
+        spent_before: impl Fn(u64, u64, u64) -> u64,
+    ) -> Result<(), Refusal> {
+        if tokens > slow.quota.burst() {
+            return Err(Refusal::ForEver);
+        }
+        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
+        let is_cold = slow.third > 0 && nanos >= slow.cold_at;
+        let (plan, spent) = if is_cold {
+            let cold = self.plan().warming_up(nanos, slow.third);
+            (cold, cold.scale.full - cold.scale.parts_per_token)
+        } else {
+            let (plan, fewer) = self.plan().moved_on_to(nanos);
+            (plan, spent.saturating_sub(fewer))
+        };
+        let parts = |tokens: u64| tokens.saturating_mul(plan.scale.parts_per_token);
+        let minted = plan.minted(nanos);
+        let forfeited = minted.saturating_sub(plan.scale.full);
+        let after = spent_before(spent, parts(slow.line.tokens()), forfeited).saturating_add(parts(tokens));
+        if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(()) }
     }
 
-    /// The same for a place that is about to be asked for.
-    fn slowly_for<T>(&self, place: Option<&Place>, nanos: u64, work: impl FnOnce(&mut Slow) -> T) -> T {
-        let mut slow = lock(&self.slow);
-        if let Some(place) = place {
-            slow.line.announce(place);
-        }
+    /// Does something with the lock held, after those who can be served were, and wakes them when it is released.
+    pub(super) fn slowly<T>(&self, nanos: u64, work: impl FnOnce(&mut Slow) -> T) -> T {
+        self.slowly_locked(lock(&self.slow), nanos, work)
+    }
+
+    /// The same with the lock already held, which it releases before it wakes anyone.
+    fn slowly_locked<T>(&self, mut slow: MutexGuard<'_, Slow>, nanos: u64, work: impl FnOnce(&mut Slow) -> T) -> T {
         self.move_on(nanos);
         self.serve(nanos, &mut slow);
         let result = work(&mut slow);
@@ -363,7 +390,11 @@ impl Shared {
 
     /// `None` where the tokens have been granted, or else when to ask again.
     pub(super) fn poll_place(&self, place: &Place, waker: &Waker, nanos: u64) -> Result<Option<u64>, Refusal> {
-        self.slowly_for(Some(place), nanos, |slow| match slow.line.poll(place, waker, nanos) {
+        // Cloned before the lock is taken: a waker is another task's code.
+        let waker = waker.clone();
+        let mut slow = lock(&self.slow);
+        slow.line.announce(place);
+        self.slowly_locked(slow, nanos, |slow| match slow.line.poll(place, waker, nanos) {
             Standing::Granted => Ok(None),
             Standing::Refused => Err(Refusal::ForEver),
             Standing::Expected(due) => Ok(Some(due)),

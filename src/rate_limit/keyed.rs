@@ -233,14 +233,14 @@ where
     /// The whole tokens that there are at `now` for this key: a burst, if it has no slot.
     pub fn available_at(&self, key: &K, now: Instant) -> u64 {
         let (shared, key) = (&*self.shared, self.hash(key));
-        let nanos = shared.nanos_to(now);
+        let nanos = shared.origin.nanos_to(now);
         let block = shared.table.lock(key.address);
         let tier = shared.tier(key.tier);
         let tag = tier.tag();
         let rate = tier.rate(tag);
         let left = match block.find(key.address) {
-            Some(slot) => shared.left_by(tier, tag, slot.tagged(), slot.word(), nanos),
-            None => rate.full(),
+            Some(slot) if !shared.all_are_full(nanos) => shared.left_by(tier, tag, slot.tagged(), slot.word(), nanos),
+            _ => rate.full(),
         };
         rate.tokens(left)
     }
@@ -294,14 +294,13 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     pub fn set_quota_at(&self, tier: usize, quota: Quota, now: Instant) -> Result<(), ConfigError> {
         tier::check(quota)?;
         let shared = &*self.shared;
-        let nanos = shared.nanos_to(now);
         let mut quotas = lock(&shared.quotas);
         if tier >= quotas.in_force.len() {
             return Err(ConfigError::new("rate_limit.tier", tier, "must be one of the tiers that were built"));
         }
-        shared.convert_all(&mut quotas, nanos);
+        shared.convert_all(&mut quotas, now);
         shared.switch(&mut quotas, tier, quota, now);
-        shared.convert_all(&mut quotas, nanos);
+        shared.convert_all(&mut quotas, now);
         Ok(())
     }
 
@@ -310,7 +309,7 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     pub(super) fn switch_quotas(&self, to: &[Quota]) {
         let (shared, now) = (&*self.shared, Instant::now());
         let mut quotas = lock(&shared.quotas);
-        shared.convert_all(&mut quotas, shared.nanos_to(now));
+        shared.convert_all(&mut quotas, now);
         for (tier, quota) in to.iter().enumerate().take(quotas.in_force.len()) {
             shared.switch(&mut quotas, tier, *quota, now);
         }
@@ -320,7 +319,7 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     /// flows.
     pub(super) fn convert_all(&self) {
         let shared = &*self.shared;
-        shared.convert_all(&mut lock(&shared.quotas), shared.nanos_to(Instant::now()));
+        shared.convert_all(&mut lock(&shared.quotas), Instant::now());
     }
 
     /// What the keys of this tier go by; those of an index without a tier, by the first one's.
@@ -348,7 +347,10 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
 
     /// How many keys are live at `now`: their buckets are not full. It looks at all slots, a block at a time.
     pub fn live_keys_at(&self, now: Instant) -> usize {
-        let nanos = self.shared.nanos_to(now);
+        let nanos = self.shared.origin.nanos_to(now);
+        if self.shared.all_are_full(nanos) {
+            return 0;
+        }
         let live = |slot: &Slot<'_>| self.shared.surplus(slot.tagged(), slot.word(), nanos) < 0;
         self.shared.table.locked_blocks().map(|block| block.entries().filter(live).count()).sum()
     }
@@ -364,17 +366,35 @@ impl<T, S> Shared<T, S> {
     }
 
     #[inline]
-    fn nanos_to(&self, now: Instant) -> u64 {
+    fn take(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<Counted, RateLimited> {
         let nanos = self.origin.nanos_to(now);
         if nanos > self.renewal.load(Ordering::Relaxed) {
-            self.renew(nanos);
+            return self.take_and_renew(key, tokens, nanos, now);
         }
-        nanos
+        self.take_at(key, tokens, nanos, now)
+    }
+
+    /// The same when all buckets are due to be looked at. A refusal changes nothing, so that only a call that is admitted
+    /// renews them.
+    #[cold]
+    fn take_and_renew(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
+        let mut quotas = lock(&self.quotas);
+        if self.all_are_full(nanos) {
+            let tier = self.tier(key.tier);
+            let rate = tier.rate(tier.tag());
+            if rate.parts(tokens) > rate.full() {
+                return Err(Refusal::ForEver.into());
+            }
+            self.renew(&mut quotas, nanos);
+            return self.take_at(key, tokens, nanos, now);
+        }
+        let counted = self.take_at(key, tokens, nanos, now)?;
+        self.renew(&mut quotas, nanos);
+        Ok(counted)
     }
 
     #[inline]
-    fn take(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<Counted, RateLimited> {
-        let nanos = self.nanos_to(now);
+    fn take_at(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
         let tier = self.tier(key.tier);
         let tag = tier.tag();
         if let Some(slot) = self.table.find(key.address, tag) {
@@ -419,7 +439,10 @@ impl<T, S> Shared<T, S> {
     }
 
     fn give_back(&self, key: HashedKey, tokens: u64, now: Instant) {
-        let nanos = self.nanos_to(now);
+        let nanos = self.origin.nanos_to(now);
+        if nanos > self.renewal.load(Ordering::Relaxed) {
+            self.renew(&mut lock(&self.quotas), nanos);
+        }
         let block = self.table.lock(key.address);
         // A bucket that is not there was full.
         let Some(slot) = block.find(key.address) else { return };
@@ -484,7 +507,7 @@ impl<T, S> Shared<T, S> {
         if mem::replace(in_force, quota) != quota {
             quotas.unconverted = true;
             let changed = self.tier(tier);
-            changed.change(quota, self.nanos_to(now));
+            changed.change(quota, self.origin.nanos_to(now));
             if let Some(overflow) = changed.overflow() {
                 // It was checked.
                 let _ = overflow.set_quota_at(quota, now);
@@ -492,15 +515,18 @@ impl<T, S> Shared<T, S> {
         }
     }
 
-    fn convert_all(&self, quotas: &mut Quotas, nanos: u64) {
-        if mem::take(&mut quotas.unconverted) {
-            self.look_at_all(nanos);
+    /// Looks at all buckets, if a quota was switched or they are due.
+    fn convert_all(&self, quotas: &mut Quotas, now: Instant) {
+        let nanos = self.origin.nanos_to(now);
+        self.renew(quotas, nanos);
+        if quotas.unconverted {
+            self.look_at_all(quotas, nanos);
         }
     }
 
-    /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full. With
-    /// the lock on the quotas held.
-    fn look_at_all(&self, nanos: u64) {
+    /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full.
+    fn look_at_all(&self, quotas: &mut Quotas, nanos: u64) {
+        quotas.unconverted = false;
         let look_at = |block: Locked<'_>| {
             for slot in block.entries() {
                 let tier = self.tier_of_tag(slot.tagged());
@@ -513,19 +539,22 @@ impl<T, S> Shared<T, S> {
         self.table.locked_blocks().for_each(look_at);
     }
 
-    /// Forgets the buckets that are full, before their states seem to be of another time.
-    #[cold]
-    fn renew(&self, nanos: u64) {
-        let _quotas = lock(&self.quotas);
-        let due = self.renewal.load(Ordering::Relaxed);
-        if nanos <= due {
+    /// Whether every bucket is full at `nanos`: none was taken from since the renewal was due, which was longer ago than any
+    /// takes to fill. Their states may seem to be of another time then.
+    fn all_are_full(&self, nanos: u64) -> bool {
+        nanos.saturating_sub(self.renewal.load(Ordering::Relaxed)) > RENEWAL
+    }
+
+    /// If it is due, forgets the buckets that are full, before their states seem to be of another time.
+    fn renew(&self, quotas: &mut Quotas, nanos: u64) {
+        if nanos <= self.renewal.load(Ordering::Relaxed) {
             return;
         }
-        if nanos - due > RENEWAL {
-            // The clock jumped. Nobody took anything since it was due, and so all are full.
+        if self.all_are_full(nanos) {
             self.table.locked_blocks().for_each(|block| block.entries().for_each(|slot| slot.claim().clear()));
+            quotas.unconverted = false;
         } else {
-            self.look_at_all(nanos);
+            self.look_at_all(quotas, nanos);
         }
         self.renewal.store(nanos.saturating_add(RENEWAL), Ordering::Relaxed);
     }

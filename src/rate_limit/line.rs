@@ -142,25 +142,26 @@ impl Line {
     }
 
     /// Asks for a place, at the time `nanos`. A place that was answered is gone.
-    pub(super) fn poll(&mut self, place: &Place, waker: &Waker, nanos: u64) -> Standing {
+    pub(super) fn poll(&mut self, place: &Place, waker: Waker, nanos: u64) -> Standing {
         let first =
             self.waiting.first_key_value().map_or(self.joined, |(_, first)| first.joined.wrapping_sub(first.tokens));
         match self.waiting.get_mut(&place.0) {
             Some(waiter) => {
                 waiter.asking = false;
-                if !waiter.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                    self.dropped.extend(waiter.waker.replace(waker.clone()));
-                }
+                self.dropped.extend(waiter.waker.replace(waker));
                 if waiter.expected > nanos {
                     return Standing::Expected(waiter.expected);
                 }
                 Standing::Behind { tokens: waiter.joined.wrapping_sub(first) }
             }
-            None => match self.answered.remove(&place.0) {
-                Some(Answer::Granted { .. }) => Standing::Granted,
-                // Nobody asks for a place that is gone.
-                Some(Answer::Refused) | None => Standing::Refused,
-            },
+            None => {
+                self.dropped.push(waker);
+                match self.answered.remove(&place.0) {
+                    Some(Answer::Granted { .. }) => Standing::Granted,
+                    // Nobody asks for a place that is gone.
+                    Some(Answer::Refused) | None => Standing::Refused,
+                }
+            }
         }
     }
 

@@ -100,7 +100,8 @@ impl SlidingWindow {
         self.try_acquire_at(tokens, Instant::now())
     }
 
-    /// Takes `tokens` at `now`, all or none. Zero tokens are always there.
+    /// Takes `tokens` at `now`, all or none. Zero tokens are always there. A refusal changes nothing, whatever instant
+    /// it is asked for.
     ///
     /// # Errors
     ///
@@ -193,13 +194,14 @@ impl State {
         if tokens > self.limit {
             return Err(None);
         }
-        self.latest = self.latest.max(now);
+        let latest = self.latest.max(now);
         let taken = match &mut self.counts {
-            Counts::Strict(strict) => strict.take(tokens, self.limit, self.latest, window),
-            Counts::Estimate(estimate) => estimate.take(tokens, self.limit, self.latest, window),
+            Counts::Strict(strict) => strict.take(tokens, self.limit, latest, window),
+            Counts::Estimate(estimate) => estimate.take(tokens, self.limit, latest, window),
         };
-        let behind = self.latest.saturating_duration_since(now);
-        taken.map_err(|wait| Some(wait.saturating_add(behind)))
+        taken.map_err(|wait| Some(wait.saturating_add(latest.saturating_duration_since(now))))?;
+        self.latest = latest;
+        Ok(())
     }
 }
 

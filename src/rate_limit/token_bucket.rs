@@ -1,6 +1,6 @@
 use super::{
     Quota,
-    bucket_state::{Refusal, SLOW, SPENT, Shared, Slow, Word},
+    bucket_state::{Refusal, SLOW, SPENT, Shared, Slow, Way, Word},
     line::{Line, Place},
     plan::{LONGEST_WARM_UP, Plan, SharedPlan, third_of},
     reservation::{Acquire, Reservation},
@@ -98,8 +98,14 @@ impl TokenBucket {
     /// is refused for ever.
     #[inline]
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        self.take_at(tokens, now).map(|_| ())
+    }
+
+    /// Takes the tokens, and says how.
+    #[inline]
+    pub(super) fn take_at(&self, tokens: u64, now: Instant) -> Result<Way, RateLimited> {
         if tokens == 0 {
-            return Ok(());
+            return Ok(Way::Open);
         }
         let nanos = self.shared.origin.nanos_to(now);
         self.shared.try_take(tokens, nanos).map_err(|refusal| refusal.seen_at(nanos))
@@ -235,7 +241,7 @@ impl TokenBucket {
         let shared = &*self.shared;
         let nanos = shared.origin.nanos_to(now);
         let joined = match shared.try_take(tokens, nanos) {
-            Ok(()) => Ok(None),
+            Ok(_) => Ok(None),
             Err(Refusal::ForEver) => Err(Refusal::ForEver),
             Err(Refusal::Until(_)) => {
                 let longest = clock::nanos(shared.max_wait);
@@ -304,7 +310,11 @@ impl TokenBucketBuilder {
     /// for as long. Such a bucket is cold and holds one token. For what stands behind it: a cache that is empty, a pool
     /// that has to be filled.
     ///
-    /// The shape is that of Guava's `SmoothWarmingUp`. Default: none. A bucket with a warm-up takes its lock with each call.
+    /// The rate is linear in time, whatever is taken meanwhile: after a share `x` of the warm-up it is `(1 + 2x) / 3` of the
+    /// whole, and the tokens of `x (1 + x) / 3` warm-ups at the whole rate have been minted. A bucket of 10 per second that
+    /// warms up for 10 s has minted 25 tokens after 5.0 s and 50 after 8.23 s. Guava's `SmoothWarmingUp` begins at a third
+    /// too, but there the rate follows the tokens that are taken. Default: none. A bucket with a warm-up takes its lock with
+    /// each call.
     pub fn warm_up(self, warm_up: Duration) -> Self {
         Self { warm_up, ..self }
     }

@@ -274,6 +274,11 @@ impl Trial {
     /// As what the bucket takes an instant: none is before the one from which it counts.
     fn see(&mut self, nanos: i128) -> i128 {
         self.seen = self.seen.max(nanos);
+        self.counts_as(nanos)
+    }
+
+    /// As `see`, where the bucket stays as it is.
+    fn counts_as(&self, nanos: i128) -> i128 {
         nanos.max(self.started + (self.seen - self.started) / HORIZON * HORIZON)
     }
 
@@ -362,9 +367,15 @@ impl Trial {
             true => self.bucket.try_acquire_or_owe_at(tokens, instant),
             false => self.bucket.try_acquire_at(tokens, instant),
         };
-        let nanos = self.see(asked);
-        // If anybody waits.
-        self.served(nanos, None)?;
+        let nanos = if answer.is_ok() || owe {
+            let nanos = self.see(asked);
+            // If anybody waits.
+            self.served(nanos, None)?;
+            nanos
+        } else {
+            // A refusal changes nothing, and serves nobody.
+            self.counts_as(asked)
+        };
         match &answer {
             Ok(()) => {
                 prop_assert_eq!(self.in_line(), 0, "it has overtaken");
@@ -391,6 +402,11 @@ impl Trial {
         let mut acquire = ByHand::new(self.bucket.acquire(tokens));
         let polled = acquire.poll();
         let now = self.now();
+        if tokens > self.quota.burst() {
+            // A refusal for ever changes nothing, and serves nobody.
+            let Poll::Ready(Err(refused)) = polled else { panic!("more than a burst") };
+            return self.refused(tokens, refused.retry_after(), now, self.counts_as(now));
+        }
         let nanos = self.see(now);
         match polled {
             Poll::Ready(Ok(())) => {

@@ -182,14 +182,17 @@ impl<T: Default> Trial<T> {
         if nanos >= 0 { self.origin + distance } else { self.origin - distance }
     }
 
+    /// The instant that counts for who asks now: a refusal does not move the latest.
+    fn seen(&self) -> i64 {
+        self.latest.max(self.now)
+    }
+
     /// Asks. Returns `None` if the tokens were taken, and otherwise the wait.
     fn ask(&mut self, tokens: u64) -> Result<Option<i64>, TestCaseError> {
-        if tokens > 0 && tokens <= self.limit {
-            self.latest = self.latest.max(self.now);
-        }
         let Err(refused) = self.window.try_acquire_at(tokens, self.at(self.now)) else {
             prop_assert!(tokens <= self.limit, "more than the limit");
             if tokens > 0 {
+                self.latest = self.seen();
                 self.taken.push((self.now, self.latest, tokens));
             }
             return Ok(None);
@@ -225,7 +228,8 @@ impl Strict {
 
     /// Asks, and compares the answer with the log's.
     fn acquire(&mut self, tokens: u64, exact: bool) -> Result<Option<i64>, TestCaseError> {
-        let before = self.reference.in_window(self.latest.max(self.now), self.length);
+        let seen = self.seen();
+        let before = self.reference.in_window(seen, self.length);
         let Some(wait) = self.ask(tokens)? else {
             if tokens > 0 {
                 prop_assert!(before + tokens <= self.limit, "{} and {} more than {}", before, tokens, self.limit);
@@ -241,8 +245,8 @@ impl Strict {
                 tokens
             );
             if self.overdue() == 0 {
-                let exact = self.reference.time_until(self.limit - tokens, self.latest, self.length);
-                prop_assert_eq!(wait, exact + self.latest - self.now);
+                let exact = self.reference.time_until(self.limit - tokens, seen, self.length);
+                prop_assert_eq!(wait, exact + seen - self.now);
             }
         }
         Ok(Some(wait))
@@ -283,7 +287,7 @@ impl Strict {
             _ => self.pass(step),
         }
         if exact {
-            let there = self.limit - self.reference.in_window(self.latest.max(self.now), self.length);
+            let there = self.limit - self.reference.in_window(self.seen(), self.length);
             let available = self.window.available_at(self.at(self.now));
             prop_assert!(
                 (there.saturating_sub(self.overdue())..=there).contains(&available),
@@ -301,7 +305,7 @@ type Estimate = Trial<Periods>;
 impl Estimate {
     /// Asks, and compares the answer with the fractions.
     fn acquire(&mut self, tokens: u64) -> Result<Option<i64>, TestCaseError> {
-        let has = self.reference.has(tokens, self.limit, self.latest.max(self.now), self.length);
+        let has = self.reference.has(tokens, self.limit, self.seen(), self.length);
         let wait = self.ask(tokens)?;
         if tokens > 0 {
             prop_assert_eq!(wait.is_none(), has, "{} tokens of {} at {}", tokens, self.limit, self.now);
@@ -504,15 +508,16 @@ fn an_instant_before_the_latest_counts_as_the_latest() {
 }
 
 #[test]
-fn what_a_refusal_has_forgotten_is_not_admitted_again_by_a_thread_with_an_older_reading() {
+fn a_refusal_forgets_nothing_that_an_older_reading_still_counts() {
     let now = Instant::now() + SECOND;
     let window = strict(3, MINUTE);
     window.try_acquire_at(2, now).unwrap();
     window.try_acquire_at(1, now + SECOND).unwrap();
-    // The two have left the window of whoever asks now, and takes nothing.
+    // The two have left the window of this call, which takes nothing.
     assert_eq!(wait(&window, 3, now + MINUTE), Some(SECOND));
-    // They are in the window of a second before, and so these two count as taken now.
-    window.try_acquire_at(2, now + 59 * SECOND).unwrap();
+    // They are in the window of a second before.
+    assert_eq!(wait(&window, 2, now + 59 * SECOND), Some(SECOND));
+    window.try_acquire_at(2, now + MINUTE).unwrap();
     assert_eq!(wait(&window, 3, now + 2 * MINUTE - NANO), Some(NANO));
 }
 

@@ -4,9 +4,10 @@ use crate::support::{Act, Backend, ByHand, Counted, Stopwatch, ms, secs};
 use futures::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::{
+    cell::RefCell,
     pin::Pin,
     sync::{Arc, Mutex, mpsc},
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker},
     thread,
     time::Duration,
 };
@@ -285,11 +286,13 @@ async fn who_does_not_wait_is_refused_while_somebody_does_and_told_when_all_of_t
     assert_eq!(wait_of(bucket.try_acquire(7)), None);
     assert_eq!(bucket.try_acquire(0), Ok(()));
     advance(ms(44)).await;
-    // Both were due before, and are served before: none of them has to be polled for that.
+    // Both were due before, and count as served. A refusal changes nothing.
     assert_eq!(wait_of(bucket.try_acquire(1)), Some(ms(1)));
-    assert_eq!(bucket.waiting(), 0);
+    assert_eq!(bucket.waiting(), 2);
     advance(ms(1)).await;
+    // They are served before this call: none of them has to be polled for that.
     assert_eq!(bucket.try_acquire(1), Ok(()));
+    assert_eq!(bucket.waiting(), 0);
     assert!(waiting.iter_mut().all(served));
 }
 
@@ -618,4 +621,30 @@ async fn a_waker_that_panics_costs_nobody_else_a_wake_up_and_nobody_a_token() {
     assert!(served(&mut second));
     assert_eq!(first.await, Ok(()));
     assert_eq!(bucket.available_at(Instant::now()), 0);
+}
+
+/// On a thread of its own: a lock that waits for itself waits for ever.
+#[test]
+fn a_waker_whose_clone_asks_the_bucket_does_not_wait_for_itself() {
+    thread_local! {
+        static ASKED: RefCell<Option<TokenBucket>> = const { RefCell::new(None) };
+    }
+    fn ask(_: *const ()) -> RawWaker {
+        const TABLE: RawWakerVTable = RawWakerVTable::new(ask, |_| {}, |_| {}, |_| {});
+        ASKED.with_borrow(|bucket| bucket.as_ref().map(TokenBucket::waiting));
+        RawWaker::new(std::ptr::null(), &TABLE)
+    }
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let _guard = clock.enter();
+        let bucket = a_hundred_per_second();
+        ASKED.set(Some(bucket.clone()));
+        // SAFETY: it holds nothing, and nothing is read through it.
+        let waker = unsafe { Waker::from_raw(ask(std::ptr::null())) };
+        let mut acquire = Box::pin(bucket.acquire(1));
+        assert!(acquire.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        sender.send(bucket.waiting()).unwrap();
+    });
+    assert_eq!(receiver.recv_timeout(secs(20)), Ok(1));
 }

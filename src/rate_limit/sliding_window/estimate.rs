@@ -19,14 +19,14 @@ impl Estimate {
         Self { began, present: 0, last: 0 }
     }
 
-    /// Takes the tokens, or says after how long there will be enough. `now` is no earlier than ever before, and the tokens
-    /// are no more than the limit.
+    /// Takes the tokens, or changes nothing and returns the time until there are enough. `now` is no earlier than ever
+    /// before, and the tokens are no more than the limit.
     pub(super) fn take(&mut self, tokens: u64, limit: u64, now: Instant, window: Duration) -> Result<(), Duration> {
-        *self = self.at(now, window);
-        if tokens > self.available(limit, now, window) {
-            return Err(self.time_until_free(tokens, limit, now, window));
+        let seen = self.at(now, window);
+        if tokens > seen.available(limit, now, window) {
+            return Err(seen.time_until_free(tokens, limit, now, window));
         }
-        self.present += tokens;
+        *self = Self { present: seen.present + tokens, ..seen };
         Ok(())
     }
 

@@ -41,15 +41,16 @@ impl Strict {
         self.cells.reserve_exact(most_cells(limit).saturating_sub(self.cells.len()));
     }
 
-    /// Takes the tokens, or says after how long there will be enough. `now` is no earlier than ever before, and the tokens
-    /// are no more than the limit.
+    /// Takes the tokens, or changes nothing and returns the time until there are enough. `now` is no earlier than ever
+    /// before, and the tokens are no more than the limit.
     pub(super) fn take(&mut self, tokens: u64, limit: u64, now: Instant, window: Duration) -> Result<(), Duration> {
-        self.forget(now, window);
-        let held = self.held.saturating_add(tokens);
-        if held > limit {
-            return Err(self.time_until_free(held - limit, now, window));
+        let gone = self.gone_by(now, window);
+        let missing = (self.held - gone).saturating_add(tokens).saturating_sub(limit);
+        if missing > 0 {
+            return Err(self.time_until_free(gone + missing, now, window));
         }
-        self.held = held;
+        self.forget(now, window);
+        self.held += tokens;
         let enough = limit.div_ceil(MOST_CELLS);
         match self.cells.back_mut() {
             Some(newest) if newest.last == now || newest.tokens < enough => {
@@ -88,9 +89,12 @@ impl Strict {
 
     /// The tokens that are there at an instant no earlier than ever before.
     pub(super) fn available(&self, limit: u64, now: Instant, window: Duration) -> u64 {
-        let forgotten = self.cells.iter().take_while(|cell| has_left(cell.last, now, window));
-        let held = self.held.saturating_sub(forgotten.map(|cell| cell.tokens).sum());
-        limit.saturating_sub(held)
+        limit.saturating_sub(self.held - self.gone_by(now, window))
+    }
+
+    /// The tokens in the cells that have left the window by `now`: part of what is held.
+    fn gone_by(&self, now: Instant, window: Duration) -> u64 {
+        self.cells.iter().take_while(|cell| has_left(cell.last, now, window)).map(|cell| cell.tokens).sum()
     }
 
     fn forget(&mut self, now: Instant, window: Duration) {
@@ -100,7 +104,7 @@ impl Strict {
         }
     }
 
-    /// The time until so many tokens, no more than are held, have left the window.
+    /// The time until `tokens`, no more than are held, have left the window.
     fn time_until_free(&self, tokens: u64, now: Instant, window: Duration) -> Duration {
         let mut free = 0;
         let last = self.cells.iter().find(|cell| {

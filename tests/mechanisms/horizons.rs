@@ -1,0 +1,214 @@
+//! What is asked of limits about instants beyond every horizon that they count to, and what becomes of them once a clock
+//! is there.
+
+use crate::support::secs;
+use std::{sync::mpsc, thread, time::Duration};
+use steadfast::{
+    error::RateLimited,
+    rate_limit::{Keyed, Quota, RateLimit, SlidingWindow, TokenBucket},
+    retry::RetryBudget,
+    stack::live::{RateLimitConfig, StackConfig},
+};
+use tokio::{
+    runtime,
+    time::{Instant, advance},
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A second; the horizon of a bucket's anchor and more; that at which all keys are looked at, and twice that; and when
+/// the state of a key has wrapped around.
+const HORIZONS: [Duration; 9] = [
+    Duration::from_secs(1),
+    Duration::from_secs(20 * 60),
+    Duration::from_secs(60 * 60),
+    DAY,
+    DAY.saturating_mul(418),
+    DAY.saturating_mul(2 * 418),
+    DAY.saturating_mul(5 * 366),
+    DAY.saturating_mul(20 * 366),
+    DAY.saturating_mul(500 * 366),
+];
+
+/// A limit of ten at once, and at least one per second.
+trait Limit {
+    fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited>;
+    /// Reads all that can be read about an instant.
+    fn available(&self, now: Instant) -> u64;
+}
+
+impl Limit for TokenBucket {
+    fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        self.try_acquire_at(tokens, now)
+    }
+
+    fn available(&self, now: Instant) -> u64 {
+        self.available_at(now)
+    }
+}
+
+impl Limit for Keyed<u32> {
+    fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        self.try_acquire_at(&7, tokens, now)
+    }
+
+    fn available(&self, now: Instant) -> u64 {
+        let available = self.available_at(&7, now);
+        assert_eq!(self.live_keys_at(now) > 0, available < 10);
+        available
+    }
+}
+
+impl Limit for SlidingWindow {
+    fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
+        self.try_acquire_at(tokens, now)
+    }
+
+    fn available(&self, now: Instant) -> u64 {
+        self.available_at(now)
+    }
+}
+
+fn quota() -> Quota {
+    Quota::new(10, secs(10)).with_burst(10)
+}
+
+fn limits() -> Vec<(&'static str, Box<dyn Limit>)> {
+    vec![
+        ("token bucket", Box::new(TokenBucket::with_quota(quota()).build().unwrap())),
+        ("keyed", Box::new(Keyed::<u32>::builder(100, quota()).build().unwrap())),
+        ("strict window", Box::new(SlidingWindow::builder(10, secs(10)).build().unwrap())),
+        ("estimated window", Box::new(SlidingWindow::builder(10, secs(10)).estimate().build().unwrap())),
+    ]
+}
+
+/// A clock that stands still unless it is advanced.
+fn standing() -> runtime::Runtime {
+    runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+#[test]
+fn what_is_read_of_any_instant_changes_nothing() {
+    let clock = standing();
+    let _guard = clock.enter();
+    for (name, limit) in limits() {
+        let now = Instant::now();
+        limit.take(10, now).unwrap();
+        for horizon in HORIZONS {
+            limit.available(now + horizon);
+            assert_eq!(limit.available(now), 0, "{name}, {horizon:?}");
+            limit.take(1, now).unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_at_any_instant_changes_nothing() {
+    let clock = standing();
+    let _guard = clock.enter();
+    for (name, limit) in limits() {
+        let now = Instant::now();
+        limit.take(10, now).unwrap();
+        for horizon in HORIZONS {
+            limit.take(11, now + horizon).unwrap_err();
+            assert_eq!(limit.available(now), 0, "{name}, {horizon:?}");
+            // Nor does one that takes the last of what there will be, less one.
+            if horizon == secs(1) {
+                limit.take(9, now + horizon).unwrap_err();
+            }
+            limit.take(1, now).unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_behind_a_horizon_leaves_the_anchor_where_it_was() {
+    let clock = standing();
+    let _guard = clock.enter();
+    // Ten seconds for a token: at each horizon below there are fewer than asked for.
+    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1000)).with_burst(10)).build().unwrap();
+    let now = Instant::now();
+    bucket.take(10, now).unwrap();
+    for later in [secs(1200), secs(3600), secs(8000)] {
+        let there = bucket.available_at(now + later);
+        bucket.take(there + 1, now + later).unwrap_err();
+        assert_eq!(bucket.available_at(now), 0, "{later:?}");
+        bucket.take(1, now + secs(999)).unwrap_err();
+    }
+    bucket.take(1, now + secs(1000)).unwrap();
+}
+
+#[test]
+fn a_bucket_that_warms_up_is_not_made_cold_by_a_refusal() {
+    let clock = standing();
+    let _guard = clock.enter();
+    let bucket = TokenBucket::with_quota(quota()).warm_up(secs(10)).build().unwrap();
+    let now = Instant::now();
+    bucket.take(1, now).unwrap();
+    let (later, there) = (now + secs(60), bucket.available_at(now + secs(12)));
+    bucket.take(2, later).unwrap_err();
+    assert_eq!(bucket.available_at(now + secs(12)), there);
+    assert!(there > 1, "{there}");
+}
+
+#[test]
+fn a_refused_withdrawal_changes_nothing() {
+    let clock = standing();
+    let _guard = clock.enter();
+    let budget = RetryBudget::builder().ratio(0.0).floor(1, secs(1)).build().unwrap();
+    let now = Instant::now() + secs(10);
+    while budget.withdraw_at(now).is_some() {}
+    for horizon in HORIZONS {
+        let later = budget.withdraw_at(now + horizon);
+        later.into_iter().for_each(|withdrawal| budget.refund(withdrawal));
+    }
+}
+
+#[test]
+fn behind_every_horizon_a_limit_is_full_and_goes_on_as_before() {
+    for horizon in HORIZONS.into_iter().skip(1) {
+        let clock = standing();
+        let _guard = clock.enter();
+        for (name, limit) in limits() {
+            let now = Instant::now();
+            limit.take(10, now).unwrap();
+            let later = now + horizon;
+            assert_eq!(limit.available(later), 10, "{name}, {horizon:?}");
+            limit.take(10, later).unwrap();
+            limit.take(1, later).unwrap_err();
+            assert_eq!(limit.available(later + secs(5)) >= 5, name.contains("bucket") || name == "keyed", "{name}");
+            limit.take(10, later + secs(20)).unwrap();
+        }
+    }
+}
+
+/// On a thread of its own: a lock that waits for itself waits for ever.
+#[test]
+fn behind_every_horizon_a_live_stack_is_reconfigured_then_called_then_read() {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let clock = standing();
+        clock.block_on(async {
+            for horizon in HORIZONS.into_iter().take(7) {
+                reconfigured_behind(horizon).await;
+            }
+        });
+        sender.send(()).unwrap();
+    });
+    receiver.recv_timeout(secs(20)).expect("it neither fails nor waits for itself");
+}
+
+async fn reconfigured_behind(horizon: Duration) {
+    let keyed = Keyed::<u32>::builder(100, quota()).build().unwrap();
+    let limit = RateLimit::by_key(keyed.clone(), |key: &u32| *key);
+    let (_layer, control) = steadfast::server().rate_limit(limit).live().unwrap();
+    keyed.try_acquire(&7, 10).unwrap();
+    advance(horizon).await;
+    let quota = Quota::new(20, secs(10)).with_burst(20);
+    let config = StackConfig { rate_limit: vec![RateLimitConfig::new([quota])], ..StackConfig::default() };
+    control.apply(&config).unwrap();
+    assert_eq!(keyed.quota(0), quota);
+    keyed.try_acquire(&7, 1).unwrap();
+    assert_eq!(keyed.live_keys_at(Instant::now()), 1);
+    assert!(keyed.available_at(&7, Instant::now()) < 20);
+}
