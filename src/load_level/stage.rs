@@ -79,14 +79,13 @@ where
             return LoadLevelCall { state: self.go_on::<S, Request>(Share::NONE, request, frame) };
         }
         let ticket = self.level.ticket(&request, frame);
-        let state = match self.level.queue.arrive(ticket, frame.now()) {
+        let arrival = self.level.queue.arrive(ticket, frame.now());
+        // It may have woken calls that waited.
+        frame.user_code_runs();
+        let state = match arrival {
             Ok(Arrival::Admitted(share)) => self.go_on::<S, Request>(share, request, frame),
             Ok(Arrival::Waits(place)) => State::Waiting { place, waiting: Some((request, frame.inherited())) },
-            Err(rejection) => {
-                drop(request);
-                frame.user_code_runs();
-                State::Refused { rejection: Some(rejection) }
-            }
+            Err(rejection) => State::Refused { rejection: Some(rejection) },
         };
         LoadLevelCall { state }
     }
@@ -105,7 +104,10 @@ where
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let mut state = call.project().state;
         if let StateProjection::Waiting { place, waiting } = state.as_mut().project() {
-            match self.level.queue.poll(*place, cx.waker(), frame.now()) {
+            let standing = self.level.queue.poll(*place, cx.waker(), frame.now());
+            // It cloned the waker, and may have woken other calls.
+            frame.user_code_runs();
+            match standing {
                 Standing::NotBefore(instant) => {
                     frame.wake_at(instant);
                     return Poll::Pending;
@@ -120,7 +122,6 @@ where
                 Standing::Refused(rejection) => {
                     // The request is dropped here.
                     state.set(State::Ended);
-                    frame.user_code_runs();
                     return Poll::Ready(Err(Error::Rejected(rejection)));
                 }
             }
@@ -189,6 +190,8 @@ impl<W, C, Next> LoadLevelStage<W, C, Next> {
         let settle = |Held(share), ending: Ending, frame: &mut Frame| {
             let unused = if ending.spared_the_service() { share } else { Share::NONE };
             self.level.queue.end(unused, || frame.now());
+            // It may have woken the next call.
+            frame.user_code_runs();
         };
         SettleOnDrop::new(settle, Some(held), panicked)
     }

@@ -1,4 +1,4 @@
-use super::{SlidingWindow, TokenBucket, line::Place, token_bucket::Turn};
+use super::{SlidingWindow, TokenBucket, bucket_state::Way, line::Place, token_bucket::Turn};
 use crate::{
     error::RateLimited,
     shell::{Frame, RefusesNow},
@@ -112,7 +112,11 @@ impl<Request> Limit<Request> for TokenBucket {
 
     #[inline]
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, Infallible> {
-        self.try_acquire_at(tokens, frame.now()).map(|()| tokens).into()
+        let taken = self.take_at(tokens, frame.now());
+        if taken != Ok(Way::Open) {
+            frame.user_code_runs();
+        }
+        taken.map(|_| tokens).into()
     }
 
     fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, _frame: &mut Frame) -> bool {
@@ -120,8 +124,10 @@ impl<Request> Limit<Request> for TokenBucket {
     }
 
     #[inline]
-    fn refund(&self, tokens: u64, _frame: &mut Frame) {
+    fn refund(&self, tokens: u64, frame: &mut Frame) {
         self.refund(tokens);
+        // It may have woken calls that waited.
+        frame.user_code_runs();
     }
 }
 
@@ -148,15 +154,18 @@ impl<Request> Limit<Request> for Owing {
     type Place = Infallible;
 
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, Infallible> {
-        self.0.try_acquire_or_owe_at(tokens, frame.now()).map(|()| tokens).into()
+        let taken = self.0.try_acquire_or_owe_at(tokens, frame.now());
+        frame.user_code_runs();
+        taken.map(|()| tokens).into()
     }
 
     fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, _frame: &mut Frame) -> bool {
         self.0.would_refuse_at(tokens, due)
     }
 
-    fn refund(&self, tokens: u64, _frame: &mut Frame) {
+    fn refund(&self, tokens: u64, frame: &mut Frame) {
         self.0.refund(tokens);
+        frame.user_code_runs();
     }
 }
 
@@ -224,7 +233,10 @@ impl<Request> Limit<Request> for InLine {
     #[inline]
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, PlaceInLine> {
         let now = frame.now();
-        match self.0.join_at(tokens, now, frame.inherited().deadline()) {
+        let joined = self.0.join_at(tokens, now, frame.inherited().deadline());
+        // Under the lock it may have woken calls that waited.
+        frame.user_code_runs();
+        match joined {
             Ok(None) => Admission::Admitted(tokens),
             Ok(Some(place)) => Admission::Waits(PlaceInLine { place, tokens }),
             Err(refused) => Admission::Refused(refused),
@@ -232,7 +244,10 @@ impl<Request> Limit<Request> for InLine {
     }
 
     fn poll(&self, place: &mut PlaceInLine, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<u64, RateLimited>> {
-        match self.0.poll_place_at(&place.place, cx.waker(), frame.now()) {
+        let turn = self.0.poll_place_at(&place.place, cx.waker(), frame.now());
+        // It cloned the waker, and may have woken other calls.
+        frame.user_code_runs();
+        match turn {
             Turn::Come => Poll::Ready(Ok(place.tokens)),
             Turn::Refused(refused) => Poll::Ready(Err(refused)),
             Turn::NotBefore(instant) => {
@@ -244,10 +259,12 @@ impl<Request> Limit<Request> for InLine {
 
     fn leave(&self, place: &mut PlaceInLine, frame: &mut Frame) {
         self.0.leave_at(&place.place, frame.now());
+        frame.user_code_runs();
     }
 
-    fn refund(&self, tokens: u64, _frame: &mut Frame) {
+    fn refund(&self, tokens: u64, frame: &mut Frame) {
         self.0.refund(tokens);
+        frame.user_code_runs();
     }
 }
 

@@ -78,7 +78,14 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let inherited = frame.inherited();
         frame.begin_attempt(0, inherited);
-        let kept = if self.attempts(frame) > 1 { self.replay.keep(&request, frame) } else { None };
+        let kept = if self.attempts(frame) > 1 {
+            let kept = self.replay.keep(&request, frame);
+            // It cloned the request, or asked the user.
+            frame.user_code_runs();
+            kept
+        } else {
+            None
+        };
         RetryCall {
             attempt: Some(self.next.start(request, frame)),
             kept,
@@ -128,6 +135,7 @@ where
                     _ => false,
                 };
                 if !is_planned {
+                    drop_kept(kept, frame);
                     let reached = progress.reached;
                     return Poll::Ready(result.map_err(|error| match error {
                         Error::Rejected(rejection) if reached => {
@@ -155,6 +163,7 @@ where
                         // By the timeout further out, which looks at the clock next.
                         return Poll::Pending;
                     }
+                    drop_kept(kept, frame);
                     let details = TimedOut::new(None, progress.reached).cut_short();
                     return Poll::Ready(Err(Error::Rejected(details.into())));
                 }
@@ -172,7 +181,8 @@ where
     #[inline]
     fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
         let call = call.project();
-        let (mut attempt, progress) = (call.attempt, call.progress);
+        let (mut attempt, kept, progress) = (call.attempt, call.kept, call.progress);
+        drop_kept(kept, frame);
         frame.turn_to_attempt();
         let withdrawal = progress.withdrawal.take();
         if let Some(running) = attempt.as_mut().as_pin_mut() {
@@ -242,7 +252,7 @@ impl<P, Next> RetryStage<P, Next> {
             return false;
         }
         if let Some(budget) = &self.budget {
-            let Some(withdrawal) = budget.withdraw(frame.now()) else { return false };
+            let Some(withdrawal) = budget.withdraw_at(frame.now()) else { return false };
             progress.withdrawal = Some(withdrawal);
         }
         (progress.due, progress.wait) = (Some(due), wait);
@@ -255,11 +265,21 @@ impl<P, Next> RetryStage<P, Next> {
         P: Replay<Request>,
     {
         if attempts.saturating_add(1) < self.attempts(frame) {
-            if let Some(copy) = kept.as_ref().and_then(|kept| self.replay.copy(kept, frame)) {
-                return Some(copy);
+            let copy = kept.as_ref().and_then(|kept| self.replay.copy(kept, frame));
+            frame.user_code_runs();
+            if copy.is_some() {
+                return copy;
             }
         }
         kept.take()
+    }
+}
+
+/// No further attempt: what was kept for one is dropped, which is user code.
+#[inline]
+fn drop_kept<Request>(kept: &mut Option<Request>, frame: &mut Frame) {
+    if kept.take().is_some() {
+        frame.user_code_runs();
     }
 }
 

@@ -37,5 +37,6 @@ mod sliding_window;
 mod stack;
 mod timeout;
 mod token_bucket;
+mod user_code;
 mod waiting;
 mod warm_up;

@@ -168,7 +168,10 @@ where
 
     fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<D::Permit, D::Place> {
         frame.user_code_runs();
-        self.key_of.with_bytes(request, |key| self.limit.admit(key, tokens, frame.now()))
+        let admission = self.key_of.with_bytes(request, |key| self.limit.admit(key, tokens, frame.now()));
+        // The key was dropped after the clock was read.
+        frame.user_code_runs();
+        admission
     }
 
     fn poll(
@@ -178,6 +181,8 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<D::Permit, RateLimited>> {
         let answer = self.limit.poll(place, cx, frame.now());
+        // It cloned the waker.
+        frame.user_code_runs();
         if answer.is_pending() {
             frame.wake_at(self.limit.give_up_at(place));
         }

@@ -1,0 +1,163 @@
+//! Users' code that takes its time: clones and drops of requests and keys, and wakers. What a layer reads of the clock
+//! afterwards is the time after it.
+
+use crate::support::{Act, Backend, ms, secs};
+use std::{
+    hash::{Hash, Hasher},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+use steadfast::{
+    Error, Rejection,
+    circuit_breaker::{Breaker, BreakerState},
+    load_level::{LoadLevelStage, Queue},
+    rate_limit::{Keyed, Quota, RateLimit, RateLimitStage, TokenBucket},
+    retry::{Backoff, Retry},
+    shell::{Ending, Frame, Gate, GateStage, Leaf, StackLayer, Stage, TypedError},
+};
+use tokio::time::{Instant, advance};
+use tower::{Layer, Service, ServiceExt};
+
+/// Lets virtual time pass without waiting.
+fn take(time: Duration) {
+    // The clock is advanced in the first poll.
+    let _ = pin!(advance(time)).poll(&mut Context::from_waker(Waker::noop()));
+}
+
+/// A request or a key whose clones and drops take their time.
+#[derive(Debug, Default)]
+struct Slow {
+    clone: Duration,
+    drop: Duration,
+}
+
+impl Clone for Slow {
+    fn clone(&self) -> Self {
+        take(self.clone);
+        Self { ..*self }
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        take(self.drop);
+    }
+}
+
+impl Hash for Slow {
+    fn hash<H: Hasher>(&self, _state: &mut H) {}
+}
+
+impl PartialEq for Slow {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_minted_while_a_request_was_cloned_is_there() {
+    let bucket = TokenBucket::builder(20, secs(1)).burst(1).build().unwrap();
+    bucket.try_acquire(1).unwrap();
+    let client = steadfast::client().retry(Retry::new(2)).rate_limit(bucket).service(Backend::always(Act::answer(200)));
+    let answer = client.unwrap().oneshot(Slow { clone: ms(60), ..Slow::default() }).await;
+    assert_eq!(answer.unwrap(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_has_its_whole_time_after_its_request_was_cloned() {
+    let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+    let backend = Backend::script([Act::fail()], Act::answer(200).after(ms(5)));
+    let client = steadfast::client()
+        .retry(Retry::new(3).backoff(Backoff::none()).without_budget())
+        .circuit_breaker(Breaker::builder().consecutive_failures(2).build().unwrap())
+        .attempt_timeout(ms(50))
+        .service(backend)
+        .unwrap();
+    assert_eq!(client.oneshot(Slow { clone: ms(60), ..Slow::default() }).await.unwrap(), 200);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+/// A gate that finds the time of its frame to be that of the clock, whenever it is asked.
+#[derive(Clone)]
+struct OnTime;
+
+impl OnTime {
+    #[track_caller]
+    fn check(frame: &mut Frame) {
+        assert_eq!(frame.now(), Instant::now());
+    }
+}
+
+impl<Request> Gate<Request> for OnTime {
+    type Permit = ();
+
+    fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<(), Rejection> {
+        Self::check(frame);
+        Ok(())
+    }
+
+    fn under_way(&self, _permit: &mut (), frame: &mut Frame) {
+        Self::check(frame);
+    }
+
+    fn settle(&self, _permit: (), _ending: Ending, frame: &mut Frame) {
+        Self::check(frame);
+    }
+}
+
+/// A waker that takes its time to wake.
+struct SlowWaker;
+
+impl Wake for SlowWaker {
+    fn wake(self: Arc<Self>) {
+        take(ms(3));
+    }
+}
+
+/// Calls through a gate, the stage, and another gate: two at once, with slow wakers and requests, of which the first is
+/// answered after 10 ms; then the second has its turn, or is dropped.
+async fn on_time<St>(stage: impl FnOnce(GateStage<OnTime, Leaf>) -> St)
+where
+    St: Stage<Backend, Slow>,
+{
+    let stages = GateStage::new(OnTime, stage(GateStage::new(OnTime, Leaf::default())));
+    let mut service =
+        StackLayer::from_stages(stages, TypedError).layer(Backend::always(Act::answer(200).after(ms(10))));
+    let waker = Waker::from(Arc::new(SlowWaker));
+    let cx = &mut Context::from_waker(&waker);
+    let request = || Slow { clone: ms(1), drop: ms(2) };
+    let (mut first, mut second) = (Box::pin(service.call(request())), Box::pin(service.call(request())));
+    let mut third = Box::pin(service.call(request()));
+    assert!(first.as_mut().poll(cx).is_pending());
+    let mut polled = second.as_mut().poll(cx);
+    let _ = third.as_mut().poll(cx);
+    drop(third);
+    let mut ended = 0;
+    for _ in 0..100 {
+        advance(ms(10)).await;
+        if ended == 0 {
+            ended += usize::from(first.as_mut().poll(cx).is_ready());
+        }
+        if polled.is_pending() {
+            polled = second.as_mut().poll(cx);
+        }
+    }
+    assert_eq!(ended, 1);
+    let Poll::Ready(answer) = polled else { panic!("it hangs") };
+    assert!(matches!(answer, Ok(200) | Err(Error::Rejected(_))), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_slow_code_of_users_every_stage_that_waits_is_on_time() {
+    on_time(|next| next).await;
+    let queue = Queue::builder(1, 1).build().unwrap();
+    on_time(|next| LoadLevelStage::new(queue.into(), next)).await;
+    let bucket = || TokenBucket::builder(50, secs(1)).burst(1).build().unwrap();
+    on_time(|next| RateLimitStage::new(RateLimit::new(bucket()), next)).await;
+    on_time(|next| RateLimitStage::new(RateLimit::new(bucket()).wait(), next)).await;
+    let keyed = Keyed::<Slow>::builder(10, Quota::new(50, secs(1)).with_burst(1)).build().unwrap();
+    on_time(|next| RateLimitStage::new(RateLimit::by_key(keyed, |request: &Slow| request.clone()), next)).await;
+    on_time(|next| GateStage::new(Breaker::builder().build().unwrap(), next)).await;
+}
