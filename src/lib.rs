@@ -88,6 +88,7 @@ pub mod context;
 #[cfg(feature = "serde")]
 mod durations;
 pub mod error;
+mod held;
 pub mod load_level;
 pub mod load_shed;
 mod random;

@@ -3,7 +3,10 @@ use super::{
     state::{Shared, State},
     ticket::{Evidence, Ticket},
 };
-use crate::error::{CircuitOpen, ConfigError};
+use crate::{
+    error::{CircuitOpen, ConfigError},
+    held::Held,
+};
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
@@ -55,7 +58,33 @@ impl Breaker {
     /// [`CircuitOpen`] while the circuit is open, and while it is half-open and all probes are out.
     pub fn try_acquire(&self) -> Result<Permit<'_>, CircuitOpen> {
         let ticket = self.admit(Instant::now)?;
-        Ok(Permit { breaker: self, ticket: Some(ticket) })
+        Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })
+    }
+
+    /// Lets one call through now, by tokio's clock, whose permit can go to another task: it owns a clone of the breaker.
+    ///
+    /// ```
+    /// use steadfast::circuit_breaker::Breaker;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let breaker = Breaker::builder().build()?;
+    /// let permit = breaker.try_acquire_owned()?;
+    /// let call = std::thread::spawn(move || permit.success());
+    /// # call.join().unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire).
+    ///
+    /// # Cost
+    ///
+    /// One clone of an `Arc` more.
+    pub fn try_acquire_owned(&self) -> Result<Permit<'static>, CircuitOpen> {
+        let ticket = self.admit(Instant::now)?;
+        Ok(Permit { breaker: Held::Owned(self.clone()), ticket: Some(ticket) })
     }
 
     /// Lets one call through at `now`.
@@ -66,7 +95,7 @@ impl Breaker {
     #[inline]
     pub fn try_acquire_at(&self, now: Instant) -> Result<Permit<'_>, CircuitOpen> {
         let ticket = self.admit(|| now)?;
-        Ok(Permit { breaker: self, ticket: Some(ticket) })
+        Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })
     }
 
     /// When an open circuit lets probes through. That may have come: the circuit then stays open until a call asks. `None`

@@ -2,10 +2,11 @@ use super::{
     Breaker,
     ticket::{Evidence, Ticket},
 };
-use crate::classify::Outcome;
+use crate::{classify::Outcome, held::Held};
 use tokio::time::Instant;
 
-/// A call that a breaker has let through. Dropped without a verdict it counts as cancelled.
+/// A call that a breaker has let through. Dropped without a verdict it counts as cancelled. One that owns its breaker is a
+/// `Permit<'static>`.
 ///
 /// Where [slow calls](super::BreakerBuilder::slow_call_rate) are counted, a call is slow if it ends, or is dropped, at
 /// least the threshold after it was admitted. A breaker without tower cannot see that a call is still under way: tell it
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once tells the breaker nothing"]
 pub struct Permit<'breaker> {
-    pub(super) breaker: &'breaker Breaker,
+    pub(super) breaker: Held<'breaker, Breaker>,
     pub(super) ticket: Option<Ticket>,
 }
 
@@ -39,14 +40,35 @@ impl Permit<'_> {
         self.settle(Evidence::Failure, || now);
     }
 
+    /// The service refused the call because it has too much to do, by tokio's clock: a failure only where the breaker is
+    /// [told so](super::BreakerBuilder::overload_is_failure).
+    pub fn overloaded(self) {
+        self.outcome(Outcome::Overloaded { retry_after: None });
+    }
+
+    /// The call says nothing about the service, by tokio's clock. A probe gives its place back.
+    pub fn ignored(self) {
+        self.outcome(Outcome::Ignored);
+    }
+
     /// The call ended with this outcome, by tokio's clock. See the table of the [module](super).
     pub fn outcome(self, outcome: Outcome) {
         self.settle(Evidence::of(outcome), Instant::now);
     }
 
+    /// The call ended with this outcome at `now`.
+    pub fn outcome_at(self, outcome: Outcome, now: Instant) {
+        self.settle(Evidence::of(outcome), || now);
+    }
+
     /// A deadline of the caller ended the call before the service had its time: it proves nothing, unless it was slow.
     pub fn cut_short(self) {
         self.settle(Evidence::Unanswered, Instant::now);
+    }
+
+    /// The same at `now`.
+    pub fn cut_short_at(self, now: Instant) {
+        self.settle(Evidence::Unanswered, || now);
     }
 
     /// The call is still under way, by tokio's clock: as [`under_way_at`](Self::under_way_at).

@@ -1,5 +1,6 @@
 use crate::{
     error::{ConfigError, Overloaded},
+    held::Held,
     sync::{AtomicU64, AtomicUsize, Ordering},
 };
 use std::{fmt, sync::Arc};
@@ -48,7 +49,7 @@ use std::{fmt, sync::Arc};
 ///
 /// # Cost
 ///
-/// One compare-and-swap to admit, one subtraction to give back; to refuse, one load. No clock, no allocation. In shadow one
+/// One compare-and-swap to admit, one subtraction to give back; to refuse, one load and one addition. No clock, no allocation. In shadow one
 /// addition more for a call beyond the limit.
 #[derive(Clone)]
 pub struct Limiter {
@@ -62,6 +63,7 @@ struct Shared {
     rule: AtomicU64,
     /// The calls beyond the limit that were let in.
     would_have_refused: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// The limit, and in the lowest bit whether it is in shadow: one word, so that nobody sees the limit of one configuration
@@ -109,6 +111,7 @@ impl Limiter {
                 in_flight: AtomicUsize::new(0),
                 rule: AtomicU64::new(Rule::new(limit, false).0),
                 would_have_refused: AtomicU64::new(0),
+                refused: AtomicU64::new(0),
             }),
         })
     }
@@ -121,7 +124,39 @@ impl Limiter {
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Overloaded> {
         self.enter()?;
-        Ok(Permit { limiter: self })
+        Ok(Permit { limiter: Held::Borrowed(self) })
+    }
+
+    /// Takes one place until the permit is dropped, which may be in another task: the permit owns a clone of the limiter.
+    ///
+    /// ```
+    /// use steadfast::load_shed::Limiter;
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let limiter = Limiter::fixed(1)?;
+    /// let permit = limiter.try_acquire_owned().unwrap();
+    /// let work = std::thread::spawn(move || drop(permit));
+    /// # work.join().unwrap();
+    /// # assert_eq!(limiter.in_flight(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire).
+    ///
+    /// # Cost
+    ///
+    /// One clone of an `Arc` more.
+    pub fn try_acquire_owned(&self) -> Result<Permit<'static>, Overloaded> {
+        self.enter()?;
+        Ok(Permit { limiter: Held::Owned(self.clone()) })
+    }
+
+    /// The calls that were refused since the limiter was made. It wraps around.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
     }
 
     /// The calls in flight.
@@ -207,6 +242,7 @@ impl Limiter {
         loop {
             let is_beyond = !rule.has_room_beside(in_flight);
             if is_beyond && !rule.is_shadow() {
+                self.shared.refused.fetch_add(1, Ordering::Relaxed);
                 return Err(Overloaded::new(rule.limit(), None));
             }
             match self.shared.in_flight.compare_exchange_weak(
@@ -248,11 +284,11 @@ impl fmt::Debug for Limiter {
     }
 }
 
-/// One place among the calls in flight, given back when dropped.
+/// One place among the calls in flight, given back when dropped. One that owns its limiter is a `Permit<'static>`.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once limits nothing"]
 pub struct Permit<'limiter> {
-    limiter: &'limiter Limiter,
+    limiter: Held<'limiter, Limiter>,
 }
 
 impl Drop for Permit<'_> {
