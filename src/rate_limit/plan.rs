@@ -11,7 +11,7 @@ const FULL_LOG2: u32 = 55;
 /// For so many nanoseconds (18 minutes) from the anchor on a plan is reckoned with in 64 bits.
 pub(super) const HORIZON: u64 = 1 << FRACTION;
 
-/// A bucket that warms up mints at a third of its rate when it is cold, as Guava's `SmoothWarmingUp` does.
+/// A bucket that warms up mints at a third of its rate when it is cold: the cold factor of Guava's `SmoothWarmingUp`.
 const COLD_FACTOR: u64 = 3;
 
 /// How many parts of a token a bucket has minted by now: what it holds if nothing was spent.

@@ -58,6 +58,17 @@ fn a_new_bucket_has_one_token_and_mints_from_a_third_of_its_rate_to_the_whole() 
 }
 
 #[test]
+fn the_page_says_when_the_tokens_of_the_ramp_come() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let now = Instant::now();
+    let bucket = bucket(10, 1000, secs(10));
+    // And the one that a cold bucket holds. A token may come a nanosecond late.
+    let there = |millis| bucket.available_at(now + ms(millis) + nanos(1));
+    assert_eq!([5_000, 8_228, 8_229].map(there), [1 + 25, 1 + 49, 1 + 50]);
+}
+
+#[test]
 fn each_token_of_the_ramp_comes_at_its_nanosecond_and_a_refusal_says_which() {
     let clock = standing_clock();
     let _guard = clock.enter();
