@@ -80,7 +80,7 @@ fn retry_budget(criterion: &mut Criterion) {
     let budget = RetryBudget::builder().ratio(1.0).no_floor().build().unwrap();
     bench(criterion, "retry budget, deposit and withdraw", || {
         budget.deposit();
-        black_box(budget.withdraw(now));
+        black_box(budget.withdraw_at(now));
     });
     let full = RetryBudget::builder().ratio(1.0).cap(1).build().unwrap();
     full.deposit();

@@ -39,11 +39,11 @@ const RETRY: u64 = 1 << 32;
 /// # fn main() -> Result<(), steadfast::ConfigError> {
 /// let budget = RetryBudget::builder().ratio(0.5).no_floor().build()?;
 /// let now = Instant::now();
-/// while budget.withdraw(now).is_some() {}
+/// while budget.withdraw_at(now).is_some() {}
 ///
 /// budget.deposit();
 /// budget.deposit();
-/// assert!(budget.withdraw(now).is_some());
+/// assert!(budget.withdraw_at(now).is_some());
 /// # Ok(())
 /// # }
 /// ```
@@ -188,18 +188,32 @@ impl RetryBudget {
         self.add(self.shared.deposit.load(Ordering::Relaxed));
     }
 
-    /// Takes one retry, if there is one: an earned one first, then one of the floor's.
+    /// Takes one retry now, by tokio's clock, if there is one: an earned one first, then one of the floor's.
+    pub fn withdraw(&self) -> Option<Withdrawal> {
+        self.withdraw_by(Instant::now)
+    }
+
+    /// Takes one retry at `now`, if there is one: an earned one first, then one of the floor's.
     #[inline]
-    pub fn withdraw(&self, now: Instant) -> Option<Withdrawal> {
+    pub fn withdraw_at(&self, now: Instant) -> Option<Withdrawal> {
+        self.withdraw_by(|| now)
+    }
+
+    /// Reads the clock only for the floor.
+    #[inline]
+    fn withdraw_by(&self, now: impl FnOnce() -> Instant) -> Option<Withdrawal> {
         let shared = &*self.shared;
         let less = |balance: u64| balance.checked_sub(RETRY);
         if shared.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
             return Some(Withdrawal(Source::Balance));
         }
-        match shared.floor_from.load(Ordering::Relaxed) {
-            NO_FLOOR => return None,
-            from if shared.origin.nanos_to(now) < from => return None,
-            _ => {}
+        let from = shared.floor_from.load(Ordering::Relaxed);
+        if from == NO_FLOOR {
+            return None;
+        }
+        let now = now();
+        if shared.origin.nanos_to(now) < from {
+            return None;
         }
         shared.floor.try_acquire_at(1, now).ok().map(|()| Withdrawal(Source::Floor))
     }

@@ -1285,7 +1285,7 @@ mod retry_budget {
 
     fn withdraw_in_threads(threads: usize, budget: &RetryBudget, now: Instant) -> usize {
         let budget = budget.clone();
-        count(&in_threads(threads, move || budget.withdraw(now).is_some()))
+        count(&in_threads(threads, move || budget.withdraw_at(now).is_some()))
     }
 
     #[test]
@@ -1317,7 +1317,7 @@ mod retry_budget {
             assert_eq!(budget.balance(), 1.0);
             let now = Instant::now();
             let (paying, retrying) = (budget.clone(), budget.clone());
-            let ((), granted) = both(move || paying.deposit(), move || retrying.withdraw(now).is_some());
+            let ((), granted) = both(move || paying.deposit(), move || retrying.withdraw_at(now).is_some());
             assert!(granted, "there was one");
             assert!([0.0, 1.0].contains(&budget.balance()), "{}", budget.balance());
         });
@@ -1330,7 +1330,7 @@ mod retry_budget {
             let start = budget.balance();
             let now = Instant::now();
             budget.deposit();
-            let withdrawal = budget.withdraw(now).unwrap();
+            let withdrawal = budget.withdraw_at(now).unwrap();
             let (paying, returning) = (budget.clone(), budget.clone());
             let paying = thread::spawn(move || paying.deposit());
             let returning = thread::spawn(move || returning.refund(withdrawal));

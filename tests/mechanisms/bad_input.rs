@@ -703,8 +703,8 @@ proptest! {
         if let Ok(budget) = builder.build() {
             for shift in shifts {
                 budget.deposit();
-                let first = budget.withdraw(shifted(Instant::now(), shift));
-                let second = budget.withdraw(shifted(Instant::now(), shift));
+                let first = budget.withdraw_at(shifted(Instant::now(), shift));
+                let second = budget.withdraw_at(shifted(Instant::now(), shift));
                 [first, second].into_iter().flatten().for_each(|withdrawal| budget.refund(withdrawal));
             }
             let _ = format!("{budget:?}");

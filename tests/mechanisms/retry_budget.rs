@@ -28,7 +28,7 @@ fn earning(ratio: f64) -> RetryBudget {
 }
 
 fn withdraw_all(budget: &RetryBudget, now: Instant) -> u64 {
-    std::iter::from_fn(|| budget.withdraw(now)).map(drop).count() as u64
+    std::iter::from_fn(|| budget.withdraw_at(now)).map(drop).count() as u64
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,7 @@ proptest! {
                     share += u64::from(times) * ratio;
                 }
                 Step::Withdraw => {
-                    let withdrawal = budget.withdraw(now);
+                    let withdrawal = budget.withdraw_at(now);
                     if earned >= RETRY {
                         earned -= RETRY;
                         retries += 1;
@@ -192,7 +192,7 @@ fn the_cap_bounds_what_is_saved_up_and_refunds_do_not_exceed_it() {
         let budget = RetryBudget::builder().ratio(1.0).cap(cap).no_floor().build().unwrap();
         (0..5000).for_each(|_| budget.deposit());
         assert_eq!(budget.balance(), f64::from(cap));
-        let withdrawal = budget.withdraw(now).unwrap();
+        let withdrawal = budget.withdraw_at(now).unwrap();
         budget.deposit();
         budget.refund(withdrawal);
         assert_eq!(budget.balance(), f64::from(cap));
@@ -239,7 +239,7 @@ fn budgets_start_at_a_fraction_of_one_retry_that_differs_from_client_to_client()
 #[test]
 fn a_thousand_new_clients_with_a_floor_do_not_all_start_with_a_retry() {
     let now = Instant::now();
-    let granted = (0..1000).filter(|_| RetryBudget::builder().build().unwrap().withdraw(now).is_some()).count();
+    let granted = (0..1000).filter(|_| RetryBudget::builder().build().unwrap().withdraw_at(now).is_some()).count();
     // A retry in a hundred seconds from each of them is ten per second from all.
     assert!(granted <= 20, "{granted} of 1000 clients retry their very first call");
 }
@@ -254,7 +254,7 @@ fn the_floor_gives_its_first_retry_within_a_period_and_saves_one_at_the_most() {
         let builder = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100));
         let budget = builder.random(Random::seeded(seed)).build().unwrap();
         let at = |secs| start + Duration::from_secs(secs);
-        firsts.push((0..=100).find(|secs| budget.withdraw(at(*secs)).is_some()).expect("one in the first period"));
+        firsts.push((0..=100).find(|secs| budget.withdraw_at(at(*secs)).is_some()).expect("one in the first period"));
         assert_eq!(withdraw_all(&budget, at(10_000)), 1);
     }
     let mean = firsts.iter().sum::<u64>() as f64 / 1000.0;
@@ -268,8 +268,8 @@ fn a_refunded_retry_of_the_floor_can_be_withdrawn_again_at_once() {
     let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
     let now = Instant::now() + Duration::from_secs(100);
     for _ in 0..10 {
-        let withdrawal = budget.withdraw(now).expect("the floor has one");
-        assert!(budget.withdraw(now).is_none());
+        let withdrawal = budget.withdraw_at(now).expect("the floor has one");
+        assert!(budget.withdraw_at(now).is_none());
         budget.refund(withdrawal);
     }
 }
@@ -287,7 +287,7 @@ fn threads_that_deposit_and_withdraw_share_every_retry_exactly_once() {
                 start.wait();
                 for _ in 0..20_000 {
                     budget.deposit();
-                    if budget.withdraw(now).is_some() {
+                    if budget.withdraw_at(now).is_some() {
                         retries.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -307,11 +307,11 @@ fn a_floor_that_is_added_to_a_thousand_budgets_gives_its_first_retry_at_random_i
     let mut firsts = Vec::new();
     for seed in 0..1000 {
         let budget = RetryBudget::builder().ratio(0.0).no_floor().random(Random::seeded(seed)).build().unwrap();
-        assert!(budget.withdraw(at(10_000)).is_none());
+        assert!(budget.withdraw_at(at(10_000)).is_none());
         let to = budget.configuration().floor(1, Duration::from_secs(100)).random(Random::seeded(seed));
         budget.configure(to.clone()).unwrap();
         assert_eq!(budget.configuration(), to);
-        firsts.push((0..=100).find(|secs| budget.withdraw(at(*secs)).is_some()).expect("one in the first period"));
+        firsts.push((0..=100).find(|secs| budget.withdraw_at(at(*secs)).is_some()).expect("one in the first period"));
         assert_eq!(withdraw_all(&budget, at(10_000)), 1);
     }
     let mean = firsts.iter().sum::<u64>() as f64 / 1000.0;
@@ -325,12 +325,12 @@ fn a_floor_that_is_taken_away_gives_nothing_and_its_retry_can_be_refunded() {
     let _guard = clock.enter();
     let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
     let now = Instant::now() + Duration::from_secs(100);
-    let withdrawal = budget.withdraw(now).expect("the floor has one");
+    let withdrawal = budget.withdraw_at(now).expect("the floor has one");
     budget.configure(budget.configuration().no_floor()).unwrap();
     let before = balance(&budget);
     budget.refund(withdrawal);
     assert_eq!(balance(&budget), before, "what came from the floor was not earned");
-    assert!(budget.withdraw(now + Duration::from_secs(10_000)).is_none());
+    assert!(budget.withdraw_at(now + Duration::from_secs(10_000)).is_none());
 }
 
 #[test]
@@ -344,8 +344,8 @@ fn a_floor_of_another_rate_keeps_what_it_has_saved_and_is_not_delayed() {
     assert_eq!(withdraw_all(&budget, at(200)), 1);
     clock.block_on(tokio::time::advance(Duration::from_secs(250)));
     budget.configure(budget.configuration().floor(1, Duration::from_secs(10))).unwrap();
-    assert!(budget.withdraw(at(254)).is_none());
-    assert!(budget.withdraw(at(255)).is_some());
-    assert!(budget.withdraw(at(264)).is_none());
-    assert!(budget.withdraw(at(265)).is_some());
+    assert!(budget.withdraw_at(at(254)).is_none());
+    assert!(budget.withdraw_at(at(255)).is_some());
+    assert!(budget.withdraw_at(at(264)).is_none());
+    assert!(budget.withdraw_at(at(265)).is_some());
 }
