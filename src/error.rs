@@ -6,6 +6,7 @@
 //! asks nothing of its type.
 
 mod details;
+mod readable;
 
 pub use details::{
     CircuitOpen, Overloaded, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut, WaitedTooLong,
@@ -170,7 +171,7 @@ impl ConfigError {
     /// The rule is a constant, or is made for this value: `"must be longer than the first wait of 5s"`.
     pub fn new(field: &'static str, value: impl fmt::Debug, rule: impl Into<Cow<'static, str>>) -> Self {
         let mut value = format!("{value:?}");
-        // Whoever configures a novel need not read it again.
+        // Truncate: values can be arbitrarily long.
         if let Some((cut, _)) = value.char_indices().nth(LONGEST_VALUE) {
             value.truncate(cut);
             value.push_str("..");

@@ -1,6 +1,6 @@
 //! The details of each rejection.
 
-use super::Rejection;
+use super::{Rejection, readable::Readable};
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
@@ -42,7 +42,7 @@ impl TimedOut {
 
     fn text(&self) -> String {
         let when = match self.limit {
-            Some(limit) => format!("no answer within {limit:?}"),
+            Some(limit) => format!("no answer within {}", Readable(limit)),
             None => "no answer by the deadline of the caller".to_owned(),
         };
         if self.reached { when } else { format!("{when}; the service was not reached") }
@@ -71,7 +71,7 @@ impl CircuitOpen {
 
     fn text(&self) -> String {
         match self.retry_after {
-            Some(wait) => format!("open for another {wait:?}"),
+            Some(wait) => format!("open for another {}", Readable(wait)),
             None => "open".to_owned(),
         }
     }
@@ -93,7 +93,7 @@ impl SwitchedOff {
 
 /// There was no room for one more call.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
-#[error("{limit} calls are in flight already")]
+#[error("{limit} {} in flight already", if *.limit == 1 { "call is" } else { "calls are" })]
 pub struct Overloaded {
     limit: usize,
     retry_after: Option<Duration>,
@@ -173,7 +173,7 @@ impl RateLimited {
     fn text(&self) -> String {
         let limit = self.limit.map_or(String::new(), |limit| format!("{limit}: "));
         match (self.retry_after, self.long_key) {
-            (Some(wait), _) => format!("{limit}used up for another {wait:?}"),
+            (Some(wait), _) => format!("{limit}used up for another {}", Readable(wait)),
             (None, Some((length, longest))) => {
                 format!("{limit}the key is {length} bytes long, and must be at most {longest}")
             }
@@ -235,18 +235,18 @@ impl QueueFull {
     fn text(&self) -> String {
         let Self { bound, .. } = self;
         match self.cause {
-            QueueFullCause::Depth => format!("the queue has all it may have, {bound}"),
-            QueueFullCause::Weight => format!("the queue has all the weight it may have, {bound}"),
-            QueueFullCause::TooHeavy => format!("this alone is heavier than may be, {bound}"),
-            QueueFullCause::Displaced => "the place in the queue went to one that is worth more".to_owned(),
-            QueueFullCause::OnTheWay => format!("as much is on its way to the queue as may be, {bound}"),
+            QueueFullCause::Depth => format!("the queue is at its depth limit of {bound}"),
+            QueueFullCause::Weight => format!("the queue is at its weight limit of {bound}"),
+            QueueFullCause::TooHeavy => format!("the call is heavier than the queue's weight limit of {bound}"),
+            QueueFullCause::Displaced => "a call that is worth more took the place in the queue".to_owned(),
+            QueueFullCause::OnTheWay => format!("what is on its way to the queue is at the limit of {bound}"),
         }
     }
 }
 
 /// The call waited in a queue for as long as it is worth.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
-#[error("waited for {waited:?} and was not served")]
+#[error("waited for {} and was not served", Readable(*waited))]
 pub struct WaitedTooLong {
     waited: Duration,
     retry_after: Option<Duration>,

@@ -4,8 +4,8 @@ use crate::support::{Act, Backend, Failed, Stopwatch, by_status, ms, secs};
 use futures::{FutureExt, future::join_all, poll};
 use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
 use steadfast::{
-    Error, Random, Rejection,
-    circuit_breaker::{Breaker, BreakerBuilder, BreakerState, CircuitBreakerLayer},
+    Error, Outcome, Random, Rejection,
+    circuit_breaker::{Breaker, BreakerBuilder, BreakerState, CircuitBreakerLayer, Permit},
     classify::AnyError,
     error::CircuitOpen,
     load_shed::Limiter,
@@ -901,4 +901,33 @@ async fn every_attempt_of_a_call_is_evidence_of_its_own() {
         .unwrap();
     assert_eq!(stack.oneshot(()).await, Ok(200));
     assert_eq!(counts(&breaker), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owned_permit_reports_each_outcome_from_another_task() {
+    let breaker = Breaker::builder().consecutive_failures(1).overload_is_failure(true).build().unwrap();
+    let report = async |report: fn(Permit<'static>, Instant)| {
+        let permit = breaker.clone().try_acquire_owned().unwrap();
+        tokio::spawn(async move { report(permit, Instant::now()) }).await.unwrap();
+        let state = breaker.state();
+        breaker.reset();
+        state
+    };
+    let closed: [fn(Permit<'static>, Instant); 4] = [
+        |permit, _| permit.success(),
+        |permit, _| permit.ignored(),
+        |permit, now| permit.cut_short_at(now),
+        |permit, now| permit.outcome_at(Outcome::Permanent, now),
+    ];
+    for outcome in closed {
+        assert_eq!(report(outcome).await, BreakerState::Closed);
+    }
+    let open: [fn(Permit<'static>, Instant); 3] = [
+        |permit, _| permit.failure(),
+        |permit, _| permit.overloaded(),
+        |permit, now| permit.outcome_at(Outcome::Failure, now),
+    ];
+    for outcome in open {
+        assert_eq!(report(outcome).await, BreakerState::Open);
+    }
 }

@@ -4,7 +4,9 @@
 use crate::support::secs;
 use std::{sync::mpsc, thread, time::Duration};
 use steadfast::{
+    circuit_breaker::{Breaker, BreakerState},
     error::RateLimited,
+    load_level::Queue,
     rate_limit::{Keyed, Quota, RateLimit, SlidingWindow, TokenBucket},
     retry::RetryBudget,
     stack::live::{RateLimitConfig, StackConfig},
@@ -162,6 +164,29 @@ fn a_refused_withdrawal_changes_nothing() {
         let later = budget.withdraw_at(now + horizon);
         later.into_iter().for_each(|withdrawal| budget.refund(withdrawal));
     }
+}
+
+#[test]
+fn a_breaker_and_a_queue_that_are_read_at_any_instant_stay_as_they_are() {
+    let clock = standing();
+    let _guard = clock.enter();
+    let breaker = Breaker::builder().failure_rate(0.5, secs(10)).slow_call_rate(0.5, secs(1)).minimum_calls(2);
+    let breaker = breaker.build().unwrap();
+    let queue = Queue::builder(1, 1).build().unwrap();
+    let now = Instant::now();
+    breaker.try_acquire_at(now).unwrap().failure_at(now);
+    let _place = queue.try_acquire().unwrap();
+    let before = queue.readings_at(now);
+    for horizon in HORIZONS {
+        let later = now + horizon;
+        let _ =
+            (breaker.counts_at(later), breaker.slow_counts_at(later), breaker.half_open_at(), breaker.free_probes());
+        let _ = queue.readings_at(later);
+        assert_eq!((breaker.counts_at(now), breaker.slow_counts_at(now)), ((1, 1), (1, 0)), "{horizon:?}");
+        assert_eq!(format!("{:?}", queue.readings_at(now)), format!("{before:?}"), "{horizon:?}");
+    }
+    breaker.try_acquire_at(now).unwrap().failure_at(now);
+    assert_eq!(breaker.state(), BreakerState::Open);
 }
 
 #[test]

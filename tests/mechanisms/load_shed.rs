@@ -2,6 +2,7 @@
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use futures::{future::join_all, poll};
+use std::thread;
 use steadfast::{
     Error, Rejection,
     error::Overloaded,
@@ -185,4 +186,21 @@ fn a_refusal_says_how_many_there_are_and_not_when_to_come_back() {
     assert_eq!((rejection.mechanism(), rejection.retry_after()), ("load_shed", None));
     assert!(!rejection.reached_service());
     assert_eq!(rejection.to_string(), "load shed: 2 calls are in flight already");
+
+    let limiter = Limiter::fixed(1).unwrap();
+    let _held = limiter.try_acquire().unwrap();
+    assert_eq!(limiter.try_acquire().unwrap_err().to_string(), "1 call is in flight already");
+}
+
+#[test]
+fn an_owned_permit_outlives_its_handle_and_refusals_are_counted() {
+    let limiter = Limiter::fixed(1).unwrap();
+    let permit = limiter.clone().try_acquire_owned().unwrap();
+    assert!(limiter.try_acquire().is_err() && limiter.try_acquire_owned().is_err());
+    assert_eq!((limiter.in_flight(), limiter.refused()), (1, 2));
+    thread::spawn(move || drop(permit)).join().unwrap();
+    assert_eq!((limiter.in_flight(), limiter.refused()), (0, 2));
+    limiter.set_shadow(true);
+    let _beyond = [limiter.try_acquire().unwrap(), limiter.try_acquire().unwrap()];
+    assert_eq!((limiter.refused(), limiter.would_have_refused()), (2, 1));
 }

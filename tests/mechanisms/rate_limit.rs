@@ -494,7 +494,7 @@ async fn a_refusal_names_the_limit_and_all_that_is_made_of_one_limit_count_toget
     let stack = steadfast::server().rate_limit(limit).service(Backend::always(Act::answer(200))).unwrap();
     stack.clone().oneshot(()).await.unwrap();
     let error = layer.layer(Backend::always(Act::answer(200))).oneshot(()).await.unwrap_err();
-    assert_eq!(error.rejection().unwrap().to_string(), "rate limit: search: used up for another 250ms");
+    assert_eq!(error.rejection().unwrap().to_string(), "rate limit: search: used up for another 250 ms");
     stack.oneshot(()).await.unwrap_err();
     assert_eq!(refused.get(), 2);
     assert_eq!(format!("{refused:?}"), "RefusedCalls(2)");
@@ -549,7 +549,7 @@ async fn a_limit_by_borrowed_keys_has_every_exit_and_gives_back_what_was_taken_o
         assert_eq!(responding.clone().oneshot(key.to_owned()).await, Ok(200));
         let refused = service.clone().oneshot(key.to_owned()).await.unwrap_err();
         let text = refused.rejection().unwrap().to_string();
-        assert_eq!(text, "rate limit: per key: used up for another 3600s");
+        assert_eq!(text, "rate limit: per key: used up for another 60 min");
         assert_eq!(responding.clone().oneshot(key.to_owned()).await, Ok(429));
     }
     // Never ready, so the token comes back.

@@ -193,8 +193,8 @@ async fn a_call_whose_callers_deadline_has_passed_is_not_begun() {
 #[test]
 fn a_timeout_says_whose_time_was_up_and_whether_the_service_was_called() {
     let text = |limit, reached| TimedOut::new(limit, reached).to_string();
-    assert_eq!(text(Some(ms(250)), true), "no answer within 250ms");
-    assert_eq!(text(Some(ms(250)), false), "no answer within 250ms; the service was not reached");
+    assert_eq!(text(Some(ms(250)), true), "no answer within 250 ms");
+    assert_eq!(text(Some(ms(250)), false), "no answer within 250 ms; the service was not reached");
     assert_eq!(text(None, true), "no answer by the deadline of the caller");
     assert_eq!(text(None, false), "no answer by the deadline of the caller; the service was not reached");
 }

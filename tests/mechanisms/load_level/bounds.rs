@@ -43,7 +43,7 @@ async fn as_many_wait_as_may_and_the_next_one_is_refused_at_once() {
         for _ in 0..3 {
             let rejection = refused_at_once(&queue);
             assert_eq!(rejection, too_full(Depth, depth as u64));
-            assert_eq!(rejection.to_string(), format!("load level: the queue has all it may have, {depth}"));
+            assert_eq!(rejection.to_string(), format!("load level: the queue is at its depth limit of {depth}"));
         }
         assert_eq!((occupancy(&queue), counts(&queue)), ((3, depth), [3, 0, 0, 0]));
         assert!(waiting.iter().all(|waiter| waiter.wakes() == 0));

@@ -88,7 +88,7 @@ async fn a_call_that_is_refused_says_so_and_does_not_reach_the_service() {
     let late = within(ms(10)).scope(service.oneshot(())).await.unwrap_err();
     assert_eq!(late, Error::Rejected(too_long(ms(10))));
     let Error::Rejected(rejection) = late else { panic!("not rejected") };
-    assert_eq!(rejection.to_string(), "load level: waited for 10ms and was not served");
+    assert_eq!(rejection.to_string(), "load level: waited for 10 ms and was not served");
     assert_eq!((rejection.mechanism(), rejection.reached_service()), ("load_level", false));
     assert_eq!(backend.calls(), 0);
 }
