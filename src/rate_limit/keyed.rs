@@ -1,4 +1,5 @@
 mod builder;
+mod look;
 
 pub use builder::KeyedBuilder;
 
@@ -230,21 +231,6 @@ where
         self.give_back_at(self.hash(key), Counted::OnItsOwn, tokens, now);
     }
 
-    /// The whole tokens that there are at `now` for this key: a burst, if it has no slot.
-    pub fn available_at(&self, key: &K, now: Instant) -> u64 {
-        let (shared, key) = (&*self.shared, self.hash(key));
-        let nanos = shared.origin.nanos_to(now);
-        let block = shared.table.lock(key.address);
-        let tier = shared.tier(key.tier);
-        let tag = tier.tag();
-        let rate = tier.rate(tag);
-        let left = match block.find(key.address) {
-            Some(slot) if !shared.all_are_full(nanos) => shared.left_by(tier, tag, slot.tagged(), slot.word(), nanos),
-            _ => rate.full(),
-        };
-        rate.tokens(left)
-    }
-
     /// What has to be known of a key, so that it is hashed once per call.
     #[inline]
     pub(super) fn hash(&self, key: &K) -> HashedKey {
@@ -343,16 +329,6 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     pub fn memory(&self) -> usize {
         let Shared { table, more, .. } = &*self.shared;
         size_of::<Shared<T, S>>() + table.bytes() + size_of_val(&**more)
-    }
-
-    /// How many keys are live at `now`: their buckets are not full. It looks at all slots, a block at a time.
-    pub fn live_keys_at(&self, now: Instant) -> usize {
-        let nanos = self.shared.origin.nanos_to(now);
-        if self.shared.all_are_full(nanos) {
-            return 0;
-        }
-        let live = |slot: &Slot<'_>| self.shared.surplus(slot.tagged(), slot.word(), nanos) < 0;
-        self.shared.table.locked_blocks().map(|block| block.entries().filter(live).count()).sum()
     }
 }
 

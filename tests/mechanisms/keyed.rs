@@ -806,3 +806,20 @@ fn clones_share_all_buckets() -> Result<(), ConfigError> {
     assert_eq!((keyed.max_keys(), keyed.tiers()), (10, 1));
     Ok(())
 }
+
+#[test]
+fn to_look_far_ahead_changes_nothing() {
+    standing_clock().block_on(async {
+        let now = Instant::now();
+        let keyed = strict(10, Quota::new(1, YEAR));
+        keyed.try_acquire_at(&1, 1, now).unwrap();
+        for days in [300, 366, 417, 418, 800, 1200, 2000, 5000] {
+            let then = now + SECOND * 86_400 * days;
+            let is_full = then >= now + YEAR;
+            assert_eq!(keyed.available_at(&1, then), u64::from(is_full), "{days}");
+            assert_eq!(keyed.live_keys_at(then), usize::from(!is_full), "{days}");
+            assert!(keyed.try_acquire_at(&1, 1, now).is_err(), "{days}");
+            assert_eq!((keyed.available_at(&1, now), keyed.live_keys_at(now)), (0, 1), "{days}");
+        }
+    });
+}
