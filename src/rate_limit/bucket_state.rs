@@ -138,18 +138,23 @@ impl Shared {
         }
     }
 
-    /// Whether `tokens` would be refused at `nanos` after the origin, if no caller takes or returns tokens before. Changes
-    /// nothing. Waiters have their tokens by then, or the call is behind them.
-    pub(super) fn would_refuse(&self, tokens: u64, nanos: u64) -> bool {
+    /// Whether `tokens` would be refused at `nanos` after the origin to a call that may wait for `longest` more, if no caller
+    /// takes or returns tokens before. Changes nothing. Waiters have their tokens by then, or the call is behind them.
+    pub(super) fn would_refuse(&self, tokens: u64, nanos: u64, longest: u64) -> bool {
         let word = self.word.0.load(Ordering::Acquire);
         match self.reckon(word, tokens, nanos) {
             Reckoned::Enough { .. } if self.is_current(word) => return false,
-            Reckoned::TooFew { .. } | Reckoned::Never if self.is_current(word) => return true,
+            Reckoned::Never if self.is_current(word) => return true,
+            Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => {
+                return due_at(after, anchor, &scale).saturating_sub(nanos) > longest;
+            }
             _ => {}
         }
-        // Each of those who wait has been served at its own time by then.
-        let in_turn = |spent: u64, in_line: u64, forfeited: u64| spent.saturating_add(in_line).max(forfeited);
-        self.judge(tokens, nanos, &lock(&self.slow), in_turn).is_err()
+        match self.judge(tokens, nanos, &lock(&self.slow)) {
+            Ok(()) => false,
+            Err(Refusal::Until(due)) => due.saturating_sub(nanos) > longest,
+            Err(Refusal::ForEver) => true,
+        }
     }
 
     /// What the plan that `word` names says of a call, if `word` still counts. A plan that is being overwritten is any
@@ -193,8 +198,7 @@ impl Shared {
     fn try_take_slowly(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
         let slow = lock(&self.slow);
         // A refusal changes nothing, whatever instant it is asked for.
-        let now = |spent: u64, in_line: u64, forfeited: u64| spent.max(forfeited).saturating_add(in_line);
-        self.judge(tokens, nanos, &slow, now)?;
+        self.judge(tokens, nanos, &slow)?;
         self.slowly_locked(slow, nanos, |slow| match slow.line.is_empty() {
             true => self.take(tokens, nanos, slow),
             false => self.refuse_behind(tokens, nanos, slow),
@@ -202,16 +206,7 @@ impl Shared {
     }
 
     /// Whether `tokens` would be taken at `nanos` after the origin, behind all who wait. Changes nothing.
-    ///
-    /// `spent_before` says what has been spent when all who wait were served: of what is spent, what they wait for, and what
-    /// is forfeited because the bucket is full.
-    fn judge(
-        &self,
-        tokens: u64,
-        nanos: u64,
-        slow: &Slow,
-        spent_before: impl Fn(u64, u64, u64) -> u64,
-    ) -> Result<(), Refusal> {
+    fn judge(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
         if tokens > slow.quota.burst() {
             return Err(Refusal::ForEver);
         }
@@ -224,10 +219,10 @@ impl Shared {
             let (plan, fewer) = self.plan().moved_on_to(nanos);
             (plan, spent.saturating_sub(fewer))
         };
-        let parts = |tokens: u64| tokens.saturating_mul(plan.scale.parts_per_token);
+        // Those who wait take what is there first.
+        let wanted = slow.line.tokens().saturating_add(tokens).saturating_mul(plan.scale.parts_per_token);
         let minted = plan.minted(nanos);
-        let forfeited = minted.saturating_sub(plan.scale.full);
-        let after = spent_before(spent, parts(slow.line.tokens()), forfeited).saturating_add(parts(tokens));
+        let after = spent.max(minted.saturating_sub(plan.scale.full)).saturating_add(wanted);
         if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(()) }
     }
 
@@ -484,5 +479,11 @@ impl Shared {
 /// There will be enough once so many parts have been minted.
 #[inline]
 fn too_few(after: u64, anchor: u64, scale: &Scale<FRACTION>) -> Refusal {
-    Refusal::Until(anchor.saturating_add(scale.nanos_to_mint(after.saturating_sub(scale.full))))
+    Refusal::Until(due_at(after, anchor, scale))
+}
+
+/// When so many parts will have been minted since this anchor, in nanoseconds since the origin.
+#[inline]
+fn due_at(parts: u64, anchor: u64, scale: &Scale<FRACTION>) -> u64 {
+    anchor.saturating_add(scale.nanos_to_mint(parts.saturating_sub(scale.full)))
 }

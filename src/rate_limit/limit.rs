@@ -2,6 +2,7 @@ use super::{SlidingWindow, TokenBucket, bucket_state::Way, line::Place, token_bu
 use crate::{
     error::RateLimited,
     shell::{Frame, RefusesNow},
+    timeout::Deadline,
 };
 use std::{
     convert::Infallible,
@@ -33,7 +34,7 @@ pub trait Limit<Request> {
     /// Whether a call of this cost would be refused at `due`, as far as can be known now. Nothing changes by asking. A
     /// [retry](crate::retry) further out asks before it waits.
     ///
-    /// A limit that lets calls wait does not refuse them. Default: `false`.
+    /// A limit that lets calls wait refuses those that would have to wait too long. Default: `false`.
     fn would_refuse(&self, _request: &Request, _tokens: u64, _due: Instant, _frame: &mut Frame) -> bool {
         false
     }
@@ -140,7 +141,7 @@ impl DescribeLimit for TokenBucket {
 /// Of a call that costs one token.
 impl RefusesNow for TokenBucket {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
-        self.available_at(frame.now()) == 0
+        self.would_refuse_at(1, frame.now())
     }
 }
 
@@ -243,6 +244,10 @@ impl<Request> Limit<Request> for InLine {
         }
     }
 
+    fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, frame: &mut Frame) -> bool {
+        self.0.would_refuse_a_place_at(tokens, due, frame.inherited().deadline())
+    }
+
     fn poll(&self, place: &mut PlaceInLine, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<u64, RateLimited>> {
         let turn = self.0.poll_place_at(&place.place, cx.waker(), frame.now());
         // It cloned the waker, and may have woken other calls.
@@ -268,8 +273,12 @@ impl<Request> Limit<Request> for InLine {
     }
 }
 
-/// Calls wait.
-impl RefusesNow for InLine {}
+/// Of a call that costs one token and has no deadline: it is refused if its turn would come too late.
+impl RefusesNow for InLine {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.0.would_refuse_a_place_at(1, frame.now(), Deadline::NEVER)
+    }
+}
 
 impl DescribeLimit for InLine {
     fn describe(&self) -> String {

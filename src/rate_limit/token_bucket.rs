@@ -230,7 +230,20 @@ impl TokenBucket {
 
     /// Whether `tokens` would be refused at `due`, if nobody else takes or gives back any before. Changes nothing.
     pub(super) fn would_refuse_at(&self, tokens: u64, due: Instant) -> bool {
-        tokens > 0 && self.shared.would_refuse(tokens, self.shared.origin.nanos_to(due))
+        tokens > 0 && self.shared.would_refuse(tokens, self.shared.origin.nanos_to(due), 0)
+    }
+
+    /// Whether a call for `tokens` at `due` would be refused a place in line, too. Otherwise the same.
+    pub(super) fn would_refuse_a_place_at(&self, tokens: u64, due: Instant, deadline: Deadline) -> bool {
+        let longest = self.patience(due, deadline);
+        tokens > 0 && self.shared.would_refuse(tokens, self.shared.origin.nanos_to(due), longest)
+    }
+
+    /// How long a call may wait that comes at `now`, in nanoseconds.
+    fn patience(&self, now: Instant, deadline: Deadline) -> u64 {
+        let longest = clock::nanos(self.shared.max_wait);
+        // At its very instant the deadline has passed.
+        deadline.remaining(now).map_or(longest, |left| longest.min(clock::nanos(left).saturating_sub(1)))
     }
 
     /// Takes the tokens at once, or a place in line, where the wait may last as long as that and until the deadline.
@@ -243,12 +256,7 @@ impl TokenBucket {
         let joined = match shared.try_take(tokens, nanos) {
             Ok(_) => Ok(None),
             Err(Refusal::ForEver) => Err(Refusal::ForEver),
-            Err(Refusal::Until(_)) => {
-                let longest = clock::nanos(shared.max_wait);
-                // At its very instant the deadline has passed.
-                let before = deadline.remaining(now).map_or(longest, |left| clock::nanos(left).saturating_sub(1));
-                shared.join(tokens, nanos, longest.min(before))
-            }
+            Err(Refusal::Until(_)) => shared.join(tokens, nanos, self.patience(now, deadline)),
         };
         joined.map_err(|refusal| refusal.seen_at(nanos))
     }

@@ -248,8 +248,12 @@ impl<P, Next> RetryStage<P, Next> {
         if progress.inherited.deadline().has_passed(due) {
             return false;
         }
-        if !self.waits_for_refusals && self.next.would_refuse(request, due, frame) {
-            return false;
+        if !self.waits_for_refusals {
+            // A limit that lets calls wait looks at the deadline.
+            frame.set_inherited(progress.inherited);
+            if self.next.would_refuse(request, due, frame) {
+                return false;
+            }
         }
         if let Some(budget) = &self.budget {
             let Some(withdrawal) = budget.withdraw_at(frame.now()) else { return false };

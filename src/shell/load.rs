@@ -38,11 +38,12 @@ const PENALTY: usize = usize::MAX / 2;
 ///   the stack or is in the service. A future that has ended and is kept still counts.
 /// - The penalty is `usize::MAX / 2`. A stack has it while a breaker is open, is forced open, or is half-open with all of its
 ///   probes out; while a live stack is switched off; while a load shed is at its limit, a queue at its depth, or a rate
-///   limit for all callers without a token. A limit in shadow refuses nothing.
+///   limit for all callers without a token. One that lets calls wait has it while a call would have to wait too long. A limit
+///   in shadow refuses nothing.
 /// - An open circuit whose `open_for` is over has no penalty: the balancer has to send the call that probes it. If all stacks
 ///   refuse, the balancer chooses among them by their calls in flight.
-/// - A rate limit by key refuses some callers and not others, and a rate limit that lets calls wait has them in flight:
-///   neither has a penalty. Nor do the stages of a service inside, of which the stack knows nothing.
+/// - A rate limit by key refuses some callers and not others, and has no penalty. Nor do the stages of a service inside, of
+///   which the stack knows nothing.
 ///
 /// The services that one layer makes share one state, and one count: they all report the load of all of them. Build one
 /// stack for each endpoint, and give those mechanisms that endpoints are to share as clones of one handle.
@@ -53,8 +54,9 @@ const PENALTY: usize = usize::MAX / 2;
 /// the feature, handles and calls count their references in two cache lines. Where threads clone one handle for each call,
 /// they contend for both.
 ///
-/// Asking takes a few loads. It reads the clock where a breaker is open or half-open, or there is a rate limit. It takes a
-/// lock where calls wait in a queue, or for a strict sliding window.
+/// Asking takes a few loads. It reads the clock where a breaker is open or half-open, where calls wait in a queue, or where
+/// there is a rate limit. It takes a lock where calls wait in a queue or for tokens, and for a sliding window or a bucket that
+/// warms up.
 impl<St: RefusesNow, X, S> Load for Stack<St, X, S> {
     type Metric = usize;
 

@@ -254,3 +254,27 @@ async fn each_limit_that_refuses_now_has_a_penalty() {
     control.apply(&StackConfig::default()).unwrap();
     assert_eq!(stack.load(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_refuses_while_others_wait_for_what_is_there_and_a_line_while_it_is_too_long() {
+    let seen = Arc::default();
+    let service = || endpoint(&seen, Duration::ZERO);
+    let bucket = TokenBucket::builder(2, secs(2)).max_wait(secs(3)).build().unwrap();
+    let refuses = steadfast::client().rate_limit(bucket.clone()).service(service()).unwrap();
+    let waits = steadfast::client().rate_limit(RateLimit::new(bucket.clone()).wait()).service(service()).unwrap();
+    bucket.try_acquire(2).unwrap();
+    let mut first = Box::pin(bucket.acquire(2));
+    assert!(first.as_mut().now_or_never().is_none());
+    sleep(secs(1)).await;
+    // There is a token, but not for a newcomer. Who waits has it in two seconds.
+    assert_eq!((bucket.available_at(Instant::now()), bucket.try_acquire(1).is_err()), (1, true));
+    assert_eq!((refuses.load(), waits.load()), (PENALTY, 0));
+    let mut second = Box::pin(bucket.acquire(1));
+    assert!(second.as_mut().now_or_never().is_none());
+    assert_eq!((refuses.load(), waits.load()), (PENALTY, 0));
+    let mut third = Box::pin(bucket.acquire(1));
+    assert!(third.as_mut().now_or_never().is_none());
+    assert_eq!((refuses.load(), waits.load()), (PENALTY, PENALTY));
+    drop((first, second, third));
+    assert_eq!((refuses.load(), waits.load()), (0, 0));
+}
