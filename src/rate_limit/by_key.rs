@@ -173,7 +173,7 @@ where
             return false;
         }
         frame.user_code_runs();
-        self.key_of.with_key(request, |key| self.keyed.available_at(key, due)) < tokens
+        self.key_of.with_key(request, |key| self.keyed.would_refuse_at(key, tokens, due))
     }
 
     fn refund(&self, taken: Self::Permit, frame: &mut Frame) {

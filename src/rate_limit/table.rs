@@ -248,6 +248,14 @@ impl<'a> Locked<'a> {
         })
     }
 
+    /// Whether [`make_room`](Self::make_room) would find a slot. Changes nothing.
+    pub(super) fn has_room(&self, address: Address, surplus: impl Fn(u64, u64) -> i64) -> bool {
+        let gives_way = |slot: &Slot<'_>| slot.tagged() == 0 || surplus(slot.tagged() & TAG, slot.word()) >= 0;
+        let fits = |fingerprint: u64| self.candidates(fingerprint).any(|slot| gives_way(&slot));
+        let mut first_line = self.candidates(address.fingerprint).take(SLOTS);
+        fits(address.fingerprint) || first_line.any(|slot| fits(slot.tagged()))
+    }
+
     fn claim_any(&self, fingerprint: u64, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
         loop {
             let mut longest = (0, None);

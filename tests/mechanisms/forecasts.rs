@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 use steadfast::{
     CallContext, Error,
-    rate_limit::{Cost, DescribeLimit, Keyed, Limit, Quota, RateLimit, SlidingWindow, TokenBucket},
+    rate_limit::{Cost, DescribeLimit, Keyed, Limit, Overflow, Quota, RateLimit, SlidingWindow, TokenBucket},
     retry::{Backoff, Jitter, Retry},
 };
 use tokio::{
@@ -128,5 +128,27 @@ async fn a_retry_does_not_wait_for_a_line_that_is_too_long_for_the_limit_or_for_
         let context = CallContext::new().with_deadline(Instant::now() + limit);
         assert_eq!(context.scope(stack.oneshot(())).await, failed());
         assert_eq!(backend.calls(), 1 + usize::from(is_made), "{max_wait:?}, {limit:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_wait_for_a_limit_of_keys_that_has_no_slot_for_its_key() {
+    for overflow in [Overflow::Shared, Overflow::Refuse] {
+        let quota = Quota::new(1, HOUR).with_burst(2);
+        let keyed = Keyed::<u64>::builder(1, quota).overflow(overflow).build().unwrap();
+        // All slots belong to live keys, and what newcomers share is used up.
+        for key in 0..10_000 {
+            let _ = keyed.try_acquire(&key, 2);
+        }
+        sleep(HOUR).await;
+        let backend = Backend::always(Act::fail());
+        let by_key = RateLimit::by_key(keyed.clone(), |key: &u64| *key);
+        let stack = steadfast::client().retry(twice(ms(1))).rate_limit(by_key).service(backend.clone()).unwrap();
+        let result = stack.oneshot(20_000).now_or_never().expect("no wait");
+        match overflow {
+            // There was one token for newcomers.
+            Overflow::Shared => assert_eq!((result, backend.calls()), (failed(), 1)),
+            _ => assert!(matches!(result, Err(Error::Rejected(_)))),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What can be seen of the buckets. Nothing changes by looking, whatever instant is asked about.
 
-use super::{Keyed, RENEWAL, Shared, TierOf};
+use super::{HashedKey, Keyed, RENEWAL, Shared, TierOf};
 use crate::{rate_limit::table::Slot, sync::Ordering};
 use std::hash::{BuildHasher, Hash};
 use tokio::time::Instant;
@@ -26,6 +26,11 @@ where
         };
         rate.tokens(left)
     }
+
+    /// Whether `tokens` of this key's would be refused at `due`, if no other call takes or returns any before.
+    pub(in crate::rate_limit) fn would_refuse_at(&self, key: &K, tokens: u64, due: Instant) -> bool {
+        self.shared.would_refuse(self.hash(key), tokens, due)
+    }
 }
 
 impl<K: ?Sized, T, S> Keyed<K, T, S> {
@@ -42,5 +47,26 @@ impl<T, S> Shared<T, S> {
     fn look_at(&self, now: Instant) -> Option<u64> {
         let nanos = self.origin.nanos_to(now);
         (!self.all_are_full(nanos)).then_some(nanos)
+    }
+
+    fn would_refuse(&self, key: HashedKey, tokens: u64, due: Instant) -> bool {
+        let nanos = self.look_at(due);
+        let tier = self.tier(key.tier);
+        let block = self.table.lock(key.address);
+        let tag = tier.tag();
+        let rate = tier.rate(tag);
+        let (left, has_slot) = match (nanos, block.find(key.address)) {
+            (Some(nanos), Some(slot)) => (self.left_by(tier, tag, slot.tagged(), slot.word(), nanos), true),
+            (None, _) => (rate.full(), true),
+            (Some(nanos), None) => {
+                let surplus = |tagged: u64, word: u64| self.surplus(tagged, word, nanos);
+                (rate.full(), block.has_room(key.address, surplus))
+            }
+        };
+        if has_slot || rate.parts(tokens) > left {
+            return rate.parts(tokens) > left;
+        }
+        drop(block);
+        tier.overflow().is_none_or(|overflow| overflow.would_refuse_at(tokens, due))
     }
 }
