@@ -56,8 +56,9 @@
 //! service](crate::Rejection::reached_service).
 //!
 //! The question takes nothing and changes nothing. An open circuit would refuse until its time is up; a rate limit, while
-//! it has too few tokens. A load shed or a queue cannot tell. A limit that lets calls wait refuses those whose turn
-//! would come too late. The functions that say the key and the cost of a request run for the question.
+//! it has too few tokens. A limit that lets calls wait refuses those whose turn would come too late. A limit of
+//! [many processes](crate::rate_limit::distributed) answers by what its store said last. A load shed, a queue, a lease and a
+//! store that does not answer cannot tell. The functions that say the key and the cost of a request run for the question.
 //!
 //! Another stack is another matter. What a server refuses is that service's answer: its `429` or `503` is for the
 //! [classifier](crate::classify) to judge, and an `Outcome::Overloaded` with a hint is tried again. So is a rejection in

@@ -68,6 +68,13 @@ impl Books {
         &self.known
     }
 
+    /// The tokens for which there will be room, by what is known.
+    pub(super) fn room_at(&self, quota: &Quota, at: u64) -> u64 {
+        let mut known = self.known;
+        known.drain(quota, at.max(known.at()));
+        known.room(quota.burst())
+    }
+
     /// In how many nanoseconds so many tokens are certainly there, if nobody else takes them.
     pub(super) fn until_room(&mut self, quota: &Quota, tokens: u64, now: u64) -> u64 {
         self.known(quota, now).until_room(tokens, quota.burst()).saturating_add(self.doubt)

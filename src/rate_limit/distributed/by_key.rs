@@ -30,6 +30,11 @@ pub trait Distributed {
     /// Takes tokens of this key's, or says that the store has to be asked.
     fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Self::Permit, Self::Place>;
 
+    /// Whether a call would be refused at `due`, as far as this process knows. Nothing changes by asking. Default: `false`.
+    fn would_refuse(&self, _key: &[u8], _tokens: u64, _due: Instant) -> bool {
+        false
+    }
+
     /// Asks whether the store has answered. It is pending until [`give_up_at`](Self::give_up_at) at most.
     fn poll(
         &self,
@@ -174,6 +179,11 @@ where
         admission
     }
 
+    fn would_refuse(&self, request: &Request, tokens: u64, due: Instant, frame: &mut Frame) -> bool {
+        frame.user_code_runs();
+        self.key_of.with_bytes(request, |key| self.limit.would_refuse(key, tokens, due))
+    }
+
     fn poll(
         &self,
         place: &mut D::Place,
@@ -223,6 +233,11 @@ impl Distributed for Exact {
 
     fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Taken, Asked> {
         self.admit_at(key, tokens, now)
+    }
+
+    /// By what the store said last, even if it would be asked again by then.
+    fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
+        self.would_refuse_at(key, tokens, due)
     }
 
     fn poll(&self, asked: &mut Asked, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Taken, RateLimited>> {
@@ -293,6 +308,10 @@ impl Distributed for WriteBehind {
 
     fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Noted, Infallible> {
         self.try_acquire_at(key, tokens, now).into()
+    }
+
+    fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
+        self.would_refuse_at(key, tokens, due)
     }
 
     fn poll(&self, place: &mut Infallible, _: &mut Context<'_>, _: Instant) -> Poll<Result<Noted, RateLimited>> {

@@ -214,6 +214,25 @@ impl Engine {
         }
     }
 
+    /// Whether there will be too few tokens at `due`, by what the store said last. Nothing changes by asking. What this
+    /// process decides in an outage it cannot tell.
+    pub(super) fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
+        let quota = self.quota();
+        if tokens == 0 {
+            return false;
+        }
+        if key.len() > LONGEST_KEY || tokens > quota.burst() {
+            return true;
+        }
+        if !self.health.decides() {
+            return false;
+        }
+        self.entries.find(key).is_some_and(|entry| {
+            let books = &lock(&entry.state).books;
+            books.room_at(&quota, self.origin.nanos_to(due)) < books.unflushed().saturating_add(tokens)
+        })
+    }
+
     /// Decides by what this process knows, as the policy for outages says.
     pub(super) fn decide_alone(
         &self,

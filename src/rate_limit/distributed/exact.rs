@@ -223,6 +223,10 @@ impl Exact {
         Admission::Waits(Asked { entry, tokens, verdict, give_up_at: now + before_the_tick(engine.deadline) })
     }
 
+    pub(super) fn would_refuse_at(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
+        self.engine().would_refuse(key, tokens, due)
+    }
+
     /// What comes of what was asked.
     fn settle(&self, asked: &Asked, verdict: Verdict, now: Instant) -> Result<Taken, RateLimited> {
         let Asked { entry, tokens, .. } = asked;

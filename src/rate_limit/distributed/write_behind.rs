@@ -118,6 +118,11 @@ impl WriteBehind {
         Ok(Noted { entry: Some(entry), tokens, at: now, outage: None })
     }
 
+    /// It cannot tell how much of its part it will have told the store by then.
+    pub(super) fn would_refuse_at(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
+        tokens > self.most_unflushed(&self.quota()) || self.engine().would_refuse(key, tokens, due)
+    }
+
     /// Gives back what was taken for a call that then was not made, less what has drained since. What the store was told of
     /// stays spent.
     pub fn refund(&self, noted: Noted) {

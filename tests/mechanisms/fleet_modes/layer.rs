@@ -14,6 +14,7 @@ use steadfast::{
         Quota, RateLimit, RateLimitLayer, TokenBucket,
         distributed::{Distributed, Exact, Leased, WriteBehind},
     },
+    retry::{Backoff, Jitter, Retry},
 };
 use tokio::{spawn, time::sleep};
 use tower::{Layer, ServiceExt};
@@ -189,4 +190,25 @@ async fn a_refusal_has_the_name_of_the_limit_and_a_stack_explains_it() {
     ));
     let text = stack.layer().unwrap().explain().to_string();
     assert!(text.contains("bursts of 1, by all processes together, and 2 more"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_wait_for_what_this_process_knows_to_be_used_up() {
+    let retry = || {
+        let backoff = Backoff::exponential(ms(1), ms(1)).jitter(Jitter::None);
+        Retry::new(2).backoff(backoff).without_budget()
+    };
+    // One is admitted and fails; nothing drains in a test.
+    let calls = async |limit: RateLimit<_>| {
+        let backend = Backend::always(Act::fail());
+        let stack = steadfast::client().retry(retry()).rate_limit(limit).service(backend.clone()).unwrap();
+        let (watch, result) = (Stopwatch::start(), stack.oneshot(()).await);
+        (result, backend.calls(), watch.read())
+    };
+    let by_key = |limit: &WriteBehind| RateLimit::distributed(limit.clone(), |_: &()| b"key");
+    for (left, attempts, waited) in [(2, 2, ms(1)), (1, 1, ms(0))] {
+        let limit = write_behind(&Fickle::slow(1, 1));
+        assert_eq!(admitted(&limit, BURST - left).await, BURST - left);
+        assert_eq!(calls(by_key(&limit)).await, (Err(Error::Service(Failed)), attempts, waited), "{left} left");
+    }
 }
