@@ -290,8 +290,8 @@ fn drop_kept<Request>(kept: &mut Option<Request>, frame: &mut Frame) {
 impl<P, Next: Describe> Describe for RetryStage<P, Next> {
     fn describe(&self, explanation: &mut Explanation) {
         let budget = self.budget.as_ref().map(|budget| budget.configuration().to_string());
-        explanation.retry(self.attempts, self.backoff, budget, &self.next);
-        explanation.hints(self.attempts, self.max_hint);
+        explanation.retry(self.attempts, self.backoff, self.waits_for_refusals, budget, &self.next);
+        explanation.hints(self.attempts, self.max_hint, self.waits_for_refusals);
     }
 }
 

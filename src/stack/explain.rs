@@ -154,8 +154,9 @@ impl Explanation {
         self.terms.get_or_insert(terms);
     }
 
-    /// The longest that a call can take: `None` if nothing bounds it. A wait that the service itself asks for
-    /// (`retry_after`) comes on top; see [`worst_case_with_hints`](Self::worst_case_with_hints).
+    /// The longest that a call can take: `None` if nothing bounds it. Waits for the stack's own refusals are in it, where
+    /// [asked for](crate::retry::Retry::wait_for_refusals). A wait that the service itself asks for (`retry_after`) comes on
+    /// top; see [`worst_case_with_hints`](Self::worst_case_with_hints).
     pub fn worst_case_latency(&self) -> Option<Duration> {
         self.worst_case
     }
@@ -223,26 +224,42 @@ impl Explanation {
             let rule = format!("must be longer than the first wait of {wait:?}, or no retry can run");
             self.contradicts("timeout", limit, rule);
         }
-        if self.worst_case.is_some_and(|inner| inner > limit) {
-            self.cut_short = Some(CutShort { timeout: limit, full_attempts: tries.fitting_into(limit) });
+        let full_attempts = tries.fitting_into(limit);
+        if full_attempts < tries.attempts && self.worst_case.is_some_and(|inner| inner > limit) {
+            self.cut_short = Some(CutShort { timeout: limit, full_attempts });
         }
     }
 
-    /// Adds what the hints of a service cost at most: a retry waits up to `max_hint` before each further attempt.
-    pub(crate) fn hints(&mut self, attempts: u32, max_hint: Duration) {
+    /// Adds what hints cost at most: a retry waits up to `max_hint` before each further attempt. One that waits for refusals
+    /// of its own stack does so whatever the service says.
+    pub(crate) fn hints(&mut self, attempts: u32, max_hint: Duration, waits_for_refusals: bool) {
         let (attempts, max_hint) = self.terms.map_or((attempts, max_hint), |terms| (terms.attempts, terms.max_hint));
         let further = max_hint.saturating_mul(attempts.saturating_sub(1));
-        self.hints = self.hints.saturating_mul(attempts).saturating_add(further);
+        self.hints = self.hints.saturating_mul(attempts);
+        if waits_for_refusals {
+            self.worst_case = self.worst_case.map(|inner| inner.saturating_add(further));
+        } else {
+            self.hints = self.hints.saturating_add(further);
+        }
     }
 
     fn contradicts(&mut self, field: &'static str, value: impl fmt::Debug, rule: String) {
         self.contradiction.get_or_insert_with(|| ConfigError::new(field, value, rule));
     }
 
-    pub(crate) fn retry(&mut self, attempts: u32, backoff: Backoff, budget: Option<String>, next: &impl Describe) {
+    pub(crate) fn retry(
+        &mut self,
+        attempts: u32,
+        backoff: Backoff,
+        waits_for_refusals: bool,
+        budget: Option<String>,
+        next: &impl Describe,
+    ) {
         let (attempts, backoff) = self.terms.map_or((attempts, backoff), |terms| (terms.attempts, terms.backoff));
+        let noun = if attempts == 1 { "attempt" } else { "attempts" };
+        let refusals = if waits_for_refusals { ", waits for refusals" } else { "" };
         let budget = budget.map_or("without a budget".to_owned(), |numbers| format!("budget: {numbers}"));
-        self.add("retry", format!("up to {attempts} attempts, {backoff}, {budget}"));
+        self.add("retry", format!("up to {attempts} {noun}, {backoff}{refusals}, {budget}"));
         self.attempts = Some(self.attempts().saturating_mul(attempts));
         next.describe(self);
         self.tries = Some(Tries { attempts, backoff, longest: self.worst_case });

@@ -416,3 +416,26 @@ async fn what_a_stack_says_of_its_worst_case_holds_for_a_service_that_asks_for_t
     let none = steadfast::client().retry(retry().max_hint(Duration::ZERO)).attempt_timeout(ms(500)).layer().unwrap();
     assert_eq!(none.explain().worst_case_with_hints(), Some(secs(2)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stack_says_of_its_worst_case_has_the_waits_for_its_own_refusals_in_it() {
+    let breaker = opened();
+    let backend = Backend::always(Act::answer(200).after(ms(500)));
+    let retry = || at_once_again().wait_for_refusals().max_hint(secs(5));
+    let client = || steadfast::client().retry(retry()).attempt_timeout(ms(500));
+    let stack = client().circuit_breaker(breaker).service(backend.clone()).unwrap();
+    let watch = Stopwatch::start();
+    assert_eq!(stack.clone().oneshot(()).await, Ok(200));
+    assert_eq!(watch.read(), ms(5500));
+    let explanation = stack.explain();
+    // Both attempts may take their longest, too.
+    assert_eq!(explanation.worst_case_latency(), Some(secs(6)));
+    assert_eq!(explanation.worst_case_with_hints(), Some(secs(6)));
+    let text = explanation.to_string();
+    assert!(text.contains("1. retry: up to 2 attempts, no waits, waits for refusals, without a budget\n"), "{text}");
+    assert!(text.contains("At worst: 6s of latency, 2 attempts"), "{text}");
+
+    let bounded = client().timeout(secs(3)).layer().unwrap().explain();
+    assert_eq!(bounded.worst_case_with_hints(), Some(secs(3)));
+    assert_eq!(bounded.full_attempts(), None, "both fit, but for the waits");
+}
