@@ -174,12 +174,13 @@ pub struct ReplayWith<F>(F);
 
 impl<Request: Clone> Replay<Request> for CloneRequest {
     #[inline]
-    fn keep(&self, request: &Request, _frame: &mut Frame) -> Option<Request> {
+    fn keep(&self, request: &Request, frame: &mut Frame) -> Option<Request> {
+        frame.user_code_runs();
         Some(request.clone())
     }
 
-    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
-        Some(kept.clone())
+    fn copy(&self, kept: &Request, frame: &mut Frame) -> Option<Request> {
+        self.keep(kept, frame)
     }
 }
 
@@ -188,8 +189,8 @@ impl<Request: Clone, F: Fn(&Request) -> bool> Replay<Request> for ReplayIf<F> {
         (self.0)(request).then(|| request.clone())
     }
 
-    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
-        Some(kept.clone())
+    fn copy(&self, kept: &Request, frame: &mut Frame) -> Option<Request> {
+        CloneRequest.keep(kept, frame)
     }
 }
 

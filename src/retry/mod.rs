@@ -98,8 +98,9 @@
 //! # Cost
 //!
 //! A call that succeeds at once: one clone of the request and one atomic step on the budget, none while that is full. No
-//! clock reading of its own, no allocation. A retry takes one short lock for its jitter. Before its wait, a rate limit
-//! further in is read; a bucket that warms up, a window or a key's bucket under a lock.
+//! allocation, and no clock reading of its own; but a layer further in that needs the time reads the clock after the clone.
+//! A retry takes one short lock for its jitter. Before its wait, a rate limit further in is read; a bucket that warms up, a
+//! window or a key's bucket under a lock.
 //!
 //! # A service that retries by itself
 //!

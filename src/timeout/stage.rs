@@ -109,6 +109,8 @@ where
         if Next::READS_DEADLINE || frame.knows_now() || inherited != Deadline::NEVER {
             let now = frame.now();
             if inherited.has_passed(now) {
+                drop(request);
+                frame.user_code_runs();
                 return TimeoutCall { next: None, own, inherited };
             }
             let limit = self.limit(frame);

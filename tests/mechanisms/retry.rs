@@ -26,7 +26,7 @@ use tokio::{
     task::yield_now,
     time::{Instant, advance, sleep, timeout},
 };
-use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit};
+use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit, service_fn};
 
 /// Waits of exactly this long, and no budget.
 fn every(attempts: u32, wait: Duration) -> Retry {
@@ -681,4 +681,35 @@ async fn a_dropped_call_gives_its_place_back_at_once_and_is_no_evidence_in_any_a
     yield_now().await;
     assert_eq!(limiter.in_flight(), 0);
     assert_eq!(breaker.counts_at(Instant::now()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_clone_of_the_request_takes_is_not_taken_from_the_attempt() {
+    /// Takes a second to be cloned.
+    struct Slow;
+
+    impl Clone for Slow {
+        fn clone(&self) -> Self {
+            // The clock moves in its first poll.
+            let _ = advance(secs(1)).now_or_never();
+            Self
+        }
+    }
+
+    // How long each attempt has until its deadline.
+    let left = Arc::new(Mutex::new(Vec::new()));
+    let service = service_fn({
+        let left = left.clone();
+        move |_: Slow| {
+            let deadline = CallContext::current().deadline().unwrap();
+            left.lock().unwrap().push(deadline.saturating_duration_since(Instant::now()));
+            async { Err::<(), _>(Failed) }
+        }
+    });
+    let client = || steadfast::client().timeout(secs(60)).attempt_timeout(secs(5));
+    let plain = client().retry(at_once(3)).service(service.clone()).unwrap();
+    assert_eq!(plain.oneshot(Slow).await, Err(Error::Service(Failed)));
+    let chosen = client().retry(at_once(3).replay_if(|_: &Slow| true)).service(service).unwrap();
+    assert_eq!(chosen.oneshot(Slow).await, Err(Error::Service(Failed)));
+    assert_eq!(*left.lock().unwrap(), [secs(5); 6]);
 }
