@@ -265,11 +265,16 @@ impl Queue {
         }
     }
 
-    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than one that waits. Takes the lock if
-    /// calls wait or there is a pace.
-    pub(super) fn is_full(&self) -> bool {
-        let Shared { word, state, .. } = &*self.shared;
-        word.0.load(Ordering::Relaxed) & SLOW != 0 && lock(state).is_full()
+    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than one that waits. Reads the clock and
+    /// takes the lock if calls wait or there is a pace.
+    pub(super) fn is_full(&self, now: impl FnOnce() -> Instant) -> bool {
+        let Shared { word, origin, state } = &*self.shared;
+        if word.0.load(Ordering::Relaxed) & SLOW == 0 {
+            return false;
+        }
+        let now = origin.nanos_to(now());
+        let state = lock(state);
+        state.is_full(state.time_at(now))
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut State, &mut Places, u64)) {

@@ -199,7 +199,7 @@ impl<W, C, Next> LoadLevelStage<W, C, Next> {
 
 impl<W, C, Next: RefusesNow> RefusesNow for LoadLevelStage<W, C, Next> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
-        self.level.queue.is_full() || self.next.refuses_now(frame)
+        self.level.queue.is_full(|| frame.now()) || self.next.refuses_now(frame)
     }
 }
 

@@ -278,3 +278,20 @@ async fn a_bucket_refuses_while_others_wait_for_what_is_there_and_a_line_while_i
     drop((first, second, third));
     assert_eq!((refuses.load(), waits.load()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_whose_waiters_time_is_up_is_not_full() {
+    let seen = Arc::default();
+    let queue = Queue::builder(1, 1).max_wait(secs(1)).build().unwrap();
+    let stack = steadfast::server().load_level(queue.clone()).service(endpoint(&seen, Duration::ZERO)).unwrap();
+    let _permit = queue.try_acquire().unwrap();
+    // It is not polled again: only another call would take its place.
+    let mut stuck = Box::pin(queue.acquire());
+    assert!(stuck.as_mut().now_or_never().is_none());
+    assert_eq!(stack.load(), PENALTY);
+    sleep(secs(1)).await;
+    assert_eq!(stack.load(), 0);
+    let mut newcomer = Box::pin(queue.acquire());
+    assert!(newcomer.as_mut().now_or_never().is_none());
+    assert_eq!(stack.load(), PENALTY);
+}

@@ -32,8 +32,14 @@ impl State {
     }
 
     /// Whether there is no place for a call that weighs 1.
-    pub(in crate::load_level) fn is_full(&self) -> bool {
-        self.waiters.waiting() >= self.depth || self.waiters.weight() >= self.max_weight
+    pub(in crate::load_level) fn is_full(&self, now: u64) -> bool {
+        let is_full = self.waiters.waiting() >= self.depth || self.waiters.weight() >= self.max_weight;
+        is_full && self.late(now).is_none()
+    }
+
+    /// A waiter whose time is up, and who has no place to lose.
+    fn late(&self, now: u64) -> Option<Place> {
+        (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)))
     }
 
     /// Sees to it that there is a place for one more, by taking those of the least worthy if they are worth less than
@@ -58,10 +64,7 @@ impl State {
             !fits(waiting, waiting_weight, this)
         };
         while !fits(self.waiters.waiting(), self.waiters.weight(), self) {
-            // One whose time is up has no place to lose.
-            let late =
-                (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)));
-            let refused = match late {
+            let refused = match self.late(now) {
                 Some(late) => (late, self.too_long_of(late, now)),
                 None if is_hopeless(self) => {
                     let is_deep = self.waiters.waiting() >= self.depth;
