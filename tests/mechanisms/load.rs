@@ -1,10 +1,11 @@
 //! The load that a stack reports, alone and to tower's `Balance`, in virtual time.
 
-use crate::support::{Failed, ms, secs};
+use crate::support::{Act, Backend, Failed, ms, secs};
 use futures::FutureExt;
 use std::{
     collections::hash_map::DefaultHasher,
     hash::BuildHasherDefault,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -294,4 +295,20 @@ async fn a_queue_whose_waiters_time_is_up_is_not_full() {
     let mut newcomer = Box::pin(queue.acquire());
     assert!(newcomer.as_mut().now_or_never().is_none());
     assert_eq!(stack.load(), PENALTY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_stays_in_flight_that_panicked_or_found_no_service() {
+    let backend = Backend::script([Act::panic(), Act::panic_at_once()], Act::answer(200));
+    let limiter = Limiter::fixed(9).unwrap();
+    let retry = Retry::new(2).without_budget();
+    let stack = steadfast::client().timeout(secs(9)).retry(retry).load_shed(limiter.clone()).service(backend.clone());
+    let stack = stack.unwrap();
+    for _ in 0..2 {
+        assert!(AssertUnwindSafe(stack.clone().oneshot(())).catch_unwind().await.is_err());
+        assert_eq!((stack.load(), limiter.in_flight()), (0, 0));
+    }
+    let _ = backend.broken();
+    assert!(stack.clone().oneshot(()).await.is_err());
+    assert_eq!((stack.load(), limiter.in_flight()), (0, 0));
 }

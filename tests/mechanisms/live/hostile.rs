@@ -503,3 +503,58 @@ fn what_is_written_wrong_is_not_read() {
     let json = serde_json::to_string(&StackConfig::default()).unwrap();
     assert_eq!(serde_json::from_str::<StackConfig>(&json).unwrap(), StackConfig::default());
 }
+
+/// What a builder refuses, a live stack refuses with the same words, and nothing else.
+#[test]
+fn a_live_stack_and_a_builder_refuse_the_same() {
+    let limits = [0, 49, 50, 51, 99, 100, 101, 150].map(ms);
+    let jitters = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None];
+    let bases = [0, 49, 50, 100, 101].map(ms);
+    let (_, loose) = steadfast::client().timeout(secs(9)).retry(Retry::new(2)).attempt_timeout(secs(1)).live().unwrap();
+    let mut refused = 0;
+    for timeout in limits {
+        for attempt_timeout in limits {
+            for (attempts, jitter) in (0..=3).flat_map(|attempts| jitters.map(|jitter| (attempts, jitter))) {
+                for base in bases {
+                    let backoff = Backoff::exponential(base, base).jitter(jitter);
+                    let client = || {
+                        let retry = Retry::new(attempts).backoff(backoff);
+                        steadfast::client().timeout(timeout).retry(retry).attempt_timeout(attempt_timeout)
+                    };
+                    let built = client().layer().map(drop);
+                    assert_eq!(client().live().map(drop), built);
+                    let config = StackConfig {
+                        timeout: Some(timeout),
+                        attempt_timeout: Some(attempt_timeout),
+                        retry: Some(RetryConfig { backoff, ..RetryConfig::new(attempts) }),
+                        ..StackConfig::default()
+                    };
+                    // Which of several errors is named first is no promise.
+                    assert_eq!(loose.check(&config).is_ok(), built.is_ok(), "{config:?}");
+                    refused += usize::from(built.is_err());
+                }
+            }
+        }
+    }
+    assert!(refused > 500);
+
+    let server = |limit: usize, shadow: bool, concurrency: usize| {
+        let limiter = Limiter::fixed(limit).unwrap();
+        limiter.set_shadow(shadow);
+        steadfast::server().load_shed(limiter).load_level(Queue::builder(concurrency, 9).build().unwrap())
+    };
+    let (_, loose) = server(99, false, 1).live().unwrap();
+    for (limit, concurrency) in [(1, 1), (2, 1), (3, 4), (4, 4), (5, 4)] {
+        for shadow in [false, true] {
+            let built = server(limit, shadow, concurrency).layer().map(drop);
+            assert_eq!(built.is_err(), !shadow && limit <= concurrency);
+            assert_eq!(server(limit, shadow, concurrency).live().map(drop), built);
+            let config = StackConfig {
+                load_shed: Some(LoadShedConfig { limit, shadow }),
+                load_level: Some(LoadLevelConfig::new(concurrency, 9)),
+                ..StackConfig::default()
+            };
+            assert_eq!(loose.check(&config), built);
+        }
+    }
+}
