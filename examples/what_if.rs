@@ -21,6 +21,7 @@ use tower::Service;
 pub const RPS: f64 = 300.0;
 const TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
+/// How long it is simulated.
 pub const LENGTH: Duration = Duration::from_secs(60);
 const OUTAGE: Range<Duration> = Duration::from_secs(20)..Duration::from_secs(30);
 /// What the service takes in at most: what it can do in 150 ms.

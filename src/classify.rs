@@ -31,8 +31,8 @@ pub enum Outcome {
     Success,
     /// The service failed; another try may succeed.
     Failure,
-    /// The service says that it has too much to do. With a hint a retry waits at least that long; without one there
-    /// is no retry.
+    /// The service says that it has too much to do. A retry waits at least as long as the hint. There is no retry without a
+    /// hint, or if the hint is longer than [`Retry::max_hint`](crate::retry::Retry::max_hint) (60 s by default).
     Overloaded {
         /// How long the service asks callers to stay away.
         retry_after: Option<Duration>,

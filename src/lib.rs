@@ -1,5 +1,5 @@
-//! Resilience middleware for tower services: what calls out survives slow and broken dependencies without making them
-//! worse, and what is called goes on answering at full capacity when more arrives than it can do.
+//! Resilience middleware for tower services. Clients survive slow or failing dependencies without making them worse.
+//! Servers keep their throughput under overload.
 //!
 //! | module | question it answers |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | [`stack::live`] | what if a limit is wrong, now? |
 //! | `constant_work` | where do all these limits come from? |
 //!
-//! Put together by [`client`] for what calls out, and by [`server`] for what is called:
+//! [`client`] and [`server`] put them together:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

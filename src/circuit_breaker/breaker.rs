@@ -98,7 +98,7 @@ impl Breaker {
         Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })
     }
 
-    /// When an open circuit lets probes through. That may have come: the circuit then stays open until a call asks. `None`
+    /// When an open circuit lets probes through. The instant may be in the past: the circuit stays open until the next call. `None`
     /// in every other state; a circuit that was opened by hand waits for a [`reset`](Self::reset).
     pub fn half_open_at(&self) -> Option<Instant> {
         self.shared.half_open_at()
@@ -115,8 +115,8 @@ impl Breaker {
         self.shared.look().state()
     }
 
-    /// The calls that the failure rate is taken from at `now`, and the failures among them. Zero where no failure rate is
-    /// configured. Each change of the state begins at zero.
+    /// The calls that the failure rate is taken from at `now`, and the failures among them. Zero where no failure rate
+    /// applies. Each change of the state begins at zero.
     pub fn counts_at(&self, now: Instant) -> (u64, u64) {
         let counts = self.shared.counts(now);
         (counts.calls, counts.bad)

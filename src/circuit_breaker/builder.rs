@@ -67,7 +67,8 @@ impl Default for BreakerBuilder {
 }
 
 impl BreakerBuilder {
-    /// Opens after this many failures in a row. May be combined with a failure rate: the first to be reached opens.
+    /// Opens after this many failures in a row. This switches the default failure rate off; set
+    /// [`failure_rate`](Self::failure_rate) as well to have both: the first to be reached opens.
     pub fn consecutive_failures(self, failures: u32) -> Self {
         Self { consecutive_failures: Some(failures), ..self }
     }
@@ -87,7 +88,9 @@ impl BreakerBuilder {
     }
 
     /// Opens when this share of the calls took the `threshold` or longer: a service that hangs is noticed before its calls
-    /// fail. Default: the time of a call says nothing.
+    /// fail. The failure rate stays in force. Default: the time of a call says nothing.
+    ///
+    /// Keep the threshold below the attempt timeout: a call that ends earlier is never slow.
     ///
     /// - Calls are counted over the window of the [failure rate](Self::failure_rate), or ten seconds where there is none,
     ///   from the same [minimum of calls](Self::minimum_calls), exact to 1 in a million.
@@ -146,7 +149,8 @@ impl BreakerBuilder {
     /// The longest that the circuit stays open. Default: a minute, or [`open_for`](Self::open_for) if that is longer.
     ///
     /// Each failed probe doubles the open time, up to this: a service that is down for long is asked ever more rarely. The
-    /// time is multiplied by a random number from 0.75 to 1.25 as well, so that the probes of many clients spread out. A
+    /// time is multiplied by a random number from 0.75 to 1.25 as well, so that the probes of many clients spread out;
+    /// not beyond the longest time, which has no random part. A
     /// series of probes that brings [nothing](Self::probe_timeout) is a failed probe too.
     ///
     /// A circuit that has been closed for as long as it was last open begins at `open_for` again, and so does one that is
@@ -257,7 +261,10 @@ impl fmt::Display for BreakerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("opens at ")?;
         if let Some(failures) = self.consecutive_failures {
-            write!(f, "{failures} failures in a row")?;
+            match failures {
+                1 => f.write_str("the first failure")?,
+                failures => write!(f, "{failures} failures in a row")?,
+            }
         }
         if let Some((rate, window)) = self.rate_and_window() {
             let or = if self.consecutive_failures.is_some() { " or at " } else { "" };
@@ -266,11 +273,11 @@ impl fmt::Display for BreakerBuilder {
         }
         if let Some((rate, threshold)) = self.slow_call_rate {
             let (percent, minimum) = (f64::from(parts(rate)) / 1e4, self.minimum_calls);
-            write!(f, " or at {percent}% of at least {minimum} calls that take {threshold:?}")?;
+            write!(f, " or when {percent}% of at least {minimum} calls are slower than {threshold:?}")?;
         }
         write!(f, ", for {:?}", self.open_for)?;
         if self.longest_open() > self.open_for {
-            write!(f, " to {:?}", self.longest_open())?;
+            write!(f, " growing to {:?}", self.longest_open())?;
         }
         write!(f, ", then {} probes", self.probes)
     }

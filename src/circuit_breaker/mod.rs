@@ -38,13 +38,13 @@
 //! - Where it is configured, it opens when the [rate of slow calls](BreakerBuilder::slow_call_rate) is at its limit. A call
 //!   still under way beyond the threshold counts at once, so a service that hangs is noticed before its calls end.
 //! - The first opening lasts exactly [`open_for`](BreakerBuilder::open_for). Each failed probe
-//!   [doubles the time](BreakerBuilder::max_open_for), with some jitter, up to a minute.
-//! - Half-open, at most [`probes`](BreakerBuilder::probes) calls are let through that have not failed; as many successes
-//!   close it, one failure opens it, and so does one probe that takes the threshold of slow calls. A probe that says
-//!   nothing (it was dropped, or refused further in) gives its place to the next call.
+//!   [doubles the time](BreakerBuilder::max_open_for), with some jitter, up to `max_open_for`, by default a minute.
+//! - A half-open circuit lets [`probes`](BreakerBuilder::probes) calls through. It closes after that many successes. It
+//!   opens at the first failure, and at the first probe that takes the threshold of slow calls. A probe that says nothing
+//!   (it was dropped, or refused further in) gives its place to the next call.
 //! - When probes have brought neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
-//!   they hang or are dropped, the circuit opens again. The time begins again after a silence of half of it, in which no
-//!   probe is under way: few probes that prove nothing open nothing.
+//!   they hang or are dropped, the circuit opens again. If no probe is under way for half of the probe
+//!   timeout, the timeout starts again with the next probe.
 //! - Every call belongs to the era that admitted it. A call from before a change of state says nothing about the time
 //!   after it.
 //! - A refusal says how long the circuit stays open; not when it was opened by hand or waits for probes.

@@ -5,7 +5,8 @@ use super::{
 use crate::{classify::Outcome, held::Held};
 use tokio::time::Instant;
 
-/// A call that a breaker has let through. Dropped without a verdict it counts as cancelled. One that owns its breaker is a
+/// A call that a breaker has let through. A permit that is dropped without a verdict counts as
+/// dropped by the caller. If a panic drops it, the call has failed. One that owns its breaker is a
 /// `Permit<'static>`.
 ///
 /// Where [slow calls](super::BreakerBuilder::slow_call_rate) are counted, a call is slow if it ends, or is dropped, at

@@ -72,7 +72,7 @@ impl CircuitOpen {
     fn text(&self) -> String {
         match self.retry_after {
             Some(wait) => format!("open for another {}", Readable(wait)),
-            None => "open".to_owned(),
+            None => "open until its probes end or it is reset".to_owned(),
         }
     }
 }
@@ -196,11 +196,11 @@ pub struct QueueFull {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueueFullCause {
-    /// As many wait, or are queued, as may.
+    /// The queue is at its depth limit.
     Depth,
-    /// What waits is as heavy as it may be.
+    /// The queue is at its weight limit.
     Weight,
-    /// The call alone is heavier than all that may wait.
+    /// The call alone is heavier than the queue's weight limit.
     TooHeavy,
     /// The call had a place and lost it to one that is worth more.
     Displaced,

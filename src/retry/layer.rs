@@ -58,8 +58,8 @@ impl<P> Retry<P> {
         Self { backoff, ..self }
     }
 
-    /// The longest `retry_after` of an answer that is waited for. A call whose service asks for more is not sent again, and
-    /// never earlier than it asks. Zero: no such wait.
+    /// The longest `retry_after` of an answer that a retry waits for. If the service asks for a longer wait, the call is not
+    /// retried. A retry never comes earlier than the service asks. Zero: no such wait.
     ///
     /// The backoff comes on top. Default: 60 s. Callers seldom wait longer, and each waiting call holds memory here.
     pub fn max_hint(self, max_hint: Duration) -> Self {
@@ -72,8 +72,12 @@ impl<P> Retry<P> {
     /// The wait is the `retry_after` of the refusal, at most [`max_hint`](Self::max_hint), and the backoff on top. It ends
     /// before the deadline of the call, and costs an attempt. A refusal that cannot say when to come back ends the call.
     ///
-    /// All calls that wait come back at about the same time. A half-open circuit then lets its few probes through and
-    /// refuses the others, which end so.
+    /// Each wait takes a retry from the budget, and the call fails at once if there is none. A new process has none, and a
+    /// full default budget lets ten calls wait. Give batch work [`initial(n)`](super::RetryBudgetBuilder::initial) with a
+    /// higher `cap`, or [`without_budget`](Self::without_budget).
+    ///
+    /// All calls that wait come back at about the same time, spread by the backoff. A half-open circuit then lets its few
+    /// probes through and refuses the others. Those calls then fail.
     ///
     /// Default: a refusal ends the call at once. An open circuit is there to fail fast, and a
     /// [rate limit](crate::rate_limit::RateLimit::wait) can let calls wait in order of arrival.
@@ -174,13 +178,12 @@ pub struct ReplayWith<F>(F);
 
 impl<Request: Clone> Replay<Request> for CloneRequest {
     #[inline]
-    fn keep(&self, request: &Request, frame: &mut Frame) -> Option<Request> {
-        frame.user_code_runs();
+    fn keep(&self, request: &Request, _frame: &mut Frame) -> Option<Request> {
         Some(request.clone())
     }
 
-    fn copy(&self, kept: &Request, frame: &mut Frame) -> Option<Request> {
-        self.keep(kept, frame)
+    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
+        Some(kept.clone())
     }
 }
 
@@ -189,8 +192,8 @@ impl<Request: Clone, F: Fn(&Request) -> bool> Replay<Request> for ReplayIf<F> {
         (self.0)(request).then(|| request.clone())
     }
 
-    fn copy(&self, kept: &Request, frame: &mut Frame) -> Option<Request> {
-        CloneRequest.keep(kept, frame)
+    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
+        Some(kept.clone())
     }
 }
 

@@ -74,7 +74,8 @@
 //!
 //! # Programs that live for few calls
 //!
-//! A new budget has less than one retry: a fresh `Retry::new(3)` retries the first failure of a new process in 9% of cases.
+//! A new budget has less than one retry: a fresh `Retry::new(3)` retries the first failure of a new process in one
+//! case of ten.
 //! That is right for a service, which soon has earned some. Credit at the start has a price where clients are many: at
 //! 1,000 quiet clients it lets retries triple the load on a service that fails. A command-line tool, a cron job or a
 //! function that lives for one call asks for its retries with

@@ -370,7 +370,7 @@ async fn a_full_client_explains_itself() {
 A call passes, from the outside in:
   1. timeout: 6s
   2. retry: up to 3 attempts, waits of at most 50ms, doubling up to 2s, full jitter, budget: ratio 0.1, floor 1 per 100s, cap 10, initial below 1
-  3. circuit breaker: opens at 5 failures in a row or at 25% failures of at least 20 calls in 30s, for 5s to 60s, then 3 probes
+  3. circuit breaker: opens at 5 failures in a row or at 25% failures of at least 20 calls in 30s, for 5s growing to 60s, then 3 probes
   4. rate limit: 100 per 1s, bursts of 20
   5. load shed: at most 64 in flight
   6. attempt timeout: 600ms

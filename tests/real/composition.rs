@@ -148,7 +148,10 @@ async fn a_generated_client_over_a_stack_sees_the_status_that_a_rejection_was_tu
         .service(unused_channel())
         .unwrap();
     let status = HealthClient::new(stack).check(HealthCheckRequest::default()).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unavailable, "circuit breaker: open"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "circuit breaker: open until its probes end or it is reset")
+    );
 }
 
 async fn a_generated_client_over_a_stack_with_typed_errors_keeps_the_rejection_as_the_source_of_its_status() {

@@ -1,7 +1,7 @@
 //! What can be seen of the buckets. Nothing changes by looking, whatever instant is asked about.
 
-use super::{HashedKey, Keyed, RENEWAL, Shared, TierOf};
-use crate::{rate_limit::table::Slot, sync::Ordering};
+use super::{HashedKey, Keyed, Shared, TierOf};
+use crate::rate_limit::table::Slot;
 use std::hash::{BuildHasher, Hash};
 use tokio::time::Instant;
 

@@ -64,7 +64,7 @@ impl RetryBudgetBuilder {
     /// How many retries a new budget has at once. At most the [`cap`](Self::cap). Default: a random fraction of one retry.
     ///
     /// Programs that live for few calls need it: a command-line tool, a cron job, a function in the cloud. They have earned
-    /// nothing when their first call fails, and so only 9% of such failures are retried.
+    /// nothing when their first call fails, and so only one of ten such failures is retried.
     /// Services that live long do not need it, and are better off without: after a deployment or a burst of new clients
     /// every one of them holds the credit at once. With enough credit, 1,000 quiet clients triple the load on a service
     /// that fails.

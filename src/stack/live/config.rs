@@ -6,20 +6,22 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// Everything that a stack can be told while calls pass.
+/// Everything that a stack can be told while calls pass. It changes a stack and does not build one: mechanisms that the
+/// stack was not built with cannot be added.
 ///
 /// A part that is not given is as the stack was built, whatever was applied before: what is in force depends on the last
 /// configuration alone. A part that is given is given whole, and those of its fields that may be left out have the
-/// defaults of its builder. A stack refuses a part for something that it does not have.
+/// defaults of its builder. A stack refuses a part for something that it does not have. How requests are copied, the
+/// classifier and [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals) stay as built.
 ///
 /// To have one to edit, write down what a stack was [`built`](super::Control::built) with: every part that it can be told is in
 /// it, in its form.
 ///
 /// With the `serde` feature it is read from, and written to, JSON, TOML and the like. An unknown field is an error.
 ///
-/// Durations are written as `"250ms"` or `"1m 30s"`: numbers, each with its unit, the largest unit first. The units are `d`
-/// (24 hours), `h`, `m` or `min`, `s`, `ms`, `us` and `ns`, in lower case. Anything else is an error that names the field:
-/// `timeout = "5M": must be ..`.
+/// Durations are written as `"250ms"` or `"1m 30s"`. A number and its unit have no space between them. Each unit occurs once,
+/// the largest first. Decimals such as `"1.5m"` are read. The units are `d` (24 hours), `h`, `m` or `min`, `s`, `ms`, `us` or
+/// `µs`, and `ns`, in lower case. Anything else is an error that names the field: `timeout = "5M": must be ..`.
 ///
 /// ```
 /// # #[cfg(feature = "serde")]
@@ -29,6 +31,8 @@ use std::{fmt, time::Duration};
 /// let config: StackConfig = serde_json::from_str(
 ///     r#"{
 ///         "timeout": "1s 500ms",
+///         "retry": { "attempts": 3, "backoff": { "base": "20ms", "cap": "1s", "jitter": "equal" } },
+///         "circuit_breaker": { "failure_rate": { "rate": 0.5, "window": "10s" }, "open_for": "5s" },
 ///         "rate_limit": [{ "quotas": [{ "count": 100, "period": "1s", "burst": 20 }], "shadow": true }],
 ///         "load_shed": { "limit": 64 }
 ///     }"#,
@@ -72,7 +76,8 @@ pub struct StackConfig {
 pub struct RetryConfig {
     /// The most attempts for each call, the first one included: from 1 to 1000.
     pub attempts: u32,
-    /// The waits before the further attempts.
+    /// The waits before the further attempts: `{ "base": "50ms", "cap": "2s", "jitter": "full" }`, where the jitter is
+    /// `full`, `equal`, `decorrelated` or `none`.
     #[cfg_attr(feature = "serde", serde(default))]
     pub backoff: Backoff,
     /// The longest wait that a service may ask for, at most 366 days. Default: 60 s. See
@@ -102,7 +107,7 @@ pub struct BudgetConfig {
     pub floor: Option<Pace>,
 }
 
-/// So many in a period.
+/// A count per period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Pace {
@@ -118,7 +123,7 @@ pub struct Pace {
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BreakerConfig {
-    /// Opens after so many failures in a row.
+    /// Opens after this many failures in a row.
     pub consecutive_failures: Option<u32>,
     /// Opens at this share of failures. Default, where neither is given: one half in ten seconds.
     pub failure_rate: Option<FailureRate>,
@@ -142,7 +147,7 @@ pub struct BreakerConfig {
     pub cancelled_is_failure_after: Option<Duration>,
     /// Whether an answer that says "too much" is a failure.
     pub overload_is_failure: bool,
-    /// Holds the circuit open, or closed. `None` ends that, also where it was done by hand.
+    /// Holds the circuit open (`"open"`), or closed (`"closed"`). `None` ends that, also where it was done by hand.
     pub forced: Option<Forced>,
 }
 
@@ -228,7 +233,7 @@ pub struct LoadLevelConfig {
 }
 
 impl RetryConfig {
-    /// So many attempts, and defaults.
+    /// This many attempts, and defaults.
     pub fn new(attempts: u32) -> Self {
         Self { attempts, backoff: Backoff::default(), max_hint: DEFAULT_MAX_HINT, budget: None }
     }
