@@ -1,6 +1,7 @@
 use crate::{
     error::{ConfigError, Overloaded},
     held::Held,
+    stripes::Counter,
     sync::{AtomicU64, AtomicUsize, Ordering},
 };
 use std::{fmt, sync::Arc};
@@ -63,7 +64,8 @@ struct Shared {
     rule: AtomicU64,
     /// The calls beyond the limit that were let in.
     would_have_refused: AtomicU64,
-    refused: AtomicU64,
+    /// Striped: calls that are refused do not wait for each other.
+    refused: Counter,
 }
 
 /// The limit, and in the lowest bit whether it is in shadow: one word, so that nobody sees the limit of one configuration
@@ -111,7 +113,7 @@ impl Limiter {
                 in_flight: AtomicUsize::new(0),
                 rule: AtomicU64::new(Rule::new(limit, false).0),
                 would_have_refused: AtomicU64::new(0),
-                refused: AtomicU64::new(0),
+                refused: Counter::default(),
             }),
         })
     }
@@ -156,7 +158,7 @@ impl Limiter {
 
     /// The calls that were refused since the limiter was made. It wraps around.
     pub fn refused(&self) -> u64 {
-        self.shared.refused.load(Ordering::Relaxed)
+        self.shared.refused.get()
     }
 
     /// The calls in flight.
@@ -242,7 +244,7 @@ impl Limiter {
         loop {
             let is_beyond = !rule.has_room_beside(in_flight);
             if is_beyond && !rule.is_shadow() {
-                self.shared.refused.fetch_add(1, Ordering::Relaxed);
+                self.shared.refused.add_one();
                 return Err(Overloaded::new(rule.limit(), None));
             }
             match self.shared.in_flight.compare_exchange_weak(

@@ -1,33 +1,20 @@
-use crate::stripes::{self, STRIPES, Stripe};
-use std::{
-    array, fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use crate::stripes::Counter;
+use std::{fmt, sync::Arc};
 
 /// How many calls a rate limit has refused, or would have in shadow mode. A cheap handle; clones count together.
 ///
-/// Each of a few threads counts on a line of the cache of its own: those who are refused do not wait for each other.
-#[derive(Clone)]
-pub struct RefusedCalls(Arc<[Stripe<AtomicU64>; STRIPES]>);
+/// Each of a few threads counts on a cache line of its own: refused calls do not wait for each other.
+#[derive(Clone, Default)]
+pub struct RefusedCalls(Arc<Counter>);
 
 impl RefusedCalls {
     /// The calls so far.
     pub fn get(&self) -> u64 {
-        // Relaxed, here and below: they guard no other memory.
-        self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+        self.0.get()
     }
 
     pub(super) fn count(&self) {
-        stripes::own(&self.0).fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Default for RefusedCalls {
-    fn default() -> Self {
-        Self(Arc::new(array::from_fn(|_| Stripe::default())))
+        self.0.add_one();
     }
 }
 
