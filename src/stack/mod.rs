@@ -97,9 +97,10 @@
 //! # Behind a balancer
 //!
 //! With the `load` feature a stack implements tower's `Load`: its calls in flight, and a penalty while it refuses calls. A
-//! balancer then avoids an endpoint whose circuit is open, and comes back to probe it. Give each endpoint a stack of its own. Put the retry around the balancer, with
-//! [`Layered`](crate::classify::Layered): then a refusal ends the call instead of spending its attempts. `Balance` needs tower's
-//! own feature `balance`, and boxes errors: `error.downcast_ref::<steadfast::Error<E>>()` finds a rejection.
+//! balancer then avoids an endpoint whose circuit is open, and comes back to probe it. Give each endpoint a stack of its
+//! own. Put the retry around the balancer, with [`Layered`](crate::classify::Layered): then a refusal ends the call instead
+//! of spending its attempts. `Balance` needs tower's own feature `balance`, and boxes errors:
+//! `error.downcast_ref::<steadfast::Error<E>>()` finds a rejection.
 //!
 //! # As a layer
 //!

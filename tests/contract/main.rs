@@ -15,6 +15,7 @@ mod fixture;
 mod panics;
 mod polling;
 mod readiness;
+mod reading;
 mod rejections;
 mod resources;
 mod sharing;
@@ -68,6 +69,10 @@ macro_rules! any_layer {
             }
             sharing {
                 all_handles_of_a_layer_share_one_state,
+            }
+            reading {
+                what_is_read_about_any_instant_changes_nothing,
+                wakers_and_drops_may_read_every_handle,
             }
             polling {
                 a_pending_call_is_polled_only_when_the_service_wakes_it,

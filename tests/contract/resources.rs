@@ -87,6 +87,28 @@ impl Resources {
         }
     }
 
+    /// Reads all that can be read of the handles, about an instant where one can be named. A bucket is also asked for more
+    /// than it ever has.
+    pub fn read_at(&self, instant: Instant) {
+        if let Some(limiter) = &self.limiter {
+            let _ = (limiter.configuration(), limiter.in_flight(), limiter.refused());
+        }
+        if let Some(queue) = &self.queue {
+            let _ = (queue.configuration(), queue.readings_at(instant));
+        }
+        if let Some(breaker) = &self.breaker {
+            let _ = (breaker.state(), breaker.half_open_at(), breaker.free_probes(), breaker.configuration());
+            let _ = (breaker.counts_at(instant), breaker.slow_counts_at(instant));
+        }
+        if let Some(bucket) = &self.bucket {
+            let _ = (bucket.available_at(instant), bucket.quota(), bucket.waiting());
+            assert!(bucket.try_acquire_at(u64::MAX, instant).is_err());
+        }
+        if let Some(budget) = &self.budget {
+            let _ = (budget.balance(), budget.configuration());
+        }
+    }
+
     /// What the handles should say when no call is in flight in a tight subject.
     pub fn held_after(&self, spent: Spent) -> Held {
         Held {

@@ -1,0 +1,88 @@
+//! Handles can be read about any instant, and from any place: that changes nothing, and waits for nothing.
+
+use crate::{
+    below::Below,
+    controls::{Act, Controls},
+    resources::{Resources, Spent},
+    subject::{Make, PLACES, Subject},
+    task::Task,
+};
+use std::{
+    cell::RefCell,
+    ptr,
+    sync::mpsc,
+    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
+    thread,
+    time::Duration,
+};
+use tokio::{runtime, time::Instant};
+use tower::Service;
+
+/// A second, and behind each horizon of a mechanism; in seconds.
+const HORIZONS: [u64; 5] = [1, 3_600, 418 * 86_400, 5 * 366 * 86_400, 100 * 366 * 86_400];
+
+pub async fn what_is_read_about_any_instant_changes_nothing(make: Make) {
+    let subject = Subject::tight(make).await;
+    let below = Below::plain(Controls::new().act(Act::Wait));
+    let mut call = Task::new(subject.around(&below).call(7));
+    assert!(call.poll().is_pending());
+    let before = subject.resources.held();
+    for horizon in HORIZONS {
+        subject.resources.read_at(Instant::now() + Duration::from_secs(horizon));
+        assert_eq!(subject.resources.held(), before, "{horizon} s");
+    }
+    below.controls.answer();
+    assert_eq!(call.poll(), Poll::Ready(Ok(7)));
+    subject.assert_admits_what_is_left(Spent::reached(1).succeeded(1)).await;
+}
+
+thread_local! {
+    static READ: RefCell<Option<Resources>> = const { RefCell::new(None) };
+}
+
+/// Reads all handles of the subject under test.
+fn read() {
+    READ.with_borrow(|resources| resources.as_ref().map(|resources| resources.read_at(Instant::now())));
+}
+
+/// A waker that reads all handles when it is cloned, woken or dropped.
+fn reading_waker() -> Waker {
+    const TABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| read(), |_| read(), |_| read());
+    fn clone(_: *const ()) -> RawWaker {
+        read();
+        RawWaker::new(ptr::null(), &TABLE)
+    }
+    // SAFETY: it holds nothing, and nothing is read through it.
+    unsafe { Waker::from_raw(clone(ptr::null())) }
+}
+
+/// On a thread of its own: a lock that waits for itself waits for ever.
+pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        clock.block_on(async {
+            let subject = Subject::tight(make).await;
+            READ.set(Some(subject.resources.clone()));
+            let below = Below::plain(Controls::new().act(Act::Wait));
+            below.controls.when_dropped(read);
+            let mut handle = subject.around(&below);
+            let mut calls: Vec<_> = (0..PLACES + 3).map(|_| Box::pin(handle.call(7))).collect();
+            for _ in 0..2 {
+                calls.retain_mut(|call| {
+                    let waker = reading_waker();
+                    call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
+                });
+            }
+            // One that waits in the line, if there is one, gives up; then the places are free.
+            drop(calls.pop());
+            below.controls.answer();
+            for mut call in calls {
+                let _ = call.as_mut().poll(&mut Context::from_waker(&reading_waker()));
+            }
+            READ.set(None);
+        });
+        sender.send(()).unwrap();
+    });
+    receiver.recv_timeout(Duration::from_secs(20)).expect("it waits for itself");
+}
