@@ -5,8 +5,8 @@ use crate::support::{Act, Backend, ms, secs};
 use std::{
     hash::{Hash, Hasher},
     pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Wake, Waker},
+    ptr,
+    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
     time::Duration,
 };
 use steadfast::{
@@ -60,23 +60,29 @@ impl PartialEq for Slow {
 async fn a_token_that_was_minted_while_a_request_was_cloned_is_there() {
     let bucket = TokenBucket::builder(20, secs(1)).burst(1).build().unwrap();
     bucket.try_acquire(1).unwrap();
-    let client = steadfast::client().retry(Retry::new(2)).rate_limit(bucket).service(Backend::always(Act::answer(200)));
+    // The timeout reads the clock before the clone.
+    let client = steadfast::client().timeout(secs(10)).retry(Retry::new(2)).rate_limit(bucket);
+    let client = client.service(Backend::always(Act::answer(200)));
     let answer = client.unwrap().oneshot(Slow { clone: ms(60), ..Slow::default() }).await;
     assert_eq!(answer.unwrap(), 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_has_its_whole_time_after_its_request_was_cloned() {
-    let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
-    let backend = Backend::script([Act::fail()], Act::answer(200).after(ms(5)));
-    let client = steadfast::client()
-        .retry(Retry::new(3).backoff(Backoff::none()).without_budget())
-        .circuit_breaker(Breaker::builder().consecutive_failures(2).build().unwrap())
-        .attempt_timeout(ms(50))
-        .service(backend)
-        .unwrap();
-    assert_eq!(client.oneshot(Slow { clone: ms(60), ..Slow::default() }).await.unwrap(), 200);
-    assert_eq!(breaker.state(), BreakerState::Closed);
+    for before in [vec![], vec![Act::fail().after(ms(5))]] {
+        let attempts = 1 + before.len();
+        let backend = Backend::script(before, Act::answer(200).after(ms(5)));
+        let breaker = Breaker::builder().consecutive_failures(2).build().unwrap();
+        let client = steadfast::client()
+            .timeout(secs(10))
+            .retry(Retry::new(3).backoff(Backoff::none()).without_budget())
+            .circuit_breaker(breaker.clone())
+            .attempt_timeout(ms(50))
+            .service(backend.clone())
+            .unwrap();
+        assert_eq!(client.oneshot(Slow { clone: ms(60), ..Slow::default() }).await.unwrap(), 200);
+        assert_eq!((backend.calls(), breaker.state()), (attempts, BreakerState::Closed));
+    }
 }
 
 /// A gate that finds the time of its frame to be that of the clock, whenever it is asked.
@@ -107,13 +113,15 @@ impl<Request> Gate<Request> for OnTime {
     }
 }
 
-/// A waker that takes its time to wake.
-struct SlowWaker;
-
-impl Wake for SlowWaker {
-    fn wake(self: Arc<Self>) {
-        take(ms(3));
+/// A waker whose clones, wakes and drops take their time.
+fn slow_waker() -> Waker {
+    const TABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| take(ms(3)), |_| take(ms(4)), |_| take(ms(5)));
+    fn clone(_: *const ()) -> RawWaker {
+        take(ms(2));
+        RawWaker::new(ptr::null(), &TABLE)
     }
+    // SAFETY: it holds nothing, and nothing is read through it.
+    unsafe { Waker::from_raw(clone(ptr::null())) }
 }
 
 /// Calls through a gate, the stage, and another gate: two at once, with slow wakers and requests, of which the first is
@@ -125,7 +133,7 @@ where
     let stages = GateStage::new(OnTime, stage(GateStage::new(OnTime, Leaf::default())));
     let mut service =
         StackLayer::from_stages(stages, TypedError).layer(Backend::always(Act::answer(200).after(ms(10))));
-    let waker = Waker::from(Arc::new(SlowWaker));
+    let waker = slow_waker();
     let cx = &mut Context::from_waker(&waker);
     let request = || Slow { clone: ms(1), drop: ms(2) };
     let (mut first, mut second) = (Box::pin(service.call(request())), Box::pin(service.call(request())));
