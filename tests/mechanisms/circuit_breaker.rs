@@ -2,13 +2,19 @@
 
 use crate::support::{Act, Backend, Failed, Stopwatch, by_status, ms, secs};
 use futures::{FutureExt, future::join_all, poll};
-use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
 use steadfast::{
     Error, Outcome, Random, Rejection,
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState, CircuitBreakerLayer, Permit},
     classify::AnyError,
     error::CircuitOpen,
     load_shed::Limiter,
+    rate_limit::{RateLimit, TokenBucket},
     retry::{Backoff, Retry},
     shell::TypedError,
 };
@@ -17,7 +23,7 @@ use tokio::{
     task::yield_now,
     time::{Instant, advance, sleep, timeout},
 };
-use tower::{Layer, ServiceExt, limit::ConcurrencyLimit};
+use tower::{Layer, ServiceExt, limit::ConcurrencyLimit, service_fn};
 
 type Result<T = u16, E = Error<Failed>> = std::result::Result<T, E>;
 
@@ -271,6 +277,36 @@ async fn a_panic_in_call_or_in_poll_is_a_failure_and_frees_the_probe() {
         assert!(probe.await.unwrap_err().is_panic());
         assert_eq!(service.oneshot(()).await, refused(Some(secs(5))), "{act:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_before_the_service_is_no_evidence_and_one_in_the_drop_of_its_future_is_a_failure() {
+    let breaker = counting().build().unwrap();
+    let bucket = TokenBucket::builder(10, secs(1)).build().unwrap();
+    let limit = RateLimit::new(bucket).cost(|(): &()| -> u64 { panic!("as the test wants it") });
+    let client = steadfast::client().circuit_breaker(breaker.clone()).rate_limit(limit);
+    let service = client.service(Backend::always(Act::answer(200))).unwrap();
+    AssertUnwindSafe(service.oneshot(())).catch_unwind().await.unwrap_err();
+    assert_eq!(counts(&breaker), (0, 0));
+
+    /// A future that hangs, and panics when it is dropped.
+    struct Bomb;
+    impl Future for Bomb {
+        type Output = Result<u16, Failed>;
+        fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
+            Poll::Pending
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("as the test wants it");
+        }
+    }
+    let service = layer(&breaker).layer(service_fn(|(): ()| Bomb));
+    let mut call = Box::pin(service.oneshot(()));
+    assert!(poll!(call.as_mut()).is_pending());
+    std::panic::catch_unwind(AssertUnwindSafe(|| drop(call))).unwrap_err();
+    assert_eq!(counts(&breaker), (1, 1));
 }
 
 // Half-open.

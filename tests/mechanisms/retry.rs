@@ -180,6 +180,23 @@ async fn decorrelated_jitter_waits_from_the_base_to_three_times_the_wait_before(
 }
 
 #[tokio::test(start_paused = true)]
+async fn decorrelated_jitter_grows_from_one_wait_to_the_next() {
+    let backoff = Backoff::exponential(ms(10), secs(100)).jitter(Jitter::Decorrelated);
+    let waits = join_all((0..1000).map(async |seed| {
+        let retry = Retry::new(5).backoff(backoff).without_budget().random(Random::seeded(seed));
+        let backend = Backend::always(Act::fail());
+        layer(retry).layer(backend.clone()).oneshot(()).await.unwrap_err();
+        backend.gaps()
+    }));
+    let waits = waits.await;
+    // Each is on average half of the base and three times the one before: (10 + 3 x 10) / 2, (10 + 3 x 20) / 2, ..
+    for (retry, millis) in [20.0, 35.0, 57.5, 91.25].into_iter().enumerate() {
+        let mean = mean(&waits, retry) * 1e3;
+        assert!((mean / millis - 1.0).abs() < 0.1, "wait {retry} takes {mean} ms on average, not {millis}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn there_is_no_wait_after_the_last_failure() {
     for (attempts, wait) in [(1, secs(0)), (2, secs(10)), (3, secs(20))] {
         let watch = Stopwatch::start();

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 use steadfast::{Random, retry::RetryBudget};
-use tokio::{runtime, time::Instant};
+use tokio::{
+    runtime,
+    time::{Instant, advance},
+};
 
 /// A retry in the finest unit that a balance shows.
 const RETRY: u64 = 1 << 32;
@@ -259,6 +262,19 @@ fn the_floor_gives_its_first_retry_within_a_period_and_saves_one_at_the_most() {
     }
     let mean = firsts.iter().sum::<u64>() as f64 / 1000.0;
     assert!((mean - 50.0).abs() < 5.0, "the first comes after {mean} s on average");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_floor_has_saved_stays_when_the_budget_is_reconfigured() {
+    let floor = |retries| RetryBudget::builder().ratio(0.0).floor(retries, Duration::from_secs(100));
+    for seed in 0..100 {
+        let budget = floor(1).random(Random::seeded(seed)).build().unwrap();
+        advance(Duration::from_secs(300)).await;
+        budget.configure(floor(2)).unwrap();
+        assert!(budget.withdraw().is_some() && budget.withdraw().is_none());
+        budget.configure(floor(1)).unwrap();
+        assert!(budget.withdraw().is_none(), "it has none to keep");
+    }
 }
 
 #[test]

@@ -596,6 +596,23 @@ fn who_owes_pays_up_to_a_burst_and_is_then_admitted() {
     assert_eq!(drain(&bucket, now + nanos(YEAR)), 5);
 }
 
+#[test]
+fn a_debt_is_not_forgiven_by_a_clock_that_is_behind() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let origin = Instant::now();
+    let now = origin + SECOND;
+    let wait = |bucket: &TokenBucket, now| bucket.try_acquire_at(1, now).unwrap_err().retry_after().unwrap();
+    let bucket = bucket(10, SECOND, 5);
+    bucket.try_acquire_or_owe_at(5, now).unwrap();
+    bucket.try_acquire_or_owe_at(5, now).unwrap_err();
+    assert_eq!(wait(&bucket, now), Duration::from_millis(600));
+    // A second earlier it is a second more.
+    assert_eq!(wait(&bucket, origin), Duration::from_millis(1600));
+    bucket.try_acquire_or_owe_at(1, origin).unwrap_err();
+    assert_eq!(wait(&bucket, now), Duration::from_millis(600));
+}
+
 // The anchor, which moves on every 2^40 nanoseconds.
 
 #[test]

@@ -1,7 +1,7 @@
 //! Users' code that takes its time: clones and drops of requests and keys, and wakers. What a layer reads of the clock
 //! afterwards is the time after it.
 
-use crate::support::{Act, Backend, ms, secs};
+use crate::support::{Act, Backend, Failed, ms, secs};
 use std::{
     hash::{Hash, Hasher},
     pin::pin,
@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 use steadfast::{
-    Error, Rejection,
+    Error, Outcome, Rejection,
     circuit_breaker::{Breaker, BreakerState},
+    classify::AnyError,
     load_level::{LoadLevelStage, Queue},
     rate_limit::{Keyed, Quota, RateLimit, RateLimitStage, TokenBucket},
     retry::{Backoff, Retry},
@@ -168,4 +169,41 @@ async fn after_slow_code_of_users_every_stage_that_waits_is_on_time() {
     let keyed = Keyed::<Slow>::builder(10, Quota::new(50, secs(1)).with_burst(1)).build().unwrap();
     on_time(|next| RateLimitStage::new(RateLimit::by_key(keyed, |request: &Slow| request.clone()), next)).await;
     on_time(|next| GateStage::new(Breaker::builder().build().unwrap(), next)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_slow_drop_of_a_refused_request_the_clock_is_on_time() {
+    let breaker = Breaker::builder().build().unwrap();
+    breaker.force_open();
+    let stages = GateStage::new(OnTime, GateStage::new(breaker, Leaf::<AnyError>::default()));
+    let service = StackLayer::from_stages(stages, TypedError).layer(Backend::always(Act::answer(200)));
+    service.oneshot(Slow { drop: ms(60), ..Slow::default() }).await.unwrap_err();
+}
+
+/// An answer that takes its time to be dropped.
+#[derive(Debug)]
+struct Answer(u16);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        take(ms(60));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_has_its_whole_time_after_an_answer_was_dropped() {
+    let backend = Backend::script([Act::answer(500)], Act::answer(200).after(ms(5)));
+    let service = ServiceExt::<()>::map_response(backend.clone(), Answer);
+    let client = steadfast::client()
+        .timeout(secs(10))
+        .retry(Retry::new(2).backoff(Backoff::none()).without_budget())
+        .attempt_timeout(ms(50))
+        .classify(|result: Result<&Answer, &Failed>| match result {
+            Ok(Answer(200)) => Outcome::Success,
+            _ => Outcome::Failure,
+        })
+        .service(service)
+        .unwrap();
+    assert_eq!(client.oneshot(()).await.unwrap().0, 200);
+    assert_eq!(backend.calls(), 2);
 }

@@ -167,6 +167,17 @@ async fn those_behind_one_who_gives_up_move_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_one_behind_a_first_who_gives_up_is_woken_at_once_for_its_earlier_turn() {
+    let bucket = empty(100, secs(1), 10);
+    let (first, mut second) = (waiter(&bucket, 10), waiter(&bucket, 1));
+    advance(ms(20)).await;
+    drop(first);
+    // Its turn was due after 110 ms, and came after 10.
+    assert_eq!(second.wakes(), 1);
+    assert!(served(&mut second));
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_a_thousand_of_whom_every_other_one_gives_up_the_rest_is_served_in_order_without_a_gap() {
     let bucket = a_hundred_per_second();
     let stopwatch = Stopwatch::start();

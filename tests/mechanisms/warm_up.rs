@@ -300,6 +300,26 @@ fn a_bucket_that_warms_up_goes_on_to_the_end_of_time() {
 }
 
 #[test]
+fn a_bucket_in_debt_gets_cold_only_after_it_was_full_for_the_warm_up() {
+    let clock = standing_clock();
+    let _guard = clock.enter();
+    let start = Instant::now();
+    let bucket = bucket(10, 100, secs(10));
+    // Warm, and full.
+    let mut now = start;
+    while now < start + secs(60) {
+        let _ = bucket.try_acquire_at(5, now);
+        now += secs(1);
+    }
+    let there = bucket.available_at(now);
+    bucket.try_acquire_at(there, now).unwrap();
+    bucket.try_acquire_or_owe_at(100, now).unwrap_err();
+    // Ten seconds to pay, ten to fill, and ten more until it is cold.
+    assert!(bucket.available_at(now + secs(29)) >= 99, "{}", bucket.available_at(now + secs(29)));
+    assert_eq!(bucket.available_at(now + secs(31)), 1);
+}
+
+#[test]
 fn a_cold_bucket_stays_cold_when_its_quota_changes_and_when_it_refuses_for_ever() {
     let clock = standing_clock();
     let _guard = clock.enter();
