@@ -20,9 +20,12 @@ pub struct Polling {
     poller: Poller<Slot, Answers, Tables>,
 }
 
-/// A source in memory: an answer for each tick, if there is one.
+/// A source in memory: an answer for each tick, if there is one. It copies as much when it is down: what a source does is
+/// not the poller's work.
 pub struct Answers {
     answers: Vec<Option<Vec<u8>>>,
+    /// As long as an answer.
+    blank: Vec<u8>,
     next: usize,
 }
 
@@ -31,9 +34,9 @@ impl constant_work::Source for Answers {
         into.clear();
         let answer = self.answers.get(self.next).and_then(Option::as_ref);
         self.next += 1;
-        let bytes = answer.ok_or(SourceError::new(SourceFailure::Unreachable))?;
+        let bytes = answer.unwrap_or(&self.blank);
         into.extend_from_slice(&bytes[..bytes.len().min(at_most)]);
-        Ok(())
+        if answer.is_some() { Ok(()) } else { Err(SourceError::new(SourceFailure::Unreachable)) }
     }
 }
 
@@ -48,7 +51,9 @@ impl Polling {
     fn of(answers: Vec<Option<Vec<u8>>>) -> Result<Self, ConfigError> {
         let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.map_err(|error| ConfigError::new("runtime", error, "must be there"))?;
-        let poller = Poller::builder(Answers { answers, next: 0 }, Shape::for_rules::<Slot>(SLOTS)?)
+        let length = answers.iter().flatten().map(Vec::len).max().unwrap_or_default();
+        let source = Answers { answers, blank: vec![0; length], next: 0 };
+        let poller = Poller::builder(source, Shape::for_rules::<Slot>(SLOTS)?)
             .random(Random::seeded(1))
             .wall_clock(WallClock::from_fn(|| NOW))
             .build(Tables)?;
