@@ -98,8 +98,8 @@ impl Breaker {
         Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })
     }
 
-    /// When an open circuit lets probes through. The instant may be in the past: the circuit stays open until the next call. `None`
-    /// in every other state; a circuit that was opened by hand waits for a [`reset`](Self::reset).
+    /// When an open circuit lets probes through. The instant may be in the past: the circuit stays open until the next call.
+    /// `None` in every other state; a circuit that was opened by hand waits for a [`reset`](Self::reset).
     pub fn half_open_at(&self) -> Option<Instant> {
         self.shared.half_open_at()
     }

@@ -149,9 +149,8 @@ impl BreakerBuilder {
     /// The longest that the circuit stays open. Default: a minute, or [`open_for`](Self::open_for) if that is longer.
     ///
     /// Each failed probe doubles the open time, up to this: a service that is down for long is asked ever more rarely. The
-    /// time is multiplied by a random number from 0.75 to 1.25 as well, so that the probes of many clients spread out;
-    /// not beyond the longest time, which has no random part. A
-    /// series of probes that brings [nothing](Self::probe_timeout) is a failed probe too.
+    /// time is multiplied by a random number from 0.75 to 1.25 as well, so that the probes of many clients spread out. The
+    /// longest time has no random part. A series of probes that brings [nothing](Self::probe_timeout) is a failed probe too.
     ///
     /// A circuit that has been closed for as long as it was last open begins at `open_for` again, and so does one that is
     /// [reset](Breaker::reset). One that opens earlier stays open for as long as the last time.

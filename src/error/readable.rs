@@ -1,9 +1,9 @@
 use std::{fmt, time::Duration};
 
-/// A duration as people read it: one unit, and two digits or more: `1.1 ms`, `250 ms`, `46 s`, `3 h`.
+/// A duration as people read it, rounded: one unit, with tenths below ten of it: `1.1 ms`, `250 ms`, `46 s`, `3 h`.
 pub(crate) struct Readable(pub(crate) Duration);
 
-/// The name of each unit, its nanoseconds, and up to how many of it there may be.
+/// The name of each unit, its nanoseconds, and the number of it from which the next unit is used.
 const UNITS: [(&str, u128, u128); 7] = [
     ("ns", 1, 1_000),
     ("us", 1_000, 1_000),
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_one_unit_and_two_digits_or_more() {
+    fn durations_have_one_unit_with_tenths_below_ten() {
         let texts = [
             (0, "0 ns"),
             (1, "1 ns"),

@@ -50,8 +50,8 @@ use std::{fmt, sync::Arc};
 ///
 /// # Cost
 ///
-/// One compare-and-swap to admit, one subtraction to give back; to refuse, one load and one addition. No clock, no allocation. In shadow one
-/// addition more for a call beyond the limit.
+/// One compare-and-swap to admit, one subtraction to give back; to refuse, one load and one addition. No clock,
+/// no allocation. In shadow one addition more for a call beyond the limit.
 #[derive(Clone)]
 pub struct Limiter {
     shared: Arc<Shared>,

@@ -73,6 +73,7 @@ enum Reckoned {
 /// How tokens were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
+    /// Without the lock.
     Open,
     /// Under the lock. Calls that waited may have been woken.
     Locked,
@@ -482,7 +483,7 @@ fn too_few(after: u64, anchor: u64, scale: &Scale<FRACTION>) -> Refusal {
     Refusal::Until(due_at(after, anchor, scale))
 }
 
-/// When so many parts will have been minted since this anchor, in nanoseconds since the origin.
+/// When `parts` will have been minted since `anchor`, in nanoseconds since the origin.
 #[inline]
 fn due_at(parts: u64, anchor: u64, scale: &Scale<FRACTION>) -> u64 {
     anchor.saturating_add(scale.nanos_to_mint(parts.saturating_sub(scale.full)))

@@ -1,4 +1,4 @@
-//! What a retry is told of the limits further in is what they do when the attempt is due, if nobody else comes.
+//! A limit's forecast for a retry matches what the limit does when the attempt is due, if no other call comes.
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use futures::FutureExt;

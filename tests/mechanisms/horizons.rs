@@ -90,34 +90,19 @@ fn standing() -> runtime::Runtime {
 }
 
 #[test]
-fn what_is_read_of_any_instant_changes_nothing() {
+fn what_is_read_or_refused_at_any_instant_changes_nothing() {
     let clock = standing();
     let _guard = clock.enter();
     for (name, limit) in limits() {
         let now = Instant::now();
         limit.take(10, now).unwrap();
+        limit.take(9, now + secs(1)).unwrap_err();
         for horizon in HORIZONS {
             limit.available(now + horizon);
-            assert_eq!(limit.available(now), 0, "{name}, {horizon:?}");
+            assert_eq!(limit.available(now), 0, "{name}, read {horizon:?} ahead");
             limit.take(1, now).unwrap_err();
-        }
-    }
-}
-
-#[test]
-fn what_is_refused_at_any_instant_changes_nothing() {
-    let clock = standing();
-    let _guard = clock.enter();
-    for (name, limit) in limits() {
-        let now = Instant::now();
-        limit.take(10, now).unwrap();
-        for horizon in HORIZONS {
             limit.take(11, now + horizon).unwrap_err();
-            assert_eq!(limit.available(now), 0, "{name}, {horizon:?}");
-            // Nor does one that takes the last of what there will be, less one.
-            if horizon == secs(1) {
-                limit.take(9, now + horizon).unwrap_err();
-            }
+            assert_eq!(limit.available(now), 0, "{name}, refused {horizon:?} ahead");
             limit.take(1, now).unwrap_err();
         }
     }
@@ -127,7 +112,7 @@ fn what_is_refused_at_any_instant_changes_nothing() {
 fn what_is_refused_behind_a_horizon_leaves_the_anchor_where_it_was() {
     let clock = standing();
     let _guard = clock.enter();
-    // Ten seconds for a token: at each horizon below there are fewer than asked for.
+    // A token every 1000 s: each call below asks for one more than there will be.
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1000)).with_burst(10)).build().unwrap();
     let now = Instant::now();
     bucket.take(10, now).unwrap();
@@ -157,13 +142,15 @@ fn a_bucket_that_warms_up_is_not_made_cold_by_a_refusal() {
 fn a_refused_withdrawal_changes_nothing() {
     let clock = standing();
     let _guard = clock.enter();
-    let budget = RetryBudget::builder().ratio(0.0).floor(1, secs(1)).build().unwrap();
-    let now = Instant::now() + secs(10);
-    while budget.withdraw_at(now).is_some() {}
-    for horizon in HORIZONS {
-        let later = budget.withdraw_at(now + horizon);
-        later.into_iter().for_each(|withdrawal| budget.refund(withdrawal));
+    // A retry every 5000 s, which is longer than the horizon of the floor's bucket.
+    let budget = RetryBudget::builder().ratio(0.0).floor(1, secs(5000)).build().unwrap();
+    let now = Instant::now() + secs(10_000);
+    assert!(budget.withdraw_at(now).is_some());
+    for later in [secs(1200), secs(3600), secs(4999)] {
+        assert!(budget.withdraw_at(now + later).is_none());
+        assert!(budget.withdraw_at(now).is_none(), "{later:?}");
     }
+    assert!(budget.withdraw_at(now + secs(5000)).is_some());
 }
 
 #[test]

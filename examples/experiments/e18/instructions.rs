@@ -95,7 +95,7 @@ pub fn run_alone() -> Option<Result<(), ConfigError>> {
     Some(go_through(seed, extent))
 }
 
-/// Runs the ticks of each case, between two marks.
+/// Runs the ticks of each case, between two calls of [`border_of_a_case`].
 pub fn go_through(seed: u64, extent: Extent) -> Result<(), ConfigError> {
     let ticks = extent.ticks;
     for case in extent.cases() {
