@@ -169,11 +169,13 @@ async fn those_behind_one_who_gives_up_move_up() {
 #[tokio::test(start_paused = true)]
 async fn the_one_behind_a_first_who_gives_up_is_woken_at_once_for_its_earlier_turn() {
     let bucket = empty(100, secs(1), 10);
-    let (first, mut second) = (waiter(&bucket, 10), waiter(&bucket, 1));
+    let (first, mut second) = (waiter(&bucket, 10), waiter(&bucket, 5));
     advance(ms(20)).await;
     drop(first);
-    // Its turn was due after 110 ms, and came after 10.
+    // Its turn comes after 50 ms, and not after 150: it has to learn of that now.
     assert_eq!(second.wakes(), 1);
+    assert!(!served(&mut second));
+    advance(ms(30)).await;
     assert!(served(&mut second));
 }
 
