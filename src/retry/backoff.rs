@@ -4,36 +4,70 @@ use crate::{
     random::Random,
 };
 use rand::RngExt;
-use std::{fmt, time::Duration};
+use std::{fmt, iter, time::Duration};
 
-/// How long to wait before each retry: a ceiling that doubles up to a cap, and how the wait is drawn below it.
+/// After `DOUBLINGS` doublings a nanosecond is longer than any duration here.
+const DOUBLINGS: u32 = 64;
+
+/// After `REMEMBERED` decorrelated waits the next ones no longer depend on where they began, to any use.
+const REMEMBERED: u32 = 64;
+
+/// No call has more retries.
+const MOST_RETRIES: u32 = 1000;
+
+/// How long to wait before each retry: a ceiling that grows up to a cap, and how the wait is drawn around it.
 ///
-/// The ceiling of the n-th retry, from 1, is `min(cap, base * 2^(n-1))`. The jitter is drawn below the cap, never added
-/// on top and cut off by it, so that clients that have reached the cap do not line up on one instant.
+/// The ceiling of the n-th retry, counted from 1, is
+///
+/// | backoff | ceiling |
+/// |---|---|
+/// | [`exponential`](Self::exponential) | `min(cap, base * 2^(n-1))` |
+/// | [`linear`](Self::linear) | `min(cap, step * n)` |
+/// | [`fixed`](Self::fixed) | `wait` |
+///
+/// The jitter is drawn below the cap, never added on top and cut off by it, so that clients that have reached the cap do
+/// not line up on one instant.
 ///
 /// Formulas and names are those of M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
 ///
 /// ```
 /// use std::time::Duration;
-/// use steadfast::retry::Backoff;
+/// use steadfast::{Random, retry::Backoff};
 ///
 /// let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1));
 /// assert_eq!(backoff.ceiling(1), Duration::from_millis(50));
 /// assert_eq!(backoff.ceiling(3), Duration::from_millis(200));
 /// assert_eq!(backoff.ceiling(99), Duration::from_secs(1));
+///
+/// // The waits of one loop of your own.
+/// for (retry, wait) in (1..=3).zip(backoff.waits(&Random::new())) {
+///     assert!(wait <= backoff.ceiling(retry));
+/// }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Backoff {
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::backoff_base"))]
     base: Duration,
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::backoff_cap"))]
     cap: Duration,
+    growth: Growth,
     jitter: Jitter,
 }
 
-/// How a wait is drawn below the ceiling.
+/// How the ceiling grows from one retry to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub(crate) enum Growth {
+    /// It doubles.
+    #[default]
+    Exponential,
+    /// By the base.
+    Linear,
+}
+
+/// How a wait is drawn around the ceiling.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Jitter {
@@ -42,11 +76,38 @@ pub enum Jitter {
     Full,
     /// Half of the ceiling, and the other half uniform.
     Equal,
-    /// Uniform from the base to three times the wait before. The ceiling does not count. The published formula cuts what
-    /// is drawn beyond the cap off at it; here that is drawn again, uniformly from the last quarter below the cap.
+    /// Uniform from the base to three times the wait before. The ceiling does not count. The published formula cuts off
+    /// at the cap a wait that was drawn beyond it; here it is drawn again, uniformly from the last quarter below the cap.
     Decorrelated,
+    /// The ceiling plus or minus this share of it, from above 0 to 1, uniform. `PlusMinus(0.2)` of 100 ms is from 80 to
+    /// 120 ms. A ceiling less than this share below the cap is drawn from `ceiling * (1 - factor)` to the cap.
+    PlusMinus(f64),
     /// The ceiling itself. Clients that fail together retry together: for tests and comparison.
     None,
+}
+
+impl Jitter {
+    /// Its number and its factor: the form in which it is stored.
+    pub(crate) fn numbers(self) -> (u32, f64) {
+        match self {
+            Self::Full => (0, 0.0),
+            Self::Equal => (1, 0.0),
+            Self::Decorrelated => (2, 0.0),
+            Self::None => (3, 0.0),
+            Self::PlusMinus(factor) => (4, factor),
+        }
+    }
+
+    pub(crate) fn of_numbers(number: u32, factor: f64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Full),
+            1 => Some(Self::Equal),
+            2 => Some(Self::Decorrelated),
+            3 => Some(Self::None),
+            4 => Some(Self::PlusMinus(factor)),
+            _ => None,
+        }
+    }
 }
 
 impl Backoff {
@@ -54,32 +115,76 @@ impl Backoff {
     ///
     /// Checked when the retry is built: both must be longer than zero, and `base` at most `cap`.
     pub const fn exponential(base: Duration, cap: Duration) -> Self {
-        Self { base, cap, jitter: Jitter::Full }
+        Self { base, cap, growth: Growth::Exponential, jitter: Jitter::Full }
+    }
+
+    /// Waits that grow from `step` by `step` up to `cap`, with full jitter.
+    ///
+    /// Checked when the retry is built: both must be longer than zero, and `step` at most `cap`.
+    pub const fn linear(step: Duration, cap: Duration) -> Self {
+        Self { base: step, cap, growth: Growth::Linear, jitter: Jitter::Full }
+    }
+
+    /// Waits exactly `wait` before each retry, without jitter.
+    ///
+    /// Clients that fail together then retry together. Where there are many, add a [jitter](Self::jitter), such as
+    /// [`Jitter::Full`]. As the wait is also the cap, [`Jitter::PlusMinus`] only shortens it.
+    pub const fn fixed(wait: Duration) -> Self {
+        Self { base: wait, cap: wait, growth: Growth::Exponential, jitter: Jitter::None }
     }
 
     /// No wait at all: retries follow at once.
     pub const fn none() -> Self {
-        Self { base: Duration::ZERO, cap: Duration::ZERO, jitter: Jitter::None }
+        Self::fixed(Duration::ZERO)
     }
 
-    /// The same backoff with another jitter.
+    /// Returns this backoff with another jitter.
     #[must_use]
     pub const fn jitter(self, jitter: Jitter) -> Self {
         Self { jitter, ..self }
     }
 
-    /// The longest possible wait before the n-th retry, counted from 1, but for [`Jitter::Decorrelated`], whose waits
-    /// are bounded by the cap alone.
+    /// Returns the ceiling of the n-th retry, counted from 1.
+    ///
+    /// It is the longest possible wait, but for [`Jitter::Decorrelated`], whose waits are bounded by the cap alone, and for
+    /// [`Jitter::PlusMinus`], which goes beyond it up to the cap.
     pub fn ceiling(&self, retry: u32) -> Duration {
-        // 64 bits shifted by at most 64 fit.
         let base = u128::from(nanos(self.base));
-        let ceiling = base << retry.saturating_sub(1).min(DOUBLINGS);
+        let ceiling = match self.growth {
+            // 64 bits shifted by at most 64 fit.
+            Growth::Exponential => base << retry.saturating_sub(1).min(DOUBLINGS),
+            Growth::Linear => base * u128::from(retry.max(1)),
+        };
         Duration::from_nanos(u64::try_from(ceiling).unwrap_or(u64::MAX)).min(self.cap)
     }
 
-    /// Draws the wait before the n-th retry, counted from 1. `previous` is the wait before the last one, zero at first;
-    /// only [`Jitter::Decorrelated`] looks at it.
-    pub fn draw(&self, retry: u32, previous: Duration, random: &Random) -> Duration {
+    /// Draws the wait before the n-th retry, counted from 1.
+    ///
+    /// The waits of [`Jitter::Decorrelated`] depend on one another. For these, this function draws the waits before the
+    /// n-th as well, at most 64, and [`waits`](Self::waits) is what a loop wants.
+    pub fn draw(&self, retry: u32, random: &Random) -> Duration {
+        let previous = match self.jitter {
+            Jitter::Decorrelated => {
+                let before = retry.saturating_sub(1).min(REMEMBERED) as usize;
+                self.waits(random).take(before).last().unwrap_or_default()
+            }
+            Jitter::Full | Jitter::Equal | Jitter::PlusMinus(_) | Jitter::None => Duration::ZERO,
+        };
+        self.draw_after(previous, retry, random)
+    }
+
+    /// Draws the waits before the first retry, the second, and so on, without an end.
+    pub fn waits(self, random: &Random) -> impl Iterator<Item = Duration> {
+        let (mut retry, mut wait) = (0_u32, Duration::ZERO);
+        iter::repeat_with(move || {
+            retry = retry.saturating_add(1);
+            wait = self.draw_after(wait, retry, random);
+            wait
+        })
+    }
+
+    /// Draws the wait before the n-th retry, counted from 1. `previous` is the wait before the last one, zero at first.
+    pub(crate) fn draw_after(&self, previous: Duration, retry: u32, random: &Random) -> Duration {
         let ceiling = self.ceiling(retry);
         match self.jitter {
             Jitter::Full => uniform(Duration::ZERO, ceiling, random),
@@ -89,21 +194,31 @@ impl Backoff {
                 let last_quarter = (self.cap - self.cap / 4).max(self.base).min(self.cap);
                 if drawn <= self.cap { drawn } else { uniform(last_quarter, self.cap, random) }
             }
+            Jitter::PlusMinus(factor) => {
+                let spread = share(ceiling, factor);
+                uniform(ceiling.saturating_sub(spread), ceiling.saturating_add(spread).min(self.cap), random)
+            }
             Jitter::None => ceiling,
         }
     }
 
-    /// The base, the cap, and the jitter.
-    pub(crate) fn parts(&self) -> (Duration, Duration, Jitter) {
-        (self.base, self.cap, self.jitter)
+    /// The base, the cap, the growth and the jitter.
+    pub(crate) fn parts(&self) -> (Duration, Duration, Growth, Jitter) {
+        (self.base, self.cap, self.growth, self.jitter)
+    }
+
+    pub(crate) fn of_parts((base, cap, growth, jitter): (Duration, Duration, Growth, Jitter)) -> Self {
+        Self { base, cap, growth, jitter }
     }
 
     /// The shortest wait that can come before the first retry.
     pub(crate) fn shortest_first_wait(&self) -> Duration {
+        let ceiling = self.ceiling(1);
         match self.jitter {
             Jitter::Full => Duration::ZERO,
-            Jitter::Equal => self.ceiling(1) / 2,
-            Jitter::Decorrelated | Jitter::None => self.ceiling(1),
+            Jitter::Equal => ceiling / 2,
+            Jitter::PlusMinus(factor) => ceiling.saturating_sub(share(ceiling, factor)),
+            Jitter::Decorrelated | Jitter::None => ceiling,
         }
     }
 
@@ -111,16 +226,29 @@ impl Backoff {
     pub(crate) fn worst_case(&self, retries: u32) -> Duration {
         let longest = |retry| match self.jitter {
             Jitter::Decorrelated => self.cap,
+            Jitter::PlusMinus(factor) => {
+                let ceiling = self.ceiling(retry);
+                ceiling.saturating_add(share(ceiling, factor)).min(self.cap)
+            }
             Jitter::Full | Jitter::Equal | Jitter::None => self.ceiling(retry),
         };
-        // Past the last doubling every wait is the cap, or the base is zero.
-        let doubling = retries.min(DOUBLINGS);
-        let rest = longest(u32::MAX).saturating_mul(retries - doubling);
-        (1..=doubling).map(longest).fold(rest, Duration::saturating_add)
+        let summed = retries.min(MOST_RETRIES);
+        let rest = longest(u32::MAX).saturating_mul(retries - summed);
+        (1..=summed).map(longest).fold(rest, Duration::saturating_add)
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if *self == Self::none().jitter(self.jitter) {
+        match self.jitter {
+            Jitter::PlusMinus(factor) if !(factor > 0.0 && factor <= 1.0) => {
+                return Err(ConfigError::new(
+                    "retry.backoff.jitter.plus_minus",
+                    factor,
+                    "must be above 0 and at most 1",
+                ));
+            }
+            _ => {}
+        }
+        if self.base.is_zero() && self.cap.is_zero() {
             return Ok(());
         }
         check_duration("retry.backoff.base", self.base)?;
@@ -145,19 +273,31 @@ fn uniform(lowest: Duration, highest: Duration, random: &Random) -> Duration {
     lowest.saturating_add(Duration::from_nanos(random.with(|random| random.random_range(0..=width))))
 }
 
-/// After so many doublings a nanosecond is longer than any duration here.
-const DOUBLINGS: u32 = 64;
+/// A share of a duration. The cast saturates, and takes what is not a number for zero.
+fn share(duration: Duration, factor: f64) -> Duration {
+    Duration::from_nanos((nanos(duration) as f64 * factor) as u64)
+}
 
 impl fmt::Display for Backoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { base, cap, .. } = self;
-        let jitter = match self.jitter {
-            _ if *self == Self::none() => return f.write_str("no waits"),
-            Jitter::Full => "full jitter",
-            Jitter::Equal => "equal jitter",
-            Jitter::Decorrelated => return write!(f, "waits from {base:?} up to {cap:?}, decorrelated jitter"),
-            Jitter::None => "no jitter",
-        };
-        write!(f, "waits of at most {base:?}, doubling up to {cap:?}, {jitter}")
+        let Self { base, cap, growth, jitter } = *self;
+        if cap.is_zero() {
+            return f.write_str("no waits");
+        }
+        match (growth, jitter) {
+            (_, Jitter::Decorrelated) => write!(f, "waits from {base:?} up to {cap:?}")?,
+            (_, Jitter::None) if base == cap => return write!(f, "waits of {base:?}"),
+            (_, Jitter::PlusMinus(_)) if base == cap => write!(f, "waits of {base:?}")?,
+            (_, Jitter::Full | Jitter::Equal) if base == cap => write!(f, "waits of at most {base:?}")?,
+            (Growth::Exponential, _) => write!(f, "waits of at most {base:?}, doubling up to {cap:?}")?,
+            (Growth::Linear, _) => write!(f, "waits of at most {base:?}, growing by {base:?} up to {cap:?}")?,
+        }
+        match jitter {
+            Jitter::Full => f.write_str(", full jitter"),
+            Jitter::Equal => f.write_str(", equal jitter"),
+            Jitter::Decorrelated => f.write_str(", decorrelated jitter"),
+            Jitter::PlusMinus(factor) => write!(f, ", plus or minus {}%", (factor * 1000.0).round() / 10.0),
+            Jitter::None => f.write_str(", no jitter"),
+        }
     }
 }

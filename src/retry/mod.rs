@@ -130,6 +130,7 @@ mod budget;
 mod layer;
 mod stage;
 
+pub(crate) use backoff::Growth;
 pub use backoff::{Backoff, Jitter};
 pub use budget::{RetryBudget, RetryBudgetBuilder, Withdrawal};
 pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith, Retry, RetryLayer};

@@ -243,7 +243,7 @@ impl<P, Next> RetryStage<P, Next> {
     {
         // The jitter comes on top of the hint: callers who were all told the same would come back together.
         let backoff = frame.terms().map_or(self.backoff, |terms| terms.backoff);
-        let wait = backoff.draw(progress.attempts, progress.wait, &self.random);
+        let wait = backoff.draw_after(progress.wait, progress.attempts, &self.random);
         let Some(due) = frame.now().checked_add(hint.saturating_add(wait)) else { return false };
         if progress.inherited.deadline().has_passed(due) {
             return false;

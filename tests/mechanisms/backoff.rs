@@ -29,7 +29,10 @@ fn any_retry() -> impl Strategy<Value = u32> {
 }
 
 fn any_jitter() -> impl Strategy<Value = Jitter> {
-    prop::sample::select(vec![Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None])
+    prop_oneof![
+        prop::sample::select(vec![Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None]),
+        any::<f64>().prop_map(Jitter::PlusMinus),
+    ]
 }
 
 proptest! {
@@ -61,18 +64,29 @@ proptest! {
         let random = Random::seeded(seed);
         let backoff = Backoff::exponential(base, cap);
         let ceiling = backoff.ceiling(retry);
-        let mut decorrelated = Duration::ZERO;
         for _ in 0..10 {
-            let full = backoff.draw(retry, Duration::ZERO, &random);
+            let full = backoff.draw(retry, &random);
             prop_assert!(full <= ceiling);
-            let equal = backoff.jitter(Jitter::Equal).draw(retry, Duration::ZERO, &random);
+            let equal = backoff.jitter(Jitter::Equal).draw(retry, &random);
             prop_assert!(ceiling / 2 <= equal && equal <= ceiling);
-            let none = backoff.jitter(Jitter::None).draw(retry, Duration::ZERO, &random);
+            let none = backoff.jitter(Jitter::None).draw(retry, &random);
             prop_assert_eq!(none, ceiling);
-            let most = decorrelated.max(base).saturating_mul(3).min(cap);
-            decorrelated = backoff.jitter(Jitter::Decorrelated).draw(retry, decorrelated, &random);
-            prop_assert!(base <= decorrelated && decorrelated <= most);
+            let around = backoff.jitter(Jitter::PlusMinus(0.25)).draw(retry, &random);
+            let (nanos, spread) = (ceiling.as_nanos(), ceiling.as_nanos() / 4 + 4);
+            prop_assert!(nanos.saturating_sub(spread) <= around.as_nanos());
+            prop_assert!(around.as_nanos() <= (nanos + spread).min(cap.as_nanos()));
         }
+        let mut previous = base;
+        for decorrelated in backoff.jitter(Jitter::Decorrelated).waits(&random).take(10) {
+            prop_assert!(base <= decorrelated && decorrelated <= previous.saturating_mul(3).min(cap));
+            previous = decorrelated;
+        }
+    }
+
+    #[test]
+    fn the_ceiling_grows_by_the_step_up_to_the_cap((step, cap) in any_backoff(), retry in any_retry()) {
+        let expected = step.as_nanos().saturating_mul(retry.into()).min(cap.as_nanos());
+        prop_assert_eq!(Backoff::linear(step, cap).ceiling(retry).as_nanos(), expected);
     }
 
     #[test]
@@ -81,12 +95,15 @@ proptest! {
         cap in prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any_duration()],
         jitter in any_jitter(),
         retry in any::<u32>(),
-        previous in prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any_duration()],
     ) {
         let random = Random::seeded(0);
         for retry in [retry, 0, 1, 32, 33, u32::MAX] {
-            let wait = Backoff::exponential(base, cap).jitter(jitter).draw(retry, previous, &random);
-            prop_assert!(wait <= cap);
+            for backoff in [Backoff::exponential(base, cap), Backoff::linear(base, cap), Backoff::fixed(base)] {
+                let longest = if backoff == Backoff::fixed(base) { base } else { cap };
+                let backoff = backoff.jitter(jitter);
+                prop_assert!(backoff.draw(retry, &random) <= longest);
+                prop_assert!(backoff.waits(&random).take(3).all(|wait| wait <= longest));
+            }
         }
     }
 }
@@ -105,10 +122,10 @@ fn tenths(waits: impl Iterator<Item = Duration>, lowest: Duration, highest: Dura
 fn a_thousand_clients_at_the_cap_spread_evenly_and_hardly_two_come_together() {
     let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
     let backoff = Backoff::exponential(base, cap);
-    let ranges = [(Jitter::Full, Duration::ZERO), (Jitter::Equal, cap / 2)];
+    let ranges = [(Jitter::Full, Duration::ZERO), (Jitter::Equal, cap / 2), (Jitter::PlusMinus(0.25), cap * 3 / 4)];
     for (jitter, lowest) in ranges {
         for retry in [10, 1000, u32::MAX] {
-            let client = |seed| backoff.jitter(jitter).draw(retry, cap, &Random::seeded(seed));
+            let client = |seed| backoff.jitter(jitter).draw(retry, &Random::seeded(seed));
             let mut waits: Vec<_> = (0..1000).map(client).collect();
             let tenths = tenths(waits.iter().copied(), lowest, cap);
             // A hundred each; thirty are more than three standard deviations.
@@ -124,15 +141,75 @@ fn a_thousand_clients_at_the_cap_spread_evenly_and_hardly_two_come_together() {
 fn decorrelated_clients_at_the_cap_do_not_line_up_on_it() {
     let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
     let backoff = Backoff::exponential(base, cap).jitter(Jitter::Decorrelated);
-    let mut waits: Vec<_> = (0..3000).map(|seed| backoff.draw(10, cap, &Random::seeded(seed))).collect();
-    // Two thirds are drawn beyond the cap and then again: a quarter of the rest is among them.
+    let mut waits: Vec<_> = (0..3000).map(|seed| backoff.draw(10, &Random::seeded(seed))).collect();
+    // Of the waits that follow one at the cap two thirds are drawn beyond it, and then again.
     let beyond = waits.iter().copied().filter(|wait| *wait >= cap * 3 / 4);
-    assert!((2150..=2350).contains(&beyond.clone().count()), "{}", beyond.count());
-    let tenths = tenths(beyond, cap * 3 / 4, cap);
-    assert!(tenths.iter().all(|count| (175..=275).contains(count)), "{tenths:?}");
+    assert!((950..=1250).contains(&beyond.clone().count()), "{}", beyond.count());
+    let tenths = tenths(beyond.clone(), cap * 3 / 4, cap);
+    let each = beyond.count() as u32 / 10;
+    assert!(tenths.iter().all(|count| (each - 40..=each + 40).contains(count)), "{tenths:?}");
     waits.sort();
     waits.dedup();
     assert!(waits.len() > 2985, "{} different waits", waits.len());
+}
+
+#[test]
+fn a_decorrelated_wait_has_the_spread_of_one_that_follows_the_waits_before_it() {
+    let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(10)).jitter(Jitter::Decorrelated);
+    let mean = |waits: &mut dyn Iterator<Item = Duration>| waits.map(|wait| wait.as_secs_f64()).sum::<f64>() / 4000.0;
+    for retry in [1, 2, 4, 6] {
+        let drawn = mean(&mut (0..4000).map(|seed| backoff.draw(retry, &Random::seeded(seed))));
+        let nth = |seed| backoff.waits(&Random::seeded(seed)).nth(retry as usize - 1).unwrap();
+        let followed = mean(&mut (4000..8000).map(nth));
+        // Below the cap the mean of each wait is (base + 3 * previous) / 2.
+        let expected = (1..=retry).fold(10.0, |previous, _| (10.0 + 3.0 * previous) / 2.0) / 1000.0;
+        for mean in [drawn, followed] {
+            assert!((mean / expected - 1.0).abs() < 0.06, "retry {retry}: {mean} and not {expected}");
+        }
+    }
+}
+
+#[test]
+fn fixed_waits_are_all_the_same_until_a_jitter_is_asked_for() {
+    let (random, wait) = (Random::seeded(0), Duration::from_millis(100));
+    let backoff = Backoff::fixed(wait);
+    assert!(backoff.waits(&random).take(100).all(|drawn| drawn == wait));
+    let full: Vec<_> = backoff.jitter(Jitter::Full).waits(&random).take(1000).collect();
+    assert!(tenths(full.into_iter(), Duration::ZERO, wait).iter().all(|count| (70..=130).contains(count)));
+    let shortened = backoff.jitter(Jitter::PlusMinus(0.2)).waits(&random).take(100);
+    assert!({ shortened }.all(|drawn| wait * 4 / 5 <= drawn && drawn <= wait));
+}
+
+#[test]
+fn plus_or_minus_a_factor_is_even_on_both_sides_of_the_ceiling() {
+    let (step, cap) = (Duration::from_millis(100), Duration::from_secs(1));
+    let backoff = Backoff::linear(step, cap).jitter(Jitter::PlusMinus(0.5));
+    for (retry, lowest, highest) in [(1, 50, 150), (4, 200, 600), (8, 400, 1000), (10, 500, 1000), (99, 500, 1000)] {
+        let (lowest, highest) = (Duration::from_millis(lowest), Duration::from_millis(highest));
+        let waits: Vec<_> = (0..1000).map(|seed| backoff.draw(retry, &Random::seeded(seed))).collect();
+        assert!(waits.iter().all(|wait| lowest <= *wait && *wait <= highest), "retry {retry}: {waits:?}");
+        let tenths = tenths(waits.into_iter(), lowest, highest);
+        assert!(tenths.iter().all(|count| (70..=130).contains(count)), "retry {retry}: {tenths:?}");
+    }
+}
+
+#[test]
+fn what_a_backoff_says_of_itself_names_its_growth_and_its_jitter() {
+    let (short, long) = (Duration::from_millis(50), Duration::from_secs(2));
+    for (backoff, text) in [
+        (Backoff::default(), "waits of at most 50ms, doubling up to 2s, full jitter"),
+        (Backoff::linear(short, long), "waits of at most 50ms, growing by 50ms up to 2s, full jitter"),
+        (Backoff::fixed(short), "waits of 50ms"),
+        (Backoff::fixed(short).jitter(Jitter::PlusMinus(0.125)), "waits of 50ms, plus or minus 12.5%"),
+        (Backoff::fixed(short).jitter(Jitter::Full), "waits of at most 50ms, full jitter"),
+        (
+            Backoff::exponential(short, long).jitter(Jitter::Decorrelated),
+            "waits from 50ms up to 2s, decorrelated jitter",
+        ),
+        (Backoff::none(), "no waits"),
+    ] {
+        assert_eq!(backoff.to_string(), text);
+    }
 }
 
 #[test]
@@ -140,7 +217,7 @@ fn no_backoff_means_no_wait() {
     let random = Random::seeded(0);
     for jitter in [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None] {
         for retry in [0, 1, 33, u32::MAX] {
-            assert_eq!(Backoff::none().jitter(jitter).draw(retry, Duration::ZERO, &random), Duration::ZERO);
+            assert_eq!(Backoff::none().jitter(jitter).draw(retry, &random), Duration::ZERO);
         }
     }
 }

@@ -82,6 +82,15 @@ fn a_backoff_goes_from_a_base_to_a_cap_that_is_no_smaller() {
 }
 
 #[test]
+fn a_jitter_of_plus_or_minus_a_factor_has_one_from_above_0_to_1() {
+    let retry = |factor| Retry::new(3).backoff(Backoff::fixed(SECOND).jitter(Jitter::PlusMinus(factor)));
+    for factor in [f64::NAN, f64::INFINITY, -0.1, 0.0, -0.0, 1.0 + f64::EPSILON, 20.0] {
+        assert_retry_names(retry(factor), "retry.backoff.jitter.plus_minus", factor);
+    }
+    assert!(RetryLayer::new(retry(f64::MIN_POSITIVE)).is_ok() && RetryLayer::new(retry(1.0)).is_ok());
+}
+
+#[test]
 fn the_ratio_of_a_budget_is_a_number_from_0_to_1_and_its_cap_at_least_1() {
     let builder = RetryBudget::builder;
     for ratio in
@@ -382,7 +391,9 @@ fn waits(base: Duration, jitter: Jitter) -> Retry {
 
 #[test]
 fn a_timeout_that_ends_before_the_first_retry_can_begin_is_refused() {
-    for (jitter, wait) in [(Jitter::None, 5), (Jitter::Decorrelated, 5), (Jitter::Equal, 2)] {
+    for (jitter, wait) in
+        [(Jitter::None, 5), (Jitter::Decorrelated, 5), (Jitter::Equal, 2), (Jitter::PlusMinus(0.4), 3)]
+    {
         let (base, wait) = (Duration::from_nanos(5), Duration::from_nanos(wait));
         let build = |limit| steadfast::client().timeout(limit).retry(waits(base, jitter)).layer();
         for limit in [NANO, wait] {
@@ -476,7 +487,10 @@ fn any_ratio() -> impl Strategy<Value = f64> {
 }
 
 fn any_backoff() -> impl Strategy<Value = Backoff> {
-    let jitter = prop::sample::select(vec![Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None]);
+    let jitter = prop_oneof![
+        4 => prop::sample::select(vec![Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None]),
+        1 => any_ratio().prop_map(Jitter::PlusMinus),
+    ];
     (any_duration(), any_duration(), jitter)
         .prop_map(|(base, cap, jitter)| Backoff::exponential(base.min(cap), cap).jitter(jitter))
 }

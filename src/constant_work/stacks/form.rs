@@ -8,7 +8,7 @@ use crate::load_level::{Discipline, Kind};
 use crate::{
     clock::nanos,
     rate_limit::Quota,
-    retry::{Backoff, Jitter},
+    retry::{Backoff, Growth, Jitter},
     stack::live::{
         BreakerConfig, BudgetConfig, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig,
         RetryConfig, SlowCallRate, StackConfig,
@@ -49,7 +49,9 @@ struct RetryForm {
     attempts: Number,
     base: Number,
     cap: Number,
-    jitter: u8,
+    is_linear: bool,
+    /// The number of the jitter and its factor.
+    jitter: (Number, f64),
     max_hint: Number,
     budget: Maybe<(f64, Number, Maybe<Twice>)>,
 }
@@ -136,7 +138,6 @@ fn pace((count, period): Twice) -> Pace {
     Pace { count: count.0, period: period.duration() }
 }
 
-const JITTERS: [Jitter; 4] = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None];
 const FORCED: [Option<Forced>; 3] = [None, Some(Forced::Open), Some(Forced::Closed)];
 
 /// The number of a variant. It stands in the list.
@@ -207,13 +208,15 @@ impl TryFrom<Form> for StackRule {
 
 impl From<RetryConfig> for RetryForm {
     fn from(retry: RetryConfig) -> Self {
-        let (base, cap, jitter) = retry.backoff.parts();
+        let (base, cap, growth, jitter) = retry.backoff.parts();
+        let (jitter, factor) = jitter.numbers();
         let budget = |BudgetConfig { ratio, cap, floor }| (ratio, Number::of_u32(cap), Maybe::of(floor, of_pace));
         Self {
             attempts: Number::of_u32(retry.attempts),
             base: base.into(),
             cap: cap.into(),
-            jitter: number_of(&JITTERS, &jitter),
+            is_linear: growth == Growth::Linear,
+            jitter: (Number::of_u32(jitter), factor),
             max_hint: retry.max_hint.into(),
             budget: Maybe::of(retry.budget, budget),
         }
@@ -224,13 +227,15 @@ impl TryFrom<RetryForm> for RetryConfig {
     type Error = &'static str;
 
     fn try_from(form: RetryForm) -> Result<Self, &'static str> {
-        let backoff = Backoff::exponential(form.base.duration(), form.cap.duration());
+        let growth = if form.is_linear { Growth::Linear } else { Growth::Exponential };
+        let (jitter, factor) = form.jitter;
+        let jitter = Jitter::of_numbers(jitter.u32()?, factor).ok_or("a variant is unknown")?;
         let budget = |(ratio, cap, floor): (f64, Number, Maybe<Twice>)| {
             Ok::<_, &str>(BudgetConfig { ratio, cap: cap.u32()?, floor: floor.given().map(pace) })
         };
         Ok(Self {
             attempts: form.attempts.u32()?,
-            backoff: backoff.jitter(variant(&JITTERS, form.jitter)?),
+            backoff: Backoff::of_parts((form.base.duration(), form.cap.duration(), growth, jitter)),
             max_hint: form.max_hint.duration(),
             budget: form.budget.given().map(budget).transpose()?,
         })

@@ -77,7 +77,7 @@ pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
 }
 
 impl Rule for StackRule {
-    const SCHEMA: u32 = 0x5354_0002;
+    const SCHEMA: u32 = 0x5354_0003;
 
     /// For no stack, with a value in every field.
     fn inert(_slot: u32) -> Self {

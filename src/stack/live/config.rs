@@ -76,8 +76,9 @@ pub struct StackConfig {
 pub struct RetryConfig {
     /// The most attempts for each call, the first one included: from 1 to 1000.
     pub attempts: u32,
-    /// The waits before the further attempts: `{ "base": "50ms", "cap": "2s", "jitter": "full" }`, where the jitter is
-    /// `full`, `equal`, `decorrelated` or `none`.
+    /// The waits before the further attempts: `{ "base": "50ms", "cap": "2s", "growth": "exponential", "jitter": "full" }`.
+    /// The growth is `exponential` or `linear`, the jitter `full`, `equal`, `decorrelated`, `{ "plus_minus": 0.2 }` or
+    /// `none`. A fixed wait has a base that is the cap, and no jitter.
     #[cfg_attr(feature = "serde", serde(default))]
     pub backoff: Backoff,
     /// The longest wait that a service may ask for, at most 366 days. Default: 60 s. See

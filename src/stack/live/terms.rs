@@ -1,7 +1,7 @@
 use super::StackConfig;
 use crate::{
     clock::nanos,
-    retry::{Backoff, Jitter},
+    retry::{Backoff, Growth, Jitter},
 };
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -44,8 +44,11 @@ pub(super) struct SharedTerms {
     timeout: AtomicU64,
     attempt_timeout: AtomicU64,
     attempts: AtomicU32,
-    /// The number of the jitter.
+    /// The number of the growth, and of the jitter.
+    growth: AtomicU32,
     jitter: AtomicU32,
+    /// The bits of the factor of [`Jitter::PlusMinus`].
+    factor: AtomicU64,
     base: AtomicU64,
     cap: AtomicU64,
     max_hint: AtomicU64,
@@ -56,28 +59,31 @@ impl SharedTerms {
     pub(super) fn load(&self) -> Terms {
         let duration = |atomic: &AtomicU64| Duration::from_nanos(atomic.load(Ordering::Relaxed));
         let optional = |atomic| Some(duration(atomic)).filter(|duration| !duration.is_zero());
-        let jitter = JITTERS.get(self.jitter.load(Ordering::Relaxed) as usize).copied().unwrap_or_default();
+        let number = |atomic: &AtomicU32| atomic.load(Ordering::Relaxed);
+        let factor = f64::from_bits(self.factor.load(Ordering::Relaxed));
+        let jitter = Jitter::of_numbers(number(&self.jitter), factor).unwrap_or_default();
+        let growth = if number(&self.growth) == 0 { Growth::Exponential } else { Growth::Linear };
         Terms {
             timeout: optional(&self.timeout),
             attempt_timeout: optional(&self.attempt_timeout),
-            attempts: self.attempts.load(Ordering::Relaxed),
-            backoff: Backoff::exponential(duration(&self.base), duration(&self.cap)).jitter(jitter),
+            attempts: number(&self.attempts),
+            backoff: Backoff::of_parts((duration(&self.base), duration(&self.cap), growth, jitter)),
             max_hint: duration(&self.max_hint),
         }
     }
 
     pub(super) fn store(&self, terms: Terms) {
         let Terms { timeout, attempt_timeout, attempts, backoff, max_hint } = terms;
-        let (base, cap, jitter) = backoff.parts();
+        let (base, cap, growth, jitter) = backoff.parts();
         self.timeout.store(timeout.map_or(0, nanos), Ordering::Relaxed);
         self.attempt_timeout.store(attempt_timeout.map_or(0, nanos), Ordering::Relaxed);
         self.attempts.store(attempts, Ordering::Relaxed);
-        let number = JITTERS.iter().position(|known| *known == jitter).unwrap_or_default();
-        self.jitter.store(number as u32, Ordering::Relaxed);
+        let (number, factor) = jitter.numbers();
+        self.growth.store(u32::from(growth == Growth::Linear), Ordering::Relaxed);
+        self.jitter.store(number, Ordering::Relaxed);
+        self.factor.store(factor.to_bits(), Ordering::Relaxed);
         self.base.store(nanos(base), Ordering::Relaxed);
         self.cap.store(nanos(cap), Ordering::Relaxed);
         self.max_hint.store(nanos(max_hint), Ordering::Relaxed);
     }
 }
-
-const JITTERS: [Jitter; 4] = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None];

@@ -243,7 +243,7 @@ async fn a_refusal_changes_nothing_and_what_is_taken_is_in_force() {
         configs.push(StackConfig { timeout: Some(duration), ..none() });
         configs.push(StackConfig { attempt_timeout: Some(duration), ..none() });
         for other in durations {
-            let jitters = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None];
+            let jitters = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::PlusMinus(0.5), Jitter::None];
             configs.extend(jitters.map(|jitter| {
                 let backoff = Backoff::exponential(duration, other).jitter(jitter);
                 let retry = RetryConfig { backoff, ..RetryConfig::new(1000) };
@@ -508,7 +508,7 @@ fn what_is_written_wrong_is_not_read() {
 #[test]
 fn a_live_stack_and_a_builder_refuse_the_same() {
     let limits = [0, 49, 50, 51, 99, 100, 101, 150].map(ms);
-    let jitters = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::None];
+    let jitters = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::PlusMinus(0.5), Jitter::None];
     let bases = [0, 49, 50, 100, 101].map(ms);
     let (_, loose) = steadfast::client().timeout(secs(9)).retry(Retry::new(2)).attempt_timeout(secs(1)).live().unwrap();
     let mut refused = 0;

@@ -92,7 +92,7 @@ impl<Decode, S> Run<Decode, S> {
                     self.tend_at = now;
                 }
                 self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-                let pause = PAUSES.draw(self.failures_in_a_row, Duration::ZERO, &self.core.random);
+                let pause = PAUSES.draw(self.failures_in_a_row, &self.core.random);
                 // It must be back before others take over, and at its end it waits no longer than that.
                 self.ask_at = now + pause.min(self.settings.takeover_after / 8);
                 self.shared.update(|readings| {
@@ -160,7 +160,7 @@ impl<Decode, S> Run<Decode, S> {
                     let hold = retry_after.unwrap_or(HOLD).min(LONGEST_HOLD);
                     self.hold_until = self.hold_until.max(now + hold);
                 }
-                let spread = self.settings.backoff.draw(1, Duration::ZERO, &self.core.random);
+                let spread = self.settings.backoff.draw(1, &self.core.random);
                 let delay = retry_after.unwrap_or_default().saturating_add(spread);
                 let Ticket { entry, memory } = ticket;
                 self.outcomes.push_back(Outcome::Again { entry, memory, delay });
@@ -175,7 +175,7 @@ impl<Decode, S> Run<Decode, S> {
             return self.bury(ticket, reason);
         }
         let Ticket { entry, mut memory } = ticket;
-        memory.delay = self.settings.backoff.draw(memory.failed, memory.delay, &self.core.random);
+        memory.delay = self.settings.backoff.draw_after(memory.delay, memory.failed, &self.core.random);
         let delay = memory.delay;
         self.outcomes.push_back(Outcome::Again { entry, memory, delay });
     }
