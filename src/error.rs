@@ -14,6 +14,7 @@ pub use details::{
 
 use std::{borrow::Cow, error, fmt, time::Duration};
 use thiserror::Error as ThisError;
+use tower::BoxError;
 
 /// Why a mechanism of this crate refused a call or ended it.
 ///
@@ -104,8 +105,30 @@ impl Rejection {
 
 /// How a call through a stack fails: a layer rejected it, or the service failed.
 ///
-/// `E` is the service's own error, of any type. `source()` is the [`Rejection`] or the service's error itself, so that
-/// whatever walks the chain (tonic looks for its `Status` there) finds it.
+/// `E` is the service's own error, of any type. `Display` names which of the two it is and shows the [`Rejection`] or the
+/// service's error. `source()` leads to the same one, so that code that walks the chain finds it: tonic looks for its
+/// `Status` there. A report that prints the whole chain repeats the message.
+///
+/// # With `BoxError`
+///
+/// Rust does not count a box of an error as an error. So `Error<BoxError>` is none either: it prints as above, but has no
+/// `source()`, and `?` does not convert it into a `BoxError`. Convert it with [`into_boxed`](Self::into_boxed), or let the
+/// stack do so with `.boxed_error()`:
+///
+/// ```
+/// use steadfast::{Error, load_shed::Limiter};
+/// use tower::{BoxError, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let dead = service_fn(async |_: ()| Err::<(), BoxError>("connection refused".into()));
+/// let stack = steadfast::client().load_shed(Limiter::fixed(1)?).service(dead)?;
+///
+/// let error = stack.oneshot(()).await.map_err(Error::into_boxed).unwrap_err();
+/// assert_eq!(error.to_string(), "connection refused");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error<E> {
     /// A layer refused the call or ended it.
@@ -132,17 +155,28 @@ impl<E> Error<E> {
     }
 }
 
+impl<E: Into<BoxError>> Error<E> {
+    /// Returns the rejection or the service's error in a box: what `downcast_ref` finds there is a [`Rejection`] or the
+    /// service's error, not an `Error<E>`.
+    pub fn into_boxed(self) -> BoxError {
+        match self {
+            Self::Rejected(rejection) => rejection.into(),
+            Self::Service(error) => error.into(),
+        }
+    }
+}
+
 impl<E> From<Rejection> for Error<E> {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
     }
 }
 
-impl<E> fmt::Display for Error<E> {
+impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rejected(_) => f.write_str("the call was rejected"),
-            Self::Service(_) => f.write_str("the service failed"),
+            Self::Rejected(rejection) => write!(f, "the call was rejected: {rejection}"),
+            Self::Service(error) => write!(f, "the service failed: {error}"),
         }
     }
 }

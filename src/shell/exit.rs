@@ -6,6 +6,7 @@ use crate::error::{Error, Rejection};
 /// |---|---|---|
 /// | [`TypedError`] | default of a stack | [`Error<E>`] |
 /// | [`KeepError`] | `.keep_error()`, default of a layer used alone | `E`, which must be `From<Rejection>` |
+/// | [`BoxedError`] | `.boxed_error()` | tower's `BoxError`: a box of the rejection, or of `E` |
 /// | [`Respond`] | `.respond_with(..)` | `E`: rejections become responses |
 pub trait Exit<Response, E> {
     /// The error of the service outside.
@@ -41,6 +42,19 @@ impl<Response, E: FromRejection> Exit<Response, E> for KeepError {
             Error::Rejected(rejection) => E::from_rejection(rejection),
             Error::Service(error) => error,
         })
+    }
+}
+
+/// Rejections and the service's errors come out in a box, as [`Error::into_boxed`] makes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BoxedError;
+
+impl<Response, E: Into<tower::BoxError>> Exit<Response, E> for BoxedError {
+    type Error = tower::BoxError;
+
+    #[inline]
+    fn exit(&self, result: Result<Response, Error<E>>) -> Result<Response, tower::BoxError> {
+        result.map_err(Error::into_boxed)
     }
 }
 

@@ -92,7 +92,7 @@ mod service;
 mod stage;
 mod timer;
 
-pub use exit::{Exit, FromRejection, KeepError, Respond, TypedError};
+pub use exit::{BoxedError, Exit, FromRejection, KeepError, Respond, TypedError};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
 pub(crate) use gate::SettleOnDrop;

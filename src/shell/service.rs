@@ -1,4 +1,4 @@
-use super::{Exit, KeepError, Respond, ResponseFuture, Stage, TypedError, root::Root};
+use super::{BoxedError, Exit, KeepError, Respond, ResponseFuture, Stage, TypedError, root::Root};
 use crate::{
     error::Rejection,
     stack::{Describe, Explanation},
@@ -45,6 +45,11 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
     /// Keeps the service's error type, which must be `From<Rejection>`.
     pub fn keep_error(self) -> StackLayer<St, KeepError> {
         self.with_exit(KeepError)
+    }
+
+    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`.
+    pub fn boxed_error(self) -> StackLayer<St, BoxedError> {
+        self.with_exit(BoxedError)
     }
 
     /// Turns rejections into responses and leaves the service's error type as it is: for servers, whose errors would

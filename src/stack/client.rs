@@ -10,7 +10,7 @@ use crate::{
     load_shed::Limiter,
     rate_limit::RateLimit,
     retry::Retry,
-    shell::{GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
+    shell::{BoxedError, GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
     timeout::Of,
 };
 use std::time::Duration;
@@ -169,18 +169,12 @@ impl<T, R, B, Q, L, A, X> ClientBuilder<T, R, B, Q, L, A, AnyError, X> {
 impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
     /// Keeps the service's error type, which must be `From<Rejection>`.
     pub fn keep_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, KeepError> {
-        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit: _ } =
-            self;
-        ClientBuilder {
-            timeout,
-            retry,
-            circuit_breaker,
-            rate_limit,
-            load_shed,
-            attempt_timeout,
-            classifier,
-            exit: KeepError,
-        }
+        self.with_exit(KeepError)
+    }
+
+    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`.
+    pub fn boxed_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, BoxedError> {
+        self.with_exit(BoxedError)
     }
 
     /// Turns rejections into responses, and keeps the service's error type.
@@ -188,18 +182,13 @@ impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
     where
         F: Fn(Rejection) -> Response,
     {
+        self.with_exit(Respond(respond))
+    }
+
+    fn with_exit<X>(self, exit: X) -> ClientBuilder<T, R, B, Q, L, A, C, X> {
         let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit: _ } =
             self;
-        ClientBuilder {
-            timeout,
-            retry,
-            circuit_breaker,
-            rate_limit,
-            load_shed,
-            attempt_timeout,
-            classifier,
-            exit: Respond(respond),
-        }
+        ClientBuilder { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit }
     }
 }
 

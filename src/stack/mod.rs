@@ -36,17 +36,17 @@
 //! - A retry does not wait for refusals by the stack itself; see [`retry`](crate::retry).
 //! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not push out others.
 //!
-//! # Three ways out for a rejection
+//! # Four ways out for a rejection
 //!
 //! By default a call fails with [`Error<E>`](crate::Error). `.keep_error()` converts rejections into the service's own
 //! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and keeps
 //! the error type; servers need it, since hyper closes the connection on an error and axum admits none.
 //!
-//! Where the service's error is tower's `BoxError` and is passed on with `?`, use `.keep_error()`: a box of an error is not
-//! itself an error to Rust, and so neither is `Error<BoxError>`, though it can be matched on like any other.
+//! `.boxed_error()` boxes rejections and the service's errors, each as itself. Code that passes errors on with `?` wants it
+//! where the service's error is a `BoxError`: `Error<BoxError>` is no error to Rust; see [`Error`](crate::Error).
 //!
-//! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints only which
-//! of the two it is, and leads to the rejection or to the service's error by `source()`.
+//! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints which of
+//! the two it is, and the rejection or the service's error. `source()` leads to that as well.
 //!
 //! # The context of the service
 //!

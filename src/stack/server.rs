@@ -8,7 +8,7 @@ use crate::{
     load_level::LoadLevel,
     load_shed::Limiter,
     rate_limit::RateLimit,
-    shell::{GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
+    shell::{BoxedError, GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
     timeout::Of,
 };
 use std::time::Duration;
@@ -76,6 +76,11 @@ impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
     /// Keeps the service's error type, which must be `From<Rejection>`.
     pub fn keep_error(self) -> ServerBuilder<Q, L, V, T, KeepError> {
         self.with_exit(KeepError)
+    }
+
+    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`.
+    pub fn boxed_error(self) -> ServerBuilder<Q, L, V, T, BoxedError> {
+        self.with_exit(BoxedError)
     }
 
     /// Turns rejections into responses, and keeps the service's error type.

@@ -23,6 +23,8 @@ pub trait AnyLayer {
     fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>>;
     fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError>;
     fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError>;
+    fn around_boxing_errors(&self, inner: Inner<Fault>) -> Handle<BoxError>;
+    fn around_box_errors(&self, inner: Inner<BoxError>) -> Handle<Error<BoxError>>;
     fn around_responding(&self, inner: Inner<Fault>, respond: fn(Rejection) -> u32) -> Handle<Fault>;
     fn call_local<'a>(&self, inner: Local<'a>, request: Rc<str>) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>>;
 }
@@ -67,6 +69,14 @@ impl<St: Stages> AnyLayer for StackLayer<St, TypedError> {
 
     fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError> {
         Handle::new(self.clone().keep_error().layer(inner))
+    }
+
+    fn around_boxing_errors(&self, inner: Inner<Fault>) -> Handle<BoxError> {
+        Handle::new(self.clone().boxed_error().layer(inner))
+    }
+
+    fn around_box_errors(&self, inner: Inner<BoxError>) -> Handle<Error<BoxError>> {
+        Handle::new(self.layer(inner))
     }
 
     fn around_responding(&self, inner: Inner<Fault>, respond: fn(Rejection) -> u32) -> Handle<Fault> {

@@ -24,7 +24,7 @@ pub async fn the_services_error_keeps_its_type_and_its_source(make: Make) {
     let error = subject.around(&Below::plain(failing())).oneshot(7).await.unwrap_err();
     assert_eq!(error, Error::Service(Fault::Failed(Cause)));
     assert_eq!(error.rejection(), None);
-    assert_eq!(error.to_string(), "the service failed");
+    assert_eq!(error.to_string(), format!("the service failed: {}", Fault::Failed(Cause)));
     let fault = error.source().and_then(|source| source.downcast_ref::<Fault>()).unwrap();
     assert_eq!(fault.source().and_then(|source| source.downcast_ref()), Some(&Cause));
     assert_eq!(error.into_service(), Some(Fault::Failed(Cause)));
@@ -68,10 +68,11 @@ pub async fn a_rejection_comes_out_as_a_typed_error_with_its_source(make: Make) 
     let subject = Subject::tight(make).await;
     let mechanism = subject.provoke_a_rejection();
     let error = subject.around(&Below::plain(hanging())).oneshot(7).await.unwrap_err();
-    assert_eq!(error.to_string(), "the call was rejected");
     let rejection = error.source().and_then(|source| source.downcast_ref::<Rejection>()).unwrap();
     check(rejection, mechanism);
+    assert_eq!(error.to_string(), format!("the call was rejected: {rejection}"));
     assert_eq!(error.rejection(), Some(rejection));
+    assert_eq!(error.clone().into_boxed().downcast_ref(), Some(rejection));
     assert_eq!(error.clone().into_service(), None);
 }
 
@@ -81,6 +82,25 @@ pub async fn a_rejection_is_found_in_a_box_error(make: Make) {
     let service = Inner::new(Fixture::<BoxError>::new(&hanging()));
     let error = subject.around_keeping_box_errors(service).oneshot(7).await.unwrap_err();
     check(error.downcast_ref::<Rejection>().unwrap(), mechanism);
+}
+
+pub async fn any_error_comes_out_as_itself_where_errors_are_boxed(make: Make) {
+    let subject = Subject::tight(make).await;
+    let error = subject.around_boxing_errors(&Below::plain(failing())).oneshot(7).await.unwrap_err();
+    assert_eq!(*error.downcast::<Fault>().unwrap(), Fault::Failed(Cause));
+
+    let subject = Subject::tight(make).await;
+    let mechanism = subject.provoke_a_rejection();
+    let error = subject.around_boxing_errors(&Below::plain(hanging())).oneshot(7).await.unwrap_err();
+    check(error.downcast_ref::<Rejection>().unwrap(), mechanism);
+}
+
+pub async fn a_box_error_of_the_service_is_shown_and_converted(make: Make) {
+    let subject = Subject::tight(make).await;
+    let service = Inner::new(Fixture::<BoxError>::new(&failing()));
+    let error = subject.around_box_errors(service).oneshot(7).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("the service failed: {}", Fault::Failed(Cause)));
+    assert_eq!(*error.into_boxed().downcast::<Fault>().unwrap(), Fault::Failed(Cause));
 }
 
 pub async fn a_rejection_is_converted_into_the_services_own_error(make: Make) {

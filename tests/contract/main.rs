@@ -91,6 +91,7 @@ macro_rules! any_layer {
                 the_services_error_keeps_its_type_and_its_source,
                 the_services_error_is_untouched_where_the_error_type_is_kept,
                 the_services_error_is_untouched_where_rejections_become_responses,
+                a_box_error_of_the_service_is_shown_and_converted,
             }
             types {
                 a_service_that_is_neither_send_nor_static_works,
@@ -109,6 +110,7 @@ macro_rules! rejects {
                 a_rejection_is_found_in_a_box_error,
                 a_rejection_is_converted_into_the_services_own_error,
                 a_rejection_becomes_a_response,
+                any_error_comes_out_as_itself_where_errors_are_boxed,
             }
         }
     };

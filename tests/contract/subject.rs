@@ -297,6 +297,16 @@ impl Subject {
         self.layer.around_keeping_errors(inner)
     }
 
+    /// With [`boxed_error`](StackLayer::boxed_error).
+    pub fn around_boxing_errors(&self, below: &Below) -> Handle<BoxError> {
+        self.layer.around_boxing_errors(below.inner())
+    }
+
+    /// A service with tower's `BoxError`.
+    pub fn around_box_errors(&self, inner: Inner<BoxError>) -> Handle<Error<BoxError>> {
+        self.layer.around_box_errors(inner)
+    }
+
     /// With [`respond_with`](StackLayer::respond_with).
     pub fn around_responding(&self, below: &Below, respond: fn(Rejection) -> u32) -> Handle<Fault> {
         self.layer.around_responding(below.inner(), respond)
