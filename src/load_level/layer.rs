@@ -26,10 +26,9 @@ impl<C> LoadLevel<WeighsOne, C> {
     /// [`max_weight`](super::QueueBuilder::max_weight).
     ///
     /// It runs when a call has to wait, before it takes its place.
-    pub fn weight<F, Request>(self, weight: F) -> LoadLevel<WeighsBy<F>, C>
-    where
-        F: Fn(&Request) -> u64,
-    {
+    ///
+    /// `weight` is a closure or function `Fn(&Request) -> u64`.
+    pub fn weight<F>(self, weight: F) -> LoadLevel<WeighsBy<F>, C> {
         let Self { queue, weight: WeighsOne, criticality } = self;
         LoadLevel { queue, weight: WeighsBy(weight), criticality }
     }
@@ -40,10 +39,9 @@ impl<W> LoadLevel<W> {
     /// [`by_criticality`](super::QueueBuilder::by_criticality).
     ///
     /// It runs when a call has to wait, before it takes its place.
-    pub fn criticality<F, Request>(self, criticality: F) -> LoadLevel<W, CriticalityBy<F>>
-    where
-        F: Fn(&Request) -> Criticality,
-    {
+    ///
+    /// `criticality` is a closure or function `Fn(&Request) -> Criticality`.
+    pub fn criticality<F>(self, criticality: F) -> LoadLevel<W, CriticalityBy<F>> {
         let Self { queue, weight, criticality: CriticalityOfContext } = self;
         LoadLevel { queue, weight, criticality: CriticalityBy(criticality) }
     }

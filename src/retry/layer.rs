@@ -104,10 +104,9 @@ impl<P> Retry<P> {
     /// Retries only the requests for which `may_repeat` is true: a payment without an idempotency key may not.
     ///
     /// It runs once per call, before the first attempt. Other requests are sent once and not cloned.
-    pub fn replay_if<F, Request>(self, may_repeat: F) -> Retry<ReplayIf<F>>
-    where
-        F: Fn(&Request) -> bool,
-    {
+    ///
+    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`.
+    pub fn replay_if<F>(self, may_repeat: F) -> Retry<ReplayIf<F>> {
         self.replay(ReplayIf(may_repeat))
     }
 
@@ -115,6 +114,9 @@ impl<P> Retry<P> {
     ///
     /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. It runs before the first attempt, then
     /// before each retry but the last possible one.
+    ///
+    /// For requests that borrow pass a function, which is one for all lifetimes:
+    /// `fn copy<'a>(text: &&'a str) -> Option<&'a str>`.
     pub fn replay_with<F, Request>(self, copy: F) -> Retry<ReplayWith<F>>
     where
         F: Fn(&Request) -> Option<Request>,

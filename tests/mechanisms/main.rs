@@ -18,6 +18,7 @@ mod support;
 mod allocations;
 mod backoff;
 mod bad_input;
+mod borrowed;
 mod breaker;
 mod changing_bucket;
 mod circuit_breaker;

@@ -66,7 +66,7 @@ pub struct DistributedByKey<D, F> {
     key_of: F,
 }
 
-impl<D, F, Key> RateLimit<DistributedByKey<D, OwnedKey<F, Key>>> {
+impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
     /// Each call costs one token of the bucket of its key that many processes share. `key_of` makes the key of the request,
     /// of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
     /// [`distributed_ref`](RateLimit::distributed_ref).
@@ -96,18 +96,20 @@ impl<D, F, Key> RateLimit<DistributedByKey<D, OwnedKey<F, Key>>> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn distributed<Request>(limit: D, key_of: F) -> Self
+    ///
+    /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is `AsRef<[u8]>`.
+    pub fn distributed(limit: D, key_of: F) -> Self
     where
         D: Distributed,
-        F: Fn(&Request) -> Key,
-        Key: AsRef<[u8]>,
     {
         Self::new(DistributedByKey { limit, key_of: OwnedKey::new(key_of) })
     }
 }
 
 impl<D, F, Key: ?Sized> RateLimit<DistributedByKey<D, (BorrowedKey<F>, PhantomData<fn(&Key)>)>> {
-    /// The same where the key lies in the request: `key_of` borrows it.
+    /// Like [`distributed`](RateLimit::distributed) where the key lies in the request: `key_of` borrows it.
+    ///
+    /// Write the closure in the call, as below, or pass a function.
     ///
     /// ```
     /// use std::time::Duration;
@@ -140,7 +142,7 @@ pub trait BytesOf<Request> {
     fn with_bytes<R>(&self, request: &Request, work: impl FnOnce(&[u8]) -> R) -> R;
 }
 
-impl<Request, F, Key> BytesOf<Request> for OwnedKey<F, Key>
+impl<Request, F, Key> BytesOf<Request> for OwnedKey<F>
 where
     F: Fn(&Request) -> Key,
     Key: AsRef<[u8]>,
