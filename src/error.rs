@@ -213,6 +213,11 @@ impl ConfigError {
         Self { field, value, rule: rule.into() }
     }
 
+    /// Names the one of several alike that is wrong: `"in tier 2"`.
+    pub(crate) fn of(self, part: impl fmt::Display) -> Self {
+        Self { rule: format!("{}, {part}", self.rule).into(), ..self }
+    }
+
     /// The configured thing, as its method is called, with its mechanism in front: `"retry.attempts"`.
     pub fn field(&self) -> &'static str {
         self.field

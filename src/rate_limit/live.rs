@@ -108,10 +108,13 @@ impl<R: LiveLimits, Next> Configure for RateLimitStage<R, Next> {
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        let (mut given, mut checked) = (config.rate_limit.iter(), Ok(()));
+        let (mut given, mut checked) = (config.rate_limit.iter().enumerate(), Ok(()));
         self.limit.each(None, &mut |limit, _| {
-            if let (Ok(()), Some(given)) = (&checked, given.next()) {
-                checked = limit.check_quotas(&given.quotas);
+            if let (Ok(()), Some((index, given))) = (&checked, given.next()) {
+                checked = limit.check_quotas(&given.quotas).map_err(|error| match config.rate_limit.len() {
+                    1 => error,
+                    _ => error.of(format_args!("in rate limit {index}")),
+                });
             }
         });
         checked
@@ -252,7 +255,7 @@ impl<K: ?Sized, T, S, F> LiveLimit for ByKey<K, T, S, F> {
                 "must be one for each tier that was built",
             ));
         }
-        quotas.iter().try_for_each(|quota| tier::check(*quota))
+        tier::check_all(quotas)
     }
 
     fn set_quotas(&self, quotas: &[Quota]) {

@@ -31,6 +31,13 @@ pub(super) fn check(quota: Quota) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// The quotas of all tiers. An error names the tier, where there are several.
+pub(super) fn check_all(quotas: &[Quota]) -> Result<(), ConfigError> {
+    quotas.iter().enumerate().try_for_each(|(tier, quota)| {
+        check(*quota).map_err(|error| if quotas.len() > 1 { error.of(format_args!("in tier {tier}")) } else { error })
+    })
+}
+
 /// Why there are no tokens, and how many nanoseconds it takes until there are.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Refusal {

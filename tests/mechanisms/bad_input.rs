@@ -13,6 +13,7 @@ use steadfast::{
     load_shed::{Limiter, LoadShedLayer},
     rate_limit::{Keyed, Overflow, Quota, RateLimit, RateLimitLayer, SlidingWindow, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryBudget, RetryBudgetBuilder, RetryLayer},
+    stack::live::{RateLimitConfig, StackConfig},
     timeout::TimeoutLayer,
 };
 use tokio::{runtime, time::Instant};
@@ -350,6 +351,33 @@ fn a_keyed_limit_has_room_for_up_to_100_million_keys_and_quotas_that_buckets_can
     assert_eq!(tiers(127).unwrap().tiers(), 128);
     assert_names(tiers(128), "rate_limit.tiers", 129);
     assert!(tiers(1_000_000).is_err());
+}
+
+#[test]
+fn an_error_names_the_tier_and_the_limit_whose_quota_is_bad() {
+    let (good, bad) = (Quota::new(1, SECOND), Quota::new(0, SECOND));
+    let keyed = |quotas: [Quota; 3]| {
+        let [first, second, third] = quotas;
+        Keyed::<u64>::builder(1, first).tiers(vec![second, third], |key| *key as usize).build()
+    };
+    let message = keyed([good, good, bad]).unwrap_err().to_string();
+    assert_eq!(message, "rate_limit.count = 0: must be at least 1, and at most one per nanosecond, in tier 2");
+    let message = Keyed::<u64>::builder(1, bad).build().unwrap_err().to_string();
+    assert_eq!(message, "rate_limit.count = 0: must be at least 1, and at most one per nanosecond");
+
+    let bucket = || RateLimit::new(TokenBucket::builder(1, SECOND).build().unwrap());
+    let tiers = RateLimit::by_key(keyed([good; 3]).unwrap(), |key: &u64| *key);
+    let (_, control) = steadfast::server().rate_limit(bucket().and(tiers)).live().unwrap();
+    let config = |bad| StackConfig {
+        rate_limit: vec![RateLimitConfig::new([good]), RateLimitConfig::new([good, bad, good])],
+        ..StackConfig::default()
+    };
+    assert!(control.check(&config(good)).is_ok());
+    let message = control.check(&config(bad)).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "rate_limit.count = 0: must be at least 1, and at most one per nanosecond, in tier 1, in rate limit 1"
+    );
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
     /// one that a bucket can have, and its burst fill within 366 days.
     pub fn build(self) -> Result<Keyed<K, T, S>, ConfigError> {
         let Self { max_keys, quotas, overflow, tier_of, hasher, keys: _ } = self;
-        quotas.iter().try_for_each(|quota| tier::check(*quota))?;
+        tier::check_all(&quotas)?;
         if quotas.len() > MOST_TIERS {
             return Err(ConfigError::new("rate_limit.tiers", quotas.len(), "must be at most 128"));
         }
