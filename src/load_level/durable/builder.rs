@@ -124,7 +124,7 @@ impl DurableQueueBuilder {
     /// is part of a cluster.
     pub async fn connect(self) -> Result<DurableQueue, RedisError> {
         let (server, handle) = self.check()?;
-        let connection = Connection::open(server.clone(), self.random.clone(), handle.clone()).await?;
+        let connection = Connection::open(server.clone(), self.random.clone()).await?;
         Ok(self.queue(server, handle, connection))
     }
 
@@ -136,7 +136,7 @@ impl DurableQueueBuilder {
     /// [`RedisError::Config`], [`RedisError::Url`], and [`RedisError::NoRuntime`] outside of a tokio runtime.
     pub fn connect_lazily(self) -> Result<DurableQueue, RedisError> {
         let (server, handle) = self.check()?;
-        let connection = Connection::open_lazily(server.clone(), self.random.clone(), handle.clone());
+        let connection = Connection::open_lazily(server.clone(), self.random.clone());
         Ok(self.queue(server, handle, connection))
     }
 
@@ -146,7 +146,6 @@ impl DurableQueueBuilder {
             connection,
             server,
             random: self.random,
-            handle: handle.clone(),
             keys: Keys::of(&self.prefix, &self.name),
             limits: self.limits,
             consumption: Default::default(),

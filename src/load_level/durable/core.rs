@@ -4,14 +4,12 @@ use crate::{
     redis::{Connection, Server},
 };
 use std::{sync::atomic::AtomicUsize, time::Duration};
-use tokio::runtime::Handle;
 
 /// What all handles of a queue share.
 pub(super) struct Core {
     pub(super) connection: Connection,
     pub(super) server: Server,
     pub(super) random: Random,
-    pub(super) handle: Handle,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     pub(super) consumption: Consumption,

@@ -1,0 +1,305 @@
+//! What is kept in Redis outlives the runtime that it was made in, and works in many at a time.
+
+use crate::{
+    durable_fixture::{millis, until},
+    server::{RedisCluster, RedisServer},
+    trial::trials,
+};
+use futures::FutureExt;
+use std::{future::Future, sync::mpsc, thread, time::Duration};
+use steadfast::{
+    constant_work::{RedisSink, RedisSource, Sink, Source},
+    rate_limit::{
+        Quota,
+        distributed::{Charge, Exact, Hint, Redis, RedisError, Store, StoreErrorKind},
+    },
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+
+trials![
+    limits_share_their_tokens_in_the_next_runtime,
+    limits_in_many_runtimes_share_their_tokens,
+    the_first_call_in_the_next_runtime_is_answered,
+    a_runtime_may_end_while_it_connects,
+    a_runtime_may_end_while_it_finds_out_whether_a_connection_answers,
+    a_runtime_may_end_while_another_uses_its_connection,
+    a_runtime_may_be_left_without_being_ended,
+    a_store_that_is_made_outside_of_any_runtime_connects_with_its_first_call,
+    a_cluster_goes_on_in_the_next_runtime,
+    a_cluster_is_looked_at_again_in_the_next_runtime,
+    sources_and_sinks_go_on_in_the_next_runtime,
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn single() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn multi() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+const KINDS: [fn() -> Runtime; 2] = [single, multi];
+
+/// Runs this in a runtime of its own, which has ended when this returns.
+async fn in_one_that_ends<T, Work>(kind: fn() -> Runtime, work: impl FnOnce() -> Work + Send + 'static) -> T
+where
+    T: Send + 'static,
+    Work: Future<Output = T>,
+{
+    spawn_blocking(move || kind().block_on(work())).await.expect("it does not panic")
+}
+
+/// Runs this in a runtime that has one thread, and that nobody runs afterwards.
+fn in_one_that_is_left<T: Send + 'static, Work: Future<Output = T>>(
+    work: impl FnOnce() -> Work + Send + 'static,
+) -> (T, Left) {
+    let (done, result) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        let runtime = single();
+        done.send(runtime.block_on(work())).expect("somebody waits for it");
+        // Until the other end is dropped.
+        let _ = ended.recv();
+    });
+    (result.recv().expect("it does not panic"), Left { end: Some(end), thread: Some(thread) })
+}
+
+/// A runtime that is not run. Ends with this.
+struct Left {
+    end: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.end = None;
+        self.thread.take().map(thread::JoinHandle::join);
+    }
+}
+
+async fn ask(store: &Redis) -> Result<(), StoreErrorKind> {
+    let quota = Quota::new(1, 10_000 * SECOND).with_burst(5);
+    let (client, sequence, spent, max_debt, refund, want, least) = (1, 0, 0, 0, 0, 0, 0);
+    let (refund_of, hint) = (Duration::ZERO, Hint::default());
+    let key = b"any".as_slice().into();
+    let charge = Charge { key, quota, client, sequence, spent, max_debt, refund, refund_of, want, least, hint };
+    store.charge(&[charge]).await.map(drop).map_err(|error| error.kind())
+}
+
+/// Asks, with the patience of a limit, until there is an answer; then there always is.
+async fn until_it_answers(store: &Redis) -> Duration {
+    let took = until("the store answers", async || matches!(timeout(millis(50), ask(store)).await, Ok(Ok(())))).await;
+    for _ in 0..50 {
+        assert_eq!(ask(store).await, Ok(()));
+    }
+    took
+}
+
+async fn connected(url: String) -> Redis {
+    let store = Redis::builder(url).connect().await.expect("a server that is right");
+    assert_eq!(ask(&store).await, Ok(()));
+    store
+}
+
+/// A limit of five tokens. Alone it admits five.
+fn limit(store: &Redis) -> Exact {
+    let quota = Quota::new(1, 10_000 * SECOND).with_burst(5);
+    let (limit, flusher) = Exact::builder(store.clone(), quota).processes(1).deadline(SECOND).build().expect("a limit");
+    tokio::spawn(flusher.run());
+    limit
+}
+
+async fn admitted(limits: &[Exact]) -> usize {
+    let mut admitted = 0;
+    for _ in 0..5 {
+        for limit in limits {
+            admitted += usize::from(limit.acquire(b"tenant", 1).await.is_ok());
+        }
+    }
+    admitted
+}
+
+async fn limits_share_their_tokens_in_the_next_runtime() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let store = in_one_that_ends(kind, move || connected(url)).await;
+        assert_eq!(admitted(&[limit(&store), limit(&store)]).await, 5);
+    }
+}
+
+async fn limits_in_many_runtimes_share_their_tokens() {
+    let server = RedisServer::start().await;
+    let store = Redis::builder(server.url()).connect_lazily().expect("a URL that is one");
+    until_it_answers(&store).await;
+    let count = |store: Redis, kind| in_one_that_ends(kind, move || async move { admitted(&[limit(&store)]).await });
+    let here = [limit(&store), limit(&store)];
+    let (one, two, three) = (store.clone(), store.clone(), store.clone());
+    let counts = futures::join!(count(one, single), count(two, multi), count(three, single), admitted(&here));
+    assert_eq!(counts.0 + counts.1 + counts.2 + counts.3, 5, "{counts:?}");
+}
+
+async fn the_first_call_in_the_next_runtime_is_answered() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let mut store = in_one_that_ends(kind, move || connected(url)).await;
+        for _ in 0..5 {
+            let asked = in_one_that_ends(kind, move || async move {
+                let answers = futures::join!(ask(&store), ask(&store), ask(&store));
+                (answers, store)
+            });
+            let (answers, back) = asked.await;
+            assert_eq!(answers, (Ok(()), Ok(()), Ok(())));
+            store = back;
+        }
+    }
+}
+
+async fn a_runtime_may_end_while_it_connects() {
+    for kind in KINDS {
+        let mut server = RedisServer::start().await;
+        server.kill();
+        let url = server.url();
+        let store = in_one_that_ends(kind, move || async move {
+            let store = Redis::builder(url).connect_lazily().expect("a URL that is one");
+            until("an attempt fails", async || ask(&store).await == Err(StoreErrorKind::Unreachable)).await;
+            store
+        });
+        let store = store.await;
+        assert_eq!(ask(&store).await, Err(StoreErrorKind::Unreachable), "it is known of a call that nobody is there");
+        server.restart().await;
+        let took = until_it_answers(&store).await;
+        assert!(took < 5 * SECOND, "{took:?}");
+    }
+}
+
+async fn a_runtime_may_end_while_it_finds_out_whether_a_connection_answers() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    server.stop();
+    server.cont();
+    let store = in_one_that_ends(multi, move || connected(url)).await;
+    assert_eq!(ask(&store).await, Ok(()), "the connection is of this runtime now");
+    server.stop();
+    let store = in_one_that_ends(single, move || async move {
+        for _ in 0..3 {
+            assert!(timeout(millis(5), ask(&store)).await.is_err(), "a stopped server answers");
+        }
+        store
+    });
+    let store = store.await;
+    // Only who finds out can know: a stopped server does not close connections.
+    let took = until("the connection is given up", async || {
+        matches!(timeout(millis(5), ask(&store)).await, Ok(Err(StoreErrorKind::Unreachable)))
+    });
+    let took = took.await;
+    assert!(took < 5 * SECOND, "{took:?}");
+    server.cont();
+    until_it_answers(&store).await;
+}
+
+async fn a_runtime_may_end_while_another_uses_its_connection() {
+    for kind in [multi as fn() -> Runtime, single] {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let (made, store) = tokio::sync::oneshot::channel();
+        let ending = tokio::spawn(in_one_that_ends(kind, move || async move {
+            let store = connected(url).await;
+            made.send(store.clone()).expect("somebody waits for it");
+            for _ in 0..100 {
+                assert_eq!(ask(&store).await, Ok(()));
+                sleep(millis(1)).await;
+            }
+        }));
+        let store = store.await.expect("a store");
+        while !ending.is_finished() {
+            // A call that is under way when the runtime ends has no answer.
+            let _ = ask(&store).await;
+        }
+        ending.await.expect("it does not panic");
+        let took = until_it_answers(&store).await;
+        assert!(took < 5 * SECOND, "{took:?}");
+    }
+}
+
+async fn a_runtime_may_be_left_without_being_ended() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    let (store, _left) = in_one_that_is_left(move || connected(url));
+    let took = until_it_answers(&store).await;
+    assert!(took < 5 * SECOND, "{took:?}");
+    // And one that is left with the work of connecting.
+    let url = server.url();
+    let (store, _left) = in_one_that_is_left(move || async move { Redis::builder(url).connect_lazily() });
+    let took = until_it_answers(&store.expect("a URL that is one")).await;
+    assert!(took < 10 * SECOND, "{took:?}");
+}
+
+async fn a_store_that_is_made_outside_of_any_runtime_connects_with_its_first_call() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    let (store, refused) = thread::spawn(move || {
+        let store = Redis::builder(&url).connect_lazily().expect("a URL that is one");
+        assert_eq!(ask(&store).now_or_never(), Some(Err(StoreErrorKind::Unreachable)), "nobody can connect");
+        (store, Redis::builder(&url).connect().now_or_never())
+    })
+    .join()
+    .expect("it does not panic");
+    assert!(matches!(refused, Some(Err(RedisError::NoRuntime))), "{refused:?}");
+    assert_eq!(ask(&store).await, Ok(()));
+}
+
+async fn a_cluster_goes_on_in_the_next_runtime() {
+    let cluster = RedisCluster::start(3).await;
+    let url = cluster.url();
+    let store = in_one_that_ends(multi, move || async move {
+        let store = Redis::builder(url).cluster(true).connect().await.expect("a cluster that is right");
+        assert_eq!(ask(&store).await, Ok(()));
+        store
+    });
+    let store = store.await;
+    assert_eq!(ask(&store).await, Ok(()));
+    assert_eq!(admitted(&[limit(&store), limit(&store)]).await, 5);
+}
+
+async fn a_cluster_is_looked_at_again_in_the_next_runtime() {
+    let cluster = RedisCluster::start(3).await;
+    let url = cluster.url();
+    cluster.servers.iter().for_each(RedisServer::stop);
+    let store = in_one_that_ends(multi, move || async move {
+        let store = Redis::builder(url).cluster(true).connect_lazily().expect("a URL that is one");
+        sleep(millis(50)).await;
+        store
+    });
+    let store = store.await;
+    cluster.servers.iter().for_each(RedisServer::cont);
+    let took = until_it_answers(&store).await;
+    assert!(took < 5 * SECOND, "{took:?}");
+}
+
+async fn sources_and_sinks_go_on_in_the_next_runtime() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let both = in_one_that_ends(kind, move || async move {
+            let mut sink = RedisSink::builder(&url, "limits").connect().await.expect("a server that is right");
+            let source = RedisSource::builder(&url, "limits").connect().await.expect("a server that is right");
+            sink.publish(b"one").await.expect("a server");
+            (sink, source)
+        });
+        let (mut sink, mut source) = both.await;
+        let mut bytes = Vec::new();
+        source.fetch(&mut bytes, 100).await.expect("a server");
+        assert_eq!(bytes, b"one");
+        sink.publish(b"two").await.expect("a server");
+        source.fetch(&mut bytes, 100).await.expect("a server");
+        assert_eq!(bytes, b"two");
+    }
+}
