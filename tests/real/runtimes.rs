@@ -1,7 +1,9 @@
 //! What is kept in Redis outlives the runtime that it was made in, and works in many at a time.
 
 use crate::{
-    durable_fixture::{millis, until},
+    durable_fixture::{
+        Calls, Running, append, builder, encode, millis, noting, readings, succeed, until, until_done, worker,
+    },
     server::{RedisCluster, RedisServer},
     trial::trials,
 };
@@ -9,6 +11,7 @@ use futures::FutureExt;
 use std::{future::Future, sync::mpsc, thread, time::Duration};
 use steadfast::{
     constant_work::{RedisSink, RedisSource, Sink, Source},
+    load_level::durable::{DurableQueue, Message},
     rate_limit::{
         Quota,
         distributed::{Charge, Exact, Hint, Redis, RedisError, Store, StoreErrorKind},
@@ -19,6 +22,7 @@ use tokio::{
     task::spawn_blocking,
     time::{sleep, timeout},
 };
+use tower::ServiceExt;
 
 trials![
     limits_share_their_tokens_in_the_next_runtime,
@@ -31,6 +35,11 @@ trials![
     a_store_that_is_made_outside_of_any_runtime_connects_with_its_first_call,
     a_cluster_goes_on_in_the_next_runtime,
     a_cluster_is_looked_at_again_in_the_next_runtime,
+    a_queue_goes_on_in_the_next_runtime,
+    a_queue_that_is_made_outside_of_any_runtime_connects_with_its_first_call,
+    a_runtime_may_end_with_the_messages_of_another,
+    a_runtime_may_be_left_with_the_messages_of_another,
+    a_producer_needs_no_runtime_to_be_called,
     sources_and_sinks_go_on_in_the_next_runtime,
 ];
 
@@ -183,8 +192,6 @@ async fn a_runtime_may_end_while_it_connects() {
 async fn a_runtime_may_end_while_it_finds_out_whether_a_connection_answers() {
     let server = RedisServer::start().await;
     let url = server.url();
-    server.stop();
-    server.cont();
     let store = in_one_that_ends(multi, move || connected(url)).await;
     assert_eq!(ask(&store).await, Ok(()), "the connection is of this runtime now");
     server.stop();
@@ -282,6 +289,115 @@ async fn a_cluster_is_looked_at_again_in_the_next_runtime() {
     cluster.servers.iter().for_each(RedisServer::cont);
     let took = until_it_answers(&store).await;
     assert!(took < 5 * SECOND, "{took:?}");
+}
+
+/// All that was appended is worked on here.
+async fn work_on(queue: &DurableQueue, messages: u64) {
+    let running = Running::start(worker(queue, noting(&Calls::default(), succeed)));
+    until_done(queue, messages).await;
+    running.stop().await;
+}
+
+async fn a_queue_goes_on_in_the_next_runtime() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let builder = builder(&server);
+        let queue = in_one_that_ends(kind, move || async move {
+            let queue = builder.connect().await.expect("a server that is right");
+            append(&queue, "one").await;
+            queue
+        });
+        let queue = queue.await;
+        append(&queue, "two").await;
+        let queue = in_one_that_ends(kind, move || async move {
+            append(&queue, "three").await;
+            work_on(&queue, 3).await;
+            queue
+        });
+        let queue = queue.await;
+        append(&queue, "four").await;
+        work_on(&queue, 4).await;
+        assert_eq!(readings(&queue).await.appended, 4);
+    }
+}
+
+async fn a_queue_that_is_made_outside_of_any_runtime_connects_with_its_first_call() {
+    let server = RedisServer::start().await;
+    let builder = builder(&server);
+    let queue = thread::spawn(move || builder.connect_lazily()).join().expect("it does not panic");
+    append(&queue.expect("a URL that is one"), "one").await;
+}
+
+/// Starts an append, and gives Redis the time to have it.
+async fn begin(queue: &DurableQueue, text: &str) -> tokio::task::JoinHandle<bool> {
+    let append = queue.producer(encode).oneshot(Message::new(text));
+    let task = tokio::spawn(async move { append.await.is_ok() });
+    sleep(millis(50)).await;
+    task
+}
+
+async fn a_runtime_may_end_with_the_messages_of_another() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let queue = builder(&server).answer_timeout(20 * SECOND).connect().await.expect("a server that is right");
+        append(&queue, "zero").await;
+        server.stop();
+        let ended = queue.clone();
+        let (waiting, wait) = tokio::sync::oneshot::channel();
+        let (end, may_end) = tokio::sync::oneshot::channel::<()>();
+        let ending = tokio::spawn(in_one_that_ends(kind, move || async move {
+            let first = begin(&ended, "one").await;
+            waiting.send(()).expect("somebody waits for it");
+            may_end.await.expect("it is told");
+            drop(first);
+        }));
+        wait.await.expect("it does not panic");
+        // The runtime that sends has two batches under way, and a message that waits for its turn.
+        let second = begin(&queue, "two").await;
+        let third = begin(&queue, "three").await;
+        end.send(()).expect("it waits");
+        ending.await.expect("it does not panic");
+        sleep(millis(50)).await;
+        server.cont();
+        assert!(!second.await.expect("no panic"), "it was on its way, and nobody knows of it");
+        assert!(third.await.expect("no panic"), "it was not, and is sent by its own runtime");
+        append(&queue, "four").await;
+    }
+}
+
+async fn a_runtime_may_be_left_with_the_messages_of_another() {
+    let server = RedisServer::start().await;
+    let queue = builder(&server).answer_timeout(SECOND / 2).connect().await.expect("a server that is right");
+    append(&queue, "zero").await;
+    server.stop();
+    let left = queue.clone();
+    let (_, _left) = in_one_that_is_left(move || async move {
+        let append = left.producer(encode).oneshot(Message::new("one"));
+        assert!(timeout(millis(20), append).await.is_err(), "a stopped server answers");
+    });
+    server.cont();
+    let took = until("messages are sent again", async || {
+        let append = queue.producer(encode).oneshot(Message::new("two"));
+        matches!(timeout(millis(200), append).await, Ok(Ok(_)))
+    });
+    let took = took.await;
+    assert!(took < 10 * SECOND, "{took:?}");
+}
+
+async fn a_producer_needs_no_runtime_to_be_called() {
+    let server = RedisServer::start().await;
+    let queue = builder(&server).connect().await.expect("a server that is right");
+    let producer = queue.producer(encode);
+    let append = thread::spawn(move || {
+        let mut producer = producer;
+        let alone = tower::Service::call(&mut producer, Message::new("alone"));
+        let refused = alone.now_or_never().expect("no waiting").expect_err("nobody can send it");
+        assert!(!refused.may_be_appended(), "{refused}");
+        tower::Service::call(&mut producer, Message::new("one"))
+    });
+    let append = append.join().expect("it does not panic");
+    assert!(append.await.is_ok());
+    assert_eq!(readings(&queue).await.appended, 1);
 }
 
 async fn sources_and_sinks_go_on_in_the_next_runtime() {

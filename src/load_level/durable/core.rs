@@ -1,9 +1,12 @@
-use super::consumption::Consumption;
+use super::{batch::Waiting, consumption::Consumption};
 use crate::{
     Random,
     redis::{Connection, Server},
 };
-use std::{sync::atomic::AtomicUsize, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 /// What all handles of a queue share.
 pub(super) struct Core {
@@ -13,8 +16,9 @@ pub(super) struct Core {
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     pub(super) consumption: Consumption,
+    pub(super) waiting: Waiting,
     /// The bytes of the messages that are on their way to Redis. Relaxed: it guards no other memory.
-    pub(super) bytes_on_the_way: AtomicUsize,
+    pub(super) bytes_on_the_way: Arc<AtomicUsize>,
 }
 
 /// The keys of a queue. All have the same hash tag.
