@@ -27,6 +27,7 @@ use tower::ServiceExt;
 trials![
     limits_share_their_tokens_in_the_next_runtime,
     limits_in_many_runtimes_share_their_tokens,
+    a_limit_goes_on_with_another_flusher,
     the_first_call_in_the_next_runtime_is_answered,
     a_runtime_may_end_while_it_connects,
     a_runtime_may_end_while_it_finds_out_whether_a_connection_answers,
@@ -152,6 +153,24 @@ async fn limits_in_many_runtimes_share_their_tokens() {
     let (one, two, three) = (store.clone(), store.clone(), store.clone());
     let counts = futures::join!(count(one, single), count(two, multi), count(three, single), admitted(&here));
     assert_eq!(counts.0 + counts.1 + counts.2 + counts.3, 5, "{counts:?}");
+}
+
+async fn a_limit_goes_on_with_another_flusher() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let made = in_one_that_ends(kind, move || async move {
+            let store = connected(url).await;
+            let limit = limit(&store);
+            limit.acquire(b"tenant", 1).await.expect("the first of five");
+            (limit, store)
+        });
+        let (old, store) = made.await;
+        assert!(!old.readings().store.is_up);
+        tokio::spawn(old.flusher().run());
+        until("the store decides", async || old.readings().store.is_up).await;
+        assert_eq!(admitted(&[old, limit(&store)]).await, 4);
+    }
 }
 
 async fn the_first_call_in_the_next_runtime_is_answered() {
