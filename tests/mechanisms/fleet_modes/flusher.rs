@@ -239,3 +239,26 @@ async fn leases_are_taken_again_by_another() {
     }
     assert!(limit.readings().store.is_up);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_one_had_on_the_way_is_settled_by_the_next() {
+    let store = Fickle::slow(4, 4);
+    let builder = Leased::builder(store.clone(), 100, secs(5)).flush_every(ms(500)).random(Random::seeded(1));
+    let (limit, flusher) = builder.build().unwrap();
+    let flusher = spawn(flusher.run());
+    spawn(limit.flusher().run());
+    store.becomes(Mode::Hangs);
+    let mut waits = ByHand::pending(limit.acquire(b"key", 1));
+    sleep(ms(2)).await;
+    flusher.abort();
+    sleep(ms(2)).await;
+    assert!(waits.poll().is_ready(), "it was on its way");
+    drop(waits);
+    store.becomes(Mode::Answers);
+    let time = Stopwatch::start();
+    while limit.acquire(b"key", 1).await.is_err() {
+        sleep(ms(10)).await;
+        assert!(time.read() <= secs(3), "the key is never asked for again");
+    }
+    assert!(limit.readings().store.is_up);
+}
