@@ -76,7 +76,8 @@
 //!
 //! # Runtime
 //!
-//! tokio, with its timer enabled.
+//! tokio, with its timer enabled. No layer, handle or store belongs to the runtime that it was made in: the next runtime, or
+//! another one at the same time, uses it as well. What runs in the background says where on its page.
 #![forbid(unsafe_code)]
 
 pub mod circuit_breaker;

@@ -156,7 +156,8 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     /// What fails is in the [readings](Self::readings), and the next period is the next try. While there are no rules
     /// nothing is published, so that readers see the age of what they have. A publication that takes longer than the
     /// period leaves out those that were to begin meanwhile, and the next begins when it would have. A panic of the
-    /// function ends it.
+    /// function ends it. Where a runtime may end before the process does, call [`publish`](Self::publish) instead: each may
+    /// be in another runtime.
     ///
     /// ```no_run
     /// # use std::{error::Error, io};

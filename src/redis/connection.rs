@@ -1,6 +1,9 @@
 use super::{
+    duty::OnDuty,
     error::{Fault, FaultKind, Means, RedisError, means},
+    keeper::{FIRST_PAUSE, Keeping, Lost, reconnect},
     server::Server,
+    state::{Keeper, Live, Outlook, State},
 };
 use crate::{
     Random,
@@ -9,6 +12,7 @@ use crate::{
 use ::redis::{Value, aio::MultiplexedConnection, cmd};
 use rand::RngExt;
 use std::{
+    mem,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -17,6 +21,7 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
+    sync::Notify,
     task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -24,50 +29,32 @@ use tokio::{
 /// The one connection to a server, which all calls share. One that is lost or does not answer is replaced in the
 /// background.
 ///
+/// It belongs to no runtime. Each task that it needs is spawned by a call, in the runtime of that call. Where a runtime
+/// ends and takes the connection with it, the next call connects again in its own.
+///
 /// The library has a `ConnectionManager` for that. But its calls wait while it connects, and one that no longer answers
 /// it keeps: calls here have milliseconds.
 #[derive(Clone)]
 pub(crate) struct Connection(Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     server: Server,
     random: Random,
-    handle: Handle,
-    state: Mutex<State>,
-    /// Numbers connections and attempts at one. Relaxed: it guards no other memory.
+    pub(super) state: Mutex<State>,
+    /// Tells the calls that wait that the state is another.
+    changed: Notify,
+    /// Numbers connections, attempts at one, and tasks that connect. Relaxed: it guards no other memory.
     numbers: AtomicU64,
     /// There has been a connection. Relaxed: it guards no other memory.
     was_up: AtomicBool,
 }
 
-enum State {
-    Up(Arc<Live>),
-    /// There is none, for this reason; a task is about to change that.
-    Down(Fault),
-}
-
-/// A connection that was made.
-struct Live {
-    number: u64,
-    connection: MultiplexedConnection,
-    since: Instant,
-    /// The calls that were given up since the last answer. Relaxed like the next: they guard no other memory.
-    unanswered: AtomicU32,
-    /// Somebody is finding out whether it answers at all.
-    in_question: AtomicBool,
-}
-
-/// So many calls that were given up, with no answer in between, put a connection in question.
+/// A connection is in question after this many calls that were given up with no answer in between.
 const UNANSWERED: u32 = 3;
 
 /// So long a connection in question has to answer a `PING`. One that is slower than its callers' patience is no reason
 /// to connect anew, which makes a busy server busier.
 const TO_ANSWER_PING: Duration = Duration::from_millis(200);
-
-/// The pause between two attempts to connect, which doubles up to the longest. Attempts go on when the next one begins:
-/// one that is stuck holds up nobody.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A connection that did not last for so long is not replaced without a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -91,31 +78,29 @@ impl From<Failure> for Fault {
 
 impl Connection {
     /// Connects, and checks the server.
-    pub(crate) async fn open(server: Server, random: Random, handle: Handle) -> Result<Self, RedisError> {
-        let connection = Self::new(server, random, handle);
+    pub(crate) async fn open(server: Server, random: Random) -> Result<Self, RedisError> {
+        let connection = Self::new(server, random);
         let live = connection.0.clone().attempt().await?;
-        connection.0.set_up(live);
+        connection.0.change(|_| Some(State::Up(Arc::new(live))));
         Ok(connection)
     }
 
-    /// Connects in the background.
-    pub(crate) fn open_lazily(server: Server, random: Random, handle: Handle) -> Self {
-        let connection = Self::new(server, random, handle);
-        connection.0.reconnect(Duration::ZERO);
+    /// Connects in the background. Outside of a tokio runtime the first call does so.
+    pub(crate) fn open_lazily(server: Server, random: Random) -> Self {
+        let connection = Self::new(server, random);
+        if Handle::try_current().is_ok() {
+            let number = connection.0.number();
+            let keeper = Keeper::new(number, Instant::now());
+            connection.0.change(|_| Some(State::Down(unreached(connection.server()), keeper)));
+            connection.0.keep(number, Duration::ZERO);
+        }
         connection
     }
 
-    fn new(server: Server, random: Random, handle: Handle) -> Self {
-        let detail = format_args!("the Redis server at {} has not been reached yet", server.address()).to_string();
-        let state = Mutex::new(State::Down(Fault::new(FaultKind::Unreachable, detail)));
-        Self(Arc::new(Shared {
-            server,
-            random,
-            handle,
-            state,
-            numbers: AtomicU64::new(0),
-            was_up: AtomicBool::new(false),
-        }))
+    fn new(server: Server, random: Random) -> Self {
+        let state = Mutex::new(State::Left(unreached(&server)));
+        let (changed, numbers, was_up) = Default::default();
+        Self(Arc::new(Shared { server, random, state, changed, numbers, was_up }))
     }
 
     /// The server that it leads to.
@@ -131,20 +116,30 @@ impl Connection {
         }
     }
 
-    /// Asks anything. Fails at once where there is no connection.
+    /// Asks anything. Fails at once where there is no connection, unless the runtime that had one has ended: then this
+    /// waits for the first attempt to connect in the present one.
     pub(crate) async fn ask(
         &self,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<Value, ::redis::RedisError>,
     ) -> Result<Value, Failure> {
-        let live = match &*lock(&self.0.state) {
-            State::Up(live) => live.clone(),
-            State::Down(error) => return Err(Failure::Down(error.clone())),
+        let up = match &*lock(&self.0.state) {
+            State::Up(live) => Some(live.clone()),
+            _ => None,
+        };
+        let live = match up {
+            Some(live) => live,
+            None => self.0.find().await.map_err(Failure::Down)?,
         };
         let asked = Asked { shared: &self.0, live: &live, is_answered: false };
         let answer = ask(&mut live.connection.clone()).await;
         asked.ended(answer.as_ref().err());
         answer.map_err(Failure::Said)
     }
+}
+
+fn unreached(server: &Server) -> Fault {
+    let detail = format_args!("the Redis server at {} has not been reached yet", server.address()).to_string();
+    Fault::new(FaultKind::Unreachable, detail)
 }
 
 /// A call on its way. Dropped before the answer is there, it counts as unanswered.
@@ -175,50 +170,92 @@ impl Drop for Asked<'_> {
         if self.is_answered || self.live.unanswered.fetch_add(1, Ordering::Relaxed) + 1 < UNANSWERED {
             return;
         }
-        if !self.live.in_question.swap(true, Ordering::Relaxed) {
-            let (shared, live) = (Arc::downgrade(self.shared), self.live.clone());
-            self.shared.handle.spawn(find_out(shared, live));
+        // Where there is no runtime, the next call that is given up finds out.
+        let Ok(handle) = Handle::try_current() else { return };
+        if let Some(duty) = self.live.in_question.begin(2 * TO_ANSWER_PING, Instant::now()) {
+            handle.spawn(find_out(Arc::downgrade(self.shared), self.live.clone(), duty));
         }
     }
 }
 
 /// Loses a connection that does not answer a `PING`.
-async fn find_out(shared: Weak<Shared>, live: Arc<Live>) {
+async fn find_out(shared: Weak<Shared>, live: Arc<Live>, duty: OnDuty) {
     let mut connection = live.connection.clone();
     // Whatever it is: it answers.
     let answer = timeout(TO_ANSWER_PING, cmd("PING").query_async::<Value>(&mut connection)).await;
     if answer.is_ok_and(|answer| answer.as_ref().err().map_or(Means::Alive, means) == Means::Alive) {
         live.unanswered.store(0, Ordering::Relaxed);
-        live.in_question.store(false, Ordering::Relaxed);
     } else if let Some(shared) = shared.upgrade() {
         shared.lose(live.number, None);
     }
+    drop(duty);
 }
 
 impl Shared {
-    fn set_up(&self, live: Live) {
-        self.was_up.store(true, Ordering::Relaxed);
-        *lock(&self.state) = State::Up(Arc::new(live));
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Goes over to another state, if it is to, and tells the calls that wait. Nothing is dropped under the lock: a
+    /// connection that is dropped may come back to it.
+    pub(super) fn change(&self, to: impl FnOnce(&State) -> Option<State>) -> bool {
+        let mut state = lock(&self.state);
+        let Some(new) = to(&state) else { return false };
+        if matches!(new, State::Up(_)) {
+            self.was_up.store(true, Ordering::Relaxed);
+        }
+        let old = mem::replace(&mut *state, new);
+        drop(state);
+        drop(old);
+        self.changed.notify_waiters();
+        true
+    }
+
+    /// The connection, if there is one or one is made in the first attempt of this call's runtime.
+    #[cold]
+    async fn find(self: &Arc<Self>) -> Result<Arc<Live>, Fault> {
+        let until = Instant::now() + self.server.connect_timeout();
+        let mut has_begun = false;
+        loop {
+            // Made before the look: so no change after it is missed.
+            let changed = self.changed.notified();
+            let now = Instant::now();
+            let outlook = lock(&self.state).outlook(now);
+            match outlook {
+                Outlook::Up(live) => return Ok(live),
+                Outlook::Down(fault) => return Err(fault),
+                Outlook::Moving(fault) => {
+                    if Handle::try_current().is_err() || timeout_at(until, changed).await.is_err() {
+                        return Err(fault);
+                    }
+                }
+                // The runtime ends just now, or there is none.
+                Outlook::Left(fault) if has_begun || Handle::try_current().is_err() => return Err(fault),
+                Outlook::Left(_) => {
+                    let number = self.number();
+                    if self.change(|state| state.moves(Keeper::new(number, now))) {
+                        has_begun = true;
+                        self.keep(number, Duration::ZERO);
+                    }
+                }
+            }
+        }
     }
 
     /// One attempt to connect. In a task of its own: what panics in it is an attempt that failed.
-    async fn attempt(self: Arc<Self>) -> Result<Live, RedisError> {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let (server, shared) = (self.server.clone(), Arc::downgrade(&self));
-        let lost = move || {
-            if let Some(shared) = shared.upgrade() {
-                shared.lose(number, None);
-            }
-        };
+    pub(super) async fn attempt(self: Arc<Self>) -> Result<Live, RedisError> {
+        Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
+        let number = self.number();
+        let (server, lost) = (self.server.clone(), Lost { shared: Arc::downgrade(&self), number });
         let mut task = JoinSet::new();
-        task.spawn_on(async move { server.connect(lost).await }, &self.handle);
+        task.spawn(async move { server.connect(move || lost.tell()).await });
         match task.join_next().await {
             Some(Ok(connection)) => Ok(Live {
                 number,
                 connection: connection?,
                 since: Instant::now(),
                 unanswered: AtomicU32::new(0),
-                in_question: AtomicBool::new(false),
+                in_question: Arc::default(),
             }),
             Some(Err(error)) => Err(self.unreachable(&error.to_string())),
             None => Err(self.unreachable("there is no attempt")),
@@ -230,52 +267,29 @@ impl Shared {
     }
 
     /// Gives up the connection of this number, and connects anew. Another one is left alone.
-    fn lose(self: &Arc<Self>, number: u64, error: Option<Fault>) {
-        let now = Instant::now();
-        let mut state = lock(&self.state);
-        let live = match &*state {
-            State::Up(live) if live.number == number => live.clone(),
-            _ => return,
-        };
-        *state = State::Down(error.unwrap_or_else(|| self.unreachable("the connection was lost").into()));
-        drop(state);
-        let lived = now.saturating_duration_since(live.since);
-        self.reconnect(if lived < SHORT_LIFE { FIRST_PAUSE } else { Duration::ZERO });
-    }
-
-    fn reconnect(self: &Arc<Self>, pause: Duration) {
-        self.handle.spawn(reconnect(Arc::downgrade(self), pause));
-    }
-
-    fn jittered(&self, pause: Duration) -> Duration {
-        pause.mul_f64(self.random.with(|random| random.random_range(0.5..1.0)))
-    }
-}
-
-/// Attempts to connect, until one succeeds or nobody has the connection any more.
-async fn reconnect(shared: Weak<Shared>, first: Duration) {
-    let mut attempts = JoinSet::new();
-    let mut pause = FIRST_PAUSE;
-    let wait = |pause: Duration| shared.upgrade().map(|shared| shared.jittered(pause));
-    match wait(first) {
-        Some(first) if !first.is_zero() => sleep(first).await,
-        _ => {}
-    }
-    loop {
-        let Some(strong) = shared.upgrade() else { return };
-        attempts.spawn(strong.attempt());
-        let Some(length) = wait(pause) else { return };
-        let next = Instant::now() + length;
-        while let Ok(Some(ended)) = timeout_at(next, attempts.join_next()).await {
-            let Some(shared) = shared.upgrade() else { return };
-            match ended {
-                Ok(Ok(live)) => return shared.set_up(live),
-                Ok(Err(error)) => *lock(&shared.state) = State::Down(error.into()),
-                Err(_) => {}
-            }
+    pub(super) fn lose(self: &Arc<Self>, number: u64, error: Option<Fault>) {
+        let (keeper, now) = (self.number(), Instant::now());
+        let mut lived = Duration::ZERO;
+        let is_lost = self.change(|state| {
+            let State::Up(live) = state else { return None };
+            lived = now.saturating_duration_since(live.since);
+            let error = error.unwrap_or_else(|| self.unreachable("the connection was lost").into());
+            state.lost(number, error, Keeper::new(keeper, now))
+        });
+        if is_lost {
+            self.keep(keeper, if lived < SHORT_LIFE { FIRST_PAUSE } else { Duration::ZERO });
         }
-        // All have failed, or none has ended yet.
-        tokio::time::sleep_until(next).await;
-        pause = (2 * pause).min(LONGEST_PAUSE);
+    }
+
+    /// Spawns the keeper of this number. Without a runtime, or in one that ends, it is gone at once.
+    fn keep(self: &Arc<Self>, number: u64, pause: Duration) {
+        let keeping = Keeping { shared: Arc::downgrade(self), number };
+        if let Ok(handle) = Handle::try_current() {
+            handle.spawn(reconnect(keeping, pause));
+        }
+    }
+
+    pub(super) fn jittered(&self, pause: Duration) -> Duration {
+        pause.mul_f64(self.random.with(|random| random.random_range(0.5..1.0)))
     }
 }

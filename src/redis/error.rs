@@ -65,8 +65,8 @@ pub enum RedisError {
         /// Its words.
         reason: String,
     },
-    /// A connection is kept up in the background, which needs a runtime.
-    #[error("there is no tokio runtime: what is kept in Redis must be connected to inside of one")]
+    /// `connect` was polled outside of a tokio runtime. `connect_lazily` needs none.
+    #[error("there is no tokio runtime: call connect inside of one, or connect_lazily anywhere")]
     NoRuntime,
     /// A setting that cannot work.
     #[error(transparent)]

@@ -2,12 +2,17 @@
 //! calling of scripts, and why these fail.
 
 mod connection;
+mod duty;
 mod error;
+mod keeper;
 mod script;
 mod server;
+mod state;
 
-pub(crate) use connection::{Connection, Failure, LONGEST_PAUSE};
+pub(crate) use connection::{Connection, Failure};
+pub(crate) use duty::{Duty, OnDuty};
 pub use error::RedisError;
 pub(crate) use error::{Fault, FaultKind, without_password};
+pub(crate) use keeper::LONGEST_PAUSE;
 pub(crate) use script::Script;
 pub(crate) use server::{Server, Terms};

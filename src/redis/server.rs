@@ -61,6 +61,11 @@ impl Server {
         Self { client: self.client.clone(), terms: Terms { answer_timeout, ..self.terms } }
     }
 
+    /// The time for a connection to be made and checked.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.terms.connect_timeout
+    }
+
     /// Where it is: host and port, or a path.
     pub(crate) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()

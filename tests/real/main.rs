@@ -27,6 +27,7 @@ mod grpc_server;
 mod http_servers;
 mod load_leveling;
 mod quotas;
+mod runtimes;
 
 use crate::trial::needing;
 use std::{env, process::ExitCode};
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         constant_work_sources::trials(),
         needing(server::missing(), constant_work_sources::trials_with_redis()),
         needing(server::missing(), durable::trials()),
+        needing(server::missing(), runtimes::trials()),
     ];
     // Most of them wait for processes most of the time.
     trial::run(trials.into_iter().flatten().collect(), 6)

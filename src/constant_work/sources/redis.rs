@@ -30,6 +30,11 @@ use std::{sync::Arc, time::Duration};
 ///
 /// The answer is thrown away when it comes.
 ///
+/// # Runtimes
+///
+/// Calls need a tokio runtime, and it may be another one each time. Where the runtime that drives the connection has
+/// ended, the next call connects in its own and waits for that.
+///
 /// # Costs
 ///
 /// One round trip for two commands (`GETRANGE`, `EXISTS`). Of a value of any size the server sends no more than the
@@ -47,7 +52,7 @@ pub struct RedisSource(Kept);
 /// after a crash is up to its persistence: see [`Publisher`](crate::constant_work::Publisher) for what happens when
 /// it comes back with an old snapshot.
 ///
-/// Errors and costs are those of [`RedisSource`]; a publication is one round trip and one copy of the bytes.
+/// Errors, runtimes and costs are those of [`RedisSource`]; a publication is one round trip and one copy of the bytes.
 pub struct RedisSink(Kept);
 
 /// A key and the connection to its server.

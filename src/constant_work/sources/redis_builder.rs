@@ -5,7 +5,6 @@ use crate::{
     redis::{Connection, RedisError, Server, Terms, without_password},
 };
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
-use tokio::runtime::Handle;
 
 /// Configures a [`RedisSource`] or a [`RedisSink`].
 #[must_use]
@@ -26,7 +25,8 @@ impl<End> RedisBuilder<End> {
 
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
     ///
-    /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for that.
+    /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for that, and the first call after the runtime of the
+    /// connection has ended.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.terms.connect_timeout = timeout;
         self
@@ -47,22 +47,21 @@ impl<End> RedisBuilder<End> {
     }
 
     async fn open(self) -> Result<Kept, RedisError> {
-        let (server, handle) = self.check()?;
-        let connection = Connection::open(server, self.random, handle).await?;
+        let server = self.check()?;
+        let connection = Connection::open(server, self.random).await?;
         Ok(Kept { key: self.key, connection, answer_timeout: self.terms.answer_timeout })
     }
 
     fn open_lazily(self) -> Result<Kept, RedisError> {
-        let (server, handle) = self.check()?;
-        let connection = Connection::open_lazily(server, self.random, handle);
+        let server = self.check()?;
+        let connection = Connection::open_lazily(server, self.random);
         Ok(Kept { key: self.key, connection, answer_timeout: self.terms.answer_timeout })
     }
 
-    fn check(&self) -> Result<(Server, Handle), RedisError> {
+    fn check(&self) -> Result<Server, RedisError> {
         check_duration("constant_work.redis.connect_timeout", self.terms.connect_timeout)?;
         check_duration("constant_work.redis.answer_timeout", self.terms.answer_timeout)?;
-        let server = Server::of(&self.url, self.terms)?;
-        Ok((server, Handle::try_current().map_err(|_| RedisError::NoRuntime)?))
+        Server::of(&self.url, self.terms)
     }
 }
 
@@ -77,8 +76,8 @@ macro_rules! connects {
             ///
             /// # Errors
             ///
-            /// A [`RedisError`]: a setting cannot work, the URL is none, or the server does not answer, is too old,
-            /// refuses, or is part of a cluster.
+            /// A [`RedisError`]: a setting cannot work, the URL is none, there is no tokio runtime, or the server does
+            /// not answer, is too old, refuses, or is part of a cluster.
             pub async fn connect(self) -> Result<$end, RedisError> {
                 self.open().await.map($end::of)
             }
@@ -86,9 +85,11 @@ macro_rules! connects {
             /// Connects in the background. Until that is done every call fails at once, with what was wrong in the last
             /// attempt.
             ///
+            /// Outside of a tokio runtime the first call connects, and waits for that.
+            ///
             /// # Errors
             ///
-            /// [`RedisError::Config`], [`RedisError::Url`], and [`RedisError::NoRuntime`] outside of a tokio runtime.
+            /// [`RedisError::Config`] and [`RedisError::Url`].
             pub fn connect_lazily(self) -> Result<$end, RedisError> {
                 self.open_lazily().map($end::of)
             }

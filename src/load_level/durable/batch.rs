@@ -2,7 +2,7 @@
 
 use super::{
     consumption::Counted,
-    core::Core,
+    core::{Core, Limits},
     error::AppendError,
     message::{Message, Receipt},
     scripts::{APPEND, bytes, call, list, nonsense, number, text},
@@ -10,83 +10,208 @@ use super::{
 use crate::{
     Rejection,
     error::{QueueFull, QueueFullCause},
-    redis::{Connection, Fault, Script},
+    redis::{Connection, Duty, Fault, OnDuty, Script},
+    sync::{Mutex, lock},
 };
 use ::redis::{Cmd, Value};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::{
+    collections::VecDeque,
     future::{Future, poll_fn},
+    mem,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    task::Poll,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Poll, Waker},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{runtime::Handle, sync::oneshot, task::coop::consume_budget, time::Instant};
 
-/// A message on its way, and who waits for its receipt.
+/// A message that was handed over, and who waits for its receipt.
 pub(super) struct Pending {
     pub(super) message: Message,
-    pub(super) answer: oneshot::Sender<Result<Receipt, AppendError>>,
+    pub(super) weight: Weight,
+    pub(super) answer: oneshot::Sender<Answered>,
+}
+
+/// What becomes of a message.
+pub(super) enum Answered {
+    Appended(Result<Receipt, AppendError>),
+    /// It was not sent, and comes back: the runtime that was to send it has ended.
+    Back(Message, Weight),
+}
+
+/// What a message counts for among the bytes on the way, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Weight {
+    bytes: Arc<AtomicUsize>,
+    size: usize,
+}
+
+impl Weight {
+    /// Counts these bytes, if there is room. One message alone may be longer: else it could never be sent.
+    pub(super) fn add(core: &Core, size: usize) -> Option<Self> {
+        let before = core.bytes_on_the_way.fetch_add(size, Ordering::Relaxed);
+        let weight = Self { bytes: core.bytes_on_the_way.clone(), size };
+        (before == 0 || before.saturating_add(size) <= core.limits.bytes_on_the_way).then_some(weight)
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.bytes.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
+/// The messages that wait to be sent. One task sends them all, in the runtime of the producer that handed over the first.
+#[derive(Default)]
+pub(super) struct Waiting {
+    state: Mutex<WaitingState>,
+    /// Taken and given up under the lock of the state, so that no message is left without a task.
+    sending: Arc<Duty>,
+}
+
+#[derive(Default)]
+struct WaitingState {
+    pending: VecDeque<Pending>,
+    /// Of the task, while it can send more.
+    waker: Option<Waker>,
+}
+
+/// What a message was handed over to.
+pub(super) enum Handed {
+    Over(oneshot::Receiver<Answered>),
+    /// The messages that wait are at their limit.
+    Full,
+    /// No task sends, and there is no runtime for one.
+    NoRuntime(Message, Weight),
+}
+
+/// Hands over a message, and spawns the task if there is none.
+pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> Handed {
+    // Longer than the task can go unseen where its runtime is run: its calls end within this time.
+    let patience = core.limits.answer_timeout.saturating_add(core.server.connect_timeout()).saturating_mul(2);
+    let mut state = lock(&core.waiting.state);
+    let begun = match core.waiting.sending.begin(patience, Instant::now()) {
+        None => None,
+        Some(duty) => match Handle::try_current() {
+            Ok(handle) => Some((handle, duty)),
+            Err(_) => return Handed::NoRuntime(message, weight),
+        },
+    };
+    let handed = if state.pending.len() < core.limits.on_the_way {
+        let (answer, receiver) = oneshot::channel();
+        state.pending.push_back(Pending { message, weight, answer });
+        Handed::Over(receiver)
+    } else {
+        Handed::Full
+    };
+    let waker = state.waker.take();
+    drop(state);
+    if let Some((handle, duty)) = begun {
+        handle.spawn(Batches::new(core.clone(), duty).run());
+    } else if let Some(waker) = waker {
+        waker.wake();
+    }
+    handed
 }
 
 /// While one batch is at the server the next one is made and sent; more at a time would only be smaller.
 const IN_FLIGHT: usize = 2;
 
-/// The task that sends batches. It ends when no handle and no producer of the queue is left, and all is answered.
-pub(super) struct Batches {
+/// The task that sends batches, until none is left to send and all are answered.
+///
+/// Dropped with its runtime, it gives back what it has not sent: each producer hands over its message again, in its own
+/// runtime. The messages of the batches under way are unknown.
+struct Batches {
     core: Arc<Core>,
-    pending: mpsc::Receiver<Pending>,
+    /// `None` once it is over.
+    duty: Option<OnDuty>,
     flights: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Batches {
-    pub(super) fn new(core: Arc<Core>, pending: mpsc::Receiver<Pending>) -> Self {
-        Self { core, pending, flights: FuturesUnordered::new() }
+    fn new(core: Arc<Core>, duty: OnDuty) -> Self {
+        Self { core, duty: Some(duty), flights: FuturesUnordered::new() }
     }
 
-    pub(super) async fn run(mut self) {
-        while let Some(first) = self.next().await {
-            let batch = self.fill(first);
-            if !batch.is_empty() {
-                self.flights.push(Box::pin(send(self.core.clone(), batch)));
-            }
+    async fn run(mut self) {
+        while let Some(batch) = self.next().await {
+            self.flights.push(Box::pin(send(self.core.clone(), batch)));
+            consume_budget().await;
         }
-        while self.flights.next().await.is_some() {}
     }
 
-    /// The first message of a batch, when one may be sent.
-    async fn next(&mut self) -> Option<Pending> {
+    /// The next batch, when one may be sent. `None`: there is nothing to do any more.
+    async fn next(&mut self) -> Option<Vec<Pending>> {
         poll_fn(|cx| {
             while let Poll::Ready(Some(())) = self.flights.poll_next_unpin(cx) {}
-            if self.flights.len() < IN_FLIGHT { self.pending.poll_recv(cx) } else { Poll::Pending }
+            let is_on_duty = self.duty.as_ref().is_some_and(|duty| duty.goes_on(Instant::now()));
+            if is_on_duty && self.flights.len() < IN_FLIGHT {
+                let mut state = lock(&self.core.waiting.state);
+                let (batch, gone) = fill(&mut state.pending, &self.core.limits);
+                if !batch.is_empty() {
+                    drop(state);
+                    drop(gone);
+                    return Poll::Ready(Some(batch));
+                }
+                if self.flights.is_empty() {
+                    self.duty = None;
+                } else {
+                    state.waker = Some(cx.waker().clone());
+                }
+                drop(state);
+                drop(gone);
+            }
+            // One that was relieved waits for its own batches alone.
+            if self.flights.is_empty() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
     }
+}
 
-    fn fill(&mut self, first: Pending) -> Vec<Pending> {
-        let limits = &self.core.limits;
-        let (mut batch, mut size, mut next) = (Vec::new(), 0, Some(first));
-        while let Some(pending) = next {
-            let message_size = pending.message.size();
-            // Whoever is gone wants it no more.
-            if pending.answer.is_closed() {
-                self.core.bytes_on_the_way.fetch_sub(message_size, Ordering::Relaxed);
-            } else {
-                size += message_size;
-                batch.push(pending);
-            }
-            let full = batch.len() >= limits.batch || size >= limits.batch_bytes;
-            next = if full { None } else { self.pending.try_recv().ok() };
+impl Drop for Batches {
+    fn drop(&mut self) {
+        let Some(duty) = self.duty.take() else { return };
+        let mut state = lock(&self.core.waiting.state);
+        if !duty.goes_on(Instant::now()) {
+            return;
         }
-        batch
+        let pending = mem::take(&mut state.pending);
+        drop(duty);
+        drop(state);
+        for Pending { message, weight, answer } in pending {
+            // A caller that is gone has no use for it.
+            let _ = answer.send(Answered::Back(message, weight));
+        }
     }
 }
 
+/// Takes the messages of a batch, and apart those that nobody wants any more.
+fn fill(pending: &mut VecDeque<Pending>, limits: &Limits) -> (Vec<Pending>, Vec<Pending>) {
+    let (mut batch, mut gone, mut size) = (Vec::new(), Vec::new(), 0);
+    while batch.len() < limits.batch && size < limits.batch_bytes {
+        let Some(next) = pending.pop_front() else { break };
+        if next.answer.is_closed() {
+            gone.push(next);
+        } else {
+            size += next.message.size();
+            batch.push(next);
+        }
+    }
+    (batch, gone)
+}
+
 async fn send(core: Arc<Core>, batch: Vec<Pending>) {
-    let (messages, callers): (Vec<Message>, Vec<_>) =
-        batch.into_iter().map(|pending| (pending.message, pending.answer)).unzip();
-    let size: usize = messages.iter().map(Message::size).sum();
+    let (mut messages, mut weights, mut callers) = (Vec::new(), Vec::new(), Vec::new());
+    for Pending { message, weight, answer } in batch {
+        messages.push(message);
+        weights.push(weight);
+        callers.push(answer);
+    }
     let answer = append(&core, &core.connection, &messages).await;
-    core.bytes_on_the_way.fetch_sub(size, Ordering::Relaxed);
+    drop(weights);
     let mut answers = answer.map(Vec::into_iter);
     for caller in callers {
         let answer = match &mut answers {
@@ -94,7 +219,7 @@ async fn send(core: Arc<Core>, batch: Vec<Pending>) {
             Err(error) => Err(error.clone()),
         };
         // A caller that is gone has no use for it.
-        let _ = caller.send(answer);
+        let _ = caller.send(Answered::Appended(answer));
     }
 }
 

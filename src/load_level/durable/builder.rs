@@ -1,6 +1,5 @@
 use super::{
     DurableQueue,
-    batch::{Batches, Pending},
     core::{Core, Keys, Limits},
 };
 use crate::{
@@ -9,7 +8,6 @@ use crate::{
     redis::{Connection, RedisError, Server, Terms, without_password},
 };
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::{runtime::Handle, sync::mpsc};
 
 /// Configures a [`DurableQueue`].
 #[derive(Clone)]
@@ -97,6 +95,9 @@ impl DurableQueueBuilder {
     }
 
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
+    ///
+    /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](super#runtimes) of a
+    /// connection has ended.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self { connect_timeout: timeout, ..self }
     }
@@ -120,43 +121,44 @@ impl DurableQueueBuilder {
     ///
     /// # Errors
     ///
-    /// A [`RedisError`]: a setting cannot work, the URL is none, or the server does not answer, is too old, refuses, or
+    /// A [`RedisError`]: a setting cannot work, the URL is none, there is no tokio runtime, or the server does not answer, is too old, refuses, or
     /// is part of a cluster.
     pub async fn connect(self) -> Result<DurableQueue, RedisError> {
-        let (server, handle) = self.check()?;
-        let connection = Connection::open(server.clone(), self.random.clone(), handle.clone()).await?;
-        Ok(self.queue(server, handle, connection))
+        let server = self.check()?;
+        let connection = Connection::open(server.clone(), self.random.clone()).await?;
+        Ok(self.queue(server, connection))
     }
 
     /// Connects in the background. Until that is done appends are refused, with what was wrong in the last attempt;
     /// workers wait.
     ///
+    /// Outside of a tokio runtime the first append or worker connects, and waits for that.
+    ///
     /// # Errors
     ///
-    /// [`RedisError::Config`], [`RedisError::Url`], and [`RedisError::NoRuntime`] outside of a tokio runtime.
+    /// [`RedisError::Config`] and [`RedisError::Url`].
     pub fn connect_lazily(self) -> Result<DurableQueue, RedisError> {
-        let (server, handle) = self.check()?;
-        let connection = Connection::open_lazily(server.clone(), self.random.clone(), handle.clone());
-        Ok(self.queue(server, handle, connection))
+        let server = self.check()?;
+        let connection = Connection::open_lazily(server.clone(), self.random.clone());
+        Ok(self.queue(server, connection))
     }
 
-    fn queue(self, server: Server, handle: Handle, connection: Connection) -> DurableQueue {
-        let (appends, receiver) = mpsc::channel::<Pending>(self.limits.on_the_way);
-        let core = Arc::new(Core {
-            connection,
-            server,
-            random: self.random,
-            handle: handle.clone(),
-            keys: Keys::of(&self.prefix, &self.name),
-            limits: self.limits,
-            consumption: Default::default(),
-            bytes_on_the_way: Default::default(),
-        });
-        handle.spawn(Batches::new(core.clone(), receiver).run());
-        DurableQueue { core, appends }
+    fn queue(self, server: Server, connection: Connection) -> DurableQueue {
+        DurableQueue {
+            core: Arc::new(Core {
+                connection,
+                server,
+                random: self.random,
+                keys: Keys::of(&self.prefix, &self.name),
+                limits: self.limits,
+                consumption: Default::default(),
+                waiting: Default::default(),
+                bytes_on_the_way: Default::default(),
+            }),
+        }
     }
 
-    fn check(&self) -> Result<(Server, Handle), RedisError> {
+    fn check(&self) -> Result<Server, RedisError> {
         let Self { limits, .. } = self;
         // The name is the hash tag.
         let braces = |text: &str| text.contains(['{', '}']);
@@ -190,8 +192,7 @@ impl DurableQueueBuilder {
         check_duration("durable.answer_timeout", limits.answer_timeout)?;
         let terms =
             Terms { connect_timeout: self.connect_timeout, answer_timeout: limits.answer_timeout, cluster: false };
-        let server = Server::of(&self.url, terms)?;
-        Ok((server, Handle::try_current().map_err(|_| RedisError::NoRuntime)?))
+        Server::of(&self.url, terms)
     }
 }
 

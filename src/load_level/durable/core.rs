@@ -1,22 +1,24 @@
-use super::consumption::Consumption;
+use super::{batch::Waiting, consumption::Consumption};
 use crate::{
     Random,
     redis::{Connection, Server},
 };
-use std::{sync::atomic::AtomicUsize, time::Duration};
-use tokio::runtime::Handle;
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 /// What all handles of a queue share.
 pub(super) struct Core {
     pub(super) connection: Connection,
     pub(super) server: Server,
     pub(super) random: Random,
-    pub(super) handle: Handle,
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     pub(super) consumption: Consumption,
+    pub(super) waiting: Waiting,
     /// The bytes of the messages that are on their way to Redis. Relaxed: it guards no other memory.
-    pub(super) bytes_on_the_way: AtomicUsize,
+    pub(super) bytes_on_the_way: Arc<AtomicUsize>,
 }
 
 /// The keys of a queue. All have the same hash tag.

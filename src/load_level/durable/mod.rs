@@ -97,6 +97,18 @@
 //! - A worker is ended by its `shutdown`. Its future dropped is a process that died: calls stop where they are, and
 //!   others take over what it had.
 //!
+//! # Runtimes
+//!
+//! Appends and workers need a tokio runtime. A queue belongs to none: make it in a static, in a runtime that ends, or
+//! outside of any, and use it in many at the same time. The connection and the task that sends appends are in the runtime
+//! of a producer that needed them. Where that runtime ends,
+//!
+//! - an append that was on its way, of whichever runtime, is [unknown](AppendError::Unknown);
+//! - an append that waited to be sent goes over to its own runtime, and is sent from there;
+//! - the next call connects in its own runtime, and waits for that first attempt.
+//!
+//! A worker is in the runtime that runs its future, and ends with it as a process that died.
+//!
 //! # What Redis must be
 //!
 //! - Version 6.2 or later, or any Valkey; one server, with replicas or without, not a cluster. All keys of a queue have
@@ -157,10 +169,9 @@ pub use readings::QueueReadings;
 pub use worker::{Worker, WorkerBuilder, WorkerMonitor, WorkerReadings, WorkerReport};
 
 use self::core::Core;
-use batch::{Pending, call_and_read};
+use batch::call_and_read;
 use scripts::REVIVE;
 use std::{fmt, sync::Arc};
-use tokio::sync::mpsc;
 
 /// A queue in Redis, which many processes append to and work on. Clones are one queue.
 ///
@@ -168,7 +179,6 @@ use tokio::sync::mpsc;
 #[derive(Clone)]
 pub struct DurableQueue {
     core: Arc<Core>,
-    appends: mpsc::Sender<Pending>,
 }
 
 impl DurableQueue {
@@ -180,7 +190,7 @@ impl DurableQueue {
 
     /// A service that appends requests. `encode` makes a [`Message`], or anything that becomes bytes, of each.
     pub fn producer<Encode>(&self, encode: Encode) -> Producer<Encode> {
-        Producer::new(self.core.clone(), self.appends.clone(), encode)
+        Producer::new(self.core.clone(), encode)
     }
 
     /// A worker that calls `service` with what `decode` makes of each [`Delivery`].

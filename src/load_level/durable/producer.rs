@@ -1,5 +1,5 @@
 use super::{
-    batch::Pending,
+    batch::{Answered, Handed, Weight, hand_over},
     core::Core,
     error::{AppendError, BoxError},
     message::{Message, Receipt},
@@ -11,60 +11,59 @@ use crate::{
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
 };
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    oneshot,
-};
+use tokio::{runtime::Handle, sync::oneshot};
 use tower::Service;
 
 /// Appends requests to a queue: a tower service that answers with a [`Receipt`] once Redis has the message.
 ///
 /// Made by [`DurableQueue::producer`](super::DurableQueue::producer). Always ready. Clones share the queue.
 ///
-/// `encode` runs in `call`, where the message is handed over; it is sent by a task of the queue's runtime together with those of other
-/// callers. A response future that is dropped takes its message back if that has not been sent; otherwise it may or may
-/// not be appended. A call allocates its message and one channel for the answer.
+/// `encode` runs in `call`, where the message is handed over. A task sends it together with those of other callers: in
+/// the runtime of the caller that found no such task, until there is nothing left to send. Where that runtime ends, what
+/// was not sent goes over to the runtimes of its callers, and what was on its way is
+/// [unknown](AppendError::Unknown). Where `call` finds neither a task nor a runtime, the first poll hands over the
+/// message.
+///
+/// A response future that is dropped takes its message back if that has not been sent; otherwise it may or may not be
+/// appended. A call allocates its message and one channel for the answer, and the task if there is none.
 #[derive(Clone)]
 pub struct Producer<Encode> {
     core: Arc<Core>,
-    pending: mpsc::Sender<Pending>,
     encode: Encode,
 }
 
 impl<Encode> Producer<Encode> {
-    pub(super) fn new(core: Arc<Core>, pending: mpsc::Sender<Pending>, encode: Encode) -> Self {
-        Self { core, pending, encode }
+    pub(super) fn new(core: Arc<Core>, encode: Encode) -> Self {
+        Self { core, encode }
     }
 
-    fn append(&self, message: Message) -> Result<Answer, AppendError> {
-        let (core, size) = (&self.core, message.size());
-        let limits = &core.limits;
-        let full = |cause, bound| Rejection::from(QueueFull::new(cause, bound, None)).into();
+    fn append(&self, message: Message) -> State {
+        let (limits, size) = (&self.core.limits, message.size());
         if size > limits.message_bytes {
-            return Err(full(QueueFullCause::TooHeavy, limits.message_bytes as u64));
+            return State::Refused(full(QueueFullCause::TooHeavy, limits.message_bytes));
         }
-        let before = core.bytes_on_the_way.fetch_add(size, Ordering::Relaxed);
-        // One alone may be longer: else it could never be sent.
-        if before > 0 && before.saturating_add(size) > limits.bytes_on_the_way {
-            core.bytes_on_the_way.fetch_sub(size, Ordering::Relaxed);
-            return Err(full(QueueFullCause::OnTheWay, limits.bytes_on_the_way as u64));
+        match Weight::add(&self.core, size) {
+            None => State::Refused(full(QueueFullCause::OnTheWay, limits.bytes_on_the_way)),
+            Some(weight) => hand_it_over(&self.core, message, weight),
         }
-        let (answer, receiver) = oneshot::channel();
-        self.pending.try_send(Pending { message, answer }).map_err(|error| {
-            core.bytes_on_the_way.fetch_sub(size, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => full(QueueFullCause::OnTheWay, limits.on_the_way as u64),
-                TrySendError::Closed(_) => {
-                    AppendError::Refused { reason: "the runtime of the queue has ended".to_owned() }
-                }
-            }
-        })?;
-        Ok(receiver)
     }
+}
+
+fn hand_it_over(core: &Arc<Core>, message: Message, weight: Weight) -> State {
+    match hand_over(core, message, weight) {
+        Handed::Over(answer) => State::Waiting(core.clone(), answer),
+        Handed::Full => State::Refused(full(QueueFullCause::OnTheWay, core.limits.on_the_way)),
+        Handed::NoRuntime(message, weight) => State::Held(core.clone(), message, weight),
+    }
+}
+
+fn full(cause: QueueFullCause, bound: usize) -> AppendError {
+    Rejection::from(QueueFull::new(cause, bound as u64, None)).into()
 }
 
 impl<Request, Encode, Encoded, E> Service<Request> for Producer<Encode>
@@ -83,8 +82,8 @@ where
 
     fn call(&mut self, request: Request) -> Appending {
         let message = (self.encode)(request).map_err(|error| AppendError::Encode(error.into().into()));
-        Appending(match message.and_then(|message| self.append(message.into())) {
-            Ok(answer) => State::Waiting(answer),
+        Appending(match message {
+            Ok(message) => self.append(message.into()),
             Err(error) => State::Refused(error),
         })
     }
@@ -96,16 +95,14 @@ impl<Encode> fmt::Debug for Producer<Encode> {
     }
 }
 
-type Answer = oneshot::Receiver<Result<Receipt, AppendError>>;
-
 /// The response of a [`Producer`].
-#[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Appending(State);
 
-#[derive(Debug)]
 enum State {
-    Waiting(Answer),
+    Waiting(Arc<Core>, oneshot::Receiver<Answered>),
+    /// Not handed over: there was no runtime, or the one that was to send it has ended.
+    Held(Arc<Core>, Message, Weight),
     Refused(AppendError),
     Ended,
 }
@@ -114,15 +111,46 @@ impl Future for Appending {
     type Output = Result<Receipt, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Waiting(answer) = &mut self.0 {
-            let Poll::Ready(answer) = Pin::new(answer).poll(cx) else { return Poll::Pending };
-            self.0 = State::Ended;
-            let gone = |_| AppendError::Unknown { reason: "the runtime of the queue has ended".to_owned() };
-            return Poll::Ready(answer.map_err(gone).and_then(|answer| answer));
+        let mut was_handed_over = false;
+        loop {
+            if let State::Waiting(core, answer) = &mut self.0 {
+                let Poll::Ready(answer) = Pin::new(answer).poll(cx) else { return Poll::Pending };
+                match answer {
+                    // Waiting => Held
+                    Ok(Answered::Back(message, weight)) => self.0 = State::Held(core.clone(), message, weight),
+                    // Waiting => Ended
+                    Ok(Answered::Appended(answer)) => {
+                        self.0 = State::Ended;
+                        return Poll::Ready(answer);
+                    }
+                    Err(_) => {
+                        self.0 = State::Ended;
+                        let reason = "the runtime that sent it has ended".to_owned();
+                        return Poll::Ready(Err(AppendError::Unknown { reason }));
+                    }
+                }
+            }
+            match mem::replace(&mut self.0, State::Ended) {
+                // Held => Ended: this runtime ends as well, or there is none.
+                State::Held(..) if was_handed_over || Handle::try_current().is_err() => {
+                    let reason = "there is no tokio runtime to send it in".to_owned();
+                    return Poll::Ready(Err(AppendError::Refused { reason }));
+                }
+                // Held => Waiting | Refused
+                State::Held(core, message, weight) => {
+                    was_handed_over = true;
+                    self.0 = hand_it_over(&core, message, weight);
+                }
+                // Refused => Ended
+                State::Refused(error) => return Poll::Ready(Err(error)),
+                State::Waiting(..) | State::Ended => crate::shell::polled_after_end(),
+            }
         }
-        match std::mem::replace(&mut self.0, State::Ended) {
-            State::Refused(error) => Poll::Ready(Err(error)),
-            State::Waiting(_) | State::Ended => crate::shell::polled_after_end(),
-        }
+    }
+}
+
+impl fmt::Debug for Appending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appending").finish_non_exhaustive()
     }
 }

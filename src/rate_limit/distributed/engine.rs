@@ -2,7 +2,7 @@ use super::{
     books::{Books, Owner, Wants},
     entries::Entries,
     flights::Flights,
-    flusher::Flusher,
+    flusher::{Flusher, Shifts},
     health::{Health, LONGEST_RETURN, StoreHealth},
     namespace::Namespace,
     outage::{OnOutage, Share},
@@ -52,6 +52,7 @@ pub(super) struct Engine {
     /// Counts what the store was told, of all keys: a key that was forgotten and comes again goes on counting.
     told: AtomicU64,
     pub(super) hurry: Notify,
+    pub(super) shifts: Shifts,
 }
 
 /// When the store is asked.
@@ -105,12 +106,20 @@ pub(super) enum Verdict {
     Unanswered,
 }
 
-/// What is on its way to the store.
+/// What is on its way to the store. Dropped on the way, with the flusher, it has failed.
 struct Batch {
     charges: Vec<Charge>,
     /// The entry of each charge, and who waits for the answer. None for a probe.
     asking: Vec<(Arc<Entry>, Vec<Waiter>)>,
     sent: Instant,
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for ((entry, _), charge) in self.asking.iter().zip(&self.charges) {
+            lock(&entry.state).books.failed(charge);
+        }
+    }
 }
 
 /// How a limit is doing.
@@ -150,12 +159,8 @@ impl Parts {
             return Err(ConfigError::new("rate_limit.max_debt", self.max_debt, "must be at most 2^55"));
         }
         let engine = Arc::new(Engine::new(self));
-        let handle = Arc::new(Handle(engine.clone()));
-        let (running, handles) = (Running(engine.clone()), Arc::downgrade(&handle));
-        let flusher = Flusher::new(async move {
-            let _running = running;
-            engine.run(handles).await;
-        });
+        let handle = Arc::new(Handle(engine));
+        let flusher = handle.flusher();
         Ok((handle, flusher))
     }
 }
@@ -185,6 +190,7 @@ impl Engine {
             queue: Mutex::default(),
             told: AtomicU64::new(0),
             hurry: Notify::new(),
+            shifts: Shifts::default(),
         }
     }
 
@@ -357,9 +363,9 @@ impl Engine {
     }
 
     /// A batch has been answered, or has not.
-    fn landed(&self, batch: Batch, answer: Result<Vec<Charged>, StoreError>, now: Instant) {
+    fn landed(&self, mut batch: Batch, answer: Result<Vec<Charged>, StoreError>, now: Instant) {
         self.health.note(&answer, batch.sent, self.deadline, now);
-        let asked = batch.asking.into_iter().zip(&batch.charges);
+        let asked = mem::take(&mut batch.asking).into_iter().zip(&batch.charges);
         match answer {
             Ok(charged) => {
                 for (((entry, waiters), charge), charged) in asked.zip(&charged) {
@@ -437,6 +443,17 @@ impl Engine {
                 let mut state = lock(&entry.state);
                 !state.is_queued && state.waiting.is_empty() && state.books.is_idle(&quota, now)
             });
+        }
+    }
+
+    /// What the flusher before has left: keys whose news it had on the way, and perhaps a time in which there was none.
+    fn take_over(&self) {
+        self.shifts.begin(&self.health);
+        for entry in self.entries.all() {
+            let mut state = lock(&entry.state);
+            if state.books.has_news() {
+                self.queue(&entry, &mut state);
+            }
         }
     }
 
@@ -521,18 +538,33 @@ fn tell_unanswered(waiters: Vec<Waiter>) {
     }
 }
 
-/// Alive while the flusher is. Without it nobody asks the store, so nobody waits for it.
+/// Alive while a flusher is. Without any no task asks the store, so no call waits for it.
 struct Running(Arc<Engine>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.health.nobody_asks();
-        self.0.let_nobody_wait();
+        if self.0.shifts.remove(&self.0.health) {
+            self.0.let_nobody_wait();
+        }
     }
 }
 
 /// Alive while somebody has the limit in hand. The flusher ends with it.
 pub(super) struct Handle(pub(super) Arc<Engine>);
+
+impl Handle {
+    pub(super) fn flusher(self: &Arc<Self>) -> Flusher {
+        let (engine, handles) = (self.0.clone(), Arc::downgrade(self));
+        engine.shifts.add();
+        let running = Running(engine.clone());
+        Flusher::new(async move {
+            let _running = running;
+            let _turn = engine.shifts.turn().await;
+            engine.take_over();
+            engine.clone().run(handles).await;
+        })
+    }
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {

@@ -1,6 +1,13 @@
+use super::health::Health;
+use crate::sync::{Mutex, lock};
 use std::{fmt, future::Future, pin::Pin};
+use tokio::sync::{self, MutexGuard};
 
-/// What has to run in the background for a limit that many processes keep: spawn [`run`](Self::run), once.
+/// The background work of a limit that many processes keep: spawn [`run`](Self::run).
+///
+/// It ends with the runtime that it is spawned in, and the limit then decides as it does while the store is down. A limit
+/// makes further flushers: [`Exact::flusher`](super::Exact::flusher), [`Leased::flusher`](super::Leased::flusher),
+/// [`WriteBehind::flusher`](super::WriteBehind::flusher).
 #[must_use = "a limit without its flusher has no store"]
 pub struct Flusher(Pin<Box<dyn Future<Output = ()> + Send>>);
 
@@ -12,8 +19,11 @@ impl Flusher {
     /// Carries everything between the limit and its store, until the last handle of the limit is dropped; then it tells what
     /// is left to tell, gives back what is held, and ends.
     ///
-    /// To wait for that is to shut down in order. Dropping this future is what a crash is for the others; the limit itself
-    /// then decides as it does while the store is down.
+    /// One flusher of a limit works at a time. The others wait for their turn: the next one goes on when the one at work is
+    /// dropped, as with its runtime. Spawn one in each runtime that uses the limit and may outlive the others.
+    ///
+    /// To wait for the end is to shut down in order. Dropping the last flusher is what a crash is for the others; the limit
+    /// itself then decides as it does while the store is down, until another flusher runs.
     pub async fn run(self) {
         self.0.await;
     }
@@ -22,5 +32,41 @@ impl Flusher {
 impl fmt::Debug for Flusher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flusher").finish_non_exhaustive()
+    }
+}
+
+/// The flushers of a limit, which work one at a time.
+#[derive(Default)]
+pub(super) struct Shifts {
+    turn: sync::Mutex<()>,
+    /// How many there are, whether they run or not. The health is changed under this lock: it says that nobody asks only
+    /// while there are none.
+    count: Mutex<usize>,
+}
+
+impl Shifts {
+    pub(super) fn add(&self) {
+        *lock(&self.count) += 1;
+    }
+
+    /// Waits until no other flusher works.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// One begins to work. Answers whether there was a time without any.
+    pub(super) fn begin(&self, health: &Health) -> bool {
+        let _count = lock(&self.count);
+        health.is_asked_again()
+    }
+
+    /// One is dropped. Answers whether it was the last.
+    pub(super) fn remove(&self, health: &Health) -> bool {
+        let mut count = lock(&self.count);
+        *count -= 1;
+        if *count == 0 {
+            health.nobody_asks();
+        }
+        *count == 0
     }
 }

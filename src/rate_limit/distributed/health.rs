@@ -7,8 +7,8 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Whether the store decides. If not, it failed three times in a row, and only the flusher asks it; or the flusher does
-    /// not run any more.
+    /// Whether the store decides. If not, it failed three times in a row, and only the flusher asks it; or there is no
+    /// flusher any more.
     pub is_up: bool,
     /// How often it was asked.
     pub asked: u64,
@@ -49,7 +49,7 @@ enum Standing {
     Down,
     /// It answers again, and is told what was spent meanwhile by all. It decides from then on.
     Reporting { until: Instant, failures: u32 },
-    /// The flusher has ended: nobody asks any more.
+    /// There is no flusher: nobody asks any more.
     Unasked,
 }
 
@@ -135,7 +135,7 @@ impl Health {
         self.show(&state);
     }
 
-    /// The flusher has ended. From here on the process is on its own.
+    /// There is no flusher. From here on the process is on its own.
     pub(super) fn nobody_asks(&self) {
         let mut state = lock(&self.state);
         if matches!(state.standing, Standing::Up { failures: 0 }) {
@@ -143,6 +143,19 @@ impl Health {
         }
         state.standing = Standing::Unasked;
         self.show(&state);
+    }
+
+    /// There is a flusher again. After a time without any, the store is asked as after an outage. Answers whether there was
+    /// such a time.
+    pub(super) fn is_asked_again(&self) -> bool {
+        let mut state = lock(&self.state);
+        let was_unasked = state.standing == Standing::Unasked;
+        if was_unasked {
+            // Unasked => Down
+            state.standing = Standing::Down;
+            self.show(&state);
+        }
+        was_unasked
     }
 
     /// Time has passed: whoever reported has done so.

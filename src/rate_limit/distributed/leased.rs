@@ -3,7 +3,7 @@ use super::{
     entries::Entries,
     flusher::Flusher,
     health::{Health, LONGEST_RETURN},
-    leasing::{Entry, Handle, Running, Shared},
+    leasing::{Entry, Handle, Shared},
     namespace::Namespace,
     outage::OnOutage,
     settings::{self, common_settings},
@@ -189,6 +189,15 @@ impl Leased {
         &self.handle.0
     }
 
+    /// Another flusher, as for the time after the runtime of the first has ended. One works at a time, and the others wait for
+    /// their turn.
+    ///
+    /// After a time without any the limit goes on as after an outage: this process tells the store what it spent meanwhile, and takes
+    /// more 1.2 periods later.
+    pub fn flusher(&self) -> Flusher {
+        self.handle.flusher()
+    }
+
     /// Gives back what was taken for a call that then was not made, if it was not long ago: as long as it counts as spent, but
     /// for a period and a 40th of the window. What was admitted beyond what this process holds, in an outage, is not
     /// given back.
@@ -323,13 +332,10 @@ impl LeasedBuilder {
             hurry: Notify::new(),
             // Each key has a time of its own in which all report.
             health: Health::new(now, Duration::ZERO),
+            shifts: Default::default(),
         });
-        let handle = Arc::new(Handle(shared.clone()));
-        let (running, handles) = (Running(shared.clone()), Arc::downgrade(&handle));
-        let flusher = Flusher::new(async move {
-            let _running = running;
-            shared.run(handles).await;
-        });
+        let handle = Arc::new(Handle(shared));
+        let flusher = handle.flusher();
         Ok((Leased { handle }, flusher))
     }
 }

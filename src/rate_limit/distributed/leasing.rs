@@ -1,6 +1,7 @@
 use super::{
     entries::Entries,
     flights::Flights,
+    flusher::{Flusher, Shifts},
     health::Health,
     leased::Spent,
     level::Level,
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) newcomers: Mutex<Vec<Arc<Entry>>>,
     pub(super) hurry: Notify,
     pub(super) health: Health,
+    pub(super) shifts: Shifts,
 }
 
 /// One key in use.
@@ -189,16 +191,14 @@ impl Shared {
     /// Settles one batch.
     async fn ask(self: Arc<Self>, batch: Vec<Arc<Entry>>, now: Instant, leaving: bool) {
         let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, leaving)).collect();
+        let mut batch = Batch { shared: &self, entries: batch };
         let sent = Instant::now();
-        let answer = ask(|| self.store.settle(&demands), batch.len(), self.deadline).await;
+        let answer = ask(|| self.store.settle(&demands), batch.entries.len(), self.deadline).await;
         let now = Instant::now();
         self.health.note(&answer, sent, self.deadline, now);
         self.health.look(now);
-        let Ok(settled) = answer else {
-            batch.iter().for_each(|entry| self.cut_off(entry));
-            return;
-        };
-        for (entry, settled) in batch.iter().zip(&settled) {
+        let Ok(settled) = answer else { return };
+        for (entry, settled) in mem::take(&mut batch.entries).iter().zip(&settled) {
             let mut state = lock(&entry.state);
             state.is_asked = false;
             // More than the limit is granted by no store that is right.
@@ -275,6 +275,13 @@ impl Shared {
         })
     }
 
+    /// What the flusher before has left: perhaps a time in which there was none, and the store had no answer for any key.
+    fn take_over(&self) {
+        if self.shifts.begin(&self.health) {
+            self.entries.all().iter().for_each(|entry| self.cut_off(entry));
+        }
+    }
+
     /// Settles with the store every period, at a phase of its own, until the last handle of the limit is dropped; then gives
     /// back what is held.
     pub(super) async fn run(self: Arc<Self>, handle: Weak<Handle>) {
@@ -302,12 +309,26 @@ impl Shared {
     }
 }
 
-/// Alive while the flusher is. Without it nobody asks the store, so nobody waits for it.
-pub(super) struct Running(pub(super) Arc<Shared>);
+/// The keys that are on their way to the store. Dropped on the way, or without an answer, they are cut off.
+struct Batch<'a> {
+    shared: &'a Shared,
+    entries: Vec<Arc<Entry>>,
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.entries.iter().for_each(|entry| self.shared.cut_off(entry));
+    }
+}
+
+/// Alive while a flusher is. Without any no task asks the store, so no call waits for it.
+struct Running(Arc<Shared>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.health.nobody_asks();
+        if !self.0.shifts.remove(&self.0.health) {
+            return;
+        }
         for entry in self.0.entries.all() {
             tell(mem::take(&mut lock(&entry.state).waiting));
         }
@@ -316,6 +337,20 @@ impl Drop for Running {
 
 /// Alive while somebody has the limit in hand. The flusher ends with it.
 pub(super) struct Handle(pub(super) Arc<Shared>);
+
+impl Handle {
+    pub(super) fn flusher(self: &Arc<Self>) -> Flusher {
+        let (shared, handles) = (self.0.clone(), Arc::downgrade(self));
+        shared.shifts.add();
+        let running = Running(shared.clone());
+        Flusher::new(async move {
+            let _running = running;
+            let _turn = shared.shifts.turn().await;
+            shared.take_over();
+            shared.clone().run(handles).await;
+        })
+    }
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {

@@ -77,7 +77,8 @@
 //! Shares are what each process had of what was admitted in the last two seconds, so they are one together while the demand
 //! is steady. With [`OnOutage::LastKnown`] every process has the whole limit.
 //!
-//! No call ever waits for a connection to be made, and an error of the store is an answer of the policy, not of the caller.
+//! No call waits for a connection to be made, except within its deadline where the [runtime](#runtimes) of the connection
+//! has ended. An error of the store is an answer of the policy, not of the caller.
 //!
 //! # Shutting down
 //!
@@ -101,6 +102,35 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Runtimes
+//!
+//! A limit belongs to no runtime, and a flusher to the one that it is spawned in. Where that ends, the limit decides as
+//! [`OnOutage`] says until another flusher runs. `limit.flusher()` makes one. They take turns: where several are spawned, the
+//! next one goes on at once when the one at work is gone. So a process with a runtime in each thread, or a test suite with one
+//! in each test, spawns one in each.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use std::time::Duration;
+//! # use steadfast::rate_limit::{Quota, distributed::{Embedded, Exact}};
+//! let quota = Quota::new(100, Duration::from_secs(1));
+//! let (limit, flusher) = Exact::builder(Embedded::new(), quota).build()?;
+//! let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build();
+//! runtime()?.block_on(async {
+//!     tokio::spawn(flusher.run());
+//!     limit.acquire(b"tenant 7", 1).await
+//! })?;
+//! // That runtime has ended, and the flusher with it.
+//! runtime()?.block_on(async {
+//!     tokio::spawn(limit.flusher().run());
+//!     limit.acquire(b"tenant 7", 1).await
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Without a flusher
 //!
 //! A flusher that never runs asks nobody: [`Exact`] waits for its deadline in every call and then decides as in an outage,
 //! [`Leased`] refuses, [`WriteBehind`] admits what may be unflushed. [`Readings`] then show that the store was asked 0 times.

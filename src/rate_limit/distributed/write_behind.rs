@@ -134,6 +134,15 @@ impl WriteBehind {
         }
     }
 
+    /// Another flusher, as for the time after the runtime of the first has ended. One works at a time, and the others wait for
+    /// their turn.
+    ///
+    /// After a time without any the limit goes on as after an outage: each process tells the store what it admitted meanwhile, and
+    /// two and a half periods later the store decides again.
+    pub fn flusher(&self) -> Flusher {
+        self.handle.flusher()
+    }
+
     /// The quota.
     pub fn quota(&self) -> Quota {
         self.engine().quota()

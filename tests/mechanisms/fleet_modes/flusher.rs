@@ -11,7 +11,7 @@ use steadfast::{
     Random,
     rate_limit::{
         Quota,
-        distributed::{Exact, WriteBehind},
+        distributed::{Exact, Leased, WriteBehind},
     },
 };
 use tokio::{spawn, time::sleep};
@@ -134,4 +134,131 @@ async fn a_key_that_was_forgotten_and_comes_again_is_counted_again() {
     let before = store.look(b"key", quota, 0).total;
     sleep(ms(120)).await;
     assert_eq!(store.look(b"key", quota, 0).total, before + 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_goes_on_where_the_last_was_dropped() {
+    let store = Fickle::new();
+    let (limit, flusher) = Exact::builder(store.clone(), still(10)).processes(1).build().unwrap();
+    let flusher = spawn(flusher.run());
+    for _ in 0..3 {
+        limit.acquire(b"key", 1).await.unwrap();
+    }
+    flusher.abort();
+    sleep(ms(1)).await;
+    for _ in 0..4 {
+        limit.acquire(b"key", 1).await.unwrap();
+    }
+    assert_eq!((limit.readings().store.is_up, store.free(b"key", still(10))), (false, 7));
+    spawn(limit.flusher().run());
+    // A probe after 0.1 s, and a quarter of a second for the others.
+    sleep(ms(500)).await;
+    assert_eq!((limit.readings().store.is_up, store.free(b"key", still(10))), (true, 3));
+    for _ in 0..3 {
+        limit.acquire(b"key", 1).await.unwrap();
+    }
+    assert!(limit.acquire(b"key", 1).await.is_err());
+    assert_eq!(store.free(b"key", still(10)), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_work_one_at_a_time_and_the_next_goes_on_at_once() {
+    let store = Fickle::slow(4, 4);
+    let (limit, first) = Exact::builder(store.clone(), still(100)).deadline(ms(50)).build().unwrap();
+    let mut flushers: Vec<_> = (0..4).map(|_| limit.flusher()).chain([first]).map(|each| spawn(each.run())).collect();
+    let mut admitted = 0;
+    while let Some(flusher) = flushers.pop() {
+        for _ in 0..5 {
+            limit.acquire(b"key", 1).await.unwrap();
+            admitted += 1;
+        }
+        if flushers.is_empty() {
+            // The last one ends in order.
+            drop(limit);
+            flusher.await.unwrap();
+            break;
+        }
+        flushers.rotate_left(1);
+        flusher.abort();
+        sleep(ms(1)).await;
+        assert!(limit.readings().store.is_up);
+    }
+    assert_eq!(store.free(b"key", still(100)), 100 - admitted);
+    assert_eq!(store.most_under_way(), 1, "a call at a time: one waits for one answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_had_on_the_way_another_tells_again() {
+    for mode in [Mode::Hangs, Mode::IsNotHeard] {
+        let store = Fickle::slow(4, 4);
+        let builder = WriteBehind::builder(store.clone(), still(1000), 1).random(Random::seeded(1));
+        let (limit, flusher) = builder.max_unflushed(500).build().unwrap();
+        let flusher = spawn(flusher.run());
+        store.becomes(mode);
+        for _ in 0..30 {
+            limit.try_acquire(b"key", 1).unwrap();
+        }
+        while store.calls() == 0 {
+            sleep(ms(1)).await;
+        }
+        flusher.abort();
+        sleep(ms(10)).await;
+        store.becomes(Mode::Answers);
+        spawn(limit.flusher().run());
+        sleep(secs(1)).await;
+        assert_eq!((store.free(b"key", still(1000)), limit.readings().unflushed), (970, 0), "{mode:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_taken_again_by_another() {
+    let store = Fickle::slow(4, 4);
+    let builder = Leased::builder(store.clone(), 100, secs(5)).flush_every(ms(500)).random(Random::seeded(1));
+    let (limit, flusher) = builder.build().unwrap();
+    let flusher = spawn(flusher.run());
+    limit.acquire(b"key", 1).await.unwrap();
+    store.becomes(Mode::Hangs);
+    let mut waits = ByHand::pending(limit.acquire(b"another", 1));
+    sleep(ms(2)).await;
+    flusher.abort();
+    sleep(ms(2)).await;
+    assert!(waits.poll().is_ready(), "it was on its way");
+    drop(waits);
+    while limit.try_acquire(b"key", 1).is_ok() {}
+    store.becomes(Mode::Answers);
+    sleep(secs(5)).await;
+    assert!(limit.try_acquire(b"key", 1).is_err() && !limit.readings().store.is_up);
+    spawn(limit.flusher().run());
+    // A period, 1.2 of them for the others, and one more to take what is asked for.
+    for key in [b"key".as_slice(), b"another", b"third"] {
+        let time = Stopwatch::start();
+        while limit.acquire(key, 1).await.is_err() {
+            sleep(ms(10)).await;
+        }
+        assert!(time.read() <= ms(2000), "{:?}", time.read());
+    }
+    assert!(limit.readings().store.is_up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_one_had_on_the_way_is_settled_by_the_next() {
+    let store = Fickle::slow(4, 4);
+    let builder = Leased::builder(store.clone(), 100, secs(5)).flush_every(ms(500)).random(Random::seeded(1));
+    let (limit, flusher) = builder.build().unwrap();
+    let flusher = spawn(flusher.run());
+    spawn(limit.flusher().run());
+    store.becomes(Mode::Hangs);
+    let mut waits = ByHand::pending(limit.acquire(b"key", 1));
+    sleep(ms(2)).await;
+    flusher.abort();
+    sleep(ms(2)).await;
+    assert!(waits.poll().is_ready(), "it was on its way");
+    drop(waits);
+    store.becomes(Mode::Answers);
+    let time = Stopwatch::start();
+    while limit.acquire(b"key", 1).await.is_err() {
+        sleep(ms(10)).await;
+        assert!(time.read() <= secs(3), "the key is never asked for again");
+    }
+    assert!(limit.readings().store.is_up);
 }

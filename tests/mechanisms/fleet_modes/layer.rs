@@ -8,7 +8,7 @@ use super::{
 use crate::support::{Act, Backend, ByHand, Failed, Stopwatch, ms, secs};
 use std::time::Duration;
 use steadfast::{
-    Error, Rejection,
+    Error, Random, Rejection,
     load_shed::Limiter,
     rate_limit::{
         Quota, RateLimit, RateLimitLayer, TokenBucket,
@@ -31,7 +31,8 @@ fn write_behind(store: &Fickle) -> WriteBehind {
 
 /// It flushes so rarely that what is granted first is all that there is in a test.
 fn leased(store: &Fickle) -> Leased {
-    let (limit, flusher) = Leased::builder(store.clone(), BURST, secs(1000)).flush_every(secs(500)).build().unwrap();
+    let builder = Leased::builder(store.clone(), BURST, secs(1000)).flush_every(secs(500)).random(Random::seeded(1));
+    let (limit, flusher) = builder.build().unwrap();
     spawn(flusher.run());
     limit
 }

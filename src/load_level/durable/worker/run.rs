@@ -143,7 +143,7 @@ impl<Decode, S> Run<Decode, S> {
         let (high, low): (u64, u64) = Random::new().with(|random| (random.random(), random.random()));
         // Of those that take at the same time one waits at most.
         let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT));
-        let waiting = Connection::open_lazily(server, core.random.clone(), core.handle.clone());
+        let waiting = Connection::open_lazily(server, core.random.clone());
         let consumer = format!("{high:016x}{low:016x}").into();
         Self {
             requests: Requests { core: core.clone(), waiting, consumer },

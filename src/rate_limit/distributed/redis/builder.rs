@@ -4,7 +4,6 @@ use crate::{
     redis::{Connection, RedisError, Server, Terms, without_password},
 };
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::runtime::Handle;
 
 /// Configures a [`Redis`] store.
 #[derive(Clone)]
@@ -32,7 +31,8 @@ impl RedisBuilder {
 
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
     ///
-    /// No call waits for that but [`connect`](Self::connect).
+    /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](Redis#runtimes) of a connection
+    /// has ended.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.terms.connect_timeout = timeout;
         self
@@ -59,35 +59,31 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// A [`RedisError`]: the URL is none, the server does not answer within [`connect_timeout`](Self::connect_timeout), is too
+    /// A [`RedisError`]: the URL is none, there is no tokio runtime, the server does not answer within [`connect_timeout`](Self::connect_timeout), is too
     /// old, refuses, or is part of a cluster and should not be, or the other way round.
     pub async fn connect(self) -> Result<Redis, RedisError> {
-        let (server, handle) = self.server()?;
+        let server = Server::of(&self.url, self.terms)?;
         let servers = match self.terms.cluster {
-            false => Servers::One(Connection::open(server, self.random, handle).await?),
-            true => Servers::Cluster(Cluster::open(server, self.random, handle).await?),
+            false => Servers::One(Connection::open(server, self.random).await?),
+            true => Servers::Cluster(Cluster::open(server, self.random).await?),
         };
         Ok(Redis { inner: Arc::new(Inner { prefix: self.prefix, servers }) })
     }
 
     /// Connects in the background. Until that is done each call fails at once, with what was wrong in the last attempt.
     ///
+    /// Outside of a tokio runtime the first call connects, and waits for that.
+    ///
     /// # Errors
     ///
-    /// [`RedisError::Url`], and [`RedisError::NoRuntime`] outside of a tokio runtime.
+    /// [`RedisError::Url`].
     pub fn connect_lazily(self) -> Result<Redis, RedisError> {
-        let (server, handle) = self.server()?;
+        let server = Server::of(&self.url, self.terms)?;
         let servers = match self.terms.cluster {
-            false => Servers::One(Connection::open_lazily(server, self.random, handle)),
-            true => Servers::Cluster(Cluster::open_lazily(server, self.random, handle)),
+            false => Servers::One(Connection::open_lazily(server, self.random)),
+            true => Servers::Cluster(Cluster::open_lazily(server, self.random)),
         };
         Ok(Redis { inner: Arc::new(Inner { prefix: self.prefix, servers }) })
-    }
-
-    fn server(&self) -> Result<(Server, Handle), RedisError> {
-        let server = Server::of(&self.url, self.terms)?;
-        let handle = Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
-        Ok((server, handle))
     }
 }
 

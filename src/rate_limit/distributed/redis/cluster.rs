@@ -11,22 +11,19 @@ use super::{
 use crate::{
     Random,
     rate_limit::distributed::StoreError,
-    redis::{Connection, Failure, Fault, FaultKind, RedisError, Script, Server},
+    redis::{Connection, Duty, Failure, Fault, FaultKind, OnDuty, RedisError, Script, Server},
     sync::{Mutex, lock},
 };
 use ::redis::{ErrorKind, ServerErrorKind, Value, cmd};
 use futures_util::future::{join_all, select_all};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::{
     runtime::Handle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 #[derive(Clone)]
@@ -36,10 +33,9 @@ struct Shared {
     /// The server that was configured. It says who the others are.
     seed: Connection,
     random: Random,
-    handle: Handle,
     known: Mutex<Known>,
-    /// Somebody is finding out who has which keys. Relaxed: it guards no other memory.
-    looking: AtomicBool,
+    /// To find out who has which keys.
+    looking: Arc<Duty>,
 }
 
 #[derive(Default)]
@@ -55,9 +51,9 @@ const TO_SAY_WHO: Duration = Duration::from_millis(500);
 
 impl Cluster {
     /// Connects to one server, and by it to all.
-    pub(super) async fn open(server: Server, random: Random, handle: Handle) -> Result<Self, RedisError> {
-        let seed = Connection::open(server, random.clone(), handle.clone()).await?;
-        let cluster = Self::around(seed, random, handle);
+    pub(super) async fn open(server: Server, random: Random) -> Result<Self, RedisError> {
+        let seed = Connection::open(server, random.clone()).await?;
+        let cluster = Self::around(seed, random);
         if let Some(ranges) = cluster.0.look().await {
             let servers: BTreeSet<Address> = ranges.iter().map(|(_, _, address)| address.clone()).collect();
             let open = servers.into_iter().map(async |address| (cluster.0.open(&address).await, address));
@@ -73,16 +69,16 @@ impl Cluster {
     }
 
     /// Connects in the background.
-    pub(super) fn open_lazily(server: Server, random: Random, handle: Handle) -> Self {
-        let seed = Connection::open_lazily(server, random.clone(), handle.clone());
-        let cluster = Self::around(seed, random, handle);
+    pub(super) fn open_lazily(server: Server, random: Random) -> Self {
+        let seed = Connection::open_lazily(server, random.clone());
+        let cluster = Self::around(seed, random);
         cluster.0.look_soon();
         cluster
     }
 
-    fn around(seed: Connection, random: Random, handle: Handle) -> Self {
+    fn around(seed: Connection, random: Random) -> Self {
         let (known, looking) = Default::default();
-        Self(Arc::new(Shared { seed, random, handle, known, looking }))
+        Self(Arc::new(Shared { seed, random, known, looking }))
     }
 
     /// The server that was configured.
@@ -160,20 +156,21 @@ impl Shared {
             return Some(connection.clone());
         }
         let server = self.seed.server().at(&address.0, address.1).ok()?;
-        let connection = Connection::open_lazily(server, self.random.clone(), self.handle.clone());
+        let connection = Connection::open_lazily(server, self.random.clone());
         known.connections.insert(address.clone(), connection.clone());
         Some(connection)
     }
 
     async fn open(&self, (host, port): &Address) -> Result<Connection, RedisError> {
         let server = self.seed.server().at(host, *port)?;
-        Connection::open(server, self.random.clone(), self.handle.clone()).await
+        Connection::open(server, self.random.clone()).await
     }
 
-    /// Finds out in the background who has which keys, unless somebody is at it.
+    /// Finds out in the background who has which keys, unless a task is at it. Without a runtime, a later call does so.
     fn look_soon(self: &Arc<Self>) {
-        if !self.looking.swap(true, Ordering::Relaxed) {
-            self.handle.spawn(look(Arc::downgrade(self)));
+        let Ok(handle) = Handle::try_current() else { return };
+        if let Some(duty) = self.looking.begin(2 * (TO_SAY_WHO + BETWEEN_LOOKS), Instant::now()) {
+            handle.spawn(look(Arc::downgrade(self), duty));
         }
     }
 
@@ -210,8 +207,8 @@ impl Shared {
 }
 
 /// Finds out who has which keys, and makes sure that nobody does so again too soon.
-async fn look(shared: Weak<Shared>) {
-    loop {
+async fn look(shared: Weak<Shared>, duty: OnDuty) {
+    while duty.goes_on(Instant::now()) {
         let Some(strong) = shared.upgrade() else { return };
         let ranges = strong.look().await;
         let is_known = ranges.is_some();
@@ -221,9 +218,6 @@ async fn look(shared: Weak<Shared>) {
         drop(strong);
         sleep(BETWEEN_LOOKS).await;
         if is_known {
-            if let Some(shared) = shared.upgrade() {
-                shared.looking.store(false, Ordering::Relaxed);
-            }
             return;
         }
     }

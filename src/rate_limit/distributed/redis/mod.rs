@@ -24,12 +24,11 @@ use std::{fmt, sync::Arc, time::Duration};
 ///
 /// All calls share one connection to a server; clones are one store. A connection that breaks is replaced in the background,
 /// and so is one on which three calls in a row were given up, unless it answers a `PING` then. While there is none, calls
-/// fail at once: none ever waits for it. Service is back within a second after the server is.
+/// fail at once. Service is back within a second after the server is.
 ///
-/// A store must be made and used inside a tokio runtime, and lasts as long as that. It needs a Redis of version 6.2 or
-/// later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME` and `PING`, in a cluster also
-/// `CLUSTER SLOTS`. For `rediss://` enable the feature `tokio-rustls-comp` of the crate `redis`, and install a
-/// cryptography provider of `rustls`.
+/// It needs a Redis of version 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
+/// and `PING`, in a cluster also `CLUSTER SLOTS`. For `rediss://` enable the feature `tokio-rustls-comp` of the crate `redis`,
+/// and install a cryptography provider of `rustls`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,6 +43,16 @@ use std::{fmt, sync::Arc, time::Duration};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Runtimes
+///
+/// Calls need a tokio runtime. A store belongs to none: make it in a static, in a runtime that ends, or outside of any, and
+/// use it in many at the same time. The connection is driven in the runtime of the call that made it. Where that ends, calls
+/// that were under way fail. The next one connects again in its own runtime; it and all others wait for that first attempt,
+/// for [`connect_timeout`](RedisBuilder::connect_timeout) at most, and only then fail at once.
+///
+/// A runtime that has not ended, and that nobody runs, looks like a server that does not answer: its connection is replaced
+/// after three calls were given up.
 ///
 /// # Keys
 ///

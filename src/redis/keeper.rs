@@ -1,0 +1,91 @@
+//! The task that connects, and what tells that one is gone.
+
+use super::connection::Shared;
+use crate::sync::lock;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+
+/// The pause between two attempts to connect, which doubles up to the longest. Attempts go on when the next one begins:
+/// one that is stuck holds up nobody.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Belongs to a connection, and is dropped with the task that drives it: also where that ends with its runtime.
+pub(super) struct Lost {
+    pub(super) shared: Weak<Shared>,
+    pub(super) number: u64,
+}
+
+impl Lost {
+    pub(super) fn tell(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.lose(self.number, None);
+        }
+    }
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+/// Belongs to a keeper. Dropped, there is none any more.
+pub(super) struct Keeping {
+    pub(super) shared: Weak<Shared>,
+    pub(super) number: u64,
+}
+
+impl Keeping {
+    /// Shows that the keeper is there. `None`: nobody has the connection any more, or another task keeps it.
+    fn goes_on(&self) -> Option<Arc<Shared>> {
+        let shared = self.shared.upgrade()?;
+        let is_kept = lock(&shared.state).is_seen(self.number, Instant::now());
+        is_kept.then_some(shared)
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.change(|state| state.left(self.number));
+        }
+    }
+}
+
+/// The keeper: attempts to connect, until one succeeds or nobody has the connection any more.
+pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
+    let mut attempts = JoinSet::new();
+    let mut pause = FIRST_PAUSE;
+    if !first.is_zero() {
+        let Some(first) = keeping.goes_on().map(|shared| shared.jittered(first)) else { return };
+        sleep(first).await;
+    }
+    loop {
+        let Some(shared) = keeping.goes_on() else { return };
+        let next = Instant::now() + shared.jittered(pause);
+        attempts.spawn(shared.attempt());
+        while let Ok(Some(ended)) = timeout_at(next, attempts.join_next()).await {
+            let Some(shared) = keeping.goes_on() else { return };
+            match ended {
+                Ok(Ok(live)) => {
+                    shared.change(|state| state.connected(keeping.number, live));
+                    return;
+                }
+                Ok(Err(error)) => {
+                    shared.change(|state| state.failed(keeping.number, error.into(), Instant::now()));
+                }
+                Err(_) => {}
+            }
+        }
+        // All have failed, or none has ended yet.
+        sleep_until(next).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
+    }
+}

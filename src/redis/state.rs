@@ -1,0 +1,130 @@
+//! How a connection is doing.
+//!
+//! The keeper is the task that connects. It belongs to the runtime of the call that spawned it, and is gone with that.
+//!
+//! | from | when | to |
+//! |---|---|---|
+//! | `Up` | the connection is lost | `Down`, with a keeper |
+//! | `Down`, `Moving` | an attempt succeeds | `Up` |
+//! | `Down`, `Moving` | an attempt fails | `Down`, with the new reason |
+//! | `Down`, `Moving` | the keeper is gone | `Left` |
+//! | `Left`, or the keeper was not seen for long | a call comes | `Moving`, with a keeper |
+//!
+//! In `Down` calls fail at once. In `Moving` they wait for the first attempt.
+
+use super::{duty::Duty, error::Fault, keeper::LONGEST_PAUSE};
+use ::redis::aio::MultiplexedConnection;
+use std::{
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// See the module.
+pub(super) enum State {
+    Up(Arc<Live>),
+    /// There is none, for this reason. The keeper is about to change that.
+    Down(Fault, Keeper),
+    /// There is none, and no keeper: the runtime that had one has ended, or there was none yet.
+    Left(Fault),
+    /// There is none, and a new keeper has made no attempt yet.
+    Moving(Fault, Keeper),
+}
+
+/// A connection that was made.
+pub(super) struct Live {
+    pub(super) number: u64,
+    pub(super) connection: MultiplexedConnection,
+    pub(super) since: Instant,
+    /// The calls that were given up since the last answer. Relaxed: it guards no other memory.
+    pub(super) unanswered: AtomicU32,
+    /// To find out whether it answers at all.
+    pub(super) in_question: Arc<Duty>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keeper {
+    number: u64,
+    seen: Instant,
+}
+
+/// What a call can expect.
+pub(super) enum Outlook {
+    Up(Arc<Live>),
+    /// Fails at once.
+    Down(Fault),
+    /// Waits for a change.
+    Moving(Fault),
+    /// Spawns a keeper.
+    Left(Fault),
+}
+
+/// A keeper that was not seen for this time is in a runtime that is not run. It shows itself before each attempt.
+const UNSEEN: Duration = LONGEST_PAUSE.saturating_mul(4);
+
+impl Keeper {
+    pub(super) fn new(number: u64, now: Instant) -> Self {
+        Self { number, seen: now }
+    }
+}
+
+impl State {
+    pub(super) fn outlook(&self, now: Instant) -> Outlook {
+        match self {
+            Self::Up(live) => Outlook::Up(live.clone()),
+            Self::Down(fault, keeper) if now < keeper.seen + UNSEEN => Outlook::Down(fault.clone()),
+            Self::Moving(fault, keeper) if now < keeper.seen + UNSEEN => Outlook::Moving(fault.clone()),
+            Self::Down(fault, _) | Self::Moving(fault, _) | Self::Left(fault) => Outlook::Left(fault.clone()),
+        }
+    }
+
+    /// `Up => Down`, where it is up with the connection of this number.
+    pub(super) fn lost(&self, number: u64, fault: Fault, keeper: Keeper) -> Option<Self> {
+        matches!(self, Self::Up(live) if live.number == number).then_some(Self::Down(fault, keeper))
+    }
+
+    /// `Left => Moving`, also from a state whose keeper was not seen.
+    pub(super) fn moves(&self, keeper: Keeper) -> Option<Self> {
+        match self.outlook(keeper.seen) {
+            Outlook::Left(fault) => Some(Self::Moving(fault, keeper)),
+            _ => None,
+        }
+    }
+
+    /// `Down | Moving => Up`, where the keeper has this number.
+    pub(super) fn connected(&self, keeper: u64, live: Live) -> Option<Self> {
+        self.is_kept_by(keeper).then(|| Self::Up(Arc::new(live)))
+    }
+
+    /// `Down | Moving => Down`, where the keeper has this number.
+    pub(super) fn failed(&self, keeper: u64, fault: Fault, now: Instant) -> Option<Self> {
+        self.is_kept_by(keeper).then(|| Self::Down(fault, Keeper::new(keeper, now)))
+    }
+
+    /// `Down | Moving => Left`, where the keeper has this number.
+    pub(super) fn left(&self, keeper: u64) -> Option<Self> {
+        match self {
+            Self::Down(fault, Keeper { number, .. }) | Self::Moving(fault, Keeper { number, .. })
+                if *number == keeper =>
+            {
+                Some(Self::Left(fault.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_kept_by(&self, keeper: u64) -> bool {
+        matches!(self, Self::Down(_, Keeper { number, .. }) | Self::Moving(_, Keeper { number, .. }) if *number == keeper)
+    }
+
+    /// The keeper of this number shows itself. `false`: it is the keeper no more.
+    pub(super) fn is_seen(&mut self, keeper: u64, now: Instant) -> bool {
+        match self {
+            Self::Down(_, Keeper { number, seen }) | Self::Moving(_, Keeper { number, seen }) if *number == keeper => {
+                *seen = now;
+                true
+            }
+            _ => false,
+        }
+    }
+}

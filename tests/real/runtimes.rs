@@ -1,0 +1,440 @@
+//! What is kept in Redis outlives the runtime that it was made in, and works in many at a time.
+
+use crate::{
+    durable_fixture::{
+        Calls, Running, append, builder, encode, millis, noting, readings, succeed, until, until_done, worker,
+    },
+    server::{RedisCluster, RedisServer},
+    trial::trials,
+};
+use futures::FutureExt;
+use std::{future::Future, sync::mpsc, thread, time::Duration};
+use steadfast::{
+    constant_work::{RedisSink, RedisSource, Sink, Source},
+    load_level::durable::{DurableQueue, Message},
+    rate_limit::{
+        Quota,
+        distributed::{Charge, Exact, Hint, Redis, RedisError, Store, StoreErrorKind},
+    },
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tower::ServiceExt;
+
+trials![
+    limits_share_their_tokens_in_the_next_runtime,
+    limits_in_many_runtimes_share_their_tokens,
+    a_limit_goes_on_with_another_flusher,
+    the_first_call_in_the_next_runtime_is_answered,
+    a_runtime_may_end_while_it_connects,
+    a_runtime_may_end_while_it_finds_out_whether_a_connection_answers,
+    a_runtime_may_end_while_another_uses_its_connection,
+    a_runtime_may_be_left_without_being_ended,
+    a_store_that_is_made_outside_of_any_runtime_connects_with_its_first_call,
+    a_cluster_goes_on_in_the_next_runtime,
+    a_cluster_is_looked_at_again_in_the_next_runtime,
+    a_queue_goes_on_in_the_next_runtime,
+    a_queue_that_is_made_outside_of_any_runtime_connects_with_its_first_call,
+    a_runtime_may_end_with_the_messages_of_another,
+    a_runtime_may_be_left_with_the_messages_of_another,
+    a_producer_needs_no_runtime_to_be_called,
+    sources_and_sinks_go_on_in_the_next_runtime,
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn single() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn multi() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+const KINDS: [fn() -> Runtime; 2] = [single, multi];
+
+/// Runs this in a runtime of its own, which has ended when this returns.
+async fn in_one_that_ends<T, Work>(kind: fn() -> Runtime, work: impl FnOnce() -> Work + Send + 'static) -> T
+where
+    T: Send + 'static,
+    Work: Future<Output = T>,
+{
+    spawn_blocking(move || kind().block_on(work())).await.expect("it does not panic")
+}
+
+/// Runs this in a runtime that has one thread, and that nobody runs afterwards.
+fn in_one_that_is_left<T: Send + 'static, Work: Future<Output = T>>(
+    work: impl FnOnce() -> Work + Send + 'static,
+) -> (T, Left) {
+    let (done, result) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        let runtime = single();
+        done.send(runtime.block_on(work())).expect("somebody waits for it");
+        // Until the other end is dropped.
+        let _ = ended.recv();
+    });
+    (result.recv().expect("it does not panic"), Left { end: Some(end), thread: Some(thread) })
+}
+
+/// A runtime that is not run. Ends with this.
+struct Left {
+    end: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.end = None;
+        self.thread.take().map(thread::JoinHandle::join);
+    }
+}
+
+async fn ask(store: &Redis) -> Result<(), StoreErrorKind> {
+    let quota = Quota::new(1, 10_000 * SECOND).with_burst(5);
+    let (client, sequence, spent, max_debt, refund, want, least) = (1, 0, 0, 0, 0, 0, 0);
+    let (refund_of, hint) = (Duration::ZERO, Hint::default());
+    let key = b"any".as_slice().into();
+    let charge = Charge { key, quota, client, sequence, spent, max_debt, refund, refund_of, want, least, hint };
+    store.charge(&[charge]).await.map(drop).map_err(|error| error.kind())
+}
+
+/// Asks, with the patience of a limit, until there is an answer; then there always is.
+async fn until_it_answers(store: &Redis) -> Duration {
+    let took = until("the store answers", async || matches!(timeout(millis(50), ask(store)).await, Ok(Ok(())))).await;
+    for _ in 0..50 {
+        assert_eq!(ask(store).await, Ok(()));
+    }
+    took
+}
+
+async fn connected(url: String) -> Redis {
+    let store = Redis::builder(url).connect().await.expect("a server that is right");
+    assert_eq!(ask(&store).await, Ok(()));
+    store
+}
+
+/// A limit of five tokens. Alone it admits five.
+fn limit(store: &Redis) -> Exact {
+    let quota = Quota::new(1, 10_000 * SECOND).with_burst(5);
+    let (limit, flusher) = Exact::builder(store.clone(), quota).processes(1).deadline(SECOND).build().expect("a limit");
+    tokio::spawn(flusher.run());
+    limit
+}
+
+async fn admitted(limits: &[Exact]) -> usize {
+    let mut admitted = 0;
+    for _ in 0..5 {
+        for limit in limits {
+            admitted += usize::from(limit.acquire(b"tenant", 1).await.is_ok());
+        }
+    }
+    admitted
+}
+
+async fn limits_share_their_tokens_in_the_next_runtime() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let store = in_one_that_ends(kind, move || connected(url)).await;
+        assert_eq!(admitted(&[limit(&store), limit(&store)]).await, 5);
+    }
+}
+
+async fn limits_in_many_runtimes_share_their_tokens() {
+    let server = RedisServer::start().await;
+    let store = Redis::builder(server.url()).connect_lazily().expect("a URL that is one");
+    until_it_answers(&store).await;
+    let count = |store: Redis, kind| in_one_that_ends(kind, move || async move { admitted(&[limit(&store)]).await });
+    let here = [limit(&store), limit(&store)];
+    let (one, two, three) = (store.clone(), store.clone(), store.clone());
+    let counts = futures::join!(count(one, single), count(two, multi), count(three, single), admitted(&here));
+    assert_eq!(counts.0 + counts.1 + counts.2 + counts.3, 5, "{counts:?}");
+}
+
+async fn a_limit_goes_on_with_another_flusher() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let made = in_one_that_ends(kind, move || async move {
+            let store = connected(url).await;
+            let limit = limit(&store);
+            limit.acquire(b"tenant", 1).await.expect("the first of five");
+            (limit, store)
+        });
+        let (old, store) = made.await;
+        assert!(!old.readings().store.is_up);
+        tokio::spawn(old.flusher().run());
+        until("the store decides", async || old.readings().store.is_up).await;
+        assert_eq!(admitted(&[old, limit(&store)]).await, 4);
+    }
+}
+
+async fn the_first_call_in_the_next_runtime_is_answered() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let mut store = in_one_that_ends(kind, move || connected(url)).await;
+        for _ in 0..5 {
+            let asked = in_one_that_ends(kind, move || async move {
+                let answers = futures::join!(ask(&store), ask(&store), ask(&store));
+                (answers, store)
+            });
+            let (answers, back) = asked.await;
+            assert_eq!(answers, (Ok(()), Ok(()), Ok(())));
+            store = back;
+        }
+    }
+}
+
+async fn a_runtime_may_end_while_it_connects() {
+    for kind in KINDS {
+        let mut server = RedisServer::start().await;
+        server.kill();
+        let url = server.url();
+        let store = in_one_that_ends(kind, move || async move {
+            let store = Redis::builder(url).connect_lazily().expect("a URL that is one");
+            until("an attempt fails", async || ask(&store).await == Err(StoreErrorKind::Unreachable)).await;
+            store
+        });
+        let store = store.await;
+        assert_eq!(ask(&store).await, Err(StoreErrorKind::Unreachable), "it is known of a call that nobody is there");
+        server.restart().await;
+        let took = until_it_answers(&store).await;
+        assert!(took < 5 * SECOND, "{took:?}");
+    }
+}
+
+async fn a_runtime_may_end_while_it_finds_out_whether_a_connection_answers() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    let store = in_one_that_ends(multi, move || connected(url)).await;
+    assert_eq!(ask(&store).await, Ok(()), "the connection is of this runtime now");
+    server.stop();
+    let store = in_one_that_ends(single, move || async move {
+        for _ in 0..3 {
+            assert!(timeout(millis(5), ask(&store)).await.is_err(), "a stopped server answers");
+        }
+        store
+    });
+    let store = store.await;
+    // Only who finds out can know: a stopped server does not close connections.
+    let took = until("the connection is given up", async || {
+        matches!(timeout(millis(5), ask(&store)).await, Ok(Err(StoreErrorKind::Unreachable)))
+    });
+    let took = took.await;
+    assert!(took < 5 * SECOND, "{took:?}");
+    server.cont();
+    until_it_answers(&store).await;
+}
+
+async fn a_runtime_may_end_while_another_uses_its_connection() {
+    for kind in [multi as fn() -> Runtime, single] {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let (made, store) = tokio::sync::oneshot::channel();
+        let ending = tokio::spawn(in_one_that_ends(kind, move || async move {
+            let store = connected(url).await;
+            made.send(store.clone()).expect("somebody waits for it");
+            for _ in 0..100 {
+                assert_eq!(ask(&store).await, Ok(()));
+                sleep(millis(1)).await;
+            }
+        }));
+        let store = store.await.expect("a store");
+        while !ending.is_finished() {
+            // A call that is under way when the runtime ends has no answer.
+            let _ = ask(&store).await;
+        }
+        ending.await.expect("it does not panic");
+        let took = until_it_answers(&store).await;
+        assert!(took < 5 * SECOND, "{took:?}");
+    }
+}
+
+async fn a_runtime_may_be_left_without_being_ended() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    let (store, _left) = in_one_that_is_left(move || connected(url));
+    let took = until_it_answers(&store).await;
+    assert!(took < 5 * SECOND, "{took:?}");
+    // And one that is left with the work of connecting.
+    let url = server.url();
+    let (store, _left) = in_one_that_is_left(move || async move { Redis::builder(url).connect_lazily() });
+    let took = until_it_answers(&store.expect("a URL that is one")).await;
+    assert!(took < 10 * SECOND, "{took:?}");
+}
+
+async fn a_store_that_is_made_outside_of_any_runtime_connects_with_its_first_call() {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    let (store, refused) = thread::spawn(move || {
+        let store = Redis::builder(&url).connect_lazily().expect("a URL that is one");
+        assert_eq!(ask(&store).now_or_never(), Some(Err(StoreErrorKind::Unreachable)), "nobody can connect");
+        (store, Redis::builder(&url).connect().now_or_never())
+    })
+    .join()
+    .expect("it does not panic");
+    assert!(matches!(refused, Some(Err(RedisError::NoRuntime))), "{refused:?}");
+    assert_eq!(ask(&store).await, Ok(()));
+}
+
+async fn a_cluster_goes_on_in_the_next_runtime() {
+    let cluster = RedisCluster::start(3).await;
+    let url = cluster.url();
+    let store = in_one_that_ends(multi, move || async move {
+        let store = Redis::builder(url).cluster(true).connect().await.expect("a cluster that is right");
+        assert_eq!(ask(&store).await, Ok(()));
+        store
+    });
+    let store = store.await;
+    assert_eq!(ask(&store).await, Ok(()));
+    assert_eq!(admitted(&[limit(&store), limit(&store)]).await, 5);
+}
+
+async fn a_cluster_is_looked_at_again_in_the_next_runtime() {
+    let cluster = RedisCluster::start(3).await;
+    let url = cluster.url();
+    cluster.servers.iter().for_each(RedisServer::stop);
+    let store = in_one_that_ends(multi, move || async move {
+        let store = Redis::builder(url).cluster(true).connect_lazily().expect("a URL that is one");
+        sleep(millis(50)).await;
+        store
+    });
+    let store = store.await;
+    cluster.servers.iter().for_each(RedisServer::cont);
+    let took = until_it_answers(&store).await;
+    assert!(took < 5 * SECOND, "{took:?}");
+}
+
+/// All that was appended is worked on here.
+async fn work_on(queue: &DurableQueue, messages: u64) {
+    let running = Running::start(worker(queue, noting(&Calls::default(), succeed)));
+    until_done(queue, messages).await;
+    running.stop().await;
+}
+
+async fn a_queue_goes_on_in_the_next_runtime() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let builder = builder(&server);
+        let queue = in_one_that_ends(kind, move || async move {
+            let queue = builder.connect().await.expect("a server that is right");
+            append(&queue, "one").await;
+            queue
+        });
+        let queue = queue.await;
+        append(&queue, "two").await;
+        let queue = in_one_that_ends(kind, move || async move {
+            append(&queue, "three").await;
+            work_on(&queue, 3).await;
+            queue
+        });
+        let queue = queue.await;
+        append(&queue, "four").await;
+        work_on(&queue, 4).await;
+        assert_eq!(readings(&queue).await.appended, 4);
+    }
+}
+
+async fn a_queue_that_is_made_outside_of_any_runtime_connects_with_its_first_call() {
+    let server = RedisServer::start().await;
+    let builder = builder(&server);
+    let queue = thread::spawn(move || builder.connect_lazily()).join().expect("it does not panic");
+    append(&queue.expect("a URL that is one"), "one").await;
+}
+
+/// Starts an append, and gives Redis the time to have it.
+async fn begin(queue: &DurableQueue, text: &str) -> tokio::task::JoinHandle<bool> {
+    let append = queue.producer(encode).oneshot(Message::new(text));
+    let task = tokio::spawn(async move { append.await.is_ok() });
+    sleep(millis(50)).await;
+    task
+}
+
+async fn a_runtime_may_end_with_the_messages_of_another() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let queue = builder(&server).answer_timeout(20 * SECOND).connect().await.expect("a server that is right");
+        append(&queue, "zero").await;
+        server.stop();
+        let ended = queue.clone();
+        let (waiting, wait) = tokio::sync::oneshot::channel();
+        let (end, may_end) = tokio::sync::oneshot::channel::<()>();
+        let ending = tokio::spawn(in_one_that_ends(kind, move || async move {
+            let first = begin(&ended, "one").await;
+            waiting.send(()).expect("somebody waits for it");
+            may_end.await.expect("it is told");
+            drop(first);
+        }));
+        wait.await.expect("it does not panic");
+        // The runtime that sends has two batches under way, and a message that waits for its turn.
+        let second = begin(&queue, "two").await;
+        let third = begin(&queue, "three").await;
+        end.send(()).expect("it waits");
+        ending.await.expect("it does not panic");
+        sleep(millis(50)).await;
+        server.cont();
+        assert!(!second.await.expect("no panic"), "it was on its way, and nobody knows of it");
+        assert!(third.await.expect("no panic"), "it was not, and is sent by its own runtime");
+        append(&queue, "four").await;
+    }
+}
+
+async fn a_runtime_may_be_left_with_the_messages_of_another() {
+    let server = RedisServer::start().await;
+    let queue = builder(&server).answer_timeout(SECOND / 2).connect().await.expect("a server that is right");
+    append(&queue, "zero").await;
+    server.stop();
+    let left = queue.clone();
+    let (_, _left) = in_one_that_is_left(move || async move {
+        let append = left.producer(encode).oneshot(Message::new("one"));
+        assert!(timeout(millis(20), append).await.is_err(), "a stopped server answers");
+    });
+    server.cont();
+    let took = until("messages are sent again", async || {
+        let append = queue.producer(encode).oneshot(Message::new("two"));
+        matches!(timeout(millis(200), append).await, Ok(Ok(_)))
+    });
+    let took = took.await;
+    assert!(took < 10 * SECOND, "{took:?}");
+}
+
+async fn a_producer_needs_no_runtime_to_be_called() {
+    let server = RedisServer::start().await;
+    let queue = builder(&server).connect().await.expect("a server that is right");
+    let producer = queue.producer(encode);
+    let append = thread::spawn(move || {
+        let mut producer = producer;
+        let alone = tower::Service::call(&mut producer, Message::new("alone"));
+        let refused = alone.now_or_never().expect("no waiting").expect_err("nobody can send it");
+        assert!(!refused.may_be_appended(), "{refused}");
+        tower::Service::call(&mut producer, Message::new("one"))
+    });
+    let append = append.join().expect("it does not panic");
+    assert!(append.await.is_ok());
+    assert_eq!(readings(&queue).await.appended, 1);
+}
+
+async fn sources_and_sinks_go_on_in_the_next_runtime() {
+    for kind in KINDS {
+        let server = RedisServer::start().await;
+        let url = server.url();
+        let both = in_one_that_ends(kind, move || async move {
+            let mut sink = RedisSink::builder(&url, "limits").connect().await.expect("a server that is right");
+            let source = RedisSource::builder(&url, "limits").connect().await.expect("a server that is right");
+            sink.publish(b"one").await.expect("a server");
+            (sink, source)
+        });
+        let (mut sink, mut source) = both.await;
+        let mut bytes = Vec::new();
+        source.fetch(&mut bytes, 100).await.expect("a server");
+        assert_eq!(bytes, b"one");
+        sink.publish(b"two").await.expect("a server");
+        source.fetch(&mut bytes, 100).await.expect("a server");
+        assert_eq!(bytes, b"two");
+    }
+}
