@@ -1,0 +1,58 @@
+//! What is only asked of a bucket: nothing changes, whatever instant it is asked about.
+
+use super::{Reckoned, Refusal, SPENT, Shared, Slow, due_at};
+use crate::sync::{Ordering, lock};
+
+impl Shared {
+    /// Whether `tokens` would be refused at `nanos` after the origin to a call that may wait for `longest` more, if no caller
+    /// takes or returns tokens before. Changes nothing. Waiters have their tokens by then, or the call is behind them.
+    pub(in crate::rate_limit) fn would_refuse(&self, tokens: u64, nanos: u64, longest: u64) -> bool {
+        let word = self.word.0.load(Ordering::Acquire);
+        match self.reckon(word, tokens, nanos) {
+            Reckoned::Enough { .. } if self.is_current(word) => return false,
+            Reckoned::Never if self.is_current(word) => return true,
+            Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => {
+                return due_at(after, anchor, &scale).saturating_sub(nanos) > longest;
+            }
+            _ => {}
+        }
+        match self.judge(tokens, nanos, &lock(&self.slow)) {
+            Ok(()) => false,
+            Err(Refusal::Until(due)) => due.saturating_sub(nanos) > longest,
+            Err(Refusal::ForEver) => true,
+        }
+    }
+
+    /// Whether `tokens` would be taken at `nanos` after the origin, behind all who wait. Changes nothing.
+    pub(super) fn judge(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
+        if tokens > slow.quota.burst() {
+            return Err(Refusal::ForEver);
+        }
+        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
+        let is_cold = slow.third > 0 && nanos >= slow.cold_at;
+        let (plan, spent) = if is_cold {
+            let cold = self.plan().warming_up(nanos, slow.third);
+            (cold, cold.scale.full - cold.scale.parts_per_token)
+        } else {
+            let (plan, fewer) = self.plan().moved_on_to(nanos);
+            (plan, spent.saturating_sub(fewer))
+        };
+        // Those who wait take what is there first.
+        let wanted = slow.line.tokens().saturating_add(tokens).saturating_mul(plan.scale.parts_per_token);
+        let minted = plan.minted(nanos);
+        let after = spent.max(minted.saturating_sub(plan.scale.full)).saturating_add(wanted);
+        if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(()) }
+    }
+
+    /// Looks and changes nothing: whoever asks about another time than now moves neither the anchor nor the line.
+    pub(in crate::rate_limit) fn available(&self, nanos: u64) -> u64 {
+        let slow = lock(&self.slow);
+        if slow.third > 0 && nanos >= slow.cold_at {
+            return 1;
+        }
+        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
+        let (plan, fewer) = self.plan().moved_on_to(nanos);
+        let unspent = plan.minted(nanos).saturating_sub(spent.saturating_sub(fewer));
+        (unspent / plan.scale.parts_per_token.max(1)).min(plan.burst)
+    }
+}
