@@ -49,6 +49,8 @@ pub(super) struct Slow {
     /// given back does not hasten it: a bucket whose calls are all refunded is in use.
     pub(super) cold_at: u64,
     pub(super) line: Line,
+    /// Nobody waits for a closed bucket, and [`SLOW`] stays set, so that each call learns of it.
+    pub(super) is_closed: bool,
 }
 
 /// The parts spent: at most a burst, a horizon's worth, and a burst that is owed, each up to 2^55.
@@ -57,7 +59,7 @@ pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
 /// it for its own.
 const GENERATION_SHIFT: u32 = 57;
 const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
-/// Ask under the lock: somebody waits, or the bucket warms up.
+/// Ask under the lock: somebody waits, the bucket warms up, or it is closed.
 pub(super) const SLOW: u64 = 1 << 63;
 
 /// What the parts spent and minted say of a call.
@@ -88,14 +90,17 @@ pub(super) enum Refusal {
     Until(u64),
     /// The cost is above the burst.
     ForEver,
+    /// The bucket is closed.
+    Closed,
 }
 
 impl Refusal {
     pub(super) fn seen_at(self, nanos: u64) -> RateLimited {
-        RateLimited::new(match self {
-            Self::Until(due) => Some(Duration::from_nanos(due.saturating_sub(nanos))),
-            Self::ForEver => None,
-        })
+        match self {
+            Self::Until(due) => RateLimited::new(Some(Duration::from_nanos(due.saturating_sub(nanos)))),
+            Self::ForEver => RateLimited::new(None),
+            Self::Closed => RateLimited::closed(),
+        }
     }
 }
 

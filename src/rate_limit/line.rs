@@ -40,6 +40,7 @@ struct Waiter {
 enum Answer {
     Granted { tokens: u64 },
     Refused,
+    Closed,
 }
 
 /// Where a place stands.
@@ -47,6 +48,8 @@ enum Answer {
 pub(super) enum Standing {
     Granted,
     Refused,
+    /// Nobody is served any more.
+    Closed,
     /// Its turn is expected at this time, in nanoseconds since the bucket's origin.
     Expected(u64),
     /// It was expected by now, but is not: so many tokens are to be granted first, its own included.
@@ -107,6 +110,13 @@ impl Line {
         });
     }
 
+    /// Nobody who waits is served any more. Those whose turn has come keep what they were granted.
+    pub(super) fn close(&mut self) {
+        while !self.waiting.is_empty() {
+            self.answer(|_| Answer::Closed);
+        }
+    }
+
     fn answer(&mut self, answer: impl FnOnce(&Waiter) -> Answer) {
         if let Some((place, first)) = self.waiting.pop_first() {
             self.tokens = self.tokens.saturating_sub(first.tokens);
@@ -158,6 +168,7 @@ impl Line {
                 self.dropped.push(waker);
                 match self.answered.remove(&place.0) {
                     Some(Answer::Granted { .. }) => Standing::Granted,
+                    Some(Answer::Closed) => Standing::Closed,
                     // Nobody asks for a place that is gone.
                     Some(Answer::Refused) | None => Standing::Refused,
                 }
@@ -174,7 +185,7 @@ impl Line {
         }
         match self.answered.remove(&place.0) {
             Some(Answer::Granted { tokens }) => Some(tokens),
-            Some(Answer::Refused) | None => None,
+            Some(Answer::Refused | Answer::Closed) | None => None,
         }
     }
 

@@ -88,19 +88,17 @@ impl Future for Acquire {
                 Some(place) => *this.state = State::InLine(place),
             }
         }
-        loop {
+        let answer = loop {
             let State::InLine(place) = this.state else { crate::shell::polled_after_end() };
             match this.bucket.poll_place_at(place, cx.waker(), Instant::now()) {
                 Turn::NotBefore(instant) => ready!(this.timer.as_mut().poll_until(instant, cx)),
-                Turn::Come => break *this.state = State::Ended,
-                Turn::Refused(refused) => {
-                    *this.state = State::Ended;
-                    return Poll::Ready(Err(refused));
-                }
+                Turn::Come => break Ok(()),
+                Turn::Refused(refused) => break Err(refused),
             }
-        }
+        };
+        *this.state = State::Ended;
         this.timer.disarm();
-        Poll::Ready(Ok(()))
+        Poll::Ready(answer)
     }
 }
 

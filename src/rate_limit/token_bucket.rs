@@ -1,3 +1,5 @@
+mod closing;
+
 use super::{
     Quota,
     bucket_state::{Refusal, SLOW, SPENT, Shared, Slow, Way, Word},
@@ -95,7 +97,7 @@ impl TokenBucket {
     /// # Errors
     ///
     /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a call
-    /// is refused for ever.
+    /// is refused for ever. So is every call that costs anything to a bucket that is [closed](Self::close).
     #[inline]
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         self.take_at(tokens, now).map(|_| ())
@@ -112,14 +114,15 @@ impl TokenBucket {
     }
 
     /// Takes `tokens` at `now` as [`try_acquire_at`](Self::try_acquire_at) does, but a refused call counts as well: it
-    /// owes what it costs, up to a burst in all. Whoever asks too often and does not stop is not admitted again.
+    /// owes what it costs, up to a burst in all. Whoever asks too often and does not stop is not admitted again. To a closed
+    /// bucket nobody owes anything.
     ///
     /// # Errors
     ///
     /// As there. The time until there are enough includes what was owed before.
     pub fn try_acquire_or_owe_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         let refused = self.try_acquire_at(tokens, now);
-        if refused.is_err() {
+        if refused.as_ref().is_err_and(|refused| !refused.is_closed()) {
             self.shared.owe(tokens, self.shared.origin.nanos_to(now));
         }
         refused
@@ -139,7 +142,8 @@ impl TokenBucket {
     /// # Errors
     ///
     /// [`RateLimited`] at once where it would take longer, with the time that it would take, or where the cost is above
-    /// the burst; later only where a change of the burst makes the cost more than is ever there.
+    /// the burst; later only where a change of the burst makes the cost more than is ever there. At once or later where
+    /// the bucket is [closed](Self::close).
     ///
     /// # Cost
     ///
@@ -255,7 +259,7 @@ impl TokenBucket {
         let nanos = shared.origin.nanos_to(now);
         let joined = match shared.try_take(tokens, nanos) {
             Ok(_) => Ok(None),
-            Err(Refusal::ForEver) => Err(Refusal::ForEver),
+            Err(refusal @ (Refusal::ForEver | Refusal::Closed)) => Err(refusal),
             Err(Refusal::Until(_)) => shared.join(tokens, nanos, self.patience(now, deadline)),
         };
         joined.map_err(|refusal| refusal.seen_at(nanos))
@@ -367,6 +371,7 @@ impl TokenBucketBuilder {
                     third,
                     cold_at: plan.cold_after(word & SPENT, third),
                     line: Line::default(),
+                    is_closed: false,
                 }),
             }),
         })

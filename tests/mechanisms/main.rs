@@ -21,6 +21,7 @@ mod bad_input;
 mod breaker;
 mod changing_bucket;
 mod circuit_breaker;
+mod closing;
 mod fleet;
 mod forecasts;
 mod horizons;

@@ -1,6 +1,6 @@
 //! What is only asked of a bucket: nothing changes, whatever instant it is asked about.
 
-use super::{Reckoned, Refusal, SPENT, Shared, Slow, due_at};
+use super::{Reckoned, Refusal, SLOW, SPENT, Shared, Slow, due_at};
 use crate::sync::{Ordering, lock};
 
 impl Shared {
@@ -19,12 +19,15 @@ impl Shared {
         match self.judge(tokens, nanos, &lock(&self.slow)) {
             Ok(()) => false,
             Err(Refusal::Until(due)) => due.saturating_sub(nanos) > longest,
-            Err(Refusal::ForEver) => true,
+            Err(Refusal::ForEver | Refusal::Closed) => true,
         }
     }
 
     /// Whether `tokens` would be taken at `nanos` after the origin, behind all who wait. Changes nothing.
     pub(super) fn judge(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
+        if slow.is_closed {
+            return Err(Refusal::Closed);
+        }
         if tokens > slow.quota.burst() {
             return Err(Refusal::ForEver);
         }
@@ -42,6 +45,10 @@ impl Shared {
         let minted = plan.minted(nanos);
         let after = spent.max(minted.saturating_sub(plan.scale.full)).saturating_add(wanted);
         if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(()) }
+    }
+
+    pub(in crate::rate_limit) fn is_closed(&self) -> bool {
+        self.word.0.load(Ordering::Acquire) & SLOW != 0 && lock(&self.slow).is_closed
     }
 
     /// Looks and changes nothing: whoever asks about another time than now moves neither the anchor nor the line.

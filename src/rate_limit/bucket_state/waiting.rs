@@ -1,4 +1,5 @@
-//! How those who wait for a bucket get their tokens. `join`, `poll_place` and `leave` take the lock; the others need it held.
+//! How those who wait for a bucket get their tokens. `join`, `poll_place`, `leave` and `close` take the
+//! lock; the others need it held.
 
 use super::{Refusal, SLOW, SPENT, Shared, Slow};
 use crate::{
@@ -32,11 +33,14 @@ impl Shared {
         // From here on nobody overtakes: what others take they take under the lock.
         self.slowly(nanos, |slow| {
             self.word.0.fetch_or(SLOW, Ordering::AcqRel);
+            if slow.is_closed {
+                return Err(Refusal::Closed);
+            }
             if slow.line.is_empty() {
                 match self.take(tokens, nanos, slow) {
                     Ok(()) => return Ok(None),
-                    Err(Refusal::ForEver) => return Err(Refusal::ForEver),
                     Err(Refusal::Until(_)) => {}
+                    Err(refusal) => return Err(refusal),
                 }
             }
             if tokens > slow.quota.burst() {
@@ -50,19 +54,20 @@ impl Shared {
         })
     }
 
-    /// Grants tokens to those whose turn it is, and opens the fast way where nobody is left to wait.
+    /// Grants tokens to those whose turn it is, and opens the fast way where nobody is left to wait, unless the bucket needs
+    /// the lock for another reason.
     pub(super) fn serve(&self, nanos: u64, slow: &mut Slow) {
         while let Some(tokens) = slow.line.first() {
             match self.take(tokens, nanos, slow) {
                 Ok(()) => slow.line.grant(),
-                Err(Refusal::ForEver) => slow.line.refuse(),
+                Err(Refusal::ForEver | Refusal::Closed) => slow.line.refuse(),
                 Err(Refusal::Until(due)) => {
                     slow.line.expect(due);
                     return;
                 }
             }
         }
-        if slow.third == 0 {
+        if slow.third == 0 && !slow.is_closed {
             self.word.0.fetch_and(!SLOW, Ordering::AcqRel);
         }
     }
@@ -81,6 +86,7 @@ impl Shared {
         self.slowly_locked(slow, nanos, |slow| match slow.line.poll(place, waker, nanos) {
             Standing::Granted => Ok(None),
             Standing::Refused => Err(Refusal::ForEver),
+            Standing::Closed => Err(Refusal::Closed),
             Standing::Expected(due) => Ok(Some(due)),
             Standing::Behind { tokens } => {
                 let due = self.due_after(tokens, nanos);
@@ -95,6 +101,16 @@ impl Shared {
             if let Some(tokens) = slow.line.leave(place) {
                 self.give_back(tokens);
             }
+        });
+    }
+
+    /// Those whose turn has come by now have had their tokens before this; the others are refused, and all that come later.
+    pub(in crate::rate_limit) fn close(&self, nanos: u64) {
+        self.slowly(nanos, |slow| {
+            slow.is_closed = true;
+            slow.line.close();
+            // From here on nobody is admitted without the lock: the word says so, and its compare-and-swap fails.
+            self.word.0.fetch_or(SLOW, Ordering::AcqRel);
         });
     }
 }
