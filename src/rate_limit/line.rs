@@ -72,6 +72,13 @@ impl Line {
         self.tokens
     }
 
+    /// The tokens that are waited for by this place and those before it. `None` where it was answered.
+    pub(super) fn tokens_up_to(&self, place: &Place) -> Option<u64> {
+        self.waiting.contains_key(&place.0).then(|| {
+            self.waiting.range(..=place.0).fold(0, |tokens: u64, (_, waiter)| tokens.saturating_add(waiter.tokens))
+        })
+    }
+
     pub(super) fn join(&mut self, tokens: u64, expected: u64) -> Place {
         let place = self.next;
         self.next = self.next.wrapping_add(1);

@@ -73,6 +73,47 @@ impl Acquire {
     pub(super) fn new(bucket: TokenBucket, tokens: u64) -> Self {
         Self { bucket, tokens, state: State::Unpolled, timer: Timer::new() }
     }
+
+    /// The instant at which the wait ends, as known now: its turn is due when the tokens ahead of it and its own will have
+    /// been minted. `None` before the first poll, in which it takes its place, and after its end.
+    ///
+    /// It moves to an earlier instant where the rate rises, those ahead give up, or tokens are given back; and to a later one
+    /// where the rate falls, one ahead is not polled when it is due while the bucket is full, or callers [owe](TokenBucket::try_acquire_or_owe_at) what they were refused. Those who come later
+    /// do not move it. Where the turn has come, or the wait was refused, and the task has not seen that, it is the present
+    /// instant. Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), steadfast::ConfigError> {
+    /// use std::{pin::pin, time::Duration};
+    /// use futures::poll;
+    /// use steadfast::rate_limit::{Quota, TokenBucket};
+    /// use tokio::time::Instant;
+    ///
+    /// let bucket = TokenBucket::builder(1, Duration::from_secs(10)).max_wait(Duration::from_secs(60)).build()?;
+    /// let now = Instant::now();
+    /// bucket.try_acquire_at(1, now).unwrap();
+    /// let mut waiting = pin!(bucket.acquire(1));
+    /// assert_eq!(waiting.due_at(), None);
+    /// assert!(poll!(waiting.as_mut()).is_pending());
+    /// assert_eq!(waiting.due_at(), Some(now + Duration::from_secs(10)));
+    /// bucket.set_quota(Quota::new(1, Duration::from_secs(2)))?;
+    /// assert_eq!(waiting.due_at(), Some(now + Duration::from_secs(2)));
+    /// waiting.await.unwrap();
+    /// assert_eq!(now.elapsed(), Duration::from_secs(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// Reads the clock and takes the lock, and looks at each waiter ahead: not for each poll of a long line.
+    pub fn due_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::InLine(place) => self.bucket.due_at(place, Instant::now()),
+            State::Unpolled | State::Ended => None,
+        }
+    }
 }
 
 impl Future for Acquire {

@@ -282,6 +282,13 @@ impl TokenBucket {
         }
     }
 
+    /// When the wait for a place ends, as known at `now`: at `now` itself where its turn has come, or it was refused.
+    pub(super) fn due_at(&self, place: &Place, now: Instant) -> Option<Instant> {
+        let nanos = self.shared.origin.nanos_to(now);
+        let due = self.shared.due_of(place, nanos);
+        now.checked_add(Duration::from_nanos(due.saturating_sub(nanos)))
+    }
+
     /// Gives up a place, with the tokens that were granted to it meanwhile.
     pub(super) fn leave_at(&self, place: &Place, now: Instant) {
         self.shared.leave(place, self.shared.origin.nanos_to(now));

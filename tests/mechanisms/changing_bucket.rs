@@ -559,6 +559,34 @@ impl Trial {
         Ok(())
     }
 
+    /// Each who waits knows when its wait will end, and to look changes nothing.
+    fn check_due(&self) -> Verdict {
+        let now = Instant::now();
+        let mut up_to = 0;
+        for waiter in &self.waiters {
+            let due = waiter.acquire.future().due_at().unwrap();
+            if waiter.standing != Standing::Waits {
+                prop_assert_eq!(due, now);
+                continue;
+            }
+            up_to += i128::from(waiter.tokens);
+            let (nanos, wait) = (self.counts_as(self.now()), (due - now).as_nanos() as i128);
+            let wait = wait - (nanos - self.now());
+            let leeway = leeway(self.quota) * (2 + up_to / i128::from(self.quota.burst())) + (wait.max(0) >> 50);
+            prop_assert!(
+                self.most.has_after(up_to, nanos, wait + leeway),
+                "{} of {:?} early by {}",
+                up_to,
+                self.most,
+                wait
+            );
+            let early = wait - 1 - 2 * leeway;
+            let is_late = early >= 0 && self.least.has_after(up_to, nanos, early);
+            prop_assert!(!is_late, "{} of {:?} late by {}", up_to, self.least, wait);
+        }
+        Ok(())
+    }
+
     async fn step(&mut self, step: Step) -> Verdict {
         let quota = self.quota;
         let period = quota.period().as_nanos();
@@ -650,6 +678,7 @@ proptest! {
             let close = after_the_close.map(|steps| [Step::Close].into_iter().chain(steps));
             for step in steps.into_iter().chain(close.into_iter().flatten()) {
                 trial.step(step).await?;
+                trial.check_due()?;
             }
             // What is there is what was minted, less what was taken, whether it can be had or not.
             let (nanos, there) = (trial.now().max(trial.seen), trial.bucket.available_at(Instant::now()));

@@ -1,7 +1,10 @@
 //! What is only asked of a bucket: nothing changes, whatever instant it is asked about.
 
 use super::{Reckoned, Refusal, SLOW, SPENT, Shared, Slow, due_at};
-use crate::sync::{Ordering, lock};
+use crate::{
+    rate_limit::line::Place,
+    sync::{Ordering, lock},
+};
 
 impl Shared {
     /// Whether `tokens` would be refused at `nanos` after the origin to a call that may wait for `longest` more, if no caller
@@ -31,6 +34,12 @@ impl Shared {
         if tokens > slow.quota.burst() {
             return Err(Refusal::ForEver);
         }
+        // Those who wait take what is there first.
+        self.expect(slow.line.tokens().saturating_add(tokens), nanos, slow).map_err(Refusal::Until)
+    }
+
+    /// Whether there are `tokens` at `nanos` after the origin. If not, when there will be.
+    fn expect(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), u64> {
         let spent = self.word.0.load(Ordering::Acquire) & SPENT;
         let is_cold = slow.third > 0 && nanos >= slow.cold_at;
         let (plan, spent) = if is_cold {
@@ -40,11 +49,20 @@ impl Shared {
             let (plan, fewer) = self.plan().moved_on_to(nanos);
             (plan, spent.saturating_sub(fewer))
         };
-        // Those who wait take what is there first.
-        let wanted = slow.line.tokens().saturating_add(tokens).saturating_mul(plan.scale.parts_per_token);
+        let wanted = tokens.saturating_mul(plan.scale.parts_per_token);
         let minted = plan.minted(nanos);
         let after = spent.max(minted.saturating_sub(plan.scale.full)).saturating_add(wanted);
-        if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(()) }
+        if after > minted { Err(plan.due(after)) } else { Ok(()) }
+    }
+
+    /// When the wait for a place ends, as known at `nanos` after the origin.
+    pub(in crate::rate_limit) fn due_of(&self, place: &Place, nanos: u64) -> u64 {
+        let slow = lock(&self.slow);
+        match slow.line.tokens_up_to(place) {
+            Some(tokens) => self.expect(tokens, nanos, &slow).err().unwrap_or(nanos),
+            // It was answered, and need only ask.
+            None => nanos,
+        }
     }
 
     pub(in crate::rate_limit) fn is_closed(&self) -> bool {
