@@ -42,7 +42,7 @@ impl Drop for Reservation {
 }
 
 pin_project! {
-    /// The future of [`TokenBucket::acquire`].
+    /// The future of [`TokenBucket::acquire`] and [`TokenBucket::acquire_at`].
     #[must_use = "futures do nothing unless polled"]
     pub struct Acquire {
         bucket: TokenBucket,
@@ -64,14 +64,17 @@ pin_project! {
 
 #[derive(Debug)]
 enum State {
-    Unpolled,
+    /// With the instant at which the caller came, where it is not that of the first poll.
+    Unpolled {
+        came_at: Option<Instant>,
+    },
     InLine(Place),
     Ended,
 }
 
 impl Acquire {
-    pub(super) fn new(bucket: TokenBucket, tokens: u64) -> Self {
-        Self { bucket, tokens, state: State::Unpolled, timer: Timer::new() }
+    pub(super) fn new(bucket: TokenBucket, tokens: u64, came_at: Option<Instant>) -> Self {
+        Self { bucket, tokens, state: State::Unpolled { came_at }, timer: Timer::new() }
     }
 
     /// The instant at which the wait ends, as known now: its turn is due when the tokens ahead of it and its own will have
@@ -111,7 +114,7 @@ impl Acquire {
     pub fn due_at(&self) -> Option<Instant> {
         match &self.state {
             State::InLine(place) => self.bucket.due_at(place, Instant::now()),
-            State::Unpolled | State::Ended => None,
+            State::Unpolled { .. } | State::Ended => None,
         }
     }
 }
@@ -121,10 +124,10 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let State::Unpolled = this.state {
+        if let State::Unpolled { came_at } = *this.state {
             *this.state = State::Ended;
             let deadline = CallContext::current().deadline_or_never();
-            match this.bucket.join_at(*this.tokens, Instant::now(), deadline)? {
+            match this.bucket.join_at(*this.tokens, came_at.unwrap_or_else(Instant::now), deadline)? {
                 None => return Poll::Ready(Ok(())),
                 Some(place) => *this.state = State::InLine(place),
             }

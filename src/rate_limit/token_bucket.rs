@@ -151,7 +151,23 @@ impl TokenBucket {
     /// map, and one wake-up when it is admitted, however many wait; a second one where others before it gave up, or the
     /// rate was changed.
     pub fn acquire(&self, tokens: u64) -> Acquire {
-        Acquire::new(self.clone(), tokens)
+        Acquire::new(self.clone(), tokens, None)
+    }
+
+    /// Waits as [`acquire`](Self::acquire) does, for a caller that came at `now`: the first poll takes the tokens, or the place
+    /// in line, as of that instant, and does not read the clock for it. For a caller that has read the clock already, or whose
+    /// request came before its task ran.
+    ///
+    /// The longest wait, and the time that a refusal names, count from `now`. Those who are in line already stay ahead. The
+    /// wait itself goes by tokio's clock.
+    ///
+    /// An instant before the bucket was built, or its quota was last changed, counts as that one.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn acquire_at(&self, tokens: u64, now: Instant) -> Acquire {
+        Acquire::new(self.clone(), tokens, Some(now))
     }
 
     /// Takes `tokens` now, if they are there, and gives them back unless they are [committed](Reservation::commit).

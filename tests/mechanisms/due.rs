@@ -1,8 +1,11 @@
-//! When the wait for a token bucket ends, as known at any moment.
+//! When the wait for a token bucket ends, as known at any moment; and waits of callers that say when they came.
 
 use crate::support::{ByHand, ms, secs};
 use std::{task::Poll, time::Duration};
-use steadfast::rate_limit::{Acquire, Quota, TokenBucket};
+use steadfast::{
+    CallContext,
+    rate_limit::{Acquire, Quota, TokenBucket},
+};
 use tokio::time::{Instant, advance};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -148,5 +151,82 @@ async fn each_of_a_hundred_is_served_when_it_was_due() {
         assert!(waiter.poll().is_pending());
         advance(ms(1)).await;
         assert_eq!(waiter.poll(), Poll::Ready(Ok(())));
+    }
+}
+
+// Callers that say when they came.
+
+#[tokio::test(start_paused = true)]
+async fn who_came_earlier_waits_for_less_and_its_longest_wait_began_then() {
+    let bucket = TokenBucket::builder(100, secs(1)).burst(1).max_wait(ms(20)).build().unwrap();
+    let begin = Instant::now();
+    bucket.try_acquire_at(1, begin).unwrap();
+    advance(ms(5)).await;
+    // The first token comes after 10 ms, the second after 20, and the third after 30.
+    let first = ByHand::pending(bucket.acquire_at(1, begin));
+    let second = ByHand::pending(bucket.acquire_at(1, begin));
+    assert_due_in([&first, &second], [5, 15]);
+    let Poll::Ready(Err(refused)) = ByHand::new(bucket.acquire_at(1, begin)).poll() else {
+        panic!("30 ms are too long")
+    };
+    assert_eq!(refused.retry_after(), Some(ms(30)), "counted from when it came");
+    assert_eq!(bucket.acquire(1).await.unwrap_err().retry_after(), Some(ms(25)));
+    advance(ms(5)).await;
+    drop(bucket.acquire_at(1, Instant::now()));
+    let third = ByHand::pending(bucket.acquire_at(1, Instant::now()));
+    assert_due_in([&third], [20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_taken_as_of_the_given_instant_and_not_before_the_first_poll() {
+    let bucket = empty(5);
+    let later = Instant::now() + ms(30);
+    let mut acquire = ByHand::new(bucket.acquire_at(3, later));
+    assert_eq!(bucket.available_at(later), 3);
+    assert_eq!(acquire.poll(), Poll::Ready(Ok(())), "by then there are three, whatever tokio's clock says");
+    assert_eq!((bucket.available_at(later), due_in(&acquire)), (0, None));
+    // By tokio's clock there is still none.
+    assert!(bucket.try_acquire(1).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_judged_from_the_given_instant() {
+    let bucket = empty(1);
+    let now = Instant::now();
+    // The wait is 10 ms: what is left is more by the earlier instant, and the turn comes no earlier for it.
+    for (came_at, deadline, is_refused) in [(now, ms(10), true), (now, ms(11), false), (now + ms(5), ms(10), true)] {
+        let context = CallContext::new().with_deadline(now + deadline);
+        let mut acquire = ByHand::new(bucket.acquire_at(1, came_at));
+        assert_eq!(context.sync_scope(|| acquire.poll()).is_ready(), is_refused, "{deadline:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_earlier_does_not_overtake_who_is_in_line() {
+    let bucket = empty(1);
+    let begin = Instant::now();
+    advance(ms(4)).await;
+    let mut first = waiter(&bucket, 1);
+    let mut second = ByHand::pending(bucket.acquire_at(1, begin));
+    assert_due_in([&first, &second], [6, 16]);
+    advance(ms(6)).await;
+    assert!(second.poll().is_pending());
+    assert_eq!(first.poll(), Poll::Ready(Ok(())));
+    advance(ms(10)).await;
+    assert_eq!(second.poll(), Poll::Ready(Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_says_when_it_came_leaves_everything_when_it_is_dropped_after_any_poll() {
+    for polls in 0..4_u64 {
+        let bucket = TokenBucket::builder(100, secs(1)).burst(3).build().unwrap();
+        bucket.try_acquire(3).unwrap();
+        let mut acquire = ByHand::new(bucket.acquire_at(3, Instant::now()));
+        for _ in 0..polls {
+            assert!(acquire.poll().is_pending());
+            advance(ms(5)).await;
+        }
+        drop(acquire);
+        assert_eq!((bucket.waiting(), bucket.available_at(Instant::now())), (0, polls / 2));
     }
 }
