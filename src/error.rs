@@ -5,9 +5,11 @@
 //! stack a call ends with the service's answer or an [`Error`], which keeps the service's own error untouched and
 //! asks nothing of its type.
 
+mod closed;
 mod details;
 mod readable;
 
+pub use closed::Closed;
 pub use details::{
     CircuitOpen, Overloaded, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut, WaitedTooLong,
 };
@@ -40,6 +42,9 @@ pub enum Rejection {
     /// The call waited in a queue for as long as it is worth.
     #[error("load level: {0}")]
     WaitedTooLong(WaitedTooLong),
+    /// The queue or the rate limit is closed, and admits no more calls.
+    #[error("{name}: {0}", name = .0.name())]
+    Closed(Closed),
     /// The stack was told to let no calls through.
     #[error("kill switch: {0}")]
     SwitchedOff(SwitchedOff),
@@ -51,7 +56,7 @@ impl Rejection {
     /// `None` where nobody can know, or where another try never makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TimedOut(_) | Self::SwitchedOff(_) => None,
+            Self::TimedOut(_) | Self::Closed(_) | Self::SwitchedOff(_) => None,
             Self::CircuitOpen(details) => details.retry_after(),
             Self::Overloaded(details) => details.retry_after(),
             Self::RateLimited(details) => details.retry_after(),
@@ -71,6 +76,7 @@ impl Rejection {
             Self::RateLimited(details) => details.reached,
             Self::QueueFull(details) => details.reached,
             Self::WaitedTooLong(details) => details.reached,
+            Self::Closed(details) => details.reached,
             Self::SwitchedOff(details) => details.reached,
         }
     }
@@ -84,6 +90,7 @@ impl Rejection {
             Self::Overloaded(_) => "load_shed",
             Self::RateLimited(_) => "rate_limit",
             Self::QueueFull(_) | Self::WaitedTooLong(_) => "load_level",
+            Self::Closed(details) => details.mechanism(),
             Self::SwitchedOff(_) => "kill_switch",
         }
     }
@@ -97,6 +104,7 @@ impl Rejection {
             Self::RateLimited(details) => details.reached = true,
             Self::QueueFull(details) => details.reached = true,
             Self::WaitedTooLong(details) => details.reached = true,
+            Self::Closed(details) => details.reached = true,
             Self::SwitchedOff(details) => details.reached = true,
         }
         self

@@ -1,6 +1,6 @@
 //! The details of each rejection.
 
-use super::{Rejection, readable::Readable};
+use super::{Closed, Rejection, readable::Readable};
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
@@ -124,21 +124,36 @@ pub struct RateLimited {
     retry_after: Option<Duration>,
     limit: Option<&'static str>,
     remaining: u64,
-    /// The length of a key that is too long, and the longest that is allowed.
-    long_key: Option<(usize, usize)>,
+    never: Never,
     pub(super) reached: bool,
+}
+
+/// Why another try never makes sense, where there is no time to retry after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Never {
+    /// The call costs more than is ever allowed at once.
+    TooMuch,
+    /// The key is longer than the longest that is allowed.
+    LongKey { length: usize, longest: usize },
+    /// The bucket is closed.
+    Closed,
 }
 
 impl RateLimited {
     /// A call that found too few tokens. `retry_after` is the time until there are enough; `None` where there never
     /// will be, since the call costs more than is ever allowed at once.
     pub fn new(retry_after: Option<Duration>) -> Self {
-        Self { retry_after, limit: None, remaining: 0, long_key: None, reached: false }
+        Self { retry_after, limit: None, remaining: 0, never: Never::TooMuch, reached: false }
     }
 
     /// A call whose key is of so many bytes where at most `longest` are allowed: refused for ever.
     pub fn long_key(length: usize, longest: usize) -> Self {
-        Self { long_key: Some((length, longest)), ..Self::new(None) }
+        Self { never: Never::LongKey { length, longest }, ..Self::new(None) }
+    }
+
+    /// A call to a limit that is closed. As a [`Rejection`] it is [`Rejection::Closed`].
+    pub fn closed() -> Self {
+        Self { never: Never::Closed, ..Self::new(None) }
     }
 
     /// The same, refused by the limit of this name.
@@ -153,9 +168,15 @@ impl RateLimited {
         Self { remaining, ..self }
     }
 
-    /// The time until there are enough tokens, if nobody else takes them; `None`: never.
+    /// The time until there are enough tokens, if nobody else takes them. `None`: never, since the call costs too much, its
+    /// key is too long, or the limit is [closed](Self::is_closed).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether the limit is [closed](crate::rate_limit::TokenBucket::close), and so refuses every call.
+    pub fn is_closed(&self) -> bool {
+        self.never == Never::Closed
     }
 
     /// The name of the limit, if it has one.
@@ -172,12 +193,13 @@ impl RateLimited {
 
     fn text(&self) -> String {
         let limit = self.limit.map_or(String::new(), |limit| format!("{limit}: "));
-        match (self.retry_after, self.long_key) {
+        match (self.retry_after, self.never) {
             (Some(wait), _) => format!("{limit}used up for another {}", Readable(wait)),
-            (None, Some((length, longest))) => {
+            (None, Never::LongKey { length, longest }) => {
                 format!("{limit}the key is {length} bytes long, and must be at most {longest}")
             }
-            (None, None) => format!("{limit}the call costs more than is ever allowed at once"),
+            (None, Never::TooMuch) => format!("{limit}the call costs more than is ever allowed at once"),
+            (None, Never::Closed) => format!("{limit}closed"),
         }
     }
 }
@@ -290,9 +312,15 @@ impl From<Overloaded> for Rejection {
     }
 }
 
+/// [`Rejection::Closed`] where the limit is closed.
 impl From<RateLimited> for Rejection {
     fn from(details: RateLimited) -> Self {
-        Self::RateLimited(details)
+        if !details.is_closed() {
+            return Self::RateLimited(details);
+        }
+        let mut closed = Closed::rate_limit(details.limit);
+        closed.reached = details.reached;
+        Self::Closed(closed)
     }
 }
 

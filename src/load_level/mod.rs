@@ -102,6 +102,12 @@
 //! A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another
 //! process.
 //!
+//! # Shutdown
+//!
+//! [`Queue::close`] refuses all who wait and all who come, with [`Rejection::Closed`](crate::Rejection::Closed). The calls in
+//! the service go on, and [`in_service`](Queue::in_service) says when the last one has ended. A server maps the rejection to
+//! 503, or to gRPC's `UNAVAILABLE`, so that its callers go to another instance.
+//!
 //! # Cost
 //!
 //! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that

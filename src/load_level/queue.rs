@@ -1,3 +1,5 @@
+mod closing;
+
 use super::{
     Discipline, QueueBuilder, Readings,
     acquire::{Acquire, Permit},
@@ -68,7 +70,7 @@ struct Word(AtomicU64);
 
 const LIMIT_SHIFT: u32 = 31;
 const TAKEN: u64 = (1 << LIMIT_SHIFT) - 1;
-/// Somebody waits, or there is a pace.
+/// Somebody waits, there is a pace, or the queue is closed.
 const SLOW: u64 = 1 << 63;
 /// The most calls in a service.
 pub(super) const MOST_CONCURRENCY: usize = (1 << LIMIT_SHIFT) - 1;
@@ -126,7 +128,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Rejection::QueueFull`] at once, or later where the place goes to one that is worth more;
-    /// [`Rejection::WaitedTooLong`].
+    /// [`Rejection::WaitedTooLong`]; [`Rejection::Closed`] at once, or later where the queue is [closed](Self::close).
     ///
     /// # Cost
     ///
@@ -141,8 +143,8 @@ impl Queue {
         Acquire::new(self.clone(), weight)
     }
 
-    /// A place in the service, if there is one and nobody waits. Where there is none it takes the lock, and counts as a
-    /// call that arrived.
+    /// A place in the service, if there is one, nobody waits, and the queue is not closed. Where there is none it takes the
+    /// lock, and counts as a call that arrived.
     pub fn try_acquire(&self) -> Option<Permit> {
         (self.enter() || self.enter_slowly(Instant::now())).then(|| Permit::new(self.clone()))
     }
@@ -265,8 +267,8 @@ impl Queue {
         }
     }
 
-    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than one that waits. Reads the clock and
-    /// takes the lock if calls wait or there is a pace.
+    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than one that waits; or no place at all,
+    /// in a closed queue. Reads the clock and takes the lock if calls wait, there is a pace, or the queue is closed.
     pub(super) fn is_full(&self, now: impl FnOnce() -> Instant) -> bool {
         let Shared { word, origin, state } = &*self.shared;
         if word.0.load(Ordering::Relaxed) & SLOW == 0 {
@@ -274,7 +276,7 @@ impl Queue {
         }
         let now = origin.nanos_to(now());
         let state = lock(state);
-        state.is_full(state.time_at(now))
+        state.is_closed() || state.is_full(state.time_at(now))
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut State, &mut Places, u64)) {

@@ -16,6 +16,8 @@ pub struct Counts {
     pub waited_too_long: u64,
     /// Dropped by their callers while they waited.
     pub cancelled: u64,
+    /// Refused because the queue was [closed](super::Queue::close), when they came or while they waited.
+    pub closed: u64,
 }
 
 /// A queue at one moment. Rates are of the last ten seconds, or since the backlog began or the concurrency or the pace
@@ -34,8 +36,8 @@ pub struct Readings {
     /// For how long the one has waited that has waited for longest. Zero where nobody waits.
     pub oldest_age: Duration,
     /// How long one would wait that came now and was served after all who wait: their number divided by how many leave
-    /// per second. Where nobody waits and there is room, the time until the pace allows it, or zero; `None` where that
-    /// is not known yet.
+    /// per second. Where nobody waits and there is room, the time until the pace allows it, or zero. `None` where that
+    /// is not known yet, and of a closed queue.
     pub expected_wait: Option<Duration>,
     /// When the backlog is gone if all goes on as in the last ten seconds: B / (u - l), where B wait, u leave the queue
     /// and l join it per second. A backlog that has been there for a shorter time has grown in it:
@@ -72,6 +74,7 @@ impl Readings {
             weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
             oldest_age: Duration::from_nanos(state.oldest_age(now)),
             expected_wait: match waiting {
+                _ if state.is_closed() => None,
                 0 if in_service < concurrency => Some(state.paced_wait(now)),
                 _ => state.expected_wait(now),
             },

@@ -91,7 +91,7 @@ where
     }
 
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
-        self.next.would_refuse(request, due, frame)
+        self.level.queue.is_closed() || self.next.would_refuse(request, due, frame)
     }
 
     #[inline]

@@ -1,6 +1,7 @@
 //! What a queue decides, with its lock held. Times are in nanoseconds since the queue's origin.
 
 mod arriving;
+mod closing;
 mod telling;
 
 pub(super) use telling::Refusal;
@@ -33,6 +34,8 @@ pub(super) struct State {
     rule: Rule,
     pub(super) by_criticality: bool,
     pub(super) pace: Option<Pace>,
+    /// Nobody waits in a closed queue, and each call takes the lock to learn of it.
+    is_closed: bool,
     pub(super) waiters: Waiters,
     /// When nobody waited last.
     last_empty: u64,
@@ -87,6 +90,7 @@ impl State {
             rule: discipline.rule(),
             by_criticality,
             pace,
+            is_closed: false,
             waiters: Waiters::new(),
             last_empty: 0,
             latest: 0,
@@ -132,6 +136,9 @@ impl State {
         if let Some(pace) = self.pace {
             text.push_str(&format!(", {pace}"));
         }
+        if self.is_closed {
+            text.push_str(", closed");
+        }
         text
     }
 
@@ -142,14 +149,14 @@ impl State {
 
     /// Whether each call has to take the lock.
     pub(super) fn needs_lock(&self) -> bool {
-        self.waiters.waiting() > 0 || self.pace.is_some()
+        self.waiters.waiting() > 0 || self.pace.is_some() || self.is_closed
     }
 
     /// A call comes that does not wait.
     pub(super) fn try_arrive(&mut self, places: &mut Places, now: u64) -> Option<Share> {
         self.totals.arrived = self.totals.arrived.wrapping_add(1);
         self.admit(places, None, now);
-        let is_admitted = self.waiters.waiting() == 0 && self.has_room(places, now);
+        let is_admitted = !self.is_closed && self.waiters.waiting() == 0 && self.has_room(places, now);
         is_admitted.then(|| self.take(places, now))
     }
 
@@ -158,7 +165,7 @@ impl State {
         if let Some(share) = self.try_arrive(places, now) {
             return Ok(Arrival::Admitted(share));
         }
-        let joined = self.join(newcomer, places, now);
+        let joined = if self.is_closed { Err(Refusal::Closed) } else { self.join(newcomer, places, now) };
         joined.map(Arrival::Waits).inspect_err(|refusal| self.count(refusal))
     }
 

@@ -1,8 +1,11 @@
 //! The state of a token bucket: what all its handles share, and how threads change it.
 
+mod looking;
+mod waiting;
+
 use super::{
     Quota,
-    line::{Line, Place, Standing},
+    line::Line,
     plan::{FRACTION, HORIZON, Plan, SharedPlan},
     scale::Scale,
 };
@@ -13,7 +16,6 @@ use crate::{
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    task::Waker,
     time::Duration,
 };
 
@@ -47,6 +49,8 @@ pub(super) struct Slow {
     /// given back does not hasten it: a bucket whose calls are all refunded is in use.
     pub(super) cold_at: u64,
     pub(super) line: Line,
+    /// Nobody waits for a closed bucket, and [`SLOW`] stays set, so that each call learns of it.
+    pub(super) is_closed: bool,
 }
 
 /// The parts spent: at most a burst, a horizon's worth, and a burst that is owed, each up to 2^55.
@@ -55,7 +59,7 @@ pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
 /// it for its own.
 const GENERATION_SHIFT: u32 = 57;
 const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
-/// Ask under the lock: somebody waits, or the bucket warms up.
+/// Ask under the lock: somebody waits, the bucket warms up, or it is closed.
 pub(super) const SLOW: u64 = 1 << 63;
 
 /// What the parts spent and minted say of a call.
@@ -86,14 +90,17 @@ pub(super) enum Refusal {
     Until(u64),
     /// The cost is above the burst.
     ForEver,
+    /// The bucket is closed.
+    Closed,
 }
 
 impl Refusal {
     pub(super) fn seen_at(self, nanos: u64) -> RateLimited {
-        RateLimited::new(match self {
-            Self::Until(due) => Some(Duration::from_nanos(due.saturating_sub(nanos))),
-            Self::ForEver => None,
-        })
+        match self {
+            Self::Until(due) => RateLimited::new(Some(Duration::from_nanos(due.saturating_sub(nanos)))),
+            Self::ForEver => RateLimited::new(None),
+            Self::Closed => RateLimited::closed(),
+        }
     }
 }
 
@@ -136,25 +143,6 @@ impl Shared {
                 return Err(refusal);
             }
             word = self.word.0.load(Ordering::Acquire);
-        }
-    }
-
-    /// Whether `tokens` would be refused at `nanos` after the origin to a call that may wait for `longest` more, if no caller
-    /// takes or returns tokens before. Changes nothing. Waiters have their tokens by then, or the call is behind them.
-    pub(super) fn would_refuse(&self, tokens: u64, nanos: u64, longest: u64) -> bool {
-        let word = self.word.0.load(Ordering::Acquire);
-        match self.reckon(word, tokens, nanos) {
-            Reckoned::Enough { .. } if self.is_current(word) => return false,
-            Reckoned::Never if self.is_current(word) => return true,
-            Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => {
-                return due_at(after, anchor, &scale).saturating_sub(nanos) > longest;
-            }
-            _ => {}
-        }
-        match self.judge(tokens, nanos, &lock(&self.slow)) {
-            Ok(()) => false,
-            Err(Refusal::Until(due)) => due.saturating_sub(nanos) > longest,
-            Err(Refusal::ForEver) => true,
         }
     }
 
@@ -204,27 +192,6 @@ impl Shared {
             true => self.take(tokens, nanos, slow),
             false => self.refuse_behind(tokens, nanos, slow),
         })
-    }
-
-    /// Whether `tokens` would be taken at `nanos` after the origin, behind all who wait. Changes nothing.
-    fn judge(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
-        if tokens > slow.quota.burst() {
-            return Err(Refusal::ForEver);
-        }
-        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
-        let is_cold = slow.third > 0 && nanos >= slow.cold_at;
-        let (plan, spent) = if is_cold {
-            let cold = self.plan().warming_up(nanos, slow.third);
-            (cold, cold.scale.full - cold.scale.parts_per_token)
-        } else {
-            let (plan, fewer) = self.plan().moved_on_to(nanos);
-            (plan, spent.saturating_sub(fewer))
-        };
-        // Those who wait take what is there first.
-        let wanted = slow.line.tokens().saturating_add(tokens).saturating_mul(plan.scale.parts_per_token);
-        let minted = plan.minted(nanos);
-        let after = spent.max(minted.saturating_sub(plan.scale.full)).saturating_add(wanted);
-        if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(()) }
     }
 
     /// Does something with the lock held, after those who can be served were, and wakes them when it is released.
@@ -325,91 +292,6 @@ impl Shared {
         }
     }
 
-    /// When so many tokens will have been minted beyond those that were spent.
-    fn due_after(&self, tokens: u64, nanos: u64) -> u64 {
-        let plan = self.plan();
-        let forfeited = plan.minted(nanos) - plan.scale.full;
-        let spent = (self.word.0.load(Ordering::Acquire) & SPENT).max(forfeited);
-        plan.due(spent.saturating_add(tokens.saturating_mul(plan.scale.parts_per_token)))
-    }
-
-    /// The same for somebody behind all who wait.
-    fn due_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> u64 {
-        self.due_after(slow.line.tokens().saturating_add(tokens), nanos)
-    }
-
-    fn refuse_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
-        if tokens > slow.quota.burst() {
-            return Err(Refusal::ForEver);
-        }
-        Err(Refusal::Until(self.due_behind(tokens, nanos, slow)))
-    }
-
-    pub(super) fn join(&self, tokens: u64, nanos: u64, longest: u64) -> Result<Option<Place>, Refusal> {
-        // From here on nobody overtakes: what others take they take under the lock.
-        self.slowly(nanos, |slow| {
-            self.word.0.fetch_or(SLOW, Ordering::AcqRel);
-            if slow.line.is_empty() {
-                match self.take(tokens, nanos, slow) {
-                    Ok(()) => return Ok(None),
-                    Err(Refusal::ForEver) => return Err(Refusal::ForEver),
-                    Err(Refusal::Until(_)) => {}
-                }
-            }
-            if tokens > slow.quota.burst() {
-                return Err(Refusal::ForEver);
-            }
-            let due = self.due_behind(tokens, nanos, slow);
-            if due.saturating_sub(nanos) > longest {
-                return Err(Refusal::Until(due));
-            }
-            Ok(Some(slow.line.join(tokens, due)))
-        })
-    }
-
-    /// Grants tokens to those whose turn it is, and opens the fast way where nobody is left to wait.
-    fn serve(&self, nanos: u64, slow: &mut Slow) {
-        while let Some(tokens) = slow.line.first() {
-            match self.take(tokens, nanos, slow) {
-                Ok(()) => slow.line.grant(),
-                Err(Refusal::ForEver) => slow.line.refuse(),
-                Err(Refusal::Until(due)) => {
-                    slow.line.expect(due);
-                    return;
-                }
-            }
-        }
-        if slow.third == 0 {
-            self.word.0.fetch_and(!SLOW, Ordering::AcqRel);
-        }
-    }
-
-    /// `None` where the tokens have been granted, or else when to ask again.
-    pub(super) fn poll_place(&self, place: &Place, waker: &Waker, nanos: u64) -> Result<Option<u64>, Refusal> {
-        // Cloned before the lock is taken: a waker is another task's code.
-        let waker = waker.clone();
-        let mut slow = lock(&self.slow);
-        slow.line.announce(place);
-        self.slowly_locked(slow, nanos, |slow| match slow.line.poll(place, waker, nanos) {
-            Standing::Granted => Ok(None),
-            Standing::Refused => Err(Refusal::ForEver),
-            Standing::Expected(due) => Ok(Some(due)),
-            Standing::Behind { tokens } => {
-                let due = self.due_after(tokens, nanos);
-                slow.line.expect_at(place, due);
-                Ok(Some(due))
-            }
-        })
-    }
-
-    pub(super) fn leave(&self, place: &Place, nanos: u64) {
-        self.slowly(nanos, |slow| {
-            if let Some(tokens) = slow.line.leave(place) {
-                self.give_back(tokens);
-            }
-        });
-    }
-
     /// Whether somebody may wait for what is given back. Whoever begins to later finds it there: the one word says both.
     pub(super) fn give_back(&self, tokens: u64) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
@@ -462,18 +344,6 @@ impl Shared {
                 self.note_use(slow);
             }
         });
-    }
-
-    /// Looks and changes nothing: whoever asks about another time than now moves neither the anchor nor the line.
-    pub(super) fn available(&self, nanos: u64) -> u64 {
-        let slow = lock(&self.slow);
-        if slow.third > 0 && nanos >= slow.cold_at {
-            return 1;
-        }
-        let spent = self.word.0.load(Ordering::Acquire) & SPENT;
-        let (plan, fewer) = self.plan().moved_on_to(nanos);
-        let unspent = plan.minted(nanos).saturating_sub(spent.saturating_sub(fewer));
-        (unspent / plan.scale.parts_per_token.max(1)).min(plan.burst)
     }
 }
 

@@ -134,7 +134,10 @@ impl<Request> Limit<Request> for TokenBucket {
 
 impl DescribeLimit for TokenBucket {
     fn describe(&self) -> String {
-        self.quota().to_string()
+        match self.is_closed() {
+            true => format!("{}, closed", self.quota()),
+            false => self.quota().to_string(),
+        }
     }
 }
 
@@ -172,7 +175,7 @@ impl<Request> Limit<Request> for Owing {
 
 impl DescribeLimit for Owing {
     fn describe(&self) -> String {
-        format!("{}, refused calls count", self.0.quota())
+        format!("{}, refused calls count", self.0.describe())
     }
 }
 
@@ -282,7 +285,7 @@ impl RefusesNow for InLine {
 
 impl DescribeLimit for InLine {
     fn describe(&self) -> String {
-        format!("{}, calls wait up to {:?}", self.0.quota(), self.0.max_wait())
+        format!("{}, calls wait up to {:?}", self.0.describe(), self.0.max_wait())
     }
 
     fn longest_wait(&self) -> Duration {

@@ -40,6 +40,7 @@ struct Waiter {
 enum Answer {
     Granted { tokens: u64 },
     Refused,
+    Closed,
 }
 
 /// Where a place stands.
@@ -47,6 +48,8 @@ enum Answer {
 pub(super) enum Standing {
     Granted,
     Refused,
+    /// Nobody is served any more.
+    Closed,
     /// Its turn is expected at this time, in nanoseconds since the bucket's origin.
     Expected(u64),
     /// It was expected by now, but is not: so many tokens are to be granted first, its own included.
@@ -67,6 +70,13 @@ impl Line {
     /// The tokens that are waited for.
     pub(super) fn tokens(&self) -> u64 {
         self.tokens
+    }
+
+    /// The tokens that are waited for by this place and those before it. `None` where it was answered.
+    pub(super) fn tokens_up_to(&self, place: &Place) -> Option<u64> {
+        self.waiting.contains_key(&place.0).then(|| {
+            self.waiting.range(..=place.0).fold(0, |tokens: u64, (_, waiter)| tokens.saturating_add(waiter.tokens))
+        })
     }
 
     pub(super) fn join(&mut self, tokens: u64, expected: u64) -> Place {
@@ -105,6 +115,13 @@ impl Line {
             }
             stays
         });
+    }
+
+    /// Nobody who waits is served any more. Those whose turn has come keep what they were granted.
+    pub(super) fn close(&mut self) {
+        while !self.waiting.is_empty() {
+            self.answer(|_| Answer::Closed);
+        }
     }
 
     fn answer(&mut self, answer: impl FnOnce(&Waiter) -> Answer) {
@@ -158,6 +175,7 @@ impl Line {
                 self.dropped.push(waker);
                 match self.answered.remove(&place.0) {
                     Some(Answer::Granted { .. }) => Standing::Granted,
+                    Some(Answer::Closed) => Standing::Closed,
                     // Nobody asks for a place that is gone.
                     Some(Answer::Refused) | None => Standing::Refused,
                 }
@@ -174,7 +192,7 @@ impl Line {
         }
         match self.answered.remove(&place.0) {
             Some(Answer::Granted { tokens }) => Some(tokens),
-            Some(Answer::Refused) | None => None,
+            Some(Answer::Refused | Answer::Closed) | None => None,
         }
     }
 

@@ -78,6 +78,8 @@
 //!   [`refund_if`](RateLimit::refund_if) says that its answer need not count.
 //! - A limit in [shadow](RateLimit::shadow) refuses nothing and counts what it would have refused.
 //! - A refused call costs nothing, or what it would have cost: [`count_refused`](RateLimit::count_refused).
+//! - A bucket that is [closed](TokenBucket::close) refuses all who wait and all who come, with
+//!   [`Rejection::Closed`](crate::Rejection::Closed).
 //! - One limit may serve many layers: its clones share their tokens. It can also be asked without tower, and changed while
 //!   it is in use.
 //!

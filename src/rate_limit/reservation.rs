@@ -42,7 +42,7 @@ impl Drop for Reservation {
 }
 
 pin_project! {
-    /// The future of [`TokenBucket::acquire`].
+    /// The future of [`TokenBucket::acquire`] and [`TokenBucket::acquire_at`].
     #[must_use = "futures do nothing unless polled"]
     pub struct Acquire {
         bucket: TokenBucket,
@@ -64,14 +64,58 @@ pin_project! {
 
 #[derive(Debug)]
 enum State {
-    Unpolled,
+    /// With the instant at which the caller came, where it is not that of the first poll.
+    Unpolled {
+        came_at: Option<Instant>,
+    },
     InLine(Place),
     Ended,
 }
 
 impl Acquire {
-    pub(super) fn new(bucket: TokenBucket, tokens: u64) -> Self {
-        Self { bucket, tokens, state: State::Unpolled, timer: Timer::new() }
+    pub(super) fn new(bucket: TokenBucket, tokens: u64, came_at: Option<Instant>) -> Self {
+        Self { bucket, tokens, state: State::Unpolled { came_at }, timer: Timer::new() }
+    }
+
+    /// The instant at which the wait ends, as known now: its turn is due when the tokens ahead of it and its own will have
+    /// been minted. `None` before the first poll, in which it takes its place, and after its end.
+    ///
+    /// It moves to an earlier instant where the rate rises, those ahead give up, or tokens are given back; and to a later one
+    /// where the rate falls, one ahead is not polled when it is due while the bucket is full, or callers [owe](TokenBucket::try_acquire_or_owe_at) what they were refused. Those who come later
+    /// do not move it. Where the turn has come, or the wait was refused, and the task has not seen that, it is the present
+    /// instant. Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), steadfast::ConfigError> {
+    /// use std::{pin::pin, time::Duration};
+    /// use futures::poll;
+    /// use steadfast::rate_limit::{Quota, TokenBucket};
+    /// use tokio::time::Instant;
+    ///
+    /// let bucket = TokenBucket::builder(1, Duration::from_secs(10)).max_wait(Duration::from_secs(60)).build()?;
+    /// let now = Instant::now();
+    /// bucket.try_acquire_at(1, now).unwrap();
+    /// let mut waiting = pin!(bucket.acquire(1));
+    /// assert_eq!(waiting.due_at(), None);
+    /// assert!(poll!(waiting.as_mut()).is_pending());
+    /// assert_eq!(waiting.due_at(), Some(now + Duration::from_secs(10)));
+    /// bucket.set_quota(Quota::new(1, Duration::from_secs(2)))?;
+    /// assert_eq!(waiting.due_at(), Some(now + Duration::from_secs(2)));
+    /// waiting.await.unwrap();
+    /// assert_eq!(now.elapsed(), Duration::from_secs(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// Reads the clock and takes the lock, and looks at each waiter ahead: not for each poll of a long line.
+    pub fn due_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::InLine(place) => self.bucket.due_at(place, Instant::now()),
+            State::Unpolled { .. } | State::Ended => None,
+        }
     }
 }
 
@@ -80,27 +124,25 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let State::Unpolled = this.state {
+        if let State::Unpolled { came_at } = *this.state {
             *this.state = State::Ended;
             let deadline = CallContext::current().deadline_or_never();
-            match this.bucket.join_at(*this.tokens, Instant::now(), deadline)? {
+            match this.bucket.join_at(*this.tokens, came_at.unwrap_or_else(Instant::now), deadline)? {
                 None => return Poll::Ready(Ok(())),
                 Some(place) => *this.state = State::InLine(place),
             }
         }
-        loop {
+        let answer = loop {
             let State::InLine(place) = this.state else { crate::shell::polled_after_end() };
             match this.bucket.poll_place_at(place, cx.waker(), Instant::now()) {
                 Turn::NotBefore(instant) => ready!(this.timer.as_mut().poll_until(instant, cx)),
-                Turn::Come => break *this.state = State::Ended,
-                Turn::Refused(refused) => {
-                    *this.state = State::Ended;
-                    return Poll::Ready(Err(refused));
-                }
+                Turn::Come => break Ok(()),
+                Turn::Refused(refused) => break Err(refused),
             }
-        }
+        };
+        *this.state = State::Ended;
         this.timer.disarm();
-        Poll::Ready(Ok(()))
+        Poll::Ready(answer)
     }
 }
 

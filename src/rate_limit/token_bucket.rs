@@ -1,3 +1,5 @@
+mod closing;
+
 use super::{
     Quota,
     bucket_state::{Refusal, SLOW, SPENT, Shared, Slow, Way, Word},
@@ -95,7 +97,7 @@ impl TokenBucket {
     /// # Errors
     ///
     /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a call
-    /// is refused for ever.
+    /// is refused for ever. So is every call that costs anything to a bucket that is [closed](Self::close).
     #[inline]
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         self.take_at(tokens, now).map(|_| ())
@@ -112,14 +114,15 @@ impl TokenBucket {
     }
 
     /// Takes `tokens` at `now` as [`try_acquire_at`](Self::try_acquire_at) does, but a refused call counts as well: it
-    /// owes what it costs, up to a burst in all. Whoever asks too often and does not stop is not admitted again.
+    /// owes what it costs, up to a burst in all. Whoever asks too often and does not stop is not admitted again. To a closed
+    /// bucket nobody owes anything.
     ///
     /// # Errors
     ///
     /// As there. The time until there are enough includes what was owed before.
     pub fn try_acquire_or_owe_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         let refused = self.try_acquire_at(tokens, now);
-        if refused.is_err() {
+        if refused.as_ref().is_err_and(|refused| !refused.is_closed()) {
             self.shared.owe(tokens, self.shared.origin.nanos_to(now));
         }
         refused
@@ -139,7 +142,8 @@ impl TokenBucket {
     /// # Errors
     ///
     /// [`RateLimited`] at once where it would take longer, with the time that it would take, or where the cost is above
-    /// the burst; later only where a change of the burst makes the cost more than is ever there.
+    /// the burst; later only where a change of the burst makes the cost more than is ever there. At once or later where
+    /// the bucket is [closed](Self::close).
     ///
     /// # Cost
     ///
@@ -147,7 +151,23 @@ impl TokenBucket {
     /// map, and one wake-up when it is admitted, however many wait; a second one where others before it gave up, or the
     /// rate was changed.
     pub fn acquire(&self, tokens: u64) -> Acquire {
-        Acquire::new(self.clone(), tokens)
+        Acquire::new(self.clone(), tokens, None)
+    }
+
+    /// Waits as [`acquire`](Self::acquire) does, for a caller that came at `now`: the first poll takes the tokens, or the place
+    /// in line, as of that instant, and does not read the clock for it. For a caller that has read the clock already, or whose
+    /// request came before its task ran.
+    ///
+    /// The longest wait, and the time that a refusal names, count from `now`. Those who are in line already stay ahead. The
+    /// wait itself goes by tokio's clock.
+    ///
+    /// An instant before the bucket was built, or its quota was last changed, counts as that one.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn acquire_at(&self, tokens: u64, now: Instant) -> Acquire {
+        Acquire::new(self.clone(), tokens, Some(now))
     }
 
     /// Takes `tokens` now, if they are there, and gives them back unless they are [committed](Reservation::commit).
@@ -255,7 +275,7 @@ impl TokenBucket {
         let nanos = shared.origin.nanos_to(now);
         let joined = match shared.try_take(tokens, nanos) {
             Ok(_) => Ok(None),
-            Err(Refusal::ForEver) => Err(Refusal::ForEver),
+            Err(refusal @ (Refusal::ForEver | Refusal::Closed)) => Err(refusal),
             Err(Refusal::Until(_)) => shared.join(tokens, nanos, self.patience(now, deadline)),
         };
         joined.map_err(|refusal| refusal.seen_at(nanos))
@@ -276,6 +296,13 @@ impl TokenBucket {
             },
             Err(refusal) => Turn::Refused(refusal.seen_at(nanos)),
         }
+    }
+
+    /// When the wait for a place ends, as known at `now`: at `now` itself where its turn has come, or it was refused.
+    pub(super) fn due_at(&self, place: &Place, now: Instant) -> Option<Instant> {
+        let nanos = self.shared.origin.nanos_to(now);
+        let due = self.shared.due_of(place, nanos);
+        now.checked_add(Duration::from_nanos(due.saturating_sub(nanos)))
     }
 
     /// Gives up a place, with the tokens that were granted to it meanwhile.
@@ -367,6 +394,7 @@ impl TokenBucketBuilder {
                     third,
                     cold_at: plan.cold_after(word & SPENT, third),
                     line: Line::default(),
+                    is_closed: false,
                 }),
             }),
         })

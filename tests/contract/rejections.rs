@@ -3,7 +3,7 @@
 use crate::{
     below::Below,
     controls::{Act, Controls, Readiness},
-    resources::Spent,
+    resources::{Resources, Spent},
     subject::{self, LIMIT, MINTING_TIME, Make, OPEN_FOR, PLACES, Room, Subject},
     task::{Task, in_finite_time, pass},
 };
@@ -11,6 +11,7 @@ use std::{task::Poll, time::Duration};
 use steadfast::{
     CallContext, Error, Rejection,
     error::QueueFullCause,
+    load_level::Queue,
     rate_limit::{RateLimit, RateLimitLayer, TokenBucket},
 };
 use tokio::time::Instant;
@@ -116,6 +117,28 @@ async fn a_call_that_waited_too_long_says_for_how_long() {
         assert_eq!(row(rejection), ("load_level", false, None));
         let Rejection::WaitedTooLong(details) = rejection else { panic!("{rejection:?}") };
         assert_eq!(details.waited(), LIMIT / 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_what_is_closed_is_woken_once_and_need_not_come_back() {
+    for make in [subject::load_level_that_waits as Make, subject::server_that_waits, subject::rate_limit_that_waits] {
+        let subject = Subject::tight(make).await;
+        let Resources { queue, bucket, .. } = &subject.resources;
+        let mechanism = if queue.is_some() { "load_level" } else { "rate_limit" };
+        subject.resources.exhaust(mechanism);
+        let below = Below::plain(Controls::new().readiness(Readiness::Panics));
+        let mut waiting = Task::new(subject.around(&below).call(7));
+        assert!(waiting.poll().is_pending());
+        queue.iter().for_each(Queue::close);
+        bucket.iter().for_each(TokenBucket::close);
+        assert_eq!(waiting.wakes(), 1);
+        let Poll::Ready(Err(Error::Rejected(rejection))) = waiting.poll() else { panic!("it waits on") };
+        assert_eq!(row(&rejection), (mechanism, false, None));
+        assert!(matches!(rejection, Rejection::Closed(_)));
+        assert_eq!(refusal(&subject), rejection, "who comes is told the same");
+        pass(365 * MINTING_TIME).await;
+        assert_eq!(waiting.wakes(), 1, "no timer is left");
     }
 }
 

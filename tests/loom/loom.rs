@@ -12,8 +12,9 @@ use loom::{
 };
 use std::time::Duration;
 use steadfast::{
-    Random,
+    Random, Rejection,
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Permit},
+    error::RateLimited,
     load_level::{self, Queue},
     load_shed::Limiter,
     rate_limit::{Acquire, Keyed, OneTier, Overflow, Quota, SlidingWindow, TokenBucket},
@@ -265,13 +266,13 @@ mod line {
     };
 
     /// Somebody in the line of a bucket, who counts how often it is woken.
-    struct Waiter {
+    pub struct Waiter {
         acquire: Pin<Box<Acquire>>,
         wakes: sync::Arc<Wakes>,
     }
 
     #[derive(Default)]
-    struct Wakes(sync::atomic::AtomicUsize);
+    pub struct Wakes(sync::atomic::AtomicUsize);
 
     impl Wake for Wakes {
         fn wake(self: sync::Arc<Self>) {
@@ -280,20 +281,19 @@ mod line {
     }
 
     impl Waiter {
-        fn of(bucket: &TokenBucket) -> Self {
+        pub fn of(bucket: &TokenBucket) -> Self {
             Self { acquire: Box::pin(bucket.acquire(1)), wakes: sync::Arc::default() }
         }
 
         /// The same, in line.
-        fn in_line(bucket: &TokenBucket) -> Self {
+        pub fn in_line(bucket: &TokenBucket) -> Self {
             let mut waiter = Self::of(bucket);
             assert!(!waiter.is_served());
             waiter
         }
 
         fn is_served(&mut self) -> bool {
-            let waker = Waker::from(self.wakes.clone());
-            match self.acquire.as_mut().poll(&mut Context::from_waker(&waker)) {
+            match self.poll() {
                 Poll::Ready(answer) => {
                     answer.unwrap();
                     true
@@ -302,13 +302,32 @@ mod line {
             }
         }
 
+        pub fn poll(&mut self) -> Poll<Result<(), RateLimited>> {
+            let waker = Waker::from(self.wakes.clone());
+            self.acquire.as_mut().poll(&mut Context::from_waker(&waker))
+        }
+
+        /// Whether it was admitted, at once or now that it was woken; if not, it was refused.
+        pub fn is_admitted_or_told(&mut self, at_once: Poll<Result<(), RateLimited>>) -> bool {
+            let answer = match at_once {
+                Poll::Pending => {
+                    assert!(self.was_woken(), "it waits for ever");
+                    self.poll()
+                }
+                answer => answer,
+            };
+            let Poll::Ready(answer) = answer else { panic!("woken for nothing") };
+            assert!(answer.as_ref().is_ok() || answer.as_ref().is_err_and(RateLimited::is_closed));
+            answer.is_ok()
+        }
+
         fn was_woken(&self) -> bool {
             self.wakes.0.load(sync::atomic::Ordering::SeqCst) > 0
         }
     }
 
     /// An empty bucket, for which everybody waits.
-    fn empty() -> TokenBucket {
+    pub fn empty() -> TokenBucket {
         let bucket = TokenBucket::builder(1, SECOND).burst(2).max_wait(3600 * SECOND).build().unwrap();
         bucket.try_acquire(2).unwrap();
         bucket
@@ -437,6 +456,100 @@ mod line {
     }
 }
 
+mod closing_bucket {
+    use super::{
+        line::{Waiter, empty},
+        *,
+    };
+
+    /// A closed bucket refuses, and has `left` tokens.
+    fn assert_closed(bucket: &TokenBucket, left: u64) {
+        let now = Instant::now();
+        assert!(bucket.is_closed() && bucket.try_acquire_at(1, now).unwrap_err().is_closed());
+        assert_eq!((bucket.waiting(), bucket.available_at(now)), (0, left));
+    }
+
+    #[test]
+    fn of_two_who_wait_while_a_token_comes_and_the_bucket_closes_each_is_told_and_no_token_is_lost() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let mut waiting = [Waiter::in_line(&bucket), Waiter::in_line(&bucket)];
+            let (returning, closing) = (bucket.clone(), bucket.clone());
+            both(move || returning.refund(1), move || closing.close());
+            let [first, second] = waiting.each_mut().map(|waiter| waiter.is_admitted_or_told(std::task::Poll::Pending));
+            assert!(!second, "one token, for the first one");
+            assert_closed(&bucket, u64::from(!first));
+        });
+    }
+
+    #[test]
+    fn who_joins_while_the_bucket_closes_is_refused_at_once_or_woken() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let (mut joining, closing) = (Waiter::of(&bucket), bucket.clone());
+            let ((answer, mut joined), ()) = both(
+                move || {
+                    let answer = joining.poll();
+                    (answer, joining)
+                },
+                move || closing.close(),
+            );
+            assert!(!joined.is_admitted_or_told(answer));
+            assert_closed(&bucket, 0);
+        });
+    }
+
+    #[test]
+    fn who_gives_up_while_the_bucket_closes_leaves_what_it_was_granted() {
+        check_with_interruptions(3, || {
+            let bucket = empty();
+            let waiter = Waiter::in_line(&bucket);
+            let (returning, closing) = (bucket.clone(), bucket.clone());
+            let refund = thread::spawn(move || returning.refund(1));
+            both(move || drop(waiter), move || closing.close());
+            refund.join().unwrap();
+            assert_closed(&bucket, 1);
+        });
+    }
+
+    #[test]
+    fn nobody_is_admitted_without_the_lock_once_the_bucket_is_closed() {
+        check(|| {
+            let bucket = TokenBucket::builder(1, SECOND).burst(2).build().unwrap();
+            let now = Instant::now();
+            let (asking, closing) = (bucket.clone(), bucket.clone());
+            let (answers, after) = both(
+                move || [(); 2].map(|()| asking.try_acquire_at(1, now)),
+                move || {
+                    closing.close();
+                    closing.try_acquire_at(1, now)
+                },
+            );
+            assert!(after.unwrap_err().is_closed());
+            assert!(!(answers[0].is_err() && answers[1].is_ok()), "it was open again");
+            let taken = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+            assert!(
+                answers.into_iter().all(|answer| answer.is_ok() || answer.is_err_and(|refused| refused.is_closed()))
+            );
+            assert_closed(&bucket, 2 - taken);
+        });
+    }
+
+    #[test]
+    fn a_bucket_that_is_closed_while_its_rate_changes_and_its_last_waiter_leaves_stays_closed() {
+        check_with_interruptions(2, || {
+            let bucket = empty();
+            let now = Instant::now();
+            let waiter = Waiter::in_line(&bucket);
+            let (changing, closing) = (bucket.clone(), bucket.clone());
+            let change = thread::spawn(move || changing.set_quota_at(Quota::new(1, 60 * SECOND), now).unwrap());
+            both(move || drop(waiter), move || closing.close());
+            change.join().unwrap();
+            assert_closed(&bucket, 0);
+        });
+    }
+}
+
 mod sliding_window {
     use super::*;
 
@@ -514,13 +627,13 @@ mod queue {
     };
 
     /// Somebody who comes to a queue, and counts how often it is woken.
-    struct Caller {
+    pub struct Caller {
         acquire: Pin<Box<load_level::Acquire>>,
         wakes: sync::Arc<Wakes>,
     }
 
     #[derive(Default)]
-    struct Wakes(sync::atomic::AtomicUsize);
+    pub struct Wakes(sync::atomic::AtomicUsize);
 
     impl Wake for Wakes {
         fn wake(self: sync::Arc<Self>) {
@@ -529,12 +642,12 @@ mod queue {
     }
 
     impl Caller {
-        fn of(queue: &Queue) -> Self {
+        pub fn of(queue: &Queue) -> Self {
             Self { acquire: Box::pin(queue.acquire()), wakes: sync::Arc::default() }
         }
 
         /// The same, waiting.
-        fn waiting(queue: &Queue) -> Self {
+        pub fn waiting(queue: &Queue) -> Self {
             let mut caller = Self::of(queue);
             assert!(caller.poll().is_none());
             caller
@@ -542,10 +655,33 @@ mod queue {
 
         /// Its permit, if it is its turn.
         fn poll(&mut self) -> Option<load_level::Permit> {
-            let waker = Waker::from(self.wakes.clone());
-            match self.acquire.as_mut().poll(&mut Context::from_waker(&waker)) {
+            match self.ask() {
                 Poll::Ready(answer) => Some(answer.unwrap()),
                 Poll::Pending => None,
+            }
+        }
+
+        pub fn ask(&mut self) -> Poll<Result<load_level::Permit, Rejection>> {
+            let waker = Waker::from(self.wakes.clone());
+            self.acquire.as_mut().poll(&mut Context::from_waker(&waker))
+        }
+
+        /// Its permit, if it was let in, at once or now that it was woken; if not, it was told that the queue is closed.
+        pub fn let_in_or_told(
+            &mut self,
+            at_once: Poll<Result<load_level::Permit, Rejection>>,
+        ) -> Option<load_level::Permit> {
+            let answer = match at_once {
+                Poll::Pending => {
+                    assert_eq!(self.wakes(), 1, "it waits for ever");
+                    self.ask()
+                }
+                answer => answer,
+            };
+            match answer {
+                Poll::Ready(Ok(permit)) => Some(permit),
+                Poll::Ready(Err(Rejection::Closed(_))) => None,
+                answer => panic!("{answer:?}"),
             }
         }
 
@@ -559,7 +695,7 @@ mod queue {
         }
     }
 
-    fn queue(concurrency: usize) -> Queue {
+    pub fn queue(concurrency: usize) -> Queue {
         Queue::builder(concurrency, 10).max_wait(3600 * SECOND).build().unwrap()
     }
 
@@ -761,6 +897,98 @@ mod queue {
             );
             assert!(caller.is_served(at_once), "it waits for ever");
             assert_free(&queue);
+        });
+    }
+}
+
+mod closing_queue {
+    use super::{
+        queue::{Caller, queue},
+        *,
+    };
+    use std::task::Poll;
+
+    /// Whoever comes to a closed queue is refused, and nobody waits.
+    fn assert_closed(queue: &Queue, in_service: usize) {
+        assert!(queue.is_closed() && queue.try_acquire().is_none());
+        assert!(matches!(Caller::of(queue).ask(), Poll::Ready(Err(Rejection::Closed(_)))));
+        assert_eq!((queue.in_service(), queue.readings().waiting), (in_service, 0));
+    }
+
+    #[test]
+    fn of_two_who_wait_while_a_place_is_given_back_and_the_queue_closes_each_is_told_once() {
+        check_with_interruptions(3, || {
+            let queue = queue(1);
+            let permit = queue.try_acquire().unwrap();
+            let mut waiting = [(); 2].map(|()| Caller::waiting(&queue));
+            let closing = queue.clone();
+            both(move || drop(permit), move || closing.close());
+            let [first, second] = waiting.each_mut().map(|caller| caller.let_in_or_told(Poll::Pending));
+            assert!(second.is_none(), "one place, for the first one");
+            assert_closed(&queue, usize::from(first.is_some()));
+            drop(first);
+            assert_closed(&queue, 0);
+        });
+    }
+
+    #[test]
+    fn who_comes_while_the_queue_closes_is_let_in_or_told() {
+        for is_full in [false, true] {
+            check_with_interruptions(3, move || {
+                let queue = queue(1);
+                let held = is_full.then(|| queue.try_acquire().unwrap());
+                let (mut caller, closing) = (Caller::of(&queue), queue.clone());
+                let ((answer, mut caller), ()) = both(
+                    move || {
+                        let answer = caller.ask();
+                        (answer, caller)
+                    },
+                    move || closing.close(),
+                );
+                let permit = caller.let_in_or_told(answer);
+                assert!(!is_full || permit.is_none());
+                assert_closed(&queue, usize::from(is_full || permit.is_some()));
+                drop((held, permit));
+                assert_closed(&queue, 0);
+            });
+        }
+    }
+
+    #[test]
+    fn who_goes_while_it_is_let_in_and_the_queue_closes_leaves_the_place() {
+        check_with_interruptions(3, || {
+            let queue = queue(1);
+            let permit = queue.try_acquire().unwrap();
+            let caller = Caller::waiting(&queue);
+            let closing = queue.clone();
+            let close = thread::spawn(move || closing.close());
+            both(move || drop(permit), move || drop(caller));
+            close.join().unwrap();
+            assert_closed(&queue, 0);
+        });
+    }
+
+    #[test]
+    fn nobody_is_let_in_without_the_lock_once_the_queue_is_closed() {
+        check_with_interruptions(3, || {
+            let queue = queue(2);
+            let (coming, closing) = (queue.clone(), queue.clone());
+            let (permits, after) = both(
+                move || {
+                    let one = coming.try_acquire();
+                    let other = coming.try_acquire();
+                    (one, other)
+                },
+                move || {
+                    closing.close();
+                    closing.try_acquire()
+                },
+            );
+            assert!(after.is_none());
+            assert!(!(permits.0.is_none() && permits.1.is_some()), "it was open again");
+            assert_closed(&queue, usize::from(permits.0.is_some()) + usize::from(permits.1.is_some()));
+            drop(permits);
+            assert_closed(&queue, 0);
         });
     }
 }

@@ -183,6 +183,7 @@ enum Step {
     /// A little less than a horizon, or more.
     WaitForTheHorizon(i64),
     WaitAYear,
+    Close,
 }
 
 fn any_quota() -> impl Strategy<Value = Quota> {
@@ -227,6 +228,7 @@ enum Standing {
     Waits,
     Granted,
     Refused,
+    Closed,
 }
 
 /// A bucket and the exact one side by side.
@@ -237,6 +239,7 @@ struct Trial {
     quota: Quota,
     origin: Instant,
     max_wait: i128,
+    is_closed: bool,
     /// Where the bucket was told to begin anew, and the latest time that it has seen.
     started: i128,
     seen: i128,
@@ -258,6 +261,7 @@ impl Trial {
             quota,
             origin: Instant::now(),
             max_wait: max_wait.as_nanos() as i128,
+            is_closed: false,
             started: 0,
             seen: 0,
             waiters: Vec::new(),
@@ -367,6 +371,11 @@ impl Trial {
             true => self.bucket.try_acquire_or_owe_at(tokens, instant),
             false => self.bucket.try_acquire_at(tokens, instant),
         };
+        if self.is_closed {
+            // Nothing changes, and nobody owes anything.
+            prop_assert!(answer.is_err_and(|refused| refused.is_closed()));
+            return Ok(false);
+        }
         let nanos = if answer.is_ok() || owe {
             let nanos = self.see(asked);
             // If anybody waits.
@@ -401,6 +410,10 @@ impl Trial {
     fn join(&mut self, tokens: u64) -> Verdict {
         let mut acquire = ByHand::new(self.bucket.acquire(tokens));
         let polled = acquire.poll();
+        if self.is_closed {
+            prop_assert!(matches!(polled, Poll::Ready(Err(refused)) if refused.is_closed()));
+            return Ok(());
+        }
         let now = self.now();
         if tokens > self.quota.burst() {
             // A refusal for ever changes nothing, and serves nobody.
@@ -449,7 +462,10 @@ impl Trial {
         match (polled, waiter.standing) {
             (Poll::Pending, Standing::Waits) => return Ok(()),
             (Poll::Ready(Ok(())), Standing::Granted) => self.taken.push(waiter.tokens),
-            (Poll::Ready(Err(refused)), Standing::Refused) => prop_assert_eq!(refused.retry_after(), None),
+            (Poll::Ready(Err(refused)), Standing::Refused | Standing::Closed) => {
+                prop_assert_eq!(refused.retry_after(), None);
+                prop_assert_eq!(refused.is_closed(), waiter.standing == Standing::Closed);
+            }
             (answer, standing) => prop_assert!(false, "{:?}, and it should be {:?}", answer, standing),
         }
         self.waiters.remove(number);
@@ -482,7 +498,7 @@ impl Trial {
         self.refunded(tokens);
         give(self);
         match self.in_line() {
-            0 => Ok(()),
+            0 if !self.is_closed => Ok(()),
             _ => {
                 let nanos = self.now();
                 let nanos = self.see(nanos);
@@ -513,6 +529,21 @@ impl Trial {
         self.served(nanos, None)
     }
 
+    /// Those who are due have their tokens, and the others are told.
+    fn close(&mut self) -> Verdict {
+        self.touch()?;
+        self.bucket.close();
+        self.is_closed = true;
+        for waiter in &mut self.waiters {
+            if waiter.standing == Standing::Waits {
+                waiter.standing = Standing::Closed;
+                prop_assert!(waiter.acquire.wakes() > waiter.wakes, "it waits for a closed bucket");
+            }
+        }
+        prop_assert_eq!((self.bucket.is_closed(), self.bucket.waiting()), (true, 0));
+        Ok(())
+    }
+
     async fn wait(&mut self, nanos: u128) -> Verdict {
         // Five years are long enough for any process.
         if self.now() < 5 * i128::from(YEAR) {
@@ -524,6 +555,34 @@ impl Trial {
         if let Some(first) = self.waiters.iter().find(|waiter| waiter.standing == Standing::Waits) {
             let due = nanos > self.least.at && self.least.has(first.tokens, nanos);
             prop_assert!(!due || first.acquire.wakes() > first.wakes, "nothing wakes the first one, by {}", nanos);
+        }
+        Ok(())
+    }
+
+    /// Each who waits knows when its wait will end, and to look changes nothing.
+    fn check_due(&self) -> Verdict {
+        let now = Instant::now();
+        let mut up_to = 0;
+        for waiter in &self.waiters {
+            let due = waiter.acquire.future().due_at().unwrap();
+            if waiter.standing != Standing::Waits {
+                prop_assert_eq!(due, now);
+                continue;
+            }
+            up_to += i128::from(waiter.tokens);
+            let (nanos, wait) = (self.counts_as(self.now()), (due - now).as_nanos() as i128);
+            let wait = wait - (nanos - self.now());
+            let leeway = leeway(self.quota) * (2 + up_to / i128::from(self.quota.burst())) + (wait.max(0) >> 50);
+            prop_assert!(
+                self.most.has_after(up_to, nanos, wait + leeway),
+                "{} of {:?} early by {}",
+                up_to,
+                self.most,
+                wait
+            );
+            let early = wait - 1 - 2 * leeway;
+            let is_late = early >= 0 && self.least.has_after(up_to, nanos, early);
+            prop_assert!(!is_late, "{} of {:?} late by {}", up_to, self.least, wait);
         }
         Ok(())
     }
@@ -591,6 +650,7 @@ impl Trial {
                 }
             }
             Step::WaitAYear => self.wait(YEAR.into()).await,
+            Step::Close => self.close(),
         }
     }
 }
@@ -610,13 +670,20 @@ proptest! {
         quota in any_start(),
         max_wait in prop_oneof![1 => Just(0), 3 => of_any_size(YEAR), 6 => Just(YEAR)],
         steps in prop::collection::vec(any_step(), 1..60),
+        after_the_close in prop::option::of(prop::collection::vec(any_step(), 1..20)),
     ) {
         let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         clock.block_on(async {
             let mut trial = Trial::new(quota, Duration::from_nanos(max_wait));
-            for step in steps {
+            let close = after_the_close.map(|steps| [Step::Close].into_iter().chain(steps));
+            for step in steps.into_iter().chain(close.into_iter().flatten()) {
                 trial.step(step).await?;
+                trial.check_due()?;
             }
+            // What is there is what was minted, less what was taken, whether it can be had or not.
+            let (nanos, there) = (trial.now().max(trial.seen), trial.bucket.available_at(Instant::now()));
+            let is_minted = there == 0 || trial.most.has(there, nanos + leeway(trial.quota));
+            prop_assert!(is_minted, "{} of {:?}", there, trial.most);
             prop_assert_eq!(trial.log.keeps_to_the_quotas(), Ok(()));
             Ok(())
         })?;

@@ -22,6 +22,8 @@ mod borrowed;
 mod breaker;
 mod changing_bucket;
 mod circuit_breaker;
+mod closing;
+mod due;
 mod fleet;
 mod forecasts;
 mod horizons;

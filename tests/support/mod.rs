@@ -358,6 +358,11 @@ impl<F: Future> ByHand<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
+    /// The future itself, to be asked.
+    pub fn future(&self) -> &F {
+        &self.future
+    }
+
     /// How often it was woken so far.
     pub fn wakes(&self) -> usize {
         self.wakes.0.load(Ordering::SeqCst)

@@ -3,7 +3,7 @@
 use super::State;
 use crate::{
     Rejection,
-    error::{QueueFull, QueueFullCause, WaitedTooLong},
+    error::{Closed, QueueFull, QueueFullCause, WaitedTooLong},
     load_level::{
         rates::time_for,
         waiters::{CLASSES, Place},
@@ -16,6 +16,7 @@ use std::time::Duration;
 pub(in crate::load_level) enum Refusal {
     Full { cause: QueueFullCause, bound: u64, retry_after: Option<Duration> },
     TooLong { waited: Duration, retry_after: Option<Duration> },
+    Closed,
 }
 
 impl From<Refusal> for Rejection {
@@ -23,6 +24,7 @@ impl From<Refusal> for Rejection {
         match refusal {
             Refusal::Full { cause, bound, retry_after } => QueueFull::new(cause, bound, retry_after).into(),
             Refusal::TooLong { waited, retry_after } => WaitedTooLong::new(waited, retry_after).into(),
+            Refusal::Closed => Closed::queue().into(),
         }
     }
 }
@@ -40,6 +42,7 @@ impl State {
             Refusal::Full { cause: QueueFullCause::Displaced, .. } => &mut self.counts.displaced,
             Refusal::Full { .. } => &mut self.counts.full,
             Refusal::TooLong { .. } => &mut self.counts.waited_too_long,
+            Refusal::Closed => &mut self.counts.closed,
         };
         *counter += 1;
     }

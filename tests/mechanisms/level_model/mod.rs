@@ -37,6 +37,7 @@ enum Step {
     SetMaxWait(Nanos),
     SetRule(Rule),
     SetPace(Option<Nanos>),
+    Close,
 }
 
 const QUARTER: Nanos = MILLI / 4;
@@ -184,8 +185,13 @@ impl Both {
                 self.model.set_pace(interval);
                 self.model.admit();
             }
+            Step::Close => {
+                self.queue.close();
+                self.model.close();
+            }
         }
         assert_eq!(self.queue.in_service(), self.model.taken);
+        assert_eq!(self.queue.is_closed(), self.model.is_closed);
         let most = self.queue.concurrency().max(in_service);
         assert!(self.queue.in_service() <= most, "more are let in than may be");
     }
@@ -229,6 +235,7 @@ impl Both {
             Poll::Ready(Err(Rejection::WaitedTooLong(late))) => {
                 Outcome::TooLong { waited: late.waited().as_nanos() as u64 }
             }
+            Poll::Ready(Err(Rejection::Closed(_))) => Outcome::Closed,
             Poll::Ready(Err(other)) => panic!("{other:?}"),
         };
         assert_eq!(outcome, expected);
@@ -249,8 +256,8 @@ impl Both {
         }
         assert!(!self.model.owes_an_answer(), "somebody was not woken: {:?}", self.model);
         let readings = self.queue.readings();
-        let Counts { full, displaced, waited_too_long, cancelled, .. } = readings.not_served;
-        assert_eq!([full, displaced, waited_too_long, cancelled], self.model.counts);
+        let Counts { full, displaced, waited_too_long, cancelled, closed, .. } = readings.not_served;
+        assert_eq!([full, displaced, waited_too_long, cancelled, closed], self.model.counts);
         assert_eq!((readings.waiting, readings.weight), (self.model.waiting(), self.model.weight()));
         assert_eq!(readings.waiting, self.waiting.len(), "all others were told");
         assert_eq!(readings.oldest_age.as_nanos() as u64, self.model.oldest_age());
@@ -269,7 +276,7 @@ impl Both {
         assert_eq!((self.queue.in_service(), self.queue.readings().waiting), (0, 0));
         self.queue.set_pace(None).unwrap();
         let permits: Vec<_> = std::iter::from_fn(|| self.queue.try_acquire()).collect();
-        assert_eq!(permits.len(), self.queue.concurrency());
+        assert_eq!(permits.len(), if self.model.is_closed { 0 } else { self.queue.concurrency() });
     }
 }
 
@@ -283,11 +290,13 @@ proptest! {
         by_criticality in any::<bool>(),
         pace in any_pace(),
         steps in prop::collection::vec(any_step(), 1..120),
+        after_the_close in prop::option::of(prop::collection::vec(any_step(), 1..30)),
     ) {
         let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         clock.block_on(async {
             let mut both = Both::new(concurrency, depth, rule, by_criticality, pace);
-            for step in steps {
+            let close = after_the_close.map(|steps| [Step::Close].into_iter().chain(steps));
+            for step in steps.into_iter().chain(close.into_iter().flatten()) {
                 both.step(step).await;
             }
             both.end().await;

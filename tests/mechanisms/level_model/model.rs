@@ -33,6 +33,7 @@ pub enum Outcome {
     Served,
     Full { cause: QueueFullCause, bound: u64 },
     TooLong { waited: Nanos },
+    Closed,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +68,9 @@ pub struct Model {
     pub rule: Rule,
     pub by_criticality: bool,
     pub pace: Option<Pace>,
-    /// Full, displaced, waited for too long, cancelled.
-    pub counts: [u64; 4],
+    pub is_closed: bool,
+    /// Full, displaced, waited for too long, cancelled, closed.
+    pub counts: [u64; 5],
     line: Vec<Waiting>,
     answered: BTreeMap<usize, (Outcome, Waiting)>,
     last_empty: Nanos,
@@ -86,7 +88,8 @@ impl Model {
             rule,
             by_criticality,
             pace,
-            counts: [0; 4],
+            is_closed: false,
+            counts: [0; 5],
             line: Vec::new(),
             answered: BTreeMap::new(),
             last_empty: 0,
@@ -173,6 +176,7 @@ impl Model {
             Outcome::Full { cause: QueueFullCause::Displaced, .. } => self.counts[1] += 1,
             Outcome::Full { .. } => self.counts[0] += 1,
             Outcome::TooLong { .. } => self.counts[2] += 1,
+            Outcome::Closed => self.counts[4] += 1,
             Outcome::Waits | Outcome::Served => {}
         }
     }
@@ -201,7 +205,7 @@ impl Model {
     /// A call that does not wait.
     pub fn try_arrive(&mut self) -> bool {
         self.admit();
-        let is_served = self.line.is_empty() && self.has_room();
+        let is_served = !self.is_closed && self.line.is_empty() && self.has_room();
         if is_served {
             self.take();
         }
@@ -222,7 +226,9 @@ impl Model {
             _ => left,
         };
         let patience = patience.min(self.max_wait);
-        let refused = if patience == 0 {
+        let refused = if self.is_closed {
+            Some(Outcome::Closed)
+        } else if patience == 0 {
             Some(Outcome::TooLong { waited: 0 })
         } else if call.weight > self.max_weight {
             Some(Outcome::Full { cause: QueueFullCause::TooHeavy, bound: self.max_weight })
@@ -276,6 +282,14 @@ impl Model {
     fn fits(&self, weight: u64, lowest: usize) -> bool {
         let others: Vec<_> = self.line.iter().filter(|waiting| waiting.class >= lowest).collect();
         others.len() < self.depth && others.iter().map(|other| other.weight).sum::<u64>() + weight <= self.max_weight
+    }
+
+    pub fn close(&mut self) {
+        self.admit();
+        self.is_closed = true;
+        while let Some(first) = self.line.first() {
+            self.answer(first.id, Outcome::Closed);
+        }
     }
 
     /// The future of one who came is polled.

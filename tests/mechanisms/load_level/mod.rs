@@ -3,6 +3,7 @@
 mod bounds;
 mod cancellation;
 mod clock;
+mod closing;
 mod defects;
 mod disciplines;
 mod handle;

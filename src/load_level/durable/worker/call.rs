@@ -96,16 +96,19 @@ fn comes_again(rejection: &Rejection) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Overloaded, QueueFull, RateLimited, TimedOut};
+    use crate::error::{Closed, Overloaded, QueueFull, RateLimited, TimedOut};
 
     #[test]
     fn only_a_rejection_that_may_be_admitted_later_is_no_try() {
         let second = Some(Duration::from_secs(1));
-        let rejections: [(Rejection, bool); 6] = [
+        let rejections: [(Rejection, bool); 8] = [
             (Overloaded::new(3, None).into(), true),
             (RateLimited::new(second).into(), true),
             (RateLimited::new(None).into(), false),
             (QueueFull::new(QueueFullCause::TooHeavy, 1, None).into(), false),
+            // This process stops: another one takes the message.
+            (Closed::queue().into(), true),
+            (RateLimited::closed().into(), true),
             (TimedOut::new(second, true).into(), false),
             (TimedOut::new(second, false).into(), true),
         ];

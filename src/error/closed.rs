@@ -1,0 +1,66 @@
+use super::Rejection;
+use thiserror::Error as ThisError;
+
+/// A queue or a limit is closed: it admits no more calls. The calls that it admitted before go on.
+///
+/// Another try in this process never makes sense. A server tells its caller to go to another instance: 503, or gRPC's
+/// `UNAVAILABLE`.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct Closed {
+    what: Closable,
+    pub(super) reached: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closable {
+    Queue,
+    RateLimit { limit: Option<&'static str> },
+}
+
+impl Closed {
+    /// A call that a closed [`Queue`](crate::load_level::Queue::close) refused, when it came or while it waited.
+    pub fn queue() -> Self {
+        Self { what: Closable::Queue, reached: false }
+    }
+
+    /// A call that a closed [`TokenBucket`](crate::rate_limit::TokenBucket::close) refused, when it came or while it waited;
+    /// and the name of the limit, if it has one.
+    pub fn rate_limit(limit: Option<&'static str>) -> Self {
+        Self { what: Closable::RateLimit { limit }, reached: false }
+    }
+
+    /// The name of the rate limit, if it has one.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self.what {
+            Closable::Queue => None,
+            Closable::RateLimit { limit } => limit,
+        }
+    }
+
+    /// As the module of the mechanism is called.
+    pub(super) fn mechanism(&self) -> &'static str {
+        match self.what {
+            Closable::Queue => "load_level",
+            Closable::RateLimit { .. } => "rate_limit",
+        }
+    }
+
+    /// The same, in words.
+    pub(super) fn name(&self) -> &'static str {
+        match self.what {
+            Closable::Queue => "load level",
+            Closable::RateLimit { .. } => "rate limit",
+        }
+    }
+
+    fn text(&self) -> String {
+        self.limit().map_or("closed".to_owned(), |limit| format!("{limit}: closed"))
+    }
+}
+
+impl From<Closed> for Rejection {
+    fn from(details: Closed) -> Self {
+        Self::Closed(details)
+    }
+}

@@ -1,0 +1,116 @@
+//! How those who wait for a bucket get their tokens. `join`, `poll_place`, `leave` and `close` take the
+//! lock; the others need it held.
+
+use super::{Refusal, SLOW, SPENT, Shared, Slow};
+use crate::{
+    rate_limit::line::{Place, Standing},
+    sync::{Ordering, lock},
+};
+use std::task::Waker;
+
+impl Shared {
+    /// When so many tokens will have been minted beyond those that were spent.
+    fn due_after(&self, tokens: u64, nanos: u64) -> u64 {
+        let plan = self.plan();
+        let forfeited = plan.minted(nanos) - plan.scale.full;
+        let spent = (self.word.0.load(Ordering::Acquire) & SPENT).max(forfeited);
+        plan.due(spent.saturating_add(tokens.saturating_mul(plan.scale.parts_per_token)))
+    }
+
+    /// The same for somebody behind all who wait.
+    fn due_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> u64 {
+        self.due_after(slow.line.tokens().saturating_add(tokens), nanos)
+    }
+
+    pub(super) fn refuse_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
+        if tokens > slow.quota.burst() {
+            return Err(Refusal::ForEver);
+        }
+        Err(Refusal::Until(self.due_behind(tokens, nanos, slow)))
+    }
+
+    pub(in crate::rate_limit) fn join(&self, tokens: u64, nanos: u64, longest: u64) -> Result<Option<Place>, Refusal> {
+        // From here on nobody overtakes: what others take they take under the lock.
+        self.slowly(nanos, |slow| {
+            self.word.0.fetch_or(SLOW, Ordering::AcqRel);
+            if slow.is_closed {
+                return Err(Refusal::Closed);
+            }
+            if slow.line.is_empty() {
+                match self.take(tokens, nanos, slow) {
+                    Ok(()) => return Ok(None),
+                    Err(Refusal::Until(_)) => {}
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+            if tokens > slow.quota.burst() {
+                return Err(Refusal::ForEver);
+            }
+            let due = self.due_behind(tokens, nanos, slow);
+            if due.saturating_sub(nanos) > longest {
+                return Err(Refusal::Until(due));
+            }
+            Ok(Some(slow.line.join(tokens, due)))
+        })
+    }
+
+    /// Grants tokens to those whose turn it is, and opens the fast way where nobody is left to wait, unless the bucket needs
+    /// the lock for another reason.
+    pub(super) fn serve(&self, nanos: u64, slow: &mut Slow) {
+        while let Some(tokens) = slow.line.first() {
+            match self.take(tokens, nanos, slow) {
+                Ok(()) => slow.line.grant(),
+                Err(Refusal::ForEver | Refusal::Closed) => slow.line.refuse(),
+                Err(Refusal::Until(due)) => {
+                    slow.line.expect(due);
+                    return;
+                }
+            }
+        }
+        if slow.third == 0 && !slow.is_closed {
+            self.word.0.fetch_and(!SLOW, Ordering::AcqRel);
+        }
+    }
+
+    /// `None` where the tokens have been granted, or else when to ask again.
+    pub(in crate::rate_limit) fn poll_place(
+        &self,
+        place: &Place,
+        waker: &Waker,
+        nanos: u64,
+    ) -> Result<Option<u64>, Refusal> {
+        // Cloned before the lock is taken: a waker is another task's code.
+        let waker = waker.clone();
+        let mut slow = lock(&self.slow);
+        slow.line.announce(place);
+        self.slowly_locked(slow, nanos, |slow| match slow.line.poll(place, waker, nanos) {
+            Standing::Granted => Ok(None),
+            Standing::Refused => Err(Refusal::ForEver),
+            Standing::Closed => Err(Refusal::Closed),
+            Standing::Expected(due) => Ok(Some(due)),
+            Standing::Behind { tokens } => {
+                let due = self.due_after(tokens, nanos);
+                slow.line.expect_at(place, due);
+                Ok(Some(due))
+            }
+        })
+    }
+
+    pub(in crate::rate_limit) fn leave(&self, place: &Place, nanos: u64) {
+        self.slowly(nanos, |slow| {
+            if let Some(tokens) = slow.line.leave(place) {
+                self.give_back(tokens);
+            }
+        });
+    }
+
+    /// Those whose turn has come by now have had their tokens before this; the others are refused, and all that come later.
+    pub(in crate::rate_limit) fn close(&self, nanos: u64) {
+        self.slowly(nanos, |slow| {
+            slow.is_closed = true;
+            slow.line.close();
+            // From here on nobody is admitted without the lock: the word says so, and its compare-and-swap fails.
+            self.word.0.fetch_or(SLOW, Ordering::AcqRel);
+        });
+    }
+}

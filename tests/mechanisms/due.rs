@@ -1,0 +1,232 @@
+//! When the wait for a token bucket ends, as known at any moment; and waits of callers that say when they came.
+
+use crate::support::{ByHand, ms, secs};
+use std::{task::Poll, time::Duration};
+use steadfast::{
+    CallContext,
+    rate_limit::{Acquire, Quota, TokenBucket},
+};
+use tokio::time::{Instant, advance};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// An empty bucket that mints a token every 10 ms, saves up a `burst`, and lets everybody wait.
+fn empty(burst: u64) -> TokenBucket {
+    let bucket = TokenBucket::builder(100, secs(1)).burst(burst).max_wait(HOUR).build().unwrap();
+    bucket.try_acquire(burst).unwrap();
+    bucket
+}
+
+fn waiter(bucket: &TokenBucket, tokens: u64) -> ByHand<Acquire> {
+    ByHand::pending(bucket.acquire(tokens))
+}
+
+/// The time until it is due.
+fn due_in(waiter: &ByHand<Acquire>) -> Option<Duration> {
+    waiter.future().due_at().map(|due| due.checked_duration_since(Instant::now()).expect("in the past"))
+}
+
+#[track_caller]
+fn assert_due_in<const N: usize>(waiting: [&ByHand<Acquire>; N], millis: [u64; N]) {
+    assert_eq!(waiting.map(due_in), millis.map(|millis| Some(ms(millis))));
+}
+
+// When it is due.
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_knows_when_its_turn_is_due_and_others_know_nothing() {
+    let bucket = empty(5);
+    let unpolled = ByHand::new(bucket.acquire(1));
+    let [mut first, mut second, third] = [2, 5, 1].map(|tokens| waiter(&bucket, tokens));
+    assert_eq!(due_in(&unpolled), None);
+    assert_due_in([&first, &second, &third], [20, 70, 80]);
+    advance(ms(15)).await;
+    assert_due_in([&first, &second, &third], [5, 55, 65]);
+    advance(ms(5)).await;
+    assert_eq!(first.poll(), Poll::Ready(Ok(())));
+    assert_eq!(due_in(&first), None);
+    assert_due_in([&second, &third], [50, 60]);
+    advance(ms(50)).await;
+    assert_eq!(second.poll(), Poll::Ready(Ok(())));
+    assert_eq!((due_in(&second), due_in(&third)), (None, Some(ms(10))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_polled_when_its_turn_has_come_makes_those_behind_it_due_later_once_the_bucket_is_full() {
+    let bucket = empty(5);
+    let [first, second] = [5, 5].map(|tokens| waiter(&bucket, tokens));
+    for (elapsed, second_due) in [(50, 50), (20, 50), (30, 50)] {
+        advance(ms(elapsed)).await;
+        assert_due_in([&first, &second], [0, second_due]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_has_come_is_due_now_whether_it_was_granted_or_not() {
+    let bucket = empty(5);
+    let [first, mut second] = [1, 1].map(|tokens| waiter(&bucket, tokens));
+    advance(HOUR).await;
+    assert_due_in([&first, &second], [0, 0]);
+    // The first one is granted its token, and does not know it.
+    assert!(second.poll().is_ready());
+    assert_eq!((due_in(&first), due_in(&second)), (Some(Duration::ZERO), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_wait_was_refused_is_due_now() {
+    let bucket = empty(5);
+    let [mut too_much, mut closed] = [5, 1].map(|tokens| waiter(&bucket, tokens));
+    bucket.set_quota(Quota::new(100, secs(1)).with_burst(4)).unwrap();
+    assert_due_in([&too_much, &closed], [0, 10]);
+    bucket.close();
+    assert_due_in([&closed], [0]);
+    assert!(too_much.poll().is_ready() && closed.poll().is_ready());
+    assert_eq!((due_in(&too_much), due_in(&closed)), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_due_earlier_when_those_ahead_give_up_wherever_they_stand_and_no_poll_is_needed() {
+    let bucket = empty(5);
+    let [first, second, third, last] = [2, 5, 3, 1].map(|tokens| waiter(&bucket, tokens));
+    assert_due_in([&last], [110]);
+    drop(second);
+    assert_due_in([&first, &third, &last], [20, 50, 60]);
+    drop(first);
+    assert_due_in([&third, &last], [30, 40]);
+    drop(third);
+    assert_due_in([&last], [10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_due_earlier_at_a_higher_rate_and_with_tokens_that_come_back_and_later_at_a_lower_rate_and_behind_a_debt()
+{
+    let bucket = empty(5);
+    let [first, second] = [2, 3].map(|tokens| waiter(&bucket, tokens));
+    assert_due_in([&first, &second], [20, 50]);
+    bucket.set_quota(Quota::new(1000, secs(1)).with_burst(5)).unwrap();
+    assert_due_in([&first, &second], [2, 5]);
+    bucket.set_quota(Quota::new(10, secs(1)).with_burst(5)).unwrap();
+    assert_due_in([&first, &second], [200, 500]);
+    bucket.refund(1);
+    assert_due_in([&first, &second], [100, 400]);
+    assert!(bucket.try_acquire_or_owe_at(2, Instant::now()).is_err());
+    assert_due_in([&first, &second], [300, 600]);
+    let _last = waiter(&bucket, 5);
+    assert_due_in([&first, &second], [300, 600]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_warms_up_is_due_when_its_slow_start_has_minted_enough() {
+    // Cold it holds one token; 25 are minted in the first five of ten seconds, and 50 in all.
+    let bucket = TokenBucket::builder(10, secs(1)).burst(50).warm_up(secs(10)).max_wait(HOUR).build().unwrap();
+    bucket.try_acquire(1).unwrap();
+    let [first, second] = [25, 50].map(|tokens| waiter(&bucket, tokens));
+    // To a nanosecond, since a third of the warm-up is rounded up. In ten seconds 66 2/3 are minted, and 75 are waited for.
+    assert_eq!([&first, &second].map(|waiter| due_in(waiter).unwrap().as_micros()), [5_000_000, 10_833_333]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_look_changes_nothing() {
+    let (looked_at, left_alone) = (empty(5), empty(5));
+    let mut waiting = [&looked_at, &left_alone].map(|bucket| waiter(bucket, 3));
+    for _ in 0..30 {
+        assert!(due_in(&waiting[0]).is_some());
+        advance(ms(1)).await;
+    }
+    assert_eq!(waiting.each_ref().map(ByHand::wakes), [1, 1], "their timers");
+    // Nobody has served either.
+    assert_due_in([&waiting[0]], [0]);
+    assert_eq!((looked_at.waiting(), left_alone.waiting()), (1, 1));
+    assert!(waiting.iter_mut().all(|waiter| waiter.poll() == Poll::Ready(Ok(()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_a_hundred_is_served_when_it_was_due() {
+    let bucket = empty(1);
+    let mut waiting: Vec<_> = (0..100).map(|_| waiter(&bucket, 1)).collect();
+    for waiter in &mut waiting {
+        let due = due_in(waiter).unwrap();
+        assert_eq!(due, ms(10));
+        advance(due - ms(1)).await;
+        assert!(waiter.poll().is_pending());
+        advance(ms(1)).await;
+        assert_eq!(waiter.poll(), Poll::Ready(Ok(())));
+    }
+}
+
+// Callers that say when they came.
+
+#[tokio::test(start_paused = true)]
+async fn who_came_earlier_waits_for_less_and_its_longest_wait_began_then() {
+    let bucket = TokenBucket::builder(100, secs(1)).burst(1).max_wait(ms(20)).build().unwrap();
+    let begin = Instant::now();
+    bucket.try_acquire_at(1, begin).unwrap();
+    advance(ms(5)).await;
+    // The first token comes after 10 ms, the second after 20, and the third after 30.
+    let first = ByHand::pending(bucket.acquire_at(1, begin));
+    let second = ByHand::pending(bucket.acquire_at(1, begin));
+    assert_due_in([&first, &second], [5, 15]);
+    let Poll::Ready(Err(refused)) = ByHand::new(bucket.acquire_at(1, begin)).poll() else {
+        panic!("30 ms are too long")
+    };
+    assert_eq!(refused.retry_after(), Some(ms(30)), "counted from when it came");
+    assert_eq!(bucket.acquire(1).await.unwrap_err().retry_after(), Some(ms(25)));
+    advance(ms(5)).await;
+    drop(bucket.acquire_at(1, Instant::now()));
+    let third = ByHand::pending(bucket.acquire_at(1, Instant::now()));
+    assert_due_in([&third], [20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_taken_as_of_the_given_instant_and_not_before_the_first_poll() {
+    let bucket = empty(5);
+    let later = Instant::now() + ms(30);
+    let mut acquire = ByHand::new(bucket.acquire_at(3, later));
+    assert_eq!(bucket.available_at(later), 3);
+    assert_eq!(acquire.poll(), Poll::Ready(Ok(())), "by then there are three, whatever tokio's clock says");
+    assert_eq!((bucket.available_at(later), due_in(&acquire)), (0, None));
+    // By tokio's clock there is still none.
+    assert!(bucket.try_acquire(1).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_judged_from_the_given_instant() {
+    let bucket = empty(1);
+    let now = Instant::now();
+    // The wait is 10 ms: what is left is more by the earlier instant, and the turn comes no earlier for it.
+    for (came_at, deadline, is_refused) in [(now, ms(10), true), (now, ms(11), false), (now + ms(5), ms(10), true)] {
+        let context = CallContext::new().with_deadline(now + deadline);
+        let mut acquire = ByHand::new(bucket.acquire_at(1, came_at));
+        assert_eq!(context.sync_scope(|| acquire.poll()).is_ready(), is_refused, "{deadline:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_earlier_does_not_overtake_who_is_in_line() {
+    let bucket = empty(1);
+    let begin = Instant::now();
+    advance(ms(4)).await;
+    let mut first = waiter(&bucket, 1);
+    let mut second = ByHand::pending(bucket.acquire_at(1, begin));
+    assert_due_in([&first, &second], [6, 16]);
+    advance(ms(6)).await;
+    assert!(second.poll().is_pending());
+    assert_eq!(first.poll(), Poll::Ready(Ok(())));
+    advance(ms(10)).await;
+    assert_eq!(second.poll(), Poll::Ready(Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_says_when_it_came_leaves_everything_when_it_is_dropped_after_any_poll() {
+    for polls in 0..4_u64 {
+        let bucket = TokenBucket::builder(100, secs(1)).burst(3).build().unwrap();
+        bucket.try_acquire(3).unwrap();
+        let mut acquire = ByHand::new(bucket.acquire_at(3, Instant::now()));
+        for _ in 0..polls {
+            assert!(acquire.poll().is_pending());
+            advance(ms(5)).await;
+        }
+        drop(acquire);
+        assert_eq!((bucket.waiting(), bucket.available_at(Instant::now())), (0, polls / 2));
+    }
+}

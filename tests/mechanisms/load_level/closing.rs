@@ -1,0 +1,305 @@
+//! A queue that is closed: who is told, who goes on, and what is given back.
+
+use super::{
+    HOUR, Waiter, assert_free, class, comes_with, counts, full, occupancy, patient, refused, refused_at_once, served,
+    too_long, waiter, waiter_with, waiters, within,
+};
+use crate::support::{Act, Backend, ByHand, ms, secs};
+use std::{
+    sync::{Arc, mpsc},
+    task::{Context, Poll, Wake, Waker},
+    thread,
+};
+use steadfast::{
+    CallContext, Criticality, Error, Rejection,
+    error::Closed,
+    load_level::{Discipline, LoadLevel, LoadLevelLayer, LoadLevelStage, Permit, Queue},
+    shell::{Frame, Leaf, RefusesNow, Stage},
+};
+use tokio::{
+    runtime,
+    time::{Instant, advance},
+};
+use tower::{Layer, ServiceExt};
+
+fn closed() -> Rejection {
+    Closed::queue().into()
+}
+
+fn refused_because_closed(queue: &Queue) -> u64 {
+    queue.readings().not_served.closed
+}
+
+// Those who wait.
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_is_woken_once_and_told_that_the_queue_is_closed() {
+    for discipline in [Discipline::by_deadline(0.5), Discipline::fifo(), Discipline::lifo(), Discipline::adaptive()] {
+        let (queue, permits) = full(patient(2, 100).discipline(discipline).by_criticality());
+        let mut waiting: Vec<_> = (0..40)
+            .map(|number| {
+                let criticality = if number % 3 == 0 { Criticality::Sheddable } else { Criticality::Critical };
+                waiter_with(&queue, class(criticality))
+            })
+            .collect();
+        queue.close();
+        assert!(waiting.iter().all(|waiter| waiter.wakes() == 1));
+        // Nobody waits any more, whether they have seen it or not.
+        assert_eq!((occupancy(&queue), queue.readings().weight), ((2, 0), 0));
+        for waiter in &mut waiting {
+            assert_eq!(refused(waiter), closed());
+            assert_eq!(waiter.wakes(), 1);
+        }
+        assert_eq!((refused_because_closed(&queue), counts(&queue)), (40, [0; 4]));
+        drop(permits);
+        assert_eq!(occupancy(&queue), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_rejection_names_the_queue_and_no_time_to_come_back() {
+    let (queue, _permits) = full(patient(1, 10));
+    let mut waiter = waiter(&queue);
+    queue.close();
+    let rejection = refused(&mut waiter);
+    assert_eq!((rejection.mechanism(), rejection.reached_service()), ("load_level", false));
+    assert_eq!(rejection.retry_after(), None);
+    assert_eq!(rejection.to_string(), "load level: closed");
+    let Rejection::Closed(details) = rejection else { panic!("{rejection:?}") };
+    assert_eq!((details.limit(), details.to_string().as_str()), (None, "closed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_has_come_is_kept_though_nobody_has_seen_it() {
+    let (queue, mut permits) = full(patient(2, 10));
+    let [mut seen, dropped, mut late, mut last] =
+        [waiter(&queue), waiter(&queue), waiter_with(&queue, within(secs(4))), waiter(&queue)];
+    queue.set_discipline(Discipline::fifo()).unwrap();
+    permits.clear();
+    assert_eq!(occupancy(&queue), (2, 2));
+    queue.close();
+    assert_eq!([&seen, &dropped, &late, &last].map(ByHand::wakes), [1; 4]);
+    assert_eq!(occupancy(&queue), (2, 0), "two are in the service and do not know it");
+    let permit = served(&mut seen);
+    assert!(permit.is_some());
+    drop(dropped);
+    assert_eq!(queue.in_service(), 1, "its place is given back, and to nobody");
+    assert_eq!([refused(&mut late), refused(&mut last)], [closed(), closed()]);
+    drop(permit);
+    assert_eq!(occupancy(&queue), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_came_before_the_close_is_refused_if_it_is_seen_after_its_deadline() {
+    let (queue, permits) = full(patient(1, 10));
+    let mut waiter = waiter_with(&queue, within(secs(2)));
+    drop(permits);
+    queue.close();
+    advance(secs(2)).await;
+    assert_eq!(refused(&mut waiter), too_long(secs(2)));
+    assert_eq!(occupancy(&queue), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_whom_the_pace_allows_by_now_are_let_in_and_the_others_told() {
+    // One each second, and 5 ms are made up for.
+    let queue = patient(10, 10).pace(1, secs(1)).build().unwrap();
+    let first = queue.try_acquire().unwrap();
+    let [mut due, mut not_yet] = waiters(&queue);
+    advance(secs(1)).await;
+    queue.close();
+    assert!(served(&mut due).is_some(), "its time has come, whether its task ran or not");
+    assert_eq!(refused(&mut not_yet), closed());
+    drop(first);
+    assert_eq!(occupancy(&queue), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_dropped_after_any_of_its_polls_before_or_after_the_close_leaves_nothing() {
+    for (before, after) in (0..4).flat_map(|before| (0..2).map(move |after| (before, after))) {
+        for let_in in [false, true] {
+            let (queue, mut permits) = full(patient(1, 10));
+            let mut acquire = ByHand::new(queue.acquire());
+            for _ in 0..before {
+                assert!(acquire.poll().is_pending());
+            }
+            if let_in {
+                permits.clear();
+            }
+            queue.close();
+            let polled = (0..after).map(|_| acquire.poll()).last();
+            match &polled {
+                Some(Poll::Ready(Ok(_))) => assert!(let_in && before > 0),
+                Some(Poll::Ready(Err(rejection))) => assert_eq!(*rejection, closed()),
+                Some(Poll::Pending) => panic!("it waits for a closed queue"),
+                None => {}
+            }
+            drop((polled, acquire));
+            assert_eq!(queue.in_service(), permits.len(), "{before} polls before, {after} after, let in: {let_in}");
+            let told = u64::from(!let_in && before > 0 || before == 0 && after > 0);
+            assert_eq!((refused_because_closed(&queue), queue.readings().not_served.cancelled), (told, 0));
+            permits.clear();
+            assert_eq!(occupancy(&queue), (0, 0));
+        }
+    }
+}
+
+// Those who come.
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_a_closed_queue_is_refused_at_once_even_where_there_is_room() {
+    let queue = patient(5, 10).build().unwrap();
+    assert!(!queue.is_closed());
+    queue.close();
+    assert!(queue.is_closed() && queue.clone().is_closed());
+    assert_eq!(refused_at_once(&queue), closed());
+    let (_, heavy) = comes_with(&queue, CallContext::new(), u64::MAX);
+    let (_, expired) = comes_with(&queue, within(ms(0)), 1);
+    for answer in [heavy, expired] {
+        let Poll::Ready(Err(rejection)) = answer else { panic!("{answer:?}") };
+        assert_eq!(rejection, closed(), "nothing else is asked");
+    }
+    assert!(queue.try_acquire().is_none());
+    assert_eq!((refused_because_closed(&queue), counts(&queue), occupancy(&queue)), (3, [0; 4], (0, 0)));
+    assert_eq!(queue.readings().expected_wait, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_in_the_service_go_on_and_the_last_of_them_leaves_it_empty() {
+    let (queue, mut permits) = full(patient(3, 10));
+    queue.close();
+    for left in (0..3).rev() {
+        permits.pop();
+        assert_eq!(queue.in_service(), left);
+        assert_eq!(refused_at_once(&queue), closed());
+        assert!(queue.try_acquire().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_closed_again_or_told_other_settings_stays_closed() {
+    let (queue, permits) = full(patient(1, 10).pace(1000, secs(1)));
+    let mut waiter = waiter(&queue);
+    for _ in 0..3 {
+        queue.close();
+    }
+    assert_eq!((waiter.wakes(), refused_because_closed(&queue)), (1, 1));
+    queue.set_concurrency(100).unwrap();
+    queue.set_pace(None).unwrap();
+    queue.set_depth(1000).unwrap();
+    queue.set_max_weight(1000).unwrap();
+    queue.set_max_wait(HOUR / 2).unwrap();
+    queue.set_discipline(Discipline::lifo()).unwrap();
+    drop(permits);
+    advance(HOUR).await;
+    assert!(queue.is_closed() && queue.try_acquire().is_none());
+    assert_eq!((refused_at_once(&queue), refused(&mut waiter)), (closed(), closed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_queue_goes_on_as_before_after_it_was_asked_whether_it_is_closed() {
+    let (queue, permits) = full(patient(2, 10));
+    let mut waiter = waiter(&queue);
+    assert!(!queue.is_closed());
+    drop(permits);
+    drop(served(&mut waiter).unwrap());
+    assert!(!queue.is_closed());
+    assert_free(&queue);
+}
+
+// In a stack.
+
+#[tokio::test(start_paused = true)]
+async fn in_a_stack_those_who_wait_and_those_who_come_are_refused_and_the_running_call_ends() {
+    let queue = patient(1, 10).build().unwrap();
+    let backend = Backend::always(Act::answer(200).after(secs(1)));
+    let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
+    let [mut running, mut waiting] = [(); 2].map(|()| ByHand::pending(service.clone().oneshot(())));
+    queue.close();
+    assert_eq!((running.wakes(), waiting.wakes()), (0, 1));
+    assert_eq!(waiting.poll(), Poll::Ready(Err(Error::Rejected(closed()))));
+    assert_eq!(service.clone().oneshot(()).await, Err(Error::Rejected(closed())));
+    advance(secs(1)).await;
+    assert_eq!(running.poll(), Poll::Ready(Ok(200)));
+    assert_eq!((backend.calls(), occupancy(&queue)), (1, (0, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waited_is_dropped_with_its_refusal() {
+    let (queue, _permits) = full(patient(1, 10));
+    let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(Backend::always(Act::answer(200)));
+    let request = Arc::new(());
+    let mut call = ByHand::pending(service.oneshot(request.clone()));
+    assert_eq!(Arc::strong_count(&request), 2);
+    queue.close();
+    assert!(call.poll().is_ready());
+    assert_eq!(Arc::strong_count(&request), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_queue_says_that_it_refuses_and_is_explained_as_closed() {
+    let queue = patient(2, 10).build().unwrap();
+    let stage: LoadLevelStage<_, _, Leaf> = LoadLevelStage::new(LoadLevel::new(queue.clone()), Leaf::default());
+    let would_refuse = || {
+        let due = Instant::now() + HOUR;
+        Stage::<Backend, ()>::would_refuse(&stage, &(), due, &mut Frame::new())
+    };
+    let explained = || {
+        let stack = steadfast::server().load_level(queue.clone()).layer().unwrap();
+        stack.explain().to_string()
+    };
+    assert!(!would_refuse() && !stage.refuses_now(&mut Frame::new()) && !explained().contains("closed"));
+    queue.close();
+    assert!(would_refuse() && stage.refuses_now(&mut Frame::new()));
+    assert!(explained().contains("oldest first, closed"), "{}", explained());
+}
+
+// Wakers.
+
+/// A task that comes back to the queue when it is woken.
+struct Returns(Queue, mpsc::Sender<(bool, bool)>);
+
+impl Wake for Returns {
+    fn wake(self: Arc<Self>) {
+        let _ = self.1.send((self.0.is_closed(), self.0.try_acquire().is_some()));
+    }
+}
+
+/// On a thread of its own: a lock that waits for itself waits for ever.
+#[test]
+fn those_who_are_told_are_woken_without_the_lock_and_find_the_queue_closed() {
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let _guard = clock.enter();
+        let (queue, _permits) = full(patient(1, 10));
+        let mut acquire = Box::pin(queue.acquire());
+        let waker = Waker::from(Arc::new(Returns(queue.clone(), sender)));
+        assert!(acquire.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        queue.close();
+    });
+    assert_eq!(ended.recv_timeout(secs(20)), Ok((true, false)), "the lock was held");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_costs_no_other_waiter_its_refusal() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker");
+        }
+    }
+    let (queue, permits) = full(patient(1, 10));
+    let mut before: Waiter = waiter(&queue);
+    let mut bad = Box::pin(queue.acquire());
+    assert!(bad.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Panics)))).is_pending());
+    let mut after: Waiter = waiter(&queue);
+    queue.close();
+    assert_eq!((before.wakes(), after.wakes()), (1, 1));
+    assert_eq!(
+        [refused(&mut before), refused(&mut after), bad.await.map(|_: Permit| ()).unwrap_err()],
+        [closed(), closed(), closed()]
+    );
+    drop(permits);
+    assert_eq!(occupancy(&queue), (0, 0));
+}
