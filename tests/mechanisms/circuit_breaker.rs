@@ -904,6 +904,43 @@ async fn a_shorter_window_forgets_what_is_older_and_a_longer_one_keeps_all_for_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_leaves_the_window_as_it_is_keeps_its_calls_for_the_whole_window() {
+    let of = |minimum| Breaker::builder().failure_rate(1.0, secs(16)).minimum_calls(minimum);
+    let breaker = of(100).build().unwrap();
+    let start = Instant::now();
+    // By a clock that was read later than that of the change.
+    breaker.try_acquire().unwrap().failure_at(start + secs(8));
+    breaker.configure(of(200)).unwrap();
+    assert_eq!(breaker.counts_at(start + secs(24) - Duration::from_nanos(1)), (1, 1));
+    assert_eq!(breaker.counts_at(start + secs(24)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_window_holds_at_once_what_was_recorded_by_a_later_clock_than_that_of_the_change() {
+    let of = |length| Breaker::builder().failure_rate(1.0, length).minimum_calls(1_000_000);
+    for length in [secs(12), secs(160)] {
+        let breaker = of(secs(16)).build().unwrap();
+        let start = Instant::now();
+        breaker.try_acquire().unwrap().failure_at(start + secs(8));
+        breaker.configure(of(length)).unwrap();
+        assert_eq!(counts(&breaker), (1, 1), "{length:?}");
+        assert_eq!(breaker.counts_at(start + length), (0, 0), "{length:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_is_empty_after_a_silence_of_any_length() {
+    let breaker = counting().failure_rate(1.0, secs(16)).build().unwrap();
+    let start = Instant::now();
+    settle(&breaker, 1, 0);
+    // Up to more sixteenths than their tags can tell apart.
+    for exponent in 4..=32 {
+        assert_eq!(breaker.counts_at(start + secs(1 << exponent)), (0, 0), "2^{exponent} sixteenths");
+    }
+    assert_eq!(counts(&breaker), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_keeps_the_patience_that_it_was_admitted_with_and_an_overload_is_judged_by_what_is_configured_now() {
     let patient = || counting().cancelled_is_failure_after(secs(1));
     let breaker = patient().build().unwrap();
