@@ -147,6 +147,17 @@ async fn a_call_dropped_after_the_configured_time_is_a_failure_and_one_dropped_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_is_said_to_prove_nothing_is_no_failure_however_long_it_took() {
+    let breaker = counting().cancelled_is_failure_after(secs(5)).build().unwrap();
+    for prove_nothing in [Permit::ignored, Permit::cut_short] {
+        let permit = breaker.clone().try_acquire_owned().unwrap();
+        sleep(secs(5)).await;
+        prove_nothing(permit);
+        assert_eq!(counts(&breaker), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_dropped_before_the_service_was_ready_says_nothing_however_long_it_took() {
     let breaker = counting().cancelled_is_failure_after(secs(1)).build().unwrap();
     let service = layer(&breaker).layer(Backend::always(Act::hang()).ready_for(0));
