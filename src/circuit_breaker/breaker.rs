@@ -257,3 +257,25 @@ impl fmt::Debug for Breaker {
         f.debug_struct("Breaker").field("state", &self.state()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_circuit_reads_the_clock_for_an_admission_only_where_the_time_of_a_call_says_something() {
+        let second = std::time::Duration::from_secs(1);
+        let reads = |builder: BreakerBuilder| {
+            let (breaker, mut reads) = (builder.build().unwrap(), 0);
+            let now = || {
+                reads += 1;
+                Instant::now()
+            };
+            breaker.admit(now).unwrap();
+            reads
+        };
+        assert_eq!(reads(Breaker::builder()), 0);
+        assert_eq!(reads(Breaker::builder().cancelled_is_failure_after(second)), 1);
+        assert_eq!(reads(Breaker::builder().slow_call_rate(0.5, second)), 1);
+    }
+}

@@ -78,12 +78,6 @@ impl Frame {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Whether asking for [`now`](Self::now) costs nothing.
-    #[inline]
-    pub fn knows_now(&self) -> bool {
-        self.now.is_some()
-    }
-
     /// Forgets the time, since user code is about to run or has run: the service, a classifier, a cost function.
     #[inline]
     pub fn user_code_runs(&mut self) {

@@ -106,7 +106,7 @@ where
         let given = frame.inherited();
         let inherited = if given.is_enforced() { Deadline::NEVER } else { given.deadline() };
         let mut own = None;
-        if Next::READS_DEADLINE || frame.knows_now() || inherited != Deadline::NEVER {
+        if Next::READS_DEADLINE || inherited != Deadline::NEVER {
             let now = frame.now();
             if inherited.has_passed(now) {
                 drop(request);

@@ -147,6 +147,17 @@ async fn a_call_dropped_after_the_configured_time_is_a_failure_and_one_dropped_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_is_said_to_prove_nothing_is_no_failure_however_long_it_took() {
+    let breaker = counting().cancelled_is_failure_after(secs(5)).build().unwrap();
+    for prove_nothing in [Permit::ignored, Permit::cut_short] {
+        let permit = breaker.clone().try_acquire_owned().unwrap();
+        sleep(secs(5)).await;
+        prove_nothing(permit);
+        assert_eq!(counts(&breaker), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_dropped_before_the_service_was_ready_says_nothing_however_long_it_took() {
     let breaker = counting().cancelled_is_failure_after(secs(1)).build().unwrap();
     let service = layer(&breaker).layer(Backend::always(Act::hang()).ready_for(0));
@@ -901,6 +912,43 @@ async fn a_shorter_window_forgets_what_is_older_and_a_longer_one_keeps_all_for_a
     assert_eq!(counts(&breaker), (5, 5));
     sleep(secs(20)).await;
     assert_eq!(counts(&breaker), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_leaves_the_window_as_it_is_keeps_its_calls_for_the_whole_window() {
+    let of = |minimum| Breaker::builder().failure_rate(1.0, secs(16)).minimum_calls(minimum);
+    let breaker = of(100).build().unwrap();
+    let start = Instant::now();
+    // By a clock that was read later than that of the change.
+    breaker.try_acquire().unwrap().failure_at(start + secs(8));
+    breaker.configure(of(200)).unwrap();
+    assert_eq!(breaker.counts_at(start + secs(24) - Duration::from_nanos(1)), (1, 1));
+    assert_eq!(breaker.counts_at(start + secs(24)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_window_holds_at_once_what_was_recorded_by_a_later_clock_than_that_of_the_change() {
+    let of = |length| Breaker::builder().failure_rate(1.0, length).minimum_calls(1_000_000);
+    for length in [secs(12), secs(160)] {
+        let breaker = of(secs(16)).build().unwrap();
+        let start = Instant::now();
+        breaker.try_acquire().unwrap().failure_at(start + secs(8));
+        breaker.configure(of(length)).unwrap();
+        assert_eq!(counts(&breaker), (1, 1), "{length:?}");
+        assert_eq!(breaker.counts_at(start + length), (0, 0), "{length:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_is_empty_after_a_silence_of_any_length() {
+    let breaker = counting().failure_rate(1.0, secs(16)).build().unwrap();
+    let start = Instant::now();
+    settle(&breaker, 1, 0);
+    // Up to more sixteenths than their tags can tell apart.
+    for exponent in 4..=32 {
+        assert_eq!(breaker.counts_at(start + secs(1 << exponent)), (0, 0), "2^{exponent} sixteenths");
+    }
+    assert_eq!(counts(&breaker), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

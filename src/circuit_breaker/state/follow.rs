@@ -61,3 +61,40 @@ impl Shared {
         lock(&self.machine).config.clone()
     }
 }
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use crate::circuit_breaker::{Breaker, BreakerState, ticket::Evidence};
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Follows another configuration after a failure has read the present one and before it is judged. Returns the state,
+    /// and for how long the circuit is open.
+    fn a_failure_during(from: BreakerBuilder, to: BreakerBuilder) -> (BreakerState, Option<Duration>) {
+        let shared = Shared::new(from);
+        let now = Instant::now();
+        shared.record(0, Evidence::Failure, || {
+            shared.follow(to);
+            now
+        });
+        (shared.look().state(), shared.half_open_at().map(|until| until - now))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_opens_during_a_change_only_where_both_configurations_say_so_and_for_the_new_time() {
+        let in_a_row = |failures| Breaker::builder().consecutive_failures(failures).open_for(SECOND);
+        let rate = |minimum| Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(minimum).open_for(SECOND);
+        for of in [&in_a_row as &dyn Fn(u32) -> BreakerBuilder, &rate] {
+            let open_for = |seconds| (BreakerState::Open, Some(seconds * SECOND));
+            assert_eq!(a_failure_during(of(1), of(2)), (BreakerState::Closed, None));
+            assert_eq!(a_failure_during(of(2), of(1)), (BreakerState::Closed, None));
+            assert_eq!(a_failure_during(of(1), of(1).open_for(3 * SECOND)), open_for(3));
+            assert_eq!(a_failure_during(of(1), of(1).overload_is_failure(true)), open_for(1));
+        }
+        // Counted in the window's old sixteenths, and judged by the new ones.
+        let longer = rate(1).failure_rate(1.0, 160 * SECOND);
+        assert_eq!(a_failure_during(rate(1), longer), (BreakerState::Open, Some(SECOND)));
+    }
+}
