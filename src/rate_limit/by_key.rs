@@ -93,7 +93,7 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
     /// use steadfast::rate_limit::{Keyed, Quota, RateLimit};
     ///
     /// # fn main() -> Result<(), steadfast::ConfigError> {
-    /// let buckets = Keyed::builder(10_000, Quota::new(10, Duration::from_secs(1))).build()?;
+    /// let buckets = Keyed::<IpAddr>::builder(10_000, Quota::new(10, Duration::from_secs(1))).build()?;
     /// let limit = RateLimit::by_key(buckets, |caller: &(IpAddr, u16)| caller.0);
     /// # let _ = limit;
     /// # Ok(())

@@ -15,7 +15,7 @@ impl Queue {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn main() -> Result<(), tower::BoxError> {
     /// use std::time::Duration;
     /// use steadfast::{Rejection, load_level::{LoadLevelLayer, Queue}};
     /// use tokio::time::{sleep, timeout};
@@ -45,7 +45,7 @@ impl Queue {
     ///     }
     /// };
     /// timeout(Duration::from_secs(30), drained).await?;
-    /// assert_eq!(running.await??, "rows");
+    /// assert_eq!(running.await?.map_err(steadfast::Error::into_boxed)?, "rows");
     /// # Ok(())
     /// # }
     /// ```
