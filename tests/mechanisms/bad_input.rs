@@ -403,7 +403,7 @@ fn a_quota_is_checked_wherever_it_is_set() {
         (Quota::new(0, SECOND), "rate_limit.count", 0u64),
         (Quota::new(2, NANO), "rate_limit.count", 2),
         (Quota::new(1, SECOND).with_burst(0), "rate_limit.burst", 0),
-        (Quota::new(1, SECOND).with_burst((1 << 55) + 1), "rate_limit.burst", (1u64 << 55) + 1),
+        (Quota::new(1_000_000_000, SECOND).with_burst((1 << 55) + 1), "rate_limit.burst", (1u64 << 55) + 1),
     ] {
         assert_names(TokenBucket::with_quota(quota).build(), field, value);
         assert_names(bucket.set_quota(quota), field, value);

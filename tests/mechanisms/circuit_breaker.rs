@@ -1015,3 +1015,20 @@ async fn an_owned_permit_reports_each_outcome_from_another_task() {
         assert_eq!(report(outcome).await, BreakerState::Open);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_overload_answers_mean_stays_the_same_however_often_the_window_changes() {
+    for is_failure in [false, true] {
+        let of = |length| {
+            Breaker::builder().failure_rate(1.0, length).minimum_calls(1_000_000).overload_is_failure(is_failure)
+        };
+        let breaker = of(secs(16)).build().unwrap();
+        for change in 1..=20 {
+            breaker.configure(of(secs(16 + change))).unwrap();
+            let (_, before) = counts(&breaker);
+            breaker.try_acquire().unwrap().overloaded();
+            let (_, after) = counts(&breaker);
+            assert_eq!(after - before, u64::from(is_failure), "change {change}");
+        }
+    }
+}
