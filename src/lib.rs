@@ -72,12 +72,12 @@
 //!   timer, whatever the number of layers.
 //! - A configuration that cannot work is a [`ConfigError`], which names the field, the value and the rule. Nothing panics
 //!   on any configuration or request.
-//! - A rejection is one type, [`Rejection`]. See [`stack`] for the three ways in which it comes out.
+//! - A rejection is one type, [`Rejection`]. See [`stack`] for the four ways in which it comes out.
 //!
 //! # Runtime
 //!
-//! tokio, with its timer enabled. No layer, handle or store belongs to the runtime that it was made in: the next runtime, or
-//! another one at the same time, uses it as well. What runs in the background says where on its page.
+//! tokio, with its timer enabled. No layer, handle or store belongs to the runtime that it was made in. Later runtimes can
+//! use it, and so can several at the same time. Each background task names its runtime on its page.
 #![forbid(unsafe_code)]
 
 pub mod circuit_breaker;

@@ -24,8 +24,8 @@ impl Closed {
         Self { what: Closable::Queue, reached: false }
     }
 
-    /// A call that a closed [`TokenBucket`](crate::rate_limit::TokenBucket::close) refused, when it came or while it waited;
-    /// and the name of the limit, if it has one.
+    /// A call that a closed [`TokenBucket`](crate::rate_limit::TokenBucket::close) refused, when it came or while it waited.
+    /// `limit` is the name of the limit, if it has one.
     pub fn rate_limit(limit: Option<&'static str>) -> Self {
         Self { what: Closable::RateLimit { limit }, reached: false }
     }
@@ -38,7 +38,7 @@ impl Closed {
         }
     }
 
-    /// As the module of the mechanism is called.
+    /// The name of the mechanism's module.
     pub(super) fn mechanism(&self) -> &'static str {
         match self.what {
             Closable::Queue => "load_level",
@@ -46,7 +46,7 @@ impl Closed {
         }
     }
 
-    /// The same, in words.
+    /// The name of the mechanism in messages.
     pub(super) fn name(&self) -> &'static str {
         match self.what {
             Closable::Queue => "load level",

@@ -168,8 +168,8 @@ impl RateLimited {
         Self { remaining, ..self }
     }
 
-    /// The time until there are enough tokens, if nobody else takes them. `None`: never, since the call costs too much, its
-    /// key is too long, or the limit is [closed](Self::is_closed).
+    /// The time until there are enough tokens, if no other call takes them. `None`: never. The call costs too much, its key is
+    /// too long, or the limit is [closed](Self::is_closed).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }

@@ -86,6 +86,8 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
     /// Each call costs one token of the bucket of its key, which `key_of` makes of the request. It returns the key itself; one
     /// that lies in the request is borrowed by [`by_key_ref`](RateLimit::by_key_ref).
     ///
+    /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is a `K` or borrows as one: `String` as `str`.
+    ///
     /// It runs once per attempt, before the call is admitted; so does the function that says the tier of the key.
     ///
     /// ```
@@ -99,8 +101,6 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is a `K` or borrows as one: `String` as `str`.
     pub fn by_key(keyed: Keyed<K, T, S>, key_of: F) -> Self {
         Self::new(ByKey { keyed, key_of: OwnedKey::new(key_of) })
     }
@@ -109,8 +109,8 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
 impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
     /// Like [`by_key`](RateLimit::by_key) where the key lies in the request: `key_of` borrows it, and nothing is allocated.
     ///
-    /// Write the closure in the call, as below, or pass a function: `fn tenant(order: &Order) -> &str`. Rust does not find
-    /// out that the key borrows from the request where the closure is first bound by `let`.
+    /// Write the closure in the call, as below, or pass a function: `fn tenant(order: &Order) -> &str`. A closure that is first
+    /// bound by `let` does not compile: Rust does not infer there that the key borrows from the request.
     ///
     /// ```
     /// use std::time::Duration;

@@ -77,13 +77,15 @@ impl Acquire {
         Self { bucket, tokens, state: State::Unpolled { came_at }, timer: Timer::new() }
     }
 
-    /// The instant at which the wait ends, as known now: its turn is due when the tokens ahead of it and its own will have
-    /// been minted. `None` before the first poll, in which it takes its place, and after its end.
+    /// The instant at which the wait ends, as known now: when the tokens for the waiters ahead and for this one are minted.
+    /// `None` before the first poll, which takes the place in line, and after the end.
     ///
-    /// It moves to an earlier instant where the rate rises, those ahead give up, or tokens are given back; and to a later one
-    /// where the rate falls, one ahead is not polled when it is due while the bucket is full, or callers [owe](TokenBucket::try_acquire_or_owe_at) what they were refused. Those who come later
-    /// do not move it. Where the turn has come, or the wait was refused, and the task has not seen that, it is the present
-    /// instant. Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.
+    /// - It moves earlier when the rate rises, a waiter ahead gives up, or tokens are given back.
+    /// - It moves later when the rate falls, when a waiter ahead is not polled at its turn while the bucket is full, or when
+    ///   callers [owe](TokenBucket::try_acquire_or_owe_at) for refused calls. Later waiters do not move it.
+    /// - It is the present instant when the turn has come, or the wait was refused, and the task has not run since.
+    ///
+    /// Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -110,7 +112,7 @@ impl Acquire {
     ///
     /// # Cost
     ///
-    /// Reads the clock and takes the lock, and looks at each waiter ahead: not for each poll of a long line.
+    /// Reads the clock, takes the lock, and visits each waiter ahead. Do not call it in each poll of a long line.
     pub fn due_at(&self) -> Option<Instant> {
         match &self.state {
             State::InLine(place) => self.bucket.due_at(place, Instant::now()),

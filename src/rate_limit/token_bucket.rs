@@ -1,4 +1,6 @@
 mod closing;
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;
 
 use super::{
     Quota,
@@ -114,8 +116,8 @@ impl TokenBucket {
     }
 
     /// Takes `tokens` at `now` as [`try_acquire_at`](Self::try_acquire_at) does, but a refused call counts as well: it
-    /// owes what it costs, up to a burst in all. Whoever asks too often and does not stop is not admitted again. To a closed
-    /// bucket nobody owes anything.
+    /// owes what it costs, up to a burst in all. A caller that asks too often and does not stop is not admitted again. A
+    /// [closed](Self::close) bucket charges nothing.
     ///
     /// # Errors
     ///
@@ -154,18 +156,22 @@ impl TokenBucket {
         Acquire::new(self.clone(), tokens, None)
     }
 
-    /// Waits as [`acquire`](Self::acquire) does, for a caller that came at `now`: the first poll takes the tokens, or the place
-    /// in line, as of that instant, and does not read the clock for it. For a caller that has read the clock already, or whose
-    /// request came before its task ran.
+    /// Waits as [`acquire`](Self::acquire) does, for a caller that came at `now`. The first poll takes the tokens or the place
+    /// in line as of that instant. A caller uses it that has read the clock already, or whose request came before its task
+    /// ran.
     ///
-    /// The longest wait, and the time that a refusal names, count from `now`. Those who are in line already stay ahead. The
-    /// wait itself goes by tokio's clock.
+    /// The longest wait, and the time that a refusal names, count from `now`. Earlier waiters stay ahead. The wait itself
+    /// follows tokio's clock. Dropping the future has the effect that `acquire` describes.
     ///
     /// An instant before the bucket was built, or its quota was last changed, counts as that one.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`acquire`](Self::acquire).
+    ///
+    /// # Cost
+    ///
+    /// That of [`acquire`](Self::acquire), with one clock reading fewer.
     pub fn acquire_at(&self, tokens: u64, now: Instant) -> Acquire {
         Acquire::new(self.clone(), tokens, Some(now))
     }
@@ -398,25 +404,5 @@ impl TokenBucketBuilder {
                 }),
             }),
         })
-    }
-}
-
-#[cfg(all(test, not(steadfast_loom)))]
-mod tests {
-    use super::*;
-    use std::{pin::pin, task::Context};
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refund_takes_the_lock_only_while_a_call_waits() {
-        let bucket = TokenBucket::builder(2, Duration::from_secs(1)).build().unwrap();
-        let takes_the_lock = || bucket.shared.give_back(1);
-        bucket.try_acquire(2).unwrap();
-        assert!(!takes_the_lock());
-        {
-            let mut acquire = pin!(bucket.acquire(2));
-            assert!(acquire.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
-            assert!(takes_the_lock());
-        }
-        assert!(!takes_the_lock());
     }
 }

@@ -12,11 +12,11 @@ use tokio::{
 };
 
 /// The pause between two attempts to connect, which doubles up to the longest. Attempts go on when the next one begins:
-/// one that is stuck holds up nobody.
+/// one that is stuck holds up no other.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Belongs to a connection, and is dropped with the task that drives it: also where that ends with its runtime.
+/// Belongs to a connection. It is dropped with the task that drives the connection, also when the runtime of that task ends.
 pub(super) struct Lost {
     pub(super) shared: Weak<Shared>,
     pub(super) number: u64,
@@ -43,7 +43,7 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// Shows that the keeper is there. `None`: nobody has the connection any more, or another task keeps it.
+    /// Shows that the keeper is there. `None`: no handle of the connection is left, or another task keeps it.
     fn goes_on(&self) -> Option<Arc<Shared>> {
         let shared = self.shared.upgrade()?;
         let is_kept = lock(&shared.state).is_seen(self.number, Instant::now());
@@ -59,7 +59,7 @@ impl Drop for Keeping {
     }
 }
 
-/// The keeper: attempts to connect, until one succeeds or nobody has the connection any more.
+/// The keeper: attempts to connect until one attempt succeeds or no handle of the connection is left.
 pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
     let mut attempts = JoinSet::new();
     let mut pause = FIRST_PAUSE;

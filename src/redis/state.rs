@@ -48,7 +48,7 @@ pub(super) struct Keeper {
     seen: Instant,
 }
 
-/// What a call can expect.
+/// How a call finds the connection, and what the call does.
 pub(super) enum Outlook {
     Up(Arc<Live>),
     /// Fails at once.

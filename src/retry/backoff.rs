@@ -9,7 +9,7 @@ use std::{fmt, iter, time::Duration};
 /// After `DOUBLINGS` doublings a nanosecond is longer than any duration here.
 const DOUBLINGS: u32 = 64;
 
-/// After `REMEMBERED` decorrelated waits the next ones no longer depend on where they began, to any use.
+/// After `REMEMBERED` decorrelated waits the next ones hardly depend on the first.
 const REMEMBERED: u32 = 64;
 
 /// No call has more retries.
@@ -80,7 +80,7 @@ pub enum Jitter {
     /// at the cap a wait that was drawn beyond it; here it is drawn again, uniformly from the last quarter below the cap.
     Decorrelated,
     /// The ceiling plus or minus this share of it, from above 0 to 1, uniform. `PlusMinus(0.2)` of 100 ms is from 80 to
-    /// 120 ms. A ceiling less than this share below the cap is drawn from `ceiling * (1 - factor)` to the cap.
+    /// 120 ms. Waits end at the cap: near it they are uniform from `ceiling * (1 - factor)` to the cap.
     PlusMinus(f64),
     /// The ceiling itself. Clients that fail together retry together: for tests and comparison.
     None,
@@ -158,10 +158,10 @@ impl Backoff {
         Duration::from_nanos(u64::try_from(ceiling).unwrap_or(u64::MAX)).min(self.cap)
     }
 
-    /// Draws the wait before the n-th retry, counted from 1.
+    /// Draws the wait before the n-th retry, counted from 1. Each draw takes a short lock on the generator.
     ///
-    /// The waits of [`Jitter::Decorrelated`] depend on one another. For these, this function draws the waits before the
-    /// n-th as well, at most 64, and [`waits`](Self::waits) is what a loop wants.
+    /// The waits of [`Jitter::Decorrelated`] depend on one another. For this jitter, the function also draws up to 64 of the
+    /// waits before the n-th. A loop uses [`waits`](Self::waits), which draws each wait once.
     pub fn draw(&self, retry: u32, random: &Random) -> Duration {
         let previous = match self.jitter {
             Jitter::Decorrelated => {
@@ -173,7 +173,8 @@ impl Backoff {
         self.draw_after(previous, retry, random)
     }
 
-    /// Draws the waits before the first retry, the second, and so on, without an end.
+    /// Draws the waits before the first retry, the second, and so on, without an end. Each draw takes a short lock on the
+    /// generator.
     pub fn waits(self, random: &Random) -> impl Iterator<Item = Duration> {
         let (mut retry, mut wait) = (0_u32, Duration::ZERO);
         iter::repeat_with(move || {

@@ -115,7 +115,7 @@ impl<P> Retry<P> {
     /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. It runs before the first attempt, then
     /// before each retry but the last possible one.
     ///
-    /// For requests that borrow pass a function, which is one for all lifetimes:
+    /// Where the requests borrow, pass a function that takes any lifetime, not a closure:
     /// `fn copy<'a>(text: &&'a str) -> Option<&'a str>`.
     pub fn replay_with<F, Request>(self, copy: F) -> Retry<ReplayWith<F>>
     where

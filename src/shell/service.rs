@@ -47,7 +47,8 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
         self.with_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`.
+    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`. A call that fails
+    /// allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> StackLayer<St, BoxedError> {
         self.with_exit(BoxedError)
     }

@@ -78,7 +78,8 @@ impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
         self.with_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`.
+    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`. A call that fails
+    /// allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ServerBuilder<Q, L, V, T, BoxedError> {
         self.with_exit(BoxedError)
     }

@@ -35,14 +35,14 @@ pub(super) struct Pending {
     pub(super) answer: oneshot::Sender<Answered>,
 }
 
-/// What becomes of a message.
+/// The answer to a producer about its message.
 pub(super) enum Answered {
     Appended(Result<Receipt, AppendError>),
     /// It was not sent, and comes back: the runtime that was to send it has ended.
     Back(Message, Weight),
 }
 
-/// What a message counts for among the bytes on the way, until it is dropped.
+/// The share of a message in the bytes on the way. Dropping it subtracts the share.
 #[derive(Debug)]
 pub(super) struct Weight {
     bytes: Arc<AtomicUsize>,
@@ -79,7 +79,7 @@ struct WaitingState {
     waker: Option<Waker>,
 }
 
-/// What a message was handed over to.
+/// The result of handing over a message.
 pub(super) enum Handed {
     Over(oneshot::Receiver<Answered>),
     /// The messages that wait are at their limit.
@@ -188,7 +188,7 @@ impl Drop for Batches {
     }
 }
 
-/// Takes the messages of a batch, and apart those that nobody wants any more.
+/// Takes the messages of a batch. Returns those whose callers are gone separately, to be dropped without the lock.
 fn fill(pending: &mut VecDeque<Pending>, limits: &Limits) -> (Vec<Pending>, Vec<Pending>) {
     let (mut batch, mut gone, mut size) = (Vec::new(), Vec::new(), 0);
     while batch.len() < limits.batch && size < limits.batch_bytes {

@@ -2,16 +2,17 @@ use super::{Queue, SLOW};
 use crate::sync::{Ordering, lock};
 
 impl Queue {
-    /// Ends the queue: whoever waits is refused now, and whoever comes from now on is refused at once, even where there is
-    /// room. Both get [`Rejection::Closed`](crate::Rejection::Closed). For a process that stops: accept no more, tell those
-    /// who wait, let those in the service finish.
+    /// Closes the queue: refuses all calls that wait, and every call that comes later, even if there is room. They get
+    /// [`Rejection::Closed`](crate::Rejection::Closed). A process that stops uses it to end its waits while the calls in the
+    /// service finish.
     ///
-    /// - A call in the service goes on. Its permit returns its place as ever, so that
-    ///   [`in_service`](Self::in_service) reads zero when the last one has ended.
-    /// - A call whose turn has come is in the service, whether or not its task has seen that: it gets its permit. So does one
-    ///   whose pace allows it by now. What a call gets does not depend on which task happens to be polled first.
-    /// - [`try_acquire`](Self::try_acquire) finds no place. [`is_closed`](Self::is_closed) says why.
-    /// - A queue stays closed. To close it again changes nothing.
+    /// - A call in the service goes on, and its permit returns its place. [`in_service`](Self::in_service) reads zero when the
+    ///   last one has ended.
+    /// - A call whose turn has come gets its permit, whether or not its task has run since. So does a call that the pace
+    ///   allows by now. The outcome does not depend on which task is polled first.
+    /// - A waiting future that is dropped instead of polled again leaves nothing behind.
+    /// - [`try_acquire`](Self::try_acquire) returns `None`. [`is_closed`](Self::is_closed) tells this from a full queue.
+    /// - A queue stays closed. Closing it again changes nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -52,8 +53,8 @@ impl Queue {
     ///
     /// # Cost
     ///
-    /// One lock, and one wake-up for each call that waits, after the lock is released. An open queue does not look whether it
-    /// is closed: a closed one sends each call to the lock.
+    /// One lock, and one wake-up for each call that waits, after the lock is released. An open queue costs nothing more. Each
+    /// call to a closed queue takes the lock.
     pub fn close(&self) {
         self.change(|state, places, now| state.close(places, now));
     }

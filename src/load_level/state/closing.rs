@@ -7,8 +7,8 @@ impl State {
         self.is_closed
     }
 
-    /// Lets in whoever may be by now, and refuses the others and all that come later. An answer that was given before
-    /// stands, whether it was seen or not.
+    /// Admits the waiters whose turn has come, and refuses the others and all later calls. An answer that was given before
+    /// stands, whether or not its task has seen it.
     pub(in crate::load_level) fn close(&mut self, places: &mut Places, now: u64) {
         self.admit(places, None, now);
         self.is_closed = true;

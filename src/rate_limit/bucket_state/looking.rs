@@ -60,7 +60,7 @@ impl Shared {
         let slow = lock(&self.slow);
         match slow.line.tokens_up_to(place) {
             Some(tokens) => self.expect(tokens, nanos, &slow).err().unwrap_or(nanos),
-            // It was answered, and need only ask.
+            // It was answered, and its task need only poll.
             None => nanos,
         }
     }
@@ -69,7 +69,7 @@ impl Shared {
         self.word.0.load(Ordering::Acquire) & SLOW != 0 && lock(&self.slow).is_closed
     }
 
-    /// Looks and changes nothing: whoever asks about another time than now moves neither the anchor nor the line.
+    /// The tokens at `nanos` after the origin. Changes neither the anchor nor the line, whatever instant is asked about.
     pub(in crate::rate_limit) fn available(&self, nanos: u64) -> u64 {
         let slow = lock(&self.slow);
         if slow.third > 0 && nanos >= slow.cold_at {

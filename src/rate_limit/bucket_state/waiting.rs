@@ -1,5 +1,4 @@
-//! How those who wait for a bucket get their tokens. `join`, `poll_place`, `leave` and `close` take the
-//! lock; the others need it held.
+//! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock; the others need it held.
 
 use super::{Refusal, SLOW, SPENT, Shared, Slow};
 use crate::{
@@ -9,7 +8,7 @@ use crate::{
 use std::task::Waker;
 
 impl Shared {
-    /// When so many tokens will have been minted beyond those that were spent.
+    /// When `tokens` more than those spent will have been minted.
     fn due_after(&self, tokens: u64, nanos: u64) -> u64 {
         let plan = self.plan();
         let forfeited = plan.minted(nanos) - plan.scale.full;
@@ -17,7 +16,7 @@ impl Shared {
         plan.due(spent.saturating_add(tokens.saturating_mul(plan.scale.parts_per_token)))
     }
 
-    /// The same for somebody behind all who wait.
+    /// When `tokens` will have been minted for a call behind all waiters.
     fn due_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> u64 {
         self.due_after(slow.line.tokens().saturating_add(tokens), nanos)
     }
@@ -30,7 +29,7 @@ impl Shared {
     }
 
     pub(in crate::rate_limit) fn join(&self, tokens: u64, nanos: u64, longest: u64) -> Result<Option<Place>, Refusal> {
-        // From here on nobody overtakes: what others take they take under the lock.
+        // From here on no call overtakes: all take their tokens under the lock.
         self.slowly(nanos, |slow| {
             self.word.0.fetch_or(SLOW, Ordering::AcqRel);
             if slow.is_closed {
@@ -54,8 +53,8 @@ impl Shared {
         })
     }
 
-    /// Grants tokens to those whose turn it is, and opens the fast way where nobody is left to wait, unless the bucket needs
-    /// the lock for another reason.
+    /// Grants tokens to the waiters whose turn it is. Opens the fast way when no waiter is left, unless the bucket needs the
+    /// lock for another reason.
     pub(super) fn serve(&self, nanos: u64, slow: &mut Slow) {
         while let Some(tokens) = slow.line.first() {
             match self.take(tokens, nanos, slow) {
@@ -104,12 +103,12 @@ impl Shared {
         });
     }
 
-    /// Those whose turn has come by now have had their tokens before this; the others are refused, and all that come later.
+    /// Refuses all waiters and all later calls. `slowly` has served the waiters whose turn has come.
     pub(in crate::rate_limit) fn close(&self, nanos: u64) {
         self.slowly(nanos, |slow| {
             slow.is_closed = true;
             slow.line.close();
-            // From here on nobody is admitted without the lock: the word says so, and its compare-and-swap fails.
+            // From here on no call is admitted without the lock: the word has the bit, and an older compare-and-swap fails.
             self.word.0.fetch_or(SLOW, Ordering::AcqRel);
         });
     }

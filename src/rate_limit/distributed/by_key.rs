@@ -71,6 +71,8 @@ impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
     /// of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
     /// [`distributed_ref`](RateLimit::distributed_ref).
     ///
+    /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is `AsRef<[u8]>`.
+    ///
     /// A request without a key needs one too: an empty one, say, which all of them have together.
     ///
     /// A call waits where the store has to be asked, for as long as the limit's own deadline at most.
@@ -96,8 +98,6 @@ impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is `AsRef<[u8]>`.
     pub fn distributed(limit: D, key_of: F) -> Self
     where
         D: Distributed,

@@ -106,7 +106,7 @@ pub(super) enum Verdict {
     Unanswered,
 }
 
-/// What is on its way to the store. Dropped on the way, with the flusher, it has failed.
+/// Charges on their way to the store. A batch that is dropped on the way, with its flusher, has failed.
 struct Batch {
     charges: Vec<Charge>,
     /// The entry of each charge, and who waits for the answer. None for a probe.
@@ -446,7 +446,7 @@ impl Engine {
         }
     }
 
-    /// What the flusher before has left: keys whose news it had on the way, and perhaps a time in which there was none.
+    /// Takes up what the previous flusher left: keys whose news it had on the way, and perhaps a time without a flusher.
     fn take_over(&self) {
         self.shifts.begin(&self.health);
         for entry in self.entries.all() {

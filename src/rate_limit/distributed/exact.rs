@@ -148,11 +148,11 @@ impl Exact {
         }
     }
 
-    /// Another flusher, as for the time after the runtime of the first has ended. One works at a time, and the others wait for
-    /// their turn.
+    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others wait for
+    /// their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without any the limit goes on as after an outage: each process tells the store what it admitted meanwhile, and
-    /// two and a half probes later the store decides again.
+    /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it admitted
+    /// meanwhile, and two and a half probes later the store decides again.
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }

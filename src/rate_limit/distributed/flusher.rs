@@ -19,11 +19,12 @@ impl Flusher {
     /// Carries everything between the limit and its store, until the last handle of the limit is dropped; then it tells what
     /// is left to tell, gives back what is held, and ends.
     ///
-    /// One flusher of a limit works at a time. The others wait for their turn: the next one goes on when the one at work is
-    /// dropped, as with its runtime. Spawn one in each runtime that uses the limit and may outlive the others.
+    /// One flusher of a limit works at a time, and the others wait for their turn. When the flusher at work is dropped, as
+    /// with its runtime, the next one goes on. Spawn one in each runtime that uses the limit and may outlive the others. A
+    /// flusher at work in a runtime that is no longer run, but was not dropped, keeps its turn and blocks the others.
     ///
-    /// To wait for the end is to shut down in order. Dropping the last flusher is what a crash is for the others; the limit
-    /// itself then decides as it does while the store is down, until another flusher runs.
+    /// To wait for the end is to shut down in order. To other processes, dropping the last flusher looks like a crash. The
+    /// limit itself then decides as it does while the store is down, until another flusher runs.
     pub async fn run(self) {
         self.0.await;
     }
@@ -39,8 +40,7 @@ impl fmt::Debug for Flusher {
 #[derive(Default)]
 pub(super) struct Shifts {
     turn: sync::Mutex<()>,
-    /// How many there are, whether they run or not. The health is changed under this lock: it says that nobody asks only
-    /// while there are none.
+    /// The number of flushers, running or not. The health changes under this lock, and is unasked only while there are none.
     count: Mutex<usize>,
 }
 

@@ -49,7 +49,7 @@ enum Standing {
     Down,
     /// It answers again, and is told what was spent meanwhile by all. It decides from then on.
     Reporting { until: Instant, failures: u32 },
-    /// There is no flusher: nobody asks any more.
+    /// There is no flusher to ask it.
     Unasked,
 }
 

@@ -275,7 +275,7 @@ impl Shared {
         })
     }
 
-    /// What the flusher before has left: perhaps a time in which there was none, and the store had no answer for any key.
+    /// Takes up what the previous flusher left: after a time without a flusher, no key has an answer of the store.
     fn take_over(&self) {
         if self.shifts.begin(&self.health) {
             self.entries.all().iter().for_each(|entry| self.cut_off(entry));

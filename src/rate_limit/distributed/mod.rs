@@ -105,10 +105,10 @@
 //!
 //! # Runtimes
 //!
-//! A limit belongs to no runtime, and a flusher to the one that it is spawned in. Where that ends, the limit decides as
-//! [`OnOutage`] says until another flusher runs. `limit.flusher()` makes one. They take turns: where several are spawned, the
-//! next one goes on at once when the one at work is gone. So a process with a runtime in each thread, or a test suite with one
-//! in each test, spawns one in each.
+//! A limit belongs to no runtime. A flusher belongs to the runtime that it is spawned in. When that ends, the limit decides
+//! as [`OnOutage`] says until another flusher runs. `limit.flusher()` makes one. Flushers take turns: when the one at work is
+//! dropped, the next one goes on at once. A process with a runtime in each thread spawns one in each; so does a test suite
+//! with a runtime in each test.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -2,22 +2,22 @@ use super::TokenBucket;
 use tokio::time::Instant;
 
 impl TokenBucket {
-    /// Ends the bucket: whoever waits is refused now, and whoever comes from now on is refused at once, even if there are
-    /// tokens. [`RateLimited::is_closed`](crate::error::RateLimited::is_closed) says why; in a stack such a call ends with
-    /// [`Rejection::Closed`](crate::Rejection::Closed). For a process that stops and should not wait until the line is empty.
+    /// Closes the bucket: refuses all waiters, and every call that comes later, even if there are tokens.
+    /// [`RateLimited::is_closed`](crate::error::RateLimited::is_closed) is true of such a refusal. In a stack the call ends with
+    /// [`Rejection::Closed`](crate::Rejection::Closed). A process that stops uses it to end its waits.
     ///
-    /// - A waiter whose turn has come by now has its tokens, whether or not its task has seen that: it is admitted. Dropped
-    ///   before that, it gives them back as ever.
+    /// - A waiter whose turn has come is admitted with its tokens, whether or not its task has run since. If it is dropped
+    ///   before that, it gives them back.
     /// - [`try_acquire`](Self::try_acquire) and [`reserve`](Self::reserve) are refused as well. One bucket may serve layers
-    ///   that wait and layers that do not, and a process that accepts no more means both; nor may those who come later have
-    ///   the tokens for which others have waited in vain. To turn away only those who wait, use a bucket of their own.
-    /// - A call that costs nothing asks nothing of the bucket, and passes.
-    /// - [`refund`](Self::refund), a [`Reservation`](super::super::Reservation) and [`available_at`](Self::available_at) do
-    ///   as ever.
-    /// - A limit in [shadow](super::super::RateLimit::shadow) lets calls pass, closed or not, and counts them as refused.
-    /// - A bucket stays closed. To close it again changes nothing.
+    ///   that wait and layers that do not, and later calls must not get the tokens that refused waiters had waited for. To
+    ///   refuse waiters alone, give them a bucket of their own.
+    /// - A call that costs nothing passes.
+    /// - [`refund`](Self::refund), [`Reservation`](super::super::Reservation)s and [`available_at`](Self::available_at) work
+    ///   as before.
+    /// - A limit in [shadow](super::super::RateLimit::shadow) lets calls pass, and counts them as refused.
+    /// - A bucket stays closed. Closing it again changes nothing.
     ///
-    /// Work that has begun may still need tokens of a bucket that limits calls out. Close such a bucket last.
+    /// Work that has begun may still need tokens of a bucket that limits calls to other services. Close such a bucket last.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -42,19 +42,19 @@ impl TokenBucket {
     ///
     /// # Cost
     ///
-    /// One lock, and one wake-up for each waiter, after the lock is released. An open bucket does not look whether it is
-    /// closed: a closed one sends each call to the lock.
+    /// One lock, and one wake-up for each waiter, after the lock is released. An open bucket costs nothing more. Each call to a
+    /// closed bucket takes the lock.
     pub fn close(&self) {
         self.close_at(Instant::now());
     }
 
-    /// The same at `now`: waiters whose turn has come by that instant are admitted.
+    /// [Closes](Self::close) the bucket at `now`: admits the waiters whose turn has come by that instant.
     pub fn close_at(&self, now: Instant) {
         self.shared.close(self.shared.origin.nanos_to(now));
     }
 
-    /// Whether the bucket is [closed](Self::close). Takes the lock while somebody waits, while the bucket warms up, and where
-    /// it is closed.
+    /// Whether the bucket is [closed](Self::close). Takes the lock while calls wait, while the bucket warms up, and when it is
+    /// closed.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed()
     }

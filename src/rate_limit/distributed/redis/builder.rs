@@ -59,8 +59,9 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// A [`RedisError`]: the URL is none, there is no tokio runtime, the server does not answer within [`connect_timeout`](Self::connect_timeout), is too
-    /// old, refuses, or is part of a cluster and should not be, or the other way round.
+    /// A [`RedisError`]: the URL is none, or there is no tokio runtime. Or the server does not answer within
+    /// [`connect_timeout`](Self::connect_timeout), is too old, refuses, or is part of a cluster and should not be, or the
+    /// other way round.
     pub async fn connect(self) -> Result<Redis, RedisError> {
         let server = Server::of(&self.url, self.terms)?;
         let servers = match self.terms.cluster {

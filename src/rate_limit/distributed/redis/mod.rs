@@ -48,11 +48,11 @@ use std::{fmt, sync::Arc, time::Duration};
 ///
 /// Calls need a tokio runtime. A store belongs to none: make it in a static, in a runtime that ends, or outside of any, and
 /// use it in many at the same time. The connection is driven in the runtime of the call that made it. Where that ends, calls
-/// that were under way fail. The next one connects again in its own runtime; it and all others wait for that first attempt,
-/// for [`connect_timeout`](RedisBuilder::connect_timeout) at most, and only then fail at once.
+/// that were under way fail. The next call connects again in its own runtime. It waits for that first attempt, as all others
+/// do, for [`connect_timeout`](RedisBuilder::connect_timeout) at most. After a failed attempt calls fail at once.
 ///
-/// A runtime that has not ended, and that nobody runs, looks like a server that does not answer: its connection is replaced
-/// after three calls were given up.
+/// A connection in a runtime that was not dropped but is no longer run does not answer. It is replaced after three calls
+/// were given up.
 ///
 /// # Keys
 ///
