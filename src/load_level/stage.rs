@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage, polled_after_end},
+    shell::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage, polled_after_end},
     stack::{Describe, Explanation},
 };
 use pin_project_lite::pin_project;
@@ -98,7 +98,7 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
@@ -131,7 +131,7 @@ where
                 // Without its place a call has been torn down by a panic: it must not go on unadmitted.
                 let Some(held) = place.take() else { polled_after_end() };
                 let guard = self.guard(held, Ending::Panicked);
-                let Poll::Ready(result) = self.next.poll(next, service, cx, frame) else {
+                let Poll::Ready(result) = self.next.poll(next, callee, cx, frame) else {
                     *place = guard.keep();
                     return Poll::Pending;
                 };
@@ -149,12 +149,18 @@ where
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
         let mut state = call.project().state;
         match state.as_mut().project() {
             StateProjection::Admitted { next, place } => {
                 let guard = place.take().map(|held| self.guard(held, Ending::Panicked));
-                self.next.abandon(next, cause, frame);
+                self.next.abandon(next, callee, cause, frame);
                 state.set(State::Ended);
                 if let Some(guard) = guard {
                     guard.settle(Ending::of_abandoned(cause, frame), frame);

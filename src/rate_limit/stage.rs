@@ -1,7 +1,7 @@
 use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost, refund::RefundIf};
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage},
+    shell::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage},
     stack::{Describe, Explanation},
 };
 use pin_project_lite::pin_project;
@@ -89,7 +89,7 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
@@ -117,7 +117,7 @@ where
                 // Without what it took a call has been torn down by a panic: it must not go on unadmitted.
                 let Some(permit) = taken.take() else { crate::shell::polled_after_end() };
                 let guard = self.guard(permit, Ending::Panicked);
-                let Poll::Ready(result) = self.next.poll(next, service, cx, frame) else {
+                let Poll::Ready(result) = self.next.poll(next, callee, cx, frame) else {
                     *taken = guard.keep();
                     return Poll::Pending;
                 };
@@ -143,12 +143,18 @@ where
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
         let mut state = call.project().state;
         match state.as_mut().project() {
             StateProjection::Admitted { next, taken } => {
                 let guard = taken.take().map(|permit| self.guard(permit, Ending::Panicked));
-                self.next.abandon(next, cause, frame);
+                self.next.abandon(next, callee, cause, frame);
                 state.set(State::Ended);
                 if let Some(guard) = guard {
                     guard.settle(Ending::of_abandoned(cause, frame), frame);

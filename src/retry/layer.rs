@@ -237,7 +237,7 @@ impl<P: Clone, C: Clone, X: Clone> RetryLayer<P, C, X> {
 
     /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean.
     pub fn classify_with<D>(self, classifier: D) -> RetryLayer<P, D, X> {
-        self.map_stage(|stage| {
+        self.map_stages(|stage| {
             let RetryStage { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random, next: _ } = stage;
             let next = Leaf::new(classifier);
             RetryStage { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random, next }

@@ -3,7 +3,7 @@ use crate::{
     classify::Outcome,
     error::{ConfigError, Error, TimedOut},
     random::Random,
-    shell::{Abandonment, Ending, Frame, Inherited, RefusesNow, Stage},
+    shell::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, Stage},
     stack::{
         Describe, Explanation,
         live::{ABSENT, BudgetConfig, Configure, Mechanisms, RetryConfig, StackConfig},
@@ -109,7 +109,7 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        mut callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
@@ -118,7 +118,7 @@ where
         loop {
             if let Some(running) = attempt.as_mut().as_pin_mut() {
                 let withdrawal = progress.withdrawal.take();
-                let polled = self.next.poll(running, service, cx, frame);
+                let polled = self.next.poll(running, callee.as_mut(), cx, frame);
                 progress.reached |= frame.reached_service();
                 let Poll::Ready(result) = polled else {
                     progress.withdrawal = withdrawal;
@@ -146,8 +146,7 @@ where
                 }
                 // While it waits the call holds nothing of the service, nor a place in its queue.
                 drop(result);
-                let fresh = service.clone();
-                *service = fresh;
+                callee.as_mut().refresh();
                 frame.user_code_runs();
             }
             if let Some(due) = progress.due {
@@ -179,14 +178,20 @@ where
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
         let call = call.project();
         let (mut attempt, kept, progress) = (call.attempt, call.kept, call.progress);
         drop_kept(kept, frame);
         frame.turn_to_attempt();
         let withdrawal = progress.withdrawal.take();
         if let Some(running) = attempt.as_mut().as_pin_mut() {
-            self.next.abandon(running, cause, frame);
+            self.next.abandon(running, callee, cause, frame);
             attempt.set(None);
         }
         self.settle(withdrawal, Ending::of_abandoned(cause, frame), &mut progress.deposited);

@@ -1,4 +1,4 @@
-use super::{Abandonment, Exit, Frame, Stage, Timer, service::Shared};
+use super::{Abandonment, Callee, Exit, Frame, Stage, Timer, service::Shared};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
@@ -21,9 +21,9 @@ pin_project! {
     {
         #[pin]
         state: State<St::Call, Request>,
-        // The call's own clone of the service; `None` once the call has ended, so that a future which is kept does not
-        // keep a place in the service's queue.
-        service: Option<S>,
+        // `None` once the call has ended, so that a future which is kept does not keep a place in the service's queue.
+        #[pin]
+        callee: Option<Callee<S, S::Future>>,
         shared: Arc<Shared<St, X>>,
         #[pin]
         timer: Timer,
@@ -38,8 +38,8 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let StateProjection::Running { call } = this.state.project() {
-                this.shared.stage.abandon(call, Abandonment::Cancelled, &mut Frame::new());
+            if let (StateProjection::Running { call }, Some(callee)) = (this.state.project(), this.callee.as_pin_mut()) {
+                this.shared.stage.abandon(call, callee, Abandonment::Cancelled, &mut Frame::new());
             }
         }
     }
@@ -62,7 +62,8 @@ where
 {
     #[inline]
     pub(super) fn new(request: Request, service: S, shared: Arc<Shared<St, X>>) -> Self {
-        Self { state: State::Unpolled { request }, service: Some(service), shared, timer: Timer::new(), in_poll: false }
+        let callee = Some(Callee::new(service));
+        Self { state: State::Unpolled { request }, callee, shared, timer: Timer::new(), in_poll: false }
     }
 }
 
@@ -92,10 +93,10 @@ where
         }
         loop {
             let StateProjection::Running { call } = this.state.as_mut().project() else { super::polled_after_end() };
-            let Some(service) = this.service.as_mut() else { super::polled_after_end() };
-            if let Poll::Ready(result) = stage.poll(call, service, cx, &mut frame) {
+            let Some(callee) = this.callee.as_mut().as_pin_mut() else { super::polled_after_end() };
+            if let Poll::Ready(result) = stage.poll(call, callee, cx, &mut frame) {
                 this.state.set(State::Ended);
-                *this.service = None;
+                this.callee.set(None);
                 this.timer.as_mut().disarm();
                 *this.in_poll = false;
                 return Poll::Ready(exit.exit(result));

@@ -1,4 +1,4 @@
-use super::{Abandonment, Ending, Frame, Stage};
+use super::{Abandonment, Callee, Ending, Frame, Stage};
 use crate::error::{Error, Rejection};
 use pin_project_lite::pin_project;
 use std::{
@@ -125,7 +125,7 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
@@ -135,7 +135,7 @@ where
                 // Without its permit a call has been torn down by a panic: it must not go on unadmitted.
                 let Some(held) = permit.take() else { super::polled_after_end() };
                 let mut guard = self.guard::<Request>(Some(held), Ending::Panicked);
-                let Poll::Ready(result) = self.next.poll(next, service, cx, frame) else {
+                let Poll::Ready(result) = self.next.poll(next, callee, cx, frame) else {
                     if let Some(held) = guard.held() {
                         self.gate.under_way(held, frame);
                     }
@@ -156,11 +156,17 @@ where
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
         let mut state = call.project().state;
         if let StateProjection::Admitted { next, permit } = state.as_mut().project() {
             let guard = self.guard::<Request>(permit.take(), Ending::Panicked);
-            self.next.abandon(next, cause, frame);
+            self.next.abandon(next, callee, cause, frame);
             state.set(State::Ended);
             let ending = Ending::of_abandoned(cause, frame);
             guard.settle(ending, frame);

@@ -1,4 +1,4 @@
-use super::{Abandonment, Ending, Frame, Stage};
+use super::{Abandonment, Callee, Ending, Frame, Stage};
 use crate::{
     classify::{AnyError, Classify},
     error::Error,
@@ -29,23 +29,9 @@ impl<C> Leaf<C> {
 pin_project! {
     /// A call at the [`Leaf`].
     #[derive(Debug)]
-    pub struct LeafCall<F, Request> {
-        #[pin]
-        state: State<F, Request>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    #[project_replace = StateTaken]
-    #[derive(Debug)]
-    enum State<F, Request> {
-        // The service is not ready yet.
-        Waiting { request: Request },
-        // The service has been called.
-        Running { #[pin] future: F },
-        // Answered, abandoned, or torn down by a panic.
-        Ended,
+    pub struct LeafCall<Request> {
+        // Until the service is ready. After that the call is in the service as long as the callee has its future.
+        request: Option<Request>,
     }
 }
 
@@ -56,55 +42,54 @@ where
 {
     const READS_DEADLINE: bool = false;
 
-    type Call = LeafCall<S::Future, Request>;
+    type Call = LeafCall<Request>;
 
     #[inline]
     fn start(&self, request: Request, _frame: &mut Frame) -> Self::Call {
-        LeafCall { state: State::Waiting { request } }
+        LeafCall { request: Some(request) }
     }
 
     #[inline]
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        mut callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         // All below is user code, and nothing here reads the clock.
         frame.user_code_runs();
-        let mut state = call.project().state;
-        if let StateProjection::Waiting { .. } = state.as_mut().project() {
-            if let Err(error) = ready!(service.poll_ready(cx)) {
-                state.set(State::Ended);
+        let request = call.project().request;
+        if request.is_some() {
+            if let Err(error) = ready!(callee.as_mut().poll_ready(cx)) {
+                *request = None;
                 return Poll::Ready(self.verdict(Err(error), frame));
             }
-            // Replaced before the call, so that a panic in it leaves nothing to call again.
-            if let StateTaken::Waiting { request } = state.as_mut().project_replace(State::Ended) {
+            // Taken before the call, so that a panic in it leaves nothing to call again.
+            if let Some(request) = request.take() {
                 frame.service_was_reached();
-                let future = service.call(request);
-                state.set(State::Running { future });
+                callee.as_mut().call(request);
             }
         }
-        match state.as_mut().project() {
-            StateProjection::Running { future } => {
-                frame.service_was_reached();
-                let result = ready!(future.poll(cx));
-                state.set(State::Ended);
-                Poll::Ready(self.verdict(result, frame))
-            }
-            StateProjection::Waiting { .. } | StateProjection::Ended => super::polled_after_end(),
-        }
+        let Some(polled) = callee.poll(cx) else { super::polled_after_end() };
+        frame.service_was_reached();
+        Poll::Ready(self.verdict(ready!(polled), frame))
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, _cause: Abandonment, frame: &mut Frame) {
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        mut callee: Pin<&mut Callee<S, S::Future>>,
+        _cause: Abandonment,
+        frame: &mut Frame,
+    ) {
         frame.user_code_runs();
-        let mut state = call.project().state;
-        if let StateProjection::Running { .. } = state.as_mut().project() {
+        *call.project().request = None;
+        if callee.as_mut().is_running() {
             frame.service_was_reached();
+            callee.stop();
         }
-        state.set(State::Ended);
     }
 }
 

@@ -11,7 +11,7 @@
 //! 2. The first poll calls [`Stage::start`] on the outermost stage, with the request. Each stage admits the call and
 //!    starts the next one further in, or refuses; the innermost, [`Leaf`], keeps the request.
 //! 3. Each poll calls [`Stage::poll`] on the outermost stage, which polls the next. The leaf drives the readiness of
-//!    the call's own clone of the service, calls that very instance, then drives its future. It has the answer
+//!    the call's own clone of the service ([`Callee`]), calls that very instance, then drives its future. It has the answer
 //!    [classified](crate::classify), drops the service's future, and returns. On the way out each stage settles what it
 //!    took ([`Ending`]), and the [`Exit`] turns a rejection into what the caller sees.
 //! 4. If the poll is pending, the earliest instant that a stage asked for by [`Frame::wake_at`] becomes the call's only
@@ -41,10 +41,10 @@
 //!
 //! # Large futures
 //!
-//! A call is moved once per stage when it begins, the request with it. Optimized builds leave out most of the copies; builds
-//! without optimization keep them all on the stack. There, on a stack of 2 MiB, a service's future of 40 KiB passes a client
-//! stack with all six layers, and one of 48 KiB overflows the stack. Box the future of a service where it is larger than a few
-//! kilobytes: `service_fn(|request| Box::pin(handle(request)))`.
+//! The service's future has one place in the call, its [`Callee`], which the stages pass by reference. The request is moved
+//! once per stage when an attempt begins. Builds without optimization keep a copy of each move on the stack: there, on a stack
+//! of 2 MiB, a service's future of 128 KiB passes a client stack with all six layers, and one of 160 KiB overflows the stack.
+//! Box a future or a request that large: `service_fn(|request| Box::pin(handle(request)))`.
 //!
 //! # Runtime
 //!
@@ -80,6 +80,7 @@
 //! # let _ = layer.clone();
 //! ```
 
+mod callee;
 mod exit;
 mod frame;
 mod future;
@@ -94,6 +95,7 @@ mod service;
 mod stage;
 mod timer;
 
+pub use callee::Callee;
 pub use exit::{BoxedError, Exit, FromRejection, KeepError, Respond, TypedError};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;

@@ -1,4 +1,4 @@
-use super::{Abandonment, Ending, Frame, Stage};
+use super::{Abandonment, Callee, Ending, Frame, Stage};
 use crate::{
     classify::Outcome,
     context::CallContext,
@@ -67,12 +67,12 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
-        let polled = call.context.sync_scope(|| self.next.poll(call.next, service, cx, frame));
+        let polled = call.context.sync_scope(|| self.next.poll(call.next, callee, cx, frame));
         if polled.is_ready() && frame.reported().is_some_and(may_be_by_deadline) {
             judge_answer(call.context.deadline_or_never(), *call.patient_from, frame);
         }
@@ -80,13 +80,19 @@ where
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
         let call = call.project();
         if let (Abandonment::TimedOut, Some(patient_from)) = (cause, call.patient_from.instant()) {
             let cut_short = frame.now() < patient_from;
             frame.set_cut_short(cut_short);
         }
-        call.context.sync_scope(|| self.next.abandon(call.next, cause, frame));
+        call.context.sync_scope(|| self.next.abandon(call.next, callee, cause, frame));
     }
 }
 

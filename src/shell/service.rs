@@ -66,7 +66,17 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
         StackLayer::from_stages(self.root.into_shared().stage, exit)
     }
 
-    pub(crate) fn map_stage<T>(self, change: impl FnOnce(St) -> T) -> StackLayer<T, X> {
+    /// Puts other stages in the place of these: one of your own around them, say.
+    ///
+    /// ```
+    /// use steadfast::{load_shed::{Limiter, LoadShedLayer}, shell::GateStage};
+    ///
+    /// let (tenants, all) = (Limiter::fixed(8)?, Limiter::fixed(64)?);
+    /// let layer = LoadShedLayer::new(all).map_stages(|stages| GateStage::new(tenants, stages));
+    /// # let _ = layer;
+    /// # Ok::<(), steadfast::error::ConfigError>(())
+    /// ```
+    pub fn map_stages<T>(self, change: impl FnOnce(St) -> T) -> StackLayer<T, X> {
         let Shared { stage, exit } = self.root.into_shared();
         StackLayer::from_stages(change(stage), exit)
     }

@@ -1,4 +1,4 @@
-use super::Frame;
+use super::{Callee, Frame};
 use crate::classify::Outcome;
 use crate::error::{Error, Rejection};
 use std::{
@@ -21,7 +21,8 @@ where
     /// Where none does, a timeout need not read the clock for a call that is answered in its first poll.
     const READS_DEADLINE: bool;
 
-    /// What this stage, and all further in, keep while one call passes: permits, deadlines, the service's future.
+    /// What this stage, and all further in, keep while one call passes: permits, deadlines, the request until the service
+    /// is called. It moves once per stage, so it is small: the service's future is in the [`Callee`].
     type Call;
 
     /// Admits or refuses the call. Runs in the first poll of the response future (and at each new attempt), never
@@ -46,14 +47,20 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>>;
 
     /// Ends a call that has not ended by itself: drops the service's future, then gives everything back. Called at most
     /// once, after `start` and instead of the last `poll`; on a call that a panic tore down it does what is left.
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame);
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    );
 }
 
 /// Why a call is given up before it ended.

@@ -1,7 +1,7 @@
 use super::Deadline;
 use crate::{
     error::{ConfigError, Error, TimedOut, check_duration},
-    shell::{Abandonment, Frame, RefusesNow, Stage},
+    shell::{Abandonment, Callee, Frame, RefusesNow, Stage},
     stack::{
         Describe, Explanation,
         live::{Configure, Mechanisms, StackConfig, Terms},
@@ -125,7 +125,7 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        mut callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
@@ -134,7 +134,7 @@ where
             return Poll::Ready(Err(timed_out(TimedOut::new(None, false).cut_short())));
         };
         // The answer first: one that is there at the deadline is not thrown away.
-        if let Poll::Ready(result) = self.next.poll(next.as_mut(), service, cx, frame) {
+        if let Poll::Ready(result) = self.next.poll(next.as_mut(), callee.as_mut(), cx, frame) {
             return Poll::Ready(result);
         }
         let now = frame.now();
@@ -148,7 +148,7 @@ where
         }
         let cut_short = self.is_cut_short(own, now, frame);
         frame.set_cut_short(cut_short);
-        self.next.abandon(next, Abandonment::TimedOut, frame);
+        self.next.abandon(next, callee, Abandonment::TimedOut, frame);
         let limit = (deadline != *call.inherited).then_some(self.limit(frame));
         let details = TimedOut::new(limit, frame.reached_service());
         // The attempt under way may have had its patience though the call had not.
@@ -160,9 +160,15 @@ where
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
         if let Some(next) = call.project().next.as_pin_mut() {
-            self.next.abandon(next, cause, frame);
+            self.next.abandon(next, callee, cause, frame);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     below::Inner,
+    clock::OnTime,
     fixture::{AppError, Fault},
     types::Local,
 };
@@ -9,7 +10,7 @@ use futures::future::LocalBoxFuture;
 use std::rc::Rc;
 use steadfast::{
     Error, Rejection,
-    shell::{StackLayer, Stage, TypedError},
+    shell::{GateStage, StackLayer, Stage, TypedError},
 };
 use tower::{BoxError, Layer, Service, util::BoxCloneService};
 
@@ -21,6 +22,7 @@ pub type Handle<E> = BoxCloneService<u32, u32, E>;
 pub trait AnyLayer {
     fn cloned(&self) -> Box<dyn AnyLayer>;
     fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>>;
+    fn around_behind(&self, gate: OnTime, inner: Inner<Fault>) -> Handle<Error<Fault>>;
     fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError>;
     fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError>;
     fn around_boxing_errors(&self, inner: Inner<Fault>) -> Handle<BoxError>;
@@ -61,6 +63,10 @@ impl<St: Stages> AnyLayer for StackLayer<St, TypedError> {
 
     fn around(&self, inner: Inner<Fault>) -> Handle<Error<Fault>> {
         Handle::new(self.layer(inner))
+    }
+
+    fn around_behind(&self, gate: OnTime, inner: Inner<Fault>) -> Handle<Error<Fault>> {
+        Handle::new(self.clone().map_stages(|stages| GateStage::new(gate, stages)).layer(inner))
     }
 
     fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError> {

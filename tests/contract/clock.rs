@@ -3,11 +3,17 @@
 use crate::{
     below::{Below, Kind},
     controls::{Act, Controls, Readiness},
-    subject::{LIMIT, Make, Subject, WHOLE_LIMIT},
-    task::{Task, pass},
+    subject::{LIMIT, Make, PLACES, Subject, WHOLE_LIMIT},
+    task::{Task, advance_within, pass, waker_that},
 };
-use std::task::Poll;
-use steadfast::{Error, Rejection};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+use steadfast::{
+    Error, Rejection,
+    shell::{Ending, Frame, Gate},
+};
 use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt};
 
@@ -63,4 +69,65 @@ pub async fn an_answer_that_is_there_at_the_deadline_is_returned(make: Make) {
     pass(LIMIT).await;
     below.controls.answer();
     assert_eq!(call.poll(), Poll::Ready(Ok(7)));
+}
+
+/// A gate that finds the time of its frame to be that of the clock whenever it is asked.
+#[derive(Clone, Copy)]
+pub struct OnTime;
+
+impl OnTime {
+    #[track_caller]
+    fn check(frame: &mut Frame) {
+        assert_eq!(frame.now(), Instant::now(), "the frame's time is older than users' code");
+    }
+}
+
+impl<Request> Gate<Request> for OnTime {
+    type Permit = ();
+
+    fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<(), Rejection> {
+        Self::check(frame);
+        Ok(())
+    }
+
+    fn under_way(&self, (): &mut (), frame: &mut Frame) {
+        Self::check(frame);
+    }
+
+    fn settle(&self, (): (), _ending: Ending, frame: &mut Frame) {
+        Self::check(frame);
+    }
+}
+
+/// What each step of users' code takes.
+const STEP: Duration = Duration::from_millis(1);
+static TAKE_A_STEP: fn() = || advance_within(STEP);
+
+pub async fn after_users_code_the_time_is_that_of_the_clock(make: Make) {
+    for act in [Act::Answer, Act::AnswerAfter(2), Act::FailAfter(0), Act::FailAfter(2), Act::Wait] {
+        for readiness in [Readiness::Ready, Readiness::After(1), Readiness::Fails] {
+            let subject = Subject::tight(make).await;
+            let below = Below::plain(Controls::new().act(act).readiness(readiness).takes(STEP));
+            let mut handle = subject.around_behind(OnTime, &below);
+            // More than are admitted: the last ones wait, or are refused.
+            let mut calls: Vec<_> = (0..PLACES + 3).map(|_| Box::pin(handle.call(7))).collect();
+            let waker = waker_that(&TAKE_A_STEP);
+            let cx = &mut Context::from_waker(&waker);
+            for _ in 0..4 {
+                calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
+                pass(STEP).await;
+            }
+            // One that waits in the line, if there is one, gives up, and one in the service.
+            calls.truncate(calls.len().saturating_sub(1));
+            drop((!calls.is_empty()).then(|| calls.remove(0)));
+            // Where there is a timeout, it ends the attempts that wait for an answer.
+            pass(LIMIT).await;
+            calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
+            below.controls.answer();
+            for _ in 0..4 {
+                pass(WHOLE_LIMIT).await;
+                calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
+            }
+        }
+    }
 }

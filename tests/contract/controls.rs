@@ -1,9 +1,11 @@
 //! How a test tells the [fixture](crate::fixture) what to do, and asks what it saw.
 
+use crate::task::advance_within;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
+    time::Duration,
 };
 
 /// What an instance does when it is polled ready. A new instance takes it up when it is first polled; after a call it
@@ -63,6 +65,7 @@ pub struct State {
     pub breaches: Vec<&'static str>,
     pub called: Vec<usize>,
     pub when_dropped: Option<Box<dyn Fn() + Send>>,
+    pub takes: Duration,
 }
 
 /// What comes next, and what comes when nothing was said.
@@ -116,6 +119,20 @@ impl Controls {
     pub fn next_acts(self, acts: impl IntoIterator<Item = Act>) -> Self {
         self.lock().acts.next.extend(acts);
         self
+    }
+
+    /// So much time passes in each clone, poll, call and drop of the fixture, and of its futures.
+    pub fn takes(self, time: Duration) -> Self {
+        self.lock().takes = time;
+        self
+    }
+
+    /// Lets the time pass that the fixture takes.
+    pub fn take_time(&self) {
+        let time = self.lock().takes;
+        if !time.is_zero() {
+            advance_within(time);
+        }
     }
 
     /// Runs whenever a future of the fixture is dropped.

@@ -72,6 +72,7 @@ impl<E> Fixture<E> {
 /// A clone starts unready.
 impl<E> Clone for Fixture<E> {
     fn clone(&self) -> Self {
+        self.controls.take_time();
         Self::new(&self.controls)
     }
 }
@@ -84,6 +85,7 @@ impl<E> fmt::Debug for Fixture<E> {
 
 impl<E> Drop for Fixture<E> {
     fn drop(&mut self) {
+        self.controls.take_time();
         let mut state = self.controls.lock();
         state.seen.instances_alive -= 1;
         state.wakers.remove(&self.id);
@@ -96,6 +98,7 @@ impl<E: From<Fault>> Service<u32> for Fixture<E> {
     type Future = Answer<E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        self.controls.take_time();
         let mut state = self.controls.lock();
         state.seen.ready_polls += 1;
         let readiness = match self.grant {
@@ -135,6 +138,7 @@ impl<E: From<Fault>> Service<u32> for Fixture<E> {
     }
 
     fn call(&mut self, request: u32) -> Answer<E> {
+        self.controls.take_time();
         if self.grant != Grant::Ready {
             self.controls.breach("an instance was called that was not polled ready before");
         }
@@ -172,6 +176,7 @@ impl<E: From<Fault>> Future for Answer<E> {
         if self.answered {
             self.controls.breach("the service's future was polled after its answer");
         }
+        self.controls.take_time();
         let mut state = self.controls.lock();
         state.seen.future_polls += 1;
         let later = match self.act {
@@ -201,6 +206,7 @@ impl<E: From<Fault>> Future for Answer<E> {
 
 impl<E> Drop for Answer<E> {
     fn drop(&mut self) {
+        self.controls.take_time();
         let mut state = self.controls.lock();
         state.seen.futures_alive -= 1;
         state.wakers.remove(&self.id);

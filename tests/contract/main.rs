@@ -83,6 +83,7 @@ macro_rules! any_layer {
                 a_thousand_calls_in_one_poll_are_all_admitted_over_a_buffer,
             }
             clock {
+                after_users_code_the_time_is_that_of_the_clock,
                 time_before_the_first_poll_does_not_count,
                 a_call_that_is_answered_takes_no_time,
                 a_hanging_service_is_given_up_at_the_instant_that_was_configured,

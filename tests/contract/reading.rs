@@ -5,13 +5,12 @@ use crate::{
     controls::{Act, Controls},
     resources::{Resources, Spent},
     subject::{Make, PLACES, Subject},
-    task::Task,
+    task::{Task, waker_that},
 };
 use std::{
     cell::RefCell,
-    ptr,
     sync::mpsc,
-    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
+    task::{Context, Poll},
     thread,
     time::Duration,
 };
@@ -45,16 +44,7 @@ fn read() {
     READ.with_borrow(|resources| resources.as_ref().map(|resources| resources.read_at(Instant::now())));
 }
 
-/// A waker that reads all handles when it is cloned, woken or dropped.
-fn reading_waker() -> Waker {
-    const TABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| read(), |_| read(), |_| read());
-    fn clone(_: *const ()) -> RawWaker {
-        read();
-        RawWaker::new(ptr::null(), &TABLE)
-    }
-    // SAFETY: it holds nothing, and nothing is read through it.
-    unsafe { Waker::from_raw(clone(ptr::null())) }
-}
+static READ_ALL: fn() = read;
 
 /// On a thread of its own: a lock that waits for itself waits for ever.
 pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
@@ -70,7 +60,7 @@ pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
             let mut calls: Vec<_> = (0..PLACES + 3).map(|_| Box::pin(handle.call(7))).collect();
             for _ in 0..2 {
                 calls.retain_mut(|call| {
-                    let waker = reading_waker();
+                    let waker = waker_that(&READ_ALL);
                     call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
                 });
             }
@@ -78,7 +68,7 @@ pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
             drop(calls.pop());
             below.controls.answer();
             for mut call in calls {
-                let _ = call.as_mut().poll(&mut Context::from_waker(&reading_waker()));
+                let _ = call.as_mut().poll(&mut Context::from_waker(&waker_that(&READ_ALL)));
             }
             READ.set(None);
         });

@@ -3,6 +3,7 @@
 use crate::{
     any_layer::{AnyLayer, Handle, Stages},
     below::{Below, Inner},
+    clock::OnTime,
     controls::{Act, Controls},
     fixture::{AppError, Fault},
     resources::{Resources, Spent},
@@ -280,6 +281,11 @@ impl Subject {
     /// One more `layer()` call, around this service.
     pub fn around(&self, below: &Below) -> Handle<Error<Fault>> {
         self.layer.around(below.inner())
+    }
+
+    /// Behind a gate that looks at the clock.
+    pub fn around_behind(&self, gate: OnTime, below: &Below) -> Handle<Error<Fault>> {
+        self.layer.around_behind(gate, below.inner())
     }
 
     /// A `layer()` call of a clone of the layer.

@@ -2,12 +2,13 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker},
     time::Duration,
 };
 
@@ -77,6 +78,27 @@ pub async fn settle() {
 pub async fn pass(duration: Duration) {
     tokio::time::advance(duration).await;
     settle().await;
+}
+
+/// Moves the clock on without waiting: what user code does that takes its time.
+pub fn advance_within(duration: Duration) {
+    // The clock is advanced in the first poll.
+    let _ = pin!(tokio::time::advance(duration)).poll(&mut Context::from_waker(Waker::noop()));
+}
+
+/// A waker that does this whenever it is cloned, woken or dropped.
+pub fn waker_that(act: &'static fn()) -> Waker {
+    const TABLE: RawWakerVTable = RawWakerVTable::new(clone, run, run, run);
+    fn clone(act: *const ()) -> RawWaker {
+        run(act);
+        RawWaker::new(act, &TABLE)
+    }
+    fn run(act: *const ()) {
+        // SAFETY: it is a reference to a static function pointer, from below.
+        unsafe { (*act.cast::<fn()>())() }
+    }
+    // SAFETY: nothing is owned, and the functions of the table may run on any thread.
+    unsafe { Waker::from_raw(clone(ptr::from_ref(act).cast())) }
 }
 
 /// Polls all futures in each poll of the one task that this is, so that the runtime's budget for one poll does not

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::{
     cell::RefCell,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker},
     thread,
@@ -15,12 +15,13 @@ use steadfast::{
     CallContext,
     error::RateLimited,
     rate_limit::{Acquire, InLine, Quota, RateLimit, RateLimitStage, TokenBucket},
-    shell::{Abandonment, Frame, Leaf, Stage},
+    shell::{Abandonment, Callee, Frame, Leaf, Stage},
 };
 use tokio::{
     runtime, spawn,
     time::{Instant, advance, sleep, timeout},
 };
+use tower::Service;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -586,8 +587,13 @@ fn join(stage: &Waiting) -> Pin<Box<Call>> {
     Box::pin(Stage::<Backend, ()>::start(stage, (), &mut Frame::new()))
 }
 
+fn callee() -> Callee<Backend, <Backend as Service<()>>::Future> {
+    Callee::new(Backend::always(Act::answer(200)))
+}
+
 fn abandon(stage: &Waiting, call: &mut Pin<Box<Call>>) {
-    Stage::<Backend, ()>::abandon(stage, call.as_mut(), Abandonment::Cancelled, &mut Frame::new());
+    let callee = pin!(callee());
+    Stage::<Backend, ()>::abandon(stage, call.as_mut(), callee, Abandonment::Cancelled, &mut Frame::new());
 }
 
 #[test]
@@ -602,12 +608,7 @@ fn a_task_that_goes_with_its_waker_may_give_up_a_place_of_its_own() {
         // Its waker is replaced; and goes with its place.
         let mut call = join(&stage);
         for waker in [task(), Waker::noop().clone(), task()] {
-            let polled = stage.poll(
-                call.as_mut(),
-                &mut Backend::always(Act::answer(200)),
-                &mut Context::from_waker(&waker),
-                &mut Frame::new(),
-            );
+            let polled = stage.poll(call.as_mut(), pin!(callee()), &mut Context::from_waker(&waker), &mut Frame::new());
             assert!(polled.is_pending());
         }
         assert_eq!(bucket.waiting(), 2);

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     error::{Error, Rejection, SwitchedOff},
-    shell::{Abandonment, Ending, Frame, Gate, RefusesNow, Stage},
+    shell::{Abandonment, Callee, Ending, Frame, Gate, RefusesNow, Stage},
     stack::{Describe, DescribeGate, Explanation},
     sync::thread_local,
 };
@@ -142,18 +142,24 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
         frame.set_terms(*call.terms);
-        self.next.poll(call.next, service, cx, frame)
+        self.next.poll(call.next, callee, cx, frame)
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
-        self.next.abandon(call.project().next, cause, frame);
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
+        self.next.abandon(call.project().next, callee, cause, frame);
     }
 }
 
@@ -191,16 +197,22 @@ where
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
-        service: &mut S,
+        callee: Pin<&mut Callee<S, S::Future>>,
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        self.next.poll(call, service, cx, frame)
+        self.next.poll(call, callee, cx, frame)
     }
 
     #[inline]
-    fn abandon(&self, call: Pin<&mut Self::Call>, cause: Abandonment, frame: &mut Frame) {
-        self.next.abandon(call, cause, frame);
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
+        self.next.abandon(call, callee, cause, frame);
     }
 }
 

@@ -1,0 +1,92 @@
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tower::Service;
+
+pin_project! {
+    /// The service that a call goes to: the call's own clone of it, and the service's future while there is one.
+    ///
+    /// The future is as large as the service makes it. So it lies here, once, and the stages pass it by reference; what
+    /// each of them keeps of a call stays small.
+    pub struct Callee<S, F> {
+        // First, so that it is dropped first.
+        #[pin]
+        future: Option<F>,
+        service: S,
+    }
+}
+
+impl<S, F> Callee<S, F> {
+    /// A service that has not been called.
+    #[inline]
+    pub fn new(service: S) -> Self {
+        Self { future: None, service }
+    }
+
+    /// Whether the service has been called, and its future is still there.
+    #[inline]
+    pub fn is_running(self: Pin<&mut Self>) -> bool {
+        self.project().future.is_some()
+    }
+
+    /// Drops the service's future, if there is one. User code.
+    #[inline]
+    pub fn stop(self: Pin<&mut Self>) {
+        self.project().future.set(None);
+    }
+
+    /// Puts a fresh clone in the place of a service whose call has ended: what the service held for its next call, a place
+    /// in a queue say, is given back. User code.
+    #[inline]
+    pub fn refresh(self: Pin<&mut Self>)
+    where
+        S: Clone,
+    {
+        let this = self.project();
+        let fresh = this.service.clone();
+        *this.service = fresh;
+    }
+
+    /// Drives the readiness of the service. User code.
+    #[inline]
+    pub fn poll_ready<Request>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Request, Future = F>,
+    {
+        self.project().service.poll_ready(cx)
+    }
+
+    /// Calls the service, which must be ready, and keeps its future. User code.
+    #[inline]
+    pub fn call<Request>(self: Pin<&mut Self>, request: Request)
+    where
+        S: Service<Request, Future = F>,
+    {
+        let mut this = self.project();
+        let future = this.service.call(request);
+        this.future.set(Some(future));
+    }
+
+    /// Drives the service's future, and drops it when it has answered. `None` where there is none. User code.
+    #[inline]
+    pub fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<F::Output>>
+    where
+        F: Future,
+    {
+        let mut future = self.project().future;
+        let polled = future.as_mut().as_pin_mut()?.poll(cx);
+        if polled.is_ready() {
+            future.set(None);
+        }
+        Some(polled)
+    }
+}
+
+impl<S, F> fmt::Debug for Callee<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callee").field("is_running", &self.future.is_some()).finish_non_exhaustive()
+    }
+}

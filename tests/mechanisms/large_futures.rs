@@ -1,0 +1,49 @@
+//! Futures of a service that are large: each has one place in a call, however many stages there are.
+
+use crate::support::{ms, secs};
+use std::{convert::Infallible, hint::black_box, mem::size_of_val, thread};
+use steadfast::{circuit_breaker::Breaker, load_shed::Limiter, rate_limit::TokenBucket, retry::Retry};
+use tower::{Service, ServiceExt, service_fn};
+
+/// A service whose future holds so many bytes.
+fn with_a_buffer<const BYTES: usize>() -> impl Service<usize, Response = u8, Error = Infallible> + Clone {
+    service_fn(|at: usize| async move {
+        let buffer = black_box([7; BYTES]);
+        tokio::task::yield_now().await;
+        Ok(buffer[at % BYTES])
+    })
+}
+
+/// A client stack with all its layers.
+fn client<S>(service: S) -> impl Service<usize, Response = S::Response>
+where
+    S: Service<usize, Error = Infallible> + Clone,
+{
+    steadfast::client()
+        .timeout(secs(1))
+        .retry(Retry::new(3))
+        .circuit_breaker(Breaker::builder().build().unwrap())
+        .rate_limit(TokenBucket::builder(100, secs(1)).build().unwrap())
+        .load_shed(Limiter::fixed(10).unwrap())
+        .attempt_timeout(ms(300))
+        .service(service)
+        .unwrap()
+}
+
+#[test]
+fn a_large_future_passes_a_client_on_a_stack_of_two_mebibytes() {
+    const LARGE: usize = 96 << 10;
+    // The stack of tokio's worker threads. Where it overflows, the process ends.
+    let thread = thread::Builder::new().stack_size(2 << 20).spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async { client(with_a_buffer::<LARGE>()).oneshot(5).await.ok() })
+    });
+    assert_eq!(thread.unwrap().join().unwrap(), Some(7));
+}
+
+#[test]
+fn a_call_is_larger_than_the_future_by_an_amount_that_does_not_grow_with_it() {
+    let small = size_of_val(&client(with_a_buffer::<1024>()).call(0));
+    let large = size_of_val(&client(with_a_buffer::<2048>()).call(0));
+    assert_eq!(large - small, 1024);
+}
