@@ -120,6 +120,22 @@ async fn who_goes_when_its_turn_has_come_gives_its_share_of_the_pace_to_the_next
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_next_one_asks_again_when_a_slower_pace_allows_it_and_is_not_woken_before() {
+    let queue = paced(1, secs(1));
+    let _first = queue.try_acquire().unwrap();
+    let mut second = waiter(&queue);
+    queue.set_pace(Some((1, secs(2)))).unwrap();
+    advance(secs(1)).await;
+    assert!(served(&mut second).is_none());
+    let wakes = second.wakes();
+    advance(ms(900)).await;
+    assert_eq!(second.wakes(), wakes);
+    advance(ms(100)).await;
+    assert_eq!(second.wakes(), wakes + 1);
+    assert!(served(&mut second).is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_did_not_reach_the_service_gives_its_share_of_the_pace_back_and_others_do_not() {
     let queue = paced(1, secs(1000));
     let backend = Backend::always(Act::answer(200)).ready_for(0);
