@@ -80,6 +80,7 @@
 //! use it, and so can several at the same time. Each background task names its runtime on its page.
 #![forbid(unsafe_code)]
 
+mod answer;
 pub mod circuit_breaker;
 pub mod classify;
 mod clock;

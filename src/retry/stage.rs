@@ -124,14 +124,12 @@ where
                     progress.withdrawal = withdrawal;
                     return Poll::Pending;
                 };
+                // The attempt has ended. Code of the user may panic from here on.
+                attempt.set(None);
                 let ending = Ending::of(&result, frame);
                 self.settle(withdrawal, ending, &mut progress.deposited);
                 let is_planned = match (kept.as_ref(), self.hint(ending, frame)) {
-                    (Some(request), Some(hint)) => {
-                        // The attempt has ended. Closures of the user may panic from here on.
-                        attempt.set(None);
-                        self.plan::<S, Request>(hint, request, progress, frame)
-                    }
+                    (Some(request), Some(hint)) => self.plan::<S, Request>(hint, request, progress, frame),
                     _ => false,
                 };
                 if !is_planned {
@@ -187,7 +185,6 @@ where
     ) {
         let call = call.project();
         let (mut attempt, kept, progress) = (call.attempt, call.kept, call.progress);
-        drop_kept(kept, frame);
         frame.turn_to_attempt();
         let withdrawal = progress.withdrawal.take();
         if let Some(running) = attempt.as_mut().as_pin_mut() {
@@ -198,6 +195,8 @@ where
         if progress.reached {
             frame.service_was_reached();
         }
+        // Last: it is user code, and if it panics nothing is left to give back.
+        drop_kept(kept, frame);
     }
 }
 

@@ -230,3 +230,24 @@ async fn a_future_that_says_when_it_came_leaves_everything_when_it_is_dropped_af
         assert_eq!((bucket.waiting(), bucket.available_at(Instant::now())), (0, polls / 2));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_wait_changes_nothing_whatever_instant_it_is_asked_for() {
+    for ahead in [secs(11), 418 * 24 * secs(3_600), 100 * 366 * 24 * secs(3_600)] {
+        let bucket = TokenBucket::builder(1, secs(10)).burst(2).max_wait(secs(5)).build().unwrap();
+        let begin = Instant::now();
+        bucket.try_acquire_at(2, begin).unwrap();
+        advance(secs(6)).await;
+        let mut waits = ByHand::pending(bucket.acquire(1));
+        let before = bucket.available_at(begin);
+        // Two more, behind the one that waits: they are not there before 30 s, nor within 5 s of any later instant.
+        let mut refused = ByHand::new(bucket.acquire_at(3, begin + ahead));
+        assert!(matches!(refused.poll(), Poll::Ready(Err(_))));
+        let mut refused = ByHand::new(bucket.acquire_at(2, begin + secs(11)));
+        assert!(matches!(refused.poll(), Poll::Ready(Err(_))));
+        assert_eq!((bucket.available_at(begin), waits.wakes(), bucket.waiting()), (before, 0, 1));
+        assert!(waits.poll().is_pending(), "it was served before its time");
+        advance(secs(4)).await;
+        assert!(matches!(waits.poll(), Poll::Ready(Ok(()))));
+    }
+}

@@ -4,8 +4,13 @@
 use crate::support::{Act, Backend, Failed, ms, secs};
 use std::{
     hash::{Hash, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
     time::Duration,
 };
@@ -14,6 +19,7 @@ use steadfast::{
     circuit_breaker::{Breaker, BreakerState},
     classify::AnyError,
     load_level::{LoadLevelStage, Queue},
+    load_shed::Limiter,
     rate_limit::{Keyed, Quota, RateLimit, RateLimitStage, TokenBucket},
     retry::{Backoff, Retry},
     shell::{Ending, Frame, Gate, GateStage, Leaf, StackLayer, Stage, TypedError},
@@ -206,4 +212,54 @@ async fn an_attempt_has_its_whole_time_after_an_answer_was_dropped() {
         .unwrap();
     assert_eq!(client.oneshot(()).await.unwrap().0, 200);
     assert_eq!(backend.calls(), 2);
+}
+
+/// A request whose copies panic when they are dropped, once they are armed.
+#[derive(Debug)]
+struct Explosive {
+    armed: Arc<AtomicBool>,
+    is_copy: bool,
+}
+
+impl Clone for Explosive {
+    fn clone(&self) -> Self {
+        Self { armed: self.armed.clone(), is_copy: true }
+    }
+}
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        if self.is_copy && self.armed.load(Ordering::Relaxed) && !std::thread::panicking() {
+            panic!("a request, as the test wants it");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_request_that_panics_when_it_is_dropped_keeps_no_permit() {
+    for act in [Act::hang(), Act::answer(200).after(ms(5)), Act::fail().after(ms(5))] {
+        let (limiter, armed) = (Limiter::fixed(1).unwrap(), Arc::new(AtomicBool::new(false)));
+        let breaker = Breaker::builder().consecutive_failures(1).open_for(ms(1)).probes(1).build().unwrap();
+        breaker.try_acquire().unwrap().failure();
+        advance(ms(1)).await;
+        let mut client = steadfast::client()
+            .retry(Retry::new(2).backoff(Backoff::none()))
+            .circuit_breaker(breaker.clone())
+            .load_shed(limiter.clone())
+            .service(Backend::always(act))
+            .unwrap();
+        let mut call = Box::pin(client.call(Explosive { armed: armed.clone(), is_copy: false }));
+        assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!((limiter.in_flight(), breaker.free_probes()), (1, 0));
+        armed.store(true, Ordering::Relaxed);
+        advance(ms(5)).await;
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            drop(call);
+        }));
+        assert!(ended.is_err(), "it did not panic");
+        assert_eq!(limiter.in_flight(), 0, "{act:?}");
+        let probe_is_back = breaker.free_probes() == 1 || breaker.state() != BreakerState::HalfOpen;
+        assert!(probe_is_back, "{act:?}");
+    }
 }

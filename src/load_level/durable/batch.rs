@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Rejection,
+    answer::answer,
     error::{QueueFull, QueueFullCause},
     redis::{Connection, Duty, Fault, OnDuty, Script},
     sync::{Mutex, lock},
@@ -181,9 +182,9 @@ impl Drop for Batches {
         let pending = mem::take(&mut state.pending);
         drop(duty);
         drop(state);
-        for Pending { message, weight, answer } in pending {
+        for Pending { message, weight, answer: caller } in pending {
             // A caller that is gone has no use for it.
-            let _ = answer.send(Answered::Back(message, weight));
+            answer(caller, Answered::Back(message, weight));
         }
     }
 }
@@ -210,16 +211,16 @@ async fn send(core: Arc<Core>, batch: Vec<Pending>) {
         weights.push(weight);
         callers.push(answer);
     }
-    let answer = append(&core, &core.connection, &messages).await;
+    let results = append(&core, &core.connection, &messages).await;
     drop(weights);
-    let mut answers = answer.map(Vec::into_iter);
+    let mut results = results.map(Vec::into_iter);
     for caller in callers {
-        let answer = match &mut answers {
-            Ok(answers) => answers.next().unwrap_or_else(|| Err(AppendError::unknown(&nonsense()))),
+        let result = match &mut results {
+            Ok(results) => results.next().unwrap_or_else(|| Err(AppendError::unknown(&nonsense()))),
             Err(error) => Err(error.clone()),
         };
         // A caller that is gone has no use for it.
-        let _ = caller.send(Answered::Appended(answer));
+        answer(caller, Answered::Appended(result));
     }
 }
 

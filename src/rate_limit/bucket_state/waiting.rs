@@ -29,12 +29,15 @@ impl Shared {
     }
 
     pub(in crate::rate_limit) fn join(&self, tokens: u64, nanos: u64, longest: u64) -> Result<Option<Place>, Refusal> {
+        let slow = lock(&self.slow);
+        // A refusal changes nothing, whatever instant it is asked for.
+        match self.judge(tokens, nanos, &slow) {
+            Err(Refusal::Until(due)) if due.saturating_sub(nanos) <= longest => {}
+            judged => judged?,
+        }
         // From here on no call overtakes: all take their tokens under the lock.
-        self.slowly(nanos, |slow| {
+        self.slowly_locked(slow, nanos, |slow| {
             self.word.0.fetch_or(SLOW, Ordering::AcqRel);
-            if slow.is_closed {
-                return Err(Refusal::Closed);
-            }
             if slow.line.is_empty() {
                 match self.take(tokens, nanos, slow) {
                     Ok(()) => return Ok(None),

@@ -10,11 +10,12 @@ use super::{
     store::{Charge, Charged, Hint, LARGEST_BATCH, LONGEST_KEY, Store, StoreError, ask},
 };
 use crate::{
+    answer::{answer, make_room},
     clock::Origin,
     error::{ConfigError, RateLimited},
     random::Random,
     rate_limit::Quota,
-    sync::{AtomicU64, Mutex, Ordering, lock},
+    sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock},
 };
 use rand::RngExt;
 use std::{
@@ -264,16 +265,18 @@ impl Engine {
     }
 
     /// Asks the store for tokens.
-    pub(super) fn ask(&self, entry: &Arc<Entry>, state: &mut State, tokens: u64) -> oneshot::Receiver<Verdict> {
+    pub(super) fn ask(
+        &self,
+        entry: &Arc<Entry>,
+        mut state: MutexGuard<'_, State>,
+        tokens: u64,
+    ) -> oneshot::Receiver<Verdict> {
         let (verdict, receiver) = oneshot::channel();
-        if state.waiting.len() == state.waiting.capacity() {
-            // Whoever has gone is cleared away by the flusher; but it may not run.
-            state.waiting.retain(|waiter| !waiter.verdict.is_closed());
-            let left = state.waiting.len();
-            state.waiting.reserve(left.max(8));
-        }
+        let gone = make_room(&mut state.waiting, |waiter| waiter.verdict.is_closed());
         state.waiting.push(Waiter { tokens, verdict });
-        self.queue(entry, state);
+        self.queue(entry, &mut state);
+        drop(state);
+        drop(gone);
         receiver
     }
 
@@ -319,12 +322,14 @@ impl Engine {
             *keys -= 1;
             let mut state = lock(&entry.state);
             state.is_queued = false;
-            // Whoever has gone meanwhile wants nothing.
-            state.waiting.retain(|waiter| !waiter.verdict.is_closed());
-            if state.waiting.is_empty() && !state.books.has_news() {
+            // One that has gone meanwhile wants nothing. It is dropped without the lock: its waker may go with it.
+            let (gone, waiters): (Vec<_>, Vec<_>) =
+                mem::take(&mut state.waiting).into_iter().partition(|waiter| waiter.verdict.is_closed());
+            if waiters.is_empty() && !state.books.has_news() {
+                drop(state);
+                drop(gone);
                 continue;
             }
-            let waiters = mem::take(&mut state.waiting);
             let wants = Wants {
                 want: waiters.iter().fold(0, |sum: u64, waiter| sum.saturating_add(waiter.tokens)),
                 least: waiters.iter().map(|waiter| waiter.tokens).min().unwrap_or(0),
@@ -392,7 +397,10 @@ impl Engine {
     /// Nobody waits for a store that is down.
     fn let_nobody_wait(&self) {
         let queue = lock(&self.queue).clone();
-        queue.iter().for_each(|entry| tell_unanswered(mem::take(&mut lock(&entry.state).waiting)));
+        for entry in queue {
+            let waiting = mem::take(&mut lock(&entry.state).waiting);
+            tell_unanswered(waiting);
+        }
     }
 
     fn answered(
@@ -415,19 +423,27 @@ impl Engine {
         state.books.answered(charge, charged, asked, now);
         // More than it was asked for is granted by no store that is right.
         let mut left = charged.granted.min(charge.want);
-        for Waiter { tokens, verdict } in waiters {
-            let fits = tokens <= left;
-            let answer = if fits {
+        let judge = |Waiter { tokens, verdict }| {
+            // What is granted is for those who are there.
+            let answer = if tokens <= left && !verdict.is_closed() {
+                left -= tokens;
                 Verdict::Granted { at: charged.at }
             } else {
                 let wait = state.books.until_room(&charge.quota, tokens, now);
                 Verdict::Refused { retry_after: Duration::from_nanos(wait) }
             };
-            // What was granted to somebody who has gone is left.
-            if verdict.send(answer).is_ok() && fits {
-                left -= tokens;
+            (tokens, verdict, answer)
+        };
+        let judged: Vec<_> = waiters.into_iter().map(judge).collect();
+        drop(state);
+        for (tokens, verdict, judgement) in judged {
+            let granted = matches!(judgement, Verdict::Granted { .. });
+            // Some have gone meanwhile.
+            if !answer(verdict, judgement) && granted {
+                left += tokens;
             }
         }
+        let mut state = lock(&entry.state);
         state.books.refund(left, charged.at);
         if state.books.has_news() || !state.waiting.is_empty() {
             self.queue(entry, &mut state);
@@ -533,8 +549,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 fn tell_unanswered(waiters: Vec<Waiter>) {
     for waiter in waiters {
-        // Who has gone need not be told.
-        let _ = waiter.verdict.send(Verdict::Unanswered);
+        // One that has gone need not be told.
+        answer(waiter.verdict, Verdict::Unanswered);
     }
 }
 

@@ -227,8 +227,7 @@ impl Exact {
             let wait = Duration::from_nanos(state.books.until_room(&quota, tokens, at));
             return Admission::Refused(RateLimited::new(Some(wait)).with_remaining(room));
         }
-        let verdict = engine.ask(&entry, &mut state, tokens);
-        drop(state);
+        let verdict = engine.ask(&entry, state, tokens);
         Admission::Waits(Asked { entry, tokens, verdict, give_up_at: now + before_the_tick(engine.deadline) })
     }
 

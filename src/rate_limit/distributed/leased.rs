@@ -10,6 +10,7 @@ use super::{
     store::Store,
 };
 use crate::{
+    answer::make_room,
     clock::Origin,
     error::{ConfigError, RateLimited, check_duration},
     random::Random,
@@ -146,14 +147,10 @@ impl Leased {
                 // What the store is asked for.
                 entry.refused.fetch_add(tokens, Ordering::Relaxed);
                 let (sender, settled) = oneshot::channel();
-                if state.waiting.len() == state.waiting.capacity() {
-                    // Whoever has gone is cleared away by the flusher; but it may not run.
-                    state.waiting.retain(|waiter| !waiter.is_closed());
-                    let left = state.waiting.len();
-                    state.waiting.reserve(left.max(8));
-                }
+                let gone = make_room(&mut state.waiting, oneshot::Sender::is_closed);
                 state.waiting.push(sender);
                 drop(state);
+                drop(gone);
                 let give_up_at = now() + shared.deadline;
                 return Admission::Waits(Newcomer { entry, tokens, settled, give_up_at });
             }

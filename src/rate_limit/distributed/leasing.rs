@@ -11,6 +11,7 @@ use super::{
     store::{Demand, LARGEST_BATCH, LONGEST_KEY, Store, ask},
 };
 use crate::{
+    answer::answer,
     clock::Origin,
     error::RateLimited,
     random::Random,
@@ -330,7 +331,8 @@ impl Drop for Running {
             return;
         }
         for entry in self.0.entries.all() {
-            tell(mem::take(&mut lock(&entry.state).waiting));
+            let waiting = mem::take(&mut lock(&entry.state).waiting);
+            tell(waiting);
         }
     }
 }
@@ -391,7 +393,7 @@ impl Entry {
 
 fn tell(waiting: Vec<oneshot::Sender<()>>) {
     for waiter in waiting {
-        // Who has gone need not be told.
-        let _ = waiter.send(());
+        // One that has gone need not be told.
+        answer(waiter, ());
     }
 }

@@ -9,4 +9,5 @@ mod layer;
 mod leased;
 mod policies;
 mod store;
+mod wakers;
 mod write_behind;
