@@ -59,7 +59,11 @@ where
 {
     #[inline]
     fn with_key<R>(&self, request: &Request, work: impl FnOnce(&K) -> R) -> R {
-        work((self.0)(request).borrow())
+        let key = (self.0)(request);
+        let result = work(key.borrow());
+        // Not at the end of the scope: there a panic in the drop would leak the result.
+        drop(key);
+        result
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     error::RateLimited,
     rate_limit::{Admission, BorrowedKey, DescribeLimit, KeyOf, Limit, OwnedKey, RateLimit},
-    shell::{Frame, RefusesNow},
+    shell::{Ending, Frame, RefusesNow, SettleOnDrop},
 };
 use std::{
     convert::Infallible,
@@ -175,10 +175,21 @@ where
 
     fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<D::Permit, D::Place> {
         frame.user_code_runs();
-        let admission = self.key_of.with_bytes(request, |key| self.limit.admit(key, tokens, frame.now()));
+        let refused = Ending::Refused { retry_after: None };
+        let refund = |permit, _, _: &mut Frame| self.limit.refund(permit);
+        let admission = self.key_of.with_bytes(request, |key| match self.limit.admit(key, tokens, frame.now()) {
+            // The key is dropped after this, and its drop may panic.
+            Admission::Admitted(permit) => Ok(SettleOnDrop::new(refund, Some(permit), refused)),
+            other => Err(other),
+        });
         // The key was dropped after the clock was read.
         frame.user_code_runs();
-        admission
+        match admission.map(SettleOnDrop::keep) {
+            Ok(Some(permit)) => Admission::Admitted(permit),
+            Err(other) => other,
+            // A guard that was not settled still has its permit.
+            Ok(None) => Admission::Refused(RateLimited::new(None)),
+        }
     }
 
     fn would_refuse(&self, request: &Request, tokens: u64, due: Instant, frame: &mut Frame) -> bool {

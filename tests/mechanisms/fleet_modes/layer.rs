@@ -6,7 +6,10 @@ use super::{
     store::Fickle,
 };
 use crate::support::{Act, Backend, ByHand, Failed, Stopwatch, ms, secs};
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 use steadfast::{
     Error, Random, Rejection,
     load_shed::Limiter,
@@ -17,7 +20,7 @@ use steadfast::{
     retry::{Backoff, Jitter, Retry},
 };
 use tokio::{spawn, time::sleep};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 const BURST: u64 = 10;
 
@@ -212,4 +215,30 @@ async fn a_retry_does_not_wait_for_what_this_process_knows_to_be_used_up() {
         assert_eq!(admitted(&limit, BURST - left).await, BURST - left);
         assert_eq!(calls(by_key(&limit)).await, (Err(Error::Service(Failed)), attempts, waited), "{left} left");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_panics_when_it_is_dropped_costs_no_token() {
+    #[derive(Clone)]
+    struct Key(bool);
+    impl AsRef<[u8]> for Key {
+        fn as_ref(&self) -> &[u8] {
+            b"key"
+        }
+    }
+    impl Drop for Key {
+        fn drop(&mut self) {
+            if self.0 {
+                panic!("a key, as the test wants it");
+            }
+        }
+    }
+    let limit = write_behind(&Fickle::slow(1, 1));
+    let by_key = RateLimit::distributed(limit.clone(), |explodes: &bool| Key(*explodes));
+    let mut service = RateLimitLayer::new(by_key).typed_error().layer(Backend::always(Act::answer(200)));
+    for _ in 0..2 * BURST {
+        let call = AssertUnwindSafe(ByHand::new(service.call(true)));
+        assert!(catch_unwind(|| { call }.poll()).is_err());
+    }
+    assert_eq!(admitted(&limit, 100).await, BURST);
 }
