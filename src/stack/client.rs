@@ -233,7 +233,8 @@ where
     ///
     /// - It is shorter than the [`attempt_timeout`](ClientBuilder::attempt_timeout): no attempt has all of its time.
     /// - It is not longer than the shortest possible first wait of the retry: no retry can run. That wait is zero with full
-    ///   jitter or without a backoff, half of the base with equal jitter, and the base otherwise.
+    ///   jitter or without a backoff, and half of the base with equal jitter. With `Jitter::PlusMinus(factor)` it is the base
+    ///   less that share of it, `base * (1 - factor)`. With decorrelated jitter, and without jitter, it is the base.
     ///
     /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their own
     /// timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
