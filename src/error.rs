@@ -210,7 +210,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error that names the thing, its value (of which 200 characters are kept) and the rule, for checks of your own.
     ///
-    /// The rule is a constant, or is made for this value: `"must be longer than the first wait of 5s"`.
+    /// The rule is a constant, or is made for this value: `"must be at most the cap of 5s"`.
     pub fn new(field: &'static str, value: impl fmt::Debug, rule: impl Into<Cow<'static, str>>) -> Self {
         let mut value = format!("{value:?}");
         // Truncate: values can be arbitrarily long.

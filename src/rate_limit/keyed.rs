@@ -281,8 +281,13 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         tier::check(quota)?;
         let shared = &*self.shared;
         let mut quotas = lock(&shared.quotas);
-        if tier >= quotas.in_force.len() {
-            return Err(ConfigError::new("rate_limit.tier", tier, "must be one of the tiers that were built"));
+        let tiers = quotas.in_force.len();
+        if tier >= tiers {
+            let rule = match tiers {
+                1 => "must be 0, the only tier that was built".to_owned(),
+                _ => format!("must be less than {tiers}, the number of tiers that were built"),
+            };
+            return Err(ConfigError::new("rate_limit.tier", tier, rule));
         }
         shared.convert_all(&mut quotas, now);
         shared.switch(&mut quotas, tier, quota, now);

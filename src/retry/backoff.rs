@@ -255,7 +255,8 @@ impl Backoff {
         check_duration("retry.backoff.base", self.base)?;
         check_duration("retry.backoff.cap", self.cap)?;
         if self.base > self.cap {
-            return Err(ConfigError::new("retry.backoff.base", self.base, "must be at most the cap"));
+            let rule = format!("must be at most the cap of {:?}", self.cap);
+            return Err(ConfigError::new("retry.backoff.base", self.base, rule));
         }
         Ok(())
     }
