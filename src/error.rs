@@ -117,26 +117,54 @@ impl Rejection {
 /// service's error. `source()` leads to the same one, so that code that walks the chain finds it: tonic looks for its
 /// `Status` there. A report that prints the whole chain repeats the message.
 ///
-/// # With `BoxError`
+/// # Passing errors on
 ///
-/// Rust does not count a box of an error as an error. So `Error<BoxError>` is none either: it prints as above, but has no
-/// `source()`, and `?` does not convert it into a `BoxError`. Convert it with [`into_boxed`](Self::into_boxed), or let the
-/// stack do so with `.boxed_error()`:
+/// Where the service's own error is an error type, so is `Error<E>`. `?` converts it into `Box<dyn Error>`. If `E` is
+/// `Send` and `Sync`, it also converts it into tower's `BoxError`, which is `Box<dyn Error + Send + Sync>`, and into
+/// `anyhow::Error`:
 ///
 /// ```
-/// use steadfast::{Error, load_shed::Limiter};
-/// use tower::{BoxError, ServiceExt, service_fn};
+/// use steadfast::load_shed::Limiter;
+/// use tower::{ServiceExt, service_fn};
 ///
+/// async fn pay(amount: u32) -> Result<u32, Box<dyn std::error::Error>> {
+///     let payments = service_fn(async |amount: u32| Ok::<_, std::io::Error>(amount));
+///     let stack = steadfast::client().load_shed(Limiter::fixed(1)?).service(payments)?;
+///     Ok(stack.oneshot(amount).await?)
+/// }
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), BoxError> {
-/// let dead = service_fn(async |_: ()| Err::<(), BoxError>("connection refused".into()));
-/// let stack = steadfast::client().load_shed(Limiter::fixed(1)?).service(dead)?;
-///
-/// let error = stack.oneshot(()).await.map_err(Error::into_boxed).unwrap_err();
-/// assert_eq!(error.to_string(), "connection refused");
-/// # Ok(())
+/// # async fn main() {
+/// assert_eq!(pay(7).await.unwrap(), 7);
 /// # }
 /// ```
+///
+/// Rust does not count a box of an error as an error. So `Error<BoxError>` is none either: it prints as above, but has no
+/// `source()`, and `?` converts it into no other type. Where the service's error is a `BoxError`, the stack boxes
+/// rejections as well with `.boxed_error()`. Then `?` works in a function that returns a `BoxError`. `?` converts a
+/// `BoxError` neither into `Box<dyn Error>` nor into `anyhow::Error`; a function with those needs `map_err`.
+///
+/// ```
+/// use steadfast::load_shed::Limiter;
+/// use tower::{BoxError, ServiceExt, service_fn};
+///
+/// async fn pay(amount: u32) -> Result<u32, BoxError> {
+///     let payments = service_fn(async |_: u32| Err::<u32, BoxError>("connection refused".into()));
+///     let stack = steadfast::client().load_shed(Limiter::fixed(1)?).boxed_error().service(payments)?;
+///     Ok(stack.oneshot(amount).await?)
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// assert_eq!(pay(7).await.unwrap_err().to_string(), "connection refused");
+///
+/// // In a function that returns `Box<dyn Error>`.
+/// async fn report(amount: u32) -> Result<u32, Box<dyn std::error::Error>> {
+///     pay(amount).await.map_err(|error| -> Box<dyn std::error::Error> { error })
+/// }
+/// assert!(report(7).await.is_err());
+/// # }
+/// ```
+///
+/// Code that has an `Error<BoxError>` boxes it with [`into_boxed`](Self::into_boxed).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error<E> {
     /// A layer refused the call or ended it.

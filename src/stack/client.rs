@@ -172,8 +172,10 @@ impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
         self.with_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`. A call that fails
-    /// allocates its box, unless the service's error is a `BoxError` already.
+    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
+    /// types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    ///
+    /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, BoxedError> {
         self.with_exit(BoxedError)
     }
