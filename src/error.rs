@@ -4,6 +4,25 @@
 //! mechanism it was, whether the call had reached the service, and after how long another try makes sense. Inside a
 //! stack a call ends with the service's answer or an [`Error`], which keeps the service's own error untouched and
 //! asks nothing of its type.
+//!
+//! # Without tower
+//!
+//! A handle that is asked without tower, such as a [`Breaker`](crate::circuit_breaker::Breaker), returns the details alone:
+//! [`CircuitOpen`], [`Overloaded`], [`RateLimited`]. Their messages do not name the mechanism, since the code that asked
+//! the handle knows it. The [`Rejection`] that is made `from` them does:
+//!
+//! ```
+//! use steadfast::{Rejection, load_shed::Limiter};
+//!
+//! # fn main() -> Result<(), steadfast::ConfigError> {
+//! let limiter = Limiter::fixed(1)?;
+//! let _permit = limiter.try_acquire().unwrap();
+//! let refused = limiter.try_acquire().unwrap_err();
+//! assert_eq!(refused.to_string(), "1 call is in flight already");
+//! assert_eq!(Rejection::from(refused).to_string(), "load shed: 1 call is in flight already");
+//! # Ok(())
+//! # }
+//! ```
 
 mod closed;
 mod details;
