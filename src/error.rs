@@ -273,7 +273,15 @@ impl ConfigError {
         Self { rule: format!("{}, {part}", self.rule).into(), ..self }
     }
 
-    /// The configured thing, as its method is called, with its mechanism in front: `"retry.attempts"`.
+    /// The configured thing, with its mechanism in front: `"retry.attempts"`.
+    ///
+    /// - Most fields end in the name of the builder's method.
+    /// - A method with several arguments may add the argument: `"circuit_breaker.failure_rate.window"`.
+    /// - An argument of a constructor has a name of its own: `"load_shed.limit"` is that of
+    ///   [`Limiter::fixed`](crate::load_shed::Limiter::fixed). `"retry.backoff.base"` is the base of
+    ///   [`Backoff::exponential`](crate::retry::Backoff::exponential), and the step of
+    ///   [`Backoff::linear`](crate::retry::Backoff::linear).
+    /// - The two timeouts of a stack have no mechanism in front: `"timeout"` and `"attempt_timeout"`.
     pub fn field(&self) -> &'static str {
         self.field
     }
