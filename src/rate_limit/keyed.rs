@@ -203,7 +203,13 @@ where
 
     /// Takes `tokens` of this key's at `now`, all or none. Zero tokens are always there, and leave no trace.
     ///
-    /// An instant before the table was built counts as that one.
+    /// `now` is the present by the caller's clock. An instant before the table was built counts as that one.
+    ///
+    /// An instant ahead of the clock is no plan for that instant. The call takes its tokens as of then, and returns at once. At
+    /// every earlier instant the key then lacks the tokens that are minted from that instant until then, and may be refused
+    /// until then. Giving the tokens back does not undo that. To plan, ask [`available_at`](Self::available_at), which changes
+    /// nothing. A [`TokenBucket`](super::TokenBucket) also lets calls wait, and
+    /// [`Acquire::due_at`](super::Acquire::due_at) says until when.
     ///
     /// # Errors
     ///
@@ -226,7 +232,7 @@ where
         self.refund_at(key, tokens, Instant::now());
     }
 
-    /// The same at `now`.
+    /// The same at `now`, the present by the caller's clock.
     pub fn refund_at(&self, key: &K, tokens: u64, now: Instant) {
         self.give_back_at(self.hash(key), Counted::OnItsOwn, tokens, now);
     }
