@@ -151,6 +151,8 @@ impl<T, R, B, Q, L, C, X> ClientBuilder<T, R, B, Q, L, Off, C, X> {
 
 impl<T, R, B, Q, L, A, X> ClientBuilder<T, R, B, Q, L, A, AnyError, X> {
     /// Decides by this closure what the service's answers mean, for all layers. Default: every `Err` is a failure.
+    ///
+    /// A closure that is first bound by `let` names the type of its parameter: `|answer: Result<&Response, &Error>|`.
     pub fn classify<F, Response, E>(self, classifier: F) -> ClientBuilder<T, R, B, Q, L, A, F, X>
     where
         F: Fn(Result<&Response, &E>) -> Outcome,
