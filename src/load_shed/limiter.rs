@@ -167,7 +167,7 @@ impl Limiter {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The most calls that may be in flight. Of 2^63 - 1 and more it says `usize::MAX`.
+    /// The most calls that may be in flight. A limit of 2^63 - 1 or more is returned as `usize::MAX`.
     pub fn limit(&self) -> usize {
         self.rule().limit()
     }

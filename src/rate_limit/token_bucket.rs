@@ -139,11 +139,11 @@ impl TokenBucket {
     /// Waits for `tokens` in order of arrival: all of them are taken at once, when it is their turn and they are there.
     ///
     /// The wait is at most the bucket's [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
-    /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future
-    /// gives up the place, and those behind move up; or gives the tokens back, if they were granted but not seen. A future
-    /// that is neither polled nor dropped costs its tokens and holds up nobody: they are set aside for it, at the latest when
-    /// the turn of the one behind it has come. Only if the rate rises meanwhile, or one in between gives up, does nobody
-    /// tell those behind it before the time that they were told.
+    /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future gives
+    /// up the place, and those behind move up; or gives the tokens back, if they were granted but not seen. A future that is
+    /// neither polled nor dropped costs its tokens and holds up no waiter: the tokens are set aside for it, at the latest when
+    /// the turn of the waiter behind it has come. If the rate rises or a waiter leaves, the waiters behind such a future are
+    /// not woken early. They are served at the time at which they expected their turn before.
     ///
     /// Timers fire at whole milliseconds: where a burst is minted in less, those who wait get a burst per millisecond.
     ///
