@@ -4,6 +4,25 @@
 //! mechanism it was, whether the call had reached the service, and after how long another try makes sense. Inside a
 //! stack a call ends with the service's answer or an [`Error`], which keeps the service's own error untouched and
 //! asks nothing of its type.
+//!
+//! # Without tower
+//!
+//! A handle that is asked without tower, such as a [`Breaker`](crate::circuit_breaker::Breaker), returns the details alone:
+//! [`CircuitOpen`], [`Overloaded`], [`RateLimited`]. Their messages do not name the mechanism, since the code that asked
+//! the handle knows it. The [`Rejection`] that is made `from` them does:
+//!
+//! ```
+//! use steadfast::{Rejection, load_shed::Limiter};
+//!
+//! # fn main() -> Result<(), steadfast::ConfigError> {
+//! let limiter = Limiter::fixed(1)?;
+//! let _permit = limiter.try_acquire().unwrap();
+//! let refused = limiter.try_acquire().unwrap_err();
+//! assert_eq!(refused.to_string(), "1 call is in flight already");
+//! assert_eq!(Rejection::from(refused).to_string(), "load shed: 1 call is in flight already");
+//! # Ok(())
+//! # }
+//! ```
 
 mod closed;
 mod details;
@@ -117,26 +136,54 @@ impl Rejection {
 /// service's error. `source()` leads to the same one, so that code that walks the chain finds it: tonic looks for its
 /// `Status` there. A report that prints the whole chain repeats the message.
 ///
-/// # With `BoxError`
+/// # Passing errors on
 ///
-/// Rust does not count a box of an error as an error. So `Error<BoxError>` is none either: it prints as above, but has no
-/// `source()`, and `?` does not convert it into a `BoxError`. Convert it with [`into_boxed`](Self::into_boxed), or let the
-/// stack do so with `.boxed_error()`:
+/// Where the service's own error is an error type, so is `Error<E>`. `?` converts it into `Box<dyn Error>`. If `E` is
+/// `Send` and `Sync`, it also converts it into tower's `BoxError`, which is `Box<dyn Error + Send + Sync>`, and into
+/// `anyhow::Error`:
 ///
 /// ```
-/// use steadfast::{Error, load_shed::Limiter};
-/// use tower::{BoxError, ServiceExt, service_fn};
+/// use steadfast::load_shed::Limiter;
+/// use tower::{ServiceExt, service_fn};
 ///
+/// async fn pay(amount: u32) -> Result<u32, Box<dyn std::error::Error>> {
+///     let payments = service_fn(async |amount: u32| Ok::<_, std::io::Error>(amount));
+///     let stack = steadfast::client().load_shed(Limiter::fixed(1)?).service(payments)?;
+///     Ok(stack.oneshot(amount).await?)
+/// }
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), BoxError> {
-/// let dead = service_fn(async |_: ()| Err::<(), BoxError>("connection refused".into()));
-/// let stack = steadfast::client().load_shed(Limiter::fixed(1)?).service(dead)?;
-///
-/// let error = stack.oneshot(()).await.map_err(Error::into_boxed).unwrap_err();
-/// assert_eq!(error.to_string(), "connection refused");
-/// # Ok(())
+/// # async fn main() {
+/// assert_eq!(pay(7).await.unwrap(), 7);
 /// # }
 /// ```
+///
+/// Rust does not count a box of an error as an error. So `Error<BoxError>` is none either: it prints as above, but has no
+/// `source()`, and `?` converts it into no other type. Where the service's error is a `BoxError`, the stack boxes
+/// rejections as well with `.boxed_error()`. Then `?` works in a function that returns a `BoxError`. `?` converts a
+/// `BoxError` neither into `Box<dyn Error>` nor into `anyhow::Error`; a function with those needs `map_err`.
+///
+/// ```
+/// use steadfast::load_shed::Limiter;
+/// use tower::{BoxError, ServiceExt, service_fn};
+///
+/// async fn pay(amount: u32) -> Result<u32, BoxError> {
+///     let payments = service_fn(async |_: u32| Err::<u32, BoxError>("connection refused".into()));
+///     let stack = steadfast::client().load_shed(Limiter::fixed(1)?).boxed_error().service(payments)?;
+///     Ok(stack.oneshot(amount).await?)
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// assert_eq!(pay(7).await.unwrap_err().to_string(), "connection refused");
+///
+/// // In a function that returns `Box<dyn Error>`.
+/// async fn report(amount: u32) -> Result<u32, Box<dyn std::error::Error>> {
+///     pay(amount).await.map_err(|error| -> Box<dyn std::error::Error> { error })
+/// }
+/// assert!(report(7).await.is_err());
+/// # }
+/// ```
+///
+/// Code that has an `Error<BoxError>` boxes it with [`into_boxed`](Self::into_boxed).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error<E> {
     /// A layer refused the call or ended it.
@@ -210,7 +257,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error that names the thing, its value (of which 200 characters are kept) and the rule, for checks of your own.
     ///
-    /// The rule is a constant, or is made for this value: `"must be longer than the first wait of 5s"`.
+    /// The rule is a constant, or is made for this value: `"must be at most the cap of 5s"`.
     pub fn new(field: &'static str, value: impl fmt::Debug, rule: impl Into<Cow<'static, str>>) -> Self {
         let mut value = format!("{value:?}");
         // Truncate: values can be arbitrarily long.
@@ -226,7 +273,15 @@ impl ConfigError {
         Self { rule: format!("{}, {part}", self.rule).into(), ..self }
     }
 
-    /// The configured thing, as its method is called, with its mechanism in front: `"retry.attempts"`.
+    /// The configured thing, with its mechanism in front: `"retry.attempts"`.
+    ///
+    /// - Most fields end in the name of the builder's method.
+    /// - A method with several arguments may add the argument: `"circuit_breaker.failure_rate.window"`.
+    /// - An argument of a constructor has a name of its own: `"load_shed.limit"` is that of
+    ///   [`Limiter::fixed`](crate::load_shed::Limiter::fixed). `"retry.backoff.base"` is the base of
+    ///   [`Backoff::exponential`](crate::retry::Backoff::exponential), and the step of
+    ///   [`Backoff::linear`](crate::retry::Backoff::linear).
+    /// - The two timeouts of a stack have no mechanism in front: `"timeout"` and `"attempt_timeout"`.
     pub fn field(&self) -> &'static str {
         self.field
     }

@@ -1,9 +1,11 @@
 use super::{Breaker, rules::parts};
 use crate::{
-    error::{ConfigError, check_duration},
+    error::{ConfigError, LONGEST, check_duration},
     random::Random,
 };
 use std::{fmt, time::Duration};
+
+const SHORTEST_WINDOW: Duration = Duration::from_micros(1);
 
 /// Configures a [`Breaker`], when it is [built](Self::build) or [while calls pass](Breaker::configure).
 ///
@@ -223,14 +225,13 @@ impl BreakerBuilder {
         if let Some(longest) = self.max_open_for {
             check_duration("circuit_breaker.max_open_for", longest)?;
             if longest < self.open_for {
-                let rule = "must be at least circuit_breaker.open_for, or left out";
+                let rule = format!("must be at least circuit_breaker.open_for of {:?}, or left out", self.open_for);
                 return Err(ConfigError::new("circuit_breaker.max_open_for", longest, rule));
             }
         }
         if let Some((rate, length)) = self.failure_rate {
-            check_duration("circuit_breaker.failure_rate.window", length)?;
-            if length < Duration::from_micros(1) {
-                let rule = "must be at least a microsecond";
+            if length < SHORTEST_WINDOW || length > LONGEST {
+                let rule = "must be at least a microsecond and at most 366 days";
                 return Err(ConfigError::new("circuit_breaker.failure_rate.window", length, rule));
             }
             check_rate("circuit_breaker.failure_rate.rate", rate)?;

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// Where [slow calls](super::BreakerBuilder::slow_call_rate) are counted, a call is slow if it ends, or is dropped, at
 /// least the threshold after it was admitted. A breaker without tower cannot see that a call is still under way: tell it
 /// by [`under_way`](Self::under_way), and a service that hangs is noticed before its calls end.
+///
+/// The methods whose names end in `_at` take the present from the caller. The others read tokio's clock. All but `under_way`
+/// and `under_way_at` end the permit.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once tells the breaker nothing"]
 pub struct Permit<'breaker> {
@@ -20,39 +23,39 @@ pub struct Permit<'breaker> {
 }
 
 impl Permit<'_> {
-    /// The call succeeded, by tokio's clock.
+    /// The call succeeded, and ends now.
     pub fn success(self) {
         self.settle(Evidence::Success, Instant::now);
     }
 
-    /// The call failed, by tokio's clock.
+    /// The call failed, and ends now.
     pub fn failure(self) {
         self.settle(Evidence::Failure, Instant::now);
     }
 
-    /// The call succeeded at `now`.
+    /// The call succeeded, and ended at `now`.
     #[inline]
     pub fn success_at(self, now: Instant) {
         self.settle(Evidence::Success, || now);
     }
 
-    /// The call failed at `now`.
+    /// The call failed, and ended at `now`.
     pub fn failure_at(self, now: Instant) {
         self.settle(Evidence::Failure, || now);
     }
 
-    /// The service refused the call because it has too much to do, by tokio's clock: a failure only where the breaker is
-    /// [told so](super::BreakerBuilder::overload_is_failure).
+    /// The service refused the call now, because it has too much to do. That is a failure only if
+    /// [`overload_is_failure`](super::BreakerBuilder::overload_is_failure) is set.
     pub fn overloaded(self) {
         self.outcome(Outcome::Overloaded { retry_after: None });
     }
 
-    /// The call says nothing about the service, by tokio's clock. A probe gives its place back.
+    /// The call ends now, and says nothing about the service. A probe gives its place back.
     pub fn ignored(self) {
         self.outcome(Outcome::Ignored);
     }
 
-    /// The call ended with this outcome, by tokio's clock. See the table of the [module](super).
+    /// The call ends now with this outcome. See the table of the [module](super).
     pub fn outcome(self, outcome: Outcome) {
         self.settle(Evidence::of(outcome), Instant::now);
     }
@@ -62,17 +65,18 @@ impl Permit<'_> {
         self.settle(Evidence::of(outcome), || now);
     }
 
-    /// A deadline of the caller ended the call before the service had its time: it proves nothing, unless it was slow.
+    /// A deadline of the caller ends the call now, before the service had its time. The call proves nothing, unless it was
+    /// slow.
     pub fn cut_short(self) {
         self.settle(Evidence::Unanswered, Instant::now);
     }
 
-    /// The same at `now`.
+    /// A deadline of the caller ended the call at `now`; see [`cut_short`](Self::cut_short).
     pub fn cut_short_at(self, now: Instant) {
         self.settle(Evidence::Unanswered, || now);
     }
 
-    /// The call is still under way, by tokio's clock: as [`under_way_at`](Self::under_way_at).
+    /// The call is still under way now. See [`under_way_at`](Self::under_way_at).
     pub fn under_way(&mut self) {
         self.under_way_at(Instant::now());
     }

@@ -50,6 +50,8 @@ impl TimedOut {
 }
 
 /// The circuit breaker does not let calls through at present.
+///
+/// The message does not name the mechanism; that of [`Rejection::from`] does. See the [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct CircuitOpen {
@@ -92,6 +94,8 @@ impl SwitchedOff {
 }
 
 /// There was no room for one more call.
+///
+/// The message does not name the mechanism; that of [`Rejection::from`] does. See the [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{limit} {} in flight already", if *.limit == 1 { "call is" } else { "calls are" })]
 pub struct Overloaded {
@@ -118,6 +122,8 @@ impl Overloaded {
 }
 
 /// The caller has had its share.
+///
+/// The message does not name the mechanism; that of [`Rejection::from`] does. See the [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct RateLimited {

@@ -35,6 +35,11 @@ impl Drop for Permit {
 
 pin_project! {
     /// The future of [`Queue::acquire`].
+    ///
+    /// It has no planned instant, unlike that of a token bucket, whose [`due_at`](crate::rate_limit::Acquire::due_at) follows
+    /// from the rate. When its turn comes depends on when the calls in the service end, and on who overtakes it. For a forecast
+    /// ask [`Queue::readings`] before the first poll: [`expected_wait`](super::Readings::expected_wait) is the wait of one that
+    /// came now and was served after all who wait. It is unknown at the beginning of the first backlog.
     #[must_use = "futures do nothing unless polled"]
     pub struct Acquire {
         queue: Queue,

@@ -159,7 +159,8 @@ impl Queue {
         self.places().limit as usize
     }
 
-    /// The queue as it is now, by tokio's clock.
+    /// The queue as it is now, by tokio's clock. The expected wait is unknown at the beginning of a first backlog; see
+    /// [`Readings::expected_wait`].
     pub fn readings(&self) -> Readings {
         self.readings_at(Instant::now())
     }

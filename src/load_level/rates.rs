@@ -10,7 +10,8 @@ pub enum DrainTime {
     /// No sooner than more is done than arrives. As long as a burst is in the rates it is as if it went on: so it says
     /// for up to ten seconds after one.
     Never,
-    /// The backlog has not been there for long enough to tell.
+    /// The backlog has not been there for long enough to tell: not for 50 ms with ten calls that left the queue, and not for
+    /// ten seconds.
     Unknown,
 }
 
@@ -39,6 +40,8 @@ pub(crate) struct Flow {
 /// How fast a queue grew and shrank in the last ten seconds, or for as long as there has been a backlog. Where calls
 /// come and go less often than twice per second the time is longer.
 ///
+/// Rates are unknown until a backlog has lasted for [`SHORTEST`] and [`FEWEST`] have left the queue, or for [`LONG`].
+///
 /// It keeps the counts of about twenty instants of that time. Rates from a time without a backlog would say nothing of
 /// what can be done, only of what there was to do.
 #[derive(Debug)]
@@ -59,10 +62,11 @@ struct Sample {
 const SAMPLES: usize = 21;
 /// Twenty of them are ten seconds.
 const SPACING: u64 = 500_000_000;
-/// Less time says nothing, nor do fewer departures than this.
+/// Less time says nothing. [`Readings`](super::Readings) states this and the two numbers below.
 const SHORTEST: u64 = 50_000_000;
+/// Nor do fewer departures.
 const FEWEST: u64 = 10;
-/// As much time as is kept.
+/// The time that is kept. Once it has passed, any number of departures counts.
 const LONG: u64 = (SAMPLES as u64 - 1) * SPACING;
 
 impl Rates {

@@ -36,12 +36,18 @@ pub struct Readings {
     /// For how long the one has waited that has waited for longest. Zero where nobody waits.
     pub oldest_age: Duration,
     /// How long one would wait that came now and was served after all who wait: their number divided by how many leave
-    /// per second. Where nobody waits and there is room, the time until the pace allows it, or zero. `None` where that
-    /// is not known yet, and of a closed queue.
+    /// per second. Where nobody waits and there is room, the time until the pace allows it, or zero.
+    ///
+    /// `None` where that is not known yet, of a closed queue, and while no call leaves. It is known once a backlog has lasted
+    /// for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last known rates of
+    /// an earlier backlog count. There are none in the first backlog, and after a change of the concurrency or the pace.
     pub expected_wait: Option<Duration>,
     /// When the backlog is gone if all goes on as in the last ten seconds: B / (u - l), where B wait, u leave the queue
     /// and l join it per second. A backlog that has been there for a shorter time has grown in it:
     /// [`Never`](DrainTime::Never).
+    ///
+    /// [`Unknown`](DrainTime::Unknown) until this backlog has lasted for long enough; see
+    /// [`expected_wait`](Self::expected_wait). The backlog before does not count here.
     pub drain_time: DrainTime,
     /// How many calls at once the service would have to do to keep up with what arrives, refused calls included, and to
     /// work off the backlog in ten seconds: for an autoscaler, which divides it by what one instance does. The calls in

@@ -50,8 +50,9 @@ use std::{fmt, sync::Arc};
 ///
 /// # Cost
 ///
-/// One compare-and-swap to admit, one subtraction to give back; to refuse, one load and one addition. No clock,
-/// no allocation. In shadow one addition more for a call beyond the limit.
+/// Two loads and one compare-and-swap to admit, and one subtraction to give back. Two loads and one addition to refuse: the
+/// addition counts the refusal in a striped counter. No clock, no allocation. In shadow one addition more for a call beyond
+/// the limit.
 #[derive(Clone)]
 pub struct Limiter {
     shared: Arc<Shared>,
@@ -166,7 +167,7 @@ impl Limiter {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The most calls that may be in flight. Of 2^63 - 1 and more it says `usize::MAX`.
+    /// The most calls that may be in flight. A limit of 2^63 - 1 or more is returned as `usize::MAX`.
     pub fn limit(&self) -> usize {
         self.rule().limit()
     }

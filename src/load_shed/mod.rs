@@ -48,7 +48,8 @@
 //!
 //! # Cost
 //!
-//! One compare-and-swap to admit and one subtraction to give back; to refuse, one load. No clock, no allocation.
+//! Two loads and one compare-and-swap to admit, and one subtraction to give back. Two loads and one addition to refuse: the
+//! addition counts the refusal in a striped counter. No clock, no allocation.
 //!
 //! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
 //!

@@ -131,6 +131,45 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Requests that borrow
+    ///
+    /// Where the request is itself a reference, such as `&Order`, pass a function that names both lifetimes. A closure
+    /// compiles here, but takes references of one lifetime only. Then the compiler reports far away, where the stack is called,
+    /// that the order "does not live long enough" (E0597).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::{convert::Infallible, future::ready, time::Duration};
+    /// use steadfast::rate_limit::{Keyed, Quota, RateLimit};
+    /// use tower::{ServiceExt, service_fn};
+    ///
+    /// struct Order {
+    ///     tenant: String,
+    ///     lines: u64,
+    /// }
+    ///
+    /// fn tenant<'a>(order: &'a &Order) -> &'a str {
+    ///     &order.tenant
+    /// }
+    ///
+    /// let buckets = Keyed::<str>::builder(10_000, Quota::new(10, Duration::from_secs(1))).build()?;
+    /// let limit = RateLimit::by_key_ref(buckets, tenant).cost(|order: &&Order| order.lines);
+    /// let service = service_fn(|order: &Order| ready(Ok::<_, Infallible>(order.lines)));
+    /// let stack = steadfast::client().rate_limit(limit).service(service)?;
+    /// for lines in [3, 7] {
+    ///     let order = Order { tenant: "acme".to_owned(), lines };
+    ///     assert_eq!(stack.clone().oneshot(&order).await?, lines);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Other closures return nothing that borrows from the request: [`cost`](Self::cost),
+    /// [`weight`](crate::load_level::LoadLevel::weight), [`replay_if`](crate::retry::Retry::replay_if). They only need the type
+    /// of their parameter, as `cost` above: `|order: &&Order|`. With it they may also be bound by `let` first. A closure of
+    /// [`classify`](crate::stack::ClientBuilder::classify) needs the type only if it is bound by `let`.
     pub fn by_key_ref<Request>(keyed: Keyed<K, T, S>, key_of: F) -> Self
     where
         F: Fn(&Request) -> &K,

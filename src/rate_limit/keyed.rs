@@ -203,7 +203,13 @@ where
 
     /// Takes `tokens` of this key's at `now`, all or none. Zero tokens are always there, and leave no trace.
     ///
-    /// An instant before the table was built counts as that one.
+    /// `now` is the present by the caller's clock. An instant before the table was built counts as that one.
+    ///
+    /// An instant ahead of the clock is no plan for that instant. The call takes its tokens as of then, and returns at once. At
+    /// every earlier instant the key then lacks the tokens that are minted from that instant until then, and may be refused
+    /// until then. Giving the tokens back does not undo that. To plan, ask [`available_at`](Self::available_at), which changes
+    /// nothing. A [`TokenBucket`](super::TokenBucket) also lets calls wait, and
+    /// [`Acquire::due_at`](super::Acquire::due_at) says until when.
     ///
     /// # Errors
     ///
@@ -226,7 +232,7 @@ where
         self.refund_at(key, tokens, Instant::now());
     }
 
-    /// The same at `now`.
+    /// The same at `now`, the present by the caller's clock.
     pub fn refund_at(&self, key: &K, tokens: u64, now: Instant) {
         self.give_back_at(self.hash(key), Counted::OnItsOwn, tokens, now);
     }
@@ -281,8 +287,13 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         tier::check(quota)?;
         let shared = &*self.shared;
         let mut quotas = lock(&shared.quotas);
-        if tier >= quotas.in_force.len() {
-            return Err(ConfigError::new("rate_limit.tier", tier, "must be one of the tiers that were built"));
+        let tiers = quotas.in_force.len();
+        if tier >= tiers {
+            let rule = match tiers {
+                1 => "must be 0, the only tier that was built".to_owned(),
+                _ => format!("must be less than {tiers}, the number of tiers that were built"),
+            };
+            return Err(ConfigError::new("rate_limit.tier", tier, rule));
         }
         shared.convert_all(&mut quotas, now);
         shared.switch(&mut quotas, tier, quota, now);

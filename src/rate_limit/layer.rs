@@ -37,7 +37,8 @@ impl<L, J> RateLimit<L, OneToken, J> {
     /// It runs once per attempt, before the call is admitted. It runs once more before a [retry](crate::retry) further out
     /// waits, to find out whether there will be enough tokens.
     ///
-    /// `cost` is a closure or function `Fn(&Request) -> u64`.
+    /// `cost` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter: `|order: &Order|`, or
+    /// `|order: &&Order|` where the request is itself a reference.
     pub fn cost<F>(self, cost: F) -> RateLimit<L, CostBy<F>, J> {
         let Self { limit, cost: OneToken, refund_if, name, shadow, refused } = self;
         RateLimit { limit, cost: CostBy(cost), refund_if, name, shadow, refused }

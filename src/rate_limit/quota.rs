@@ -93,11 +93,13 @@ impl Quota {
             let rule = "must be at least 1, and at most one per nanosecond";
             return Err(ConfigError::new("rate_limit.count", count, rule));
         }
-        if burst == 0 || burst > MOST_BURST || self.time_to_fill() > LONGEST_TO_FILL {
-            let rule = "must be at least 1, at most 2^55, and fill within a hundred years";
-            return Err(ConfigError::new("rate_limit.burst", burst, rule));
-        }
-        Ok(())
+        let broken = match burst {
+            0 => Some("must be at least 1"),
+            burst if burst > MOST_BURST => Some("must be at most 2^55"),
+            _ if self.time_to_fill() > LONGEST_TO_FILL => Some("must fill within a hundred years"),
+            _ => None,
+        };
+        broken.map_or(Ok(()), |rule| Err(ConfigError::new("rate_limit.burst", burst, rule)))
     }
 }
 

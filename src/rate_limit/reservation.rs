@@ -81,8 +81,9 @@ impl Acquire {
     /// `None` before the first poll, which takes the place in line, and after the end.
     ///
     /// - It moves earlier when the rate rises, a waiter ahead gives up, or tokens are given back.
-    /// - It moves later when the rate falls, when a waiter ahead is not polled at its turn while the bucket is full, or when
-    ///   callers [owe](TokenBucket::try_acquire_or_owe_at) for refused calls. Later waiters do not move it.
+    /// - It moves later when the rate falls, or when callers [owe](TokenBucket::try_acquire_or_owe_at) for refused calls.
+    /// - It moves later when a waiter ahead is not polled at its turn, and the bucket fills meanwhile: a full bucket mints
+    ///   nothing. Later waiters do not move it.
     /// - It is the present instant when the turn has come, or the wait was refused, and the task has not run since.
     ///
     /// Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.

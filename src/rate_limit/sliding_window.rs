@@ -103,6 +103,13 @@ impl SlidingWindow {
     /// Takes `tokens` at `now`, all or none. Zero tokens are always there. A refusal changes nothing, whatever instant
     /// it is asked for.
     ///
+    /// `now` is the present by the caller's clock. An instant ahead of the clock is no plan for that instant. If the call is
+    /// admitted, the window's time is that instant: older admissions have left the window, and later calls count as of that
+    /// instant until the clock reaches it. So calls may be refused until a window's length after it, and in real time more than
+    /// the limit may pass. Giving the tokens back does not undo that. To plan, ask [`available_at`](Self::available_at), which
+    /// changes nothing. A [`TokenBucket`](super::TokenBucket) also lets calls wait, and
+    /// [`Acquire::due_at`](super::Acquire::due_at) says until when.
+    ///
     /// # Errors
     ///
     /// [`RateLimited`] with the time from `now` on until they will be admitted, to the nanosecond, if nobody else takes or

@@ -94,7 +94,13 @@ impl TokenBucket {
 
     /// Takes `tokens` at `now`, all or none. Zero tokens are always there.
     ///
-    /// An instant before the bucket was built, or its quota was last changed, counts as that one.
+    /// `now` is the present by the caller's clock. An instant before the bucket was built, or its quota was last changed,
+    /// counts as that one.
+    ///
+    /// An instant ahead of the clock is no plan for that instant. The call takes its tokens as of then, and returns at once. At
+    /// every earlier instant the bucket then lacks the tokens that are minted from that instant until then, and may refuse all
+    /// calls until then. Giving the tokens back does not undo that. To plan, ask [`available_at`](Self::available_at), which
+    /// changes nothing, or wait in line and read [`Acquire::due_at`].
     ///
     /// # Errors
     ///
@@ -133,11 +139,11 @@ impl TokenBucket {
     /// Waits for `tokens` in order of arrival: all of them are taken at once, when it is their turn and they are there.
     ///
     /// The wait is at most the bucket's [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
-    /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future
-    /// gives up the place, and those behind move up; or gives the tokens back, if they were granted but not seen. A future
-    /// that is neither polled nor dropped costs its tokens and holds up nobody: they are set aside for it, at the latest when
-    /// the turn of the one behind it has come. Only if the rate rises meanwhile, or one in between gives up, does nobody
-    /// tell those behind it before the time that they were told.
+    /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future gives
+    /// up the place, and those behind move up; or gives the tokens back, if they were granted but not seen. A future that is
+    /// neither polled nor dropped costs its tokens and holds up no waiter: the tokens are set aside for it, at the latest when
+    /// the turn of the waiter behind it has come. If the rate rises or a waiter leaves, the waiters behind such a future are
+    /// not woken early. They are served at the time at which they expected their turn before.
     ///
     /// Timers fire at whole milliseconds: where a burst is minted in less, those who wait get a burst per millisecond.
     ///
@@ -163,7 +169,10 @@ impl TokenBucket {
     /// The longest wait, and the time that a refusal names, count from `now`. Earlier waiters stay ahead. The wait itself
     /// follows tokio's clock. Dropping the future has the effect that `acquire` describes.
     ///
-    /// An instant before the bucket was built, or its quota was last changed, counts as that one.
+    /// `now` is the present by the caller's clock, not a plan. An instant ahead of the clock has the effect that
+    /// [`try_acquire_at`](Self::try_acquire_at) describes: tokens that are there then are taken at once, without a wait, and
+    /// dropping the future does not undo that. An instant before the bucket was built, or its quota was last changed, counts
+    /// as that one. To learn when a wait ends, read [`Acquire::due_at`].
     ///
     /// # Errors
     ///
@@ -185,11 +194,11 @@ impl TokenBucket {
         self.reserve_at(tokens, Instant::now())
     }
 
-    /// The same at `now`.
+    /// The same at `now`, the present by the caller's clock; see [`try_acquire_at`](Self::try_acquire_at).
     ///
     /// # Errors
     ///
-    /// As [`try_acquire_at`](Self::try_acquire_at).
+    /// As there.
     pub fn reserve_at(&self, tokens: u64, now: Instant) -> Result<Reservation, RateLimited> {
         self.try_acquire_at(tokens, now)?;
         Ok(Reservation::new(self.clone(), tokens))

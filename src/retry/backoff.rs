@@ -255,7 +255,8 @@ impl Backoff {
         check_duration("retry.backoff.base", self.base)?;
         check_duration("retry.backoff.cap", self.cap)?;
         if self.base > self.cap {
-            return Err(ConfigError::new("retry.backoff.base", self.base, "must be at most the cap"));
+            let rule = format!("must be at most the cap of {:?}", self.cap);
+            return Err(ConfigError::new("retry.backoff.base", self.base, rule));
         }
         Ok(())
     }
@@ -285,13 +286,20 @@ impl fmt::Display for Backoff {
         if cap.is_zero() {
             return f.write_str("no waits");
         }
-        match (growth, jitter) {
-            (_, Jitter::Decorrelated) => write!(f, "waits from {base:?} up to {cap:?}")?,
-            (_, Jitter::None) if base == cap => return write!(f, "waits of {base:?}"),
-            (_, Jitter::PlusMinus(_)) if base == cap => write!(f, "waits of {base:?}")?,
-            (_, Jitter::Full | Jitter::Equal) if base == cap => write!(f, "waits of at most {base:?}")?,
-            (Growth::Exponential, _) => write!(f, "waits of at most {base:?}, doubling up to {cap:?}")?,
-            (Growth::Linear, _) => write!(f, "waits of at most {base:?}, growing by {base:?} up to {cap:?}")?,
+        match jitter {
+            Jitter::Decorrelated => write!(f, "waits from {base:?} up to {cap:?}")?,
+            Jitter::None if base == cap => return write!(f, "waits of {base:?}"),
+            Jitter::PlusMinus(_) if base == cap => write!(f, "waits of {base:?}")?,
+            Jitter::Full | Jitter::Equal if base == cap => write!(f, "waits of at most {base:?}")?,
+            _ => {
+                // The base is the longest first wait with these two jitters only.
+                let at_most = if matches!(jitter, Jitter::Full | Jitter::Equal) { "at most " } else { "" };
+                write!(f, "waits of {at_most}{base:?}, ")?;
+                match growth {
+                    Growth::Exponential => write!(f, "doubling up to {cap:?}")?,
+                    Growth::Linear => write!(f, "growing by {base:?} up to {cap:?}")?,
+                }
+            }
         }
         match jitter {
             Jitter::Full => f.write_str(", full jitter"),

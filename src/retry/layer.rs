@@ -105,7 +105,8 @@ impl<P> Retry<P> {
     ///
     /// It runs once per call, before the first attempt. Other requests are sent once and not cloned.
     ///
-    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`.
+    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`. A closure names the type of its parameter:
+    /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
     pub fn replay_if<F>(self, may_repeat: F) -> Retry<ReplayIf<F>> {
         self.replay(ReplayIf(may_repeat))
     }

@@ -78,7 +78,8 @@ impl Frame {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Forgets the time, since user code is about to run or has run: the service, a classifier, a cost function.
+    /// Forgets the time, since user code is about to run or has run: the service, a classifier, a cost function, a waker, the
+    /// drop of a request. It may have taken long, so that the next [`now`](Self::now) reads the clock.
     #[inline]
     pub fn user_code_runs(&mut self) {
         self.now = None;
@@ -109,8 +110,10 @@ impl Frame {
         self.ending
     }
 
-    /// Notes that the call has been handed to the service. The innermost stage does so in each poll while the service
-    /// works on it, and when it is abandoned then; an abandoned stage of many attempts does if any got that far.
+    /// Notes that the call has been handed to the service, for the rest of this poll.
+    ///
+    /// The innermost stage notes it in each poll in which the service has the call, and in `abandon` if the service has it
+    /// then. A stage that makes several attempts, such as a retry, notes it in `abandon` if any attempt reached the service.
     #[inline]
     pub fn service_was_reached(&mut self) {
         self.reached = true;

@@ -8,7 +8,10 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// What admits or refuses a call at once: a circuit breaker, a limit on calls in flight, a rate limit.
+/// Admits or refuses a call at once: a circuit breaker, a limit on calls in flight.
+///
+/// A rate limit is no gate, since calls may wait for it. It has a stage of its own; a rate limit of a user's own implements
+/// [`Limit`](crate::rate_limit::Limit).
 ///
 /// [`GateStage`] makes a stage of it and sees to it that every permit is settled exactly once, whatever becomes of the
 /// call.

@@ -53,10 +53,19 @@
 //!
 //! # A stage of your own
 //!
-//! [`StackLayer::from_stages`] takes any stage. What admits or refuses at once is easier written as a [`Gate`]:
+//! [`StackLayer::from_stages`] takes any stages, the innermost of which is a [`Leaf`]. [`StackLayer::map_stages`] puts a
+//! stage around those of a layer, or of a whole stack that [`layer`](crate::stack::ClientBuilder::layer) has built. Inside
+//! of such a stack there is no place for one. Put a layer of your own around the service, and the stack around both; see
+//! [a stack around a stack](crate::stack#a-stack-around-a-stack).
+//!
+//! `map_stages`, and the methods that choose the exit ([`typed_error`](StackLayer::typed_error) and the others), need
+//! stages and an exit that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`](crate::stack::Describe).
+//! With the `load` feature tower's `Load` needs [`RefusesNow`]. Calls need none of these.
+//!
+//! What admits or refuses at once is easier written as a [`Gate`]:
 //!
 //! ```
-//! use steadfast::{Rejection, classify::AnyError, error::Overloaded};
+//! use steadfast::{Rejection, classify::AnyError, error::SwitchedOff};
 //! use steadfast::shell::{Ending, Frame, Gate, GateStage, KeepError, Leaf, StackLayer};
 //! use std::sync::Arc;
 //! use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,7 +78,7 @@
 //!     type Permit = ();
 //!
 //!     fn admit(&self, _: &Request, _: &mut Frame) -> Result<(), Rejection> {
-//!         if self.0.load(Ordering::Relaxed) { Ok(()) } else { Err(Overloaded::new(0, None).into()) }
+//!         if self.0.load(Ordering::Relaxed) { Ok(()) } else { Err(SwitchedOff::new().into()) }
 //!     }
 //!
 //!     fn settle(&self, _: (), _: Ending, _: &mut Frame) {}
@@ -79,6 +88,136 @@
 //! let layer = StackLayer::from_stages(GateStage::new(switch, Leaf::new(AnyError)), KeepError);
 //! # let _ = layer.clone();
 //! ```
+//!
+//! A gate refuses with the rejection whose meaning is nearest: [`Overloaded`](crate::error::Overloaded) where there is no
+//! room, [`RateLimited`](crate::error::RateLimited) where the caller had its share,
+//! [`CircuitOpen`](crate::error::CircuitOpen) where the service is taken for down,
+//! [`SwitchedOff`](crate::error::SwitchedOff) where an operator decided. There is none for mechanisms of your own:
+//! [`Rejection::mechanism`](crate::Rejection::mechanism) and the message name the mechanism of that rejection.
+//!
+//! What sees the whole call is a [`Stage`]. It hands the call on to the next one with the [`Callee`], in `poll` and in
+//! `abandon`, and gives back what it took, once, however the call ends:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use pin_project_lite::pin_project;
+//! use std::sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}};
+//! use std::{convert::Infallible, future::ready, pin::Pin, task::{Context, Poll}};
+//! use steadfast::{Error, shell::{Abandonment, Callee, Frame, Stage}, stack::{Describe, Explanation}};
+//! use tokio::time::Instant;
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//!
+//! /// Counts the calls in flight.
+//! #[derive(Clone)]
+//! struct CountStage<Next> {
+//!     in_flight: Arc<AtomicUsize>,
+//!     next: Next,
+//! }
+//!
+//! /// One call in flight, until it is dropped.
+//! struct Counted(Arc<AtomicUsize>);
+//!
+//! impl Counted {
+//!     fn new(in_flight: &Arc<AtomicUsize>) -> Self {
+//!         in_flight.fetch_add(1, Relaxed);
+//!         Self(in_flight.clone())
+//!     }
+//! }
+//!
+//! impl Drop for Counted {
+//!     fn drop(&mut self) {
+//!         self.0.fetch_sub(1, Relaxed);
+//!     }
+//! }
+//!
+//! pin_project! {
+//!     struct CountCall<Call> {
+//!         #[pin]
+//!         next: Call,
+//!         // `None` during a poll, and once the call has ended.
+//!         counted: Option<Counted>,
+//!     }
+//! }
+//!
+//! impl<Next, S, Request> Stage<S, Request> for CountStage<Next>
+//! where
+//!     Next: Stage<S, Request>,
+//!     S: Service<Request>,
+//! {
+//!     const READS_DEADLINE: bool = Next::READS_DEADLINE;
+//!
+//!     type Call = CountCall<Next::Call>;
+//!
+//!     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+//!         let counted = Some(Counted::new(&self.in_flight));
+//!         CountCall { next: self.next.start(request, frame), counted }
+//!     }
+//!
+//!     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+//!         self.next.would_refuse(request, due, frame)
+//!     }
+//!
+//!     fn poll(
+//!         &self,
+//!         call: Pin<&mut Self::Call>,
+//!         callee: Pin<&mut Callee<S, S::Future>>,
+//!         cx: &mut Context<'_>,
+//!         frame: &mut Frame,
+//!     ) -> Poll<Result<S::Response, Error<S::Error>>> {
+//!         let call = call.project();
+//!         // A guard on the stack, so that a panic drops it.
+//!         let counted = call.counted.take();
+//!         let polled = self.next.poll(call.next, callee, cx, frame);
+//!         if polled.is_pending() {
+//!             *call.counted = counted;
+//!         }
+//!         polled
+//!     }
+//!
+//!     fn abandon(
+//!         &self,
+//!         call: Pin<&mut Self::Call>,
+//!         callee: Pin<&mut Callee<S, S::Future>>,
+//!         cause: Abandonment,
+//!         frame: &mut Frame,
+//!     ) {
+//!         let call = call.project();
+//!         let counted = call.counted.take();
+//!         self.next.abandon(call.next, callee, cause, frame);
+//!         drop(counted);
+//!     }
+//! }
+//!
+//! impl<Next: Describe> Describe for CountStage<Next> {
+//!     fn describe(&self, explanation: &mut Explanation) {
+//!         explanation.add("count", "the calls in flight");
+//!         self.next.describe(explanation);
+//!     }
+//! }
+//!
+//! let in_flight = Arc::new(AtomicUsize::new(0));
+//! let seen = in_flight.clone();
+//! let service = service_fn(move |number: u32| {
+//!     assert_ne!(number, 13);
+//!     ready(Ok::<_, Infallible>(seen.load(Relaxed)))
+//! });
+//! let layer = steadfast::client().layer()?.map_stages(|next| CountStage { in_flight: in_flight.clone(), next });
+//! let stack = layer.layer(service);
+//! assert_eq!(stack.clone().oneshot(7).await?, 1);
+//! assert!(tokio::spawn(stack.oneshot(13)).await.unwrap_err().is_panic());
+//! assert_eq!(in_flight.load(Relaxed), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - **User code.** A stage that runs user code by itself, such as a closure, a waker or the drop of a request, calls
+//!   [`Frame::user_code_runs`]. User code may take its time, and the stages then read the clock again. The [`Leaf`] does so
+//!   for the service and the classifier.
+//! - **Panics.** A panic of user code further in unwinds through the stage. What the stage took is then in a guard on the
+//!   stack, whose drop gives it back. After a panic in `start` nothing follows. After a panic in `poll` the future is not
+//!   polled again. When it is dropped, `abandon` comes with [`Abandonment::Cancelled`], hands the call on, and has nothing
+//!   left to give back.
 
 mod callee;
 mod exit;

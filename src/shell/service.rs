@@ -47,8 +47,10 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
         self.with_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`. A call that fails
-    /// allocates its box, unless the service's error is a `BoxError` already.
+    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
+    /// types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    ///
+    /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> StackLayer<St, BoxedError> {
         self.with_exit(BoxedError)
     }

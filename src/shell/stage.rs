@@ -33,10 +33,11 @@ where
     /// waits until then, and ends the call at once if so.
     ///
     /// The answer is a forecast from the present state, and nothing changes by asking. A stage that would let the attempt
-    /// wait for its turn does not refuse it. A closure of the user may run; then the stage has the frame
-    /// [forget](Frame::user_code_runs) the time.
+    /// wait for its turn answers `false`. A stage that runs a closure of the user to find out calls
+    /// [`Frame::user_code_runs`].
     ///
-    /// Default: `false`. A stage around another one asks that one, or a retry further out waits for what refuses there.
+    /// Default: `false`. A stage around another one has to hand the question on to that one. Otherwise a retry further out
+    /// waits for an attempt that is then refused.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
         false
     }
@@ -53,7 +54,8 @@ where
     ) -> Poll<Result<S::Response, Error<S::Error>>>;
 
     /// Ends a call that has not ended by itself: drops the service's future, then gives everything back. Called at most
-    /// once, after `start` and instead of the last `poll`; on a call that a panic tore down it does what is left.
+    /// once, after `start` and instead of the last `poll`. After a panic in a poll it comes with
+    /// [`Abandonment::Cancelled`] when the future is dropped, and does what is left.
     fn abandon(
         &self,
         call: Pin<&mut Self::Call>,

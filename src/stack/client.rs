@@ -151,6 +151,8 @@ impl<T, R, B, Q, L, C, X> ClientBuilder<T, R, B, Q, L, Off, C, X> {
 
 impl<T, R, B, Q, L, A, X> ClientBuilder<T, R, B, Q, L, A, AnyError, X> {
     /// Decides by this closure what the service's answers mean, for all layers. Default: every `Err` is a failure.
+    ///
+    /// A closure that is first bound by `let` names the type of its parameter: `|answer: Result<&Response, &Error>|`.
     pub fn classify<F, Response, E>(self, classifier: F) -> ClientBuilder<T, R, B, Q, L, A, F, X>
     where
         F: Fn(Result<&Response, &E>) -> Outcome,
@@ -172,8 +174,10 @@ impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
         self.with_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`. A call that fails
-    /// allocates its box, unless the service's error is a `BoxError` already.
+    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
+    /// types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    ///
+    /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, BoxedError> {
         self.with_exit(BoxedError)
     }
@@ -233,7 +237,8 @@ where
     ///
     /// - It is shorter than the [`attempt_timeout`](ClientBuilder::attempt_timeout): no attempt has all of its time.
     /// - It is not longer than the shortest possible first wait of the retry: no retry can run. That wait is zero with full
-    ///   jitter or without a backoff, half of the base with equal jitter, and the base otherwise.
+    ///   jitter or without a backoff, and half of the base with equal jitter. With `Jitter::PlusMinus(factor)` it is the base
+    ///   less that share of it, `base * (1 - factor)`. With decorrelated jitter, and without jitter, it is the base.
     ///
     /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their own
     /// timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.

@@ -3,7 +3,7 @@ use crate::{
     circuit_breaker::BreakerBuilder,
     error::ConfigError,
     load_level::Queue,
-    retry::Backoff,
+    retry::{Backoff, Jitter},
     shell::{GateStage, Leaf},
     timeout::Of,
 };
@@ -221,7 +221,11 @@ impl Explanation {
         let tries = self.tries.unwrap_or(Tries { attempts: 1, backoff: Backoff::none(), longest: self.worst_case });
         let wait = tries.backoff.shortest_first_wait();
         if tries.attempts > 1 && limit <= wait {
-            let rule = format!("must be longer than the first wait of {wait:?}, or no retry can run");
+            let first = match tries.backoff.parts() {
+                (.., Jitter::None) => "the first wait of the retry",
+                _ => "the shortest first wait that the retry's jitter allows",
+            };
+            let rule = format!("must be longer than {wait:?}, {first}, or no retry can run");
             self.contradicts("timeout", limit, rule);
         }
         let full_attempts = tries.fitting_into(limit);

@@ -42,8 +42,9 @@
 //! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and keeps
 //! the error type; servers need it, since hyper closes the connection on an error and axum admits none.
 //!
-//! `.boxed_error()` boxes rejections and the service's errors, each as itself. Code that passes errors on with `?` wants it
-//! where the service's error is a `BoxError`: `Error<BoxError>` is no error to Rust; see [`Error`](crate::Error).
+//! `.boxed_error()` boxes rejections and the service's errors, each as itself, for functions that return a `BoxError`. `?`
+//! converts the default `Error<E>` into every box of errors, if `E` is an error type;
+//! [`Error`](crate::Error#passing-errors-on) has an example of each.
 //!
 //! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints which of
 //! the two it is, and the rejection or the service's error. `source()` leads to that as well.

@@ -78,8 +78,10 @@ impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
         self.with_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for code that passes errors on with `?`. A call that fails
-    /// allocates its box, unless the service's error is a `BoxError` already.
+    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
+    /// types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    ///
+    /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ServerBuilder<Q, L, V, T, BoxedError> {
         self.with_exit(BoxedError)
     }

@@ -51,7 +51,7 @@ impl<P> Slot for Retry<P> {
     }
 }
 
-/// A slot with a gate: a circuit breaker, a rate limit, a limit on calls in flight.
+/// A slot with a gate: a circuit breaker, or a limit on calls in flight.
 #[derive(Clone, Copy, Debug)]
 pub struct Gated<G>(pub(super) G);
 

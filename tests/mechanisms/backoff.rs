@@ -199,6 +199,11 @@ fn what_a_backoff_says_of_itself_names_its_growth_and_its_jitter() {
     for (backoff, text) in [
         (Backoff::default(), "waits of at most 50ms, doubling up to 2s, full jitter"),
         (Backoff::linear(short, long), "waits of at most 50ms, growing by 50ms up to 2s, full jitter"),
+        (
+            Backoff::linear(short, long).jitter(Jitter::PlusMinus(0.5)),
+            "waits of 50ms, growing by 50ms up to 2s, plus or minus 50%",
+        ),
+        (Backoff::exponential(short, long).jitter(Jitter::None), "waits of 50ms, doubling up to 2s, no jitter"),
         (Backoff::fixed(short), "waits of 50ms"),
         (Backoff::fixed(short).jitter(Jitter::PlusMinus(0.125)), "waits of 50ms, plus or minus 12.5%"),
         (Backoff::fixed(short).jitter(Jitter::Full), "waits of at most 50ms, full jitter"),

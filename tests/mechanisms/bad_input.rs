@@ -76,6 +76,8 @@ fn a_backoff_goes_from_a_base_to_a_cap_that_is_no_smaller() {
             assert_retry_names(retry(SECOND, bad), "retry.backoff.cap", bad);
         }
         assert_retry_names(retry(SECOND + NANO, SECOND), "retry.backoff.base", SECOND + NANO);
+        let error = RetryLayer::new(retry(2 * SECOND, SECOND)).unwrap_err();
+        assert_eq!(error.to_string(), "retry.backoff.base = 2s: must be at most the cap of 1s");
         assert!(RetryLayer::new(retry(SECOND, SECOND)).is_ok());
         assert!(RetryLayer::new(retry(NANO, LONGEST)).is_ok());
         assert!(RetryLayer::new(Retry::new(3).backoff(Backoff::none().jitter(jitter))).is_ok());
@@ -164,7 +166,11 @@ fn the_times_of_a_breaker_are_longer_than_zero_and_at_most_366_days() {
     }
     let window = |window| Breaker::builder().failure_rate(0.5, window).build();
     let (shortest, shorter) = (Duration::from_micros(1), Duration::from_nanos(999));
-    assert_names(window(shorter), "circuit_breaker.failure_rate.window", shorter);
+    for wrong in [Duration::ZERO, shorter, Duration::MAX] {
+        let error = window(wrong).unwrap_err();
+        assert_names(Err::<(), _>(error.clone()), "circuit_breaker.failure_rate.window", wrong);
+        assert_eq!(error.rule(), "must be at least a microsecond and at most 366 days");
+    }
     assert!(window(shortest).is_ok());
 }
 
@@ -175,7 +181,7 @@ fn the_longest_open_time_is_at_least_the_first() {
     assert_names(build(shorter), "circuit_breaker.max_open_for", shorter);
     assert!(build(SECOND).is_ok());
     let error = build(shorter).unwrap_err().to_string();
-    assert!(error.ends_with("must be at least circuit_breaker.open_for, or left out"), "{error}");
+    assert!(error.ends_with("must be at least circuit_breaker.open_for of 1s, or left out"), "{error}");
 }
 
 #[test]
@@ -293,6 +299,13 @@ fn a_bucket_has_a_rate_up_to_one_per_nanosecond_and_a_burst_that_fills_in_a_life
     for burst in [0, 101 * 366 * 24 * 60 * 60, u64::MAX] {
         assert_names(TokenBucket::builder(1, SECOND).burst(burst).build(), "rate_limit.burst", burst);
     }
+    for (burst, rule) in [
+        (0, "must be at least 1"),
+        ((1 << 55) + 1, "must be at most 2^55"),
+        (101 * 366 * 24 * 60 * 60, "must fill within a hundred years"),
+    ] {
+        assert_eq!(TokenBucket::builder(1, SECOND).burst(burst).build().unwrap_err().rule(), rule);
+    }
     for (count, period) in [(1, NANO), (1, LONGEST), (1_000_000_000, SECOND), (LONGEST.as_nanos() as u64, LONGEST)] {
         assert!(build(count, period).is_ok(), "{count} per {period:?}");
     }
@@ -347,10 +360,16 @@ fn a_keyed_limit_has_room_for_up_to_100_million_keys_and_quotas_that_buckets_can
     for tier in [2, usize::MAX] {
         assert_names(limit.set_quota(tier, quota), "rate_limit.tier", tier);
     }
+    let rule = "must be less than 2, the number of tiers that were built";
+    assert_eq!(limit.set_quota(2, quota).unwrap_err().rule(), rule);
+    let error = Keyed::<u64>::builder(1, quota).build().unwrap().set_quota(7, quota).unwrap_err();
+    assert_eq!(error.to_string(), "rate_limit.tier = 7: must be 0, the only tier that was built");
     let tiers = |more: usize| Keyed::<u64>::builder(1, quota).tiers(vec![quota; more], |key| *key as usize).build();
     assert_eq!(tiers(127).unwrap().tiers(), 128);
     assert_names(tiers(128), "rate_limit.tiers", 129);
-    assert!(tiers(1_000_000).is_err());
+    assert_names(tiers(200), "rate_limit.tiers", 201);
+    let endless = Keyed::<u64>::builder(1, quota).tiers(std::iter::repeat(quota), |key| *key as usize).build();
+    assert_eq!(endless.unwrap_err().to_string(), "rate_limit.tiers = more than 10000: must be at most 128");
 }
 
 #[test]
@@ -419,20 +438,25 @@ fn waits(base: Duration, jitter: Jitter) -> Retry {
 
 #[test]
 fn a_timeout_that_ends_before_the_first_retry_can_begin_is_refused() {
-    for (jitter, wait) in
-        [(Jitter::None, 5), (Jitter::Decorrelated, 5), (Jitter::Equal, 2), (Jitter::PlusMinus(0.4), 3)]
-    {
+    let (fixed, shortest) = ("the first wait of the retry", "the shortest first wait that the retry's jitter allows");
+    for (jitter, wait, first) in [
+        (Jitter::None, 5, fixed),
+        (Jitter::Decorrelated, 5, shortest),
+        (Jitter::Equal, 2, shortest),
+        (Jitter::PlusMinus(0.4), 3, shortest),
+    ] {
         let (base, wait) = (Duration::from_nanos(5), Duration::from_nanos(wait));
         let build = |limit| steadfast::client().timeout(limit).retry(waits(base, jitter)).layer();
         for limit in [NANO, wait] {
             let error = build(limit).unwrap_err();
-            let rule = format!("must be longer than the first wait of {wait:?}, or no retry can run");
+            let rule = format!("must be longer than {wait:?}, {first}, or no retry can run");
             assert_eq!(error.to_string(), format!("timeout = {limit:?}: {rule}"));
         }
         assert!(build(wait + NANO).is_ok(), "{jitter:?}");
     }
     let error = steadfast::client().timeout(SECOND / 10).retry(waits(5 * SECOND, Jitter::None)).layer().unwrap_err();
-    assert_eq!(error.to_string(), "timeout = 100ms: must be longer than the first wait of 5s, or no retry can run");
+    let message = "timeout = 100ms: must be longer than 5s, the first wait of the retry, or no retry can run";
+    assert_eq!(error.to_string(), message);
 
     // The shortest first wait is zero, or there is no retry.
     let build = |retry| steadfast::client().timeout(NANO).retry(retry).layer();

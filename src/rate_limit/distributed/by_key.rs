@@ -109,7 +109,9 @@ impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
 impl<D, F, Key: ?Sized> RateLimit<DistributedByKey<D, (BorrowedKey<F>, PhantomData<fn(&Key)>)>> {
     /// Like [`distributed`](RateLimit::distributed) where the key lies in the request: `key_of` borrows it.
     ///
-    /// Write the closure in the call, as below, or pass a function.
+    /// Write the closure in the call, as below, or pass a function. Where the request is itself a reference, such as `&Order`,
+    /// pass a function: `fn tenant<'a>(order: &'a &Order) -> &'a str`. See
+    /// [`by_key_ref`](RateLimit::by_key_ref).
     ///
     /// ```
     /// use std::time::Duration;

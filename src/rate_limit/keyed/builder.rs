@@ -53,8 +53,8 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
     {
         let Self { max_keys, mut quotas, overflow, tier_of: _, hasher, keys } = self;
         quotas.truncate(1);
-        // One more than may be is enough to be refused.
-        quotas.extend(more.into_iter().take(MOST_TIERS));
+        // An iterator without an end is refused, too.
+        quotas.extend(more.into_iter().take(MOST_COUNTED_TIERS));
         KeyedBuilder { max_keys, quotas, overflow, tier_of: TierBy(tier_of), hasher, keys }
     }
 
@@ -81,6 +81,10 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
     pub fn build(self) -> Result<Keyed<K, T, S>, ConfigError> {
         let Self { max_keys, quotas, overflow, tier_of, hasher, keys: _ } = self;
         tier::check_all(&quotas)?;
+        if quotas.len() > MOST_COUNTED_TIERS {
+            let given = format_args!("more than {MOST_COUNTED_TIERS}");
+            return Err(ConfigError::new("rate_limit.tiers", given, "must be at most 128"));
+        }
         if quotas.len() > MOST_TIERS {
             return Err(ConfigError::new("rate_limit.tiers", quotas.len(), "must be at most 128"));
         }
@@ -116,6 +120,9 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
 }
 
 const MOST_KEYS: usize = 100_000_000;
+
+/// The most tiers that an error counts.
+const MOST_COUNTED_TIERS: usize = 10_000;
 
 impl<K: ?Sized, T, S> fmt::Debug for KeyedBuilder<K, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
