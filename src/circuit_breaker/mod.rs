@@ -47,6 +47,8 @@
 //!   timeout, the timeout starts again with the next probe.
 //! - Every call belongs to the era that admitted it. A call from before a change of state says nothing about the time
 //!   after it.
+//! - All instants of a breaker come from one clock. What was seen at an instant ahead of it counts as of then: a failure
+//!   a year ahead keeps the circuit open for a year.
 //! - A refusal says how long the circuit stays open; not when it was opened by hand or waits for probes.
 //!
 //! | the call ended with | to the breaker |

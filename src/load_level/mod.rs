@@ -52,6 +52,10 @@
 //! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without
 //!   tower.
 //!
+//! - All instants of a queue come from one clock. A runtime whose clock is behind one that has used the queue before, such as
+//!   that of another test with a paused clock, finds its time standing still until its clock has caught up: the pace lets
+//!   nothing through until then, and waits have no end. Build the queue in the runtime that uses it.
+//!
 //! # Deadlines and classes from a request
 //!
 //! Outside of the stack, whatever the framework: read them, and run the call in a context that has them.
