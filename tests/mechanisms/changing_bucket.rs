@@ -416,25 +416,25 @@ impl Trial {
         }
         let now = self.now();
         if tokens > self.quota.burst() {
-            // A refusal for ever changes nothing, and serves nobody.
             let Poll::Ready(Err(refused)) = polled else { panic!("more than a burst") };
             return self.refused(tokens, refused.retry_after(), now, self.counts_as(now));
         }
-        let nanos = self.see(now);
         match polled {
             Poll::Ready(Ok(())) => {
+                let nanos = self.see(now);
                 self.served(nanos, None)?;
                 prop_assert_eq!(self.in_line(), 0, "it has overtaken");
                 self.admitted(tokens, nanos)?;
                 self.taken.push(tokens);
             }
             Poll::Ready(Err(refused)) => {
-                self.served(nanos, None)?;
-                self.refused(tokens, refused.retry_after(), now, nanos)?;
+                // A refusal changes nothing, and serves nobody.
+                self.refused(tokens, refused.retry_after(), now, self.counts_as(now))?;
                 let wait = refused.retry_after().map_or(i128::MAX, |wait| wait.as_nanos() as i128);
                 prop_assert!(wait > self.max_wait, "refused, for a wait of {}", wait);
             }
             Poll::Pending => {
+                let nanos = self.see(now);
                 // It is behind those who were served before it joined.
                 let waiter = Waiter { acquire, tokens, wakes: 0, standing: Standing::Waits };
                 self.waiters.push(waiter);
