@@ -100,6 +100,10 @@ impl Rejection {
         }
     }
 
+    /// The names that [`mechanism`](Self::mechanism) gives.
+    pub const MECHANISMS: [&str; 6] =
+        ["timeout", "circuit_breaker", "load_shed", "rate_limit", "load_level", "kill_switch"];
+
     /// The name of the mechanism, as its module is called: `"timeout"`, `"circuit_breaker"`, ..; `"kill_switch"` of a
     /// stack that is [switched off](crate::stack::live::StackConfig::switched_off).
     pub fn mechanism(&self) -> &'static str {

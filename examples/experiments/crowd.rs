@@ -1,6 +1,6 @@
 //! Many clients of one backend of which a share of the calls fails.
 
-use crate::lab::{Client, ms};
+use crate::lab::{Client, amplification, ms};
 use std::time::Duration;
 use steadfast::{
     ConfigError,
@@ -25,7 +25,7 @@ pub fn crowd<S: Client>(
         let backend = sim.backend(Backend::new(Latency::fixed(ms(1))).failing(failing));
         (0..clients).map(|_| client(sim, backend.clone())).collect()
     })?;
-    Ok([report.amplification(), report.goodput()])
+    Ok([amplification(&report), report.goodput()])
 }
 
 /// This crate's retry with a budget of 10% and nothing beside it.

@@ -60,6 +60,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             name: "share of the runs that do not say \"never\" at 1100/s, at 1500/s, and at 1000/s evenly",
             wanted: vec![Bound::AtMost(0.0); not_never.len()],
             got: not_never.iter().map(|runs| runs.model[0]).collect(),
+            half_widths: Vec::new(),
             on_other_seeds: not_never.iter().map(|runs| runs.others[0]).collect(),
         },
     ];

@@ -2,7 +2,7 @@
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Lab, ms, secs},
+    lab::{Lab, amplification, ms, secs},
     textbook::Promise,
 };
 use std::{
@@ -67,7 +67,7 @@ pub fn chain(seed: u64, failing: f64, manners: Manners) -> Result<[f64; 2], Conf
         let leaf = Next::new(leaf.map_err(|_| Trouble::Passing));
         (0..SERVICES).try_fold(leaf, |next, _| manners.service(sim, next))
     })?;
-    Ok([report.amplification(), report.goodput()])
+    Ok([amplification(&report), report.goodput()])
 }
 
 impl Manners {

@@ -85,11 +85,14 @@ pub fn steadfast(seed: u64, length: Duration, rps: f64) -> Result<[f64; 4], Conf
 /// Useful answers per second, the p99 of all answers in milliseconds, the share of the served that was of use, and the
 /// share of the time in which the server was at work.
 fn summary(length: Duration, report: &Report) -> Result<[f64; 4], ConfigError> {
-    let (useful, p99) = report.classes.iter().fold((0, 0.0), |_, class| (class.in_time, class.latency.p99));
+    let (useful, p99) = report
+        .classes
+        .iter()
+        .fold((0, 0.0), |_, class| (class.in_time, class.latency.map_or(f64::INFINITY, |latency| latency.p99)));
     let (served, busy) =
-        report.backends.iter().fold((0, 0.0), |_, server| (server.answered + server.wasted, server.busy));
+        report.backends.iter().fold((0, 0.0), |_, server| (server.answered + server.wasted, server.mean_busy));
     let length = length.as_secs_f64();
-    Ok([useful as f64 / length, p99 * 1e3, useful as f64 / served as f64, busy / length])
+    Ok([useful as f64 / length, p99 * 1e3, useful as f64 / served as f64, busy])
 }
 
 fn served<S: Client>(

@@ -2,7 +2,7 @@
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Client, Lab, ms, secs},
+    lab::{Client, Lab, amplification, ms, secs},
     queues::{DEADLINE, Discipline, Queued, WithDeadline, level, levelled},
 };
 use std::time::Duration;
@@ -72,5 +72,5 @@ fn shed<S: Client>(
         let server = sim.backend(Backend::new(latency).servers(1));
         client(sim, server)
     })?;
-    Ok([1.0 - report.amplification()])
+    Ok([1.0 - amplification(&report)])
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Lab, Means, secs},
+    lab::{Lab, secs},
     textbook,
 };
 use rand::{Rng, RngExt};
@@ -60,22 +60,17 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         what: "distributed limit, 10 nodes, 1000 per 10 s, leased: worst true window over the limit",
         anchors,
         figures: vec![
-            column(
+            Figure::column(
                 "at 2x, 10x, and with a store outage of 100 s",
+                [1.01, 1.01, 1.02, 1.05].map(Bound::AtMost),
                 &worst,
                 0,
-                [1.01, 1.01, 1.02, 1.05].map(Bound::AtMost),
             ),
-            column("share of what an exact log admits, at 0.9x, 2x, 10x", &kept, 1, [Bound::AtLeast(0.88); 3]),
-            column("store operations per second", &kept, 2, [Bound::AtMost(12.0); 3]),
+            Figure::column("share of what an exact log admits, at 0.9x, 2x, 10x", [Bound::AtLeast(0.88); 3], &kept, 1),
+            Figure::column("store operations per second", [Bound::AtMost(12.0); 3], &kept, 2),
         ],
         to_come: None,
     }])
-}
-
-fn column<const M: usize>(name: &'static str, runs: &[&Means<3>], number: usize, wanted: [Bound; M]) -> Figure {
-    let column = |numbers: fn(&Means<3>) -> &[f64; 3]| runs.iter().map(|run| numbers(run)[number]).collect();
-    Figure { name, wanted: wanted.to_vec(), got: column(|run| &run.model), on_other_seeds: column(|run| &run.others) }
 }
 
 /// The arrivals of a run, in seconds, each at a node.

@@ -2,7 +2,7 @@
 //! that they have to keep.
 
 use crate::lab::Means;
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 /// How far a reproduced number may be from the published one: one tenth.
 const TOLERANCE: f64 = 0.1;
@@ -38,6 +38,8 @@ pub struct Figure {
     pub wanted: Vec<Bound>,
     /// On the seeds of the model.
     pub got: Vec<f64>,
+    /// Half the widths of their confidence intervals, where they are means of several runs.
+    pub half_widths: Vec<f64>,
     /// On seeds that nobody looked at.
     pub on_other_seeds: Vec<f64>,
 }
@@ -104,19 +106,22 @@ impl Anchor {
 
 impl Figure {
     pub fn new<const N: usize>(name: &'static str, wanted: [Bound; N], means: Means<N>) -> Self {
-        Self { name, wanted: wanted.to_vec(), got: means.model.to_vec(), on_other_seeds: means.others.to_vec() }
+        let [got, half_widths, on_other_seeds] =
+            [means.model, means.half_widths, means.others].map(|numbers| numbers.to_vec());
+        Self { name, wanted: wanted.to_vec(), got, half_widths, on_other_seeds }
     }
 
     /// One number of each of several runs.
     pub fn column<const N: usize, const M: usize>(
         name: &'static str,
         wanted: [Bound; M],
-        runs: &[Means<N>],
+        runs: &[impl Borrow<Means<N>>],
         number: usize,
     ) -> Self {
-        let column = |numbers: fn(&Means<N>) -> &[f64; N]| runs.iter().map(|run| numbers(run)[number]).collect();
-        let (got, on_other_seeds) = (column(|run| &run.model), column(|run| &run.others));
-        Self { name, wanted: wanted.to_vec(), got, on_other_seeds }
+        let column =
+            |numbers: fn(&Means<N>) -> &[f64; N]| runs.iter().map(|run| numbers(run.borrow())[number]).collect();
+        let (got, half_widths) = (column(|run| &run.model), column(|run| &run.half_widths));
+        Self { name, wanted: wanted.to_vec(), got, half_widths, on_other_seeds: column(|run| &run.others) }
     }
 
     pub fn holds(&self) -> bool {

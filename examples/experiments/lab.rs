@@ -3,18 +3,12 @@
 use indicatif::ProgressBar;
 use std::{
     array,
-    num::NonZero,
     ops::{Range, RangeInclusive},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
     time::Duration,
 };
 use steadfast::{
     ConfigError, Error,
-    sim::{Call, Failure, Reply},
+    sim::{Call, Estimate, Failure, Reply, Report, each_seed},
 };
 use tower::Service;
 
@@ -53,6 +47,8 @@ pub struct Lab {
 /// The figures of one mechanism, their means unless something else is said: on the seeds of the model, and on others.
 pub struct Means<const N: usize> {
     pub model: [f64; N],
+    /// Half the width of the confidence interval of each mean of the model; zero where it is no mean.
+    pub half_widths: [f64; N],
     pub others: [f64; N],
 }
 
@@ -109,9 +105,10 @@ impl Lab {
         run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
     ) -> Result<Means<N>, ConfigError> {
         let first = self.first_other_seed;
-        let model = self.mean(0..seeds, &run)?;
-        let others = if self.is_glance() { model } else { self.mean(first..first.saturating_add(others), &run)? };
-        Ok(Means { model, others })
+        let model = self.estimates(0..seeds, &run)?;
+        let others = if self.is_glance() { model } else { self.estimates(first..first.saturating_add(others), &run)? };
+        let [model, half_widths] = [model.map(|number| number.mean), model.map(|number| number.half_width)];
+        Ok(Means { model, half_widths, others: others.map(|number| number.mean) })
     }
 
     /// The largest of each number over this many seeds, and over five others (one with less effort, none at a glance):
@@ -129,7 +126,7 @@ impl Lab {
         };
         let model = largest(0..seeds)?;
         let others = if self.is_glance() { model } else { largest(first..first.saturating_add(others))? };
-        Ok(Means { model, others })
+        Ok(Means { model, half_widths: [0.0; N], others })
     }
 
     /// The mean of each number over these seeds. Runs share nothing, so that it does not depend on who runs first.
@@ -138,10 +135,17 @@ impl Lab {
         seeds: Range<u64>,
         run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
     ) -> Result<[f64; N], ConfigError> {
+        Ok(self.estimates(seeds, run)?.map(|estimate| estimate.mean))
+    }
+
+    /// The same with its confidence interval.
+    fn estimates<const N: usize>(
+        &self,
+        seeds: Range<u64>,
+        run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
+    ) -> Result<[Estimate; N], ConfigError> {
         let results = self.each(seeds, run)?;
-        // A sum of floats depends on its order.
-        let sum = results.iter().fold([0.0; N], |sum, numbers| array::from_fn(|index| sum[index] + numbers[index]));
-        Ok(sum.map(|sum| sum / results.len() as f64))
+        Ok(array::from_fn(|index| Estimate::of(results.iter().map(|numbers| numbers[index]))))
     }
 
     /// The numbers of each of these seeds, in their order.
@@ -150,32 +154,19 @@ impl Lab {
         seeds: Range<u64>,
         run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
     ) -> Result<Vec<[f64; N]>, ConfigError> {
-        let count = seeds.end.saturating_sub(seeds.start);
-        self.bar.inc_length(count);
-        // Counted from the first: a seed may be the last that there is.
-        let next = AtomicU64::new(0);
-        let results = Mutex::new(Vec::new());
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count {
-                    return;
-                }
-                let seed = seeds.start + index;
-                let result = run(seed);
-                self.bar.inc(1);
-                results.lock().unwrap_or_else(PoisonError::into_inner).push((seed, result));
-            }
-        };
-        thread::scope(|scope| {
-            let helpers = thread::available_parallelism().map_or(1, NonZero::get) - 1;
-            (0..helpers).for_each(|_| drop(scope.spawn(work)));
-            work();
-        });
-        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        results.sort_by_key(|(seed, _)| *seed);
-        results.into_iter().map(|(_, result)| result).collect()
+        self.bar.inc_length(seeds.end.saturating_sub(seeds.start));
+        each_seed(seeds, |seed| {
+            let result = run(seed);
+            self.bar.inc(1);
+            result
+        })
     }
+}
+
+/// How many calls arrived at the backends, per call that was made. Not a number, which keeps no bound, where there is no
+/// backend.
+pub fn amplification(report: &Report) -> f64 {
+    report.amplification().unwrap_or(f64::NAN)
 }
 
 pub const fn ms(millis: u64) -> Duration {

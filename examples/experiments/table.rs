@@ -48,8 +48,10 @@ impl From<&Finding> for Row {
         let published = anchors.iter().map(|Anchor { name, published, .. }| format!("{name} {}", numbers(published)));
         let reproduced = anchors.iter().map(|Anchor { reproduced, .. }| numbers(reproduced));
         let wanted = figures.iter().map(|Figure { name, wanted, .. }| format!("{name} {}", slashed(wanted)));
-        let got = figures.iter().map(|Figure { name, got, on_other_seeds, .. }| {
-            format!("{name} {} (other seeds {})", numbers(got), numbers(on_other_seeds))
+        let got = figures.iter().map(|Figure { name, got, half_widths, on_other_seeds, .. }| {
+            let known = half_widths.iter().any(|half_width| *half_width > 0.0 && half_width.is_finite());
+            let half_widths = if known { format!(" ± {}", numbers(half_widths)) } else { String::new() };
+            format!("{name} {}{half_widths} (other seeds {})", numbers(got), numbers(on_other_seeds))
         });
         Self {
             id,

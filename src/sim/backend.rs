@@ -221,6 +221,11 @@ impl Backend {
         Ok(())
     }
 
+    /// When the first disturbance begins, if there is one.
+    pub(super) fn first_disturbance(&self) -> Option<Duration> {
+        self.disturbances.iter().map(|(_, during)| during.start).min()
+    }
+
     /// When the last disturbance is over, if there is one.
     pub(super) fn last_disturbance(&self) -> Option<Duration> {
         self.disturbances.iter().map(|(_, during)| during.end).max()
@@ -238,12 +243,17 @@ pub struct BackendService {
 
 #[derive(Default)]
 struct State {
+    /// Servers that have a call, which they may not have begun with while the backend stands still.
     busy: usize,
     waiting: VecDeque<oneshot::Sender<()>>,
+    /// Calls that are in it, those of the warm-up too.
+    in_flight: u64,
+    averages: Averages,
     counts: BackendCounts,
 }
 
-/// What a backend saw: whatever it received was answered, refused, wasted or abandoned, or is in flight.
+/// What a backend saw of the calls that came to it after the warm-up: whatever it received was answered, refused, wasted or
+/// abandoned, or is in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -262,9 +272,14 @@ pub struct BackendCounts {
     pub refused: u64,
     /// The most calls that were in it at once, waiting ones included.
     pub most_in_flight: u64,
-    /// How long its servers worked on calls that ended, all together, in seconds. Over the length of the run and the number
-    /// of servers this is their utilization.
-    pub busy: f64,
+    /// The number of servers that worked, as an average over the time from the end of the warm-up to the end of the run. What
+    /// comes after the run, while the last calls settle, is no part of it.
+    pub mean_busy: f64,
+    /// The number of calls that waited for a server, as an average over the same time.
+    pub mean_waiting: f64,
+    /// The share of the same time in which a server worked, on average over the servers: from 0 to 1. `None` where their
+    /// number has no bound.
+    pub utilization: Option<f64>,
     /// Calls that are in it at present, or were at the end of the run.
     pub in_flight: u64,
 }
@@ -279,7 +294,32 @@ impl BackendService {
 
     /// What it saw so far.
     pub fn counts(&self) -> BackendCounts {
-        self.state.borrow().counts.clone()
+        let mut state = self.state.borrow_mut();
+        self.look(&mut state);
+        let averages = &state.averages;
+        let bounded = self.spec.servers != usize::MAX;
+        BackendCounts {
+            mean_busy: averages.busy(),
+            mean_waiting: averages.waiting(),
+            utilization: bounded.then(|| averages.busy() / self.spec.servers as f64),
+            ..state.counts.clone()
+        }
+    }
+
+    /// Whether the calls that come to it now count.
+    fn counts_now(&self) -> bool {
+        self.sim.elapsed() >= self.sim.counted().start
+    }
+
+    /// Takes the present numbers into the averages. To be called before any of them changes.
+    fn look(&self, state: &mut State) {
+        let counted = self.sim.counted();
+        let now = self.sim.elapsed();
+        if now >= counted.start && state.averages.until < counted.start {
+            state.counts.most_in_flight = state.in_flight;
+        }
+        let waiting = state.waiting.len();
+        state.averages.look(now, &counted, waiting);
     }
 
     pub(super) fn spec(&self) -> &Backend {
@@ -301,7 +341,7 @@ impl BackendService {
             return None;
         }
         let now = self.sim.elapsed();
-        let in_flight = self.state.borrow().counts.in_flight;
+        let in_flight = self.state.borrow().in_flight;
         let mut latency = self.random.draw(|random| self.spec.latency.draw(in_flight, random));
         for (disturbance, during) in &self.spec.disturbances {
             if let (Disturbance::Slow(factor), true) = (disturbance, during.contains(&now)) {
@@ -316,14 +356,23 @@ impl BackendService {
             }
             done.as_mut().poll(cx).map(|()| false)
         });
+        self.works(true);
         let gone = gone.await;
-        self.state.borrow_mut().counts.busy += self.sim.elapsed().saturating_sub(now).as_secs_f64();
+        self.works(false);
         if gone {
             return None;
         }
         let failing = self.spec.failing;
         let failed = failing > 0.0 && self.random.draw(|random| random.random_bool(failing));
         Some(if failed { Err(Failure::Failed) } else { Ok(Reply) })
+    }
+
+    /// A server begins to work, or ends.
+    fn works(&self, begins: bool) {
+        let mut state = self.state.borrow_mut();
+        self.look(&mut state);
+        let working = &mut state.averages.working;
+        *working = if begins { *working + 1 } else { *working - 1 };
     }
 
     /// How much longer the backend stands still, if it does.
@@ -351,7 +400,9 @@ impl BackendService {
         if gone.await {
             // A place in the queue that is given up is nobody's turn any more.
             drop(turn);
-            self.state.borrow_mut().waiting.retain(|waiting| !waiting.is_closed());
+            let mut state = self.state.borrow_mut();
+            self.look(&mut state);
+            state.waiting.retain(|waiting| !waiting.is_closed());
             return None;
         }
         Some(Server(self))
@@ -361,8 +412,8 @@ impl BackendService {
 impl State {
     /// Takes a free server, or a place in the queue, whose turn comes later.
     fn enter(&mut self, servers: usize) -> Option<oneshot::Receiver<()>> {
-        self.counts.in_flight += 1;
-        self.counts.most_in_flight = self.counts.most_in_flight.max(self.counts.in_flight);
+        self.in_flight += 1;
+        self.counts.most_in_flight = self.counts.most_in_flight.max(self.in_flight);
         if self.busy < servers {
             self.busy += 1;
             return None;
@@ -373,12 +424,51 @@ impl State {
     }
 }
 
+/// Numbers of a backend, summed up over time.
+#[derive(Default)]
+struct Averages {
+    /// Servers that work.
+    working: usize,
+    /// Up to when they are summed up.
+    until: Duration,
+    /// How long the sums are.
+    length: Duration,
+    /// Each times the seconds for which it was so.
+    working_seconds: f64,
+    waiting_seconds: f64,
+}
+
+impl Averages {
+    /// So many wait, and waited since the last look.
+    fn look(&mut self, now: Duration, counted: &Range<Duration>, waiting: usize) {
+        let (from, to) = (self.until.max(counted.start), now.min(counted.end));
+        let passed = to.saturating_sub(from);
+        self.length += passed;
+        self.working_seconds += self.working as f64 * passed.as_secs_f64();
+        self.waiting_seconds += waiting as f64 * passed.as_secs_f64();
+        self.until = now;
+    }
+
+    fn busy(&self) -> f64 {
+        self.over_time(self.working_seconds)
+    }
+
+    fn waiting(&self) -> f64 {
+        self.over_time(self.waiting_seconds)
+    }
+
+    fn over_time(&self, seconds: f64) -> f64 {
+        if self.length.is_zero() { 0.0 } else { seconds / self.length.as_secs_f64() }
+    }
+}
+
 /// One busy server, handed to the next waiting call when dropped.
 struct Server<'a>(&'a BackendService);
 
 impl Drop for Server<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.borrow_mut();
+        self.0.look(&mut state);
         loop {
             let next =
                 if self.0.spec.queue.newest_first { state.waiting.pop_back() } else { state.waiting.pop_front() };
@@ -405,17 +495,19 @@ impl Service<Call> for BackendService {
     fn call(&mut self, call: Call) -> Answer {
         let (mut sender, receiver) = oneshot::channel();
         let now = self.sim.elapsed();
+        let counts = u64::from(self.counts_now());
         let mut state = self.state.borrow_mut();
-        state.counts.received += 1;
+        self.look(&mut state);
+        state.counts.received += counts;
         let outage = |(disturbance, during): &(Disturbance, Range<Duration>)| {
             matches!(disturbance, Disturbance::Outage) && during.contains(&now)
         };
         let dead = self.spec.dead_keys.as_ref().is_some_and(|dead| dead.contains(&call.key));
         let refusal = if dead || self.spec.disturbances.iter().any(outage) {
-            state.counts.answered += 1;
+            state.counts.answered += counts;
             Some(Failure::Failed)
         } else if state.busy >= self.spec.servers && state.waiting.len() >= self.spec.queue.bound {
-            state.counts.refused += 1;
+            state.counts.refused += counts;
             Some(Failure::Overloaded)
         } else {
             None
@@ -423,20 +515,22 @@ impl Service<Call> for BackendService {
         if let Some(failure) = refusal {
             return Answer(Err(failure));
         }
+        state.counts.in_flight += counts;
         let turn = state.enter(self.spec.servers);
         drop(state);
 
         let backend = self.clone();
         self.sim.spawn_untimed(async move {
             let result = backend.clone().work(turn, &mut sender).await;
-            let counts = &mut backend.state.borrow_mut().counts;
-            counts.in_flight -= 1;
+            let mut state = backend.state.borrow_mut();
+            state.in_flight -= 1;
+            state.counts.in_flight -= counts;
             let fate = match result.map(|result| sender.send(result)) {
-                Some(Ok(())) => &mut counts.answered,
-                Some(Err(_)) => &mut counts.wasted,
-                None => &mut counts.abandoned,
+                Some(Ok(())) => &mut state.counts.answered,
+                Some(Err(_)) => &mut state.counts.wasted,
+                None => &mut state.counts.abandoned,
             };
-            *fate += 1;
+            *fate += counts;
         });
         Answer(Ok(receiver))
     }

@@ -5,7 +5,9 @@ use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
 use std::{
     cell::{Cell, RefCell},
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
+    hash::{BuildHasher, DefaultHasher, Hasher},
+    ops::Range,
     pin::Pin,
     rc::Rc,
     sync::{
@@ -33,6 +35,7 @@ pub(super) enum Draws {
     Backend,
     Link,
     Layer,
+    Hasher,
 }
 
 /// The random numbers of one part of a world. Clones share them.
@@ -64,7 +67,8 @@ struct Kernel {
     start: Instant,
     /// The time since the start, as last read: the clock moves nowhere but in [`Sim::run`], and to read it is slow.
     elapsed: Cell<Duration>,
-    length: Duration,
+    /// From the end of the warm-up to the end of the run.
+    counted: Range<Duration>,
     /// The largest number of keys that a load has.
     keys: u64,
     seed: u64,
@@ -81,6 +85,8 @@ struct Kernel {
     /// The most of those at once.
     most_tasks: Cell<u64>,
     backends: RefCell<Vec<BackendService>>,
+    /// What is to be given back by the end of the run.
+    watched: RefCell<Vec<(String, Box<dyn Fn() -> u64>)>>,
     /// Why the first part of this world that cannot work was refused.
     refused: RefCell<Option<ConfigError>>,
 }
@@ -112,11 +118,11 @@ impl Ord for Sleeper {
 }
 
 impl Sim {
-    pub(super) fn new(seed: u64, length: Duration, keys: u64) -> Self {
+    pub(super) fn new(seed: u64, counted: Range<Duration>, keys: u64) -> Self {
         Self(Rc::new(Kernel {
             start: Instant::now(),
             elapsed: Cell::new(Duration::ZERO),
-            length,
+            counted,
             keys,
             seed,
             streams: RefCell::default(),
@@ -127,13 +133,14 @@ impl Sim {
             timed: Cell::new(0),
             most_tasks: Cell::new(0),
             backends: RefCell::default(),
+            watched: RefCell::default(),
             refused: RefCell::new(None),
         }))
     }
 
     /// A backend in this world. One that cannot work makes the run fail.
     pub fn backend(&self, spec: Backend) -> BackendService {
-        self.expect(spec.check(self.0.length, self.0.keys));
+        self.expect(spec.check(self.0.counted.end, self.0.keys));
         let backend = BackendService::new(self.clone(), spec);
         self.0.backends.borrow_mut().push(backend.clone());
         backend
@@ -143,6 +150,50 @@ impl Sim {
     /// of this world.
     pub fn random(&self) -> Random {
         Random::seeded(self.stream(Draws::Layer).draw(|random| random.next_u64()))
+    }
+
+    /// A hasher for a keyed limit, by [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The standard one has
+    /// other keys in each process, and so other keys share a slot of a full table there.
+    pub fn hasher(&self) -> SeededHasher {
+        SeededHasher(self.stream(Draws::Hasher).draw(|random| random.next_u64()))
+    }
+
+    /// Looks, when the run is over, at what a handle has given out and not got back: permits, places, probes. The report has
+    /// the number by this name in [`held`](super::Report::held). A run that watches something ends only when all that was
+    /// spawned has ended too: the far side of a [`Link`](super::Link) may still have a permit when its caller has gone.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// use std::time::Duration;
+    /// use steadfast::load_shed::Limiter;
+    /// use steadfast::sim::{Backend, Latency, Load, Scenario};
+    ///
+    /// let report = Scenario::new(Load::poisson(100.0)).run(|sim| {
+    ///     let (limiter, backend) = (Limiter::fixed(4)?, Backend::new(Latency::fixed(Duration::from_millis(20))));
+    ///     let watched = limiter.clone();
+    ///     sim.watch("permits", move || watched.in_flight() as u64);
+    ///     steadfast::server().load_shed(limiter).service(sim.backend(backend))
+    /// })?;
+    /// report.assert_nothing_held();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, what: impl Into<String>, held: impl Fn() -> u64 + 'static) {
+        self.0.watched.borrow_mut().push((what.into(), Box::new(held)));
+    }
+
+    /// What is still held of all that is watched. Under one name counts what all handles of this name hold.
+    pub(super) fn held(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for (what, held) in &*self.0.watched.borrow() {
+            *all.entry(what.clone()).or_default() += held();
+        }
+        all
+    }
+
+    /// From the end of the warm-up to the end of the run.
+    pub(super) fn counted(&self) -> Range<Duration> {
+        self.0.counted.clone()
     }
 
     /// The next stream of a kind.
@@ -212,7 +263,8 @@ impl Sim {
         });
     }
 
-    /// Runs the world until no call is under way and nothing is to come before `end`, or until `limit`.
+    /// Runs the world until no call is under way and nothing is to come before `end`, or until `limit`. Where something is
+    /// watched, whatever was spawned is waited for like a call.
     pub(super) async fn run(&self, end: Duration, limit: Duration) {
         let mut tasks = FuturesUnordered::new();
         let woken = Arc::new(Woken(AtomicBool::new(false)));
@@ -230,7 +282,8 @@ impl Sim {
                 None if timed => next_milli(now),
                 None => return,
             };
-            if next > limit || next > end && self.0.calls.get() == 0 {
+            let under_way = self.0.calls.get() > 0 || timed && !self.0.watched.borrow().is_empty();
+            if next > limit || next > end && !under_way {
                 return;
             }
             if next > now {
@@ -238,6 +291,15 @@ impl Sim {
                 self.read_clock();
             }
             self.wake_sleepers(next);
+        }
+    }
+
+    /// Lets the time pass until an instant, if it is to come. Nothing else happens.
+    pub(super) async fn idle_until(&self, end: Duration) {
+        let left = end.saturating_sub(self.elapsed());
+        if !left.is_zero() {
+            tokio::time::advance(left).await;
+            self.read_clock();
         }
     }
 
@@ -268,6 +330,20 @@ impl Sim {
     }
 }
 
+/// A hasher that follows the seed of the run, from [`Sim::hasher`].
+#[derive(Clone, Copy, Debug)]
+pub struct SeededHasher(u64);
+
+impl BuildHasher for SeededHasher {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}
+
 /// Ends a world when it goes, however its run ends. Backends and tasks hold on to their world, and it to them.
 pub(super) struct Ending(pub(super) Sim);
 
@@ -275,6 +351,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let kernel = &self.0.0;
         drop(kernel.backends.take());
+        drop(kernel.watched.take());
         drop(kernel.spawned.take());
         drop(kernel.sleepers.take());
     }

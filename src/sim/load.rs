@@ -227,6 +227,11 @@ impl Load {
         self.segments.iter().map(|segment| segment.to.unwrap_or(segment.from)).max()
     }
 
+    /// When the first change of the rate begins, if it changes.
+    pub(super) fn first_change(&self) -> Option<Duration> {
+        self.segments.iter().map(|segment| segment.from).min()
+    }
+
     /// The instants of the calls, in order.
     pub(super) fn arrivals(&self, random: Stream) -> impl Iterator<Item = Duration> {
         Instants { arrivals: self.arrivals, pieces: self.pieces(), piece: None, calls: 0.0, random }

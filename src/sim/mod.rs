@@ -32,6 +32,7 @@
 //! report.assert_goodput_at_least(0.9); // five seconds of sixty are lost
 //! report.assert_amplification_at_most(1.1); // and nothing is made worse
 //! report.assert_recovers_within(secs(1));
+//! report.class("calls").assert_p99_at_most(secs(1));
 //! # Ok(())
 //! # }
 //! ```
@@ -58,7 +59,8 @@
 //!
 //! - A test is a plain `#[test]`. A run brings its own runtime, and is refused inside another one, such as that of
 //!   `#[tokio::test]`.
-//! - A layer that draws random numbers is given [`.random(sim.random())`](Sim::random). Without it runs differ.
+//! - A layer that draws random numbers is given [`.random(sim.random())`](Sim::random), and a keyed limit
+//!   [`.hasher(sim.hasher())`](Sim::hasher). Without them runs differ.
 //! - A server stack belongs behind a [`Link`]. A client that gives up drops its call; if that is the very future of the
 //!   server, the server's permit is back while its backend goes on, and a limit of 60 lets in any number. Behind a link
 //!   the server goes on with what it has begun, as one on another machine does.
@@ -128,7 +130,9 @@
 //! - [`Scenario`]: brings them together. Whatever has a clock or random numbers is made inside its closure: handles
 //!   there see the virtual clock, and [`Sim::random`] follows the seed. Loads, backends, links and layers draw from
 //!   streams of their own, so that another stack meets the same calls.
-//! - [`Report`]: what became of the load, as a table, as numbers, and as assertions for tests.
+//! - [`Report`]: what became of the load, as a table, as numbers, and as assertions for tests; for all calls, and for each
+//!   [class](Report::class).
+//! - [`Scenario::seeds`]: several runs, and what they say together: an [`Estimate`] with its confidence interval.
 //!
 //! # Time
 //!
@@ -143,18 +147,26 @@
 //! enough to begin with, and whatever is worse has been asked for.
 
 mod backend;
+mod class;
 mod kernel;
+mod ledger;
 mod link;
 mod load;
+mod recovery;
 mod report;
 mod scenario;
+mod seeds;
+mod table;
 
 pub use backend::{Answer, Backend, BackendCounts, BackendService, Latency};
-pub use kernel::{Sim, Sleep};
+pub use class::{ClassReport, Latencies, Span};
+pub use kernel::{SeededHasher, Sim, Sleep};
 pub use link::{Arrival, Link};
 pub use load::Load;
-pub use report::{ClassReport, Latencies, Recovery, Report, Span};
+pub use recovery::Recovery;
+pub use report::Report;
 pub use scenario::Scenario;
+pub use seeds::{Estimate, Reports, Seeds, each_seed};
 
 use crate::{Criticality, Error};
 use thiserror::Error as ThisError;

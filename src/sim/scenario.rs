@@ -1,15 +1,16 @@
 use super::{
-    Call, Failure, Load, Reply, Report, Sim,
+    Call, Failure, Load, Reply, Report, Seeds, Sim,
     kernel::{Draws, Ending, Stream},
+    ledger::{Ledger, Run},
     load::{LEAST_ROUND, no_such_number_of_calls},
-    report::Ledger,
+    recovery::Disturbed,
 };
 use crate::{
     CallContext, Error,
     error::{ConfigError, check_duration},
 };
 use rand::RngExt;
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, ops::RangeInclusive, rc::Rc, time::Duration};
 use tokio::runtime;
 use tower::{Service, ServiceExt};
 
@@ -36,6 +37,7 @@ const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Scenario {
     loads: Vec<Load>,
     length: Duration,
+    warm_up: Duration,
     settle_within: Duration,
     seed: u64,
 }
@@ -43,7 +45,13 @@ pub struct Scenario {
 impl Scenario {
     /// A run of 60 s under this load, with seed 0.
     pub fn new(load: Load) -> Self {
-        Self { loads: vec![load], length: Duration::from_secs(60), settle_within: Duration::from_secs(120), seed: 0 }
+        Self {
+            loads: vec![load],
+            length: Duration::from_secs(60),
+            warm_up: Duration::ZERO,
+            settle_within: Duration::from_secs(120),
+            seed: 0,
+        }
     }
 
     /// Adds the load of another class.
@@ -57,6 +65,12 @@ impl Scenario {
         Self { length, ..self }
     }
 
+    /// Leaves what arrives in this time out of the report, at clients and at backends: a queue that is empty in the beginning
+    /// says little of how it is later. Default zero. It is a part of the [`length`](Self::length), and shorter.
+    pub fn warm_up(self, warm_up: Duration) -> Self {
+        Self { warm_up, ..self }
+    }
+
     /// How long after that the run waits for calls to end. Default 120 s; what has not ended by then counts as
     /// unanswered. At most a day.
     pub fn settle_within(self, limit: Duration) -> Self {
@@ -66,6 +80,11 @@ impl Scenario {
     /// The seed of all random numbers. The same seed gives the same report.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// The same with each of these seeds, in place of the one.
+    pub fn seeds(self, seeds: RangeInclusive<u64>) -> Seeds {
+        Seeds { scenario: self, seeds }
     }
 
     /// Runs the load through one client, which `build` makes. Whatever has a clock must be made in there.
@@ -99,6 +118,9 @@ impl Scenario {
         if self.settle_within > LONGEST_SETTLING {
             return Err(ConfigError::new("sim.settle_within", self.settle_within, "must be at most a day"));
         }
+        if self.warm_up >= self.length {
+            return Err(ConfigError::new("sim.warm_up", self.warm_up, "must be shorter than the run"));
+        }
         for load in &self.loads {
             load.check(self.length)?;
         }
@@ -118,14 +140,15 @@ impl Scenario {
         S::Error: Into<Error<Failure>>,
     {
         let keys = self.loads.iter().map(|load| load.keys).max().unwrap_or_default();
-        let sim = Sim::new(self.seed, self.length, keys);
+        let counted = self.warm_up..self.length;
+        let sim = Sim::new(self.seed, counted.clone(), keys);
         let _ending = Ending(sim.clone());
         let clients: Rc<[S]> = build(&sim)?.into();
         sim.refused()?;
         if clients.is_empty() {
             return Err(ConfigError::new("sim.clients", 0, "must be at least 1"));
         }
-        let ledger = Rc::new(RefCell::new(Ledger::new(&self.loads, self.length)));
+        let ledger = Rc::new(RefCell::new(Ledger::new(&self.loads, counted)));
         for (class, load) in self.loads.iter().enumerate() {
             let arrivals = sim.stream(Draws::Arrivals);
             let caller = Caller {
@@ -146,12 +169,23 @@ impl Scenario {
             }
         }
         sim.run(self.length, self.length.saturating_add(self.settle_within)).await;
+        // The averages are over all of the run.
+        sim.idle_until(self.length).await;
 
         let backends = sim.backends();
-        let changes = self.loads.iter().filter_map(Load::last_change);
-        let calm_from = changes.chain(backends.iter().filter_map(|backend| backend.spec().last_disturbance())).max();
-        let backends = backends.iter().map(super::BackendService::counts).collect();
-        let report = ledger.take().report(self.seed, calm_from, backends, sim.most_tasks());
+        let begins = backends.iter().filter_map(|backend| backend.spec().first_disturbance());
+        let begin = self.loads.iter().filter_map(Load::first_change).chain(begins).min();
+        let ends = backends.iter().filter_map(|backend| backend.spec().last_disturbance());
+        let end = self.loads.iter().filter_map(Load::last_change).chain(ends).max();
+        let disturbed =
+            begin.zip(end).map(|(begin, end)| Disturbed { from: begin.as_secs_f64(), to: end.as_secs_f64() });
+        let report = ledger.take().report(Run {
+            seed: self.seed,
+            disturbed,
+            backends: backends.iter().map(super::BackendService::counts).collect(),
+            most_tasks: sim.most_tasks(),
+            held: sim.held(),
+        });
         if report.offered() == 0 {
             return Err(no_such_number_of_calls(0));
         }

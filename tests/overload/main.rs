@@ -60,7 +60,7 @@ fn confirm(findings: &[Finding]) {
 
 #[track_caller]
 fn confirm_figure(figure: &Figure) {
-    let Figure { name, wanted, got, on_other_seeds } = figure;
+    let Figure { name, wanted, got, on_other_seeds, .. } = figure;
     println!("{name}: wanted {wanted:?}, got {got:?}, on other seeds {on_other_seeds:?}");
     assert!(figure.holds(), "{name}: wanted {wanted:?}, got {got:?}, on other seeds {on_other_seeds:?}");
 }

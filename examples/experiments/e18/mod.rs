@@ -73,7 +73,7 @@ fn one_seed<const N: usize>(
     run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
 ) -> Result<Means<N>, ConfigError> {
     let model = lab.mean(0..1, run)?;
-    Ok(Means { model, others: model })
+    Ok(Means { model, half_widths: [0.0; N], others: model })
 }
 
 /// The instructions of a tick in each case.
@@ -150,5 +150,5 @@ fn spread(numbers: &[f64]) -> f64 {
 /// Some of the numbers, from this one on.
 fn part<const N: usize, const M: usize>(all: &Means<N>, from: usize) -> Means<M> {
     let some = |numbers: &[f64; N]| array::from_fn(|index| numbers[from + index]);
-    Means { model: some(&all.model), others: some(&all.others) }
+    Means { model: some(&all.model), half_widths: some(&all.half_widths), others: some(&all.others) }
 }

@@ -3,6 +3,7 @@
 mod backend;
 mod bad_input;
 mod book_keeping;
+mod classes;
 mod link;
 mod load;
 mod queueing;
@@ -12,7 +13,7 @@ mod world;
 use std::time::Duration;
 use steadfast::{
     ConfigError,
-    sim::{Backend, BackendCounts, BackendService, ClassReport, Load, Report, Scenario, Sim},
+    sim::{Backend, BackendCounts, BackendService, ClassReport, Latencies, Load, Report, Scenario, Sim},
 };
 
 const fn ms(millis: u64) -> Duration {
@@ -36,6 +37,11 @@ fn into(backend: Backend) -> impl FnOnce(&Sim) -> Result<BackendService, ConfigE
 fn class(report: &Report) -> &ClassReport {
     let [class] = &report.classes[..] else { panic!("not one class: {report}") };
     class
+}
+
+/// How long the answers of the only class took.
+fn latency(report: &Report) -> Latencies {
+    class(report).latency.expect("no answer")
 }
 
 /// What the only backend saw.

@@ -1,0 +1,141 @@
+use super::{
+    Recovery,
+    recovery::{Disturbed, recovery},
+    report::{check_goodput, check_recovery, check_rejected, known_mechanism, ratio},
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What became of the calls of one class.
+///
+/// `Display` prints it as the report does.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ClassReport {
+    /// The name of the load.
+    pub name: String,
+    /// Calls that arrived.
+    pub offered: u64,
+    /// Calls that were answered in time.
+    pub in_time: u64,
+    /// Calls that were answered when it was too late.
+    pub late: u64,
+    /// Calls that ended with a failure of a backend.
+    pub failed: u64,
+    /// Calls that ended with a rejection, by mechanism.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Calls that had not ended when the run was over.
+    pub unanswered: u64,
+    /// The latency of the answers, late ones included, in seconds. `None` if there were none.
+    pub latency: Option<Latencies>,
+    /// After how long calls ended with a failure, in seconds. `None` if there were none.
+    pub latency_of_failed: Option<Latencies>,
+    /// After how long calls ended with a rejection, in seconds. `None` if there were none.
+    pub latency_of_rejected: Option<Latencies>,
+    /// The calls of this class over time, in the spans of the report.
+    pub spans: Vec<Span>,
+    /// When the run was disturbed.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) disturbed: Option<Disturbed>,
+}
+
+/// Quantiles of a latency, in seconds. Exact to a thousandth.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Latencies {
+    /// The mean.
+    pub mean: f64,
+    /// The median.
+    pub p50: f64,
+    /// The 90th percentile.
+    pub p90: f64,
+    /// The 99th percentile.
+    pub p99: f64,
+    /// The 99.9th percentile.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+/// Calls that arrived in one span of time, and how many of them were answered in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Span {
+    /// Its begin, in seconds.
+    pub from: f64,
+    /// Its end, in seconds.
+    pub to: f64,
+    /// Calls that arrived in it.
+    pub offered: u64,
+    /// Those of them that were answered in time.
+    pub in_time: u64,
+}
+
+impl ClassReport {
+    /// The share of the calls that were answered in time, from 0 to 1. `None` if no call arrived.
+    pub fn goodput(&self) -> Option<f64> {
+        (self.offered > 0).then(|| ratio(self.in_time, self.offered))
+    }
+
+    /// The share of the calls that ended with a rejection by this mechanism.
+    ///
+    /// # Panics
+    ///
+    /// As [`Report::rejected`](super::Report::rejected).
+    #[track_caller]
+    pub fn rejected(&self, mechanism: &str) -> f64 {
+        ratio(self.rejected.get(known_mechanism(mechanism)).copied().unwrap_or_default(), self.offered)
+    }
+
+    /// How long after the last disturbance the goodput of this class was back; see
+    /// [`Report::recovery`](super::Report::recovery).
+    pub fn recovery(&self) -> Recovery {
+        recovery(&self.spans, self.disturbed)
+    }
+
+    /// Fails the test unless at least this share of the class's calls was answered in time.
+    ///
+    /// # Panics
+    ///
+    /// If it was less, or no call arrived; with the class.
+    #[track_caller]
+    pub fn assert_goodput_at_least(&self, share: f64) {
+        check_goodput(self.goodput(), share, self);
+    }
+
+    /// Fails the test unless 99 of 100 answers came within this time, late ones included.
+    ///
+    /// # Panics
+    ///
+    /// If they did not, or there was no answer; with the class.
+    #[track_caller]
+    pub fn assert_p99_at_most(&self, limit: Duration) {
+        let Some(latency) = &self.latency else {
+            panic!("there was no answer, wanted a p99 of at most {limit:?}\n{self}")
+        };
+        let p99 = Duration::from_secs_f64(latency.p99);
+        assert!(p99 <= limit, "the p99 is {p99:?}, wanted at most {limit:?}\n{self}");
+    }
+
+    /// Fails the test if a mechanism rejected more than this share of the class's calls.
+    ///
+    /// # Panics
+    ///
+    /// If it did, with the class; and if no mechanism has this name.
+    #[track_caller]
+    pub fn assert_rejected_at_most(&self, mechanism: &str, share: f64) {
+        check_rejected(mechanism, self.rejected(mechanism), share, self);
+    }
+
+    /// Fails the test unless the class's goodput was back within this time after the last disturbance.
+    ///
+    /// # Panics
+    ///
+    /// If it was not, and if nothing is known; with the class.
+    #[track_caller]
+    pub fn assert_recovers_within(&self, limit: Duration) {
+        check_recovery(self.recovery(), limit, self);
+    }
+}

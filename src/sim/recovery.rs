@@ -1,0 +1,154 @@
+//! Whether goodput came back after a disturbance.
+
+use super::Span;
+use std::{fmt, time::Duration};
+
+/// So many calls say whether goodput is good.
+const ENOUGH_CALLS: u64 = 200;
+
+/// Fewer calls say nothing, neither of the time before the disturbance nor of that after it.
+const LEAST_EVIDENCE: u64 = 20;
+
+/// Goodput is back at this share of what it was before.
+const BACK: f64 = 0.95;
+
+/// Of calls that fail by chance, a window has more failures than this many standard deviations beyond the mean once in 740
+/// times.
+const DEVIATIONS: f64 = 3.0;
+
+/// Whether goodput came back after the last disturbance.
+///
+/// `Display` says it in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(tag = "state", content = "seconds", rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Recovery {
+    /// There was no disturbance: no backend had a bad day, and no load changed its rate.
+    Undisturbed,
+    /// Fewer than 20 calls arrived after it, which say nothing.
+    Untested,
+    /// It was back after so long, for good. In JSON, the seconds.
+    After(#[cfg_attr(feature = "serde", serde(serialize_with = "in_seconds"))] Duration),
+    /// It was not back before the end of the run, or not for good.
+    Never,
+}
+
+impl Recovery {
+    /// The one of two that is worse. One about which nothing is known says nothing.
+    pub(super) fn or_worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Never, _) | (_, Self::Never) => Self::Never,
+            (Self::After(one), Self::After(other)) => Self::After(one.max(other)),
+            (Self::After(time), _) | (_, Self::After(time)) => Self::After(time),
+            (Self::Untested, _) | (_, Self::Untested) => Self::Untested,
+            (Self::Undisturbed, Self::Undisturbed) => Self::Undisturbed,
+        }
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undisturbed => f.write_str("no disturbance"),
+            Self::Untested => f.write_str("too few calls after the last disturbance"),
+            Self::After(time) => write!(f, "recovered {time:?} after the last disturbance"),
+            Self::Never => f.write_str("never recovered"),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+fn in_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+/// When the first disturbance of a run began, and the last one ended, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Disturbed {
+    pub(super) from: f64,
+    pub(super) to: f64,
+}
+
+/// How long after the disturbance goodput was back. For the definition see [`Report::recovery`](super::Report::recovery).
+pub(super) fn recovery(spans: &[Span], disturbed: Option<Disturbed>) -> Recovery {
+    let Some(disturbed) = disturbed else { return Recovery::Undisturbed };
+    let after = |span: &&Span| span.from >= disturbed.to;
+    if Calls::of(spans.iter().filter(after)).offered < LEAST_EVIDENCE {
+        return Recovery::Untested;
+    }
+    let usual = Usual::before(disturbed.from, spans);
+    // The span in which the disturbance ends is among them: it may be as good as the others.
+    let after: Vec<Span> = spans.iter().filter(|span| span.to > disturbed.to && span.offered > 0).copied().collect();
+    let enough = ENOUGH_CALLS.min(Calls::of(&after).offered / 2);
+    let back = (0..after.len()).map(|index| &after[index..]).find(|rest| usual.is_kept_to_the_end(rest, enough));
+    match back.and_then(<[Span]>::first) {
+        Some(span) => Recovery::After(Duration::from_secs_f64((span.from - disturbed.to).max(0.0))),
+        None => Recovery::Never,
+    }
+}
+
+/// The share of the calls that was answered in time before the disturbance.
+#[derive(Clone, Copy)]
+struct Usual(f64);
+
+impl Usual {
+    /// All, where too few calls came before to say.
+    fn before(disturbance: f64, spans: &[Span]) -> Self {
+        let before = Calls::of(spans.iter().filter(|span| span.to <= disturbance));
+        let share = before.in_time as f64 / before.offered.max(1) as f64;
+        Self(if before.offered < LEAST_EVIDENCE { 1.0 } else { share })
+    }
+
+    /// Whether goodput is back in every window of enough calls. A window ends with a span; the last one has what is left
+    /// over, too.
+    fn is_kept_to_the_end(self, spans: &[Span], enough: u64) -> bool {
+        let half_as_good = spans.first().is_some_and(|span| 2.0 * span.in_time as f64 >= self.0 * span.offered as f64);
+        let mut left = Calls::of(spans);
+        if !half_as_good || left.offered < enough {
+            return false;
+        }
+        let mut window = Calls::default();
+        for span in spans {
+            window = window.and(span);
+            let rest = left.offered - window.offered;
+            if window.offered >= ENOUGH_CALLS && rest >= ENOUGH_CALLS {
+                if !self.is_kept_by(window) {
+                    return false;
+                }
+                left = Calls { offered: rest, in_time: left.in_time - window.in_time };
+                window = Calls::default();
+            }
+        }
+        self.is_kept_by(left)
+    }
+
+    /// Whether so many of these calls were answered in time as [`BACK`] demands, but for what chance can do.
+    fn is_kept_by(self, calls: Calls) -> bool {
+        let (usual, offered) = (self.0, calls.offered as f64);
+        let chance = DEVIATIONS * (offered * usual * (1.0 - usual)).sqrt();
+        calls.in_time as f64 >= BACK * usual * offered - chance
+    }
+}
+
+/// Calls, and how many of them were answered in time.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Calls {
+    pub(super) offered: u64,
+    pub(super) in_time: u64,
+}
+
+impl Calls {
+    pub(super) fn of<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Self {
+        spans.into_iter().fold(Self::default(), Self::and)
+    }
+
+    fn and(self, span: &Span) -> Self {
+        Self { offered: self.offered + span.offered, in_time: self.in_time + span.in_time }
+    }
+
+    /// The share that was answered in time; `None` if there were none.
+    pub(super) fn goodput(self) -> Option<f64> {
+        (self.offered > 0).then(|| self.in_time as f64 / self.offered as f64)
+    }
+}
