@@ -5,14 +5,14 @@
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Client, Lab, amplification, ms, secs},
-    textbook::{Bucket, Retries},
+    lab::{Client, Lab, amplification, ms, secs, settled, watch_limiter},
+    textbook::{Bucket, Cap, Retries},
 };
 use std::time::Duration;
 use steadfast::{
     ConfigError, Error,
     load_shed::Limiter,
-    retry::{Backoff, Retry},
+    retry::{Backoff, Retry, RetryBudget},
     sim::{Backend, BackendService, Call, Failure, Latency, Link, Load, Reply, Report, Scenario, Sim},
 };
 use tower::{Service, ServiceExt};
@@ -20,6 +20,8 @@ use tower::{Service, ServiceExt};
 const ATTEMPTS: u32 = 3;
 /// How long a client waits for an attempt.
 const PATIENCE: Duration = secs(3);
+/// The longest waits before the second and the third attempt, together.
+const LONGEST_WAITS: Duration = secs(3);
 /// The hand-set limit. With 150 in it the server answers in 2.5 s; two hops of 0.1 s on average leave it within the
 /// patience of most.
 const LIMIT: usize = 150;
@@ -61,6 +63,16 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }
     let mut figures = lab.beyond_a_glance(|| Ok(vec![two_outcomes(lab)?]))?;
     figures.push(Figure::column("retries with full jitter below 1 s and 2 s", wanted, &spread, 0));
+    figures.push(Figure::column("their attempts per call", [Bound::Free; 3], &spread, 1));
+    let mut within_budget = Vec::new();
+    for trouble in TROUBLES {
+        within_budget
+            .push(lab.means(lab.count(10, 3, 1), |seed| summary(&collapse(seed, trouble, budgeted_by_steadfast)?))?);
+    }
+    // What is published of a bucket with this ratio, less a tenth.
+    let as_published = [0.97, 0.64, 0.5].map(|published| Bound::AtLeast(0.9 * published));
+    figures.push(Figure::column("no limit, a budget of 10%", as_published, &within_budget, 0));
+    figures.push(Figure::column("its attempts per call", [Bound::AtMost(1.11); 3], &within_budget, 1));
     if lab.is_thorough() {
         let mut at_once = Vec::new();
         for trouble in TROUBLES {
@@ -68,6 +80,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             at_once.push(lab.means_with(10, OTHER_SEEDS_AT_ONCE, run)?);
         }
         figures.push(Figure::column("tries at once", wanted, &at_once, 0));
+        figures.push(Figure::column("their attempts per call", [Bound::Free; 3], &at_once, 1));
     }
     Ok(vec![
         Finding {
@@ -133,8 +146,9 @@ pub fn collapse<S: Client>(
     trouble: Trouble,
     client: impl FnOnce(&Sim) -> Result<S, ConfigError>,
 ) -> Result<Report, ConfigError> {
-    // An answer counts if its attempt was answered in time; the whole call has no deadline.
-    let calm = Load::poisson(40.0).in_time(secs(3_600));
+    // An answer counts if its attempt was answered in time; the whole call has no deadline but that of its attempts and of
+    // the waits between them.
+    let calm = Load::poisson(40.0).in_time(ATTEMPTS * PATIENCE + LONGEST_WAITS);
     let scenario = match trouble {
         Trouble::Spike { rps } => Scenario::new(calm.spike(secs(20), secs(25), rps)).length(secs(80)),
         Trouble::Ramp => {
@@ -142,7 +156,7 @@ pub fn collapse<S: Client>(
             Scenario::new(up.ramp(secs(25), secs(75), 80.0, 0.0)).length(secs(75))
         }
     };
-    scenario.seed(seed).run(client)
+    settled(scenario.seed(seed).run(client)?)
 }
 
 /// Clients that try 3 times at once.
@@ -158,7 +172,15 @@ pub fn budgeted(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
 
 /// Plain clients of a server with a limit.
 fn capped(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
-    Ok(Retries::new(ATTEMPTS, patient(network(sim, guarded(sim)?))?))
+    let server = Cap::new(LIMIT, backend(sim)).map_err(Error::Service);
+    Ok(Retries::new(ATTEMPTS, patient(network(sim, server))?))
+}
+
+/// Clients of this crate with a budget of 10%, and nothing on the server.
+fn budgeted_by_steadfast(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
+    let budget = RetryBudget::builder().ratio(0.1).no_floor().cap(10).random(sim.random()).build()?;
+    let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).budget(budget).random(sim.random());
+    steadfast::client().retry(retry).attempt_timeout(PATIENCE).keep_error().service(network(sim, open(sim)))
 }
 
 /// This crate on both sides.
@@ -194,9 +216,11 @@ fn open(sim: &Sim) -> impl Answering + use<> {
     backend(sim).map_err(Error::Service)
 }
 
-/// A server behind a limit.
+/// A server behind a limit of this crate.
 fn guarded(sim: &Sim) -> Result<impl Answering + use<>, ConfigError> {
-    steadfast::server().load_shed(Limiter::fixed(LIMIT)?).service(backend(sim))
+    let limiter = Limiter::fixed(LIMIT)?;
+    watch_limiter(sim, &limiter);
+    steadfast::server().load_shed(limiter).service(backend(sim))
 }
 
 fn backend(sim: &Sim) -> BackendService {

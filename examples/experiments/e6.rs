@@ -2,7 +2,7 @@
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Client, Lab, ms, secs},
+    lab::{Client, Lab, ms, secs, settled},
     queues::{DEADLINE, Discipline, Queued, WithDeadline, level, levelled},
 };
 use std::time::Duration;
@@ -74,12 +74,15 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
 
 /// What a textbook queue does at 1000 calls per second.
 pub fn textbook(seed: u64, discipline: Discipline) -> Result<[f64; 4], ConfigError> {
-    summary(LENGTH, &served(seed, LENGTH, LOADS[0], |sim, server| Ok(Queued::new(sim, discipline, BOUND, 1, server)))?)
+    // Those that still wait when the last call has come are not served any more.
+    let queue = |sim: &Sim, server| Ok(Queued::new(sim, discipline, BOUND, 1, server));
+    summary(LENGTH, &served(seed, LENGTH, Duration::ZERO, LOADS[0], queue)?)
 }
 
 /// What the queue of this crate does.
 pub fn steadfast(seed: u64, length: Duration, rps: f64) -> Result<[f64; 4], ConfigError> {
-    summary(length, &served(seed, length, rps, |_, server| Ok(WithDeadline(DEADLINE, levelled(level(1)?, server))))?)
+    let queue = |sim: &Sim, server| Ok(WithDeadline(DEADLINE, levelled(sim, level(1)?, server)));
+    summary(length, &served(seed, length, secs(10), rps, queue)?)
 }
 
 /// Useful answers per second, the p99 of all answers in milliseconds, the share of the served that was of use, and the
@@ -98,13 +101,14 @@ fn summary(length: Duration, report: &Report) -> Result<[f64; 4], ConfigError> {
 fn served<S: Client>(
     seed: u64,
     length: Duration,
+    settle_within: Duration,
     rps: f64,
     client: impl FnOnce(&Sim, BackendService) -> Result<S, ConfigError>,
 ) -> Result<Report, ConfigError> {
-    // Whoever still waits when the last call has come is not served any more.
     let load = Load::poisson(rps).in_time(DEADLINE);
-    Scenario::new(load).length(length).settle_within(Duration::ZERO).seed(seed).run(|sim| {
+    let scenario = Scenario::new(load).length(length).settle_within(settle_within).seed(seed);
+    settled(scenario.run(|sim| {
         let server = sim.backend(Backend::new(Latency::exponential(MEAN_SERVICE)).servers(1));
         client(sim, server)
-    })
+    })?)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Client, Lab, amplification, ms, secs},
+    lab::{Client, Lab, amplification, ms, secs, settled},
     queues::{DEADLINE, Discipline, Queued, WithDeadline, level, levelled},
 };
 use std::time::Duration;
@@ -35,7 +35,9 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         let mut ours = Vec::new();
         for rps in LOADS {
             let run = |seed| {
-                shed(seed, length, rps, latency, |_, server| Ok(WithDeadline(DEADLINE, levelled(level(1)?, server))))
+                shed(seed, length, rps, latency, |sim, server| {
+                    Ok(WithDeadline(DEADLINE, levelled(sim, level(1)?, server)))
+                })
             };
             ours.push(lab.means(lab.count(10, 3, 1), run)?);
         }
@@ -72,5 +74,5 @@ fn shed<S: Client>(
         let server = sim.backend(Backend::new(latency).servers(1));
         client(sim, server)
     })?;
-    Ok([1.0 - amplification(&report)])
+    Ok([1.0 - amplification(&settled(report)?)])
 }

@@ -8,22 +8,27 @@ use crate::{
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    ops::Range,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 use steadfast::{
     ConfigError,
-    circuit_breaker::Breaker,
+    circuit_breaker::{Breaker, BreakerBuilder, BreakerState},
     sim::{Backend, BackendService, Call, Failure, Latency, Load, Reply, Report, Scenario, Sim},
 };
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceExt, service_fn};
 
 const SHARDS: u64 = 5;
 const WINDOW: Duration = secs(10);
 const THRESHOLD: f64 = 0.1;
 const MINIMUM: u32 = 20;
 const OPEN: Duration = secs(5);
+/// The default of [`max_open_for`](steadfast::circuit_breaker::BreakerBuilder::max_open_for).
+const LONGEST_OPEN: Duration = secs(60);
+/// What fails of a shard in good health.
+const BY_CHANCE: f64 = 0.02;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let seeds = lab.count(5, 1, 1);
@@ -36,12 +41,26 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     })?;
     let one_dead = lab.means(seeds, |seed| summary(&outage(seed, length, 1, breaker_per_shard)?, 1))?;
     let three_dead = lab.means(seeds, |seed| summary(&outage(seed, length, 3, breaker_per_shard)?, 3))?;
+    let course = if lab.is_glance() { GLANCE } else { WHOLE };
+    let constant = lab.worst(seeds, |seed| comes_back(seed, course, |breaker| breaker.max_open_for(OPEN)))?;
+    let doubling = lab.worst(seeds, |seed| comes_back(seed, course, |breaker| breaker))?;
+    // The probes and their answers, at 20 calls per second.
+    let round = secs(1).as_secs_f64();
+    let back = |longest: Duration| {
+        [Bound::AtMost(longest.as_secs_f64() + round), Bound::AtMost(0.005), Bound::Within(0.0005, 0.02)]
+    };
     let sent = [Bound::AtMost(0.02); 2];
     let mut figures = vec![
         Figure::column("1 dead: success", [Bound::AtLeast(0.795)], std::slice::from_ref(&one_dead), 0),
         Figure::column("3 dead: success", [Bound::AtLeast(0.395)], std::slice::from_ref(&three_dead), 0),
         Figure::column("sent to the dead, of their demand: 1 dead, 3 dead", sent, &[one_dead, three_dead], 1),
     ];
+    figures.push(Figure::new(
+        "dead twice, 2% fail by chance: s until back in service, refused to the living, sent to the dead; always open for 5 s",
+        back(OPEN),
+        constant,
+    ));
+    figures.push(Figure::new("the same, the open time doubling up to a minute", back(LONGEST_OPEN), doubling));
     figures.extend(lab.beyond_a_glance(|| {
         let shared = lab.means(seeds, |seed| summary(&outage(seed, length, 1, one_breaker)?, 1))?;
         Ok(vec![Figure::column("one for all: success", [Bound::Free], &[shared], 0)])
@@ -61,6 +80,96 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             "success ≥ 0.795 when failures are not overload answers",
         ),
     ])
+}
+
+/// A run in which the first shard dies and comes back, twice.
+#[derive(Clone, Copy)]
+struct Course {
+    /// It is dead from the beginning, and again after so many of these.
+    dead: Duration,
+}
+
+/// Dead for five minutes of ten, twice.
+const WHOLE: Course = Course { dead: secs(300) };
+const GLANCE: Course = Course { dead: secs(75) };
+
+impl Course {
+    fn outages(self) -> [Range<Duration>; 2] {
+        [Duration::ZERO..self.dead, 2 * self.dead..3 * self.dead]
+    }
+
+    fn length(self) -> Duration {
+        4 * self.dead
+    }
+}
+
+/// What is seen of the shard that dies.
+#[derive(Default)]
+struct Seen {
+    /// The calls that came to it while it was dead.
+    sent: u64,
+    /// The longest time from the end of an outage until its circuit was closed, in seconds. Infinite if it never was.
+    back_after: f64,
+}
+
+/// How long it takes until the shard is back in service, the share of the calls for the others that is refused, and the share
+/// of the calls for the dead that is sent to it.
+fn comes_back(
+    seed: u64,
+    course: Course,
+    change: fn(BreakerBuilder) -> BreakerBuilder,
+) -> Result<[f64; 3], ConfigError> {
+    let seen = Rc::new(RefCell::new(Seen { sent: 0, back_after: f64::INFINITY }));
+    let noted = seen.clone();
+    // A class for each shard.
+    let load = |shard: u64| Load::poisson(100.0 / SHARDS as f64).named(format!("shard {shard}"));
+    let scenario = (1..SHARDS).fold(Scenario::new(load(0)), |scenario, shard| scenario.and(load(shard)));
+    let report = scenario.length(course.length()).seed(seed).run(|sim| {
+        let mut guarded = Vec::new();
+        for shard in 0..SHARDS {
+            let spec = Backend::new(Latency::fixed(ms(1))).named(format!("shard {shard}")).failing(BY_CHANCE);
+            let dies = |spec: Backend| course.outages().into_iter().fold(spec, Backend::outage);
+            let backend = sim.backend(if shard == 0 { dies(spec) } else { spec });
+            let breaker = change(a_breaker()).random(sim.random()).build()?;
+            if shard == 0 {
+                sim.spawn(watch(sim.clone(), course, backend.clone(), breaker.clone(), noted.clone()));
+            }
+            guarded.push(steadfast::client().circuit_breaker(breaker).service(backend)?);
+        }
+        let guarded: Rc<[_]> = guarded.into();
+        Ok(service_fn(move |call: Call| guarded[call.class].clone().oneshot(call)))
+    })?;
+    let (mut refused, mut offered) = (0, 0);
+    for class in report.classes.iter().skip(1) {
+        refused += class.rejected.values().sum::<u64>();
+        offered += class.offered;
+    }
+    let Seen { sent, back_after } = *seen.borrow();
+    let demand: u64 = course.outages().iter().map(|outage| calls_to_the_first(&report, outage)).sum();
+    Ok([back_after, refused as f64 / offered as f64, sent as f64 / demand as f64])
+}
+
+/// The calls for the first shard in this time, of whole spans.
+fn calls_to_the_first(report: &Report, during: &Range<Duration>) -> u64 {
+    let (from, to) = (during.start.as_secs_f64(), during.end.as_secs_f64());
+    let spans = report.classes.iter().take(1).flat_map(|class| &class.spans);
+    spans.filter(|span| span.from >= from && span.to <= to).map(|span| span.offered).sum()
+}
+
+/// Notes how often the shard was called while it was dead, and when its circuit was closed after that.
+async fn watch(sim: Sim, course: Course, shard: BackendService, breaker: Breaker, seen: Rc<RefCell<Seen>>) {
+    let mut longest = Duration::ZERO;
+    for outage in course.outages() {
+        sim.sleep(outage.start.saturating_sub(sim.elapsed())).await;
+        let before = shard.counts().received;
+        sim.sleep(outage.end - outage.start).await;
+        seen.borrow_mut().sent += shard.counts().received - before;
+        while breaker.state() != BreakerState::Closed {
+            sim.sleep(ms(10)).await;
+        }
+        longest = longest.max(sim.elapsed() - outage.end);
+    }
+    seen.borrow_mut().back_after = longest.as_secs_f64();
 }
 
 /// The share of the calls that succeeds, and the share of the calls for dead shards that is sent to them.
@@ -85,18 +194,19 @@ pub fn outage<S: Client>(
     })
 }
 
-fn breaker() -> Result<Breaker, ConfigError> {
-    Breaker::builder().failure_rate(THRESHOLD, WINDOW).minimum_calls(MINIMUM).open_for(OPEN).build()
+fn a_breaker() -> BreakerBuilder {
+    Breaker::builder().failure_rate(THRESHOLD, WINDOW).minimum_calls(MINIMUM).open_for(OPEN)
 }
 
 /// One breaker of this crate before all shards.
 pub fn one_breaker(_: &Sim, shards: Shards<BackendService>) -> Result<impl Client + use<>, ConfigError> {
-    steadfast::client().circuit_breaker(breaker()?).service(shards)
+    steadfast::client().circuit_breaker(a_breaker().build()?).service(shards)
 }
 
 /// A breaker of this crate for each shard.
 pub fn breaker_per_shard(_: &Sim, shards: Shards<BackendService>) -> Result<impl Client + use<>, ConfigError> {
-    let guarded = |shard: &BackendService| steadfast::client().circuit_breaker(breaker()?).service(shard.clone());
+    let guarded =
+        |shard: &BackendService| steadfast::client().circuit_breaker(a_breaker().build()?).service(shard.clone());
     Ok(Shards(shards.0.iter().map(guarded).collect::<Result<_, _>>()?))
 }
 

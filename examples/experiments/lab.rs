@@ -8,7 +8,9 @@ use std::{
 };
 use steadfast::{
     ConfigError, Error,
-    sim::{Call, Estimate, Failure, Reply, Report, each_seed},
+    load_level::Queue,
+    load_shed::Limiter,
+    sim::{Call, Estimate, Failure, Reply, Report, Sim, each_seed},
 };
 use tower::Service;
 
@@ -167,6 +169,27 @@ impl Lab {
 /// backend.
 pub fn amplification(report: &Report) -> f64 {
     report.amplification().unwrap_or(f64::NAN)
+}
+
+/// Watches what a limiter has given out.
+pub fn watch_limiter(sim: &Sim, limiter: &Limiter) {
+    let limiter = limiter.clone();
+    sim.watch("permits of a limiter", move || limiter.in_flight() as u64);
+}
+
+/// Watches who is in a queue, and in the service behind it.
+pub fn watch_queue(sim: &Sim, queue: &Queue) {
+    let queue = queue.clone();
+    sim.watch("places of a queue", move || (queue.in_service() + queue.readings().waiting) as u64);
+}
+
+/// The inventory of a run: all that it watches has been given back.
+pub fn settled(report: Report) -> Result<Report, ConfigError> {
+    let rule = "must all have been given back at the end of the run";
+    match report.held.iter().find(|(_, held)| **held > 0) {
+        Some((what, held)) => Err(ConfigError::new("experiment.held", format_args!("{held} {what}"), rule)),
+        None => Ok(report),
+    }
 }
 
 pub const fn ms(millis: u64) -> Duration {

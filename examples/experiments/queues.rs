@@ -1,7 +1,7 @@
 //! Queue disciplines as the literature has them, and the queue of this crate, in front of a server of few hands.
 
 use crate::{
-    lab::{Client, ms},
+    lab::{Client, ms, watch_queue},
     textbook::{self, Promise},
 };
 use rand::{RngExt, rngs::Xoshiro256PlusPlus};
@@ -34,9 +34,11 @@ pub fn level(concurrency: usize) -> Result<load_level::Queue, ConfigError> {
 
 /// A server behind the queue of this crate.
 pub fn levelled(
+    sim: &Sim,
     queue: load_level::Queue,
     server: BackendService,
 ) -> impl Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static {
+    watch_queue(sim, &queue);
     LoadLevelLayer::new(queue).typed_error().layer(server)
 }
 

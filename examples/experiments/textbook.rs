@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
     task::{Context, Poll},
 };
-use steadfast::sim::{Call, Reply};
+use steadfast::sim::{Call, Failure, Reply};
 use tower::{Service, ServiceExt};
 
 /// The random numbers of a mechanism that has to be the same in every run. The seed of the run is mixed with a constant, so
@@ -60,6 +60,54 @@ impl<S: Client> Service<Call> for Retries<S> {
                 }
                 tried += 1;
             }
+        })
+    }
+}
+
+/// Refuses what is more than so many calls at once.
+#[derive(Clone)]
+pub struct Cap<S> {
+    service: S,
+    limit: usize,
+    in_flight: Rc<Cell<usize>>,
+}
+
+impl<S> Cap<S> {
+    pub fn new(limit: usize, service: S) -> Self {
+        Self { service, limit, in_flight: Rc::default() }
+    }
+}
+
+/// One call in flight.
+struct Place(Rc<Cell<usize>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl<S> Service<Call> for Cap<S>
+where
+    S: Service<Call, Response = Reply, Error = Failure> + Clone + 'static,
+{
+    type Response = Reply;
+    type Error = Failure;
+    type Future = Promise<Reply, Failure>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let Self { service, limit, in_flight } = self.clone();
+        Box::pin(async move {
+            if in_flight.get() >= limit {
+                return Err(Failure::Overloaded);
+            }
+            in_flight.set(in_flight.get() + 1);
+            let _place = Place(in_flight);
+            service.oneshot(call).await
         })
     }
 }
