@@ -37,7 +37,7 @@ pub fn levelled(
     sim: &Sim,
     queue: load_level::Queue,
     server: BackendService,
-) -> impl Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static {
+) -> impl Service<Call, Response = Reply, Error = Error<Failure>> + Clone + use<> {
     watch_queue(sim, &queue);
     LoadLevelLayer::new(queue).typed_error().layer(server)
 }
