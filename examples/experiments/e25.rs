@@ -52,6 +52,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         })?;
         Ok(vec![Figure::new("a retry that waits: re-opened by calls with 50 ms left", [published], doomed)])
     })?;
+    let probes = lab.worst(seeds, |seed| Ok([recovery(seed, 0.0, ours)?.wrong_probes()]))?;
+    figures.push(Figure::new("calls more or fewer than 3 before it closes", [Bound::AtMost(0.0)], probes));
     for (hurried, limit) in VARIANTS {
         let worst = lab.worst(seeds, |seed| Ok(recovery(seed, hurried, ours)?.worst()))?;
         let in_time = lab.means_with(seeds, seeds, |seed| {
@@ -90,11 +92,13 @@ pub struct Seen {
     /// When the last call began that was answered before the circuit was closed.
     last_probe: Option<Duration>,
     closed: Option<Duration>,
+    /// The calls that had come to the service when the circuit was closed.
+    probes: Option<u64>,
     reopened: bool,
 }
 
 impl Seen {
-    fn note(&mut self, begin: Duration, end: Duration, answered: bool, state: BreakerState) {
+    fn note(&mut self, begin: Duration, end: Duration, answered: bool, state: BreakerState, received: u64) {
         if begin < OPEN {
             self.early += 1;
             self.waited += u64::from(end > begin);
@@ -103,6 +107,7 @@ impl Seen {
             self.first_probe.get_or_insert(begin);
             self.last_probe = if answered { Some(begin) } else { self.last_probe };
             self.closed = (state == BreakerState::Closed).then_some(end);
+            self.probes = self.closed.map(|_| received);
         }
         self.reopened |= end > OPEN && state == BreakerState::Open;
     }
@@ -116,6 +121,11 @@ impl Seen {
     /// From the first probe to the end.
     fn recovery(&self) -> Duration {
         self.first_probe.zip(self.closed).map_or(Duration::MAX, |(probe, closed)| closed - probe)
+    }
+
+    /// How many calls more or fewer than it takes came to the service before the circuit was closed.
+    fn wrong_probes(&self) -> f64 {
+        self.probes.map_or(f64::INFINITY, |probes| probes.abs_diff(PROBES.into()) as f64)
     }
 
     fn of_the_early(&self) -> [f64; 1] {
@@ -139,8 +149,9 @@ pub fn recovery<S: Client>(
     }
     let seen = Rc::new(RefCell::new(Seen::default()));
     scenario.length(secs(15)).seed(seed).run(|sim| {
-        let (service, state) = client(sim, sim.backend(Backend::new(Latency::fixed(LATENCY))))?;
-        Ok(Watch { sim: sim.clone(), seen: seen.clone(), service, state })
+        let backend = sim.backend(Backend::new(Latency::fixed(LATENCY)));
+        let (service, state) = client(sim, backend.clone())?;
+        Ok(Watch { sim: sim.clone(), seen: seen.clone(), service, state, backend })
     })?;
     let seen = *seen.borrow();
     Ok(seen)
@@ -169,6 +180,7 @@ struct Watch<S> {
     seen: Rc<RefCell<Seen>>,
     service: S,
     state: Rc<dyn Fn() -> BreakerState>,
+    backend: BackendService,
 }
 
 impl<S: Client> Service<Call> for Watch<S> {
@@ -181,13 +193,13 @@ impl<S: Client> Service<Call> for Watch<S> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let Self { sim, seen, service, state } = self.clone();
+        let Self { sim, seen, service, state, backend } = self.clone();
         Box::pin(async move {
             let begin = sim.elapsed();
             let context = CallContext::new();
             let context = if is_hurried(call) { context.with_deadline(Instant::now() + LEFT) } else { context };
             let result = context.scope(service.oneshot(call)).await;
-            seen.borrow_mut().note(begin, sim.elapsed(), result.is_ok(), state());
+            seen.borrow_mut().note(begin, sim.elapsed(), result.is_ok(), state(), backend.counts().received);
             result
         })
     }

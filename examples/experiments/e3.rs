@@ -3,11 +3,14 @@
 use crate::{
     crowd::{ATTEMPTS, budgeted, crowd},
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Lab, secs},
+    lab::{Lab, amplification, ms, secs},
     textbook::{Bucket, Retries},
 };
 use std::time::Duration;
-use steadfast::ConfigError;
+use steadfast::{
+    ConfigError,
+    sim::{Backend, Latency, Load, Scenario},
+};
 
 /// Of all clients together.
 const RPS: f64 = 100.0;
@@ -33,6 +36,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         half.push(lab.means(seeds, |seed| crowd(seed, LENGTH, clients, RPS, 0.5, budgeted))?);
         all.push(lab.means(seeds, |seed| crowd(seed, LENGTH, clients, RPS, 1.0, budgeted))?);
     }
+    let saved = lab.means(seeds, after_a_minute_of_peace)?;
     Ok(vec![Finding {
         id: "E3",
         what: "100 rps spread over 10, 100, 1000 clients with a budget each; half of all calls fail, or all",
@@ -41,7 +45,23 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             Figure::column("half fail: load", [Bound::Within(1.05, 1.12); 3], &half, 0),
             Figure::column("success", [Bound::AtLeast(0.52); 3], &half, 1),
             Figure::column("all fail: load", [Bound::AtMost(1.12); 3], &all, 0),
+            // What is earned meanwhile, and at most what ten clients may save up: 10 retries each.
+            Figure::new("all fail for 10 s after 60 s without a failure: load", [Bound::Within(1.1, 1.21)], saved),
         ],
         to_come: None,
     }])
+}
+
+/// Backend calls per call while all fail, of ten clients which had a minute to save retries up.
+fn after_a_minute_of_peace(seed: u64) -> Result<[f64; 1], ConfigError> {
+    let failing = secs(60)..secs(70);
+    let report = Scenario::new(Load::poisson(RPS)).length(secs(100)).seed(seed).run_clients(|sim| {
+        let backend = sim.backend(Backend::new(Latency::fixed(ms(1))).outage(failing.clone()));
+        (0..CLIENTS[0]).map(|_| budgeted(sim, backend.clone())).collect()
+    })?;
+    // Nothing is tried again but what fails.
+    let retries = (amplification(&report) - 1.0) * report.offered() as f64;
+    let (from, to) = (failing.start.as_secs_f64(), failing.end.as_secs_f64());
+    let spans = report.spans.iter().filter(|span| span.from >= from && span.to <= to);
+    Ok([1.0 + retries / spans.map(|span| span.offered).sum::<u64>() as f64])
 }

@@ -16,7 +16,7 @@ use std::{
 use steadfast::{
     ConfigError,
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState},
-    sim::{Backend, BackendService, Call, Failure, Latency, Load, Reply, Report, Scenario, Sim},
+    sim::{Backend, BackendService, Call, ClassReport, Failure, Latency, Load, Reply, Report, Scenario, Sim},
 };
 use tower::{Service, ServiceExt, service_fn};
 
@@ -27,7 +27,7 @@ const MINIMUM: u32 = 20;
 const OPEN: Duration = secs(5);
 /// The default of [`max_open_for`](steadfast::circuit_breaker::BreakerBuilder::max_open_for).
 const LONGEST_OPEN: Duration = secs(60);
-/// What fails of a shard in good health.
+/// What fails of the shards that do not die.
 const BY_CHANCE: f64 = 0.02;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -46,9 +46,11 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let doubling = lab.worst(seeds, |seed| comes_back(seed, course, |breaker| breaker))?;
     // The probes and their answers, at 20 calls per second.
     let round = secs(1).as_secs_f64();
-    let back = |longest: Duration| {
-        [Bound::AtMost(longest.as_secs_f64() + round), Bound::AtMost(0.005), Bound::Within(0.0005, 0.02)]
+    let back = |longest: Duration, brief: Duration, sent: f64| {
+        let within = |time: Duration| Bound::AtMost(time.as_secs_f64() + round);
+        [within(longest), within(brief), Bound::AtMost(0.005), Bound::Within(0.0005, sent)]
     };
+    let rare = lab.means(seeds, |seed| rarely_called(seed, course.length()))?;
     let sent = [Bound::AtMost(0.02); 2];
     let mut figures = vec![
         Figure::column("1 dead: success", [Bound::AtLeast(0.795)], std::slice::from_ref(&one_dead), 0),
@@ -56,11 +58,19 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         Figure::column("sent to the dead, of their demand: 1 dead, 3 dead", sent, &[one_dead, three_dead], 1),
     ];
     figures.push(Figure::new(
-        "dead twice, 2% fail by chance: s until back in service, refused to the living, sent to the dead; always open for 5 s",
-        back(OPEN),
+        "dead twice, then briefly, 2% fail by chance: s until back in service, s after the brief one, refused to the living, \
+         sent to the dead; always open for 5 s",
+        back(OPEN, OPEN, 0.02),
         constant,
     ));
-    figures.push(Figure::new("the same, the open time doubling up to a minute", back(LONGEST_OPEN), doubling));
+    // In the brief one it opens for 5 s and for 10 s, give or take a quarter of the latter.
+    let doubled = OPEN + (2 * OPEN).mul_f64(1.25) + secs(2) - BRIEFLY;
+    figures.push(Figure::new(
+        "the same, the open time doubling up to a minute",
+        back(LONGEST_OPEN, doubled, 0.008),
+        doubling,
+    ));
+    figures.push(Figure::new("one call per second and shard: refused", [Bound::AtMost(0.002)], rare));
     figures.extend(lab.beyond_a_glance(|| {
         let shared = lab.means(seeds, |seed| summary(&outage(seed, length, 1, one_breaker)?, 1))?;
         Ok(vec![Figure::column("one for all: success", [Bound::Free], &[shared], 0)])
@@ -82,24 +92,28 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     ])
 }
 
-/// A run in which the first shard dies and comes back, twice.
+/// A run in which the first shard dies and comes back, twice, and once more briefly.
 #[derive(Clone, Copy)]
 struct Course {
     /// It is dead from the beginning, and again after so many of these.
     dead: Duration,
 }
 
-/// Dead for five minutes of ten, twice.
+/// How long it is dead for the third time.
+const BRIEFLY: Duration = secs(10);
+
+/// Dead for five minutes of ten, twice, and briefly after five more.
 const WHOLE: Course = Course { dead: secs(300) };
-const GLANCE: Course = Course { dead: secs(75) };
+const GLANCE: Course = Course { dead: secs(150) };
 
 impl Course {
-    fn outages(self) -> [Range<Duration>; 2] {
-        [Duration::ZERO..self.dead, 2 * self.dead..3 * self.dead]
+    fn outages(self) -> [Range<Duration>; 3] {
+        let brief = 4 * self.dead;
+        [Duration::ZERO..self.dead, 2 * self.dead..3 * self.dead, brief..brief + BRIEFLY]
     }
 
     fn length(self) -> Duration {
-        4 * self.dead
+        5 * self.dead
     }
 }
 
@@ -108,18 +122,19 @@ impl Course {
 struct Seen {
     /// The calls that came to it while it was dead.
     sent: u64,
-    /// The longest time from the end of an outage until its circuit was closed, in seconds. Infinite if it never was.
-    back_after: f64,
+    /// The longest time from the end of a long outage until its circuit was closed, in seconds, and that of the brief one.
+    /// Infinite if it never was.
+    back_after: [f64; 2],
 }
 
-/// How long it takes until the shard is back in service, the share of the calls for the others that is refused, and the share
+/// How long it takes until the shard is back in service, also after a brief outage, the share of the calls for the others that is refused, and the share
 /// of the calls for the dead that is sent to it.
 fn comes_back(
     seed: u64,
     course: Course,
     change: fn(BreakerBuilder) -> BreakerBuilder,
-) -> Result<[f64; 3], ConfigError> {
-    let seen = Rc::new(RefCell::new(Seen { sent: 0, back_after: f64::INFINITY }));
+) -> Result<[f64; 4], ConfigError> {
+    let seen = Rc::new(RefCell::new(Seen { sent: 0, back_after: [f64::INFINITY; 2] }));
     let noted = seen.clone();
     // A class for each shard.
     let load = |shard: u64| Load::poisson(100.0 / SHARDS as f64).named(format!("shard {shard}"));
@@ -127,9 +142,10 @@ fn comes_back(
     let report = scenario.length(course.length()).seed(seed).run(|sim| {
         let mut guarded = Vec::new();
         for shard in 0..SHARDS {
-            let spec = Backend::new(Latency::fixed(ms(1))).named(format!("shard {shard}")).failing(BY_CHANCE);
+            let spec = Backend::new(Latency::fixed(ms(1))).named(format!("shard {shard}"));
+            // Nothing fails by chance of the one that comes back: its probes say how it is.
             let dies = |spec: Backend| course.outages().into_iter().fold(spec, Backend::outage);
-            let backend = sim.backend(if shard == 0 { dies(spec) } else { spec });
+            let backend = sim.backend(if shard == 0 { dies(spec) } else { spec.failing(BY_CHANCE) });
             let breaker = change(a_breaker()).random(sim.random()).build()?;
             if shard == 0 {
                 sim.spawn(watch(sim.clone(), course, backend.clone(), breaker.clone(), noted.clone()));
@@ -139,14 +155,26 @@ fn comes_back(
         let guarded: Rc<[_]> = guarded.into();
         Ok(service_fn(move |call: Call| guarded[call.class].clone().oneshot(call)))
     })?;
-    let (mut refused, mut offered) = (0, 0);
-    for class in report.classes.iter().skip(1) {
-        refused += class.rejected.values().sum::<u64>();
-        offered += class.offered;
-    }
-    let Seen { sent, back_after } = *seen.borrow();
+    let Seen { sent, back_after: [long, brief] } = *seen.borrow();
     let demand: u64 = course.outages().iter().map(|outage| calls_to_the_first(&report, outage)).sum();
-    Ok([back_after, refused as f64 / offered as f64, sent as f64 / demand as f64])
+    Ok([long, brief, refused(&report.classes[1..]), sent as f64 / demand as f64])
+}
+
+/// The share of the calls for living shards that is refused where so few come that they say little.
+fn rarely_called(seed: u64, length: Duration) -> Result<[f64; 1], ConfigError> {
+    let load = Load::poisson(SHARDS as f64).keys(SHARDS);
+    let report = Scenario::new(load).length(length).seed(seed).run(|sim| {
+        let shard = |_| sim.backend(Backend::new(Latency::fixed(ms(1))).failing(BY_CHANCE));
+        breaker_per_shard(sim, Shards((0..SHARDS).map(shard).collect()))
+    })?;
+    Ok([refused(&report.classes)])
+}
+
+fn refused(classes: &[ClassReport]) -> f64 {
+    let (refused, offered) = classes.iter().fold((0, 0), |(refused, offered), class| {
+        (refused + class.rejected.values().sum::<u64>(), offered + class.offered)
+    });
+    refused as f64 / offered as f64
 }
 
 /// The calls for the first shard in this time, of whole spans.
@@ -158,8 +186,9 @@ fn calls_to_the_first(report: &Report, during: &Range<Duration>) -> u64 {
 
 /// Notes how often the shard was called while it was dead, and when its circuit was closed after that.
 async fn watch(sim: Sim, course: Course, shard: BackendService, breaker: Breaker, seen: Rc<RefCell<Seen>>) {
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut last) = (Duration::ZERO, Duration::ZERO);
     for outage in course.outages() {
+        longest = longest.max(last);
         sim.sleep(outage.start.saturating_sub(sim.elapsed())).await;
         let before = shard.counts().received;
         sim.sleep(outage.end - outage.start).await;
@@ -167,9 +196,9 @@ async fn watch(sim: Sim, course: Course, shard: BackendService, breaker: Breaker
         while breaker.state() != BreakerState::Closed {
             sim.sleep(ms(10)).await;
         }
-        longest = longest.max(sim.elapsed() - outage.end);
+        last = sim.elapsed() - outage.end;
     }
-    seen.borrow_mut().back_after = longest.as_secs_f64();
+    seen.borrow_mut().back_after = [longest, last].map(|time| time.as_secs_f64());
 }
 
 /// The share of the calls that succeeds, and the share of the calls for dead shards that is sent to them.

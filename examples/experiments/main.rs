@@ -26,6 +26,7 @@ mod e14;
 mod e17;
 mod e18;
 mod e2;
+mod e22;
 mod e25;
 mod e3;
 mod e4;
@@ -61,7 +62,7 @@ type Run = fn(&Lab) -> Result<Vec<Finding>, ConfigError>;
 type Draw = fn(&Lab, &Path) -> Result<(), Box<dyn Error>>;
 
 /// All experiments. Those that run nothing are in `later`.
-const EXPERIMENTS: [(&str, Option<Run>); 22] = [
+const EXPERIMENTS: [(&str, Option<Run>); 23] = [
     ("E1", Some(e1::run)),
     ("E2", Some(e2::run)),
     ("E3", Some(e3::run)),
@@ -83,6 +84,7 @@ const EXPERIMENTS: [(&str, Option<Run>); 22] = [
     ("E18", Some(e18::run)),
     ("E19", None),
     ("E20", None),
+    ("E22", Some(e22::run)),
     ("E25", Some(e25::run)),
 ];
 

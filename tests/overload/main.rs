@@ -22,6 +22,7 @@ mod e14;
 mod e17;
 mod e18;
 mod e2;
+mod e22;
 mod e25;
 mod e3;
 mod e4;

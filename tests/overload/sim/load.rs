@@ -12,7 +12,7 @@ fn arrivals(load: Load, length: Duration) -> Report {
 }
 
 /// When each call of a load arrives.
-fn instants(load: Load, length: Duration) -> Vec<Duration> {
+pub(super) fn instants(load: Load, length: Duration) -> Vec<Duration> {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let log = seen.clone();
     let report = Scenario::new(load).length(length).run(move |sim| {

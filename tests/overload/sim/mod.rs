@@ -4,6 +4,7 @@ mod backend;
 mod bad_input;
 mod book_keeping;
 mod classes;
+mod closed_forms;
 mod link;
 mod load;
 mod queueing;

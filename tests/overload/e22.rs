@@ -1,0 +1,11 @@
+//! E22: the deadlines of a chain.
+
+#[path = "../../examples/experiments/e22.rs"]
+mod experiment;
+
+use crate::{confirm, findings};
+
+#[test]
+fn deadlines_shrink_at_every_hop_and_nothing_is_worked_on_beyond_them() {
+    confirm(&findings(experiment::run));
+}
