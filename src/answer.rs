@@ -12,8 +12,8 @@ pub(crate) fn answer<T>(caller: oneshot::Sender<T>, answer: T) -> bool {
     catch_unwind(AssertUnwindSafe(|| caller.send(answer).is_ok())).unwrap_or(true)
 }
 
-/// Makes room for one more among the callers that wait for an answer. Those that have gone are cleared away here where nothing
-/// else clears them away. They are returned, to be dropped without a lock: a caller's waker may go with them.
+/// Makes room for one more among the callers that wait for an answer. Where the list is full, it removes the callers that have
+/// gone and returns them. The caller of this function drops them without a lock, since a waker may be dropped with them.
 pub(crate) fn make_room<T>(waiting: &mut Vec<T>, has_gone: impl Fn(&T) -> bool) -> Vec<T> {
     if waiting.len() < waiting.capacity() {
         return Vec::new();

@@ -97,7 +97,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
 /// A run in which the first shard dies and comes back, twice, and once more briefly.
 #[derive(Clone, Copy)]
 struct Course {
-    /// It is dead from the beginning, and again after so many of these.
+    /// How long it is dead, from the beginning, and how long it lives until it is dead again.
     dead: Duration,
 }
 

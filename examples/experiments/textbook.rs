@@ -64,7 +64,7 @@ impl<S: Client> Service<Call> for Retries<S> {
     }
 }
 
-/// Refuses what is more than so many calls at once.
+/// Refuses a call beyond a limit on the calls in flight.
 #[derive(Clone)]
 pub struct Cap<S> {
     service: S,

@@ -86,7 +86,7 @@ impl TokenBucket {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`try_acquire_at`](Self::try_acquire_at).
     #[inline]
     pub fn try_acquire(&self, tokens: u64) -> Result<(), RateLimited> {
         self.try_acquire_at(tokens, Instant::now())

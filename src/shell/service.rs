@@ -68,7 +68,10 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
         StackLayer::from_stages(self.root.into_shared().stage, exit)
     }
 
-    /// Puts other stages in the place of these: one of your own around them, say.
+    /// Replaces the stages by what `change` makes of them: for example, by a stage of your own around them.
+    ///
+    /// The new layer shares the state of its gates and limits with this one's clones. The stages are cloned if other handles
+    /// have them too. A call costs what its stages cost.
     ///
     /// ```
     /// use steadfast::{load_shed::{Limiter, LoadShedLayer}, shell::GateStage};

@@ -439,7 +439,7 @@ struct Averages {
 }
 
 impl Averages {
-    /// So many wait, and waited since the last look.
+    /// Adds the time since the last look, in which `waiting` calls waited.
     fn look(&mut self, now: Duration, counted: &Range<Duration>, waiting: usize) {
         let (from, to) = (self.until.max(counted.start), now.min(counted.end));
         let passed = to.saturating_sub(from);

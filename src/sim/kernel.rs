@@ -152,8 +152,8 @@ impl Sim {
         Random::seeded(self.stream(Draws::Layer).draw(|random| random.next_u64()))
     }
 
-    /// A hasher for a keyed limit, by [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The standard one has
-    /// other keys in each process, and so other keys share a slot of a full table there.
+    /// A hasher for a keyed limit, by [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The standard one is
+    /// seeded by each process. So two runs with the same seed would share other slots of a full table.
     pub fn hasher(&self) -> SeededHasher {
         SeededHasher(self.stream(Draws::Hasher).draw(|random| random.next_u64()))
     }

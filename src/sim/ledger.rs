@@ -5,7 +5,7 @@ use crate::Error;
 use hdrhistogram::Histogram;
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
-/// The report is cut into so many spans of time, whatever the length of the run.
+/// The number of spans of time in a report, whatever the length of the run.
 const SPANS: u64 = 100;
 
 /// Keeps the count of the calls that arrive after the warm-up.

@@ -3,7 +3,7 @@
 use super::Span;
 use std::{fmt, time::Duration};
 
-/// So many calls say whether goodput is good.
+/// The calls of one window: enough to say whether goodput is good.
 const ENOUGH_CALLS: u64 = 200;
 
 /// Fewer calls say nothing, neither of the time before the disturbance nor of that after it.
@@ -28,7 +28,7 @@ pub enum Recovery {
     Undisturbed,
     /// Fewer than 20 calls arrived after it, which say nothing.
     Untested,
-    /// It was back after so long, for good. In JSON, the seconds.
+    /// It was back after this time, for good. In JSON, the seconds.
     After(#[cfg_attr(feature = "serde", serde(serialize_with = "in_seconds"))] Duration),
     /// It was not back before the end of the run, or not for good.
     Never,
@@ -123,7 +123,7 @@ impl Usual {
         self.is_kept_by(left)
     }
 
-    /// Whether so many of these calls were answered in time as [`BACK`] demands, but for what chance can do.
+    /// Whether as many of these calls were answered in time as [`BACK`] demands, less what fails by chance.
     fn is_kept_by(self, calls: Calls) -> bool {
         let (usual, offered) = (self.0, calls.offered as f64);
         let chance = DEVIATIONS * (offered * usual * (1.0 - usual)).sqrt();
