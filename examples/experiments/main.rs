@@ -28,6 +28,7 @@ mod e18;
 mod e2;
 mod e22;
 mod e25;
+mod e26;
 mod e3;
 mod e4;
 mod e5;
@@ -62,7 +63,7 @@ type Run = fn(&Lab) -> Result<Vec<Finding>, ConfigError>;
 type Draw = fn(&Lab, &Path) -> Result<(), Box<dyn Error>>;
 
 /// All experiments. Those that run nothing are in `later`.
-const EXPERIMENTS: [(&str, Option<Run>); 23] = [
+const EXPERIMENTS: [(&str, Option<Run>); 24] = [
     ("E1", Some(e1::run)),
     ("E2", Some(e2::run)),
     ("E3", Some(e3::run)),
@@ -86,6 +87,7 @@ const EXPERIMENTS: [(&str, Option<Run>); 23] = [
     ("E20", None),
     ("E22", Some(e22::run)),
     ("E25", Some(e25::run)),
+    ("E26", Some(e26::run)),
 ];
 
 const PICTURES: [(&str, Draw); 6] = [

@@ -24,6 +24,7 @@ mod e18;
 mod e2;
 mod e22;
 mod e25;
+mod e26;
 mod e3;
 mod e4;
 mod e5;

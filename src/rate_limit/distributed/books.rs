@@ -1,10 +1,13 @@
 use super::{
+    backlog::Backlog,
     level::Level,
+    meter::Meter,
+    missed::Missed,
     outage::{Local, OnOutage, Share},
     store::{Charge, Charged, Hint},
 };
 use crate::{clock, rate_limit::Quota};
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 /// What one process knows of the bucket of one key, and has to tell the store.
 ///
@@ -21,17 +24,36 @@ pub(super) struct Books {
     answered_at: u64,
     meter: Meter,
     local: Local,
-    /// Spent without asking, and not told yet.
+    /// Spent without asking as it may, and not told yet.
     untold: u64,
-    /// Told, with this sequence, and not answered: told again until it is.
-    told: u64,
-    is_told: bool,
-    sequence: u64,
+    /// Spent because an answer did not come in time.
+    missed: Missed,
+    /// Spent while the store was away, and what has not drained of that.
+    late: u64,
+    backlog: Backlog,
+    /// The outage that the backlog is of.
+    outage: Option<u64>,
+    told: Told,
     /// Granted and not used, and when the first of it was granted, by the store's clock.
     refund: u64,
     refund_of: Duration,
     /// The most that the level was seen above the burst.
     overshoot: u64,
+}
+
+/// What the store was told with this sequence and has not answered: told again until it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    untold: u64,
+    late: u64,
+    sequence: u64,
+    is_under_way: bool,
+}
+
+impl Told {
+    fn sum(&self) -> u64 {
+        self.untold.saturating_add(self.late)
+    }
 }
 
 /// Which key of which process, and how much it may owe.
@@ -52,9 +74,11 @@ impl Books {
             meter: Meter::default(),
             local: Local::default(),
             untold: 0,
-            told: 0,
-            is_told: false,
-            sequence: 0,
+            missed: Missed::default(),
+            late: 0,
+            backlog: Backlog::new(quota, Share::ALL, &Level::empty(quota, now), 0),
+            outage: None,
+            told: Told::default(),
             refund: 0,
             refund_of: Duration::ZERO,
             overshoot: 0,
@@ -82,7 +106,8 @@ impl Books {
 
     /// What was spent and the store does not know, or has not said that it does.
     pub(super) fn unflushed(&self) -> u64 {
-        self.untold.saturating_add(self.told)
+        let untold = self.untold.saturating_add(self.missed.sum()).saturating_add(self.late);
+        untold.saturating_add(self.told.sum())
     }
 
     pub(super) fn overshoot(&self) -> u64 {
@@ -91,7 +116,9 @@ impl Books {
 
     /// Whether there is something to tell that is not on its way.
     pub(super) fn has_news(&self) -> bool {
-        self.refund > 0 || if self.is_told { false } else { self.unflushed() > 0 }
+        let is_free = !self.told.is_under_way;
+        let is_untold = self.untold > 0 || self.missed.is_ripe() || self.late > 0;
+        self.refund > 0 || is_free && (is_untold || self.told.sum() > 0)
     }
 
     /// Spends without asking.
@@ -109,21 +136,41 @@ impl Books {
         outage: Option<u64>,
         processes: u64,
     ) -> Result<(), Option<u64>> {
-        let share = match policy {
-            OnOutage::FairShare => self.share(quota, processes, now),
+        if outage.is_some() && self.outage != outage {
+            self.begin(outage, quota, now, processes);
+        }
+        let share = match (policy, outage) {
+            (OnOutage::FairShare, Some(_)) => self.backlog.share(),
+            (OnOutage::FairShare, None) => self.share(quota, processes, now),
             _ => Share::ALL,
         };
         // What the store does not know of yet was spent of this process's share.
-        let mut known = *self.known(quota, now);
-        known.add_parts(share.cost(self.unflushed(), &known));
-        self.local.take(policy, quota, tokens, now, outage, (known, share))?;
-        self.spend(tokens);
+        let mut level = *self.known(quota, now);
+        level.add_parts(share.cost(self.unflushed(), &level));
+        self.local.take(policy, quota, tokens, now, outage, (level, share))?;
+        if outage.is_some() {
+            self.late = self.late.saturating_add(tokens);
+            self.backlog.spend(tokens, quota, now);
+        } else {
+            self.missed.spend(tokens);
+        }
         Ok(())
+    }
+
+    /// The store is away: from here on what it was not told drains here.
+    fn begin(&mut self, outage: Option<u64>, quota: &Quota, now: u64, processes: u64) {
+        self.outage = outage;
+        let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_all());
+        self.late = self.late.saturating_add(untold);
+        self.told.late = self.told.sum();
+        self.told.untold = 0;
+        let (share, known) = (self.share(quota, processes, now), *self.known(quota, now));
+        self.backlog = Backlog::new(quota, share, &known, self.unflushed());
     }
 
     /// This process's part of what was admitted of late.
     pub(super) fn share(&self, quota: &Quota, processes: u64, now: u64) -> Share {
-        self.meter.share(quota.burst(), processes, now)
+        self.meter.share(quota, processes, now)
     }
 
     /// Gives back what was spent without asking, in this outage or in none, so long ago; but what has drained since, which may
@@ -131,7 +178,12 @@ impl Books {
     pub(super) fn unspend(&mut self, tokens: u64, age: u64, quota: &Quota, outage: Option<u64>) {
         let drained = (u128::from(age) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(u64::try_from(drained).unwrap_or(u64::MAX));
-        self.untold = self.untold.saturating_sub(left);
+        let of_untold = left.min(self.untold);
+        self.untold -= of_untold;
+        let of_missed = self.missed.pay(left - of_untold);
+        let of_late = (left - of_untold - of_missed).min(self.late);
+        self.late -= of_late;
+        self.backlog.unspend(of_late);
         if outage.is_some() {
             self.local.give_back(left, outage);
         }
@@ -140,6 +192,16 @@ impl Books {
     /// Whether the store said what it said of this key within so many nanoseconds.
     pub(super) fn is_younger(&self, than: u64, now: u64) -> bool {
         now.saturating_sub(self.answered_at) < than
+    }
+
+    /// The store granted so many tokens just now, and their callers have gone. They pay for what was spent without it.
+    /// Returns what is left to give back.
+    pub(super) fn pay(&mut self, tokens: u64, quota: &Quota, now: u64) -> u64 {
+        let left = tokens - self.missed.pay(tokens);
+        let paid = left.min(self.late);
+        self.late -= paid;
+        self.backlog.told(paid, quota, now);
+        left - paid
     }
 
     /// Gives back what the store granted at `at` by its clock.
@@ -163,25 +225,20 @@ impl Books {
         sequence: u64,
         now: u64,
     ) -> Charge {
-        let spent = if self.is_told {
-            0
-        } else {
-            if self.told == 0 && self.untold > 0 {
-                self.told = std::mem::take(&mut self.untold);
-                self.sequence = sequence;
-            }
-            self.is_told = self.told > 0;
-            self.told
-        };
+        let Told { untold, late, .. } = self.tell(quota, sequence, now);
+        if wants.want > 0 {
+            self.missed.ask();
+        }
         let level = self.known(quota, now).tokens();
         Charge {
             key: key.clone(),
             quota: *quota,
             client: owner.client,
-            sequence: self.sequence,
-            spent,
+            sequence: self.told.sequence,
+            spent: untold.saturating_add(late),
+            late,
             max_debt: owner.max_debt,
-            refund: std::mem::take(&mut self.refund),
+            refund: mem::take(&mut self.refund),
             refund_of: self.refund_of,
             want: wants.want,
             least: wants.least,
@@ -189,35 +246,63 @@ impl Books {
         }
     }
 
+    /// What to tell now: nothing, if something is on its way.
+    fn tell(&mut self, quota: &Quota, sequence: u64, now: u64) -> Told {
+        if self.told.is_under_way {
+            return Told::default();
+        }
+        // What has drained since is not told, nor told again: if the store has counted it, it ignores what comes again.
+        let left = self.backlog.tokens(quota, now);
+        if self.told.sum() == 0 {
+            let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_ripe());
+            let late = mem::take(&mut self.late).min(left);
+            self.told = Told { untold, late, sequence, is_under_way: false };
+        } else {
+            self.told.late = self.told.late.min(left);
+        }
+        self.told.is_under_way = self.told.sum() > 0;
+        self.told
+    }
+
     /// The store has answered this charge. Its level is taken for the lowest that it may have been, where it says when it was
     /// asked: then who is refused by it would be refused by the store. Else for the highest.
     pub(super) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<u64>, now: u64) {
         if charge.spent > 0 {
-            (self.told, self.is_told) = (0, false);
+            self.told = Told::default();
+            self.backlog.told(charge.late, &charge.quota, now);
         }
-        self.meter.own = self.meter.own.saturating_add(charge.spent).saturating_add(charged.granted.min(charge.want));
+        if charge.want > 0 {
+            self.missed.answer();
+        }
+        self.meter.count(charge.spent.saturating_add(charged.granted.min(charge.want)));
         if charged.total >= self.total {
             self.total = charged.total;
             (self.known, self.doubt) = match asked {
-                None => (Level::of(&charge.quota, charged.level, now), 0),
+                None => (Level::of(&charge.quota, charged.level, now).with_debt(charged.debt), 0),
                 Some(asked) => lowest(charge, charged, asked, now),
             };
-            self.meter.note(charged.total, now);
+            self.meter.note(charged.total, charged.at, now);
         }
         self.answered_at = now;
-        self.overshoot = self.overshoot.max(charged.level.saturating_sub(charge.quota.burst()));
+        let above = charged.level.saturating_sub(charge.quota.burst()).saturating_add(charged.debt);
+        self.overshoot = self.overshoot.max(above);
     }
 
     /// The store has not answered this charge. A refund in it is lost: it may have been counted, and is not to be twice.
     pub(super) fn failed(&mut self, charge: &Charge) {
         if charge.spent > 0 {
-            self.is_told = false;
+            self.told.is_under_way = false;
+        }
+        if charge.want > 0 {
+            self.missed.answer();
         }
     }
 
     /// Whether nothing is left that a new process would not know.
     pub(super) fn is_idle(&mut self, quota: &Quota, now: u64) -> bool {
-        self.unflushed() == 0 && self.refund == 0 && self.known(quota, now).tokens() == 0
+        let is_told = self.untold == 0 && self.missed.sum() == 0 && self.told.sum() == 0;
+        let is_told = is_told && (self.late == 0 || self.backlog.tokens(quota, now) == 0);
+        is_told && self.refund == 0 && self.known(quota, now).empty_at() <= now
     }
 }
 
@@ -229,12 +314,14 @@ fn lowest(charge: &Charge, charged: &Charged, asked: u64, now: u64) -> (Level, u
     let passed = now.saturating_sub(asked);
     let wait = clock::nanos(charged.retry_after);
     if *want > 0 && charged.granted == 0 && wait > 0 {
-        let mut level = Level::of(quota, quota.burst().saturating_sub(*least), asked);
+        let mut level = Level::of(quota, quota.burst().saturating_sub(*least), asked).with_debt(charged.debt);
         level.add_what_drains_in(wait - 1, charged.level);
-        return (level, passed.saturating_add(1));
+        let until_room = level.until_room(*least, quota.burst());
+        return (level, passed.saturating_add(1).saturating_add(wait.saturating_sub(until_room + 1)));
     }
     let a_token = clock::nanos(quota.period()).div_ceil(quota.count().max(1));
-    (Level::of(quota, charged.level.saturating_sub(1), asked), passed.saturating_add(a_token))
+    let level = Level::of(quota, charged.level.saturating_sub(1), asked).with_debt(charged.debt);
+    (level, passed.saturating_add(a_token))
 }
 
 /// What a process wants of the store.
@@ -242,54 +329,4 @@ fn lowest(charge: &Charge, charged: &Charged, asked: u64, now: u64) -> (Level, u
 pub(super) struct Wants {
     pub(super) want: u64,
     pub(super) least: u64,
-}
-
-/// How much of what is admitted is admitted by this process, over the last one or two seconds.
-#[derive(Debug, Default)]
-struct Meter {
-    /// All that this process ever had counted.
-    own: u64,
-    latest: Mark,
-    /// The beginning of the present second and of the one before.
-    present: Mark,
-    before: Mark,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark {
-    at: u64,
-    own: u64,
-    total: u64,
-}
-
-const SECOND: u64 = 1_000_000_000;
-
-impl Meter {
-    fn note(&mut self, total: u64, now: u64) {
-        let mark = Mark { at: now, own: self.own, total };
-        if now.saturating_sub(self.present.at) >= SECOND {
-            // What lies long back says nothing; a first answer is where counting begins.
-            let is_recent = self.latest.at > 0 && now.saturating_sub(self.latest.at) < 2 * SECOND;
-            self.before = if is_recent { self.present } else { mark };
-            self.present = if is_recent { self.latest } else { mark };
-        }
-        self.latest = mark;
-    }
-
-    /// As though a quarter of a burst had been admitted in equal parts besides: so a process that few calls come to does
-    /// not take all for its own.
-    fn share(&self, burst: u64, processes: u64, now: u64) -> Share {
-        // What lies long back says nothing.
-        let before = if now.saturating_sub(self.latest.at) < 2 * SECOND { self.before } else { self.latest };
-        let own = self.latest.own.saturating_sub(before.own);
-        let all = self.latest.total.saturating_sub(before.total).max(own);
-        let besides = (burst / 4).max(1);
-        let parts = u128::from(processes.max(1));
-        // In parts of one by the number of processes, so that nothing is rounded away.
-        let own = (u128::from(own) * parts).saturating_add(u128::from(besides));
-        let all = (u128::from(all) + u128::from(besides)).saturating_mul(parts);
-        let most = u128::from(u64::MAX);
-        let shrink = (all / most) + 1;
-        Share::of((own / shrink) as u64, (all / shrink) as u64)
-    }
 }

@@ -7,10 +7,15 @@ use std::{collections::VecDeque, time::Duration};
 /// It admits exactly what a token bucket does. But what was spent is kept as tokens, not as the time at which they will be
 /// back: so a new rate does not change the price of what is owed, more than the burst can be owed, and a clock that goes
 /// back moves the time only.
+///
+/// Beside the level there may be a debt. It takes no room, but two fifths of the rate repay it, or all of the rate while the
+/// level is zero. So a debt slows callers down and never locks them out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Level {
     /// In parts of a token, `unit` of them in one.
     parts: u128,
+    /// In parts of a token too.
+    debt: u128,
     /// When it was so, in nanoseconds.
     at: u64,
     /// The parts that drain in a nanosecond, and that are a token: `count` and `period` of the quota.
@@ -21,7 +26,7 @@ pub(super) struct Level {
 impl Level {
     /// An empty bucket.
     pub(super) fn empty(quota: &Quota, now: u64) -> Self {
-        Self { parts: 0, at: now, rate: quota.count(), unit: clock::nanos(quota.period()).max(1) }
+        Self { parts: 0, debt: 0, at: now, rate: quota.count(), unit: clock::nanos(quota.period()).max(1) }
     }
 
     /// When it was last drained.
@@ -37,16 +42,36 @@ impl Level {
 
     /// Lets drain what has drained by `now`, and goes on at the rate of this quota.
     pub(super) fn drain(&mut self, quota: &Quota, now: u64) {
-        let passed = u128::from(now.saturating_sub(self.at));
-        self.parts = self.parts.saturating_sub(passed * u128::from(self.rate));
+        let drained = u128::from(now.saturating_sub(self.at)) * u128::from(self.rate);
+        // For an interval in which one of the two reaches zero this is exact as well: the other has the whole rate from
+        // then on.
+        let repaid = self.debt.min(drained / REPAID.1 * REPAID.0 + (drained % REPAID.1 * REPAID.0).div_ceil(REPAID.1));
+        let left = drained - repaid;
+        self.debt = (self.debt - repaid).saturating_sub(left.saturating_sub(self.parts));
+        self.parts = self.parts.saturating_sub(left);
         self.at = now;
         let Self { rate, unit, .. } = Self::empty(quota, now);
         if unit != self.unit {
-            let (whole, part) = (self.parts / u128::from(self.unit), self.parts % u128::from(self.unit));
-            let part = (part * u128::from(unit)).div_ceil(u128::from(self.unit));
-            self.parts = whole.saturating_mul(u128::from(unit)).saturating_add(part);
+            let (old, new) = (u128::from(self.unit), u128::from(unit));
+            let convert = |parts: u128| {
+                let (whole, part) = (parts / old, parts % old);
+                whole.saturating_mul(new).saturating_add((part * new).div_ceil(old))
+            };
+            (self.parts, self.debt) = (convert(self.parts), convert(self.debt));
         }
         (self.rate, self.unit) = (rate, unit);
+    }
+
+    /// The time at which it will be empty, if nothing is spent.
+    pub(super) fn empty_at(&self) -> u64 {
+        let wait = self.parts.saturating_add(self.debt).div_ceil(u128::from(self.rate.max(1)));
+        self.at.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
+    }
+
+    /// Drains nothing for as long as so many parts of a token take to drain.
+    pub(super) fn rest(&mut self, parts: u128) {
+        let nanos = parts / u128::from(self.rate.max(1));
+        self.at = self.at.saturating_add(u64::try_from(nanos).unwrap_or(u64::MAX));
     }
 
     /// Adds what was spent, up to `most` tokens in all.
@@ -55,6 +80,31 @@ impl Level {
         let sum = self.parts.saturating_add(u128::from(tokens) * u128::from(self.unit));
         // A level that is above the most already, by another quota, stays.
         self.parts = sum.min(most.max(self.parts));
+    }
+
+    /// Adds what was spent: to the level up to `burst`, and what is beyond that to the debt, up to `most` tokens in all.
+    pub(super) fn add_or_owe(&mut self, tokens: u64, burst: u64, most: u64) {
+        let spent = self.in_parts(tokens);
+        let room = self.in_parts(burst).saturating_sub(self.parts).min(spent);
+        self.parts += room;
+        let most = self.in_parts(most).saturating_sub(self.parts);
+        // A debt that is above the most already, by another charge, stays.
+        self.debt = self.debt.saturating_add(spent - room).min(most.max(self.debt));
+    }
+
+    /// Is to repay so many tokens besides.
+    pub(super) fn with_debt(self, tokens: u64) -> Self {
+        Self { debt: self.in_parts(tokens), ..self }
+    }
+
+    /// The tokens that are owed beside the level, rounded up.
+    pub(super) fn debt(&self) -> u64 {
+        u64::try_from(self.debt.div_ceil(u128::from(self.unit.max(1)))).unwrap_or(u64::MAX)
+    }
+
+    /// The parts of a token that have not drained.
+    pub(super) fn parts(&self) -> u128 {
+        self.parts
     }
 
     /// So many tokens, in parts of one.
@@ -72,10 +122,13 @@ impl Level {
         self.parts = self.parts.saturating_sub(parts);
     }
 
-    /// Adds what drains in so many nanoseconds, up to `most` tokens in all.
+    /// Adds what drains of it in so many nanoseconds, at least, up to `most` tokens in all.
     pub(super) fn add_what_drains_in(&mut self, nanos: u64, most: u64) {
         let most = u128::from(most) * u128::from(self.unit);
-        self.parts = (self.parts + u128::from(nanos) * u128::from(self.rate)).min(most);
+        let drains = u128::from(nanos) * u128::from(self.rate);
+        let (to_debt, of) = REPAID;
+        let drains = if self.debt == 0 { drains } else { drains / of * (of - to_debt) };
+        self.parts = (self.parts + drains).min(most);
     }
 
     /// Takes back what was added `age` ago, but what has drained of it since: of an addition that met an empty bucket so
@@ -109,10 +162,21 @@ impl Level {
     /// The time until there is room for so many parts of a token, in nanoseconds.
     pub(super) fn until_room_for_parts(&self, parts: u128, burst: u64) -> u64 {
         let allowed = self.in_parts(burst).saturating_sub(parts);
-        let wait = self.parts.saturating_sub(allowed).div_ceil(u128::from(self.rate.max(1)));
+        let (excess, rate) = (self.parts.saturating_sub(allowed), u128::from(self.rate.max(1)));
+        let (to_debt, of) = REPAID;
+        let to_level = of - to_debt;
+        // Until the debt is repaid the level has a part of the rate, then all of it.
+        let wait = if excess.saturating_mul(to_debt) <= self.debt.saturating_mul(to_level) {
+            excess.saturating_mul(of).div_ceil(rate.saturating_mul(to_level))
+        } else {
+            excess.saturating_add(self.debt).div_ceil(rate)
+        };
         u64::try_from(wait).unwrap_or(u64::MAX)
     }
 }
+
+/// A debt is repaid with two fifths of the rate.
+const REPAID: (u128, u128) = (2, 5);
 
 /// What the store knows of the bucket of one key.
 #[derive(Clone, Debug)]
@@ -146,7 +210,9 @@ impl Bucket {
         let age = now.saturating_sub(clock::nanos(charge.refund_of));
         self.level.take_back(charge.refund, age);
         if charge.spent > 0 && self.is_new(charge) {
-            self.level.add(charge.spent, most);
+            let late = charge.late.min(charge.spent);
+            self.level.add(charge.spent - late, most);
+            self.level.add_or_owe(late, quota.burst(), most);
             self.total = self.total.saturating_add(charge.spent);
         }
         let granted = (*want).min(self.level.room(quota.burst()));
@@ -156,6 +222,7 @@ impl Bucket {
         Charged {
             granted,
             level: self.level.tokens(),
+            debt: self.level.debt(),
             total: self.total,
             retry_after: match granted {
                 0 => Duration::from_nanos(self.level.until_room(*least, quota.burst())),
@@ -167,8 +234,9 @@ impl Bucket {
 
     /// Whether nothing is left at `now` that a new bucket would not know.
     pub(super) fn is_fresh(&self, now: u64) -> bool {
-        let Level { parts, at, rate, .. } = self.level;
-        parts <= u128::from(now.saturating_sub(at).saturating_sub(KEPT_EMPTY)) * u128::from(rate)
+        let Level { parts, debt, at, rate, .. } = self.level;
+        let drained = u128::from(now.saturating_sub(at).saturating_sub(KEPT_EMPTY)) * u128::from(rate);
+        parts.saturating_add(debt) <= drained
     }
 
     /// Whether this charge has not come before; remembers that it has.

@@ -74,7 +74,7 @@
 //! | some processes are cut off, for D | B + r D of their share, repaid up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives to the others what they had spent a window later, and what they held two windows after that they were last heard of |
 //! | a process ends without a farewell | nothing | nothing: what it held counts as spent, two windows later |
 //!
-//! Shares are what each process had of what was admitted in the last two seconds, so they are one together while the demand
+//! Shares are what each process had of what was admitted in the last four seconds, so they are one together while the demand
 //! is steady. With [`OnOutage::LastKnown`] every process has the whole limit.
 //!
 //! No call waits for a connection to be made, except within its deadline where the [runtime](#runtimes) of the connection
@@ -148,6 +148,7 @@
 //! burst. Room for 100,000 keys.
 
 mod account;
+mod backlog;
 mod books;
 mod by_key;
 #[cfg(feature = "conformance")]
@@ -162,6 +163,8 @@ mod health;
 mod leased;
 mod leasing;
 mod level;
+mod meter;
+mod missed;
 mod namespace;
 mod outage;
 #[cfg(feature = "redis")]

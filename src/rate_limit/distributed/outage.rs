@@ -5,7 +5,7 @@ use crate::rate_limit::Quota;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnOutage {
-    /// This process's fair share of the limit: the part that it had of all that was admitted in the last two seconds, and at
+    /// This process's fair share of the limit: the part that it had of all that was admitted in the last four seconds, and at
     /// first one by the number of [processes] that are expected. All shares together are about the limit.
     ///
     /// [processes]: super::ExactBuilder::processes
@@ -53,6 +53,12 @@ impl Share {
     /// token more would be half of the share of a process that has two thirds.
     pub(super) fn cost(self, tokens: u64, level: &Level) -> u128 {
         level.in_parts(tokens).saturating_mul(1024).div_ceil(u128::from(self.0))
+    }
+
+    /// The tokens, rounded up, that cost this level where there is only this part of the whole.
+    pub(super) fn tokens(self, level: &Level) -> u64 {
+        let own = level.parts().saturating_mul(u128::from(self.0)).div_ceil(level.in_parts(1024).max(1));
+        u64::try_from(own).unwrap_or(u64::MAX)
     }
 
     /// The part as a fraction.

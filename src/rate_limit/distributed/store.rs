@@ -46,13 +46,16 @@ pub const LARGEST_BATCH: usize = 64;
 /// What one process has spent and wants of the bucket of one key.
 ///
 /// The bucket's level is what was spent and has not drained yet. It drains at the rate of the quota by the store's clock;
-/// the bucket of a key that the store does not know is empty. In this order the store
+/// the bucket of a key that the store does not know is empty. Beside the level there may be a debt. While there is one, two
+/// fifths of the rate repay it and three drain the level; what the level does not need repays the debt as well. In this
+/// order the store
 ///
 /// 1. lets drain what has drained since it was last asked, by the quota of then; a clock that went back drains nothing, and
 ///    draining goes on from the time that it shows;
 /// 2. if its total is less than that of the hint, raises both to the hint;
 /// 3. takes back the refund;
-/// 4. counts what was spent, whatever the level: up to the burst and `max_debt`;
+/// 4. counts what was spent, whatever the level: up to the burst and `max_debt`. Of what was spent late it adds to the level
+///    what fits below the burst, and the rest to the debt, while both together are at most the burst and `max_debt`;
 /// 5. grants as much of `want` as fits below the burst, or nothing if that is less than `least`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
@@ -67,6 +70,9 @@ pub struct Charge {
     pub sequence: u64,
     /// What was admitted without asking.
     pub spent: u64,
+    /// The part of `spent` that was admitted because the store did not answer, and that has not drained since. It takes
+    /// room below the burst only: beyond that it is a debt.
+    pub late: u64,
     /// The most that may be owed beyond the burst. What is spent beyond that is forgiven.
     pub max_debt: u64,
     /// What was granted and not used.
@@ -97,6 +103,8 @@ pub struct Charged {
     pub granted: u64,
     /// What has been spent and has not drained, in whole tokens, rounded up; the grant is in it.
     pub level: u64,
+    /// What is owed beside the level, in whole tokens, rounded up.
+    pub debt: u64,
     /// All tokens ever counted or granted. It never goes back but when the store loses its data.
     pub total: u64,
     /// Where nothing was granted: the time until `least` will be, if nobody else takes it.
@@ -127,7 +135,8 @@ pub struct Demand {
     pub held: u64,
     /// How many more it wants.
     pub want: u64,
-    /// The highest total that it was ever answered: if the store knows of fewer, it has lost its data.
+    /// The highest total that it was answered, or 0 after two windows without an answer. If the store knows of fewer, it has
+    /// lost its data. It then takes this for its own total, and for a window grants nothing to any process.
     pub total: u64,
 }
 
@@ -136,7 +145,7 @@ pub struct Demand {
 pub struct Settled {
     /// The tokens that the process may spend beyond those that it holds.
     pub granted: u64,
-    /// The tokens that nobody has spent in this window, or holds.
+    /// The tokens that nobody has spent in this window, or holds. None for a window after data were lost.
     pub free: u64,
     /// All tokens that the store ever counted for this key.
     pub total: u64,

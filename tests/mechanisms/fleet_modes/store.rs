@@ -118,6 +118,7 @@ impl Fickle {
             client: 0,
             sequence: 0,
             spent: 0,
+            late: 0,
             max_debt: 1 << 55,
             refund: 0,
             refund_of: ms(0),

@@ -26,15 +26,17 @@ impl Tokens {
 }
 
 /// What happened to a bucket, in the order in which it did.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     /// So many nanoseconds passed.
     Passed(u64),
     Changed(Quota),
     /// The level was raised to so many tokens.
     Raised(u128),
-    /// So many were added, up to a most.
+    /// So many were added, up to a most of level and debt together.
     Added(u128, u128),
+    /// So many were added up to a burst, and the rest of them to the debt, up to a most of both together.
+    AddedLate(u128, u128, u128),
     /// So many were taken back that were added so many nanoseconds ago.
     TakenBack(u128, u64),
 }
@@ -57,29 +59,50 @@ impl Model {
         Self { first: quota, events: Vec::new(), now, total: 0, sequences: HashMap::new() }
     }
 
-    /// The level after all that happened, from the beginning.
-    fn level(&self) -> Tokens {
-        let (mut quota, mut level) = (self.first, Tokens(0, token(self.first)));
+    /// The level and the debt after all that happened, from the beginning.
+    fn state(&self) -> [Tokens; 2] {
+        let none = Tokens(0, token(self.first));
+        let (mut quota, mut level, mut debt) = (self.first, none, none);
         for event in &self.events {
             let parts = level.0;
             let in_a_token = token(quota);
             let drained = |nanos: u64| u128::from(nanos) * u128::from(quota.count());
             level.0 = match *event {
-                Event::Passed(nanos) => parts.saturating_sub(drained(nanos)),
+                Event::Passed(nanos) => {
+                    // Three fifths are the level's, the rest is the debt's; each leaves to the other what it does not need.
+                    let drained = drained(nanos);
+                    let of_level = drained / 5 * 3 + drained % 5 * 3 / 5;
+                    let of_debt = drained - of_level;
+                    let owed = debt.0;
+                    debt.0 = owed.saturating_sub(of_debt.saturating_add(of_level.saturating_sub(parts)));
+                    parts.saturating_sub(of_level.saturating_add(of_debt.saturating_sub(owed)))
+                }
                 Event::Changed(new) => {
                     quota = new;
                     level = level.in_parts_of(token(new));
+                    debt = debt.in_parts_of(token(new));
                     continue;
                 }
                 Event::Raised(tokens) => parts.max(tokens * in_a_token),
                 // What is above the most already was added when that was more.
                 Event::Added(tokens, most) => parts.max((parts + tokens * in_a_token).min(most * in_a_token)),
+                Event::AddedLate(tokens, burst, most) => {
+                    let tokens = tokens * in_a_token;
+                    let fits = tokens.min((burst * in_a_token).saturating_sub(parts));
+                    let most = (most * in_a_token).saturating_sub(parts + fits);
+                    debt.0 = debt.0.max((debt.0 + tokens - fits).min(most));
+                    parts + fits
+                }
                 Event::TakenBack(tokens, age) => {
                     parts.saturating_sub((tokens * in_a_token).saturating_sub(drained(age)))
                 }
             };
         }
-        level
+        [level, debt]
+    }
+
+    fn level(&self) -> Tokens {
+        self.state()[0]
     }
 
     /// Whether so many tokens fit below the burst, so many nanoseconds from now.
@@ -107,7 +130,9 @@ impl Model {
             let last = self.sequences.entry(charge.client).or_default();
             if *last < charge.sequence {
                 *last = charge.sequence;
-                self.events.push(Event::Added(charge.spent.into(), most));
+                let late = charge.late.min(charge.spent);
+                self.events.push(Event::Added((charge.spent - late).into(), most));
+                self.events.push(Event::AddedLate(late.into(), burst.into(), most));
                 self.total = self.total.saturating_add(charge.spent);
             }
         }
@@ -124,8 +149,9 @@ impl Model {
         }
         self.events.push(Event::Added(granted.into(), most));
         self.total = self.total.saturating_add(granted);
-        let level = self.level().rounded_up();
-        Charged { granted, level: level as u64, total: self.total, ..Charged::default() }
+        let [level, debt] = self.state().map(Tokens::rounded_up);
+        let debt = u64::try_from(debt).unwrap_or(u64::MAX);
+        Charged { granted, level: level as u64, debt, total: self.total, ..Charged::default() }
     }
 }
 
@@ -156,15 +182,16 @@ fn passes() -> impl Strategy<Value = i64> {
 }
 
 fn charge(quota: Quota) -> impl Strategy<Value = Charge> {
-    let counted = (1..4u64, 0..6u64, amount(), amount(), amount(), amount());
+    let counted = (1..4u64, 0..6u64, amount(), amount(), amount(), amount(), amount());
     let asked = (
         amount(),
         0..20u64,
         prop_oneof![3 => Just(Hint::default()), 1 => (0..50u64, 0..200u64).prop_map(|(level, total)| Hint { level, total })],
     );
-    (counted, asked).prop_map(move |((client, sequence, spent, max_debt, refund, refund_of), (want, least, hint))| {
+    (counted, asked).prop_map(move |(counted, (want, least, hint))| {
+        let (client, sequence, spent, late, max_debt, refund, refund_of) = counted;
         let (key, refund_of) = (Arc::from(&b"key"[..]), Duration::from_nanos(refund_of));
-        Charge { key, quota, client, sequence, spent, max_debt, refund, refund_of, want, least, hint }
+        Charge { key, quota, client, sequence, spent, late, max_debt, refund, refund_of, want, least, hint }
     })
 }
 
@@ -190,8 +217,8 @@ proptest! {
             let model = model.get_or_insert_with(|| Model::new(charge.quota, by_the_store));
             let expected = model.charge(&charge, by_the_store);
             prop_assert_eq!(
-                (answer.granted, answer.level, answer.total),
-                (expected.granted, expected.level, expected.total),
+                (answer.granted, answer.level, answer.debt, answer.total),
+                (expected.granted, expected.level, expected.debt, expected.total),
                 "at {} of {:?}", now, charge
             );
             prop_assert!(answer.granted == 0 || answer.level <= charge.quota.burst());
@@ -246,8 +273,8 @@ proptest! {
                 *kept -= refund;
             }
             let key = Arc::from(&b"key"[..]);
-            let (client, sequence, spent, max_debt, hint) = (1, 0, 0, 0, Hint::default());
-            let charge = Charge { key, quota, client, sequence, spent, max_debt, refund, refund_of, want, least, hint };
+            let (client, sequence, spent, late, max_debt, hint) = (1, 0, 0, 0, 0, Hint::default());
+            let charge = Charge { key, quota, client, sequence, spent, late, max_debt, refund, refund_of, want, least, hint };
             let answer = store.charge_at(&[charge], now)[0];
             grants.push((answer.at, answer.granted));
         }

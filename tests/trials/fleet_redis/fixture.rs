@@ -23,6 +23,7 @@ pub fn charge(key: impl AsRef<[u8]>, quota: Quota) -> Charge {
         client: 1,
         sequence: 0,
         spent: 0,
+        late: 0,
         max_debt: 0,
         refund: 0,
         refund_of: Duration::ZERO,

@@ -38,6 +38,59 @@ pub(super) async fn debt_is_repaid_before_anything_is_granted(probe: Probe<'_>) 
     }
 }
 
+pub(super) async fn what_was_spent_late_takes_room_up_to_the_burst_and_is_owed_beyond(probe: Probe<'_>) -> Outcome {
+    let bucket = Charge { max_debt: 8, ..probe.charge_of(slow(10)) };
+    let fits = probe.charge(Charge { sequence: 1, spent: 7, late: 4, ..bucket.clone() }).await?;
+    same("level, debt of 3 spent and 4 late", (7, 0), (fits.level, fits.debt))?;
+    let owed = probe.charge(Charge { sequence: 2, spent: 8, late: 8, want: 1, ..bucket.clone() }).await?;
+    same("grant, level, debt, total of 8 more", (0, 10, 5, 15), (owed.granted, owed.level, owed.debt, owed.total))?;
+    // Level and debt have one bound.
+    let most = probe.charge(Charge { sequence: 3, spent: 20, late: 19, ..bucket.clone() }).await?;
+    same("level, total of 1 and 19 more", (11, 35), (most.level, most.total))?;
+    // A little of the level has drained, and made room for debt. It is rounded up.
+    within("debt of 1 and 19 more", 7..=8, most.debt)?;
+    let again = probe.charge(Charge { sequence: 3, spent: 20, late: 19, ..bucket }).await?;
+    same("level, total when it comes again", (11, 35), (again.level, again.total))?;
+    within("debt when it comes again", 7..=8, again.debt)
+}
+
+pub(super) async fn a_debt_is_repaid_with_two_fifths_of_the_rate(probe: Probe<'_>) -> Outcome {
+    let quota = Quota::new(500, millis(1000));
+    let bucket = Charge { max_debt: 500, ..probe.charge_of(quota) };
+    let owed = probe.charge(Charge { sequence: 1, spent: 520, late: 520, ..bucket.clone() }).await?;
+    same("level, debt of 520 spent late", (500, 20), (owed.level, owed.debt))?;
+    // 20 tokens are repaid in 100 ms, in which 30 of the level drain.
+    let refused = probe.charge(Charge { want: 60, least: 60, ..bucket.clone() }).await?;
+    let (needs, passed) = (millis(160), refused.since(&owed));
+    within(
+        "retry-after",
+        needs.saturating_sub(passed.most)..=needs.saturating_sub(passed.least) + TICK,
+        refused.retry_after,
+    )?;
+    loop {
+        let later = probe.charge(bucket.clone()).await?;
+        let (least, most) = later.since(&owed).drains(quota);
+        let of_debt = |drained: u64| (drained * 2).div_ceil(5).min(20);
+        within("debt", 20 - of_debt(most)..=20 - (least * 2 / 5).min(20), later.debt)?;
+        let left = |drained: u64| 500u64.saturating_sub(drained - of_debt(drained));
+        within("level", left(most + 1)..=left(least) + 1, later.level)?;
+        if least > 150 {
+            return same("debt after it was repaid", 0, later.debt);
+        }
+        sleep(millis(10)).await;
+    }
+}
+
+pub(super) async fn a_debt_takes_the_whole_rate_of_an_empty_bucket(probe: Probe<'_>) -> Outcome {
+    let quota = Quota::new(500, millis(1000)).with_burst(10);
+    let bucket = Charge { max_debt: 100, want: 10, ..probe.charge_of(quota) };
+    let owed = probe.charge(Charge { sequence: 1, spent: 60, late: 60, ..bucket.clone() }).await?;
+    same("grant, level, debt of 60 spent late", (0, 10, 50), (owed.granted, owed.level, owed.debt))?;
+    sleep(millis(130)).await;
+    let later = probe.charge(bucket).await?;
+    same("grant, debt when 60 have drained", (10, 0), (later.granted, later.debt))
+}
+
 pub(super) async fn a_refund_makes_room(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     let granted = probe.charge(Charge { want: 10, ..bucket.clone() }).await?;

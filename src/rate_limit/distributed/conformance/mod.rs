@@ -79,6 +79,9 @@ const CHECKS: &[(&str, Run)] = checks! {
     debts {
         what_was_spent_is_owed_up_to_the_most_debt,
         debt_is_repaid_before_anything_is_granted,
+        what_was_spent_late_takes_room_up_to_the_burst_and_is_owed_beyond,
+        a_debt_is_repaid_with_two_fifths_of_the_rate,
+        a_debt_takes_the_whole_rate_of_an_empty_bucket,
         a_refund_makes_room,
         an_old_refund_gives_back_what_has_not_drained,
         of_a_refund_that_has_drained_nothing_comes_back,
@@ -116,6 +119,7 @@ const CHECKS: &[(&str, Run)] = checks! {
         what_is_given_back_others_get,
         what_a_silent_client_holds_is_counted_as_spent,
         lost_data_is_said_to_be_lost,
+        after_data_were_lost_nothing_is_granted_for_a_window,
         a_smaller_limit_still_counts_what_is_held,
         no_number_is_too_large_for_a_window,
         in_no_window_is_more_spent_than_the_limit,

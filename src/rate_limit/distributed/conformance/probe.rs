@@ -60,6 +60,7 @@ impl<'a> Probe<'a> {
             client: 1,
             sequence: 0,
             spent: 0,
+            late: 0,
             max_debt: 0,
             refund: 0,
             refund_of: Duration::ZERO,

@@ -1,11 +1,14 @@
 -- Charges buckets, each by itself: what `Bucket::charge` of the embedded store does.
 --
--- A bucket is `<Bdddd` of the format's number, its level in tokens, when that was in microseconds, its total and the rate in
--- tokens per microsecond at which it drains; then `<c8d` for each process that may send a charge again, with its last
+-- A bucket is `<Bddddd` of the format's number, its level in tokens, when that was in microseconds, its total, the rate in
+-- tokens per microsecond at which it drains, and its debt in tokens; then `<c8d` for each process that may send a charge again, with its last
 -- sequence, the longest unheard of first. Numbers are doubles: exact for integers up to 2^53, to which all are clamped.
-local FORMAT = 1
+local FORMAT = 3
+local HEADER = 41
 local MOST = 9007199254740992
 local PROCESSES_KNOWN = 64
+-- The part of the rate that repays a debt.
+local REPAID = 0.4
 
 local all = unpack
 local pack, unpack, sub, find = struct.pack, struct.unpack, string.sub, string.find
@@ -33,12 +36,13 @@ for place = 1, #KEYS do
         return value
     end
     if value then
-        if #value < 33 or (#value - 33) % 16 ~= 0 then
+        if #value < HEADER or (#value - HEADER) % 16 ~= 0 then
             return redis.error_reply('FOREIGN ' .. place)
         end
-        local format, level, at, total, rate = unpack('<Bdddd', value)
+        local format, level, at, total, rate, debt = unpack('<Bddddd', value)
         -- Whatever is compared with a number that is none is false.
         local sound = level >= 0 and level <= 2 * MOST and at >= 0 and at <= MOST and total >= 0 and total <= MOST
+        sound = sound and debt >= 0 and debt <= 2 * MOST
         if format ~= FORMAT or not sound or not (rate > 0 and rate <= MOST) then
             return redis.error_reply('FOREIGN ' .. place)
         end
@@ -48,13 +52,13 @@ end
 
 local answers = {}
 for place = 1, #KEYS do
-    local burst, most, rate, spent, refund, refund_of, want, least, hint_level, hint_total, sequence, client =
-        unpack('<dddddddddddc8', ARGV[place])
+    local burst, most, rate, spent, late, refund, refund_of, want, least, hint_level, hint_total, sequence, client =
+        unpack('<ddddddddddddc8', ARGV[place])
     local value = values[place]
-    local level, at, total, old_rate, heard = 0, now, 0, rate, ''
+    local level, at, total, old_rate, debt, heard = 0, now, 0, rate, 0, ''
     if value then
-        level, at, total, old_rate = unpack('<dddd', value, 2)
-        heard = sub(value, 34)
+        level, at, total, old_rate, debt = unpack('<ddddd', value, 2)
+        heard = sub(value, HEADER + 1)
     end
     local changed = false
 
@@ -62,11 +66,17 @@ for place = 1, #KEYS do
     -- was and `drained` is added again to what is written: whatever is added to a level drains in the same way.
     local drained = 0
     if now < at then
-        changed = level > 0
+        changed = level > 0 or debt > 0
         at = now
     else
         drained = (now - at) * old_rate
-        if drained >= level then
+        if debt > 0 then
+            local repaid = min(debt, drained * REPAID)
+            local left = drained - repaid
+            debt = max(0, debt - repaid - max(0, left - level))
+            level = max(0, level - left)
+            at, drained = now, 0
+        elseif drained >= level then
             level, at, drained = 0, now, 0
         else
             level = level - drained
@@ -75,7 +85,7 @@ for place = 1, #KEYS do
             end
         end
     end
-    changed = changed or (level > 0 and rate ~= old_rate)
+    changed = changed or ((level > 0 or debt > 0) and rate ~= old_rate)
 
     if total < hint_total then
         total = hint_total
@@ -103,8 +113,12 @@ for place = 1, #KEYS do
         end
         heard = heard .. client .. pack('<d', max(sequence, last))
         if sequence > last then
-            -- A level that is above the most already, by another quota, stays.
-            level = min(level + spent, max(most, level))
+            -- A level, or a debt, that is above the most already, by another quota, stays.
+            late = min(late, spent)
+            level = min(level + spent - late, max(most, level))
+            local room = min(late, max(0, burst - level))
+            level = level + room
+            debt = min(debt + late - room, max(debt, most - level))
             total = min(total + spent, MOST)
         end
         changed = true
@@ -123,15 +137,22 @@ for place = 1, #KEYS do
         total = min(total + granted, MOST)
         changed = true
     else
-        retry_after = min(ceil(max(0, level - max(0, burst - least)) / rate), MOST)
+        local excess = max(0, level - max(0, burst - least))
+        -- Until the debt is repaid the level has a part of the rate, then all of it.
+        if excess * REPAID <= debt * (1 - REPAID) then
+            retry_after = min(ceil(excess / (rate * (1 - REPAID))), MOST)
+        else
+            retry_after = min(ceil((excess + debt) / rate), MOST)
+        end
     end
 
     if changed then
         -- One that is absent is empty. For a second after that, charges that come again are still known.
-        local expiry = min(ceil(level / rate / 1000) + 1000, 1e15)
-        local state = pack('<Bdddd', FORMAT, level + drained, at, total, rate)
+        local expiry = min(ceil((level + debt) / rate / 1000) + 1000, 1e15)
+        local state = pack('<Bddddd', FORMAT, level + drained, at, total, rate, debt)
         redis.call('SET', KEYS[place], state .. heard, 'PX', expiry)
     end
-    answers[place] = pack('<ddddd', granted, max(0, ceil(level - near)), total, retry_after, now)
+    local owed = max(0, ceil(debt - 1e-6 - debt * 1e-15))
+    answers[place] = pack('<dddddd', granted, max(0, ceil(level - near)), owed, total, retry_after, now)
 end
 return answers

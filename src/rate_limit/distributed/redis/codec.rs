@@ -8,14 +8,15 @@ const LARGEST: u64 = 1 << 53;
 
 /// What a charge is for `charge.lua`.
 pub(super) fn pack_charge(charge: &Charge) -> Vec<u8> {
-    let Charge { quota, client, sequence, spent, max_debt, refund, refund_of, want, least, hint, .. } = charge;
+    let Charge { quota, client, sequence, spent, late, max_debt, refund, refund_of, want, least, hint, .. } = charge;
     let period_micros = quota.period().as_nanos() as f64 / 1000.0;
     let rate = quota.count().max(1) as f64 / period_micros.max(f64::MIN_POSITIVE);
-    let mut packed = Vec::with_capacity(12 * 8);
+    let mut packed = Vec::with_capacity(13 * 8);
     put(&mut packed, quota.burst());
     put(&mut packed, quota.burst().saturating_add(*max_debt));
     packed.extend(rate.to_le_bytes());
     put(&mut packed, *spent);
+    put(&mut packed, *late);
     put(&mut packed, *refund);
     put(&mut packed, micros(*refund_of));
     for number in [*want, *least, hint.level, hint.total, *sequence] {
@@ -44,12 +45,12 @@ pub(super) fn pack_demand(demand: &Demand) -> Vec<u8> {
 
 /// What `charge.lua` answers to this charge.
 pub(super) fn unpack_charged(charge: &Charge, answer: &[u8]) -> Result<Charged, StoreError> {
-    let [granted, level, total, retry_after, at] = numbers(answer)?;
+    let [granted, level, debt, total, retry_after, at] = numbers(answer)?;
     if granted > charge.want {
         return Err(nonsense(format_args!("{granted} tokens of {} were granted", charge.want)));
     }
     let retry_after = Duration::from_micros(retry_after);
-    Ok(Charged { granted, level, total, retry_after, at: Duration::from_micros(at) })
+    Ok(Charged { granted, level, debt, total, retry_after, at: Duration::from_micros(at) })
 }
 
 /// What `settle.lua` answers to this demand.
@@ -102,6 +103,7 @@ mod tests {
             client: u64::MAX,
             sequence: u64::MAX,
             spent: u64::MAX,
+            late: u64::MAX,
             max_debt: u64::MAX,
             refund: u64::MAX,
             refund_of: Duration::MAX,
@@ -114,23 +116,24 @@ mod tests {
     #[test]
     fn the_largest_numbers_are_packed_as_the_largest_that_are_exact() {
         let packed = pack_charge(&charge(u64::MAX));
-        assert_eq!(packed.len(), 96);
+        assert_eq!(packed.len(), 104);
         assert_eq!(packed[..8], (LARGEST as f64).to_le_bytes());
-        assert_eq!(packed[88..], [255; 8]);
+        assert_eq!(packed[96..], [255; 8]);
     }
 
     #[test]
     fn an_answer_of_another_length_or_no_number_is_not_understood() {
-        let doubles = |numbers: [f64; 5]| numbers.map(f64::to_le_bytes).concat();
-        let good = Charged { granted: 2, level: 3, total: 4, at: Duration::from_micros(5), ..Charged::default() };
-        assert_eq!(unpack_charged(&charge(2), &doubles([2.0, 3.0, 4.0, 0.0, 5.0])), Ok(good));
+        let doubles = |numbers: [f64; 6]| numbers.map(f64::to_le_bytes).concat();
+        let good =
+            Charged { granted: 2, level: 3, debt: 1, total: 4, at: Duration::from_micros(5), ..Charged::default() };
+        assert_eq!(unpack_charged(&charge(2), &doubles([2.0, 3.0, 1.0, 4.0, 0.0, 5.0])), Ok(good));
         for bad in [
-            doubles([2.0, 3.0, 4.0, 0.0, 5.0])[1..].to_vec(),
+            doubles([2.0, 3.0, 1.0, 4.0, 0.0, 5.0])[1..].to_vec(),
             Vec::new(),
-            doubles([3.0, 3.0, 4.0, 0.0, 5.0]),
-            doubles([2.0, f64::NAN, 4.0, 0.0, 5.0]),
-            doubles([2.0, -1.0, 4.0, 0.0, 5.0]),
-            doubles([2.0, f64::INFINITY, 4.0, 0.0, 5.0]),
+            doubles([3.0, 3.0, 1.0, 4.0, 0.0, 5.0]),
+            doubles([2.0, f64::NAN, 1.0, 4.0, 0.0, 5.0]),
+            doubles([2.0, -1.0, 1.0, 4.0, 0.0, 5.0]),
+            doubles([2.0, f64::INFINITY, 1.0, 4.0, 0.0, 5.0]),
         ] {
             let error = unpack_charged(&charge(2), &bad).unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Incomprehensible, "{bad:?}");

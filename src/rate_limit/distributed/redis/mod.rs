@@ -63,7 +63,7 @@ use std::{fmt, sync::Arc, time::Duration};
 ///
 /// # Memory
 ///
-/// A bucket is a string of 33 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 49 bytes,
+/// A bucket is a string of 41 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 57 bytes,
 /// 16 for each of the up to 41 parts of the window in which something was spent, and 40 for each process.
 #[derive(Clone)]
 pub struct Redis {

@@ -21,6 +21,7 @@ async fn one_that_counts_what_comes_again() {
     let counter = Counter::default();
     let store = asks(move |charge| charge.sequence = counter.next(&charge.key, charge.client));
     let fails = [
+        "what_was_spent_late_takes_room_up_to_the_burst_and_is_owed_beyond",
         "a_charge_that_comes_again_is_counted_once",
         "a_charge_that_was_overtaken_is_not_counted",
         "the_same_sequence_of_another_client_is_counted",
@@ -67,6 +68,17 @@ async fn one_that_forgives_debt() {
     let store = asks(|charge| charge.max_debt = 0);
     store.fails(&["what_was_spent_is_owed_up_to_the_most_debt", "debt_is_repaid_before_anything_is_granted"]).await;
     asks(|charge| charge.max_debt = u64::MAX).fails(&["what_was_spent_is_owed_up_to_the_most_debt"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_takes_what_was_spent_late_for_what_was_spent_in_time() {
+    let fails = [
+        "what_was_spent_late_takes_room_up_to_the_burst_and_is_owed_beyond",
+        "a_debt_is_repaid_with_two_fifths_of_the_rate",
+        "a_debt_takes_the_whole_rate_of_an_empty_bucket",
+    ];
+    asks(|charge| charge.late = 0).fails_only(&fails).await;
+    answers(|_, answer| answer.debt = 0).fails(&fails[..2]).await;
 }
 
 #[tokio::test(start_paused = true)]

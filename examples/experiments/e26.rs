@@ -1,0 +1,255 @@
+//! E26: one limit for four processes, each decision asked of a store, which is away for a while.
+//!
+//! 200 per second, with a burst that lasts for 1, 10 or 60 s. The store is away for .3, 2 and 4 times that time: first for
+//! all processes, then for the first and the fourth alone. The demand comes to the processes by Zipf's law, as a Poisson
+//! process; at 1x it comes to each of them evenly spaced. Each number is the worst of these nine outages.
+
+use crate::{
+    finding::{Bound, Figure, Finding},
+    lab::{Lab, secs},
+    textbook,
+};
+use rand::{Rng, RngExt};
+use std::{array, time::Duration};
+use steadfast::{
+    ConfigError, Random,
+    rate_limit::{
+        Quota,
+        distributed::{
+            Answering, Charge, Charged, Demand, Embedded, Exact, Settled, Store, StoreError, StoreErrorKind,
+        },
+    },
+};
+use tokio::{
+    runtime,
+    task::{LocalSet, spawn_local},
+    time::{Instant, sleep_until},
+};
+
+const PROCESSES: usize = 4;
+const RATE: u64 = 200;
+/// For how many seconds a burst lasts.
+const BURSTS: [u64; 3] = [1, 10, 60];
+/// How long the store is away, in bursts.
+const OUTAGES: [f64; 3] = [0.3, 2.0, 4.0];
+const KEY: &[u8] = b"all";
+
+pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
+    // The longest bursts take the longest runs.
+    let bursts = if lab.is_glance() { &BURSTS[..2] } else { &BURSTS[..] };
+    let cases = |load: f64, away: Away| {
+        lab.worst(lab.count(3, 1, 1), |seed| {
+            let mut worst = [f64::NEG_INFINITY; 5];
+            for burst in bursts {
+                for outage in OUTAGES {
+                    let numbers = fleet(&Case { load, burst: *burst, outage: *burst as f64 * outage, away }, seed)?;
+                    worst = array::from_fn(|index| worst[index].max(numbers[index]));
+                }
+            }
+            Ok(worst)
+        })
+    };
+    let findings = [
+        (Away::FromAll, "exact limit, 4 processes, whose store is away for all: the worst of 9 outages", 0.2),
+        (Away::FromTwo, "exact limit, 4 processes, two of them cut off: the worst of 9 outages", 0.41),
+    ];
+    let find = |(away, what, missing)| {
+        let [half, whole, five] = [cases(0.5, away)?, cases(1.0, away)?, cases(5.0, away)?];
+        let (light, all) = ([&half, &whole], [&half, &whole, &five]);
+        Ok(Finding {
+            id: "E26",
+            what,
+            anchors: Vec::new(),
+            figures: vec![
+                Figure::column("refused after recovery, at .5x, 1x", [Bound::AtMost(0.0); 2], &light, 0),
+                Figure::column(
+                    "missing of the rate over 2 s after recovery, at 5x",
+                    [Bound::AtMost(missing)],
+                    &[&five],
+                    1,
+                ),
+                Figure::column(
+                    "missing of the rate when the debt is repaid, at 5x",
+                    [Bound::AtMost(0.02)],
+                    &[&five],
+                    2,
+                ),
+                Figure::column(
+                    "admitted beyond B + r t, of what is allowed, at .5x, 1x, 5x",
+                    [Bound::AtMost(1.0); 3],
+                    &all,
+                    3,
+                ),
+                Figure::column(
+                    "missing of the demand or the rate while the store is away, at .5x, 1x, 5x",
+                    [Bound::Free; 3],
+                    &all,
+                    4,
+                ),
+            ],
+            to_come: None,
+        })
+    };
+    findings.into_iter().map(find).collect()
+}
+
+/// For which processes the store is away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Away {
+    FromAll,
+    FromTwo,
+}
+
+impl Away {
+    fn is_from(self, process: usize) -> bool {
+        self == Self::FromAll || process == 0 || process == 3
+    }
+}
+
+struct Case {
+    /// In rates of the limit.
+    load: f64,
+    /// In seconds.
+    burst: u64,
+    outage: f64,
+    away: Away,
+}
+
+/// When the store goes, when it is back, and when the run ends: in seconds.
+struct Times {
+    gone: f64,
+    back: f64,
+    end: f64,
+}
+
+impl Case {
+    fn times(&self) -> Times {
+        let burst = self.burst as f64;
+        // At 5x a bucket is full after a quarter of a burst. A debt of a burst is repaid after 2.5 bursts.
+        let gone = 3.3 + 0.5 * burst;
+        let back = gone + self.outage;
+        Times { gone, back, end: back + if self.load > 1.0 { 3.0 * burst + 5.0 } else { burst + 5.0 } }
+    }
+
+    /// When calls come, and to which process.
+    fn arrivals(&self, random: &mut impl Rng) -> Vec<(f64, usize)> {
+        let shares: [f64; PROCESSES] = array::from_fn(|rank| 1.0 / (rank + 1) as f64);
+        let sum: f64 = shares.iter().sum();
+        let (end, mut arrivals) = (self.times().end, Vec::new());
+        for (process, share) in shares.iter().enumerate() {
+            let mean = sum / (share * self.load * RATE as f64);
+            let mut at = mean * random.random::<f64>();
+            while at < end {
+                arrivals.push((at, process));
+                at += mean * if self.load == 1.0 { 1.0 } else { -(1.0 - random.random::<f64>()).ln() };
+            }
+        }
+        arrivals.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        arrivals
+    }
+}
+
+/// The real engine on the embedded store: refused after recovery; missing of the rate after recovery and at the end; the
+/// excess, of what is allowed; missing while the store is away.
+fn fleet(case: &Case, seed: u64) -> Result<[f64; 5], ConfigError> {
+    let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let Ok(clock) = clock else { return Ok([f64::NAN; 5]) };
+    LocalSet::new().block_on(&clock, async move {
+        let start = Instant::now();
+        let Times { gone, back, end } = case.times();
+        let [from, until] = [gone, back].map(|at| start + Duration::from_secs_f64(at));
+        let (rate, burst) = (RATE as f64, RATE * case.burst);
+        let quota = Quota::new(RATE, secs(1)).with_burst(burst);
+        let (inner, random) = (Embedded::new(), Random::seeded(seed));
+        let mut processes = Vec::new();
+        for process in 0..PROCESSES {
+            let store = Absent { inner: inner.clone(), away: case.away.is_from(process).then_some((from, until)) };
+            let builder = Exact::builder(store, quota).processes(PROCESSES as u64).random(random.clone());
+            let (limit, flusher) = builder.build()?;
+            spawn_local(flusher.run());
+            processes.push(limit);
+        }
+        let (mut admitted, mut refused, mut asked, mut shares) = (Vec::new(), Vec::new(), Vec::new(), None);
+        for (at, process) in case.arrivals(&mut textbook::random(seed)) {
+            // Timers go by whole milliseconds, and so do the arrivals.
+            sleep_until(start + Duration::from_secs_f64(at)).await;
+            let now = Instant::now().saturating_duration_since(start).as_secs_f64();
+            if now >= gone && shares.is_none() {
+                let cut_off = processes.iter().enumerate().filter(|(process, _)| case.away.is_from(*process));
+                shares = Some(cut_off.map(|(_, limit)| limit.share(KEY)).sum::<f64>());
+            }
+            asked.push(now);
+            let Some(limit) = processes.get(process) else { continue };
+            if limit.acquire(KEY, 1).await.is_ok() { admitted.push(now) } else { refused.push(now) }
+        }
+        let cut_off = match case.away {
+            Away::FromAll => 0.0,
+            Away::FromTwo => shares.unwrap_or(0.0) * rate * case.outage,
+        };
+        let allowed = 0.15 * rate + 0.01 * rate * case.outage + cut_off;
+        let while_away = |times: &[f64]| count(times, gone, back);
+        let possible = while_away(&asked).min(rate * case.outage);
+        let at_the_end = (0.3 * case.burst as f64).max(2.0);
+        Ok([
+            count(&refused, back, end),
+            1.0 - least_in_two_seconds(&admitted, back, end) / (2.0 * rate),
+            1.0 - count(&admitted, end - at_the_end, end) / (at_the_end * rate),
+            excess(&admitted, burst as f64) / allowed,
+            1.0 - while_away(&admitted) / possible,
+        ])
+    })
+}
+
+fn count(times: &[f64], from: f64, until: f64) -> f64 {
+    times.iter().filter(|at| (from..until).contains(*at)).count() as f64
+}
+
+fn least_in_two_seconds(admitted: &[f64], from: f64, until: f64) -> f64 {
+    let before = |time: f64| admitted.partition_point(|at| *at < time);
+    let begins = (0..).map(|step| from + 0.05 * f64::from(step)).take_while(|begin| begin + 2.0 <= until);
+    begins.map(|begin| (before(begin + 2.0) - before(begin)) as f64).fold(f64::INFINITY, f64::min)
+}
+
+/// The most that was admitted in any interval beyond a burst and the rate: the highest level of a bucket that admits all,
+/// less the burst.
+fn excess(admitted: &[f64], burst: f64) -> f64 {
+    let (mut level, mut last, mut most) = (0.0f64, 0.0, f64::NEG_INFINITY);
+    for at in admitted {
+        level = (level - (at - last) * RATE as f64).max(0.0) + 1.0;
+        (last, most) = (*at, most.max(level));
+    }
+    most - burst
+}
+
+/// A store that does not answer from the one instant to the other.
+struct Absent {
+    inner: Embedded,
+    away: Option<(Instant, Instant)>,
+}
+
+impl Absent {
+    fn answers(&self) -> Result<(), StoreError> {
+        match self.away {
+            Some((from, until)) if (from..until).contains(&Instant::now()) => {
+                Err(StoreError::new(StoreErrorKind::Unreachable, "an outage"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Store for Absent {
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
+        match self.answers() {
+            Ok(()) => self.inner.charge(charges),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
+        match self.answers() {
+            Ok(()) => self.inner.settle(demands),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+use super::outage::Share;
+use crate::{clock, rate_limit::Quota};
+use std::time::Duration;
+
+/// How much of what is admitted is admitted by this process: over the last four whole seconds by the store's clock.
+///
+/// All processes look at the same four seconds. So each token is in the share of one of them, and all shares are one together.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// All that this process ever had counted.
+    own: u64,
+    latest: Mark,
+    /// When the latest was, by this process's own clock.
+    noted_at: u64,
+    /// The last before the present second of the store's, before the second before it, and so on.
+    seconds: [Mark; SECONDS + 1],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    second: u64,
+    own: u64,
+    total: u64,
+}
+
+/// So few that the share follows the demand, and enough for what a process had of a few hundred calls not to be chance.
+const SECONDS: usize = 4;
+
+/// So long an answer says something of the present.
+const FRESH: u64 = SECONDS as u64 * 1_000_000_000;
+
+impl Meter {
+    /// The store has counted so many tokens of this process's.
+    pub(super) fn count(&mut self, tokens: u64) {
+        self.own = self.own.saturating_add(tokens);
+    }
+
+    /// The store has counted this in all, at `at` by its clock and `now` by that of this process.
+    pub(super) fn note(&mut self, total: u64, at: Duration, now: u64) {
+        let mark = Mark { second: at.as_secs(), own: self.own, total };
+        // A first answer is where counting begins, and so is one after a clock went back, or data were lost.
+        let begins = self.noted_at == 0 || mark.second < self.latest.second || total < self.latest.total;
+        if begins {
+            self.seconds = [mark; SECONDS + 1];
+        }
+        if !begins {
+            for _ in self.latest.second..mark.second.min(self.latest.second.saturating_add(SECONDS as u64 + 1)) {
+                self.seconds.rotate_right(1);
+                self.seconds[0] = self.latest;
+            }
+        }
+        (self.latest, self.noted_at) = (mark, now.max(1));
+    }
+
+    /// This process's part. As though some more had been admitted in equal parts: so a process that few calls come to does
+    /// not take all for its own.
+    pub(super) fn share(&self, quota: &Quota, processes: u64, now: u64) -> Share {
+        let [last, .., first] = self.seconds;
+        // In the first second there is only that to look at.
+        let last = if last.total == first.total { self.latest } else { last };
+        let is_fresh = now.saturating_sub(self.noted_at) < FRESH;
+        let since = |last: u64, first: u64| if is_fresh { last.saturating_sub(first) } else { 0 };
+        let own = since(last.own, first.own);
+        let all = since(last.total, first.total).max(own);
+        let parts = u128::from(processes.max(1));
+        let besides = u128::from(besides(quota));
+        // In parts of one by the number of processes, so that nothing is rounded away.
+        let own = (u128::from(own) * parts).saturating_add(besides);
+        let all = (u128::from(all) + besides).saturating_mul(parts);
+        let shrink = (all / u128::from(u64::MAX)) + 1;
+        Share::of((own / shrink) as u64, (all / shrink) as u64)
+    }
+}
+
+/// So many tokens are taken to have been admitted in equal parts: what the rate gives in a tenth of a second, at least 8,
+/// at most a quarter of a burst.
+fn besides(quota: &Quota) -> u64 {
+    const TENTH: u128 = 100_000_000;
+    let in_a_tenth = u128::from(quota.count()) * TENTH / u128::from(clock::nanos(quota.period()).max(1));
+    u64::try_from(in_a_tenth).unwrap_or(u64::MAX).max(8).min(quota.burst() / 4).max(1)
+}

@@ -1,0 +1,82 @@
+use std::mem;
+
+/// What this process admitted because an answer of the store did not come in time, in tokens, and has not told it.
+///
+/// An answer that comes too late for its caller may still grant what the caller then took without it. The store has counted
+/// that. So while an answer is awaited, what is spent meanwhile is not told: a late grant [pays](Self::pay) for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Missed {
+    /// To tell with the next charge.
+    ripe: u64,
+    /// Held back until so many answers have come in all, and what was spent after that was decided.
+    held: u64,
+    held_until: u64,
+    next: u64,
+    /// How often the store was asked for tokens, and how often that was answered or given up.
+    asked: u64,
+    answered: u64,
+}
+
+impl Missed {
+    pub(super) fn spend(&mut self, tokens: u64) {
+        let part = if self.answered == self.asked {
+            &mut self.ripe
+        } else if self.held == 0 || self.held_until == self.asked {
+            self.held_until = self.asked;
+            &mut self.held
+        } else {
+            &mut self.next
+        };
+        *part = part.saturating_add(tokens);
+    }
+
+    /// Pays for what was spent with tokens that the store has counted. Returns how many of them it took.
+    pub(super) fn pay(&mut self, tokens: u64) -> u64 {
+        let mut left = tokens;
+        for part in [&mut self.held, &mut self.next, &mut self.ripe] {
+            let paid = left.min(*part);
+            *part -= paid;
+            left -= paid;
+        }
+        tokens - left
+    }
+
+    /// What there is to tell now. It is told from here on.
+    pub(super) fn take_ripe(&mut self) -> u64 {
+        mem::take(&mut self.ripe)
+    }
+
+    /// All that was not told. It is told from here on.
+    pub(super) fn take_all(&mut self) -> u64 {
+        let sum = self.sum();
+        (self.ripe, self.held, self.next) = (0, 0, 0);
+        sum
+    }
+
+    /// The store is asked for tokens.
+    pub(super) fn ask(&mut self) {
+        self.asked += 1;
+    }
+
+    /// It has answered, or was given up.
+    pub(super) fn answer(&mut self) {
+        self.answered = self.asked.min(self.answered + 1);
+        if self.answered >= self.held_until {
+            self.ripe = self.ripe.saturating_add(self.held);
+            self.held = mem::take(&mut self.next);
+            self.held_until = self.asked;
+        }
+        if self.answered == self.asked {
+            self.ripe = self.ripe.saturating_add(mem::take(&mut self.held));
+        }
+    }
+
+    /// Whether there is something to tell now.
+    pub(super) fn is_ripe(&self) -> bool {
+        self.ripe > 0
+    }
+
+    pub(super) fn sum(&self) -> u64 {
+        self.ripe.saturating_add(self.held).saturating_add(self.next)
+    }
+}
