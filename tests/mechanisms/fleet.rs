@@ -140,7 +140,7 @@ async fn what_one_process_holds_or_spent_another_does_not_get() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_lost_its_data_learns_what_was_spent_from_whoever_reports() {
+async fn a_store_that_lost_its_data_learns_what_was_spent_and_grants_nothing_for_a_window() {
     let (store, now) = (Embedded::new(), Instant::now());
     let mut process = Process::new(1);
     let demand = process.demand(100, 80, now);
@@ -151,7 +151,15 @@ async fn a_store_that_lost_its_data_learns_what_was_spent_from_whoever_reports()
     store.clear();
     let demand = process.demand(100, 0, now + SECOND);
     let settled = store.settle_at(&[demand], now + SECOND)[0];
-    assert_eq!((settled.lost, settled.total, settled.free), (true, 70, 20));
+    assert_eq!((settled.lost, settled.total, settled.free), (true, 140, 0));
+    // One that knows of nothing gets nothing either, until no process can have spent what none reports.
+    let mut newcomer = Process::new(2);
+    let mut granted = |at| {
+        let demand = newcomer.demand(100, 10, at);
+        store.settle_at(&[demand], at)[0].granted
+    };
+    assert_eq!(granted(now + SECOND + WINDOW - Duration::from_nanos(1)), 0);
+    assert_eq!(granted(now + SECOND + WINDOW), 10);
 }
 
 #[tokio::test(start_paused = true)]

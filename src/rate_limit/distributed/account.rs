@@ -18,6 +18,8 @@ pub(super) struct Account {
     total: u64,
     /// In nanoseconds, as the last demand had it.
     window: u64,
+    /// Nothing is granted before this time: data were lost, and there may be spends that no process will report.
+    closed_until: u64,
     /// The latest time at which it was asked, in nanoseconds: one that goes back counts as this one.
     now: u64,
 }
@@ -39,6 +41,12 @@ impl Account {
         self.window = clock::nanos(demand.window).max(1);
         self.forget();
         let lost = self.total < demand.total;
+        if lost {
+            self.total = demand.total;
+            if self.closed_until <= self.now {
+                self.closed_until = self.now.saturating_add(self.window);
+            }
+        }
         let known = self.holders.get(&demand.client).copied().unwrap_or_default();
         if demand.sequence <= known.sequence {
             return Settled { granted: 0, free: 0, total: self.total, lost };
@@ -46,7 +54,9 @@ impl Account {
         self.count_new(demand, demand.spent.saturating_sub(known.spent));
         // What the others hold and all that was spent; what this one holds is what it says.
         self.holders.remove(&demand.client);
-        let free = demand.limit.saturating_sub(self.counted()).saturating_sub(demand.held);
+        let is_closed = self.now < self.closed_until;
+        let limit = if is_closed { 0 } else { demand.limit };
+        let free = limit.saturating_sub(self.counted()).saturating_sub(demand.held);
         let granted = demand.want.min(free);
         let held = demand.held.saturating_add(granted);
         let holder = Holder { sequence: demand.sequence, spent: demand.spent, held, heard: self.now };

@@ -22,8 +22,9 @@ pub(super) struct Share {
     asked: bool,
     settled: bool,
     sequence: u64,
-    /// The highest total that the store answered.
+    /// The highest total that the store answered, and when it last answered.
     total: u64,
+    answered_at: Option<Instant>,
     standing: Standing,
 }
 
@@ -62,6 +63,7 @@ impl Share {
             settled: false,
             sequence: 0,
             total: 0,
+            answered_at: None,
             standing: Standing::Connected,
         }
     }
@@ -155,13 +157,20 @@ impl Share {
                 .collect(),
             held: self.credit,
             want: if self.standing == Standing::CutOff { 0 } else { want },
-            total: self.total,
+            total: self.known_total(terms.window, now),
         }
+    }
+
+    /// What the store has to know of. One that was not heard of for two windows may have forgotten all, since it is over.
+    fn known_total(&self, window: Duration, now: Instant) -> u64 {
+        let is_recent = |at| now.saturating_duration_since(at) < window.saturating_mul(2);
+        if self.answered_at.is_some_and(is_recent) { self.total } else { 0 }
     }
 
     /// The store has answered. Returns what is to be added to the credit.
     pub(super) fn answered(&mut self, granted: u64, settled: &Settled, now: Instant, report_for: Duration) -> u64 {
         self.settled = true;
+        self.answered_at = Some(now);
         self.total = self.total.max(settled.total);
         self.spent_since = 0;
         let was_cut_off = self.standing == Standing::CutOff;

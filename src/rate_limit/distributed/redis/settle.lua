@@ -1,11 +1,11 @@
 -- Settles windows, each by itself: what `Account::settle` of the embedded store does.
 --
--- A window is `<Bdddddd` of the format's number, the latest time at which it was asked in microseconds, its total, the number
--- of its cells, the tokens in them, the tokens that processes hold, and a time before which none of these was last heard of;
--- then `<dd` for each cell, its end and its tokens, the oldest first; then `<c8dddd` for each process: its sequence, all that
+-- A window is `<Bddddddd` of the format's number, the latest time at which it was asked in microseconds, its total, the number
+-- of its cells, the tokens in them, the tokens that processes hold, a time before which none of these was last heard of, and
+-- the time until which nothing is granted; then `<dd` for each cell, its end and its tokens, the oldest first; then `<c8dddd` for each process: its sequence, all that
 -- it ever spent, what it holds, and when it was last heard of. The sums save reading it all each time.
-local FORMAT = 2
-local HEADER = 49
+local FORMAT = 4
+local HEADER = 57
 local MOST = 9007199254740992
 local CELLS = 40
 
@@ -40,9 +40,9 @@ for place = 1, #KEYS do
         if #value < HEADER then
             return redis.error_reply('FOREIGN ' .. place)
         end
-        local format, now, total, number, counted, held, oldest = unpack('<Bdddddd', value)
+        local format, now, total, number, counted, held, oldest, closed_until = unpack('<Bddddddd', value)
         local rest = #value - HEADER - 16 * number
-        if format ~= FORMAT or not sound(now, total, number, counted, held, oldest, rest) or number % 1 + rest % 40 ~= 0 then
+        if format ~= FORMAT or not sound(now, total, number, counted, held, oldest, closed_until, rest) or number % 1 + rest % 40 ~= 0 then
             return redis.error_reply('FOREIGN ' .. place)
         end
     end
@@ -98,17 +98,17 @@ for place = 1, #KEYS do
     local limit, window, sequence, spent, holds, want, known_total, client, spends = unpack('<dddddddc8', demand)
     local length = max(1, ceil(window / CELLS))
     local value = values[place]
-    local now, total, counted, held, oldest, cells, holders = clock, 0, 0, 0, clock, '', ''
+    local now, total, counted, held, oldest, closed_until, cells, holders = clock, 0, 0, 0, clock, 0, '', ''
     if value then
         local before, number
-        before, total, number, counted, held, oldest = unpack('<dddddd', value, 2)
+        before, total, number, counted, held, oldest, closed_until = unpack('<ddddddd', value, 2)
         cells = sub(value, HEADER + 1, HEADER + 16 * number)
         holders = sub(value, HEADER + 1 + 16 * number)
         if now < before - length then
             -- A clock that went back: all that is known goes back with it, so that it is as old as it was.
             local back = before - now
             cells, holders = shift(cells, 16, 0, back), shift(holders, 40, 32, back)
-            oldest = oldest - back
+            oldest, closed_until = oldest - back, max(0, closed_until - back)
         else
             now = max(now, before)
         end
@@ -153,7 +153,14 @@ for place = 1, #KEYS do
         end
     end
 
-    local lost = total < known_total and 1 or 0
+    local lost = 0
+    if total < known_total then
+        -- There may be spends that no process will report.
+        lost, total = 1, known_total
+        if closed_until <= now then
+            closed_until = now + window
+        end
+    end
     if sequence <= last_sequence then
         answers[place] = pack('<dddd', 0, 0, total, lost)
     else
@@ -171,7 +178,7 @@ for place = 1, #KEYS do
             spends = spends + 16
         end
 
-        local free = max(0, limit - counted - held - holds)
+        local free = now < closed_until and 0 or max(0, limit - counted - held - holds)
         local granted = min(want, free)
         holds = min(holds + granted, MOST)
         oldest = holders == '' and now or oldest
@@ -186,7 +193,7 @@ for place = 1, #KEYS do
             counts_until = max(counts_until, unpack('<d', cells, #cells - 15) + window)
         end
         local expiry = min(ceil((counts_until - clock) / 1000) + 1000, 1e15)
-        local state = pack('<Bdddddd', FORMAT, now, total, #cells / 16, counted, held, oldest)
+        local state = pack('<Bddddddd', FORMAT, now, total, #cells / 16, counted, held, oldest, closed_until)
         local holder = pack('<c8dddd', client, sequence, spent, holds, now)
         redis.call('SET', KEYS[place], state .. cells .. holders .. holder, 'PX', expiry)
         answers[place] = pack('<dddd', granted, free - granted, total, lost)
