@@ -88,6 +88,13 @@ pub(super) struct State {
     is_queued: bool,
 }
 
+impl State {
+    /// Whether nothing is left that a new entry would not know.
+    fn is_idle(&mut self, quota: &Quota, now: u64) -> bool {
+        !self.is_queued && self.waiting.is_empty() && self.books.is_idle(quota, now)
+    }
+}
+
 struct Waiter {
     tokens: u64,
     verdict: oneshot::Sender<Verdict>,
@@ -213,12 +220,16 @@ impl Engine {
         if tokens > quota.burst() {
             return Err(RateLimited::new(None));
         }
-        let state =
-            || State { books: Books::new(quota, self.origin.nanos_to(now)), waiting: Vec::new(), is_queued: false };
-        match self.entries.get(key, |key| Entry { name: self.namespace.name(&key), key, state: Mutex::new(state()) }) {
-            Ok(entry) => Ok(entry),
-            Err(_) => Err(RateLimited::new(Some(self.pace.period()))),
-        }
+        let now = self.origin.nanos_to(now);
+        let state = || Mutex::new(State { books: Books::new(quota, now), waiting: Vec::new(), is_queued: false });
+        let own = self.entries.get(
+            key,
+            |entry| lock(&entry.state).is_idle(quota, now),
+            |key| Entry { name: self.namespace.name(&key), key, state: state() },
+        );
+        Ok(own.unwrap_or_else(|| {
+            self.entries.shared(|key| Entry { name: self.namespace.shared_name(), key, state: state() })
+        }))
     }
 
     /// Whether there will be too few tokens at `due`, by what the store said last. Nothing changes by asking. What this
@@ -352,6 +363,7 @@ impl Engine {
             client: self.owner.client,
             sequence: 0,
             spent: 0,
+            late: 0,
             max_debt: 0,
             refund: 0,
             refund_of: Duration::ZERO,
@@ -444,6 +456,7 @@ impl Engine {
             }
         }
         let mut state = lock(&entry.state);
+        let left = state.books.pay(left, &charge.quota, now);
         state.books.refund(left, charged.at);
         if state.books.has_news() || !state.waiting.is_empty() {
             self.queue(entry, &mut state);
@@ -455,10 +468,7 @@ impl Engine {
         let quota = self.quota();
         let now = self.origin.nanos_to(now);
         for entry in self.entries.all() {
-            self.entries.forget_if(&entry.key, |entry| {
-                let mut state = lock(&entry.state);
-                !state.is_queued && state.waiting.is_empty() && state.books.is_idle(&quota, now)
-            });
+            self.entries.forget_if(&entry.key, |entry| lock(&entry.state).is_idle(&quota, now));
         }
     }
 

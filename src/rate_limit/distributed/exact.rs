@@ -109,7 +109,7 @@ impl Exact {
     ///
     /// [`RateLimited`] where there are too few, with the time until there will be enough. With no time where the cost is
     /// above the burst, or the key longer than [`LONGEST_KEY`](super::LONGEST_KEY). The time is that until the next probe where the
-    /// store is down and nobody knows, or where there is no room for another key.
+    /// store is down and nobody knows.
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
         let asked = match self.admit_at(key, tokens, Instant::now()) {
             Admission::Admitted(taken) => return Ok(taken),
@@ -182,7 +182,7 @@ impl Exact {
         u64::try_from(tokens.div_ceil(quota.period().as_nanos().max(1))).unwrap_or(u64::MAX)
     }
 
-    /// This process's part of what was admitted of this key in the last one or two seconds: what it keeps to in an outage,
+    /// This process's part of what was admitted of this key in the last four seconds: what it keeps to in an outage,
     /// by default. From 0 to 1.
     pub fn share(&self, key: &[u8]) -> f64 {
         let engine = self.engine();

@@ -20,6 +20,7 @@ use crate::{
 };
 use rand::RngExt;
 use std::{
+    cell::Cell,
     future::poll_fn,
     mem,
     ops::Range,
@@ -90,10 +91,9 @@ impl Shared {
         if tokens > self.limit {
             return Err(RateLimited::new(None));
         }
-        let mut is_new = false;
-        let entry = self.entries.get(key, |key| {
-            is_new = true;
-            let name = self.namespace.name(&key);
+        let is_new = Cell::new(false);
+        let make = |key, name| {
+            is_new.set(true);
             // For the store it is another process than the one that forgot the key: that one had counted further.
             let client = self.clients.with(|random| random.random());
             let terms = Terms { key: name, limit: self.limit, window: self.window, client };
@@ -110,9 +110,13 @@ impl Shared {
                     waiting: Vec::new(),
                 }),
             }
+        };
+        let own = self.entries.get(key, Entry::is_idle, |key| {
+            let name = self.namespace.name(&key);
+            make(key, name)
         });
-        let entry = entry.map_err(|_| RateLimited::new(Some(self.period)))?;
-        if is_new {
+        let entry = own.unwrap_or_else(|| self.entries.shared(|key| make(key, self.namespace.shared_name())));
+        if is_new.get() {
             lock(&self.newcomers).push(entry.clone());
             self.hurry.notify_one();
         }
@@ -268,12 +272,7 @@ impl Shared {
 
     /// Forgets a key that nobody asked for, once nothing is held of it.
     fn forget_if_idle(&self, entry: &Entry) -> bool {
-        self.entries.forget_if(&entry.key, |entry| {
-            lock(&entry.state).share.is_idle()
-                && entry.beyond.load(Ordering::Relaxed) == 0
-                && entry.refused.load(Ordering::Relaxed) == 0
-                && entry.credit.load(Ordering::Relaxed) == 0
-        })
+        self.entries.forget_if(&entry.key, Entry::is_idle)
     }
 
     /// Takes up what the previous flusher left: after a time without a flusher, no key has an answer of the store.
@@ -371,6 +370,14 @@ enum Whose {
 }
 
 impl Entry {
+    /// Whether nobody asked for it, and nothing is held of it.
+    fn is_idle(&self) -> bool {
+        lock(&self.state).share.is_idle()
+            && self.beyond.load(Ordering::Relaxed) == 0
+            && self.refused.load(Ordering::Relaxed) == 0
+            && self.credit.load(Ordering::Relaxed) == 0
+    }
+
     /// Gives back what is not likely to be needed, and says what was spent and what is wanted.
     fn demand(&self, now: Instant, leaving: bool) -> Demand {
         let mut state = lock(&self.state);

@@ -12,6 +12,11 @@ impl Namespace {
         [format!("{}:{}:", self.0.len(), self.0).as_bytes(), key].concat().into()
     }
 
+    /// The name of what keys share that have no place of their own: no key has it, since it begins with no number.
+    pub(super) fn shared_name(&self) -> Arc<[u8]> {
+        [b"shared:", self.0.as_bytes()].concat().into()
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.0.len() > LONGEST {
             return Err(ConfigError::new("rate_limit.namespace", &self.0, "must be at most 64 bytes"));

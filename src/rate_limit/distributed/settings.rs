@@ -4,7 +4,8 @@ use crate::error::ConfigError;
 /// The settings that all limits of many processes have: of a builder with the fields `max_keys`, `namespace` and `random`.
 macro_rules! common_settings {
     () => {
-        /// For how many keys there is room. Beyond that calls of new keys are refused. Default: 100,000.
+        /// For how many keys there is room. Beyond that a new key takes the place of one that is idle. If there is none, the
+        /// new keys of all processes share one more, as though they were one key. Default: 100,000.
         pub fn max_keys(self, max_keys: usize) -> Self {
             Self { max_keys, ..self }
         }

@@ -103,15 +103,50 @@ async fn keys_that_nobody_uses_any_more_are_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_room_for_as_many_keys_as_were_said() {
-    let limit = exact_by(&Fickle::new(), Quota::new(10, secs(1)), 1, |builder| builder.max_keys(100));
-    let mut admitted = 0;
-    for key in 0..1000u64 {
-        admitted += u64::from(limit.acquire(&key.to_be_bytes(), 1).await.is_ok());
+async fn keys_without_a_place_share_one_as_though_they_were_one_key() {
+    let quota = Quota::new(10, secs(1));
+    let store = Fickle::new();
+    let (limit, other) = (
+        exact_by(&store, quota, 1, |builder| builder.max_keys(100)),
+        exact_by(&store, quota, 2, |builder| builder.max_keys(100)),
+    );
+    for process in [&limit, &other] {
+        for key in 0..100u64 {
+            process.acquire(&key.to_be_bytes(), 2).await.unwrap();
+        }
+        assert_eq!(process.readings().keys, 100);
     }
-    assert_eq!((admitted, limit.readings().keys), (100, 100));
+    // No bucket is empty yet. What the newcomers of both have together is what one key has.
+    let mut admitted = 0;
+    for key in 1000..2000u64 {
+        admitted += u64::from(limit.acquire(&key.to_be_bytes(), 1).await.is_ok());
+        admitted += u64::from(other.acquire(&key.to_le_bytes(), 1).await.is_ok());
+    }
+    assert_eq!((admitted, limit.readings().keys), (10, 101));
+    // Those that have a place are not touched by that.
+    for key in 0..100u64 {
+        limit.acquire(&key.to_be_bytes(), 6).await.unwrap();
+    }
     sleep(secs(11)).await;
-    limit.acquire(b"another", 1).await.unwrap();
+    assert_eq!(limit.readings().keys, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_full_table_a_new_key_takes_the_place_of_one_that_is_idle() {
+    let store = Fickle::new();
+    let exact = exact_by(&store, Quota::new(10, secs(1)), 1, |builder| builder.max_keys(100));
+    let behind = write_behind_by(&store, Quota::new(10, secs(1)), 1, 1, |builder| builder.max_keys(100));
+    for round in 0..20u64 {
+        for key in 0..100u64 {
+            let key = (round * 1000 + key).to_be_bytes();
+            // Two tokens of a bucket drain in 200 ms, long before the keys are looked through.
+            exact.acquire(&key, 1).await.unwrap();
+            behind.try_acquire(&key, 1).unwrap();
+        }
+        sleep(ms(330)).await;
+    }
+    // None of them had to share.
+    assert_eq!((exact.readings().keys, behind.readings().keys), (100, 100));
 }
 
 #[tokio::test(start_paused = true)]

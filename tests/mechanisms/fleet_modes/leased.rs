@@ -5,7 +5,7 @@ use crate::support::{ByHand, Stopwatch, ms, secs};
 use std::time::Duration;
 use steadfast::{
     Random,
-    rate_limit::distributed::{Flusher, Leased},
+    rate_limit::distributed::{Embedded, Flusher, Leased},
 };
 use tokio::{
     spawn,
@@ -83,4 +83,59 @@ async fn only_what_still_counts_as_spent_can_be_given_back() {
     let held = limit.held(b"key");
     limit.refund(late);
     assert_eq!(limit.held(b"key"), held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn newcomers_of_a_full_table_share_one_lease() {
+    let (limit, flusher) = Leased::builder(Embedded::new(), 100, secs(1)).max_keys(10).build().unwrap();
+    spawn(flusher.run());
+    for key in 0..10u64 {
+        limit.acquire(&key.to_be_bytes(), 5).await.unwrap();
+    }
+    let mut admitted = 0;
+    for key in 100..300u64 {
+        admitted += u64::from(limit.acquire(&key.to_be_bytes(), 1).await.is_ok());
+        sleep(ms(1)).await;
+    }
+    assert!((50..=100).contains(&admitted), "{admitted}");
+    // Once the leases are given back and a window has passed, a newcomer has a place of its own.
+    sleep(secs(4)).await;
+    assert_eq!((limit.acquire(b"own", 100).await.is_ok(), limit.readings().keys), (true, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_store_lost_a_key_no_process_takes_a_lease_for_a_window() {
+    let store = Embedded::new();
+    let process = || {
+        let (limit, flusher) = Leased::builder(store.clone(), 100, secs(10)).flush_every(secs(1)).build().unwrap();
+        spawn(flusher.run());
+        limit
+    };
+    // 80 of 100 are spent, and the process that did ends without a farewell that the store would remember.
+    let (first, second) = (process(), process());
+    let mut spent = 0;
+    for _ in 0..30 {
+        spent += u64::from(first.acquire(b"key", 4).await.is_ok()) * 4;
+        let _ = second.acquire(b"key", 1).await;
+        sleep(ms(100)).await;
+    }
+    assert!(spent >= 60, "{spent}");
+    sleep(secs(1)).await;
+    drop(first);
+    sleep(ms(10)).await;
+    store.clear();
+    sleep(secs(2)).await;
+    let (newcomer, mut admitted) = (process(), 0);
+    for _ in 0..60 {
+        admitted += u64::from(newcomer.acquire(b"key", 1).await.is_ok());
+        admitted += u64::from(second.acquire(b"key", 1).await.is_ok());
+        sleep(ms(100)).await;
+    }
+    assert!(spent + admitted <= 100, "{spent} and {admitted} of 100");
+    sleep(secs(5)).await;
+    for _ in 0..30 {
+        admitted += u64::from(newcomer.acquire(b"key", 1).await.is_ok());
+        sleep(ms(100)).await;
+    }
+    assert!(admitted >= 20, "{admitted}");
 }
