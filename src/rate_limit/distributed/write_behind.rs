@@ -20,16 +20,17 @@ use tokio::time::Instant;
 /// key's bucket and what it has admitted since, and tells the store in the background.
 ///
 /// What a process may admit between two answers is bounded twice: by its share of what was left, which is its part of all
-/// that was admitted in the last two seconds; and by [`max_unflushed`](WriteBehindBuilder::max_unflushed). What was
+/// that was admitted in the last four seconds; and by [`max_unflushed`](WriteBehindBuilder::max_unflushed). What was
 /// admitted too much is a debt, and is repaid before more is admitted, so that in the long run the rate holds.
 ///
-/// A call costs at most `max_unflushed`: by default what the rate gives in a tenth of a second. Where calls cost more, say more.
+/// By default `max_unflushed` is what the rate gives in a tenth of a second. A call that costs more is then admitted, up to the
+/// burst, when this process has nothing else to tell of its key.
 ///
 /// # Bound
 ///
 /// While the store answers, N processes together admit in any interval of length t at most
 /// `burst + rate * t + (N - 1) * max_unflushed` for a key. The last term is the
-/// [`overshoot_bound`](Self::overshoot_bound).
+/// [`overshoot_bound`](Self::overshoot_bound). Calls that cost more than `max_unflushed` count in its place.
 ///
 /// # When the store does not answer
 ///
@@ -75,8 +76,8 @@ impl WriteBehind {
     /// # Errors
     ///
     /// [`RateLimited`] where there are too few, with the time until there may be enough: until the bucket has drained, or
-    /// until what was admitted has been told. With no time where the cost is above the burst or above `max_unflushed`, or
-    /// the key longer than [`LONGEST_KEY`](super::LONGEST_KEY).
+    /// until what was admitted has been told. With no time where the cost is above the burst or above a `max_unflushed` that
+    /// was set, or the key longer than [`LONGEST_KEY`](super::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Noted, RateLimited> {
         self.try_acquire_at(key, tokens, Instant::now())
     }
@@ -89,7 +90,7 @@ impl WriteBehind {
         let engine = self.engine();
         let quota = self.quota();
         let max_unflushed = self.most_unflushed(&quota);
-        if tokens > max_unflushed {
+        if self.is_too_dear(tokens, max_unflushed) {
             return Err(RateLimited::new(None));
         }
         let entry = engine.entry(key, tokens, &quota, now)?;
@@ -120,7 +121,7 @@ impl WriteBehind {
 
     /// It cannot tell how much of its part it will have told the store by then.
     pub(super) fn would_refuse_at(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
-        tokens > self.most_unflushed(&self.quota()) || self.engine().would_refuse(key, tokens, due)
+        self.is_too_dear(tokens, self.most_unflushed(&self.quota())) || self.engine().would_refuse(key, tokens, due)
     }
 
     /// Gives back what was taken for a call that then was not made, less what has drained since. What the store was told of
@@ -160,12 +161,12 @@ impl WriteBehind {
     }
 
     /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together, while
-    /// the store answers: `(processes - 1) * max_unflushed`.
+    /// the store answers: `(processes - 1) * max_unflushed`, if no call costs more than that.
     pub fn overshoot_bound(&self) -> u64 {
         (self.engine().owner.processes - 1).saturating_mul(self.most_unflushed(&self.quota()))
     }
 
-    /// This process's part of what was admitted of this key in the last one or two seconds. From 0 to 1.
+    /// This process's part of what was admitted of this key in the last four seconds. From 0 to 1.
     pub fn share(&self, key: &[u8]) -> f64 {
         let engine = self.engine();
         engine.share(key, Instant::now()).fraction()
@@ -174,6 +175,11 @@ impl WriteBehind {
     /// How the limit is doing. It looks at every key in use.
     pub fn readings(&self) -> Readings {
         self.engine().read(Instant::now())
+    }
+
+    /// Whether a call costs more than was said may be unflushed. Where nothing was said, it may be unflushed alone.
+    fn is_too_dear(&self, tokens: u64, max_unflushed: u64) -> bool {
+        self.max_unflushed.is_some() && tokens > max_unflushed
     }
 
     fn most_unflushed(&self, quota: &Quota) -> u64 {
@@ -228,7 +234,8 @@ impl WriteBehindBuilder {
     }
 
     /// The most tokens of a key that one process may have admitted and not told yet; so also the most that a call may cost.
-    /// Default: what the rate gives in a period, rounded up, so that one process can use the whole of the rate.
+    /// Default: what the rate gives in a period, rounded up, so that one process can use the whole of the rate. A call that
+    /// costs more may then be unflushed alone, up to the burst.
     pub fn max_unflushed(self, tokens: u64) -> Self {
         Self { max_unflushed: Some(tokens), ..self }
     }

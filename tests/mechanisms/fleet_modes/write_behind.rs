@@ -129,3 +129,24 @@ async fn what_is_refunded_before_it_is_told_was_never_spent() {
     assert_eq!(store.free(b"key", still(100)), 70);
     assert_eq!(limit.try_acquire(b"key", 51).unwrap_err().retry_after(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_costs_more_than_the_rate_gives_in_a_period_is_admitted_up_to_the_burst() {
+    // In a tenth of a second the rate gives a sixth of a token.
+    let quota = Quota::new(100, secs(60));
+    let store = Fickle::new();
+    let limit = write_behind_by(&store, quota, 4, 1, |builder| builder);
+    for (cost, is_admitted) in [(2, true), (2, false), (50, true), (101, false), (46, true)] {
+        assert_eq!(limit.try_acquire(b"key", cost).is_ok(), is_admitted, "{cost}");
+        // The second one comes before the first is told.
+        sleep(if cost == 2 { ms(0) } else { ms(150) }).await;
+        if cost == 2 && !is_admitted {
+            sleep(ms(150)).await;
+        }
+    }
+    assert_eq!(store.free(b"key", quota), 2);
+    // What was set is a bound.
+    let limit = write_behind_by(&store, quota, 4, 1, |builder| builder.max_unflushed(5));
+    assert!(limit.try_acquire(b"another", 5).is_ok());
+    assert_eq!(limit.try_acquire(b"third", 6).unwrap_err().retry_after(), None);
+}
