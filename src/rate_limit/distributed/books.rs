@@ -20,8 +20,9 @@ pub(super) struct Books {
     /// By how many nanoseconds of draining it may have been higher.
     doubt: u64,
     total: u64,
-    /// When it said so.
+    /// When it said so, by the process's clock and by its own.
     answered_at: u64,
+    said_at: Duration,
     meter: Meter,
     local: Local,
     /// Spent without asking as it may, and not told yet.
@@ -71,6 +72,7 @@ impl Books {
             doubt: 0,
             total: 0,
             answered_at: 0,
+            said_at: Duration::ZERO,
             meter: Meter::default(),
             local: Local::default(),
             untold: 0,
@@ -230,6 +232,7 @@ impl Books {
             self.missed.ask();
         }
         let level = self.known(quota, now).tokens();
+        let at = self.said_at.saturating_add(Duration::from_nanos(now.saturating_sub(self.answered_at)));
         Charge {
             key: key.clone(),
             quota: *quota,
@@ -242,7 +245,7 @@ impl Books {
             refund_of: self.refund_of,
             want: wants.want,
             least: wants.least,
-            hint: Hint { level, total: self.total },
+            hint: Hint { level, at, total: self.total },
         }
     }
 
@@ -283,7 +286,7 @@ impl Books {
             };
             self.meter.note(charged.total, charged.at, now);
         }
-        self.answered_at = now;
+        (self.answered_at, self.said_at) = (now, charged.at);
         let above = charged.level.saturating_sub(charge.quota.burst()).saturating_add(charged.debt);
         self.overshoot = self.overshoot.max(above);
     }

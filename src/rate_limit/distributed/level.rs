@@ -139,9 +139,10 @@ impl Level {
         self.parts = self.parts.saturating_sub(added.saturating_sub(drained));
     }
 
-    /// Is at least this level.
-    pub(super) fn raise_to(&mut self, tokens: u64) {
-        self.parts = self.parts.max(u128::from(tokens) * u128::from(self.unit));
+    /// Is at least what this level of `age` ago has become.
+    pub(super) fn raise_to(&mut self, tokens: u64, age: u64) {
+        let drained = u128::from(age) * u128::from(self.rate);
+        self.parts = self.parts.max(self.in_parts(tokens).saturating_sub(drained));
     }
 
     /// The tokens spent that have not drained, rounded up.
@@ -205,7 +206,7 @@ impl Bucket {
         if self.total < hint.total {
             // It has lost its data, or forgotten a bucket that was empty: then the hint says so too.
             self.total = hint.total;
-            self.level.raise_to(hint.level.min(most));
+            self.level.raise_to(hint.level.min(most), now.saturating_sub(clock::nanos(hint.at)));
         }
         let age = now.saturating_sub(clock::nanos(charge.refund_of));
         self.level.take_back(charge.refund, age);

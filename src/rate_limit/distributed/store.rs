@@ -52,7 +52,7 @@ pub const LARGEST_BATCH: usize = 64;
 ///
 /// 1. lets drain what has drained since it was last asked, by the quota of then; a clock that went back drains nothing, and
 ///    draining goes on from the time that it shows;
-/// 2. if its total is less than that of the hint, raises both to the hint;
+/// 2. if its total is less than that of the hint, raises both to the hint, less what has drained since the hint;
 /// 3. takes back the refund;
 /// 4. counts what was spent, whatever the level: up to the burst and `max_debt`. Of what was spent late it adds to the level
 ///    what fits below the burst, and the rest to the debt, while both together are at most the burst and `max_debt`;
@@ -92,6 +92,8 @@ pub struct Charge {
 pub struct Hint {
     /// The level, less what has drained since.
     pub level: u64,
+    /// When that is, by the store's clock: what drains after that is taken off. A charge can arrive long after it was sent.
+    pub at: Duration,
     /// The highest total that it was ever answered.
     pub total: u64,
 }

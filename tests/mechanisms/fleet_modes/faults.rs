@@ -93,6 +93,27 @@ async fn what_was_admitted_in_an_outage_is_owed_and_repaid_with_two_fifths_of_th
 }
 
 #[tokio::test(start_paused = true)]
+async fn charges_that_a_stopped_store_works_off_later_do_not_fill_a_bucket_that_was_empty() {
+    let (store, quota) = (Fickle::new(), Quota::new(100, secs(1)).with_burst(200));
+    let fleet: Vec<_> = (0..4)
+        .map(|seed| {
+            let limit = exact_by(&store, quota, seed, |builder| builder.processes(4));
+            (limit, Load { rate: 150.0, keys: 1 })
+        })
+        .collect();
+    run(&fleet, secs(3), 3, |_| {}).await;
+    store.becomes(Mode::IsStopped);
+    run(&fleet, secs(3), 3, |_| {}).await;
+    // By now the bucket would be empty, and a store forgets those.
+    store.inner.clear();
+    store.becomes(Mode::Answers);
+    let report = run(&fleet, secs(6), 3, |_| {}).await;
+    let admitted = sum(&report.admitted[&1]);
+    assert!((590..=610).contains(&admitted), "{admitted} of 600");
+    assert!(fleet.iter().all(|(limit, _)| limit.readings().overshoot <= 50), "{:?}", fleet[0].0.readings());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_granted_too_late_goes_back() {
     let store = Fickle::slow(10, 10);
     let limit = exact_by(&store, still(10), 1, |builder| builder.deadline(ms(50)));

@@ -24,6 +24,8 @@ pub enum Mode {
     Hangs,
     /// Does what it has to, and never says so.
     IsNotHeard,
+    /// Does what it has to when it answers again, as a server that was stopped does, and never says so.
+    IsStopped,
     /// Leaves out the last answer.
     AnswersTooFew,
     Panics,
@@ -155,6 +157,16 @@ impl Fickle {
             Mode::Fails => {
                 sleep_ms(there).await;
                 return Err(StoreError::new(StoreErrorKind::Refused, "told to"));
+            }
+            Mode::IsStopped => {
+                let this = self.clone();
+                spawn(async move {
+                    while this.locked().mode == Mode::IsStopped {
+                        sleep(ms(1)).await;
+                    }
+                    work(&this.inner);
+                });
+                return pending().await;
             }
             Mode::Answers | Mode::IsNotHeard | Mode::AnswersTooFew => {}
         }

@@ -31,8 +31,8 @@ enum Event {
     /// So many nanoseconds passed.
     Passed(u64),
     Changed(Quota),
-    /// The level was raised to so many tokens.
-    Raised(u128),
+    /// The level was raised to what so many tokens of so many nanoseconds ago had become.
+    Raised(u128, u64),
     /// So many were added, up to a most of level and debt together.
     Added(u128, u128),
     /// So many were added up to a burst, and the rest of them to the debt, up to a most of both together.
@@ -83,7 +83,7 @@ impl Model {
                     debt = debt.in_parts_of(token(new));
                     continue;
                 }
-                Event::Raised(tokens) => parts.max(tokens * in_a_token),
+                Event::Raised(tokens, age) => parts.max((tokens * in_a_token).saturating_sub(drained(age))),
                 // What is above the most already was added when that was more.
                 Event::Added(tokens, most) => parts.max((parts + tokens * in_a_token).min(most * in_a_token)),
                 Event::AddedLate(tokens, burst, most) => {
@@ -122,7 +122,8 @@ impl Model {
         self.now = now;
         if self.total < charge.hint.total {
             self.total = charge.hint.total;
-            self.events.push(Event::Raised(u128::from(charge.hint.level).min(most)));
+            let age = now.saturating_sub(charge.hint.at.as_nanos() as u64);
+            self.events.push(Event::Raised(u128::from(charge.hint.level).min(most), age));
         }
         let age = now.saturating_sub(charge.refund_of.as_nanos() as u64);
         self.events.push(Event::TakenBack(charge.refund.into(), age));
@@ -186,7 +187,9 @@ fn charge(quota: Quota) -> impl Strategy<Value = Charge> {
     let asked = (
         amount(),
         0..20u64,
-        prop_oneof![3 => Just(Hint::default()), 1 => (0..50u64, 0..200u64).prop_map(|(level, total)| Hint { level, total })],
+        prop_oneof![3 => Just(Hint::default()), 1 => (0..50u64, amount(), 0..200u64).prop_map(|(level, at, total)| {
+            Hint { level, at: Duration::from_nanos(at), total }
+        })],
     );
     (counted, asked).prop_map(move |(counted, (want, least, hint))| {
         let (client, sequence, spent, late, max_debt, refund, refund_of) = counted;

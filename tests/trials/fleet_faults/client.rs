@@ -27,7 +27,8 @@ pub const STORE: &str = "STEADFAST_FLEET_STORE";
 
 pub const PROCESSES: usize = 4;
 pub const RATE: u64 = 100;
-pub const BURST: u64 = 30;
+/// Two seconds of the rate, and less than a fault lasts: what was spent at its beginning has drained at its end.
+pub const BURST: u64 = 200;
 pub const WINDOW: Duration = Duration::from_secs(1);
 /// Twice the default: four processes and their store share a machine that may be busy.
 pub const DEADLINE: Duration = Duration::from_millis(10);

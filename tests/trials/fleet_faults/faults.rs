@@ -1,7 +1,7 @@
 //! The faults of one server, and of the way to it.
 
 use super::{
-    client::{PROCESSES, RATE},
+    client::{BURST, PROCESSES, RATE},
     fleet::{FAULT, run},
     verdict::{Beyond, check},
 };
@@ -17,6 +17,12 @@ use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
 trials![
     nothing_happens,
     the_server_is_stopped_for_a_while,
+    the_server_is_stopped_again_and_again,
+    the_server_is_killed_three_times,
+    all_clients_are_paused_for_a_while,
+    all_keys_are_flushed_twice,
+    keys_are_evicted_for_a_while,
+    a_password_is_set_for_a_while,
     the_server_is_killed_and_comes_back_empty,
     the_server_is_killed_and_comes_back_with_its_data,
     the_scripts_are_flushed_again_and_again,
@@ -25,6 +31,7 @@ trials![
     the_server_is_out_of_memory_for_a_while,
     the_server_has_no_room_for_connections_for_a_while,
     the_way_takes_fifty_milliseconds_for_a_while,
+    the_way_takes_two_hundred_milliseconds_for_a_while,
     the_way_is_a_black_hole_for_a_while,
     half_of_the_processes_are_cut_off_for_a_while,
 ];
@@ -46,6 +53,84 @@ async fn the_server_is_stopped_for_a_while() {
     let server = RedisServer::start().await;
     let run = run(all(server.url()), false, async || server.stop(), async || server.cont()).await;
     check("stopped", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_server_is_stopped_again_and_again() {
+    let server = RedisServer::start().await;
+    let begin = async || {
+        for _ in 0..4 {
+            server.stop();
+            sleep(FAULT / 9).await;
+            server.cont();
+            sleep(FAULT / 9).await;
+        }
+    };
+    let run = run(all(server.url()), false, begin, async || {}).await;
+    check("stopped 4 times", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_server_is_killed_three_times() {
+    let server = Mutex::new(RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await);
+    let url = server.lock().await.url();
+    let begin = async || {
+        for _ in 0..3 {
+            server.lock().await.kill();
+            sleep(FAULT / 12).await;
+            server.lock().await.restart().await;
+            sleep(FAULT / 8).await;
+        }
+    };
+    let run = run(all(url), false, begin, async || {}).await;
+    check("killed 3 times", &run, Beyond::outage(LENGTH));
+}
+
+async fn all_clients_are_paused_for_a_while() {
+    let server = RedisServer::start().await;
+    let pause = FAULT.as_millis().to_string();
+    let run =
+        run(all(server.url()), false, async || drop(server.command(&["CLIENT", "PAUSE", &pause]).await), async || {});
+    check("clients paused", &run.await, Beyond::outage(LENGTH));
+}
+
+async fn all_keys_are_flushed_twice() {
+    let server = RedisServer::start().await;
+    let begin = async || {
+        server.command(&["FLUSHALL"]).await;
+        sleep(FAULT / 2).await;
+        server.command(&["FLUSHALL"]).await;
+    };
+    let run = run(all(server.url()), false, begin, async || {}).await;
+    // What was spent is known to those who spent it, so that little is admitted twice.
+    check("keys flushed twice", &run, Beyond { bucket: BURST / 4, window: RATE / 2 });
+}
+
+async fn keys_are_evicted_for_a_while() {
+    let server = RedisServer::start().await;
+    let begin = async || {
+        server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
+        server.command(&["CONFIG", "SET", "maxmemory", "2500000"]).await;
+    };
+    let end = async || drop(server.command(&["CONFIG", "SET", "maxmemory", "0"]).await);
+    let run = run(all(server.url()), false, begin, end).await;
+    check("evicted", &run, Beyond { bucket: BURST + Beyond::outage(LENGTH).bucket, window: RATE / 2 });
+}
+
+async fn a_password_is_set_for_a_while() {
+    let server = RedisServer::start().await;
+    let ours = Mutex::new(server.connect().await);
+    let tell = async |words: &[&str]| {
+        let mut ours = ours.lock().await;
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async::<redis::Value>(&mut *ours).await.expect("a command that is right");
+    };
+    let begin = async || {
+        tell(&["CONFIG", "SET", "requirepass", "secret"]).await;
+        tell(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    };
+    let end = async || tell(&["CONFIG", "SET", "requirepass", ""]).await;
+    let run = run(all(server.url()), false, begin, end).await;
+    check("password set", &run, Beyond::outage(LENGTH));
 }
 
 async fn the_server_is_killed_and_comes_back_empty() {
@@ -146,6 +231,15 @@ async fn the_way_takes_fifty_milliseconds_for_a_while() {
     let end = async || proxy.delay(Duration::ZERO, Duration::ZERO);
     let run = run(all(proxy.url()), false, begin, end).await;
     check("50 ms added", &run, Beyond::outage(LENGTH));
+}
+
+async fn the_way_takes_two_hundred_milliseconds_for_a_while() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let begin = async || proxy.delay(Duration::from_millis(100), Duration::from_millis(100));
+    let end = async || proxy.delay(Duration::ZERO, Duration::ZERO);
+    let run = run(all(proxy.url()), false, begin, end).await;
+    check("200 ms added", &run, Beyond::outage(LENGTH));
 }
 
 async fn the_way_is_a_black_hole_for_a_while() {

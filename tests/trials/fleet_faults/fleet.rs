@@ -12,9 +12,9 @@ use tokio::time::sleep;
 
 /// From the start of a run until the fault, and the length of the fault.
 const BEFORE: Duration = Duration::from_millis(1500);
-pub const FAULT: Duration = Duration::from_millis(1500);
+pub const FAULT: Duration = Duration::from_millis(3000);
 /// The end of a run, after that of the fault: two seconds until all is well, and a while of that.
-const AFTER: Duration = Duration::from_millis(3500);
+const AFTER: Duration = Duration::from_millis(4500);
 
 /// What came of a run. Times are nanoseconds by the clock that all processes share.
 pub struct Run {

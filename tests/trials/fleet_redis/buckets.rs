@@ -50,6 +50,7 @@ async fn whatever_is_charged_the_answers_are_those_of_the_embedded_store() {
                 max_debt: one_of(&mut random, &[0, 5, 60]),
                 want,
                 least: random.random_range(0..=want.max(1)),
+                late: one_of(&mut random, &[0, 0, 1, 3, 40]),
                 // The quota changes now and then.
                 ..charge(format!("key {seed}"), quotas[(step / 40 + seed as usize) % quotas.len()])
             };
@@ -63,7 +64,11 @@ async fn whatever_is_charged_the_answers_are_those_of_the_embedded_store() {
                     (charge.refund_of, of) = (in_redis.at, in_memory.at);
                 }
                 if random.random_range(0..6) == 0 {
-                    charge.hint = Hint { level: random.random_range(0..60), total: in_redis.total + step as u64 };
+                    charge.hint = Hint {
+                        level: random.random_range(0..60),
+                        at: Duration::MAX,
+                        total: in_redis.total + step as u64,
+                    };
                 }
             }
             let in_redis = charged(&redis, charge.clone()).await;
@@ -145,7 +150,7 @@ async fn a_hint_repairs_what_was_lost() {
     let (server, store) = store().await;
     let before = charged(&store, want("key", slow(100), 60)).await;
     server.command(&["FLUSHALL"]).await;
-    let hint = Hint { level: before.level, total: before.total };
+    let hint = Hint { level: before.level, at: Duration::MAX, total: before.total };
     let after = charged(&store, Charge { hint, ..want("key", slow(100), 50) }).await;
     assert_eq!((after.granted, after.level, after.total), (0, 60, 60));
 }

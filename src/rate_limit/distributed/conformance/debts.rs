@@ -171,25 +171,39 @@ pub(super) async fn the_same_sequence_of_another_client_is_counted(probe: Probe<
 }
 
 pub(super) async fn a_hint_repairs_lost_data(probe: Probe<'_>) -> Outcome {
-    let hint = Hint { level: 8, total: 100 };
+    let at = Duration::MAX;
+    let hint = Hint { level: 8, at, total: 100 };
     let bucket = probe.charge_of(slow(10));
     let answer = probe.charge(Charge { want: 5, hint, ..bucket.clone() }).await?;
     same("grant, level, total", (2, 10, 102), (answer.granted, answer.level, answer.total))?;
     // One that is owed, together with what was spent since.
     let bucket = Charge { key: probe.key("owed"), max_debt: 20, ..bucket };
-    let hint = Hint { level: 15, total: 50 };
+    let hint = Hint { level: 15, at, total: 50 };
     let answer = probe.charge(Charge { want: 5, sequence: 7, spent: 3, hint, ..bucket.clone() }).await?;
     same("grant, level, total of debt", (0, 18, 53), (answer.granted, answer.level, answer.total))?;
     // It raises: what is spent already is not lowered.
-    let answer = probe.charge(Charge { hint: Hint { level: 1, total: 60 }, ..bucket }).await?;
+    let answer = probe.charge(Charge { hint: Hint { level: 1, at, total: 60 }, ..bucket }).await?;
     same("level, total of a lower level", (18, 60), (answer.level, answer.total))
+}
+
+pub(super) async fn of_a_hint_that_arrives_late_counts_what_has_not_drained(probe: Probe<'_>) -> Outcome {
+    let quota = Quota::new(100, millis(1000));
+    let bucket = probe.charge_of(quota);
+    let now = probe.charge(bucket.clone()).await?;
+    sleep(millis(200)).await;
+    let hint = Hint { level: 80, at: now.at, total: 100 };
+    let answer = probe.charge(Charge { hint, ..bucket }).await?;
+    let (least, most) = answer.since(&now).drains(quota);
+    within("level", 80u64.saturating_sub(most)..=80u64.saturating_sub(least) + 1, answer.level)?;
+    same("total", 100, answer.total)
 }
 
 pub(super) async fn a_hint_of_what_the_store_knows_is_ignored(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     probe.charge(Charge { want: 5, ..bucket.clone() }).await?;
     for total in [0, 3, 5] {
-        let answer = probe.charge(Charge { hint: Hint { level: 9, total }, ..bucket.clone() }).await?;
+        let answer =
+            probe.charge(Charge { hint: Hint { level: 9, at: Duration::MAX, total }, ..bucket.clone() }).await?;
         same(&format!("level, total with a hint of {total}"), (5, 5), (answer.level, answer.total))?;
     }
     Ok(())
@@ -200,7 +214,7 @@ pub(super) async fn a_hint_of_an_expired_bucket_does_no_harm(probe: Probe<'_>) -
     probe.charge(Charge { want: 10, ..bucket.clone() }).await?;
     // Long enough that a store which forgets has forgotten.
     sleep(millis(1500)).await;
-    let hint = Hint { level: 0, total: 10 };
+    let hint = Hint { level: 0, at: Duration::MAX, total: 10 };
     let answer = probe.charge(Charge { want: 10, hint, ..bucket }).await?;
     same("grant, level, total", (10, 10, 20), (answer.granted, answer.level, answer.total))
 }

@@ -89,6 +89,7 @@ const CHECKS: &[(&str, Run)] = checks! {
         a_charge_that_was_overtaken_is_not_counted,
         the_same_sequence_of_another_client_is_counted,
         a_hint_repairs_lost_data,
+        of_a_hint_that_arrives_late_counts_what_has_not_drained,
         a_hint_of_what_the_store_knows_is_ignored,
         a_hint_of_an_expired_bucket_does_no_harm,
     }

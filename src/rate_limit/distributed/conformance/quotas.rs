@@ -101,7 +101,7 @@ pub(super) async fn the_slowest_rate_is_kept(probe: Probe<'_>) -> Outcome {
 }
 
 pub(super) async fn no_number_is_too_large_for_a_bucket(probe: Probe<'_>) -> Outcome {
-    let most = Hint { level: u64::MAX, total: u64::MAX };
+    let most = Hint { level: u64::MAX, at: Duration::MAX, total: u64::MAX };
     let quotas = [Quota::new(1, LEAP_YEAR), Quota::new(1 << 52, LEAP_YEAR), Quota::new(1, Duration::from_nanos(1))];
     for (number, quota) in quotas.into_iter().enumerate() {
         let bucket = Charge { key: probe.key([number as u8]), ..probe.charge_of(quota) };

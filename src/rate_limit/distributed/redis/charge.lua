@@ -52,8 +52,8 @@ end
 
 local answers = {}
 for place = 1, #KEYS do
-    local burst, most, rate, spent, late, refund, refund_of, want, least, hint_level, hint_total, sequence, client =
-        unpack('<ddddddddddddc8', ARGV[place])
+    local burst, most, rate, spent, late, refund, refund_of, want, least, hint_level, hint_at, hint_total, sequence, client =
+        unpack('<dddddddddddddc8', ARGV[place])
     local value = values[place]
     local level, at, total, old_rate, debt, heard = 0, now, 0, rate, 0, ''
     if value then
@@ -89,7 +89,7 @@ for place = 1, #KEYS do
 
     if total < hint_total then
         total = hint_total
-        level = max(level, min(hint_level, most))
+        level = max(level, min(hint_level, most) - max(0, now - hint_at) * rate)
         changed = true
     end
 

@@ -11,7 +11,7 @@ pub(super) fn pack_charge(charge: &Charge) -> Vec<u8> {
     let Charge { quota, client, sequence, spent, late, max_debt, refund, refund_of, want, least, hint, .. } = charge;
     let period_micros = quota.period().as_nanos() as f64 / 1000.0;
     let rate = quota.count().max(1) as f64 / period_micros.max(f64::MIN_POSITIVE);
-    let mut packed = Vec::with_capacity(13 * 8);
+    let mut packed = Vec::with_capacity(14 * 8);
     put(&mut packed, quota.burst());
     put(&mut packed, quota.burst().saturating_add(*max_debt));
     packed.extend(rate.to_le_bytes());
@@ -19,7 +19,7 @@ pub(super) fn pack_charge(charge: &Charge) -> Vec<u8> {
     put(&mut packed, *late);
     put(&mut packed, *refund);
     put(&mut packed, micros(*refund_of));
-    for number in [*want, *least, hint.level, hint.total, *sequence] {
+    for number in [*want, *least, hint.level, micros(hint.at), hint.total, *sequence] {
         put(&mut packed, number);
     }
     packed.extend(client.to_le_bytes());
@@ -109,16 +109,16 @@ mod tests {
             refund_of: Duration::MAX,
             want,
             least: u64::MAX,
-            hint: Hint { level: u64::MAX, total: u64::MAX },
+            hint: Hint { level: u64::MAX, at: Duration::MAX, total: u64::MAX },
         }
     }
 
     #[test]
     fn the_largest_numbers_are_packed_as_the_largest_that_are_exact() {
         let packed = pack_charge(&charge(u64::MAX));
-        assert_eq!(packed.len(), 104);
+        assert_eq!(packed.len(), 112);
         assert_eq!(packed[..8], (LARGEST as f64).to_le_bytes());
-        assert_eq!(packed[96..], [255; 8]);
+        assert_eq!(packed[104..], [255; 8]);
     }
 
     #[test]

@@ -64,6 +64,12 @@ async fn one_that_forgets_refunds_or_their_age() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_takes_a_hint_for_one_of_the_present() {
+    let late = ["of_a_hint_that_arrives_late_counts_what_has_not_drained"];
+    asks(|charge| charge.hint.at = Duration::MAX).fails_only(&late).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_forgives_debt() {
     let store = asks(|charge| charge.max_debt = 0);
     store.fails(&["what_was_spent_is_owed_up_to_the_most_debt", "debt_is_repaid_before_anything_is_granted"]).await;
