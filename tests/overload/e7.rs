@@ -1,6 +1,6 @@
 //! E7: sliding windows.
 
-#[path = "../../examples/experiments/e7.rs"]
+#[path = "../../examples/experiments/e7/mod.rs"]
 mod experiment;
 
 use crate::{
