@@ -37,8 +37,8 @@ const LIMIT: u64 = 1000;
 const WINDOW: Duration = secs(10);
 const PERIOD: Duration = secs(1);
 const LENGTH: Duration = secs(200);
-/// Two nodes ask one just after the other if there is less between them.
-const JUST: Duration = ms(50);
+/// A node asks just after another one if there is less between them: a tenth of the period.
+const JUST: Duration = ms(100);
 /// Tokens per second at the limit.
 const RATE: f64 = LIMIT as f64 / WINDOW.as_secs() as f64;
 
@@ -63,7 +63,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let moving = lab.means(seeds, |seed| Ok([moving.after_moves(seed)?]))?;
     let refunded = ours(Run { load: 4.0, refunds: true, ..Run::default() })?;
     let unlucky = Run { load: 10.0, length: secs(80), outage: Outage::UntilBusiestHasAsked, ..Run::default() };
-    let runs = lab.count(20, 8, 3);
+    let runs = lab.count(20, 10, 3);
     let unlucky = lab.worst_with(runs, runs, |seed| Ok([unlucky.summary(seed)?[0]]))?;
     let worst = [&calm, &flooded, &cut_off, &flooded_and_cut_off];
     let kept = [&quiet, &calm, &flooded];
@@ -146,8 +146,8 @@ enum Outage {
     None,
     /// From a quarter of the run to three quarters.
     Half,
-    /// From a quarter of the run to three quarters. Then until the next node asks [`JUST`] after the busiest one. So the
-    /// busiest node, which has spent most, is among the last to report, and the next node is the first.
+    /// From a quarter of the run until the busiest node has just asked in vain. So that node, which has spent most, is among
+    /// the last to report. See [`Flaky::waits_for_busiest`].
     UntilBusiestHasAsked,
 }
 
@@ -191,10 +191,9 @@ impl Run {
     }
 
     fn log(self, seed: u64) -> Result<Log, ConfigError> {
+        let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let clock = clock.map_err(|error| ConfigError::new("experiment.runtime", error, "must start"))?;
         let mut log = Log { asked: Vec::new(), admitted: Vec::new(), operations: 0 };
-        let Ok(clock) = runtime::Builder::new_current_thread().enable_time().start_paused(true).build() else {
-            return Ok(log);
-        };
         LocalSet::new().block_on(&clock, async move {
             let start = Instant::now();
             let store = Flaky {
@@ -221,15 +220,15 @@ impl Run {
                 sleep_until(start + Duration::from_secs_f64(at)).await;
                 let now = Instant::now().saturating_duration_since(start).as_secs_f64();
                 let node = if self.moves { (at / self.length.as_secs_f64() * NODES as f64) as usize } else { node };
-                let admitted = nodes.get(node).and_then(|limit| Some((limit, limit.try_acquire(b"all", 1).ok()?)));
-                match admitted {
-                    Some((limit, spent)) if self.refunds && number % 2 == 1 => limit.refund(spent),
-                    _ if self.refunds && number % 2 == 1 => {}
-                    admitted => {
-                        log.asked.push(now);
-                        log.admitted.extend(admitted.map(|_| now));
+                let taken = nodes.get(node).and_then(|limit| Some((limit, limit.try_acquire(b"all", 1).ok()?)));
+                if self.refunds && number % 2 == 1 {
+                    if let Some((limit, spent)) = taken {
+                        limit.refund(spent);
                     }
+                    continue;
                 }
+                log.asked.push(now);
+                log.admitted.extend(taken.map(|_| now));
             }
             log.operations = store.operations.load(Ordering::Relaxed);
             Ok(log)
@@ -246,6 +245,7 @@ struct Flaky {
     node: usize,
     /// When the busiest node last asked.
     busiest_asked: Arc<Mutex<Instant>>,
+    /// The outage that ends after the busiest node asked is over.
     is_back: Arc<AtomicBool>,
     operations: Arc<AtomicU64>,
 }
@@ -271,25 +271,29 @@ impl Flaky {
     fn answers(&self) -> Result<(), StoreError> {
         self.operations.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let is_out = is_out(now - self.start, self.run.length);
+        let at = now - self.start;
         let is_away = match self.run.outage {
             Outage::None => false,
-            Outage::Half => is_out,
-            Outage::UntilBusiestHasAsked => is_out || self.waits_for_busiest(now),
+            Outage::Half => is_out(at, self.run.length),
+            Outage::UntilBusiestHasAsked => at >= self.run.length / 4 && self.waits_for_busiest(now),
         };
         if is_away { Err(StoreError::new(StoreErrorKind::Unreachable, "an outage")) } else { Ok(()) }
     }
 
-    /// Whether the store stays away after the outage, though it is over.
+    /// Whether the store stays away. In the second half of the run it comes back when the next node asks [`JUST`] after the
+    /// busiest one, and in the last quarter once the busiest one has asked.
     fn waits_for_busiest(&self, now: Instant) -> bool {
-        if now - self.start < self.run.length / 2 || self.is_back.load(Ordering::Relaxed) {
+        if self.is_back.load(Ordering::Relaxed) {
             return false;
         }
         let Ok(mut busiest_asked) = self.busiest_asked.lock() else { return true };
+        let (at, length) = (now - self.start, self.run.length);
         if self.node == 0 {
             *busiest_asked = now;
+            self.is_back.store(at >= length * 3 / 4, Ordering::Relaxed);
+            return true;
         }
-        let is_back = self.node == 1 && now - *busiest_asked < JUST;
+        let is_back = self.node == 1 && at >= length / 2 && now - *busiest_asked < JUST;
         self.is_back.store(is_back, Ordering::Relaxed);
         !is_back
     }

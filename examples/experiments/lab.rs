@@ -133,7 +133,9 @@ impl Lab {
         let first = self.first_other_seed;
         let largest = |seeds| {
             let results = self.each(seeds, &run)?;
-            Ok(array::from_fn(|index| results.iter().map(|numbers| numbers[index]).fold(f64::NEG_INFINITY, f64::max)))
+            // What is not a number keeps no bound, so nothing is larger.
+            let larger = |one: f64, other: f64| if one.is_nan() || other <= one { one } else { other };
+            Ok(array::from_fn(|index| results.iter().map(|numbers| numbers[index]).fold(f64::NEG_INFINITY, larger)))
         };
         let model = largest(0..seeds)?;
         let others = if self.is_glance() { model } else { largest(first..first.saturating_add(others))? };
