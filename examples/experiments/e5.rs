@@ -45,6 +45,10 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let seeds = lab.count(10, 1, 1);
     let ours = lab.means(seeds, |seed| chain(seed, 1.0, BOTH))?;
     let mut figures = vec![Figure::column("calls to the leaf", [Bound::Within(1.09, 1.11)], &[ours], 0)];
+    // Neither a budget nor a mark holds them back.
+    let permanent = lab.means(seeds, |seed| above(seed, 1.0, Trouble::Permanent, PLAIN))?;
+    let name = "no budget, a leaf whose failures are permanent: calls to it";
+    figures.push(Figure::column(name, [Bound::Within(1.0, 1.0)], &[permanent], 0));
     figures.extend(lab.beyond_a_glance(|| {
         let [with_mark, without_mark] =
             [BOTH, BUDGET].map(|manners| lab.means(seeds, |seed| chain(seed, 0.3, manners)));
@@ -62,9 +66,14 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
 
 /// The calls to the leaf per call at the top, and the share of the calls that succeeds.
 pub fn chain(seed: u64, failing: f64, manners: Manners) -> Result<[f64; 2], ConfigError> {
+    above(seed, failing, Trouble::Passing, manners)
+}
+
+/// The chain above a leaf whose failures are of this kind.
+fn above(seed: u64, failing: f64, trouble: Trouble, manners: Manners) -> Result<[f64; 2], ConfigError> {
     let report = Scenario::new(Load::poisson(100.0)).length(secs(20)).seed(seed).run(|sim| {
         let leaf = sim.backend(Backend::new(Latency::fixed(ms(1))).failing(failing));
-        let leaf = Next::new(leaf.map_err(|_| Trouble::Passing));
+        let leaf = Next::new(leaf.map_err(move |_| trouble));
         (0..SERVICES).try_fold(leaf, |next, _| manners.service(sim, next))
     })?;
     Ok([amplification(&report), report.goodput()])
@@ -82,11 +91,15 @@ impl Manners {
         let client = steadfast::client().retry(retry).classify(|result| match result {
             Ok(Reply) => Outcome::Success,
             Err(Trouble::Passing) => Outcome::Failure,
-            // Whoever was below has tried enough for all.
+            // The services below have tried enough for all.
             Err(Trouble::DoNotRetry) => Outcome::Overloaded { retry_after: None },
+            Err(Trouble::Permanent) => Outcome::Permanent,
         });
         let trouble = if self.mark { Trouble::DoNotRetry } else { Trouble::Passing };
-        Ok(Next::new(client.service(next)?.map_err(move |_| trouble)))
+        Ok(Next::new(client.service(next)?.map_err(move |error| match error {
+            Error::Service(Trouble::Permanent) => Trouble::Permanent,
+            _ => trouble,
+        })))
     }
 }
 
@@ -95,6 +108,8 @@ impl Manners {
 enum Trouble {
     Passing,
     DoNotRetry,
+    /// The caller's fault: another attempt ends as this one.
+    Permanent,
 }
 
 impl From<Trouble> for Error<Failure> {

@@ -5,11 +5,19 @@ use crate::{
     lab::{Client, Lab, ms, secs, settled},
     queues::{DEADLINE, Discipline, Queued, WithDeadline, level, levelled},
 };
-use std::time::Duration;
-use steadfast::{
-    ConfigError,
-    sim::{Backend, BackendService, Latency, Load, Report, Scenario, Sim},
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
 };
+use steadfast::{
+    ConfigError, Error, load_level,
+    sim::{Backend, BackendService, Call, Failure, Latency, Load, Report, Scenario, Sim},
+};
+use tower::{ServiceExt, service_fn};
 
 pub const LENGTH: Duration = secs(20);
 /// How long the server takes for a call on average.
@@ -57,6 +65,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     for rps in LOADS {
         ours.push(lab.means(lab.count(10, 3, 1), |seed| steadfast(seed, length, rps))?);
     }
+    let deep = lab.worst(lab.count(10, 3, 1), most_waiting)?;
+    let lost = lab.worst(lab.count(10, 3, 1), lost_places)?;
     Ok(vec![Finding {
         id: "E6",
         what: "queue before one server: 1000/s come, 500/s can be served, in 100 ms; FIFO, FIFO with the expired dropped, \
@@ -67,6 +77,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             Figure::column("server busy", [Bound::AtLeast(0.998); 2], &ours, 3),
             Figure::column("p99 in ms", [Bound::AtMost(60.0); 2], &ours, 1),
             Figure::column("useful/s", [Bound::Free; 2], &ours, 0),
+            Figure::new("a depth of 20 at 5000/s: most who wait", [Bound::Within(20.0, 20.0)], deep),
+            Figure::new("callers leave when their turn comes: places lost", [Bound::AtMost(0.0)], lost),
         ],
         to_come: None,
     }])
@@ -111,4 +123,48 @@ fn served<S: Client>(
         let server = sim.backend(Backend::new(Latency::exponential(MEAN_SERVICE)).servers(1));
         client(sim, server)
     })?)
+}
+
+/// The most calls that wait in a queue of a small depth, at ten times what the server can do. None waits long enough to be
+/// refused for its wait.
+fn most_waiting(seed: u64) -> Result<[f64; 1], ConfigError> {
+    const DEPTH: usize = 20;
+    let most = Rc::new(Cell::new(0));
+    let seen = most.clone();
+    settled(Scenario::new(Load::poisson(LOADS[1])).length(secs(5)).seed(seed).run(|sim| {
+        let server = sim.backend(Backend::new(Latency::fixed(MEAN_SERVICE)).servers(1));
+        let queue = load_level::Queue::builder(1, DEPTH).build()?;
+        let (looks, looked_at) = (sim.clone(), queue.clone());
+        sim.spawn(async move {
+            while looks.elapsed() < secs(5) {
+                looks.sleep(ms(1)).await;
+                seen.set(seen.get().max(looked_at.readings().waiting));
+            }
+        });
+        Ok(WithDeadline(secs(1), levelled(sim, queue, server)))
+    })?)?;
+    Ok([most.get() as f64])
+}
+
+/// The places of a queue that are still taken at the end of a run. Calls arrive, end and are given up at multiples of ten
+/// milliseconds, so callers often leave in the instant in which they are admitted.
+fn lost_places(seed: u64) -> Result<[f64; 1], ConfigError> {
+    let load = Load::constant(100.0).keys(8);
+    let report = Scenario::new(load).length(secs(20)).seed(seed).run(|sim| {
+        let server = sim.backend(Backend::new(Latency::fixed(ms(40))));
+        let (sim, server) = (sim.clone(), levelled(sim, level(2)?, server));
+        Ok(service_fn(move |call: Call| {
+            let patience = ms(10) * (call.key as u32 + 1);
+            let (left, answer) = (sim.sleep(patience), server.clone().oneshot(call));
+            async move {
+                let (mut left, mut answer) = (pin!(left), pin!(answer));
+                poll_fn(|cx| match left.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Err(Error::Service(Failure::Failed))),
+                    Poll::Pending => answer.as_mut().poll(cx),
+                })
+                .await
+            }
+        }))
+    })?;
+    Ok([report.held.values().sum::<u64>() as f64])
 }

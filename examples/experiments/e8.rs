@@ -2,18 +2,21 @@
 //!
 //! Windows are (t - W, t] from the start; demand comes to the nodes by Zipf's law; the flushes have random phases, and a
 //! jitter of a tenth. In an outage the store does not answer from 50 s to 150 s.
+//!
+//! Three runs more: the demand moves from node to node, half of the calls are given back, and the store comes back at the
+//! worst instant for the busiest node.
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Lab, secs},
+    lab::{Lab, ms, secs},
     textbook,
 };
 use rand::{Rng, RngExt};
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -34,13 +37,16 @@ const LIMIT: u64 = 1000;
 const WINDOW: Duration = secs(10);
 const PERIOD: Duration = secs(1);
 const LENGTH: Duration = secs(200);
+/// A node asks just after another one if there is less between them: a tenth of the period.
+const JUST: Duration = ms(100);
 /// Tokens per second at the limit.
 const RATE: f64 = LIMIT as f64 / WINDOW.as_secs() as f64;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let seeds = lab.count(5, 1, 1);
     let length = lab.length(LENGTH, secs(48));
-    let ours = |load: f64, outage: bool| lab.means(seeds, |seed| fleet(load, length, outage, seed));
+    let run = |load: f64, outage: Outage| Run { load, length, outage, ..Run::default() };
+    let ours = |run: Run| lab.means(seeds, |seed| run.summary(seed));
     let anchors = lab.beyond_a_glance(|| {
         let book = |load: f64, outage: bool| lab.mean(0..lab.count(5, 2, 0), |seed| Ok([batching(load, outage, seed)]));
         Ok(vec![Anchor {
@@ -49,10 +55,16 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             reproduced: vec![book(2.0, false)?[0], book(10.0, false)?[0], book(2.0, true)?[0]],
         }])
     })?;
-    let (calm, flooded) = (ours(2.0, false)?, ours(10.0, false)?);
-    let (cut_off, flooded_and_cut_off) = (ours(2.0, true)?, ours(10.0, true)?);
+    let (calm, flooded) = (ours(run(2.0, Outage::None))?, ours(run(10.0, Outage::None))?);
+    let (cut_off, flooded_and_cut_off) = (ours(run(2.0, Outage::Half))?, ours(run(10.0, Outage::Half))?);
     // Of the first windows a larger share is lost.
-    let quiet = lab.means(seeds, |seed| fleet(0.9, LENGTH, false, seed))?;
+    let quiet = ours(Run { load: 0.9, ..Run::default() })?;
+    let moving = Run { load: 0.9, moves: true, ..Run::default() };
+    let moving = lab.means(seeds, |seed| Ok([moving.after_moves(seed)?]))?;
+    let refunded = ours(Run { load: 4.0, refunds: true, ..Run::default() })?;
+    let unlucky = Run { load: 10.0, length: secs(80), outage: Outage::UntilBusiestHasAsked, ..Run::default() };
+    let runs = lab.count(20, 10, 3);
+    let unlucky = lab.worst_with(runs, runs, |seed| Ok([unlucky.summary(seed)?[0]]))?;
     let worst = [&calm, &flooded, &cut_off, &flooded_and_cut_off];
     let kept = [&quiet, &calm, &flooded];
     let away = [&cut_off, &flooded_and_cut_off];
@@ -75,6 +87,23 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
                 3,
             ),
             Figure::column("store operations per second", [Bound::AtMost(12.0); 3], &kept, 2),
+            Figure::new(
+                "0.9x at one node, then at the next: share of an exact log in the windows after nine moves",
+                [Bound::AtLeast(0.88)],
+                moving,
+            ),
+            Figure::column(
+                "4x, half of it given back at once: share of an exact log",
+                [Bound::AtLeast(0.88)],
+                std::slice::from_ref(&refunded),
+                1,
+            ),
+            Figure::column("its worst window over the limit", [Bound::AtMost(1.01)], &[refunded], 0),
+            Figure::new(
+                "10x, the store is back just when the busiest node has asked in vain: worst window of all runs",
+                [Bound::AtMost(1.05)],
+                unlucky,
+            ),
         ],
         to_come: None,
     }])
@@ -99,51 +128,125 @@ fn arrivals(load: f64, length: Duration, random: &mut impl Rng) -> Vec<(f64, usi
     }
 }
 
-/// The real engine on the embedded store: worst window over the limit, share of what an exact log would admit, operations of
-/// the store per second, and that share in the middle of the run, where the outage is.
-fn fleet(load: f64, length: Duration, outage: bool, seed: u64) -> Result<[f64; 4], ConfigError> {
-    let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let Ok(clock) = clock else { return Ok([f64::NAN; 4]) };
-    LocalSet::new().block_on(&clock, async move {
-        let start = Instant::now();
-        let store =
-            Flaky { inner: Embedded::new(), start, outage: outage.then_some(length), operations: Arc::default() };
-        let random = Random::seeded(seed);
-        let mut nodes = Vec::new();
-        for _ in 0..NODES {
-            let builder = Leased::builder(store.clone(), LIMIT, WINDOW).flush_every(PERIOD).random(random.clone());
-            let (limit, flusher) = builder.build()?;
-            spawn_local(flusher.run());
-            nodes.push(limit);
-        }
-        let (mut asked, mut admitted) = (Vec::new(), Vec::new());
-        for (at, node) in arrivals(load, length, &mut textbook::random(seed)) {
-            // Timers go by whole milliseconds, and so do the arrivals.
-            sleep_until(start + Duration::from_secs_f64(at)).await;
-            let now = Instant::now().saturating_duration_since(start).as_secs_f64();
-            asked.push(now);
-            if nodes.get(node).is_some_and(|limit| limit.try_acquire(b"all", 1).is_ok()) {
-                admitted.push(now);
-            }
-        }
+/// A run of the real engine on the embedded store.
+#[derive(Clone, Copy)]
+struct Run {
+    /// The demand over the limit.
+    load: f64,
+    length: Duration,
+    outage: Outage,
+    /// All demand is at one node at a time, at each for a tenth of the run.
+    moves: bool,
+    /// Every other call, if it is admitted, is given back at once: it was not made.
+    refunds: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Outage {
+    None,
+    /// From a quarter of the run to three quarters.
+    Half,
+    /// From a quarter of the run until the busiest node has just asked in vain. So that node, which has spent most, is among
+    /// the last to report. See [`Flaky::waits_for_busiest`].
+    UntilBusiestHasAsked,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { load: 1.0, length: LENGTH, outage: Outage::None, moves: false, refunds: false }
+    }
+}
+
+/// When calls came, and when those were admitted that were not given back, in seconds; and what the store was asked.
+struct Log {
+    asked: Vec<f64>,
+    admitted: Vec<f64>,
+    operations: u64,
+}
+
+impl Run {
+    /// Worst window over the limit, share of what an exact log would admit, operations of the store per second, and that
+    /// share in the middle of the run, where the outage is.
+    fn summary(self, seed: u64) -> Result<[f64; 4], ConfigError> {
+        let Log { asked, admitted, operations } = self.log(seed)?;
         let ideal = admitted_by_a_log(&asked);
         let in_the_middle = |instants: &[f64]| {
-            instants.iter().filter(|at| is_out(Duration::from_secs_f64(**at), length)).count() as f64
+            instants.iter().filter(|at| is_out(Duration::from_secs_f64(**at), self.length)).count() as f64
         };
         let share = admitted.len() as f64 / ideal.len() as f64;
         let share_in_the_middle = in_the_middle(&admitted) / in_the_middle(&ideal);
-        let operations = store.operations.load(Ordering::Relaxed) as f64 / length.as_secs_f64();
-        Ok([worst_window(&admitted), share, operations, share_in_the_middle])
-    })
+        Ok([worst_window(&admitted), share, operations as f64 / self.length.as_secs_f64(), share_in_the_middle])
+    }
+
+    /// The share of what an exact log would admit, in the windows after the moves.
+    fn after_moves(self, seed: u64) -> Result<f64, ConfigError> {
+        let Log { asked, admitted, .. } = self.log(seed)?;
+        let ideal = admitted_by_a_log(&asked);
+        let stay = self.length.as_secs_f64() / NODES as f64;
+        let after = |instants: &[f64]| {
+            let is_after = |at: &&f64| **at >= stay && **at % stay < WINDOW.as_secs_f64();
+            instants.iter().filter(is_after).count() as f64
+        };
+        Ok(after(&admitted) / after(&ideal))
+    }
+
+    fn log(self, seed: u64) -> Result<Log, ConfigError> {
+        let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let clock = clock.map_err(|error| ConfigError::new("experiment.runtime", error, "must start"))?;
+        let mut log = Log { asked: Vec::new(), admitted: Vec::new(), operations: 0 };
+        LocalSet::new().block_on(&clock, async move {
+            let start = Instant::now();
+            let store = Flaky {
+                inner: Embedded::new(),
+                start,
+                run: self,
+                node: 0,
+                busiest_asked: Arc::new(Mutex::new(start)),
+                is_back: Arc::default(),
+                operations: Arc::default(),
+            };
+            let random = Random::seeded(seed);
+            let mut nodes = Vec::new();
+            for node in 0..NODES {
+                let store = Flaky { node, ..store.clone() };
+                let builder = Leased::builder(store, LIMIT, WINDOW).flush_every(PERIOD).random(random.clone());
+                let (limit, flusher) = builder.build()?;
+                spawn_local(flusher.run());
+                nodes.push(limit);
+            }
+            let arrivals = arrivals(self.load, self.length, &mut textbook::random(seed));
+            for (number, (at, node)) in arrivals.into_iter().enumerate() {
+                // Timers go by whole milliseconds, and so do the arrivals.
+                sleep_until(start + Duration::from_secs_f64(at)).await;
+                let now = Instant::now().saturating_duration_since(start).as_secs_f64();
+                let node = if self.moves { (at / self.length.as_secs_f64() * NODES as f64) as usize } else { node };
+                let taken = nodes.get(node).and_then(|limit| Some((limit, limit.try_acquire(b"all", 1).ok()?)));
+                if self.refunds && number % 2 == 1 {
+                    if let Some((limit, spent)) = taken {
+                        limit.refund(spent);
+                    }
+                    continue;
+                }
+                log.asked.push(now);
+                log.admitted.extend(taken.map(|_| now));
+            }
+            log.operations = store.operations.load(Ordering::Relaxed);
+            Ok(log)
+        })
+    }
 }
 
-/// A store that does not answer for a while.
+/// A store that does not answer for a while, as a node sees it.
 #[derive(Clone)]
 struct Flaky {
     inner: Embedded,
     start: Instant,
-    /// How long the run is, if there is an outage in it.
-    outage: Option<Duration>,
+    run: Run,
+    node: usize,
+    /// When the busiest node last asked.
+    busiest_asked: Arc<Mutex<Instant>>,
+    /// The outage that ends after the busiest node asked is over.
+    is_back: Arc<AtomicBool>,
     operations: Arc<AtomicU64>,
 }
 
@@ -167,11 +270,32 @@ impl Flaky {
     /// Counts an operation, and fails it in the outage.
     fn answers(&self) -> Result<(), StoreError> {
         self.operations.fetch_add(1, Ordering::Relaxed);
-        let at = Instant::now().saturating_duration_since(self.start);
-        match self.outage {
-            Some(length) if is_out(at, length) => Err(StoreError::new(StoreErrorKind::Unreachable, "an outage")),
-            _ => Ok(()),
+        let now = Instant::now();
+        let at = now - self.start;
+        let is_away = match self.run.outage {
+            Outage::None => false,
+            Outage::Half => is_out(at, self.run.length),
+            Outage::UntilBusiestHasAsked => at >= self.run.length / 4 && self.waits_for_busiest(now),
+        };
+        if is_away { Err(StoreError::new(StoreErrorKind::Unreachable, "an outage")) } else { Ok(()) }
+    }
+
+    /// Whether the store stays away. In the second half of the run it comes back when the next node asks [`JUST`] after the
+    /// busiest one, and in the last quarter once the busiest one has asked.
+    fn waits_for_busiest(&self, now: Instant) -> bool {
+        if self.is_back.load(Ordering::Relaxed) {
+            return false;
         }
+        let Ok(mut busiest_asked) = self.busiest_asked.lock() else { return true };
+        let (at, length) = (now - self.start, self.run.length);
+        if self.node == 0 {
+            *busiest_asked = now;
+            self.is_back.store(at >= length * 3 / 4, Ordering::Relaxed);
+            return true;
+        }
+        let is_back = self.node == 1 && at >= length / 2 && now - *busiest_asked < JUST;
+        self.is_back.store(is_back, Ordering::Relaxed);
+        !is_back
     }
 }
 

@@ -120,11 +120,22 @@ impl Lab {
         seeds: u64,
         run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
     ) -> Result<Means<N>, ConfigError> {
+        self.worst_with(seeds, self.count(OTHER_SEEDS, 1, 1), run)
+    }
+
+    /// The largest of each number over this many seeds, and over this many others: for a defect that few runs show.
+    pub fn worst_with<const N: usize>(
+        &self,
+        seeds: u64,
+        others: u64,
+        run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
+    ) -> Result<Means<N>, ConfigError> {
         let first = self.first_other_seed;
-        let others = self.count(OTHER_SEEDS, 1, 1);
         let largest = |seeds| {
             let results = self.each(seeds, &run)?;
-            Ok(array::from_fn(|index| results.iter().map(|numbers| numbers[index]).fold(f64::NEG_INFINITY, f64::max)))
+            // What is not a number keeps no bound, so nothing is larger.
+            let larger = |one: f64, other: f64| if one.is_nan() || other <= one { one } else { other };
+            Ok(array::from_fn(|index| results.iter().map(|numbers| numbers[index]).fold(f64::NEG_INFINITY, larger)))
         };
         let model = largest(0..seeds)?;
         let others = if self.is_glance() { model } else { largest(first..first.saturating_add(others))? };

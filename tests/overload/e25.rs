@@ -1,6 +1,6 @@
 //! E25: an open circuit, and calls with no time left.
 
-#[path = "../../examples/experiments/e25.rs"]
+#[path = "../../examples/experiments/e25/mod.rs"]
 mod experiment;
 
 use crate::{confirm, findings};

@@ -1,6 +1,6 @@
 //! E7: sliding windows.
 
-#[path = "../../examples/experiments/e7.rs"]
+#[path = "../../examples/experiments/e7/mod.rs"]
 mod experiment;
 
 use crate::{
@@ -27,6 +27,21 @@ fn a_strict_window_loses_nothing_of_a_small_limit_and_little_of_a_large_one() {
 }
 
 #[test]
-fn an_estimate_errs_as_the_published_one() {
+fn the_most_that_a_strict_window_admits_is_its_limit_whatever_that_is() {
     confirm_figure(figure(2));
+}
+
+#[test]
+fn an_estimate_errs_as_the_published_one() {
+    confirm_figure(figure(3));
+}
+
+#[test]
+fn a_token_bucket_admits_what_its_definition_admits() {
+    confirm_figure(figure(4));
+}
+
+#[test]
+fn a_token_that_is_given_back_is_in_the_bucket_again() {
+    confirm_figure(figure(5));
 }

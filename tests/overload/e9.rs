@@ -1,6 +1,6 @@
 //! E9: breakers and a partial outage.
 
-#[path = "../../examples/experiments/e9.rs"]
+#[path = "../../examples/experiments/e9/mod.rs"]
 mod experiment;
 
 use crate::{confirm, findings};

@@ -1,4 +1,7 @@
-//! E7: how much more than its limit a sliding window lets through, and how much of that a strict one loses.
+//! E7: how much more than its limit a sliding window lets through, how much of that a strict one loses, and whether a token
+//! bucket is exact.
+
+mod bucket;
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
@@ -55,7 +58,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         id: "E7",
         what: "sliding window of 100 per 60 s, two-bucket estimate and strict: most admitted in any true window",
         anchors,
-        figures: vec![
+        figures: [
             Figure::new("strict: Poisson at 0.8, 1, 5, bursts, adversary", [Bound::Within(100.0, 100.0); 5], strict),
             Figure::column(
                 "lost, against an exact log, of 100, 128, 1000, 10,000",
@@ -65,7 +68,10 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             ),
             Figure::column("most admitted of these, over the limit", [Bound::Within(1.0, 1.0); 4], &lost, 1),
             Figure::new("estimate: Poisson, bursts, adversary", published.map(Bound::near), estimate),
-        ],
+        ]
+        .into_iter()
+        .chain(bucket::figures(lab, seeds)?)
+        .collect(),
         to_come: None,
     }])
 }

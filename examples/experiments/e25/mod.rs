@@ -1,6 +1,8 @@
 //! E25: a healthy service behind an open circuit. Do its callers fail at once, and does the circuit close when its time is
 //! up?
 
+mod at_once;
+
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
     lab::{Client, Lab, ms, secs},
@@ -71,6 +73,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             if hurried > 0.0 { "closed within .3 s of the first" } else { "closed within .25 s of the first probe" };
         figures.push(Figure::new(name, [Bound::AtLeast(0.5)], in_time));
     }
+    figures.extend(at_once::figures(lab, lab.count(10, 5, 1))?);
     Ok(vec![Finding {
         id: "E25",
         what: "healthy service behind a circuit that is open until t=5 s: 20 calls/s, 3 tries, total 2 s, attempt .5 s, 3 probes",

@@ -1,5 +1,7 @@
 //! E9: one of five shards is dead. What does a circuit breaker do to the calls for the other four?
 
+mod evidence;
+
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
     lab::{Client, Lab, ms, secs},
@@ -73,6 +75,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         doubling,
     ));
     figures.push(Figure::new("one call per second and shard: refused", [Bound::AtMost(0.002)], rare));
+    figures.extend(evidence::figures(lab, seeds)?);
     figures.extend(lab.beyond_a_glance(|| {
         let shared = lab.means(seeds, |seed| summary(&outage(seed, length, 1, one_breaker)?, 1))?;
         Ok(vec![Figure::column("one for all: success", [Bound::Free], &[shared], 0)])
@@ -129,8 +132,8 @@ struct Seen {
     back_after: [f64; 2],
 }
 
-/// How long it takes until the shard is back in service, also after a brief outage, the share of the calls for the others that is refused, and the share
-/// of the calls for the dead that is sent to it.
+/// How long it takes until the shard is back in service, also after a brief outage, the share of the calls for the others
+/// that is refused, and the share of the calls for the dead that is sent to it.
 fn comes_back(
     seed: u64,
     course: Course,
