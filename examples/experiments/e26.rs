@@ -39,7 +39,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let bursts = if lab.is_glance() { &BURSTS[..2] } else { &BURSTS[..] };
     let cases = |load: f64, away: Away| {
         lab.worst(lab.count(3, 1, 1), |seed| {
-            let mut worst = [f64::NEG_INFINITY; 5];
+            let mut worst = [f64::NEG_INFINITY; 6];
             for burst in bursts {
                 for outage in OUTAGES {
                     let numbers = fleet(&Case { load, burst: *burst, outage: *burst as f64 * outage, away }, seed)?;
@@ -85,6 +85,12 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
                     [Bound::Free; 3],
                     &all,
                     4,
+                ),
+                Figure::column(
+                    "not repaid of what two admitted beyond the rate, up to a burst, at 5x",
+                    [Bound::AtMost(0.1)],
+                    &[&five],
+                    5,
                 ),
             ],
             to_come: None,
@@ -150,10 +156,10 @@ impl Case {
 }
 
 /// The real engine on the embedded store: refused after recovery; missing of the rate after recovery and at the end; the
-/// excess, of what is allowed; missing while the store is away.
-fn fleet(case: &Case, seed: u64) -> Result<[f64; 5], ConfigError> {
+/// excess, of what is allowed; missing while the store is away; not repaid of what two processes admitted beyond the rate.
+fn fleet(case: &Case, seed: u64) -> Result<[f64; 6], ConfigError> {
     let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let Ok(clock) = clock else { return Ok([f64::NAN; 5]) };
+    let Ok(clock) = clock else { return Ok([f64::NAN; 6]) };
     LocalSet::new().block_on(&clock, async move {
         let start = Instant::now();
         let Times { gone, back, end } = case.times();
@@ -189,6 +195,8 @@ fn fleet(case: &Case, seed: u64) -> Result<[f64; 5], ConfigError> {
         let allowed = 0.15 * rate + 0.01 * rate * case.outage + cut_off;
         let while_away = |times: &[f64]| count(times, gone, back);
         let possible = while_away(&asked).min(rate * case.outage);
+        let owed = cut_off.min(shares.unwrap_or(0.0) * burst as f64);
+        let withheld = rate * (end - back) - count(&admitted, back, end);
         let at_the_end = (0.3 * case.burst as f64).max(2.0);
         Ok([
             count(&refused, back, end),
@@ -196,6 +204,7 @@ fn fleet(case: &Case, seed: u64) -> Result<[f64; 5], ConfigError> {
             1.0 - count(&admitted, end - at_the_end, end) / (at_the_end * rate),
             excess(&admitted, burst as f64) / allowed,
             1.0 - while_away(&admitted) / possible,
+            if owed > 0.0 { 1.0 - withheld / owed } else { 0.0 },
         ])
     })
 }
