@@ -1,4 +1,7 @@
-use super::error::{LEAST_VERSION, RedisError, without_password};
+use super::{
+    error::{LEAST_VERSION, RedisError, without_password},
+    said::Said,
+};
 use ::redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
     Value, aio::MultiplexedConnection, cmd,
@@ -113,7 +116,7 @@ impl Server {
             Ok(Value::VerbatimString { text, .. } | Value::SimpleString(text)) => Ok(text),
             Ok(_) => Ok(String::new()),
             // Who may not ask need not: it shows in the calls.
-            Err(error) if error.code() == Some("NOPERM") => Ok(String::new()),
+            Err(error) if Said::of(&error) == Some(Said::NotPermitted) => Ok(String::new()),
             Err(error) => Err(RedisError::of_connecting(&self.address(), &error)),
         };
         let server = info("server").await?;

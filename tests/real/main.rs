@@ -10,6 +10,9 @@
 mod durable_fixture;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/proxy.rs"]
+#[allow(dead_code, reason = "every test binary uses a part of it")]
+mod proxy;
 #[path = "../support/redis.rs"]
 #[allow(dead_code, reason = "every test binary uses a part of it")]
 mod server;
@@ -23,6 +26,7 @@ mod compile_fail;
 mod composition;
 mod constant_work_sources;
 mod durable;
+mod failover;
 mod grpc_server;
 mod http_servers;
 mod load_leveling;
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         constant_work_sources::trials(),
         needing(server::missing(), constant_work_sources::trials_with_redis()),
         needing(server::missing(), durable::trials()),
+        needing(server::missing(), failover::trials()),
         needing(server::missing(), runtimes::trials()),
     ];
     // Most of them wait for processes most of the time.

@@ -13,6 +13,7 @@ mod durable_fixture;
 #[allow(dead_code, reason = "every test binary uses a part of it")]
 mod process;
 #[path = "../support/proxy.rs"]
+#[allow(dead_code, reason = "every test binary uses a part of it")]
 mod proxy;
 #[path = "../support/redis.rs"]
 #[allow(dead_code, reason = "every test binary uses a part of it")]

@@ -1,6 +1,6 @@
 use crate::{
     Rejection,
-    redis::{Failure, Fault},
+    redis::{Failure, Fault, words},
 };
 use std::{error::Error, sync::Arc};
 use thiserror::Error as ThisError;
@@ -52,9 +52,11 @@ impl AppendError {
     pub(super) fn of(failure: Failure) -> Self {
         match failure {
             Failure::Down(fault) => Self::Refused { reason: fault.to_string() },
-            // A script fails as a whole, before it writes anything.
-            Failure::Said(error) if error.code().is_some() => Self::Refused { reason: error.to_string() },
-            Failure::Said(error) => Self::Unknown { reason: error.to_string() },
+            Failure::Said(error) => match words(&error) {
+                // A script fails as a whole, before it writes anything.
+                Some(reason) => Self::Refused { reason },
+                None => Self::Unknown { reason: error.to_string() },
+            },
         }
     }
 

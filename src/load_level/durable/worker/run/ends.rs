@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     load_level::durable::{entry::Entry, scripts::Fields},
-    redis::Fault,
+    redis::{Fault, Said},
     retry::{Backoff, Jitter},
 };
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl<Decode, S> Run<Decode, S> {
             Err(fault) => {
                 self.well_since = None;
                 // The group is gone with the data, or on a replica that had not heard of it.
-                if fault.detail.contains("NOGROUP") || fault.detail.contains("UNBLOCKED") {
+                if matches!(fault.said, Some(Said::NoGroup | Said::Unblocked)) {
                     self.make_group = true;
                     self.tend_at = now;
                 }
