@@ -161,6 +161,7 @@ mod publisher_error;
 mod publisher_readings;
 mod readings;
 mod refusal;
+mod regular_file;
 mod rule;
 mod shape;
 mod sink;

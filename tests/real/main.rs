@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     if let Some(path) = env::var_os(constant_work_sources::PUBLISH_TO) {
         constant_work_sources::publish_until_killed(path.as_ref());
     }
+    if let Some(path) = env::var_os(constant_work_sources::FULL_DISK) {
+        constant_work_sources::write_to_a_full_disk(path.as_ref());
+    }
     let trials = [
         clients::trials(),
         compile_fail::trials(),

@@ -187,6 +187,7 @@ pub use worker::{Worker, WorkerBuilder, WorkerMonitor, WorkerReadings, WorkerRep
 
 use self::core::Core;
 use batch::call_and_read;
+use entry::Entry;
 use scripts::REVIVE;
 use std::{fmt, sync::Arc};
 
@@ -223,12 +224,15 @@ impl DurableQueue {
     ///
     /// # Errors
     ///
-    /// Those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was
+    /// [`AppendError::NoIdentity`] where the text is none that a letter can have, and those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was
     /// appended; so it is where the future is dropped.
     pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
+        let Some(entry) = Entry::parse(id.as_bytes()) else {
+            return Err(AppendError::NoIdentity { id: id.chars().take(200).collect() });
+        };
         let core = &*self.core;
         let write = |command: &mut ::redis::Cmd| {
-            command.arg(4).arg(&core.keys.of_all()).arg(core.limits.depth).arg(id);
+            command.arg(4).arg(&core.keys.of_all()).arg(core.limits.depth).arg(entry);
         };
         let answers = call_and_read(core, &core.connection, &REVIVE, write).await?;
         match answers.into_iter().next() {
