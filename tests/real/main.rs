@@ -31,6 +31,8 @@ mod grpc_server;
 mod http_servers;
 mod load_leveling;
 mod quotas;
+#[cfg(feature = "redis-tls")]
+mod redis_access;
 mod runtimes;
 
 use crate::trial::needing;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         needing(server::missing(), constant_work_sources::trials_with_redis()),
         needing(server::missing(), durable::trials()),
         needing(server::missing(), failover::trials()),
+        #[cfg(feature = "redis-tls")]
+        redis_access::trials(),
         needing(server::missing(), runtimes::trials()),
     ];
     // Most of them wait for processes most of the time.

@@ -37,6 +37,16 @@ pub fn missing() -> Option<String> {
     Some(format!("redis-server: {error}; install Redis"))
 }
 
+/// Why the server cannot do TLS, if it cannot: it was built without, and does not know the setting.
+pub fn missing_tls() -> Option<String> {
+    let program = program();
+    // One that can finds that it has no certificate.
+    let arguments = ["--port", "0", "--tls-port", "1", "--save", "", "--daemonize", "no"];
+    let said = Command::new(&program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    let can = String::from_utf8_lossy(&said.stdout).contains("No tls-cert-file configured");
+    (!can).then(|| format!("{} was built without TLS", Path::new(&program).display()))
+}
+
 /// A running server on a free port of 127.0.0.1, in a temporary directory of its own.
 ///
 /// It keeps nothing on disk, unless it was started with [`durable`](Self::durable). Dropped, it is killed by its own id, also

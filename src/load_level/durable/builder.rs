@@ -5,7 +5,7 @@ use super::{
 use crate::{
     Random,
     error::{ConfigError, check_duration},
-    redis::{Connection, RedisError, Server, Terms, without_password},
+    redis::{Connection, RedisError, Server, Target, Terms, target_settings},
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 #[derive(Clone)]
 #[must_use]
 pub struct DurableQueueBuilder {
-    url: String,
+    target: Target,
     name: String,
     prefix: String,
     connect_timeout: Duration,
@@ -41,7 +41,7 @@ impl DurableQueueBuilder {
             answer_timeout: Duration::from_secs(1),
         };
         let (prefix, connect_timeout) = ("steadfast:q:".to_owned(), Duration::from_secs(1));
-        Self { url: url.to_owned(), name: name.to_owned(), prefix, connect_timeout, limits, random: Random::new() }
+        Self { target: Target::of(url), name: name.to_owned(), prefix, connect_timeout, limits, random: Random::new() }
     }
 
     /// What the keys in Redis begin with, before the name. Default: `steadfast:q:`.
@@ -93,6 +93,8 @@ impl DurableQueueBuilder {
         self.limits.batch = messages;
         self
     }
+
+    target_settings!();
 
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
     ///
@@ -191,7 +193,7 @@ impl DurableQueueBuilder {
         check_duration("durable.answer_timeout", limits.answer_timeout)?;
         let terms =
             Terms { connect_timeout: self.connect_timeout, answer_timeout: limits.answer_timeout, cluster: false };
-        Server::of(&self.url, terms)
+        Server::of(&self.target, terms)
     }
 }
 
@@ -207,7 +209,7 @@ fn rule_of(most: u64) -> &'static str {
 impl fmt::Debug for DurableQueueBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("DurableQueueBuilder");
-        debug.field("url", &without_password(&self.url)).field("name", &self.name).field("prefix", &self.prefix);
+        debug.field("url", &self.target.to_string()).field("name", &self.name).field("prefix", &self.prefix);
         debug.field("limits", &self.limits).finish_non_exhaustive()
     }
 }

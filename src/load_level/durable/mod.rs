@@ -177,7 +177,9 @@ mod readings;
 mod scripts;
 mod worker;
 
-pub use crate::redis::RedisError;
+#[cfg(feature = "redis-tls")]
+pub use crate::redis::RedisTls;
+pub use crate::redis::{RedisCredentials, RedisError};
 pub use builder::DurableQueueBuilder;
 pub use error::{AppendError, QueueError};
 pub use message::{DeadLetter, Delivery, Message, Receipt};
