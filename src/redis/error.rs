@@ -183,7 +183,30 @@ pub(crate) fn without_password(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_password;
+    use super::{Means, means, without_password};
+    use ::redis::parse_redis_value;
+
+    #[test]
+    fn a_server_that_may_only_be_read_is_left_and_one_that_is_busy_is_kept() {
+        for (line, expected) in [
+            ("READONLY You can't write against a read only replica.", Means::Broken),
+            (
+                "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write \
+                 against a read only replica.",
+                Means::Broken,
+            ),
+            ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Means::Broken),
+            ("NOAUTH Authentication required.", Means::Broken),
+            ("NOPERM No permissions to access a key", Means::Alive),
+            ("LOADING Redis is loading the dataset in memory", Means::Alive),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Means::Alive),
+            ("BUSY Valkey is busy running a script.", Means::Alive),
+            ("ERR anything else", Means::Alive),
+        ] {
+            let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("a line that is an error");
+            assert_eq!(means(&value.extract_error().expect_err("an error")), expected, "{line}");
+        }
+    }
 
     #[test]
     fn no_part_of_a_password_is_left_of_a_url() {

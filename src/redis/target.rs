@@ -30,7 +30,7 @@ impl fmt::Debug for RedisCredentials {
     }
 }
 
-/// Says who connects, each time anew.
+/// Gives the credentials of the next connection.
 type Credentials = Arc<dyn Fn() -> RedisCredentials + Send + Sync>;
 
 /// Where a server is, and how a connection to it is made, as builders collect it.

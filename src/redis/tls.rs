@@ -25,7 +25,7 @@ pub struct RedisTls {
 }
 
 impl RedisTls {
-    /// What the system trusts, and no certificate to show.
+    /// The authorities that the system trusts, and no certificate to show.
     pub fn new() -> Self {
         Self::default()
     }

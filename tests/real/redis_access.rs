@@ -152,10 +152,10 @@ async fn a_server_of_another_authority_is_refused() {
     let (_server, url) = certificates.server().await;
     // By a private authority, and by those of the system.
     for tls in [others.tls(), RedisTls::new()] {
-        let error = Redis::builder(&url).tls(tls).connect().await.expect_err("nobody knows its authority");
+        let error = Redis::builder(&url).tls(tls).connect().await.expect_err("an authority that is not known");
         assert!(error.to_string().contains("certificate"), "{error}");
     }
-    Redis::builder(&url).connect().await.expect_err("nobody knows its authority");
+    Redis::builder(&url).connect().await.expect_err("an authority that is not known");
 }
 
 async fn a_client_without_its_certificate_is_refused() {
@@ -196,23 +196,23 @@ async fn rotated_credentials_are_those_of_the_next_connection() {
     server.command(&["ACL", "SETUSER", "app", "on", ">first", "~*", "&*", "+@all"]).await;
     let password = Arc::new(Mutex::new("first"));
     let current = password.clone();
-    let credentials = move || RedisCredentials::new(*current.lock().expect("nobody panics with it")).user("app");
+    let credentials = move || RedisCredentials::new(*current.lock().expect("no panic while it is held")).user("app");
     let url = format!("redis://127.0.0.1:{}", server.port());
     let builder = Redis::builder(&url).credentials(credentials);
     let limit = limit(builder.connect().await.expect("the first password"));
     limit.acquire(b"key", 1).await.expect("room");
     // Both are right for a while, and then only the second.
     server.command(&["ACL", "SETUSER", "app", ">second"]).await;
-    *password.lock().expect("nobody panics with it") = "second";
+    *password.lock().expect("no panic while it is held") = "second";
     server.command(&["ACL", "SETUSER", "app", "<first"]).await;
     limit.acquire(b"key", 1).await.expect("an open connection stays");
     server.command(&["CLIENT", "KILL", "USER", "app"]).await;
     until("it is connected with the second password", async || limit.acquire(b"key", 1).await.is_ok()).await;
     // With the first one it would not be.
-    *password.lock().expect("nobody panics with it") = "first";
+    *password.lock().expect("no panic while it is held") = "first";
     server.command(&["CLIENT", "KILL", "USER", "app"]).await;
     until("it is not connected", async || limit.acquire(b"key", 1).await.is_err()).await;
-    *password.lock().expect("nobody panics with it") = "second";
+    *password.lock().expect("no panic while it is held") = "second";
     until("it is connected again", async || limit.acquire(b"key", 1).await.is_ok()).await;
     assert!(!format!("{:?}", RedisCredentials::new("secret").user("app")).contains("secret"));
 }

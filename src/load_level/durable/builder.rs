@@ -107,7 +107,7 @@ impl DurableQueueBuilder {
     /// The time for an answer of Redis. Default: 1 s.
     ///
     /// It must be enough for all bytes of an answer: a worker takes up to 250 messages at once, and takes over up to a
-    /// thousand, if its concurrency and prefetch allow. What comes too late is delivered again.
+    /// thousand, if its concurrency and prefetch allow. An answer that comes too late is delivered again.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.limits.answer_timeout = timeout;
         self

@@ -173,7 +173,6 @@ fn a_disk_that_hangs_holds_back_no_tick_beyond_its_timeout_and_piles_up_nothing(
     });
 }
 
-/// A FIFO would block whoever opens it.
 #[tokio::test]
 async fn a_file_that_is_none_is_neither_read_nor_written_and_says_so() {
     let directory = Directory::new("no_file");

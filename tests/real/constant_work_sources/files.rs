@@ -113,7 +113,7 @@ async fn a_read_reuses_its_buffers() {
     assert_eq!(later.len(), 2, "the two that change places: {later:?}");
 }
 
-/// A FIFO without a writer would block whoever opens it, and a device whoever reads it.
+/// Opening a FIFO without a writer blocks, and so may reading a device.
 async fn what_is_no_regular_file_is_refused_at_once_by_its_type() {
     let folder = Folder::new();
     run("mkfifo", &[], &folder.path("fifo"));
@@ -128,10 +128,10 @@ async fn what_is_no_regular_file_is_refused_at_once_by_its_type() {
         (folder.path("."), "a folder"),
     ] {
         let text = format!("it cannot be reached: {} is {what}: it must be a regular file", path.display());
-        let read = timeout(PATIENCE, fetch(&mut FileSource::new(&path), 100)).await.expect("it waits for nobody");
+        let read = timeout(PATIENCE, fetch(&mut FileSource::new(&path), 100)).await.expect("nothing waits");
         assert_eq!(chain(&read.expect_err("no file")), text);
         let mut sink = FileSink::new(folder.path("fifo")).expect("a name");
-        let found = timeout(PATIENCE, published(&mut sink)).await.expect("it waits for nobody");
+        let found = timeout(PATIENCE, published(&mut sink)).await.expect("nothing waits");
         assert_eq!(failure(found), Some(SourceFailure::Unreachable));
     }
 }

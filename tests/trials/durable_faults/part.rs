@@ -56,7 +56,7 @@ pub enum Role {
     /// Works until its standard input ends, and writes each delivery into a file before the call returns.
     Worker { log: PathBuf },
     /// Works until its standard input ends, and writes each call into a file when it begins. It aborts during the call of
-    /// what says that it is poison.
+    /// a message that is poison.
     Fragile { log: PathBuf, max_tries: u32 },
 }
 

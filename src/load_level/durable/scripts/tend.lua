@@ -12,7 +12,7 @@
 --     2  alone: a suspect's call has begun, and no other call of this consumer has
 --     3  beside: a suspect's call has taken long, and others have begun beside it
 --
--- A delivery that nobody has kept alive is taken from a worker that died. A call that was alone or beside may have killed it:
+-- A delivery that no worker has kept alive is taken from a worker that died. A call that was alone or beside may have killed it:
 -- that is one death more. Where a call was alone no other had begun, and the others are as they were. Otherwise each of them
 -- may have begun, and becomes a suspect, which counts as no death.
 local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]

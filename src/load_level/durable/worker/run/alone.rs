@@ -31,7 +31,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// For this time of a suspect's call nothing else begins beside it. What kills a process does so at once, most of the time.
+/// For this time of a suspect's call nothing else begins beside it. Most messages that kill a process do so at once.
 const ALONE_FOR: Duration = Duration::from_secs(1);
 
 type Answer = Result<bool, Fault>;
