@@ -156,7 +156,7 @@ where
 {
     fn classify(&self, result: Result<&Response, &AppendError>) -> Outcome {
         match result {
-            Err(AppendError::Encode(_)) => Outcome::Permanent,
+            Err(AppendError::Encode(_) | AppendError::NoIdentity { .. }) => Outcome::Permanent,
             Err(AppendError::Rejected(_)) => Outcome::Ignored,
             _ => self.0.classify(result),
         }

@@ -24,10 +24,12 @@
 //! # }
 //! ```
 
+mod chain;
 mod closed;
 mod details;
 mod readable;
 
+pub use chain::chain;
 pub use closed::Closed;
 pub use details::{
     CircuitOpen, Overloaded, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut, WaitedTooLong,
@@ -137,8 +139,9 @@ impl Rejection {
 /// How a call through a stack fails: a layer rejected it, or the service failed.
 ///
 /// `E` is the service's own error, of any type. `Display` names which of the two it is and shows the [`Rejection`] or the
-/// service's error. `source()` leads to the same one, so that code that walks the chain finds it: tonic looks for its
-/// `Status` there. A report that prints the whole chain repeats the message.
+/// service's error, since the latter may be of a type that is no error, and has no chain. `source()` leads to the same one,
+/// so that code that walks the chain finds it: tonic looks for its `Status` there. A report that prints the whole chain
+/// repeats that message, unless it prints with [`chain`]. All other errors of this crate say their own part only.
 ///
 /// # Passing errors on
 ///

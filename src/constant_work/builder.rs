@@ -167,6 +167,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
             ticks: Ticks::default(),
             last_refusal: None,
             last_good: Default::default(),
+            last_good_error: None,
         };
         Ok(Poller {
             source: self.source,

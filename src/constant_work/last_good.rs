@@ -1,4 +1,6 @@
+use super::regular_file::open_regular;
 use std::{
+    error::Error,
     fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -33,6 +35,8 @@ pub(super) struct LastGood {
     /// Where the bytes are copied to for a write; empty while one goes on.
     buffer: Vec<u8>,
     pub(super) counts: LastGoodCounts,
+    /// Why the file was not read or written the last time. `None` since it was written.
+    pub(super) error: Option<String>,
 }
 
 #[derive(Debug)]
@@ -55,7 +59,8 @@ impl LastGood {
         name.push(".partial");
         let partial = path.with_file_name(name);
         let counts = LastGoodCounts::default();
-        Some(Self { path, partial, reading: Reading::Due, writing: None, buffer: Vec::new(), counts })
+        let (reading, buffer) = (Reading::Due, Vec::new());
+        Some(Self { path, partial, reading, writing: None, buffer, counts, error: None })
     }
 
     /// Begins to read the file, in the first tick.
@@ -75,11 +80,17 @@ impl LastGood {
         match outcome {
             Ok(Ok(Ok(bytes))) => Some(bytes),
             Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::NotFound => None,
-            _ => {
-                self.counts.refused += 1;
-                None
-            }
+            Ok(Ok(Err(error))) => self.refuse(format!("it cannot be read: {error}")),
+            Ok(Err(error)) => self.refuse(format!("it cannot be read: {error}")),
+            Err(_) => self.refuse("it was not read in time".to_owned()),
         }
+    }
+
+    /// Does not use what was in the file, for this reason.
+    pub(super) fn refuse(&mut self, reason: String) -> Option<Vec<u8>> {
+        self.counts.refused += 1;
+        self.error = Some(reason);
+        None
     }
 
     /// Takes the buffer back from a write that has ended. Does not wait for one that has not.
@@ -91,12 +102,20 @@ impl LastGood {
             Ok((buffer, result)) => {
                 self.buffer = buffer;
                 match result {
-                    Ok(()) => self.counts.written += 1,
-                    Err(_) => self.counts.failed += 1,
+                    Ok(()) => {
+                        self.counts.written += 1;
+                        self.error = None;
+                    }
+                    Err(error) => self.failed(&error),
                 }
             }
-            Err(_) => self.counts.failed += 1,
+            Err(error) => self.failed(&error),
         }
+    }
+
+    fn failed(&mut self, error: &dyn Error) {
+        self.counts.failed += 1;
+        self.error = Some(format!("it cannot be written: {error}"));
     }
 
     /// Begins to write a copy of the bytes, unless the write before still goes on.
@@ -118,15 +137,25 @@ impl LastGood {
 
 fn read(path: &Path, at_most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(at_most);
-    fs::File::open(path)?.take(at_most as u64).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(at_most as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Whoever opens the path sees the old bytes or the new. The bytes are on the disk before they have the name, so that a
-/// loss of power leaves one of the two as well.
+/// loss of power leaves one of the two as well. A write that fails leaves no file behind.
 fn write(path: &Path, partial: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs::File::create(partial)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(partial, path)
+    match fs::remove_file(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // That of a process that was killed. To open one of another type could wait for ever.
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(partial)?;
+    let mut fill = || {
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(partial, path)
+    };
+    fill().inspect_err(|_| {
+        let _ = fs::remove_file(partial);
+    })
 }

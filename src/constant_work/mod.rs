@@ -161,6 +161,7 @@ mod publisher_error;
 mod publisher_readings;
 mod readings;
 mod refusal;
+mod regular_file;
 mod rule;
 mod shape;
 mod sink;
@@ -171,8 +172,10 @@ mod stacks;
 mod tick;
 mod wall_clock;
 
+#[cfg(feature = "redis-tls")]
+pub use crate::redis::RedisTls;
 #[cfg(feature = "redis")]
-pub use crate::redis::RedisError;
+pub use crate::redis::{RedisCredentials, RedisError};
 pub use build::Build;
 pub use builder::PollerBuilder;
 pub use current::{Current, Loaded};

@@ -12,6 +12,7 @@ use super::{
     tick::Tick,
     wall_clock::WallClock,
 };
+use crate::error::chain;
 use std::{
     convert::Infallible,
     fmt,
@@ -126,8 +127,8 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
         let now = Instant::now();
         let bytes = if fetched.is_ok() { self.tick.incoming.bytes.len() } else { 0 };
         if let (Some(restored), Some(last_good)) = (restored, &mut self.last_good) {
-            if self.tick.restore(restored, now).is_err() {
-                last_good.counts.refused += 1;
+            if let Err(refusal) = self.tick.restore(restored, now) {
+                last_good.refuse(chain(&refusal));
             }
         }
         let outcome = self.tick.conclude(fetched, now, self.wall_clock.now_nanos());
@@ -152,12 +153,13 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
             state.last_tick = Some(duration);
             if let Some(last_good) = &self.last_good {
                 state.last_good = last_good.counts;
+                state.last_good_error.clone_from(&last_good.error);
             }
             match &outcome {
                 Ok(_) => state.ticks.good += 1,
                 Err(refusal) => {
                     state.ticks.refused[refusal.index()] += 1;
-                    state.last_refusal = Some(refusal.clone());
+                    state.last_refusal = Some((refusal.clone(), now));
                 }
             }
         });

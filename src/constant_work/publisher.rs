@@ -2,10 +2,12 @@ use super::{
     PublishError, PublisherBuilder, PublisherReadings, Refusal, Rule, Shape, Sink, Snapshot, SourceError,
     SourceFailure, Version, WallClock,
     envelope::{Envelope, is_sealed, stamp},
+    publisher_builder::Check,
     shape::LONGEST,
     snapshot,
+    tick::caught,
 };
-use std::{convert::Infallible, error::Error, marker::PhantomData, mem, time::Duration};
+use std::{convert::Infallible, error::Error, mem, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Publishes rules to a [`Sink`], as a whole and as often as others read them, changed or not.
@@ -17,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 ///    by the same version.
 /// 3. Rules that are others get the next version; the same ones are published again by the version that they have,
 ///    with the time of now.
-/// 4. The snapshot is decoded by what readers decode it with.
+/// 4. The snapshot is decoded by what readers decode it with, and [checked](PublisherBuilder::check).
 /// 5. It is written.
 ///
 /// # Versions
@@ -103,7 +105,7 @@ pub struct Publisher<T, S> {
     last: Option<Envelope>,
     next: Vec<u8>,
     found: Vec<u8>,
-    rule: PhantomData<fn() -> T>,
+    check: Option<Check<T>>,
 }
 
 /// What was published.
@@ -129,10 +131,10 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     }
 
     pub(super) fn of(builder: PublisherBuilder<T, S>, readings: PublisherReadings) -> Self {
-        let PublisherBuilder { sink, shape, epoch, period, timeout, wall_clock, .. } = builder;
-        let (timeout, last, rule) = (timeout.unwrap_or(period), None, PhantomData);
+        let PublisherBuilder { sink, shape, epoch, period, timeout, wall_clock, check, .. } = builder;
+        let (timeout, last) = (timeout.unwrap_or(period), None);
         let [own, next, found] = [(); 3].map(|()| Vec::new());
-        Self { sink, shape, epoch, period, timeout, wall_clock, readings, own, last, next, found, rule }
+        Self { sink, shape, epoch, period, timeout, wall_clock, readings, own, last, next, found, check }
     }
 
     /// What this publisher does, for metrics and alarms.
@@ -149,6 +151,31 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     pub async fn publish(&mut self, rules: &[T]) -> Result<Published, PublishError> {
         let prepared = self.prepare(rules);
         self.finish(prepared).await
+    }
+
+    /// Does all that a publication does with these rules before anything is read or written: whether they make a snapshot,
+    /// whether it can be read, and the [check](PublisherBuilder::check) of all of them together. For what an operator is
+    /// about to publish. It changes no readings and uses up no version.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Encode`] and [`PublishError::Unreadable`].
+    pub fn check(&mut self, rules: &[T]) -> Result<(), PublishError> {
+        snapshot::encode(Version::default(), 0, rules, self.shape, &mut self.next)?;
+        stamp(&mut self.next, Version::default(), 0);
+        self.read_back()
+    }
+
+    /// Reads the next snapshot as readers do, and checks it as they do.
+    fn read_back(&mut self) -> Result<(), PublishError> {
+        let Some(check) = &mut self.check else {
+            return Snapshot::<T>::decode(&self.next, self.shape).map(drop).map_err(PublishError::Unreadable);
+        };
+        let mut rules = Vec::with_capacity(self.shape.slots() as usize);
+        let checked = snapshot::open(&self.next, self.shape, T::SCHEMA, snapshot::checksum(&self.next))
+            .and_then(|_| snapshot::decode_slots(&self.next, self.shape, &mut rules))
+            .and_then(|()| caught("check", || check(&rules))?.map_err(Refusal::Check));
+        checked.map_err(PublishError::Unreadable)
     }
 
     /// Asks for the rules and publishes them, at once and in every period, for ever: until its future is dropped.
@@ -210,7 +237,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         let version = Version { epoch: self.epoch, version: self.next_version(found)? };
         let last = self.last.map_or(0, |last| last.header.published_at_nanos);
         stamp(&mut self.next, version, self.wall_clock.now_nanos().max(last));
-        Snapshot::<T>::decode(&self.next, self.shape).map_err(PublishError::Unreadable)?;
+        self.read_back()?;
         let envelope = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
         // Before the write, which may end in nobody knows what.
         mem::swap(&mut self.own, &mut self.next);

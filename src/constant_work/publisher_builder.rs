@@ -1,4 +1,4 @@
-use super::{Publisher, PublisherReadings, Rule, Shape, Sink, WallClock};
+use super::{Build, Publisher, PublisherReadings, Rule, Shape, Sink, WallClock};
 use crate::error::{ConfigError, check_duration};
 use std::{fmt, marker::PhantomData, time::Duration};
 
@@ -11,14 +11,19 @@ pub struct PublisherBuilder<T, S> {
     pub(super) period: Duration,
     pub(super) timeout: Option<Duration>,
     pub(super) wall_clock: WallClock,
+    pub(super) check: Option<Check<T>>,
     nearly_full: f64,
     rule: PhantomData<fn() -> T>,
 }
 
+/// Checks the rules of all slots together, as a poller does.
+pub(super) type Check<T> = Box<dyn FnMut(&[T]) -> Result<(), ConfigError> + Send + Sync>;
+
 impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     pub(super) fn new(sink: S, shape: Shape) -> Self {
         let (period, timeout, wall_clock) = (Duration::from_secs(10), None, WallClock::system());
-        Self { sink, shape, epoch: 1, period, timeout, wall_clock, nearly_full: 0.8, rule: PhantomData }
+        let (check, nearly_full, rule) = (None, 0.8, PhantomData);
+        Self { sink, shape, epoch: 1, period, timeout, wall_clock, check, nearly_full, rule }
     }
 
     /// The epoch of all publications, which comes before their versions. Default: 1.
@@ -53,6 +58,19 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     /// Dates publications by this clock. Default: the system's.
     pub fn wall_clock(self, wall_clock: WallClock) -> Self {
         Self { wall_clock, ..self }
+    }
+
+    /// Checks the rules of all slots together before each publication, as [`Build::check`] of this target does in a
+    /// poller: with inert rules where slots are not used. A publication that it refuses ends in
+    /// [`PublishError::Unreadable`](super::PublishError::Unreadable), and what was published before stays. Default: each
+    /// rule is validated, and no more.
+    ///
+    /// Without it, a publication succeeds that every poller refuses. Give the target that pollers have, or one that is
+    /// built alike. For stacks that are not in this process, [`Stacks`](super::Stacks) with
+    /// [`ignore_unknown`](super::Stacks::ignore_unknown) still finds two rules for one stack.
+    pub fn check(self, target: impl Build<T> + Send + Sync + 'static) -> Self {
+        let mut target = target;
+        Self { check: Some(Box::new(move |rules| target.check(rules))), ..self }
     }
 
     /// Makes the publisher. Nothing is read or written yet.

@@ -3,14 +3,16 @@ use std::{error::Error, fmt, sync::Arc};
 
 /// Why rules were not published. What was published before stays, and readers have it.
 ///
-/// The texts have those of the causes in them; `source()` is what is in the variant, where that is an error.
+/// The text is this error's own part; [`chain`](crate::error::chain) has those of the causes as well. `source()` is the
+/// error in the variant, where there is one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PublishError {
     /// The rules make no snapshot: there are more than slots, one is longer than its slot, or cannot work. See
     /// [`fill`](super::PublisherReadings::fill), which shows the first long before.
     Encode(EncodeError),
-    /// A reader would refuse what the rules were encoded to: what serializes a rule is not what deserializes it.
+    /// A reader would refuse the snapshot: the [check](super::PublisherBuilder::check) of the rules together refused them,
+    /// or what serializes a rule is not what deserializes it.
     Unreadable(Refusal),
     /// Somebody has published something later: another publisher. One that is started again takes over from there.
     Overtaken {
@@ -62,19 +64,18 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let another = "is there another publisher?";
         match self {
-            Self::Encode(error) => write!(f, "the rules make no snapshot: {error}"),
-            Self::Unreadable(refusal) => write!(f, "a reader would refuse the snapshot: {refusal}"),
+            Self::Encode(_) => f.write_str("the rules make no snapshot"),
+            Self::Unreadable(_) => f.write_str("a reader would refuse the snapshot"),
             Self::Overtaken { found, own } => {
                 write!(f, "{found} is published, and this publisher is at {own}: {another}")
             }
             Self::Conflict { version } => write!(f, "{version} is published with other rules than here: {another}"),
-            Self::Unknown(refusal) => write!(
-                f,
-                "nobody knows which version is published ({refusal}): remove it, and publish with a higher epoch"
-            ),
+            Self::Unknown(_) => {
+                f.write_str("the version that is published cannot be read: remove it, and publish with a higher epoch")
+            }
             Self::OutOfVersions => f.write_str("all versions of this epoch are used up: publish with a higher one"),
-            Self::Sink(error) => write!(f, "the sink failed: {error}"),
-            Self::Rules(error) => write!(f, "there are no rules to publish: {error}"),
+            Self::Sink(_) => f.write_str("the sink failed"),
+            Self::Rules(_) => f.write_str("there are no rules to publish"),
             Self::RulesTimedOut => f.write_str("the rules to publish did not come in time"),
         }
     }

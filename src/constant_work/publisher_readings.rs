@@ -1,5 +1,8 @@
 use super::{PublishError, Published, Shape};
-use crate::sync::{Mutex, lock};
+use crate::{
+    error::chain,
+    sync::{Mutex, lock},
+};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::time::Instant;
 
@@ -78,7 +81,7 @@ impl PublisherReadings {
             }
             Err(error) => {
                 *state.failures.entry(error.kind()).or_default() += 1;
-                state.last_error = Some(error.to_string());
+                state.last_error = Some(chain(error));
             }
         }
     }

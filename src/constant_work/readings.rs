@@ -39,8 +39,12 @@ pub struct Readings {
     pub ticks: Ticks,
     /// The last refusal there was, even if good ticks came after it.
     pub last_refusal: Option<Refusal>,
+    /// The time since then, by tokio's clock.
+    pub since_last_refusal: Option<Duration>,
     /// What became of the file of the last good snapshot.
     pub last_good: LastGoodCounts,
+    /// Why that file was not used or not written the last time, such as a full disk. `None` since it was last written.
+    pub last_good_error: Option<String>,
 }
 
 /// How many ticks ended how.
@@ -92,8 +96,10 @@ pub(super) struct State {
     pub(super) bytes: usize,
     pub(super) last_tick: Option<Duration>,
     pub(super) ticks: Ticks,
-    pub(super) last_refusal: Option<Refusal>,
+    /// And when.
+    pub(super) last_refusal: Option<(Refusal, Instant)>,
     pub(super) last_good: LastGoodCounts,
+    pub(super) last_good_error: Option<String>,
 }
 
 /// When a good snapshot was published and read.
@@ -128,8 +134,10 @@ impl PollerReadings {
             bytes: state.bytes,
             last_tick: state.last_tick,
             ticks: state.ticks,
-            last_refusal: state.last_refusal.clone(),
+            last_refusal: state.last_refusal.as_ref().map(|(refusal, _)| refusal.clone()),
+            since_last_refusal: state.last_refusal.as_ref().map(|(_, at)| now.saturating_duration_since(*at)),
             last_good: state.last_good,
+            last_good_error: state.last_good_error.clone(),
         }
     }
 }

@@ -4,11 +4,13 @@ use std::time::Duration;
 use thiserror::Error as ThisError;
 
 /// Why a tick brought no new configuration. What was in force stays in force.
+///
+/// The text is this error's own part; [`chain`](crate::error::chain) has that of the cause as well.
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The source failed.
-    #[error("the source failed: {0}")]
+    #[error("the source failed")]
     Source(#[from] SourceError),
     /// There was nothing in what was read.
     #[error("it is empty")]
@@ -85,7 +87,7 @@ pub enum Refusal {
         slot: u32,
     },
     /// A rule cannot work.
-    #[error("the rule in slot {slot} cannot work: {error}")]
+    #[error("the rule in slot {slot} cannot work")]
     Rule {
         /// Which slot, from zero.
         slot: u32,
@@ -114,7 +116,7 @@ pub enum Refusal {
         ahead: Duration,
     },
     /// The check of the target refused it.
-    #[error("the check refused it: {0}")]
+    #[error("the check refused it")]
     Check(#[source] ConfigError),
     /// The code of the rules or of the target panicked.
     #[error("the code of the user panicked in {during}")]

@@ -84,7 +84,7 @@ pub enum EncodeError {
         slot_length: u32,
     },
     /// A rule (of those given, or an inert one) cannot work.
-    #[error("the rule in slot {slot} cannot work: {error}")]
+    #[error("the rule in slot {slot} cannot work")]
     Rule {
         /// Which slot, from zero.
         slot: u32,

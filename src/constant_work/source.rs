@@ -25,6 +25,8 @@ pub trait Source: Send {
 }
 
 /// Why a source or a sink failed.
+///
+/// The text says how it failed. The cause is `source()`, and in the text of [`chain`](crate::error::chain).
 #[derive(Clone, Debug)]
 pub struct SourceError {
     failure: SourceFailure,
@@ -74,17 +76,13 @@ impl SourceError {
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.failure {
-            SourceFailure::Unreachable => f.write_str("it cannot be reached")?,
-            SourceFailure::NotFound => f.write_str("there is no snapshot")?,
-            SourceFailure::TimedOut(after) => write!(f, "no answer after {after:?}")?,
-            SourceFailure::BadAnswer { status: Some(status) } => write!(f, "it answered with status {status}")?,
-            SourceFailure::BadAnswer { status: None } => f.write_str("it answered with an error")?,
-            SourceFailure::Busy => f.write_str("an earlier operation still goes on")?,
-            SourceFailure::Panicked => f.write_str("its code panicked")?,
-        }
-        match &self.cause {
-            Some(cause) => write!(f, ": {cause}"),
-            None => Ok(()),
+            SourceFailure::Unreachable => f.write_str("it cannot be reached"),
+            SourceFailure::NotFound => f.write_str("there is no snapshot"),
+            SourceFailure::TimedOut(after) => write!(f, "no answer after {after:?}"),
+            SourceFailure::BadAnswer { status: Some(status) } => write!(f, "it answered with status {status}"),
+            SourceFailure::BadAnswer { status: None } => f.write_str("it answered with an error"),
+            SourceFailure::Busy => f.write_str("an earlier operation still goes on"),
+            SourceFailure::Panicked => f.write_str("its code panicked"),
         }
     }
 }

@@ -16,8 +16,9 @@ use rule::check_name;
 /// stack is also set right that was changed by hand. The rules of a snapshot are in force together or not at all: one
 /// that a stack cannot go by, or that names no stack, refuses the snapshot.
 ///
-/// A publisher knows no stacks, and so publishes what they may refuse: whoever operates it had better ask
-/// [`Control::check`] of a stack that is built alike, and watch the refusals in the [readings](super::Readings).
+/// A publisher knows no stacks, and so publishes what they may refuse. Give it the
+/// [check](super::PublisherBuilder::check) of stacks that are built alike, and watch the refusals in the
+/// [readings](super::Readings).
 ///
 /// Each stack changes at one instant; several stacks change one after the other. A snapshot that many kinds of processes
 /// read names the stacks of all of them: see [`ignore_unknown`](Self::ignore_unknown).

@@ -180,6 +180,6 @@ pub(super) fn differ(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Runs code of the user. What it had borrowed is either the user's own or is overwritten by the next tick.
-fn caught<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
+pub(super) fn caught<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|_| Refusal::Panicked { during })
 }

@@ -1,5 +1,6 @@
+use super::said::{Said, words};
 use crate::error::ConfigError;
-use ::redis::{ErrorKind, ServerErrorKind};
+use ::redis::ErrorKind;
 use std::fmt;
 use thiserror::Error as ThisError;
 
@@ -76,7 +77,7 @@ pub enum RedisError {
 impl RedisError {
     /// What is wrong with the server at this address, by the error that the connecting ended in.
     pub(crate) fn of_connecting(address: &str, error: &::redis::RedisError) -> Self {
-        let (address, reason) = (address.to_owned(), error.to_string());
+        let (address, reason) = (address.to_owned(), words(error).unwrap_or_else(|| error.to_string()));
         match error.kind() {
             ErrorKind::RESP3NotSupported => {
                 Self::TooOld { address, version: "older than 6.0".to_owned(), least: LEAST_VERSION }
@@ -96,6 +97,8 @@ pub(crate) const LEAST_VERSION: &str = "6.2";
 #[error("{detail}")]
 pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
+    /// The error of the server, if it answered with one.
+    pub(crate) said: Option<Said>,
     pub(crate) detail: String,
 }
 
@@ -112,11 +115,14 @@ pub(crate) enum FaultKind {
 
 impl Fault {
     pub(crate) fn new(kind: FaultKind, detail: impl fmt::Display) -> Self {
-        Self { kind, detail: detail.to_string() }
+        Self { kind, said: None, detail: detail.to_string() }
     }
 
     /// What the failure of a call means.
     pub(crate) fn of(error: &::redis::RedisError) -> Self {
+        if let Some(words) = words(error) {
+            return Self { kind: FaultKind::Refused, said: Some(Said::of_words(&words)), detail: words };
+        }
         let kind = match error.kind() {
             ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => FaultKind::Unreachable,
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => FaultKind::Incomprehensible,
@@ -150,12 +156,18 @@ pub(crate) enum Means {
 
 /// See [`Means`].
 pub(crate) fn means(error: &::redis::RedisError) -> Means {
+    match Said::of(error) {
+        // After a failover the name of the server may lead to another one.
+        Some(Said::ReadOnly | Said::MasterDown) => return Means::Broken,
+        // A new connection says who it is.
+        Some(Said::Unauthenticated) => return Means::Broken,
+        Some(_) => return Means::Alive,
+        None => {}
+    }
     match error.kind() {
         ErrorKind::Io if error.is_timeout() => Means::Silent,
         // After nonsense nobody knows which answer is whose.
         ErrorKind::Io | ErrorKind::Parse => Means::Broken,
-        // After a failover the name of the server may lead to another one.
-        ErrorKind::Server(ServerErrorKind::ReadOnly) => Means::Broken,
         _ => Means::Alive,
     }
 }
@@ -171,7 +183,30 @@ pub(crate) fn without_password(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_password;
+    use super::{Means, means, without_password};
+    use ::redis::parse_redis_value;
+
+    #[test]
+    fn a_server_that_may_only_be_read_is_left_and_one_that_is_busy_is_kept() {
+        for (line, expected) in [
+            ("READONLY You can't write against a read only replica.", Means::Broken),
+            (
+                "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write \
+                 against a read only replica.",
+                Means::Broken,
+            ),
+            ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Means::Broken),
+            ("NOAUTH Authentication required.", Means::Broken),
+            ("NOPERM No permissions to access a key", Means::Alive),
+            ("LOADING Redis is loading the dataset in memory", Means::Alive),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Means::Alive),
+            ("BUSY Valkey is busy running a script.", Means::Alive),
+            ("ERR anything else", Means::Alive),
+        ] {
+            let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("a line that is an error");
+            assert_eq!(means(&value.extract_error().expect_err("an error")), expected, "{line}");
+        }
+    }
 
     #[test]
     fn no_part_of_a_password_is_left_of_a_url() {

@@ -5,14 +5,23 @@ mod connection;
 mod duty;
 mod error;
 mod keeper;
+mod said;
 mod script;
 mod server;
 mod state;
+mod target;
+#[cfg(feature = "redis-tls")]
+mod tls;
 
 pub(crate) use connection::{Connection, Failure};
 pub(crate) use duty::{Duty, OnDuty};
 pub use error::RedisError;
-pub(crate) use error::{Fault, FaultKind, without_password};
+pub(crate) use error::{Fault, FaultKind};
 pub(crate) use keeper::LONGEST_PAUSE;
+pub(crate) use said::{Said, bare, words};
 pub(crate) use script::Script;
 pub(crate) use server::{Server, Terms};
+pub use target::RedisCredentials;
+pub(crate) use target::{Target, target_settings};
+#[cfg(feature = "redis-tls")]
+pub use tls::RedisTls;

@@ -1,4 +1,5 @@
-use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, cmd, pipe};
+use super::said::Said;
+use ::redis::{Cmd, RedisError, Value, aio::MultiplexedConnection, cmd, pipe};
 
 /// A script, and the hash by which a server knows it.
 pub(crate) struct Script {
@@ -22,7 +23,7 @@ impl Script {
     ) -> Result<Value, RedisError> {
         let answer = send(connection, asking, "EVALSHA", &self.hash, &write).await;
         match answer {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            Err(error) if Said::of(&error) == Some(Said::NoScript) => {
                 send(connection, asking, "EVAL", self.text, &write).await
             }
             answer => answer,

@@ -1,7 +1,10 @@
-use super::error::{LEAST_VERSION, RedisError, without_password};
+use super::{
+    error::{LEAST_VERSION, RedisError},
+    said::Said,
+    target::Target,
+};
 use ::redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
-    Value, aio::MultiplexedConnection, cmd,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, PushInfo, Value, aio::MultiplexedConnection, cmd,
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -10,6 +13,8 @@ use tokio::time::timeout;
 #[derive(Clone)]
 pub(crate) struct Server {
     client: Client,
+    /// For the credentials of now.
+    target: Target,
     terms: Terms,
 }
 
@@ -25,18 +30,9 @@ pub(crate) struct Terms {
 }
 
 impl Server {
-    /// The server of this URL. Nothing is asked of it.
-    pub(crate) fn of(url: &str, terms: Terms) -> Result<Self, RedisError> {
-        let of_url = |error: ::redis::RedisError| RedisError::Url {
-            url: without_password(url),
-            reason: error.detail().map_or_else(|| error.to_string(), |detail| format!("{error}: {detail}")),
-        };
-        let info = url.into_connection_info().map_err(of_url)?;
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // Two commands less for each connection.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-        let client = Client::open(info.set_tcp_settings(tcp).set_redis_settings(settings)).map_err(of_url)?;
-        Ok(Self { client, terms })
+    /// The server of this target. Nothing is asked of it.
+    pub(crate) fn of(target: &Target, terms: Terms) -> Result<Self, RedisError> {
+        Ok(Self { client: target.client()?, target: target.clone(), terms })
     }
 
     /// Another one, with the same user, password and so on.
@@ -53,12 +49,12 @@ impl Server {
         };
         let client = Client::open(info.clone().set_addr(address.clone()))
             .map_err(|error| RedisError::Url { url: address.to_string(), reason: error.to_string() })?;
-        Ok(Self { client, terms: self.terms })
+        Ok(Self { client, target: self.target.clone(), terms: self.terms })
     }
 
     /// The same, with so long for each answer.
     pub(crate) fn with_answer_timeout(&self, answer_timeout: Duration) -> Self {
-        Self { client: self.client.clone(), terms: Terms { answer_timeout, ..self.terms } }
+        Self { terms: Terms { answer_timeout, ..self.terms }, ..self.clone() }
     }
 
     /// The time for a connection to be made and checked.
@@ -96,8 +92,10 @@ impl Server {
             .set_response_timeout(Some(answer_timeout))
             .set_push_sender(push);
         let connect = async {
-            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
-            let mut connection = connection.map_err(|error| RedisError::of_connecting(&self.address(), &error))?;
+            let failed = |error| RedisError::of_connecting(&self.address(), &error);
+            let client = self.target.with_credentials_of_now(&self.client).map_err(failed)?;
+            let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+            let mut connection = connection.map_err(failed)?;
             self.check(&mut connection).await?;
             Ok(connection)
         };
@@ -113,7 +111,7 @@ impl Server {
             Ok(Value::VerbatimString { text, .. } | Value::SimpleString(text)) => Ok(text),
             Ok(_) => Ok(String::new()),
             // Who may not ask need not: it shows in the calls.
-            Err(error) if error.code() == Some("NOPERM") => Ok(String::new()),
+            Err(error) if Said::of(&error) == Some(Said::NotPermitted) => Ok(String::new()),
             Err(error) => Err(RedisError::of_connecting(&self.address(), &error)),
         };
         let server = info("server").await?;

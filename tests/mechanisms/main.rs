@@ -25,6 +25,8 @@ mod changing_bucket;
 mod circuit_breaker;
 mod closing;
 mod due;
+#[cfg(all(feature = "constant-work", feature = "redis"))]
+mod error_chains;
 mod fleet;
 mod forecasts;
 mod horizons;

@@ -10,6 +10,9 @@
 mod durable_fixture;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/proxy.rs"]
+#[allow(dead_code, reason = "every test binary uses a part of it")]
+mod proxy;
 #[path = "../support/redis.rs"]
 #[allow(dead_code, reason = "every test binary uses a part of it")]
 mod server;
@@ -23,10 +26,13 @@ mod compile_fail;
 mod composition;
 mod constant_work_sources;
 mod durable;
+mod failover;
 mod grpc_server;
 mod http_servers;
 mod load_leveling;
 mod quotas;
+#[cfg(feature = "redis-tls")]
+mod redis_access;
 mod runtimes;
 
 use crate::trial::needing;
@@ -35,6 +41,9 @@ use std::{env, process::ExitCode};
 fn main() -> ExitCode {
     if let Some(path) = env::var_os(constant_work_sources::PUBLISH_TO) {
         constant_work_sources::publish_until_killed(path.as_ref());
+    }
+    if let Some(path) = env::var_os(constant_work_sources::FULL_DISK) {
+        constant_work_sources::write_to_a_full_disk(path.as_ref());
     }
     let trials = [
         clients::trials(),
@@ -47,6 +56,9 @@ fn main() -> ExitCode {
         constant_work_sources::trials(),
         needing(server::missing(), constant_work_sources::trials_with_redis()),
         needing(server::missing(), durable::trials()),
+        needing(server::missing(), failover::trials()),
+        #[cfg(feature = "redis-tls")]
+        redis_access::trials(),
         needing(server::missing(), runtimes::trials()),
     ];
     // Most of them wait for processes most of the time.

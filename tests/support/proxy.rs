@@ -29,6 +29,8 @@ pub struct Proxy {
 /// What happens to connections and bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Way {
+    /// On 127.0.0.1, for new connections.
+    port: u16,
     delay_there: Duration,
     delay_back: Duration,
     swallows: bool,
@@ -42,14 +44,19 @@ impl Proxy {
     pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let (way, ways) = watch::channel(Way::default());
-        let accepting = tokio::spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port)), ways));
+        let (way, ways) = watch::channel(Way { port, ..Way::default() });
+        let accepting = tokio::spawn(accept(listener, ways));
         Self { address, way, accepting }
     }
 
     /// The URL for a client.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// New connections lead to this port from now on, as a name does after a failover. The others stay.
+    pub fn lead_to(&self, port: u16) {
+        self.way.send_modify(|way| way.port = port);
     }
 
     /// Bytes take so long to the server, and so long back, from now on. They stay in order, and as many as come get through.
@@ -84,7 +91,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, ways: watch::Receiver<Way>) {
+async fn accept(listener: TcpListener, ways: watch::Receiver<Way>) {
     while let Ok((client, _)) = listener.accept().await {
         let now = *ways.borrow();
         if now.refuses {
@@ -92,6 +99,7 @@ async fn accept(listener: TcpListener, server: SocketAddr, ways: watch::Receiver
             let _ = client.set_zero_linger();
             continue;
         }
+        let server = SocketAddr::from(([127, 0, 0, 1], now.port));
         tokio::spawn(pass(client, server, ways.clone(), now.generation));
     }
 }

@@ -1,8 +1,11 @@
-//! A real `redis-server` as a child process, and what may happen to one.
+//! A real server as a child process, and what may happen to one: the `redis-server` of the path, or the program that
+//! `STEADFAST_REDIS_SERVER` names.
 
 use redis::{Value, aio::MultiplexedConnection, cmd};
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -14,13 +17,37 @@ use tokio::time::{Instant, sleep};
 /// The longest that a server may take to start: many times what it does take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Why there is no server to test with, if there is none.
-pub fn missing() -> Option<String> {
-    let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
-    version.err().map(|error| format!("redis-server: {error}; install Redis"))
+/// In the environment: the program of the server. `redis-server` and `valkey-server` take the same arguments.
+const PROGRAM: &str = "STEADFAST_REDIS_SERVER";
+
+fn program() -> OsString {
+    env::var_os(PROGRAM).filter(|program| !program.is_empty()).unwrap_or_else(|| "redis-server".into())
 }
 
-/// A running `redis-server` on a free port of 127.0.0.1, in a temporary directory of its own.
+/// Why there is no server to test with, if there is none. One that is named must be there.
+pub fn missing() -> Option<String> {
+    let program = program();
+    let version = Command::new(&program).arg("--version").stdout(Stdio::null()).status();
+    let error = version.err()?;
+    assert!(
+        env::var_os(PROGRAM).is_none_or(|program| program.is_empty()),
+        "{PROGRAM}={}: {error}",
+        Path::new(&program).display()
+    );
+    Some(format!("redis-server: {error}; install Redis"))
+}
+
+/// Why the server cannot do TLS, if it cannot: it was built without, and does not know the setting.
+pub fn missing_tls() -> Option<String> {
+    let program = program();
+    // One that can finds that it has no certificate.
+    let arguments = ["--port", "0", "--tls-port", "1", "--save", "", "--daemonize", "no"];
+    let said = Command::new(&program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    let can = String::from_utf8_lossy(&said.stdout).contains("No tls-cert-file configured");
+    (!can).then(|| format!("{} was built without TLS", Path::new(&program).display()))
+}
+
+/// A running server on a free port of 127.0.0.1, in a temporary directory of its own.
 ///
 /// It keeps nothing on disk, unless it was started with [`durable`](Self::durable). Dropped, it is killed by its own id, also
 /// when it is stopped, and its directory removed.
@@ -93,7 +120,7 @@ impl RedisServer {
     pub async fn restart(&mut self) {
         self.kill();
         self.child = Some(
-            Command::new("redis-server")
+            Command::new(program())
                 .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
                 .args(["--daemonize", "no", "--dir"])
                 .arg(&self.directory)
@@ -102,13 +129,13 @@ impl RedisServer {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
-                .expect("redis-server can be started: see `missing`"),
+                .expect("the server can be started: see `missing`"),
         );
         let began = Instant::now();
         while !self.answers().await {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(ended.is_none(), "redis-server ended: {ended:?}");
-            assert!(Instant::now() < began + PATIENCE, "redis-server does not answer");
+            assert!(ended.is_none(), "the server ended: {ended:?}");
+            assert!(Instant::now() < began + PATIENCE, "the server does not answer");
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -198,9 +225,12 @@ impl RedisCluster {
         for (place, server) in servers.iter().enumerate() {
             let first = place as u16 * share;
             let last = if place + 1 == servers.len() { 16383 } else { first + share - 1 };
-            let (first, last, epoch) = (first.to_string(), last.to_string(), (place + 1).to_string());
-            server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
-            server.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
+            // Redis 6.2 takes no range.
+            let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
+            let mut add = vec!["CLUSTER", "ADDSLOTS"];
+            add.extend(slots.iter().map(String::as_str));
+            server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(place + 1).to_string()]).await;
+            server.command(&add).await;
             server.command(&["CLUSTER", "MEET", "127.0.0.1", &servers[0].port.to_string()]).await;
         }
         let began = Instant::now();

@@ -13,6 +13,7 @@ mod durable_fixture;
 #[allow(dead_code, reason = "every test binary uses a part of it")]
 mod process;
 #[path = "../support/proxy.rs"]
+#[allow(dead_code, reason = "every test binary uses a part of it")]
 mod proxy;
 #[path = "../support/redis.rs"]
 #[allow(dead_code, reason = "every test binary uses a part of it")]
@@ -23,6 +24,7 @@ mod timers;
 mod trial;
 
 mod durable;
+mod durable_deaths;
 mod durable_faults;
 mod fleet_faults;
 mod fleet_redis;
@@ -38,7 +40,13 @@ fn main() -> ExitCode {
     if let Ok(part) = env::var(fleet_faults::PART) {
         return fleet_faults::be(&part);
     }
-    let with_redis = [fleet_redis::trials(), durable::trials(), fleet_faults::trials(), durable_faults::trials()];
+    let with_redis = [
+        fleet_redis::trials(),
+        durable::trials(),
+        durable_deaths::trials(),
+        fleet_faults::trials(),
+        durable_faults::trials(),
+    ];
     let with_redis = trial::needing(server::missing(), with_redis.into_iter().flatten());
     let trials = [live_limits::trials(), quotas::trials(), with_redis];
     trial::run(trials.into_iter().flatten().collect(), 1)

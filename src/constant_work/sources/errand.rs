@@ -53,3 +53,50 @@ fn busy() -> SourceError {
 fn unreachable(error: impl Error + Send + Sync + 'static) -> SourceError {
     SourceError::new(SourceFailure::Unreachable).because(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        time::Duration,
+    };
+    use tokio::time::{sleep, timeout};
+
+    #[tokio::test]
+    async fn work_that_hangs_holds_one_thread_and_no_caller() {
+        let (go_on, hangs) = mpsc::channel::<()>();
+        let (mut errand, begun) = (Errand::default(), Arc::new(AtomicUsize::new(0)));
+        let work = |result: &'static str| {
+            let begun = begun.clone();
+            move || {
+                begun.fetch_add(1, Ordering::Relaxed);
+                result
+            }
+        };
+        let (hanging, first) = (work("stale"), Duration::from_millis(20));
+        let stuck = errand.run(move || {
+            let result = hanging();
+            let _ = hangs.recv();
+            result
+        });
+        timeout(first, stuck).await.expect_err("it hangs");
+        for _ in 0..1000 {
+            let failed = errand.run(work("too early")).await.expect_err("the first one goes on");
+            assert_eq!(failed.failure(), SourceFailure::Busy);
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 1, "nothing else has begun");
+        go_on.send(()).expect("it hangs");
+        let fresh = loop {
+            match errand.run(work("fresh")).await {
+                Err(_) => sleep(Duration::from_millis(1)).await,
+                Ok(fresh) => break fresh,
+            }
+        };
+        assert_eq!(fresh, "fresh");
+    }
+}

@@ -1,7 +1,6 @@
 use super::errand::Errand;
-use crate::constant_work::{Source, SourceError};
+use crate::constant_work::{Source, SourceError, regular_file::open_regular};
 use std::{
-    fs::File,
     io::{self, Read},
     mem,
     path::Path,
@@ -27,8 +26,9 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`NotFound`] where no file is there; anything else, as a folder in its place or no permission, is
-/// [`Unreachable`] with the [`io::Error`].
+/// [`NotFound`] where no file is there; anything else, such as no permission, is [`Unreachable`] with the
+/// [`io::Error`]. So is whatever is no regular file: a folder, a FIFO, a socket or a device, which the error names.
+/// Nothing waits for the writer of a FIFO.
 ///
 /// # Cancellation
 ///
@@ -85,7 +85,6 @@ impl Source for FileSource {
 /// Reads what the path leads to now, and no more than so many bytes of it.
 pub(super) fn read(path: &Path, into: &mut Vec<u8>, at_most: usize) -> io::Result<()> {
     into.clear();
-    let file = File::open(path)?;
-    file.take(u64::try_from(at_most).unwrap_or(u64::MAX)).read_to_end(into)?;
+    open_regular(path)?.take(u64::try_from(at_most).unwrap_or(u64::MAX)).read_to_end(into)?;
     Ok(())
 }

@@ -138,7 +138,9 @@ impl Kept {
     fn error_of(&self, failure: Failure) -> SourceError {
         let timed_out = SourceFailure::TimedOut(self.answer_timeout);
         let failure = match failure {
-            Failure::Said(error) if error.is_timeout() => return SourceError::new(timed_out).because(error),
+            Failure::Said(error) if error.is_timeout() => {
+                return SourceError::new(timed_out).because(Fault::of(&error));
+            }
             failure => Fault::from(failure),
         };
         let kind = match failure.kind {

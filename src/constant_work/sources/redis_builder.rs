@@ -2,14 +2,14 @@ use super::redis::{Kept, RedisSink, RedisSource};
 use crate::{
     Random,
     error::check_duration,
-    redis::{Connection, RedisError, Server, Terms, without_password},
+    redis::{Connection, RedisError, Server, Target, Terms, target_settings},
 };
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 /// Configures a [`RedisSource`] or a [`RedisSink`].
 #[must_use]
 pub struct RedisBuilder<End> {
-    url: String,
+    target: Target,
     key: Arc<[u8]>,
     terms: Terms,
     random: Random,
@@ -20,8 +20,10 @@ impl<End> RedisBuilder<End> {
     pub(super) fn new(url: &str, key: &[u8]) -> Self {
         let second = Duration::from_secs(1);
         let terms = Terms { connect_timeout: second, answer_timeout: second, cluster: false };
-        Self { url: url.to_owned(), key: key.into(), terms, random: Random::new(), end: PhantomData }
+        Self { target: Target::of(url), key: key.into(), terms, random: Random::new(), end: PhantomData }
     }
+
+    target_settings!();
 
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
     ///
@@ -61,7 +63,7 @@ impl<End> RedisBuilder<End> {
     fn check(&self) -> Result<Server, RedisError> {
         check_duration("constant_work.redis.connect_timeout", self.terms.connect_timeout)?;
         check_duration("constant_work.redis.answer_timeout", self.terms.answer_timeout)?;
-        Server::of(&self.url, self.terms)
+        Server::of(&self.target, self.terms)
     }
 }
 
@@ -104,7 +106,7 @@ impl<End> fmt::Debug for RedisBuilder<End> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = self.key.escape_ascii().to_string();
         let mut debug = f.debug_struct("RedisBuilder");
-        debug.field("url", &without_password(&self.url)).field("key", &key).field("terms", &self.terms);
+        debug.field("url", &self.target.to_string()).field("key", &key).field("terms", &self.terms);
         debug.finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     Rejection,
     answer::answer,
     error::{QueueFull, QueueFullCause},
-    redis::{Connection, Duty, Fault, OnDuty, Script},
+    redis::{Connection, Duty, Fault, OnDuty, Script, bare},
     sync::{Mutex, lock},
 };
 use ::redis::{Cmd, Value};
@@ -273,7 +273,7 @@ fn read_one(core: &Core, backlog: u64, answer: Vec<u8>) -> Result<Receipt, Appen
             Err(Rejection::from(full).into())
         }
         Some(b'=') => Ok(Receipt { id: rest()?, is_duplicate: true }),
-        Some(b'!') => Err(AppendError::Refused { reason: rest()? }),
+        Some(b'!') => Err(AppendError::Refused { reason: bare(&rest()?).to_owned() }),
         Some(_) => {
             let id = text(Value::BulkString(answer)).map_err(|fault| AppendError::unknown(&fault))?;
             Ok(Receipt { id, is_duplicate: false })

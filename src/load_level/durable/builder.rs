@@ -5,7 +5,7 @@ use super::{
 use crate::{
     Random,
     error::{ConfigError, check_duration},
-    redis::{Connection, RedisError, Server, Terms, without_password},
+    redis::{Connection, RedisError, Server, Target, Terms, target_settings},
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 #[derive(Clone)]
 #[must_use]
 pub struct DurableQueueBuilder {
-    url: String,
+    target: Target,
     name: String,
     prefix: String,
     connect_timeout: Duration,
@@ -41,7 +41,7 @@ impl DurableQueueBuilder {
             answer_timeout: Duration::from_secs(1),
         };
         let (prefix, connect_timeout) = ("steadfast:q:".to_owned(), Duration::from_secs(1));
-        Self { url: url.to_owned(), name: name.to_owned(), prefix, connect_timeout, limits, random: Random::new() }
+        Self { target: Target::of(url), name: name.to_owned(), prefix, connect_timeout, limits, random: Random::new() }
     }
 
     /// What the keys in Redis begin with, before the name. Default: `steadfast:q:`.
@@ -94,6 +94,8 @@ impl DurableQueueBuilder {
         self
     }
 
+    target_settings!();
+
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
     ///
     /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](super#runtimes) of a
@@ -105,8 +107,7 @@ impl DurableQueueBuilder {
     /// The time for an answer of Redis. Default: 1 s.
     ///
     /// It must be enough for all bytes of an answer: a worker takes up to 250 messages at once, and takes over up to a
-    /// thousand, if its concurrency and prefetch allow. What comes too late is delivered again, and has been tried once
-    /// more.
+    /// thousand, if its concurrency and prefetch allow. An answer that comes too late is delivered again.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.limits.answer_timeout = timeout;
         self
@@ -192,7 +193,7 @@ impl DurableQueueBuilder {
         check_duration("durable.answer_timeout", limits.answer_timeout)?;
         let terms =
             Terms { connect_timeout: self.connect_timeout, answer_timeout: limits.answer_timeout, cluster: false };
-        Server::of(&self.url, terms)
+        Server::of(&self.target, terms)
     }
 }
 
@@ -208,7 +209,7 @@ fn rule_of(most: u64) -> &'static str {
 impl fmt::Debug for DurableQueueBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("DurableQueueBuilder");
-        debug.field("url", &without_password(&self.url)).field("name", &self.name).field("prefix", &self.prefix);
+        debug.field("url", &self.target.to_string()).field("name", &self.name).field("prefix", &self.prefix);
         debug.field("limits", &self.limits).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 use crate::{
     Rejection,
-    redis::{Failure, Fault},
+    redis::{Failure, Fault, words},
 };
 use std::{error::Error, sync::Arc};
 use thiserror::Error as ThisError;
@@ -24,6 +24,12 @@ pub enum AppendError {
     Refused {
         /// What the server said, or what is wrong with the connection.
         reason: String,
+    },
+    /// The identity is none of a dead letter: nothing was asked of Redis.
+    #[error("{id:?} is no identity of a dead letter: it must be one that dead_letters() has, as 1700000000123-0")]
+    NoIdentity {
+        /// The identity, cut off after 200 characters.
+        id: String,
     },
     /// The answer did not come, or not in time: Redis may have appended the message, or may still do so. Send it again
     /// with the same [key](super::Message::once) to have it there once.
@@ -52,9 +58,11 @@ impl AppendError {
     pub(super) fn of(failure: Failure) -> Self {
         match failure {
             Failure::Down(fault) => Self::Refused { reason: fault.to_string() },
-            // A script fails as a whole, before it writes anything.
-            Failure::Said(error) if error.code().is_some() => Self::Refused { reason: error.to_string() },
-            Failure::Said(error) => Self::Unknown { reason: error.to_string() },
+            Failure::Said(error) => match words(&error) {
+                // A script fails as a whole, before it writes anything.
+                Some(reason) => Self::Refused { reason },
+                None => Self::Unknown { reason: error.to_string() },
+            },
         }
     }
 
@@ -80,19 +88,4 @@ impl From<Fault> for QueueError {
     fn from(fault: Fault) -> Self {
         Self { reason: fault.to_string() }
     }
-}
-
-/// The text of an error and of its sources.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        // Some repeat their source's words.
-        if !text.ends_with(&part) {
-            text = format!("{text}: {part}");
-        }
-        source = error.source();
-    }
-    text
 }

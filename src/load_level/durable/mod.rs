@@ -86,9 +86,29 @@
 //! Make the work idempotent, by the [identity](Delivery::id) of the message: it stays the same however often it is
 //! delivered.
 //!
-//! A delivery whose worker died, or whose answer was lost on the way, counts as a try. That is how a message that kills
-//! its workers comes to an end; and messages that such a worker had beside it, also prefetched ones, are counted one
-//! try with it.
+//! # Messages that kill their worker
+//!
+//! A message can end the process that works on it, by an abort or by using up its memory. It must come to an end, and its
+//! neighbours must not end with it:
+//!
+//! - All messages that a dead worker had become *suspects*, with [`may_have_begun`](Delivery::may_have_begun). That alone
+//!   is no try, since their calls may not have begun.
+//! - A worker calls suspects one at a time. It first lets its other calls end, then tells Redis that the call begins, and
+//!   begins nothing else until Redis has heard of the end. It takes no further messages meanwhile; other workers do.
+//! - A worker that dies during such a call has been killed by that message, for all that Redis knows: that is a try. The
+//!   messages that the worker had beside it have not begun. They are no suspects, unless they were before.
+//! - After [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. So a message that kills each of its
+//!   workers costs one worker more than that.
+//! - A call of a suspect that ends, in whatever way, ends the suspicion; a rejection that had not reached the service does
+//!   not.
+//! - A call of a suspect that takes longer than a second holds up no others any longer. A worker that dies then counts as a
+//!   try of this message all the same, and all the others become suspects.
+//!
+//! A worker that is killed from outside, or cut off for long, counts as a try of at most the suspects that it was calling,
+//! and of no other message. A message whose call never begins, since each worker dies before, comes again without end.
+//!
+//! A suspect costs two scripts more, and an ordinary message nothing. Which messages are suspects, and how many workers died
+//! during their calls, is in the delivery counts of the consumer group: `XPENDING` shows 1 + 4 × deaths + state.
 //!
 //! # Cancellation
 //!
@@ -160,7 +180,9 @@ mod readings;
 mod scripts;
 mod worker;
 
-pub use crate::redis::RedisError;
+#[cfg(feature = "redis-tls")]
+pub use crate::redis::RedisTls;
+pub use crate::redis::{RedisCredentials, RedisError};
 pub use builder::DurableQueueBuilder;
 pub use error::{AppendError, QueueError};
 pub use message::{DeadLetter, Delivery, Message, Receipt};
@@ -170,6 +192,7 @@ pub use worker::{Worker, WorkerBuilder, WorkerMonitor, WorkerReadings, WorkerRep
 
 use self::core::Core;
 use batch::call_and_read;
+use entry::Entry;
 use scripts::REVIVE;
 use std::{fmt, sync::Arc};
 
@@ -206,12 +229,15 @@ impl DurableQueue {
     ///
     /// # Errors
     ///
-    /// Those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was
+    /// [`AppendError::NoIdentity`] where the text is none that a letter can have, and those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was
     /// appended; so it is where the future is dropped.
     pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
+        let Some(entry) = Entry::parse(id.as_bytes()) else {
+            return Err(AppendError::NoIdentity { id: id.chars().take(200).collect() });
+        };
         let core = &*self.core;
         let write = |command: &mut ::redis::Cmd| {
-            command.arg(4).arg(&core.keys.of_all()).arg(core.limits.depth).arg(id);
+            command.arg(4).arg(&core.keys.of_all()).arg(core.limits.depth).arg(entry);
         };
         let answers = call_and_read(core, &core.connection, &REVIVE, write).await?;
         match answers.into_iter().next() {

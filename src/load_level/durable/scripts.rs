@@ -17,6 +17,7 @@ script! {
     TEND = "tend.lua";
     KEEP = "keep.lua";
     LEAVE = "leave.lua";
+    MARK = "mark.lua";
     REVIVE = "revive.lua";
     READINGS = "readings.lua";
 }

@@ -182,8 +182,10 @@ pub use flusher::Flusher;
 pub use health::StoreHealth;
 pub use leased::{Leased, LeasedBuilder, Newcomer, Spent};
 pub use outage::OnOutage;
+#[cfg(feature = "redis-tls")]
+pub use redis::RedisTls;
 #[cfg(feature = "redis")]
-pub use redis::{Redis, RedisBuilder, RedisError};
+pub use redis::{Redis, RedisBuilder, RedisCredentials, RedisError};
 pub use store::{
     Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, LONGEST_NAME, Settled, Store, StoreError,
     StoreErrorKind,

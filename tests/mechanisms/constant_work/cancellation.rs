@@ -36,20 +36,22 @@ async fn a_tick_dropped_at_any_poll_changes_nothing_and_the_next_one_works() {
 
 /// A pipe hangs its reader until somebody writes, and gives its bytes to one reader only.
 #[cfg(unix)]
-#[tokio::test]
-async fn a_first_tick_dropped_while_the_file_is_read_goes_on_reading_in_the_next() {
-    let directory = Directory::new("dropped_first");
-    super::last_good::pipe(&directory.file());
-    let source = Scripted::down();
-    let mut poller = builder(&source, shape(2)).last_good(directory.file()).build(copy).unwrap();
-    for _ in 0..3 {
-        let mut tick = pin!(poller.tick());
-        assert!(tick.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    }
-    std::fs::write(directory.file(), published(shape(2), 1, 7, &[limit(7, 7)])).unwrap();
-    poller.tick().await.unwrap_err();
-    assert_eq!(in_force(&poller.current()), [limit(7, 7)]);
-    assert_eq!(poller.readings().now().last_good.refused, 0);
+#[test]
+fn a_first_tick_dropped_while_the_file_is_read_goes_on_reading_in_the_next() {
+    super::last_good::while_the_disk_hangs(async |go_on| {
+        let directory = Directory::new("dropped_first");
+        std::fs::write(directory.file(), published(shape(2), 1, 7, &[limit(7, 7)])).unwrap();
+        let source = Scripted::down();
+        let mut poller = builder(&source, shape(2)).last_good(directory.file()).build(copy).unwrap();
+        for _ in 0..3 {
+            let mut tick = pin!(poller.tick());
+            assert!(tick.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        go_on.send(()).unwrap();
+        poller.tick().await.unwrap_err();
+        assert_eq!(in_force(&poller.current()), [limit(7, 7)]);
+        assert_eq!(poller.readings().now().last_good.refused, 0);
+    });
 }
 
 #[tokio::test(start_paused = true)]

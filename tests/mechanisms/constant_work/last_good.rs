@@ -3,7 +3,9 @@
 use super::support::{Answer, Scripted, builder, copy, in_force, limit, published, shape};
 use std::{
     fs,
+    future::Future,
     path::{Path, PathBuf},
+    sync::mpsc,
     time::Duration,
 };
 use steadfast::constant_work::{InForce, LastGoodCounts, Poller, PollerReadings, Version, WallClock};
@@ -136,30 +138,71 @@ async fn a_disk_that_refuses_writes_is_counted_and_holds_back_nothing() {
     assert_eq!((readings.ticks.by_kind().map(|(_, count)| count).sum::<u64>(), readings.last_good.written), (0, 0));
 }
 
-/// Makes a named pipe.
-#[cfg(unix)]
-pub fn pipe(path: &Path) {
-    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+/// Runs a test in a runtime whose one thread for blocking work hangs until it is let go: no work on files ends, or begins,
+/// before that.
+pub fn while_the_disk_hangs<F: Future<Output = ()>>(test: impl FnOnce(mpsc::Sender<()>) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (go_on, hangs) = mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || {
+            let _ = hangs.recv();
+        });
+        test(go_on).await;
+    });
 }
 
 /// A pipe without an end hangs whoever opens it, as a dead disk does.
 #[cfg(unix)]
+#[test]
+fn a_disk_that_hangs_holds_back_no_tick_beyond_its_timeout_and_piles_up_nothing() {
+    while_the_disk_hangs(async |go_on| {
+        let directory = Directory::new("hanging");
+        let source = Scripted::new(Answer::Bytes(published(shape(2), 1, 7, &[limit(7, 7)])));
+        let poller = builder(&source, shape(2)).timeout(Duration::from_millis(20)).last_good(directory.file());
+        let mut poller = poller.build(copy).unwrap();
+        for _ in 0..50 {
+            poller.tick().await.unwrap();
+        }
+        let readings = poller.readings().now();
+        assert_eq!(in_force(&poller.current()), [limit(7, 7)]);
+        assert_eq!((readings.last_good.busy, readings.last_good.refused), (49, 1));
+        assert_eq!(readings.last_good_error.as_deref(), Some("it was not read in time"));
+        go_on.send(()).unwrap();
+        tick_until(&mut poller, |counts| counts.written >= 1).await;
+        assert_eq!(poller.readings().now().last_good_error, None);
+    });
+}
+
 #[tokio::test]
-async fn a_disk_that_hangs_holds_back_no_tick_beyond_its_timeout_and_piles_up_nothing() {
-    let directory = Directory::new("hanging");
-    let partial = directory.file().with_file_name("last_good.partial");
-    pipe(&directory.file());
-    pipe(&partial);
-    let source = Scripted::new(Answer::Bytes(published(shape(2), 1, 7, &[limit(7, 7)])));
-    let mut poller =
-        builder(&source, shape(2)).timeout(Duration::from_millis(20)).last_good(directory.file()).build(copy).unwrap();
-    for _ in 0..50 {
-        poller.tick().await.unwrap();
-    }
+async fn a_file_that_is_none_is_neither_read_nor_written_and_says_so() {
+    let directory = Directory::new("no_file");
+    fs::create_dir(directory.file().with_file_name("last_good.partial")).unwrap();
+    fs::create_dir(directory.file()).unwrap();
+    let source = Scripted::down();
+    let mut poller = builder(&source, shape(2)).last_good(directory.file()).build(copy).unwrap();
+    poller.tick().await.unwrap_err();
     let readings = poller.readings().now();
+    let path = directory.file().display().to_string();
+    let text = format!("it cannot be read: {path} is a folder: it must be a regular file");
+    assert_eq!((readings.last_good.refused, readings.last_good_error), (1, Some(text)));
+    source.gives(&published(shape(2), 1, 7, &[limit(7, 7)]));
+    tick_until(&mut poller, |counts| counts.failed >= 1).await;
+    let error = poller.readings().now().last_good_error.unwrap();
+    assert!(error.starts_with("it cannot be written: "), "{error}");
     assert_eq!(in_force(&poller.current()), [limit(7, 7)]);
-    assert_eq!((readings.last_good.busy, readings.last_good.refused), (49, 1));
-    // Both ends let go, so that the runtime can end.
-    drop(fs::OpenOptions::new().write(true).open(directory.file()).unwrap());
-    drop(fs::File::open(&partial).unwrap());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_fifo_in_the_place_of_either_file_holds_nothing_up() {
+    let directory = Directory::new("fifo");
+    for name in ["last_good", "last_good.partial"] {
+        let made = std::process::Command::new("mkfifo").arg(directory.file().with_file_name(name)).status();
+        assert!(made.unwrap().success());
+    }
+    let source = Scripted::new(Answer::Bytes(published(shape(2), 1, 7, &[limit(7, 7)])));
+    let mut poller = builder(&source, shape(2)).last_good(directory.file()).build(copy).unwrap();
+    tick_until(&mut poller, |counts| counts.written >= 1).await;
+    assert_eq!(counts(&poller.readings()).2, 1, "the FIFO was refused");
+    assert_eq!(fs::read(directory.file()).unwrap(), published(shape(2), 1, 7, &[limit(7, 7)]));
 }

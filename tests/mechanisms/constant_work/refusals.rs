@@ -5,7 +5,9 @@ use std::time::Duration;
 use steadfast::{
     ConfigError,
     constant_work::{Build, Poller, Refusal, Rule, Shape, Snapshot, SourceFailure, Version},
+    error::chain,
 };
+use tokio::time::advance;
 
 type Copying = Poller<Limit, Scripted, fn(&[Limit]) -> Vec<Limit>>;
 
@@ -130,9 +132,9 @@ async fn each_thing_that_is_wrong_has_its_refusal() {
     ] {
         source.gives(&bytes);
         let refusal = poller.tick().await.unwrap_err();
-        assert_eq!((refusal.kind(), &*refusal.to_string()), (kind, text));
+        assert_eq!((refusal.kind(), &*chain(&refusal)), (kind, text));
         let readings = poller.readings().now();
-        assert_eq!(readings.last_refusal.unwrap().to_string(), text);
+        assert_eq!(chain(&readings.last_refusal.unwrap()), text);
         assert!(readings.ticks.refused(kind) > 0);
         assert_eq!(in_force(&poller.current()), rules());
         assert_eq!(readings.version, Some(Version { epoch: 2, version: 5 }));
@@ -170,10 +172,26 @@ async fn the_sources_own_failures_are_told_apart() {
         (Answer::Panics, "the source failed: its code panicked"),
     ] {
         source.answers(answer);
-        assert_eq!(poller.tick().await.unwrap_err().to_string(), text);
+        assert_eq!(chain(&poller.tick().await.unwrap_err()), text);
         assert_eq!(in_force(&poller.current()), rules());
     }
     assert_eq!(poller.readings().now().ticks.refused("source"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_refusal_is_as_old_as_it_is() {
+    let (source, mut poller, good) = after_a_good_one().await;
+    let readings = poller.readings();
+    assert_eq!(readings.now().since_last_refusal, None);
+    source.gives(b"nonsense");
+    poller.tick().await.unwrap_err();
+    assert_eq!(readings.now().since_last_refusal, Some(Duration::ZERO));
+    advance(Duration::from_secs(7)).await;
+    source.gives(&good);
+    poller.tick().await.unwrap();
+    let now = readings.now();
+    assert!(matches!(now.last_refusal, Some(Refusal::Truncated { .. })), "{now:?}");
+    assert_eq!(now.since_last_refusal, Some(Duration::from_secs(7)));
 }
 
 /// Refuses one rate and panics on others.
@@ -211,7 +229,7 @@ async fn a_panic_of_the_target_leaves_the_last_value_and_the_next_tick_works() {
         (2, 16, None, 16),
     ] {
         source.gives(&published(shape(1), 1, version, &[limit(1, per_second)]));
-        let refusal = poller.tick().await.err().map(|refusal| refusal.to_string());
+        let refusal = poller.tick().await.err().map(|refusal| chain(&refusal));
         assert_eq!(refusal.as_deref(), expected);
         assert_eq!(*poller.current().load(), in_force);
     }

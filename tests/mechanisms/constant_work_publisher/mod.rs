@@ -1,5 +1,6 @@
 //! Publishing snapshots: versions, refusals, and what goes wrong with a sink.
 
+mod checks;
 mod fixture;
 mod histories;
 mod run;

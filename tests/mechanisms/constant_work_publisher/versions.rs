@@ -2,10 +2,10 @@
 
 use super::fixture::{Clock, Limit, Memory, SLOTS, builder, publisher, rules, shape};
 use serde::{Deserialize, Serialize};
-use std::error::Error;
 use steadfast::{
     ConfigError,
     constant_work::{EncodeError, PublishError, Publisher, Refusal, Rule, Shape, Snapshot, Version},
+    error::chain,
 };
 
 fn version(epoch: u64, version: u64) -> Version {
@@ -66,8 +66,8 @@ async fn rules_that_make_no_snapshot_are_refused_and_what_is_published_stays() {
     let error = publisher.publish(&invalid).await.expect_err("a rule without a rate");
     let PublishError::Encode(EncodeError::Rule { slot: 1, error: cause }) = &error else { panic!("{error:?}") };
     assert_eq!((cause.field(), error.kind()), ("limit.rate", "rule"));
-    assert!(error.source().is_some() && error.to_string().contains("limit.rate = 0"), "{error}");
-    assert_eq!(readings.last_error(), Some(error.to_string()));
+    let text = "the rules make no snapshot: the rule in slot 1 cannot work: limit.rate = 0: must be above 0";
+    assert_eq!((&*chain(&error), readings.last_error().as_deref()), (text, Some(text)));
     assert_eq!(sink.bytes(), before);
     assert_eq!(sink.calls().1, 1, "nothing was written");
     assert_eq!(readings.failures(), [("fill", 1), ("rule", 1)].into());

@@ -1,19 +1,20 @@
 //! Reading files.
 
-use super::fixture::{Folder, failure, fetch, io_kind, millis, run};
+use super::fixture::{Folder, failure, fetch, io_kind, published, run};
 use crate::trial::trials;
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::symlink,
-    thread,
+    fs, io,
+    os::unix::{fs::symlink, net::UnixListener},
     time::Duration,
 };
-use steadfast::constant_work::{FileSource, FixedSource, Source, SourceFailure};
-use tokio::{
-    spawn,
-    time::{Instant, sleep, timeout},
+use steadfast::{
+    constant_work::{FileSink, FileSource, FixedSource, Source, SourceFailure},
+    error::chain,
 };
+use tokio::time::timeout;
+
+/// Many times what a read takes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 trials![
     a_file_is_read_as_it_is_now,
@@ -21,7 +22,7 @@ trials![
     a_config_map_is_seen_when_its_folder_is_swapped,
     what_is_no_file_says_so,
     a_read_reuses_its_buffers,
-    a_read_that_hangs_holds_one_thread_and_no_tick,
+    what_is_no_regular_file_is_refused_at_once_by_its_type,
     fixed_bytes_are_the_same_for_ever,
 ];
 
@@ -49,7 +50,6 @@ async fn no_more_is_read_than_was_asked_for() {
     for (at_most, length) in [(0, 0), (1, 1), (999, 999), (1000, 1000), (1001, 1000), (usize::MAX, 1000)] {
         assert_eq!(fetch(&mut FileSource::new(&path), at_most).await.expect("a file"), vec![7; length], "{at_most}");
     }
-    assert_eq!(fetch(&mut FileSource::new("/dev/zero"), 100_001).await.expect("it never ends"), vec![0; 100_001]);
 }
 
 /// What a kubelet does when a config map has changed.
@@ -113,47 +113,27 @@ async fn a_read_reuses_its_buffers() {
     assert_eq!(later.len(), 2, "the two that change places: {later:?}");
 }
 
-/// The threads of this trial's runtime. Those of other trials come and go.
-async fn threads() -> usize {
-    let name =
-        spawn(async { thread::current().name().expect("a worker has a name").to_owned() }).await.expect("no panic");
-    let threads =
-        fs::read_dir("/proc/self/task").expect("Linux").map(|thread| thread.expect("Linux").path().join("comm"));
-    // A thread may end meanwhile.
-    threads.filter(|comm| fs::read_to_string(comm).is_ok_and(|comm| comm.trim() == name)).count()
-}
-
-async fn a_read_that_hangs_holds_one_thread_and_no_tick() {
+/// Opening a FIFO without a writer blocks, and so may reading a device.
+async fn what_is_no_regular_file_is_refused_at_once_by_its_type() {
     let folder = Folder::new();
-    let path = folder.path("snapshot");
-    run("mkfifo", &[], &path);
-    let mut source = FileSource::new(&path);
-    timeout(millis(20), fetch(&mut source, 100)).await.expect_err("nobody writes");
-    let (before, began) = (threads().await, Instant::now());
-    // Two workers, and the one that hangs.
-    assert_eq!(before, 3);
-    for _ in 0..1000 {
-        assert_eq!(failure(fetch(&mut source, 100).await), Some(SourceFailure::Busy));
+    run("mkfifo", &[], &folder.path("fifo"));
+    let _socket = UnixListener::bind(folder.path("socket")).expect("a folder to write in");
+    symlink("fifo", folder.path("link")).expect("a folder to write in");
+    for (path, what) in [
+        (folder.path("fifo"), "a FIFO"),
+        (folder.path("link"), "a FIFO"),
+        (folder.path("socket"), "a socket"),
+        ("/dev/zero".into(), "a device"),
+        ("/dev/tty".into(), "a device"),
+        (folder.path("."), "a folder"),
+    ] {
+        let text = format!("it cannot be reached: {} is {what}: it must be a regular file", path.display());
+        let read = timeout(PATIENCE, fetch(&mut FileSource::new(&path), 100)).await.expect("nothing waits");
+        assert_eq!(chain(&read.expect_err("no file")), text);
+        let mut sink = FileSink::new(folder.path("fifo")).expect("a name");
+        let found = timeout(PATIENCE, published(&mut sink)).await.expect("nothing waits");
+        assert_eq!(failure(found), Some(SourceFailure::Unreachable));
     }
-    assert_eq!(threads().await, before);
-    assert!(Instant::now() < began + Duration::from_secs(1));
-    // The path leads elsewhere now, and what the read gets that hung is of no interest any more.
-    let pipe = folder.path("pipe");
-    fs::rename(&path, &pipe).expect("it is there");
-    fs::write(&path, "fresh").expect("a folder to write in");
-    assert_eq!(failure(fetch(&mut source, 100).await), Some(SourceFailure::Busy));
-    let mut writer = OpenOptions::new().write(true).open(&pipe).expect("there is a reader");
-    writer.write_all(b"stale").expect("there is a reader");
-    drop(writer);
-    let began = Instant::now();
-    let bytes = loop {
-        match fetch(&mut source, 100).await {
-            Err(error) if error.failure() == SourceFailure::Busy => sleep(millis(1)).await,
-            other => break other,
-        }
-        assert!(Instant::now() < began + Duration::from_secs(10), "still busy");
-    };
-    assert_eq!(bytes.expect("a file"), b"fresh");
 }
 
 async fn fixed_bytes_are_the_same_for_ever() {

@@ -4,12 +4,14 @@ mod end_to_end;
 mod file_sink;
 mod files;
 mod fixture;
+mod full_disk;
 mod http;
 mod kills;
 mod redis;
 
 use libtest_mimic::Trial;
 
+pub use full_disk::{FULL_DISK, write_to_a_full_disk};
 pub use kills::{PUBLISH_TO, publish_until_killed};
 
 /// Those that need a Redis server.
@@ -18,5 +20,6 @@ pub fn trials_with_redis() -> Vec<Trial> {
 }
 
 pub fn trials() -> Vec<Trial> {
-    [files::trials(), file_sink::trials(), kills::trials(), http::trials()].into_iter().flatten().collect()
+    let trials = [files::trials(), file_sink::trials(), full_disk::trials(), kills::trials(), http::trials()];
+    trials.into_iter().flatten().collect()
 }

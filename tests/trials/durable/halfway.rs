@@ -11,7 +11,7 @@ use std::sync::{
 use steadfast::{
     Rejection,
     error::QueueFullCause,
-    load_level::durable::{Delivery, DurableQueue, Message},
+    load_level::durable::{AppendError, Delivery, DurableQueue, Message},
 };
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Service, ServiceExt};
@@ -143,10 +143,14 @@ async fn a_letter_is_revived_by_its_whole_identity_only() {
     let letters = queue.dead_letters(10).await.expect("a server that answers");
     for letter in &letters {
         let (millis, _) = letter.id.split_once('-').expect("milliseconds and a number");
-        assert_eq!(queue.revive(millis).await.expect("a server that answers"), None, "{millis}");
+        let other = format!("{millis}-123456");
+        assert_eq!(queue.revive(&other).await.expect("a server that answers"), None, "{other}");
+        for text in [millis, "hello", "", "-", "+"] {
+            let error = queue.revive(text).await.expect_err("no identity");
+            assert!(matches!(&error, AppendError::NoIdentity { id } if id == text), "{error:?}");
+            assert!(error.to_string().starts_with(&format!("{text:?} is no identity of a dead letter")), "{error}");
+        }
     }
-    assert!(queue.revive("nonsense").await.is_err());
-    assert!(queue.revive("").await.is_err());
     let now = readings(&queue).await;
     assert_eq!((now.dead_letters, now.backlog()), (10, 0));
 }

@@ -3,9 +3,15 @@
 use crate::durable_fixture::{
     Calls, Running, append, millis, noting, queue, readings, succeed, until, until_done, worker,
 };
-use crate::trial::trials;
-use std::{convert::Infallible, sync::Arc};
-use steadfast::load_level::durable::Delivery;
+use crate::{server::RedisServer, trial::trials};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use steadfast::load_level::durable::{Delivery, DurableQueue};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep},
@@ -14,6 +20,10 @@ use tokio::{
 trials![
     what_a_dead_worker_left_is_taken_over,
     a_message_whose_workers_die_becomes_a_dead_letter,
+    suspects_are_called_one_at_a_time_and_others_wait,
+    a_suspect_that_takes_long_holds_up_others_for_a_second,
+    a_suspect_that_is_given_back_is_still_one,
+    messages_that_waited_while_a_suspect_was_alone_are_none,
     long_work_is_not_taken_away,
     a_call_that_blocks_its_thread_keeps_its_message,
     a_message_that_others_have_taken_over_is_not_called,
@@ -40,17 +50,20 @@ async fn what_a_dead_worker_left_is_taken_over() {
     let took = Instant::now() - began;
     assert!(took > millis(500) && took < millis(2000), "taken over after 800 ms: {took:?}");
     assert_eq!(after.by_text().len(), 20);
-    assert!(after.all().iter().all(|delivery| delivery.attempt == 2), "a delivery whose worker died is a try");
+    let is_right = |delivery: &Delivery| delivery.attempt == 1 && delivery.may_have_begun;
+    assert!(after.all().iter().all(is_right), "none of them has killed a worker alone: {:?}", after.all());
     assert_eq!(running.stop().await.taken_over, 20);
 }
 
 async fn a_message_whose_workers_die_becomes_a_dead_letter() {
     let (_server, queue) = queue().await;
     append(&queue, "killer").await;
-    for _ in 0..2 {
+    // Once beside others, for all that Redis knows, and twice alone.
+    for attempt in [1, 1, 2] {
         let calls = Calls::default();
         let dying = Running::start(worker(&queue, noting(&calls, never)).max_tries(2));
         until("it has it", async || calls.count() == 1).await;
+        assert_eq!(calls.all()[0].attempt, attempt);
         dying.die().await;
     }
     let calls = Calls::default();
@@ -58,8 +71,139 @@ async fn a_message_whose_workers_die_becomes_a_dead_letter() {
     until("it is dead", async || readings(&queue).await.dead == 1).await;
     assert_eq!(calls.count(), 0);
     let letters = queue.dead_letters(1).await.expect("a server that answers");
-    assert_eq!((letters[0].attempts, &*letters[0].reason), (2, "no worker that had it has ended it"));
+    assert_eq!((letters[0].attempts, &*letters[0].reason), (2, "the worker that called the service with it died"));
     running.stop().await;
+}
+
+/// A queue that has messages whose worker died.
+async fn queue_with_suspects(texts: &[&str]) -> (RedisServer, DurableQueue) {
+    let (server, queue) = queue().await;
+    for text in texts {
+        append(&queue, text).await;
+    }
+    let calls = Calls::default();
+    let dying = Running::start(worker(&queue, noting(&calls, never)));
+    until("they are called", async || calls.count() == texts.len()).await;
+    dying.die().await;
+    // Its last wait for messages may still be open at the server, and would take one more.
+    sleep(millis(300)).await;
+    (server, queue)
+}
+
+async fn suspects_are_called_one_at_a_time_and_others_wait() {
+    let suspects = ["suspect 1", "suspect 2", "suspect 3", "suspect 4"];
+    let (_server, queue) = queue_with_suspects(&suspects).await;
+    let (calls, in_flight, most) = (Calls::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, highest) = (in_flight.clone(), most.clone());
+    let service = noting(&calls, move |delivery: Delivery| {
+        let (counted, highest) = (counted.clone(), highest.clone());
+        async move {
+            let now = counted.fetch_add(1, Ordering::Relaxed) + 1;
+            if delivery.may_have_begun {
+                highest.fetch_max(now, Ordering::Relaxed);
+            }
+            sleep(millis(50)).await;
+            counted.fetch_sub(1, Ordering::Relaxed);
+            Ok::<(), Infallible>(())
+        }
+    });
+    let running = Running::start(worker(&queue, service));
+    until("the suspects are taken over", async || running.monitor.readings().held > 0).await;
+    append(&queue, "other").await;
+    until_done(&queue, 5).await;
+    assert_eq!(most.load(Ordering::Relaxed), 1);
+    assert_eq!(calls.texts(), ["suspect 1", "suspect 2", "suspect 3", "suspect 4", "other"]);
+    let report = running.stop().await;
+    assert_eq!((report.succeeded, report.taken_over, report.dead), (5, 4, 0));
+}
+
+async fn a_suspect_that_takes_long_holds_up_others_for_a_second() {
+    let (_server, queue) = queue_with_suspects(&["long 1", "long 2"]).await;
+    let calls = Calls::default();
+    let long = async |delivery: Delivery| {
+        if delivery.may_have_begun {
+            sleep(millis(4000)).await;
+        }
+        Ok::<(), Infallible>(())
+    };
+    let running = Running::start(worker(&queue, noting(&calls, long)));
+    until("the suspects are taken over", async || running.monitor.readings().held > 0).await;
+    append(&queue, "other").await;
+    until_done(&queue, 3).await;
+    assert_eq!(calls.texts(), ["long 1", "long 2", "other"]);
+    for times in calls.times().windows(2) {
+        let waited = times[1] - times[0];
+        assert!(waited >= millis(1000) && waited < millis(2000), "each is alone for a second: {waited:?}");
+    }
+    running.stop().await;
+}
+
+async fn a_suspect_that_is_given_back_is_still_one() {
+    let (_server, queue) = queue_with_suspects(&["suspect 1", "suspect 2"]).await;
+    let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
+    let end = may_end.clone();
+    let wait = move |_| {
+        let end = end.clone();
+        async move {
+            end.acquire().await.expect("it is never closed").forget();
+            Ok::<(), Infallible>(())
+        }
+    };
+    let running = Running::start(worker(&queue, noting(&calls, wait)));
+    until("one is called", async || calls.count() == 1).await;
+    let stopping = tokio::spawn(running.stop());
+    sleep(millis(50)).await;
+    may_end.add_permits(1);
+    let report = stopping.await.expect("it ends");
+    assert_eq!((report.succeeded, report.given_back, report.unconfirmed), (1, 1, 0));
+    let after = Calls::default();
+    let running = Running::start(worker(&queue, noting(&after, succeed)));
+    until_done(&queue, 2).await;
+    let delivery = &after.all()[0];
+    assert_eq!((delivery.attempt, delivery.may_have_begun), (1, true), "{delivery:?}");
+    running.stop().await;
+}
+
+async fn messages_that_waited_while_a_suspect_was_alone_are_none() {
+    let (server, queue) = queue_with_suspects(&["killer"]).await;
+    let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
+    let end = may_end.clone();
+    let wait = move |delivery: Delivery| {
+        let end = end.clone();
+        async move {
+            match delivery.may_have_begun {
+                true => never(delivery).await,
+                false => {
+                    end.acquire().await.expect("it is never closed").forget();
+                    Ok(())
+                }
+            }
+        }
+    };
+    // It has messages in a call and messages that wait before it takes over the killer.
+    let dying = Running::start(worker(&queue, noting(&calls, wait)).concurrency(2).prefetch(6));
+    for number in 0..4 {
+        append(&queue, &format!("innocent {number}")).await;
+    }
+    until("it has all five", async || dying.monitor.readings().held == 5).await;
+    assert_eq!(calls.texts(), ["innocent 0", "innocent 1"]);
+    may_end.add_permits(2);
+    until("the killer is alone", async || calls.texts().contains(&"killer".to_owned())).await;
+    dying.die().await;
+    let after = Calls::default();
+    let running = Running::start(worker(&queue, noting(&after, succeed)));
+    until_done(&queue, 5).await;
+    let mut seen: Vec<_> = after.all().iter().map(text_attempt_and_suspicion).collect();
+    seen.sort();
+    let innocent = |number| (format!("innocent {number}"), 1, false);
+    assert_eq!(seen, [innocent(2), innocent(3), ("killer".to_owned(), 2, true)]);
+    running.stop().await;
+    drop(server);
+}
+
+fn text_attempt_and_suspicion(delivery: &Delivery) -> (String, u32, bool) {
+    let text = String::from_utf8(delivery.payload.clone()).expect("text");
+    (text, delivery.attempt, delivery.may_have_begun)
 }
 
 async fn long_work_is_not_taken_away() {

@@ -11,4 +11,5 @@ mod scene;
 mod verdict;
 
 pub use faults::trials;
-pub use part::{PART, be};
+pub use part::{PART, Part, Role, be};
+pub use processes::Process;

@@ -4,10 +4,11 @@ use super::deliveries::{Kind, Log, Outcome, number_of, payload};
 use serde::{Deserialize, Serialize};
 use std::{
     convert::Infallible,
-    io::{Read, stdin},
+    fs::OpenOptions,
+    io::{self, Read, Write, stdin},
     ops::Range,
     path::PathBuf,
-    process::{ExitCode, exit},
+    process::{ExitCode, abort, exit},
     sync::Arc,
     thread,
     time::Duration,
@@ -54,6 +55,9 @@ pub enum Role {
     Producer { numbers: Range<u32>, per_second: u32 },
     /// Works until its standard input ends, and writes each delivery into a file before the call returns.
     Worker { log: PathBuf },
+    /// Works until its standard input ends, and writes each call into a file when it begins. It aborts during the call of
+    /// a message that is poison.
+    Fragile { log: PathBuf, max_tries: u32 },
 }
 
 /// What a producer has been told of a message.
@@ -89,6 +93,9 @@ pub fn be(part: &str) -> ExitCode {
             serde_json::to_string(&runtime.block_on(produce(&part.url, numbers, per_second)))
         }
         Role::Worker { log } => serde_json::to_string(&runtime.block_on(work(&part.url, log))),
+        Role::Fragile { log, max_tries } => {
+            serde_json::to_string(&runtime.block_on(work_until_poisoned(&part.url, log, max_tries)))
+        }
     };
     match said {
         Ok(said) => println!("{said}"),
@@ -163,6 +170,42 @@ async fn work(url: &str, log: PathBuf) -> Report {
         .takeover_after(TAKEOVER_AFTER)
         .build()
         .expect("settings that can work");
+    let (stop, stopped) = oneshot::channel();
+    thread::spawn(|| {
+        read_to_the_end();
+        let _ = stop.send(());
+    });
+    let report = worker.run(async { drop(stopped.await) }).await;
+    Report { unconfirmed: report.unconfirmed }
+}
+
+/// How long the work on a message of a fragile worker takes, and how long until late poison kills.
+const FRAGILE_WORK: Duration = Duration::from_millis(20);
+const LATE: Duration = Duration::from_millis(1500);
+
+async fn work_until_poisoned(url: &str, log: PathBuf, max_tries: u32) -> Report {
+    let queue = DurableQueue::builder(url, "orders").connect_lazily().expect("settings that can work");
+    let decode = |delivery: Delivery| String::from_utf8(delivery.payload);
+    let service = service_fn(move |text: String| {
+        let log = log.clone();
+        async move {
+            let mut file = OpenOptions::new().create(true).append(true).open(log)?;
+            // At once, so that lines of two processes do not mix.
+            file.write_all(format!("{text}\n").as_bytes())?;
+            if text.starts_with("late poison") {
+                sleep(LATE).await;
+                abort();
+            }
+            sleep(FRAGILE_WORK / 2).await;
+            if text.starts_with("poison") {
+                abort();
+            }
+            sleep(FRAGILE_WORK / 2).await;
+            Ok::<_, io::Error>(())
+        }
+    });
+    let worker = queue.worker(decode, service).concurrency(16).prefetch(16).max_tries(max_tries);
+    let worker = worker.takeover_after(Duration::from_millis(400)).build().expect("settings that can work");
     let (stop, stopped) = oneshot::channel();
     thread::spawn(|| {
         read_to_the_end();

@@ -40,6 +40,11 @@ impl Process {
         let _ = (self.child.kill(), self.child.wait());
     }
 
+    /// Whether it has ended, by itself or not.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Tells it to end.
     pub fn tell_to_end(&mut self) {
         drop(self.child.stdin.take());

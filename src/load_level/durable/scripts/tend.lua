@@ -3,7 +3,18 @@
 -- KEYS: stream, retries, totals. ARGV: group, consumer, 1 if the group is to be made, most to move, milliseconds after which
 -- a delivery is taken over or 0, most to take over.
 -- Answers: milliseconds of the clock, how many were moved, milliseconds until the next is due or -1, and of each that was
--- taken over the identity, the deliveries before, and the fields.
+-- taken over the identity, the workers that died during its call, 1 if it may be what killed one, and the fields.
+--
+-- The group counts how often an entry was delivered. Here that number is 1 + 4 x deaths + state. The state is one of
+--
+--     0  its call may begin beside others
+--     1  suspect: a worker that had it died, and it may be why; its call waits until it can begin alone
+--     2  alone: a suspect's call has begun, and no other call of this consumer has
+--     3  beside: a suspect's call has taken long, and others have begun beside it
+--
+-- A delivery that no worker has kept alive is taken from a worker that died. A call that was alone or beside may have killed it:
+-- that is one death more. Where a call was alone no other had begun, and the others are as they were. Otherwise each of them
+-- may have begun, and becomes a suspect, which counts as no death.
 local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, most = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local idle, most_taken = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -40,11 +51,33 @@ if idle > 0 then
     if pending.err then
         return pending
     end
+    -- By consumer, as it was before anything is taken from it.
+    local is_alone = {}
     for _, delivery in ipairs(pending) do
-        local identity, deliveries = delivery[1], delivery[4]
-        local entry = call('XCLAIM', stream, group, consumer, idle, identity)[1]
+        local from = delivery[2]
+        if is_alone[from] == nil then
+            is_alone[from] = false
+            for _, other in ipairs(call('XPENDING', stream, group, '-', '+', 1000, from)) do
+                is_alone[from] = is_alone[from] or (other[4] - 1) % 4 == 2
+            end
+        end
+    end
+    for _, delivery in ipairs(pending) do
+        local identity, from, number = delivery[1], delivery[2], delivery[4]
+        local state = (number - 1) % 4
+        -- Its own is one that it could not keep alive, or one that was lost on the way to it, and has not begun.
+        if from ~= consumer then
+            local deaths = (number - 1 - state) / 4
+            if state > 1 then
+                deaths, state = deaths + 1, 1
+            elseif not is_alone[from] then
+                state = 1
+            end
+            number = 1 + 4 * deaths + state
+        end
+        local entry = call('XCLAIM', stream, group, consumer, idle, identity, 'RETRYCOUNT', number)[1]
         if entry and entry[2] then
-            taken[#taken + 1] = { identity, deliveries, entry[2] }
+            taken[#taken + 1] = { identity, (number - 1 - state) / 4, state > 0 and 1 or 0, entry[2] }
         else
             call('XACK', stream, group, identity)
         end

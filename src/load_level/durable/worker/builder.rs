@@ -60,7 +60,8 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
 
     /// How often a message is tried before it becomes a dead letter. Default: 5. At least 1.
     ///
-    /// A delivery whose worker died counts: the message may be what kills them.
+    /// A worker that dies counts as a try of the message that it was [calling alone](super::super#messages-that-kill-their-worker),
+    /// and of no other.
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.settings.max_tries = tries;
         self

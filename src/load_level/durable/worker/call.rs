@@ -1,12 +1,9 @@
 //! One call of the service, and what its end means for the message.
 
-use super::super::{
-    error::{BoxError, chain},
-    message::Delivery,
-};
+use super::super::{error::BoxError, message::Delivery};
 use crate::{
     Rejection,
-    error::QueueFullCause,
+    error::{QueueFullCause, chain},
     sync::{Mutex, lock},
 };
 use std::{any::Any, error::Error, future::poll_fn, time::Duration};

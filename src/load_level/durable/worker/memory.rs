@@ -1,30 +1,38 @@
 use crate::load_level::durable::entry::Entry;
 use std::time::Duration;
 
-/// What a message that is delivered again remembers: `<identity> <failed tries> <milliseconds of the last delay>`.
+/// What a message that is delivered again remembers: `<identity> <failed tries> <milliseconds of the last delay>`, and
+/// ` suspect` where that is so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_level::durable) struct Memory {
     /// The identity that its first append got.
     pub(in crate::load_level::durable) id: Entry,
     pub(in crate::load_level::durable) failed: u32,
     pub(in crate::load_level::durable) delay: Duration,
+    /// A worker that had it died, and no call of it has ended since then.
+    pub(in crate::load_level::durable) is_suspect: bool,
 }
+
+const SUSPECT: &str = "suspect";
 
 impl Memory {
     /// That of the stream's entry of this identity. Without any, or any that can be read, it is a message's first.
     pub(in crate::load_level::durable) fn of(entry: Entry, memory: Option<&[u8]>) -> Self {
-        memory.and_then(Self::parse).unwrap_or(Self { id: entry, failed: 0, delay: Duration::ZERO })
+        memory.and_then(Self::parse).unwrap_or(Self { id: entry, failed: 0, delay: Duration::ZERO, is_suspect: false })
     }
 
     pub(in crate::load_level::durable) fn parse(text: &[u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(text).ok()?.split(' ');
         let id = Entry::parse(words.next()?.as_bytes())?;
         let failed = words.next()?.parse().ok()?;
-        Some(Self { id, failed, delay: Duration::from_millis(words.next()?.parse().ok()?) })
+        let delay = Duration::from_millis(words.next()?.parse().ok()?);
+        Some(Self { id, failed, delay, is_suspect: words.next() == Some(SUSPECT) })
     }
 
     pub(in crate::load_level::durable) fn text(&self) -> String {
-        format!("{} {} {}", self.id, self.failed, self.delay.as_millis())
+        let Self { id, failed, delay, is_suspect } = self;
+        let suspect = if *is_suspect { format!(" {SUSPECT}") } else { String::new() };
+        format!("{id} {failed} {}{suspect}", delay.as_millis())
     }
 
     /// When it was appended first, in milliseconds of the server's clock.
@@ -43,15 +51,18 @@ mod tests {
 
     #[test]
     fn a_memory_is_read_as_it_was_written() {
-        let memory = Memory { id: entry("1700000000123-4"), failed: 3, delay: Duration::from_millis(1500) };
-        assert_eq!(memory.text(), "1700000000123-4 3 1500");
-        assert_eq!(Memory::of(entry("9-9"), Some(memory.text().as_bytes())), memory);
-        assert_eq!(memory.appended_at(), 1_700_000_000_123);
+        let (id, delay) = (entry("1700000000123-4"), Duration::from_millis(1500));
+        for (is_suspect, text) in [(false, "1700000000123-4 3 1500"), (true, "1700000000123-4 3 1500 suspect")] {
+            let memory = Memory { id, failed: 3, delay, is_suspect };
+            assert_eq!(memory.text(), text);
+            assert_eq!(Memory::of(entry("9-9"), Some(text.as_bytes())), memory);
+            assert_eq!(memory.appended_at(), 1_700_000_000_123);
+        }
     }
 
     #[test]
     fn a_message_without_a_memory_is_its_first_entry() {
-        let first = Memory { id: entry("7-1"), failed: 0, delay: Duration::ZERO };
+        let first = Memory { id: entry("7-1"), failed: 0, delay: Duration::ZERO, is_suspect: false };
         for memory in [None, Some(&b""[..]), Some(b"nonsense"), Some(b"1 1 3"), Some(b"1-1 x 3"), Some(b"\xff 1 1")] {
             assert_eq!(Memory::of(entry("7-1"), memory), first, "{memory:?}");
         }

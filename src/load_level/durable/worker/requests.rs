@@ -3,7 +3,7 @@
 use super::super::{
     core::{Core, GROUP},
     entry::Entry,
-    scripts::{Fields, KEEP, LEAVE, SETTLE, TEND, call, entries, identity_of, list, nonsense, number},
+    scripts::{Fields, KEEP, LEAVE, MARK, SETTLE, TEND, call, entries, identity_of, list, nonsense, number},
 };
 use super::Memory;
 use crate::redis::{Connection, Fault};
@@ -41,6 +41,15 @@ impl Outcome {
     }
 }
 
+/// How the call of a suspect goes on, as the script that takes over knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mark {
+    /// It begins, and no other has begun.
+    Alone = 2,
+    /// Others may begin beside it.
+    Beside = 3,
+}
+
 /// What the script that tends a queue says.
 pub(super) struct Tended {
     pub(super) millis: u64,
@@ -49,10 +58,13 @@ pub(super) struct Tended {
     pub(super) taken: Vec<Taken>,
 }
 
-/// A message that was taken over, and how often it was delivered before.
+/// A message that was taken over.
 pub(super) struct Taken {
     pub(super) entry: Entry,
-    pub(super) deliveries: u32,
+    /// The workers that died during its call.
+    pub(super) deaths: u32,
+    /// It may be what killed a worker.
+    pub(super) is_suspect: bool,
     pub(super) fields: Fields,
 }
 
@@ -116,9 +128,10 @@ impl Requests {
             _ => return Err(nonsense()),
         };
         let taken = list(taken)?.into_iter().map(|one| {
-            let [entry, deliveries, fields] = <[Value; 3]>::try_from(list(one)?).map_err(|_| nonsense())?;
-            let deliveries = u32::try_from(number(&deliveries)?).unwrap_or(u32::MAX);
-            Ok(Taken { entry: identity_of(entry)?, deliveries, fields: Fields::of(fields)? })
+            let [entry, deaths, suspect, fields] = <[Value; 4]>::try_from(list(one)?).map_err(|_| nonsense())?;
+            let deaths = u32::try_from(number(&deaths)?).unwrap_or(u32::MAX);
+            let is_suspect = number(&suspect)? == 1;
+            Ok(Taken { entry: identity_of(entry)?, deaths, is_suspect, fields: Fields::of(fields)? })
         });
         let taken = taken.collect::<Result<Vec<_>, Fault>>()?;
         Ok(Tended { millis: number(&millis)?, moved: number(&moved)?, next_due, taken })
@@ -132,6 +145,14 @@ impl Requests {
         let answer = call(&self.core.connection, &KEEP, write).await;
         let lost = |answer| list(answer)?.into_iter().map(identity_of).collect();
         (held, answer.map_err(Fault::from).and_then(lost))
+    }
+
+    /// Says how the call of a suspect goes on. `false`: it is no longer this worker's.
+    pub(super) async fn mark(self, entry: Entry, mark: Mark) -> Result<bool, Fault> {
+        let write = |command: &mut Cmd| {
+            command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(entry).arg(mark as u8);
+        };
+        Ok(number(&call(&self.core.connection, &MARK, write).await?)? == 1)
     }
 
     /// Removes the consumer, if it has nothing. If that fails, others do it when it has been away for long.

@@ -1,6 +1,7 @@
 //! The loop of a worker. One task has all its state; calls run in tasks of their own, so that a call which blocks its
 //! thread keeps no message from being kept alive.
 
+mod alone;
 mod asking;
 mod ends;
 mod lanes;
@@ -18,6 +19,7 @@ use crate::{
     redis::{Connection, Fault},
     sync::Mutex,
 };
+use alone::Alone;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use lanes::{Job, Lanes};
 use rand::RngExt;
@@ -47,6 +49,9 @@ struct Run<Decode, S> {
 
     /// Messages that wait for their call.
     ready: VecDeque<Ready>,
+    /// And those of them that may have killed a worker.
+    suspects: VecDeque<Ready>,
+    alone: Alone,
     lanes: Lanes,
     /// Empty: where the ends of calls are put.
     ended: Vec<(Ticket, Verdict)>,
@@ -149,6 +154,8 @@ impl<Decode, S> Run<Decode, S> {
             requests: Requests { core: core.clone(), waiting, consumer },
             report: WorkerReport::default(),
             ready: VecDeque::new(),
+            suspects: VecDeque::new(),
+            alone: Alone::default(),
             lanes: Lanes::new(),
             ended: Vec::new(),
             outcomes: VecDeque::new(),
@@ -219,6 +226,9 @@ impl<Decode, S> Run<Decode, S> {
                 self.kept(since, held, result, now);
             }
         }
+        if self.poll_alone(now, cx) {
+            has_happened = true;
+        }
         if has_happened { Poll::Ready(()) } else { timer.poll(cx) }
     }
 
@@ -227,8 +237,9 @@ impl<Decode, S> Run<Decode, S> {
             return false;
         }
         let since = *self.waiting_since.get_or_insert(now);
-        let is_settled = self.ready.is_empty() && self.outcomes.is_empty() && self.settling.is_empty();
-        let is_quiet = self.taking.is_empty() && self.tending.is_none();
+        let has_none = self.ready.is_empty() && self.suspects.is_empty();
+        let is_settled = has_none && self.outcomes.is_empty() && self.settling.is_empty();
+        let is_quiet = self.taking.is_empty() && self.tending.is_none() && !self.alone.is_marking();
         (is_settled && is_quiet) || now >= since + self.settings.takeover_after
     }
 
@@ -250,26 +261,57 @@ impl<Decode, S> Run<Decode, S> {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        if self.stopping.is_some() || now < self.hold_until {
-            return;
-        }
         let mut jobs = Vec::new();
-        while self.lanes.in_flight() + jobs.len() < self.settings.concurrency {
-            let Some(Ready { ticket, payload }) = self.ready.pop_front() else { break };
-            let age = self.clock.map_or(Duration::ZERO, |clock| clock.since(ticket.memory.appended_at(), now));
-            if self.settings.max_age.is_some_and(|longest| age > longest) {
-                self.report.dropped_for_age += 1;
-                self.outcomes.push_back(Outcome::Dropped { entry: ticket.entry });
-                continue;
+        if let Some(Ready { ticket, payload }) = self.alone.take_marked(now) {
+            jobs.push(self.job(ticket, payload, now));
+        }
+        if self.stopping.is_none() && now >= self.hold_until {
+            self.begin_alone(now);
+            while self.may_begin_beside(jobs.len()) {
+                let Some(ready) = self.ready.pop_front() else { break };
+                match self.admit(ready, now) {
+                    Admitted::Yes(Ready { ticket, payload }) => jobs.push(self.job(ticket, payload, now)),
+                    Admitted::TooOld => {}
+                    Admitted::NotYet(ready) => {
+                        self.ready.push_front(ready);
+                        break;
+                    }
+                }
             }
-            if self.starts.as_mut().is_some_and(|starts| !starts.begin(now)) {
-                self.ready.push_front(Ready { ticket, payload });
-                break;
-            }
-            let attempt = ticket.memory.failed.saturating_add(1);
-            let delivery = Delivery { id: ticket.memory.id.to_string(), payload, attempt, age };
-            jobs.push(Job { ticket, delivery });
         }
         self.lanes.begin(jobs, &self.decode, &self.service);
     }
+
+    /// Whether the call of a message may begin now: by its age, and by the pace.
+    fn admit(&mut self, ready: Ready, now: Instant) -> Admitted {
+        let age = self.age_of(&ready.ticket, now);
+        if self.settings.max_age.is_some_and(|longest| age > longest) {
+            self.report.dropped_for_age += 1;
+            self.outcomes.push_back(Outcome::Dropped { entry: ready.ticket.entry });
+            return Admitted::TooOld;
+        }
+        if self.starts.as_mut().is_some_and(|starts| !starts.begin(now)) {
+            return Admitted::NotYet(ready);
+        }
+        Admitted::Yes(ready)
+    }
+
+    fn age_of(&self, ticket: &Ticket, now: Instant) -> Duration {
+        self.clock.map_or(Duration::ZERO, |clock| clock.since(ticket.memory.appended_at(), now))
+    }
+
+    fn job(&self, ticket: Ticket, payload: Vec<u8>, now: Instant) -> Job {
+        let Ticket { memory, .. } = ticket;
+        let age = self.age_of(&ticket, now);
+        let attempt = memory.failed.saturating_add(1);
+        let delivery = Delivery { id: memory.id.to_string(), payload, attempt, may_have_begun: memory.is_suspect, age };
+        Job { ticket, delivery }
+    }
+}
+
+/// Whether a call begins.
+enum Admitted {
+    Yes(Ready),
+    TooOld,
+    NotYet(Ready),
 }

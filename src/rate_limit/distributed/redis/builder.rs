@@ -1,7 +1,7 @@
 use super::{Inner, Redis, Servers, cluster::Cluster};
 use crate::{
     Random,
-    redis::{Connection, RedisError, Server, Terms, without_password},
+    redis::{Connection, RedisError, Server, Target, Terms, target_settings},
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 #[derive(Clone)]
 #[must_use]
 pub struct RedisBuilder {
-    url: String,
+    target: Target,
     prefix: Vec<u8>,
     terms: Terms,
     random: Random,
@@ -19,7 +19,7 @@ impl RedisBuilder {
     pub(super) fn new(url: &str) -> Self {
         let (connect_timeout, answer_timeout) = (Duration::from_secs(1), Duration::from_millis(500));
         let terms = Terms { connect_timeout, answer_timeout, cluster: false };
-        Self { url: url.to_owned(), prefix: b"steadfast:".to_vec(), terms, random: Random::new() }
+        Self { target: Target::of(url), prefix: b"steadfast:".to_vec(), terms, random: Random::new() }
     }
 
     /// What the keys in Redis begin with. Stores with the same prefix keep the same limits. Default: `steadfast:`.
@@ -28,6 +28,8 @@ impl RedisBuilder {
     pub fn prefix(self, prefix: impl AsRef<[u8]>) -> Self {
         Self { prefix: prefix.as_ref().to_vec(), ..self }
     }
+
+    target_settings!();
 
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
     ///
@@ -63,7 +65,7 @@ impl RedisBuilder {
     /// [`connect_timeout`](Self::connect_timeout), is too old, refuses, or is part of a cluster and should not be, or the
     /// other way round.
     pub async fn connect(self) -> Result<Redis, RedisError> {
-        let server = Server::of(&self.url, self.terms)?;
+        let server = Server::of(&self.target, self.terms)?;
         let servers = match self.terms.cluster {
             false => Servers::One(Connection::open(server, self.random).await?),
             true => Servers::Cluster(Cluster::open(server, self.random).await?),
@@ -79,7 +81,7 @@ impl RedisBuilder {
     ///
     /// [`RedisError::Url`].
     pub fn connect_lazily(self) -> Result<Redis, RedisError> {
-        let server = Server::of(&self.url, self.terms)?;
+        let server = Server::of(&self.target, self.terms)?;
         let servers = match self.terms.cluster {
             false => Servers::One(Connection::open_lazily(server, self.random)),
             true => Servers::Cluster(Cluster::open_lazily(server, self.random)),
@@ -92,7 +94,7 @@ impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = self.prefix.escape_ascii().to_string();
         let mut debug = f.debug_struct("RedisBuilder");
-        debug.field("url", &without_password(&self.url)).field("prefix", &prefix).field("terms", &self.terms);
+        debug.field("url", &self.target.to_string()).field("prefix", &prefix).field("terms", &self.terms);
         debug.finish_non_exhaustive()
     }
 }

@@ -11,10 +11,10 @@ use super::{
 use crate::{
     Random,
     rate_limit::distributed::StoreError,
-    redis::{Connection, Duty, Failure, Fault, FaultKind, OnDuty, RedisError, Script, Server},
+    redis::{Connection, Duty, Failure, Fault, FaultKind, OnDuty, RedisError, Said, Script, Server},
     sync::{Mutex, lock},
 };
-use ::redis::{ErrorKind, ServerErrorKind, Value, cmd};
+use ::redis::{Value, cmd};
 use futures_util::future::{join_all, select_all};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -122,19 +122,28 @@ impl Shared {
         let answer = call.send(&connection).await;
         let Err(failure) = &answer else { return answer };
         if let Failure::Said(error) = failure {
-            match error.kind() {
-                ErrorKind::Server(ServerErrorKind::Moved) => {
+            match Said::of(error) {
+                Some(Said::Moved) => {
                     self.look_soon();
                     if let Some(other) = self.redirected(&connection, error) {
                         return call.send(&other).await;
                     }
                 }
-                ErrorKind::Server(ServerErrorKind::Ask) => {
+                Some(Said::Ask) => {
                     if let Some(other) = self.redirected(&connection, error) {
                         return call.asking().send(&other).await;
                     }
                 }
-                ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::Extension => return answer,
+                // It has the keys, and cannot.
+                Some(
+                    Said::OutOfMemory
+                    | Said::DiskFailure
+                    | Said::Busy
+                    | Said::NoReplicas
+                    | Said::NotPermitted
+                    | Said::Unauthenticated
+                    | Said::Other,
+                ) => return answer,
                 _ => {}
             }
         }

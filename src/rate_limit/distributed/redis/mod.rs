@@ -6,7 +6,9 @@ mod codec;
 mod script;
 mod slots;
 
-pub use crate::redis::RedisError;
+#[cfg(feature = "redis-tls")]
+pub use crate::redis::RedisTls;
+pub use crate::redis::{RedisCredentials, RedisError};
 pub use builder::RedisBuilder;
 
 use super::store::{Answering, Charge, Charged, Demand, Settled, Store, StoreError};
@@ -27,8 +29,7 @@ use std::{fmt, sync::Arc, time::Duration};
 /// fail at once. Service is back within a second after the server is.
 ///
 /// It needs a Redis of version 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
-/// and `PING`, in a cluster also `CLUSTER SLOTS`. For `rediss://` enable the feature `tokio-rustls-comp` of the crate `redis`,
-/// and install a cryptography provider of `rustls`.
+/// and `PING`, in a cluster also `CLUSTER SLOTS`. For `rediss://` enable the feature `redis-tls`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

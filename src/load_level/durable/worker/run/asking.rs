@@ -30,14 +30,14 @@ const MOST_KEPT: usize = 500;
 impl<Decode, S> Run<Decode, S> {
     /// Asks of Redis what is to be asked now.
     pub(super) fn ask(&mut self, now: Instant) {
-        if self.stopping.is_some() && self.taking.is_empty() && self.tending.is_none() {
-            self.report.given_back += self.ready.len() as u64;
+        if self.stopping.is_some() && self.taking.is_empty() && self.tending.is_none() && !self.alone.is_marking() {
+            self.report.given_back += (self.ready.len() + self.suspects.len()) as u64;
             let give_back = |Ready { ticket: Ticket { entry, memory }, .. }| Outcome::Again {
                 entry,
                 memory,
                 delay: Duration::ZERO,
             };
-            self.outcomes.extend(self.ready.drain(..).map(give_back));
+            self.outcomes.extend(self.suspects.drain(..).chain(self.ready.drain(..)).map(give_back));
         }
         if now < self.ask_at {
             return;
@@ -104,12 +104,15 @@ impl<Decode, S> Run<Decode, S> {
         (self.settings.concurrency + self.settings.prefetch).saturating_sub(self.held.len() + self.being_taken)
     }
 
-    /// How many messages to take: none before the clock is known and the group made, and few only if there is nothing
-    /// else.
+    /// How many messages to take: none before the clock is known and the group made, none while suspects hold up others,
+    /// and few only if there is nothing else.
     pub(super) fn to_take(&self) -> usize {
         let Settings { concurrency, prefetch, .. } = self.settings;
-        if self.clock.is_none() || self.make_group || self.ready.len() + self.being_taken > (concurrency + prefetch) / 2
-        {
+        let is_held_up = !self.suspects.is_empty() || !self.alone.is_off();
+        if self.clock.is_none() || self.make_group || is_held_up {
+            return 0;
+        }
+        if self.ready.len() + self.being_taken > (concurrency + prefetch) / 2 {
             return 0;
         }
         let wanted =
@@ -129,7 +132,10 @@ impl<Decode, S> Run<Decode, S> {
         at(now < self.ask_at, self.ask_at);
         at(now >= self.ask_at && self.stopping.is_none() && self.tending.is_none(), self.tend_at);
         at(now >= self.ask_at && self.keeping.is_none() && !self.held.is_empty(), self.keep_at);
-        if !self.ready.is_empty() && self.lanes.in_flight() < self.settings.concurrency && self.stopping.is_none() {
+        if let Some(until) = self.alone.until() {
+            at(now >= self.ask_at, until);
+        }
+        if self.may_begin_one(now) && self.stopping.is_none() {
             at(now < self.hold_until, self.hold_until);
             if let Some(starts) = &self.starts {
                 at(true, starts.next(now));

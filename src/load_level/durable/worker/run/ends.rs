@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     load_level::durable::{entry::Entry, scripts::Fields},
-    redis::Fault,
+    redis::{Fault, Said},
     retry::{Backoff, Jitter},
 };
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl<Decode, S> Run<Decode, S> {
         self.being_taken -= count;
         self.is_backlogged = result.as_ref().is_ok_and(|messages| messages.len() >= count);
         for (entry, fields) in self.answered(result, now).unwrap_or_default() {
-            self.receive(entry, fields, 0, now);
+            self.receive(entry, fields, 0, false, now);
         }
     }
 
@@ -64,13 +64,15 @@ impl<Decode, S> Run<Decode, S> {
         }
         lost.sort_unstable();
         // Others have taken these over. A call that has begun goes on, and its end is told all the same.
-        self.ready.retain(|Ready { ticket: Ticket { entry, .. }, .. }| {
+        let mut is_kept = |Ready { ticket: Ticket { entry, .. }, .. }: &Ready| {
             let is_lost = lost.binary_search(entry).is_ok();
             if is_lost {
                 self.held.remove(entry);
             }
             !is_lost
-        });
+        };
+        self.ready.retain(&mut is_kept);
+        self.suspects.retain(&mut is_kept);
     }
 
     /// What Redis answered, if it did; else it is left alone for a while.
@@ -87,7 +89,7 @@ impl<Decode, S> Run<Decode, S> {
             Err(fault) => {
                 self.well_since = None;
                 // The group is gone with the data, or on a replica that had not heard of it.
-                if fault.detail.contains("NOGROUP") || fault.detail.contains("UNBLOCKED") {
+                if matches!(fault.said, Some(Said::NoGroup | Said::Unblocked)) {
                     self.make_group = true;
                     self.tend_at = now;
                 }
@@ -111,28 +113,29 @@ impl<Decode, S> Run<Decode, S> {
         let more = tended.moved >= MOST_MOVED;
         let pause = tended.next_due.unwrap_or(BETWEEN_TENDS).clamp(Duration::from_millis(1), BETWEEN_TENDS);
         self.tend_at = now + if more { Duration::ZERO } else { pause };
-        for Taken { entry, deliveries, fields } in tended.taken {
+        for Taken { entry, deaths, is_suspect, fields } in tended.taken {
             if let Some(kept) = self.held.get_mut(&entry) {
                 // Its own, which it could not keep alive in time: nobody else has it now.
                 *kept = now;
             } else {
                 self.report.taken_over += 1;
-                self.receive(entry, fields, deliveries, now);
+                self.receive(entry, fields, deaths, is_suspect, now);
             }
         }
     }
 
-    /// Has a message. Its earlier deliveries have not been ended by their workers.
-    pub(super) fn receive(&mut self, entry: Entry, fields: Fields, deliveries: u32, now: Instant) {
+    /// Has a message. These workers died during its call.
+    pub(super) fn receive(&mut self, entry: Entry, fields: Fields, deaths: u32, is_suspect: bool, now: Instant) {
         let mut memory = Memory::of(entry, fields.memory.as_deref());
-        memory.failed = memory.failed.saturating_add(deliveries);
+        memory.failed = memory.failed.saturating_add(deaths);
+        memory.is_suspect |= is_suspect;
         self.held.insert(entry, now);
         let ticket = Ticket { entry, memory };
-        if ticket.memory.failed >= self.settings.max_tries {
-            self.bury(ticket, "no worker that had it has ended it".to_owned());
-        } else {
-            self.ready.push_back(Ready { ticket, payload: fields.payload });
+        if memory.failed >= self.settings.max_tries {
+            return self.bury(ticket, "the worker that called the service with it died".to_owned());
         }
+        let queue = if memory.is_suspect { &mut self.suspects } else { &mut self.ready };
+        queue.push_back(Ready { ticket, payload: fields.payload });
     }
 
     pub(super) fn bury(&mut self, ticket: Ticket, mut reason: String) {
@@ -144,6 +147,7 @@ impl<Decode, S> Run<Decode, S> {
     }
 
     pub(super) fn ended(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) {
+        self.alone.ended(ticket.entry);
         match verdict {
             Verdict::Succeeded => {
                 self.report.succeeded += 1;
@@ -184,6 +188,8 @@ impl<Decode, S> Run<Decode, S> {
 impl Ticket {
     fn after_a_failure(mut self) -> Self {
         self.memory.failed = self.memory.failed.saturating_add(1);
+        // Its call has ended, and the worker has not.
+        self.memory.is_suspect = false;
         self
     }
 }

@@ -1,0 +1,192 @@
+//! Calls of messages that may have killed a worker: one at a time, and at first beside no other.
+//!
+//! The script that takes over counts a death against a message only where Redis knew that its call had begun. Only calls
+//! of suspects are worth a round trip for that. So suspects wait until no other call is in flight. Redis hears of the call
+//! before it begins, and of its end before another begins. A call that takes longer than [`ALONE_FOR`] has had its chance
+//! to kill the worker, and holds up no others any longer.
+//!
+//! | state | what happens | next state |
+//! |---|---|---|
+//! | `Off` | a suspect waits, and no call is in flight but long ones of suspects | `Marking` |
+//! | `Marking` | Redis knows | `Marked` |
+//! | | Redis fails, another worker has the message, or this one stops | `Off` |
+//! | `Marked` | the call begins | `Calling` |
+//! | `Calling` | the call ends | `Ending` |
+//! | | it takes long | `Releasing` |
+//! | `Releasing` | Redis knows | `Off`: it is one of the long ones |
+//! | | the call ends | `Ending` |
+//! | | Redis fails | `Calling` |
+//! | `Ending` | Redis knows its end | `Off` |
+
+use super::{Admitted, Asking, Ready, Run};
+use crate::{
+    load_level::durable::{entry::Entry, worker::requests::Mark},
+    redis::Fault,
+};
+use std::{
+    collections::HashSet,
+    mem,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// For this time of a suspect's call nothing else begins beside it. Most messages that kill a process do so at once.
+const ALONE_FOR: Duration = Duration::from_secs(1);
+
+type Answer = Result<bool, Fault>;
+
+/// The suspect whose turn it is.
+#[derive(Default)]
+pub(super) struct Alone {
+    turn: Turn,
+    /// The suspects whose calls have taken long, and go on.
+    long: HashSet<Entry>,
+}
+
+#[derive(Default)]
+enum Turn {
+    #[default]
+    Off,
+    Marking(Ready, Asking<Answer>),
+    Marked(Ready),
+    Calling(Entry, Instant),
+    Releasing(Entry, Asking<Answer>),
+    Ending(Entry),
+}
+
+impl Alone {
+    pub(super) fn is_off(&self) -> bool {
+        matches!(self.turn, Turn::Off)
+    }
+
+    /// A suspect is neither among those that wait nor in a call.
+    pub(super) fn is_marking(&self) -> bool {
+        matches!(self.turn, Turn::Marking(..) | Turn::Marked(_))
+    }
+
+    /// When the call of a suspect has taken long.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match &self.turn {
+            Turn::Calling(_, since) => Some(*since + ALONE_FOR),
+            _ => None,
+        }
+    }
+
+    /// The suspect whose call begins now.
+    pub(super) fn take_marked(&mut self, now: Instant) -> Option<Ready> {
+        match mem::take(&mut self.turn) {
+            // Marked => Calling
+            Turn::Marked(ready) => {
+                self.turn = Turn::Calling(ready.ticket.entry, now);
+                Some(ready)
+            }
+            turn => {
+                self.turn = turn;
+                None
+            }
+        }
+    }
+
+    /// A call has ended.
+    pub(super) fn ended(&mut self, ended: Entry) {
+        self.long.remove(&ended);
+        match self.turn {
+            // Calling, Releasing => Ending
+            Turn::Calling(entry, _) | Turn::Releasing(entry, _) if entry == ended => self.turn = Turn::Ending(entry),
+            _ => {}
+        }
+    }
+}
+
+impl<Decode, S> Run<Decode, S> {
+    /// Whether a call could begin now, but for the pace and for what the service said.
+    pub(super) fn may_begin_one(&self, now: Instant) -> bool {
+        let may_begin_alone = !self.suspects.is_empty() && self.has_room_alone(now);
+        may_begin_alone || (!self.ready.is_empty() && self.may_begin_beside(0))
+    }
+
+    /// Whether a message that is no suspect may begin beside these, which are about to.
+    pub(super) fn may_begin_beside(&self, jobs: usize) -> bool {
+        let nothing_is_held_up = self.suspects.is_empty() && self.alone.is_off();
+        nothing_is_held_up && self.lanes.in_flight() + jobs < self.settings.concurrency
+    }
+
+    fn has_room_alone(&self, now: Instant) -> bool {
+        let in_flight = self.lanes.in_flight();
+        now >= self.ask_at
+            && self.alone.is_off()
+            && in_flight == self.alone.long.len()
+            && in_flight < self.settings.concurrency
+    }
+
+    /// Lets Redis know of the next suspect's call, if it is time for one.
+    pub(super) fn begin_alone(&mut self, now: Instant) {
+        while self.has_room_alone(now) {
+            let Some(suspect) = self.suspects.pop_front() else { return };
+            match self.admit(suspect, now) {
+                // Off => Marking
+                Admitted::Yes(suspect) => {
+                    let asking = Box::pin(self.requests.clone().mark(suspect.ticket.entry, Mark::Alone));
+                    self.alone.turn = Turn::Marking(suspect, asking);
+                }
+                Admitted::TooOld => {}
+                Admitted::NotYet(suspect) => return self.suspects.push_front(suspect),
+            }
+        }
+    }
+
+    /// Handles what has happened to the suspect whose turn it is.
+    pub(super) fn poll_alone(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        match mem::take(&mut self.alone.turn) {
+            Turn::Off => false,
+            Turn::Marking(suspect, mut asking) => match asking.as_mut().poll(cx) {
+                Poll::Pending => {
+                    self.alone.turn = Turn::Marking(suspect, asking);
+                    false
+                }
+                Poll::Ready(answer) => {
+                    self.marked(suspect, answer, now);
+                    true
+                }
+            },
+            Turn::Calling(entry, since) if now >= since + ALONE_FOR && now >= self.ask_at => {
+                // Calling => Releasing
+                let asking = Box::pin(self.requests.clone().mark(entry, Mark::Beside));
+                self.alone.turn = Turn::Releasing(entry, asking);
+                self.poll_alone(now, cx)
+            }
+            Turn::Releasing(entry, mut asking) => match asking.as_mut().poll(cx) {
+                Poll::Pending => {
+                    self.alone.turn = Turn::Releasing(entry, asking);
+                    false
+                }
+                Poll::Ready(answer) => {
+                    match self.answered(answer, now) {
+                        // Releasing => Off. Where another worker has it, there is nothing to say of it any more.
+                        Some(_) => drop(self.alone.long.insert(entry)),
+                        // Releasing => Calling
+                        None => self.alone.turn = Turn::Calling(entry, now),
+                    }
+                    true
+                }
+            },
+            // Ending => Off
+            Turn::Ending(entry) if !self.held.contains_key(&entry) => true,
+            turn => {
+                self.alone.turn = turn;
+                false
+            }
+        }
+    }
+
+    fn marked(&mut self, suspect: Ready, answer: Answer, now: Instant) {
+        match self.answered(answer, now) {
+            // Marking => Marked
+            Some(true) if self.stopping.is_none() => self.alone.turn = Turn::Marked(suspect),
+            // Marking => Off
+            Some(true) | None => self.suspects.push_front(suspect),
+            Some(false) => drop(self.held.remove(&suspect.ticket.entry)),
+        }
+    }
+}
