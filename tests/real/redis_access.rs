@@ -45,6 +45,7 @@ mod without_tls {
         the_parameters_of_a_client_are_taken_as_they_are,
         rotated_credentials_are_those_of_the_next_connection,
         a_panic_of_the_credentials_is_a_failed_attempt,
+        a_server_that_may_evict_keys_is_a_concern,
     ];
 }
 
@@ -223,4 +224,23 @@ async fn a_panic_of_the_credentials_is_a_failed_attempt() {
     let error = builder.connect().await.expect_err("no credentials");
     assert!(matches!(&error, RedisError::Unreachable { reason, .. } if reason.contains("panic")), "{error:?}");
     assert!(error.source().is_none());
+}
+
+async fn a_server_that_may_evict_keys_is_a_concern() {
+    for (policy, most, is_concern) in
+        [("allkeys-lru", "100mb", true), ("noeviction", "100mb", false), ("allkeys-lru", "0", false)]
+    {
+        let server = RedisServer::start_with(&["--maxmemory-policy", policy, "--maxmemory", most]).await;
+        let store = Redis::builder(server.url()).connect().await.unwrap();
+        let (limit, flusher) = Exact::builder(store, Quota::new(100, millis(1000))).build().unwrap();
+        tokio::spawn(flusher.run());
+        // The second call comes after the server has said how it is.
+        for _ in 0..2 {
+            limit.acquire(b"key", 1).await.unwrap();
+            tokio::time::sleep(millis(300)).await;
+        }
+        let concern = limit.readings().store.concern;
+        assert_eq!(concern.is_some(), is_concern, "{policy}, {most}: {concern:?}");
+        assert!(concern.is_none_or(|concern| concern.contains(policy) && concern.contains("104857600")));
+    }
 }

@@ -95,10 +95,10 @@ impl Drop for Left {
 
 async fn ask(store: &Redis) -> Result<(), StoreErrorKind> {
     let quota = Quota::new(1, 10_000 * SECOND).with_burst(5);
-    let (client, sequence, spent, max_debt, refund, want, least) = (1, 0, 0, 0, 0, 0, 0);
+    let (client, sequence, spent, late, max_debt, refund, want, least) = (1, 0, 0, 0, 0, 0, 0, 0);
     let (refund_of, hint) = (Duration::ZERO, Hint::default());
     let key = b"any".as_slice().into();
-    let charge = Charge { key, quota, client, sequence, spent, max_debt, refund, refund_of, want, least, hint };
+    let charge = Charge { key, quota, client, sequence, spent, late, max_debt, refund, refund_of, want, least, hint };
     store.charge(&[charge]).await.map(drop).map_err(|error| error.kind())
 }
 

@@ -312,7 +312,8 @@ impl Engine {
 
     pub(super) fn read(&self, now: Instant) -> Readings {
         let entries = self.entries.all();
-        let mut readings = Readings { store: self.health.read(now), keys: entries.len(), unflushed: 0, overshoot: 0 };
+        let mut readings =
+            Readings { store: self.health.read(&*self.store, now), keys: entries.len(), unflushed: 0, overshoot: 0 };
         for entry in entries {
             let state = lock(&entry.state);
             readings.unflushed = readings.unflushed.saturating_add(state.books.unflushed());

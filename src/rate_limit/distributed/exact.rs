@@ -43,9 +43,10 @@ use tokio::{
 /// # When the store does not answer
 ///
 /// Nobody waits longer than the deadline: then this process decides by itself, as [`OnOutage`] says, and what it admits is
-/// told to the store later, which counts it as a debt. After three failures in a row nobody waits at all; the flusher asks
+/// told to the store later. An answer that comes too late for its caller pays for what the caller took without it. After three failures in a row nobody waits at all; the flusher asks
 /// each [`probe_every`](ExactBuilder::probe_every) whether the store is back. When it is, all processes tell it what they
-/// admitted, and go on by themselves for another two and a half probes, so that nobody is granted what another has spent.
+/// admitted and what has not drained since, and go on by themselves for another two and a half probes, so that nobody is
+/// granted what another has spent. What does not fit below the burst is a debt. Two fifths of the rate repay it.
 ///
 /// # Cost
 ///

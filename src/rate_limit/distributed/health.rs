@@ -1,4 +1,4 @@
-use super::store::StoreError;
+use super::store::{Store, StoreError};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ pub struct StoreHealth {
     pub staleness: Duration,
     /// What it, or the way to it, said of the last failure.
     pub last_error: Option<StoreError>,
+    /// What [the store](super::Store::concern) has about it by which limits can admit too much.
+    pub concern: Option<String>,
 }
 
 /// Keeps count of how the store answers, and decides whom it is asked by.
@@ -172,7 +174,9 @@ impl Health {
         self.decides.store(u64::from(decides), Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self, now: Instant) -> StoreHealth {
+    pub(super) fn read(&self, store: &dyn Store, now: Instant) -> StoreHealth {
+        // The store's own code, so not under the lock.
+        let concern = store.concern();
         let state = lock(&self.state);
         StoreHealth {
             is_up: matches!(state.standing, Standing::Up { .. }),
@@ -180,6 +184,7 @@ impl Health {
             failed: self.failed.load(Ordering::Relaxed),
             staleness: now.saturating_duration_since(state.answered),
             last_error: state.last_error.clone(),
+            concern,
         }
     }
 }

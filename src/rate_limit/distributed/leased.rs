@@ -227,7 +227,7 @@ impl Leased {
         Readings {
             unflushed: unflushed.fold(0, u64::saturating_add),
             keys: entries.len(),
-            store: shared.health.read(Instant::now()),
+            store: shared.health.read(&*shared.store, Instant::now()),
             overshoot: 0,
         }
     }

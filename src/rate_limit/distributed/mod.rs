@@ -65,14 +65,22 @@
 //! Every call of the store has a deadline of ours. After three failures in a row it is asked by the flusher alone, each
 //! period or [probe](ExactBuilder::probe_every), and this process decides as [`OnOutage`] says: by default it keeps to its
 //! share of what was admitted before. What it admits is told to the store when that is back, and for two and a half periods,
-//! and as long as the store says that [it takes](Store::returns_within) to be reached again, all others do so too; then the store decides again, with what was too much as a debt that is repaid first.
+//! and as long as the store says that [it takes](Store::returns_within) to be reached again, all others do so too; then the store
+//! decides again.
 //!
 //! | what fails, with [`OnOutage::FairShare`] | admitted by [`Exact`] and [`WriteBehind`] in any interval, beyond their bound | by [`Leased`] |
 //! |---|---|---|
 //! | the store, for all | B + N, and as much more of `r t` as the shares are more than one together | nothing: each keeps what it held and had spent in a window |
-//! | the store loses its data | B, less what is known to those who ask first | what was granted between the restart and each process's next report |
+//! | the store loses its data, or a key | B, less what is known to those who ask first | what processes that did not know the key are granted before one that knew it asks: then nothing is granted for a window |
 //! | some processes are cut off, for D | B + r D of their share, repaid up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives to the others what they had spent a window later, and what they held two windows after that they were last heard of |
 //! | a process ends without a farewell | nothing | nothing: what it held counts as spent, two windows later |
+//!
+//! What was admitted meanwhile drains meanwhile, so that a process tells the store only what is left of that. What does not fit
+//! below the burst is a debt: two fifths of the rate repay it, and the rest goes on to be admitted. So an outage, however long,
+//! locks no caller out.
+//!
+//! A step of the store's clock counts as time that passed. After a step forward by S a bucket admits what drains in S once more,
+//! at most B, and a window admits up to L once more. A step back locks no caller out.
 //!
 //! Shares are what each process had of what was admitted in the last four seconds, so they are one together while the demand
 //! is steady. With [`OnOutage::LastKnown`] every process has the whole limit.

@@ -35,6 +35,11 @@ pub trait Store: Send + Sync + 'static {
     fn returns_within(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// A property of the store by which limits can admit too much, for an operator to read. Default: none is known.
+    fn concern(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The answer of a [`Store`].

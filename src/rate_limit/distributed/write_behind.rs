@@ -35,8 +35,9 @@ use tokio::time::Instant;
 /// # When the store does not answer
 ///
 /// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as [`OnOutage`]
-/// says, and asks each period whether the store is back; when it is, it tells what it admitted, and goes on by itself for
-/// two and a half periods, in which all others tell it too.
+/// says, and asks each period whether the store is back; when it is, it tells what it admitted and what has not drained since,
+/// and goes on by itself for two and a half periods, in which all others tell it too. What does not fit below the burst is a
+/// debt. Two fifths of the rate repay it.
 ///
 /// # Cost
 ///

@@ -1,4 +1,4 @@
-use super::{Inner, Redis, Servers, cluster::Cluster};
+use super::{Inner, Redis, Servers, cluster::Cluster, memory::Memory};
 use crate::{
     Random,
     redis::{Connection, RedisError, Server, Target, Terms, target_settings},
@@ -70,7 +70,7 @@ impl RedisBuilder {
             false => Servers::One(Connection::open(server, self.random).await?),
             true => Servers::Cluster(Cluster::open(server, self.random).await?),
         };
-        Ok(Redis { inner: Arc::new(Inner { prefix: self.prefix, servers }) })
+        Ok(Redis { inner: Arc::new(Inner { prefix: self.prefix, servers, memory: Memory::default() }) })
     }
 
     /// Connects in the background. Until that is done each call fails at once, with what was wrong in the last attempt.
@@ -86,7 +86,7 @@ impl RedisBuilder {
             false => Servers::One(Connection::open_lazily(server, self.random)),
             true => Servers::Cluster(Cluster::open_lazily(server, self.random)),
         };
-        Ok(Redis { inner: Arc::new(Inner { prefix: self.prefix, servers }) })
+        Ok(Redis { inner: Arc::new(Inner { prefix: self.prefix, servers, memory: Memory::default() }) })
     }
 }
 

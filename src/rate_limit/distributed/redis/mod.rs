@@ -3,6 +3,7 @@
 mod builder;
 mod cluster;
 mod codec;
+mod memory;
 mod script;
 mod slots;
 
@@ -15,6 +16,7 @@ use super::store::{Answering, Charge, Charged, Demand, Settled, Store, StoreErro
 use crate::redis::{Connection, LONGEST_PAUSE, Script};
 use cluster::Cluster;
 use codec::{pack_charge, pack_demand, unpack_charged, unpack_settled};
+use memory::Memory;
 use script::{CHARGE, Call, Entry, SETTLE, answers};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -29,7 +31,7 @@ use std::{fmt, sync::Arc, time::Duration};
 /// fail at once. Service is back within a second after the server is.
 ///
 /// It needs a Redis of version 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
-/// and `PING`, in a cluster also `CLUSTER SLOTS`. For `rediss://` enable the feature `redis-tls`.
+/// and `PING`, in a cluster also `CLUSTER SLOTS`; it reads `INFO memory` where it may. For `rediss://` enable the feature `redis-tls`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,6 +64,13 @@ use std::{fmt, sync::Arc, time::Duration};
 /// of a cluster and in one call. A value under such a key that this crate has not written is left alone: every batch with
 /// that key fails, and says which it is.
 ///
+/// # Eviction
+///
+/// All three kinds of limits need `maxmemory-policy noeviction`. Each key has an expiry, so that any other policy may evict it
+/// when the server is at its `maxmemory`. A bucket that was evicted is raised again to what the next process knows of it. Of a
+/// window that was evicted nothing is granted for a window, once a process that knows it asks. The server is asked once for
+/// its policy, with `INFO memory`, and [`StoreHealth::concern`](super::StoreHealth::concern) says so if it may evict keys.
+///
 /// # Memory
 ///
 /// A bucket is a string of 41 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 57 bytes,
@@ -74,6 +83,7 @@ pub struct Redis {
 struct Inner {
     prefix: Vec<u8>,
     servers: Servers,
+    memory: Memory,
 }
 
 enum Servers {
@@ -96,6 +106,16 @@ impl Redis {
     async fn call(&self, script: &'static Script, keys: Vec<Entry>) -> Result<Vec<Vec<u8>>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
+        }
+        if self.inner.memory.begin() {
+            let inner = self.inner.clone();
+            tokio::spawn(async move {
+                let connection = match &inner.servers {
+                    Servers::One(connection) => connection,
+                    Servers::Cluster(cluster) => cluster.seed(),
+                };
+                inner.memory.ask(connection).await;
+            });
         }
         match &self.inner.servers {
             Servers::One(connection) => {
@@ -128,11 +148,16 @@ impl Store for Redis {
     fn returns_within(&self) -> Duration {
         LONGEST_PAUSE + LONGEST_PAUSE / 5
     }
+
+    /// That the server may evict keys. It is asked once, with the first call.
+    fn concern(&self) -> Option<String> {
+        self.inner.memory.concern().map(str::to_owned)
+    }
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { prefix, servers } = &*self.inner;
+        let Inner { prefix, servers, .. } = &*self.inner;
         let (server, cluster) = match servers {
             Servers::One(connection) => (connection, false),
             Servers::Cluster(cluster) => (cluster.seed(), true),
