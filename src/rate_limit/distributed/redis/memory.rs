@@ -23,9 +23,14 @@ pub(super) struct Memory {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Memory {
-    /// Whether the server is still to be asked. Then the caller does that.
+    /// Whether the server is still to be asked.
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is for the caller to ask.
     pub(super) fn begin(&self) -> bool {
-        !self.is_asked.load(Ordering::Relaxed) && !self.is_asked.swap(true, Ordering::Relaxed)
+        !self.is_asked.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn concern(&self) -> Option<&str> {

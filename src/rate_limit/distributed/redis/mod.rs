@@ -19,6 +19,7 @@ use codec::{pack_charge, pack_demand, unpack_charged, unpack_settled};
 use memory::Memory;
 use script::{CHARGE, Call, Entry, SETTLE, answers};
 use std::{fmt, sync::Arc, time::Duration};
+use tokio::runtime::Handle;
 
 /// The state of limits in Redis, or Valkey: for many processes.
 ///
@@ -102,14 +103,15 @@ impl Redis {
         [&self.inner.prefix, kind, key].concat()
     }
 
-    /// Calls a script about these keys.
-    async fn call(&self, script: &'static Script, keys: Vec<Entry>) -> Result<Vec<Vec<u8>>, StoreError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
+    /// Asks the server once whether it may evict keys: in the background, where there is a runtime yet.
+    fn look_at_the_memory(&self) {
+        if !self.inner.memory.is_open() {
+            return;
         }
+        let Ok(runtime) = Handle::try_current() else { return };
         if self.inner.memory.begin() {
             let inner = self.inner.clone();
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 let connection = match &inner.servers {
                     Servers::One(connection) => connection,
                     Servers::Cluster(cluster) => cluster.seed(),
@@ -117,6 +119,14 @@ impl Redis {
                 inner.memory.ask(connection).await;
             });
         }
+    }
+
+    /// Calls a script about these keys.
+    async fn call(&self, script: &'static Script, keys: Vec<Entry>) -> Result<Vec<Vec<u8>>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.look_at_the_memory();
         match &self.inner.servers {
             Servers::One(connection) => {
                 let call = Call::new(script, keys);
