@@ -41,7 +41,8 @@ use tokio::{
 /// A process goes on with what it holds, and with what it spent itself, a window after it spent it: that is its share at
 /// the moment it was cut off, and all shares together are the limit. When the store answers again a process first says
 /// what it spent meanwhile, and takes nothing until the others had the time to do so too: for 1.2 periods, and as long as the
-/// store says that [it takes them](Store::returns_within) to reach it again.
+/// store says that [it takes them](Store::returns_within) to reach it again. So where a store comes and goes within less than
+/// that, little is admitted, and never too much.
 ///
 /// # Cost
 ///

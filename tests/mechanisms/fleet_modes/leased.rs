@@ -104,6 +104,34 @@ async fn newcomers_of_a_full_table_share_one_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_comes_and_goes_costs_less_than_half_of_the_limit() {
+    let store = Fickle::new();
+    let processes: Vec<_> = (0..4)
+        .map(|seed| {
+            let builder = Leased::builder(store.clone(), 100, secs(1)).random(Random::seeded(seed));
+            let (limit, flusher) = builder.build().unwrap();
+            spawn(flusher.run());
+            limit
+        })
+        .collect();
+    let mut admitted = Vec::new();
+    for milli in 0..12_000u64 {
+        // From the third second on it is away for three tenths of a second, and back for three.
+        store.becomes(if milli >= 3000 && milli / 300 % 2 == 0 { Mode::Fails } else { Mode::Answers });
+        if processes[milli as usize % 4].acquire(b"key", 1).await.is_ok() {
+            admitted.push(Instant::now());
+        }
+        sleep(ms(1)).await;
+    }
+    let in_window = |end: &Instant| admitted.iter().filter(|at| *at <= end && *end - **at < secs(1)).count();
+    let worst = admitted.iter().map(in_window).max().unwrap();
+    assert!(worst <= 100, "{worst}");
+    let since = |start: Instant| admitted.iter().filter(|at| **at >= start).count();
+    let meanwhile = since(Instant::now() - secs(8));
+    assert!(meanwhile > 8 * 50, "{meanwhile} of 800");
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_the_store_lost_a_key_no_process_takes_a_lease_for_a_window() {
     let store = Embedded::new();
     let process = || {
