@@ -366,7 +366,7 @@ impl ExactBuilder {
     }
 
     /// The most tokens beyond the burst that a key may owe after an outage; the rest is forgiven. Default: a burst, so
-    /// that callers pay back about as much as they could have saved up. At most 2^55.
+    /// that an outage slows a key for a few periods at most. At most 2^55.
     ///
     /// A debt arises where processes together admitted more in an outage than the rate allows: cut off from a store
     /// that others still asked, or with another policy than [`OnOutage::FairShare`]. With fair shares and a store that
