@@ -16,7 +16,8 @@ use tower::Service;
 
 /// A [`Scenario`] with several seeds, from [`Scenario::seeds`].
 ///
-/// One run says what can happen, and several what does. The runs share nothing and go to all cores.
+/// One run shows what can happen, and several show what happens on average. The runs share nothing and use all cores,
+/// so `build` is called on several threads.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -77,7 +78,7 @@ impl Seeds {
     }
 }
 
-/// What a run says, for each of these seeds, in their order. The runs share nothing and go to all cores.
+/// The result of a run for each of these seeds, in their order. The runs share nothing and use all cores.
 ///
 /// For runs that are no [`Scenario`], or more than one.
 ///
@@ -120,7 +121,8 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// The mean of a number over all runs, and how far the true mean may be from it.
+    /// The mean of a number over all runs, and its confidence interval. `number` takes one report: [`Report::goodput`],
+    /// or a closure such as `|report| report.class("checkout").rejected("rate_limit")`.
     pub fn estimate(&self, number: impl Fn(&Report) -> f64) -> Estimate {
         Estimate::of(self.reports.iter().map(number))
     }
