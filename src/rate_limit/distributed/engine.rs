@@ -142,7 +142,8 @@ pub struct Readings {
     /// In an outage it grows by all that is admitted, although the store is later told only the part that has not
     /// drained.
     pub unflushed: u64,
-    /// The most tokens by which the level of a key was seen above its burst.
+    /// The most tokens that any key had above its burst, its debt included, by the answers of the store. After an
+    /// outage it shows the largest [debt](super::ExactBuilder::max_debt) of a key.
     pub overshoot: u64,
 }
 

@@ -29,19 +29,19 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// A limit that many processes keep together: at most so many tokens in any window, for each key, of all of them.
+/// A limit that many processes keep together: at most `limit` tokens in any window, for each key, by all processes.
 ///
-/// Each process holds a small credit for each key in use, which it takes tokens from in one step, without asking anybody.
-/// In the background its [`Flusher`] tells the store what was spent and when, gives back what is not needed, and takes as
-/// much as the demand of the last period asks for. What a process holds counts as spent for all others, so the limit is
-/// never exceeded in any window, however the demand moves between processes.
+/// Each process holds a small credit for each key in use, and takes tokens from it in one step, without asking the
+/// store. In the background its [`Flusher`] tells the store what was spent and when, gives back what is not needed, and
+/// takes as much as the demand of the last period asks for. Tokens that a process holds count as spent for all others,
+/// so the limit is never exceeded in any window, however the demand moves between processes.
 ///
 /// # When the store does not answer
 ///
-/// A process goes on with what it holds, and with what it spent itself, a window after it spent it: that is its share at
-/// the moment it was cut off, and all shares together are the limit. When the store answers again a process first says
-/// what it spent meanwhile, and takes nothing until the others had the time to do so too: for 1.2 periods, and as long as the
-/// store says that [it takes them](Store::returns_within) to reach it again.
+/// A process goes on with what it holds, and with what it spent itself, a window after it spent it. That is its share
+/// at the moment it was cut off, and all shares together are the limit. When the store answers again, a process first
+/// reports what it spent meanwhile. It takes nothing until the others had the time to report too: for 1.2 periods, and
+/// for the time that the store [takes](Store::returns_within) to be reached again.
 ///
 /// # Cost
 ///

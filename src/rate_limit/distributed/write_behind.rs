@@ -16,12 +16,13 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A limit that many processes keep together without ever waiting for the store: each admits by what it last knew of a
-/// key's bucket and what it has admitted since, and tells the store in the background.
+/// A limit that many processes keep together without ever waiting for the store. Each process admits by the last known
+/// level of a key's bucket and by what it has admitted since, and tells the store in the background.
 ///
-/// What a process may admit between two answers is bounded twice: by its share of what was left, which is its part of all
-/// that was admitted in the last four seconds; and by [`max_unflushed`](WriteBehindBuilder::max_unflushed). What was
-/// admitted too much is a debt, and is repaid before more is admitted, so that in the long run the rate holds.
+/// Two bounds limit the tokens that a process may admit between two answers: its share of what was left, which is its
+/// part of all that was admitted in the last four seconds; and [`max_unflushed`](WriteBehindBuilder::max_unflushed).
+/// Tokens admitted beyond the burst while the store answers raise the bucket's level above it. They drain before more
+/// is admitted, so that in the long run the rate holds.
 ///
 /// By default `max_unflushed` is what the rate gives in a tenth of a second. A call that costs more is then admitted, up to the
 /// burst, when this process has nothing else to tell of its key.
@@ -34,10 +35,11 @@ use tokio::time::Instant;
 ///
 /// # When the store does not answer
 ///
-/// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as [`OnOutage`]
-/// says, and asks each period whether the store is back; when it is, it tells what it admitted and what has not drained since,
-/// and goes on by itself for two and a half periods, in which all others tell it too. What does not fit below the burst is a
-/// debt. Two fifths of the rate repay it.
+/// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as
+/// [`OnOutage`] says, and asks each period whether the store is back. When it is, the process reports the part of what
+/// it admitted that has not drained since. It goes on by itself for two and a half periods, and for the time that the
+/// store [takes](super::Store::returns_within) to be reached again, in which all others report too. Tokens that do not
+/// fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
 ///
 /// # Cost
 ///
@@ -55,7 +57,7 @@ pub struct WriteBehind {
 }
 
 impl WriteBehind {
-    /// This quota for each key, kept in this store by so many processes at most.
+    /// This quota for each key, kept in this store by `processes` processes at most.
     pub fn builder(store: impl Store, quota: Quota, processes: u64) -> WriteBehindBuilder {
         WriteBehindBuilder {
             store: Arc::new(store),
