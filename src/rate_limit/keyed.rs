@@ -60,14 +60,14 @@ use tokio::time::Instant;
 ///
 /// # Strangers
 ///
-/// The bucket of a live key never gives way. So whoever sends endless keys that were never seen before, to be counted as
-/// nobody or to fill the table, takes nothing from the keys that are live: neither a token nor a slot. He competes with
-/// other newcomers only, for the free slots and then for what [`Overflow`] leaves them. A key that was quiet until its
-/// bucket was full is a newcomer too, whose slot may be gone; but of those the one that was full for longest gives way
-/// first, and a stranger's slot is as good as free once what he took is minted again. To hold all slots he has to bring
-/// one and a half times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
+/// The bucket of a live key never gives way. So a caller that sends ever new keys, to evade its limit or to fill the
+/// table, takes neither a token nor a slot from live keys. It competes with other newcomers only, for the free slots
+/// and then for what [`Overflow`] leaves them. A key that was quiet until its bucket was full is a newcomer too, whose
+/// slot may be gone. Of full buckets, the one that was full for longest gives way first. A stranger's slot is as good
+/// as free once the tokens that it took are minted again. To hold all slots the stranger has to bring one and a half
+/// times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
 ///
-/// The default hasher has secret keys, and so nobody can choose keys which share the slots, or the bucket, of another.
+/// The default hasher has secret keys, so no caller can choose keys which share the slots, or the bucket, of another.
 /// [`hasher`](KeyedBuilder::hasher) takes others for keys that no caller can choose.
 ///
 /// # Tiers
@@ -77,11 +77,11 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// To admit a known key: one hash, one line of the cache or (for one key in five, in a full table) two to four, one
-/// compare-and-swap; no lock, no allocation. To refuse it, the same without the compare-and-swap. Threads share no line
-/// that is written, unless their keys do. It is flat in the number of keys but for what misses the processor's caches: the
-/// example `keyed_cost` draws it. A key that has no slot takes a short lock, one of up to 64. Clones share all
-/// buckets.
+/// To admit a known key: one hash, one cache line or (for one key in five, in a full table) two to four, one
+/// compare-and-swap; no lock, no allocation. To refuse it, the same without the compare-and-swap. Threads share no
+/// cache line that is written, unless their keys do. It is flat in the number of keys but for what misses the
+/// processor's caches: the example `keyed_cost` draws it. A key that has no slot takes a short lock, one of up to 64.
+/// Clones share all buckets.
 ///
 /// # How it counts
 ///
@@ -179,7 +179,7 @@ pub(super) enum Counted {
 }
 
 impl<K: ?Sized> Keyed<K> {
-    /// A bucket of this quota for each key, and room for so many keys at a time.
+    /// A bucket of this quota for each key, and room for `max_keys` live keys at a time.
     pub fn builder(max_keys: usize, quota: Quota) -> KeyedBuilder<K> {
         KeyedBuilder::new(max_keys, quota)
     }
