@@ -273,8 +273,8 @@ pub struct BackendCounts {
     pub refused: u64,
     /// The most calls that were in it at once, waiting ones included.
     pub most_in_flight: u64,
-    /// The number of servers that worked, as an average over the time from the end of the warm-up to the end of the run. What
-    /// comes after the run, while the last calls settle, is no part of it.
+    /// The number of servers that worked, as an average over the time from the end of the warm-up to the end of the
+    /// run. The time after the run, while the last calls settle, is no part of it.
     pub mean_busy: f64,
     /// The number of calls that waited for a server, as an average over the same time.
     pub mean_waiting: f64,

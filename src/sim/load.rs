@@ -43,7 +43,7 @@ pub struct Load {
 enum Arrivals {
     Constant,
     Poisson,
-    /// So many callers, each of which thinks between an answer and its next call.
+    /// `callers` callers, each of which thinks between an answer and its next call.
     Closed {
         callers: usize,
         think: Duration,
