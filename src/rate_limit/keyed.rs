@@ -123,7 +123,7 @@ struct Quotas {
 /// and the time to fill before: less than the four and a half years after which it would seem to owe.
 const RENEWAL: u64 = 1 << 55;
 
-/// What happens to a call whose key has no bucket, when all slots in which it may have one belong to live keys.
+/// How a call is decided whose key has no bucket, when all slots in which it may have one belong to live keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -195,7 +195,7 @@ where
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`try_acquire_at`](Self::try_acquire_at).
     #[inline]
     pub fn try_acquire(&self, key: &K, tokens: u64) -> Result<(), RateLimited> {
         self.try_acquire_at(key, tokens, Instant::now())
@@ -226,13 +226,13 @@ where
     /// Gives `tokens` of this key's back that were taken for a call which then was not made, or need not count. Never more
     /// than a burst is kept.
     ///
-    /// What was taken of the bucket that newcomers share stays taken: a key without a slot has a full bucket, to which
+    /// Tokens taken of the bucket that newcomers share stay taken: a key without a slot has a full bucket, to which
     /// nothing is added.
     pub fn refund(&self, key: &K, tokens: u64) {
         self.refund_at(key, tokens, Instant::now());
     }
 
-    /// The same at `now`, the present by the caller's clock.
+    /// Gives tokens back like [`refund`](Self::refund), at `now`, the present by the caller's clock.
     pub fn refund_at(&self, key: &K, tokens: u64, now: Instant) {
         self.give_back_at(self.hash(key), Counted::OnItsOwn, tokens, now);
     }
@@ -266,8 +266,8 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         }
     }
 
-    /// Follows another quota in this tier from now on: 0 is that of the builder's quota. What its keys hold stays, in
-    /// tokens, up to the new burst. A key whose bucket is full counts as one that was never seen: it has the new burst.
+    /// Follows another quota in this tier from now on: 0 is that of the builder's quota. The tokens of its keys stay,
+    /// up to the new burst. A key whose bucket is full counts as one that was never seen: it has the new burst.
     ///
     /// All buckets are looked at before this returns, a block at a time, while traffic flows.
     ///
@@ -278,11 +278,11 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         self.set_quota_at(tier, quota, Instant::now())
     }
 
-    /// The same at `now`.
+    /// Changes the quota like [`set_quota`](Self::set_quota), at `now`.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`set_quota`](Self::set_quota).
     pub fn set_quota_at(&self, tier: usize, quota: Quota, now: Instant) -> Result<(), ConfigError> {
         tier::check(quota)?;
         let shared = &*self.shared;
@@ -319,7 +319,7 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         shared.convert_all(&mut lock(&shared.quotas), Instant::now());
     }
 
-    /// What the keys of this tier go by; those of an index without a tier, by the first one's.
+    /// The quota of the keys of this tier. For an index without a tier, that of the first tier.
     pub fn quota(&self, tier: usize) -> Quota {
         let quotas = &lock(&self.shared.quotas).in_force;
         // There is a first one.

@@ -187,8 +187,8 @@ impl<L, C> RateLimit<L, C> {
     /// comes first: a caller that comes back at that time is then not refused by another. A call that is refused by the
     /// second limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
     ///
-    /// What a call costs is a question to each part, and the whole has no [`cost`](RateLimit::cost). Which calls need not
-    /// count is a question to the whole: [`refund_if`](Self::refund_if) comes last. Limits that [`wait`](RateLimit::wait)
+    /// Each part has its own cost of a call, and the whole has no [`cost`](RateLimit::cost). Which calls need not count
+    /// is a question to the whole: [`refund_if`](Self::refund_if) comes last. Limits that [`wait`](RateLimit::wait)
     /// cannot be parts: while a call waited for one, it would hold the tokens of the others.
     pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>, CostsOfParts> {
         RateLimit {

@@ -71,7 +71,7 @@ pub struct Exact {
     handle: Arc<Handle>,
 }
 
-/// What an admitted call has taken of an [`Exact`] limit. Dropping it spends it.
+/// The tokens that an admitted call has taken of an [`Exact`] limit. Dropping it spends them.
 pub struct Taken {
     entry: Option<Arc<Entry>>,
     tokens: u64,
@@ -117,9 +117,9 @@ impl Exact {
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] where there are too few, with the time until there will be enough. With no time where the cost is
-    /// above the burst, or the key longer than [`LONGEST_KEY`](super::LONGEST_KEY). The time is that until the next probe where the
-    /// store is down and nobody knows.
+    /// [`RateLimited`] where there are too few, with the time until there will be enough. With no time where the cost
+    /// is above the burst, or the key longer than [`LONGEST_KEY`](super::LONGEST_KEY). Where the store is down and no
+    /// better time is known, it is that until the next probe.
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
         let asked = match self.admit_at(key, tokens, Instant::now()) {
             Admission::Admitted(taken) => return Ok(taken),
@@ -172,8 +172,8 @@ impl Exact {
         self.engine().quota()
     }
 
-    /// Changes the quota for this process; whichever process asks, the store decides by that one's. What was spent stays
-    /// spent, and drains at the old rate until it is next asked.
+    /// Changes the quota for this process. The store decides each question by the quota of the process that asks. Spent
+    /// tokens stay spent, and drain at the old rate until the next question.
     ///
     /// # Errors
     ///
@@ -380,7 +380,8 @@ impl ExactBuilder {
         Self { max_debt: Some(tokens), ..self }
     }
 
-    /// What decides while the store does not answer. Default: [`OnOutage::FairShare`].
+    /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
+    /// processes together near the limit.
     pub fn on_outage(self, policy: OnOutage) -> Self {
         Self { on_outage: policy, ..self }
     }

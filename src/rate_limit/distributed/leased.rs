@@ -57,7 +57,7 @@ pub struct Leased {
     handle: Arc<Handle>,
 }
 
-/// What an admitted call has taken of a [`Leased`] limit. Dropping it spends it.
+/// The tokens that an admitted call has taken of a [`Leased`] limit. Dropping it spends them.
 pub struct Spent {
     /// Of what, and when by the flusher's last look at the clock. None where the call costs nothing, or was admitted
     /// beyond what this process holds.
@@ -266,16 +266,17 @@ impl LeasedBuilder {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// How many processes there are, at most. A process that is asked for a key for the first time while the store does not
-    /// answer then takes a part of the limit by this number; without it, it refuses. Those who had asked before keep all of
-    /// theirs, so together that may be more than the limit. Default: it refuses, so that the limit holds.
+    /// How many processes there are, at most. A process that is asked for a key for the first time while the store does
+    /// not answer then takes a part of the limit by this number; without it, it refuses. Processes that had asked
+    /// before keep all of theirs, so together that may be more than the limit. Default: it refuses, so that the limit
+    /// holds.
     pub fn processes(self, processes: u64) -> Self {
         Self { processes: Some(processes), ..self }
     }
 
-    /// What decides while the store is down. Default: [`OnOutage::FairShare`], which here is exact: what this process held
-    /// and had spent in a window; [`OnOutage::LastKnown`] is the same. The others give up the limit for the time of the
-    /// outage, and tell the store afterwards what was spent.
+    /// How this process decides while the store is down. Default: [`OnOutage::FairShare`], which here is exact: the
+    /// tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] is the same. The other policies
+    /// give up the limit for the time of the outage, and the processes report to the store afterwards.
     pub fn on_outage(self, policy: OnOutage) -> Self {
         Self { on_outage: policy, ..self }
     }

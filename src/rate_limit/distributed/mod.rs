@@ -43,22 +43,23 @@
 //! | choose it where | each call is worth a round trip | the limit belongs to a partner, who counts | the limit protects you, and calls are cheap |
 //!
 //! N is the number of processes, r the rate, U the most that one process may have admitted and not told
-//! ([`max_unflushed`](WriteBehindBuilder::max_unflushed)). What is beyond `B + r t`, or beyond L, each of them states as its
-//! `overshoot_bound()`.
+//! ([`max_unflushed`](WriteBehindBuilder::max_unflushed)). The `overshoot_bound()` of each is the part beyond `B + r
+//! t`, or beyond L.
 //!
 //! Two limits on one store need two [namespaces](ExactBuilder::namespace), where they have keys in common.
 //!
 //! # How each is kept
 //!
 //! The state of a bucket is a level, which drains at the rate by the store's clock, and a total. It admits what a token
-//! bucket does; but a changed rate does not change the price of what was spent, what was admitted without the store can be
-//! owed, and a clock that goes back locks nobody out.
+//! bucket does, with three differences. A changed rate does not change the price of spent tokens. Tokens admitted
+//! without the store can be owed. A clock that goes back locks no caller out.
 //!
-//! [`Leased`] holds a credit of each key in use and takes tokens from it. Each period it tells the store what it spent and
-//! when, gives back what it is not likely to need, and takes a quarter more than it needed in the last one. What a process
-//! holds counts as spent for the others, and what was spent counts for a whole window after the end of the 40th of a window
-//! in which it was. So at most L is spent in any window, and a little less in the long run: with a flush each second
-//! and a window of ten, 9 tokens of 10 that a log of all calls would admit, and 19 of 20 when far more is asked for.
+//! [`Leased`] holds a credit of each key in use and takes tokens from it. Each period it tells the store what it spent
+//! and when, gives back what it is not likely to need, and takes a quarter more than it needed in the last one. Tokens
+//! that a process holds count as spent for the others, and spent tokens count for a whole window after the end of the
+//! 40th of a window in which it was. So at most L is spent in any window, and a little less in the long run: with a
+//! flush each second and a window of ten, 9 tokens of 10 that a log of all calls would admit, and 19 of 20 when far
+//! more is asked for.
 //!
 //! # When something fails
 //!

@@ -257,7 +257,7 @@ impl StoreError {
         Self { kind, detail: detail.to_string() }
     }
 
-    /// What kind of error it is.
+    /// The kind of this error.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }

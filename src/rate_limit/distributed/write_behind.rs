@@ -127,8 +127,8 @@ impl WriteBehind {
         self.is_too_dear(tokens, self.most_unflushed(&self.quota())) || self.engine().would_refuse(key, tokens, due)
     }
 
-    /// Gives back what was taken for a call that then was not made, less what has drained since. What the store was told of
-    /// stays spent.
+    /// Gives back the tokens of a call that then was not made, less what has drained since. Tokens that the process has
+    /// already reported to the store stay spent.
     pub fn refund(&self, noted: Noted) {
         let Noted { entry, tokens, at, outage } = noted;
         if let Some(entry) = entry {
@@ -152,7 +152,7 @@ impl WriteBehind {
         self.engine().quota()
     }
 
-    /// Changes the quota for this process; whichever process tells the store, it counts by that one's.
+    /// Changes the quota for this process. The store counts each report by the quota of the process that sends it.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl WriteBehind {
     }
 }
 
-/// What an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends it.
+/// The tokens that an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends them.
 pub struct Noted {
     entry: Option<Arc<Entry>>,
     tokens: u64,
@@ -226,7 +226,7 @@ pub struct WriteBehindBuilder {
 }
 
 impl WriteBehindBuilder {
-    /// How often the store is told. Default: 100 ms.
+    /// How often this process reports to the store. Default: 100 ms.
     pub fn flush_every(self, period: Duration) -> Self {
         Self { period, ..self }
     }
@@ -249,7 +249,8 @@ impl WriteBehindBuilder {
         Self { max_debt: Some(tokens), ..self }
     }
 
-    /// What decides while the store does not answer. Default: [`OnOutage::FairShare`].
+    /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
+    /// processes together near the limit.
     pub fn on_outage(self, policy: OnOutage) -> Self {
         Self { on_outage: policy, ..self }
     }
