@@ -116,7 +116,26 @@ pub fn each_seed<T: Send>(
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Reports {
-    /// The reports, in the order of their seeds.
+    /// The reports, in the order of their seeds. A test that asserts something of each prints the
+    /// [`seed`](Report::seed) first. The message of a failed assertion does not name it, and [`Scenario::seed`] runs
+    /// that one again:
+    ///
+    /// ```
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// # use std::time::Duration;
+    /// # use steadfast::sim::{Backend, Latency, Load, Scenario};
+    /// # let ms = Duration::from_millis;
+    /// # let scenario = Scenario::new(Load::poisson(80.0)).length(ms(5_000));
+    /// # let reports = scenario.seeds(1..=2).run(|sim| {
+    /// #     steadfast::client().timeout(ms(200)).service(sim.backend(Backend::new(Latency::fixed(ms(10)))))
+    /// # })?;
+    /// for report in &reports.reports {
+    ///     println!("seed {}", report.seed);
+    ///     report.class("calls").assert_p99_at_most(ms(50));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub reports: Vec<Report>,
 }
 
