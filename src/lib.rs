@@ -122,6 +122,6 @@ pub fn server() -> stack::ServerBuilder {
 }
 
 /// The examples of the README, compiled and run.
-#[cfg(all(doctest, feature = "redis", feature = "constant-work"))]
+#[cfg(all(doctest, feature = "redis", feature = "constant-work", feature = "sim"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -147,15 +147,16 @@ impl Breaker {
     /// Follows another configuration from now on, as a whole, while calls pass. The state stays as far as it
     /// can: a configuration is no reason to open or to close a circuit, or to forget what was seen.
     ///
-    /// - The state stays, and permits in flight stay valid: their results count by the new configuration. An open circuit
-    ///   stays open until the instant that callers were told, and a half-open one waits for its probes as long as it would
-    ///   have; a new `open_for`, `max_open_for` and `probe_timeout` hold from the next time on. A forced circuit stays forced.
+    /// - The state stays, and permits in flight stay valid: their results count by the new configuration. An open
+    ///   circuit stays open until the instant that callers have learned, and a half-open one waits for its probes as
+    ///   long as it would have; a new `open_for`, `max_open_for` and `probe_timeout` hold from the next time on. A
+    ///   forced circuit stays forced.
     /// - The failures in a row and the calls in the window stay. Where they are beyond a new threshold already, the
-    ///   circuit opens at the next call that counts, or at the next failure where failures in a row count. What is added
-    ///   begins at zero: failures in a row, and the window of a rate.
-    /// - If the window becomes shorter, calls older than that are forgotten, to a sixteenth of the old one. What is left, or
-    ///   all if it becomes longer, slides out oldest first within the new length: some of it too early, so that the rate is
-    ///   taken from somewhat fewer calls until one window has passed.
+    ///   circuit opens at the next call that counts, or at the next failure where failures in a row count. Newly added
+    ///   thresholds begin at zero: failures in a row, and the window of a rate.
+    /// - If the window becomes shorter, calls older than that are forgotten, to a sixteenth of the old one. The other
+    ///   calls, or all if it becomes longer, slides out oldest first within the new length: some of it too early, so
+    ///   that the rate is taken from somewhat fewer calls until one window has passed.
     /// - A half-open circuit whose successes suffice by a lower number of probes closes at once. Probes in flight beyond the
     ///   number go on, and no others are let through until there is room. More probes are let through at once.
     /// - A call keeps the time of
@@ -191,7 +192,7 @@ impl Breaker {
         Ok(())
     }
 
-    /// What the breaker goes by: what was given to [`build`](BreakerBuilder::build), or last to
+    /// The configuration in force: that of [`build`](BreakerBuilder::build), or of the last
     /// [`configure`](Self::configure). Takes the lock.
     pub fn configuration(&self) -> BreakerBuilder {
         self.shared.configuration()

@@ -78,7 +78,7 @@ where
     }
 }
 
-/// What a call has taken, and of which bucket.
+/// The tokens that a call has taken, and their bucket.
 #[derive(Clone, Copy, Debug)]
 pub struct TakenByKey {
     key: HashedKey,

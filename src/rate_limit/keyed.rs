@@ -60,14 +60,14 @@ use tokio::time::Instant;
 ///
 /// # Strangers
 ///
-/// The bucket of a live key never gives way. So whoever sends endless keys that were never seen before, to be counted as
-/// nobody or to fill the table, takes nothing from the keys that are live: neither a token nor a slot. He competes with
-/// other newcomers only, for the free slots and then for what [`Overflow`] leaves them. A key that was quiet until its
-/// bucket was full is a newcomer too, whose slot may be gone; but of those the one that was full for longest gives way
-/// first, and a stranger's slot is as good as free once what he took is minted again. To hold all slots he has to bring
-/// one and a half times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
+/// The bucket of a live key never gives way. So a caller that sends ever new keys, to evade its limit or to fill the
+/// table, takes neither a token nor a slot from live keys. It competes with other newcomers only, for the free slots
+/// and then for what [`Overflow`] leaves them. A key that was quiet until its bucket was full is a newcomer too, whose
+/// slot may be gone. Of full buckets, the one that was full for longest gives way first. A stranger's slot is as good
+/// as free once the tokens that it took are minted again. To hold all slots the stranger has to bring one and a half
+/// times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
 ///
-/// The default hasher has secret keys, and so nobody can choose keys which share the slots, or the bucket, of another.
+/// The default hasher has secret keys, so no caller can choose keys which share the slots, or the bucket, of another.
 /// [`hasher`](KeyedBuilder::hasher) takes others for keys that no caller can choose.
 ///
 /// # Tiers
@@ -77,11 +77,11 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// To admit a known key: one hash, one line of the cache or (for one key in five, in a full table) two to four, one
-/// compare-and-swap; no lock, no allocation. To refuse it, the same without the compare-and-swap. Threads share no line
-/// that is written, unless their keys do. It is flat in the number of keys but for what misses the processor's caches: the
-/// example `keyed_cost` draws it. A key that has no slot takes a short lock, one of up to 64. Clones share all
-/// buckets.
+/// To admit a known key: one hash, one cache line or (for one key in five, in a full table) two to four, one
+/// compare-and-swap; no lock, no allocation. To refuse it, the same without the compare-and-swap. Threads share no
+/// cache line that is written, unless their keys do. It is flat in the number of keys but for what misses the
+/// processor's caches: the example `keyed_cost` draws it. A key that has no slot takes a short lock, one of up to 64.
+/// Clones share all buckets.
 ///
 /// # How it counts
 ///
@@ -123,7 +123,7 @@ struct Quotas {
 /// and the time to fill before: less than the four and a half years after which it would seem to owe.
 const RENEWAL: u64 = 1 << 55;
 
-/// What happens to a call whose key has no bucket, when all slots in which it may have one belong to live keys.
+/// How a call is decided whose key has no bucket, when all slots in which it may have one belong to live keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -179,7 +179,7 @@ pub(super) enum Counted {
 }
 
 impl<K: ?Sized> Keyed<K> {
-    /// A bucket of this quota for each key, and room for so many keys at a time.
+    /// A bucket of this quota for each key, and room for `max_keys` live keys at a time.
     pub fn builder(max_keys: usize, quota: Quota) -> KeyedBuilder<K> {
         KeyedBuilder::new(max_keys, quota)
     }
@@ -195,7 +195,7 @@ where
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`try_acquire_at`](Self::try_acquire_at).
     #[inline]
     pub fn try_acquire(&self, key: &K, tokens: u64) -> Result<(), RateLimited> {
         self.try_acquire_at(key, tokens, Instant::now())
@@ -226,13 +226,13 @@ where
     /// Gives `tokens` of this key's back that were taken for a call which then was not made, or need not count. Never more
     /// than a burst is kept.
     ///
-    /// What was taken of the bucket that newcomers share stays taken: a key without a slot has a full bucket, to which
+    /// Tokens taken of the bucket that newcomers share stay taken: a key without a slot has a full bucket, to which
     /// nothing is added.
     pub fn refund(&self, key: &K, tokens: u64) {
         self.refund_at(key, tokens, Instant::now());
     }
 
-    /// The same at `now`, the present by the caller's clock.
+    /// Gives tokens back like [`refund`](Self::refund), at `now`, the present by the caller's clock.
     pub fn refund_at(&self, key: &K, tokens: u64, now: Instant) {
         self.give_back_at(self.hash(key), Counted::OnItsOwn, tokens, now);
     }
@@ -266,8 +266,8 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         }
     }
 
-    /// Follows another quota in this tier from now on: 0 is that of the builder's quota. What its keys hold stays, in
-    /// tokens, up to the new burst. A key whose bucket is full counts as one that was never seen: it has the new burst.
+    /// Follows another quota in this tier from now on: 0 is that of the builder's quota. The tokens of its keys stay,
+    /// up to the new burst. A key whose bucket is full counts as one that was never seen: it has the new burst.
     ///
     /// All buckets are looked at before this returns, a block at a time, while traffic flows.
     ///
@@ -278,11 +278,11 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         self.set_quota_at(tier, quota, Instant::now())
     }
 
-    /// The same at `now`.
+    /// Changes the quota like [`set_quota`](Self::set_quota), at `now`.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`set_quota`](Self::set_quota).
     pub fn set_quota_at(&self, tier: usize, quota: Quota, now: Instant) -> Result<(), ConfigError> {
         tier::check(quota)?;
         let shared = &*self.shared;
@@ -319,7 +319,7 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         shared.convert_all(&mut lock(&shared.quotas), Instant::now());
     }
 
-    /// What the keys of this tier go by; those of an index without a tier, by the first one's.
+    /// The quota of the keys of this tier. For an index without a tier, that of the first tier.
     pub fn quota(&self, tier: usize) -> Quota {
         let quotas = &lock(&self.shared.quotas).in_force;
         // There is a first one.

@@ -183,12 +183,12 @@ impl<L, C> RateLimit<L, C> {
     /// Both limits at once: a call passes if there are enough tokens of each, and otherwise takes none of either. Chain it
     /// for more: ten per second, a thousand per hour and a megabyte per second, each with a cost of its own.
     ///
-    /// The first one that refuses is the one named, and the time that it tells is the one told. So the one with the longest
-    /// period should come first: whoever comes back when he was told is then not refused by another. A call that is refused
-    /// by the second limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
+    /// A refusal names the first limit that refuses, and the time of that one. So the limit with the longest period
+    /// comes first: a caller that comes back at that time is then not refused by another. A call that is refused by the
+    /// second limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
     ///
-    /// What a call costs is a question to each part, and the whole has no [`cost`](RateLimit::cost). Which calls need not
-    /// count is a question to the whole: [`refund_if`](Self::refund_if) comes last. Limits that [`wait`](RateLimit::wait)
+    /// Each part has its own cost of a call, and the whole has no [`cost`](RateLimit::cost). Which calls need not count
+    /// is a question to the whole: [`refund_if`](Self::refund_if) comes last. Limits that [`wait`](RateLimit::wait)
     /// cannot be parts: while a call waited for one, it would hold the tokens of the others.
     pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>, CostsOfParts> {
         RateLimit {
@@ -234,8 +234,8 @@ impl<C, J> RateLimit<TokenBucket, C, J> {
         self.map(InLine)
     }
 
-    /// Refused calls count as well: they owe what they cost, up to a burst. Whoever does not stop asking is not admitted
-    /// again. Default: a refused call costs nothing.
+    /// Refused calls count as well: they owe what they cost, up to a burst. A caller that does not stop asking is not
+    /// admitted again. Default: a refused call costs nothing.
     pub fn count_refused(self) -> RateLimit<Owing, C, J> {
         self.map(Owing)
     }

@@ -1,8 +1,8 @@
 //! Refuses calls beyond a rate, or lets them wait for their turn, and says when to come back.
 //!
-//! A rate limit is a promise about traffic, not about load: so many calls per second to a partner that counts them, so
-//! many tokens per minute for a tenant. It refuses a call that is over the rate even if the service is idle. To protect
-//! a service from more work than it can do, use [`load_shed`](crate::load_shed), which sees what is going on.
+//! A rate limit is a promise about traffic, not about load: 100 calls per second to a partner that counts them, 1,000
+//! tokens per minute for a tenant. It refuses a call that is over the rate even if the service is idle. To protect a
+//! service from more work than it can do, use [`load_shed`](crate::load_shed), which sees what is going on.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -71,28 +71,28 @@
 //!
 //! - A call is admitted or refused in the first poll of its future. Where calls may [wait](RateLimit::wait) it takes its
 //!   place in line in that poll instead, if its turn comes in time.
-//! - A refusal says which limit it was, and after how long there will be enough tokens, if nobody else takes them. How much
-//!   is left the limit's own handle says, at any time: `available_at`.
+//! - A refusal says which limit it was, and after how long there will be enough tokens, if no other caller takes them.
+//!   The limit's own handle says at any time how many are left: `available_at`.
 //! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its tokens
 //!   back. A call that reached the service has spent them, however it ended, unless
 //!   [`refund_if`](RateLimit::refund_if) says that its answer need not count.
 //! - A limit in [shadow](RateLimit::shadow) refuses nothing and counts what it would have refused.
 //! - A refused call costs nothing, or what it would have cost: [`count_refused`](RateLimit::count_refused).
-//! - A bucket that is [closed](TokenBucket::close) refuses all who wait and all who come, with
+//! - A bucket that is [closed](TokenBucket::close) refuses all calls that wait and all that come, with
 //!   [`Rejection::Closed`](crate::Rejection::Closed).
 //! - One limit may serve many layers: its clones share their tokens. It can also be asked without tower, and changed while
 //!   it is in use.
 //!
 //! # A bucket or a window
 //!
-//! A [`TokenBucket`] is the choice where the limit is yours: it spreads calls over time, needs one word of memory and one
-//! compare-and-swap, and gives back a little at every moment, so that nobody waits for long. In any window of a period's
-//! length it admits at most a burst and what is minted meanwhile, and so up to twice its count if the burst is that.
+//! A [`TokenBucket`] is the choice where the limit is yours: it spreads calls over time, needs one word of memory and
+//! one compare-and-swap, and gives back a little at every moment, so that no caller waits for long. In any window of a
+//! period's length it admits at most a burst and what is minted meanwhile, and so up to twice its count if the burst is
+//! that.
 //!
-//! A [`SlidingWindow`] is the choice where the limit is someone else's who counts: never more than so many in any
-//! minute. It lets a whole limit through at once and nothing for the rest of the window. It takes a lock and up to 6 KiB.
-//! To keep to the same promise with a bucket, its count and its
-//! burst have to be halved.
+//! A [`SlidingWindow`] is the choice where another party counts: never more than `n` calls in any minute. It lets a
+//! whole limit through at once and nothing for the rest of the window. It takes a lock and up to 6 KiB. To keep to the
+//! same promise with a bucket, its count and its burst have to be halved.
 //!
 //! # A limit for each key
 //!
@@ -118,12 +118,11 @@
 //! One reading of the clock, shared with the rest of the stack, and one compare-and-swap; to refuse, none. No
 //! allocation.
 //!
-//! A bucket that many threads share costs each of them what it takes to move one line of the cache from the last one to
-//! it, however many they are: the line is written once per admitted call, whereas a lock around the same state writes it
-//! twice. Taking turns on the line, all threads together admit at the rate at which it moves, some ten to twenty million
-//! calls per second between the cores of one socket; a refusal writes nothing that others write, and scales with the
-//! cores. Stripes, a part of the rate for each core, would lift that bound and break the promise: a stripe that runs dry
-//! refuses what another has, or has to look into all of them, and so moves every line.
+//! Threads that share a bucket move its cache line from core to core, once per admitted call. A lock around the same
+//! state would write it twice. So all threads together admit at the rate at which the cache line moves: some ten to
+//! twenty million calls per second between the cores of one socket. A refusal writes nothing shared, and scales with
+//! the cores. Stripes, a part of the rate for each core, would lift that bound and break the promise. A stripe that
+//! runs dry refuses what another has, or has to look into all of them, and so moves every cache line.
 //!
 //! # Differences from `tower::limit::RateLimit`
 //!
@@ -132,14 +131,15 @@
 //!
 //! # Differences from governor
 //!
-//! Governor keeps whole nanoseconds per token, and so admits two thirds more than 600 million per second; its keyed state
-//! stays until it is told to drop it. It computes when a call would be admitted; here a call can wait for that, in line.
+//! Governor keeps whole nanoseconds per token, and so admits two thirds more than 600 million per second; its keyed
+//! state stays until the program drops it. It computes when a call would be admitted; here a call can wait for that, in
+//! line.
 //!
 //! # Defaults
 //!
-//! A burst of one period's worth; a cost of one token per call; refusing, not waiting; refused calls do not count.
-//! A window is strict, since whoever chooses it has a promise to keep; the estimate in two counters, which takes less
-//! memory and breaks it, has to be asked for.
+//! A burst of one period's worth; a cost of one token per call; refusing, not waiting; refused calls do not count. A
+//! window is strict, since a caller that chooses it has a promise to keep. The estimate in two counters takes less
+//! memory and breaks the promise, so it is a choice of its own.
 
 mod both;
 mod bucket_state;

@@ -1,9 +1,9 @@
 use crate::error::{ConfigError, check_duration};
 use std::{fmt, time::Duration};
 
-/// A rate and a burst: so many tokens every period, and how many of them may be saved up.
+/// A rate and a burst: `count` tokens in every `period`, and how many of them may be saved up.
 ///
-/// Plain data, checked by whoever is built from it or told to follow it. Two quotas are equal if they say the same.
+/// Plain data, checked by each limit that is built from it or changed to it. Two quotas are equal if they say the same.
 ///
 /// ```
 /// use std::time::Duration;
@@ -58,8 +58,8 @@ impl Quota {
 
     /// The same rate with another burst: the most tokens that are saved up, and so the most that one call may cost.
     ///
-    /// It must be at least 1 and at most 2^55, and fill within a hundred years. Default: the count, so that whoever was
-    /// quiet for a period may use a period's worth at once.
+    /// It must be at least 1 and at most 2^55, and fill within a hundred years. Default: the count, so that a caller
+    /// that was quiet for a period may use a period's worth at once.
     #[must_use]
     pub const fn with_burst(self, burst: u64) -> Self {
         Self { burst, ..self }

@@ -55,8 +55,8 @@ impl Latency {
         Self { shape: Shape::Normal { mean, deviation } }
     }
 
-    /// The model of a collapse: `base`, and `per_call` more for each call in the backend when it begins, itself included.
-    /// Whatever makes it busier makes it slower (M. Brooker, "Metastability and Distributed Systems", 2021).
+    /// The model of a collapse: `base`, and `per_call` more for each call in the backend when it begins, itself
+    /// included. A busier backend is a slower one (M. Brooker, "Metastability and Distributed Systems", 2021).
     pub const fn growing_with_in_flight(base: Duration, per_call: Duration) -> Self {
         Self { shape: Shape::GrowingWithInFlight { base, per_call } }
     }
@@ -95,7 +95,7 @@ impl Latency {
     }
 }
 
-/// What a simulated backend is like. [`Sim::backend`] makes the service.
+/// The properties of a simulated backend. [`Sim::backend`] makes the service.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Backend {
@@ -144,7 +144,7 @@ impl Backend {
         Self { name: name.into(), ..self }
     }
 
-    /// So many calls at once; further ones wait, first come, first served.
+    /// Works on `servers` calls at once. Further ones wait, first come, first served. Default: no bound.
     pub fn servers(self, servers: usize) -> Self {
         Self { servers, ..self }
     }
@@ -154,7 +154,7 @@ impl Backend {
         Self { queue: Queue { newest_first: true, ..self.queue }, ..self }
     }
 
-    /// At most so many calls wait; further ones are answered with [`Failure::Overloaded`] at once.
+    /// At most `bound` calls wait. Further ones are answered with [`Failure::Overloaded`] at once. Default: no bound.
     pub fn queue_bound(self, bound: usize) -> Self {
         Self { queue: Queue { bound, ..self.queue }, ..self }
     }
@@ -170,12 +170,13 @@ impl Backend {
         Self { dead_keys: Some(keys), ..self }
     }
 
-    /// Calls that arrive in this time fail at once.
+    /// Calls that arrive in this time fail at once. Times count from the begin of the run, warm-up included, and end
+    /// with the run at the latest.
     pub fn outage(self, during: Range<Duration>) -> Self {
         self.disturbed(Disturbance::Outage, during)
     }
 
-    /// Calls that begin in this time take so many times as long.
+    /// Calls that begin in this time take `factor` times as long.
     pub fn slow(self, during: Range<Duration>, factor: f64) -> Self {
         self.disturbed(Disturbance::Slow(factor), during)
     }
@@ -252,7 +253,7 @@ struct State {
     counts: BackendCounts,
 }
 
-/// What a backend saw of the calls that came to it after the warm-up: whatever it received was answered, refused, wasted or
+/// The calls that came to a backend after the warm-up. Each that it received was answered, refused, wasted or
 /// abandoned, or is in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -264,7 +265,7 @@ pub struct BackendCounts {
     pub received: u64,
     /// Calls that it finished, failures included and refusals not, while their callers still waited.
     pub answered: u64,
-    /// Calls that it finished when their callers had gone: work for nobody.
+    /// Calls that it finished when their callers had gone.
     pub wasted: u64,
     /// Calls that it stopped working on, or never began with, since it noticed that their callers had gone.
     pub abandoned: u64,
@@ -272,8 +273,8 @@ pub struct BackendCounts {
     pub refused: u64,
     /// The most calls that were in it at once, waiting ones included.
     pub most_in_flight: u64,
-    /// The number of servers that worked, as an average over the time from the end of the warm-up to the end of the run. What
-    /// comes after the run, while the last calls settle, is no part of it.
+    /// The number of servers that worked, as an average over the time from the end of the warm-up to the end of the
+    /// run. The time after the run, while the last calls settle, is no part of it.
     pub mean_busy: f64,
     /// The number of calls that waited for a server, as an average over the same time.
     pub mean_waiting: f64,
@@ -292,7 +293,7 @@ impl BackendService {
         Self { sim, random, spec: Rc::new(spec), state: Rc::new(RefCell::new(state)) }
     }
 
-    /// What it saw so far.
+    /// The counts up to now.
     pub fn counts(&self) -> BackendCounts {
         let mut state = self.state.borrow_mut();
         self.look(&mut state);

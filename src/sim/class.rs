@@ -5,7 +5,7 @@ use super::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// What became of the calls of one class.
+/// How the calls of one class ended.
 ///
 /// `Display` prints it as the report does.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,7 +22,8 @@ pub struct ClassReport {
     pub late: u64,
     /// Calls that ended with a failure of a backend.
     pub failed: u64,
-    /// Calls that ended with a rejection, by mechanism.
+    /// Calls that ended with a rejection, by mechanism: one of [`Rejection::MECHANISMS`](crate::Rejection::MECHANISMS).
+    /// A mechanism that rejected no call has no entry; [`rejected`](Self::rejected) then is 0.
     pub rejected: BTreeMap<&'static str, u64>,
     /// Calls that had not ended when the run was over.
     pub unanswered: u64,

@@ -158,9 +158,13 @@ impl Sim {
         SeededHasher(self.stream(Draws::Hasher).draw(|random| random.next_u64()))
     }
 
-    /// Looks, when the run is over, at what a handle has given out and not got back: permits, places, probes. The report has
-    /// the number by this name in [`held`](super::Report::held). A run that watches something ends only when all that was
-    /// spawned has ended too: the far side of a [`Link`](super::Link) may still have a permit when its caller has gone.
+    /// Calls `held` when the run is over, to find permits, places or probes that were taken and not given back. The
+    /// report has the number by this name in [`held`](super::Report::held), and
+    /// [`assert_nothing_held`](super::Report::assert_nothing_held) expects zero of all names. Several handles may have
+    /// one name: their numbers add up.
+    ///
+    /// A run that watches something ends only when all that was spawned has ended too. The far side of a
+    /// [`Link`](super::Link) may still have a permit when its caller has gone.
     ///
     /// ```
     /// # fn main() -> Result<(), steadfast::ConfigError> {

@@ -14,7 +14,8 @@ pub(super) const LEAST_ROUND: Duration = Duration::from_millis(1);
 /// The most callers of a closed load, each of which takes memory.
 const MOST_CALLERS: usize = 1_000_000;
 
-/// Calls that arrive over time, of one class. Open-loop: nobody waits for an answer before the next call arrives.
+/// Calls that arrive over time, of one class. Open-loop: the next call arrives whether or not the last one has its
+/// answer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,7 +43,7 @@ pub struct Load {
 enum Arrivals {
     Constant,
     Poisson,
-    /// So many callers, each of which thinks between an answer and its next call.
+    /// `callers` callers, each of which thinks between an answer and its next call.
     Closed {
         callers: usize,
         think: Duration,
@@ -108,19 +109,19 @@ impl Piece {
 }
 
 impl Load {
-    /// Calls at even distances, so many per second.
+    /// Calls at even distances, `rps` per second.
     pub fn constant(rps: f64) -> Self {
         Self::new(Arrivals::Constant, rps)
     }
 
-    /// Calls at independent random instants, so many per second on average.
+    /// Calls at independent random instants, `rps` per second on average.
     pub fn poisson(rps: f64) -> Self {
         Self::new(Arrivals::Poisson, rps)
     }
 
     /// Closed-loop, for contrast: each caller calls, waits for the end of its call, thinks, and calls again. A slow
-    /// service slows them down, which is why such tests see no collapse. Their rate is none that could be set: it has no
-    /// spike, step or ramp. From one call of a caller to its next one it takes a millisecond at least.
+    /// service slows the callers down, which is why such tests see no collapse. The rate follows from that, so a spike,
+    /// step or ramp is an error when the scenario runs. A caller makes at most one call in a millisecond.
     pub fn closed(callers: usize, think: Duration) -> Self {
         Self::new(Arrivals::Closed { callers, think }, 0.0)
     }
@@ -142,12 +143,12 @@ impl Load {
         Self { name: name.into(), ..self }
     }
 
-    /// The criticality of these calls.
+    /// The criticality of these calls. Default: [`Criticality::default`].
     pub fn criticality(self, criticality: Criticality) -> Self {
         Self { criticality, ..self }
     }
 
-    /// Draws the key of each call uniformly from 0 to below `keys`: its shard, its user.
+    /// Draws the key of each call uniformly from 0 to below `keys`: its shard, its user. Default: one key, 0.
     pub fn keys(self, keys: u64) -> Self {
         Self { keys, ..self }
     }
@@ -157,17 +158,18 @@ impl Load {
         Self { in_time: limit, ..self }
     }
 
-    /// Another rate from one instant to another, which is at the end of the run or before.
+    /// Another rate, in calls per second, from one instant of the run to another. It counts as a disturbance for
+    /// [`Report::recovery`](super::Report::recovery). It ends with the run at the latest.
     pub fn spike(self, from: Duration, to: Duration, rps: f64) -> Self {
         self.ramp(from, to, rps, rps)
     }
 
-    /// Another rate from this instant on.
+    /// Another rate, in calls per second, from this instant of the run on.
     pub fn step(self, from: Duration, rps: f64) -> Self {
         self.segment(from, None, rps, rps)
     }
 
-    /// A rate that moves in a straight line from one instant to another, which is at the end of the run or before.
+    /// A rate that moves in a straight line from one instant of the run to another. It ends with the run at the latest.
     pub fn ramp(self, from: Duration, to: Duration, rps_from: f64, rps_to: f64) -> Self {
         self.segment(from, Some(to), rps_from, rps_to)
     }

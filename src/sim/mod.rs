@@ -1,4 +1,4 @@
-//! What would happen to my system? Runs the real layers under stress, in virtual time.
+//! Runs the real layers under simulated stress, in virtual time, to show what would happen to your system.
 //!
 //! A stack that passes every ordinary test can still turn a short outage into a long one: retries that multiply the
 //! load, queues that serve only calls whose callers have gone, a system that does not come back by itself. None of it
@@ -54,13 +54,14 @@
 //! opt-level = 2
 //! ```
 //!
-//! In `[dependencies]` it would turn on tokio's `test-util` for the program: then each reading of the clock asks first
-//! whether somebody has paused it, and any code may.
+//! In `[dependencies]` it would turn on tokio's `test-util` for the program. Then each reading of the clock first
+//! checks whether it is paused, and any code may pause it.
 //!
 //! - A test is a plain `#[test]`. A run brings its own runtime, and is refused inside another one, such as that of
 //!   `#[tokio::test]`.
-//! - A layer that draws random numbers is given [`.random(sim.random())`](Sim::random), and a keyed limit
-//!   [`.hasher(sim.hasher())`](Sim::hasher). Without them runs differ.
+//! - Give [`.random(sim.random())`](Sim::random) to all that draws random numbers: the retry, its budget, a breaker.
+//!   Give [`.hasher(sim.hasher())`](Sim::hasher) to a keyed limit. Without them runs with the same seed differ.
+//! - A layer's request is a [`Call`]: key a limit by `|call: &Call| call.key`, with [`Load::keys`] keys.
 //! - A server stack belongs behind a [`Link`]. A client that gives up drops its call; if that is the very future of the
 //!   server, the server's permit is back while its backend goes on, and a limit of 60 lets in any number. Behind a link
 //!   the server goes on with what it has begun, as one on another machine does.
@@ -92,7 +93,7 @@
 //! # }
 //! ```
 //!
-//! A stack whose error is a `BoxError`, as tower's own layers have it, is told apart again:
+//! A stack whose error is a `BoxError`, as with tower's own layers, turns it back into an [`Error`]:
 //!
 //! ```
 //! use std::time::Duration;
@@ -100,10 +101,10 @@
 //! use steadfast::{Error, Rejection};
 //! use tower::{BoxError, ServiceBuilder, ServiceExt};
 //!
-//! fn told_apart(error: BoxError) -> Error<Failure> {
+//! fn as_error(error: BoxError) -> Error<Failure> {
 //!     match error.downcast::<Rejection>() {
 //!         Ok(rejection) => Error::Rejected(*rejection),
-//!         // Whatever else the layers have said, as a failure.
+//!         // Any other error of the layers counts as a failure.
 //!         Err(other) => Error::Service(other.downcast::<Failure>().map_or(Failure::Failed, |failure| *failure)),
 //!     }
 //! }
@@ -113,7 +114,7 @@
 //!     let slow = sim.backend(Backend::new(Latency::fixed(Duration::from_millis(200))));
 //!     let stack = ServiceBuilder::new().concurrency_limit(100).map_err(BoxError::from).service(slow);
 //!     let client = steadfast::client().timeout(Duration::from_millis(100)).keep_error().service(stack)?;
-//!     Ok(client.map_err(told_apart))
+//!     Ok(client.map_err(as_error))
 //! })?;
 //! assert_eq!(report.rejected("timeout"), 1.0);
 //! # Ok(())
@@ -127,12 +128,13 @@
 //!   callers have gone, as real ones do.
 //! - [`Link`]: a network in between, on whose far side work goes on when its caller has gone. Chains of services are tower
 //!   services that call each other; see `examples/experiments`.
-//! - [`Scenario`]: brings them together. Whatever has a clock or random numbers is made inside its closure: handles
+//! - [`Scenario`]: brings them together. Make everything with a clock or random numbers inside its closure: handles
 //!   there see the virtual clock, and [`Sim::random`] follows the seed. Loads, backends, links and layers draw from
 //!   streams of their own, so that another stack meets the same calls.
-//! - [`Report`]: what became of the load, as a table, as numbers, and as assertions for tests; for all calls, and for each
+//! - [`Report`]: how the calls ended, as a table, as numbers, and as assertions for tests; for all calls, and for each
 //!   [class](Report::class).
-//! - [`Scenario::seeds`]: several runs, and what they say together: an [`Estimate`] with its confidence interval.
+//! - [`Scenario::seeds`]: several runs with different seeds, and an [`Estimate`] from them with its confidence
+//!   interval.
 //!
 //! # Time
 //!
@@ -144,7 +146,7 @@
 //!
 //! A run of 60 s with seed 0, which then waits for its calls for up to 120 s; an answer is in time within a second; a
 //! backend has any number of servers, never fails, and works on for callers that have gone. So a load and a latency are
-//! enough to begin with, and whatever is worse has been asked for.
+//! enough to begin with, and a run is bad only where the scenario makes it so.
 
 mod backend;
 mod class;

@@ -5,7 +5,7 @@ use super::{
 use crate::Rejection;
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
-/// What became of the load.
+/// How the calls of a run ended.
 ///
 /// `Display` prints it as a table; with the `serde` feature it serializes, and [`goodput`](Self::goodput),
 /// [`amplification`](Self::amplification) and [`recovery`](Self::recovery) with it.
@@ -28,7 +28,8 @@ pub struct Report {
     /// The most tasks that were alive at once: one for each call, one for each call on its way through a
     /// [`Link`](super::Link), and whatever was spawned with [`Sim::spawn`](super::Sim::spawn). A server would have as many.
     pub most_tasks: u64,
-    /// What was still held when the run was over, of all that [`Sim::watch`](super::Sim::watch) watches.
+    /// The permits, places and probes still held when the run was over, by the name given to
+    /// [`Sim::watch`](super::Sim::watch). An entry for each name, zero included.
     pub held: BTreeMap<String, u64>,
 }
 
@@ -37,7 +38,7 @@ impl Report {
     ///
     /// # Panics
     ///
-    /// If there is none, with the names that there are; a misspelt name would pass every assertion otherwise.
+    /// If no class has this name. The message lists the names that there are.
     #[track_caller]
     pub fn class(&self, name: &str) -> &ClassReport {
         match self.classes.iter().find(|class| class.name == name) {
@@ -64,7 +65,7 @@ impl Report {
     ///
     /// # Panics
     ///
-    /// If no mechanism has this name, with those that there are.
+    /// If no mechanism has this name. The message lists those that there are, whether or not the stack has them.
     #[track_caller]
     pub fn rejected(&self, mechanism: &str) -> f64 {
         let mechanism = known_mechanism(mechanism);

@@ -60,7 +60,7 @@ impl Scenario {
         self
     }
 
-    /// How long calls arrive.
+    /// How long calls arrive. Default 60 s.
     pub fn length(self, length: Duration) -> Self {
         Self { length, ..self }
     }
@@ -77,23 +77,23 @@ impl Scenario {
         Self { settle_within: limit, ..self }
     }
 
-    /// The seed of all random numbers. The same seed gives the same report.
+    /// The seed of all random numbers. Two runs with one seed give the same report. Default 0.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// The same with each of these seeds, in place of the one.
+    /// Runs the scenario once with each of these seeds, in place of the one.
     pub fn seeds(self, seeds: RangeInclusive<u64>) -> Seeds {
         Seeds { scenario: self, seeds }
     }
 
-    /// Runs the load through one client, which `build` makes. Whatever has a clock must be made in there.
+    /// Runs the load through one client, which `build` makes. Everything with a clock must be made in `build`.
     ///
     /// # Errors
     ///
-    /// What `build` fails with, and a scenario that cannot run: one in which no call arrives, a rate that is no number, a
-    /// disturbance outside of the run. Not to be called inside a tokio runtime (such as that of `#[tokio::test]`): it has
-    /// its own, whose clock is paused.
+    /// The error of `build`, and that of a scenario that cannot run: one in which no call arrives, a rate that is no
+    /// number, a warm-up or a disturbance outside of the run. It is also an error to call this inside a tokio runtime,
+    /// such as that of `#[tokio::test]`: a run has its own, whose clock is paused.
     pub fn run<S, B>(self, build: B) -> Result<Report, ConfigError>
     where
         B: FnOnce(&Sim) -> Result<S, ConfigError>,

@@ -16,7 +16,8 @@ use tower::Service;
 
 /// A [`Scenario`] with several seeds, from [`Scenario::seeds`].
 ///
-/// One run says what can happen, and several what does. The runs share nothing and go to all cores.
+/// One run shows what can happen, and several show what happens on average. The runs share nothing and use all cores,
+/// so `build` is called on several threads.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -77,7 +78,7 @@ impl Seeds {
     }
 }
 
-/// What a run says, for each of these seeds, in their order. The runs share nothing and go to all cores.
+/// The result of a run for each of these seeds, in their order. The runs share nothing and use all cores.
 ///
 /// For runs that are no [`Scenario`], or more than one.
 ///
@@ -115,12 +116,32 @@ pub fn each_seed<T: Send>(
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Reports {
-    /// The reports, in the order of their seeds.
+    /// The reports, in the order of their seeds. A test that asserts something of each prints the
+    /// [`seed`](Report::seed) first. The message of a failed assertion does not name it, and [`Scenario::seed`] runs
+    /// that one again:
+    ///
+    /// ```
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// # use std::time::Duration;
+    /// # use steadfast::sim::{Backend, Latency, Load, Scenario};
+    /// # let ms = Duration::from_millis;
+    /// # let scenario = Scenario::new(Load::poisson(80.0)).length(ms(5_000));
+    /// # let reports = scenario.seeds(1..=2).run(|sim| {
+    /// #     steadfast::client().timeout(ms(200)).service(sim.backend(Backend::new(Latency::fixed(ms(10)))))
+    /// # })?;
+    /// for report in &reports.reports {
+    ///     println!("seed {}", report.seed);
+    ///     report.class("calls").assert_p99_at_most(ms(50));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub reports: Vec<Report>,
 }
 
 impl Reports {
-    /// The mean of a number over all runs, and how far the true mean may be from it.
+    /// The mean of a number over all runs, and its confidence interval. `number` takes one report: [`Report::goodput`],
+    /// or a closure such as `|report| report.class("checkout").rejected("rate_limit")`.
     pub fn estimate(&self, number: impl Fn(&Report) -> f64) -> Estimate {
         Estimate::of(self.reports.iter().map(number))
     }

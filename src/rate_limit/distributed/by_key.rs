@@ -21,7 +21,7 @@ pub trait Distributed {
     /// Whether a call may wait for the store.
     const WAITS: bool;
 
-    /// What an admitted call has taken.
+    /// The tokens that an admitted call has taken.
     type Permit;
 
     /// The place of a call that waits for the store.
@@ -52,7 +52,7 @@ pub trait Distributed {
     /// Gives back what was taken for a call that then was not made.
     fn refund(&self, permit: Self::Permit);
 
-    /// What it allows, in words.
+    /// Says in words how much it allows.
     fn describe(&self) -> String;
 
     /// How long a call may wait for the store.

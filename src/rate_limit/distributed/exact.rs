@@ -26,13 +26,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// A limit that many processes keep together by asking the store for each decision: a token bucket for each key, the same
-/// for all.
+/// A limit that many processes keep together by asking the store for each decision. All keys have a token bucket of the
+/// same quota.
 ///
-/// The flusher asks for all callers: while two questions are under way, whoever comes is gathered and leaves with the next
-/// one, all callers of a key as one. So a busy key costs two questions per round trip, however many want it. A refusal is
-/// remembered for as long as it is true if nobody gives back what he took, but no longer than the time between two probes. Who
-/// is refused so asks nobody.
+/// The flusher asks for all callers. At most two questions are under way at a time. Callers that come meanwhile leave
+/// with the next question, all callers of a key as one. So a busy key costs two questions per round trip, however many
+/// callers it has. A refusal is remembered until tokens are due again, but no longer than the time between two probes.
+/// A caller that is refused from memory costs no question.
 ///
 /// # Bound
 ///
@@ -42,11 +42,20 @@ use tokio::{
 ///
 /// # When the store does not answer
 ///
-/// Nobody waits longer than the deadline: then this process decides by itself, as [`OnOutage`] says, and what it admits is
-/// told to the store later. An answer that comes too late for its caller pays for what the caller took without it. After three failures in a row nobody waits at all; the flusher asks
-/// each [`probe_every`](ExactBuilder::probe_every) whether the store is back. When it is, all processes tell it what they
-/// admitted and what has not drained since, and go on by themselves for another two and a half probes, so that nobody is
-/// granted what another has spent. What does not fit below the burst is a debt. Two fifths of the rate repay it.
+/// No caller waits longer than the deadline. After it this process decides by itself, as [`OnOutage`] says, and reports
+/// what it admits to the store later. An answer that comes too late for its caller pays for what the caller took
+/// without it.
+///
+/// After three failures in a row the store is down, and no caller waits at all. Every
+/// [`probe_every`](ExactBuilder::probe_every) the flusher asks whether it is back.
+///
+/// When it is back, each process reports the part of what it admitted that has not drained since. The processes decide
+/// by themselves for another two and a half probes, and for the time that the store
+/// [takes](super::Store::returns_within) to be reached again. So no process takes what another has spent.
+/// [`StoreHealth::is_up`](super::StoreHealth::is_up) is false until then.
+///
+/// Tokens that do not fit below the burst are a [debt](ExactBuilder::max_debt), which slows the key down and locks no
+/// caller out.
 ///
 /// # Cost
 ///
@@ -55,14 +64,14 @@ use tokio::{
 ///
 /// # Cancellation
 ///
-/// Whoever is dropped while waiting wants nothing any more. What the store granted to him is given back to it, less what
-/// drained meanwhile.
+/// A caller that is dropped while it waits takes nothing. The limit gives back to the store what was granted for that
+/// caller, less what has drained meanwhile.
 #[derive(Clone)]
 pub struct Exact {
     handle: Arc<Handle>,
 }
 
-/// What an admitted call has taken of an [`Exact`] limit. Dropping it spends it.
+/// The tokens that an admitted call has taken of an [`Exact`] limit. Dropping it spends them.
 pub struct Taken {
     entry: Option<Arc<Entry>>,
     tokens: u64,
@@ -108,9 +117,9 @@ impl Exact {
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] where there are too few, with the time until there will be enough. With no time where the cost is
-    /// above the burst, or the key longer than [`LONGEST_KEY`](super::LONGEST_KEY). The time is that until the next probe where the
-    /// store is down and nobody knows.
+    /// [`RateLimited`] where there are too few, with the time until there will be enough. With no time where the cost
+    /// is above the burst, or the key longer than [`LONGEST_KEY`](super::LONGEST_KEY). Where the store is down and no
+    /// better time is known, it is that until the next probe.
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
         let asked = match self.admit_at(key, tokens, Instant::now()) {
             Admission::Admitted(taken) => return Ok(taken),
@@ -163,8 +172,8 @@ impl Exact {
         self.engine().quota()
     }
 
-    /// Changes the quota for this process; whichever process asks, the store decides by that one's. What was spent stays
-    /// spent, and drains at the old rate until it is next asked.
+    /// Changes the quota for this process. The store decides each question by the quota of the process that asks. Spent
+    /// tokens stay spent, and drain at the old rate until the next question.
     ///
     /// # Errors
     ///
@@ -183,14 +192,18 @@ impl Exact {
         u64::try_from(tokens.div_ceil(quota.period().as_nanos().max(1))).unwrap_or(u64::MAX)
     }
 
-    /// This process's part of what was admitted of this key in the last four seconds: what it keeps to in an outage,
-    /// by default. From 0 to 1.
+    /// This process's part of all that was admitted of this key in the last four seconds by the answers of the store,
+    /// from 0 to 1. Without answers for that long, and for a key not in use, it is one part of the expected
+    /// [`processes`](ExactBuilder::processes).
+    ///
+    /// In an outage with [`OnOutage::FairShare`] the process keeps to the share that it had at the first call for the
+    /// key in that outage, although the reading changes.
     pub fn share(&self, key: &[u8]) -> f64 {
         let engine = self.engine();
         engine.share(key, Instant::now()).fraction()
     }
 
-    /// How the limit is doing. It looks at every key in use.
+    /// How the limit is doing. Looks at every key in use, with a short lock for each.
     pub fn readings(&self) -> Readings {
         self.engine().read(Instant::now())
     }
@@ -346,18 +359,29 @@ impl ExactBuilder {
         Self { probe: period, ..self }
     }
 
-    /// How many processes there are, about: a process that does not know its share of a key takes one by this number.
-    /// Default: 8.
+    /// About how many processes there are. In an outage a process that does not know its [share](Exact::share) of a key
+    /// takes one part of this number. Too low a number admits too much then. Default: 8.
     pub fn processes(self, processes: u64) -> Self {
         Self { processes, ..self }
     }
 
-    /// The most tokens beyond the burst that a key may owe after an outage; the rest is forgiven. Default: a burst.
+    /// The most tokens beyond the burst that a key may owe after an outage; the rest is forgiven. Default: a burst, so
+    /// that an outage slows a key for a few periods at most. At most 2^55.
+    ///
+    /// A debt arises where processes together admitted more in an outage than the rate allows: cut off from a store
+    /// that others still asked, or with another policy than [`OnOutage::FairShare`]. With fair shares and a store that
+    /// is down for all processes there is next to none.
+    ///
+    /// While there is a debt, two fifths of the rate repay it and callers have the other three. Any rate that callers
+    /// do not use repays it as well. So a debt of `n` tokens is repaid after at most `2.5 * n / rate`. With a quota of
+    /// 100 per second and the default, callers have 60 per second for at most 2.5 s. With zero all that does not fit
+    /// below the burst is forgiven.
     pub fn max_debt(self, tokens: u64) -> Self {
         Self { max_debt: Some(tokens), ..self }
     }
 
-    /// What decides while the store does not answer. Default: [`OnOutage::FairShare`].
+    /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
+    /// processes together near the limit.
     pub fn on_outage(self, policy: OnOutage) -> Self {
         Self { on_outage: policy, ..self }
     }

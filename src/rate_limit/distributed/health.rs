@@ -3,22 +3,25 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How a limit gets on with its store.
+/// How the store of a limit answers, from the limit's [`Readings`](super::Readings).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Whether the store decides. If not, it failed three times in a row, and only the flusher asks it; or there is no
-    /// flusher any more.
+    /// Whether the store decides. If not, it failed three times in a row and only the flusher asks it; or it answers
+    /// again and processes still report; or there is no flusher any more.
     pub is_up: bool,
-    /// How often it was asked.
+    /// How often this limit asked it, probes included.
     pub asked: u64,
-    /// How often it did not answer, or with an error.
+    /// How often it did not answer in time, or answered with an error.
     pub failed: u64,
     /// The time since it last answered; since the limit was made, if it never did.
     pub staleness: Duration,
-    /// What it, or the way to it, said of the last failure.
+    /// The error of the last failure, from the store or the way to it. It stays when the store answers again: to alert,
+    /// look at [`is_up`](Self::is_up).
     pub last_error: Option<StoreError>,
-    /// What [the store](super::Store::concern) has about it by which limits can admit too much.
+    /// A property of the store by which limits can admit too much, in a sentence for an operator: see
+    /// [`Store::concern`](super::Store::concern). `None` where none is known. It does not depend on outages: alert on
+    /// it once, and change the store's configuration.
     pub concern: Option<String>,
 }
 

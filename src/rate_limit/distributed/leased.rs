@@ -29,20 +29,20 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// A limit that many processes keep together: at most so many tokens in any window, for each key, of all of them.
+/// A limit that many processes keep together: at most `limit` tokens in any window, for each key, by all processes.
 ///
-/// Each process holds a small credit for each key in use, which it takes tokens from in one step, without asking anybody.
-/// In the background its [`Flusher`] tells the store what was spent and when, gives back what is not needed, and takes as
-/// much as the demand of the last period asks for. What a process holds counts as spent for all others, so the limit is
-/// never exceeded in any window, however the demand moves between processes.
+/// Each process holds a small credit for each key in use, and takes tokens from it in one step, without asking the
+/// store. In the background its [`Flusher`] tells the store what was spent and when, gives back what is not needed, and
+/// takes as much as the demand of the last period asks for. Tokens that a process holds count as spent for all others,
+/// so the limit is never exceeded in any window, however the demand moves between processes.
 ///
 /// # When the store does not answer
 ///
-/// A process goes on with what it holds, and with what it spent itself, a window after it spent it: that is its share at
-/// the moment it was cut off, and all shares together are the limit. When the store answers again a process first says
-/// what it spent meanwhile, and takes nothing until the others had the time to do so too: for 1.2 periods, and as long as the
-/// store says that [it takes them](Store::returns_within) to reach it again. So where a store comes and goes within less than
-/// that, little is admitted, and never too much.
+/// A process goes on with what it holds, and with what it spent itself, a window after it spent it. That is its share
+/// at the moment it was cut off, and all shares together are the limit. When the store answers again, a process first
+/// reports what it spent meanwhile. It takes nothing until the others had the time to report too: for 1.2 periods, and
+/// for the time that the store [takes](Store::returns_within) to be reached again. Where a store comes and goes within
+/// less than that, little is admitted, and never too much.
 ///
 /// # Cost
 ///
@@ -58,7 +58,7 @@ pub struct Leased {
     handle: Arc<Handle>,
 }
 
-/// What an admitted call has taken of a [`Leased`] limit. Dropping it spends it.
+/// The tokens that an admitted call has taken of a [`Leased`] limit. Dropping it spends them.
 pub struct Spent {
     /// Of what, and when by the flusher's last look at the clock. None where the call costs nothing, or was admitted
     /// beyond what this process holds.
@@ -267,16 +267,17 @@ impl LeasedBuilder {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// How many processes there are, at most. A process that is asked for a key for the first time while the store does not
-    /// answer then takes a part of the limit by this number; without it, it refuses. Those who had asked before keep all of
-    /// theirs, so together that may be more than the limit. Default: it refuses, so that the limit holds.
+    /// How many processes there are, at most. A process that is asked for a key for the first time while the store does
+    /// not answer then takes a part of the limit by this number; without it, it refuses. Processes that had asked
+    /// before keep all of theirs, so together that may be more than the limit. Default: it refuses, so that the limit
+    /// holds.
     pub fn processes(self, processes: u64) -> Self {
         Self { processes: Some(processes), ..self }
     }
 
-    /// What decides while the store is down. Default: [`OnOutage::FairShare`], which here is exact: what this process held
-    /// and had spent in a window; [`OnOutage::LastKnown`] is the same. The others give up the limit for the time of the
-    /// outage, and tell the store afterwards what was spent.
+    /// How this process decides while the store is down. Default: [`OnOutage::FairShare`], which here is exact: the
+    /// tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] is the same. The other policies
+    /// give up the limit for the time of the outage, and the processes report to the store afterwards.
     pub fn on_outage(self, policy: OnOutage) -> Self {
         Self { on_outage: policy, ..self }
     }

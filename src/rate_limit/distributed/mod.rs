@@ -40,33 +40,36 @@
 //! | the limit | a rate with a burst B | L in any window | a rate with a burst B |
 //! | admitted in any interval of length t, by all, at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
 //! | admitted of what could be, in the long run | all | 91 to 95 of 100 | all |
-//! | choose it where | each call is worth a round trip | the limit is somebody else's, and counts | the limit protects you, and calls are cheap |
+//! | choose it where | each call is worth a round trip | the limit belongs to a partner, who counts | the limit protects you, and calls are cheap |
 //!
 //! N is the number of processes, r the rate, U the most that one process may have admitted and not told
-//! ([`max_unflushed`](WriteBehindBuilder::max_unflushed)). What is beyond `B + r t`, or beyond L, each of them states as its
-//! `overshoot_bound()`.
+//! ([`max_unflushed`](WriteBehindBuilder::max_unflushed)). The `overshoot_bound()` of each is the part beyond `B + r
+//! t`, or beyond L.
 //!
 //! Two limits on one store need two [namespaces](ExactBuilder::namespace), where they have keys in common.
 //!
 //! # How each is kept
 //!
 //! The state of a bucket is a level, which drains at the rate by the store's clock, and a total. It admits what a token
-//! bucket does; but a changed rate does not change the price of what was spent, what was admitted without the store can be
-//! owed, and a clock that goes back locks nobody out.
+//! bucket does, with three differences. A changed rate does not change the price of spent tokens. Tokens admitted
+//! without the store can be owed. A clock that goes back locks no caller out.
 //!
-//! [`Leased`] holds a credit of each key in use and takes tokens from it. Each period it tells the store what it spent and
-//! when, gives back what it is not likely to need, and takes a quarter more than it needed in the last one. What a process
-//! holds counts as spent for the others, and what was spent counts for a whole window after the end of the 40th of a window
-//! in which it was. So at most L is spent in any window, and a little less in the long run: with a flush each second
-//! and a window of ten, 9 tokens of 10 that a log of all calls would admit, and 19 of 20 when far more is asked for.
+//! [`Leased`] holds a credit of each key in use and takes tokens from it. Each period it tells the store what it spent
+//! and when, gives back what it is not likely to need, and takes a quarter more than it needed in the last one. Tokens
+//! that a process holds count as spent for the others, and spent tokens count for a whole window after the end of the
+//! 40th of a window in which it was. So at most L is spent in any window, and a little less in the long run: with a
+//! flush each second and a window of ten, 9 tokens of 10 that a log of all calls would admit, and 19 of 20 when far
+//! more is asked for.
 //!
 //! # When something fails
 //!
 //! Every call of the store has a deadline of ours. After three failures in a row it is asked by the flusher alone, each
-//! period or [probe](ExactBuilder::probe_every), and this process decides as [`OnOutage`] says: by default it keeps to its
-//! share of what was admitted before. What it admits is told to the store when that is back, and for two and a half periods,
-//! and as long as the store says that [it takes](Store::returns_within) to be reached again, all others do so too; then the store
-//! decides again.
+//! period or [probe](ExactBuilder::probe_every), and this process decides as [`OnOutage`] says: by default it keeps to
+//! its share of what was admitted before.
+//!
+//! When the store is back, each process tells it what it admitted meanwhile. The processes do so for two and a half
+//! periods, and for the time that the store [takes](Store::returns_within) to be reached again. Then the store decides
+//! again.
 //!
 //! | what fails, with [`OnOutage::FairShare`] | admitted by [`Exact`] and [`WriteBehind`] in any interval, beyond their bound | by [`Leased`] |
 //! |---|---|---|
@@ -75,15 +78,16 @@
 //! | some processes are cut off, for D | B + r D of their share, repaid up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives to the others what they had spent a window later, and what they held two windows after that they were last heard of |
 //! | a process ends without a farewell | nothing | nothing: what it held counts as spent, two windows later |
 //!
-//! What was admitted meanwhile drains meanwhile, so that a process tells the store only what is left of that. What does not fit
-//! below the burst is a debt: two fifths of the rate repay it, and the rest goes on to be admitted. So an outage, however long,
-//! locks no caller out.
+//! Tokens admitted in an outage drain in it too, so a process tells the store only what is left of them. The part that
+//! does not fit below the burst is a [debt](ExactBuilder::max_debt). Two fifths of the rate repay it, and callers have
+//! the rest. So an outage, however long, locks no caller out.
 //!
 //! A step of the store's clock counts as time that passed. After a step forward by S a bucket admits what drains in S once more,
 //! at most B, and a window admits up to L once more. A step back locks no caller out.
 //!
-//! Shares are what each process had of what was admitted in the last four seconds, so they are one together while the demand
-//! is steady. With [`OnOutage::LastKnown`] every process has the whole limit.
+//! The share of a process is its part of all that was admitted in the four seconds before the outage. While the demand
+//! is steady, the shares of all processes add up to one. With [`OnOutage::LastKnown`] every process has the whole
+//! limit.
 //!
 //! No call waits for a connection to be made, except within its deadline where the [runtime](#runtimes) of the connection
 //! has ended. An error of the store is an answer of the policy, not of the caller.
@@ -140,13 +144,14 @@
 //!
 //! # Without a flusher
 //!
-//! A flusher that never runs asks nobody: [`Exact`] waits for its deadline in every call and then decides as in an outage,
-//! [`Leased`] refuses, [`WriteBehind`] admits what may be unflushed. [`Readings`] then show that the store was asked 0 times.
+//! A flusher that never runs asks no store: [`Exact`] waits for its deadline in every call and then decides as in an
+//! outage, [`Leased`] refuses, [`WriteBehind`] admits what may be unflushed. [`Readings`] then show that the store was
+//! asked 0 times.
 //!
 //! # A store of your own
 //!
-//! [`Store`] has two methods. Whether yours does what the limits rely on the suite in `conformance` finds out (feature
-//! `conformance`).
+//! [`Store`] has two methods that every store writes, and two with defaults. [`Charge`] and [`Demand`] list the steps
+//! of a store in their order. The suite in `conformance` (feature `conformance`) checks that yours keeps to them.
 //!
 //! # Defaults
 //!

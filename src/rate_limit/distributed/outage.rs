@@ -1,12 +1,13 @@
 use super::level::Level;
 use crate::rate_limit::Quota;
 
-/// What decides while the store does not answer.
+/// How a process decides while the store does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnOutage {
-    /// This process's fair share of the limit: the part that it had of all that was admitted in the last four seconds, and at
-    /// first one by the number of [processes] that are expected. All shares together are about the limit.
+    /// This process's fair share of the limit: the part that it had of all that was admitted in the four seconds
+    /// before. A key without such a part gets one part of the number of [processes] that are expected. The share stays
+    /// for the whole outage. All shares together are about the limit.
     ///
     /// [processes]: super::ExactBuilder::processes
     #[default]
@@ -14,7 +15,7 @@ pub enum OnOutage {
     /// The whole limit, from the last known state on, by each process for itself: all together admit up to as many times
     /// the limit as there are processes.
     LastKnown,
-    /// Everything is admitted.
+    /// Everything is admitted, and reported to the store later.
     Open,
     /// Everything is refused.
     Closed,

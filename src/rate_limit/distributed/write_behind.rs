@@ -16,12 +16,13 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A limit that many processes keep together without ever waiting for the store: each admits by what it last knew of a
-/// key's bucket and what it has admitted since, and tells the store in the background.
+/// A limit that many processes keep together without ever waiting for the store. Each process admits by the last known
+/// level of a key's bucket and by what it has admitted since, and tells the store in the background.
 ///
-/// What a process may admit between two answers is bounded twice: by its share of what was left, which is its part of all
-/// that was admitted in the last four seconds; and by [`max_unflushed`](WriteBehindBuilder::max_unflushed). What was
-/// admitted too much is a debt, and is repaid before more is admitted, so that in the long run the rate holds.
+/// Two bounds limit the tokens that a process may admit between two answers: its share of what was left, which is its
+/// part of all that was admitted in the last four seconds; and [`max_unflushed`](WriteBehindBuilder::max_unflushed).
+/// Tokens admitted beyond the burst while the store answers raise the bucket's level above it. They drain before more
+/// is admitted, so that in the long run the rate holds.
 ///
 /// By default `max_unflushed` is what the rate gives in a tenth of a second. A call that costs more is then admitted, up to the
 /// burst, when this process has nothing else to tell of its key.
@@ -34,10 +35,11 @@ use tokio::time::Instant;
 ///
 /// # When the store does not answer
 ///
-/// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as [`OnOutage`]
-/// says, and asks each period whether the store is back; when it is, it tells what it admitted and what has not drained since,
-/// and goes on by itself for two and a half periods, in which all others tell it too. What does not fit below the burst is a
-/// debt. Two fifths of the rate repay it.
+/// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as
+/// [`OnOutage`] says, and asks each period whether the store is back. When it is, the process reports the part of what
+/// it admitted that has not drained since. It goes on by itself for two and a half periods, and for the time that the
+/// store [takes](super::Store::returns_within) to be reached again, in which all others report too. Tokens that do not
+/// fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
 ///
 /// # Cost
 ///
@@ -55,7 +57,7 @@ pub struct WriteBehind {
 }
 
 impl WriteBehind {
-    /// This quota for each key, kept in this store by so many processes at most.
+    /// This quota for each key, kept in this store by `processes` processes at most.
     pub fn builder(store: impl Store, quota: Quota, processes: u64) -> WriteBehindBuilder {
         WriteBehindBuilder {
             store: Arc::new(store),
@@ -125,8 +127,8 @@ impl WriteBehind {
         self.is_too_dear(tokens, self.most_unflushed(&self.quota())) || self.engine().would_refuse(key, tokens, due)
     }
 
-    /// Gives back what was taken for a call that then was not made, less what has drained since. What the store was told of
-    /// stays spent.
+    /// Gives back the tokens of a call that then was not made, less what has drained since. Tokens that the process has
+    /// already reported to the store stay spent.
     pub fn refund(&self, noted: Noted) {
         let Noted { entry, tokens, at, outage } = noted;
         if let Some(entry) = entry {
@@ -150,7 +152,7 @@ impl WriteBehind {
         self.engine().quota()
     }
 
-    /// Changes the quota for this process; whichever process tells the store, it counts by that one's.
+    /// Changes the quota for this process. The store counts each report by the quota of the process that sends it.
     ///
     /// # Errors
     ///
@@ -192,7 +194,7 @@ impl WriteBehind {
     }
 }
 
-/// What an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends it.
+/// The tokens that an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends them.
 pub struct Noted {
     entry: Option<Arc<Entry>>,
     tokens: u64,
@@ -224,7 +226,7 @@ pub struct WriteBehindBuilder {
 }
 
 impl WriteBehindBuilder {
-    /// How often the store is told. Default: 100 ms.
+    /// How often this process reports to the store. Default: 100 ms.
     pub fn flush_every(self, period: Duration) -> Self {
         Self { period, ..self }
     }
@@ -247,7 +249,8 @@ impl WriteBehindBuilder {
         Self { max_debt: Some(tokens), ..self }
     }
 
-    /// What decides while the store does not answer. Default: [`OnOutage::FairShare`].
+    /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
+    /// processes together near the limit.
     pub fn on_outage(self, policy: OnOutage) -> Self {
         Self { on_outage: policy, ..self }
     }

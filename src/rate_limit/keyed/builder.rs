@@ -61,13 +61,14 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
     /// Hashes keys by another hasher than the standard one, which is secretly seeded. All 64 bits of a hash have to be
     /// mixed well.
     ///
-    /// With one that is not secretly seeded whoever can choose keys can choose who shares a bucket.
+    /// With a hasher that is not secretly seeded, a caller that can choose its keys can choose which keys share a
+    /// bucket. In a simulation use `Sim::hasher`, which follows the seed of the run.
     pub fn hasher<H: BuildHasher>(self, hasher: H) -> KeyedBuilder<K, T, H> {
         let Self { max_keys, quotas, overflow, tier_of, hasher: _, keys } = self;
         KeyedBuilder { max_keys, quotas, overflow, tier_of, hasher, keys }
     }
 
-    /// What happens when there is no slot for a key. Default: [`Overflow::Shared`].
+    /// Decides about a call when there is no slot for its key. Default: [`Overflow::Shared`].
     pub fn overflow(self, overflow: Overflow) -> Self {
         Self { overflow, ..self }
     }

@@ -40,18 +40,20 @@ impl Default for RetryBudgetBuilder {
 
 impl RetryBudgetBuilder {
     /// How many retries each call earns: 0.1 allows one retry for every ten calls. From 0 to 1, exact to 1 in 10^9.
+    /// Default: 0.1, so that a service that fails altogether sees 10% more load.
     ///
     /// Above 1 the budget would bound nothing: each call would earn more than the one retry that it needs at a time.
     pub fn ratio(self, ratio: f64) -> Self {
         Self { ratio, ..self }
     }
 
-    /// The most retries that can be saved up. At least 1.
+    /// The most retries that can be saved up. At least 1. Default: 10, the credit of 100 calls.
     pub fn cap(self, cap: u32) -> Self {
         Self { cap, ..self }
     }
 
-    /// Allows `retries` per `period` beside what is earned.
+    /// Allows `retries` per `period` beside what is earned, of which one is saved. Default: one in 100 s, enough for a
+    /// client with next to no traffic.
     pub fn floor(self, retries: u64, period: Duration) -> Self {
         Self { floor: Some((retries, period)), ..self }
     }
@@ -85,7 +87,8 @@ impl RetryBudgetBuilder {
         Self { initial: Some(retries), ..self }
     }
 
-    /// Draws the balance at the start, and the instant at which a floor begins, from this generator.
+    /// Draws the balance at the start, and the instant at which a floor begins, from this generator. Default: one that
+    /// differs in every budget. Tests and simulations give their own.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
     }

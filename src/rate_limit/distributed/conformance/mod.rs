@@ -1,4 +1,4 @@
-//! Whether a [`Store`] of your own does what the limits rely on: a suite to run in a test of yours.
+//! Checks that a [`Store`] of your own does what the limits rely on: a suite to run in a test of yours.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -26,8 +26,15 @@
 //!
 //! # What it cannot find out
 //!
-//! What a store does when it fails, when its clock goes back, or when it is restarted. That data was lost is tried with keys
-//! that the store has never seen.
+//! How a store fails, how it takes a clock that goes back, and what it keeps over a restart. Lost data is tried with
+//! keys that the store has never seen.
+//!
+//! # When a check fails
+//!
+//! The name of a check is a sentence about a store that passes. Each failed one says what it looked at, what it
+//! expected and what the store answered. The sentence is explained by the steps of [`Charge`](super::Charge) and
+//! [`Demand`](super::Demand). A panic of the store ends the suite: a check sends numbers up to `u64::MAX` in most
+//! fields.
 
 mod buckets;
 mod debts;

@@ -1,6 +1,6 @@
 use std::{error::Error, fmt};
 
-/// What the suite found out about a store: each check, passed or not.
+/// The result of the suite for a store: each check, passed or not.
 ///
 /// Displayed, and in the message of a failed `unwrap`, it is a line for each check and what was wrong with it.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Check {
     failure: Option<Failure>,
 }
 
-/// What was expected of a store, and what it answered.
+/// A failed check: the answer that was expected of the store, and the one that it gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     what: String,

@@ -22,7 +22,7 @@ impl RedisBuilder {
         Self { target: Target::of(url), prefix: b"steadfast:".to_vec(), terms, random: Random::new() }
     }
 
-    /// What the keys in Redis begin with. Stores with the same prefix keep the same limits. Default: `steadfast:`.
+    /// The prefix of all keys in Redis. Stores with the same prefix keep the same limits. Default: `steadfast:`.
     ///
     /// One with a hash tag has all keys of a cluster on one server.
     pub fn prefix(self, prefix: impl AsRef<[u8]>) -> Self {

@@ -23,13 +23,16 @@ use tokio::runtime::Handle;
 
 /// The state of limits in Redis, or Valkey: for many processes.
 ///
-/// A batch is one call of a script, which runs by itself and by the server's clock; in a cluster one for each slot that has
-/// some of its keys, all at the same time. Limits are as exact as those of [`Embedded`](super::Embedded), but for rounding to
-/// microseconds; numbers above 2^53 count as that. A key that has nothing to be remembered for expires within a second.
+/// A batch is one call of a script, which runs atomically and by the server's clock. In a cluster it is one call for
+/// each slot that has some of its keys, all at the same time. Limits are as exact as those of
+/// [`Embedded`](super::Embedded), but for rounding to microseconds. Numbers above 2^53 count as 2^53. A key with
+/// nothing left to remember expires within a second.
 ///
-/// All calls share one connection to a server; clones are one store. A connection that breaks is replaced in the background,
-/// and so is one on which three calls in a row were given up, unless it answers a `PING` then. While there is none, calls
-/// fail at once. Service is back within a second after the server is.
+/// All calls share one connection to a server; clones are one store. A connection that breaks is replaced in the
+/// background, and so is one on which three calls in a row were given up, unless it answers a `PING` then. While there
+/// is none, calls fail at once. Calls are answered again within a second after the server is back. From the first
+/// answer on, limits go on by themselves for the 600 ms in which other processes connect again, and for two and a half
+/// of their periods: see [the failures](super#when-something-fails).
 ///
 /// It needs a Redis of version 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
 /// and `PING`, in a cluster also `CLUSTER SLOTS`; it reads `INFO memory` where it may. For `rediss://` enable the feature `redis-tls`.
@@ -67,10 +70,13 @@ use tokio::runtime::Handle;
 ///
 /// # Eviction
 ///
-/// All three kinds of limits need `maxmemory-policy noeviction`. Each key has an expiry, so that any other policy may evict it
-/// when the server is at its `maxmemory`. A bucket that was evicted is raised again to what the next process knows of it. Of a
-/// window that was evicted nothing is granted for a window, once a process that knows it asks. The server is asked once for
-/// its policy, with `INFO memory`, and [`StoreHealth::concern`](super::StoreHealth::concern) says so if it may evict keys.
+/// All three kinds of limits need `maxmemory-policy noeviction`. Each key has an expiry, so that any other policy may
+/// evict it when the server is at its `maxmemory`. A bucket that was evicted is raised again to what the next process
+/// knows of it. Of a window that was evicted nothing is granted for a window, once a process that knows it asks.
+///
+/// The server is asked once for its policy, with `INFO memory`. If it may evict keys,
+/// [`StoreHealth::concern`](super::StoreHealth::concern) says so, for as long as the store lives: after a change of the
+/// policy make the store again to have it checked.
 ///
 /// # Memory
 ///
