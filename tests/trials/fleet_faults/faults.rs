@@ -10,7 +10,7 @@ use crate::{
     server::{RedisServer, free_port},
     trial::trials,
 };
-use redis::cmd;
+use redis::{aio::MultiplexedConnection, cmd};
 use std::time::Duration;
 use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
 
@@ -41,6 +41,18 @@ const LENGTH: f64 = FAULT.as_millis() as f64 / 1000.0 + 0.5;
 
 fn all(url: String) -> [String; PROCESSES] {
     [const { String::new() }; PROCESSES].map(|_| url.clone())
+}
+
+/// A connection that is there before the fault: none can be made in it.
+struct Kept(Mutex<MultiplexedConnection>);
+
+impl Kept {
+    async fn tell(&self, words: &[&str]) {
+        let mut connection = self.0.lock().await;
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async::<redis::Value>(&mut *connection).await.expect("a command that is right");
+    }
 }
 
 async fn nothing_happens() {
@@ -117,13 +129,8 @@ async fn keys_are_evicted_for_a_while() {
 
 async fn a_password_is_set_for_a_while() {
     let server = RedisServer::start().await;
-    let ours = Mutex::new(server.connect().await);
-    let tell = async |words: &[&str]| {
-        let mut ours = ours.lock().await;
-        let mut command = cmd(words[0]);
-        command.arg(&words[1..]);
-        command.query_async::<redis::Value>(&mut *ours).await.expect("a command that is right");
-    };
+    let ours = Kept(Mutex::new(server.connect().await));
+    let tell = async |words: &[&str]| ours.tell(words).await;
     let begin = async || {
         tell(&["CONFIG", "SET", "requirepass", "secret"]).await;
         tell(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
@@ -208,13 +215,8 @@ async fn the_server_is_out_of_memory_for_a_while() {
 
 async fn the_server_has_no_room_for_connections_for_a_while() {
     let server = RedisServer::start().await;
-    let ours = Mutex::new(server.connect().await);
-    let tell = async |words: &[&str]| {
-        let mut ours = ours.lock().await;
-        let mut command = cmd(words[0]);
-        command.arg(&words[1..]);
-        command.query_async::<redis::Value>(&mut *ours).await.expect("a command that is right");
-    };
+    let ours = Kept(Mutex::new(server.connect().await));
+    let tell = async |words: &[&str]| ours.tell(words).await;
     let begin = async || {
         tell(&["CONFIG", "SET", "maxclients", "1"]).await;
         tell(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
