@@ -162,12 +162,21 @@ impl Books {
     /// The store is away: from here on what it was not told drains here.
     fn begin(&mut self, outage: Option<u64>, quota: &Quota, now: u64, processes: u64) {
         self.outage = outage;
+        // Of the last outage, and perhaps the store never heard of it.
+        self.forget_drained(quota, now);
         let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_all());
         self.late = self.late.saturating_add(untold);
         self.told.late = self.told.sum();
         self.told.untold = 0;
         let (share, known) = (self.share(quota, processes, now), *self.known(quota, now));
         self.backlog = Backlog::new(quota, share, &known, self.unflushed());
+    }
+
+    /// What has drained since is not told. The oldest drains first, and that is what was told and not answered.
+    fn forget_drained(&mut self, quota: &Quota, now: u64) {
+        let left = self.backlog.tokens(quota, now);
+        self.late = self.late.min(left);
+        self.told.late = self.told.late.min(left - self.late);
     }
 
     /// This process's part of what was admitted of late.
@@ -254,14 +263,12 @@ impl Books {
         if self.told.is_under_way {
             return Told::default();
         }
-        // What has drained since is not told, nor told again: if the store has counted it, it ignores what comes again.
-        let left = self.backlog.tokens(quota, now);
+        // Nor is it told again: if the store has counted it, it ignores what comes again.
+        self.forget_drained(quota, now);
         if self.told.sum() == 0 {
             let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_ripe());
-            let late = mem::take(&mut self.late).min(left);
+            let late = mem::take(&mut self.late);
             self.told = Told { untold, late, sequence, is_under_way: false };
-        } else {
-            self.told.late = self.told.late.min(left);
         }
         self.told.is_under_way = self.told.sum() > 0;
         self.told
@@ -271,8 +278,9 @@ impl Books {
     /// asked: then who is refused by it would be refused by the store. Else for the highest.
     pub(super) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<u64>, now: u64) {
         if charge.spent > 0 {
-            self.told = Told::default();
-            self.backlog.told(charge.late, &charge.quota, now);
+            // Perhaps an outage has begun since it was sent, and all of it is late by now.
+            let Told { late, .. } = mem::take(&mut self.told);
+            self.backlog.told(late, &charge.quota, now);
         }
         if charge.want > 0 {
             self.missed.answer();

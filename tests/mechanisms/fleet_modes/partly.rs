@@ -1,0 +1,142 @@
+//! A store that is away for one key and there for all others.
+
+use super::{
+    exact::still,
+    fleet::write_behind_by,
+    store::{Fickle, Mode},
+};
+use crate::support::{ms, secs};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use steadfast::{
+    Random,
+    rate_limit::{
+        Quota,
+        distributed::{
+            Answering, Charge, Charged, Demand, Embedded, Exact, Leased, OnOutage, Settled, Store, StoreError,
+            StoreErrorKind, WriteBehind,
+        },
+    },
+};
+use tokio::{
+    spawn,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+/// For whom it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fails {
+    Nobody,
+    All,
+    /// Batches with this key.
+    With(&'static [u8]),
+    /// Batches without this key. With it, an answer takes so many milliseconds.
+    Without(&'static [u8], u64),
+}
+
+/// An [`Embedded`] store that fails for some keys. Clones are one.
+#[derive(Clone)]
+struct Partly {
+    inner: Embedded,
+    fails: Arc<Mutex<Fails>>,
+}
+
+impl Partly {
+    fn new() -> Self {
+        Self { inner: Embedded::new(), fails: Arc::new(Mutex::new(Fails::Nobody)) }
+    }
+
+    fn becomes(&self, fails: Fails) {
+        *self.fails.lock().unwrap() = fails;
+    }
+
+    /// How many tokens of this key are free.
+    fn free(&self, key: &[u8], quota: Quota) -> u64 {
+        let mut reader = Fickle::new();
+        reader.inner = self.inner.clone();
+        reader.free(key, quota)
+    }
+}
+
+impl Store for Partly {
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
+        Box::pin(async move {
+            let has = |key: &[u8]| charges.iter().any(|charge| *charge.key == *[b"0::", key].concat());
+            let fails = *self.fails.lock().unwrap();
+            let is_away = match fails {
+                Fails::Nobody => false,
+                Fails::All => true,
+                Fails::With(key) => has(key),
+                Fails::Without(key, millis) => {
+                    if has(key) {
+                        sleep(ms(millis)).await;
+                    }
+                    !has(key)
+                }
+            };
+            if is_away {
+                return Err(StoreError::new(StoreErrorKind::Unreachable, "told to"));
+            }
+            Ok(self.inner.charge_at(charges, Instant::now()))
+        })
+    }
+
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
+        Box::pin(async move {
+            match *self.fails.lock().unwrap() {
+                Fails::All => Err(StoreError::new(StoreErrorKind::Unreachable, "told to")),
+                _ => Ok(self.inner.settle_at(demands, Instant::now())),
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_drained_in_an_outage_does_not_count_again_in_the_next_one() {
+    let (store, quota) = (Partly::new(), Quota::new(100, secs(1)).with_burst(50));
+    let (limit, flusher) = WriteBehind::builder(store.clone(), quota, 1).random(Random::seeded(1)).build().unwrap();
+    spawn(flusher.run());
+    let call = async |millis: u64| {
+        let mut admitted = 0;
+        for _ in 0..millis / 4 {
+            admitted += u64::from(limit.try_acquire(b"key", 1).is_ok());
+            sleep(ms(4)).await;
+        }
+        admitted
+    };
+    call(1000).await;
+    store.becomes(Fails::All);
+    let alone = call(20_000).await;
+    assert!((1900..=2150).contains(&alone), "{alone}");
+    // The probes are answered, so that one outage follows another; but what this key has to tell is not heard.
+    store.becomes(Fails::With(b"key"));
+    let mut each = Vec::new();
+    for _ in 0..10 {
+        each.push(call(2000).await);
+    }
+    assert!(each.iter().all(|admitted| (150..=250).contains(admitted)), "{each:?}");
+    store.becomes(Fails::Nobody);
+    sleep(secs(1)).await;
+    assert_eq!((store.free(b"key", quota), limit.readings().unflushed), (50, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_store_counted_without_saying_so_drains_before_what_it_does_not_know_of() {
+    let (store, quota) = (Fickle::new(), Quota::new(10, secs(1)).with_burst(1000));
+    let limit = write_behind_by(&store, quota, 1, 1, |builder| builder.max_unflushed(1000).on_outage(OnOutage::Open));
+    let start = Instant::now();
+    store.becomes(Mode::IsNotHeard);
+    limit.try_acquire(b"key", 50).unwrap();
+    while limit.readings().store.is_up {
+        sleep(ms(50)).await;
+    }
+    limit.try_acquire(b"key", 100).unwrap();
+    sleep_until(start + secs(6)).await;
+    store.becomes(Mode::Answers);
+    sleep_until(start + secs(8)).await;
+    // One bucket that was asked for all of it would have 930. What was not told drains here only once the outage has begun.
+    let free = store.free(b"key", quota);
+    assert!((920..=931).contains(&free), "{free}");
+}
