@@ -209,7 +209,8 @@ impl Books {
     /// Returns what is left to give back.
     pub(super) fn pay(&mut self, tokens: u64, quota: &Quota, now: u64) -> u64 {
         let left = tokens - self.missed.pay(tokens);
-        let paid = left.min(self.late);
+        // What has drained here is not to be paid for.
+        let paid = left.min(self.late).min(self.backlog.tokens(quota, now));
         self.late -= paid;
         self.backlog.told(paid, quota, now);
         left - paid

@@ -140,3 +140,28 @@ async fn what_a_store_counted_without_saying_so_drains_before_what_it_does_not_k
     let free = store.free(b"key", quota);
     assert!((920..=931).contains(&free), "{free}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_grant_pays_for_no_more_than_is_left_to_pay() {
+    let (store, quota) = (Partly::new(), Quota::new(100, secs(1)));
+    let builder = Exact::builder(store.clone(), quota).random(Random::seeded(1)).deadline(secs(2)).processes(1);
+    let (limit, flusher) = builder.build().unwrap();
+    spawn(flusher.run());
+    let start = Instant::now();
+    store.becomes(Fails::Without(b"key", 1600));
+    // This one goes before it is answered.
+    assert!(timeout(ms(10), limit.acquire(b"key", 50)).await.is_err());
+    while limit.readings().store.is_up {
+        let _ = limit.acquire(b"another", 1).await;
+        sleep(ms(10)).await;
+    }
+    for _ in 0..100 {
+        limit.acquire(b"key", 1).await.unwrap();
+    }
+    // By now all that was admitted has drained.
+    sleep_until(start + ms(1599)).await;
+    store.becomes(Fails::Nobody);
+    sleep(ms(50)).await;
+    let free = store.free(b"key", quota);
+    assert!(free >= 95, "{free} of 100");
+}
