@@ -311,10 +311,11 @@ impl Books {
     }
 
     /// Whether nothing is left that a new process would not know.
-    pub(super) fn is_idle(&mut self, quota: &Quota, now: u64) -> bool {
+    pub(super) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: u64) -> bool {
         let is_told = self.untold == 0 && self.missed.sum() == 0 && self.told.sum() == 0;
         let is_told = is_told && (self.late == 0 || self.backlog.tokens(quota, now) == 0);
-        is_told && self.refund == 0 && self.known(quota, now).empty_at() <= now
+        let is_empty = self.known(quota, now).empty_at() <= now && self.local.is_idle(policy, now);
+        is_told && self.refund == 0 && is_empty
     }
 }
 

@@ -115,6 +115,14 @@ impl Local {
         }
     }
 
+    /// Whether a new one would decide as this one does, in the next outage too.
+    pub(super) fn is_idle(&self, policy: &OnOutage, now: u64) -> bool {
+        match policy {
+            OnOutage::Local(_) => self.level.is_none_or(|level| level.empty_at() <= now),
+            OnOutage::FairShare | OnOutage::LastKnown | OnOutage::Open | OnOutage::Closed => true,
+        }
+    }
+
     /// Gives back what was taken in this outage and not used.
     pub(super) fn give_back(&mut self, tokens: u64, outage: Option<u64>) {
         if self.outage != outage {

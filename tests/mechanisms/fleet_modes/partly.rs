@@ -165,3 +165,49 @@ async fn a_late_grant_pays_for_no_more_than_is_left_to_pay() {
     let free = store.free(b"key", quota);
     assert!(free >= 95, "{free} of 100");
 }
+
+/// How many calls are admitted in five outages, with time enough between them for idle keys to be forgotten.
+async fn in_five_outages(store: &Partly, down: Duration, mut admits: impl AsyncFnMut() -> bool) -> u64 {
+    let mut admitted = 0;
+    for _ in 0..5 {
+        store.becomes(Fails::All);
+        sleep(down).await;
+        for _ in 0..20 {
+            admitted += u64::from(admits().await);
+            sleep(ms(10)).await;
+        }
+        store.becomes(Fails::Nobody);
+        sleep(secs(11)).await;
+    }
+    admitted
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_for_outages_is_remembered_from_one_outage_to_the_next() {
+    let (store, policy) = (Partly::new(), OnOutage::Local(Quota::new(1, secs(3600))));
+    let builder = Exact::builder(store.clone(), Quota::new(1000, secs(1))).random(Random::seeded(1));
+    let (exact, flusher) = builder.on_outage(policy).build().unwrap();
+    spawn(flusher.run());
+    let exact = in_five_outages(&store, ms(0), async || {
+        let is_admitted = exact.acquire(b"key", 1).await.is_ok();
+        // Three failures end the confidence in the store.
+        let _ = exact.acquire(b"another", 1).await;
+        is_admitted
+    });
+    assert_eq!(exact.await, 1);
+    let builder = Leased::builder(store.clone(), 1000, secs(1)).random(Random::seeded(1));
+    let (leased, flusher) = builder.on_outage(policy).build().unwrap();
+    spawn(flusher.run());
+    let other = leased.clone();
+    spawn(async move {
+        loop {
+            let _ = other.acquire(b"another", 1).await;
+            sleep(ms(50)).await;
+        }
+    });
+    let leased = in_five_outages(&store, secs(2), async || {
+        assert!(!leased.readings().store.is_up);
+        leased.acquire(b"key", 1).await.is_ok()
+    });
+    assert_eq!(leased.await, 1);
+}
