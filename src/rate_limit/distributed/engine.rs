@@ -179,7 +179,7 @@ impl Engine {
     fn new(parts: Parts) -> Self {
         let Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys } = parts;
         let now = Instant::now();
-        let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within()).min(LONGEST_RETURN);
+        let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within().min(LONGEST_RETURN));
         // Of the operating system's, so that no two processes have the same one, whatever they are seeded with.
         let client = Random::new().with(|random| random.random());
         Self {

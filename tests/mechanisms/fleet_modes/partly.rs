@@ -211,3 +211,23 @@ async fn a_quota_for_outages_is_remembered_from_one_outage_to_the_next() {
     });
     assert_eq!(leased.await, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn all_have_two_and_a_half_periods_to_report_however_long_a_period_is() {
+    let (store, hour) = (Partly::new(), secs(3600));
+    let builder = WriteBehind::builder(store.clone(), still(100), 2).random(Random::seeded(1)).flush_every(hour);
+    let (limit, flusher) = builder.max_unflushed(1).build().unwrap();
+    spawn(flusher.run());
+    store.becomes(Fails::All);
+    let _ = limit.try_acquire(b"key", 1);
+    sleep(5 * hour).await;
+    assert!(!limit.readings().store.is_up);
+    store.becomes(Fails::Nobody);
+    while limit.readings().store.staleness > secs(60) {
+        sleep(secs(30)).await;
+    }
+    sleep(2 * hour).await;
+    assert!(!limit.readings().store.is_up, "another process may not have told it");
+    sleep(hour).await;
+    assert!(limit.readings().store.is_up);
+}
