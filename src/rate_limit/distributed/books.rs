@@ -195,9 +195,7 @@ impl Books {
         let of_late = (left - of_untold - of_missed).min(self.late);
         self.late -= of_late;
         self.backlog.unspend(of_late);
-        if outage.is_some() {
-            self.local.give_back(left, outage);
-        }
+        self.local.give_back(tokens, age, outage);
     }
 
     /// Whether the store said what it said of this key within so many nanoseconds.

@@ -123,13 +123,13 @@ impl Local {
         }
     }
 
-    /// Gives back what was taken in this outage and not used.
-    pub(super) fn give_back(&mut self, tokens: u64, outage: Option<u64>) {
+    /// Gives back what was taken in this outage, or in none, so long ago and not used; but what has drained of it since.
+    pub(super) fn give_back(&mut self, tokens: u64, age: u64, outage: Option<u64>) {
         if self.outage != outage {
             return;
         }
         if let Some(level) = &mut self.level {
-            level.take_back_parts(self.share.cost(tokens, level));
+            level.take_back_of(self.share.cost(tokens, level), age);
         }
     }
 }

@@ -213,6 +213,28 @@ async fn a_quota_for_outages_is_remembered_from_one_outage_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_given_back_in_an_outage_goes_back_to_the_quota_for_outages() {
+    for is_down in [false, true] {
+        let (store, policy) = (Partly::new(), OnOutage::Local(Quota::new(2, secs(3600))));
+        let builder = Exact::builder(store.clone(), Quota::new(1000, secs(1))).random(Random::seeded(1));
+        let (limit, flusher) = builder.on_outage(policy).build().unwrap();
+        spawn(flusher.run());
+        store.becomes(Fails::All);
+        if is_down {
+            for _ in 0..3 {
+                let _ = limit.acquire(b"another", 1).await;
+                sleep(ms(10)).await;
+            }
+        }
+        assert_eq!(limit.readings().store.is_up, !is_down);
+        let taken = limit.acquire(b"key", 2).await.unwrap();
+        sleep(ms(50)).await;
+        limit.refund(taken);
+        assert!(limit.acquire(b"key", 1).await.is_ok(), "down: {is_down}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_have_two_and_a_half_periods_to_report_however_long_a_period_is() {
     let (store, hour) = (Partly::new(), secs(3600));
     let builder = WriteBehind::builder(store.clone(), still(100), 2).random(Random::seeded(1)).flush_every(hour);
