@@ -162,7 +162,7 @@ impl Books {
     /// The store is away: from here on what it was not told drains here.
     fn begin(&mut self, outage: Option<u64>, quota: &Quota, now: u64, processes: u64) {
         self.outage = outage;
-        // Of the last outage, and perhaps the store never heard of it.
+        // The store may not have heard of the spends of the last outage.
         self.forget_drained(quota, now);
         let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_all());
         self.late = self.late.saturating_add(untold);
@@ -172,7 +172,8 @@ impl Books {
         self.backlog = Backlog::new(quota, share, &known, self.unflushed());
     }
 
-    /// What has drained since is not told. The oldest drains first, and that is what was told and not answered.
+    /// Forgets what has drained, so that it is not told. The oldest spends drain first: those that were told and not
+    /// answered.
     fn forget_drained(&mut self, quota: &Quota, now: u64) {
         let left = self.backlog.tokens(quota, now);
         self.late = self.late.min(left);
@@ -207,7 +208,7 @@ impl Books {
     /// Returns what is left to give back.
     pub(super) fn pay(&mut self, tokens: u64, quota: &Quota, now: u64) -> u64 {
         let left = tokens - self.missed.pay(tokens);
-        // What has drained here is not to be paid for.
+        // Spends that have drained here are not to be paid for.
         let paid = left.min(self.late).min(self.backlog.tokens(quota, now));
         self.late -= paid;
         self.backlog.told(paid, quota, now);
@@ -262,7 +263,7 @@ impl Books {
         if self.told.is_under_way {
             return Told::default();
         }
-        // Nor is it told again: if the store has counted it, it ignores what comes again.
+        // If the store has counted what is told again, it ignores it.
         self.forget_drained(quota, now);
         if self.told.sum() == 0 {
             let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_ripe());

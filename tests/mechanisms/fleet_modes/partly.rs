@@ -136,7 +136,7 @@ async fn what_a_store_counted_without_saying_so_drains_before_what_it_does_not_k
     sleep_until(start + secs(6)).await;
     store.becomes(Mode::Answers);
     sleep_until(start + secs(8)).await;
-    // One bucket that was asked for all of it would have 930. What was not told drains here only once the outage has begun.
+    // One bucket that was asked for all of it would have 930. Untold spends drain here only once the outage has begun.
     let free = store.free(b"key", quota);
     assert!((920..=931).contains(&free), "{free}");
 }
