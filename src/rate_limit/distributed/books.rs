@@ -162,12 +162,22 @@ impl Books {
     /// The store is away: from here on what it was not told drains here.
     fn begin(&mut self, outage: Option<u64>, quota: &Quota, now: u64, processes: u64) {
         self.outage = outage;
+        // The store may not have heard of the spends of the last outage.
+        self.forget_drained(quota, now);
         let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_all());
         self.late = self.late.saturating_add(untold);
         self.told.late = self.told.sum();
         self.told.untold = 0;
         let (share, known) = (self.share(quota, processes, now), *self.known(quota, now));
         self.backlog = Backlog::new(quota, share, &known, self.unflushed());
+    }
+
+    /// Forgets what has drained, so that it is not told. The oldest spends drain first: those that were told and not
+    /// answered.
+    fn forget_drained(&mut self, quota: &Quota, now: u64) {
+        let left = self.backlog.tokens(quota, now);
+        self.late = self.late.min(left);
+        self.told.late = self.told.late.min(left - self.late);
     }
 
     /// This process's part of what was admitted of late.
@@ -186,9 +196,7 @@ impl Books {
         let of_late = (left - of_untold - of_missed).min(self.late);
         self.late -= of_late;
         self.backlog.unspend(of_late);
-        if outage.is_some() {
-            self.local.give_back(left, outage);
-        }
+        self.local.give_back(tokens, age, outage);
     }
 
     /// Whether the store said what it said of this key within so many nanoseconds.
@@ -200,7 +208,8 @@ impl Books {
     /// Returns what is left to give back.
     pub(super) fn pay(&mut self, tokens: u64, quota: &Quota, now: u64) -> u64 {
         let left = tokens - self.missed.pay(tokens);
-        let paid = left.min(self.late);
+        // Spends that have drained here are not to be paid for.
+        let paid = left.min(self.late).min(self.backlog.tokens(quota, now));
         self.late -= paid;
         self.backlog.told(paid, quota, now);
         left - paid
@@ -254,14 +263,12 @@ impl Books {
         if self.told.is_under_way {
             return Told::default();
         }
-        // What has drained since is not told, nor told again: if the store has counted it, it ignores what comes again.
-        let left = self.backlog.tokens(quota, now);
+        // If the store has counted what is told again, it ignores it.
+        self.forget_drained(quota, now);
         if self.told.sum() == 0 {
             let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_ripe());
-            let late = mem::take(&mut self.late).min(left);
+            let late = mem::take(&mut self.late);
             self.told = Told { untold, late, sequence, is_under_way: false };
-        } else {
-            self.told.late = self.told.late.min(left);
         }
         self.told.is_under_way = self.told.sum() > 0;
         self.told
@@ -271,8 +278,9 @@ impl Books {
     /// asked: then who is refused by it would be refused by the store. Else for the highest.
     pub(super) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<u64>, now: u64) {
         if charge.spent > 0 {
-            self.told = Told::default();
-            self.backlog.told(charge.late, &charge.quota, now);
+            // Perhaps an outage has begun since it was sent, and all of it is late by now.
+            let Told { late, .. } = mem::take(&mut self.told);
+            self.backlog.told(late, &charge.quota, now);
         }
         if charge.want > 0 {
             self.missed.answer();
@@ -302,10 +310,11 @@ impl Books {
     }
 
     /// Whether nothing is left that a new process would not know.
-    pub(super) fn is_idle(&mut self, quota: &Quota, now: u64) -> bool {
+    pub(super) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: u64) -> bool {
         let is_told = self.untold == 0 && self.missed.sum() == 0 && self.told.sum() == 0;
         let is_told = is_told && (self.late == 0 || self.backlog.tokens(quota, now) == 0);
-        is_told && self.refund == 0 && self.known(quota, now).empty_at() <= now
+        let is_empty = self.known(quota, now).empty_at() <= now && self.local.is_idle(policy, now);
+        is_told && self.refund == 0 && is_empty
     }
 }
 

@@ -90,8 +90,8 @@ pub(super) struct State {
 
 impl State {
     /// Whether nothing is left that a new entry would not know.
-    fn is_idle(&mut self, quota: &Quota, now: u64) -> bool {
-        !self.is_queued && self.waiting.is_empty() && self.books.is_idle(quota, now)
+    fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: u64) -> bool {
+        !self.is_queued && self.waiting.is_empty() && self.books.is_idle(policy, quota, now)
     }
 }
 
@@ -182,7 +182,7 @@ impl Engine {
     fn new(parts: Parts) -> Self {
         let Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys } = parts;
         let now = Instant::now();
-        let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within()).min(LONGEST_RETURN);
+        let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within().min(LONGEST_RETURN));
         // Of the operating system's, so that no two processes have the same one, whatever they are seeded with.
         let client = Random::new().with(|random| random.random());
         Self {
@@ -227,7 +227,7 @@ impl Engine {
         let state = || Mutex::new(State { books: Books::new(quota, now), waiting: Vec::new(), is_queued: false });
         let own = self.entries.get(
             key,
-            |entry| lock(&entry.state).is_idle(quota, now),
+            |entry| lock(&entry.state).is_idle(&self.on_outage, quota, now),
             |key| Entry { name: self.namespace.name(&key), key, state: state() },
         );
         Ok(own.unwrap_or_else(|| {
@@ -472,7 +472,7 @@ impl Engine {
         let quota = self.quota();
         let now = self.origin.nanos_to(now);
         for entry in self.entries.all() {
-            self.entries.forget_if(&entry.key, |entry| lock(&entry.state).is_idle(&quota, now));
+            self.entries.forget_if(&entry.key, |entry| lock(&entry.state).is_idle(&self.on_outage, &quota, now));
         }
     }
 

@@ -311,7 +311,7 @@ impl LeasedBuilder {
             ));
         }
         let now = Instant::now();
-        let report_for = period.mul_f64(1.2).saturating_add(store.returns_within()).min(LONGEST_RETURN);
+        let report_for = period.mul_f64(1.2).saturating_add(store.returns_within().min(LONGEST_RETURN));
         let shared = Arc::new(Shared {
             store,
             namespace,

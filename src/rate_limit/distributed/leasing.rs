@@ -111,10 +111,14 @@ impl Shared {
                 }),
             }
         };
-        let own = self.entries.get(key, Entry::is_idle, |key| {
-            let name = self.namespace.name(&key);
-            make(key, name)
-        });
+        let own = self.entries.get(
+            key,
+            |entry| self.is_idle(entry),
+            |key| {
+                let name = self.namespace.name(&key);
+                make(key, name)
+            },
+        );
         let entry = own.unwrap_or_else(|| self.entries.shared(|key| make(key, self.namespace.shared_name())));
         if is_new.get() {
             lock(&self.newcomers).push(entry.clone());
@@ -270,9 +274,21 @@ impl Shared {
         })
     }
 
+    /// Whether no call asked for it, nothing is held of it, and nothing of its quota for outages is spent.
+    fn is_idle(&self, entry: &Entry) -> bool {
+        let state = lock(&entry.state);
+        // Not later than it is.
+        let now = self.looked.load(Ordering::Relaxed);
+        state.share.is_idle()
+            && state.local.is_idle(&self.on_outage, now)
+            && entry.beyond.load(Ordering::Relaxed) == 0
+            && entry.refused.load(Ordering::Relaxed) == 0
+            && entry.credit.load(Ordering::Relaxed) == 0
+    }
+
     /// Forgets a key that nobody asked for, once nothing is held of it.
     fn forget_if_idle(&self, entry: &Entry) -> bool {
-        self.entries.forget_if(&entry.key, Entry::is_idle)
+        self.entries.forget_if(&entry.key, |entry| self.is_idle(entry))
     }
 
     /// Takes up what the previous flusher left: after a time without a flusher, no key has an answer of the store.
@@ -370,14 +386,6 @@ enum Whose {
 }
 
 impl Entry {
-    /// Whether nobody asked for it, and nothing is held of it.
-    fn is_idle(&self) -> bool {
-        lock(&self.state).share.is_idle()
-            && self.beyond.load(Ordering::Relaxed) == 0
-            && self.refused.load(Ordering::Relaxed) == 0
-            && self.credit.load(Ordering::Relaxed) == 0
-    }
-
     /// Gives back what is not likely to be needed, and says what was spent and what is wanted.
     fn demand(&self, now: Instant, leaving: bool) -> Demand {
         let mut state = lock(&self.state);

@@ -134,8 +134,12 @@ impl Level {
     /// Takes back what was added `age` ago, but what has drained of it since: of an addition that met an empty bucket so
     /// much would not have been there to drain.
     pub(super) fn take_back(&mut self, tokens: u64, age: u64) {
+        self.take_back_of(self.in_parts(tokens), age);
+    }
+
+    /// The same in parts of a token.
+    pub(super) fn take_back_of(&mut self, added: u128, age: u64) {
         let drained = u128::from(age) * u128::from(self.rate);
-        let added = u128::from(tokens) * u128::from(self.unit);
         self.parts = self.parts.saturating_sub(added.saturating_sub(drained));
     }
 

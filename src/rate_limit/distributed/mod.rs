@@ -75,7 +75,7 @@
 //! |---|---|---|
 //! | the store, for all | B + N, and as much more of `r t` as the shares are more than one together | nothing: each keeps what it held and had spent in a window |
 //! | the store loses its data, or a key | B, less what is known to those who ask first | what processes that did not know the key are granted before one that knew it asks: then nothing is granted for a window |
-//! | some processes are cut off, for D | B + r D of their share, repaid up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives to the others what they had spent a window later, and what they held two windows after that they were last heard of |
+//! | some processes are cut off, for D | B + r D of their share; what their share of the rate has not drained by then is repaid, up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives to the others what they had spent a window later, and what they held two windows after that they were last heard of |
 //! | a process ends without a farewell | nothing | nothing: what it held counts as spent, two windows later |
 //!
 //! Tokens admitted in an outage drain in it too, so a process tells the store only what is left of them. The part that

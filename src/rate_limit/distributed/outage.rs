@@ -116,13 +116,21 @@ impl Local {
         }
     }
 
-    /// Gives back what was taken in this outage and not used.
-    pub(super) fn give_back(&mut self, tokens: u64, outage: Option<u64>) {
+    /// Whether a new one would decide as this one does, in the next outage too.
+    pub(super) fn is_idle(&self, policy: &OnOutage, now: u64) -> bool {
+        match policy {
+            OnOutage::Local(_) => self.level.is_none_or(|level| level.empty_at() <= now),
+            OnOutage::FairShare | OnOutage::LastKnown | OnOutage::Open | OnOutage::Closed => true,
+        }
+    }
+
+    /// Gives back what was taken in this outage, or in none, so long ago and not used; but what has drained of it since.
+    pub(super) fn give_back(&mut self, tokens: u64, age: u64, outage: Option<u64>) {
         if self.outage != outage {
             return;
         }
         if let Some(level) = &mut self.level {
-            level.take_back_parts(self.share.cost(tokens, level));
+            level.take_back_of(self.share.cost(tokens, level), age);
         }
     }
 }

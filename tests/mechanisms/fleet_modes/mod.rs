@@ -7,6 +7,7 @@ mod fleet;
 mod flusher;
 mod layer;
 mod leased;
+mod partly;
 mod policies;
 mod store;
 mod wakers;

@@ -54,7 +54,7 @@ async fn whatever_is_charged_the_answers_are_those_of_the_embedded_store() {
                 // The quota changes now and then.
                 ..charge(format!("key {seed}"), quotas[(step / 40 + seed as usize) % quotas.len()])
             };
-            let mut of = Duration::ZERO;
+            let (mut of, mut hint_of) = (Duration::ZERO, Duration::MAX);
             if let Some((before, in_redis, in_memory)) = &last {
                 if random.random_range(0..6) == 0 {
                     charge = before.clone();
@@ -69,11 +69,16 @@ async fn whatever_is_charged_the_answers_are_those_of_the_embedded_store() {
                         at: Duration::MAX,
                         total: in_redis.total + step as u64,
                     };
+                    // Half of them are as old as the last answer, and have drained since.
+                    if random.random_range(0..2) == 0 {
+                        (charge.hint.at, hint_of) = (in_redis.at, in_memory.at);
+                    }
                 }
             }
             let in_redis = charged(&redis, charge.clone()).await;
             let now = base + (in_redis.at - *epoch.get_or_insert(in_redis.at));
-            let of_memory = Charge { refund_of: of, ..charge.clone() };
+            let hint = Hint { at: hint_of, ..charge.hint };
+            let of_memory = Charge { refund_of: of, hint, ..charge.clone() };
             let in_memory = embedded.charge_at(&[of_memory], now)[0];
             let rounded = in_redis.retry_after.abs_diff(in_memory.retry_after);
             // A changed quota rounds what is owed, to a millionth of a token at the worst.
@@ -84,7 +89,7 @@ async fn whatever_is_charged_the_answers_are_those_of_the_embedded_store() {
             );
             let compared = Charged { at: in_redis.at, retry_after: in_redis.retry_after, ..in_memory };
             assert_eq!(in_redis, compared, "{seed}, {step}: {charge:?}");
-            charge.refund = 0;
+            (charge.refund, charge.hint) = (0, Hint::default());
             last = Some((charge, in_redis, in_memory));
             if random.random_range(0..3) == 0 {
                 sleep(Duration::from_micros(random.random_range(0..8000))).await;
