@@ -37,18 +37,32 @@ impl Memory {
         self.concern.get().map(String::as_str)
     }
 
-    /// Asks. One that may not be asked gives no reason for concern; one that does not answer is asked again with a later call.
+    /// Asks. One that may not be asked gives no reason for concern; one that does not answer is asked again with a later call,
+    /// and so is one whose runtime ends meanwhile.
     pub(super) async fn ask(&self, connection: &Connection) {
+        let mut asking = Asking { memory: self, is_answered: false };
         let info = connection.ask(async |connection| cmd("INFO").arg("memory").query_async(connection).await);
-        match timeout(PATIENCE, info).await {
-            Ok(Ok(answer)) => {
-                if let Some(concern) = concern_of(&text_of(&answer)) {
-                    // Set once, since it is asked once.
-                    let _ = self.concern.set(concern);
-                }
+        let answer = timeout(PATIENCE, info).await;
+        if let Ok(Ok(answer)) = &answer {
+            if let Some(concern) = concern_of(&text_of(answer)) {
+                // Set once, since it is answered once.
+                let _ = self.concern.set(concern);
             }
-            Ok(Err(Failure::Said(_))) => {}
-            Ok(Err(Failure::Down(_))) | Err(_) => self.is_asked.store(false, Ordering::Relaxed),
+        }
+        asking.is_answered = matches!(answer, Ok(Ok(_) | Err(Failure::Said(_))));
+    }
+}
+
+/// The question on its way. Dropped before it is answered, it is to be asked again.
+struct Asking<'a> {
+    memory: &'a Memory,
+    is_answered: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.memory.is_asked.store(false, Ordering::Relaxed);
         }
     }
 }
