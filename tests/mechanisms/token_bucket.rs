@@ -65,13 +65,15 @@ impl Log {
     /// In no interval was more admitted, less what was refunded in it, than a burst and what was minted in it.
     fn keeps_to(&self, count: u64, period: Duration, burst: u64) -> Result<(), String> {
         let early = leeway_nanos(count, period, burst);
+        let fills = period.as_nanos() * u128::from(burst) / u128::from(count);
         let period = period.as_nanos() as i128;
         for (first, (start, _)) in self.0.iter().enumerate() {
             let (mut earliest, mut latest, mut tokens) = (*start, *start, 0);
             for (at, more) in &self.0[first..] {
                 tokens += more;
                 (earliest, latest) = (earliest.min(*at), latest.max(*at));
-                let length = i128::from(latest - earliest) + i128::from(early);
+                let length = i128::from(latest - earliest);
+                let length = length + i128::from(early) * (1 + length / (fills as i128).max(1));
                 if tokens * period > i128::from(burst) * period + i128::from(count) * length {
                     return Err(format!("{tokens} tokens from {earliest} ns to {latest} ns"));
                 }
@@ -168,6 +170,11 @@ impl Trial {
         }
     }
 
+    /// A rate that is off is off for as long as the bucket is never full. So the error grows with each time to fill.
+    fn leeway(&self) -> i64 {
+        self.leeway_nanos as i64 * (1 + self.nanos.max(0) / (self.nanos_to_fill as i64).max(1))
+    }
+
     fn at(&self, nanos: i64) -> Instant {
         let distance = Duration::from_nanos(nanos.unsigned_abs());
         if nanos >= 0 { self.origin + distance } else { self.origin - distance }
@@ -184,7 +191,7 @@ impl Trial {
             return Ok(None);
         }
         let Err(refused) = self.bucket.try_acquire_at(tokens, self.now()) else {
-            let latest = self.nanos.max(0) + self.leeway_nanos as i64;
+            let latest = self.nanos.max(0) + self.leeway();
             prop_assert!(self.exact.has(tokens, latest), "{} of {:?} too many", tokens, self.exact);
             self.exact.take(tokens, self.nanos);
             self.log.0.push((self.nanos.max(0), tokens.into()));
@@ -198,10 +205,10 @@ impl Trial {
         let wait = refused.retry_after().unwrap().as_nanos() as i64;
         let now = self.nanos.max(0);
         if self.exact.has(tokens, now) {
-            let there = self.bucket.available_at(self.at(now + self.leeway_nanos as i64));
+            let there = self.bucket.available_at(self.at(now + self.leeway()));
             prop_assert!(there >= tokens, "{} of {:?} refused, though there", tokens, self.exact);
         }
-        let early = now + wait - 1 - 2 * self.leeway_nanos as i64;
+        let early = now + wait - 1 - 2 * self.leeway();
         prop_assert!(
             early <= now || !self.exact.has(tokens, early),
             "{} of {:?} only in {} ns",
