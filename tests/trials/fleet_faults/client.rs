@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize};
 use std::{
     env,
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -36,13 +36,15 @@ pub const DEADLINE: Duration = Duration::from_millis(10);
 const PER_SECOND: u64 = 150;
 
 /// What a process is told.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Part {
     pub index: usize,
     pub is_cluster: bool,
     /// By the monotonic clock that all processes of a machine share.
     pub begin: u64,
     pub end: u64,
+    /// Whether it ends as one that is killed does: without a farewell.
+    pub dies: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,6 +64,7 @@ pub struct Log {
     pub late: Vec<u64>,
     pub samples: Vec<Sample>,
     pub overshoot_bound: [u64; 2],
+    pub died: bool,
 }
 
 /// A key: the pattern that it is of, and its number.
@@ -80,13 +83,20 @@ pub struct Sample {
 
 pub fn be(part: &str) -> ExitCode {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let (Ok(part), Ok(url), Ok(runtime)) = (serde_json::from_str(part), env::var(STORE), runtime) else {
+    let (Ok(part), Ok(url), Ok(runtime)) = (serde_json::from_str::<Part>(part), env::var(STORE), runtime) else {
         return ExitCode::FAILURE;
     };
-    let log = runtime.block_on(run(part, url));
-    match serde_json::to_string(&log) {
-        Ok(log) => println!("{log}"),
-        Err(_) => return ExitCode::FAILURE,
+    let dies = part.dies;
+    let print = |log: Log| serde_json::to_string(&log).map(|log| println!("{log}")).is_ok();
+    let is_printed = runtime.block_on(run(part, url, |log| {
+        let is_printed = print(log);
+        if dies {
+            process::abort();
+        }
+        is_printed
+    }));
+    if !is_printed {
+        return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
@@ -101,7 +111,7 @@ fn draw(pattern: u8, random: &mut Xoshiro256PlusPlus) -> u32 {
     }
 }
 
-async fn run(part: Part, url: String) -> Log {
+async fn run(part: Part, url: String, end: impl FnOnce(Log) -> bool) -> bool {
     let store = Redis::builder(url).cluster(part.is_cluster).connect_lazily().expect("a URL that is right");
     let quota = Quota::new(RATE, Duration::from_secs(1)).with_burst(BURST);
     let processes = PROCESSES as u64;
@@ -170,7 +180,10 @@ async fn run(part: Part, url: String) -> Log {
         sleep(Duration::from_millis(1)).await;
     }
     is_over.store(true, Ordering::Relaxed);
-    std::mem::take(&mut *lock(&log))
+    let mut log = std::mem::take(&mut *lock(&log));
+    log.died = part.dies;
+    // With the limits in hand: their flushers run.
+    end(log)
 }
 
 async fn measure_the_timers(log: Arc<Mutex<Log>>) {

@@ -2,7 +2,7 @@
 
 use super::{
     client::PROCESSES,
-    fleet::{FAULT, run},
+    fleet::{fault, run},
     verdict::{Beyond, check},
 };
 use crate::{
@@ -33,5 +33,5 @@ async fn a_master_dies_and_its_replica_takes_over() {
     let urls = [const { String::new() }; PROCESSES].map(|_| url.clone());
     let run = run(urls, true, begin, end).await;
     // What the replica did not get is lost; and one batch may have keys of all servers.
-    check("failover", &run, Beyond::loss(FAULT.as_secs_f64() + 0.5));
+    check("failover", &run, Beyond::loss(fault().as_secs_f64() + 0.5));
 }

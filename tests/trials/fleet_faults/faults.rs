@@ -2,7 +2,7 @@
 
 use super::{
     client::{BURST, PROCESSES, RATE},
-    fleet::{FAULT, run},
+    fleet::{fault, run, run_with_a_death},
     verdict::{Beyond, check},
 };
 use crate::{
@@ -23,6 +23,8 @@ trials![
     all_keys_are_flushed_twice,
     keys_are_evicted_for_a_while,
     a_password_is_set_for_a_while,
+    a_process_dies_and_another_takes_its_place,
+    a_replica_that_lags_behind_takes_over,
     the_server_is_killed_and_comes_back_empty,
     the_server_is_killed_and_comes_back_with_its_data,
     the_scripts_are_flushed_again_and_again,
@@ -37,7 +39,9 @@ trials![
 ];
 
 /// A fault is over within its time, and half a second in which it is made.
-const LENGTH: f64 = FAULT.as_millis() as f64 / 1000.0 + 0.5;
+fn length() -> f64 {
+    fault().as_secs_f64() + 0.5
+}
 
 fn all(url: String) -> [String; PROCESSES] {
     [const { String::new() }; PROCESSES].map(|_| url.clone())
@@ -64,7 +68,7 @@ async fn nothing_happens() {
 async fn the_server_is_stopped_for_a_while() {
     let server = RedisServer::start().await;
     let run = run(all(server.url()), false, async || server.stop(), async || server.cont()).await;
-    check("stopped", &run, Beyond::outage(LENGTH));
+    check("stopped", &run, Beyond::outage(length()));
 }
 
 async fn the_server_is_stopped_again_and_again() {
@@ -72,13 +76,13 @@ async fn the_server_is_stopped_again_and_again() {
     let begin = async || {
         for _ in 0..4 {
             server.stop();
-            sleep(FAULT / 9).await;
+            sleep(fault() / 9).await;
             server.cont();
-            sleep(FAULT / 9).await;
+            sleep(fault() / 9).await;
         }
     };
     let run = run(all(server.url()), false, begin, async || {}).await;
-    check("stopped 4 times", &run, Beyond::outage(LENGTH));
+    check("stopped 4 times", &run, Beyond::outage(length()));
 }
 
 async fn the_server_is_killed_three_times() {
@@ -87,28 +91,28 @@ async fn the_server_is_killed_three_times() {
     let begin = async || {
         for _ in 0..3 {
             server.lock().await.kill();
-            sleep(FAULT / 12).await;
+            sleep(fault() / 12).await;
             server.lock().await.restart().await;
-            sleep(FAULT / 8).await;
+            sleep(fault() / 8).await;
         }
     };
     let run = run(all(url), false, begin, async || {}).await;
-    check("killed 3 times", &run, Beyond::outage(LENGTH));
+    check("killed 3 times", &run, Beyond::outage(length()));
 }
 
 async fn all_clients_are_paused_for_a_while() {
     let server = RedisServer::start().await;
-    let pause = FAULT.as_millis().to_string();
+    let pause = fault().as_millis().to_string();
     let run =
         run(all(server.url()), false, async || drop(server.command(&["CLIENT", "PAUSE", &pause]).await), async || {});
-    check("clients paused", &run.await, Beyond::outage(LENGTH));
+    check("clients paused", &run.await, Beyond::outage(length()));
 }
 
 async fn all_keys_are_flushed_twice() {
     let server = RedisServer::start().await;
     let begin = async || {
         server.command(&["FLUSHALL"]).await;
-        sleep(FAULT / 2).await;
+        sleep(fault() / 2).await;
         server.command(&["FLUSHALL"]).await;
     };
     let run = run(all(server.url()), false, begin, async || {}).await;
@@ -124,7 +128,7 @@ async fn keys_are_evicted_for_a_while() {
     };
     let end = async || drop(server.command(&["CONFIG", "SET", "maxmemory", "0"]).await);
     let run = run(all(server.url()), false, begin, end).await;
-    check("evicted", &run, Beyond { bucket: BURST + Beyond::outage(LENGTH).bucket, window: RATE / 2 });
+    check("evicted", &run, Beyond { bucket: BURST + Beyond::outage(length()).bucket, window: RATE / 2 });
 }
 
 async fn a_password_is_set_for_a_while() {
@@ -137,7 +141,32 @@ async fn a_password_is_set_for_a_while() {
     };
     let end = async || tell(&["CONFIG", "SET", "requirepass", ""]).await;
     let run = run(all(server.url()), false, begin, end).await;
-    check("password set", &run, Beyond::outage(LENGTH));
+    check("password set", &run, Beyond::outage(length()));
+}
+
+async fn a_process_dies_and_another_takes_its_place() {
+    let server = RedisServer::start().await;
+    let run = run_with_a_death(server.url()).await;
+    // What it had not told yet is lost with it.
+    check("a process dies", &run, Beyond { bucket: RATE / 10, window: 0 });
+}
+
+async fn a_replica_that_lags_behind_takes_over() {
+    let (old, new) = (Mutex::new(RedisServer::start().await), RedisServer::start().await);
+    let port = old.lock().await.port();
+    new.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
+    while new.info("master_link_status").await != "up" {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let name = Proxy::to(port).await;
+    // From here on it hears of nothing, and then it takes over.
+    let begin = async || drop(new.command(&["REPLICAOF", "NO", "ONE"]).await);
+    let end = async || {
+        name.lead_to(new.port());
+        old.lock().await.kill();
+    };
+    let run = run(all(name.url()), false, begin, end).await;
+    check("a replica that lags", &run, Beyond { bucket: Beyond::outage(1.0).bucket, window: RATE / 2 });
 }
 
 async fn the_server_is_killed_and_comes_back_empty() {
@@ -145,7 +174,7 @@ async fn the_server_is_killed_and_comes_back_empty() {
     let url = server.lock().await.url();
     let kill = async || server.lock().await.kill();
     let run = run(all(url), false, kill, async || server.lock().await.restart_empty().await).await;
-    check("killed, empty", &run, Beyond::loss(LENGTH));
+    check("killed, empty", &run, Beyond::loss(length()));
 }
 
 async fn the_server_is_killed_and_comes_back_with_its_data() {
@@ -154,7 +183,7 @@ async fn the_server_is_killed_and_comes_back_with_its_data() {
     let url = server.lock().await.url();
     let kill = async || server.lock().await.kill();
     let run = run(all(url), false, kill, async || server.lock().await.restart().await).await;
-    check("killed, with its data", &run, Beyond::outage(LENGTH));
+    check("killed, with its data", &run, Beyond::outage(length()));
 }
 
 async fn the_scripts_are_flushed_again_and_again() {
@@ -162,7 +191,7 @@ async fn the_scripts_are_flushed_again_and_again() {
     let flush = async || {
         for _ in 0..20 {
             server.command(&["SCRIPT", "FLUSH"]).await;
-            sleep(FAULT / 25).await;
+            sleep(fault() / 25).await;
         }
     };
     let run = run(all(server.url()), false, flush, async || {}).await;
@@ -175,7 +204,7 @@ async fn the_server_is_a_replica_for_a_while() {
     let begin = async || drop(server.command(&["REPLICAOF", "127.0.0.1", &nobody]).await);
     let end = async || drop(server.command(&["REPLICAOF", "NO", "ONE"]).await);
     let run = run(all(server.url()), false, begin, end).await;
-    check("read-only", &run, Beyond::outage(LENGTH));
+    check("read-only", &run, Beyond::outage(length()));
 }
 
 async fn the_server_is_loading_for_a_while() {
@@ -202,7 +231,7 @@ async fn the_server_is_loading_for_a_while() {
         *server.lock().await = Some(task.await.expect("it starts"));
     };
     let run = run(all(url), false, begin, end).await;
-    check("loading", &run, Beyond::outage(LENGTH));
+    check("loading", &run, Beyond::outage(length()));
 }
 
 async fn the_server_is_out_of_memory_for_a_while() {
@@ -210,7 +239,7 @@ async fn the_server_is_out_of_memory_for_a_while() {
     let begin = async || drop(server.command(&["CONFIG", "SET", "maxmemory", "1"]).await);
     let end = async || drop(server.command(&["CONFIG", "SET", "maxmemory", "0"]).await);
     let run = run(all(server.url()), false, begin, end).await;
-    check("out of memory", &run, Beyond::outage(LENGTH));
+    check("out of memory", &run, Beyond::outage(length()));
 }
 
 async fn the_server_has_no_room_for_connections_for_a_while() {
@@ -223,7 +252,7 @@ async fn the_server_has_no_room_for_connections_for_a_while() {
     };
     let end = async || tell(&["CONFIG", "SET", "maxclients", "1000"]).await;
     let run = run(all(server.url()), false, begin, end).await;
-    check("no room for connections", &run, Beyond::outage(LENGTH));
+    check("no room for connections", &run, Beyond::outage(length()));
 }
 
 async fn the_way_takes_fifty_milliseconds_for_a_while() {
@@ -232,7 +261,7 @@ async fn the_way_takes_fifty_milliseconds_for_a_while() {
     let begin = async || proxy.delay(Duration::from_millis(25), Duration::from_millis(25));
     let end = async || proxy.delay(Duration::ZERO, Duration::ZERO);
     let run = run(all(proxy.url()), false, begin, end).await;
-    check("50 ms added", &run, Beyond::outage(LENGTH));
+    check("50 ms added", &run, Beyond::outage(length()));
 }
 
 async fn the_way_takes_two_hundred_milliseconds_for_a_while() {
@@ -241,7 +270,7 @@ async fn the_way_takes_two_hundred_milliseconds_for_a_while() {
     let begin = async || proxy.delay(Duration::from_millis(100), Duration::from_millis(100));
     let end = async || proxy.delay(Duration::ZERO, Duration::ZERO);
     let run = run(all(proxy.url()), false, begin, end).await;
-    check("200 ms added", &run, Beyond::outage(LENGTH));
+    check("200 ms added", &run, Beyond::outage(length()));
 }
 
 async fn the_way_is_a_black_hole_for_a_while() {
@@ -249,7 +278,7 @@ async fn the_way_is_a_black_hole_for_a_while() {
     let proxy = Proxy::to(server.port()).await;
     let begin = async || proxy.black_hole(true);
     let run = run(all(proxy.url()), false, begin, async || proxy.black_hole(false)).await;
-    check("black hole", &run, Beyond::outage(LENGTH));
+    check("black hole", &run, Beyond::outage(length()));
 }
 
 async fn half_of_the_processes_are_cut_off_for_a_while() {
@@ -259,7 +288,7 @@ async fn half_of_the_processes_are_cut_off_for_a_while() {
     let run = run(urls, false, async || proxy.refuse(true), async || proxy.refuse(false)).await;
     // Those who are not have the whole rate, and the others their half of it, but for a tenth; of a window their share is what
     // they happen to have held and spent when they were cut off, at most the limit.
-    let share = RATE as f64 * LENGTH * 0.6;
-    let beyond = Beyond { bucket: Beyond::outage(LENGTH).bucket + share.ceil() as u64, window: RATE };
+    let share = RATE as f64 * length() * 0.6;
+    let beyond = Beyond { bucket: Beyond::outage(length()).bucket + share.ceil() as u64, window: RATE };
     check("half cut off", &run, beyond);
 }

@@ -12,7 +12,9 @@ use tokio::time::sleep;
 
 /// From the start of a run until the fault, and the length of the fault.
 const BEFORE: Duration = Duration::from_millis(1500);
-pub const FAULT: Duration = Duration::from_millis(3000);
+const FAULT: Duration = Duration::from_millis(3000);
+/// In the environment: other seconds for the length of the fault.
+const SECONDS: &str = "STEADFAST_FAULT_SECONDS";
 /// The end of a run, after that of the fault: two seconds until all is well, and a while of that.
 const AFTER: Duration = Duration::from_millis(4500);
 
@@ -24,6 +26,12 @@ pub struct Run {
     pub end: u64,
 }
 
+/// The length of a fault.
+pub fn fault() -> Duration {
+    let seconds = env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(FAULT, Duration::from_secs_f64)
+}
+
 /// Runs four processes, each with its way to the store, while `begin` and `end` make and end the fault.
 pub async fn run(
     urls: [String; PROCESSES],
@@ -31,11 +39,33 @@ pub async fn run(
     begin: impl AsyncFnOnce(),
     end: impl AsyncFnOnce(),
 ) -> Run {
+    run_parts(|_, whole| urls.iter().map(|url| (Part { is_cluster, ..whole }, url.clone())).collect(), begin, end).await
+}
+
+/// Runs four processes, of which one ends without a farewell when the fault begins. Another takes its place half a second
+/// later.
+pub async fn run_with_a_death(url: String) -> Run {
+    let parts = |fault: u64, whole: Part| {
+        let last = Part { dies: true, end: fault, ..whole };
+        let heir = Part { begin: fault + 500_000_000, ..whole };
+        [whole, whole, whole, last, heir].into_iter().map(|part| (part, url.clone())).collect()
+    };
+    run_parts(parts, async || {}, async || {}).await
+}
+
+/// Runs the processes of these parts. They are made of the time at which the fault begins, and of a part for the whole time.
+async fn run_parts(
+    parts: impl FnOnce(u64, Part) -> Vec<(Part, String)>,
+    begin: impl AsyncFnOnce(),
+    end: impl AsyncFnOnce(),
+) -> Run {
     // They need a while to start.
     let start = now() + 500_000_000;
-    let until = start + (BEFORE + FAULT + AFTER).as_nanos() as u64;
-    let processes = urls.iter().enumerate().map(|(index, url)| {
-        let part = Part { index, is_cluster, begin: start, end: until };
+    let until = start + (BEFORE + fault() + AFTER).as_nanos() as u64;
+    let whole = Part { index: 0, is_cluster: false, begin: start, end: until, dies: false };
+    let parts = parts(start + BEFORE.as_nanos() as u64, whole);
+    let processes = parts.into_iter().enumerate().map(|(index, (part, url))| {
+        let part = Part { index, ..part };
         let child = Command::new(env::current_exe().expect("a test knows its own path"))
             .env(PART, serde_json::to_string(&part).expect("plain data"))
             .env(STORE, url)
@@ -48,7 +78,7 @@ pub async fn run(
     sleep(Duration::from_nanos(start.saturating_sub(now())) + BEFORE).await;
     let began = now();
     begin().await;
-    sleep(FAULT.saturating_sub(Duration::from_nanos(now() - began))).await;
+    sleep(fault().saturating_sub(Duration::from_nanos(now() - began))).await;
     end().await;
     let ended = now();
     let mut logs = Vec::new();

@@ -82,7 +82,7 @@ pub fn check(what: &str, run: &Run, beyond: Beyond) {
 /// Within two seconds after the fault all stores decide again, and they go on to; but on a busy machine three answers in a row
 /// may be late. What was admitted meanwhile has been told.
 fn all_is_well_again(what: &str, run: &Run) {
-    for log in &run.logs {
+    for log in run.logs.iter().filter(|log| !log.died) {
         let later: Vec<_> = log.samples.iter().filter(|sample| sample.at >= run.fault.1).collect();
         let is_well = |sample: &&&Sample| sample.is_up == [true; 3];
         let first = later.iter().find(is_well).map(|sample| (sample.at - run.fault.1) as f64 / SECOND);
