@@ -1,7 +1,7 @@
 //! A real server as a child process, and what may happen to one: the `redis-server` of the path, or the program that
 //! `STEADFAST_REDIS_SERVER` names.
 
-use redis::{Value, aio::MultiplexedConnection, cmd};
+use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection, cmd};
 use std::{
     env,
     ffi::OsString,
@@ -148,10 +148,12 @@ impl RedisServer {
         self.restart().await;
     }
 
-    /// A connection of the test's own.
+    /// A connection of the test's own. Where the machine is busy the client's own timeouts are too short.
     pub async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url()).expect("a URL that is one");
-        client.get_multiplexed_async_connection().await.expect("a server that answers")
+        let patient =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&patient).await.expect("a server that answers")
     }
 
     /// Runs a command on a connection of its own, and panics if that fails: `command(&["CONFIG", "SET", "maxmemory", "2mb"])`.
