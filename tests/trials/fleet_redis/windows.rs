@@ -129,7 +129,10 @@ async fn a_server_without_its_data_says_so() {
     assert_eq!(settled(&store, first.clone()).await.total, 3);
     server.command(&["FLUSHALL"]).await;
     let again = Demand { sequence: 2, total: 3, want: 9, ..first };
-    assert_eq!(settled(&store, again).await, Settled { granted: 7, free: 0, total: 3, lost: true });
+    assert_eq!(settled(&store, again.clone()).await, Settled { granted: 0, free: 0, total: 6, lost: true });
+    // Nor does anybody else get something, for a window.
+    let other = Demand { client: 2, ..again };
+    assert_eq!(settled(&store, other).await, Settled { granted: 0, free: 0, total: 9, lost: false });
 }
 
 async fn a_window_expires_when_nothing_in_it_counts() {
@@ -159,14 +162,19 @@ async fn a_shorter_window_forgets_by_time() {
 
 async fn a_foreign_value_is_named() {
     let (server, store) = store().await;
-    let header = |numbers: [f64; 6]| [&[2][..], &numbers.map(f64::to_le_bytes).concat()].concat();
+    let header = |numbers: [f64; 7]| [&[4][..], &numbers.map(f64::to_le_bytes).concat()].concat();
+    let good = header([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    server.command_of_bytes(&[b"SET", b"steadfast:w:good", &good]).await;
+    assert_eq!(settled(&store, demand("good", 5, SECOND, 1)).await.total, 1);
+    server.command(&["DEL", "steadfast:w:good"]).await;
     let foreign = [
         b"text".to_vec(),
-        header([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]),
-        header([1.0, 1.0, f64::NAN, 0.0, 0.0, 0.0]),
-        header([1.0, -1.0, 0.0, 0.0, 0.0, 0.0]),
-        header([1.0, 1.0, -2.5, 0.0, 0.0, 0.0]),
-        vec![2; 89],
+        header([1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]),
+        header([1.0, 1.0, f64::NAN, 0.0, 0.0, 0.0, 0.0]),
+        header([1.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        header([1.0, 1.0, -2.5, 0.0, 0.0, 0.0, 0.0]),
+        header([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0]),
+        vec![4; 97],
     ];
     for value in foreign {
         server.command_of_bytes(&[b"SET", b"steadfast:w:bad", &value]).await;
@@ -196,7 +204,7 @@ async fn a_clock_that_went_back_locks_nobody_out() {
     let redis::Value::BulkString(mut value) = get else { panic!("{get:?}") };
     let number = |value: &[u8], at: usize| f64::from_le_bytes(value[at..at + 8].try_into().expect("eight bytes"));
     let cells = number(&value, 17) as usize;
-    let times = [1, 41].into_iter().chain((0..cells).map(|cell| 49 + 16 * cell)).chain([49 + 16 * cells + 32]);
+    let times = [1, 41].into_iter().chain((0..cells).map(|cell| 57 + 16 * cell)).chain([57 + 16 * cells + 32]);
     for at in times.collect::<Vec<_>>() {
         let ahead = number(&value, at) + 3600e6;
         value[at..at + 8].copy_from_slice(&ahead.to_le_bytes());
