@@ -120,7 +120,7 @@ fn the_rate_is_used(what: &str, run: &Run, by_key: &BTreeMap<(Way, Key), Vec<u64
         assert!(later >= least, "{what}: {way:?} uses {later} of its rate after the fault");
         // After each of several short outages a lease waits for all to report, which takes longer than the store is back.
         let comes_and_goes = way == Way::Leased && what.starts_with("stopped 4");
-        let least = if comes_and_goes { 0.1 } else { 0.5 };
+        let least = if comes_and_goes { 0.05 } else { 0.5 };
         assert!(meanwhile >= least, "{what}: {way:?} uses {meanwhile} of its rate in the fault");
         // A debt slows callers down, and never locks them out. Of a window that was lost none is given out for a window.
         if way != Way::Leased {
