@@ -1,39 +1,39 @@
 use super::{level::Level, outage::Share};
 use crate::rate_limit::Quota;
 
-/// What this process admitted without the store and what has not drained of it.
+/// The tokens that this process admitted while the store was away, and that have not drained.
 ///
-/// The store drains its level while it is away as ever. So does this process, for its share of the rate, once what the store
-/// knew of has drained: each token that drains is taken off once in the whole fleet. What is left is all that the store is
-/// told. Were all of it told, a burst that had drained long ago would be charged as new, and lock all callers out.
+/// The store's level drains while the store is away. When it is empty, each process drains its own backlog at its share of
+/// the rate. So no token of the rate is counted twice in the fleet. The process tells the store only what is left: a burst
+/// that has drained long ago would otherwise count as new, and lock all callers out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backlog {
-    /// What the fleet would have spent, if each process spent as this one does by its share. Its time is that from which it
-    /// drains, which may be still to come.
+    /// The backlog divided by the share: the backlog of the fleet, if all processes were like this one. It drains from its
+    /// time on, which may be in the future.
     level: Level,
     share: Share,
 }
 
 impl Backlog {
-    /// So many tokens were spent by a process with this share, beside what the store knows of.
+    /// The backlog of a process with this share, which has spent `tokens` that are not in the level `known` to the store.
     pub(super) fn new(quota: &Quota, share: Share, known: &Level, tokens: u64) -> Self {
         let mut level = Level::empty(quota, known.empty_at());
         level.add_parts(share.cost(tokens, &level));
         Self { level, share }
     }
 
-    /// So many tokens are spent.
+    /// Adds spent tokens.
     pub(super) fn spend(&mut self, tokens: u64, quota: &Quota, now: u64) {
         self.drain(quota, now);
         self.level.add_parts(self.share.cost(tokens, &self.level));
     }
 
-    /// So many tokens were not spent after all.
+    /// Removes tokens that were given back.
     pub(super) fn unspend(&mut self, tokens: u64) {
         self.level.take_back_parts(self.share.cost(tokens, &self.level));
     }
 
-    /// The store knows of so many tokens now: from here on they drain there.
+    /// Moves tokens to the store's level. They drain there first.
     pub(super) fn told(&mut self, tokens: u64, quota: &Quota, now: u64) {
         self.drain(quota, now);
         let cost = self.share.cost(tokens, &self.level).min(self.level.parts());

@@ -20,7 +20,7 @@ pub(super) struct Books {
     /// By how many nanoseconds of draining it may have been higher.
     doubt: u64,
     total: u64,
-    /// When it said so, by the process's clock and by its own.
+    /// When the store said so: by the clock of this process, and by the store's own.
     answered_at: u64,
     said_at: Duration,
     meter: Meter,
@@ -29,7 +29,7 @@ pub(super) struct Books {
     untold: u64,
     /// Spent because an answer did not come in time.
     missed: Missed,
-    /// Spent while the store was away, and what has not drained of that.
+    /// Spent while the store was away and not told yet, and the part that has not drained.
     late: u64,
     backlog: Backlog,
     /// The outage that the backlog is of.
@@ -42,7 +42,7 @@ pub(super) struct Books {
     overshoot: u64,
 }
 
-/// What the store was told with this sequence and has not answered: told again until it is.
+/// The spends of the last charge with news, until the store answers it. Until then the process sends them again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     untold: u64,
@@ -204,8 +204,8 @@ impl Books {
         now.saturating_sub(self.answered_at) < than
     }
 
-    /// The store granted so many tokens just now, and their callers have gone. They pay for what was spent without it.
-    /// Returns what is left to give back.
+    /// Pays for spends without the store with tokens that it just granted to callers that have gone. Returns the tokens that
+    /// are left to give back.
     pub(super) fn pay(&mut self, tokens: u64, quota: &Quota, now: u64) -> u64 {
         let left = tokens - self.missed.pay(tokens);
         // Spends that have drained here are not to be paid for.
@@ -258,7 +258,7 @@ impl Books {
         }
     }
 
-    /// What to tell now: nothing, if something is on its way.
+    /// The spends to tell now. None while others are on their way.
     fn tell(&mut self, quota: &Quota, sequence: u64, now: u64) -> Told {
         if self.told.is_under_way {
             return Told::default();
@@ -278,7 +278,7 @@ impl Books {
     /// asked: then who is refused by it would be refused by the store. Else for the highest.
     pub(super) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<u64>, now: u64) {
         if charge.spent > 0 {
-            // Perhaps an outage has begun since it was sent, and all of it is late by now.
+            // An outage may have begun since it was sent, which made all of it late.
             let Told { late, .. } = mem::take(&mut self.told);
             self.backlog.told(late, &charge.quota, now);
         }

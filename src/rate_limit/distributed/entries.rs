@@ -134,7 +134,7 @@ impl<E> Part<E> {
         entry
     }
 
-    /// Removes an idle entry that nobody is about to use, from one of the next places.
+    /// Removes an idle entry that no caller has in hand, from one of the next places.
     fn remove_idle(&mut self, looks: usize, is_idle: impl Fn(&E) -> bool) -> Option<Arc<E>> {
         for _ in 0..self.places.len().min(looks) {
             self.hand = (self.hand + 1) % self.places.len();

@@ -43,8 +43,7 @@ impl Level {
     /// Lets drain what has drained by `now`, and goes on at the rate of this quota.
     pub(super) fn drain(&mut self, quota: &Quota, now: u64) {
         let drained = u128::from(now.saturating_sub(self.at)) * u128::from(self.rate);
-        // For an interval in which one of the two reaches zero this is exact as well: the other has the whole rate from
-        // then on.
+        // Exact too where the level or the debt reaches zero in between: the other then has the whole rate.
         let repaid = self.debt.min(drained / REPAID.1 * REPAID.0 + (drained % REPAID.1 * REPAID.0).div_ceil(REPAID.1));
         let left = drained - repaid;
         self.debt = (self.debt - repaid).saturating_sub(left.saturating_sub(self.parts));
@@ -68,7 +67,7 @@ impl Level {
         self.at.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// Drains nothing for as long as so many parts of a token take to drain.
+    /// Begins to drain later, by the time in which these parts of a token drain.
     pub(super) fn rest(&mut self, parts: u128) {
         let nanos = parts / u128::from(self.rate.max(1));
         self.at = self.at.saturating_add(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -92,7 +91,7 @@ impl Level {
         self.debt = self.debt.saturating_add(spent - room).min(most.max(self.debt));
     }
 
-    /// Is to repay so many tokens besides.
+    /// This level, with a debt.
     pub(super) fn with_debt(self, tokens: u64) -> Self {
         Self { debt: self.in_parts(tokens), ..self }
     }
@@ -122,7 +121,7 @@ impl Level {
         self.parts = self.parts.saturating_sub(parts);
     }
 
-    /// Adds what drains of it in so many nanoseconds, at least, up to `most` tokens in all.
+    /// Adds the least that drains of a level in `nanos`, up to `most` tokens in all.
     pub(super) fn add_what_drains_in(&mut self, nanos: u64, most: u64) {
         let most = u128::from(most) * u128::from(self.unit);
         let drains = u128::from(nanos) * u128::from(self.rate);
@@ -143,7 +142,7 @@ impl Level {
         self.parts = self.parts.saturating_sub(added.saturating_sub(drained));
     }
 
-    /// Is at least what this level of `age` ago has become.
+    /// Raises the level to what is left of `tokens` after `age`.
     pub(super) fn raise_to(&mut self, tokens: u64, age: u64) {
         let drained = u128::from(age) * u128::from(self.rate);
         self.parts = self.parts.max(self.in_parts(tokens).saturating_sub(drained));

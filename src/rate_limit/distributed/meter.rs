@@ -2,17 +2,17 @@ use super::outage::Share;
 use crate::{clock, rate_limit::Quota};
 use std::time::Duration;
 
-/// How much of what is admitted is admitted by this process: over the last four whole seconds by the store's clock.
+/// The part of all admitted tokens that this process admitted, in the last four whole seconds by the store's clock.
 ///
-/// All processes look at the same four seconds. So each token is in the share of one of them, and all shares are one together.
+/// All processes look at the same four seconds. So each token is in the share of one process, and the shares add up to one.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     /// All that this process ever had counted.
     own: u64,
     latest: Mark,
-    /// When the latest was, by this process's own clock.
+    /// The time of the latest mark, by the clock of this process.
     noted_at: u64,
-    /// The last before the present second of the store's, before the second before it, and so on.
+    /// The last marks before each of the last seconds, the present second first.
     seconds: [Mark; SECONDS + 1],
 }
 
@@ -23,27 +23,26 @@ struct Mark {
     total: u64,
 }
 
-/// So few that the share follows the demand, and enough for what a process had of a few hundred calls not to be chance.
+/// Few seconds, so that the share follows the demand. Enough of them that a few hundred calls are no matter of chance.
 const SECONDS: usize = 4;
 
-/// So long an answer says something of the present.
+/// The age at which an answer says nothing of the present any more.
 const FRESH: u64 = SECONDS as u64 * 1_000_000_000;
 
 impl Meter {
-    /// The store has counted so many tokens of this process's.
+    /// Adds tokens of this process that the store has counted.
     pub(super) fn count(&mut self, tokens: u64) {
         self.own = self.own.saturating_add(tokens);
     }
 
-    /// The store has counted this in all, at `at` by its clock and `now` by that of this process.
+    /// Notes the store's total: at `at` by its clock, at `now` by the clock of this process.
     pub(super) fn note(&mut self, total: u64, at: Duration, now: u64) {
         let mark = Mark { second: at.as_secs(), own: self.own, total };
         // A first answer is where counting begins, and so is one after a clock went back, or data were lost.
         let begins = self.noted_at == 0 || mark.second < self.latest.second || total < self.latest.total;
         if begins {
             self.seconds = [mark; SECONDS + 1];
-        }
-        if !begins {
+        } else {
             for _ in self.latest.second..mark.second.min(self.latest.second.saturating_add(SECONDS as u64 + 1)) {
                 self.seconds.rotate_right(1);
                 self.seconds[0] = self.latest;
@@ -52,11 +51,11 @@ impl Meter {
         (self.latest, self.noted_at) = (mark, now.max(1));
     }
 
-    /// This process's part. As though some more had been admitted in equal parts: so a process that few calls come to does
-    /// not take all for its own.
+    /// The share of this process. It counts some more tokens, admitted by all in equal parts, so that a process with few calls
+    /// does not take the whole limit.
     pub(super) fn share(&self, quota: &Quota, processes: u64, now: u64) -> Share {
         let [last, .., first] = self.seconds;
-        // In the first second there is only that to look at.
+        // In its first second a process has no earlier mark.
         let last = if last.total == first.total { self.latest } else { last };
         let is_fresh = now.saturating_sub(self.noted_at) < FRESH;
         let since = |last: u64, first: u64| if is_fresh { last.saturating_sub(first) } else { 0 };
@@ -72,8 +71,8 @@ impl Meter {
     }
 }
 
-/// So many tokens are taken to have been admitted in equal parts: what the rate gives in a tenth of a second, at least 8,
-/// at most a quarter of a burst.
+/// The tokens that all processes are taken to have admitted in equal parts: those of a tenth of a second, at least 8, at most
+/// a quarter of a burst.
 fn besides(quota: &Quota) -> u64 {
     const TENTH: u128 = 100_000_000;
     let in_a_tenth = u128::from(quota.count()) * TENTH / u128::from(clock::nanos(quota.period()).max(1));

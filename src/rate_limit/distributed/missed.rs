@@ -1,18 +1,19 @@
 use std::mem;
 
-/// What this process admitted because an answer of the store did not come in time, in tokens, and has not told it.
+/// Tokens that this process admitted because an answer did not come in time, and that it has not told the store.
 ///
-/// An answer that comes too late for its caller may still grant what the caller then took without it. The store has counted
-/// that. So while an answer is awaited, what is spent meanwhile is not told: a late grant [pays](Self::pay) for it.
+/// An answer that is late for its caller may still grant the tokens, and the store has counted them. So spends are held back
+/// while an answer is awaited: a late grant [pays](Self::pay) for them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Missed {
     /// To tell with the next charge.
     ripe: u64,
-    /// Held back until so many answers have come in all, and what was spent after that was decided.
+    /// Held back until `answered` reaches `held_until`.
     held: u64,
     held_until: u64,
+    /// Spent after `held_until` was set. Held back next.
     next: u64,
-    /// How often the store was asked for tokens, and how often that was answered or given up.
+    /// How often the store was asked for tokens, and how often it answered or was given up.
     asked: u64,
     answered: u64,
 }
@@ -41,12 +42,12 @@ impl Missed {
         tokens - left
     }
 
-    /// What there is to tell now. It is told from here on.
+    /// Takes the spends to tell now.
     pub(super) fn take_ripe(&mut self) -> u64 {
         mem::take(&mut self.ripe)
     }
 
-    /// All that was not told. It is told from here on.
+    /// Takes all spends.
     pub(super) fn take_all(&mut self) -> u64 {
         let sum = self.sum();
         (self.ripe, self.held, self.next) = (0, 0, 0);

@@ -124,7 +124,7 @@ impl Local {
         }
     }
 
-    /// Gives back what was taken in this outage, or in none, so long ago and not used; but what has drained of it since.
+    /// Gives back tokens that were taken `age` ago in this outage, or in none, less what has drained since.
     pub(super) fn give_back(&mut self, tokens: u64, age: u64, outage: Option<u64>) {
         if self.outage != outage {
             return;

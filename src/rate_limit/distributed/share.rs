@@ -161,7 +161,7 @@ impl Share {
         }
     }
 
-    /// What the store has to know of. One that was not heard of for two windows may have forgotten all, since it is over.
+    /// The total that the store must know of. After two windows without an answer it may have forgotten all by right.
     fn known_total(&self, window: Duration, now: Instant) -> u64 {
         let is_recent = |at| now.saturating_duration_since(at) < window.saturating_mul(2);
         if self.answered_at.is_some_and(is_recent) { self.total } else { 0 }

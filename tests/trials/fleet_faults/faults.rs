@@ -82,7 +82,7 @@ async fn the_server_is_stopped_again_and_again() {
         }
     };
     let run = run(all(server.url()), false, begin, async || {}).await;
-    check("stopped 4 times", &run, Beyond::outage(length()));
+    check("stopped 4 times", &run, Beyond { comes_and_goes: true, ..Beyond::outage(length()) });
 }
 
 async fn the_server_is_killed_three_times() {
@@ -117,7 +117,7 @@ async fn all_keys_are_flushed_twice() {
     };
     let run = run(all(server.url()), false, begin, async || {}).await;
     // What was spent is known to those who spent it, so that little is admitted twice.
-    check("keys flushed twice", &run, Beyond { bucket: BURST / 4, window: RATE / 2 });
+    check("keys flushed twice", &run, Beyond { bucket: BURST / 4, window: RATE / 2, ..Beyond::default() });
 }
 
 async fn keys_are_evicted_for_a_while() {
@@ -128,7 +128,11 @@ async fn keys_are_evicted_for_a_while() {
     };
     let end = async || drop(server.command(&["CONFIG", "SET", "maxmemory", "0"]).await);
     let run = run(all(server.url()), false, begin, end).await;
-    check("evicted", &run, Beyond { bucket: BURST + Beyond::outage(length()).bucket, window: RATE / 2 });
+    check(
+        "evicted",
+        &run,
+        Beyond { bucket: BURST + Beyond::outage(length()).bucket, window: RATE / 2, ..Beyond::default() },
+    );
 }
 
 async fn a_password_is_set_for_a_while() {
@@ -148,7 +152,7 @@ async fn a_process_dies_and_another_takes_its_place() {
     let server = RedisServer::start().await;
     let run = run_with_a_death(server.url()).await;
     // What it had not told yet is lost with it.
-    check("a process dies", &run, Beyond { bucket: RATE / 10, window: 0 });
+    check("a process dies", &run, Beyond { bucket: RATE / 10, ..Beyond::default() });
 }
 
 async fn a_replica_that_lags_behind_takes_over() {
@@ -166,7 +170,7 @@ async fn a_replica_that_lags_behind_takes_over() {
         old.lock().await.kill();
     };
     let run = run(all(name.url()), false, begin, end).await;
-    check("a replica that lags", &run, Beyond { bucket: Beyond::outage(1.0).bucket, window: RATE / 2 });
+    check("a replica that lags", &run, Beyond { window: RATE / 2, ..Beyond::outage(1.0) });
 }
 
 async fn the_server_is_killed_and_comes_back_empty() {
@@ -289,6 +293,7 @@ async fn half_of_the_processes_are_cut_off_for_a_while() {
     // Those who are not have the whole rate, and the others their half of it, but for a tenth; of a window their share is what
     // they happen to have held and spent when they were cut off, at most the limit.
     let share = RATE as f64 * length() * 0.6;
-    let beyond = Beyond { bucket: Beyond::outage(length()).bucket + share.ceil() as u64, window: RATE };
+    let bucket = Beyond::outage(length()).bucket + share.ceil() as u64;
+    let beyond = Beyond { bucket, window: RATE, is_owed: true, ..Beyond::default() };
     check("half cut off", &run, beyond);
 }

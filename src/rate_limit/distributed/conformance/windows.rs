@@ -265,9 +265,10 @@ pub(super) async fn in_no_window_is_more_spent_than_the_limit(probe: Probe<'_>) 
     let (random, start) = (Random::seeded(7), Instant::now());
     let below = |most: u64| random.with(|generator| generator.next_u64() % most);
     let mut clients = [1, 2, 3].map(|id| Client::new(&probe, id, LIMIT, WINDOW / 2));
-    let (mut heard, mut log) = ([start; 3], Vec::new());
+    let (mut heard, mut log, mut rounds) = ([start; 3], Vec::new(), 0);
     loop {
         let now = Instant::now();
+        rounds += 1;
         if now.saturating_duration_since(start) > 8 * WINDOW / 2 {
             break;
         }
@@ -296,5 +297,7 @@ pub(super) async fn in_no_window_is_more_spent_than_the_limit(probe: Probe<'_>) 
         |end: Instant| log.iter().filter(move |(at, _)| *at <= end && end.saturating_duration_since(*at) < window);
     let sums = log.iter().map(|(end, _)| ending(*end).map(|(_, tokens)| tokens).sum());
     within("most in any window", LIMIT / 2..=LIMIT, sums.max().unwrap_or(0))?;
-    within("spent in 8 windows", 2 * LIMIT..=u64::MAX, log.iter().map(|(_, tokens)| tokens).sum())
+    // A store that is far away has time for few rounds.
+    let least = if rounds > 250 { 4 * LIMIT } else { 2 * LIMIT };
+    within("spent in 8 windows", least..=u64::MAX, log.iter().map(|(_, tokens)| tokens).sum())
 }

@@ -1,8 +1,8 @@
 -- Charges buckets, each by itself: what `Bucket::charge` of the embedded store does.
 --
--- A bucket is `<Bddddd` of the format's number, its level in tokens, when that was in microseconds, its total, the rate in
--- tokens per microsecond at which it drains, and its debt in tokens; then `<c8d` for each process that may send a charge again, with its last
--- sequence, the longest unheard of first. Numbers are doubles: exact for integers up to 2^53, to which all are clamped.
+-- A bucket is `<Bddddd` of the format's number, its level in tokens, when that was in microseconds, its total, the rate
+-- in tokens per microsecond at which it drains, and its debt in tokens; then `<c8d` for each process that may send a charge
+-- again, with its last sequence, the longest unheard of first. Numbers are doubles: exact for integers up to 2^53, to which all are clamped.
 local FORMAT = 3
 local HEADER = 41
 local MOST = 9007199254740992

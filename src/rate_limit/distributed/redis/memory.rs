@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// What the server said of its memory, which it is asked once.
+/// The server's answer about its memory. It is asked once.
 #[derive(Default)]
 pub(super) struct Memory {
     /// Relaxed: it guards no other memory.
@@ -37,8 +37,8 @@ impl Memory {
         self.concern.get().map(String::as_str)
     }
 
-    /// Asks. One that may not be asked gives no reason for concern; one that does not answer is asked again with a later call,
-    /// and so is one whose runtime ends meanwhile.
+    /// Asks the server. A server that refuses the command is no concern. A later call asks again where the server did not
+    /// answer, or where the runtime ended meanwhile.
     pub(super) async fn ask(&self, connection: &Connection) {
         let mut asking = Asking { memory: self, is_answered: false };
         let info = connection.ask(async |connection| cmd("INFO").arg("memory").query_async(connection).await);
