@@ -1,7 +1,44 @@
-//! Instants as numbers, for what keeps its state in one atomic word.
+//! Instants as numbers, for state that is kept in one atomic word.
 
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Nanoseconds: a length of time, or an instant as its distance from an [`Origin`].
+///
+/// The arithmetic saturates. The largest number stands for 584 years and all that is longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Nanos(pub(crate) u64);
+
+#[allow(dead_code, reason = "the mechanisms take it up one after the other")]
+impl Nanos {
+    pub(crate) const ZERO: Self = Self(0);
+    pub(crate) const MAX: Self = Self(u64::MAX);
+
+    /// A duration in whole nanoseconds.
+    #[inline]
+    pub(crate) const fn of(duration: Duration) -> Self {
+        // Cheaper than `as_nanos`, which multiplies 128 bits.
+        let whole = duration.as_secs().saturating_mul(1_000_000_000);
+        Self(whole.saturating_add(duration.subsec_nanos() as u64))
+    }
+
+    #[inline]
+    pub(crate) const fn duration(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+
+    #[inline]
+    #[must_use]
+    pub(crate) const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    #[inline]
+    #[must_use]
+    pub(crate) const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
 
 /// The instant from which a mechanism counts nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -13,10 +50,16 @@ impl Origin {
         Self(instant)
     }
 
-    /// The nanoseconds from the origin to `now`: zero before the origin, the largest number after 584 years.
+    /// The time from the origin to `now`: zero before the origin, the largest number after 584 years.
+    #[inline]
+    pub(crate) fn to(self, now: Instant) -> Nanos {
+        Nanos::of(now.saturating_duration_since(self.0))
+    }
+
+    /// As [`to`](Self::to).
     #[inline]
     pub(crate) fn nanos_to(self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.0))
+        self.to(now).0
     }
 
     /// The instant of this many nanoseconds since the origin, if there is one.
@@ -28,6 +71,5 @@ impl Origin {
 /// A duration in whole nanoseconds: the largest number from 584 years on.
 #[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    // Cheaper than `as_nanos`, which multiplies 128 bits.
-    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
+    Nanos::of(duration).0
 }
