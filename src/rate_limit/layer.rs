@@ -1,6 +1,11 @@
 use super::{
-    Admission, AllCount, Both, CostBy, CostsOfParts, DescribeLimit, InLine, Limit, OneToken, Owing, RateLimitStage,
-    RefundBy, RefusedCalls, Shadow, SlidingWindow, TokenBucket, cost::Cost,
+    bucket::TokenBucket,
+    limit::{
+        Admission, AllCount, Both, Cost, CostBy, CostsOfParts, DescribeLimit, Limit, OneToken, RefundBy, RefusedCalls,
+        Shadow,
+    },
+    stage::RateLimitStage,
+    window::SlidingWindow,
 };
 use crate::{
     error::{ConfigError, RateLimited},
@@ -202,45 +207,9 @@ impl<L, C> RateLimit<L, C> {
     }
 }
 
-impl<C, J> RateLimit<TokenBucket, C, J> {
-    /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does: up to the bucket's
-    /// [`max_wait`](super::TokenBucketBuilder::max_wait), and no longer than until the call's deadline. A call for which
-    /// that is not enough is refused at once, and told how long it would have had to wait.
-    ///
-    /// For one [`TokenBucket`]; other limits, and [several](RateLimit::and), refuse. To pace calls evenly, give the bucket
-    /// a burst of one:
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::time::Duration;
-    /// use steadfast::rate_limit::{RateLimit, TokenBucket};
-    /// use tokio::time::Instant;
-    /// use tower::{ServiceExt, service_fn};
-    ///
-    /// let send = service_fn(async |row: u32| Ok::<_, std::io::Error>(row));
-    /// let pace = TokenBucket::builder(50, Duration::from_secs(1)).burst(1).max_wait(Duration::from_secs(10)).build()?;
-    /// let batch = steadfast::client().rate_limit(RateLimit::new(pace).wait()).service(send)?;
-    ///
-    /// let start = Instant::now();
-    /// futures::future::try_join_all((0..=100).map(|row| batch.clone().oneshot(row))).await?;
-    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// A call that is dropped, or timed out further out, gives up its place.
-    pub fn wait(self) -> RateLimit<InLine, C, J> {
-        self.map(InLine)
-    }
-
-    /// Refused calls count as well: they owe what they cost, up to a burst. A caller that does not stop asking is not
-    /// admitted again. Default: a refused call costs nothing.
-    pub fn count_refused(self) -> RateLimit<Owing, C, J> {
-        self.map(Owing)
-    }
-
-    fn map<M>(self, change: impl FnOnce(TokenBucket) -> M) -> RateLimit<M, C, J> {
+impl<L, C, J> RateLimit<L, C, J> {
+    /// The same of another limit.
+    pub(super) fn map<M>(self, change: impl FnOnce(L) -> M) -> RateLimit<M, C, J> {
         let Self { limit, cost, refund_if, name, shadow, refused } = self;
         RateLimit { limit: change(limit), cost, refund_if, name, shadow, refused }
     }

@@ -141,39 +141,25 @@
 //! window is strict, since a caller that chooses it has a promise to keep. The estimate in two counters takes less
 //! memory and breaks the promise, so it is a choice of its own.
 
-mod both;
-mod bucket_state;
-mod by_key;
-mod cost;
+mod bucket;
 pub mod distributed;
 mod keyed;
 mod layer;
 mod limit;
-mod line;
-mod live;
-mod plan;
 mod quota;
-mod refund;
-mod refused;
-mod reservation;
 mod scale;
-mod sliding_window;
 mod stage;
-mod table;
-mod tier;
-mod token_bucket;
+mod window;
 
-pub use both::Both;
-pub use by_key::{BorrowedKey, ByKey, KeyOf, OwnedKey, TakenByKey};
-pub use cost::{Cost, CostBy, CostsOfParts, OneToken};
-pub use keyed::{Keyed, KeyedBuilder, OneTier, Overflow, TierBy, TierOf};
+pub use bucket::{Acquire, InLine, Owing, PlaceInLine, Reservation, TokenBucket, TokenBucketBuilder};
+pub use keyed::{
+    BorrowedKey, ByKey, KeyOf, Keyed, KeyedBuilder, OneTier, Overflow, OwnedKey, TakenByKey, TierBy, TierOf,
+};
 pub use layer::{RateLimit, RateLimitLayer};
-pub use limit::{Admission, DescribeLimit, InLine, Limit, Owing, PlaceInLine};
-pub use live::{LiveLimit, LiveLimits, Mode, Shadow};
+pub use limit::{
+    Admission, AllCount, Both, Cost, CostBy, CostsOfParts, DescribeLimit, Limit, LiveLimit, LiveLimits, Mode, OneToken,
+    RefundBy, RefundIf, RefusedCalls, Shadow,
+};
 pub use quota::Quota;
-pub use refund::{AllCount, RefundBy, RefundIf};
-pub use refused::RefusedCalls;
-pub use reservation::{Acquire, Reservation};
-pub use sliding_window::{SlidingWindow, SlidingWindowBuilder};
 pub use stage::{RateLimitCall, RateLimitStage};
-pub use token_bucket::{TokenBucket, TokenBucketBuilder};
+pub use window::{SlidingWindow, SlidingWindowBuilder};

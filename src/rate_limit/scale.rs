@@ -1,4 +1,4 @@
-use super::Quota;
+use super::quota::Quota;
 
 /// A quota in integers: how a token is divided into parts, and how many of these are minted per nanosecond.
 ///

@@ -1,4 +1,7 @@
-use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost, refund::RefundIf};
+use super::{
+    layer::RateLimit,
+    limit::{Admission, Cost, DescribeLimit, Limit, RefundIf},
+};
 use crate::{
     error::{Error, Rejection},
     shell::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage},

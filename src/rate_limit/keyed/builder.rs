@@ -1,12 +1,14 @@
-use super::{Keyed, OneTier, Overflow, Quotas, RENEWAL, Shared, TierBy};
+use super::{
+    handle::Keyed,
+    shared::{KeyedShared, Quotas, RENEWAL},
+    table::Table,
+    tier::{self, MOST_TIERS, Tier},
+    tier_of::{OneTier, TierBy},
+};
 use crate::{
     clock::Origin,
     error::ConfigError,
-    rate_limit::{
-        Quota, TokenBucket,
-        table::Table,
-        tier::{self, MOST_TIERS, Tier},
-    },
+    rate_limit::{bucket::TokenBucket, quota::Quota},
     sync::{AtomicU64, Mutex},
 };
 use std::{
@@ -16,6 +18,18 @@ use std::{
     sync::Arc,
 };
 use tokio::time::Instant;
+
+/// How a call is decided whose key has no bucket, when all slots in which it may have one belong to live keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// It is counted on one bucket which all such keys of its tier share, and which follows the tier's quota. The default:
+    /// a few too many keys are limited together, and a flood of them gets a single key's share.
+    #[default]
+    Shared,
+    /// It is refused, until the first of those slots is free.
+    Refuse,
+}
 
 /// Configures a [`Keyed`].
 #[must_use]
@@ -105,7 +119,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
         // There is a first one: the builder's.
         let first = tiers.next().ok_or_else(|| ConfigError::new("rate_limit.tiers", 0, "must be at least 1"))??;
         let more = tiers.collect::<Result<_, _>>()?;
-        let shared = Shared {
+        let shared = KeyedShared {
             table,
             hasher,
             tier_of,

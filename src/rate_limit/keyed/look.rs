@@ -1,7 +1,11 @@
 //! What can be seen of the buckets. Nothing changes by looking, whatever instant is asked about.
 
-use super::{HashedKey, Keyed, Shared, TierOf};
-use crate::rate_limit::table::Slot;
+use super::{
+    handle::Keyed,
+    shared::{HashedKey, KeyedShared},
+    table::Slot,
+    tier_of::TierOf,
+};
 use std::hash::{BuildHasher, Hash};
 use tokio::time::Instant;
 
@@ -42,7 +46,7 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     }
 }
 
-impl<T, S> Shared<T, S> {
+impl<T, S> KeyedShared<T, S> {
     /// The nanoseconds to an instant that is only looked at. `None` where all buckets are full by then.
     fn look_at(&self, now: Instant) -> Option<u64> {
         let nanos = self.origin.nanos_to(now);

@@ -1,23 +1,16 @@
-mod closing;
-#[cfg(all(test, not(steadfast_loom)))]
-mod tests;
-
 use super::{
-    Quota,
-    bucket_state::{Refusal, SLOW, SPENT, Shared, Slow, Way, Word},
-    line::{Line, Place},
-    plan::{LONGEST_WARM_UP, Plan, SharedPlan, third_of},
+    builder::TokenBucketBuilder,
     reservation::{Acquire, Reservation},
+    state::{BucketShared, Way},
 };
 use crate::{
-    clock::{self, Origin},
     error::{ConfigError, RateLimited},
     random::Random,
-    sync::{AtomicU64, Mutex, Ordering, lock},
-    timeout::Deadline,
+    rate_limit::quota::Quota,
+    sync::{Ordering, lock},
 };
 use rand::RngExt;
-use std::{fmt, sync::Arc, task::Waker, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// A rate with a burst: tokens are minted at a steady rate, at most a burst of them is saved up, each call costs some.
@@ -68,7 +61,7 @@ use tokio::time::Instant;
 /// somebody waits, and while it warms up, a lock is taken. Clones share the bucket.
 #[derive(Clone)]
 pub struct TokenBucket {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<BucketShared>,
 }
 
 impl TokenBucket {
@@ -79,7 +72,7 @@ impl TokenBucket {
 
     /// A bucket by this quota.
     pub fn with_quota(quota: Quota) -> TokenBucketBuilder {
-        TokenBucketBuilder { quota, warm_up: Duration::ZERO, max_wait: None }
+        TokenBucketBuilder::new(quota)
     }
 
     /// Takes `tokens` now, by tokio's clock. See [`try_acquire_at`](Self::try_acquire_at).
@@ -264,154 +257,13 @@ impl TokenBucket {
     }
 
     /// Whether `tokens` would be refused at `due`, if nobody else takes or gives back any before. Changes nothing.
-    pub(super) fn would_refuse_at(&self, tokens: u64, due: Instant) -> bool {
+    pub(in crate::rate_limit) fn would_refuse_at(&self, tokens: u64, due: Instant) -> bool {
         tokens > 0 && self.shared.would_refuse(tokens, self.shared.origin.nanos_to(due), 0)
     }
-
-    /// Whether a call for `tokens` at `due` would be refused a place in line, too. Otherwise the same.
-    pub(super) fn would_refuse_a_place_at(&self, tokens: u64, due: Instant, deadline: Deadline) -> bool {
-        let longest = self.patience(due, deadline);
-        tokens > 0 && self.shared.would_refuse(tokens, self.shared.origin.nanos_to(due), longest)
-    }
-
-    /// How long a call may wait that comes at `now`, in nanoseconds.
-    fn patience(&self, now: Instant, deadline: Deadline) -> u64 {
-        let longest = clock::nanos(self.shared.max_wait);
-        // At its very instant the deadline has passed.
-        deadline.remaining(now).map_or(longest, |left| longest.min(clock::nanos(left).saturating_sub(1)))
-    }
-
-    /// Takes the tokens at once, or a place in line, where the wait may last as long as that and until the deadline.
-    pub(super) fn join_at(&self, tokens: u64, now: Instant, deadline: Deadline) -> Result<Option<Place>, RateLimited> {
-        if tokens == 0 {
-            return Ok(None);
-        }
-        let shared = &*self.shared;
-        let nanos = shared.origin.nanos_to(now);
-        let joined = match shared.try_take(tokens, nanos) {
-            Ok(_) => Ok(None),
-            Err(refusal @ (Refusal::ForEver | Refusal::Closed)) => Err(refusal),
-            Err(Refusal::Until(_)) => shared.join(tokens, nanos, self.patience(now, deadline)),
-        };
-        joined.map_err(|refusal| refusal.seen_at(nanos))
-    }
-
-    /// Whether it is this place's turn. Then the tokens have been taken and the place is gone; so it is after a refusal.
-    /// If not, the waker is woken when it is, or earlier; at the instant that comes back it is to be asked again.
-    pub(super) fn poll_place_at(&self, place: &Place, waker: &Waker, now: Instant) -> Turn {
-        let nanos = self.shared.origin.nanos_to(now);
-        match self.shared.poll_place(place, waker, nanos) {
-            Ok(None) => Turn::Come,
-            Ok(Some(due)) => match now.checked_add(Duration::from_nanos(due.saturating_sub(nanos))) {
-                Some(instant) => Turn::NotBefore(instant),
-                None => {
-                    self.shared.leave(place, nanos);
-                    Turn::Refused(Refusal::Until(due).seen_at(nanos))
-                }
-            },
-            Err(refusal) => Turn::Refused(refusal.seen_at(nanos)),
-        }
-    }
-
-    /// When the wait for a place ends, as known at `now`: at `now` itself where its turn has come, or it was refused.
-    pub(super) fn due_at(&self, place: &Place, now: Instant) -> Option<Instant> {
-        let nanos = self.shared.origin.nanos_to(now);
-        let due = self.shared.due_of(place, nanos);
-        now.checked_add(Duration::from_nanos(due.saturating_sub(nanos)))
-    }
-
-    /// Gives up a place, with the tokens that were granted to it meanwhile.
-    pub(super) fn leave_at(&self, place: &Place, now: Instant) {
-        self.shared.leave(place, self.shared.origin.nanos_to(now));
-    }
-}
-
-/// Where a place in line stands.
-pub(super) enum Turn {
-    Come,
-    NotBefore(Instant),
-    Refused(RateLimited),
 }
 
 impl fmt::Debug for TokenBucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenBucket").field("quota", &self.quota()).finish_non_exhaustive()
-    }
-}
-
-/// Configures a [`TokenBucket`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct TokenBucketBuilder {
-    quota: Quota,
-    warm_up: Duration,
-    max_wait: Option<Duration>,
-}
-
-impl TokenBucketBuilder {
-    /// The most tokens that are saved up, and so the most that one call may cost.
-    ///
-    /// Default: the count, so that whoever was quiet for a period may use a period's worth at once.
-    pub fn burst(self, burst: u64) -> Self {
-        Self { quota: self.quota.with_burst(burst), ..self }
-    }
-
-    /// For so long the rate grows, evenly, from a third to the whole: when the bucket is new, and whenever it was left full
-    /// for as long. Such a bucket is cold and holds one token. For what stands behind it: a cache that is empty, a pool
-    /// that has to be filled.
-    ///
-    /// The rate is linear in time, whatever is taken meanwhile: after a share `x` of the warm-up it is `(1 + 2x) / 3` of the
-    /// whole, and the tokens of `x (1 + x) / 3` warm-ups at the whole rate have been minted. A bucket of 10 per second that
-    /// warms up for 10 s has minted 25 tokens after 5.0 s and 50 after 8.23 s. Guava's `SmoothWarmingUp` begins at a third
-    /// too, but there the rate follows the tokens that are taken. Default: none. A bucket with a warm-up takes its lock with
-    /// each call.
-    pub fn warm_up(self, warm_up: Duration) -> Self {
-        Self { warm_up, ..self }
-    }
-
-    /// The longest that [`acquire`](TokenBucket::acquire) waits, and so also how many can wait: no more than are minted in
-    /// that time.
-    ///
-    /// Default: a second, for which whoever waits for an answer may not notice it; who would wait longer had better be
-    /// refused, and come back.
-    pub fn max_wait(self, max_wait: Duration) -> Self {
-        Self { max_wait: Some(max_wait), ..self }
-    }
-
-    /// The bucket, full; or cold, if it has a warm-up.
-    ///
-    /// # Errors
-    ///
-    /// The count must be from 1 to one per nanosecond; the period longer than zero and at most 366 days; the burst at
-    /// least 1, at most 2^55, and such that it fills within a hundred years; the warm-up at most ten minutes; the longest
-    /// wait at most 366 days.
-    pub fn build(self) -> Result<TokenBucket, ConfigError> {
-        let Self { quota, warm_up, max_wait } = self;
-        quota.check()?;
-        if warm_up > LONGEST_WARM_UP {
-            return Err(ConfigError::new("rate_limit.warm_up", warm_up, "must be at most ten minutes"));
-        }
-        let max_wait = max_wait.unwrap_or(Duration::from_secs(1));
-        if max_wait > crate::error::LONGEST {
-            return Err(ConfigError::new("rate_limit.max_wait", max_wait, "must be at most 366 days"));
-        }
-        let third = third_of(warm_up);
-        let plan = if third > 0 { Plan::new(quota, 0).warming_up(0, third) } else { Plan::new(quota, 0) };
-        let word = if third > 0 { SLOW | (plan.scale.full - plan.scale.parts_per_token) } else { 0 };
-        Ok(TokenBucket {
-            shared: Arc::new(Shared {
-                word: Word(AtomicU64::new(word)),
-                plans: [SharedPlan::new(&plan), SharedPlan::new(&plan)],
-                origin: Origin::at(Instant::now()),
-                max_wait,
-                slow: Mutex::new(Slow {
-                    quota,
-                    third,
-                    cold_at: plan.cold_after(word & SPENT, third),
-                    line: Line::default(),
-                    is_closed: false,
-                }),
-            }),
-        })
     }
 }

@@ -1,13 +1,13 @@
 //! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock; the others need it held.
 
-use super::{Refusal, SLOW, SPENT, Shared, Slow};
+use super::{BucketRefusal, BucketShared, SLOW, SPENT, Slow};
 use crate::{
-    rate_limit::line::{Place, Standing},
+    rate_limit::bucket::line::{Place, Standing},
     sync::{Ordering, lock},
 };
 use std::task::Waker;
 
-impl Shared {
+impl BucketShared {
     /// When `tokens` more than those spent will have been minted.
     fn due_after(&self, tokens: u64, nanos: u64) -> u64 {
         let plan = self.plan();
@@ -21,18 +21,23 @@ impl Shared {
         self.due_after(slow.line.tokens().saturating_add(tokens), nanos)
     }
 
-    pub(super) fn refuse_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
+    pub(super) fn refuse_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), BucketRefusal> {
         if tokens > slow.quota.burst() {
-            return Err(Refusal::ForEver);
+            return Err(BucketRefusal::ForEver);
         }
-        Err(Refusal::Until(self.due_behind(tokens, nanos, slow)))
+        Err(BucketRefusal::Until(self.due_behind(tokens, nanos, slow)))
     }
 
-    pub(in crate::rate_limit) fn join(&self, tokens: u64, nanos: u64, longest: u64) -> Result<Option<Place>, Refusal> {
+    pub(in crate::rate_limit::bucket) fn join(
+        &self,
+        tokens: u64,
+        nanos: u64,
+        longest: u64,
+    ) -> Result<Option<Place>, BucketRefusal> {
         let slow = lock(&self.slow);
         // A refusal changes nothing, whatever instant it is asked for.
         match self.judge(tokens, nanos, &slow) {
-            Err(Refusal::Until(due)) if due.saturating_sub(nanos) <= longest => {}
+            Err(BucketRefusal::Until(due)) if due.saturating_sub(nanos) <= longest => {}
             judged => judged?,
         }
         // From here on no call overtakes: all take their tokens under the lock.
@@ -41,16 +46,16 @@ impl Shared {
             if slow.line.is_empty() {
                 match self.take(tokens, nanos, slow) {
                     Ok(()) => return Ok(None),
-                    Err(Refusal::Until(_)) => {}
+                    Err(BucketRefusal::Until(_)) => {}
                     Err(refusal) => return Err(refusal),
                 }
             }
             if tokens > slow.quota.burst() {
-                return Err(Refusal::ForEver);
+                return Err(BucketRefusal::ForEver);
             }
             let due = self.due_behind(tokens, nanos, slow);
             if due.saturating_sub(nanos) > longest {
-                return Err(Refusal::Until(due));
+                return Err(BucketRefusal::Until(due));
             }
             Ok(Some(slow.line.join(tokens, due)))
         })
@@ -62,8 +67,8 @@ impl Shared {
         while let Some(tokens) = slow.line.first() {
             match self.take(tokens, nanos, slow) {
                 Ok(()) => slow.line.grant(),
-                Err(Refusal::ForEver | Refusal::Closed) => slow.line.refuse(),
-                Err(Refusal::Until(due)) => {
+                Err(BucketRefusal::ForEver | BucketRefusal::Closed) => slow.line.refuse(),
+                Err(BucketRefusal::Until(due)) => {
                     slow.line.expect(due);
                     return;
                 }
@@ -75,20 +80,20 @@ impl Shared {
     }
 
     /// `None` where the tokens have been granted, or else when to ask again.
-    pub(in crate::rate_limit) fn poll_place(
+    pub(in crate::rate_limit::bucket) fn poll_place(
         &self,
         place: &Place,
         waker: &Waker,
         nanos: u64,
-    ) -> Result<Option<u64>, Refusal> {
+    ) -> Result<Option<u64>, BucketRefusal> {
         // Cloned before the lock is taken: a waker is another task's code.
         let waker = waker.clone();
         let mut slow = lock(&self.slow);
         slow.line.announce(place);
         self.slowly_locked(slow, nanos, |slow| match slow.line.poll(place, waker, nanos) {
             Standing::Granted => Ok(None),
-            Standing::Refused => Err(Refusal::ForEver),
-            Standing::Closed => Err(Refusal::Closed),
+            Standing::Refused => Err(BucketRefusal::ForEver),
+            Standing::Closed => Err(BucketRefusal::Closed),
             Standing::Expected(due) => Ok(Some(due)),
             Standing::Behind { tokens } => {
                 let due = self.due_after(tokens, nanos);
@@ -98,7 +103,7 @@ impl Shared {
         })
     }
 
-    pub(in crate::rate_limit) fn leave(&self, place: &Place, nanos: u64) {
+    pub(in crate::rate_limit::bucket) fn leave(&self, place: &Place, nanos: u64) {
         self.slowly(nanos, |slow| {
             if let Some(tokens) = slow.line.leave(place) {
                 self.give_back(tokens);
@@ -107,7 +112,7 @@ impl Shared {
     }
 
     /// Refuses all waiters and all later calls. `slowly` has served the waiters whose turn has come.
-    pub(in crate::rate_limit) fn close(&self, nanos: u64) {
+    pub(in crate::rate_limit::bucket) fn close(&self, nanos: u64) {
         self.slowly(nanos, |slow| {
             slow.is_closed = true;
             slow.line.close();

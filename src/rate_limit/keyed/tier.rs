@@ -1,12 +1,9 @@
 //! What the keys of a tier are counted by, and the change from one quota to the next.
 
-use super::{
-    Quota, TokenBucket,
-    scale::Scale,
-    table::{UNIT, state_of},
-};
+use super::table::{UNIT, state_of};
 use crate::{
     error::{ConfigError, RateLimited},
+    rate_limit::{bucket::TokenBucket, quota::Quota, scale::Scale},
     sync::{AtomicU64, Ordering},
 };
 use std::{fmt, time::Duration};
@@ -32,7 +29,7 @@ pub(super) fn check(quota: Quota) -> Result<(), ConfigError> {
 }
 
 /// The quotas of all tiers. An error names the tier, where there are several.
-pub(super) fn check_all(quotas: &[Quota]) -> Result<(), ConfigError> {
+pub(in crate::rate_limit) fn check_all(quotas: &[Quota]) -> Result<(), ConfigError> {
     quotas.iter().enumerate().try_for_each(|(tier, quota)| {
         check(*quota).map_err(|error| if quotas.len() > 1 { error.of(format_args!("in tier {tier}")) } else { error })
     })
@@ -40,16 +37,16 @@ pub(super) fn check_all(quotas: &[Quota]) -> Result<(), ConfigError> {
 
 /// Why there are no tokens, and how many nanoseconds it takes until there are.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Refusal {
+pub(super) enum KeyedRefusal {
     For(u64),
     ForEver,
 }
 
-impl From<Refusal> for RateLimited {
-    fn from(refusal: Refusal) -> Self {
+impl From<KeyedRefusal> for RateLimited {
+    fn from(refusal: KeyedRefusal) -> Self {
         Self::new(match refusal {
-            Refusal::For(nanos) => Some(Duration::from_nanos(nanos)),
-            Refusal::ForEver => None,
+            KeyedRefusal::For(nanos) => Some(Duration::from_nanos(nanos)),
+            KeyedRefusal::ForEver => None,
         })
     }
 }
@@ -111,10 +108,10 @@ impl Rate {
 
     /// Why a cost that is above what is left, in parts, is refused.
     #[inline(never)]
-    fn refuse(&self, cost: i64, left: i64, nanos: u64) -> Refusal {
+    fn refuse(&self, cost: i64, left: i64, nanos: u64) -> KeyedRefusal {
         match cost > self.full() {
-            true => Refusal::ForEver,
-            false => Refusal::For(self.nanos_until(cost.saturating_sub(left), nanos)),
+            true => KeyedRefusal::ForEver,
+            false => KeyedRefusal::For(self.nanos_until(cost.saturating_sub(left), nanos)),
         }
     }
 
@@ -206,7 +203,7 @@ impl Tier {
 
     /// The state of a bucket with this tag after it gave so many tokens.
     #[inline]
-    pub(super) fn take(&self, tag: u64, state: u64, tokens: u64, nanos: u64) -> Result<u64, Refusal> {
+    pub(super) fn take(&self, tag: u64, state: u64, tokens: u64, nanos: u64) -> Result<u64, KeyedRefusal> {
         // A rate that is being overwritten is any numbers, and the arithmetic wraps: the word tells, in the end.
         let rate = self.rate(tag);
         let (cost, full) = (rate.parts(tokens), rate.full());

@@ -1,4 +1,4 @@
-use super::TokenBucket;
+use super::token_bucket::TokenBucket;
 use tokio::time::Instant;
 
 impl TokenBucket {
@@ -12,9 +12,9 @@ impl TokenBucket {
     ///   that wait and layers that do not, and later calls must not get the tokens that refused waiters had waited for. To
     ///   refuse waiters alone, give them a bucket of their own.
     /// - A call that costs nothing passes.
-    /// - [`refund`](Self::refund), [`Reservation`](super::super::Reservation)s and [`available_at`](Self::available_at) work
+    /// - [`refund`](Self::refund), [`Reservation`](crate::rate_limit::Reservation)s and [`available_at`](Self::available_at) work
     ///   as before.
-    /// - A limit in [shadow](super::super::RateLimit::shadow) lets calls pass, and counts them as refused.
+    /// - A limit in [shadow](crate::rate_limit::RateLimit::shadow) lets calls pass, and counts them as refused.
     /// - A bucket stays closed. Closing it again changes nothing.
     ///
     /// Work that has begun may still need tokens of a bucket that limits calls to other services. Close such a bucket last.

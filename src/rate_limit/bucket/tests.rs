@@ -1,5 +1,5 @@
-use super::*;
-use std::{pin::pin, task::Context};
+use super::TokenBucket;
+use std::{future::Future, pin::pin, task::Context, time::Duration};
 
 #[tokio::test(start_paused = true)]
 async fn a_refund_takes_the_lock_only_while_a_call_waits() {

@@ -10,13 +10,13 @@ pub trait Cost<Request> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OneToken;
 
-/// Each call costs what each of [several](super::RateLimit::and) limits says.
+/// Each call costs what each of [several](crate::rate_limit::RateLimit::and) limits says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CostsOfParts;
 
-/// Each call costs what a function says: [`RateLimit::cost`](super::RateLimit::cost).
+/// Each call costs what a function says: [`RateLimit::cost`](crate::rate_limit::RateLimit::cost).
 #[derive(Clone, Copy, Debug)]
-pub struct CostBy<F>(pub(super) F);
+pub struct CostBy<F>(pub(in crate::rate_limit) F);
 
 impl<Request> Cost<Request> for OneToken {
     #[inline]

@@ -1,4 +1,4 @@
-use super::{TokenBucket, line::Place, token_bucket::Turn};
+use super::{line::Place, token_bucket::TokenBucket, turn::Turn};
 use crate::{context::CallContext, error::RateLimited, shell::Timer};
 use pin_project_lite::pin_project;
 use std::{

@@ -1,15 +1,15 @@
 //! What is only asked of a bucket: nothing changes, whatever instant it is asked about.
 
-use super::{Reckoned, Refusal, SLOW, SPENT, Shared, Slow, due_at};
+use super::{BucketRefusal, BucketShared, Reckoned, SLOW, SPENT, Slow, due_at};
 use crate::{
-    rate_limit::line::Place,
+    rate_limit::bucket::line::Place,
     sync::{Ordering, lock},
 };
 
-impl Shared {
+impl BucketShared {
     /// Whether `tokens` would be refused at `nanos` after the origin to a call that may wait for `longest` more, if no caller
     /// takes or returns tokens before. Changes nothing. Waiters have their tokens by then, or the call is behind them.
-    pub(in crate::rate_limit) fn would_refuse(&self, tokens: u64, nanos: u64, longest: u64) -> bool {
+    pub(in crate::rate_limit::bucket) fn would_refuse(&self, tokens: u64, nanos: u64, longest: u64) -> bool {
         let word = self.word.0.load(Ordering::Acquire);
         match self.reckon(word, tokens, nanos) {
             Reckoned::Enough { .. } if self.is_current(word) => return false,
@@ -21,21 +21,21 @@ impl Shared {
         }
         match self.judge(tokens, nanos, &lock(&self.slow)) {
             Ok(()) => false,
-            Err(Refusal::Until(due)) => due.saturating_sub(nanos) > longest,
-            Err(Refusal::ForEver | Refusal::Closed) => true,
+            Err(BucketRefusal::Until(due)) => due.saturating_sub(nanos) > longest,
+            Err(BucketRefusal::ForEver | BucketRefusal::Closed) => true,
         }
     }
 
     /// Whether `tokens` would be taken at `nanos` after the origin, behind all who wait. Changes nothing.
-    pub(super) fn judge(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), Refusal> {
+    pub(super) fn judge(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), BucketRefusal> {
         if slow.is_closed {
-            return Err(Refusal::Closed);
+            return Err(BucketRefusal::Closed);
         }
         if tokens > slow.quota.burst() {
-            return Err(Refusal::ForEver);
+            return Err(BucketRefusal::ForEver);
         }
         // Those who wait take what is there first.
-        self.expect(slow.line.tokens().saturating_add(tokens), nanos, slow).map_err(Refusal::Until)
+        self.expect(slow.line.tokens().saturating_add(tokens), nanos, slow).map_err(BucketRefusal::Until)
     }
 
     /// Whether there are `tokens` at `nanos` after the origin. If not, when there will be.
@@ -56,7 +56,7 @@ impl Shared {
     }
 
     /// When the wait for a place ends, as known at `nanos` after the origin.
-    pub(in crate::rate_limit) fn due_of(&self, place: &Place, nanos: u64) -> u64 {
+    pub(in crate::rate_limit::bucket) fn due_of(&self, place: &Place, nanos: u64) -> u64 {
         let slow = lock(&self.slow);
         match slow.line.tokens_up_to(place) {
             Some(tokens) => self.expect(tokens, nanos, &slow).err().unwrap_or(nanos),
@@ -65,12 +65,12 @@ impl Shared {
         }
     }
 
-    pub(in crate::rate_limit) fn is_closed(&self) -> bool {
+    pub(in crate::rate_limit::bucket) fn is_closed(&self) -> bool {
         self.word.0.load(Ordering::Acquire) & SLOW != 0 && lock(&self.slow).is_closed
     }
 
     /// The tokens at `nanos` after the origin. Changes neither the anchor nor the line, whatever instant is asked about.
-    pub(in crate::rate_limit) fn available(&self, nanos: u64) -> u64 {
+    pub(in crate::rate_limit::bucket) fn available(&self, nanos: u64) -> u64 {
         let slow = lock(&self.slow);
         if slow.third > 0 && nanos >= slow.cold_at {
             return 1;

@@ -1,13 +1,17 @@
 //! Rate limits that are told other quotas while calls pass.
 
-use super::{
-    Both, ByKey, InLine, Owing, Quota, RateLimit, RateLimitStage, SlidingWindow, TokenBucket,
-    distributed::{DistributedByKey, Exact, Leased, WriteBehind},
-    sliding_window::check_limit,
-    tier,
-};
+use super::both::Both;
 use crate::{
     error::ConfigError,
+    rate_limit::{
+        bucket::{InLine, Owing, TokenBucket},
+        distributed::{DistributedByKey, Exact, Leased, WriteBehind},
+        keyed::{ByKey, check_tiers},
+        layer::RateLimit,
+        quota::Quota,
+        stage::RateLimitStage,
+        window::{SlidingWindow, check_limit},
+    },
     stack::live::{Configure, Mechanisms, RateLimitConfig, StackConfig},
 };
 use std::sync::{
@@ -15,7 +19,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// A limit whose quotas can be changed while calls pass: one, or one for each tier. For a [`Limit`](super::Limit) of your
+/// A limit whose quotas can be changed while calls pass: one, or one for each tier. For a [`Limit`](crate::rate_limit::Limit) of your
 /// own in a [live stack](crate::stack::live).
 pub trait LiveLimit {
     /// The quotas in force.
@@ -76,11 +80,11 @@ pub struct Shadow(Arc<AtomicBool>);
 impl Shadow {
     /// Relaxed, here and below: it guards no other memory.
     #[inline]
-    pub(super) fn is_on(&self) -> bool {
+    pub(in crate::rate_limit) fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set(&self, is_on: bool) {
+    pub(in crate::rate_limit) fn set(&self, is_on: bool) {
         self.0.store(is_on, Ordering::Relaxed);
     }
 }
@@ -255,7 +259,7 @@ impl<K: ?Sized, T, S, F> LiveLimit for ByKey<K, T, S, F> {
                 "must be one for each tier that was built",
             ));
         }
-        tier::check_all(quotas)
+        check_tiers(quotas)
     }
 
     fn set_quotas(&self, quotas: &[Quota]) {

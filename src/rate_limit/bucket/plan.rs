@@ -1,5 +1,7 @@
-use super::{Quota, scale::Scale};
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    rate_limit::{quota::Quota, scale::Scale},
+    sync::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 /// Binary digits of a rate after the point. They are also those of the horizon, so that an anchor which moves on by whole

@@ -1,7 +1,4 @@
-mod estimate;
-mod strict;
-
-use self::{estimate::Estimate, strict::Strict};
+use super::{estimate::Estimate, strict::Strict};
 use crate::{
     error::{ConfigError, RateLimited, check_duration},
     sync::{Mutex, lock},
@@ -15,7 +12,7 @@ use tokio::time::Instant;
 /// counts what arrives, make the window longer than his by the longest such delay, and bound that by a timeout. What other
 /// processes send, or this one sent before it was restarted, is not counted.
 ///
-/// That is what a partner means who counts a hundred calls a minute. A [`TokenBucket`](super::TokenBucket) of a hundred
+/// That is what a partner means who counts a hundred calls a minute. A [`TokenBucket`](crate::rate_limit::TokenBucket) of a hundred
 /// per minute lets nearly two hundred through in the minute after a quiet one: its burst, and what is minted meanwhile.
 ///
 /// ```
@@ -61,15 +58,15 @@ use tokio::time::Instant;
 /// limit, and at most 6 KiB; an estimate has none of it. Clones share the window.
 #[derive(Clone)]
 pub struct SlidingWindow {
-    shared: Arc<Shared>,
+    shared: Arc<WindowShared>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct WindowShared {
+    state: Mutex<WindowState>,
     window: Duration,
 }
 
-struct State {
+struct WindowState {
     limit: u64,
     /// The latest instant at which tokens were asked for. What it has forgotten would be missed at an earlier one.
     latest: Instant,
@@ -107,8 +104,8 @@ impl SlidingWindow {
     /// admitted, the window's time is that instant: older admissions have left the window, and later calls count as of that
     /// instant until the clock reaches it. So calls may be refused until a window's length after it, and in real time more than
     /// the limit may pass. Giving the tokens back does not undo that. To plan, ask [`available_at`](Self::available_at), which
-    /// changes nothing. A [`TokenBucket`](super::TokenBucket) also lets calls wait, and
-    /// [`Acquire::due_at`](super::Acquire::due_at) says until when.
+    /// changes nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket) also lets calls wait, and
+    /// [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) says until when.
     ///
     /// # Errors
     ///
@@ -146,7 +143,7 @@ impl SlidingWindow {
     ///
     /// An estimate gives back from the counter of that instant.
     pub fn refund_taken_at(&self, tokens: u64, taken: Instant) {
-        let State { latest, counts, .. } = &mut *lock(&self.shared.state);
+        let WindowState { latest, counts, .. } = &mut *lock(&self.shared.state);
         match counts {
             Counts::Strict(strict) => strict.refund_taken_at(tokens, taken, *latest, self.shared.window),
             Counts::Estimate(estimate) => estimate.refund_taken_at(tokens, taken, self.shared.window),
@@ -155,7 +152,7 @@ impl SlidingWindow {
 
     /// The tokens that are there at `now`. Takes a look at every cell.
     pub fn available_at(&self, now: Instant) -> u64 {
-        let State { limit, latest, counts } = &*lock(&self.shared.state);
+        let WindowState { limit, latest, counts } = &*lock(&self.shared.state);
         let now = now.max(*latest);
         match counts {
             Counts::Strict(strict) => strict.available(*limit, now, self.shared.window),
@@ -195,7 +192,7 @@ impl SlidingWindow {
     }
 }
 
-impl State {
+impl WindowState {
     /// Takes all of the tokens, at least one, or none, and says after how long there will be enough.
     fn take(&mut self, tokens: u64, now: Instant, window: Duration) -> Result<(), Option<Duration>> {
         if tokens > self.limit {
@@ -256,15 +253,15 @@ impl SlidingWindowBuilder {
         let now = Instant::now();
         let counts =
             if estimate { Counts::Estimate(Estimate::new(now)) } else { Counts::Strict(Strict::with_room_for(limit)) };
-        let state = Mutex::new(State { limit, latest: now, counts });
-        Ok(SlidingWindow { shared: Arc::new(Shared { state, window }) })
+        let state = Mutex::new(WindowState { limit, latest: now, counts });
+        Ok(SlidingWindow { shared: Arc::new(WindowShared { state, window }) })
     }
 }
 
 /// The largest limit: the sum of two never overflows, nor the product of one and the longest window in nanoseconds.
 const LARGEST_LIMIT: u64 = 1_000_000_000_000_000_000;
 
-pub(super) fn check_limit(limit: u64) -> Result<(), ConfigError> {
+pub(in crate::rate_limit) fn check_limit(limit: u64) -> Result<(), ConfigError> {
     if limit == 0 || limit > LARGEST_LIMIT {
         return Err(ConfigError::new(
             "rate_limit.limit",

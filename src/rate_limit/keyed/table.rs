@@ -2,7 +2,7 @@
 
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
-/// The slots of a line of the cache.
+/// The slots of a cache line.
 pub(super) const SLOTS: usize = if cfg!(steadfast_loom) { 1 } else { 4 };
 /// The lines in which a key may be.
 const CHOICES: usize = 4;
@@ -32,7 +32,7 @@ const CLAIMED: u64 = 1;
 /// written by all, by compare-and-swap.
 #[derive(Debug)]
 pub(super) struct Table {
-    lines: Box<[Line]>,
+    lines: Box<[CacheLine]>,
     blocks: u64,
     block_log2: u32,
     stripes: Box<[Stripe]>,
@@ -40,14 +40,14 @@ pub(super) struct Table {
 
 #[derive(Debug)]
 #[repr(align(64))]
-struct Line {
+struct CacheLine {
     /// Zero: empty. Otherwise 56 bits of a hash, and a tag.
     fingerprints: [AtomicU64; SLOTS],
     /// The state of a bucket, in the upper bits, and a version. See the constants above.
     words: [AtomicU64; SLOTS],
 }
 
-/// The lock on every so many-th block.
+/// The lock on the blocks of one stripe.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe(Mutex<()>);
@@ -93,7 +93,7 @@ pub(super) fn state_of(word: u64) -> u64 {
 /// What a state is counted in: it has 58 binary digits, and wraps.
 pub(super) const UNIT: u32 = VERSION_BITS;
 
-impl Line {
+impl CacheLine {
     fn new() -> Self {
         Self { fingerprints: [(); SLOTS].map(|()| AtomicU64::new(0)), words: [(); SLOTS].map(|()| AtomicU64::new(0)) }
     }
@@ -123,7 +123,7 @@ impl Table {
         let count = blocks << block_log2;
         let mut lines = Vec::new();
         lines.try_reserve_exact(count).ok()?;
-        lines.extend((0..count).map(|_| Line::new()));
+        lines.extend((0..count).map(|_| CacheLine::new()));
         let stripes = (0..blocks.min(STRIPES)).map(|_| Stripe::default()).collect();
         Some(Self { lines: lines.into_boxed_slice(), blocks: blocks as u64, block_log2, stripes })
     }
@@ -217,14 +217,14 @@ impl<'a> Locked<'a> {
     pub(super) fn candidates(&self, fingerprint: u64) -> impl Iterator<Item = Slot<'a>> + use<'a> {
         let table = self.table;
         let lines = table.lines_of(self.block, fingerprint & !TAG);
-        lines.into_iter().filter_map(|line| table.lines.get(line)).flat_map(Line::slots)
+        lines.into_iter().filter_map(|line| table.lines.get(line)).flat_map(CacheLine::slots)
     }
 
     /// All slots of the block that are not empty.
     pub(super) fn entries(&self) -> impl Iterator<Item = Slot<'a>> + use<'a> {
         let start = self.block << self.table.block_log2;
         let lines = self.table.lines.iter().skip(start).take(1 << self.table.block_log2);
-        lines.flat_map(Line::slots).filter(|slot| slot.tagged() != 0)
+        lines.flat_map(CacheLine::slots).filter(|slot| slot.tagged() != 0)
     }
 
     /// A slot for a key that has none. An empty one, if there is any; or that of the bucket which has been full for longest,

@@ -4,14 +4,13 @@ mod looking;
 mod waiting;
 
 use super::{
-    Quota,
     line::Line,
     plan::{FRACTION, HORIZON, Plan, SharedPlan},
-    scale::Scale,
 };
 use crate::{
     clock::Origin,
     error::RateLimited,
+    rate_limit::{quota::Quota, scale::Scale},
     sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock},
 };
 use std::{
@@ -25,7 +24,7 @@ pub(super) struct Word(pub(super) AtomicU64);
 
 /// What all handles of one bucket share.
 #[repr(align(128))]
-pub(super) struct Shared {
+pub(super) struct BucketShared {
     /// Which plan counts, whether anybody waits, and the parts spent so far by that plan, or forfeited because the bucket
     /// was full. See the constants below.
     ///
@@ -85,7 +84,7 @@ pub(super) enum Way {
 
 /// Why there are no tokens.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Refusal {
+pub(super) enum BucketRefusal {
     /// There will be enough at this time, in nanoseconds since the origin.
     Until(u64),
     /// The cost is above the burst.
@@ -94,7 +93,7 @@ pub(super) enum Refusal {
     Closed,
 }
 
-impl Refusal {
+impl BucketRefusal {
     pub(super) fn seen_at(self, nanos: u64) -> RateLimited {
         match self {
             Self::Until(due) => RateLimited::new(Some(Duration::from_nanos(due.saturating_sub(nanos)))),
@@ -104,14 +103,14 @@ impl Refusal {
     }
 }
 
-impl Shared {
+impl BucketShared {
     fn plan_of(&self, word: u64) -> &SharedPlan {
         &self.plans[(word >> GENERATION_SHIFT) as usize & 1]
     }
 
     /// Takes tokens, at least one. A first try, without what is seldom needed.
     #[inline]
-    pub(super) fn try_take(&self, tokens: u64, nanos: u64) -> Result<Way, Refusal> {
+    pub(super) fn try_take(&self, tokens: u64, nanos: u64) -> Result<Way, BucketRefusal> {
         let word = self.word.0.load(Ordering::Acquire);
         match self.reckon(word, tokens, nanos) {
             Reckoned::Enough { after } => match self.replace_spent(word, after) {
@@ -125,7 +124,7 @@ impl Shared {
 
     /// The same from this word on, until it succeeds or there is no doubt.
     #[cold]
-    fn try_take_again(&self, mut word: u64, tokens: u64, nanos: u64) -> Result<Way, Refusal> {
+    fn try_take_again(&self, mut word: u64, tokens: u64, nanos: u64) -> Result<Way, BucketRefusal> {
         loop {
             let refusal = match self.reckon(word, tokens, nanos) {
                 Reckoned::Slow => return self.try_take_slowly(tokens, nanos).map(|()| Way::Locked),
@@ -137,7 +136,7 @@ impl Shared {
                     }
                 },
                 Reckoned::TooFew { after, anchor, scale } => too_few(after, anchor, &scale),
-                Reckoned::Never => Refusal::ForEver,
+                Reckoned::Never => BucketRefusal::ForEver,
             };
             if self.is_current(word) {
                 return Err(refusal);
@@ -184,7 +183,7 @@ impl Shared {
 
     /// The same, when the fast way is not open: the plan has to be moved on, or somebody waits.
     #[cold]
-    fn try_take_slowly(&self, tokens: u64, nanos: u64) -> Result<(), Refusal> {
+    fn try_take_slowly(&self, tokens: u64, nanos: u64) -> Result<(), BucketRefusal> {
         let slow = lock(&self.slow);
         // A refusal changes nothing, whatever instant it is asked for.
         self.judge(tokens, nanos, &slow)?;
@@ -248,23 +247,23 @@ impl Shared {
     }
 
     /// Takes tokens that are there.
-    fn take(&self, tokens: u64, nanos: u64, slow: &mut Slow) -> Result<(), Refusal> {
+    fn take(&self, tokens: u64, nanos: u64, slow: &mut Slow) -> Result<(), BucketRefusal> {
         if tokens > slow.quota.burst() {
-            return Err(Refusal::ForEver);
+            return Err(BucketRefusal::ForEver);
         }
         self.warm_up(nanos, slow);
         let plan = self.plan();
         let minted = plan.minted(nanos);
         self.update(|spent| {
             let after = spent.max(minted - plan.scale.full) + tokens * plan.scale.parts_per_token;
-            if after > minted { Err(Refusal::Until(plan.due(after))) } else { Ok(after) }
+            if after > minted { Err(BucketRefusal::Until(plan.due(after))) } else { Ok(after) }
         })?;
         self.note_use(slow);
         Ok(())
     }
 
     /// Changes what was spent, and nothing else.
-    fn update(&self, mut change: impl FnMut(u64) -> Result<u64, Refusal>) -> Result<(), Refusal> {
+    fn update(&self, mut change: impl FnMut(u64) -> Result<u64, BucketRefusal>) -> Result<(), BucketRefusal> {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {
             let newer = (word & !SPENT) | change(word & SPENT)?.min(SPENT);
@@ -349,8 +348,8 @@ impl Shared {
 
 /// There will be enough once so many parts have been minted.
 #[inline]
-fn too_few(after: u64, anchor: u64, scale: &Scale<FRACTION>) -> Refusal {
-    Refusal::Until(due_at(after, anchor, scale))
+fn too_few(after: u64, anchor: u64, scale: &Scale<FRACTION>) -> BucketRefusal {
+    BucketRefusal::Until(due_at(after, anchor, scale))
 }
 
 /// When `parts` will have been minted since `anchor`, in nanoseconds since the origin.

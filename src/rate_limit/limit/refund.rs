@@ -10,9 +10,9 @@ pub trait RefundIf<Response, Error> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllCount;
 
-/// Calls count unless a function says otherwise: [`RateLimit::refund_if`](super::RateLimit::refund_if).
+/// Calls count unless a function says otherwise: [`RateLimit::refund_if`](crate::rate_limit::RateLimit::refund_if).
 #[derive(Clone, Copy, Debug)]
-pub struct RefundBy<F>(pub(super) F);
+pub struct RefundBy<F>(pub(in crate::rate_limit) F);
 
 impl<Response, Error> RefundIf<Response, Error> for AllCount {
     #[inline]

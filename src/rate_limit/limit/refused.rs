@@ -13,7 +13,7 @@ impl RefusedCalls {
         self.0.get()
     }
 
-    pub(super) fn count(&self) {
+    pub(in crate::rate_limit) fn count(&self) {
         self.0.add_one();
     }
 }

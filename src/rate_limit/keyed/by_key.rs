@@ -1,8 +1,15 @@
 use super::{
-    Admission, DescribeLimit, Keyed, Limit, RateLimit, TierOf,
-    keyed::{Counted, HashedKey},
+    handle::Keyed,
+    shared::{Counted, HashedKey},
+    tier_of::TierOf,
 };
-use crate::shell::{Frame, RefusesNow};
+use crate::{
+    rate_limit::{
+        layer::RateLimit,
+        limit::{Admission, DescribeLimit, Limit},
+    },
+    shell::{Frame, RefusesNow},
+};
 use std::{
     borrow::Borrow,
     convert::Infallible,
@@ -13,7 +20,7 @@ use tokio::time::Instant;
 
 /// A bucket for each key, and the key of each request: [`RateLimit::by_key`].
 pub struct ByKey<K: ?Sized, T, S, F> {
-    pub(super) keyed: Keyed<K, T, S>,
+    pub(in crate::rate_limit) keyed: Keyed<K, T, S>,
     key_of: F,
 }
 
@@ -28,13 +35,13 @@ pub trait KeyOf<Request, K: ?Sized> {
 pub struct OwnedKey<F>(F);
 
 impl<F> OwnedKey<F> {
-    pub(super) fn new(key_of: F) -> Self {
+    pub(in crate::rate_limit) fn new(key_of: F) -> Self {
         Self(key_of)
     }
 }
 
 impl<F> BorrowedKey<F> {
-    pub(super) fn new(key_of: F) -> Self {
+    pub(in crate::rate_limit) fn new(key_of: F) -> Self {
         Self(key_of)
     }
 }

@@ -1,13 +1,19 @@
-use super::{Admission, DescribeLimit, Limit, RateLimit, cost::Cost};
-use crate::shell::{Ending, Frame, RefusesNow, SettleOnDrop};
+use super::{
+    contract::{Admission, DescribeLimit, Limit},
+    cost::Cost,
+};
+use crate::{
+    rate_limit::layer::RateLimit,
+    shell::{Ending, Frame, RefusesNow, SettleOnDrop},
+};
 use std::convert::Infallible;
 use tokio::time::Instant;
 
 /// Two limits on one call, all or nothing: [`RateLimit::and`].
 #[derive(Clone, Debug)]
 pub struct Both<A, B> {
-    pub(super) first: A,
-    pub(super) second: B,
+    pub(in crate::rate_limit) first: A,
+    pub(in crate::rate_limit) second: B,
 }
 
 impl<Request, L, C, M, D> Limit<Request> for Both<RateLimit<L, C>, RateLimit<M, D>>

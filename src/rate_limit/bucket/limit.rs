@@ -1,0 +1,212 @@
+//! Buckets as limits of a stack: one that refuses, one in which refused calls count, and one for which calls wait.
+
+use super::{line::Place, state::Way, token_bucket::TokenBucket, turn::Turn};
+use crate::{
+    error::RateLimited,
+    rate_limit::{
+        layer::RateLimit,
+        limit::{Admission, DescribeLimit, Limit},
+    },
+    shell::{Frame, RefusesNow},
+    timeout::Deadline,
+};
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+impl<Request> Limit<Request> for TokenBucket {
+    /// The tokens taken.
+    type Permit = u64;
+    type Place = Infallible;
+
+    #[inline]
+    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, Infallible> {
+        let taken = self.take_at(tokens, frame.now());
+        if taken != Ok(Way::Open) {
+            frame.user_code_runs();
+        }
+        taken.map(|_| tokens).into()
+    }
+
+    fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, _frame: &mut Frame) -> bool {
+        self.would_refuse_at(tokens, due)
+    }
+
+    #[inline]
+    fn refund(&self, tokens: u64, frame: &mut Frame) {
+        self.refund(tokens);
+        // It may have woken calls that waited.
+        frame.user_code_runs();
+    }
+}
+
+impl DescribeLimit for TokenBucket {
+    fn describe(&self) -> String {
+        match self.is_closed() {
+            true => format!("{}, closed", self.quota()),
+            false => self.quota().to_string(),
+        }
+    }
+}
+
+/// Of a call that costs one token.
+impl RefusesNow for TokenBucket {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.would_refuse_at(1, frame.now())
+    }
+}
+
+/// A bucket in which refused calls count: [`RateLimit::count_refused`](crate::rate_limit::RateLimit::count_refused).
+#[derive(Clone, Debug)]
+pub struct Owing(pub(in crate::rate_limit) TokenBucket);
+
+impl<Request> Limit<Request> for Owing {
+    /// The tokens taken.
+    type Permit = u64;
+    type Place = Infallible;
+
+    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, Infallible> {
+        let taken = self.0.try_acquire_or_owe_at(tokens, frame.now());
+        frame.user_code_runs();
+        taken.map(|()| tokens).into()
+    }
+
+    fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, _frame: &mut Frame) -> bool {
+        self.0.would_refuse_at(tokens, due)
+    }
+
+    fn refund(&self, tokens: u64, frame: &mut Frame) {
+        self.0.refund(tokens);
+        frame.user_code_runs();
+    }
+}
+
+impl DescribeLimit for Owing {
+    fn describe(&self) -> String {
+        format!("{}, refused calls count", self.0.describe())
+    }
+}
+
+impl RefusesNow for Owing {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.0.refuses_now(frame)
+    }
+}
+
+/// A bucket for which calls wait: [`RateLimit::wait`](crate::rate_limit::RateLimit::wait).
+#[derive(Clone, Debug)]
+pub struct InLine(pub(in crate::rate_limit) TokenBucket);
+
+/// The place of a call that waits for a bucket.
+#[derive(Debug)]
+pub struct PlaceInLine {
+    place: Place,
+    tokens: u64,
+}
+
+impl<Request> Limit<Request> for InLine {
+    const WAITS: bool = true;
+
+    type Permit = u64;
+    type Place = PlaceInLine;
+
+    #[inline]
+    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, PlaceInLine> {
+        let now = frame.now();
+        let joined = self.0.join_at(tokens, now, frame.inherited().deadline());
+        // Under the lock it may have woken calls that waited.
+        frame.user_code_runs();
+        match joined {
+            Ok(None) => Admission::Admitted(tokens),
+            Ok(Some(place)) => Admission::Waits(PlaceInLine { place, tokens }),
+            Err(refused) => Admission::Refused(refused),
+        }
+    }
+
+    fn would_refuse(&self, _request: &Request, tokens: u64, due: Instant, frame: &mut Frame) -> bool {
+        self.0.would_refuse_a_place_at(tokens, due, frame.inherited().deadline())
+    }
+
+    fn poll(&self, place: &mut PlaceInLine, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<u64, RateLimited>> {
+        let turn = self.0.poll_place_at(&place.place, cx.waker(), frame.now());
+        // It cloned the waker, and may have woken other calls.
+        frame.user_code_runs();
+        match turn {
+            Turn::Come => Poll::Ready(Ok(place.tokens)),
+            Turn::Refused(refused) => Poll::Ready(Err(refused)),
+            Turn::NotBefore(instant) => {
+                frame.wake_at(instant);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn leave(&self, place: &mut PlaceInLine, frame: &mut Frame) {
+        self.0.leave_at(&place.place, frame.now());
+        frame.user_code_runs();
+    }
+
+    fn refund(&self, tokens: u64, frame: &mut Frame) {
+        self.0.refund(tokens);
+        frame.user_code_runs();
+    }
+}
+
+/// Of a call that costs one token and has no deadline: it is refused if its turn would come too late.
+impl RefusesNow for InLine {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.0.would_refuse_a_place_at(1, frame.now(), Deadline::NEVER)
+    }
+}
+
+impl DescribeLimit for InLine {
+    fn describe(&self) -> String {
+        format!("{}, calls wait up to {:?}", self.0.describe(), self.0.max_wait())
+    }
+
+    fn longest_wait(&self) -> Duration {
+        self.0.max_wait()
+    }
+}
+
+impl<C, J> RateLimit<TokenBucket, C, J> {
+    /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does: up to the bucket's
+    /// [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and no longer than until the call's deadline. A call for which
+    /// that is not enough is refused at once, and told how long it would have had to wait.
+    ///
+    /// For one [`TokenBucket`]; other limits, and [several](RateLimit::and), refuse. To pace calls evenly, give the bucket
+    /// a burst of one:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use steadfast::rate_limit::{RateLimit, TokenBucket};
+    /// use tokio::time::Instant;
+    /// use tower::{ServiceExt, service_fn};
+    ///
+    /// let send = service_fn(async |row: u32| Ok::<_, std::io::Error>(row));
+    /// let pace = TokenBucket::builder(50, Duration::from_secs(1)).burst(1).max_wait(Duration::from_secs(10)).build()?;
+    /// let batch = steadfast::client().rate_limit(RateLimit::new(pace).wait()).service(send)?;
+    ///
+    /// let start = Instant::now();
+    /// futures::future::try_join_all((0..=100).map(|row| batch.clone().oneshot(row))).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A call that is dropped, or timed out further out, gives up its place.
+    pub fn wait(self) -> RateLimit<InLine, C, J> {
+        self.map(InLine)
+    }
+
+    /// Refused calls count as well: they owe what they cost, up to a burst. A caller that does not stop asking is not
+    /// admitted again. Default: a refused call costs nothing.
+    pub fn count_refused(self) -> RateLimit<Owing, C, J> {
+        self.map(Owing)
+    }
+}

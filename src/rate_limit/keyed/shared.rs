@@ -1,0 +1,261 @@
+//! What all handles of a [`Keyed`](super::Keyed) share: the table of buckets, and the quotas that they are counted by.
+
+use super::{
+    table::{Address, Change, Locked, Slot, TAG, Table},
+    tier::{KeyedRefusal, Tier},
+};
+use crate::{
+    clock::Origin,
+    error::RateLimited,
+    rate_limit::quota::Quota,
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+use std::mem;
+use tokio::time::Instant;
+
+/// All but the last two is read by every call, and seldom written.
+pub(super) struct KeyedShared<T, S> {
+    pub(super) table: Table,
+    pub(super) hasher: S,
+    pub(super) tier_of: T,
+    pub(super) origin: Origin,
+    /// When all buckets have to be looked at again, so that none is left alone for longer than its state can tell: in
+    /// nanoseconds since the origin. Written with the lock on the quotas held; whoever reads an old one takes that lock.
+    pub(super) renewal: AtomicU64,
+    /// Also that of keys without a tier.
+    pub(super) first: Tier,
+    pub(super) more: Box<[Tier]>,
+    pub(super) max_keys: usize,
+    /// Held by whoever changes a quota or looks at all buckets.
+    pub(super) quotas: Mutex<Quotas>,
+}
+
+pub(super) struct Quotas {
+    pub(super) in_force: Vec<Quota>,
+    /// A quota was switched, and buckets may still be counted by the one before: they have to be looked at before the next
+    /// switch.
+    pub(super) unconverted: bool,
+}
+
+/// 417 days, and longer than any bucket takes to fill. A bucket that was not touched is looked at after twice as long,
+/// and the time to fill before: less than the four and a half years after which it would seem to owe.
+pub(super) const RENEWAL: u64 = 1 << 55;
+
+/// A key that was hashed, and its tier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HashedKey {
+    pub(super) address: Address,
+    /// The index of a tier that exists.
+    pub(super) tier: usize,
+}
+
+/// Where tokens were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    OnItsOwn,
+    OnTheOverflow,
+}
+
+impl<T, S> KeyedShared<T, S> {
+    #[inline]
+    pub(super) fn tier(&self, index: usize) -> &Tier {
+        match index {
+            0 => &self.first,
+            index => self.more.get(index - 1).unwrap_or(&self.first),
+        }
+    }
+
+    #[inline]
+    pub(super) fn take(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<Counted, RateLimited> {
+        let nanos = self.origin.nanos_to(now);
+        if nanos > self.renewal.load(Ordering::Relaxed) {
+            return self.take_and_renew(key, tokens, nanos, now);
+        }
+        self.take_at(key, tokens, nanos, now)
+    }
+
+    /// The same when all buckets are due to be looked at. A refusal changes nothing, so that only a call that is admitted
+    /// renews them.
+    #[cold]
+    fn take_and_renew(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
+        let mut quotas = lock(&self.quotas);
+        if self.all_are_full(nanos) {
+            let tier = self.tier(key.tier);
+            let rate = tier.rate(tier.tag());
+            if rate.parts(tokens) > rate.full() {
+                return Err(KeyedRefusal::ForEver.into());
+            }
+            self.renew(&mut quotas, nanos);
+            return self.take_at(key, tokens, nanos, now);
+        }
+        let counted = self.take_at(key, tokens, nanos, now)?;
+        self.renew(&mut quotas, nanos);
+        Ok(counted)
+    }
+
+    #[inline]
+    fn take_at(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
+        let tier = self.tier(key.tier);
+        let tag = tier.tag();
+        if let Some(slot) = self.table.find(key.address, tag) {
+            match slot.change(key.address.fingerprint | tag, |state| tier.take(tag, state, tokens, nanos)) {
+                Change::Done => return Ok(Counted::OnItsOwn),
+                Change::Refused(refusal) => return Err(refusal.into()),
+                Change::Elsewhere => {}
+            }
+        }
+        self.take_slowly(key, tokens, nanos, now)
+    }
+
+    /// The same for a key that has no slot, or is about to get one, or is counted by another quota.
+    #[inline(never)]
+    fn take_slowly(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
+        let HashedKey { address, tier } = key;
+        let tier = self.tier(tier);
+        let block = self.table.lock(address);
+        let tag = tier.tag();
+        if let Some(slot) = block.find(address) {
+            self.convert(slot, tier, tag, nanos);
+            slot.change_locked(|state| tier.take(tag, state, tokens, nanos))?;
+            return Ok(Counted::OnItsOwn);
+        }
+        let rate = tier.rate(tag);
+        let after = tier.take(tag, rate.state(rate.full(), nanos), tokens, nanos)?;
+        if let Some(claim) = block.make_room(address, |tag, word| self.surplus(tag, word, nanos)) {
+            claim.publish(address.fingerprint | tag, after);
+            return Ok(Counted::OnItsOwn);
+        }
+        match tier.overflow() {
+            Some(overflow) => {
+                drop(block);
+                overflow.try_acquire_at(tokens, now).map(|()| Counted::OnTheOverflow)
+            }
+            None => {
+                // Of all those slots the first to be free. At least a nanosecond: they were not.
+                let first = block.candidates(address.fingerprint).map(|slot| self.nanos_until_fresh(slot, nanos)).min();
+                Err(KeyedRefusal::For(first.unwrap_or_default().max(1)).into())
+            }
+        }
+    }
+
+    pub(super) fn give_back(&self, key: HashedKey, tokens: u64, now: Instant) {
+        let nanos = self.origin.nanos_to(now);
+        if nanos > self.renewal.load(Ordering::Relaxed) {
+            self.renew(&mut lock(&self.quotas), nanos);
+        }
+        let block = self.table.lock(key.address);
+        // A bucket that is not there was full.
+        let Some(slot) = block.find(key.address) else { return };
+        // By the tier that it is counted by now: that of the call may be another.
+        let tier = self.tier_of_tag(slot.tagged());
+        let tag = tier.tag();
+        self.convert(slot, tier, tag, nanos);
+        let rate = tier.rate(tag);
+        let more = |state: u64| {
+            let left = rate.left(state, nanos).saturating_add(rate.parts(tokens));
+            Ok::<_, KeyedRefusal>(rate.state(left.min(rate.full()), nanos))
+        };
+        // It never refuses.
+        let _ = slot.change_locked(more);
+    }
+
+    /// With the lock on its block held: makes a bucket count by the quota in force of this tier, whose tag is given.
+    fn convert(&self, slot: Slot<'_>, tier: &Tier, tag: u64, nanos: u64) {
+        let tagged = slot.tagged();
+        if tagged & TAG != tag {
+            let claim = slot.claim();
+            let left = self.left_by(tier, tag, tagged, claim.word, nanos);
+            claim.publish((tagged & !TAG) | tag, tier.rate(tag).state(left, nanos));
+        }
+    }
+
+    /// The tier of a tag.
+    fn tier_of_tag(&self, tagged: u64) -> &Tier {
+        self.tier(((tagged & TAG) >> 1) as usize)
+    }
+
+    /// With the lock on its block held: what a bucket holds, as parts of the quota of this tier whose tag was seen in force.
+    ///
+    /// A tag is read once for all that is reckoned by it. Another may come into force meanwhile, but no quota is overwritten
+    /// by which this block counts a bucket.
+    pub(super) fn left_by(&self, tier: &Tier, tag: u64, tagged: u64, word: u64, nanos: u64) -> i64 {
+        let own = self.tier_of_tag(tagged);
+        let is_same = std::ptr::eq(own, tier);
+        let in_force = if is_same { tag } else { own.tag() };
+        let rate = own.rate(in_force);
+        let left = rate.full() + own.surplus(in_force, tagged & TAG, word, nanos).min(0);
+        if is_same { left } else { rate.convert(left, &tier.rate(tag)) }
+    }
+
+    /// With the lock on its block held: for how many parts a bucket has been full, or lacks if it is less than zero.
+    pub(super) fn surplus(&self, tagged: u64, word: u64, nanos: u64) -> i64 {
+        let tier = self.tier_of_tag(tagged);
+        tier.surplus(tier.tag(), tagged & TAG, word, nanos)
+    }
+
+    /// With the lock on its block held: after how long a bucket is full.
+    fn nanos_until_fresh(&self, slot: Slot<'_>, nanos: u64) -> u64 {
+        let tier = self.tier_of_tag(slot.tagged());
+        let in_force = tier.tag();
+        let missing = tier.surplus(in_force, slot.tagged() & TAG, slot.word(), nanos).saturating_neg();
+        tier.rate(in_force).nanos_until(missing, nanos)
+    }
+
+    /// Counts by another quota in this tier, of those that there are.
+    pub(super) fn switch(&self, quotas: &mut Quotas, tier: usize, quota: Quota, now: Instant) {
+        let Some(in_force) = quotas.in_force.get_mut(tier) else { return };
+        if mem::replace(in_force, quota) != quota {
+            quotas.unconverted = true;
+            let changed = self.tier(tier);
+            changed.change(quota, self.origin.nanos_to(now));
+            if let Some(overflow) = changed.overflow() {
+                // It was checked.
+                let _ = overflow.set_quota_at(quota, now);
+            }
+        }
+    }
+
+    /// Looks at all buckets, if a quota was switched or they are due.
+    pub(super) fn convert_all(&self, quotas: &mut Quotas, now: Instant) {
+        let nanos = self.origin.nanos_to(now);
+        self.renew(quotas, nanos);
+        if quotas.unconverted {
+            self.look_at_all(quotas, nanos);
+        }
+    }
+
+    /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full.
+    fn look_at_all(&self, quotas: &mut Quotas, nanos: u64) {
+        quotas.unconverted = false;
+        let look_at = |block: Locked<'_>| {
+            for slot in block.entries() {
+                let tier = self.tier_of_tag(slot.tagged());
+                match slot.claim_if_fresh(|tag, word| self.surplus(tag, word, nanos)) {
+                    Some(claim) => claim.clear(),
+                    None => self.convert(slot, tier, tier.tag(), nanos),
+                }
+            }
+        };
+        self.table.locked_blocks().for_each(look_at);
+    }
+
+    /// Whether every bucket is full at `nanos`: none was taken from since the renewal was due, which was longer ago than any
+    /// takes to fill. Their states may seem to be of another time then.
+    pub(super) fn all_are_full(&self, nanos: u64) -> bool {
+        nanos.saturating_sub(self.renewal.load(Ordering::Relaxed)) > RENEWAL
+    }
+
+    /// If it is due, forgets the buckets that are full, before their states seem to be of another time.
+    fn renew(&self, quotas: &mut Quotas, nanos: u64) {
+        if nanos <= self.renewal.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.all_are_full(nanos) {
+            self.table.locked_blocks().for_each(|block| block.entries().for_each(|slot| slot.claim().clear()));
+            quotas.unconverted = false;
+        } else {
+            self.look_at_all(quotas, nanos);
+        }
+        self.renewal.store(nanos.saturating_add(RENEWAL), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,102 @@
+use crate::{error::RateLimited, shell::Frame};
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// What a rate limit takes its tokens from: a [`TokenBucket`], a [`SlidingWindow`], a bucket for each key, several of
+/// them; or one of your own. One that refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and
+/// its place is [`Infallible`].
+pub trait Limit<Request> {
+    /// Whether a call may wait. If so it reads the deadline that it inherits.
+    const WAITS: bool = false;
+
+    /// Whether a call waits only until it is known if there are enough tokens, not until there are. Then it waits in
+    /// [shadow](crate::rate_limit::RateLimit::shadow), too: nobody knows earlier whether it would be refused.
+    const ASKS: bool = false;
+
+    /// What an admitted call has taken: plain data, with no destructor of its own.
+    type Permit;
+
+    /// A place among those who wait: plain data, with no destructor of its own. [`Infallible`] where nobody does.
+    type Place;
+
+    /// Takes tokens for a call, all or none, or says that it has to wait.
+    fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Self::Place>;
+
+    /// Whether a call of this cost would be refused at `due`, as far as can be known now. Nothing changes by asking. A
+    /// [retry](crate::retry) further out asks before it waits.
+    ///
+    /// A limit that lets calls wait refuses those that would have to wait too long. Default: `false`.
+    fn would_refuse(&self, _request: &Request, _tokens: u64, _due: Instant, _frame: &mut Frame) -> bool {
+        false
+    }
+
+    /// Asks for a place. On `Pending` the waker is registered, or [`Frame::wake_at`] was asked; on `Ready` the place is
+    /// gone. Not called where nobody waits.
+    fn poll(
+        &self,
+        _place: &mut Self::Place,
+        _cx: &mut Context<'_>,
+        _frame: &mut Frame,
+    ) -> Poll<Result<Self::Permit, RateLimited>> {
+        Poll::Ready(Err(RateLimited::new(None)))
+    }
+
+    /// Gives up a place, and what was granted to it meanwhile. Not called where nobody waits.
+    fn leave(&self, _place: &mut Self::Place, _frame: &mut Frame) {}
+
+    /// Gives back what was taken for a call that then was not made, or need not count.
+    fn refund(&self, permit: Self::Permit, frame: &mut Frame);
+}
+
+/// What becomes of a call at a [`Limit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission<Permit, Place> {
+    /// The call may go on, and has taken this.
+    Admitted(Permit),
+    /// There are too few tokens.
+    Refused(RateLimited),
+    /// There will be enough soon, and this is the call's place until then.
+    Waits(Place),
+}
+
+impl<Permit> Admission<Permit, Infallible> {
+    /// The verdict where nobody waits.
+    #[inline]
+    pub(in crate::rate_limit) fn at_once(self) -> Result<Permit, RateLimited> {
+        match self {
+            Self::Admitted(permit) => Ok(permit),
+            Self::Refused(refused) => Err(refused),
+            Self::Waits(place) => match place {},
+        }
+    }
+}
+
+impl<Permit> From<Result<Permit, RateLimited>> for Admission<Permit, Infallible> {
+    #[inline]
+    fn from(verdict: Result<Permit, RateLimited>) -> Self {
+        match verdict {
+            Ok(permit) => Self::Admitted(permit),
+            Err(refused) => Self::Refused(refused),
+        }
+    }
+}
+
+/// Says in words what a limit allows, for [`Explanation`](crate::stack::Explanation).
+pub trait DescribeLimit {
+    /// What it allows.
+    fn describe(&self) -> String;
+
+    /// The longest that a call waits here.
+    fn longest_wait(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// The longest that a call waits here in [shadow](crate::rate_limit::RateLimit::shadow).
+    fn longest_wait_in_shadow(&self) -> Duration {
+        Duration::ZERO
+    }
+}
