@@ -24,7 +24,7 @@
 //! # }
 //! ```
 
-use crate::timeout::Deadline;
+use crate::deadline::Deadline;
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,

@@ -81,12 +81,14 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod backoff;
 pub mod circuit_breaker;
 pub mod classify;
 mod clock;
 #[cfg(feature = "constant-work")]
 pub mod constant_work;
 pub mod context;
+mod deadline;
 #[cfg(feature = "serde")]
 mod durations;
 pub mod error;

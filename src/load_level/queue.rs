@@ -11,10 +11,10 @@ use super::{
 use crate::{
     Criticality, Rejection,
     clock::{self, Origin},
+    deadline::Deadline,
     error::ConfigError,
     stack::{self, live::LoadLevelConfig},
     sync::{AtomicU64, Mutex, Ordering, lock},
-    timeout::Deadline,
 };
 use std::{fmt, sync::Arc, task::Waker, time::Duration};
 use tokio::time::Instant;

@@ -1,5 +1,6 @@
-use super::{Backoff, RetryBudget, RetryStage};
+use super::{RetryBudget, RetryStage};
 use crate::{
+    backoff::Backoff,
     classify::AnyError,
     error::{ConfigError, LONGEST},
     random::Random,

@@ -125,13 +125,11 @@
 //! | [`max_hint`](Retry::max_hint) | 60 s | callers seldom wait longer |
 //! | refusals | end the call | an open circuit and a limit are there to fail fast |
 
-mod backoff;
 mod budget;
 mod layer;
 mod stage;
 
-pub(crate) use backoff::Growth;
-pub use backoff::{Backoff, Jitter};
+pub use crate::backoff::{Backoff, Jitter};
 pub use budget::{RetryBudget, RetryBudgetBuilder, Withdrawal};
 pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith, Retry, RetryLayer};
 pub(crate) use layer::{DEFAULT_MAX_HINT, check_attempts, check_max_hint};

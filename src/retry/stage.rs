@@ -1,5 +1,6 @@
-use super::{Backoff, Replay, RetryBudget, budget::Withdrawal};
+use super::{Replay, RetryBudget, budget::Withdrawal};
 use crate::{
+    backoff::Backoff,
     classify::Outcome,
     error::{ConfigError, Error, TimedOut},
     random::Random,

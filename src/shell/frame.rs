@@ -1,5 +1,5 @@
 use super::Ending;
-use crate::{context::CallContext, stack::live::Terms, timeout::Deadline};
+use crate::{context::CallContext, deadline::Deadline, stack::live::Terms};
 use std::time::Duration;
 use tokio::time::Instant;
 

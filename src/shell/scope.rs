@@ -2,9 +2,9 @@ use super::{Abandonment, Callee, Ending, Frame, Stage};
 use crate::{
     classify::Outcome,
     context::CallContext,
+    deadline::Deadline,
     error::Error,
     stack::{Describe, Explanation},
-    timeout::Deadline,
 };
 use pin_project_lite::pin_project;
 use std::{

@@ -1,9 +1,9 @@
 use super::live::{StackConfig, Terms};
 use crate::{
+    backoff::{Backoff, Jitter},
     circuit_breaker::BreakerBuilder,
     error::ConfigError,
     load_level::Queue,
-    retry::{Backoff, Jitter},
     shell::{GateStage, Leaf},
     timeout::Of,
 };

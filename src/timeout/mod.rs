@@ -56,11 +56,10 @@
 //! There is no default limit: choose it from the latencies of the service, as the time after which the answer is no
 //! longer worth having, or as a high quantile if a retry follows.
 
-mod deadline;
 mod layer;
 mod stage;
 
-pub use deadline::Deadline;
+pub use crate::deadline::Deadline;
 pub use layer::TimeoutLayer;
 pub(crate) use stage::Of;
 pub use stage::{TimeoutCall, TimeoutStage};

@@ -1,5 +1,5 @@
-use super::Deadline;
 use crate::{
+    deadline::Deadline,
     error::{ConfigError, Error, TimedOut, check_duration},
     shell::{Abandonment, Callee, Frame, RefusesNow, Stage},
     stack::{

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::load_level::{Discipline, Kind};
 use crate::{
+    backoff::{Backoff, Growth, Jitter},
     clock::nanos,
     rate_limit::Quota,
-    retry::{Backoff, Growth, Jitter},
     stack::live::{
         BreakerConfig, BudgetConfig, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig,
         RetryConfig, SlowCallRate, StackConfig,

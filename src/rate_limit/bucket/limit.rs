@@ -2,13 +2,13 @@
 
 use super::{line::Place, state::Way, token_bucket::TokenBucket, turn::Turn};
 use crate::{
+    deadline::Deadline,
     error::RateLimited,
     rate_limit::{
         layer::RateLimit,
         limit::{Admission, DescribeLimit, Limit},
     },
     shell::{Frame, RefusesNow},
-    timeout::Deadline,
 };
 use std::{
     convert::Infallible,

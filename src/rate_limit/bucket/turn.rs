@@ -1,7 +1,7 @@
 //! The turn of a call that waits for a bucket.
 
 use super::{line::Place, state::BucketRefusal, token_bucket::TokenBucket};
-use crate::{clock, error::RateLimited, timeout::Deadline};
+use crate::{clock, deadline::Deadline, error::RateLimited};
 use std::{task::Waker, time::Duration};
 use tokio::time::Instant;
 

@@ -1,9 +1,4 @@
-use crate::{
-    error::ConfigError,
-    load_level::Discipline,
-    rate_limit::Quota,
-    retry::{Backoff, DEFAULT_MAX_HINT},
-};
+use crate::{backoff::Backoff, error::ConfigError, load_level::Discipline, rate_limit::Quota, retry::DEFAULT_MAX_HINT};
 use std::{fmt, time::Duration};
 
 /// Everything that a stack can be told while calls pass. It changes a stack and does not build one: mechanisms that the

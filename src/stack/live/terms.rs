@@ -1,7 +1,7 @@
 use super::StackConfig;
 use crate::{
+    backoff::{Backoff, Growth, Jitter},
     clock::nanos,
-    retry::{Backoff, Growth, Jitter},
 };
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},

@@ -1,8 +1,8 @@
 use super::{Settings, Worker, report::Shared};
 use crate::{
+    backoff::Backoff,
     error::{ConfigError, check_duration},
     load_level::{durable::core::Core, pace::Pace},
-    retry::Backoff,
     sync::Mutex,
 };
 use std::{fmt, sync::Arc, time::Duration};

@@ -13,7 +13,7 @@ pub(super) use memory::Memory;
 pub use report::{WorkerMonitor, WorkerReadings, WorkerReport};
 
 use super::core::Core;
-use crate::{load_level::pace::Pace, retry::Backoff, sync::Mutex};
+use crate::{backoff::Backoff, load_level::pace::Pace, sync::Mutex};
 use report::Shared;
 use std::{fmt, sync::Arc, time::Duration};
 

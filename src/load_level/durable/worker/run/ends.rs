@@ -10,9 +10,9 @@ use super::{
     Ready, Run, Ticket,
 };
 use crate::{
+    backoff::{Backoff, Jitter},
     load_level::durable::{entry::Entry, scripts::Fields},
     redis::{Fault, Said},
-    retry::{Backoff, Jitter},
 };
 use std::time::Duration;
 use tokio::time::Instant;
