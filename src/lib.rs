@@ -95,6 +95,7 @@ pub mod error;
 mod held;
 pub mod load_level;
 pub mod load_shed;
+mod pace;
 mod random;
 pub mod rate_limit;
 #[cfg(feature = "redis")]

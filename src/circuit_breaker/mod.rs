@@ -101,6 +101,7 @@
 
 mod breaker;
 mod builder;
+mod config;
 mod layer;
 mod open_time;
 mod permit;
@@ -115,6 +116,7 @@ mod word;
 
 pub use breaker::Breaker;
 pub use builder::BreakerBuilder;
+pub use config::{BreakerConfig, FailureRate, Forced, SlowCallRate};
 pub use layer::CircuitBreakerLayer;
 pub use permit::Permit;
 pub use ticket::Ticket;

@@ -4,8 +4,7 @@ use super::{
 };
 use crate::{
     error::Rejection,
-    shell::{Ending, Frame, Gate, RefusesNow},
-    stack::{DescribeGate, Explanation},
+    shell::{DescribeGate, Ending, Explanation, Frame, Gate, RefusesNow},
 };
 use tokio::time::Instant;
 
@@ -54,6 +53,6 @@ impl RefusesNow for Breaker {
 
 impl DescribeGate for Breaker {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.circuit_breaker(&self.configuration());
+        explanation.layer("circuit breaker", self.configuration().to_string());
     }
 }

@@ -1,9 +1,7 @@
 use super::{LoadLevelStage, Queue, queue::Ticket};
 use crate::{
     Criticality,
-    error::ConfigError,
     shell::{Frame, KeepError, Leaf, StackLayer},
-    stack::Slot,
 };
 
 /// Calls that wait their turn in a [`Queue`]: what each weighs, and how much it matters. See the [module](super).
@@ -49,6 +47,10 @@ impl<W> LoadLevel<W> {
 }
 
 impl<W, C> LoadLevel<W, C> {
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// What the queue sees of a call.
     pub(super) fn ticket<Request>(&self, request: &Request, frame: &mut Frame) -> Ticket
     where
@@ -118,14 +120,6 @@ impl<Request, F: Fn(&Request) -> Criticality> Classes<Request> for CriticalityBy
     fn criticality(&self, request: &Request, frame: &mut Frame) -> Criticality {
         frame.user_code_runs();
         (self.0)(request)
-    }
-}
-
-impl<W, C> Slot for LoadLevel<W, C> {
-    type Stage<Next> = LoadLevelStage<W, C, Next>;
-
-    fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
-        Ok(LoadLevelStage::new(self, next))
     }
 }
 

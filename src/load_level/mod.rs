@@ -132,11 +132,11 @@
 
 mod acquire;
 mod builder;
+mod config;
 mod discipline;
 #[cfg(feature = "redis")]
 pub mod durable;
 mod layer;
-mod live;
 mod pace;
 mod queue;
 mod rates;
@@ -149,6 +149,7 @@ mod waiters;
 
 pub use acquire::{Acquire, Permit};
 pub use builder::QueueBuilder;
+pub use config::LoadLevelConfig;
 pub use discipline::Discipline;
 #[cfg(feature = "constant-work")]
 pub(crate) use discipline::Kind;

@@ -4,6 +4,7 @@ use super::{
     Discipline, QueueBuilder, Readings,
     acquire::{Acquire, Permit},
     builder::{check_concurrency, check_depth, check_max_wait, check_max_weight},
+    config::LoadLevelConfig,
     pace::{Pace, Share},
     state::{Arrival, Newcomer, Places, State, Turn},
     waiters::{CLASSES, Place, drop_waker},
@@ -13,7 +14,6 @@ use crate::{
     clock::{self, Origin},
     deadline::Deadline,
     error::ConfigError,
-    stack::{self, live::LoadLevelConfig},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 use std::{fmt, sync::Arc, task::Waker, time::Duration};
@@ -264,7 +264,7 @@ impl Queue {
             max_weight: u64::try_from(state.max_weight).ok(),
             max_wait: Duration::from_nanos(state.max_wait),
             discipline: state.discipline(),
-            pace: pace.map(|(count, period)| stack::live::Pace { count, period }),
+            pace: pace.map(|(count, period)| crate::pace::Pace { count, period }),
         }
     }
 

@@ -8,8 +8,10 @@ use super::{
 };
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage, polled_after_end},
-    stack::{Describe, Explanation},
+    shell::{
+        Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, SettleOnDrop, Stage,
+        polled_after_end,
+    },
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -211,6 +213,8 @@ impl<W, C, Next: RefusesNow> RefusesNow for LoadLevelStage<W, C, Next> {
 
 impl<W, C, Next: Describe> Describe for LoadLevelStage<W, C, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.load_level(&self.level.queue, &self.next);
+        let queue = &self.level.queue;
+        explanation.layer("load level", queue.describe());
+        explanation.wait_for_place(queue.concurrency(), queue.longest_wait(), &self.next);
     }
 }

@@ -61,10 +61,12 @@
 //! There is no default limit. By Little's law the calls in flight at capacity are the capacity in calls per second
 //! times the mean latency; some more absorb bursts, and each adds its share of the latency.
 
+mod config;
 mod layer;
 mod limiter;
 mod stage;
 
+pub use config::LoadShedConfig;
 pub use layer::LoadShedLayer;
 pub(crate) use limiter::check;
 pub use limiter::{Limiter, Permit};

@@ -1,8 +1,7 @@
 use super::Limiter;
 use crate::{
     error::Rejection,
-    shell::{Ending, Frame, Gate, RefusesNow},
-    stack::{DescribeGate, Explanation},
+    shell::{DescribeGate, Ending, Explanation, Frame, Gate, RefusesNow},
 };
 
 impl<Request> Gate<Request> for Limiter {
@@ -28,6 +27,11 @@ impl RefusesNow for Limiter {
 
 impl DescribeGate for Limiter {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.load_shed(self.configuration());
+        let (limit, shadow) = self.configuration();
+        let in_shadow = if shadow { " (shadow)" } else { "" };
+        explanation.layer("load shed", format!("at most {limit} in flight{in_shadow}"));
+        if !shadow {
+            explanation.limit_in_flight("load_shed.limit", limit);
+        }
     }
 }

@@ -8,9 +8,8 @@ use super::{
     window::SlidingWindow,
 };
 use crate::{
-    error::{ConfigError, RateLimited},
+    error::RateLimited,
     shell::{Ending, Frame, KeepError, Leaf, RefusesNow, StackLayer},
-    stack::Slot,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -242,14 +241,6 @@ impl From<TokenBucket> for RateLimit {
 impl From<SlidingWindow> for RateLimit<SlidingWindow> {
     fn from(window: SlidingWindow) -> Self {
         Self::new(window)
-    }
-}
-
-impl<L, C, J> Slot for RateLimit<L, C, J> {
-    type Stage<Next> = RateLimitStage<Self, Next>;
-
-    fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
-        Ok(RateLimitStage::new(self, next))
     }
 }
 

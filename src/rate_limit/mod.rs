@@ -142,6 +142,7 @@
 //! memory and breaks the promise, so it is a choice of its own.
 
 mod bucket;
+mod config;
 pub mod distributed;
 mod keyed;
 mod layer;
@@ -152,13 +153,15 @@ mod stage;
 mod window;
 
 pub use bucket::{Acquire, InLine, Owing, PlaceInLine, Reservation, TokenBucket, TokenBucketBuilder};
+pub(crate) use config::LiveLimits;
+pub use config::RateLimitConfig;
 pub use keyed::{
     BorrowedKey, ByKey, KeyOf, Keyed, KeyedBuilder, OneTier, Overflow, OwnedKey, TakenByKey, TierBy, TierOf,
 };
 pub use layer::{RateLimit, RateLimitLayer};
 pub use limit::{
-    Admission, AllCount, Both, Cost, CostBy, CostsOfParts, DescribeLimit, Limit, LiveLimit, LiveLimits, Mode, OneToken,
-    RefundBy, RefundIf, RefusedCalls, Shadow,
+    Admission, AllCount, Both, Cost, CostBy, CostsOfParts, DescribeLimit, Limit, LiveLimit, OneToken, RefundBy,
+    RefundIf, RefusedCalls,
 };
 pub use quota::Quota;
 pub use stage::{RateLimitCall, RateLimitStage};

@@ -4,8 +4,7 @@ use super::{
 };
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage},
-    stack::{Describe, Explanation},
+    shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, SettleOnDrop, Stage},
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -216,6 +215,7 @@ impl<L: RefusesNow, C, J, Next: RefusesNow> RefusesNow for RateLimitStage<RateLi
 
 impl<L: DescribeLimit, C, J, Next: Describe> Describe for RateLimitStage<RateLimit<L, C, J>, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.rate_limit(self.limit.describe(), self.limit.longest_wait(), &self.next);
+        explanation.layer("rate limit", self.limit.describe());
+        explanation.wait(self.limit.longest_wait(), &self.next);
     }
 }

@@ -1,4 +1,4 @@
-use super::{RetryBudget, RetryStage};
+use super::{budget::RetryBudget, config::RetryHandle, stage::RetryStage};
 use crate::{
     backoff::Backoff,
     classify::AnyError,
@@ -33,6 +33,17 @@ enum Budget {
     Default,
     Shared(RetryBudget),
     None,
+}
+
+impl Budget {
+    /// The budget itself.
+    fn made(&self, random: &Random) -> Result<Option<RetryBudget>, ConfigError> {
+        Ok(match self {
+            Self::Default => Some(RetryBudget::builder().random(random.clone()).build()?),
+            Self::Shared(budget) => Some(budget.clone()),
+            Self::None => None,
+        })
+    }
 }
 
 impl Retry {
@@ -131,15 +142,19 @@ impl<P> Retry<P> {
         Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random }
     }
 
+    /// The same with a budget that exists, and what changes its configuration.
+    pub(crate) fn with_handle(self) -> Result<(Self, RetryHandle), ConfigError> {
+        let budget = self.budget.made(&self.random)?;
+        let Self { attempts, backoff, max_hint, .. } = self;
+        let handle = RetryHandle { attempts, backoff, max_hint, budget: budget.clone() };
+        Ok((Self { budget: budget.map_or(Budget::None, Budget::Shared), ..self }, handle))
+    }
+
     pub(crate) fn stage<Next>(self, next: Next) -> Result<RetryStage<P, Next>, ConfigError> {
         check_attempts(self.attempts)?;
         check_max_hint(self.max_hint)?;
         self.backoff.check()?;
-        let budget = match self.budget {
-            Budget::Default => Some(RetryBudget::builder().random(self.random.clone()).build()?),
-            Budget::Shared(budget) => Some(budget),
-            Budget::None => None,
-        };
+        let budget = self.budget.made(&self.random)?;
         let Self { attempts, backoff, max_hint, waits_for_refusals, replay, random, budget: _ } = self;
         Ok(RetryStage { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random, next })
     }

@@ -126,11 +126,12 @@
 //! | refusals | end the call | an open circuit and a limit are there to fail fast |
 
 mod budget;
+mod config;
 mod layer;
 mod stage;
 
 pub use crate::backoff::{Backoff, Jitter};
 pub use budget::{RetryBudget, RetryBudgetBuilder, Withdrawal};
+pub use config::{BudgetConfig, RetryConfig};
 pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith, Retry, RetryLayer};
-pub(crate) use layer::{DEFAULT_MAX_HINT, check_attempts, check_max_hint};
 pub use stage::{RetryCall, RetryStage};

@@ -2,13 +2,9 @@ use super::{Replay, RetryBudget, budget::Withdrawal};
 use crate::{
     backoff::Backoff,
     classify::Outcome,
-    error::{ConfigError, Error, TimedOut},
+    error::{Error, TimedOut},
     random::Random,
-    shell::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, Stage},
-    stack::{
-        Describe, Explanation,
-        live::{ABSENT, BudgetConfig, Configure, Mechanisms, RetryConfig, StackConfig},
-    },
+    shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Stage},
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -294,44 +290,24 @@ fn drop_kept<Request>(kept: &mut Option<Request>, frame: &mut Frame) {
 
 impl<P, Next: Describe> Describe for RetryStage<P, Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        let budget = self.budget.as_ref().map(|budget| budget.configuration().to_string());
-        explanation.retry(self.attempts, self.backoff, self.waits_for_refusals, budget, &self.next);
-        explanation.hints(self.attempts, self.max_hint, self.waits_for_refusals);
+        let built = (self.attempts, self.backoff, self.max_hint);
+        let (attempts, backoff, max_hint) =
+            explanation.terms().map_or(built, |terms| (terms.attempts, terms.backoff, terms.max_hint));
+        let noun = if attempts == 1 { "attempt" } else { "attempts" };
+        let refusals = if self.waits_for_refusals { ", waits for refusals" } else { "" };
+        let budget = match &self.budget {
+            Some(budget) => format!("budget: {}", budget.configuration()),
+            None => "without a budget".to_owned(),
+        };
+        explanation.layer("retry", format!("up to {attempts} {noun}, {backoff}{refusals}, {budget}"));
+        explanation.repeat(attempts, backoff, &self.next);
+        let further = max_hint.saturating_mul(attempts.saturating_sub(1));
+        explanation.wait_for_hints(attempts, further, self.waits_for_refusals);
     }
 }
 
 impl<P, Next: RefusesNow> RefusesNow for RetryStage<P, Next> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.next.refuses_now(frame)
-    }
-}
-
-impl<P, Next> Configure for RetryStage<P, Next> {
-    fn read(&self, config: &mut StackConfig) {
-        let budget = self.budget.as_ref().map(|budget| BudgetConfig::of(&budget.configuration()));
-        let Self { attempts, backoff, max_hint, .. } = *self;
-        config.retry = Some(RetryConfig { attempts, backoff, max_hint, budget });
-    }
-
-    fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        let Some(retry) = &config.retry else { return Ok(()) };
-        if let (Some(given), None) = (&retry.budget, &self.budget) {
-            return Err(ConfigError::new("retry.budget", given, ABSENT));
-        }
-        retry.check()
-    }
-
-    /// Calls bring their attempts, their backoff and their longest hint along.
-    fn apply(&self, config: &StackConfig) {
-        if let (Some(budget), Some(retry)) = (&self.budget, &config.retry) {
-            retry.budget.clone().unwrap_or_default().apply(budget);
-        }
-    }
-}
-
-impl<P, Next: Mechanisms> Mechanisms for RetryStage<P, Next> {
-    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
-        visit(self);
-        self.next.each(visit);
     }
 }

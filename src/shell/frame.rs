@@ -1,5 +1,5 @@
-use super::Ending;
-use crate::{context::CallContext, deadline::Deadline, stack::live::Terms};
+use super::{Ending, Terms};
+use crate::{context::CallContext, deadline::Deadline};
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -59,7 +59,7 @@
 //! [a stack around a stack](crate::stack#a-stack-around-a-stack).
 //!
 //! `map_stages`, and the methods that choose the exit ([`typed_error`](StackLayer::typed_error) and the others), need
-//! stages and an exit that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`](crate::stack::Describe).
+//! stages and an exit that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`].
 //! With the `load` feature tower's `Load` needs [`RefusesNow`]. Calls need none of these.
 //!
 //! What admits or refuses at once is easier written as a [`Gate`]:
@@ -104,7 +104,7 @@
 //! use pin_project_lite::pin_project;
 //! use std::sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}};
 //! use std::{convert::Infallible, future::ready, pin::Pin, task::{Context, Poll}};
-//! use steadfast::{Error, shell::{Abandonment, Callee, Frame, Stage}, stack::{Describe, Explanation}};
+//! use steadfast::{Error, shell::{Abandonment, Callee, Describe, Explanation, Frame, Stage}};
 //! use tokio::time::Instant;
 //! use tower::{Layer, Service, ServiceExt, service_fn};
 //!
@@ -191,7 +191,7 @@
 //!
 //! impl<Next: Describe> Describe for CountStage<Next> {
 //!     fn describe(&self, explanation: &mut Explanation) {
-//!         explanation.add("count", "the calls in flight");
+//!         explanation.layer("count", "the calls in flight");
 //!         self.next.describe(explanation);
 //!     }
 //! }
@@ -221,30 +221,36 @@
 
 mod callee;
 mod exit;
+mod explain;
 mod frame;
 mod future;
 mod gate;
 mod leaf;
 #[cfg(feature = "load")]
 mod load;
+mod reconfigure;
 mod refuses_now;
 mod root;
 mod scope;
 mod service;
 mod stage;
+mod terms;
 mod timer;
 
 pub use callee::Callee;
 pub use exit::{BoxedError, Exit, FromRejection, KeepError, Respond, TypedError};
+pub use explain::{Describe, DescribeGate, Explanation};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
 pub(crate) use gate::SettleOnDrop;
 pub use gate::{Gate, GateCall, GateStage};
 pub use leaf::{Leaf, LeafCall};
+pub(crate) use reconfigure::{ABSENT, Reconfigure};
 pub use refuses_now::RefusesNow;
 pub use scope::{ScopeCall, ScopeStage};
 pub use service::{Stack, StackLayer};
 pub use stage::{Abandonment, Ending, Stage};
+pub(crate) use terms::Terms;
 pub(crate) use timer::Timer;
 
 /// A future was polled after it had returned its result, or after a panic had torn it down: a bug of the caller, for

@@ -1,7 +1,6 @@
-use super::service::Shared;
-use crate::stack::{
-    Describe, Explanation,
-    live::{Configure, Mechanisms},
+use super::{
+    explain::{Describe, Explanation},
+    service::Shared,
 };
 use std::sync::Arc;
 
@@ -59,11 +58,5 @@ impl<St, X> Clone for Root<St, X> {
 impl<St: Describe, X> Describe for Root<St, X> {
     fn describe(&self, explanation: &mut Explanation) {
         self.shared.stage.describe(explanation);
-    }
-}
-
-impl<St: Mechanisms, X> Mechanisms for Root<St, X> {
-    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
-        self.shared.stage.each(visit);
     }
 }

@@ -1,11 +1,5 @@
-use super::{Abandonment, Callee, Ending, Frame, Stage};
-use crate::{
-    classify::Outcome,
-    context::CallContext,
-    deadline::Deadline,
-    error::Error,
-    stack::{Describe, Explanation},
-};
+use super::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Stage};
+use crate::{classify::Outcome, context::CallContext, deadline::Deadline, error::Error};
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,

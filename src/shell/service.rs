@@ -1,8 +1,7 @@
-use super::{BoxedError, Exit, KeepError, Respond, ResponseFuture, Stage, TypedError, root::Root};
-use crate::{
-    error::Rejection,
-    stack::{Describe, Explanation},
+use super::{
+    BoxedError, Describe, Exit, Explanation, KeepError, Respond, ResponseFuture, Stage, TypedError, root::Root,
 };
+use crate::error::Rejection;
 use std::{
     fmt,
     task::{Context, Poll},

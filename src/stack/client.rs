@@ -1,16 +1,18 @@
 use super::{
-    Describe, Explanation, Gated, Limit, Off, Slot,
-    live::{self, Control, KillSwitch, LiveAttemptStage, LiveStage, Mechanisms},
+    live::{Control, KillSwitch, LiveAttemptStage, LiveStage, Parts, Pieces},
+    slot::{Gated, Limit, LiveSlot, Off, Slot, fill_slots},
 };
 use crate::{
-    Outcome, Rejection,
     circuit_breaker::Breaker,
-    classify::AnyError,
-    error::ConfigError,
+    classify::{AnyError, Outcome},
+    error::{ConfigError, Rejection},
     load_shed::Limiter,
     rate_limit::RateLimit,
     retry::Retry,
-    shell::{BoxedError, GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
+    shell::{
+        BoxedError, Describe, Explanation, GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer,
+        TypedError,
+    },
     timeout::Of,
 };
 use std::time::Duration;
@@ -46,48 +48,36 @@ pub(crate) fn client() -> ClientBuilder {
     }
 }
 
+fill_slots! {
+    ClientBuilder: []
+    timeout T fill_timeout,
+    retry R fill_retry,
+    circuit_breaker B fill_circuit_breaker,
+    rate_limit Q fill_rate_limit,
+    load_shed L fill_load_shed,
+    attempt_timeout A fill_attempt_timeout,
+    classifier C fill_classifier,
+    exit X fill_exit,
+}
+
 impl<R, B, Q, L, A, C, X> ClientBuilder<Off, R, B, Q, L, A, C, X> {
     /// Bounds the whole call, readiness, retries and the waits between them included. See [`timeout`](crate::timeout).
     pub fn timeout(self, limit: Duration) -> ClientBuilder<Limit, R, B, Q, L, A, C, X> {
-        let Self { retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit, timeout: _ } =
-            self;
-        ClientBuilder {
-            timeout: Limit { of: Of::Call, limit },
-            retry,
-            circuit_breaker,
-            rate_limit,
-            load_shed,
-            attempt_timeout,
-            classifier,
-            exit,
-        }
+        self.fill_timeout(Limit { of: Of::Call, limit })
     }
 }
 
 impl<T, B, Q, L, A, C, X> ClientBuilder<T, Off, B, Q, L, A, C, X> {
     /// Sends failed calls again. See [`retry`](crate::retry).
     pub fn retry<P>(self, retry: Retry<P>) -> ClientBuilder<T, Retry<P>, B, Q, L, A, C, X> {
-        let Self { timeout, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit, retry: _ } =
-            self;
-        ClientBuilder { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit }
+        self.fill_retry(retry)
     }
 }
 
 impl<T, R, Q, L, A, C, X> ClientBuilder<T, R, Off, Q, L, A, C, X> {
     /// Stops calling a service that fails. See [`circuit_breaker`](crate::circuit_breaker).
     pub fn circuit_breaker(self, breaker: Breaker) -> ClientBuilder<T, R, Gated<Breaker>, Q, L, A, C, X> {
-        let Self { timeout, retry, rate_limit, load_shed, attempt_timeout, classifier, exit, circuit_breaker: _ } =
-            self;
-        ClientBuilder {
-            timeout,
-            retry,
-            circuit_breaker: Gated(breaker),
-            rate_limit,
-            load_shed,
-            attempt_timeout,
-            classifier,
-            exit,
-        }
+        self.fill_circuit_breaker(Gated(breaker))
     }
 }
 
@@ -98,54 +88,21 @@ impl<T, R, B, L, A, C, X> ClientBuilder<T, R, B, Off, L, A, C, X> {
         self,
         limit: impl Into<RateLimit<K, D, J>>,
     ) -> ClientBuilder<T, R, B, RateLimit<K, D, J>, L, A, C, X> {
-        let Self { timeout, retry, circuit_breaker, load_shed, attempt_timeout, classifier, exit, rate_limit: _ } =
-            self;
-        ClientBuilder {
-            timeout,
-            retry,
-            circuit_breaker,
-            rate_limit: limit.into(),
-            load_shed,
-            attempt_timeout,
-            classifier,
-            exit,
-        }
+        self.fill_rate_limit(limit.into())
     }
 }
 
 impl<T, R, B, Q, A, C, X> ClientBuilder<T, R, B, Q, Off, A, C, X> {
     /// Refuses attempts for which there is no room. See [`load_shed`](crate::load_shed).
     pub fn load_shed(self, limiter: Limiter) -> ClientBuilder<T, R, B, Q, Gated<Limiter>, A, C, X> {
-        let Self { timeout, retry, circuit_breaker, rate_limit, attempt_timeout, classifier, exit, load_shed: _ } =
-            self;
-        ClientBuilder {
-            timeout,
-            retry,
-            circuit_breaker,
-            rate_limit,
-            load_shed: Gated(limiter),
-            attempt_timeout,
-            classifier,
-            exit,
-        }
+        self.fill_load_shed(Gated(limiter))
     }
 }
 
 impl<T, R, B, Q, L, C, X> ClientBuilder<T, R, B, Q, L, Off, C, X> {
     /// Bounds each attempt, readiness included.
     pub fn attempt_timeout(self, limit: Duration) -> ClientBuilder<T, R, B, Q, L, Limit, C, X> {
-        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, classifier, exit, attempt_timeout: _ } =
-            self;
-        ClientBuilder {
-            timeout,
-            retry,
-            circuit_breaker,
-            rate_limit,
-            load_shed,
-            attempt_timeout: Limit { of: Of::Attempt, limit },
-            classifier,
-            exit,
-        }
+        self.fill_attempt_timeout(Limit { of: Of::Attempt, limit })
     }
 }
 
@@ -162,16 +119,14 @@ impl<T, R, B, Q, L, A, X> ClientBuilder<T, R, B, Q, L, A, AnyError, X> {
 
     /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean, for all layers.
     pub fn classify_with<D>(self, classifier: D) -> ClientBuilder<T, R, B, Q, L, A, D, X> {
-        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, exit, classifier: _ } =
-            self;
-        ClientBuilder { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit }
+        self.fill_classifier(classifier)
     }
 }
 
 impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
     /// Keeps the service's error type, which must be `From<Rejection>`.
     pub fn keep_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, KeepError> {
-        self.with_exit(KeepError)
+        self.fill_exit(KeepError)
     }
 
     /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
@@ -179,7 +134,7 @@ impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
     ///
     /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, BoxedError> {
-        self.with_exit(BoxedError)
+        self.fill_exit(BoxedError)
     }
 
     /// Turns rejections into responses, and keeps the service's error type.
@@ -187,13 +142,7 @@ impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
     where
         F: Fn(Rejection) -> Response,
     {
-        self.with_exit(Respond(respond))
-    }
-
-    fn with_exit<X>(self, exit: X) -> ClientBuilder<T, R, B, Q, L, A, C, X> {
-        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit: _ } =
-            self;
-        ClientBuilder { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit }
+        self.fill_exit(Respond(respond))
     }
 }
 
@@ -243,7 +192,8 @@ where
     /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their own
     /// timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
     pub fn layer(self) -> Result<StackLayer<Stages<T, R, B, Q, L, A, C>, X>, ConfigError> {
-        let (timeout, retry, attempt, exit) = self.into_parts()?;
+        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit } = self;
+        let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier)?;
         let stages = timeout.build(retry.build(attempt)?)?;
         Explanation::of(&stages).check()?;
         Ok(StackLayer::from_stages(stages, exit))
@@ -259,13 +209,6 @@ where
     L: Slot,
     A: Slot,
 {
-    /// What is outside of the attempts, the stages of an attempt, and the exit.
-    fn into_parts(self) -> Result<(T, R, Attempt<B, Q, L, A, C>, X), ConfigError> {
-        let attempt = self.attempt_timeout.build(ScopeStage::new(Leaf::new(self.classifier)))?;
-        let attempt = self.circuit_breaker.build(self.rate_limit.build(self.load_shed.build(attempt)?)?)?;
-        Ok((self.timeout, self.retry, attempt, self.exit))
-    }
-
     /// The stack as a tower layer, and the handle by which it is told another configuration while calls pass. See
     /// [`live`](super::live).
     ///
@@ -274,15 +217,37 @@ where
     /// As [`layer`](Self::layer).
     pub fn live(self) -> Result<(StackLayer<LiveStages<T, R, B, Q, L, A, C>, X>, Control), ConfigError>
     where
-        LiveStages<T, R, B, Q, L, A, C>: Describe + Mechanisms + Send + Sync + 'static,
+        T: LiveSlot,
+        R: LiveSlot,
+        B: LiveSlot,
+        Q: LiveSlot,
+        L: LiveSlot,
+        A: LiveSlot,
+        LiveStages<T, R, B, Q, L, A, C>: Describe + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
-        let (timeout, retry, attempt, exit) = self.into_parts()?;
-        let parts = live::Parts::default();
+        let mut pieces = Pieces::default();
+        let timeout = self.timeout.add_to(&mut pieces)?;
+        let retry = self.retry.add_to(&mut pieces)?;
+        let circuit_breaker = self.circuit_breaker.add_to(&mut pieces)?;
+        let rate_limit = self.rate_limit.add_to(&mut pieces)?;
+        let load_shed = self.load_shed.add_to(&mut pieces)?;
+        let attempt_timeout = self.attempt_timeout.add_to(&mut pieces)?;
+        let parts = Parts::default();
+        let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, self.classifier)?;
         let attempt = parts.attempt(GateStage::new(parts.kill_switch(), attempt));
         let stages = parts.call(timeout.build(retry.build(attempt)?)?);
-        let (layer, control) = parts.finish(stages, exit);
-        control.check(control.built())?;
-        Ok((layer, control))
+        parts.finish(stages, self.exit, pieces)
     }
+}
+
+fn attempt<B: Slot, Q: Slot, L: Slot, A: Slot, C>(
+    circuit_breaker: B,
+    rate_limit: Q,
+    load_shed: L,
+    attempt_timeout: A,
+    classifier: C,
+) -> Result<Attempt<B, Q, L, A, C>, ConfigError> {
+    let attempt = load_shed.build(attempt_timeout.build(ScopeStage::new(Leaf::new(classifier)))?)?;
+    circuit_breaker.build(rate_limit.build(attempt)?)
 }

@@ -109,15 +109,15 @@
 //! state. `.live()?` gives it with a handle by which everything in it can be changed while calls pass: [`live`].
 
 mod client;
-mod explain;
 pub mod live;
 mod server;
 mod slot;
 
+#[doc(no_inline)]
+pub use crate::shell::{Describe, DescribeGate, Explanation};
 pub use client::ClientBuilder;
-pub use explain::{Describe, DescribeGate, Explanation};
 pub use server::ServerBuilder;
-pub use slot::{Gated, Limit, Off, Slot};
+pub use slot::{Gated, Limit, LiveSlot, Off, Slot};
 
 pub(crate) use client::client;
 pub(crate) use server::server;

@@ -1,14 +1,16 @@
 use super::{
-    Describe, Explanation, Gated, Limit, Off, Slot,
-    live::{self, Control, KillSwitch, LiveAttemptStage, LiveStage, Mechanisms},
+    live::{Control, KillSwitch, LiveAttemptStage, LiveStage, Parts, Pieces},
+    slot::{Gated, Limit, LiveSlot, Off, Slot, fill_slots},
 };
 use crate::{
-    Rejection,
-    error::ConfigError,
+    error::{ConfigError, Rejection},
     load_level::LoadLevel,
     load_shed::Limiter,
     rate_limit::RateLimit,
-    shell::{BoxedError, GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer, TypedError},
+    shell::{
+        BoxedError, Describe, Explanation, GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer,
+        TypedError,
+    },
     timeout::Of,
 };
 use std::time::Duration;
@@ -32,6 +34,15 @@ pub(crate) fn server() -> ServerBuilder {
     ServerBuilder { rate_limit: Off, load_shed: Off, load_level: Off, timeout: Off, exit: TypedError }
 }
 
+fill_slots! {
+    ServerBuilder: []
+    rate_limit Q fill_rate_limit,
+    load_shed L fill_load_shed,
+    load_level V fill_load_level,
+    timeout T fill_timeout,
+    exit X fill_exit,
+}
+
 impl<L, V, T, X> ServerBuilder<Off, L, V, T, X> {
     /// Refuses calls beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind.
     /// See [`rate_limit`](crate::rate_limit).
@@ -39,16 +50,14 @@ impl<L, V, T, X> ServerBuilder<Off, L, V, T, X> {
         self,
         limit: impl Into<RateLimit<K, D, J>>,
     ) -> ServerBuilder<RateLimit<K, D, J>, L, V, T, X> {
-        let Self { load_shed, load_level, timeout, exit, .. } = self;
-        ServerBuilder { rate_limit: limit.into(), load_shed, load_level, timeout, exit }
+        self.fill_rate_limit(limit.into())
     }
 }
 
 impl<Q, V, T, X> ServerBuilder<Q, Off, V, T, X> {
     /// Refuses calls for which there is no room. See [`load_shed`](crate::load_shed).
     pub fn load_shed(self, limiter: Limiter) -> ServerBuilder<Q, Gated<Limiter>, V, T, X> {
-        let Self { rate_limit, load_level, timeout, exit, .. } = self;
-        ServerBuilder { rate_limit, load_shed: Gated(limiter), load_level, timeout, exit }
+        self.fill_load_shed(Gated(limiter))
     }
 }
 
@@ -58,24 +67,21 @@ impl<Q, L, T, X> ServerBuilder<Q, L, Off, T, X> {
     ///
     /// A load shed in front of it counts the calls that wait, too. Its limit must be above the concurrency of the queue.
     pub fn load_level<W, C>(self, level: impl Into<LoadLevel<W, C>>) -> ServerBuilder<Q, L, LoadLevel<W, C>, T, X> {
-        let Self { rate_limit, load_shed, timeout, exit, .. } = self;
-        ServerBuilder { rate_limit, load_shed, load_level: level.into(), timeout, exit }
+        self.fill_load_level(level.into())
     }
 }
 
 impl<Q, L, V, X> ServerBuilder<Q, L, V, Off, X> {
     /// Bounds the work on one call, readiness of the service included. See [`timeout`](crate::timeout).
     pub fn timeout(self, limit: Duration) -> ServerBuilder<Q, L, V, Limit, X> {
-        let Self { rate_limit, load_shed, load_level, exit, .. } = self;
-        let timeout = Limit { of: Of::Call, limit };
-        ServerBuilder { rate_limit, load_shed, load_level, timeout, exit }
+        self.fill_timeout(Limit { of: Of::Call, limit })
     }
 }
 
 impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
     /// Keeps the service's error type, which must be `From<Rejection>`.
     pub fn keep_error(self) -> ServerBuilder<Q, L, V, T, KeepError> {
-        self.with_exit(KeepError)
+        self.fill_exit(KeepError)
     }
 
     /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
@@ -83,7 +89,7 @@ impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
     ///
     /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ServerBuilder<Q, L, V, T, BoxedError> {
-        self.with_exit(BoxedError)
+        self.fill_exit(BoxedError)
     }
 
     /// Turns rejections into responses, and keeps the service's error type.
@@ -91,12 +97,7 @@ impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
     where
         F: Fn(Rejection) -> Response,
     {
-        self.with_exit(Respond(respond))
-    }
-
-    fn with_exit<X>(self, exit: X) -> ServerBuilder<Q, L, V, T, X> {
-        let Self { rate_limit, load_shed, load_level, timeout, .. } = self;
-        ServerBuilder { rate_limit, load_shed, load_level, timeout, exit }
+        self.fill_exit(Respond(respond))
     }
 }
 
@@ -148,16 +149,22 @@ where
     /// As [`layer`](Self::layer).
     pub fn live(self) -> Result<(StackLayer<LiveStages<Q, L, V, T>, X>, Control), ConfigError>
     where
-        LiveStages<Q, L, V, T>: Describe + Mechanisms + Send + Sync + 'static,
+        Q: LiveSlot,
+        L: LiveSlot,
+        V: LiveSlot,
+        T: LiveSlot,
+        LiveStages<Q, L, V, T>: Describe + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
-        let inner = Self::inner(self.load_shed, self.load_level, self.timeout)?;
-        let parts = live::Parts::default();
-        let stages = self.rate_limit.build(parts.attempt(inner))?;
+        let mut pieces = Pieces::default();
+        let rate_limit = self.rate_limit.add_to(&mut pieces)?;
+        let load_shed = self.load_shed.add_to(&mut pieces)?;
+        let load_level = self.load_level.add_to(&mut pieces)?;
+        let timeout = self.timeout.add_to(&mut pieces)?;
+        let parts = Parts::default();
+        let stages = rate_limit.build(parts.attempt(Self::inner(load_shed, load_level, timeout)?))?;
         let stages = parts.call(GateStage::new(parts.kill_switch(), stages));
-        let (layer, control) = parts.finish(stages, self.exit);
-        control.check(control.built())?;
-        Ok((layer, control))
+        parts.finish(stages, self.exit, pieces)
     }
 
     fn inner(load_shed: L, load_level: V, timeout: T) -> Result<Inner<L, V, T>, ConfigError> {

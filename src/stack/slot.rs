@@ -1,5 +1,10 @@
+use super::live::Pieces;
 use crate::{
+    circuit_breaker::Breaker,
     error::{ConfigError, check_duration},
+    load_level::{LoadLevel, LoadLevelStage},
+    load_shed::Limiter,
+    rate_limit::{LiveLimits, RateLimit, RateLimitStage},
     retry::{Retry, RetryStage},
     shell::GateStage,
     timeout::{Of, TimeoutStage},
@@ -15,6 +20,13 @@ pub trait Slot {
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError>;
 }
 
+/// A slot whose configuration can change while calls pass, or that has none.
+pub trait LiveSlot: Slot + Sized {
+    /// Adds a handle of the mechanism to those of the stack.
+    #[doc(hidden)]
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError>;
+}
+
 /// A slot that is not filled: no stage at all.
 #[derive(Clone, Copy, Debug)]
 pub struct Off;
@@ -24,6 +36,12 @@ impl Slot for Off {
 
     fn build<Next>(self, next: Next) -> Result<Next, ConfigError> {
         Ok(next)
+    }
+}
+
+impl LiveSlot for Off {
+    fn add_to(self, _pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        Ok(self)
     }
 }
 
@@ -43,11 +61,26 @@ impl Slot for Limit {
     }
 }
 
+impl LiveSlot for Limit {
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        pieces.add_timeout(self.of, self.limit);
+        Ok(self)
+    }
+}
+
 impl<P> Slot for Retry<P> {
     type Stage<Next> = RetryStage<P, Next>;
 
     fn build<Next>(self, next: Next) -> Result<RetryStage<P, Next>, ConfigError> {
         self.stage(next)
+    }
+}
+
+impl<P> LiveSlot for Retry<P> {
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        let (retry, handle) = self.with_handle()?;
+        pieces.add(handle, |config| config.retry.as_ref(), |config, retry| config.retry = Some(retry));
+        Ok(retry)
     }
 }
 
@@ -62,3 +95,79 @@ impl<G> Slot for Gated<G> {
         Ok(GateStage::new(self.0, next))
     }
 }
+
+impl LiveSlot for Gated<Breaker> {
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        pieces.add(
+            self.0.clone(),
+            |config| config.circuit_breaker.as_ref(),
+            |config, breaker| config.circuit_breaker = Some(breaker),
+        );
+        Ok(self)
+    }
+}
+
+impl LiveSlot for Gated<Limiter> {
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        pieces.add(self.0.clone(), |config| config.load_shed.as_ref(), |config, shed| config.load_shed = Some(shed));
+        Ok(self)
+    }
+}
+
+impl<L, C, J> Slot for RateLimit<L, C, J> {
+    type Stage<Next> = RateLimitStage<Self, Next>;
+
+    fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
+        Ok(RateLimitStage::new(self, next))
+    }
+}
+
+impl<L, C, J> LiveSlot for RateLimit<L, C, J>
+where
+    Self: LiveLimits,
+{
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        pieces.add(self.handle(), |config| Some(&config.rate_limit), |config, limits| config.rate_limit = limits);
+        Ok(self)
+    }
+}
+
+impl<W, C> Slot for LoadLevel<W, C> {
+    type Stage<Next> = LoadLevelStage<W, C, Next>;
+
+    fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
+        Ok(LoadLevelStage::new(self, next))
+    }
+}
+
+impl<W, C> LiveSlot for LoadLevel<W, C> {
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        let queue = self.queue().clone();
+        pieces.add(queue, |config| config.load_level.as_ref(), |config, level| config.load_level = Some(level));
+        Ok(self)
+    }
+}
+
+/// For each slot of a builder, a private method that fills it and keeps the others.
+///
+/// The fields stand in the order of the builder's parameters, each with its parameter and the name of the method.
+macro_rules! fill_slots {
+    ($builder:ident: [$($before:ident $Before:ident)*]) => {};
+    (
+        $builder:ident: [$($before:ident $Before:ident)*]
+        $slot:ident $Old:ident $fill:ident, $($after:ident $After:ident $fill_after:ident,)*
+    ) => {
+        impl<$($Before,)* $Old, $($After,)*> $builder<$($Before,)* $Old, $($After,)*> {
+            fn $fill<New>(self, new: New) -> $builder<$($Before,)* New, $($After,)*> {
+                let Self { $($before,)* $slot: _, $($after,)* } = self;
+                $builder { $($before,)* $slot: new, $($after,)* }
+            }
+        }
+        fill_slots! {
+            $builder: [$($before $Before)* $slot $Old]
+            $($after $After $fill_after,)*
+        }
+    };
+}
+
+pub(super) use fill_slots;

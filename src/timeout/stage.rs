@@ -1,11 +1,7 @@
 use crate::{
     deadline::Deadline,
-    error::{ConfigError, Error, TimedOut, check_duration},
-    shell::{Abandonment, Callee, Frame, RefusesNow, Stage},
-    stack::{
-        Describe, Explanation,
-        live::{Configure, Mechanisms, StackConfig, Terms},
-    },
+    error::{Error, TimedOut},
+    shell::{Abandonment, Callee, Describe, Explanation, Frame, RefusesNow, Stage, Terms},
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -179,34 +175,13 @@ fn timed_out<E>(details: TimedOut) -> Error<E> {
 
 impl<Next: Describe> Describe for TimeoutStage<Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.timeout(self.of, self.limit, &self.next);
+        let limit = explanation.terms().and_then(|terms| self.of.limit(terms)).unwrap_or(self.limit);
+        explanation.limit_latency(self.of.name(), limit, &self.next);
     }
 }
 
 impl<Next: RefusesNow> RefusesNow for TimeoutStage<Next> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.next.refuses_now(frame)
-    }
-}
-
-/// Calls bring their limit along: there is nothing to apply.
-impl<Next> Configure for TimeoutStage<Next> {
-    fn read(&self, config: &mut StackConfig) {
-        let limit = match self.of {
-            Of::Call => &mut config.timeout,
-            Of::Attempt => &mut config.attempt_timeout,
-        };
-        *limit = Some(self.limit);
-    }
-
-    fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        self.of.limit(&Terms::of(config)).map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
-    }
-}
-
-impl<Next: Mechanisms> Mechanisms for TimeoutStage<Next> {
-    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
-        visit(self);
-        self.next.each(visit);
     }
 }

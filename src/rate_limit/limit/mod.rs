@@ -10,6 +10,6 @@ mod refused;
 pub use both::Both;
 pub use contract::{Admission, DescribeLimit, Limit};
 pub use cost::{Cost, CostBy, CostsOfParts, OneToken};
-pub use live::{LiveLimit, LiveLimits, Mode, Shadow};
+pub use live::{LiveLimit, Shadow};
 pub use refund::{AllCount, RefundBy, RefundIf};
 pub use refused::RefusedCalls;

@@ -1,4 +1,15 @@
-use crate::{backoff::Backoff, error::ConfigError, load_level::Discipline, rate_limit::Quota, retry::DEFAULT_MAX_HINT};
+use crate::{
+    circuit_breaker::BreakerConfig,
+    error::ConfigError,
+    load_level::LoadLevelConfig,
+    load_shed::LoadShedConfig,
+    rate_limit::RateLimitConfig,
+    retry::RetryConfig,
+    shell::{ABSENT, Explanation},
+    timeout::Of,
+};
+#[cfg(feature = "constant-work")]
+use crate::{error::check_duration, load_shed};
 use std::{fmt, time::Duration};
 
 /// Everything that a stack can be told while calls pass. It changes a stack and does not build one: mechanisms that the
@@ -65,214 +76,42 @@ pub struct StackConfig {
     pub attempt_timeout: Option<Duration>,
 }
 
-/// How a call is retried. See [`Retry`](crate::retry::Retry).
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct RetryConfig {
-    /// The most attempts for each call, the first one included: from 1 to 1000.
-    pub attempts: u32,
-    /// The waits before the further attempts: `{ "base": "50ms", "cap": "2s", "growth": "exponential", "jitter": "full" }`.
-    /// The growth is `exponential` or `linear`, the jitter `full`, `equal`, `decorrelated`, `{ "plus_minus": 0.2 }` or
-    /// `none`. A fixed wait has a base that is the cap, and no jitter.
-    #[cfg_attr(feature = "serde", serde(default))]
-    pub backoff: Backoff,
-    /// The longest wait that a service may ask for, at most 366 days. Default: 60 s. See
-    /// [`Retry::max_hint`](crate::retry::Retry::max_hint).
-    #[cfg_attr(
-        feature = "serde",
-        serde(default = "RetryConfig::default_max_hint", with = "crate::durations::max_hint")
-    )]
-    pub max_hint: Duration,
-    /// The budget that retries are taken from. A stack with a budget has one always: `None` is the budget's defaults.
-    #[cfg_attr(feature = "serde", serde(default))]
-    pub budget: Option<BudgetConfig>,
-}
-
-/// How retries are earned. See [`RetryBudget`](crate::retry::RetryBudget).
-///
-/// The retries that a new budget has at once, [`initial`](crate::retry::RetryBudgetBuilder::initial), are not part of it:
-/// they have no meaning for a budget that runs.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct BudgetConfig {
-    /// How many retries each call earns, from 0 to 1. Default 0.1.
-    pub ratio: f64,
-    /// The most retries that are saved up, at least 1. Default 10.
-    pub cap: u32,
-    /// The retries beside what is earned. Default: one in 100 s. `None`: no such trickle.
-    pub floor: Option<Pace>,
-}
-
-/// A count per period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct Pace {
-    /// How many.
-    pub count: u64,
-    /// In which time.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::pace_period"))]
-    pub period: Duration,
-}
-
-/// When a circuit opens, and for how long. See [`BreakerBuilder`](crate::circuit_breaker::BreakerBuilder), whose defaults
-/// and bounds these are.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct BreakerConfig {
-    /// Opens after this many failures in a row.
-    pub consecutive_failures: Option<u32>,
-    /// Opens at this share of failures. Default, where neither is given: one half in ten seconds.
-    pub failure_rate: Option<FailureRate>,
-    /// Opens at this share of slow calls. Default: the time of a call says nothing.
-    pub slow_call_rate: Option<SlowCallRate>,
-    /// The fewest calls for a share to count.
-    pub minimum_calls: u32,
-    /// How long it stays open at first. A circuit that is open keeps to the time that it was opened for.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::open_for"))]
-    pub open_for: Duration,
-    /// How long it stays open at most, after failed probes. Default: a minute, or `open_for` if that is longer.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::max_open_for"))]
-    pub max_open_for: Option<Duration>,
-    /// How many probes have to succeed.
-    pub probes: u32,
-    /// How long they may take.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::probe_timeout"))]
-    pub probe_timeout: Duration,
-    /// After how long a call that its caller dropped counts as a failure.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::cancelled_is_failure_after"))]
-    pub cancelled_is_failure_after: Option<Duration>,
-    /// Whether an answer that says "too much" is a failure.
-    pub overload_is_failure: bool,
-    /// Holds the circuit open (`"open"`), or closed (`"closed"`). `None` ends that, also where it was done by hand.
-    pub forced: Option<Forced>,
-}
-
-/// The share of failures at which a circuit opens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct FailureRate {
-    /// Above 0 and at most 1.
-    pub rate: f64,
-    /// The time over which calls are counted.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::failure_rate_window"))]
-    pub window: Duration,
-}
-
-/// The share of slow calls at which a circuit opens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct SlowCallRate {
-    /// Above 0 and at most 1.
-    pub rate: f64,
-    /// A call that takes this long is slow.
-    #[cfg_attr(feature = "serde", serde(with = "crate::durations::slow_call_threshold"))]
-    pub threshold: Duration,
-}
-
-/// A circuit that does not look at results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-pub enum Forced {
-    /// No call passes.
-    Open,
-    /// All calls pass.
-    Closed,
-}
-
-/// A rate limit.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct RateLimitConfig {
-    /// One for each tier, as many as were built; a single one where there are no tiers. That of a
-    /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit in its window, and the burst the same.
-    pub quotas: Vec<Quota>,
-    /// Only counts what it would refuse. Where several were put in shadow together, each of them is; once one has been put
-    /// in force each has its own mode, and [counts](crate::rate_limit::RateLimit::refused) for itself.
-    #[cfg_attr(feature = "serde", serde(default))]
-    pub shadow: bool,
-}
-
-/// A limit on the calls in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct LoadShedConfig {
-    /// The most calls in flight, at least 1.
-    pub limit: usize,
-    /// Only counts what it would refuse.
-    #[cfg_attr(feature = "serde", serde(default))]
-    pub shadow: bool,
-}
-
-/// A queue. See [`QueueBuilder`](crate::load_level::QueueBuilder), whose defaults and bounds these are.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct LoadLevelConfig {
-    /// The most calls in the service.
-    pub concurrency: usize,
-    /// The most that wait.
-    pub depth: usize,
-    /// The most that those who wait may weigh. Default: any.
-    #[cfg_attr(feature = "serde", serde(default))]
-    pub max_weight: Option<u64>,
-    /// The longest wait. Default: a second.
-    #[cfg_attr(
-        feature = "serde",
-        serde(default = "LoadLevelConfig::default_max_wait", with = "crate::durations::max_wait")
-    )]
-    pub max_wait: Duration,
-    /// Who is next, and who has waited too long.
-    #[cfg_attr(feature = "serde", serde(default))]
-    pub discipline: Discipline,
-    /// How many calls begin in which time, at most. Default: as fast as there is room.
-    #[cfg_attr(feature = "serde", serde(default))]
-    pub pace: Option<Pace>,
-}
-
-impl RetryConfig {
-    /// This many attempts, and defaults.
-    pub fn new(attempts: u32) -> Self {
-        Self { attempts, backoff: Backoff::default(), max_hint: DEFAULT_MAX_HINT, budget: None }
-    }
-
-    #[cfg(feature = "serde")]
-    fn default_max_hint() -> Duration {
-        DEFAULT_MAX_HINT
-    }
-}
-
-impl RateLimitConfig {
-    /// These quotas, in force.
-    pub fn new(quotas: impl Into<Vec<Quota>>) -> Self {
-        Self { quotas: quotas.into(), shadow: false }
-    }
-}
-
-impl LoadShedConfig {
-    /// This limit, in force.
-    pub const fn new(limit: usize) -> Self {
-        Self { limit, shadow: false }
-    }
-}
-
-impl LoadLevelConfig {
-    /// This concurrency and depth, and defaults.
-    pub fn new(concurrency: usize, depth: usize) -> Self {
-        Self {
-            concurrency,
-            depth,
-            max_weight: None,
-            max_wait: Self::default_max_wait(),
-            discipline: Discipline::default(),
-            pace: None,
-        }
-    }
-
-    fn default_max_wait() -> Duration {
-        Duration::from_secs(1)
-    }
-}
-
 impl StackConfig {
+    /// Whether each value is one that some stack could have.
+    #[cfg(feature = "constant-work")]
+    pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
+        let Self { timeout, attempt_timeout, retry, circuit_breaker, rate_limit, load_shed, load_level, .. } = self;
+        let check_limit = |field, limit: &Option<Duration>| limit.map_or(Ok(()), |limit| check_duration(field, limit));
+        check_limit("timeout", timeout)?;
+        check_limit("attempt_timeout", attempt_timeout)?;
+        retry.as_ref().map_or(Ok(()), RetryConfig::check)?;
+        circuit_breaker.as_ref().map_or(Ok(()), |config| config.builder().check())?;
+        rate_limit.iter().flat_map(|limit| &limit.quotas).try_for_each(|quota| quota.check())?;
+        load_shed.map_or(Ok(()), |config| load_shed::check(config.limit))?;
+        load_level.as_ref().map_or(Ok(()), LoadLevelConfig::check)
+    }
+
+    /// Whether the numbers of a complete configuration contradict each other.
+    pub(super) fn check_together(&self) -> Result<(), ConfigError> {
+        let mut explanation = Explanation::default();
+        if let Some(limit) = self.attempt_timeout {
+            explanation.latency_is_limited(Of::Attempt.name(), limit);
+        }
+        if let Some(retry) = &self.retry {
+            explanation.is_repeated(retry.attempts, retry.backoff);
+        }
+        if let Some(limit) = self.timeout {
+            explanation.latency_is_limited(Of::Call.name(), limit);
+        }
+        if let Some(shed) = self.load_shed.filter(|shed| !shed.shadow) {
+            explanation.limit_in_flight("load_shed.limit", shed.limit);
+        }
+        if let Some(level) = &self.load_level {
+            explanation.places_are_waited_for(level.concurrency);
+        }
+        explanation.check()
+    }
+
     /// This configuration, with what it does not give as the stack was built.
     pub(super) fn completed_by(&self, built: &Self) -> Result<Self, ConfigError> {
         let Self { switched_off, ref rate_limit, .. } = *self;
@@ -305,6 +144,3 @@ fn given<T: Clone + fmt::Debug>(
         (given, built) => Ok(given.as_ref().or(built.as_ref()).cloned()),
     }
 }
-
-/// The rule that a part breaks which names nothing.
-pub(crate) const ABSENT: &str = "must be left out: the stack was built without it";

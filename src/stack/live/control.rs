@@ -1,7 +1,7 @@
-use super::{Mechanisms, StackConfig, Terms, stage::Shared};
+use super::{Pieces, StackConfig, stage::Shared};
 use crate::{
     error::ConfigError,
-    stack::{Describe, Explanation},
+    shell::{Describe, Explanation},
 };
 use std::{fmt, sync::Arc};
 
@@ -15,33 +15,18 @@ pub struct Control(Arc<Inside>);
 
 struct Inside {
     shared: Arc<Shared>,
-    stages: Arc<dyn Stages>,
+    stages: Arc<dyn Describe + Send + Sync>,
+    pieces: Pieces,
     built: StackConfig,
-}
-
-/// The stages of a stack, of whatever type.
-trait Stages: Send + Sync {
-    fn mechanisms(&self) -> &dyn Mechanisms;
-    fn explain(&self, explanation: &mut Explanation);
-}
-
-impl<St: Mechanisms + Describe + Send + Sync> Stages for St {
-    fn mechanisms(&self) -> &dyn Mechanisms {
-        self
-    }
-
-    fn explain(&self, explanation: &mut Explanation) {
-        self.describe(explanation);
-    }
 }
 
 impl Control {
     /// The control of these stages. The terms that they were built with are in force.
-    pub(super) fn of(stages: Arc<impl Mechanisms + Describe + Send + Sync + 'static>, shared: Arc<Shared>) -> Self {
+    pub(super) fn of(stages: Arc<dyn Describe + Send + Sync>, shared: Arc<Shared>, pieces: Pieces) -> Self {
         let mut built = StackConfig::default();
-        stages.each(&mut |mechanism| mechanism.read(&mut built));
-        shared.terms.store(Terms::of(&built));
-        Self(Arc::new(Inside { shared, stages, built }))
+        pieces.iter().for_each(|piece| piece.read(&mut built));
+        shared.terms.store(built.terms());
+        Self(Arc::new(Inside { shared, stages, pieces, built }))
     }
 
     /// The configuration that the stack was built with: each part of it that can be changed is there.
@@ -54,9 +39,10 @@ impl Control {
     /// way; in a pass there is none.
     pub fn config(&self) -> StackConfig {
         self.0.shared.look(|| {
-            let mut config = StackConfig::default();
-            self.each(|mechanism| mechanism.read(&mut config));
-            self.0.shared.terms.load().write_to(&mut config);
+            let shared = &self.0.shared;
+            let mut config = StackConfig { switched_off: shared.is_off(), ..StackConfig::default() };
+            self.0.pieces.iter().for_each(|piece| piece.read(&mut config));
+            config.set_terms(shared.terms.load());
             config
         })
     }
@@ -94,40 +80,26 @@ impl Control {
             return Err(ConfigError::new("apply", "within a call", rule));
         }
         let complete = self.complete(config)?;
-        self.0.shared.change(|| {
-            self.0.shared.terms.store(Terms::of(&complete));
-            self.each(|mechanism| mechanism.apply(&complete));
+        let Inside { shared, pieces, .. } = &*self.0;
+        shared.change(|| {
+            shared.terms.store(complete.terms());
+            shared.switch(complete.switched_off);
+            pieces.iter().for_each(|piece| piece.apply(&complete));
         });
-        self.each(|mechanism| mechanism.settle());
+        pieces.iter().for_each(|piece| piece.settle());
         Ok(())
     }
 
     /// What the stack does with a call by the configuration in force, read as [`config`](Self::config) is.
     pub fn explain(&self) -> Explanation {
-        self.0.shared.look(|| {
-            let mut explanation = Explanation::default();
-            self.0.stages.explain(&mut explanation);
-            explanation
-        })
+        self.0.shared.look(|| Explanation::of(&*self.0.stages))
     }
 
     fn complete(&self, config: &StackConfig) -> Result<StackConfig, ConfigError> {
         let complete = config.completed_by(&self.0.built)?;
-        let mut checked = Ok(());
-        self.each(|mechanism| {
-            if checked.is_ok() {
-                checked = mechanism.check(&complete);
-            }
-        });
-        checked?;
-        let mut explanation = Explanation::proposed(&complete);
-        self.0.stages.explain(&mut explanation);
-        explanation.check()?;
+        self.0.pieces.iter().try_for_each(|piece| piece.check(&complete))?;
+        complete.check_together()?;
         Ok(complete)
-    }
-
-    fn each(&self, mut visit: impl FnMut(&dyn super::Configure)) {
-        self.0.stages.mechanisms().each(&mut visit);
     }
 }
 

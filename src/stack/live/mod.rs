@@ -62,8 +62,8 @@
 //! - A call that user code makes and finishes within another call's pass (in a function that says a key, say) does not wait
 //!   for a change, which may wait for that pass: it may see a half of one.
 //! - A call that waits for a rate limit is judged by the quota and the shadow mode of the moment when its turn comes.
-//! - A [`Configure`] or [`LiveLimit`](crate::rate_limit::LiveLimit) of your own that panics while it is applied leaves
-//!   the rest of the change undone.
+//! - A [`LiveLimit`](crate::rate_limit::LiveLimit) of your own that panics while it is applied leaves the rest of the change
+//!   undone.
 //! - A [`Control`] that is kept by a function of its own stack keeps that stack alive for ever.
 //!
 //! # Cost
@@ -72,21 +72,24 @@
 //! loads and copies. For what a change costs see [`Control::apply`].
 
 mod config;
-mod configure;
 mod control;
-mod mechanisms;
 mod parts;
 mod passes;
+mod pieces;
 mod stage;
 mod terms;
 
-pub(crate) use config::ABSENT;
-pub use config::{
-    BreakerConfig, BudgetConfig, FailureRate, Forced, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig,
-    RetryConfig, SlowCallRate, StackConfig,
+pub use crate::{
+    circuit_breaker::{BreakerConfig, FailureRate, Forced, SlowCallRate},
+    load_level::LoadLevelConfig,
+    load_shed::LoadShedConfig,
+    pace::Pace,
+    rate_limit::RateLimitConfig,
+    retry::{BudgetConfig, RetryConfig},
 };
-pub use configure::{Configure, Mechanisms};
+pub use config::StackConfig;
 pub use control::Control;
 pub(super) use parts::Parts;
+#[doc(hidden)]
+pub use pieces::Pieces;
 pub use stage::{KillSwitch, LiveAttemptStage, LiveCall, LiveStage};
-pub(crate) use terms::Terms;

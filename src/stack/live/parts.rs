@@ -1,5 +1,8 @@
-use super::{Control, KillSwitch, LiveAttemptStage, LiveStage, Mechanisms, stage::Shared};
-use crate::{shell::StackLayer, stack::Describe};
+use super::{Control, KillSwitch, LiveAttemptStage, LiveStage, Pieces, stage::Shared};
+use crate::{
+    error::ConfigError,
+    shell::{Describe, StackLayer},
+};
 use std::sync::Arc;
 
 /// What the stages of a live stack are built around: shared by all of them.
@@ -22,13 +25,19 @@ impl Parts {
     }
 
     /// The layer of these stages, and its control.
-    pub(in crate::stack) fn finish<St, X>(self, stages: St, exit: X) -> (StackLayer<St, X>, Control)
+    pub(in crate::stack) fn finish<St, X>(
+        self,
+        stages: St,
+        exit: X,
+        pieces: Pieces,
+    ) -> Result<(StackLayer<St, X>, Control), ConfigError>
     where
-        St: Mechanisms + Describe + Send + Sync + 'static,
+        St: Describe + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
         let layer = StackLayer::from_stages(stages, exit);
-        let control = Control::of(Arc::new(layer.root()), self.0);
-        (layer, control)
+        let control = Control::of(Arc::new(layer.root()), self.0, pieces);
+        control.check(control.built())?;
+        Ok((layer, control))
     }
 }

@@ -1,12 +1,10 @@
 use super::{
-    Configure, Mechanisms, StackConfig, Terms,
     passes::{Pass, Passes},
     terms::SharedTerms,
 };
 use crate::{
     error::{Error, Rejection, SwitchedOff},
-    shell::{Abandonment, Callee, Ending, Frame, Gate, RefusesNow, Stage},
-    stack::{Describe, DescribeGate, Explanation},
+    shell::{Abandonment, Callee, Describe, DescribeGate, Ending, Explanation, Frame, Gate, RefusesNow, Stage, Terms},
     sync::thread_local,
 };
 use pin_project_lite::pin_project;
@@ -68,6 +66,16 @@ impl Shared {
         let (depth, deeper) = Deeper::go();
         let pass = if depth == 0 { self.passes.enter() } else { self.passes.enter_within() };
         Within { _deeper: deeper, _pass: pass }
+    }
+
+    #[inline]
+    pub(super) fn is_off(&self) -> bool {
+        self.switched_off.load(Ordering::Relaxed)
+    }
+
+    /// Sets the kill switch, in a change.
+    pub(super) fn switch(&self, off: bool) {
+        self.switched_off.store(off, Ordering::Relaxed);
     }
 
     /// Whether this thread is in a pass or a change, and so must not wait for passes or changes to end.
@@ -225,7 +233,7 @@ pub struct KillSwitch {
 impl KillSwitch {
     #[inline]
     fn is_off(&self) -> bool {
-        self.shared.switched_off.load(Ordering::Relaxed)
+        self.shared.is_off()
     }
 }
 
@@ -251,20 +259,10 @@ impl RefusesNow for KillSwitch {
     }
 }
 
-impl Configure for KillSwitch {
-    fn read(&self, config: &mut StackConfig) {
-        config.switched_off = self.is_off();
-    }
-
-    fn apply(&self, config: &StackConfig) {
-        self.shared.switched_off.store(config.switched_off, Ordering::Relaxed);
-    }
-}
-
 impl DescribeGate for KillSwitch {
     fn describe(&self, explanation: &mut Explanation) {
         if self.is_off() {
-            explanation.add("kill switch", "no call passes");
+            explanation.layer("kill switch", "no call passes");
         }
     }
 }
@@ -292,17 +290,5 @@ impl<Next: Describe> Describe for LiveStage<Next> {
 impl<Next: Describe> Describe for LiveAttemptStage<Next> {
     fn describe(&self, explanation: &mut Explanation) {
         self.next.describe(explanation);
-    }
-}
-
-impl<Next: Mechanisms> Mechanisms for LiveStage<Next> {
-    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
-        self.next.each(visit);
-    }
-}
-
-impl<Next: Mechanisms> Mechanisms for LiveAttemptStage<Next> {
-    fn each(&self, visit: &mut dyn FnMut(&dyn Configure)) {
-        self.next.each(visit);
     }
 }

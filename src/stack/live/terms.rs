@@ -2,37 +2,28 @@ use super::StackConfig;
 use crate::{
     backoff::{Backoff, Growth, Jitter},
     clock::nanos,
+    shell::Terms,
 };
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
-/// How long a call and its attempts may take, and how often it is tried: what a call keeps from its beginning to its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Terms {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) attempt_timeout: Option<Duration>,
-    pub(crate) attempts: u32,
-    pub(crate) backoff: Backoff,
-    pub(crate) max_hint: Duration,
-}
-
-impl Terms {
-    /// The terms of a configuration that is complete.
-    pub(crate) fn of(config: &StackConfig) -> Self {
-        let StackConfig { timeout, attempt_timeout, ref retry, .. } = *config;
+impl StackConfig {
+    /// The terms of calls, where the configuration is complete.
+    pub(super) fn terms(&self) -> Terms {
+        let Self { timeout, attempt_timeout, ref retry, .. } = *self;
         let (attempts, backoff, max_hint) = match retry {
             Some(retry) => (retry.attempts, retry.backoff, retry.max_hint),
             None => (1, Backoff::none(), Duration::ZERO),
         };
-        Self { timeout, attempt_timeout, attempts, backoff, max_hint }
+        Terms { timeout, attempt_timeout, attempts, backoff, max_hint }
     }
 
-    pub(super) fn write_to(self, config: &mut StackConfig) {
-        (config.timeout, config.attempt_timeout) = (self.timeout, self.attempt_timeout);
-        if let Some(retry) = &mut config.retry {
-            (retry.attempts, retry.backoff, retry.max_hint) = (self.attempts, self.backoff, self.max_hint);
+    pub(super) fn set_terms(&mut self, terms: Terms) {
+        (self.timeout, self.attempt_timeout) = (terms.timeout, terms.attempt_timeout);
+        if let Some(retry) = &mut self.retry {
+            (retry.attempts, retry.backoff, retry.max_hint) = (terms.attempts, terms.backoff, terms.max_hint);
         }
     }
 }

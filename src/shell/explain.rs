@@ -1,11 +1,9 @@
-use super::live::{StackConfig, Terms};
+//! What the stages of a stack do with a call, said by the stages themselves.
+
+use super::{GateStage, Leaf, Terms};
 use crate::{
     backoff::{Backoff, Jitter},
-    circuit_breaker::BreakerBuilder,
     error::ConfigError,
-    load_level::Queue,
-    shell::{GateStage, Leaf},
-    timeout::Of,
 };
 use std::{fmt, time::Duration};
 
@@ -55,27 +53,16 @@ pub struct Explanation {
     hints: Duration,
     max_in_flight: Option<usize>,
     contradiction: Option<ConfigError>,
-    /// The timeout of each attempt.
-    attempt_timeout: Option<Duration>,
+    /// The innermost limit on latency and its name.
+    innermost: Option<(&'static str, Duration)>,
     /// The attempts of a call.
     tries: Option<Tries>,
-    /// The timeout that cuts the worst case short, and how many of all attempts fit into it.
+    /// The limit on latency that cuts the worst case short, and how many of all attempts fit into it.
     cut_short: Option<CutShort>,
-    /// The limit on calls in flight in front, unless it is in shadow.
-    in_front: Option<usize>,
+    /// The limit on calls in flight further out, and the field that sets it.
+    in_front: Option<(&'static str, usize)>,
     /// The terms of calls, where they are not those that the stages were built with.
     terms: Option<Terms>,
-    /// What is proposed of the limits.
-    proposed: Proposed,
-}
-
-/// A proposed configuration of limits: `None` where the one in force counts.
-#[derive(Clone, Copy, Debug, Default)]
-struct Proposed {
-    /// The limit on calls in flight, and whether it is in shadow.
-    load_shed: Option<(usize, bool)>,
-    /// The calls that a queue lets into the service.
-    concurrency: Option<usize>,
 }
 
 /// The attempts of a call.
@@ -87,10 +74,11 @@ struct Tries {
     longest: Option<Duration>,
 }
 
-/// A timeout shorter than what it encloses.
+/// A limit on latency that is shorter than what it encloses.
 #[derive(Clone, Copy, Debug)]
 struct CutShort {
-    timeout: Duration,
+    name: &'static str,
+    limit: Duration,
     full_attempts: u32,
 }
 
@@ -133,25 +121,12 @@ impl<G: DescribeGate, Next: Describe> Describe for GateStage<G, Next> {
     }
 }
 
+/// What follows from the stages.
 impl Explanation {
-    pub(crate) fn of(stage: &impl Describe) -> Self {
+    pub(crate) fn of(stage: &(impl Describe + ?Sized)) -> Self {
         let mut explanation = Self::default();
         stage.describe(&mut explanation);
         explanation
-    }
-
-    /// One that is to be of this configuration, which is complete, and not of the one in force.
-    pub(super) fn proposed(config: &StackConfig) -> Self {
-        let proposed = Proposed {
-            load_shed: config.load_shed.map(|shed| (shed.limit, shed.shadow)),
-            concurrency: config.load_level.as_ref().map(|level| level.concurrency),
-        };
-        Self { terms: Some(Terms::of(config)), proposed, ..Self::default() }
-    }
-
-    /// Describes what is further in by these terms, if no others are proposed.
-    pub(super) fn by_terms(&mut self, terms: Terms) {
-        self.terms.get_or_insert(terms);
     }
 
     /// The longest that a call can take: `None` if nothing bounds it. Waits for the stack's own refusals are in it, where
@@ -189,34 +164,89 @@ impl Explanation {
     }
 
     /// Refuses a stack whose numbers contradict each other.
-    pub(super) fn check(self) -> Result<(), ConfigError> {
+    pub(crate) fn check(self) -> Result<(), ConfigError> {
         self.contradiction.map_or(Ok(()), Err)
     }
+}
 
+/// The verbs in which a stage says what it does. Those with a `next` describe the stages further in themselves.
+impl Explanation {
     /// Adds a layer: its name, and what it does.
-    pub fn add(&mut self, name: &'static str, text: impl Into<String>) {
+    pub fn layer(&mut self, name: &'static str, text: impl Into<String>) {
         self.layers.push((name, text.into()));
     }
 
-    pub(crate) fn timeout(&mut self, of: Of, built: Duration, next: &impl Describe) {
-        let limit = self.terms.as_ref().and_then(|terms| of.limit(terms)).unwrap_or(built);
-        self.add(of.name(), format!("{limit:?}"));
+    /// Adds a layer that ends calls after this long.
+    pub fn limit_latency(&mut self, name: &'static str, limit: Duration, next: &impl Describe) {
+        self.layer(name, format!("{limit:?}"));
         next.describe(self);
-        match of {
-            Of::Attempt => self.attempt_timeout = Some(limit),
-            Of::Call => self.check_total(limit),
+        self.latency_is_limited(name, limit);
+    }
+
+    /// The stages further in may be passed this many times, with these waits in between.
+    pub fn repeat(&mut self, attempts: u32, backoff: Backoff, next: &impl Describe) {
+        self.attempts = Some(self.attempts().saturating_mul(attempts));
+        next.describe(self);
+        self.is_repeated(attempts, backoff);
+    }
+
+    /// A call may wait here for this long before it goes on.
+    pub fn wait(&mut self, longest: Duration, next: &impl Describe) {
+        next.describe(self);
+        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest));
+    }
+
+    /// A call may wait here for this long, for one of the places of those that are further in at a time.
+    pub fn wait_for_place(&mut self, places: usize, longest: Duration, next: &impl Describe) {
+        self.places_are_waited_for(places);
+        self.wait(longest, next);
+    }
+
+    /// At most this many calls are further in at a time. `field` sets the limit; an error names it.
+    pub fn limit_in_flight(&mut self, field: &'static str, limit: usize) {
+        self.in_front = Some((field, limit));
+        self.bound_in_flight(limit);
+    }
+
+    /// The service may ask for further waits, of this length in all. They are part of the worst case if the stage waits for
+    /// them `always`, whatever the service says.
+    pub(crate) fn wait_for_hints(&mut self, attempts: u32, further: Duration, always: bool) {
+        self.hints = self.hints.saturating_mul(attempts);
+        if always {
+            self.worst_case = self.worst_case.map(|inner| inner.saturating_add(further));
+        } else {
+            self.hints = self.hints.saturating_add(further);
         }
+    }
+
+    /// Describes what is further in by these terms.
+    pub(crate) fn by_terms(&mut self, terms: Terms) {
+        self.terms = Some(terms);
+    }
+
+    /// The terms in force, where they are not those that the stages were built with.
+    pub(crate) fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref()
+    }
+}
+
+/// What each verb adds, once all that is further in is known.
+impl Explanation {
+    pub(crate) fn latency_is_limited(&mut self, name: &'static str, limit: Duration) {
+        if self.innermost.is_none() && self.tries.is_none() {
+            self.innermost = Some((name, limit));
+        }
+        self.check_latency(name, limit);
         let latency = self.worst_case.map_or(limit, |inner| inner.min(limit));
         self.worst_case = Some(latency);
         self.hints = self.hints.min(limit.saturating_sub(latency));
     }
 
-    /// Compares the timeout of a call with what is further in.
-    fn check_total(&mut self, limit: Duration) {
-        if let Some(attempt) = self.attempt_timeout.filter(|attempt| limit < *attempt) {
-            let rule =
-                format!("must be at least the attempt timeout of {attempt:?}, or no attempt has all of its time");
-            self.contradicts("timeout", limit, rule);
+    /// Compares a limit on latency with what is further in.
+    fn check_latency(&mut self, name: &'static str, limit: Duration) {
+        if let Some((inner, inner_limit)) = self.innermost.filter(|(_, inner)| limit < *inner) {
+            let rule = format!("must be at least the {inner} of {inner_limit:?}, or no attempt has all of its time");
+            self.contradicts(name, limit, rule);
         }
         let tries = self.tries.unwrap_or(Tries { attempts: 1, backoff: Backoff::none(), longest: self.worst_case });
         let wait = tries.backoff.shortest_first_wait();
@@ -226,82 +256,30 @@ impl Explanation {
                 _ => "the shortest first wait that the retry's jitter allows",
             };
             let rule = format!("must be longer than {wait:?}, {first}, or no retry can run");
-            self.contradicts("timeout", limit, rule);
+            self.contradicts(name, limit, rule);
         }
         let full_attempts = tries.fitting_into(limit);
         if full_attempts < tries.attempts && self.worst_case.is_some_and(|inner| inner > limit) {
-            self.cut_short = Some(CutShort { timeout: limit, full_attempts });
+            self.cut_short = Some(CutShort { name, limit, full_attempts });
         }
     }
 
-    /// Adds what hints cost at most: a retry waits up to `max_hint` before each further attempt. One that waits for refusals
-    /// of its own stack does so whatever the service says.
-    pub(crate) fn hints(&mut self, attempts: u32, max_hint: Duration, waits_for_refusals: bool) {
-        let (attempts, max_hint) = self.terms.map_or((attempts, max_hint), |terms| (terms.attempts, terms.max_hint));
-        let further = max_hint.saturating_mul(attempts.saturating_sub(1));
-        self.hints = self.hints.saturating_mul(attempts);
-        if waits_for_refusals {
-            self.worst_case = self.worst_case.map(|inner| inner.saturating_add(further));
-        } else {
-            self.hints = self.hints.saturating_add(further);
-        }
-    }
-
-    fn contradicts(&mut self, field: &'static str, value: impl fmt::Debug, rule: String) {
-        self.contradiction.get_or_insert_with(|| ConfigError::new(field, value, rule));
-    }
-
-    pub(crate) fn retry(
-        &mut self,
-        attempts: u32,
-        backoff: Backoff,
-        waits_for_refusals: bool,
-        budget: Option<String>,
-        next: &impl Describe,
-    ) {
-        let (attempts, backoff) = self.terms.map_or((attempts, backoff), |terms| (terms.attempts, terms.backoff));
-        let noun = if attempts == 1 { "attempt" } else { "attempts" };
-        let refusals = if waits_for_refusals { ", waits for refusals" } else { "" };
-        let budget = budget.map_or("without a budget".to_owned(), |numbers| format!("budget: {numbers}"));
-        self.add("retry", format!("up to {attempts} {noun}, {backoff}{refusals}, {budget}"));
-        self.attempts = Some(self.attempts().saturating_mul(attempts));
-        next.describe(self);
+    pub(crate) fn is_repeated(&mut self, attempts: u32, backoff: Backoff) {
         self.tries = Some(Tries { attempts, backoff, longest: self.worst_case });
         let waits = backoff.worst_case(attempts.saturating_sub(1));
         self.worst_case = self.worst_case.map(|attempt| attempt.saturating_mul(attempts).saturating_add(waits));
     }
 
-    pub(crate) fn circuit_breaker(&mut self, config: &BreakerBuilder) {
-        self.add("circuit breaker", config.to_string());
-    }
-
-    pub(crate) fn rate_limit(&mut self, limits: String, longest_wait: Duration, next: &impl Describe) {
-        self.add("rate limit", limits);
-        next.describe(self);
-        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest_wait));
-    }
-
-    pub(crate) fn load_shed(&mut self, in_force: (usize, bool)) {
-        let (limit, shadow) = self.proposed.load_shed.unwrap_or(in_force);
-        let in_shadow = if shadow { " (shadow)" } else { "" };
-        self.add("load shed", format!("at most {limit} in flight{in_shadow}"));
-        if !shadow {
-            self.in_front = Some(limit);
-            self.bound_in_flight(limit);
+    pub(crate) fn places_are_waited_for(&mut self, places: usize) {
+        if let Some((field, limit)) = self.in_front.filter(|(_, limit)| *limit <= places) {
+            let rule = format!("must be above {places}, the concurrency of the queue behind it, or no call can wait");
+            self.contradicts(field, limit, rule);
         }
+        self.bound_in_flight(places);
     }
 
-    pub(crate) fn load_level(&mut self, queue: &Queue, next: &impl Describe) {
-        self.add("load level", queue.describe());
-        let concurrency = self.proposed.concurrency.unwrap_or_else(|| queue.concurrency());
-        if let Some(limit) = self.in_front.filter(|limit| *limit <= concurrency) {
-            let rule =
-                format!("must be above {concurrency}, the concurrency of the queue behind it, or no call can wait");
-            self.contradicts("load_shed.limit", limit, rule);
-        }
-        self.bound_in_flight(concurrency);
-        next.describe(self);
-        self.worst_case = self.worst_case.map(|inner| inner.saturating_add(queue.longest_wait()));
+    fn contradicts(&mut self, field: &'static str, value: impl fmt::Debug, rule: String) {
+        self.contradiction.get_or_insert_with(|| ConfigError::new(field, value, rule));
     }
 
     fn bound_in_flight(&mut self, limit: usize) {
@@ -331,11 +309,11 @@ impl fmt::Display for Explanation {
             Some(limit) => writeln!(f, ", {limit} in flight.")?,
             None => writeln!(f, ", any number in flight.")?,
         }
-        if let Some(CutShort { timeout, full_attempts }) = self.cut_short {
+        if let Some(CutShort { name, limit, full_attempts }) = self.cut_short {
             let attempts = self.attempts();
             let noun = if attempts == 1 { "attempt" } else { "attempts" };
             let verb = if full_attempts == 1 { "fits" } else { "fit" };
-            writeln!(f, "{full_attempts} of {attempts} full {noun} {verb} into the timeout of {timeout:?}.")?;
+            writeln!(f, "{full_attempts} of {attempts} full {noun} {verb} into the {name} of {limit:?}.")?;
         }
         Ok(())
     }

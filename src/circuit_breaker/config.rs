@@ -1,0 +1,144 @@
+//! The configuration of a breaker that can change while calls pass.
+
+use super::{breaker::Breaker, builder::BreakerBuilder, word::BreakerState};
+use crate::{error::ConfigError, shell::Reconfigure};
+use std::time::Duration;
+
+/// When a circuit opens, and for how long. See [`BreakerBuilder`](crate::circuit_breaker::BreakerBuilder), whose defaults
+/// and bounds these are.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct BreakerConfig {
+    /// Opens after this many failures in a row.
+    pub consecutive_failures: Option<u32>,
+    /// Opens at this share of failures. Default, where neither is given: one half in ten seconds.
+    pub failure_rate: Option<FailureRate>,
+    /// Opens at this share of slow calls. Default: the time of a call says nothing.
+    pub slow_call_rate: Option<SlowCallRate>,
+    /// The fewest calls for a share to count.
+    pub minimum_calls: u32,
+    /// How long it stays open at first. A circuit that is open keeps to the time that it was opened for.
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::open_for"))]
+    pub open_for: Duration,
+    /// How long it stays open at most, after failed probes. Default: a minute, or `open_for` if that is longer.
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::max_open_for"))]
+    pub max_open_for: Option<Duration>,
+    /// How many probes have to succeed.
+    pub probes: u32,
+    /// How long they may take.
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::probe_timeout"))]
+    pub probe_timeout: Duration,
+    /// After how long a call that its caller dropped counts as a failure.
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::cancelled_is_failure_after"))]
+    pub cancelled_is_failure_after: Option<Duration>,
+    /// Whether an answer that says "too much" is a failure.
+    pub overload_is_failure: bool,
+    /// Holds the circuit open (`"open"`), or closed (`"closed"`). `None` ends that, also where it was done by hand.
+    pub forced: Option<Forced>,
+}
+
+/// The share of failures at which a circuit opens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct FailureRate {
+    /// Above 0 and at most 1.
+    pub rate: f64,
+    /// The time over which calls are counted.
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::failure_rate_window"))]
+    pub window: Duration,
+}
+
+/// The share of slow calls at which a circuit opens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct SlowCallRate {
+    /// Above 0 and at most 1.
+    pub rate: f64,
+    /// A call that takes this long is slow.
+    #[cfg_attr(feature = "serde", serde(with = "crate::durations::slow_call_threshold"))]
+    pub threshold: Duration,
+}
+
+/// A circuit that does not look at results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Forced {
+    /// No call passes.
+    Open,
+    /// All calls pass.
+    Closed,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self::of(&Breaker::builder())
+    }
+}
+
+impl BreakerConfig {
+    /// What a breaker is built by.
+    fn of(builder: &BreakerBuilder) -> Self {
+        let failure_rate = builder.failure_rate.map(|(rate, window)| FailureRate { rate, window });
+        let slow_call_rate = builder.slow_call_rate.map(|(rate, threshold)| SlowCallRate { rate, threshold });
+        Self {
+            consecutive_failures: builder.consecutive_failures,
+            failure_rate,
+            slow_call_rate,
+            minimum_calls: builder.minimum_calls,
+            open_for: builder.open_for,
+            max_open_for: builder.max_open_for,
+            probes: builder.probes,
+            probe_timeout: builder.probe_timeout,
+            cancelled_is_failure_after: builder.cancelled_after,
+            overload_is_failure: builder.overload_is_failure,
+            forced: None,
+        }
+    }
+
+    /// A builder of a breaker like this.
+    pub(crate) fn builder(&self) -> BreakerBuilder {
+        let failure_rate = self.failure_rate.map(|FailureRate { rate, window }| (rate, window));
+        BreakerBuilder {
+            consecutive_failures: self.consecutive_failures,
+            failure_rate,
+            slow_call_rate: self.slow_call_rate.map(|SlowCallRate { rate, threshold }| (rate, threshold)),
+            minimum_calls: self.minimum_calls,
+            open_for: self.open_for,
+            max_open_for: self.max_open_for,
+            probes: self.probes,
+            probe_timeout: self.probe_timeout,
+            cancelled_after: self.cancelled_is_failure_after,
+            overload_is_failure: self.overload_is_failure,
+            ..BreakerBuilder::default()
+        }
+    }
+}
+
+impl Reconfigure for Breaker {
+    type Config = BreakerConfig;
+
+    fn read(&self) -> BreakerConfig {
+        let forced = match self.state() {
+            BreakerState::ForcedOpen => Some(Forced::Open),
+            BreakerState::ForcedClosed => Some(Forced::Closed),
+            BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen => None,
+        };
+        BreakerConfig { forced, ..BreakerConfig::of(&self.configuration()) }
+    }
+
+    fn check(&self, config: &BreakerConfig) -> Result<(), ConfigError> {
+        config.builder().check()
+    }
+
+    fn apply(&self, config: &BreakerConfig) {
+        // It was checked.
+        let _ = self.configure(config.builder());
+        match (config.forced, self.state()) {
+            (Some(Forced::Open), BreakerState::ForcedOpen) | (Some(Forced::Closed), BreakerState::ForcedClosed) => {}
+            (Some(Forced::Open), _) => self.force_open(),
+            (Some(Forced::Closed), _) => self.force_closed(),
+            (None, BreakerState::ForcedOpen | BreakerState::ForcedClosed) => self.reset(),
+            (None, BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen) => {}
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The configuration of a queue that can change while calls pass.
+
+use super::{
+    builder::{check_concurrency, check_depth, check_max_wait, check_max_weight},
+    discipline::Discipline,
+    pace,
+    queue::Queue,
+};
+use crate::{clock, error::ConfigError, pace::Pace, shell::Reconfigure};
+use std::time::Duration;
+
+/// A queue. See [`QueueBuilder`](crate::load_level::QueueBuilder), whose defaults and bounds these are.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct LoadLevelConfig {
+    /// The most calls in the service.
+    pub concurrency: usize,
+    /// The most that wait.
+    pub depth: usize,
+    /// The most that those who wait may weigh. Default: any.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub max_weight: Option<u64>,
+    /// The longest wait. Default: a second.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default = "LoadLevelConfig::default_max_wait", with = "crate::durations::max_wait")
+    )]
+    pub max_wait: Duration,
+    /// Who is next, and who has waited too long.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub discipline: Discipline,
+    /// How many calls begin in which time, at most. Default: as fast as there is room.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub pace: Option<Pace>,
+}
+
+impl LoadLevelConfig {
+    /// This concurrency and depth, and defaults.
+    pub fn new(concurrency: usize, depth: usize) -> Self {
+        Self {
+            concurrency,
+            depth,
+            max_weight: None,
+            max_wait: Self::default_max_wait(),
+            discipline: Discipline::default(),
+            pace: None,
+        }
+    }
+
+    fn default_max_wait() -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+impl Queue {
+    /// Follows all of these settings from now on, in one step. The setter of each says what it does to those who wait. A
+    /// setting that is in force already changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](super::QueueBuilder::build); the old settings stay.
+    pub fn configure(&self, config: &LoadLevelConfig) -> Result<(), ConfigError> {
+        let (limit, pace) = checked(config)?;
+        let LoadLevelConfig { depth, max_weight, max_wait, discipline, .. } = *config;
+        self.change(|state, places, now| {
+            let pace = pace.map(|pace| pace.in_place_of(state.pace, now));
+            if (limit, pace) != (places.limit, state.pace) {
+                state.capacity_changes(now);
+            }
+            (places.limit, state.pace) = (limit, pace);
+            (state.depth, state.max_wait) = (depth, clock::nanos(max_wait));
+            state.max_weight = max_weight.map_or(u128::MAX, u128::from);
+            state.set_discipline(discipline);
+            state.admit(places, None, now);
+        });
+        Ok(())
+    }
+}
+
+impl LoadLevelConfig {
+    /// Whether a queue can follow this.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        checked(self).map(drop)
+    }
+}
+
+/// The concurrency and the pace, if all can be.
+fn checked(config: &LoadLevelConfig) -> Result<(u32, Option<pace::Pace>), ConfigError> {
+    let LoadLevelConfig { concurrency, depth, max_weight, max_wait, discipline, pace } = *config;
+    let limit = check_concurrency(concurrency)?;
+    check_depth(depth)?;
+    max_weight.map_or(Ok(()), check_max_weight)?;
+    check_max_wait(max_wait)?;
+    discipline.check()?;
+    let new_pace = |Pace { count, period }| pace::Pace::new("load_level.pace", count, period);
+    Ok((limit, pace.map(new_pace).transpose()?))
+}
+
+impl Reconfigure for Queue {
+    type Config = LoadLevelConfig;
+
+    fn read(&self) -> LoadLevelConfig {
+        self.configuration()
+    }
+
+    fn check(&self, config: &LoadLevelConfig) -> Result<(), ConfigError> {
+        config.check()
+    }
+
+    fn apply(&self, config: &LoadLevelConfig) {
+        // It was checked.
+        let _ = self.configure(config);
+    }
+}

@@ -1,0 +1,40 @@
+//! The configuration of a limit on calls in flight that can change while calls pass.
+
+use super::limiter::{Limiter, check};
+use crate::{error::ConfigError, shell::Reconfigure};
+
+/// A limit on the calls in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct LoadShedConfig {
+    /// The most calls in flight, at least 1.
+    pub limit: usize,
+    /// Only counts what it would refuse.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub shadow: bool,
+}
+
+impl LoadShedConfig {
+    /// This limit, in force.
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, shadow: false }
+    }
+}
+
+impl Reconfigure for Limiter {
+    type Config = LoadShedConfig;
+
+    fn read(&self) -> LoadShedConfig {
+        let (limit, shadow) = self.configuration();
+        LoadShedConfig { limit, shadow }
+    }
+
+    fn check(&self, config: &LoadShedConfig) -> Result<(), ConfigError> {
+        check(config.limit)
+    }
+
+    fn apply(&self, config: &LoadShedConfig) {
+        // It was checked.
+        let _ = self.configure(config.limit, config.shadow);
+    }
+}

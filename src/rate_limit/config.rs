@@ -1,0 +1,130 @@
+//! The configuration of rate limits that can change while calls pass.
+
+use super::{
+    layer::RateLimit,
+    limit::{Both, LiveLimit, Shadow},
+    quota::Quota,
+};
+use crate::{error::ConfigError, shell::Reconfigure};
+
+/// A rate limit.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct RateLimitConfig {
+    /// One for each tier, as many as were built; a single one where there are no tiers. That of a
+    /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit in its window, and the burst the same.
+    pub quotas: Vec<Quota>,
+    /// Only counts what it would refuse. Where several were put in shadow together, each of them is; once one has been put
+    /// in force each has its own mode, and [counts](crate::rate_limit::RateLimit::refused) for itself.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub shadow: bool,
+}
+
+impl RateLimitConfig {
+    /// These quotas, in force.
+    pub fn new(quotas: impl Into<Vec<Quota>>) -> Self {
+        Self { quotas: quotas.into(), shadow: false }
+    }
+}
+
+/// A rate limit that is made of one or several [`LiveLimit`]s, each with its shadow mode. Every [`RateLimit`] of them is.
+pub trait LiveLimits {
+    /// Adds each of them, in order. `outer` are the modes of the limits that it is a part of, the outermost first.
+    #[doc(hidden)]
+    fn add_to(&self, outer: &[Shadow], handle: &mut LimitsHandle);
+}
+
+/// All quotas and shadow modes of a rate limit.
+#[doc(hidden)]
+#[derive(Default)]
+pub struct LimitsHandle(Vec<LimitHandle>);
+
+struct LimitHandle {
+    limit: Box<dyn LiveLimit + Send + Sync>,
+    /// Its own mode, and those of the limits that it is a part of. One of them on is enough for it to be in shadow.
+    modes: Vec<Shadow>,
+}
+
+impl LimitHandle {
+    fn is_shadow(&self) -> bool {
+        self.modes.iter().any(Shadow::is_on)
+    }
+
+    /// It refuses from now on, and so the whole has to.
+    fn put_in_force(&self) {
+        self.modes.iter().for_each(|mode| mode.set(false));
+    }
+
+    /// It only counts from now on, as it may do already by the mode of the whole, which then stays.
+    fn put_in_shadow(&self) {
+        if let (false, Some(own)) = (self.is_shadow(), self.modes.first()) {
+            own.set(true);
+        }
+    }
+}
+
+impl<L: LiveLimit, C, J> LiveLimits for RateLimit<L, C, J> {
+    fn add_to(&self, outer: &[Shadow], handle: &mut LimitsHandle) {
+        handle.0.push(LimitHandle { limit: self.limit.handle(), modes: with(&self.shadow, outer) });
+    }
+}
+
+impl<A: LiveLimits, B: LiveLimits, C, J> LiveLimits for RateLimit<Both<A, B>, C, J> {
+    fn add_to(&self, outer: &[Shadow], handle: &mut LimitsHandle) {
+        let modes = with(&self.shadow, outer);
+        self.limit.first.add_to(&modes, handle);
+        self.limit.second.add_to(&modes, handle);
+    }
+}
+
+fn with(own: &Shadow, outer: &[Shadow]) -> Vec<Shadow> {
+    [std::slice::from_ref(own), outer].concat()
+}
+
+impl<L, C, J> RateLimit<L, C, J>
+where
+    Self: LiveLimits,
+{
+    /// What changes its quotas and modes.
+    pub(crate) fn handle(&self) -> LimitsHandle {
+        let mut handle = LimitsHandle::default();
+        self.add_to(&[], &mut handle);
+        handle
+    }
+}
+
+/// The limits in their order.
+impl Reconfigure for LimitsHandle {
+    type Config = Vec<RateLimitConfig>;
+
+    fn read(&self) -> Vec<RateLimitConfig> {
+        let read = |part: &LimitHandle| RateLimitConfig { quotas: part.limit.quotas(), shadow: part.is_shadow() };
+        self.0.iter().map(read).collect()
+    }
+
+    fn check(&self, config: &Vec<RateLimitConfig>) -> Result<(), ConfigError> {
+        self.0.iter().zip(config).enumerate().try_for_each(|(index, (part, given))| {
+            part.limit.check_quotas(&given.quotas).map_err(|error| match config.len() {
+                1 => error,
+                _ => error.of(format_args!("in rate limit {index}")),
+            })
+        })
+    }
+
+    fn apply(&self, config: &Vec<RateLimitConfig>) {
+        for (part, given) in self.0.iter().zip(config) {
+            part.limit.set_quotas(&given.quotas);
+            if !given.shadow {
+                part.put_in_force();
+            }
+        }
+        // Once it is known whether the whole stays in shadow.
+        for (part, _) in self.0.iter().zip(config).filter(|(_, given)| given.shadow) {
+            part.put_in_shadow();
+        }
+    }
+
+    fn settle(&self) {
+        self.0.iter().for_each(|part| part.limit.settle_quotas());
+    }
+}

@@ -1,0 +1,98 @@
+use super::StackConfig;
+use crate::{
+    error::{ConfigError, check_duration},
+    shell::Reconfigure,
+    timeout::Of,
+};
+use std::time::Duration;
+
+/// A handle of each mechanism of a live stack, from the outside in, and the part of a configuration that it follows.
+#[derive(Default)]
+pub struct Pieces(Vec<Box<dyn Piece>>);
+
+/// A mechanism of a live stack, whatever its type.
+pub(super) trait Piece: Send + Sync {
+    /// Writes down what is in force.
+    fn read(&self, config: &mut StackConfig);
+
+    /// Whether the mechanism can follow its part of a complete configuration.
+    fn check(&self, config: &StackConfig) -> Result<(), ConfigError>;
+
+    /// Follows its part of a configuration that was checked.
+    fn apply(&self, config: &StackConfig);
+
+    /// Does what is left to do after a change.
+    fn settle(&self);
+}
+
+impl Pieces {
+    /// Adds a mechanism, and where its part of a configuration stands.
+    pub(in crate::stack) fn add<H>(
+        &mut self,
+        handle: H,
+        part: fn(&StackConfig) -> Option<&H::Config>,
+        set: fn(&mut StackConfig, H::Config),
+    ) where
+        H: Reconfigure + Send + Sync + 'static,
+    {
+        self.0.push(Box::new(Part { handle, part, set }));
+    }
+
+    pub(in crate::stack) fn add_timeout(&mut self, of: Of, built: Duration) {
+        self.0.push(Box::new(Timeout { of, built }));
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &dyn Piece> {
+        self.0.iter().map(|piece| &**piece)
+    }
+}
+
+struct Part<H: Reconfigure> {
+    handle: H,
+    part: fn(&StackConfig) -> Option<&H::Config>,
+    set: fn(&mut StackConfig, H::Config),
+}
+
+impl<H: Reconfigure + Send + Sync> Piece for Part<H> {
+    fn read(&self, config: &mut StackConfig) {
+        (self.set)(config, self.handle.read());
+    }
+
+    fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        (self.part)(config).map_or(Ok(()), |part| self.handle.check(part))
+    }
+
+    fn apply(&self, config: &StackConfig) {
+        if let Some(part) = (self.part)(config) {
+            self.handle.apply(part);
+        }
+    }
+
+    fn settle(&self) {
+        self.handle.settle();
+    }
+}
+
+/// A timeout. It is a term of each call, so there is nothing to apply.
+struct Timeout {
+    of: Of,
+    built: Duration,
+}
+
+impl Piece for Timeout {
+    fn read(&self, config: &mut StackConfig) {
+        let limit = match self.of {
+            Of::Call => &mut config.timeout,
+            Of::Attempt => &mut config.attempt_timeout,
+        };
+        *limit = Some(self.built);
+    }
+
+    fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        self.of.limit(&config.terms()).map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
+    }
+
+    fn apply(&self, _config: &StackConfig) {}
+
+    fn settle(&self) {}
+}
