@@ -1,7 +1,6 @@
 use super::Breaker;
 use crate::{
-    Outcome,
-    classify::AnyError,
+    classify::{AnyError, Outcome},
     shell::{GateStage, KeepError, Leaf, StackLayer},
 };
 
@@ -29,6 +28,6 @@ impl<C: Clone, X: Clone> CircuitBreakerLayer<C, X> {
 
     /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean.
     pub fn classify_with<D>(self, classifier: D) -> CircuitBreakerLayer<D, X> {
-        self.map_stages(|stage| GateStage::new(stage.gate, Leaf::new(classifier)))
+        self.map_stages(|stage| GateStage::new(stage.admission.0, Leaf::new(classifier)))
     }
 }

@@ -1,6 +1,6 @@
 use super::{LoadLevelStage, Queue, queue::Ticket};
 use crate::{
-    Criticality,
+    context::Criticality,
     shell::{Frame, KeepError, Leaf, StackLayer},
 };
 
@@ -133,6 +133,6 @@ pub type LoadLevelLayer<W = WeighsOne, C = CriticalityOfContext, X = KeepError> 
 impl<W, C> LoadLevelLayer<W, C> {
     /// A layer with this queue: a [`Queue`], or a [`LoadLevel`].
     pub fn new(level: impl Into<LoadLevel<W, C>>) -> Self {
-        StackLayer::from_stages(LoadLevelStage::new(level.into(), Leaf::default()), KeepError)
+        StackLayer::from_stages(LoadLevelStage::with(level.into(), Leaf::default()), KeepError)
     }
 }

@@ -157,4 +157,4 @@ pub use layer::{Classes, CriticalityBy, CriticalityOfContext, LoadLevel, LoadLev
 pub use queue::Queue;
 pub use rates::DrainTime;
 pub use readings::{Counts, Readings};
-pub use stage::{LoadLevelCall, LoadLevelStage};
+pub use stage::LoadLevelStage;

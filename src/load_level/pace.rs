@@ -20,7 +20,7 @@ pub(super) struct Pace {
 
 /// What of the pace a call has taken: when the next one might begin. It can be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share(u64);
+pub struct Share(u64);
 
 impl Share {
     /// Of a call that came where there was no pace. Nothing is due so early once one call has begun.

@@ -27,7 +27,7 @@ const NONE: u32 = u32::MAX;
 
 /// One place: to be given up by whoever holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(u32);
+pub struct Place(u32);
 
 /// Those of one class, in order of arrival.
 #[derive(Clone, Copy, Debug)]

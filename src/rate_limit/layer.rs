@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::RateLimited,
-    shell::{Ending, Frame, KeepError, Leaf, RefusesNow, StackLayer},
+    shell::{Frame, KeepError, Leaf, RefusesNow, StackLayer},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -102,7 +102,7 @@ impl<L, C, J> RateLimit<L, C, J> {
 
     /// Admits a call, or not. `None` is what a call has taken that is let through beyond the rate.
     #[inline]
-    pub(super) fn admit<Request>(&self, request: &Request, frame: &mut Frame) -> Admission<Option<L::Permit>, L::Place>
+    pub(super) fn decide<Request>(&self, request: &Request, frame: &mut Frame) -> Admission<Option<L::Permit>, L::Place>
     where
         L: Limit<Request>,
         C: Cost<Request>,
@@ -159,16 +159,6 @@ impl<L, C, J> RateLimit<L, C, J> {
         match self.name {
             Some(name) if refused.limit().is_none() => refused.named(name),
             _ => refused,
-        }
-    }
-
-    #[inline]
-    pub(super) fn settle<Request>(&self, permit: Option<L::Permit>, ending: Ending, frame: &mut Frame)
-    where
-        L: Limit<Request>,
-    {
-        if ending.spared_the_service() {
-            self.give_back(permit, frame);
         }
     }
 
@@ -254,6 +244,6 @@ pub type RateLimitLayer<L = TokenBucket, C = OneToken, J = AllCount, X = KeepErr
 impl<L, C, J> RateLimitLayer<L, C, J> {
     /// A layer with this limit: a [`TokenBucket`], or a [`RateLimit`].
     pub fn new(limit: impl Into<RateLimit<L, C, J>>) -> Self {
-        StackLayer::from_stages(RateLimitStage::new(limit.into(), Leaf::default()), KeepError)
+        StackLayer::from_stages(RateLimitStage::with(limit.into(), Leaf::default()), KeepError)
     }
 }

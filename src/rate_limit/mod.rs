@@ -164,5 +164,5 @@ pub use limit::{
     RefundIf, RefusedCalls,
 };
 pub use quota::Quota;
-pub use stage::{RateLimitCall, RateLimitStage};
+pub use stage::RateLimitStage;
 pub use window::{SlidingWindow, SlidingWindowBuilder};

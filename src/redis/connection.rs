@@ -6,7 +6,7 @@ use super::{
     state::{Keeper, Live, Outlook, State},
 };
 use crate::{
-    Random,
+    random::Random,
     sync::{Mutex, lock},
 };
 use ::redis::{Value, aio::MultiplexedConnection, cmd};

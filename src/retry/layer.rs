@@ -1,7 +1,7 @@
 use super::{budget::RetryBudget, config::RetryHandle, stage::RetryStage};
 use crate::{
     backoff::Backoff,
-    classify::AnyError,
+    classify::{AnyError, Outcome},
     error::{ConfigError, LONGEST},
     random::Random,
     shell::{Frame, KeepError, Leaf, StackLayer},
@@ -247,7 +247,7 @@ impl<P: Clone, C: Clone, X: Clone> RetryLayer<P, C, X> {
     /// Decides by this closure what the service's answers mean.
     pub fn classify<F, Response, E>(self, classifier: F) -> RetryLayer<P, F, X>
     where
-        F: Fn(Result<&Response, &E>) -> crate::Outcome,
+        F: Fn(Result<&Response, &E>) -> Outcome,
     {
         self.classify_with(classifier)
     }

@@ -1,6 +1,6 @@
 //! What the stages of a stack do with a call, said by the stages themselves.
 
-use super::{GateStage, Leaf, Terms};
+use super::{Leaf, Terms};
 use crate::{
     backoff::{Backoff, Jitter},
     error::ConfigError,
@@ -112,13 +112,6 @@ pub trait DescribeGate {
 
 impl<C> Describe for Leaf<C> {
     fn describe(&self, _explanation: &mut Explanation) {}
-}
-
-impl<G: DescribeGate, Next: Describe> Describe for GateStage<G, Next> {
-    fn describe(&self, explanation: &mut Explanation) {
-        self.gate.describe(explanation);
-        self.next.describe(explanation);
-    }
 }
 
 /// What follows from the stages.

@@ -1,20 +1,19 @@
-use super::{Abandonment, Callee, Ending, Frame, Stage};
-use crate::error::{Error, Rejection};
-use pin_project_lite::pin_project;
+use super::{
+    Admission, AdmissionStage, Decision, Describe, DescribeAdmission, DescribeGate, Ending, Explanation, Frame,
+    RefusesNow,
+};
+use crate::error::Rejection;
 use std::{
-    pin::Pin,
+    convert::Infallible,
     task::{Context, Poll},
 };
 use tokio::time::Instant;
-use tower::Service;
 
 /// Admits or refuses a call at once: a circuit breaker, a limit on calls in flight.
 ///
-/// A rate limit is no gate, since calls may wait for it. It has a stage of its own; a rate limit of a user's own implements
-/// [`Limit`](crate::rate_limit::Limit).
+/// Where calls may wait for their turn, it is an [`Admission`].
 ///
-/// [`GateStage`] makes a stage of it and sees to it that every permit is settled exactly once, whatever becomes of the
-/// call.
+/// [`GateStage`] makes a stage of it. The stage settles every permit exactly once, however the call ends.
 pub trait Gate<Request> {
     /// What an admitted call holds: plain data, with no destructor of its own.
     type Permit;
@@ -23,7 +22,7 @@ pub trait Gate<Request> {
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection>;
 
     /// Whether the gate would refuse an attempt with this request at `due`, as far as can be known now. Nothing changes by
-    /// asking. See [`Stage::would_refuse`].
+    /// asking. See [`Stage::would_refuse`](super::Stage::would_refuse).
     ///
     /// Default: `false`.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
@@ -41,193 +40,74 @@ pub trait Gate<Request> {
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
 
+/// A gate as an [`Admission`] at which no call waits.
+#[derive(Clone, Copy, Debug)]
+pub struct AtOnce<G>(pub(crate) G);
+
 /// The stage of a [`Gate`].
-#[derive(Clone, Debug)]
-pub struct GateStage<G, Next> {
-    pub(crate) gate: G,
-    pub(crate) next: Next,
-}
+pub type GateStage<G, Next> = AdmissionStage<AtOnce<G>, Next>;
 
 impl<G, Next> GateStage<G, Next> {
     /// A gate in front of the next stage.
     pub fn new(gate: G, next: Next) -> Self {
-        Self { gate, next }
+        Self::with(AtOnce(gate), next)
     }
 }
 
-impl<G, Next> GateStage<G, Next> {
-    /// Holds a permit while user code may panic.
-    #[inline]
-    fn guard<Request>(
-        &self,
-        permit: Option<G::Permit>,
-        panicked: Ending,
-    ) -> SettleOnDrop<G::Permit, impl Fn(G::Permit, Ending, &mut Frame)>
-    where
-        G: Gate<Request>,
-    {
-        let settle = |permit, ending, frame: &mut Frame| self.gate.settle(permit, ending, frame);
-        SettleOnDrop::new(settle, permit, panicked)
-    }
-}
-
-pin_project! {
-    /// A call at a [`GateStage`].
-    #[derive(Debug)]
-    pub struct GateCall<Call, Permit> {
-        #[pin]
-        state: State<Call, Permit>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    #[derive(Debug)]
-    enum State<Call, Permit> {
-        // Refused; the rejection comes out of the first poll.
-        Refused { rejection: Option<Rejection> },
-        // Admitted and on its way further in. The permit is here between polls; during one it is in a guard on the
-        // stack, so that an unwinding panic settles it.
-        Admitted { #[pin] next: Call, permit: Option<Permit> },
-        // Ended, and everything given back.
-        Ended,
-    }
-}
-
-impl<G, Next, S, Request> Stage<S, Request> for GateStage<G, Next>
+impl<G, Request, Response, ServiceError> Admission<Request, Response, ServiceError> for AtOnce<G>
 where
     G: Gate<Request>,
-    Next: Stage<S, Request>,
-    S: Service<Request>,
 {
-    const READS_DEADLINE: bool = Next::READS_DEADLINE;
+    const READS_DEADLINE: bool = false;
 
-    type Call = GateCall<Next::Call, G::Permit>;
+    type Permit = G::Permit;
+    type Place = Infallible;
 
     #[inline]
-    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        match self.gate.admit(&request, frame) {
-            Ok(permit) => {
-                let guard = self.guard::<Request>(Some(permit), Ending::Refused { retry_after: None });
-                let next = self.next.start(request, frame);
-                GateCall { state: State::Admitted { next, permit: guard.keep() } }
-            }
-            Err(rejection) => {
-                // The request is dropped here, and its drop is user code.
-                frame.user_code_runs();
-                GateCall { state: State::Refused { rejection: Some(rejection) } }
-            }
-        }
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<G::Permit, Infallible> {
+        self.0.admit(request, frame).into()
     }
 
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
-        self.gate.would_refuse(request, due, frame) || self.next.would_refuse(request, due, frame)
+        self.0.would_refuse(request, due, frame)
     }
 
     #[inline]
     fn poll(
         &self,
-        call: Pin<&mut Self::Call>,
-        callee: Pin<&mut Callee<S, S::Future>>,
-        cx: &mut Context<'_>,
-        frame: &mut Frame,
-    ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        let mut state = call.project().state;
-        match state.as_mut().project() {
-            StateProjection::Admitted { next, permit } => {
-                // Without its permit a call has been torn down by a panic: it must not go on unadmitted.
-                let Some(held) = permit.take() else { super::polled_after_end() };
-                let mut guard = self.guard::<Request>(Some(held), Ending::Panicked);
-                let Poll::Ready(result) = self.next.poll(next, callee, cx, frame) else {
-                    if let Some(held) = guard.held() {
-                        self.gate.under_way(held, frame);
-                    }
-                    *permit = guard.keep();
-                    return Poll::Pending;
-                };
-                state.set(State::Ended);
-                let ending = Ending::of(&result, frame);
-                guard.settle(ending, frame);
-                Poll::Ready(result)
-            }
-            StateProjection::Refused { rejection } => match rejection.take() {
-                Some(rejection) => Poll::Ready(Err(Error::Rejected(rejection))),
-                None => super::polled_after_end(),
-            },
-            StateProjection::Ended => super::polled_after_end(),
-        }
+        place: &mut Infallible,
+        _cx: &mut Context<'_>,
+        _frame: &mut Frame,
+    ) -> Poll<Result<G::Permit, Rejection>> {
+        match *place {}
     }
 
     #[inline]
-    fn abandon(
-        &self,
-        call: Pin<&mut Self::Call>,
-        callee: Pin<&mut Callee<S, S::Future>>,
-        cause: Abandonment,
-        frame: &mut Frame,
-    ) {
-        let mut state = call.project().state;
-        if let StateProjection::Admitted { next, permit } = state.as_mut().project() {
-            let guard = self.guard::<Request>(permit.take(), Ending::Panicked);
-            self.next.abandon(next, callee, cause, frame);
-            state.set(State::Ended);
-            let ending = Ending::of_abandoned(cause, frame);
-            guard.settle(ending, frame);
-        }
+    fn leave(&self, place: &mut Infallible, _frame: &mut Frame) {
+        match *place {}
+    }
+
+    #[inline]
+    fn under_way(&self, permit: &mut G::Permit, frame: &mut Frame) {
+        self.0.under_way(permit, frame);
+    }
+
+    #[inline]
+    fn settle(&self, permit: G::Permit, ending: Ending, frame: &mut Frame) {
+        self.0.settle(permit, ending, frame);
     }
 }
 
-/// Holds a permit while user code may panic.
-pub(crate) struct SettleOnDrop<P, F>
-where
-    F: Fn(P, Ending, &mut Frame),
-{
-    /// Takes the permit back.
-    settle: F,
-    /// `None` once the permit was kept or settled, and for a call that an earlier panic tore down.
-    permit: Option<P>,
-    /// How the call has ended if this is dropped by a panic.
-    panicked: Ending,
-}
-
-impl<P, F> SettleOnDrop<P, F>
-where
-    F: Fn(P, Ending, &mut Frame),
-{
+impl<G: RefusesNow> RefusesNow for AtOnce<G> {
     #[inline]
-    pub(crate) fn new(settle: F, permit: Option<P>, panicked: Ending) -> Self {
-        Self { settle, permit, panicked }
-    }
-
-    /// The permit, while this holds it.
-    #[inline]
-    pub(crate) fn held(&mut self) -> Option<&mut P> {
-        self.permit.as_mut()
-    }
-
-    /// No panic: the permit goes on to where it lives between polls.
-    #[inline]
-    pub(crate) fn keep(mut self) -> Option<P> {
-        self.permit.take()
-    }
-
-    /// The call has ended.
-    #[inline]
-    pub(crate) fn settle(mut self, ending: Ending, frame: &mut Frame) {
-        if let Some(permit) = self.permit.take() {
-            (self.settle)(permit, ending, frame);
-        }
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.0.refuses_now(frame)
     }
 }
 
-impl<P, F> Drop for SettleOnDrop<P, F>
-where
-    F: Fn(P, Ending, &mut Frame),
-{
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            (self.settle)(permit, self.panicked, &mut Frame::new());
-        }
+impl<G: DescribeGate> DescribeAdmission for AtOnce<G> {
+    fn describe(&self, explanation: &mut Explanation, next: &impl Describe) {
+        self.0.describe(explanation);
+        next.describe(explanation);
     }
 }

@@ -219,6 +219,7 @@
 //!   polled again. When it is dropped, `abandon` comes with [`Abandonment::Cancelled`], hands the call on, and has nothing
 //!   left to give back.
 
+mod admission;
 mod callee;
 mod exit;
 mod explain;
@@ -233,22 +234,24 @@ mod refuses_now;
 mod root;
 mod scope;
 mod service;
+mod settle;
 mod stage;
 mod terms;
 mod timer;
 
+pub use admission::{Admission, AdmissionCall, AdmissionStage, Decision, DescribeAdmission};
 pub use callee::Callee;
 pub use exit::{BoxedError, Exit, FromRejection, KeepError, Respond, TypedError};
 pub use explain::{Describe, DescribeGate, Explanation};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
-pub(crate) use gate::SettleOnDrop;
-pub use gate::{Gate, GateCall, GateStage};
+pub use gate::{AtOnce, Gate, GateStage};
 pub use leaf::{Leaf, LeafCall};
 pub(crate) use reconfigure::{ABSENT, Reconfigure};
 pub use refuses_now::RefusesNow;
 pub use scope::{ScopeCall, ScopeStage};
 pub use service::{Stack, StackLayer};
+pub(crate) use settle::SettleOnDrop;
 pub use stage::{Abandonment, Ending, Stage};
 pub(crate) use terms::Terms;
 pub(crate) use timer::Timer;

@@ -1,4 +1,4 @@
-use super::{Frame, GateStage, Leaf, ScopeStage};
+use super::{Frame, Leaf, ScopeStage};
 
 /// Says whether a call that came now would be refused at once, without taking anything.
 ///
@@ -28,13 +28,6 @@ pub trait RefusesNow {
 }
 
 impl<C> RefusesNow for Leaf<C> {}
-
-impl<G: RefusesNow, Next: RefusesNow> RefusesNow for GateStage<G, Next> {
-    #[inline]
-    fn refuses_now(&self, frame: &mut Frame) -> bool {
-        self.gate.refuses_now(frame) || self.next.refuses_now(frame)
-    }
-}
 
 impl<Next: RefusesNow> RefusesNow for ScopeStage<Next> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {

@@ -118,7 +118,7 @@ impl<L, C, J> Slot for RateLimit<L, C, J> {
     type Stage<Next> = RateLimitStage<Self, Next>;
 
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
-        Ok(RateLimitStage::new(self, next))
+        Ok(RateLimitStage::with(self, next))
     }
 }
 
@@ -136,7 +136,7 @@ impl<W, C> Slot for LoadLevel<W, C> {
     type Stage<Next> = LoadLevelStage<W, C, Next>;
 
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
-        Ok(LoadLevelStage::new(self, next))
+        Ok(LoadLevelStage::with(self, next))
     }
 }
 

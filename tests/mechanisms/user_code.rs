@@ -168,12 +168,12 @@ where
 async fn after_slow_code_of_users_every_stage_that_waits_is_on_time() {
     on_time(|next| next).await;
     let queue = Queue::builder(1, 1).build().unwrap();
-    on_time(|next| LoadLevelStage::new(queue.into(), next)).await;
+    on_time(|next| LoadLevelStage::with(queue.into(), next)).await;
     let bucket = || TokenBucket::builder(50, secs(1)).burst(1).build().unwrap();
-    on_time(|next| RateLimitStage::new(RateLimit::new(bucket()), next)).await;
-    on_time(|next| RateLimitStage::new(RateLimit::new(bucket()).wait(), next)).await;
+    on_time(|next| RateLimitStage::with(RateLimit::new(bucket()), next)).await;
+    on_time(|next| RateLimitStage::with(RateLimit::new(bucket()).wait(), next)).await;
     let keyed = Keyed::<Slow>::builder(10, Quota::new(50, secs(1)).with_burst(1)).build().unwrap();
-    on_time(|next| RateLimitStage::new(RateLimit::by_key(keyed, |request: &Slow| request.clone()), next)).await;
+    on_time(|next| RateLimitStage::with(RateLimit::by_key(keyed, |request: &Slow| request.clone()), next)).await;
     on_time(|next| GateStage::new(Breaker::builder().build().unwrap(), next)).await;
 }
 

@@ -603,7 +603,7 @@ fn a_task_that_goes_with_its_waker_may_give_up_a_place_of_its_own() {
         let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let _guard = clock.enter();
         let bucket = a_hundred_per_second();
-        let stage = RateLimitStage::new(RateLimit::new(bucket.clone()).wait(), Leaf::default());
+        let stage = RateLimitStage::with(RateLimit::new(bucket.clone()).wait(), Leaf::default());
         let task = || Waker::from(Arc::new(KeepsItsTask { stage: stage.clone(), task: Mutex::new(join(&stage)) }));
         // Its waker is replaced; and goes with its place.
         let mut call = join(&stage);

@@ -29,7 +29,7 @@ where
     /// The cost of each limit counts, not that of the whole.
     #[inline]
     fn admit(&self, request: &Request, _tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Infallible> {
-        let first = match self.first.admit(request, frame).at_once() {
+        let first = match self.first.decide(request, frame).at_once() {
             Ok(first) => first,
             Err(refused) => return Admission::Refused(refused),
         };
@@ -37,7 +37,7 @@ where
         let refused = Ending::Refused { retry_after: None };
         let give_back = |first, _, frame: &mut Frame| self.first.give_back(first, frame);
         let first = SettleOnDrop::new(give_back, Some(first), refused);
-        match self.second.admit(request, frame).at_once() {
+        match self.second.decide(request, frame).at_once() {
             Ok(second) => Admission::Admitted((first.keep().flatten(), second)),
             Err(too_few) => {
                 first.settle(refused, frame);

@@ -1,6 +1,8 @@
-use crate::{error::RateLimited, shell::Frame};
+use crate::{
+    error::RateLimited,
+    shell::{Decision, Frame},
+};
 use std::{
-    convert::Infallible,
     task::{Context, Poll},
     time::Duration,
 };
@@ -53,37 +55,7 @@ pub trait Limit<Request> {
 }
 
 /// What becomes of a call at a [`Limit`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission<Permit, Place> {
-    /// The call may go on, and has taken this.
-    Admitted(Permit),
-    /// There are too few tokens.
-    Refused(RateLimited),
-    /// There will be enough soon, and this is the call's place until then.
-    Waits(Place),
-}
-
-impl<Permit> Admission<Permit, Infallible> {
-    /// The verdict where nobody waits.
-    #[inline]
-    pub(in crate::rate_limit) fn at_once(self) -> Result<Permit, RateLimited> {
-        match self {
-            Self::Admitted(permit) => Ok(permit),
-            Self::Refused(refused) => Err(refused),
-            Self::Waits(place) => match place {},
-        }
-    }
-}
-
-impl<Permit> From<Result<Permit, RateLimited>> for Admission<Permit, Infallible> {
-    #[inline]
-    fn from(verdict: Result<Permit, RateLimited>) -> Self {
-        match verdict {
-            Ok(permit) => Self::Admitted(permit),
-            Err(refused) => Self::Refused(refused),
-        }
-    }
-}
+pub type Admission<Permit, Place> = Decision<Permit, Place, RateLimited>;
 
 /// Says in words what a limit allows, for [`Explanation`](crate::stack::Explanation).
 pub trait DescribeLimit {

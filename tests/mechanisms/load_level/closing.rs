@@ -239,7 +239,7 @@ async fn a_request_that_waited_is_dropped_with_its_refusal() {
 #[tokio::test(start_paused = true)]
 async fn a_closed_queue_says_that_it_refuses_and_is_explained_as_closed() {
     let queue = patient(2, 10).build().unwrap();
-    let stage: LoadLevelStage<_, _, Leaf> = LoadLevelStage::new(LoadLevel::new(queue.clone()), Leaf::default());
+    let stage: LoadLevelStage<_, _, Leaf> = LoadLevelStage::with(LoadLevel::new(queue.clone()), Leaf::default());
     let would_refuse = || {
         let due = Instant::now() + HOUR;
         Stage::<Backend, ()>::would_refuse(&stage, &(), due, &mut Frame::new())

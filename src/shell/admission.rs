@@ -1,0 +1,345 @@
+use super::{
+    Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Stage, settle::SettleOnDrop,
+};
+use crate::error::{Error, Rejection};
+use pin_project_lite::pin_project;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::time::Instant;
+use tower::Service;
+
+/// Admits a call, refuses it, or lets it wait for its turn: a rate limit, a queue.
+///
+/// [`AdmissionStage`] makes a stage of it. The stage settles or refunds every permit and gives up every place, exactly
+/// once, however the call ends. A [`Gate`](super::Gate) is an admission at which no call waits.
+///
+/// `Response` and `ServiceError` are those of the service.
+pub trait Admission<Request, Response, ServiceError> {
+    /// Whether [`admit`](Self::admit) reads the deadline from the frame. See [`Stage::READS_DEADLINE`].
+    const READS_DEADLINE: bool;
+
+    /// What an admitted call holds: plain data, with no destructor of its own.
+    type Permit;
+
+    /// The place of a call that waits: plain data, with no destructor of its own. [`Infallible`] where no call waits.
+    type Place;
+
+    /// Decides about a call.
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<Self::Permit, Self::Place>;
+
+    /// Whether an attempt with this request would be refused at `due`, as far as can be known now. Nothing changes by
+    /// asking. See [`Stage::would_refuse`].
+    ///
+    /// Default: `false`.
+    fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
+        false
+    }
+
+    /// Asks whether the turn of a waiting call has come. On `Pending` the waker is registered, or [`Frame::wake_at`] was
+    /// asked. On `Ready` the place is gone.
+    fn poll(
+        &self,
+        place: &mut Self::Place,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<Self::Permit, Rejection>>;
+
+    /// Gives up the place of a call that ends while it waits, and what was granted to it meanwhile.
+    fn leave(&self, place: &mut Self::Place, frame: &mut Frame);
+
+    /// Learns, in each poll that ends pending, that an admitted call is still under way. See
+    /// [`Gate::under_way`](super::Gate::under_way).
+    ///
+    /// Default: nothing.
+    #[inline]
+    fn under_way(&self, _permit: &mut Self::Permit, _frame: &mut Frame) {}
+
+    /// Whether a call that the service answered like this counts. Where it does not, its permit is
+    /// [refunded](Self::refund), not settled.
+    ///
+    /// Default: every call counts.
+    #[inline]
+    fn counts(&self, _answer: Result<&Response, &ServiceError>, _frame: &mut Frame) -> bool {
+        true
+    }
+
+    /// Takes back the permit of a call that does not count. Called only where [`counts`](Self::counts) answers `false`.
+    ///
+    /// Default: as if the call had been refused further in.
+    #[inline]
+    fn refund(&self, permit: Self::Permit, frame: &mut Frame) {
+        self.settle(permit, Ending::Refused { retry_after: None }, frame);
+    }
+
+    /// Takes the permit back and learns how the call ended. The service's future has been dropped by now, unless user
+    /// code panicked in a poll: then it is dropped with the response future.
+    fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
+}
+
+/// What becomes of a call at an [`Admission`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision<Permit, Place, Refusal = Rejection> {
+    /// The call goes on, and has taken this.
+    Admitted(Permit),
+    /// The call does not go on.
+    Refused(Refusal),
+    /// The call waits for its turn in this place.
+    Waits(Place),
+}
+
+impl<Permit, Refusal> Decision<Permit, Infallible, Refusal> {
+    /// The decision where no call waits.
+    #[inline]
+    pub(crate) fn at_once(self) -> Result<Permit, Refusal> {
+        match self {
+            Self::Admitted(permit) => Ok(permit),
+            Self::Refused(refusal) => Err(refusal),
+            Self::Waits(place) => match place {},
+        }
+    }
+}
+
+impl<Permit, Refusal> From<Result<Permit, Refusal>> for Decision<Permit, Infallible, Refusal> {
+    #[inline]
+    fn from(verdict: Result<Permit, Refusal>) -> Self {
+        match verdict {
+            Ok(permit) => Self::Admitted(permit),
+            Err(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// The stage of an [`Admission`].
+///
+/// | state | event | next state |
+/// |---|---|---|
+/// | - | `start`: admitted | `Admitted` |
+/// | - | `start`: refused | `Refused` |
+/// | - | `start`: has to wait | `Waiting` |
+/// | `Waiting` | its turn comes | `Admitted` |
+/// | `Waiting` | refused while it waits | `Ended`, with the rejection |
+/// | `Waiting` | abandoned | `Ended`, and the place is given up |
+/// | `Admitted` | the next stage is ready | `Ended`, and the permit is settled or refunded |
+/// | `Admitted` | abandoned, or user code panics | `Ended`, and the permit is settled |
+/// | `Refused` | polled | `Ended`, with the rejection |
+#[derive(Clone, Debug)]
+pub struct AdmissionStage<A, Next> {
+    pub(crate) admission: A,
+    pub(crate) next: Next,
+}
+
+impl<A, Next> AdmissionStage<A, Next> {
+    /// An admission in front of the next stage.
+    pub fn with(admission: A, next: Next) -> Self {
+        Self { admission, next }
+    }
+}
+
+pin_project! {
+    /// A call at an [`AdmissionStage`].
+    #[derive(Debug)]
+    pub struct AdmissionCall<Call, Permit, Place, Request> {
+        #[pin]
+        state: State<Call, Permit, Place, Request>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<Call, Permit, Place, Request> {
+        // The rejection comes out of the first poll.
+        Refused { rejection: Option<Rejection> },
+        // Waits for its turn, with the request and what it will inherit.
+        Waiting { place: Place, waiting: Option<(Request, Inherited)> },
+        // On its way further in. The permit is here between polls. During a poll it is in a guard on the stack, so that an
+        // unwinding panic settles it.
+        Admitted { #[pin] next: Call, permit: Option<Permit> },
+        // Everything has been given back.
+        Ended,
+    }
+}
+
+impl<A, Next, S, Request> Stage<S, Request> for AdmissionStage<A, Next>
+where
+    A: Admission<Request, S::Response, S::Error>,
+    Next: Stage<S, Request>,
+    S: Service<Request>,
+{
+    const READS_DEADLINE: bool = A::READS_DEADLINE || Next::READS_DEADLINE;
+
+    type Call = AdmissionCall<Next::Call, A::Permit, A::Place, Request>;
+
+    #[inline]
+    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+        let state = match self.admission.admit(&request, frame) {
+            // => Admitted
+            Decision::Admitted(permit) => self.go_on::<S, Request>(request, permit, frame),
+            // => Waiting
+            Decision::Waits(place) => State::Waiting { place, waiting: Some((request, frame.inherited())) },
+            // => Refused
+            Decision::Refused(rejection) => {
+                // Its drop is user code.
+                drop(request);
+                frame.user_code_runs();
+                State::Refused { rejection: Some(rejection) }
+            }
+        };
+        AdmissionCall { state }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.admission.would_refuse(request, due, frame) || self.next.would_refuse(request, due, frame)
+    }
+
+    #[inline]
+    fn poll(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let mut state = call.project().state;
+        if let StateProjection::Waiting { place, waiting } = state.as_mut().project() {
+            let turn = ready!(self.admission.poll(place, cx, frame));
+            let waited = waiting.take();
+            state.set(State::Ended);
+            match (turn, waited) {
+                // Waiting => Admitted
+                (Ok(permit), Some((request, inherited))) => {
+                    frame.set_inherited(inherited);
+                    let admitted = self.go_on::<S, Request>(request, permit, frame);
+                    state.set(admitted);
+                }
+                // Waiting => Ended
+                (Err(rejection), waited) => {
+                    drop(waited);
+                    frame.user_code_runs();
+                    return Poll::Ready(Err(Error::Rejected(rejection)));
+                }
+                (Ok(_), None) => super::polled_after_end(),
+            }
+        }
+        match state.as_mut().project() {
+            // Admitted => Ended
+            StateProjection::Admitted { next, permit } => {
+                // A call without its permit was torn down by a panic. It must not go on unadmitted.
+                let Some(held) = permit.take() else { super::polled_after_end() };
+                let mut guard = self.guard::<S, Request>(Some(held), Ending::Panicked);
+                let Poll::Ready(result) = self.next.poll(next, callee, cx, frame) else {
+                    if let Some(held) = guard.held() {
+                        self.admission.under_way(held, frame);
+                    }
+                    *permit = guard.keep();
+                    return Poll::Pending;
+                };
+                state.set(State::Ended);
+                let counts = match &result {
+                    Ok(response) => self.admission.counts(Ok(response), frame),
+                    Err(Error::Service(error)) => self.admission.counts(Err(error), frame),
+                    Err(Error::Rejected(_)) => true,
+                };
+                let ending = Ending::of(&result, frame);
+                if counts {
+                    guard.settle(ending, frame);
+                } else if let Some(permit) = guard.keep() {
+                    self.admission.refund(permit, frame);
+                }
+                Poll::Ready(result)
+            }
+            // Refused => Ended
+            StateProjection::Refused { rejection } => match rejection.take() {
+                Some(rejection) => Poll::Ready(Err(Error::Rejected(rejection))),
+                None => super::polled_after_end(),
+            },
+            StateProjection::Waiting { .. } | StateProjection::Ended => super::polled_after_end(),
+        }
+    }
+
+    #[inline]
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
+        let mut state = call.project().state;
+        match state.as_mut().project() {
+            // Admitted => Ended
+            StateProjection::Admitted { next, permit } => {
+                let guard = self.guard::<S, Request>(permit.take(), Ending::Panicked);
+                self.next.abandon(next, callee, cause, frame);
+                state.set(State::Ended);
+                let ending = Ending::of_abandoned(cause, frame);
+                guard.settle(ending, frame);
+            }
+            // Waiting => Ended
+            StateProjection::Waiting { place, .. } => {
+                self.admission.leave(place, frame);
+                // Drops the request, which is user code.
+                state.set(State::Ended);
+                frame.user_code_runs();
+            }
+            StateProjection::Refused { .. } | StateProjection::Ended => {}
+        }
+    }
+}
+
+impl<A, Next> AdmissionStage<A, Next> {
+    /// Hands an admitted call on to the next stage.
+    #[inline]
+    fn go_on<S, Request>(
+        &self,
+        request: Request,
+        permit: A::Permit,
+        frame: &mut Frame,
+    ) -> State<Next::Call, A::Permit, A::Place, Request>
+    where
+        A: Admission<Request, S::Response, S::Error>,
+        Next: Stage<S, Request>,
+        S: Service<Request>,
+    {
+        let guard = self.guard::<S, Request>(Some(permit), Ending::Refused { retry_after: None });
+        let next = self.next.start(request, frame);
+        State::Admitted { next, permit: guard.keep() }
+    }
+
+    /// Holds a permit while user code may panic.
+    #[inline]
+    fn guard<S, Request>(
+        &self,
+        permit: Option<A::Permit>,
+        panicked: Ending,
+    ) -> SettleOnDrop<A::Permit, impl Fn(A::Permit, Ending, &mut Frame)>
+    where
+        A: Admission<Request, S::Response, S::Error>,
+        S: Service<Request>,
+    {
+        let settle = |permit, ending, frame: &mut Frame| self.admission.settle(permit, ending, frame);
+        SettleOnDrop::new(settle, permit, panicked)
+    }
+}
+
+impl<A: RefusesNow, Next: RefusesNow> RefusesNow for AdmissionStage<A, Next> {
+    #[inline]
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.admission.refuses_now(frame) || self.next.refuses_now(frame)
+    }
+}
+
+/// An admission that can say what it does, and for how long calls wait there.
+pub trait DescribeAdmission {
+    /// Adds this admission, and what is further in.
+    fn describe(&self, explanation: &mut Explanation, next: &impl Describe);
+}
+
+impl<A: DescribeAdmission, Next: Describe> Describe for AdmissionStage<A, Next> {
+    fn describe(&self, explanation: &mut Explanation) {
+        self.admission.describe(explanation, &self.next);
+    }
+}

@@ -1,0 +1,56 @@
+use super::{Ending, Frame};
+
+/// Holds a permit while user code may panic.
+pub(crate) struct SettleOnDrop<P, F>
+where
+    F: Fn(P, Ending, &mut Frame),
+{
+    /// Takes the permit back.
+    settle: F,
+    /// `None` once the permit was kept or settled, and for a call that an earlier panic tore down.
+    permit: Option<P>,
+    /// How the call has ended if this is dropped by a panic.
+    panicked: Ending,
+}
+
+impl<P, F> SettleOnDrop<P, F>
+where
+    F: Fn(P, Ending, &mut Frame),
+{
+    #[inline]
+    pub(crate) fn new(settle: F, permit: Option<P>, panicked: Ending) -> Self {
+        Self { settle, permit, panicked }
+    }
+
+    /// The permit, while this holds it.
+    #[inline]
+    pub(crate) fn held(&mut self) -> Option<&mut P> {
+        self.permit.as_mut()
+    }
+
+    /// No panic: the permit goes on to where it lives between polls.
+    #[inline]
+    pub(crate) fn keep(mut self) -> Option<P> {
+        self.permit.take()
+    }
+
+    /// The call has ended.
+    #[inline]
+    pub(crate) fn settle(mut self, ending: Ending, frame: &mut Frame) {
+        if let Some(permit) = self.permit.take() {
+            (self.settle)(permit, ending, frame);
+        }
+    }
+}
+
+impl<P, F> Drop for SettleOnDrop<P, F>
+where
+    F: Fn(P, Ending, &mut Frame),
+{
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            (self.settle)(permit, self.panicked, &mut Frame::new());
+        }
+    }
+}
