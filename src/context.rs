@@ -123,6 +123,7 @@ impl CallContext {
 
 pin_project! {
     /// The future of [`CallContext::scope`].
+    #[doc(hidden)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Scope<F> {
         #[pin]

@@ -119,5 +119,4 @@ pub use builder::BreakerBuilder;
 pub use config::{BreakerConfig, FailureRate, Forced, SlowCallRate};
 pub use layer::CircuitBreakerLayer;
 pub use permit::Permit;
-pub use ticket::Ticket;
 pub use word::BreakerState;

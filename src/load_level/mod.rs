@@ -153,8 +153,11 @@ pub use config::LoadLevelConfig;
 pub use discipline::Discipline;
 #[cfg(feature = "constant-work")]
 pub(crate) use discipline::Kind;
-pub use layer::{Classes, CriticalityBy, CriticalityOfContext, LoadLevel, LoadLevelLayer, Weigh, WeighsBy, WeighsOne};
+#[doc(hidden)]
+pub use layer::{Classes, CriticalityBy, CriticalityOfContext, Weigh, WeighsBy, WeighsOne};
+pub use layer::{LoadLevel, LoadLevelLayer};
 pub use queue::Queue;
 pub use rates::DrainTime;
 pub use readings::{Counts, Readings};
+#[doc(hidden)]
 pub use stage::LoadLevelStage;

@@ -152,17 +152,19 @@ mod scale;
 mod stage;
 mod window;
 
-pub use bucket::{Acquire, InLine, Owing, PlaceInLine, Reservation, TokenBucket, TokenBucketBuilder};
+pub use bucket::{Acquire, Reservation, TokenBucket, TokenBucketBuilder};
+#[doc(hidden)]
+pub use bucket::{InLine, Owing};
 pub(crate) use config::LiveLimits;
 pub use config::RateLimitConfig;
-pub use keyed::{
-    BorrowedKey, ByKey, KeyOf, Keyed, KeyedBuilder, OneTier, Overflow, OwnedKey, TakenByKey, TierBy, TierOf,
-};
+#[doc(hidden)]
+pub use keyed::{BorrowedKey, ByKey, KeyOf, OneTier, OwnedKey, TierBy, TierOf};
+pub use keyed::{Keyed, KeyedBuilder, Overflow};
 pub use layer::{RateLimit, RateLimitLayer};
-pub use limit::{
-    Admission, AllCount, Both, Cost, CostBy, CostsOfParts, DescribeLimit, Limit, LiveLimit, OneToken, RefundBy,
-    RefundIf, RefusedCalls,
-};
+#[doc(hidden)]
+pub use limit::{AllCount, Both, Cost, CostBy, CostsOfParts, OneToken, RefundBy, RefundIf};
+pub use limit::{Admission, DescribeLimit, Limit, LiveLimit, RefusedCalls};
 pub use quota::Quota;
+#[doc(hidden)]
 pub use stage::RateLimitStage;
 pub use window::{SlidingWindow, SlidingWindowBuilder};

@@ -133,5 +133,8 @@ mod stage;
 pub use crate::backoff::{Backoff, Jitter};
 pub use budget::{RetryBudget, RetryBudgetBuilder, Withdrawal};
 pub use config::{BudgetConfig, RetryConfig};
-pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith, Retry, RetryLayer};
-pub use stage::{RetryCall, RetryStage};
+#[doc(hidden)]
+pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith};
+pub use layer::{Retry, RetryLayer};
+#[doc(hidden)]
+pub use stage::RetryStage;

@@ -239,17 +239,22 @@ mod stage;
 mod terms;
 mod timer;
 
-pub use admission::{Admission, AdmissionCall, AdmissionStage, Decision, DescribeAdmission};
+pub use admission::{Admission, AdmissionStage, Decision, DescribeAdmission};
 pub use callee::Callee;
-pub use exit::{BoxedError, Exit, FromRejection, KeepError, Respond, TypedError};
+pub use exit::KeepError;
+#[doc(hidden)]
+pub use exit::{BoxedError, Exit, FromRejection, Respond, TypedError};
 pub use explain::{Describe, DescribeGate, Explanation};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
-pub use gate::{AtOnce, Gate, GateStage};
-pub use leaf::{Leaf, LeafCall};
+#[doc(hidden)]
+pub use gate::AtOnce;
+pub use gate::{Gate, GateStage};
+pub use leaf::Leaf;
 pub(crate) use reconfigure::{ABSENT, Reconfigure};
 pub use refuses_now::RefusesNow;
-pub use scope::{ScopeCall, ScopeStage};
+#[doc(hidden)]
+pub use scope::ScopeStage;
 pub use service::{Stack, StackLayer};
 pub(crate) use settle::SettleOnDrop;
 pub use stage::{Abandonment, Ending, Stage};

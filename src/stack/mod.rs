@@ -117,6 +117,7 @@ mod slot;
 pub use crate::shell::{Describe, DescribeGate, Explanation};
 pub use client::ClientBuilder;
 pub use server::ServerBuilder;
+#[doc(hidden)]
 pub use slot::{Gated, Limit, LiveSlot, Off, Slot};
 
 pub(crate) use client::client;

@@ -62,4 +62,5 @@ mod stage;
 pub use crate::deadline::Deadline;
 pub use layer::TimeoutLayer;
 pub(crate) use stage::Of;
-pub use stage::{TimeoutCall, TimeoutStage};
+#[doc(hidden)]
+pub use stage::TimeoutStage;

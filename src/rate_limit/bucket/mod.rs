@@ -19,6 +19,6 @@ mod token_bucket;
 mod turn;
 
 pub use builder::TokenBucketBuilder;
-pub use limit::{InLine, Owing, PlaceInLine};
+pub use limit::{InLine, Owing};
 pub use reservation::{Acquire, Reservation};
 pub use token_bucket::TokenBucket;

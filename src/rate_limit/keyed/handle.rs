@@ -20,8 +20,9 @@ use tokio::time::Instant;
 
 /// A token bucket for each of many keys: users, tenants, addresses.
 ///
-/// Each key has what a [`TokenBucket`](crate::rate_limit::TokenBucket) of its tier's [`Quota`] would give it. A key that was not seen before has a full
-/// bucket, and so one whose bucket is full again need not be remembered: its place is free for another.
+/// Each key has what a [`TokenBucket`](crate::rate_limit::TokenBucket) of its tier's [`Quota`] would give it. A key that was
+/// not seen before has a full bucket, and so one whose bucket is full again need not be remembered: its place is free for
+/// another.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,7 +58,7 @@ use tokio::time::Instant;
 ///
 /// The bucket of a live key never gives way. So a caller that sends ever new keys, to evade its limit or to fill the
 /// table, takes neither a token nor a slot from live keys. It competes with other newcomers only, for the free slots
-/// and then for what [`Overflow`] leaves them. A key that was quiet until its bucket was full is a newcomer too, whose
+/// and then for what [`Overflow`](crate::rate_limit::Overflow) leaves them. A key that was quiet until its bucket was full is a newcomer too, whose
 /// slot may be gone. Of full buckets, the one that was full for longest gives way first. A stranger's slot is as good
 /// as free once the tokens that it took are minted again. To hold all slots the stranger has to bring one and a half
 /// times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
@@ -80,8 +81,8 @@ use tokio::time::Instant;
 ///
 /// # How it counts
 ///
-/// As [`TokenBucket`](crate::rate_limit::TokenBucket) does, with parts of a token that are minted at up to one per nanosecond. Where the period is a
-/// multiple of the count in nanoseconds everything is exact; at other rates a token may come up to two nanoseconds too
+/// As [`TokenBucket`](crate::rate_limit::TokenBucket) does, with parts of a token that are minted at up to one per
+/// nanosecond. Where the period is a multiple of the count in nanoseconds everything is exact; at other rates a token may come up to two nanoseconds too
 /// early or too late, and up to four for a burst that takes half a year to fill. A clock that goes back by up to two years
 /// mints nothing for a key that is in its slot; but where the clocks of threads differ, the slot of one that is full by the
 /// latest of them may be given away, and then it is full for all.
@@ -126,7 +127,7 @@ where
     /// # Errors
     ///
     /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a call
-    /// is refused for ever. For a key that finds no slot see [`Overflow`].
+    /// is refused for ever. For a key that finds no slot see [`Overflow`](crate::rate_limit::Overflow).
     #[inline]
     pub fn try_acquire_at(&self, key: &K, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         if tokens == 0 {

@@ -16,7 +16,7 @@ mod tier;
 mod tier_of;
 
 pub use builder::{KeyedBuilder, Overflow};
-pub use by_key::{BorrowedKey, ByKey, KeyOf, OwnedKey, TakenByKey};
+pub use by_key::{BorrowedKey, ByKey, KeyOf, OwnedKey};
 pub use handle::Keyed;
 pub(super) use tier::check_all as check_tiers;
 pub use tier_of::{OneTier, TierBy, TierOf};

@@ -8,7 +8,7 @@ pub trait TierOf<K: ?Sized> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OneTier;
 
-/// Keys belong to the tier that a function says: [`KeyedBuilder::tiers`].
+/// Keys belong to the tier that a function says: [`KeyedBuilder::tiers`](crate::rate_limit::KeyedBuilder::tiers).
 #[derive(Clone, Copy, Debug)]
 pub struct TierBy<F>(pub(super) F);
 

@@ -8,21 +8,23 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What a rate limit takes its tokens from: a [`TokenBucket`], a [`SlidingWindow`], a bucket for each key, several of
-/// them; or one of your own. One that refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and
-/// its place is [`Infallible`].
+/// The source of a rate limit's tokens: a [`TokenBucket`](crate::rate_limit::TokenBucket), a
+/// [`SlidingWindow`](crate::rate_limit::SlidingWindow), a bucket for each key, several of them; or one of your own. One that
+/// refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and its place is
+/// [`Infallible`](std::convert::Infallible).
 pub trait Limit<Request> {
     /// Whether a call may wait. If so it reads the deadline that it inherits.
     const WAITS: bool = false;
 
     /// Whether a call waits only until it is known if there are enough tokens, not until there are. Then it waits in
-    /// [shadow](crate::rate_limit::RateLimit::shadow), too: nobody knows earlier whether it would be refused.
+    /// [shadow](crate::rate_limit::RateLimit::shadow), too: until then it is not known whether it would be refused.
     const ASKS: bool = false;
 
     /// What an admitted call has taken: plain data, with no destructor of its own.
     type Permit;
 
-    /// A place among those who wait: plain data, with no destructor of its own. [`Infallible`] where nobody does.
+    /// A place among those who wait: plain data, with no destructor of its own. [`Infallible`](std::convert::Infallible)
+    /// where no call waits.
     type Place;
 
     /// Takes tokens for a call, all or none, or says that it has to wait.

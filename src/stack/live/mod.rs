@@ -92,4 +92,5 @@ pub use control::Control;
 pub(super) use parts::Parts;
 #[doc(hidden)]
 pub use pieces::Pieces;
-pub use stage::{KillSwitch, LiveAttemptStage, LiveCall, LiveStage};
+#[doc(hidden)]
+pub use stage::{KillSwitch, LiveAttemptStage, LiveStage};
