@@ -68,5 +68,6 @@ mod stage;
 
 pub use config::LoadShedConfig;
 pub use layer::LoadShedLayer;
+#[cfg(feature = "constant-work")]
 pub(crate) use limiter::check;
 pub use limiter::{Limiter, Permit};

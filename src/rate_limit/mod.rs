@@ -150,6 +150,7 @@ mod limit;
 mod quota;
 mod scale;
 mod stage;
+mod tokens;
 mod window;
 
 pub use bucket::{Acquire, Reservation, TokenBucket, TokenBucketBuilder};
@@ -161,9 +162,9 @@ pub use config::RateLimitConfig;
 pub use keyed::{BorrowedKey, ByKey, KeyOf, OneTier, OwnedKey, TierBy, TierOf};
 pub use keyed::{Keyed, KeyedBuilder, Overflow};
 pub use layer::{RateLimit, RateLimitLayer};
+pub use limit::{Admission, DescribeLimit, Limit, LiveLimit, RefusedCalls};
 #[doc(hidden)]
 pub use limit::{AllCount, Both, Cost, CostBy, CostsOfParts, OneToken, RefundBy, RefundIf};
-pub use limit::{Admission, DescribeLimit, Limit, LiveLimit, RefusedCalls};
 pub use quota::Quota;
 #[doc(hidden)]
 pub use stage::RateLimitStage;

@@ -1,4 +1,8 @@
-use super::quota::Quota;
+use super::{
+    quota::Quota,
+    tokens::{Subtokens, Tokens},
+};
+use crate::clock::Nanos;
 
 /// A quota in integers: how a token is divided into parts, and how many of these are minted per nanosecond.
 ///
@@ -9,8 +13,8 @@ use super::quota::Quota;
 pub(super) struct Scale<const FRACTION: u32> {
     pub(super) parts_per_nano: u64,
     pub(super) parts_per_token: u64,
-    /// The parts of a burst.
-    pub(super) full: u64,
+    /// A burst.
+    pub(super) full: Subtokens,
 }
 
 impl<const FRACTION: u32> Scale<FRACTION> {
@@ -25,7 +29,7 @@ impl<const FRACTION: u32> Scale<FRACTION> {
             return Self {
                 parts_per_nano: (parts_per_nano << FRACTION) as u64,
                 parts_per_token: parts_per_token as u64,
-                full: (burst * parts_per_token) as u64,
+                full: Subtokens((burst * parts_per_token) as u64),
             };
         }
         let by_rate = ((period << most_log2) / count).ilog2();
@@ -34,24 +38,36 @@ impl<const FRACTION: u32> Scale<FRACTION> {
         Self {
             parts_per_nano: ((count << shift) << FRACTION).div_ceil(period) as u64,
             parts_per_token: 1 << shift,
-            full: (burst << shift) as u64,
+            full: Subtokens((burst << shift) as u64),
         }
     }
 
-    /// The parts that are minted in so many nanoseconds, rounded down.
+    /// All parts of these tokens.
     #[inline]
-    pub(super) fn minted(&self, nanos: u64) -> u64 {
-        ((u128::from(nanos) * u128::from(self.parts_per_nano)) >> FRACTION) as u64
+    pub(super) fn parts(&self, tokens: Tokens) -> Subtokens {
+        Subtokens(tokens.0.saturating_mul(self.parts_per_token))
     }
 
-    /// The nanoseconds in which so many parts are minted, rounded up: what [`minted`](Self::minted) needs for them.
-    pub(super) fn nanos_to_mint(&self, parts: u64) -> u64 {
+    /// The whole tokens in these parts.
+    #[inline]
+    pub(super) fn whole_tokens(&self, parts: Subtokens) -> Tokens {
+        Tokens(parts.0 / self.parts_per_token.max(1))
+    }
+
+    /// The parts that are minted in this time, rounded down.
+    #[inline]
+    pub(super) fn minted(&self, time: Nanos) -> Subtokens {
+        Subtokens(((u128::from(time.0) * u128::from(self.parts_per_nano)) >> FRACTION) as u64)
+    }
+
+    /// The time in which `parts` are minted, rounded up: the shortest for which [`minted`](Self::minted) has them.
+    pub(super) fn time_to_mint(&self, parts: Subtokens) -> Nanos {
         let whole = self.parts_per_nano >> FRACTION;
         if whole << FRACTION == self.parts_per_nano {
-            return parts.div_ceil(whole.max(1));
+            return Nanos(parts.0.div_ceil(whole.max(1)));
         }
-        let nanos = (u128::from(parts) << FRACTION).div_ceil(u128::from(self.parts_per_nano.max(1)));
-        u64::try_from(nanos).unwrap_or(u64::MAX)
+        let nanos = (u128::from(parts.0) << FRACTION).div_ceil(u128::from(self.parts_per_nano.max(1)));
+        Nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 

@@ -5,9 +5,9 @@ use super::{
     token_bucket::TokenBucket,
 };
 use crate::{
-    clock::Origin,
+    clock::{Nanos, Origin},
     error::ConfigError,
-    rate_limit::quota::Quota,
+    rate_limit::{quota::Quota, tokens::Subtokens},
     sync::{AtomicU64, Mutex},
 };
 use std::{sync::Arc, time::Duration};
@@ -74,8 +74,12 @@ impl TokenBucketBuilder {
             return Err(ConfigError::new("rate_limit.max_wait", max_wait, "must be at most 366 days"));
         }
         let third = third_of(warm_up);
-        let plan = if third > 0 { Plan::new(quota, 0).warming_up(0, third) } else { Plan::new(quota, 0) };
-        let word = if third > 0 { SLOW | (plan.scale.full - plan.scale.parts_per_token) } else { 0 };
+        let (plan, word) = if third > Nanos::ZERO {
+            let cold = Plan::new(quota, Nanos::ZERO).warming_up(Nanos::ZERO, third);
+            (cold, SLOW | cold.spent_when_cold().0)
+        } else {
+            (Plan::new(quota, Nanos::ZERO), 0)
+        };
         Ok(TokenBucket {
             shared: Arc::new(BucketShared {
                 word: Word(AtomicU64::new(word)),
@@ -85,7 +89,7 @@ impl TokenBucketBuilder {
                 slow: Mutex::new(Slow {
                     quota,
                     third,
-                    cold_at: plan.cold_after(word & SPENT, third),
+                    cold_at: plan.cold_after(Subtokens(word & SPENT), third),
                     line: Line::default(),
                     is_closed: false,
                 }),

@@ -50,7 +50,7 @@ impl TokenBucket {
 
     /// [Closes](Self::close) the bucket at `now`: admits the waiters whose turn has come by that instant.
     pub fn close_at(&self, now: Instant) {
-        self.shared.close(self.shared.origin.nanos_to(now));
+        self.shared.close(self.shared.origin.to(now));
     }
 
     /// Whether the bucket is [closed](Self::close). Takes the lock while calls wait, while the bucket warms up, and when it is

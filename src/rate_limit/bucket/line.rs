@@ -1,3 +1,4 @@
+use crate::{clock::Nanos, rate_limit::tokens::Tokens};
 use std::{collections::BTreeMap, mem, task::Waker};
 
 /// Those who wait for tokens, in order of arrival, and those whose turn has come but who have not asked since.
@@ -10,7 +11,7 @@ pub(super) struct Line {
     /// The number of the next place.
     next: u64,
     /// The sum of the tokens that are waited for.
-    tokens: u64,
+    tokens: Tokens,
     /// The tokens of all who ever joined, which wraps.
     joined: u64,
     /// Those to be woken once the lock is released.
@@ -25,12 +26,12 @@ pub(super) struct Place(u64);
 
 #[derive(Debug)]
 struct Waiter {
-    tokens: u64,
+    tokens: Tokens,
     /// What all had joined for when this one had: the distance to the same number of the first one is what lies between
     /// them, or more if somebody there gave up.
     joined: u64,
     /// When it expects its turn, and asks again by itself.
-    expected: u64,
+    expected: Nanos,
     waker: Option<Waker>,
     /// It is being polled: what it is about to be told it need not be woken for.
     asking: bool,
@@ -38,7 +39,7 @@ struct Waiter {
 
 #[derive(Debug)]
 enum Answer {
-    Granted { tokens: u64 },
+    Granted { tokens: Tokens },
     Refused,
     Closed,
 }
@@ -50,11 +51,11 @@ pub(super) enum Standing {
     Refused,
     /// Nobody is served any more.
     Closed,
-    /// Its turn is expected at this time, in nanoseconds since the bucket's origin.
-    Expected(u64),
-    /// It was expected by now, but is not: so many tokens are to be granted first, its own included.
+    /// Its turn is expected at this time.
+    Expected(Nanos),
+    /// It was expected by now, but has not come. These tokens are granted first, its own included.
     Behind {
-        tokens: u64,
+        tokens: Tokens,
     },
 }
 
@@ -68,28 +69,30 @@ impl Line {
     }
 
     /// The tokens that are waited for.
-    pub(super) fn tokens(&self) -> u64 {
+    pub(super) fn tokens(&self) -> Tokens {
         self.tokens
     }
 
     /// The tokens that are waited for by this place and those before it. `None` where it was answered.
-    pub(super) fn tokens_up_to(&self, place: &Place) -> Option<u64> {
+    pub(super) fn tokens_up_to(&self, place: &Place) -> Option<Tokens> {
         self.waiting.contains_key(&place.0).then(|| {
-            self.waiting.range(..=place.0).fold(0, |tokens: u64, (_, waiter)| tokens.saturating_add(waiter.tokens))
+            self.waiting
+                .range(..=place.0)
+                .fold(Tokens::ZERO, |tokens, (_, waiter)| tokens.saturating_add(waiter.tokens))
         })
     }
 
-    pub(super) fn join(&mut self, tokens: u64, expected: u64) -> Place {
+    pub(super) fn join(&mut self, tokens: Tokens, expected: Nanos) -> Place {
         let place = self.next;
         self.next = self.next.wrapping_add(1);
         self.tokens = self.tokens.saturating_add(tokens);
-        self.joined = self.joined.wrapping_add(tokens);
+        self.joined = self.joined.wrapping_add(tokens.0);
         self.waiting.insert(place, Waiter { tokens, joined: self.joined, expected, waker: None, asking: false });
         Place(place)
     }
 
     /// What the first one waits for.
-    pub(super) fn first(&self) -> Option<u64> {
+    pub(super) fn first(&self) -> Option<Tokens> {
         self.waiting.first_key_value().map(|(_, first)| first.tokens)
     }
 
@@ -104,7 +107,7 @@ impl Line {
     }
 
     /// Nobody can have more than `burst` any more, wherever they stand.
-    pub(super) fn refuse_above(&mut self, burst: u64) {
+    pub(super) fn refuse_above(&mut self, burst: Tokens) {
         let Self { waiting, answered, tokens, woken, .. } = self;
         waiting.retain(|place, waiter| {
             let stays = waiter.tokens <= burst;
@@ -134,7 +137,7 @@ impl Line {
     }
 
     /// The first one's turn comes at this time. It is woken if it expects it later.
-    pub(super) fn expect(&mut self, due: u64) {
+    pub(super) fn expect(&mut self, due: Nanos) {
         if let Some(mut first) = self.waiting.first_entry() {
             let first = first.get_mut();
             if first.expected > due && !first.asking {
@@ -145,7 +148,7 @@ impl Line {
     }
 
     /// This place's turn is now expected at this time.
-    pub(super) fn expect_at(&mut self, place: &Place, due: u64) {
+    pub(super) fn expect_at(&mut self, place: &Place, due: Nanos) {
         if let Some(waiter) = self.waiting.get_mut(&place.0) {
             waiter.expected = due;
         }
@@ -158,18 +161,18 @@ impl Line {
         }
     }
 
-    /// Asks for a place, at the time `nanos`. A place that was answered is gone.
-    pub(super) fn poll(&mut self, place: &Place, waker: Waker, nanos: u64) -> Standing {
+    /// Asks for a place at `now`. A place that was answered is gone.
+    pub(super) fn poll(&mut self, place: &Place, waker: Waker, now: Nanos) -> Standing {
         let first =
-            self.waiting.first_key_value().map_or(self.joined, |(_, first)| first.joined.wrapping_sub(first.tokens));
+            self.waiting.first_key_value().map_or(self.joined, |(_, first)| first.joined.wrapping_sub(first.tokens.0));
         match self.waiting.get_mut(&place.0) {
             Some(waiter) => {
                 waiter.asking = false;
                 self.dropped.extend(waiter.waker.replace(waker));
-                if waiter.expected > nanos {
+                if waiter.expected > now {
                     return Standing::Expected(waiter.expected);
                 }
-                Standing::Behind { tokens: waiter.joined.wrapping_sub(first) }
+                Standing::Behind { tokens: Tokens(waiter.joined.wrapping_sub(first)) }
             }
             None => {
                 self.dropped.push(waker);
@@ -184,7 +187,7 @@ impl Line {
     }
 
     /// Gives up a place. Returns the tokens that had been granted to it.
-    pub(super) fn leave(&mut self, place: &Place) -> Option<u64> {
+    pub(super) fn leave(&mut self, place: &Place) -> Option<Tokens> {
         if let Some(waiter) = self.waiting.remove(&place.0) {
             self.tokens = self.tokens.saturating_sub(waiter.tokens);
             self.dropped.extend(waiter.waker);

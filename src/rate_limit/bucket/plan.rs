@@ -1,5 +1,10 @@
 use crate::{
-    rate_limit::{quota::Quota, scale::Scale},
+    clock::Nanos,
+    rate_limit::{
+        quota::Quota,
+        scale::Scale,
+        tokens::{Subtokens, Tokens},
+    },
     sync::{AtomicU64, Ordering},
 };
 use std::time::Duration;
@@ -10,8 +15,8 @@ pub(super) const FRACTION: u32 = 40;
 /// At most 2^14 parts per nanosecond, so that a horizon mints at most 2^54 of them; a burst has at most 2^55.
 const MOST_LOG2: u32 = 14;
 const FULL_LOG2: u32 = 55;
-/// For so many nanoseconds (18 minutes) from the anchor on a plan is reckoned with in 64 bits.
-pub(super) const HORIZON: u64 = 1 << FRACTION;
+/// For this long (18 minutes) from its anchor on, a plan is computed in 64 bits.
+pub(super) const HORIZON: Nanos = Nanos(1 << FRACTION);
 
 /// A bucket that warms up mints at a third of its rate when it is cold: the cold factor of Guava's `SmoothWarmingUp`.
 const COLD_FACTOR: u64 = 3;
@@ -23,105 +28,110 @@ const COLD_FACTOR: u64 = 3;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub(super) scale: Scale<FRACTION>,
-    pub(super) burst: u64,
-    /// In nanoseconds since the bucket's origin.
-    pub(super) anchor: u64,
+    pub(super) burst: Tokens,
+    pub(super) anchor: Nanos,
     /// The time after the anchor at which the rate is reached.
-    pub(super) warm_after: u64,
+    pub(super) warm_after: Nanos,
     /// A third of the warm-up: what was before the anchor of a plan that warms up. Zero for one that does not.
-    pub(super) third: u64,
+    pub(super) third: Nanos,
 }
 
 impl Plan {
     /// A plan by a checked quota that is at its rate from `anchor` on.
-    pub(super) fn new(quota: Quota, anchor: u64) -> Self {
+    pub(super) fn new(quota: Quota, anchor: Nanos) -> Self {
         let scale = Scale::new(quota, MOST_LOG2, FULL_LOG2);
-        Self { scale, burst: quota.burst(), anchor, warm_after: 0, third: 0 }
+        Self { scale, burst: Tokens(quota.burst()), anchor, warm_after: Nanos::ZERO, third: Nanos::ZERO }
     }
 
     /// The same, cold at `start`, and warm after three times a `third` of a warm-up.
-    pub(super) fn warming_up(self, start: u64, third: u64) -> Self {
-        Self { anchor: start.saturating_add(third), warm_after: third.saturating_mul(2), third, ..self }
+    pub(super) fn warming_up(self, start: Nanos, third: Nanos) -> Self {
+        Self { anchor: start.saturating_add(third), warm_after: third.saturating_add(third), third, ..self }
+    }
+
+    /// The parts spent of a bucket that is cold: all but one token.
+    pub(super) fn spent_when_cold(&self) -> Subtokens {
+        self.scale.full.saturating_sub(self.scale.parts(Tokens(1)))
     }
 
     /// Where it begins to mint.
-    pub(super) fn start(&self) -> u64 {
+    pub(super) fn start(&self) -> Nanos {
         self.anchor.saturating_sub(self.third)
     }
 
     /// Where it mints at its rate.
-    pub(super) fn warm(&self) -> u64 {
+    pub(super) fn warm(&self) -> Nanos {
         self.anchor.saturating_add(self.warm_after)
     }
 
-    /// The parts minted by so many nanoseconds from the origin on, rounded down: never less at a later time.
+    /// The parts minted by `now`, rounded down: never less at a later time.
     ///
     /// While it warms up the rate grows from a third to the whole. After a share `x` of the warm-up `W` the tokens of
     /// `W x (1 + x) / 3` at the full rate have been minted, which is the integral of `(1 + 2x) / 3`.
-    pub(super) fn minted(&self, nanos: u64) -> u64 {
-        let since = nanos.saturating_sub(self.anchor);
+    pub(super) fn minted(&self, now: Nanos) -> Subtokens {
+        let since = now.saturating_sub(self.anchor);
         if since >= self.warm_after {
             return self.scale.full.saturating_add(self.scale.minted(since));
         }
-        let warm_up = u128::from(self.third) * u128::from(COLD_FACTOR);
-        let elapsed = u128::from(nanos.saturating_sub(self.start()));
+        let warm_up = u128::from(self.third.0) * u128::from(COLD_FACTOR);
+        let elapsed = u128::from(now.saturating_sub(self.start()).0);
         // In 2^-14 ns: less than 2^56 of them, and the rate has less than 2^55.
         let equivalent =
             ((elapsed * (warm_up + elapsed)) << WARM_FRACTION) / (warm_up * u128::from(COLD_FACTOR)).max(1);
         let parts = (equivalent * u128::from(self.scale.parts_per_nano)) >> (FRACTION + WARM_FRACTION);
-        self.scale.full.saturating_add(parts as u64)
+        self.scale.full.saturating_add(Subtokens(parts as u64))
     }
 
-    /// When so many parts will have been minted, in nanoseconds from the origin on: the first instant at which
-    /// [`minted`](Self::minted) says so, and the origin where that was before.
-    pub(super) fn due(&self, minted: u64) -> u64 {
-        let linear = self.anchor.saturating_add(self.scale.nanos_to_mint(minted.saturating_sub(self.scale.full)));
+    /// When `minted` parts will have been minted: the first instant at which [`minted`](Self::minted) says so, or the origin
+    /// where that was before.
+    pub(super) fn due(&self, minted: Subtokens) -> Nanos {
+        let linear = self.anchor.saturating_add(self.scale.time_to_mint(minted.saturating_sub(self.scale.full)));
         let warm = self.warm();
         if linear >= warm {
             return linear;
         }
-        let (mut early, mut late) = (self.start(), warm);
+        let (mut early, mut late) = (self.start().0, warm.0);
         while early < late {
             let middle = early + (late - early) / 2;
-            if self.minted(middle) < minted { early = middle + 1 } else { late = middle }
+            if self.minted(Nanos(middle)) < minted { early = middle + 1 } else { late = middle }
         }
-        late
+        Nanos(late)
     }
 
-    /// When a bucket that has `spent` so much will have been full for three times a `third` of a warm-up.
-    pub(super) fn cold_after(&self, spent: u64, third: u64) -> u64 {
-        self.due(spent.saturating_add(self.scale.full)).saturating_add(third.saturating_mul(COLD_FACTOR))
+    /// When a bucket that has spent this much will have been full for three times a `third` of a warm-up.
+    pub(super) fn cold_after(&self, spent: Subtokens, third: Nanos) -> Nanos {
+        let warm_up = Nanos(third.0.saturating_mul(COLD_FACTOR));
+        self.due(spent.saturating_add(self.scale.full)).saturating_add(warm_up)
     }
 
-    /// The same plan with its anchor moved on by whole horizons to the last one before `nanos`, and how many parts fewer
+    /// The same plan with its anchor moved on by whole horizons to the last one before `now`, and how many parts fewer
     /// it then says have been minted: exactly as many as were minted in between. Not before it has been warm for one.
-    pub(super) fn moved_on_to(&self, nanos: u64) -> (Self, u64) {
-        if nanos.saturating_sub(self.warm()) < HORIZON {
-            return (*self, 0);
+    pub(super) fn moved_on_to(&self, now: Nanos) -> (Self, Subtokens) {
+        if now.saturating_sub(self.warm()) < HORIZON {
+            return (*self, Subtokens::ZERO);
         }
-        let horizons = nanos.saturating_sub(self.anchor) / HORIZON;
-        let anchor = self.anchor.saturating_add(horizons.saturating_mul(HORIZON));
+        let horizons = now.saturating_sub(self.anchor).0 / HORIZON.0;
+        let anchor = self.anchor.saturating_add(Nanos(horizons.saturating_mul(HORIZON.0)));
         // A horizon mints its rate without the point.
-        let fewer = horizons.saturating_mul(self.scale.parts_per_nano);
-        (Self { anchor, warm_after: 0, third: 0, ..*self }, fewer)
+        let fewer = Subtokens(horizons.saturating_mul(self.scale.parts_per_nano));
+        (Self { anchor, warm_after: Nanos::ZERO, third: Nanos::ZERO, ..*self }, fewer)
     }
 
-    /// So many parts of this plan as parts of another, rounded down.
-    pub(super) fn convert(&self, parts: u64, other: &Self) -> u64 {
-        let product = u128::from(parts) * u128::from(other.scale.parts_per_token);
-        u64::try_from(product / u128::from(self.scale.parts_per_token.max(1))).unwrap_or(u64::MAX)
+    /// These parts by this plan as parts by another, rounded down.
+    pub(super) fn convert(&self, parts: Subtokens, other: &Self) -> Subtokens {
+        let product = u128::from(parts.0) * u128::from(other.scale.parts_per_token);
+        Subtokens(u64::try_from(product / u128::from(self.scale.parts_per_token.max(1))).unwrap_or(u64::MAX))
     }
 
     /// The same, rounded up.
-    pub(super) fn convert_up(&self, parts: u64, other: &Self) -> u64 {
-        let product = u128::from(parts) * u128::from(other.scale.parts_per_token);
-        u64::try_from(product.div_ceil(u128::from(self.scale.parts_per_token.max(1)))).unwrap_or(u64::MAX)
+    pub(super) fn convert_up(&self, parts: Subtokens, other: &Self) -> Subtokens {
+        let product = u128::from(parts.0) * u128::from(other.scale.parts_per_token);
+        Subtokens(u64::try_from(product.div_ceil(u128::from(self.scale.parts_per_token.max(1)))).unwrap_or(u64::MAX))
     }
 }
 
-/// A third of a warm-up in nanoseconds, rounded up.
-pub(super) fn third_of(warm_up: Duration) -> u64 {
-    crate::clock::nanos(warm_up).div_ceil(COLD_FACTOR)
+/// A third of a warm-up, rounded up.
+pub(super) fn third_of(warm_up: Duration) -> Nanos {
+    Nanos(Nanos::of(warm_up).0.div_ceil(COLD_FACTOR))
 }
 
 /// The longest warm-up: shorter than a horizon, by far.
@@ -149,45 +159,45 @@ pub(super) struct SharedPlan {
 impl SharedPlan {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
-            anchor: AtomicU64::new(plan.anchor),
-            warm_after: AtomicU64::new(plan.warm_after),
+            anchor: AtomicU64::new(plan.anchor.0),
+            warm_after: AtomicU64::new(plan.warm_after.0),
             parts_per_nano: AtomicU64::new(plan.scale.parts_per_nano),
             parts_per_token: AtomicU64::new(plan.scale.parts_per_token),
-            full: AtomicU64::new(plan.scale.full),
-            burst: AtomicU64::new(plan.burst),
-            third: AtomicU64::new(plan.third),
+            full: AtomicU64::new(plan.scale.full.0),
+            burst: AtomicU64::new(plan.burst.0),
+            third: AtomicU64::new(plan.third.0),
         }
     }
 
     /// The anchor and the scale: all that counts while nothing warms up.
     #[inline]
-    pub(super) fn load_rate(&self) -> (u64, Scale<FRACTION>) {
+    pub(super) fn load_rate(&self) -> (Nanos, Scale<FRACTION>) {
         let scale = Scale {
             parts_per_nano: self.parts_per_nano.load(Ordering::Acquire),
             parts_per_token: self.parts_per_token.load(Ordering::Acquire),
-            full: self.full.load(Ordering::Acquire),
+            full: Subtokens(self.full.load(Ordering::Acquire)),
         };
-        (self.anchor.load(Ordering::Acquire), scale)
+        (Nanos(self.anchor.load(Ordering::Acquire)), scale)
     }
 
     pub(super) fn load(&self) -> Plan {
         let (anchor, scale) = self.load_rate();
         Plan {
             scale,
-            burst: self.burst.load(Ordering::Acquire),
+            burst: Tokens(self.burst.load(Ordering::Acquire)),
             anchor,
-            warm_after: self.warm_after.load(Ordering::Acquire),
-            third: self.third.load(Ordering::Acquire),
+            warm_after: Nanos(self.warm_after.load(Ordering::Acquire)),
+            third: Nanos(self.third.load(Ordering::Acquire)),
         }
     }
 
     pub(super) fn store(&self, plan: &Plan) {
-        self.anchor.store(plan.anchor, Ordering::Release);
-        self.warm_after.store(plan.warm_after, Ordering::Release);
+        self.anchor.store(plan.anchor.0, Ordering::Release);
+        self.warm_after.store(plan.warm_after.0, Ordering::Release);
         self.parts_per_nano.store(plan.scale.parts_per_nano, Ordering::Release);
         self.parts_per_token.store(plan.scale.parts_per_token, Ordering::Release);
-        self.full.store(plan.scale.full, Ordering::Release);
-        self.burst.store(plan.burst, Ordering::Release);
-        self.third.store(plan.third, Ordering::Release);
+        self.full.store(plan.scale.full.0, Ordering::Release);
+        self.burst.store(plan.burst.0, Ordering::Release);
+        self.third.store(plan.third.0, Ordering::Release);
     }
 }

@@ -4,9 +4,10 @@ use super::{
     state::{BucketShared, Way},
 };
 use crate::{
+    clock::Nanos,
     error::{ConfigError, RateLimited},
     random::Random,
-    rate_limit::quota::Quota,
+    rate_limit::{quota::Quota, tokens::Tokens},
     sync::{Ordering, lock},
 };
 use rand::RngExt;
@@ -110,8 +111,8 @@ impl TokenBucket {
         if tokens == 0 {
             return Ok(Way::Open);
         }
-        let nanos = self.shared.origin.nanos_to(now);
-        self.shared.try_take(tokens, nanos).map_err(|refusal| refusal.seen_at(nanos))
+        let nanos = self.shared.origin.to(now);
+        self.shared.try_take(Tokens(tokens), nanos).map_err(|refusal| refusal.seen_at(nanos))
     }
 
     /// Takes `tokens` at `now` as [`try_acquire_at`](Self::try_acquire_at) does, but a refused call counts as well: it
@@ -124,7 +125,7 @@ impl TokenBucket {
     pub fn try_acquire_or_owe_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         let refused = self.try_acquire_at(tokens, now);
         if refused.as_ref().is_err_and(|refused| !refused.is_closed()) {
-            self.shared.owe(tokens, self.shared.origin.nanos_to(now));
+            self.shared.owe(Tokens(tokens), self.shared.origin.to(now));
         }
         refused
     }
@@ -201,8 +202,8 @@ impl TokenBucket {
     /// is kept. Those who wait have them at once.
     #[inline]
     pub fn refund(&self, tokens: u64) {
-        if self.shared.give_back(tokens) {
-            self.shared.slowly(self.shared.origin.nanos_to(Instant::now()), |_| ());
+        if self.shared.give_back(Tokens(tokens)) {
+            self.shared.slowly(self.shared.origin.to(Instant::now()), |_| ());
         }
     }
 
@@ -224,7 +225,7 @@ impl TokenBucket {
     /// As there.
     pub fn set_quota_at(&self, quota: Quota, now: Instant) -> Result<(), ConfigError> {
         quota.check()?;
-        self.shared.change_quota(quota, self.shared.origin.nanos_to(now));
+        self.shared.change_quota(quota, self.shared.origin.to(now));
         Ok(())
     }
 
@@ -238,7 +239,7 @@ impl TokenBucket {
     /// The whole tokens that are there at `now`, for whoever waits or whoever comes. Nothing changes by looking, not even
     /// into the future.
     pub fn available_at(&self, now: Instant) -> u64 {
-        self.shared.available(self.shared.origin.nanos_to(now))
+        self.shared.available(self.shared.origin.to(now)).0
     }
 
     /// What the bucket goes by.
@@ -258,7 +259,7 @@ impl TokenBucket {
 
     /// Whether `tokens` would be refused at `due`, if nobody else takes or gives back any before. Changes nothing.
     pub(in crate::rate_limit) fn would_refuse_at(&self, tokens: u64, due: Instant) -> bool {
-        tokens > 0 && self.shared.would_refuse(tokens, self.shared.origin.nanos_to(due), 0)
+        tokens > 0 && self.shared.would_refuse(Tokens(tokens), self.shared.origin.to(due), Nanos::ZERO)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The turn of a call that waits for a bucket.
 
 use super::{line::Place, state::BucketRefusal, token_bucket::TokenBucket};
-use crate::{clock, deadline::Deadline, error::RateLimited};
-use std::{task::Waker, time::Duration};
+use crate::{clock::Nanos, deadline::Deadline, error::RateLimited, rate_limit::tokens::Tokens};
+use std::task::Waker;
 use tokio::time::Instant;
 
 /// Where a place in line stands.
@@ -16,14 +16,14 @@ impl TokenBucket {
     /// Whether a call for `tokens` at `due` would be refused a place in line, too. Otherwise the same.
     pub(super) fn would_refuse_a_place_at(&self, tokens: u64, due: Instant, deadline: Deadline) -> bool {
         let longest = self.patience(due, deadline);
-        tokens > 0 && self.shared.would_refuse(tokens, self.shared.origin.nanos_to(due), longest)
+        tokens > 0 && self.shared.would_refuse(Tokens(tokens), self.shared.origin.to(due), longest)
     }
 
-    /// How long a call may wait that comes at `now`, in nanoseconds.
-    fn patience(&self, now: Instant, deadline: Deadline) -> u64 {
-        let longest = clock::nanos(self.shared.max_wait);
+    /// How long a call that comes at `now` may wait.
+    fn patience(&self, now: Instant, deadline: Deadline) -> Nanos {
+        let longest = Nanos::of(self.shared.max_wait);
         // At its very instant the deadline has passed.
-        deadline.remaining(now).map_or(longest, |left| longest.min(clock::nanos(left).saturating_sub(1)))
+        deadline.remaining(now).map_or(longest, |left| longest.min(Nanos::of(left).saturating_sub(Nanos(1))))
     }
 
     /// Takes the tokens at once, or a place in line, where the wait may last as long as that and until the deadline.
@@ -32,11 +32,11 @@ impl TokenBucket {
             return Ok(None);
         }
         let shared = &*self.shared;
-        let nanos = shared.origin.nanos_to(now);
-        let joined = match shared.try_take(tokens, nanos) {
+        let nanos = shared.origin.to(now);
+        let joined = match shared.try_take(Tokens(tokens), nanos) {
             Ok(_) => Ok(None),
             Err(refusal @ (BucketRefusal::ForEver | BucketRefusal::Closed)) => Err(refusal),
-            Err(BucketRefusal::Until(_)) => shared.join(tokens, nanos, self.patience(now, deadline)),
+            Err(BucketRefusal::Until(_)) => shared.join(Tokens(tokens), nanos, self.patience(now, deadline)),
         };
         joined.map_err(|refusal| refusal.seen_at(nanos))
     }
@@ -44,10 +44,10 @@ impl TokenBucket {
     /// Whether it is this place's turn. Then the tokens have been taken and the place is gone; so it is after a refusal.
     /// If not, the waker is woken when it is, or earlier; at the instant that comes back it is to be asked again.
     pub(super) fn poll_place_at(&self, place: &Place, waker: &Waker, now: Instant) -> Turn {
-        let nanos = self.shared.origin.nanos_to(now);
+        let nanos = self.shared.origin.to(now);
         match self.shared.poll_place(place, waker, nanos) {
             Ok(None) => Turn::Come,
-            Ok(Some(due)) => match now.checked_add(Duration::from_nanos(due.saturating_sub(nanos))) {
+            Ok(Some(due)) => match now.checked_add(due.saturating_sub(nanos).duration()) {
                 Some(instant) => Turn::NotBefore(instant),
                 None => {
                     self.shared.leave(place, nanos);
@@ -60,13 +60,13 @@ impl TokenBucket {
 
     /// When the wait for a place ends, as known at `now`: at `now` itself where its turn has come, or it was refused.
     pub(super) fn due_at(&self, place: &Place, now: Instant) -> Option<Instant> {
-        let nanos = self.shared.origin.nanos_to(now);
+        let nanos = self.shared.origin.to(now);
         let due = self.shared.due_of(place, nanos);
-        now.checked_add(Duration::from_nanos(due.saturating_sub(nanos)))
+        now.checked_add(due.saturating_sub(nanos).duration())
     }
 
     /// Gives up a place, with the tokens that were granted to it meanwhile.
     pub(super) fn leave_at(&self, place: &Place, now: Instant) {
-        self.shared.leave(place, self.shared.origin.nanos_to(now));
+        self.shared.leave(place, self.shared.origin.to(now));
     }
 }

@@ -124,7 +124,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
             hasher,
             tier_of,
             origin: Origin::at(Instant::now()),
-            renewal: AtomicU64::new(RENEWAL),
+            renewal: AtomicU64::new(RENEWAL.0),
             first,
             more,
             max_keys,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, RateLimited},
-    rate_limit::quota::Quota,
+    rate_limit::{quota::Quota, tokens::Tokens},
     sync::lock,
 };
 use std::{
@@ -166,13 +166,13 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     /// Takes tokens, at least one, and says where.
     #[inline]
     pub(super) fn take_at(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<Counted, RateLimited> {
-        self.shared.take(key, tokens, now)
+        self.shared.take(key, Tokens(tokens), now)
     }
 
     /// Gives tokens back to where they were taken.
     pub(super) fn give_back_at(&self, key: HashedKey, counted: Counted, tokens: u64, now: Instant) {
         match counted {
-            Counted::OnItsOwn => self.shared.give_back(key, tokens, now),
+            Counted::OnItsOwn => self.shared.give_back(key, Tokens(tokens), now),
             Counted::OnTheOverflow => {
                 self.shared.tier(key.tier).overflow().into_iter().for_each(|all| all.refund(tokens))
             }

@@ -3,9 +3,10 @@
 use super::{
     handle::Keyed,
     shared::{HashedKey, KeyedShared},
-    table::Slot,
+    table::Locked,
     tier_of::TierOf,
 };
+use crate::{clock::Nanos, rate_limit::tokens::Tokens};
 use std::hash::{BuildHasher, Hash};
 use tokio::time::Instant;
 
@@ -25,15 +26,15 @@ where
         let tag = tier.tag();
         let rate = tier.rate(tag);
         let left = match (nanos, block.find(key.address)) {
-            (Some(nanos), Some(slot)) => shared.left_by(tier, tag, slot.tagged(), slot.word(), nanos),
+            (Some(nanos), Some(slot)) => shared.left_by(&block, tier, tag, slot.tagged(), slot.word(), nanos),
             _ => rate.full(),
         };
-        rate.tokens(left)
+        rate.tokens(left).0
     }
 
     /// Whether `tokens` of this key's would be refused at `due`, if no other call takes or returns any before.
     pub(in crate::rate_limit) fn would_refuse_at(&self, key: &K, tokens: u64, due: Instant) -> bool {
-        self.shared.would_refuse(self.hash(key), tokens, due)
+        self.shared.would_refuse(self.hash(key), Tokens(tokens), due)
     }
 }
 
@@ -41,29 +42,32 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     /// How many keys are live at `now`: their buckets are not full. It looks at all slots, a block at a time.
     pub fn live_keys_at(&self, now: Instant) -> usize {
         let Some(nanos) = self.shared.look_at(now) else { return 0 };
-        let live = |slot: &Slot<'_>| self.shared.surplus(slot.tagged(), slot.word(), nanos) < 0;
-        self.shared.table.locked_blocks().map(|block| block.entries().filter(live).count()).sum()
+        let shared = &self.shared;
+        let live = |block: Locked<'_>| {
+            block.entries().filter(|slot| shared.surplus(&block, slot.tagged(), slot.word(), nanos) < 0).count()
+        };
+        shared.table.locked_blocks().map(live).sum()
     }
 }
 
 impl<T, S> KeyedShared<T, S> {
-    /// The nanoseconds to an instant that is only looked at. `None` where all buckets are full by then.
-    fn look_at(&self, now: Instant) -> Option<u64> {
-        let nanos = self.origin.nanos_to(now);
+    /// The time of an instant that is only looked at. `None` where all buckets are full by then.
+    fn look_at(&self, now: Instant) -> Option<Nanos> {
+        let nanos = self.origin.to(now);
         (!self.all_are_full(nanos)).then_some(nanos)
     }
 
-    fn would_refuse(&self, key: HashedKey, tokens: u64, due: Instant) -> bool {
+    fn would_refuse(&self, key: HashedKey, tokens: Tokens, due: Instant) -> bool {
         let nanos = self.look_at(due);
         let tier = self.tier(key.tier);
         let block = self.table.lock(key.address);
         let tag = tier.tag();
         let rate = tier.rate(tag);
         let (left, has_slot) = match (nanos, block.find(key.address)) {
-            (Some(nanos), Some(slot)) => (self.left_by(tier, tag, slot.tagged(), slot.word(), nanos), true),
+            (Some(nanos), Some(slot)) => (self.left_by(&block, tier, tag, slot.tagged(), slot.word(), nanos), true),
             (None, _) => (rate.full(), true),
             (Some(nanos), None) => {
-                let surplus = |tagged: u64, word: u64| self.surplus(tagged, word, nanos);
+                let surplus = |tagged: u64, word: u64| self.surplus(&block, tagged, word, nanos);
                 (rate.full(), block.has_room(key.address, surplus))
             }
         };
@@ -71,6 +75,6 @@ impl<T, S> KeyedShared<T, S> {
             return rate.parts(tokens) > left;
         }
         drop(block);
-        tier.overflow().is_none_or(|overflow| overflow.would_refuse_at(tokens, due))
+        tier.overflow().is_none_or(|overflow| overflow.would_refuse_at(tokens.0, due))
     }
 }

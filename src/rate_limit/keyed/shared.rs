@@ -5,9 +5,9 @@ use super::{
     tier::{KeyedRefusal, Tier},
 };
 use crate::{
-    clock::Origin,
+    clock::{Nanos, Origin},
     error::RateLimited,
-    rate_limit::quota::Quota,
+    rate_limit::{quota::Quota, tokens::Tokens},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 use std::mem;
@@ -39,7 +39,7 @@ pub(super) struct Quotas {
 
 /// 417 days, and longer than any bucket takes to fill. A bucket that was not touched is looked at after twice as long,
 /// and the time to fill before: less than the four and a half years after which it would seem to owe.
-pub(super) const RENEWAL: u64 = 1 << 55;
+pub(super) const RENEWAL: Nanos = Nanos(1 << 55);
 
 /// A key that was hashed, and its tier.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,12 @@ pub(super) enum Counted {
 }
 
 impl<T, S> KeyedShared<T, S> {
+    /// When all buckets have to be looked at again.
+    #[inline]
+    fn renewal(&self) -> Nanos {
+        Nanos(self.renewal.load(Ordering::Relaxed))
+    }
+
     #[inline]
     pub(super) fn tier(&self, index: usize) -> &Tier {
         match index {
@@ -66,9 +72,9 @@ impl<T, S> KeyedShared<T, S> {
     }
 
     #[inline]
-    pub(super) fn take(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<Counted, RateLimited> {
-        let nanos = self.origin.nanos_to(now);
-        if nanos > self.renewal.load(Ordering::Relaxed) {
+    pub(super) fn take(&self, key: HashedKey, tokens: Tokens, now: Instant) -> Result<Counted, RateLimited> {
+        let nanos = self.origin.to(now);
+        if nanos > self.renewal() {
             return self.take_and_renew(key, tokens, nanos, now);
         }
         self.take_at(key, tokens, nanos, now)
@@ -77,7 +83,13 @@ impl<T, S> KeyedShared<T, S> {
     /// The same when all buckets are due to be looked at. A refusal changes nothing, so that only a call that is admitted
     /// renews them.
     #[cold]
-    fn take_and_renew(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
+    fn take_and_renew(
+        &self,
+        key: HashedKey,
+        tokens: Tokens,
+        nanos: Nanos,
+        now: Instant,
+    ) -> Result<Counted, RateLimited> {
         let mut quotas = lock(&self.quotas);
         if self.all_are_full(nanos) {
             let tier = self.tier(key.tier);
@@ -94,7 +106,7 @@ impl<T, S> KeyedShared<T, S> {
     }
 
     #[inline]
-    fn take_at(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
+    fn take_at(&self, key: HashedKey, tokens: Tokens, nanos: Nanos, now: Instant) -> Result<Counted, RateLimited> {
         let tier = self.tier(key.tier);
         let tag = tier.tag();
         if let Some(slot) = self.table.find(key.address, tag) {
@@ -109,38 +121,39 @@ impl<T, S> KeyedShared<T, S> {
 
     /// The same for a key that has no slot, or is about to get one, or is counted by another quota.
     #[inline(never)]
-    fn take_slowly(&self, key: HashedKey, tokens: u64, nanos: u64, now: Instant) -> Result<Counted, RateLimited> {
+    fn take_slowly(&self, key: HashedKey, tokens: Tokens, nanos: Nanos, now: Instant) -> Result<Counted, RateLimited> {
         let HashedKey { address, tier } = key;
         let tier = self.tier(tier);
         let block = self.table.lock(address);
         let tag = tier.tag();
         if let Some(slot) = block.find(address) {
-            self.convert(slot, tier, tag, nanos);
-            slot.change_locked(|state| tier.take(tag, state, tokens, nanos))?;
+            self.convert(&block, slot, tier, tag, nanos);
+            slot.change_locked(&block, |state| tier.take(tag, state, tokens, nanos))?;
             return Ok(Counted::OnItsOwn);
         }
         let rate = tier.rate(tag);
         let after = tier.take(tag, rate.state(rate.full(), nanos), tokens, nanos)?;
-        if let Some(claim) = block.make_room(address, |tag, word| self.surplus(tag, word, nanos)) {
+        if let Some(claim) = block.make_room(address, |tag, word| self.surplus(&block, tag, word, nanos)) {
             claim.publish(address.fingerprint | tag, after);
             return Ok(Counted::OnItsOwn);
         }
         match tier.overflow() {
             Some(overflow) => {
                 drop(block);
-                overflow.try_acquire_at(tokens, now).map(|()| Counted::OnTheOverflow)
+                overflow.try_acquire_at(tokens.0, now).map(|()| Counted::OnTheOverflow)
             }
             None => {
                 // Of all those slots the first to be free. At least a nanosecond: they were not.
-                let first = block.candidates(address.fingerprint).map(|slot| self.nanos_until_fresh(slot, nanos)).min();
-                Err(KeyedRefusal::For(first.unwrap_or_default().max(1)).into())
+                let first =
+                    block.candidates(address.fingerprint).map(|slot| self.time_until_fresh(&block, slot, nanos)).min();
+                Err(KeyedRefusal::For(first.unwrap_or_default().max(Nanos(1))).into())
             }
         }
     }
 
-    pub(super) fn give_back(&self, key: HashedKey, tokens: u64, now: Instant) {
-        let nanos = self.origin.nanos_to(now);
-        if nanos > self.renewal.load(Ordering::Relaxed) {
+    pub(super) fn give_back(&self, key: HashedKey, tokens: Tokens, now: Instant) {
+        let nanos = self.origin.to(now);
+        if nanos > self.renewal() {
             self.renew(&mut lock(&self.quotas), nanos);
         }
         let block = self.table.lock(key.address);
@@ -149,22 +162,22 @@ impl<T, S> KeyedShared<T, S> {
         // By the tier that it is counted by now: that of the call may be another.
         let tier = self.tier_of_tag(slot.tagged());
         let tag = tier.tag();
-        self.convert(slot, tier, tag, nanos);
+        self.convert(&block, slot, tier, tag, nanos);
         let rate = tier.rate(tag);
         let more = |state: u64| {
             let left = rate.left(state, nanos).saturating_add(rate.parts(tokens));
             Ok::<_, KeyedRefusal>(rate.state(left.min(rate.full()), nanos))
         };
         // It never refuses.
-        let _ = slot.change_locked(more);
+        let _ = slot.change_locked(&block, more);
     }
 
-    /// With the lock on its block held: makes a bucket count by the quota in force of this tier, whose tag is given.
-    fn convert(&self, slot: Slot<'_>, tier: &Tier, tag: u64, nanos: u64) {
+    /// Makes a bucket count by the quota in force of this tier, whose tag is given.
+    fn convert(&self, block: &Locked<'_>, slot: Slot<'_>, tier: &Tier, tag: u64, nanos: Nanos) {
         let tagged = slot.tagged();
         if tagged & TAG != tag {
-            let claim = slot.claim();
-            let left = self.left_by(tier, tag, tagged, claim.word, nanos);
+            let claim = slot.claim(block);
+            let left = self.left_by(block, tier, tag, tagged, claim.word, nanos);
             claim.publish((tagged & !TAG) | tag, tier.rate(tag).state(left, nanos));
         }
     }
@@ -174,11 +187,19 @@ impl<T, S> KeyedShared<T, S> {
         self.tier(((tagged & TAG) >> 1) as usize)
     }
 
-    /// With the lock on its block held: what a bucket holds, as parts of the quota of this tier whose tag was seen in force.
+    /// The contents of a bucket, as parts of the quota of this tier whose tag was seen in force.
     ///
-    /// A tag is read once for all that is reckoned by it. Another may come into force meanwhile, but no quota is overwritten
+    /// A tag is read once for all that is computed by it. Another may come into force meanwhile, but no quota is overwritten
     /// by which this block counts a bucket.
-    pub(super) fn left_by(&self, tier: &Tier, tag: u64, tagged: u64, word: u64, nanos: u64) -> i64 {
+    pub(super) fn left_by(
+        &self,
+        _block: &Locked<'_>,
+        tier: &Tier,
+        tag: u64,
+        tagged: u64,
+        word: u64,
+        nanos: Nanos,
+    ) -> i64 {
         let own = self.tier_of_tag(tagged);
         let is_same = std::ptr::eq(own, tier);
         let in_force = if is_same { tag } else { own.tag() };
@@ -187,18 +208,18 @@ impl<T, S> KeyedShared<T, S> {
         if is_same { left } else { rate.convert(left, &tier.rate(tag)) }
     }
 
-    /// With the lock on its block held: for how many parts a bucket has been full, or lacks if it is less than zero.
-    pub(super) fn surplus(&self, tagged: u64, word: u64, nanos: u64) -> i64 {
+    /// The parts for which a bucket has been full. Less than zero are the parts that it lacks.
+    pub(super) fn surplus(&self, _block: &Locked<'_>, tagged: u64, word: u64, nanos: Nanos) -> i64 {
         let tier = self.tier_of_tag(tagged);
         tier.surplus(tier.tag(), tagged & TAG, word, nanos)
     }
 
-    /// With the lock on its block held: after how long a bucket is full.
-    fn nanos_until_fresh(&self, slot: Slot<'_>, nanos: u64) -> u64 {
+    /// The time until a bucket is full.
+    fn time_until_fresh(&self, _block: &Locked<'_>, slot: Slot<'_>, nanos: Nanos) -> Nanos {
         let tier = self.tier_of_tag(slot.tagged());
         let in_force = tier.tag();
         let missing = tier.surplus(in_force, slot.tagged() & TAG, slot.word(), nanos).saturating_neg();
-        tier.rate(in_force).nanos_until(missing, nanos)
+        tier.rate(in_force).time_until(missing, nanos)
     }
 
     /// Counts by another quota in this tier, of those that there are.
@@ -207,7 +228,7 @@ impl<T, S> KeyedShared<T, S> {
         if mem::replace(in_force, quota) != quota {
             quotas.unconverted = true;
             let changed = self.tier(tier);
-            changed.change(quota, self.origin.nanos_to(now));
+            changed.change(quota, self.origin.to(now));
             if let Some(overflow) = changed.overflow() {
                 // It was checked.
                 let _ = overflow.set_quota_at(quota, now);
@@ -217,7 +238,7 @@ impl<T, S> KeyedShared<T, S> {
 
     /// Looks at all buckets, if a quota was switched or they are due.
     pub(super) fn convert_all(&self, quotas: &mut Quotas, now: Instant) {
-        let nanos = self.origin.nanos_to(now);
+        let nanos = self.origin.to(now);
         self.renew(quotas, nanos);
         if quotas.unconverted {
             self.look_at_all(quotas, nanos);
@@ -225,14 +246,14 @@ impl<T, S> KeyedShared<T, S> {
     }
 
     /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full.
-    fn look_at_all(&self, quotas: &mut Quotas, nanos: u64) {
+    fn look_at_all(&self, quotas: &mut Quotas, nanos: Nanos) {
         quotas.unconverted = false;
         let look_at = |block: Locked<'_>| {
             for slot in block.entries() {
                 let tier = self.tier_of_tag(slot.tagged());
-                match slot.claim_if_fresh(|tag, word| self.surplus(tag, word, nanos)) {
+                match slot.claim_if_fresh(&block, |tag, word| self.surplus(&block, tag, word, nanos)) {
                     Some(claim) => claim.clear(),
-                    None => self.convert(slot, tier, tier.tag(), nanos),
+                    None => self.convert(&block, slot, tier, tier.tag(), nanos),
                 }
             }
         };
@@ -241,21 +262,21 @@ impl<T, S> KeyedShared<T, S> {
 
     /// Whether every bucket is full at `nanos`: none was taken from since the renewal was due, which was longer ago than any
     /// takes to fill. Their states may seem to be of another time then.
-    pub(super) fn all_are_full(&self, nanos: u64) -> bool {
-        nanos.saturating_sub(self.renewal.load(Ordering::Relaxed)) > RENEWAL
+    pub(super) fn all_are_full(&self, nanos: Nanos) -> bool {
+        nanos.saturating_sub(self.renewal()) > RENEWAL
     }
 
     /// If it is due, forgets the buckets that are full, before their states seem to be of another time.
-    fn renew(&self, quotas: &mut Quotas, nanos: u64) {
-        if nanos <= self.renewal.load(Ordering::Relaxed) {
+    fn renew(&self, quotas: &mut Quotas, nanos: Nanos) {
+        if nanos <= self.renewal() {
             return;
         }
         if self.all_are_full(nanos) {
-            self.table.locked_blocks().for_each(|block| block.entries().for_each(|slot| slot.claim().clear()));
+            self.table.locked_blocks().for_each(|block| block.entries().for_each(|slot| slot.claim(&block).clear()));
             quotas.unconverted = false;
         } else {
             self.look_at_all(quotas, nanos);
         }
-        self.renewal.store(nanos.saturating_add(RENEWAL), Ordering::Relaxed);
+        self.renewal.store(nanos.saturating_add(RENEWAL).0, Ordering::Relaxed);
     }
 }

@@ -23,7 +23,7 @@ const TAG_BITS: u32 = 8;
 /// A thread that slept through 32 such changes, and finds the same state by the last, takes it for its own.
 const VERSION: u64 = (1 << VERSION_BITS) - 1;
 const VERSION_BITS: u32 = 6;
-/// Every second version: whoever holds the block's lock is writing the slot.
+/// Every second version: the thread with the block's lock is writing the slot.
 const CLAIMED: u64 = 1;
 
 /// Slots in lines, and lines in blocks. A key may be in four lines of one block.
@@ -67,9 +67,9 @@ pub(super) struct Slot<'a> {
     word: &'a AtomicU64,
 }
 
-/// A slot that nobody else writes, with the word that it had before. It must be published.
+/// A slot that no other thread writes, with the word that it had before. It must be published.
 #[derive(Debug)]
-#[must_use = "whoever looks for its key waits for a lock until it is published"]
+#[must_use = "calls with its key wait for a lock until it is published"]
 pub(super) struct Claim<'a> {
     slot: Slot<'a>,
     pub(super) word: u64,
@@ -177,7 +177,7 @@ impl Table {
         others.into_iter().find_map(|line| self.lines.get(line)?.find(address.fingerprint | tag))
     }
 
-    /// Holds the lock on a key's block. Nobody else then writes a fingerprint in it, and none of its slots is claimed.
+    /// Holds the lock on a key's block. No other thread then writes a fingerprint in it, and none of its slots is claimed.
     pub(super) fn lock(&self, address: Address) -> Locked<'_> {
         self.lock_block(address.block)
     }
@@ -199,7 +199,7 @@ type Guard<'a> = std::sync::MutexGuard<'a, ()>;
 #[cfg(steadfast_loom)]
 type Guard<'a> = loom::sync::MutexGuard<'a, ()>;
 
-/// A block whose fingerprints nobody else writes.
+/// A block whose fingerprints no other thread writes.
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
     table: &'a Table,
@@ -242,7 +242,7 @@ impl<'a> Locked<'a> {
             if std::ptr::eq(target.slot.word, slot.word) {
                 return Some(target);
             }
-            let claim = slot.claim();
+            let claim = slot.claim(self);
             target.publish(tagged, state_of(claim.word));
             Some(claim)
         })
@@ -262,8 +262,8 @@ impl<'a> Locked<'a> {
             for slot in self.candidates(fingerprint) {
                 let (tagged, word) = (slot.tagged(), slot.word());
                 if tagged == 0 {
-                    // Nobody else writes the word of an empty slot.
-                    return Some(slot.claim());
+                    // No other thread writes the word of an empty slot.
+                    return Some(slot.claim(self));
                 }
                 let surplus = surplus(tagged & TAG, word);
                 if surplus >= longest.0 {
@@ -322,8 +322,12 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// The same with the lock held: the slot stays what it is.
-    pub(super) fn change_locked<E>(&self, change: impl Fn(u64) -> Result<u64, E>) -> Result<(), E> {
+    /// Changes the state of a slot that stays as it is, since its block is locked.
+    pub(super) fn change_locked<E>(
+        &self,
+        _block: &Locked<'_>,
+        change: impl Fn(u64) -> Result<u64, E>,
+    ) -> Result<(), E> {
         let mut word = self.word();
         loop {
             let newer = change(state_of(word))? | (word & VERSION);
@@ -334,8 +338,8 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// With the lock held: keeps all others from changing the state. Those that would wait for the lock.
-    pub(super) fn claim(&self) -> Claim<'a> {
+    /// Keeps all other threads from changing the state. They wait for the lock.
+    pub(super) fn claim(&self, _block: &Locked<'_>) -> Claim<'a> {
         let mut word = self.word();
         loop {
             match self.claim_at(word) {
@@ -345,8 +349,8 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// With the lock held: the same, if its bucket is full. See [`make_room`](Locked::make_room).
-    pub(super) fn claim_if_fresh(&self, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
+    /// Claims the slot if its bucket is full. See [`make_room`](Locked::make_room).
+    pub(super) fn claim_if_fresh(&self, _block: &Locked<'_>, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
         let (tag, mut word) = (self.tagged() & TAG, self.word());
         while surplus(tag, word) >= 0 {
             match self.claim_at(word) {

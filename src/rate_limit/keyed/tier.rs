@@ -2,8 +2,14 @@
 
 use super::table::{UNIT, state_of};
 use crate::{
+    clock::Nanos,
     error::{ConfigError, RateLimited},
-    rate_limit::{bucket::TokenBucket, quota::Quota, scale::Scale},
+    rate_limit::{
+        bucket::TokenBucket,
+        quota::Quota,
+        scale::Scale,
+        tokens::{Subtokens, Tokens},
+    },
     sync::{AtomicU64, Ordering},
 };
 use std::{fmt, time::Duration};
@@ -35,17 +41,17 @@ pub(in crate::rate_limit) fn check_all(quotas: &[Quota]) -> Result<(), ConfigErr
     })
 }
 
-/// Why there are no tokens, and how many nanoseconds it takes until there are.
+/// Why there are no tokens, and the time until there are.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyedRefusal {
-    For(u64),
+    For(Nanos),
     ForEver,
 }
 
 impl From<KeyedRefusal> for RateLimited {
     fn from(refusal: KeyedRefusal) -> Self {
         Self::new(match refusal {
-            KeyedRefusal::For(nanos) => Some(Duration::from_nanos(nanos)),
+            KeyedRefusal::For(wait) => Some(wait.duration()),
             KeyedRefusal::ForEver => None,
         })
     }
@@ -69,63 +75,63 @@ impl Rate {
     /// The parts of a burst.
     #[inline]
     pub(super) fn full(&self) -> i64 {
-        self.scale.full as i64
+        self.scale.full.0 as i64
     }
 
     #[inline]
-    fn minted(&self, nanos: u64) -> u64 {
-        self.scale.full.wrapping_add(self.scale.minted(nanos)) << UNIT
+    fn minted(&self, now: Nanos) -> u64 {
+        self.scale.full.0.wrapping_add(self.scale.minted(now).0) << UNIT
     }
 
     /// What a bucket holds at this time in parts, or would if it held more than a burst.
     #[inline]
-    pub(super) fn left(&self, state: u64, nanos: u64) -> i64 {
-        (self.minted(nanos).wrapping_sub(state) as i64) >> UNIT
+    pub(super) fn left(&self, state: u64, now: Nanos) -> i64 {
+        (self.minted(now).wrapping_sub(state) as i64) >> UNIT
     }
 
-    /// The state of a bucket that holds so many parts at this time.
+    /// The state of a bucket that has `left` parts at this time.
     #[inline]
-    pub(super) fn state(&self, left: i64, nanos: u64) -> u64 {
-        self.minted(nanos).wrapping_sub((left as u64) << UNIT)
+    pub(super) fn state(&self, left: i64, now: Nanos) -> u64 {
+        self.minted(now).wrapping_sub((left as u64) << UNIT)
     }
 
-    /// So many tokens in parts, or more than a burst if it is more than that.
+    /// All parts of these tokens, or more than a burst if they are more than that.
     #[inline]
-    pub(super) fn parts(&self, tokens: u64) -> i64 {
-        tokens.saturating_mul(self.scale.parts_per_token).min(i64::MAX as u64) as i64
+    pub(super) fn parts(&self, tokens: Tokens) -> i64 {
+        self.scale.parts(tokens).0.min(i64::MAX as u64) as i64
     }
 
-    /// The whole tokens in so many parts.
-    pub(super) fn tokens(&self, parts: i64) -> u64 {
-        parts.max(0) as u64 / self.scale.parts_per_token.max(1)
+    /// The whole tokens in these parts.
+    pub(super) fn tokens(&self, parts: i64) -> Tokens {
+        self.scale.whole_tokens(Subtokens(parts.max(0) as u64))
     }
 
-    /// The nanoseconds after this time in which so many parts more are minted.
-    pub(super) fn nanos_until(&self, parts: i64, nanos: u64) -> u64 {
-        let minted = self.scale.minted(nanos).saturating_add(parts.max(0) as u64);
-        self.scale.nanos_to_mint(minted).saturating_sub(nanos)
+    /// The time from `now` on in which `parts` more are minted.
+    pub(super) fn time_until(&self, parts: i64, now: Nanos) -> Nanos {
+        let minted = self.scale.minted(now).saturating_add(Subtokens(parts.max(0) as u64));
+        self.scale.time_to_mint(minted).saturating_sub(now)
     }
 
     /// Why a cost that is above what is left, in parts, is refused.
     #[inline(never)]
-    fn refuse(&self, cost: i64, left: i64, nanos: u64) -> KeyedRefusal {
+    fn refuse(&self, cost: i64, left: i64, now: Nanos) -> KeyedRefusal {
         match cost > self.full() {
             true => KeyedRefusal::ForEver,
-            false => KeyedRefusal::For(self.nanos_until(cost.saturating_sub(left), nanos)),
+            false => KeyedRefusal::For(self.time_until(cost.saturating_sub(left), now)),
         }
     }
 
-    /// What a bucket that held so many parts at one time holds at another.
-    pub(super) fn left_later(&self, left: i64, then: u64, nanos: u64) -> i64 {
-        let minted = self.scale.minted(nanos).wrapping_sub(self.scale.minted(then)) as i64;
+    /// The parts at `now` of a bucket that had `left` at an earlier time.
+    pub(super) fn left_later(&self, left: i64, then: Nanos, now: Nanos) -> i64 {
+        let minted = self.scale.minted(now).0.wrapping_sub(self.scale.minted(then).0) as i64;
         left.saturating_add(minted)
     }
 
-    /// So many parts by this rate in parts by another: rounded down, and at most a burst.
+    /// These parts by this rate in parts by another: rounded down, and at most a burst.
     pub(super) fn convert(&self, parts: i64, other: &Self) -> i64 {
         let wide = i128::from(parts) * i128::from(other.scale.parts_per_token);
         let converted = wide.div_euclid(i128::from(self.scale.parts_per_token.max(1)));
-        // Nobody owes more than a burst's worth of time, whatever the clocks say.
+        // No key owes more than a burst's worth of time, whatever the clocks say.
         converted.clamp(-i128::from(other.full()), i128::from(other.full())) as i64
     }
 }
@@ -147,7 +153,7 @@ impl SharedRate {
         Self {
             parts_per_nano: AtomicU64::new(rate.scale.parts_per_nano),
             parts_per_token: AtomicU64::new(rate.scale.parts_per_token),
-            full: AtomicU64::new(rate.scale.full),
+            full: AtomicU64::new(rate.scale.full.0),
             since: AtomicU64::new(0),
         }
     }
@@ -157,16 +163,16 @@ impl SharedRate {
         let scale = Scale {
             parts_per_nano: self.parts_per_nano.load(Ordering::Acquire),
             parts_per_token: self.parts_per_token.load(Ordering::Acquire),
-            full: self.full.load(Ordering::Acquire),
+            full: Subtokens(self.full.load(Ordering::Acquire)),
         };
         Rate { scale }
     }
 
-    fn store(&self, rate: Rate, since: u64) {
+    fn store(&self, rate: Rate, since: Nanos) {
         self.parts_per_nano.store(rate.scale.parts_per_nano, Ordering::Release);
         self.parts_per_token.store(rate.scale.parts_per_token, Ordering::Release);
-        self.full.store(rate.scale.full, Ordering::Release);
-        self.since.store(since, Ordering::Release);
+        self.full.store(rate.scale.full.0, Ordering::Release);
+        self.since.store(since.0, Ordering::Release);
     }
 }
 
@@ -177,7 +183,7 @@ pub(super) struct Tier {
     tag: AtomicU64,
     /// The quota in force and the one before or after. One is written only when no bucket has its tag.
     rates: [SharedRate; 2],
-    /// What those share who find no slot, if they are not refused.
+    /// What newcomers without a slot share, if they are not refused.
     overflow: Option<TokenBucket>,
 }
 
@@ -201,17 +207,17 @@ impl Tier {
         self.rates[(tag & 1) as usize].load()
     }
 
-    /// The state of a bucket with this tag after it gave so many tokens.
+    /// The state of a bucket with this tag after it gave `tokens`.
     #[inline]
-    pub(super) fn take(&self, tag: u64, state: u64, tokens: u64, nanos: u64) -> Result<u64, KeyedRefusal> {
-        // A rate that is being overwritten is any numbers, and the arithmetic wraps: the word tells, in the end.
+    pub(super) fn take(&self, tag: u64, state: u64, tokens: Tokens, now: Nanos) -> Result<u64, KeyedRefusal> {
+        // A rate that is being overwritten is any numbers, and the arithmetic wraps. The word then shows it.
         let rate = self.rate(tag);
         let (cost, full) = (rate.parts(tokens), rate.full());
-        let left = rate.left(state, nanos).min(full);
+        let left = rate.left(state, now).min(full);
         if cost > left {
-            return Err(rate.refuse(cost, left, nanos));
+            return Err(rate.refuse(cost, left, now));
         }
-        Ok(rate.state(left - cost, nanos))
+        Ok(rate.state(left - cost, now))
     }
 
     pub(super) fn overflow(&self) -> Option<&TokenBucket> {
@@ -220,25 +226,25 @@ impl Tier {
 
     /// Puts another quota in force. No bucket may have the tag of the one before this one; all that have the tag of this
     /// one are to be converted before the next change.
-    pub(super) fn change(&self, quota: Quota, nanos: u64) {
+    pub(super) fn change(&self, quota: Quota, now: Nanos) {
         let tag = self.tag.load(Ordering::Acquire) ^ 1;
-        self.rates[(tag & 1) as usize].store(Rate::new(quota), nanos);
+        self.rates[(tag & 1) as usize].store(Rate::new(quota), now);
         self.tag.store(tag, Ordering::Release);
     }
 
     /// How many parts more than a burst the bucket with this tag of this tier, and this word, would hold at this time, by
-    /// the quota whose tag was seen in force, if it went on for ever; less than zero while it is not full. One that was full when its quota
-    /// was changed is full by the next.
-    pub(super) fn surplus(&self, in_force: u64, tag: u64, word: u64, nanos: u64) -> i64 {
+    /// the quota whose tag was seen in force, if it went on for ever; less than zero while it is not full. One that was full
+    /// when its quota was changed is full by the next.
+    pub(super) fn surplus(&self, in_force: u64, tag: u64, word: u64, now: Nanos) -> i64 {
         let (rate, state) = (self.rate(tag), state_of(word));
         if tag == in_force {
-            return rate.left(state, nanos).saturating_sub(rate.full());
+            return rate.left(state, now).saturating_sub(rate.full());
         }
         let next = self.rate(in_force);
-        let since = self.rates[(in_force & 1) as usize].since.load(Ordering::Acquire);
+        let since = Nanos(self.rates[(in_force & 1) as usize].since.load(Ordering::Acquire));
         let left = rate.left(state, since);
         let left = if left < rate.full() { rate.convert(left, &next) } else { next.full() };
-        next.left_later(left, since, nanos).saturating_sub(next.full())
+        next.left_later(left, since, now).saturating_sub(next.full())
     }
 }
 

@@ -1,60 +1,63 @@
-//! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock; the others need it held.
+//! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock; the others get what it guards.
 
-use super::{BucketRefusal, BucketShared, SLOW, SPENT, Slow};
+use super::{BucketRefusal, BucketShared, SLOW, Slow};
 use crate::{
-    rate_limit::bucket::line::{Place, Standing},
+    clock::Nanos,
+    rate_limit::{
+        bucket::line::{Place, Standing},
+        tokens::Tokens,
+    },
     sync::{Ordering, lock},
 };
 use std::task::Waker;
 
 impl BucketShared {
     /// When `tokens` more than those spent will have been minted.
-    fn due_after(&self, tokens: u64, nanos: u64) -> u64 {
-        let plan = self.plan();
-        let forfeited = plan.minted(nanos) - plan.scale.full;
-        let spent = (self.word.0.load(Ordering::Acquire) & SPENT).max(forfeited);
-        plan.due(spent.saturating_add(tokens.saturating_mul(plan.scale.parts_per_token)))
+    fn due_after(&self, tokens: Tokens, now: Nanos, slow: &Slow) -> Nanos {
+        let plan = self.plan(slow);
+        let forfeited = plan.minted(now).saturating_sub(plan.scale.full);
+        plan.due(self.spent().max(forfeited).saturating_add(plan.scale.parts(tokens)))
     }
 
     /// When `tokens` will have been minted for a call behind all waiters.
-    fn due_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> u64 {
-        self.due_after(slow.line.tokens().saturating_add(tokens), nanos)
+    fn due_behind(&self, tokens: Tokens, now: Nanos, slow: &Slow) -> Nanos {
+        self.due_after(slow.line.tokens().saturating_add(tokens), now, slow)
     }
 
-    pub(super) fn refuse_behind(&self, tokens: u64, nanos: u64, slow: &Slow) -> Result<(), BucketRefusal> {
-        if tokens > slow.quota.burst() {
+    pub(super) fn refuse_behind(&self, tokens: Tokens, now: Nanos, slow: &Slow) -> Result<(), BucketRefusal> {
+        if tokens.0 > slow.quota.burst() {
             return Err(BucketRefusal::ForEver);
         }
-        Err(BucketRefusal::Until(self.due_behind(tokens, nanos, slow)))
+        Err(BucketRefusal::Until(self.due_behind(tokens, now, slow)))
     }
 
     pub(in crate::rate_limit::bucket) fn join(
         &self,
-        tokens: u64,
-        nanos: u64,
-        longest: u64,
+        tokens: Tokens,
+        now: Nanos,
+        longest: Nanos,
     ) -> Result<Option<Place>, BucketRefusal> {
         let slow = lock(&self.slow);
         // A refusal changes nothing, whatever instant it is asked for.
-        match self.judge(tokens, nanos, &slow) {
-            Err(BucketRefusal::Until(due)) if due.saturating_sub(nanos) <= longest => {}
+        match self.judge(tokens, now, &slow) {
+            Err(BucketRefusal::Until(due)) if due.saturating_sub(now) <= longest => {}
             judged => judged?,
         }
         // From here on no call overtakes: all take their tokens under the lock.
-        self.slowly_locked(slow, nanos, |slow| {
+        self.slowly_locked(slow, now, |slow| {
             self.word.0.fetch_or(SLOW, Ordering::AcqRel);
             if slow.line.is_empty() {
-                match self.take(tokens, nanos, slow) {
+                match self.take(tokens, now, slow) {
                     Ok(()) => return Ok(None),
                     Err(BucketRefusal::Until(_)) => {}
                     Err(refusal) => return Err(refusal),
                 }
             }
-            if tokens > slow.quota.burst() {
+            if tokens.0 > slow.quota.burst() {
                 return Err(BucketRefusal::ForEver);
             }
-            let due = self.due_behind(tokens, nanos, slow);
-            if due.saturating_sub(nanos) > longest {
+            let due = self.due_behind(tokens, now, slow);
+            if due.saturating_sub(now) > longest {
                 return Err(BucketRefusal::Until(due));
             }
             Ok(Some(slow.line.join(tokens, due)))
@@ -63,9 +66,9 @@ impl BucketShared {
 
     /// Grants tokens to the waiters whose turn it is. Opens the fast way when no waiter is left, unless the bucket needs the
     /// lock for another reason.
-    pub(super) fn serve(&self, nanos: u64, slow: &mut Slow) {
+    pub(super) fn serve(&self, now: Nanos, slow: &mut Slow) {
         while let Some(tokens) = slow.line.first() {
-            match self.take(tokens, nanos, slow) {
+            match self.take(tokens, now, slow) {
                 Ok(()) => slow.line.grant(),
                 Err(BucketRefusal::ForEver | BucketRefusal::Closed) => slow.line.refuse(),
                 Err(BucketRefusal::Until(due)) => {
@@ -74,7 +77,7 @@ impl BucketShared {
                 }
             }
         }
-        if slow.third == 0 && !slow.is_closed {
+        if slow.third == Nanos::ZERO && !slow.is_closed {
             self.word.0.fetch_and(!SLOW, Ordering::AcqRel);
         }
     }
@@ -84,27 +87,27 @@ impl BucketShared {
         &self,
         place: &Place,
         waker: &Waker,
-        nanos: u64,
-    ) -> Result<Option<u64>, BucketRefusal> {
+        now: Nanos,
+    ) -> Result<Option<Nanos>, BucketRefusal> {
         // Cloned before the lock is taken: a waker is another task's code.
         let waker = waker.clone();
         let mut slow = lock(&self.slow);
         slow.line.announce(place);
-        self.slowly_locked(slow, nanos, |slow| match slow.line.poll(place, waker, nanos) {
+        self.slowly_locked(slow, now, |slow| match slow.line.poll(place, waker, now) {
             Standing::Granted => Ok(None),
             Standing::Refused => Err(BucketRefusal::ForEver),
             Standing::Closed => Err(BucketRefusal::Closed),
             Standing::Expected(due) => Ok(Some(due)),
             Standing::Behind { tokens } => {
-                let due = self.due_after(tokens, nanos);
+                let due = self.due_after(tokens, now, slow);
                 slow.line.expect_at(place, due);
                 Ok(Some(due))
             }
         })
     }
 
-    pub(in crate::rate_limit::bucket) fn leave(&self, place: &Place, nanos: u64) {
-        self.slowly(nanos, |slow| {
+    pub(in crate::rate_limit::bucket) fn leave(&self, place: &Place, now: Nanos) {
+        self.slowly(now, |slow| {
             if let Some(tokens) = slow.line.leave(place) {
                 self.give_back(tokens);
             }
@@ -112,8 +115,8 @@ impl BucketShared {
     }
 
     /// Refuses all waiters and all later calls. `slowly` has served the waiters whose turn has come.
-    pub(in crate::rate_limit::bucket) fn close(&self, nanos: u64) {
-        self.slowly(nanos, |slow| {
+    pub(in crate::rate_limit::bucket) fn close(&self, now: Nanos) {
+        self.slowly(now, |slow| {
             slow.is_closed = true;
             slow.line.close();
             // From here on no call is admitted without the lock: the word has the bit, and an older compare-and-swap fails.
