@@ -17,6 +17,51 @@ use tower::Service;
 /// once, however the call ends. A [`Gate`](super::Gate) is an admission at which no call waits.
 ///
 /// `Response` and `ServiceError` are those of the service.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{task::{Context, Poll}, time::Duration};
+/// use steadfast::{Rejection, classify::AnyError};
+/// use steadfast::shell::{Admission, AdmissionStage, Decision, Ending, Frame, KeepError, Leaf, StackLayer};
+/// use tokio::time::Instant;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// /// Lets calls wait until the caches are warm.
+/// struct WarmAt(Instant);
+///
+/// impl<Request, Response, ServiceError> Admission<Request, Response, ServiceError> for WarmAt {
+///     const READS_DEADLINE: bool = false;
+///
+///     type Permit = ();
+///     type Place = ();
+///
+///     fn admit(&self, _: &Request, frame: &mut Frame) -> Decision<(), ()> {
+///         if frame.now() < self.0 { Decision::Waits(()) } else { Decision::Admitted(()) }
+///     }
+///
+///     fn poll(&self, (): &mut (), _: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<(), Rejection>> {
+///         if frame.now() < self.0 {
+///             frame.wake_at(self.0);
+///             return Poll::Pending;
+///         }
+///         Poll::Ready(Ok(()))
+///     }
+///
+///     fn leave(&self, (): &mut (), _: &mut Frame) {}
+///
+///     fn settle(&self, (): (), _: Ending, _: &mut Frame) {}
+/// }
+///
+/// let start = Instant::now();
+/// let stage = AdmissionStage::with(WarmAt(start + Duration::from_secs(1)), Leaf::new(AnyError));
+/// let layer = StackLayer::from_stages(stage, KeepError);
+/// let service = layer.layer(service_fn(async |n: u32| Ok::<_, Box<dyn std::error::Error + Send + Sync>>(n)));
+/// assert_eq!(service.oneshot(7).await.unwrap(), 7);
+/// assert_eq!(start.elapsed(), Duration::from_secs(1));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Admission<Request, Response, ServiceError> {
     /// Whether [`admit`](Self::admit) reads the deadline from the frame. See [`Stage::READS_DEADLINE`].
     const READS_DEADLINE: bool;

@@ -62,7 +62,7 @@
 //! stages and an exit that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`].
 //! With the `load` feature tower's `Load` needs [`RefusesNow`]. Calls need none of these.
 //!
-//! What admits or refuses at once is easier written as a [`Gate`]:
+//! A mechanism that admits or refuses at once is easier to write as a [`Gate`]:
 //!
 //! ```
 //! use steadfast::{Rejection, classify::AnyError, error::SwitchedOff};
@@ -95,7 +95,9 @@
 //! [`SwitchedOff`](crate::error::SwitchedOff) where an operator decided. There is none for mechanisms of your own:
 //! [`Rejection::mechanism`](crate::Rejection::mechanism) and the message name the mechanism of that rejection.
 //!
-//! What sees the whole call is a [`Stage`]. It hands the call on to the next one with the [`Callee`], in `poll` and in
+//! Where a call may wait for its turn, it is an [`Admission`], whose page has an example.
+//!
+//! A mechanism that sees the whole call is a [`Stage`]. It hands the call on to the next one with the [`Callee`], in `poll` and in
 //! `abandon`, and gives back what it took, once, however the call ends:
 //!
 //! ```
