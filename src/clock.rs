@@ -1,17 +1,18 @@
 //! Instants as numbers, for state that is kept in one atomic word.
 
+use crate::amount::amount;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Nanoseconds: a length of time, or an instant as its distance from an [`Origin`].
-///
-/// The arithmetic saturates. The largest number stands for 584 years and all that is longer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Nanos(pub(crate) u64);
+amount! {
+    /// Nanoseconds: a length of time, or an instant as its distance from an [`Origin`].
+    ///
+    /// The largest number stands for 584 years and all that is longer.
+    struct Nanos;
+}
 
-#[allow(dead_code, reason = "the mechanisms take it up one after the other")]
 impl Nanos {
-    pub(crate) const ZERO: Self = Self(0);
+    #[allow(dead_code, reason = "the mechanisms take it up one after the other")]
     pub(crate) const MAX: Self = Self(u64::MAX);
 
     /// A duration in whole nanoseconds.
@@ -25,18 +26,6 @@ impl Nanos {
     #[inline]
     pub(crate) const fn duration(self) -> Duration {
         Duration::from_nanos(self.0)
-    }
-
-    #[inline]
-    #[must_use]
-    pub(crate) const fn saturating_add(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
-    }
-
-    #[inline]
-    #[must_use]
-    pub(crate) const fn saturating_sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
     }
 }
 

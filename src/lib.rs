@@ -80,6 +80,7 @@
 //! use it, and so can several at the same time. Each background task names its runtime on its page.
 #![forbid(unsafe_code)]
 
+mod amount;
 mod answer;
 mod backoff;
 pub mod circuit_breaker;
