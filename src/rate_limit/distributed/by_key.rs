@@ -1,22 +1,17 @@
-use super::{
-    exact::{Asked, Exact, Taken},
-    leased::{Leased, Newcomer, Spent},
-    write_behind::{Noted, WriteBehind},
-};
 use crate::{
     error::RateLimited,
     rate_limit::{Admission, BorrowedKey, DescribeLimit, KeyOf, Limit, OwnedKey, RateLimit},
     shell::{Ending, Frame, RefusesNow, SettleOnDrop},
 };
 use std::{
-    convert::Infallible,
     marker::PhantomData,
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::time::Instant;
 
-/// A limit that many processes keep, as a [`RateLimit`] asks it: [`Exact`], [`Leased`] or [`WriteBehind`].
+/// A limit that many processes keep, as a [`RateLimit`] asks it: [`Exact`](super::Exact), [`Leased`](super::Leased) or
+/// [`WriteBehind`](super::WriteBehind).
 pub trait Distributed {
     /// Whether a call may wait for the store.
     const WAITS: bool;
@@ -237,119 +232,5 @@ impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {
 
     fn longest_wait_in_shadow(&self) -> Duration {
         self.limit.longest_wait()
-    }
-}
-
-impl Distributed for Exact {
-    const WAITS: bool = true;
-
-    type Permit = Taken;
-    type Place = Asked;
-
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Taken, Asked> {
-        self.admit_at(key, tokens, now)
-    }
-
-    /// By what the store said last, even if it would be asked again by then.
-    fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
-        self.would_refuse_at(key, tokens, due)
-    }
-
-    fn poll(&self, asked: &mut Asked, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Taken, RateLimited>> {
-        self.poll_asked(asked, cx, now)
-    }
-
-    fn give_up_at(&self, asked: &Asked) -> Instant {
-        asked.give_up_at()
-    }
-
-    fn leave(&self, asked: &mut Asked) {
-        Exact::leave(self, asked);
-    }
-
-    fn refund(&self, taken: Taken) {
-        Exact::refund(self, taken);
-    }
-
-    fn describe(&self) -> String {
-        format!("for each key {}, by all processes together", self.quota())
-    }
-
-    fn longest_wait(&self) -> Duration {
-        self.deadline()
-    }
-}
-
-impl Distributed for Leased {
-    const WAITS: bool = true;
-
-    type Permit = Spent;
-    type Place = Newcomer;
-
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Spent, Newcomer> {
-        self.admit_at(key, tokens, || now)
-    }
-
-    fn poll(&self, newcomer: &mut Newcomer, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Spent, RateLimited>> {
-        self.poll_newcomer(newcomer, cx, now)
-    }
-
-    fn give_up_at(&self, newcomer: &Newcomer) -> Instant {
-        newcomer.give_up_at()
-    }
-
-    /// Nothing was taken yet.
-    fn leave(&self, _newcomer: &mut Newcomer) {}
-
-    fn refund(&self, spent: Spent) {
-        Leased::refund(self, spent);
-    }
-
-    fn describe(&self) -> String {
-        let (limit, window) = self.terms();
-        format!("for each key {limit} in any {window:?}, by all processes together")
-    }
-
-    fn longest_wait(&self) -> Duration {
-        self.deadline()
-    }
-}
-
-impl Distributed for WriteBehind {
-    const WAITS: bool = false;
-
-    type Permit = Noted;
-    type Place = Infallible;
-
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Noted, Infallible> {
-        self.try_acquire_at(key, tokens, now).into()
-    }
-
-    fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
-        self.would_refuse_at(key, tokens, due)
-    }
-
-    fn poll(&self, place: &mut Infallible, _: &mut Context<'_>, _: Instant) -> Poll<Result<Noted, RateLimited>> {
-        match *place {}
-    }
-
-    fn give_up_at(&self, place: &Infallible) -> Instant {
-        match *place {}
-    }
-
-    fn leave(&self, place: &mut Infallible) {
-        match *place {}
-    }
-
-    fn refund(&self, noted: Noted) {
-        WriteBehind::refund(self, noted);
-    }
-
-    fn describe(&self) -> String {
-        format!("for each key {}, by all processes together, and {} more", self.quota(), self.overshoot_bound())
-    }
-
-    fn longest_wait(&self) -> Duration {
-        Duration::ZERO
     }
 }

@@ -160,47 +160,30 @@
 //! each second: often enough for shares to follow the demand; half of a period for the store to answer. A debt of at most a
 //! burst. Room for 100,000 keys.
 
-mod account;
-mod backlog;
 mod books;
 mod by_key;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-mod embedded;
-mod engine;
-mod entries;
 mod exact;
-mod flights;
-mod flusher;
-mod health;
 mod leased;
-mod leasing;
 mod level;
-mod meter;
-mod missed;
-mod namespace;
 mod outage;
-#[cfg(feature = "redis")]
-mod redis;
 mod settings;
-mod share;
 mod store;
+mod sync;
 mod write_behind;
 
 pub use by_key::{BytesOf, Distributed, DistributedByKey};
-pub use embedded::Embedded;
-pub use engine::Readings;
 pub use exact::{Asked, Exact, ExactBuilder, Taken};
-pub use flusher::Flusher;
-pub use health::StoreHealth;
 pub use leased::{Leased, LeasedBuilder, Newcomer, Spent};
 pub use outage::OnOutage;
 #[cfg(feature = "redis-tls")]
-pub use redis::RedisTls;
-#[cfg(feature = "redis")]
-pub use redis::{Redis, RedisBuilder, RedisCredentials, RedisError};
+pub use store::RedisTls;
+#[cfg(feature = "conformance")]
+pub use store::conformance;
 pub use store::{
-    Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, LONGEST_NAME, Settled, Store, StoreError,
-    StoreErrorKind,
+    Answering, Charge, Charged, Demand, Embedded, Hint, LARGEST_BATCH, LONGEST_KEY, LONGEST_NAME, Settled, Store,
+    StoreError, StoreErrorKind,
 };
+#[cfg(feature = "redis")]
+pub use store::{Redis, RedisBuilder, RedisCredentials, RedisError};
+pub use sync::{Flusher, Readings, StoreHealth};
 pub use write_behind::{Noted, WriteBehind, WriteBehindBuilder};

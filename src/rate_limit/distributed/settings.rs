@@ -1,4 +1,4 @@
-use super::{namespace::Namespace, outage::OnOutage};
+use super::{outage::OnOutage, store::namespace::Namespace};
 use crate::error::ConfigError;
 
 /// The settings that all limits of many processes have: of a builder with the fields `max_keys`, `namespace` and `random`.
