@@ -6,7 +6,7 @@ use crate::{
         Quota,
         distributed::{
             outage::OnOutage,
-            settings::common_settings,
+            settings::{Settings, common_settings},
             store::{Store, namespace::Namespace},
             sync::{
                 bucket::synchronizer::{Pace, Parts},
@@ -15,36 +15,28 @@ use crate::{
         },
     },
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 /// Configures an [`Exact`] limit.
 #[must_use]
 pub struct ExactBuilder {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    settings: Settings,
     quota: Quota,
     deadline: Duration,
     probe: Duration,
     processes: u64,
     max_debt: Option<u64>,
-    on_outage: OnOutage,
-    max_keys: usize,
-    random: Random,
 }
 
 impl ExactBuilder {
     pub(super) fn new(store: impl Store, quota: Quota) -> Self {
         Self {
-            store: Arc::new(store),
-            namespace: Namespace::default(),
+            settings: Settings::new(store),
             quota,
             deadline: Duration::from_millis(5),
             probe: Duration::from_millis(100),
             processes: 8,
             max_debt: None,
-            on_outage: OnOutage::default(),
-            max_keys: 100_000,
-            random: Random::new(),
         }
     }
 
@@ -82,8 +74,9 @@ impl ExactBuilder {
 
     /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
     /// processes together near the limit.
-    pub fn on_outage(self, policy: OnOutage) -> Self {
-        Self { on_outage: policy, ..self }
+    pub fn on_outage(mut self, policy: OnOutage) -> Self {
+        self.settings.on_outage = policy;
+        self
     }
 
     common_settings!();
@@ -95,14 +88,13 @@ impl ExactBuilder {
     /// The quotas must be as [`Quota`] says; deadline and probe longer than zero and at most 366 days; processes and keys at
     /// least 1; the debt at most 2^55.
     pub fn build(self) -> Result<(Exact, Flusher), ConfigError> {
-        let Self { store, namespace, quota, deadline, probe, processes, max_debt, on_outage, max_keys, random } = self;
+        let Self { settings, quota, deadline, probe, processes, max_debt } = self;
         check_duration("rate_limit.deadline", deadline)?;
         check_duration("rate_limit.probe_every", probe)?;
         let max_debt = max_debt.unwrap_or(quota.burst());
         let pace = Pace::AtOnce { probe };
-        Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
-            .build()
-            .map(|(handle, flusher)| (Exact { handle }, flusher))
+        let parts = Parts { settings, quota, deadline, pace, max_debt, processes };
+        parts.build().map(|(handle, flusher)| (Exact { handle }, flusher))
     }
 }
 

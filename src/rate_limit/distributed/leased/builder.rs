@@ -4,7 +4,7 @@ use crate::{
     random::Random,
     rate_limit::distributed::{
         outage::OnOutage,
-        settings::{self, common_settings},
+        settings::{Settings, common_settings},
         store::{Store, namespace::Namespace},
         sync::{
             flusher::Flusher,
@@ -13,37 +13,22 @@ use crate::{
         },
     },
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 /// Configures a [`Leased`] limit.
 #[must_use]
 pub struct LeasedBuilder {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    settings: Settings,
     limit: u64,
     window: Duration,
     period: Option<Duration>,
     deadline: Option<Duration>,
     processes: Option<u64>,
-    on_outage: OnOutage,
-    max_keys: usize,
-    random: Random,
 }
 
 impl LeasedBuilder {
     pub(super) fn new(store: impl Store, limit: u64, window: Duration) -> Self {
-        Self {
-            store: Arc::new(store),
-            namespace: Namespace::default(),
-            limit,
-            window,
-            period: None,
-            deadline: None,
-            processes: None,
-            on_outage: OnOutage::default(),
-            max_keys: 100_000,
-            random: Random::new(),
-        }
+        Self { settings: Settings::new(store), limit, window, period: None, deadline: None, processes: None }
     }
 
     /// How often the store is asked. Default: a tenth of the window, at most a second.
@@ -67,8 +52,9 @@ impl LeasedBuilder {
     /// How this process decides while the store is down. Default: [`OnOutage::FairShare`], which here is exact: the
     /// tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] is the same. The other policies
     /// give up the limit for the time of the outage, and the processes report to the store afterwards.
-    pub fn on_outage(self, policy: OnOutage) -> Self {
-        Self { on_outage: policy, ..self }
+    pub fn on_outage(mut self, policy: OnOutage) -> Self {
+        self.settings.on_outage = policy;
+        self
     }
 
     common_settings!();
@@ -80,11 +66,11 @@ impl LeasedBuilder {
     /// The limit must be from 1 to 2^52; the window and the period longer than zero and at most 366 days, the period at most
     /// a half of the window; the deadline at most the period; there must be room for a key.
     pub fn build(self) -> Result<(Leased, Flusher), ConfigError> {
-        let Self { store, namespace, limit, window, period, deadline, processes, on_outage, max_keys, random } = self;
+        let Self { settings, limit, window, period, deadline, processes } = self;
         if limit == 0 || limit > 1 << 52 {
             return Err(ConfigError::new("rate_limit.limit", limit, "must be at least 1 and at most 2^52"));
         }
-        settings::check(&namespace, processes, &on_outage, max_keys)?;
+        settings.check(processes)?;
         check_duration("rate_limit.window", window)?;
         let period = period.unwrap_or((window / 10).min(Duration::from_secs(1)));
         check_duration("rate_limit.flush_every", period)?;
@@ -99,7 +85,7 @@ impl LeasedBuilder {
                 "must be longer than zero and at most the period",
             ));
         }
-        let parts = Parts { store, namespace, limit, window, period, deadline, processes, on_outage, max_keys, random };
+        let parts = Parts { settings, limit, window, period, deadline, processes };
         let (handle, flusher) = Handle::new(LeaseSync::new(parts));
         Ok((Leased { handle }, flusher))
     }

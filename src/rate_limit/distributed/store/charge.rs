@@ -52,6 +52,26 @@ pub struct Charge {
     pub hint: Hint,
 }
 
+impl Charge {
+    /// A charge of this process that tells nothing, and wants `tokens`, all or none.
+    pub(crate) fn that_wants(tokens: u64, key: Arc<[u8]>, quota: Quota, client: u64) -> Self {
+        Self {
+            key,
+            quota,
+            client,
+            sequence: 0,
+            spent: 0,
+            late: 0,
+            max_debt: 0,
+            refund: 0,
+            refund_of: Duration::ZERO,
+            want: tokens,
+            least: tokens,
+            hint: Hint::default(),
+        }
+    }
+}
+
 /// The state of a bucket as one process knows it, from the last answer of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hint {

@@ -6,7 +6,7 @@ use crate::{
         Quota,
         distributed::{
             outage::OnOutage,
-            settings::common_settings,
+            settings::{Settings, common_settings},
             store::{Store, namespace::Namespace},
             sync::{
                 bucket::synchronizer::{Pace, Parts},
@@ -15,38 +15,30 @@ use crate::{
         },
     },
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 /// Configures a [`WriteBehind`] limit.
 #[must_use]
 pub struct WriteBehindBuilder {
-    store: Arc<dyn Store>,
-    namespace: Namespace,
+    settings: Settings,
     quota: Quota,
     period: Duration,
     deadline: Option<Duration>,
     processes: u64,
     max_unflushed: Option<u64>,
     max_debt: Option<u64>,
-    on_outage: OnOutage,
-    max_keys: usize,
-    random: Random,
 }
 
 impl WriteBehindBuilder {
     pub(super) fn new(store: impl Store, quota: Quota, processes: u64) -> Self {
         Self {
-            store: Arc::new(store),
-            namespace: Namespace::default(),
+            settings: Settings::new(store),
             quota,
             period: Duration::from_millis(100),
             deadline: None,
             processes,
             max_unflushed: None,
             max_debt: None,
-            on_outage: OnOutage::default(),
-            max_keys: 100_000,
-            random: Random::new(),
         }
     }
 
@@ -75,8 +67,9 @@ impl WriteBehindBuilder {
 
     /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
     /// processes together near the limit.
-    pub fn on_outage(self, policy: OnOutage) -> Self {
-        Self { on_outage: policy, ..self }
+    pub fn on_outage(mut self, policy: OnOutage) -> Self {
+        self.settings.on_outage = policy;
+        self
     }
 
     common_settings!();
@@ -88,19 +81,7 @@ impl WriteBehindBuilder {
     /// The quotas must be as [`Quota`] says; the period and the deadline longer than zero and at most 366 days; processes,
     /// keys and unflushed tokens at least 1; the debt at most 2^55.
     pub fn build(self) -> Result<(WriteBehind, Flusher), ConfigError> {
-        let Self {
-            store,
-            namespace,
-            quota,
-            period,
-            deadline,
-            processes,
-            max_unflushed,
-            max_debt,
-            on_outage,
-            max_keys,
-            random,
-        } = self;
+        let Self { settings, quota, period, deadline, processes, max_unflushed, max_debt } = self;
         quota.check()?;
         check_duration("rate_limit.flush_every", period)?;
         let deadline = deadline.unwrap_or(period);
@@ -112,9 +93,8 @@ impl WriteBehindBuilder {
         let overshoot = processes.saturating_sub(1).saturating_mul(most);
         let max_debt = max_debt.unwrap_or(quota.burst().max(overshoot.min(1 << 55)));
         let pace = Pace::Each(period);
-        Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys }
-            .build()
-            .map(|(handle, flusher)| (WriteBehind { handle, max_unflushed }, flusher))
+        let parts = Parts { settings, quota, deadline, pace, max_debt, processes };
+        parts.build().map(|(handle, flusher)| (WriteBehind { handle, max_unflushed }, flusher))
     }
 }
 

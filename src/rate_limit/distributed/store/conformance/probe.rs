@@ -1,5 +1,5 @@
 use super::{
-    super::{Answering, Charge, Charged, Demand, Hint, Settled, Store},
+    super::{Answering, Charge, Charged, Demand, Settled, Store},
     report::Failure,
 };
 use crate::rate_limit::Quota;
@@ -54,20 +54,7 @@ impl<'a> Probe<'a> {
 
     /// A charge of the first client that says and wants nothing.
     pub(super) fn charge_of(&self, quota: Quota) -> Charge {
-        Charge {
-            key: self.key("key"),
-            quota,
-            client: 1,
-            sequence: 0,
-            spent: 0,
-            late: 0,
-            max_debt: 0,
-            refund: 0,
-            refund_of: Duration::ZERO,
-            want: 0,
-            least: 1,
-            hint: Hint::default(),
-        }
+        Charge { least: 1, ..Charge::that_wants(0, self.key("key"), quota, 1) }
     }
 
     /// Charges one bucket.

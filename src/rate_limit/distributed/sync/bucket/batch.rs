@@ -8,7 +8,7 @@ use crate::{
         Quota,
         distributed::{
             books::bucket::Wants,
-            store::{Charge, Charged, Hint, LARGEST_BATCH, Store, StoreError},
+            store::{Charge, Charged, LARGEST_BATCH, Store, StoreError},
             sync::{ask::ask, synchronizer::Synchronizer},
         },
     },
@@ -83,20 +83,8 @@ impl BucketSync {
     /// Asks whether a store that failed can do its work: it writes a token to a key that no limit has.
     pub(super) fn probe(&self, now: Instant) -> Batch {
         let quota = Quota::new(1, Duration::from_millis(1));
-        let probe = Charge {
-            key: Arc::from(&b"steadfast probes whether the store is back"[..]),
-            quota,
-            client: self.owner.client,
-            sequence: 0,
-            spent: 0,
-            late: 0,
-            max_debt: 0,
-            refund: 0,
-            refund_of: Duration::ZERO,
-            want: 1,
-            least: 1,
-            hint: Hint::default(),
-        };
+        let key = Arc::from(&b"steadfast probes whether the store is back"[..]);
+        let probe = Charge::that_wants(1, key, quota, self.owner.client);
         Batch { charges: vec![probe], asking: Vec::new(), sent: now }
     }
 

@@ -12,7 +12,7 @@ use crate::{
         distributed::{
             books::{bucket::Owner, share::Share},
             outage::{OnOutage, Outage},
-            settings,
+            settings::Settings,
             store::{LONGEST_KEY, Store, namespace::Namespace},
             sync::{
                 entries::Entries,
@@ -76,22 +76,18 @@ impl Pace {
 
 /// What a synchronizer is made of.
 pub(crate) struct Parts {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) namespace: Namespace,
+    pub(crate) settings: Settings,
     pub(crate) quota: Quota,
     pub(crate) deadline: Duration,
     pub(crate) pace: Pace,
     pub(crate) max_debt: u64,
     pub(crate) processes: u64,
-    pub(crate) on_outage: OnOutage,
-    pub(crate) random: Random,
-    pub(crate) max_keys: usize,
 }
 
 impl Parts {
     /// Checks what is common, and makes a synchronizer and its first flusher.
     pub(crate) fn build(self) -> Result<(Arc<Handle<BucketSync>>, Flusher), ConfigError> {
-        settings::check(&self.namespace, Some(self.processes), &self.on_outage, self.max_keys)?;
+        self.settings.check(Some(self.processes))?;
         self.quota.check()?;
         if self.max_debt > MOST_DEBT {
             return Err(ConfigError::new("rate_limit.max_debt", self.max_debt, "must be at most 2^55"));
@@ -102,7 +98,8 @@ impl Parts {
 
 impl BucketSync {
     fn new(parts: Parts) -> Self {
-        let Parts { store, namespace, quota, deadline, pace, max_debt, processes, on_outage, random, max_keys } = parts;
+        let Parts { settings, quota, deadline, pace, max_debt, processes } = parts;
+        let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
         // The others find out within a period that the store is back, and have reported by the end of the next.
         let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within().min(LONGEST_RETURN));

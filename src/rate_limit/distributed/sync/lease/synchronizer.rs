@@ -12,6 +12,7 @@ use crate::{
             books::{lease::LeaseTerms, local::Start, share::Share},
             level::Level,
             outage::OnOutage,
+            settings::Settings,
             store::{LONGEST_KEY, Store, namespace::Namespace},
             sync::{
                 entries::Entries,
@@ -60,16 +61,12 @@ pub(crate) struct LeaseSync {
 
 /// What a synchronizer is made of. The builder has checked it.
 pub(crate) struct Parts {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) namespace: Namespace,
+    pub(crate) settings: Settings,
     pub(crate) limit: u64,
     pub(crate) window: Duration,
     pub(crate) period: Duration,
     pub(crate) deadline: Duration,
     pub(crate) processes: Option<u64>,
-    pub(crate) on_outage: OnOutage,
-    pub(crate) max_keys: usize,
-    pub(crate) random: Random,
 }
 
 /// Tokens that were taken from a credit, and when by the flusher's last look at the clock.
@@ -80,7 +77,8 @@ pub(crate) struct Withdrawn {
 
 impl LeaseSync {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { store, namespace, limit, window, period, deadline, processes, on_outage, max_keys, random } = parts;
+        let Parts { settings, limit, window, period, deadline, processes } = parts;
+        let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
         let report_for = period.mul_f64(1.2).saturating_add(store.returns_within().min(LONGEST_RETURN));
         Self {
