@@ -8,8 +8,8 @@ pub(super) type Range = (u16, u16, Address);
 /// Host and port.
 pub(super) type Address = (String, u16);
 
-/// The ranges of an answer to `CLUSTER SLOTS`, or nothing where it is none, or empty. A host that it does not know is the
-/// one that was asked.
+/// The ranges of an answer to `CLUSTER SLOTS`. None where the answer is of another form, or empty. A host that the answer
+/// does not name is the one that was asked.
 pub(super) fn ranges_of(answer: &Value, asked: &str) -> Option<Vec<Range>> {
     let list = |value: &Value| match value {
         Value::Array(values) => Some(values.clone()),
@@ -34,22 +34,30 @@ pub(super) fn ranges_of(answer: &Value, asked: &str) -> Option<Vec<Range>> {
     (!ranges.is_empty()).then_some(ranges)
 }
 
-/// Which of the 16384 slots a key belongs to: by its hash tag, if it has one.
+/// The slot of a key, one of 16384: by its hash tag, if it has one.
 pub(super) fn slot_of(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
         rest.iter().position(|byte| *byte == b'}').filter(|length| *length > 0).map(|length| &rest[..length])
     });
-    // CRC-16/XMODEM, as in the specification of Redis Cluster.
-    let step = |crc: u16, byte: &u8| {
-        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
-    };
-    tag.unwrap_or(key).iter().fold(0, step) % 16384
+    crc16(tag.unwrap_or(key)) % 16384
+}
+
+/// CRC-16/XMODEM, as in the specification of Redis Cluster. The client library has it behind its own cluster client only,
+/// and keeps it private.
+fn crc16(bytes: &[u8]) -> u16 {
+    let shift = |crc: u16| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
+    bytes.iter().fold(0, |crc, byte| (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| shift(crc)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_check_value_is_that_of_the_catalogue() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
 
     #[test]
     fn a_slot_is_that_of_the_hash_tag() {
