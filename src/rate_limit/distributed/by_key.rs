@@ -25,7 +25,8 @@ pub trait Distributed {
     /// Takes tokens of this key's, or says that the store has to be asked.
     fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Self::Permit, Self::Place>;
 
-    /// Whether a call would be refused at `due`, as far as this process knows. Nothing changes by asking. Default: `false`.
+    /// Whether a call would be refused at `due`, as far as this process knows. Nothing changes by asking. Default:
+    /// `false`.
     fn would_refuse(&self, _key: &[u8], _tokens: u64, _due: Instant) -> bool {
         false
     }
@@ -62,8 +63,8 @@ pub struct DistributedByKey<D, F> {
 }
 
 impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
-    /// Each call costs one token of the bucket of its key that many processes share. `key_of` makes the key of the request,
-    /// of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
+    /// Each call costs one token of the bucket of its key that many processes share. `key_of` makes the key of the
+    /// request, of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
     /// [`distributed_ref`](RateLimit::distributed_ref).
     ///
     /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is `AsRef<[u8]>`.
@@ -104,8 +105,8 @@ impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
 impl<D, F, Key: ?Sized> RateLimit<DistributedByKey<D, (BorrowedKey<F>, PhantomData<fn(&Key)>)>> {
     /// Like [`distributed`](RateLimit::distributed) where the key lies in the request: `key_of` borrows it.
     ///
-    /// Write the closure in the call, as below, or pass a function. Where the request is itself a reference, such as `&Order`,
-    /// pass a function: `fn tenant<'a>(order: &'a &Order) -> &'a str`. See
+    /// Write the closure in the call, as below, or pass a function. Where the request is itself a reference, such as
+    /// `&Order`, pass a function: `fn tenant<'a>(order: &'a &Order) -> &'a str`. See
     /// [`by_key_ref`](RateLimit::by_key_ref).
     ///
     /// ```

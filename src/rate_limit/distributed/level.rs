@@ -21,12 +21,12 @@ impl Subtokens {
 
 /// How full a bucket is with spent tokens: it drains at the rate of its quota, and admits up to the burst.
 ///
-/// It admits what a token bucket does, with three differences. It keeps spent tokens, not the time at which they will be
-/// back, so a new rate does not change the price of spent tokens. More than the burst can be owed. A clock that goes back
-/// moves the time only.
+/// It admits what a token bucket does, with three differences. It keeps spent tokens, not the time at which they will
+/// be back, so a new rate does not change the price of spent tokens. More than the burst can be owed. A clock that goes
+/// back moves the time only.
 ///
-/// Beside the level there may be a debt. It takes no room, but two fifths of the rate repay it, or all of the rate while the
-/// level is zero. So a debt slows callers down and never locks them out.
+/// Beside the level there may be a debt. It takes no room, but two fifths of the rate repay it, or all of the rate
+/// while the level is zero. So a debt slows callers down and never locks them out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Level {
     level: Subtokens,

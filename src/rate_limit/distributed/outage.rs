@@ -11,8 +11,8 @@ pub enum OnOutage {
     /// [processes]: super::ExactBuilder::processes
     #[default]
     FairShare,
-    /// The whole limit, from the last known state on, by each process for itself: all together admit up to as many times
-    /// the limit as there are processes.
+    /// The whole limit, from the last known state on, by each process for itself. All together admit up to N times the
+    /// limit, where N is the number of processes.
     LastKnown,
     /// Everything is admitted, and reported to the store later.
     Open,

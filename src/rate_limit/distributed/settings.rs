@@ -44,16 +44,16 @@ impl Settings {
 /// The setters of a builder with a field `settings`, except for `on_outage`, which each limit documents itself.
 macro_rules! common_settings {
     () => {
-        /// The number of keys for which there is room. Beyond that a new key takes the place of one that is idle. If there
-        /// is none, the new keys of all processes share one more, as though they were one key. Default: 100,000.
+        /// The number of keys for which there is room. Beyond that a new key takes the place of one that is idle. If
+        /// there is none, the new keys of all processes share one more, as though they were one key. Default: 100,000.
         pub fn max_keys(mut self, max_keys: usize) -> Self {
             self.settings.max_keys = max_keys;
             self
         }
 
         /// Keeps the keys of this limit from those of other limits in the same store. Two limits on the requests of a
-        /// tenant, one per second and one per hour, need two namespaces. It must be equal in all processes, and at most 64
-        /// bytes long. Default: none.
+        /// tenant, one per second and one per hour, need two namespaces. It must be equal in all processes, and at most
+        /// 64 bytes long. Default: none.
         pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
             self.settings.namespace = Namespace(namespace.into());
             self

@@ -6,19 +6,20 @@ use crate::{
 
 /// The tokens that this process admitted while the store was away, and that have not drained.
 ///
-/// The store's level drains while the store is away. When it is empty, each process drains its own backlog at its share of
-/// the rate. So no token of the rate is counted twice in the fleet. The process tells the store only what is left: a burst
-/// that has drained long ago would otherwise count as new, and lock all callers out.
+/// The store's level drains while the store is away. When it is empty, each process drains its own backlog at its share
+/// of the rate. So no token of the rate is counted twice in the fleet. The process tells the store only what is left: a
+/// burst that has drained long ago would otherwise count as new, and lock all callers out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backlog {
-    /// The backlog divided by the share: the backlog of the fleet, if all processes were like this one. It drains from its
-    /// time on, which may be in the future.
+    /// The backlog divided by the share: the backlog of the fleet, if all processes were like this one. It drains from
+    /// its time on, which may be in the future.
     level: Level,
     share: Share,
 }
 
 impl Backlog {
-    /// The backlog of a process with this share, which has spent `tokens` that are not in the level `known` to the store.
+    /// The backlog of a process with this share, which has spent `tokens` that are not in the level `known` to the
+    /// store.
     pub(crate) fn new(quota: &Quota, share: Share, known: &Level, tokens: u64) -> Self {
         let mut level = Level::empty(quota, known.empty_at());
         level.add_parts(share.cost(tokens, &level));

@@ -179,8 +179,8 @@ impl BucketBooks {
         self.meter.share(quota, processes, now)
     }
 
-    /// Gives back tokens that were spent without asking, `age` ago, in this outage or in none. Except for what has drained
-    /// since, which may have been used again. Tokens that the store was told of stay spent.
+    /// Gives back tokens that were spent without asking, `age` ago, in this outage or in none. Except for what has
+    /// drained since, which may have been used again. Tokens that the store was told of stay spent.
     pub(crate) fn unspend(&mut self, tokens: u64, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(u64::try_from(drained).unwrap_or(u64::MAX));
@@ -219,8 +219,8 @@ impl BucketBooks {
         self.known.take_back(tokens, Nanos::ZERO);
     }
 
-    /// The next charge to the store. Spends that were told and not answered are told again, with nothing new; those under
-    /// way are left alone. New ones have this sequence, which is above all earlier ones.
+    /// The next charge to the store. Spends that were told and not answered are told again, with nothing new; those
+    /// under way are left alone. New ones have this sequence, which is above all earlier ones.
     pub(crate) fn charge(
         &mut self,
         key: &Arc<[u8]>,
@@ -265,8 +265,8 @@ impl BucketBooks {
         })
     }
 
-    /// The store has answered this charge. With the time at which it was asked, its level is taken for the lowest that it may
-    /// have been: a call that is refused by it would be refused by the store. Without, for the highest.
+    /// The store has answered this charge. With the time at which it was asked, its level is taken for the lowest that
+    /// it may have been: a call that is refused by it would be refused by the store. Without, for the highest.
     pub(crate) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<Nanos>, now: Nanos) {
         if charge.spent > 0 {
             // An outage may have begun since it was sent, which made all of it late.
@@ -290,8 +290,8 @@ impl BucketBooks {
         self.overshoot = self.overshoot.max(above);
     }
 
-    /// The store has not answered this charge. A refund in it is lost: the store may have counted it, and must not do so
-    /// twice.
+    /// The store has not answered this charge. A refund in it is lost: the store may have counted it, and must not do
+    /// so twice.
     pub(crate) fn failed(&mut self, charge: &Charge) {
         if charge.spent > 0 {
             self.told.failed();

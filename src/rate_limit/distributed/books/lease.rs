@@ -10,8 +10,8 @@ const FIRST_SHARE: u64 = 16;
 
 /// What one process knows of one key: what it holds, what it spent and when, and how it stands with the store.
 ///
-/// Callers take tokens from a credit outside of the books, in one step. The books read the credit now and then, and take
-/// what is missing for spent just now: later than it was, so on the safe side.
+/// Callers take tokens from a credit outside of the books, in one step. The books read the credit now and then, and
+/// take what is missing for spent just now: later than it was, so on the safe side.
 ///
 /// How the process stands with the store:
 ///
@@ -24,7 +24,8 @@ const FIRST_SHARE: u64 = 16;
 /// | `Reporting` | the store answers, and the time for reports is over | `Connected` |
 #[derive(Debug)]
 pub(crate) struct LeaseBooks {
-    /// Spends of at most this length of time are one, at the time of the last: later than most were, so on the safe side.
+    /// Spends of at most this length of time are one, at the time of the last: later than most were, so on the safe
+    /// side.
     grain: Duration,
     /// The credit when the books were last brought up to date.
     credit: u64,
@@ -58,11 +59,11 @@ enum Standing {
     Unheard,
     /// The store answered the last time it was asked.
     Connected,
-    /// It did not. What was spent comes back to the process that spent it, a window later: all that it has is then what it
-    /// held and had spent when it was cut off, which the others do not have.
+    /// It did not. What was spent comes back to the process that spent it, a window later: all that it has is then what
+    /// it held and had spent when it was cut off, which the others do not have.
     CutOff,
-    /// It answers again, or has lost its data. The process takes nothing from it until all others have told it what they
-    /// spent meanwhile.
+    /// It answers again, or has lost its data. The process takes nothing from it until all others have told it what
+    /// they spent meanwhile.
     Reporting { until: Instant },
 }
 
@@ -90,8 +91,8 @@ impl LeaseBooks {
         }
     }
 
-    /// Takes what is missing from the credit for spent, and forgets what is past the window. Returns what comes back to a
-    /// process that is cut off, to be added to its credit.
+    /// Takes what is missing from the credit for spent, and forgets what is past the window. Returns what comes back to
+    /// a process that is cut off, to be added to its credit.
     pub(crate) fn note(&mut self, credit: u64, now: Instant, window: Duration) -> u64 {
         let spent = self.credit.saturating_sub(credit);
         self.credit = credit;
@@ -137,14 +138,14 @@ impl LeaseBooks {
         self.spent_since
     }
 
-    /// The tokens that the process holds and is not likely to need until it asks again. `refused` tokens were asked for in
-    /// vain since the last time. The caller takes the excess from the credit before the demand is made.
+    /// The tokens that the process holds and is not likely to need until it asks again. `refused` tokens were asked for
+    /// in vain since the last time. The caller takes the excess from the credit before the demand is made.
     pub(crate) fn excess(&self, refused: u64, limit: u64) -> u64 {
         self.credit.saturating_sub(self.target(refused, limit))
     }
 
-    /// The tokens that are likely to be spent until the store is asked again: a quarter more than since the last time. The
-    /// first time, when nothing is known, it is a part of the limit that leaves something for others.
+    /// The tokens that are likely to be spent until the store is asked again: a quarter more than since the last time.
+    /// The first time, when nothing is known, it is a part of the limit that leaves something for others.
     fn target(&self, refused: u64, limit: u64) -> u64 {
         let demand = self.spent_since.saturating_add(refused);
         let least = if self.was_settled() { 0 } else { limit.div_ceil(FIRST_SHARE) };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 /// The part of all admitted tokens that this process admitted, in the last four whole seconds by the store's clock.
 ///
-/// All processes look at the same four seconds. So each token is in the share of one process, and the shares add up to one.
+/// All processes look at the same four seconds. So each token is in the share of one process, and the shares add up to
+/// one.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     /// All that this process ever had counted.
@@ -51,8 +52,8 @@ impl Meter {
         (self.latest, self.noted_at) = (mark, now.max(Nanos(1)));
     }
 
-    /// The share of this process. It counts some more tokens, admitted by all in equal parts, so that a process with few calls
-    /// does not take the whole limit.
+    /// The share of this process. It counts some more tokens, admitted by all in equal parts, so that a process with
+    /// few calls does not take the whole limit.
     pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> Share {
         let [last, .., first] = self.seconds;
         // In its first second a process has no earlier mark.
@@ -71,7 +72,7 @@ impl Meter {
     }
 }
 
-/// The tokens that all processes are taken to have admitted in equal parts: those of a tenth of a second, at least 8, at most
+/// The tokens that count as admitted by all processes in equal parts: those of a tenth of a second, at least 8, at most
 /// a quarter of a burst.
 fn besides(quota: &Quota) -> u64 {
     const TENTH: u128 = 100_000_000;

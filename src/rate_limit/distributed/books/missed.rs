@@ -2,8 +2,8 @@ use std::mem;
 
 /// Tokens that this process admitted because an answer did not come in time, and that it has not told the store.
 ///
-/// An answer that is late for its caller may still grant the tokens, and the store has counted them. So spends are held back
-/// while an answer is awaited: a late grant [pays](Self::pay) for them.
+/// An answer that is late for its caller may still grant the tokens, and the store has counted them. So spends are held
+/// back while an answer is awaited: a late grant [pays](Self::pay) for them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Missed {
     /// To tell with the next charge.

@@ -18,8 +18,8 @@ impl Share {
         (u128::from(tokens) * u128::from(self.0) / 1024) as u64
     }
 
-    /// What `tokens` cost of this level where there is only this part of the whole. In parts of a token: a whole token more
-    /// would be half of the share of a process that has two thirds.
+    /// What `tokens` cost of this level where there is only this part of the whole. In parts of a token: a whole token
+    /// more would be half of the share of a process that has two thirds.
     pub(crate) fn cost(self, tokens: u64, level: &Level) -> Subtokens {
         Subtokens(level.in_parts(tokens).0.saturating_mul(1024).div_ceil(u128::from(self.0)))
     }

@@ -229,7 +229,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Timers go off at the next whole millisecond. So a decision is made within the deadline, not up to a millisecond later.
+/// Timers go off at the next whole millisecond. So a decision is made within the deadline, not up to a millisecond
+/// later.
 fn before_the_tick(deadline: Duration) -> Duration {
     const TICK: Duration = Duration::from_nanos(999_999);
     if deadline > 2 * TICK { deadline - TICK } else { deadline / 2 }

@@ -40,8 +40,8 @@ impl ExactBuilder {
         }
     }
 
-    /// How long a decision may take; then this process decides by itself. Default: 5 ms, some ten round trips in one data
-    /// centre, and little for a call that is worth limiting.
+    /// How long a decision may take; then this process decides by itself. Default: 5 ms, some ten round trips in one
+    /// data centre, and little for a call that is worth limiting.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
@@ -85,8 +85,8 @@ impl ExactBuilder {
     ///
     /// # Errors
     ///
-    /// The quotas must be as [`Quota`] says; deadline and probe longer than zero and at most 366 days; processes and keys at
-    /// least 1; the debt at most 2^55.
+    /// The quotas must be as [`Quota`] says; deadline and probe longer than zero and at most 366 days; processes and
+    /// keys at least 1; the debt at most 2^55.
     pub fn build(self) -> Result<(Exact, Flusher), ConfigError> {
         let Self { settings, quota, deadline, probe, processes, max_debt } = self;
         check_duration("rate_limit.deadline", deadline)?;

@@ -27,8 +27,8 @@ use tokio::time::{Instant, sleep_until};
 /// # Bound
 ///
 /// While the store answers, all processes together admit in any interval of length t at most
-/// `burst + rate * (t + deadline)` for a key: the store admits as a bucket does, and an answer is used for as long as the
-/// deadline at most. `rate * deadline` is the [`overshoot_bound`](Self::overshoot_bound).
+/// `burst + rate * (t + deadline)` for a key: the store admits as a bucket does, and an answer is used for as long as
+/// the deadline at most. `rate * deadline` is the [`overshoot_bound`](Self::overshoot_bound).
 ///
 /// # When the store does not answer
 ///
@@ -41,16 +41,16 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// When it is back, each process reports the part of what it admitted that has not drained since. The processes decide
 /// by themselves for another two and a half probes, and for the time that the store
-/// [takes](crate::rate_limit::distributed::Store::returns_within) to be reached again. So no process takes what another has spent.
-/// [`StoreHealth::is_up`](crate::rate_limit::distributed::StoreHealth::is_up) is false until then.
+/// [takes](crate::rate_limit::distributed::Store::returns_within) to be reached again. So no process takes what another
+/// has spent. [`StoreHealth::is_up`](crate::rate_limit::distributed::StoreHealth::is_up) is false until then.
 ///
 /// Tokens that do not fit below the burst are a [debt](ExactBuilder::max_debt), which slows the key down and locks no
 /// caller out.
 ///
 /// # Cost
 ///
-/// To refuse what is known to be refused: two hashes, three short locks, one reading of the clock. To ask: an allocation, a
-/// timer, and a round trip.
+/// To refuse what is known to be refused: two hashes, three short locks, one reading of the clock. To ask: an
+/// allocation, a timer, and a round trip.
 ///
 /// # Cancellation
 ///
@@ -72,8 +72,8 @@ impl Exact {
     /// # Errors
     ///
     /// [`RateLimited`] where there are too few, with the time until there will be enough. With no time where the cost
-    /// is above the burst, or the key longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY). Where the store is down and no
-    /// better time is known, it is that until the next probe.
+    /// is above the burst, or the key longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY). Where
+    /// the store is down and no better time is known, it is that until the next probe.
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
         let asked = match self.admit(key, tokens, Instant::now()) {
             Admission::Admitted(taken) => return Ok(taken),
@@ -97,11 +97,11 @@ impl Exact {
         taken.give_back(self.sync(), Instant::now());
     }
 
-    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others wait for
-    /// their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others
+    /// wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it admitted
-    /// meanwhile, and two and a half probes later the store decides again.
+    /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it
+    /// admitted meanwhile, and two and a half probes later the store decides again.
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }
@@ -121,8 +121,8 @@ impl Exact {
         self.sync().set_quota(quota)
     }
 
-    /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together, while
-    /// the store answers: `rate * deadline`, rounded up.
+    /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together,
+    /// while the store answers: `rate * deadline`, rounded up.
     pub fn overshoot_bound(&self) -> u64 {
         let quota = self.quota();
         let tokens = u128::from(quota.count()) * self.sync().deadline.as_nanos();

@@ -63,8 +63,8 @@ impl LeasedBuilder {
     ///
     /// # Errors
     ///
-    /// The limit must be from 1 to 2^52; the window and the period longer than zero and at most 366 days, the period at most
-    /// a half of the window; the deadline at most the period; there must be room for a key.
+    /// The limit must be from 1 to 2^52; the window and the period longer than zero and at most 366 days, the period at
+    /// most a half of the window; the deadline at most the period; there must be room for a key.
     pub fn build(self) -> Result<(Leased, Flusher), ConfigError> {
         let Self { settings, limit, window, period, deadline, processes } = self;
         if limit == 0 || limit > 1 << 52 {

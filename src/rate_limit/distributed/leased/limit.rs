@@ -53,8 +53,7 @@ use tokio::{
 ///
 /// # Cancellation
 ///
-/// Nothing is held by a future of a caller but in [`acquire`](Self::acquire), which takes its tokens in the poll that returns
-/// them.
+/// No future holds tokens: [`acquire`](Self::acquire) takes them in the poll that returns them.
 #[derive(Clone)]
 pub struct Leased {
     pub(super) handle: Arc<Handle<LeaseSync>>,
@@ -82,13 +81,14 @@ impl Leased {
         LeasedBuilder::new(store, limit, window)
     }
 
-    /// Takes `tokens` of this key's, all or none, from what this process holds. A key that it never asked for it holds nothing
-    /// of: [`acquire`](Self::acquire) waits until the store has answered for it.
+    /// Takes `tokens` of this key's, all or none, from what this process holds. It holds nothing of a key for which it
+    /// never asked: [`acquire`](Self::acquire) waits until the store has answered for it.
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] where it holds too few; then more are asked for, and the time is that until they may be there. With
-    /// no time where the cost is above the limit, or the key longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
+    /// [`RateLimited`] where it holds too few; then more are asked for, and the time is that until they may be there.
+    /// With no time where the cost is above the limit, or the key longer than
+    /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         if tokens == 0 {
             return Ok(Spent { taken: None, tokens });
@@ -97,9 +97,9 @@ impl Leased {
         self.take(&entry, tokens)
     }
 
-    /// Takes `tokens` of this key's, all or none. For a key that the store was never asked for it is asked at once, and
-    /// this waits for the answer, for as long as the store's [`deadline`](LeasedBuilder::deadline) at most; for all other keys
-    /// it does not wait, nor while the store is down.
+    /// Takes `tokens` of this key's, all or none. For a new key the store is asked at once, and the caller waits for
+    /// the answer, for the store's [`deadline`](LeasedBuilder::deadline) at most. It does not wait for any other key,
+    /// nor while the store is down.
     ///
     /// # Errors
     ///
@@ -154,8 +154,8 @@ impl Leased {
         self.handle.synchronizer()
     }
 
-    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others wait for
-    /// their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others
+    /// wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
     /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it spent
     /// meanwhile, and takes more 1.2 periods later.
@@ -163,9 +163,8 @@ impl Leased {
         self.handle.flusher()
     }
 
-    /// Gives back what was taken for a call that then was not made, if it was not long ago: as long as it counts as spent, but
-    /// for a period and a 40th of the window. What was admitted beyond what this process holds, in an outage, is not
-    /// given back.
+    /// Gives back the tokens of a call that then was not made, if they were taken less than a window ago, less 1.2
+    /// periods. Tokens that were admitted beyond what this process holds, in an outage, are not given back.
     pub fn refund(&self, spent: Spent) {
         if let Some(withdrawn) = spent.taken {
             self.sync().refund(withdrawn, spent.tokens, Instant::now());
@@ -177,8 +176,9 @@ impl Leased {
         self.sync().held(key)
     }
 
-    /// How much more than the limit may be spent in any window while the store keeps its data and every process is heard
-    /// of: nothing. Processes that are cut off while others are not add their shares at that time, at most the limit.
+    /// How much more than the limit may be spent in any window while the store keeps its data and every process is
+    /// heard of: nothing. Processes that are cut off while others are not add their shares at that time, at most the
+    /// limit.
     pub fn overshoot_bound(&self) -> u64 {
         0
     }

@@ -8,12 +8,14 @@ use std::{future::Future, pin::Pin, time::Duration};
 /// Where the state of limits is kept that many processes share.
 ///
 /// There are two kinds of state: a bucket for each key of [`Exact`](crate::rate_limit::distributed::Exact) and
-/// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind), and a window for each key of [`Leased`](crate::rate_limit::distributed::Leased). They have nothing to do
-/// with each other, even under the same key. One call is about a batch of at most [`LARGEST_BATCH`] keys, each by
-/// itself, all different. It answers for each key in the same order. The caller may drop a future at any time.
+/// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind), and a window for each key of
+/// [`Leased`](crate::rate_limit::distributed::Leased). They have nothing to do with each other, even under the same
+/// key. One call is about a batch of at most [`LARGEST_BATCH`] keys, each by itself, all different. It answers for each
+/// key in the same order. The caller may drop a future at any time.
 ///
-/// [`Embedded`](crate::rate_limit::distributed::Embedded) is a store in memory, for one process. Redis, with the feature `redis`, is one for
-/// many processes. The conformance suite checks a store of your own (feature `conformance`).
+/// [`Embedded`](crate::rate_limit::distributed::Embedded) is a store in memory, for one process. Redis, with the
+/// feature `redis`, is one for many processes. The conformance suite checks a store of your own (feature
+/// `conformance`).
 ///
 /// # Rules for a store of your own
 ///
@@ -43,8 +45,9 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// A sentence for an operator about a property of the store that lets limits admit too much, such as a server that
-    /// may evict keys. [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) shows it, and nothing else depends on it.
-    /// It is read with each call of `readings`, so it must return at once. Default: `None`, no such property is known.
+    /// may evict keys. [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) shows it, and
+    /// nothing else depends on it. It is read with each call of `readings`, so it must return at once. Default: `None`,
+    /// no such property is known.
     fn concern(&self) -> Option<String> {
         None
     }

@@ -15,13 +15,13 @@ pub const LONGEST_KEY: usize = 1024;
 pub(crate) struct Namespace(pub(crate) String);
 
 impl Namespace {
-    /// The name of a key in the store. It begins with the length of the namespace, so that no key of one limit, whoever chose
-    /// it, is one of another.
+    /// The name of a key in the store. It begins with the length of the namespace, so that no key of one limit is one
+    /// of another, even where clients choose their keys.
     pub(crate) fn name(&self, key: &[u8]) -> Arc<[u8]> {
         [format!("{}:{}:", self.0.len(), self.0).as_bytes(), key].concat().into()
     }
 
-    /// The name of what keys share that have no place of their own: no key has it, since it begins with no number.
+    /// The name that keys without a place of their own share. No key has it, since it begins with no number.
     pub(crate) fn shared_name(&self) -> Arc<[u8]> {
         [b"shared:", self.0.as_bytes()].concat().into()
     }

@@ -20,8 +20,8 @@ const SHARED: [u8; LONGEST_KEY + 1] = [0; LONGEST_KEY + 1];
 
 /// What this process knows of each key that it uses, for a bounded number of them.
 ///
-/// In a full table a new key takes the place of one that is idle. If none is found, it shares an entry with all others that
-/// have no place.
+/// In a full table a new key takes the place of one that is idle. If none is found, it shares an entry with all others
+/// that have no place.
 pub(crate) struct Entries<E> {
     hasher: RandomState,
     parts: [Mutex<Part<E>>; PARTS],
@@ -92,8 +92,8 @@ impl<E> Entries<E> {
         self.parts.iter().flat_map(entries).collect()
     }
 
-    /// Forgets the entry of a key if no other caller is about to use it, and it says that it is idle. The caller holds one
-    /// reference to it.
+    /// Forgets the entry of a key if no other caller is about to use it, and it says that it is idle. The caller holds
+    /// one reference to it.
     pub(crate) fn forget_if(&self, key: &[u8], is_idle: impl FnOnce(&E) -> bool) -> bool {
         let mut part = lock(self.part(key));
         let Some(place) = part.by_key.get(key).copied() else { return false };

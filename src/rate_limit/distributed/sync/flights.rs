@@ -4,8 +4,8 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Calls of the store that are under way: at most two, so that the store serves one while the next one travels. What comes
-/// meanwhile leaves together in the call after.
+/// Calls of the store that are under way: at most two, so that the store serves one while the next one travels. What
+/// comes meanwhile leaves together in the call after.
 pub(crate) struct Flights<T>([Option<Flight<T>>; 2]);
 
 type Flight<T> = Pin<Box<dyn Future<Output = T> + Send>>;

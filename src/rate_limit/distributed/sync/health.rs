@@ -26,8 +26,8 @@ pub struct StoreHealth {
     /// look at [`is_up`](Self::is_up).
     pub last_error: Option<StoreError>,
     /// A property of the store by which limits can admit too much, in a sentence for an operator: see
-    /// [`Store::concern`](crate::rate_limit::distributed::Store::concern). `None` where none is known. It does not depend on outages: alert on
-    /// it once, and change the store's configuration.
+    /// [`Store::concern`](crate::rate_limit::distributed::Store::concern). `None` where none is known. It does not
+    /// depend on outages: alert on it once, and change the store's configuration.
     pub concern: Option<String>,
 }
 
@@ -122,8 +122,8 @@ impl Health {
 
     /// Notes the answer of the store to a question that was sent at `sent` with this `patience`.
     ///
-    /// Of questions that were under way at the same time one failure counts: they are late together. A question that was
-    /// given up long after its time says that this process stood still, not that the store does.
+    /// Of questions that were under way at the same time one failure counts: they are late together. A question that
+    /// was given up long after its time says that this process stood still, not that the store does.
     pub(crate) fn note<T>(&self, answer: &Result<T, StoreError>, sent: Instant, patience: Duration, now: Instant) {
         let mut state = lock(&self.state);
         self.asked.fetch_add(1, Ordering::Relaxed);
@@ -177,8 +177,8 @@ impl Health {
         self.show(&state);
     }
 
-    /// A flusher begins. After a time without any, the store is asked as after an outage. Returns whether there was such a
-    /// time.
+    /// A flusher begins. After a time without any, the store is asked as after an outage. Returns whether there was
+    /// such a time.
     pub(crate) fn flusher_begins(&self, _crew: &mut Crew) -> bool {
         let mut state = lock(&self.state);
         let was_unasked = state.standing == Standing::Unasked;

@@ -52,15 +52,15 @@ impl WriteBehindBuilder {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// The most tokens of a key that one process may have admitted and not told yet; so also the most that a call may cost.
-    /// Default: what the rate gives in a period, rounded up, so that one process can use the whole of the rate. A call that
-    /// costs more may then be unflushed alone, up to the burst.
+    /// The most tokens of a key that one process may have admitted and not told yet; so also the most that a call may
+    /// cost. Default: what the rate gives in a period, rounded up, so that one process can use the whole of the rate. A
+    /// call that costs more may then be unflushed alone, up to the burst.
     pub fn max_unflushed(self, tokens: u64) -> Self {
         Self { max_unflushed: Some(tokens), ..self }
     }
 
-    /// The most tokens beyond the burst that a key may owe; the rest is forgiven. Default: a burst, or the overshoot bound
-    /// if that is more.
+    /// The most tokens beyond the burst that a key may owe; the rest is forgiven. Default: a burst, or the overshoot
+    /// bound if that is more.
     pub fn max_debt(self, tokens: u64) -> Self {
         Self { max_debt: Some(tokens), ..self }
     }
@@ -78,8 +78,8 @@ impl WriteBehindBuilder {
     ///
     /// # Errors
     ///
-    /// The quotas must be as [`Quota`] says; the period and the deadline longer than zero and at most 366 days; processes,
-    /// keys and unflushed tokens at least 1; the debt at most 2^55.
+    /// The quotas must be as [`Quota`] says; the period and the deadline longer than zero and at most 366 days;
+    /// processes, keys and unflushed tokens at least 1; the debt at most 2^55.
     pub fn build(self) -> Result<(WriteBehind, Flusher), ConfigError> {
         let Self { settings, quota, period, deadline, processes, max_unflushed, max_debt } = self;
         quota.check()?;

@@ -35,8 +35,8 @@ use tokio::time::Instant;
 /// Tokens admitted beyond the burst while the store answers raise the bucket's level above it. They drain before more
 /// is admitted, so that in the long run the rate holds.
 ///
-/// By default `max_unflushed` is what the rate gives in a tenth of a second. A call that costs more is then admitted, up to the
-/// burst, when this process has nothing else to tell of its key.
+/// By default `max_unflushed` is what the rate gives in a tenth of a second. A call that costs more is then admitted,
+/// up to the burst, when this process has nothing else to tell of its key.
 ///
 /// # Bound
 ///
@@ -49,13 +49,14 @@ use tokio::time::Instant;
 /// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as
 /// [`OnOutage`] says, and asks each period whether the store is back. When it is, the process reports the part of what
 /// it admitted that has not drained since. It goes on by itself for two and a half periods, and for the time that the
-/// store [takes](crate::rate_limit::distributed::Store::returns_within) to be reached again, in which all others report too. Tokens that do not
-/// fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
+/// store [takes](crate::rate_limit::distributed::Store::returns_within) to be reached again, in which all others report
+/// too. Tokens that do not fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay
+/// it.
 ///
 /// # Cost
 ///
-/// Two hashes, three short locks, one reading of the clock; no allocation for a known key but for the list of those of which
-/// there is something to tell. Per period a batch to the store for each 64 keys in which something was spent.
+/// Two hashes, three short locks, one reading of the clock; no allocation for a known key but for the list of those of
+/// which there is something to tell. Per period a batch to the store for each 64 keys in which something was spent.
 ///
 /// # Cancellation
 ///
@@ -77,9 +78,10 @@ impl WriteBehind {
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] where there are too few, with the time until there may be enough: until the bucket has drained, or
-    /// until what was admitted has been told. With no time where the cost is above the burst or above a `max_unflushed` that
-    /// was set, or the key longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
+    /// [`RateLimited`] where there are too few, with the time until there may be enough: until the bucket has drained,
+    /// or until what was admitted has been told. With no time where the cost is above the burst or above a
+    /// `max_unflushed` that was set, or the key longer than
+    /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Noted, RateLimited> {
         self.try_acquire_at(key, tokens, Instant::now())
     }
@@ -132,11 +134,11 @@ impl WriteBehind {
         }
     }
 
-    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others wait for
-    /// their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others
+    /// wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it admitted
-    /// meanwhile, and two and a half periods later the store decides again.
+    /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it
+    /// admitted meanwhile, and two and a half periods later the store decides again.
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }
@@ -155,8 +157,8 @@ impl WriteBehind {
         self.sync().set_quota(quota)
     }
 
-    /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together, while
-    /// the store answers: `(processes - 1) * max_unflushed`, if no call costs more than that.
+    /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together,
+    /// while the store answers: `(processes - 1) * max_unflushed`, if no call costs more than that.
     pub fn overshoot_bound(&self) -> u64 {
         (self.sync().owner.processes - 1).saturating_mul(self.most_unflushed(&self.quota()))
     }

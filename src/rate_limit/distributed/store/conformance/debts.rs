@@ -12,7 +12,7 @@ pub(super) async fn what_was_spent_is_owed_up_to_the_most_debt(probe: Probe<'_>)
     same("grant, level of 12 spent", (0, 12), (owed.granted, owed.level))?;
     let most = probe.charge(Charge { sequence: 2, spent: 20, ..bucket.clone() }).await?;
     same("grant, level of 32 spent", (0, 15), (most.granted, most.level))?;
-    // Whoever allows less debt does not forgive what is owed, and owes no more.
+    // A charge that allows less debt forgives none of what is owed, and owes no more.
     let less = probe.charge(Charge { sequence: 3, spent: 1, max_debt: 0, ..bucket }).await?;
     same("grant, level with no debt allowed", (0, 15), (less.granted, less.level))
 }

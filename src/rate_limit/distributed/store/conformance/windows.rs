@@ -72,7 +72,8 @@ impl<'a> Client<'a> {
         Ok(settled)
     }
 
-    /// Asks until all of the limit is free, which must be so from `early` after the one instant to `late` after the other.
+    /// Asks until all of the limit is free, which must be so from `early` after the one instant to `late` after the
+    /// other.
     async fn ask_until_free(&mut self, free: u64, early: (Instant, Duration), late: (Instant, Duration)) -> Outcome {
         loop {
             let settled = self.ask(0).await?;
@@ -195,7 +196,7 @@ pub(super) async fn lost_data_is_said_to_be_lost(probe: Probe<'_>) -> Outcome {
     let mut fresh = Client::new(&probe, 2, 100, LONG);
     let settled = fresh.ask(0).await?;
     same("whether a fresh key is lost, free", (false, 100), (settled.lost, settled.free))?;
-    // To whoever knows of more, a key that the store does not know is one that was lost.
+    // To a client that knows of more, a key that the store does not know is one that was lost.
     let mut client = Client::new(&probe, 1, 100, LONG);
     client.key = probe.key("lost");
     (client.sequence, client.held, client.total) = (8, 80, 200);
@@ -259,7 +260,8 @@ pub(super) async fn no_number_is_too_large_for_a_window(probe: Probe<'_>) -> Out
     same("grant, free for another", (0, 0), (settled.granted, settled.free))
 }
 
-/// Three clients that spend, ask, do not hear the answer and say the same again, by chance, and a log of what they spent.
+/// Three clients that spend, ask, do not hear the answer and say the same again, by chance, and a log of what they
+/// spent.
 pub(super) async fn in_no_window_is_more_spent_than_the_limit(probe: Probe<'_>) -> Outcome {
     const LIMIT: u64 = 50;
     let (random, start) = (Random::seeded(7), Instant::now());
@@ -285,7 +287,7 @@ pub(super) async fn in_no_window_is_more_spent_than_the_limit(probe: Probe<'_>) 
         if below(4) == 0 {
             same("grant of a demand that comes again", 0, probe.settle(demand).await?.granted)?;
         }
-        // Of an answer that is lost nobody has the grant.
+        // The grant of an answer that is lost goes to no client.
         if below(4) > 0 {
             client.held += settled.granted;
             client.total = client.total.max(settled.total);

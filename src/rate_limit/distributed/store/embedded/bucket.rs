@@ -19,8 +19,8 @@ pub(super) struct Bucket {
     heard: VecDeque<(u64, u64)>,
 }
 
-/// The number of processes for which the store tells charges that come again from new ones. Beyond it, one that comes again
-/// may count twice: on the safe side.
+/// The number of processes for which the store tells charges that come again from new ones. Beyond it, one that comes
+/// again may count twice: on the safe side.
 const PROCESSES_KNOWN: usize = 64;
 
 /// How long an empty bucket is remembered, for the charges that may come again.

@@ -31,11 +31,11 @@ struct Shared {
 
 struct ByKey<State> {
     by_key: HashMap<Arc<[u8]>, State>,
-    /// The number of keys at which the store looks for those that it can forget. Twice the number that was left the last
-    /// time, so that each key is looked at a bounded number of times.
+    /// The number of keys at which the store looks for those that it can forget. Twice the number that was left the
+    /// last time, so that each key is looked at a bounded number of times.
     look_at: usize,
-    /// The latest time at which it was asked. A caller that read the clock before another and comes after it is taken to
-    /// have read it then.
+    /// The latest time at which it was asked. A caller that read the clock before another and comes after it is taken
+    /// to have read it then.
     now: Nanos,
 }
 

@@ -9,12 +9,12 @@ const CELLS: u64 = 40;
 
 /// What the store knows of one key: spends in the last window, and what processes hold.
 ///
-/// What is granted is always counted, at first as held, then, once its holder says that it was spent and when, in the cell
-/// of that time. So in no window is more spent than the limit, as long as every holder is heard of.
+/// What is granted is always counted, at first as held, then, once its holder says that it was spent and when, in the
+/// cell of that time. So in no window is more spent than the limit, as long as every holder is heard of.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
-    /// When each cell that is still counted ended, and its tokens: the oldest first. So a window of another length moves
-    /// none of them.
+    /// When each cell that is still counted ended, and its tokens: the oldest first. So a window of another length
+    /// moves none of them.
     cells: VecDeque<(Nanos, u64)>,
     holders: BTreeMap<u64, Holder>,
     total: u64,
@@ -102,8 +102,8 @@ impl Window {
         }
     }
 
-    /// Forgets what was spent more than a window ago, and those who were not heard of for two: what they held they may have
-    /// spent until now.
+    /// Forgets what was spent more than a window ago, and processes that were not heard of for two. They may have spent
+    /// what they held until now.
     fn forget(&mut self) {
         let window = self.window;
         // A window that is longer than time is counted is never over.

@@ -36,8 +36,8 @@ impl RedisBuilder {
 
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
     ///
-    /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](Redis#runtimes) of a connection
-    /// has ended.
+    /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](Redis#runtimes) of a
+    /// connection has ended.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.terms.connect_timeout = timeout;
         self
@@ -65,8 +65,8 @@ impl RedisBuilder {
     /// # Errors
     ///
     /// A [`RedisError`]: the URL is none, or there is no tokio runtime. Or the server does not answer within
-    /// [`connect_timeout`](Self::connect_timeout), is too old, refuses, or is part of a cluster and should not be, or the
-    /// other way round.
+    /// [`connect_timeout`](Self::connect_timeout), is too old, refuses, or is part of a cluster and should not be, or
+    /// the other way round.
     pub async fn connect(self) -> Result<Redis, RedisError> {
         let server = Server::of(&self.target, self.terms)?;
         let servers = match self.terms.cluster {

@@ -17,7 +17,7 @@ local ceil, max, min = math.ceil, math.max, math.min
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- Nothing is written before all has been read: a value of somebody else's leaves the whole batch as it was.
+-- Nothing is written before all has been read: a foreign value leaves the whole batch as it was.
 -- One command for many keys costs the server less than one for each. It has nothing to say of a key that is no string, nor
 -- of one that is absent: these are asked for by themselves.
 local values = {}

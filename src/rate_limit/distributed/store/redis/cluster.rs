@@ -1,8 +1,8 @@
 //! The servers of a cluster, each with its part of the keys.
 //!
-//! The library has a `ClusterConnection` for that. But while it connects to one server, calls to all others wait, and it
-//! retries by itself for longer than any caller of a limit waits. Here each server has a [`Connection`] of its own, and who
-//! has which keys is found out in the background.
+//! The library has a `ClusterConnection` for that. But while it connects to one server, calls to all others wait, and
+//! it retries by itself for longer than any caller of a limit waits. Here each server has a [`Connection`] of its own,
+//! and who has which keys is found out in the background.
 
 use super::{
     script::{Call, Entry, answers},
@@ -45,8 +45,10 @@ struct Known {
     connections: HashMap<Address, Connection>,
 }
 
-/// So long who has which keys is not asked again, and so long a server has to say it.
+/// The time between two questions which server has which keys.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// The time that a server has to answer it.
 const TO_SAY_WHO: Duration = Duration::from_millis(500);
 
 impl Cluster {
@@ -183,7 +185,8 @@ impl Shared {
         }
     }
 
-    /// Asks all servers at once who has which keys; the first answer counts. A wrong one is put right by the redirections.
+    /// Asks all servers at once who has which keys; the first answer counts. A wrong one is put right by the
+    /// redirections.
     async fn look(&self) -> Option<Vec<Range>> {
         let mut servers: Vec<Connection> = lock(&self.known).connections.values().cloned().collect();
         servers.push(self.seed.clone());
@@ -215,7 +218,7 @@ impl Shared {
     }
 }
 
-/// Finds out who has which keys, and makes sure that nobody does so again too soon.
+/// Finds out which server has which keys. No other task does so until the pause after it is over.
 async fn look(shared: Weak<Shared>, duty: OnDuty) {
     while duty.goes_on(Instant::now()) {
         let Some(strong) = shared.upgrade() else { return };

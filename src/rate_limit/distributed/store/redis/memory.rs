@@ -37,8 +37,8 @@ impl Memory {
         self.concern.get().map(String::as_str)
     }
 
-    /// Asks the server. A server that refuses the command is no concern. A later call asks again where the server did not
-    /// answer, or where the runtime ended meanwhile.
+    /// Asks the server. A server that refuses the command is no concern. A later call asks again where the server did
+    /// not answer, or where the runtime ended meanwhile.
     pub(super) async fn ask(&self, connection: &Connection) {
         let mut asking = Asking { memory: self, is_answered: false };
         let info = connection.ask(async |connection| cmd("INFO").arg("memory").query_async(connection).await);

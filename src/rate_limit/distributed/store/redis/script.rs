@@ -21,7 +21,7 @@ pub(super) struct Call {
     asking: bool,
 }
 
-/// A key as it is in Redis, and what the script is told about it.
+/// A key as it is in Redis, and the argument of the script for it.
 pub(super) struct Entry {
     pub(super) key: Vec<u8>,
     pub(super) argument: Vec<u8>,
@@ -81,13 +81,13 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl Call {
-    /// The error where a key has a value that is none of this crate's: the script says the key's place.
+    /// The error where this crate has not written the value of a key: the script says the key's place.
     fn foreign(&self, failure: &Failure) -> Option<StoreError> {
         let Failure::Said(error) = failure else { return None };
         let place: usize = (error.code() == Some("FOREIGN")).then(|| error.detail()?.trim().parse().ok())??;
         let key = self.keys.get(place.checked_sub(1)?)?.key.escape_ascii();
         Some(nonsense(format_args!(
-            "the value under the key \"{key}\" is somebody else's: delete it, or choose another prefix"
+            "the value under the key \"{key}\" was not written by this crate: delete it, or choose another prefix"
         )))
     }
 }

@@ -26,7 +26,7 @@ local function sound(...)
     return true
 end
 
--- Nothing is written before all has been read: a value of somebody else's leaves the whole batch as it was.
+-- Nothing is written before all has been read: a foreign value leaves the whole batch as it was.
 local values = {}
 for place = 1, #KEYS do
     local value = redis.pcall('GET', KEYS[place])
@@ -49,7 +49,7 @@ for place = 1, #KEYS do
     values[place] = value
 end
 
--- The cells with so many tokens more in the one that ends at `stop`.
+-- The cells with `tokens` more in the one that ends at `stop`.
 local function count(cells, stop, tokens)
     local place = #cells - 15
     while place >= 1 do

@@ -8,8 +8,8 @@ pub(super) type Range = (u16, u16, Address);
 /// Host and port.
 pub(super) type Address = (String, u16);
 
-/// The ranges of an answer to `CLUSTER SLOTS`. None where the answer is of another form, or empty. A host that the answer
-/// does not name is the one that was asked.
+/// The ranges of an answer to `CLUSTER SLOTS`. None where the answer is of another form, or empty. A host that the
+/// answer does not name is the one that was asked.
 pub(super) fn ranges_of(answer: &Value, asked: &str) -> Option<Vec<Range>> {
     let list = |value: &Value| match value {
         Value::Array(values) => Some(values.clone()),
@@ -43,8 +43,8 @@ pub(super) fn slot_of(key: &[u8]) -> u16 {
     crc16(tag.unwrap_or(key)) % 16384
 }
 
-/// CRC-16/XMODEM, as in the specification of Redis Cluster. The client library has it behind its own cluster client only,
-/// and keeps it private.
+/// CRC-16/XMODEM, as in the specification of Redis Cluster. The client library has it behind its own cluster client
+/// only, and keeps it private.
 fn crc16(bytes: &[u8]) -> u16 {
     let shift = |crc: u16| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
     bytes.iter().fold(0, |crc, byte| (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| shift(crc)))

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 ///
 /// A batch is one call of a script, which runs atomically and by the server's clock. In a cluster it is one call for
 /// each slot that has some of its keys, all at the same time. Limits are as exact as those of
-/// [`Embedded`](crate::rate_limit::distributed::Embedded), but for rounding to microseconds. Numbers above 2^53 count as 2^53. A key with
-/// nothing left to remember expires within a second.
+/// [`Embedded`](crate::rate_limit::distributed::Embedded), but for rounding to microseconds. Numbers above 2^53 count
+/// as 2^53. A key with nothing left to remember expires within a second.
 ///
 /// All calls share one connection to a server; clones are one store. A connection that breaks is replaced in the
 /// background, and so is one on which three calls in a row were given up, unless it answers a `PING` then. While there
@@ -25,8 +25,9 @@ use tokio::runtime::Handle;
 /// answer on, limits go on by themselves for the 600 ms in which other processes connect again, and for two and a half
 /// of their periods: see [the failures](crate::rate_limit::distributed#when-something-fails).
 ///
-/// It needs a Redis of version 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
-/// and `PING`, in a cluster also `CLUSTER SLOTS`; it reads `INFO memory` where it may. For `rediss://` enable the feature `redis-tls`.
+/// It needs a Redis of version 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`,
+/// `TIME` and `PING`, in a cluster also `CLUSTER SLOTS`; it reads `INFO memory` where it may. For `rediss://` enable
+/// the feature `redis-tls`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,20 +45,21 @@ use tokio::runtime::Handle;
 ///
 /// # Runtimes
 ///
-/// Calls need a tokio runtime. A store belongs to none: make it in a static, in a runtime that ends, or outside of any, and
-/// use it in many at the same time. The connection is driven in the runtime of the call that made it. Where that ends, calls
-/// that were under way fail. The next call connects again in its own runtime. It waits for that first attempt, as all others
-/// do, for [`connect_timeout`](RedisBuilder::connect_timeout) at most. After a failed attempt calls fail at once.
+/// Calls need a tokio runtime. A store belongs to none: make it in a static, in a runtime that ends, or outside of any,
+/// and use it in many at the same time. The connection is driven in the runtime of the call that made it. Where that
+/// ends, calls that were under way fail. The next call connects again in its own runtime. It waits for that first
+/// attempt, as all others do, for [`connect_timeout`](RedisBuilder::connect_timeout) at most. After a failed attempt
+/// calls fail at once.
 ///
-/// A connection in a runtime that was not dropped but is no longer run does not answer. It is replaced after three calls
-/// were given up.
+/// A connection in a runtime that was not dropped but is no longer run does not answer. It is replaced after three
+/// calls were given up.
 ///
 /// # Keys
 ///
 /// A bucket is under `steadfast:b:` and its key, a window under `steadfast:w:` and its key, or with another
-/// [prefix](RedisBuilder::prefix). Keys with the same hash tag, as `{tenant 7}reads` and `{tenant 7}writes`, are on one server
-/// of a cluster and in one call. A value under such a key that this crate has not written is left alone: every batch with
-/// that key fails, and says which it is.
+/// [prefix](RedisBuilder::prefix). Keys with the same hash tag, as `{tenant 7}reads` and `{tenant 7}writes`, are on one
+/// server of a cluster and in one call. A value under such a key that this crate has not written is left alone: every
+/// batch with that key fails, and says which it is.
 ///
 /// # Eviction
 ///
@@ -66,13 +68,13 @@ use tokio::runtime::Handle;
 /// knows of it. Of a window that was evicted nothing is granted for a window, once a process that knows it asks.
 ///
 /// The server is asked once for its policy, with `INFO memory`. If it may evict keys,
-/// [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) says so, for as long as the store lives: after a change of the
-/// policy make the store again to have it checked.
+/// [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) says so, for as long as the store
+/// lives: after a change of the policy make the store again to have it checked.
 ///
 /// # Memory
 ///
-/// A bucket is a string of 41 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 57 bytes,
-/// 16 for each of the up to 41 parts of the window in which something was spent, and 40 for each process.
+/// A bucket is a string of 41 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 57
+/// bytes, 16 for each of the up to 41 parts of the window in which something was spent, and 40 for each process.
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,

@@ -45,8 +45,8 @@ impl Drop for Batch {
 }
 
 impl BucketSync {
-    /// The next batch, if there is anything to ask or to tell. It takes `leaving` keys from the queue at most, and takes them
-    /// off that number.
+    /// The next batch, if there is anything to ask or to tell. It takes `leaving` keys from the queue at most, and
+    /// takes them off that number.
     pub(super) fn next_batch(&self, now: Instant, leaving: &mut usize) -> Option<Batch> {
         let quota = self.quota();
         let mut batch = Batch { charges: Vec::new(), asking: Vec::new(), sent: now };

@@ -79,7 +79,8 @@ impl State {
         }
     }
 
-    /// A caller asks. Returns callers that have gone too: drop them without a lock, since their wakers may go with them.
+    /// A caller asks. Returns callers that have gone too: drop them without a lock, since their wakers may go with
+    /// them.
     pub(super) fn wait(&mut self, waiter: Waiter) -> (Enqueued, Vec<Waiter>) {
         match &mut self.turn {
             // Idle => Queued

@@ -52,8 +52,8 @@ impl Rounds {
         rounds
     }
 
-    /// Carries everything between this process and the store, until there is no handle any more; then tells what is left to
-    /// tell.
+    /// Carries everything between this process and the store, until there is no handle any more; then tells what is
+    /// left to tell.
     pub(super) async fn run(mut self, handles: Weak<Handle<BucketSync>>) {
         while handles.strong_count() > 0 {
             self.work().await;

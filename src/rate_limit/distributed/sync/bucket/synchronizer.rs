@@ -36,8 +36,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 const MOST_DEBT: u64 = 1 << 55;
 
-/// What [`Exact`](crate::rate_limit::distributed::Exact) and [`WriteBehind`](crate::rate_limit::distributed::WriteBehind)
-/// have in common: the books of each key, and what carries them to the store and back.
+/// What [`Exact`](crate::rate_limit::distributed::Exact) and
+/// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) have in common: the books of each key, and what carries
+/// them to the store and back.
 pub(crate) struct BucketSync {
     pub(super) store: Arc<dyn Store>,
     quota: Mutex<Quota>,
@@ -60,7 +61,8 @@ pub(crate) struct BucketSync {
 /// When the store is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// As soon as there is something to ask and fewer than two calls are under way. When it is down, once in each `probe`.
+    /// As soon as there is something to ask and fewer than two calls are under way. When it is down, once in each
+    /// `probe`.
     AtOnce { probe: Duration },
     /// Once in each period of this length.
     Each(Duration),

@@ -57,7 +57,8 @@ impl Entry {
         }
     }
 
-    /// Waits for the first answer of the store for this key, if that is still to come. The store is asked for `tokens` more.
+    /// Waits for the first answer of the store for this key, if that is still to come. The store is asked for `tokens`
+    /// more.
     pub(super) fn wait_for_first_answer(&self, tokens: u64) -> Option<oneshot::Receiver<()>> {
         let mut state = lock(&self.state);
         if state.books.was_settled() {

@@ -41,8 +41,8 @@ enum Last {
 impl Batches<'_> {
     /// The next keys, without those in flight.
     fn next(&mut self) -> Option<Vec<Arc<Entry>>> {
-        // Callers wait for the newcomers. But every other batch is of known keys, however many newcomers there are, so that
-        // the flush ends.
+        // Callers wait for the newcomers. But every other batch is of known keys, however many newcomers there are, so
+        // that the flush ends.
         let takes_newcomers = self.whose == Whose::Newcomers || self.last == Last::Known;
         let mut batch = match takes_newcomers && Instant::now() < self.until {
             true => self.sync.next_newcomers(),

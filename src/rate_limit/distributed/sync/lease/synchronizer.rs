@@ -33,8 +33,8 @@ use std::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-/// The accounts of all keys of a [`Leased`](crate::rate_limit::distributed::Leased) limit, and what carries them to the store
-/// and back.
+/// The accounts of all keys of a [`Leased`](crate::rate_limit::distributed::Leased) limit, and what carries them to the
+/// store and back.
 pub(crate) struct LeaseSync {
     pub(super) store: Arc<dyn Store>,
     namespace: Namespace,
@@ -50,8 +50,8 @@ pub(crate) struct LeaseSync {
     pub(super) processes: Option<u64>,
     on_outage: OnOutage,
     pub(super) origin: Origin,
-    /// When the flusher last looked at the clock. Callers that take tokens do not look: they are taken to have come then,
-    /// earlier than they did. Relaxed: it guards no other memory.
+    /// When the flusher last looked at the clock. Callers that take tokens do not look: they are taken to have come
+    /// then, earlier than they did. Relaxed: it guards no other memory.
     pub(super) looked: AtomicU64,
     pub(super) entries: Entries<Entry>,
     /// The keys that the store was never asked for.
