@@ -32,9 +32,9 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # When the store does not answer
 ///
-/// No caller waits longer than the deadline. After it this process decides by itself, as [`OnOutage`] says, and reports
-/// what it admits to the store later. An answer that comes too late for its caller pays for what the caller took
-/// without it.
+/// No caller waits longer than the deadline. After it this process decides by itself, as
+/// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and reports what it admits to the store later. An
+/// answer that comes too late for its caller pays for what the caller took without it.
 ///
 /// After three failures in a row the store is down, and no caller waits at all. Every
 /// [`probe_every`](ExactBuilder::probe_every) the flusher asks whether it is back.
@@ -133,8 +133,8 @@ impl Exact {
     /// from 0 to 1. Without answers for that long, and for a key not in use, it is one part of the expected
     /// [`processes`](ExactBuilder::processes).
     ///
-    /// In an outage with [`OnOutage::FairShare`] the process keeps to the share that it had at the first call for the
-    /// key in that outage, although the reading changes.
+    /// In an outage with [`OnOutage::FairShare`](crate::rate_limit::distributed::OnOutage::FairShare) the process keeps
+    /// to the share that it had at the first call for the key in that outage, although the reading changes.
     pub fn share(&self, key: &[u8]) -> f64 {
         self.sync().share(key, Instant::now()).fraction()
     }

@@ -23,7 +23,7 @@ use std::{sync::Arc, time::Duration};
 ///    grant is added to the level and to the total.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
-    /// The key, with its namespace: at most [`LONGEST_NAME`] bytes.
+    /// The key, with its namespace: at most [`LONGEST_NAME`](super::LONGEST_NAME) bytes.
     pub key: Arc<[u8]>,
     /// The rate and the burst, which the limit has checked. The next charge may bring another quota.
     pub quota: Quota,

@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 ///    still count and all that processes hold; for this process that is `held`. The grant is then held too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// The key, with its namespace: at most [`LONGEST_NAME`] bytes.
+    /// The key, with its namespace: at most [`LONGEST_NAME`](super::LONGEST_NAME) bytes.
     pub key: Arc<[u8]>,
     /// The most tokens that are spent in any window.
     pub limit: u64,

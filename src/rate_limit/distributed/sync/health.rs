@@ -26,7 +26,7 @@ pub struct StoreHealth {
     /// look at [`is_up`](Self::is_up).
     pub last_error: Option<StoreError>,
     /// A property of the store by which limits can admit too much, in a sentence for an operator: see
-    /// [`Store::concern`](crate::rate_limit::distributed::Store::concern). `None` where none is known. It does not
+    /// [`Store::concern`]. `None` where none is known. It does not
     /// depend on outages: alert on it once, and change the store's configuration.
     pub concern: Option<String>,
 }

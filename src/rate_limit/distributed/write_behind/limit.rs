@@ -47,11 +47,11 @@ use tokio::time::Instant;
 /// # When the store does not answer
 ///
 /// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as
-/// [`OnOutage`] says, and asks each period whether the store is back. When it is, the process reports the part of what
-/// it admitted that has not drained since. It goes on by itself for two and a half periods, and for the time that the
-/// store [takes](crate::rate_limit::distributed::Store::returns_within) to be reached again, in which all others report
-/// too. Tokens that do not fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay
-/// it.
+/// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks each period whether the store is back. When it
+/// is, the process reports the part of what it admitted that has not drained since. It goes on by itself for two and a
+/// half periods, and for the time that the store [takes](crate::rate_limit::distributed::Store::returns_within) to be
+/// reached again, in which all others report too. Tokens that do not fit below the burst are a
+/// [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
 ///
 /// # Cost
 ///

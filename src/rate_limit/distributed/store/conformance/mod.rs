@@ -1,4 +1,4 @@
-//! Checks that a [`Store`] of your own does what the limits rely on: a suite to run in a test of yours.
+//! Checks that a [`Store`](super::Store) of your own does what the limits rely on: a suite to run in a test of yours.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
