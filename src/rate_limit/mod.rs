@@ -162,6 +162,7 @@ mod stage;
 mod table;
 mod tier;
 mod token_bucket;
+mod tokens;
 
 pub use both::Both;
 pub use by_key::{BorrowedKey, ByKey, KeyOf, OwnedKey, TakenByKey};

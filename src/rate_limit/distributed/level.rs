@@ -1,4 +1,7 @@
-use crate::{clock::Nanos, rate_limit::Quota};
+use crate::{
+    clock::Nanos,
+    rate_limit::{Quota, tokens::Tokens},
+};
 
 /// A debt is repaid with two fifths of the rate.
 const REPAID: (u128, u128) = (2, 5);
@@ -47,13 +50,13 @@ impl Level {
     }
 
     /// A bucket in which `tokens` were spent at `now`.
-    pub(crate) fn of(quota: &Quota, tokens: u64, now: Nanos) -> Self {
+    pub(crate) fn of(quota: &Quota, tokens: Tokens, now: Nanos) -> Self {
         let empty = Self::empty(quota, now);
         Self { level: empty.in_parts(tokens), ..empty }
     }
 
     /// This level, with a debt of `tokens`.
-    pub(crate) fn with_debt(self, tokens: u64) -> Self {
+    pub(crate) fn with_debt(self, tokens: Tokens) -> Self {
         Self { debt: self.in_parts(tokens), ..self }
     }
 
@@ -96,16 +99,16 @@ impl Level {
     }
 
     /// Adds spent tokens, up to `most` tokens in all.
-    pub(crate) fn add(&mut self, tokens: u64, most: u64) {
+    pub(crate) fn add(&mut self, tokens: Tokens, most: Tokens) {
         let sum = self.level.saturating_add(self.in_parts(tokens));
         // A level that is above the most already, by another quota, stays.
         self.level = sum.min(self.in_parts(most).max(self.level));
     }
 
-    /// Adds spent tokens: to the level up to `burst`, and the rest to the debt, up to `most` tokens in all.
-    pub(crate) fn add_or_owe(&mut self, tokens: u64, burst: u64, most: u64) {
+    /// Adds spent tokens: to the level up to the burst, and the rest to the debt, up to `most` tokens in all.
+    pub(crate) fn add_or_owe(&mut self, tokens: Tokens, quota: &Quota, most: Tokens) {
         let spent = self.in_parts(tokens);
-        let room = self.in_parts(burst).saturating_sub(self.level).min(spent);
+        let room = self.in_parts(burst_of(quota)).saturating_sub(self.level).min(spent);
         self.level = self.level.saturating_add(room);
         let most = self.in_parts(most).saturating_sub(self.level);
         // A debt that is above the most already, by another charge, stays.
@@ -113,7 +116,7 @@ impl Level {
     }
 
     /// The tokens that are owed beside the level, rounded up.
-    pub(crate) fn debt(&self) -> u64 {
+    pub(crate) fn debt(&self) -> Tokens {
         tokens(self.debt.0.div_ceil(u128::from(self.unit.max(1))))
     }
 
@@ -123,8 +126,8 @@ impl Level {
     }
 
     /// `tokens` in parts of one.
-    pub(crate) fn in_parts(&self, tokens: u64) -> Subtokens {
-        Subtokens(u128::from(tokens) * u128::from(self.unit))
+    pub(crate) fn in_parts(&self, tokens: Tokens) -> Subtokens {
+        Subtokens(u128::from(tokens.0) * u128::from(self.unit))
     }
 
     /// The parts of a token that drain in a time.
@@ -143,7 +146,7 @@ impl Level {
     }
 
     /// Adds the least that drains of a level in a time, up to `most` tokens in all.
-    pub(crate) fn add_what_drains_in(&mut self, time: Nanos, most: u64) {
+    pub(crate) fn add_what_drains_in(&mut self, time: Nanos, most: Tokens) {
         let Subtokens(drains) = self.drains_in(time);
         let (to_debt, of) = REPAID;
         let drains = if self.debt == Subtokens(0) { drains } else { drains / of * (of - to_debt) };
@@ -152,7 +155,7 @@ impl Level {
 
     /// Takes back tokens that were added `age` ago, less what has drained since. Had the addition met an empty bucket,
     /// nothing else would have drained in that time.
-    pub(crate) fn take_back(&mut self, tokens: u64, age: Nanos) {
+    pub(crate) fn take_back(&mut self, tokens: Tokens, age: Nanos) {
         self.take_back_of(self.in_parts(tokens), age);
     }
 
@@ -162,18 +165,18 @@ impl Level {
     }
 
     /// Raises the level to what is left of `tokens` after `age`.
-    pub(crate) fn raise_to(&mut self, tokens: u64, age: Nanos) {
+    pub(crate) fn raise_to(&mut self, tokens: Tokens, age: Nanos) {
         self.level = self.level.max(self.in_parts(tokens).saturating_sub(self.drains_in(age)));
     }
 
     /// The tokens spent that have not drained, rounded up.
-    pub(crate) fn tokens(&self) -> u64 {
+    pub(crate) fn tokens(&self) -> Tokens {
         tokens(self.level.0.div_ceil(u128::from(self.unit)))
     }
 
     /// The whole tokens for which there is room.
-    pub(crate) fn room(&self, burst: u64) -> u64 {
-        burst.saturating_sub(self.tokens())
+    pub(crate) fn room(&self, quota: &Quota) -> Tokens {
+        burst_of(quota).saturating_sub(self.tokens())
     }
 
     /// Whether level and debt have drained by `now`.
@@ -182,13 +185,13 @@ impl Level {
     }
 
     /// The time until there is room for `tokens`.
-    pub(crate) fn until_room(&self, tokens: u64, burst: u64) -> Nanos {
-        self.until_room_for_parts(self.in_parts(tokens), burst)
+    pub(crate) fn until_room(&self, tokens: Tokens, quota: &Quota) -> Nanos {
+        self.until_room_for_parts(self.in_parts(tokens), quota)
     }
 
     /// The time until there is room for these parts of a token.
-    pub(crate) fn until_room_for_parts(&self, parts: Subtokens, burst: u64) -> Nanos {
-        let allowed = self.in_parts(burst).saturating_sub(parts);
+    pub(crate) fn until_room_for_parts(&self, parts: Subtokens, quota: &Quota) -> Nanos {
+        let allowed = self.in_parts(burst_of(quota)).saturating_sub(parts);
         let (excess, rate) = (self.level.saturating_sub(allowed).0, u128::from(self.rate.max(1)));
         let (to_debt, of) = REPAID;
         let to_level = of - to_debt;
@@ -206,6 +209,10 @@ fn nanos(nanos: u128) -> Nanos {
     Nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-fn tokens(tokens: u128) -> u64 {
-    u64::try_from(tokens).unwrap_or(u64::MAX)
+fn tokens(tokens: u128) -> Tokens {
+    Tokens(u64::try_from(tokens).unwrap_or(u64::MAX))
+}
+
+fn burst_of(quota: &Quota) -> Tokens {
+    Tokens(quota.burst())
 }

@@ -1,7 +1,7 @@
 use super::share::Share;
 use crate::{
     clock::Nanos,
-    rate_limit::{Quota, distributed::level::Level},
+    rate_limit::{Quota, distributed::level::Level, tokens::Tokens},
 };
 
 /// The tokens that this process admitted while the store was away, and that have not drained.
@@ -20,25 +20,25 @@ pub(crate) struct Backlog {
 impl Backlog {
     /// The backlog of a process with this share, which has spent `tokens` that are not in the level `known` to the
     /// store.
-    pub(crate) fn new(quota: &Quota, share: Share, known: &Level, tokens: u64) -> Self {
+    pub(crate) fn new(quota: &Quota, share: Share, known: &Level, tokens: Tokens) -> Self {
         let mut level = Level::empty(quota, known.empty_at());
         level.add_parts(share.cost(tokens, &level));
         Self { level, share }
     }
 
     /// Adds spent tokens.
-    pub(crate) fn spend(&mut self, tokens: u64, quota: &Quota, now: Nanos) {
+    pub(crate) fn spend(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
         self.drain(quota, now);
         self.level.add_parts(self.share.cost(tokens, &self.level));
     }
 
     /// Removes tokens that were given back.
-    pub(crate) fn unspend(&mut self, tokens: u64) {
+    pub(crate) fn unspend(&mut self, tokens: Tokens) {
         self.level.take_back_parts(self.share.cost(tokens, &self.level));
     }
 
     /// Moves tokens to the store's level. They drain there first.
-    pub(crate) fn told(&mut self, tokens: u64, quota: &Quota, now: Nanos) {
+    pub(crate) fn told(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
         self.drain(quota, now);
         let cost = self.share.cost(tokens, &self.level).min(self.level.parts());
         self.level.take_back_parts(cost);
@@ -46,7 +46,7 @@ impl Backlog {
     }
 
     /// The tokens that have not drained, rounded up.
-    pub(crate) fn tokens(&mut self, quota: &Quota, now: Nanos) -> u64 {
+    pub(crate) fn tokens(&mut self, quota: &Quota, now: Nanos) -> Tokens {
         self.drain(quota, now);
         self.share.tokens(&self.level)
     }

@@ -15,6 +15,7 @@ use crate::{
             outage::{OnOutage, Outage},
             store::charge::{Charge, Charged, Hint},
         },
+        tokens::Tokens,
     },
 };
 use std::{mem, sync::Arc, time::Duration};
@@ -29,27 +30,27 @@ pub(crate) struct BucketBooks {
     known: Level,
     /// It may have been higher by what drains in this time.
     doubt: Nanos,
-    total: u64,
+    total: Tokens,
     /// When the store said so: by the clock of this process, and by the store's own.
     answered_at: Nanos,
     said_at: Duration,
     meter: Meter,
     local: Local,
     /// Spent without asking as it may, and not told yet.
-    untold: u64,
+    untold: Tokens,
     /// Spent because an answer did not come in time.
     missed: Missed,
     /// Spent while the store was away and not told yet, and the part that has not drained.
-    late: u64,
+    late: Tokens,
     backlog: Backlog,
     /// The outage that the backlog is of.
     outage: Option<Outage>,
     told: Told,
     /// Granted and not used, and when the first of it was granted, by the store's clock.
-    refund: u64,
+    refund: Tokens,
     refund_of: Duration,
     /// The most that the level was seen above the burst.
-    overshoot: u64,
+    overshoot: Tokens,
 }
 
 /// Which key of which process, and how much it may owe.
@@ -65,20 +66,20 @@ impl BucketBooks {
         Self {
             known: Level::empty(quota, now),
             doubt: Nanos::ZERO,
-            total: 0,
+            total: Tokens::ZERO,
             answered_at: Nanos::ZERO,
             said_at: Duration::ZERO,
             meter: Meter::default(),
             local: Local::default(),
-            untold: 0,
+            untold: Tokens::ZERO,
             missed: Missed::default(),
-            late: 0,
-            backlog: Backlog::new(quota, Share::ALL, &Level::empty(quota, now), 0),
+            late: Tokens::ZERO,
+            backlog: Backlog::new(quota, Share::ALL, &Level::empty(quota, now), Tokens::ZERO),
             outage: None,
             told: Told::default(),
-            refund: 0,
+            refund: Tokens::ZERO,
             refund_of: Duration::ZERO,
-            overshoot: 0,
+            overshoot: Tokens::ZERO,
         }
     }
 
@@ -90,36 +91,36 @@ impl BucketBooks {
     }
 
     /// The tokens for which there will be room, by what is known.
-    pub(crate) fn room_at(&self, quota: &Quota, at: Nanos) -> u64 {
+    pub(crate) fn room_at(&self, quota: &Quota, at: Nanos) -> Tokens {
         let mut known = self.known;
         known.drain(quota, at.max(known.at()));
-        known.room(quota.burst())
+        known.room(quota)
     }
 
     /// The time after which `tokens` are certainly there, if no other process takes them.
-    pub(crate) fn until_room(&mut self, quota: &Quota, tokens: u64, now: Nanos) -> Nanos {
-        self.known(quota, now).until_room(tokens, quota.burst()).saturating_add(self.doubt)
+    pub(crate) fn until_room(&mut self, quota: &Quota, tokens: Tokens, now: Nanos) -> Nanos {
+        self.known(quota, now).until_room(tokens, quota).saturating_add(self.doubt)
     }
 
     /// What was spent and the store does not know, or has not said that it does.
-    pub(crate) fn unflushed(&self) -> u64 {
+    pub(crate) fn unflushed(&self) -> Tokens {
         let untold = self.untold.saturating_add(self.missed.sum()).saturating_add(self.late);
         untold.saturating_add(self.told.sum())
     }
 
-    pub(crate) fn overshoot(&self) -> u64 {
+    pub(crate) fn overshoot(&self) -> Tokens {
         self.overshoot
     }
 
     /// Whether there is something to tell that is not on its way.
     pub(crate) fn has_news(&self) -> bool {
         let is_free = !matches!(self.told, Told::UnderWay(_));
-        let is_untold = self.untold > 0 || self.missed.is_ripe() || self.late > 0;
-        self.refund > 0 || is_free && (is_untold || self.told.sum() > 0)
+        let is_untold = self.untold > Tokens::ZERO || self.missed.is_ripe() || self.late > Tokens::ZERO;
+        self.refund > Tokens::ZERO || is_free && (is_untold || self.told.sum() > Tokens::ZERO)
     }
 
     /// Spends without asking.
-    pub(crate) fn spend(&mut self, tokens: u64) {
+    pub(crate) fn spend(&mut self, tokens: Tokens) {
         self.untold = self.untold.saturating_add(tokens);
     }
 
@@ -128,7 +129,7 @@ impl BucketBooks {
         &mut self,
         policy: &OnOutage,
         quota: &Quota,
-        tokens: u64,
+        tokens: Tokens,
         now: Nanos,
         outage: Option<Outage>,
         processes: u64,
@@ -171,7 +172,7 @@ impl BucketBooks {
     fn forget_drained(&mut self, quota: &Quota, now: Nanos) {
         let left = self.backlog.tokens(quota, now);
         self.late = self.late.min(left);
-        self.told.keep_late(left - self.late);
+        self.told.keep_late(left.saturating_sub(self.late));
     }
 
     /// This process's part of what was admitted of late.
@@ -181,14 +182,15 @@ impl BucketBooks {
 
     /// Gives back tokens that were spent without asking, `age` ago, in this outage or in none. Except for what has
     /// drained since, which may have been used again. Tokens that the store was told of stay spent.
-    pub(crate) fn unspend(&mut self, tokens: u64, age: Nanos, quota: &Quota, outage: Option<Outage>) {
+    pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
-        let left = tokens.saturating_sub(u64::try_from(drained).unwrap_or(u64::MAX));
+        let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));
         let of_untold = left.min(self.untold);
-        self.untold -= of_untold;
-        let of_missed = self.missed.pay(left - of_untold);
-        let of_late = (left - of_untold - of_missed).min(self.late);
-        self.late -= of_late;
+        self.untold = self.untold.saturating_sub(of_untold);
+        let left = left.saturating_sub(of_untold);
+        let left = left.saturating_sub(self.missed.pay(left));
+        let of_late = left.min(self.late);
+        self.late = self.late.saturating_sub(of_late);
         self.backlog.unspend(of_late);
         self.local.give_back(tokens, age, outage);
     }
@@ -200,21 +202,21 @@ impl BucketBooks {
 
     /// Pays for spends without the store with tokens that it just granted to callers that have gone. Returns the tokens
     /// that are left to give back.
-    pub(crate) fn pay(&mut self, tokens: u64, quota: &Quota, now: Nanos) -> u64 {
-        let left = tokens - self.missed.pay(tokens);
+    pub(crate) fn pay(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) -> Tokens {
+        let left = tokens.saturating_sub(self.missed.pay(tokens));
         // Spends that have drained here are not to be paid for.
         let paid = left.min(self.late).min(self.backlog.tokens(quota, now));
-        self.late -= paid;
+        self.late = self.late.saturating_sub(paid);
         self.backlog.told(paid, quota, now);
-        left - paid
+        left.saturating_sub(paid)
     }
 
     /// Gives back what the store granted at `at` by its clock.
-    pub(crate) fn refund(&mut self, tokens: u64, at: Duration) {
-        if tokens == 0 {
+    pub(crate) fn refund(&mut self, tokens: Tokens, at: Duration) {
+        if tokens == Tokens::ZERO {
             return;
         }
-        self.refund_of = if self.refund == 0 { at } else { self.refund_of.min(at) };
+        self.refund_of = if self.refund == Tokens::ZERO { at } else { self.refund_of.min(at) };
         self.refund = self.refund.saturating_add(tokens);
         self.known.take_back(tokens, Nanos::ZERO);
     }
@@ -231,7 +233,7 @@ impl BucketBooks {
         now: Nanos,
     ) -> Charge {
         let told = self.tell(quota, sequence, now);
-        if wants.want > 0 {
+        if wants.want > Tokens::ZERO {
             self.missed.ask();
         }
         let level = self.known(quota, now).tokens();
@@ -241,14 +243,14 @@ impl BucketBooks {
             quota: *quota,
             client: owner.client,
             sequence: told.sequence,
-            spent: told.sum(),
-            late: told.late,
+            spent: told.sum().0,
+            late: told.late.0,
             max_debt: owner.max_debt,
-            refund: mem::take(&mut self.refund),
+            refund: mem::take(&mut self.refund).0,
             refund_of: self.refund_of,
-            want: wants.want,
-            least: wants.least,
-            hint: Hint { level, at, total: self.total },
+            want: wants.want.0,
+            least: wants.least.0,
+            hint: Hint { level: level.0, at, total: self.total.0 },
         }
     }
 
@@ -276,18 +278,21 @@ impl BucketBooks {
         if charge.want > 0 {
             self.missed.answer();
         }
-        self.meter.count(charge.spent.saturating_add(charged.granted.min(charge.want)));
-        if charged.total >= self.total {
-            self.total = charged.total;
+        self.meter.count(Tokens(charge.spent.saturating_add(charged.granted.min(charge.want))));
+        if charged.total >= self.total.0 {
+            self.total = Tokens(charged.total);
             (self.known, self.doubt) = match asked {
-                None => (Level::of(&charge.quota, charged.level, now).with_debt(charged.debt), Nanos::ZERO),
+                None => {
+                    let level = Level::of(&charge.quota, Tokens(charged.level), now);
+                    (level.with_debt(Tokens(charged.debt)), Nanos::ZERO)
+                }
                 Some(asked) => lowest(charge, charged, asked, now),
             };
-            self.meter.note(charged.total, charged.at, now);
+            self.meter.note(self.total, charged.at, now);
         }
         (self.answered_at, self.said_at) = (now, charged.at);
         let above = charged.level.saturating_sub(charge.quota.burst()).saturating_add(charged.debt);
-        self.overshoot = self.overshoot.max(above);
+        self.overshoot = self.overshoot.max(Tokens(above));
     }
 
     /// The store has not answered this charge. A refund in it is lost: the store may have counted it, and must not do
@@ -303,10 +308,10 @@ impl BucketBooks {
 
     /// Whether nothing is left that a new process would not know.
     pub(crate) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
-        let is_told = self.untold == 0 && self.missed.sum() == 0 && self.told.sum() == 0;
-        let is_told = is_told && (self.late == 0 || self.backlog.tokens(quota, now) == 0);
+        let is_told = [self.untold, self.missed.sum(), self.told.sum()] == [Tokens::ZERO; 3];
+        let is_told = is_told && (self.late == Tokens::ZERO || self.backlog.tokens(quota, now) == Tokens::ZERO);
         let is_empty = self.known(quota, now).empty_at() <= now && self.local.is_idle(policy, now);
-        is_told && self.refund == 0 && is_empty
+        is_told && self.refund == Tokens::ZERO && is_empty
     }
 }
 
@@ -314,23 +319,24 @@ impl BucketBooks {
 ///
 /// The store says its level in whole tokens, rounded up. But where it refuses, it says exactly when it would not.
 fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Level, Nanos) {
-    let Charge { quota, want, least, .. } = charge;
+    let Charge { quota, want, .. } = charge;
+    let (least, debt) = (Tokens(charge.least), Tokens(charged.debt));
     let passed = now.saturating_sub(asked);
     let wait = Nanos::of(charged.retry_after);
     if *want > 0 && charged.granted == 0 && wait > Nanos::ZERO {
-        let mut level = Level::of(quota, quota.burst().saturating_sub(*least), asked).with_debt(charged.debt);
-        level.add_what_drains_in(wait.saturating_sub(Nanos(1)), charged.level);
-        let until_room = level.until_room(*least, quota.burst()).saturating_add(Nanos(1));
+        let mut level = Level::of(quota, Tokens(quota.burst()).saturating_sub(least), asked).with_debt(debt);
+        level.add_what_drains_in(wait.saturating_sub(Nanos(1)), Tokens(charged.level));
+        let until_room = level.until_room(least, quota).saturating_add(Nanos(1));
         return (level, passed.saturating_add(Nanos(1)).saturating_add(wait.saturating_sub(until_room)));
     }
     let a_token = Nanos(Nanos::of(quota.period()).0.div_ceil(quota.count().max(1)));
-    let level = Level::of(quota, charged.level.saturating_sub(1), asked).with_debt(charged.debt);
+    let level = Level::of(quota, Tokens(charged.level.saturating_sub(1)), asked).with_debt(debt);
     (level, passed.saturating_add(a_token))
 }
 
 /// What a process wants of the store.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wants {
-    pub(crate) want: u64,
-    pub(crate) least: u64,
+    pub(crate) want: Tokens,
+    pub(crate) least: Tokens,
 }

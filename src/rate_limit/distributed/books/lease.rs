@@ -1,4 +1,7 @@
-use crate::rate_limit::distributed::store::demand::{Demand, Settled};
+use crate::rate_limit::{
+    distributed::store::demand::{Demand, Settled},
+    tokens::Tokens,
+};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -28,17 +31,17 @@ pub(crate) struct LeaseBooks {
     /// side.
     grain: Duration,
     /// The credit when the books were last brought up to date.
-    credit: u64,
+    credit: Tokens,
     /// What was spent in the last window, the oldest first, each at the time when it was noticed.
     log: VecDeque<Spend>,
     /// All tokens that were ever spent.
-    spent: u64,
+    spent: Tokens,
     /// The tokens that were spent since the store last answered: the demand.
-    spent_since: u64,
+    spent_since: Tokens,
     /// That of the last demand. Zero until the store is asked.
     sequence: u64,
     /// The highest total that the store answered, and when it last answered.
-    total: u64,
+    total: Tokens,
     answered_at: Option<Instant>,
     standing: Standing,
 }
@@ -48,9 +51,9 @@ struct Spend {
     /// When the first of it was noticed.
     first: Instant,
     at: Instant,
-    tokens: u64,
+    tokens: Tokens,
     /// The part that was taken from the credit: it comes back to a process that is cut off.
-    of_credit: u64,
+    of_credit: Tokens,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,7 @@ enum Standing {
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseTerms {
     pub(crate) key: Arc<[u8]>,
-    pub(crate) limit: u64,
+    pub(crate) limit: Tokens,
     pub(crate) window: Duration,
     pub(crate) client: u64,
 }
@@ -80,12 +83,12 @@ impl LeaseBooks {
     pub(crate) fn new(window: Duration) -> Self {
         Self {
             grain: window / MOST_SPENDS,
-            credit: 0,
+            credit: Tokens::ZERO,
             log: VecDeque::new(),
-            spent: 0,
-            spent_since: 0,
+            spent: Tokens::ZERO,
+            spent_since: Tokens::ZERO,
             sequence: 0,
-            total: 0,
+            total: Tokens::ZERO,
             answered_at: None,
             standing: Standing::Unheard,
         }
@@ -93,11 +96,11 @@ impl LeaseBooks {
 
     /// Takes what is missing from the credit for spent, and forgets what is past the window. Returns what comes back to
     /// a process that is cut off, to be added to its credit.
-    pub(crate) fn note(&mut self, credit: u64, now: Instant, window: Duration) -> u64 {
+    pub(crate) fn note(&mut self, credit: Tokens, now: Instant, window: Duration) -> Tokens {
         let spent = self.credit.saturating_sub(credit);
         self.credit = credit;
         self.log(spent, spent, now);
-        let mut back = 0u64;
+        let mut back = Tokens::ZERO;
         while let Some(spend) = self.log.front() {
             if now.saturating_duration_since(spend.at) < window {
                 break;
@@ -106,19 +109,19 @@ impl LeaseBooks {
             self.log.pop_front();
         }
         if self.standing != Standing::CutOff {
-            return 0;
+            return Tokens::ZERO;
         }
         self.credit = self.credit.saturating_add(back);
         back
     }
 
     /// Notes tokens that were spent and not taken from the credit.
-    pub(crate) fn spent_beyond(&mut self, tokens: u64, now: Instant) {
-        self.log(tokens, 0, now);
+    pub(crate) fn spent_beyond(&mut self, tokens: Tokens, now: Instant) {
+        self.log(tokens, Tokens::ZERO, now);
     }
 
-    fn log(&mut self, tokens: u64, of_credit: u64, now: Instant) {
-        if tokens == 0 {
+    fn log(&mut self, tokens: Tokens, of_credit: Tokens, now: Instant) {
+        if tokens == Tokens::ZERO {
             return;
         }
         self.spent = self.spent.saturating_add(tokens);
@@ -134,34 +137,34 @@ impl LeaseBooks {
     }
 
     /// The tokens that were spent since the store last answered.
-    pub(crate) fn unflushed(&self) -> u64 {
+    pub(crate) fn unflushed(&self) -> Tokens {
         self.spent_since
     }
 
     /// The tokens that the process holds and is not likely to need until it asks again. `refused` tokens were asked for
     /// in vain since the last time. The caller takes the excess from the credit before the demand is made.
-    pub(crate) fn excess(&self, refused: u64, limit: u64) -> u64 {
+    pub(crate) fn excess(&self, refused: Tokens, limit: Tokens) -> Tokens {
         self.credit.saturating_sub(self.target(refused, limit))
     }
 
     /// The tokens that are likely to be spent until the store is asked again: a quarter more than since the last time.
     /// The first time, when nothing is known, it is a part of the limit that leaves something for others.
-    fn target(&self, refused: u64, limit: u64) -> u64 {
+    fn target(&self, refused: Tokens, limit: Tokens) -> Tokens {
         let demand = self.spent_since.saturating_add(refused);
-        let least = if self.was_settled() { 0 } else { limit.div_ceil(FIRST_SHARE) };
-        demand.saturating_add(demand.div_ceil(4)).max(least).min(limit)
+        let least = if self.was_settled() { Tokens::ZERO } else { Tokens(limit.0.div_ceil(FIRST_SHARE)) };
+        demand.saturating_add(Tokens(demand.0.div_ceil(4))).max(least).min(limit)
     }
 
     /// Tokens were taken from the credit to be given back.
-    pub(crate) fn returned(&mut self, tokens: u64) {
+    pub(crate) fn returned(&mut self, tokens: Tokens) {
         self.credit = self.credit.saturating_sub(tokens);
     }
 
     /// The demand to send now.
-    pub(crate) fn demand(&mut self, terms: &LeaseTerms, refused: u64, now: Instant) -> Demand {
+    pub(crate) fn demand(&mut self, terms: &LeaseTerms, refused: Tokens, now: Instant) -> Demand {
         let want = match self.standing {
-            Standing::CutOff => 0,
-            Standing::Reporting { until } if now < until => 0,
+            Standing::CutOff => Tokens::ZERO,
+            Standing::Reporting { until } if now < until => Tokens::ZERO,
             Standing::Unheard | Standing::Connected | Standing::Reporting { .. } => {
                 self.target(refused, terms.limit).saturating_sub(self.credit)
             }
@@ -169,34 +172,40 @@ impl LeaseBooks {
         self.sequence += 1;
         Demand {
             key: terms.key.clone(),
-            limit: terms.limit,
+            limit: terms.limit.0,
             window: terms.window,
             client: terms.client,
             sequence: self.sequence,
-            spent: self.spent,
+            spent: self.spent.0,
             spends: self
                 .log
                 .iter()
                 .rev()
-                .map(|spend| (now.saturating_duration_since(spend.at), spend.tokens))
+                .map(|spend| (now.saturating_duration_since(spend.at), spend.tokens.0))
                 .collect(),
-            held: self.credit,
-            want,
-            total: self.known_total(terms.window, now),
+            held: self.credit.0,
+            want: want.0,
+            total: self.known_total(terms.window, now).0,
         }
     }
 
     /// The total that the store must know of. After two windows without an answer it may have forgotten all by right.
-    fn known_total(&self, window: Duration, now: Instant) -> u64 {
+    fn known_total(&self, window: Duration, now: Instant) -> Tokens {
         let is_recent = |at| now.saturating_duration_since(at) < window.saturating_mul(2);
-        if self.answered_at.is_some_and(is_recent) { self.total } else { 0 }
+        if self.answered_at.is_some_and(is_recent) { self.total } else { Tokens::ZERO }
     }
 
     /// The store has answered. Returns what is to be added to the credit.
-    pub(crate) fn answered(&mut self, granted: u64, settled: &Settled, now: Instant, report_for: Duration) -> u64 {
+    pub(crate) fn answered(
+        &mut self,
+        granted: Tokens,
+        settled: &Settled,
+        now: Instant,
+        report_for: Duration,
+    ) -> Tokens {
         self.answered_at = Some(now);
-        self.total = self.total.max(settled.total);
-        self.spent_since = 0;
+        self.total = self.total.max(Tokens(settled.total));
+        self.spent_since = Tokens::ZERO;
         let was_cut_off = self.standing == Standing::CutOff;
         self.standing = match self.standing {
             // CutOff => Reporting
@@ -210,10 +219,10 @@ impl LeaseBooks {
         };
         if settled.lost {
             // From here on a loss shows by the store's own count.
-            self.total = settled.total;
+            self.total = Tokens(settled.total);
         }
         if was_cut_off {
-            return 0;
+            return Tokens::ZERO;
         }
         self.credit = self.credit.saturating_add(granted);
         granted
@@ -230,7 +239,7 @@ impl LeaseBooks {
     }
 
     /// The store has not answered, and the process takes `tokens` without it.
-    pub(crate) fn cut_off(&mut self, tokens: u64) {
+    pub(crate) fn cut_off(&mut self, tokens: Tokens) {
         self.credit = self.credit.saturating_add(tokens);
         // (Unheard | Connected | CutOff | Reporting) => CutOff
         self.standing = Standing::CutOff;
@@ -242,6 +251,6 @@ impl LeaseBooks {
 
     /// Whether it need not be remembered.
     pub(crate) fn is_idle(&self) -> bool {
-        self.log.is_empty() && self.credit == 0 && self.spent_since == 0
+        self.log.is_empty() && self.credit == Tokens::ZERO && self.spent_since == Tokens::ZERO
     }
 }

@@ -7,6 +7,7 @@ use crate::{
             level::Level,
             outage::{OnOutage, Outage},
         },
+        tokens::Tokens,
     },
 };
 
@@ -33,7 +34,7 @@ impl Local {
         &mut self,
         policy: &OnOutage,
         quota: &Quota,
-        tokens: u64,
+        tokens: Tokens,
         now: Nanos,
         outage: Option<Outage>,
         start: Start,
@@ -44,7 +45,7 @@ impl Local {
             OnOutage::Local(own) => own,
             OnOutage::FairShare | OnOutage::LastKnown => quota,
         };
-        if tokens > quota.burst() {
+        if tokens.0 > quota.burst() {
             return Err(None);
         }
         if self.level.is_none() || outage.is_none() || self.outage != outage {
@@ -59,7 +60,7 @@ impl Local {
         level.drain(quota, now.max(level.at()));
         let cost = self.share.cost(tokens, level);
         // Even the smallest share admits something. Where that costs more than the burst, the rest is owed.
-        match level.until_room_for_parts(cost.min(level.in_parts(quota.burst())), quota.burst()) {
+        match level.until_room_for_parts(cost.min(level.in_parts(Tokens(quota.burst()))), quota) {
             Nanos::ZERO => {
                 level.add_parts(cost);
                 Ok(())
@@ -77,7 +78,7 @@ impl Local {
     }
 
     /// Gives back tokens that were taken `age` ago in this outage, or in none, less what has drained since.
-    pub(crate) fn give_back(&mut self, tokens: u64, age: Nanos, outage: Option<Outage>) {
+    pub(crate) fn give_back(&mut self, tokens: Tokens, age: Nanos, outage: Option<Outage>) {
         if self.outage != outage {
             return;
         }

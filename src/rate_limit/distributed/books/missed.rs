@@ -1,3 +1,4 @@
+use crate::rate_limit::tokens::Tokens;
 use std::mem;
 
 /// Tokens that this process admitted because an answer did not come in time, and that it has not told the store.
@@ -7,22 +8,22 @@ use std::mem;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Missed {
     /// To tell with the next charge.
-    ripe: u64,
+    ripe: Tokens,
     /// Held back until `answered` reaches `held_until`.
-    held: u64,
+    held: Tokens,
     held_until: u64,
     /// Spent after `held_until` was set. Held back next.
-    next: u64,
+    next: Tokens,
     /// How often the store was asked for tokens, and how often it answered or was given up.
     asked: u64,
     answered: u64,
 }
 
 impl Missed {
-    pub(crate) fn spend(&mut self, tokens: u64) {
+    pub(crate) fn spend(&mut self, tokens: Tokens) {
         let part = if self.answered == self.asked {
             &mut self.ripe
-        } else if self.held == 0 || self.held_until == self.asked {
+        } else if self.held == Tokens::ZERO || self.held_until == self.asked {
             self.held_until = self.asked;
             &mut self.held
         } else {
@@ -32,25 +33,25 @@ impl Missed {
     }
 
     /// Pays for what was spent with tokens that the store has counted. Returns how many of them it took.
-    pub(crate) fn pay(&mut self, tokens: u64) -> u64 {
+    pub(crate) fn pay(&mut self, tokens: Tokens) -> Tokens {
         let mut left = tokens;
         for part in [&mut self.held, &mut self.next, &mut self.ripe] {
             let paid = left.min(*part);
-            *part -= paid;
-            left -= paid;
+            *part = part.saturating_sub(paid);
+            left = left.saturating_sub(paid);
         }
-        tokens - left
+        tokens.saturating_sub(left)
     }
 
     /// Takes the spends to tell now.
-    pub(crate) fn take_ripe(&mut self) -> u64 {
+    pub(crate) fn take_ripe(&mut self) -> Tokens {
         mem::take(&mut self.ripe)
     }
 
     /// Takes all spends.
-    pub(crate) fn take_all(&mut self) -> u64 {
+    pub(crate) fn take_all(&mut self) -> Tokens {
         let sum = self.sum();
-        (self.ripe, self.held, self.next) = (0, 0, 0);
+        (self.ripe, self.held, self.next) = Default::default();
         sum
     }
 
@@ -74,10 +75,10 @@ impl Missed {
 
     /// Whether there is something to tell now.
     pub(crate) fn is_ripe(&self) -> bool {
-        self.ripe > 0
+        self.ripe > Tokens::ZERO
     }
 
-    pub(crate) fn sum(&self) -> u64 {
+    pub(crate) fn sum(&self) -> Tokens {
         self.ripe.saturating_add(self.held).saturating_add(self.next)
     }
 }

@@ -1,3 +1,4 @@
+use crate::rate_limit::tokens::Tokens;
 use std::mem;
 
 /// The spends of the last charge with news, until the store answers it.
@@ -22,23 +23,23 @@ pub(crate) enum Told {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spends {
     /// Spent while the store decided.
-    pub(crate) untold: u64,
+    pub(crate) untold: Tokens,
     /// Spent in an outage and not drained since.
-    pub(crate) late: u64,
+    pub(crate) late: Tokens,
     pub(crate) sequence: u64,
 }
 
 impl Spends {
-    pub(crate) fn sum(&self) -> u64 {
+    pub(crate) fn sum(&self) -> Tokens {
         self.untold.saturating_add(self.late)
     }
 }
 
 impl Told {
     /// The tokens that the store has not confirmed.
-    pub(crate) fn sum(&self) -> u64 {
+    pub(crate) fn sum(&self) -> Tokens {
         match self {
-            Self::Nothing => 0,
+            Self::Nothing => Tokens::ZERO,
             Self::UnderWay(spends) | Self::Unanswered(spends) => spends.sum(),
         }
     }
@@ -49,11 +50,11 @@ impl Told {
             // UnderWay => UnderWay
             Self::UnderWay(Spends { sequence, .. }) => return Spends { sequence: *sequence, ..Spends::default() },
             // Unanswered => UnderWay
-            Self::Unanswered(spends) if spends.sum() > 0 => *spends,
+            Self::Unanswered(spends) if spends.sum() > Tokens::ZERO => *spends,
             // (Nothing | Unanswered) => (UnderWay | Nothing)
             Self::Unanswered(_) | Self::Nothing => new(),
         };
-        *self = if spends.sum() > 0 { Self::UnderWay(spends) } else { Self::Nothing };
+        *self = if spends.sum() > Tokens::ZERO { Self::UnderWay(spends) } else { Self::Nothing };
         spends
     }
 
@@ -77,12 +78,12 @@ impl Told {
     /// An outage begins: from here on all of it drains here.
     pub(crate) fn become_late(&mut self) {
         if let Self::UnderWay(spends) | Self::Unanswered(spends) = self {
-            (spends.untold, spends.late) = (0, spends.sum());
+            (spends.untold, spends.late) = (Tokens::ZERO, spends.sum());
         }
     }
 
     /// Forgets late spends, except for `most` tokens.
-    pub(crate) fn keep_late(&mut self, most: u64) {
+    pub(crate) fn keep_late(&mut self, most: Tokens) {
         if let Self::UnderWay(spends) | Self::Unanswered(spends) = self {
             spends.late = spends.late.min(most);
         }

@@ -12,6 +12,7 @@ use crate::{
                 synchronizer::BucketSync,
             },
         },
+        tokens::Tokens,
     },
     sync::lock,
 };
@@ -30,7 +31,7 @@ use tokio::{
 
 /// The tokens that an admitted call has taken of an [`Exact`] limit. Dropping it spends them.
 pub struct Taken {
-    tokens: u64,
+    tokens: Tokens,
     /// None where the call costs nothing.
     taken: Option<(Arc<Entry>, By)>,
 }
@@ -54,7 +55,7 @@ enum By {
 /// | the call is dropped | it has left: the limit gives back what was granted |
 pub struct Asked {
     entry: Arc<Entry>,
-    tokens: u64,
+    tokens: Tokens,
     verdict: oneshot::Receiver<Verdict>,
     /// When it is not waited for any longer.
     give_up_at: Instant,
@@ -119,7 +120,8 @@ impl Distributed for Exact {
     type Place = Asked;
 
     fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Taken, Asked> {
-        if tokens == 0 {
+        let tokens = Tokens(tokens);
+        if tokens == Tokens::ZERO {
             return Admission::Admitted(Taken { tokens, taken: None });
         }
         let sync = self.sync();
@@ -140,12 +142,12 @@ impl Distributed for Exact {
             };
         }
         let at = sync.origin.to(now);
-        let room = state.books.known(&quota, at).room(quota.burst());
+        let room = state.books.known(&quota, at).room(&quota);
         // Tokens may have been given back since, or the key been deleted: so a refusal is believed for a while only.
         let is_news = state.books.is_younger(Nanos::of(sync.pace.period()), at);
         if room < tokens && is_news {
             let wait = state.books.until_room(&quota, tokens, at).duration();
-            return Admission::Refused(RateLimited::new(Some(wait)).with_remaining(room));
+            return Admission::Refused(RateLimited::new(Some(wait)).with_remaining(room.0));
         }
         let verdict = sync.ask(&entry, state, tokens);
         Admission::Waits(Asked { entry, tokens, verdict, give_up_at: now + before_the_tick(sync.deadline) })
@@ -153,7 +155,7 @@ impl Distributed for Exact {
 
     /// By what the store said last, even if it would be asked again by then.
     fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
-        self.sync().would_refuse(key, tokens, due)
+        self.sync().would_refuse(key, Tokens(tokens), due)
     }
 
     fn poll(&self, asked: &mut Asked, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Taken, RateLimited>> {
@@ -239,12 +241,12 @@ fn before_the_tick(deadline: Duration) -> Duration {
 impl fmt::Debug for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = self.taken.as_ref().map(|(_, by)| by);
-        f.debug_struct("Taken").field("tokens", &self.tokens).field("by", &by).finish_non_exhaustive()
+        f.debug_struct("Taken").field("tokens", &self.tokens.0).field("by", &by).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asked").field("tokens", &self.tokens).finish_non_exhaustive()
+        f.debug_struct("Asked").field("tokens", &self.tokens.0).finish_non_exhaustive()
     }
 }

@@ -2,15 +2,18 @@ use super::limit::Leased;
 use crate::{
     error::{ConfigError, check_duration},
     random::Random,
-    rate_limit::distributed::{
-        outage::OnOutage,
-        settings::{Settings, common_settings},
-        store::{Store, namespace::Namespace},
-        sync::{
-            flusher::Flusher,
-            lease::synchronizer::{LeaseSync, Parts},
-            synchronizer::Handle,
+    rate_limit::{
+        distributed::{
+            outage::OnOutage,
+            settings::{Settings, common_settings},
+            store::{Store, namespace::Namespace},
+            sync::{
+                flusher::Flusher,
+                lease::synchronizer::{LeaseSync, Parts},
+                synchronizer::Handle,
+            },
         },
+        tokens::Tokens,
     },
 };
 use std::{fmt, time::Duration};
@@ -85,6 +88,7 @@ impl LeasedBuilder {
                 "must be longer than zero and at most the period",
             ));
         }
+        let limit = Tokens(limit);
         let parts = Parts { settings, limit, window, period, deadline, processes };
         let (handle, flusher) = Handle::new(LeaseSync::new(parts));
         Ok((Leased { handle }, flusher))

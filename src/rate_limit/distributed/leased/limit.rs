@@ -16,6 +16,7 @@ use crate::{
                 synchronizer::Handle,
             },
         },
+        tokens::Tokens,
     },
 };
 use std::{
@@ -63,13 +64,13 @@ pub struct Leased {
 pub struct Spent {
     /// None where the call costs nothing, or was admitted beyond what this process holds.
     taken: Option<Withdrawn>,
-    tokens: u64,
+    tokens: Tokens,
 }
 
 /// The place of a call that waits until the store has answered for its key for the first time.
 pub struct Newcomer {
     entry: Arc<Entry>,
-    tokens: u64,
+    tokens: Tokens,
     settled: oneshot::Receiver<()>,
     /// When it is not waited for any longer.
     give_up_at: Instant,
@@ -90,7 +91,8 @@ impl Leased {
     /// With no time where the cost is above the limit, or the key longer than
     /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
-        if tokens == 0 {
+        let tokens = Tokens(tokens);
+        if tokens == Tokens::ZERO {
             return Ok(Spent { taken: None, tokens });
         }
         let entry = self.sync().entry(key, tokens)?;
@@ -111,7 +113,7 @@ impl Leased {
             Admission::Waits(newcomer) => {
                 // An answer that does not come in time is none.
                 let _ = timeout_at(newcomer.give_up_at, newcomer.settled).await;
-                self.take(&newcomer.entry, tokens)
+                self.take(&newcomer.entry, newcomer.tokens)
             }
         }
     }
@@ -123,7 +125,8 @@ impl Leased {
         tokens: u64,
         now: impl FnOnce() -> Instant,
     ) -> Admission<Spent, Newcomer> {
-        if tokens == 0 {
+        let tokens = Tokens(tokens);
+        if tokens == Tokens::ZERO {
             return Admission::Admitted(Spent { taken: None, tokens });
         }
         let sync = self.sync();
@@ -141,13 +144,13 @@ impl Leased {
         }
     }
 
-    fn take(&self, entry: &Arc<Entry>, tokens: u64) -> Result<Spent, RateLimited> {
+    fn take(&self, entry: &Arc<Entry>, tokens: Tokens) -> Result<Spent, RateLimited> {
         self.sync().take(entry, tokens).map(|taken| Spent { taken, tokens })
     }
 
     /// The limit, and the window.
     pub(in crate::rate_limit) fn terms(&self) -> (u64, Duration) {
-        (self.sync().limit, self.sync().window)
+        (self.sync().limit.0, self.sync().window)
     }
 
     fn sync(&self) -> &LeaseSync {
@@ -173,7 +176,7 @@ impl Leased {
 
     /// The tokens of this key that this process holds.
     pub fn held(&self, key: &[u8]) -> u64 {
-        self.sync().held(key)
+        self.sync().held(key).0
     }
 
     /// How much more than the limit may be spent in any window while the store keeps its data and every process is
@@ -230,18 +233,18 @@ impl Distributed for Leased {
 impl fmt::Debug for Leased {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LeaseSync { limit, window, .. } = self.sync();
-        f.debug_struct("Leased").field("limit", limit).field("window", window).finish_non_exhaustive()
+        f.debug_struct("Leased").field("limit", &limit.0).field("window", window).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Spent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spent").field("tokens", &self.tokens).finish_non_exhaustive()
+        f.debug_struct("Spent").field("tokens", &self.tokens.0).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Newcomer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Newcomer").field("tokens", &self.tokens).finish_non_exhaustive()
+        f.debug_struct("Newcomer").field("tokens", &self.tokens.0).finish_non_exhaustive()
     }
 }

@@ -90,7 +90,7 @@ impl WriteBehindBuilder {
             return Err(ConfigError::new("rate_limit.max_unflushed", 0, "must be at least 1"));
         }
         let most = most_unflushed(max_unflushed, &quota, period);
-        let overshoot = processes.saturating_sub(1).saturating_mul(most);
+        let overshoot = processes.saturating_sub(1).saturating_mul(most.0);
         let max_debt = max_debt.unwrap_or(quota.burst().max(overshoot.min(1 << 55)));
         let pace = Pace::Each(period);
         let parts = Parts { settings, quota, deadline, pace, max_debt, processes };

@@ -15,6 +15,7 @@ use crate::{
                 synchronizer::Handle,
             },
         },
+        tokens::Tokens,
     },
     sync::lock,
 };
@@ -88,7 +89,8 @@ impl WriteBehind {
 
     /// The same, where the clock has been read.
     pub fn try_acquire_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<Noted, RateLimited> {
-        if tokens == 0 {
+        let tokens = Tokens(tokens);
+        if tokens == Tokens::ZERO {
             return Ok(Noted { entry: None, tokens, at: now, outage: None });
         }
         let sync = self.sync();
@@ -108,14 +110,14 @@ impl WriteBehind {
         let at = sync.origin.to(now);
         let share = state.books.share(&quota, sync.owner.processes, at);
         let known = *state.books.known(&quota, at);
-        let left = known.room(quota.burst());
+        let left = known.room(&quota);
         if left < unflushed.saturating_add(tokens) {
-            let wait = known.until_room(unflushed.saturating_add(tokens), quota.burst()).duration();
-            return Err(RateLimited::new(Some(wait)).with_remaining(left.saturating_sub(unflushed)));
+            let wait = known.until_room(unflushed.saturating_add(tokens), &quota).duration();
+            return Err(RateLimited::new(Some(wait)).with_remaining(left.saturating_sub(unflushed).0));
         }
-        let most = share.part_of(left).clamp(1, max_unflushed).max(tokens);
+        let most = share.part_of(left).clamp(Tokens(1), max_unflushed).max(tokens);
         if unflushed.saturating_add(tokens) > most {
-            return Err(RateLimited::new(Some(sync.pace.period())).with_remaining(most.saturating_sub(unflushed)));
+            return Err(RateLimited::new(Some(sync.pace.period())).with_remaining(most.saturating_sub(unflushed).0));
         }
         state.books.spend(tokens);
         sync.queue(&entry, &mut state);
@@ -160,7 +162,7 @@ impl WriteBehind {
     /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together,
     /// while the store answers: `(processes - 1) * max_unflushed`, if no call costs more than that.
     pub fn overshoot_bound(&self) -> u64 {
-        (self.sync().owner.processes - 1).saturating_mul(self.most_unflushed(&self.quota()))
+        (self.sync().owner.processes - 1).saturating_mul(self.most_unflushed(&self.quota()).0)
     }
 
     /// This process's part of what was admitted of this key in the last four seconds. From 0 to 1.
@@ -174,11 +176,11 @@ impl WriteBehind {
     }
 
     /// Whether a call costs more than the `max_unflushed` that was set. Where none was set, it may be unflushed alone.
-    fn is_too_dear(&self, tokens: u64, max_unflushed: u64) -> bool {
+    fn is_too_dear(&self, tokens: Tokens, max_unflushed: Tokens) -> bool {
         self.max_unflushed.is_some() && tokens > max_unflushed
     }
 
-    fn most_unflushed(&self, quota: &Quota) -> u64 {
+    fn most_unflushed(&self, quota: &Quota) -> Tokens {
         most_unflushed(self.max_unflushed, quota, self.sync().pace.period())
     }
 
@@ -191,7 +193,7 @@ impl WriteBehind {
 pub struct Noted {
     /// None where the call costs nothing.
     entry: Option<Arc<Entry>>,
-    tokens: u64,
+    tokens: Tokens,
     at: Instant,
     /// The outage in which this process decided by itself.
     outage: Option<Outage>,
@@ -199,7 +201,7 @@ pub struct Noted {
 
 impl fmt::Debug for Noted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Noted").field("tokens", &self.tokens).finish_non_exhaustive()
+        f.debug_struct("Noted").field("tokens", &self.tokens.0).finish_non_exhaustive()
     }
 }
 
@@ -215,6 +217,7 @@ impl Distributed for WriteBehind {
 
     /// It cannot tell how much of its part it will have told the store by then.
     fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
+        let tokens = Tokens(tokens);
         self.is_too_dear(tokens, self.most_unflushed(&self.quota())) || self.sync().would_refuse(key, tokens, due)
     }
 
@@ -244,10 +247,10 @@ impl Distributed for WriteBehind {
 }
 
 /// The number that was set; or what the rate gives in a period, rounded up.
-pub(super) fn most_unflushed(set: Option<u64>, quota: &Quota, period: Duration) -> u64 {
+pub(super) fn most_unflushed(set: Option<u64>, quota: &Quota, period: Duration) -> Tokens {
     let in_a_period = (u128::from(quota.count()) * period.as_nanos()).div_ceil(quota.period().as_nanos().max(1));
     let in_a_period = u64::try_from(in_a_period).unwrap_or(u64::MAX);
-    set.unwrap_or(in_a_period).min(quota.burst())
+    Tokens(set.unwrap_or(in_a_period).min(quota.burst()))
 }
 
 impl fmt::Debug for WriteBehind {

@@ -6,6 +6,7 @@ use crate::{
             level::Level,
             store::charge::{Charge, Charged},
         },
+        tokens::Tokens,
     },
 };
 use std::{collections::VecDeque, time::Duration};
@@ -35,32 +36,32 @@ impl Bucket {
     /// Settles one charge at `now`, by the store's clock.
     pub(super) fn charge(&mut self, charge: &Charge, now: Nanos) -> Charged {
         let Charge { quota, want, least, hint, .. } = charge;
-        let most = quota.burst().saturating_add(charge.max_debt);
+        let most = Tokens(quota.burst().saturating_add(charge.max_debt));
         self.level.drain(quota, now);
         if self.total < hint.total {
             // It has lost its data, or forgotten a bucket that was empty: then the hint says so too.
             self.total = hint.total;
-            self.level.raise_to(hint.level.min(most), now.saturating_sub(Nanos::of(hint.at)));
+            self.level.raise_to(Tokens(hint.level).min(most), now.saturating_sub(Nanos::of(hint.at)));
         }
         let age = now.saturating_sub(Nanos::of(charge.refund_of));
-        self.level.take_back(charge.refund, age);
+        self.level.take_back(Tokens(charge.refund), age);
         if charge.spent > 0 && self.is_new(charge) {
             let late = charge.late.min(charge.spent);
-            self.level.add(charge.spent - late, most);
-            self.level.add_or_owe(late, quota.burst(), most);
+            self.level.add(Tokens(charge.spent - late), most);
+            self.level.add_or_owe(Tokens(late), quota, most);
             self.total = self.total.saturating_add(charge.spent);
         }
-        let granted = (*want).min(self.level.room(quota.burst()));
+        let granted = (*want).min(self.level.room(quota).0);
         let granted = if granted < *least { 0 } else { granted };
-        self.level.add(granted, most);
+        self.level.add(Tokens(granted), most);
         self.total = self.total.saturating_add(granted);
         Charged {
             granted,
-            level: self.level.tokens(),
-            debt: self.level.debt(),
+            level: self.level.tokens().0,
+            debt: self.level.debt().0,
             total: self.total,
             retry_after: match granted {
-                0 => self.level.until_room(*least, quota.burst()).duration(),
+                0 => self.level.until_room(Tokens(*least), quota).duration(),
                 _ => Duration::ZERO,
             },
             at: now.duration(),

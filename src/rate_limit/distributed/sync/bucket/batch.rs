@@ -11,6 +11,7 @@ use crate::{
             store::{Charge, Charged, LARGEST_BATCH, Store, StoreError},
             sync::{ask::ask, synchronizer::Synchronizer},
         },
+        tokens::Tokens,
     },
     sync::{Ordering, lock},
 };
@@ -68,8 +69,8 @@ impl BucketSync {
             }
             // Queued => InFlight
             let wants = Wants {
-                want: waiters.iter().fold(0, |sum: u64, waiter| sum.saturating_add(waiter.tokens)),
-                least: waiters.iter().map(|waiter| waiter.tokens).min().unwrap_or(0),
+                want: waiters.iter().fold(Tokens::ZERO, |sum, waiter| sum.saturating_add(waiter.tokens)),
+                least: waiters.iter().map(|waiter| waiter.tokens).min().unwrap_or_default(),
             };
             let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
             let now = self.origin.to(now);
@@ -141,11 +142,11 @@ impl BucketSync {
         };
         state.books.answered(charge, charged, asked, now);
         // A store that grants more than it was asked for is wrong.
-        let mut left = charged.granted.min(charge.want);
+        let mut left = Tokens(charged.granted.min(charge.want));
         let judge = |Waiter { tokens, verdict }| {
             // Callers that have gone get nothing of the grant.
             let answer = if tokens <= left && !verdict.is_closed() {
-                left -= tokens;
+                left = left.saturating_sub(tokens);
                 Verdict::Granted { at: charged.at }
             } else {
                 let wait = state.books.until_room(&charge.quota, tokens, now);
@@ -159,7 +160,7 @@ impl BucketSync {
             let granted = matches!(judgement, Verdict::Granted { .. });
             // A caller may have gone meanwhile.
             if !answer(verdict, judgement) && granted {
-                left += tokens;
+                left = left.saturating_add(tokens);
             }
         }
         let mut state = lock(&entry.state);

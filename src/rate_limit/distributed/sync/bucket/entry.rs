@@ -4,6 +4,7 @@ use crate::{
     rate_limit::{
         Quota,
         distributed::{books::bucket::BucketBooks, outage::OnOutage},
+        tokens::Tokens,
     },
     sync::Mutex,
 };
@@ -33,7 +34,7 @@ enum Turn {
 
 /// A caller that waits for the store.
 pub(super) struct Waiter {
-    pub(super) tokens: u64,
+    pub(super) tokens: Tokens,
     pub(super) verdict: oneshot::Sender<Verdict>,
 }
 

@@ -22,6 +22,7 @@ use crate::{
                 synchronizer::{Handle, Link, Synchronizer},
             },
         },
+        tokens::Tokens,
     },
     sync::{AtomicU64, Mutex, MutexGuard, lock},
 };
@@ -142,14 +143,14 @@ impl BucketSync {
     pub(crate) fn entry(
         &self,
         key: &[u8],
-        tokens: u64,
+        tokens: Tokens,
         quota: &Quota,
         now: Instant,
     ) -> Result<Arc<Entry>, RateLimited> {
         if key.len() > LONGEST_KEY {
             return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
         }
-        if tokens > quota.burst() {
+        if tokens.0 > quota.burst() {
             return Err(RateLimited::new(None));
         }
         let now = self.origin.to(now);
@@ -163,12 +164,12 @@ impl BucketSync {
 
     /// Whether there will be too few tokens at `due`, by what the store said last. Nothing changes by asking. What this
     /// process decides in an outage it cannot tell.
-    pub(crate) fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
+    pub(crate) fn would_refuse(&self, key: &[u8], tokens: Tokens, due: Instant) -> bool {
         let quota = self.quota();
-        if tokens == 0 {
+        if tokens == Tokens::ZERO {
             return false;
         }
-        if key.len() > LONGEST_KEY || tokens > quota.burst() {
+        if key.len() > LONGEST_KEY || tokens.0 > quota.burst() {
             return true;
         }
         if !self.health().decides() {
@@ -186,7 +187,7 @@ impl BucketSync {
         entry: &Arc<Entry>,
         state: &mut State,
         quota: &Quota,
-        tokens: u64,
+        tokens: Tokens,
         now: Instant,
     ) -> Result<Option<Outage>, RateLimited> {
         let outage = (!self.health().decides()).then(|| self.health().outage());
@@ -208,7 +209,7 @@ impl BucketSync {
         &self,
         entry: &Arc<Entry>,
         mut state: MutexGuard<'_, State>,
-        tokens: u64,
+        tokens: Tokens,
     ) -> oneshot::Receiver<Verdict> {
         let (verdict, receiver) = oneshot::channel();
         let (enqueued, gone) = state.wait(Waiter { tokens, verdict });
@@ -247,8 +248,8 @@ impl BucketSync {
             Readings { store: self.health().read(&*self.store, now), keys: entries.len(), unflushed: 0, overshoot: 0 };
         for entry in entries {
             let state = lock(&entry.state);
-            readings.unflushed = readings.unflushed.saturating_add(state.books.unflushed());
-            readings.overshoot = readings.overshoot.max(state.books.overshoot());
+            readings.unflushed = readings.unflushed.saturating_add(state.books.unflushed().0);
+            readings.overshoot = readings.overshoot.max(state.books.overshoot().0);
         }
         readings
     }

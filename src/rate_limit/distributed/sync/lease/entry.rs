@@ -1,12 +1,15 @@
 use super::flush::Whose;
 use crate::{
     answer::{answer, make_room},
-    rate_limit::distributed::{
-        books::{
-            lease::{LeaseBooks, LeaseTerms},
-            local::Local,
+    rate_limit::{
+        distributed::{
+            books::{
+                lease::{LeaseBooks, LeaseTerms},
+                local::Local,
+            },
+            store::Demand,
         },
-        store::Demand,
+        tokens::Tokens,
     },
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
@@ -59,12 +62,12 @@ impl Entry {
 
     /// Waits for the first answer of the store for this key, if that is still to come. The store is asked for `tokens`
     /// more.
-    pub(super) fn wait_for_first_answer(&self, tokens: u64) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn wait_for_first_answer(&self, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         let mut state = lock(&self.state);
         if state.books.was_settled() {
             return None;
         }
-        self.refused.fetch_add(tokens, Ordering::Relaxed);
+        self.refused.fetch_add(tokens.0, Ordering::Relaxed);
         let (sender, settled) = oneshot::channel();
         let gone = make_room(&mut state.waiting, oneshot::Sender::is_closed);
         state.waiting.push(sender);
@@ -77,20 +80,20 @@ impl Entry {
     pub(super) fn demand(&self, now: Instant, whose: Whose) -> Demand {
         let mut state = lock(&self.state);
         let books = &mut state.books;
-        let refused = self.refused.swap(0, Ordering::Relaxed);
+        let refused = Tokens(self.refused.swap(0, Ordering::Relaxed));
         let is_leaving = whose == Whose::AllLeaving;
         // A process that leaves spends nothing any more, whatever the store knows.
         if is_leaving || !books.is_cut_off() {
-            let excess = if is_leaving { u64::MAX } else { books.excess(refused, self.terms.limit) };
+            let excess = if is_leaving { u64::MAX } else { books.excess(refused, self.terms.limit).0 };
             let taken = self
                 .credit
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit| Some(credit - credit.min(excess)));
             if let Ok(credit) = taken {
                 // What was spent since the books were brought up to date is in them next time.
-                books.returned(credit.min(excess));
+                books.returned(Tokens(credit.min(excess)));
             }
         }
-        books.demand(&self.terms, if is_leaving { 0 } else { refused }, now)
+        books.demand(&self.terms, if is_leaving { Tokens::ZERO } else { refused }, now)
     }
 }
 

@@ -3,9 +3,12 @@ use super::{
     synchronizer::LeaseSync,
 };
 use crate::{
-    rate_limit::distributed::{
-        store::{Demand, LARGEST_BATCH},
-        sync::{ask::ask, flights::Flights},
+    rate_limit::{
+        distributed::{
+            store::{Demand, LARGEST_BATCH},
+            sync::{ask::ask, flights::Flights},
+        },
+        tokens::Tokens,
     },
     sync::{Ordering, lock},
 };
@@ -119,9 +122,9 @@ impl LeaseSync {
         for (entry, settled) in mem::take(&mut batch.entries).iter().zip(&settled) {
             let mut state = lock(&entry.state);
             // A store that grants more than the limit is wrong.
-            let granted = settled.granted.min(self.limit);
+            let granted = Tokens(settled.granted).min(self.limit);
             let more = state.books.answered(granted, settled, now, self.report_for);
-            entry.credit.fetch_add(more, Ordering::Relaxed);
+            entry.credit.fetch_add(more.0, Ordering::Relaxed);
             // InFlight => Known
             let waiting = state.land();
             drop(state);
@@ -133,11 +136,11 @@ impl LeaseSync {
     pub(super) fn cut_off(&self, entry: &Entry) {
         let mut state = lock(&entry.state);
         let first = match self.processes {
-            Some(processes) if !state.books.was_settled() => self.limit / processes,
-            _ => 0,
+            Some(processes) if !state.books.was_settled() => Tokens(self.limit.0 / processes),
+            _ => Tokens::ZERO,
         };
         state.books.cut_off(first);
-        entry.credit.fetch_add(first, Ordering::Relaxed);
+        entry.credit.fetch_add(first.0, Ordering::Relaxed);
         // InFlight => Known
         let waiting = state.land();
         drop(state);

@@ -21,6 +21,7 @@ use crate::{
                 synchronizer::{Handle, Link, Synchronizer},
             },
         },
+        tokens::Tokens,
     },
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
@@ -38,7 +39,7 @@ use tokio::{sync::oneshot, time::Instant};
 pub(crate) struct LeaseSync {
     pub(super) store: Arc<dyn Store>,
     namespace: Namespace,
-    pub(crate) limit: u64,
+    pub(crate) limit: Tokens,
     pub(crate) window: Duration,
     pub(crate) period: Duration,
     pub(crate) deadline: Duration,
@@ -62,7 +63,7 @@ pub(crate) struct LeaseSync {
 /// What a synchronizer is made of. The builder has checked it.
 pub(crate) struct Parts {
     pub(crate) settings: Settings,
-    pub(crate) limit: u64,
+    pub(crate) limit: Tokens,
     pub(crate) window: Duration,
     pub(crate) period: Duration,
     pub(crate) deadline: Duration,
@@ -107,7 +108,7 @@ impl LeaseSync {
     }
 
     /// The entry of a key, for a caller that wants `tokens`.
-    pub(crate) fn entry(&self, key: &[u8], tokens: u64) -> Result<Arc<Entry>, RateLimited> {
+    pub(crate) fn entry(&self, key: &[u8], tokens: Tokens) -> Result<Arc<Entry>, RateLimited> {
         if key.len() > LONGEST_KEY {
             return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
         }
@@ -131,7 +132,7 @@ impl LeaseSync {
     }
 
     /// Waits until the store first answers for a key. None where it has answered or failed to, or does not decide now.
-    pub(crate) fn wait_for_first_answer(&self, entry: &Entry, tokens: u64) -> Option<oneshot::Receiver<()>> {
+    pub(crate) fn wait_for_first_answer(&self, entry: &Entry, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         // A credit shows that the store has answered.
         if entry.credit.load(Ordering::Relaxed) > 0 || !self.health().decides() {
             return None;
@@ -140,20 +141,20 @@ impl LeaseSync {
     }
 
     /// Takes tokens from the credit; or, while the store is down, as the policy says. Returns what may be refunded.
-    pub(crate) fn take(&self, entry: &Arc<Entry>, tokens: u64) -> Result<Option<Withdrawn>, RateLimited> {
+    pub(crate) fn take(&self, entry: &Arc<Entry>, tokens: Tokens) -> Result<Option<Withdrawn>, RateLimited> {
         if !self.health().decides() {
             if let Some(verdict) = self.take_beyond(entry, tokens) {
                 return verdict.map(|()| None);
             }
         }
-        let enough = |credit: u64| credit.checked_sub(tokens);
+        let enough = |credit: u64| credit.checked_sub(tokens.0);
         match entry.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
             Ok(_) => {
                 let at = Nanos(self.looked.load(Ordering::Relaxed));
                 Ok(Some(Withdrawn { entry: entry.clone(), at }))
             }
             Err(credit) => {
-                entry.refused.fetch_add(tokens, Ordering::Relaxed);
+                entry.refused.fetch_add(tokens.0, Ordering::Relaxed);
                 Err(RateLimited::new(Some(self.period)).with_remaining(credit))
             }
         }
@@ -161,12 +162,12 @@ impl LeaseSync {
 
     /// Decides without the credit, where the policy for outages is not that of shares.
     #[cold]
-    fn take_beyond(&self, entry: &Entry, tokens: u64) -> Option<Result<(), RateLimited>> {
+    fn take_beyond(&self, entry: &Entry, tokens: Tokens) -> Option<Result<(), RateLimited>> {
         let quota = match &self.on_outage {
             OnOutage::FairShare | OnOutage::LastKnown => return None,
             OnOutage::Local(quota) => *quota,
             // Which say no number.
-            OnOutage::Open | OnOutage::Closed => Quota::new(self.limit, self.window),
+            OnOutage::Open | OnOutage::Closed => Quota::new(self.limit.0, self.window),
         };
         let now = self.origin.to(Instant::now());
         let start = Start { level: Level::empty(&quota, now), share: Share::ALL };
@@ -174,7 +175,7 @@ impl LeaseSync {
         let verdict = lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, outage, start);
         Some(match verdict {
             Ok(()) => {
-                entry.beyond.fetch_add(tokens, Ordering::Relaxed);
+                entry.beyond.fetch_add(tokens.0, Ordering::Relaxed);
                 Ok(())
             }
             Err(wait) => Err(RateLimited::new(Some(wait.map_or(self.period, Nanos::duration)))),
@@ -182,22 +183,22 @@ impl LeaseSync {
     }
 
     /// Gives tokens back to the credit that they were taken from, if that was not long ago.
-    pub(crate) fn refund(&self, Withdrawn { entry, at }: Withdrawn, tokens: u64, now: Instant) {
+    pub(crate) fn refund(&self, Withdrawn { entry, at }: Withdrawn, tokens: Tokens, now: Instant) {
         let age = self.origin.to(now).saturating_sub(at).duration();
         if age < self.window.saturating_sub(self.period.mul_f64(1.2)) {
             // What the books have for spent already is counted twice until a window has passed: on the safe side.
-            entry.credit.fetch_add(tokens, Ordering::Relaxed);
+            entry.credit.fetch_add(tokens.0, Ordering::Relaxed);
         }
     }
 
     /// The tokens of a key that this process holds.
-    pub(crate) fn held(&self, key: &[u8]) -> u64 {
-        self.entries.find(key).map_or(0, |entry| entry.credit.load(Ordering::Relaxed))
+    pub(crate) fn held(&self, key: &[u8]) -> Tokens {
+        Tokens(self.entries.find(key).map_or(0, |entry| entry.credit.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn read(&self, now: Instant) -> Readings {
         let entries = self.entries.all();
-        let unflushed = entries.iter().map(|entry| lock(&entry.state).books.unflushed());
+        let unflushed = entries.iter().map(|entry| lock(&entry.state).books.unflushed().0);
         Readings {
             unflushed: unflushed.fold(0, u64::saturating_add),
             keys: entries.len(),
@@ -210,9 +211,9 @@ impl LeaseSync {
     pub(super) fn note(&self, now: Instant) {
         for entry in self.entries.all() {
             let mut state = lock(&entry.state);
-            state.books.spent_beyond(entry.beyond.swap(0, Ordering::Relaxed), now);
-            let back = state.books.note(entry.credit.load(Ordering::Relaxed), now, self.window);
-            entry.credit.fetch_add(back, Ordering::Relaxed);
+            state.books.spent_beyond(Tokens(entry.beyond.swap(0, Ordering::Relaxed)), now);
+            let back = state.books.note(Tokens(entry.credit.load(Ordering::Relaxed)), now, self.window);
+            entry.credit.fetch_add(back.0, Ordering::Relaxed);
         }
     }
 
