@@ -164,6 +164,18 @@
 //!
 //! A debt of at most a burst. Room for 100,000 keys.
 
+// The rooms, each of which imports from those before it only:
+//
+// | room | what is in it |
+// |---|---|
+// | `level`, `outage` | how full a bucket is; the policies for outages |
+// | `store` | what a store is and does: the contract, the stores, the suite |
+// | `settings` | what the builders of all limits have in common |
+// | `books` | what one process knows of a key, and has to tell the store |
+// | `sync` | what carries the books to the store and back: entries, flushers, health |
+// | `by_key` | how a `RateLimit` asks a distributed limit |
+// | `exact`, `leased`, `write_behind` | the limits, one folder each |
+
 mod books;
 mod by_key;
 mod exact;
