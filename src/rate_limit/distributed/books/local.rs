@@ -13,11 +13,19 @@ use crate::{
 
 /// The bucket by which one process decides for itself about one key.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Local {
-    level: Option<Level>,
+pub(crate) enum Local {
+    /// It has decided nothing yet.
+    #[default]
+    Unused,
+    Deciding(Decider),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decider {
+    level: Level,
+    share: Share,
     /// The outage that it is for. None while the store decides, and only one answer is missing.
     outage: Option<Outage>,
-    share: Share,
 }
 
 /// Where a process begins when it decides for itself: the bucket's level, and this process's part of the limit.
@@ -48,42 +56,55 @@ impl Local {
         if tokens.0 > quota.burst() {
             return Err(None);
         }
-        if self.level.is_none() || outage.is_none() || self.outage != outage {
-            self.outage = outage;
-            (self.level, self.share) = match policy {
-                OnOutage::Local(_) => (Some(self.level.unwrap_or(Level::empty(quota, now))), Share::ALL),
-                OnOutage::FairShare => (Some(start.level), start.share),
-                _ => (Some(start.level), Share::ALL),
-            };
-        }
-        let level = self.level.get_or_insert_with(|| Level::empty(quota, now));
+        let mut decider = match *self {
+            // Deciding => Deciding, in one outage
+            Self::Deciding(decider) if outage.is_some() && decider.outage == outage => decider,
+            // (Unused | Deciding) => Deciding
+            before => before.begin(policy, quota, now, outage, start),
+        };
+        let Decider { level, share, .. } = &mut decider;
         level.drain(quota, now.max(level.at()));
-        let cost = self.share.cost(tokens, level);
+        let cost = share.cost(tokens, level);
         // Even the smallest share admits something. Where that costs more than the burst, the rest is owed.
-        match level.until_room_for_parts(cost.min(level.in_parts(Tokens(quota.burst()))), quota) {
+        let verdict = match level.until_room_for_parts(cost.min(level.in_parts(Tokens(quota.burst()))), quota) {
             Nanos::ZERO => {
                 level.add_parts(cost);
                 Ok(())
             }
             wait => Err(Some(wait)),
-        }
+        };
+        *self = Self::Deciding(decider);
+        verdict
+    }
+
+    fn begin(self, policy: &OnOutage, quota: &Quota, now: Nanos, outage: Option<Outage>, start: Start) -> Decider {
+        let (level, share) = match (policy, self) {
+            // A quota of the process's own is one for all outages.
+            (OnOutage::Local(_), Self::Deciding(decider)) => (decider.level, Share::ALL),
+            (OnOutage::Local(_), Self::Unused) => (Level::empty(quota, now), Share::ALL),
+            (OnOutage::FairShare, _) => (start.level, start.share),
+            (OnOutage::LastKnown | OnOutage::Open | OnOutage::Closed, _) => (start.level, Share::ALL),
+        };
+        Decider { level, share, outage }
     }
 
     /// Whether a new one would decide as this one does, in the next outage too.
     pub(crate) fn is_idle(&self, policy: &OnOutage, now: Nanos) -> bool {
         match policy {
-            OnOutage::Local(_) => self.level.is_none_or(|level| level.empty_at() <= now),
+            OnOutage::Local(_) => match self {
+                Self::Unused => true,
+                Self::Deciding(decider) => decider.level.empty_at() <= now,
+            },
             OnOutage::FairShare | OnOutage::LastKnown | OnOutage::Open | OnOutage::Closed => true,
         }
     }
 
     /// Gives back tokens that were taken `age` ago in this outage, or in none, less what has drained since.
     pub(crate) fn give_back(&mut self, tokens: Tokens, age: Nanos, outage: Option<Outage>) {
-        if self.outage != outage {
-            return;
-        }
-        if let Some(level) = &mut self.level {
-            level.take_back_of(self.share.cost(tokens, level), age);
+        if let Self::Deciding(decider) = self {
+            if decider.outage == outage {
+                decider.level.take_back_of(decider.share.cost(tokens, &decider.level), age);
+            }
         }
     }
 }

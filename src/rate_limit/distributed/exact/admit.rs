@@ -51,7 +51,7 @@ enum By {
 /// |---|---|
 /// | the store grants its tokens | admitted, by the store |
 /// | the store refuses | refused |
-/// | the store does not answer, or not by `give_up_at` | this process decides |
+/// | the store does not answer, or not in time | this process decides |
 /// | the call is dropped | it has left: the limit gives back what was granted |
 pub struct Asked {
     entry: Arc<Entry>,
@@ -63,7 +63,7 @@ pub struct Asked {
 
 impl Taken {
     /// Gives the tokens back, less what has drained of them since.
-    pub(super) fn give_back(self, sync: &BucketSync, now: Instant) {
+    pub(super) fn give_back(self, sync: &BucketSync) {
         let Some((entry, by)) = self.taken else { return };
         let mut state = lock(&entry.state);
         match by {
@@ -72,7 +72,7 @@ impl Taken {
                 sync.queue(&entry, &mut state);
             }
             By::Itself { at, outage } => {
-                let age = Nanos::of(now.saturating_duration_since(at));
+                let age = Nanos::of(Instant::now().saturating_duration_since(at));
                 state.books.unspend(self.tokens, age, &sync.quota(), outage);
             }
         }

@@ -94,7 +94,7 @@ impl Exact {
 
     /// Gives back what was taken for a call that then was not made.
     pub fn refund(&self, taken: Taken) {
-        taken.give_back(self.sync(), Instant::now());
+        taken.give_back(self.sync());
     }
 
     /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others
