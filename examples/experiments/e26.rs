@@ -5,6 +5,7 @@
 //! process; at 1x it comes to each of them evenly spaced. Each number is the worst of these nine outages.
 
 use crate::{
+    absent::Absent,
     finding::{Bound, Figure, Finding},
     lab::{Lab, secs},
     textbook,
@@ -15,9 +16,7 @@ use steadfast::{
     ConfigError, Random,
     rate_limit::{
         Quota,
-        distributed::{
-            Answering, Charge, Charged, Demand, Embedded, Exact, Settled, Store, StoreError, StoreErrorKind,
-        },
+        distributed::{Embedded, Exact},
     },
 };
 use tokio::{
@@ -170,7 +169,9 @@ fn fleet(case: &Case, seed: u64) -> Result<[f64; 6], ConfigError> {
         let (inner, random) = (Embedded::new(), Random::seeded(seed));
         let mut processes = Vec::new();
         for process in 0..PROCESSES {
-            let store = Absent { inner: inner.clone(), away: case.away.is_from(process).then_some((from, until)) };
+            let is_cut_off = case.away.is_from(process);
+            let is_away = move || is_cut_off && (from..until).contains(&Instant::now());
+            let store = Absent::new(inner.clone(), is_away);
             let builder = Exact::builder(store, quota).processes(PROCESSES as u64).random(random.clone());
             let (limit, flusher) = builder.build()?;
             spawn_local(flusher.run());
@@ -229,37 +230,4 @@ fn excess(admitted: &[f64], burst: f64) -> f64 {
         (last, most) = (*at, most.max(level));
     }
     most - burst
-}
-
-/// A store that does not answer from the one instant to the other.
-struct Absent {
-    inner: Embedded,
-    away: Option<(Instant, Instant)>,
-}
-
-impl Absent {
-    fn answers(&self) -> Result<(), StoreError> {
-        match self.away {
-            Some((from, until)) if (from..until).contains(&Instant::now()) => {
-                Err(StoreError::new(StoreErrorKind::Unreachable, "an outage"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Store for Absent {
-    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
-        match self.answers() {
-            Ok(()) => self.inner.charge(charges),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
-    }
-
-    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
-        match self.answers() {
-            Ok(()) => self.inner.settle(demands),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
-    }
 }

@@ -7,6 +7,7 @@
 //! worst instant for the busiest node.
 
 use crate::{
+    absent::Absent,
     finding::{Anchor, Bound, Figure, Finding},
     lab::{Lab, ms, secs},
     textbook,
@@ -22,9 +23,7 @@ use std::{
 };
 use steadfast::{
     ConfigError, Random,
-    rate_limit::distributed::{
-        Answering, Charge, Charged, Demand, Embedded, Leased, Settled, Store, StoreError, StoreErrorKind,
-    },
+    rate_limit::distributed::{Embedded, Leased},
 };
 use tokio::{
     runtime,
@@ -147,7 +146,7 @@ enum Outage {
     /// From a quarter of the run to three quarters.
     Half,
     /// From a quarter of the run until the busiest node has just asked in vain. So that node, which has spent most, is among
-    /// the last to report. See [`Flaky::waits_for_busiest`].
+    /// the last to report. See [`Journeys::waits_for_busiest`].
     UntilBusiestHasAsked,
 }
 
@@ -196,8 +195,8 @@ impl Run {
         let mut log = Log { asked: Vec::new(), admitted: Vec::new(), operations: 0 };
         LocalSet::new().block_on(&clock, async move {
             let start = Instant::now();
-            let store = Flaky {
-                inner: Embedded::new(),
+            let store = Embedded::new();
+            let journeys = Journeys {
                 start,
                 run: self,
                 node: 0,
@@ -208,7 +207,8 @@ impl Run {
             let random = Random::seeded(seed);
             let mut nodes = Vec::new();
             for node in 0..NODES {
-                let store = Flaky { node, ..store.clone() };
+                let journeys = Journeys { node, ..journeys.clone() };
+                let store = Absent::new(store.clone(), move || journeys.is_away());
                 let builder = Leased::builder(store, LIMIT, WINDOW).flush_every(PERIOD).random(random.clone());
                 let (limit, flusher) = builder.build()?;
                 spawn_local(flusher.run());
@@ -230,16 +230,15 @@ impl Run {
                 log.asked.push(now);
                 log.admitted.extend(taken.map(|_| now));
             }
-            log.operations = store.operations.load(Ordering::Relaxed);
+            log.operations = journeys.operations.load(Ordering::Relaxed);
             Ok(log)
         })
     }
 }
 
-/// A store that does not answer for a while, as a node sees it.
+/// The calls of a node on their way to the store.
 #[derive(Clone)]
-struct Flaky {
-    inner: Embedded,
+struct Journeys {
     start: Instant,
     run: Run,
     node: usize,
@@ -250,34 +249,17 @@ struct Flaky {
     operations: Arc<AtomicU64>,
 }
 
-impl Store for Flaky {
-    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
-        match self.answers() {
-            Ok(()) => self.inner.charge(charges),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
-    }
-
-    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
-        match self.answers() {
-            Ok(()) => self.inner.settle(demands),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
-    }
-}
-
-impl Flaky {
-    /// Counts an operation, and fails it in the outage.
-    fn answers(&self) -> Result<(), StoreError> {
+impl Journeys {
+    /// Counts an operation, and says whether the store is away for it.
+    fn is_away(&self) -> bool {
         self.operations.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let at = now - self.start;
-        let is_away = match self.run.outage {
+        match self.run.outage {
             Outage::None => false,
             Outage::Half => is_out(at, self.run.length),
             Outage::UntilBusiestHasAsked => at >= self.run.length / 4 && self.waits_for_busiest(now),
-        };
-        if is_away { Err(StoreError::new(StoreErrorKind::Unreachable, "an outage")) } else { Ok(()) }
+        }
     }
 
     /// Whether the store stays away. In the second half of the run it comes back when the next node asks [`JUST`] after the

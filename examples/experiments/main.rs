@@ -18,6 +18,7 @@
 //! `later` where the crate does not have the mechanism yet, or this machine not the tool. `tests/overload` asserts the
 //! figures with a few seeds, and no anchors.
 
+mod absent;
 mod args;
 mod crowd;
 mod e1;

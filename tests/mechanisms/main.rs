@@ -27,7 +27,6 @@ mod closing;
 mod due;
 #[cfg(all(feature = "constant-work", feature = "redis"))]
 mod error_chains;
-mod fleet;
 mod forecasts;
 mod horizons;
 mod keyed;

@@ -4,6 +4,8 @@
 //! each run repeats the last one exactly. The published mechanisms run in the example only, and with them E10, which has
 //! nothing else yet.
 
+#[path = "../../examples/experiments/absent.rs"]
+mod absent;
 #[path = "../../examples/experiments/crowd.rs"]
 mod crowd;
 #[allow(dead_code, reason = "the example prints, too")]

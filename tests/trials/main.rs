@@ -9,6 +9,8 @@ mod clock;
 #[path = "../support/durable.rs"]
 #[allow(dead_code, reason = "every test binary uses a part of it")]
 mod durable_fixture;
+#[path = "../support/fleet.rs"]
+mod fleet;
 #[path = "../support/process.rs"]
 #[allow(dead_code, reason = "every test binary uses a part of it")]
 mod process;

@@ -1,22 +1,17 @@
-use super::{
-    exact::{Asked, Exact, Taken},
-    leased::{Leased, Newcomer, Spent},
-    write_behind::{Noted, WriteBehind},
-};
 use crate::{
     error::RateLimited,
     rate_limit::{Admission, BorrowedKey, DescribeLimit, KeyOf, Limit, OwnedKey, RateLimit},
     shell::{Ending, Frame, RefusesNow, SettleOnDrop},
 };
 use std::{
-    convert::Infallible,
     marker::PhantomData,
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::time::Instant;
 
-/// A limit that many processes keep, as a [`RateLimit`] asks it: [`Exact`], [`Leased`] or [`WriteBehind`].
+/// A limit that many processes keep, as a [`RateLimit`] asks it: [`Exact`](super::Exact), [`Leased`](super::Leased) or
+/// [`WriteBehind`](super::WriteBehind).
 pub trait Distributed {
     /// Whether a call may wait for the store.
     const WAITS: bool;
@@ -30,7 +25,8 @@ pub trait Distributed {
     /// Takes tokens of this key's, or says that the store has to be asked.
     fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Self::Permit, Self::Place>;
 
-    /// Whether a call would be refused at `due`, as far as this process knows. Nothing changes by asking. Default: `false`.
+    /// Whether a call would be refused at `due`, as far as this process knows. Nothing changes by asking. Default:
+    /// `false`.
     fn would_refuse(&self, _key: &[u8], _tokens: u64, _due: Instant) -> bool {
         false
     }
@@ -67,8 +63,8 @@ pub struct DistributedByKey<D, F> {
 }
 
 impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
-    /// Each call costs one token of the bucket of its key that many processes share. `key_of` makes the key of the request,
-    /// of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
+    /// Each call costs one token of the bucket of its key that many processes share. `key_of` makes the key of the
+    /// request, of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
     /// [`distributed_ref`](RateLimit::distributed_ref).
     ///
     /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is `AsRef<[u8]>`.
@@ -109,8 +105,8 @@ impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
 impl<D, F, Key: ?Sized> RateLimit<DistributedByKey<D, (BorrowedKey<F>, PhantomData<fn(&Key)>)>> {
     /// Like [`distributed`](RateLimit::distributed) where the key lies in the request: `key_of` borrows it.
     ///
-    /// Write the closure in the call, as below, or pass a function. Where the request is itself a reference, such as `&Order`,
-    /// pass a function: `fn tenant<'a>(order: &'a &Order) -> &'a str`. See
+    /// Write the closure in the call, as below, or pass a function. Where the request is itself a reference, such as
+    /// `&Order`, pass a function: `fn tenant<'a>(order: &'a &Order) -> &'a str`. See
     /// [`by_key_ref`](RateLimit::by_key_ref).
     ///
     /// ```
@@ -237,119 +233,5 @@ impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {
 
     fn longest_wait_in_shadow(&self) -> Duration {
         self.limit.longest_wait()
-    }
-}
-
-impl Distributed for Exact {
-    const WAITS: bool = true;
-
-    type Permit = Taken;
-    type Place = Asked;
-
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Taken, Asked> {
-        self.admit_at(key, tokens, now)
-    }
-
-    /// By what the store said last, even if it would be asked again by then.
-    fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
-        self.would_refuse_at(key, tokens, due)
-    }
-
-    fn poll(&self, asked: &mut Asked, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Taken, RateLimited>> {
-        self.poll_asked(asked, cx, now)
-    }
-
-    fn give_up_at(&self, asked: &Asked) -> Instant {
-        asked.give_up_at()
-    }
-
-    fn leave(&self, asked: &mut Asked) {
-        Exact::leave(self, asked);
-    }
-
-    fn refund(&self, taken: Taken) {
-        Exact::refund(self, taken);
-    }
-
-    fn describe(&self) -> String {
-        format!("for each key {}, by all processes together", self.quota())
-    }
-
-    fn longest_wait(&self) -> Duration {
-        self.deadline()
-    }
-}
-
-impl Distributed for Leased {
-    const WAITS: bool = true;
-
-    type Permit = Spent;
-    type Place = Newcomer;
-
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Spent, Newcomer> {
-        self.admit_at(key, tokens, || now)
-    }
-
-    fn poll(&self, newcomer: &mut Newcomer, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Spent, RateLimited>> {
-        self.poll_newcomer(newcomer, cx, now)
-    }
-
-    fn give_up_at(&self, newcomer: &Newcomer) -> Instant {
-        newcomer.give_up_at()
-    }
-
-    /// Nothing was taken yet.
-    fn leave(&self, _newcomer: &mut Newcomer) {}
-
-    fn refund(&self, spent: Spent) {
-        Leased::refund(self, spent);
-    }
-
-    fn describe(&self) -> String {
-        let (limit, window) = self.terms();
-        format!("for each key {limit} in any {window:?}, by all processes together")
-    }
-
-    fn longest_wait(&self) -> Duration {
-        self.deadline()
-    }
-}
-
-impl Distributed for WriteBehind {
-    const WAITS: bool = false;
-
-    type Permit = Noted;
-    type Place = Infallible;
-
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Noted, Infallible> {
-        self.try_acquire_at(key, tokens, now).into()
-    }
-
-    fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
-        self.would_refuse_at(key, tokens, due)
-    }
-
-    fn poll(&self, place: &mut Infallible, _: &mut Context<'_>, _: Instant) -> Poll<Result<Noted, RateLimited>> {
-        match *place {}
-    }
-
-    fn give_up_at(&self, place: &Infallible) -> Instant {
-        match *place {}
-    }
-
-    fn leave(&self, place: &mut Infallible) {
-        match *place {}
-    }
-
-    fn refund(&self, noted: Noted) {
-        WriteBehind::refund(self, noted);
-    }
-
-    fn describe(&self) -> String {
-        format!("for each key {}, by all processes together, and {} more", self.quota(), self.overshoot_bound())
-    }
-
-    fn longest_wait(&self) -> Duration {
-        Duration::ZERO
     }
 }

@@ -1,8 +1,8 @@
 //! One limit that many processes keep together, with a stated bound.
 //!
 //! A limit in each of ten processes is ten limits. So the state of each key is in a [`Store`] that all of them share:
-//! [`Embedded`] for one process and for tests, `Redis` (feature `redis`) for a fleet, or one of your own. It is asked for many
-//! keys at once, never for one decision.
+//! [`Embedded`] for one process and for tests, `Redis` (feature `redis`) for a fleet, or one of your own. It is asked
+//! for many keys at once, never for one decision.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -82,22 +82,22 @@
 //! does not fit below the burst is a [debt](ExactBuilder::max_debt). Two fifths of the rate repay it, and callers have
 //! the rest. So an outage, however long, locks no caller out.
 //!
-//! A step of the store's clock counts as time that passed. After a step forward by S a bucket admits what drains in S once more,
-//! at most B, and a window admits up to L once more. A step back locks no caller out.
+//! A step of the store's clock counts as time that passed. After a step forward by S a bucket admits what drains in S
+//! once more, at most B, and a window admits up to L once more. A step back locks no caller out.
 //!
 //! The share of a process is its part of all that was admitted in the four seconds before the outage. While the demand
 //! is steady, the shares of all processes add up to one. With [`OnOutage::LastKnown`] every process has the whole
 //! limit.
 //!
-//! No call waits for a connection to be made, except within its deadline where the [runtime](#runtimes) of the connection
-//! has ended. An error of the store is an answer of the policy, not of the caller.
+//! No call waits for a connection to be made, except within its deadline where the [runtime](#runtimes) of the
+//! connection has ended. An error of the store is an answer of the policy, not of the caller.
 //!
 //! # Shutting down
 //!
-//! A flusher ends when the last handle of its limit is dropped, and all stacks and routers that have one; it then tells the
-//! store what is left to tell, and gives back what is held. Where the store does not answer that takes a few of its deadlines at
-//! most. So keep what `spawn` returned, and wait for it at the end. Dropped earlier, it is what a crash is: what a
-//! process held counts as spent for two windows.
+//! A flusher ends when the last handle of its limit is dropped, and all stacks and routers that have one; it then tells
+//! the store what is left to tell, and gives back what is held. Where the store does not answer that takes a few of its
+//! deadlines at most. So keep what `spawn` returned, and wait for it at the end. Dropped earlier, it is what a crash
+//! is: what a process held counts as spent for two windows.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -117,10 +117,10 @@
 //!
 //! # Runtimes
 //!
-//! A limit belongs to no runtime. A flusher belongs to the runtime that it is spawned in. When that ends, the limit decides
-//! as [`OnOutage`] says until another flusher runs. `limit.flusher()` makes one. Flushers take turns: when the one at work is
-//! dropped, the next one goes on at once. A process with a runtime in each thread spawns one in each; so does a test suite
-//! with a runtime in each test.
+//! A limit belongs to no runtime. A flusher belongs to the runtime that it is spawned in. When that ends, the limit
+//! decides as [`OnOutage`] says until another flusher runs. `limit.flusher()` makes one. Flushers take turns: when the
+//! one at work is dropped, the next one goes on at once. A process with a runtime in each thread spawns one in each; so
+//! does a test suite with a runtime in each test.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -155,52 +155,51 @@
 //!
 //! # Defaults
 //!
-//! [`Exact`]: a deadline of 5 ms, some ten round trips within a data centre; a probe each 100 ms. [`WriteBehind`]: a flush
-//! each 100 ms; as much unflushed as the rate gives in that time. [`Leased`]: a flush in each tenth of the window, at least
-//! each second: often enough for shares to follow the demand; half of a period for the store to answer. A debt of at most a
-//! burst. Room for 100,000 keys.
+//! [`Exact`]: a deadline of 5 ms, some ten round trips within a data centre; a probe each 100 ms.
+//!
+//! [`WriteBehind`]: a flush each 100 ms; as many unflushed tokens as the rate gives in that time.
+//!
+//! [`Leased`]: a flush in each tenth of the window, at least each second: often enough for shares to follow the demand.
+//! Half of a period for the store to answer.
+//!
+//! A debt of at most a burst. Room for 100,000 keys.
 
-mod account;
-mod backlog;
+// The rooms, each of which imports from those before it only:
+//
+// | room | what is in it |
+// |---|---|
+// | `level`, `outage` | how full a bucket is; the policies for outages |
+// | `store` | what a store is and does: the contract, the stores, the suite |
+// | `settings` | what the builders of all limits have in common |
+// | `books` | what one process knows of a key, and has to tell the store |
+// | `sync` | what carries the books to the store and back: entries, flushers, health |
+// | `by_key` | how a `RateLimit` asks a distributed limit |
+// | `exact`, `leased`, `write_behind` | the limits, one folder each |
+
 mod books;
 mod by_key;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-mod embedded;
-mod engine;
-mod entries;
 mod exact;
-mod flights;
-mod flusher;
-mod health;
 mod leased;
-mod leasing;
 mod level;
-mod meter;
-mod missed;
-mod namespace;
 mod outage;
-#[cfg(feature = "redis")]
-mod redis;
 mod settings;
-mod share;
 mod store;
+mod sync;
 mod write_behind;
 
 pub use by_key::{BytesOf, Distributed, DistributedByKey};
-pub use embedded::Embedded;
-pub use engine::Readings;
 pub use exact::{Asked, Exact, ExactBuilder, Taken};
-pub use flusher::Flusher;
-pub use health::StoreHealth;
 pub use leased::{Leased, LeasedBuilder, Newcomer, Spent};
 pub use outage::OnOutage;
 #[cfg(feature = "redis-tls")]
-pub use redis::RedisTls;
-#[cfg(feature = "redis")]
-pub use redis::{Redis, RedisBuilder, RedisCredentials, RedisError};
+pub use store::RedisTls;
+#[cfg(feature = "conformance")]
+pub use store::conformance;
 pub use store::{
-    Answering, Charge, Charged, Demand, Hint, LARGEST_BATCH, LONGEST_KEY, LONGEST_NAME, Settled, Store, StoreError,
-    StoreErrorKind,
+    Answering, Charge, Charged, Demand, Embedded, Hint, LARGEST_BATCH, LONGEST_KEY, LONGEST_NAME, Settled, Store,
+    StoreError, StoreErrorKind,
 };
+#[cfg(feature = "redis")]
+pub use store::{Redis, RedisBuilder, RedisCredentials, RedisError};
+pub use sync::{Flusher, Readings, StoreHealth};
 pub use write_behind::{Noted, WriteBehind, WriteBehindBuilder};

@@ -1,45 +1,69 @@
-use super::{namespace::Namespace, outage::OnOutage};
-use crate::error::ConfigError;
+use super::{
+    outage::OnOutage,
+    store::{Store, namespace::Namespace},
+};
+use crate::{error::ConfigError, random::Random};
+use std::sync::Arc;
 
-/// The settings that all limits of many processes have: of a builder with the fields `max_keys`, `namespace` and `random`.
+/// The settings that every limit of many processes has.
+pub(crate) struct Settings {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) namespace: Namespace,
+    pub(crate) on_outage: OnOutage,
+    pub(crate) max_keys: usize,
+    pub(crate) random: Random,
+}
+
+impl Settings {
+    pub(crate) fn new(store: impl Store) -> Self {
+        Self {
+            store: Arc::new(store),
+            namespace: Namespace::default(),
+            on_outage: OnOutage::default(),
+            max_keys: 100_000,
+            random: Random::new(),
+        }
+    }
+
+    /// Checks them, and the number of processes.
+    pub(crate) fn check(&self, processes: Option<u64>) -> Result<(), ConfigError> {
+        self.namespace.check()?;
+        if let OnOutage::Local(quota) = self.on_outage {
+            quota.check()?;
+        }
+        if processes == Some(0) {
+            return Err(ConfigError::new("rate_limit.processes", 0, "must be at least 1"));
+        }
+        if self.max_keys == 0 {
+            return Err(ConfigError::new("rate_limit.max_keys", 0, "must be at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// The setters of a builder with a field `settings`, except for `on_outage`, which each limit documents itself.
 macro_rules! common_settings {
     () => {
-        /// For how many keys there is room. Beyond that a new key takes the place of one that is idle. If there is none, the
-        /// new keys of all processes share one more, as though they were one key. Default: 100,000.
-        pub fn max_keys(self, max_keys: usize) -> Self {
-            Self { max_keys, ..self }
+        /// The number of keys for which there is room. Beyond that a new key takes the place of one that is idle. If
+        /// there is none, the new keys of all processes share one more, as though they were one key. Default: 100,000.
+        pub fn max_keys(mut self, max_keys: usize) -> Self {
+            self.settings.max_keys = max_keys;
+            self
         }
 
-        /// Keeps the keys of this limit from those of other limits in the same store: two limits on the requests of a tenant,
-        /// one per second and one per hour, need two namespaces. The same for all processes. At most 64 bytes. Default: none.
-        pub fn namespace(self, namespace: impl Into<String>) -> Self {
-            Self { namespace: Namespace(namespace.into()), ..self }
+        /// Keeps the keys of this limit from those of other limits in the same store. Two limits on the requests of a
+        /// tenant, one per second and one per hour, need two namespaces. It must be equal in all processes, and at most
+        /// 64 bytes long. Default: none.
+        pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+            self.settings.namespace = Namespace(namespace.into());
+            self
         }
 
         /// Draws phases and jitter from this generator.
-        pub fn random(self, random: Random) -> Self {
-            Self { random, ..self }
+        pub fn random(mut self, random: Random) -> Self {
+            self.settings.random = random;
+            self
         }
     };
 }
 pub(super) use common_settings;
-
-/// Checks what they all have.
-pub(super) fn check(
-    namespace: &Namespace,
-    processes: Option<u64>,
-    on_outage: &OnOutage,
-    max_keys: usize,
-) -> Result<(), ConfigError> {
-    namespace.check()?;
-    if let OnOutage::Local(quota) = on_outage {
-        quota.check()?;
-    }
-    if processes == Some(0) {
-        return Err(ConfigError::new("rate_limit.processes", 0, "must be at least 1"));
-    }
-    if max_keys == 0 {
-        return Err(ConfigError::new("rate_limit.max_keys", 0, "must be at least 1"));
-    }
-    Ok(())
-}

@@ -93,7 +93,7 @@ async fn a_store_that_answers_at_once_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_is_remembered_asks_nobody_and_is_what_the_store_would_say() {
+async fn a_refusal_that_is_remembered_asks_no_store_and_is_what_the_store_would_say() {
     let (mut random, mut remembered) = (SmallRng::seed_from_u64(5), 0);
     for round in 0..60 {
         let quota = Quota::new(random.random_range(1..20), secs(random.random_range(1..30)));
@@ -121,7 +121,7 @@ async fn a_refusal_that_is_remembered_asks_nobody_and_is_what_the_store_would_sa
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_when_told_is_admitted_if_nobody_else_comes() {
+async fn a_caller_that_comes_back_in_time_is_admitted_if_no_other_comes() {
     let mut random = SmallRng::seed_from_u64(6);
     let mut refused = 0;
     for round in 0..60 {
@@ -146,7 +146,7 @@ async fn who_comes_back_when_told_is_admitted_if_nobody_else_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_fits_is_admitted_in_order_and_what_is_left_goes_back() {
+async fn callers_that_fit_are_admitted_in_order_and_what_is_left_goes_back() {
     let store = Fickle::slow(4, 4);
     let limit = exact_by(&store, still(20), 1, |builder| builder.deadline(ms(50)));
     let call = |tokens| {
@@ -196,7 +196,7 @@ async fn nothing_is_lost_by_calls_that_are_dropped_at_any_time() {
         }
         let mut kept = 0;
         for call in calls {
-            // Whoever was aborted had either not been admitted or ended: an answer and its end are one poll.
+            // A caller that was aborted had either not been admitted or ended: an answer and its end are one poll.
             kept += call.await.unwrap_or(0);
         }
         sleep(ms(50)).await;

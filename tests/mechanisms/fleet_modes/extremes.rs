@@ -1,4 +1,4 @@
-//! Configurations that nobody has, and that work all the same.
+//! Configurations that no user has, and that work all the same.
 
 use super::{
     fleet::{exact_by, write_behind_by},

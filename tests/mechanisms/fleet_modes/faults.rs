@@ -13,7 +13,7 @@ use steadfast::rate_limit::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// Calls until nobody waits for the store any more.
+/// Calls until no caller waits for the store any more.
 async fn until_it_is_down(limit: &Exact) {
     for _ in 0..10 {
         let time = Stopwatch::start();
@@ -25,7 +25,7 @@ async fn until_it_is_down(limit: &Exact) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_the_deadline_for_a_store_that_hangs_and_soon_nobody_waits_at_all() {
+async fn no_caller_waits_longer_than_the_deadline_for_a_store_that_hangs_and_soon_none_waits_at_all() {
     for mode in [Mode::Hangs, Mode::Fails, Mode::AnswersTooFew, Mode::IsNotHeard] {
         let (store, quota) = (Fickle::new(), Quota::new(100, secs(1)));
         let limit = exact(&store, quota, 1);
@@ -201,7 +201,7 @@ async fn what_is_written_behind_a_store_that_panics_is_told_when_it_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_others_to_be_answered_waits_no_longer_than_the_deadline_either() {
+async fn a_caller_that_waits_for_others_to_be_answered_waits_no_longer_than_the_deadline_either() {
     for (mode, is_slow) in
         [(Mode::Answers, true), (Mode::Hangs, true), (Mode::IsNotHeard, true), (Mode::Answers, false)]
     {

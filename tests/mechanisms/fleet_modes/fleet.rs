@@ -40,7 +40,7 @@ pub fn exact_by(
     limit
 }
 
-/// A process of a limit that is written behind, by so many of them. Its flusher runs.
+/// One of `processes` that keep a limit that is written behind. Its flusher runs.
 pub fn write_behind_by(
     store: &Fickle,
     quota: Quota,
@@ -110,7 +110,7 @@ pub struct Report {
 pub struct Load {
     /// Calls in a second, of a token each.
     pub rate: f64,
-    /// Of so many keys, the first twice as often as the second and so on; all of the same one if there is one.
+    /// The number of keys. The first is asked for twice as often as the second, and so on.
     pub keys: u64,
 }
 
@@ -131,7 +131,7 @@ impl Process for WriteBehind {
     }
 }
 
-/// Asks each process what its load says, for so long. `each_milli` sees the time that has passed.
+/// Asks each process what its load says, for a time. `each_milli` sees the time that has passed.
 pub async fn run<P: Process>(
     fleet: &[(P, Load)],
     length: Duration,
@@ -170,7 +170,7 @@ pub async fn run<P: Process>(
     report.clone()
 }
 
-/// Of so many keys one, the nth as likely as one by n.
+/// One of the keys by chance, the nth as likely as one by n.
 fn zipf(keys: u64, random: &mut SmallRng) -> u64 {
     let all: f64 = (1..=keys).map(|rank| 1.0 / rank as f64).sum();
     let mut drawn = random.random_range(0.0..all);

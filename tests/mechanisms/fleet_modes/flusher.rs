@@ -55,7 +55,7 @@ async fn it_ends_while_the_store_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_it_nobody_hangs_and_the_policy_decides() {
+async fn without_it_no_caller_hangs_and_the_policy_decides() {
     // Never run, and not dropped.
     let store = Fickle::new();
     let builder = || Exact::builder(store.clone(), still(10)).processes(1);
@@ -65,7 +65,7 @@ async fn without_it_nobody_hangs_and_the_policy_decides() {
         assert_eq!(limit.acquire(b"key", 1).await.is_ok(), number < 10);
     }
     assert!(time.read() <= ms(100), "{:?}", time.read());
-    // Dropped: whoever waits is told, and nobody waits any more.
+    // Dropped: callers that wait are answered, and no caller waits any more.
     let mut waits = ByHand::pending(limit.acquire(b"another", 1));
     drop(flusher);
     assert!(waits.poll().is_ready());
@@ -73,7 +73,7 @@ async fn without_it_nobody_hangs_and_the_policy_decides() {
     assert!(limit.acquire(b"another", 1).await.is_ok());
     assert_eq!(time.read(), Duration::ZERO);
     assert!(!limit.readings().store.is_up);
-    // Aborted while somebody waits.
+    // Aborted while a caller waits.
     store.becomes(Mode::Hangs);
     let (limit, flusher) = builder().build().unwrap();
     let flusher = spawn(flusher.run());
@@ -86,7 +86,7 @@ async fn without_it_nobody_hangs_and_the_policy_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_that_nobody_uses_any_more_are_forgotten() {
+async fn keys_that_no_caller_uses_any_more_are_forgotten() {
     let quota = Quota::new(10, secs(1));
     let store = Fickle::new();
     let exact = exact(&store, quota, 1);

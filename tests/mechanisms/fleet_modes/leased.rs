@@ -41,7 +41,7 @@ async fn a_key_that_was_forgotten_and_comes_again_is_granted_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_flusher_that_has_gone_nor_long_for_one_that_does_not_run() {
+async fn no_caller_waits_for_a_flusher_that_has_gone_nor_long_for_one_that_does_not_run() {
     let (limit, flusher) = leased(&Fickle::new());
     let time = Stopwatch::start();
     assert!(limit.acquire(b"key", 1).await.is_err());

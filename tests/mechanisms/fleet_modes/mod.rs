@@ -1,4 +1,4 @@
-//! Buckets that many processes keep together: what asks the store for each decision, and what tells it in the background.
+//! Limits that many processes keep together: the three ways to keep one, their flushers, and the store when it fails.
 
 mod exact;
 mod extremes;
@@ -7,8 +7,10 @@ mod fleet;
 mod flusher;
 mod layer;
 mod leased;
+mod leases;
 mod partly;
 mod policies;
 mod store;
 mod wakers;
+mod windows;
 mod write_behind;

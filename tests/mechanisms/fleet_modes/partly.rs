@@ -25,14 +25,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// For whom it fails.
+/// The keys for which it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fails {
-    Nobody,
+    None,
     All,
     /// Batches with this key.
     With(&'static [u8]),
-    /// Batches without this key. With it, an answer takes so many milliseconds.
+    /// Batches without this key. With it, an answer takes this number of milliseconds.
     Without(&'static [u8], u64),
 }
 
@@ -45,7 +45,7 @@ struct Partly {
 
 impl Partly {
     fn new() -> Self {
-        Self { inner: Embedded::new(), fails: Arc::new(Mutex::new(Fails::Nobody)) }
+        Self { inner: Embedded::new(), fails: Arc::new(Mutex::new(Fails::None)) }
     }
 
     fn becomes(&self, fails: Fails) {
@@ -66,7 +66,7 @@ impl Store for Partly {
             let has = |key: &[u8]| charges.iter().any(|charge| *charge.key == *[b"0::", key].concat());
             let fails = *self.fails.lock().unwrap();
             let is_away = match fails {
-                Fails::Nobody => false,
+                Fails::None => false,
                 Fails::All => true,
                 Fails::With(key) => has(key),
                 Fails::Without(key, millis) => {
@@ -117,7 +117,7 @@ async fn what_drained_in_an_outage_does_not_count_again_in_the_next_one() {
         each.push(call(2000).await);
     }
     assert!(each.iter().all(|admitted| (150..=250).contains(admitted)), "{each:?}");
-    store.becomes(Fails::Nobody);
+    store.becomes(Fails::None);
     sleep(secs(1)).await;
     assert_eq!((store.free(b"key", quota), limit.readings().unflushed), (50, 0));
 }
@@ -160,7 +160,7 @@ async fn a_late_grant_pays_for_no_more_than_is_left_to_pay() {
     }
     // By now all that was admitted has drained.
     sleep_until(start + ms(1599)).await;
-    store.becomes(Fails::Nobody);
+    store.becomes(Fails::None);
     sleep(ms(50)).await;
     let free = store.free(b"key", quota);
     assert!(free >= 95, "{free} of 100");
@@ -176,7 +176,7 @@ async fn in_five_outages(store: &Partly, down: Duration, mut admits: impl AsyncF
             admitted += u64::from(admits().await);
             sleep(ms(10)).await;
         }
-        store.becomes(Fails::Nobody);
+        store.becomes(Fails::None);
         sleep(secs(11)).await;
     }
     admitted
@@ -244,7 +244,7 @@ async fn all_have_two_and_a_half_periods_to_report_however_long_a_period_is() {
     let _ = limit.try_acquire(b"key", 1);
     sleep(5 * hour).await;
     assert!(!limit.readings().store.is_up);
-    store.becomes(Fails::Nobody);
+    store.becomes(Fails::None);
     while limit.readings().store.staleness > secs(60) {
         sleep(secs(30)).await;
     }

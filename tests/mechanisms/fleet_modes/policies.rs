@@ -67,8 +67,8 @@ async fn by_fair_shares_all_together_keep_to_the_limit() {
                     in_an_outage(&store, write_behind_fleet(&store, quota, OnOutage::FairShare), rates).await
                 };
                 let says = format!("{admitted} of {rate} of {quota} by {rates:?}, exact: {is_exact}");
-                // Where a share of the burst is less than a token, whoever comes a little late loses that time; and with few
-                // tokens in reserve, shares are known less well.
+                // Where a share of the burst is less than a token, a caller that comes a little late loses that time.
+                // With few tokens in reserve, shares are known less well.
                 let (least, most) = if quota.burst() < 4 { (0.65, 1.25) } else { (0.85, 1.1) };
                 assert!(admitted as f64 <= most * (quota.burst() + rate) as f64, "{says}");
                 assert!(admitted as f64 >= least * rate as f64, "{says}");
@@ -135,7 +135,7 @@ async fn by_a_quota_of_its_own_each_admits_exactly_that() {
     assert_eq!(wait.unwrap_err().retry_after(), Some(ms(100)));
 }
 
-/// Asks each leased limit for a token each millisecond, for so long. Returns what was admitted and when.
+/// Asks each leased limit for a token each millisecond, for this time. Returns what was admitted and when.
 async fn ask_all(limits: &[Leased], length: Duration) -> Vec<Instant> {
     let (start, mut admitted) = (Instant::now(), Vec::new());
     while Instant::now() - start < length {

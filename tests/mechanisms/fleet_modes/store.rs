@@ -1,6 +1,6 @@
 //! A store that can be slow, fail, hang, answer nonsense and panic, and that remembers what it was asked.
 
-use crate::support::ms;
+use crate::support::{fleet, ms};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::{
     future::pending,
@@ -8,7 +8,7 @@ use std::{
 };
 use steadfast::rate_limit::{
     Quota,
-    distributed::{Answering, Charge, Charged, Demand, Embedded, Hint, Settled, Store, StoreError, StoreErrorKind},
+    distributed::{Answering, Charge, Charged, Demand, Embedded, Settled, Store, StoreError, StoreErrorKind},
 };
 use tokio::{
     spawn,
@@ -40,7 +40,7 @@ pub struct Fickle {
 
 struct Shared {
     mode: Mode,
-    /// Of so many calls in a hundred the answer is lost.
+    /// The percentage of calls of which the answer is lost.
     lost_percent: u32,
     /// The least and the most milliseconds of a call.
     latency: (u64, u64),
@@ -72,7 +72,7 @@ impl Fickle {
         Self { inner: Embedded::new(), shared: Arc::new(Mutex::new(shared)) }
     }
 
-    /// Of so many calls in a hundred the answer is lost.
+    /// It loses the answers of this percentage of calls.
     pub fn losing(self, percent: u32) -> Self {
         self.locked().lost_percent = percent;
         self
@@ -111,23 +111,11 @@ impl Fickle {
         quota.burst().saturating_sub(self.look(key, quota, 0).level)
     }
 
-    /// Whether it would grant so many tokens now; if so, it does.
+    /// Whether it would grant `want` tokens now; if so, it does.
     pub fn look(&self, key: &[u8], quota: Quota, want: u64) -> Charged {
-        let charge = Charge {
-            // As a limit without a namespace names it.
-            key: [b"0::", key].concat().into(),
-            quota,
-            client: 0,
-            sequence: 0,
-            spent: 0,
-            late: 0,
-            max_debt: 1 << 55,
-            refund: 0,
-            refund_of: ms(0),
-            want,
-            least: want,
-            hint: Hint::default(),
-        };
+        // As a limit without a namespace names it.
+        let name = [b"0::", key].concat();
+        let charge = Charge { client: 0, max_debt: 1 << 55, ..fleet::want(name, quota, want) };
         self.inner.charge_at(&[charge], Instant::now())[0]
     }
 

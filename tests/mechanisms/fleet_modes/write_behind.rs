@@ -1,4 +1,4 @@
-//! Nobody waits for the store, what is admitted too much is bounded, and is repaid.
+//! No caller waits for the store. Tokens admitted beyond the limit are bounded, and repaid.
 
 use super::{
     exact::still,
@@ -94,7 +94,7 @@ async fn the_share_follows_the_demand() {
             let part = part as f64 / 1200.0;
             let share = fleet[number].0.share(&1u64.to_be_bytes());
             assert!(part <= fair + 0.15 && part >= fair - 0.15, "{number} had {part:.2} of {fair:.2}");
-            // Of whoever has no demand nothing is known.
+            // Of a process without demand nothing is known.
             assert!(fair == 0.0 || share <= fair + 0.2 && share >= fair - 0.2, "{number} has {share:.2} of {fair:.2}");
         }
     }
@@ -138,7 +138,7 @@ async fn a_call_that_costs_more_than_the_rate_gives_in_a_period_is_admitted_up_t
     let limit = write_behind_by(&store, quota, 4, 1, |builder| builder);
     for (cost, is_admitted) in [(2, true), (2, false), (50, true), (101, false), (46, true)] {
         assert_eq!(limit.try_acquire(b"key", cost).is_ok(), is_admitted, "{cost}");
-        // The second one comes before the first is told.
+        // The second one comes before the store knows of the first.
         sleep(if cost == 2 { ms(0) } else { ms(150) }).await;
         if cost == 2 && !is_admitted {
             sleep(ms(150)).await;

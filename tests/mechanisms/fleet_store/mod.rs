@@ -35,7 +35,7 @@ async fn a_store_passes_again_with_the_data_of_the_last_run() {
     }
 }
 
-/// A store at the other end of a network: every other journey takes so many milliseconds.
+/// A store at the other end of a network: every other journey takes that many milliseconds.
 struct Far(Embedded, u64, AtomicU64);
 
 impl Far {

@@ -8,7 +8,7 @@ use steadfast::rate_limit::{
 };
 use tokio::time::Instant;
 
-/// So many parts of a token, and how many of them are one.
+/// Parts of a token, and the number of parts in one.
 #[derive(Clone, Copy)]
 struct Tokens(u128, u128);
 
@@ -28,16 +28,16 @@ impl Tokens {
 /// What happened to a bucket, in the order in which it did.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// So many nanoseconds passed.
+    /// Nanoseconds passed.
     Passed(u64),
     Changed(Quota),
-    /// The level was raised to what so many tokens of so many nanoseconds ago had become.
+    /// The level was raised to what is left of these tokens, after these nanoseconds.
     Raised(u128, u64),
-    /// So many were added, up to a most of level and debt together.
+    /// Tokens were added, up to a most of level and debt together.
     Added(u128, u128),
-    /// So many were added up to a burst, and the rest of them to the debt, up to a most of both together.
+    /// Tokens were added up to a burst, and the rest of them to the debt, up to a most of both together.
     AddedLate(u128, u128, u128),
-    /// So many were taken back that were added so many nanoseconds ago.
+    /// Tokens were taken back that were added these nanoseconds ago.
     TakenBack(u128, u64),
 }
 
@@ -105,7 +105,7 @@ impl Model {
         self.state()[0]
     }
 
-    /// Whether so many tokens fit below the burst, so many nanoseconds from now.
+    /// Whether `tokens` fit below the burst, `nanos` from now.
     fn has_room_after(&mut self, nanos: u64, tokens: u64, burst: u64) -> bool {
         self.events.push(Event::Passed(nanos));
         let level = self.level().rounded_up();

@@ -32,10 +32,10 @@ pub const BURST: u64 = 200;
 pub const WINDOW: Duration = Duration::from_secs(1);
 /// Twice the default: four processes and their store share a machine that may be busy.
 pub const DEADLINE: Duration = Duration::from_millis(10);
-/// So many calls come to each process and limit per second, for each pattern of keys.
+/// The calls that come to each process and limit per second, for each pattern of keys.
 const PER_SECOND: u64 = 150;
 
-/// What a process is told.
+/// The orders of a process.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Part {
     pub index: usize,
@@ -195,5 +195,5 @@ async fn measure_the_timers(log: Arc<Mutex<Log>>) {
 }
 
 fn lock(log: &Mutex<Log>) -> std::sync::MutexGuard<'_, Log> {
-    log.lock().expect("nobody panics with the log in hand")
+    log.lock().expect("no task panics with the log in hand")
 }

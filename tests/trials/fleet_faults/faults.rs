@@ -204,8 +204,8 @@ async fn the_scripts_are_flushed_again_and_again() {
 
 async fn the_server_is_a_replica_for_a_while() {
     let server = RedisServer::start().await;
-    let nobody = free_port().to_string();
-    let begin = async || drop(server.command(&["REPLICAOF", "127.0.0.1", &nobody]).await);
+    let no_server = free_port().to_string();
+    let begin = async || drop(server.command(&["REPLICAOF", "127.0.0.1", &no_server]).await);
     let end = async || drop(server.command(&["REPLICAOF", "NO", "ONE"]).await);
     let run = run(all(server.url()), false, begin, end).await;
     check("read-only", &run, Beyond::outage(length()));

@@ -21,12 +21,12 @@ trials![
     a_hint_repairs_what_was_lost,
     sixty_four_keys_are_one_call,
     a_key_may_be_any_bytes,
-    a_value_of_somebody_else_is_named_and_left_alone,
+    a_foreign_value_is_named_and_left_alone,
     asking_often_loses_nothing_of_what_drains,
     a_wait_is_long_enough_and_not_longer,
 ];
 
-/// As random as it gets, and by the same clock: the embedded store is told the time that Redis says it was.
+/// As random as it gets, and by the same clock: the embedded store takes the time that Redis says it was.
 async fn whatever_is_charged_the_answers_are_those_of_the_embedded_store() {
     let (_server, redis) = store().await;
     for seed in 0..4 {
@@ -180,7 +180,7 @@ async fn a_key_may_be_any_bytes() {
     }
 }
 
-async fn a_value_of_somebody_else_is_named_and_left_alone() {
+async fn a_foreign_value_is_named_and_left_alone() {
     let (server, store) = store().await;
     let nan = f64::NAN.to_le_bytes();
     let not_a_number = [&[1][..], &nan, &nan, &nan, &nan].concat();

@@ -15,7 +15,7 @@ use tokio::{
 
 trials![
     a_url_that_is_none_is_refused_without_its_password,
-    nobody_there_is_unreachable,
+    a_port_without_a_server_is_unreachable,
     what_is_no_redis_is_none,
     an_old_server_is_too_old,
     a_server_without_resp3_is_too_old,
@@ -24,7 +24,7 @@ trials![
     a_wrong_password_is_refused_and_not_shown,
     a_lazy_store_says_what_is_wrong_with_each_call,
     a_full_server_refuses,
-    a_replica_refuses_and_is_connected_anew,
+    a_replica_refuses_and_is_connected_again,
     nonsense_is_not_understood,
 ];
 
@@ -40,9 +40,10 @@ async fn a_url_that_is_none_is_refused_without_its_password() {
     }
 }
 
-async fn nobody_there_is_unreachable() {
+async fn a_port_without_a_server_is_unreachable() {
     let port = free_port();
-    let error = Redis::builder(format!("redis://:secret@127.0.0.1:{port}")).connect().await.expect_err("nobody there");
+    let error =
+        Redis::builder(format!("redis://:secret@127.0.0.1:{port}")).connect().await.expect_err("no server there");
     assert!(
         matches!(&error, RedisError::Unreachable { address, .. } if address.ends_with(&port.to_string())),
         "{error:?}"
@@ -149,7 +150,7 @@ async fn a_full_server_refuses() {
     assert!(answers.iter().all(|charged| charged.total == 1), "nothing was done in part: {answers:?}");
 }
 
-async fn a_replica_refuses_and_is_connected_anew() {
+async fn a_replica_refuses_and_is_connected_again() {
     let (main, replica) = (RedisServer::start().await, RedisServer::start().await);
     let store = Redis::builder(replica.url()).connect().await.expect("a server that is right");
     replica.command(&["REPLICAOF", "127.0.0.1", &main.port().to_string()]).await;

@@ -12,7 +12,7 @@ trials![
     a_black_hole_is_left_within_a_second,
     a_connection_that_is_cut_is_made_again_before_the_next_call,
     a_slow_connection_is_kept,
-    a_store_that_nobody_has_connects_no_more,
+    a_store_without_handles_connects_no_more,
 ];
 
 /// As long as an engine waits for a store.
@@ -34,10 +34,10 @@ async fn until_it_answers(store: &Redis) -> Duration {
 async fn calls_of_a_killed_server_fail_at_once_and_it_is_back_within_a_second() {
     let (mut server, store) = store().await;
     server.kill();
-    // So long that the pauses between attempts would be seconds, if they grew without a bound.
+    // In this time the pauses between attempts would grow to seconds, if they had no bound.
     for _ in 0..500 {
         let began = Instant::now();
-        let error = store.charge(&[want("key", slow(9), 1)]).await.expect_err("nobody there");
+        let error = store.charge(&[want("key", slow(9), 1)]).await.expect_err("no server there");
         let took = Instant::now() - began;
         assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
         assert!(took < DEADLINE, "{took:?}");
@@ -125,7 +125,7 @@ async fn a_slow_connection_is_kept() {
     assert!(store.charge(&[charge("key", slow(1))]).await.is_ok(), "who waits is answered");
 }
 
-async fn a_store_that_nobody_has_connects_no_more() {
+async fn a_store_without_handles_connects_no_more() {
     let (mut server, store) = store().await;
     server.kill();
     sleep(Duration::from_millis(100)).await;

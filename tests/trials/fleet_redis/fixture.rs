@@ -1,11 +1,13 @@
 //! What the tests charge and demand.
 
+pub use crate::fleet::{Process, charge, want};
+
 use crate::server::RedisServer;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use std::{sync::Arc, time::Duration};
 use steadfast::rate_limit::{
     Quota,
-    distributed::{Charge, Charged, Demand, Hint, Redis, Settled, Store},
+    distributed::{Charge, Charged, Demand, Redis, Settled, Store},
 };
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -13,29 +15,6 @@ pub const SECOND: Duration = Duration::from_secs(1);
 /// Ten thousand seconds for each token: nothing drains during a test.
 pub fn slow(burst: u64) -> Quota {
     Quota::new(1, 10_000 * SECOND).with_burst(burst)
-}
-
-/// A charge of nothing.
-pub fn charge(key: impl AsRef<[u8]>, quota: Quota) -> Charge {
-    Charge {
-        key: key.as_ref().into(),
-        quota,
-        client: 1,
-        sequence: 0,
-        spent: 0,
-        late: 0,
-        max_debt: 0,
-        refund: 0,
-        refund_of: Duration::ZERO,
-        want: 0,
-        least: 0,
-        hint: Hint::default(),
-    }
-}
-
-/// A charge that wants so many, all or none.
-pub fn want(key: impl AsRef<[u8]>, quota: Quota, tokens: u64) -> Charge {
-    Charge { want: tokens, least: tokens, ..charge(key, quota) }
 }
 
 /// A demand of the first process for nothing.

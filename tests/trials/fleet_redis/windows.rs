@@ -1,9 +1,9 @@
 //! Windows in Redis are those of the embedded store.
 
-use super::fixture::{SECOND, demand, seeded, settled, store};
+use super::fixture::{Process, SECOND, demand, seeded, settled, store};
 use crate::trial::trials;
 use rand::RngExt;
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 use steadfast::rate_limit::distributed::{Demand, Embedded, Settled, Store, StoreErrorKind};
 use tokio::time::{Instant, sleep};
 
@@ -15,48 +15,28 @@ trials![
     a_server_without_its_data_says_so,
     a_window_expires_when_nothing_in_it_counts,
     a_shorter_window_forgets_by_time,
-    a_clock_that_went_back_locks_nobody_out,
+    a_clock_that_went_back_locks_no_process_out,
     a_foreign_value_is_named,
     sixty_four_windows_are_settled_in_order,
 ];
 
-struct Process {
-    client: u64,
-    held: u64,
-    spent: u64,
-    spends: VecDeque<(Instant, u64)>,
-    sequence: u64,
-    total: u64,
-}
-
-/// Windows so long that nothing in them goes: the clocks of both do not matter.
+/// Nothing leaves these long windows during the test, so the clocks of the two stores do not matter.
 async fn whatever_is_demanded_the_answers_are_those_of_the_embedded_store() {
     let (_server, redis) = store().await;
     for seed in 0..4 {
         let mut random = seeded(seed);
         let embedded = Embedded::new();
         let limit = [40, 300, 5000, 1 << 52][seed as usize];
-        let process = |client| Process { client, held: 0, spent: 0, spends: VecDeque::new(), sequence: 0, total: 0 };
+        let process = |client| Process::new(format!("key {seed}"), 3000 * SECOND, client);
         let mut all: Vec<Process> = (1..=5).map(process).collect();
         for step in 0..250 {
             let process = &mut all[random.random_range(0..5)];
             let now = Instant::now();
             if process.held > 0 {
                 let tokens = random.random_range(0..=process.held);
-                process.held -= tokens;
-                process.spent += tokens;
-                process.spends.push_front((now, tokens));
+                process.spend(tokens, now);
             }
-            process.sequence += 1;
-            let demand = Demand {
-                client: process.client,
-                spent: process.spent,
-                spends: process.spends.iter().map(|(at, tokens)| (now - *at, *tokens)).collect(),
-                held: process.held,
-                want: random.random_range(0..limit / 4 + 2),
-                total: process.total,
-                ..demand(format!("key {seed}"), limit, 3000 * SECOND, process.sequence)
-            };
+            let demand = process.demand(limit, random.random_range(0..limit / 4 + 2), now);
             let demands = [demand];
             let mut answers = Vec::new();
             for _ in 0..random.random_range(1..3) {
@@ -65,8 +45,7 @@ async fn whatever_is_demanded_the_answers_are_those_of_the_embedded_store() {
                 assert_eq!(in_redis, in_memory, "{seed}, {step}: {demands:?}");
                 answers.push(in_redis);
             }
-            process.held += answers[0].granted;
-            process.total = answers[0].total;
+            process.answered(&answers[0]);
             // One whose answer was lost, or that started again.
             if random.random_range(0..40) == 0 {
                 process.total += 1;
@@ -194,7 +173,7 @@ async fn sixty_four_windows_are_settled_in_order() {
     assert_eq!(granted.iter().map(|settled| settled.granted).collect::<Vec<_>>(), (0..64).collect::<Vec<_>>());
 }
 
-async fn a_clock_that_went_back_locks_nobody_out() {
+async fn a_clock_that_went_back_locks_no_process_out() {
     let (server, store) = store().await;
     let window = Duration::from_millis(400);
     let spent = Demand { spent: 60, spends: vec![(Duration::ZERO, 60)], ..demand("key", 100, window, 1) };

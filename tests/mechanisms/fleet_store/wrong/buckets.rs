@@ -188,7 +188,7 @@ async fn one_whose_retry_after_is_too_short_or_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_starts_anew_with_a_new_quota() {
+async fn one_that_starts_over_with_a_new_quota() {
     let quotas: Mutex<HashMap<Arc<[u8]>, (Quota, u8)>> = Mutex::default();
     let store = asks(move |charge| {
         let mut quotas = quotas.lock().unwrap();

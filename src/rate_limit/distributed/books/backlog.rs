@@ -1,0 +1,61 @@
+use super::share::Share;
+use crate::{
+    clock::Nanos,
+    rate_limit::{Quota, distributed::level::Level, tokens::Tokens},
+};
+
+/// The tokens that this process admitted while the store was away, and that have not drained.
+///
+/// The store's level drains while the store is away. When it is empty, each process drains its own backlog at its share
+/// of the rate. So no token of the rate is counted twice in the fleet. The process tells the store only what is left: a
+/// burst that has drained long ago would otherwise count as new, and lock all callers out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    /// The backlog divided by the share: the backlog of the fleet, if all processes were like this one. It drains from
+    /// its time on, which may be in the future.
+    level: Level,
+    share: Share,
+}
+
+impl Backlog {
+    /// The backlog of a process with this share, which has spent `tokens` that are not in the level `known` to the
+    /// store.
+    pub(crate) fn new(quota: &Quota, share: Share, known: &Level, tokens: Tokens) -> Self {
+        let mut level = Level::empty(quota, known.empty_at());
+        level.add_parts(share.cost(tokens, &level));
+        Self { level, share }
+    }
+
+    /// Adds spent tokens.
+    pub(crate) fn spend(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
+        self.drain(quota, now);
+        self.level.add_parts(self.share.cost(tokens, &self.level));
+    }
+
+    /// Removes tokens that were given back.
+    pub(crate) fn unspend(&mut self, tokens: Tokens) {
+        self.level.take_back_parts(self.share.cost(tokens, &self.level));
+    }
+
+    /// Moves tokens to the store's level. They drain there first.
+    pub(crate) fn told(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
+        self.drain(quota, now);
+        let cost = self.share.cost(tokens, &self.level).min(self.level.parts());
+        self.level.take_back_parts(cost);
+        self.level.rest(cost);
+    }
+
+    /// The tokens that have not drained, rounded up.
+    pub(crate) fn tokens(&mut self, quota: &Quota, now: Nanos) -> Tokens {
+        self.drain(quota, now);
+        self.share.tokens(&self.level)
+    }
+
+    pub(crate) fn share(&self) -> Share {
+        self.share
+    }
+
+    fn drain(&mut self, quota: &Quota, now: Nanos) {
+        self.level.drain(quota, now.max(self.level.at()));
+    }
+}

@@ -1,0 +1,342 @@
+use super::{
+    backlog::Backlog,
+    local::{Local, Start},
+    meter::Meter,
+    missed::Missed,
+    share::Share,
+    told::{Spends, Told},
+};
+use crate::{
+    clock::Nanos,
+    rate_limit::{
+        Quota,
+        distributed::{
+            level::Level,
+            outage::{OnOutage, Outage},
+            store::charge::{Charge, Charged, Hint},
+        },
+        tokens::Tokens,
+    },
+};
+use std::{mem, sync::Arc, time::Duration};
+
+/// What one process knows of the bucket of one key, and has to tell the store.
+///
+/// Times are by the process's own clock, except where the store said them.
+#[derive(Debug)]
+pub(crate) struct BucketBooks {
+    /// The bucket's level as the store last said: the lowest that it may have been where the store decides, the highest
+    /// where this process does.
+    known: Level,
+    /// It may have been higher by what drains in this time.
+    doubt: Nanos,
+    total: Tokens,
+    /// When the store said so: by the clock of this process, and by the store's own.
+    answered_at: Nanos,
+    said_at: Duration,
+    meter: Meter,
+    local: Local,
+    /// Spent without asking as it may, and not told yet.
+    untold: Tokens,
+    /// Spent because an answer did not come in time.
+    missed: Missed,
+    /// Spent while the store was away and not told yet, and the part that has not drained.
+    late: Tokens,
+    backlog: Backlog,
+    /// The outage that the backlog is of.
+    outage: Option<Outage>,
+    told: Told,
+    /// Granted and not used, and when the first of it was granted, by the store's clock.
+    refund: Tokens,
+    refund_of: Duration,
+    /// The most that the level was seen above the burst.
+    overshoot: Tokens,
+}
+
+/// Which key of which process, and how much it may owe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) client: u64,
+    pub(crate) max_debt: u64,
+    pub(crate) processes: u64,
+}
+
+impl BucketBooks {
+    pub(crate) fn new(quota: &Quota, now: Nanos) -> Self {
+        Self {
+            known: Level::empty(quota, now),
+            doubt: Nanos::ZERO,
+            total: Tokens::ZERO,
+            answered_at: Nanos::ZERO,
+            said_at: Duration::ZERO,
+            meter: Meter::default(),
+            local: Local::default(),
+            untold: Tokens::ZERO,
+            missed: Missed::default(),
+            late: Tokens::ZERO,
+            backlog: Backlog::new(quota, Share::ALL, &Level::empty(quota, now), Tokens::ZERO),
+            outage: None,
+            told: Told::default(),
+            refund: Tokens::ZERO,
+            refund_of: Duration::ZERO,
+            overshoot: Tokens::ZERO,
+        }
+    }
+
+    /// The level as it was last known, less what has drained by now.
+    pub(crate) fn known(&mut self, quota: &Quota, now: Nanos) -> &Level {
+        // A caller may have read the clock before another and come after it. A new quota holds at once.
+        self.known.drain(quota, now.max(self.known.at()));
+        &self.known
+    }
+
+    /// The tokens for which there will be room, by what is known.
+    pub(crate) fn room_at(&self, quota: &Quota, at: Nanos) -> Tokens {
+        let mut known = self.known;
+        known.drain(quota, at.max(known.at()));
+        known.room(quota)
+    }
+
+    /// The time after which `tokens` are certainly there, if no other process takes them.
+    pub(crate) fn until_room(&mut self, quota: &Quota, tokens: Tokens, now: Nanos) -> Nanos {
+        self.known(quota, now).until_room(tokens, quota).saturating_add(self.doubt)
+    }
+
+    /// What was spent and the store does not know, or has not said that it does.
+    pub(crate) fn unflushed(&self) -> Tokens {
+        let untold = self.untold.saturating_add(self.missed.sum()).saturating_add(self.late);
+        untold.saturating_add(self.told.sum())
+    }
+
+    pub(crate) fn overshoot(&self) -> Tokens {
+        self.overshoot
+    }
+
+    /// Whether there is something to tell that is not on its way.
+    pub(crate) fn has_news(&self) -> bool {
+        let is_free = !matches!(self.told, Told::UnderWay(_));
+        let is_untold = self.untold > Tokens::ZERO || self.missed.is_ripe() || self.late > Tokens::ZERO;
+        self.refund > Tokens::ZERO || is_free && (is_untold || self.told.sum() > Tokens::ZERO)
+    }
+
+    /// Spends without asking.
+    pub(crate) fn spend(&mut self, tokens: Tokens) {
+        self.untold = self.untold.saturating_add(tokens);
+    }
+
+    /// Decides for this process alone, and notes what was spent.
+    pub(crate) fn take_alone(
+        &mut self,
+        policy: &OnOutage,
+        quota: &Quota,
+        tokens: Tokens,
+        now: Nanos,
+        outage: Option<Outage>,
+        processes: u64,
+    ) -> Result<(), Option<Nanos>> {
+        if outage.is_some() && self.outage != outage {
+            self.begin(outage, quota, now, processes);
+        }
+        let share = match (policy, outage) {
+            (OnOutage::FairShare, Some(_)) => self.backlog.share(),
+            (OnOutage::FairShare, None) => self.share(quota, processes, now),
+            _ => Share::ALL,
+        };
+        // What the store does not know of yet was spent of this process's share.
+        let mut level = *self.known(quota, now);
+        level.add_parts(share.cost(self.unflushed(), &level));
+        self.local.take(policy, quota, tokens, now, outage, Start { level, share })?;
+        if outage.is_some() {
+            self.late = self.late.saturating_add(tokens);
+            self.backlog.spend(tokens, quota, now);
+        } else {
+            self.missed.spend(tokens);
+        }
+        Ok(())
+    }
+
+    /// The store is away: from here on what it was not told drains here.
+    fn begin(&mut self, outage: Option<Outage>, quota: &Quota, now: Nanos, processes: u64) {
+        self.outage = outage;
+        // The store may not have heard of the spends of the last outage.
+        self.forget_drained(quota, now);
+        let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_all());
+        self.late = self.late.saturating_add(untold);
+        self.told.become_late();
+        let (share, known) = (self.share(quota, processes, now), *self.known(quota, now));
+        self.backlog = Backlog::new(quota, share, &known, self.unflushed());
+    }
+
+    /// Forgets what has drained, so that it is not told. The oldest spends drain first: those that were told and not
+    /// answered.
+    fn forget_drained(&mut self, quota: &Quota, now: Nanos) {
+        let left = self.backlog.tokens(quota, now);
+        self.late = self.late.min(left);
+        self.told.keep_late(left.saturating_sub(self.late));
+    }
+
+    /// This process's part of what was admitted of late.
+    pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> Share {
+        self.meter.share(quota, processes, now)
+    }
+
+    /// Gives back tokens that were spent without asking, `age` ago, in this outage or in none. Except for what has
+    /// drained since, which may have been used again. Tokens that the store was told of stay spent.
+    pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
+        let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
+        let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));
+        let of_untold = left.min(self.untold);
+        self.untold = self.untold.saturating_sub(of_untold);
+        let left = left.saturating_sub(of_untold);
+        let left = left.saturating_sub(self.missed.pay(left));
+        let of_late = left.min(self.late);
+        self.late = self.late.saturating_sub(of_late);
+        self.backlog.unspend(of_late);
+        self.local.give_back(tokens, age, outage);
+    }
+
+    /// Whether the last answer of the store for this key is younger than this.
+    pub(crate) fn is_younger(&self, than: Nanos, now: Nanos) -> bool {
+        now.saturating_sub(self.answered_at) < than
+    }
+
+    /// Pays for spends without the store with tokens that it just granted to callers that have gone. Returns the tokens
+    /// that are left to give back.
+    pub(crate) fn pay(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) -> Tokens {
+        let left = tokens.saturating_sub(self.missed.pay(tokens));
+        // Spends that have drained here are not to be paid for.
+        let paid = left.min(self.late).min(self.backlog.tokens(quota, now));
+        self.late = self.late.saturating_sub(paid);
+        self.backlog.told(paid, quota, now);
+        left.saturating_sub(paid)
+    }
+
+    /// Gives back what the store granted at `at` by its clock.
+    pub(crate) fn refund(&mut self, tokens: Tokens, at: Duration) {
+        if tokens == Tokens::ZERO {
+            return;
+        }
+        self.refund_of = if self.refund == Tokens::ZERO { at } else { self.refund_of.min(at) };
+        self.refund = self.refund.saturating_add(tokens);
+        self.known.take_back(tokens, Nanos::ZERO);
+    }
+
+    /// The next charge to the store. Spends that were told and not answered are told again, with nothing new; those
+    /// under way are left alone. New ones have this sequence, which is above all earlier ones.
+    pub(crate) fn charge(
+        &mut self,
+        key: &Arc<[u8]>,
+        quota: &Quota,
+        owner: &Owner,
+        wants: Wants,
+        sequence: u64,
+        now: Nanos,
+    ) -> Charge {
+        let told = self.tell(quota, sequence, now);
+        if wants.want > Tokens::ZERO {
+            self.missed.ask();
+        }
+        let level = self.known(quota, now).tokens();
+        let at = self.said_at.saturating_add(now.saturating_sub(self.answered_at).duration());
+        Charge {
+            key: key.clone(),
+            quota: *quota,
+            client: owner.client,
+            sequence: told.sequence,
+            spent: told.sum().0,
+            late: told.late.0,
+            max_debt: owner.max_debt,
+            refund: mem::take(&mut self.refund).0,
+            refund_of: self.refund_of,
+            want: wants.want.0,
+            least: wants.least.0,
+            hint: Hint { level: level.0, at, total: self.total.0 },
+        }
+    }
+
+    /// The spends to tell now. None while others are under way.
+    fn tell(&mut self, quota: &Quota, sequence: u64, now: Nanos) -> Spends {
+        if !matches!(self.told, Told::UnderWay(_)) {
+            self.forget_drained(quota, now);
+        }
+        let Self { told, untold, missed, late, .. } = self;
+        told.leave(|| Spends {
+            untold: mem::take(untold).saturating_add(missed.take_ripe()),
+            late: mem::take(late),
+            sequence,
+        })
+    }
+
+    /// The store has answered this charge. With the time at which it was asked, its level is taken for the lowest that
+    /// it may have been: a call that is refused by it would be refused by the store. Without, for the highest.
+    pub(crate) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<Nanos>, now: Nanos) {
+        if charge.spent > 0 {
+            // An outage may have begun since it was sent, which made all of it late.
+            let Spends { late, .. } = self.told.answered();
+            self.backlog.told(late, &charge.quota, now);
+        }
+        if charge.want > 0 {
+            self.missed.answer();
+        }
+        self.meter.count(Tokens(charge.spent.saturating_add(charged.granted.min(charge.want))));
+        if charged.total >= self.total.0 {
+            self.total = Tokens(charged.total);
+            (self.known, self.doubt) = match asked {
+                None => {
+                    let level = Level::of(&charge.quota, Tokens(charged.level), now);
+                    (level.with_debt(Tokens(charged.debt)), Nanos::ZERO)
+                }
+                Some(asked) => lowest(charge, charged, asked, now),
+            };
+            self.meter.note(self.total, charged.at, now);
+        }
+        (self.answered_at, self.said_at) = (now, charged.at);
+        let above = charged.level.saturating_sub(charge.quota.burst()).saturating_add(charged.debt);
+        self.overshoot = self.overshoot.max(Tokens(above));
+    }
+
+    /// The store has not answered this charge. A refund in it is lost: the store may have counted it, and must not do
+    /// so twice.
+    pub(crate) fn failed(&mut self, charge: &Charge) {
+        if charge.spent > 0 {
+            self.told.failed();
+        }
+        if charge.want > 0 {
+            self.missed.answer();
+        }
+    }
+
+    /// Whether nothing is left that a new process would not know.
+    pub(crate) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
+        let is_told = [self.untold, self.missed.sum(), self.told.sum()] == [Tokens::ZERO; 3];
+        let is_told = is_told && (self.late == Tokens::ZERO || self.backlog.tokens(quota, now) == Tokens::ZERO);
+        let is_empty = self.known(quota, now).empty_at() <= now && self.local.is_idle(policy, now);
+        is_told && self.refund == Tokens::ZERO && is_empty
+    }
+}
+
+/// The lowest level of which the store may have said this. It may be higher by what drains in the time beside it.
+///
+/// The store says its level in whole tokens, rounded up. But where it refuses, it says exactly when it would not.
+fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Level, Nanos) {
+    let Charge { quota, want, .. } = charge;
+    let (least, debt) = (Tokens(charge.least), Tokens(charged.debt));
+    let passed = now.saturating_sub(asked);
+    let wait = Nanos::of(charged.retry_after);
+    if *want > 0 && charged.granted == 0 && wait > Nanos::ZERO {
+        let mut level = Level::of(quota, Tokens(quota.burst()).saturating_sub(least), asked).with_debt(debt);
+        level.add_what_drains_in(wait.saturating_sub(Nanos(1)), Tokens(charged.level));
+        let until_room = level.until_room(least, quota).saturating_add(Nanos(1));
+        return (level, passed.saturating_add(Nanos(1)).saturating_add(wait.saturating_sub(until_room)));
+    }
+    let a_token = Nanos(Nanos::of(quota.period()).0.div_ceil(quota.count().max(1)));
+    let level = Level::of(quota, Tokens(charged.level.saturating_sub(1)), asked).with_debt(debt);
+    (level, passed.saturating_add(a_token))
+}
+
+/// What a process wants of the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wants {
+    pub(crate) want: Tokens,
+    pub(crate) least: Tokens,
+}

@@ -1,0 +1,84 @@
+use super::share::Share;
+use crate::{
+    clock::Nanos,
+    rate_limit::{Quota, tokens::Tokens},
+};
+use std::time::Duration;
+
+/// The part of all admitted tokens that this process admitted, in the last four whole seconds by the store's clock.
+///
+/// All processes look at the same four seconds. So each token is in the share of one process, and the shares add up to
+/// one.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    /// All that this process ever had counted.
+    own: Tokens,
+    latest: Mark,
+    /// The time of the latest mark, by the clock of this process.
+    noted_at: Nanos,
+    /// The last marks before each of the last seconds, the present second first.
+    seconds: [Mark; SECONDS + 1],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    second: u64,
+    own: Tokens,
+    total: Tokens,
+}
+
+/// Few seconds, so that the share follows the demand. Enough of them that a few hundred calls are no matter of chance.
+const SECONDS: usize = 4;
+
+/// The age at which an answer says nothing of the present any more.
+const FRESH: Nanos = Nanos::of(Duration::from_secs(SECONDS as u64));
+
+impl Meter {
+    /// Adds tokens of this process that the store has counted.
+    pub(crate) fn count(&mut self, tokens: Tokens) {
+        self.own = self.own.saturating_add(tokens);
+    }
+
+    /// Notes the store's total: at `at` by its clock, at `now` by the clock of this process.
+    pub(crate) fn note(&mut self, total: Tokens, at: Duration, now: Nanos) {
+        let mark = Mark { second: at.as_secs(), own: self.own, total };
+        // A first answer is where counting begins, and so is one after a clock went back, or data were lost.
+        let begins = self.noted_at == Nanos::ZERO || mark.second < self.latest.second || total < self.latest.total;
+        if begins {
+            self.seconds = [mark; SECONDS + 1];
+        } else {
+            for _ in self.latest.second..mark.second.min(self.latest.second.saturating_add(SECONDS as u64 + 1)) {
+                self.seconds.rotate_right(1);
+                self.seconds[0] = self.latest;
+            }
+        }
+        (self.latest, self.noted_at) = (mark, now.max(Nanos(1)));
+    }
+
+    /// The share of this process. It counts some more tokens, admitted by all in equal parts, so that a process with
+    /// few calls does not take the whole limit.
+    pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> Share {
+        let [last, .., first] = self.seconds;
+        // In its first second a process has no earlier mark.
+        let last = if last.total == first.total { self.latest } else { last };
+        let is_fresh = now.saturating_sub(self.noted_at) < FRESH;
+        let since = |last: Tokens, first: Tokens| if is_fresh { last.saturating_sub(first) } else { Tokens::ZERO };
+        let own = since(last.own, first.own);
+        let all = since(last.total, first.total).max(own);
+        let parts = u128::from(processes.max(1));
+        let besides = u128::from(besides(quota).0);
+        // In parts of one by the number of processes, so that nothing is rounded away.
+        let own = (u128::from(own.0) * parts).saturating_add(besides);
+        let all = (u128::from(all.0) + besides).saturating_mul(parts);
+        let shrink = (all / u128::from(u64::MAX)) + 1;
+        Share::of((own / shrink) as u64, (all / shrink) as u64)
+    }
+}
+
+/// The tokens that count as admitted by all processes in equal parts: those of a tenth of a second, at least 8, at most
+/// a quarter of a burst.
+fn besides(quota: &Quota) -> Tokens {
+    const TENTH: u128 = 100_000_000;
+    let in_a_tenth = u128::from(quota.count()) * TENTH / u128::from(Nanos::of(quota.period()).0.max(1));
+    Tokens(u64::try_from(in_a_tenth).unwrap_or(u64::MAX).max(8).min(quota.burst() / 4).max(1))
+}

@@ -1,0 +1,84 @@
+use crate::rate_limit::tokens::Tokens;
+use std::mem;
+
+/// Tokens that this process admitted because an answer did not come in time, and that it has not told the store.
+///
+/// An answer that is late for its caller may still grant the tokens, and the store has counted them. So spends are held
+/// back while an answer is awaited: a late grant [pays](Self::pay) for them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Missed {
+    /// To tell with the next charge.
+    ripe: Tokens,
+    /// Held back until `answered` reaches `held_until`.
+    held: Tokens,
+    held_until: u64,
+    /// Spent after `held_until` was set. Held back next.
+    next: Tokens,
+    /// How often the store was asked for tokens, and how often it answered or was given up.
+    asked: u64,
+    answered: u64,
+}
+
+impl Missed {
+    pub(crate) fn spend(&mut self, tokens: Tokens) {
+        let part = if self.answered == self.asked {
+            &mut self.ripe
+        } else if self.held == Tokens::ZERO || self.held_until == self.asked {
+            self.held_until = self.asked;
+            &mut self.held
+        } else {
+            &mut self.next
+        };
+        *part = part.saturating_add(tokens);
+    }
+
+    /// Pays for what was spent with tokens that the store has counted. Returns how many of them it took.
+    pub(crate) fn pay(&mut self, tokens: Tokens) -> Tokens {
+        let mut left = tokens;
+        for part in [&mut self.held, &mut self.next, &mut self.ripe] {
+            let paid = left.min(*part);
+            *part = part.saturating_sub(paid);
+            left = left.saturating_sub(paid);
+        }
+        tokens.saturating_sub(left)
+    }
+
+    /// Takes the spends to tell now.
+    pub(crate) fn take_ripe(&mut self) -> Tokens {
+        mem::take(&mut self.ripe)
+    }
+
+    /// Takes all spends.
+    pub(crate) fn take_all(&mut self) -> Tokens {
+        let sum = self.sum();
+        (self.ripe, self.held, self.next) = Default::default();
+        sum
+    }
+
+    /// The store is asked for tokens.
+    pub(crate) fn ask(&mut self) {
+        self.asked += 1;
+    }
+
+    /// It has answered, or was given up.
+    pub(crate) fn answer(&mut self) {
+        self.answered = self.asked.min(self.answered + 1);
+        if self.answered >= self.held_until {
+            self.ripe = self.ripe.saturating_add(self.held);
+            self.held = mem::take(&mut self.next);
+            self.held_until = self.asked;
+        }
+        if self.answered == self.asked {
+            self.ripe = self.ripe.saturating_add(mem::take(&mut self.held));
+        }
+    }
+
+    /// Whether there is something to tell now.
+    pub(crate) fn is_ripe(&self) -> bool {
+        self.ripe > Tokens::ZERO
+    }
+
+    pub(crate) fn sum(&self) -> Tokens {
+        self.ripe.saturating_add(self.held).saturating_add(self.next)
+    }
+}

@@ -1,0 +1,105 @@
+use super::limit::Exact;
+use crate::{
+    error::{ConfigError, check_duration},
+    random::Random,
+    rate_limit::{
+        Quota,
+        distributed::{
+            outage::OnOutage,
+            settings::{Settings, common_settings},
+            store::{Store, namespace::Namespace},
+            sync::{
+                bucket::synchronizer::{Pace, Parts},
+                flusher::Flusher,
+            },
+        },
+    },
+};
+use std::{fmt, time::Duration};
+
+/// Configures an [`Exact`] limit.
+#[must_use]
+pub struct ExactBuilder {
+    settings: Settings,
+    quota: Quota,
+    deadline: Duration,
+    probe: Duration,
+    processes: u64,
+    max_debt: Option<u64>,
+}
+
+impl ExactBuilder {
+    pub(super) fn new(store: impl Store, quota: Quota) -> Self {
+        Self {
+            settings: Settings::new(store),
+            quota,
+            deadline: Duration::from_millis(5),
+            probe: Duration::from_millis(100),
+            processes: 8,
+            max_debt: None,
+        }
+    }
+
+    /// How long a decision may take; then this process decides by itself. Default: 5 ms, some ten round trips in one
+    /// data centre, and little for a call that is worth limiting.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// How often a store that is down is asked whether it is back. Default: 100 ms.
+    pub fn probe_every(self, period: Duration) -> Self {
+        Self { probe: period, ..self }
+    }
+
+    /// About how many processes there are. In an outage a process that does not know its [share](Exact::share) of a key
+    /// takes one part of this number. Too low a number admits too much then. Default: 8.
+    pub fn processes(self, processes: u64) -> Self {
+        Self { processes, ..self }
+    }
+
+    /// The most tokens beyond the burst that a key may owe after an outage; the rest is forgiven. Default: a burst, so
+    /// that an outage slows a key for a few periods at most. At most 2^55.
+    ///
+    /// A debt arises where processes together admitted more in an outage than the rate allows: cut off from a store
+    /// that others still asked, or with another policy than [`OnOutage::FairShare`]. With fair shares and a store that
+    /// is down for all processes there is next to none.
+    ///
+    /// While there is a debt, two fifths of the rate repay it and callers have the other three. Any rate that callers
+    /// do not use repays it as well. So a debt of `n` tokens is repaid after at most `2.5 * n / rate`. With a quota of
+    /// 100 per second and the default, callers have 60 per second for at most 2.5 s. With zero all that does not fit
+    /// below the burst is forgiven.
+    pub fn max_debt(self, tokens: u64) -> Self {
+        Self { max_debt: Some(tokens), ..self }
+    }
+
+    /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
+    /// processes together near the limit.
+    pub fn on_outage(mut self, policy: OnOutage) -> Self {
+        self.settings.on_outage = policy;
+        self
+    }
+
+    common_settings!();
+
+    /// The limit, and what has to run for it.
+    ///
+    /// # Errors
+    ///
+    /// The quotas must be as [`Quota`] says; deadline and probe longer than zero and at most 366 days; processes and
+    /// keys at least 1; the debt at most 2^55.
+    pub fn build(self) -> Result<(Exact, Flusher), ConfigError> {
+        let Self { settings, quota, deadline, probe, processes, max_debt } = self;
+        check_duration("rate_limit.deadline", deadline)?;
+        check_duration("rate_limit.probe_every", probe)?;
+        let max_debt = max_debt.unwrap_or(quota.burst());
+        let pace = Pace::AtOnce { probe };
+        let parts = Parts { settings, quota, deadline, pace, max_debt, processes };
+        parts.build().map(|(handle, flusher)| (Exact { handle }, flusher))
+    }
+}
+
+impl fmt::Debug for ExactBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExactBuilder").field("quota", &self.quota).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,105 @@
+use super::limit::Leased;
+use crate::{
+    error::{ConfigError, check_duration},
+    random::Random,
+    rate_limit::{
+        distributed::{
+            outage::OnOutage,
+            settings::{Settings, common_settings},
+            store::{Store, namespace::Namespace},
+            sync::{
+                flusher::Flusher,
+                lease::synchronizer::{LeaseSync, Parts},
+                synchronizer::Handle,
+            },
+        },
+        tokens::Tokens,
+    },
+};
+use std::{fmt, time::Duration};
+
+/// Configures a [`Leased`] limit.
+#[must_use]
+pub struct LeasedBuilder {
+    settings: Settings,
+    limit: u64,
+    window: Duration,
+    period: Option<Duration>,
+    deadline: Option<Duration>,
+    processes: Option<u64>,
+}
+
+impl LeasedBuilder {
+    pub(super) fn new(store: impl Store, limit: u64, window: Duration) -> Self {
+        Self { settings: Settings::new(store), limit, window, period: None, deadline: None, processes: None }
+    }
+
+    /// How often the store is asked. Default: a tenth of the window, at most a second.
+    pub fn flush_every(self, period: Duration) -> Self {
+        Self { period: Some(period), ..self }
+    }
+
+    /// How long the store has to answer. Default: half of the period.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// How many processes there are, at most. A process that is asked for a key for the first time while the store does
+    /// not answer then takes a part of the limit by this number; without it, it refuses. Processes that had asked
+    /// before keep all of theirs, so together that may be more than the limit. Default: it refuses, so that the limit
+    /// holds.
+    pub fn processes(self, processes: u64) -> Self {
+        Self { processes: Some(processes), ..self }
+    }
+
+    /// How this process decides while the store is down. Default: [`OnOutage::FairShare`], which here is exact: the
+    /// tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] is the same. The other policies
+    /// give up the limit for the time of the outage, and the processes report to the store afterwards.
+    pub fn on_outage(mut self, policy: OnOutage) -> Self {
+        self.settings.on_outage = policy;
+        self
+    }
+
+    common_settings!();
+
+    /// The limit, and what has to run for it.
+    ///
+    /// # Errors
+    ///
+    /// The limit must be from 1 to 2^52; the window and the period longer than zero and at most 366 days, the period at
+    /// most a half of the window; the deadline at most the period; there must be room for a key.
+    pub fn build(self) -> Result<(Leased, Flusher), ConfigError> {
+        let Self { settings, limit, window, period, deadline, processes } = self;
+        if limit == 0 || limit > 1 << 52 {
+            return Err(ConfigError::new("rate_limit.limit", limit, "must be at least 1 and at most 2^52"));
+        }
+        settings.check(processes)?;
+        check_duration("rate_limit.window", window)?;
+        let period = period.unwrap_or((window / 10).min(Duration::from_secs(1)));
+        check_duration("rate_limit.flush_every", period)?;
+        if period > window / 2 {
+            return Err(ConfigError::new("rate_limit.flush_every", period, "must be at most half of the window"));
+        }
+        let deadline = deadline.unwrap_or(period / 2);
+        if deadline.is_zero() || deadline > period {
+            return Err(ConfigError::new(
+                "rate_limit.deadline",
+                deadline,
+                "must be longer than zero and at most the period",
+            ));
+        }
+        let limit = Tokens(limit);
+        let parts = Parts { settings, limit, window, period, deadline, processes };
+        let (handle, flusher) = Handle::new(LeaseSync::new(parts));
+        Ok((Leased { handle }, flusher))
+    }
+}
+
+impl fmt::Debug for LeasedBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeasedBuilder")
+            .field("limit", &self.limit)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+use super::{bucket::Bucket, window::Window};
+use crate::{
+    clock::{Nanos, Origin},
+    rate_limit::distributed::store::{
+        charge::{Charge, Charged},
+        contract::{Answering, Store},
+        demand::{Demand, Settled},
+    },
+    sync::{Mutex, lock},
+};
+use std::{collections::HashMap, fmt, future::ready, sync::Arc};
+use tokio::time::Instant;
+
+/// The number of keys up to which the store does not look for those that it can forget.
+const LEAST_KEYS: usize = 1024;
+
+/// A store in this process's own memory: for one process, for tests, and as the measure of all others.
+///
+/// It needs nothing and always answers, at once. Clones are one store. Keys that have nothing to be remembered for are
+/// forgotten.
+#[derive(Clone)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    origin: Origin,
+    buckets: Mutex<ByKey<Bucket>>,
+    windows: Mutex<ByKey<Window>>,
+}
+
+struct ByKey<State> {
+    by_key: HashMap<Arc<[u8]>, State>,
+    /// The number of keys at which the store looks for those that it can forget. Twice the number that was left the
+    /// last time, so that each key is looked at a bounded number of times.
+    look_at: usize,
+    /// The latest time at which it was asked. A caller that read the clock before another and comes after it is taken
+    /// to have read it then.
+    now: Nanos,
+}
+
+impl Embedded {
+    /// An empty store, which counts time from now on.
+    pub fn new() -> Self {
+        let (buckets, windows) = Default::default();
+        Self { shared: Arc::new(Shared { origin: Origin::at(Instant::now()), buckets, windows }) }
+    }
+
+    /// Charges a batch at `now`.
+    pub fn charge_at(&self, charges: &[Charge], now: Instant) -> Vec<Charged> {
+        let mut buckets = lock(&self.shared.buckets);
+        let now = buckets.move_on(self.shared.origin.to(now));
+        let charge = |charge: &Charge| {
+            buckets.make_room(|bucket| bucket.is_fresh(now));
+            let bucket = buckets.by_key.entry(charge.key.clone()).or_insert_with(|| Bucket::new(&charge.quota, now));
+            bucket.charge(charge, now)
+        };
+        charges.iter().map(charge).collect()
+    }
+
+    /// Settles a batch at `now`.
+    pub fn settle_at(&self, demands: &[Demand], now: Instant) -> Vec<Settled> {
+        let mut windows = lock(&self.shared.windows);
+        let now = windows.move_on(self.shared.origin.to(now));
+        let settle = |demand: &Demand| {
+            windows.make_room(|window| window.is_fresh(now));
+            windows.by_key.entry(demand.key.clone()).or_default().settle(demand, now)
+        };
+        demands.iter().map(settle).collect()
+    }
+
+    /// Forgets everything, as a store does that is restarted without its data.
+    pub fn clear(&self) {
+        *lock(&self.shared.buckets) = ByKey::default();
+        *lock(&self.shared.windows) = ByKey::default();
+    }
+
+    /// How many keys it remembers, buckets and windows.
+    pub fn keys(&self) -> usize {
+        lock(&self.shared.buckets).by_key.len() + lock(&self.shared.windows).by_key.len()
+    }
+}
+
+impl<State> ByKey<State> {
+    fn move_on(&mut self, now: Nanos) -> Nanos {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn make_room(&mut self, mut is_fresh: impl FnMut(&mut State) -> bool) {
+        if self.by_key.len() > self.look_at {
+            self.by_key.retain(|_, state| !is_fresh(state));
+            self.look_at = (2 * self.by_key.len()).max(LEAST_KEYS);
+        }
+    }
+}
+
+impl<State> Default for ByKey<State> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), look_at: LEAST_KEYS, now: Nanos::ZERO }
+    }
+}
+
+impl Store for Embedded {
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
+        Box::pin(ready(Ok(self.charge_at(charges, Instant::now()))))
+    }
+
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
+        Box::pin(ready(Ok(self.settle_at(demands, Instant::now()))))
+    }
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("keys", &self.keys()).finish_non_exhaustive()
+    }
+}

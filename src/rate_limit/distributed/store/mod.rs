@@ -1,0 +1,36 @@
+//! What a store is and does: it keeps the state of each key for all processes, and settles a batch of keys at a time.
+//!
+//! Nothing here knows of limits, callers or tasks.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `contract.rs` | the trait [`Store`] |
+//! | `charge.rs` | what it is asked about a bucket, what it answers, and the steps between |
+//! | `demand.rs` | what it is asked about a window, what it answers, and the steps between |
+//! | `error.rs` | why it did not answer |
+//! | `namespace.rs` | the names of keys in a store |
+//! | `embedded/` | the store in this process's memory, the measure of all others |
+//! | `redis/` | the store in Redis |
+//! | `conformance/` | the suite for a store of your own |
+
+pub(super) mod charge;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub(super) mod contract;
+pub(super) mod demand;
+pub(super) mod embedded;
+pub(super) mod error;
+pub(super) mod namespace;
+#[cfg(feature = "redis")]
+pub(super) mod redis;
+
+pub use charge::{Charge, Charged, Hint};
+pub use contract::{Answering, LARGEST_BATCH, Store};
+pub use demand::{Demand, Settled};
+pub use embedded::Embedded;
+pub use error::{StoreError, StoreErrorKind};
+pub use namespace::{LONGEST_KEY, LONGEST_NAME};
+#[cfg(feature = "redis-tls")]
+pub use redis::RedisTls;
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisBuilder, RedisCredentials, RedisError};

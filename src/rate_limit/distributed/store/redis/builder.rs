@@ -1,0 +1,103 @@
+use super::{
+    cluster::Cluster,
+    store::{Redis, Servers},
+};
+use crate::{
+    Random,
+    redis::{Connection, RedisError, Server, Target, Terms, target_settings},
+};
+use std::{fmt, time::Duration};
+
+/// Configures a [`Redis`] store.
+#[derive(Clone)]
+#[must_use]
+pub struct RedisBuilder {
+    target: Target,
+    prefix: Vec<u8>,
+    terms: Terms,
+    random: Random,
+}
+
+impl RedisBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        let (connect_timeout, answer_timeout) = (Duration::from_secs(1), Duration::from_millis(500));
+        let terms = Terms { connect_timeout, answer_timeout, cluster: false };
+        Self { target: Target::of(url), prefix: b"steadfast:".to_vec(), terms, random: Random::new() }
+    }
+
+    /// The prefix of all keys in Redis. Stores with the same prefix keep the same limits. Default: `steadfast:`.
+    ///
+    /// One with a hash tag has all keys of a cluster on one server.
+    pub fn prefix(self, prefix: impl AsRef<[u8]>) -> Self {
+        Self { prefix: prefix.as_ref().to_vec(), ..self }
+    }
+
+    target_settings!();
+
+    /// The time for a connection to be made and the server to be checked. Default: 1 s.
+    ///
+    /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](Redis#runtimes) of a
+    /// connection has ended.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.connect_timeout = timeout;
+        self
+    }
+
+    /// The time for the answer to a call that its caller does not give up before. Default: 500 ms.
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.answer_timeout = timeout;
+        self
+    }
+
+    /// Whether the server is one of a cluster, by which the others are found. Default: it is not.
+    pub fn cluster(mut self, cluster: bool) -> Self {
+        self.terms.cluster = cluster;
+        self
+    }
+
+    /// Draws the jitter of the pauses between attempts to connect from this generator.
+    pub fn random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// Connects, and checks the server at once. Dropped before it is done, it leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// A [`RedisError`]: the URL is none, or there is no tokio runtime. Or the server does not answer within
+    /// [`connect_timeout`](Self::connect_timeout), is too old, refuses, or is part of a cluster and should not be, or
+    /// the other way round.
+    pub async fn connect(self) -> Result<Redis, RedisError> {
+        let server = Server::of(&self.target, self.terms)?;
+        let servers = match self.terms.cluster {
+            false => Servers::One(Connection::open(server, self.random).await?),
+            true => Servers::Cluster(Cluster::open(server, self.random).await?),
+        };
+        Ok(Redis::of(self.prefix, servers))
+    }
+
+    /// Connects in the background. Until that is done each call fails at once, with what was wrong in the last attempt.
+    ///
+    /// Outside of a tokio runtime the first call connects, and waits for that.
+    ///
+    /// # Errors
+    ///
+    /// [`RedisError::Url`].
+    pub fn connect_lazily(self) -> Result<Redis, RedisError> {
+        let server = Server::of(&self.target, self.terms)?;
+        let servers = match self.terms.cluster {
+            false => Servers::One(Connection::open_lazily(server, self.random)),
+            true => Servers::Cluster(Cluster::open_lazily(server, self.random)),
+        };
+        Ok(Redis::of(self.prefix, servers))
+    }
+}
+
+impl fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = self.prefix.escape_ascii().to_string();
+        let mut debug = f.debug_struct("RedisBuilder");
+        debug.field("url", &self.target.to_string()).field("prefix", &prefix).field("terms", &self.terms);
+        debug.finish_non_exhaustive()
+    }
+}

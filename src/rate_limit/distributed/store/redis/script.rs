@@ -1,0 +1,116 @@
+use super::codec::nonsense;
+use crate::{
+    rate_limit::distributed::store::{StoreError, StoreErrorKind},
+    redis::{Connection, Failure, Fault, FaultKind, RedisError, Script},
+};
+use ::redis::{Cmd, Value};
+use std::sync::{Arc, LazyLock};
+
+/// Charges buckets.
+pub(super) static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("charge.lua")));
+
+/// Settles windows.
+pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
+
+/// One call of a script.
+#[derive(Clone)]
+pub(super) struct Call {
+    script: &'static Script,
+    keys: Arc<[Entry]>,
+    /// The server is about to get these keys from another one, and should answer for them already.
+    asking: bool,
+}
+
+/// A key as it is in Redis, and the argument of the script for it.
+pub(super) struct Entry {
+    pub(super) key: Vec<u8>,
+    pub(super) argument: Vec<u8>,
+}
+
+impl Call {
+    pub(super) fn new(script: &'static Script, keys: Vec<Entry>) -> Self {
+        Self { script, keys: keys.into(), asking: false }
+    }
+
+    /// The same, of a server that is about to get the keys.
+    #[must_use]
+    pub(super) fn asking(&self) -> Self {
+        Self { asking: true, ..self.clone() }
+    }
+
+    /// Calls the script over this connection. Fails at once where there is none.
+    pub(super) async fn send(&self, connection: &Connection) -> Result<Value, Failure> {
+        let ask =
+            async |connection: &mut _| self.script.run(connection, self.asking, |command| self.write(command)).await;
+        connection.ask(ask).await
+    }
+
+    fn write(&self, command: &mut Cmd) {
+        command.arg(self.keys.len());
+        for Entry { key, .. } in &*self.keys {
+            command.arg(&key[..]);
+        }
+        for Entry { argument, .. } in &*self.keys {
+            command.arg(&argument[..]);
+        }
+    }
+}
+
+/// What the script says to each key, in their order.
+pub(super) fn answers(call: &Call, answer: Result<Value, Failure>) -> Result<Vec<Vec<u8>>, StoreError> {
+    let answer = answer.map_err(|failure| call.foreign(&failure).unwrap_or_else(|| failure.into()))?;
+    let Value::Array(answers) = answer else { return Err(nonsense(format_args!("no list, but {}", kind(&answer)))) };
+    if answers.len() != call.keys.len() {
+        return Err(nonsense(format_args!("{} answers for {} keys", answers.len(), call.keys.len())));
+    }
+    let bytes = |answer| match answer {
+        Value::BulkString(bytes) => Ok(bytes),
+        other => Err(nonsense(format_args!("no bytes, but {}", kind(&other)))),
+    };
+    answers.into_iter().map(bytes).collect()
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "nothing",
+        Value::Int(_) => "an integer",
+        Value::BulkString(_) | Value::SimpleString(_) | Value::VerbatimString { .. } => "a string",
+        Value::Array(_) | Value::Set(_) | Value::Map(_) => "a list",
+        _ => "something else",
+    }
+}
+
+impl Call {
+    /// The error where this crate has not written the value of a key: the script says the key's place.
+    fn foreign(&self, failure: &Failure) -> Option<StoreError> {
+        let Failure::Said(error) = failure else { return None };
+        let place: usize = (error.code() == Some("FOREIGN")).then(|| error.detail()?.trim().parse().ok())??;
+        let key = self.keys.get(place.checked_sub(1)?)?.key.escape_ascii();
+        Some(nonsense(format_args!(
+            "the value under the key \"{key}\" was not written by this crate: delete it, or choose another prefix"
+        )))
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        Fault::from(failure).into()
+    }
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        let kind = match fault.kind {
+            FaultKind::Unreachable => StoreErrorKind::Unreachable,
+            FaultKind::Refused => StoreErrorKind::Refused,
+            FaultKind::Incomprehensible => StoreErrorKind::Incomprehensible,
+        };
+        Self::new(kind, fault.detail)
+    }
+}

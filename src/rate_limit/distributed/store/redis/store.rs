@@ -1,0 +1,184 @@
+use super::{
+    builder::RedisBuilder,
+    cluster::Cluster,
+    codec::{pack_charge, pack_demand, unpack_charged, unpack_settled},
+    memory::Memory,
+    script::{CHARGE, Call, Entry, SETTLE, answers},
+};
+use crate::{
+    rate_limit::distributed::store::{Answering, Charge, Charged, Demand, Settled, Store, StoreError},
+    redis::{Connection, LONGEST_PAUSE, Script},
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::runtime::Handle;
+
+/// The state of limits in Redis, or Valkey: for many processes.
+///
+/// A batch is one call of a script, which runs atomically and by the server's clock. In a cluster it is one call for
+/// each slot that has some of its keys, all at the same time. Limits are as exact as those of
+/// [`Embedded`](crate::rate_limit::distributed::Embedded), but for rounding to microseconds. Numbers above 2^53 count
+/// as 2^53. A key with nothing left to remember expires within a second.
+///
+/// All calls share one connection to a server; clones are one store. A connection that breaks is replaced in the
+/// background, and so is one on which three calls in a row were given up, unless it answers a `PING` then. While there
+/// is none, calls fail at once. Calls are answered again within a second after the server is back. From the first
+/// answer on, limits go on by themselves for the 600 ms in which other processes connect again, and for two and a half
+/// of their periods: see [the failures](crate::rate_limit::distributed#when-something-fails).
+///
+/// It needs a Redis of version 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`,
+/// `TIME` and `PING`, in a cluster also `CLUSTER SLOTS`; it reads `INFO memory` where it may. For `rediss://` enable
+/// the feature `redis-tls`.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use steadfast::rate_limit::distributed::{Leased, Redis};
+///
+/// let store = Redis::builder("redis://127.0.0.1:6379").connect().await?;
+/// let (limit, flusher) = Leased::builder(store, 1000, Duration::from_secs(10)).build()?;
+/// tokio::spawn(flusher.run());
+///
+/// assert!(limit.acquire(b"tenant 7", 1).await.is_ok());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Runtimes
+///
+/// Calls need a tokio runtime. A store belongs to none: make it in a static, in a runtime that ends, or outside of any,
+/// and use it in many at the same time. The connection is driven in the runtime of the call that made it. Where that
+/// ends, calls that were under way fail. The next call connects again in its own runtime. It waits for that first
+/// attempt, as all others do, for [`connect_timeout`](RedisBuilder::connect_timeout) at most. After a failed attempt
+/// calls fail at once.
+///
+/// A connection in a runtime that was not dropped but is no longer run does not answer. It is replaced after three
+/// calls were given up.
+///
+/// # Keys
+///
+/// A bucket is under `steadfast:b:` and its key, a window under `steadfast:w:` and its key, or with another
+/// [prefix](RedisBuilder::prefix). Keys with the same hash tag, as `{tenant 7}reads` and `{tenant 7}writes`, are on one
+/// server of a cluster and in one call. A value under such a key that this crate has not written is left alone: every
+/// batch with that key fails, and says which it is.
+///
+/// # Eviction
+///
+/// All three kinds of limits need `maxmemory-policy noeviction`. Each key has an expiry, so that any other policy may
+/// evict it when the server is at its `maxmemory`. A bucket that was evicted is raised again to what the next process
+/// knows of it. Of a window that was evicted nothing is granted for a window, once a process that knows it asks.
+///
+/// The server is asked once for its policy, with `INFO memory`. If it may evict keys,
+/// [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) says so, for as long as the store
+/// lives: after a change of the policy make the store again to have it checked.
+///
+/// # Memory
+///
+/// A bucket is a string of 41 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 57
+/// bytes, 16 for each of the up to 41 parts of the window in which something was spent, and 40 for each process.
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    prefix: Vec<u8>,
+    servers: Servers,
+    memory: Memory,
+}
+
+pub(super) enum Servers {
+    One(Connection),
+    Cluster(Cluster),
+}
+
+impl Redis {
+    /// The server of this URL: `redis://user:password@host:6379/0`, where all but the host may be left out, or
+    /// `redis+unix:///path`.
+    pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
+        RedisBuilder::new(url.as_ref())
+    }
+
+    pub(super) fn of(prefix: Vec<u8>, servers: Servers) -> Self {
+        Self { inner: Arc::new(Inner { prefix, servers, memory: Memory::default() }) }
+    }
+
+    fn key(&self, kind: &[u8], key: &[u8]) -> Vec<u8> {
+        [&self.inner.prefix, kind, key].concat()
+    }
+
+    /// Asks the server once whether it may evict keys: in the background, where there is a runtime yet.
+    fn look_at_the_memory(&self) {
+        if !self.inner.memory.is_open() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.inner.memory.begin() {
+            let inner = self.inner.clone();
+            runtime.spawn(async move {
+                let connection = match &inner.servers {
+                    Servers::One(connection) => connection,
+                    Servers::Cluster(cluster) => cluster.seed(),
+                };
+                inner.memory.ask(connection).await;
+            });
+        }
+    }
+
+    /// Calls a script about these keys.
+    async fn call(&self, script: &'static Script, keys: Vec<Entry>) -> Result<Vec<Vec<u8>>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.look_at_the_memory();
+        match &self.inner.servers {
+            Servers::One(connection) => {
+                let call = Call::new(script, keys);
+                answers(&call, call.send(connection).await)
+            }
+            Servers::Cluster(cluster) => cluster.call(script, keys).await,
+        }
+    }
+}
+
+impl Store for Redis {
+    fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
+        Box::pin(async move {
+            let entry = |charge: &Charge| Entry { key: self.key(b"b:", &charge.key), argument: pack_charge(charge) };
+            let answers = self.call(&CHARGE, charges.iter().map(entry).collect()).await?;
+            charges.iter().zip(answers).map(|(charge, answer)| unpack_charged(charge, &answer)).collect()
+        })
+    }
+
+    fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
+        Box::pin(async move {
+            let entry = |demand: &Demand| Entry { key: self.key(b"w:", &demand.key), argument: pack_demand(demand) };
+            let answers = self.call(&SETTLE, demands.iter().map(entry).collect()).await?;
+            demands.iter().zip(answers).map(|(demand, answer)| unpack_settled(demand, &answer)).collect()
+        })
+    }
+
+    /// The longest pause between two attempts to connect, and a fifth for the attempt.
+    fn returns_within(&self) -> Duration {
+        LONGEST_PAUSE + LONGEST_PAUSE / 5
+    }
+
+    /// That the server may evict keys. It is asked once, with the first call.
+    fn concern(&self) -> Option<String> {
+        self.inner.memory.concern().map(str::to_owned)
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { prefix, servers, .. } = &*self.inner;
+        let (server, cluster) = match servers {
+            Servers::One(connection) => (connection, false),
+            Servers::Cluster(cluster) => (cluster.seed(), true),
+        };
+        f.debug_struct("Redis")
+            .field("server", &server.server().address())
+            .field("cluster", &cluster)
+            .field("prefix", &prefix.escape_ascii().to_string())
+            .finish()
+    }
+}

@@ -1,0 +1,30 @@
+use crate::rate_limit::distributed::store::{Answering, StoreError, StoreErrorKind};
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// Asks a store and waits for `patience` at most. A panic is an error, and so are fewer answers than questions.
+pub(crate) async fn ask<'a, Answer>(
+    call: impl FnOnce() -> Answering<'a, Answer>,
+    questions: usize,
+    patience: Duration,
+) -> Result<Vec<Answer>, StoreError> {
+    let panicked = || StoreError::new(StoreErrorKind::Incomprehensible, "it panicked");
+    // A store that panicked is asked again: what it leaves behind is for its own locks to say.
+    let mut answering = catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())?;
+    let answer = poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))).unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+    });
+    match timeout(patience, answer).await {
+        Ok(Ok(answers)) if answers.len() != questions => {
+            let detail = format_args!("{} answers to {questions} questions", answers.len());
+            Err(StoreError::new(StoreErrorKind::Incomprehensible, detail))
+        }
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::new(StoreErrorKind::Unreachable, format_args!("no answer in {patience:?}"))),
+    }
+}

@@ -1,0 +1,182 @@
+use super::{
+    entry::{Entry, Verdict, Waiter},
+    synchronizer::{BucketSync, Pace},
+};
+use crate::{
+    answer::answer,
+    rate_limit::{
+        Quota,
+        distributed::{
+            books::bucket::Wants,
+            store::{Charge, Charged, LARGEST_BATCH, Store, StoreError},
+            sync::{ask::ask, synchronizer::Synchronizer},
+        },
+        tokens::Tokens,
+    },
+    sync::{Ordering, lock},
+};
+use std::{mem, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// Keys in flight: charges on their way to the store. A batch that is dropped, with its flusher, has failed.
+pub(super) struct Batch {
+    charges: Vec<Charge>,
+    /// The entry of each charge, and the callers that wait for the answer. None for a probe.
+    asking: Vec<(Arc<Entry>, Vec<Waiter>)>,
+    sent: Instant,
+}
+
+/// A batch that the store has answered, or has not.
+pub(super) type Landed = (Batch, Result<Vec<Charged>, StoreError>);
+
+impl Batch {
+    /// Asks the store.
+    pub(super) async fn fly(self, store: Arc<dyn Store>, deadline: Duration) -> Landed {
+        let answer = ask(|| store.charge(&self.charges), self.charges.len(), deadline).await;
+        (self, answer)
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for ((entry, _), charge) in self.asking.iter().zip(&self.charges) {
+            lock(&entry.state).books.failed(charge);
+        }
+    }
+}
+
+impl BucketSync {
+    /// The next batch, if there is anything to ask or to tell. It takes `leaving` keys from the queue at most, and
+    /// takes them off that number.
+    pub(super) fn next_batch(&self, now: Instant, leaving: &mut usize) -> Option<Batch> {
+        let quota = self.quota();
+        let mut batch = Batch { charges: Vec::new(), asking: Vec::new(), sent: now };
+        while batch.charges.len() < LARGEST_BATCH && *leaving > 0 {
+            let Some(entry) = lock(&self.queue).pop_front() else {
+                *leaving = 0;
+                break;
+            };
+            *leaving -= 1;
+            let mut state = lock(&entry.state);
+            // A caller that has gone meanwhile wants nothing. It is dropped without the lock: its waker may go with it.
+            let (gone, waiters): (Vec<_>, Vec<_>) =
+                state.dequeue().into_iter().partition(|waiter| waiter.verdict.is_closed());
+            if waiters.is_empty() && !state.books.has_news() {
+                // Queued => Idle
+                drop(state);
+                drop(gone);
+                continue;
+            }
+            // Queued => InFlight
+            let wants = Wants {
+                want: waiters.iter().fold(Tokens::ZERO, |sum, waiter| sum.saturating_add(waiter.tokens)),
+                least: waiters.iter().map(|waiter| waiter.tokens).min().unwrap_or_default(),
+            };
+            let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+            let now = self.origin.to(now);
+            batch.charges.push(state.books.charge(&entry.name, &quota, &self.owner, wants, sequence, now));
+            drop(state);
+            batch.asking.push((entry, waiters));
+        }
+        (!batch.charges.is_empty()).then_some(batch)
+    }
+
+    /// Asks whether a store that failed can do its work: it writes a token to a key that no limit has.
+    pub(super) fn probe(&self, now: Instant) -> Batch {
+        let quota = Quota::new(1, Duration::from_millis(1));
+        let key = Arc::from(&b"steadfast probes whether the store is back"[..]);
+        let probe = Charge::that_wants(1, key, quota, self.owner.client);
+        Batch { charges: vec![probe], asking: Vec::new(), sent: now }
+    }
+
+    /// A batch has been answered, or has not.
+    pub(super) fn landed(&self, (mut batch, answer): Landed, now: Instant) {
+        self.health().note(&answer, batch.sent, self.deadline, now);
+        let asked = mem::take(&mut batch.asking).into_iter().zip(&batch.charges);
+        match answer {
+            Ok(charged) => {
+                for (((entry, waiters), charge), charged) in asked.zip(&charged) {
+                    self.answered(&entry, waiters, charge, charged, batch.sent, now);
+                }
+            }
+            Err(_) => {
+                for ((entry, waiters), charge) in asked {
+                    self.failed(&entry, waiters, charge);
+                }
+                if !self.health().decides() {
+                    self.let_no_caller_wait();
+                }
+            }
+        }
+    }
+
+    /// The store has not answered for this key.
+    fn failed(&self, entry: &Arc<Entry>, waiters: Vec<Waiter>, charge: &Charge) {
+        let mut state = lock(&entry.state);
+        state.books.failed(charge);
+        if state.books.has_news() {
+            // InFlight => Queued
+            self.queue(entry, &mut state);
+        }
+        drop(state);
+        release(waiters);
+    }
+
+    /// The store has answered for this key.
+    fn answered(
+        &self,
+        entry: &Arc<Entry>,
+        waiters: Vec<Waiter>,
+        charge: &Charge,
+        charged: &Charged,
+        sent: Instant,
+        now: Instant,
+    ) {
+        let mut state = lock(&entry.state);
+        let (sent, now) = (self.origin.to(sent), self.origin.to(now));
+        let asked = match self.pace {
+            // A call that is refused by it would be refused by the store.
+            Pace::AtOnce { .. } => Some(sent),
+            // A call that is admitted by it would be admitted by the store, if no other process spends.
+            Pace::Each(_) => None,
+        };
+        state.books.answered(charge, charged, asked, now);
+        // A store that grants more than it was asked for is wrong.
+        let mut left = Tokens(charged.granted.min(charge.want));
+        let judge = |Waiter { tokens, verdict }| {
+            // Callers that have gone get nothing of the grant.
+            let answer = if tokens <= left && !verdict.is_closed() {
+                left = left.saturating_sub(tokens);
+                Verdict::Granted { at: charged.at }
+            } else {
+                let wait = state.books.until_room(&charge.quota, tokens, now);
+                Verdict::Refused { retry_after: wait.duration() }
+            };
+            (tokens, verdict, answer)
+        };
+        let judged: Vec<_> = waiters.into_iter().map(judge).collect();
+        drop(state);
+        for (tokens, verdict, judgement) in judged {
+            let granted = matches!(judgement, Verdict::Granted { .. });
+            // A caller may have gone meanwhile.
+            if !answer(verdict, judgement) && granted {
+                left = left.saturating_add(tokens);
+            }
+        }
+        let mut state = lock(&entry.state);
+        let left = state.books.pay(left, &charge.quota, now);
+        state.books.refund(left, charged.at);
+        if state.books.has_news() {
+            // InFlight => Queued. Callers that came meanwhile have queued the key themselves.
+            self.queue(entry, &mut state);
+        }
+    }
+}
+
+/// Tells callers that the store did not answer. Their wakers run: no lock may be held.
+pub(super) fn release(waiters: Vec<Waiter>) {
+    for waiter in waiters {
+        // One that has gone needs no answer.
+        answer(waiter.verdict, Verdict::Unanswered);
+    }
+}

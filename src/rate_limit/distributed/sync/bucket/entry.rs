@@ -1,0 +1,124 @@
+use crate::{
+    answer::make_room,
+    clock::Nanos,
+    rate_limit::{
+        Quota,
+        distributed::{books::bucket::BucketBooks, outage::OnOutage},
+        tokens::Tokens,
+    },
+    sync::Mutex,
+};
+use std::{mem, sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+
+/// One key in use.
+pub(crate) struct Entry {
+    pub(crate) key: Arc<[u8]>,
+    /// Its name in the store.
+    pub(super) name: Arc<[u8]>,
+    pub(crate) state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) books: BucketBooks,
+    turn: Turn,
+}
+
+/// Whether a key is in the queue of the flusher.
+enum Turn {
+    /// It is not. No caller waits.
+    Idle,
+    /// It is, once. These callers want tokens of the store, in the order of their arrival.
+    Queued { waiting: Vec<Waiter> },
+}
+
+/// A caller that waits for the store.
+pub(super) struct Waiter {
+    pub(super) tokens: Tokens,
+    pub(super) verdict: oneshot::Sender<Verdict>,
+}
+
+/// What comes of asking the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict {
+    /// At this time by the store's clock.
+    Granted {
+        at: Duration,
+    },
+    Refused {
+        retry_after: Duration,
+    },
+    /// The store did not answer.
+    Unanswered,
+}
+
+/// Whether a key has just become queued, so that it has to be put into the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Enqueued {
+    Now,
+    Before,
+}
+
+impl Entry {
+    pub(super) fn new(name: Arc<[u8]>, key: Arc<[u8]>, quota: &Quota, now: Nanos) -> Self {
+        let state = State { books: BucketBooks::new(quota, now), turn: Turn::Idle };
+        Self { key, name, state: Mutex::new(state) }
+    }
+}
+
+impl State {
+    /// There is something to tell.
+    pub(super) fn enqueue(&mut self) -> Enqueued {
+        match self.turn {
+            // Idle => Queued
+            Turn::Idle => {
+                self.turn = Turn::Queued { waiting: Vec::new() };
+                Enqueued::Now
+            }
+            // Queued => Queued
+            Turn::Queued { .. } => Enqueued::Before,
+        }
+    }
+
+    /// A caller asks. Returns callers that have gone too: drop them without a lock, since their wakers may go with
+    /// them.
+    pub(super) fn wait(&mut self, waiter: Waiter) -> (Enqueued, Vec<Waiter>) {
+        match &mut self.turn {
+            // Idle => Queued
+            Turn::Idle => {
+                let mut waiting = Vec::with_capacity(8);
+                waiting.push(waiter);
+                self.turn = Turn::Queued { waiting };
+                (Enqueued::Now, Vec::new())
+            }
+            // Queued => Queued
+            Turn::Queued { waiting } => {
+                let gone = make_room(waiting, |waiter| waiter.verdict.is_closed());
+                waiting.push(waiter);
+                (Enqueued::Before, gone)
+            }
+        }
+    }
+
+    /// The flusher takes the key out of the queue. Returns the callers that wait.
+    pub(super) fn dequeue(&mut self) -> Vec<Waiter> {
+        match mem::replace(&mut self.turn, Turn::Idle) {
+            // Queued => Idle
+            Turn::Queued { waiting } => waiting,
+            Turn::Idle => Vec::new(),
+        }
+    }
+
+    /// Takes the callers that wait. The key stays in the queue.
+    pub(super) fn take_waiting(&mut self) -> Vec<Waiter> {
+        match &mut self.turn {
+            Turn::Queued { waiting } => mem::take(waiting),
+            Turn::Idle => Vec::new(),
+        }
+    }
+
+    /// Whether nothing is left that a new entry would not know.
+    pub(super) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
+        matches!(self.turn, Turn::Idle) && self.books.is_idle(policy, quota, now)
+    }
+}

@@ -1,0 +1,164 @@
+use super::{
+    batch::{Batch, Landed},
+    synchronizer::{BucketSync, Pace},
+};
+use crate::{
+    rate_limit::distributed::sync::{
+        flights::Flights,
+        synchronizer::{Handle, Synchronizer},
+    },
+    sync::lock,
+};
+use rand::RngExt;
+use std::{
+    future::poll_fn,
+    ops::Range,
+    pin::pin,
+    sync::{Arc, Weak},
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
+
+/// The time between two looks for keys that can be forgotten.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// The flusher's work, round by round.
+pub(super) struct Rounds {
+    sync: Arc<BucketSync>,
+    flights: Flights<Landed>,
+    tick: Instant,
+    sweep: Instant,
+    /// The number of keys that leave the queue now.
+    leaving: usize,
+}
+
+/// What the flusher does for the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    /// The store is up, and asked as soon as there is something to ask.
+    AtOnce,
+    /// The store is up, and asked at each tick.
+    EachPeriod,
+    /// The store is given up. It is asked at each tick whether it is back.
+    Probe,
+}
+
+impl Rounds {
+    pub(super) fn new(sync: Arc<BucketSync>) -> Self {
+        let now = Instant::now();
+        let mut rounds = Self { sync, flights: Flights::new(), tick: now, sweep: now + SWEEP, leaving: 0 };
+        rounds.tick += rounds.period(0.0..1.0);
+        rounds
+    }
+
+    /// Carries everything between this process and the store, until there is no handle any more; then tells what is
+    /// left to tell.
+    pub(super) async fn run(mut self, handles: Weak<Handle<BucketSync>>) {
+        while handles.strong_count() > 0 {
+            self.work().await;
+        }
+        self.land().await;
+        self.tell_the_rest().await;
+    }
+
+    /// One round: sends what is due, and waits for an answer, for news, or for the next time at which something is due.
+    async fn work(&mut self) {
+        let now = Instant::now();
+        self.sync.health().look(now);
+        if self.sweep <= now {
+            self.sync.forget_the_idle(now);
+            self.sweep = now + SWEEP;
+        }
+        let ticks = self.tick <= now;
+        if ticks {
+            self.tick = now + self.period(0.9..1.1);
+        }
+        let duty = self.duty();
+        match duty {
+            Duty::AtOnce => self.leaving = usize::MAX,
+            Duty::EachPeriod if ticks => self.leaving = lock(&self.sync.queue).len(),
+            Duty::EachPeriod => {}
+            Duty::Probe => self.leaving = 0,
+        }
+        if duty == Duty::Probe && ticks && self.flights.are_done() {
+            // Not by the keys that are in use: what is wrong may be wrong with one of them alone.
+            self.send(self.sync.probe(now));
+        }
+        while self.flights.has_room() {
+            let Some(batch) = self.sync.next_batch(now, &mut self.leaving) else { break };
+            self.send(batch);
+        }
+        if let Some(landed) = self.next_landed(self.wake_at(duty)).await {
+            let now = Instant::now();
+            self.sync.landed(landed, now);
+            if duty != Duty::Probe && self.duty() == Duty::Probe {
+                // (AtOnce | EachPeriod) => Probe
+                self.tick = now + self.period(0.9..1.1);
+            }
+        }
+    }
+
+    /// Waits for the batches under way.
+    async fn land(&mut self) {
+        while !self.flights.are_done() {
+            let landed = poll_fn(|cx| self.flights.poll_next(cx)).await;
+            self.sync.landed(landed, Instant::now());
+        }
+    }
+
+    /// Tells the store what is left to tell, until it does not answer.
+    async fn tell_the_rest(&mut self) {
+        while let Some(batch) = self.sync.next_batch(Instant::now(), &mut usize::MAX.clone()) {
+            let (batch, answer) = batch.fly(self.sync.store.clone(), self.sync.deadline).await;
+            let is_lost = answer.is_err();
+            self.sync.landed((batch, answer), Instant::now());
+            if is_lost {
+                break;
+            }
+        }
+    }
+
+    fn duty(&self) -> Duty {
+        match self.sync.pace {
+            _ if self.sync.health().is_down() => Duty::Probe,
+            Pace::AtOnce { .. } => Duty::AtOnce,
+            Pace::Each(_) => Duty::EachPeriod,
+        }
+    }
+
+    fn send(&mut self, batch: Batch) {
+        self.flights.start(batch.fly(self.sync.store.clone(), self.sync.deadline));
+    }
+
+    /// When something is due even if no batch lands and nothing new comes.
+    fn wake_at(&self, duty: Duty) -> Instant {
+        let due = match duty {
+            Duty::AtOnce => self.sweep,
+            Duty::EachPeriod | Duty::Probe => self.tick.min(self.sweep),
+        };
+        self.sync.health().decides_from().map_or(due, |from| due.min(from))
+    }
+
+    /// The next batch that lands; or none, where there is news or the time has come.
+    async fn next_landed(&mut self, wake: Instant) -> Option<Landed> {
+        let (mut hurry, mut sleep) = (pin!(self.sync.link().hurry.notified()), pin!(sleep_until(wake)));
+        let flights = &mut self.flights;
+        poll_fn(|cx| {
+            if let Poll::Ready(landed) = flights.poll_next(cx) {
+                return Poll::Ready(Some(landed));
+            }
+            if hurry.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// A part of the period, by chance, so that processes do not ask at the same time.
+    fn period(&self, part: Range<f64>) -> Duration {
+        let part = self.sync.random.with(|random| random.random_range(part));
+        self.sync.pace.period().mul_f64(part)
+    }
+}

@@ -1,0 +1,293 @@
+use super::{
+    batch::release,
+    entry::{Enqueued, Entry, State, Verdict, Waiter},
+    rounds::Rounds,
+};
+use crate::{
+    clock::{Nanos, Origin},
+    error::{ConfigError, RateLimited},
+    random::Random,
+    rate_limit::{
+        Quota,
+        distributed::{
+            books::{bucket::Owner, share::Share},
+            outage::{OnOutage, Outage},
+            settings::Settings,
+            store::{LONGEST_KEY, Store, namespace::Namespace},
+            sync::{
+                entries::Entries,
+                flusher::Flusher,
+                health::{Health, LONGEST_RETURN},
+                readings::Readings,
+                synchronizer::{Handle, Link, Synchronizer},
+            },
+        },
+        tokens::Tokens,
+    },
+    sync::{AtomicU64, Mutex, MutexGuard, lock},
+};
+use rand::RngExt;
+use std::{
+    collections::VecDeque,
+    future::Future,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+const MOST_DEBT: u64 = 1 << 55;
+
+/// What [`Exact`](crate::rate_limit::distributed::Exact) and
+/// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) have in common: the books of each key, and what carries
+/// them to the store and back.
+pub(crate) struct BucketSync {
+    pub(super) store: Arc<dyn Store>,
+    quota: Mutex<Quota>,
+    /// How long the store has to answer.
+    pub(crate) deadline: Duration,
+    pub(crate) pace: Pace,
+    pub(crate) owner: Owner,
+    on_outage: OnOutage,
+    pub(super) random: Random,
+    pub(crate) origin: Origin,
+    namespace: Namespace,
+    pub(super) entries: Entries<Entry>,
+    /// The keys of which there is something to tell or to ask.
+    pub(super) queue: Mutex<VecDeque<Arc<Entry>>>,
+    /// The sequence of the last charge, of all keys: a key that was forgotten and comes again continues it.
+    pub(super) sequence: AtomicU64,
+    link: Link,
+}
+
+/// When the store is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As soon as there is something to ask and fewer than two calls are under way. When it is down, once in each
+    /// `probe`.
+    AtOnce { probe: Duration },
+    /// Once in each period of this length.
+    Each(Duration),
+}
+
+impl Pace {
+    pub(crate) fn period(self) -> Duration {
+        match self {
+            Self::AtOnce { probe: period } | Self::Each(period) => period,
+        }
+    }
+}
+
+/// What a synchronizer is made of.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) quota: Quota,
+    pub(crate) deadline: Duration,
+    pub(crate) pace: Pace,
+    pub(crate) max_debt: u64,
+    pub(crate) processes: u64,
+}
+
+impl Parts {
+    /// Checks what is common, and makes a synchronizer and its first flusher.
+    pub(crate) fn build(self) -> Result<(Arc<Handle<BucketSync>>, Flusher), ConfigError> {
+        self.settings.check(Some(self.processes))?;
+        self.quota.check()?;
+        if self.max_debt > MOST_DEBT {
+            return Err(ConfigError::new("rate_limit.max_debt", self.max_debt, "must be at most 2^55"));
+        }
+        Ok(Handle::new(BucketSync::new(self)))
+    }
+}
+
+impl BucketSync {
+    fn new(parts: Parts) -> Self {
+        let Parts { settings, quota, deadline, pace, max_debt, processes } = parts;
+        let Settings { store, namespace, on_outage, max_keys, random } = settings;
+        let now = Instant::now();
+        // The others find out within a period that the store is back, and have reported by the end of the next.
+        let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within().min(LONGEST_RETURN));
+        // Of the operating system's, so that no two processes have the same one, with any seed.
+        let client = Random::new().with(|random| random.random());
+        Self {
+            store,
+            quota: Mutex::new(quota),
+            deadline,
+            pace,
+            owner: Owner { client, max_debt, processes },
+            on_outage,
+            random,
+            origin: Origin::at(now),
+            namespace,
+            entries: Entries::new(max_keys),
+            queue: Mutex::default(),
+            sequence: AtomicU64::new(0),
+            link: Link::new(Health::new(now, report_for)),
+        }
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.link.health
+    }
+
+    pub(crate) fn quota(&self) -> Quota {
+        *lock(&self.quota)
+    }
+
+    pub(crate) fn set_quota(&self, quota: Quota) -> Result<(), ConfigError> {
+        quota.check()?;
+        *lock(&self.quota) = quota;
+        Ok(())
+    }
+
+    /// The entry of a key, for a caller that wants `tokens` of this quota.
+    pub(crate) fn entry(
+        &self,
+        key: &[u8],
+        tokens: Tokens,
+        quota: &Quota,
+        now: Instant,
+    ) -> Result<Arc<Entry>, RateLimited> {
+        if key.len() > LONGEST_KEY {
+            return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
+        }
+        if tokens.0 > quota.burst() {
+            return Err(RateLimited::new(None));
+        }
+        let now = self.origin.to(now);
+        let own = self.entries.get(
+            key,
+            |entry| lock(&entry.state).is_idle(&self.on_outage, quota, now),
+            |key| Entry::new(self.namespace.name(&key), key, quota, now),
+        );
+        Ok(own.unwrap_or_else(|| self.entries.shared(|key| Entry::new(self.namespace.shared_name(), key, quota, now))))
+    }
+
+    /// Whether there will be too few tokens at `due`, by what the store said last. Nothing changes by asking. What this
+    /// process decides in an outage it cannot tell.
+    pub(crate) fn would_refuse(&self, key: &[u8], tokens: Tokens, due: Instant) -> bool {
+        let quota = self.quota();
+        if tokens == Tokens::ZERO {
+            return false;
+        }
+        if key.len() > LONGEST_KEY || tokens.0 > quota.burst() {
+            return true;
+        }
+        if !self.health().decides() {
+            return false;
+        }
+        self.entries.find(key).is_some_and(|entry| {
+            let books = &lock(&entry.state).books;
+            books.room_at(&quota, self.origin.to(due)) < books.unflushed().saturating_add(tokens)
+        })
+    }
+
+    /// Decides by what this process knows, as the policy for outages says.
+    pub(crate) fn decide_alone(
+        &self,
+        entry: &Arc<Entry>,
+        state: &mut State,
+        quota: &Quota,
+        tokens: Tokens,
+        now: Instant,
+    ) -> Result<Option<Outage>, RateLimited> {
+        let outage = (!self.health().decides()).then(|| self.health().outage());
+        let processes = self.owner.processes;
+        match state.books.take_alone(&self.on_outage, quota, tokens, self.origin.to(now), outage, processes) {
+            Ok(()) => {
+                self.queue(entry, state);
+                Ok(outage)
+            }
+            Err(wait) => {
+                let wait = wait.map_or(self.pace.period(), Nanos::duration);
+                Err(RateLimited::new(Some(wait)))
+            }
+        }
+    }
+
+    /// Asks the store for tokens.
+    pub(crate) fn ask(
+        &self,
+        entry: &Arc<Entry>,
+        mut state: MutexGuard<'_, State>,
+        tokens: Tokens,
+    ) -> oneshot::Receiver<Verdict> {
+        let (verdict, receiver) = oneshot::channel();
+        let (enqueued, gone) = state.wait(Waiter { tokens, verdict });
+        self.put_into_queue(entry, enqueued);
+        drop(state);
+        drop(gone);
+        receiver
+    }
+
+    /// There is something to tell of this key.
+    pub(crate) fn queue(&self, entry: &Arc<Entry>, state: &mut State) {
+        self.put_into_queue(entry, state.enqueue());
+    }
+
+    fn put_into_queue(&self, entry: &Arc<Entry>, enqueued: Enqueued) {
+        if enqueued == Enqueued::Now {
+            lock(&self.queue).push_back(entry.clone());
+            if matches!(self.pace, Pace::AtOnce { .. }) {
+                self.link.hurry.notify_one();
+            }
+        }
+    }
+
+    /// This process's part of what was admitted of a key of late.
+    pub(crate) fn share(&self, key: &[u8], now: Instant) -> Share {
+        let (quota, processes) = (self.quota(), self.owner.processes);
+        match self.entries.find(key) {
+            Some(entry) => lock(&entry.state).books.share(&quota, processes, self.origin.to(now)),
+            None => Share::of(1, processes),
+        }
+    }
+
+    pub(crate) fn read(&self, now: Instant) -> Readings {
+        let entries = self.entries.all();
+        let mut readings =
+            Readings { store: self.health().read(&*self.store, now), keys: entries.len(), unflushed: 0, overshoot: 0 };
+        for entry in entries {
+            let state = lock(&entry.state);
+            readings.unflushed = readings.unflushed.saturating_add(state.books.unflushed().0);
+            readings.overshoot = readings.overshoot.max(state.books.overshoot().0);
+        }
+        readings
+    }
+
+    /// Forgets the keys of which nothing is left to know.
+    pub(super) fn forget_the_idle(&self, now: Instant) {
+        let quota = self.quota();
+        let now = self.origin.to(now);
+        for entry in self.entries.all() {
+            self.entries.forget_if(&entry.key, |entry| lock(&entry.state).is_idle(&self.on_outage, &quota, now));
+        }
+    }
+}
+
+impl Synchronizer for BucketSync {
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Queues the keys whose news the previous flusher had under way.
+    fn take_over(&self, _was_unasked: bool) {
+        for entry in self.entries.all() {
+            let mut state = lock(&entry.state);
+            if state.books.has_news() {
+                self.queue(&entry, &mut state);
+            }
+        }
+    }
+
+    fn run(self: Arc<Self>, handles: Weak<Handle<Self>>) -> impl Future<Output = ()> + Send {
+        Rounds::new(self).run(handles)
+    }
+
+    fn let_no_caller_wait(&self) {
+        let queue = lock(&self.queue).clone();
+        for entry in queue {
+            let waiting = lock(&entry.state).take_waiting();
+            release(waiting);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+use crate::{
+    rate_limit::distributed::store::LONGEST_KEY,
+    sync::{AtomicUsize, Mutex, Ordering, lock},
+};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+/// The number of parts, each with a lock of its own, so that few callers wait for another.
+const PARTS: usize = 16;
+
+/// The places of its own part at which a new key looks for an idle one, and those of each other part.
+const LOOKS: usize = 64;
+const LOOKS_ELSEWHERE: usize = 16;
+
+/// The key of the entry that is shared: longer than any other.
+const SHARED: [u8; LONGEST_KEY + 1] = [0; LONGEST_KEY + 1];
+
+/// What this process knows of each key that it uses, for a bounded number of them.
+///
+/// In a full table a new key takes the place of one that is idle. If none is found, it shares an entry with all others
+/// that have no place.
+pub(crate) struct Entries<E> {
+    hasher: RandomState,
+    parts: [Mutex<Part<E>>; PARTS],
+    /// How many there are, and may be. Relaxed: it guards no other memory, and only moves under the lock of a part.
+    keys: AtomicUsize,
+    max_keys: usize,
+}
+
+struct Part<E> {
+    /// The place of each key.
+    by_key: HashMap<Arc<[u8]>, usize>,
+    places: Vec<(Arc<[u8]>, Arc<E>)>,
+    /// The place at which the next idle one is looked for.
+    hand: usize,
+}
+
+impl<E> Entries<E> {
+    pub(crate) fn new(max_keys: usize) -> Self {
+        let (hasher, parts) = (RandomState::new(), Default::default());
+        Self { hasher, parts, keys: AtomicUsize::new(0), max_keys }
+    }
+
+    /// The entry of a key; or one that is made for it, where there is room or something idle.
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        is_idle: impl Fn(&E) -> bool,
+        make: impl FnOnce(Arc<[u8]>) -> E,
+    ) -> Option<Arc<E>> {
+        let mut part = lock(self.part(key));
+        if let Some(entry) = part.find(key) {
+            return Some(entry.clone());
+        }
+        let one_more = |keys| (keys < self.max_keys).then_some(keys + 1);
+        if self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok() {
+            return Some(part.insert(key.into(), make));
+        }
+        let gone = part.remove_idle(LOOKS, &is_idle);
+        drop(part);
+        // Dropped without a lock. Its place is this key's now, in any part.
+        gone.or_else(|| self.parts.iter().find_map(|part| lock(part).remove_idle(LOOKS_ELSEWHERE, &is_idle)))?;
+        let mut part = lock(self.part(key));
+        if let Some(entry) = part.find(key) {
+            // Another caller has brought the same key meanwhile, and taken a place for it.
+            self.keys.fetch_sub(1, Ordering::Relaxed);
+            return Some(entry.clone());
+        }
+        Some(part.insert(key.into(), make))
+    }
+
+    /// The entry that keys share which have none of their own.
+    pub(crate) fn shared(&self, make: impl FnOnce(Arc<[u8]>) -> E) -> Arc<E> {
+        let mut part = lock(self.part(&SHARED));
+        match part.find(&SHARED) {
+            Some(entry) => entry.clone(),
+            None => part.insert(SHARED[..].into(), make),
+        }
+    }
+
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Arc<E>> {
+        lock(self.part(key)).find(key).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<E>> {
+        let entries = |part: &Mutex<Part<E>>| -> Vec<Arc<E>> {
+            lock(part).places.iter().map(|(_, entry)| entry.clone()).collect()
+        };
+        self.parts.iter().flat_map(entries).collect()
+    }
+
+    /// Forgets the entry of a key if no other caller is about to use it, and it says that it is idle. The caller holds
+    /// one reference to it.
+    pub(crate) fn forget_if(&self, key: &[u8], is_idle: impl FnOnce(&E) -> bool) -> bool {
+        let mut part = lock(self.part(key));
+        let Some(place) = part.by_key.get(key).copied() else { return false };
+        let (_, entry) = &part.places[place];
+        // One reference in the table and one of the caller's. To take another, a caller needs the lock.
+        let idle = Arc::strong_count(entry) == 2 && is_idle(entry);
+        if idle {
+            part.remove(place);
+            if key.len() <= LONGEST_KEY {
+                self.keys.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        idle
+    }
+
+    fn part(&self, key: &[u8]) -> &Mutex<Part<E>> {
+        &self.parts[self.hasher.hash_one(key) as usize % PARTS]
+    }
+}
+
+impl<E> Part<E> {
+    fn find(&self, key: &[u8]) -> Option<&Arc<E>> {
+        self.by_key.get(key).map(|place| &self.places[*place].1)
+    }
+
+    fn insert(&mut self, key: Arc<[u8]>, make: impl FnOnce(Arc<[u8]>) -> E) -> Arc<E> {
+        let entry = Arc::new(make(key.clone()));
+        self.by_key.insert(key.clone(), self.places.len());
+        self.places.push((key, entry.clone()));
+        entry
+    }
+
+    /// The last entry moves to the place that becomes free.
+    fn remove(&mut self, place: usize) -> Arc<E> {
+        let (key, entry) = self.places.swap_remove(place);
+        self.by_key.remove(&key);
+        if let Some((moved, _)) = self.places.get(place) {
+            self.by_key.insert(moved.clone(), place);
+        }
+        entry
+    }
+
+    /// Removes an idle entry that no caller has in hand, from one of the next places.
+    fn remove_idle(&mut self, looks: usize, is_idle: impl Fn(&E) -> bool) -> Option<Arc<E>> {
+        for _ in 0..self.places.len().min(looks) {
+            self.hand = (self.hand + 1) % self.places.len();
+            let (key, entry) = &self.places[self.hand];
+            if key.len() <= LONGEST_KEY && Arc::strong_count(entry) == 1 && is_idle(entry) {
+                return Some(self.remove(self.hand));
+            }
+        }
+        None
+    }
+}
+
+impl<E> Default for Part<E> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), places: Vec::new(), hand: 0 }
+    }
+}

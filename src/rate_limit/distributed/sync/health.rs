@@ -1,0 +1,221 @@
+use super::synchronizer::Crew;
+use crate::{
+    rate_limit::distributed::{
+        outage::Outage,
+        store::{Store, StoreError},
+    },
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How the store of a limit answers, from the limit's [`Readings`](crate::rate_limit::distributed::Readings).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StoreHealth {
+    /// Whether the store decides. If not, it failed three times in a row and only the flusher asks it; or it answers
+    /// again and processes still report; or there is no flusher any more.
+    pub is_up: bool,
+    /// How often this limit asked it, probes included.
+    pub asked: u64,
+    /// How often it did not answer in time, or answered with an error.
+    pub failed: u64,
+    /// The time since it last answered; since the limit was made, if it never did.
+    pub staleness: Duration,
+    /// The error of the last failure, from the store or the way to it. It stays when the store answers again: to alert,
+    /// look at [`is_up`](Self::is_up).
+    pub last_error: Option<StoreError>,
+    /// A property of the store by which limits can admit too much, in a sentence for an operator: see
+    /// [`Store::concern`]. `None` where none is known. It does not
+    /// depend on outages: alert on it once, and change the store's configuration.
+    pub concern: Option<String>,
+}
+
+/// The longest time that a store may say it [takes](Store::returns_within) to be back. A longer one counts as this.
+pub(crate) const LONGEST_RETURN: Duration = Duration::from_secs(3600);
+
+/// The number of failures in a row that are no accident.
+const FAILURES: u32 = 3;
+
+/// Counts how the store answers, and says whether callers ask it or the flusher alone.
+///
+/// | standing | when | next |
+/// |---|---|---|
+/// | `Up` | the third failure in a row | `Down` |
+/// | `Down` | an answer | `Reporting` |
+/// | `Reporting` | the third failure in a row | `Down` |
+/// | `Reporting` | the time for reports is over | `Up` |
+/// | any | the last flusher is dropped | `Unasked` |
+/// | `Unasked` | a flusher begins | `Down` |
+pub(crate) struct Health {
+    asked: AtomicU64,
+    failed: AtomicU64,
+    /// Whether the store decides: only then, requests ask it. Relaxed: it guards no other memory.
+    decides: AtomicU64,
+    state: Mutex<State>,
+    /// The time that processes need to report their spends, once the store answers again.
+    report_for: Duration,
+}
+
+struct State {
+    standing: Standing,
+    /// The number of the present outage, or of the last one.
+    outage: Outage,
+    answered: Instant,
+    /// When the last failure that counts was noticed.
+    failed: Option<Instant>,
+    last_error: Option<StoreError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It answers; or the last answers were failures, too few to give it up.
+    Up { failures: u32 },
+    /// It is given up. Only the flusher asks it.
+    Down,
+    /// It answers again, and all processes report what they spent meanwhile. It decides from then on.
+    Reporting { until: Instant, failures: u32 },
+    /// There is no flusher to ask it.
+    Unasked,
+}
+
+impl Health {
+    pub(crate) fn new(now: Instant, report_for: Duration) -> Self {
+        let state = State {
+            standing: Standing::Up { failures: 0 },
+            outage: Outage(0),
+            answered: now,
+            failed: None,
+            last_error: None,
+        };
+        Self {
+            asked: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            decides: AtomicU64::new(1),
+            state: Mutex::new(state),
+            report_for,
+        }
+    }
+
+    /// Whether requests ask the store.
+    pub(crate) fn decides(&self) -> bool {
+        self.decides.load(Ordering::Relaxed) == 1
+    }
+
+    /// Whether it is given up, so that it is only asked whether it is back.
+    pub(crate) fn is_down(&self) -> bool {
+        lock(&self.state).standing == Standing::Down
+    }
+
+    /// When the store decides again, where that is known.
+    pub(crate) fn decides_from(&self) -> Option<Instant> {
+        match lock(&self.state).standing {
+            Standing::Reporting { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The number of the present outage, or of the last one. State that was kept from another outage is out of date.
+    pub(crate) fn outage(&self) -> Outage {
+        lock(&self.state).outage
+    }
+
+    /// Notes the answer of the store to a question that was sent at `sent` with this `patience`.
+    ///
+    /// Of questions that were under way at the same time one failure counts: they are late together. A question that
+    /// was given up long after its time says that this process stood still, not that the store does.
+    pub(crate) fn note<T>(&self, answer: &Result<T, StoreError>, sent: Instant, patience: Duration, now: Instant) {
+        let mut state = lock(&self.state);
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match answer {
+            Ok(_) => state.answered = now,
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                state.last_error = Some(error.clone());
+                let is_one_of_many = state.failed.is_some_and(|failed| sent < failed);
+                // A timer goes off up to a millisecond late.
+                let in_time = patience.saturating_mul(2).saturating_add(Duration::from_millis(2));
+                if is_one_of_many || now.saturating_duration_since(sent) >= in_time {
+                    return;
+                }
+                state.failed = Some(now);
+            }
+        }
+        state.standing = match (answer, state.standing) {
+            // Unasked => Unasked
+            (_, Standing::Unasked) => Standing::Unasked,
+            // Down => Reporting
+            (Ok(_), Standing::Down) => Standing::Reporting { until: now + self.report_for, failures: 0 },
+            // Reporting => Reporting
+            (Ok(_), Standing::Reporting { until, .. }) if now < until => Standing::Reporting { until, failures: 0 },
+            (Err(_), Standing::Reporting { until, failures }) if failures + 1 < FAILURES => {
+                Standing::Reporting { until, failures: failures + 1 }
+            }
+            // (Up | Reporting) => Up
+            (Ok(_), Standing::Up { .. } | Standing::Reporting { .. }) => Standing::Up { failures: 0 },
+            // Up => Up
+            (Err(_), Standing::Up { failures }) if failures + 1 < FAILURES => {
+                if failures == 0 {
+                    state.outage.0 += 1;
+                }
+                Standing::Up { failures: failures + 1 }
+            }
+            // (Up | Down | Reporting) => Down
+            (Err(_), Standing::Up { .. } | Standing::Down | Standing::Reporting { .. }) => Standing::Down,
+        };
+        self.show(&state);
+    }
+
+    /// The last flusher has gone. From here on the process is on its own.
+    pub(crate) fn flushers_are_gone(&self, _crew: &mut Crew) {
+        let mut state = lock(&self.state);
+        if matches!(state.standing, Standing::Up { failures: 0 }) {
+            state.outage.0 += 1;
+        }
+        // (Up | Down | Reporting) => Unasked
+        state.standing = Standing::Unasked;
+        self.show(&state);
+    }
+
+    /// A flusher begins. After a time without any, the store is asked as after an outage. Returns whether there was
+    /// such a time.
+    pub(crate) fn flusher_begins(&self, _crew: &mut Crew) -> bool {
+        let mut state = lock(&self.state);
+        let was_unasked = state.standing == Standing::Unasked;
+        if was_unasked {
+            // Unasked => Down
+            state.standing = Standing::Down;
+            self.show(&state);
+        }
+        was_unasked
+    }
+
+    /// Time has passed: all processes may have reported.
+    pub(crate) fn look(&self, now: Instant) {
+        let mut state = lock(&self.state);
+        if matches!(state.standing, Standing::Reporting { until, .. } if until <= now) {
+            // Reporting => Up
+            state.standing = Standing::Up { failures: 0 };
+            self.show(&state);
+        }
+    }
+
+    fn show(&self, state: &State) {
+        let decides = matches!(state.standing, Standing::Up { .. });
+        self.decides.store(u64::from(decides), Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self, store: &dyn Store, now: Instant) -> StoreHealth {
+        // The store's own code, so not under the lock.
+        let concern = store.concern();
+        let state = lock(&self.state);
+        StoreHealth {
+            is_up: matches!(state.standing, Standing::Up { .. }),
+            asked: self.asked.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            staleness: now.saturating_duration_since(state.answered),
+            last_error: state.last_error.clone(),
+            concern,
+        }
+    }
+}

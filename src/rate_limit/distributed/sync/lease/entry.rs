@@ -1,0 +1,125 @@
+use super::flush::Whose;
+use crate::{
+    answer::{answer, make_room},
+    rate_limit::{
+        distributed::{
+            books::{
+                lease::{LeaseBooks, LeaseTerms},
+                local::Local,
+            },
+            store::Demand,
+        },
+        tokens::Tokens,
+    },
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+use std::{mem, sync::Arc};
+use tokio::{sync::oneshot, time::Instant};
+
+/// One key in use.
+pub(crate) struct Entry {
+    pub(super) key: Arc<[u8]>,
+    /// The tokens that may be spent without asking. Relaxed throughout: it guards no other memory.
+    pub(crate) credit: AtomicU64,
+    /// The tokens that were asked for in vain since the store was last asked.
+    pub(super) refused: AtomicU64,
+    /// The tokens that were admitted beyond the credit, since the books were last brought up to date.
+    pub(super) beyond: AtomicU64,
+    terms: LeaseTerms,
+    pub(crate) state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) books: LeaseBooks,
+    pub(super) question: Question,
+    /// Decides in an outage, where the policy has a quota of its own.
+    pub(super) local: Local,
+    /// The callers that wait until the store first answers for this key.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// Whether the key is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    None,
+    /// It is in a batch on its way to the store, and in no other.
+    InFlight,
+}
+
+impl Entry {
+    pub(super) fn new(key: Arc<[u8]>, terms: LeaseTerms) -> Self {
+        let books = LeaseBooks::new(terms.window);
+        let state = State { books, question: Question::None, local: Local::default(), waiting: Vec::new() };
+        Self {
+            key,
+            credit: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            beyond: AtomicU64::new(0),
+            terms,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Waits for the first answer of the store for this key, if that is still to come. The store is asked for `tokens`
+    /// more.
+    pub(super) fn wait_for_first_answer(&self, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
+        let mut state = lock(&self.state);
+        if state.books.was_settled() {
+            return None;
+        }
+        self.refused.fetch_add(tokens.0, Ordering::Relaxed);
+        let (sender, settled) = oneshot::channel();
+        let gone = make_room(&mut state.waiting, oneshot::Sender::is_closed);
+        state.waiting.push(sender);
+        drop(state);
+        drop(gone);
+        Some(settled)
+    }
+
+    /// Gives back what is not likely to be needed, and says what was spent and what is wanted.
+    pub(super) fn demand(&self, now: Instant, whose: Whose) -> Demand {
+        let mut state = lock(&self.state);
+        let books = &mut state.books;
+        let refused = Tokens(self.refused.swap(0, Ordering::Relaxed));
+        let is_leaving = whose == Whose::AllLeaving;
+        // A process that leaves spends nothing any more, whatever the store knows.
+        if is_leaving || !books.is_cut_off() {
+            let excess = if is_leaving { u64::MAX } else { books.excess(refused, self.terms.limit).0 };
+            let taken = self
+                .credit
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit| Some(credit - credit.min(excess)));
+            if let Ok(credit) = taken {
+                // What was spent since the books were brought up to date is in them next time.
+                books.returned(Tokens(credit.min(excess)));
+            }
+        }
+        books.demand(&self.terms, if is_leaving { Tokens::ZERO } else { refused }, now)
+    }
+}
+
+impl State {
+    /// Takes the key into a batch, unless it is in one already.
+    pub(super) fn take_off(&mut self) -> bool {
+        // (None | InFlight) => InFlight
+        mem::replace(&mut self.question, Question::InFlight) == Question::None
+    }
+
+    /// The batch has landed. Returns the callers that wait for it.
+    pub(super) fn land(&mut self) -> Vec<oneshot::Sender<()>> {
+        // InFlight => None
+        self.question = Question::None;
+        self.take_waiting()
+    }
+
+    pub(super) fn take_waiting(&mut self) -> Vec<oneshot::Sender<()>> {
+        mem::take(&mut self.waiting)
+    }
+}
+
+/// Tells callers to look at their key again. Their wakers run: no lock may be held.
+pub(super) fn release(waiting: Vec<oneshot::Sender<()>>) {
+    for waiter in waiting {
+        // One that has gone needs no answer.
+        answer(waiter, ());
+    }
+}

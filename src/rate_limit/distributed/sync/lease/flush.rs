@@ -1,0 +1,161 @@
+use super::{
+    entry::{Entry, release},
+    synchronizer::LeaseSync,
+};
+use crate::{
+    rate_limit::{
+        distributed::{
+            store::{Demand, LARGEST_BATCH},
+            sync::{ask::ask, flights::Flights},
+        },
+        tokens::Tokens,
+    },
+    sync::{Ordering, lock},
+};
+use std::{future::poll_fn, mem, slice::Chunks, sync::Arc};
+use tokio::time::Instant;
+
+/// The keys of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Those that the store was never asked for.
+    Newcomers,
+    All,
+    /// All of them, for the last time: everything goes back.
+    AllLeaving,
+}
+
+/// The batches of a flush, in turn. Newcomers may join it until a certain time.
+struct Batches<'a> {
+    sync: &'a LeaseSync,
+    whose: Whose,
+    known: Chunks<'a, Arc<Entry>>,
+    last: Last,
+    until: Instant,
+}
+
+/// The last batch of a flush.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Newcomers,
+    Known,
+}
+
+impl Batches<'_> {
+    /// The next keys, without those in flight.
+    fn next(&mut self) -> Option<Vec<Arc<Entry>>> {
+        // Callers wait for the newcomers. But every other batch is of known keys, however many newcomers there are, so
+        // that the flush ends.
+        let takes_newcomers = self.whose == Whose::Newcomers || self.last == Last::Known;
+        let mut batch = match takes_newcomers && Instant::now() < self.until {
+            true => self.sync.next_newcomers(),
+            false => Vec::new(),
+        };
+        self.last = Last::Newcomers;
+        if batch.is_empty() {
+            self.last = Last::Known;
+            batch = self.known.next()?.to_vec();
+        }
+        batch.retain(|entry| lock(&entry.state).take_off());
+        Some(batch)
+    }
+}
+
+impl LeaseSync {
+    /// Settles with the store: two batches at a time.
+    pub(super) async fn flush(self: &Arc<Self>, whose: Whose, until: Instant) {
+        let now = Instant::now();
+        let known = match whose {
+            Whose::Newcomers => Vec::new(),
+            Whose::All | Whose::AllLeaving => {
+                self.note(now);
+                let mut entries = self.entries.all();
+                entries.retain(|entry| !self.forget_if_idle(entry));
+                entries
+            }
+        };
+        let known = known.chunks(LARGEST_BATCH);
+        let mut batches = Batches { sync: self, whose, known, last: Last::Known, until };
+        // A store that is down is asked once in each period, and not for newcomers.
+        let mut may_probe = whose != Whose::Newcomers;
+        let mut flights = Flights::new();
+        loop {
+            while flights.has_room() && (self.health().decides() || flights.are_done()) {
+                let Some(batch) = batches.next() else { break };
+                if batch.is_empty() {
+                    continue;
+                }
+                if mem::take(&mut may_probe) || self.health().decides() {
+                    flights.start(self.clone().ask(batch, now, whose));
+                } else {
+                    batch.iter().for_each(|entry| self.cut_off(entry));
+                }
+            }
+            if flights.are_done() {
+                return;
+            }
+            poll_fn(|cx| flights.poll_next(cx)).await;
+        }
+    }
+
+    /// A batch of keys that the store was never asked for.
+    fn next_newcomers(&self) -> Vec<Arc<Entry>> {
+        let mut newcomers = lock(&self.newcomers);
+        let rest = newcomers.len().saturating_sub(LARGEST_BATCH);
+        let mut batch = newcomers.split_off(rest);
+        drop(newcomers);
+        // Some may have been asked for with all others.
+        batch.retain(|entry| !lock(&entry.state).books.was_asked());
+        batch
+    }
+
+    /// Settles one batch.
+    async fn ask(self: Arc<Self>, batch: Vec<Arc<Entry>>, now: Instant, whose: Whose) {
+        let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, whose)).collect();
+        let mut batch = Batch { sync: &self, entries: batch };
+        let sent = Instant::now();
+        let answer = ask(|| self.store.settle(&demands), batch.entries.len(), self.deadline).await;
+        let now = Instant::now();
+        self.health().note(&answer, sent, self.deadline, now);
+        self.health().look(now);
+        let Ok(settled) = answer else { return };
+        for (entry, settled) in mem::take(&mut batch.entries).iter().zip(&settled) {
+            let mut state = lock(&entry.state);
+            // A store that grants more than the limit is wrong.
+            let granted = Tokens(settled.granted).min(self.limit);
+            let more = state.books.answered(granted, settled, now, self.report_for);
+            entry.credit.fetch_add(more.0, Ordering::Relaxed);
+            // InFlight => Known
+            let waiting = state.land();
+            drop(state);
+            release(waiting);
+        }
+    }
+
+    /// The store does not answer for this key. One that it never answered for gets what every process can have.
+    pub(super) fn cut_off(&self, entry: &Entry) {
+        let mut state = lock(&entry.state);
+        let first = match self.processes {
+            Some(processes) if !state.books.was_settled() => Tokens(self.limit.0 / processes),
+            _ => Tokens::ZERO,
+        };
+        state.books.cut_off(first);
+        entry.credit.fetch_add(first.0, Ordering::Relaxed);
+        // InFlight => Known
+        let waiting = state.land();
+        drop(state);
+        release(waiting);
+    }
+}
+
+/// Keys in flight. Dropped on the way, or without an answer, they are cut off.
+struct Batch<'a> {
+    sync: &'a LeaseSync,
+    entries: Vec<Arc<Entry>>,
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.entries.iter().for_each(|entry| self.sync.cut_off(entry));
+    }
+}

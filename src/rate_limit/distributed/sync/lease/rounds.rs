@@ -1,0 +1,64 @@
+use super::{flush::Whose, synchronizer::LeaseSync};
+use crate::{
+    rate_limit::distributed::sync::synchronizer::{Handle, Synchronizer},
+    sync::Ordering,
+};
+use rand::RngExt;
+use std::{
+    ops::Range,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+
+/// The flusher's work, round by round.
+pub(super) struct Rounds {
+    sync: Arc<LeaseSync>,
+    /// When all keys are settled next.
+    flush: Instant,
+    /// When the books are brought up to date next.
+    look: Instant,
+}
+
+impl Rounds {
+    /// Begins at a phase of its own, so that processes do not ask at the same time.
+    pub(super) fn new(sync: Arc<LeaseSync>) -> Self {
+        let now = Instant::now();
+        let mut rounds = Self { sync, flush: now, look: now };
+        rounds.flush += rounds.period(0.0..1.0);
+        rounds
+    }
+
+    /// Settles with the store in each period, until there is no handle any more; then gives back what is held.
+    pub(super) async fn run(mut self, handles: Weak<Handle<LeaseSync>>) {
+        while handles.strong_count() > 0 {
+            self.work().await;
+        }
+        self.sync.flush(Whose::AllLeaving, Instant::now()).await;
+    }
+
+    /// One round: settles what is due, and waits for newcomers or for the next time at which something is due.
+    async fn work(&mut self) {
+        let now = Instant::now();
+        self.sync.health().look(now);
+        self.sync.looked.store(self.sync.origin.nanos_to(now), Ordering::Relaxed);
+        if now >= self.flush {
+            self.flush = now + self.period(0.9..1.1);
+            self.sync.flush(Whose::All, self.flush).await;
+        } else if now >= self.look {
+            self.sync.note(now);
+        }
+        if now >= self.look {
+            self.look = now + self.sync.window.div_f64(40.0);
+        }
+        if timeout_at(self.flush.min(self.look), self.sync.link().hurry.notified()).await.is_ok() {
+            self.sync.flush(Whose::Newcomers, self.flush).await;
+        }
+    }
+
+    /// A part of the period, by chance.
+    fn period(&self, part: Range<f64>) -> Duration {
+        let part = self.sync.random.with(|random| random.random_range(part));
+        self.sync.period.mul_f64(part)
+    }
+}

@@ -1,0 +1,260 @@
+use super::{
+    entry::{Entry, release},
+    rounds::Rounds,
+};
+use crate::{
+    clock::{Nanos, Origin},
+    error::RateLimited,
+    random::Random,
+    rate_limit::{
+        Quota,
+        distributed::{
+            books::{lease::LeaseTerms, local::Start, share::Share},
+            level::Level,
+            outage::OnOutage,
+            settings::Settings,
+            store::{LONGEST_KEY, Store, namespace::Namespace},
+            sync::{
+                entries::Entries,
+                health::{Health, LONGEST_RETURN},
+                readings::Readings,
+                synchronizer::{Handle, Link, Synchronizer},
+            },
+        },
+        tokens::Tokens,
+    },
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+use rand::RngExt;
+use std::{
+    cell::Cell,
+    future::Future,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+/// The accounts of all keys of a [`Leased`](crate::rate_limit::distributed::Leased) limit, and what carries them to the
+/// store and back.
+pub(crate) struct LeaseSync {
+    pub(super) store: Arc<dyn Store>,
+    namespace: Namespace,
+    pub(crate) limit: Tokens,
+    pub(crate) window: Duration,
+    pub(crate) period: Duration,
+    pub(crate) deadline: Duration,
+    pub(super) random: Random,
+    /// Draws the numbers of processes: of the operating system's, so that no two processes have the same one.
+    clients: Random,
+    /// The time in which all others report, once the store answers again. Until then nothing is taken from it.
+    pub(super) report_for: Duration,
+    pub(super) processes: Option<u64>,
+    on_outage: OnOutage,
+    pub(super) origin: Origin,
+    /// When the flusher last looked at the clock. Callers that take tokens do not look: they are taken to have come
+    /// then, earlier than they did. Relaxed: it guards no other memory.
+    pub(super) looked: AtomicU64,
+    pub(super) entries: Entries<Entry>,
+    /// The keys that the store was never asked for.
+    pub(super) newcomers: Mutex<Vec<Arc<Entry>>>,
+    link: Link,
+}
+
+/// What a synchronizer is made of. The builder has checked it.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) limit: Tokens,
+    pub(crate) window: Duration,
+    pub(crate) period: Duration,
+    pub(crate) deadline: Duration,
+    pub(crate) processes: Option<u64>,
+}
+
+/// Tokens that were taken from a credit, and when by the flusher's last look at the clock.
+pub(crate) struct Withdrawn {
+    entry: Arc<Entry>,
+    at: Nanos,
+}
+
+impl LeaseSync {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { settings, limit, window, period, deadline, processes } = parts;
+        let Settings { store, namespace, on_outage, max_keys, random } = settings;
+        let now = Instant::now();
+        let report_for = period.mul_f64(1.2).saturating_add(store.returns_within().min(LONGEST_RETURN));
+        Self {
+            store,
+            namespace,
+            limit,
+            window,
+            period,
+            deadline,
+            random,
+            clients: Random::new(),
+            report_for,
+            processes,
+            on_outage,
+            origin: Origin::at(now),
+            looked: AtomicU64::new(0),
+            entries: Entries::new(max_keys),
+            newcomers: Mutex::default(),
+            // Each key has a time of its own in which all report.
+            link: Link::new(Health::new(now, Duration::ZERO)),
+        }
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.link.health
+    }
+
+    /// The entry of a key, for a caller that wants `tokens`.
+    pub(crate) fn entry(&self, key: &[u8], tokens: Tokens) -> Result<Arc<Entry>, RateLimited> {
+        if key.len() > LONGEST_KEY {
+            return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
+        }
+        if tokens > self.limit {
+            return Err(RateLimited::new(None));
+        }
+        let is_new = Cell::new(false);
+        let make = |name, key| {
+            is_new.set(true);
+            // For the store it is another process than the one that forgot the key: that one had counted further.
+            let client = self.clients.with(|random| random.random());
+            Entry::new(key, LeaseTerms { key: name, limit: self.limit, window: self.window, client })
+        };
+        let own = self.entries.get(key, |entry| self.is_idle(entry), |key| make(self.namespace.name(&key), key));
+        let entry = own.unwrap_or_else(|| self.entries.shared(|key| make(self.namespace.shared_name(), key)));
+        if is_new.get() {
+            lock(&self.newcomers).push(entry.clone());
+            self.link.hurry.notify_one();
+        }
+        Ok(entry)
+    }
+
+    /// Waits until the store first answers for a key. None where it has answered or failed to, or does not decide now.
+    pub(crate) fn wait_for_first_answer(&self, entry: &Entry, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
+        // A credit shows that the store has answered.
+        if entry.credit.load(Ordering::Relaxed) > 0 || !self.health().decides() {
+            return None;
+        }
+        entry.wait_for_first_answer(tokens)
+    }
+
+    /// Takes tokens from the credit; or, while the store is down, as the policy says. Returns what may be refunded.
+    pub(crate) fn take(&self, entry: &Arc<Entry>, tokens: Tokens) -> Result<Option<Withdrawn>, RateLimited> {
+        if !self.health().decides() {
+            if let Some(verdict) = self.take_beyond(entry, tokens) {
+                return verdict.map(|()| None);
+            }
+        }
+        let enough = |credit: u64| credit.checked_sub(tokens.0);
+        match entry.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
+            Ok(_) => {
+                let at = Nanos(self.looked.load(Ordering::Relaxed));
+                Ok(Some(Withdrawn { entry: entry.clone(), at }))
+            }
+            Err(credit) => {
+                entry.refused.fetch_add(tokens.0, Ordering::Relaxed);
+                Err(RateLimited::new(Some(self.period)).with_remaining(credit))
+            }
+        }
+    }
+
+    /// Decides without the credit, where the policy for outages is not that of shares.
+    #[cold]
+    fn take_beyond(&self, entry: &Entry, tokens: Tokens) -> Option<Result<(), RateLimited>> {
+        let quota = match &self.on_outage {
+            OnOutage::FairShare | OnOutage::LastKnown => return None,
+            OnOutage::Local(quota) => *quota,
+            // Which say no number.
+            OnOutage::Open | OnOutage::Closed => Quota::new(self.limit.0, self.window),
+        };
+        let now = self.origin.to(Instant::now());
+        let start = Start { level: Level::empty(&quota, now), share: Share::ALL };
+        let outage = Some(self.health().outage());
+        let verdict = lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, outage, start);
+        Some(match verdict {
+            Ok(()) => {
+                entry.beyond.fetch_add(tokens.0, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(wait) => Err(RateLimited::new(Some(wait.map_or(self.period, Nanos::duration)))),
+        })
+    }
+
+    /// Gives tokens back to the credit that they were taken from, if that was not long ago.
+    pub(crate) fn refund(&self, Withdrawn { entry, at }: Withdrawn, tokens: Tokens, now: Instant) {
+        let age = self.origin.to(now).saturating_sub(at).duration();
+        if age < self.window.saturating_sub(self.period.mul_f64(1.2)) {
+            // What the books have for spent already is counted twice until a window has passed: on the safe side.
+            entry.credit.fetch_add(tokens.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The tokens of a key that this process holds.
+    pub(crate) fn held(&self, key: &[u8]) -> Tokens {
+        Tokens(self.entries.find(key).map_or(0, |entry| entry.credit.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn read(&self, now: Instant) -> Readings {
+        let entries = self.entries.all();
+        let unflushed = entries.iter().map(|entry| lock(&entry.state).books.unflushed().0);
+        Readings {
+            unflushed: unflushed.fold(0, u64::saturating_add),
+            keys: entries.len(),
+            store: self.health().read(&*self.store, now),
+            overshoot: 0,
+        }
+    }
+
+    /// Brings the books up to date, and what comes back to a process that is cut off.
+    pub(super) fn note(&self, now: Instant) {
+        for entry in self.entries.all() {
+            let mut state = lock(&entry.state);
+            state.books.spent_beyond(Tokens(entry.beyond.swap(0, Ordering::Relaxed)), now);
+            let back = state.books.note(Tokens(entry.credit.load(Ordering::Relaxed)), now, self.window);
+            entry.credit.fetch_add(back.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether no call asked for it, nothing is held of it, and nothing of its quota for outages is spent.
+    fn is_idle(&self, entry: &Entry) -> bool {
+        let state = lock(&entry.state);
+        // Not later than it is.
+        let now = Nanos(self.looked.load(Ordering::Relaxed));
+        state.books.is_idle()
+            && state.local.is_idle(&self.on_outage, now)
+            && entry.beyond.load(Ordering::Relaxed) == 0
+            && entry.refused.load(Ordering::Relaxed) == 0
+            && entry.credit.load(Ordering::Relaxed) == 0
+    }
+
+    /// Forgets a key for which no caller has asked, once nothing is held of it.
+    pub(super) fn forget_if_idle(&self, entry: &Entry) -> bool {
+        self.entries.forget_if(&entry.key, |entry| self.is_idle(entry))
+    }
+}
+
+impl Synchronizer for LeaseSync {
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// After a time without a flusher, no key has an answer of the store.
+    fn take_over(&self, was_unasked: bool) {
+        if was_unasked {
+            self.entries.all().iter().for_each(|entry| self.cut_off(entry));
+        }
+    }
+
+    fn run(self: Arc<Self>, handles: Weak<Handle<Self>>) -> impl Future<Output = ()> + Send {
+        Rounds::new(self).run(handles)
+    }
+
+    fn let_no_caller_wait(&self) {
+        for entry in self.entries.all() {
+            let waiting = lock(&entry.state).take_waiting();
+            release(waiting);
+        }
+    }
+}

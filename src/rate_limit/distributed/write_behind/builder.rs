@@ -1,0 +1,105 @@
+use super::limit::{WriteBehind, most_unflushed};
+use crate::{
+    error::{ConfigError, check_duration},
+    random::Random,
+    rate_limit::{
+        Quota,
+        distributed::{
+            outage::OnOutage,
+            settings::{Settings, common_settings},
+            store::{Store, namespace::Namespace},
+            sync::{
+                bucket::synchronizer::{Pace, Parts},
+                flusher::Flusher,
+            },
+        },
+    },
+};
+use std::{fmt, time::Duration};
+
+/// Configures a [`WriteBehind`] limit.
+#[must_use]
+pub struct WriteBehindBuilder {
+    settings: Settings,
+    quota: Quota,
+    period: Duration,
+    deadline: Option<Duration>,
+    processes: u64,
+    max_unflushed: Option<u64>,
+    max_debt: Option<u64>,
+}
+
+impl WriteBehindBuilder {
+    pub(super) fn new(store: impl Store, quota: Quota, processes: u64) -> Self {
+        Self {
+            settings: Settings::new(store),
+            quota,
+            period: Duration::from_millis(100),
+            deadline: None,
+            processes,
+            max_unflushed: None,
+            max_debt: None,
+        }
+    }
+
+    /// How often this process reports to the store. Default: 100 ms.
+    pub fn flush_every(self, period: Duration) -> Self {
+        Self { period, ..self }
+    }
+
+    /// How long the store has to answer. Default: the period.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// The most tokens of a key that one process may have admitted and not told yet; so also the most that a call may
+    /// cost. Default: what the rate gives in a period, rounded up, so that one process can use the whole of the rate. A
+    /// call that costs more may then be unflushed alone, up to the burst.
+    pub fn max_unflushed(self, tokens: u64) -> Self {
+        Self { max_unflushed: Some(tokens), ..self }
+    }
+
+    /// The most tokens beyond the burst that a key may owe; the rest is forgiven. Default: a burst, or the overshoot
+    /// bound if that is more.
+    pub fn max_debt(self, tokens: u64) -> Self {
+        Self { max_debt: Some(tokens), ..self }
+    }
+
+    /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
+    /// processes together near the limit.
+    pub fn on_outage(mut self, policy: OnOutage) -> Self {
+        self.settings.on_outage = policy;
+        self
+    }
+
+    common_settings!();
+
+    /// The limit, and what has to run for it.
+    ///
+    /// # Errors
+    ///
+    /// The quotas must be as [`Quota`] says; the period and the deadline longer than zero and at most 366 days;
+    /// processes, keys and unflushed tokens at least 1; the debt at most 2^55.
+    pub fn build(self) -> Result<(WriteBehind, Flusher), ConfigError> {
+        let Self { settings, quota, period, deadline, processes, max_unflushed, max_debt } = self;
+        quota.check()?;
+        check_duration("rate_limit.flush_every", period)?;
+        let deadline = deadline.unwrap_or(period);
+        check_duration("rate_limit.deadline", deadline)?;
+        if max_unflushed == Some(0) {
+            return Err(ConfigError::new("rate_limit.max_unflushed", 0, "must be at least 1"));
+        }
+        let most = most_unflushed(max_unflushed, &quota, period);
+        let overshoot = processes.saturating_sub(1).saturating_mul(most.0);
+        let max_debt = max_debt.unwrap_or(quota.burst().max(overshoot.min(1 << 55)));
+        let pace = Pace::Each(period);
+        let parts = Parts { settings, quota, deadline, pace, max_debt, processes };
+        parts.build().map(|(handle, flusher)| (WriteBehind { handle, max_unflushed }, flusher))
+    }
+}
+
+impl fmt::Debug for WriteBehindBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBehindBuilder").field("quota", &self.quota).finish_non_exhaustive()
+    }
+}

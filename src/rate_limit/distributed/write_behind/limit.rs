@@ -1,0 +1,260 @@
+use super::builder::WriteBehindBuilder;
+use crate::{
+    clock::Nanos,
+    error::{ConfigError, RateLimited},
+    rate_limit::{
+        Admission, Quota,
+        distributed::{
+            by_key::Distributed,
+            outage::Outage,
+            store::Store,
+            sync::{
+                bucket::{entry::Entry, synchronizer::BucketSync},
+                flusher::Flusher,
+                readings::Readings,
+                synchronizer::Handle,
+            },
+        },
+        tokens::Tokens,
+    },
+    sync::lock,
+};
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A limit that many processes keep together without ever waiting for the store. Each process admits by the last known
+/// level of a key's bucket and by what it has admitted since, and tells the store in the background.
+///
+/// Two bounds limit the tokens that a process may admit between two answers: its share of what was left, which is its
+/// part of all that was admitted in the last four seconds; and [`max_unflushed`](WriteBehindBuilder::max_unflushed).
+/// Tokens admitted beyond the burst while the store answers raise the bucket's level above it. They drain before more
+/// is admitted, so that in the long run the rate holds.
+///
+/// By default `max_unflushed` is what the rate gives in a tenth of a second. A call that costs more is then admitted,
+/// up to the burst, when this process has nothing else to tell of its key.
+///
+/// # Bound
+///
+/// While the store answers, N processes together admit in any interval of length t at most
+/// `burst + rate * t + (N - 1) * max_unflushed` for a key. The last term is the
+/// [`overshoot_bound`](Self::overshoot_bound). Calls that cost more than `max_unflushed` count in its place.
+///
+/// # When the store does not answer
+///
+/// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as
+/// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks each period whether the store is back. When it
+/// is, the process reports the part of what it admitted that has not drained since. It goes on by itself for two and a
+/// half periods, and for the time that the store [takes](crate::rate_limit::distributed::Store::returns_within) to be
+/// reached again, in which all others report too. Tokens that do not fit below the burst are a
+/// [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
+///
+/// # Cost
+///
+/// Two hashes, three short locks, one reading of the clock; no allocation for a known key but for the list of those of
+/// which there is something to tell. Per period a batch to the store for each 64 keys in which something was spent.
+///
+/// # Cancellation
+///
+/// No call waits for anything.
+#[derive(Clone)]
+pub struct WriteBehind {
+    pub(super) handle: Arc<Handle<BucketSync>>,
+    /// None is what the rate gives in a period.
+    pub(super) max_unflushed: Option<u64>,
+}
+
+impl WriteBehind {
+    /// This quota for each key, kept in this store by `processes` processes at most.
+    pub fn builder(store: impl Store, quota: Quota, processes: u64) -> WriteBehindBuilder {
+        WriteBehindBuilder::new(store, quota, processes)
+    }
+
+    /// Takes `tokens` of this key's, all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`RateLimited`] where there are too few, with the time until there may be enough: until the bucket has drained,
+    /// or until what was admitted has been told. With no time where the cost is above the burst or above a
+    /// `max_unflushed` that was set, or the key longer than
+    /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
+    pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Noted, RateLimited> {
+        self.try_acquire_at(key, tokens, Instant::now())
+    }
+
+    /// The same, where the clock has been read.
+    pub fn try_acquire_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<Noted, RateLimited> {
+        let tokens = Tokens(tokens);
+        if tokens == Tokens::ZERO {
+            return Ok(Noted { entry: None, tokens, at: now, outage: None });
+        }
+        let sync = self.sync();
+        let quota = self.quota();
+        let max_unflushed = self.most_unflushed(&quota);
+        if self.is_too_dear(tokens, max_unflushed) {
+            return Err(RateLimited::new(None));
+        }
+        let entry = sync.entry(key, tokens, &quota, now)?;
+        let mut state = lock(&entry.state);
+        if !sync.health().decides() {
+            let outage = sync.decide_alone(&entry, &mut state, &quota, tokens, now)?;
+            drop(state);
+            return Ok(Noted { entry: Some(entry), tokens, at: now, outage });
+        }
+        let unflushed = state.books.unflushed();
+        let at = sync.origin.to(now);
+        let share = state.books.share(&quota, sync.owner.processes, at);
+        let known = *state.books.known(&quota, at);
+        let left = known.room(&quota);
+        if left < unflushed.saturating_add(tokens) {
+            let wait = known.until_room(unflushed.saturating_add(tokens), &quota).duration();
+            return Err(RateLimited::new(Some(wait)).with_remaining(left.saturating_sub(unflushed).0));
+        }
+        let most = share.part_of(left).clamp(Tokens(1), max_unflushed).max(tokens);
+        if unflushed.saturating_add(tokens) > most {
+            return Err(RateLimited::new(Some(sync.pace.period())).with_remaining(most.saturating_sub(unflushed).0));
+        }
+        state.books.spend(tokens);
+        sync.queue(&entry, &mut state);
+        drop(state);
+        Ok(Noted { entry: Some(entry), tokens, at: now, outage: None })
+    }
+
+    /// Gives back the tokens of a call that then was not made, less what has drained since. Tokens that the process has
+    /// already reported to the store stay spent.
+    pub fn refund(&self, noted: Noted) {
+        let Noted { entry, tokens, at, outage } = noted;
+        if let Some(entry) = entry {
+            let age = Nanos::of(Instant::now().saturating_duration_since(at));
+            let quota = self.quota();
+            lock(&entry.state).books.unspend(tokens, age, &quota, outage);
+        }
+    }
+
+    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others
+    /// wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    ///
+    /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it
+    /// admitted meanwhile, and two and a half periods later the store decides again.
+    pub fn flusher(&self) -> Flusher {
+        self.handle.flusher()
+    }
+
+    /// The quota.
+    pub fn quota(&self) -> Quota {
+        self.sync().quota()
+    }
+
+    /// Changes the quota for this process. The store counts each report by the quota of the process that sends it.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBehindBuilder::build`].
+    pub fn set_quota(&self, quota: Quota) -> Result<(), ConfigError> {
+        self.sync().set_quota(quota)
+    }
+
+    /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together,
+    /// while the store answers: `(processes - 1) * max_unflushed`, if no call costs more than that.
+    pub fn overshoot_bound(&self) -> u64 {
+        (self.sync().owner.processes - 1).saturating_mul(self.most_unflushed(&self.quota()).0)
+    }
+
+    /// This process's part of what was admitted of this key in the last four seconds. From 0 to 1.
+    pub fn share(&self, key: &[u8]) -> f64 {
+        self.sync().share(key, Instant::now()).fraction()
+    }
+
+    /// How the limit is doing. It looks at every key in use.
+    pub fn readings(&self) -> Readings {
+        self.sync().read(Instant::now())
+    }
+
+    /// Whether a call costs more than the `max_unflushed` that was set. Where none was set, it may be unflushed alone.
+    fn is_too_dear(&self, tokens: Tokens, max_unflushed: Tokens) -> bool {
+        self.max_unflushed.is_some() && tokens > max_unflushed
+    }
+
+    fn most_unflushed(&self, quota: &Quota) -> Tokens {
+        most_unflushed(self.max_unflushed, quota, self.sync().pace.period())
+    }
+
+    fn sync(&self) -> &BucketSync {
+        self.handle.synchronizer()
+    }
+}
+
+/// The tokens that an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends them.
+pub struct Noted {
+    /// None where the call costs nothing.
+    entry: Option<Arc<Entry>>,
+    tokens: Tokens,
+    at: Instant,
+    /// The outage in which this process decided by itself.
+    outage: Option<Outage>,
+}
+
+impl fmt::Debug for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Noted").field("tokens", &self.tokens.0).finish_non_exhaustive()
+    }
+}
+
+impl Distributed for WriteBehind {
+    const WAITS: bool = false;
+
+    type Permit = Noted;
+    type Place = Infallible;
+
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Noted, Infallible> {
+        self.try_acquire_at(key, tokens, now).into()
+    }
+
+    /// It cannot tell how much of its part it will have told the store by then.
+    fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
+        let tokens = Tokens(tokens);
+        self.is_too_dear(tokens, self.most_unflushed(&self.quota())) || self.sync().would_refuse(key, tokens, due)
+    }
+
+    fn poll(&self, place: &mut Infallible, _: &mut Context<'_>, _: Instant) -> Poll<Result<Noted, RateLimited>> {
+        match *place {}
+    }
+
+    fn give_up_at(&self, place: &Infallible) -> Instant {
+        match *place {}
+    }
+
+    fn leave(&self, place: &mut Infallible) {
+        match *place {}
+    }
+
+    fn refund(&self, noted: Noted) {
+        WriteBehind::refund(self, noted);
+    }
+
+    fn describe(&self) -> String {
+        format!("for each key {}, by all processes together, and {} more", self.quota(), self.overshoot_bound())
+    }
+
+    fn longest_wait(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// The number that was set; or what the rate gives in a period, rounded up.
+pub(super) fn most_unflushed(set: Option<u64>, quota: &Quota, period: Duration) -> Tokens {
+    let in_a_period = (u128::from(quota.count()) * period.as_nanos()).div_ceil(quota.period().as_nanos().max(1));
+    let in_a_period = u64::try_from(in_a_period).unwrap_or(u64::MAX);
+    Tokens(set.unwrap_or(in_a_period).min(quota.burst()))
+}
+
+impl fmt::Debug for WriteBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBehind").field("quota", &self.quota()).finish_non_exhaustive()
+    }
+}
