@@ -1,4 +1,4 @@
-use super::{Settings, Worker, report::Shared};
+use super::{report::Shared, run::Worker, settings::Settings};
 use crate::{
     error::{ConfigError, check_duration},
     load_level::{durable::core::Core, pace::Pace},
