@@ -1,5 +1,6 @@
 use crate::{
     Rejection,
+    classify::{Classify, Layered, Outcome},
     redis::{Failure, Fault, words},
 };
 use std::{error::Error, sync::Arc};
@@ -68,6 +69,25 @@ impl AppendError {
 
     pub(super) fn unknown(fault: &Fault) -> Self {
         Self::Unknown { reason: fault.to_string() }
+    }
+}
+
+/// Rejections of the queue, and of layers in front of the producer, are those of a layer. A message that cannot be encoded
+/// never can.
+impl<Inner, Response> Classify<Response, AppendError> for Layered<Inner>
+where
+    Inner: Classify<Response, AppendError>,
+{
+    fn classify(&self, result: Result<&Response, &AppendError>) -> Outcome {
+        match result {
+            Err(AppendError::Encode(_) | AppendError::NoIdentity { .. }) => Outcome::Permanent,
+            Err(AppendError::Rejected(_)) => Outcome::Ignored,
+            _ => self.0.classify(result),
+        }
+    }
+
+    fn rejection<'error>(&self, error: &'error AppendError) -> Option<&'error Rejection> {
+        error.rejection()
     }
 }
 
