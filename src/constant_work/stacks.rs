@@ -1,3 +1,4 @@
+mod fixed;
 mod form;
 mod rule;
 
