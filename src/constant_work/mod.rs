@@ -149,17 +149,9 @@
 //! for what a stack does not know, such as which tenant is in which tier: a function that says the tier of a key reads
 //! them by [`Current::load`].
 
-mod build;
-mod builder;
-mod current;
 mod envelope;
-mod last_good;
 mod poller;
 mod publisher;
-mod publisher_builder;
-mod publisher_error;
-mod publisher_readings;
-mod readings;
 mod refusal;
 mod regular_file;
 mod rule;
@@ -169,23 +161,24 @@ mod snapshot;
 mod source;
 mod sources;
 mod stacks;
-mod tick;
 mod wall_clock;
 
 #[cfg(feature = "redis-tls")]
 pub use crate::redis::RedisTls;
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisCredentials, RedisError};
-pub use build::Build;
-pub use builder::PollerBuilder;
-pub use current::{Current, Loaded};
-pub use last_good::LastGoodCounts;
-pub use poller::Poller;
-pub use publisher::{Published, Publisher};
-pub use publisher_builder::PublisherBuilder;
-pub use publisher_error::PublishError;
-pub use publisher_readings::PublisherReadings;
-pub use readings::{InForce, PollerReadings, Readings, Ticks};
+pub use poller::{
+    Poller,
+    build::Build,
+    builder::PollerBuilder,
+    current::{Current, Loaded},
+    last_good::LastGoodCounts,
+    readings::{InForce, PollerReadings, Readings, Ticks},
+    tick::Staleness,
+};
+pub use publisher::{
+    Published, Publisher, builder::PublisherBuilder, error::PublishError, readings::PublisherReadings,
+};
 pub use refusal::Refusal;
 pub use rule::Rule;
 pub use shape::{Shape, slot_length_of};
@@ -198,5 +191,4 @@ pub use sources::{FileSink, FileSource, FixedSource};
 #[cfg(feature = "redis")]
 pub use sources::{RedisBuilder, RedisSink, RedisSource};
 pub use stacks::{StackRule, Stacks};
-pub use tick::Staleness;
 pub use wall_clock::WallClock;

@@ -1,14 +1,22 @@
+pub(super) mod builder;
+pub(super) mod error;
+pub(super) mod readings;
+mod versions;
+
 use super::{
-    PublishError, PublisherBuilder, PublisherReadings, Refusal, Rule, Shape, Sink, Snapshot, SourceError,
-    SourceFailure, Version, WallClock,
-    envelope::{Envelope, is_sealed, stamp},
-    publisher_builder::Check,
+    Refusal, Rule, Shape, Sink, Snapshot, SourceError, SourceFailure, Version, WallClock,
+    envelope::{Envelope, stamp},
+    poller::tick::caught,
     shape::LONGEST,
     snapshot,
-    tick::caught,
 };
+use crate::clock::Nanos;
+use builder::{Check, PublisherBuilder};
+use error::PublishError;
+use readings::PublisherReadings;
 use std::{convert::Infallible, error::Error, mem, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
+use versions::Found;
 
 /// Publishes rules to a [`Sink`], as a whole and as often as others read them, changed or not.
 ///
@@ -161,8 +169,8 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     ///
     /// [`PublishError::Encode`] and [`PublishError::Unreadable`].
     pub fn check(&mut self, rules: &[T]) -> Result<(), PublishError> {
-        snapshot::encode(Version::default(), 0, rules, self.shape, &mut self.next)?;
-        stamp(&mut self.next, Version::default(), 0);
+        snapshot::encode(Version::default(), Nanos::ZERO, rules, self.shape, &mut self.next)?;
+        stamp(&mut self.next, Version::default(), Nanos::ZERO);
         self.read_back()
     }
 
@@ -219,7 +227,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     fn prepare(&mut self, rules: &[T]) -> Result<(), PublishError> {
         self.readings.attempted(rules.len());
         // The version comes when it is known which one is published.
-        Ok(snapshot::encode(Version::default(), 0, rules, self.shape, &mut self.next)?)
+        Ok(snapshot::encode(Version::default(), Nanos::ZERO, rules, self.shape, &mut self.next)?)
     }
 
     async fn finish(&mut self, prepared: Result<(), PublishError>) -> Result<Published, PublishError> {
@@ -235,15 +243,15 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     async fn commit(&mut self) -> Result<Published, PublishError> {
         let found = self.find().await?;
         let version = Version { epoch: self.epoch, version: self.next_version(found)? };
-        let last = self.last.map_or(0, |last| last.header.published_at_nanos);
-        stamp(&mut self.next, version, self.wall_clock.now_nanos().max(last));
+        let last = self.last.map_or(Nanos::ZERO, |last| last.header.published_at);
+        stamp(&mut self.next, version, self.wall_clock.now().max(last));
         self.read_back()?;
         let envelope = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
         // Before the write, which may end in nobody knows what.
         mem::swap(&mut self.own, &mut self.next);
         self.last = Some(envelope);
         in_time(self.timeout, self.sink.publish(&self.own)).await?;
-        let (published_at_nanos, used) = (envelope.header.published_at_nanos, envelope.header.used);
+        let (published_at_nanos, used) = (envelope.header.published_at.0, envelope.header.used);
         Ok(Published { version, published_at_nanos, used, slots: self.shape.slots(), bytes: self.own.len() })
     }
 
@@ -260,54 +268,6 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         }
         Ok(Envelope::open(&self.found, self.shape).map_or_else(Found::Unreadable, Found::Snapshot))
     }
-
-    /// The version for what was encoded, if it may be published.
-    fn next_version(&self, found: Found) -> Result<u64, PublishError> {
-        let before = match (found, self.last) {
-            (Found::Snapshot(found), last) => {
-                self.check_order(&found, last)?;
-                // A former epoch's versions are of no interest.
-                last.is_none()
-                    .then_some((found, &self.found))
-                    .filter(|(found, _)| found.header.version.epoch == self.epoch)
-            }
-            // One with a checksum that is right is not what a broken disk makes.
-            (Found::Unreadable(refusal @ Refusal::Format { .. }), _) if is_sealed(&self.found) => {
-                return Err(PublishError::Unknown(refusal));
-            }
-            (Found::Unreadable(refusal), None) => return Err(PublishError::Unknown(refusal)),
-            (Found::Nothing | Found::Unreadable(_), _) => None,
-        };
-        let Some((before, bytes)) = self.last.map(|last| (last, &self.own)).or(before) else { return Ok(1) };
-        let next = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
-        let version = before.header.version.version;
-        match next.has_same_rules(&self.next, &before, bytes) {
-            true => Ok(version),
-            false => version.checked_add(1).ok_or(PublishError::OutOfVersions),
-        }
-    }
-
-    /// Whether nobody else has published anything that is later, or other.
-    fn check_order(&self, found: &Envelope, last: Option<Envelope>) -> Result<(), PublishError> {
-        let version = found.header.version;
-        let own = last.map_or(Version { epoch: self.epoch, version: 0 }, |last| last.header.version);
-        if version.epoch > self.epoch || (last.is_some() && version > own) {
-            return Err(PublishError::Overtaken { found: version, own });
-        }
-        match last {
-            Some(last) if version == own && !found.has_same_rules(&self.found, &last, &self.own) => {
-                Err(PublishError::Conflict { version })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// What is published.
-enum Found {
-    Nothing,
-    Snapshot(Envelope),
-    Unreadable(Refusal),
 }
 
 /// The time until the next period begins, of those of which the first began so long ago.

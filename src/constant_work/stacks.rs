@@ -4,7 +4,7 @@ mod rule;
 
 pub use rule::StackRule;
 
-use super::Build;
+use super::poller::build::Build;
 use crate::{
     error::ConfigError,
     stack::live::{Control, StackConfig},

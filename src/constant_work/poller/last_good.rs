@@ -1,4 +1,4 @@
-use super::regular_file::open_regular;
+use crate::constant_work::regular_file::open_regular;
 use std::{
     error::Error,
     fs,

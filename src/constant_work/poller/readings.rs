@@ -1,5 +1,9 @@
-use super::{last_good::LastGoodCounts, refusal::Refusal, snapshot::Version, wall_clock::WallClock};
-use crate::sync::{Mutex, lock};
+use super::last_good::LastGoodCounts;
+use crate::{
+    clock::Nanos,
+    constant_work::{refusal::Refusal, snapshot::Version, wall_clock::WallClock},
+    sync::{Mutex, lock},
+};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -61,7 +65,7 @@ impl Ticks {
         self.good
     }
 
-    /// Those that [`run`](super::Poller::run) left out, because the tick before took longer than the period.
+    /// Those that [`run`](crate::constant_work::Poller::run) left out, because the tick before took longer than the period.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -106,7 +110,7 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Good {
     pub(super) version: Version,
-    pub(super) published_at_nanos: u64,
+    pub(super) published_at: Nanos,
     pub(super) read_at: Instant,
 }
 
@@ -121,9 +125,9 @@ impl PollerReadings {
 
     /// The poller as it is now.
     pub fn now(&self) -> Readings {
-        let (now, wall_now) = (Instant::now(), self.wall_clock.now_nanos());
+        let (now, wall_now) = (Instant::now(), self.wall_clock.now());
         let state = lock(&self.state);
-        let since_publication = |good: Good| Duration::from_nanos(wall_now.saturating_sub(good.published_at_nanos));
+        let since_publication = |good: Good| wall_now.saturating_sub(good.published_at).duration();
         Readings {
             in_force: state.in_force,
             version: state.good.map(|good| good.version),
