@@ -5,7 +5,7 @@ use super::{
 };
 use crate::clock::Nanos;
 
-/// What a snapshot is, whatever its shape and schema.
+/// The header, shape and schema of a snapshot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope {
     pub(super) header: Header,

@@ -58,7 +58,7 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
         self.tick.current.clone()
     }
 
-    /// What the poller tells about itself, while it runs and afterwards.
+    /// Reads the poller's state, while it runs and afterwards.
     pub fn readings(&self) -> PollerReadings {
         self.readings.clone()
     }

@@ -23,7 +23,7 @@ use versions::Found;
 /// # One publication
 ///
 /// 1. All rules are validated and encoded to a snapshot of the fixed size.
-/// 2. What is published is read. It must not be later than the last publication of this publisher, nor have other rules
+/// 2. The published snapshot is read. It must not be later than the last publication of this publisher, nor have other rules
 ///    by the same version.
 /// 3. Rules that are others get the next version; the same ones are published again by the version that they have,
 ///    with the time of now.
@@ -109,14 +109,14 @@ pub struct Publisher<T, S> {
     readings: PublisherReadings,
     /// The last snapshot that was to be written, and may have been.
     own: Vec<u8>,
-    /// What `own` is.
+    /// The envelope of `own`.
     last: Option<Envelope>,
     next: Vec<u8>,
     found: Vec<u8>,
     check: Option<Check<T>>,
 }
 
-/// What was published.
+/// A publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
@@ -145,7 +145,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         Self { sink, shape, epoch, period, timeout, wall_clock, readings, own, last, next, found, check }
     }
 
-    /// What this publisher does, for metrics and alarms.
+    /// The publisher's state, for metrics and alarms.
     pub fn readings(&self) -> PublisherReadings {
         self.readings.clone()
     }
@@ -154,7 +154,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     ///
     /// # Errors
     ///
-    /// A [`PublishError`]. What was published before stays; only after [`PublishError::Sink`] the new snapshot may be
+    /// A [`PublishError`]. The snapshot before stays published; only after [`PublishError::Sink`] the new snapshot may be
     /// published all the same.
     pub async fn publish(&mut self, rules: &[T]) -> Result<Published, PublishError> {
         let prepared = self.prepare(rules);
@@ -188,7 +188,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
 
     /// Asks for the rules and publishes them, at once and in every period, for ever: until its future is dropped.
     ///
-    /// What fails is in the [readings](Self::readings), and the next period is the next try. While there are no rules
+    /// A failure is in the [readings](Self::readings), and the next period is the next try. While there are no rules
     /// nothing is published, so that readers see the age of what they have. A publication that takes longer than the
     /// period leaves out those that were to begin meanwhile, and the next begins when it would have. A panic of the
     /// function ends it. Where a runtime may end before the process does, call [`publish`](Self::publish) instead: each may
@@ -247,7 +247,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         stamp(&mut self.next, version, self.wall_clock.now().max(last));
         self.read_back()?;
         let envelope = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
-        // Before the write, which may end in nobody knows what.
+        // Before the write, whose result may stay unknown.
         mem::swap(&mut self.own, &mut self.next);
         self.last = Some(envelope);
         in_time(self.timeout, self.sink.publish(&self.own)).await?;
@@ -270,14 +270,14 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     }
 }
 
-/// The time until the next period begins, of those of which the first began so long ago.
+/// The time until the next period begins. The first one began `since` ago.
 fn left_of(period: Duration, since: Duration) -> Duration {
     // No period is longer than 366 days.
     let nanos = period.as_nanos().max(1);
     Duration::from_nanos(u64::try_from(nanos - since.as_nanos() % nanos).unwrap_or(u64::MAX))
 }
 
-/// Gives up after so long.
+/// Gives up after the longest time.
 async fn in_time<T>(longest: Duration, call: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
     timeout(longest, call).await.unwrap_or_else(|_| Err(SourceError::new(SourceFailure::TimedOut(longest))))
 }

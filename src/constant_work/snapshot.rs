@@ -88,7 +88,7 @@ pub enum EncodeError {
     Rule {
         /// Which slot, from zero.
         slot: u32,
-        /// What the rule said of itself.
+        /// Why the rule cannot work.
         #[source]
         error: ConfigError,
     },
@@ -128,7 +128,7 @@ impl<T: Rule> Snapshot<T> {
     }
 }
 
-/// What the header of a snapshot says that is not the same for all snapshots of its kind.
+/// The fields of a header in which snapshots of one shape and schema differ.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Header {
     pub(super) version: Version,
@@ -258,8 +258,8 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 /// Decodes and validates every slot of a snapshot whose envelope is good, into the vector, which is cleared first and
-/// then has one valid rule for each slot: where a slot is refused, an inert one. All slots are read, and the first
-/// refusal told.
+/// then has one valid rule for each slot: where a slot is refused, an inert one. All slots are read. Returns the
+/// first refusal.
 pub(super) fn decode_slots<T: Rule>(bytes: &[u8], shape: Shape, rules: &mut Vec<T>) -> Result<(), Refusal> {
     rules.clear();
     let mut outcome = Ok(());

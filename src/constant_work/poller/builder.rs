@@ -73,7 +73,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         self
     }
 
-    /// What happens when the last good snapshot gets old: by default it stays in force.
+    /// The rules in force once the last good snapshot is old. Default: it stays in force.
     #[must_use]
     pub fn staleness(mut self, staleness: Staleness) -> Self {
         self.staleness = staleness;

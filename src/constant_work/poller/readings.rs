@@ -7,7 +7,7 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// What the value in force was built from.
+/// The source of the value in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InForce {
@@ -21,7 +21,7 @@ pub enum InForce {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Readings {
-    /// What the value in force was built from.
+    /// The source of the value in force.
     pub in_force: InForce,
     /// The last good snapshot.
     pub version: Option<Version>,
@@ -45,7 +45,7 @@ pub struct Readings {
     pub last_refusal: Option<Refusal>,
     /// The time since then, by tokio's clock.
     pub since_last_refusal: Option<Duration>,
-    /// What became of the file of the last good snapshot.
+    /// How often the file of the last good snapshot was written.
     pub last_good: LastGoodCounts,
     /// Why that file was not used or not written the last time, such as a full disk. `None` since it was last written.
     pub last_good_error: Option<String>,
@@ -90,7 +90,7 @@ pub struct PollerReadings {
     wall_clock: WallClock,
 }
 
-/// What a tick leaves for readers.
+/// The state that a tick leaves for readers.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) in_force: InForce,

@@ -35,7 +35,7 @@ impl<T> Held<T> {
     }
 }
 
-/// What happens when the last good snapshot gets old.
+/// The rules in force once the last good snapshot is old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Staleness {
@@ -60,7 +60,7 @@ pub(super) struct Tick<T, B: Build<T>> {
     /// Bytes and rules belong together where `good_read` is some.
     pub(super) good: Held<T>,
     pub(super) good_read: Option<Instant>,
-    /// What the source wrote, and scratch for the rules.
+    /// The bytes of the source, and scratch for the rules.
     pub(super) incoming: Held<T>,
     pub(super) in_force: InForce,
     pub(super) current: Current<B::Value>,
@@ -180,7 +180,7 @@ pub(super) fn differ(one: &[u8], other: &[u8]) -> bool {
     one.len() != other.len() || one.iter().zip(other).fold(0, |any, (one, other)| any | (one ^ other)) != 0
 }
 
-/// Runs code of the user. What it had borrowed is either the user's own or is overwritten by the next tick.
+/// Runs code of the user. Everything that it borrows is the user's own, or is overwritten by the next tick.
 pub(in crate::constant_work) fn caught<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|_| Refusal::Panicked { during })
 }

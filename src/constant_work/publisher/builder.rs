@@ -32,7 +32,7 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     /// The epoch of all publications, which comes before their versions. Default: 1.
     ///
     /// Readers take nothing that is older than what they have. Where publications were lost (a sink restored from a
-    /// backup, or lost with all it had), versions begin anew below those that readers have seen, and they refuse them:
+    /// backup, or lost with all it had), versions begin again below those that readers have seen, and readers refuse them:
     /// then, and only then, publish with a higher epoch.
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch, ..self }

@@ -7,7 +7,7 @@ use crate::{
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// What a [`Publisher`](crate::constant_work::Publisher) does, for metrics and alarms. Clones read the same publisher, also after
+/// The state of a [`Publisher`](crate::constant_work::Publisher), for metrics and alarms. Clones read the same publisher, also after
 /// its end.
 #[derive(Clone)]
 pub struct PublisherReadings {

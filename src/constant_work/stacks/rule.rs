@@ -8,7 +8,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The [`Rule`] of one stack: its name, and all that it can be told.
+/// The [`Rule`] of one stack: its name, and its whole configuration.
 ///
 /// It is encoded in a fixed form, in which each field has its place whether it is given or not, so that every rule is as long
 /// as any, and as costly to read. There is room for 4 rate limits of 8 tiers each.
@@ -47,7 +47,7 @@ impl StackRule {
         &self.name
     }
 
-    /// What it is told.
+    /// The configuration of the stack.
     pub fn config(&self) -> &StackConfig {
         &self.config
     }

@@ -245,7 +245,7 @@ async fn append(core: &Core, connection: &Connection, messages: &[Message]) -> R
     call_and_read(core, connection, &APPEND, write).await
 }
 
-/// Calls a script that appends. What it answered is read in one place.
+/// Calls a script that appends, and reads its answer.
 pub(super) async fn call_and_read(
     core: &Core,
     connection: &Connection,

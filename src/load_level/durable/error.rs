@@ -23,7 +23,7 @@ pub enum AppendError {
     /// There is no connection, or the server refuses: it is full, may only be read, is loading. Not appended.
     #[error("Redis did not append the message: {reason}")]
     Refused {
-        /// What the server said, or what is wrong with the connection.
+        /// The answer of the server, or the fault of the connection.
         reason: String,
     },
     /// The identity is none of a dead letter: nothing was asked of Redis.
@@ -36,7 +36,7 @@ pub enum AppendError {
     /// with the same [key](super::Message::once) to have it there once.
     #[error("Redis may or may not have appended the message: {reason}")]
     Unknown {
-        /// What happened instead of an answer.
+        /// The event in place of an answer.
         reason: String,
     },
 }

@@ -42,8 +42,8 @@
 //!
 //! # Semantics
 //!
-//! - A [`Producer`] is a tower service, which answers once Redis has the message. What it could not append is refused
-//!   at once: the queue is [full](crate::Rejection::QueueFull), or Redis is not there. Nothing is kept for later in
+//! - A [`Producer`] is a tower service, which answers once Redis has the message. It refuses at once where it cannot
+//!   append: the queue is [full](crate::Rejection::QueueFull), or Redis is not there. Nothing is kept for later in
 //!   this process, and its errors [say](AppendError::may_be_appended) whether the message may be there all the same.
 //! - The queue is full when [`depth`](DurableQueueBuilder::depth) messages are in it: waiting, in progress, or waiting
 //!   for another try. The script that appends counts, so that no two producers take the last place. The rejection's
@@ -75,13 +75,13 @@
 //! message where it goes before it removes it from where it was. A message is worked on twice, or more often, when
 //!
 //! - a worker dies, or its future is dropped, after the work was done and before Redis had heard of it;
-//! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for so long:
+//! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that time:
 //!   its messages are taken over while it works on them. After an outage of Redis workers wait for half of that time
 //!   before they take over, and those that hold messages say so at once;
 //! - the server's clock steps ahead by more than that time: what is in progress seems to be left alone;
 //! - the call fails after it had effects, as a timeout does, and is tried again;
 //! - it is appended twice: sent again without a key, or after the key was forgotten;
-//! - Redis loses the last of its writes, and with them what it was told of an end.
+//! - Redis loses the last of its writes, and with them the end of a delivery.
 //!
 //! Make the work idempotent, by the [identity](Delivery::id) of the message: it stays the same however often it is
 //! delivered.

@@ -31,7 +31,7 @@ impl DurableQueue {
 
     /// A worker that calls `service` with what `decode` makes of each [`Delivery`].
     ///
-    /// `decode` runs in the task of the call. What it cannot make anything of becomes a dead letter at once.
+    /// `decode` runs in the task of the call. A message that it refuses becomes a dead letter at once.
     pub fn worker<Decode, S>(&self, decode: Decode, service: S) -> WorkerBuilder<Decode, S> {
         WorkerBuilder::new(self.core.clone(), decode, service)
     }

@@ -81,7 +81,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<(Entry, Fields)>, Fault> {
     list(value)?.into_iter().map(entry).collect()
 }
 
-/// What an entry of a stream has. One that somebody else has put there has no payload.
+/// The fields of an entry of a stream. An entry of another program has no payload.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     pub(super) payload: Vec<u8>,

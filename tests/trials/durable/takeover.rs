@@ -1,4 +1,4 @@
-//! What a worker leaves behind, and what it keeps.
+//! The messages that a worker leaves behind, and those that it keeps.
 
 use crate::durable_fixture::{
     Calls, Running, append, millis, noting, queue, readings, succeed, until, until_done, worker,

@@ -109,7 +109,7 @@ pub struct Worker<Decode, S> {
 }
 
 impl<Decode, S> Worker<Decode, S> {
-    /// What the worker does, for others to read while it runs.
+    /// Reads the worker's state while it runs, and after its end.
     pub fn monitor(&self) -> WorkerMonitor {
         WorkerMonitor(self.shared.clone())
     }

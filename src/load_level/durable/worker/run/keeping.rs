@@ -14,8 +14,8 @@ const MOST_KEPT: usize = 500;
 type Answer = (Vec<Entry>, Result<Vec<Entry>, Fault>);
 
 pub(super) struct Keeping {
-    /// All messages that this worker has, until Redis has confirmed their end, each with the time at which Redis was last
-    /// told that it is worked on.
+    /// All messages that this worker has, until Redis has confirmed their end, each with the time of the last
+    /// notice to Redis that it is worked on.
     held: HashMap<Entry, Instant>,
     /// The request on its way, and when it was made.
     request: Option<(Instant, Asking<Answer>)>,
@@ -48,9 +48,9 @@ impl Keeping {
         self.held.insert(entry, now);
     }
 
-    /// Redis knows that the worker still has this message. Returns whether it has.
+    /// Redis knows that the worker still has this message. `false`: the worker does not have it.
     pub(super) fn renew(&mut self, entry: Entry, now: Instant) -> bool {
-        self.held.get_mut(&entry).map(|told| *told = now).is_some()
+        self.held.get_mut(&entry).map(|noticed| *noticed = now).is_some()
     }
 
     /// The worker no longer has this message.
@@ -81,7 +81,7 @@ impl<Decode, S> Run<Decode, S> {
             return;
         }
         let quarter = self.settings.takeover_after / 4;
-        let long = keeping.held.iter().filter(|(_, told)| now >= **told + quarter);
+        let long = keeping.held.iter().filter(|(_, noticed)| now >= **noticed + quarter);
         let entries: Vec<Entry> = long.map(|(entry, _)| *entry).take(MOST_KEPT).collect();
         // Those that did not fit go with the next request, which is made as soon as this one is answered.
         keeping.next_at = if entries.len() == MOST_KEPT { now } else { now + quarter / 4 };
@@ -99,7 +99,7 @@ impl<Decode, S> Run<Decode, S> {
             return;
         }
         lost.sort_unstable();
-        // Other workers have taken these over. A call that has begun goes on, and Redis is told of its end all the same.
+        // Other workers have taken these over. A call that has begun goes on, and its end is settled all the same.
         self.waiting.retain(|entry| {
             let is_lost = lost.binary_search(&entry).is_ok();
             if is_lost {
