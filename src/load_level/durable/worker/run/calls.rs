@@ -215,3 +215,6 @@ where
         shared.tell();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,7 +93,7 @@ impl Tending {
 
 impl<Decode, S> Run<Decode, S> {
     pub(super) fn tend(&mut self, now: Instant) {
-        if !self.tending.due().is_some_and(|due| now >= due) {
+        if self.tending.due().is_none_or(|due| now < due) {
             return;
         }
         let idle = self.settings.takeover_after;
