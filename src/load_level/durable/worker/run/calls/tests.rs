@@ -1,6 +1,7 @@
 use super::*;
 use crate::load_level::durable::{entry::Entry, worker::memory::Memory};
 use std::{convert::Infallible, future::pending, sync::mpsc, task::Poll};
+use tokio::time::timeout;
 use tower::service_fn;
 
 fn jobs(payloads: &[&str]) -> Vec<Job> {
@@ -30,7 +31,8 @@ async fn ends(calls: &mut Calls, count: usize) -> Vec<String> {
     let mut all = Vec::new();
     while all.len() < count {
         let mut ended = Vec::new();
-        poll_fn(|cx| if calls.poll_ended(&mut ended, cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        let some = poll_fn(|cx| if calls.poll_ended(&mut ended, cx) { Poll::Ready(()) } else { Poll::Pending });
+        timeout(Duration::from_secs(10), some).await.expect("an end in time");
         all.append(&mut ended);
     }
     all.sort_by_key(|(ticket, _)| ticket.entry);
@@ -51,7 +53,7 @@ async fn a_call_that_blocks_its_thread_holds_up_no_other() {
         let (other_ends, other_ended) = (other_ends.clone(), other_ended.clone());
         async move {
             match &*payload {
-                "blocks" => lock(&other_ended).recv_timeout(Duration::from_secs(30)).expect("the other call"),
+                "blocks" => lock(&other_ended).recv_timeout(Duration::from_secs(5)).expect("the other call"),
                 _ => other_ends.send(()).expect("the call that blocks"),
             }
             Ok(())
