@@ -27,7 +27,7 @@ mod tending;
 mod waiting;
 
 use super::{
-    call::Verdict,
+    call::{Target, Verdict},
     memory::Ticket,
     report::{Shared, WorkerMonitor, WorkerReport},
     requests::Requests,
@@ -46,6 +46,7 @@ use starting::Starting;
 use std::{
     fmt,
     future::{Future, poll_fn},
+    marker::PhantomData,
     mem,
     pin::{Pin, pin},
     sync::Arc,
@@ -61,11 +62,10 @@ use waiting::Waiting;
 type Asking<Answer> = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// A worker that runs.
-struct Run<Decode, S> {
+struct Run<C> {
     core: Arc<Core>,
     settings: Settings,
-    decode: Arc<Decode>,
-    service: Arc<Mutex<S>>,
+    caller: Arc<C>,
     shared: Arc<Shared>,
     requests: Requests,
     report: WorkerReport,
@@ -131,7 +131,9 @@ impl<Decode, S> Worker<Decode, S> {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        let mut run = Run::new(self, Instant::now());
+        let Self { core, settings, decode, service, shared } = self;
+        let caller = Target { decode, service, decodes_to: PhantomData };
+        let mut run = Run::new(core, settings, shared, caller, Instant::now());
         let mut shutdown = pin!(shutdown);
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
@@ -159,9 +161,8 @@ impl<Decode, S> fmt::Debug for Worker<Decode, S> {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
-    fn new(worker: Worker<Decode, S>, now: Instant) -> Self {
-        let Worker { core, settings, decode, service, shared } = worker;
+impl<C> Run<C> {
+    fn new(core: Arc<Core>, settings: Settings, shared: Arc<Shared>, caller: C, now: Instant) -> Self {
         Self {
             requests: Requests::new(core.clone()),
             report: WorkerReport::default(),
@@ -178,8 +179,7 @@ impl<Decode, S> Run<Decode, S> {
             alone: Alone::default(),
             core,
             settings,
-            decode,
-            service,
+            caller: Arc::new(caller),
             shared,
         }
     }

@@ -99,7 +99,7 @@ impl Alone {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     /// Whether a call could begin now by the concurrency, whatever the pace and the service say.
     pub(super) fn may_begin_one(&self, now: Instant) -> bool {
         let may_begin_alone = !self.waiting.suspects.is_empty() && self.has_room_alone(now);

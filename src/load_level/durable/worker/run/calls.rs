@@ -7,11 +7,11 @@
 //! messages in the queue. So a call that blocks its thread holds up no other call.
 
 use super::super::{
-    call::{Verdict, call},
+    call::{Caller, Verdict},
     memory::Ticket,
 };
 use crate::{
-    load_level::durable::{error::BoxError, message::Delivery},
+    load_level::durable::message::Delivery,
     sync::{Mutex, lock},
 };
 use futures_util::FutureExt;
@@ -30,7 +30,6 @@ use tokio::{
     task::{JoinSet, yield_now},
     time::Instant,
 };
-use tower::Service;
 
 /// A task yields its thread after `TURN` calls that end at once, or after `TURN_TIME`.
 const TURN: u32 = 32;
@@ -75,15 +74,7 @@ impl Calls {
     }
 
     /// Begins calls.
-    pub(super) fn begin<Decode, T, E, S>(&mut self, jobs: Vec<Job>, decode: &Arc<Decode>, service: &Arc<Mutex<S>>)
-    where
-        Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,
-        T: Send + 'static,
-        E: Into<BoxError> + 'static,
-        S: Service<T> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
+    pub(super) fn begin<C: Caller>(&mut self, jobs: Vec<Job>, caller: &Arc<C>) {
         if jobs.is_empty() {
             return;
         }
@@ -91,7 +82,7 @@ impl Calls {
         let waiting = self.shared.put(jobs);
         self.shared.looks.add_permits(waiting.saturating_sub(self.shared.looks.available_permits()));
         while self.tasks.len() < self.in_flight {
-            self.tasks.spawn(make_calls(self.shared.clone(), decode.clone(), service.clone()));
+            self.tasks.spawn(make_calls(self.shared.clone(), caller.clone()));
         }
     }
 
@@ -181,19 +172,13 @@ impl Turn {
     }
 }
 
-async fn make_calls<Decode, T, E, S>(shared: Arc<CallsShared>, decode: Arc<Decode>, service: Arc<Mutex<S>>)
-where
-    Decode: Fn(Delivery) -> Result<T, E>,
-    E: Into<BoxError>,
-    S: Service<T> + Clone,
-    S::Error: Into<BoxError>,
-{
+async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
     while let Ok(look) = shared.looks.acquire().await {
         look.forget();
         let mut turn = Turn::default();
         while let Some(Job { ticket, delivery }) = shared.next() {
             let in_progress = InProgress { shared: &shared, ticket: Some(ticket) };
-            let mut call = pin!(AssertUnwindSafe(call(delivery, &*decode, &*service)).catch_unwind());
+            let mut call = pin!(AssertUnwindSafe(caller.call(delivery)).catch_unwind());
             let ended = poll_fn(|cx| {
                 turn.began.get_or_insert_with(Instant::now);
                 let polled = call.as_mut().poll(cx);

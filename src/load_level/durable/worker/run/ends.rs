@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// The most bytes of a dead letter's reason.
 const LONGEST_REASON: usize = 1024;
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     /// Receives a message, which waits for its call from now on.
     pub(super) fn receive(&mut self, taken: Taken, now: Instant) {
         let Taken { entry, deaths, is_suspect, fields } = taken;

@@ -52,7 +52,7 @@ impl Health {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     /// Returns the answer of Redis. After a failure Redis is left alone for a pause.
     pub(super) fn answered<Answer>(&mut self, result: Result<Answer, Fault>, now: Instant) -> Option<Answer> {
         match result {

@@ -73,7 +73,7 @@ impl Keeping {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     /// Tells Redis of the messages that the worker has had for long. Short work costs no request.
     pub(super) fn keep(&mut self, now: Instant) {
         let keeping = &mut self.keeping;

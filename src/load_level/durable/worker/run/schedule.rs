@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 const LONGEST: Duration = Duration::from_secs(1);
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     /// The earliest instant of the table.
     pub(super) fn next_tick(&self, now: Instant) -> Instant {
         let is_working = self.phase == Phase::Working;

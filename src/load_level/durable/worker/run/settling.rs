@@ -55,7 +55,7 @@ impl Settling {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     pub(super) fn settle(&mut self) {
         while let Some(outcomes) = self.settling.next() {
             self.settling.requests.push(Box::pin(self.requests.clone().settle(outcomes)));

@@ -1,18 +1,14 @@
 //! Begins calls: when the concurrency, the pace, the age of the message and what the service last said allow it.
 
 use super::{
-    super::{clock::Starts, requests::Outcome},
+    super::{call::Caller, clock::Starts, requests::Outcome},
     Phase, Run,
     calls::Job,
     waiting::Ready,
 };
-use crate::load_level::{
-    durable::{error::BoxError, message::Delivery},
-    pace::Pace,
-};
+use crate::load_level::{durable::message::Delivery, pace::Pace};
 use std::time::Duration;
 use tokio::time::Instant;
-use tower::Service;
 
 /// After the service said that it has enough, no call begins for `HOLD`, or for as long as it said, at most
 /// `LONGEST_HOLD`.
@@ -50,16 +46,11 @@ impl Starting {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     /// Begins the calls that may begin.
-    pub(super) fn begin_calls<T, E>(&mut self, now: Instant)
+    pub(super) fn begin_calls(&mut self, now: Instant)
     where
-        Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,
-        T: Send + 'static,
-        E: Into<BoxError> + 'static,
-        S: Service<T> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
+        C: Caller,
     {
         let mut jobs = Vec::new();
         if let Some(ready) = self.alone.take_marked(now) {
@@ -79,7 +70,7 @@ impl<Decode, S> Run<Decode, S> {
                 }
             }
         }
-        self.calls.begin(jobs, &self.decode, &self.service);
+        self.calls.begin(jobs, &self.caller);
     }
 
     /// Whether the call of a message may begin now: by its age, and by the pace.

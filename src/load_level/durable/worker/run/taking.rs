@@ -57,7 +57,7 @@ impl Taking {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     pub(super) fn take(&mut self) {
         let (most, wait) = match self.taking.backlog {
             Backlog::None => (1, Wait::ForOne),

@@ -91,7 +91,7 @@ impl Tending {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
+impl<C> Run<C> {
     pub(super) fn tend(&mut self, now: Instant) {
         if self.tending.due().is_none_or(|due| now < due) {
             return;

@@ -1,6 +1,9 @@
 use super::*;
-use crate::load_level::durable::{entry::Entry, worker::memory::Memory};
-use std::{convert::Infallible, future::pending, sync::mpsc, task::Poll};
+use crate::load_level::durable::{
+    entry::Entry,
+    worker::{call::Target, memory::Memory},
+};
+use std::{convert::Infallible, future::pending, marker::PhantomData, sync::mpsc, task::Poll};
 use tokio::time::timeout;
 use tower::service_fn;
 
@@ -23,7 +26,8 @@ where
     R: Future<Output = Result<(), Infallible>> + Send,
 {
     let decode = |delivery: Delivery| String::from_utf8(delivery.payload);
-    calls.begin(jobs(payloads), &Arc::new(decode), &Arc::new(Mutex::new(service_fn(service))));
+    let service = Arc::new(Mutex::new(service_fn(service)));
+    calls.begin(jobs(payloads), &Arc::new(Target { decode: Arc::new(decode), service, decodes_to: PhantomData }));
 }
 
 /// The verdicts of the calls that end next, in the order of their messages.
