@@ -112,8 +112,8 @@
 //! do), and its versions begin at 1. A greater epoch is taken whatever its version.
 //!
 //! A CRC finds what breaks by accident: all errors of up to three bits in a snapshot of up to 11 KB, of two bits in
-//! any, and all bursts of up to 32 in any. It does not find forgery: a process that can
-//! write the snapshot can configure.
+//! any, and all bursts of up to 32 in any. It does not find forgery: a process that can write the snapshot can
+//! configure.
 //!
 //! # Defaults
 //!
