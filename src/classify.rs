@@ -18,8 +18,6 @@
 //! ```
 
 use crate::error::{Error, Rejection};
-#[cfg(feature = "redis")]
-use crate::load_level::durable::AppendError;
 use std::time::Duration;
 use tower::BoxError;
 
@@ -145,25 +143,6 @@ where
             Error::Rejected(rejection) => Some(rejection),
             Error::Service(error) => self.0.rejection(error),
         }
-    }
-}
-
-/// Of a producer's errors it knows those of the queue, and that a message which cannot be encoded never can.
-#[cfg(feature = "redis")]
-impl<Inner, Response> Classify<Response, AppendError> for Layered<Inner>
-where
-    Inner: Classify<Response, AppendError>,
-{
-    fn classify(&self, result: Result<&Response, &AppendError>) -> Outcome {
-        match result {
-            Err(AppendError::Encode(_) | AppendError::NoIdentity { .. }) => Outcome::Permanent,
-            Err(AppendError::Rejected(_)) => Outcome::Ignored,
-            _ => self.0.classify(result),
-        }
-    }
-
-    fn rejection<'error>(&self, error: &'error AppendError) -> Option<&'error Rejection> {
-        error.rejection()
     }
 }
 

@@ -1,11 +1,11 @@
-//! Stripes: counters of which each of a few threads writes one of its own, so that threads do not wait for each other.
+//! Striped counters: each thread writes to a stripe of its own, so that threads do not contend for one cache line.
 
 use std::{
     array,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// How many there are: few in a model, which looks at all that may happen to each.
+/// The number of stripes. A model of the concurrency has fewer, since it tries every interleaving.
 pub(crate) const STRIPES: usize = if cfg!(steadfast_loom) { 2 } else { 8 };
 
 thread_local! {
@@ -15,19 +15,19 @@ thread_local! {
     };
 }
 
-/// A cache line of its own.
+/// A value on cache lines of its own: 128 bytes, because processors prefetch cache lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Stripe<T>(pub(crate) T);
 
-/// The stripe of this thread. A thread that is ending has the first one.
+/// The stripe of this thread. A thread that is ending uses the first one.
 #[inline]
 pub(crate) fn own<T>(stripes: &[Stripe<T>; STRIPES]) -> &T {
     let index = OWN.try_with(|own| *own).unwrap_or_default();
     &stripes[index % STRIPES].0
 }
 
-/// Counts on all threads. Relaxed throughout: a count guards no other memory.
+/// A count that all threads add to. Its orderings are relaxed: it guards no other memory.
 pub(crate) struct Counter([Stripe<AtomicU64>; STRIPES]);
 
 impl Counter {
@@ -36,7 +36,7 @@ impl Counter {
         own(&self.0).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The count so far. It wraps around.
+    /// The sum of all stripes. It wraps around.
     pub(crate) fn get(&self) -> u64 {
         self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
     }

@@ -3,8 +3,9 @@ use super::{
     shape::Shape,
     snapshot::{self, CHECKSUM, Header, Version},
 };
+use crate::clock::Nanos;
 
-/// What a snapshot is, whatever its shape and schema.
+/// The header, shape and schema of a snapshot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope {
     pub(super) header: Header,
@@ -41,9 +42,9 @@ pub(super) fn is_sealed(bytes: &[u8]) -> bool {
 }
 
 /// Gives a snapshot another version and time.
-pub(super) fn stamp(bytes: &mut [u8], version: Version, published_at_nanos: u64) {
+pub(super) fn stamp(bytes: &mut [u8], version: Version, published_at: Nanos) {
     let Some((body, checksum)) = bytes.split_last_chunk_mut::<CHECKSUM>() else { return };
-    for (at, number) in [(16, version.epoch), (24, version.version), (32, published_at_nanos)] {
+    for (at, number) in [(16, version.epoch), (24, version.version), (32, published_at.0)] {
         if let Some(field) = body.get_mut(at..at + 8) {
             field.copy_from_slice(&number.to_le_bytes());
         }

@@ -3,10 +3,10 @@
 //! Limits, weights, flags and routes change while a service runs. The usual way is to watch for changes and send only
 //! those. It costs next to nothing, until everything changes at once, or everyone reconnects after an outage and asks
 //! for all: then the work is hundreds of times that of any day before, on a path that hardly ever ran, in the worst
-//! hour. What a delta missed stays wrong until somebody notices.
+//! hour. A change that a delta missed stays wrong until an operator notices.
 //!
 //! Here there is one path, and it runs all the time. A publisher puts a snapshot of fixed size somewhere; each
-//! [`Poller`] reads all of it in every period, verifies all of it, decodes every slot, builds the value anew and puts
+//! [`Poller`] reads all of it in every period, verifies all of it, decodes every slot, builds the value again and puts
 //! it in force. Nothing has changed, everything has changed, the source is down, the bytes are broken: the work is the
 //! same, so the first outage is the thousandth rehearsal. Whatever went wrong is right again one good tick later. (Colm
 //! MacCárthaigh, "Reliability, constant work, and a good cup of coffee", Amazon Builders' Library; Roberto Vitillo,
@@ -34,7 +34,7 @@
 //! impl Rule for ClientLimit {
 //!     const SCHEMA: u32 = 1;
 //!
-//!     /// No client has this number, and nobody reaches this limit. The largest numbers are also the longest.
+//!     /// No client has this number, and no client reaches this limit. The largest numbers are also the longest.
 //!     fn inert(_slot: u32) -> Self {
 //!         Self { client: u64::MAX, per_second: u32::MAX }
 //!     }
@@ -109,10 +109,10 @@
 //!
 //! A version is never taken back. To return to earlier rules, publish them under a later version. A publisher whose
 //! state is lost would be refused for ever: it begins a new epoch, greater than any before (the time in seconds will
-//! do), and its versions begin anew. A greater epoch is taken whatever its version.
+//! do), and its versions begin at 1. A greater epoch is taken whatever its version.
 //!
 //! A CRC finds what breaks by accident: all errors of up to three bits in a snapshot of up to 11 KB, of two bits in
-//! any, and all bursts of up to 32 in any. It does not find forgery: whoever can write where the snapshot is, can
+//! any, and all bursts of up to 32 in any. It does not find forgery: a process that can write the snapshot can
 //! configure.
 //!
 //! # Defaults
@@ -144,22 +144,14 @@
 //!
 //! # Driving stacks
 //!
-//! [`Stacks`] is the target that puts all that a stack can be told into force: limits, tiers, thresholds, kill switches
+//! [`Stacks`] is the target that applies the whole configuration of a stack: limits, tiers, thresholds, kill switches
 //! and shadow modes, for each [live stack](crate::stack::live) by name. Its rule is [`StackRule`]. Rules of your own do
 //! for what a stack does not know, such as which tenant is in which tier: a function that says the tier of a key reads
 //! them by [`Current::load`].
 
-mod build;
-mod builder;
-mod current;
 mod envelope;
-mod last_good;
 mod poller;
 mod publisher;
-mod publisher_builder;
-mod publisher_error;
-mod publisher_readings;
-mod readings;
 mod refusal;
 mod regular_file;
 mod rule;
@@ -169,23 +161,24 @@ mod snapshot;
 mod source;
 mod sources;
 mod stacks;
-mod tick;
 mod wall_clock;
 
 #[cfg(feature = "redis-tls")]
 pub use crate::redis::RedisTls;
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisCredentials, RedisError};
-pub use build::Build;
-pub use builder::PollerBuilder;
-pub use current::{Current, Loaded};
-pub use last_good::LastGoodCounts;
-pub use poller::Poller;
-pub use publisher::{Published, Publisher};
-pub use publisher_builder::PublisherBuilder;
-pub use publisher_error::PublishError;
-pub use publisher_readings::PublisherReadings;
-pub use readings::{InForce, PollerReadings, Readings, Ticks};
+pub use poller::{
+    Poller,
+    build::Build,
+    builder::PollerBuilder,
+    current::{Current, Loaded},
+    last_good::LastGoodCounts,
+    readings::{InForce, PollerReadings, Readings, Ticks},
+    tick::Staleness,
+};
+pub use publisher::{
+    Published, Publisher, builder::PublisherBuilder, error::PublishError, readings::PublisherReadings,
+};
 pub use refusal::Refusal;
 pub use rule::Rule;
 pub use shape::{Shape, slot_length_of};
@@ -198,5 +191,4 @@ pub use sources::{FileSink, FileSource, FixedSource};
 #[cfg(feature = "redis")]
 pub use sources::{RedisBuilder, RedisSink, RedisSource};
 pub use stacks::{StackRule, Stacks};
-pub use tick::Staleness;
 pub use wall_clock::WallClock;

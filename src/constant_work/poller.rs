@@ -1,18 +1,24 @@
+pub(super) mod build;
+pub(super) mod builder;
+pub(super) mod current;
+pub(super) mod last_good;
+pub(super) mod readings;
+pub(super) mod tick;
+
 use super::{
-    build::Build,
-    builder::PollerBuilder,
-    current::Current,
-    last_good::LastGood,
-    readings::{Good, InForce, PollerReadings},
     refusal::Refusal,
     rule::Rule,
     shape::Shape,
     snapshot::Version,
     source::{Source, SourceError, SourceFailure},
-    tick::Tick,
     wall_clock::WallClock,
 };
 use crate::error::chain;
+use build::Build;
+use builder::PollerBuilder;
+use current::Current;
+use last_good::LastGood;
+use readings::{Good, InForce, PollerReadings};
 use std::{
     convert::Infallible,
     fmt,
@@ -22,20 +28,21 @@ use std::{
     task::Poll,
     time::Duration,
 };
+use tick::Tick;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 /// Reads a whole snapshot in every period, checks all of it, builds a value from it and puts that in force.
 ///
 /// See the [module](super) for an example, the defaults and what happens when something is wrong.
 pub struct Poller<T, S, B: Build<T>> {
-    pub(super) source: S,
-    pub(super) period: Duration,
-    pub(super) timeout: Duration,
-    pub(super) phase: Duration,
-    pub(super) last_good: Option<LastGood>,
-    pub(super) readings: PollerReadings,
-    pub(super) wall_clock: WallClock,
-    pub(super) tick: Tick<T, B>,
+    source: S,
+    period: Duration,
+    timeout: Duration,
+    phase: Duration,
+    last_good: Option<LastGood>,
+    readings: PollerReadings,
+    wall_clock: WallClock,
+    tick: Tick<T, B>,
 }
 
 impl<T: Rule, S: Source> Poller<T, S, fn(&[T])> {
@@ -51,7 +58,7 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
         self.tick.current.clone()
     }
 
-    /// What the poller tells about itself, while it runs and afterwards.
+    /// Reads the poller's state, while it runs and afterwards.
     pub fn readings(&self) -> PollerReadings {
         self.readings.clone()
     }
@@ -131,10 +138,10 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
                 last_good.refuse(chain(&refusal));
             }
         }
-        let outcome = self.tick.conclude(fetched, now, self.wall_clock.now_nanos());
+        let outcome = self.tick.conclude(fetched, now, self.wall_clock.now());
         let good = self.tick.good_read.map(|read_at| Good {
             version: self.tick.good.header.version,
-            published_at_nanos: self.tick.good.header.published_at_nanos,
+            published_at: self.tick.good.header.published_at,
             read_at,
         });
         let used = match self.tick.in_force {

@@ -1,21 +1,29 @@
+pub(super) mod builder;
+pub(super) mod error;
+pub(super) mod readings;
+mod versions;
+
 use super::{
-    PublishError, PublisherBuilder, PublisherReadings, Refusal, Rule, Shape, Sink, Snapshot, SourceError,
-    SourceFailure, Version, WallClock,
-    envelope::{Envelope, is_sealed, stamp},
-    publisher_builder::Check,
+    Refusal, Rule, Shape, Sink, Snapshot, SourceError, SourceFailure, Version, WallClock,
+    envelope::{Envelope, stamp},
+    poller::tick::caught,
     shape::LONGEST,
     snapshot,
-    tick::caught,
 };
+use crate::clock::Nanos;
+use builder::{Check, PublisherBuilder};
+use error::PublishError;
+use readings::PublisherReadings;
 use std::{convert::Infallible, error::Error, mem, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
+use versions::Found;
 
 /// Publishes rules to a [`Sink`], as a whole and as often as others read them, changed or not.
 ///
 /// # One publication
 ///
 /// 1. All rules are validated and encoded to a snapshot of the fixed size.
-/// 2. What is published is read. It must not be later than the last publication of this publisher, nor have other rules
+/// 2. The published snapshot is read. It must not be later than the last publication of this publisher, nor have other rules
 ///    by the same version.
 /// 3. Rules that are others get the next version; the same ones are published again by the version that they have,
 ///    with the time of now.
@@ -101,14 +109,14 @@ pub struct Publisher<T, S> {
     readings: PublisherReadings,
     /// The last snapshot that was to be written, and may have been.
     own: Vec<u8>,
-    /// What `own` is.
+    /// The envelope of `own`.
     last: Option<Envelope>,
     next: Vec<u8>,
     found: Vec<u8>,
     check: Option<Check<T>>,
 }
 
-/// What was published.
+/// A publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
@@ -137,7 +145,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         Self { sink, shape, epoch, period, timeout, wall_clock, readings, own, last, next, found, check }
     }
 
-    /// What this publisher does, for metrics and alarms.
+    /// The publisher's state, for metrics and alarms.
     pub fn readings(&self) -> PublisherReadings {
         self.readings.clone()
     }
@@ -146,7 +154,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     ///
     /// # Errors
     ///
-    /// A [`PublishError`]. What was published before stays; only after [`PublishError::Sink`] the new snapshot may be
+    /// A [`PublishError`]. The snapshot before stays published; only after [`PublishError::Sink`] the new snapshot may be
     /// published all the same.
     pub async fn publish(&mut self, rules: &[T]) -> Result<Published, PublishError> {
         let prepared = self.prepare(rules);
@@ -161,8 +169,8 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     ///
     /// [`PublishError::Encode`] and [`PublishError::Unreadable`].
     pub fn check(&mut self, rules: &[T]) -> Result<(), PublishError> {
-        snapshot::encode(Version::default(), 0, rules, self.shape, &mut self.next)?;
-        stamp(&mut self.next, Version::default(), 0);
+        snapshot::encode(Version::default(), Nanos::ZERO, rules, self.shape, &mut self.next)?;
+        stamp(&mut self.next, Version::default(), Nanos::ZERO);
         self.read_back()
     }
 
@@ -180,7 +188,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
 
     /// Asks for the rules and publishes them, at once and in every period, for ever: until its future is dropped.
     ///
-    /// What fails is in the [readings](Self::readings), and the next period is the next try. While there are no rules
+    /// A failure is in the [readings](Self::readings), and the next period is the next try. While there are no rules
     /// nothing is published, so that readers see the age of what they have. A publication that takes longer than the
     /// period leaves out those that were to begin meanwhile, and the next begins when it would have. A panic of the
     /// function ends it. Where a runtime may end before the process does, call [`publish`](Self::publish) instead: each may
@@ -219,7 +227,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     fn prepare(&mut self, rules: &[T]) -> Result<(), PublishError> {
         self.readings.attempted(rules.len());
         // The version comes when it is known which one is published.
-        Ok(snapshot::encode(Version::default(), 0, rules, self.shape, &mut self.next)?)
+        Ok(snapshot::encode(Version::default(), Nanos::ZERO, rules, self.shape, &mut self.next)?)
     }
 
     async fn finish(&mut self, prepared: Result<(), PublishError>) -> Result<Published, PublishError> {
@@ -235,15 +243,15 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     async fn commit(&mut self) -> Result<Published, PublishError> {
         let found = self.find().await?;
         let version = Version { epoch: self.epoch, version: self.next_version(found)? };
-        let last = self.last.map_or(0, |last| last.header.published_at_nanos);
-        stamp(&mut self.next, version, self.wall_clock.now_nanos().max(last));
+        let last = self.last.map_or(Nanos::ZERO, |last| last.header.published_at);
+        stamp(&mut self.next, version, self.wall_clock.now().max(last));
         self.read_back()?;
         let envelope = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
-        // Before the write, which may end in nobody knows what.
+        // Before the write, whose result may stay unknown.
         mem::swap(&mut self.own, &mut self.next);
         self.last = Some(envelope);
         in_time(self.timeout, self.sink.publish(&self.own)).await?;
-        let (published_at_nanos, used) = (envelope.header.published_at_nanos, envelope.header.used);
+        let (published_at_nanos, used) = (envelope.header.published_at.0, envelope.header.used);
         Ok(Published { version, published_at_nanos, used, slots: self.shape.slots(), bytes: self.own.len() })
     }
 
@@ -260,64 +268,16 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         }
         Ok(Envelope::open(&self.found, self.shape).map_or_else(Found::Unreadable, Found::Snapshot))
     }
-
-    /// The version for what was encoded, if it may be published.
-    fn next_version(&self, found: Found) -> Result<u64, PublishError> {
-        let before = match (found, self.last) {
-            (Found::Snapshot(found), last) => {
-                self.check_order(&found, last)?;
-                // A former epoch's versions are of no interest.
-                last.is_none()
-                    .then_some((found, &self.found))
-                    .filter(|(found, _)| found.header.version.epoch == self.epoch)
-            }
-            // One with a checksum that is right is not what a broken disk makes.
-            (Found::Unreadable(refusal @ Refusal::Format { .. }), _) if is_sealed(&self.found) => {
-                return Err(PublishError::Unknown(refusal));
-            }
-            (Found::Unreadable(refusal), None) => return Err(PublishError::Unknown(refusal)),
-            (Found::Nothing | Found::Unreadable(_), _) => None,
-        };
-        let Some((before, bytes)) = self.last.map(|last| (last, &self.own)).or(before) else { return Ok(1) };
-        let next = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
-        let version = before.header.version.version;
-        match next.has_same_rules(&self.next, &before, bytes) {
-            true => Ok(version),
-            false => version.checked_add(1).ok_or(PublishError::OutOfVersions),
-        }
-    }
-
-    /// Whether nobody else has published anything that is later, or other.
-    fn check_order(&self, found: &Envelope, last: Option<Envelope>) -> Result<(), PublishError> {
-        let version = found.header.version;
-        let own = last.map_or(Version { epoch: self.epoch, version: 0 }, |last| last.header.version);
-        if version.epoch > self.epoch || (last.is_some() && version > own) {
-            return Err(PublishError::Overtaken { found: version, own });
-        }
-        match last {
-            Some(last) if version == own && !found.has_same_rules(&self.found, &last, &self.own) => {
-                Err(PublishError::Conflict { version })
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
-/// What is published.
-enum Found {
-    Nothing,
-    Snapshot(Envelope),
-    Unreadable(Refusal),
-}
-
-/// The time until the next period begins, of those of which the first began so long ago.
+/// The time until the next period begins. The first one began `since` ago.
 fn left_of(period: Duration, since: Duration) -> Duration {
     // No period is longer than 366 days.
     let nanos = period.as_nanos().max(1);
     Duration::from_nanos(u64::try_from(nanos - since.as_nanos() % nanos).unwrap_or(u64::MAX))
 }
 
-/// Gives up after so long.
+/// Gives up after the longest time.
 async fn in_time<T>(longest: Duration, call: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
     timeout(longest, call).await.unwrap_or_else(|_| Err(SourceError::new(SourceFailure::TimedOut(longest))))
 }

@@ -3,7 +3,7 @@ use crate::error::ConfigError;
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
-/// Why a tick brought no new configuration. What was in force stays in force.
+/// Why a tick brought no new configuration. The configuration in force stays.
 ///
 /// The text is this error's own part; [`chain`](crate::error::chain) has that of the cause as well.
 #[derive(Clone, Debug, ThisError)]
@@ -91,7 +91,7 @@ pub enum Refusal {
     Rule {
         /// Which slot, from zero.
         slot: u32,
-        /// What the rule said of itself.
+        /// Why the rule cannot work.
         #[source]
         error: ConfigError,
     },
@@ -121,7 +121,7 @@ pub enum Refusal {
     /// The code of the rules or of the target panicked.
     #[error("the code of the user panicked in {during}")]
     Panicked {
-        /// What it did: `"decode"`, `"check"` or `"build"`.
+        /// The step: `"decode"`, `"check"` or `"build"`.
         during: &'static str,
     },
 }

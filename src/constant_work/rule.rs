@@ -3,8 +3,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// One rule of a configuration: the limit of a client, the weight of a backend, the state of a flag.
 ///
-/// It is encoded with postcard, whose integers are shorter the smaller they are, and which has no names of fields:
-/// whoever adds, removes, reorders or retypes a field raises [`SCHEMA`](Self::SCHEMA). A rule must encode to the same
+/// It is encoded with postcard, whose integers are shorter the smaller they are, and which has no names of fields.
+/// Raise [`SCHEMA`](Self::SCHEMA) when you add, remove, reorder or retype a field. A rule must encode to the same
 /// bytes whenever it is encoded: use a `BTreeMap`, not a `HashMap`.
 ///
 /// Strings and sequences of bytes take what the slot holds, at most. A sequence allocates at most one of its elements
@@ -25,7 +25,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// impl Rule for ClientLimit {
 ///     const SCHEMA: u32 = 1;
 ///
-///     /// A limit that nobody reaches, for a client that there is not. The largest number is also the longest.
+///     /// A limit that no client reaches, for a client that there is not. The largest number is also the longest.
 ///     fn inert(_slot: u32) -> Self {
 ///         Self { client: [0; 16], per_second: u32::MAX }
 ///     }
@@ -39,7 +39,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// }
 /// ```
 pub trait Rule: Sized + Serialize + DeserializeOwned {
-    /// What the bytes of a rule mean. It is in the header of each snapshot, and a snapshot with another is refused.
+    /// The version of the encoding. It is in the header of each snapshot. A snapshot with another schema is refused.
     const SCHEMA: u32;
 
     /// A valid rule without effect, for a slot that is not used. It should be as long as any when it is encoded (so
@@ -50,6 +50,6 @@ pub trait Rule: Sized + Serialize + DeserializeOwned {
     ///
     /// # Errors
     ///
-    /// What is wrong, by field, value and rule.
+    /// A [`ConfigError`]: the field, its value and the rule that it breaks.
     fn validate(&self) -> Result<(), ConfigError>;
 }

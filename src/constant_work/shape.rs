@@ -1,7 +1,7 @@
 use super::{rule::Rule, snapshot};
 use crate::error::ConfigError;
 
-/// How large a snapshot is, always: so many slots, each of so many bytes.
+/// The size of every snapshot: a number of slots, and the bytes of each.
 ///
 /// The publisher and all who poll are given the same shape. It is chosen for the most rules that there may ever be,
 /// since a snapshot with one rule is as long as one with all.
@@ -29,7 +29,7 @@ const LONGEST_SLOT: u32 = 1 << 16;
 pub(super) const LONGEST: u64 = 64 << 20;
 
 impl Shape {
-    /// A shape of so many slots, each of so many bytes, of which two say how long the rule is.
+    /// A shape of `slots` slots of `slot_length` bytes each, of which two are the length of the rule.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Shape {
         Ok(Self { slots, slot_length })
     }
 
-    /// A shape for so many rules of this type, with slots as long as [`slot_length_of`] says.
+    /// A shape for `slots` rules of this type, with slots of [`slot_length_of`] bytes.
     ///
     /// # Errors
     ///
@@ -81,6 +81,6 @@ impl Shape {
 pub fn slot_length_of<T: Rule>() -> Result<u32, ConfigError> {
     let encoded = postcard::experimental::serialized_size(&T::inert(0))
         .map_err(|error| ConfigError::new("shape.inert", error, "must be a rule that postcard can encode"))?;
-    // What is longer than any slot can be is refused by the shape.
+    // The shape refuses a length that no slot can have.
     Ok(u32::try_from(encoded.saturating_add(snapshot::PREFIX)).unwrap_or(u32::MAX))
 }

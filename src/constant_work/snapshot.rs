@@ -1,5 +1,5 @@
 use super::{refusal::Refusal, rule::Rule, shape::Shape};
-use crate::error::ConfigError;
+use crate::{clock::Nanos, error::ConfigError};
 use std::fmt;
 use thiserror::Error as ThisError;
 
@@ -88,7 +88,7 @@ pub enum EncodeError {
     Rule {
         /// Which slot, from zero.
         slot: u32,
-        /// What the rule said of itself.
+        /// Why the rule cannot work.
         #[source]
         error: ConfigError,
     },
@@ -108,7 +108,7 @@ impl<T: Rule> Snapshot<T> {
     ///
     /// Rules that do not fit or do not validate. The buffer is then empty.
     pub fn encode(&self, shape: Shape, into: &mut Vec<u8>) -> Result<(), EncodeError> {
-        encode(self.version, self.published_at_nanos, &self.rules, shape, into)
+        encode(self.version, Nanos(self.published_at_nanos), &self.rules, shape, into)
     }
 
     /// Reads a snapshot, after every check that needs neither a clock nor an earlier snapshot: length, checksum,
@@ -124,21 +124,21 @@ impl<T: Rule> Snapshot<T> {
         let mut rules = Vec::with_capacity(shape.slots() as usize);
         decode_slots(bytes, shape, &mut rules)?;
         rules.truncate(header.used as usize);
-        Ok(Self { version: header.version, published_at_nanos: header.published_at_nanos, rules })
+        Ok(Self { version: header.version, published_at_nanos: header.published_at.0, rules })
     }
 }
 
-/// What the header of a snapshot says that is not the same for all snapshots of its kind.
+/// The fields of a header in which snapshots of one shape and schema differ.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Header {
     pub(super) version: Version,
-    pub(super) published_at_nanos: u64,
+    pub(super) published_at: Nanos,
     pub(super) used: u32,
 }
 
 pub(super) fn encode<T: Rule>(
     version: Version,
-    published_at_nanos: u64,
+    published_at: Nanos,
     rules: &[T],
     shape: Shape,
     into: &mut Vec<u8>,
@@ -155,7 +155,7 @@ pub(super) fn encode<T: Rule>(
     into.extend_from_slice(&T::SCHEMA.to_le_bytes());
     into.extend_from_slice(&version.epoch.to_le_bytes());
     into.extend_from_slice(&version.version.to_le_bytes());
-    into.extend_from_slice(&published_at_nanos.to_le_bytes());
+    into.extend_from_slice(&published_at.0.to_le_bytes());
     into.extend_from_slice(&shape.slots().to_le_bytes());
     into.extend_from_slice(&shape.slot_length().to_le_bytes());
     into.extend_from_slice(&used.to_le_bytes());
@@ -247,7 +247,7 @@ pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32, computed: u32) -> Re
             epoch: u64::from_le_bytes(field(header, 16)),
             version: u64::from_le_bytes(field(header, 24)),
         },
-        published_at_nanos: u64::from_le_bytes(field(header, 32)),
+        published_at: Nanos(u64::from_le_bytes(field(header, 32))),
         used,
     })
 }
@@ -258,8 +258,8 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 /// Decodes and validates every slot of a snapshot whose envelope is good, into the vector, which is cleared first and
-/// then has one valid rule for each slot: where a slot is refused, an inert one. All slots are read, and the first
-/// refusal told.
+/// then has one valid rule for each slot: where a slot is refused, an inert one. All slots are read. Returns the
+/// first refusal.
 pub(super) fn decode_slots<T: Rule>(bytes: &[u8], shape: Shape, rules: &mut Vec<T>) -> Result<(), Refusal> {
     rules.clear();
     let mut outcome = Ok(());

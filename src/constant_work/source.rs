@@ -37,7 +37,7 @@ pub struct SourceError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceFailure {
-    /// Nobody answered, or the connection broke.
+    /// There was no answer, or the connection broke.
     Unreachable,
     /// It answered that there is no snapshot.
     NotFound,
@@ -93,7 +93,7 @@ impl Error for SourceError {
     }
 }
 
-/// What was not found is [`NotFound`](SourceFailure::NotFound), all else [`Unreachable`](SourceFailure::Unreachable).
+/// A missing file is [`NotFound`](SourceFailure::NotFound), every other error [`Unreachable`](SourceFailure::Unreachable).
 impl From<io::Error> for SourceError {
     fn from(error: io::Error) -> Self {
         let failure = match error.kind() {

@@ -1,9 +1,10 @@
+mod fixed;
 mod form;
 mod rule;
 
 pub use rule::StackRule;
 
-use super::Build;
+use super::poller::build::Build;
 use crate::{
     error::ConfigError,
     stack::live::{Control, StackConfig},
@@ -14,7 +15,7 @@ use rule::check_name;
 ///
 /// Every tick applies to each stack, as a whole, what the rule with its name says, or else what it was built with. So a
 /// stack is also set right that was changed by hand. The rules of a snapshot are in force together or not at all: one
-/// that a stack cannot go by, or that names no stack, refuses the snapshot.
+/// that cannot be applied to its stack, or that names no stack, refuses the snapshot.
 ///
 /// A publisher knows no stacks, and so publishes what they may refuse. Give it the
 /// [check](super::PublisherBuilder::check) of stacks that are built alike, and watch the refusals in the
@@ -90,7 +91,7 @@ impl Stacks {
         Self { ignores_unknown: true, ..self }
     }
 
-    /// What the rules say of this stack.
+    /// The configuration of this stack in the rules.
     fn config<'rules>(rules: &'rules [StackRule], name: &str) -> Option<&'rules StackConfig> {
         // To the end, wherever it is.
         rules.iter().fold(None, |found, rule| if rule.name() == name { found.or(Some(rule.config())) } else { found })

@@ -1,3 +1,4 @@
+use crate::clock::Nanos;
 use std::{fmt, sync::Arc, time::Duration};
 
 /// The clock that snapshots are dated by: the system's, or a test's.
@@ -22,7 +23,12 @@ impl WallClock {
 
     /// The nanoseconds since 1970, of which there are enough until 2554.
     pub fn now_nanos(&self) -> u64 {
-        crate::clock::nanos((self.0)())
+        self.now().0
+    }
+
+    /// The time since 1970.
+    pub(super) fn now(&self) -> Nanos {
+        Nanos::of((self.0)())
     }
 }
 

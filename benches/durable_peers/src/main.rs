@@ -43,14 +43,14 @@ struct Args {
 /// Anything that went wrong.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What a turn is about.
+/// The messages of a turn.
 #[derive(Clone, Copy)]
 pub struct Load {
     pub messages: u64,
     pub payload: usize,
 }
 
-/// What came of a turn.
+/// The figures of a turn.
 #[derive(Clone, Copy)]
 pub struct Turn {
     pub per_second: f64,

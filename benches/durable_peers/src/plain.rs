@@ -3,7 +3,7 @@
 use crate::{Load, Result, Turn, measured, server::Server};
 use std::process::Command;
 
-/// So many connections with so many commands on the way on each.
+/// Appends over `connections` connections with `pipeline` commands on the way on each.
 pub fn plain(port: &str, load: Load, connections: u32, pipeline: u32, server: &mut Server) -> Result<Turn> {
     let (messages, connections, pipeline) = (load.messages.to_string(), connections.to_string(), pipeline.to_string());
     let mut said = String::new();

@@ -19,10 +19,10 @@ use tokio::{
 };
 use tower::{Service, service_fn};
 
-/// So many callers append, each one message after the other: enough for two batches and a third that is being made.
+/// The callers that append, each one message after the other: enough for two batches and a third that is being made.
 const CALLERS: u64 = 1536;
 
-/// What the worker has at most.
+/// The most messages of the worker.
 const CONCURRENCY: usize = 1024;
 const PREFETCH: usize = 2048;
 

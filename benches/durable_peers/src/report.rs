@@ -1,4 +1,4 @@
-//! What was measured, as a table.
+//! The figures as a table.
 
 use crate::Turn;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};

@@ -17,7 +17,7 @@ impl<R> Default for Errand<R> {
 }
 
 impl<R: Send + 'static> Errand<R> {
-    /// What a piece of work ended in whose future was dropped.
+    /// The result of a piece of work whose future was dropped.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl<R: Send + 'static> Errand<R> {
         }
     }
 
-    /// Does a piece of work. What an earlier one has left behind is lost.
+    /// Does a piece of work. The result that an earlier one has left behind is lost.
     pub(crate) async fn run(&mut self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, SourceError> {
         self.left_behind().await?;
         let handle = Handle::try_current().map_err(unreachable)?;

@@ -9,7 +9,7 @@ use std::{
 
 /// Reads a snapshot from a file, on a thread of tokio's for blocking work.
 ///
-/// Each fetch opens the path anew and follows its links: a file that another one was moved over, as a
+/// Each fetch opens the path again and follows its links: a file that another one was moved over, as a
 /// [`FileSink`](super::FileSink) does, is seen at the next tick, and so is a mounted Kubernetes config map, whose
 /// folder is swapped as a whole:
 ///
@@ -46,7 +46,7 @@ use std::{
 /// [`Busy`]: crate::constant_work::SourceFailure::Busy
 pub struct FileSource {
     path: Arc<Path>,
-    /// What the next read fills.
+    /// The buffer of the next read.
     buffer: Vec<u8>,
     errand: Errand<(Vec<u8>, io::Result<()>)>,
 }
@@ -82,7 +82,7 @@ impl Source for FileSource {
     }
 }
 
-/// Reads what the path leads to now, and no more than so many bytes of it.
+/// Reads the file that the path leads to now, at most `at_most` bytes of it.
 pub(super) fn read(path: &Path, into: &mut Vec<u8>, at_most: usize) -> io::Result<()> {
     into.clear();
     open_regular(path)?.take(u64::try_from(at_most).unwrap_or(u64::MAX)).read_to_end(into)?;

@@ -22,7 +22,7 @@ use std::{
 /// whose rename is atomic, as POSIX asks.
 ///
 /// - A file that was there keeps its permissions; a new one gets those of any new file, `0666` less the umask. Its
-///   owner is whoever publishes.
+///   owner is the user of the publisher.
 /// - A symbolic link at the path is replaced, not followed. The folder must exist.
 /// - A publisher that was killed leaves its temporary file behind. The first publication of the next one removes
 ///   those of the same name that are over a minute older than its own; should one of another publisher be among them,
@@ -50,7 +50,7 @@ use std::{
 pub struct FileSink {
     place: Arc<Place>,
     random: Random,
-    /// What the next call fills.
+    /// The buffer of the next call.
     buffer: Vec<u8>,
     is_clean: bool,
     errand: Errand<(Vec<u8>, io::Result<()>)>,
@@ -64,7 +64,7 @@ struct Place {
     name: OsString,
 }
 
-/// A temporary file that is so much older than a new one belongs to nobody.
+/// A temporary file that is older than a new one by this time has no owner any more.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// The hexadecimal digits in the name of a temporary file.
@@ -134,7 +134,7 @@ impl Sink for FileSink {
             let temporary = place.folder.join(place.temporary(number));
             let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
             if cleans {
-                // Whoever may not list the folder may still publish.
+                // A process that may not list the folder may still publish.
                 let _ = clean(place, &file);
             }
             let replaced = replace(place, &temporary, file, buffer);

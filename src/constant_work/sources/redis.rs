@@ -43,12 +43,12 @@ pub struct RedisSource(Kept);
 
 /// Keeps a snapshot in a string in Redis.
 ///
-/// What is published is replaced by one `SET`, so that a reader sees the old bytes or the new ones. It never expires: a
-/// server that is to evict keys must be told not to evict this one (`volatile-lru` and the like do not).
+/// One `SET` replaces the published snapshot, so that a reader sees the old bytes or the new ones. It never expires: a
+/// server that evicts keys must not evict this one (`volatile-lru` and the like do not).
 ///
 /// An answer that does not come leaves open whether the server has the new bytes, or will have them once it gets to
 /// them. A [`Publisher`](crate::constant_work::Publisher) looks before it writes again. Two publishers that look at
-/// the same time and then both write are told by their next publication. How much of what was written a server has
+/// the same time and then both write find out with their next publication. How much of what was written a server has
 /// after a crash is up to its persistence: see [`Publisher`](crate::constant_work::Publisher) for what happens when
 /// it comes back with an old snapshot.
 ///
@@ -112,7 +112,7 @@ impl Sink for RedisSink {
 }
 
 impl Kept {
-    /// Reads so many bytes. `false` where there is no such key.
+    /// Reads at most `at_most` bytes. `false` where there is no such key.
     async fn read(&self, into: &mut Vec<u8>, at_most: usize) -> Result<bool, SourceError> {
         into.clear();
         // The end is included, and -1 would be that of the string.

@@ -1,4 +1,3 @@
-use super::form::Form;
 use crate::{
     constant_work::Rule,
     error::ConfigError,
@@ -7,18 +6,16 @@ use crate::{
         SlowCallRate, StackConfig,
     },
 };
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The [`Rule`] of one stack: its name, and all that it can be told.
+/// The [`Rule`] of one stack: its name, and its whole configuration.
 ///
 /// It is encoded in a fixed form, in which each field has its place whether it is given or not, so that every rule is as long
 /// as any, and as costly to read. There is room for 4 rate limits of 8 tiers each.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Form", try_from = "Form")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StackRule {
-    name: String,
-    config: StackConfig,
+    pub(super) name: String,
+    pub(super) config: StackConfig,
 }
 
 /// The longest name, in bytes.
@@ -32,8 +29,8 @@ impl StackRule {
     ///
     /// # Errors
     ///
-    /// The name must be of 1 to 32 bytes, without a zero byte; the rate limits at most 4, with 8 tiers each. Whether the stack can go by the
-    /// configuration it alone can tell.
+    /// The name must be of 1 to 32 bytes, without a zero byte; the rate limits at most 4, with 8 tiers each. Only the stack
+    /// itself knows whether the configuration can be applied to it.
     pub fn new(name: &str, config: StackConfig) -> Result<Self, ConfigError> {
         check_name(name)?;
         if config.rate_limit.len() > MOST_LIMITS {
@@ -45,20 +42,12 @@ impl StackRule {
         Ok(Self { name: name.to_owned(), config })
     }
 
-    pub(super) fn of_parts(name: String, config: StackConfig) -> Self {
-        Self { name, config }
-    }
-
-    pub(super) fn into_parts(self) -> (String, StackConfig) {
-        (self.name, self.config)
-    }
-
     /// The name of the stack; empty in a slot that is not used.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is told.
+    /// The configuration of the stack.
     pub fn config(&self) -> &StackConfig {
         &self.config
     }
@@ -77,7 +66,7 @@ pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
 }
 
 impl Rule for StackRule {
-    const SCHEMA: u32 = 0x5354_0003;
+    const SCHEMA: u32 = 0x5354_0004;
 
     /// For no stack, with a value in every field.
     fn inert(_slot: u32) -> Self {

@@ -5,7 +5,7 @@ use super::{
     core::{Core, Limits},
     error::AppendError,
     message::{Message, Receipt},
-    scripts::{APPEND, bytes, call, list, nonsense, number, text},
+    scripts::{APPEND, bytes, call, list, millis, nonsense, number, text},
 };
 use crate::{
     Rejection,
@@ -236,7 +236,7 @@ async fn append(core: &Core, connection: &Connection, messages: &[Message]) -> R
             command.arg([keys.once.as_bytes(), once].concat());
         }
         // An expiry of a fraction of a millisecond more is none less.
-        let lasts = u64::try_from(core.limits.dedup_for.as_millis()).unwrap_or(u64::MAX);
+        let lasts = millis(core.limits.dedup_for);
         command.arg(core.limits.depth).arg(lasts).arg(&letters);
         for message in messages {
             command.arg(&message.payload[..]);
@@ -245,7 +245,7 @@ async fn append(core: &Core, connection: &Connection, messages: &[Message]) -> R
     call_and_read(core, connection, &APPEND, write).await
 }
 
-/// Calls a script that appends. What it answered is read in one place.
+/// Calls a script that appends, and reads its answer.
 pub(super) async fn call_and_read(
     core: &Core,
     connection: &Connection,

@@ -44,14 +44,14 @@ impl DurableQueueBuilder {
         Self { target: Target::of(url), name: name.to_owned(), prefix, connect_timeout, limits, random: Random::new() }
     }
 
-    /// What the keys in Redis begin with, before the name. Default: `steadfast:q:`.
+    /// The prefix of all keys in Redis, before the name. Default: `steadfast:q:`.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), ..self }
     }
 
     /// The most messages that may be in the queue: waiting, in progress, and waiting for another try. Default: 100,000.
     ///
-    /// Each producer keeps to its own number: give all the same. What is put back or taken over was counted before.
+    /// Each producer keeps to its own number: give all the same. Messages that are put back or taken over count once.
     /// From 1 to 2^53.
     pub fn depth(mut self, depth: u64) -> Self {
         self.limits.depth = depth;

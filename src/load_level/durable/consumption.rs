@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How fast messages come and end, by what Redis said with the answers to appends and readings.
 pub(super) struct Consumption(Mutex<Known>);
 
-/// What Redis says of a queue.
+/// The counts of a queue, as Redis last answered them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted {
     /// Milliseconds of the server's clock.
@@ -28,7 +28,7 @@ struct Known {
     idle_since: u64,
 }
 
-/// After so many milliseconds in which nothing ended a backlog does not go away.
+/// A backlog of which nothing ended for this many milliseconds stands still.
 const STANDSTILL: u64 = 10_000;
 
 impl Counted {
@@ -72,7 +72,7 @@ impl Consumption {
         known.last = counted;
     }
 
-    /// In what time so many are expected to come to an end.
+    /// The time in which this many messages are expected to end.
     pub(super) fn time_for(&self, messages: u64) -> Option<Duration> {
         let known = &*lock(&self.0);
         let flow = known.rates.flow(known.last.at(), known.last.totals())?;
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_that_nobody_works_on_is_never_gone() {
+    fn a_backlog_without_a_worker_is_never_gone() {
         let consumption = Consumption::default();
         consumption.heard(counted(10_000, 5, 5, 0));
         consumption.heard(counted(19_999, 5, 5, 0));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_went_back_is_learned_anew() {
+    fn a_clock_that_went_back_begins_the_rates_again() {
         let consumption = Consumption::default();
         consumption.heard(counted(10_000_000, 1000, 1000, 0));
         consumption.heard(counted(10_001_000, 900, 1000, 100));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_lost_its_data_is_learned_anew() {
+    fn a_server_that_lost_its_data_begins_the_rates_again() {
         let consumption = Consumption::default();
         consumption.heard(counted(10_000, 1000, 1000, 0));
         consumption.heard(counted(11_000, 800, 1100, 300));

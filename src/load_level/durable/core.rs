@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// What all handles of a queue share.
+/// The state that all handles of a queue share.
 pub(super) struct Core {
     pub(super) connection: Connection,
     pub(super) server: Server,
@@ -30,7 +30,7 @@ pub(super) struct Keys {
     pub(super) once: String,
 }
 
-/// The consumer group. There is one: what a message is given to is one worker.
+/// The consumer group. There is one, so that each message goes to one worker.
 pub(super) const GROUP: &str = "workers";
 
 impl Keys {

@@ -1,5 +1,6 @@
 use crate::{
     Rejection,
+    classify::{Classify, Layered, Outcome},
     redis::{Failure, Fault, words},
 };
 use std::{error::Error, sync::Arc};
@@ -22,7 +23,7 @@ pub enum AppendError {
     /// There is no connection, or the server refuses: it is full, may only be read, is loading. Not appended.
     #[error("Redis did not append the message: {reason}")]
     Refused {
-        /// What the server said, or what is wrong with the connection.
+        /// The answer of the server, or the fault of the connection.
         reason: String,
     },
     /// The identity is none of a dead letter: nothing was asked of Redis.
@@ -35,7 +36,7 @@ pub enum AppendError {
     /// with the same [key](super::Message::once) to have it there once.
     #[error("Redis may or may not have appended the message: {reason}")]
     Unknown {
-        /// What happened instead of an answer.
+        /// The event in place of an answer.
         reason: String,
     },
 }
@@ -68,6 +69,25 @@ impl AppendError {
 
     pub(super) fn unknown(fault: &Fault) -> Self {
         Self::Unknown { reason: fault.to_string() }
+    }
+}
+
+/// Rejections of the queue, and of layers in front of the producer, are those of a layer. A message that cannot be encoded
+/// never can.
+impl<Inner, Response> Classify<Response, AppendError> for Layered<Inner>
+where
+    Inner: Classify<Response, AppendError>,
+{
+    fn classify(&self, result: Result<&Response, &AppendError>) -> Outcome {
+        match result {
+            Err(AppendError::Encode(_) | AppendError::NoIdentity { .. }) => Outcome::Permanent,
+            Err(AppendError::Rejected(_)) => Outcome::Ignored,
+            _ => self.0.classify(result),
+        }
+    }
+
+    fn rejection<'error>(&self, error: &'error AppendError) -> Option<&'error Rejection> {
+        error.rejection()
     }
 }
 

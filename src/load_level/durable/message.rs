@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// What is appended to a queue: bytes, and a key by which one that is sent again is known.
+/// A message for a queue: bytes, and optionally a key that recognizes a message which is sent again.
 ///
 /// Anything that becomes bytes becomes one without such a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message of these bytes, which nobody looks into.
+    /// A message of these bytes. The queue does not interpret them.
     pub fn new(payload: impl Into<Vec<u8>>) -> Self {
         Self { payload: payload.into(), once: None }
     }

@@ -42,8 +42,8 @@
 //!
 //! # Semantics
 //!
-//! - A [`Producer`] is a tower service, which answers once Redis has the message. What it could not append is refused
-//!   at once: the queue is [full](crate::Rejection::QueueFull), or Redis is not there. Nothing is kept for later in
+//! - A [`Producer`] is a tower service, which answers once Redis has the message. It refuses at once where it cannot
+//!   append: the queue is [full](crate::Rejection::QueueFull), or Redis is not there. Nothing is kept for later in
 //!   this process, and its errors [say](AppendError::may_be_appended) whether the message may be there all the same.
 //! - The queue is full when [`depth`](DurableQueueBuilder::depth) messages are in it: waiting, in progress, or waiting
 //!   for another try. The script that appends counts, so that no two producers take the last place. The rejection's
@@ -75,13 +75,13 @@
 //! message where it goes before it removes it from where it was. A message is worked on twice, or more often, when
 //!
 //! - a worker dies, or its future is dropped, after the work was done and before Redis had heard of it;
-//! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for so long:
+//! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that time:
 //!   its messages are taken over while it works on them. After an outage of Redis workers wait for half of that time
 //!   before they take over, and those that hold messages say so at once;
 //! - the server's clock steps ahead by more than that time: what is in progress seems to be left alone;
 //! - the call fails after it had effects, as a timeout does, and is tried again;
 //! - it is appended twice: sent again without a key, or after the key was forgotten;
-//! - Redis loses the last of its writes, and with them what it was told of an end.
+//! - Redis loses the last of its writes, and with them the end of a delivery.
 //!
 //! Make the work idempotent, by the [identity](Delivery::id) of the message: it stays the same however often it is
 //! delivered.
@@ -159,7 +159,7 @@
 //! message costs the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`, and being trimmed; each further
 //! try a few commands more. A worker with nothing to do asks five times per second whether there is a message, and gets
 //! it at once when there is, and ten times what is due. It has one connection more, for that. Calls run in tasks of the
-//! worker's runtime, as many as were ever waited for at once, each of which makes one call after the other.
+//! worker's runtime, at most as many as its concurrency, each of which makes one call after the other.
 //!
 //! # Defaults
 //!
@@ -176,6 +176,7 @@ mod entry;
 mod error;
 mod message;
 mod producer;
+mod queue;
 mod readings;
 mod scripts;
 mod worker;
@@ -187,73 +188,6 @@ pub use builder::DurableQueueBuilder;
 pub use error::{AppendError, QueueError};
 pub use message::{DeadLetter, Delivery, Message, Receipt};
 pub use producer::{Appending, Producer};
+pub use queue::DurableQueue;
 pub use readings::QueueReadings;
 pub use worker::{Worker, WorkerBuilder, WorkerMonitor, WorkerReadings, WorkerReport};
-
-use self::core::Core;
-use batch::call_and_read;
-use entry::Entry;
-use scripts::REVIVE;
-use std::{fmt, sync::Arc};
-
-/// A queue in Redis, which many processes append to and work on. Clones are one queue.
-///
-/// See the [module](self).
-#[derive(Clone)]
-pub struct DurableQueue {
-    core: Arc<Core>,
-}
-
-impl DurableQueue {
-    /// The queue of this name on the server of this URL: `redis://user:password@host:6379/0`, where all but the host
-    /// may be left out, or `redis+unix:///path`.
-    pub fn builder(url: impl AsRef<str>, name: impl AsRef<str>) -> DurableQueueBuilder {
-        DurableQueueBuilder::new(url.as_ref(), name.as_ref())
-    }
-
-    /// A service that appends requests. `encode` makes a [`Message`], or anything that becomes bytes, of each.
-    pub fn producer<Encode>(&self, encode: Encode) -> Producer<Encode> {
-        Producer::new(self.core.clone(), encode)
-    }
-
-    /// A worker that calls `service` with what `decode` makes of each [`Delivery`].
-    ///
-    /// `decode` runs in the task of the call. What it cannot make anything of becomes a dead letter at once.
-    pub fn worker<Decode, S>(&self, decode: Decode, service: S) -> WorkerBuilder<Decode, S> {
-        WorkerBuilder::new(self.core.clone(), decode, service)
-    }
-
-    /// Appends a dead letter as a new message, with a new identity, a new age, and all tries again, and removes the
-    /// letter. Work that is made idempotent by the identity does not recognize it. `None`: there is no such letter, or
-    /// not any more.
-    ///
-    /// # Errors
-    ///
-    /// [`AppendError::NoIdentity`] where the text is none that a letter can have, and those of an append. After one that is [unknown](AppendError::Unknown) the letter is gone if the message was
-    /// appended; so it is where the future is dropped.
-    pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
-        let Some(entry) = Entry::parse(id.as_bytes()) else {
-            return Err(AppendError::NoIdentity { id: id.chars().take(200).collect() });
-        };
-        let core = &*self.core;
-        let write = |command: &mut ::redis::Cmd| {
-            command.arg(4).arg(&core.keys.of_all()).arg(core.limits.depth).arg(entry);
-        };
-        let answers = call_and_read(core, &core.connection, &REVIVE, write).await?;
-        match answers.into_iter().next() {
-            Some(Ok(receipt)) if receipt.id == "?" => Ok(None),
-            Some(answer) => answer.map(Some),
-            None => Err(AppendError::unknown(&scripts::nonsense())),
-        }
-    }
-}
-
-impl fmt::Debug for DurableQueue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DurableQueue")
-            .field("server", &self.core.server.address())
-            .field("stream", &self.core.keys.stream)
-            .field("limits", &self.core.limits)
-            .finish_non_exhaustive()
-    }
-}

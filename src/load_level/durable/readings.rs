@@ -10,7 +10,7 @@ use crate::{load_level::DrainTime, redis::Fault};
 use ::redis::{Cmd, Value, cmd};
 use std::time::Duration;
 
-/// What is in a queue at one moment, and what has been since its data began.
+/// The content of a queue at one moment, and its totals since its data began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueReadings {
@@ -44,7 +44,7 @@ pub struct QueueReadings {
 }
 
 impl QueueReadings {
-    /// What counts towards the depth: waiting, in progress, and waiting for another try.
+    /// The messages that count towards the depth: waiting, in progress, and waiting for another try.
     pub fn backlog(&self) -> u64 {
         self.waiting.saturating_add(self.in_progress).saturating_add(self.waiting_for_retry)
     }
@@ -64,7 +64,7 @@ impl DurableQueue {
         Ok(read(core, call(&core.connection, &READINGS, write).await?)?)
     }
 
-    /// The oldest dead letters, at most so many: one command, whose answer has them all.
+    /// The oldest dead letters, at most `count`: one command, whose answer has them all.
     ///
     /// # Errors
     ///

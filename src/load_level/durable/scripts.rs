@@ -3,7 +3,7 @@
 use super::entry::Entry;
 use crate::redis::{Connection, Failure, Fault, FaultKind, Script};
 use ::redis::{Cmd, Value};
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 macro_rules! script {
     ($($name:ident = $file:literal;)+) => {
@@ -30,6 +30,11 @@ pub(super) async fn call(connection: &Connection, script: &Script, write: impl F
 /// The fault of an answer that no such script gives.
 pub(super) fn nonsense() -> Fault {
     Fault::new(FaultKind::Incomprehensible, "the answer is none of the script's")
+}
+
+/// A duration as a script takes it.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn list(value: Value) -> Result<Vec<Value>, Fault> {
@@ -76,7 +81,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<(Entry, Fields)>, Fault> {
     list(value)?.into_iter().map(entry).collect()
 }
 
-/// What an entry of a stream has. One that somebody else has put there has no payload.
+/// The fields of an entry of a stream. An entry of another program has no payload.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     pub(super) payload: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What a tick costs: the same, whatever happens.
+//! The allocations of a tick: the same, whatever happens.
 
 use super::{
     last_good::Directory,
@@ -10,7 +10,7 @@ use steadfast::constant_work::SourceFailure;
 
 const SLOTS: u32 = 200;
 
-/// The rules of a used fraction, of which so many are different in each version.
+/// `used` rules, of which `changed` are different in each version.
 fn rules(used: u32, changed: u32, version: u64) -> Vec<Limit> {
     let rate = |slot: u32| if slot < changed { 1_000 + version as u32 } else { 1_000 };
     (0..used).map(|slot| limit(slot.into(), rate(slot))).collect()
@@ -19,7 +19,7 @@ fn rules(used: u32, changed: u32, version: u64) -> Vec<Limit> {
 #[test]
 fn every_tick_allocates_as_often_and_as_much() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    // What the runtime and the shared place need once in each thread.
+    // The runtime and the shared place allocate once in each thread.
     let mut another = builder(&Scripted::down(), shape(1)).build(copy).unwrap();
     runtime.block_on(another.tick()).unwrap_err();
     let mut seen = BTreeSet::new();

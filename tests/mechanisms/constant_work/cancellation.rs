@@ -19,7 +19,7 @@ async fn a_tick_dropped_at_any_poll_changes_nothing_and_the_next_one_works() {
     source.pends(4);
     for version in 1..=5 {
         source.gives(&published(shape(2), 1, version, &rules(version)));
-        // Dropped after so many polls: the fifth is the one that ends it.
+        // Dropped after `polls` polls: the fifth is the one that ends it.
         for polls in 0..4 {
             let mut tick = pin!(poller.tick());
             for _ in 0..polls {
@@ -34,7 +34,7 @@ async fn a_tick_dropped_at_any_poll_changes_nothing_and_the_next_one_works() {
     }
 }
 
-/// A pipe hangs its reader until somebody writes, and gives its bytes to one reader only.
+/// A pipe hangs its reader until a writer comes, and gives its bytes to one reader only.
 #[cfg(unix)]
 #[test]
 fn a_first_tick_dropped_while_the_file_is_read_goes_on_reading_in_the_next() {

@@ -151,7 +151,7 @@ pub fn while_the_disk_hangs<F: Future<Output = ()>>(test: impl FnOnce(mpsc::Send
     });
 }
 
-/// A pipe without an end hangs whoever opens it, as a dead disk does.
+/// A pipe without an end hangs every reader that opens it, as a dead disk does.
 #[cfg(unix)]
 #[test]
 fn a_disk_that_hangs_holds_back_no_tick_beyond_its_timeout_and_piles_up_nothing() {

@@ -1,4 +1,4 @@
-//! What is not taken, through the whole poller.
+//! Snapshots that are refused, through the whole poller.
 
 use super::support::{Answer, Limit, NOW, Scripted, builder, copy, forged, in_force, limit, published, shape};
 use std::time::Duration;

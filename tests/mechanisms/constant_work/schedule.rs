@@ -80,7 +80,7 @@ async fn a_tick_that_takes_several_periods_leaves_ticks_out_and_keeps_the_phase(
         }
     };
     until(phase + Duration::from_millis(1_500)).await;
-    // Nobody polls the poller meanwhile.
+    // The poller is not polled meanwhile.
     tokio::time::advance(Duration::from_millis(3_300)).await;
     until(phase + Duration::from_millis(7_500)).await;
     let first = phase.as_nanos().div_ceil(1_000_000) as u64;

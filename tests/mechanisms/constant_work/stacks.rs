@@ -206,7 +206,7 @@ async fn a_stack_without_a_rule_is_as_it_was_built() {
     poller.tick().await.unwrap();
     assert_eq!((first.limit(), second.limit()), (10, 3));
 
-    // What was changed by hand is set right.
+    // A tick also takes back a change by hand.
     first.set_limit(99).unwrap();
     second.set_limit(99).unwrap();
     poller.tick().await.unwrap();

@@ -13,7 +13,7 @@ use steadfast::{
 };
 
 pub const SECOND: Duration = Duration::from_secs(1);
-/// What the wall clock of the tests shows.
+/// The time of the tests' wall clock.
 pub const NOW: Duration = Duration::from_secs(1_800_000_000);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! What a poller does in its ticks while all is well, and while the source is down.
+//! The ticks of a poller while all is well, and while the source is down.
 
 use super::support::{Answer, Limit, NOW, SECOND, Scripted, builder, copy, in_force, limit, published, shape};
 use std::{sync::Arc, time::Duration};
@@ -19,7 +19,7 @@ async fn the_defaults_are_in_force_until_the_first_good_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_tick_builds_anew_and_the_old_value_is_kept_for_one_tick() {
+async fn every_tick_builds_again_and_the_old_value_is_kept_for_one_tick() {
     let source = Scripted::new(Answer::Bytes(published(shape(1), 1, 1, &[limit(1, 1)])));
     let mut builds = 0_u32;
     let counting = move |_: &[Limit]| {

@@ -1,4 +1,4 @@
-//! What a tick does: the same, whatever happens.
+//! The work of a tick: the same, whatever happens.
 
 use super::support::{Answer, NOW, SECOND, Scripted};
 use serde::{Deserialize, Deserializer, Serialize};

@@ -1,4 +1,4 @@
-//! A rule, and a sink in memory that fails, hangs and yields as it is told.
+//! A rule, and a sink in memory that fails, hangs and yields on command.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -44,12 +44,12 @@ pub fn shape() -> Shape {
     Shape::for_rules::<Limit>(SLOTS).expect("a rule like any")
 }
 
-/// So many rules, which differ from those of any other rate.
+/// `count` rules, which differ from those of any other rate.
 pub fn rules(count: u64, rate: u32) -> Vec<Limit> {
     (0..count).map(|tenant| Limit { tenant, rate }).collect()
 }
 
-/// What happens to the next calls of a sink.
+/// The fate of the next calls of a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Way {
     #[default]

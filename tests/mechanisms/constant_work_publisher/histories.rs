@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use steadfast::constant_work::{PublishError, Snapshot, Version};
 use tokio::time::timeout;
 
-/// What a reader sees that keeps the last good snapshot, as all readers do.
+/// A reader that keeps the last good snapshot, as all readers do.
 #[derive(Default)]
 struct Reader {
     last: Version,
@@ -63,7 +63,7 @@ async fn readers_never_see_a_version_go_back_or_change() {
                 Ok(Err(PublishError::Unknown(_))) => {
                     assert!(!has_published && !whole, "one that knows heals, and what is whole is known");
                     refusals += 1;
-                    // Somebody puts back what the readers had.
+                    // An operator puts back the snapshot that the readers had.
                     let last = Snapshot {
                         version: reader.last,
                         published_at_nanos: 0,

@@ -1,4 +1,4 @@
-//! What goes wrong with a sink, and with what is in it.
+//! Faults of a sink, and of its content.
 
 use super::fixture::{Limit, Memory, Way, builder, publisher, rules, shape};
 use std::{
@@ -69,7 +69,7 @@ async fn a_publisher_that_knows_no_version_leaves_what_it_cannot_read() {
             assert!(matches!(error, PublishError::Unknown(_)), "{error:?}");
             assert_eq!(sink.bytes(), bytes);
         }
-        // The way out: somebody removes it.
+        // The way out: an operator removes it.
         sink.put(None);
         publisher.publish(&rules(1, 1)).await.expect("there is nothing");
         assert_eq!(sink.published(), (2, 1, rules(1, 1)));
@@ -150,7 +150,7 @@ async fn a_sink_that_hangs_costs_the_timeout() {
     }
 }
 
-/// Drops the future after so many polls, unless it has ended before.
+/// Drops the future after this many polls, unless it has ended before.
 async fn poll_times<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;

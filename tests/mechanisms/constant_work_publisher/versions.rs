@@ -89,7 +89,7 @@ async fn a_rule_that_is_too_long_is_refused() {
     };
 }
 
-/// What it serializes to is not what it is deserialized from.
+/// It serializes to other bytes than it is deserialized from.
 #[derive(Serialize, Deserialize)]
 struct Uneven(#[serde(serialize_with = "as_text")] u8);
 
@@ -127,7 +127,7 @@ async fn a_publisher_that_starts_again_goes_on() {
     assert_eq!(sink.published(), (1, 1, rules(2, 5)));
     publisher(&sink).publish(&rules(2, 6)).await.expect("a sink that is right");
     assert_eq!(sink.published(), (1, 2, rules(2, 6)));
-    // A higher epoch begins anew, whatever was published.
+    // A higher epoch begins at version 1, whatever was published.
     let mut later = builder(&sink).epoch(9).build().expect("settings that work");
     for (rate, version) in [(6, 1), (6, 1), (7, 2)] {
         later.publish(&rules(2, rate)).await.expect("a sink that is right");

@@ -1,4 +1,4 @@
-//! What a producer says, and what Redis has then.
+//! The answers of a producer, and the content of Redis then.
 
 use crate::durable_fixture::{
     Calls, Running, append, builder, encode, millis, noting, queue, readings, succeed, until, until_done, worker,
@@ -33,7 +33,7 @@ trials![
     a_message_that_is_too_long_is_refused,
     what_cannot_be_encoded_is_an_error_of_its_own,
     a_retry_in_front_does_not_repeat_what_cannot_succeed,
-    a_cancelled_call_harms_nobody,
+    a_cancelled_call_harms_no_other,
     a_stack_stands_in_front_of_a_producer,
     a_payload_is_any_bytes,
 ];
@@ -103,7 +103,7 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
         assert!(!error.may_be_appended());
     }
     let calls = Calls::default();
-    // What is in progress or waits for another try still counts.
+    // A message in progress, or one that waits for another try, still counts.
     let fail = async |_| Err::<(), _>("not today");
     let running = Running::start(
         worker(&queue, noting(&calls, fail))
@@ -191,7 +191,7 @@ async fn what_cannot_be_encoded_is_an_error_of_its_own() {
     assert_eq!(readings(&queue).await.appended, 1);
 }
 
-async fn a_cancelled_call_harms_nobody() {
+async fn a_cancelled_call_harms_no_other() {
     let (_server, queue) = queue().await;
     let mut producer = queue.producer(encode);
     let mut kept = Vec::new();

@@ -1,4 +1,4 @@
-//! What a producer of a durable queue says, and what Redis has then. Workers, takeovers and faults are trials.
+//! A producer of a durable queue, and the content of Redis. Workers, takeovers and faults are trials.
 
 mod appending;
 mod settings;

@@ -38,7 +38,7 @@ async fn a_failure_comes_again_with_a_growing_delay() {
     assert_eq!(deliveries.iter().map(|delivery| delivery.attempt).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert!(deliveries.iter().all(|delivery| delivery.id == receipt.id));
     assert!(deliveries[3].age >= millis(700), "since its first append: {:?}", deliveries[3].age);
-    // What is due is looked for every 100 ms.
+    // A worker looks every 100 ms for messages that are due.
     for (times, delay) in calls.times().windows(2).zip([100, 200, 400]) {
         let waited = times[1] - times[0];
         assert!(waited >= millis(delay) && waited < millis(delay + 200), "{waited:?} for {delay} ms");
@@ -161,7 +161,7 @@ async fn a_panic_is_a_failure_of_its_message() {
     let letters = queue.dead_letters(1).await.expect("a server that answers");
     assert_eq!(letters[0].reason, "panicked: what a pity");
     running.stop().await;
-    // What panics before there is a future is one too.
+    // A panic before there is a future is one too.
     let before = service_fn(|_: Delivery| -> std::future::Ready<Result<(), Infallible>> { panic!("at once") });
     let running = Running::start(worker(&queue, before).max_tries(1));
     append(&queue, "worse").await;

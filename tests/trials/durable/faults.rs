@@ -1,4 +1,4 @@
-//! What goes wrong with a server: no worker ends, and no message is lost.
+//! Faults of a server: no worker ends, and no message is lost.
 
 use crate::durable_fixture::{
     Calls, Running, append, builder, encode, millis, noting, queue, readings, succeed, until, until_done, worker,
@@ -19,7 +19,7 @@ trials![
     an_answer_that_does_not_come_leaves_it_open,
     a_queue_can_be_made_before_its_server,
     a_worker_ends_without_its_server,
-    somebody_elses_key_changes_nothing,
+    a_foreign_key_changes_nothing,
 ];
 
 async fn slow(_: Delivery) -> Result<(), Infallible> {
@@ -211,7 +211,7 @@ async fn a_worker_ends_without_its_server() {
     assert_eq!((report.succeeded, report.unconfirmed), (3, 3));
 }
 
-async fn somebody_elses_key_changes_nothing() {
+async fn a_foreign_key_changes_nothing() {
     let (server, queue) = queue().await;
     server.command(&["SET", "steadfast:q:{orders}:totals", "mine"]).await;
     let error = queue.producer(encode).oneshot(Message::new("no")).await.expect_err("no totals");

@@ -1,4 +1,4 @@
-//! What fails in the middle of a script, or halfway to another server.
+//! Failures in the middle of a script, or halfway to another server.
 
 use crate::durable_fixture::{
     Calls, Running, append, builder, encode, millis, noting, queue, readings, succeed, until, until_done, worker,

@@ -1,9 +1,10 @@
-//! What a worker leaves behind, and what it keeps.
+//! The messages that a worker leaves behind, and those that it keeps.
 
 use crate::durable_fixture::{
     Calls, Running, append, millis, noting, queue, readings, succeed, until, until_done, worker,
 };
 use crate::{server::RedisServer, trial::trials};
+use futures::future::BoxFuture;
 use std::{
     convert::Infallible,
     sync::{
@@ -29,6 +30,20 @@ trials![
     a_message_that_others_have_taken_over_is_not_called,
     a_dead_worker_leaves_no_consumer_for_ever,
 ];
+
+/// Calls that wait until they get a permit.
+fn one_for_each_permit(
+    permits: &Arc<Semaphore>,
+) -> impl Fn(Delivery) -> BoxFuture<'static, Result<(), Infallible>> + Clone + Send + 'static {
+    let permits = permits.clone();
+    move |_| {
+        let permits = permits.clone();
+        Box::pin(async move {
+            permits.acquire().await.expect("it is never closed").forget();
+            Ok(())
+        })
+    }
+}
 
 async fn never(_: Delivery) -> Result<(), Infallible> {
     std::future::pending().await
@@ -141,14 +156,7 @@ async fn a_suspect_that_takes_long_holds_up_others_for_a_second() {
 async fn a_suspect_that_is_given_back_is_still_one() {
     let (_server, queue) = queue_with_suspects(&["suspect 1", "suspect 2"]).await;
     let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
-    let end = may_end.clone();
-    let wait = move |_| {
-        let end = end.clone();
-        async move {
-            end.acquire().await.expect("it is never closed").forget();
-            Ok::<(), Infallible>(())
-        }
-    };
+    let wait = one_for_each_permit(&may_end);
     let running = Running::start(worker(&queue, noting(&calls, wait)));
     until("one is called", async || calls.count() == 1).await;
     let stopping = tokio::spawn(running.stop());
@@ -252,14 +260,7 @@ async fn a_message_that_others_have_taken_over_is_not_called() {
         ids.push(append(&queue, text).await.id);
     }
     let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
-    let end = may_end.clone();
-    let wait = move |_| {
-        let end = end.clone();
-        async move {
-            end.acquire().await.expect("it is never closed").forget();
-            Ok::<(), Infallible>(())
-        }
-    };
+    let wait = one_for_each_permit(&may_end);
     // It says twice in a second what it works on, and takes over after two.
     let slow = worker(&queue, noting(&calls, wait)).concurrency(1).prefetch(3).takeover_after(millis(2000));
     let running = Running::start(slow);

@@ -1,4 +1,4 @@
-use super::{Settings, Worker, report::Shared};
+use super::{report::Shared, run::Worker, settings::Settings};
 use crate::{
     backoff::Backoff,
     error::{ConfigError, check_duration},
@@ -49,8 +49,8 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         Self { prefetch: Some(messages), ..self }
     }
 
-    /// At most so many calls begin in such a time, evenly spread, in this worker. After a pause up to 5 ms of it are
-    /// made up for. Default: as fast as the concurrency allows.
+    /// Begins at most `calls` calls per `per` in this worker, evenly spread. After a pause it makes up for at most 5 ms.
+    /// Default: as fast as the concurrency allows.
     ///
     /// For all workers together put a [distributed limit](crate::rate_limit::distributed) around the service: a message
     /// that it refuses comes again, and that is no try.
@@ -69,7 +69,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
 
     /// How long a message waits before each further try. Default: from 1 s, doubling up to 5 minutes, with full jitter.
     ///
-    /// What is due is looked for every 100 ms.
+    /// A worker looks every 100 ms for messages that are due.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self
@@ -82,7 +82,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         self
     }
 
-    /// A message that its worker has not kept alive for so long is taken over. Default: 30 s.
+    /// A message is taken over once its worker has not kept it alive for this time. Default: 30 s.
     ///
     /// A worker that lives keeps its messages alive four times in that time, however long the calls take. Shorter means
     /// that messages of a dead worker come sooner, and that one which is only cut off from Redis loses them sooner. From

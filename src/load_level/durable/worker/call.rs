@@ -6,7 +6,14 @@ use crate::{
     error::{QueueFullCause, chain},
     sync::{Mutex, lock},
 };
-use std::{any::Any, error::Error, future::poll_fn, time::Duration};
+use std::{
+    any::Any,
+    error::Error,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
 use tower::Service;
 
 /// How a call ended.
@@ -27,26 +34,43 @@ pub(super) enum Verdict {
     },
 }
 
-/// Calls a clone of the service, made here so that whatever panics does so in this task.
-pub(super) async fn call<Decode, T, E, S>(delivery: Delivery, decode: &Decode, service: &Mutex<S>) -> Verdict
+/// Makes the calls of a worker.
+pub(super) trait Caller: Send + Sync + 'static {
+    /// Decodes the message, and calls the service with it.
+    fn call(&self, delivery: Delivery) -> impl Future<Output = Verdict> + Send;
+}
+
+/// The service of a worker, and the function that makes its requests.
+pub(super) struct Target<Decode, S, T, E> {
+    pub(super) decode: Arc<Decode>,
+    pub(super) service: Arc<Mutex<S>>,
+    pub(super) decodes_to: PhantomData<fn() -> Result<T, E>>,
+}
+
+impl<Decode, S, T, E> Caller for Target<Decode, S, T, E>
 where
-    Decode: Fn(Delivery) -> Result<T, E>,
-    E: Into<BoxError>,
-    S: Service<T> + Clone,
+    Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,
+    T: Send + 'static,
+    E: Into<BoxError> + 'static,
+    S: Service<T> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
+    S::Future: Send,
 {
-    let request = match decode(delivery) {
-        Ok(request) => request,
-        Err(error) => return Verdict::Undecodable { reason: format!("undecodable: {}", chain(&*error.into())) },
-    };
-    let mut service = lock(service).clone();
-    let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Verdict::of(&*error.into()));
-    if let Err(verdict) = ready {
-        return verdict;
-    }
-    match service.call(request).await {
-        Ok(_) => Verdict::Succeeded,
-        Err(error) => Verdict::of(&*error.into()),
+    async fn call(&self, delivery: Delivery) -> Verdict {
+        let request = match (self.decode)(delivery) {
+            Ok(request) => request,
+            Err(error) => return Verdict::Undecodable { reason: format!("undecodable: {}", chain(&*error.into())) },
+        };
+        // The clone is made here, so that it panics in the task of the call if it does.
+        let mut service = lock(&self.service).clone();
+        let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Verdict::of(&*error.into()));
+        if let Err(verdict) = ready {
+            return verdict;
+        }
+        match service.call(request).await {
+            Ok(_) => Verdict::Succeeded,
+            Err(error) => Verdict::of(&*error.into()),
+        }
     }
 }
 

@@ -1,22 +1,29 @@
 use crate::load_level::durable::entry::Entry;
 use std::time::Duration;
 
-/// What a message that is delivered again remembers: `<identity> <failed tries> <milliseconds of the last delay>`, and
-/// ` suspect` where that is so.
+/// A message and its place in the stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    pub(super) entry: Entry,
+    pub(super) memory: Memory,
+}
+
+/// The history of a message that is delivered again. As text:
+/// `<identity> <failed tries> <milliseconds of the last delay>`, and ` suspect` if it is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_level::durable) struct Memory {
     /// The identity that its first append got.
     pub(in crate::load_level::durable) id: Entry,
     pub(in crate::load_level::durable) failed: u32,
     pub(in crate::load_level::durable) delay: Duration,
-    /// A worker that had it died, and no call of it has ended since then.
+    /// A worker that had the message died, and no call of the message has ended since then.
     pub(in crate::load_level::durable) is_suspect: bool,
 }
 
 const SUSPECT: &str = "suspect";
 
 impl Memory {
-    /// That of the stream's entry of this identity. Without any, or any that can be read, it is a message's first.
+    /// The history of the stream's entry of this identity. An entry without one that can be read is a first delivery.
     pub(in crate::load_level::durable) fn of(entry: Entry, memory: Option<&[u8]>) -> Self {
         memory.and_then(Self::parse).unwrap_or(Self { id: entry, failed: 0, delay: Duration::ZERO, is_suspect: false })
     }
@@ -38,6 +45,16 @@ impl Memory {
     /// When it was appended first, in milliseconds of the server's clock.
     pub(in crate::load_level::durable) fn appended_at(&self) -> u64 {
         self.id.millis
+    }
+}
+
+impl Ticket {
+    /// The message after one more failed try.
+    pub(super) fn after_a_failure(mut self) -> Self {
+        self.memory.failed = self.memory.failed.saturating_add(1);
+        // Its call has ended, and the worker has not.
+        self.memory.is_suspect = false;
+        self
     }
 }
 

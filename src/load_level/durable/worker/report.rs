@@ -1,7 +1,7 @@
 use crate::sync::{Mutex, lock};
 use std::{fmt, sync::Arc};
 
-/// What a worker has done when it ends.
+/// The work of a worker that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerReport {
@@ -24,7 +24,7 @@ pub struct WorkerReport {
     pub unconfirmed: u64,
 }
 
-/// What a worker does at one moment.
+/// The state of a worker at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerReadings {
@@ -32,15 +32,15 @@ pub struct WorkerReadings {
     pub in_flight: usize,
     /// The messages that it has: those of the calls, those that wait for one, and those whose end is not confirmed.
     pub held: usize,
-    /// What it has done so far.
+    /// Its work so far.
     pub so_far: WorkerReport,
     /// How often Redis failed it.
     pub redis_failures: u64,
-    /// What is wrong with Redis; `None` since something last succeeded.
+    /// The last failure of Redis. `None` once a request has succeeded since then.
     pub redis_error: Option<String>,
 }
 
-/// Reads what a worker does. Clones are one monitor.
+/// Reads the state of a worker. Clones are one monitor.
 #[derive(Clone)]
 pub struct WorkerMonitor(pub(super) Arc<Shared>);
 
@@ -48,7 +48,7 @@ pub struct WorkerMonitor(pub(super) Arc<Shared>);
 pub(super) struct Shared(Mutex<WorkerReadings>);
 
 impl WorkerMonitor {
-    /// What the worker does now. After its end: what it had done, and what was wrong.
+    /// The worker's state now. After its end: its last state.
     pub fn readings(&self) -> WorkerReadings {
         lock(&self.0.0).clone()
     }

@@ -1,42 +1,83 @@
-//! What a worker asks of Redis.
+//! The requests of a worker to Redis: one command or script each.
 
 use super::super::{
     core::{Core, GROUP},
     entry::Entry,
-    scripts::{Fields, KEEP, LEAVE, MARK, SETTLE, TEND, call, entries, identity_of, list, nonsense, number},
+    scripts::{Fields, KEEP, LEAVE, MARK, SETTLE, TEND, call, entries, identity_of, list, millis, nonsense, number},
 };
-use super::Memory;
-use crate::redis::{Connection, Fault};
+use super::memory::{Memory, Ticket};
+use crate::{
+    Random,
+    redis::{Connection, Fault},
+};
 use ::redis::{Cmd, Value, cmd};
+use rand::RngExt;
 use std::{sync::Arc, time::Duration};
 
-/// Who asks.
+/// The requests of one worker. Clones are the same worker.
 #[derive(Clone)]
 pub(super) struct Requests {
-    pub(super) core: Arc<Core>,
-    /// For what waits: other answers would wait behind it.
-    pub(super) waiting: Connection,
-    pub(super) consumer: Arc<str>,
+    core: Arc<Core>,
+    /// A connection for requests that wait. On the other one all answers would wait behind them.
+    waiting: Connection,
+    consumer: Arc<str>,
 }
 
-/// So long a worker that has nothing to do waits for a message at a time, and so long its end takes at most then.
-pub(super) const WAIT: Duration = Duration::from_millis(200);
+/// How long a request for messages waits for one. It delays the end of a worker that has nothing to do by as much.
+const WAIT: Duration = Duration::from_millis(200);
 
-/// The end of a delivery, by the entry of the stream.
+/// Whether a request for messages waits for one if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Not,
+    ForOne,
+}
+
+/// A delivery that has ended, by the entry of the stream.
 #[derive(Clone, Debug)]
-pub(super) enum Outcome {
-    Done { entry: Entry },
-    Dropped { entry: Entry },
-    Again { entry: Entry, memory: Memory, delay: Duration },
-    Dead { entry: Entry, memory: Memory, reason: String },
+pub(super) struct Outcome {
+    pub(super) entry: Entry,
+    end: End,
+}
+
+#[derive(Clone, Debug)]
+enum End {
+    Done,
+    Dropped,
+    Again { memory: Memory, delay: Duration },
+    Dead { memory: Memory, reason: String },
 }
 
 impl Outcome {
-    pub(super) fn entry(&self) -> Entry {
+    /// The work is done.
+    pub(super) fn done(Ticket { entry, .. }: Ticket) -> Self {
+        Self { entry, end: End::Done }
+    }
+
+    /// The message was too old.
+    pub(super) fn dropped(Ticket { entry, .. }: Ticket) -> Self {
+        Self { entry, end: End::Dropped }
+    }
+
+    /// The message is delivered again after this time.
+    pub(super) fn again(Ticket { entry, memory }: Ticket, delay: Duration) -> Self {
+        Self { entry, end: End::Again { memory, delay } }
+    }
+
+    /// The message is a dead letter.
+    pub(super) fn dead(Ticket { entry, memory }: Ticket, reason: String) -> Self {
+        Self { entry, end: End::Dead { memory, reason } }
+    }
+}
+
+impl End {
+    /// The place of its kind among the arguments of the script.
+    fn place(&self) -> usize {
         match self {
-            Self::Done { entry } | Self::Dropped { entry } | Self::Again { entry, .. } | Self::Dead { entry, .. } => {
-                *entry
-            }
+            Self::Done => 0,
+            Self::Dropped => 1,
+            Self::Again { .. } => 2,
+            Self::Dead { .. } => 3,
         }
     }
 }
@@ -50,15 +91,18 @@ pub(super) enum Mark {
     Beside = 3,
 }
 
-/// What the script that tends a queue says.
+/// The answer of the script that tends a queue.
 pub(super) struct Tended {
+    /// The server's clock.
     pub(super) millis: u64,
+    /// How many messages that were due went back to the stream.
     pub(super) moved: u64,
+    /// The time until the next message is due.
     pub(super) next_due: Option<Duration>,
     pub(super) taken: Vec<Taken>,
 }
 
-/// A message that was taken over.
+/// A message that the worker has from now on.
 pub(super) struct Taken {
     pub(super) entry: Entry,
     /// The workers that died during its call.
@@ -68,38 +112,49 @@ pub(super) struct Taken {
     pub(super) fields: Fields,
 }
 
-/// What the script that tends a queue is to do.
+/// The duties of the script that tends a queue, beside moving what is due.
 #[derive(Clone, Copy)]
-pub(super) struct Tending {
+pub(super) struct Duties {
     pub(super) make_group: bool,
-    /// After how long to take over, and the most to.
+    /// After how long to take over, and the most messages to take over.
     pub(super) take_over: Option<(Duration, usize)>,
 }
 
-/// The most that one call of the script moves.
+/// The most messages that one call of that script moves.
 pub(super) const MOST_MOVED: u64 = 500;
 
 impl Requests {
-    /// Takes messages, and waits for one if there is none and it is to.
-    pub(super) async fn take(self, count: usize, waits: bool) -> Result<Vec<(Entry, Fields)>, Fault> {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        // Not the queue's generator: with the same seed in two processes they would be one consumer.
+        let (high, low): (u64, u64) = Random::new().with(|random| (random.random(), random.random()));
+        // Of the requests that are on their way at the same time one waits at most.
+        let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT));
+        let waiting = Connection::open_lazily(server, core.random.clone());
+        Self { core, waiting, consumer: format!("{high:016x}{low:016x}").into() }
+    }
+
+    /// Takes messages.
+    pub(super) async fn take(self, count: usize, wait: Wait) -> Result<Vec<Taken>, Fault> {
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(&*self.consumer).arg("COUNT").arg(count);
-        if waits {
-            command.arg("BLOCK").arg(u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX));
+        if wait == Wait::ForOne {
+            command.arg("BLOCK").arg(millis(WAIT));
         }
         command.arg("STREAMS").arg(&self.core.keys.stream).arg(">");
         // A worker that has just started is no failure of Redis.
         self.waiting.until_it_was_up(WAIT).await;
         let answer = self.waiting.ask(async |connection| command.query_async::<Value>(connection).await).await?;
-        match answer {
-            Value::Nil => Ok(Vec::new()),
-            Value::Map(streams) => streams.into_iter().next().map_or(Ok(Vec::new()), |(_, stream)| entries(stream)),
+        let stream = match answer {
+            Value::Nil => None,
+            Value::Map(streams) => streams.into_iter().next().map(|(_, stream)| stream),
             Value::Array(streams) => match streams.into_iter().next() {
-                Some(stream) => entries(list(stream)?.pop().ok_or_else(nonsense)?),
-                None => Ok(Vec::new()),
+                Some(stream) => Some(list(stream)?.pop().ok_or_else(nonsense)?),
+                None => None,
             },
-            _ => Err(nonsense()),
-        }
+            _ => return Err(nonsense()),
+        };
+        let taken = |(entry, fields)| Taken { entry, deaths: 0, is_suspect: false, fields };
+        Ok(stream.map_or(Ok(Vec::new()), entries)?.into_iter().map(taken).collect())
     }
 
     /// Ends deliveries.
@@ -113,13 +168,13 @@ impl Requests {
         (outcomes, answer.map(drop).map_err(Fault::from))
     }
 
-    pub(super) async fn tend(self, tending: Tending) -> Result<Tended, Fault> {
+    pub(super) async fn tend(self, duties: Duties) -> Result<Tended, Fault> {
         let keys = &self.core.keys;
-        let (idle, most) = tending.take_over.unwrap_or_default();
+        let (idle, most) = duties.take_over.unwrap_or_default();
         let write = |command: &mut Cmd| {
             command.arg(3).arg(&keys.stream).arg(&keys.retries).arg(&keys.totals).arg(GROUP).arg(&*self.consumer);
-            command.arg(u8::from(tending.make_group)).arg(MOST_MOVED);
-            command.arg(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)).arg(most);
+            command.arg(u8::from(duties.make_group)).arg(MOST_MOVED);
+            command.arg(millis(idle)).arg(most);
         };
         let answer = list(call(&self.core.connection, &TEND, write).await?)?;
         let [millis, moved, next_due, taken] = <[Value; 4]>::try_from(answer).map_err(|_| nonsense())?;
@@ -137,7 +192,7 @@ impl Requests {
         Ok(Tended { millis: number(&millis)?, moved: number(&moved)?, next_due, taken })
     }
 
-    /// Says of these that they are still worked on, and which of them are no longer this worker's.
+    /// Tells Redis that these are still worked on. Returns them, and those of them that other workers have.
     pub(super) async fn keep(self, held: Vec<Entry>) -> (Vec<Entry>, Result<Vec<Entry>, Fault>) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(&held);
@@ -147,7 +202,7 @@ impl Requests {
         (held, answer.map_err(Fault::from).and_then(lost))
     }
 
-    /// Says how the call of a suspect goes on. `false`: it is no longer this worker's.
+    /// Tells Redis how the call of a suspect goes on. `false`: another worker has the message.
     pub(super) async fn mark(self, entry: Entry, mark: Mark) -> Result<bool, Fault> {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(entry).arg(mark as u8);
@@ -155,7 +210,7 @@ impl Requests {
         Ok(number(&call(&self.core.connection, &MARK, write).await?)? == 1)
     }
 
-    /// Removes the consumer, if it has nothing. If that fails, others do it when it has been away for long.
+    /// Removes the consumer, if it has nothing. Where that fails, others do it once it has been away for long.
     pub(super) async fn leave(self) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer);
@@ -165,29 +220,20 @@ impl Requests {
 }
 
 fn write_outcomes(command: &mut Cmd, outcomes: &[Outcome]) {
-    let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
-    command.arg(count(|outcome| matches!(outcome, Outcome::Done { .. })));
-    for outcome in outcomes {
-        if let Outcome::Done { entry } = outcome {
+    for place in 0..4 {
+        let of_this_kind = || outcomes.iter().filter(|outcome| outcome.end.place() == place);
+        command.arg(of_this_kind().count());
+        for Outcome { entry, end } in of_this_kind() {
             command.arg(entry);
-        }
-    }
-    command.arg(count(|outcome| matches!(outcome, Outcome::Dropped { .. })));
-    for outcome in outcomes {
-        if let Outcome::Dropped { entry } = outcome {
-            command.arg(entry);
-        }
-    }
-    command.arg(count(|outcome| matches!(outcome, Outcome::Again { .. })));
-    for outcome in outcomes {
-        if let Outcome::Again { entry, memory, delay } = outcome {
-            command.arg(entry).arg(memory.text()).arg(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        }
-    }
-    command.arg(count(|outcome| matches!(outcome, Outcome::Dead { .. })));
-    for outcome in outcomes {
-        if let Outcome::Dead { entry, memory, reason } = outcome {
-            command.arg(entry).arg(memory.text()).arg(reason);
+            match end {
+                End::Done | End::Dropped => {}
+                End::Again { memory, delay } => {
+                    command.arg(memory.text()).arg(millis(*delay));
+                }
+                End::Dead { memory, reason } => {
+                    command.arg(memory.text()).arg(reason);
+                }
+            }
         }
     }
 }

@@ -1,112 +1,123 @@
-//! The loop of a worker. One task has all its state; calls run in tasks of their own, so that a call which blocks its
+//! A worker and its loop. One task has all its state; calls run in tasks of their own, so that a call which blocks its
 //! thread keeps no message from being kept alive.
+//!
+//! | phase | what happens | next phase |
+//! |---|---|---|
+//! | `Working` | `shutdown` ends | `Draining` |
+//! | `Draining` | the last call in progress ends | `Closing` |
+//! | `Closing` | Redis has confirmed every end, or does not for as long as others wait before they take over | the end |
+//!
+//! The worker leads five conversations with Redis. Each has a state of its own, and a file: [`taking`] messages,
+//! [`settling`] their ends, [`tending`] the queue, [`keeping`] messages alive, and marking suspects that are called
+//! [`alone`]. [`health`] says when Redis may be asked at all, and [`schedule`] when the loop looks again.
+//!
+//! A message comes with `taking` or `tending`, waits in [`waiting`], is called by [`starting`] in a task of [`calls`],
+//! and ends in [`ends`], which hands its outcome to `settling`.
 
 mod alone;
-mod asking;
+mod calls;
 mod ends;
-mod lanes;
+mod health;
+mod keeping;
+mod schedule;
+mod settling;
+mod starting;
+mod taking;
+mod tending;
+mod waiting;
 
 use super::{
-    Memory, Settings, Worker, WorkerReport,
-    call::Verdict,
-    clock::{ServerClock, Starts},
-    report::Shared,
-    requests::{Outcome, Requests, Tended, WAIT},
+    call::{Target, Verdict},
+    memory::Ticket,
+    report::{Shared, WorkerMonitor, WorkerReport},
+    requests::Requests,
+    settings::Settings,
 };
 use crate::{
-    Random,
-    load_level::durable::{core::Core, entry::Entry, error::BoxError, message::Delivery, scripts::Fields},
-    redis::{Connection, Fault},
+    load_level::durable::{core::Core, error::BoxError, message::Delivery},
     sync::Mutex,
 };
 use alone::Alone;
-use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
-use lanes::{Job, Lanes};
-use rand::RngExt;
+use calls::Calls;
+use health::Health;
+use keeping::Keeping;
+use settling::Settling;
+use starting::Starting;
 use std::{
-    collections::{HashMap, VecDeque},
+    fmt,
     future::{Future, poll_fn},
+    marker::PhantomData,
     mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
+use taking::Taking;
+use tending::Tending;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
+use waiting::Waiting;
 
+/// A request to Redis that is on its way.
 type Asking<Answer> = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// What a worker has, from the start of its run to the end.
-struct Run<Decode, S> {
+/// A worker that runs.
+struct Run<C> {
     core: Arc<Core>,
     settings: Settings,
-    decode: Arc<Decode>,
-    service: Arc<Mutex<S>>,
+    caller: Arc<C>,
     shared: Arc<Shared>,
     requests: Requests,
     report: WorkerReport,
+    phase: Phase,
 
-    /// Messages that wait for their call.
-    ready: VecDeque<Ready>,
-    /// And those of them that may have killed a worker.
-    suspects: VecDeque<Ready>,
-    alone: Alone,
-    lanes: Lanes,
-    /// Empty: where the ends of calls are put.
+    waiting: Waiting,
+    starting: Starting,
+    calls: Calls,
+    /// The buffer in which the ends of calls are collected. Empty between two polls.
     ended: Vec<(Ticket, Verdict)>,
-    /// Ends that Redis has not been told of.
-    outcomes: VecDeque<Outcome>,
-    /// All entries of the stream that this worker has, until Redis has confirmed their end, and when it was last told
-    /// that they are worked on.
-    held: HashMap<Entry, Instant>,
 
-    taking: FuturesOrdered<Asking<(usize, Result<Vec<(Entry, Fields)>, Fault>)>>,
-    /// The most that these may bring.
-    being_taken: usize,
-    /// The last one brought as many as it might: there are more.
-    is_backlogged: bool,
-    settling: FuturesUnordered<Asking<(Vec<Outcome>, Result<(), Fault>)>>,
-    tending: Option<Asking<Result<Tended, Fault>>>,
-    keeping: Option<(Instant, Asking<(Vec<Entry>, Result<Vec<Entry>, Fault>)>)>,
-
-    clock: Option<ServerClock>,
-    starts: Option<Starts>,
-    /// The service said that it has enough: no call begins before.
-    hold_until: Instant,
-    make_group: bool,
-    tend_at: Instant,
-    take_over_at: Instant,
-    keep_at: Instant,
-    /// After a failure nothing is asked of Redis before.
-    ask_at: Instant,
-    failures_in_a_row: u32,
-    /// Redis has answered everything since then. One that has just come back has heard from nobody for a while, also
-    /// not from workers that live: these first get the time to say so.
-    well_since: Option<Instant>,
-    /// Nothing is taken any more, since then.
-    stopping: Option<Instant>,
-    /// And no call is in progress any more, since then.
-    waiting_since: Option<Instant>,
+    health: Health,
+    taking: Taking,
+    settling: Settling,
+    tending: Tending,
+    keeping: Keeping,
+    alone: Alone,
 }
 
-/// A message and its place in the stream.
-#[derive(Clone, Copy, Debug)]
-struct Ticket {
-    entry: Entry,
-    memory: Memory,
+/// See the transition table of this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Takes messages and calls the service.
+    Working,
+    /// Takes nothing and begins no call. Calls are in progress.
+    Draining,
+    /// No call is in progress since then. Redis has not confirmed every end.
+    Closing { since: Instant },
 }
 
-struct Ready {
-    ticket: Ticket,
-    payload: Vec<u8>,
+/// Takes messages of a queue and calls a service with each. Made by
+/// [`DurableQueue::worker`](super::super::DurableQueue::worker).
+///
+/// It does nothing until it [runs](Self::run).
+pub struct Worker<Decode, S> {
+    pub(super) core: Arc<Core>,
+    pub(super) settings: Settings,
+    pub(super) decode: Arc<Decode>,
+    pub(super) service: Arc<Mutex<S>>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl<Decode, S> Worker<Decode, S> {
-    /// Works until `shutdown` ends; then takes no more, lets the calls in progress end, tells Redis, gives back what it
-    /// has not begun, and says what it has done.
+    /// Reads the worker's state while it runs, and after its end.
+    pub fn monitor(&self) -> WorkerMonitor {
+        WorkerMonitor(self.shared.clone())
+    }
+
+    /// Works until `shutdown` ends. Then it takes no more messages, lets the calls in progress end, tells Redis, gives
+    /// back the messages that it has not begun, and returns what it has done.
     ///
-    /// Nothing that Redis does ends it before. At the end it waits for Redis for as long as others wait before they
+    /// No failure of Redis ends it before. At the end it waits for Redis for as long as others wait before they
     /// [take over](super::WorkerBuilder::takeover_after), counted from the end of the last call.
     ///
     /// Dropped, it stops at once, and its calls with it; its messages are taken over by others after that time. It must
@@ -120,7 +131,9 @@ impl<Decode, S> Worker<Decode, S> {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        let mut run = Run::new(self, Instant::now());
+        let Self { core, settings, decode, service, shared } = self;
+        let caller = Target { decode, service, decodes_to: PhantomData };
+        let mut run = Run::new(core, settings, shared, caller, Instant::now());
         let mut shutdown = pin!(shutdown);
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
@@ -134,70 +147,69 @@ impl<Decode, S> Worker<Decode, S> {
             timer.as_mut().reset(run.next_tick(now));
             poll_fn(|cx| run.poll(shutdown.as_mut(), timer.as_mut(), cx)).await;
         }
-        run.report.unconfirmed = run.held.len() as u64;
+        run.report.unconfirmed = run.keeping.held() as u64;
         run.requests.clone().leave().await;
         run.publish();
         run.report
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
-    fn new(worker: Worker<Decode, S>, now: Instant) -> Self {
-        let Worker { core, settings, decode, service, shared } = worker;
-        // Not the queue's generator: with the same seed in two processes they would be one consumer.
-        let (high, low): (u64, u64) = Random::new().with(|random| (random.random(), random.random()));
-        // Of those that take at the same time one waits at most.
-        let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT));
-        let waiting = Connection::open_lazily(server, core.random.clone());
-        let consumer = format!("{high:016x}{low:016x}").into();
+impl<Decode, S> fmt::Debug for Worker<Decode, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Worker");
+        debug.field("stream", &self.core.keys.stream).field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl<C> Run<C> {
+    fn new(core: Arc<Core>, settings: Settings, shared: Arc<Shared>, caller: C, now: Instant) -> Self {
         Self {
-            requests: Requests { core: core.clone(), waiting, consumer },
+            requests: Requests::new(core.clone()),
             report: WorkerReport::default(),
-            ready: VecDeque::new(),
-            suspects: VecDeque::new(),
-            alone: Alone::default(),
-            lanes: Lanes::new(),
+            phase: Phase::Working,
+            waiting: Waiting::default(),
+            starting: Starting::new(settings.pace, now),
+            calls: Calls::new(),
             ended: Vec::new(),
-            outcomes: VecDeque::new(),
-            held: HashMap::new(),
-            taking: FuturesOrdered::new(),
-            being_taken: 0,
-            is_backlogged: false,
-            settling: FuturesUnordered::new(),
-            tending: None,
-            keeping: None,
-            clock: None,
-            starts: settings.pace.map(|pace| Starts::new(pace, now)),
-            hold_until: now,
-            make_group: true,
-            tend_at: now,
-            take_over_at: now,
-            keep_at: now,
-            ask_at: now,
-            failures_in_a_row: 0,
-            well_since: Some(now),
-            stopping: None,
-            waiting_since: None,
+            health: Health::new(now),
+            taking: Taking::default(),
+            settling: Settling::default(),
+            tending: Tending::new(now),
+            keeping: Keeping::new(now),
+            alone: Alone::default(),
             core,
             settings,
-            decode,
-            service,
+            caller: Arc::new(caller),
             shared,
         }
     }
 
-    /// Handles all that has happened, and is ready if anything has.
+    /// Asks Redis what is to be asked now.
+    fn ask(&mut self, now: Instant) {
+        self.give_back();
+        if self.health.may_ask(now) {
+            self.keep(now);
+            self.settle();
+            if self.phase == Phase::Working {
+                self.tend(now);
+                self.take();
+            }
+        }
+    }
+
+    /// Handles everything that has happened. Ready if anything has.
     fn poll<Shutdown>(&mut self, shutdown: Pin<&mut Shutdown>, timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()>
     where
         Shutdown: Future<Output = ()>,
     {
         let now = Instant::now();
         let mut has_happened = false;
-        if self.stopping.is_none() && shutdown.poll(cx).is_ready() {
-            self.stopping = Some(now);
+        // Working => Draining
+        if self.phase == Phase::Working && shutdown.poll(cx).is_ready() {
+            self.phase = Phase::Draining;
             has_happened = true;
         }
-        if self.lanes.poll_ended(&mut self.ended, cx) {
+        if self.calls.poll_ended(&mut self.ended, cx) {
             has_happened = true;
             let mut ended = mem::take(&mut self.ended);
             for (ticket, verdict) in ended.drain(..) {
@@ -205,26 +217,21 @@ impl<Decode, S> Run<Decode, S> {
             }
             self.ended = ended;
         }
-        while let Poll::Ready(Some((outcomes, result))) = self.settling.poll_next_unpin(cx) {
+        while let Poll::Ready((outcomes, result)) = self.settling.poll(cx) {
             has_happened = true;
             self.settled(outcomes, result, now);
         }
-        while let Poll::Ready(Some((count, result))) = self.taking.poll_next_unpin(cx) {
+        while let Poll::Ready((count, result)) = self.taking.poll(cx) {
             has_happened = true;
             self.taken(count, result, now);
         }
-        if let Some(Poll::Ready(result)) = self.tending.as_mut().map(|tending| tending.as_mut().poll(cx)) {
+        if let Poll::Ready(result) = self.tending.poll(now, cx) {
             has_happened = true;
-            self.tending = None;
             self.tended(result, now);
         }
-        if let Some((since, keeping)) = &mut self.keeping {
-            let since = *since;
-            if let Poll::Ready((held, result)) = keeping.as_mut().poll(cx) {
-                has_happened = true;
-                self.keeping = None;
-                self.kept(since, held, result, now);
-            }
+        if let Poll::Ready((kept, result)) = self.keeping.poll(cx) {
+            has_happened = true;
+            self.kept(kept, result, now);
         }
         if self.poll_alone(now, cx) {
             has_happened = true;
@@ -233,85 +240,35 @@ impl<Decode, S> Run<Decode, S> {
     }
 
     fn is_over(&mut self, now: Instant) -> bool {
-        if self.stopping.is_none() || self.lanes.in_flight() > 0 {
-            return false;
+        // Draining => Closing
+        if self.phase == Phase::Draining && self.calls.in_flight() == 0 {
+            self.phase = Phase::Closing { since: now };
         }
-        let since = *self.waiting_since.get_or_insert(now);
-        let has_none = self.ready.is_empty() && self.suspects.is_empty();
-        let is_settled = has_none && self.outcomes.is_empty() && self.settling.is_empty();
-        let is_quiet = self.taking.is_empty() && self.tending.is_none() && !self.alone.is_marking();
-        (is_settled && is_quiet) || now >= since + self.settings.takeover_after
+        let Phase::Closing { since } = self.phase else { return false };
+        // Closing => the end
+        let is_settled = self.waiting.is_empty() && self.settling.is_done() && self.brings_no_more();
+        is_settled || now >= since + self.settings.takeover_after
+    }
+
+    /// Whether no request is on its way that can bring messages, and none is on its way to its call.
+    fn brings_no_more(&self) -> bool {
+        self.taking.is_idle() && self.tending.is_idle() && !self.alone.is_marking()
+    }
+
+    /// Gives back the messages that wait, once it takes none and no more can come.
+    fn give_back(&mut self) {
+        if self.phase != Phase::Working && self.brings_no_more() {
+            let outcomes = self.waiting.give_back();
+            self.report.given_back += outcomes.len() as u64;
+            self.settling.add(outcomes);
+        }
     }
 
     fn publish(&self) {
         self.shared.update(|readings| {
-            readings.in_flight = self.lanes.in_flight();
-            readings.held = self.held.len();
+            readings.in_flight = self.calls.in_flight();
+            readings.held = self.keeping.held();
             readings.so_far = self.report;
         });
     }
-
-    /// Begins the calls that may begin.
-    fn begin_calls<T, E>(&mut self, now: Instant)
-    where
-        Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,
-        T: Send + 'static,
-        E: Into<BoxError> + 'static,
-        S: Service<T> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
-        let mut jobs = Vec::new();
-        if let Some(Ready { ticket, payload }) = self.alone.take_marked(now) {
-            jobs.push(self.job(ticket, payload, now));
-        }
-        if self.stopping.is_none() && now >= self.hold_until {
-            self.begin_alone(now);
-            while self.may_begin_beside(jobs.len()) {
-                let Some(ready) = self.ready.pop_front() else { break };
-                match self.admit(ready, now) {
-                    Admitted::Yes(Ready { ticket, payload }) => jobs.push(self.job(ticket, payload, now)),
-                    Admitted::TooOld => {}
-                    Admitted::NotYet(ready) => {
-                        self.ready.push_front(ready);
-                        break;
-                    }
-                }
-            }
-        }
-        self.lanes.begin(jobs, &self.decode, &self.service);
-    }
-
-    /// Whether the call of a message may begin now: by its age, and by the pace.
-    fn admit(&mut self, ready: Ready, now: Instant) -> Admitted {
-        let age = self.age_of(&ready.ticket, now);
-        if self.settings.max_age.is_some_and(|longest| age > longest) {
-            self.report.dropped_for_age += 1;
-            self.outcomes.push_back(Outcome::Dropped { entry: ready.ticket.entry });
-            return Admitted::TooOld;
-        }
-        if self.starts.as_mut().is_some_and(|starts| !starts.begin(now)) {
-            return Admitted::NotYet(ready);
-        }
-        Admitted::Yes(ready)
-    }
-
-    fn age_of(&self, ticket: &Ticket, now: Instant) -> Duration {
-        self.clock.map_or(Duration::ZERO, |clock| clock.since(ticket.memory.appended_at(), now))
-    }
-
-    fn job(&self, ticket: Ticket, payload: Vec<u8>, now: Instant) -> Job {
-        let Ticket { memory, .. } = ticket;
-        let age = self.age_of(&ticket, now);
-        let attempt = memory.failed.saturating_add(1);
-        let delivery = Delivery { id: memory.id.to_string(), payload, attempt, may_have_begun: memory.is_suspect, age };
-        Job { ticket, delivery }
-    }
-}
-
-/// Whether a call begins.
-enum Admitted {
-    Yes(Ready),
-    TooOld,
-    NotYet(Ready),
 }

@@ -18,7 +18,7 @@
 //! | | Redis fails | `Calling` |
 //! | `Ending` | Redis knows its end | `Off` |
 
-use super::{Admitted, Asking, Ready, Run};
+use super::{Asking, Phase, Run, starting::Admitted, waiting::Ready};
 use crate::{
     load_level::durable::{entry::Entry, worker::requests::Mark},
     redis::Fault,
@@ -60,13 +60,13 @@ impl Alone {
         matches!(self.turn, Turn::Off)
     }
 
-    /// A suspect is neither among those that wait nor in a call.
+    /// Whether a suspect is neither among the messages that wait nor in a call.
     pub(super) fn is_marking(&self) -> bool {
         matches!(self.turn, Turn::Marking(..) | Turn::Marked(_))
     }
 
     /// When the call of a suspect has taken long.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         match &self.turn {
             Turn::Calling(_, since) => Some(*since + ALONE_FOR),
             _ => None,
@@ -99,22 +99,26 @@ impl Alone {
     }
 }
 
-impl<Decode, S> Run<Decode, S> {
-    /// Whether a call could begin now, but for the pace and for what the service said.
+impl<C> Run<C> {
+    /// Whether a call could begin now by the concurrency, whatever the pace and the service say.
     pub(super) fn may_begin_one(&self, now: Instant) -> bool {
-        let may_begin_alone = !self.suspects.is_empty() && self.has_room_alone(now);
-        may_begin_alone || (!self.ready.is_empty() && self.may_begin_beside(0))
+        let may_begin_alone = !self.waiting.suspects.is_empty() && self.has_room_alone(now);
+        may_begin_alone || (!self.waiting.ordinary.is_empty() && self.may_begin_beside(0))
     }
 
-    /// Whether a message that is no suspect may begin beside these, which are about to.
-    pub(super) fn may_begin_beside(&self, jobs: usize) -> bool {
-        let nothing_is_held_up = self.suspects.is_empty() && self.alone.is_off();
-        nothing_is_held_up && self.lanes.in_flight() + jobs < self.settings.concurrency
+    /// Whether a message that is no suspect may begin beside the calls in progress and these many more.
+    pub(super) fn may_begin_beside(&self, more: usize) -> bool {
+        !self.holds_up_others() && self.calls.in_flight() + more < self.settings.concurrency
+    }
+
+    /// Whether messages that are no suspects wait until a suspect's turn is over.
+    pub(super) fn holds_up_others(&self) -> bool {
+        !self.waiting.suspects.is_empty() || !self.alone.is_off()
     }
 
     fn has_room_alone(&self, now: Instant) -> bool {
-        let in_flight = self.lanes.in_flight();
-        now >= self.ask_at
+        let in_flight = self.calls.in_flight();
+        self.health.may_ask(now)
             && self.alone.is_off()
             && in_flight == self.alone.long.len()
             && in_flight < self.settings.concurrency
@@ -123,7 +127,7 @@ impl<Decode, S> Run<Decode, S> {
     /// Lets Redis know of the next suspect's call, if it is time for one.
     pub(super) fn begin_alone(&mut self, now: Instant) {
         while self.has_room_alone(now) {
-            let Some(suspect) = self.suspects.pop_front() else { return };
+            let Some(suspect) = self.waiting.suspects.pop_front() else { return };
             match self.admit(suspect, now) {
                 // Off => Marking
                 Admitted::Yes(suspect) => {
@@ -131,7 +135,7 @@ impl<Decode, S> Run<Decode, S> {
                     self.alone.turn = Turn::Marking(suspect, asking);
                 }
                 Admitted::TooOld => {}
-                Admitted::NotYet(suspect) => return self.suspects.push_front(suspect),
+                Admitted::NotYet(suspect) => return self.waiting.suspects.push_front(suspect),
             }
         }
     }
@@ -150,7 +154,7 @@ impl<Decode, S> Run<Decode, S> {
                     true
                 }
             },
-            Turn::Calling(entry, since) if now >= since + ALONE_FOR && now >= self.ask_at => {
+            Turn::Calling(entry, since) if now >= since + ALONE_FOR && self.health.may_ask(now) => {
                 // Calling => Releasing
                 let asking = Box::pin(self.requests.clone().mark(entry, Mark::Beside));
                 self.alone.turn = Turn::Releasing(entry, asking);
@@ -172,7 +176,7 @@ impl<Decode, S> Run<Decode, S> {
                 }
             },
             // Ending => Off
-            Turn::Ending(entry) if !self.held.contains_key(&entry) => true,
+            Turn::Ending(entry) if !self.keeping.holds(entry) => true,
             turn => {
                 self.alone.turn = turn;
                 false
@@ -183,10 +187,10 @@ impl<Decode, S> Run<Decode, S> {
     fn marked(&mut self, suspect: Ready, answer: Answer, now: Instant) {
         match self.answered(answer, now) {
             // Marking => Marked
-            Some(true) if self.stopping.is_none() => self.alone.turn = Turn::Marked(suspect),
+            Some(true) if self.phase == Phase::Working => self.alone.turn = Turn::Marked(suspect),
             // Marking => Off
-            Some(true) | None => self.suspects.push_front(suspect),
-            Some(false) => drop(self.held.remove(&suspect.ticket.entry)),
+            Some(true) | None => self.waiting.suspects.push_front(suspect),
+            Some(false) => self.keeping.release(suspect.ticket.entry),
         }
     }
 }

@@ -1,12 +1,13 @@
-use super::{PublishError, Published, Shape};
+use super::{Published, error::PublishError};
 use crate::{
+    constant_work::Shape,
     error::chain,
     sync::{Mutex, lock},
 };
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// What a [`Publisher`](super::Publisher) does, for metrics and alarms. Clones read the same publisher, also after
+/// The state of a [`Publisher`](crate::constant_work::Publisher), for metrics and alarms. Clones read the same publisher, also after
 /// its end.
 #[derive(Clone)]
 pub struct PublisherReadings {
@@ -36,7 +37,7 @@ impl PublisherReadings {
         lock(&self.state).rules as f64 / f64::from(self.slots)
     }
 
-    /// Whether [`fill`](Self::fill) has come to the builder's [`nearly_full`](super::PublisherBuilder::nearly_full):
+    /// Whether [`fill`](Self::fill) has come to the builder's [`nearly_full`](crate::constant_work::PublisherBuilder::nearly_full):
     /// it is time for a larger shape, while there is time.
     pub fn is_nearly_full(&self) -> bool {
         self.fill() >= self.nearly_full

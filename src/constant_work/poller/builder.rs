@@ -1,19 +1,15 @@
 use super::{
+    Poller,
     build::Build,
     current::Current,
     last_good::LastGood,
-    poller::Poller,
     readings::{InForce, PollerReadings, State, Ticks},
-    rule::Rule,
-    shape::Shape,
-    snapshot,
-    source::Source,
     tick::{Held, Staleness, Tick},
-    wall_clock::WallClock,
 };
 use crate::{
     Random,
-    clock::nanos,
+    clock::Nanos,
+    constant_work::{rule::Rule, shape::Shape, snapshot, source::Source, wall_clock::WallClock},
     error::{ConfigError, check_duration},
 };
 use std::{path::PathBuf, time::Duration};
@@ -77,7 +73,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         self
     }
 
-    /// What happens when the last good snapshot gets old: by default it stays in force.
+    /// The rules in force once the last good snapshot is old. Default: it stays in force.
     #[must_use]
     pub fn staleness(mut self, staleness: Staleness) -> Self {
         self.staleness = staleness;
@@ -148,7 +144,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         };
         let shape = self.shape;
         let mut defaults = Held::empty(shape);
-        snapshot::encode(Default::default(), 0, &self.defaults, shape, &mut defaults.bytes)
+        snapshot::encode(Default::default(), Nanos::ZERO, &self.defaults, shape, &mut defaults.bytes)
             .map_err(|error| ConfigError::new("poller.defaults", error, "must fit the shape and validate"))?;
         snapshot::decode_slots(&defaults.bytes, shape, &mut defaults.rules)
             .map_err(|error| ConfigError::new("poller.defaults", error, "must decode to what was encoded"))?;
@@ -156,7 +152,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         defaults.header.used = self.defaults.len() as u32;
         target.check(&defaults.rules)?;
         let value = target.build(&defaults.rules);
-        let phase = Duration::from_nanos(1 + self.random.with(|random| random.next_u64()) % nanos(self.period));
+        let phase = Duration::from_nanos(1 + self.random.with(|random| random.next_u64()) % Nanos::of(self.period).0);
         let state = State {
             in_force: InForce::Defaults,
             good: None,

@@ -1,4 +1,4 @@
-use super::regular_file::open_regular;
+use crate::constant_work::regular_file::open_regular;
 use std::{
     error::Error,
     fs,
@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// What became of the file of the last good snapshot.
+/// How often the file of the last good snapshot was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastGoodCounts {
@@ -71,7 +71,7 @@ impl LastGood {
         }
     }
 
-    /// What was in the file, in the first tick and where there is one. Waits until the deadline, and then gives up for
+    /// The bytes of the file, in the first tick and where there is one. Waits until the deadline, and then gives up for
     /// good. Dropped, it goes on in the next tick.
     pub(super) async fn read(&mut self, deadline: Instant) -> Option<Vec<u8>> {
         let Reading::Begun(task) = &mut self.reading else { return None };
@@ -141,7 +141,7 @@ fn read(path: &Path, at_most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whoever opens the path sees the old bytes or the new. The bytes are on the disk before they have the name, so that a
+/// A reader that opens the path sees the old bytes or the new. The bytes are on the disk before they have the name, so that a
 /// loss of power leaves one of the two as well. A write that fails leaves no file behind.
 fn write(path: &Path, partial: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(partial) {

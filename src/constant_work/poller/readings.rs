@@ -1,9 +1,13 @@
-use super::{last_good::LastGoodCounts, refusal::Refusal, snapshot::Version, wall_clock::WallClock};
-use crate::sync::{Mutex, lock};
+use super::last_good::LastGoodCounts;
+use crate::{
+    clock::Nanos,
+    constant_work::{refusal::Refusal, snapshot::Version, wall_clock::WallClock},
+    sync::{Mutex, lock},
+};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// What the value in force was built from.
+/// The source of the value in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InForce {
@@ -17,7 +21,7 @@ pub enum InForce {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Readings {
-    /// What the value in force was built from.
+    /// The source of the value in force.
     pub in_force: InForce,
     /// The last good snapshot.
     pub version: Option<Version>,
@@ -41,7 +45,7 @@ pub struct Readings {
     pub last_refusal: Option<Refusal>,
     /// The time since then, by tokio's clock.
     pub since_last_refusal: Option<Duration>,
-    /// What became of the file of the last good snapshot.
+    /// How often the file of the last good snapshot was written.
     pub last_good: LastGoodCounts,
     /// Why that file was not used or not written the last time, such as a full disk. `None` since it was last written.
     pub last_good_error: Option<String>,
@@ -61,7 +65,7 @@ impl Ticks {
         self.good
     }
 
-    /// Those that [`run`](super::Poller::run) left out, because the tick before took longer than the period.
+    /// Those that [`run`](crate::constant_work::Poller::run) left out, because the tick before took longer than the period.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -86,7 +90,7 @@ pub struct PollerReadings {
     wall_clock: WallClock,
 }
 
-/// What a tick leaves for readers.
+/// The state that a tick leaves for readers.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) in_force: InForce,
@@ -106,7 +110,7 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Good {
     pub(super) version: Version,
-    pub(super) published_at_nanos: u64,
+    pub(super) published_at: Nanos,
     pub(super) read_at: Instant,
 }
 
@@ -121,9 +125,9 @@ impl PollerReadings {
 
     /// The poller as it is now.
     pub fn now(&self) -> Readings {
-        let (now, wall_now) = (Instant::now(), self.wall_clock.now_nanos());
+        let (now, wall_now) = (Instant::now(), self.wall_clock.now());
         let state = lock(&self.state);
-        let since_publication = |good: Good| Duration::from_nanos(wall_now.saturating_sub(good.published_at_nanos));
+        let since_publication = |good: Good| wall_now.saturating_sub(good.published_at).duration();
         Readings {
             in_force: state.in_force,
             version: state.good.map(|good| good.version),

@@ -1,5 +1,8 @@
-use super::{Build, Publisher, PublisherReadings, Rule, Shape, Sink, WallClock};
-use crate::error::{ConfigError, check_duration};
+use super::{Publisher, readings::PublisherReadings};
+use crate::{
+    constant_work::{Build, Rule, Shape, Sink, WallClock},
+    error::{ConfigError, check_duration},
+};
 use std::{fmt, marker::PhantomData, time::Duration};
 
 /// Configures a [`Publisher`].
@@ -29,7 +32,7 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     /// The epoch of all publications, which comes before their versions. Default: 1.
     ///
     /// Readers take nothing that is older than what they have. Where publications were lost (a sink restored from a
-    /// backup, or lost with all it had), versions begin anew below those that readers have seen, and they refuse them:
+    /// backup, or lost with all it had), versions begin again below those that readers have seen, and readers refuse them:
     /// then, and only then, publish with a higher epoch.
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch, ..self }
@@ -62,12 +65,12 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
 
     /// Checks the rules of all slots together before each publication, as [`Build::check`] of this target does in a
     /// poller: with inert rules where slots are not used. A publication that it refuses ends in
-    /// [`PublishError::Unreadable`](super::PublishError::Unreadable), and what was published before stays. Default: each
+    /// [`PublishError::Unreadable`](crate::constant_work::PublishError::Unreadable), and what was published before stays. Default: each
     /// rule is validated, and no more.
     ///
     /// Without it, a publication succeeds that every poller refuses. Give the target that pollers have, or one that is
-    /// built alike. For stacks that are not in this process, [`Stacks`](super::Stacks) with
-    /// [`ignore_unknown`](super::Stacks::ignore_unknown) still finds two rules for one stack.
+    /// built alike. For stacks that are not in this process, [`Stacks`](crate::constant_work::Stacks) with
+    /// [`ignore_unknown`](crate::constant_work::Stacks::ignore_unknown) still finds two rules for one stack.
     pub fn check(self, target: impl Build<T> + Send + Sync + 'static) -> Self {
         let mut target = target;
         Self { check: Some(Box::new(move |rules| target.check(rules))), ..self }

@@ -1,7 +1,7 @@
-use super::{EncodeError, Refusal, SourceError, Version};
+use crate::constant_work::{EncodeError, Refusal, SourceError, Version};
 use std::{error::Error, fmt, sync::Arc};
 
-/// Why rules were not published. What was published before stays, and readers have it.
+/// Why rules were not published. The snapshot before stays published, and readers have it.
 ///
 /// The text is this error's own part; [`chain`](crate::error::chain) has those of the causes as well. `source()` is the
 /// error in the variant, where there is one.
@@ -9,32 +9,32 @@ use std::{error::Error, fmt, sync::Arc};
 #[non_exhaustive]
 pub enum PublishError {
     /// The rules make no snapshot: there are more than slots, one is longer than its slot, or cannot work. See
-    /// [`fill`](super::PublisherReadings::fill), which shows the first long before.
+    /// [`fill`](crate::constant_work::PublisherReadings::fill), which shows the first long before.
     Encode(EncodeError),
-    /// A reader would refuse the snapshot: the [check](super::PublisherBuilder::check) of the rules together refused them,
+    /// A reader would refuse the snapshot: the [check](crate::constant_work::PublisherBuilder::check) of the rules together refused them,
     /// or what serializes a rule is not what deserializes it.
     Unreadable(Refusal),
-    /// Somebody has published something later: another publisher. One that is started again takes over from there.
+    /// Another publisher has published a later version. A publisher that is started again takes over from there.
     Overtaken {
-        /// What is published.
+        /// The version that is published.
         found: Version,
         /// That of this publisher, or version 0 of its epoch where it has not published yet.
         own: Version,
     },
-    /// Somebody has published other rules by the version that this publisher gave its own: another publisher.
+    /// Another publisher has published other rules under the version that this one gave its own.
     Conflict {
         /// That of both.
         version: Version,
     },
     /// What is published cannot be read, and a publisher that has just started does not know which version it was; or
     /// it is of a later version of this crate. Remove it and publish with a higher
-    /// [`epoch`](super::PublisherBuilder::epoch).
+    /// [`epoch`](crate::constant_work::PublisherBuilder::epoch).
     Unknown(Refusal),
     /// All versions of this epoch are used up.
     OutOfVersions,
     /// What is published could not be read, or the snapshot not written: it may be published all the same, whole.
     Sink(SourceError),
-    /// The rules that [`run`](super::Publisher::run) was to publish did not come.
+    /// The rules that [`run`](crate::constant_work::Publisher::run) was to publish did not come.
     Rules(Arc<dyn Error + Send + Sync>),
     /// They did not come in time.
     RulesTimedOut,
@@ -87,7 +87,7 @@ impl Error for PublishError {
             Self::Encode(error) => Some(error),
             Self::Unreadable(refusal) | Self::Unknown(refusal) => Some(refusal),
             Self::Sink(error) => Some(error),
-            // What is in the `Arc`, which is an error of its own type.
+            // The error in the `Arc`, which is an error of its own type.
             Self::Rules(error) => Some(&**error),
             _ => None,
         }

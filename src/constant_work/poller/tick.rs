@@ -1,12 +1,13 @@
-use super::{
-    build::Build,
-    current::Current,
-    readings::InForce,
-    refusal::Refusal,
-    rule::Rule,
-    shape::Shape,
-    snapshot::{self, Header, Version},
-    source::SourceError,
+use super::{build::Build, current::Current, readings::InForce};
+use crate::{
+    clock::Nanos,
+    constant_work::{
+        refusal::Refusal,
+        rule::Rule,
+        shape::Shape,
+        snapshot::{self, Header, Version},
+        source::SourceError,
+    },
 };
 use std::{
     mem,
@@ -34,7 +35,7 @@ impl<T> Held<T> {
     }
 }
 
-/// What happens when the last good snapshot gets old.
+/// The rules in force once the last good snapshot is old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Staleness {
@@ -59,7 +60,7 @@ pub(super) struct Tick<T, B: Build<T>> {
     /// Bytes and rules belong together where `good_read` is some.
     pub(super) good: Held<T>,
     pub(super) good_read: Option<Instant>,
-    /// What the source wrote, and scratch for the rules.
+    /// The bytes of the source, and scratch for the rules.
     pub(super) incoming: Held<T>,
     pub(super) in_force: InForce,
     pub(super) current: Current<B::Value>,
@@ -90,9 +91,9 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
         &mut self,
         fetched: Result<(), SourceError>,
         now: Instant,
-        wall_now_nanos: u64,
+        wall_now: Nanos,
     ) -> Result<Version, Refusal> {
-        let verified = self.verify(fetched, Some(wall_now_nanos));
+        let verified = self.verify(fetched, Some(wall_now));
         let stale = match (self.staleness, self.good_read) {
             (_, None) => true,
             (Staleness::KeepForEver, Some(_)) => false,
@@ -131,7 +132,7 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
     }
 
     /// Checks what was fetched. Where that is good, the rules are in `incoming`.
-    fn verify(&mut self, fetched: Result<(), SourceError>, wall_now_nanos: Option<u64>) -> Result<Header, Refusal> {
+    fn verify(&mut self, fetched: Result<(), SourceError>, wall_now: Option<Nanos>) -> Result<Header, Refusal> {
         let Self { shape, target, defaults, good, good_read, incoming, clock_allowance, .. } = self;
         let known = if good_read.is_some() { &*good } else { &*defaults };
         let whole = fetched.is_ok() && incoming.bytes.len() == shape.length();
@@ -152,8 +153,8 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
         if good_read.is_some() {
             in_order(&header, &known.header, other_rules)?;
         }
-        if let Some(now) = wall_now_nanos {
-            let ahead = Duration::from_nanos(header.published_at_nanos.saturating_sub(now));
+        if let Some(now) = wall_now {
+            let ahead = header.published_at.saturating_sub(now).duration();
             if ahead > *clock_allowance {
                 return Err(Refusal::FromTheFuture { ahead });
             }
@@ -179,7 +180,7 @@ pub(super) fn differ(one: &[u8], other: &[u8]) -> bool {
     one.len() != other.len() || one.iter().zip(other).fold(0, |any, (one, other)| any | (one ^ other)) != 0
 }
 
-/// Runs code of the user. What it had borrowed is either the user's own or is overwritten by the next tick.
-pub(super) fn caught<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
+/// Runs code of the user. Everything that it borrows is the user's own, or is overwritten by the next tick.
+pub(in crate::constant_work) fn caught<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|_| Refusal::Panicked { during })
 }

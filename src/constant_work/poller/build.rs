@@ -1,6 +1,6 @@
 use crate::error::ConfigError;
 
-/// What a poller makes of the rules: an index, a set of limiters, a routing table.
+/// Makes a value of the rules: an index, a set of limiters, a routing table.
 ///
 /// Closures over `&[T]` are targets without a check. `rules` are those of all slots, inert ones included, so that the
 /// work does not depend on how many are used.
@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 /// the tick counts as refused with kind `panicked`, and the next tick calls them again. State of their own that a panic
 /// leaves half changed is theirs to mend. (With `panic = "abort"` there is nothing to catch.)
 pub trait Build<T> {
-    /// What is built.
+    /// The value.
     type Value;
 
     /// Whether the rules make sense together: each has been validated by itself. In a tick without a usable snapshot it

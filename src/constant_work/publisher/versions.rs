@@ -1,0 +1,72 @@
+//! Which version a publication gets, and whether it may replace what is published.
+//!
+//! | published | the last of this publisher | the next publication |
+//! |---|---|---|
+//! | nothing | none | the first version of the epoch |
+//! | nothing, or unreadable | one | goes on from its own |
+//! | unreadable | none | is refused: the version is unknown |
+//! | of a later format, with a right checksum | any | is refused |
+//! | a snapshot of an earlier epoch | none | the first version of the epoch |
+//! | a snapshot of this epoch | none | goes on from it |
+//! | a snapshot of a later epoch | any | is refused: overtaken |
+//! | a snapshot of a later version of this epoch | one | is refused: overtaken |
+//! | a snapshot of the own version with other rules | one | is refused: a conflict |
+//! | any other snapshot | one | goes on from its own |
+//!
+//! To go on from a version is to keep it for the same rules, and else to take the next one.
+
+use super::{Publisher, error::PublishError};
+use crate::constant_work::{
+    Refusal, Rule, Sink, Version,
+    envelope::{Envelope, is_sealed},
+};
+
+/// The state of the sink before a publication.
+pub(super) enum Found {
+    Nothing,
+    Snapshot(Envelope),
+    Unreadable(Refusal),
+}
+
+impl<T: Rule, S: Sink> Publisher<T, S> {
+    /// The version for what was encoded, if it may be published.
+    pub(super) fn next_version(&self, found: Found) -> Result<u64, PublishError> {
+        let before = match (found, self.last) {
+            (Found::Snapshot(found), last) => {
+                self.check_order(&found, last)?;
+                // A former epoch's versions are of no interest.
+                last.is_none()
+                    .then_some((found, &self.found))
+                    .filter(|(found, _)| found.header.version.epoch == self.epoch)
+            }
+            // One with a checksum that is right is not what a broken disk makes.
+            (Found::Unreadable(refusal @ Refusal::Format { .. }), _) if is_sealed(&self.found) => {
+                return Err(PublishError::Unknown(refusal));
+            }
+            (Found::Unreadable(refusal), None) => return Err(PublishError::Unknown(refusal)),
+            (Found::Nothing | Found::Unreadable(_), _) => None,
+        };
+        let Some((before, bytes)) = self.last.map(|last| (last, &self.own)).or(before) else { return Ok(1) };
+        let next = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
+        let version = before.header.version.version;
+        match next.has_same_rules(&self.next, &before, bytes) {
+            true => Ok(version),
+            false => version.checked_add(1).ok_or(PublishError::OutOfVersions),
+        }
+    }
+
+    /// Refuses if another publisher has published a later version, or other rules under the same one.
+    fn check_order(&self, found: &Envelope, last: Option<Envelope>) -> Result<(), PublishError> {
+        let version = found.header.version;
+        let own = last.map_or(Version { epoch: self.epoch, version: 0 }, |last| last.header.version);
+        if version.epoch > self.epoch || (last.is_some() && version > own) {
+            return Err(PublishError::Overtaken { found: version, own });
+        }
+        match last {
+            Some(last) if version == own && !found.has_same_rules(&self.found, &last, &self.own) => {
+                Err(PublishError::Conflict { version })
+            }
+            _ => Ok(()),
+        }
+    }
+}

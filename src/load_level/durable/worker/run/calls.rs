@@ -1,0 +1,205 @@
+//! The tasks in which calls run.
+//!
+//! Each task makes one call after the other. It takes the next message from a queue that all tasks share, and waits when
+//! the queue is empty. A new task for each call would cost a worker of short calls about a quarter of its throughput.
+//!
+//! There are at least as many tasks as calls in progress, and at least as many permits, or tasks that hold one, as
+//! messages in the queue. So a call that blocks its thread holds up no other call.
+
+use super::super::{
+    call::{Caller, Verdict},
+    memory::Ticket,
+};
+use crate::{
+    load_level::durable::message::Delivery,
+    sync::{Mutex, lock},
+};
+use futures_util::FutureExt;
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    mem,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinSet, yield_now},
+    time::Instant,
+};
+
+/// A task yields its thread after `TURN` calls that end at once, or after `TURN_TIME`.
+const TURN: u32 = 32;
+const TURN_TIME: Duration = Duration::from_millis(1);
+
+/// All calls of a worker. Dropped, it stops them.
+pub(super) struct Calls {
+    shared: Arc<CallsShared>,
+    tasks: JoinSet<()>,
+    /// The calls that were begun and whose ends were not collected.
+    in_flight: usize,
+}
+
+/// A message whose call begins.
+pub(super) struct Job {
+    pub(super) ticket: Ticket,
+    pub(super) delivery: Delivery,
+}
+
+struct CallsShared {
+    state: Mutex<CallsState>,
+    /// Each permit lets one task look for a job.
+    looks: Semaphore,
+}
+
+#[derive(Default)]
+struct CallsState {
+    jobs: VecDeque<Job>,
+    ended: Vec<(Ticket, Verdict)>,
+    /// The waker of the worker's loop, while it waits for ends.
+    collector: Option<Waker>,
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        let shared = CallsShared { state: Mutex::default(), looks: Semaphore::new(0) };
+        Self { shared: Arc::new(shared), tasks: JoinSet::new(), in_flight: 0 }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Begins calls.
+    pub(super) fn begin<C: Caller>(&mut self, jobs: Vec<Job>, caller: &Arc<C>) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.in_flight += jobs.len();
+        let waiting = self.shared.put(jobs);
+        self.shared.looks.add_permits(waiting.saturating_sub(self.shared.looks.available_permits()));
+        while self.tasks.len() < self.in_flight {
+            self.tasks.spawn(make_calls(self.shared.clone(), caller.clone()));
+        }
+    }
+
+    /// Adds the calls that have ended to the empty list. Returns whether there are any; if not, the task is woken when
+    /// there are.
+    pub(super) fn poll_ended(&mut self, ended: &mut Vec<(Ticket, Verdict)>, cx: &mut Context<'_>) -> bool {
+        let mut state = lock(&self.shared.state);
+        if state.ended.is_empty() {
+            if !state.collector.as_ref().is_some_and(|collector| collector.will_wake(cx.waker())) {
+                state.collector = Some(cx.waker().clone());
+            }
+            return false;
+        }
+        mem::swap(&mut state.ended, ended);
+        drop(state);
+        self.in_flight -= ended.len();
+        true
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        // A task that makes a call at this moment is stopped only after it: it must find no further job.
+        lock(&self.shared.state).jobs.clear();
+    }
+}
+
+impl CallsShared {
+    /// Puts jobs into the queue. Returns how many wait there.
+    fn put(&self, jobs: Vec<Job>) -> usize {
+        let mut state = lock(&self.state);
+        state.jobs.extend(jobs);
+        state.jobs.len()
+    }
+
+    fn next(&self) -> Option<Job> {
+        lock(&self.state).jobs.pop_front()
+    }
+
+    fn end(&self, ticket: Ticket, verdict: Verdict) {
+        lock(&self.state).ended.push((ticket, verdict));
+    }
+
+    /// Wakes the worker's loop if calls have ended. Only for a task that is about to leave its thread: the loop may be
+    /// queued behind it, where no other thread can take it.
+    fn tell(&self) {
+        let mut state = lock(&self.state);
+        let collector = if state.ended.is_empty() { None } else { state.collector.take() };
+        drop(state);
+        collector.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A call in progress. If the task ends before the call, the call counts as failed.
+struct InProgress<'a> {
+    shared: &'a CallsShared,
+    ticket: Option<Ticket>,
+}
+
+impl InProgress<'_> {
+    fn end(mut self, verdict: Verdict) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shared.end(ticket, verdict);
+        }
+    }
+}
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shared.end(ticket, Verdict::Failed { reason: "its task has ended".to_owned() });
+            self.shared.tell();
+        }
+    }
+}
+
+/// The calls that a task has made since it last left its thread.
+#[derive(Default)]
+struct Turn {
+    calls: u32,
+    began: Option<Instant>,
+}
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.calls >= TURN || self.began.is_some_and(|began| Instant::now() >= began + TURN_TIME)
+    }
+}
+
+async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
+    while let Ok(look) = shared.looks.acquire().await {
+        look.forget();
+        let mut turn = Turn::default();
+        while let Some(Job { ticket, delivery }) = shared.next() {
+            let in_progress = InProgress { shared: &shared, ticket: Some(ticket) };
+            let mut call = pin!(AssertUnwindSafe(caller.call(delivery)).catch_unwind());
+            let ended = poll_fn(|cx| {
+                turn.began.get_or_insert_with(Instant::now);
+                let polled = call.as_mut().poll(cx);
+                if polled.is_pending() && mem::take(&mut turn).calls > 0 {
+                    shared.tell();
+                }
+                polled
+            });
+            let verdict = ended.await.unwrap_or_else(|payload| Verdict::of_panic(&*payload));
+            in_progress.end(verdict);
+            turn.calls += 1;
+            if turn.is_over() {
+                shared.tell();
+                yield_now().await;
+                break;
+            }
+        }
+        // It may wait now.
+        shared.tell();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Whether Redis answers, and when it may be asked.
+//!
+//! | state | what happens | next state |
+//! |---|---|---|
+//! | `Well` | a request fails | `Failing` |
+//! | `Failing` | a request fails | `Failing`, after a longer pause |
+//! | | a request is answered | `Well` |
+
+use super::Run;
+use crate::{
+    backoff::{Backoff, Jitter},
+    redis::{Fault, Said},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The pauses after failures of Redis.
+const PAUSES: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1)).jitter(Jitter::Equal);
+
+pub(super) struct Health {
+    state: State,
+    /// The end of the pause after the last failure. A late answer to an earlier request does not shorten it.
+    ask_at: Instant,
+}
+
+enum State {
+    /// Redis has answered everything since then.
+    Well {
+        since: Instant,
+    },
+    Failing {
+        in_a_row: u32,
+    },
+}
+
+impl Health {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { state: State::Well { since: now }, ask_at: now }
+    }
+
+    pub(super) fn may_ask(&self, now: Instant) -> bool {
+        now >= self.ask_at
+    }
+
+    pub(super) fn ask_at(&self) -> Instant {
+        self.ask_at
+    }
+
+    /// Whether Redis has answered everything for this time.
+    pub(super) fn is_well_for(&self, time: Duration, now: Instant) -> bool {
+        matches!(self.state, State::Well { since } if now >= since + time)
+    }
+}
+
+impl<C> Run<C> {
+    /// Returns the answer of Redis. After a failure Redis is left alone for a pause.
+    pub(super) fn answered<Answer>(&mut self, result: Result<Answer, Fault>, now: Instant) -> Option<Answer> {
+        match result {
+            Ok(answer) => {
+                // Failing => Well
+                if let State::Failing { .. } = self.health.state {
+                    self.health.state = State::Well { since: now };
+                    self.shared.update(|readings| readings.redis_error = None);
+                }
+                Some(answer)
+            }
+            Err(fault) => {
+                self.failed_to_answer(&fault, now);
+                None
+            }
+        }
+    }
+
+    fn failed_to_answer(&mut self, fault: &Fault, now: Instant) {
+        // The group is gone with the data, or the server is a replica that had not received it.
+        if matches!(fault.said, Some(Said::NoGroup | Said::Unblocked)) {
+            self.tending.make_group(now);
+        }
+        // Well, Failing => Failing
+        let in_a_row = match self.health.state {
+            State::Well { .. } => 1,
+            State::Failing { in_a_row } => in_a_row.saturating_add(1),
+        };
+        self.health.state = State::Failing { in_a_row };
+        let pause = PAUSES.draw(in_a_row, &self.core.random);
+        // The worker must be back before others take over. At its end it waits no longer than they do.
+        self.health.ask_at = now + pause.min(self.settings.takeover_after / 8);
+        self.shared.update(|readings| {
+            readings.redis_failures += 1;
+            readings.redis_error = Some(fault.to_string());
+        });
+    }
+}

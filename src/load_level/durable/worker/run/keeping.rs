@@ -1,0 +1,111 @@
+//! Keeps messages alive: tells Redis of the messages that the worker has had for long, so that no other takes them over.
+
+use super::{Asking, Run};
+use crate::{load_level::durable::entry::Entry, redis::Fault};
+use std::{
+    collections::HashMap,
+    task::{Context, Poll},
+};
+use tokio::time::Instant;
+
+/// The most messages of one request.
+const MOST_KEPT: usize = 500;
+
+type Answer = (Vec<Entry>, Result<Vec<Entry>, Fault>);
+
+pub(super) struct Keeping {
+    /// All messages that this worker has, until Redis has confirmed their end, each with the time of the last
+    /// notice to Redis that it is worked on.
+    held: HashMap<Entry, Instant>,
+    /// The request on its way, and when it was made.
+    request: Option<(Instant, Asking<Answer>)>,
+    /// The next request is made no earlier.
+    next_at: Instant,
+}
+
+/// The messages of a request, and when it was made.
+pub(super) struct Kept {
+    entries: Vec<Entry>,
+    since: Instant,
+}
+
+impl Keeping {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { held: HashMap::new(), request: None, next_at: now }
+    }
+
+    /// How many messages the worker has.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn holds(&self, entry: Entry) -> bool {
+        self.held.contains_key(&entry)
+    }
+
+    /// The worker has this message from now on.
+    pub(super) fn hold(&mut self, entry: Entry, now: Instant) {
+        self.held.insert(entry, now);
+    }
+
+    /// Redis knows that the worker still has this message. `false`: the worker does not have it.
+    pub(super) fn renew(&mut self, entry: Entry, now: Instant) -> bool {
+        self.held.get_mut(&entry).map(|noticed| *noticed = now).is_some()
+    }
+
+    /// The worker no longer has this message.
+    pub(super) fn release(&mut self, entry: Entry) {
+        self.held.remove(&entry);
+    }
+
+    /// When the next request is due, if none is on its way.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (self.request.is_none() && !self.held.is_empty()).then_some(self.next_at)
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Kept, Result<Vec<Entry>, Fault>)> {
+        let Some((since, request)) = &mut self.request else { return Poll::Pending };
+        let since = *since;
+        request.as_mut().poll(cx).map(|(entries, result)| {
+            self.request = None;
+            (Kept { entries, since }, result)
+        })
+    }
+}
+
+impl<C> Run<C> {
+    /// Tells Redis of the messages that the worker has had for long. Short work costs no request.
+    pub(super) fn keep(&mut self, now: Instant) {
+        let keeping = &mut self.keeping;
+        if keeping.request.is_some() || now < keeping.next_at {
+            return;
+        }
+        let quarter = self.settings.takeover_after / 4;
+        let long = keeping.held.iter().filter(|(_, noticed)| now >= **noticed + quarter);
+        let entries: Vec<Entry> = long.map(|(entry, _)| *entry).take(MOST_KEPT).collect();
+        // Those that did not fit go with the next request, which is made as soon as this one is answered.
+        keeping.next_at = if entries.len() == MOST_KEPT { now } else { now + quarter / 4 };
+        if !entries.is_empty() {
+            keeping.request = Some((now, Box::pin(self.requests.clone().keep(entries))));
+        }
+    }
+
+    pub(super) fn kept(&mut self, kept: Kept, result: Result<Vec<Entry>, Fault>, now: Instant) {
+        let Some(mut lost) = self.answered(result, now) else { return };
+        for entry in kept.entries {
+            self.keeping.renew(entry, kept.since);
+        }
+        if lost.is_empty() {
+            return;
+        }
+        lost.sort_unstable();
+        // Other workers have taken these over. A call that has begun goes on, and its end is settled all the same.
+        self.waiting.retain(|entry| {
+            let is_lost = lost.binary_search(&entry).is_ok();
+            if is_lost {
+                self.keeping.release(entry);
+            }
+            !is_lost
+        });
+    }
+}

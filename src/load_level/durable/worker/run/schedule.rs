@@ -1,0 +1,31 @@
+//! When the loop looks again if nothing happens meanwhile.
+//!
+//! | instant | what is due then |
+//! |---|---|
+//! | [`Health::ask_at`](super::Health::ask_at) | all requests, after a failure of Redis |
+//! | [`Tending::due`](super::Tending::due) | a request to tend the queue |
+//! | [`Keeping::due`](super::Keeping::due) | a request to keep messages alive |
+//! | [`Alone::due`](super::Alone::due) | the end of the time in which nothing begins beside a suspect |
+//! | [`Starting::due`](super::Starting::due) | a call that waits for the pace, or for a service that has enough |
+//! | a second from now | nothing: a bound |
+
+use super::{Phase, Run};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const LONGEST: Duration = Duration::from_secs(1);
+
+impl<C> Run<C> {
+    /// The earliest instant of the table.
+    pub(super) fn next_tick(&self, now: Instant) -> Instant {
+        let is_working = self.phase == Phase::Working;
+        let requests = if self.health.may_ask(now) {
+            let tending = if is_working { self.tending.due() } else { None };
+            [tending, self.keeping.due(), self.alone.due()]
+        } else {
+            [Some(self.health.ask_at()), None, None]
+        };
+        let call = if is_working && self.may_begin_one(now) { self.starting.due(now) } else { None };
+        requests.into_iter().chain([call]).flatten().fold(now + LONGEST, Instant::min)
+    }
+}

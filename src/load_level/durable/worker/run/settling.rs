@@ -1,0 +1,73 @@
+//! Tells Redis how deliveries ended.
+
+use super::{super::requests::Outcome, Asking, Run};
+use crate::redis::Fault;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
+use tokio::time::Instant;
+
+/// The most requests on their way, and the most outcomes in each.
+const MOST_AT_ONCE: usize = 2;
+const MOST_SETTLED: usize = 500;
+
+/// While a request is on its way, another one goes only with more outcomes than this. Fewer wait, to go together.
+const FEW_SETTLED: usize = 250;
+
+type Answer = (Vec<Outcome>, Result<(), Fault>);
+
+#[derive(Default)]
+pub(super) struct Settling {
+    /// The outcomes that wait to be sent.
+    outcomes: VecDeque<Outcome>,
+    requests: FuturesUnordered<Asking<Answer>>,
+}
+
+impl Settling {
+    pub(super) fn add(&mut self, outcomes: impl IntoIterator<Item = Outcome>) {
+        self.outcomes.extend(outcomes);
+    }
+
+    /// Whether Redis has confirmed every outcome.
+    pub(super) fn is_done(&self) -> bool {
+        self.outcomes.is_empty() && self.requests.is_empty()
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self.requests.poll_next_unpin(cx) {
+            Poll::Ready(Some(answer)) => Poll::Ready(answer),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The outcomes of the next request, in the order of the stream.
+    fn next(&mut self) -> Option<Vec<Outcome>> {
+        let on_their_way = self.requests.len();
+        if on_their_way >= MOST_AT_ONCE || self.outcomes.len() <= on_their_way * FEW_SETTLED {
+            return None;
+        }
+        let count = self.outcomes.len().min(MOST_SETTLED);
+        let mut outcomes: Vec<Outcome> = self.outcomes.drain(..count).collect();
+        outcomes.sort_unstable_by_key(|outcome| outcome.entry);
+        Some(outcomes)
+    }
+}
+
+impl<C> Run<C> {
+    pub(super) fn settle(&mut self) {
+        while let Some(outcomes) = self.settling.next() {
+            self.settling.requests.push(Box::pin(self.requests.clone().settle(outcomes)));
+        }
+    }
+
+    pub(super) fn settled(&mut self, outcomes: Vec<Outcome>, result: Result<(), Fault>, now: Instant) {
+        if self.answered(result, now).is_none() {
+            return self.settling.add(outcomes);
+        }
+        for outcome in &outcomes {
+            self.keeping.release(outcome.entry);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Begins calls: when the concurrency, the pace, the age of the message and what the service last said allow it.
+
+use super::{
+    super::{call::Caller, clock::Starts, requests::Outcome},
+    Phase, Run,
+    calls::Job,
+    waiting::Ready,
+};
+use crate::load_level::{durable::message::Delivery, pace::Pace};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// After the service said that it has enough, no call begins for `HOLD`, or for as long as it said, at most
+/// `LONGEST_HOLD`.
+const HOLD: Duration = Duration::from_millis(100);
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
+pub(super) struct Starting {
+    pace: Option<Starts>,
+    hold_until: Instant,
+}
+
+/// Whether the call of a message begins.
+pub(super) enum Admitted {
+    Yes(Ready),
+    TooOld,
+    NotYet(Ready),
+}
+
+impl Starting {
+    pub(super) fn new(pace: Option<Pace>, now: Instant) -> Self {
+        Self { pace: pace.map(|pace| Starts::new(pace, now)), hold_until: now }
+    }
+
+    /// Begins no call for a while: the service has enough.
+    pub(super) fn hold(&mut self, retry_after: Option<Duration>, now: Instant) {
+        let hold = retry_after.unwrap_or(HOLD).min(LONGEST_HOLD);
+        self.hold_until = self.hold_until.max(now + hold);
+    }
+
+    /// When the next call may begin by the pace and by what the service said. `None`: only an event decides.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let held = (now < self.hold_until).then_some(self.hold_until);
+        let paced = self.pace.as_ref().map(|pace| pace.next(now));
+        held.into_iter().chain(paced).min()
+    }
+}
+
+impl<C> Run<C> {
+    /// Begins the calls that may begin.
+    pub(super) fn begin_calls(&mut self, now: Instant)
+    where
+        C: Caller,
+    {
+        let mut jobs = Vec::new();
+        if let Some(ready) = self.alone.take_marked(now) {
+            jobs.push(self.job(ready, now));
+        }
+        if self.phase == Phase::Working && now >= self.starting.hold_until {
+            self.begin_alone(now);
+            while self.may_begin_beside(jobs.len()) {
+                let Some(ready) = self.waiting.ordinary.pop_front() else { break };
+                match self.admit(ready, now) {
+                    Admitted::Yes(ready) => jobs.push(self.job(ready, now)),
+                    Admitted::TooOld => {}
+                    Admitted::NotYet(ready) => {
+                        self.waiting.ordinary.push_front(ready);
+                        break;
+                    }
+                }
+            }
+        }
+        self.calls.begin(jobs, &self.caller);
+    }
+
+    /// Whether the call of a message may begin now: by its age, and by the pace.
+    pub(super) fn admit(&mut self, ready: Ready, now: Instant) -> Admitted {
+        let age = self.tending.age_of(&ready.ticket, now);
+        if self.settings.max_age.is_some_and(|longest| age > longest) {
+            self.report.dropped_for_age += 1;
+            self.settling.add([Outcome::dropped(ready.ticket)]);
+            return Admitted::TooOld;
+        }
+        if self.starting.pace.as_mut().is_some_and(|pace| !pace.begin(now)) {
+            return Admitted::NotYet(ready);
+        }
+        Admitted::Yes(ready)
+    }
+
+    fn job(&self, Ready { ticket, payload }: Ready, now: Instant) -> Job {
+        let age = self.tending.age_of(&ticket, now);
+        let memory = ticket.memory;
+        let attempt = memory.failed.saturating_add(1);
+        let delivery = Delivery { id: memory.id.to_string(), payload, attempt, may_have_begun: memory.is_suspect, age };
+        Job { ticket, delivery }
+    }
+}

@@ -1,0 +1,105 @@
+//! Takes messages from the stream.
+
+use super::{
+    super::{
+        requests::{Taken, Wait},
+        settings::Settings,
+    },
+    Asking, Run,
+};
+use crate::redis::Fault;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use std::task::{Context, Poll};
+use tokio::time::Instant;
+
+/// The most requests on their way while the stream has a backlog: while the worker reads one answer, the server makes
+/// the next.
+const MOST_AT_ONCE: usize = 4;
+
+/// The most messages of one request.
+const MOST_TAKEN: usize = 250;
+
+type Answer = (usize, Result<Vec<Taken>, Fault>);
+
+#[derive(Default)]
+pub(super) struct Taking {
+    requests: FuturesOrdered<Asking<Answer>>,
+    /// The most messages that these may bring.
+    expected: usize,
+    backlog: Backlog,
+}
+
+/// Whether the stream had more messages than the last request took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Backlog {
+    /// One request at a time, which waits for messages. Further requests would wait behind it.
+    #[default]
+    None,
+    /// Several requests at a time, and none waits.
+    Some,
+}
+
+impl Taking {
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// The most messages that the requests on their way may bring.
+    pub(super) fn expected(&self) -> usize {
+        self.expected
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self.requests.poll_next_unpin(cx) {
+            Poll::Ready(Some(answer)) => Poll::Ready(answer),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<C> Run<C> {
+    pub(super) fn take(&mut self) {
+        let (most, wait) = match self.taking.backlog {
+            Backlog::None => (1, Wait::ForOne),
+            Backlog::Some => (MOST_AT_ONCE, Wait::Not),
+        };
+        while self.taking.requests.len() < most {
+            let count = self.to_take();
+            if count == 0 {
+                return;
+            }
+            self.taking.expected += count;
+            let take = self.requests.clone().take(count, wait);
+            self.taking.requests.push_back(Box::pin(async move { (count, take.await) }));
+        }
+    }
+
+    pub(super) fn taken(&mut self, count: usize, result: Result<Vec<Taken>, Fault>, now: Instant) {
+        self.taking.expected -= count;
+        let has_more = result.as_ref().is_ok_and(|messages| messages.len() >= count);
+        self.taking.backlog = if has_more { Backlog::Some } else { Backlog::None };
+        for taken in self.answered(result, now).unwrap_or_default() {
+            self.receive(taken, now);
+        }
+    }
+
+    /// The messages that the worker may have beyond those that it has or expects.
+    pub(super) fn room(&self) -> usize {
+        let Settings { concurrency, prefetch, .. } = self.settings;
+        (concurrency + prefetch).saturating_sub(self.keeping.held() + self.taking.expected)
+    }
+
+    /// How many messages to take.
+    fn to_take(&self) -> usize {
+        let most = self.settings.concurrency + self.settings.prefetch;
+        let (waiting, expected) = (self.waiting.ordinary.len(), self.taking.expected);
+        if !self.tending.is_known() || self.holds_up_others() || waiting + expected > most / 2 {
+            return 0;
+        }
+        let wanted = most.saturating_sub(self.calls.in_flight() + waiting + expected);
+        let count = wanted.min(self.room()).min(MOST_TAKEN);
+        // A few messages are worth a request only if no end is on its way that makes room for more.
+        let is_few = count < (most / 8).min(MOST_TAKEN);
+        if is_few && !self.settling.is_done() { 0 } else { count }
+    }
+}

@@ -1,0 +1,131 @@
+//! Tends the queue: makes the consumer group, moves what is due, and takes over the messages of dead workers.
+
+use super::{
+    super::{
+        clock::ServerClock,
+        memory::Ticket,
+        requests::{Duties, MOST_MOVED, Tended},
+    },
+    Asking, Run,
+};
+use crate::redis::Fault;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// The time between two requests, unless something is due earlier.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The most messages that are taken over at a time.
+const MOST_TAKEN_OVER: usize = 1000;
+
+type Answer = Result<Tended, Fault>;
+
+pub(super) struct Tending {
+    turn: Turn,
+    group: Group,
+    /// Unknown until the first answer.
+    clock: Option<ServerClock>,
+    take_over_at: Instant,
+}
+
+enum Turn {
+    Idle { until: Instant },
+    Asking(Asking<Answer>),
+}
+
+/// The consumer group, without which no message can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Unknown,
+    Made,
+}
+
+impl Tending {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { turn: Turn::Idle { until: now }, group: Group::Unknown, clock: None, take_over_at: now }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.turn, Turn::Idle { .. })
+    }
+
+    /// When the next request is due, if none is on its way.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.turn {
+            Turn::Idle { until } => Some(until),
+            Turn::Asking(_) => None,
+        }
+    }
+}
+
+impl Tending {
+    /// Makes the group with the next request, at once.
+    pub(super) fn make_group(&mut self, now: Instant) {
+        self.group = Group::Unknown;
+        if let Turn::Idle { until } = &mut self.turn {
+            *until = now;
+        }
+    }
+
+    /// Whether messages can be taken: the group is made, and the server's clock known.
+    pub(super) fn is_known(&self) -> bool {
+        self.group == Group::Made && self.clock.is_some()
+    }
+
+    /// The age of a message by the server's clock.
+    pub(super) fn age_of(&self, ticket: &Ticket, now: Instant) -> Duration {
+        self.clock.map_or(Duration::ZERO, |clock| clock.since(ticket.memory.appended_at(), now))
+    }
+
+    pub(super) fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Answer> {
+        let Turn::Asking(request) = &mut self.turn else { return Poll::Pending };
+        let answer = request.as_mut().poll(cx);
+        if answer.is_ready() {
+            // Asking => Idle. Only a good answer puts the next request off.
+            self.turn = Turn::Idle { until: now };
+        }
+        answer
+    }
+}
+
+impl<C> Run<C> {
+    pub(super) fn tend(&mut self, now: Instant) {
+        if self.tending.due().is_none_or(|due| now < due) {
+            return;
+        }
+        let idle = self.settings.takeover_after;
+        // A server that was away has not heard from any worker for a while. Workers that live first get the time to keep
+        // their messages.
+        let is_well = self.health.is_well_for(idle / 2, now);
+        // A request that waits for messages has all the room there is. Messages that are taken over may come on top, once.
+        let room = (self.room() + self.taking.expected()).min(MOST_TAKEN_OVER);
+        let take_over = (is_well && now >= self.tending.take_over_at && room > 0).then_some((idle, room));
+        if take_over.is_some() {
+            self.tending.take_over_at = now + idle / 4;
+        }
+        let duties = Duties { make_group: self.tending.group == Group::Unknown, take_over };
+        // Idle => Asking
+        self.tending.turn = Turn::Asking(Box::pin(self.requests.clone().tend(duties)));
+    }
+
+    pub(super) fn tended(&mut self, answer: Answer, now: Instant) {
+        let Some(tended) = self.answered(answer, now) else { return };
+        self.tending.clock = Some(ServerClock::new(tended.millis, now));
+        self.tending.group = Group::Made;
+        let pause = match tended.moved {
+            MOST_MOVED.. => Duration::ZERO,
+            _ => tended.next_due.unwrap_or(PAUSE).clamp(Duration::from_millis(1), PAUSE),
+        };
+        self.tending.turn = Turn::Idle { until: now + pause };
+        for taken in tended.taken {
+            // It may be the worker's own, which it could not keep alive in time. No other worker has it now.
+            if !self.keeping.renew(taken.entry, now) {
+                self.report.taken_over += 1;
+                self.receive(taken, now);
+            }
+        }
+    }
+}
