@@ -6,7 +6,7 @@ use super::{
     pace,
 };
 use crate::{
-    clock,
+    clock::Nanos,
     error::ConfigError,
     stack::live::{Configure, LoadLevelConfig, Mechanisms, Pace, StackConfig},
 };
@@ -27,10 +27,10 @@ impl Queue {
                 state.capacity_changes(now);
             }
             (places.limit, state.pace) = (limit, pace);
-            (state.depth, state.max_wait) = (depth, clock::nanos(max_wait));
+            (state.depth, state.max_wait) = (depth, Nanos::of(max_wait));
             state.max_weight = max_weight.map_or(u128::MAX, u128::from);
             state.set_discipline(discipline);
-            state.admit(places, None, now);
+            state.admit(places, now);
         });
         Ok(())
     }

@@ -2,14 +2,13 @@ use super::{
     LoadLevel,
     layer::{Classes, Weigh},
     pace::Share,
-    queue::Standing,
-    state::Arrival,
-    waiters::Place,
+    state::Standing,
 };
 use crate::{
     error::{Error, Rejection},
     shell::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, SettleOnDrop, Stage, polled_after_end},
     stack::{Describe, Explanation},
+    waiters::Place,
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -83,9 +82,9 @@ where
         // It may have woken calls that waited.
         frame.user_code_runs();
         let state = match arrival {
-            Ok(Arrival::Admitted(share)) => self.go_on::<S, Request>(share, request, frame),
-            Ok(Arrival::Waits(place)) => State::Waiting { place, waiting: Some((request, frame.inherited())) },
-            Err(rejection) => State::Refused { rejection: Some(rejection) },
+            Standing::Admitted(share) => self.go_on::<S, Request>(share, request, frame),
+            Standing::Waiting(place) => State::Waiting { place, waiting: Some((request, frame.inherited())) },
+            Standing::Refused(refusal) => State::Refused { rejection: Some(refusal.into()) },
         };
         LoadLevelCall { state }
     }
@@ -108,21 +107,21 @@ where
             // It cloned the waker, and may have woken other calls.
             frame.user_code_runs();
             match standing {
-                Standing::NotBefore(instant) => {
+                Standing::Waiting(instant) => {
                     frame.wake_at(instant);
                     return Poll::Pending;
                 }
-                Standing::Come(share) => {
+                Standing::Admitted(share) => {
                     let Some((request, inherited)) = waiting.take() else { polled_after_end() };
                     state.set(State::Ended);
                     frame.set_inherited(inherited);
                     let admitted = self.go_on::<S, Request>(share, request, frame);
                     state.set(admitted);
                 }
-                Standing::Refused(rejection) => {
+                Standing::Refused(refusal) => {
                     // The request is dropped here.
                     state.set(State::Ended);
-                    return Poll::Ready(Err(Error::Rejected(rejection)));
+                    return Poll::Ready(Err(Error::Rejected(refusal.into())));
                 }
             }
         }

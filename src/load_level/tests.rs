@@ -1,6 +1,11 @@
-//! What is not seen from outside: when a call takes the lock.
+//! The properties that only the inside shows: which calls take the lock, and the size of a place.
 
-use super::{Acquire, Queue, pace::Share};
+use super::{
+    Acquire, Queue,
+    pace::Share,
+    state::{CLASSES, Refusal, Waiter},
+};
+use crate::waiters::Waiters;
 use std::{
     pin::Pin,
     task::{Context, Waker},
@@ -8,7 +13,7 @@ use std::{
 };
 use tokio::time::advance;
 
-/// Whether a call that comes now needs no lock, and one that ends, and who asks whether there is a place to wait.
+/// Whether a call enters, looks for a place to wait, and ends without the lock.
 fn is_fast(queue: &Queue) -> bool {
     let entered = queue.enter();
     if entered {
@@ -72,4 +77,10 @@ async fn with_a_pace_every_call_takes_the_lock_and_without_one_none() {
     assert!(is_fast(&queue));
     queue.set_pace(Some((1, Duration::from_secs(1)))).unwrap();
     assert!(!is_fast(&queue));
+}
+
+#[test]
+fn a_place_in_the_queue_has_the_size_that_its_page_states() {
+    let bytes = Waiters::<Waiter, Result<Share, Refusal>, CLASSES>::PLACE_BYTES;
+    assert!(include_str!("queue.rs").contains(&format!("place in the queue has\n/// {bytes} bytes")), "{bytes}");
 }

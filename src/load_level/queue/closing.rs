@@ -1,5 +1,5 @@
-use super::{Queue, SLOW};
-use crate::sync::{Ordering, lock};
+use super::Queue;
+use crate::{load_level::places::Mode, sync::lock};
 
 impl Queue {
     /// Closes the queue: refuses all calls that wait, and every call that comes later, even if there is room. They get
@@ -62,6 +62,6 @@ impl Queue {
     /// Whether the queue is [closed](Self::close). Takes the lock if calls wait, there is a pace, or the queue is closed.
     pub fn is_closed(&self) -> bool {
         let shared = &*self.shared;
-        shared.word.0.load(Ordering::Relaxed) & SLOW != 0 && lock(&shared.state).is_closed()
+        shared.word.mode() == Mode::Slow && lock(&shared.state).is_closed()
     }
 }
