@@ -118,14 +118,14 @@ impl Breaker {
     /// The calls that the failure rate is taken from at `now`, and the failures among them. Zero where no failure rate
     /// applies. Each change of the state begins at zero.
     pub fn counts_at(&self, now: Instant) -> (u64, u64) {
-        let counts = self.shared.counts(now);
+        let counts = self.shared.counts(self.shared.time(now));
         (counts.calls, counts.bad)
     }
 
     /// The calls that the [rate of slow calls](BreakerBuilder::slow_call_rate) is taken from at `now`, and the slow ones
     /// among them. Zero where no such rate is configured. Each change of the state begins at zero.
     pub fn slow_counts_at(&self, now: Instant) -> (u64, u64) {
-        let counts = self.shared.slow_counts(now);
+        let counts = self.shared.slow_counts(self.shared.time(now));
         (counts.calls, counts.bad)
     }
 
@@ -205,11 +205,11 @@ impl Breaker {
         let word = shared.look();
         match word.state() {
             BreakerState::Closed if word.calls_are_timed() => {
-                Ok(shared.published.timed_ticket(word.era(), shared.moment(now())))
+                Ok(shared.published.timed_ticket(word.era(), shared.time(now())))
             }
             BreakerState::Closed | BreakerState::ForcedClosed => Ok(Ticket::untimed(word.era())),
             BreakerState::ForcedOpen => Err(CircuitOpen::new(None)),
-            BreakerState::Open | BreakerState::HalfOpen => shared.admit_probe(word, now()),
+            BreakerState::Open | BreakerState::HalfOpen => shared.admit_probe(word, shared.time(now())),
         }
     }
 
@@ -227,7 +227,7 @@ impl Breaker {
 
     /// Whether a call at `due` would be refused, as far as can be known now. Changes nothing.
     pub(super) fn would_refuse_at(&self, due: Instant) -> bool {
-        self.shared.would_refuse(due)
+        self.shared.would_refuse(self.shared.time(due))
     }
 
     /// Whether calls are refused now, and none of them would change that. Reads the clock only where it matters.
@@ -245,9 +245,9 @@ impl Breaker {
             return;
         }
         match word.state() {
-            BreakerState::Closed if ticket.is_timed() => shared.settle_timed(&ticket, evidence, now()),
-            BreakerState::Closed => shared.record(ticket.era(), evidence, now),
-            BreakerState::HalfOpen => shared.settle_probe(&ticket, evidence, now()),
+            BreakerState::Closed if ticket.is_timed() => shared.settle_timed(&ticket, evidence, shared.time(now())),
+            BreakerState::Closed => shared.record(ticket.era(), evidence, || shared.time(now())),
+            BreakerState::HalfOpen => shared.settle_probe(&ticket, evidence, shared.time(now())),
             _ => {}
         }
     }

@@ -1,9 +1,8 @@
 use super::{rules::Rate, ticks::Ticks};
 use crate::{
-    clock::Origin,
+    clock::Nanos,
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
-use tokio::time::Instant;
 
 /// How many buckets a window has. The window slides by one of them at a time.
 pub(super) const BUCKETS: u64 = 16;
@@ -35,7 +34,6 @@ pub(super) struct Window {
     emptied: Mutex<[(u64, Counts); BUCKETS as usize]>,
     /// Whether a bucket was ever full, so that the lock is not taken where it never matters. Set with the lock held.
     overflowed: AtomicU64,
-    origin: Origin,
 }
 
 /// What a window holds.
@@ -45,21 +43,22 @@ pub(super) struct Counts {
     pub(super) bad: u64,
 }
 
-impl Window {
-    pub(super) fn new(origin: Origin) -> Self {
+impl Default for Window {
+    fn default() -> Self {
         Self {
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             latest: AtomicU64::new(0),
             watched_until: AtomicU64::new(0),
             emptied: Mutex::new([(0, Counts::default()); BUCKETS as usize]),
             overflowed: AtomicU64::new(0),
-            origin,
         }
     }
+}
 
+impl Window {
     /// The tick of this instant, or the latest that was recorded if another thread has read the clock later.
-    pub(super) fn newest(&self, ticks: &Ticks, era: u32, now: Instant) -> u64 {
-        ticks.at(era, self.origin.nanos_to(now)).max(self.latest.load(Ordering::Relaxed))
+    pub(super) fn newest(&self, ticks: &Ticks, era: u32, now: Nanos) -> u64 {
+        ticks.at(era, now).max(self.latest.load(Ordering::Relaxed))
     }
 
     /// Begins empty. No other thread does this meanwhile.
@@ -78,8 +77,8 @@ impl Window {
 
     /// Records one call of this era. Returns whether the rate may be reached with it, and has to be looked at.
     #[inline]
-    pub(super) fn record(&self, ticks: &Ticks, era: u32, bad: bool, now: Instant) -> bool {
-        let tick = ticks.at(era, self.origin.nanos_to(now));
+    pub(super) fn record(&self, ticks: &Ticks, era: u32, bad: bool, now: Nanos) -> bool {
+        let tick = ticks.at(era, now);
         if tick > self.latest.load(Ordering::Relaxed) {
             self.advance(tick);
         }
@@ -106,13 +105,13 @@ impl Window {
     }
 
     /// All that was recorded in this era over the window that ends now.
-    pub(super) fn counts(&self, ticks: &Ticks, era: u32, now: Instant) -> Counts {
-        self.counts_at(ticks.at(era, self.origin.nanos_to(now)))
+    pub(super) fn counts(&self, ticks: &Ticks, era: u32, now: Nanos) -> Counts {
+        self.counts_at(ticks.at(era, now))
     }
 
     /// Whether what was recorded reaches this rate. Where good calls can bring it there, the next ones will look too.
-    pub(super) fn reaches(&self, rate: Rate, ticks: &Ticks, era: u32, now: Instant) -> bool {
-        let tick = ticks.at(era, self.origin.nanos_to(now));
+    pub(super) fn reaches(&self, rate: Rate, ticks: &Ticks, era: u32, now: Nanos) -> bool {
+        let tick = ticks.at(era, now);
         let counts = self.counts_at(tick);
         let until = tick.wrapping_add(BUCKETS);
         if rate.is_within_reach_of(counts) && self.watched_until.load(Ordering::Relaxed) < until {
@@ -206,8 +205,10 @@ impl Counts {
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use super::*;
+    use crate::clock::Origin;
     use proptest::prelude::*;
     use std::time::Duration;
+    use tokio::time::Instant;
 
     const LENGTH: Duration = Duration::from_millis(1600);
     const TICK: Duration = Duration::from_millis(100);
@@ -216,21 +217,23 @@ mod tests {
     struct Counted {
         window: Window,
         ticks: Ticks,
+        origin: Origin,
     }
 
     impl Counted {
         fn record(&self, era: u32, failed: bool, now: Instant) {
-            self.window.record(&self.ticks, era, failed, now);
+            self.window.record(&self.ticks, era, failed, self.origin.to(now));
         }
 
         fn counts(&self, era: u32, now: Instant) -> Counts {
-            self.window.counts(&self.ticks, era, now)
+            self.window.counts(&self.ticks, era, self.origin.to(now))
         }
     }
 
     fn new() -> (Counted, Instant) {
         let origin = Instant::now();
-        (Counted { window: Window::new(Origin::at(origin)), ticks: Ticks::new(LENGTH) }, origin)
+        let counted = Counted { window: Window::default(), ticks: Ticks::new(LENGTH), origin: Origin::at(origin) };
+        (counted, origin)
     }
 
     fn counts(calls: u64, bad: u64) -> Counts {
@@ -285,7 +288,7 @@ mod tests {
                 now += Duration::from_millis(millis);
                 era += u32::from(change == 0);
                 window.record(era, failed, now);
-                let tick = window.ticks.at(0, window.window.origin.nanos_to(now));
+                let tick = window.ticks.at(0, window.origin.to(now));
                 log.push((tick, era, failed));
                 let alive = log.iter().filter(|(at, of, _)| *of == era && tick - at < BUCKETS);
                 let expected = alive.fold(Counts::default(), |sum, (_, _, failed)| sum.with(*failed));
