@@ -151,6 +151,7 @@
 mod backend;
 mod class;
 mod kernel;
+mod latency;
 mod ledger;
 mod link;
 mod load;
@@ -160,9 +161,10 @@ mod scenario;
 mod seeds;
 mod table;
 
-pub use backend::{Answer, Backend, BackendCounts, BackendService, Latency};
+pub use backend::{Answer, Backend, BackendCounts, BackendService};
 pub use class::{ClassReport, Latencies, Span};
 pub use kernel::{SeededHasher, Sim, Sleep};
+pub use latency::Latency;
 pub use link::{Arrival, Link};
 pub use load::Load;
 pub use recovery::Recovery;
