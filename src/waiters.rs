@@ -1,7 +1,7 @@
 //! Waiters: their places, their order, and the wake-ups that their turn brings.
 //!
-//! A queue and a limit keep such a list under their lock. Its methods take it by reference, so the caller holds the lock.
-//! The owner decides whose turn it is. A slot of the list goes through these states:
+//! A queue and a limit keep such a list under their lock. Its methods take it by reference, so the caller holds the
+//! lock. The owner decides whose turn it is. A slot of the list goes through these states:
 //!
 //! | from | to | by | when |
 //! |---|---|---|---|
@@ -19,8 +19,8 @@ use std::{
 
 /// The waiters of each class in order of arrival, and those that were answered but have not asked since.
 ///
-/// `W` is what the owner knows of a waiter, `A` its answer. Joining, answering and leaving take constant time. Slots are
-/// used again: the list allocates only when it grows longer than it ever was.
+/// `W` is what the owner knows of a waiter, `A` its answer. Joining, answering and leaving take constant time. Slots
+/// are used again: the list allocates only when it grows longer than it ever was.
 #[derive(Debug)]
 pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     slots: Vec<Slot<W, A>>,
@@ -164,8 +164,8 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         self.asking = Some(place);
     }
 
-    /// The task of this place waits on, and asks again at `asks_at` if it is not woken before. Swaps `waker` with the one
-    /// to be woken until now, which the caller drops once the lock is released.
+    /// The task of this place waits on, and asks again at `asks_at` if it is not woken before. Swaps `waker` with the
+    /// one to be woken until now, which the caller drops once the lock is released.
     // Waiting => Waiting
     pub(crate) fn wait_on(&mut self, place: Place, asks_at: Nanos, waker: &mut Option<Waker>) {
         if let Some(waiting) = self.waiting_mut(place.0) {
@@ -264,8 +264,8 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     }
 }
 
-/// Wakers to be woken or dropped once the lock is released. A waker is another task's code, and so is its drop: with the
-/// last waker a task may go, and all places that it holds.
+/// Wakers to be woken or dropped once the lock is released. A waker is another task's code, and so is its drop: with
+/// the last waker a task may go, and all places that it holds.
 #[derive(Debug, Default)]
 #[must_use = "the waiters are woken by `wake_after`"]
 pub(crate) struct Wakers {

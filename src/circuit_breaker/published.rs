@@ -12,16 +12,16 @@ use crate::{
 };
 use std::time::Duration;
 
-/// What every call reads and few write, on cache lines that no call writes while the circuit is closed.
+/// The words that every call reads, on cache lines that no call writes while the circuit is closed.
 #[repr(align(64))]
 pub(super) struct Published {
-    /// A [`Word`]: a copy of the machine's state. Written with release, so that a thread that reads it (with acquire) also
-    /// sees the instants that were written before it.
+    /// A [`Word`]: a copy of the machine's state. Written with release, so that a thread that reads it (with acquire)
+    /// also sees the instants that were written before it.
     word: AtomicU64,
     /// [`Rules`] of the machine's configuration.
     rules: AtomicU64,
-    /// The ticks of the window that count, and those before or after, by the numbering's lowest bit. Overwritten only after
-    /// the rules have named the others.
+    /// The ticks of the window that count, and those before or after, by the numbering's lowest bit. Overwritten only
+    /// after the rules have named the others.
     ticks: [SharedTicks; 2],
     /// After how many nanoseconds a call that is dropped is a failure; zero for never.
     overdue_after: AtomicU64,

@@ -33,11 +33,11 @@ use crate::{
 use std::sync::OnceLock;
 use tokio::time::Instant;
 
-/// What all handles of one breaker share. Times count from its origin.
+/// The state that all handles of one breaker share. Times count from its origin.
 pub(super) struct Shared {
     pub(super) published: Published,
-    /// When an open circuit lets probes through. Relaxed: it is written before the word that names it. A thread that reads
-    /// an older word with it finds the instant of a later opening, never one of another meaning.
+    /// When an open circuit lets probes through. Relaxed: it is written before the word that names it. A thread that
+    /// reads an older word with it finds the instant of a later opening, never one of another meaning.
     open_until: AtomicU64,
     /// When a half-open circuit gives up on its probes. Relaxed, as `open_until`.
     probes_until: AtomicU64,
@@ -50,7 +50,7 @@ pub(super) struct Shared {
     origin: Origin,
 }
 
-/// What is only read and written under the lock. Who has a reference to it holds the lock.
+/// The part under the lock: a function that takes a reference to it runs under the lock.
 pub(super) struct Machine {
     state: State,
     /// Counts the changes of state. Every permit carries the era that admitted it, and counts for no other.
@@ -59,7 +59,7 @@ pub(super) struct Machine {
     open_time: OpenTime,
 }
 
-/// The states, with what only their own era needs.
+/// The states, with the data of their own era.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum State {
     /// All calls pass, and their results are counted.
@@ -76,11 +76,11 @@ pub(super) enum State {
 
 /// The probes of a half-open circuit.
 ///
-/// At most `probes` calls pass: `in_flight + succeeded <= probes`, unless the configuration has lowered the number since;
-/// but always `succeeded < probes`.
+/// At most `probes` calls pass: `in_flight + succeeded <= probes`, unless the configuration has lowered the number
+/// since; but always `succeeded < probes`.
 ///
-/// Probes come in series. A series goes on while a probe is in flight, and until `lasts_until`. A success ends it. A series
-/// that brings neither a success nor a failure until `probes_until` opens the circuit.
+/// Probes come in series. A series goes on while a probe is in flight, and until `lasts_until`. A success ends it. A
+/// series that brings neither a success nor a failure until `probes_until` opens the circuit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probes {
     in_flight: u32,

@@ -10,8 +10,8 @@ pub(super) fn has_come(instant: Nanos, now: Nanos) -> bool {
 
 /// Admits one call. Plain data: it has to be settled by the stage that holds it.
 ///
-/// Its times begin when it is admitted, or when it reaches the service if it had to wait before. Their lengths are those of
-/// the configuration that admitted it.
+/// Its times begin when it is admitted, or when it reaches the service if it had to wait before. Their lengths are
+/// those of the configuration that admitted it.
 #[derive(Debug)]
 pub struct Ticket {
     /// The era that admitted the call. Whole words: a later load never waits for a narrower store.

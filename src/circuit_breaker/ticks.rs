@@ -7,13 +7,13 @@ use std::time::Duration;
 
 /// How the ticks of a window are numbered: each is a sixteenth of it.
 ///
-/// A window whose length changes is not copied: the next tick follows on the latest, and from then on ticks have their new
-/// length. So a record that is under way meanwhile gets into the bucket of a tick that still counts.
+/// A window whose length changes is not copied: the next tick follows on the latest, and from then on ticks have their
+/// new length. So a record that is under way meanwhile gets into the bucket of a tick that still counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
-    /// Ticks per nanosecond, rounded up: the highest 58 bits are the fraction, scaled so that the first of them is set, and
-    /// the lowest 6 say by how much. So it is as exact for ticks of weeks as for those of nanoseconds: to 2^-57. A tick
-    /// begins at its very nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
+    /// Ticks per nanosecond, rounded up: the highest 58 bits are the fraction, scaled so that the first of them is set,
+    /// and the lowest 6 say by how much. So it is as exact for ticks of weeks as for those of nanoseconds: to 2^-57. A
+    /// tick begins at its very nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
     per_nano: u64,
     /// The tick at the origin, less than the first of the era. It wraps around.
     offset: u64,
@@ -42,8 +42,8 @@ impl Ticks {
 
     /// The tick of an instant.
     ///
-    /// The first tick of an era is past the window of the one before. Starts high enough that an untouched bucket, tagged
-    /// zero, is outside of the first window too.
+    /// The first tick of an era is past the window of the one before. Starts high enough that an untouched bucket,
+    /// tagged zero, is outside of the first window too.
     #[inline]
     pub(super) fn at(&self, era: u32, now: Nanos) -> u64 {
         // 292 years on time stands still.
@@ -56,7 +56,8 @@ impl Ticks {
     /// recorded, or that of `now` if it is later.
     ///
     /// Records that are no older than the new window stay, and slide out oldest first, within the new length. They may
-    /// slide out too early, since their ticks were shorter, or are fewer. They never slide out more than a tick too late.
+    /// slide out too early, since their ticks were shorter, or are fewer. They never slide out more than a tick too
+    /// late.
     ///
     /// A thread that has read the clock later, and records by the old ticks after the change, may be ahead of the new
     /// ones: its record counts when they have come to it.

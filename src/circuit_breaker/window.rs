@@ -15,13 +15,13 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 
 /// Calls, and the bad ones among them (failures, or slow calls), over the last while, in a ring of fixed size.
 ///
-/// A bucket is one word: the tag of the tick that it counts, calls, and bad calls. A record is one compare-and-swap on the
-/// bucket of its tick, and so is never counted under a tick other than its own, however long a thread was held up.
+/// A bucket is one word: the tag of the tick that it counts, calls, and bad calls. A record is one compare-and-swap on
+/// the bucket of its tick, and so is never counted under a tick other than its own, however long a thread was held up.
 ///
 /// A bucket that is full is emptied into a side count under a lock, which happens once in a quarter of a million calls.
 ///
-/// A tick is a sixteenth of the window, numbered by [`Ticks`] and moved on by a whole window in each era, so that what an
-/// earlier era recorded has slid out of every later one.
+/// A tick is a sixteenth of the window, numbered by [`Ticks`] and moved on by a whole window in each era, so that what
+/// an earlier era recorded has slid out of every later one.
 pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
@@ -70,7 +70,8 @@ impl Window {
         *emptied = [(0, Counts::default()); BUCKETS as usize];
     }
 
-    /// Looks at the rate after each call for the next two windows, whatever was known. For a change of the rules.
+    /// Looks at the rate after each call for the next two windows, even where good calls could not reach it. For a
+    /// change of the rules.
     pub(super) fn watch_all(&self, newest: u64) {
         self.watched_until.fetch_max(newest.wrapping_add(2 * BUCKETS), Ordering::Relaxed);
     }

@@ -30,10 +30,11 @@ impl Drop for Permit {
 pin_project! {
     /// The future of [`Queue::acquire`].
     ///
-    /// It has no planned instant, unlike that of a token bucket, whose [`due_at`](crate::rate_limit::Acquire::due_at) follows
-    /// from the rate. Its turn depends on when the calls in the service end, and on which calls overtake it. For a forecast
-    /// ask [`Queue::readings`] before the first poll: [`expected_wait`](super::Readings::expected_wait) is the wait of a call
-    /// that comes now and is served after all waiters. It is unknown at the beginning of the first backlog.
+    /// It has no planned instant, unlike that of a token bucket, whose [`due_at`](crate::rate_limit::Acquire::due_at)
+    /// follows from the rate. Its turn depends on when the calls in the service end, and on which calls overtake it.
+    /// For a forecast ask [`Queue::readings`] before the first poll: [`expected_wait`](super::Readings::expected_wait)
+    /// is the wait of a call that comes now and is served after all waiters. It is unknown at the beginning of the
+    /// first backlog.
     #[must_use = "futures do nothing unless polled"]
     pub struct Acquire {
         queue: Queue,
@@ -53,7 +54,7 @@ pin_project! {
     }
 }
 
-/// What the future still has to do.
+/// Where the future stands.
 #[derive(Debug)]
 enum State {
     Unpolled,

@@ -6,8 +6,8 @@ use std::{fmt, time::Duration};
 
 /// Which waiter is next, and which has waited too long.
 ///
-/// No call waits longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), or past its deadline. Such a call is
-/// refused when its turn comes, if not before, and does not run.
+/// No call waits longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), or past its deadline. Such a call
+/// is refused when its turn comes, if not before, and does not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Discipline(pub(crate) Kind);
@@ -44,12 +44,12 @@ impl Default for Discipline {
 }
 
 impl Discipline {
-    /// First in, first out. Refuses a call that has waited for a share of the time until its deadline. The time counts from
-    /// its arrival. The default, with one half.
+    /// First in, first out. Refuses a call that has waited for a share of the time until its deadline. The time counts
+    /// from its arrival. The default, with one half.
     ///
-    /// The answer to a call that waits longer would often come after its caller has gone. Its refusal lets the others be
-    /// served in time. The share has to leave enough time for the work itself. A call without a deadline waits for up to
-    /// `max_wait`.
+    /// The answer to a call that waits longer would often come after its caller has gone. Its refusal lets the others
+    /// be served in time. The share has to leave enough time for the work itself. A call without a deadline waits for
+    /// up to `max_wait`.
     ///
     /// The share must be from a millionth to one.
     pub const fn by_deadline(share: f64) -> Self {
@@ -66,9 +66,9 @@ impl Discipline {
         Self(Kind::Lifo)
     }
 
-    /// First in, first out while the queue empties regularly: a call may wait for the interval. If the queue has not been
-    /// empty for the interval, the newest call comes first. Newcomers then wait for the target only. Waiters that have
-    /// waited longer than the target are refused at their turn.
+    /// First in, first out while the queue empties regularly: a call may wait for the interval. If the queue has not
+    /// been empty for the interval, the newest call comes first. Newcomers then wait for the target only. Waiters that
+    /// have waited longer than the target are refused at their turn.
     ///
     /// For requests without deadlines. This is the adaptive LIFO with the controlled delay of B. Maurer, "Fail at
     /// Scale", ACM Queue 13(8), 2015. The default constants are those of the article, 5 and 100 milliseconds, which it
@@ -77,7 +77,8 @@ impl Discipline {
         Self::adaptive_with(Duration::from_millis(5), Duration::from_millis(100))
     }
 
-    /// [`adaptive`](Self::adaptive) with another target and interval. The target must be longer than zero and shorter than the interval.
+    /// [`adaptive`](Self::adaptive) with another target and interval. The target must be longer than zero and shorter
+    /// than the interval.
     pub const fn adaptive_with(target: Duration, interval: Duration) -> Self {
         Self(Kind::Adaptive { target, interval })
     }

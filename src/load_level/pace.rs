@@ -24,7 +24,8 @@ pub(super) struct Pace {
 pub(super) struct Share(Nanos);
 
 impl Share {
-    /// The share of a call that came where there was no pace. Once a call has begun, no instant as early as this is due.
+    /// The share of a call that came where there was no pace. Once a call has begun, no instant as early as this is
+    /// due.
     pub(super) const NONE: Self = Self(Nanos::ZERO);
 }
 
@@ -45,8 +46,8 @@ impl Pace {
         Ok(Self { due: 0, interval, calls, period })
     }
 
-    /// This pace from now on, in place of another one. The last call under that pace counts for this one, so that a pace
-    /// that is set often lets no more calls begin.
+    /// This pace from now on, in place of another one. The last call under that pace counts for this one, so that a
+    /// pace that is set often lets no more calls begin.
     pub(super) fn in_place_of(self, before: Option<Self>, now: Nanos) -> Self {
         let due = match before {
             None => fixed(now),
@@ -81,8 +82,8 @@ impl Pace {
         Some(Share(self.due()))
     }
 
-    /// A call that took this share did not begin. The next calls use it only if none has begun since: otherwise calls that
-    /// were due one after the other would begin together.
+    /// A call that took this share did not begin. The next calls use it only if none has begun since: otherwise calls
+    /// that were due one after the other would begin together.
     pub(super) fn give_back(&mut self, share: Share) {
         if Share(self.due()) == share {
             self.due = self.due.saturating_sub(self.interval);

@@ -28,7 +28,8 @@ pub(super) enum Mode {
     Slow,
 }
 
-/// [`Places`] and the [`Mode`]. Relaxed throughout: the word guards no other memory, and each change is one atomic step.
+/// [`Places`] and the [`Mode`]. Relaxed throughout: the word guards no other memory, and each change is one atomic
+/// step.
 ///
 /// It has a cache line of its own.
 #[repr(align(128))]

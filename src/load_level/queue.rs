@@ -19,8 +19,9 @@ use tokio::time::Instant;
 
 /// A bounded queue in front of a service that does a limited number of calls at once.
 ///
-/// No call waits while there is room in the service. The others wait for their turn, in the order of the [`Discipline`](super::Discipline).
-/// The queue limits their number, their weight and their time. Clones share the queue.
+/// No call waits while there is room in the service. The others wait for their turn, in the order of the
+/// [`Discipline`](super::Discipline). The queue limits their number, their weight and their time. Clones share the
+/// queue.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -45,8 +46,8 @@ use tokio::time::Instant;
 /// # Cost
 ///
 /// While no call waits and there is no pace: one compare-and-swap to admit and one to leave; no clock, no lock, no
-/// allocation. Otherwise, and for each change of a setting, it takes a lock and reads the clock. A place in the queue has
-/// 80 bytes, which are used again. One wake-up ends a wait, whatever the number of waiters.
+/// allocation. Otherwise, and for each change of a setting, it takes a lock and reads the clock. A place in the queue
+/// has 80 bytes, which are used again. One wake-up ends a wait, with any number of waiters.
 #[derive(Clone)]
 pub struct Queue {
     shared: Arc<Shared>,
@@ -61,8 +62,8 @@ struct Shared {
 impl Queue {
     /// At most `concurrency` calls are in the service at once, and at most `depth` wait.
     ///
-    /// By Little's law the calls in a service at capacity are its calls per second times their mean latency. A depth beyond
-    /// the calls that are served within [`max_wait`](QueueBuilder::max_wait) only delays refusals.
+    /// By Little's law the calls in a service at capacity are its calls per second times their mean latency. A depth
+    /// beyond the calls that are served within [`max_wait`](QueueBuilder::max_wait) only delays refusals.
     pub fn builder(concurrency: usize, depth: usize) -> QueueBuilder {
         QueueBuilder::new(concurrency, depth)
     }
@@ -83,13 +84,14 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Rejection::QueueFull`](crate::Rejection::QueueFull) at once, or later where the place goes to a call that is worth
-    /// more; [`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong);
+    /// [`Rejection::QueueFull`](crate::Rejection::QueueFull) at once, or later where the place goes to a call that is
+    /// worth more; [`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong);
     /// [`Rejection::Closed`](crate::Rejection::Closed) at once, or later where the queue is [closed](Self::close).
     ///
     /// # Cost
     ///
-    /// For a call that waits: one timer and one wake-up. With a pace it is woken once more each time that the order changes.
+    /// For a call that waits: one timer and one wake-up. With a pace it is woken once more each time that the order
+    /// changes.
     pub fn acquire(&self) -> Acquire {
         self.acquire_weighing(1)
     }
@@ -99,8 +101,8 @@ impl Queue {
         Acquire::new(self.clone(), weight)
     }
 
-    /// Takes a place in the service if one is free, no call waits, and the queue is open. Where there is none it takes the
-    /// lock, and counts as a call that arrived.
+    /// Takes a place in the service if one is free, no call waits, and the queue is open. Where there is none it takes
+    /// the lock, and counts as a call that arrived.
     pub fn try_acquire(&self) -> Option<Permit> {
         (self.enter() || self.enter_slowly(Instant::now())).then(|| Permit::new(self.clone()))
     }

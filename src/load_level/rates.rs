@@ -7,11 +7,11 @@ use std::time::Duration;
 pub enum DrainTime {
     /// After this time.
     In(Duration),
-    /// The backlog does not shrink: at least as many calls join the queue as leave it. The rates contain a burst for up to
-    /// ten seconds after its end.
+    /// The backlog does not shrink: at least as many calls join the queue as leave it. The rates contain a burst for up
+    /// to ten seconds after its end.
     Never,
-    /// The backlog is too young to tell. It has lasted neither for 50 ms with ten calls that left the queue, nor for ten
-    /// seconds.
+    /// The backlog is too young to tell. It has lasted neither for 50 ms with ten calls that left the queue, nor for
+    /// ten seconds.
     Unknown,
 }
 

@@ -37,15 +37,17 @@ pub struct Readings {
     pub weight: u64,
     /// How long the oldest waiter has waited. Zero where no call waits.
     pub oldest_age: Duration,
-    /// How long a call would wait that came now and was served after all waiters: their number divided by the calls that
-    /// leave the queue per second. Where no call waits and there is room, the time until the pace allows it, or zero.
+    /// How long a call would wait that came now and was served after all waiters: their number divided by the calls
+    /// that leave the queue per second. Where no call waits and there is room, the time until the pace allows it, or
+    /// zero.
     ///
-    /// `None` where that is not known yet, of a closed queue, and while no call leaves. It is known once a backlog has lasted
-    /// for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last known rates of
-    /// an earlier backlog count. There are none in the first backlog, and after a change of the concurrency or the pace.
+    /// `None` where that is not known yet, of a closed queue, and while no call leaves. It is known once a backlog has
+    /// lasted for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last
+    /// known rates of an earlier backlog count. There are none in the first backlog, and after a change of the
+    /// concurrency or the pace.
     pub expected_wait: Option<Duration>,
-    /// When the backlog is gone at the rates of the last ten seconds: B / (u - l), where B calls wait, u calls leave the
-    /// queue and l calls join it per second. A backlog younger than ten seconds has grown in that time:
+    /// When the backlog is gone at the rates of the last ten seconds: B / (u - l), where B calls wait, u calls leave
+    /// the queue and l calls join it per second. A backlog younger than ten seconds has grown in that time:
     /// [`Never`](DrainTime::Never).
     ///
     /// [`Unknown`](DrainTime::Unknown) until this backlog has lasted for long enough; see

@@ -1,4 +1,4 @@
-//! The decisions of a queue. Its lock guards the state, so who calls these methods holds the lock.
+//! The decisions of a queue. The lock guards the state, so a function that takes a reference to it runs under the lock.
 //!
 //! A call's life in the queue, by the file that has its step:
 //!
@@ -66,7 +66,7 @@ pub(super) struct State {
     pub(super) counts: Counts,
 }
 
-/// What is known of a call that waits.
+/// The times of a call that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
     since: Nanos,

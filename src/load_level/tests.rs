@@ -30,7 +30,7 @@ fn waiting(queue: &Queue) -> Pin<Box<Acquire>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_takes_the_lock_once_nobody_waits_however_the_last_one_went() {
+async fn no_call_takes_the_lock_once_no_call_waits_and_the_last_one_went_in_any_way() {
     let queue = Queue::builder(2, 10).build().unwrap();
     assert!(is_fast(&queue));
     for how in ["served", "cancelled", "let in and cancelled", "late", "late at its turn"] {
@@ -58,7 +58,7 @@ async fn nobody_takes_the_lock_once_nobody_waits_however_the_last_one_went() {
             _ => {
                 advance(Duration::from_secs(1)).await;
                 drop((one, other));
-                assert!(is_fast(&queue), "the one that was late has been told");
+                assert!(is_fast(&queue), "the late call has its answer");
                 assert!(last.await.is_err());
             }
         }

@@ -82,8 +82,8 @@ impl Backend {
         Self { failing: probability, ..self }
     }
 
-    /// Calls with these keys fail at once: the shards or endpoints that are down. The keys are below the number that a load
-    /// has ([`Load::keys`](super::Load::keys)).
+    /// Calls with these keys fail at once: the shards or endpoints that are down. The keys are below the number that a
+    /// load has ([`Load::keys`](super::Load::keys)).
     pub fn dead_keys(self, keys: Range<u64>) -> Self {
         Self { dead_keys: Some(keys), ..self }
     }

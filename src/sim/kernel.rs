@@ -93,14 +93,14 @@ impl Sim {
         backend
     }
 
-    /// A generator for a layer, which draws the same numbers for the same seed of the run, and others than any other part
-    /// of this world.
+    /// A generator for a layer. It follows the seed of the run, and draws other numbers than any other part of this
+    /// world.
     pub fn random(&self) -> Random {
         Random::seeded(self.stream(Draws::Layer).draw(|random| random.next_u64()))
     }
 
-    /// A hasher for a keyed limit, by [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The standard one is
-    /// seeded by each process. So two runs with the same seed would share other slots of a full table.
+    /// A hasher for a keyed limit, by [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The standard
+    /// hasher has another seed in each process, so that two runs with one seed would share other slots of a full table.
     pub fn hasher(&self) -> SeededHasher {
         SeededHasher::new(&self.stream(Draws::Hasher))
     }
@@ -133,7 +133,7 @@ impl Sim {
         self.0.watched.borrow_mut().push((what.into(), Box::new(held)));
     }
 
-    /// What is still held of all that is watched. Under one name counts what all handles of this name hold.
+    /// The permits, places and probes that are still held, by the name that watches them.
     pub(super) fn held(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
         for (what, held) in &*self.0.watched.borrow() {
@@ -214,8 +214,8 @@ impl Sim {
         });
     }
 
-    /// Runs the world until no call is under way and nothing is to come before `end`, or until `limit`. Where something is
-    /// watched, the run waits for all tasks as for calls.
+    /// Runs the world until no call is under way and nothing is to come before `end`, or until `limit`. Where something
+    /// is watched, the run waits for all tasks as for calls.
     pub(super) async fn run(&self, end: Duration, limit: Duration) {
         let mut tasks = FuturesUnordered::new();
         let woken = Arc::new(Woken(AtomicBool::new(false)));
@@ -254,7 +254,7 @@ impl Sim {
         }
     }
 
-    /// Polls everything that can go on, until nothing can.
+    /// Polls all tasks that can go on, until none can.
     fn run_tasks(&self, tasks: &mut FuturesUnordered<Task>, woken: &Woken, cx: &mut Context<'_>) {
         loop {
             for task in self.0.spawned.take() {

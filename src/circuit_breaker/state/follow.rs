@@ -71,8 +71,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Follows another configuration after a failure has read the present one and before it is judged. Returns the state,
-    /// and for how long the circuit is open.
+    /// Follows another configuration after a failure has read the present one and before it is judged. Returns the
+    /// state, and for how long the circuit is open.
     fn a_failure_during(from: BreakerBuilder, to: BreakerBuilder) -> (BreakerState, Option<Duration>) {
         let shared = Shared::new(from);
         let now = Instant::now();

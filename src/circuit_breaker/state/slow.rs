@@ -23,7 +23,7 @@ impl Shared {
         }
     }
 
-    /// Counts a call of a closed circuit whose time says something.
+    /// Counts a call of a closed circuit whose time counts.
     #[cold]
     pub(in crate::circuit_breaker) fn settle_timed(&self, ticket: &Ticket, evidence: Evidence, now: Nanos) {
         let evidence = ticket.resolve(evidence, now);
@@ -35,7 +35,7 @@ impl Shared {
         self.record(ticket.era(), evidence, || now);
     }
 
-    /// The same as `Breaker::under_way`, for a call whose time says something.
+    /// Does the work of `Breaker::under_way` for a call whose time counts.
     #[cold]
     pub(in crate::circuit_breaker) fn timed_under_way(
         &self,

@@ -1,5 +1,5 @@
-//! A call's way through the queue: without the lock in the fast mode of its [word](crate::load_level::places), and under
-//! the lock otherwise.
+//! A call's way through the queue: without the lock in the fast mode of its [word](crate::load_level::places), and
+//! under the lock otherwise.
 
 use super::{Queue, Shared};
 use crate::{
@@ -47,8 +47,8 @@ impl Queue {
         })
     }
 
-    /// Asks whether it is the turn of this place. A place that waits on is asked for again at the instant in `Waiting`, or
-    /// when the waker is woken. An admitted place has become one in the service; a refused one is gone.
+    /// Asks whether it is the turn of this place. A place that waits on is asked for again at the instant in `Waiting`,
+    /// or when the waker is woken. An admitted place has become one in the service; a refused one is gone.
     pub(in crate::load_level) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> Standing<Instant> {
         // A waker is user code, and none runs with the lock held.
         let mut waker = Some(waker.clone());
@@ -80,8 +80,8 @@ impl Queue {
         self.locked(now, |state, places, now| state.end(unused, places, now));
     }
 
-    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than a waiter. In a closed queue it finds
-    /// none. Reads the clock and takes the lock in the slow mode only.
+    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than a waiter. In a closed queue it
+    /// finds none. Reads the clock and takes the lock in the slow mode only.
     pub(in crate::load_level) fn is_full(&self, now: impl FnOnce() -> Instant) -> bool {
         let Shared { word, origin, state } = &*self.shared;
         if word.mode() == Mode::Fast {

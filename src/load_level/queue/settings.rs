@@ -34,8 +34,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the number of calls that may wait. Where there are more, they stay until a newcomer that is worth more needs
-    /// a place. Then the surplus goes at once.
+    /// Changes the number of calls that may wait. Where there are more, they stay until a newcomer that is worth more
+    /// needs a place. Then the surplus goes at once.
     ///
     /// # Errors
     ///
@@ -69,8 +69,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the discipline. Each waiter keeps the time for which it may wait. A target of [`Discipline::adaptive`] counts
-    /// for all.
+    /// Changes the discipline. Each waiter keeps the time for which it may wait. A target of [`Discipline::adaptive`]
+    /// counts for all.
     ///
     /// # Errors
     ///
@@ -81,8 +81,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the pace, or takes it away, for the waiters too. The distance of the new pace counts from the call that began
-    /// last. A call that is due by now begins now.
+    /// Changes the pace, or takes it away, for the waiters too. The distance of the new pace counts from the call that
+    /// began last. A call that is due by now begins now.
     ///
     /// # Errors
     ///

@@ -75,8 +75,8 @@ impl State {
         (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)))
     }
 
-    /// Makes room for one more call. Takes the places of late calls first, then those of calls that are worth less than the
-    /// newcomer. No call loses its place where that would not be enough.
+    /// Makes room for one more call. Takes the places of late calls first, then those of calls that are worth less than
+    /// the newcomer. No call loses its place where that would not be enough.
     fn make_room(&mut self, newcomer: Newcomer, now: Nanos) -> Result<(), Refusal> {
         let Newcomer { class, weight, .. } = newcomer;
         if u128::from(weight) > self.max_weight {

@@ -27,8 +27,8 @@ pub struct BackendCounts {
     pub mean_busy: f64,
     /// The number of calls that waited for a server, as an average over the same time.
     pub mean_waiting: f64,
-    /// The share of the same time in which a server worked, on average over the servers: from 0 to 1. `None` where their
-    /// number has no bound.
+    /// The share of the same time in which a server worked, on average over the servers: from 0 to 1. `None` where
+    /// their number has no bound.
     pub utilization: Option<f64>,
     /// Calls that are in it at present, or were at the end of the run.
     pub in_flight: u64,

@@ -7,8 +7,8 @@ use std::{
     rc::Rc,
 };
 
-/// The kinds of parts that draw random numbers. Each load, backend, link and layer has a stream of its own. It depends only
-/// on the seed and on the number of earlier parts of its kind, so a load brings the same calls in every world.
+/// The kinds of parts that draw random numbers. Each load, backend, link and layer has a stream of its own. It depends
+/// only on the seed and on the number of earlier parts of its kind, so a load brings the same calls in every world.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(in crate::sim) enum Draws {
     /// When the calls of a load arrive.

@@ -114,7 +114,8 @@ impl Rate {
     }
 }
 
-/// Walks over the pieces of a rate. A call arrives whenever the rate's integral has grown by the distance between calls.
+/// Walks over the pieces of a rate. A call arrives whenever the rate's integral has grown by the distance between
+/// calls.
 struct Instants<P> {
     arrivals: Arrivals,
     pieces: P,
