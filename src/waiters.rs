@@ -159,7 +159,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         Some(Place(place))
     }
 
-    /// The task of this place asks now, until the lock is released.
+    /// The task of this place asks now, until it [waits on](Self::wait_on) or the lock is released.
     pub(crate) fn announce(&mut self, place: Place) {
         self.asking = Some(place);
     }
@@ -168,6 +168,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     /// one to be woken until now, which the caller drops once the lock is released.
     // Waiting => Waiting
     pub(crate) fn wait_on(&mut self, place: Place, asks_at: Nanos, waker: &mut Option<Waker>) {
+        self.asking = None;
         if let Some(waiting) = self.waiting_mut(place.0) {
             waiting.asks_at = asks_at;
             mem::swap(&mut waiting.waker, waker);

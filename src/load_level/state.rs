@@ -24,10 +24,10 @@
 mod arriving;
 mod asking;
 mod closing;
-mod telling;
+mod refusals;
 mod turns;
 
-pub(super) use telling::Refusal;
+pub(super) use refusals::Refusal;
 
 use super::{
     discipline::{Discipline, Rule},

@@ -216,6 +216,15 @@ impl Sim {
 
     /// Runs the world until no call is under way and nothing is to come before `end`, or until `limit`. Where something
     /// is watched, the run waits for all tasks as for calls.
+    ///
+    /// When no task can go on, the clock jumps. The timers of layers fire at whole milliseconds.
+    ///
+    /// | sleepers | tasks with timers of layers | the clock goes to |
+    /// |---|---|---|
+    /// | some | none | the first sleeper |
+    /// | some | some | the first sleeper, or the next whole millisecond if that is earlier |
+    /// | none | some | the next whole millisecond |
+    /// | none | none | nowhere: the run ends |
     pub(super) async fn run(&self, end: Duration, limit: Duration) {
         let mut tasks = FuturesUnordered::new();
         let woken = Arc::new(Woken(AtomicBool::new(false)));
@@ -226,7 +235,6 @@ impl Sim {
             let now = self.elapsed();
             let next = self.0.sleepers.borrow().peek().map(|Reverse(sleeper)| sleeper.at);
             let timed = self.0.timed.get() > 0;
-            // The timers of layers fire at whole milliseconds.
             let next = match next {
                 Some(at) if !timed => at,
                 Some(at) => at.min(next_milli(now)),

@@ -1,4 +1,4 @@
-//! The answers to callers: why a call is refused, and how long it would wait.
+//! Why a call is refused, and how long it would wait.
 
 use super::{CLASSES, State};
 use crate::{
