@@ -109,6 +109,7 @@ pub mod stack;
 mod stripes;
 mod sync;
 pub mod timeout;
+mod waiters;
 
 pub use classify::Outcome;
 pub use context::{CallContext, Criticality};

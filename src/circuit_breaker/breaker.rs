@@ -10,10 +10,10 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// Stops calling a service that fails, and finds out by a few probes when it works again.
+/// Stops calls to a service that fails, and finds out by a few probes when it works again.
 ///
-/// A handle: cheap to clone, all clones are one breaker. It can be read, forced, reset and
-/// [reconfigured](Self::configure) while calls are in flight, and asked without tower:
+/// A handle: cheap to clone, and all clones are one breaker. It can be read, forced, reset and
+/// [reconfigured](Self::configure) while calls are in flight, and used without tower:
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,8 +33,8 @@ use tokio::time::Instant;
 /// # Cost
 ///
 /// Closed: one load to admit; one compare-and-swap to record a call into a failure rate, none to record a success where
-/// only consecutive failures count. Open: one load and one reading of the clock to refuse. A lock is taken only to change
-/// the state and for probes.
+/// only consecutive failures count. Open: one load and one reading of the clock to refuse. A lock is taken only to
+/// change the state and for probes.
 #[derive(Clone)]
 pub struct Breaker {
     shared: Arc<Shared>,
@@ -61,7 +61,8 @@ impl Breaker {
         Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })
     }
 
-    /// Lets one call through now, by tokio's clock, whose permit can go to another task: it owns a clone of the breaker.
+    /// Lets one call through now, by tokio's clock, whose permit can go to another task: it owns a clone of the
+    /// breaker.
     ///
     /// ```
     /// use steadfast::circuit_breaker::Breaker;
@@ -98,14 +99,14 @@ impl Breaker {
         Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })
     }
 
-    /// When an open circuit lets probes through. The instant may be in the past: the circuit stays open until the next call.
-    /// `None` in every other state; a circuit that was opened by hand waits for a [`reset`](Self::reset).
+    /// When an open circuit lets probes through. The instant may be in the past: the circuit stays open until the next
+    /// call. `None` in every other state; a circuit that was opened by hand waits for a [`reset`](Self::reset).
     pub fn half_open_at(&self) -> Option<Instant> {
         self.shared.half_open_at()
     }
 
-    /// How many more probes a half-open circuit lets through now. Zero in every other state. Probes that hang keep their
-    /// places until a call that asks after the probe timeout opens the circuit again.
+    /// How many more probes a half-open circuit lets through now. Zero in every other state. Probes that hang keep
+    /// their places until a call that asks after the probe timeout opens the circuit again.
     pub fn free_probes(&self) -> u32 {
         self.shared.look().places()
     }
@@ -115,17 +116,17 @@ impl Breaker {
         self.shared.look().state()
     }
 
-    /// The calls that the failure rate is taken from at `now`, and the failures among them. Zero where no failure rate
-    /// applies. Each change of the state begins at zero.
+    /// The calls that the failure rate counts at `now`, and the failures among them. Zero where there is no failure
+    /// rate. Each change of the state begins at zero.
     pub fn counts_at(&self, now: Instant) -> (u64, u64) {
-        let counts = self.shared.counts(now);
+        let counts = self.shared.counts(self.shared.time(now));
         (counts.calls, counts.bad)
     }
 
-    /// The calls that the [rate of slow calls](BreakerBuilder::slow_call_rate) is taken from at `now`, and the slow ones
-    /// among them. Zero where no such rate is configured. Each change of the state begins at zero.
+    /// The calls that the [rate of slow calls](BreakerBuilder::slow_call_rate) counts at `now`, and the slow ones among
+    /// them. Zero where no such rate is configured. Each change of the state begins at zero.
     pub fn slow_counts_at(&self, now: Instant) -> (u64, u64) {
-        let counts = self.shared.slow_counts(now);
+        let counts = self.shared.slow_counts(self.shared.time(now));
         (counts.calls, counts.bad)
     }
 
@@ -134,7 +135,7 @@ impl Breaker {
         self.shared.force(State::ForcedOpen);
     }
 
-    /// Closes the circuit until it is [`reset`](Self::reset), whatever the results.
+    /// Closes the circuit until it is [`reset`](Self::reset). No result opens it.
     pub fn force_closed(&self) {
         self.shared.force(State::ForcedClosed);
     }
@@ -144,26 +145,27 @@ impl Breaker {
         self.shared.force(State::Closed);
     }
 
-    /// Follows another configuration from now on, as a whole, while calls pass. The state stays as far as it
-    /// can: a configuration is no reason to open or to close a circuit, or to forget what was seen.
+    /// Follows another configuration from now on, as a whole, while calls pass. A configuration is no reason to open or
+    /// to close a circuit, or to forget results.
     ///
     /// - The state stays, and permits in flight stay valid: their results count by the new configuration. An open
     ///   circuit stays open until the instant that callers have learned, and a half-open one waits for its probes as
     ///   long as it would have; a new `open_for`, `max_open_for` and `probe_timeout` hold from the next time on. A
     ///   forced circuit stays forced.
-    /// - The failures in a row and the calls in the window stay. Where they are beyond a new threshold already, the
-    ///   circuit opens at the next call that counts, or at the next failure where failures in a row count. Newly added
-    ///   thresholds begin at zero: failures in a row, and the window of a rate.
-    /// - If the window becomes shorter, calls older than that are forgotten, to a sixteenth of the old one. The other
-    ///   calls, or all if it becomes longer, slides out oldest first within the new length: some of it too early, so
-    ///   that the rate is taken from somewhat fewer calls until one window has passed.
-    /// - A half-open circuit whose successes suffice by a lower number of probes closes at once. Probes in flight beyond the
-    ///   number go on, and no others are let through until there is room. More probes are let through at once.
+    /// - The failures in a row and the calls in the window stay. Where they are already beyond a new threshold, the
+    ///   circuit opens at the next call that counts, or at the next failure where failures in a row count. A threshold
+    ///   that is added begins at zero: failures in a row, and the window of a rate.
+    /// - If the window becomes shorter, it forgets older calls, to a sixteenth of the old length. The other calls slide
+    ///   out oldest first within the new length. Some slide out too early, so the rate counts somewhat fewer calls
+    ///   until one window has passed.
+    /// - A half-open circuit whose successes suffice by a lower number of probes closes at once. Probes in flight
+    ///   beyond the number go on, and no others are let through until there is room. More probes are let through at
+    ///   once.
     /// - A call keeps the time of
     ///   [`cancelled_is_failure_after`](BreakerBuilder::cancelled_is_failure_after), and the threshold of
     ///   [slow calls](BreakerBuilder::slow_call_rate), that it was admitted with.
     ///
-    /// The same configuration again changes nothing, costs one lock, and disturbs no call.
+    /// The configuration in force changes nothing, costs one lock, and disturbs no call.
     ///
     /// ```
     /// use std::time::Duration;
@@ -205,16 +207,16 @@ impl Breaker {
         let word = shared.look();
         match word.state() {
             BreakerState::Closed if word.calls_are_timed() => {
-                Ok(shared.published.timed_ticket(word.era(), shared.moment(now())))
+                Ok(shared.published.timed_ticket(word.era(), shared.time(now())))
             }
             BreakerState::Closed | BreakerState::ForcedClosed => Ok(Ticket::untimed(word.era())),
             BreakerState::ForcedOpen => Err(CircuitOpen::new(None)),
-            BreakerState::Open | BreakerState::HalfOpen => shared.admit_probe(word, now()),
+            BreakerState::Open | BreakerState::HalfOpen => shared.admit_probe(word, shared.time(now())),
         }
     }
 
-    /// Learns that a call is still under way, and whether it has reached the service. Counts it at once if it is slow by
-    /// now, or returns when it will be.
+    /// Learns that a call is still under way, and whether it has reached the service. Counts it at once if it is slow
+    /// by now, or returns when it will be.
     #[inline]
     pub(super) fn under_way(
         &self,
@@ -225,9 +227,9 @@ impl Breaker {
         if ticket.is_timed() { self.shared.timed_under_way(ticket, reached, now) } else { None }
     }
 
-    /// Whether a call at `due` would be refused, as far as can be known now. Changes nothing.
+    /// Whether a call at `due` would be refused, if no other call begins or ends before. Changes nothing.
     pub(super) fn would_refuse_at(&self, due: Instant) -> bool {
-        self.shared.would_refuse(due)
+        self.shared.would_refuse(self.shared.time(due))
     }
 
     /// Whether calls are refused now, and none of them would change that. Reads the clock only where it matters.
@@ -235,7 +237,7 @@ impl Breaker {
         self.shared.is_shut(now)
     }
 
-    /// Learns what became of a call. Reads the clock only where something is recorded.
+    /// Learns how a call ended. Reads the clock only where something is recorded.
     #[inline]
     pub(super) fn settle(&self, ticket: Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {
         let shared = &*self.shared;
@@ -245,9 +247,9 @@ impl Breaker {
             return;
         }
         match word.state() {
-            BreakerState::Closed if ticket.is_timed() => shared.settle_timed(&ticket, evidence, now()),
-            BreakerState::Closed => shared.record(ticket.era(), evidence, now),
-            BreakerState::HalfOpen => shared.settle_probe(&ticket, evidence, now()),
+            BreakerState::Closed if ticket.is_timed() => shared.settle_timed(&ticket, evidence, shared.time(now())),
+            BreakerState::Closed => shared.record(ticket.era(), evidence, || shared.time(now())),
+            BreakerState::HalfOpen => shared.settle_probe(&ticket, evidence, shared.time(now())),
             _ => {}
         }
     }

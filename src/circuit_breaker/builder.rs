@@ -78,10 +78,10 @@ impl BreakerBuilder {
     /// Opens when this share of the calls of the last `window` failed: 0.5 is one half. Exact to 1 in a million; the
     /// window slides in sixteenths.
     ///
-    /// The rate is looked at after each call that counts, as soon as there are the
-    /// [minimum of calls](Self::minimum_calls). So a success can open the circuit too, if it completes the minimum: three
-    /// failures and then two successes open it at one half of at least five. Of two calls that end at the same moment,
-    /// each may be judged without the other.
+    /// The rate is looked at after each call that counts, as soon as there are the [minimum of
+    /// calls](Self::minimum_calls). So a success can open the circuit too, if it completes the minimum: three failures
+    /// and then two successes open it at one half of at least five. Of two calls that end at the same moment, each may
+    /// be judged without the other.
     ///
     /// Default, where neither this nor [`consecutive_failures`](Self::consecutive_failures) is set: one half over ten
     /// seconds.
@@ -89,18 +89,18 @@ impl BreakerBuilder {
         Self { failure_rate: Some((rate, window)), ..self }
     }
 
-    /// Opens when this share of the calls took the `threshold` or longer: a service that hangs is noticed before its calls
-    /// fail. The failure rate stays in force. Default: the time of a call says nothing.
+    /// Opens when this share of the calls took the `threshold` or longer: a service that hangs is noticed before its
+    /// calls fail. The failure rate stays in force. Default: the time of a call says nothing.
     ///
     /// Keep the threshold below the attempt timeout: a call that ends earlier is never slow.
     ///
-    /// - Calls are counted over the window of the [failure rate](Self::failure_rate), or ten seconds where there is none,
-    ///   from the same [minimum of calls](Self::minimum_calls), exact to 1 in a million.
-    /// - A call that is still under way when it has taken the threshold counts as slow at once. Its end adds nothing here,
-    ///   and is a success or a failure as any other. A slow success is no failure.
-    /// - The time begins when the call is admitted, or when it reaches the service if it had to wait for its turn or for
-    ///   the service's readiness. A [`Permit`](super::Permit) without tower begins when it is taken; see there for calls
-    ///   under way.
+    /// - Calls are counted over the window of the [failure rate](Self::failure_rate), or ten seconds where there is
+    ///   none, from the same [minimum of calls](Self::minimum_calls), exact to 1 in a million.
+    /// - A call that is still under way when it has taken the threshold counts as slow at once. Its end adds nothing
+    ///   here, and is a success or a failure as any other. A slow success is no failure.
+    /// - The time begins when the call is admitted, or when it reaches the service if it had to wait for its turn or
+    ///   for the service's readiness. A [`Permit`](super::Permit) without tower begins when it is taken; see there for
+    ///   calls under way.
     /// - A call that was given up is slow if it had taken the threshold, and counts for nothing if not.
     /// - A probe that takes the threshold has failed, and opens the circuit at once.
     ///
@@ -130,9 +130,9 @@ impl BreakerBuilder {
     ///
     /// # Cost
     ///
-    /// One reading of the clock when a call is admitted, one for each poll that ends pending, and one compare-and-swap for
-    /// each call that counts. A layer wakes a pending call once, at the threshold, by the one timer that a call has. The
-    /// breaker allocates a second window once.
+    /// One reading of the clock when a call is admitted, one for each poll that ends pending, and one compare-and-swap
+    /// for each call that counts. A layer wakes a pending call once, at the threshold, by the one timer that a call
+    /// has. The breaker allocates a second window once.
     pub fn slow_call_rate(self, rate: f64, threshold: Duration) -> Self {
         Self { slow_call_rate: Some((rate, threshold)), ..self }
     }
@@ -150,12 +150,13 @@ impl BreakerBuilder {
 
     /// The longest that the circuit stays open. Default: a minute, or [`open_for`](Self::open_for) if that is longer.
     ///
-    /// Each failed probe doubles the open time, up to this: a service that is down for long is asked ever more rarely. The
-    /// time is multiplied by a random number from 0.75 to 1.25 as well, so that the probes of many clients spread out. The
-    /// longest time has no random part. A series of probes that brings [nothing](Self::probe_timeout) is a failed probe too.
+    /// Each failed probe doubles the open time, up to this: a service that is down for long is asked ever more rarely.
+    /// The time is multiplied by a random number from 0.75 to 1.25 as well, so that the probes of many clients spread
+    /// out. The longest time has no random part. A series of probes that brings [nothing](Self::probe_timeout) is a
+    /// failed probe too.
     ///
-    /// A circuit that has been closed for as long as it was last open begins at `open_for` again, and so does one that is
-    /// [reset](Breaker::reset). One that opens earlier stays open for as long as the last time.
+    /// A circuit that has been closed for as long as it was last open begins at `open_for` again, and so does one that
+    /// is [reset](Breaker::reset). One that opens earlier stays open for as long as the last time.
     ///
     /// `.open_for(duration).max_open_for(duration)` switches this off.
     pub fn max_open_for(self, duration: Duration) -> Self {
@@ -163,8 +164,8 @@ impl BreakerBuilder {
     }
 
     /// Draws the random open times from this generator, for tests. Default: one that differs in every process and every
-    /// breaker. [`Breaker::configure`] goes on with the breaker's generator unless another is given. Builders that differ
-    /// in it alone are equal.
+    /// breaker. [`Breaker::configure`] goes on with the breaker's generator unless another is given. Builders that
+    /// differ in it alone are equal.
     pub fn random(self, random: Random) -> Self {
         Self { random: Generator(Some(random)), ..self }
     }
@@ -175,17 +176,17 @@ impl BreakerBuilder {
     }
 
     /// After how long without a success or a failure the probes are given up and the circuit opens again, when the next
-    /// call asks. It counts from the first probe, again from each success, and again from the first probe after a silence of
-    /// half of this time. Default 30 s; a timeout inside the breaker ends a probe earlier.
+    /// call asks. It counts from the first probe, again from each success, and again from the first probe after a
+    /// silence of half of this time. Default 30 s; a timeout inside the breaker ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
     }
 
-    /// Takes a call that reached the service and was dropped by its caller after at least this long for a failure. Default:
-    /// a dropped call says nothing, however long it took.
+    /// Takes a call that reached the service and was dropped by its caller after at least this long for a failure.
+    /// Default: a dropped call says nothing, however long it took.
     ///
-    /// The time begins when the call is admitted, or when it reaches the service if it had to wait for its turn or for the
-    /// service's readiness. Costs a reading of the clock per call, and another one for a call that had to wait.
+    /// The time begins when the call is admitted, or when it reaches the service if it had to wait for its turn or for
+    /// the service's readiness. Costs a reading of the clock per call, and another one for a call that had to wait.
     pub fn cancelled_is_failure_after(self, duration: Duration) -> Self {
         Self { cancelled_after: Some(duration), ..self }
     }
@@ -203,8 +204,8 @@ impl BreakerBuilder {
     /// # Errors
     ///
     /// A rate must be above 0 and at most 1, the window at least a microsecond; failures in a row, minimum calls and
-    /// probes at least 1 and at most a million; durations longer than zero and at most 366 days; `max_open_for` at least
-    /// `open_for`.
+    /// probes at least 1 and at most a million; durations longer than zero and at most 366 days; `max_open_for` at
+    /// least `open_for`.
     pub fn build(self) -> Result<Breaker, ConfigError> {
         self.check()?;
         Ok(Breaker::new(self))

@@ -1,7 +1,7 @@
-//! Stops calling a service that fails, and finds out by a few probes when it works again.
+//! Stops calls to a service that fails, and finds out by a few probes when it works again.
 //!
-//! Calls to a dead service cost time, connections and patience, and keep it from coming back. A breaker watches the
-//! results: when too many fail it opens and refuses at once; after a while it lets a few probes through, and closes when
+//! Calls to a dead service cost time and connections, and keep it from coming back. A breaker watches the results. When
+//! too many calls fail it opens, and refuses calls at once. After a while it lets a few probes through, and closes when
 //! they succeed.
 //!
 //! ```
@@ -35,21 +35,21 @@
 //! - It opens on a failure that completes a run of [`consecutive_failures`](BreakerBuilder::consecutive_failures).
 //! - It opens when the [`failure_rate`](BreakerBuilder::failure_rate) of a sliding window is at its limit. The rate is
 //!   looked at after each call that counts, so a success that completes the minimum of calls opens too.
-//! - Where it is configured, it opens when the [rate of slow calls](BreakerBuilder::slow_call_rate) is at its limit. A call
-//!   still under way beyond the threshold counts at once, so a service that hangs is noticed before its calls end.
+//! - Where it is configured, it opens when the [rate of slow calls](BreakerBuilder::slow_call_rate) is at its limit. A
+//!   call still under way beyond the threshold counts at once, so a service that hangs is noticed before its calls end.
 //! - The first opening lasts exactly [`open_for`](BreakerBuilder::open_for). Each failed probe
 //!   [doubles the time](BreakerBuilder::max_open_for), with some jitter, up to `max_open_for`, by default a minute.
 //! - A half-open circuit lets [`probes`](BreakerBuilder::probes) calls through. It closes after that many successes. It
-//!   opens at the first failure, and at the first probe that takes the threshold of slow calls. A probe that says nothing
-//!   (it was dropped, or refused further in) gives its place to the next call.
-//! - When probes have brought neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
-//!   they hang or are dropped, the circuit opens again. If no probe is under way for half of the probe
-//!   timeout, the timeout starts again with the next probe.
+//!   opens at the first failure, and at the first probe that takes the threshold of slow calls. A probe that says
+//!   nothing (it was dropped, or refused further in) gives its place to the next call.
+//! - When probes have brought neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout),
+//!   because they hang or are dropped, the circuit opens again. If no probe is under way for half of the probe timeout,
+//!   the timeout starts again with the next probe.
 //! - Every call belongs to the era that admitted it. A call from before a change of state says nothing about the time
 //!   after it.
-//! - All instants of a breaker come from one clock. What was seen at an instant ahead of it counts as of then: a failure
-//!   a year ahead keeps the circuit open for a year.
-//! - A refusal says how long the circuit stays open; not when it was opened by hand or waits for probes.
+//! - All instants of a breaker come from one clock. A result at an instant ahead of it counts at that instant: a
+//!   failure a year ahead keeps the circuit open for a year.
+//! - A refusal says how long the circuit stays open, unless it was opened by hand or waits for probes.
 //!
 //! | the call ended with | to the breaker |
 //! |---|---|
@@ -61,7 +61,7 @@
 //! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) |
 //! | `Outcome::Ignored`, a rejection further in | nothing |
 //! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |
-//! | any of them, after it took the threshold of slow calls in the service | slow as well, whatever it ended with |
+//! | any of them, after it took the threshold of slow calls in the service | slow as well, with any end |
 //!
 //! The full patience of an attempt is the attempt timeout, or the timeout of the stack where there is none. An attempt
 //! that is cut short proves nothing: its caller gave the service too little time.
@@ -69,23 +69,23 @@
 //! # Reconfiguration
 //!
 //! [`Breaker::configure`] makes a running breaker follow another configuration as a whole: no call is judged by half of
-//! one. It changes thresholds and times, not what was seen: the state, the failures in a row, the calls in the window and
-//! the permits in flight stay, an open circuit stays open for as long as callers were told, and a forced one stays forced.
-//! What becomes of the window when its length changes is said there.
+//! one. It changes thresholds and times, not what was seen: the state, the failures in a row, the calls in the window
+//! and the permits in flight stay, an open circuit stays open until the instant that callers have learned, and a forced
+//! one stays forced. Its page describes a window whose length changes.
 //!
 //! # Cost
 //!
 //! A call through a closed circuit: one load to be admitted, a few more for its result, all of one cache line that no
-//! call writes. Its result takes one reading of the clock and one compare-and-swap. While the window has enough failures
-//! for a success to open the circuit, a success reads the window as a failure does: 16 words.
+//! call writes. Its result takes one reading of the clock and one compare-and-swap. While the window has enough
+//! failures for a success to open the circuit, a success reads the window as a failure does: 16 words.
 //!
-//! A refusal: one load and one reading of the clock. The windows have a fixed size, whatever the traffic. No allocation
-//! for any call. Slow calls, where they count, cost [some more](BreakerBuilder::slow_call_rate).
+//! A refusal: one load and one reading of the clock. The windows have a fixed size. No call allocates. Slow calls,
+//! where they count, cost [some more](BreakerBuilder::slow_call_rate).
 //!
 //! # One breaker for what fails together
 //!
-//! A breaker judges all that passes it as one. Where a fifth of the traffic goes to a dead shard, one breaker for all
-//! of it either stays closed for the dead fifth or opens for the living rest. Give each shard or host its own.
+//! A breaker judges all its calls as one. Where a fifth of the traffic goes to a dead shard, one breaker for all of it
+//! either stays closed for the dead fifth or opens for the living rest. Give each shard or host its own.
 //!
 //! # Defaults
 //!
@@ -93,7 +93,7 @@
 //! |---|---|---|
 //! | opens at | half of the calls failed, over 10 s | below that calling still helps more than it costs |
 //! | minimum calls | 20 | the rate of fewer is chance |
-//! | slow calls | count for nothing | only the user knows how slow is too slow |
+//! | slow calls | do not count | only the user knows how slow is too slow |
 //! | open for | 5 s | long enough to relieve the service, short enough to be noticed by few |
 //! | at most open for | a minute | a service that is down for long is asked rarely; after a minute users have left |
 //! | probes | 3 | one success may be chance |

@@ -1,8 +1,8 @@
-use crate::{clock::nanos, random::Random};
+use crate::{clock::Nanos, random::Random};
 use rand::RngExt;
 use std::time::Duration;
 
-/// How long a circuit stays open, in nanoseconds: at first as configured, and longer after each failed probe.
+/// How long a circuit stays open: at first as configured, and longer after each failed probe.
 ///
 /// | opens | for |
 /// |---|---|
@@ -13,54 +13,53 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OpenTime {
     /// How long the circuit was last open; zero if it begins from the start.
-    last: u64,
-    /// When it was closed after that, in nanoseconds since the origin.
-    closed_at: u64,
+    last: Nanos,
+    /// When it was closed after that.
+    closed_at: Nanos,
 }
 
-/// The bounds of the open time, in nanoseconds: `shortest <= longest`.
+/// The bounds of the open time: `shortest <= longest`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    shortest: u64,
-    longest: u64,
+    shortest: Nanos,
+    longest: Nanos,
 }
 
 impl Bounds {
     pub(super) fn new(open_for: Duration, max_open_for: Duration) -> Self {
-        let shortest = nanos(open_for);
-        Self { shortest, longest: nanos(max_open_for).max(shortest) }
+        let shortest = Nanos::of(open_for);
+        Self { shortest, longest: Nanos::of(max_open_for).max(shortest) }
     }
 
-    fn clamp(self, nanos: u64) -> u64 {
-        nanos.clamp(self.shortest, self.longest)
+    fn clamp(self, time: Nanos) -> Nanos {
+        time.clamp(self.shortest, self.longest)
     }
 }
 
 impl OpenTime {
     /// Notes that the circuit was closed at `now`.
-    pub(super) fn closed(&mut self, now: u64) {
+    pub(super) fn closed(&mut self, now: Nanos) {
         self.closed_at = now;
     }
 
     /// For how long the circuit, closed until `now`, is open from now on.
-    pub(super) fn after_closed(&mut self, bounds: Bounds, now: u64) -> u64 {
+    pub(super) fn after_closed(&mut self, bounds: Bounds, now: Nanos) -> Nanos {
         if now.saturating_sub(self.closed_at) >= self.last {
-            self.last = 0;
+            self.last = Nanos::ZERO;
         }
         self.last = bounds.clamp(self.last);
         self.last
     }
 
-    /// For how long the circuit, half-open until now, is open from now on. Draws only where it makes a difference.
-    pub(super) fn after_failed_probe(&mut self, bounds: Bounds, random: impl FnOnce() -> Random) -> u64 {
-        let half = self.last / 2;
-        let lowest = self.last.saturating_add(half);
+    /// For how long the circuit, half-open until now, is open from now on. Draws only where the number counts.
+    pub(super) fn after_failed_probe(&mut self, bounds: Bounds, random: impl FnOnce() -> Random) -> Nanos {
+        let lowest = self.last.saturating_add(Nanos(self.last.0 / 2));
         self.last = if lowest >= bounds.longest {
             bounds.longest
         } else {
             // Twice as long, times U(0.75, 1.25): from one and a half times to two and a half times.
-            let drawn = random().with(|random| random.random_range(0..=self.last));
-            bounds.clamp(lowest.saturating_add(drawn))
+            let drawn = random().with(|random| random.random_range(0..=self.last.0));
+            bounds.clamp(lowest.saturating_add(Nanos(drawn)))
         };
         self.last
     }

@@ -5,16 +5,15 @@ use super::{
 use crate::{classify::Outcome, held::Held};
 use tokio::time::Instant;
 
-/// A call that a breaker has let through. A permit that is dropped without a verdict counts as
-/// dropped by the caller. If a panic drops it, the call has failed. One that owns its breaker is a
-/// `Permit<'static>`.
+/// A call that a breaker has let through. A permit that is dropped without a verdict counts as dropped by the caller.
+/// If a panic drops it, the call has failed. A permit that owns its breaker is a `Permit<'static>`.
 ///
 /// Where [slow calls](super::BreakerBuilder::slow_call_rate) are counted, a call is slow if it ends, or is dropped, at
-/// least the threshold after it was admitted. A breaker without tower cannot see that a call is still under way: tell it
-/// by [`under_way`](Self::under_way), and a service that hangs is noticed before its calls end.
+/// least the threshold after it was admitted. A breaker without tower cannot see that a call is still under way: tell
+/// it by [`under_way`](Self::under_way), and a service that hangs is noticed before its calls end.
 ///
-/// The methods whose names end in `_at` take the present from the caller. The others read tokio's clock. All but `under_way`
-/// and `under_way_at` end the permit.
+/// The methods whose names end in `_at` take the present from the caller. The others read tokio's clock. All but
+/// `under_way` and `under_way_at` end the permit.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once tells the breaker nothing"]
 pub struct Permit<'breaker> {
@@ -65,8 +64,8 @@ impl Permit<'_> {
         self.settle(Evidence::of(outcome), || now);
     }
 
-    /// A deadline of the caller ends the call now, before the service had its time. The call proves nothing, unless it was
-    /// slow.
+    /// A deadline of the caller ends the call now, before the service had its time. The call proves nothing, unless it
+    /// was slow.
     pub fn cut_short(self) {
         self.settle(Evidence::Unanswered, Instant::now);
     }
@@ -81,8 +80,8 @@ impl Permit<'_> {
         self.under_way_at(Instant::now());
     }
 
-    /// The call is still under way at `now`. If it has taken the threshold of
-    /// [slow calls](super::BreakerBuilder::slow_call_rate) by then, it counts as slow at once, and no second time when it
+    /// The call is still under way at `now`. If it has taken the threshold of [slow
+    /// calls](super::BreakerBuilder::slow_call_rate) by then, it counts as slow at once, and no second time when it
     /// ends. Otherwise nothing happens.
     pub fn under_way_at(&mut self, now: Instant) {
         if let Some(ticket) = &mut self.ticket {

@@ -1,27 +1,27 @@
 use super::{
     BreakerBuilder,
     rules::{Rules, parts},
-    ticket::{Moment, Ticket},
+    state::Machine,
+    ticket::Ticket,
     ticks::{SharedTicks, Ticks},
     word::Word,
 };
 use crate::{
-    clock::nanos,
+    clock::Nanos,
     sync::{AtomicU64, Ordering},
 };
 use std::time::Duration;
 
-/// What every call reads and few write, on cache lines that no call writes while the circuit is closed. Written with the
-/// machine locked.
+/// The words that every call reads, on cache lines that no call writes while the circuit is closed.
 #[repr(align(64))]
 pub(super) struct Published {
-    /// A [`Word`]: a copy of what the machine says. Written with release, so that a thread that reads it (with acquire)
+    /// A [`Word`]: a copy of the machine's state. Written with release, so that a thread that reads it (with acquire)
     /// also sees the instants that were written before it.
     word: AtomicU64,
     /// [`Rules`] of the machine's configuration.
     rules: AtomicU64,
-    /// The ticks of the window that count and those before or after, by the numbering's lowest bit. Overwritten only after
-    /// the rules have named the others.
+    /// The ticks of the window that count, and those before or after, by the numbering's lowest bit. Overwritten only
+    /// after the rules have named the others.
     ticks: [SharedTicks; 2],
     /// After how many nanoseconds a call that is dropped is a failure; zero for never.
     overdue_after: AtomicU64,
@@ -31,7 +31,7 @@ pub(super) struct Published {
     slow_shares: [AtomicU64; 2],
 }
 
-/// How long the windows are where no failure rate says it.
+/// The length of the windows where there is no failure rate.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 
 /// The length of the windows, where a rate is configured.
@@ -46,27 +46,28 @@ fn slow_share(config: &BreakerBuilder) -> u64 {
     config.slow_call_rate.map_or(0, |(rate, _)| parts(rate).into())
 }
 
-/// The times of a configuration in nanoseconds, zero for never: when a call is overdue, and when it is slow.
-fn times(config: &BreakerBuilder) -> (u64, u64) {
-    (config.cancelled_after.map_or(0, nanos), config.slow_call_rate.map_or(0, |(_, threshold)| nanos(threshold)))
+/// After what time a call is overdue, and after what time it is slow; zero for never.
+fn times(config: &BreakerBuilder) -> (Nanos, Nanos) {
+    let of = |duration: Option<Duration>| duration.map_or(Nanos::ZERO, Nanos::of);
+    (of(config.cancelled_after), of(config.slow_call_rate.map(|(_, threshold)| threshold)))
 }
 
 /// Whether a call's ticket carries instants.
 pub(super) fn calls_are_timed(config: &BreakerBuilder) -> bool {
-    times(config) != (0, 0)
+    times(config) != (Nanos::ZERO, Nanos::ZERO)
 }
 
 impl Published {
     pub(super) fn new(word: Word, config: &BreakerBuilder) -> Self {
-        // Where no rate is configured, they are those of any window: none is counted, and one that is added begins empty.
+        // Where no rate is configured, no call is counted in a window, and a window that is added begins empty.
         let ticks = Ticks::new(window_of(config).unwrap_or(DEFAULT_WINDOW));
         let (overdue_after, slow_after) = times(config);
         Self {
             word: AtomicU64::new(word.0),
             rules: AtomicU64::new(Rules::new(config, 0).0),
             ticks: [SharedTicks::new(ticks), SharedTicks::new(ticks)],
-            overdue_after: AtomicU64::new(overdue_after),
-            slow_after: AtomicU64::new(slow_after),
+            overdue_after: AtomicU64::new(overdue_after.0),
+            slow_after: AtomicU64::new(slow_after.0),
             slow_shares: [slow_share(config), 0].map(AtomicU64::new),
         }
     }
@@ -85,14 +86,14 @@ impl Published {
         Rules(self.rules.load(Ordering::Acquire))
     }
 
-    /// The rules, and what they were published with, which is in the place that they name.
+    /// Returns the rules, and what was published with them in the place that they name.
     #[inline]
     fn rules_with<T>(&self, load: impl Fn(usize) -> T) -> (Rules, T) {
         let mut rules = self.rules();
         loop {
             let loaded = load(place(rules));
             let newer = self.rules();
-            // It was loaded before, with acquire: had it been overwritten, another numbering would count.
+            // `loaded` was loaded before, with acquire. Had it been overwritten, another numbering would count.
             if newer.numbering() == rules.numbering() {
                 return (rules, loaded);
             }
@@ -114,32 +115,32 @@ impl Published {
 
     /// A ticket with the instants of a call that is admitted now.
     #[cold]
-    pub(super) fn timed_ticket(&self, era: u32, now: Moment) -> Ticket {
-        let overdue_after = self.overdue_after.load(Ordering::Acquire);
-        Ticket::timed(era, overdue_after, self.slow_after.load(Ordering::Acquire), now)
+    pub(super) fn timed_ticket(&self, era: u32, now: Nanos) -> Ticket {
+        let overdue_after = Nanos(self.overdue_after.load(Ordering::Acquire));
+        Ticket::timed(era, overdue_after, Nanos(self.slow_after.load(Ordering::Acquire)), now)
     }
 
-    /// Follows another configuration, with the machine locked. The ticks are `Some` if the window has another length.
-    pub(super) fn follow(&self, from: &BreakerBuilder, to: &BreakerBuilder, ticks: Option<Ticks>) {
+    /// Follows another configuration than that of the machine. The ticks are `Some` if the window has another length.
+    pub(super) fn follow(&self, machine: &Machine, to: &BreakerBuilder, ticks: Option<Ticks>) {
         let (rules, present) = self.rules_and_ticks();
         let mut numbering = rules.numbering();
-        if ticks.is_some() || slow_share(from) != slow_share(to) {
+        if ticks.is_some() || slow_share(&machine.config) != slow_share(to) {
             numbering = Rules::next_numbering(numbering);
             let next = (numbering & 1) as usize;
             self.ticks[next].store(ticks.unwrap_or(present));
-            // A release, as that of the ticks.
+            // A release, like that of the ticks.
             self.slow_shares[next].store(slow_share(to), Ordering::Release);
         }
-        // A release, for the thread that reads what it names. It comes before the times: a call that was admitted by the
-        // new ones is settled by the new rules.
+        // A release, for the thread that reads what the rules name. The rules come before the times: a call that was
+        // admitted by the new times is settled by the new rules.
         self.rules.store(Rules::new(to, numbering).0, Ordering::Release);
         let (overdue_after, slow_after) = times(to);
-        self.overdue_after.store(overdue_after, Ordering::Release);
-        self.slow_after.store(slow_after, Ordering::Release);
+        self.overdue_after.store(overdue_after.0, Ordering::Release);
+        self.slow_after.store(slow_after.0, Ordering::Release);
     }
 }
 
-/// Where what these rules name is.
+/// The place that these rules name.
 #[inline]
 fn place(rules: Rules) -> usize {
     (rules.numbering() & 1) as usize

@@ -2,8 +2,8 @@ use super::{BreakerBuilder, window::Counts};
 
 /// When a circuit opens, in one word: a call that is settled reads it once, and never sees half of two configurations.
 ///
-/// From the lowest bit on: the failures in a row and the rate, each zero where it is not asked for, the minimum of calls,
-/// whether an overload is a failure, and which numbering of the window's ticks counts.
+/// From the lowest bit on: the failures in a row and the rate, each zero where it is not asked for, the minimum of
+/// calls, whether an overload is a failure, and which numbering of the window's ticks counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules(pub(super) u64);
 

@@ -1,19 +1,19 @@
 use super::window::BUCKETS;
 use crate::{
-    clock::nanos,
+    clock::Nanos,
     sync::{AtomicU64, Ordering},
 };
 use std::time::Duration;
 
 /// How the ticks of a window are numbered: each is a sixteenth of it.
 ///
-/// A window whose length changes is not copied: the next tick follows on the latest, and from then on ticks have their new
-/// length. So a record that is under way meanwhile gets into the bucket of a tick that still counts.
+/// A window whose length changes is not copied: the next tick follows on the latest, and from then on ticks have their
+/// new length. So a record that is under way meanwhile gets into the bucket of a tick that still counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
-    /// Ticks per nanosecond, rounded up: the highest 58 bits are the fraction, scaled so that the first of them is set, and
-    /// the lowest 6 say by how much. So it is as exact for ticks of weeks as for those of nanoseconds: to 2^-57. A tick
-    /// begins at its very nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
+    /// Ticks per nanosecond, rounded up: the highest 58 bits are the fraction, scaled so that the first of them is set,
+    /// and the lowest 6 say by how much. So it is as exact for ticks of weeks as for those of nanoseconds: to 2^-57. A
+    /// tick begins at its very nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
     per_nano: u64,
     /// The tick at the origin, less than the first of the era. It wraps around.
     offset: u64,
@@ -32,7 +32,7 @@ pub(super) struct SharedTicks {
 impl Ticks {
     /// The ticks of a window of this length, at least 16 ns, counted from the origin.
     pub(super) fn new(length: Duration) -> Self {
-        let tick_nanos = (nanos(length) / BUCKETS).max(1);
+        let tick_nanos = (Nanos::of(length).0 / BUCKETS).max(1);
         // Half of the next power of two is below it: the quotient has its first bit set, and fits.
         let scale = u64::BITS - (tick_nanos - 1).leading_zeros();
         let fraction = (1_u128 << (FRACTION + scale)).div_ceil(u128::from(tick_nanos));
@@ -40,42 +40,42 @@ impl Ticks {
         Self { per_nano: fraction as u64 | u64::from(scale), offset: 0 }
     }
 
-    /// The tick of an instant, in nanoseconds since the origin.
+    /// The tick of an instant.
     ///
-    /// The first tick of an era is past the window of the one before. Starts high enough that an untouched bucket, tagged
-    /// zero, is outside of the first window too.
+    /// The first tick of an era is past the window of the one before. Starts high enough that an untouched bucket,
+    /// tagged zero, is outside of the first window too.
     #[inline]
-    pub(super) fn at(&self, era: u32, nanos: u64) -> u64 {
+    pub(super) fn at(&self, era: u32, now: Nanos) -> u64 {
         // 292 years on time stands still.
-        let product = u128::from(nanos.min(u64::MAX >> 1)) * u128::from(self.per_nano & !SCALE_MASK);
+        let product = u128::from(now.0.min(u64::MAX >> 1)) * u128::from(self.per_nano & !SCALE_MASK);
         let since_origin = (product >> FRACTION) as u64 >> (self.per_nano & SCALE_MASK);
         since_origin.wrapping_add(self.offset).wrapping_add((u64::from(era) + 1) * BUCKETS)
     }
 
     /// The ticks that follow on these in a window of this length instead of `old`. `newest` is the latest tick that was
-    /// recorded, or that of `nanos` if it is later.
+    /// recorded, or that of `now` if it is later.
     ///
-    /// What was recorded stays, as far as it is no older than the new window, and slides out oldest first, within the new
-    /// length. It may slide out too early, since its ticks were shorter than those that it is now measured by, or are
-    /// fewer; never too late by more than a tick.
+    /// Records that are no older than the new window stay, and slide out oldest first, within the new length. They may
+    /// slide out too early, since their ticks were shorter, or are fewer. They never slide out more than a tick too
+    /// late.
     ///
     /// A thread that has read the clock later, and records by the old ticks after the change, may be ahead of the new
     /// ones: its record counts when they have come to it.
-    pub(super) fn resized(old: Duration, new: Duration, newest: u64, era: u32, nanos: u64) -> Self {
+    pub(super) fn resized(old: Duration, new: Duration, newest: u64, era: u32, now: Nanos) -> Self {
         let kept = (u128::from(BUCKETS) * new.as_nanos()).div_ceil(old.as_nanos().max(1));
         let forgotten = BUCKETS - u64::try_from(kept).unwrap_or(u64::MAX).min(BUCKETS);
-        Self::of_another_length(new, newest.wrapping_add(forgotten), era, nanos)
+        Self::of_another_length(new, newest.wrapping_add(forgotten), era, now)
     }
 
     /// The ticks of a window of this length that begins empty after `newest`.
-    pub(super) fn emptied(length: Duration, newest: u64, era: u32, nanos: u64) -> Self {
-        Self::of_another_length(length, newest.wrapping_add(BUCKETS), era, nanos)
+    pub(super) fn emptied(length: Duration, newest: u64, era: u32, now: Nanos) -> Self {
+        Self::of_another_length(length, newest.wrapping_add(BUCKETS), era, now)
     }
 
     /// The ticks of a window of another length which at this instant are at `tick` or after.
-    fn of_another_length(length: Duration, tick: u64, era: u32, nanos: u64) -> Self {
+    fn of_another_length(length: Duration, tick: u64, era: u32, now: Nanos) -> Self {
         let ticks = Self::new(length);
-        Self { offset: tick.wrapping_sub(ticks.at(era, nanos)), ..ticks }
+        Self { offset: tick.wrapping_sub(ticks.at(era, now)), ..ticks }
     }
 }
 
@@ -84,13 +84,13 @@ impl SharedTicks {
         Self { per_nano: AtomicU64::new(ticks.per_nano), offset: AtomicU64::new(ticks.offset) }
     }
 
-    /// Acquires, so that whoever then looks which numbering counts does so after.
+    /// Acquires, so that a thread which then looks which numbering counts does so after.
     #[inline]
     pub(super) fn load(&self) -> Ticks {
         Ticks { per_nano: self.per_nano.load(Ordering::Acquire), offset: self.offset.load(Ordering::Acquire) }
     }
 
-    /// Releases, so that whoever reads a part of it also sees that the numbering that was here counts no more.
+    /// Releases, so that a thread which reads a part of it also sees that the earlier numbering counts no more.
     pub(super) fn store(&self, ticks: Ticks) {
         self.per_nano.store(ticks.per_nano, Ordering::Release);
         self.offset.store(ticks.offset, Ordering::Release);
@@ -113,9 +113,10 @@ mod tests {
             part in 0.0..1.0,
         ) {
             let ticks = Ticks::new(Duration::from_nanos(tick * BUCKETS));
+            let at = |nanos| ticks.at(0, Nanos(nanos));
             let number = number % ((1 << 57) / tick);
             for within in [0, ((tick as f64 * part) as u64).min(tick - 1), tick - 1] {
-                prop_assert_eq!(ticks.at(0, number * tick + within) - ticks.at(0, 0), number);
+                prop_assert_eq!(at(number * tick + within) - at(0), number);
             }
         }
 
@@ -125,9 +126,10 @@ mod tests {
             number in any::<u64>(),
         ) {
             let ticks = Ticks::new(Duration::from_nanos(tick * BUCKETS));
+            let at = |nanos| ticks.at(0, Nanos(nanos));
             let number = number % (LONGEST / tick);
-            prop_assert_eq!(ticks.at(0, number * tick) - ticks.at(0, 0), number);
-            prop_assert_eq!(ticks.at(0, number * tick + tick - 33) - ticks.at(0, 0), number);
+            prop_assert_eq!(at(number * tick) - at(0), number);
+            prop_assert_eq!(at(number * tick + tick - 33) - at(0), number);
         }
     }
 }

@@ -1,9 +1,8 @@
 use super::{rules::Rate, ticks::Ticks};
 use crate::{
-    clock::Origin,
+    clock::Nanos,
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
-use tokio::time::Instant;
 
 /// How many buckets a window has. The window slides by one of them at a time.
 pub(super) const BUCKETS: u64 = 16;
@@ -16,13 +15,13 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 
 /// Calls, and the bad ones among them (failures, or slow calls), over the last while, in a ring of fixed size.
 ///
-/// A bucket is one word: the tag of the tick that it counts, calls, and bad calls. A record is one compare-and-swap on the
-/// bucket of its tick, and so is never counted under a tick other than its own, however long a thread was held up.
+/// A bucket is one word: the tag of the tick that it counts, calls, and bad calls. A record is one compare-and-swap on
+/// the bucket of its tick, and so is never counted under a tick other than its own, however long a thread was held up.
 ///
 /// A bucket that is full is emptied into a side count under a lock, which happens once in a quarter of a million calls.
 ///
-/// A tick is a sixteenth of the window, numbered by [`Ticks`] and moved on by a whole window in each era, so that what an
-/// earlier era recorded has slid out of every later one.
+/// A tick is a sixteenth of the window, numbered by [`Ticks`] and moved on by a whole window in each era, so that what
+/// an earlier era recorded has slid out of every later one.
 pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
@@ -35,7 +34,6 @@ pub(super) struct Window {
     emptied: Mutex<[(u64, Counts); BUCKETS as usize]>,
     /// Whether a bucket was ever full, so that the lock is not taken where it never matters. Set with the lock held.
     overflowed: AtomicU64,
-    origin: Origin,
 }
 
 /// What a window holds.
@@ -45,21 +43,22 @@ pub(super) struct Counts {
     pub(super) bad: u64,
 }
 
-impl Window {
-    pub(super) fn new(origin: Origin) -> Self {
+impl Default for Window {
+    fn default() -> Self {
         Self {
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             latest: AtomicU64::new(0),
             watched_until: AtomicU64::new(0),
             emptied: Mutex::new([(0, Counts::default()); BUCKETS as usize]),
             overflowed: AtomicU64::new(0),
-            origin,
         }
     }
+}
 
+impl Window {
     /// The tick of this instant, or the latest that was recorded if another thread has read the clock later.
-    pub(super) fn newest(&self, ticks: &Ticks, era: u32, now: Instant) -> u64 {
-        ticks.at(era, self.origin.nanos_to(now)).max(self.latest.load(Ordering::Relaxed))
+    pub(super) fn newest(&self, ticks: &Ticks, era: u32, now: Nanos) -> u64 {
+        ticks.at(era, now).max(self.latest.load(Ordering::Relaxed))
     }
 
     /// Begins empty. No other thread does this meanwhile.
@@ -71,15 +70,16 @@ impl Window {
         *emptied = [(0, Counts::default()); BUCKETS as usize];
     }
 
-    /// Looks at the rate after each call for the next two windows, whatever was known. For a change of the rules.
+    /// Looks at the rate after each call for the next two windows, even where good calls could not reach it. For a
+    /// change of the rules.
     pub(super) fn watch_all(&self, newest: u64) {
         self.watched_until.fetch_max(newest.wrapping_add(2 * BUCKETS), Ordering::Relaxed);
     }
 
     /// Records one call of this era. Returns whether the rate may be reached with it, and has to be looked at.
     #[inline]
-    pub(super) fn record(&self, ticks: &Ticks, era: u32, bad: bool, now: Instant) -> bool {
-        let tick = ticks.at(era, self.origin.nanos_to(now));
+    pub(super) fn record(&self, ticks: &Ticks, era: u32, bad: bool, now: Nanos) -> bool {
+        let tick = ticks.at(era, now);
         if tick > self.latest.load(Ordering::Relaxed) {
             self.advance(tick);
         }
@@ -106,13 +106,13 @@ impl Window {
     }
 
     /// All that was recorded in this era over the window that ends now.
-    pub(super) fn counts(&self, ticks: &Ticks, era: u32, now: Instant) -> Counts {
-        self.counts_at(ticks.at(era, self.origin.nanos_to(now)))
+    pub(super) fn counts(&self, ticks: &Ticks, era: u32, now: Nanos) -> Counts {
+        self.counts_at(ticks.at(era, now))
     }
 
     /// Whether what was recorded reaches this rate. Where good calls can bring it there, the next ones will look too.
-    pub(super) fn reaches(&self, rate: Rate, ticks: &Ticks, era: u32, now: Instant) -> bool {
-        let tick = ticks.at(era, self.origin.nanos_to(now));
+    pub(super) fn reaches(&self, rate: Rate, ticks: &Ticks, era: u32, now: Nanos) -> bool {
+        let tick = ticks.at(era, now);
         let counts = self.counts_at(tick);
         let until = tick.wrapping_add(BUCKETS);
         if rate.is_within_reach_of(counts) && self.watched_until.load(Ordering::Relaxed) < until {
@@ -206,8 +206,10 @@ impl Counts {
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use super::*;
+    use crate::clock::Origin;
     use proptest::prelude::*;
     use std::time::Duration;
+    use tokio::time::Instant;
 
     const LENGTH: Duration = Duration::from_millis(1600);
     const TICK: Duration = Duration::from_millis(100);
@@ -216,21 +218,23 @@ mod tests {
     struct Counted {
         window: Window,
         ticks: Ticks,
+        origin: Origin,
     }
 
     impl Counted {
         fn record(&self, era: u32, failed: bool, now: Instant) {
-            self.window.record(&self.ticks, era, failed, now);
+            self.window.record(&self.ticks, era, failed, self.origin.to(now));
         }
 
         fn counts(&self, era: u32, now: Instant) -> Counts {
-            self.window.counts(&self.ticks, era, now)
+            self.window.counts(&self.ticks, era, self.origin.to(now))
         }
     }
 
     fn new() -> (Counted, Instant) {
         let origin = Instant::now();
-        (Counted { window: Window::new(Origin::at(origin)), ticks: Ticks::new(LENGTH) }, origin)
+        let counted = Counted { window: Window::default(), ticks: Ticks::new(LENGTH), origin: Origin::at(origin) };
+        (counted, origin)
     }
 
     fn counts(calls: u64, bad: u64) -> Counts {
@@ -285,7 +289,7 @@ mod tests {
                 now += Duration::from_millis(millis);
                 era += u32::from(change == 0);
                 window.record(era, failed, now);
-                let tick = window.ticks.at(0, window.window.origin.nanos_to(now));
+                let tick = window.ticks.at(0, window.origin.to(now));
                 log.push((tick, era, failed));
                 let alive = log.iter().filter(|(at, of, _)| *of == era && tick - at < BUCKETS);
                 let expected = alive.fold(Counts::default(), |sum, (_, _, failed)| sum.with(*failed));

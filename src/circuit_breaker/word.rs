@@ -14,7 +14,7 @@ pub enum BreakerState {
     ForcedClosed,
 }
 
-/// A copy of what the machine says, in one word, for those who only look.
+/// A copy of the machine's state, in one word, for the threads that only look.
 ///
 /// From the lowest bit on: the free places for probes, whether calls are timed, the state, the era.
 #[derive(Clone, Copy)]

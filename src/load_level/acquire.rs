@@ -1,11 +1,5 @@
-use super::{
-    Queue,
-    pace::Share,
-    queue::{Standing, Ticket},
-    state::Arrival,
-    waiters::Place,
-};
-use crate::{Rejection, context::CallContext, shell::Timer};
+use super::{Queue, pace::Share, queue::Ticket, state::Standing};
+use crate::{Rejection, context::CallContext, shell::Timer, waiters::Place};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
@@ -36,10 +30,11 @@ impl Drop for Permit {
 pin_project! {
     /// The future of [`Queue::acquire`].
     ///
-    /// It has no planned instant, unlike that of a token bucket, whose [`due_at`](crate::rate_limit::Acquire::due_at) follows
-    /// from the rate. When its turn comes depends on when the calls in the service end, and on who overtakes it. For a forecast
-    /// ask [`Queue::readings`] before the first poll: [`expected_wait`](super::Readings::expected_wait) is the wait of one that
-    /// came now and was served after all who wait. It is unknown at the beginning of the first backlog.
+    /// It has no planned instant, unlike that of a token bucket, whose [`due_at`](crate::rate_limit::Acquire::due_at)
+    /// follows from the rate. Its turn depends on when the calls in the service end, and on which calls overtake it.
+    /// For a forecast ask [`Queue::readings`] before the first poll: [`expected_wait`](super::Readings::expected_wait)
+    /// is the wait of a call that comes now and is served after all waiters. It is unknown at the beginning of the
+    /// first backlog.
     #[must_use = "futures do nothing unless polled"]
     pub struct Acquire {
         queue: Queue,
@@ -59,6 +54,7 @@ pin_project! {
     }
 }
 
+/// Where the future stands.
 #[derive(Debug)]
 enum State {
     Unpolled,
@@ -77,30 +73,39 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let permit = |queue: &Queue| Poll::Ready(Ok(Permit::new(queue.clone())));
-        if let State::Unpolled = this.state {
-            *this.state = State::Ended;
-            if this.queue.enter() {
-                return permit(this.queue);
-            }
-            let context = CallContext::current();
-            let (criticality, deadline) = (context.criticality(), context.deadline_or_never());
-            match this.queue.arrive(Ticket { weight: *this.weight, criticality, deadline }, Instant::now())? {
-                Arrival::Admitted(_) => return permit(this.queue),
-                Arrival::Waits(place) => *this.state = State::Waiting(place),
-            }
-        }
         loop {
-            let State::Waiting(place) = *this.state else { crate::shell::polled_after_end() };
-            let permit = match this.queue.poll(place, cx.waker(), Instant::now()) {
-                Standing::NotBefore(instant) => {
-                    ready!(this.timer.as_mut().poll_until(instant, cx));
-                    continue;
+            let answer = match *this.state {
+                State::Unpolled if this.queue.enter() => Ok(Share::NONE),
+                State::Unpolled => {
+                    *this.state = State::Ended;
+                    let context = CallContext::current();
+                    let (criticality, deadline) = (context.criticality(), context.deadline_or_never());
+                    let ticket = Ticket { weight: *this.weight, criticality, deadline };
+                    match this.queue.arrive(ticket, Instant::now()) {
+                        // Unpolled => Waiting
+                        Standing::Waiting(place) => {
+                            *this.state = State::Waiting(place);
+                            continue;
+                        }
+                        Standing::Admitted(share) => Ok(share),
+                        Standing::Refused(refusal) => Err(refusal),
+                    }
                 }
-                Standing::Come(_) => Ok(Permit::new(this.queue.clone())),
-                Standing::Refused(rejection) => Err(rejection),
+                State::Waiting(place) => match this.queue.poll(place, cx.waker(), Instant::now()) {
+                    // Waiting => Waiting
+                    Standing::Waiting(asks_at) => {
+                        ready!(this.timer.as_mut().poll_until(asks_at, cx));
+                        continue;
+                    }
+                    Standing::Admitted(share) => Ok(share),
+                    Standing::Refused(refusal) => Err(refusal),
+                },
+                State::Ended => crate::shell::polled_after_end(),
             };
+            // Unpolled | Waiting => Ended
             *this.state = State::Ended;
+            // From here on the permit gives the place back. The timer drops a waker, which may panic.
+            let permit = answer.map(|_| Permit::new(this.queue.clone())).map_err(Rejection::from);
             this.timer.disarm();
             return Poll::Ready(permit);
         }

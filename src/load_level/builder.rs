@@ -1,4 +1,4 @@
-use super::{Discipline, Queue, pace::Pace, queue::MOST_CONCURRENCY, state::State};
+use super::{Discipline, Queue, pace::Pace, places::MOST_CONCURRENCY, state::State};
 use crate::error::{ConfigError, check_duration};
 use std::time::Duration;
 
@@ -28,36 +28,37 @@ impl QueueBuilder {
         }
     }
 
-    /// The most that those who wait may weigh together, in whatever unit the calls are weighed. A call that alone
-    /// weighs more is refused unless there is room for it at once. Default: any.
+    /// The largest sum of the weights of all waiters, in the unit in which the calls are weighed. A single call that
+    /// weighs more is refused unless there is room for it at once. Default: no bound.
     pub fn max_weight(self, max_weight: u64) -> Self {
         Self { max_weight: Some(max_weight), ..self }
     }
 
-    /// The longest that a call waits, whatever its deadline. Where calls carry no deadline make it half of the time
-    /// after which their callers give up: what is served later is more often than not served in vain. Default: a
-    /// second, for callers that wait for two or more.
+    /// The longest that a call waits, with any deadline. Where calls carry no deadline, set it to half of the time
+    /// after which their callers give up. A call that is served later is often served in vain. Default: a second, for
+    /// callers that wait for two or more.
     pub fn max_wait(self, max_wait: Duration) -> Self {
         Self { max_wait, ..self }
     }
 
-    /// Who is next, and who has waited too long. Default: [by deadline](Discipline::by_deadline), and half of it.
+    /// Which waiter is next, and which has waited too long. Default: [by deadline](Discipline::by_deadline), with one
+    /// half.
     pub fn discipline(self, discipline: Discipline) -> Self {
         Self { discipline, ..self }
     }
 
     /// Serves calls of a higher [`Criticality`](crate::Criticality) first, and takes the places of lower ones for them
-    /// if the queue is full. In each class the discipline decides. As long as the higher classes alone are more than
-    /// can be served, the lower ones are not. Default: all calls are of one class.
+    /// if the queue is full. In each class the discipline decides. While the higher classes alone are more than the
+    /// service can do, the lower ones are not served. Default: all calls are of one class.
     pub fn by_criticality(self) -> Self {
         Self { by_criticality: true, ..self }
     }
 
-    /// Lets at most `calls` begin in a `period`, evenly: one after the other, and where timers are too coarse for that
-    /// those together that are due within five milliseconds. In every interval of length t at most `1 + (t + 5 ms) *
-    /// calls / period` begin. Default: as fast as there is room.
+    /// Lets at most `calls` begin in a `period`, evenly, one after the other. Where timers are too coarse for that, the
+    /// calls that are due within five milliseconds begin together. In every interval of length t at most `1 + (t + 5
+    /// ms) * calls / period` begin. Default: as fast as there is room.
     ///
-    /// A call begins when its turn comes; a task that runs late makes its call to the service late, too. With a pace
+    /// A call begins when its turn comes. A task that runs late also makes its call to the service late. With a pace
     /// each call takes the lock.
     pub fn pace(self, calls: u64, period: Duration) -> Self {
         Self { pace: Some((calls, period)), ..self }

@@ -6,7 +6,7 @@ use super::{
     pace,
     queue::Queue,
 };
-use crate::{clock, error::ConfigError, pace::Pace, shell::Reconfigure};
+use crate::{clock::Nanos, error::ConfigError, pace::Pace, shell::Reconfigure};
 use std::time::Duration;
 
 /// A queue. See [`QueueBuilder`](crate::load_level::QueueBuilder), whose defaults and bounds these are.
@@ -68,10 +68,10 @@ impl Queue {
                 state.capacity_changes(now);
             }
             (places.limit, state.pace) = (limit, pace);
-            (state.depth, state.max_wait) = (depth, clock::nanos(max_wait));
+            (state.depth, state.max_wait) = (depth, Nanos::of(max_wait));
             state.max_weight = max_weight.map_or(u128::MAX, u128::from);
             state.set_discipline(discipline);
-            state.admit(places, None, now);
+            state.admit(places, now);
         });
         Ok(())
     }

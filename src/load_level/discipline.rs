@@ -1,13 +1,13 @@
 use crate::{
-    clock,
+    clock::Nanos,
     error::{ConfigError, check_duration},
 };
 use std::{fmt, time::Duration};
 
-/// Who of those who wait is next, and who has waited too long.
+/// Which waiter is next, and which has waited too long.
 ///
-/// Whatever the discipline, nobody waits for longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), nor
-/// until the deadline of the call: such a call is refused at the latest when its turn comes, and does not run.
+/// No call waits longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), or past its deadline. Such a call
+/// is refused when its turn comes, if not before, and does not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Discipline(pub(crate) Kind);
@@ -33,23 +33,23 @@ pub(crate) enum Kind {
     },
 }
 
-/// Much less is no share.
+/// A millionth.
 const LEAST_SHARE: f64 = 1e-6;
 
 impl Default for Discipline {
-    /// By deadline, and half of it.
+    /// [By deadline](Discipline::by_deadline), with a share of one half.
     fn default() -> Self {
         Self::by_deadline(0.5)
     }
 }
 
 impl Discipline {
-    /// First in, first out; refuses what has waited for a share of the time that it had until its deadline
-    /// when it came. The default, with half.
+    /// First in, first out. Refuses a call that has waited for a share of the time until its deadline. The time counts
+    /// from its arrival. The default, with one half.
     ///
-    /// Who waited longer would be served so late that the answer comes, more often than not, after its caller has gone;
-    /// and by refusing some the others are served in time. The share has to leave enough for the work itself. A call
-    /// without a deadline waits for as long as the queue allows.
+    /// The answer to a call that waits longer would often come after its caller has gone. Its refusal lets the others
+    /// be served in time. The share has to leave enough time for the work itself. A call without a deadline waits for
+    /// up to `max_wait`.
     ///
     /// The share must be from a millionth to one.
     pub const fn by_deadline(share: f64) -> Self {
@@ -61,23 +61,24 @@ impl Discipline {
         Self(Kind::Fifo)
     }
 
-    /// Last in, first out: under overload the newest are served at once, and the oldest not at all.
+    /// Last in, first out: under overload the newest calls are served at once, and the oldest are not served.
     pub const fn lifo() -> Self {
         Self(Kind::Lifo)
     }
 
-    /// First in, first out while the queue empties regularly, and with patience: a call may wait for the interval. If
-    /// the queue has not been empty for that long, the newest come first, those that come may wait for the target only,
-    /// and those that are there and have waited for longer are refused at their turn.
+    /// First in, first out while the queue empties regularly: a call may wait for the interval. If the queue has not
+    /// been empty for the interval, the newest call comes first. Newcomers then wait for the target only. Waiters that
+    /// have waited longer than the target are refused at their turn.
     ///
     /// For requests without deadlines. This is the adaptive LIFO with the controlled delay of B. Maurer, "Fail at
-    /// Scale", ACM Queue 13(8), 2015; by default with its constants, 5 and 100 milliseconds, which are said to do for
-    /// services of all kinds. What a service does on average in the target has to be more than one call.
+    /// Scale", ACM Queue 13(8), 2015. The default constants are those of the article, 5 and 100 milliseconds, which it
+    /// recommends for all kinds of services. A service must do more than one call in the target, on average.
     pub const fn adaptive() -> Self {
         Self::adaptive_with(Duration::from_millis(5), Duration::from_millis(100))
     }
 
-    /// The same with another target and interval. The target must be longer than zero and shorter than the interval.
+    /// [`adaptive`](Self::adaptive) with another target and interval. The target must be longer than zero and shorter
+    /// than the interval.
     pub const fn adaptive_with(target: Duration, interval: Duration) -> Self {
         Self(Kind::Adaptive { target, interval })
     }
@@ -102,7 +103,6 @@ impl Discipline {
         }
     }
 
-    /// The same in integers.
     pub(super) fn rule(&self) -> Rule {
         match self.0 {
             // From a millionth to one.
@@ -110,7 +110,7 @@ impl Discipline {
             Kind::Fifo => Rule::Fifo,
             Kind::Lifo => Rule::Lifo,
             Kind::Adaptive { target, interval } => {
-                Rule::Adaptive { target: clock::nanos(target), interval: clock::nanos(interval) }
+                Rule::Adaptive { target: Nanos::of(target), interval: Nanos::of(interval) }
             }
         }
     }
@@ -129,21 +129,36 @@ impl fmt::Display for Discipline {
     }
 }
 
-/// A discipline as it is decided by: in nanoseconds, and a share in parts of 2^32.
+/// A [`Discipline`] in integers. A queue "stands" while it has not been empty for the interval.
+///
+/// | rule | next | a newcomer may wait for | a waiter is refused at its turn, too, after |
+/// |---|---|---|---|
+/// | deadline | the oldest | a share of the time until its deadline | |
+/// | FIFO | the oldest | the time until its deadline | |
+/// | LIFO | the newest | the time until its deadline | |
+/// | adaptive | the oldest | the interval | |
+/// | adaptive, and the queue stands | the newest | the target | the target |
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
-    Deadline { share: u64 },
+    /// In parts of 2^32.
+    Deadline {
+        share: u64,
+    },
     Fifo,
     Lifo,
-    Adaptive { target: u64, interval: u64 },
+    Adaptive {
+        target: Nanos,
+        interval: Nanos,
+    },
 }
 
 impl Rule {
-    /// How long a call may wait that comes when so much is left until its deadline, in nanoseconds. `is_standing`: the
-    /// queue has not been empty for the interval of an adaptive rule.
-    pub(super) fn patience(self, left: u64, is_standing: bool) -> u64 {
+    /// How long a newcomer may wait that has `left` until its deadline.
+    pub(super) fn patience(self, left: Nanos, is_standing: bool) -> Nanos {
         match self {
-            Self::Deadline { share } if left < u64::MAX => ((u128::from(left) * u128::from(share)) >> 32) as u64,
+            Self::Deadline { share } if left < Nanos::MAX => {
+                Nanos(((u128::from(left.0) * u128::from(share)) >> 32) as u64)
+            }
             Self::Adaptive { target, .. } if is_standing => left.min(target),
             Self::Adaptive { interval, .. } => left.min(interval),
             Self::Deadline { .. } | Self::Fifo | Self::Lifo => left,

@@ -1,8 +1,8 @@
 //! Lets calls wait their turn, and says for how long.
 //!
-//! A service that is at capacity for a moment need not refuse: work that can wait, waits, in a queue with a bound, and
-//! the service takes it at its own pace. What cannot be served in time is refused early, so that the others are. This
-//! layer waits; one that decides at once is [`load_shed`](crate::load_shed).
+//! A service that is at capacity for a moment need not refuse calls. They wait in a bounded queue, and the service
+//! takes them at its own pace. A call that cannot be served in time is refused early, so that the others are served.
+//! This layer waits; [`load_shed`](crate::load_shed) decides at once.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -29,36 +29,35 @@
 //!
 //! # Semantics
 //!
-//! - A call takes its place in the first poll of its future. Where there is room and nobody waits it goes on at once.
-//!   Otherwise the future waits; nothing is spawned, and the service's readiness is not asked for before the turn has
+//! - A call takes its place in the first poll of its future. Where there is room and no call waits it goes on at once.
+//!   Otherwise the future waits. Nothing is spawned, and the service's readiness is not asked for before the turn has
 //!   come.
-//! - Who is next, and who has waited too long, is the [`Discipline`]'s. By default it is the oldest, unless it has
-//!   waited for half of the time that it had until its deadline: such a call is refused
+//! - The [`Discipline`] says which waiter is next, and which has waited too long. By default the oldest is next, unless
+//!   it has waited for half of the time until its deadline. Such a call is refused
 //!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations this rule alone
 //!   kept a server at twice and at ten times its capacity busy with work that was still wanted.
 //! - The deadline is that of the call's [context](crate::CallContext). A server reads it from the request, since it
-//!   does not travel by itself, and runs the service in its [`scope`](crate::CallContext::scope). Without one a call
-//!   waits for up to [`max_wait`](QueueBuilder::max_wait), as every call does at the most: set that to half of what
-//!   callers wait for.
-//! - The queue is bounded by the number of calls, and by their [weight](LoadLevel::weight). A full one refuses
-//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) whoever is worth least: one whose time is up, if it is the
-//!   oldest of its class; one of the lowest class, where calls are served [by
-//!   criticality](QueueBuilder::by_criticality); the one that would be served last, which is the newcomer where the
+//!   does not travel by itself, and runs the service in its [`scope`](crate::CallContext::scope). No call waits longer
+//!   than [`max_wait`](QueueBuilder::max_wait), which is the only limit without a deadline. Set it to half of the time
+//!   for which callers wait.
+//! - The queue is bounded by the number of calls, and by their [weight](LoadLevel::weight). A full queue refuses
+//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) the call that is worth least: a call whose time is up, if
+//!   it is the oldest of its class; a call of the lowest class, where calls are served [by
+//!   criticality](QueueBuilder::by_criticality); the call that would be served last, which is the newcomer where the
 //!   oldest are served first.
-//! - Refusals carry a `retry_after`: the time in which those who wait now are served, by what was served lately and if
-//!   none of them leaves. It is `None` while that is not known.
-//! - A call that ends gives its place to the next one before it returns. What a refused or cancelled call has taken of
-//!   the [pace](QueueBuilder::pace) is given back if it did not reach the service, and no other call has begun since.
+//! - Refusals carry a `retry_after`: the time in which all waiters are served at the present rate, if none of them
+//!   leaves. It is `None` while that rate is not known.
+//! - A call that ends gives its place to the next one before it returns. A call that was refused or cancelled before it
+//!   reached the service gives back its share of the [pace](QueueBuilder::pace), if no other call has begun since.
 //! - The [`Queue`] is a handle: it can be read and changed while calls wait, shared by many layers, and used without
 //!   tower.
-//!
-//! - All instants of a queue come from one clock. A runtime whose clock is behind one that has used the queue before, such as
-//!   that of another test with a paused clock, finds its time standing still until its clock has caught up: the pace lets
-//!   nothing through until then, and waits have no end. Build the queue in the runtime that uses it.
+//! - All instants of a queue come from one clock. Build the queue in the runtime that uses it. For a runtime whose
+//!   clock is behind, such as that of another test with a paused clock, the queue's time stands still until the clock
+//!   has caught up: the pace lets no call through, and waits have no end.
 //!
 //! # Deadlines and classes from a request
 //!
-//! Outside of the stack, whatever the framework: read them, and run the call in a context that has them.
+//! Read them outside of the stack, in any framework, and run the call in a context that has them.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -93,42 +92,43 @@
 //! # }
 //! ```
 //!
-//! The body is not there yet when a call is weighed: a weight by its length is what the caller says of it.
+//! The body is not there yet when a call is weighed. A weight by its length relies on the length that the caller
+//! states.
 //!
 //! # Cancellation
 //!
 //! A call that is dropped while it waits leaves at once. Its place, or the one in the service that it has become
-//! meanwhile, goes to the next one. A future whose turn has come and that is neither polled nor dropped keeps its place
-//! in the service; if it is polled only when its deadline has passed, it is refused and gives the place back. With a
-//! pace the next one keeps the time for those behind it: while it is not polled, they go on when another call comes or
-//! ends.
+//! meanwhile, goes to the next call. A future that is neither polled nor dropped when its turn has come keeps its place
+//! in the service. If it is polled after its deadline, it is refused and gives the place back.
 //!
-//! A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another
-//! process.
+//! With a pace the next waiter keeps the time for those behind it. While it is not polled, they go on when another call
+//! comes or ends.
+//!
+//! A call that a timeout ends gives its place back, even if its work goes on in a spawned task or another process.
 //!
 //! # Shutdown
 //!
-//! [`Queue::close`] refuses all who wait and all who come, with [`Rejection::Closed`](crate::Rejection::Closed). The calls in
-//! the service go on, and [`in_service`](Queue::in_service) says when the last one has ended. A server maps the rejection to
-//! 503, or to gRPC's `UNAVAILABLE`, so that its callers go to another instance.
+//! [`Queue::close`] refuses all waiters and all later calls, with [`Rejection::Closed`](crate::Rejection::Closed). The
+//! calls in the service go on, and [`in_service`](Queue::in_service) says when the last one has ended. A server maps
+//! the rejection to 503, or to gRPC's `UNAVAILABLE`, so that its callers go to another instance.
 //!
 //! # Cost
 //!
-//! While nobody waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that
-//! waits takes a lock when it comes, in each poll, and when it leaves; it makes one timer and is woken once, however
-//! many others wait. With a pace it may be woken twice, and twice more for each that overtakes it. The places in the
-//! queue are allocated as it grows, used again, and kept for as long as the queue.
+//! While no call waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that
+//! waits takes a lock when it comes, in each poll, and when it leaves. It makes one timer and is woken once, with any
+//! number of waiters. With a pace it may be woken twice, and twice more for each call that overtakes it. The places in
+//! the queue are allocated as it grows, used again, and freed with the queue.
 //!
 //! # For an autoscaler
 //!
-//! [`Readings`] say how many wait and since when, for how long a newcomer would, when the backlog is gone or that it
-//! never is, and how many calls the service would have to do at once to keep up.
+//! [`Readings`] state the number of waiters, the age of the oldest, the expected wait of a newcomer, when the backlog
+//! is gone, and how many calls the service would have to do at once to keep up.
 //!
 //! # Differences from other queues
 //!
-//! `tower::buffer` holds its service in a task of its own, which an error of its readiness ends for all, and whose
-//! cancelled entries keep their place; `tower::limit::ConcurrencyLimit` and most bulkheads queue without a bound and in
-//! order of arrival, so that under overload every call is served when its caller has gone.
+//! `tower::buffer` holds its service in a task of its own. An error of its readiness ends that task for all callers,
+//! and cancelled entries keep their place. `tower::limit::ConcurrencyLimit` and most bulkheads queue without a bound
+//! and in order of arrival, so that under overload every call is served when its caller has gone.
 
 mod acquire;
 mod builder;
@@ -138,6 +138,7 @@ mod discipline;
 pub mod durable;
 mod layer;
 mod pace;
+mod places;
 mod queue;
 mod rates;
 mod readings;
@@ -145,7 +146,6 @@ mod stage;
 mod state;
 #[cfg(test)]
 mod tests;
-mod waiters;
 
 pub use acquire::{Acquire, Permit};
 pub use builder::QueueBuilder;

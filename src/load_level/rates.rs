@@ -1,34 +1,34 @@
-use crate::clock;
+use crate::clock::Nanos;
 use std::time::Duration;
 
-/// When a backlog is gone, if all goes on as it did of late.
+/// When a backlog is gone, at the rates of the last ten seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DrainTime {
-    /// After so long.
+    /// After this time.
     In(Duration),
-    /// No sooner than more is done than arrives. As long as a burst is in the rates it is as if it went on: so it says
-    /// for up to ten seconds after one.
+    /// The backlog does not shrink: at least as many calls join the queue as leave it. The rates contain a burst for up
+    /// to ten seconds after its end.
     Never,
-    /// The backlog has not been there for long enough to tell: not for 50 ms with ten calls that left the queue, and not for
+    /// The backlog is too young to tell. It has lasted neither for 50 ms with ten calls that left the queue, nor for
     /// ten seconds.
     Unknown,
 }
 
-/// What went through a queue, ever. All counts wrap.
+/// The calls since the queue was built. All counts wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// All that came, whether there was a place for it or not.
+    /// All that came, refused calls included.
     pub(crate) arrived: u64,
-    /// What came into the queue.
+    /// Those that took a place in the queue.
     pub(crate) joined: u64,
-    /// What was served: it was in the queue, or found nobody there.
+    /// Those that were served, at once or after they had waited.
     pub(crate) served: u64,
-    /// What left the queue, served or not.
+    /// Those that left the queue, served or not.
     pub(crate) left: u64,
 }
 
-/// What goes through a queue per second.
+/// [`Totals`] per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Flow {
     pub(crate) arrived: f64,
@@ -37,17 +37,23 @@ pub(crate) struct Flow {
     pub(crate) left: f64,
 }
 
-/// How fast a queue grew and shrank in the last ten seconds, or for as long as there has been a backlog. Where calls
-/// come and go less often than twice per second the time is longer.
+/// How fast a queue grew and shrank in the last ten seconds, or since the backlog began. The time is longer where calls
+/// come and go less often than twice per second.
 ///
 /// Rates are unknown until a backlog has lasted for [`SHORTEST`] and [`FEWEST`] have left the queue, or for [`LONG`].
+/// Rates from a time without a backlog would tell the demand, not the capacity.
 ///
-/// It keeps the counts of about twenty instants of that time. Rates from a time without a backlog would say nothing of
-/// what can be done, only of what there was to do.
+/// | from | to | when |
+/// |---|---|---|
+/// | no backlog | backlog | a call waits: [`begin`](Self::begin) |
+/// | backlog | backlog | the capacity changes: [`begin_again`](Self::begin_again) |
+/// | backlog | no backlog | no call waits: [`end`](Self::end) |
+///
+/// It keeps the counts at about twenty instants.
 #[derive(Debug)]
 pub(crate) struct Rates {
     samples: [Sample; SAMPLES],
-    /// The number of samples taken since the backlog began; the last ones are kept.
+    /// The number of samples taken since the backlog began, of which the last ones are kept. Zero without a backlog.
     taken: usize,
     /// The rates of the backlog before, until this one has lasted for long enough.
     before: Option<Flow>,
@@ -55,39 +61,42 @@ pub(crate) struct Rates {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
-    at: u64,
+    at: Nanos,
     totals: Totals,
 }
 
 const SAMPLES: usize = 21;
-/// Twenty of them are ten seconds.
-const SPACING: u64 = 500_000_000;
-/// Less time says nothing. [`Readings`](super::Readings) states this and the two numbers below.
-const SHORTEST: u64 = 50_000_000;
+/// The time between two samples, half a second. Twenty of them are ten seconds.
+const SPACING: Nanos = Nanos(500_000_000);
+/// Less time tells nothing. [`Readings`](super::Readings) states this and the two numbers below.
+const SHORTEST: Nanos = Nanos(50_000_000);
 /// Nor do fewer departures.
 const FEWEST: u64 = 10;
 /// The time that is kept. Once it has passed, any number of departures counts.
-const LONG: u64 = (SAMPLES as u64 - 1) * SPACING;
+const LONG: Nanos = Nanos((SAMPLES as u64 - 1) * SPACING.0);
 
 impl Rates {
     pub(crate) fn new() -> Self {
         Self { samples: [Sample::default(); SAMPLES], taken: 0, before: None }
     }
 
-    /// A backlog begins, at the time `at` in nanoseconds.
-    pub(crate) fn begin(&mut self, at: u64, totals: Totals) {
+    /// A backlog begins.
+    // No backlog => Backlog
+    pub(crate) fn begin(&mut self, at: Nanos, totals: Totals) {
         self.samples[0] = Sample { at, totals };
         self.taken = 1;
     }
 
     /// The backlog is gone.
-    pub(crate) fn end(&mut self, at: u64, totals: Totals) {
+    // Backlog => No backlog
+    pub(crate) fn end(&mut self, at: Nanos, totals: Totals) {
         self.before = self.flow(at, totals);
         self.taken = 0;
     }
 
-    /// What is done from now on is done in another way: what was seen until now says nothing of it.
-    pub(crate) fn begin_anew(&mut self, at: u64, totals: Totals) {
+    /// The capacity changes, and the rates until now tell nothing of it.
+    // Backlog => Backlog
+    pub(crate) fn begin_again(&mut self, at: Nanos, totals: Totals) {
         self.before = None;
         if self.taken > 0 {
             self.begin(at, totals);
@@ -96,7 +105,7 @@ impl Rates {
 
     /// Takes a sample if it is time for one.
     #[inline]
-    pub(crate) fn note(&mut self, at: u64, totals: Totals) {
+    pub(crate) fn note(&mut self, at: Nanos, totals: Totals) {
         if self.taken == 0 {
             return;
         }
@@ -107,21 +116,21 @@ impl Rates {
     }
 
     /// The rates until now, or those of the backlog before.
-    pub(crate) fn flow(&self, at: u64, totals: Totals) -> Option<Flow> {
+    pub(crate) fn flow(&self, at: Nanos, totals: Totals) -> Option<Flow> {
         self.flow_of_this(at, totals).or(self.before)
     }
 
-    /// The rates of this backlog until now. How fast the one before was joined says nothing of this one.
-    pub(crate) fn flow_of_this(&self, at: u64, totals: Totals) -> Option<Flow> {
+    /// The rates of this backlog until now. How fast calls joined the one before tells nothing of this one.
+    pub(crate) fn flow_of_this(&self, at: Nanos, totals: Totals) -> Option<Flow> {
         let last = self.taken.checked_sub(1)?;
         let oldest = self.samples[last.saturating_sub(SAMPLES - 1) % SAMPLES];
-        let nanos = at.saturating_sub(oldest.at);
-        // What was seen for ten seconds counts, however little it was: a service may be slow, or stand still.
-        let is_short = nanos < SHORTEST || totals.left.wrapping_sub(oldest.totals.left) < FEWEST;
-        if is_short && nanos < LONG {
+        let length = at.saturating_sub(oldest.at);
+        // After ten seconds any number counts: a service may be slow, or stand still.
+        let is_short = length < SHORTEST || totals.left.wrapping_sub(oldest.totals.left) < FEWEST;
+        if is_short && length < LONG {
             return None;
         }
-        let rate = |count: u64, before: u64| count.wrapping_sub(before) as f64 * 1e9 / nanos as f64;
+        let rate = |count: u64, before: u64| count.wrapping_sub(before) as f64 * 1e9 / length.0 as f64;
         Some(Flow {
             arrived: rate(totals.arrived, oldest.totals.arrived),
             joined: rate(totals.joined, oldest.totals.joined),
@@ -131,7 +140,7 @@ impl Rates {
     }
 }
 
-/// The time for so many at this rate per second.
+/// The time for `count` calls at this rate per second.
 pub(crate) fn time_for(count: u64, per_second: f64) -> Option<Duration> {
     (per_second > 0.0).then(|| seconds(count as f64 / per_second))
 }
@@ -146,8 +155,7 @@ pub(crate) fn drain_time(waiting: u64, flow: Option<Flow>) -> DrainTime {
     }
 }
 
-/// At most what a number of nanoseconds can hold.
+/// A duration of up to 584 years, which [`Nanos`] can hold.
 fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds)
-        .map_or(Duration::from_nanos(u64::MAX), |wait| Duration::from_nanos(clock::nanos(wait)))
+    Duration::try_from_secs_f64(seconds).map_or(Nanos::MAX, Nanos::of).duration()
 }

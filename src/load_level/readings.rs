@@ -1,18 +1,20 @@
 use super::{
+    places::Places,
     rates::{DrainTime, drain_time},
-    state::{Places, State},
+    state::State,
 };
+use crate::{clock::Nanos, waiters::Backlog};
 use std::time::Duration;
 
-/// How many calls were not served, ever.
+/// The calls that were not served since the queue was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
     /// Refused because the queue was full.
     pub full: u64,
-    /// Refused after they had waited, because one that was worth more needed the place.
+    /// Refused after they had waited, because a call that was worth more needed the place.
     pub displaced: u64,
-    /// Refused because they had waited for as long as they may, or their deadline had passed.
+    /// Refused because they had waited for as long as the queue allows, or their deadline had passed.
     pub waited_too_long: u64,
     /// Dropped by their callers while they waited.
     pub cancelled: u64,
@@ -29,31 +31,35 @@ pub struct Readings {
     pub in_service: usize,
     /// The most calls that may be in the service.
     pub concurrency: usize,
-    /// How many wait.
+    /// The calls that wait.
     pub waiting: usize,
-    /// What they weigh.
+    /// The sum of their weights.
     pub weight: u64,
-    /// For how long the one has waited that has waited for longest. Zero where nobody waits.
+    /// How long the oldest waiter has waited. Zero where no call waits.
     pub oldest_age: Duration,
-    /// How long one would wait that came now and was served after all who wait: their number divided by how many leave
-    /// per second. Where nobody waits and there is room, the time until the pace allows it, or zero.
+    /// How long a call would wait that came now and was served after all waiters: their number divided by the calls
+    /// that leave the queue per second. Where no call waits and there is room, the time until the pace allows it, or
+    /// zero.
     ///
-    /// `None` where that is not known yet, of a closed queue, and while no call leaves. It is known once a backlog has lasted
-    /// for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last known rates of
-    /// an earlier backlog count. There are none in the first backlog, and after a change of the concurrency or the pace.
+    /// `None` where that is not known yet, of a closed queue, and while no call leaves. It is known once a backlog has
+    /// lasted for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last
+    /// known rates of an earlier backlog count. There are none in the first backlog, and after a change of the
+    /// concurrency or the pace.
     pub expected_wait: Option<Duration>,
-    /// When the backlog is gone if all goes on as in the last ten seconds: B / (u - l), where B wait, u leave the queue
-    /// and l join it per second. A backlog that has been there for a shorter time has grown in it:
+    /// When the backlog is gone at the rates of the last ten seconds: B / (u - l), where B calls wait, u calls leave
+    /// the queue and l calls join it per second. A backlog younger than ten seconds has grown in that time:
     /// [`Never`](DrainTime::Never).
     ///
     /// [`Unknown`](DrainTime::Unknown) until this backlog has lasted for long enough; see
     /// [`expected_wait`](Self::expected_wait). The backlog before does not count here.
     pub drain_time: DrainTime,
-    /// How many calls at once the service would have to do to keep up with what arrives, refused calls included, and to
-    /// work off the backlog in ten seconds: for an autoscaler, which divides it by what one instance does. The calls in
-    /// the service where nobody waits, or where it is the pace that they wait for, as they are now: smooth it.
+    /// The calls that the service would have to do at once to keep up with the arrivals, refused calls included, and to
+    /// work off the backlog in ten seconds. An autoscaler divides it by the calls that one instance does at once.
+    ///
+    /// Where no call waits, or where calls wait for the pace, it is the number of calls in the service. That number
+    /// changes with each call: smooth it.
     pub desired_concurrency: usize,
-    /// How many calls were not served, ever.
+    /// The calls that were not served since the queue was built.
     pub not_served: Counts,
 }
 
@@ -61,11 +67,12 @@ pub struct Readings {
 const TO_WORK_OFF: f64 = 10.0;
 
 impl Readings {
-    pub(super) fn of(state: &State, places: Places, now: u64) -> Self {
-        let (waiting, flow) = (state.waiters.waiting(), state.rates.flow(now, state.totals));
+    pub(super) fn of(state: &State, places: Places, now: Nanos) -> Self {
+        let Backlog { calls: waiting, weight } = state.waiters.all();
+        let flow = state.rates.flow(now, state.totals);
         let (in_service, concurrency) = (places.taken as usize, places.limit as usize);
         let desired_concurrency = match flow {
-            // Where there is room they wait for the pace, and more room is of no use.
+            // Where there is room the calls wait for the pace, and more room is of no use.
             _ if in_service < concurrency => in_service,
             Some(flow) if waiting > 0 && flow.served > 0.0 => {
                 let needed = (flow.arrived + waiting as f64 / TO_WORK_OFF) / flow.served;
@@ -77,8 +84,8 @@ impl Readings {
             in_service,
             concurrency,
             waiting,
-            weight: u64::try_from(state.waiters.weight()).unwrap_or(u64::MAX),
-            oldest_age: Duration::from_nanos(state.oldest_age(now)),
+            weight: u64::try_from(weight).unwrap_or(u64::MAX),
+            oldest_age: state.oldest_age(now),
             expected_wait: match waiting {
                 _ if state.is_closed() => None,
                 0 if in_service < concurrency => Some(state.paced_wait(now)),

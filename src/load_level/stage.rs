@@ -3,13 +3,12 @@
 use super::{
     layer::{Classes, LoadLevel, Weigh},
     pace::Share,
-    queue::Standing,
-    state::Arrival,
-    waiters::Place,
+    state::Standing,
 };
 use crate::{
     error::Rejection,
     shell::{Admission, AdmissionStage, Decision, Describe, DescribeAdmission, Ending, Explanation, Frame, RefusesNow},
+    waiters::Place,
 };
 use std::task::{Context, Poll};
 use tokio::time::Instant;
@@ -38,9 +37,9 @@ where
         // It may have woken calls that waited.
         frame.user_code_runs();
         match arrival {
-            Ok(Arrival::Admitted(share)) => Decision::Admitted(share),
-            Ok(Arrival::Waits(place)) => Decision::Waits(place),
-            Err(rejection) => Decision::Refused(rejection),
+            Standing::Admitted(share) => Decision::Admitted(share),
+            Standing::Waiting(place) => Decision::Waits(place),
+            Standing::Refused(refusal) => Decision::Refused(refusal.into()),
         }
     }
 
@@ -54,12 +53,12 @@ where
         // It cloned the waker, and may have woken other calls.
         frame.user_code_runs();
         match standing {
-            Standing::NotBefore(instant) => {
+            Standing::Waiting(instant) => {
                 frame.wake_at(instant);
                 Poll::Pending
             }
-            Standing::Come(share) => Poll::Ready(Ok(share)),
-            Standing::Refused(rejection) => Poll::Ready(Err(rejection)),
+            Standing::Admitted(share) => Poll::Ready(Ok(share)),
+            Standing::Refused(refusal) => Poll::Ready(Err(refusal.into())),
         }
     }
 

@@ -1,6 +1,11 @@
-//! What is not seen from outside: when a call takes the lock.
+//! The properties that only the inside shows: which calls take the lock, and the size of a place.
 
-use super::{Acquire, Queue, pace::Share};
+use super::{
+    Acquire, Queue,
+    pace::Share,
+    state::{CLASSES, Refusal, Waiter},
+};
+use crate::waiters::Waiters;
 use std::{
     pin::Pin,
     task::{Context, Waker},
@@ -8,7 +13,7 @@ use std::{
 };
 use tokio::time::advance;
 
-/// Whether a call that comes now needs no lock, and one that ends, and who asks whether there is a place to wait.
+/// Whether a call enters, looks for a place to wait, and ends without the lock.
 fn is_fast(queue: &Queue) -> bool {
     let entered = queue.enter();
     if entered {
@@ -25,7 +30,7 @@ fn waiting(queue: &Queue) -> Pin<Box<Acquire>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_takes_the_lock_once_nobody_waits_however_the_last_one_went() {
+async fn no_call_takes_the_lock_once_no_call_waits_and_the_last_one_went_in_any_way() {
     let queue = Queue::builder(2, 10).build().unwrap();
     assert!(is_fast(&queue));
     for how in ["served", "cancelled", "let in and cancelled", "late", "late at its turn"] {
@@ -53,7 +58,7 @@ async fn nobody_takes_the_lock_once_nobody_waits_however_the_last_one_went() {
             _ => {
                 advance(Duration::from_secs(1)).await;
                 drop((one, other));
-                assert!(is_fast(&queue), "the one that was late has been told");
+                assert!(is_fast(&queue), "the late call has its answer");
                 assert!(last.await.is_err());
             }
         }
@@ -72,4 +77,11 @@ async fn with_a_pace_every_call_takes_the_lock_and_without_one_none() {
     assert!(is_fast(&queue));
     queue.set_pace(Some((1, Duration::from_secs(1)))).unwrap();
     assert!(!is_fast(&queue));
+}
+
+#[test]
+fn a_place_in_the_queue_has_the_size_that_its_page_states() {
+    let bytes = Waiters::<Waiter, Result<Share, Refusal>, CLASSES>::PLACE_BYTES;
+    let page = include_str!("queue.rs").replace("\n///", "");
+    assert!(page.contains(&format!("A place in the queue has {bytes} bytes")), "{bytes}");
 }

@@ -1,12 +1,20 @@
+//! The simulated world, and its run: the tasks that can go on, then the clock, one after the other.
+
+mod sleep;
+mod streams;
+
+pub use sleep::Sleep;
+pub use streams::SeededHasher;
+pub(super) use streams::{Draws, Stream};
+
 use super::{Backend, BackendService};
 use crate::{Random, error::ConfigError};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
+use sleep::Sleeper;
 use std::{
     cell::{Cell, RefCell},
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap},
-    hash::{BuildHasher, DefaultHasher, Hasher},
     ops::Range,
     pin::Pin,
     rc::Rc,
@@ -21,41 +29,6 @@ use tokio::time::Instant;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// What draws random numbers. Each load, backend, link and layer has a stream of them to itself, which depends on
-/// nothing but the seed and on how many of its kind there were before: whatever else is in a world, the same load brings
-/// the same calls.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Draws {
-    /// When the calls of a load arrive.
-    Arrivals,
-    /// Their keys.
-    Keys,
-    /// Which client makes them.
-    Clients,
-    Backend,
-    Link,
-    Layer,
-    Hasher,
-}
-
-/// The random numbers of one part of a world. Clones share them.
-#[derive(Clone)]
-pub(super) struct Stream(Rc<RefCell<Xoshiro256PlusPlus>>);
-
-impl Stream {
-    /// The stream with this number of its kind.
-    pub(super) fn new(seed: u64, draws: Draws, number: u64) -> Self {
-        // Neighbouring seeds and numbers are mixed one after the other, so that their streams have nothing in common.
-        let mix = |seed: u64, word: u64| Xoshiro256PlusPlus::seed_from_u64(seed).next_u64().wrapping_add(word);
-        let seed = mix(mix(seed, draws as u64), number);
-        Self(Rc::new(RefCell::new(Xoshiro256PlusPlus::seed_from_u64(seed))))
-    }
-
-    pub(super) fn draw<T>(&self, draw: impl FnOnce(&mut dyn Rng) -> T) -> T {
-        draw(&mut *self.0.borrow_mut())
-    }
-}
-
 /// The simulated world: its clock, its random numbers, its tasks. A handle; clones are the same world.
 ///
 /// Its clock is tokio's, paused: [`Instant::now`] and every timer of every layer follow it. Waits of the simulation
@@ -65,7 +38,7 @@ pub struct Sim(Rc<Kernel>);
 
 struct Kernel {
     start: Instant,
-    /// The time since the start, as last read: the clock moves nowhere but in [`Sim::run`], and to read it is slow.
+    /// The time since the start, when it was last read. The clock moves only in [`Sim::run`], and is slow to read.
     elapsed: Cell<Duration>,
     /// From the end of the warm-up to the end of the run.
     counted: Range<Duration>,
@@ -74,47 +47,21 @@ struct Kernel {
     seed: u64,
     /// How many streams of each kind there are.
     streams: RefCell<HashMap<Draws, u64>>,
-    /// Who wants to be woken, by instant, then by order of asking.
+    /// The tasks to be woken, by instant, then by order of asking.
     sleepers: RefCell<BinaryHeap<Reverse<Sleeper>>>,
     asked: Cell<u64>,
     spawned: RefCell<Vec<Task>>,
     /// Calls that have not ended: the run waits for them.
     calls: Cell<u64>,
-    /// Tasks that have not ended and in which timers of layers may be running: calls and whatever else runs services.
+    /// Tasks that have not ended and in which timers of layers may be running: calls and other tasks that run services.
     timed: Cell<u64>,
     /// The most of those at once.
     most_tasks: Cell<u64>,
     backends: RefCell<Vec<BackendService>>,
-    /// What is to be given back by the end of the run.
+    /// The permits, places and probes that have to be given back by the end of the run.
     watched: RefCell<Vec<(String, Box<dyn Fn() -> u64>)>>,
     /// Why the first part of this world that cannot work was refused.
     refused: RefCell<Option<ConfigError>>,
-}
-
-struct Sleeper {
-    at: Duration,
-    order: u64,
-    waker: Waker,
-}
-
-impl PartialEq for Sleeper {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Sleeper {}
-
-impl PartialOrd for Sleeper {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Sleeper {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
 }
 
 impl Sim {
@@ -146,16 +93,16 @@ impl Sim {
         backend
     }
 
-    /// A generator for a layer, which draws the same numbers for the same seed of the run, and others than any other part
-    /// of this world.
+    /// A generator for a layer. It follows the seed of the run, and draws other numbers than any other part of this
+    /// world.
     pub fn random(&self) -> Random {
         Random::seeded(self.stream(Draws::Layer).draw(|random| random.next_u64()))
     }
 
-    /// A hasher for a keyed limit, by [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The standard one is
-    /// seeded by each process. So two runs with the same seed would share other slots of a full table.
+    /// A hasher for a keyed limit, by [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The standard
+    /// hasher has another seed in each process, so that two runs with one seed would share other slots of a full table.
     pub fn hasher(&self) -> SeededHasher {
-        SeededHasher(self.stream(Draws::Hasher).draw(|random| random.next_u64()))
+        SeededHasher::new(&self.stream(Draws::Hasher))
     }
 
     /// Calls `held` when the run is over, to find permits, places or probes that were taken and not given back. The
@@ -186,7 +133,7 @@ impl Sim {
         self.0.watched.borrow_mut().push((what.into(), Box::new(held)));
     }
 
-    /// What is still held of all that is watched. Under one name counts what all handles of this name hold.
+    /// The permits, places and probes that are still held, by the name that watches them.
     pub(super) fn held(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
         for (what, held) in &*self.0.watched.borrow() {
@@ -219,7 +166,7 @@ impl Sim {
 
     /// Waits, exactly.
     pub fn sleep(&self, duration: Duration) -> Sleep {
-        Sleep { sim: self.clone(), until: self.elapsed().saturating_add(duration), waker: None }
+        Sleep::new(self.clone(), self.elapsed().saturating_add(duration))
     }
 
     /// Runs a future beside all others, until its end or that of the run.
@@ -267,8 +214,17 @@ impl Sim {
         });
     }
 
-    /// Runs the world until no call is under way and nothing is to come before `end`, or until `limit`. Where something is
-    /// watched, whatever was spawned is waited for like a call.
+    /// Runs the world until no call is under way and nothing is to come before `end`, or until `limit`. Where something
+    /// is watched, the run waits for all tasks as for calls.
+    ///
+    /// When no task can go on, the clock jumps. The timers of layers fire at whole milliseconds.
+    ///
+    /// | sleepers | tasks with timers of layers | the clock goes to |
+    /// |---|---|---|
+    /// | some | none | the first sleeper |
+    /// | some | some | the first sleeper, or the next whole millisecond if that is earlier |
+    /// | none | some | the next whole millisecond |
+    /// | none | none | nowhere: the run ends |
     pub(super) async fn run(&self, end: Duration, limit: Duration) {
         let mut tasks = FuturesUnordered::new();
         let woken = Arc::new(Woken(AtomicBool::new(false)));
@@ -279,7 +235,6 @@ impl Sim {
             let now = self.elapsed();
             let next = self.0.sleepers.borrow().peek().map(|Reverse(sleeper)| sleeper.at);
             let timed = self.0.timed.get() > 0;
-            // The timers of layers fire at whole milliseconds.
             let next = match next {
                 Some(at) if !timed => at,
                 Some(at) => at.min(next_milli(now)),
@@ -307,7 +262,7 @@ impl Sim {
         }
     }
 
-    /// Polls everything that can go on, until nothing can.
+    /// Polls all tasks that can go on, until none can.
     fn run_tasks(&self, tasks: &mut FuturesUnordered<Task>, woken: &Woken, cx: &mut Context<'_>) {
         loop {
             for task in self.0.spawned.take() {
@@ -334,20 +289,6 @@ impl Sim {
     }
 }
 
-/// A hasher that follows the seed of the run, from [`Sim::hasher`].
-#[derive(Clone, Copy, Debug)]
-pub struct SeededHasher(u64);
-
-impl BuildHasher for SeededHasher {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.0);
-        hasher
-    }
-}
-
 /// Ends a world when it goes, however its run ends. Backends and tasks hold on to their world, and it to them.
 pub(super) struct Ending(pub(super) Sim);
 
@@ -371,34 +312,5 @@ struct Woken(AtomicBool);
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The future of [`Sim::sleep`].
-#[must_use = "futures do nothing unless polled"]
-pub struct Sleep {
-    sim: Sim,
-    until: Duration,
-    /// Who is among the sleepers of the world for this: polled again, it needs no second place there.
-    waker: Option<Waker>,
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.sim.elapsed() >= self.until {
-            return Poll::Ready(());
-        }
-        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            return Poll::Pending;
-        }
-        self.waker = Some(cx.waker().clone());
-        let kernel = &self.sim.0;
-        let order = kernel.asked.get();
-        kernel.asked.set(order + 1);
-        let sleeper = Sleeper { at: self.until, order, waker: cx.waker().clone() };
-        kernel.sleepers.borrow_mut().push(Reverse(sleeper));
-        Poll::Pending
     }
 }

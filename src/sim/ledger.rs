@@ -5,7 +5,7 @@ use crate::Error;
 use hdrhistogram::Histogram;
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
-/// The number of spans of time in a report, whatever the length of the run.
+/// The number of spans of time in a report, for a run of any length.
 const SPANS: u64 = 100;
 
 /// Keeps the count of the calls that arrive after the warm-up.
@@ -23,7 +23,7 @@ struct Class {
     rejected: Sketch,
 }
 
-/// What else is known when a run is over.
+/// The other results of a run.
 pub(super) struct Run {
     pub(super) seed: u64,
     pub(super) disturbed: Option<Disturbed>,
@@ -84,8 +84,8 @@ impl Ledger {
         }
     }
 
-    /// The class of a call, and the span in which it arrived: the last one that begins no later, in whole nanoseconds, as
-    /// their edges are. `None` for a call of the warm-up.
+    /// The class of a call, and the span in which it arrived: the last one that begins no later, in whole nanoseconds,
+    /// as their edges are. `None` for a call of the warm-up.
     fn entry(&mut self, class: usize, begin: Duration) -> Option<(&mut Class, usize)> {
         let since = nanos(begin.checked_sub(self.counted.start)?);
         // The edge of span i is i * length / SPANS, rounded down. Times are a year at most, which leaves room for this.

@@ -12,8 +12,8 @@ use tower::{Service, ServiceExt};
 /// A network between a caller and a service: every request and every answer takes its time on the way.
 ///
 /// A request that was sent arrives, even if its caller has gone, and the service goes on with it. A service that is
-/// called without a link is part of its caller: a caller that gives up drops its call, with whatever that holds in the
-/// layers of the service. The call's [`CallContext`](crate::CallContext) arrives with it.
+/// called without a link is part of its caller: a caller that gives up drops its call, with the permits that it holds
+/// in the layers of the service. The call's [`CallContext`](crate::CallContext) arrives with it.
 #[derive(Clone)]
 pub struct Link<S> {
     sim: Sim,
@@ -68,7 +68,7 @@ impl<Response, E> Future for Arrival<Response, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match Pin::new(&mut self.0).poll(cx) {
             Poll::Ready(Ok(result)) => Poll::Ready(result),
-            // The sender is dropped unsent only when the whole run ends, and then nobody waits.
+            // The sender is dropped unsent only when the whole run ends, and then no caller waits.
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
     }

@@ -1,21 +1,24 @@
+//! Loads: the calls of one class over time. The instants of the calls are in `arrivals`.
+
+mod arrivals;
+
 use super::kernel::Stream;
 use crate::{Criticality, error::ConfigError};
-use rand_distr::{Distribution, Exp1};
-use std::{fmt, iter, time::Duration};
+use arrivals::{Rate, Segment};
+use std::{fmt, time::Duration};
 
 /// The most calls of one class: more would take half an hour and longer, or forever.
 const MOST_CALLS: f64 = 1e9;
 const RULE_OF_CALLS: &str = "must have arrivals, and at most 1e9 in the whole run";
 
-/// From one call of a caller in a closed loop to its next one, at least: one that calls a service that answers or
+/// The shortest time from one call of a caller in a closed loop to its next one. Without it a service that answers or
 /// fails in no time would keep the clock from moving on.
 pub(super) const LEAST_ROUND: Duration = Duration::from_millis(1);
 
 /// The most callers of a closed load, each of which takes memory.
 const MOST_CALLERS: usize = 1_000_000;
 
-/// Calls that arrive over time, of one class. Open-loop: the next call arrives whether or not the last one has its
-/// answer.
+/// The calls of one class over time. Open-loop: the next call arrives whether or not the last one has its answer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,9 +37,7 @@ pub struct Load {
     pub(super) keys: u64,
     pub(super) in_time: Duration,
     arrivals: Arrivals,
-    base: f64,
-    /// In the order in which they were named; a later one covers an earlier one.
-    segments: Vec<Segment>,
+    rate: Rate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,64 +49,6 @@ enum Arrivals {
         callers: usize,
         think: Duration,
     },
-}
-
-/// A rate that moves in a straight line.
-#[derive(Clone, Copy, Debug)]
-struct Segment {
-    from: Duration,
-    /// None: to the end of the run.
-    to: Option<Duration>,
-    rate_from: f64,
-    rate_to: f64,
-}
-
-impl Segment {
-    fn covers(&self, at: Duration) -> bool {
-        self.from <= at && self.to.is_none_or(|to| at < to)
-    }
-
-    /// How fast the rate changes, per second and second.
-    fn slope(&self) -> f64 {
-        self.to.map_or(0.0, |to| (self.rate_to - self.rate_from) / to.saturating_sub(self.from).as_secs_f64())
-    }
-}
-
-/// A stretch of time in which one straight line is the rate.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    from: Duration,
-    to: Option<Duration>,
-    rate: f64,
-    slope: f64,
-}
-
-impl Piece {
-    /// The part of it that is before an instant.
-    fn until(self, end: Duration) -> Self {
-        Self { to: Some(self.to.map_or(end, |to| to.min(end))), ..self }
-    }
-
-    /// How many calls arrive in it, on average.
-    fn calls(&self) -> f64 {
-        match self.to {
-            Some(to) => {
-                let length = to.saturating_sub(self.from).as_secs_f64();
-                length * (self.rate + self.slope * length / 2.0)
-            }
-            None if self.rate > 0.0 => f64::INFINITY,
-            None => 0.0,
-        }
-    }
-
-    /// When so many calls have arrived in it, in seconds since its begin.
-    fn time_of(&self, calls: f64) -> f64 {
-        // rate * x + slope * x^2 / 2 = calls, in the form that stays exact for a small slope.
-        let root = (self.rate * self.rate + 2.0 * self.slope * calls).max(0.0).sqrt();
-        let divisor = self.rate + root;
-        // No call at no rate: at once, and not never.
-        if divisor > 0.0 { 2.0 * calls / divisor } else { 0.0 }
-    }
 }
 
 impl Load {
@@ -133,8 +76,7 @@ impl Load {
             keys: 1,
             in_time: Duration::from_secs(1),
             arrivals,
-            base,
-            segments: Vec::new(),
+            rate: Rate { base, segments: Vec::new() },
         }
     }
 
@@ -175,17 +117,17 @@ impl Load {
     }
 
     fn segment(mut self, from: Duration, to: Option<Duration>, rate_from: f64, rate_to: f64) -> Self {
-        self.segments.push(Segment { from, to, rate_from, rate_to });
+        self.rate.segments.push(Segment { from, to, rate_from, rate_to });
         self
     }
 
     pub(super) fn check(&self, length: Duration) -> Result<(), ConfigError> {
         let bad = |rate: f64| !rate.is_finite() || !(0.0..=1e9).contains(&rate);
-        let rates = self.segments.iter().flat_map(|segment| [segment.rate_from, segment.rate_to]);
-        if let Some(rate) = rates.chain([self.base]).find(|rate| bad(*rate)) {
+        let rates = self.rate.segments.iter().flat_map(|segment| [segment.rate_from, segment.rate_to]);
+        if let Some(rate) = rates.chain([self.rate.base]).find(|rate| bad(*rate)) {
             return Err(ConfigError::new("sim.load.rps", rate, "must be a number from 0 to 1e9"));
         }
-        for Segment { from, to, .. } in &self.segments {
+        for Segment { from, to, .. } in &self.rate.segments {
             if let Arrivals::Closed { .. } = self.arrivals {
                 return Err(ConfigError::new("sim.load.segment", from, "must not be: callers in a loop have no rate"));
             }
@@ -209,10 +151,7 @@ impl Load {
                 let rounds = length.as_secs_f64() / think.max(LEAST_ROUND).as_secs_f64();
                 check_calls(callers as f64 * rounds.max(1.0))
             }
-            Arrivals::Constant | Arrivals::Poisson => {
-                let pieces = self.pieces().take_while(|piece| piece.from < length);
-                check_calls(pieces.map(|piece| piece.until(length).calls()).sum())
-            }
+            Arrivals::Constant | Arrivals::Poisson => check_calls(self.rate.calls_until(length)),
         }
     }
 
@@ -226,38 +165,17 @@ impl Load {
 
     /// When the last change of the rate is over, if it changes.
     pub(super) fn last_change(&self) -> Option<Duration> {
-        self.segments.iter().map(|segment| segment.to.unwrap_or(segment.from)).max()
+        self.rate.last_change()
     }
 
     /// When the first change of the rate begins, if it changes.
     pub(super) fn first_change(&self) -> Option<Duration> {
-        self.segments.iter().map(|segment| segment.from).min()
+        self.rate.first_change()
     }
 
     /// The instants of the calls, in order.
-    pub(super) fn arrivals(&self, random: Stream) -> impl Iterator<Item = Duration> {
-        Instants { arrivals: self.arrivals, pieces: self.pieces(), piece: None, calls: 0.0, random }
-    }
-
-    /// The rate, piece by piece. The last piece has no end.
-    fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
-        let load = self.clone();
-        let first = load.piece(Duration::ZERO);
-        iter::successors(Some(first), move |piece| piece.to.map(|to| load.piece(to)))
-    }
-
-    /// The piece that begins at an instant.
-    fn piece(&self, from: Duration) -> Piece {
-        let edges = self.segments.iter().flat_map(|segment| [Some(segment.from), segment.to]);
-        let to = edges.flatten().filter(|edge| *edge > from).min();
-        match self.segments.iter().rev().find(|segment| segment.covers(from)) {
-            Some(segment) => {
-                let slope = segment.slope();
-                let rate = segment.rate_from + slope * from.saturating_sub(segment.from).as_secs_f64();
-                Piece { from, to, rate: rate.max(0.0), slope }
-            }
-            None => Piece { from, to, rate: self.base, slope: 0.0 },
-        }
+    pub(super) fn arrivals(&self, random: Stream) -> impl Iterator<Item = Duration> + use<> {
+        self.rate.arrivals(self.arrivals, random)
     }
 }
 
@@ -268,44 +186,4 @@ fn check_calls(calls: f64) -> Result<(), ConfigError> {
 
 pub(super) fn no_such_number_of_calls(calls: impl fmt::Debug) -> ConfigError {
     ConfigError::new("sim.load.calls", calls, RULE_OF_CALLS)
-}
-
-/// Walks over the pieces of a rate, and has a call arrive whenever its integral has grown by what is wanted.
-struct Instants<P> {
-    arrivals: Arrivals,
-    pieces: P,
-    /// Where it is, and how many calls on average come from its begin to the last arrival. Time is counted from there: a
-    /// float that counts from the start of the run knows no nanoseconds after a few weeks.
-    piece: Option<Piece>,
-    calls: f64,
-    random: Stream,
-}
-
-impl<P: Iterator<Item = Piece>> Iterator for Instants<P> {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        self.calls += match self.arrivals {
-            Arrivals::Constant => 1.0,
-            Arrivals::Poisson => self.random.draw(|random| Exp1.sample(random)),
-            Arrivals::Closed { .. } => return None,
-        };
-        loop {
-            let piece = match self.piece {
-                Some(piece) => piece,
-                None => *self.piece.insert(self.pieces.next()?),
-            };
-            let all = piece.calls();
-            if self.calls < all {
-                let time = Duration::try_from_secs_f64(piece.time_of(self.calls)).ok()?;
-                let instant = piece.from.saturating_add(time);
-                // What is due at its very end comes with the next piece, if that has any calls.
-                if piece.to.is_none_or(|to| instant < to) {
-                    return Some(instant);
-                }
-            }
-            self.calls = (self.calls - all).max(0.0);
-            self.piece = None;
-        }
-    }
 }

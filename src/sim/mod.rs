@@ -2,8 +2,8 @@
 //!
 //! A stack that passes every ordinary test can still turn a short outage into a long one: retries that multiply the
 //! load, queues that serve only calls whose callers have gone, a system that does not come back by itself. None of it
-//! shows at low load with a healthy backend. Here the very types that production uses meet a simulated load and a
-//! simulated backend; an hour takes a second, and the same seed gives the same report, byte for byte.
+//! shows at low load with a healthy backend. Here the types that production uses meet a simulated load and a simulated
+//! backend. An hour takes a second, and a seed gives the same report each time, byte for byte.
 //!
 //! A test of your own stack:
 //!
@@ -39,7 +39,7 @@
 //!
 //! # Setting up
 //!
-//! The feature belongs to the tests, where cargo adds it to whatever the program itself uses:
+//! The feature belongs to the tests, where cargo adds it to the features of the program:
 //!
 //! ```toml
 //! [dependencies]
@@ -65,8 +65,8 @@
 //! - A server stack belongs behind a [`Link`]. A client that gives up drops its call; if that is the very future of the
 //!   server, the server's permit is back while its backend goes on, and a limit of 60 lets in any number. Behind a link
 //!   the server goes on with what it has begun, as one on another machine does.
-//! - A run ends its calls with an [`Error<Failure>`](crate::Error), and so does a server stack. A client stack around one
-//!   would wrap it once more: `.keep_error()` puts its own rejections beside those of the server.
+//! - A run ends its calls with an [`Error<Failure>`](crate::Error), and so does a server stack. A client stack around
+//!   one would wrap it once more: `.keep_error()` puts its own rejections beside those of the server.
 //!
 //! ```
 //! use std::time::Duration;
@@ -126,8 +126,8 @@
 //! - [`Load`]: calls that arrive over time; several classes at once with [`Scenario::and`].
 //! - [`Backend`]: a service with servers, a queue, a latency and bad days. By default it goes on working on calls whose
 //!   callers have gone, as real ones do.
-//! - [`Link`]: a network in between, on whose far side work goes on when its caller has gone. Chains of services are tower
-//!   services that call each other; see `examples/experiments`.
+//! - [`Link`]: a network in between, on whose far side work goes on when its caller has gone. Chains of services are
+//!   tower services that call each other; see `examples/experiments`.
 //! - [`Scenario`]: brings them together. Make everything with a clock or random numbers inside its closure: handles
 //!   there see the virtual clock, and [`Sim::random`] follows the seed. Loads, backends, links and layers draw from
 //!   streams of their own, so that another stack meets the same calls.
@@ -138,9 +138,9 @@
 //!
 //! # Time
 //!
-//! The clock is tokio's, paused, and moved by hand. Arrivals, backends and links are exact to the nanosecond (arrivals for
-//! the first fifty days in which the rate does not change, and to a few nanoseconds after); timers of the layers fire at
-//! whole milliseconds, as tokio's do in production. Everything runs on one thread.
+//! The clock is tokio's, paused, and moved by hand. Arrivals, backends and links are exact to the nanosecond (arrivals
+//! for the first fifty days in which the rate does not change, and to a few nanoseconds after); timers of the layers
+//! fire at whole milliseconds, as tokio's do in production. Everything runs on one thread.
 //!
 //! # The defaults
 //!
@@ -151,6 +151,7 @@
 mod backend;
 mod class;
 mod kernel;
+mod latency;
 mod ledger;
 mod link;
 mod load;
@@ -160,9 +161,10 @@ mod scenario;
 mod seeds;
 mod table;
 
-pub use backend::{Answer, Backend, BackendCounts, BackendService, Latency};
+pub use backend::{Answer, Backend, BackendCounts, BackendService};
 pub use class::{ClassReport, Latencies, Span};
 pub use kernel::{SeededHasher, Sim, Sleep};
+pub use latency::Latency;
 pub use link::{Arrival, Link};
 pub use load::Load;
 pub use recovery::Recovery;
@@ -189,14 +191,14 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply;
 
-/// A backend did not do what it was asked.
+/// A backend did not answer a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
 #[non_exhaustive]
 pub enum Failure {
     /// It failed.
     #[error("the backend failed")]
     Failed,
-    /// It refused the call, since its queue was full.
+    /// It refused the call, because its queue was full.
     #[error("the backend is overloaded")]
     Overloaded,
 }

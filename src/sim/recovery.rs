@@ -12,8 +12,8 @@ const LEAST_EVIDENCE: u64 = 20;
 /// Goodput is back at this share of what it was before.
 const BACK: f64 = 0.95;
 
-/// Of calls that fail by chance, a window has more failures than this many standard deviations beyond the mean once in 740
-/// times.
+/// Of calls that fail by chance, a window has more failures than this many standard deviations beyond the mean once in
+/// 740 times.
 const DEVIATIONS: f64 = 3.0;
 
 /// Whether goodput came back after the last disturbance.
@@ -70,7 +70,8 @@ pub(super) struct Disturbed {
     pub(super) to: f64,
 }
 
-/// How long after the disturbance goodput was back. For the definition see [`Report::recovery`](super::Report::recovery).
+/// How long after the disturbance goodput was back. For the definition see
+/// [`Report::recovery`](super::Report::recovery).
 pub(super) fn recovery(spans: &[Span], disturbed: Option<Disturbed>) -> Recovery {
     let Some(disturbed) = disturbed else { return Recovery::Undisturbed };
     let after = |span: &&Span| span.from >= disturbed.to;
@@ -100,8 +101,8 @@ impl Usual {
         Self(if before.offered < LEAST_EVIDENCE { 1.0 } else { share })
     }
 
-    /// Whether goodput is back in every window of enough calls. A window ends with a span; the last one has what is left
-    /// over, too.
+    /// Whether goodput is back in every window of enough calls. A window ends with a span; the last one has what is
+    /// left over, too.
     fn is_kept_to_the_end(self, spans: &[Span], enough: u64) -> bool {
         let half_as_good = spans.first().is_some_and(|span| 2.0 * span.in_time as f64 >= self.0 * span.offered as f64);
         let mut left = Calls::of(spans);

@@ -16,17 +16,18 @@ pub struct Report {
     pub seed: u64,
     /// The classes, in the order of their loads.
     pub classes: Vec<ClassReport>,
-    /// The calls of all classes over time, by the instant of arrival: in a hundred equal spans, whatever the length of the
-    /// run.
+    /// The calls of all classes over time, by the instant of arrival: in a hundred equal spans.
     pub spans: Vec<Span>,
     /// The backends, in the order in which they were made.
     pub backends: Vec<BackendCounts>,
     /// When the first change of load or disturbance of a backend began, in seconds. `None` if there was none.
     pub disturbed_from: Option<f64>,
-    /// When the last change of load and the last disturbance of a backend were over, in seconds. `None` if there was none.
+    /// When the last change of load and the last disturbance of a backend were over, in seconds. `None` if there was
+    /// none.
     pub calm_from: Option<f64>,
     /// The most tasks that were alive at once: one for each call, one for each call on its way through a
-    /// [`Link`](super::Link), and whatever was spawned with [`Sim::spawn`](super::Sim::spawn). A server would have as many.
+    /// [`Link`](super::Link), and one for each future of [`Sim::spawn`](super::Sim::spawn). A server would have as
+    /// many.
     pub most_tasks: u64,
     /// The permits, places and probes still held when the run was over, by the name given to
     /// [`Sim::watch`](super::Sim::watch). An entry for each name, zero included.
@@ -60,8 +61,8 @@ impl Report {
         ratio(self.classes.iter().map(|class| class.in_time).sum(), self.offered())
     }
 
-    /// The share of the calls that ended with a rejection by this mechanism, one of [`Rejection::MECHANISMS`]: `"timeout"`,
-    /// `"load_shed"`, ..
+    /// The share of the calls that ended with a rejection by this mechanism, one of [`Rejection::MECHANISMS`]:
+    /// `"timeout"`, `"load_shed"`, ..
     ///
     /// # Panics
     ///
@@ -73,15 +74,15 @@ impl Report {
         ratio(rejected, self.offered())
     }
 
-    /// The calls that arrived at backends, per call that was made. Those of all backends together: in a chain of services
-    /// each hop that is a backend counts. `None` where there is no backend.
+    /// The calls that arrived at backends, per call that was made. Those of all backends together: in a chain of
+    /// services each hop that is a backend counts. `None` where there is no backend.
     pub fn amplification(&self) -> Option<f64> {
         let received = self.backends.iter().map(|backend| backend.received).sum();
         (!self.backends.is_empty()).then(|| ratio(received, self.offered()))
     }
 
-    /// Of the calls that arrived from `from` to `to`, the share that was answered in time: over all spans which that time
-    /// touches. `None` if no call arrived in them.
+    /// Of the calls that arrived from `from` to `to`, the share that was answered in time: over all spans which that
+    /// time touches. `None` if no call arrived in them.
     pub fn goodput_between(&self, from: Duration, to: Duration) -> Option<f64> {
         let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
         Calls::of(self.spans.iter().filter(|span| span.from < to && span.to > from)).goodput()
@@ -89,15 +90,15 @@ impl Report {
 
     /// How long after the last disturbance goodput was back for good, in each class: the longest of these times.
     ///
-    /// Goodput is back where it is at least 95% of the share that was answered in time before the first disturbance (of all
-    /// calls, where fewer than 20 came before it). Exact to a span, which is a hundredth of the run. A few calls say little,
-    /// and of an otherwise healthy system some may fail: goodput is back for good from the first span on after which it is
-    /// good in every window of 200 calls, less three standard deviations of what fails by chance, and which itself is at
-    /// least half as good. As many calls have to come after it, or half of all that came after the disturbance if those are
-    /// fewer than 400.
+    /// Goodput is back where it is at least 95% of the share that was answered in time before the first disturbance (of
+    /// all calls, where fewer than 20 came before it). Exact to a span, which is a hundredth of the run. A few calls
+    /// say little, and of an otherwise healthy system some may fail: goodput is back for good from the first span on
+    /// after which it is good in every window of 200 calls, less three standard deviations of what fails by chance, and
+    /// which itself is at least half as good. As many calls have to come after it, or half of all that came after the
+    /// disturbance if those are fewer than 400.
     ///
-    /// A class of which fewer than 20 calls came after the disturbance says nothing. If all are such, all classes together
-    /// decide.
+    /// A class of which fewer than 20 calls came after the disturbance says nothing. If all are such, all classes
+    /// together decide.
     pub fn recovery(&self) -> Recovery {
         let classes = self.classes.iter().map(ClassReport::recovery);
         match classes.fold(Recovery::Undisturbed, Recovery::or_worse) {

@@ -14,7 +14,7 @@ use std::{cell::RefCell, ops::RangeInclusive, rc::Rc, time::Duration};
 use tokio::runtime;
 use tower::{Service, ServiceExt};
 
-/// A call that never ends is waited for, a millisecond after the other, and so not for ever.
+/// A run waits for a call that never ends in steps of a millisecond, so there has to be a limit.
 const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A run: loads, a length, a seed, and what they meet.
@@ -65,14 +65,14 @@ impl Scenario {
         Self { length, ..self }
     }
 
-    /// Leaves what arrives in this time out of the report, at clients and at backends: a queue that is empty in the beginning
-    /// says little of how it is later. Default zero. It is a part of the [`length`](Self::length), and shorter.
+    /// Leaves calls that arrive in this time out of the report, at clients and at backends. The queues are empty at the
+    /// start, which is not their usual state. Default zero. It is a part of the [`length`](Self::length), and shorter.
     pub fn warm_up(self, warm_up: Duration) -> Self {
         Self { warm_up, ..self }
     }
 
-    /// How long after that the run waits for calls to end. Default 120 s; what has not ended by then counts as
-    /// unanswered. At most a day.
+    /// How long after that the run waits for calls to end. A call that has not ended by then counts as unanswered. At
+    /// most a day. Default 120 s.
     pub fn settle_within(self, limit: Duration) -> Self {
         Self { settle_within: limit, ..self }
     }
@@ -193,7 +193,7 @@ impl Scenario {
     }
 }
 
-/// What makes the calls of one class.
+/// Makes the calls of one class.
 struct Caller<S> {
     sim: Sim,
     clients: Rc<[S]>,
@@ -225,7 +225,7 @@ where
     S: Service<Call, Response = Reply> + Clone + 'static,
     S::Error: Into<Error<Failure>>,
 {
-    /// Open-loop: calls at the instants of the load, whatever becomes of them.
+    /// Open-loop: calls at the instants of the load, and does not wait for their ends.
     async fn arrive(self, random: Stream) {
         for instant in self.load.arrivals(random).take_while(|instant| *instant < self.end) {
             self.sim.sleep(instant.saturating_sub(self.sim.elapsed())).await;

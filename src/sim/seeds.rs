@@ -202,9 +202,9 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// The 97.5% quantile of Student's distribution with this many degrees of freedom, at least one. Beyond the table by the
-/// first terms of Cornish and Fisher's expansion, which are exact to a thousandth there (M. Abramowitz and I. Stegun,
-/// "Handbook of Mathematical Functions", 1964, 26.7.5).
+/// The 97.5% quantile of Student's distribution with this many degrees of freedom, at least one. Beyond the table by
+/// the first terms of Cornish and Fisher's expansion, which are exact to a thousandth there (M. Abramowitz and I.
+/// Stegun, "Handbook of Mathematical Functions", 1964, 26.7.5).
 fn student_t(degrees: usize) -> f64 {
     const TABLE: [f64; 12] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179];
     const NORMAL: f64 = 1.959_964;

@@ -626,7 +626,7 @@ mod queue {
         task::{Context, Poll, Wake, Waker},
     };
 
-    /// Somebody who comes to a queue, and counts how often it is woken.
+    /// A call that comes to a queue, and counts how often it is woken.
     pub struct Caller {
         acquire: Pin<Box<load_level::Acquire>>,
         wakes: sync::Arc<Wakes>,
@@ -646,7 +646,7 @@ mod queue {
             Self { acquire: Box::pin(queue.acquire()), wakes: sync::Arc::default() }
         }
 
-        /// The same, waiting.
+        /// A caller that waits.
         pub fn waiting(queue: &Queue) -> Self {
             let mut caller = Self::of(queue);
             assert!(caller.poll().is_none());
@@ -661,12 +661,18 @@ mod queue {
             }
         }
 
+        /// Asks once. Returns itself, and its permit if it is its turn.
+        fn asked(mut self) -> (Self, Option<load_level::Permit>) {
+            let permit = self.poll();
+            (self, permit)
+        }
+
         pub fn ask(&mut self) -> Poll<Result<load_level::Permit, Rejection>> {
             let waker = Waker::from(self.wakes.clone());
             self.acquire.as_mut().poll(&mut Context::from_waker(&waker))
         }
 
-        /// Its permit, if it was let in, at once or now that it was woken; if not, it was told that the queue is closed.
+        /// Its permit, if it was let in at once or now that it was woken. If not, it was refused by a closed queue.
         pub fn let_in_or_told(
             &mut self,
             at_once: Poll<Result<load_level::Permit, Rejection>>,
@@ -699,7 +705,7 @@ mod queue {
         Queue::builder(concurrency, 10).max_wait(3600 * SECOND).build().unwrap()
     }
 
-    /// Each place is there, once, and nobody waits.
+    /// Each place is there, once, and no call waits.
     fn assert_free(queue: &Queue) {
         let permits: Vec<_> = std::iter::from_fn(|| queue.try_acquire()).collect();
         assert_eq!((permits.len(), queue.readings().waiting), (queue.concurrency(), 0));
@@ -735,14 +741,8 @@ mod queue {
         check(|| {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
-            let mut caller = Caller::of(&queue);
-            let ((), (mut caller, at_once)) = both(
-                move || drop(permit),
-                move || {
-                    let permit = caller.poll();
-                    (caller, permit)
-                },
-            );
+            let caller = Caller::of(&queue);
+            let ((), (mut caller, at_once)) = both(move || drop(permit), move || caller.asked());
             assert!(caller.is_served(at_once), "it waits for ever");
             assert_free(&queue);
         });
@@ -754,18 +754,12 @@ mod queue {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
             let (one, other) = (queue.clone(), queue.clone());
-            let come = |queue: Queue| {
-                move || {
-                    let mut caller = Caller::of(&queue);
-                    let permit = caller.poll();
-                    (caller, permit)
-                }
-            };
+            let come = |queue: Queue| move || Caller::of(&queue).asked();
             let returning = thread::spawn(move || drop(permit));
             let ((mut first, first_permit), (mut second, second_permit)) = both(come(one), come(other));
             returning.join().unwrap();
             assert!(queue.in_service() <= 1);
-            // Whoever is served first makes way for the other.
+            // The one that is served first makes way for the other.
             let first_was_served = first.is_served(first_permit);
             assert!(second.is_served(second_permit), "it waits for ever");
             assert!(first_was_served || first.is_served(None), "it waits for ever");
@@ -807,14 +801,8 @@ mod queue {
         check(|| {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
-            let mut caller = Caller::waiting(&queue);
-            let ((), (mut caller, asked)) = both(
-                move || drop(permit),
-                move || {
-                    let permit = caller.poll();
-                    (caller, permit)
-                },
-            );
+            let caller = Caller::waiting(&queue);
+            let ((), (mut caller, asked)) = both(move || drop(permit), move || caller.asked());
             assert!(caller.is_served(asked));
             assert_free(&queue);
         });
@@ -839,14 +827,8 @@ mod queue {
             let permit = queue.try_acquire().unwrap();
             let mut waiting = Caller::waiting(&queue);
             let (changing, coming) = (queue.clone(), queue.clone());
-            let ((), (mut newcomer, at_once)) = both(
-                move || changing.set_concurrency(3).unwrap(),
-                move || {
-                    let mut caller = Caller::of(&coming);
-                    let permit = caller.poll();
-                    (caller, permit)
-                },
-            );
+            let ((), (mut newcomer, at_once)) =
+                both(move || changing.set_concurrency(3).unwrap(), move || Caller::of(&coming).asked());
             assert_eq!(waiting.wakes(), 1);
             assert!(waiting.poll().is_some() && newcomer.is_served(at_once));
             drop(permit);
@@ -882,19 +864,13 @@ mod queue {
     }
 
     #[test]
-    fn a_pace_that_is_taken_away_while_somebody_comes_leaves_nobody_waiting() {
+    fn a_pace_that_is_taken_away_while_a_call_comes_leaves_no_call_waiting() {
         check_with_interruptions(3, || {
             let queue = Queue::builder(5, 10).max_wait(3600 * SECOND).pace(1, 3600 * SECOND).build().unwrap();
             drop(queue.try_acquire().unwrap());
             let (changing, coming) = (queue.clone(), queue.clone());
-            let ((), (mut caller, at_once)) = both(
-                move || changing.set_pace(None).unwrap(),
-                move || {
-                    let mut caller = Caller::of(&coming);
-                    let permit = caller.poll();
-                    (caller, permit)
-                },
-            );
+            let ((), (mut caller, at_once)) =
+                both(move || changing.set_pace(None).unwrap(), move || Caller::of(&coming).asked());
             assert!(caller.is_served(at_once), "it waits for ever");
             assert_free(&queue);
         });
@@ -908,7 +884,7 @@ mod closing_queue {
     };
     use std::task::Poll;
 
-    /// Whoever comes to a closed queue is refused, and nobody waits.
+    /// A closed queue refuses each call, and no call waits.
     fn assert_closed(queue: &Queue, in_service: usize) {
         assert!(queue.is_closed() && queue.try_acquire().is_none());
         assert!(matches!(Caller::of(queue).ask(), Poll::Ready(Err(Rejection::Closed(_)))));
@@ -969,7 +945,7 @@ mod closing_queue {
     }
 
     #[test]
-    fn nobody_is_let_in_without_the_lock_once_the_queue_is_closed() {
+    fn no_call_is_let_in_without_the_lock_once_the_queue_is_closed() {
         check_with_interruptions(3, || {
             let queue = queue(2);
             let (coming, closing) = (queue.clone(), queue.clone());
@@ -1112,7 +1088,7 @@ mod breaker {
         breaker.try_acquire_at(now).unwrap()
     }
 
-    /// Asks, stays in flight for ever if admitted, and returns what a refusal said.
+    /// Asks. Stays in flight for ever if admitted, and returns the time in a refusal.
     fn ask(breaker: &Breaker, now: Instant) -> Result<(), Option<Duration>> {
         breaker.try_acquire_at(now).map(std::mem::forget).map_err(|refused| refused.retry_after())
     }
@@ -1308,7 +1284,7 @@ mod breaker {
     }
 
     #[test]
-    fn whatever_a_probe_ends_with_a_reset_closes_the_circuit_and_force_opens_it() {
+    fn after_any_end_of_a_probe_a_reset_closes_the_circuit_and_force_opens_it() {
         for success in [true, false] {
             let end = move |probe: Permit<'static>, now| {
                 move || if success { probe.success_at(now) } else { probe.failure_at(now) }
@@ -1393,7 +1369,7 @@ mod breaker {
             let breaker = build(Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(1000));
             let now = Instant::now() + SECOND / 2;
             admit(breaker, now).failure_at(now);
-            // So many sixteenths that what was counted before it could be taken for new.
+            // After this many sixteenths an old count could be taken for a new one.
             let later = now + (1 << 28) * SECOND;
             let (one, other) = (admit(breaker, later), admit(breaker, later));
             both(move || one.success_at(later), move || other.success_at(later));
@@ -1402,7 +1378,7 @@ mod breaker {
     }
 
     #[test]
-    fn no_call_is_lost_from_the_window_when_a_part_of_it_begins_anew() {
+    fn no_call_is_lost_from_the_window_when_a_part_of_it_begins_again() {
         check(|| {
             let breaker = build(Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(1000));
             let now = Instant::now() + SECOND / 2;
@@ -1445,7 +1421,7 @@ mod breaker {
     }
 
     #[test]
-    fn whoever_opens_it_while_it_is_reconfigured_opens_it_for_the_time_of_its_own_configuration() {
+    fn a_failure_that_opens_it_while_it_is_reconfigured_opens_it_for_the_time_of_its_own_configuration() {
         check(|| {
             let breaker = touchy(1);
             let now = Instant::now();

@@ -3,6 +3,7 @@
 use super::{Machine, Shared, State};
 use crate::{
     circuit_breaker::{BreakerBuilder, published::window_of, ticks::Ticks, window::Window},
+    clock::Nanos,
     sync::{Ordering, lock},
 };
 use tokio::time::Instant;
@@ -16,43 +17,43 @@ impl Shared {
             machine.config = to;
             return;
         }
-        let now = Instant::now();
+        let now = self.time(Instant::now());
         if machine.config.consecutive_failures.is_none() {
-            // What was counted when failures in a row were last asked for is no run any more.
+            // The failures that were counted under an earlier rule are no run any more.
             self.in_a_row.store(u64::from(machine.era) << 32, Ordering::Relaxed);
         }
         let ticks = self.change_windows(&machine, &to, now);
-        self.published.follow(&machine.config, &to, ticks);
+        self.published.follow(&machine, &to, ticks);
         machine.config = to;
         match machine.state {
-            State::HalfOpen { succeeded, .. } if succeeded >= machine.config.probes => self.close(&mut machine, now),
-            _ => self.published.set_word(machine.word()),
+            // HalfOpen => Closed
+            State::HalfOpen(probes) if probes.succeeded >= machine.config.probes => self.close(&mut machine, now),
+            _ => self.publish(&machine),
         }
     }
 
     /// Prepares the windows for another configuration. Returns their ticks if they change.
-    fn change_windows(&self, machine: &Machine, to: &BreakerBuilder, now: Instant) -> Option<Ticks> {
+    fn change_windows(&self, machine: &Machine, to: &BreakerBuilder, now: Nanos) -> Option<Ticks> {
         let Machine { config: from, era, .. } = machine;
         if to.slow_call_rate.is_some() {
-            self.slow.get_or_init(|| Box::new(Window::new(self.origin)));
+            self.slow.get_or_init(Box::<Window>::default);
         }
         let (_, ticks) = self.published.rules_and_ticks();
         let windows = || [Some(&self.failures), self.slow.get().map(|window| &**window)].into_iter().flatten();
         let newest = windows().map(|window| window.newest(&ticks, *era, now)).max().unwrap_or(0);
-        let nanos = self.origin.nanos_to(now);
         let changed = match (window_of(from), window_of(to)) {
-            (Some(old), Some(new)) if old != new => Some(Ticks::resized(old, new, newest, *era, nanos)),
-            (None, Some(new)) => Some(Ticks::emptied(new, newest, *era, nanos)),
+            (Some(old), Some(new)) if old != new => Some(Ticks::resized(old, new, newest, *era, now)),
+            (None, Some(new)) => Some(Ticks::emptied(new, newest, *era, now)),
             _ => None,
         };
-        // What is added begins empty.
+        // A window that is added begins empty.
         if from.rate_and_window().is_none() && to.rate_and_window().is_some() {
             self.failures.clear(newest);
         }
         if let (None, Some(_), Some(window)) = (from.slow_call_rate, to.slow_call_rate, self.slow.get()) {
             window.clear(newest);
         }
-        let newest = changed.map_or(newest, |ticks| ticks.at(*era, nanos));
+        let newest = changed.map_or(newest, |ticks| ticks.at(*era, now));
         windows().for_each(|window| window.watch_all(newest));
         changed
     }
@@ -70,14 +71,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Follows another configuration after a failure has read the present one and before it is judged. Returns the state,
-    /// and for how long the circuit is open.
+    /// Follows another configuration after a failure has read the present one and before it is judged. Returns the
+    /// state, and for how long the circuit is open.
     fn a_failure_during(from: BreakerBuilder, to: BreakerBuilder) -> (BreakerState, Option<Duration>) {
         let shared = Shared::new(from);
         let now = Instant::now();
         shared.record(0, Evidence::Failure, || {
             shared.follow(to);
-            now
+            shared.time(now)
         });
         (shared.look().state(), shared.half_open_at().map(|until| until - now))
     }

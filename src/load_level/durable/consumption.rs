@@ -1,4 +1,5 @@
 use crate::{
+    clock::Nanos,
     load_level::{
         DrainTime,
         rates::{Rates, Totals, drain_time, time_for},
@@ -32,8 +33,8 @@ struct Known {
 const STANDSTILL: u64 = 10_000;
 
 impl Counted {
-    fn at(&self) -> u64 {
-        self.millis.saturating_mul(1_000_000)
+    fn at(&self) -> Nanos {
+        Nanos(self.millis.saturating_mul(1_000_000))
     }
 
     fn totals(&self) -> Totals {

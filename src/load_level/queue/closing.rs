@@ -1,17 +1,18 @@
-use super::{Queue, SLOW};
-use crate::sync::{Ordering, lock};
+use super::Queue;
+use crate::{load_level::places::Mode, sync::lock};
 
 impl Queue {
     /// Closes the queue: refuses all calls that wait, and every call that comes later, even if there is room. They get
-    /// [`Rejection::Closed`](crate::Rejection::Closed). A process that stops uses it to end its waits while the calls in the
-    /// service finish.
+    /// [`Rejection::Closed`](crate::Rejection::Closed). A process that stops uses it to end its waits while the calls
+    /// in the service finish.
     ///
-    /// - A call in the service goes on, and its permit returns its place. [`in_service`](Self::in_service) reads zero when the
-    ///   last one has ended.
-    /// - A call whose turn has come gets its permit, whether or not its task has run since. So does a call that the pace
-    ///   allows by now. The outcome does not depend on which task is polled first.
+    /// - A call in the service goes on, and its permit returns its place. [`in_service`](Self::in_service) reads zero
+    ///   when the last one has ended.
+    /// - A call whose turn has come gets its permit, whether or not its task has run since. So does a call that the
+    ///   pace allows by now. The outcome does not depend on which task is polled first.
     /// - A waiting future that is dropped instead of polled again leaves nothing behind.
-    /// - [`try_acquire`](Self::try_acquire) returns `None`. [`is_closed`](Self::is_closed) tells this from a full queue.
+    /// - [`try_acquire`](Self::try_acquire) returns `None`. [`is_closed`](Self::is_closed) tells this from a full
+    ///   queue.
     /// - A queue stays closed. Closing it again changes nothing.
     ///
     /// ```
@@ -53,15 +54,16 @@ impl Queue {
     ///
     /// # Cost
     ///
-    /// One lock, and one wake-up for each call that waits, after the lock is released. An open queue costs nothing more. Each
-    /// call to a closed queue takes the lock.
+    /// One lock, and one wake-up for each call that waits, after the lock is released. An open queue costs nothing
+    /// more. Each call to a closed queue takes the lock.
     pub fn close(&self) {
         self.change(|state, places, now| state.close(places, now));
     }
 
-    /// Whether the queue is [closed](Self::close). Takes the lock if calls wait, there is a pace, or the queue is closed.
+    /// Whether the queue is [closed](Self::close). Takes the lock if calls wait, there is a pace, or the queue is
+    /// closed.
     pub fn is_closed(&self) -> bool {
         let shared = &*self.shared;
-        shared.word.0.load(Ordering::Relaxed) & SLOW != 0 && lock(&shared.state).is_closed()
+        shared.word.mode() == Mode::Slow && lock(&shared.state).is_closed()
     }
 }

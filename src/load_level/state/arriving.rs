@@ -1,26 +1,59 @@
-//! Who has a place in the queue, and who loses it.
+//! A call comes: it is admitted, or takes a place in the queue, or is refused. It may take the place of another call.
 
-use super::{NEVER, Newcomer, Places, Refusal, State};
+use super::{CLASSES, NEVER, Newcomer, Refusal, Standing, State, Waiter};
 use crate::{
+    clock::Nanos,
     error::QueueFullCause,
-    load_level::waiters::{CLASSES, Place, Waiter},
+    load_level::{pace::Share, places::Places},
+    waiters::{Backlog, Place},
 };
 
 impl State {
-    pub(super) fn join(&mut self, newcomer: Newcomer, places: &Places, now: u64) -> Result<Place, Refusal> {
+    /// A call comes that does not wait.
+    pub(in crate::load_level) fn try_arrive(&mut self, places: &mut Places, now: Nanos) -> Option<Share> {
+        self.totals.arrived = self.totals.arrived.wrapping_add(1);
+        self.admit(places, now);
+        let is_admitted = !self.is_closed && self.waiters.all().calls == 0 && self.has_room(places, now);
+        is_admitted.then(|| self.take(places, now))
+    }
+
+    /// A call comes that may wait.
+    pub(in crate::load_level) fn arrive(
+        &mut self,
+        newcomer: Newcomer,
+        places: &mut Places,
+        now: Nanos,
+    ) -> Standing<Place> {
+        // New => Admitted
+        if let Some(share) = self.try_arrive(places, now) {
+            return Standing::Admitted(share);
+        }
+        let joined = if self.is_closed { Err(Refusal::Closed) } else { self.join(newcomer, places, now) };
+        match joined {
+            // New => Waiting
+            Ok(place) => Standing::Waiting(place),
+            // New => Refused
+            Err(refusal) => {
+                self.count(&refusal);
+                Standing::Refused(refusal)
+            }
+        }
+    }
+
+    fn join(&mut self, newcomer: Newcomer, places: &Places, now: Nanos) -> Result<Place, Refusal> {
         let patience = self.patience(newcomer.deadline, now);
-        if patience == 0 {
-            return Err(self.too_long(0, now));
+        if patience == Nanos::ZERO {
+            return Err(self.too_long(Nanos::ZERO, now));
         }
         self.make_room(newcomer, now)?;
-        let before = self.waiters.waiting();
+        let before = self.waiters.all().calls;
         let asks_at = match &self.pace {
-            Some(pace) if places.taken < places.limit => pace.due_after(before),
+            Some(pace) if places.are_free() => pace.due_after(before),
             _ => NEVER,
         };
         let Newcomer { class, weight, deadline } = newcomer;
-        let waiter = Waiter { class, weight, since: now, gives_up_at: now.saturating_add(patience), deadline, asks_at };
-        let Some(place) = self.waiters.join(waiter) else {
+        let waiter = Waiter { since: now, gives_up_at: now.saturating_add(patience), deadline };
+        let Some(place) = self.waiters.join(class, weight, asks_at, waiter) else {
             return Err(self.full(QueueFullCause::Depth, now));
         };
         if before == 0 {
@@ -31,43 +64,41 @@ impl State {
         Ok(place)
     }
 
-    /// Whether there is no place for a call that weighs 1.
-    pub(in crate::load_level) fn is_full(&self, now: u64) -> bool {
-        let is_full = self.waiters.waiting() >= self.depth || self.waiters.weight() >= self.max_weight;
-        is_full && self.late(now).is_none()
+    /// Whether a call that weighs 1 finds no place in the queue.
+    pub(in crate::load_level) fn is_full(&self, now: Nanos) -> bool {
+        let Backlog { calls, weight } = self.waiters.all();
+        (calls >= self.depth || weight >= self.max_weight) && self.late(now).is_none()
     }
 
-    /// A waiter whose time is up, and who has no place to lose.
-    fn late(&self, now: u64) -> Option<Place> {
+    /// A waiter whose time is up, so that its place is free.
+    fn late(&self, now: Nanos) -> Option<Place> {
         (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)))
     }
 
-    /// Sees to it that there is a place for one more, by taking those of the least worthy if they are worth less than
-    /// the newcomer. Nobody loses a place where that would not be enough.
-    fn make_room(&mut self, newcomer: Newcomer, now: u64) -> Result<(), Refusal> {
+    /// Makes room for one more call. Takes the places of late calls first, then those of calls that are worth less than
+    /// the newcomer. No call loses its place where that would not be enough.
+    fn make_room(&mut self, newcomer: Newcomer, now: Nanos) -> Result<(), Refusal> {
         let Newcomer { class, weight, .. } = newcomer;
         if u128::from(weight) > self.max_weight {
             return Err(self.full(QueueFullCause::TooHeavy, now));
         }
-        let fits = |waiting: usize, waiting_weight: u128, this: &Self| {
-            waiting < this.depth && waiting_weight + u128::from(weight) <= this.max_weight
+        let fits = |waiting: Backlog, this: &Self| {
+            waiting.calls < this.depth && waiting.weight + u128::from(weight) <= this.max_weight
         };
-        if fits(self.waiters.waiting(), self.waiters.weight(), self) {
+        if fits(self.waiters.all(), self) {
             return Ok(());
         }
-        // Of its own class a newcomer is worth more than the others where the newest come first.
+        // Where the newest come first, a newcomer is worth more than the waiters of its own class.
         let below = if self.newest_first(now) { class + 1 } else { class };
         let is_hopeless = |this: &Self| {
-            let (waiting, waiting_weight) = (below..CLASSES)
-                .map(|class| this.waiters.of_class(class))
-                .fold((0_usize, 0_u128), |(count, weight), (more, heavier)| (count + more, weight + heavier));
-            !fits(waiting, waiting_weight, this)
+            let kept = (below..CLASSES).map(|class| this.waiters.of_class(class));
+            !fits(kept.fold(Backlog::default(), Backlog::plus), this)
         };
-        while !fits(self.waiters.waiting(), self.waiters.weight(), self) {
-            let refused = match self.late(now) {
+        while !fits(self.waiters.all(), self) {
+            let (place, refusal) = match self.late(now) {
                 Some(late) => (late, self.too_long_of(late, now)),
                 None if is_hopeless(self) => {
-                    let is_deep = self.waiters.waiting() >= self.depth;
+                    let is_deep = self.waiters.all().calls >= self.depth;
                     let cause = if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight };
                     return Err(self.full(cause, now));
                 }
@@ -76,19 +107,20 @@ impl State {
                     None => return Err(self.full(QueueFullCause::Depth, now)),
                 },
             };
-            self.refuse(refused.0, refused.1, None, now);
+            // Waiting => Refused
+            self.refuse(place, refusal, now);
         }
         Ok(())
     }
 
-    /// Who of a class would be served last.
-    fn least_worthy(&self, class: usize, now: u64) -> Option<Place> {
+    /// The waiter of a class that would be served last.
+    fn least_worthy(&self, class: usize, now: Nanos) -> Option<Place> {
         if self.newest_first(now) { self.waiters.oldest(class) } else { self.waiters.newest(class) }
     }
 
     /// How long a call may wait that comes now.
-    fn patience(&self, deadline: u64, now: u64) -> u64 {
-        let left = if deadline == u64::MAX { u64::MAX } else { deadline.saturating_sub(now) };
+    fn patience(&self, deadline: Nanos, now: Nanos) -> Nanos {
+        let left = if deadline == NEVER { NEVER } else { deadline.saturating_sub(now) };
         self.rule.patience(left, self.newest_first(now)).min(self.max_wait)
     }
 }

@@ -1,19 +1,27 @@
-//! The end of a queue.
+//! The queue closes, for good.
+//!
+//! | from | to | when |
+//! |---|---|---|
+//! | open | closed | [`Queue::close`](crate::load_level::Queue::close) |
 
-use super::{Places, Refusal, State};
+use super::{Refusal, State};
+use crate::{clock::Nanos, load_level::places::Places};
 
 impl State {
     pub(in crate::load_level) fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// Admits the waiters whose turn has come, and refuses the others and all later calls. An answer that was given before
-    /// stands, whether or not its task has seen it.
-    pub(in crate::load_level) fn close(&mut self, places: &mut Places, now: u64) {
-        self.admit(places, None, now);
+    /// Refuses all waiters but those whose turn has come, and all later calls. An answer that was given before stands,
+    /// whether or not its task has asked.
+    // Open => Closed
+    pub(in crate::load_level) fn close(&mut self, places: &mut Places, now: Nanos) {
+        // Waiting => Admitted
+        self.admit(places, now);
         self.is_closed = true;
+        // Waiting => Refused
         while let Some(place) = self.next(now) {
-            self.refuse(place, Refusal::Closed, None, now);
+            self.refuse(place, Refusal::Closed, now);
         }
     }
 }

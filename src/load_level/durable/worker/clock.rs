@@ -36,12 +36,12 @@ impl Starts {
 
     /// Begins a call, if one may begin.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
-        self.pace.take(self.origin.nanos_to(now)).is_some()
+        self.pace.take(self.origin.to(now)).is_some()
     }
 
     /// When the next call may begin.
     pub(super) fn next(&self, now: Instant) -> Instant {
-        self.began.checked_add(Duration::from_nanos(self.pace.due())).map_or(now, |next| next.max(now))
+        self.began.checked_add(self.pace.due().duration()).map_or(now, |next| next.max(now))
     }
 }
 

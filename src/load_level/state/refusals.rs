@@ -1,17 +1,16 @@
-//! What callers are told: why they are refused, and how long they would wait.
+//! Why a call is refused, and how long it would wait.
 
-use super::State;
+use super::{CLASSES, State};
 use crate::{
     Rejection,
+    clock::Nanos,
     error::{Closed, QueueFull, QueueFullCause, WaitedTooLong},
-    load_level::{
-        rates::time_for,
-        waiters::{CLASSES, Place},
-    },
+    load_level::rates::time_for,
+    waiters::Place,
 };
 use std::time::Duration;
 
-/// Why a call is refused, as the queue keeps it.
+/// Why a call is refused. Plain data, which the queue keeps until the task asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_level) enum Refusal {
     Full { cause: QueueFullCause, bound: u64, retry_after: Option<Duration> },
@@ -30,11 +29,11 @@ impl From<Refusal> for Rejection {
 }
 
 impl State {
-    /// For how long the one has waited that has waited for longest.
-    pub(in crate::load_level) fn oldest_age(&self, now: u64) -> u64 {
+    /// How long the oldest waiter has waited.
+    pub(in crate::load_level) fn oldest_age(&self, now: Nanos) -> Duration {
         let since =
             (0..CLASSES).filter_map(|class| self.waiters.get(self.waiters.oldest(class)?)).map(|waiter| waiter.since);
-        since.min().map_or(0, |since| now.saturating_sub(since))
+        since.min().map_or(Nanos::ZERO, |since| now.saturating_sub(since)).duration()
     }
 
     pub(super) fn count(&mut self, refusal: &Refusal) {
@@ -47,7 +46,7 @@ impl State {
         *counter += 1;
     }
 
-    pub(super) fn full(&self, cause: QueueFullCause, now: u64) -> Refusal {
+    pub(super) fn full(&self, cause: QueueFullCause, now: Nanos) -> Refusal {
         let bound = match cause {
             QueueFullCause::Weight | QueueFullCause::TooHeavy => u64::try_from(self.max_weight).unwrap_or(u64::MAX),
             _ => self.depth as u64,
@@ -56,31 +55,31 @@ impl State {
         Refusal::Full { cause, bound, retry_after }
     }
 
-    pub(super) fn too_long_of(&self, place: Place, now: u64) -> Refusal {
+    pub(super) fn too_long_of(&self, place: Place, now: Nanos) -> Refusal {
         let since = self.waiters.get(place).map_or(now, |waiter| waiter.since);
         self.too_long(now.saturating_sub(since), now)
     }
 
-    pub(super) fn too_long(&self, waited: u64, now: u64) -> Refusal {
-        Refusal::TooLong { waited: Duration::from_nanos(waited), retry_after: self.time_to_serve(now) }
+    pub(super) fn too_long(&self, waited: Nanos, now: Nanos) -> Refusal {
+        Refusal::TooLong { waited: waited.duration(), retry_after: self.time_to_serve(now) }
     }
 
-    /// The time until the turn of one that comes now, where nobody waits and there is room but for the pace.
-    pub(in crate::load_level) fn paced_wait(&self, now: u64) -> Duration {
-        Duration::from_nanos(self.pace.map_or(0, |pace| pace.due().saturating_sub(now)))
+    /// The time until a call that comes now may begin, where no call waits and a place in the service is free.
+    pub(in crate::load_level) fn paced_wait(&self, now: Nanos) -> Duration {
+        self.pace.map_or(Nanos::ZERO, |pace| pace.due().saturating_sub(now)).duration()
     }
 
-    /// The time until the turn of one that comes after all who wait now.
-    pub(in crate::load_level) fn expected_wait(&self, now: u64) -> Option<Duration> {
+    /// The time until the turn of a call that comes now and is served after all waiters.
+    pub(in crate::load_level) fn expected_wait(&self, now: Nanos) -> Option<Duration> {
         time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.left)
     }
 
-    /// The time in which all who wait now and one more are served, if nobody leaves unserved.
-    fn time_to_serve(&self, now: u64) -> Option<Duration> {
+    /// The time in which all waiters and one more call are served, if none of them leaves unserved.
+    fn time_to_serve(&self, now: Nanos) -> Option<Duration> {
         time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.served)
     }
 
     fn and_one_more(&self) -> u64 {
-        (self.waiters.waiting() as u64).saturating_add(1)
+        (self.waiters.all().calls as u64).saturating_add(1)
     }
 }

@@ -1,0 +1,91 @@
+//! The calls of a closed circuit, until they open it.
+
+use super::{Shared, State};
+use crate::{
+    circuit_breaker::{rules::Rules, ticket::Evidence, ticks::Ticks},
+    clock::Nanos,
+    sync::{Ordering, lock},
+};
+
+impl Shared {
+    /// Counts a call of a closed circuit.
+    #[inline]
+    pub(in crate::circuit_breaker) fn record(&self, era: u32, evidence: Evidence, now: impl FnOnce() -> Nanos) {
+        if matches!(evidence, Evidence::Cancelled | Evidence::Unanswered | Evidence::Nothing) {
+            return;
+        }
+        let (rules, ticks) = self.published.rules_and_ticks();
+        if evidence == Evidence::Failure || evidence == Evidence::Overloaded && rules.overload_is_failure() {
+            return self.record_failure(rules, &ticks, era, now());
+        }
+        if rules.counts_in_a_row() {
+            self.count_in_a_row(era, |_| 0);
+        }
+        if rules.has_rate() {
+            let now = now();
+            if self.failures.record(&ticks, era, false, now) {
+                self.judge(rules, &ticks, 0, era, now);
+            }
+        }
+    }
+
+    fn record_failure(&self, rules: Rules, ticks: &Ticks, era: u32, now: Nanos) {
+        let mut in_a_row = 0;
+        if rules.counts_in_a_row() {
+            in_a_row = self.count_in_a_row(era, |failures| failures.saturating_add(1));
+        }
+        if rules.has_rate() {
+            self.failures.record(ticks, era, true, now);
+        }
+        self.judge(rules, ticks, in_a_row, era, now);
+    }
+
+    /// Opens the circuit if the failures in a row or in the window suffice.
+    #[cold]
+    fn judge(&self, rules: Rules, ticks: &Ticks, in_a_row: u32, era: u32, now: Nanos) {
+        let opens = |rules: Rules, ticks: &Ticks| {
+            let rate = rules.has_rate() && self.failures.reaches(rules.failure_rate(), ticks, era, now);
+            rate || rules.open_at(in_a_row)
+        };
+        if opens(rules, ticks) {
+            self.open_if(era, now, || {
+                let (present, ticks) = self.published.rules_and_ticks();
+                present == rules || opens(present, &ticks)
+            });
+        }
+    }
+
+    /// Opens a closed circuit, unless its era is over. The open time is that of the present configuration. That may be
+    /// another than the one which the call was judged by, so the present one has to agree.
+    pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
+        let mut machine = lock(&self.machine);
+        if machine.era == era && matches!(machine.state, State::Closed) && present_agrees() {
+            // Closed => Open
+            let bounds = machine.bounds();
+            let open_for = machine.open_time.after_closed(bounds, now);
+            self.open(&mut machine, now, open_for);
+        }
+    }
+
+    /// Changes the failures in a row of this era, unless a later one has begun to count. Returns the count.
+    #[inline]
+    fn count_in_a_row(&self, era: u32, change: impl Fn(u32) -> u32) -> u32 {
+        let mut word = self.in_a_row.load(Ordering::Relaxed);
+        loop {
+            let counted = (word >> 32) as u32;
+            // Eras wrap around: the later of two is the one that is ahead by less than half of them.
+            if counted != era && counted.wrapping_sub(era) < u32::MAX / 2 {
+                return 0;
+            }
+            let failures = change(if counted == era { word as u32 } else { 0 });
+            let after = u64::from(era) << 32 | u64::from(failures);
+            if after == word {
+                return failures;
+            }
+            match self.in_a_row.compare_exchange_weak(word, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return failures,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+}

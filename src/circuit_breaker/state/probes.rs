@@ -1,0 +1,136 @@
+//! Calls to a circuit that is not closed: refusals, and the probes of a half-open circuit.
+
+use super::{Machine, Probes, Shared, State};
+use crate::{
+    circuit_breaker::{
+        BreakerState,
+        ticket::{Evidence, Ticket},
+        word::Word,
+    },
+    clock::Nanos,
+    error::CircuitOpen,
+    sync::{Ordering, lock},
+};
+use tokio::time::Instant;
+
+impl Shared {
+    /// Refuses a call, or lets it through as a probe. `word` is what the call has seen.
+    pub(in crate::circuit_breaker) fn admit_probe(&self, word: Word, now: Nanos) -> Result<Ticket, CircuitOpen> {
+        // Without the lock while nothing can have changed, so that a refusal costs the same on any number of threads.
+        match word.state() {
+            BreakerState::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
+            BreakerState::HalfOpen if word.places() == 0 && !self.has_come(&self.probes_until, now) => {
+                return Err(CircuitOpen::new(None));
+            }
+            _ => {}
+        }
+
+        let mut machine = lock(&self.machine);
+        match machine.state {
+            State::Closed | State::ForcedClosed => {}
+            State::ForcedOpen => return Err(CircuitOpen::new(None)),
+            State::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
+            // Open => HalfOpen
+            State::Open => {
+                self.begin_series(&machine, now);
+                self.change(&mut machine, State::HalfOpen(Probes::FIRST));
+            }
+            State::HalfOpen(probes) => {
+                if !probes.series_goes_on(now) {
+                    self.begin_series(&machine, now);
+                } else if self.has_come(&self.probes_until, now) {
+                    // HalfOpen => Open: a service that hangs is no better than one that fails.
+                    self.reopen(&mut machine, now);
+                    return Err(self.open_until(now));
+                }
+                if probes.places(machine.config.probes) == 0 {
+                    return Err(CircuitOpen::new(None));
+                }
+                // HalfOpen => HalfOpen
+                self.stay_half_open(&mut machine, Probes { in_flight: probes.in_flight + 1, ..probes });
+            }
+        }
+        Ok(self.published.timed_ticket(machine.era, now))
+    }
+
+    pub(in crate::circuit_breaker) fn settle_probe(&self, ticket: &Ticket, evidence: Evidence, now: Nanos) {
+        // A slow probe has failed, with any outcome.
+        let evidence = if ticket.is_slow(now) { Evidence::Failure } else { ticket.resolve(evidence, now) };
+        let mut machine = lock(&self.machine);
+        if machine.era != ticket.era() {
+            return;
+        }
+        let State::HalfOpen(probes) = machine.state else { return };
+        let probes = Probes { in_flight: probes.in_flight.saturating_sub(1), ..probes };
+        match evidence {
+            // HalfOpen => Open
+            Evidence::Failure => self.reopen(&mut machine, now),
+            Evidence::Overloaded if machine.config.overload_is_failure => self.reopen(&mut machine, now),
+            // HalfOpen => Closed
+            Evidence::Success | Evidence::Overloaded if probes.succeeded + 1 >= machine.config.probes => {
+                self.close(&mut machine, now);
+            }
+            // HalfOpen => HalfOpen
+            Evidence::Success | Evidence::Overloaded => {
+                self.begin_series(&machine, now);
+                let succeeded = probes.succeeded + 1;
+                self.stay_half_open(&mut machine, Probes { succeeded, lasts_until: Nanos::ZERO, ..probes });
+            }
+            Evidence::Cancelled | Evidence::Unanswered => {
+                // Half of the time of a series. A late probe that had less time opens nothing.
+                let half = Nanos(Nanos::of(machine.config.probe_timeout).0 / 2);
+                let lasts_until = probes.lasts_until.max(now.saturating_add(half));
+                self.stay_half_open(&mut machine, Probes { lasts_until, ..probes });
+            }
+            Evidence::Nothing => self.stay_half_open(&mut machine, probes),
+        }
+    }
+
+    /// A probe is slow, and still under way.
+    pub(super) fn fail_probe(&self, era: u32, now: Nanos) {
+        let mut machine = lock(&self.machine);
+        if machine.era == era && matches!(machine.state, State::HalfOpen(_)) {
+            // HalfOpen => Open
+            self.reopen(&mut machine, now);
+        }
+    }
+
+    /// Whether calls are refused now, and none of them would change that. Reads the clock only where it matters.
+    pub(in crate::circuit_breaker) fn is_shut(&self, now: impl FnOnce() -> Instant) -> bool {
+        let word = self.look();
+        match word.state() {
+            BreakerState::Closed | BreakerState::ForcedClosed => false,
+            BreakerState::ForcedOpen => true,
+            BreakerState::Open => !self.has_come(&self.open_until, self.time(now())),
+            BreakerState::HalfOpen => word.places() == 0 && !self.has_come(&self.probes_until, self.time(now())),
+        }
+    }
+
+    /// Whether a call at `due` would be refused, if no other call begins or ends before. Changes nothing.
+    pub(in crate::circuit_breaker) fn would_refuse(&self, due: Nanos) -> bool {
+        match self.look().state() {
+            BreakerState::Closed | BreakerState::ForcedClosed => false,
+            BreakerState::ForcedOpen => true,
+            BreakerState::Open => !self.has_come(&self.open_until, due),
+            BreakerState::HalfOpen => {
+                let machine = lock(&self.machine);
+                let State::HalfOpen(probes) = machine.state else { return false };
+                // A call that comes after the time of the probes opens the circuit again.
+                let is_overdue = probes.series_goes_on(due) && self.has_come(&self.probes_until, due);
+                is_overdue || probes.places(machine.config.probes) == 0
+            }
+        }
+    }
+
+    /// Begins a new era's first series of probes, or the next one.
+    fn begin_series(&self, machine: &Machine, now: Nanos) {
+        let until = now.saturating_add(Nanos::of(machine.config.probe_timeout));
+        self.probes_until.store(until.0, Ordering::Relaxed);
+    }
+
+    /// The era goes on with these probes.
+    fn stay_half_open(&self, machine: &mut Machine, probes: Probes) {
+        machine.state = State::HalfOpen(probes);
+        self.publish(machine);
+    }
+}

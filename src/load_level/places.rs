@@ -1,0 +1,116 @@
+//! The places in the service, in one atomic word, so that calls enter and end without the lock where no call waits.
+//!
+//! | mode | how a call enters or ends | who changes the word |
+//! |---|---|---|
+//! | fast | by one compare-and-swap | any thread |
+//! | slow | under the queue's lock | the thread that holds the lock |
+//!
+//! | from | to | when | in |
+//! |---|---|---|---|
+//! | fast, slow | slow | a thread has taken the lock | [`Word::take_over`] |
+//! | slow | fast | it releases the lock; no call waits, there is no pace, and the queue is open | [`Word::hand_back`] |
+//! | slow | slow | it releases the lock; a call waits, there is a pace, or the queue is closed | [`Word::hand_back`] |
+
+use super::state::State;
+use crate::sync::{AtomicU64, MutexGuard, Ordering};
+
+/// The calls in the service, and how many there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    pub(super) taken: u32,
+    pub(super) limit: u32,
+}
+
+/// Whether calls need the lock to enter and to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Fast,
+    Slow,
+}
+
+/// [`Places`] and the [`Mode`]. Relaxed throughout: the word guards no other memory, and each change is one atomic
+/// step.
+///
+/// It has a cache line of its own.
+#[repr(align(128))]
+pub(super) struct Word(AtomicU64);
+
+const LIMIT_SHIFT: u32 = 31;
+const TAKEN: u64 = (1 << LIMIT_SHIFT) - 1;
+/// Set in the slow mode.
+const SLOW: u64 = 1 << 63;
+/// The most calls in a service.
+pub(super) const MOST_CONCURRENCY: usize = (1 << LIMIT_SHIFT) - 1;
+
+impl Places {
+    pub(super) fn are_free(&self) -> bool {
+        self.taken < self.limit
+    }
+
+    fn of(word: u64) -> Self {
+        Self { taken: (word & TAKEN) as u32, limit: ((word & !SLOW) >> LIMIT_SHIFT) as u32 }
+    }
+
+    fn word(self, mode: Mode) -> u64 {
+        let slow = match mode {
+            Mode::Fast => 0,
+            Mode::Slow => SLOW,
+        };
+        slow | (u64::from(self.limit) << LIMIT_SHIFT) | u64::from(self.taken)
+    }
+}
+
+impl Word {
+    /// A service without calls.
+    pub(super) fn new(limit: u32, mode: Mode) -> Self {
+        Self(AtomicU64::new(Places { taken: 0, limit }.word(mode)))
+    }
+
+    #[inline]
+    pub(super) fn places(&self) -> Places {
+        Places::of(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        if self.0.load(Ordering::Relaxed) & SLOW == 0 { Mode::Fast } else { Mode::Slow }
+    }
+
+    /// Takes a place. Returns `false` in the slow mode, and where no place is free.
+    #[inline]
+    pub(super) fn enter(&self) -> bool {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            if seen & SLOW != 0 || !Places::of(seen).are_free() {
+                return false;
+            }
+            match self.0.compare_exchange_weak(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(newer) => seen = newer,
+            }
+        }
+    }
+
+    /// Gives a place back. Returns `false` in the slow mode.
+    #[inline]
+    pub(super) fn end(&self) -> bool {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while seen & SLOW == 0 {
+            match self.0.compare_exchange_weak(seen, seen - 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(newer) => seen = newer,
+            }
+        }
+        false
+    }
+
+    /// Lets only the holder of the lock change the word, until it hands it back.
+    // Fast | Slow => Slow
+    pub(super) fn take_over(&self, _lock: &MutexGuard<'_, State>) -> Places {
+        Places::of(self.0.fetch_or(SLOW, Ordering::Relaxed))
+    }
+
+    // Slow => Fast | Slow
+    pub(super) fn hand_back(&self, places: Places, lock: &MutexGuard<'_, State>) {
+        self.0.store(places.word(lock.mode()), Ordering::Relaxed);
+    }
+}

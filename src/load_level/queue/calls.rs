@@ -1,0 +1,107 @@
+//! A call's way through the queue: without the lock in the fast mode of its [word](crate::load_level::places), and
+//! under the lock otherwise.
+
+use super::{Queue, Shared};
+use crate::{
+    Criticality,
+    clock::Nanos,
+    load_level::{
+        pace::Share,
+        places::{Mode, Places},
+        state::{CLASSES, NEVER, Newcomer, Standing, State},
+    },
+    sync::lock,
+    timeout::Deadline,
+    waiters::{Place, drop_waker},
+};
+use std::task::Waker;
+use tokio::time::Instant;
+
+/// A call that comes, as its stage sees it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::load_level) struct Ticket {
+    pub(in crate::load_level) weight: u64,
+    pub(in crate::load_level) criticality: Criticality,
+    pub(in crate::load_level) deadline: Deadline,
+}
+
+impl Queue {
+    /// Takes a place in the service if that needs no lock. [`end`](Self::end) gives it back.
+    #[inline]
+    pub(in crate::load_level) fn enter(&self) -> bool {
+        self.shared.word.enter()
+    }
+
+    /// Takes a place in the service under the lock, and does not wait.
+    #[cold]
+    pub(super) fn enter_slowly(&self, now: Instant) -> bool {
+        self.locked(now, |state, places, now| state.try_arrive(places, now).is_some())
+    }
+
+    /// Takes a place in the service, or one in the queue, or neither.
+    pub(in crate::load_level) fn arrive(&self, ticket: Ticket, now: Instant) -> Standing<Place> {
+        self.locked(now, |state, places, now| {
+            let class = if state.by_criticality { (ticket.criticality as usize).min(CLASSES - 1) } else { 0 };
+            let deadline = ticket.deadline.instant().map_or(NEVER, |instant| self.shared.origin.to(instant));
+            state.arrive(Newcomer { class, weight: ticket.weight, deadline }, places, now)
+        })
+    }
+
+    /// Asks whether it is the turn of this place. A place that waits on is asked for again at the instant in `Waiting`,
+    /// or when the waker is woken. An admitted place has become one in the service; a refused one is gone.
+    pub(in crate::load_level) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> Standing<Instant> {
+        // A waker is user code, and none runs with the lock held.
+        let mut waker = Some(waker.clone());
+        let standing = self.locked(now, |state, places, nanos| match state.poll(place, &mut waker, places, nanos) {
+            // At most 366 days ahead.
+            Standing::Waiting(asks_at) => Standing::Waiting(now + asks_at.saturating_sub(nanos).duration()),
+            Standing::Admitted(share) => Standing::Admitted(share),
+            Standing::Refused(refusal) => Standing::Refused(refusal),
+        });
+        drop_waker(waker);
+        standing
+    }
+
+    /// Gives up a place in the queue, or the one in the service that it has become.
+    pub(in crate::load_level) fn leave(&self, place: Place, now: Instant) {
+        self.locked(now, |state, places, now| state.leave(place, places, now));
+    }
+
+    /// Gives a place in the service back, exactly once for each that was taken, and the unused share of the pace.
+    #[inline]
+    pub(in crate::load_level) fn end(&self, unused: Share, now: impl FnOnce() -> Instant) {
+        if !self.shared.word.end() {
+            self.end_slowly(unused, now());
+        }
+    }
+
+    #[cold]
+    fn end_slowly(&self, unused: Share, now: Instant) {
+        self.locked(now, |state, places, now| state.end(unused, places, now));
+    }
+
+    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than a waiter. In a closed queue it
+    /// finds none. Reads the clock and takes the lock in the slow mode only.
+    pub(in crate::load_level) fn is_full(&self, now: impl FnOnce() -> Instant) -> bool {
+        let Shared { word, origin, state } = &*self.shared;
+        if word.mode() == Mode::Fast {
+            return false;
+        }
+        let now = origin.to(now());
+        let state = lock(state);
+        state.is_closed() || state.is_full(state.time_at(now))
+    }
+
+    /// Takes the lock for `work`, releases it, and wakes the waiters whose turn has come.
+    pub(super) fn locked<T>(&self, now: Instant, work: impl FnOnce(&mut State, &mut Places, Nanos) -> T) -> T {
+        let Shared { word, origin, state } = &*self.shared;
+        let mut state = lock(state);
+        let mut places = word.take_over(&state);
+        let now = state.advance_to(origin.to(now));
+        let result = work(&mut state, &mut places, now);
+        state.expect_next(&places, now);
+        word.hand_back(places, &state);
+        state.waiters.take_wakers().wake_after(state);
+        result
+    }
+}

@@ -1,0 +1,125 @@
+//! The settings of a queue, read and changed while calls wait.
+
+use super::Queue;
+use crate::{
+    clock::Nanos,
+    error::ConfigError,
+    load_level::{
+        Discipline,
+        builder::{check_concurrency, check_depth, check_max_wait, check_max_weight},
+        config::LoadLevelConfig,
+        pace::Pace,
+        places::Places,
+        state::State,
+    },
+    sync::lock,
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+impl Queue {
+    /// Changes the number of calls that may be in the service. Where there are more, they go on, and no other call is
+    /// admitted until enough of them have ended. A limit that adapts to the answers can set it.
+    ///
+    /// # Errors
+    ///
+    /// It must be from 1 to 2^31 - 1; otherwise the old one stays.
+    pub fn set_concurrency(&self, concurrency: usize) -> Result<(), ConfigError> {
+        let limit = check_concurrency(concurrency)?;
+        self.change(|state, places, now| {
+            places.limit = limit;
+            state.capacity_changes(now);
+            state.admit(places, now);
+        });
+        Ok(())
+    }
+
+    /// Changes the number of calls that may wait. Where there are more, they stay until a newcomer that is worth more
+    /// needs a place. Then the surplus goes at once.
+    ///
+    /// # Errors
+    ///
+    /// It must be at least 1; otherwise the old one stays.
+    pub fn set_depth(&self, depth: usize) -> Result<(), ConfigError> {
+        check_depth(depth)?;
+        self.change(|state, _, _| state.depth = depth);
+        Ok(())
+    }
+
+    /// Changes the largest sum of the weights of all waiters. Where they weigh more, they stay as with
+    /// [`set_depth`](Self::set_depth).
+    ///
+    /// # Errors
+    ///
+    /// It must be at least 1; otherwise the old one stays.
+    pub fn set_max_weight(&self, max_weight: u64) -> Result<(), ConfigError> {
+        check_max_weight(max_weight)?;
+        self.change(|state, _, _| state.max_weight = max_weight.into());
+        Ok(())
+    }
+
+    /// Changes the longest that a call may wait, for the calls that come from now on.
+    ///
+    /// # Errors
+    ///
+    /// It must be longer than zero and at most 366 days; otherwise the old one stays.
+    pub fn set_max_wait(&self, max_wait: Duration) -> Result<(), ConfigError> {
+        check_max_wait(max_wait)?;
+        self.change(|state, _, _| state.max_wait = Nanos::of(max_wait));
+        Ok(())
+    }
+
+    /// Changes the discipline. Each waiter keeps the time for which it may wait. A target of [`Discipline::adaptive`]
+    /// counts for all.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](QueueBuilder::build); the old one stays.
+    pub fn set_discipline(&self, discipline: Discipline) -> Result<(), ConfigError> {
+        discipline.check()?;
+        self.change(|state, _, _| state.set_discipline(discipline));
+        Ok(())
+    }
+
+    /// Changes the pace, or takes it away, for the waiters too. The distance of the new pace counts from the call that
+    /// began last. A call that is due by now begins now.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](QueueBuilder::build); the old one stays.
+    pub fn set_pace(&self, pace: Option<(u64, Duration)>) -> Result<(), ConfigError> {
+        let pace = pace.map(|(calls, period)| Pace::new("load_level.pace", calls, period)).transpose()?;
+        self.change(|state, places, now| {
+            state.pace = pace.map(|pace| pace.in_place_of(state.pace, now));
+            state.capacity_changes(now);
+            state.admit(places, now);
+        });
+        Ok(())
+    }
+
+    /// All settings of the queue.
+    pub fn configuration(&self) -> LoadLevelConfig {
+        let state = lock(&self.shared.state);
+        let pace = state.pace.map(|pace| pace.terms());
+        LoadLevelConfig {
+            concurrency: self.concurrency(),
+            depth: state.depth,
+            max_weight: u64::try_from(state.max_weight).ok(),
+            max_wait: state.max_wait.duration(),
+            discipline: state.discipline(),
+            pace: pace.map(|(count, period)| crate::pace::Pace { count, period }),
+        }
+    }
+
+    pub(in crate::load_level) fn change(&self, change: impl FnOnce(&mut State, &mut Places, Nanos)) {
+        self.locked(Instant::now(), change);
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        lock(&self.shared.state).describe(self.shared.word.places().limit)
+    }
+
+    pub(crate) fn longest_wait(&self) -> Duration {
+        lock(&self.shared.state).max_wait.duration()
+    }
+}

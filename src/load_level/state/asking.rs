@@ -1,0 +1,80 @@
+//! A waiter asks or leaves, and an admitted call ends.
+
+use super::{NEVER, Standing, State};
+use crate::{
+    clock::Nanos,
+    load_level::{pace::Share, places::Places},
+    waiters::Place,
+};
+use std::task::Waker;
+
+impl State {
+    /// The task that holds a place asks. Only while the call waits does it still have the place, and asks again at the
+    /// instant in `Waiting`. Then `waker` is swapped with the one that was remembered before.
+    pub(in crate::load_level) fn poll(
+        &mut self,
+        place: Place,
+        waker: &mut Option<Waker>,
+        places: &mut Places,
+        now: Nanos,
+    ) -> Standing<Nanos> {
+        self.waiters.announce(place);
+        self.admit(places, now);
+        match self.waiters.take_answer(place) {
+            // Admitted => Refused
+            Some((Ok(share), waiter)) if now >= waiter.deadline => {
+                let refusal = self.too_long(now.saturating_sub(waiter.since), now);
+                self.count(&refusal);
+                self.end(share, places, now);
+                return Standing::Refused(refusal);
+            }
+            // Admitted => In the service
+            Some((Ok(share), _)) => return Standing::Admitted(share),
+            // Refused => Left
+            Some((Err(refusal), _)) => return Standing::Refused(refusal),
+            None => {}
+        }
+        let Some(waiter) = self.waiters.get(place) else { crate::shell::polled_after_end() };
+        // Waiting => Refused
+        if now >= waiter.gives_up_at {
+            let refusal = self.too_long_of(place, now);
+            self.count(&refusal);
+            self.waiters.leave(place);
+            self.one_left(now);
+            return Standing::Refused(refusal);
+        }
+        // Waiting => Waiting
+        let asks_at = match &self.pace {
+            // The next waiter asks when it may begin. The others are woken when they become the next.
+            Some(pace) if places.are_free() && self.next(now) == Some(place) => pace.due(),
+            _ => self.waiters.asks_at(place).filter(|at| *at > now).unwrap_or(NEVER),
+        };
+        self.waiters.wait_on(place, asks_at, waker);
+        Standing::Waiting(waiter.gives_up_at.min(asks_at))
+    }
+
+    /// The task that holds a place gives it up.
+    pub(in crate::load_level) fn leave(&mut self, place: Place, places: &mut Places, now: Nanos) {
+        match self.waiters.take_answer(place) {
+            // Admitted => Left
+            Some((Ok(share), _)) => self.end(share, places, now),
+            // Refused => Left
+            Some((Err(_), _)) => {}
+            // Waiting => Left
+            None => {
+                self.waiters.leave(place);
+                self.counts.cancelled += 1;
+                self.one_left(now);
+            }
+        }
+    }
+
+    /// A call in the service ends. `unused` is its share of the pace if it did not reach the service.
+    pub(in crate::load_level) fn end(&mut self, unused: Share, places: &mut Places, now: Nanos) {
+        places.taken = places.taken.saturating_sub(1);
+        if let Some(pace) = &mut self.pace {
+            pace.give_back(unused);
+        }
+        self.admit(places, now);
+    }
+}

@@ -1,0 +1,101 @@
+//! The turns of the waiters: which is next, which has waited too long, and what wakes them.
+
+use super::{CLASSES, Refusal, State};
+use crate::{
+    clock::Nanos,
+    load_level::{discipline::Rule, pace::Share, places::Places},
+    waiters::Place,
+};
+
+impl State {
+    /// Admits or refuses the waiters whose turn has come.
+    pub(in crate::load_level) fn admit(&mut self, places: &mut Places, now: Nanos) {
+        while self.has_room(places, now) {
+            let Some(place) = self.next(now) else { return };
+            if self.is_late(place, now) || self.is_stale(place, now) {
+                // Waiting => Refused
+                let refusal = self.too_long_of(place, now);
+                self.refuse(place, refusal, now);
+            } else {
+                // Waiting => Admitted
+                let share = self.take(places, now);
+                self.answer(place, Ok(share), now);
+            }
+        }
+    }
+
+    pub(super) fn has_room(&self, places: &Places, now: Nanos) -> bool {
+        places.are_free() && self.pace.is_none_or(|pace| pace.due() <= now)
+    }
+
+    /// Takes a place in the service, and a share of the pace.
+    pub(super) fn take(&mut self, places: &mut Places, now: Nanos) -> Share {
+        places.taken += 1;
+        self.totals.served = self.totals.served.wrapping_add(1);
+        self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(Share::NONE)
+    }
+
+    /// The waiter that is next.
+    pub(super) fn next(&self, now: Nanos) -> Option<Place> {
+        let newest_first = self.newest_first(now);
+        (0..CLASSES)
+            .rev()
+            .find_map(|class| if newest_first { self.waiters.newest(class) } else { self.waiters.oldest(class) })
+    }
+
+    pub(super) fn newest_first(&self, now: Nanos) -> bool {
+        match self.rule {
+            Rule::Lifo => true,
+            Rule::Adaptive { interval, .. } => self.is_standing(interval, now),
+            Rule::Deadline { .. } | Rule::Fifo => false,
+        }
+    }
+
+    /// Whether the queue has come to stay: it has not been empty for longer than the interval.
+    fn is_standing(&self, interval: Nanos, now: Nanos) -> bool {
+        self.waiters.all().calls > 0 && now.saturating_sub(self.last_empty) > interval
+    }
+
+    /// Whether a call has waited for as long as it may.
+    pub(super) fn is_late(&self, place: Place, now: Nanos) -> bool {
+        self.waiters.get(place).is_some_and(|waiter| now >= waiter.gives_up_at)
+    }
+
+    /// Whether a call has waited for longer than it may in a queue that has come to stay.
+    fn is_stale(&self, place: Place, now: Nanos) -> bool {
+        match self.rule {
+            Rule::Adaptive { target, interval } if self.is_standing(interval, now) => {
+                self.waiters.get(place).is_some_and(|waiter| now.saturating_sub(waiter.since) > target)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn refuse(&mut self, place: Place, refusal: Refusal, now: Nanos) {
+        self.count(&refusal);
+        self.answer(place, Err(refusal), now);
+    }
+
+    fn answer(&mut self, place: Place, answer: Result<Share, Refusal>, now: Nanos) {
+        self.waiters.answer(place, answer);
+        self.one_left(now);
+    }
+
+    /// A waiter has left the queue, served or not.
+    pub(super) fn one_left(&mut self, now: Nanos) {
+        self.totals.left = self.totals.left.wrapping_add(1);
+        if self.waiters.all().calls == 0 {
+            self.last_empty = now;
+            self.rates.end(now, self.totals);
+        }
+    }
+
+    /// Wakes the next waiter if it is the pace alone that it waits for, and it would ask later than the pace allows.
+    pub(in crate::load_level) fn expect_next(&mut self, places: &Places, now: Nanos) {
+        let Some(pace) = self.pace.filter(|_| places.are_free()) else { return };
+        let (due, next) = (pace.due(), self.next(now));
+        if let Some(next) = next.filter(|next| self.waiters.asks_at(*next).is_some_and(|at| at > due)) {
+            self.waiters.expect(next, due);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A backend at work.
+//!
+//! | a call is | becomes | when |
+//! |---|---|---|
+//! | new | answered | its key is dead, or there is an outage: it fails at once |
+//! | new | refused | all servers are busy and the queue is full |
+//! | new | working | a server is free |
+//! | new | waiting | all servers are busy |
+//! | waiting | working | a server is handed to it |
+//! | waiting | abandoned | its caller goes, and the backend notices |
+//! | working | answered | its time is over |
+//! | working | wasted | its time is over, and its caller has gone |
+//! | working | abandoned | its caller goes, and the backend notices |
+//!
+//! While the backend hangs, a working call has a server and has not begun.
+
+use super::{Backend, BackendCounts, counts::Averages};
+use crate::sim::{
+    Call, Failure, Reply, Sim,
+    kernel::{Draws, Stream},
+};
+use rand::RngExt;
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+use tokio::sync::oneshot;
+use tower::Service;
+
+/// A backend at work: a tower service. Clones are the same backend.
+#[derive(Clone)]
+pub struct BackendService {
+    sim: Sim,
+    random: Stream,
+    spec: Rc<Backend>,
+    state: Rc<RefCell<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Servers that have a call, which they may not have begun with while the backend stands still.
+    busy: usize,
+    waiting: VecDeque<oneshot::Sender<()>>,
+    /// Calls that are in it, those of the warm-up too.
+    in_flight: u64,
+    averages: Averages,
+    counts: BackendCounts,
+}
+
+/// When a call has a server.
+enum Turn {
+    Now,
+    Later(oneshot::Receiver<()>),
+}
+
+impl BackendService {
+    pub(in crate::sim) fn new(sim: Sim, spec: Backend) -> Self {
+        let counts = BackendCounts { name: spec.name.clone(), ..BackendCounts::default() };
+        let state = State { counts, ..State::default() };
+        let random = sim.stream(Draws::Backend);
+        Self { sim, random, spec: Rc::new(spec), state: Rc::new(RefCell::new(state)) }
+    }
+
+    /// The counts up to now.
+    pub fn counts(&self) -> BackendCounts {
+        let mut state = self.state.borrow_mut();
+        self.look(&mut state);
+        let averages = &state.averages;
+        let bounded = self.spec.servers != usize::MAX;
+        BackendCounts {
+            mean_busy: averages.busy(),
+            mean_waiting: averages.waiting(),
+            utilization: bounded.then(|| averages.busy() / self.spec.servers as f64),
+            ..state.counts.clone()
+        }
+    }
+
+    /// Whether the calls that come to it now count.
+    fn counts_now(&self) -> bool {
+        self.sim.elapsed() >= self.sim.counted().start
+    }
+
+    /// Takes the present numbers into the averages. Call it before any of them changes.
+    fn look(&self, state: &mut State) {
+        let counted = self.sim.counted();
+        let now = self.sim.elapsed();
+        if now >= counted.start && state.averages.until < counted.start {
+            state.counts.most_in_flight = state.in_flight;
+        }
+        let waiting = state.waiting.len();
+        state.averages.look(now, &counted, waiting);
+    }
+
+    pub(in crate::sim) fn spec(&self) -> &Backend {
+        &self.spec
+    }
+
+    /// Works on one call. `None` if it abandons the call.
+    async fn work(
+        self,
+        turn: Turn,
+        answer: &mut oneshot::Sender<Result<Reply, Failure>>,
+    ) -> Option<Result<Reply, Failure>> {
+        let _server = self.server(turn, answer).await?;
+        // Several may overlap, and the next begins when one ends.
+        while let Some(rest) = self.spec.rest_of_hang(self.sim.elapsed()) {
+            self.sim.sleep(rest).await;
+        }
+        if self.spec.notices_cancellation && answer.is_closed() {
+            return None;
+        }
+        let in_flight = self.state.borrow().in_flight;
+        let latency = self.random.draw(|random| self.spec.latency.draw(in_flight, random));
+        let latency = self.spec.slowed(latency, self.sim.elapsed());
+        let mut done = pin!(self.sim.sleep(latency));
+        let gone = poll_fn(|cx| {
+            if self.spec.notices_cancellation && answer.poll_closed(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            done.as_mut().poll(cx).map(|()| false)
+        });
+        self.works(true);
+        let gone = gone.await;
+        self.works(false);
+        if gone {
+            return None;
+        }
+        let failing = self.spec.failing;
+        let failed = failing > 0.0 && self.random.draw(|random| random.random_bool(failing));
+        Some(if failed { Err(Failure::Failed) } else { Ok(Reply) })
+    }
+
+    /// A server begins to work, or ends.
+    fn works(&self, begins: bool) {
+        let mut state = self.state.borrow_mut();
+        self.look(&mut state);
+        let working = &mut state.averages.working;
+        *working = if begins { *working + 1 } else { *working - 1 };
+    }
+
+    /// Waits for a server. `None` if the caller has gone before, and the backend notices.
+    async fn server(&self, turn: Turn, answer: &mut oneshot::Sender<Result<Reply, Failure>>) -> Option<Server<'_>> {
+        let Turn::Later(mut turn) = turn else { return Some(Server(self)) };
+        // The turn first: a server that was handed over must not be lost. It stays busy meanwhile.
+        let gone = poll_fn(|cx| match Pin::new(&mut turn).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending if self.spec.notices_cancellation => answer.poll_closed(cx).map(|()| true),
+            Poll::Pending => Poll::Pending,
+        });
+        if gone.await {
+            // Waiting => Abandoned. No server is handed to a place that was given up.
+            drop(turn);
+            let mut state = self.state.borrow_mut();
+            self.look(&mut state);
+            state.waiting.retain(|waiting| !waiting.is_closed());
+            return None;
+        }
+        Some(Server(self))
+    }
+}
+
+impl State {
+    /// Takes a free server, or a place in the queue.
+    fn enter(&mut self, servers: usize) -> Turn {
+        self.in_flight += 1;
+        self.counts.most_in_flight = self.counts.most_in_flight.max(self.in_flight);
+        if self.busy < servers {
+            self.busy += 1;
+            return Turn::Now;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.push_back(sender);
+        Turn::Later(receiver)
+    }
+}
+
+/// One busy server, handed to the next waiting call when dropped.
+struct Server<'a>(&'a BackendService);
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.borrow_mut();
+        self.0.look(&mut state);
+        loop {
+            let next =
+                if self.0.spec.queue.newest_first { state.waiting.pop_back() } else { state.waiting.pop_front() };
+            let Some(waiting) = next else {
+                state.busy -= 1;
+                return;
+            };
+            // Waiting => Working
+            if waiting.send(()).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+impl Service<Call> for BackendService {
+    type Response = Reply;
+    type Error = Failure;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Answer {
+        let (mut sender, receiver) = oneshot::channel();
+        let counts = u64::from(self.counts_now());
+        let mut state = self.state.borrow_mut();
+        self.look(&mut state);
+        state.counts.received += counts;
+        // New => Answered
+        if self.spec.fails_at_once(call.key, self.sim.elapsed()) {
+            state.counts.answered += counts;
+            return Answer(Err(Failure::Failed));
+        }
+        // New => Refused
+        if state.busy >= self.spec.servers && state.waiting.len() >= self.spec.queue.bound {
+            state.counts.refused += counts;
+            return Answer(Err(Failure::Overloaded));
+        }
+        // New => Working | Waiting
+        state.counts.in_flight += counts;
+        let turn = state.enter(self.spec.servers);
+        drop(state);
+
+        let backend = self.clone();
+        self.sim.spawn_untimed(async move {
+            let result = backend.clone().work(turn, &mut sender).await;
+            let mut state = backend.state.borrow_mut();
+            state.in_flight -= 1;
+            state.counts.in_flight -= counts;
+            // Working => Answered | Wasted | Abandoned
+            let fate = match result.map(|result| sender.send(result)) {
+                Some(Ok(())) => &mut state.counts.answered,
+                Some(Err(_)) => &mut state.counts.wasted,
+                None => &mut state.counts.abandoned,
+            };
+            *fate += counts;
+        });
+        Answer(Ok(receiver))
+    }
+}
+
+/// The answer of a backend, to come.
+pub struct Answer(Result<oneshot::Receiver<Result<Reply, Failure>>, Failure>);
+
+impl Future for Answer {
+    type Output = Result<Reply, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Err(failure) => Poll::Ready(Err(*failure)),
+            // A backend that ends with the run does not answer any more.
+            Ok(receiver) => Pin::new(receiver).poll(cx).map(|result| result.unwrap_or(Err(Failure::Failed))),
+        }
+    }
+}

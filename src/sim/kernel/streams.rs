@@ -1,0 +1,62 @@
+//! The random numbers of a world.
+
+use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
+use std::{
+    cell::RefCell,
+    hash::{BuildHasher, DefaultHasher, Hasher},
+    rc::Rc,
+};
+
+/// The kinds of parts that draw random numbers. Each load, backend, link and layer has a stream of its own. It depends
+/// only on the seed and on the number of earlier parts of its kind, so a load brings the same calls in every world.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(in crate::sim) enum Draws {
+    /// When the calls of a load arrive.
+    Arrivals,
+    /// Their keys.
+    Keys,
+    /// Which client makes them.
+    Clients,
+    Backend,
+    Link,
+    Layer,
+    Hasher,
+}
+
+/// The random numbers of one part of a world. Clones share them.
+#[derive(Clone)]
+pub(in crate::sim) struct Stream(Rc<RefCell<Xoshiro256PlusPlus>>);
+
+impl Stream {
+    /// The stream with this number of its kind.
+    pub(super) fn new(seed: u64, draws: Draws, number: u64) -> Self {
+        // Neighbouring seeds and numbers are mixed one after the other, so that their streams have nothing in common.
+        let mix = |seed: u64, word: u64| Xoshiro256PlusPlus::seed_from_u64(seed).next_u64().wrapping_add(word);
+        let seed = mix(mix(seed, draws as u64), number);
+        Self(Rc::new(RefCell::new(Xoshiro256PlusPlus::seed_from_u64(seed))))
+    }
+
+    pub(in crate::sim) fn draw<T>(&self, draw: impl FnOnce(&mut dyn Rng) -> T) -> T {
+        draw(&mut *self.0.borrow_mut())
+    }
+}
+
+/// A hasher that follows the seed of the run, from [`Sim::hasher`].
+#[derive(Clone, Copy, Debug)]
+pub struct SeededHasher(u64);
+
+impl SeededHasher {
+    pub(super) fn new(stream: &Stream) -> Self {
+        Self(stream.draw(|random| random.next_u64()))
+    }
+}
+
+impl BuildHasher for SeededHasher {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}

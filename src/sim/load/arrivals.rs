@@ -1,0 +1,157 @@
+//! The instants at which calls arrive, at a rate that changes over time.
+
+use super::Arrivals;
+use crate::sim::kernel::Stream;
+use rand_distr::{Distribution, Exp1};
+use std::{iter, time::Duration};
+
+/// A rate of calls over time: a base, and other rates for a while.
+#[derive(Clone, Debug)]
+pub(super) struct Rate {
+    pub(super) base: f64,
+    /// In the order in which they were added. A later one covers an earlier one.
+    pub(super) segments: Vec<Segment>,
+}
+
+/// A rate that moves in a straight line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) from: Duration,
+    /// None: to the end of the run.
+    pub(super) to: Option<Duration>,
+    pub(super) rate_from: f64,
+    pub(super) rate_to: f64,
+}
+
+impl Segment {
+    fn covers(&self, at: Duration) -> bool {
+        self.from <= at && self.to.is_none_or(|to| at < to)
+    }
+
+    /// How fast the rate changes, per second and second.
+    fn slope(&self) -> f64 {
+        self.to.map_or(0.0, |to| (self.rate_to - self.rate_from) / to.saturating_sub(self.from).as_secs_f64())
+    }
+}
+
+/// A stretch of time in which one straight line is the rate.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    from: Duration,
+    to: Option<Duration>,
+    rate: f64,
+    slope: f64,
+}
+
+impl Piece {
+    /// The part of it that is before an instant.
+    fn until(self, end: Duration) -> Self {
+        Self { to: Some(self.to.map_or(end, |to| to.min(end))), ..self }
+    }
+
+    /// How many calls arrive in it, on average.
+    fn calls(&self) -> f64 {
+        match self.to {
+            Some(to) => {
+                let length = to.saturating_sub(self.from).as_secs_f64();
+                length * (self.rate + self.slope * length / 2.0)
+            }
+            None if self.rate > 0.0 => f64::INFINITY,
+            None => 0.0,
+        }
+    }
+
+    /// When this number of calls has arrived in it, in seconds since its start.
+    fn time_of(&self, calls: f64) -> f64 {
+        // rate * x + slope * x^2 / 2 = calls, in the form that stays exact for a small slope.
+        let root = (self.rate * self.rate + 2.0 * self.slope * calls).max(0.0).sqrt();
+        let divisor = self.rate + root;
+        // No call at no rate: at once, and not never.
+        if divisor > 0.0 { 2.0 * calls / divisor } else { 0.0 }
+    }
+}
+
+impl Rate {
+    /// How many calls arrive until `end`, on average.
+    pub(super) fn calls_until(&self, end: Duration) -> f64 {
+        self.pieces().take_while(|piece| piece.from < end).map(|piece| piece.until(end).calls()).sum()
+    }
+
+    /// When the last change of the rate is over, if it changes.
+    pub(super) fn last_change(&self) -> Option<Duration> {
+        self.segments.iter().map(|segment| segment.to.unwrap_or(segment.from)).max()
+    }
+
+    /// When the first change of the rate begins, if it changes.
+    pub(super) fn first_change(&self) -> Option<Duration> {
+        self.segments.iter().map(|segment| segment.from).min()
+    }
+
+    /// The instants of the calls, in order.
+    pub(super) fn arrivals(&self, arrivals: Arrivals, random: Stream) -> impl Iterator<Item = Duration> + use<> {
+        Instants { arrivals, pieces: self.pieces(), piece: None, calls: 0.0, random }
+    }
+
+    /// The rate, piece by piece. The last piece has no end.
+    fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
+        let rate = self.clone();
+        let first = rate.piece(Duration::ZERO);
+        iter::successors(Some(first), move |piece| piece.to.map(|to| rate.piece(to)))
+    }
+
+    /// The piece that begins at an instant.
+    fn piece(&self, from: Duration) -> Piece {
+        let edges = self.segments.iter().flat_map(|segment| [Some(segment.from), segment.to]);
+        let to = edges.flatten().filter(|edge| *edge > from).min();
+        match self.segments.iter().rev().find(|segment| segment.covers(from)) {
+            Some(segment) => {
+                let slope = segment.slope();
+                let rate = segment.rate_from + slope * from.saturating_sub(segment.from).as_secs_f64();
+                Piece { from, to, rate: rate.max(0.0), slope }
+            }
+            None => Piece { from, to, rate: self.base, slope: 0.0 },
+        }
+    }
+}
+
+/// Walks over the pieces of a rate. A call arrives whenever the rate's integral has grown by the distance between
+/// calls.
+struct Instants<P> {
+    arrivals: Arrivals,
+    pieces: P,
+    /// The present piece. Time is counted from its start: a float that counts from the start of the run knows no
+    /// nanoseconds after a few weeks.
+    piece: Option<Piece>,
+    /// The average number of calls from the start of the piece to the last arrival.
+    calls: f64,
+    random: Stream,
+}
+
+impl<P: Iterator<Item = Piece>> Iterator for Instants<P> {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.calls += match self.arrivals {
+            Arrivals::Constant => 1.0,
+            Arrivals::Poisson => self.random.draw(|random| Exp1.sample(random)),
+            Arrivals::Closed { .. } => return None,
+        };
+        loop {
+            let piece = match self.piece {
+                Some(piece) => piece,
+                None => *self.piece.insert(self.pieces.next()?),
+            };
+            let all = piece.calls();
+            if self.calls < all {
+                let time = Duration::try_from_secs_f64(piece.time_of(self.calls)).ok()?;
+                let instant = piece.from.saturating_add(time);
+                // A call that is due at its very end comes with the next piece, if that has any calls.
+                if piece.to.is_none_or(|to| instant < to) {
+                    return Some(instant);
+                }
+            }
+            self.calls = (self.calls - all).max(0.0);
+            self.piece = None;
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! Waiters: their places, their order, and the wake-ups that their turn brings.
+//!
+//! A queue and a limit keep such a list under their lock. Its methods take it by reference, so the caller holds the
+//! lock. The owner decides whose turn it is. A slot of the list goes through these states:
+//!
+//! | from | to | by | when |
+//! |---|---|---|---|
+//! | free | waiting | [`join`](Waiters::join) | a call has to wait |
+//! | waiting | answered | [`answer`](Waiters::answer) | the owner admits or refuses it, and its task is to be woken |
+//! | waiting | free | [`leave`](Waiters::leave) | its task gives up, or learns of its refusal in the same poll |
+//! | answered | free | [`take_answer`](Waiters::take_answer) | its task asks, or gives up |
+
+use crate::{clock::Nanos, sync::MutexGuard};
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+};
+
+/// The waiters of each class in order of arrival, and those that were answered but have not asked since.
+///
+/// `W` is what the owner knows of a waiter, `A` its answer. Joining, answering and leaving take constant time. Slots
+/// are used again: the list allocates only when it grows longer than it ever was.
+#[derive(Debug)]
+pub(crate) struct Waiters<W, A, const CLASSES: usize> {
+    slots: Vec<Slot<W, A>>,
+    /// The first of the free slots, which are linked.
+    free: u32,
+    lines: [Line; CLASSES],
+    all: Backlog,
+    /// The place whose task asks now. It learns its answer without a wake-up.
+    asking: Option<Place>,
+    wakers: Wakers,
+}
+
+/// The place of one call in the list. Its holder gives it up, or takes its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u32);
+
+/// Ends each chain of slots. No slot has this number.
+const NONE: u32 = u32::MAX;
+
+/// How many calls wait, and their weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    pub(crate) calls: usize,
+    /// The sum for up to 2^32 calls, each of which weighs up to 2^64.
+    pub(crate) weight: u128,
+}
+
+#[derive(Debug)]
+enum Slot<W, A> {
+    Free { next: u32 },
+    Waiting(Waiting<W>),
+    Answered { waiter: W, answer: A },
+}
+
+#[derive(Debug)]
+struct Waiting<W> {
+    waiter: W,
+    class: usize,
+    weight: u64,
+    /// When its task asks again without a wake-up.
+    asks_at: Nanos,
+    waker: Option<Waker>,
+    previous: u32,
+    next: u32,
+}
+
+/// The waiters of one class, from the oldest to the newest.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    first: u32,
+    last: u32,
+    backlog: Backlog,
+}
+
+impl Backlog {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { calls: self.calls + other.calls, weight: self.weight + other.weight }
+    }
+
+    fn with(self, weight: u64) -> Self {
+        self.plus(Self { calls: 1, weight: weight.into() })
+    }
+
+    fn without(self, weight: u64) -> Self {
+        Self { calls: self.calls.saturating_sub(1), weight: self.weight.saturating_sub(weight.into()) }
+    }
+}
+
+impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
+    pub(crate) fn new() -> Self {
+        let line = Line { first: NONE, last: NONE, backlog: Backlog::default() };
+        Self {
+            slots: Vec::new(),
+            free: NONE,
+            lines: [line; CLASSES],
+            all: Backlog::default(),
+            asking: None,
+            wakers: Wakers::default(),
+        }
+    }
+
+    /// All calls that wait.
+    pub(crate) fn all(&self) -> Backlog {
+        self.all
+    }
+
+    pub(crate) fn of_class(&self, class: usize) -> Backlog {
+        self.lines[class].backlog
+    }
+
+    /// The waiter of a class that has waited longest.
+    pub(crate) fn oldest(&self, class: usize) -> Option<Place> {
+        Some(Place(self.lines[class].first)).filter(|place| place.0 != NONE)
+    }
+
+    /// The waiter of a class that joined last.
+    pub(crate) fn newest(&self, class: usize) -> Option<Place> {
+        Some(Place(self.lines[class].last)).filter(|place| place.0 != NONE)
+    }
+
+    /// Returns what is known of a waiter. `None` once it was answered.
+    pub(crate) fn get(&self, place: Place) -> Option<W> {
+        self.waiting(place.0).map(|waiting| waiting.waiter)
+    }
+
+    /// When a waiter asks again without a wake-up. `None` once it was answered.
+    pub(crate) fn asks_at(&self, place: Place) -> Option<Nanos> {
+        self.waiting(place.0).map(|waiting| waiting.asks_at)
+    }
+
+    /// Takes a place at the end of a class. `None` if 2^32 - 1 places are taken.
+    // Free => Waiting
+    pub(crate) fn join(&mut self, class: usize, weight: u64, asks_at: Nanos, waiter: W) -> Option<Place> {
+        let last = self.lines[class].last;
+        let waiting = Waiting { waiter, class, weight, asks_at, waker: None, previous: last, next: NONE };
+        let place = match self.slots.get_mut(self.free as usize) {
+            Some(slot) => {
+                let Slot::Free { next } = *slot else { return None };
+                *slot = Slot::Waiting(waiting);
+                mem::replace(&mut self.free, next)
+            }
+            None => {
+                let place = u32::try_from(self.slots.len()).ok().filter(|place| *place != NONE)?;
+                self.slots.push(Slot::Waiting(waiting));
+                place
+            }
+        };
+        self.all = self.all.with(weight);
+        let line = &mut self.lines[class];
+        line.backlog = line.backlog.with(weight);
+        line.last = place;
+        match self.waiting_mut(last) {
+            Some(last) => last.next = place,
+            None => self.lines[class].first = place,
+        }
+        Some(Place(place))
+    }
+
+    /// The task of this place asks now, until it [waits on](Self::wait_on) or the lock is released.
+    pub(crate) fn announce(&mut self, place: Place) {
+        self.asking = Some(place);
+    }
+
+    /// The task of this place waits on, and asks again at `asks_at` if it is not woken before. Swaps `waker` with the
+    /// one to be woken until now, which the caller drops once the lock is released.
+    // Waiting => Waiting
+    pub(crate) fn wait_on(&mut self, place: Place, asks_at: Nanos, waker: &mut Option<Waker>) {
+        self.asking = None;
+        if let Some(waiting) = self.waiting_mut(place.0) {
+            waiting.asks_at = asks_at;
+            mem::swap(&mut waiting.waker, waker);
+        }
+    }
+
+    /// The turn of this waiter may come at `due`. Wakes its task if it would ask later.
+    // Waiting => Waiting
+    pub(crate) fn expect(&mut self, place: Place, due: Nanos) {
+        let is_asking = self.asking == Some(place);
+        let Some(waiting) = self.waiting_mut(place.0) else { return };
+        let asks_at = mem::replace(&mut waiting.asks_at, due);
+        if asks_at > due && !is_asking {
+            // A task that was woken and has not asked since will ask by itself, and has no waker here.
+            let waker = waiting.waker.take();
+            self.wakers.wake_later(waker);
+        }
+    }
+
+    /// Answers a waiter, and wakes its task once the lock is released.
+    // Waiting => Answered
+    pub(crate) fn answer(&mut self, place: Place, answer: A) {
+        let Some(Waiting { waiter, waker, .. }) = self.take_out(place) else { return };
+        if let Some(slot) = self.slots.get_mut(place.0 as usize) {
+            *slot = Slot::Answered { waiter, answer };
+        }
+        if self.asking == Some(place) {
+            self.wakers.drop_later(waker);
+        } else {
+            self.wakers.wake_later(waker);
+        }
+    }
+
+    /// Takes the answer of a place, and with it the place. `None` while it waits.
+    // Answered => Free
+    pub(crate) fn take_answer(&mut self, place: Place) -> Option<(A, W)> {
+        let Some(&Slot::Answered { answer, waiter }) = self.slots.get(place.0 as usize) else { return None };
+        self.release(place);
+        Some((answer, waiter))
+    }
+
+    /// Gives up the place of a waiter.
+    // Waiting => Free
+    pub(crate) fn leave(&mut self, place: Place) {
+        let Some(Waiting { waker, .. }) = self.take_out(place) else { return };
+        self.wakers.drop_later(waker);
+        self.release(place);
+    }
+
+    /// The wake-ups that are due once the lock is released.
+    pub(crate) fn take_wakers(&mut self) -> Wakers {
+        self.asking = None;
+        mem::take(&mut self.wakers)
+    }
+
+    fn waiting(&self, place: u32) -> Option<&Waiting<W>> {
+        match self.slots.get(place as usize)? {
+            Slot::Waiting(waiting) => Some(waiting),
+            Slot::Answered { .. } | Slot::Free { .. } => None,
+        }
+    }
+
+    fn waiting_mut(&mut self, place: u32) -> Option<&mut Waiting<W>> {
+        match self.slots.get_mut(place as usize)? {
+            Slot::Waiting(waiting) => Some(waiting),
+            Slot::Answered { .. } | Slot::Free { .. } => None,
+        }
+    }
+
+    /// Takes a waiter out of its line. Its slot is in no chain until it is answered or released.
+    fn take_out(&mut self, place: Place) -> Option<Waiting<W>> {
+        self.waiting(place.0)?;
+        let slot = self.slots.get_mut(place.0 as usize)?;
+        let Slot::Waiting(waiting) = mem::replace(slot, Slot::Free { next: NONE }) else { return None };
+        let Waiting { class, weight, previous, next, .. } = waiting;
+        self.all = self.all.without(weight);
+        let line = &mut self.lines[class];
+        line.backlog = line.backlog.without(weight);
+        match self.waiting_mut(previous) {
+            Some(previous) => previous.next = next,
+            None => self.lines[class].first = next,
+        }
+        match self.waiting_mut(next) {
+            Some(next) => next.previous = previous,
+            None => self.lines[class].last = previous,
+        }
+        Some(waiting)
+    }
+
+    fn release(&mut self, place: Place) {
+        if let Some(slot) = self.slots.get_mut(place.0 as usize) {
+            *slot = Slot::Free { next: mem::replace(&mut self.free, place.0) };
+        }
+    }
+}
+
+/// Wakers to be woken or dropped once the lock is released. A waker is another task's code, and so is its drop: with
+/// the last waker a task may go, and all places that it holds.
+#[derive(Debug, Default)]
+#[must_use = "the waiters are woken by `wake_after`"]
+pub(crate) struct Wakers {
+    woken: Few,
+    dropped: Few,
+}
+
+/// Nearly always there is but one waker, which needs no allocation.
+#[derive(Debug, Default)]
+struct Few {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Few {
+    fn push(&mut self, waker: Option<Waker>) {
+        let Some(waker) = waker else { return };
+        match self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.more.push(waker),
+        }
+    }
+
+    #[inline]
+    fn each(self, work: impl Fn(Waker)) {
+        for waker in self.first.into_iter().chain(self.more) {
+            // A panic costs neither the result of the call at hand nor the wake-ups of others.
+            let _ = catch_unwind(AssertUnwindSafe(|| work(waker)));
+        }
+    }
+}
+
+impl Wakers {
+    fn wake_later(&mut self, waker: Option<Waker>) {
+        self.woken.push(waker);
+    }
+
+    fn drop_later(&mut self, waker: Option<Waker>) {
+        self.dropped.push(waker);
+    }
+
+    /// Releases the lock, then wakes and drops.
+    #[inline]
+    pub(crate) fn wake_after<T>(self, guard: MutexGuard<'_, T>) {
+        drop(guard);
+        self.woken.each(Waker::wake);
+        self.dropped.each(drop);
+    }
+}
+
+/// Drops a waker that was swapped out of the list, once the lock is released.
+#[inline]
+pub(crate) fn drop_waker(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+    }
+}
+
+#[cfg(test)]
+impl<W, A, const CLASSES: usize> Waiters<W, A, CLASSES> {
+    pub(crate) const PLACE_BYTES: usize = size_of::<Slot<W, A>>();
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::{Mutex, lock};
+    use proptest::prelude::*;
+    use std::{
+        collections::VecDeque,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    type List = Waiters<u64, &'static str, 2>;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Wakes {
+        fn waker(self: &Arc<Self>) -> Option<Waker> {
+            Some(Waker::from(self.clone()))
+        }
+
+        fn count(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        /// Whether a list or its wakers still have one.
+        fn are_held(self: &Arc<Self>) -> bool {
+            Arc::strong_count(self) > 1
+        }
+    }
+
+    fn joined(list: &mut List, waiter: u64, wakes: &Arc<Wakes>) -> Place {
+        let place = list.join(0, 1, Nanos(100), waiter).unwrap();
+        list.wait_on(place, Nanos(100), &mut wakes.waker());
+        place
+    }
+
+    #[test]
+    fn a_waiter_is_woken_by_its_answer_after_the_lock_is_released() {
+        let (list, wakes) = (Mutex::new(List::new()), Arc::new(Wakes::default()));
+        let mut guard = lock(&list);
+        let place = joined(&mut guard, 7, &wakes);
+        guard.answer(place, "yes");
+        assert_eq!(guard.get(place), None);
+        let wakers = guard.take_wakers();
+        assert_eq!(wakes.count(), 0);
+        wakers.wake_after(guard);
+        assert_eq!((wakes.count(), wakes.are_held()), (1, false));
+        assert_eq!(lock(&list).take_answer(place), Some(("yes", 7)));
+        assert_eq!(lock(&list).take_answer(place), None);
+    }
+
+    #[test]
+    fn a_task_that_asks_is_answered_without_a_wake_up_and_one_that_asks_later_is_woken_again() {
+        let (list, wakes) = (Mutex::new(List::new()), Arc::new(Wakes::default()));
+        let one = joined(&mut lock(&list), 1, &wakes);
+        let other = joined(&mut lock(&list), 2, &wakes);
+        let answered = |asking, answered| {
+            let mut guard = lock(&list);
+            guard.announce(asking);
+            guard.answer(answered, "yes");
+            guard.take_wakers().wake_after(guard);
+            wakes.count()
+        };
+        assert_eq!(answered(one, one), 0);
+        assert_eq!(lock(&list).take_answer(one), Some(("yes", 1)));
+        // The slot is used again, and who asked for it before does not ask now.
+        assert_eq!(joined(&mut lock(&list), 3, &wakes), one);
+        assert_eq!(answered(other, one), 1);
+        assert_eq!(answered(one, other), 2);
+        assert!(!wakes.are_held());
+    }
+
+    #[test]
+    fn a_task_is_woken_if_its_turn_may_come_before_it_asks_and_only_once() {
+        let (list, wakes) = (Mutex::new(List::new()), Arc::new(Wakes::default()));
+        let place = joined(&mut lock(&list), 1, &wakes);
+        for (due, wakes_by_then) in [(100, 0), (200, 0), (150, 1), (50, 1)] {
+            let mut guard = lock(&list);
+            guard.expect(place, Nanos(due));
+            assert_eq!(guard.asks_at(place), Some(Nanos(due)));
+            guard.take_wakers().wake_after(guard);
+            assert_eq!(wakes.count(), wakes_by_then, "{due}");
+        }
+        lock(&list).leave(place);
+        assert_eq!(lock(&list).asks_at(place), None);
+    }
+
+    proptest! {
+        #[test]
+        fn it_keeps_the_order_and_the_sums_of_each_class_as_a_list_does(
+            steps in prop::collection::vec((0..5_u8, 0..2_usize, any::<prop::sample::Index>(), any::<u64>()), 1..200),
+        ) {
+            let mut list = List::new();
+            let mut lines: [VecDeque<(Place, u64)>; 2] = Default::default();
+            let (mut answered, mut most) = (Vec::new(), 0);
+            for (step, class, index, weight) in steps {
+                let line = &mut lines[class];
+                match step {
+                    0 | 1 => line.push_back((list.join(class, weight, Nanos::MAX, weight).unwrap(), weight)),
+                    2 if !line.is_empty() => list.leave(line.remove(index.index(line.len())).unwrap().0),
+                    3 if !line.is_empty() => {
+                        let (place, weight) = line.remove(index.index(line.len())).unwrap();
+                        list.answer(place, "yes");
+                        answered.push((place, weight));
+                    }
+                    4 if !answered.is_empty() => {
+                        let (place, weight) = answered.swap_remove(index.index(answered.len()));
+                        prop_assert_eq!(list.take_answer(place), Some(("yes", weight)));
+                    }
+                    _ => {}
+                }
+                most = most.max(lines[0].len() + lines[1].len() + answered.len());
+                for (class, line) in lines.iter().enumerate() {
+                    let weight = line.iter().map(|(_, weight)| u128::from(*weight)).sum();
+                    prop_assert_eq!(list.of_class(class), Backlog { calls: line.len(), weight });
+                    prop_assert_eq!(list.oldest(class), line.front().map(|(place, _)| *place));
+                    prop_assert_eq!(list.newest(class), line.back().map(|(place, _)| *place));
+                    prop_assert!(line.iter().all(|(place, weight)| list.get(*place) == Some(*weight)));
+                }
+                prop_assert_eq!(list.all(), list.of_class(0).plus(list.of_class(1)));
+                prop_assert_eq!(list.slots.len(), most);
+            }
+        }
+    }
+}
