@@ -1,5 +1,5 @@
 use super::{Queue, pace::Share, queue::Ticket, state::Standing};
-use crate::{Rejection, context::CallContext, shell::Timer, waiters::Place};
+use crate::{context::CallContext, error::Rejection, shell::Timer, waiters::Place};
 use pin_project_lite::pin_project;
 use std::{
     fmt,

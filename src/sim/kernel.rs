@@ -8,7 +8,7 @@ pub use streams::SeededHasher;
 pub(super) use streams::{Draws, Stream};
 
 use super::{Backend, BackendService};
-use crate::{Random, error::ConfigError};
+use crate::{error::ConfigError, random::Random};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sleep::Sleeper;
 use std::{

@@ -1,7 +1,7 @@
 //! The count of the calls while a run goes on.
 
 use super::{BackendCounts, ClassReport, Failure, Latencies, Load, Reply, Report, Span, recovery::Disturbed};
-use crate::Error;
+use crate::error::Error;
 use hdrhistogram::Histogram;
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 

@@ -47,7 +47,7 @@ where
         let (sender, receiver) = oneshot::channel();
         let Self { sim, latency, random, service } = self.clone();
         let there = sim.clone();
-        let context = crate::CallContext::current();
+        let context = crate::context::CallContext::current();
         sim.spawn(context.scope(async move {
             let hop = || there.sleep(random.draw(|random| latency.draw(0, random)));
             hop().await;

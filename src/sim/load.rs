@@ -3,7 +3,7 @@
 mod arrivals;
 
 use super::kernel::Stream;
-use crate::{Criticality, error::ConfigError};
+use crate::{context::Criticality, error::ConfigError};
 use arrivals::{Rate, Segment};
 use std::{fmt, time::Duration};
 

@@ -172,7 +172,7 @@ pub use report::Report;
 pub use scenario::Scenario;
 pub use seeds::{Estimate, Reports, Seeds, each_seed};
 
-use crate::{Criticality, Error};
+use crate::{context::Criticality, error::Error};
 use thiserror::Error as ThisError;
 
 /// A call of the simulation.

@@ -2,7 +2,7 @@ use super::{
     BackendCounts, ClassReport, Recovery, Span,
     recovery::{Calls, Disturbed, recovery},
 };
-use crate::Rejection;
+use crate::error::Rejection;
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 /// How the calls of a run ended.

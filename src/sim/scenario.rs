@@ -6,8 +6,8 @@ use super::{
     recovery::Disturbed,
 };
 use crate::{
-    CallContext, Error,
-    error::{ConfigError, check_duration},
+    context::CallContext,
+    error::{ConfigError, Error, check_duration},
 };
 use rand::RngExt;
 use std::{cell::RefCell, ops::RangeInclusive, rc::Rc, time::Duration};

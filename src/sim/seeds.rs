@@ -1,7 +1,7 @@
 //! A scenario with many seeds, and what their reports say together.
 
 use super::{Call, Failure, Reply, Report, Scenario, Sim};
-use crate::{Error, error::ConfigError};
+use crate::error::{ConfigError, Error};
 use std::{
     fmt,
     num::NonZero,

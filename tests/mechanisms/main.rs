@@ -29,6 +29,7 @@ mod due;
 mod error_chains;
 mod forecasts;
 mod horizons;
+mod imports;
 mod keyed;
 mod limiter;
 #[cfg(feature = "load")]

@@ -7,10 +7,10 @@ use super::{
     tick::{Held, Staleness, Tick},
 };
 use crate::{
-    Random,
     clock::Nanos,
     constant_work::{rule::Rule, shape::Shape, snapshot, source::Source, wall_clock::WallClock},
     error::{ConfigError, check_duration},
+    random::Random,
 };
 use std::{path::PathBuf, time::Duration};
 

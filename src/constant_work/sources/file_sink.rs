@@ -1,7 +1,8 @@
 use super::{errand::Errand, file::read};
 use crate::{
-    ConfigError, Random,
     constant_work::{Sink, SourceError},
+    error::ConfigError,
+    random::Random,
 };
 use rand::RngExt;
 use std::{

@@ -1,7 +1,7 @@
 use super::redis::{Kept, RedisSink, RedisSource};
 use crate::{
-    Random,
     error::check_duration,
+    random::Random,
     redis::{Connection, RedisError, Server, Target, Terms, target_settings},
 };
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};

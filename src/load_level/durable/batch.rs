@@ -8,9 +8,8 @@ use super::{
     scripts::{APPEND, bytes, call, list, millis, nonsense, number, text},
 };
 use crate::{
-    Rejection,
     answer::answer,
-    error::{QueueFull, QueueFullCause},
+    error::{QueueFull, QueueFullCause, Rejection},
     redis::{Connection, Duty, Fault, OnDuty, Script, bare},
     sync::{Mutex, lock},
 };

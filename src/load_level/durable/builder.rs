@@ -3,8 +3,8 @@ use super::{
     core::{Core, Keys, Limits},
 };
 use crate::{
-    Random,
     error::{ConfigError, check_duration},
+    random::Random,
     redis::{Connection, RedisError, Server, Target, Terms, target_settings},
 };
 use std::{fmt, sync::Arc, time::Duration};

@@ -1,6 +1,6 @@
 use super::{batch::Waiting, consumption::Consumption};
 use crate::{
-    Random,
+    random::Random,
     redis::{Connection, Server},
 };
 use std::{

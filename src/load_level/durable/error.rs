@@ -1,6 +1,6 @@
 use crate::{
-    Rejection,
     classify::{Classify, Layered, Outcome},
+    error::Rejection,
     redis::{Failure, Fault, words},
 };
 use std::{error::Error, sync::Arc};

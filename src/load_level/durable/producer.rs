@@ -4,10 +4,7 @@ use super::{
     error::{AppendError, BoxError},
     message::{Message, Receipt},
 };
-use crate::{
-    Rejection,
-    error::{QueueFull, QueueFullCause},
-};
+use crate::error::{QueueFull, QueueFullCause, Rejection};
 use std::{
     fmt,
     future::Future,

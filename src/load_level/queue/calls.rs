@@ -3,15 +3,15 @@
 
 use super::{Queue, Shared};
 use crate::{
-    Criticality,
     clock::Nanos,
+    context::Criticality,
+    deadline::Deadline,
     load_level::{
         pace::Share,
         places::{Mode, Places},
         state::{CLASSES, NEVER, Newcomer, Standing, State},
     },
     sync::lock,
-    timeout::Deadline,
     waiters::{Place, drop_waker},
 };
 use std::task::Waker;

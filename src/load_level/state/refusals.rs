@@ -2,9 +2,8 @@
 
 use super::{CLASSES, State};
 use crate::{
-    Rejection,
     clock::Nanos,
-    error::{Closed, QueueFull, QueueFullCause, WaitedTooLong},
+    error::{Closed, QueueFull, QueueFullCause, Rejection, WaitedTooLong},
     load_level::rates::time_for,
     waiters::Place,
 };

@@ -2,8 +2,7 @@
 
 use super::super::{error::BoxError, message::Delivery};
 use crate::{
-    Rejection,
-    error::{QueueFullCause, chain},
+    error::{QueueFullCause, Rejection, chain},
     sync::{Mutex, lock},
 };
 use std::{
@@ -134,14 +133,14 @@ mod tests {
             (TimedOut::new(second, false).into(), true),
         ];
         for (rejection, comes_again) in rejections {
-            let error = crate::Error::<std::fmt::Error>::Rejected(rejection.clone());
+            let error = crate::error::Error::<std::fmt::Error>::Rejected(rejection.clone());
             assert_eq!(matches!(Verdict::of(&error), Verdict::Rejected { .. }), comes_again, "{rejection}");
         }
     }
 
     #[test]
     fn the_reason_names_all_sources() {
-        let error = crate::Error::Service(std::fmt::Error);
+        let error = crate::error::Error::Service(std::fmt::Error);
         let Verdict::Failed { reason } = Verdict::of(&error) else { panic!("a failure") };
         assert!(reason.starts_with("the service failed: an error occurred"), "{reason}");
     }

@@ -7,7 +7,7 @@ use super::super::{
 };
 use super::memory::{Memory, Ticket};
 use crate::{
-    Random,
+    random::Random,
     redis::{Connection, Fault},
 };
 use ::redis::{Cmd, Value, cmd};

@@ -6,7 +6,7 @@ use super::{
     together::{Running, all},
     windows,
 };
-use crate::{Random, rate_limit::distributed::store::Store};
+use crate::{random::Random, rate_limit::distributed::store::Store};
 
 /// Runs every check, all at the same time, whatever the others say.
 ///

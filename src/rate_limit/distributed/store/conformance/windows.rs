@@ -3,7 +3,7 @@ use super::{
     probe::{Answer, Outcome, Probe, TICK, millis, same, within},
     report::Failure,
 };
-use crate::Random;
+use crate::random::Random;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 

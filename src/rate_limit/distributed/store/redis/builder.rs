@@ -3,7 +3,7 @@ use super::{
     store::{Redis, Servers},
 };
 use crate::{
-    Random,
+    random::Random,
     redis::{Connection, RedisError, Server, Target, Terms, target_settings},
 };
 use std::{fmt, time::Duration};

@@ -9,7 +9,7 @@ use super::{
     slots::{Address, Range, ranges_of, slot_of},
 };
 use crate::{
-    Random,
+    random::Random,
     rate_limit::distributed::store::StoreError,
     redis::{Connection, Duty, Failure, Fault, FaultKind, OnDuty, RedisError, Said, Script, Server},
     sync::{Mutex, lock},

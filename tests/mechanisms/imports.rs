@@ -1,0 +1,175 @@
+//! The modules of `src` stand in layers, and a module imports only from the layers below its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, iter,
+    path::{Path, PathBuf},
+};
+
+/// From the bottom up. A module of a layer may import those of the layers before it. Only in the first do modules import
+/// each other.
+const LAYERS: [&[&str]; 5] = [
+    &[
+        "amount",
+        "answer",
+        "backoff",
+        "classify",
+        "clock",
+        "context",
+        "deadline",
+        "durations",
+        "error",
+        "held",
+        "pace",
+        "random",
+        "redis",
+        "stripes",
+        "sync",
+        "waiters",
+    ],
+    &["shell"],
+    &["circuit_breaker", "load_level", "load_shed", "rate_limit", "retry", "timeout"],
+    &["stack"],
+    &["constant_work", "sim"],
+];
+
+/// What one mechanism may import of another: a retry budget has a trickle of retries, which a bucket mints.
+const EXCEPTIONS: [(&str, &str); 2] = [("retry", "rate_limit::TokenBucket"), ("retry", "rate_limit::Quota")];
+
+/// Something of the crate that a file names.
+#[derive(Debug)]
+struct Import {
+    file: PathBuf,
+    from: String,
+    path: String,
+}
+
+impl Import {
+    /// The module that it is imported from.
+    fn to(&self) -> &str {
+        self.path.split("::").next().unwrap_or_default()
+    }
+
+    /// Why it is forbidden, if it is.
+    fn fault(&self) -> Option<&'static str> {
+        if self.from == self.to() {
+            return None;
+        }
+        let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
+        match (layer(&self.from), layer(self.to())) {
+            (None, _) => Some("stands in no layer"),
+            (_, None) => Some("is not the module that defines it"),
+            (Some(from), Some(to)) if from < to => Some("is further up"),
+            (Some(from), Some(to)) if from == to && from > 0 && !self.is_excepted() => Some("stands beside it"),
+            _ => None,
+        }
+    }
+
+    fn is_excepted(&self) -> bool {
+        EXCEPTIONS.iter().any(|(from, path)| self.from == *from && self.path == *path)
+    }
+}
+
+/// All that the files of `src` name of the crate, but for `lib.rs`, which names everything.
+fn imports() -> Vec<Import> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut imports = Vec::new();
+    for file in files(&root) {
+        let inside = file.strip_prefix(&root).unwrap().to_owned();
+        let from = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if from == "lib" {
+            continue;
+        }
+        let text = without_comments(&fs::read_to_string(&file).unwrap());
+        for (start, _) in text.match_indices("crate::") {
+            for path in paths(&text[start + "crate::".len()..]) {
+                imports.push(Import { file: inside.clone(), from: from.clone(), path });
+            }
+        }
+        let names_the_root_otherwise = file.parent() == Some(&root) && text.starts_with("use super");
+        assert!(!names_the_root_otherwise, "{} imports by `super` from the root of the crate", inside.display());
+    }
+    imports
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let inside = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    entries.flat_map(inside).filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect()
+}
+
+/// The paths at the beginning of a text: one, or all in a list.
+fn paths(text: &str) -> Vec<String> {
+    let is_of_path = |character: char| character.is_alphanumeric() || character == '_' || character == ':';
+    let end = text.find(|character| !is_of_path(character)).unwrap_or(text.len());
+    let (prefix, rest) = text.split_at(end);
+    let Some(list) = rest.strip_prefix('{') else { return vec![prefix.to_owned()] };
+    items(list).flat_map(|item| paths(item).into_iter().map(move |path| format!("{prefix}{path}"))).collect()
+}
+
+/// The items of a list, up to its closing brace.
+fn items(mut rest: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0;
+    iter::from_fn(move || {
+        rest = rest.trim_start_matches(|character: char| character.is_whitespace() || character == ',');
+        if rest.starts_with('}') {
+            return None;
+        }
+        let end = rest.find(|character| {
+            depth += i32::from(character == '{') - i32::from(character == '}');
+            depth < 0 || depth == 0 && character == ','
+        })?;
+        depth = 0;
+        let (item, after) = rest.split_at(end);
+        rest = after;
+        Some(item)
+    })
+}
+
+#[test]
+fn no_module_imports_from_a_layer_above_its_own_nor_a_mechanism_another() {
+    let imports = imports();
+    let faults: Vec<_> = imports
+        .iter()
+        .filter_map(|import| {
+            let (fault, file) = (import.fault()?, import.file.display());
+            Some(format!("{file} imports {}: `{}` {fault}", import.path, import.to()))
+        })
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(imports.len() > 500, "it has read but {} imports", imports.len());
+}
+
+#[test]
+fn the_modules_and_their_imports_are_a_graph_without_a_cycle() {
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for import in imports() {
+        let to = import.to().to_owned();
+        let others = graph.entry(import.from.clone()).or_default();
+        if to != import.from {
+            others.insert(to);
+        }
+    }
+    // Removes, again and again, the modules that import none of those left.
+    loop {
+        let left: BTreeSet<_> = graph.keys().cloned().collect();
+        let before = graph.len();
+        graph.retain(|_, imported| imported.iter().any(|module| left.contains(module)));
+        if graph.len() == before {
+            break;
+        }
+    }
+    assert!(graph.is_empty(), "these import each other, or one that does: {graph:#?}");
+}
+
+#[test]
+fn the_paths_of_nested_lists_are_found() {
+    assert_eq!(paths("a::B;"), ["a::B"]);
+    assert_eq!(paths("{a::{B, c::{D, E}}, f};"), ["a::B", "a::c::D", "a::c::E", "f"]);
+    assert_eq!(paths("{\n    a::B,\n    c::D,\n};"), ["a::B", "c::D"]);
+    assert_eq!(paths("sync::lock(x)"), ["sync::lock"]);
+}
