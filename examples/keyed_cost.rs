@@ -4,7 +4,11 @@
 //! cargo run --release --example keyed_cost -- keyed_cost.svg
 //! ```
 
+#[path = "support/plot.rs"]
+mod plot;
+
 use indicatif::ProgressBar;
+use plot::{INK, font};
 use plotters::prelude::*;
 use std::{env, error::Error, fs, hint::black_box, time::Duration};
 use steadfast::rate_limit::{Keyed, Quota};
@@ -20,7 +24,6 @@ const REPETITIONS: usize = 5;
 const SIZE: (u32, u32) = (900, 480);
 const OURS: RGBColor = RGBColor(0, 114, 178);
 const CLOCK: RGBColor = RGBColor(110, 110, 110);
-const INK: RGBColor = RGBColor(40, 40, 40);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args().nth(1).unwrap_or("keyed_cost.svg".to_owned());
@@ -95,13 +98,7 @@ fn draw(costs: &[(f64, f64)], clock: f64, picture: &mut String) -> Result<(), Bo
         .x_label_area_size(52)
         .y_label_area_size(64)
         .build_cartesian_2d((0.8..1_300_000.0).log_scale(), 0.0..most * 1.15)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(INK.mix(0.10))
-        .axis_style(INK.mix(0.6))
-        .label_style(font(14).color(&INK))
-        .axis_desc_style(font(15).color(&INK))
+    plot::axes(&mut chart.configure_mesh(), 14)
         .x_desc("keys in use, drawn at random")
         .y_desc("nanoseconds per call")
         .x_label_formatter(&|count| format!("{count:.0}"))
@@ -116,19 +113,7 @@ fn draw(costs: &[(f64, f64)], clock: f64, picture: &mut String) -> Result<(), Bo
         .draw_series(DashedLineSeries::new([(0.8, clock), (1_300_000.0, clock)], 6, 5, CLOCK.stroke_width(2)))?
         .label("of which reading the clock")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 24, y)], CLOCK.stroke_width(2)));
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .margin(16)
-        .legend_area_size(34)
-        .background_style(WHITE)
-        .border_style(INK.mix(0.25))
-        .label_font(font(14).color(&INK))
-        .draw()?;
+    plot::legend(&mut chart, SeriesLabelPosition::UpperLeft, 14)?;
     area.present()?;
     Ok(())
-}
-
-fn font(size: u32) -> FontDesc<'static> {
-    ("sans-serif", size).into_font()
 }

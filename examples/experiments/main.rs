@@ -42,6 +42,8 @@ mod finding;
 mod lab;
 mod later;
 mod picture;
+#[path = "../support/plot.rs"]
+mod plot;
 mod queues;
 mod table;
 mod textbook;

@@ -10,6 +10,7 @@ use crate::{
     e5, e6, e9,
     e14::{self, Trigger},
     lab::{Client, Lab, secs},
+    plot::{self, INK, font},
 };
 use plotters::{coord::Shift, prelude::*};
 use std::{error::Error, fs, ops::Range, path::Path};
@@ -30,7 +31,6 @@ const BLUE: RGBColor = RGBColor(0, 114, 178);
 const ORANGE: RGBColor = RGBColor(230, 159, 0);
 const VERMILION: RGBColor = RGBColor(213, 94, 0);
 const GREY: RGBColor = RGBColor(140, 140, 140);
-const INK: RGBColor = RGBColor(40, 40, 40);
 
 /// A line over time: its name, its colour, its width, and the percentage at the middle of each span.
 type Line = (&'static str, RGBColor, u32, [f64; SPANS]);
@@ -181,13 +181,7 @@ fn over_time(area: &Area, scene: &Scene, lines: &[Line]) -> Drawn {
         .x_label_area_size(50)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..length, 0.0..scene.height)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(INK.mix(0.10))
-        .axis_style(INK.mix(0.6))
-        .label_style(font(14).color(&INK))
-        .axis_desc_style(font(15).color(&INK))
+    plot::axes(&mut chart.configure_mesh(), 14)
         .x_desc("time of arrival, in seconds")
         .y_desc("calls answered, in percent")
         .x_label_formatter(&|seconds| format!("{seconds:.0}"))
@@ -211,15 +205,7 @@ fn over_time(area: &Area, scene: &Scene, lines: &[Line]) -> Drawn {
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(width)));
     }
-    chart
-        .configure_series_labels()
-        .position(scene.legend.clone())
-        .margin(16)
-        .legend_area_size(34)
-        .background_style(WHITE.mix(0.9))
-        .border_style(INK.mix(0.25))
-        .label_font(font(14).color(&INK))
-        .draw()?;
+    plot::legend(&mut chart, scene.legend.clone(), 14)?;
     Ok(())
 }
 
@@ -260,14 +246,8 @@ fn compare(area: &Area, caption: &str, axis: &Axis, room_for_names: u32, bars: &
         }
         _ => String::new(),
     };
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(INK.mix(0.10))
+    plot::axes(&mut chart.configure_mesh(), 14)
         .disable_y_mesh()
-        .axis_style(INK.mix(0.6))
-        .label_style(font(14).color(&INK))
-        .axis_desc_style(font(15).color(&INK))
         .x_desc(axis.description)
         .x_labels(if axis.logarithmic { 4 } else { 7 })
         .x_label_formatter(&|place| format!("{:.0}", axis.value(*place)))
@@ -293,8 +273,4 @@ fn compare(area: &Area, caption: &str, axis: &Axis, room_for_names: u32, bars: &
         chart.draw_series([EmptyElement::at((at, SegmentValue::CenterOf(bars.len()))) + text])?;
     }
     Ok(())
-}
-
-fn font(size: u32) -> FontDesc<'static> {
-    ("sans-serif", size).into_font()
 }

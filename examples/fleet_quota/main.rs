@@ -11,6 +11,8 @@
 
 mod fleet;
 mod picture;
+#[path = "../support/plot.rs"]
+mod plot;
 mod process;
 
 use clap::Parser;

@@ -1,13 +1,15 @@
 //! The picture: what was admitted in the last second, by each way of keeping the limit.
 
-use crate::process::{RATE, SLOT, Slots, Way, in_the_last_window, slots_in};
+use crate::{
+    plot::{self, INK, font},
+    process::{RATE, SLOT, Slots, Way, in_the_last_window, slots_in},
+};
 use plotters::prelude::*;
 use std::{error::Error, fs, path::Path, time::Duration};
 
 const SIZE: (u32, u32) = (1240, 440);
 const OURS: RGBColor = RGBColor(0, 114, 178);
 const BOUND: RGBColor = RGBColor(213, 94, 0);
-const INK: RGBColor = RGBColor(40, 40, 40);
 
 pub fn write(slots: &Slots, third: Duration, path: &Path) -> Result<(), Box<dyn Error>> {
     let mut picture = String::new();
@@ -28,13 +30,7 @@ fn draw(slots: &Slots, third: Duration, picture: &mut String) -> Result<(), Box<
             .x_label_area_size(48)
             .y_label_area_size(62)
             .build_cartesian_2d(0.0..3.0 * third, 0.0..most)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(INK.mix(0.10))
-            .axis_style(INK.mix(0.6))
-            .label_style(font(13).color(&INK))
-            .axis_desc_style(font(14).color(&INK))
+        plot::axes(&mut chart.configure_mesh(), 13)
             .x_desc("seconds; grey: without the store")
             .y_desc("admitted in the last second, by all four")
             .x_labels(7)
@@ -63,20 +59,8 @@ fn draw(slots: &Slots, third: Duration, picture: &mut String) -> Result<(), Box<
             .draw_series(LineSeries::new(line, style))?
             .label("admitted")
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .margin(10)
-            .legend_area_size(30)
-            .background_style(WHITE.mix(0.9))
-            .border_style(INK.mix(0.25))
-            .label_font(font(13).color(&INK))
-            .draw()?;
+        plot::legend(&mut chart, SeriesLabelPosition::LowerRight, 13)?;
     }
     area.present()?;
     Ok(())
-}
-
-fn font(size: u32) -> FontDesc<'static> {
-    ("sans-serif", size).into_font()
 }

@@ -16,6 +16,8 @@
 
 mod operator;
 mod picture;
+#[path = "../support/plot.rs"]
+mod plot;
 mod report;
 mod server;
 mod traffic;

@@ -2,6 +2,7 @@
 
 use crate::{
     operator::Action,
+    plot::{self, INK, font},
     report::{Report, Seen, Slice, limits},
     server::TIERS,
 };
@@ -17,7 +18,6 @@ const SIZE: (u32, u32) = (1080, 700);
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const VERMILION: RGBColor = RGBColor(213, 94, 0);
 const GREEN: RGBColor = RGBColor(0, 158, 115);
-const INK: RGBColor = RGBColor(40, 40, 40);
 const TIER_COLOURS: [RGBColor; TIERS.len()] = [GREEN, BLUE];
 
 type Drawn = Result<(), Box<dyn Error>>;
@@ -98,13 +98,7 @@ impl Panel {
             .x_label_area_size(44)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..length, 0.0..height)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(INK.mix(0.10))
-            .axis_style(INK.mix(0.6))
-            .label_style(font(13).color(&INK))
-            .axis_desc_style(font(14).color(&INK))
+        plot::axes(&mut chart.configure_mesh(), 13)
             .x_desc("seconds")
             .y_desc(self.description)
             .x_label_formatter(&|seconds| format!("{seconds:.0}"))
@@ -137,15 +131,7 @@ impl Panel {
                     + PathElement::new([(14, 0), (22, 0)], style)
             });
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::Coordinate(16, self.legend))
-            .margin(10)
-            .legend_area_size(28)
-            .background_style(WHITE.mix(0.9))
-            .border_style(INK.mix(0.25))
-            .label_font(font(13).color(&INK))
-            .draw()?;
+        plot::legend(&mut chart, SeriesLabelPosition::Coordinate(16, self.legend), 13)?;
         Ok(())
     }
 }
@@ -156,8 +142,4 @@ fn shade(seen: &Seen) -> Option<RGBColor> {
         Action::Flip | Action::Truncate => Some(INK),
         Action::Publish => seen.step.config.switched_off.then_some(VERMILION),
     }
-}
-
-fn font(size: u32) -> FontDesc<'static> {
-    ("sans-serif", size).into_font()
 }

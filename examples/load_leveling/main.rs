@@ -15,6 +15,8 @@
 
 mod embedded;
 mod picture;
+#[path = "../support/plot.rs"]
+mod plot;
 #[cfg(feature = "redis")]
 mod redis;
 mod traffic;

@@ -1,6 +1,9 @@
 //! The picture: how many wait, and for how long the queue says that somebody will, beside what came true.
 
-use crate::traffic::{CALM, Run};
+use crate::{
+    plot::{self, INK, font},
+    traffic::{CALM, Run},
+};
 use plotters::{coord::Shift, prelude::*};
 use std::{error::Error, fs, path::Path};
 use steadfast::load_level::DrainTime;
@@ -10,7 +13,6 @@ const SIZE: (u32, u32) = (960, 640);
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const VERMILION: RGBColor = RGBColor(213, 94, 0);
 const GREY: RGBColor = RGBColor(190, 190, 190);
-const INK: RGBColor = RGBColor(40, 40, 40);
 
 type Drawn = Result<(), Box<dyn Error>>;
 
@@ -79,13 +81,7 @@ impl Panel<'_> {
             .x_label_area_size(46)
             .y_label_area_size(68)
             .build_cartesian_2d(0.0..self.length, 0.0..self.height)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(INK.mix(0.10))
-            .axis_style(INK.mix(0.6))
-            .label_style(font(13).color(&INK))
-            .axis_desc_style(font(14).color(&INK))
+        plot::axes(&mut chart.configure_mesh(), 13)
             .x_desc("seconds")
             .y_desc(self.description)
             .x_label_formatter(&|seconds| format!("{seconds:.0}"))
@@ -105,19 +101,7 @@ impl Panel<'_> {
                 .label(*name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .margin(12)
-            .legend_area_size(30)
-            .background_style(WHITE.mix(0.9))
-            .border_style(INK.mix(0.25))
-            .label_font(font(13).color(&INK))
-            .draw()?;
+        plot::legend(&mut chart, SeriesLabelPosition::UpperRight, 13)?;
         Ok(())
     }
-}
-
-fn font(size: u32) -> FontDesc<'static> {
-    ("sans-serif", size).into_font()
 }

@@ -32,6 +32,8 @@
 mod args;
 mod client;
 mod picture;
+#[path = "../support/plot.rs"]
+mod plot;
 mod progress;
 mod report;
 mod run;

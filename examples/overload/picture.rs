@@ -1,6 +1,7 @@
 //! The picture of the run: goodput against offered load, as an SVG.
 
 use crate::{
+    plot::{self, INK, font},
     report::{Report, Row},
     scenario::{DEADLINE, MULTIPLES},
 };
@@ -11,7 +12,6 @@ const SIZE: (u32, u32) = (960, 560);
 const PROTECTED: RGBColor = RGBColor(0, 114, 178);
 const UNPROTECTED: RGBColor = RGBColor(213, 94, 0);
 const CAPACITY: RGBColor = RGBColor(110, 110, 110);
-const INK: RGBColor = RGBColor(40, 40, 40);
 
 pub fn write(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
     let mut picture = String::new();
@@ -33,13 +33,7 @@ fn draw(report: &Report, picture: &mut String) -> Result<(), Box<dyn Error>> {
         .x_label_area_size(56)
         .y_label_area_size(70)
         .build_cartesian_2d(loads.clone().log_scale().with_key_points(ticks.to_vec()), 0.0..1.35 * capacity)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(INK.mix(0.10))
-        .axis_style(INK.mix(0.6))
-        .label_style(font(14).color(&INK))
-        .axis_desc_style(font(15).color(&INK))
+    plot::axes(&mut chart.configure_mesh(), 14)
         .x_desc("offered load, calls per second (multiple of capacity)")
         .y_desc(format!("goodput, answers per second (within {} s)", DEADLINE.as_secs_f64()))
         .x_label_formatter(&|load| format!("{load:.0} ({}x)", (load / capacity * 10.0).round() / 10.0))
@@ -67,19 +61,7 @@ fn draw(report: &Report, picture: &mut String) -> Result<(), Box<dyn Error>> {
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], color.stroke_width(width)));
         chart.draw_series(points().map(|point| Circle::new(point, width + 2, color.filled())))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::MiddleRight)
-        .margin(16)
-        .legend_area_size(34)
-        .background_style(WHITE)
-        .border_style(INK.mix(0.25))
-        .label_font(font(14).color(&INK))
-        .draw()?;
+    plot::legend(&mut chart, SeriesLabelPosition::MiddleRight, 14)?;
     area.present()?;
     Ok(())
-}
-
-fn font(size: u32) -> FontDesc<'static> {
-    ("sans-serif", size).into_font()
 }

@@ -10,6 +10,8 @@
 //! `server.rs` is the template to copy.
 
 mod picture;
+#[path = "../support/plot.rs"]
+mod plot;
 mod server;
 mod traffic;
 

@@ -1,13 +1,15 @@
 //! The picture of both runs: which share of each caller's requests was answered, over time.
 
-use crate::traffic::{Run, SLICE, SLICES};
+use crate::{
+    plot::{self, INK, font},
+    traffic::{Run, SLICE, SLICES},
+};
 use plotters::prelude::*;
 use std::{error::Error, fs, path::Path};
 
 const SIZE: (u32, u32) = (1080, 460);
 const COLORS: [RGBColor; 4] =
     [RGBColor(213, 94, 0), RGBColor(0, 114, 178), RGBColor(0, 158, 115), RGBColor(170, 68, 153)];
-const INK: RGBColor = RGBColor(40, 40, 40);
 
 pub fn write(runs: &[Run], path: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut picture = String::new();
@@ -26,13 +28,7 @@ fn draw(runs: &[Run], picture: &mut String) -> Result<(), Box<dyn Error>> {
             .x_label_area_size(50)
             .y_label_area_size(60)
             .build_cartesian_2d(0.0..SLICES as f64 * slice, 0.0..1.08)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(INK.mix(0.10))
-            .axis_style(INK.mix(0.6))
-            .label_style(font(13).color(&INK))
-            .axis_desc_style(font(14).color(&INK))
+        plot::axes(&mut chart.configure_mesh(), 13)
             .x_desc("seconds")
             .y_desc("share of the requests answered")
             .x_labels(7)
@@ -49,20 +45,8 @@ fn draw(runs: &[Run], picture: &mut String) -> Result<(), Box<dyn Error>> {
                 .label(format!("{}, {} per second", caller.key, caller.per_second))
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerLeft)
-            .margin(12)
-            .legend_area_size(30)
-            .background_style(WHITE.mix(0.9))
-            .border_style(INK.mix(0.25))
-            .label_font(font(13).color(&INK))
-            .draw()?;
+        plot::legend(&mut chart, SeriesLabelPosition::LowerLeft, 13)?;
     }
     area.present()?;
     Ok(())
-}
-
-fn font(size: u32) -> FontDesc<'static> {
-    ("sans-serif", size).into_font()
 }

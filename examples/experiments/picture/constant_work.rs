@@ -1,12 +1,13 @@
 //! E18: what ticks cost, case by case.
 
-use super::{BLUE, Drawn, INK, VERMILION, font, save};
+use super::{BLUE, Drawn, VERMILION, save};
 use crate::{
     e18::{
         Case, Source, count,
         instructions::{Instructions, can_be_counted},
     },
     lab::Lab,
+    plot::{self, INK, font},
 };
 use plotters::prelude::*;
 use std::{ops::Range, path::Path};
@@ -33,14 +34,8 @@ pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
             .x_label_area_size(50)
             .y_label_area_size(96)
             .build_cartesian_2d(0.0..cases.len() as f64, POWERS)?;
-        chart
-            .configure_mesh()
+        plot::axes(&mut chart.configure_mesh(), 14)
             .disable_x_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(INK.mix(0.10))
-            .axis_style(INK.mix(0.6))
-            .label_style(font(14).color(&INK))
-            .axis_desc_style(font(15).color(&INK))
             .x_desc("slots used; from left to right: no rule changed, one, a tenth, all")
             .y_desc("instructions per tick (logarithmic)")
             .x_labels(0)
@@ -78,15 +73,7 @@ pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
                 .label(*name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(width)));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperMiddle)
-            .margin(16)
-            .legend_area_size(34)
-            .background_style(WHITE.mix(0.9))
-            .border_style(INK.mix(0.25))
-            .label_font(font(14).color(&INK))
-            .draw()?;
+        plot::legend(&mut chart, SeriesLabelPosition::UpperMiddle, 14)?;
         Ok(())
     })
 }
