@@ -65,7 +65,8 @@ impl Drop for Weight {
     }
 }
 
-/// The messages that wait to be sent. One task sends them all, in the runtime of the producer that handed over the first.
+/// The messages that wait to be sent. One task sends them all, in the runtime of the producer that handed over the
+/// first.
 #[derive(Default)]
 pub(super) struct Waiting {
     state: Mutex<WaitingState>,

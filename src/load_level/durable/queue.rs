@@ -42,9 +42,9 @@ impl DurableQueue {
     ///
     /// # Errors
     ///
-    /// [`AppendError::NoIdentity`] where the text is none that a letter can have, and those of an append. After one that is
-    /// [unknown](AppendError::Unknown) the letter is gone if the message was appended. The same holds if the future is
-    /// dropped.
+    /// [`AppendError::NoIdentity`] where the text is none that a letter can have, and those of an append. After one
+    /// that is [unknown](AppendError::Unknown) the letter is gone if the message was appended. The same holds if the
+    /// future is dropped.
     pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
         let Some(entry) = Entry::parse(id.as_bytes()) else {
             return Err(AppendError::NoIdentity { id: id.chars().take(200).collect() });
