@@ -24,12 +24,13 @@ impl DurableQueue {
         DurableQueueBuilder::new(url.as_ref(), name.as_ref())
     }
 
-    /// A service that appends requests. `encode` makes a [`Message`], or anything that becomes bytes, of each.
+    /// A service that appends requests. `encode` makes a [`Message`](super::Message), or anything that becomes bytes,
+    /// of each.
     pub fn producer<Encode>(&self, encode: Encode) -> Producer<Encode> {
         Producer::new(self.core.clone(), encode)
     }
 
-    /// A worker that calls `service` with what `decode` makes of each [`Delivery`].
+    /// A worker that calls `service` with what `decode` makes of each [`Delivery`](super::Delivery).
     ///
     /// `decode` runs in the task of the call. A message that it refuses becomes a dead letter at once.
     pub fn worker<Decode, S>(&self, decode: Decode, service: S) -> WorkerBuilder<Decode, S> {
