@@ -270,50 +270,51 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
 #[derive(Debug, Default)]
 #[must_use = "the waiters are woken by `wake_after`"]
 pub(crate) struct Wakers {
-    woken: Few,
-    dropped: Few,
+    /// Nearly always there is but one of each, which needs no allocation.
+    woken: Option<Waker>,
+    dropped: Option<Waker>,
+    more: Vec<Due>,
 }
 
-/// Nearly always there is but one waker, which needs no allocation.
-#[derive(Debug, Default)]
-struct Few {
-    first: Option<Waker>,
-    more: Vec<Waker>,
-}
-
-impl Few {
-    fn push(&mut self, waker: Option<Waker>) {
-        let Some(waker) = waker else { return };
-        match self.first {
-            None => self.first = Some(waker),
-            Some(_) => self.more.push(waker),
-        }
-    }
-
-    #[inline]
-    fn each(self, work: impl Fn(Waker)) {
-        for waker in self.first.into_iter().chain(self.more) {
-            // A panic costs neither the result of the call at hand nor the wake-ups of others.
-            let _ = catch_unwind(AssertUnwindSafe(|| work(waker)));
-        }
-    }
+#[derive(Debug)]
+enum Due {
+    Wake(Waker),
+    Drop(Waker),
 }
 
 impl Wakers {
     fn wake_later(&mut self, waker: Option<Waker>) {
-        self.woken.push(waker);
+        let Some(waker) = waker else { return };
+        match self.woken {
+            None => self.woken = Some(waker),
+            Some(_) => self.more.push(Due::Wake(waker)),
+        }
     }
 
     fn drop_later(&mut self, waker: Option<Waker>) {
-        self.dropped.push(waker);
+        let Some(waker) = waker else { return };
+        match self.dropped {
+            None => self.dropped = Some(waker),
+            Some(_) => self.more.push(Due::Drop(waker)),
+        }
     }
 
-    /// Releases the lock, then wakes and drops.
+    /// Releases the lock, then wakes and drops. A waker that panics costs neither the result of the call at hand nor
+    /// the wake-ups of others.
     #[inline]
     pub(crate) fn wake_after<T>(self, guard: MutexGuard<'_, T>) {
         drop(guard);
-        self.woken.each(Waker::wake);
-        self.dropped.each(drop);
+        let Self { woken, dropped, more } = self;
+        if let Some(waker) = woken {
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+        for due in more {
+            let _ = catch_unwind(AssertUnwindSafe(|| match due {
+                Due::Wake(waker) => waker.wake(),
+                Due::Drop(waker) => drop(waker),
+            }));
+        }
+        drop_waker(dropped);
     }
 }
 

@@ -72,8 +72,9 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
     /// Ticks at once, and then for ever at the same phase of each period. Never returns.
     ///
     /// A tick that takes longer than the period does not move the phase: one that became due meanwhile follows at once,
-    /// and further ones are left out and counted. Dropped, as with its runtime, it stops, and the value in force stays. Where
-    /// a runtime may end before the process does, call [`tick`](Self::tick) instead: each may be in another runtime.
+    /// and further ones are left out and counted. Dropped, as with its runtime, it stops, and the value in force stays.
+    /// Where a runtime may end before the process does, call [`tick`](Self::tick) instead: each may be in another
+    /// runtime.
     pub async fn run(mut self) -> Infallible {
         let mut due = Instant::now() + self.phase;
         let mut ticks = interval_at(due, self.period);

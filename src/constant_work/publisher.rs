@@ -23,8 +23,8 @@ use versions::Found;
 /// # One publication
 ///
 /// 1. All rules are validated and encoded to a snapshot of the fixed size.
-/// 2. The published snapshot is read. It must not be later than the last publication of this publisher, nor have other rules
-///    by the same version.
+/// 2. The published snapshot is read. It must not be later than the last publication of this publisher, nor have other
+///    rules by the same version.
 /// 3. Rules that are others get the next version; the same ones are published again by the version that they have,
 ///    with the time of now.
 /// 4. The snapshot is decoded by what readers decode it with, and [checked](PublisherBuilder::check).
@@ -154,16 +154,16 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     ///
     /// # Errors
     ///
-    /// A [`PublishError`]. The snapshot before stays published; only after [`PublishError::Sink`] the new snapshot may be
-    /// published all the same.
+    /// A [`PublishError`]. The snapshot before stays published; only after [`PublishError::Sink`] the new snapshot may
+    /// be published all the same.
     pub async fn publish(&mut self, rules: &[T]) -> Result<Published, PublishError> {
         let prepared = self.prepare(rules);
         self.finish(prepared).await
     }
 
-    /// Does all that a publication does with these rules before anything is read or written: whether they make a snapshot,
-    /// whether it can be read, and the [check](PublisherBuilder::check) of all of them together. For what an operator is
-    /// about to publish. It changes no readings and uses up no version.
+    /// Does all that a publication does with these rules before anything is read or written: whether they make a
+    /// snapshot, whether it can be read, and the [check](PublisherBuilder::check) of all of them together. For what an
+    /// operator is about to publish. It changes no readings and uses up no version.
     ///
     /// # Errors
     ///
@@ -191,8 +191,8 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     /// A failure is in the [readings](Self::readings), and the next period is the next try. While there are no rules
     /// nothing is published, so that readers see the age of what they have. A publication that takes longer than the
     /// period leaves out those that were to begin meanwhile, and the next begins when it would have. A panic of the
-    /// function ends it. Where a runtime may end before the process does, call [`publish`](Self::publish) instead: each may
-    /// be in another runtime.
+    /// function ends it. Where a runtime may end before the process does, call [`publish`](Self::publish) instead: each
+    /// may be in another runtime.
     ///
     /// ```no_run
     /// # use std::{error::Error, io};

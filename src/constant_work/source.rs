@@ -93,7 +93,8 @@ impl Error for SourceError {
     }
 }
 
-/// A missing file is [`NotFound`](SourceFailure::NotFound), every other error [`Unreachable`](SourceFailure::Unreachable).
+/// A missing file is [`NotFound`](SourceFailure::NotFound), every other error
+/// [`Unreachable`](SourceFailure::Unreachable).
 impl From<io::Error> for SourceError {
     fn from(error: io::Error) -> Self {
         let failure = match error.kind() {

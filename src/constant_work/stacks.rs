@@ -21,8 +21,8 @@ use rule::check_name;
 /// [check](super::PublisherBuilder::check) of stacks that are built alike, and watch the refusals in the
 /// [readings](super::Readings).
 ///
-/// Each stack changes at one instant; several stacks change one after the other. A snapshot that many kinds of processes
-/// read names the stacks of all of them: see [`ignore_unknown`](Self::ignore_unknown).
+/// Each stack changes at one instant; several stacks change one after the other. A snapshot that many kinds of
+/// processes read names the stacks of all of them: see [`ignore_unknown`](Self::ignore_unknown).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -57,8 +57,8 @@ use rule::check_name;
 ///
 /// # Cost
 ///
-/// Of a tick: for each stack what [`Control::apply`] costs, twice the checks of it, and one search for its name among all
-/// slots. It allocates by what rules and stacks there are, not by what has changed.
+/// Of a tick: for each stack what [`Control::apply`] costs, twice the checks of it, and one search for its name among
+/// all slots. It allocates by what rules and stacks there are, not by what has changed.
 #[derive(Debug, Default)]
 pub struct Stacks {
     stacks: Vec<(String, Control)>,
@@ -85,8 +85,8 @@ impl Stacks {
         Ok(self)
     }
 
-    /// Takes a snapshot in which there are rules for stacks that are not here. Default: it is refused, since a name that
-    /// nothing bears is most often a slip, and its limit would silently not be in force.
+    /// Takes a snapshot in which there are rules for stacks that are not here. Default: it is refused, since a name
+    /// that nothing bears is most often a slip, and its limit would silently not be in force.
     pub fn ignore_unknown(self) -> Self {
         Self { ignores_unknown: true, ..self }
     }

@@ -1,8 +1,8 @@
-//! Measures messages per second through a durable queue beside `redis-benchmark`, which appends the same payload with as
-//! many commands on the way, on a `redis-server` of its own.
+//! Measures messages per second through a durable queue beside `redis-benchmark`, which appends the same payload with
+//! as many commands on the way, on a `redis-server` of its own.
 //!
-//! `cargo run --release` prints a table, with `--quick` in a quarter of the time. All take turns, each on an empty database;
-//! the figures are medians of the rounds.
+//! `cargo run --release` prints a table, with `--quick` in a quarter of the time. All take turns, each on an empty
+//! database; the figures are medians of the rounds.
 
 mod plain;
 mod queue;
@@ -54,7 +54,8 @@ pub struct Load {
 #[derive(Clone, Copy)]
 pub struct Turn {
     pub per_second: f64,
-    /// Microseconds per message: in scripts and the commands that they call, of the server's main thread, of this process.
+    /// Microseconds per message: in scripts and the commands that they call, of the server's main thread, of this
+    /// process.
     pub script_micros: f64,
     pub server_micros: f64,
     pub client_micros: f64,

@@ -141,8 +141,8 @@ fn read(path: &Path, at_most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A reader that opens the path sees the old bytes or the new. The bytes are on the disk before they have the name, so that a
-/// loss of power leaves one of the two as well. A write that fails leaves no file behind.
+/// A reader that opens the path sees the old bytes or the new. The bytes are on the disk before they have the name, so
+/// that a loss of power leaves one of the two as well. A write that fails leaves no file behind.
 fn write(path: &Path, partial: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

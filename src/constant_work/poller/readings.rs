@@ -65,7 +65,8 @@ impl Ticks {
         self.good
     }
 
-    /// Those that [`run`](crate::constant_work::Poller::run) left out, because the tick before took longer than the period.
+    /// Those that [`run`](crate::constant_work::Poller::run) left out, because the tick before took longer than the
+    /// period.
     pub fn missed(&self) -> u64 {
         self.missed
     }

@@ -32,8 +32,8 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     /// The epoch of all publications, which comes before their versions. Default: 1.
     ///
     /// Readers take nothing that is older than what they have. Where publications were lost (a sink restored from a
-    /// backup, or lost with all it had), versions begin again below those that readers have seen, and readers refuse them:
-    /// then, and only then, publish with a higher epoch.
+    /// backup, or lost with all it had), versions begin again below those that readers have seen, and readers refuse
+    /// them: then, and only then, publish with a higher epoch.
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch, ..self }
     }
@@ -65,8 +65,8 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
 
     /// Checks the rules of all slots together before each publication, as [`Build::check`] of this target does in a
     /// poller: with inert rules where slots are not used. A publication that it refuses ends in
-    /// [`PublishError::Unreadable`](crate::constant_work::PublishError::Unreadable), and what was published before stays. Default: each
-    /// rule is validated, and no more.
+    /// [`PublishError::Unreadable`](crate::constant_work::PublishError::Unreadable), and what was published before
+    /// stays. Default: each rule is validated, and no more.
     ///
     /// Without it, a publication succeeds that every poller refuses. Give the target that pollers have, or one that is
     /// built alike. For stacks that are not in this process, [`Stacks`](crate::constant_work::Stacks) with

@@ -11,8 +11,8 @@ pub enum PublishError {
     /// The rules make no snapshot: there are more than slots, one is longer than its slot, or cannot work. See
     /// [`fill`](crate::constant_work::PublisherReadings::fill), which shows the first long before.
     Encode(EncodeError),
-    /// A reader would refuse the snapshot: the [check](crate::constant_work::PublisherBuilder::check) of the rules together refused them,
-    /// or what serializes a rule is not what deserializes it.
+    /// A reader would refuse the snapshot: the [check](crate::constant_work::PublisherBuilder::check) of the rules
+    /// together refused them, or what serializes a rule is not what deserializes it.
     Unreadable(Refusal),
     /// Another publisher has published a later version. A publisher that is started again takes over from there.
     Overtaken {

@@ -7,8 +7,8 @@ use crate::{
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// The state of a [`Publisher`](crate::constant_work::Publisher), for metrics and alarms. Clones read the same publisher, also after
-/// its end.
+/// The state of a [`Publisher`](crate::constant_work::Publisher), for metrics and alarms. Clones read the same
+/// publisher, also after its end.
 #[derive(Clone)]
 pub struct PublisherReadings {
     slots: u32,
@@ -37,8 +37,9 @@ impl PublisherReadings {
         lock(&self.state).rules as f64 / f64::from(self.slots)
     }
 
-    /// Whether [`fill`](Self::fill) has come to the builder's [`nearly_full`](crate::constant_work::PublisherBuilder::nearly_full):
-    /// it is time for a larger shape, while there is time.
+    /// Whether [`fill`](Self::fill) has come to the builder's
+    /// [`nearly_full`](crate::constant_work::PublisherBuilder::nearly_full): it is time for a larger shape, while there
+    /// is time.
     pub fn is_nearly_full(&self) -> bool {
         self.fill() >= self.nearly_full
     }

@@ -27,8 +27,8 @@ impl<End> RedisBuilder<End> {
 
     /// The time for a connection to be made and the server to be checked. Default: 1 s.
     ///
-    /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for that, and the first call after the runtime of the
-    /// connection has ended.
+    /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for that, and the first call after the runtime of
+    /// the connection has ended.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.terms.connect_timeout = timeout;
         self

@@ -1,7 +1,7 @@
 //! Encodes values in forms whose length depends on their type alone, and decodes them.
 //!
-//! One function of each type does both: it passes every field to a [`Form`], which either writes the field or overwrites
-//! it with what it reads. So each field is named once, and no order can differ.
+//! One function of each type does both: it passes every field to a [`Form`], which either writes the field or
+//! overwrites it with what it reads. So each field is named once, and no order can differ.
 
 use crate::clock::Nanos;
 use std::{mem, time::Duration};

@@ -29,8 +29,8 @@ structs! {
     BudgetConfig { ratio, cap, floor }
     Pace { count, period }
     BreakerConfig {
-        consecutive_failures, failure_rate, slow_call_rate, minimum_calls, open_for, max_open_for, probes, probe_timeout,
-        cancelled_is_failure_after, overload_is_failure, forced
+        consecutive_failures, failure_rate, slow_call_rate, minimum_calls, open_for, max_open_for, probes,
+        probe_timeout, cancelled_is_failure_after, overload_is_failure, forced
     }
     FailureRate { rate, window }
     SlowCallRate { rate, threshold }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// The [`Rule`] of one stack: its name, and its whole configuration.
 ///
-/// It is encoded in a fixed form, in which each field has its place whether it is given or not, so that every rule is as long
-/// as any, and as costly to read. There is room for 4 rate limits of 8 tiers each.
+/// It is encoded in a fixed form, in which each field has its place whether it is given or not, so that every rule is
+/// as long as any, and as costly to read. There is room for 4 rate limits of 8 tiers each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StackRule {
     pub(super) name: String,
@@ -29,8 +29,8 @@ impl StackRule {
     ///
     /// # Errors
     ///
-    /// The name must be of 1 to 32 bytes, without a zero byte; the rate limits at most 4, with 8 tiers each. Only the stack
-    /// itself knows whether the configuration can be applied to it.
+    /// The name must be of 1 to 32 bytes, without a zero byte; the rate limits at most 4, with 8 tiers each. Only the
+    /// stack itself knows whether the configuration can be applied to it.
     pub fn new(name: &str, config: StackConfig) -> Result<Self, ConfigError> {
         check_name(name)?;
         if config.rate_limit.len() > MOST_LIMITS {

@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::{runtime::Handle, sync::oneshot, task::coop::consume_budget, time::Instant};
 
-/// A message that was handed over, and who waits for its receipt.
+/// A message that was handed over, and the channel to its producer.
 pub(super) struct Pending {
     pub(super) message: Message,
     pub(super) weight: Weight,
@@ -38,7 +38,7 @@ pub(super) struct Pending {
 /// The answer to a producer about its message.
 pub(super) enum Answered {
     Appended(Result<Receipt, AppendError>),
-    /// It was not sent, and comes back: the runtime that was to send it has ended.
+    /// The message was not sent, and comes back: the runtime of the task that sends has ended.
     Back(Message, Weight),
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// Counts these bytes, if there is room. One message alone may be longer: else it could never be sent.
+    /// Counts these bytes, if there is room. One message alone may be longer than the limit, or it could never be sent.
     pub(super) fn add(core: &Core, size: usize) -> Option<Self> {
         let before = core.bytes_on_the_way.fetch_add(size, Ordering::Relaxed);
         let weight = Self { bytes: core.bytes_on_the_way.clone(), size };
@@ -64,25 +64,24 @@ impl Drop for Weight {
     }
 }
 
-/// The messages that wait to be sent. One task sends them all, in the runtime of the producer that handed over the first.
+/// The messages that wait to be sent. One task sends them all, in the runtime of the producer that handed over the
+/// first.
 #[derive(Default)]
-pub(super) struct Waiting {
-    state: Mutex<WaitingState>,
-    /// Taken and given up under the lock of the state, so that no message is left without a task.
-    sending: Arc<Duty>,
-}
+pub(super) struct Waiting(Mutex<WaitingState>);
 
 #[derive(Default)]
 struct WaitingState {
     pending: VecDeque<Pending>,
-    /// Of the task, while it can send more.
+    /// The waker of the task, while it can send more.
     waker: Option<Waker>,
+    /// The duty of the task. It begins and ends under the lock, so that no message is left without a task.
+    sending: Arc<Duty>,
 }
 
 /// The result of handing over a message.
 pub(super) enum Handed {
     Over(oneshot::Receiver<Answered>),
-    /// The messages that wait are at their limit.
+    /// The number of messages that wait is at its limit.
     Full,
     /// No task sends, and there is no runtime for one.
     NoRuntime(Message, Weight),
@@ -92,8 +91,8 @@ pub(super) enum Handed {
 pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> Handed {
     // Longer than the task can go unseen where its runtime is run: its calls end within this time.
     let patience = core.limits.answer_timeout.saturating_add(core.server.connect_timeout()).saturating_mul(2);
-    let mut state = lock(&core.waiting.state);
-    let begun = match core.waiting.sending.begin(patience, Instant::now()) {
+    let mut state = lock(&core.waiting.0);
+    let begun = match state.sending.begin(patience, Instant::now()) {
         None => None,
         Some(duty) => match Handle::try_current() {
             Ok(handle) => Some((handle, duty)),
@@ -117,7 +116,7 @@ pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> H
     handed
 }
 
-/// While one batch is at the server the next one is made and sent; more at a time would only be smaller.
+/// The most batches on their way. While one is at the server, the next one is made and sent. More would be smaller.
 const IN_FLIGHT: usize = 2;
 
 /// The task that sends batches, until none is left to send and all are answered.
@@ -143,13 +142,13 @@ impl Batches {
         }
     }
 
-    /// The next batch, when one may be sent. `None`: there is nothing to do any more.
+    /// Waits until a batch may be sent, and returns it. `None`: the task is over.
     async fn next(&mut self) -> Option<Vec<Pending>> {
         poll_fn(|cx| {
             while let Poll::Ready(Some(())) = self.flights.poll_next_unpin(cx) {}
             let is_on_duty = self.duty.as_ref().is_some_and(|duty| duty.goes_on(Instant::now()));
             if is_on_duty && self.flights.len() < IN_FLIGHT {
-                let mut state = lock(&self.core.waiting.state);
+                let mut state = lock(&self.core.waiting.0);
                 let (batch, gone) = fill(&mut state.pending, &self.core.limits);
                 if !batch.is_empty() {
                     drop(state);
@@ -164,7 +163,7 @@ impl Batches {
                 drop(state);
                 drop(gone);
             }
-            // One that was relieved waits for its own batches alone.
+            // A task that was relieved waits for its own batches only.
             if self.flights.is_empty() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
@@ -174,7 +173,7 @@ impl Batches {
 impl Drop for Batches {
     fn drop(&mut self) {
         let Some(duty) = self.duty.take() else { return };
-        let mut state = lock(&self.core.waiting.state);
+        let mut state = lock(&self.core.waiting.0);
         if !duty.goes_on(Instant::now()) {
             return;
         }

@@ -122,8 +122,8 @@ impl DurableQueueBuilder {
     ///
     /// # Errors
     ///
-    /// A [`RedisError`]: a setting cannot work, the URL is none, there is no tokio runtime, or the server does not answer, is
-    /// too old, refuses, or is part of a cluster.
+    /// A [`RedisError`]: a setting cannot work, the URL is none, there is no tokio runtime, or the server does not
+    /// answer, is too old, refuses, or is part of a cluster.
     pub async fn connect(self) -> Result<DurableQueue, RedisError> {
         let server = self.check()?;
         let connection = Connection::open(server.clone(), self.random.clone()).await?;

@@ -72,8 +72,8 @@ impl AppendError {
     }
 }
 
-/// Rejections of the queue, and of layers in front of the producer, are those of a layer. A message that cannot be encoded
-/// never can.
+/// Rejections of the queue, and of layers in front of the producer, are those of a layer. A message that cannot be
+/// encoded never can.
 impl<Inner, Response> Classify<Response, AppendError> for Layered<Inner>
 where
     Inner: Classify<Response, AppendError>,

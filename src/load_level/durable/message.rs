@@ -62,8 +62,8 @@ pub struct Delivery {
     /// Which try this is, from 1: one more than the calls that failed and the workers that died during a call of this
     /// message [alone](super#messages-that-kill-their-worker).
     pub attempt: u32,
-    /// A worker that had it before died, or was cut off. Its call may have begun there, and done a part of the work. That
-    /// may be no try.
+    /// A worker that had it before died, or was cut off. Its call may have begun there, and done a part of the work.
+    /// That may be no try.
     pub may_have_begun: bool,
     /// The time since it was appended first, by the server's clock.
     pub age: Duration,

@@ -16,8 +16,8 @@
 //!
 //! let queue = DurableQueue::builder("redis://127.0.0.1:6379", "mails").depth(50_000).connect().await?;
 //!
-//! // Where work comes up. `Layered` knows what a retry is of no use for: a message that cannot be encoded, a full queue that
-//! // does not know when it will not be.
+//! // Where work comes up. `Layered` knows which errors no retry can help: a message that cannot be encoded, and a full
+//! // queue that does not know when it will have room.
 //! let mails = queue.producer(|address: String| Ok::<_, Infallible>(Message::new(address.clone()).once(address)));
 //! let mails =
 //!     steadfast::client().retry(Retry::new(3)).classify_with(Layered(AnyError)).keep_error().service(mails)?;
@@ -75,9 +75,9 @@
 //! message where it goes before it removes it from where it was. A message is worked on twice, or more often, when
 //!
 //! - a worker dies, or its future is dropped, after the work was done and before Redis had heard of it;
-//! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that time:
-//!   its messages are taken over while it works on them. After an outage of Redis workers wait for half of that time
-//!   before they take over, and those that hold messages say so at once;
+//! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that
+//!   time: its messages are taken over while it works on them. After an outage of Redis workers wait for half of that
+//!   time before they take over, and those that hold messages say so at once;
 //! - the server's clock steps ahead by more than that time: what is in progress seems to be left alone;
 //! - the call fails after it had effects, as a timeout does, and is tried again;
 //! - it is appended twice: sent again without a key, or after the key was forgotten;
@@ -88,27 +88,29 @@
 //!
 //! # Messages that kill their worker
 //!
-//! A message can end the process that works on it, by an abort or by using up its memory. It must come to an end, and its
-//! neighbours must not end with it:
+//! A message can end the process that works on it, by an abort or by using up its memory. It must come to an end, and
+//! its neighbours must not end with it:
 //!
-//! - All messages that a dead worker had become *suspects*, with [`may_have_begun`](Delivery::may_have_begun). That alone
-//!   is no try, since their calls may not have begun.
-//! - A worker calls suspects one at a time. It first lets its other calls end, then tells Redis that the call begins, and
-//!   begins nothing else until Redis has heard of the end. It takes no further messages meanwhile; other workers do.
-//! - A worker that dies during such a call has been killed by that message, for all that Redis knows: that is a try. The
-//!   messages that the worker had beside it have not begun. They are no suspects, unless they were before.
-//! - After [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. So a message that kills each of its
-//!   workers costs one worker more than that.
-//! - A call of a suspect that ends, in whatever way, ends the suspicion; a rejection that had not reached the service does
-//!   not.
-//! - A call of a suspect that takes longer than a second holds up no others any longer. A worker that dies then counts as a
-//!   try of this message all the same, and all the others become suspects.
+//! - All messages that a dead worker had become *suspects*, with [`may_have_begun`](Delivery::may_have_begun). That
+//!   alone is no try, since their calls may not have begun.
+//! - A worker calls suspects one at a time. It first lets its other calls end, then tells Redis that the call begins,
+//!   and begins nothing else until Redis has heard of the end. It takes no further messages meanwhile; other workers
+//!   do.
+//! - A worker that dies during such a call has been killed by that message, for all that Redis knows: that is a try.
+//!   The messages that the worker had beside it have not begun. They are no suspects, unless they were before.
+//! - After [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. So a message that kills each of
+//!   its workers costs one worker more than that.
+//! - A call of a suspect that ends, in whatever way, ends the suspicion; a rejection that had not reached the service
+//!   does not.
+//! - A call of a suspect that takes longer than a second holds up no others any longer. A worker that dies then counts
+//!   as a try of this message all the same, and all the others become suspects.
 //!
-//! A worker that is killed from outside, or cut off for long, counts as a try of at most the suspects that it was calling,
-//! and of no other message. A message whose call never begins, since each worker dies before, comes again without end.
+//! A worker that is killed from outside, or cut off for long, counts as a try of at most the suspects that it was
+//! calling, and of no other message. A message whose call never begins, since each worker dies before, comes again
+//! without end.
 //!
-//! A suspect costs two scripts more, and an ordinary message nothing. Which messages are suspects, and how many workers died
-//! during their calls, is in the delivery counts of the consumer group: `XPENDING` shows 1 + 4 × deaths + state.
+//! A suspect costs two scripts more, and an ordinary message nothing. Which messages are suspects, and how many workers
+//! died during their calls, is in the delivery counts of the consumer group: `XPENDING` shows 1 + 4 × deaths + state.
 //!
 //! # Cancellation
 //!
@@ -120,8 +122,8 @@
 //! # Runtimes
 //!
 //! Appends and workers need a tokio runtime. A queue belongs to none: make it in a static, in a runtime that ends, or
-//! outside of any, and use it in many at the same time. The connection and the task that sends appends are in the runtime
-//! of a producer that needed them. Where that runtime ends,
+//! outside of any, and use it in many at the same time. The connection and the task that sends appends are in the
+//! runtime of a producer that needed them. Where that runtime ends,
 //!
 //! - an append that was on its way, of whichever runtime, is [unknown](AppendError::Unknown);
 //! - an append that waited to be sent goes over to its own runtime, and is sent from there;

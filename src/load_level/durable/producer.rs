@@ -21,8 +21,8 @@ use tower::Service;
 /// Made by [`DurableQueue::producer`](super::DurableQueue::producer). Always ready. Clones share the queue.
 ///
 /// `encode` runs in `call`, where the message is handed over. A task sends it together with those of other callers: in
-/// the runtime of the caller that found no such task, until there is nothing left to send. Where that runtime ends, what
-/// was not sent goes over to the runtimes of its callers, and what was on its way is
+/// the runtime of the caller that found no such task, until there is nothing left to send. Where that runtime ends,
+/// what was not sent goes over to the runtimes of its callers, and what was on its way is
 /// [unknown](AppendError::Unknown). Where `call` finds neither a task nor a runtime, the first poll hands over the
 /// message.
 ///

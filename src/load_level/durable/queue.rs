@@ -24,12 +24,13 @@ impl DurableQueue {
         DurableQueueBuilder::new(url.as_ref(), name.as_ref())
     }
 
-    /// A service that appends requests. `encode` makes a [`Message`], or anything that becomes bytes, of each.
+    /// A service that appends requests. `encode` makes a [`Message`](super::Message), or anything that becomes bytes,
+    /// of each.
     pub fn producer<Encode>(&self, encode: Encode) -> Producer<Encode> {
         Producer::new(self.core.clone(), encode)
     }
 
-    /// A worker that calls `service` with what `decode` makes of each [`Delivery`].
+    /// A worker that calls `service` with what `decode` makes of each [`Delivery`](super::Delivery).
     ///
     /// `decode` runs in the task of the call. A message that it refuses becomes a dead letter at once.
     pub fn worker<Decode, S>(&self, decode: Decode, service: S) -> WorkerBuilder<Decode, S> {
@@ -42,9 +43,9 @@ impl DurableQueue {
     ///
     /// # Errors
     ///
-    /// [`AppendError::NoIdentity`] where the text is none that a letter can have, and those of an append. After one that is
-    /// [unknown](AppendError::Unknown) the letter is gone if the message was appended. The same holds if the future is
-    /// dropped.
+    /// [`AppendError::NoIdentity`] where the text is none that a letter can have, and those of an append. After one
+    /// that is [unknown](AppendError::Unknown) the letter is gone if the message was appended. The same holds if the
+    /// future is dropped.
     pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
         let Some(entry) = Entry::parse(id.as_bytes()) else {
             return Err(AppendError::NoIdentity { id: id.chars().take(200).collect() });

@@ -92,9 +92,10 @@ impl State {
 
     /// Wakes the next waiter if it is the pace alone that it waits for, and it would ask later than the pace allows.
     pub(in crate::load_level) fn expect_next(&mut self, places: &Places, now: Nanos) {
-        let Some(pace) = self.pace.filter(|_| places.are_free()) else { return };
-        let (due, next) = (pace.due(), self.next(now));
-        if let Some(next) = next.filter(|next| self.waiters.asks_at(*next).is_some_and(|at| at > due)) {
+        let Some(pace) = &self.pace else { return };
+        let Some(next) = self.next(now).filter(|_| places.are_free()) else { return };
+        let due = pace.due();
+        if self.waiters.asks_at(next).is_some_and(|asks_at| asks_at > due) {
             self.waiters.expect(next, due);
         }
     }

@@ -138,8 +138,8 @@ async fn a_disk_that_refuses_writes_is_counted_and_holds_back_nothing() {
     assert_eq!((readings.ticks.by_kind().map(|(_, count)| count).sum::<u64>(), readings.last_good.written), (0, 0));
 }
 
-/// Runs a test in a runtime whose one thread for blocking work hangs until it is let go: no work on files ends, or begins,
-/// before that.
+/// Runs a test in a runtime whose one thread for blocking work hangs until it is let go: no work on files ends, or
+/// begins, before that.
 pub fn while_the_disk_hangs<F: Future<Output = ()>>(test: impl FnOnce(mpsc::Sender<()>) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod cancellation;
+mod configs;
 mod decoding;
 mod last_good;
 mod refusals;

@@ -43,14 +43,14 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
 
     /// The messages to have ready beyond those that are being worked on, so that none waits for Redis. They are in
     /// progress: no other worker gets them, unless this one dies. Default: as many as the
-    /// [concurrency](Self::concurrency), which keeps calls that take longer than a round trip to Redis without a gap. Up
-    /// to 2^20; with 0 each message is fetched when there is a call free for it.
+    /// [concurrency](Self::concurrency), which keeps calls that take longer than a round trip to Redis without a gap.
+    /// Up to 2^20; with 0 each message is fetched when there is a call free for it.
     pub fn prefetch(self, messages: usize) -> Self {
         Self { prefetch: Some(messages), ..self }
     }
 
-    /// Begins at most `calls` calls per `per` in this worker, evenly spread. After a pause it makes up for at most 5 ms.
-    /// Default: as fast as the concurrency allows.
+    /// Begins at most `calls` calls per `per` in this worker, evenly spread. After a pause it makes up for at most 5
+    /// ms. Default: as fast as the concurrency allows.
     ///
     /// For all workers together put a [distributed limit](crate::rate_limit::distributed) around the service: a message
     /// that it refuses comes again, and that is no try.
@@ -60,8 +60,8 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
 
     /// How often a message is tried before it becomes a dead letter. Default: 5. At least 1.
     ///
-    /// A worker that dies counts as a try of the message that it was [calling alone](super::super#messages-that-kill-their-worker),
-    /// and of no other.
+    /// A worker that dies counts as a try of the message that it was [calling
+    /// alone](super::super#messages-that-kill-their-worker), and of no other.
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.settings.max_tries = tries;
         self
@@ -85,9 +85,9 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
     /// A message is taken over once its worker has not kept it alive for this time. Default: 30 s.
     ///
     /// A worker that lives keeps its messages alive four times in that time, however long the calls take. Shorter means
-    /// that messages of a dead worker come sooner, and that one which is only cut off from Redis loses them sooner. From
-    /// 100 ms to 366 days; less than the [time for an answer](super::super::DurableQueueBuilder::answer_timeout) makes a
-    /// slow answer of Redis a takeover.
+    /// that messages of a dead worker come sooner, and that one which is only cut off from Redis loses them sooner.
+    /// From 100 ms to 366 days; less than the [time for an answer](super::super::DurableQueueBuilder::answer_timeout)
+    /// makes a slow answer of Redis a takeover.
     pub fn takeover_after(mut self, idle: Duration) -> Self {
         self.settings.takeover_after = idle;
         self

@@ -1,9 +1,9 @@
 //! Calls of messages that may have killed a worker: one at a time, and at first beside no other.
 //!
-//! The script that takes over counts a death against a message only where Redis knew that its call had begun. Only calls
-//! of suspects are worth a round trip for that. So suspects wait until no other call is in flight. Redis hears of the call
-//! before it begins, and of its end before another begins. A call that takes longer than [`ALONE_FOR`] has had its chance
-//! to kill the worker, and holds up no others any longer.
+//! The script that takes over counts a death against a message only where Redis knew that its call had begun. Only
+//! calls of suspects are worth a round trip for that. So suspects wait until no other call is in flight. Redis hears of
+//! the call before it begins, and of its end before another begins. A call that takes longer than [`ALONE_FOR`] has had
+//! its chance to kill the worker, and holds up no others any longer.
 //!
 //! | state | what happens | next state |
 //! |---|---|---|

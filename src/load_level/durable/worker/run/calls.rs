@@ -1,7 +1,8 @@
 //! The tasks in which calls run.
 //!
-//! Each task makes one call after the other. It takes the next message from a queue that all tasks share, and waits when
-//! the queue is empty. A new task for each call would cost a worker of short calls about a quarter of its throughput.
+//! Each task makes one call after the other. It takes the next message from a queue that all tasks share, and waits
+//! when the queue is empty. A new task for each call would cost a worker of short calls about a quarter of its
+//! throughput.
 //!
 //! There are at least as many tasks as calls in progress, and at least as many permits, or tasks that hold one, as
 //! messages in the queue. So a call that blocks its thread holds up no other call.

@@ -1,4 +1,5 @@
-//! Keeps messages alive: tells Redis of the messages that the worker has had for long, so that no other takes them over.
+//! Keeps messages alive: tells Redis of the messages that the worker has had for long, so that no other takes them
+//! over.
 
 use super::{Asking, Run};
 use crate::{load_level::durable::entry::Entry, redis::Fault};

@@ -97,10 +97,11 @@ impl<C> Run<C> {
             return;
         }
         let idle = self.settings.takeover_after;
-        // A server that was away has not heard from any worker for a while. Workers that live first get the time to keep
-        // their messages.
+        // A server that was away has not heard from any worker for a while. Workers that live first get the time to
+        // keep their messages.
         let is_well = self.health.is_well_for(idle / 2, now);
-        // A request that waits for messages has all the room there is. Messages that are taken over may come on top, once.
+        // A request that waits for messages has all the room there is. Messages that are taken over may come on top,
+        // once.
         let room = (self.room() + self.taking.expected()).min(MOST_TAKEN_OVER);
         let take_over = (is_well && now >= self.tending.take_over_at && room > 0).then_some((idle, room));
         if take_over.is_some() {
