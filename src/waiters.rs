@@ -12,7 +12,7 @@
 
 use crate::{clock::Nanos, sync::MutexGuard};
 use std::{
-    mem,
+    iter, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     task::Waker,
 };
@@ -119,6 +119,13 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     /// The waiter of a class that joined last.
     pub(crate) fn newest(&self, class: usize) -> Option<Place> {
         Some(Place(self.lines[class].last)).filter(|place| place.0 != NONE)
+    }
+
+    /// The waiters of a class, from the oldest to the newest.
+    pub(crate) fn in_order(&self, class: usize) -> impl Iterator<Item = (Place, W)> {
+        let after = |place: u32| Some(self.waiting(place)?.next);
+        let places = iter::successors(Some(self.lines[class].first), move |place| after(*place));
+        places.map_while(|place| Some((Place(place), self.waiting(place)?.waiter)))
     }
 
     /// Returns what is known of a waiter. `None` once it was answered.
@@ -459,6 +466,7 @@ mod tests {
                     prop_assert_eq!(list.oldest(class), line.front().map(|(place, _)| *place));
                     prop_assert_eq!(list.newest(class), line.back().map(|(place, _)| *place));
                     prop_assert!(line.iter().all(|(place, weight)| list.get(*place) == Some(*weight)));
+                    prop_assert!(list.in_order(class).eq(line.iter().copied()));
                 }
                 prop_assert_eq!(list.all(), list.of_class(0).plus(list.of_class(1)));
                 prop_assert_eq!(list.slots.len(), most);

@@ -90,7 +90,7 @@ impl TokenBucketBuilder {
                     quota,
                     third,
                     cold_at: plan.cold_after(Subtokens(word & SPENT), third),
-                    line: Line::default(),
+                    line: Line::new(),
                     is_closed: false,
                 }),
             }),

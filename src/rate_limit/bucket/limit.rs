@@ -1,6 +1,6 @@
 //! Buckets as limits of a stack: one that refuses, one in which refused calls count, and one for which calls wait.
 
-use super::{line::Place, state::Way, token_bucket::TokenBucket, turn::Turn};
+use super::{state::Way, token_bucket::TokenBucket, turn::Turn};
 use crate::{
     deadline::Deadline,
     error::RateLimited,
@@ -9,6 +9,7 @@ use crate::{
         limit::{Admission, DescribeLimit, Limit},
     },
     shell::{Frame, RefusesNow},
+    waiters::Place,
 };
 use std::{
     convert::Infallible,
@@ -131,7 +132,7 @@ impl<Request> Limit<Request> for InLine {
     }
 
     fn poll(&self, place: &mut PlaceInLine, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<u64, RateLimited>> {
-        let turn = self.0.poll_place_at(&place.place, cx.waker(), frame.now());
+        let turn = self.0.poll_place_at(place.place, cx.waker(), frame.now());
         // It cloned the waker, and may have woken other calls.
         frame.user_code_runs();
         match turn {
@@ -145,7 +146,7 @@ impl<Request> Limit<Request> for InLine {
     }
 
     fn leave(&self, place: &mut PlaceInLine, frame: &mut Frame) {
-        self.0.leave_at(&place.place, frame.now());
+        self.0.leave_at(place.place, frame.now());
         frame.user_code_runs();
     }
 

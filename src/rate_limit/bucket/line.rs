@@ -1,45 +1,34 @@
-use crate::{clock::Nanos, rate_limit::tokens::Tokens};
-use std::{collections::BTreeMap, mem, task::Waker};
+use crate::{
+    clock::Nanos,
+    rate_limit::tokens::Tokens,
+    waiters::{Place, Waiters, Wakers},
+};
+use std::task::Waker;
 
-/// Those who wait for tokens, in order of arrival, and those whose turn has come but who have not asked since.
+/// The calls that wait for tokens, in order of arrival, and those whose turn has come but that have not asked since.
 ///
-/// It is the order and nothing else: whoever holds the lock on it decides whose turn it is.
-#[derive(Debug, Default)]
+/// The bucket has it under its lock and decides whose turn it is.
+#[derive(Debug)]
 pub(super) struct Line {
-    waiting: BTreeMap<u64, Waiter>,
-    answered: BTreeMap<u64, Answer>,
-    /// The number of the next place.
-    next: u64,
-    /// The sum of the tokens that are waited for.
-    tokens: Tokens,
-    /// The tokens of all who ever joined, which wraps.
+    waiters: Waiters<Waiter, Answer, 1>,
+    /// The tokens of all calls that ever joined, which wraps.
     joined: u64,
-    /// Those to be woken once the lock is released.
-    woken: Vec<Waker>,
-    /// Those to be dropped then: with the last one a task may go, and all places that it holds.
-    dropped: Vec<Waker>,
 }
 
-/// One place in a [`Line`]: to be given up by whoever holds it.
-#[derive(Debug)]
-pub(super) struct Place(u64);
+/// The only class of waiters.
+const CLASS: usize = 0;
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Waiter {
     tokens: Tokens,
-    /// What all had joined for when this one had: the distance to the same number of the first one is what lies between
-    /// them, or more if somebody there gave up.
+    /// The tokens of all calls that had joined when this one had. The distance to the first waiter's number is the tokens
+    /// between them, or more if a waiter there gave up.
     joined: u64,
-    /// When it expects its turn, and asks again by itself.
-    expected: Nanos,
-    waker: Option<Waker>,
-    /// It is being polled: what it is about to be told it need not be woken for.
-    asking: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Answer {
-    Granted { tokens: Tokens },
+    Granted,
     Refused,
     Closed,
 }
@@ -49,158 +38,140 @@ enum Answer {
 pub(super) enum Standing {
     Granted,
     Refused,
-    /// Nobody is served any more.
+    /// The bucket is closed.
     Closed,
     /// Its turn is expected at this time.
     Expected(Nanos),
-    /// It was expected by now, but has not come. These tokens are granted first, its own included.
+    /// Its turn was expected by now, but has not come. These tokens are granted first, its own included.
     Behind {
         tokens: Tokens,
     },
 }
 
 impl Line {
+    pub(super) fn new() -> Self {
+        Self { waiters: Waiters::new(), joined: 0 }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.len() == 0
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiters.all().calls
     }
 
-    /// The tokens that are waited for.
+    /// The tokens that all waiters wait for.
     pub(super) fn tokens(&self) -> Tokens {
-        self.tokens
+        Tokens(u64::try_from(self.waiters.all().weight).unwrap_or(u64::MAX))
     }
 
-    /// The tokens that are waited for by this place and those before it. `None` where it was answered.
-    pub(super) fn tokens_up_to(&self, place: &Place) -> Option<Tokens> {
-        self.waiting.contains_key(&place.0).then(|| {
-            self.waiting
-                .range(..=place.0)
-                .fold(Tokens::ZERO, |tokens, (_, waiter)| tokens.saturating_add(waiter.tokens))
-        })
+    /// The tokens that this place and those before it wait for. `None` where it was answered.
+    pub(super) fn tokens_up_to(&self, place: Place) -> Option<Tokens> {
+        let own = self.waiters.get(place)?.tokens;
+        let before = self.waiters.in_order(CLASS).take_while(|(other, _)| *other != place);
+        Some(before.fold(own, |sum, (_, waiter)| sum.saturating_add(waiter.tokens)))
     }
 
-    pub(super) fn join(&mut self, tokens: Tokens, expected: Nanos) -> Place {
-        let place = self.next;
-        self.next = self.next.wrapping_add(1);
-        self.tokens = self.tokens.saturating_add(tokens);
-        self.joined = self.joined.wrapping_add(tokens.0);
-        self.waiting.insert(place, Waiter { tokens, joined: self.joined, expected, waker: None, asking: false });
-        Place(place)
+    /// Takes a place at the end, which expects its turn at `expected`. `None` if 2^32 - 1 places are taken.
+    pub(super) fn join(&mut self, tokens: Tokens, expected: Nanos) -> Option<Place> {
+        let joined = self.joined.wrapping_add(tokens.0);
+        let place = self.waiters.join(CLASS, tokens.0, expected, Waiter { tokens, joined })?;
+        self.joined = joined;
+        Some(place)
     }
 
-    /// What the first one waits for.
+    /// The tokens that the first waiter waits for.
     pub(super) fn first(&self) -> Option<Tokens> {
-        self.waiting.first_key_value().map(|(_, first)| first.tokens)
+        Some(self.waiters.get(self.waiters.oldest(CLASS)?)?.tokens)
     }
 
-    /// It is the first one's turn.
+    /// It is the first waiter's turn.
     pub(super) fn grant(&mut self) {
-        self.answer(|first| Answer::Granted { tokens: first.tokens });
+        self.answer_first(Answer::Granted);
     }
 
-    /// The first one can never have what it waits for.
+    /// The first waiter can never have its tokens.
     pub(super) fn refuse(&mut self) {
-        self.answer(|_| Answer::Refused);
+        self.answer_first(Answer::Refused);
     }
 
-    /// Nobody can have more than `burst` any more, wherever they stand.
+    /// No waiter can have more than `burst` from now on, wherever it stands.
     pub(super) fn refuse_above(&mut self, burst: Tokens) {
-        let Self { waiting, answered, tokens, woken, .. } = self;
-        waiting.retain(|place, waiter| {
-            let stays = waiter.tokens <= burst;
-            if !stays {
-                *tokens = tokens.saturating_sub(waiter.tokens);
-                answered.insert(*place, Answer::Refused);
-                woken.extend(waiter.waker.take());
-            }
-            stays
-        });
+        let waiters = self.waiters.in_order(CLASS);
+        let refused: Vec<_> = waiters.filter(|(_, waiter)| waiter.tokens > burst).map(|(place, _)| place).collect();
+        for place in refused {
+            self.waiters.answer(place, Answer::Refused);
+        }
     }
 
-    /// Nobody who waits is served any more. Those whose turn has come keep what they were granted.
+    /// Refuses all waiters. Those whose turn has come keep their tokens.
     pub(super) fn close(&mut self) {
-        while !self.waiting.is_empty() {
-            self.answer(|_| Answer::Closed);
+        while !self.is_empty() {
+            self.answer_first(Answer::Closed);
         }
     }
 
-    fn answer(&mut self, answer: impl FnOnce(&Waiter) -> Answer) {
-        if let Some((place, first)) = self.waiting.pop_first() {
-            self.tokens = self.tokens.saturating_sub(first.tokens);
-            self.answered.insert(place, answer(&first));
-            let wakers = if first.asking { &mut self.dropped } else { &mut self.woken };
-            wakers.extend(first.waker);
+    fn answer_first(&mut self, answer: Answer) {
+        if let Some(first) = self.waiters.oldest(CLASS) {
+            self.waiters.answer(first, answer);
         }
     }
 
-    /// The first one's turn comes at this time. It is woken if it expects it later.
+    /// The first waiter's turn comes at `due`. Wakes it if it expects its turn later.
     pub(super) fn expect(&mut self, due: Nanos) {
-        if let Some(mut first) = self.waiting.first_entry() {
-            let first = first.get_mut();
-            if first.expected > due && !first.asking {
-                self.woken.extend(first.waker.take());
-            }
-            first.expected = due;
+        if let Some(first) = self.waiters.oldest(CLASS) {
+            self.waiters.expect(first, due);
         }
     }
 
-    /// This place's turn is now expected at this time.
-    pub(super) fn expect_at(&mut self, place: &Place, due: Nanos) {
-        if let Some(waiter) = self.waiting.get_mut(&place.0) {
-            waiter.expected = due;
-        }
-    }
-
-    /// This place is about to be asked for.
-    pub(super) fn announce(&mut self, place: &Place) {
-        if let Some(waiter) = self.waiting.get_mut(&place.0) {
-            waiter.asking = true;
-        }
+    /// The task of this place asks now, until it [waits on](Self::wait_on) or the lock is released.
+    pub(super) fn announce(&mut self, place: Place) {
+        self.waiters.announce(place);
     }
 
     /// Asks for a place at `now`. A place that was answered is gone.
-    pub(super) fn poll(&mut self, place: &Place, waker: Waker, now: Nanos) -> Standing {
-        let first =
-            self.waiting.first_key_value().map_or(self.joined, |(_, first)| first.joined.wrapping_sub(first.tokens.0));
-        match self.waiting.get_mut(&place.0) {
-            Some(waiter) => {
-                waiter.asking = false;
-                self.dropped.extend(waiter.waker.replace(waker));
-                if waiter.expected > now {
-                    return Standing::Expected(waiter.expected);
-                }
-                Standing::Behind { tokens: Tokens(waiter.joined.wrapping_sub(first)) }
-            }
-            None => {
-                self.dropped.push(waker);
-                match self.answered.remove(&place.0) {
-                    Some(Answer::Granted { .. }) => Standing::Granted,
-                    Some(Answer::Closed) => Standing::Closed,
-                    // Nobody asks for a place that is gone.
-                    Some(Answer::Refused) | None => Standing::Refused,
-                }
-            }
+    pub(super) fn ask(&mut self, place: Place, now: Nanos) -> Standing {
+        let Some(asks_at) = self.waiters.asks_at(place) else {
+            return match self.waiters.take_answer(place) {
+                Some((Answer::Granted, _)) => Standing::Granted,
+                Some((Answer::Closed, _)) => Standing::Closed,
+                // No task asks for a place that is gone.
+                Some((Answer::Refused, _)) | None => Standing::Refused,
+            };
+        };
+        if asks_at > now {
+            return Standing::Expected(asks_at);
         }
+        Standing::Behind { tokens: self.tokens_or_more_up_to(place) }
+    }
+
+    /// As [`tokens_up_to`](Self::tokens_up_to), but in constant time: more if a waiter in between gave up.
+    fn tokens_or_more_up_to(&self, place: Place) -> Tokens {
+        let before = |first: Waiter| first.joined.wrapping_sub(first.tokens.0);
+        let first = self.waiters.oldest(CLASS).and_then(|first| self.waiters.get(first)).map_or(self.joined, before);
+        Tokens(self.waiters.get(place).map_or(0, |waiter| waiter.joined.wrapping_sub(first)))
+    }
+
+    /// The task of this place waits on, and expects its turn at `due`. Swaps `waker` with the one to be woken until now.
+    pub(super) fn wait_on(&mut self, place: Place, due: Nanos, waker: &mut Option<Waker>) {
+        self.waiters.wait_on(place, due, waker);
     }
 
     /// Gives up a place. Returns the tokens that had been granted to it.
-    pub(super) fn leave(&mut self, place: &Place) -> Option<Tokens> {
-        if let Some(waiter) = self.waiting.remove(&place.0) {
-            self.tokens = self.tokens.saturating_sub(waiter.tokens);
-            self.dropped.extend(waiter.waker);
-            return None;
-        }
-        match self.answered.remove(&place.0) {
-            Some(Answer::Granted { tokens }) => Some(tokens),
-            Some(Answer::Refused | Answer::Closed) | None => None,
+    pub(super) fn leave(&mut self, place: Place) -> Option<Tokens> {
+        match self.waiters.take_answer(place) {
+            Some((Answer::Granted, waiter)) => Some(waiter.tokens),
+            Some((Answer::Refused | Answer::Closed, _)) => None,
+            None => {
+                self.waiters.leave(place);
+                None
+            }
         }
     }
 
-    /// Whom to wake, and whom to drop, once the lock is released.
-    pub(super) fn take_wakers(&mut self) -> (Vec<Waker>, Vec<Waker>) {
-        (mem::take(&mut self.woken), mem::take(&mut self.dropped))
+    /// The wake-ups that are due once the lock is released.
+    pub(super) fn take_wakers(&mut self) -> Wakers {
+        self.waiters.take_wakers()
     }
 }

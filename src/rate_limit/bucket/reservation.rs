@@ -1,5 +1,5 @@
-use super::{line::Place, token_bucket::TokenBucket, turn::Turn};
-use crate::{context::CallContext, error::RateLimited, shell::Timer};
+use super::{token_bucket::TokenBucket, turn::Turn};
+use crate::{context::CallContext, error::RateLimited, shell::Timer, waiters::Place};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
@@ -56,7 +56,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let State::InLine(place) = this.state {
-                this.bucket.leave_at(place, Instant::now());
+                this.bucket.leave_at(*place, Instant::now());
             }
         }
     }
@@ -116,7 +116,7 @@ impl Acquire {
     /// Reads the clock, takes the lock, and visits each waiter ahead. Do not call it in each poll of a long line.
     pub fn due_at(&self) -> Option<Instant> {
         match &self.state {
-            State::InLine(place) => self.bucket.due_at(place, Instant::now()),
+            State::InLine(place) => self.bucket.due_at(*place, Instant::now()),
             State::Unpolled { .. } | State::Ended => None,
         }
     }
@@ -137,7 +137,7 @@ impl Future for Acquire {
         }
         let answer = loop {
             let State::InLine(place) = this.state else { crate::shell::polled_after_end() };
-            match this.bucket.poll_place_at(place, cx.waker(), Instant::now()) {
+            match this.bucket.poll_place_at(*place, cx.waker(), Instant::now()) {
                 Turn::NotBefore(instant) => ready!(this.timer.as_mut().poll_until(instant, cx)),
                 Turn::Come => break Ok(()),
                 Turn::Refused(refused) => break Err(refused),

@@ -28,10 +28,7 @@ use crate::{
     },
     sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock},
 };
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// On a cache line of its own. A thread that takes tokens writes it, and reads what follows.
 #[repr(align(128))]
@@ -231,15 +228,7 @@ impl BucketShared {
         self.serve(now, &mut slow);
         let result = work(&mut slow);
         self.serve(now, &mut slow);
-        let (woken, dropped) = slow.line.take_wakers();
-        drop(slow);
-        // A waker is another task's code: if it panics, that costs neither this call's result nor the others' wake-ups.
-        for waker in woken {
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
-        for waker in dropped {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
-        }
+        slow.line.take_wakers().wake_after(slow);
         result
     }
 

@@ -1,7 +1,7 @@
 //! The turn of a call that waits for a bucket.
 
-use super::{line::Place, state::BucketRefusal, token_bucket::TokenBucket};
-use crate::{clock::Nanos, deadline::Deadline, error::RateLimited, rate_limit::tokens::Tokens};
+use super::{state::BucketRefusal, token_bucket::TokenBucket};
+use crate::{clock::Nanos, deadline::Deadline, error::RateLimited, rate_limit::tokens::Tokens, waiters::Place};
 use std::task::Waker;
 use tokio::time::Instant;
 
@@ -43,7 +43,7 @@ impl TokenBucket {
 
     /// Whether it is this place's turn. Then the tokens have been taken and the place is gone; so it is after a refusal.
     /// If not, the waker is woken when it is, or earlier; at the instant that comes back it is to be asked again.
-    pub(super) fn poll_place_at(&self, place: &Place, waker: &Waker, now: Instant) -> Turn {
+    pub(super) fn poll_place_at(&self, place: Place, waker: &Waker, now: Instant) -> Turn {
         let nanos = self.shared.origin.to(now);
         match self.shared.poll_place(place, waker, nanos) {
             Ok(None) => Turn::Come,
@@ -59,14 +59,14 @@ impl TokenBucket {
     }
 
     /// When the wait for a place ends, as known at `now`: at `now` itself where its turn has come, or it was refused.
-    pub(super) fn due_at(&self, place: &Place, now: Instant) -> Option<Instant> {
+    pub(super) fn due_at(&self, place: Place, now: Instant) -> Option<Instant> {
         let nanos = self.shared.origin.to(now);
         let due = self.shared.due_of(place, nanos);
         now.checked_add(due.saturating_sub(nanos).duration())
     }
 
     /// Gives up a place, with the tokens that were granted to it meanwhile.
-    pub(super) fn leave_at(&self, place: &Place, now: Instant) {
+    pub(super) fn leave_at(&self, place: Place, now: Instant) {
         self.shared.leave(place, self.shared.origin.to(now));
     }
 }

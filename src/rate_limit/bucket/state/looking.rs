@@ -3,8 +3,9 @@
 use super::{BucketRefusal, BucketShared, Reckoned, SLOW, Slow, due_at};
 use crate::{
     clock::Nanos,
-    rate_limit::{bucket::line::Place, tokens::Tokens},
+    rate_limit::tokens::Tokens,
     sync::{Ordering, lock},
+    waiters::Place,
 };
 
 impl BucketShared {
@@ -56,7 +57,7 @@ impl BucketShared {
     }
 
     /// When the wait for a place ends, as known at `now`.
-    pub(in crate::rate_limit::bucket) fn due_of(&self, place: &Place, now: Nanos) -> Nanos {
+    pub(in crate::rate_limit::bucket) fn due_of(&self, place: Place, now: Nanos) -> Nanos {
         let slow = lock(&self.slow);
         match slow.line.tokens_up_to(place) {
             Some(tokens) => self.expect(tokens, now, &slow).err().unwrap_or(now),

@@ -3,11 +3,9 @@
 use super::{BucketRefusal, BucketShared, SLOW, Slow};
 use crate::{
     clock::Nanos,
-    rate_limit::{
-        bucket::line::{Place, Standing},
-        tokens::Tokens,
-    },
+    rate_limit::{bucket::line::Standing, tokens::Tokens},
     sync::{Ordering, lock},
+    waiters::{Place, drop_waker},
 };
 use std::task::Waker;
 
@@ -60,7 +58,8 @@ impl BucketShared {
             if due.saturating_sub(now) > longest {
                 return Err(BucketRefusal::Until(due));
             }
-            Ok(Some(slow.line.join(tokens, due)))
+            // Where no place is left, the call is told when its turn would come.
+            slow.line.join(tokens, due).map(Some).ok_or(BucketRefusal::Until(due))
         })
     }
 
@@ -85,28 +84,30 @@ impl BucketShared {
     /// `None` where the tokens have been granted, or else when to ask again.
     pub(in crate::rate_limit::bucket) fn poll_place(
         &self,
-        place: &Place,
+        place: Place,
         waker: &Waker,
         now: Nanos,
     ) -> Result<Option<Nanos>, BucketRefusal> {
-        // Cloned before the lock is taken: a waker is another task's code.
-        let waker = waker.clone();
+        // A waker is user code, and none runs with the lock held.
+        let mut waker = Some(waker.clone());
         let mut slow = lock(&self.slow);
         slow.line.announce(place);
-        self.slowly_locked(slow, now, |slow| match slow.line.poll(place, waker, now) {
-            Standing::Granted => Ok(None),
-            Standing::Refused => Err(BucketRefusal::ForEver),
-            Standing::Closed => Err(BucketRefusal::Closed),
-            Standing::Expected(due) => Ok(Some(due)),
-            Standing::Behind { tokens } => {
-                let due = self.due_after(tokens, now, slow);
-                slow.line.expect_at(place, due);
-                Ok(Some(due))
-            }
-        })
+        let standing = self.slowly_locked(slow, now, |slow| {
+            let due = match slow.line.ask(place, now) {
+                Standing::Granted => return Ok(None),
+                Standing::Refused => return Err(BucketRefusal::ForEver),
+                Standing::Closed => return Err(BucketRefusal::Closed),
+                Standing::Expected(due) => due,
+                Standing::Behind { tokens } => self.due_after(tokens, now, slow),
+            };
+            slow.line.wait_on(place, due, &mut waker);
+            Ok(Some(due))
+        });
+        drop_waker(waker);
+        standing
     }
 
-    pub(in crate::rate_limit::bucket) fn leave(&self, place: &Place, now: Nanos) {
+    pub(in crate::rate_limit::bucket) fn leave(&self, place: Place, now: Nanos) {
         self.slowly(now, |slow| {
             if let Some(tokens) = slow.line.leave(place) {
                 self.give_back(tokens);
