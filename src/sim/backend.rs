@@ -10,7 +10,7 @@ use super::Latency;
 use crate::error::ConfigError;
 use std::{ops::Range, time::Duration};
 
-/// The properties of a simulated backend. [`Sim::backend`] makes the service.
+/// The properties of a simulated backend. [`Sim::backend`](super::Sim::backend) makes the service.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Backend {
@@ -72,7 +72,8 @@ impl Backend {
         Self { queue: Queue { newest_first: true, ..self.queue }, ..self }
     }
 
-    /// At most `bound` calls wait. Further ones are answered with [`Failure::Overloaded`] at once. Default: no bound.
+    /// At most `bound` calls wait. Further ones are answered with [`Failure::Overloaded`](super::Failure::Overloaded)
+    /// at once. Default: no bound.
     pub fn queue_bound(self, bound: usize) -> Self {
         Self { queue: Queue { bound, ..self.queue }, ..self }
     }

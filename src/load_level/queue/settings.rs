@@ -74,7 +74,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// As [`build`](QueueBuilder::build); the old one stays.
+    /// As [`build`](crate::load_level::QueueBuilder::build); the old one stays.
     pub fn set_discipline(&self, discipline: Discipline) -> Result<(), ConfigError> {
         discipline.check()?;
         self.change(|state, _, _| state.set_discipline(discipline));
@@ -86,7 +86,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// As [`build`](QueueBuilder::build); the old one stays.
+    /// As [`build`](crate::load_level::QueueBuilder::build); the old one stays.
     pub fn set_pace(&self, pace: Option<(u64, Duration)>) -> Result<(), ConfigError> {
         let pace = pace.map(|(calls, period)| Pace::new("load_level.pace", calls, period)).transpose()?;
         self.change(|state, places, now| {

@@ -41,7 +41,7 @@ impl Stream {
     }
 }
 
-/// A hasher that follows the seed of the run, from [`Sim::hasher`].
+/// A hasher that follows the seed of the run, from [`Sim::hasher`](super::Sim::hasher).
 #[derive(Clone, Copy, Debug)]
 pub struct SeededHasher(u64);
 
