@@ -167,11 +167,13 @@ mod wall_clock;
 pub use crate::redis::RedisTls;
 #[cfg(feature = "redis")]
 pub use crate::redis::{RedisCredentials, RedisError};
+#[doc(hidden)]
+pub use poller::current::Loaded;
 pub use poller::{
     Poller,
     build::Build,
     builder::PollerBuilder,
-    current::{Current, Loaded},
+    current::Current,
     last_good::LastGoodCounts,
     readings::{InForce, PollerReadings, Readings, Ticks},
     tick::Staleness,

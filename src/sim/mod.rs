@@ -163,7 +163,9 @@ mod table;
 
 pub use backend::{Answer, Backend, BackendCounts, BackendService};
 pub use class::{ClassReport, Latencies, Span};
-pub use kernel::{SeededHasher, Sim, Sleep};
+pub use kernel::Sim;
+#[doc(hidden)]
+pub use kernel::{SeededHasher, Sleep};
 pub use latency::Latency;
 pub use link::{Arrival, Link};
 pub use load::Load;

@@ -189,7 +189,7 @@ pub use crate::redis::{RedisCredentials, RedisError};
 pub use builder::DurableQueueBuilder;
 pub use error::{AppendError, QueueError};
 pub use message::{DeadLetter, Delivery, Message, Receipt};
-pub use producer::{Appending, Producer};
+pub use producer::Producer;
 pub use queue::DurableQueue;
 pub use readings::QueueReadings;
 pub use worker::{Worker, WorkerBuilder, WorkerMonitor, WorkerReadings, WorkerReport};

@@ -187,9 +187,10 @@ mod store;
 mod sync;
 mod write_behind;
 
+#[doc(hidden)]
 pub use by_key::{BytesOf, Distributed, DistributedByKey};
-pub use exact::{Asked, Exact, ExactBuilder, Taken};
-pub use leased::{Leased, LeasedBuilder, Newcomer, Spent};
+pub use exact::{Exact, ExactBuilder};
+pub use leased::{Leased, LeasedBuilder, Spent};
 pub use outage::OnOutage;
 #[cfg(feature = "redis-tls")]
 pub use store::RedisTls;
@@ -202,4 +203,4 @@ pub use store::{
 #[cfg(feature = "redis")]
 pub use store::{Redis, RedisBuilder, RedisCredentials, RedisError};
 pub use sync::{Flusher, Readings, StoreHealth};
-pub use write_behind::{Noted, WriteBehind, WriteBehindBuilder};
+pub use write_behind::{WriteBehind, WriteBehindBuilder};

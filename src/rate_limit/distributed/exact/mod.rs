@@ -10,6 +10,5 @@ mod admit;
 mod builder;
 mod limit;
 
-pub use admit::{Asked, Taken};
 pub use builder::ExactBuilder;
 pub use limit::Exact;

@@ -9,4 +9,4 @@ mod builder;
 mod limit;
 
 pub use builder::LeasedBuilder;
-pub use limit::{Leased, Newcomer, Spent};
+pub use limit::{Leased, Spent};

@@ -9,4 +9,4 @@ mod builder;
 mod limit;
 
 pub use builder::WriteBehindBuilder;
-pub use limit::{Noted, WriteBehind};
+pub use limit::WriteBehind;
