@@ -1,15 +1,14 @@
 use super::{
     bucket::TokenBucket,
     limit::{
-        Admission, AllCount, Both, Cost, CostBy, CostsOfParts, DescribeLimit, Limit, OneToken, RefundBy, RefusedCalls,
-        Shadow,
+        AllCount, Both, Cost, CostBy, CostsOfParts, DescribeLimit, Limit, OneToken, RefundBy, RefusedCalls, Shadow,
     },
     stage::RateLimitStage,
     window::SlidingWindow,
 };
 use crate::{
     error::RateLimited,
-    shell::{Frame, KeepError, Leaf, RefusesNow, StackLayer},
+    shell::{Decision, Frame, KeepError, Leaf, RefusesNow, StackLayer},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -102,25 +101,29 @@ impl<L, C, J> RateLimit<L, C, J> {
 
     /// Admits a call, or not. `None` is what a call has taken that is let through beyond the rate.
     #[inline]
-    pub(super) fn decide<Request>(&self, request: &Request, frame: &mut Frame) -> Admission<Option<L::Permit>, L::Place>
+    pub(super) fn decide<Request>(
+        &self,
+        request: &Request,
+        frame: &mut Frame,
+    ) -> Decision<Option<L::Permit>, L::Place, RateLimited>
     where
         L: Limit<Request>,
         C: Cost<Request>,
     {
         let tokens = self.cost.tokens(request, frame);
         match self.limit.admit(request, tokens, frame) {
-            Admission::Admitted(permit) => Admission::Admitted(Some(permit)),
-            Admission::Waits(mut place) if self.shadow.is_on() && !L::ASKS => {
+            Decision::Admitted(permit) => Decision::Admitted(Some(permit)),
+            Decision::Waits(mut place) if self.shadow.is_on() && !L::ASKS => {
                 self.limit.leave(&mut place, frame);
                 self.refused.count();
-                Admission::Admitted(None)
+                Decision::Admitted(None)
             }
-            Admission::Waits(place) => Admission::Waits(place),
-            Admission::Refused(_) if self.shadow.is_on() => {
+            Decision::Waits(place) => Decision::Waits(place),
+            Decision::Refused(_) if self.shadow.is_on() => {
                 self.refused.count();
-                Admission::Admitted(None)
+                Decision::Admitted(None)
             }
-            Admission::Refused(refused) => Admission::Refused(self.refuse(refused)),
+            Decision::Refused(refused) => Decision::Refused(self.refuse(refused)),
         }
     }
 

@@ -162,9 +162,9 @@ pub use config::RateLimitConfig;
 pub use keyed::{BorrowedKey, ByKey, KeyOf, OneTier, OwnedKey, TierBy, TierOf};
 pub use keyed::{Keyed, KeyedBuilder, Overflow};
 pub use layer::{RateLimit, RateLimitLayer};
-pub use limit::{Admission, DescribeLimit, Limit, LiveLimit, RefusedCalls};
 #[doc(hidden)]
 pub use limit::{AllCount, Both, Cost, CostBy, CostsOfParts, OneToken, RefundBy, RefundIf};
+pub use limit::{DescribeLimit, Limit, LiveLimit, RefusedCalls};
 pub use quota::Quota;
 #[doc(hidden)]
 pub use stage::RateLimitStage;

@@ -6,9 +6,9 @@ use crate::{
     error::RateLimited,
     rate_limit::{
         layer::RateLimit,
-        limit::{Admission, DescribeLimit, Limit},
+        limit::{DescribeLimit, Limit},
     },
-    shell::{Frame, RefusesNow},
+    shell::{Decision, Frame, RefusesNow},
     waiters::Place,
 };
 use std::{
@@ -24,7 +24,7 @@ impl<Request> Limit<Request> for TokenBucket {
     type Place = Infallible;
 
     #[inline]
-    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, Infallible> {
+    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Decision<u64, Infallible, RateLimited> {
         let taken = self.take_at(tokens, frame.now());
         if taken != Ok(Way::Open) {
             frame.user_code_runs();
@@ -69,7 +69,7 @@ impl<Request> Limit<Request> for Owing {
     type Permit = u64;
     type Place = Infallible;
 
-    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, Infallible> {
+    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Decision<u64, Infallible, RateLimited> {
         let taken = self.0.try_acquire_or_owe_at(tokens, frame.now());
         frame.user_code_runs();
         taken.map(|()| tokens).into()
@@ -115,15 +115,15 @@ impl<Request> Limit<Request> for InLine {
     type Place = PlaceInLine;
 
     #[inline]
-    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<u64, PlaceInLine> {
+    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Decision<u64, PlaceInLine, RateLimited> {
         let now = frame.now();
         let joined = self.0.join_at(tokens, now, frame.inherited().deadline());
         // Under the lock it may have woken calls that waited.
         frame.user_code_runs();
         match joined {
-            Ok(None) => Admission::Admitted(tokens),
-            Ok(Some(place)) => Admission::Waits(PlaceInLine { place, tokens }),
-            Err(refused) => Admission::Refused(refused),
+            Ok(None) => Decision::Admitted(tokens),
+            Ok(Some(place)) => Decision::Waits(PlaceInLine { place, tokens }),
+            Err(refused) => Decision::Refused(refused),
         }
     }
 

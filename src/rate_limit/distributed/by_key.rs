@@ -1,7 +1,7 @@
 use crate::{
     error::RateLimited,
-    rate_limit::{Admission, BorrowedKey, DescribeLimit, KeyOf, Limit, OwnedKey, RateLimit},
-    shell::{Ending, Frame, RefusesNow, SettleOnDrop},
+    rate_limit::{BorrowedKey, DescribeLimit, KeyOf, Limit, OwnedKey, RateLimit},
+    shell::{Decision, Ending, Frame, RefusesNow, SettleOnDrop},
 };
 use std::{
     marker::PhantomData,
@@ -23,7 +23,7 @@ pub trait Distributed {
     type Place;
 
     /// Takes tokens of this key's, or says that the store has to be asked.
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Self::Permit, Self::Place>;
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Decision<Self::Permit, Self::Place, RateLimited>;
 
     /// Whether a call would be refused at `due`, as far as this process knows. Nothing changes by asking. Default:
     /// `false`.
@@ -171,22 +171,22 @@ where
     type Permit = D::Permit;
     type Place = D::Place;
 
-    fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<D::Permit, D::Place> {
+    fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Decision<D::Permit, D::Place, RateLimited> {
         frame.user_code_runs();
         let refused = Ending::Refused { retry_after: None };
         let refund = |permit, _, _: &mut Frame| self.limit.refund(permit);
         let admission = self.key_of.with_bytes(request, |key| match self.limit.admit(key, tokens, frame.now()) {
             // The key is dropped after this, and its drop may panic.
-            Admission::Admitted(permit) => Ok(SettleOnDrop::new(refund, Some(permit), refused)),
+            Decision::Admitted(permit) => Ok(SettleOnDrop::new(refund, Some(permit), refused)),
             other => Err(other),
         });
         // The key was dropped after the clock was read.
         frame.user_code_runs();
         match admission.map(SettleOnDrop::keep) {
-            Ok(Some(permit)) => Admission::Admitted(permit),
+            Ok(Some(permit)) => Decision::Admitted(permit),
             Err(other) => other,
             // A guard that was not settled still has its permit.
-            Ok(None) => Admission::Refused(RateLimited::new(None)),
+            Ok(None) => Decision::Refused(RateLimited::new(None)),
         }
     }
 

@@ -4,11 +4,12 @@ use super::{
     tier_of::TierOf,
 };
 use crate::{
+    error::RateLimited,
     rate_limit::{
         layer::RateLimit,
-        limit::{Admission, DescribeLimit, Limit},
+        limit::{DescribeLimit, Limit},
     },
-    shell::{Frame, RefusesNow},
+    shell::{Decision, Frame, RefusesNow},
 };
 use std::{
     borrow::Borrow,
@@ -197,9 +198,14 @@ where
     type Place = Infallible;
 
     #[inline]
-    fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Infallible> {
+    fn admit(
+        &self,
+        request: &Request,
+        tokens: u64,
+        frame: &mut Frame,
+    ) -> Decision<Self::Permit, Infallible, RateLimited> {
         if tokens == 0 {
-            return Admission::Admitted(None);
+            return Decision::Admitted(None);
         }
         frame.user_code_runs();
         let key = self.key_of.with_key(request, |key| self.keyed.hash(key));

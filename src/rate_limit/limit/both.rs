@@ -1,10 +1,11 @@
 use super::{
-    contract::{Admission, DescribeLimit, Limit},
+    contract::{DescribeLimit, Limit},
     cost::Cost,
 };
 use crate::{
+    error::RateLimited,
     rate_limit::layer::RateLimit,
-    shell::{Ending, Frame, RefusesNow, SettleOnDrop},
+    shell::{Decision, Ending, Frame, RefusesNow, SettleOnDrop},
 };
 use std::convert::Infallible;
 use tokio::time::Instant;
@@ -28,20 +29,25 @@ where
 
     /// The cost of each limit counts, not that of the whole.
     #[inline]
-    fn admit(&self, request: &Request, _tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Infallible> {
+    fn admit(
+        &self,
+        request: &Request,
+        _tokens: u64,
+        frame: &mut Frame,
+    ) -> Decision<Self::Permit, Infallible, RateLimited> {
         let first = match self.first.decide(request, frame).at_once() {
             Ok(first) => first,
-            Err(refused) => return Admission::Refused(refused),
+            Err(refused) => return Decision::Refused(refused),
         };
         // What the second one costs is the user's to say: it may panic.
         let refused = Ending::Refused { retry_after: None };
         let give_back = |first, _, frame: &mut Frame| self.first.give_back(first, frame);
         let first = SettleOnDrop::new(give_back, Some(first), refused);
         match self.second.decide(request, frame).at_once() {
-            Ok(second) => Admission::Admitted((first.keep().flatten(), second)),
+            Ok(second) => Decision::Admitted((first.keep().flatten(), second)),
             Err(too_few) => {
                 first.settle(refused, frame);
-                Admission::Refused(too_few)
+                Decision::Refused(too_few)
             }
         }
     }

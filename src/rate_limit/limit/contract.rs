@@ -28,7 +28,12 @@ pub trait Limit<Request> {
     type Place;
 
     /// Takes tokens for a call, all or none, or says that it has to wait.
-    fn admit(&self, request: &Request, tokens: u64, frame: &mut Frame) -> Admission<Self::Permit, Self::Place>;
+    fn admit(
+        &self,
+        request: &Request,
+        tokens: u64,
+        frame: &mut Frame,
+    ) -> Decision<Self::Permit, Self::Place, RateLimited>;
 
     /// Whether a call of this cost would be refused at `due`, as far as can be known now. Nothing changes by asking. A
     /// [retry](crate::retry) further out asks before it waits.
@@ -55,9 +60,6 @@ pub trait Limit<Request> {
     /// Gives back what was taken for a call that then was not made, or need not count.
     fn refund(&self, permit: Self::Permit, frame: &mut Frame);
 }
-
-/// What becomes of a call at a [`Limit`].
-pub type Admission<Permit, Place> = Decision<Permit, Place, RateLimited>;
 
 /// Says in words what a limit allows, for [`Explanation`](crate::stack::Explanation).
 pub trait DescribeLimit {

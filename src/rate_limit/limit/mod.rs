@@ -8,7 +8,7 @@ mod refund;
 mod refused;
 
 pub use both::Both;
-pub use contract::{Admission, DescribeLimit, Limit};
+pub use contract::{DescribeLimit, Limit};
 pub use cost::{Cost, CostBy, CostsOfParts, OneToken};
 pub use live::{LiveLimit, Shadow};
 pub use refund::{AllCount, RefundBy, RefundIf};

@@ -2,8 +2,9 @@
 
 use super::sliding_window::SlidingWindow;
 use crate::{
-    rate_limit::limit::{Admission, DescribeLimit, Limit},
-    shell::{Frame, RefusesNow},
+    error::RateLimited,
+    rate_limit::limit::{DescribeLimit, Limit},
+    shell::{Decision, Frame, RefusesNow},
 };
 use std::convert::Infallible;
 use tokio::time::Instant;
@@ -20,7 +21,12 @@ impl<Request> Limit<Request> for SlidingWindow {
     type Permit = (u64, Instant);
     type Place = Infallible;
 
-    fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Admission<(u64, Instant), Infallible> {
+    fn admit(
+        &self,
+        _request: &Request,
+        tokens: u64,
+        frame: &mut Frame,
+    ) -> Decision<(u64, Instant), Infallible, RateLimited> {
         let now = frame.now();
         self.try_acquire_at(tokens, now).map(|()| (tokens, now)).into()
     }

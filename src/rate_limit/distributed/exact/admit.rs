@@ -3,7 +3,6 @@ use crate::{
     clock::Nanos,
     error::RateLimited,
     rate_limit::{
-        Admission,
         distributed::{
             by_key::Distributed,
             outage::Outage,
@@ -14,6 +13,7 @@ use crate::{
         },
         tokens::Tokens,
     },
+    shell::Decision,
     sync::lock,
 };
 use std::{
@@ -119,16 +119,16 @@ impl Distributed for Exact {
     type Permit = Taken;
     type Place = Asked;
 
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Taken, Asked> {
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Decision<Taken, Asked, RateLimited> {
         let tokens = Tokens(tokens);
         if tokens == Tokens::ZERO {
-            return Admission::Admitted(Taken { tokens, taken: None });
+            return Decision::Admitted(Taken { tokens, taken: None });
         }
         let sync = self.sync();
         let quota = sync.quota();
         let entry = match sync.entry(key, tokens, &quota, now) {
             Ok(entry) => entry,
-            Err(refused) => return Admission::Refused(refused),
+            Err(refused) => return Decision::Refused(refused),
         };
         let mut state = lock(&entry.state);
         if !sync.health().decides() {
@@ -136,9 +136,9 @@ impl Distributed for Exact {
             drop(state);
             return match verdict {
                 Ok(outage) => {
-                    Admission::Admitted(Taken { tokens, taken: Some((entry, By::Itself { at: now, outage })) })
+                    Decision::Admitted(Taken { tokens, taken: Some((entry, By::Itself { at: now, outage })) })
                 }
-                Err(refused) => Admission::Refused(refused),
+                Err(refused) => Decision::Refused(refused),
             };
         }
         let at = sync.origin.to(now);
@@ -147,10 +147,10 @@ impl Distributed for Exact {
         let is_news = state.books.is_younger(Nanos::of(sync.pace.period()), at);
         if room < tokens && is_news {
             let wait = state.books.until_room(&quota, tokens, at).duration();
-            return Admission::Refused(RateLimited::new(Some(wait)).with_remaining(room.0));
+            return Decision::Refused(RateLimited::new(Some(wait)).with_remaining(room.0));
         }
         let verdict = sync.ask(&entry, state, tokens);
-        Admission::Waits(Asked { entry, tokens, verdict, give_up_at: now + before_the_tick(sync.deadline) })
+        Decision::Waits(Asked { entry, tokens, verdict, give_up_at: now + before_the_tick(sync.deadline) })
     }
 
     /// By what the store said last, even if it would be asked again by then.

@@ -5,13 +5,14 @@ use super::{
 use crate::{
     error::{ConfigError, RateLimited},
     rate_limit::{
-        Admission, Quota,
+        Quota,
         distributed::{
             by_key::Distributed,
             store::Store,
             sync::{bucket::synchronizer::BucketSync, flusher::Flusher, readings::Readings, synchronizer::Handle},
         },
     },
+    shell::Decision,
 };
 use std::{fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll};
 use tokio::time::{Instant, sleep_until};
@@ -76,9 +77,9 @@ impl Exact {
     /// the store is down and no better time is known, it is that until the next probe.
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
         let asked = match self.admit(key, tokens, Instant::now()) {
-            Admission::Admitted(taken) => return Ok(taken),
-            Admission::Refused(refused) => return Err(refused),
-            Admission::Waits(asked) => asked,
+            Decision::Admitted(taken) => return Ok(taken),
+            Decision::Refused(refused) => return Err(refused),
+            Decision::Waits(asked) => asked,
         };
         let mut give_up = pin!(sleep_until(self.give_up_at(&asked)));
         let mut waiting = Waiting::new(self, asked);

@@ -2,7 +2,6 @@ use super::builder::LeasedBuilder;
 use crate::{
     error::RateLimited,
     rate_limit::{
-        Admission,
         distributed::{
             by_key::Distributed,
             store::Store,
@@ -18,6 +17,7 @@ use crate::{
         },
         tokens::Tokens,
     },
+    shell::Decision,
 };
 use std::{
     fmt,
@@ -108,9 +108,9 @@ impl Leased {
     /// As [`try_acquire`](Self::try_acquire).
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         match self.admit_at(key, tokens, Instant::now) {
-            Admission::Admitted(spent) => Ok(spent),
-            Admission::Refused(refused) => Err(refused),
-            Admission::Waits(newcomer) => {
+            Decision::Admitted(spent) => Ok(spent),
+            Decision::Refused(refused) => Err(refused),
+            Decision::Waits(newcomer) => {
                 // An answer that does not come in time is none.
                 let _ = timeout_at(newcomer.give_up_at, newcomer.settled).await;
                 self.take(&newcomer.entry, newcomer.tokens)
@@ -124,23 +124,23 @@ impl Leased {
         key: &[u8],
         tokens: u64,
         now: impl FnOnce() -> Instant,
-    ) -> Admission<Spent, Newcomer> {
+    ) -> Decision<Spent, Newcomer, RateLimited> {
         let tokens = Tokens(tokens);
         if tokens == Tokens::ZERO {
-            return Admission::Admitted(Spent { taken: None, tokens });
+            return Decision::Admitted(Spent { taken: None, tokens });
         }
         let sync = self.sync();
         let entry = match sync.entry(key, tokens) {
             Ok(entry) => entry,
-            Err(refused) => return Admission::Refused(refused),
+            Err(refused) => return Decision::Refused(refused),
         };
         if let Some(settled) = sync.wait_for_first_answer(&entry, tokens) {
             let give_up_at = now() + sync.deadline;
-            return Admission::Waits(Newcomer { entry, tokens, settled, give_up_at });
+            return Decision::Waits(Newcomer { entry, tokens, settled, give_up_at });
         }
         match self.take(&entry, tokens) {
-            Ok(spent) => Admission::Admitted(spent),
-            Err(refused) => Admission::Refused(refused),
+            Ok(spent) => Decision::Admitted(spent),
+            Err(refused) => Decision::Refused(refused),
         }
     }
 
@@ -198,7 +198,7 @@ impl Distributed for Leased {
     type Permit = Spent;
     type Place = Newcomer;
 
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Spent, Newcomer> {
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Decision<Spent, Newcomer, RateLimited> {
         self.admit_at(key, tokens, || now)
     }
 

@@ -3,7 +3,7 @@ use crate::{
     clock::Nanos,
     error::{ConfigError, RateLimited},
     rate_limit::{
-        Admission, Quota,
+        Quota,
         distributed::{
             by_key::Distributed,
             outage::Outage,
@@ -17,6 +17,7 @@ use crate::{
         },
         tokens::Tokens,
     },
+    shell::Decision,
     sync::lock,
 };
 use std::{
@@ -211,7 +212,7 @@ impl Distributed for WriteBehind {
     type Permit = Noted;
     type Place = Infallible;
 
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Admission<Noted, Infallible> {
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Decision<Noted, Infallible, RateLimited> {
         self.try_acquire_at(key, tokens, now).into()
     }
 
