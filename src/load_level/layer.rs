@@ -1,7 +1,7 @@
-use super::{LoadLevelStage, Queue, queue::Ticket};
+use super::{Queue, queue::Ticket};
 use crate::{
     context::Criticality,
-    shell::{Frame, KeepError, Leaf, StackLayer},
+    shell::{AdmissionStage, Frame, KeepError, Leaf, StackLayer},
 };
 
 /// Calls that wait their turn in a [`Queue`]: what each weighs, and how much it matters. See the [module](super).
@@ -128,11 +128,11 @@ impl<Request, F: Fn(&Request) -> Criticality> Classes<Request> for CriticalityBy
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
 pub type LoadLevelLayer<W = WeighsOne, C = CriticalityOfContext, X = KeepError> =
-    StackLayer<LoadLevelStage<W, C, Leaf>, X>;
+    StackLayer<AdmissionStage<LoadLevel<W, C>, Leaf>, X>;
 
 impl<W, C> LoadLevelLayer<W, C> {
     /// A layer with this queue: a [`Queue`], or a [`LoadLevel`].
     pub fn new(level: impl Into<LoadLevel<W, C>>) -> Self {
-        StackLayer::from_stages(LoadLevelStage::with(level.into(), Leaf::default()), KeepError)
+        StackLayer::from_stages(AdmissionStage::with(level.into(), Leaf::default()), KeepError)
     }
 }

@@ -213,7 +213,7 @@ impl Limiter {
         }
     }
 
-    /// Changes the limit and the mode in one step: no call is judged by the new one of the one and the old one of the other.
+    /// Changes the limit and the mode in one step: no call is judged by a new limit and an old mode, or the other way round.
     /// Otherwise as [`set_limit`](Self::set_limit) and [`set_shadow`](Self::set_shadow). Setting what is set changes
     /// nothing.
     ///

@@ -14,8 +14,9 @@ pub struct RateLimitConfig {
     /// One for each tier, as many as were built; a single one where there are no tiers. That of a
     /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit in its window, and the burst the same.
     pub quotas: Vec<Quota>,
-    /// Only counts what it would refuse. Where several were put in shadow together, each of them is; once one has been put
-    /// in force each has its own mode, and [counts](crate::rate_limit::RateLimit::refused) for itself.
+    /// Only counts the calls that it would refuse. Where several limits were put in shadow as a whole, each of them reads
+    /// `true`. Once one of them is put in force, each has a mode of its own, and a
+    /// [count](crate::rate_limit::RateLimit::refused) of its own.
     #[cfg_attr(feature = "serde", serde(default))]
     pub shadow: bool,
 }
@@ -34,7 +35,7 @@ pub trait LiveLimits {
     fn add_to(&self, outer: &[Shadow], handle: &mut LimitsHandle);
 }
 
-/// All quotas and shadow modes of a rate limit.
+/// The quotas and the shadow modes of a rate limit.
 #[doc(hidden)]
 #[derive(Default)]
 pub struct LimitsHandle(Vec<LimitHandle>);

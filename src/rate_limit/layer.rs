@@ -3,12 +3,11 @@ use super::{
     limit::{
         AllCount, Both, Cost, CostBy, CostsOfParts, DescribeLimit, Limit, OneToken, RefundBy, RefusedCalls, Shadow,
     },
-    stage::RateLimitStage,
     window::SlidingWindow,
 };
 use crate::{
     error::RateLimited,
-    shell::{Decision, Frame, KeepError, Leaf, RefusesNow, StackLayer},
+    shell::{AdmissionStage, Decision, Frame, KeepError, Leaf, RefusesNow, StackLayer},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -186,7 +185,8 @@ impl<L, C> RateLimit<L, C> {
     ///
     /// Each part has its own cost of a call, and the whole has no [`cost`](RateLimit::cost). Which calls need not count
     /// is a question to the whole: [`refund_if`](Self::refund_if) comes last. Limits that [`wait`](RateLimit::wait)
-    /// cannot be parts: while a call waited for one, it would hold the tokens of the others.
+    /// cannot be parts: while a call waited for one, it would hold the tokens of the others. A stack with such a part does not
+    /// compile where it is called: its places are not `Infallible`.
     pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>, CostsOfParts> {
         RateLimit {
             limit: Both { first: self, second: other },
@@ -242,11 +242,11 @@ impl From<SlidingWindow> for RateLimit<SlidingWindow> {
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
 pub type RateLimitLayer<L = TokenBucket, C = OneToken, J = AllCount, X = KeepError> =
-    StackLayer<RateLimitStage<RateLimit<L, C, J>, Leaf>, X>;
+    StackLayer<AdmissionStage<RateLimit<L, C, J>, Leaf>, X>;
 
 impl<L, C, J> RateLimitLayer<L, C, J> {
     /// A layer with this limit: a [`TokenBucket`], or a [`RateLimit`].
     pub fn new(limit: impl Into<RateLimit<L, C, J>>) -> Self {
-        StackLayer::from_stages(RateLimitStage::with(limit.into(), Leaf::default()), KeepError)
+        StackLayer::from_stages(AdmissionStage::with(limit.into(), Leaf::default()), KeepError)
     }
 }

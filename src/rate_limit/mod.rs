@@ -159,8 +159,8 @@ pub use bucket::{InLine, Owing};
 pub(crate) use config::LiveLimits;
 pub use config::RateLimitConfig;
 #[doc(hidden)]
-pub use keyed::{BorrowedKey, ByKey, KeyOf, OneTier, OwnedKey, TierBy, TierOf};
-pub use keyed::{Keyed, KeyedBuilder, Overflow};
+pub use keyed::{BorrowedKey, ByKey, KeyOf, OwnedKey, TierOf};
+pub use keyed::{Keyed, KeyedBuilder, OneTier, Overflow, TierBy};
 pub use layer::{RateLimit, RateLimitLayer};
 #[doc(hidden)]
 pub use limit::{AllCount, Both, Cost, CostBy, CostsOfParts, OneToken, RefundBy, RefundIf};

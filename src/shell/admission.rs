@@ -28,6 +28,7 @@ use tower::Service;
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
 /// /// Lets calls wait until the caches are warm.
+/// #[derive(Clone)]
 /// struct WarmAt(Instant);
 ///
 /// impl<Request, Response, ServiceError> Admission<Request, Response, ServiceError> for WarmAt {
@@ -66,10 +67,12 @@ pub trait Admission<Request, Response, ServiceError> {
     /// Whether [`admit`](Self::admit) reads the deadline from the frame. See [`Stage::READS_DEADLINE`].
     const READS_DEADLINE: bool;
 
-    /// What an admitted call holds: plain data, with no destructor of its own.
+    /// What an admitted call holds. It is settled or refunded exactly once, so it needs no destructor.
     type Permit;
 
-    /// The place of a call that waits: plain data, with no destructor of its own. [`Infallible`] where no call waits.
+    /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it needs no
+    /// destructor. Where it has one, such as the future of a semaphore, the destructor runs after that. [`Infallible`] where
+    /// no call waits.
     type Place;
 
     /// Decides about a call.
@@ -177,7 +180,7 @@ pub struct AdmissionStage<A, Next> {
 }
 
 impl<A, Next> AdmissionStage<A, Next> {
-    /// An admission in front of the next stage.
+    /// An admission in front of the next stage. For a [`Gate`](super::Gate) see [`GateStage::new`](super::GateStage).
     pub fn with(admission: A, next: Next) -> Self {
         Self { admission, next }
     }

@@ -162,7 +162,9 @@ impl Explanation {
     }
 }
 
-/// The verbs in which a stage says what it does. Those with a `next` describe the stages further in themselves.
+/// The verbs in which a stage says what it does. A verb that takes the `next` stage also describes that stage. Only
+/// [`limit_latency`](Explanation::limit_latency) adds a layer of its own; before the others a stage calls
+/// [`layer`](Explanation::layer).
 impl Explanation {
     /// Adds a layer: its name, and what it does.
     pub fn layer(&mut self, name: &'static str, text: impl Into<String>) {
@@ -189,13 +191,14 @@ impl Explanation {
         self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest));
     }
 
-    /// A call may wait here for this long, for one of the places of those that are further in at a time.
+    /// A call may wait here for this long, until one of `places` is free. At most as many calls are further in at a time.
     pub fn wait_for_place(&mut self, places: usize, longest: Duration, next: &impl Describe) {
         self.places_are_waited_for(places);
         self.wait(longest, next);
     }
 
-    /// At most this many calls are further in at a time. `field` sets the limit; an error names it.
+    /// At most this many calls are further in at a time. `field` names the limit in the error of a builder, where it
+    /// contradicts a queue further in.
     pub fn limit_in_flight(&mut self, field: &'static str, limit: usize) {
         self.in_front = Some((field, limit));
         self.bound_in_flight(limit);

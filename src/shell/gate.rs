@@ -15,7 +15,7 @@ use tokio::time::Instant;
 ///
 /// [`GateStage`] makes a stage of it. The stage settles every permit exactly once, however the call ends.
 pub trait Gate<Request> {
-    /// What an admitted call holds: plain data, with no destructor of its own.
+    /// What an admitted call holds. It is settled exactly once, so it needs no destructor.
     type Permit;
 
     /// Admits the call or refuses it, at once.
@@ -40,7 +40,7 @@ pub trait Gate<Request> {
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
 
-/// A gate as an [`Admission`] at which no call waits.
+/// A [`Gate`] as an [`Admission`] at which no call waits. Gates stand so in the type of a stage: `AdmissionStage<AtOnce<G>, _>`.
 #[derive(Clone, Copy, Debug)]
 pub struct AtOnce<G>(pub(crate) G);
 
@@ -48,7 +48,7 @@ pub struct AtOnce<G>(pub(crate) G);
 pub type GateStage<G, Next> = AdmissionStage<AtOnce<G>, Next>;
 
 impl<G, Next> GateStage<G, Next> {
-    /// A gate in front of the next stage.
+    /// A gate in front of the next stage. For an [`Admission`] see [`with`](Self::with).
     pub fn new(gate: G, next: Next) -> Self {
         Self::with(AtOnce(gate), next)
     }

@@ -243,15 +243,13 @@ mod timer;
 
 pub use admission::{Admission, AdmissionStage, Decision, DescribeAdmission};
 pub use callee::Callee;
-pub use exit::KeepError;
 #[doc(hidden)]
-pub use exit::{BoxedError, Exit, FromRejection, Respond, TypedError};
+pub use exit::FromRejection;
+pub use exit::{BoxedError, Exit, KeepError, Respond, TypedError};
 pub use explain::{Describe, DescribeGate, Explanation};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
-#[doc(hidden)]
-pub use gate::AtOnce;
-pub use gate::{Gate, GateStage};
+pub use gate::{AtOnce, Gate, GateStage};
 pub use leaf::Leaf;
 pub(crate) use reconfigure::{ABSENT, Reconfigure};
 pub use refuses_now::RefusesNow;

@@ -95,6 +95,38 @@
 //! The inner error has to be [`Error<E>`](crate::Error), or tower's `BoxError` around either. A server stack has no
 //! classifier; its rate limit gives tokens back by [`refund_if`](crate::rate_limit::RateLimit::refund_if).
 //!
+//! # In a field of a struct
+//!
+//! The type of a stack names every layer. A field is easier to write with tower's `BoxCloneSyncService`, which names the
+//! request, the response and the error. It allocates one box for each call, and one for each clone.
+//!
+//! ```
+//! # fn main() -> Result<(), steadfast::ConfigError> {
+//! use std::time::Duration;
+//! use steadfast::{Error, retry::Retry};
+//! use tower::{service_fn, util::BoxCloneSyncService};
+//!
+//! struct Shop {
+//!     payments: BoxCloneSyncService<u32, u32, Error<std::io::Error>>,
+//! }
+//!
+//! let payments = steadfast::client()
+//!     .retry(Retry::new(3))
+//!     .attempt_timeout(Duration::from_millis(600))
+//!     .service(service_fn(async |amount: u32| Ok(amount)))?;
+//! let shop = Shop { payments: BoxCloneSyncService::new(payments) };
+//! # let _ = shop.payments;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # If `oneshot` or `call` is not found
+//!
+//! The compiler then says only that the trait bounds of the stack are not satisfied. It names the cause where the call is
+//! written out: `tower::Service::<Request>::call(&mut stack, request)`, or `BoxCloneSyncService::new(stack)`. Causes are a
+//! closure with another parameter than the request, a `keep_error` whose error type is not `From<Rejection>`, or a limit
+//! that waits among [several](crate::rate_limit::RateLimit::and).
+//!
 //! # Behind a balancer
 //!
 //! With the `load` feature a stack implements tower's `Load`: its calls in flight, and a penalty while it refuses calls. A

@@ -12,19 +12,94 @@ use tokio::time::Instant;
 /// [`SlidingWindow`](crate::rate_limit::SlidingWindow), a bucket for each key, several of them; or one of your own. One that
 /// refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and its place is
 /// [`Infallible`](std::convert::Infallible).
+///
+/// [`RateLimit::new`](crate::rate_limit::RateLimit::new) makes a rate limit of it. A stack asks for [`DescribeLimit`], and a
+/// [live stack](crate::stack::live) for [`LiveLimit`](crate::rate_limit::LiveLimit).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{convert::Infallible, future::ready, sync::{Arc, Mutex}, time::Duration};
+/// use steadfast::{ConfigError, error::RateLimited};
+/// use steadfast::rate_limit::{DescribeLimit, Limit, LiveLimit, Quota, RateLimit};
+/// use steadfast::shell::{Decision, Frame};
+/// use steadfast::stack::live::{RateLimitConfig, StackConfig};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// /// A fixed number of calls, until an operator allows more.
+/// #[derive(Clone)]
+/// struct Trial(Arc<Mutex<(u64, u64)>>);
+///
+/// impl<Request> Limit<Request> for Trial {
+///     type Permit = u64;
+///     type Place = Infallible;
+///
+///     fn admit(&self, _: &Request, tokens: u64, _: &mut Frame) -> Decision<u64, Infallible, RateLimited> {
+///         let (most, taken) = &mut *self.0.lock().unwrap();
+///         if tokens > most.saturating_sub(*taken) {
+///             return Decision::Refused(RateLimited::new(None));
+///         }
+///         *taken += tokens;
+///         Decision::Admitted(tokens)
+///     }
+///
+///     fn refund(&self, tokens: u64, _: &mut Frame) {
+///         self.0.lock().unwrap().1 -= tokens;
+///     }
+/// }
+///
+/// impl DescribeLimit for Trial {
+///     fn describe(&self) -> String {
+///         format!("{} calls in all", self.0.lock().unwrap().0)
+///     }
+/// }
+///
+/// impl LiveLimit for Trial {
+///     fn handle(&self) -> Box<dyn LiveLimit + Send + Sync> {
+///         Box::new(self.clone())
+///     }
+///
+///     fn quotas(&self) -> Vec<Quota> {
+///         vec![Quota::new(self.0.lock().unwrap().0, Duration::from_secs(1))]
+///     }
+///
+///     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
+///         match quotas {
+///             [_] => Ok(()),
+///             _ => Err(ConfigError::new("rate_limit.quotas", quotas.len(), "must be one")),
+///         }
+///     }
+///
+///     fn set_quotas(&self, quotas: &[Quota]) {
+///         self.0.lock().unwrap().0 = quotas[0].count();
+///     }
+/// }
+///
+/// let trial = Trial(Arc::new(Mutex::new((1, 0))));
+/// let (layer, control) = steadfast::server().rate_limit(RateLimit::new(trial)).live()?;
+/// let service = layer.layer(service_fn(|n: u32| ready(Ok::<_, Infallible>(n))));
+/// assert!(service.clone().oneshot(7).await.is_ok());
+/// assert!(service.clone().oneshot(7).await.is_err());
+///
+/// let more = RateLimitConfig::new([Quota::new(2, Duration::from_secs(1))]);
+/// control.apply(&StackConfig { rate_limit: vec![more], ..StackConfig::default() })?;
+/// assert!(service.oneshot(7).await.is_ok());
+/// # Ok(())
+/// # }
+/// ```
 pub trait Limit<Request> {
-    /// Whether a call may wait. If so it reads the deadline that it inherits.
+    /// Whether calls may wait here, and [`admit`](Self::admit) reads their deadline from the frame.
     const WAITS: bool = false;
 
-    /// Whether a call waits only until it is known if there are enough tokens, not until there are. Then it waits in
-    /// [shadow](crate::rate_limit::RateLimit::shadow), too: until then it is not known whether it would be refused.
+    /// Whether calls wait for a decision, not for tokens: the limit asks a store. Such calls wait in
+    /// [shadow](crate::rate_limit::RateLimit::shadow), too, since only the decision says whether they would be refused.
     const ASKS: bool = false;
 
-    /// What an admitted call has taken: plain data, with no destructor of its own.
+    /// What an admitted call has taken. It is kept or refunded exactly once, so it needs no destructor.
     type Permit;
 
-    /// A place among those who wait: plain data, with no destructor of its own. [`Infallible`](std::convert::Infallible)
-    /// where no call waits.
+    /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it needs no
+    /// destructor. [`Infallible`](std::convert::Infallible) where no call waits.
     type Place;
 
     /// Takes tokens for a call, all or none, or says that it has to wait.

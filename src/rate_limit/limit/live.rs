@@ -28,7 +28,8 @@ pub trait LiveLimit {
     ///
     /// # Errors
     ///
-    /// The quota that is wrong, and why.
+    /// The quota that is wrong, and why. Its field is one of [`Quota`]: `rate_limit.count`, `rate_limit.period` or
+    /// `rate_limit.burst`; or `rate_limit.quotas`, if their number is wrong.
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError>;
 
     /// Follows these quotas, which were checked. No call passes meanwhile, so it must be short.

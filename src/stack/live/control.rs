@@ -90,7 +90,8 @@ impl Control {
         Ok(())
     }
 
-    /// What the stack does with a call by the configuration in force, read as [`config`](Self::config) is.
+    /// What the stack does with a call by the configuration in force, read as [`config`](Self::config) is. Stages that were
+    /// put around it by [`map_stages`](crate::shell::StackLayer::map_stages) are not in it.
     pub fn explain(&self) -> Explanation {
         self.0.shared.look(|| Explanation::of(&*self.0.stages))
     }
