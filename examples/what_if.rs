@@ -40,8 +40,9 @@ pub fn as_it_is(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     steadfast::client().retry(retry).attempt_timeout(TIMEOUT).service(Link::new(sim, HOP, my_service(sim)))
 }
 
-/// With a limit on what the service takes in, and a budget for the retries of its callers. The network is between the two:
-/// a caller that gives up does not take the place of its call with it, as it would if its future held the service's.
+/// With a limit on what the service takes in, and a budget for the retries of its callers. The network is between the
+/// two: a caller that gives up does not take the place of its call with it, as it would if its future held the
+/// service's.
 pub fn as_it_could_be(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     let service = steadfast::server().load_shed(Limiter::fixed(LIMIT)?).service(my_service(sim))?;
     let budget = RetryBudget::builder().random(sim.random()).build()?;

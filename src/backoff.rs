@@ -25,8 +25,8 @@ const MOST_RETRIES: u32 = 1000;
 /// | [`linear`](Self::linear) | `min(cap, step * n)` |
 /// | [`fixed`](Self::fixed) | `wait` |
 ///
-/// The jitter is drawn below the cap, never added on top and cut off by it, so that clients that have reached the cap do
-/// not line up on one instant.
+/// The jitter is drawn below the cap, never added on top and cut off by it, so that clients that have reached the cap
+/// do not line up on one instant.
 ///
 /// Formulas and names are those of M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
 ///
@@ -77,7 +77,8 @@ pub enum Jitter {
     /// Half of the ceiling, and the other half uniform.
     Equal,
     /// Uniform from the base to three times the wait before. The ceiling does not count. The published formula cuts off
-    /// at the cap a wait that was drawn beyond it; here it is drawn again, uniformly from the last quarter below the cap.
+    /// at the cap a wait that was drawn beyond it; here it is drawn again, uniformly from the last quarter below the
+    /// cap.
     Decorrelated,
     /// The ceiling plus or minus this share of it, from above 0 to 1, uniform. `PlusMinus(0.2)` of 100 ms is from 80 to
     /// 120 ms. Waits end at the cap: near it they are uniform from `ceiling * (1 - factor)` to the cap.
@@ -146,8 +147,8 @@ impl Backoff {
 
     /// Returns the ceiling of the n-th retry, counted from 1.
     ///
-    /// It is the longest possible wait, but for [`Jitter::Decorrelated`], whose waits are bounded by the cap alone, and for
-    /// [`Jitter::PlusMinus`], which goes beyond it up to the cap.
+    /// It is the longest possible wait, but for [`Jitter::Decorrelated`], whose waits are bounded by the cap alone, and
+    /// for [`Jitter::PlusMinus`], which goes beyond it up to the cap.
     pub fn ceiling(&self, retry: u32) -> Duration {
         let base = u128::from(nanos(self.base));
         let ceiling = match self.growth {
@@ -160,8 +161,8 @@ impl Backoff {
 
     /// Draws the wait before the n-th retry, counted from 1. Each draw takes a short lock on the generator.
     ///
-    /// The waits of [`Jitter::Decorrelated`] depend on one another. For this jitter, the function also draws up to 64 of the
-    /// waits before the n-th. A loop uses [`waits`](Self::waits), which draws each wait once.
+    /// The waits of [`Jitter::Decorrelated`] depend on one another. For this jitter, the function also draws up to 64
+    /// of the waits before the n-th. A loop uses [`waits`](Self::waits), which draws each wait once.
     pub fn draw(&self, retry: u32, random: &Random) -> Duration {
         let previous = match self.jitter {
             Jitter::Decorrelated => {
@@ -173,8 +174,8 @@ impl Backoff {
         self.draw_after(previous, retry, random)
     }
 
-    /// Draws the waits before the first retry, the second, and so on, without an end. Each draw takes a short lock on the
-    /// generator.
+    /// Draws the waits before the first retry, the second, and so on, without an end. Each draw takes a short lock on
+    /// the generator.
     pub fn waits(self, random: &Random) -> impl Iterator<Item = Duration> {
         let (mut retry, mut wait) = (0_u32, Duration::ZERO);
         iter::repeat_with(move || {

@@ -29,8 +29,9 @@ pub enum Outcome {
     Success,
     /// The service failed; another try may succeed.
     Failure,
-    /// The service says that it has too much to do. A retry waits at least as long as the hint. There is no retry without a
-    /// hint, or if the hint is longer than [`Retry::max_hint`](crate::retry::Retry::max_hint) (60 s by default).
+    /// The service says that it has too much to do. A retry waits at least as long as the hint. There is no retry
+    /// without a hint, or if the hint is longer than [`Retry::max_hint`](crate::retry::Retry::max_hint) (60 s by
+    /// default).
     Overloaded {
         /// How long the service asks callers to stay away.
         retry_after: Option<Duration>,
@@ -69,9 +70,9 @@ where
 
 /// Takes every `Ok` for a success and every `Err` for a failure. The default.
 ///
-/// A rejection in the service's own error is a failure like any other. It is the answer of another stack: a server behind a
-/// link, say, whose error type holds its refusals. A retry sends such a call again after its backoff, and a breaker counts
-/// it. [`Layered`] is for layers of the same process.
+/// A rejection in the service's own error is a failure like any other. It is the answer of another stack: a server
+/// behind a link, say, whose error type holds its refusals. A retry sends such a call again after its backoff, and a
+/// breaker counts it. [`Layered`] is for layers of the same process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnyError;
 
@@ -88,8 +89,8 @@ impl<Response, Error> Classify<Response, Error> for AnyError {
 ///
 /// A layer used alone cannot see that the service under it is a layer too: to it, the inner breaker's refusal is an
 /// error like any other. This classifier finds the [`Rejection`] in an [`Error`] and in tower's `BoxError` and leaves
-/// all else to the classifier inside. A stack of [`client`](crate::client) or [`server`](crate::server) needs none for its
-/// own layers.
+/// all else to the classifier inside. A stack of [`client`](crate::client) or [`server`](crate::server) needs none for
+/// its own layers.
 ///
 /// A rejection that was found means what it means inside a stack:
 ///

@@ -2,9 +2,9 @@
 //!
 //! A stack opens a [`CallContext`] around its service: a server stack around its handler, a client stack around each
 //! attempt. A client stack inside the handler reads it, so that an outgoing call inherits what is left of the caller's
-//! deadline with no code of the user's: if the stack has a timeout, however long. Without one only retries and places in
-//! line look at the deadline. The service of a client stack sees the number of its attempt and the deadline by which the
-//! attempt is given up, and can send them along. Layers used alone open no context.
+//! deadline with no code of the user's: if the stack has a timeout, however long. Without one only retries and places
+//! in line look at the deadline. The service of a client stack sees the number of its attempt and the deadline by which
+//! the attempt is given up, and can send them along. Layers used alone open no context.
 //!
 //! Inside a process it travels in a tokio task-local. `tokio::spawn` and worker tasks lose it; [`CallContext::scope`]
 //! carries it across:
@@ -81,8 +81,8 @@ impl CallContext {
         self.criticality
     }
 
-    /// How often the caller tried before: 0 in the first attempt. The stages and the service of a client stack with a retry
-    /// see the attempt at hand. Without a retry they see the number that the stack was called with.
+    /// How often the caller tried before: 0 in the first attempt. The stages and the service of a client stack with a
+    /// retry see the attempt at hand. Without a retry they see the number that the stack was called with.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }

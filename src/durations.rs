@@ -1,8 +1,8 @@
 //! Durations in serialized form: for people as `"250ms"` or `"1m 30s"`, otherwise as whole nanoseconds.
 //!
 //! A duration for people is one or more numbers, each followed by its unit, the largest unit first. Units are
-//! case-sensitive: `d`, `h`, `m` or `min`, `s`, `ms`, `us` or `µs`, `ns`. There are no months and no years, whose length
-//! varies, and so `"5M"` is not five months. A decimal fraction is read if it is a whole number of nanoseconds.
+//! case-sensitive: `d`, `h`, `m` or `min`, `s`, `ms`, `us` or `µs`, `ns`. There are no months and no years, whose
+//! length varies, and so `"5M"` is not five months. A decimal fraction is read if it is a whole number of nanoseconds.
 //!
 //! Each field has a module of its own, made by [`fields`], so that an error names the field.
 

@@ -7,9 +7,9 @@
 //!
 //! # Without tower
 //!
-//! A handle that is asked without tower, such as a [`Breaker`](crate::circuit_breaker::Breaker), returns the details alone:
-//! [`CircuitOpen`], [`Overloaded`], [`RateLimited`]. Their messages do not name the mechanism, since the code that asked
-//! the handle knows it. The [`Rejection`] that is made `from` them does:
+//! A handle that is asked without tower, such as a [`Breaker`](crate::circuit_breaker::Breaker), returns the details
+//! alone: [`CircuitOpen`], [`Overloaded`], [`RateLimited`]. Their messages do not name the mechanism, since the code
+//! that asked the handle knows it. The [`Rejection`] that is made `from` them does:
 //!
 //! ```
 //! use steadfast::{Rejection, load_shed::Limiter};
@@ -74,7 +74,7 @@ pub enum Rejection {
 impl Rejection {
     /// After how long another try makes sense, counted from the rejection.
     ///
-    /// `None` where nobody can know, or where another try never makes sense.
+    /// `None` where it cannot be known, or where another try never makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TimedOut(_) | Self::Closed(_) | Self::SwitchedOff(_) => None,
@@ -86,9 +86,9 @@ impl Rejection {
         }
     }
 
-    /// Whether the service had been called, in this attempt or an earlier one of the same stack: if so, the call may have
-    /// had effects. Of layers stacked by hand each knows only its own part: a rejection that passes a retry from further
-    /// in says nothing of the attempts before.
+    /// Whether the service had been called, in this attempt or an earlier one of the same stack: if so, the call may
+    /// have had effects. Of layers stacked by hand each knows only its own part: a rejection that passes a retry from
+    /// further in says nothing of the attempts before.
     pub fn reached_service(&self) -> bool {
         match self {
             Self::TimedOut(details) => details.reached,
@@ -138,10 +138,11 @@ impl Rejection {
 
 /// How a call through a stack fails: a layer rejected it, or the service failed.
 ///
-/// `E` is the service's own error, of any type. `Display` names which of the two it is and shows the [`Rejection`] or the
-/// service's error, since the latter may be of a type that is no error, and has no chain. `source()` leads to the same one,
-/// so that code that walks the chain finds it: tonic looks for its `Status` there. A report that prints the whole chain
-/// repeats that message, unless it prints with [`chain`]. All other errors of this crate say their own part only.
+/// `E` is the service's own error, of any type. `Display` names which of the two it is and shows the [`Rejection`] or
+/// the service's error, since the latter may be of a type that is no error, and has no chain. `source()` leads to the
+/// same one, so that code that walks the chain finds it: tonic looks for its `Status` there. A report that prints the
+/// whole chain repeats that message, unless it prints with [`chain`]. All other errors of this crate say their own part
+/// only.
 ///
 /// # Passing errors on
 ///
@@ -164,8 +165,8 @@ impl Rejection {
 /// # }
 /// ```
 ///
-/// Rust does not count a box of an error as an error. So `Error<BoxError>` is none either: it prints as above, but has no
-/// `source()`, and `?` converts it into no other type. Where the service's error is a `BoxError`, the stack boxes
+/// Rust does not count a box of an error as an error. So `Error<BoxError>` is none either: it prints as above, but has
+/// no `source()`, and `?` converts it into no other type. Where the service's error is a `BoxError`, the stack boxes
 /// rejections as well with `.boxed_error()`. Then `?` works in a function that returns a `BoxError`. `?` converts a
 /// `BoxError` neither into `Box<dyn Error>` nor into `anyhow::Error`; a function with those needs `map_err`.
 ///
@@ -218,8 +219,8 @@ impl<E> Error<E> {
 }
 
 impl<E: Into<BoxError>> Error<E> {
-    /// Returns the rejection or the service's error in a box. `downcast_ref` finds a [`Rejection`] or the service's error
-    /// there, not an `Error<E>`. Allocates, unless the service's error is a `BoxError` already.
+    /// Returns the rejection or the service's error in a box. `downcast_ref` finds a [`Rejection`] or the service's
+    /// error there, not an `Error<E>`. Allocates, unless the service's error is a `BoxError` already.
     pub fn into_boxed(self) -> BoxError {
         match self {
             Self::Rejected(rejection) => rejection.into(),
@@ -262,7 +263,8 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// An error that names the thing, its value (of which 200 characters are kept) and the rule, for checks of your own.
+    /// An error that names the thing, its value (of which 200 characters are kept) and the rule, for checks of your
+    /// own.
     ///
     /// The rule is a constant, or is made for this value: `"must be at most the cap of 5s"`.
     pub fn new(field: &'static str, value: impl fmt::Debug, rule: impl Into<Cow<'static, str>>) -> Self {

@@ -54,10 +54,10 @@
 //! - More arrives now than can be done now, but not for long: [`load_level`] on the server, where work waits its turn.
 //! - A caller may take more than its share, or you may of another's: [`rate_limit`], for all or for each key.
 //!
-//! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that works
-//! without tower (`Breaker`, `Limiter`, `Queue`, `TokenBucket`, `Keyed`, `SlidingWindow`, `RetryBudget`).
+//! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that
+//! works without tower (`Breaker`, `Limiter`, `Queue`, `TokenBucket`, `Keyed`, `SlidingWindow`, `RetryBudget`).
 //!
-//! All that a stack is told can be changed while calls pass: [`stack::live`]. With the `constant-work` feature the module
+//! Every setting of a stack can change while calls pass: [`stack::live`]. With the `constant-work` feature the module
 //! of that name does so from a file, over HTTP or from Redis, by the same work on every day.
 //!
 //! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
@@ -65,19 +65,19 @@
 //! # What holds for all of them
 //!
 //! - State is shared by all that one layer makes, and by all clones of a handle.
-//! - A service is always ready; refusals come out of the response future. Dropping that future at any time, or keeping it
-//!   after its end, leaves nothing taken.
+//! - A service is always ready; refusals come out of the response future. Dropping that future at any time, or keeping
+//!   it after its end, leaves nothing taken.
 //! - Time is tokio's: a test with a paused clock drives every layer.
-//! - A call that is admitted or refused at once allocates nothing here. A call that is still pending after its first poll makes one
-//!   timer, whatever the number of layers.
-//! - A configuration that cannot work is a [`ConfigError`], which names the field, the value and the rule. Nothing panics
-//!   on any configuration or request.
+//! - A call that is admitted or refused at once allocates nothing here. A call that is still pending after its first
+//!   poll makes one timer, whatever the number of layers.
+//! - A configuration that cannot work is a [`ConfigError`], which names the field, the value and the rule. Nothing
+//!   panics on any configuration or request.
 //! - A rejection is one type, [`Rejection`]. See [`stack`] for the four ways in which it comes out.
 //!
 //! # Runtime
 //!
-//! tokio, with its timer enabled. No layer, handle or store belongs to the runtime that it was made in. Later runtimes can
-//! use it, and so can several at the same time. Each background task names its runtime on its page.
+//! tokio, with its timer enabled. No layer, handle or store belongs to the runtime that it was made in. Later runtimes
+//! can use it, and so can several at the same time. Each background task names its runtime on its page.
 #![forbid(unsafe_code)]
 
 mod amount;

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-/// A random generator that clones share: whoever draws moves it on for all, so no clone repeats another.
+/// A random generator that clones share: each draw moves it on for all, so no clone repeats another.
 ///
 /// It is not for secrets; it spreads retries over time. A draw takes one short lock and happens only where a
 /// decision is already slow (a retry), never on the path of a call that succeeds.

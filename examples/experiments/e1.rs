@@ -54,8 +54,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     })?;
     let mut figures = Vec::new();
     for (name, waits, published) in PUBLISHED {
-        // Single races with jitter differ by a tenth and more, and those with decorrelated jitter are on average 7% faster
-        // than what was published.
+        // Single races with jitter differ by a tenth and more, and those with decorrelated jitter are on average 7%
+        // faster than what was published.
         let [runs, others] = match waits {
             Waits::None | Waits::Exponential => [2, 2],
             Waits::Equal | Waits::Full => [8, 8],

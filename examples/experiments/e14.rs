@@ -1,5 +1,5 @@
-//! E14: a fair queue keeps a collapse alive. A service stands still for ten seconds, or gets twice what it can do; when that
-//! is over, all that it works on are calls whose callers have gone.
+//! E14: a fair queue keeps a collapse alive. A service stands still for ten seconds, or gets twice what it can do; when
+//! that is over, all that it works on are calls whose callers have gone.
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},

@@ -39,9 +39,9 @@ impl Backlog {
     }
 }
 
-/// In how many runs the prediction is looked at. By chance it is wrong by more than 5% in one of a hundred runs: a rate over
-/// ten seconds is wrong by 1.4% of what is left of it, and who comes in the next twenty is known to 1%. So the claim is one
-/// about many runs.
+/// In how many runs the prediction is looked at. By chance it is wrong by more than 5% in one of a hundred runs: a rate
+/// over ten seconds is wrong by 1.4% of what is left of it, and who comes in the next twenty is known to 1%. So the
+/// claim is one about many runs.
 const RUNS: u64 = 100;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {

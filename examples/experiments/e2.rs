@@ -66,9 +66,9 @@ const LIMIT: usize = 10;
 const TOOK: Duration = ms(50);
 const OFFERED: f64 = 600.0;
 
-/// A client whose own limit refuses retries, after a wait. All calls fail. A refused retry costs no budget, so the service
-/// gets one retry per ten first attempts, as the budget allows. Returns the calls to the service per first attempt there,
-/// and the share of the retries that were refused.
+/// A client whose own limit refuses retries, after a wait. All calls fail. A refused retry costs no budget, so the
+/// service gets one retry per ten first attempts, as the budget allows. Returns the calls to the service per first
+/// attempt there, and the share of the retries that were refused.
 fn refusing_itself(seed: u64) -> Result<[f64; 2], ConfigError> {
     let admitted = Rc::new(Cell::new(0));
     let counted = admitted.clone();

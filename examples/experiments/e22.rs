@@ -1,7 +1,7 @@
 //! E22, its part in virtual time: deadlines on the way from hop to hop, through a client and a server of this crate.
 //!
-//! A caller has half a second. Behind it a server calls a leaf, which fails at once for ten seconds and takes two seconds for
-//! the next ten. Three of ten callers have a deadline of their own, a tenth of a second away.
+//! A caller has half a second. Behind it a server calls a leaf, which fails at once for ten seconds and takes two
+//! seconds for the next ten. Three of ten callers have a deadline of their own, a tenth of a second away.
 
 use crate::{
     finding::{Bound, Figure, Finding},
@@ -20,7 +20,8 @@ const TOTAL: Duration = ms(500);
 const ATTEMPT: Duration = ms(200);
 /// What some callers have left.
 const LEFT: Duration = ms(100);
-/// Before each further try. The second try of a call that gets no answer is cut short, and callers in a hurry have none.
+/// Before each further try. The second try of a call that gets no answer is cut short, and callers in a hurry have
+/// none.
 const WAIT: Duration = ms(200);
 /// Timers fire at whole milliseconds.
 const TICK: f64 = 0.001;

@@ -1,8 +1,8 @@
 //! E26: one limit for four processes, each decision asked of a store, which is away for a while.
 //!
-//! 200 per second, with a burst that lasts for 1, 10 or 60 s. The store is away for .3, 2 and 4 times that time: first for
-//! all processes, then for the first and the fourth alone. The demand comes to the processes by Zipf's law, as a Poisson
-//! process; at 1x it comes to each of them evenly spaced. Each number is the worst of these nine outages.
+//! 200 per second, with a burst that lasts for 1, 10 or 60 s. The store is away for .3, 2 and 4 times that time: first
+//! for all processes, then for the first and the fourth alone. The demand comes to the processes by Zipf's law, as a
+//! Poisson process; at 1x it comes to each of them evenly spaced. Each number is the worst of these nine outages.
 
 use crate::{
     absent::Absent,
@@ -155,8 +155,9 @@ impl Case {
     }
 }
 
-/// The real engine on the embedded store: refused after recovery; missing of the rate after recovery and at the end; the
-/// excess, of what is allowed; missing while the store is away; not repaid of what two processes admitted beyond the rate.
+/// The real engine on the embedded store: refused after recovery; missing of the rate after recovery and at the end;
+/// the excess, of what is allowed; missing while the store is away; not repaid of what two processes admitted beyond
+/// the rate.
 fn fleet(case: &Case, seed: u64) -> Result<[f64; 6], ConfigError> {
     let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let Ok(clock) = clock else { return Ok([f64::NAN; 6]) };
@@ -221,8 +222,8 @@ fn least_in_two_seconds(admitted: &[f64], from: f64, until: f64) -> f64 {
     begins.map(|begin| (before(begin + 2.0) - before(begin)) as f64).fold(f64::INFINITY, f64::min)
 }
 
-/// The most that was admitted in any interval beyond a burst and the rate: the highest level of a bucket that admits all,
-/// less the burst.
+/// The most that was admitted in any interval beyond a burst and the rate: the highest level of a bucket that admits
+/// all, less the burst.
 fn excess(admitted: &[f64], burst: f64) -> f64 {
     let (mut level, mut last, mut most) = (0.0f64, 0.0, f64::NEG_INFINITY);
     for at in admitted {

@@ -105,9 +105,9 @@ fn summary(report: &Report) -> Result<[f64; 2], ConfigError> {
     Ok([report.goodput(), amplification(report)])
 }
 
-/// The anchor that has no tenth: after the small spike tries at once collapse in about three runs of four, and do not in
-/// the fourth. The published mean of ten such runs can be far from that of many: three standard errors, which is what it
-/// is held to here.
+/// The anchor that has no tenth: after the small spike tries at once collapse in about three runs of four, and do not
+/// in the fourth. The published mean of ten such runs can be far from that of many: three standard errors, which is
+/// what it is held to here.
 fn two_outcomes(lab: &Lab) -> Result<Figure, ConfigError> {
     let runs = lab.count(200, 40, 0);
     let means = lab.means_with(runs, runs, |seed| {
@@ -145,8 +145,8 @@ pub fn collapse<S: Client>(
     trouble: Trouble,
     client: impl FnOnce(&Sim) -> Result<S, ConfigError>,
 ) -> Result<Report, ConfigError> {
-    // An answer counts if its attempt was answered in time; the whole call has no deadline but that of its attempts and of
-    // the waits between them.
+    // An answer counts if its attempt was answered in time; the whole call has no deadline but that of its attempts and
+    // of the waits between them.
     let calm = Load::poisson(40.0).in_time(ATTEMPTS * PATIENCE + LONGEST_WAITS);
     let scenario = match trouble {
         Trouble::Spike { rps } => Scenario::new(calm.spike(secs(20), secs(25), rps)).length(secs(80)),

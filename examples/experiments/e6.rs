@@ -45,8 +45,9 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let anchors = lab.beyond_a_glance(|| {
         let mut means = Vec::new();
         for (_, discipline, _) in PUBLISHED {
-            // In a run of the oldest first only the first hundred calls are of use, and of the newest first those decide on
-            // the p99 that come back to a queue once it is short: ten such runs differ from ten others by a tenth.
+            // In a run of the oldest first only the first hundred calls are of use, and of the newest first those
+            // decide on the p99 that come back to a queue once it is short: ten such runs differ from ten others by a
+            // tenth.
             let seeds = match discipline {
                 Discipline::Fifo => 100,
                 Discipline::Lifo => 40,
@@ -125,8 +126,8 @@ fn served<S: Client>(
     })?)
 }
 
-/// The most calls that wait in a queue of a small depth, at ten times what the server can do. None waits long enough to be
-/// refused for its wait.
+/// The most calls that wait in a queue of a small depth, at ten times what the server can do. None waits long enough to
+/// be refused for its wait.
 fn most_waiting(seed: u64) -> Result<[f64; 1], ConfigError> {
     const DEPTH: usize = 20;
     let most = Rc::new(Cell::new(0));
@@ -146,8 +147,8 @@ fn most_waiting(seed: u64) -> Result<[f64; 1], ConfigError> {
     Ok([most.get() as f64])
 }
 
-/// The places of a queue that are still taken at the end of a run. Calls arrive, end and are given up at multiples of ten
-/// milliseconds, so callers often leave in the instant in which they are admitted.
+/// The places of a queue that are still taken at the end of a run. Calls arrive, end and are given up at multiples of
+/// ten milliseconds, so callers often leave in the instant in which they are admitted.
 fn lost_places(seed: u64) -> Result<[f64; 1], ConfigError> {
     let load = Load::constant(100.0).keys(8);
     let report = Scenario::new(load).length(secs(20)).seed(seed).run(|sim| {

@@ -1,10 +1,10 @@
 //! E8: one limit for ten processes, kept by flushing to a shared store each second.
 //!
-//! Windows are (t - W, t] from the start; demand comes to the nodes by Zipf's law; the flushes have random phases, and a
-//! jitter of a tenth. In an outage the store does not answer from 50 s to 150 s.
+//! Windows are (t - W, t] from the start; demand comes to the nodes by Zipf's law; the flushes have random phases, and
+//! a jitter of a tenth. In an outage the store does not answer from 50 s to 150 s.
 //!
-//! Three runs more: the demand moves from node to node, half of the calls are given back, and the store comes back at the
-//! worst instant for the busiest node.
+//! Three runs more: the demand moves from node to node, half of the calls are given back, and the store comes back at
+//! the worst instant for the busiest node.
 
 use crate::{
     absent::Absent,
@@ -145,8 +145,8 @@ enum Outage {
     None,
     /// From a quarter of the run to three quarters.
     Half,
-    /// From a quarter of the run until the busiest node has just asked in vain. So that node, which has spent most, is among
-    /// the last to report. See [`Journeys::waits_for_busiest`].
+    /// From a quarter of the run until the busiest node has just asked in vain. So that node, which has spent most, is
+    /// among the last to report. See [`Journeys::waits_for_busiest`].
     UntilBusiestHasAsked,
 }
 
@@ -164,8 +164,8 @@ struct Log {
 }
 
 impl Run {
-    /// Worst window over the limit, share of what an exact log would admit, operations of the store per second, and that
-    /// share in the middle of the run, where the outage is.
+    /// Worst window over the limit, share of what an exact log would admit, operations of the store per second, and
+    /// that share in the middle of the run, where the outage is.
     fn summary(self, seed: u64) -> Result<[f64; 4], ConfigError> {
         let Log { asked, admitted, operations } = self.log(seed)?;
         let ideal = admitted_by_a_log(&asked);
@@ -262,8 +262,8 @@ impl Journeys {
         }
     }
 
-    /// Whether the store stays away. In the second half of the run it comes back when the next node asks [`JUST`] after the
-    /// busiest one, and in the last quarter once the busiest one has asked.
+    /// Whether the store stays away. In the second half of the run it comes back when the next node asks [`JUST`] after
+    /// the busiest one, and in the last quarter once the busiest one has asked.
     fn waits_for_busiest(&self, now: Instant) -> bool {
         if self.is_back.load(Ordering::Relaxed) {
             return false;
@@ -315,8 +315,8 @@ fn admitted_by_a_log(asked: &[f64]) -> Vec<f64> {
     admitted
 }
 
-/// The book's design: each node counts in memory, adds what it counted to the store's window of two buckets each second,
-/// and admits by what it was last told and what it counted since. While the store is down it goes on with that.
+/// The book's design: each node counts in memory, adds what it counted to the store's window of two buckets each
+/// second, and admits by what it was last told and what it counted since. While the store is down it goes on with that.
 fn batching(load: f64, outage: bool, seed: u64) -> f64 {
     let mut random = textbook::random(seed);
     let arrivals = arrivals(load, LENGTH, &mut random);

@@ -55,8 +55,8 @@ pub struct Means<const N: usize> {
 }
 
 impl Lab {
-    /// Figures are confirmed on the seeds from `first_other_seed` on: five, or as many as the experiment needs. With less
-    /// effort a lab takes fewer seeds wherever a model asks for many.
+    /// Figures are confirmed on the seeds from `first_other_seed` on: five, or as many as the experiment needs. With
+    /// less effort a lab takes fewer seeds wherever a model asks for many.
     pub fn new(first_other_seed: u64, effort: Effort, bar: ProgressBar) -> Self {
         Self { effort, first_other_seed, bar }
     }
@@ -176,8 +176,8 @@ impl Lab {
     }
 }
 
-/// How many calls arrived at the backends, per call that was made. Not a number, which keeps no bound, where there is no
-/// backend.
+/// How many calls arrived at the backends, per call that was made. Not a number, which keeps no bound, where there is
+/// no backend.
 pub fn amplification(report: &Report) -> f64 {
     report.amplification().unwrap_or(f64::NAN)
 }

@@ -8,11 +8,12 @@
 //! Each experiment has a model, published numbers (its anchors), and figures to reach. First the published mechanism is
 //! run, in order to see that the instrument is true: what it shows has to be within a tenth of what was published. Then
 //! the real layers of this crate, the very types that production uses, meet the same load. A figure counts if the mean
-//! over the seeds of the model keeps its bound, and the mean over other seeds does: five of them, 30 in E4 and 100 in E1, E17
-//! and E25, where single runs differ by more than the bounds allow for (`--other-seeds` names the first). Means of several
-//! runs are shown with half the width of their 95% confidence interval.
+//! over the seeds of the model keeps its bound, and the mean over other seeds does: five of them, 30 in E4 and 100 in
+//! E1, E17 and E25, where single runs differ by more than the bounds allow for (`--other-seeds` names the first). Means
+//! of several runs are shown with half the width of their 95% confidence interval.
 //!
-//! Each run of a stack ends with an inventory: what its limiters and queues have given out is back, or the experiment fails.
+//! Each run of a stack ends with an inventory: what its limiters and queues have given out is back, or the experiment
+//! fails.
 //!
 //! The verdict is `ok`, `short` if a figure or an anchor is not what it should be (and then the exit status is 1), or
 //! `later` where the crate does not have the mechanism yet, or this machine not the tool. `tests/overload` asserts the

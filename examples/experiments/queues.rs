@@ -23,8 +23,8 @@ use tower::{Layer, Service, ServiceExt};
 /// The deadline of every call of E6, counted from its arrival.
 pub const DEADLINE: Duration = ms(100);
 
-/// How many may wait in the queue of this crate, wherever it is not the depth that is looked at. Everything else is as it
-/// is by default, in every experiment.
+/// How many may wait in the queue of this crate, wherever it is not the depth that is looked at. Everything else is as
+/// it is by default, in every experiment.
 const DEPTH: usize = 1_000;
 
 /// The queue of this crate as it is by default.
@@ -42,8 +42,8 @@ pub fn levelled(
     LoadLevelLayer::new(queue).typed_error().layer(server)
 }
 
-/// Sends each call with its deadline, so long after it was made. What a header of the request does for a server elsewhere,
-/// the context does here.
+/// Sends each call with its deadline, so long after it was made. What a header of the request does for a server
+/// elsewhere, the context does here.
 #[derive(Clone)]
 pub struct WithDeadline<S>(pub Duration, pub S);
 
@@ -67,23 +67,23 @@ impl<S: Client> Service<Call> for WithDeadline<S> {
 #[derive(Clone, Copy)]
 pub enum Discipline {
     Fifo,
-    /// First in, first out, without those who could not be answered before their deadline even if they were served now in
-    /// so long.
+    /// First in, first out, without those who could not be answered before their deadline even if they were served now
+    /// in so long.
     FifoWithoutTheExpired {
         deadline: Duration,
         service: Duration,
     },
     Lifo,
-    /// B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015: who waits longer than 5 ms is dropped, or longer than 100 ms if
-    /// the queue was empty within the last 100 ms.
+    /// B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015: who waits longer than 5 ms is dropped, or longer than 100 ms
+    /// if the queue was empty within the last 100 ms.
     FacebookCodel,
-    /// folly's `Codel`: if the shortest wait of an interval of 100 ms was above 5 ms, whoever waits longer than 10 ms is
-    /// dropped in the next one.
+    /// folly's `Codel`: if the shortest wait of an interval of 100 ms was above 5 ms, whoever waits longer than 10 ms
+    /// is dropped in the next one.
     FollyCodel,
     /// "Fail at Scale" again: the same drops, and last in, first out while the queue was not empty of late.
     AdaptiveLifoWithCodel,
-    /// A lock that is not fair: who has just come and is awake takes what is given back before the one that has waited for
-    /// longest has woken up, one time of two.
+    /// A lock that is not fair: who has just come and is awake takes what is given back before the one that has waited
+    /// for longest has woken up, one time of two.
     Barging,
 }
 

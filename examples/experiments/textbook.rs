@@ -11,8 +11,8 @@ use std::{
 use steadfast::sim::{Call, Failure, Reply};
 use tower::{Service, ServiceExt};
 
-/// The random numbers of a mechanism that has to be the same in every run. The seed of the run is mixed with a constant, so
-/// that they are none of those which the run itself draws.
+/// The random numbers of a mechanism that has to be the same in every run. The seed of the run is mixed with a
+/// constant, so that they are none of those which the run itself draws.
 pub fn random(seed: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x7465_7874_626f_6f6b)
 }

@@ -1,13 +1,13 @@
-//! Four processes keep one limit together, in each of the three ways; then their store is gone for a while. Draws what they
-//! admitted, with the limit and the bound that each way states.
+//! Four processes keep one limit together, in each of the three ways; then their store is gone for a while. Draws what
+//! they admitted, with the limit and the bound that each way states.
 //!
 //! ```sh
 //! cargo run --release --example fleet_quota                                  # all in one process, in virtual time
 //! cargo run --release --features redis --example fleet_quota -- --redis redis://127.0.0.1:6379
 //! ```
 //!
-//! With `--redis` there are four real processes, and the store is not touched: they reach it through a little proxy, which
-//! closes their connections for the outage.
+//! With `--redis` there are four real processes, and the store is not touched: they reach it through a little proxy,
+//! which closes their connections for the outage.
 
 mod fleet;
 mod picture;

@@ -1,5 +1,5 @@
-//! A server whose limits are in a file. An operator publishes others while a load runs: a tier is cut, another one raised,
-//! fewer may be in flight, all is switched off and on again. Then the file decays, and nothing happens.
+//! A server whose limits are in a file. An operator publishes others while a load runs: a tier is cut, another one
+//! raised, fewer may be in flight, all is switched off and on again. Then the file decays, and nothing happens.
 //!
 //! ```sh
 //! cargo run --release --features constant-work --example live_limits   # 14 seconds, and live_limits.svg

@@ -24,7 +24,8 @@ use tower::BoxError;
 
 /// A tenant of each tier, and the requests that he sends per second: more than he is ever allowed.
 pub const TENANTS: [(&str, u32); TIERS.len()] = [("free-ben", 200), ("paid-anna", 400)];
-/// The most requests of a tenant that wait for their answers. What is due beyond that is not sent, and counts as failed.
+/// The most requests of a tenant that wait for their answers. What is due beyond that is not sent, and counts as
+/// failed.
 const MOST_UNDER_WAY: usize = 500;
 
 type Http = Client<HttpConnector, Empty<Bytes>>;

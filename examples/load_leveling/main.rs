@@ -1,5 +1,5 @@
-//! A burst of ten times what a slow service can do, for some seconds, and a queue in front of it. How many wait, when does
-//! the queue say that they are through, and when are they?
+//! A burst of ten times what a slow service can do, for some seconds, and a queue in front of it. How many wait, when
+//! does the queue say that they are through, and when are they?
 //!
 //! ```sh
 //! cargo run --release --example load_leveling                       # five seconds of burst, in virtual time
@@ -7,8 +7,8 @@
 //! cargo run --release --features redis --example load_leveling -- --redis redis://127.0.0.1:6379
 //! ```
 //!
-//! The rates by which the queue tells are those of the last ten seconds: as long as the burst is in them it says "never", which
-//! is what would become of the backlog if it all went on so.
+//! The rates by which the queue tells are those of the last ten seconds: as long as the burst is in them it says
+//! "never", which is what would become of the backlog if it all went on so.
 //!
 //! With `--redis` the queue is in Redis, and the work survives its processes; without, it is in this one, and whoever
 //! brings work waits until it is done. `embedded.rs` and `redis.rs` are the templates to copy.
@@ -38,8 +38,8 @@ struct Arguments {
     #[cfg(feature = "redis")]
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// How long the burst lasts, in seconds. Nine times as much work is left then, and takes twice as long again, since the
-    /// usual work goes on. Default: 5, and 1 in real time.
+    /// How long the burst lasts, in seconds. Nine times as much work is left then, and takes twice as long again, since
+    /// the usual work goes on. Default: 5, and 1 in real time.
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=60))]
     burst: Option<u64>,
     /// Where to draw the picture.

@@ -26,7 +26,8 @@ use tower::{Service, ServiceExt, service_fn};
 /// accepted request never takes twice the time it takes on an idle server.
 const WAITING: u32 = SLOTS * 4 / 5;
 
-/// The patience with one attempt: what the longest accepted request takes, 180 ms, and room for what a busy machine adds.
+/// The patience with one attempt: what the longest accepted request takes, 180 ms, and room for what a busy machine
+/// adds.
 ///
 /// It is also a way back, should the server ever be so late that all attempts time out: it then takes in 54 requests
 /// in 320 ms, which is less than it can work off, and so its queue becomes short again.

@@ -6,8 +6,8 @@
 //! curl -i -H 'x-api-key: pro-anna' http://127.0.0.1:8080/report
 //! ```
 //!
-//! The traffic runs against the same API twice: once with one limit for all callers together, once with one for each key.
-//! `server.rs` is the template to copy.
+//! The traffic runs against the same API twice: once with one limit for all callers together, once with one for each
+//! key. `server.rs` is the template to copy.
 
 mod picture;
 #[path = "../support/plot.rs"]

@@ -4,8 +4,8 @@ use super::{breaker::Breaker, builder::BreakerBuilder, word::BreakerState};
 use crate::{error::ConfigError, shell::Reconfigure};
 use std::time::Duration;
 
-/// When a circuit opens, and for how long. See [`BreakerBuilder`](crate::circuit_breaker::BreakerBuilder), whose defaults
-/// and bounds these are.
+/// When a circuit opens, and for how long. See [`BreakerBuilder`](crate::circuit_breaker::BreakerBuilder), whose
+/// defaults and bounds these are.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BreakerConfig {

@@ -111,8 +111,8 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
             last_good.reclaim().await;
             restored = last_good.read(begun + self.timeout).await;
         }
-        // Nothing is awaited from here on, lest what was restored is lost: what follows happens as a whole or not at
-        // all.
+        // Nothing is awaited from here on, or a restored configuration could be lost: what follows happens as a whole
+        // or not at all.
         self.conclude(fetched, restored, begun)
     }
 

@@ -2,9 +2,9 @@ use std::error::Error;
 
 /// Returns the text of an error and of all its sources, separated by colons.
 ///
-/// Errors of this crate say their own part only, and leave the cause to their `source()`. A log that prints an error with
-/// `{}` has the first part; this has them all. A source whose words the text ends in already, as those of some other
-/// crates do, is not repeated. Allocates.
+/// Errors of this crate say their own part only, and leave the cause to their `source()`. A log that prints an error
+/// with `{}` has the first part; this has them all. A source whose words the text ends in already, as those of some
+/// other crates do, is not repeated. Allocates.
 ///
 /// ```
 /// use steadfast::{ConfigError, constant_work::Refusal, error::chain};

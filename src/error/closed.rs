@@ -24,8 +24,8 @@ impl Closed {
         Self { what: Closable::Queue, reached: false }
     }
 
-    /// A call that a closed [`TokenBucket`](crate::rate_limit::TokenBucket::close) refused, when it came or while it waited.
-    /// `limit` is the name of the limit, if it has one.
+    /// A call that a closed [`TokenBucket`](crate::rate_limit::TokenBucket::close) refused, when it came or while it
+    /// waited. `limit` is the name of the limit, if it has one.
     pub fn rate_limit(limit: Option<&'static str>) -> Self {
         Self { what: Closable::RateLimit { limit }, reached: false }
     }

@@ -152,7 +152,7 @@ impl RateLimited {
         Self { retry_after, limit: None, remaining: 0, never: Never::TooMuch, reached: false }
     }
 
-    /// A call whose key is of so many bytes where at most `longest` are allowed: refused for ever.
+    /// A call whose key has `length` bytes, more than the `longest` that is allowed: refused for ever.
     pub fn long_key(length: usize, longest: usize) -> Self {
         Self { never: Never::LongKey { length, longest }, ..Self::new(None) }
     }
@@ -168,14 +168,14 @@ impl RateLimited {
         Self { limit: Some(limit), ..self }
     }
 
-    /// The same, though so many tokens were there.
+    /// The same, though `remaining` tokens were there.
     #[must_use]
     pub fn with_remaining(self, remaining: u64) -> Self {
         Self { remaining, ..self }
     }
 
-    /// The time until there are enough tokens, if no other call takes them. `None`: never. The call costs too much, its key is
-    /// too long, or the limit is [closed](Self::is_closed).
+    /// The time until there are enough tokens, if no other call takes them. `None`: never. The call costs too much, its
+    /// key is too long, or the limit is [closed](Self::is_closed).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -191,8 +191,8 @@ impl RateLimited {
     }
 
     /// The tokens that were there, fewer than the call costs, where the limit says so: those of
-    /// [many processes](crate::rate_limit::distributed) do, where they decide without asking. Zero otherwise; other limits are
-    /// asked by their `available_at`.
+    /// [many processes](crate::rate_limit::distributed) do, where they decide without asking. Zero otherwise; other
+    /// limits are asked by their `available_at`.
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
@@ -238,8 +238,8 @@ pub enum QueueFullCause {
 }
 
 impl QueueFull {
-    /// A call that found no place in a queue with this bound: the calls that may wait, or their weight. `retry_after` is
-    /// the time in which those who wait now are expected to be served, where that is known.
+    /// A call that found no place in a queue with this bound: the calls that may wait, or their weight. `retry_after`
+    /// is the time in which those who wait now are expected to be served, where that is known.
     pub fn new(cause: QueueFullCause, bound: u64, retry_after: Option<Duration>) -> Self {
         Self { bound, retry_after, cause, reached: false }
     }
@@ -254,8 +254,8 @@ impl QueueFull {
         self.bound
     }
 
-    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for long
-    /// enough to know, for a call that never finds a place, and where only the way to the queue is full.
+    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for
+    /// long enough to know, for a call that never finds a place, and where only the way to the queue is full.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -282,8 +282,8 @@ pub struct WaitedTooLong {
 }
 
 impl WaitedTooLong {
-    /// A call that waited for so long. `retry_after` is the time in which those who wait now are expected to be served,
-    /// where that is known.
+    /// A call that waited for this long. `retry_after` is the time in which those who wait now are expected to be
+    /// served, where that is known.
     pub fn new(waited: Duration, retry_after: Option<Duration>) -> Self {
         Self { waited, retry_after, reached: false }
     }
@@ -293,8 +293,8 @@ impl WaitedTooLong {
         self.waited
     }
 
-    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for long
-    /// enough to know.
+    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for
+    /// long enough to know.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }

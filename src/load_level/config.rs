@@ -53,8 +53,8 @@ impl LoadLevelConfig {
 }
 
 impl Queue {
-    /// Follows all of these settings from now on, in one step. The setter of each says what it does to those who wait. A
-    /// setting that is in force already changes nothing.
+    /// Follows all of these settings from now on, in one step. The setter of each says what it does to those who wait.
+    /// A setting that is in force already changes nothing.
     ///
     /// # Errors
     ///

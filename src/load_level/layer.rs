@@ -25,8 +25,8 @@ impl<C> LoadLevel<WeighsOne, C> {
     ///
     /// It runs when a call has to wait, before it takes its place.
     ///
-    /// `weight` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter: `|order: &Order|`,
-    /// or `|order: &&Order|` where the request is itself a reference.
+    /// `weight` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter:
+    /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
     pub fn weight<F>(self, weight: F) -> LoadLevel<WeighsBy<F>, C> {
         let Self { queue, weight: WeighsOne, criticality } = self;
         LoadLevel { queue, weight: WeighsBy(weight), criticality }

@@ -26,10 +26,10 @@ use std::{fmt, sync::Arc};
 ///
 /// # Shadow mode
 ///
-/// A limiter in [shadow](Self::set_shadow) refuses nobody: a call beyond the limit is let in, is counted in flight like any
-/// other, and adds one to [`would_have_refused`](Self::would_have_refused). So a limit can be tried on live traffic before
-/// it takes effect. It is a little too strict: a call that it would have refused takes a place, as it would not have
-/// otherwise.
+/// A limiter in [shadow](Self::set_shadow) refuses no call: one beyond the limit is let in, is counted in flight like
+/// any other, and adds one to [`would_have_refused`](Self::would_have_refused). So a limit can be tried on live traffic
+/// before it takes effect. It is a little too strict: a call that it would have refused takes a place, as it would not
+/// have otherwise.
 ///
 /// ```
 /// use steadfast::load_shed::Limiter;
@@ -50,9 +50,9 @@ use std::{fmt, sync::Arc};
 ///
 /// # Cost
 ///
-/// Two loads and one compare-and-swap to admit, and one subtraction to give back. Two loads and one addition to refuse: the
-/// addition counts the refusal in a striped counter. No clock, no allocation. In shadow one addition more for a call beyond
-/// the limit.
+/// Two loads and one compare-and-swap to admit, and one subtraction to give back. Two loads and one addition to refuse:
+/// the addition counts the refusal in a striped counter. No clock, no allocation. In shadow one addition more for a
+/// call beyond the limit.
 #[derive(Clone)]
 pub struct Limiter {
     shared: Arc<Shared>,
@@ -69,8 +69,8 @@ struct Shared {
     refused: Counter,
 }
 
-/// The limit, and in the lowest bit whether it is in shadow: one word, so that nobody sees the limit of one configuration
-/// with the mode of another.
+/// The limit, and in the lowest bit whether it is in shadow: one word, so that no thread sees the limit of one
+/// configuration with the mode of another.
 #[derive(Clone, Copy)]
 struct Rule(u64);
 
@@ -130,7 +130,8 @@ impl Limiter {
         Ok(Permit { limiter: Held::Borrowed(self) })
     }
 
-    /// Takes one place until the permit is dropped, which may be in another task: the permit owns a clone of the limiter.
+    /// Takes one place until the permit is dropped, which may be in another task: the permit owns a clone of the
+    /// limiter.
     ///
     /// ```
     /// use steadfast::load_shed::Limiter;
@@ -189,8 +190,8 @@ impl Limiter {
         self.shared.would_have_refused.load(Ordering::Relaxed)
     }
 
-    /// Changes the limit while calls are in flight, and leaves the mode as it is. Where more are than it now allows, nobody
-    /// is interrupted: calls are refused until enough have ended.
+    /// Changes the limit while calls are in flight, and leaves the mode as it is. Where more are than it now allows, no
+    /// call is interrupted: calls are refused until enough have ended.
     ///
     /// # Errors
     ///
@@ -203,8 +204,9 @@ impl Limiter {
         Ok(())
     }
 
-    /// Turns shadow mode on or off while calls are in flight, and leaves the limit as it is. Default: off. Where more are in
-    /// flight than allowed when it is turned off, nobody is interrupted: calls are refused until enough have ended.
+    /// Turns shadow mode on or off while calls are in flight, and leaves the limit as it is. Default: off. Where more
+    /// are in flight than allowed when it is turned off, no call is interrupted: new ones are refused until enough have
+    /// ended.
     pub fn set_shadow(&self, shadow: bool) {
         if shadow {
             self.shared.rule.fetch_or(Rule::SHADOW, Ordering::Relaxed);
@@ -213,9 +215,9 @@ impl Limiter {
         }
     }
 
-    /// Changes the limit and the mode in one step: no call is judged by a new limit and an old mode, or the other way round.
-    /// Otherwise as [`set_limit`](Self::set_limit) and [`set_shadow`](Self::set_shadow). Setting what is set changes
-    /// nothing.
+    /// Changes the limit and the mode in one step: no call is judged by a new limit and an old mode, or the other way
+    /// round. Otherwise as [`set_limit`](Self::set_limit) and [`set_shadow`](Self::set_shadow). Setting what is set
+    /// changes nothing.
     ///
     /// # Errors
     ///

@@ -43,18 +43,18 @@
 //!
 //! [`Limiter::configure`] sets the limit and the mode in one step while calls pass. Each call is judged by one
 //! configuration, the one at its admission. Calls in flight keep their places: where they are more than a new limit
-//! allows, or shadow ends with too many in flight, calls are refused until enough have ended. The count of what would have
-//! been refused goes on.
+//! allows, or shadow ends with too many in flight, calls are refused until enough have ended. The count of what would
+//! have been refused goes on.
 //!
 //! # Cost
 //!
-//! Two loads and one compare-and-swap to admit, and one subtraction to give back. Two loads and one addition to refuse: the
-//! addition counts the refusal in a striped counter. No clock, no allocation.
+//! Two loads and one compare-and-swap to admit, and one subtraction to give back. Two loads and one addition to refuse:
+//! the addition counts the refusal in a striped counter. No clock, no allocation.
 //!
 //! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
 //!
-//! There an idle handle that was polled ready keeps a place; `layer()` makes a new limit each time; and an inner service
-//! that yields to the runtime is taken for overload.
+//! There an idle handle that was polled ready keeps a place; `layer()` makes a new limit each time; and an inner
+//! service that yields to the runtime is taken for overload.
 //!
 //! # Defaults
 //!

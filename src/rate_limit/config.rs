@@ -14,8 +14,8 @@ pub struct RateLimitConfig {
     /// One for each tier, as many as were built; a single one where there are no tiers. That of a
     /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit in its window, and the burst the same.
     pub quotas: Vec<Quota>,
-    /// Only counts the calls that it would refuse. Where several limits were put in shadow as a whole, each of them reads
-    /// `true`. Once one of them is put in force, each has a mode of its own, and a
+    /// Only counts the calls that it would refuse. Where several limits were put in shadow as a whole, each of them
+    /// reads `true`. Once one of them is put in force, each has a mode of its own, and a
     /// [count](crate::rate_limit::RateLimit::refused) of its own.
     #[cfg_attr(feature = "serde", serde(default))]
     pub shadow: bool,
@@ -28,7 +28,8 @@ impl RateLimitConfig {
     }
 }
 
-/// A rate limit that is made of one or several [`LiveLimit`]s, each with its shadow mode. Every [`RateLimit`] of them is.
+/// A rate limit that is made of one or several [`LiveLimit`]s, each with its shadow mode. Every [`RateLimit`] of them
+/// is.
 pub trait LiveLimits {
     /// Adds each of them, in order. `outer` are the modes of the limits that it is a part of, the outermost first.
     #[doc(hidden)]

@@ -33,14 +33,14 @@ impl<L> RateLimit<L> {
 }
 
 impl<L, J> RateLimit<L, OneToken, J> {
-    /// Each call costs what `cost` says of its request, in tokens. A call that costs nothing passes; one that costs more
-    /// than the burst is refused for ever.
+    /// Each call costs what `cost` says of its request, in tokens. A call that costs nothing passes; one that costs
+    /// more than the burst is refused for ever.
     ///
-    /// It runs once per attempt, before the call is admitted. It runs once more before a [retry](crate::retry) further out
-    /// waits, to find out whether there will be enough tokens.
+    /// It runs once per attempt, before the call is admitted. It runs once more before a [retry](crate::retry) further
+    /// out waits, to find out whether there will be enough tokens.
     ///
-    /// `cost` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter: `|order: &Order|`, or
-    /// `|order: &&Order|` where the request is itself a reference.
+    /// `cost` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter:
+    /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
     pub fn cost<F>(self, cost: F) -> RateLimit<L, CostBy<F>, J> {
         let Self { limit, cost: OneToken, refund_if, name, shadow, refused } = self;
         RateLimit { limit, cost: CostBy(cost), refund_if, name, shadow, refused }
@@ -75,15 +75,15 @@ impl<L, C, J> RateLimit<L, C, J> {
         RateLimit { limit, cost, refund_if: RefundBy(need_not_count), name, shadow, refused }
     }
 
-    /// Names the limit in its refusals: [`RateLimited::limit`]. Of [several](RateLimit::and) each has its own name, and one
-    /// without has that of the whole. Default: no name.
+    /// Names the limit in its refusals: [`RateLimited::limit`]. Of [several](RateLimit::and) each has its own name, and
+    /// one without has that of the whole. Default: no name.
     pub fn named(self, name: &'static str) -> Self {
         Self { name: Some(name), ..self }
     }
 
-    /// Only counts what it would refuse ([`refused`](Self::refused)), and lets it pass. Calls that are within the limit take
-    /// their tokens as ever, the others take none; no call waits, but for a store that has to be asked. To see what a limit
-    /// would do before it does it.
+    /// Only counts what it would refuse ([`refused`](Self::refused)), and lets it pass. Calls that are within the limit
+    /// take their tokens as ever, the others take none; no call waits, but for a store that has to be asked. To see
+    /// what a limit would do before it does it.
     ///
     /// Among [several](RateLimit::and) it belongs at the end, where it sees the calls that the others admit.
     pub fn shadow(self) -> Self {
@@ -176,8 +176,8 @@ impl<L, C, J> RateLimit<L, C, J> {
 }
 
 impl<L, C> RateLimit<L, C> {
-    /// Both limits at once: a call passes if there are enough tokens of each, and otherwise takes none of either. Chain it
-    /// for more: ten per second, a thousand per hour and a megabyte per second, each with a cost of its own.
+    /// Both limits at once: a call passes if there are enough tokens of each, and otherwise takes none of either. Chain
+    /// it for more: ten per second, a thousand per hour and a megabyte per second, each with a cost of its own.
     ///
     /// A refusal names the first limit that refuses, and the time of that one. So the limit with the longest period
     /// comes first: a caller that comes back at that time is then not refused by another. A call that is refused by the
@@ -185,8 +185,8 @@ impl<L, C> RateLimit<L, C> {
     ///
     /// Each part has its own cost of a call, and the whole has no [`cost`](RateLimit::cost). Which calls need not count
     /// is a question to the whole: [`refund_if`](Self::refund_if) comes last. Limits that [`wait`](RateLimit::wait)
-    /// cannot be parts: while a call waited for one, it would hold the tokens of the others. A stack with such a part does not
-    /// compile where it is called: its places are not `Infallible`.
+    /// cannot be parts: while a call waited for one, it would hold the tokens of the others. A stack with such a part
+    /// does not compile where it is called: its places are not `Infallible`.
     pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>, CostsOfParts> {
         RateLimit {
             limit: Both { first: self, second: other },

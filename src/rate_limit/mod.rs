@@ -69,19 +69,19 @@
 //!
 //! # Semantics
 //!
-//! - A call is admitted or refused in the first poll of its future. Where calls may [wait](RateLimit::wait) it takes its
-//!   place in line in that poll instead, if its turn comes in time.
+//! - A call is admitted or refused in the first poll of its future. Where calls may [wait](RateLimit::wait) it takes
+//!   its place in line in that poll instead, if its turn comes in time.
 //! - A refusal says which limit it was, and after how long there will be enough tokens, if no other caller takes them.
 //!   The limit's own handle says at any time how many are left: `available_at`.
-//! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its tokens
-//!   back. A call that reached the service has spent them, however it ended, unless
+//! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its
+//!   tokens back. A call that reached the service has spent them, however it ended, unless
 //!   [`refund_if`](RateLimit::refund_if) says that its answer need not count.
 //! - A limit in [shadow](RateLimit::shadow) refuses nothing and counts what it would have refused.
 //! - A refused call costs nothing, or what it would have cost: [`count_refused`](RateLimit::count_refused).
 //! - A bucket that is [closed](TokenBucket::close) refuses all calls that wait and all that come, with
 //!   [`Rejection::Closed`](crate::Rejection::Closed).
-//! - One limit may serve many layers: its clones share their tokens. It can also be asked without tower, and changed while
-//!   it is in use.
+//! - One limit may serve many layers: its clones share their tokens. It can also be asked without tower, and changed
+//!   while it is in use.
 //!
 //! # A bucket or a window
 //!
@@ -96,8 +96,8 @@
 //!
 //! # A limit for each key
 //!
-//! [`Keyed`] has a bucket for each of many keys: users, tenants, addresses, in tiers with quotas of their own. Its memory is
-//! fixed when it is built, whatever keys come; a key whose bucket is full again gives way to another.
+//! [`Keyed`] has a bucket for each of many keys: users, tenants, addresses, in tiers with quotas of their own. Its
+//! memory is fixed when it is built, whatever keys come; a key whose bucket is full again gives way to another.
 //!
 //! ```
 //! # use std::time::Duration;

@@ -6,8 +6,8 @@ use crate::clock::Nanos;
 
 /// A quota in integers: how a token is divided into parts, and how many of these are minted per nanosecond.
 ///
-/// The rate is a fixed-point number with `FRACTION` binary digits, rounded up in the last one where it has more, so that
-/// after a whole period there is a whole period's worth. Where the rate in lowest terms is few tokens in some
+/// The rate is a fixed-point number with `FRACTION` binary digits, rounded up in the last one where it has more, so
+/// that after a whole period there is a whole period's worth. Where the rate in lowest terms is few tokens in some
 /// nanoseconds a part is chosen such that a whole number of them is minted per nanosecond, and everything is exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scale<const FRACTION: u32> {
@@ -18,8 +18,8 @@ pub(super) struct Scale<const FRACTION: u32> {
 }
 
 impl<const FRACTION: u32> Scale<FRACTION> {
-    /// The finest scale with at most 2^`most_log2` parts per nanosecond, and 2^`full_log2` in a burst. The quota has been
-    /// checked, its burst has at most `full_log2` binary digits, and `FRACTION + most_log2` is at most 63.
+    /// The finest scale with at most 2^`most_log2` parts per nanosecond, and 2^`full_log2` in a burst. The quota has
+    /// been checked, its burst has at most `full_log2` binary digits, and `FRACTION + most_log2` is at most 63.
     pub(super) fn new(quota: Quota, most_log2: u32, full_log2: u32) -> Self {
         let (count, burst) = (u128::from(quota.count()), u128::from(quota.burst()));
         let period = quota.period().as_nanos();

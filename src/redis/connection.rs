@@ -52,11 +52,11 @@ pub(super) struct Shared {
 /// A connection is in question after this many calls that were given up with no answer in between.
 const UNANSWERED: u32 = 3;
 
-/// So long a connection in question has to answer a `PING`. One that is slower than its callers' patience is no reason
-/// to connect anew, which makes a busy server busier.
+/// The time that a connection in question has to answer a `PING`. One that is slower than its callers' patience is no
+/// reason to connect again, which makes a busy server busier.
 const TO_ANSWER_PING: Duration = Duration::from_millis(200);
 
-/// A connection that did not last for so long is not replaced without a pause.
+/// A connection that did not last for this long is not replaced without a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// Why a call got no answer.
@@ -108,7 +108,7 @@ impl Connection {
         &self.0.server
     }
 
-    /// Waits for the first connection, for at most so long.
+    /// Waits for the first connection, for at most this long.
     pub(crate) async fn until_it_was_up(&self, longest: Duration) {
         let until = Instant::now() + longest;
         while !self.0.was_up.load(Ordering::Relaxed) && Instant::now() < until {
@@ -266,7 +266,7 @@ impl Shared {
         RedisError::Unreachable { address: self.server.address(), reason: reason.to_owned() }
     }
 
-    /// Gives up the connection of this number, and connects anew. Another one is left alone.
+    /// Gives up the connection of this number, and connects again. Another one is left alone.
     pub(super) fn lose(self: &Arc<Self>, number: u64, error: Option<Fault>) {
         let (keeper, now) = (self.number(), Instant::now());
         let mut lived = Duration::ZERO;

@@ -16,7 +16,7 @@ pub enum RedisError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Nobody answers there, or not in time.
+    /// No server answers there, or not in time.
     #[error("the Redis server at {address} does not answer: {reason}; is it running, and is the address right?")]
     Unreachable {
         /// Where it was looked for.
@@ -105,7 +105,7 @@ pub(crate) struct Fault {
 /// See [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultKind {
-    /// Nobody answers, or not in time.
+    /// No server answers, or not in time.
     Unreachable,
     /// The server answers that it cannot.
     Refused,
@@ -166,7 +166,7 @@ pub(crate) fn means(error: &::redis::RedisError) -> Means {
     }
     match error.kind() {
         ErrorKind::Io if error.is_timeout() => Means::Silent,
-        // After nonsense nobody knows which answer is whose.
+        // After nonsense it is unknown which answer belongs to which command.
         ErrorKind::Io | ErrorKind::Parse => Means::Broken,
         _ => Means::Alive,
     }

@@ -16,7 +16,8 @@ use tokio::{
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Belongs to a connection. It is dropped with the task that drives the connection, also when the runtime of that task ends.
+/// Belongs to a connection. It is dropped with the task that drives the connection, also when the runtime of that task
+/// ends.
 pub(super) struct Lost {
     pub(super) shared: Weak<Shared>,
     pub(super) number: u64,

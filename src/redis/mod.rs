@@ -1,5 +1,5 @@
-//! What everything that is kept in Redis shares: a connection that is replaced when it breaks, the check of a server, the
-//! calling of scripts, and why these fail.
+//! The parts that everything kept in Redis shares: a connection that is replaced when it breaks, the check of a server,
+//! the calling of scripts, and why these fail.
 
 mod connection;
 mod duty;

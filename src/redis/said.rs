@@ -1,4 +1,5 @@
-//! The errors that a server answers with. Each server wraps and words them in its own way; they are told apart here only.
+//! The errors that a server answers with. Each server wraps and words them in its own way; they are told apart here
+//! only.
 //!
 //! Redis 6.2 wraps what a command in a script fails with: `ERR Error running script (call to f_...): @user_script:1:
 //! @user_script: 1: -READONLY ...`. An error that a script catches and returns begins with `@user_script: 1: -`. Later

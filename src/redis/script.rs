@@ -12,9 +12,9 @@ impl Script {
         Self { text, hash: ::redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// Calls it by its hash if the server knows it, and else with its text: then it does. To load it first would reach one
-    /// server only, and not last either. `write` adds the number of keys, the keys and the arguments. With `asking` the
-    /// server is about to get the keys from another one, and should answer for them already.
+    /// Calls it by its hash if the server knows it, and else with its text: then it does. To load it first would reach
+    /// one server only, and not last either. `write` adds the number of keys, the keys and the arguments. With `asking`
+    /// the server is about to get the keys from another one, and should answer for them already.
     pub(crate) async fn run(
         &self,
         connection: &mut MultiplexedConnection,

@@ -52,7 +52,7 @@ impl Server {
         Ok(Self { client, target: self.target.clone(), terms: self.terms })
     }
 
-    /// The same, with so long for each answer.
+    /// The same, with this time for each answer.
     pub(crate) fn with_answer_timeout(&self, answer_timeout: Duration) -> Self {
         Self { terms: Terms { answer_timeout, ..self.terms }, ..self.clone() }
     }
@@ -140,7 +140,7 @@ fn is_enough(version: &str) -> bool {
         let mut parts = version.split('.');
         (number(parts.next()), number(parts.next()))
     };
-    // One that nobody understands may be anything.
+    // One that is not understood may be anything.
     let (Some(major), minor) = parts(version) else { return true };
     (Some(major), minor) >= parts(LEAST_VERSION)
 }

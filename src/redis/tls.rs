@@ -61,8 +61,8 @@ impl fmt::Debug for RedisTls {
     }
 }
 
-/// Installs the cryptography of `ring` for the process, if it has none. Without any, or with two in the program and none
-/// installed, `rustls` panics.
+/// Installs the cryptography of `ring` for the process, if it has none. Without any, or with two in the program and
+/// none installed, `rustls` panics.
 pub(super) fn provide_cryptography(address: &ConnectionAddr) {
     if matches!(address, ConnectionAddr::TcpTls { .. }) && rustls::crypto::CryptoProvider::get_default().is_none() {
         // Another thread may have been first.

@@ -16,16 +16,16 @@ use tokio::time::Instant;
 /// One retry, in the units of the balance: fractions of 2^-32.
 const RETRY: u64 = 1 << 32;
 
-/// A share of the traffic that may be retries: earned by calls, spent by retries, shared by whoever holds a clone.
+/// A share of the traffic that may be retries: earned by calls, spent by retries, shared by all clones.
 ///
 /// Retries are useful while few calls fail, and the end of a service when all do: three tries per call are three times
 /// the load, exactly when there is no room for it. A budget bounds the load that retries add to a fixed share of the
 /// calls, however many fail.
 ///
 /// Every call that is brought to the service deposits `ratio`; every retry withdraws 1; the balance never exceeds
-/// `cap`. It starts at a random fraction of one retry, so that many quiet clients with a budget each start neither with a
-/// retry for everyone nor with none; [`initial`](RetryBudgetBuilder::initial) gives a program that lives for few calls its
-/// retries at once. Beside what is earned there is a `floor`: a slow trickle of retries for clients with
+/// `cap`. It starts at a random fraction of one retry, so that many quiet clients with a budget each start neither with
+/// a retry for everyone nor with none; [`initial`](RetryBudgetBuilder::initial) gives a program that lives for few
+/// calls its retries at once. Beside what is earned there is a `floor`: a slow trickle of retries for clients with
 /// hardly any traffic, of which one is saved at the most. The first comes at a random instant of the first period.
 ///
 /// All in integers on one atomic: no two callers get the same earned retry. A deposit into a full budget writes
@@ -65,12 +65,12 @@ struct Shared {
     /// What a call earns.
     deposit: AtomicU64,
     cap: AtomicU64,
-    /// The bucket of the floor; of the default one, which nobody asks, while there is none.
+    /// The bucket of the floor; of the default one, which no call asks, while there is none.
     floor: TokenBucket,
     /// From when on the floor is asked, in nanoseconds since the origin; `NO_FLOOR` for never.
     floor_from: AtomicU64,
     origin: Origin,
-    /// Held by whoever changes the configuration, which this is.
+    /// The configuration. Its lock is held to change it.
     configuration: Mutex<RetryBudgetBuilder>,
 }
 
@@ -120,10 +120,10 @@ impl RetryBudget {
     /// - The balance stays, up to the new cap. What was withdrawn can still be refunded. The
     ///   [`initial`](RetryBudgetBuilder::initial) retries in `to` are ignored.
     /// - What the floor has saved stays. A floor that is added gives its first retry at a random instant of its first
-    ///   period, as in a new budget: a thousand clients that are reconfigured at once do not retry at once. The instant is
-    ///   drawn from the generator in `to`, which is not used otherwise: the budget keeps its own.
-    /// - A call that is recorded meanwhile may deposit the old share up to the new cap, or the new share up to the old cap;
-    ///   what exceeds the new one is taken away at once.
+    ///   period, as in a new budget: a thousand clients that are reconfigured at once do not retry at once. The instant
+    ///   is drawn from the generator in `to`, which is not used otherwise: the budget keeps its own.
+    /// - A call that is recorded meanwhile may deposit the old share up to the new cap, or the new share up to the old
+    ///   cap; what exceeds the new one is taken away at once.
     ///
     /// The same configuration again changes nothing, costs one lock, and disturbs no call.
     ///
@@ -166,7 +166,7 @@ impl RetryBudget {
                 }
             }
         }
-        // Whoever deposits reads two words, which may be of two configurations: each is right at one moment of the change.
+        // A deposit reads two words, which may be of two configurations: each is right at one moment of the change.
         shared.deposit.store(to.deposit(), Ordering::Relaxed);
         shared.cap.store(to.most(), Ordering::Relaxed);
         // A deposit that comes after this one in the order of the balance acquires the cap with it, see `add`.
@@ -176,7 +176,7 @@ impl RetryBudget {
         Ok(())
     }
 
-    /// What the budget goes by: what was given to [`build`](RetryBudgetBuilder::build), or last to
+    /// The configuration in force: the one given to [`build`](RetryBudgetBuilder::build), or last to
     /// [`configure`](Self::configure), with the initial retries and the generator of the former.
     pub fn configuration(&self) -> RetryBudgetBuilder {
         lock(&self.shared.configuration).clone()
@@ -221,7 +221,7 @@ impl RetryBudget {
     /// Gives back a retry that was not sent to the service.
     pub fn refund(&self, withdrawal: Withdrawal) {
         match withdrawal.0 {
-            // Also of a floor that there is no more: nobody has it unless one is added again.
+            // Also of a floor that there is no more: no call has it unless one is added again.
             Source::Floor => self.shared.floor.refund(1),
             Source::Balance => self.add(RETRY),
         }
@@ -241,8 +241,8 @@ impl RetryBudget {
             let more = present.saturating_add(amount).min(most);
             match balance.compare_exchange_weak(present, more, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
-                    // Whoever lowers the cap meanwhile lowers the balance after it: before this deposit, which then has
-                    // acquired the new cap, or after it.
+                    // A thread that lowers the cap meanwhile lowers the balance after it: before this deposit, which
+                    // then has acquired the new cap, or after it.
                     let newer = cap.load(Ordering::Relaxed);
                     if more > newer {
                         balance.fetch_min(newer, Ordering::AcqRel);

@@ -18,9 +18,10 @@ use std::time::Duration;
 pub struct RetryConfig {
     /// The most attempts for each call, the first one included: from 1 to 1000.
     pub attempts: u32,
-    /// The waits before the further attempts: `{ "base": "50ms", "cap": "2s", "growth": "exponential", "jitter": "full" }`.
-    /// The growth is `exponential` or `linear`, the jitter `full`, `equal`, `decorrelated`, `{ "plus_minus": 0.2 }` or
-    /// `none`. A fixed wait has a base that is the cap, and no jitter.
+    /// The waits before the further attempts:
+    /// `{ "base": "50ms", "cap": "2s", "growth": "exponential", "jitter": "full" }`. The growth is `exponential` or
+    /// `linear`, the jitter `full`, `equal`, `decorrelated`, `{ "plus_minus": 0.2 }` or `none`. A fixed wait has a base
+    /// that is the cap, and no jitter.
     #[cfg_attr(feature = "serde", serde(default))]
     pub backoff: Backoff,
     /// The longest wait that a service may ask for, at most 366 days. Default: 60 s. See
@@ -37,8 +38,8 @@ pub struct RetryConfig {
 
 /// How retries are earned. See [`RetryBudget`](crate::retry::RetryBudget).
 ///
-/// The retries that a new budget has at once, [`initial`](crate::retry::RetryBudgetBuilder::initial), are not part of it:
-/// they have no meaning for a budget that runs.
+/// The retries that a new budget has at once, [`initial`](crate::retry::RetryBudgetBuilder::initial), are not part of
+/// it: they have no meaning for a budget that runs.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BudgetConfig {

@@ -70,26 +70,28 @@ impl<P> Retry<P> {
         Self { backoff, ..self }
     }
 
-    /// The longest `retry_after` of an answer that a retry waits for. If the service asks for a longer wait, the call is not
-    /// retried. A retry never comes earlier than the service asks. Zero: no such wait.
+    /// The longest `retry_after` of an answer that a retry waits for. If the service asks for a longer wait, the call
+    /// is not retried. A retry never comes earlier than the service asks. Zero: no such wait.
     ///
     /// The backoff comes on top. Default: 60 s. Callers seldom wait longer, and each waiting call holds memory here.
     pub fn max_hint(self, max_hint: Duration) -> Self {
         Self { max_hint, ..self }
     }
 
-    /// Waits for refusals by layers further in, too: for an open circuit until it lets probes through, and for a rate limit
-    /// until it has tokens. For batch work, which had better be late than fail.
+    /// Waits for refusals by layers further in, too: for an open circuit until it lets probes through, and for a rate
+    /// limit until it has tokens. For batch work, which had better be late than fail.
     ///
-    /// The wait is the `retry_after` of the refusal, at most [`max_hint`](Self::max_hint), and the backoff on top. It ends
-    /// before the deadline of the call, and costs an attempt. A refusal that cannot say when to come back ends the call.
+    /// The wait is the `retry_after` of the refusal, at most [`max_hint`](Self::max_hint), and the backoff on top. It
+    /// ends before the deadline of the call, and costs an attempt. A refusal that cannot say when to come back ends the
+    /// call.
     ///
-    /// Each wait takes a retry from the budget, and the call fails at once if there is none. A new process has none, and a
-    /// full default budget lets ten calls wait. Give batch work [`initial(n)`](super::RetryBudgetBuilder::initial) with a
-    /// higher `cap`, or [`without_budget`](Self::without_budget).
+    /// Each wait takes a retry from the budget, and the call fails at once if there is none. A new process has none,
+    /// and a full default budget lets ten calls wait. Give batch work
+    /// [`initial(n)`](super::RetryBudgetBuilder::initial) with a higher `cap`, or
+    /// [`without_budget`](Self::without_budget).
     ///
-    /// All calls that wait come back at about the same time, spread by the backoff. A half-open circuit then lets its few
-    /// probes through and refuses the others. Those calls then fail.
+    /// All calls that wait come back at about the same time, spread by the backoff. A half-open circuit then lets its
+    /// few probes through and refuses the others. Those calls then fail.
     ///
     /// Default: a refusal ends the call at once. An open circuit is there to fail fast, and a
     /// [rate limit](crate::rate_limit::RateLimit::wait) can let calls wait in order of arrival.
@@ -125,8 +127,8 @@ impl<P> Retry<P> {
 
     /// Copies requests by `copy` instead of `Clone`; what it answers with `None` is sent once.
     ///
-    /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. It runs before the first attempt, then
-    /// before each retry but the last possible one.
+    /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. It runs before the first attempt,
+    /// then before each retry but the last possible one.
     ///
     /// Where the requests borrow, pass a function that takes any lifetime, not a closure:
     /// `fn copy<'a>(text: &&'a str) -> Option<&'a str>`.
@@ -237,7 +239,8 @@ impl<P> RetryLayer<P> {
     ///
     /// # Errors
     ///
-    /// Attempts must be from 1 to 1000, and the longest hint at most 366 days; see [`Backoff::exponential`] for the backoff.
+    /// Attempts must be from 1 to 1000, and the longest hint at most 366 days; see [`Backoff::exponential`] for the
+    /// backoff.
     pub fn new(retry: Retry<P>) -> Result<Self, ConfigError> {
         Ok(StackLayer::from_stages(retry.stage(Leaf::default())?, KeepError))
     }

@@ -49,28 +49,29 @@
 //!
 //! # Refusals by the stack itself
 //!
-//! An open circuit fails fast, and a retry must not turn that into a wait. So a refusal by a layer of the same stack ends
-//! the call at once. Before it waits, the retry also asks the layers further in whether they would refuse the attempt when
-//! it is due. If one would, the caller gets the answer of the last attempt at once, and nothing is spent on a retry. If a
-//! layer refuses after all, the caller gets that refusal, marked as [having reached the
+//! An open circuit fails fast, and a retry must not turn that into a wait. So a refusal by a layer of the same stack
+//! ends the call at once. Before it waits, the retry also asks the layers further in whether they would refuse the
+//! attempt when it is due. If one would, the caller gets the answer of the last attempt at once, and nothing is spent
+//! on a retry. If a layer refuses after all, the caller gets that refusal, marked as [having reached the
 //! service](crate::Rejection::reached_service).
 //!
-//! The question takes nothing and changes nothing. An open circuit would refuse until its time is up; a rate limit, while
-//! it has too few tokens. A limit that lets calls wait refuses those whose turn would come too late. A limit of
-//! [many processes](crate::rate_limit::distributed) answers by what its store said last. A load shed, a queue, a lease and a
-//! store that does not answer cannot tell. The functions that say the key and the cost of a request run for the question.
+//! The question takes nothing and changes nothing. An open circuit would refuse until its time is up; a rate limit,
+//! while it has too few tokens. A limit that lets calls wait refuses those whose turn would come too late. A limit of
+//! [many processes](crate::rate_limit::distributed) answers by what its store said last. A load shed, a queue, a lease
+//! and a store that does not answer cannot tell. The functions that say the key and the cost of a request run for the
+//! question.
 //!
 //! Another stack is another matter. What a server refuses is that service's answer: its `429` or `503` is for the
-//! [classifier](crate::classify) to judge, and an `Outcome::Overloaded` with a hint is tried again. So is a rejection in
-//! the service's own error, as long as the classifier takes it for an error like any other. The default does.
-//! [`Layered`](crate::classify::Layered) says that it comes from a layer of this process, stacked by hand: a refusal there
-//! ends the call. Such layers cannot be asked before a wait.
+//! [classifier](crate::classify) to judge, and an `Outcome::Overloaded` with a hint is tried again. So is a rejection
+//! in the service's own error, as long as the classifier takes it for an error like any other. The default does.
+//! [`Layered`](crate::classify::Layered) says that it comes from a layer of this process, stacked by hand: a refusal
+//! there ends the call. Such layers cannot be asked before a wait.
 //!
 //! # The budget
 //!
-//! A call deposits when its first attempt that was not refused ends. A retry is withdrawn before its wait, and refunded if
-//! the attempt was refused by a layer further in, or the call was cancelled before the attempt reached the service. A
-//! service whose readiness fails has been asked: that attempt is spent.
+//! A call deposits when its first attempt that was not refused ends. A retry is withdrawn before its wait, and refunded
+//! if the attempt was refused by a layer further in, or the call was cancelled before the attempt reached the service.
+//! A service whose readiness fails has been asked: that attempt is spent.
 //!
 //! # Programs that live for few calls
 //!
@@ -98,14 +99,14 @@
 //!
 //! # Cost
 //!
-//! A call that succeeds at once: one clone of the request and one atomic step on the budget, none while that is full. No
-//! allocation, and no clock reading of its own; but a layer further in that needs the time reads the clock after the clone.
-//! A retry takes one short lock for its jitter. Before its wait, a rate limit further in is read; a bucket that warms up, a
-//! window or a key's bucket under a lock.
+//! A call that succeeds at once: one clone of the request and one atomic step on the budget, none while that is full.
+//! No allocation, and no clock reading of its own; but a layer further in that needs the time reads the clock after the
+//! clone. A retry takes one short lock for its jitter. Before its wait, a rate limit further in is read; a bucket that
+//! warms up, a window or a key's bucket under a lock.
 //!
 //! # A service that retries by itself
 //!
-//! Attempts multiply: three here and three in the service are nine. Nobody can see retries inside the service from
+//! Attempts multiply: three here and three in the service are nine. Retries inside the service cannot be seen from
 //! here, so switch them off there (`reqwest`: `retry::never()`; hyper-util's client: `retry_canceled_requests(false)`;
 //! most SDKs have a setting). The last of these repeats only what was never sent, on a connection that the server had
 //! closed; without it such a call fails, so keep idle connections shorter than the server does.

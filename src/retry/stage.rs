@@ -50,8 +50,8 @@ struct Progress {
     /// When the next attempt is due, while waiting for it, and how long the last wait was.
     due: Option<Instant>,
     wait: Duration,
-    /// What the coming or present attempt took from the budget. During a poll it is on the stack, so that a panic spends
-    /// it.
+    /// What the coming or present attempt took from the budget. During a poll it is on the stack, so that a panic
+    /// spends it.
     withdrawal: Option<Withdrawal>,
     /// Whether the call has earned its share of a retry.
     deposited: bool,
@@ -204,8 +204,8 @@ impl<P, Next> RetryStage<P, Next> {
         frame.terms().map_or(self.attempts, |terms| terms.attempts)
     }
 
-    /// An attempt has ended: what it took from the budget is spent, unless the service was spared, and the first that was
-    /// not earns the call's share.
+    /// An attempt has ended: what it took from the budget is spent, unless the service was spared, and the first that
+    /// was not earns the call's share.
     fn settle(&self, withdrawal: Option<Withdrawal>, ending: Ending, deposited: &mut bool) {
         if ending.spared_the_service() {
             self.refund(withdrawal);
@@ -223,8 +223,8 @@ impl<P, Next> RetryStage<P, Next> {
         }
     }
 
-    /// How long the service, or a refusal, asks to stay away before a further attempt. `None` where such an ending is not
-    /// worth one, or the wait would be too long.
+    /// How long the service, or a refusal, asks to stay away before a further attempt. `None` where such an ending is
+    /// not worth one, or the wait would be too long.
     fn hint(&self, ending: Ending, frame: &Frame) -> Option<Duration> {
         let hint = match ending {
             Ending::Answered(Outcome::Failure) | Ending::TimedOut => return Some(Duration::ZERO),

@@ -70,9 +70,9 @@ pub trait Admission<Request, Response, ServiceError> {
     /// What an admitted call holds. It is settled or refunded exactly once, so it needs no destructor.
     type Permit;
 
-    /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it needs no
-    /// destructor. Where it has one, such as the future of a semaphore, the destructor runs after that. [`Infallible`] where
-    /// no call waits.
+    /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it
+    /// needs no destructor. Where it has one, such as the future of a semaphore, the destructor runs after that.
+    /// [`Infallible`] where no call waits.
     type Place;
 
     /// Decides about a call.
@@ -86,8 +86,8 @@ pub trait Admission<Request, Response, ServiceError> {
         false
     }
 
-    /// Asks whether the turn of a waiting call has come. On `Pending` the waker is registered, or [`Frame::wake_at`] was
-    /// asked. On `Ready` the place is gone.
+    /// Asks whether the turn of a waiting call has come. On `Pending` the waker is registered, or [`Frame::wake_at`]
+    /// was asked. On `Ready` the place is gone.
     fn poll(
         &self,
         place: &mut Self::Place,
@@ -203,8 +203,8 @@ pin_project! {
         Refused { rejection: Option<Rejection> },
         // Waits for its turn, with the request and what it will inherit.
         Waiting { place: Place, waiting: Option<(Request, Inherited)> },
-        // On its way further in. The permit is here between polls. During a poll it is in a guard on the stack, so that an
-        // unwinding panic settles it.
+        // On its way further in. The permit is here between polls. During a poll it is in a guard on the stack, so that
+        // an unwinding panic settles it.
         Admitted { #[pin] next: Call, permit: Option<Permit> },
         // Everything has been given back.
         Ended,

@@ -38,8 +38,8 @@ impl<S, F> Callee<S, F> {
         self.project().future.set(None);
     }
 
-    /// Puts a fresh clone in the place of a service whose call has ended: what the service held for its next call, a place
-    /// in a queue say, is given back. User code.
+    /// Puts a fresh clone in the place of a service whose call has ended: what the service held for its next call, a
+    /// place in a queue say, is given back. User code.
     #[inline]
     pub fn refresh(self: Pin<&mut Self>)
     where

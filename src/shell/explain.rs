@@ -42,8 +42,9 @@ use std::{fmt, time::Duration};
 /// # }
 /// ```
 ///
-/// A timeout may be shorter than the worst case of what it encloses, since most attempts fail long before their own timeout.
-/// `Display` then adds how many attempts fit if each takes its longest: `2 of 3 full attempts fit into the timeout of 1.5s.`
+/// A timeout may be shorter than the worst case of what it encloses, since most attempts fail long before their own
+/// timeout. `Display` then adds how many attempts fit if each takes its longest:
+/// `2 of 3 full attempts fit into the timeout of 1.5s.`
 #[derive(Clone, Debug, Default)]
 pub struct Explanation {
     layers: Vec<(&'static str, String)>,
@@ -122,9 +123,9 @@ impl Explanation {
         explanation
     }
 
-    /// The longest that a call can take: `None` if nothing bounds it. Waits for the stack's own refusals are in it, where
-    /// [asked for](crate::retry::Retry::wait_for_refusals). A wait that the service itself asks for (`retry_after`) comes on
-    /// top; see [`worst_case_with_hints`](Self::worst_case_with_hints).
+    /// The longest that a call can take: `None` if nothing bounds it. Waits for the stack's own refusals are in it,
+    /// where [asked for](crate::retry::Retry::wait_for_refusals). A wait that the service itself asks for
+    /// (`retry_after`) comes on top; see [`worst_case_with_hints`](Self::worst_case_with_hints).
     pub fn worst_case_latency(&self) -> Option<Duration> {
         self.worst_case
     }
@@ -135,8 +136,8 @@ impl Explanation {
         self.worst_case.map(|latency| latency.saturating_add(self.hints))
     }
 
-    /// The attempts that fit into the timeout if each takes its longest, with the longest waits between them. `None` unless
-    /// the timeout is shorter than all attempts together: otherwise all [`attempts`](Self::attempts) fit.
+    /// The attempts that fit into the timeout if each takes its longest, with the longest waits between them. `None`
+    /// unless the timeout is shorter than all attempts together: otherwise all [`attempts`](Self::attempts) fit.
     pub fn full_attempts(&self) -> Option<u32> {
         self.cut_short.map(|cut| cut.full_attempts)
     }
@@ -191,7 +192,8 @@ impl Explanation {
         self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest));
     }
 
-    /// A call may wait here for this long, until one of `places` is free. At most as many calls are further in at a time.
+    /// A call may wait here for this long, until one of `places` is free. At most as many calls are further in at a
+    /// time.
     pub fn wait_for_place(&mut self, places: usize, longest: Duration, next: &impl Describe) {
         self.places_are_waited_for(places);
         self.wait(longest, next);
@@ -204,8 +206,8 @@ impl Explanation {
         self.bound_in_flight(limit);
     }
 
-    /// The service may ask for further waits, of this length in all. They are part of the worst case if the stage waits for
-    /// them `always`, whatever the service says.
+    /// The service may ask for further waits, of this length in all. They are part of the worst case if the stage waits
+    /// for them `always`, whatever the service says.
     pub(crate) fn wait_for_hints(&mut self, attempts: u32, further: Duration, always: bool) {
         self.hints = self.hints.saturating_mul(attempts);
         if always {

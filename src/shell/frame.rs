@@ -58,8 +58,8 @@ impl Inherited {
         Self { context: self.context.narrowed(deadline), enforced: true, patience: limit }
     }
 
-    /// When an attempt that begins now has had half of its full patience. Never where there is no timeout further out; then
-    /// the clock is not read either.
+    /// When an attempt that begins now has had half of its full patience. Never where there is no timeout further out;
+    /// then the clock is not read either.
     #[inline]
     pub(super) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
         if self.patience.is_zero() { Deadline::NEVER } else { Deadline::after(frame.now(), self.patience / 2) }
@@ -78,8 +78,8 @@ impl Frame {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Forgets the time, since user code is about to run or has run: the service, a classifier, a cost function, a waker, the
-    /// drop of a request. It may have taken long, so that the next [`now`](Self::now) reads the clock.
+    /// Forgets the time, since user code is about to run or has run: the service, a classifier, a cost function, a
+    /// waker, the drop of a request. It may have taken long, so that the next [`now`](Self::now) reads the clock.
     #[inline]
     pub fn user_code_runs(&mut self) {
         self.now = None;
@@ -112,8 +112,9 @@ impl Frame {
 
     /// Notes that the call has been handed to the service, for the rest of this poll.
     ///
-    /// The innermost stage notes it in each poll in which the service has the call, and in `abandon` if the service has it
-    /// then. A stage that makes several attempts, such as a retry, notes it in `abandon` if any attempt reached the service.
+    /// The innermost stage notes it in each poll in which the service has the call, and in `abandon` if the service has
+    /// it then. A stage that makes several attempts, such as a retry, notes it in `abandon` if any attempt reached the
+    /// service.
     #[inline]
     pub fn service_was_reached(&mut self) {
         self.reached = true;
@@ -125,11 +126,11 @@ impl Frame {
         self.reached
     }
 
-    /// Notes whether the attempt under way had less than half of its patience when its time was up. Such an attempt says
-    /// nothing about the service; see [`Ending::CutShort`].
+    /// Notes whether the attempt under way had less than half of its patience when its time was up. Such an attempt
+    /// says nothing about the service; see [`Ending::CutShort`].
     ///
-    /// A timeout notes it before it abandons the stages further in. The [scope](super::ScopeStage) around the service knows
-    /// better when the attempt began, and corrects the note before it hands the abandonment on.
+    /// A timeout notes it before it abandons the stages further in. The [scope](super::ScopeStage) around the service
+    /// knows better when the attempt began, and corrects the note before it hands the abandonment on.
     #[inline]
     pub fn set_cut_short(&mut self, cut_short: bool) {
         self.cut_short = cut_short;

@@ -21,8 +21,8 @@ pub trait Gate<Request> {
     /// Admits the call or refuses it, at once.
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection>;
 
-    /// Whether the gate would refuse an attempt with this request at `due`, as far as can be known now. Nothing changes by
-    /// asking. See [`Stage::would_refuse`](super::Stage::would_refuse).
+    /// Whether the gate would refuse an attempt with this request at `due`, as far as can be known now. Nothing changes
+    /// by asking. See [`Stage::would_refuse`](super::Stage::would_refuse).
     ///
     /// Default: `false`.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
@@ -40,7 +40,8 @@ pub trait Gate<Request> {
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
 
-/// A [`Gate`] as an [`Admission`] at which no call waits. Gates stand so in the type of a stage: `AdmissionStage<AtOnce<G>, _>`.
+/// A [`Gate`] as an [`Admission`] at which no call waits. Gates stand so in the type of a stage:
+/// `AdmissionStage<AtOnce<G>, _>`.
 #[derive(Clone, Copy, Debug)]
 pub struct AtOnce<G>(pub(crate) G);
 

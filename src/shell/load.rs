@@ -34,29 +34,29 @@ const PENALTY: usize = usize::MAX / 2;
 /// # }
 /// ```
 ///
-/// - A call is in flight from the moment at which its response future is made until that is dropped, whether it waits in
-///   the stack or is in the service. A future that has ended and is kept still counts.
-/// - The penalty is `usize::MAX / 2`. A stack has it while a breaker is open, is forced open, or is half-open with all of its
-///   probes out; while a live stack is switched off; while a load shed is at its limit, a queue at its depth, or a rate
-///   limit for all callers without a token. One that lets calls wait has it while a call would have to wait too long. A limit
-///   in shadow refuses nothing.
-/// - An open circuit whose `open_for` is over has no penalty: the balancer has to send the call that probes it. If all stacks
-///   refuse, the balancer chooses among them by their calls in flight.
-/// - A rate limit by key refuses some callers and not others, and has no penalty. Nor do the stages of a service inside, of
-///   which the stack knows nothing.
+/// - A call is in flight from the moment at which its response future is made until that is dropped, whether it waits
+///   in the stack or is in the service. A future that has ended and is kept still counts.
+/// - The penalty is `usize::MAX / 2`. A stack has it while a breaker is open, is forced open, or is half-open with all
+///   of its probes out; while a live stack is switched off; while a load shed is at its limit, a queue at its depth, or
+///   a rate limit for all callers without a token. One that lets calls wait has it while a call would have to wait too
+///   long. A limit in shadow refuses nothing.
+/// - An open circuit whose `open_for` is over has no penalty: the balancer has to send the call that probes it. If all
+///   stacks refuse, the balancer chooses among them by their calls in flight.
+/// - A rate limit by key refuses some callers and not others, and has no penalty. Nor do the stages of a service
+///   inside, of which the stack knows nothing.
 ///
 /// The services that one layer makes share one state, and one count: they all report the load of all of them. Build one
 /// stack for each endpoint, and give those mechanisms that endpoints are to share as clones of one handle.
 ///
 /// # Cost
 ///
-/// No call counts anything: the calls in flight are the references to the stack's state that calls hold anyway. But with
-/// the feature, handles and calls count their references in two cache lines. Where threads clone one handle for each call,
-/// they contend for both.
+/// No call counts anything: the calls in flight are the references to the stack's state that calls hold anyway. But
+/// with the feature, handles and calls count their references in two cache lines. Where threads clone one handle for
+/// each call, they contend for both.
 ///
-/// Asking takes a few loads. It reads the clock where a breaker is open or half-open, where calls wait in a queue, or where
-/// there is a rate limit. It takes a lock where calls wait in a queue or for tokens, and for a sliding window or a bucket that
-/// warms up.
+/// Asking takes a few loads. It reads the clock where a breaker is open or half-open, where calls wait in a queue, or
+/// where there is a rate limit. It takes a lock where calls wait in a queue or for tokens, and for a sliding window or
+/// a bucket that warms up.
 impl<St: RefusesNow, X, S> Load for Stack<St, X, S> {
     type Metric = usize;
 

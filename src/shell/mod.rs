@@ -11,9 +11,9 @@
 //! 2. The first poll calls [`Stage::start`] on the outermost stage, with the request. Each stage admits the call and
 //!    starts the next one further in, or refuses; the innermost, [`Leaf`], keeps the request.
 //! 3. Each poll calls [`Stage::poll`] on the outermost stage, which polls the next. The leaf drives the readiness of
-//!    the call's own clone of the service ([`Callee`]), calls that very instance, then drives its future. It has the answer
-//!    [classified](crate::classify), drops the service's future, and returns. On the way out each stage settles what it
-//!    took ([`Ending`]), and the [`Exit`] turns a rejection into what the caller sees.
+//!    the call's own clone of the service ([`Callee`]), calls that very instance, then drives its future. It has the
+//!    answer [classified](crate::classify), drops the service's future, and returns. On the way out each stage settles
+//!    what it took ([`Ending`]), and the [`Exit`] turns a rejection into what the caller sees.
 //! 4. If the poll is pending, the earliest instant that a stage asked for by [`Frame::wake_at`] becomes the call's only
 //!    timer. A timer exists only for a call that is pending. When it fires, the stages are polled again in the same
 //!    poll of the future, the innermost first: an answer that is there at the deadline is not thrown away.
@@ -41,10 +41,10 @@
 //!
 //! # Large futures
 //!
-//! The service's future has one place in the call, its [`Callee`], which the stages pass by reference. The request is moved
-//! once per stage when an attempt begins. Builds without optimization keep a copy of each move on the stack: there, on a stack
-//! of 2 MiB, a service's future of 128 KiB passes a client stack with all six layers, and one of 160 KiB overflows the stack.
-//! Box a future or a request that large: `service_fn(|request| Box::pin(handle(request)))`.
+//! The service's future has one place in the call, its [`Callee`], which the stages pass by reference. The request is
+//! moved once per stage when an attempt begins. Builds without optimization keep a copy of each move on the stack:
+//! there, on a stack of 2 MiB, a service's future of 128 KiB passes a client stack with all six layers, and one of 160
+//! KiB overflows the stack. Box a future or a request that large: `service_fn(|request| Box::pin(handle(request)))`.
 //!
 //! # Runtime
 //!
@@ -53,10 +53,10 @@
 //!
 //! # A stage of your own
 //!
-//! [`StackLayer::from_stages`] takes any stages, the innermost of which is a [`Leaf`]. [`StackLayer::map_stages`] puts a
-//! stage around those of a layer, or of a whole stack that [`layer`](crate::stack::ClientBuilder::layer) has built. Inside
-//! of such a stack there is no place for one. Put a layer of your own around the service, and the stack around both; see
-//! [a stack around a stack](crate::stack#a-stack-around-a-stack).
+//! [`StackLayer::from_stages`] takes any stages, the innermost of which is a [`Leaf`]. [`StackLayer::map_stages`] puts
+//! a stage around those of a layer, or of a whole stack that [`layer`](crate::stack::ClientBuilder::layer) has built.
+//! Inside of such a stack there is no place for one. Put a layer of your own around the service, and the stack around
+//! both; see [a stack around a stack](crate::stack#a-stack-around-a-stack).
 //!
 //! `map_stages`, and the methods that choose the exit ([`typed_error`](StackLayer::typed_error) and the others), need
 //! stages and an exit that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`].
@@ -89,16 +89,16 @@
 //! # let _ = layer.clone();
 //! ```
 //!
-//! A gate refuses with the rejection whose meaning is nearest: [`Overloaded`](crate::error::Overloaded) where there is no
-//! room, [`RateLimited`](crate::error::RateLimited) where the caller had its share,
+//! A gate refuses with the rejection whose meaning is nearest: [`Overloaded`](crate::error::Overloaded) where there is
+//! no room, [`RateLimited`](crate::error::RateLimited) where the caller had its share,
 //! [`CircuitOpen`](crate::error::CircuitOpen) where the service is taken for down,
 //! [`SwitchedOff`](crate::error::SwitchedOff) where an operator decided. There is none for mechanisms of your own:
 //! [`Rejection::mechanism`](crate::Rejection::mechanism) and the message name the mechanism of that rejection.
 //!
 //! Where a call may wait for its turn, it is an [`Admission`], whose page has an example.
 //!
-//! A mechanism that sees the whole call is a [`Stage`]. It hands the call on to the next one with the [`Callee`], in `poll` and in
-//! `abandon`, and gives back what it took, once, however the call ends:
+//! A mechanism that sees the whole call is a [`Stage`]. It hands the call on to the next one with the [`Callee`], in
+//! `poll` and in `abandon`, and gives back what it took, once, however the call ends:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -214,12 +214,12 @@
 //! ```
 //!
 //! - **User code.** A stage that runs user code by itself, such as a closure, a waker or the drop of a request, calls
-//!   [`Frame::user_code_runs`]. User code may take its time, and the stages then read the clock again. The [`Leaf`] does so
-//!   for the service and the classifier.
-//! - **Panics.** A panic of user code further in unwinds through the stage. What the stage took is then in a guard on the
-//!   stack, whose drop gives it back. After a panic in `start` nothing follows. After a panic in `poll` the future is not
-//!   polled again. When it is dropped, `abandon` comes with [`Abandonment::Cancelled`], hands the call on, and has nothing
-//!   left to give back.
+//!   [`Frame::user_code_runs`]. User code may take its time, and the stages then read the clock again. The [`Leaf`]
+//!   does so for the service and the classifier.
+//! - **Panics.** A panic of user code further in unwinds through the stage. What the stage took is then in a guard on
+//!   the stack, whose drop gives it back. After a panic in `start` nothing follows. After a panic in `poll` the future
+//!   is not polled again. When it is dropped, `abandon` comes with [`Abandonment::Cancelled`], hands the call on, and
+//!   has nothing left to give back.
 
 mod admission;
 mod callee;

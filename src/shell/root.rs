@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 /// What a handle of a stack has: a layer, a service, a control.
 ///
-/// With the `load` feature the handles share one `Arc` and the calls another, whose count says how many calls there are.
-/// No call counts anything for it. Threads that clone one handle for each call contend for two cache lines instead of one,
-/// so the second `Arc` exists only with the feature.
+/// With the `load` feature the handles share one `Arc` and the calls another, whose count says how many calls there
+/// are. No call counts anything for it. Threads that clone one handle for each call contend for two cache lines instead
+/// of one, so the second `Arc` exists only with the feature.
 pub(crate) struct Root<St, X> {
     #[cfg(not(feature = "load"))]
     shared: Arc<Shared<St, X>>,

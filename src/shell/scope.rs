@@ -10,9 +10,9 @@ use tower::Service;
 
 /// Runs the service with the call's [`CallContext`] as the current one, as narrowed by the stages further out.
 ///
-/// It is the last stage that an attempt passes before the service, so it knows when the attempt began, however long the call
-/// had waited for another one or in line. It judges whether an attempt that ends at its deadline had its patience; see
-/// [`Ending::CutShort`].
+/// It is the last stage that an attempt passes before the service, so it knows when the attempt began, however long the
+/// call had waited for another one or in line. It judges whether an attempt that ends at its deadline had its patience;
+/// see [`Ending::CutShort`].
 #[derive(Clone, Debug)]
 pub struct ScopeStage<Next> {
     pub(crate) next: Next,
@@ -95,8 +95,8 @@ fn may_be_by_deadline(ending: Ending) -> bool {
     matches!(ending, Ending::Answered(Outcome::Failure) | Ending::TimedOut | Ending::CutShort)
 }
 
-/// A service that gives up at the deadline is judged as one that this stack gave up then. Its own patience, if it is a stack
-/// too, may be longer or shorter than that of this one.
+/// A service that gives up at the deadline is judged as one that this stack gave up then. Its own patience, if it is a
+/// stack too, may be longer or shorter than that of this one.
 #[cold]
 fn judge_answer(deadline: Deadline, patient_from: Deadline, frame: &mut Frame) {
     let now = frame.now();

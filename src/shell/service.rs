@@ -46,8 +46,8 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
         self.with_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
-    /// types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
+    /// error types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
     ///
     /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> StackLayer<St, BoxedError> {
@@ -69,8 +69,8 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
 
     /// Replaces the stages by what `change` makes of them: for example, by a stage of your own around them.
     ///
-    /// The new layer shares the state of its gates and limits with this one's clones. The stages are cloned if other handles
-    /// have them too. A call costs what its stages cost.
+    /// The new layer shares the state of its gates and limits with this one's clones. The stages are cloned if other
+    /// handles have them too. A call costs what its stages cost.
     ///
     /// ```
     /// use steadfast::{load_shed::{Limiter, LoadShedLayer}, shell::GateStage};
@@ -116,8 +116,8 @@ impl<St, X, S> Layer<S> for StackLayer<St, X> {
 /// A service behind one or more stages: the one tower `Service` of this crate.
 ///
 /// It is always ready and reserves nothing: admission, and the readiness of the service inside, are part of the
-/// response future. A tower `Balance` above it therefore does not see an unready service; with the `load` feature it sees
-/// which services refuse calls, and prefers the others. Clones are cheap and share all state.
+/// response future. A tower `Balance` above it therefore does not see an unready service; with the `load` feature it
+/// sees which services refuse calls, and prefers the others. Clones are cheap and share all state.
 pub struct Stack<St, X, S> {
     pub(super) root: Root<St, X>,
     service: S,

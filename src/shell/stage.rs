@@ -21,23 +21,23 @@ where
     /// Where none does, a timeout need not read the clock for a call that is answered in its first poll.
     const READS_DEADLINE: bool;
 
-    /// What this stage, and all further in, keep while one call passes: permits, deadlines, the request until the service
-    /// is called. It moves once per stage, so it is small: the service's future is in the [`Callee`].
+    /// What this stage, and all further in, keep while one call passes: permits, deadlines, the request until the
+    /// service is called. It moves once per stage, so it is small: the service's future is in the [`Callee`].
     type Call;
 
     /// Admits or refuses the call. Runs in the first poll of the response future (and at each new attempt), never
     /// before. A refusal is kept in the call and comes out of the first [`poll`](Self::poll).
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
 
-    /// Whether this stage, or one further in, would refuse an attempt with this request at `due`. A retry asks before it
-    /// waits until then, and ends the call at once if so.
+    /// Whether this stage, or one further in, would refuse an attempt with this request at `due`. A retry asks before
+    /// it waits until then, and ends the call at once if so.
     ///
-    /// The answer is a forecast from the present state, and nothing changes by asking. A stage that would let the attempt
-    /// wait for its turn answers `false`. A stage that runs a closure of the user to find out calls
+    /// The answer is a forecast from the present state, and nothing changes by asking. A stage that would let the
+    /// attempt wait for its turn answers `false`. A stage that runs a closure of the user to find out calls
     /// [`Frame::user_code_runs`].
     ///
-    /// Default: `false`. A stage around another one has to hand the question on to that one. Otherwise a retry further out
-    /// waits for an attempt that is then refused.
+    /// Default: `false`. A stage around another one has to hand the question on to that one. Otherwise a retry further
+    /// out waits for an attempt that is then refused.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
         false
     }
@@ -96,9 +96,9 @@ pub enum Ending {
     TimedOut,
     /// The service was called, and a deadline ended the attempt before it had half of its patience.
     ///
-    /// Full patience is the attempt timeout; without one, the timeout of the stack. An attempt has less where the caller's
-    /// deadline comes earlier, or the attempt begins late in the call. A service that answers in time to others does not
-    /// answer such a call, and is not to blame.
+    /// Full patience is the attempt timeout; without one, the timeout of the stack. An attempt has less where the
+    /// caller's deadline comes earlier, or the attempt begins late in the call. A service that answers in time to
+    /// others does not answer such a call, and is not to blame.
     CutShort,
     /// The service was not called: a stage further in refused, or the time was up before the service was ready.
     Refused {

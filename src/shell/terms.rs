@@ -1,7 +1,8 @@
 use crate::backoff::Backoff;
 use std::time::Duration;
 
-/// How long a call and its attempts may take, and how often it is tried: what a call keeps from its beginning to its end.
+/// How long a call and its attempts may take, and how often it is tried: what a call keeps from its beginning to its
+/// end.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Terms {
     pub(crate) timeout: Option<Duration>,

@@ -34,7 +34,7 @@ impl Timer {
         fired
     }
 
-    /// Nobody waits for an instant any more.
+    /// The call waits for no instant any more.
     #[inline]
     pub(crate) fn disarm(self: Pin<&mut Self>) {
         let mut this = self.project();

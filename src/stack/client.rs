@@ -129,8 +129,8 @@ impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
         self.fill_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
-    /// types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
+    /// error types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
     ///
     /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, BoxedError> {
@@ -182,15 +182,17 @@ where
     ///
     /// # Errors
     ///
-    /// A field that breaks a rule of its own, or a [`timeout`](ClientBuilder::timeout) that contradicts what it encloses:
+    /// A field that breaks a rule of its own, or a [`timeout`](ClientBuilder::timeout) that contradicts what it
+    /// encloses:
     ///
     /// - It is shorter than the [`attempt_timeout`](ClientBuilder::attempt_timeout): no attempt has all of its time.
-    /// - It is not longer than the shortest possible first wait of the retry: no retry can run. That wait is zero with full
-    ///   jitter or without a backoff, and half of the base with equal jitter. With `Jitter::PlusMinus(factor)` it is the base
-    ///   less that share of it, `base * (1 - factor)`. With decorrelated jitter, and without jitter, it is the base.
+    /// - It is not longer than the shortest possible first wait of the retry: no retry can run. That wait is zero with
+    ///   full jitter or without a backoff, and half of the base with equal jitter. With `Jitter::PlusMinus(factor)` it
+    ///   is the base less that share of it, `base * (1 - factor)`. With decorrelated jitter, and without jitter, it is
+    ///   the base.
     ///
-    /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their own
-    /// timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
+    /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their
+    /// own timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
     pub fn layer(self) -> Result<StackLayer<Stages<T, R, B, Q, L, A, C>, X>, ConfigError> {
         let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit } = self;
         let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier)?;
@@ -209,7 +211,7 @@ where
     L: Slot,
     A: Slot,
 {
-    /// The stack as a tower layer, and the handle by which it is told another configuration while calls pass. See
+    /// The stack as a tower layer, and the handle that changes its configuration while calls pass. See
     /// [`live`](super::live).
     ///
     /// # Errors

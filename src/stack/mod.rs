@@ -39,29 +39,29 @@
 //! # Four ways out for a rejection
 //!
 //! By default a call fails with [`Error<E>`](crate::Error). `.keep_error()` converts rejections into the service's own
-//! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and keeps
-//! the error type; servers need it, since hyper closes the connection on an error and axum admits none.
+//! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and
+//! keeps the error type; servers need it, since hyper closes the connection on an error and axum admits none.
 //!
-//! `.boxed_error()` boxes rejections and the service's errors, each as itself, for functions that return a `BoxError`. `?`
-//! converts the default `Error<E>` into every box of errors, if `E` is an error type;
+//! `.boxed_error()` boxes rejections and the service's errors, each as itself, for functions that return a `BoxError`.
+//! `?` converts the default `Error<E>` into every box of errors, if `E` is an error type;
 //! [`Error`](crate::Error#passing-errors-on) has an example of each.
 //!
-//! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints which of
-//! the two it is, and the rejection or the service's error. `source()` leads to that as well.
+//! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints which
+//! of the two it is, and the rejection or the service's error. `source()` leads to that as well.
 //!
 //! # The context of the service
 //!
-//! The service runs with the call's [`CallContext`](crate::CallContext) as the current one. In a client that is the context
-//! of the attempt: its number, and the deadline by which it is given up. So a stack with a timeout reads the clock when a
-//! call starts. A client with only a timeout then costs a reading of the clock and two accesses to the task-local more per
-//! call; one with a retry reads the clock anyway.
+//! The service runs with the call's [`CallContext`](crate::CallContext) as the current one. In a client that is the
+//! context of the attempt: its number, and the deadline by which it is given up. So a stack with a timeout reads the
+//! clock when a call starts. A client with only a timeout then costs a reading of the clock and two accesses to the
+//! task-local more per call; one with a retry reads the clock anyway.
 //!
 //! # A stack around a stack
 //!
-//! Each stack knows its own layers only. To an outer stack, the refusal of an inner one is the error of a service that was
-//! called: it keeps its token, counts against the service, and is tried again. Where both are in one process, give the outer
-//! one the classifier [`Layered`](crate::classify::Layered). It takes the inner refusal for what it is: tokens are given
-//! back, no breaker counts it, and no retry waits for it.
+//! Each stack knows its own layers only. To an outer stack, the refusal of an inner one is the error of a service that
+//! was called: it keeps its token, counts against the service, and is tried again. Where both are in one process, give
+//! the outer one the classifier [`Layered`](crate::classify::Layered). It takes the inner refusal for what it is:
+//! tokens are given back, no breaker counts it, and no retry waits for it.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -97,8 +97,8 @@
 //!
 //! # In a field of a struct
 //!
-//! The type of a stack names every layer. A field is easier to write with tower's `BoxCloneSyncService`, which names the
-//! request, the response and the error. It allocates one box for each call, and one for each clone.
+//! The type of a stack names every layer. A field is easier to write with tower's `BoxCloneSyncService`, which names
+//! the request, the response and the error. It allocates one box for each call, and one for each clone.
 //!
 //! ```
 //! # fn main() -> Result<(), steadfast::ConfigError> {
@@ -122,23 +122,23 @@
 //!
 //! # If `oneshot` or `call` is not found
 //!
-//! The compiler then says only that the trait bounds of the stack are not satisfied. It names the cause where the call is
-//! written out: `tower::Service::<Request>::call(&mut stack, request)`, or `BoxCloneSyncService::new(stack)`. Causes are a
-//! closure with another parameter than the request, a `keep_error` whose error type is not `From<Rejection>`, or a limit
-//! that waits among [several](crate::rate_limit::RateLimit::and).
+//! The compiler then says only that the trait bounds of the stack are not satisfied. It names the cause where the call
+//! is written out: `tower::Service::<Request>::call(&mut stack, request)`, or `BoxCloneSyncService::new(stack)`. Causes
+//! are a closure with another parameter than the request, a `keep_error` whose error type is not `From<Rejection>`, or
+//! a limit that waits among [several](crate::rate_limit::RateLimit::and).
 //!
 //! # Behind a balancer
 //!
-//! With the `load` feature a stack implements tower's `Load`: its calls in flight, and a penalty while it refuses calls. A
-//! balancer then avoids an endpoint whose circuit is open, and comes back to probe it. Give each endpoint a stack of its
-//! own. Put the retry around the balancer, with [`Layered`](crate::classify::Layered): then a refusal ends the call instead
-//! of spending its attempts. `Balance` needs tower's own feature `balance`, and boxes errors:
+//! With the `load` feature a stack implements tower's `Load`: its calls in flight, and a penalty while it refuses
+//! calls. A balancer then avoids an endpoint whose circuit is open, and comes back to probe it. Give each endpoint a
+//! stack of its own. Put the retry around the balancer, with [`Layered`](crate::classify::Layered): then a refusal ends
+//! the call instead of spending its attempts. `Balance` needs tower's own feature `balance`, and boxes errors:
 //! `error.downcast_ref::<steadfast::Error<E>>()` finds a rejection.
 //!
 //! # As a layer
 //!
-//! `.layer()?` in place of `.service(..)?` gives the same stack as a tower `Layer`. All services that it makes share one
-//! state. `.live()?` gives it with a handle by which everything in it can be changed while calls pass: [`live`].
+//! `.layer()?` in place of `.service(..)?` gives the same stack as a tower `Layer`. All services that it makes share
+//! one state. `.live()?` gives it with a handle by which everything in it can be changed while calls pass: [`live`].
 
 mod client;
 pub mod live;

@@ -65,7 +65,8 @@ impl<Q, L, T, X> ServerBuilder<Q, L, Off, T, X> {
     /// Lets calls wait their turn in a [`Queue`](crate::load_level::Queue), or a [`LoadLevel`] of any kind. See
     /// [`load_level`](crate::load_level).
     ///
-    /// A load shed in front of it counts the calls that wait, too. Its limit must be above the concurrency of the queue.
+    /// A load shed in front of it counts the calls that wait, too. Its limit must be above the concurrency of the
+    /// queue.
     pub fn load_level<W, C>(self, level: impl Into<LoadLevel<W, C>>) -> ServerBuilder<Q, L, LoadLevel<W, C>, T, X> {
         self.fill_load_level(level.into())
     }
@@ -84,8 +85,8 @@ impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
         self.fill_exit(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other error
-    /// types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
+    /// error types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
     ///
     /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ServerBuilder<Q, L, V, T, BoxedError> {
@@ -107,8 +108,8 @@ type Stages<Q, L, V, T> = <Q as Slot>::Stage<Inner<L, V, T>>;
 /// Those behind the rate limit.
 type Inner<L, V, T> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<Leaf>>>>;
 
-/// The same of one that can be told another configuration. A call that has waited at its rate limit passes the gates behind
-/// it between two changes.
+/// The same of one that can be told another configuration. A call that has waited at its rate limit passes the gates
+/// behind it between two changes.
 type LiveStages<Q, L, V, T> = LiveStage<GateStage<KillSwitch, <Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T>>>>>;
 
 impl<Q, L, V, T, X> ServerBuilder<Q, L, V, T, X>
@@ -141,7 +142,7 @@ where
         Ok(StackLayer::from_stages(stages, self.exit))
     }
 
-    /// The stack as a tower layer, and the handle by which it is told another configuration while calls pass. See
+    /// The stack as a tower layer, and the handle that changes its configuration while calls pass. See
     /// [`live`](super::live).
     ///
     /// # Errors

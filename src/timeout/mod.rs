@@ -27,18 +27,18 @@
 //!
 //! - The limit covers everything further in: waiting for the service to be ready, queues, attempts and the pauses
 //!   between them. It ends with the response's head; a streamed body is not covered.
-//! - A deadline inherited through [`CallContext`](crate::CallContext) counts if it is earlier; a limit never extends it.
-//!   Retries further in, in the same stack, learn the deadline and do not sleep past it. A call whose inherited deadline has passed before it
-//!   begins is refused: nobody waits for its answer.
+//! - A deadline inherited through [`CallContext`](crate::CallContext) counts if it is earlier; a limit never extends
+//!   it. Retries further in, in the same stack, learn the deadline and do not sleep past it. A call whose inherited
+//!   deadline has passed before it begins is refused: no caller waits for its answer.
 //! - An answer that is there when the time is up is returned, not thrown away.
 //! - When the time is up the service's future is dropped, then the call ends as
 //!   [`TimedOut`](crate::error::TimedOut), which says whether the service had been called.
 //! - A call that an earlier deadline ends before it had half of the limit [says nothing about the
-//!   service](crate::error::TimedOut::was_cut_short). Inside a stack each attempt is judged so, by the attempt timeout, or
-//!   by the timeout of the stack where there is none; see [`Ending::CutShort`](crate::shell::Ending::CutShort).
+//!   service](crate::error::TimedOut::was_cut_short). Inside a stack each attempt is judged so, by the attempt timeout,
+//!   or by the timeout of the stack where there is none; see [`Ending::CutShort`](crate::shell::Ending::CutShort).
 //! - The limit counts from the first poll of the response future. Alone around a service it counts from the end of that
-//!   first poll, so that a call that is answered at once reads no clock. In a stack, the service sees the deadline in its
-//!   [context](crate::CallContext), so the clock is read before.
+//!   first poll, so that a call that is answered at once reads no clock. In a stack, the service sees the deadline in
+//!   its [context](crate::CallContext), so the clock is read before.
 //! - tokio's timers fire at whole milliseconds: a limit ends a call up to a millisecond or two late, never early.
 //! - A cancelled call leaves nothing behind.
 //!

@@ -77,7 +77,7 @@ pin_project! {
     /// A call at a [`TimeoutStage`].
     #[derive(Debug)]
     pub struct TimeoutCall<Call> {
-        // `None` where the caller's deadline had passed before the call began: work for nobody.
+        // `None` where the caller's deadline had passed before the call began: no caller waits for an answer.
         #[pin]
         next: Option<Call>,
         // When the limit ends the call. `None` until the call is first seen pending, where nothing further in asked for

@@ -68,7 +68,8 @@ pub enum Kind {
 /// The kinds with as little room as there can be: whatever is kept, is missing.
 pub const KINDS: [Kind; 3] = [Kind::Plain, Kind::Limited(1), Kind::Buffered(1)];
 
-/// The kinds in which the fixture is polled, and panics, in the call itself. Behind a buffer that happens in its worker.
+/// The kinds in which the fixture is polled, and panics, in the call itself. Behind a buffer that happens in its
+/// worker.
 pub const KINDS_WITHOUT_WORKER: [Kind; 2] = [Kind::Plain, Kind::Limited(1)];
 
 /// What a subject is laid around, and what is needed to see whether all of its capacity is there.

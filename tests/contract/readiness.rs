@@ -1,4 +1,5 @@
-//! Handles are always ready and hold nothing; readiness of the service is driven by the call, on an instance of its own.
+//! Handles are always ready and hold nothing; readiness of the service is driven by the call, on an instance of its
+//! own.
 
 use crate::{
     any_layer::Handle,

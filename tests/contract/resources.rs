@@ -87,8 +87,8 @@ impl Resources {
         }
     }
 
-    /// Reads all that can be read of the handles, about an instant where one can be named. A bucket is also asked for more
-    /// than it ever has.
+    /// Reads all that can be read of the handles, about an instant where one can be named. A bucket is also asked for
+    /// more than it ever has.
     pub fn read_at(&self, instant: Instant) {
         if let Some(limiter) = &self.limiter {
             let _ = (limiter.configuration(), limiter.in_flight(), limiter.refused());

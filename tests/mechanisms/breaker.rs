@@ -144,8 +144,8 @@ fn any_spec() -> impl Strategy<Value = Spec> {
     })
 }
 
-/// What the documentation says, with a list of all calls. The time is in quarters since half a quarter after the breaker
-/// was built.
+/// What the documentation says, with a list of all calls. The time is in quarters since half a quarter after the
+/// breaker was built.
 struct Model {
     spec: Spec,
     state: State,
@@ -287,8 +287,8 @@ impl Model {
         }
         if let (Some(old), Some(new)) = (from.window(), to.window()) {
             if old != new {
-                // What is as young as a window, to a sixteenth of the old one, stays. It has the same number of sixteenths
-                // left as it would have if the oldest of it were about to slide out of a full window.
+                // What is as young as a window, to a sixteenth of the old one, stays. It has the same number of
+                // sixteenths left as it would have if the oldest of it were about to slide out of a full window.
                 let kept = (16 * new.as_nanos()).div_ceil(old.as_nanos()).min(16) as i128;
                 let (before, after) = (self.sixteenth(old, now), self.sixteenth(new, now));
                 for list in [&mut self.calls, &mut self.paces] {
@@ -705,8 +705,8 @@ proptest! {
             if trial.breaker.state() == BreakerState::ForcedOpen {
                 return trial.step(Step::Reset);
             }
-            // All calls in flight hang for ever. At worst the window is full of failures, and the circuit opens; or probes
-            // hang, and it opens again. After the open time, probes succeed.
+            // All calls in flight hang for ever. At worst the window is full of failures, and the circuit opens; or
+            // probes hang, and it opens again. After the open time, probes succeed.
             for round in 0..4 {
                 let hung = if round == 0 { 0 } else { LONGEST.into() };
                 let wait = trial.until_half_open().unwrap_or(hung);

@@ -319,8 +319,8 @@ impl Trial {
         self.log.calls.push((nanos, -i128::from(tokens)));
     }
 
-    /// The bucket has had its lock at `nanos`: those whose turn it was have been served, in order, and were woken. The one
-    /// who was `polled` need not have been.
+    /// The bucket has had its lock at `nanos`: those whose turn it was have been served, in order, and were woken. The
+    /// one who was `polled` need not have been.
     fn served(&mut self, nanos: i128, polled: Option<usize>) -> Verdict {
         let waiting = self.waiters.iter().filter(|waiter| waiter.standing == Standing::Waits).count();
         for _ in self.bucket.waiting()..waiting {

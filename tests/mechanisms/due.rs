@@ -121,7 +121,8 @@ async fn a_bucket_that_warms_up_is_due_when_its_slow_start_has_minted_enough() {
     let bucket = TokenBucket::builder(10, secs(1)).burst(50).warm_up(secs(10)).max_wait(HOUR).build().unwrap();
     bucket.try_acquire(1).unwrap();
     let [first, second] = [25, 50].map(|tokens| waiter(&bucket, tokens));
-    // To a nanosecond, since a third of the warm-up is rounded up. In ten seconds 66 2/3 are minted, and 75 are waited for.
+    // To a nanosecond, since a third of the warm-up is rounded up. In ten seconds 66 2/3 are minted, and 75 are waited
+    // for.
     assert_eq!([&first, &second].map(|waiter| due_in(waiter).unwrap().as_micros()), [5_000_000, 10_833_333]);
 }
 

@@ -1,5 +1,5 @@
-//! What is asked of limits about instants beyond every horizon that they count to, and what becomes of them once a clock
-//! is there.
+//! What is asked of limits about instants beyond every horizon that they count to, and what becomes of them once a
+//! clock is there.
 
 use crate::support::secs;
 use std::{sync::mpsc, thread, time::Duration};

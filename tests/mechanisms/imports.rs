@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From the bottom up. A module of a layer may import those of the layers before it. Only in the first do modules import
-/// each other.
+/// From the bottom up. A module of a layer may import those of the layers before it. Only in the first do modules
+/// import each other.
 const LAYERS: [&[&str]; 5] = [
     &[
         "amount",

@@ -627,7 +627,8 @@ async fn all_five_layers_stacked_by_hand_pass_answers_and_errors_unchanged() {
         .layer(LoadShedLayer::new(Limiter::fixed(1).unwrap()))
         .layer(TimeoutLayer::new(secs(1)).unwrap())
         .map_err(Error::Service)
-        // Of the one request that is sent: to find out which of all that the backend takes it is costs the compiler minutes.
+        // Of the one request that is sent: to find out which of all that the backend takes it is costs the compiler
+        // minutes.
         .service(backend.clone().map_request(|request: ()| request));
     assert_eq!(service.clone().oneshot(()).await, Ok::<_, Error<Failed>>(200));
     assert_eq!(service.oneshot(()).await, Err(Error::Service(Failed)));

@@ -566,7 +566,8 @@ fn a_thousand_on_four_threads_lose_no_wake_up_whoever_gives_up_and_whatever_is_c
 type Waiting = RateLimitStage<RateLimit<InLine>, Leaf>;
 type Call = <Waiting as Stage<Backend, ()>>::Call;
 
-/// A waker that is all that keeps its task alive, as in a small executor: the task goes with it, and gives up its place.
+/// A waker that is all that keeps its task alive, as in a small executor: the task goes with it, and gives up its
+/// place.
 struct KeepsItsTask {
     stage: Waiting,
     task: Mutex<Pin<Box<Call>>>,

@@ -32,8 +32,8 @@ fn drain(bucket: &TokenBucket, now: Instant) -> u64 {
     taken
 }
 
-/// The tokens that `count` per second mint in `elapsed` from cold on, and in 2^-20 parts: along a rate that grows from a
-/// third of that to the whole in `warm_up`.
+/// The tokens that `count` per second mint in `elapsed` from cold on, and in 2^-20 parts: along a rate that grows from
+/// a third of that to the whole in `warm_up`.
 fn minted(count: u64, warm_up: Duration, elapsed: Duration) -> u128 {
     let (whole, elapsed) = (warm_up.as_nanos(), elapsed.as_nanos());
     let rate = u128::from(count) << 20;

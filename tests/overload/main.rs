@@ -1,8 +1,8 @@
 //! Does it save the system? The experiments of `examples/experiments`, at a glance, as assertions.
 //!
 //! One file for each. The code is that of the example; so are the numbers that have to be kept. The seeds are fixed, so
-//! each run repeats the last one exactly. The published mechanisms run in the example only, and with them E10, which has
-//! nothing else yet.
+//! each run repeats the last one exactly. The published mechanisms run in the example only, and with them E10, which
+//! has nothing else yet.
 
 #[path = "../../examples/experiments/absent.rs"]
 mod absent;

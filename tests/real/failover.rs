@@ -1,4 +1,5 @@
-//! A master becomes a replica that may only be read, and its name leads to another server. Connections to the old one stay.
+//! A master becomes a replica that may only be read, and its name leads to another server. Connections to the old one
+//! stay.
 
 use crate::{
     durable_fixture::{Calls, Running, append, millis, noting, readings, succeed, until, worker},

@@ -1,5 +1,5 @@
-//! Ways to a Redis server: TLS with certificates of a test's own, parameters of a client that is there, and credentials that
-//! change.
+//! Ways to a Redis server: TLS with certificates of a test's own, parameters of a client that is there, and credentials
+//! that change.
 
 use crate::{
     durable_fixture::{append, millis, readings, until},

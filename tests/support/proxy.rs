@@ -18,8 +18,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Listens on a port of 127.0.0.1 and passes on to another address what it gets, in the way that it was told. It ends, with
-/// all its connections, when dropped. To be made inside a tokio runtime.
+/// Listens on a port of 127.0.0.1 and passes on to another address what it gets, in the way that it was told. It ends,
+/// with all its connections, when dropped. To be made inside a tokio runtime.
 pub struct Proxy {
     address: SocketAddr,
     way: watch::Sender<Way>,
@@ -59,13 +59,14 @@ impl Proxy {
         self.way.send_modify(|way| way.port = port);
     }
 
-    /// Bytes take so long to the server, and so long back, from now on. They stay in order, and as many as come get through.
+    /// Bytes take so long to the server, and so long back, from now on. They stay in order, and as many as come get
+    /// through.
     pub fn delay(&self, there: Duration, back: Duration) {
         self.way.send_modify(|way| (way.delay_there, way.delay_back) = (there, back));
     }
 
-    /// Bytes are swallowed from now on, in both directions, and new connections accepted: nobody hears of anything. When it
-    /// ends, connections that lost bytes or were made meanwhile stay dead, and open.
+    /// Bytes are swallowed from now on, in both directions, and new connections accepted: nobody hears of anything.
+    /// When it ends, connections that lost bytes or were made meanwhile stay dead, and open.
     pub fn black_hole(&self, swallows: bool) {
         self.way.send_modify(|way| way.swallows = swallows);
     }

@@ -8,9 +8,9 @@ pub const YEAR: u64 = 366 * DAY;
 pub const CENTURY: u64 = 100 * 365 * DAY;
 
 /// How much too early or too late a bucket may admit: not at all where the rate in lowest terms is few tokens in some
-/// nanoseconds, and the burst is not one of decades. Otherwise by a part of a token, of which at least a quarter of 2^55
-/// make a burst or of 2^14 are minted per nanosecond; and by what a rate with 40 binary digits after the point is off by,
-/// for as long as a burst takes.
+/// nanoseconds, and the burst is not one of decades. Otherwise by a part of a token, of which at least a quarter of
+/// 2^55 make a burst or of 2^14 are minted per nanosecond; and by what a rate with 40 binary digits after the point is
+/// off by, for as long as a burst takes.
 pub fn leeway_nanos(count: u64, period: Duration, burst: u64) -> u64 {
     let (mut divisor, mut rest) = (period.as_nanos() as u64, count);
     while rest > 0 {

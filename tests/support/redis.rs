@@ -49,8 +49,8 @@ pub fn missing_tls() -> Option<String> {
 
 /// A running server on a free port of 127.0.0.1, in a temporary directory of its own.
 ///
-/// It keeps nothing on disk, unless it was started with [`durable`](Self::durable). Dropped, it is killed by its own id, also
-/// when it is stopped, and its directory removed.
+/// It keeps nothing on disk, unless it was started with [`durable`](Self::durable). Dropped, it is killed by its own
+/// id, also when it is stopped, and its directory removed.
 pub struct RedisServer {
     child: Option<Child>,
     port: u16,
@@ -156,7 +156,8 @@ impl RedisServer {
         client.get_multiplexed_async_connection_with_config(&patient).await.expect("a server that answers")
     }
 
-    /// Runs a command on a connection of its own, and panics if that fails: `command(&["CONFIG", "SET", "maxmemory", "2mb"])`.
+    /// Runs a command on a connection of its own, and panics if that fails:
+    /// `command(&["CONFIG", "SET", "maxmemory", "2mb"])`.
     pub async fn command(&self, words: &[&str]) -> Value {
         self.command_of_bytes(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()).await
     }

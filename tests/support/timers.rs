@@ -16,7 +16,8 @@ const PERIOD: Duration = Duration::from_millis(2);
 /// Timers of a machine that is not too busy: 999 of 1000 are at most this late, and the worst is.
 const CALM: Lateness = Lateness { p999: Duration::from_millis(4), worst: Duration::from_millis(15) };
 
-/// What the processes of the trial under way have measured of their own timers. Trials that report this run one at a time.
+/// What the processes of the trial under way have measured of their own timers. Trials that report this run one at a
+/// time.
 static REPORTED: Mutex<Vec<Duration>> = Mutex::new(Vec::new());
 
 /// What measures lateness without the clock of the library.
@@ -53,8 +54,8 @@ impl Timers {
         Self { is_over, thread: Some(thread) }
     }
 
-    /// How late they were, or those of the trial's processes if these were later: a thread that only sleeps is woken before
-    /// one that works.
+    /// How late they were, or those of the trial's processes if these were later: a thread that only sleeps is woken
+    /// before one that works.
     pub fn lateness(mut self) -> Lateness {
         self.is_over.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("only this takes it");

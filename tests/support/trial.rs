@@ -4,8 +4,8 @@
 //! its own, with two threads.
 //!
 //! A trial measures how late its own timers are. If it fails while they were late, the machine may be to blame: it is
-//! repeated, and at last reported as ignored, with the word "inconclusive" and the reason. A failure while timers were on
-//! time counts at once.
+//! repeated, and at last reported as ignored, with the word "inconclusive" and the reason. A failure while timers were
+//! on time counts at once.
 
 use crate::timers::Timers;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};

@@ -1,7 +1,7 @@
 //! Measures limits over Redis side by side, in one process, on a `redis-server` of its own.
 //!
-//! `cargo run --release` prints the tables, with `--quick` in less than a minute. All contenders of a workload take turns,
-//! each in a runtime of two threads and on an empty database; the figures are medians of the rounds.
+//! `cargo run --release` prints the tables, with `--quick` in less than a minute. All contenders of a workload take
+//! turns, each in a runtime of two threads and on an empty database; the figures are medians of the rounds.
 
 #[path = "../../peers/src/allocations.rs"]
 mod allocations;

@@ -59,8 +59,8 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("two threads can be started")
 }
 
-/// Makes the limit anew, in a runtime of its own, and lets callers ask it. None where a caller is never answered: nothing
-/// here waits by the runtime's own timers, which stand still when both of its threads do.
+/// Makes the limit anew, in a runtime of its own, and lets callers ask it. None where a caller is never answered:
+/// nothing here waits by the runtime's own timers, which stand still when both of its threads do.
 pub fn turn<L: Limit>(server: &mut Server, url: &str, workload: Workload, effort: Effort) -> Opened<Option<Turn>> {
     server.clear();
     let runtime = runtime();
@@ -136,7 +136,8 @@ async fn caller<L: Limit>(limit: Arc<L>, phase: Arc<AtomicU8>, keys: usize, numb
 /// The longest that a limit may take to answer, or to tell the server of all keys.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// The bytes that the server needs for each of many keys of which a token was spent. None where it does not know them all.
+/// The bytes that the server needs for each of many keys of which a token was spent. None where it does not know them
+/// all.
 pub fn memory<L: Limit>(server: &mut Server, url: &str) -> Opened<Option<f64>> {
     server.clear();
     let runtime = runtime();

@@ -208,8 +208,8 @@ fn layer_refuses() -> Row {
     )
 }
 
-/// Open by force: nothing can fail yet. For one thread only: where two find its lock taken, it may wait for a timer that
-/// is over already, and for ever.
+/// Open by force: nothing can fail yet. For one thread only: where two find its lock taken, it may wait for a timer
+/// that is over already, and for ever.
 pub fn open_tower_resilience() -> CircuitBreakerLayer {
     let builder = CircuitBreakerLayer::builder().name("").wait_duration_in_open(HOUR);
     let (layer, handle) = builder.build_with_handle().expect("a valid breaker");

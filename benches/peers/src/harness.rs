@@ -2,8 +2,8 @@
 //!
 //! All contestants of a row take turns in one process, so that whatever slows the machine down for a while slows all of
 //! them down. A turn makes the object anew, starts its threads together on a core each, warms up, and then counts
-//! operations until its time is up. Every operation says whether it did what was expected of it, and one that did not ends
-//! the run: no loop can be folded away, and no bucket runs dry unnoticed.
+//! operations until its time is up. Every operation says whether it did what was expected of it, and one that did not
+//! ends the run: no loop can be folded away, and no bucket runs dry unnoticed.
 
 use crate::{
     allocations,

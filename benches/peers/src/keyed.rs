@@ -1,7 +1,7 @@
 //! Rate limits by key: one token of one of many keys, all known before.
 //!
-//! Bytes per key, of a million: ours 24 whatever the key, by `Keyed::memory`; governor 37 for a number, 102 for a string
-//! of 13 bytes, 134 for one of 36.
+//! Bytes per key, of a million: ours 24 whatever the key, by `Keyed::memory`; governor 37 for a number, 102 for a
+//! string of 13 bytes, 134 for one of 36.
 
 use crate::{
     harness::{Contestant, Role, Row},

@@ -45,8 +45,8 @@ fn acquire() -> Row {
     )
 }
 
-/// One holds the only place, another waits, the first one leaves, the other is served. On one thread: two would wait for each
-/// other.
+/// One holds the only place, another waits, the first one leaves, the other is served. On one thread: two would wait
+/// for each other.
 fn waits() -> Row {
     Row::new(
         "load level: wait for another to leave",

@@ -36,8 +36,8 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// A clock that was read before: what a mechanism costs by itself. It is read like any other, so that nothing of what
-/// follows from the reading can be computed once and for all. A limiter is made at one instant and asked at a later one, so
-/// that each has to find out how much later.
+/// follows from the reading can be computed once and for all. A limiter is made at one instant and asked at a later
+/// one, so that each has to find out how much later.
 #[derive(Clone)]
 struct AlreadyRead {
     made: std::time::Instant,
@@ -147,8 +147,8 @@ fn acquire() -> Row {
     )
 }
 
-/// Without the clock. An unfair leaky-bucket belongs here: it looks at the clock only once its balance is spent, so that
-/// after a pause a second burst may follow on the first. Two threads make it refuse tokens that are there.
+/// Without the clock. An unfair leaky-bucket belongs here: it looks at the clock only once its balance is spent, so
+/// that after a pause a second burst may follow on the first. Two threads make it refuse tokens that are there.
 fn acquire_at() -> Row {
     Row::new(
         "rate limit: acquire, clock already read",

@@ -1,7 +1,7 @@
 //! How many instructions ticks take: this program runs them itself, under valgrind.
 //!
-//! Valgrind counts, it does not sample, and what else the machine does is not in its figures. It divides the run at each
-//! call of `mark`.
+//! Valgrind counts, it does not sample, and what else the machine does is not in its figures. It divides the run at
+//! each call of `mark`.
 
 use super::{
     cases::{Case, Source, Subject, WARM_UP},

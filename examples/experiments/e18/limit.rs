@@ -61,8 +61,8 @@ impl Rule for Slot {
     }
 }
 
-/// Builds a table to search in. The publisher has sorted the rules, so that there is only to see whether that is true: to
-/// sort takes longer the less is in order.
+/// Builds a table to search in. The publisher has sorted the rules, so that there is only to see whether that is true:
+/// to sort takes longer the less is in order.
 pub struct Tables;
 
 impl Build<Slot> for Tables {

@@ -23,8 +23,8 @@ use polling::{Polling, ticks_to_heal};
 use std::{array, io};
 use steadfast::ConfigError;
 
-/// By how much a failing tick may seem to cost more than a good one. The allocator has its own history in each case, and
-/// looks for a free piece in more or fewer steps: a hundred of a hundred thousand.
+/// By how much a failing tick may seem to cost more than a good one. The allocator has its own history in each case,
+/// and looks for a free piece in more or fewer steps: a hundred of a hundred thousand.
 const NOISE: f64 = 0.002;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -85,7 +85,8 @@ fn extent(lab: &Lab) -> Extent {
     Extent { ticks: lab.count(12, 4, 1) as u32, extremes: lab.is_glance() }
 }
 
-/// The most over the least of: allocations, bytes of them, slots decoded, bytes fetched; then the most of the first two.
+/// The most over the least of: allocations, bytes of them, slots decoded, bytes fetched; then the most of the first
+/// two.
 fn work(seed: u64, ticks: u32) -> Result<[f64; 6], ConfigError> {
     let mut each: Vec<[u64; 3]> = Vec::new();
     let mut fetched = Vec::new();
@@ -112,8 +113,8 @@ fn work(seed: u64, ticks: u32) -> Result<[f64; 6], ConfigError> {
 }
 
 /// The most over the least; a failing tick over a good one with the same rules, the worst for each failure; the mean of
-/// good, down and corrupt; of a watcher the least over the most, the least, and the most. All infinite where nothing could
-/// be counted.
+/// good, down and corrupt; of a watcher the least over the most, the least, and the most. All infinite where nothing
+/// could be counted.
 fn compare(cases: &[Case], counted: &io::Result<Instructions>) -> [f64; 9] {
     let Instructions { polling, watching } = match counted {
         Ok(instructions) => instructions,

@@ -20,8 +20,8 @@ pub struct Polling {
     poller: Poller<Slot, Answers, Tables>,
 }
 
-/// A source in memory: an answer for each tick, if there is one. It copies as much when it is down: what a source does is
-/// not the poller's work.
+/// A source in memory: an answer for each tick, if there is one. It copies as much when it is down: what a source does
+/// is not the poller's work.
 pub struct Answers {
     answers: Vec<Option<Vec<u8>>>,
     /// As long as an answer.

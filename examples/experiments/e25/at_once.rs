@@ -38,8 +38,8 @@ fn exactly(seconds: f64) -> Bound {
     Bound::Within(seconds * 0.999, seconds * 1.001)
 }
 
-/// The longest call to a service whose calls all fail, each in [`LATENCY`]. The first of them opens the circuit, and so do
-/// the probes. A call under way then ends with its first answer: its stack would refuse a retry.
+/// The longest call to a service whose calls all fail, each in [`LATENCY`]. The first of them opens the circuit, and so
+/// do the probes. A call under way then ends with its first answer: its stack would refuse a retry.
 fn dying(seed: u64) -> Result<[f64; 1], ConfigError> {
     let report = Scenario::new(Load::poisson(RPS)).length(secs(15)).seed(seed).run(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(LATENCY)).failing(1.0));
@@ -54,8 +54,8 @@ fn dying(seed: u64) -> Result<[f64; 1], ConfigError> {
     Ok([longest(calls.latency_of_failed).max(longest(calls.latency_of_rejected)).max(unanswered)])
 }
 
-/// Calls to two services that are overloaded and name a wait. The wait of the first is above the longest, that of the second
-/// is the longest. Returns the longest call to the first, and the mean of the calls to the second.
+/// Calls to two services that are overloaded and name a wait. The wait of the first is above the longest, that of the
+/// second is the longest. Returns the longest call to the first, and the mean of the calls to the second.
 fn asked_to_stay_away(seed: u64) -> Result<[f64; 2], ConfigError> {
     let load = |name: &str| Load::poisson(RPS / 2.0).named(name);
     let report = Scenario::new(load("too long")).and(load("as long")).length(secs(15)).seed(seed).run(|sim| {

@@ -1,5 +1,5 @@
-//! E25: a healthy service behind an open circuit. Do its callers fail at once, and does the circuit close when its time is
-//! up?
+//! E25: a healthy service behind an open circuit. Do its callers fail at once, and does the circuit close when its time
+//! is up?
 
 mod at_once;
 
@@ -34,7 +34,8 @@ const ATTEMPT: Duration = ms(500);
 /// What the callers of the second class have left: less than the service takes.
 const LEFT: Duration = ms(50);
 
-/// The share of callers with little time left, and within how many seconds of the first probe half of the circuits close.
+/// The share of callers with little time left, and within how many seconds of the first probe half of the circuits
+/// close.
 const VARIANTS: [(f64, f64); 2] = [(0.0, 0.25), (0.3, 0.3)];
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {

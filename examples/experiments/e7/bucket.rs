@@ -1,8 +1,9 @@
 //! A token bucket against its definition.
 //!
-//! The definition: a bucket of `B` tokens is full at first and gets `r` tokens per second, up to `B`. A call takes a token if
-//! there is one. So any window of length `t` admits at most `B + r t`. A token that is given back is in the bucket again. The
-//! model counts in nanoseconds of refill, and rounds nothing: a token is refilled in a whole number of them.
+//! The definition: a bucket of `B` tokens is full at first and gets `r` tokens per second, up to `B`. A call takes a
+//! token if there is one. So any window of length `t` admits at most `B + r t`. A token that is given back is in the
+//! bucket again. The model counts in nanoseconds of refill, and rounds nothing: a token is refilled in a whole number
+//! of them.
 
 use super::{Arrivals, LENGTH, LIMIT, WINDOW, arrivals};
 use crate::{

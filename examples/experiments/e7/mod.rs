@@ -1,5 +1,5 @@
-//! E7: how much more than its limit a sliding window lets through, how much of that a strict one loses, and whether a token
-//! bucket is exact.
+//! E7: how much more than its limit a sliding window lets through, how much of that a strict one loses, and whether a
+//! token bucket is exact.
 
 mod bucket;
 

@@ -13,8 +13,8 @@ use steadfast::{
 };
 use tower::{ServiceExt, service_fn};
 
-/// Calls per second to each shard, and the minimum of calls. Among 20 calls chance decides. Among 500 calls, a share of 0.15
-/// is three standard deviations above the threshold, and 0.05 five below it.
+/// Calls per second to each shard, and the minimum of calls. Among 20 calls chance decides. Among 500 calls, a share of
+/// 0.15 is three standard deviations above the threshold, and 0.05 five below it.
 const RPS: f64 = 100.0;
 const MANY: u32 = 500;
 
@@ -47,8 +47,8 @@ pub fn figures(lab: &Lab, seeds: u64) -> Result<Vec<Figure>, ConfigError> {
     ])
 }
 
-/// Four shards with a breaker each. Returns when the circuits opened that had to open, and the share of the calls that was
-/// refused by those that had to stay closed.
+/// Four shards with a breaker each. Returns when the circuits opened that had to open, and the share of the calls that
+/// was refused by those that had to stay closed.
 fn shares(seed: u64) -> Result<[f64; 4], ConfigError> {
     let opened = Rc::new([const { Cell::new(f64::INFINITY) }; 4]);
     let noted = opened.clone();

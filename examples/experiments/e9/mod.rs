@@ -127,13 +127,13 @@ impl Course {
 struct Seen {
     /// The calls that came to it while it was dead.
     sent: u64,
-    /// The longest time from the end of a long outage until its circuit was closed, in seconds, and that of the brief one.
-    /// Infinite if it never was.
+    /// The longest time from the end of a long outage until its circuit was closed, in seconds, and that of the brief
+    /// one. Infinite if it never was.
     back_after: [f64; 2],
 }
 
-/// How long it takes until the shard is back in service, also after a brief outage, the share of the calls for the others
-/// that is refused, and the share of the calls for the dead that is sent to it.
+/// How long it takes until the shard is back in service, also after a brief outage, the share of the calls for the
+/// others that is refused, and the share of the calls for the dead that is sent to it.
 fn comes_back(
     seed: u64,
     course: Course,

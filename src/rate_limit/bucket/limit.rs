@@ -175,11 +175,11 @@ impl DescribeLimit for InLine {
 
 impl<C, J> RateLimit<TokenBucket, C, J> {
     /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does: up to the bucket's
-    /// [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and no longer than until the call's deadline. A call for which
-    /// that is not enough is refused at once, and told how long it would have had to wait.
+    /// [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and no longer than until the call's deadline. A
+    /// call for which that is not enough is refused at once, and told how long it would have had to wait.
     ///
-    /// For one [`TokenBucket`]; other limits, and [several](RateLimit::and), refuse. To pace calls evenly, give the bucket
-    /// a burst of one:
+    /// For one [`TokenBucket`]; other limits, and [several](RateLimit::and), refuse. To pace calls evenly, give the
+    /// bucket a burst of one:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

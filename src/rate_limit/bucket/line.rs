@@ -21,8 +21,8 @@ const CLASS: usize = 0;
 #[derive(Clone, Copy, Debug)]
 struct Waiter {
     tokens: Tokens,
-    /// The tokens of all calls that had joined when this one had. The distance to the first waiter's number is the tokens
-    /// between them, or more if a waiter there gave up.
+    /// The tokens of all calls that had joined when this one had. The distance to the first waiter's number is the
+    /// tokens between them, or more if a waiter there gave up.
     joined: u64,
 }
 
@@ -153,7 +153,8 @@ impl Line {
         Tokens(self.waiters.get(place).map_or(0, |waiter| waiter.joined.wrapping_sub(first)))
     }
 
-    /// The task of this place waits on, and expects its turn at `due`. Swaps `waker` with the one to be woken until now.
+    /// The task of this place waits on, and expects its turn at `due`. Swaps `waker` with the one to be woken until
+    /// now.
     pub(super) fn wait_on(&mut self, place: Place, due: Nanos, waker: &mut Option<Waker>) {
         self.waiters.wait_on(place, due, waker);
     }

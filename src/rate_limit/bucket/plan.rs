@@ -9,8 +9,8 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Binary digits of a rate after the point. They are also those of the horizon, so that an anchor which moves on by whole
-/// horizons takes nothing with it and loses nothing.
+/// Binary digits of a rate after the point. They are also those of the horizon, so that an anchor which moves on by
+/// whole horizons takes nothing with it and loses nothing.
 pub(super) const FRACTION: u32 = 40;
 /// At most 2^14 parts per nanosecond, so that a horizon mints at most 2^54 of them; a burst has at most 2^55.
 const MOST_LOG2: u32 = 14;
@@ -23,8 +23,8 @@ const COLD_FACTOR: u64 = 3;
 
 /// How many parts of a token a bucket has minted by now: what it holds if nothing was spent.
 ///
-/// From the anchor on, `full + rate * time`. A plan that warms up mints less from its `start` to its `warm` instant; its
-/// anchor is as much later than the start as that costs, so that it then goes on as if it had begun at the anchor.
+/// From the anchor on, `full + rate * time`. A plan that warms up mints less from its `start` to its `warm` instant;
+/// its anchor is as much later than the start as that costs, so that it then goes on as if it had begun at the anchor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub(super) scale: Scale<FRACTION>,
@@ -81,8 +81,8 @@ impl Plan {
         self.scale.full.saturating_add(Subtokens(parts as u64))
     }
 
-    /// When `minted` parts will have been minted: the first instant at which [`minted`](Self::minted) says so, or the origin
-    /// where that was before.
+    /// When `minted` parts will have been minted: the first instant at which [`minted`](Self::minted) says so, or the
+    /// origin where that was before.
     pub(super) fn due(&self, minted: Subtokens) -> Nanos {
         let linear = self.anchor.saturating_add(self.scale.time_to_mint(minted.saturating_sub(self.scale.full)));
         let warm = self.warm();
@@ -142,8 +142,8 @@ const WARM_FRACTION: u32 = 14;
 
 /// A [`Plan`] that threads read while another writes the next one.
 ///
-/// Relaxed stores would do for the values; they are releases, and the loads acquires, so that whoever saw a part of a
-/// plan also sees that the word which named its predecessor is out of date.
+/// Relaxed stores would do for the values; they are releases, and the loads acquires, so that a thread which saw a part
+/// of a plan also sees that the word which named its predecessor is out of date.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct SharedPlan {

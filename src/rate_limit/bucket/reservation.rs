@@ -77,13 +77,14 @@ impl Acquire {
         Self { bucket, tokens, state: State::Unpolled { came_at }, timer: Timer::new() }
     }
 
-    /// The instant at which the wait ends, as known now: when the tokens for the waiters ahead and for this one are minted.
-    /// `None` before the first poll, which takes the place in line, and after the end.
+    /// The instant at which the wait ends, as known now: when the tokens for the waiters ahead and for this one are
+    /// minted. `None` before the first poll, which takes the place in line, and after the end.
     ///
     /// - It moves earlier when the rate rises, a waiter ahead gives up, or tokens are given back.
-    /// - It moves later when the rate falls, or when callers [owe](TokenBucket::try_acquire_or_owe_at) for refused calls.
-    /// - It moves later when a waiter ahead is not polled at its turn, and the bucket fills meanwhile: a full bucket mints
-    ///   nothing. Later waiters do not move it.
+    /// - It moves later when the rate falls, or when callers [owe](TokenBucket::try_acquire_or_owe_at) for refused
+    ///   calls.
+    /// - It moves later when a waiter ahead is not polled at its turn, and the bucket fills meanwhile: a full bucket
+    ///   mints nothing. Later waiters do not move it.
     /// - It is the present instant when the turn has come, or the wait was refused, and the task has not run since.
     ///
     /// Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.

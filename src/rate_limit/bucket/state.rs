@@ -37,8 +37,8 @@ pub(super) struct Word(pub(super) AtomicU64);
 /// What all handles of one bucket share.
 #[repr(align(128))]
 pub(super) struct BucketShared {
-    /// Which plan counts, whether anybody waits, and the parts spent so far by that plan, or forfeited because the bucket
-    /// was full. See the constants below.
+    /// Which plan counts, whether a call waits, and the parts spent so far by that plan, or forfeited because the
+    /// bucket was full. See the constants below.
     ///
     /// A compare-and-swap that succeeds shows that the plan which the thread computed with still counts: a plan is
     /// overwritten only after this word named the other one.
@@ -47,7 +47,7 @@ pub(super) struct BucketShared {
     pub(super) plans: [SharedPlan; 2],
     pub(super) origin: Origin,
     pub(super) max_wait: Duration,
-    /// Held by whoever changes the plan or waits.
+    /// Held to change the plan, or to wait.
     pub(super) slow: Mutex<Slow>,
 }
 
@@ -56,25 +56,25 @@ pub(super) struct Slow {
     pub(super) quota: Quota,
     /// A third of the warm-up; zero for a bucket that does not warm up.
     pub(super) third: Nanos,
-    /// When a bucket that warms up has been full for as long as that takes, if nothing more is taken until then. What is
-    /// given back does not hasten it: a bucket whose calls are all refunded is in use.
+    /// When a bucket that warms up has been full for as long as that takes, if nothing more is taken until then. What
+    /// is given back does not hasten it: a bucket whose calls are all refunded is in use.
     pub(super) cold_at: Nanos,
     pub(super) line: Line,
-    /// Nobody waits for a closed bucket, and [`SLOW`] stays set, so that each call learns of it.
+    /// No call waits for a closed bucket, and [`SLOW`] stays set, so that each call learns of it.
     pub(super) is_closed: bool,
 }
 
 /// The parts spent: at most a burst, a horizon's worth, and a burst that is owed, each up to 2^55.
 pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
-/// Counts the plans. A thread that slept through 64 of them, and finds the same number of parts spent by the last, takes
-/// it for its own.
+/// Counts the plans. A thread that slept through 64 of them, and finds the same number of parts spent by the last,
+/// takes it for its own.
 const GENERATION_SHIFT: u32 = 57;
 const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
-/// Ask under the lock: somebody waits, the bucket warms up, or it is closed.
+/// Ask under the lock: a call waits, the bucket warms up, or it is closed.
 pub(super) const SLOW: u64 = 1 << 63;
 
 /// What the parts spent and minted say of a call.
-enum Reckoned {
+enum Assessment {
     /// There are enough. `after` will have been spent after the call.
     Enough { after: Subtokens },
     /// There would be enough once `after` has been minted.
@@ -136,12 +136,12 @@ impl BucketShared {
     #[inline]
     pub(super) fn try_take(&self, tokens: Tokens, now: Nanos) -> Result<Way, BucketRefusal> {
         let word = self.word.0.load(Ordering::Acquire);
-        match self.reckon(word, tokens, now) {
-            Reckoned::Enough { after } => match self.replace_spent(word, after) {
+        match self.assess(word, tokens, now) {
+            Assessment::Enough { after } => match self.replace_spent(word, after) {
                 Ok(_) => Ok(Way::Open),
                 Err(newer) => self.try_take_again(newer, tokens, now),
             },
-            Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => Err(too_few(after, anchor, &scale)),
+            Assessment::TooFew { after, anchor, scale } if self.is_current(word) => Err(too_few(after, anchor, &scale)),
             _ => self.try_take_again(word, tokens, now),
         }
     }
@@ -150,17 +150,17 @@ impl BucketShared {
     #[cold]
     fn try_take_again(&self, mut word: u64, tokens: Tokens, now: Nanos) -> Result<Way, BucketRefusal> {
         loop {
-            let refusal = match self.reckon(word, tokens, now) {
-                Reckoned::Slow => return self.try_take_slowly(tokens, now).map(|()| Way::Locked),
-                Reckoned::Enough { after } => match self.replace_spent(word, after) {
+            let refusal = match self.assess(word, tokens, now) {
+                Assessment::Slow => return self.try_take_slowly(tokens, now).map(|()| Way::Locked),
+                Assessment::Enough { after } => match self.replace_spent(word, after) {
                     Ok(_) => return Ok(Way::Open),
                     Err(newer) => {
                         word = newer;
                         continue;
                     }
                 },
-                Reckoned::TooFew { after, anchor, scale } => too_few(after, anchor, &scale),
-                Reckoned::Never => BucketRefusal::ForEver,
+                Assessment::TooFew { after, anchor, scale } => too_few(after, anchor, &scale),
+                Assessment::Never => BucketRefusal::ForEver,
             };
             if self.is_current(word) {
                 return Err(refusal);
@@ -172,11 +172,11 @@ impl BucketShared {
     /// What the plan that `word` names says of a call, if `word` still counts. A plan that is being overwritten is any
     /// numbers, so that all arithmetic wraps or saturates.
     #[inline]
-    fn reckon(&self, word: u64, tokens: Tokens, now: Nanos) -> Reckoned {
+    fn assess(&self, word: u64, tokens: Tokens, now: Nanos) -> Assessment {
         let (anchor, scale) = self.plan_of(word).load_rate();
         let since = now.saturating_sub(anchor);
         if word & SLOW != 0 || since >= HORIZON {
-            return Reckoned::Slow;
+            return Assessment::Slow;
         }
         let forfeited = scale.minted(since);
         let minted = Subtokens(scale.full.0.wrapping_add(forfeited.0));
@@ -184,16 +184,16 @@ impl BucketShared {
         let cost = scale.parts(tokens);
         let after = Subtokens(spent(word).max(forfeited).0.wrapping_add(cost.0));
         if cost > scale.full {
-            Reckoned::Never
+            Assessment::Never
         } else if after > minted {
-            Reckoned::TooFew { after, anchor, scale }
+            Assessment::TooFew { after, anchor, scale }
         } else {
-            Reckoned::Enough { after }
+            Assessment::Enough { after }
         }
     }
 
-    /// Whether the plan that `word` named still counts, and nobody waits. The loads of the plan were acquires: they came
-    /// before this one.
+    /// Whether the plan that `word` named still counts, and no call waits. The loads of the plan were acquires: they
+    /// came before this one.
     #[inline]
     fn is_current(&self, word: u64) -> bool {
         (self.word.0.load(Ordering::Acquire) ^ word) & (GENERATION | SLOW) == 0
@@ -205,7 +205,7 @@ impl BucketShared {
         self.word.0.compare_exchange(word, newer, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// The same, when the fast way is not open: the plan has to be moved on, or somebody waits.
+    /// The same, when the fast way is not open: the plan has to be moved on, or a call waits.
     #[cold]
     fn try_take_slowly(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {
         let slow = lock(&self.slow);
@@ -269,8 +269,8 @@ impl BucketShared {
         }
     }
 
-    /// Gives tokens back, and says whether a call may wait for them. A call that begins to wait later finds them: the one
-    /// word says both.
+    /// Gives tokens back, and says whether a call may wait for them. A call that begins to wait later finds them: the
+    /// one word says both.
     pub(super) fn give_back(&self, tokens: Tokens) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {

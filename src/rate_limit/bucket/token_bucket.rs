@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 /// A rate with a burst: tokens are minted at a steady rate, at most a burst of them is saved up, each call costs some.
 ///
-/// In every interval of length t at most `burst + rate * t` tokens are admitted, and a token that is there is not refused:
-/// exactly for most rates in use, to within a nanosecond for the others (see below). A clock that stands still mints
-/// nothing, one that jumps ahead mints at most a burst, and asking often loses nothing.
+/// In every interval of length t at most `burst + rate * t` tokens are admitted, and a token that is there is not
+/// refused: exactly for most rates in use, to within a nanosecond for the others (see below). A clock that stands still
+/// mints nothing, one that jumps ahead mints at most a burst, and asking often loses nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,25 +41,25 @@ use tokio::time::Instant;
 ///
 /// [`try_acquire`](Self::try_acquire) admits or refuses at once. [`acquire`](Self::acquire) waits for its turn, behind
 /// all who wait already and for no longer than it may. [`reserve`](Self::reserve) takes tokens for something that may
-/// yet not happen. While somebody waits `try_acquire` is refused: what is being minted is spoken for.
+/// yet not happen. While a call waits `try_acquire` is refused: the next tokens are spoken for.
 ///
 /// # How it counts
 ///
 /// The bucket is the generic cell rate algorithm (ITU-T I.371), turned from time into tokens: instead of the
-/// theoretical arrival time of the next call it keeps the number of tokens spent, and compares it with the number minted
-/// by now. So there is no interval to be cut to whole nanoseconds, no error adds up, and a change of the rate does not
-/// price anew what was spent before.
+/// theoretical arrival time of the next call it keeps the number of tokens spent, and compares it with the number
+/// minted by now. So there is no interval to be cut to whole nanoseconds, no error adds up, and a change of the rate
+/// does not price again what was spent before.
 ///
-/// A token is divided into parts. Where the rate in lowest terms is up to 2^14 tokens in some nanoseconds (100 per second
-/// is 1 in 10,000,000; 1,500,000 per second 3 in 2,000), a whole number of parts is minted per nanosecond, and everything
-/// is exact. So it is unless the parts of a burst were more than 2^55. All other rates are
-/// exact to one in 10^10 at the least (in 10^15 if a burst is minted within an hour), and a token may come by a part too
-/// early or too late: by less than a nanosecond, or 2^-54 of the time in which a burst is minted.
+/// A token is divided into parts. Where the rate in lowest terms is up to 2^14 tokens in some nanoseconds (100 per
+/// second is 1 in 10,000,000; 1,500,000 per second 3 in 2,000), a whole number of parts is minted per nanosecond, and
+/// everything is exact. So it is unless the parts of a burst were more than 2^55. All other rates are exact to one in
+/// 10^10 at the least (in 10^15 if a burst is minted within an hour), and a token may come by a part too early or too
+/// late: by less than a nanosecond, or 2^-54 of the time in which a burst is minted.
 ///
 /// # Cost
 ///
 /// One load and one compare-and-swap to admit, two loads to refuse; no allocation, no lock. Every 18 minutes, while
-/// somebody waits, and while it warms up, a lock is taken. Clones share the bucket.
+/// a call waits, and while it warms up, a lock is taken. Clones share the bucket.
 #[derive(Clone)]
 pub struct TokenBucket {
     pub(super) shared: Arc<BucketShared>,
@@ -88,18 +88,18 @@ impl TokenBucket {
 
     /// Takes `tokens` at `now`, all or none. Zero tokens are always there.
     ///
-    /// `now` is the present by the caller's clock. An instant before the bucket was built, or its quota was last changed,
-    /// counts as that one.
+    /// `now` is the present by the caller's clock. An instant before the bucket was built, or its quota was last
+    /// changed, counts as that one.
     ///
-    /// An instant ahead of the clock is no plan for that instant. The call takes its tokens as of then, and returns at once. At
-    /// every earlier instant the bucket then lacks the tokens that are minted from that instant until then, and may refuse all
-    /// calls until then. Giving the tokens back does not undo that. To plan, ask [`available_at`](Self::available_at), which
-    /// changes nothing, or wait in line and read [`Acquire::due_at`].
+    /// An instant ahead of the clock is no plan for that instant. The call takes its tokens as of then, and returns at
+    /// once. At every earlier instant the bucket then lacks the tokens that are minted from that instant until then,
+    /// and may refuse all calls until then. Giving the tokens back does not undo that. To plan, ask
+    /// [`available_at`](Self::available_at), which changes nothing, or wait in line and read [`Acquire::due_at`].
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a call
-    /// is refused for ever. So is every call that costs anything to a bucket that is [closed](Self::close).
+    /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a
+    /// call is refused for ever. So is every call that costs anything to a bucket that is [closed](Self::close).
     #[inline]
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         self.take_at(tokens, now).map(|_| ())
@@ -116,8 +116,8 @@ impl TokenBucket {
     }
 
     /// Takes `tokens` at `now` as [`try_acquire_at`](Self::try_acquire_at) does, but a refused call counts as well: it
-    /// owes what it costs, up to a burst in all. A caller that asks too often and does not stop is not admitted again. A
-    /// [closed](Self::close) bucket charges nothing.
+    /// owes what it costs, up to a burst in all. A caller that asks too often and does not stop is not admitted again.
+    /// A [closed](Self::close) bucket charges nothing.
     ///
     /// # Errors
     ///
@@ -133,11 +133,12 @@ impl TokenBucket {
     /// Waits for `tokens` in order of arrival: all of them are taken at once, when it is their turn and they are there.
     ///
     /// The wait is at most the bucket's [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
-    /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the future gives
-    /// up the place, and those behind move up; or gives the tokens back, if they were granted but not seen. A future that is
-    /// neither polled nor dropped costs its tokens and holds up no waiter: the tokens are set aside for it, at the latest when
-    /// the turn of the waiter behind it has come. If the rate rises or a waiter leaves, the waiters behind such a future are
-    /// not woken early. They are served at the time at which they expected their turn before.
+    /// [current context](crate::CallContext::current). The place in line is taken in the first poll. Dropping the
+    /// future gives up the place, and those behind move up; or gives the tokens back, if they were granted but not
+    /// seen. A future that is neither polled nor dropped costs its tokens and holds up no waiter: the tokens are set
+    /// aside for it, at the latest when the turn of the waiter behind it has come. If the rate rises or a waiter
+    /// leaves, the waiters behind such a future are not woken early. They are served at the time at which they expected
+    /// their turn before.
     ///
     /// Timers fire at whole milliseconds: where a burst is minted in less, those who wait get a burst per millisecond.
     ///
@@ -149,24 +150,24 @@ impl TokenBucket {
     ///
     /// # Cost
     ///
-    /// Where the tokens are there, as [`try_acquire`](Self::try_acquire). Otherwise one lock and one timer, an entry in a
-    /// map, and one wake-up when it is admitted, however many wait; a second one where others before it gave up, or the
-    /// rate was changed.
+    /// Where the tokens are there, as [`try_acquire`](Self::try_acquire). Otherwise one lock and one timer, an entry in
+    /// a map, and one wake-up when it is admitted, however many wait; a second one where others before it gave up, or
+    /// the rate was changed.
     pub fn acquire(&self, tokens: u64) -> Acquire {
         Acquire::new(self.clone(), tokens, None)
     }
 
-    /// Waits as [`acquire`](Self::acquire) does, for a caller that came at `now`. The first poll takes the tokens or the place
-    /// in line as of that instant. A caller uses it that has read the clock already, or whose request came before its task
-    /// ran.
+    /// Waits as [`acquire`](Self::acquire) does, for a caller that came at `now`. The first poll takes the tokens or
+    /// the place in line as of that instant. A caller uses it that has read the clock already, or whose request came
+    /// before its task ran.
     ///
-    /// The longest wait, and the time that a refusal names, count from `now`. Earlier waiters stay ahead. The wait itself
-    /// follows tokio's clock. Dropping the future has the effect that `acquire` describes.
+    /// The longest wait, and the time that a refusal names, count from `now`. Earlier waiters stay ahead. The wait
+    /// itself follows tokio's clock. Dropping the future has the effect that `acquire` describes.
     ///
     /// `now` is the present by the caller's clock, not a plan. An instant ahead of the clock has the effect that
-    /// [`try_acquire_at`](Self::try_acquire_at) describes: tokens that are there then are taken at once, without a wait, and
-    /// dropping the future does not undo that. An instant before the bucket was built, or its quota was last changed, counts
-    /// as that one. To learn when a wait ends, read [`Acquire::due_at`].
+    /// [`try_acquire_at`](Self::try_acquire_at) describes: tokens that are there then are taken at once, without a
+    /// wait, and dropping the future does not undo that. An instant before the bucket was built, or its quota was last
+    /// changed, counts as that one. To learn when a wait ends, read [`Acquire::due_at`].
     ///
     /// # Errors
     ///
@@ -198,8 +199,8 @@ impl TokenBucket {
         Ok(Reservation::new(self.clone(), tokens))
     }
 
-    /// Gives `tokens` back that were taken for a call which then was not made, or need not count. Never more than a burst
-    /// is kept. Those who wait have them at once.
+    /// Gives `tokens` back that were taken for a call which then was not made, or need not count. Never more than a
+    /// burst is kept. Those who wait have them at once.
     #[inline]
     pub fn refund(&self, tokens: u64) {
         if self.shared.give_back(Tokens(tokens)) {
@@ -207,9 +208,9 @@ impl TokenBucket {
         }
     }
 
-    /// Follows another quota from now on. What the bucket holds stays, in tokens, up to the new burst. Those who wait go on
-    /// waiting, at the new rate, for longer than [`max_wait`](Self::max_wait) if need be; whoever costs more than the new
-    /// burst is refused at once.
+    /// Follows another quota from now on. What the bucket holds stays, in tokens, up to the new burst. Those who wait
+    /// go on waiting, at the new rate, for longer than [`max_wait`](Self::max_wait) if need be; a call that costs more
+    /// than the new burst is refused at once.
     ///
     /// # Errors
     ///
@@ -236,13 +237,13 @@ impl TokenBucket {
         self.shared.word.0.fetch_add(parts, Ordering::Relaxed);
     }
 
-    /// The whole tokens that are there at `now`, for whoever waits or whoever comes. Nothing changes by looking, not even
+    /// The whole tokens that are there at `now`, for waiters and newcomers. Nothing changes by looking, not even
     /// into the future.
     pub fn available_at(&self, now: Instant) -> u64 {
         self.shared.available(self.shared.origin.to(now)).0
     }
 
-    /// What the bucket goes by.
+    /// The quota in force.
     pub fn quota(&self) -> Quota {
         lock(&self.shared.slow).quota
     }
@@ -257,7 +258,7 @@ impl TokenBucket {
         self.shared.max_wait
     }
 
-    /// Whether `tokens` would be refused at `due`, if nobody else takes or gives back any before. Changes nothing.
+    /// Whether `tokens` would be refused at `due`, if no other caller takes or gives back any before. Changes nothing.
     pub(in crate::rate_limit) fn would_refuse_at(&self, tokens: u64, due: Instant) -> bool {
         tokens > 0 && self.shared.would_refuse(Tokens(tokens), self.shared.origin.to(due), Nanos::ZERO)
     }

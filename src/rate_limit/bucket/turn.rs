@@ -41,8 +41,9 @@ impl TokenBucket {
         joined.map_err(|refusal| refusal.seen_at(nanos))
     }
 
-    /// Whether it is this place's turn. Then the tokens have been taken and the place is gone; so it is after a refusal.
-    /// If not, the waker is woken when it is, or earlier; at the instant that comes back it is to be asked again.
+    /// Whether it is this place's turn. Then the tokens have been taken and the place is gone; so it is after a
+    /// refusal. If not, the waker is woken when it is, or earlier; at the instant that comes back it is to be asked
+    /// again.
     pub(super) fn poll_place_at(&self, place: Place, waker: &Waker, now: Instant) -> Turn {
         let nanos = self.shared.origin.to(now);
         match self.shared.poll_place(place, waker, nanos) {

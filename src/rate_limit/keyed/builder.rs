@@ -23,8 +23,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// It is counted on one bucket which all such keys of its tier share, and which follows the tier's quota. The default:
-    /// a few too many keys are limited together, and a flood of them gets a single key's share.
+    /// It is counted on one bucket which all such keys of its tier share, and which follows the tier's quota. The
+    /// default: a few too many keys are limited together, and a flood of them gets a single key's share.
     #[default]
     Shared,
     /// It is refused, until the first of those slots is free.
@@ -56,8 +56,8 @@ impl<K: ?Sized> KeyedBuilder<K> {
 }
 
 impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
-    /// Keys belong to the tier whose index `tier_of` says: 0 is that of the builder's quota, 1 the first of `more`, and so
-    /// on. An index without a tier counts as 0.
+    /// Keys belong to the tier whose index `tier_of` says: 0 is that of the builder's quota, 1 the first of `more`, and
+    /// so on. An index without a tier counts as 0.
     ///
     /// It runs with every call, before the key is counted; what it says may change. A key that comes with another tier
     /// than before keeps what it has, in tokens, up to the new burst.
@@ -91,8 +91,8 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
     ///
     /// # Errors
     ///
-    /// There must be room for 1 to 100 million keys, and memory for it; there may be up to 128 tiers. Each quota must be
-    /// one that a bucket can have, and its burst fill within 366 days.
+    /// There must be room for 1 to 100 million keys, and memory for it; there may be up to 128 tiers. Each quota must
+    /// be one that a bucket can have, and its burst fill within 366 days.
     pub fn build(self) -> Result<Keyed<K, T, S>, ConfigError> {
         let Self { max_keys, quotas, overflow, tier_of, hasher, keys: _ } = self;
         tier::check_all(&quotas)?;

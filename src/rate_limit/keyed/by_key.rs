@@ -95,10 +95,11 @@ pub struct TakenByKey {
 }
 
 impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
-    /// Each call costs one token of the bucket of its key, which `key_of` makes of the request. It returns the key itself; one
-    /// that lies in the request is borrowed by [`by_key_ref`](RateLimit::by_key_ref).
+    /// Each call costs one token of the bucket of its key, which `key_of` makes of the request. It returns the key
+    /// itself; one that lies in the request is borrowed by [`by_key_ref`](RateLimit::by_key_ref).
     ///
-    /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is a `K` or borrows as one: `String` as `str`.
+    /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is a `K` or borrows as one: `String` as
+    /// `str`.
     ///
     /// It runs once per attempt, before the call is admitted; so does the function that says the tier of the key.
     ///
@@ -119,10 +120,11 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
 }
 
 impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
-    /// Like [`by_key`](RateLimit::by_key) where the key lies in the request: `key_of` borrows it, and nothing is allocated.
+    /// Like [`by_key`](RateLimit::by_key) where the key lies in the request: `key_of` borrows it, and nothing is
+    /// allocated.
     ///
-    /// Write the closure in the call, as below, or pass a function: `fn tenant(order: &Order) -> &str`. A closure that is first
-    /// bound by `let` does not compile: Rust does not infer there that the key borrows from the request.
+    /// Write the closure in the call, as below, or pass a function: `fn tenant(order: &Order) -> &str`. A closure that
+    /// is first bound by `let` does not compile: Rust does not infer there that the key borrows from the request.
     ///
     /// ```
     /// use std::time::Duration;
@@ -143,8 +145,8 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
     /// # Requests that borrow
     ///
     /// Where the request is itself a reference, such as `&Order`, pass a function that names both lifetimes. A closure
-    /// compiles here, but takes references of one lifetime only. Then the compiler reports far away, where the stack is called,
-    /// that the order "does not live long enough" (E0597).
+    /// compiles here, but takes references of one lifetime only. Then the compiler reports far away, where the stack is
+    /// called, that the order "does not live long enough" (E0597).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -175,9 +177,9 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
     /// ```
     ///
     /// Other closures return nothing that borrows from the request: [`cost`](Self::cost),
-    /// [`weight`](crate::load_level::LoadLevel::weight), [`replay_if`](crate::retry::Retry::replay_if). They only need the type
-    /// of their parameter, as `cost` above: `|order: &&Order|`. With it they may also be bound by `let` first. A closure of
-    /// [`classify`](crate::stack::ClientBuilder::classify) needs the type only if it is bound by `let`.
+    /// [`weight`](crate::load_level::LoadLevel::weight), [`replay_if`](crate::retry::Retry::replay_if). They only need
+    /// the type of their parameter, as `cost` above: `|order: &&Order|`. With it they may also be bound by `let` first.
+    /// A closure of [`classify`](crate::stack::ClientBuilder::classify) needs the type only if it is bound by `let`.
     pub fn by_key_ref<Request>(keyed: Keyed<K, T, S>, key_of: F) -> Self
     where
         F: Fn(&Request) -> &K,

@@ -20,9 +20,9 @@ use tokio::time::Instant;
 
 /// A token bucket for each of many keys: users, tenants, addresses.
 ///
-/// Each key has what a [`TokenBucket`](crate::rate_limit::TokenBucket) of its tier's [`Quota`] would give it. A key that was
-/// not seen before has a full bucket, and so one whose bucket is full again need not be remembered: its place is free for
-/// another.
+/// Each key has what a [`TokenBucket`](crate::rate_limit::TokenBucket) of its tier's [`Quota`] would give it. A key
+/// that was not seen before has a full bucket, and so one whose bucket is full again need not be remembered: its place
+/// is free for another.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,28 +48,28 @@ use tokio::time::Instant;
 /// keys whose hashes are equal share a bucket, and so are admitted less than their share, never more. Of a million live
 /// keys any two do with a probability of 3 in 100 million; of ten million, 3 in a million.
 ///
-/// A key is live until its bucket is full again: each token that it took keeps it live for `period / count`, up to the time
-/// in which a burst is minted. So the live keys are those that come in that time; a quota by the hour needs room for the keys
-/// of an hour. As long as no more than `max_keys` are live at a time, less than one in
-/// a million newcomers finds no slot: 3 in 10 million, by simulation, of those who come to a table of a million live keys
-/// each time when one of them has gone. A table for fewer than 342 keys is rounded up to a power of two.
+/// A key is live until its bucket is full again: each token that it took keeps it live for `period / count`, up to the
+/// time in which a burst is minted. So the live keys are those that come in that time; a quota by the hour needs room
+/// for the keys of an hour. As long as no more than `max_keys` are live at a time, less than one in a million newcomers
+/// finds no slot: 3 in 10 million, by simulation, of those who come to a table of a million live keys each time when
+/// one of them has gone. A table for fewer than 342 keys is rounded up to a power of two.
 ///
 /// # Strangers
 ///
 /// The bucket of a live key never gives way. So a caller that sends ever new keys, to evade its limit or to fill the
 /// table, takes neither a token nor a slot from live keys. It competes with other newcomers only, for the free slots
-/// and then for what [`Overflow`](crate::rate_limit::Overflow) leaves them. A key that was quiet until its bucket was full is a newcomer too, whose
-/// slot may be gone. Of full buckets, the one that was full for longest gives way first. A stranger's slot is as good
-/// as free once the tokens that it took are minted again. To hold all slots the stranger has to bring one and a half
-/// times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
+/// and then for what [`Overflow`](crate::rate_limit::Overflow) leaves them. A key that was quiet until its bucket was
+/// full is a newcomer too, whose slot may be gone. Of full buckets, the one that was full for longest gives way first.
+/// A stranger's slot is as good as free once the tokens that it took are minted again. To hold all slots the stranger
+/// has to bring one and a half times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
 ///
 /// The default hasher has secret keys, so no caller can choose keys which share the slots, or the bucket, of another.
 /// [`hasher`](KeyedBuilder::hasher) takes others for keys that no caller can choose.
 ///
 /// # Tiers
 ///
-/// Keys may have different quotas: [`tiers`](KeyedBuilder::tiers). A key whose tier changes keeps what it has, in tokens,
-/// up to the new burst. [`set_quota`](Self::set_quota) changes the quota of a tier for all its keys.
+/// Keys may have different quotas: [`tiers`](KeyedBuilder::tiers). A key whose tier changes keeps what it has, in
+/// tokens, up to the new burst. [`set_quota`](Self::set_quota) changes the quota of a tier for all its keys.
 ///
 /// # Cost
 ///
@@ -82,10 +82,10 @@ use tokio::time::Instant;
 /// # How it counts
 ///
 /// As [`TokenBucket`](crate::rate_limit::TokenBucket) does, with parts of a token that are minted at up to one per
-/// nanosecond. Where the period is a multiple of the count in nanoseconds everything is exact; at other rates a token may come up to two nanoseconds too
-/// early or too late, and up to four for a burst that takes half a year to fill. A clock that goes back by up to two years
-/// mints nothing for a key that is in its slot; but where the clocks of threads differ, the slot of one that is full by the
-/// latest of them may be given away, and then it is full for all.
+/// nanosecond. Where the period is a multiple of the count in nanoseconds everything is exact; at other rates a token
+/// may come up to two nanoseconds too early or too late, and up to four for a burst that takes half a year to fill. A
+/// clock that goes back by up to two years mints nothing for a key that is in its slot; but where the clocks of threads
+/// differ, the slot of one that is full by the latest of them may be given away, and then it is full for all.
 pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
     pub(super) shared: Arc<KeyedShared<T, S>>,
     pub(super) keys: PhantomData<fn(&K)>,
@@ -118,16 +118,16 @@ where
     ///
     /// `now` is the present by the caller's clock. An instant before the table was built counts as that one.
     ///
-    /// An instant ahead of the clock is no plan for that instant. The call takes its tokens as of then, and returns at once. At
-    /// every earlier instant the key then lacks the tokens that are minted from that instant until then, and may be refused
-    /// until then. Giving the tokens back does not undo that. To plan, ask [`available_at`](Self::available_at), which changes
-    /// nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket) also lets calls wait, and
-    /// [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) says until when.
+    /// An instant ahead of the clock is no plan for that instant. The call takes its tokens as of then, and returns at
+    /// once. At every earlier instant the key then lacks the tokens that are minted from that instant until then, and
+    /// may be refused until then. Giving the tokens back does not undo that. To plan, ask
+    /// [`available_at`](Self::available_at), which changes nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket)
+    /// also lets calls wait, and [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) says until when.
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a call
-    /// is refused for ever. For a key that finds no slot see [`Overflow`](crate::rate_limit::Overflow).
+    /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a
+    /// call is refused for ever. For a key that finds no slot see [`Overflow`](crate::rate_limit::Overflow).
     #[inline]
     pub fn try_acquire_at(&self, key: &K, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         if tokens == 0 {
@@ -136,8 +136,8 @@ where
         self.take_at(self.hash(key), tokens, now).map(|_| ())
     }
 
-    /// Gives `tokens` of this key's back that were taken for a call which then was not made, or need not count. Never more
-    /// than a burst is kept.
+    /// Gives `tokens` of this key's back that were taken for a call which then was not made, or need not count. Never
+    /// more than a burst is kept.
     ///
     /// Tokens taken of the bucket that newcomers share stay taken: a key without a slot has a full bucket, to which
     /// nothing is added.
@@ -225,8 +225,8 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         }
     }
 
-    /// Looks at all buckets that may be counted by a quota which is no longer in force, a block at a time, while traffic
-    /// flows.
+    /// Looks at all buckets that may be counted by a quota which is no longer in force, a block at a time, while
+    /// traffic flows.
     pub(in crate::rate_limit) fn convert_all(&self) {
         let shared = &*self.shared;
         shared.convert_all(&mut lock(&shared.quotas), Instant::now());

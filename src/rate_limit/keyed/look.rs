@@ -16,8 +16,8 @@ where
     T: TierOf<K>,
     S: BuildHasher,
 {
-    /// The whole tokens that there are at `now` for this key: a burst, if it has no slot. Nothing changes by looking, not even
-    /// into the future.
+    /// The whole tokens that there are at `now` for this key: a burst, if it has no slot. Nothing changes by looking,
+    /// not even into the future.
     pub fn available_at(&self, key: &K, now: Instant) -> u64 {
         let (shared, key) = (&*self.shared, self.hash(key));
         let nanos = shared.look_at(now);

@@ -20,20 +20,21 @@ pub(super) struct KeyedShared<T, S> {
     pub(super) tier_of: T,
     pub(super) origin: Origin,
     /// When all buckets have to be looked at again, so that none is left alone for longer than its state can tell: in
-    /// nanoseconds since the origin. Written with the lock on the quotas held; whoever reads an old one takes that lock.
+    /// nanoseconds since the origin. Written with the lock on the quotas held; a thread that reads an old one takes
+    /// that lock.
     pub(super) renewal: AtomicU64,
     /// Also that of keys without a tier.
     pub(super) first: Tier,
     pub(super) more: Box<[Tier]>,
     pub(super) max_keys: usize,
-    /// Held by whoever changes a quota or looks at all buckets.
+    /// Held to change a quota, or to look at all buckets.
     pub(super) quotas: Mutex<Quotas>,
 }
 
 pub(super) struct Quotas {
     pub(super) in_force: Vec<Quota>,
-    /// A quota was switched, and buckets may still be counted by the one before: they have to be looked at before the next
-    /// switch.
+    /// A quota was switched, and buckets may still be counted by the one before: they have to be looked at before the
+    /// next switch.
     pub(super) unconverted: bool,
 }
 
@@ -80,8 +81,8 @@ impl<T, S> KeyedShared<T, S> {
         self.take_at(key, tokens, nanos, now)
     }
 
-    /// The same when all buckets are due to be looked at. A refusal changes nothing, so that only a call that is admitted
-    /// renews them.
+    /// The same when all buckets are due to be looked at. A refusal changes nothing, so that only a call that is
+    /// admitted renews them.
     #[cold]
     fn take_and_renew(
         &self,
@@ -189,8 +190,8 @@ impl<T, S> KeyedShared<T, S> {
 
     /// The contents of a bucket, as parts of the quota of this tier whose tag was seen in force.
     ///
-    /// A tag is read once for all that is computed by it. Another may come into force meanwhile, but no quota is overwritten
-    /// by which this block counts a bucket.
+    /// A tag is read once for all that is computed by it. Another may come into force meanwhile, but no quota is
+    /// overwritten by which this block counts a bucket.
     pub(super) fn left_by(
         &self,
         _block: &Locked<'_>,
@@ -260,8 +261,8 @@ impl<T, S> KeyedShared<T, S> {
         self.table.locked_blocks().for_each(look_at);
     }
 
-    /// Whether every bucket is full at `nanos`: none was taken from since the renewal was due, which was longer ago than any
-    /// takes to fill. Their states may seem to be of another time then.
+    /// Whether every bucket is full at `nanos`: none was taken from since the renewal was due, which was longer ago
+    /// than any takes to fill. Their states may seem to be of another time then.
     pub(super) fn all_are_full(&self, nanos: Nanos) -> bool {
         nanos.saturating_sub(self.renewal()) > RENEWAL
     }

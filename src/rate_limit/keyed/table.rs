@@ -98,8 +98,8 @@ impl CacheLine {
         Self { fingerprints: [(); SLOTS].map(|()| AtomicU64::new(0)), words: [(); SLOTS].map(|()| AtomicU64::new(0)) }
     }
 
-    /// The slot with this fingerprint and tag. Whether it is there is not predictable, where it is even less so: all are
-    /// compared, without a branch.
+    /// The slot with this fingerprint and tag. Whether it is there is not predictable, where it is even less so: all
+    /// are compared, without a branch.
     #[inline]
     fn find(&self, tagged: u64) -> Option<Slot<'_>> {
         let mut place = SLOTS;
@@ -115,7 +115,7 @@ impl CacheLine {
 }
 
 impl Table {
-    /// A table for so many keys, at least one, or nothing where there is no memory for it.
+    /// A table for this many keys, at least one, or nothing where there is no memory for it.
     pub(super) fn for_keys(keys: usize) -> Option<Self> {
         let lines = keys.saturating_mul(SLOTS_FOR_2_KEYS).div_ceil(2 * SLOTS);
         let block_log2 = lines.next_power_of_two().ilog2().clamp(LEAST_BLOCK_LOG2, MOST_BLOCK_LOG2);
@@ -132,8 +132,8 @@ impl Table {
         size_of_val(&*self.lines) + size_of_val(&*self.stripes)
     }
 
-    /// Where a key with this hash belongs. The block follows from the hash's highest bits, the fingerprint is the others:
-    /// with 256 blocks or more all 64 tell keys apart.
+    /// Where a key with this hash belongs. The block follows from the hash's highest bits, the fingerprint is the
+    /// others: with 256 blocks or more all 64 tell keys apart.
     #[inline]
     pub(super) fn address(&self, hash: u64) -> Address {
         let block = ((u128::from(hash) * u128::from(self.blocks)) >> 64) as usize;
@@ -160,8 +160,8 @@ impl Table {
         (fingerprint >> (TAG_BITS + from)) as usize & ((1 << self.block_log2) - 1)
     }
 
-    /// The bucket of a key that is counted by this tag. Without the lock it may be gone by now, and one that is not found
-    /// may be there.
+    /// The bucket of a key that is counted by this tag. Without the lock it may be gone by now, and one that is not
+    /// found may be there.
     #[inline]
     pub(super) fn find(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
         let home = self.home_of(address.block, address.fingerprint);
@@ -177,7 +177,8 @@ impl Table {
         others.into_iter().find_map(|line| self.lines.get(line)?.find(address.fingerprint | tag))
     }
 
-    /// Holds the lock on a key's block. No other thread then writes a fingerprint in it, and none of its slots is claimed.
+    /// Holds the lock on a key's block. No other thread then writes a fingerprint in it, and none of its slots is
+    /// claimed.
     pub(super) fn lock(&self, address: Address) -> Locked<'_> {
         self.lock_block(address.block)
     }
@@ -227,8 +228,8 @@ impl<'a> Locked<'a> {
         lines.flat_map(CacheLine::slots).filter(|slot| slot.tagged() != 0)
     }
 
-    /// A slot for a key that has none. An empty one, if there is any; or that of the bucket which has been full for longest,
-    /// which gives way; or else one in the first line whose bucket can move to such a slot of its own.
+    /// A slot for a key that has none. An empty one, if there is any; or that of the bucket which has been full for
+    /// longest, which gives way; or else one in the first line whose bucket can move to such a slot of its own.
     ///
     /// `surplus` says, of a tag and a word, for how long the bucket has been full: less than zero if it is not.
     pub(super) fn make_room(&self, address: Address, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
@@ -238,7 +239,8 @@ impl<'a> Locked<'a> {
         self.candidates(address.fingerprint).take(SLOTS).find_map(|slot| {
             let tagged = slot.tagged();
             let target = self.claim_any(tagged, &surplus)?;
-            // A quota was changed since the first look, and by the next one this very bucket is full: then it gives way.
+            // A quota was changed since the first look, and by the next one this very bucket is full: then it gives
+            // way.
             if std::ptr::eq(target.slot.word, slot.word) {
                 return Some(target);
             }
@@ -289,14 +291,17 @@ impl<'a> Slot<'a> {
         self.word.load(Ordering::Acquire)
     }
 
-    /// Changes the state, if this is the slot of this fingerprint and tag. `change` gets the state and returns the next.
+    /// Changes the state, if this is the slot of this fingerprint and tag. `change` gets the state and returns the
+    /// next.
     ///
-    /// It runs after the word was loaded, and whatever it looks at must stay as it is for as long as a slot has the tag.
+    /// It runs after the word was loaded, and whatever it looks at must stay as it is for as long as a slot has the
+    /// tag.
     #[inline]
     pub(super) fn change<E>(&self, tagged: u64, change: impl Fn(u64) -> Result<u64, E>) -> Change<E> {
-        // The word first. Whoever gives the slot to another key claims the word, then writes the fingerprint, then
-        // publishes the word, each a release. So whoever sees the word of the next key sees at least its fingerprint; and
-        // whoever sees the next fingerprint beside the former word finds, in the compare-and-swap, another word.
+        // The word first. A thread that gives the slot to another key claims the word, then writes the fingerprint,
+        // then publishes the word, each a release. So a thread that sees the word of the next key sees at least its
+        // fingerprint; and one that sees the next fingerprint beside the former word finds, in the compare-and-swap,
+        // another word.
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if self.fingerprint.load(Ordering::Acquire) != tagged || word & CLAIMED != 0 {

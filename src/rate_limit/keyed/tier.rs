@@ -61,7 +61,7 @@ impl From<KeyedRefusal> for RateLimited {
 ///
 /// All buckets of a table count from one origin. What a bucket holds is the difference to its state, which is what was
 /// spent: up to 2^55 parts; less than nothing, if a thread with a later clock took them; or up to 2^57, and no more,
-/// where nobody took any for long.
+/// where no call took any for long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     scale: Scale<FRACTION>,
@@ -138,8 +138,8 @@ impl Rate {
 
 /// A quota of a tier that threads read while another writes the next one.
 ///
-/// The loads are acquires and the stores releases, so that whoever saw a part of a rate also sees that all buckets which
-/// its predecessor counted have another version by now.
+/// The loads are acquires and the stores releases, so that a thread which saw a part of a rate also sees that all
+/// buckets which its predecessor counted have another version by now.
 struct SharedRate {
     parts_per_nano: AtomicU64,
     parts_per_token: AtomicU64,
@@ -197,7 +197,7 @@ impl Tier {
     /// The tag of those that are counted by the quota in force.
     #[inline]
     pub(super) fn tag(&self) -> u64 {
-        // Pairs with the release in `change`: whoever sees a tag sees its rate.
+        // Pairs with the release in `change`: a thread that sees a tag sees its rate.
         self.tag.load(Ordering::Acquire)
     }
 
@@ -224,17 +224,17 @@ impl Tier {
         self.overflow.as_ref()
     }
 
-    /// Puts another quota in force. No bucket may have the tag of the one before this one; all that have the tag of this
-    /// one are to be converted before the next change.
+    /// Puts another quota in force. No bucket may have the tag of the one before this one; all that have the tag of
+    /// this one are to be converted before the next change.
     pub(super) fn change(&self, quota: Quota, now: Nanos) {
         let tag = self.tag.load(Ordering::Acquire) ^ 1;
         self.rates[(tag & 1) as usize].store(Rate::new(quota), now);
         self.tag.store(tag, Ordering::Release);
     }
 
-    /// How many parts more than a burst the bucket with this tag of this tier, and this word, would hold at this time, by
-    /// the quota whose tag was seen in force, if it went on for ever; less than zero while it is not full. One that was full
-    /// when its quota was changed is full by the next.
+    /// How many parts more than a burst the bucket with this tag of this tier, and this word, would hold at this time,
+    /// by the quota whose tag was seen in force, if it went on for ever; less than zero while it is not full. One that
+    /// was full when its quota was changed is full by the next.
     pub(super) fn surplus(&self, in_force: u64, tag: u64, word: u64, now: Nanos) -> i64 {
         let (rate, state) = (self.rate(tag), state_of(word));
         if tag == in_force {

@@ -9,12 +9,12 @@ use std::{
 use tokio::time::Instant;
 
 /// The source of a rate limit's tokens: a [`TokenBucket`](crate::rate_limit::TokenBucket), a
-/// [`SlidingWindow`](crate::rate_limit::SlidingWindow), a bucket for each key, several of them; or one of your own. One that
-/// refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and its place is
+/// [`SlidingWindow`](crate::rate_limit::SlidingWindow), a bucket for each key, several of them; or one of your own. One
+/// that refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and its place is
 /// [`Infallible`](std::convert::Infallible).
 ///
-/// [`RateLimit::new`](crate::rate_limit::RateLimit::new) makes a rate limit of it. A stack asks for [`DescribeLimit`], and a
-/// [live stack](crate::stack::live) for [`LiveLimit`](crate::rate_limit::LiveLimit).
+/// [`RateLimit::new`](crate::rate_limit::RateLimit::new) makes a rate limit of it. A stack asks for [`DescribeLimit`],
+/// and a [live stack](crate::stack::live) for [`LiveLimit`](crate::rate_limit::LiveLimit).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -98,8 +98,8 @@ pub trait Limit<Request> {
     /// What an admitted call has taken. It is kept or refunded exactly once, so it needs no destructor.
     type Permit;
 
-    /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it needs no
-    /// destructor. [`Infallible`](std::convert::Infallible) where no call waits.
+    /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it
+    /// needs no destructor. [`Infallible`](std::convert::Infallible) where no call waits.
     type Place;
 
     /// Takes tokens for a call, all or none, or says that it has to wait.
@@ -119,7 +119,7 @@ pub trait Limit<Request> {
     }
 
     /// Asks for a place. On `Pending` the waker is registered, or [`Frame::wake_at`] was asked; on `Ready` the place is
-    /// gone. Not called where nobody waits.
+    /// gone. Not called where no call waits.
     fn poll(
         &self,
         _place: &mut Self::Place,
@@ -129,7 +129,7 @@ pub trait Limit<Request> {
         Poll::Ready(Err(RateLimited::new(None)))
     }
 
-    /// Gives up a place, and what was granted to it meanwhile. Not called where nobody waits.
+    /// Gives up a place, and what was granted to it meanwhile. Not called where no call waits.
     fn leave(&self, _place: &mut Self::Place, _frame: &mut Frame) {}
 
     /// Gives back what was taken for a call that then was not made, or need not count.

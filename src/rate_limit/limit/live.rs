@@ -15,8 +15,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// A limit whose quotas can change while calls pass: one, or one for each tier. A [`Limit`](crate::rate_limit::Limit) of
-/// your own implements it to stand in a [live stack](crate::stack::live).
+/// A limit whose quotas can change while calls pass: one, or one for each tier. A [`Limit`](crate::rate_limit::Limit)
+/// of your own implements it to stand in a [live stack](crate::stack::live).
 pub trait LiveLimit {
     /// A handle that shares the state of this limit: a clone, without the functions that look at requests.
     fn handle(&self) -> Box<dyn LiveLimit + Send + Sync>;

@@ -1,4 +1,5 @@
-//! The limit of a stack: the trait that buckets, windows and users' own limits implement, and the parts of a `RateLimit`.
+//! The limit of a stack: the trait that buckets, windows and users' own limits implement, and the parts of a
+//! `RateLimit`.
 
 mod both;
 mod contract;

@@ -56,7 +56,7 @@ impl Estimate {
         limit.saturating_sub(present).saturating_sub(counted as u64)
     }
 
-    /// The time until there are so many tokens, if nobody takes any.
+    /// The time until there are `tokens`, if no call takes any.
     ///
     /// The estimate never rises meanwhile, and at the end of a period it does not jump: what then is the last period is
     /// still covered in full.

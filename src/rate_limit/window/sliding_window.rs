@@ -6,14 +6,16 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A limit on what is admitted in any window of time: never more than `limit` tokens in `(t - window, t]`, for every `t`.
+/// A limit on what is admitted in any window of time: never more than `limit` tokens in `(t - window, t]`, for every
+/// `t`.
 ///
-/// It counts a call when it is admitted. A call may then wait until the service is ready, and travel: where somebody else
-/// counts what arrives, make the window longer than his by the longest such delay, and bound that by a timeout. What other
-/// processes send, or this one sent before it was restarted, is not counted.
+/// It counts a call when it is admitted. A call may then wait until the service is ready, and travel. Where the
+/// service counts what arrives, make the window longer than its own by the longest such delay, and bound that by a
+/// timeout. What other processes send, or this one sent before it was restarted, is not counted.
 ///
-/// That is what a partner means who counts a hundred calls a minute. A [`TokenBucket`](crate::rate_limit::TokenBucket) of a hundred
-/// per minute lets nearly two hundred through in the minute after a quiet one: its burst, and what is minted meanwhile.
+/// That is what a partner means who counts a hundred calls a minute. A [`TokenBucket`](crate::rate_limit::TokenBucket)
+/// of a hundred per minute lets nearly two hundred through in the minute after a quiet one: its burst, and what is
+/// minted meanwhile.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,25 +39,25 @@ use tokio::time::Instant;
 ///
 /// # How it counts
 ///
-/// Strictly, unless told otherwise. What was admitted is kept in up to 256 cells of about a 256th of the limit each, and
-/// a cell counts in full until its last admission has left the window. So the error is on the safe side only: fewer
-/// tokens than a 256th of the limit are held longer than an exact log would hold them. A limit up to 256 loses
-/// nothing, whatever the arrivals and the costs; of a larger one, asked for as much or more at random instants, about
-/// 0.2% are lost.
+/// Strictly, unless told otherwise. What was admitted is kept in up to 256 cells of about a 256th of the limit each,
+/// and a cell counts in full until its last admission has left the window. So the error is on the safe side only: fewer
+/// tokens than a 256th of the limit are held longer than an exact log would hold them. A limit up to 256 loses nothing,
+/// whatever the arrivals and the costs; of a larger one, asked for as much or more at random instants, about 0.2% are
+/// lost.
 ///
 /// With [`estimate`](SlidingWindowBuilder::estimate) it keeps two counters and guesses. See there by how much it errs.
 ///
 /// # The clock
 ///
-/// The time of a window never goes back: an instant before the latest at which it was asked for tokens, or before it was
-/// built, counts as that one. Threads that have read the clock in one order and ask in another are counted in the
+/// The time of a window never goes back: an instant before the latest at which it was asked for tokens, or before it
+/// was built, counts as that one. Threads that have read the clock in one order and ask in another are counted in the
 /// order in which they ask. A clock that stands still frees nothing, and one that jumps ahead frees at most the limit.
 ///
 /// # Cost
 ///
-/// A lock, held for a few steps however large the limit: a refusal looks at the cells that have to expire for the call to
-/// pass, which is one for one token. No allocation after the window was built. Memory: 24 bytes for each token of the
-/// limit, and at most 6 KiB; an estimate has none of it. Clones share the window.
+/// A lock, held for a few steps however large the limit: a refusal looks at the cells that have to expire for the call
+/// to pass, which is one for one token. No allocation after the window was built. Memory: 24 bytes for each token of
+/// the limit, and at most 6 KiB; an estimate has none of it. Clones share the window.
 #[derive(Clone)]
 pub struct SlidingWindow {
     shared: Arc<WindowShared>,
@@ -100,18 +102,18 @@ impl SlidingWindow {
     /// Takes `tokens` at `now`, all or none. Zero tokens are always there. A refusal changes nothing, whatever instant
     /// it is asked for.
     ///
-    /// `now` is the present by the caller's clock. An instant ahead of the clock is no plan for that instant. If the call is
-    /// admitted, the window's time is that instant: older admissions have left the window, and later calls count as of that
-    /// instant until the clock reaches it. So calls may be refused until a window's length after it, and in real time more than
-    /// the limit may pass. Giving the tokens back does not undo that. To plan, ask [`available_at`](Self::available_at), which
-    /// changes nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket) also lets calls wait, and
-    /// [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) says until when.
+    /// `now` is the present by the caller's clock. An instant ahead of the clock is no plan for that instant. If the
+    /// call is admitted, the window's time is that instant: older admissions have left the window, and later calls
+    /// count as of that instant until the clock reaches it. So calls may be refused until a window's length after it,
+    /// and in real time more than the limit may pass. Giving the tokens back does not undo that. To plan, ask
+    /// [`available_at`](Self::available_at), which changes nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket)
+    /// also lets calls wait, and [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) says until when.
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] with the time from `now` on until they will be admitted, to the nanosecond, if nobody else takes or
-    /// gives back any; or with none where the cost is above the limit: such a call is refused for as long as the
-    /// limit stays.
+    /// [`RateLimited`] with the time from `now` on until they will be admitted, to the nanosecond, if no other caller
+    /// takes or gives back any; or with none where the cost is above the limit: such a call is refused for as long as
+    /// the limit stays.
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         if tokens == 0 {
             return Ok(());
@@ -119,8 +121,8 @@ impl SlidingWindow {
         lock(&self.shared.state).take(tokens, now, self.shared.window).map_err(RateLimited::new)
     }
 
-    /// Gives `tokens` back that were taken last, for a call which then was not made. Never more is given back than there
-    /// is.
+    /// Gives `tokens` back that were taken last, for a call which then was not made. Never more is given back than
+    /// there is.
     ///
     /// What goes is the newest that the window holds. If others took some in between, theirs go instead, and what stays
     /// leaves the window too early. Then a window may admit more than the limit, by no more than the tokens that are
@@ -138,8 +140,9 @@ impl SlidingWindow {
     /// Gives `tokens` back that were taken at `taken`, for a call which then was not made. What has left the window
     /// meanwhile is not given back.
     ///
-    /// It breaks no promise, whoever took what in between: those very tokens go. Only where `taken` was earlier than the
-    /// window's own time, and so they were counted at that, older ones may go in their place, which is on the safe side.
+    /// It breaks no promise, whatever others took in between: those very tokens go. Only where `taken` was earlier than
+    /// the window's own time, and so they were counted at that, older ones may go in their place, which is on the safe
+    /// side.
     ///
     /// An estimate gives back from the counter of that instant.
     pub fn refund_taken_at(&self, tokens: u64, taken: Instant) {
@@ -173,8 +176,8 @@ impl SlidingWindow {
     /// Changes the limit while calls pass.
     ///
     /// What was admitted stays counted. Below that, calls are refused until enough has left the window, which takes no
-    /// longer than the window; above it, there is at once as much more as was added. For a window's length after a limit
-    /// was raised, more than a 256th of it may be held too long.
+    /// longer than the window; above it, there is at once as much more as was added. For a window's length after a
+    /// limit was raised, more than a 256th of it may be held too long.
     ///
     /// Raising a limit below 256 allocates.
     ///
@@ -227,14 +230,15 @@ pub struct SlidingWindowBuilder {
 }
 
 impl SlidingWindowBuilder {
-    /// Counts in two counters, and estimates. Two numbers per window, for whoever has very many of them and can be a
-    /// little generous.
+    /// Counts in two counters, and estimates. Two numbers per window, for programs that have very many of them and can
+    /// be a little generous.
     ///
     /// Time is cut into periods of a window's length from the instant at which it was built. The count of the present
     /// period is taken in full, and that of the one before by the share of it that the window still covers, as if it
     /// had been spread evenly. Where it was not, more than the limit passes. Of a limit of 100 per minute the most in
     /// any true minute of ten hours was 118 with arrivals at random, 186 with bursts of a hundred, and 199, which is as
-    /// bad as it gets, with an adversary who fills a period at its end. It may also refuse what an exact log would admit.
+    /// bad as it gets, with an adversary who fills a period at its end. It may also refuse what an exact log would
+    /// admit.
     ///
     /// Default: strict.
     pub fn estimate(self) -> Self {

@@ -9,13 +9,14 @@ const MOST_CELLS: u64 = 256;
 /// A cell counts in full until its *last* admission has left the window, so that nothing is forgotten too early. A cell
 /// begins when the one before has a 256th of the limit, rounded up, and the time is another. From this follows:
 ///
-/// - There is always a cell for what is admitted. Of `n` cells all but the newest hold a 256th of the limit, and together
-///   they hold no more than the limit.
+/// - There is always a cell for what is admitted. Of `n` cells all but the newest hold a 256th of the limit, and
+///   together they hold no more than the limit.
 /// - A limit up to 256 has a cell for each instant, and loses nothing.
 /// - What is held too long is held by the oldest cell alone, since all in the others was admitted after its last. It is
 ///   what the cell had before its last admission: less than a 256th of the limit.
 ///
-/// Only refunds and a changed limit leave cells behind that hold less. They are merged when there is no room for another.
+/// Only refunds and a changed limit leave cells behind that hold less. They are merged when there is no room for
+/// another.
 pub(super) struct Strict {
     /// From the oldest to the newest, each later than the one before, none of them empty. Never more than there is
     /// capacity for.
@@ -171,7 +172,7 @@ mod tests {
         /// Takes tokens, after some nanoseconds.
         Take(u64, u64),
         Refund(u64),
-        /// Gives back tokens that were taken so many nanoseconds ago.
+        /// Gives back tokens that were taken this many nanoseconds ago.
         RefundTaken(u64, u64),
         Limit(u64),
     }

@@ -63,13 +63,13 @@ impl RetryBudgetBuilder {
         Self { floor: None, ..self }
     }
 
-    /// How many retries a new budget has at once. At most the [`cap`](Self::cap). Default: a random fraction of one retry.
+    /// How many retries a new budget has at once. At most the [`cap`](Self::cap). Default: a random fraction of one
+    /// retry.
     ///
-    /// Programs that live for few calls need it: a command-line tool, a cron job, a function in the cloud. They have earned
-    /// nothing when their first call fails, and so only one of ten such failures is retried.
-    /// Services that live long do not need it, and are better off without: after a deployment or a burst of new clients
-    /// every one of them holds the credit at once. With enough credit, 1,000 quiet clients triple the load on a service
-    /// that fails.
+    /// Programs that live for few calls need it: a command-line tool, a cron job, a function in the cloud. They have
+    /// earned nothing when their first call fails, and so only one of ten such failures is retried. Services that live
+    /// long do not need it, and are better off without: after a deployment or a burst of new clients every one of them
+    /// holds the credit at once. With enough credit, 1,000 quiet clients triple the load on a service that fails.
     ///
     /// It has no meaning for a budget that runs: [`configure`](RetryBudget::configure) ignores it.
     ///
@@ -97,8 +97,9 @@ impl RetryBudgetBuilder {
     ///
     /// # Errors
     ///
-    /// The ratio must be a number from 0 to 1, the cap at least 1, the initial retries at most the cap, the floor's period
-    /// within the bounds of all durations and its rate within those of a [`TokenBucket`](crate::rate_limit::TokenBucket).
+    /// The ratio must be a number from 0 to 1, the cap at least 1, the initial retries at most the cap, the floor's
+    /// period within the bounds of all durations and its rate within those of a
+    /// [`TokenBucket`](crate::rate_limit::TokenBucket).
     pub fn build(self) -> Result<RetryBudget, ConfigError> {
         RetryBudget::new(self)
     }
@@ -166,7 +167,7 @@ impl fmt::Display for RetryBudgetBuilder {
     }
 }
 
-/// So many retries per period, of which one is saved.
+/// This many retries per period, of which one is saved.
 pub(super) fn quota(retries: u64, period: Duration) -> Quota {
     Quota::new(retries, period).with_burst(1)
 }

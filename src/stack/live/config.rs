@@ -15,19 +15,20 @@ use std::{fmt, time::Duration};
 /// Everything that a stack can be told while calls pass. It changes a stack and does not build one: mechanisms that the
 /// stack was not built with cannot be added.
 ///
-/// A part that is not given is as the stack was built, whatever was applied before: what is in force depends on the last
-/// configuration alone. A part that is given is given whole, and those of its fields that may be left out have the
+/// A part that is not given is as the stack was built, whatever was applied before: what is in force depends on the
+/// last configuration alone. A part that is given is given whole, and those of its fields that may be left out have the
 /// defaults of its builder. A stack refuses a part for something that it does not have. How requests are copied, the
 /// classifier and [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals) stay as built.
 ///
-/// To have one to edit, write down what a stack was [`built`](super::Control::built) with: every part that it can be told is in
-/// it, in its form.
+/// To have one to edit, write down what a stack was [`built`](super::Control::built) with: every part that it can be
+/// told is in it, in its form.
 ///
 /// With the `serde` feature it is read from, and written to, JSON, TOML and the like. An unknown field is an error.
 ///
-/// Durations are written as `"250ms"` or `"1m 30s"`. A number and its unit have no space between them. Each unit occurs once,
-/// the largest first. Decimals such as `"1.5m"` are read. The units are `d` (24 hours), `h`, `m` or `min`, `s`, `ms`, `us` or
-/// `µs`, and `ns`, in lower case. Anything else is an error that names the field: `timeout = "5M": must be ..`.
+/// Durations are written as `"250ms"` or `"1m 30s"`. A number and its unit have no space between them. Each unit occurs
+/// once, the largest first. Decimals such as `"1.5m"` are read. The units are `d` (24 hours), `h`, `m` or `min`, `s`,
+/// `ms`, `us` or `µs`, and `ns`, in lower case. Anything else is an error that names the field:
+/// `timeout = "5M": must be ..`.
 ///
 /// ```
 /// # #[cfg(feature = "serde")]
@@ -54,8 +55,8 @@ use std::{fmt, time::Duration};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct StackConfig {
     /// The kill switch: no call passes, and each is refused with
-    /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have passed it go on, also those that wait in
-    /// line or in the queue; another attempt does not pass. Default: off, which is to say that calls pass.
+    /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have passed it go on, also those that wait
+    /// in line or in the queue; another attempt does not pass. Default: off, which is to say that calls pass.
     pub switched_off: bool,
     /// How long a whole call may take; on a server, the work on it.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::timeout"))]
@@ -64,8 +65,8 @@ pub struct StackConfig {
     pub retry: Option<RetryConfig>,
     /// When the circuit breaker opens, and for how long.
     pub circuit_breaker: Option<BreakerConfig>,
-    /// The rate limits, in the order in which they were put together with [`and`](crate::rate_limit::RateLimit::and): all of
-    /// them, or none to have them as they were built.
+    /// The rate limits, in the order in which they were put together with [`and`](crate::rate_limit::RateLimit::and):
+    /// all of them, or none to have them as they were built.
     pub rate_limit: Vec<RateLimitConfig>,
     /// How many calls may be in flight.
     pub load_shed: Option<LoadShedConfig>,

@@ -5,11 +5,12 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-/// Tells a stack another configuration while calls pass. A cheap handle; made with the stack by
-/// [`ClientBuilder::live`](crate::stack::ClientBuilder::live) and [`ServerBuilder::live`](crate::stack::ServerBuilder::live).
+/// Changes the configuration of a stack while calls pass. A cheap handle; made with the stack by
+/// [`ClientBuilder::live`](crate::stack::ClientBuilder::live) and
+/// [`ServerBuilder::live`](crate::stack::ServerBuilder::live).
 ///
-/// It does not keep the stack's calls, and no stack needs it to live on: a stack whose control was dropped goes on by what it
-/// was told last.
+/// It does not keep the stack's calls, and no stack needs it to live on: a stack whose control was dropped keeps its
+/// last configuration.
 #[derive(Clone)]
 pub struct Control(Arc<Inside>);
 
@@ -34,9 +35,9 @@ impl Control {
         &self.0.built
     }
 
-    /// The configuration in force, complete as the one that was [`built`](Self::built): what was applied last, and what was
-    /// changed since by a handle of one of its mechanisms. It is read as a whole, and so waits for a change that is under
-    /// way; in a pass there is none.
+    /// The configuration in force, complete as the one that was [`built`](Self::built): what was applied last, and what
+    /// was changed since by a handle of one of its mechanisms. It is read as a whole, and so waits for a change that is
+    /// under way; in a pass there is none.
     pub fn config(&self) -> StackConfig {
         self.0.shared.look(|| {
             let shared = &self.0.shared;
@@ -58,22 +59,22 @@ impl Control {
         self.complete(config).map(drop)
     }
 
-    /// Goes by this configuration from now on, as a whole or not at all. It may be applied again and again: what is the
+    /// Follows this configuration from now on, as a whole or not at all. It may be applied again and again: what is the
     /// same stays as it is.
     ///
     /// See the [module](super) for what becomes of calls under way, and of what each mechanism holds.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check), or if it is called by what runs in a pass, such as the function that says the key of a
-    /// request, or in a change, such as a waker that polls its task on the spot; the old configuration stays.
+    /// As [`check`](Self::check), or if it is called by what runs in a pass, such as the function that says the key of
+    /// a request, or in a change, such as a waker that polls its task on the spot; the old configuration stays.
     ///
     /// # Cost
     ///
     /// It blocks its thread, and calls that come meanwhile, until the calls on other threads that are on their way
-    /// through the gates have passed them, which takes as long as the user's functions there: those that say a key, a cost
-    /// or a weight, or copy a request. Then it takes some stores and a short lock per mechanism. Where a quota of a
-    /// limit by key has changed it looks at all buckets afterwards, while calls pass.
+    /// through the gates have passed them, which takes as long as the user's functions there: those that say a key, a
+    /// cost or a weight, or copy a request. Then it takes some stores and a short lock per mechanism. Where a quota of
+    /// a limit by key has changed it looks at all buckets afterwards, while calls pass.
     pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
         if self.0.shared.is_within() {
             let rule = "must not be called by what runs while a call is admitted, or in another change";
@@ -90,8 +91,8 @@ impl Control {
         Ok(())
     }
 
-    /// What the stack does with a call by the configuration in force, read as [`config`](Self::config) is. Stages that were
-    /// put around it by [`map_stages`](crate::shell::StackLayer::map_stages) are not in it.
+    /// What the stack does with a call by the configuration in force, read as [`config`](Self::config) is. Stages that
+    /// were put around it by [`map_stages`](crate::shell::StackLayer::map_stages) are not in it.
     pub fn explain(&self) -> Explanation {
         self.0.shared.look(|| Explanation::of(&*self.0.stages))
     }

@@ -1,8 +1,8 @@
-//! Stacks that are told another configuration while calls pass.
+//! Stacks whose configuration changes while calls pass.
 //!
-//! Limits have to change when nobody has time for a deployment: a tenant is let in or kept out, a dependency is known to be
-//! down, a limit turns out to be wrong at night. `.live()?` in place of `.layer()?` makes the same stack and a [`Control`],
-//! by which a [`StackConfig`] is applied to it, as a whole or not at all.
+//! Limits have to change when there is no time for a deployment: a tenant is let in or kept out, a dependency is known
+//! to be down, a limit turns out to be wrong at night. `.live()?` in place of `.layer()?` makes the same stack and a
+//! [`Control`], by which a [`StackConfig`] is applied to it, as a whole or not at all.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -36,13 +36,13 @@
 //!
 //! # What a call sees of a change
 //!
-//! A call passes the gates (kill switch, breaker, limits) in one go, and a change waits until nobody is in between: all of
-//! them decide by the same configuration. The gates hold what all calls share, and so their limits are those in force
-//! when a call asks: another attempt, and a call whose turn comes in a line or in a queue, is let on by what is in force
-//! then.
+//! A call passes the gates (kill switch, breaker, limits) in one go, and a change waits until no call is in between:
+//! all of them decide by the same configuration. The gates hold what all calls share, and so their limits are those in
+//! force when a call asks: another attempt, and a call whose turn comes in a line or in a queue, is let on by what is
+//! in force then.
 //!
-//! A call's own terms, which are its timeout, its attempts, the waits between them and their timeout, are those in force when it
-//! began, from its beginning to its end.
+//! A call's own terms, which are its timeout, its attempts, the waits between them and their timeout, are those in
+//! force when it began, from its beginning to its end.
 //!
 //! # What stays
 //!
@@ -51,24 +51,24 @@
 //! | rate limit | what the buckets hold stays, in tokens, up to the new burst; who waits goes on waiting, at the new rate |
 //! | circuit breaker | its state, its window and its probes stay; an open circuit keeps to the time that it was opened for |
 //! | retry | the balance of the budget stays, up to the new cap |
-//! | load shed | nobody is interrupted; if more are in flight than may be, calls are refused until enough have ended |
+//! | load shed | no call is interrupted; if more are in flight than may be, calls are refused until enough have ended |
 //! | load level | likewise, and who waits stays |
 //! | kill switch | calls that have passed it go on; a further attempt of one is refused |
 //!
 //! # What it does not cover
 //!
-//! - A mechanism that two live stacks share is told by both, and changes between the passes of the one that tells it
-//!   only.
-//! - A call that user code makes and finishes within another call's pass (in a function that says a key, say) does not wait
-//!   for a change, which may wait for that pass: it may see a half of one.
+//! - A mechanism that two live stacks share follows both. It changes between the passes of the stack whose control
+//!   changes it, and not between those of the other.
+//! - A call that user code makes and finishes within another call's pass (in a function that says a key, say) does not
+//!   wait for a change, which may wait for that pass: it may see a half of one.
 //! - A call that waits for a rate limit is judged by the quota and the shadow mode of the moment when its turn comes.
-//! - A [`LiveLimit`](crate::rate_limit::LiveLimit) of your own that panics while it is applied leaves the rest of the change
-//!   undone.
+//! - A [`LiveLimit`](crate::rate_limit::LiveLimit) of your own that panics while it is applied leaves the rest of the
+//!   change undone.
 //! - A [`Control`] that is kept by a function of its own stack keeps that stack alive for ever.
 //!
 //! # Cost
 //!
-//! A live stack costs two atomic additions per pass, on a line of the cache that its thread shares with few others, and some
+//! A live stack costs two atomic additions per pass, on a cache line that its thread shares with few others, and some
 //! loads and copies. For what a change costs see [`Control::apply`].
 
 mod config;

@@ -3,11 +3,11 @@ use crate::{
     sync::{AtomicUsize, Mutex, Ordering, lock, yield_now},
 };
 
-/// Passes through the gates, any number at a time, and changes of what the gates go by, each alone: no pass sees a half of
-/// one.
+/// Passes through the gates, any number at a time, and changes of what the gates go by, each alone: no pass sees a half
+/// of one.
 ///
 /// A pass and a change exclude each other on one word per stripe: the passes under way, and whether a change is.
-/// Whoever begins a pass acquires that word, which the end of each change released; a change acquires it once it
+/// The beginning of a pass acquires that word, which the end of each change released; a change acquires it once it
 /// counts no pass, each of which released it at its end.
 #[derive(Default)]
 pub(crate) struct Passes {
@@ -83,7 +83,7 @@ impl Drop for Pass<'_> {
 struct Closed<'passes>(&'passes [Stripe<Word>; STRIPES]);
 
 impl<'passes> Closed<'passes> {
-    /// Lets nobody in, and waits for those inside: for as long as it takes to pass the gates.
+    /// Lets no call in, and waits for those inside: for as long as it takes to pass the gates.
     fn close(stripes: &'passes [Stripe<Word>; STRIPES]) -> Self {
         for stripe in stripes {
             stripe.0.0.fetch_or(CHANGING, Ordering::Relaxed);

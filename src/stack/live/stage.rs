@@ -171,8 +171,8 @@ where
     }
 }
 
-/// Lets a call pass the gates between two changes that comes to them later than it began: each attempt inside of a retry,
-/// and on a server what has waited at its rate limit.
+/// Lets a call pass the gates between two changes that comes to them later than it began: each attempt inside of a
+/// retry, and on a server what has waited at its rate limit.
 #[derive(Clone)]
 pub struct LiveAttemptStage<Next> {
     pub(super) shared: Arc<Shared>,

@@ -125,7 +125,8 @@ async fn what_is_granted_too_late_goes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_answers_do_not_let_four_processes_admit_much_more() {
-    // Never slower than the flusher's patience, but with two under way often than a caller's; and often slower than both.
+    // Never slower than the flusher's patience, but with two under way often than a caller's; and often slower than
+    // both.
     let seconds = size(8, 20);
     for (least, most) in [(3, 4), (4, 4), (0, 12)] {
         let store = Fickle::slow(0, 0);

@@ -54,8 +54,8 @@ pub fn write_behind_by(
     limit
 }
 
-/// The most by which more than `burst + rate * t` was admitted in any interval of length t: that is how far a bucket would
-/// have been overdrawn at the worst time.
+/// The most by which more than `burst + rate * t` was admitted in any interval of length t: that is how far a bucket
+/// would have been overdrawn at the worst time.
 pub fn excess(mut admitted: Events, quota: Quota) -> f64 {
     admitted.sort_by_key(|(at, _)| *at);
     let rate = quota.count() as f64 / quota.period().as_secs_f64();

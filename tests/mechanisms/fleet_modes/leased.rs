@@ -1,4 +1,5 @@
-//! Leased limits, where they meet what goes wrong with buckets: keys that come again, flushers that go, stores that panic.
+//! Leased limits, where they meet what goes wrong with buckets: keys that come again, flushers that go, stores that
+//! panic.
 
 use super::store::{Fickle, Mode};
 use crate::support::{ByHand, Stopwatch, ms, secs};

@@ -31,7 +31,8 @@ pub enum Mode {
     Panics,
 }
 
-/// An [`Embedded`] store behind a way that is long. What was sent arrives, even where the caller has gone. Clones are one.
+/// An [`Embedded`] store behind a way that is long. What was sent arrives, even where the caller has gone. Clones are
+/// one.
 #[derive(Clone)]
 pub struct Fickle {
     pub inner: Embedded,

@@ -69,7 +69,8 @@ impl Model {
             let drained = |nanos: u64| u128::from(nanos) * u128::from(quota.count());
             level.0 = match *event {
                 Event::Passed(nanos) => {
-                    // Three fifths are the level's, the rest is the debt's; each leaves to the other what it does not need.
+                    // Three fifths are the level's, the rest is the debt's; each leaves to the other what it does not
+                    // need.
                     let drained = drained(nanos);
                     let of_level = drained / 5 * 3 + drained % 5 * 3 / 5;
                     let of_debt = drained - of_level;

@@ -1,4 +1,5 @@
-//! The rules of a queue, written down naively: a list of those who wait, in order of arrival, which is searched for everything.
+//! The rules of a queue, written down naively: a list of those who wait, in order of arrival, which is searched for
+//! everything.
 
 use std::collections::BTreeMap;
 use steadfast::error::QueueFullCause;

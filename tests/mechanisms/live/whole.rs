@@ -47,8 +47,8 @@ fn service(
     })
 }
 
-/// Each configuration lets no call pass, by one gate, and all other gates are wide open: a call that sees a half of one and
-/// a half of another reaches the service.
+/// Each configuration lets no call pass, by one gate, and all other gates are wide open: a call that sees a half of one
+/// and a half of another reaches the service.
 fn no_call_passes_while_changing<S>(stack: S, reached: &AtomicUsize, control: &Control, configs: &[StackConfig])
 where
     S: Service<(), Response = (), Error = Error<Infallible>> + Clone + Send,

@@ -106,8 +106,8 @@ fn too_long(waited: Duration) -> Rejection {
     WaitedTooLong::new(waited, None).into()
 }
 
-/// The order in which those who wait are served, from the end of this permit on: each is polled when it is woken, and ends
-/// at once. Those who are refused meanwhile are not in it.
+/// The order in which those who wait are served, from the end of this permit on: each is polled when it is woken, and
+/// ends at once. Those who are refused meanwhile are not in it.
 #[track_caller]
 fn order(permit: Permit, waiters: &mut [Waiter]) -> Vec<usize> {
     let mut order = Vec::new();

@@ -17,8 +17,8 @@ fn complaint(assertion: impl FnOnce() + panic::UnwindSafe) -> String {
     text.or_else(|| payload.downcast_ref().map(|text: &&str| (*text).to_owned())).expect("a message")
 }
 
-/// 96 calls of one class and 4 of another per second, for 100 s, of which the backend is away from 20 to 30 s. From then on
-/// it is dead to the small one.
+/// 96 calls of one class and 4 of another per second, for 100 s, of which the backend is away from 20 to 30 s. From
+/// then on it is dead to the small one.
 fn one_stays_dead() -> Report {
     let small = Load::constant(4.0).named("small");
     Scenario::new(Load::constant(96.0).named("large"))

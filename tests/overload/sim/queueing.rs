@@ -1,7 +1,7 @@
 //! Queues about which everything is known: M/M/1, M/M/c, M/M/c/c, M/D/1. L. Kleinrock, "Queueing Systems" I, 1975.
 //!
-//! Each tolerance is at least twice the standard error of what it is for: the standard deviation over 40 runs of a program
-//! that simulates the same queue by its recursion.
+//! Each tolerance is at least twice the standard error of what it is for: the standard deviation over 40 runs of a
+//! program that simulates the same queue by its recursion.
 
 use super::{assert_near, bare, class, latency, ms, secs, seen};
 use std::time::Duration;

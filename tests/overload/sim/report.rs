@@ -92,7 +92,8 @@ fn it_is_recovered_when_goodput_is_back_for_good() {
 
 #[test]
 fn a_relapse_is_no_recovery() {
-    // The disturbance is over at 10 s. Each call of the last twenty seconds hangs then, in a backend that nobody knew to.
+    // The disturbance is over at 10 s. Each call of the last twenty seconds hangs then, in a backend that nobody knew
+    // to.
     let report = Scenario::new(Load::constant(100.0).spike(secs(5), secs(10), 200.0)).length(secs(60)).run(|sim| {
         let (clock, backend) = (sim.clone(), sim.backend(Backend::new(Latency::fixed(ms(1)))));
         Ok(tower::service_fn(move |call| {

@@ -1,5 +1,5 @@
-//! Messages through a queue in a real Redis, from processes to processes, while all that can go wrong does: which messages
-//! were delivered, how often, and why more than once.
+//! Messages through a queue in a real Redis, from processes to processes, while all that can go wrong does: which
+//! messages were delivered, how often, and why more than once.
 //!
 //! The processes are this program, started again with their part in the environment.
 

@@ -55,8 +55,8 @@ pub enum Role {
     Producer { numbers: Range<u32>, per_second: u32 },
     /// Works until its standard input ends, and writes each delivery into a file before the call returns.
     Worker { log: PathBuf },
-    /// Works until its standard input ends, and writes each call into a file when it begins. It aborts during the call of
-    /// a message that is poison.
+    /// Works until its standard input ends, and writes each call into a file when it begins. It aborts during the call
+    /// of a message that is poison.
     Fragile { log: PathBuf, max_tries: u32 },
 }
 

@@ -20,9 +20,9 @@ pub const WORKERS: usize = 3;
 pub struct Load {
     pub messages: u32,
     pub per_second: u32,
-    /// The `appendfsync` of a server that has its data again after it was killed: `always`, or `no`. Both have written what
-    /// they answer for, and the operating system goes on when the server is killed. With `everysec` answers can come before
-    /// that, while the disk is slow.
+    /// The `appendfsync` of a server that has its data again after it was killed: `always`, or `no`. Both have written
+    /// what they answer for, and the operating system goes on when the server is killed. With `everysec` answers can
+    /// come before that, while the disk is slow.
     pub appendfsync: Option<&'static str>,
 }
 

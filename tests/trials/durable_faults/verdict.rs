@@ -107,7 +107,8 @@ fn all_is_over(what: &str, run: &Run) {
     assert_eq!(unconfirmed, 0, "{what}: the workers have told all");
 }
 
-/// How many messages were delivered again after a success, for each fault that may be the reason, and those for which none is.
+/// How many messages were delivered again after a success, for each fault that may be the reason, and those for which
+/// none is.
 fn duplicates<'a>(faults: &[Fault], deliveries: &'a Deliveries) -> (Vec<usize>, Vec<(&'a Ended, &'a Ended)>) {
     let (mut counts, mut unexplained) = (vec![0; faults.len()], Vec::new());
     for ends in deliveries.values() {

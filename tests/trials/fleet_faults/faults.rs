@@ -290,8 +290,8 @@ async fn half_of_the_processes_are_cut_off_for_a_while() {
     let proxy = Proxy::to(server.port()).await;
     let urls = [server.url(), server.url(), proxy.url(), proxy.url()];
     let run = run(urls, false, async || proxy.refuse(true), async || proxy.refuse(false)).await;
-    // Those who are not have the whole rate, and the others their half of it, but for a tenth; of a window their share is what
-    // they happen to have held and spent when they were cut off, at most the limit.
+    // Those who are not have the whole rate, and the others their half of it, but for a tenth; of a window their share
+    // is what they happen to have held and spent when they were cut off, at most the limit.
     let share = RATE as f64 * length() * 0.6;
     let bucket = Beyond::outage(length()).bucket + share.ceil() as u64;
     let beyond = Beyond { bucket, window: RATE, is_owed: true, ..Beyond::default() };

@@ -42,8 +42,8 @@ pub async fn run(
     run_parts(|_, whole| urls.iter().map(|url| (Part { is_cluster, ..whole }, url.clone())).collect(), begin, end).await
 }
 
-/// Runs four processes, of which one ends without a farewell when the fault begins. Another takes its place half a second
-/// later.
+/// Runs four processes, of which one ends without a farewell when the fault begins. Another takes its place half a
+/// second later.
 pub async fn run_with_a_death(url: String) -> Run {
     let parts = |fault: u64, whole: Part| {
         let last = Part { dies: true, end: fault, ..whole };
@@ -53,7 +53,8 @@ pub async fn run_with_a_death(url: String) -> Run {
     run_parts(parts, async || {}, async || {}).await
 }
 
-/// Runs the processes of these parts. They are made of the time at which the fault begins, and of a part for the whole time.
+/// Runs the processes of these parts. They are made of the time at which the fault begins, and of a part for the whole
+/// time.
 async fn run_parts(
     parts: impl FnOnce(u64, Part) -> Vec<(Part, String)>,
     begin: impl AsyncFnOnce(),

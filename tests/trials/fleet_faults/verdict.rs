@@ -16,14 +16,14 @@ pub struct Beyond {
     pub window: u64,
     /// A part of the processes was cut off: two fifths of the rate repay their debt afterwards.
     pub is_owed: bool,
-    /// The store comes and goes. After each outage a lease waits until all have reported, which takes longer than the store
-    /// is back.
+    /// The store comes and goes. After each outage a lease waits until all have reported, which takes longer than the
+    /// store is back.
     pub comes_and_goes: bool,
 }
 
 impl Beyond {
-    /// The store is away for all, and keeps its data: each process keeps to its share. The shares are one together, but for
-    /// a twentieth.
+    /// The store is away for all, and keeps its data: each process keeps to its share. The shares are one together, but
+    /// for a twentieth.
     pub fn outage(fault: f64) -> Self {
         let bucket = BURST + PROCESSES as u64 + (RATE as f64 * fault / 20.0).ceil() as u64;
         Self { bucket, ..Self::default() }
@@ -85,8 +85,8 @@ pub fn check(what: &str, run: &Run, beyond: Beyond) {
     the_rate_is_used(what, run, &by_key, beyond);
 }
 
-/// Within two seconds after the fault all stores decide again, and they go on to; but on a busy machine three answers in a row
-/// may be late. What was admitted meanwhile has been told.
+/// Within two seconds after the fault all stores decide again, and they go on to; but on a busy machine three answers
+/// in a row may be late. What was admitted meanwhile has been told.
 fn all_is_well_again(what: &str, run: &Run) {
     for log in run.logs.iter().filter(|log| !log.died) {
         let later: Vec<_> = log.samples.iter().filter(|sample| sample.at >= run.fault.1).collect();
@@ -128,7 +128,8 @@ fn the_rate_is_used(what: &str, run: &Run, by_key: &BTreeMap<(Way, Key), Vec<u64
         assert!(later >= least, "{what}: {way:?} uses {later} of its rate after the fault");
         let least = if way == Way::Leased && beyond.comes_and_goes { 0.05 } else { 0.5 };
         assert!(meanwhile >= least, "{what}: {way:?} uses {meanwhile} of its rate in the fault");
-        // A debt slows callers down, and never locks them out. Of a window that was lost none is given out for a window.
+        // A debt slows callers down, and never locks them out. Of a window that was lost none is given out for a
+        // window.
         if way != Way::Leased {
             let ends = run.end.saturating_sub(1_000_000_000);
             let seconds = (run.fault.1..ends).step_by(50_000_000).map(|from| part(from, from + 1_000_000_000));

@@ -1,5 +1,5 @@
-//! Stands in for RocksDB where limitador has to compile with its disk storage and never opens it: the names that limitador
-//! uses, on a database that cannot be.
+//! Stands in for RocksDB where limitador has to compile with its disk storage and never opens it: the names that
+//! limitador uses, on a database that cannot be.
 
 use std::{convert::Infallible, error, fmt, marker::PhantomData, path::Path};
 

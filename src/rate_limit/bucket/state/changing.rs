@@ -19,8 +19,8 @@ impl BucketShared {
         self.plan_of(next).store(plan);
         loop {
             let newer = (word & SLOW) | next | convert(spent(word)).0.min(SPENT);
-            // A release, for whoever reads the plan that it names; an acquire, so that no part of the next plan but one is
-            // stored before.
+            // A release, for threads that read the plan which it names; an acquire, so that no part of the next plan
+            // but one is stored before.
             match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(newer) => word = newer,
@@ -37,7 +37,7 @@ impl BucketShared {
         }
     }
 
-    /// Lets a bucket that was full for as long as it takes to warm up begin anew, cold: with one token.
+    /// Lets a bucket that was full for as long as it takes to warm up begin again, cold: with one token.
     pub(super) fn warm_up(&self, now: Nanos, slow: &mut Slow) {
         if slow.is_cold(now) {
             let cold = self.plan(slow).warming_up(now, slow.third);
@@ -73,7 +73,8 @@ impl BucketShared {
                     let left = minted.saturating_sub(spent).min(old.scale.full);
                     new_minted.saturating_sub(old.convert(left, &new).min(new.scale.full))
                 } else {
-                    // Spent by a thread with a later clock, or owed. A part of a debt is a whole one, lest it be forgiven.
+                    // Spent by a thread with a later clock, or owed. A part of a debt is a whole one, so that no debt
+                    // is forgiven.
                     let owed = spent.saturating_sub(minted);
                     new_minted.saturating_add(old.convert_up(owed, &new).min(new.scale.full))
                 }

@@ -1,6 +1,6 @@
 //! What is only asked of a bucket: nothing changes, whatever instant it is asked about.
 
-use super::{BucketRefusal, BucketShared, Reckoned, SLOW, Slow, due_at};
+use super::{Assessment, BucketRefusal, BucketShared, SLOW, Slow, due_at};
 use crate::{
     clock::Nanos,
     rate_limit::tokens::Tokens,
@@ -13,10 +13,10 @@ impl BucketShared {
     /// takes or returns tokens before. Changes nothing. Waiters have their tokens by then, or the call is behind them.
     pub(in crate::rate_limit::bucket) fn would_refuse(&self, tokens: Tokens, now: Nanos, longest: Nanos) -> bool {
         let word = self.word.0.load(Ordering::Acquire);
-        match self.reckon(word, tokens, now) {
-            Reckoned::Enough { .. } if self.is_current(word) => return false,
-            Reckoned::Never if self.is_current(word) => return true,
-            Reckoned::TooFew { after, anchor, scale } if self.is_current(word) => {
+        match self.assess(word, tokens, now) {
+            Assessment::Enough { .. } if self.is_current(word) => return false,
+            Assessment::Never if self.is_current(word) => return true,
+            Assessment::TooFew { after, anchor, scale } if self.is_current(word) => {
                 return due_at(after, anchor, &scale).saturating_sub(now) > longest;
             }
             _ => {}

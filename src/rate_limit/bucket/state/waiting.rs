@@ -1,4 +1,5 @@
-//! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock; the others get what it guards.
+//! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock; the others get what it
+//! guards.
 
 use super::{BucketRefusal, BucketShared, SLOW, Slow};
 use crate::{
@@ -58,13 +59,13 @@ impl BucketShared {
             if due.saturating_sub(now) > longest {
                 return Err(BucketRefusal::Until(due));
             }
-            // Where no place is left, the call is told when its turn would come.
+            // Where no place is left, the refusal says when its turn would come.
             slow.line.join(tokens, due).map(Some).ok_or(BucketRefusal::Until(due))
         })
     }
 
-    /// Grants tokens to the waiters whose turn it is. Opens the fast way when no waiter is left, unless the bucket needs the
-    /// lock for another reason.
+    /// Grants tokens to the waiters whose turn it is. Opens the fast way when no waiter is left, unless the bucket
+    /// needs the lock for another reason.
     pub(super) fn serve(&self, now: Nanos, slow: &mut Slow) {
         while let Some(tokens) = slow.line.first() {
             match self.take(tokens, now, slow) {
@@ -120,7 +121,8 @@ impl BucketShared {
         self.slowly(now, |slow| {
             slow.is_closed = true;
             slow.line.close();
-            // From here on no call is admitted without the lock: the word has the bit, and an older compare-and-swap fails.
+            // From here on no call is admitted without the lock: the word has the bit, and an older compare-and-swap
+            // fails.
             self.word.0.fetch_or(SLOW, Ordering::AcqRel);
         });
     }

@@ -221,7 +221,7 @@ impl BucketBooks {
         self.known.take_back(tokens, Nanos::ZERO);
     }
 
-    /// The next charge to the store. Spends that were told and not answered are told again, with nothing new; those
+    /// The next charge to the store. Spends that were sent and not answered are sent again, with nothing new; those
     /// under way are left alone. New ones have this sequence, which is above all earlier ones.
     pub(crate) fn charge(
         &mut self,

@@ -1,7 +1,8 @@
 //! Systems whose answer is known, beyond the queues of `queueing`.
 //!
-//! A number of a queue is a mean over eight runs with fixed seeds. Its tolerance is about three standard errors of that mean
-//! or more, as they were found from 150 runs of each test. The means of those 150 were within 0.8% of every formula.
+//! A number of a queue is a mean over eight runs with fixed seeds. Its tolerance is about three standard errors of that
+//! mean or more, as they were found from 150 runs of each test. The means of those 150 were within 0.8% of every
+//! formula.
 
 mod networks;
 mod queues;
@@ -44,8 +45,9 @@ fn bare(scenario: Scenario, backend: &Backend) -> Reports {
     runs(scenario, |sim| Ok(sim.backend(backend.clone())))
 }
 
-/// Fails unless the mean of a number over all runs is within this share of the formula. The runs must also be long enough for
-/// the tolerance. The 95% interval of eight runs is 2.4 standard errors, and eight runs find it within a third or so.
+/// Fails unless the mean of a number over all runs is within this share of the formula. The runs must also be long
+/// enough for the tolerance. The 95% interval of eight runs is 2.4 standard errors, and eight runs find it within a
+/// third or so.
 #[track_caller]
 fn agree(what: &str, reports: &Reports, formula: f64, tolerance: f64, number: impl Fn(&Report) -> f64) {
     let Estimate { mean, half_width, .. } = reports.estimate(number);
@@ -61,8 +63,8 @@ fn agree(what: &str, reports: &Reports, formula: f64, tolerance: f64, number: im
     );
 }
 
-/// Fails unless these numbers can be a sample of this distribution, by the test of Kolmogorov and Smirnov. A true sample fails
-/// it once in a thousand times.
+/// Fails unless these numbers can be a sample of this distribution, by the test of Kolmogorov and Smirnov. A true
+/// sample fails it once in a thousand times.
 #[track_caller]
 fn assert_sample_of(what: &str, mut numbers: Vec<f64>, below: impl Fn(f64) -> f64) {
     numbers.sort_by(f64::total_cmp);

@@ -34,7 +34,8 @@ fn clients_that_are_chosen_at_random_split_a_load_into_independent_ones() {
 
 #[test]
 fn queues_in_a_row_are_as_if_each_were_alone() {
-    // P. J. Burke, "The output of a queuing system", Operations Research 4, 1956: what leaves M/M/c is a Poisson stream.
+    // P. J. Burke, "The output of a queuing system", Operations Research 4, 1956: what leaves M/M/c is a Poisson
+    // stream.
     let reports = runs(open(30_000.0, 500.0), |sim| {
         let first = sim.backend(exponential(1));
         let second = sim.backend(Backend::new(Latency::exponential(ms(3))).servers(2));
@@ -53,10 +54,10 @@ fn queues_in_a_row_are_as_if_each_were_alone() {
 
 #[test]
 fn callers_who_think_are_the_machines_of_a_repairman() {
-    // L. Kleinrock, "Queueing Systems" I, 1975, 3.8 and 3.10: with N callers, n calls in the backend have the probability
-    // p_(n-1) (N - n + 1) S / Z / min(n, c), but for a common factor. It holds for thinking times of any distribution with the
-    // mean Z, and so for fixed ones (B. D. Bunday and R. E. Scraton, "The G/M/r machine interference model", European Journal
-    // of Operational Research 4, 1980).
+    // L. Kleinrock, "Queueing Systems" I, 1975, 3.8 and 3.10: with N callers, n calls in the backend have the
+    // probability p_(n-1) (N - n + 1) S / Z / min(n, c), but for a common factor. It holds for thinking times of any
+    // distribution with the mean Z, and so for fixed ones (B. D. Bunday and R. E. Scraton, "The G/M/r machine
+    // interference model", European Journal of Operational Research 4, 1980).
     for (callers, think, servers) in [(8, 8.0, 1), (8, 2.0, 2)] {
         let mut weights = vec![1.0];
         for n in 1..=callers {
@@ -90,9 +91,9 @@ fn a_caller_alone_calls_once_in_a_service_and_a_thought() {
 
 #[test]
 fn the_throughput_of_a_loop_is_at_its_asymptotes_where_nothing_is_random() {
-    // P. J. Denning and J. P. Buzen, "The operational analysis of queueing network models", Computing Surveys 10, 1978: the
-    // throughput X is at most N / (S + Z), and at most 1 / S. Fixed times reach the lower bound of the two, which cross at
-    // 6 callers here. The response time is R = N / X - Z.
+    // P. J. Denning and J. P. Buzen, "The operational analysis of queueing network models", Computing Surveys 10, 1978:
+    // the throughput X is at most N / (S + Z), and at most 1 / S. Fixed times reach the lower bound of the two, which
+    // cross at 6 callers here. The response time is R = N / X - Z.
     for callers in 1..=20_u32 {
         let scenario = Scenario::new(Load::closed(callers as usize, ms(50))).length(secs(7)).warm_up(secs(1));
         let report = scenario.run(into(Backend::new(Latency::fixed(ms(10))).servers(1))).unwrap();

@@ -27,8 +27,9 @@ fn a_general_server_has_the_wait_of_pollaczek_and_khinchine() {
 
 #[test]
 fn each_latency_has_the_mean_and_the_quantiles_of_its_distribution() {
-    // With any number of servers an answer takes as long as was drawn. These quantiles of the standard normal are 1.2816 and
-    // 2.3263. Of 15,000 calls the standard errors of the p99 are 1.8%, 2.3% and 0.5%, and the others at most 1.2%.
+    // With any number of servers an answer takes as long as was drawn. These quantiles of the standard normal are
+    // 1.2816 and 2.3263. Of 15,000 calls the standard errors of the p99 are 1.8%, 2.3% and 0.5%, and the others at most
+    // 1.2%.
     let sigma = 0.75_f64;
     let log_normal = |deviations: f64| 0.001 * (sigma * deviations).exp();
     let normal = |deviations: f64| 0.002 + 0.0005 * deviations;
@@ -91,7 +92,8 @@ fn averages_over_time_are_those_of_m_m_1_whatever_came_in_the_warm_up() {
 
 #[test]
 fn little_s_law_holds_for_each_run_in_which_every_call_ends() {
-    // The area under the number of calls is the sum of their latencies: an identity. Latencies are exact to a thousandth.
+    // The area under the number of calls is the sum of their latencies: an identity. Latencies are exact to a
+    // thousandth.
     let load = Load::poisson(900.0).in_time(secs(100)).step(secs(3), 0.0);
     for backend in [
         exponential(1),
@@ -111,8 +113,8 @@ fn little_s_law_holds_for_each_run_in_which_every_call_ends() {
 
 #[test]
 fn one_server_takes_its_calls_in_order_and_an_exponential_time_for_each() {
-    // Lindley's recursion, solved for the service time: a service begins when its call arrives or the service before ends.
-    // This holds in and out of equilibrium.
+    // Lindley's recursion, solved for the service time: a service begins when its call arrives or the service before
+    // ends. This holds in and out of equilibrium.
     let ended = Rc::new(RefCell::new(Vec::new()));
     let log = ended.clone();
     let report = Scenario::new(Load::poisson(700.0)).length(secs(15)).run(move |sim| {
@@ -140,8 +142,8 @@ fn one_server_takes_its_calls_in_order_and_an_exponential_time_for_each() {
     assert_sample_of("gaps", gaps, |time| 1.0 - (-700.0 * time).exp());
 }
 
-/// A server whose callers leave when their patience is over, and which notices. The first backend is the server. The second
-/// one is the patience: its latency is how long a caller stays.
+/// A server whose callers leave when their patience is over, and which notices. The first backend is the server. The
+/// second one is the patience: its latency is how long a caller stays.
 fn impatient(sim: &Sim, patience: Latency) -> impl Service<Call, Response = Reply, Error = Failure> + Clone + use<> {
     let server = sim.backend(exponential(1).notices_cancellation());
     let patience = sim.backend(Backend::new(patience).named("patience"));
@@ -180,9 +182,10 @@ fn callers_of_exponential_patience_leave_in_the_share_of_m_m_1_m() {
 
 #[test]
 fn callers_of_fixed_patience_leave_in_the_share_of_m_m_1_d() {
-    // D. Y. Barrer, "Queuing with impatient customers and ordered service", Operations Research 5, 1957. Patience ends a
-    // service, too. The work V in the system is then that of a finite dam: min(V + S, tau) after each arrival. Its
-    // distribution is that of M/M/1 given that it is below tau. With lambda = mu and k = mu tau it is (1 + mu x) / (1 + k).
+    // D. Y. Barrer, "Queuing with impatient customers and ordered service", Operations Research 5, 1957. Patience ends
+    // a service, too. The work V in the system is then that of a finite dam: min(V + S, tau) after each arrival. Its
+    // distribution is that of M/M/1 given that it is below tau. With lambda = mu and k = mu tau it is (1 + mu x) / (1 +
+    // k).
     let k = 4.0;
     let reports = runs(open(30_000.0, MU), |sim| Ok(impatient(sim, Latency::fixed(ms(4)))));
     // P(V + S > tau), and P(V = 0).

@@ -1,5 +1,5 @@
-//! Sums, shares and distributions that can be worked out by hand: attempts of a retry, hops of a link, arrivals of a rate
-//! that changes, streaks of failures, and bad days.
+//! Sums, shares and distributions that can be worked out by hand: attempts of a retry, hops of a link, arrivals of a
+//! rate that changes, streaks of failures, and bad days.
 //!
 //! Each tolerance is about three standard errors at least. The comments have them, and the seeds are fixed.
 
@@ -30,7 +30,8 @@ fn a_retry_makes_the_attempts_of_a_geometric_sum() {
             steadfast::client().retry(retry(sim, k as u32)).service(backend)
         });
         let report = report.unwrap();
-        // Of 6,000 calls. The standard error of the attempts is at most 0.8%, that of the share that fails 4.1, 5.0 and 1.5%.
+        // Of 6,000 calls. The standard error of the attempts is at most 0.8%, that of the share that fails 4.1, 5.0 and
+        // 1.5%.
         assert_near("attempts", report.amplification().unwrap(), attempts(p, k), 0.025);
         assert_near("the share that fails", share(class(&report).failed, report.offered()), p.powi(k), 0.15);
         // Each attempt takes a millisecond, and a call that fails has made them all.
@@ -45,8 +46,8 @@ fn a_retry_makes_the_attempts_of_a_geometric_sum() {
 
 #[test]
 fn a_retry_after_a_timeout_cuts_the_tail_of_an_exponential_and_nothing_else() {
-    // An attempt of tau lasts min(S, tau): for (1 - p) E[S] on average, with p = e^(-tau / E[S]). All attempts of a call
-    // together last for (1 - p^k) E[S]. Calls begin at whole milliseconds, at which timers are exact.
+    // An attempt of tau lasts min(S, tau): for (1 - p) E[S] on average, with p = e^(-tau / E[S]). All attempts of a
+    // call together last for (1 - p^k) E[S]. Calls begin at whole milliseconds, at which timers are exact.
     let (mean, tau, k) = (0.010, 0.008, 3);
     let p = f64::exp(-tau / mean);
     let lost = p.powi(k);
@@ -69,8 +70,8 @@ fn a_retry_after_a_timeout_cuts_the_tail_of_an_exponential_and_nothing_else() {
 
 #[test]
 fn what_arrives_over_a_link_is_as_random_as_what_was_sent() {
-    // N. M. Mirasol, "The output of an M/G/infinity queuing system is Poisson", Operations Research 11, 1963: independent
-    // delays turn a Poisson stream into a Poisson stream, and behind the link is M/M/1.
+    // N. M. Mirasol, "The output of an M/G/infinity queuing system is Poisson", Operations Research 11, 1963:
+    // independent delays turn a Poisson stream into a Poisson stream, and behind the link is M/M/1.
     let scenario = Scenario::new(Load::poisson(500.0)).length(secs(11)).warm_up(secs(1));
     let reports = scenario.seeds(1..=6).run(|sim| {
         let backend = sim.backend(Backend::new(Latency::exponential(ms(1))).servers(1));
@@ -144,16 +145,17 @@ fn a_rate_that_changes_brings_the_calls_of_its_integral_at_the_times_of_its_inte
 
 #[test]
 fn servers_without_a_bound_follow_a_ramp_with_the_lag_of_its_service_time() {
-    // S. G. Eick, W. A. Massey and W. Whitt, "The physics of the M_t/G/infinity queue", Operations Research 41, 1993. With the
-    // rate b t and an exponential service of mean s, b s (t - s (1 - e^(-t / s))) are busy at t: they follow the rate with a
-    // lag, which grows to s. The formula is the mean of that from 4 s to 10 s, with s = 1.
+    // S. G. Eick, W. A. Massey and W. Whitt, "The physics of the M_t/G/infinity queue", Operations Research 41, 1993.
+    // With the rate b t and an exponential service of mean s, b s (t - s (1 - e^(-t / s))) are busy at t: they follow
+    // the rate with a lag, which grows to s. The formula is the mean of that from 4 s to 10 s, with s = 1.
     let b = 200.0;
     let formula = b * (7.0 - 1.0 + (f64::exp(-4.0) - f64::exp(-10.0)) / 6.0);
     let load = Load::poisson(0.0).ramp(Duration::ZERO, secs(10), 0.0, 10.0 * b);
     let scenario = Scenario::new(load).length(secs(10)).warm_up(secs(4)).settle_within(Duration::ZERO);
     let reports = scenario.seeds(1..=2).run(|sim| Ok(sim.backend(Backend::new(Latency::exponential(secs(1))))));
     let Estimate { mean, .. } = reports.unwrap().estimate(|report| seen(report).mean_busy);
-    // Of 20,000 calls of which each is in it for a second, give or take one: 1.3%. Without the lag it would be 17% more.
+    // Of 20,000 calls of which each is in it for a second, give or take one: 1.3%. Without the lag it would be 17%
+    // more.
     assert_near("busy", mean, formula, 0.04);
 }
 
@@ -174,8 +176,8 @@ fn failures_come_in_streaks_of_a_geometric_length() {
         let streaks = fates.chunk_by(|one, other| one == other).filter(|streak| streak[0]);
         let lengths: Vec<usize> = streaks.map(<[bool]>::len).collect();
         let count = lengths.len() as f64;
-        // A streak begins where a failure follows a success. Of 3,750 and 2,400 of them: the standard error of the number is
-        // at most 1.5%, that of the mean length 1.2 and 1.8%.
+        // A streak begins where a failure follows a success. Of 3,750 and 2,400 of them: the standard error of the
+        // number is at most 1.5%, that of the mean length 1.2 and 1.8%.
         assert_near("streaks", count, 15_000.0 * p * (1.0 - p), 0.05);
         assert_near("the mean length", lengths.iter().sum::<usize>() as f64 / count, 1.0 / (1.0 - p), 0.06);
         for (length, power) in [(2, 1), (3, 2), (4, 3), (6, 5)] {
