@@ -80,26 +80,28 @@ fn imports() -> Vec<Import> {
         if from == "lib" {
             continue;
         }
-        let text = without_comments(&fs::read_to_string(&file).unwrap());
+        let text = plain(&fs::read_to_string(&file).unwrap());
         for (start, _) in text.match_indices("crate::") {
             for path in paths(&text[start + "crate::".len()..]) {
                 imports.push(Import { file: inside.clone(), from: from.clone(), path });
             }
         }
-        for line in text.lines().filter(|line| reaches_the_root(&inside, line)) {
+        if let Some(line) = hidden(&inside, &text) {
             panic!("{} names the root of the crate otherwise: {line}", inside.display());
         }
     }
     imports
 }
 
-/// Whether a line names the root by a chain of `super`, or by blanks that hide it.
-fn reaches_the_root(file: &Path, line: &str) -> bool {
-    let is_page = file.ends_with("mod.rs");
-    let depth = file.iter().count() - usize::from(is_page);
-    // A module inside of a file, such as its tests, is one deeper.
-    let depth = depth + usize::from(line.starts_with(' '));
-    line.contains(&"super::".repeat(depth)) || line.contains("crate ::")
+/// A line that names the root by a chain of `super`, or gives it another name.
+fn hidden<'text>(file: &Path, text: &'text str) -> Option<&'text str> {
+    let mut depth = file.iter().count() - usize::from(file.ends_with("mod.rs"));
+    text.lines().find(|line| {
+        // What follows is in a module of the file, such as its tests, or in one that ends before.
+        let line = line.trim();
+        depth += usize::from(line.contains("mod ") && line.ends_with('{'));
+        line.contains(&"super::".repeat(depth)) || line.contains("crate as ")
+    })
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -108,8 +110,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(inside).filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
-fn without_comments(text: &str) -> String {
-    text.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect()
+/// A text without comments, and without blanks beside `::`.
+fn plain(text: &str) -> String {
+    let lines: String = text.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect();
+    let pieces: Vec<_> = lines.split("::").collect();
+    let last = pieces.len() - 1;
+    let trimmed = pieces.iter().enumerate().map(|(index, piece)| {
+        let piece = if index > 0 { piece.trim_start() } else { piece };
+        if index < last { piece.trim_end() } else { piece }
+    });
+    trimmed.collect::<Vec<_>>().join("::")
 }
 
 /// The paths at the beginning of a text: one, or all in a list.
@@ -177,15 +187,20 @@ fn the_modules_and_their_imports_are_a_graph_without_a_cycle() {
 }
 
 #[test]
-fn a_chain_of_super_that_reaches_the_root_is_found() {
-    let found = |file: &str, line: &str| reaches_the_root(Path::new(file), line);
-    assert!(found("clock.rs", "use super::stack::Slot;"));
-    assert!(found("shell/gate.rs", "use super::super::stack::Slot;"));
-    assert!(found("shell/mod.rs", "use super::stack::Slot;"));
-    assert!(found("retry/budget/builder.rs", "use super::super::super::stack::Slot;"));
-    assert!(!found("retry/budget/builder.rs", "use super::super::stage::RetryStage;"));
-    assert!(!found("shell/gate.rs", "use super::Frame;"));
-    assert!(!found("clock.rs", "    use super::*;"));
+fn other_names_of_the_root_are_found() {
+    let is_hidden = |file: &str, text: &str| hidden(Path::new(file), &plain(text)).is_some();
+    assert!(is_hidden("clock.rs", "//! Instants.\n\nuse super::stack::Slot;"));
+    assert!(is_hidden("deadline.rs", "use std::fmt;\nuse super :: stack::Slot;"));
+    assert!(is_hidden("shell/frame.rs", "use super::super::stack::Slot;"));
+    assert!(is_hidden("shell/frame.rs", "fn now() {\n    use super::super::stack::Slot;\n}"));
+    assert!(is_hidden("shell/mod.rs", "use super::stack::Slot;"));
+    assert!(is_hidden("retry/budget.rs", "use super::super::load_shed::Limiter;"));
+    assert!(is_hidden("retry/budget/builder.rs", "use super::super::super::stack::Slot;"));
+    assert!(is_hidden("shell/frame.rs", "use crate as root;"));
+    assert!(!is_hidden("retry/budget/builder.rs", "use super::super::stage::RetryStage;"));
+    assert!(!is_hidden("shell/gate.rs", "use super::Frame;"));
+    assert!(!is_hidden("clock.rs", "mod tests {\n    use super::*;\n}"));
+    assert_eq!(plain("$crate :: stack\n    ::Slot // a comment"), "$crate::stack::Slot \n");
 }
 
 #[test]
@@ -193,5 +208,6 @@ fn the_paths_of_nested_lists_are_found() {
     assert_eq!(paths("a::B;"), ["a::B"]);
     assert_eq!(paths("{a::{B, c::{D, E}}, f};"), ["a::B", "a::c::D", "a::c::E", "f"]);
     assert_eq!(paths("{\n    a::B,\n    c::D,\n};"), ["a::B", "c::D"]);
+    assert_eq!(paths("{self as root};"), ["self"]);
     assert_eq!(paths("sync::lock(x)"), ["sync::lock"]);
 }

@@ -52,14 +52,26 @@ impl Queue {
     pub(in crate::load_level) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> Standing<Instant> {
         // A waker is user code, and none runs with the lock held.
         let mut waker = Some(waker.clone());
-        let standing = self.locked(now, |state, places, nanos| match state.poll(place, &mut waker, places, nanos) {
-            // At most 366 days ahead.
-            Standing::Waiting(asks_at) => Standing::Waiting(now + asks_at.saturating_sub(nanos).duration()),
-            Standing::Admitted(share) => Standing::Admitted(share),
-            Standing::Refused(refusal) => Standing::Refused(refusal),
+        let (standing, wait) = self.locked(now, |state, places, nanos| {
+            let standing = state.poll(place, &mut waker, places, nanos);
+            let wait =
+                if let Standing::Waiting(asks_at) = standing { asks_at.saturating_sub(nanos) } else { Nanos::ZERO };
+            (standing, wait)
         });
         drop_waker(waker);
-        standing
+        match standing {
+            Standing::Waiting(_) => match now.checked_add(wait.duration()) {
+                Some(asks_at) => Standing::Waiting(asks_at),
+                // Its turn would come after the last instant that there is.
+                None => Standing::Refused(self.locked(now, |state, places, now| {
+                    let refusal = state.too_long_of(place, now);
+                    state.leave(place, places, now);
+                    refusal
+                })),
+            },
+            Standing::Admitted(share) => Standing::Admitted(share),
+            Standing::Refused(refusal) => Standing::Refused(refusal),
+        }
     }
 
     /// Gives up a place in the queue, or the one in the service that it has become.

@@ -54,7 +54,7 @@ impl State {
         Refusal::Full { cause, bound, retry_after }
     }
 
-    pub(super) fn too_long_of(&self, place: Place, now: Nanos) -> Refusal {
+    pub(in crate::load_level) fn too_long_of(&self, place: Place, now: Nanos) -> Refusal {
         let since = self.waiters.get(place).map_or(now, |waiter| waiter.since);
         self.too_long(now.saturating_sub(since), now)
     }

@@ -5,7 +5,11 @@ use super::{
     waiters, within,
 };
 use crate::support::{Stopwatch, ms, secs};
-use std::time::Duration;
+use std::{
+    future::Future,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 use steadfast::{
     CallContext, Rejection,
     load_level::{Discipline, Queue},
@@ -127,4 +131,29 @@ async fn the_shortest_waits_end() {
     // Of the smallest share of a deadline nothing is left.
     assert!(comes_with(&queue, within(100 * NANO), 1).1.is_ready());
     assert!(comes_with(&queue, CallContext::new(), 1).1.is_pending());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_turn_would_come_after_the_last_instant_is_refused_and_no_place_is_lost() {
+    let (now, mut left, mut step) = (Instant::now(), Duration::ZERO, Duration::from_secs(1 << 62));
+    while !step.is_zero() {
+        let longer = left.checked_add(step).filter(|longer| now.checked_add(*longer).is_some());
+        left = longer.unwrap_or(left);
+        step /= 2;
+    }
+    advance(left - Duration::from_millis(2900)).await;
+    let pace = (1, Duration::from_millis(1500));
+    let builder = Queue::builder(2, 10).max_wait(Duration::from_secs(3600)).discipline(Discipline::fifo());
+    let queue = builder.pace(pace.0, pace.1).build().unwrap();
+    let held = queue.try_acquire().expect("the first");
+    let (mut first, mut second) = (Box::pin(queue.acquire()), Box::pin(queue.acquire()));
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert!(first.as_mut().poll(cx).is_pending());
+    assert!(matches!(second.as_mut().poll(cx), Poll::Ready(Err(Rejection::WaitedTooLong(_)))));
+    advance(Duration::from_millis(1500)).await;
+    let admitted = first.as_mut().poll(cx);
+    assert!(admitted.is_ready());
+    assert_eq!(queue.in_service(), 2);
+    drop((admitted, held));
+    assert_eq!((queue.in_service(), queue.readings().waiting), (0, 0));
 }

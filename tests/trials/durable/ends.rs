@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tower::service_fn;
 
 trials![
+    a_panic_whose_payload_panics_when_it_is_dropped_ends_no_worker,
     a_failure_comes_again_with_a_growing_delay,
     poison_becomes_a_dead_letter_with_its_reason,
     what_cannot_be_decoded_becomes_a_dead_letter_at_once,
@@ -297,4 +298,26 @@ async fn a_graceful_end_ends_its_calls_and_gives_back_the_rest() {
     running.stop().await;
     assert!(calls.by_text().values().all(|count| *count == 1), "{:?}", calls.by_text());
     assert!(calls.all().iter().all(|delivery| delivery.attempt == 1), "what was given back was not tried");
+}
+
+async fn a_panic_whose_payload_panics_when_it_is_dropped_ends_no_worker() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the payload of a panic panics when it is dropped");
+        }
+    }
+    let (_server, queue) = queue().await;
+    let service = service_fn(async |delivery: Delivery| {
+        if delivery.payload == b"bad" {
+            std::panic::panic_any(Bomb);
+        }
+        Ok::<(), Infallible>(())
+    });
+    let running = Running::start(worker(&queue, service).concurrency(1).max_tries(1));
+    append(&queue, "bad").await;
+    until("it is dead", async || readings(&queue).await.dead == 1).await;
+    append(&queue, "good").await;
+    until_done(&queue, 1).await;
+    running.stop().await;
 }

@@ -17,10 +17,11 @@ use crate::{
 };
 use futures_util::FutureExt;
 use std::{
+    any::Any,
     collections::VecDeque,
     future::{Future, poll_fn},
     mem,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
     task::{Context, Waker},
@@ -82,6 +83,8 @@ impl Calls {
         self.in_flight += jobs.len();
         let waiting = self.shared.put(jobs);
         self.shared.looks.add_permits(waiting.saturating_sub(self.shared.looks.available_permits()));
+        // A task that has ended makes no calls, but counts until it is joined.
+        while self.tasks.try_join_next().is_some() {}
         while self.tasks.len() < self.in_flight {
             self.tasks.spawn(make_calls(self.shared.clone(), caller.clone()));
         }
@@ -188,8 +191,7 @@ async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
                 }
                 polled
             });
-            let verdict = ended.await.unwrap_or_else(|payload| Verdict::of_panic(&*payload));
-            in_progress.end(verdict);
+            in_progress.end(ended.await.unwrap_or_else(of_panic));
             turn.calls += 1;
             if turn.is_over() {
                 shared.tell();
@@ -200,6 +202,16 @@ async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
         // It may wait now.
         shared.tell();
     }
+}
+
+/// The verdict on a call that panicked. The drop of the panic's payload is user code, and may panic as well.
+fn of_panic(payload: Box<dyn Any + Send>) -> Verdict {
+    let verdict = Verdict::of_panic(&*payload);
+    if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // A payload that panics when it is dropped again and again is leaked.
+        mem::forget(next);
+    }
+    verdict
 }
 
 #[cfg(test)]

@@ -117,3 +117,34 @@ async fn calls_stop_when_they_are_dropped() {
     yield_now().await;
     assert_eq!(Arc::strong_count(&token), 1);
 }
+
+#[tokio::test]
+async fn a_task_that_has_ended_is_replaced() {
+    let mut calls = Calls::new();
+    begin(&mut calls, &["one"], async |_| pending().await);
+    yield_now().await;
+    calls.tasks.abort_all();
+    assert_eq!(ends(&mut calls, 1).await, ["its task has ended"]);
+    begin(&mut calls, &["another"], async |_| Ok(()));
+    assert_eq!(ends(&mut calls, 1).await, ["succeeded"]);
+}
+
+#[tokio::test]
+async fn a_panic_whose_payload_panics_when_it_is_dropped_ends_its_call_alone() {
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the payload panics when it is dropped");
+        }
+    }
+
+    let mut calls = Calls::new();
+    begin(&mut calls, &["one", "another"], async |payload| match &*payload {
+        "one" => std::panic::panic_any(Bomb),
+        _ => Ok(()),
+    });
+    assert_eq!(ends(&mut calls, 2).await, ["panicked: without a text", "succeeded"]);
+    assert_eq!(calls.tasks.len(), 2);
+    assert!(calls.tasks.try_join_next().is_none(), "a task has ended");
+}
