@@ -1,5 +1,5 @@
 use crate::{
-    clock::nanos,
+    clock::Nanos,
     error::{ConfigError, check_duration},
     random::Random,
 };
@@ -150,7 +150,7 @@ impl Backoff {
     /// It is the longest possible wait, but for [`Jitter::Decorrelated`], whose waits are bounded by the cap alone, and
     /// for [`Jitter::PlusMinus`], which goes beyond it up to the cap.
     pub fn ceiling(&self, retry: u32) -> Duration {
-        let base = u128::from(nanos(self.base));
+        let base = u128::from(Nanos::of(self.base).0);
         let ceiling = match self.growth {
             // 64 bits shifted by at most 64 fit.
             Growth::Exponential => base << retry.saturating_sub(1).min(DOUBLINGS),
@@ -272,13 +272,13 @@ impl Default for Backoff {
 }
 
 fn uniform(lowest: Duration, highest: Duration, random: &Random) -> Duration {
-    let width = nanos(highest.saturating_sub(lowest));
+    let width = Nanos::of(highest.saturating_sub(lowest)).0;
     lowest.saturating_add(Duration::from_nanos(random.with(|random| random.random_range(0..=width))))
 }
 
 /// A share of a duration. The cast saturates, and takes what is not a number for zero.
 fn share(duration: Duration, factor: f64) -> Duration {
-    Duration::from_nanos((nanos(duration) as f64 * factor) as u64)
+    Duration::from_nanos((Nanos::of(duration).0 as f64 * factor) as u64)
 }
 
 impl fmt::Display for Backoff {

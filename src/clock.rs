@@ -12,7 +12,6 @@ amount! {
 }
 
 impl Nanos {
-    #[allow(dead_code, reason = "the mechanisms take it up one after the other")]
     pub(crate) const MAX: Self = Self(u64::MAX);
 
     /// A duration in whole nanoseconds.
@@ -45,20 +44,8 @@ impl Origin {
         Nanos::of(now.saturating_duration_since(self.0))
     }
 
-    /// As [`to`](Self::to).
-    #[inline]
-    pub(crate) fn nanos_to(self, now: Instant) -> u64 {
-        self.to(now).0
+    /// The instant at this distance from the origin, if there is one.
+    pub(crate) fn instant(self, time: Nanos) -> Option<Instant> {
+        self.0.checked_add(time.duration())
     }
-
-    /// The instant of this many nanoseconds since the origin, if there is one.
-    pub(crate) fn instant(self, nanos: u64) -> Option<Instant> {
-        self.0.checked_add(Duration::from_nanos(nanos))
-    }
-}
-
-/// A duration in whole nanoseconds: the largest number from 584 years on.
-#[inline]
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    Nanos::of(duration).0
 }

@@ -7,7 +7,7 @@
 //! Each field has a module of its own, made by [`fields`], so that an error names the field.
 
 use crate::{
-    clock::nanos,
+    clock::Nanos,
     error::{ConfigError, LONGEST},
 };
 use serde::{
@@ -94,7 +94,7 @@ fn write<S: Serializer>(duration: Duration, serializer: S) -> Result<S::Ok, S::E
     if serializer.is_human_readable() {
         serializer.collect_str(&ForPeople(duration))
     } else {
-        nanos(duration).serialize(serializer)
+        Nanos::of(duration).0.serialize(serializer)
     }
 }
 

@@ -144,7 +144,7 @@ impl Shared {
     /// When an open circuit lets probes through.
     pub(super) fn half_open_at(&self) -> Option<Instant> {
         let open = self.look().state() == BreakerState::Open;
-        open.then(|| self.origin.instant(self.open_until.load(Ordering::Relaxed))).flatten()
+        open.then(|| self.origin.instant(Nanos(self.open_until.load(Ordering::Relaxed)))).flatten()
     }
 
     /// Opens the circuit after a failed probe, or after probes that brought nothing.

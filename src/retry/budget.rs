@@ -3,7 +3,7 @@ mod builder;
 pub use builder::RetryBudgetBuilder;
 
 use crate::{
-    clock::{Origin, nanos},
+    clock::{Nanos, Origin},
     error::ConfigError,
     rate_limit::TokenBucket,
     sync::{AtomicU64, Mutex, Ordering, lock},
@@ -160,8 +160,8 @@ impl RetryBudget {
                 shared.floor.set_quota_at(quota, now)?;
                 if configuration.floor.is_none() {
                     // By then the bucket may be full: that is the first retry, and the next one comes a period later.
-                    let wait = to.random.with(|random| random.random_range(0..=nanos(quota.time_to_fill())));
-                    let from = shared.origin.nanos_to(now).saturating_add(wait).min(NO_FLOOR - 1);
+                    let wait = to.random.with(|random| random.random_range(0..=Nanos::of(quota.time_to_fill()).0));
+                    let from = shared.origin.to(now).saturating_add(Nanos(wait)).0.min(NO_FLOOR - 1);
                     shared.floor_from.store(from, Ordering::Relaxed);
                 }
             }
@@ -212,7 +212,7 @@ impl RetryBudget {
             return None;
         }
         let now = now();
-        if shared.origin.nanos_to(now) < from {
+        if shared.origin.to(now).0 < from {
             return None;
         }
         shared.floor.try_acquire_at(1, now).ok().map(|()| Withdrawal(Source::Floor))

@@ -1,6 +1,7 @@
 //! The count of the calls while a run goes on.
 
 use super::{BackendCounts, ClassReport, Failure, Latencies, Load, Reply, Report, Span, recovery::Disturbed};
+use crate::clock::Nanos;
 use crate::error::Error;
 use hdrhistogram::Histogram;
 use std::{collections::BTreeMap, ops::Range, time::Duration};
@@ -87,9 +88,9 @@ impl Ledger {
     /// The class of a call, and the span in which it arrived: the last one that begins no later, in whole nanoseconds,
     /// as their edges are. `None` for a call of the warm-up.
     fn entry(&mut self, class: usize, begin: Duration) -> Option<(&mut Class, usize)> {
-        let since = nanos(begin.checked_sub(self.counted.start)?);
+        let since = whole_nanos(begin.checked_sub(self.counted.start)?);
         // The edge of span i is i * length / SPANS, rounded down. Times are a year at most, which leaves room for this.
-        let index = (SPANS * (since + 1) - 1) / nanos(self.counted.end - self.counted.start).max(1);
+        let index = (SPANS * (since + 1) - 1) / whole_nanos(self.counted.end - self.counted.start).max(1);
         Some((self.classes.get_mut(class)?, index.min(SPANS - 1) as usize))
     }
 
@@ -138,7 +139,7 @@ impl Sketch {
     fn record(&mut self, latency: Duration) {
         if let Some(histogram) = &mut self.0 {
             // Grows as needed: a saturating record would not.
-            let _ = histogram.record(nanos(latency));
+            let _ = histogram.record(whole_nanos(latency));
         }
     }
 
@@ -159,11 +160,11 @@ impl Sketch {
 
 /// The spans of a run, with nothing in them.
 fn spans(counted: &Range<Duration>) -> Vec<Span> {
-    let length = nanos(counted.end - counted.start);
+    let length = whole_nanos(counted.end - counted.start);
     let edge = |span: u64| (counted.start + Duration::from_nanos(span * length / SPANS)).as_secs_f64();
     (0..SPANS).map(|span| Span { from: edge(span), to: edge(span + 1), ..Span::default() }).collect()
 }
 
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+fn whole_nanos(time: Duration) -> u64 {
+    Nanos::of(time).0
 }

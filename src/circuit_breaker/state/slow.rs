@@ -60,7 +60,7 @@ impl Shared {
         ticket.begins(now);
         let slow_at = ticket.slow_at();
         if !has_come(slow_at, now) {
-            return if slow_at == NEVER { None } else { self.origin.instant(slow_at.0) };
+            return if slow_at == NEVER { None } else { self.origin.instant(slow_at) };
         }
         ticket.was_counted_as_slow();
         match word.state() {

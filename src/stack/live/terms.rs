@@ -1,7 +1,7 @@
 use super::StackConfig;
 use crate::{
     backoff::{Backoff, Growth, Jitter},
-    clock::nanos,
+    clock::Nanos,
     shell::Terms,
 };
 use std::{
@@ -66,15 +66,15 @@ impl SharedTerms {
     pub(super) fn store(&self, terms: Terms) {
         let Terms { timeout, attempt_timeout, attempts, backoff, max_hint } = terms;
         let (base, cap, growth, jitter) = backoff.parts();
-        self.timeout.store(timeout.map_or(0, nanos), Ordering::Relaxed);
-        self.attempt_timeout.store(attempt_timeout.map_or(0, nanos), Ordering::Relaxed);
+        self.timeout.store(timeout.map_or(0, |limit| Nanos::of(limit).0), Ordering::Relaxed);
+        self.attempt_timeout.store(attempt_timeout.map_or(0, |limit| Nanos::of(limit).0), Ordering::Relaxed);
         self.attempts.store(attempts, Ordering::Relaxed);
         let (number, factor) = jitter.numbers();
         self.growth.store(u32::from(growth == Growth::Linear), Ordering::Relaxed);
         self.jitter.store(number, Ordering::Relaxed);
         self.factor.store(factor.to_bits(), Ordering::Relaxed);
-        self.base.store(nanos(base), Ordering::Relaxed);
-        self.cap.store(nanos(cap), Ordering::Relaxed);
-        self.max_hint.store(nanos(max_hint), Ordering::Relaxed);
+        self.base.store(Nanos::of(base).0, Ordering::Relaxed);
+        self.cap.store(Nanos::of(cap).0, Ordering::Relaxed);
+        self.max_hint.store(Nanos::of(max_hint).0, Ordering::Relaxed);
     }
 }

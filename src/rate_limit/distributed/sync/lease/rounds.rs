@@ -41,7 +41,7 @@ impl Rounds {
     async fn work(&mut self) {
         let now = Instant::now();
         self.sync.health().look(now);
-        self.sync.looked.store(self.sync.origin.nanos_to(now), Ordering::Relaxed);
+        self.sync.looked.store(self.sync.origin.to(now).0, Ordering::Relaxed);
         if now >= self.flush {
             self.flush = now + self.period(0.9..1.1);
             self.sync.flush(Whose::All, self.flush).await;
