@@ -27,6 +27,7 @@
 use crate::deadline::Deadline;
 use pin_project_lite::pin_project;
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -53,11 +54,27 @@ pub enum Criticality {
 }
 
 /// The deadline, the criticality and the attempt of the call at hand. A small value, cheap to copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CallContext {
     deadline: Deadline,
-    criticality: Criticality,
-    attempt: u32,
+    /// The attempt in the upper half, the criticality in the lower one: a whole word.
+    rest: u64,
+}
+
+impl Default for CallContext {
+    fn default() -> Self {
+        Self { deadline: Deadline::NEVER, rest: Criticality::Critical as u64 }
+    }
+}
+
+impl fmt::Debug for CallContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallContext")
+            .field("deadline", &self.deadline)
+            .field("criticality", &self.criticality())
+            .field("attempt", &self.attempt())
+            .finish()
+    }
 }
 
 impl CallContext {
@@ -78,13 +95,18 @@ impl CallContext {
 
     /// How much it matters that the call is answered.
     pub fn criticality(&self) -> Criticality {
-        self.criticality
+        match self.rest as u32 {
+            0 => Criticality::Sheddable,
+            1 => Criticality::SheddablePlus,
+            2 => Criticality::Critical,
+            _ => Criticality::CriticalPlus,
+        }
     }
 
     /// How often the caller tried before: 0 in the first attempt. The stages and the service of a client stack with a
     /// retry see the attempt at hand. Without a retry they see the number that the stack was called with.
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        (self.rest >> 32) as u32
     }
 
     /// The same context with this deadline, or the earlier one that it had: a deadline never moves away.
@@ -94,12 +116,12 @@ impl CallContext {
 
     /// The same context with another criticality.
     pub fn with_criticality(self, criticality: Criticality) -> Self {
-        Self { criticality, ..self }
+        Self { rest: (self.rest & !u64::from(u32::MAX)) | criticality as u64, ..self }
     }
 
     /// The same context with another number of earlier attempts.
     pub fn with_attempt(self, attempt: u32) -> Self {
-        Self { attempt, ..self }
+        Self { rest: u64::from(attempt) << 32 | (self.rest & u64::from(u32::MAX)), ..self }
     }
 
     /// Runs a future with this context as the [current](Self::current) one.

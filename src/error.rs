@@ -35,6 +35,7 @@ pub use details::{
     CircuitOpen, Overloaded, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut, WaitedTooLong,
 };
 
+use crate::words::Flag;
 use std::{borrow::Cow, error, fmt, time::Duration};
 use thiserror::Error as ThisError;
 use tower::BoxError;
@@ -91,14 +92,14 @@ impl Rejection {
     /// further in says nothing of the attempts before.
     pub fn reached_service(&self) -> bool {
         match self {
-            Self::TimedOut(details) => details.reached,
-            Self::CircuitOpen(details) => details.reached,
-            Self::Overloaded(details) => details.reached,
-            Self::RateLimited(details) => details.reached,
-            Self::QueueFull(details) => details.reached,
-            Self::WaitedTooLong(details) => details.reached,
-            Self::Closed(details) => details.reached,
-            Self::SwitchedOff(details) => details.reached,
+            Self::TimedOut(details) => details.reached.is_set(),
+            Self::CircuitOpen(details) => details.reached.is_set(),
+            Self::Overloaded(details) => details.reached.is_set(),
+            Self::RateLimited(details) => details.reached.is_set(),
+            Self::QueueFull(details) => details.reached.is_set(),
+            Self::WaitedTooLong(details) => details.reached.is_set(),
+            Self::Closed(details) => details.reached.is_set(),
+            Self::SwitchedOff(details) => details.reached.is_set(),
         }
     }
 
@@ -123,14 +124,14 @@ impl Rejection {
     /// The same rejection, of a call that an earlier attempt had brought to the service.
     pub(crate) fn after_reaching_the_service(mut self) -> Self {
         match &mut self {
-            Self::TimedOut(details) => details.reached = true,
-            Self::CircuitOpen(details) => details.reached = true,
-            Self::Overloaded(details) => details.reached = true,
-            Self::RateLimited(details) => details.reached = true,
-            Self::QueueFull(details) => details.reached = true,
-            Self::WaitedTooLong(details) => details.reached = true,
-            Self::Closed(details) => details.reached = true,
-            Self::SwitchedOff(details) => details.reached = true,
+            Self::TimedOut(details) => details.reached = Flag::YES,
+            Self::CircuitOpen(details) => details.reached = Flag::YES,
+            Self::Overloaded(details) => details.reached = Flag::YES,
+            Self::RateLimited(details) => details.reached = Flag::YES,
+            Self::QueueFull(details) => details.reached = Flag::YES,
+            Self::WaitedTooLong(details) => details.reached = Flag::YES,
+            Self::Closed(details) => details.reached = Flag::YES,
+            Self::SwitchedOff(details) => details.reached = Flag::YES,
         }
         self
     }

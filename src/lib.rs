@@ -110,6 +110,7 @@ mod stripes;
 mod sync;
 pub mod timeout;
 mod waiters;
+mod words;
 
 pub use classify::Outcome;
 pub use context::{CallContext, Criticality};

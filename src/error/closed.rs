@@ -1,4 +1,5 @@
 use super::Rejection;
+use crate::words::Flag;
 use thiserror::Error as ThisError;
 
 /// A queue or a limit is closed: it admits no more calls. The calls that it admitted before go on.
@@ -9,40 +10,40 @@ use thiserror::Error as ThisError;
 #[error("{}", self.text())]
 pub struct Closed {
     what: Closable,
-    pub(super) reached: bool,
+    /// The name of a rate limit.
+    limit: Option<&'static str>,
+    pub(super) reached: Flag,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 enum Closable {
     Queue,
-    RateLimit { limit: Option<&'static str> },
+    RateLimit,
 }
 
 impl Closed {
     /// A call that a closed [`Queue`](crate::load_level::Queue::close) refused, when it came or while it waited.
     pub fn queue() -> Self {
-        Self { what: Closable::Queue, reached: false }
+        Self { what: Closable::Queue, limit: None, reached: Flag::NO }
     }
 
     /// A call that a closed [`TokenBucket`](crate::rate_limit::TokenBucket::close) refused, when it came or while it
     /// waited. `limit` is the name of the limit, if it has one.
     pub fn rate_limit(limit: Option<&'static str>) -> Self {
-        Self { what: Closable::RateLimit { limit }, reached: false }
+        Self { what: Closable::RateLimit, limit, reached: Flag::NO }
     }
 
     /// The name of the rate limit, if it has one.
     pub fn limit(&self) -> Option<&'static str> {
-        match self.what {
-            Closable::Queue => None,
-            Closable::RateLimit { limit } => limit,
-        }
+        self.limit
     }
 
     /// The name of the mechanism's module.
     pub(super) fn mechanism(&self) -> &'static str {
         match self.what {
             Closable::Queue => "load_level",
-            Closable::RateLimit { .. } => "rate_limit",
+            Closable::RateLimit => "rate_limit",
         }
     }
 
@@ -50,7 +51,7 @@ impl Closed {
     pub(super) fn name(&self) -> &'static str {
         match self.what {
             Closable::Queue => "load level",
-            Closable::RateLimit { .. } => "rate limit",
+            Closable::RateLimit => "rate limit",
         }
     }
 

@@ -1,6 +1,10 @@
 //! The details of each rejection.
 
 use super::{Closed, Rejection, readable::Readable};
+use crate::{
+    clock::Nanos,
+    words::{Flag, Wait},
+};
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
@@ -8,27 +12,27 @@ use thiserror::Error as ThisError;
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct TimedOut {
-    limit: Option<Duration>,
-    cut_short: bool,
-    pub(super) reached: bool,
+    limit: Wait,
+    cut_short: Flag,
+    pub(super) reached: Flag,
 }
 
 impl TimedOut {
     /// A call that was not answered within `limit`, or by the deadline that it inherited where `limit` is `None`.
     pub fn new(limit: Option<Duration>, reached_service: bool) -> Self {
-        Self { limit, cut_short: false, reached: reached_service }
+        Self { limit: Wait::of(limit), cut_short: Flag::NO, reached: Flag::of(reached_service) }
     }
 
     /// The same, of a call that had less than half of the time that it may take. For a timeout of your own; see
     /// [`was_cut_short`](Self::was_cut_short).
     #[must_use]
     pub fn cut_short(self) -> Self {
-        Self { cut_short: true, ..self }
+        Self { cut_short: Flag::YES, ..self }
     }
 
     /// The time that the call had, or `None` where it was the inherited deadline that passed.
     pub fn limit(&self) -> Option<Duration> {
-        self.limit
+        self.limit.get()
     }
 
     /// Whether a deadline ended the call before it had half of the time that it may take: of the timeout that ended it,
@@ -37,15 +41,15 @@ impl TimedOut {
     /// Such a call says nothing about the service. Circuit breakers do not count it; see
     /// [`Ending::CutShort`](crate::shell::Ending::CutShort).
     pub fn was_cut_short(&self) -> bool {
-        self.cut_short
+        self.cut_short.is_set()
     }
 
     fn text(&self) -> String {
-        let when = match self.limit {
+        let when = match self.limit() {
             Some(limit) => format!("no answer within {}", Readable(limit)),
             None => "no answer by the deadline of the caller".to_owned(),
         };
-        if self.reached { when } else { format!("{when}; the service was not reached") }
+        if self.reached.is_set() { when } else { format!("{when}; the service was not reached") }
     }
 }
 
@@ -55,24 +59,24 @@ impl TimedOut {
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct CircuitOpen {
-    retry_after: Option<Duration>,
-    pub(super) reached: bool,
+    retry_after: Wait,
+    pub(super) reached: Flag,
 }
 
 impl CircuitOpen {
     /// A call that an open breaker refused. `retry_after` is the time until it lets probes through, where that is
     /// known: not for a breaker that was opened by hand or waits for the answers of its probes.
     pub fn new(retry_after: Option<Duration>) -> Self {
-        Self { retry_after, reached: false }
+        Self { retry_after: Wait::of(retry_after), reached: Flag::NO }
     }
 
     /// The time until the breaker lets probes through.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.retry_after.get()
     }
 
     fn text(&self) -> String {
-        match self.retry_after {
+        match self.retry_after() {
             Some(wait) => format!("open for another {}", Readable(wait)),
             None => "open until its probes end or it is reset".to_owned(),
         }
@@ -83,7 +87,7 @@ impl CircuitOpen {
 #[derive(Clone, Debug, Default, PartialEq, Eq, ThisError)]
 #[error("switched off")]
 pub struct SwitchedOff {
-    pub(super) reached: bool,
+    pub(super) reached: Flag,
 }
 
 impl SwitchedOff {
@@ -100,14 +104,14 @@ impl SwitchedOff {
 #[error("{limit} {} in flight already", if *.limit == 1 { "call is" } else { "calls are" })]
 pub struct Overloaded {
     limit: usize,
-    retry_after: Option<Duration>,
-    pub(super) reached: bool,
+    retry_after: Wait,
+    pub(super) reached: Flag,
 }
 
 impl Overloaded {
     /// A call that found `limit` others in flight. `retry_after` is the time until room is expected, where known.
     pub fn new(limit: usize, retry_after: Option<Duration>) -> Self {
-        Self { limit, retry_after, reached: false }
+        Self { limit, retry_after: Wait::of(retry_after), reached: Flag::NO }
     }
 
     /// The limit at the time.
@@ -117,7 +121,7 @@ impl Overloaded {
 
     /// The time until room is expected. A fixed limit does not know.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.retry_after.get()
     }
 }
 
@@ -127,20 +131,22 @@ impl Overloaded {
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct RateLimited {
-    retry_after: Option<Duration>,
+    retry_after: Wait,
     limit: Option<&'static str>,
-    remaining: u64,
+    /// The tokens that were there. Of a key that is too long, its length in the upper half, and the longest allowed.
+    number: u64,
     never: Never,
-    pub(super) reached: bool,
+    pub(super) reached: Flag,
 }
 
 /// Why another try never makes sense, where there is no time to retry after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 enum Never {
     /// The call costs more than is ever allowed at once.
     TooMuch,
     /// The key is longer than the longest that is allowed.
-    LongKey { length: usize, longest: usize },
+    LongKey,
     /// The bucket is closed.
     Closed,
 }
@@ -149,12 +155,14 @@ impl RateLimited {
     /// A call that found too few tokens. `retry_after` is the time until there are enough; `None` where there never
     /// will be, since the call costs more than is ever allowed at once.
     pub fn new(retry_after: Option<Duration>) -> Self {
-        Self { retry_after, limit: None, remaining: 0, never: Never::TooMuch, reached: false }
+        let retry_after = Wait::of(retry_after);
+        Self { retry_after, limit: None, number: 0, never: Never::TooMuch, reached: Flag::NO }
     }
 
     /// A call whose key has `length` bytes, more than the `longest` that is allowed: refused for ever.
     pub fn long_key(length: usize, longest: usize) -> Self {
-        Self { never: Never::LongKey { length, longest }, ..Self::new(None) }
+        let half = |length: usize| u64::from(u32::try_from(length).unwrap_or(u32::MAX));
+        Self { never: Never::LongKey, number: half(length) << 32 | half(longest), ..Self::new(None) }
     }
 
     /// A call to a limit that is closed. As a [`Rejection`] it is [`Rejection::Closed`].
@@ -171,13 +179,13 @@ impl RateLimited {
     /// The same, though `remaining` tokens were there.
     #[must_use]
     pub fn with_remaining(self, remaining: u64) -> Self {
-        Self { remaining, ..self }
+        if self.never == Never::LongKey { self } else { Self { number: remaining, ..self } }
     }
 
     /// The time until there are enough tokens, if no other call takes them. `None`: never. The call costs too much, its
     /// key is too long, or the limit is [closed](Self::is_closed).
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.retry_after.get()
     }
 
     /// Whether the limit is [closed](crate::rate_limit::TokenBucket::close), and so refuses every call.
@@ -194,14 +202,15 @@ impl RateLimited {
     /// [many processes](crate::rate_limit::distributed) do, where they decide without asking. Zero otherwise; other
     /// limits are asked by their `available_at`.
     pub fn remaining(&self) -> u64 {
-        self.remaining
+        if self.never == Never::LongKey { 0 } else { self.number }
     }
 
     fn text(&self) -> String {
         let limit = self.limit.map_or(String::new(), |limit| format!("{limit}: "));
-        match (self.retry_after, self.never) {
+        match (self.retry_after(), self.never) {
             (Some(wait), _) => format!("{limit}used up for another {}", Readable(wait)),
-            (None, Never::LongKey { length, longest }) => {
+            (None, Never::LongKey) => {
+                let (length, longest) = (self.number >> 32, self.number as u32);
                 format!("{limit}the key is {length} bytes long, and must be at most {longest}")
             }
             (None, Never::TooMuch) => format!("{limit}the call costs more than is ever allowed at once"),
@@ -215,14 +224,15 @@ impl RateLimited {
 #[error("{}", self.text())]
 pub struct QueueFull {
     bound: u64,
-    retry_after: Option<Duration>,
+    retry_after: Wait,
     cause: QueueFullCause,
-    pub(super) reached: bool,
+    pub(super) reached: Flag,
 }
 
 /// Why there is no place in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum QueueFullCause {
     /// The queue is at its depth limit.
     Depth,
@@ -241,7 +251,7 @@ impl QueueFull {
     /// A call that found no place in a queue with this bound: the calls that may wait, or their weight. `retry_after`
     /// is the time in which those who wait now are expected to be served, where that is known.
     pub fn new(cause: QueueFullCause, bound: u64, retry_after: Option<Duration>) -> Self {
-        Self { bound, retry_after, cause, reached: false }
+        Self { bound, retry_after: Wait::of(retry_after), cause, reached: Flag::NO }
     }
 
     /// Why there is no place.
@@ -257,7 +267,7 @@ impl QueueFull {
     /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for
     /// long enough to know, for a call that never finds a place, and where only the way to the queue is full.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.retry_after.get()
     }
 
     fn text(&self) -> String {
@@ -274,29 +284,29 @@ impl QueueFull {
 
 /// The call waited in a queue for as long as it is worth.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
-#[error("waited for {} and was not served", Readable(*waited))]
+#[error("waited for {} and was not served", Readable(waited.duration()))]
 pub struct WaitedTooLong {
-    waited: Duration,
-    retry_after: Option<Duration>,
-    pub(super) reached: bool,
+    waited: Nanos,
+    retry_after: Wait,
+    pub(super) reached: Flag,
 }
 
 impl WaitedTooLong {
     /// A call that waited for this long. `retry_after` is the time in which those who wait now are expected to be
     /// served, where that is known.
     pub fn new(waited: Duration, retry_after: Option<Duration>) -> Self {
-        Self { waited, retry_after, reached: false }
+        Self { waited: Nanos::of(waited), retry_after: Wait::of(retry_after), reached: Flag::NO }
     }
 
     /// For how long the call waited.
     pub fn waited(&self) -> Duration {
-        self.waited
+        self.waited.duration()
     }
 
     /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for
     /// long enough to know.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.retry_after.get()
     }
 }
 

@@ -84,6 +84,7 @@ const NO_FLOOR: u64 = u64::MAX;
 pub struct Withdrawal(Source);
 
 #[derive(Debug)]
+#[repr(u64)]
 enum Source {
     Balance,
     Floor,

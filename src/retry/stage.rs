@@ -2,9 +2,11 @@ use super::{Replay, RetryBudget, budget::Withdrawal};
 use crate::{
     backoff::Backoff,
     classify::Outcome,
+    clock::Nanos,
     error::{Error, TimedOut},
     random::Random,
     shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Stage},
+    words::Flag,
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -46,19 +48,25 @@ pin_project! {
 #[derive(Debug)]
 struct Progress {
     /// Attempts started, the one under way included.
-    attempts: u32,
+    attempts: u64,
     /// When the next attempt is due, while waiting for it, and how long the last wait was.
     due: Option<Instant>,
-    wait: Duration,
+    wait: Nanos,
     /// What the coming or present attempt took from the budget. During a poll it is on the stack, so that a panic
     /// spends it.
     withdrawal: Option<Withdrawal>,
     /// Whether the call has earned its share of a retry.
-    deposited: bool,
+    deposited: Flag,
     /// Whether any attempt so far was handed to the service.
-    reached: bool,
+    reached: Flag,
     /// What every attempt inherits.
     inherited: Inherited,
+}
+
+impl Progress {
+    fn attempts(&self) -> u32 {
+        u32::try_from(self.attempts).unwrap_or(u32::MAX)
+    }
 }
 
 impl<P, Next, S, Request> Stage<S, Request> for RetryStage<P, Next>
@@ -89,10 +97,10 @@ where
             progress: Progress {
                 attempts: 1,
                 due: None,
-                wait: Duration::ZERO,
+                wait: Nanos::ZERO,
                 withdrawal: None,
-                deposited: false,
-                reached: false,
+                deposited: Flag::NO,
+                reached: Flag::NO,
                 inherited,
             },
         }
@@ -116,7 +124,9 @@ where
             if let Some(running) = attempt.as_mut().as_pin_mut() {
                 let withdrawal = progress.withdrawal.take();
                 let polled = self.next.poll(running, callee.as_mut(), cx, frame);
-                progress.reached |= frame.reached_service();
+                if frame.reached_service() {
+                    progress.reached = Flag::YES;
+                }
                 let Poll::Ready(result) = polled else {
                     progress.withdrawal = withdrawal;
                     return Poll::Pending;
@@ -131,7 +141,7 @@ where
                 };
                 if !is_planned {
                     drop_kept(kept, frame);
-                    let reached = progress.reached;
+                    let reached = progress.reached.is_set();
                     return Poll::Ready(result.map_err(|error| match error {
                         Error::Rejected(rejection) if reached => {
                             Error::Rejected(rejection.after_reaching_the_service())
@@ -158,14 +168,14 @@ where
                         return Poll::Pending;
                     }
                     drop_kept(kept, frame);
-                    let details = TimedOut::new(None, progress.reached).cut_short();
+                    let details = TimedOut::new(None, progress.reached.is_set()).cut_short();
                     return Poll::Ready(Err(Error::Rejected(details.into())));
                 }
             }
-            let Some(request) = self.next_request(kept, progress.attempts, frame) else {
+            let Some(request) = self.next_request(kept, progress.attempts(), frame) else {
                 crate::shell::polled_after_end()
             };
-            frame.begin_attempt(progress.attempts, progress.inherited);
+            frame.begin_attempt(progress.attempts(), progress.inherited);
             progress.attempts = progress.attempts.saturating_add(1);
             progress.due = None;
             attempt.set(Some(self.next.start(request, frame)));
@@ -189,7 +199,7 @@ where
             attempt.set(None);
         }
         self.settle(withdrawal, Ending::of_abandoned(cause, frame), &mut progress.deposited);
-        if progress.reached {
+        if progress.reached.is_set() {
             frame.service_was_reached();
         }
         // Last: it is user code, and if it panics nothing is left to give back.
@@ -206,11 +216,11 @@ impl<P, Next> RetryStage<P, Next> {
 
     /// An attempt has ended: what it took from the budget is spent, unless the service was spared, and the first that
     /// was not earns the call's share.
-    fn settle(&self, withdrawal: Option<Withdrawal>, ending: Ending, deposited: &mut bool) {
+    fn settle(&self, withdrawal: Option<Withdrawal>, ending: Ending, deposited: &mut Flag) {
         if ending.spared_the_service() {
             self.refund(withdrawal);
-        } else if !*deposited {
-            *deposited = true;
+        } else if !deposited.is_set() {
+            *deposited = Flag::YES;
             if let Some(budget) = &self.budget {
                 budget.deposit();
             }
@@ -244,7 +254,7 @@ impl<P, Next> RetryStage<P, Next> {
     {
         // The jitter comes on top of the hint: callers who were all told the same would come back together.
         let backoff = frame.terms().map_or(self.backoff, |terms| terms.backoff);
-        let wait = backoff.draw_after(progress.wait, progress.attempts, &self.random);
+        let wait = backoff.draw_after(progress.wait.duration(), progress.attempts(), &self.random);
         let Some(due) = frame.now().checked_add(hint.saturating_add(wait)) else { return false };
         if progress.inherited.deadline().has_passed(due) {
             return false;
@@ -260,7 +270,7 @@ impl<P, Next> RetryStage<P, Next> {
             let Some(withdrawal) = budget.withdraw_at(frame.now()) else { return false };
             progress.withdrawal = Some(withdrawal);
         }
-        (progress.due, progress.wait) = (Some(due), wait);
+        (progress.due, progress.wait) = (Some(due), Nanos::of(wait));
         true
     }
 

@@ -1,5 +1,11 @@
 use super::{Ending, Terms};
-use crate::{context::CallContext, deadline::Deadline};
+use crate::{
+    classify::Outcome,
+    clock::Nanos,
+    context::CallContext,
+    deadline::Deadline,
+    words::{Flag, Wait},
+};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -13,17 +19,81 @@ pub struct Frame {
     /// The earliest instant at which a stage wants to be polled again.
     wake: Option<Instant>,
     /// How the service answered in this poll.
-    ending: Option<Ending>,
+    ending: Reported,
     /// The call has been handed to the service, in this attempt or an earlier one.
-    reached: bool,
+    reached: Flag,
     /// The attempt that a timeout ends had less than half of its patience.
-    cut_short: bool,
+    cut_short: Flag,
     /// What the call inherits, as narrowed by the stages passed on the way down.
     inherited: Option<Inherited>,
     /// What the call was begun with, in a stack that can be told other terms while calls pass.
     terms: Option<Terms>,
     /// The call is in a pass through the gates, which no change interrupts.
-    in_pass: bool,
+    in_pass: Flag,
+}
+
+/// An [`Ending`] that was reported, if any was, as whole words.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reported {
+    kind: Kind,
+    retry_after: Wait,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+enum Kind {
+    #[default]
+    Nothing,
+    Success,
+    Failure,
+    Overloaded,
+    Permanent,
+    Ignored,
+    TimedOut,
+    CutShort,
+    Refused,
+    Cancelled,
+    CancelledInService,
+    Panicked,
+}
+
+impl Reported {
+    #[inline]
+    fn of(ending: Ending) -> Self {
+        let (kind, retry_after) = match ending {
+            Ending::Answered(Outcome::Success) => (Kind::Success, None),
+            Ending::Answered(Outcome::Failure) => (Kind::Failure, None),
+            Ending::Answered(Outcome::Overloaded { retry_after }) => (Kind::Overloaded, retry_after),
+            Ending::Answered(Outcome::Permanent) => (Kind::Permanent, None),
+            Ending::Answered(Outcome::Ignored) => (Kind::Ignored, None),
+            Ending::TimedOut => (Kind::TimedOut, None),
+            Ending::CutShort => (Kind::CutShort, None),
+            Ending::Refused { retry_after } => (Kind::Refused, retry_after),
+            Ending::Cancelled { reached_service: false } => (Kind::Cancelled, None),
+            Ending::Cancelled { reached_service: true } => (Kind::CancelledInService, None),
+            Ending::Panicked => (Kind::Panicked, None),
+        };
+        Self { kind, retry_after: Wait::of(retry_after) }
+    }
+
+    #[inline]
+    fn get(self) -> Option<Ending> {
+        let retry_after = self.retry_after.get();
+        Some(match self.kind {
+            Kind::Nothing => return None,
+            Kind::Success => Ending::Answered(Outcome::Success),
+            Kind::Failure => Ending::Answered(Outcome::Failure),
+            Kind::Overloaded => Ending::Answered(Outcome::Overloaded { retry_after }),
+            Kind::Permanent => Ending::Answered(Outcome::Permanent),
+            Kind::Ignored => Ending::Answered(Outcome::Ignored),
+            Kind::TimedOut => Ending::TimedOut,
+            Kind::CutShort => Ending::CutShort,
+            Kind::Refused => Ending::Refused { retry_after },
+            Kind::Cancelled => Ending::Cancelled { reached_service: false },
+            Kind::CancelledInService => Ending::Cancelled { reached_service: true },
+            Kind::Panicked => Ending::Panicked,
+        })
+    }
 }
 
 /// What a stage inherits from the caller and from the stages further out.
@@ -31,9 +101,9 @@ pub struct Frame {
 pub struct Inherited {
     context: CallContext,
     /// A timeout further out in the same stack ends the call at the deadline.
-    enforced: bool,
+    enforced: Flag,
     /// The limit of the innermost timeout so far; zero where there is none.
-    patience: Duration,
+    patience: Nanos,
 }
 
 impl Inherited {
@@ -49,20 +119,23 @@ impl Inherited {
 
     /// Whether a timeout further out in the same stack ends the call at the deadline.
     pub fn is_enforced(&self) -> bool {
-        self.enforced
+        self.enforced.is_set()
     }
 
     /// What the stages inside a timeout inherit: its deadline, and `limit` as the full patience of an attempt.
     #[must_use]
     pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {
-        Self { context: self.context.narrowed(deadline), enforced: true, patience: limit }
+        Self { context: self.context.narrowed(deadline), enforced: Flag::YES, patience: Nanos::of(limit) }
     }
 
     /// When an attempt that begins now has had half of its full patience. Never where there is no timeout further out;
     /// then the clock is not read either.
     #[inline]
     pub(super) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
-        if self.patience.is_zero() { Deadline::NEVER } else { Deadline::after(frame.now(), self.patience / 2) }
+        if self.patience == Nanos::ZERO {
+            return Deadline::NEVER;
+        }
+        Deadline::after(frame.now(), Nanos(self.patience.0 / 2).duration())
     }
 }
 
@@ -101,13 +174,13 @@ impl Frame {
     /// Reports how the service answered. The innermost stage does so, in the poll that returns the answer.
     #[inline]
     pub fn report(&mut self, ending: Ending) {
-        self.ending = Some(ending);
+        self.ending = Reported::of(ending);
     }
 
     /// How the service answered in this poll, if it did.
     #[inline]
     pub fn reported(&self) -> Option<Ending> {
-        self.ending
+        self.ending.get()
     }
 
     /// Notes that the call has been handed to the service, for the rest of this poll.
@@ -117,13 +190,13 @@ impl Frame {
     /// service.
     #[inline]
     pub fn service_was_reached(&mut self) {
-        self.reached = true;
+        self.reached = Flag::YES;
     }
 
     /// Whether the call has been handed to the service.
     #[inline]
     pub fn reached_service(&self) -> bool {
-        self.reached
+        self.reached.is_set()
     }
 
     /// Notes whether the attempt under way had less than half of its patience when its time was up. Such an attempt
@@ -133,13 +206,13 @@ impl Frame {
     /// knows better when the attempt began, and corrects the note before it hands the abandonment on.
     #[inline]
     pub fn set_cut_short(&mut self, cut_short: bool) {
-        self.cut_short = cut_short;
+        self.cut_short = Flag::of(cut_short);
     }
 
     /// Whether the attempt had less than half of its patience when its time was up.
     #[inline]
     pub fn is_cut_short(&self) -> bool {
-        self.cut_short
+        self.cut_short.is_set()
     }
 
     /// What the call inherits. Meaningful while [`start`](super::Stage::start) runs; a stage that needs it later keeps
@@ -169,20 +242,20 @@ impl Frame {
     /// Whether the call is in a pass through the gates.
     #[inline]
     pub(crate) fn is_in_pass(&self) -> bool {
-        self.in_pass
+        self.in_pass.is_set()
     }
 
     #[inline]
     pub(crate) fn set_in_pass(&mut self, in_pass: bool) {
-        self.in_pass = in_pass;
+        self.in_pass = Flag::of(in_pass);
     }
 
     /// Turns to one attempt of a call: what is known of earlier ones, that they reached the service and what it
     /// answered, is not true of this one.
     #[inline]
     pub fn turn_to_attempt(&mut self) {
-        self.ending = None;
-        self.reached = false;
+        self.ending = Reported::default();
+        self.reached = Flag::NO;
     }
 
     /// Turns to a new attempt, before which there were `earlier` ones.

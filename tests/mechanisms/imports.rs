@@ -26,6 +26,7 @@ const LAYERS: [&[&str]; 5] = [
         "stripes",
         "sync",
         "waiters",
+        "words",
     ],
     &["shell"],
     &["circuit_breaker", "load_level", "load_shed", "rate_limit", "retry", "timeout"],
