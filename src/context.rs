@@ -84,16 +84,19 @@ impl CallContext {
     }
 
     /// The context of the call that this task works on, or a new one where there is none.
+    #[inline]
     pub fn current() -> Self {
         CURRENT.try_with(|context| *context).unwrap_or_default()
     }
 
     /// The instant by which the caller wants its answer.
+    #[inline]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.instant()
     }
 
     /// How much it matters that the call is answered.
+    #[inline]
     pub fn criticality(&self) -> Criticality {
         match self.rest as u32 {
             0 => Criticality::Sheddable,
@@ -105,6 +108,7 @@ impl CallContext {
 
     /// How often the caller tried before: 0 in the first attempt. The stages and the service of a client stack with a
     /// retry see the attempt at hand. Without a retry they see the number that the stack was called with.
+    #[inline]
     pub fn attempt(&self) -> u32 {
         (self.rest >> 32) as u32
     }
@@ -120,6 +124,7 @@ impl CallContext {
     }
 
     /// The same context with another number of earlier attempts.
+    #[inline]
     pub fn with_attempt(self, attempt: u32) -> Self {
         Self { rest: u64::from(attempt) << 32 | (self.rest & u64::from(u32::MAX)), ..self }
     }
@@ -134,10 +139,12 @@ impl CallContext {
         CURRENT.sync_scope(self, work)
     }
 
+    #[inline]
     pub(crate) fn deadline_or_never(&self) -> Deadline {
         self.deadline
     }
 
+    #[inline]
     pub(crate) fn narrowed(self, deadline: Deadline) -> Self {
         Self { deadline: self.deadline.earlier(deadline), ..self }
     }

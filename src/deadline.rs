@@ -12,21 +12,25 @@ impl Deadline {
     pub const NEVER: Self = Self(None);
 
     /// A deadline at this instant.
+    #[inline]
     pub fn at(instant: Instant) -> Self {
         Self(Some(instant))
     }
 
     /// A deadline this long after `now`.
+    #[inline]
     pub fn after(now: Instant, limit: Duration) -> Self {
         Self(now.checked_add(limit))
     }
 
     /// The instant, unless it is [`NEVER`](Self::NEVER).
+    #[inline]
     pub fn instant(self) -> Option<Instant> {
         self.0
     }
 
     /// The earlier of two deadlines.
+    #[inline]
     #[must_use]
     pub fn earlier(self, other: Self) -> Self {
         match (self.0, other.0) {
@@ -36,11 +40,13 @@ impl Deadline {
     }
 
     /// Whether the deadline has come. At its very instant it has.
+    #[inline]
     pub fn has_passed(self, now: Instant) -> bool {
         self.0.is_some_and(|instant| instant <= now)
     }
 
     /// The time left: zero once it has passed, `None` where there is no deadline.
+    #[inline]
     pub fn remaining(self, now: Instant) -> Option<Duration> {
         self.0.map(|instant| instant.saturating_duration_since(now))
     }

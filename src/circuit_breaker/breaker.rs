@@ -56,6 +56,7 @@ impl Breaker {
     /// # Errors
     ///
     /// [`CircuitOpen`] while the circuit is open, and while it is half-open and all probes are out.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, CircuitOpen> {
         let ticket = self.admit(Instant::now)?;
         Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })

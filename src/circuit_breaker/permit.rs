@@ -23,11 +23,13 @@ pub struct Permit<'breaker> {
 
 impl Permit<'_> {
     /// The call succeeded, and ends now.
+    #[inline]
     pub fn success(self) {
         self.settle(Evidence::Success, Instant::now);
     }
 
     /// The call failed, and ends now.
+    #[inline]
     pub fn failure(self) {
         self.settle(Evidence::Failure, Instant::now);
     }
@@ -39,6 +41,7 @@ impl Permit<'_> {
     }
 
     /// The call failed, and ended at `now`.
+    #[inline]
     pub fn failure_at(self, now: Instant) {
         self.settle(Evidence::Failure, || now);
     }

@@ -108,21 +108,25 @@ pub struct Inherited {
 
 impl Inherited {
     /// The context, as the service is to see it.
+    #[inline]
     pub fn context(&self) -> CallContext {
         self.context
     }
 
     /// The deadline, the caller's or that of a timeout further out.
+    #[inline]
     pub fn deadline(&self) -> Deadline {
         self.context.deadline_or_never()
     }
 
     /// Whether a timeout further out in the same stack ends the call at the deadline.
+    #[inline]
     pub fn is_enforced(&self) -> bool {
         self.enforced.is_set()
     }
 
     /// What the stages inside a timeout inherit: its deadline, and `limit` as the full patience of an attempt.
+    #[inline]
     #[must_use]
     pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {
         Self { context: self.context.narrowed(deadline), enforced: Flag::YES, patience: Nanos::of(limit) }
@@ -141,6 +145,7 @@ impl Inherited {
 
 impl Frame {
     /// A frame for one poll, with nothing read and nothing asked for.
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
