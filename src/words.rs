@@ -4,7 +4,7 @@
 //! narrower stores waits until these have left the store buffer, for 4 to 10 ns. Words of 8 bytes are forwarded.
 
 use crate::clock::Nanos;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Whether something is so.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -25,8 +25,8 @@ impl Flag {
     }
 }
 
-impl std::fmt::Debug for Flag {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.is_set().fmt(f)
     }
 }
@@ -61,8 +61,23 @@ impl Default for Wait {
     }
 }
 
-impl std::fmt::Debug for Wait {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.get().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_kept_to_the_nanosecond_and_the_longest_are_one() {
+        let longest = Duration::from_nanos(u64::MAX - 1);
+        for wait in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(366 * 24 * 3600), longest] {
+            assert_eq!(Wait::of(Some(wait)).get(), Some(wait));
+        }
+        assert_eq!(Wait::of(Some(Duration::MAX)).get(), Some(longest));
+        assert_eq!(Wait::of(None).get(), None);
     }
 }

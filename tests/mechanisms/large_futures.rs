@@ -2,10 +2,17 @@
 
 use crate::support::{ms, secs};
 use std::{convert::Infallible, hint::black_box, mem::size_of_val, thread};
-use steadfast::{circuit_breaker::Breaker, load_shed::Limiter, rate_limit::TokenBucket, retry::Retry};
+use steadfast::{
+    CallContext, Error, Rejection,
+    circuit_breaker::Breaker,
+    load_shed::Limiter,
+    rate_limit::TokenBucket,
+    retry::Retry,
+    shell::{Frame, Inherited},
+};
 use tower::{Service, ServiceExt, service_fn};
 
-/// A service whose future holds so many bytes.
+/// A service whose future holds this many bytes.
 fn with_a_buffer<const BYTES: usize>() -> impl Service<usize, Response = u8, Error = Infallible> + Clone {
     service_fn(|at: usize| async move {
         let buffer = black_box([7; BYTES]);
@@ -46,4 +53,12 @@ fn a_call_is_larger_than_the_future_by_an_amount_that_does_not_grow_with_it() {
     let small = size_of_val(&client(with_a_buffer::<1024>()).call(0));
     let large = size_of_val(&client(with_a_buffer::<2048>()).call(0));
     assert_eq!(large - small, 1024);
+}
+
+#[test]
+fn what_travels_with_a_call_is_small_and_made_of_whole_words() {
+    let sizes = [size_of::<Rejection>(), size_of::<Error<u64>>(), size_of::<CallContext>(), size_of::<Inherited>()];
+    assert_eq!(sizes, [48, 48, 24, 40]);
+    assert_eq!(size_of::<Frame>(), 224);
+    assert!([align_of::<Rejection>(), align_of::<CallContext>(), align_of::<Frame>()].iter().all(|align| *align == 8));
 }
