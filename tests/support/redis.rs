@@ -3,13 +3,17 @@
 
 use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection, cmd};
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsString,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::{Instant, sleep};
@@ -266,15 +270,19 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on: also not 10,000 above it, where a server of a cluster would.
+/// A port of 127.0.0.1 that no server listens on: also not 10,000 above it, where a server of a cluster would. This
+/// process gets each port once, since a server that was killed comes back to its own.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("a bound socket has an address").port();
         // Below the range that outgoing connections take theirs from.
         let port = 10_000 + port % 20_000;
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + 10_000) {
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if !given.contains(&port) && free(port) && free(port + 10_000) {
+            given.extend([port - 10_000, port, port + 10_000]);
             return port;
         }
     }
