@@ -5,6 +5,7 @@ use crate::error::{Error, Rejection};
 use pin_project_lite::pin_project;
 use std::{
     convert::Infallible,
+    mem::needs_drop,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -17,6 +18,17 @@ use tower::Service;
 /// once, however the call ends. A [`Gate`](super::Gate) is an admission at which no call waits.
 ///
 /// `Response` and `ServiceError` are those of the service.
+///
+/// # Cancellation
+///
+/// A call that is dropped while it waits [leaves](Self::leave) its place before its request is dropped. An admitted
+/// call that is dropped is [settled](Self::settle) as [`Ending::Cancelled`], after the service's future is gone.
+///
+/// # Cost
+///
+/// The stage allocates nothing, and reads the clock only if the admission asks for the time.
+///
+/// # Example
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -67,7 +79,7 @@ pub trait Admission<Request, Response, ServiceError> {
     /// Whether [`admit`](Self::admit) reads the deadline from the frame. See [`Stage::READS_DEADLINE`].
     const READS_DEADLINE: bool;
 
-    /// What an admitted call holds. It is settled or refunded exactly once, so it needs no destructor.
+    /// The permit of an admitted call. It is settled or refunded exactly once, so it needs no destructor.
     type Permit;
 
     /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it
@@ -127,7 +139,7 @@ pub trait Admission<Request, Response, ServiceError> {
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
 
-/// What becomes of a call at an [`Admission`].
+/// The decision about a call at an [`Admission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision<Permit, Place, Refusal = Rejection> {
     /// The call goes on, and has taken this.
@@ -255,21 +267,29 @@ where
         if let StateProjection::Waiting { place, waiting } = state.as_mut().project() {
             let turn = ready!(self.admission.poll(place, cx, frame));
             let waited = waiting.take();
-            state.set(State::Ended);
-            match (turn, waited) {
+            match turn {
                 // Waiting => Admitted
-                (Ok(permit), Some((request, inherited))) => {
+                Ok(permit) => {
+                    let guard = self.guard::<S, Request>(Some(permit), Ending::Refused { retry_after: None });
+                    // Drops the place, which may be user code.
+                    state.set(State::Ended);
+                    if needs_drop::<A::Place>() {
+                        frame.user_code_runs();
+                    }
+                    let (Some(permit), Some((request, inherited))) = (guard.keep(), waited) else {
+                        super::polled_after_end()
+                    };
                     frame.set_inherited(inherited);
                     let admitted = self.go_on::<S, Request>(request, permit, frame);
                     state.set(admitted);
                 }
                 // Waiting => Ended
-                (Err(rejection), waited) => {
+                Err(rejection) => {
+                    state.set(State::Ended);
                     drop(waited);
                     frame.user_code_runs();
                     return Poll::Ready(Err(Error::Rejected(rejection)));
                 }
-                (Ok(_), None) => super::polled_after_end(),
             }
         }
         match state.as_mut().project() {

@@ -3,13 +3,15 @@
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use std::{
+    convert::Infallible,
+    future::ready,
     hash::{Hash, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     ptr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
     time::Duration,
@@ -22,10 +24,10 @@ use steadfast::{
     load_shed::Limiter,
     rate_limit::{Keyed, Quota, RateLimit, RateLimitStage, TokenBucket},
     retry::{Backoff, Retry},
-    shell::{Ending, Frame, Gate, GateStage, Leaf, StackLayer, Stage, TypedError},
+    shell::{Admission, AdmissionStage, Decision, Ending, Frame, Gate, GateStage, Leaf, StackLayer, Stage, TypedError},
 };
 use tokio::time::{Instant, advance};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// Lets virtual time pass without waiting.
 fn take(time: Duration) {
@@ -262,4 +264,46 @@ async fn a_kept_request_that_panics_when_it_is_dropped_keeps_no_permit() {
         let probe_is_back = breaker.free_probes() == 1 || breaker.state() != BreakerState::HalfOpen;
         assert!(probe_is_back, "{act:?}");
     }
+}
+
+/// Lets each call wait for one poll, in a place whose drop panics.
+struct Turnstile(Arc<AtomicUsize>);
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the place panics when it is dropped");
+    }
+}
+
+impl<Request, Response, ServiceError> Admission<Request, Response, ServiceError> for Turnstile {
+    const READS_DEADLINE: bool = false;
+
+    type Permit = ();
+    type Place = Bomb;
+
+    fn admit(&self, _: &Request, _: &mut Frame) -> Decision<(), Bomb> {
+        Decision::Waits(Bomb)
+    }
+
+    fn poll(&self, _: &mut Bomb, _: &mut Context<'_>, _: &mut Frame) -> Poll<Result<(), Rejection>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    fn leave(&self, _: &mut Bomb, _: &mut Frame) {}
+
+    fn settle(&self, (): (), _: Ending, _: &mut Frame) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_panics_when_it_is_dropped_costs_no_permit() {
+    let held = Arc::new(AtomicUsize::new(0));
+    let stages = AdmissionStage::with(Turnstile(held.clone()), Leaf::<AnyError>::default());
+    let stack = StackLayer::from_stages(stages, TypedError).layer(service_fn(|_: u32| ready(Ok::<_, Infallible>(7))));
+    assert!(tokio::spawn(stack.oneshot(5)).await.unwrap_err().is_panic());
+    assert_eq!(held.load(Ordering::Relaxed), 0);
 }
