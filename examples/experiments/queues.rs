@@ -42,8 +42,8 @@ pub fn levelled(
     LoadLevelLayer::new(queue).typed_error().layer(server)
 }
 
-/// Sends each call with its deadline, so long after it was made. What a header of the request does for a server
-/// elsewhere, the context does here.
+/// Sends each call with a deadline, this long after it was made. The context carries it, as a header would between
+/// processes.
 #[derive(Clone)]
 pub struct WithDeadline<S>(pub Duration, pub S);
 
@@ -67,8 +67,8 @@ impl<S: Client> Service<Call> for WithDeadline<S> {
 #[derive(Clone, Copy)]
 pub enum Discipline {
     Fifo,
-    /// First in, first out, without those who could not be answered before their deadline even if they were served now
-    /// in so long.
+    /// First in, first out, without the calls that would miss their deadline even if they were served now, in the time
+    /// of `service`.
     FifoWithoutTheExpired {
         deadline: Duration,
         service: Duration,
@@ -77,8 +77,8 @@ pub enum Discipline {
     /// B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015: who waits longer than 5 ms is dropped, or longer than 100 ms
     /// if the queue was empty within the last 100 ms.
     FacebookCodel,
-    /// folly's `Codel`: if the shortest wait of an interval of 100 ms was above 5 ms, whoever waits longer than 10 ms
-    /// is dropped in the next one.
+    /// folly's `Codel`: if the shortest wait of an interval of 100 ms was above 5 ms, a call that waits longer than
+    /// 10 ms is dropped in the next one.
     FollyCodel,
     /// "Fail at Scale" again: the same drops, and last in, first out while the queue was not empty of late.
     AdaptiveLifoWithCodel,

@@ -76,7 +76,7 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfig {
-    /// What a breaker is built by.
+    /// The configuration of a builder.
     fn of(builder: &BreakerBuilder) -> Self {
         let failure_rate = builder.failure_rate.map(|(rate, window)| FailureRate { rate, window });
         let slow_call_rate = builder.slow_call_rate.map(|(rate, threshold)| SlowCallRate { rate, threshold });

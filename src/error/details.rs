@@ -176,7 +176,7 @@ impl RateLimited {
         Self { limit: Some(limit), ..self }
     }
 
-    /// The same, though `remaining` tokens were there.
+    /// Adds that `remaining` tokens were there.
     #[must_use]
     pub fn with_remaining(self, remaining: u64) -> Self {
         if self.never == Never::LongKey { self } else { Self { number: remaining, ..self } }

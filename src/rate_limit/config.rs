@@ -28,8 +28,7 @@ impl RateLimitConfig {
     }
 }
 
-/// A rate limit that is made of one or several [`LiveLimit`]s, each with its shadow mode. Every [`RateLimit`] of them
-/// is.
+/// A rate limit of one or several [`LiveLimit`]s, each with its shadow mode.
 pub trait LiveLimits {
     /// Adds each of them, in order. `outer` are the modes of the limits that it is a part of, the outermost first.
     #[doc(hidden)]
@@ -87,7 +86,7 @@ impl<L, C, J> RateLimit<L, C, J>
 where
     Self: LiveLimits,
 {
-    /// What changes its quotas and modes.
+    /// The handle that changes its quotas and modes.
     pub(crate) fn handle(&self) -> LimitsHandle {
         let mut handle = LimitsHandle::default();
         self.add_to(&[], &mut handle);

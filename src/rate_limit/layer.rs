@@ -200,7 +200,7 @@ impl<L, C> RateLimit<L, C> {
 }
 
 impl<L, C, J> RateLimit<L, C, J> {
-    /// The same of another limit.
+    /// Puts another limit in the place of this one.
     pub(super) fn map<M>(self, change: impl FnOnce(L) -> M) -> RateLimit<M, C, J> {
         let Self { limit, cost, refund_if, name, shadow, refused } = self;
         RateLimit { limit: change(limit), cost, refund_if, name, shadow, refused }

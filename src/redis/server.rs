@@ -52,7 +52,7 @@ impl Server {
         Ok(Self { client, target: self.target.clone(), terms: self.terms })
     }
 
-    /// The same, with this time for each answer.
+    /// The server with this time for each answer.
     pub(crate) fn with_answer_timeout(&self, answer_timeout: Duration) -> Self {
         Self { terms: Terms { answer_timeout, ..self.terms }, ..self.clone() }
     }

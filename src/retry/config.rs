@@ -80,7 +80,7 @@ impl Default for BudgetConfig {
 }
 
 impl BudgetConfig {
-    /// What a budget is built by.
+    /// The configuration of a builder.
     pub(crate) fn of(builder: &RetryBudgetBuilder) -> Self {
         let floor = builder.floor.map(|(count, period)| Pace { count, period });
         Self { ratio: builder.ratio, cap: builder.cap, floor }
@@ -95,7 +95,7 @@ impl BudgetConfig {
     }
 }
 
-/// What a retry was built with, and its budget.
+/// The built configuration of a retry, and its budget.
 pub(crate) struct RetryHandle {
     pub(super) attempts: u32,
     pub(super) backoff: Backoff,

@@ -36,7 +36,7 @@ enum Budget {
 }
 
 impl Budget {
-    /// The budget itself.
+    /// Makes the budget, unless it was given.
     fn made(&self, random: &Random) -> Result<Option<RetryBudget>, ConfigError> {
         Ok(match self {
             Self::Default => Some(RetryBudget::builder().random(random.clone()).build()?),
@@ -144,7 +144,7 @@ impl<P> Retry<P> {
         Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random }
     }
 
-    /// The same with a budget that exists, and what changes its configuration.
+    /// Makes the budget of its own, if it has one, and the handle that changes the configuration.
     pub(crate) fn with_handle(self) -> Result<(Self, RetryHandle), ConfigError> {
         let budget = self.budget.made(&self.random)?;
         let Self { attempts, backoff, max_hint, .. } = self;

@@ -52,8 +52,8 @@ struct Progress {
     /// When the next attempt is due, while waiting for it, and how long the last wait was.
     due: Option<Instant>,
     wait: Nanos,
-    /// What the coming or present attempt took from the budget. During a poll it is on the stack, so that a panic
-    /// spends it.
+    /// The retry that the coming or present attempt took from the budget. During a poll it is on the stack, so that a
+    /// panic spends it.
     withdrawal: Option<Withdrawal>,
     /// Whether the call has earned its share of a retry.
     deposited: Flag,

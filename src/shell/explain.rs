@@ -1,4 +1,4 @@
-//! What the stages of a stack do with a call, said by the stages themselves.
+//! The explanation of a stack, which its stages give themselves.
 
 use super::{Leaf, Terms};
 use crate::{
@@ -115,7 +115,7 @@ impl<C> Describe for Leaf<C> {
     fn describe(&self, _explanation: &mut Explanation) {}
 }
 
-/// What follows from the stages.
+/// The consequences of what the stages say.
 impl Explanation {
     pub(crate) fn of(stage: &(impl Describe + ?Sized)) -> Self {
         let mut explanation = Self::default();
@@ -186,7 +186,8 @@ impl Explanation {
         self.is_repeated(attempts, backoff);
     }
 
-    /// A call may wait here for this long before it goes on.
+    /// A call may wait here for this long before it goes on. The worst case grows by it, unless nothing bounds what is
+    /// further in: then it stays unbounded.
     pub fn wait(&mut self, longest: Duration, next: &impl Describe) {
         next.describe(self);
         self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest));
@@ -228,7 +229,7 @@ impl Explanation {
     }
 }
 
-/// What each verb adds, once all that is further in is known.
+/// The second half of each verb, once all that is further in is known.
 impl Explanation {
     pub(crate) fn latency_is_limited(&mut self, name: &'static str, limit: Duration) {
         if self.innermost.is_none() && self.tries.is_none() {

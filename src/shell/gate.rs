@@ -15,7 +15,7 @@ use tokio::time::Instant;
 ///
 /// [`GateStage`] makes a stage of it. The stage settles every permit exactly once, however the call ends.
 pub trait Gate<Request> {
-    /// What an admitted call holds. It is settled exactly once, so it needs no destructor.
+    /// The permit of an admitted call. It is settled exactly once, so it needs no destructor.
     type Permit;
 
     /// Admits the call or refuses it, at once.

@@ -59,7 +59,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("two threads can be started")
 }
 
-/// Makes the limit anew, in a runtime of its own, and lets callers ask it. None where a caller is never answered:
+/// Makes a new limit in a runtime of its own, and lets callers ask it. `None` where a caller is never answered:
 /// nothing here waits by the runtime's own timers, which stand still when both of its threads do.
 pub fn turn<L: Limit>(server: &mut Server, url: &str, workload: Workload, effort: Effort) -> Opened<Option<Turn>> {
     server.clear();

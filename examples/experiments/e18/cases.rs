@@ -50,7 +50,7 @@ impl Case {
         cases
     }
 
-    /// The limits that are published for each of so many ticks and those before them, and the number of the
+    /// The limits that are published for each of `ticks` ticks and those before them, and the number of the
     /// publication: the same again where nothing changes.
     pub fn publications(&self, seed: u64, ticks: u32) -> impl Iterator<Item = (u64, Vec<Limit>)> + use<> {
         let Self { used, changed, .. } = *self;

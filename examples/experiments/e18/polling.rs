@@ -41,7 +41,7 @@ impl constant_work::Source for Answers {
 }
 
 impl Polling {
-    /// Ready for so many ticks, and those before them.
+    /// Ready for this many ticks, and those before them.
     pub fn new(case: &Case, seed: u64, ticks: u32) -> Result<Self, ConfigError> {
         let snapshots = case.publications(seed, ticks).map(|(version, limits)| snapshot(version, &limits));
         let snapshots = snapshots.collect::<Result<Vec<_>, _>>()?;

@@ -27,7 +27,7 @@ struct Answer {
 }
 
 impl Watching {
-    /// Ready for so many ticks, and those before them.
+    /// Ready for this many ticks, and those before them.
     pub fn new(case: &Case, seed: u64, ticks: u32) -> Self {
         let answers = case.publications(seed, ticks).enumerate().map(|(tick, (revision, limits))| {
             let json = |limits: &[Limit]| case.gives(tick, serde_json::to_vec(limits).unwrap_or_default());

@@ -122,7 +122,7 @@ impl Plan {
         Subtokens(u64::try_from(product / u128::from(self.scale.parts_per_token.max(1))).unwrap_or(u64::MAX))
     }
 
-    /// The same, rounded up.
+    /// As [`convert`](Self::convert), rounded up.
     pub(super) fn convert_up(&self, parts: Subtokens, other: &Self) -> Subtokens {
         let product = u128::from(parts.0) * u128::from(other.scale.parts_per_token);
         Subtokens(u64::try_from(product.div_ceil(u128::from(self.scale.parts_per_token.max(1)))).unwrap_or(u64::MAX))

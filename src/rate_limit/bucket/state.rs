@@ -34,7 +34,7 @@ use std::time::Duration;
 #[repr(align(128))]
 pub(super) struct Word(pub(super) AtomicU64);
 
-/// What all handles of one bucket share.
+/// The part of a bucket that all its handles share.
 #[repr(align(128))]
 pub(super) struct BucketShared {
     /// Which plan counts, whether a call waits, and the parts spent so far by that plan, or forfeited because the
@@ -51,7 +51,7 @@ pub(super) struct BucketShared {
     pub(super) slow: Mutex<Slow>,
 }
 
-/// What is only looked at with the lock held.
+/// The part of a bucket that is under its lock.
 pub(super) struct Slow {
     pub(super) quota: Quota,
     /// A third of the warm-up; zero for a bucket that does not warm up.
@@ -73,7 +73,7 @@ const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
 /// Ask under the lock: a call waits, the bucket warms up, or it is closed.
 pub(super) const SLOW: u64 = 1 << 63;
 
-/// What the parts spent and minted say of a call.
+/// Whether there are enough tokens for a call, as the parts spent and minted say.
 enum Assessment {
     /// There are enough. `after` will have been spent after the call.
     Enough { after: Subtokens },
@@ -146,7 +146,7 @@ impl BucketShared {
         }
     }
 
-    /// The same from this word on, until it succeeds or there is no doubt.
+    /// Tries again from this word on, until it succeeds or there is no doubt.
     #[cold]
     fn try_take_again(&self, mut word: u64, tokens: Tokens, now: Nanos) -> Result<Way, BucketRefusal> {
         loop {
@@ -169,7 +169,7 @@ impl BucketShared {
         }
     }
 
-    /// What the plan that `word` names says of a call, if `word` still counts. A plan that is being overwritten is any
+    /// Assesses a call by the plan that `word` names, if `word` still counts. A plan that is being overwritten is any
     /// numbers, so that all arithmetic wraps or saturates.
     #[inline]
     fn assess(&self, word: u64, tokens: Tokens, now: Nanos) -> Assessment {
@@ -205,7 +205,7 @@ impl BucketShared {
         self.word.0.compare_exchange(word, newer, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// The same, when the fast way is not open: the plan has to be moved on, or a call waits.
+    /// Takes tokens where the fast way is not open: the plan has to be moved on, or a call waits.
     #[cold]
     fn try_take_slowly(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {
         let slow = lock(&self.slow);
@@ -222,7 +222,7 @@ impl BucketShared {
         self.slowly_locked(lock(&self.slow), now, work)
     }
 
-    /// The same with the lock already held, which it releases before it wakes anyone.
+    /// As [`slowly`](Self::slowly), with the lock already held. It releases the lock before it wakes a waiter.
     fn slowly_locked<T>(&self, mut slow: MutexGuard<'_, Slow>, now: Nanos, work: impl FnOnce(&mut Slow) -> T) -> T {
         self.move_on(now, &mut slow);
         self.serve(now, &mut slow);

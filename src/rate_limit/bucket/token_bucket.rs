@@ -121,7 +121,7 @@ impl TokenBucket {
     ///
     /// # Errors
     ///
-    /// As there. The time until there are enough includes what was owed before.
+    /// Those of [`try_acquire_at`](Self::try_acquire_at). The time until there are enough includes earlier debts.
     pub fn try_acquire_or_owe_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         let refused = self.try_acquire_at(tokens, now);
         if refused.as_ref().is_err_and(|refused| !refused.is_closed()) {

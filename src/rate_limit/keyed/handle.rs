@@ -150,7 +150,7 @@ where
         self.give_back_at(self.hash(key), Counted::OnItsOwn, tokens, now);
     }
 
-    /// What has to be known of a key, so that it is hashed once per call.
+    /// Hashes a key and finds its tier, once per call.
     #[inline]
     pub(super) fn hash(&self, key: &K) -> HashedKey {
         let shared = &*self.shared;

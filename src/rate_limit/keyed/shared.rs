@@ -1,4 +1,4 @@
-//! What all handles of a [`Keyed`](super::Keyed) share: the table of buckets, and the quotas that they are counted by.
+//! The part of a [`Keyed`](super::Keyed) that all its handles share: the table of buckets, and their quotas.
 
 use super::{
     table::{Address, Change, Locked, Slot, TAG, Table},
@@ -81,7 +81,7 @@ impl<T, S> KeyedShared<T, S> {
         self.take_at(key, tokens, nanos, now)
     }
 
-    /// The same when all buckets are due to be looked at. A refusal changes nothing, so that only a call that is
+    /// Takes tokens when all buckets are due to be looked at. A refusal changes nothing, so that only a call that is
     /// admitted renews them.
     #[cold]
     fn take_and_renew(
@@ -120,7 +120,7 @@ impl<T, S> KeyedShared<T, S> {
         self.take_slowly(key, tokens, nanos, now)
     }
 
-    /// The same for a key that has no slot, or is about to get one, or is counted by another quota.
+    /// Takes tokens of a key that has no slot, or is about to get one, or is counted by another quota.
     #[inline(never)]
     fn take_slowly(&self, key: HashedKey, tokens: Tokens, nanos: Nanos, now: Instant) -> Result<Counted, RateLimited> {
         let HashedKey { address, tier } = key;

@@ -183,7 +183,7 @@ pub(super) struct Tier {
     tag: AtomicU64,
     /// The quota in force and the one before or after. One is written only when no bucket has its tag.
     rates: [SharedRate; 2],
-    /// What newcomers without a slot share, if they are not refused.
+    /// The bucket that newcomers without a slot share, if they are not refused.
     overflow: Option<TokenBucket>,
 }
 

@@ -95,7 +95,7 @@ pub trait Limit<Request> {
     /// [shadow](crate::rate_limit::RateLimit::shadow), too, since only the decision says whether they would be refused.
     const ASKS: bool = false;
 
-    /// What an admitted call has taken. It is kept or refunded exactly once, so it needs no destructor.
+    /// The tokens of an admitted call. The permit is kept or refunded exactly once, so it needs no destructor.
     type Permit;
 
     /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it
@@ -138,7 +138,7 @@ pub trait Limit<Request> {
 
 /// Says in words what a limit allows, for [`Explanation`](crate::stack::Explanation).
 pub trait DescribeLimit {
-    /// What it allows.
+    /// The text: the quota, or the limit and its window.
     fn describe(&self) -> String;
 
     /// The longest that a call waits here.

@@ -18,7 +18,8 @@ use std::sync::{
 /// A limit whose quotas can change while calls pass: one, or one for each tier. A [`Limit`](crate::rate_limit::Limit)
 /// of your own implements it to stand in a [live stack](crate::stack::live).
 pub trait LiveLimit {
-    /// A handle that shares the state of this limit: a clone, without the functions that look at requests.
+    /// A handle that shares the state of this limit: a clone, without the functions that look at requests. Allocates one
+    /// box.
     fn handle(&self) -> Box<dyn LiveLimit + Send + Sync>;
 
     /// The quotas in force.

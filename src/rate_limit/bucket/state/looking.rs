@@ -1,4 +1,4 @@
-//! What is only asked of a bucket: nothing changes, whatever instant it is asked about.
+//! Questions to a bucket. Nothing changes by asking, whatever the instant.
 
 use super::{Assessment, BucketRefusal, BucketShared, SLOW, Slow, due_at};
 use crate::{

@@ -181,7 +181,7 @@ impl BucketBooks {
     }
 
     /// Gives back tokens that were spent without asking, `age` ago, in this outage or in none. Except for what has
-    /// drained since, which may have been used again. Tokens that the store was told of stay spent.
+    /// drained since, which may have been used again. Tokens that the store has counted stay spent.
     pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));
@@ -334,7 +334,7 @@ fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Leve
     (level, passed.saturating_add(a_token))
 }
 
-/// What a process wants of the store.
+/// The tokens that a process wants of the store.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wants {
     pub(crate) want: Tokens,

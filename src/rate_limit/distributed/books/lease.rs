@@ -70,7 +70,7 @@ enum Standing {
     Reporting { until: Instant },
 }
 
-/// What a key is limited to, and for which process.
+/// The limit of a key, and the process that it is for.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseTerms {
     pub(crate) key: Arc<[u8]>,

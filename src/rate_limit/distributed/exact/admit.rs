@@ -94,7 +94,7 @@ impl Asked {
         }
     }
 
-    /// What becomes of the call.
+    /// The decision about the call.
     fn settle(&self, verdict: Verdict, sync: &BucketSync, now: Instant) -> Result<Taken, RateLimited> {
         let Self { entry, tokens, .. } = self;
         let by = match verdict {

@@ -1,4 +1,4 @@
-//! What a store is and does: it keeps the state of each key for all processes, and settles a batch of keys at a time.
+//! Stores: they keep the state of each key for all processes, and settle a batch of keys at a time.
 //!
 //! Nothing here knows of limits, callers or tasks.
 //!

@@ -6,7 +6,7 @@ use std::{
 };
 use tokio::sync::{self, Notify};
 
-/// What carries the books of all keys of a limit to the store and back.
+/// Carries the books of all keys of a limit to the store and back.
 pub(crate) trait Synchronizer: Send + Sync + Sized + 'static {
     fn link(&self) -> &Link;
 

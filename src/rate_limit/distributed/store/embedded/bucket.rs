@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{collections::VecDeque, time::Duration};
 
-/// What the store knows of the bucket of one key.
+/// The bucket of one key, as the store knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     level: Level,

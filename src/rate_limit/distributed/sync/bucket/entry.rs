@@ -38,7 +38,7 @@ pub(super) struct Waiter {
     pub(super) verdict: oneshot::Sender<Verdict>,
 }
 
-/// What comes of asking the store.
+/// The answer of the store to a caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict {
     /// At this time by the store's clock.

@@ -33,7 +33,7 @@ pub(super) struct Rounds {
     leaving: usize,
 }
 
-/// What the flusher does for the store.
+/// The duty of the flusher towards the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Duty {
     /// The store is up, and asked as soon as there is something to ask.

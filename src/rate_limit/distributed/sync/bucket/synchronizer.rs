@@ -77,7 +77,7 @@ impl Pace {
     }
 }
 
-/// What a synchronizer is made of.
+/// The parts of a synchronizer.
 pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) quota: Quota,

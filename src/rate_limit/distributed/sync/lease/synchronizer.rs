@@ -60,7 +60,7 @@ pub(crate) struct LeaseSync {
     link: Link,
 }
 
-/// What a synchronizer is made of. The builder has checked it.
+/// The parts of a synchronizer, which the builder has checked.
 pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) limit: Tokens,
