@@ -1,7 +1,8 @@
 use super::{
     BreakerBuilder, BreakerState, Permit,
-    state::{Shared, State},
+    state::{Shared, State, Tell},
     ticket::{Evidence, Ticket},
+    transition::Transition,
 };
 use crate::{
     error::{CircuitOpen, ConfigError},
@@ -131,19 +132,51 @@ impl Breaker {
         (counts.calls, counts.bad)
     }
 
+    /// Tells `listener` of each transition from one state to another, from now on, in order, each once.
+    ///
+    /// It runs after the lock of the breaker is released, on the thread whose call changed the state, or on one that
+    /// tells an earlier transition just then. So it should be short: send the transition to a channel, or count it. It
+    /// may use the breaker. A panic in it harms no call. There may be several listeners; each stays as long as the
+    /// breaker.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use steadfast::circuit_breaker::{Breaker, BreakerState};
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let breaker = Breaker::builder().consecutive_failures(2).build()?;
+    /// let (sender, transitions) = channel();
+    /// breaker.on_transition(move |transition| drop(sender.send(*transition)));
+    /// for _ in 0..2 {
+    ///     breaker.try_acquire().unwrap().failure();
+    /// }
+    /// let transition = transitions.try_recv().unwrap();
+    /// assert_eq!((transition.from(), transition.to()), (BreakerState::Closed, BreakerState::Open));
+    /// assert_eq!(transition.failures_in_a_row(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// None for a call that does not change the state.
+    pub fn on_transition(&self, listener: impl Fn(&Transition) + Send + Sync + 'static) {
+        self.shared.listen(Arc::new(listener));
+    }
+
     /// Opens the circuit until it is [`reset`](Self::reset). Calls in flight go on and count for nothing.
     pub fn force_open(&self) {
-        self.shared.force(State::ForcedOpen);
+        self.shared.force(State::ForcedOpen, Tell::Now);
     }
 
     /// Closes the circuit until it is [`reset`](Self::reset). No result opens it.
     pub fn force_closed(&self) {
-        self.shared.force(State::ForcedClosed);
+        self.shared.force(State::ForcedClosed, Tell::Now);
     }
 
     /// Closes the circuit, and counts from zero.
     pub fn reset(&self) {
-        self.shared.force(State::Closed);
+        self.shared.force(State::Closed, Tell::Now);
     }
 
     /// Follows another configuration from now on, as a whole, while calls pass. A configuration is no reason to open or
@@ -191,7 +224,7 @@ impl Breaker {
     /// As [`build`](BreakerBuilder::build); the old configuration stays.
     pub fn configure(&self, to: BreakerBuilder) -> Result<(), ConfigError> {
         to.check()?;
-        self.shared.follow(to);
+        self.shared.follow(to, Tell::Now);
         Ok(())
     }
 
@@ -199,6 +232,21 @@ impl Breaker {
     /// [`configure`](Self::configure). Takes the lock.
     pub fn configuration(&self) -> BreakerBuilder {
         self.shared.configuration()
+    }
+
+    /// Follows another configuration that was checked. A transition is told by [`settle_news`](Self::settle_news).
+    pub(super) fn configure_quietly(&self, to: BreakerBuilder) {
+        self.shared.follow(to, Tell::Later);
+    }
+
+    /// Forces or resets the state. A transition is told by [`settle_news`](Self::settle_news).
+    pub(super) fn force_quietly(&self, state: State) {
+        self.shared.force(state, Tell::Later);
+    }
+
+    /// Tells the listeners what was done quietly.
+    pub(super) fn settle_news(&self) {
+        self.shared.tell_pending();
     }
 
     /// Admits a call. Reads the clock only where the answer depends on it.

@@ -1,6 +1,6 @@
 //! The configuration of a breaker that can change while calls pass.
 
-use super::{breaker::Breaker, builder::BreakerBuilder, word::BreakerState};
+use super::{breaker::Breaker, builder::BreakerBuilder, state::State, word::BreakerState};
 use crate::{error::ConfigError, shell::Reconfigure};
 use std::time::Duration;
 
@@ -131,14 +131,17 @@ impl Reconfigure for Breaker {
     }
 
     fn apply(&self, config: &BreakerConfig) {
-        // It was checked.
-        let _ = self.configure(config.builder());
+        self.configure_quietly(config.builder());
         match (config.forced, self.state()) {
             (Some(Forced::Open), BreakerState::ForcedOpen) | (Some(Forced::Closed), BreakerState::ForcedClosed) => {}
-            (Some(Forced::Open), _) => self.force_open(),
-            (Some(Forced::Closed), _) => self.force_closed(),
-            (None, BreakerState::ForcedOpen | BreakerState::ForcedClosed) => self.reset(),
+            (Some(Forced::Open), _) => self.force_quietly(State::ForcedOpen),
+            (Some(Forced::Closed), _) => self.force_quietly(State::ForcedClosed),
+            (None, BreakerState::ForcedOpen | BreakerState::ForcedClosed) => self.force_quietly(State::Closed),
             (None, BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen) => {}
         }
+    }
+
+    fn settle(&self) {
+        self.settle_news();
     }
 }

@@ -111,6 +111,7 @@ mod stage;
 mod state;
 mod ticket;
 mod ticks;
+mod transition;
 mod window;
 mod word;
 
@@ -119,4 +120,5 @@ pub use builder::BreakerBuilder;
 pub use config::{BreakerConfig, FailureRate, Forced, SlowCallRate};
 pub use layer::CircuitBreakerLayer;
 pub use permit::Permit;
+pub use transition::Transition;
 pub use word::BreakerState;

@@ -22,6 +22,7 @@ use super::{
     BreakerBuilder, BreakerState,
     open_time::{Bounds, OpenTime},
     published::{Published, calls_are_timed},
+    transition::{Listener, News, Transition, tell},
     window::{Counts, Window},
     word::Word,
 };
@@ -57,6 +58,16 @@ pub(super) struct Machine {
     era: u32,
     pub(super) config: BreakerBuilder,
     open_time: OpenTime,
+    news: News,
+}
+
+/// When the transitions that a change makes are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// Once the machine is unlocked.
+    Now,
+    /// By [`Shared::tell_pending`], at a time when the thread holds no other lock.
+    Later,
 }
 
 /// The states, with the data of their own era.
@@ -107,7 +118,8 @@ impl Probes {
 impl Shared {
     pub(super) fn new(config: BreakerBuilder) -> Self {
         let origin = Origin::at(Instant::now());
-        let machine = Machine { state: State::Closed, era: 0, config, open_time: OpenTime::default() };
+        let machine =
+            Machine { state: State::Closed, era: 0, config, open_time: OpenTime::default(), news: News::default() };
         let config = &machine.config;
         let slow = OnceLock::new();
         if config.slow_call_rate.is_some() {
@@ -158,28 +170,83 @@ impl Shared {
 
     fn open(&self, machine: &mut Machine, now: Nanos, open_for: Nanos) {
         self.open_until.store(now.saturating_add(open_for).0, Ordering::Relaxed);
-        self.change(machine, State::Open);
+        self.change(machine, State::Open, now);
     }
 
     // HalfOpen => Closed
     fn close(&self, machine: &mut Machine, now: Nanos) {
         machine.open_time.closed(now);
-        self.change(machine, State::Closed);
+        self.change(machine, State::Closed, now);
     }
 
     /// Begins a new era by hand.
     // Any => ForcedOpen | ForcedClosed | Closed
-    pub(super) fn force(&self, state: State) {
-        let mut machine = lock(&self.machine);
-        machine.open_time = OpenTime::default();
-        self.change(&mut machine, state);
+    pub(super) fn force(&self, state: State, tell: Tell) {
+        let now = self.time(Instant::now());
+        self.with_machine(tell, |machine| {
+            machine.open_time = OpenTime::default();
+            self.change(machine, state, now);
+        });
     }
 
     /// Begins a new era.
-    fn change(&self, machine: &mut Machine, state: State) {
+    fn change(&self, machine: &mut Machine, state: State, now: Nanos) {
+        let from = machine.word().state();
+        let counted = machine.news.has_listeners().then(|| self.counted(machine, now));
         machine.state = state;
         machine.era = machine.era.wrapping_add(1);
         self.publish(machine);
+        let to = machine.word().state();
+        if let Some(counted) = counted.filter(|_| from != to) {
+            machine.news.add(Transition { from, to, half_open_at: self.half_open_at(), ..counted });
+        }
+    }
+
+    /// What the present era has counted.
+    fn counted(&self, machine: &Machine, now: Nanos) -> Transition {
+        let (from, in_a_row) = (machine.word().state(), self.in_a_row.load(Ordering::Relaxed));
+        let counts_here = from == BreakerState::Closed;
+        Transition {
+            from,
+            to: from,
+            failures: if counts_here { self.counts(now) } else { Counts::default() },
+            slow: if counts_here { self.slow_counts(now) } else { Counts::default() },
+            failures_in_a_row: if (in_a_row >> 32) as u32 == machine.era { in_a_row as u32 } else { 0 },
+            half_open_at: None,
+            missed: 0,
+        }
+    }
+
+    /// Works with the machine locked. Afterwards the transitions that it made are told.
+    fn with_machine<T>(&self, when: Tell, work: impl FnOnce(&mut Machine) -> T) -> T {
+        let mut machine = lock(&self.machine);
+        let result = work(&mut machine);
+        let tells = when == Tell::Now && machine.news.begin_to_tell();
+        drop(machine);
+        if tells {
+            self.tell();
+        }
+        result
+    }
+
+    /// Tells what is pending, until nothing is.
+    #[cold]
+    fn tell(&self) {
+        loop {
+            let next = lock(&self.machine).news.next();
+            let Some((transition, listeners)) = next else { return };
+            tell(&transition, &listeners);
+        }
+    }
+
+    /// Tells this listener of each transition from now on.
+    pub(super) fn listen(&self, listener: Listener) {
+        lock(&self.machine).news.add_listener(listener);
+    }
+
+    /// Tells the transitions that are pending, unless another thread does.
+    pub(super) fn tell_pending(&self) {
+        self.with_machine(Tell::Now, |_| {});
     }
 
     /// Shows the machine to the threads that only look.

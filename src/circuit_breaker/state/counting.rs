@@ -1,10 +1,10 @@
 //! The calls of a closed circuit, until they open it.
 
-use super::{Shared, State};
+use super::{Shared, State, Tell};
 use crate::{
     circuit_breaker::{rules::Rules, ticket::Evidence, ticks::Ticks},
     clock::Nanos,
-    sync::{Ordering, lock},
+    sync::Ordering,
 };
 
 impl Shared {
@@ -58,13 +58,14 @@ impl Shared {
     /// Opens a closed circuit, unless its era is over. The open time is that of the present configuration. That may be
     /// another than the one which the call was judged by, so the present one has to agree.
     pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
-        let mut machine = lock(&self.machine);
-        if machine.era == era && matches!(machine.state, State::Closed) && present_agrees() {
-            // Closed => Open
-            let bounds = machine.bounds();
-            let open_for = machine.open_time.after_closed(bounds, now);
-            self.open(&mut machine, now, open_for);
-        }
+        self.with_machine(Tell::Now, |machine| {
+            if machine.era == era && matches!(machine.state, State::Closed) && present_agrees() {
+                // Closed => Open
+                let bounds = machine.bounds();
+                let open_for = machine.open_time.after_closed(bounds, now);
+                self.open(machine, now, open_for);
+            }
+        });
     }
 
     /// Changes the failures in a row of this era, unless a later one has begun to count. Returns the count.

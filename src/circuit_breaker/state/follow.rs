@@ -1,6 +1,6 @@
 //! Another configuration, while calls pass.
 
-use super::{Machine, Shared, State};
+use super::{Machine, Shared, State, Tell};
 use crate::{
     circuit_breaker::{BreakerBuilder, published::window_of, ticks::Ticks, window::Window},
     clock::Nanos,
@@ -10,8 +10,11 @@ use tokio::time::Instant;
 
 impl Shared {
     /// Follows a configuration that was checked.
-    pub(in crate::circuit_breaker) fn follow(&self, mut to: BreakerBuilder) {
-        let mut machine = lock(&self.machine);
+    pub(in crate::circuit_breaker) fn follow(&self, to: BreakerBuilder, tell: Tell) {
+        self.with_machine(tell, |machine| self.follow_locked(machine, to));
+    }
+
+    fn follow_locked(&self, machine: &mut Machine, mut to: BreakerBuilder) {
         to.random.keep(&machine.config.random);
         if machine.config == to {
             machine.config = to;
@@ -22,13 +25,13 @@ impl Shared {
             // The failures that were counted under an earlier rule are no run any more.
             self.in_a_row.store(u64::from(machine.era) << 32, Ordering::Relaxed);
         }
-        let ticks = self.change_windows(&machine, &to, now);
-        self.published.follow(&machine, &to, ticks);
+        let ticks = self.change_windows(machine, &to, now);
+        self.published.follow(machine, &to, ticks);
         machine.config = to;
         match machine.state {
             // HalfOpen => Closed
-            State::HalfOpen(probes) if probes.succeeded >= machine.config.probes => self.close(&mut machine, now),
-            _ => self.publish(&machine),
+            State::HalfOpen(probes) if probes.succeeded >= machine.config.probes => self.close(machine, now),
+            _ => self.publish(machine),
         }
     }
 
@@ -77,7 +80,7 @@ mod tests {
         let shared = Shared::new(from);
         let now = Instant::now();
         shared.record(0, Evidence::Failure, || {
-            shared.follow(to);
+            shared.follow(to, Tell::Now);
             shared.time(now)
         });
         (shared.look().state(), shared.half_open_at().map(|until| until - now))

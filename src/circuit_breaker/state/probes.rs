@@ -1,6 +1,6 @@
 //! Calls to a circuit that is not closed: refusals, and the probes of a half-open circuit.
 
-use super::{Machine, Probes, Shared, State};
+use super::{Machine, Probes, Shared, State, Tell};
 use crate::{
     circuit_breaker::{
         BreakerState,
@@ -25,29 +25,32 @@ impl Shared {
             _ => {}
         }
 
-        let mut machine = lock(&self.machine);
+        self.with_machine(Tell::Now, |machine| self.admit_probe_locked(machine, now))
+    }
+
+    fn admit_probe_locked(&self, machine: &mut Machine, now: Nanos) -> Result<Ticket, CircuitOpen> {
         match machine.state {
             State::Closed | State::ForcedClosed => {}
             State::ForcedOpen => return Err(CircuitOpen::new(None)),
             State::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
             // Open => HalfOpen
             State::Open => {
-                self.begin_series(&machine, now);
-                self.change(&mut machine, State::HalfOpen(Probes::FIRST));
+                self.begin_series(machine, now);
+                self.change(machine, State::HalfOpen(Probes::FIRST), now);
             }
             State::HalfOpen(probes) => {
                 if !probes.series_goes_on(now) {
-                    self.begin_series(&machine, now);
+                    self.begin_series(machine, now);
                 } else if self.has_come(&self.probes_until, now) {
                     // HalfOpen => Open: a service that hangs is no better than one that fails.
-                    self.reopen(&mut machine, now);
+                    self.reopen(machine, now);
                     return Err(self.open_until(now));
                 }
                 if probes.places(machine.config.probes) == 0 {
                     return Err(CircuitOpen::new(None));
                 }
                 // HalfOpen => HalfOpen
-                self.stay_half_open(&mut machine, Probes { in_flight: probes.in_flight + 1, ..probes });
+                self.stay_half_open(machine, Probes { in_flight: probes.in_flight + 1, ..probes });
             }
         }
         Ok(self.published.timed_ticket(machine.era, now))
@@ -56,43 +59,48 @@ impl Shared {
     pub(in crate::circuit_breaker) fn settle_probe(&self, ticket: &Ticket, evidence: Evidence, now: Nanos) {
         // A slow probe has failed, with any outcome.
         let evidence = if ticket.is_slow(now) { Evidence::Failure } else { ticket.resolve(evidence, now) };
-        let mut machine = lock(&self.machine);
-        if machine.era != ticket.era() {
-            return;
-        }
+        self.with_machine(Tell::Now, |machine| {
+            if machine.era == ticket.era() {
+                self.settle_probe_locked(machine, evidence, now);
+            }
+        });
+    }
+
+    fn settle_probe_locked(&self, machine: &mut Machine, evidence: Evidence, now: Nanos) {
         let State::HalfOpen(probes) = machine.state else { return };
         let probes = Probes { in_flight: probes.in_flight.saturating_sub(1), ..probes };
         match evidence {
             // HalfOpen => Open
-            Evidence::Failure => self.reopen(&mut machine, now),
-            Evidence::Overloaded if machine.config.overload_is_failure => self.reopen(&mut machine, now),
+            Evidence::Failure => self.reopen(machine, now),
+            Evidence::Overloaded if machine.config.overload_is_failure => self.reopen(machine, now),
             // HalfOpen => Closed
             Evidence::Success | Evidence::Overloaded if probes.succeeded + 1 >= machine.config.probes => {
-                self.close(&mut machine, now);
+                self.close(machine, now);
             }
             // HalfOpen => HalfOpen
             Evidence::Success | Evidence::Overloaded => {
-                self.begin_series(&machine, now);
+                self.begin_series(machine, now);
                 let succeeded = probes.succeeded + 1;
-                self.stay_half_open(&mut machine, Probes { succeeded, lasts_until: Nanos::ZERO, ..probes });
+                self.stay_half_open(machine, Probes { succeeded, lasts_until: Nanos::ZERO, ..probes });
             }
             Evidence::Cancelled | Evidence::Unanswered => {
                 // Half of the time of a series. A late probe that had less time opens nothing.
                 let half = Nanos(Nanos::of(machine.config.probe_timeout).0 / 2);
                 let lasts_until = probes.lasts_until.max(now.saturating_add(half));
-                self.stay_half_open(&mut machine, Probes { lasts_until, ..probes });
+                self.stay_half_open(machine, Probes { lasts_until, ..probes });
             }
-            Evidence::Nothing => self.stay_half_open(&mut machine, probes),
+            Evidence::Nothing => self.stay_half_open(machine, probes),
         }
     }
 
     /// A probe is slow, and still under way.
     pub(super) fn fail_probe(&self, era: u32, now: Nanos) {
-        let mut machine = lock(&self.machine);
-        if machine.era == era && matches!(machine.state, State::HalfOpen(_)) {
-            // HalfOpen => Open
-            self.reopen(&mut machine, now);
-        }
+        self.with_machine(Tell::Now, |machine| {
+            if machine.era == era && matches!(machine.state, State::HalfOpen(_)) {
+                // HalfOpen => Open
+                self.reopen(machine, now);
+            }
+        });
     }
 
     /// Whether calls are refused now, and none of them would change that. Reads the clock only where it matters.

@@ -1,0 +1,129 @@
+//! News of the changes of state, for listeners.
+
+use super::{BreakerState, window::Counts};
+use std::{
+    collections::VecDeque,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+use tokio::time::Instant;
+
+/// The most transitions that wait for a listener.
+const MOST_PENDING: usize = 1024;
+
+/// A change of the state of a [`Breaker`](super::Breaker), as [`on_transition`](super::Breaker::on_transition) tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    pub(super) from: BreakerState,
+    pub(super) to: BreakerState,
+    pub(super) failures: Counts,
+    pub(super) slow: Counts,
+    pub(super) failures_in_a_row: u32,
+    pub(super) half_open_at: Option<Instant>,
+    pub(super) missed: u64,
+}
+
+impl Transition {
+    /// The state before.
+    pub fn from(&self) -> BreakerState {
+        self.from
+    }
+
+    /// The state after.
+    pub fn to(&self) -> BreakerState {
+        self.to
+    }
+
+    /// The calls that the failure rate counted just before, and the failures among them. Zero unless the circuit was
+    /// closed and has a failure rate.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.failures.calls, self.failures.bad)
+    }
+
+    /// The calls that the rate of slow calls counted just before, and the slow ones among them.
+    pub fn slow_counts(&self) -> (u64, u64) {
+        (self.slow.calls, self.slow.bad)
+    }
+
+    /// The failures in a row just before. Zero where they do not count.
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.failures_in_a_row
+    }
+
+    /// When the circuit that opened lets probes through.
+    pub fn half_open_at(&self) -> Option<Instant> {
+        self.half_open_at
+    }
+
+    /// How many transitions before this one were not told, since a listener was too slow: 1024 wait at most.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}
+
+pub(super) type Listener = Arc<dyn Fn(&Transition) + Send + Sync>;
+
+/// The transitions that were not told yet, under the lock of the machine.
+///
+/// | state | event | next state |
+/// |---|---|---|
+/// | idle | a thread that has changed the state unlocks the machine | it tells, until nothing is pending |
+/// | told | another thread unlocks | told, and the teller finds what it has added |
+/// | told | nothing is pending | idle |
+#[derive(Default)]
+pub(super) struct News {
+    listeners: Vec<Listener>,
+    pending: VecDeque<Transition>,
+    /// A thread tells what is pending. It alone does, so the order stays.
+    is_told: bool,
+    missed: u64,
+}
+
+impl News {
+    pub(super) fn add_listener(&mut self, listener: Listener) {
+        self.listeners.push(listener);
+    }
+
+    pub(super) fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    pub(super) fn add(&mut self, transition: Transition) {
+        if self.pending.len() == MOST_PENDING {
+            self.pending.pop_front();
+            self.missed += 1;
+        }
+        self.pending.push_back(transition);
+    }
+
+    /// Whether the calling thread has to tell what is pending.
+    pub(super) fn begin_to_tell(&mut self) -> bool {
+        let begins = !self.is_told && !self.pending.is_empty();
+        self.is_told |= begins;
+        begins
+    }
+
+    /// The next to be told, and to whom. `None` ends the telling.
+    pub(super) fn next(&mut self) -> Option<(Transition, Vec<Listener>)> {
+        let Some(transition) = self.pending.pop_front() else {
+            self.is_told = false;
+            return None;
+        };
+        let missed = std::mem::take(&mut self.missed);
+        Some((Transition { missed, ..transition }, self.listeners.clone()))
+    }
+}
+
+impl fmt::Debug for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("News").field("pending", &self.pending).finish_non_exhaustive()
+    }
+}
+
+/// Tells the listeners, under no lock. A panic of one ends there.
+pub(super) fn tell(transition: &Transition, listeners: &[Listener]) {
+    for listener in listeners {
+        let _ = catch_unwind(AssertUnwindSafe(|| listener(transition)));
+    }
+}
