@@ -36,6 +36,19 @@ pub enum Outcome {
         /// How long the service asks callers to stay away.
         retry_after: Option<Duration>,
     },
+    /// The service provably did nothing with the request: no connection came about, or the service said so. Any
+    /// request may be sent again, also one that must not be processed twice.
+    ///
+    /// With a hint a living service refused the request: a retry waits at least that long, at most
+    /// [`Retry::max_hint`](crate::retry::Retry::max_hint), and a circuit breaker takes it for `Overloaded`. Without one
+    /// the service could not be reached: a retry comes after the backoff, and a circuit breaker takes it for `Failure`.
+    ///
+    /// An error that leaves open whether the service has seen the request, such as a connection that breaks before the
+    /// answer is complete, is a `Failure`.
+    Unprocessed {
+        /// How long the service asks callers to stay away.
+        retry_after: Option<Duration>,
+    },
     /// The caller's fault: the service is alive, but another try is pointless.
     Permanent,
     /// The answer says nothing about the service.

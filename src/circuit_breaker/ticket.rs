@@ -126,8 +126,8 @@ impl Evidence {
     pub(super) fn of(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Success | Outcome::Permanent => Self::Success,
-            Outcome::Failure => Self::Failure,
-            Outcome::Overloaded { .. } => Self::Overloaded,
+            Outcome::Failure | Outcome::Unprocessed { retry_after: None } => Self::Failure,
+            Outcome::Overloaded { .. } | Outcome::Unprocessed { retry_after: Some(_) } => Self::Overloaded,
             Outcome::Ignored => Self::Nothing,
         }
     }

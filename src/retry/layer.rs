@@ -1,10 +1,15 @@
-use super::{budget::RetryBudget, config::RetryHandle, stage::RetryStage};
+use super::{
+    budget::RetryBudget,
+    config::RetryHandle,
+    replay::{CloneRequest, ReplayIf, ReplayWith},
+    stage::RetryStage,
+};
 use crate::{
     backoff::Backoff,
     classify::{AnyError, Outcome},
     error::{ConfigError, LONGEST},
     random::Random,
-    shell::{Frame, KeepError, Leaf, StackLayer},
+    shell::{KeepError, Leaf, StackLayer},
 };
 use std::time::Duration;
 
@@ -119,10 +124,11 @@ impl<P> Retry<P> {
     ///
     /// It runs once per call, before the first attempt. Other requests are sent once and not cloned.
     ///
-    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`. A closure names the type of its parameter:
+    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that answers with a [`Repeat`]: then a
+    /// payment is sent again if the service provably did nothing with it. A closure names the type of its parameter:
     /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
     pub fn replay_if<F>(self, may_repeat: F) -> Retry<ReplayIf<F>> {
-        self.replay(ReplayIf(may_repeat))
+        self.replay_by(ReplayIf(may_repeat))
     }
 
     /// Copies requests by `copy` instead of `Clone`; what it answers with `None` is sent once.
@@ -136,10 +142,11 @@ impl<P> Retry<P> {
     where
         F: Fn(&Request) -> Option<Request>,
     {
-        self.replay(ReplayWith(copy))
+        self.replay_by(ReplayWith(copy))
     }
 
-    fn replay<Q>(self, replay: Q) -> Retry<Q> {
+    /// Decides by this [`Replay`] which requests may be sent again, and makes them.
+    pub fn replay_by<Q>(self, replay: Q) -> Retry<Q> {
         let Self { attempts, backoff, max_hint, waits_for_refusals, budget, random, replay: _ } = self;
         Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random }
     }
@@ -174,58 +181,6 @@ pub(crate) fn check_max_hint(max_hint: Duration) -> Result<(), ConfigError> {
         return Err(ConfigError::new("retry.max_hint", max_hint, "must be at most 366 days"));
     }
     Ok(())
-}
-
-/// Makes the requests of further attempts, where there may be any.
-pub trait Replay<Request> {
-    /// Before the first attempt: what to keep for further ones, or `None` where the request must not be sent twice.
-    fn keep(&self, request: &Request, frame: &mut Frame) -> Option<Request>;
-
-    /// Before a further attempt that may not be the last: a copy of what was kept.
-    fn copy(&self, kept: &Request, frame: &mut Frame) -> Option<Request>;
-}
-
-/// Sends clones of every request. The default.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CloneRequest;
-
-/// Sends clones of the requests that may be repeated: [`Retry::replay_if`].
-#[derive(Clone, Copy, Debug)]
-pub struct ReplayIf<F>(F);
-
-/// Copies requests by a function: [`Retry::replay_with`].
-#[derive(Clone, Copy, Debug)]
-pub struct ReplayWith<F>(F);
-
-impl<Request: Clone> Replay<Request> for CloneRequest {
-    #[inline]
-    fn keep(&self, request: &Request, _frame: &mut Frame) -> Option<Request> {
-        Some(request.clone())
-    }
-
-    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
-        Some(kept.clone())
-    }
-}
-
-impl<Request: Clone, F: Fn(&Request) -> bool> Replay<Request> for ReplayIf<F> {
-    fn keep(&self, request: &Request, _frame: &mut Frame) -> Option<Request> {
-        (self.0)(request).then(|| request.clone())
-    }
-
-    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
-        Some(kept.clone())
-    }
-}
-
-impl<Request, F: Fn(&Request) -> Option<Request>> Replay<Request> for ReplayWith<F> {
-    fn keep(&self, request: &Request, _frame: &mut Frame) -> Option<Request> {
-        (self.0)(request)
-    }
-
-    fn copy(&self, kept: &Request, frame: &mut Frame) -> Option<Request> {
-        self.keep(kept, frame)
-    }
 }
 
 /// Retries calls, as a tower layer. See the [module](super).

@@ -41,6 +41,8 @@
 //! | [`Outcome::Failure`](crate::Outcome::Failure), or a timeout after the service was called | after the backoff |
 //! | `Outcome::Overloaded` with a `retry_after` of at most [`max_hint`](Retry::max_hint) | after that and the backoff |
 //! | `Outcome::Overloaded` with a longer one, or without | no |
+//! | `Outcome::Unprocessed` with a `retry_after` of at most `max_hint`, or without | after that and the backoff |
+//! | `Outcome::Unprocessed` with a longer one | no |
 //! | a refusal by a layer further in | no, unless [asked for](Retry::wait_for_refusals) |
 //! | any other outcome | no |
 //!
@@ -86,7 +88,9 @@
 //!
 //! A request is cloned only if a further attempt is possible, once for each such attempt. Requests that are
 //! not `Clone` are copied by [`Retry::replay_with`]; those that must not be repeated are told apart by
-//! [`Retry::replay_if`].
+//! [`Retry::replay_if`]. It answers with `true` or `false`, or with a [`Repeat`]: a request that must not be processed
+//! twice may still be sent again if the service provably did nothing with it. A [`Replay`] of your own keeps less than a
+//! whole request.
 //!
 //! # Between attempts
 //!
@@ -129,13 +133,15 @@
 mod budget;
 mod config;
 mod layer;
+mod replay;
 mod stage;
 
 pub use crate::backoff::{Backoff, Jitter};
 pub use budget::{RetryBudget, RetryBudgetBuilder, Withdrawal};
 pub use config::{BudgetConfig, RetryConfig};
-#[doc(hidden)]
-pub use layer::{CloneRequest, Replay, ReplayIf, ReplayWith};
 pub use layer::{Retry, RetryLayer};
+#[doc(hidden)]
+pub use replay::{CloneRequest, MayRepeat, ReplayIf, ReplayWith};
+pub use replay::{Repeat, Replay};
 #[doc(hidden)]
 pub use stage::RetryStage;

@@ -1,11 +1,11 @@
-use super::{Replay, RetryBudget, budget::Withdrawal};
+use super::{Repeat, Replay, RetryBudget, budget::Withdrawal};
 use crate::{
     backoff::Backoff,
     classify::Outcome,
     clock::Nanos,
     error::{Error, TimedOut},
     random::Random,
-    shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Stage},
+    shell::{Abandonment, Callee, Denied, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Retries, Stage},
     words::Flag,
 };
 use pin_project_lite::pin_project;
@@ -34,12 +34,12 @@ pub struct RetryStage<P, Next> {
 pin_project! {
     /// A call at a [`RetryStage`].
     #[derive(Debug)]
-    pub struct RetryCall<Call, Request> {
+    pub struct RetryCall<Call, Kept> {
         // The attempt under way; `None` while waiting for the next one.
         #[pin]
         attempt: Option<Call>,
-        // The request to send again; `None` where no further attempt is possible.
-        kept: Option<Request>,
+        // What further attempts are made of; `None` where none is possible.
+        kept: Option<Kept>,
         progress: Progress,
     }
 }
@@ -52,6 +52,8 @@ struct Progress {
     /// When the next attempt is due, while waiting for it, and how long the last wait was.
     due: Option<Instant>,
     wait: Nanos,
+    /// All waits so far, the one under way included.
+    waited: Nanos,
     /// The retry that the coming or present attempt took from the budget. During a poll it is on the stack, so that a
     /// panic spends it.
     withdrawal: Option<Withdrawal>,
@@ -59,6 +61,8 @@ struct Progress {
     deposited: Flag,
     /// Whether any attempt so far was handed to the service.
     reached: Flag,
+    /// When the request may be sent again, where something is kept.
+    repeat: Repeat,
     /// What every attempt inherits.
     inherited: Inherited,
 }
@@ -66,6 +70,14 @@ struct Progress {
 impl Progress {
     fn attempts(&self) -> u32 {
         u32::try_from(self.attempts).unwrap_or(u32::MAX)
+    }
+
+    /// Notes for observers what this call's retries came to.
+    #[inline]
+    fn note(&self, denied: Option<Denied>, frame: &mut Frame) {
+        if self.attempts > 1 || denied.is_some() {
+            frame.note_retries(Retries::of(self.attempts(), self.waited, denied));
+        }
     }
 }
 
@@ -77,19 +89,23 @@ where
 {
     const READS_DEADLINE: bool = true;
 
-    type Call = RetryCall<Next::Call, Request>;
+    type Call = RetryCall<Next::Call, P::Kept>;
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let inherited = frame.inherited();
         frame.begin_attempt(0, inherited);
-        let kept = if self.attempts(frame) > 1 {
-            let kept = self.replay.keep(&request, frame);
+        let (request, kept) = if self.attempts(frame) > 1 {
+            let kept = self.replay.keep(request, frame);
             // It cloned the request, or asked the user.
             frame.user_code_runs();
             kept
         } else {
-            None
+            (request, None)
+        };
+        let (repeat, kept) = match kept {
+            Some((repeat, kept)) => (repeat, Some(kept)),
+            None => (Repeat::IfUnprocessed, None),
         };
         RetryCall {
             attempt: Some(self.next.start(request, frame)),
@@ -98,9 +114,11 @@ where
                 attempts: 1,
                 due: None,
                 wait: Nanos::ZERO,
+                waited: Nanos::ZERO,
                 withdrawal: None,
                 deposited: Flag::NO,
                 reached: Flag::NO,
+                repeat,
                 inherited,
             },
         }
@@ -135,11 +153,13 @@ where
                 attempt.set(None);
                 let ending = Ending::of(&result, frame);
                 self.settle(withdrawal, ending, &mut progress.deposited);
-                let is_planned = match (kept.as_ref(), self.hint(ending, frame)) {
-                    (Some(request), Some(hint)) => self.plan::<S, Request>(hint, request, progress, frame),
-                    _ => false,
+                let planned = match self.hint(ending, frame) {
+                    Worth::Nothing => Err(None),
+                    Worth::TooLate(denied) => Err(Some(denied)),
+                    Worth::After(hint) => self.plan::<S, Request>(ending, hint, kept.as_ref(), progress, frame),
                 };
-                if !is_planned {
+                if let Err(denied) = planned {
+                    progress.note(denied, frame);
                     drop_kept(kept, frame);
                     let reached = progress.reached.is_set();
                     return Poll::Ready(result.map_err(|error| match error {
@@ -167,12 +187,13 @@ where
                         // By the timeout further out, which looks at the clock next.
                         return Poll::Pending;
                     }
+                    progress.note(Some(Denied::Deadline), frame);
                     drop_kept(kept, frame);
                     let details = TimedOut::new(None, progress.reached.is_set()).cut_short();
                     return Poll::Ready(Err(Error::Rejected(details.into())));
                 }
             }
-            let Some(request) = self.next_request(kept, progress.attempts(), frame) else {
+            let Some(request) = self.next_request::<Request>(kept, progress.attempts(), frame) else {
                 crate::shell::polled_after_end()
             };
             frame.begin_attempt(progress.attempts(), progress.inherited);
@@ -202,6 +223,7 @@ where
         if progress.reached.is_set() {
             frame.service_was_reached();
         }
+        progress.note(None, frame);
         // Last: it is user code, and if it panics nothing is left to give back.
         drop_kept(kept, frame);
     }
@@ -233,49 +255,76 @@ impl<P, Next> RetryStage<P, Next> {
         }
     }
 
-    /// How long the service, or a refusal, asks to stay away before a further attempt. `None` where such an ending is
-    /// not worth one, or the wait would be too long.
-    fn hint(&self, ending: Ending, frame: &Frame) -> Option<Duration> {
+    /// Whether such an ending is worth a further attempt, and how long the service, or a refusal, asks to stay away
+    /// before it.
+    fn hint(&self, ending: Ending, frame: &Frame) -> Worth {
         let hint = match ending {
-            Ending::Answered(Outcome::Failure) | Ending::TimedOut => return Some(Duration::ZERO),
-            Ending::Answered(Outcome::Overloaded { retry_after }) => retry_after?,
-            Ending::Refused { retry_after } if self.waits_for_refusals => retry_after?,
-            _ => return None,
+            Ending::Answered(Outcome::Failure | Outcome::Unprocessed { retry_after: None }) | Ending::TimedOut => {
+                return Worth::After(Duration::ZERO);
+            }
+            Ending::Answered(Outcome::Overloaded { retry_after } | Outcome::Unprocessed { retry_after }) => retry_after,
+            Ending::Refused { retry_after } if self.waits_for_refusals => retry_after,
+            _ => return Worth::Nothing,
         };
         let longest = frame.terms().map_or(self.max_hint, |terms| terms.max_hint);
-        (hint <= longest).then_some(hint)
+        match hint {
+            None => Worth::TooLate(Denied::NoHint),
+            Some(hint) if hint > longest => Worth::TooLate(Denied::HintTooLong),
+            Some(hint) => Worth::After(hint),
+        }
     }
 
-    /// Decides whether there is a further attempt, not before the hint is over, and when.
-    fn plan<S, Request>(&self, hint: Duration, request: &Request, progress: &mut Progress, frame: &mut Frame) -> bool
+    /// Plans a further attempt, not before the hint is over, or says why there is none.
+    fn plan<S, Request>(
+        &self,
+        ending: Ending,
+        hint: Duration,
+        kept: Option<&<P as Replay<Request>>::Kept>,
+        progress: &mut Progress,
+        frame: &mut Frame,
+    ) -> Result<(), Option<Denied>>
     where
+        P: Replay<Request>,
         Next: Stage<S, Request>,
         S: Service<Request>,
     {
+        if progress.attempts() >= self.attempts(frame) {
+            return Err(Some(Denied::Exhausted));
+        }
+        let may_repeat = progress.repeat == Repeat::Always || is_harmless(ending);
+        let kept = kept.filter(|_| may_repeat).ok_or(Denied::NotRepeatable)?;
         // The jitter comes on top of the hint: callers who were all told the same would come back together.
         let backoff = frame.terms().map_or(self.backoff, |terms| terms.backoff);
         let wait = backoff.draw_after(progress.wait.duration(), progress.attempts(), &self.random);
-        let Some(due) = frame.now().checked_add(hint.saturating_add(wait)) else { return false };
+        let whole_wait = hint.saturating_add(wait);
+        let due = frame.now().checked_add(whole_wait).ok_or(Denied::Deadline)?;
         if progress.inherited.deadline().has_passed(due) {
-            return false;
+            return Err(Some(Denied::Deadline));
         }
+        let request = self.replay.look(kept).ok_or(Denied::NotRepeatable)?;
+        frame.user_code_runs();
         if !self.waits_for_refusals {
             // A limit that lets calls wait looks at the deadline.
             frame.set_inherited(progress.inherited);
             if self.next.would_refuse(request, due, frame) {
-                return false;
+                return Err(Some(Denied::RefusedFurtherIn));
             }
         }
         if let Some(budget) = &self.budget {
-            let Some(withdrawal) = budget.withdraw_at(frame.now()) else { return false };
-            progress.withdrawal = Some(withdrawal);
+            progress.withdrawal = Some(budget.withdraw_at(frame.now()).ok_or(Denied::Budget)?);
         }
         (progress.due, progress.wait) = (Some(due), Nanos::of(wait));
-        true
+        progress.waited = progress.waited.saturating_add(Nanos::of(whole_wait));
+        Ok(())
     }
 
     /// The request of the next attempt: a copy, or what was kept if it is the last.
-    fn next_request<Request>(&self, kept: &mut Option<Request>, attempts: u32, frame: &mut Frame) -> Option<Request>
+    fn next_request<Request>(
+        &self,
+        kept: &mut Option<<P as Replay<Request>>::Kept>,
+        attempts: u32,
+        frame: &mut Frame,
+    ) -> Option<Request>
     where
         P: Replay<Request>,
     {
@@ -286,13 +335,30 @@ impl<P, Next> RetryStage<P, Next> {
                 return copy;
             }
         }
-        kept.take()
+        let last = self.replay.last(kept.take()?, frame);
+        frame.user_code_runs();
+        Some(last)
     }
+}
+
+/// Whether an ending is worth a further attempt.
+enum Worth {
+    /// The call has ended as it should, or another attempt would end likewise.
+    Nothing,
+    /// It would be, but for its hint.
+    TooLate(Denied),
+    /// It is, after this wait.
+    After(Duration),
+}
+
+/// Whether the request may be sent again although it must not be processed twice.
+fn is_harmless(ending: Ending) -> bool {
+    matches!(ending, Ending::Answered(Outcome::Unprocessed { .. }) | Ending::Refused { .. })
 }
 
 /// No further attempt: what was kept for one is dropped, which is user code.
 #[inline]
-fn drop_kept<Request>(kept: &mut Option<Request>, frame: &mut Frame) {
+fn drop_kept<Kept>(kept: &mut Option<Kept>, frame: &mut Frame) {
     if kept.take().is_some() {
         frame.user_code_runs();
     }

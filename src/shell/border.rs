@@ -1,30 +1,122 @@
+use super::Frame;
 use crate::error::{Error, Rejection};
 
-/// What becomes of a rejection on its way out of a stack.
+/// The border of a stack: sees each request on the way in, and makes the answer on the way out.
 ///
-/// | exit | chosen by | error of the service outside |
+/// | border | chosen by | error of the service outside |
 /// |---|---|---|
 /// | [`TypedError`] | default of a stack | [`Error<E>`] |
 /// | [`KeepError`] | `.keep_error()`, default of a layer used alone | `E`, which must be `From<Rejection>` |
 /// | [`BoxedError`] | `.boxed_error()` | tower's `BoxError`: a box of the rejection, or of `E` |
 /// | [`Respond`] | `.respond_with(..)` | `E`: rejections become responses |
-pub trait Exit<Response, E> {
+///
+/// These four see no request and keep the type of the response. A border of your own is given to
+/// [`border`](super::StackLayer::border). It may read a deadline from a header on the way in, and answer in the caller's
+/// format on the way out.
+///
+/// `Response` and `E` are those of the service inside. A call crosses the border twice, however many attempts it makes.
+///
+/// # Cancellation and panics
+///
+/// A call that is dropped does not come to [`exit`](Self::exit); its [`Seen`](Self::Seen) is dropped after everything
+/// that was taken for the call has been given back. A panic in [`enter`](Self::enter) or [`exit`](Self::exit) finds
+/// nothing taken.
+///
+/// # Cost
+///
+/// Both methods are inlined. The future keeps `Seen`, which is no byte for `()`.
+///
+/// # Example
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::convert::Infallible;
+/// use steadfast::{Error, load_shed::{Limiter, LoadShedLayer}, shell::{Border, Frame}};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// struct Ask { id: u64, text: &'static str }
+///
+/// struct Answer { id: u64, text: String }
+///
+/// /// Repeats the number of each request in its answer, also where the call was refused.
+/// #[derive(Clone)]
+/// struct Numbered;
+///
+/// impl Border<Ask, &'static str, Infallible> for Numbered {
+///     type Response = Answer;
+///     type Error = Infallible;
+///     type Seen = u64;
+///
+///     fn enter(&self, ask: &mut Ask, _: &mut Frame) -> u64 {
+///         ask.id
+///     }
+///
+///     fn exit(
+///         &self,
+///         id: u64,
+///         result: Result<&'static str, Error<Infallible>>,
+///         _: &mut Frame,
+///     ) -> Result<Answer, Infallible> {
+///         let text = match result {
+///             Ok(text) => text.to_owned(),
+///             Err(Error::Rejected(rejection)) => rejection.to_string(),
+///             Err(Error::Service(never)) => match never {},
+///         };
+///         Ok(Answer { id, text })
+///     }
+/// }
+///
+/// let places = Limiter::fixed(1)?;
+/// let layer = LoadShedLayer::new(places.clone()).border(Numbered);
+/// let service = layer.layer(service_fn(async |ask: Ask| Ok::<_, Infallible>(ask.text)));
+/// let answer = service.clone().oneshot(Ask { id: 7, text: "here" }).await?;
+/// assert_eq!((answer.id, answer.text.as_str()), (7, "here"));
+///
+/// let _taken = places.try_acquire()?;
+/// let answer = service.oneshot(Ask { id: 8, text: "here" }).await?;
+/// assert_eq!((answer.id, answer.text.as_str()), (8, "load shed: 1 of 1 calls in flight"));
+/// # Ok(())
+/// # }
+/// ```
+pub trait Border<Request, Response, E> {
+    /// The response of the service outside.
+    type Response;
+
     /// The error of the service outside.
     type Error;
 
-    /// Turns the end of a call inside into the end of the call outside.
-    fn exit(&self, result: Result<Response, Error<E>>) -> Result<Response, Self::Error>;
+    /// What the border keeps of a request until the call ends.
+    type Seen;
+
+    /// Sees the request, and may change it. Runs in the first poll of the response future, before any stage. It may
+    /// narrow what the call [inherits](Frame::set_inherited).
+    fn enter(&self, request: &mut Request, frame: &mut Frame) -> Self::Seen;
+
+    /// Turns the end of the call inside into the end of the call outside. Everything that was taken for the call has
+    /// been given back. The frame is that of the last poll.
+    fn exit(
+        &self,
+        seen: Self::Seen,
+        result: Result<Response, Error<E>>,
+        frame: &mut Frame,
+    ) -> Result<Self::Response, Self::Error>;
 }
 
 /// Rejections come out as [`Error::Rejected`], the service's errors as [`Error::Service`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TypedError;
 
-impl<Response, E> Exit<Response, E> for TypedError {
+impl<Request, Response, E> Border<Request, Response, E> for TypedError {
+    type Response = Response;
     type Error = Error<E>;
+    type Seen = ();
 
     #[inline]
-    fn exit(&self, result: Result<Response, Error<E>>) -> Result<Response, Error<E>> {
+    fn enter(&self, _request: &mut Request, _frame: &mut Frame) {}
+
+    #[inline]
+    fn exit(&self, (): (), result: Result<Response, Error<E>>, _frame: &mut Frame) -> Result<Response, Error<E>> {
         result
     }
 }
@@ -33,11 +125,16 @@ impl<Response, E> Exit<Response, E> for TypedError {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeepError;
 
-impl<Response, E: FromRejection> Exit<Response, E> for KeepError {
+impl<Request, Response, E: FromRejection> Border<Request, Response, E> for KeepError {
+    type Response = Response;
     type Error = E;
+    type Seen = ();
 
     #[inline]
-    fn exit(&self, result: Result<Response, Error<E>>) -> Result<Response, E> {
+    fn enter(&self, _request: &mut Request, _frame: &mut Frame) {}
+
+    #[inline]
+    fn exit(&self, (): (), result: Result<Response, Error<E>>, _frame: &mut Frame) -> Result<Response, E> {
         result.map_err(|error| match error {
             Error::Rejected(rejection) => E::from_rejection(rejection),
             Error::Service(error) => error,
@@ -49,11 +146,21 @@ impl<Response, E: FromRejection> Exit<Response, E> for KeepError {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BoxedError;
 
-impl<Response, E: Into<tower::BoxError>> Exit<Response, E> for BoxedError {
+impl<Request, Response, E: Into<tower::BoxError>> Border<Request, Response, E> for BoxedError {
+    type Response = Response;
     type Error = tower::BoxError;
+    type Seen = ();
 
     #[inline]
-    fn exit(&self, result: Result<Response, Error<E>>) -> Result<Response, tower::BoxError> {
+    fn enter(&self, _request: &mut Request, _frame: &mut Frame) {}
+
+    #[inline]
+    fn exit(
+        &self,
+        (): (),
+        result: Result<Response, Error<E>>,
+        _frame: &mut Frame,
+    ) -> Result<Response, tower::BoxError> {
         result.map_err(Error::into_boxed)
     }
 }
@@ -62,14 +169,19 @@ impl<Response, E: Into<tower::BoxError>> Exit<Response, E> for BoxedError {
 #[derive(Clone, Copy, Debug)]
 pub struct Respond<F>(pub(crate) F);
 
-impl<Response, E, F> Exit<Response, E> for Respond<F>
+impl<Request, Response, E, F> Border<Request, Response, E> for Respond<F>
 where
     F: Fn(Rejection) -> Response,
 {
+    type Response = Response;
     type Error = E;
+    type Seen = ();
 
     #[inline]
-    fn exit(&self, result: Result<Response, Error<E>>) -> Result<Response, E> {
+    fn enter(&self, _request: &mut Request, _frame: &mut Frame) {}
+
+    #[inline]
+    fn exit(&self, (): (), result: Result<Response, Error<E>>, _frame: &mut Frame) -> Result<Response, E> {
         match result {
             Ok(response) => Ok(response),
             Err(Error::Rejected(rejection)) => Ok((self.0)(rejection)),

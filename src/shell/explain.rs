@@ -111,7 +111,7 @@ pub trait DescribeGate {
     fn describe(&self, explanation: &mut Explanation);
 }
 
-impl<C> Describe for Leaf<C> {
+impl<C, W> Describe for Leaf<C, W> {
     fn describe(&self, _explanation: &mut Explanation) {}
 }
 

@@ -1,4 +1,4 @@
-use super::{Ending, Terms};
+use super::{Ending, Retries, Terms};
 use crate::{
     classify::Outcome,
     clock::Nanos,
@@ -30,6 +30,8 @@ pub struct Frame {
     terms: Option<Terms>,
     /// The call is in a pass through the gates, which no change interrupts.
     in_pass: Flag,
+    /// What a retry did for the call that ends in this poll.
+    retries: Retries,
 }
 
 /// An [`Ending`] that was reported, if any was, as whole words.
@@ -47,6 +49,7 @@ enum Kind {
     Success,
     Failure,
     Overloaded,
+    Unprocessed,
     Permanent,
     Ignored,
     TimedOut,
@@ -64,6 +67,7 @@ impl Reported {
             Ending::Answered(Outcome::Success) => (Kind::Success, None),
             Ending::Answered(Outcome::Failure) => (Kind::Failure, None),
             Ending::Answered(Outcome::Overloaded { retry_after }) => (Kind::Overloaded, retry_after),
+            Ending::Answered(Outcome::Unprocessed { retry_after }) => (Kind::Unprocessed, retry_after),
             Ending::Answered(Outcome::Permanent) => (Kind::Permanent, None),
             Ending::Answered(Outcome::Ignored) => (Kind::Ignored, None),
             Ending::TimedOut => (Kind::TimedOut, None),
@@ -84,6 +88,7 @@ impl Reported {
             Kind::Success => Ending::Answered(Outcome::Success),
             Kind::Failure => Ending::Answered(Outcome::Failure),
             Kind::Overloaded => Ending::Answered(Outcome::Overloaded { retry_after }),
+            Kind::Unprocessed => Ending::Answered(Outcome::Unprocessed { retry_after }),
             Kind::Permanent => Ending::Answered(Outcome::Permanent),
             Kind::Ignored => Ending::Answered(Outcome::Ignored),
             Kind::TimedOut => Ending::TimedOut,
@@ -253,6 +258,18 @@ impl Frame {
     #[inline]
     pub(crate) fn set_in_pass(&mut self, in_pass: bool) {
         self.in_pass = Flag::of(in_pass);
+    }
+
+    /// Notes what a retry did for the call, which ends now.
+    #[inline]
+    pub(crate) fn note_retries(&mut self, retries: Retries) {
+        self.retries = retries;
+    }
+
+    /// What a retry did for the call that ends in this poll.
+    #[inline]
+    pub fn retries(&self) -> Retries {
+        self.retries
     }
 
     /// Turns to one attempt of a call: what is known of earlier ones, that they reached the service and what it

@@ -1,4 +1,4 @@
-use super::{Abandonment, Callee, Exit, Frame, Stage, Timer, service::Shared};
+use super::{Abandonment, Border, Callee, Frame, Stage, Timer, service::Shared};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
@@ -17,10 +17,11 @@ pin_project! {
     pub struct ResponseFuture<St, X, S, Request>
     where
         St: Stage<S, Request>,
+        X: Border<Request, S::Response, S::Error>,
         S: Service<Request>,
     {
         #[pin]
-        state: State<St::Call, Request>,
+        state: State<St::Call, X::Seen, Request>,
         // `None` once the call has ended, so that a future which is kept does not keep a place in the service's queue.
         #[pin]
         callee: Option<Callee<S, S::Future>>,
@@ -34,11 +35,12 @@ pin_project! {
     impl<St, X, S, Request> PinnedDrop for ResponseFuture<St, X, S, Request>
     where
         St: Stage<S, Request>,
+        X: Border<Request, S::Response, S::Error>,
         S: Service<Request>,
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let (StateProjection::Running { call }, Some(callee)) = (this.state.project(), this.callee.as_pin_mut()) {
+            if let (StateProjection::Running { call, .. }, Some(callee)) = (this.state.project(), this.callee.as_pin_mut()) {
                 this.shared.stage.abandon(call, callee, Abandonment::Cancelled, &mut Frame::new());
             }
         }
@@ -48,9 +50,9 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     #[project_replace = StateTaken]
-    enum State<Call, Request> {
+    enum State<Call, Seen, Request> {
         Unpolled { request: Request },
-        Running { #[pin] call: Call },
+        Running { #[pin] call: Call, seen: Seen },
         Ended,
     }
 }
@@ -58,6 +60,7 @@ pin_project! {
 impl<St, X, S, Request> ResponseFuture<St, X, S, Request>
 where
     St: Stage<S, Request>,
+    X: Border<Request, S::Response, S::Error>,
     S: Service<Request>,
 {
     #[inline]
@@ -70,15 +73,15 @@ where
 impl<St, X, S, Request> Future for ResponseFuture<St, X, S, Request>
 where
     St: Stage<S, Request>,
-    X: Exit<S::Response, S::Error>,
+    X: Border<Request, S::Response, S::Error>,
     S: Service<Request>,
 {
-    type Output = Result<S::Response, X::Error>;
+    type Output = Result<X::Response, X::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Shared { stage, exit } = &**this.shared;
+        let Shared { stage, border } = &**this.shared;
         if *this.in_poll {
             super::polled_after_end();
         }
@@ -86,20 +89,27 @@ where
         let mut frame = Frame::new();
 
         if let StateProjection::Unpolled { .. } = this.state.as_mut().project() {
-            if let StateTaken::Unpolled { request } = this.state.as_mut().project_replace(State::Ended) {
+            if let StateTaken::Unpolled { mut request } = this.state.as_mut().project_replace(State::Ended) {
+                let seen = border.enter(&mut request, &mut frame);
                 let call = stage.start(request, &mut frame);
-                this.state.set(State::Running { call });
+                this.state.set(State::Running { call, seen });
             }
         }
         loop {
-            let StateProjection::Running { call } = this.state.as_mut().project() else { super::polled_after_end() };
+            let StateProjection::Running { call, .. } = this.state.as_mut().project() else {
+                super::polled_after_end()
+            };
             let Some(callee) = this.callee.as_mut().as_pin_mut() else { super::polled_after_end() };
             if let Poll::Ready(result) = stage.poll(call, callee, cx, &mut frame) {
-                this.state.set(State::Ended);
+                let StateTaken::Running { seen, .. } = this.state.as_mut().project_replace(State::Ended) else {
+                    super::polled_after_end()
+                };
                 this.callee.set(None);
                 this.timer.as_mut().disarm();
                 *this.in_poll = false;
-                return Poll::Ready(exit.exit(result));
+                // The drop of the service, and what the border does, are user code.
+                frame.user_code_runs();
+                return Poll::Ready(border.exit(seen, result, &mut frame));
             }
             match frame.take_wake() {
                 None => this.timer.as_mut().disarm(),
@@ -119,6 +129,7 @@ where
 impl<St, X, S, Request> fmt::Debug for ResponseFuture<St, X, S, Request>
 where
     St: Stage<S, Request>,
+    X: Border<Request, S::Response, S::Error>,
     S: Service<Request>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-use super::{Abandonment, Callee, Ending, Frame, Stage};
+use super::{Abandonment, Callee, Ending, Frame, NoStamp, Stage, Stamp};
 use crate::{
     classify::{AnyError, Classify},
     error::Error,
@@ -10,19 +10,32 @@ use std::{
 };
 use tower::Service;
 
-/// The innermost stage: the user's service, and the verdict on its answers.
+/// The innermost stage: the user's service, the stamp on its requests, and the verdict on its answers.
 ///
 /// It drives the readiness of the very instance that it then calls, and drops the service's future before anybody
 /// further out hears of the answer.
 #[derive(Clone, Debug, Default)]
-pub struct Leaf<C = AnyError> {
-    pub(crate) classifier: C,
+pub struct Leaf<C = AnyError, W = NoStamp> {
+    classifier: C,
+    stamp: W,
 }
 
 impl<C> Leaf<C> {
     /// A service whose answers mean what `classifier` says.
     pub fn new(classifier: C) -> Self {
-        Self { classifier }
+        Self { classifier, stamp: NoStamp }
+    }
+}
+
+impl<C, W> Leaf<C, W> {
+    /// Writes to the request of each attempt by this [`Stamp`].
+    pub fn stamp<V>(self, stamp: V) -> Leaf<C, V> {
+        Leaf { classifier: self.classifier, stamp }
+    }
+
+    /// Judges the answers by another classifier.
+    pub(crate) fn classify_with<D>(self, classifier: D) -> Leaf<D, W> {
+        Leaf { classifier, stamp: self.stamp }
     }
 }
 
@@ -35,9 +48,10 @@ pin_project! {
     }
 }
 
-impl<C, S, Request> Stage<S, Request> for Leaf<C>
+impl<C, W, S, Request> Stage<S, Request> for Leaf<C, W>
 where
     C: Classify<S::Response, S::Error>,
+    W: Stamp<Request>,
     S: Service<Request>,
 {
     const READS_DEADLINE: bool = false;
@@ -57,7 +71,7 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        // All below is user code, and nothing here reads the clock.
+        // All below is user code, and only the stamp may read the clock.
         frame.user_code_runs();
         let request = call.project().request;
         if request.is_some() {
@@ -65,8 +79,10 @@ where
                 *request = None;
                 return Poll::Ready(self.verdict(Err(error), frame));
             }
-            // Taken before the call, so that a panic in it leaves nothing to call again.
-            if let Some(request) = request.take() {
+            // Taken before the call, so that a panic leaves nothing to call again.
+            if let Some(mut request) = request.take() {
+                self.stamp.stamp(&mut request, frame);
+                frame.user_code_runs();
                 frame.service_was_reached();
                 callee.as_mut().call(request);
             }
@@ -93,7 +109,7 @@ where
     }
 }
 
-impl<C> Leaf<C> {
+impl<C, W> Leaf<C, W> {
     /// Classifies the service's answer, once for all stages further out.
     #[inline]
     fn verdict<T, E>(&self, result: Result<T, E>, frame: &mut Frame) -> Result<T, Error<E>>

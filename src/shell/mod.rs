@@ -13,7 +13,8 @@
 //! 3. Each poll calls [`Stage::poll`] on the outermost stage, which polls the next. The leaf drives the readiness of
 //!    the call's own clone of the service ([`Callee`]), calls that very instance, then drives its future. It has the
 //!    answer [classified](crate::classify), drops the service's future, and returns. On the way out each stage settles
-//!    what it took ([`Ending`]), and the [`Exit`] turns a rejection into what the caller sees.
+//!    what it took ([`Ending`]), and the [`Border`] makes of the result what the caller
+//!    sees.
 //! 4. If the poll is pending, the earliest instant that a stage asked for by [`Frame::wake_at`] becomes the call's only
 //!    timer. A timer exists only for a call that is pending. When it fires, the stages are polled again in the same
 //!    poll of the future, the innermost first: an answer that is there at the deadline is not thrown away.
@@ -58,8 +59,8 @@
 //! Inside of such a stack there is no place for one. Put a layer of your own around the service, and the stack around
 //! both; see [a stack around a stack](crate::stack#a-stack-around-a-stack).
 //!
-//! `map_stages`, and the methods that choose the exit ([`typed_error`](StackLayer::typed_error) and the others), need
-//! stages and an exit that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`].
+//! `map_stages`, and the methods that choose the border ([`typed_error`](StackLayer::typed_error) and the others), need
+//! stages and a border that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`].
 //! With the `load` feature tower's `Load` needs [`RefusesNow`]. Calls need none of these.
 //!
 //! A mechanism that admits or refuses at once is easier to write as a [`Gate`]:
@@ -222,8 +223,8 @@
 //!   has nothing left to give back.
 
 mod admission;
+mod border;
 mod callee;
-mod exit;
 mod explain;
 mod frame;
 mod future;
@@ -231,33 +232,39 @@ mod gate;
 mod leaf;
 #[cfg(feature = "load")]
 mod load;
+mod observe;
 mod reconfigure;
 mod refuses_now;
+mod retries;
 mod root;
 mod scope;
 mod service;
 mod settle;
 mod stage;
+mod stamp;
 mod terms;
 mod timer;
 
 pub use admission::{Admission, AdmissionStage, Decision, DescribeAdmission};
-pub use callee::Callee;
 #[doc(hidden)]
-pub use exit::FromRejection;
-pub use exit::{BoxedError, Exit, KeepError, Respond, TypedError};
+pub use border::FromRejection;
+pub use border::{Border, BoxedError, KeepError, Respond, TypedError};
+pub use callee::Callee;
 pub use explain::{Describe, DescribeGate, Explanation};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
 pub use gate::{AtOnce, Gate, GateStage};
 pub use leaf::Leaf;
+pub use observe::{Begin, End, ObserveStage, Observed, Observer};
 pub(crate) use reconfigure::{ABSENT, Reconfigure};
 pub use refuses_now::RefusesNow;
+pub use retries::{Denied, Retries};
 #[doc(hidden)]
 pub use scope::ScopeStage;
 pub use service::{Stack, StackLayer};
 pub(crate) use settle::SettleOnDrop;
 pub use stage::{Abandonment, Ending, Stage};
+pub use stamp::{NoStamp, Stamp};
 pub(crate) use terms::Terms;
 pub(crate) use timer::Timer;
 

@@ -27,7 +27,7 @@ pub trait RefusesNow {
     }
 }
 
-impl<C> RefusesNow for Leaf<C> {}
+impl<C, W> RefusesNow for Leaf<C, W> {}
 
 impl<Next: RefusesNow> RefusesNow for ScopeStage<Next> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {

@@ -19,8 +19,8 @@ pub(crate) struct Root<St, X> {
 }
 
 impl<St, X> Root<St, X> {
-    pub(super) fn new(stage: St, exit: X) -> Self {
-        let shared = Arc::new(Shared { stage, exit });
+    pub(super) fn new(stage: St, border: X) -> Self {
+        let shared = Arc::new(Shared { stage, border });
         #[cfg(feature = "load")]
         let shared = Arc::new(shared);
         Self { shared }
@@ -40,7 +40,7 @@ impl<St, X> Root<St, X> {
 }
 
 impl<St: Clone, X: Clone> Root<St, X> {
-    /// The stages and the exit, cloned if others have them too.
+    /// The stages and the border, cloned if others have them too.
     pub(super) fn into_shared(self) -> Shared<St, X> {
         let shared = self.shared;
         #[cfg(feature = "load")]

@@ -1,5 +1,5 @@
 use super::{
-    BoxedError, Describe, Exit, Explanation, KeepError, Respond, ResponseFuture, Stage, TypedError, root::Root,
+    Border, BoxedError, Describe, Explanation, KeepError, Respond, ResponseFuture, Stage, TypedError, root::Root,
 };
 use crate::error::Rejection;
 use std::{
@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 #[derive(Clone, Debug)]
 pub(crate) struct Shared<St, X> {
     pub(super) stage: St,
-    pub(super) exit: X,
+    pub(super) border: X,
 }
 
 /// A tower layer of one or more stages.
@@ -24,9 +24,9 @@ pub struct StackLayer<St, X = TypedError> {
 }
 
 impl<St, X> StackLayer<St, X> {
-    /// A layer of these stages, from which a rejection comes out by this exit.
-    pub fn from_stages(stage: St, exit: X) -> Self {
-        Self { root: Root::new(stage, exit) }
+    /// A layer of these stages, from which a rejection comes out by this border.
+    pub fn from_stages(stage: St, border: X) -> Self {
+        Self { root: Root::new(stage, border) }
     }
 
     /// The stages, as the services share them.
@@ -38,12 +38,12 @@ impl<St, X> StackLayer<St, X> {
 impl<St: Clone, X: Clone> StackLayer<St, X> {
     /// Lets rejections come out as [`Error::Rejected`](crate::Error::Rejected), beside the service's own errors.
     pub fn typed_error(self) -> StackLayer<St, TypedError> {
-        self.with_exit(TypedError)
+        self.border(TypedError)
     }
 
     /// Keeps the service's error type, which must be `From<Rejection>`.
     pub fn keep_error(self) -> StackLayer<St, KeepError> {
-        self.with_exit(KeepError)
+        self.border(KeepError)
     }
 
     /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
@@ -51,7 +51,7 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
     ///
     /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> StackLayer<St, BoxedError> {
-        self.with_exit(BoxedError)
+        self.border(BoxedError)
     }
 
     /// Turns rejections into responses and leaves the service's error type as it is: for servers, whose errors would
@@ -60,11 +60,12 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
     where
         F: Fn(Rejection) -> Response,
     {
-        self.with_exit(Respond(respond))
+        self.border(Respond(respond))
     }
 
-    fn with_exit<Y>(self, exit: Y) -> StackLayer<St, Y> {
-        StackLayer::from_stages(self.root.into_shared().stage, exit)
+    /// Replaces the border by this one, such as one of your own.
+    pub fn border<Y>(self, border: Y) -> StackLayer<St, Y> {
+        StackLayer::from_stages(self.root.into_shared().stage, border)
     }
 
     /// Replaces the stages by what `change` makes of them: for example, by a stage of your own around them.
@@ -81,8 +82,8 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
     /// # Ok::<(), steadfast::error::ConfigError>(())
     /// ```
     pub fn map_stages<T>(self, change: impl FnOnce(St) -> T) -> StackLayer<T, X> {
-        let Shared { stage, exit } = self.root.into_shared();
-        StackLayer::from_stages(change(stage), exit)
+        let Shared { stage, border } = self.root.into_shared();
+        StackLayer::from_stages(change(stage), border)
     }
 }
 
@@ -162,10 +163,10 @@ impl<St: Describe, X, S: fmt::Debug> fmt::Debug for Stack<St, X, S> {
 impl<St, X, S, Request> Service<Request> for Stack<St, X, S>
 where
     St: Stage<S, Request>,
-    X: Exit<S::Response, S::Error>,
+    X: Border<Request, S::Response, S::Error>,
     S: Service<Request> + Clone,
 {
-    type Response = S::Response;
+    type Response = X::Response;
     type Error = X::Error;
     type Future = ResponseFuture<St, X, S, Request>;
 

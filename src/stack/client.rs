@@ -1,6 +1,6 @@
 use super::{
     live::{Control, KillSwitch, LiveAttemptStage, LiveStage, Parts, Pieces},
-    slot::{Gated, Limit, LiveSlot, Off, Slot, fill_slots},
+    slot::{Gated, Limit, LiveSlot, Off, Slot, Watch, Watched, fill_slots},
 };
 use crate::{
     circuit_breaker::Breaker,
@@ -10,8 +10,8 @@ use crate::{
     rate_limit::RateLimit,
     retry::Retry,
     shell::{
-        BoxedError, Describe, Explanation, GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer,
-        TypedError,
+        BoxedError, Describe, Explanation, GateStage, KeepError, Leaf, Observer, Respond, ScopeStage, Stack,
+        StackLayer, TypedError,
     },
     timeout::Of,
 };
@@ -20,161 +20,196 @@ use tower::Layer;
 
 /// Builds the stack of a client; made by [`steadfast::client`](crate::client). See the [module](super).
 ///
-/// The parameters are the slots from the outside in, the classifier, and the exit. The service runs with the attempt's
+/// The parameters are the observer, the slots from the outside in, the leaf, and the border. The service runs with the attempt's
 /// [`CallContext`](crate::CallContext) as the current one: its number, and the deadline by which it is given up.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service` or `layer`"]
-pub struct ClientBuilder<T = Off, R = Off, B = Off, Q = Off, L = Off, A = Off, C = AnyError, X = TypedError> {
+pub struct ClientBuilder<O = Off, T = Off, R = Off, B = Off, Q = Off, L = Off, A = Off, F = Leaf, X = TypedError> {
+    observer: O,
     timeout: T,
     retry: R,
     circuit_breaker: B,
     rate_limit: Q,
     load_shed: L,
     attempt_timeout: A,
-    classifier: C,
-    exit: X,
+    leaf: F,
+    border: X,
 }
 
 pub(crate) fn client() -> ClientBuilder {
     ClientBuilder {
+        observer: Off,
         timeout: Off,
         retry: Off,
         circuit_breaker: Off,
         rate_limit: Off,
         load_shed: Off,
         attempt_timeout: Off,
-        classifier: AnyError,
-        exit: TypedError,
+        leaf: Leaf::default(),
+        border: TypedError,
     }
 }
 
 fill_slots! {
     ClientBuilder: []
+    observer O fill_observer,
     timeout T fill_timeout,
     retry R fill_retry,
     circuit_breaker B fill_circuit_breaker,
     rate_limit Q fill_rate_limit,
     load_shed L fill_load_shed,
     attempt_timeout A fill_attempt_timeout,
-    classifier C fill_classifier,
-    exit X fill_exit,
+    leaf F fill_leaf,
+    border X fill_border,
 }
 
-impl<R, B, Q, L, A, C, X> ClientBuilder<Off, R, B, Q, L, A, C, X> {
+impl<T, R, B, Q, L, A, F, X> ClientBuilder<Off, T, R, B, Q, L, A, F, X> {
+    /// Tells this [`Observer`] of each call and of each attempt. `stack` is the name of this stack, for labels of
+    /// metrics and names of spans.
+    ///
+    /// The observer is cloned, once, when the stack is built.
+    pub fn observe<O: Observer + Clone>(
+        self,
+        stack: &'static str,
+        observer: O,
+    ) -> ClientBuilder<Watched<O>, T, R, B, Q, L, A, F, X> {
+        self.fill_observer(|Off| Watched { stack, observer })
+    }
+}
+
+impl<O, R, B, Q, L, A, F, X> ClientBuilder<O, Off, R, B, Q, L, A, F, X> {
     /// Bounds the whole call, readiness, retries and the waits between them included. See [`timeout`](crate::timeout).
-    pub fn timeout(self, limit: Duration) -> ClientBuilder<Limit, R, B, Q, L, A, C, X> {
-        self.fill_timeout(Limit { of: Of::Call, limit })
+    pub fn timeout(self, limit: Duration) -> ClientBuilder<O, Limit, R, B, Q, L, A, F, X> {
+        self.fill_timeout(|Off| Limit { of: Of::Call, limit })
     }
 }
 
-impl<T, B, Q, L, A, C, X> ClientBuilder<T, Off, B, Q, L, A, C, X> {
+impl<O, T, B, Q, L, A, F, X> ClientBuilder<O, T, Off, B, Q, L, A, F, X> {
     /// Sends failed calls again. See [`retry`](crate::retry).
-    pub fn retry<P>(self, retry: Retry<P>) -> ClientBuilder<T, Retry<P>, B, Q, L, A, C, X> {
-        self.fill_retry(retry)
+    pub fn retry<P>(self, retry: Retry<P>) -> ClientBuilder<O, T, Retry<P>, B, Q, L, A, F, X> {
+        self.fill_retry(|Off| retry)
     }
 }
 
-impl<T, R, Q, L, A, C, X> ClientBuilder<T, R, Off, Q, L, A, C, X> {
+impl<O, T, R, Q, L, A, F, X> ClientBuilder<O, T, R, Off, Q, L, A, F, X> {
     /// Stops calling a service that fails. See [`circuit_breaker`](crate::circuit_breaker).
-    pub fn circuit_breaker(self, breaker: Breaker) -> ClientBuilder<T, R, Gated<Breaker>, Q, L, A, C, X> {
-        self.fill_circuit_breaker(Gated(breaker))
+    pub fn circuit_breaker(self, breaker: Breaker) -> ClientBuilder<O, T, R, Gated<Breaker>, Q, L, A, F, X> {
+        self.fill_circuit_breaker(|Off| Gated(breaker))
     }
 }
 
-impl<T, R, B, L, A, C, X> ClientBuilder<T, R, B, Off, L, A, C, X> {
+impl<O, T, R, B, L, A, F, X> ClientBuilder<O, T, R, B, Off, L, A, F, X> {
     /// Refuses attempts beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any
     /// kind. See [`rate_limit`](crate::rate_limit).
     pub fn rate_limit<K, D, J>(
         self,
         limit: impl Into<RateLimit<K, D, J>>,
-    ) -> ClientBuilder<T, R, B, RateLimit<K, D, J>, L, A, C, X> {
-        self.fill_rate_limit(limit.into())
+    ) -> ClientBuilder<O, T, R, B, RateLimit<K, D, J>, L, A, F, X> {
+        self.fill_rate_limit(|Off| limit.into())
     }
 }
 
-impl<T, R, B, Q, A, C, X> ClientBuilder<T, R, B, Q, Off, A, C, X> {
+impl<O, T, R, B, Q, A, F, X> ClientBuilder<O, T, R, B, Q, Off, A, F, X> {
     /// Refuses attempts for which there is no room. See [`load_shed`](crate::load_shed).
-    pub fn load_shed(self, limiter: Limiter) -> ClientBuilder<T, R, B, Q, Gated<Limiter>, A, C, X> {
-        self.fill_load_shed(Gated(limiter))
+    pub fn load_shed(self, limiter: Limiter) -> ClientBuilder<O, T, R, B, Q, Gated<Limiter>, A, F, X> {
+        self.fill_load_shed(|Off| Gated(limiter))
     }
 }
 
-impl<T, R, B, Q, L, C, X> ClientBuilder<T, R, B, Q, L, Off, C, X> {
+impl<O, T, R, B, Q, L, F, X> ClientBuilder<O, T, R, B, Q, L, Off, F, X> {
     /// Bounds each attempt, readiness included.
-    pub fn attempt_timeout(self, limit: Duration) -> ClientBuilder<T, R, B, Q, L, Limit, C, X> {
-        self.fill_attempt_timeout(Limit { of: Of::Attempt, limit })
+    pub fn attempt_timeout(self, limit: Duration) -> ClientBuilder<O, T, R, B, Q, L, Limit, F, X> {
+        self.fill_attempt_timeout(|Off| Limit { of: Of::Attempt, limit })
     }
 }
 
-impl<T, R, B, Q, L, A, X> ClientBuilder<T, R, B, Q, L, A, AnyError, X> {
+impl<O, T, R, B, Q, L, A, W, X> ClientBuilder<O, T, R, B, Q, L, A, Leaf<AnyError, W>, X> {
     /// Decides by this closure what the service's answers mean, for all layers. Default: every `Err` is a failure.
     ///
     /// A closure that is first bound by `let` names the type of its parameter: `|answer: Result<&Response, &Error>|`.
-    pub fn classify<F, Response, E>(self, classifier: F) -> ClientBuilder<T, R, B, Q, L, A, F, X>
+    pub fn classify<C, Response, E>(self, classifier: C) -> ClientBuilder<O, T, R, B, Q, L, A, Leaf<C, W>, X>
     where
-        F: Fn(Result<&Response, &E>) -> Outcome,
+        C: Fn(Result<&Response, &E>) -> Outcome,
     {
         self.classify_with(classifier)
     }
 
     /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean, for all layers.
-    pub fn classify_with<D>(self, classifier: D) -> ClientBuilder<T, R, B, Q, L, A, D, X> {
-        self.fill_classifier(classifier)
+    pub fn classify_with<C>(self, classifier: C) -> ClientBuilder<O, T, R, B, Q, L, A, Leaf<C, W>, X> {
+        self.fill_leaf(|leaf| leaf.classify_with(classifier))
     }
 }
 
-impl<T, R, B, Q, L, A, C> ClientBuilder<T, R, B, Q, L, A, C, TypedError> {
+impl<O, T, R, B, Q, L, A, C, X> ClientBuilder<O, T, R, B, Q, L, A, Leaf<C>, X> {
+    /// Writes to the request of each attempt, just before the service is called, by this
+    /// [`Stamp`](crate::shell::Stamp).
+    pub fn stamp<W>(self, stamp: W) -> ClientBuilder<O, T, R, B, Q, L, A, Leaf<C, W>, X> {
+        self.fill_leaf(|leaf| leaf.stamp(stamp))
+    }
+}
+
+impl<O, T, R, B, Q, L, A, F> ClientBuilder<O, T, R, B, Q, L, A, F, TypedError> {
     /// Keeps the service's error type, which must be `From<Rejection>`.
-    pub fn keep_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, KeepError> {
-        self.fill_exit(KeepError)
+    pub fn keep_error(self) -> ClientBuilder<O, T, R, B, Q, L, A, F, KeepError> {
+        self.fill_border(|TypedError| KeepError)
     }
 
     /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
     /// error types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
     ///
     /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
-    pub fn boxed_error(self) -> ClientBuilder<T, R, B, Q, L, A, C, BoxedError> {
-        self.fill_exit(BoxedError)
+    pub fn boxed_error(self) -> ClientBuilder<O, T, R, B, Q, L, A, F, BoxedError> {
+        self.fill_border(|TypedError| BoxedError)
     }
 
     /// Turns rejections into responses, and keeps the service's error type.
-    pub fn respond_with<F, Response>(self, respond: F) -> ClientBuilder<T, R, B, Q, L, A, C, Respond<F>>
+    pub fn respond_with<Y, Response>(self, respond: Y) -> ClientBuilder<O, T, R, B, Q, L, A, F, Respond<Y>>
     where
-        F: Fn(Rejection) -> Response,
+        Y: Fn(Rejection) -> Response,
     {
-        self.fill_exit(Respond(respond))
+        self.fill_border(|TypedError| Respond(respond))
+    }
+
+    /// Passes calls over this [`Border`](crate::shell::Border), such as one of your own.
+    pub fn border<Y>(self, border: Y) -> ClientBuilder<O, T, R, B, Q, L, A, F, Y> {
+        self.fill_border(|TypedError| border)
     }
 }
 
 /// The stages of an attempt, from the outside in.
-type Attempt<B, Q, L, A, C> = <B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>::Stage<<A as Slot>::Stage<Scoped<C>>>>>;
+type Attempt<O, B, Q, L, A, F> = Gates<B, Q, L, A, <O as Watch>::Stage<ScopeStage<F>>>;
 
-/// The service, which sees the context of its attempt.
-type Scoped<C> = ScopeStage<Leaf<C>>;
+/// Those that refuse or end an attempt, around the next stage.
+type Gates<B, Q, L, A, Next> = <B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>::Stage<<A as Slot>::Stage<Next>>>>;
 
 /// The stages of a client.
-type Stages<T, R, B, Q, L, A, C> = <T as Slot>::Stage<<R as Slot>::Stage<Attempt<B, Q, L, A, C>>>;
+type Stages<O, T, R, B, Q, L, A, F> =
+    <O as Watch>::Stage<<T as Slot>::Stage<<R as Slot>::Stage<Attempt<O, B, Q, L, A, F>>>>;
 
 /// The same of one that can be told another configuration.
-type LiveStages<T, R, B, Q, L, A, C> =
-    LiveStage<<T as Slot>::Stage<<R as Slot>::Stage<LiveAttemptStage<GateStage<KillSwitch, Attempt<B, Q, L, A, C>>>>>>;
+type LiveStages<O, T, R, B, Q, L, A, F> = <O as Watch>::Stage<
+    LiveStage<
+        <T as Slot>::Stage<<R as Slot>::Stage<LiveAttemptStage<GateStage<KillSwitch, Attempt<O, B, Q, L, A, F>>>>>,
+    >,
+>;
 
-impl<T, R, B, Q, L, A, C, X> ClientBuilder<T, R, B, Q, L, A, C, X>
+impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X>
 where
+    O: Watch,
     T: Slot,
     R: Slot,
     B: Slot,
     Q: Slot,
     L: Slot,
     A: Slot,
-    Stages<T, R, B, Q, L, A, C>: Describe,
+    Stages<O, T, R, B, Q, L, A, F>: Describe,
 {
     /// The stack around a service.
     ///
     /// # Errors
     ///
     /// As [`layer`](Self::layer).
-    pub fn service<S>(self, service: S) -> Result<Stack<Stages<T, R, B, Q, L, A, C>, X, S>, ConfigError> {
+    pub fn service<S>(self, service: S) -> Result<Stack<Stages<O, T, R, B, Q, L, A, F>, X, S>, ConfigError> {
         Ok(self.layer()?.layer(service))
     }
 
@@ -193,23 +228,25 @@ where
     ///
     /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their
     /// own timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
-    pub fn layer(self) -> Result<StackLayer<Stages<T, R, B, Q, L, A, C>, X>, ConfigError> {
-        let Self { timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier, exit } = self;
-        let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, classifier)?;
-        let stages = timeout.build(retry.build(attempt)?)?;
+    pub fn layer(self) -> Result<StackLayer<Stages<O, T, R, B, Q, L, A, F>, X>, ConfigError> {
+        let Self { observer, circuit_breaker, rate_limit, load_shed, attempt_timeout, leaf, border, .. } = self;
+        let service = observer.attempt(ScopeStage::new(leaf));
+        let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
+        let stages = observer.call(self.timeout.build(self.retry.build(attempt)?)?);
         Explanation::of(&stages).check()?;
-        Ok(StackLayer::from_stages(stages, exit))
+        Ok(StackLayer::from_stages(stages, border))
     }
 }
 
-impl<T, R, B, Q, L, A, C, X> ClientBuilder<T, R, B, Q, L, A, C, X>
+impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X>
 where
-    T: Slot,
-    R: Slot,
-    B: Slot,
-    Q: Slot,
-    L: Slot,
-    A: Slot,
+    O: Watch,
+    T: LiveSlot,
+    R: LiveSlot,
+    B: LiveSlot,
+    Q: LiveSlot,
+    L: LiveSlot,
+    A: LiveSlot,
 {
     /// The stack as a tower layer, and the handle that changes its configuration while calls pass. See
     /// [`live`](super::live).
@@ -217,15 +254,9 @@ where
     /// # Errors
     ///
     /// As [`layer`](Self::layer).
-    pub fn live(self) -> Result<(StackLayer<LiveStages<T, R, B, Q, L, A, C>, X>, Control), ConfigError>
+    pub fn live(self) -> Result<(StackLayer<LiveStages<O, T, R, B, Q, L, A, F>, X>, Control), ConfigError>
     where
-        T: LiveSlot,
-        R: LiveSlot,
-        B: LiveSlot,
-        Q: LiveSlot,
-        L: LiveSlot,
-        A: LiveSlot,
-        LiveStages<T, R, B, Q, L, A, C>: Describe + Send + Sync + 'static,
+        LiveStages<O, T, R, B, Q, L, A, F>: Describe + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
         let mut pieces = Pieces::default();
@@ -236,20 +267,20 @@ where
         let load_shed = self.load_shed.add_to(&mut pieces)?;
         let attempt_timeout = self.attempt_timeout.add_to(&mut pieces)?;
         let parts = Parts::default();
-        let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, self.classifier)?;
+        let service = self.observer.attempt(ScopeStage::new(self.leaf));
+        let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
         let attempt = parts.attempt(GateStage::new(parts.kill_switch(), attempt));
-        let stages = parts.call(timeout.build(retry.build(attempt)?)?);
-        parts.finish(stages, self.exit, pieces)
+        let stages = self.observer.call(parts.call(timeout.build(retry.build(attempt)?)?));
+        parts.finish(stages, self.border, pieces)
     }
 }
 
-fn attempt<B: Slot, Q: Slot, L: Slot, A: Slot, C>(
+fn attempt<B: Slot, Q: Slot, L: Slot, A: Slot, Next>(
     circuit_breaker: B,
     rate_limit: Q,
     load_shed: L,
     attempt_timeout: A,
-    classifier: C,
-) -> Result<Attempt<B, Q, L, A, C>, ConfigError> {
-    let attempt = load_shed.build(attempt_timeout.build(ScopeStage::new(Leaf::new(classifier)))?)?;
-    circuit_breaker.build(rate_limit.build(attempt)?)
+    next: Next,
+) -> Result<Gates<B, Q, L, A, Next>, ConfigError> {
+    circuit_breaker.build(rate_limit.build(load_shed.build(attempt_timeout.build(next)?)?)?)
 }

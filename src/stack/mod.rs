@@ -1,8 +1,9 @@
 //! Stacks: the layers of this crate in the orders that make sense, whatever order they are named in.
 //!
 //! ```text
-//! client: timeout > retry > circuit breaker > rate limit > load shed > attempt timeout > context > service
-//! server: rate limit > load shed > load level > timeout > context > service
+//! client: observe > timeout > retry > circuit breaker > rate limit > load shed > attempt timeout > observe > context
+//!         > stamp > service
+//! server: observe > rate limit > load shed > load level > timeout > context > service
 //! ```
 //!
 //! [`client`](crate::client) is for what calls out, [`server`](crate::server) for what is called. A slot that is not
@@ -36,7 +37,7 @@
 //! - A retry does not wait for refusals by the stack itself; see [`retry`](crate::retry).
 //! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not push out others.
 //!
-//! # Four ways out for a rejection
+//! # Ways out for a rejection
 //!
 //! By default a call fails with [`Error<E>`](crate::Error). `.keep_error()` converts rejections into the service's own
 //! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and
@@ -95,6 +96,58 @@
 //! The inner error has to be [`Error<E>`](crate::Error), or tower's `BoxError` around either. A server stack has no
 //! classifier; its rate limit gives tokens back by [`refund_if`](crate::rate_limit::RateLimit::refund_if).
 //!
+//! # Stages of your own
+//!
+//! A gate, an admission or a stage of your own can take each place: `own_load_shed` in place of `load_shed`, and so on.
+//! It stands where the layer of that name would, so a retry tries it again, and the layers further out give back what
+//! they took if it refuses. [`gate`] takes a [`Gate`](crate::shell::Gate), [`admission`] an
+//! [`Admission`](crate::shell::Admission), and your own [`Slot`] makes any [`Stage`](crate::shell::Stage). All of them
+//! say what they do ([`DescribeGate`] and the like). See the [shell](crate::shell#a-stage-of-your-own), and
+//! `examples/own_gate.rs` for a bulkhead per tenant.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use steadfast::error::{Rejection, SwitchedOff};
+//! use steadfast::shell::{DescribeGate, Ending, Explanation, Frame, Gate};
+//! use tower::{ServiceExt, service_fn};
+//!
+//! /// Refuses even numbers.
+//! #[derive(Clone)]
+//! struct OddOnly;
+//!
+//! impl Gate<u32> for OddOnly {
+//!     type Permit = ();
+//!
+//!     fn admit(&self, number: &u32, _: &mut Frame) -> Result<(), Rejection> {
+//!         if number % 2 == 1 { Ok(()) } else { Err(SwitchedOff::new().into()) }
+//!     }
+//!
+//!     fn settle(&self, _: (), _: Ending, _: &mut Frame) {}
+//! }
+//!
+//! impl DescribeGate for OddOnly {
+//!     fn describe(&self, explanation: &mut Explanation) {
+//!         explanation.layer("odd only", "no even numbers");
+//!     }
+//! }
+//!
+//! let service = steadfast::client()
+//!     .own_load_shed(steadfast::stack::gate(OddOnly))
+//!     .service(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)))?;
+//! assert_eq!(service.clone().oneshot(7).await?, 7);
+//! assert!(service.oneshot(8).await.is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [live](live) stack takes them, too. Its configuration has no part for them.
+//!
+//! # Watching
+//!
+//! `.observe("payments", observer)` tells an [`Observer`](crate::shell::Observer) of each call, and in a client of each
+//! attempt. A server says what the answers of its handler mean by `.classify(..)`.
+//!
 //! # In a field of a struct
 //!
 //! The type of a stack names every layer. A field is easier to write with tower's `BoxCloneSyncService`, which names
@@ -142,15 +195,20 @@
 
 mod client;
 pub mod live;
+mod own;
 mod server;
 mod slot;
 
 #[doc(no_inline)]
 pub use crate::shell::{Describe, DescribeGate, Explanation};
 pub use client::ClientBuilder;
-pub use server::ServerBuilder;
 #[doc(hidden)]
-pub use slot::{Gated, Limit, LiveSlot, Off, Slot};
+pub use own::{Admitting, Own};
+pub use own::{admission, gate};
+pub use server::ServerBuilder;
+pub use slot::Slot;
+#[doc(hidden)]
+pub use slot::{Gated, Limit, LiveSlot, Off, Watch, Watched};
 
 pub(crate) use client::client;
 pub(crate) use server::server;

@@ -1,15 +1,16 @@
 use super::{
     live::{Control, KillSwitch, LiveAttemptStage, LiveStage, Parts, Pieces},
-    slot::{Gated, Limit, LiveSlot, Off, Slot, fill_slots},
+    slot::{Gated, Limit, LiveSlot, Off, Slot, Watch, Watched, fill_slots},
 };
 use crate::{
+    classify::{AnyError, Outcome},
     error::{ConfigError, Rejection},
     load_level::LoadLevel,
     load_shed::Limiter,
     rate_limit::RateLimit,
     shell::{
-        BoxedError, Describe, Explanation, GateStage, KeepError, Leaf, Respond, ScopeStage, Stack, StackLayer,
-        TypedError,
+        BoxedError, Describe, Explanation, GateStage, KeepError, Leaf, Observer, Respond, ScopeStage, Stack,
+        StackLayer, TypedError,
     },
     timeout::Of,
 };
@@ -18,114 +19,165 @@ use tower::Layer;
 
 /// Builds the stack of a server; made by [`steadfast::server`](crate::server). See the [module](super).
 ///
-/// The parameters are the slots from the outside in, and the exit. The service runs with the call's
+/// The parameters are the observer, the slots from the outside in, the leaf, and the border. The service runs with the call's
 /// [`CallContext`](crate::CallContext) as the current one, so that calls which it makes inherit the deadline.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service` or `layer`"]
-pub struct ServerBuilder<Q = Off, L = Off, V = Off, T = Off, X = TypedError> {
+pub struct ServerBuilder<O = Off, Q = Off, L = Off, V = Off, T = Off, F = Leaf, X = TypedError> {
+    observer: O,
     rate_limit: Q,
     load_shed: L,
     load_level: V,
     timeout: T,
-    exit: X,
+    leaf: F,
+    border: X,
 }
 
 pub(crate) fn server() -> ServerBuilder {
-    ServerBuilder { rate_limit: Off, load_shed: Off, load_level: Off, timeout: Off, exit: TypedError }
+    ServerBuilder {
+        observer: Off,
+        rate_limit: Off,
+        load_shed: Off,
+        load_level: Off,
+        timeout: Off,
+        leaf: Leaf::default(),
+        border: TypedError,
+    }
 }
 
 fill_slots! {
     ServerBuilder: []
+    observer O fill_observer,
     rate_limit Q fill_rate_limit,
     load_shed L fill_load_shed,
     load_level V fill_load_level,
     timeout T fill_timeout,
-    exit X fill_exit,
+    leaf F fill_leaf,
+    border X fill_border,
 }
 
-impl<L, V, T, X> ServerBuilder<Off, L, V, T, X> {
+impl<Q, L, V, T, F, X> ServerBuilder<Off, Q, L, V, T, F, X> {
+    /// Tells this [`Observer`] of each call. `stack` is the name of this stack, for labels of metrics and names of
+    /// spans.
+    pub fn observe<O: Observer + Clone>(
+        self,
+        stack: &'static str,
+        observer: O,
+    ) -> ServerBuilder<Watched<O>, Q, L, V, T, F, X> {
+        self.fill_observer(|Off| Watched { stack, observer })
+    }
+}
+
+impl<O, L, V, T, F, X> ServerBuilder<O, Off, L, V, T, F, X> {
     /// Refuses calls beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind.
     /// See [`rate_limit`](crate::rate_limit).
     pub fn rate_limit<K, D, J>(
         self,
         limit: impl Into<RateLimit<K, D, J>>,
-    ) -> ServerBuilder<RateLimit<K, D, J>, L, V, T, X> {
-        self.fill_rate_limit(limit.into())
+    ) -> ServerBuilder<O, RateLimit<K, D, J>, L, V, T, F, X> {
+        self.fill_rate_limit(|Off| limit.into())
     }
 }
 
-impl<Q, V, T, X> ServerBuilder<Q, Off, V, T, X> {
+impl<O, Q, V, T, F, X> ServerBuilder<O, Q, Off, V, T, F, X> {
     /// Refuses calls for which there is no room. See [`load_shed`](crate::load_shed).
-    pub fn load_shed(self, limiter: Limiter) -> ServerBuilder<Q, Gated<Limiter>, V, T, X> {
-        self.fill_load_shed(Gated(limiter))
+    pub fn load_shed(self, limiter: Limiter) -> ServerBuilder<O, Q, Gated<Limiter>, V, T, F, X> {
+        self.fill_load_shed(|Off| Gated(limiter))
     }
 }
 
-impl<Q, L, T, X> ServerBuilder<Q, L, Off, T, X> {
+impl<O, Q, L, T, F, X> ServerBuilder<O, Q, L, Off, T, F, X> {
     /// Lets calls wait their turn in a [`Queue`](crate::load_level::Queue), or a [`LoadLevel`] of any kind. See
     /// [`load_level`](crate::load_level).
     ///
     /// A load shed in front of it counts the calls that wait, too. Its limit must be above the concurrency of the
     /// queue.
-    pub fn load_level<W, C>(self, level: impl Into<LoadLevel<W, C>>) -> ServerBuilder<Q, L, LoadLevel<W, C>, T, X> {
-        self.fill_load_level(level.into())
+    pub fn load_level<W, C>(
+        self,
+        level: impl Into<LoadLevel<W, C>>,
+    ) -> ServerBuilder<O, Q, L, LoadLevel<W, C>, T, F, X> {
+        self.fill_load_level(|Off| level.into())
     }
 }
 
-impl<Q, L, V, X> ServerBuilder<Q, L, V, Off, X> {
+impl<O, Q, L, V, F, X> ServerBuilder<O, Q, L, V, Off, F, X> {
     /// Bounds the work on one call, readiness of the service included. See [`timeout`](crate::timeout).
-    pub fn timeout(self, limit: Duration) -> ServerBuilder<Q, L, V, Limit, X> {
-        self.fill_timeout(Limit { of: Of::Call, limit })
+    pub fn timeout(self, limit: Duration) -> ServerBuilder<O, Q, L, V, Limit, F, X> {
+        self.fill_timeout(|Off| Limit { of: Of::Call, limit })
     }
 }
 
-impl<Q, L, V, T> ServerBuilder<Q, L, V, T, TypedError> {
+impl<O, Q, L, V, T, W, X> ServerBuilder<O, Q, L, V, T, Leaf<AnyError, W>, X> {
+    /// Decides by this closure what the handler's answers mean, for observers. Default: every `Err` is a failure.
+    ///
+    /// A closure that is first bound by `let` names the type of its parameter: `|answer: Result<&Response, &Error>|`.
+    pub fn classify<C, Response, E>(self, classifier: C) -> ServerBuilder<O, Q, L, V, T, Leaf<C, W>, X>
+    where
+        C: Fn(Result<&Response, &E>) -> Outcome,
+    {
+        self.classify_with(classifier)
+    }
+
+    /// Decides by this [`Classify`](crate::classify::Classify) what the handler's answers mean, for observers.
+    pub fn classify_with<C>(self, classifier: C) -> ServerBuilder<O, Q, L, V, T, Leaf<C, W>, X> {
+        self.fill_leaf(|leaf| leaf.classify_with(classifier))
+    }
+}
+
+impl<O, Q, L, V, T, F> ServerBuilder<O, Q, L, V, T, F, TypedError> {
     /// Keeps the service's error type, which must be `From<Rejection>`.
-    pub fn keep_error(self) -> ServerBuilder<Q, L, V, T, KeepError> {
-        self.fill_exit(KeepError)
+    pub fn keep_error(self) -> ServerBuilder<O, Q, L, V, T, F, KeepError> {
+        self.fill_border(|TypedError| KeepError)
     }
 
     /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
     /// error types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
     ///
     /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
-    pub fn boxed_error(self) -> ServerBuilder<Q, L, V, T, BoxedError> {
-        self.fill_exit(BoxedError)
+    pub fn boxed_error(self) -> ServerBuilder<O, Q, L, V, T, F, BoxedError> {
+        self.fill_border(|TypedError| BoxedError)
     }
 
     /// Turns rejections into responses, and keeps the service's error type.
-    pub fn respond_with<F, Response>(self, respond: F) -> ServerBuilder<Q, L, V, T, Respond<F>>
+    pub fn respond_with<Y, Response>(self, respond: Y) -> ServerBuilder<O, Q, L, V, T, F, Respond<Y>>
     where
-        F: Fn(Rejection) -> Response,
+        Y: Fn(Rejection) -> Response,
     {
-        self.fill_exit(Respond(respond))
+        self.fill_border(|TypedError| Respond(respond))
+    }
+
+    /// Passes calls over this [`Border`](crate::shell::Border), such as one of your own.
+    pub fn border<Y>(self, border: Y) -> ServerBuilder<O, Q, L, V, T, F, Y> {
+        self.fill_border(|TypedError| border)
     }
 }
 
 /// The stages of a server, from the outside in.
-type Stages<Q, L, V, T> = <Q as Slot>::Stage<Inner<L, V, T>>;
+type Stages<O, Q, L, V, T, F> = <O as Watch>::Stage<<Q as Slot>::Stage<Inner<L, V, T, F>>>;
 
 /// Those behind the rate limit.
-type Inner<L, V, T> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<Leaf>>>>;
+type Inner<L, V, T, F> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<F>>>>;
 
 /// The same of one that can be told another configuration. A call that has waited at its rate limit passes the gates
 /// behind it between two changes.
-type LiveStages<Q, L, V, T> = LiveStage<GateStage<KillSwitch, <Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T>>>>>;
+type LiveStages<O, Q, L, V, T, F> =
+    <O as Watch>::Stage<LiveStage<GateStage<KillSwitch, <Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T, F>>>>>>;
 
-impl<Q, L, V, T, X> ServerBuilder<Q, L, V, T, X>
+impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X>
 where
+    O: Watch,
     Q: Slot,
     L: Slot,
     V: Slot,
     T: Slot,
-    Stages<Q, L, V, T>: Describe,
+    Stages<O, Q, L, V, T, F>: Describe,
 {
     /// The stack around a service.
     ///
     /// # Errors
     ///
     /// As [`layer`](Self::layer).
-    pub fn service<S>(self, service: S) -> Result<Stack<Stages<Q, L, V, T>, X, S>, ConfigError> {
+    pub fn service<S>(self, service: S) -> Result<Stack<Stages<O, Q, L, V, T, F>, X, S>, ConfigError> {
         Ok(self.layer()?.layer(service))
     }
 
@@ -135,11 +187,11 @@ where
     ///
     /// A field that breaks a rule of its own, or a limit of [`load_shed`](ServerBuilder::load_shed) at or below the
     /// concurrency of the queue behind it: no call could wait. A limit in shadow refuses nothing and may be any.
-    pub fn layer(self) -> Result<StackLayer<Stages<Q, L, V, T>, X>, ConfigError> {
-        let inner = Self::inner(self.load_shed, self.load_level, self.timeout)?;
-        let stages = self.rate_limit.build(inner)?;
+    pub fn layer(self) -> Result<StackLayer<Stages<O, Q, L, V, T, F>, X>, ConfigError> {
+        let inner = Self::inner(self.load_shed, self.load_level, self.timeout, self.leaf)?;
+        let stages = self.observer.call(self.rate_limit.build(inner)?);
         Explanation::of(&stages).check()?;
-        Ok(StackLayer::from_stages(stages, self.exit))
+        Ok(StackLayer::from_stages(stages, self.border))
     }
 
     /// The stack as a tower layer, and the handle that changes its configuration while calls pass. See
@@ -148,13 +200,13 @@ where
     /// # Errors
     ///
     /// As [`layer`](Self::layer).
-    pub fn live(self) -> Result<(StackLayer<LiveStages<Q, L, V, T>, X>, Control), ConfigError>
+    pub fn live(self) -> Result<(StackLayer<LiveStages<O, Q, L, V, T, F>, X>, Control), ConfigError>
     where
         Q: LiveSlot,
         L: LiveSlot,
         V: LiveSlot,
         T: LiveSlot,
-        LiveStages<Q, L, V, T>: Describe + Send + Sync + 'static,
+        LiveStages<O, Q, L, V, T, F>: Describe + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
         let mut pieces = Pieces::default();
@@ -163,13 +215,13 @@ where
         let load_level = self.load_level.add_to(&mut pieces)?;
         let timeout = self.timeout.add_to(&mut pieces)?;
         let parts = Parts::default();
-        let stages = rate_limit.build(parts.attempt(Self::inner(load_shed, load_level, timeout)?))?;
-        let stages = parts.call(GateStage::new(parts.kill_switch(), stages));
-        parts.finish(stages, self.exit, pieces)
+        let stages = rate_limit.build(parts.attempt(Self::inner(load_shed, load_level, timeout, self.leaf)?))?;
+        let stages = self.observer.call(parts.call(GateStage::new(parts.kill_switch(), stages)));
+        parts.finish(stages, self.border, pieces)
     }
 
-    fn inner(load_shed: L, load_level: V, timeout: T) -> Result<Inner<L, V, T>, ConfigError> {
-        let handler = timeout.build(ScopeStage::new(Leaf::default()))?;
+    fn inner(load_shed: L, load_level: V, timeout: T, leaf: F) -> Result<Inner<L, V, T, F>, ConfigError> {
+        let handler = timeout.build(ScopeStage::new(leaf))?;
         load_shed.build(load_level.build(handler)?)
     }
 }

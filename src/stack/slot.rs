@@ -6,17 +6,43 @@ use crate::{
     load_shed::Limiter,
     rate_limit::{LiveLimits, RateLimit, RateLimitStage},
     retry::{Retry, RetryStage},
-    shell::GateStage,
+    shell::{GateStage, ObserveStage, Observed, Observer},
     timeout::{Of, TimeoutStage},
 };
 use std::time::Duration;
 
-/// A place in a stack, filled or not: it makes its stage when the stack is built.
+/// Fills a place in a stack: makes a stage when the stack is built.
+///
+/// The mechanisms of this crate do so in their places. A slot of your own makes a [`Stage`](crate::shell::Stage) of
+/// your own; see [stages of your own](super#stages-of-your-own).
+///
+/// ```
+/// use steadfast::{ConfigError, load_shed::Limiter, shell::GateStage, stack::Slot};
+///
+/// /// Two limits in one place.
+/// struct Both(Limiter, Limiter);
+///
+/// impl Slot for Both {
+///     type Stage<Next> = GateStage<Limiter, GateStage<Limiter, Next>>;
+///
+///     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
+///         Ok(GateStage::new(self.0, GateStage::new(self.1, next)))
+///     }
+/// }
+///
+/// let layer = steadfast::client().own_load_shed(Both(Limiter::fixed(64)?, Limiter::fixed(8)?)).layer()?;
+/// assert_eq!(layer.explain().max_in_flight(), Some(8));
+/// # Ok::<(), ConfigError>(())
+/// ```
 pub trait Slot {
     /// The stage around the next one.
     type Stage<Next>;
 
     /// Checks the configuration and makes the stage.
+    ///
+    /// # Errors
+    ///
+    /// The field that breaks a rule.
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError>;
 }
 
@@ -42,6 +68,49 @@ impl Slot for Off {
 impl LiveSlot for Off {
     fn add_to(self, _pieces: &mut Pieces) -> Result<Self, ConfigError> {
         Ok(self)
+    }
+}
+
+/// The place of an observer, filled or not.
+pub trait Watch {
+    /// What observes the next stage.
+    type Stage<Next>;
+
+    /// Observes calls.
+    fn call<Next>(self, next: Next) -> Self::Stage<Next>;
+
+    /// Observes attempts.
+    fn attempt<Next>(&self, next: Next) -> Self::Stage<Next>;
+}
+
+impl Watch for Off {
+    type Stage<Next> = Next;
+
+    fn call<Next>(self, next: Next) -> Next {
+        next
+    }
+
+    fn attempt<Next>(&self, next: Next) -> Next {
+        next
+    }
+}
+
+/// An observer, and the name of the stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Watched<O> {
+    pub(super) stack: &'static str,
+    pub(super) observer: O,
+}
+
+impl<O: Observer + Clone> Watch for Watched<O> {
+    type Stage<Next> = ObserveStage<O, Next>;
+
+    fn call<Next>(self, next: Next) -> ObserveStage<O, Next> {
+        ObserveStage::new(self.stack, Observed::Call, self.observer, next)
+    }
+
+    fn attempt<Next>(&self, next: Next) -> ObserveStage<O, Next> {
+        ObserveStage::new(self.stack, Observed::Attempt, self.observer.clone(), next)
     }
 }
 
@@ -158,9 +227,12 @@ macro_rules! fill_slots {
         $slot:ident $Old:ident $fill:ident, $($after:ident $After:ident $fill_after:ident,)*
     ) => {
         impl<$($Before,)* $Old, $($After,)*> $builder<$($Before,)* $Old, $($After,)*> {
-            fn $fill<New>(self, new: New) -> $builder<$($Before,)* New, $($After,)*> {
-                let Self { $($before,)* $slot: _, $($after,)* } = self;
-                $builder { $($before,)* $slot: new, $($after,)* }
+            pub(super) fn $fill<New>(
+                self,
+                fill: impl FnOnce($Old) -> New,
+            ) -> $builder<$($Before,)* New, $($After,)*> {
+                let Self { $($before,)* $slot, $($after,)* } = self;
+                $builder { $($before,)* $slot: fill($slot), $($after,)* }
             }
         }
         fill_slots! {

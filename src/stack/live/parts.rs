@@ -28,14 +28,15 @@ impl Parts {
     pub(in crate::stack) fn finish<St, X>(
         self,
         stages: St,
-        exit: X,
+        border: X,
         pieces: Pieces,
     ) -> Result<(StackLayer<St, X>, Control), ConfigError>
     where
         St: Describe + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
-        let layer = StackLayer::from_stages(stages, exit);
+        let layer = StackLayer::from_stages(stages, border);
+        layer.explain().check()?;
         let control = Control::of(Arc::new(layer.root()), self.0, pieces);
         control.check(control.built())?;
         Ok((layer, control))

@@ -1,0 +1,192 @@
+use crate::shell::Frame;
+
+/// When a request may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Repeat {
+    /// After each ending that is worth another attempt: processing it twice does no harm.
+    Always,
+    /// Only if the service provably did nothing with it ([`Outcome::Unprocessed`](crate::Outcome::Unprocessed)), or a
+    /// layer further in refused it and the retry [waits for refusals](super::Retry::wait_for_refusals).
+    IfUnprocessed,
+}
+
+/// Says which requests may be sent again, and makes the requests of further attempts.
+///
+/// It is given to [`Retry::replay_by`](super::Retry::replay_by). The default sends clones of every request.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use steadfast::{Outcome, retry::{Repeat, Replay, Retry}, shell::Frame};
+/// use tower::{ServiceExt, service_fn};
+///
+/// /// Not `Clone`: a large body that is shared, not copied.
+/// struct Upload(Arc<[u8]>);
+///
+/// /// Sends an upload again if the service has not seen it.
+/// struct ShareBody;
+///
+/// impl Replay<Upload> for ShareBody {
+///     type Kept = Upload;
+///
+///     fn keep(&self, upload: Upload, _: &mut Frame) -> (Upload, Option<(Repeat, Upload)>) {
+///         let kept = Upload(upload.0.clone());
+///         (upload, Some((Repeat::IfUnprocessed, kept)))
+///     }
+///
+///     fn look<'kept>(&self, kept: &'kept Upload) -> Option<&'kept Upload> {
+///         Some(kept)
+///     }
+///
+///     fn copy(&self, kept: &Upload, _: &mut Frame) -> Option<Upload> {
+///         Some(Upload(kept.0.clone()))
+///     }
+///
+///     fn last(&self, kept: Upload, _: &mut Frame) -> Upload {
+///         kept
+///     }
+/// }
+///
+/// let mut answers = vec![Err("refused"), Err("no connection")];
+/// let service = steadfast::client()
+///     .retry(Retry::new(5).replay_by(ShareBody).without_budget())
+///     .classify(|answer: Result<&usize, &&str>| match answer {
+///         Ok(_) => Outcome::Success,
+///         Err(&"no connection") => Outcome::Unprocessed { retry_after: None },
+///         Err(_) => Outcome::Failure,
+///     })
+///     .service(service_fn(move |upload: Upload| {
+///         let answer = answers.pop().unwrap_or(Ok(upload.0.len()));
+///         async { answer }
+///     }))?;
+/// // The first attempt was not processed. The second may have been.
+/// let error = service.oneshot(Upload(Arc::from(vec![0; 100]))).await.unwrap_err();
+/// assert_eq!(error.into_service(), Some("refused"));
+/// # Ok(())
+/// # }
+/// ```
+pub trait Replay<Request> {
+    /// What is kept of a request for further attempts.
+    type Kept;
+
+    /// Before the first attempt: the request to send, and what to keep of it for further attempts. `None` where it must
+    /// not be sent twice, whatever the service did with it.
+    fn keep(&self, request: Request, frame: &mut Frame) -> (Request, Option<(Repeat, Self::Kept)>);
+
+    /// The request of a further attempt, as the layers further in will see it. They are asked whether they would refuse
+    /// it. `None` where no further attempt is possible any more: then the caller gets the answer of the last one.
+    fn look<'kept>(&self, kept: &'kept Self::Kept) -> Option<&'kept Request>;
+
+    /// Before a further attempt that may not be the last: a copy of what was kept. `None` where there can be no other:
+    /// then this attempt is the [last](Self::last).
+    fn copy(&self, kept: &Self::Kept, frame: &mut Frame) -> Option<Request>;
+
+    /// Before the last attempt: the request that was kept.
+    fn last(&self, kept: Self::Kept, frame: &mut Frame) -> Request;
+}
+
+/// Sends clones of every request. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneRequest;
+
+/// Sends clones of the requests that may be repeated: [`Retry::replay_if`](super::Retry::replay_if).
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayIf<F>(pub(super) F);
+
+/// Copies requests by a function: [`Retry::replay_with`](super::Retry::replay_with).
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayWith<F>(pub(super) F);
+
+/// What a function may answer when it is asked whether a request may be sent again.
+pub trait MayRepeat {
+    /// When it may; `None` for never.
+    fn repeat(self) -> Option<Repeat>;
+}
+
+impl MayRepeat for bool {
+    #[inline]
+    fn repeat(self) -> Option<Repeat> {
+        self.then_some(Repeat::Always)
+    }
+}
+
+impl MayRepeat for Repeat {
+    #[inline]
+    fn repeat(self) -> Option<Repeat> {
+        Some(self)
+    }
+}
+
+impl MayRepeat for Option<Repeat> {
+    #[inline]
+    fn repeat(self) -> Option<Repeat> {
+        self
+    }
+}
+
+impl<Request: Clone> Replay<Request> for CloneRequest {
+    type Kept = Request;
+
+    #[inline]
+    fn keep(&self, request: Request, _frame: &mut Frame) -> (Request, Option<(Repeat, Request)>) {
+        let kept = request.clone();
+        (request, Some((Repeat::Always, kept)))
+    }
+
+    #[inline]
+    fn look<'kept>(&self, kept: &'kept Request) -> Option<&'kept Request> {
+        Some(kept)
+    }
+
+    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
+        Some(kept.clone())
+    }
+
+    fn last(&self, kept: Request, _frame: &mut Frame) -> Request {
+        kept
+    }
+}
+
+impl<Request: Clone, M: MayRepeat, F: Fn(&Request) -> M> Replay<Request> for ReplayIf<F> {
+    type Kept = Request;
+
+    fn keep(&self, request: Request, _frame: &mut Frame) -> (Request, Option<(Repeat, Request)>) {
+        let kept = (self.0)(&request).repeat().map(|repeat| (repeat, request.clone()));
+        (request, kept)
+    }
+
+    fn look<'kept>(&self, kept: &'kept Request) -> Option<&'kept Request> {
+        Some(kept)
+    }
+
+    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
+        Some(kept.clone())
+    }
+
+    fn last(&self, kept: Request, _frame: &mut Frame) -> Request {
+        kept
+    }
+}
+
+impl<Request, F: Fn(&Request) -> Option<Request>> Replay<Request> for ReplayWith<F> {
+    type Kept = Request;
+
+    fn keep(&self, request: Request, _frame: &mut Frame) -> (Request, Option<(Repeat, Request)>) {
+        let kept = (self.0)(&request).map(|kept| (Repeat::Always, kept));
+        (request, kept)
+    }
+
+    fn look<'kept>(&self, kept: &'kept Request) -> Option<&'kept Request> {
+        Some(kept)
+    }
+
+    fn copy(&self, kept: &Request, _frame: &mut Frame) -> Option<Request> {
+        (self.0)(kept)
+    }
+
+    fn last(&self, kept: Request, _frame: &mut Frame) -> Request {
+        kept
+    }
+}

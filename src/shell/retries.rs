@@ -1,0 +1,85 @@
+use crate::clock::Nanos;
+use std::time::Duration;
+
+/// What the retry of a stack did for one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retries {
+    /// The attempts in the upper half, zero for one; the number of the denial in the lower one: a whole word.
+    attempts_and_denial: u64,
+    waited: Nanos,
+}
+
+/// Why a call that was worth another attempt got none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u32)]
+pub enum Denied {
+    /// It had all the attempts that a call may have.
+    Exhausted = 1,
+    /// The retry budget had no retry.
+    Budget,
+    /// The wait would have ended at or after the deadline.
+    Deadline,
+    /// The service has too much to do, and did not say when to come back.
+    NoHint,
+    /// The service asks callers to stay away for longer than [`max_hint`](crate::retry::Retry::max_hint).
+    HintTooLong,
+    /// A layer further in would have refused the attempt.
+    RefusedFurtherIn,
+    /// The request must not be sent again.
+    NotRepeatable,
+}
+
+impl Retries {
+    #[inline]
+    pub(crate) fn of(attempts: u32, waited: Nanos, denied: Option<Denied>) -> Self {
+        let denial = denied.map_or(0, |denied| denied as u32);
+        Self { attempts_and_denial: u64::from(attempts) << 32 | u64::from(denial), waited }
+    }
+
+    /// The attempts that the call made: 1 where the stack has no retry.
+    #[inline]
+    pub fn attempts(&self) -> u32 {
+        ((self.attempts_and_denial >> 32) as u32).max(1)
+    }
+
+    /// The waits between its attempts, all together. The last one may have been cut short by the end of the call.
+    #[inline]
+    pub fn waited(&self) -> Duration {
+        self.waited.duration()
+    }
+
+    /// Why the last attempt was the last, if the call was worth another one.
+    #[inline]
+    pub fn denied(&self) -> Option<Denied> {
+        Some(match self.attempts_and_denial as u32 {
+            1 => Denied::Exhausted,
+            2 => Denied::Budget,
+            3 => Denied::Deadline,
+            4 => Denied::NoHint,
+            5 => Denied::HintTooLong,
+            6 => Denied::RefusedFurtherIn,
+            7 => Denied::NotRepeatable,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_denial_is_read_as_it_was_noted() {
+        use Denied::{Budget, Deadline, Exhausted, HintTooLong, NoHint, NotRepeatable, RefusedFurtherIn};
+        let all = [Exhausted, Budget, Deadline, NoHint, HintTooLong, RefusedFurtherIn, NotRepeatable].map(Some);
+        for denied in all.into_iter().chain([None]) {
+            let retries = Retries::of(u32::MAX, Nanos(5), denied);
+            assert_eq!(
+                (retries.attempts(), retries.waited(), retries.denied()),
+                (u32::MAX, Duration::from_nanos(5), denied)
+            );
+        }
+        assert_eq!((Retries::default().attempts(), Retries::default().denied()), (1, None));
+    }
+}

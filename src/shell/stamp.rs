@@ -1,0 +1,55 @@
+use super::Frame;
+
+/// Writes to the request of each attempt, just before the service is called with it: a header with the deadline, the
+/// number of the attempt, an idempotency key.
+///
+/// It is given to [`ClientBuilder::stamp`](crate::stack::ClientBuilder::stamp) or [`Leaf::stamp`](super::Leaf::stamp).
+/// The service is ready by then, so the call leaves at once. In a stack of a builder the context of the attempt is the
+/// [current](crate::CallContext::current) one. The request is the attempt's own: a stamp of one attempt is not seen by
+/// the next.
+///
+/// A panic in it ends the attempt before the service has it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{io, time::Duration};
+/// use steadfast::{CallContext, retry::Retry, shell::{Frame, Stamp}};
+/// use tower::{ServiceExt, service_fn};
+///
+/// #[derive(Clone, Default)]
+/// struct Ask { attempt: u32, within: Option<Duration> }
+///
+/// struct Headers;
+///
+/// impl Stamp<Ask> for Headers {
+///     fn stamp(&self, ask: &mut Ask, frame: &mut Frame) {
+///         let context = CallContext::current();
+///         ask.attempt = context.attempt();
+///         ask.within = context.deadline().map(|deadline| deadline - frame.now());
+///     }
+/// }
+///
+/// let service = steadfast::client()
+///     .retry(Retry::new(2).without_budget())
+///     .attempt_timeout(Duration::from_millis(600))
+///     .stamp(Headers)
+///     .service(service_fn(async |ask: Ask| if ask.attempt == 0 { Err(io::Error::other("down")) } else { Ok(ask) }))?;
+/// let sent = service.oneshot(Ask::default()).await?;
+/// assert_eq!((sent.attempt, sent.within), (1, Some(Duration::from_millis(600))));
+/// # Ok(())
+/// # }
+/// ```
+pub trait Stamp<Request> {
+    /// Writes to the request. The [time of the frame](Frame::now) is read then, if it is asked for.
+    fn stamp(&self, request: &mut Request, frame: &mut Frame);
+}
+
+/// Leaves requests as they are. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoStamp;
+
+impl<Request> Stamp<Request> for NoStamp {
+    #[inline]
+    fn stamp(&self, _request: &mut Request, _frame: &mut Frame) {}
+}
