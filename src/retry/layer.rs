@@ -124,7 +124,7 @@ impl<P> Retry<P> {
     ///
     /// It runs once per call, before the first attempt. Other requests are sent once and not cloned.
     ///
-    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that answers with a [`Repeat`]: then a
+    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that answers with a [`Repeat`](super::Repeat): then a
     /// payment is sent again if the service provably did nothing with it. A closure names the type of its parameter:
     /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
     pub fn replay_if<F>(self, may_repeat: F) -> Retry<ReplayIf<F>> {
@@ -145,7 +145,7 @@ impl<P> Retry<P> {
         self.replay_by(ReplayWith(copy))
     }
 
-    /// Decides by this [`Replay`] which requests may be sent again, and makes them.
+    /// Decides by this [`Replay`](super::Replay) which requests may be sent again, and makes them.
     pub fn replay_by<Q>(self, replay: Q) -> Retry<Q> {
         let Self { attempts, backoff, max_hint, waits_for_refusals, budget, random, replay: _ } = self;
         Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random }

@@ -133,6 +133,7 @@
 mod budget;
 mod config;
 mod layer;
+mod plan;
 mod replay;
 mod stage;
 

@@ -1,7 +1,6 @@
-use super::{Repeat, Replay, RetryBudget, budget::Withdrawal};
+use super::{Repeat, Replay, RetryBudget, budget::Withdrawal, plan::Worth};
 use crate::{
     backoff::Backoff,
-    classify::Outcome,
     clock::Nanos,
     error::{Error, TimedOut},
     random::Random,
@@ -46,29 +45,29 @@ pin_project! {
 
 /// How far a call has come.
 #[derive(Debug)]
-struct Progress {
+pub(super) struct Progress {
     /// Attempts started, the one under way included.
     attempts: u64,
     /// When the next attempt is due, while waiting for it, and how long the last wait was.
-    due: Option<Instant>,
-    wait: Nanos,
+    pub(super) due: Option<Instant>,
+    pub(super) wait: Nanos,
     /// All waits so far, the one under way included.
-    waited: Nanos,
+    pub(super) waited: Nanos,
     /// The retry that the coming or present attempt took from the budget. During a poll it is on the stack, so that a
     /// panic spends it.
-    withdrawal: Option<Withdrawal>,
+    pub(super) withdrawal: Option<Withdrawal>,
     /// Whether the call has earned its share of a retry.
     deposited: Flag,
     /// Whether any attempt so far was handed to the service.
     reached: Flag,
     /// When the request may be sent again, where something is kept.
-    repeat: Repeat,
+    pub(super) repeat: Repeat,
     /// What every attempt inherits.
-    inherited: Inherited,
+    pub(super) inherited: Inherited,
 }
 
 impl Progress {
-    fn attempts(&self) -> u32 {
+    pub(super) fn attempts(&self) -> u32 {
         u32::try_from(self.attempts).unwrap_or(u32::MAX)
     }
 
@@ -232,7 +231,7 @@ where
 impl<P, Next> RetryStage<P, Next> {
     /// The attempts that this call may have.
     #[inline]
-    fn attempts(&self, frame: &Frame) -> u32 {
+    pub(super) fn attempts(&self, frame: &Frame) -> u32 {
         frame.terms().map_or(self.attempts, |terms| terms.attempts)
     }
 
@@ -254,106 +253,6 @@ impl<P, Next> RetryStage<P, Next> {
             budget.refund(withdrawal);
         }
     }
-
-    /// Whether such an ending is worth a further attempt, and how long the service, or a refusal, asks to stay away
-    /// before it.
-    fn hint(&self, ending: Ending, frame: &Frame) -> Worth {
-        let hint = match ending {
-            Ending::Answered(Outcome::Failure | Outcome::Unprocessed { retry_after: None }) | Ending::TimedOut => {
-                return Worth::After(Duration::ZERO);
-            }
-            Ending::Answered(Outcome::Overloaded { retry_after } | Outcome::Unprocessed { retry_after }) => retry_after,
-            Ending::Refused { retry_after } if self.waits_for_refusals => retry_after,
-            _ => return Worth::Nothing,
-        };
-        let longest = frame.terms().map_or(self.max_hint, |terms| terms.max_hint);
-        match hint {
-            None => Worth::TooLate(Denied::NoHint),
-            Some(hint) if hint > longest => Worth::TooLate(Denied::HintTooLong),
-            Some(hint) => Worth::After(hint),
-        }
-    }
-
-    /// Plans a further attempt, not before the hint is over, or says why there is none.
-    fn plan<S, Request>(
-        &self,
-        ending: Ending,
-        hint: Duration,
-        kept: Option<&<P as Replay<Request>>::Kept>,
-        progress: &mut Progress,
-        frame: &mut Frame,
-    ) -> Result<(), Option<Denied>>
-    where
-        P: Replay<Request>,
-        Next: Stage<S, Request>,
-        S: Service<Request>,
-    {
-        if progress.attempts() >= self.attempts(frame) {
-            return Err(Some(Denied::Exhausted));
-        }
-        let may_repeat = progress.repeat == Repeat::Always || is_harmless(ending);
-        let kept = kept.filter(|_| may_repeat).ok_or(Denied::NotRepeatable)?;
-        // The jitter comes on top of the hint: callers who were all told the same would come back together.
-        let backoff = frame.terms().map_or(self.backoff, |terms| terms.backoff);
-        let wait = backoff.draw_after(progress.wait.duration(), progress.attempts(), &self.random);
-        let whole_wait = hint.saturating_add(wait);
-        let due = frame.now().checked_add(whole_wait).ok_or(Denied::Deadline)?;
-        if progress.inherited.deadline().has_passed(due) {
-            return Err(Some(Denied::Deadline));
-        }
-        let request = self.replay.look(kept).ok_or(Denied::NotRepeatable)?;
-        frame.user_code_runs();
-        if !self.waits_for_refusals {
-            // A limit that lets calls wait looks at the deadline.
-            frame.set_inherited(progress.inherited);
-            if self.next.would_refuse(request, due, frame) {
-                return Err(Some(Denied::RefusedFurtherIn));
-            }
-        }
-        if let Some(budget) = &self.budget {
-            progress.withdrawal = Some(budget.withdraw_at(frame.now()).ok_or(Denied::Budget)?);
-        }
-        (progress.due, progress.wait) = (Some(due), Nanos::of(wait));
-        progress.waited = progress.waited.saturating_add(Nanos::of(whole_wait));
-        Ok(())
-    }
-
-    /// The request of the next attempt: a copy, or what was kept if it is the last.
-    fn next_request<Request>(
-        &self,
-        kept: &mut Option<<P as Replay<Request>>::Kept>,
-        attempts: u32,
-        frame: &mut Frame,
-    ) -> Option<Request>
-    where
-        P: Replay<Request>,
-    {
-        if attempts.saturating_add(1) < self.attempts(frame) {
-            let copy = kept.as_ref().and_then(|kept| self.replay.copy(kept, frame));
-            frame.user_code_runs();
-            if copy.is_some() {
-                return copy;
-            }
-        }
-        let last = self.replay.last(kept.take()?, frame);
-        frame.user_code_runs();
-        Some(last)
-    }
-}
-
-/// Whether an ending is worth a further attempt.
-enum Worth {
-    /// The call has ended as it should, or another attempt would end likewise.
-    Nothing,
-    /// It would be, but for its hint.
-    TooLate(Denied),
-    /// It is, after this wait.
-    After(Duration),
-}
-
-/// Whether the request may be sent again although it must not be processed twice.
-fn is_harmless(ending: Ending) -> bool {
-    matches!(ending, Ending::Answered(Outcome::Unprocessed { .. }) | Ending::Refused { .. })
 }
 
 /// No further attempt: what was kept for one is dropped, which is user code.

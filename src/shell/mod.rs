@@ -8,10 +8,11 @@
 //!
 //! 1. `Service::poll_ready` answers `Ready(Ok)` and reserves nothing. `Service::call` clones the service and the `Arc`
 //!    into a [`ResponseFuture`], and nothing else happens until that is polled.
-//! 2. The first poll calls [`Stage::start`] on the outermost stage, with the request. Each stage admits the call and
+//! 2. The first poll takes the request over the [`Border`]. Then it calls [`Stage::start`] on the outermost stage. Each stage admits the call and
 //!    starts the next one further in, or refuses; the innermost, [`Leaf`], keeps the request.
 //! 3. Each poll calls [`Stage::poll`] on the outermost stage, which polls the next. The leaf drives the readiness of
-//!    the call's own clone of the service ([`Callee`]), calls that very instance, then drives its future. It has the
+//!    the call's own clone of the service ([`Callee`]), [stamps](Stamp) the request, calls that very instance, then
+//!    drives its future. It has the
 //!    answer [classified](crate::classify), drops the service's future, and returns. On the way out each stage settles
 //!    what it took ([`Ending`]), and the [`Border`] makes of the result what the caller
 //!    sees.
@@ -56,8 +57,8 @@
 //!
 //! [`StackLayer::from_stages`] takes any stages, the innermost of which is a [`Leaf`]. [`StackLayer::map_stages`] puts
 //! a stage around those of a layer, or of a whole stack that [`layer`](crate::stack::ClientBuilder::layer) has built.
-//! Inside of such a stack there is no place for one. Put a layer of your own around the service, and the stack around
-//! both; see [a stack around a stack](crate::stack#a-stack-around-a-stack).
+//! Inside of such a stack each place takes a stage of your own; see
+//! [stages of your own](crate::stack#stages-of-your-own).
 //!
 //! `map_stages`, and the methods that choose the border ([`typed_error`](StackLayer::typed_error) and the others), need
 //! stages and a border that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`].

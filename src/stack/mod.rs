@@ -47,6 +47,9 @@
 //! `?` converts the default `Error<E>` into every box of errors, if `E` is an error type;
 //! [`Error`](crate::Error#passing-errors-on) has an example of each.
 //!
+//! A [`Border`](crate::shell::Border) of your own, given to `.border(..)`, sees the request as well. It answers in the
+//! caller's format, and may change the type of the response.
+//!
 //! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints which
 //! of the two it is, and the rejection or the service's error. `source()` leads to that as well.
 //!
@@ -141,7 +144,7 @@
 //! # }
 //! ```
 //!
-//! A [live](live) stack takes them, too. Its configuration has no part for them.
+//! A [live] stack takes them, too. Its configuration has no part for them.
 //!
 //! # Watching
 //!

@@ -1,4 +1,4 @@
-//! The examples that are clients: alone, against the examples that are servers, and against servers that die or hang.
+//! The examples that are clients, and the gate of a user's own: alone, against the examples that are servers, and against servers that die or hang.
 
 use crate::process::{Process, Server};
 use crate::trial::trials;
@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 trials![
     the_tower_service_goes_through_an_outage,
+    a_noisy_tenant_takes_its_own_places_only,
     the_hyper_client_hides_the_faults_of_a_flaky_server,
     the_hyper_client_calls_the_hyper_server,
     the_tonic_client_hides_the_faults_of_a_flaky_server,
@@ -74,6 +75,16 @@ async fn the_tower_service_goes_through_an_outage() {
     assert!(count(&lines, "circuit breaker: open for another ") > 0, "{lines:#?}");
     assert!(count(&lines, "The circuit is Open, and ") == 1, "{lines:#?}");
     assert_eq!(lines.last().unwrap(), "The circuit is Closed.");
+}
+
+async fn a_noisy_tenant_takes_its_own_places_only() {
+    let lines = Process::start("own_gate", &[]).finish();
+    assert_eq!(count(&lines, "1. bulkheads: 2 tenants and all others, 12 in flight"), 1, "{lines:#?}");
+    // A stalled machine may let a call of the noisy tenant end before the last one comes.
+    assert!(count(&lines, "noisy: 50 served") == 0 && count(&lines, "noisy: ") == 1, "{lines:#?}");
+    assert_eq!(count(&lines, "quiet: 3 served, 0 refused"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "unknown: 2 served, 0 refused"), 1, "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "In flight at the end: 0");
 }
 
 async fn the_hyper_client_hides_the_faults_of_a_flaky_server() {

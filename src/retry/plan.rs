@@ -1,0 +1,115 @@
+//! Whether a call gets a further attempt, when, and with which request.
+
+use super::{
+    Repeat, Replay,
+    stage::{Progress, RetryStage},
+};
+use crate::{
+    classify::Outcome,
+    clock::Nanos,
+    shell::{Denied, Ending, Frame, Stage},
+};
+use std::time::Duration;
+use tower::Service;
+
+/// Whether an ending is worth a further attempt.
+pub(super) enum Worth {
+    /// The call has ended as it should, or another attempt would end likewise.
+    Nothing,
+    /// It would be, but for its hint.
+    TooLate(Denied),
+    /// It is, after this wait.
+    After(Duration),
+}
+
+/// Whether the request may be sent again although it must not be processed twice.
+fn is_harmless(ending: Ending) -> bool {
+    matches!(ending, Ending::Answered(Outcome::Unprocessed { .. }) | Ending::Refused { .. })
+}
+
+impl<P, Next> RetryStage<P, Next> {
+    /// Whether such an ending is worth a further attempt, and how long the service, or a refusal, asks to stay away
+    /// before it.
+    pub(super) fn hint(&self, ending: Ending, frame: &Frame) -> Worth {
+        let hint = match ending {
+            Ending::Answered(Outcome::Failure | Outcome::Unprocessed { retry_after: None }) | Ending::TimedOut => {
+                return Worth::After(Duration::ZERO);
+            }
+            Ending::Answered(Outcome::Overloaded { retry_after } | Outcome::Unprocessed { retry_after }) => retry_after,
+            Ending::Refused { retry_after } if self.waits_for_refusals => retry_after,
+            _ => return Worth::Nothing,
+        };
+        let longest = frame.terms().map_or(self.max_hint, |terms| terms.max_hint);
+        match hint {
+            None => Worth::TooLate(Denied::NoHint),
+            Some(hint) if hint > longest => Worth::TooLate(Denied::HintTooLong),
+            Some(hint) => Worth::After(hint),
+        }
+    }
+
+    /// Plans a further attempt, not before the hint is over, or says why there is none.
+    pub(super) fn plan<S, Request>(
+        &self,
+        ending: Ending,
+        hint: Duration,
+        kept: Option<&<P as Replay<Request>>::Kept>,
+        progress: &mut Progress,
+        frame: &mut Frame,
+    ) -> Result<(), Option<Denied>>
+    where
+        P: Replay<Request>,
+        Next: Stage<S, Request>,
+        S: Service<Request>,
+    {
+        if progress.attempts() >= self.attempts(frame) {
+            return Err(Some(Denied::Exhausted));
+        }
+        let may_repeat = progress.repeat == Repeat::Always || is_harmless(ending);
+        let kept = kept.filter(|_| may_repeat).ok_or(Denied::NotRepeatable)?;
+        // The jitter comes on top of the hint: callers who were all told the same would come back together.
+        let backoff = frame.terms().map_or(self.backoff, |terms| terms.backoff);
+        let wait = backoff.draw_after(progress.wait.duration(), progress.attempts(), &self.random);
+        let whole_wait = hint.saturating_add(wait);
+        let due = frame.now().checked_add(whole_wait).ok_or(Denied::Deadline)?;
+        if progress.inherited.deadline().has_passed(due) {
+            return Err(Some(Denied::Deadline));
+        }
+        let request = self.replay.look(kept).ok_or(Denied::NotRepeatable)?;
+        frame.user_code_runs();
+        if !self.waits_for_refusals {
+            // A limit that lets calls wait looks at the deadline.
+            frame.set_inherited(progress.inherited);
+            if self.next.would_refuse(request, due, frame) {
+                return Err(Some(Denied::RefusedFurtherIn));
+            }
+        }
+        if let Some(budget) = &self.budget {
+            progress.withdrawal = Some(budget.withdraw_at(frame.now()).ok_or(Denied::Budget)?);
+        }
+        (progress.due, progress.wait) = (Some(due), Nanos::of(wait));
+        progress.waited = progress.waited.saturating_add(Nanos::of(whole_wait));
+        Ok(())
+    }
+
+    /// The request of the next attempt: a copy, or what was kept if it is the last.
+    pub(super) fn next_request<Request>(
+        &self,
+        kept: &mut Option<<P as Replay<Request>>::Kept>,
+        attempts: u32,
+        frame: &mut Frame,
+    ) -> Option<Request>
+    where
+        P: Replay<Request>,
+    {
+        if attempts.saturating_add(1) < self.attempts(frame) {
+            let copy = kept.as_ref().and_then(|kept| self.replay.copy(kept, frame));
+            frame.user_code_runs();
+            if copy.is_some() {
+                return copy;
+            }
+        }
+        let last = self.replay.last(kept.take()?, frame);
+        frame.user_code_runs();
+        Some(last)
+    }
+}
