@@ -75,7 +75,7 @@ use crate::error::{Error, Rejection};
 ///
 /// let _taken = places.try_acquire()?;
 /// let answer = service.oneshot(Ask { id: 8, text: "here" }).await?;
-/// assert_eq!((answer.id, answer.text.as_str()), (8, "load shed: 1 of 1 calls in flight"));
+/// assert_eq!((answer.id, answer.text.as_str()), (8, "load shed: 1 call is in flight already"));
 /// # Ok(())
 /// # }
 /// ```

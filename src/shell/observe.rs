@@ -39,8 +39,8 @@ use tower::Service;
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::sync::{Arc, Mutex};
-/// use steadfast::{retry::Retry, shell::{Begin, End, Observed, Observer}};
+/// use std::{io, sync::{Arc, Mutex}};
+/// use steadfast::{CallContext, retry::Retry, shell::{Begin, End, Observed, Observer}};
 /// use tower::{ServiceExt, service_fn};
 ///
 /// #[derive(Clone, Default)]
@@ -57,27 +57,23 @@ use tower::Service;
 ///     }
 ///
 ///     fn end(&self, what: String, end: &End<'_>) {
-///         let attempts = end.retries().attempts();
-///         self.0.lock().unwrap().push(format!("{what}: {:?}, {attempts} attempts", end.ending()));
+///         self.0.lock().unwrap().push(format!("{what}: {:?}", end.ending()));
 ///     }
 /// }
 ///
 /// let log = Log::default();
-/// let mut answers = vec![Ok("answer"), Err("down")];
 /// let service = steadfast::client()
 ///     .observe("payments", log.clone())
 ///     .retry(Retry::new(3).without_budget())
-///     .service(service_fn(move |()| {
-///         let answer = answers.pop().unwrap();
-///         async move { answer }
+///     .service(service_fn(async |()| match CallContext::current().attempt() {
+///         0 => Err(io::Error::other("down")),
+///         _ => Ok("answer"),
 ///     }))?;
-/// # let mut service = service;
-/// # use tower::Service;
-/// assert_eq!(service.call(()).await?, "answer");
-/// # let _ = &mut service;
-/// let lines = log.0.lock().unwrap();
-/// assert_eq!(*lines, ["attempt 0: Answered(Failure), 1 attempts", "attempt 1: Answered(Success), 1 attempts",
-///     "call to payments: Answered(Success), 2 attempts"]);
+/// assert_eq!(service.oneshot(()).await?, "answer");
+/// assert_eq!(
+///     *log.0.lock().unwrap(),
+///     ["attempt 0: Answered(Failure)", "attempt 1: Answered(Success)", "call to payments: Answered(Success)"],
+/// );
 /// # Ok(())
 /// # }
 /// ```
