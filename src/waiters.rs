@@ -310,11 +310,12 @@ impl Wakers {
     }
 
     /// Releases the lock, then wakes and drops. A waker that panics costs neither the result of the call at hand nor
-    /// the wake-ups of others.
+    /// the wake-ups of others. Returns whether there was a waker, which is user code.
     #[inline]
-    pub(crate) fn wake_after<T>(self, guard: MutexGuard<'_, T>) {
+    pub(crate) fn wake_after<T>(self, guard: MutexGuard<'_, T>) -> bool {
         drop(guard);
         let Self { woken, dropped, more } = self;
+        let ran = woken.is_some() || dropped.is_some() || !more.is_empty();
         if let Some(waker) = woken {
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
@@ -325,6 +326,7 @@ impl Wakers {
             }));
         }
         drop_waker(dropped);
+        ran
     }
 }
 

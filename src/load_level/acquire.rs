@@ -73,6 +73,8 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        // What the clock said last, unless user code has run since.
+        let mut now = None;
         loop {
             let answer = match *this.state {
                 State::Unpolled if this.queue.enter() => Ok(Share::NONE),
@@ -81,7 +83,10 @@ impl Future for Acquire {
                     let context = CallContext::current();
                     let (criticality, deadline) = (context.criticality(), context.deadline_or_never());
                     let ticket = Ticket { weight: *this.weight, criticality, deadline };
-                    match this.queue.arrive(ticket, Instant::now()) {
+                    let arrived_at = Instant::now();
+                    let (arrival, woke) = this.queue.arrive(ticket, arrived_at);
+                    now = (!woke).then_some(arrived_at);
+                    match arrival {
                         // Unpolled => Waiting
                         Standing::Waiting(place) => {
                             *this.state = State::Waiting(place);
@@ -91,15 +96,17 @@ impl Future for Acquire {
                         Standing::Refused(refusal) => Err(refusal),
                     }
                 }
-                State::Waiting(place) => match this.queue.poll(place, cx.waker(), Instant::now()) {
-                    // Waiting => Waiting
-                    Standing::Waiting(asks_at) => {
-                        ready!(this.timer.as_mut().poll_until(asks_at, cx));
-                        continue;
+                State::Waiting(place) => {
+                    match this.queue.poll(place, cx.waker(), now.take().unwrap_or_else(Instant::now)) {
+                        // Waiting => Waiting
+                        Standing::Waiting(asks_at) => {
+                            ready!(this.timer.as_mut().poll_until(asks_at, cx));
+                            continue;
+                        }
+                        Standing::Admitted(share) => Ok(share),
+                        Standing::Refused(refusal) => Err(refusal),
                     }
-                    Standing::Admitted(share) => Ok(share),
-                    Standing::Refused(refusal) => Err(refusal),
-                },
+                }
                 State::Ended => crate::shell::polled_after_end(),
             };
             // Unpolled | Waiting => Ended

@@ -33,9 +33,10 @@ where
             return Decision::Admitted(Share::NONE);
         }
         let ticket = self.ticket(request, frame);
-        let arrival = self.queue.arrive(ticket, frame.now());
-        // It may have woken calls that waited.
-        frame.user_code_runs();
+        let (arrival, woke) = self.queue.arrive(ticket, frame.now());
+        if woke {
+            frame.user_code_runs();
+        }
         match arrival {
             Standing::Admitted(share) => Decision::Admitted(share),
             Standing::Waiting(place) => Decision::Waits(place),
@@ -70,9 +71,9 @@ where
     #[inline]
     fn settle(&self, share: Share, ending: Ending, frame: &mut Frame) {
         let unused = if ending.spared_the_service() { share } else { Share::NONE };
-        self.queue.end(unused, || frame.now());
-        // It may have woken the next call.
-        frame.user_code_runs();
+        if self.queue.end(unused, || frame.now()) {
+            frame.user_code_runs();
+        }
     }
 }
 

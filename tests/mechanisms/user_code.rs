@@ -20,7 +20,7 @@ use steadfast::{
     Error, Outcome, Rejection,
     circuit_breaker::{Breaker, BreakerState},
     classify::AnyError,
-    load_level::{LoadLevelStage, Queue},
+    load_level::{LoadLevel, LoadLevelStage, Queue},
     load_shed::Limiter,
     rate_limit::{Keyed, Quota, RateLimit, RateLimitStage, TokenBucket},
     retry::{Backoff, Retry},
@@ -177,6 +177,41 @@ async fn after_slow_code_of_users_every_stage_that_waits_is_on_time() {
     let keyed = Keyed::<Slow>::builder(10, Quota::new(50, secs(1)).with_burst(1)).build().unwrap();
     on_time(|next| RateLimitStage::with(RateLimit::by_key(keyed, |request: &Slow| request.clone()), next)).await;
     on_time(|next| GateStage::new(Breaker::builder().build().unwrap(), next)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_wakes_no_call_lets_the_frame_keep_its_time_and_one_that_wakes_does_not() {
+    let level = LoadLevel::new(Queue::builder(1, 2).max_wait(secs(60)).build().unwrap());
+    let admission: &dyn Fn(&mut Frame) -> Decision<_, _> =
+        &|frame| Admission::<(), (), Infallible>::admit(&level, &(), frame);
+    let is_as_before = |frame: &mut Frame, before: Instant| {
+        take(secs(1));
+        frame.now() == before
+    };
+
+    // The only place is taken, without the clock.
+    let mut frame = Frame::new();
+    let Decision::Admitted(served) = admission(&mut frame) else { panic!("the queue is empty") };
+    // One waits, and wakes no call.
+    let before = frame.now();
+    let Decision::Waits(mut place) = admission(&mut frame) else { panic!("one is served") };
+    assert!(is_as_before(&mut frame, before));
+    // Its waker may take its time.
+    let mut cx = Context::from_waker(Waker::noop());
+    let polled = Admission::<(), (), Infallible>::poll(&level, &mut place, &mut cx, &mut frame);
+    assert!(polled.is_pending() && !is_as_before(&mut frame, before));
+
+    // The call in the service ends, and wakes the one that waits.
+    let before = frame.now();
+    Admission::<(), (), Infallible>::settle(&level, served, Ending::Panicked, &mut frame);
+    assert!(!is_as_before(&mut frame, before));
+    let Poll::Ready(Ok(served)) = Admission::<(), (), Infallible>::poll(&level, &mut place, &mut cx, &mut frame) else {
+        panic!("its turn has come")
+    };
+    // None waits, so none is woken.
+    let before = frame.now();
+    Admission::<(), (), Infallible>::settle(&level, served, Ending::Panicked, &mut frame);
+    assert!(is_as_before(&mut frame, before));
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,11 +35,11 @@ impl Queue {
     /// Takes a place in the service under the lock, and does not wait.
     #[cold]
     pub(super) fn enter_slowly(&self, now: Instant) -> bool {
-        self.locked(now, |state, places, now| state.try_arrive(places, now).is_some())
+        self.locked(now, |state, places, now| state.try_arrive(places, now).is_some()).0
     }
 
-    /// Takes a place in the service, or one in the queue, or neither.
-    pub(in crate::load_level) fn arrive(&self, ticket: Ticket, now: Instant) -> Standing<Place> {
+    /// Takes a place in the service, or one in the queue, or neither. Returns also whether it ran wakers.
+    pub(in crate::load_level) fn arrive(&self, ticket: Ticket, now: Instant) -> (Standing<Place>, bool) {
         self.locked(now, |state, places, now| {
             let class = if state.by_criticality { (ticket.criticality as usize).min(CLASSES - 1) } else { 0 };
             let deadline = ticket.deadline.instant().map_or(NEVER, |instant| self.shared.origin.to(instant));
@@ -52,7 +52,7 @@ impl Queue {
     pub(in crate::load_level) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> Standing<Instant> {
         // A waker is user code, and none runs with the lock held.
         let mut waker = Some(waker.clone());
-        let (standing, wait) = self.locked(now, |state, places, nanos| {
+        let ((standing, wait), _) = self.locked(now, |state, places, nanos| {
             let standing = state.poll(place, &mut waker, places, nanos);
             let wait =
                 if let Standing::Waiting(asks_at) = standing { asks_at.saturating_sub(nanos) } else { Nanos::ZERO };
@@ -63,11 +63,14 @@ impl Queue {
             Standing::Waiting(_) => match now.checked_add(wait.duration()) {
                 Some(asks_at) => Standing::Waiting(asks_at),
                 // Its turn would come after the last instant that there is.
-                None => Standing::Refused(self.locked(now, |state, places, now| {
-                    let refusal = state.too_long_of(place, now);
-                    state.leave(place, places, now);
-                    refusal
-                })),
+                None => {
+                    let (refusal, _) = self.locked(now, |state, places, now| {
+                        let refusal = state.too_long_of(place, now);
+                        state.leave(place, places, now);
+                        refusal
+                    });
+                    Standing::Refused(refusal)
+                }
             },
             Standing::Admitted(share) => Standing::Admitted(share),
             Standing::Refused(refusal) => Standing::Refused(refusal),
@@ -79,17 +82,16 @@ impl Queue {
         self.locked(now, |state, places, now| state.leave(place, places, now));
     }
 
-    /// Gives a place in the service back, exactly once for each that was taken, and the unused share of the pace.
+    /// Gives a place in the service back, exactly once for each that was taken, and the unused share of the pace. Returns
+    /// whether it ran wakers.
     #[inline]
-    pub(in crate::load_level) fn end(&self, unused: Share, now: impl FnOnce() -> Instant) {
-        if !self.shared.word.end() {
-            self.end_slowly(unused, now());
-        }
+    pub(in crate::load_level) fn end(&self, unused: Share, now: impl FnOnce() -> Instant) -> bool {
+        !self.shared.word.end() && self.end_slowly(unused, now())
     }
 
     #[cold]
-    fn end_slowly(&self, unused: Share, now: Instant) {
-        self.locked(now, |state, places, now| state.end(unused, places, now));
+    fn end_slowly(&self, unused: Share, now: Instant) -> bool {
+        self.locked(now, |state, places, now| state.end(unused, places, now)).1
     }
 
     /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than a waiter. In a closed queue it
@@ -104,8 +106,9 @@ impl Queue {
         state.is_closed() || state.is_full(state.time_at(now))
     }
 
-    /// Takes the lock for `work`, releases it, and wakes the waiters whose turn has come.
-    pub(super) fn locked<T>(&self, now: Instant, work: impl FnOnce(&mut State, &mut Places, Nanos) -> T) -> T {
+    /// Takes the lock for `work`, releases it, and wakes the waiters whose turn has come. Returns also whether it ran
+    /// wakers.
+    pub(super) fn locked<T>(&self, now: Instant, work: impl FnOnce(&mut State, &mut Places, Nanos) -> T) -> (T, bool) {
         let Shared { word, origin, state } = &*self.shared;
         let mut state = lock(state);
         let mut places = word.take_over(&state);
@@ -113,7 +116,7 @@ impl Queue {
         let result = work(&mut state, &mut places, now);
         state.expect_next(&places, now);
         word.hand_back(places, &state);
-        state.waiters.take_wakers().wake_after(state);
-        result
+        let woke = state.waiters.take_wakers().wake_after(state);
+        (result, woke)
     }
 }
