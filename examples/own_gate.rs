@@ -4,9 +4,9 @@
 //! cargo run --example own_gate
 //! ```
 //!
-//! A noisy tenant sends 50 calls at once, and two others send a few. Each tenant has places of its own, so the noisy one
-//! is refused beyond its places, and the others are all served. Tenants that are not listed share one bulkhead: its size
-//! is known, however many names callers make up.
+//! A noisy tenant sends 50 calls at once, and two others send a few. Each tenant has places of its own, so the noisy
+//! one is refused beyond its places, and the others are all served. Tenants that are not listed share one bulkhead: its
+//! size is known, however many names callers make up.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use steadfast::{

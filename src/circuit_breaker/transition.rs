@@ -12,7 +12,8 @@ use tokio::time::Instant;
 /// The most transitions that wait for a listener.
 const MOST_PENDING: usize = 1024;
 
-/// A change of the state of a [`Breaker`](super::Breaker), as [`on_transition`](super::Breaker::on_transition) tells it.
+/// A change of the state of a [`Breaker`](super::Breaker), as [`on_transition`](super::Breaker::on_transition) tells
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     pub(super) from: BreakerState,

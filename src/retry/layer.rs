@@ -124,9 +124,10 @@ impl<P> Retry<P> {
     ///
     /// It runs once per call, before the first attempt. Other requests are sent once and not cloned.
     ///
-    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that answers with a [`Repeat`](super::Repeat): then a
-    /// payment is sent again if the service provably did nothing with it. A closure names the type of its parameter:
-    /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
+    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that answers with a
+    /// [`Repeat`](super::Repeat): then a payment is sent again if the service provably did nothing with it. A closure
+    /// names the type of its parameter: `|order: &Order|`, or `|order: &&Order|` where the request is itself a
+    /// reference.
     pub fn replay_if<F>(self, may_repeat: F) -> Retry<ReplayIf<F>> {
         self.replay_by(ReplayIf(may_repeat))
     }

@@ -89,8 +89,8 @@
 //! A request is cloned only if a further attempt is possible, once for each such attempt. Requests that are
 //! not `Clone` are copied by [`Retry::replay_with`]; those that must not be repeated are told apart by
 //! [`Retry::replay_if`]. It answers with `true` or `false`, or with a [`Repeat`]: a request that must not be processed
-//! twice may still be sent again if the service provably did nothing with it. A [`Replay`] of your own keeps less than a
-//! whole request.
+//! twice may still be sent again if the service provably did nothing with it. A [`Replay`] of your own keeps less than
+//! a whole request.
 //!
 //! # Between attempts
 //!

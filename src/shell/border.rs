@@ -11,8 +11,8 @@ use crate::error::{Error, Rejection};
 /// | [`Respond`] | `.respond_with(..)` | `E`: rejections become responses |
 ///
 /// These four see no request and keep the type of the response. A border of your own is given to
-/// [`border`](super::StackLayer::border). It may read a deadline from a header on the way in, and answer in the caller's
-/// format on the way out.
+/// [`border`](super::StackLayer::border). It may read a deadline from a header on the way in, and answer in the
+/// caller's format on the way out.
 ///
 /// `Response` and `E` are those of the service inside. A call crosses the border twice, however many attempts it makes.
 ///

@@ -40,7 +40,8 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let (StateProjection::Running { call, .. }, Some(callee)) = (this.state.project(), this.callee.as_pin_mut()) {
+            let StateProjection::Running { call, .. } = this.state.project() else { return };
+            if let Some(callee) = this.callee.as_pin_mut() {
                 this.shared.stage.abandon(call, callee, Abandonment::Cancelled, &mut Frame::new());
             }
         }

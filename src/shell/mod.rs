@@ -8,13 +8,12 @@
 //!
 //! 1. `Service::poll_ready` answers `Ready(Ok)` and reserves nothing. `Service::call` clones the service and the `Arc`
 //!    into a [`ResponseFuture`], and nothing else happens until that is polled.
-//! 2. The first poll takes the request over the [`Border`]. Then it calls [`Stage::start`] on the outermost stage. Each stage admits the call and
-//!    starts the next one further in, or refuses; the innermost, [`Leaf`], keeps the request.
+//! 2. The first poll takes the request over the [`Border`], then calls [`Stage::start`] on the outermost stage. Each
+//!    stage admits the call and starts the next one further in, or refuses; the innermost, [`Leaf`], keeps the request.
 //! 3. Each poll calls [`Stage::poll`] on the outermost stage, which polls the next. The leaf drives the readiness of
 //!    the call's own clone of the service ([`Callee`]), [stamps](Stamp) the request, calls that very instance, then
-//!    drives its future. It has the
-//!    answer [classified](crate::classify), drops the service's future, and returns. On the way out each stage settles
-//!    what it took ([`Ending`]), and the [`Border`] makes of the result what the caller
+//!    drives its future. It has the answer [classified](crate::classify), drops the service's future, and returns. On
+//!    the way out each stage settles what it took ([`Ending`]), and the [`Border`] makes the answer that the caller
 //!    sees.
 //! 4. If the poll is pending, the earliest instant that a stage asked for by [`Frame::wake_at`] becomes the call's only
 //!    timer. A timer exists only for a call that is pending. When it fires, the stages are polled again in the same

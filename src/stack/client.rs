@@ -20,8 +20,9 @@ use tower::Layer;
 
 /// Builds the stack of a client; made by [`steadfast::client`](crate::client). See the [module](super).
 ///
-/// The parameters are the observer, the slots from the outside in, the leaf, and the border. The service runs with the attempt's
-/// [`CallContext`](crate::CallContext) as the current one: its number, and the deadline by which it is given up.
+/// The parameters are the observer, the slots from the outside in, the leaf, and the border. The service runs with the
+/// attempt's [`CallContext`](crate::CallContext) as the current one: its number, and the deadline by which it is given
+/// up.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service` or `layer`"]
 pub struct ClientBuilder<O = Off, T = Off, R = Off, B = Off, Q = Off, L = Off, A = Off, F = Leaf, X = TypedError> {

@@ -19,8 +19,8 @@ use tower::Layer;
 
 /// Builds the stack of a server; made by [`steadfast::server`](crate::server). See the [module](super).
 ///
-/// The parameters are the observer, the slots from the outside in, the leaf, and the border. The service runs with the call's
-/// [`CallContext`](crate::CallContext) as the current one, so that calls which it makes inherit the deadline.
+/// The parameters are the observer, the slots from the outside in, the leaf, and the border. The service runs with the
+/// call's [`CallContext`](crate::CallContext) as the current one, so that calls which it makes inherit the deadline.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service` or `layer`"]
 pub struct ServerBuilder<O = Off, Q = Off, L = Off, V = Off, T = Off, F = Leaf, X = TypedError> {

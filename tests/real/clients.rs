@@ -1,4 +1,5 @@
-//! The examples that are clients, and the gate of a user's own: alone, against the examples that are servers, and against servers that die or hang.
+//! The examples that are clients, and the gate of a user's own: alone, against the examples that are servers, and
+//! against servers that die or hang.
 
 use crate::process::{Process, Server};
 use crate::trial::trials;

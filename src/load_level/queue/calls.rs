@@ -82,8 +82,8 @@ impl Queue {
         self.locked(now, |state, places, now| state.leave(place, places, now));
     }
 
-    /// Gives a place in the service back, exactly once for each that was taken, and the unused share of the pace. Returns
-    /// whether it ran wakers.
+    /// Gives a place in the service back, exactly once for each that was taken, and the unused share of the pace.
+    /// Returns whether it ran wakers.
     #[inline]
     pub(in crate::load_level) fn end(&self, unused: Share, now: impl FnOnce() -> Instant) -> bool {
         !self.shared.word.end() && self.end_slowly(unused, now())
