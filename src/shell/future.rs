@@ -101,7 +101,8 @@ where
                 super::polled_after_end()
             };
             let Some(callee) = this.callee.as_mut().as_pin_mut() else { super::polled_after_end() };
-            if let Poll::Ready(result) = stage.poll(call, callee, cx, &mut frame) {
+            let polled = stage.poll(call, callee, cx, &mut frame);
+            if polled.is_ready() {
                 let StateTaken::Running { seen, .. } = this.state.as_mut().project_replace(State::Ended) else {
                     super::polled_after_end()
                 };
@@ -110,7 +111,8 @@ where
                 *this.in_poll = false;
                 // The drop of the service, and what the border does, are user code.
                 frame.user_code_runs();
-                return Poll::Ready(border.exit(seen, result, &mut frame));
+                // Taken out last: its parts were just written, and a load of all of them would wait for that.
+                return polled.map(|result| border.exit(seen, result, &mut frame));
             }
             match frame.take_wake() {
                 None => this.timer.as_mut().disarm(),
