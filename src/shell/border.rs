@@ -90,7 +90,8 @@ pub trait Border<Request, Response, E> {
     type Seen;
 
     /// Sees the request, and may change it. Runs in the first poll of the response future, before any stage. It may
-    /// narrow what the call [inherits](Frame::set_inherited).
+    /// narrow what the call inherits, by [`Inherited::with_context`](super::Inherited::with_context) and
+    /// [`Frame::set_inherited`].
     fn enter(&self, request: &mut Request, frame: &mut Frame) -> Self::Seen;
 
     /// Turns the end of the call inside into the end of the call outside. Everything that was taken for the call has

@@ -130,6 +130,13 @@ impl Inherited {
         self.enforced.is_set()
     }
 
+    /// The same with this context, and the earlier of both deadlines: a deadline never moves away.
+    #[inline]
+    #[must_use]
+    pub fn with_context(self, context: CallContext) -> Self {
+        Self { context: context.narrowed(self.deadline()), ..self }
+    }
+
     /// What the stages inside a timeout inherit: its deadline, and `limit` as the full patience of an attempt.
     #[inline]
     #[must_use]
