@@ -92,7 +92,12 @@ where
 
 /// Whether a service that gives up by itself at the deadline which it sees may have answered so.
 fn may_be_by_deadline(ending: Ending) -> bool {
-    matches!(ending, Ending::Answered(Outcome::Failure) | Ending::TimedOut | Ending::CutShort)
+    matches!(
+        ending,
+        Ending::Answered(Outcome::Failure | Outcome::Unprocessed { retry_after: None })
+            | Ending::TimedOut
+            | Ending::CutShort
+    )
 }
 
 /// A service that gives up at the deadline is judged as one that this stack gave up then. Its own patience, if it is a
