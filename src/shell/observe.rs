@@ -1,17 +1,14 @@
-use super::{Abandonment, Callee, Describe, Ending, Explanation, Frame, RefusesNow, Retries, Stage, polled_after_end};
-use crate::{
-    context::CallContext,
-    error::{Error, Rejection},
-};
-use pin_project_lite::pin_project;
+mod stage;
+
+use self::stage::{EndOnDrop, Watched};
+use super::{Ending, Retries, polled_after_end};
+use crate::{context::CallContext, error::Rejection};
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    task::{Context, Poll},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     time::Duration,
 };
-use tokio::time::Instant;
-use tower::Service;
+
+pub use stage::ObserveStage;
 
 /// Watches the calls of a stack and their attempts, for metrics, traces and logs.
 ///
@@ -119,7 +116,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 
     #[inline]
     fn begin(&self, begin: &Begin) -> Self::Watch {
-        (self.0.begin(begin), self.1.begin(begin))
+        // A panic of the inner one ends what the outer one has begun.
+        let outer = EndOnDrop::new(&self.0, Watched::new(self.0.begin(begin)));
+        let inner = self.1.begin(begin);
+        let Some(Watched { watch: outer, .. }) = outer.keep() else { polled_after_end() };
+        (outer, inner)
     }
 
     #[inline]
@@ -129,8 +130,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 
     #[inline]
     fn end(&self, (outer, inner): Self::Watch, end: &End<'_>) {
-        self.1.end(inner, end);
+        let inner = catch_unwind(AssertUnwindSafe(|| self.1.end(inner, end)));
         self.0.end(outer, end);
+        if let Err(panic) = inner {
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -203,180 +207,5 @@ impl<'call> End<'call> {
     #[inline]
     pub fn retries(&self) -> Retries {
         self.retries
-    }
-}
-
-/// Tells an [`Observer`] of each call, or of each attempt.
-#[derive(Clone, Debug)]
-pub struct ObserveStage<O, Next> {
-    observer: O,
-    stack: &'static str,
-    observed: Observed,
-    next: Next,
-}
-
-impl<O: Observer, Next> ObserveStage<O, Next> {
-    /// Observes what passes to the next stage, as calls or as attempts of the stack of this name.
-    pub fn new(stack: &'static str, observed: Observed, mut observer: O, next: Next) -> Self {
-        observer.watches(stack);
-        Self { observer, stack, observed, next }
-    }
-}
-
-pin_project! {
-    /// A call at an [`ObserveStage`].
-    #[derive(Debug)]
-    pub struct ObserveCall<Call, Watch> {
-        #[pin]
-        next: Call,
-        // `None` during a poll, and once the call has ended.
-        watched: Option<Watched<Watch>>,
-    }
-}
-
-/// A call, or an attempt, that was begun and not ended.
-#[derive(Debug)]
-struct Watched<Watch> {
-    watch: Watch,
-    /// `None` until the first poll has come through the observer.
-    began: Option<Instant>,
-}
-
-impl<O, Next, S, Request> Stage<S, Request> for ObserveStage<O, Next>
-where
-    O: Observer,
-    Next: Stage<S, Request>,
-    S: Service<Request>,
-{
-    const READS_DEADLINE: bool = Next::READS_DEADLINE;
-
-    type Call = ObserveCall<Next::Call, O::Watch>;
-
-    #[inline]
-    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let Self { stack, observed, .. } = *self;
-        let watch = self.observer.begin(&Begin { stack, observed, context: frame.inherited().context() });
-        let mut guard = EndOnDrop { observer: &self.observer, watched: Some(Watched { watch, began: None }) };
-        let next = guard.poll(frame, |frame| self.next.start(request, frame));
-        ObserveCall { next, watched: guard.keep() }
-    }
-
-    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
-        self.next.would_refuse(request, due, frame)
-    }
-
-    #[inline]
-    fn poll(
-        &self,
-        call: Pin<&mut Self::Call>,
-        callee: Pin<&mut Callee<S, S::Future>>,
-        cx: &mut Context<'_>,
-        frame: &mut Frame,
-    ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        let call = call.project();
-        let mut guard = EndOnDrop { observer: &self.observer, watched: call.watched.take() };
-        let Poll::Ready(result) = guard.poll(frame, |frame| self.next.poll(call.next, callee, cx, frame)) else {
-            *call.watched = guard.keep();
-            return Poll::Pending;
-        };
-        let ending = Ending::of(&result, frame);
-        let rejection = match &result {
-            Err(Error::Rejected(rejection)) => Some(rejection),
-            _ => None,
-        };
-        guard.end(ending, rejection, frame);
-        Poll::Ready(result)
-    }
-
-    #[inline]
-    fn abandon(
-        &self,
-        call: Pin<&mut Self::Call>,
-        callee: Pin<&mut Callee<S, S::Future>>,
-        cause: Abandonment,
-        frame: &mut Frame,
-    ) {
-        let call = call.project();
-        let mut guard = EndOnDrop { observer: &self.observer, watched: call.watched.take() };
-        if guard.watched.is_none() {
-            // An earlier poll panicked, and ended it.
-            return self.next.abandon(call.next, callee, cause, frame);
-        }
-        guard.poll(frame, |frame| self.next.abandon(call.next, callee, cause, frame));
-        guard.end(Ending::of_abandoned(cause, frame), None, frame);
-    }
-}
-
-/// Ends what is observed, also while a panic of user code unwinds.
-struct EndOnDrop<'stage, O: Observer> {
-    observer: &'stage O,
-    watched: Option<Watched<O::Watch>>,
-}
-
-impl<O: Observer> EndOnDrop<'_, O> {
-    /// Polls further in.
-    #[inline]
-    fn poll<T>(&mut self, frame: &mut Frame, poll: impl FnOnce(&mut Frame) -> T) -> T {
-        let Some(Watched { watch, began }) = &mut self.watched else { polled_after_end() };
-        let polled = self.observer.poll(watch, || {
-            Self::observer_ran(frame);
-            began.get_or_insert_with(|| frame.now());
-            poll(frame)
-        });
-        Self::observer_ran(frame);
-        polled
-    }
-
-    /// The observer ran, which is user code.
-    #[inline]
-    fn observer_ran(frame: &mut Frame) {
-        if !O::IS_QUICK {
-            frame.user_code_runs();
-        }
-    }
-
-    /// It goes on.
-    #[inline]
-    fn keep(mut self) -> Option<Watched<O::Watch>> {
-        self.watched.take()
-    }
-
-    #[inline]
-    fn end(mut self, ending: Ending, rejection: Option<&Rejection>, frame: &mut Frame) {
-        if let Some(Watched { watch, began }) = self.watched.take() {
-            let took = took(began, frame);
-            self.observer.end(watch, &End { ending, rejection, took, retries: frame.retries() });
-            Self::observer_ran(frame);
-        }
-    }
-}
-
-impl<O: Observer> Drop for EndOnDrop<'_, O> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(Watched { watch, began }) = self.watched.take() {
-            let took = took(began, &mut Frame::new());
-            let end = End { ending: Ending::Panicked, rejection: None, took, retries: Retries::default() };
-            // A second panic would end the process.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.observer.end(watch, &end)));
-        }
-    }
-}
-
-/// How long a call, or an attempt, has taken by now.
-#[inline]
-fn took(began: Option<Instant>, frame: &mut Frame) -> Duration {
-    began.map_or(Duration::ZERO, |began| frame.now().saturating_duration_since(began))
-}
-
-impl<O, Next: Describe> Describe for ObserveStage<O, Next> {
-    fn describe(&self, explanation: &mut Explanation) {
-        self.next.describe(explanation);
-    }
-}
-
-impl<O, Next: RefusesNow> RefusesNow for ObserveStage<O, Next> {
-    fn refuses_now(&self, frame: &mut Frame) -> bool {
-        self.next.refuses_now(frame)
     }
 }

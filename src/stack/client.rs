@@ -230,7 +230,8 @@ where
     /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their
     /// own timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
     pub fn layer(self) -> Result<StackLayer<Stages<O, T, R, B, Q, L, A, F>, X>, ConfigError> {
-        let Self { observer, circuit_breaker, rate_limit, load_shed, attempt_timeout, leaf, border, .. } = self;
+        let Self { mut observer, circuit_breaker, rate_limit, load_shed, attempt_timeout, leaf, border, .. } = self;
+        observer.watches();
         let service = observer.attempt(ScopeStage::new(leaf));
         let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
         let stages = observer.call(self.timeout.build(self.retry.build(attempt)?)?);
@@ -260,7 +261,7 @@ where
         LiveStages<O, T, R, B, Q, L, A, F>: Describe + Send + Sync + 'static,
         X: Send + Sync + 'static,
     {
-        let mut pieces = Pieces::default();
+        let (mut pieces, mut observer) = (Pieces::default(), self.observer);
         let timeout = self.timeout.add_to(&mut pieces)?;
         let retry = self.retry.add_to(&mut pieces)?;
         let circuit_breaker = self.circuit_breaker.add_to(&mut pieces)?;
@@ -268,10 +269,11 @@ where
         let load_shed = self.load_shed.add_to(&mut pieces)?;
         let attempt_timeout = self.attempt_timeout.add_to(&mut pieces)?;
         let parts = Parts::default();
-        let service = self.observer.attempt(ScopeStage::new(self.leaf));
+        observer.watches();
+        let service = observer.attempt(ScopeStage::new(self.leaf));
         let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
         let attempt = parts.attempt(GateStage::new(parts.kill_switch(), attempt));
-        let stages = self.observer.call(parts.call(timeout.build(retry.build(attempt)?)?));
+        let stages = observer.call(parts.call(timeout.build(retry.build(attempt)?)?));
         parts.finish(stages, self.border, pieces)
     }
 }

@@ -189,7 +189,9 @@ where
     /// concurrency of the queue behind it: no call could wait. A limit in shadow refuses nothing and may be any.
     pub fn layer(self) -> Result<StackLayer<Stages<O, Q, L, V, T, F>, X>, ConfigError> {
         let inner = Self::inner(self.load_shed, self.load_level, self.timeout, self.leaf)?;
-        let stages = self.observer.call(self.rate_limit.build(inner)?);
+        let mut observer = self.observer;
+        observer.watches();
+        let stages = observer.call(self.rate_limit.build(inner)?);
         Explanation::of(&stages).check()?;
         Ok(StackLayer::from_stages(stages, self.border))
     }
@@ -216,7 +218,9 @@ where
         let timeout = self.timeout.add_to(&mut pieces)?;
         let parts = Parts::default();
         let stages = rate_limit.build(parts.attempt(Self::inner(load_shed, load_level, timeout, self.leaf)?))?;
-        let stages = self.observer.call(parts.call(GateStage::new(parts.kill_switch(), stages)));
+        let mut observer = self.observer;
+        observer.watches();
+        let stages = observer.call(parts.call(GateStage::new(parts.kill_switch(), stages)));
         parts.finish(stages, self.border, pieces)
     }
 

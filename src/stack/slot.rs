@@ -76,6 +76,9 @@ pub trait Watch {
     /// What observes the next stage.
     type Stage<Next>;
 
+    /// Tells the observer which stack it watches, before it is asked for a stage.
+    fn watches(&mut self) {}
+
     /// Observes calls.
     fn call<Next>(self, next: Next) -> Self::Stage<Next>;
 
@@ -105,12 +108,16 @@ pub struct Watched<O> {
 impl<O: Observer + Clone> Watch for Watched<O> {
     type Stage<Next> = ObserveStage<O, Next>;
 
+    fn watches(&mut self) {
+        self.observer.watches(self.stack);
+    }
+
     fn call<Next>(self, next: Next) -> ObserveStage<O, Next> {
-        ObserveStage::new(self.stack, Observed::Call, self.observer, next)
+        ObserveStage::of_informed(self.stack, Observed::Call, self.observer, next)
     }
 
     fn attempt<Next>(&self, next: Next) -> ObserveStage<O, Next> {
-        ObserveStage::new(self.stack, Observed::Attempt, self.observer.clone(), next)
+        ObserveStage::of_informed(self.stack, Observed::Attempt, self.observer.clone(), next)
     }
 }
 
