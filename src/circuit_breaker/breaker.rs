@@ -137,7 +137,11 @@ impl Breaker {
     /// It runs after the lock of the breaker is released, on the thread whose call changed the state, or on one that
     /// tells an earlier transition just then. So it should be short: send the transition to a channel, or count it. It
     /// may use the breaker. A panic in it harms no call. There may be several listeners; each stays as long as the
-    /// breaker.
+    /// breaker. A listener that keeps a handle of the breaker keeps it alive for ever.
+    ///
+    /// A call that finds an open circuit due makes it half-open on its way through the gates. In a
+    /// [live](crate::stack::live) stack the listener must not apply a configuration then. It may in all other
+    /// transitions.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
@@ -247,6 +251,12 @@ impl Breaker {
     /// Tells the listeners what was done quietly.
     pub(super) fn settle_news(&self) {
         self.shared.tell_pending();
+    }
+
+    /// The number of the present era. Each transition begins a new one.
+    #[inline]
+    pub(super) fn era(&self) -> u32 {
+        self.shared.look().era()
     }
 
     /// Admits a call. Reads the clock only where the answer depends on it.

@@ -13,7 +13,7 @@ impl<Request> Gate<Request> for Breaker {
 
     #[inline]
     fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
-        Ok(Breaker::admit(self, || frame.now())?)
+        Ok(self.with_listeners(frame, |frame| Breaker::admit(self, || frame.now()))?)
     }
 
     fn would_refuse(&self, _request: &Request, due: Instant, _frame: &mut Frame) -> bool {
@@ -23,7 +23,8 @@ impl<Request> Gate<Request> for Breaker {
     #[inline]
     fn under_way(&self, ticket: &mut Ticket, frame: &mut Frame) {
         let reached = frame.reached_service();
-        if let Some(instant) = Breaker::under_way(self, ticket, reached, || frame.now()) {
+        let slow_at = self.with_listeners(frame, |frame| Breaker::under_way(self, ticket, reached, || frame.now()));
+        if let Some(instant) = slow_at {
             frame.wake_at(instant);
         }
     }
@@ -40,7 +41,20 @@ impl<Request> Gate<Request> for Breaker {
                 Evidence::Nothing
             }
         };
-        Breaker::settle(self, ticket, evidence, || frame.now());
+        self.with_listeners(frame, |frame| Breaker::settle(self, ticket, evidence, || frame.now()));
+    }
+}
+
+impl Breaker {
+    /// Does what may change the state. The listeners that then run are user code.
+    #[inline]
+    fn with_listeners<T>(&self, frame: &mut Frame, work: impl FnOnce(&mut Frame) -> T) -> T {
+        let era = self.era();
+        let result = work(frame);
+        if self.era() != era {
+            frame.user_code_runs();
+        }
+        result
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     BreakerBuilder, BreakerState,
     open_time::{Bounds, OpenTime},
     published::{Published, calls_are_timed},
-    transition::{Listener, News, Transition, tell},
+    transition::{Listener, News, Transition},
     window::{Counts, Window},
     word::Word,
 };
@@ -220,8 +220,10 @@ impl Shared {
     /// Works with the machine locked. Afterwards the transitions that it made are told.
     fn with_machine<T>(&self, when: Tell, work: impl FnOnce(&mut Machine) -> T) -> T {
         let mut machine = lock(&self.machine);
+        let before = machine.news.added();
         let result = work(&mut machine);
-        let tells = when == Tell::Now && machine.news.begin_to_tell();
+        // What another thread did quietly is its own to tell.
+        let tells = when == Tell::Now && machine.news.added() != before && machine.news.begin_to_tell();
         drop(machine);
         if tells {
             self.tell();
@@ -234,8 +236,8 @@ impl Shared {
     fn tell(&self) {
         loop {
             let next = lock(&self.machine).news.next();
-            let Some((transition, listeners)) = next else { return };
-            tell(&transition, &listeners);
+            let Some(item) = next else { return };
+            item.tell();
         }
     }
 
@@ -246,7 +248,10 @@ impl Shared {
 
     /// Tells the transitions that are pending, unless another thread does.
     pub(super) fn tell_pending(&self) {
-        self.with_machine(Tell::Now, |_| {});
+        let tells = lock(&self.machine).news.begin_to_tell();
+        if tells {
+            self.tell();
+        }
     }
 
     /// Shows the machine to the threads that only look.

@@ -65,6 +65,13 @@ impl Transition {
 
 pub(super) type Listener = Arc<dyn Fn(&Transition) + Send + Sync>;
 
+/// A listener, and the number of the first transition that it is told.
+#[derive(Clone)]
+pub(super) struct Listening {
+    since: u64,
+    listener: Listener,
+}
+
 /// The transitions that were not told yet, under the lock of the machine.
 ///
 /// | state | event | next state |
@@ -74,8 +81,10 @@ pub(super) type Listener = Arc<dyn Fn(&Transition) + Send + Sync>;
 /// | told | nothing is pending | idle |
 #[derive(Default)]
 pub(super) struct News {
-    listeners: Vec<Listener>,
+    listeners: Vec<Listening>,
     pending: VecDeque<Transition>,
+    /// The transitions that were added so far. Those that came before a listener are not told to it.
+    added: u64,
     /// A thread tells what is pending. It alone does, so the order stays.
     is_told: bool,
     missed: u64,
@@ -83,11 +92,15 @@ pub(super) struct News {
 
 impl News {
     pub(super) fn add_listener(&mut self, listener: Listener) {
-        self.listeners.push(listener);
+        self.listeners.push(Listening { since: self.added, listener });
     }
 
     pub(super) fn has_listeners(&self) -> bool {
         !self.listeners.is_empty()
+    }
+
+    pub(super) fn added(&self) -> u64 {
+        self.added
     }
 
     pub(super) fn add(&mut self, transition: Transition) {
@@ -96,6 +109,7 @@ impl News {
             self.missed += 1;
         }
         self.pending.push_back(transition);
+        self.added += 1;
     }
 
     /// Whether the calling thread has to tell what is pending.
@@ -105,14 +119,16 @@ impl News {
         begins
     }
 
-    /// The next to be told, and to whom. `None` ends the telling.
-    pub(super) fn next(&mut self) -> Option<(Transition, Vec<Listener>)> {
+    /// The next to be told. `None` ends the telling.
+    pub(super) fn next(&mut self) -> Option<Item> {
+        let number = self.added - self.pending.len() as u64;
         let Some(transition) = self.pending.pop_front() else {
             self.is_told = false;
             return None;
         };
         let missed = std::mem::take(&mut self.missed);
-        Some((Transition { missed, ..transition }, self.listeners.clone()))
+        let listeners = self.listeners.iter().filter(|each| each.since <= number).cloned().collect();
+        Some(Item { number, transition: Transition { missed, ..transition }, listeners })
     }
 }
 
@@ -122,9 +138,25 @@ impl fmt::Debug for News {
     }
 }
 
-/// Tells the listeners, under no lock. A panic of one ends there.
-pub(super) fn tell(transition: &Transition, listeners: &[Listener]) {
-    for listener in listeners {
-        let _ = catch_unwind(AssertUnwindSafe(|| listener(transition)));
+/// A transition, and those who are told.
+pub(super) struct Item {
+    number: u64,
+    transition: Transition,
+    listeners: Vec<Listening>,
+}
+
+impl Item {
+    /// Tells the listeners, under no lock. A panic of one ends there.
+    pub(super) fn tell(self) {
+        let Self { number, transition, listeners } = self;
+        for Listening { since, listener } in listeners {
+            // A listener misses none that came before it.
+            let missed = transition.missed.min(number - since);
+            let told = catch_unwind(AssertUnwindSafe(|| listener(&Transition { missed, ..transition })));
+            if let Err(panic) = told {
+                // The drop of the payload is user code, too.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
+            }
+        }
     }
 }
