@@ -92,6 +92,8 @@ where
         if let StateProjection::Unpolled { .. } = this.state.as_mut().project() {
             if let StateTaken::Unpolled { mut request } = this.state.as_mut().project_replace(State::Ended) {
                 let seen = border.enter(&mut request, &mut frame);
+                // It is user code, and may have read the clock before it took its time.
+                frame.user_code_runs();
                 let call = stage.start(request, &mut frame);
                 this.state.set(State::Running { call, seen });
             }
