@@ -74,7 +74,7 @@ impl Progress {
     /// Notes for observers what this call's retries came to.
     #[inline]
     fn note(&self, denied: Option<Denied>, frame: &mut Frame) {
-        if self.attempts > 1 || denied.is_some() {
+        if self.attempts > 1 || self.waited != Nanos::ZERO || denied.is_some() {
             frame.note_retries(Retries::of(self.attempts(), self.waited, denied));
         }
     }
