@@ -203,7 +203,9 @@ impl Explanation {
     /// At most this many calls are further in at a time. `field` names the limit in the error of a builder, where it
     /// contradicts a queue further in.
     pub fn limit_in_flight(&mut self, field: &'static str, limit: usize) {
-        self.in_front = Some((field, limit));
+        if self.in_front.is_none_or(|(_, lowest)| limit < lowest) {
+            self.in_front = Some((field, limit));
+        }
         self.bound_in_flight(limit);
     }
 
