@@ -16,7 +16,7 @@ use steadfast::{
     Rejection,
     load_shed::Limiter,
     retry::{Backoff, Jitter, Retry},
-    shell::{DescribeGate, Ending, Explanation, Frame, Gate},
+    shell::{Begin, DescribeGate, End, Ending, Explanation, Frame, Gate, Observed, Observer, Retries},
 };
 use tokio::time::{Instant, advance};
 
@@ -142,5 +142,98 @@ impl Holds {
 
     pub fn nothing(&self) -> bool {
         self.limiter.in_flight() == 0 && self.backend.in_flight() == 0
+    }
+}
+
+/// Notes each beginning and end, and each poll if it is told to. What is begun and never ended, it counts as lost.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder<const QUICK: bool = false> {
+    pub events: Events,
+    /// Those under way.
+    pub open: Census,
+    pub notes_polls: bool,
+    /// So much time passes in `begin`, at each side of `poll`, and in `end`.
+    pub takes: Duration,
+    /// Panics where this says.
+    pub panics: Arc<Mutex<Option<&'static str>>>,
+    pub name: Option<&'static str>,
+}
+
+impl<const QUICK: bool> Recorder<QUICK> {
+    /// From here on it panics there.
+    pub fn panics_at(&self, at: &'static str) {
+        *self.panics.lock().unwrap() = Some(at);
+    }
+
+    fn passes(&self, what: &str, place: &str) {
+        take(self.takes);
+        let place = format!("{place} {what}");
+        let panics = self.panics.lock().unwrap().is_some_and(|at| at == place);
+        assert!(!panics, "the observer, as the test wants it: {place}");
+    }
+}
+
+/// Something under way.
+#[derive(Debug)]
+pub struct UnderWay {
+    what: &'static str,
+    events: Events,
+    ended: bool,
+    _counted: Counted,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.events.add(format!("{} lost", self.what));
+        }
+    }
+}
+
+impl<const QUICK: bool> Observer for Recorder<QUICK> {
+    const IS_QUICK: bool = QUICK;
+
+    type Watch = UnderWay;
+
+    fn watches(&mut self, stack: &'static str) {
+        assert_eq!(self.name.replace(stack), None);
+        self.events.add(format!("watches {stack}"));
+    }
+
+    fn begin(&self, begin: &Begin) -> UnderWay {
+        assert_eq!(self.name, Some(begin.stack()));
+        let what = match begin.observed() {
+            Observed::Call => "call",
+            Observed::Attempt => "attempt",
+        };
+        self.passes(what, "begin");
+        self.events.add(format!("{what} {} begins", begin.context().attempt()));
+        UnderWay { what, events: self.events.clone(), ended: false, _counted: self.open.one() }
+    }
+
+    fn poll<T>(&self, watch: &mut UnderWay, poll: impl FnOnce() -> T) -> T {
+        self.passes(watch.what, "enter");
+        if self.notes_polls {
+            self.events.add(format!("enter {}", watch.what));
+        }
+        let polled = poll();
+        if self.notes_polls {
+            self.events.add(format!("leave {}", watch.what));
+        }
+        self.passes(watch.what, "leave");
+        polled
+    }
+
+    fn end(&self, mut watch: UnderWay, end: &End<'_>) {
+        watch.ended = true;
+        let rejection = end.rejection().map_or(String::new(), |rejection| format!(", {}", rejection.mechanism()));
+        let took = end.took().as_millis();
+        self.events.add(format!("{} ends in {took} ms: {:?}{rejection}", watch.what, end.ending()));
+        let retries = end.retries();
+        if retries != Retries::default() {
+            let (attempts, waited) = (retries.attempts(), retries.waited().as_millis());
+            self.events.add(format!("{attempts} attempts, waited {waited} ms, denied: {:?}", retries.denied()));
+        }
+        self.passes(watch.what, "end");
     }
 }

@@ -1,0 +1,347 @@
+//! What an observer learns of calls and attempts, each once, and what it costs where there is none.
+
+use crate::{
+    probes::{Recorder, every, poll},
+    support::{Act, Backend, by_status, ms, secs},
+};
+use futures::FutureExt;
+use std::{any::Any, mem::size_of_val, time::Duration};
+use steadfast::{
+    Outcome,
+    circuit_breaker::Breaker,
+    classify::AnyError,
+    load_level::Queue,
+    load_shed::Limiter,
+    rate_limit::TokenBucket,
+    shell::{
+        Begin, End, Ending, Frame, Gate, GateStage, Leaf, ObserveStage, Observed, Observer, ScopeStage, StackLayer,
+        TypedError,
+    },
+    stack::live::StackConfig,
+};
+use tokio::time::{Instant, advance};
+use tower::{Layer, Service, ServiceExt};
+
+/// What a client of three attempts with waits of 10 ms notes of one call.
+async fn noted(acts: impl IntoIterator<Item = Act>, then: Act) -> Vec<String> {
+    let recorder: Recorder = Recorder::default();
+    let client = steadfast::client()
+        .observe("payments", recorder.clone())
+        .timeout(ms(100))
+        .retry(every(3, ms(10)))
+        .attempt_timeout(ms(40))
+        .classify(by_status)
+        .service(Backend::script(acts, then))
+        .unwrap();
+    assert_eq!(recorder.events.take(), ["watches payments"]);
+    let _ = client.oneshot(()).await;
+    assert_eq!(recorder.open.alive(), 0);
+    recorder.events.take()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_call_and_each_attempt_is_begun_once_and_ended_once_with_what_became_of_it() {
+    assert_eq!(
+        noted([], Act::answer(200).after(ms(7))).await,
+        [
+            "call 0 begins",
+            "attempt 0 begins",
+            "attempt ends in 7 ms: Answered(Success)",
+            "call ends in 7 ms: Answered(Success)",
+        ]
+    );
+    assert_eq!(
+        noted([Act::fail().after(ms(3)), Act::hang()], Act::answer(404)).await,
+        [
+            "call 0 begins",
+            "attempt 0 begins",
+            "attempt ends in 3 ms: Answered(Failure)",
+            "attempt 1 begins",
+            "attempt ends in 40 ms: TimedOut",
+            "attempt 2 begins",
+            "attempt ends in 0 ms: Answered(Ignored)",
+            "call ends in 63 ms: Answered(Ignored)",
+            "3 attempts, waited 20 ms, denied: None",
+        ]
+    );
+    assert_eq!(
+        noted([], Act::answer(500)).await[6..],
+        [
+            "attempt ends in 0 ms: Answered(Failure)",
+            "call ends in 20 ms: Answered(Failure)",
+            "3 attempts, waited 20 ms, denied: Some(Exhausted)",
+        ]
+    );
+    assert_eq!(
+        noted([], Act::hang()).await[3..],
+        [
+            "attempt 1 begins",
+            "attempt ends in 40 ms: TimedOut",
+            "call ends in 90 ms: TimedOut, timeout",
+            "2 attempts, waited 10 ms, denied: Some(Deadline)",
+        ]
+    );
+    // The third attempt has less than half of its time; the call had all of its own.
+    assert_eq!(
+        noted([Act::fail().after(ms(30)), Act::fail().after(ms(35))], Act::hang()).await[5..],
+        [
+            "attempt 2 begins",
+            "attempt ends in 15 ms: CutShort",
+            "call ends in 100 ms: TimedOut, timeout",
+            "3 attempts, waited 20 ms, denied: None",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_never_is_ready_has_an_attempt_and_no_call_of_it() {
+    let recorder: Recorder = Recorder::default();
+    let client = steadfast::client().observe("payments", recorder.clone()).attempt_timeout(ms(40));
+    let _ = client.service(Backend::always(Act::answer(200)).ready_for(0)).unwrap().oneshot(()).await;
+    assert_eq!(
+        recorder.events.take()[1..],
+        [
+            "call 0 begins",
+            "attempt 0 begins",
+            "attempt ends in 40 ms: Refused { retry_after: None }",
+            "call ends in 40 ms: Refused { retry_after: None }, timeout",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_refuses_makes_no_attempt() {
+    let (breaker, limiter) = (Breaker::builder().build().unwrap(), Limiter::fixed(1).unwrap());
+    let bucket = TokenBucket::builder(1, secs(3600)).build().unwrap();
+    let recorder: Recorder = Recorder::default();
+    let (layer, control) = steadfast::client()
+        .observe("payments", recorder.clone())
+        .retry(every(3, ms(1)))
+        .circuit_breaker(breaker.clone())
+        .rate_limit(bucket.clone())
+        .load_shed(limiter.clone())
+        .live()
+        .unwrap();
+    let client = layer.layer(Backend::always(Act::answer(200)));
+    let refused = || {
+        let _ = client.clone().oneshot(()).now_or_never().unwrap();
+        let mut events = recorder.events.take();
+        events.retain(|event| !event.starts_with("watches"));
+        assert_eq!((events.len(), events[0].as_str()), (2, "call 0 begins"));
+        events.pop().unwrap()
+    };
+    let place = limiter.try_acquire_owned().unwrap();
+    assert_eq!(refused(), "call ends in 0 ms: Refused { retry_after: None }, load_shed");
+    drop(place);
+    bucket.try_acquire(1).unwrap();
+    assert_eq!(refused(), "call ends in 0 ms: Refused { retry_after: Some(3600s) }, rate_limit");
+    breaker.force_open();
+    assert_eq!(refused(), "call ends in 0 ms: Refused { retry_after: None }, circuit_breaker");
+    control.apply(&StackConfig { switched_off: true, ..StackConfig::default() }).unwrap();
+    assert_eq!(refused(), "call ends in 0 ms: Refused { retry_after: None }, kill_switch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_tells_of_its_calls_refused_waiting_and_served() {
+    let recorder: Recorder = Recorder::default();
+    let queue = Queue::builder(1, 1).max_wait(ms(30)).build().unwrap();
+    let (layer, _control) = steadfast::server()
+        .observe("shop", recorder.clone())
+        .load_level(queue)
+        .timeout(ms(50))
+        .classify(by_status)
+        .live()
+        .unwrap();
+    let mut server = layer.layer(Backend::script([Act::answer(500).after(ms(20))], Act::hang()));
+    let mut calls = [server.call(()), server.call(()), server.call(())].map(Box::pin);
+    for call in &mut calls {
+        let _ = poll(call);
+    }
+    assert_eq!(
+        recorder.events.take(),
+        [
+            "watches shop",
+            "call 0 begins",
+            "call 0 begins",
+            "call 0 begins",
+            "call ends in 0 ms: Refused { retry_after: None }, load_level",
+        ]
+    );
+    advance(ms(20)).await;
+    assert!(poll(&mut calls[0]).is_ready() && poll(&mut calls[1]).is_pending());
+    advance(ms(50)).await;
+    assert!(poll(&mut calls[1]).is_ready());
+    assert_eq!(
+        recorder.events.take(),
+        ["call ends in 20 ms: Answered(Failure)", "call ends in 70 ms: TimedOut, timeout"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_ends_as_cancelled_and_one_that_was_never_polled_was_none() {
+    let recorder: Recorder = Recorder::default();
+    let client = steadfast::client().observe("payments", recorder.clone()).retry(every(3, ms(10)));
+    let client = client.service(Backend::script([Act::fail()], Act::hang()).ready_for(0)).unwrap();
+    recorder.events.take();
+    drop(client.clone().call(()));
+    assert_eq!(recorder.events.take(), [""; 0]);
+
+    // Before the service is ready, between two attempts, and in the service.
+    let cancelled = |reached| format!("ends in 0 ms: Cancelled {{ reached_service: {reached} }}");
+    let mut call = Box::pin(client.clone().call(()));
+    assert!(poll(&mut call).is_pending());
+    drop(call);
+    let expected = [format!("attempt {}", cancelled(false)), format!("call {}", cancelled(false))];
+    assert_eq!(recorder.events.take()[2..], expected);
+
+    client.get_ref().set_ready_for(9);
+    let mut call = Box::pin(client.clone().call(()));
+    assert!(poll(&mut call).is_pending());
+    drop(call);
+    let events = recorder.events.take();
+    assert_eq!(events[2], "attempt ends in 0 ms: Answered(Failure)");
+    assert_eq!(events[3..], [format!("call {}", cancelled(true)), "1 attempts, waited 10 ms, denied: None".to_owned()]);
+
+    let mut call = Box::pin(client.clone().call(()));
+    assert!(poll(&mut call).is_pending());
+    drop(call);
+    let expected = [format!("attempt {}", cancelled(true)), format!("call {}", cancelled(true))];
+    assert_eq!(recorder.events.take()[2..], expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whenever_a_call_is_dropped_all_that_was_begun_is_ended() {
+    for polls in 0..12 {
+        let recorder = Recorder::<false> { notes_polls: true, ..Recorder::default() };
+        let limiter = Limiter::fixed(1).unwrap();
+        let mut client = steadfast::client()
+            .observe("payments", recorder.clone())
+            .timeout(ms(150))
+            .retry(every(3, ms(10)))
+            .load_shed(limiter.clone())
+            .attempt_timeout(ms(40))
+            .service(Backend::script([Act::fail().after(ms(10)), Act::hang()], Act::hang()))
+            .unwrap();
+        let mut call = Box::pin(client.call(()));
+        for _ in 0..polls {
+            if poll(&mut call).is_ready() {
+                break;
+            }
+            advance(ms(10)).await;
+        }
+        drop(call);
+        let events = recorder.events.take();
+        let count = |part: &str| events.iter().filter(|event| event.contains(part)).count();
+        assert_eq!((recorder.open.alive(), limiter.in_flight()), (0, 0));
+        assert_eq!(count("begins"), count("ends in"), "{events:?}");
+        assert_eq!((count("lost"), count("call 0 begins")), (0, usize::from(polls > 0)));
+        assert_eq!((count("enter call"), count("enter attempt")), (count("leave call"), count("leave attempt")));
+        // Spans nest.
+        let mut open: Vec<&str> = vec![];
+        for event in &events {
+            match event.split_once(' ') {
+                Some(("enter", what)) => {
+                    assert!(what == "call" || open == ["call"], "{events:?}");
+                    open.push(what);
+                }
+                Some(("leave", what)) => assert_eq!(open.pop(), Some(what), "{events:?}"),
+                Some(("attempt", _)) => assert_eq!(open, ["call"], "{events:?}"),
+                Some(("call", _)) => assert!(open.is_empty(), "{events:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_of_observers_nests_and_each_learns_the_name_once() {
+    let recorder = Recorder::<false> { notes_polls: true, ..Recorder::default() };
+    let pair = (recorder.clone(), recorder.clone());
+    let server = steadfast::server().observe("shop", pair).service(Backend::always(Act::answer(200))).unwrap();
+    server.oneshot(()).await.unwrap();
+    let events = recorder.events.take();
+    assert_eq!(events[..2], ["watches shop"; 2]);
+    let shape: Vec<_> = events[2..].iter().map(|event| event.split(' ').next().unwrap()).collect();
+    assert_eq!(shape.join(" "), "call call enter enter leave leave enter enter leave leave call call");
+}
+
+/// Notes how far the time of its frame lags behind the clock.
+#[derive(Clone, Default)]
+struct Lag(std::sync::Arc<std::sync::Mutex<Vec<Duration>>>);
+
+impl<Request> Gate<Request> for Lag {
+    type Permit = ();
+
+    fn admit(&self, _: &Request, frame: &mut Frame) -> Result<(), steadfast::Rejection> {
+        let now = frame.now();
+        self.0.lock().unwrap().push(Instant::now() - now);
+        Ok(())
+    }
+
+    fn settle(&self, (): (), _: Ending, _: &mut Frame) {}
+}
+
+/// How far behind the time of a gate is inside two observers, each of which takes 5 ms on either side.
+async fn lag<const QUICK: bool>() -> Vec<Duration> {
+    let (recorder, lag) = (Recorder::<QUICK> { takes: ms(5), ..Recorder::default() }, Lag::default());
+    let next = GateStage::new(lag.clone(), Leaf::new(AnyError));
+    let next = ObserveStage::new("shop", Observed::Attempt, recorder.clone(), next);
+    let stages = ObserveStage::new("shop", Observed::Call, recorder, next);
+    let layer = StackLayer::from_stages(stages, TypedError);
+    layer.layer(Backend::always(Act::answer(200))).oneshot(()).await.unwrap();
+    lag.0.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_observer_the_time_is_read_again_unless_it_is_quick() {
+    assert_eq!(lag::<false>().await, [Duration::ZERO]);
+    // The reading at the beginning of the call is shared.
+    assert_eq!(lag::<true>().await, [ms(10)]);
+}
+
+/// Keeps nothing.
+#[derive(Clone)]
+struct Silent;
+
+impl Observer for Silent {
+    const IS_QUICK: bool = true;
+
+    type Watch = ();
+
+    fn begin(&self, _: &Begin) {}
+
+    fn end(&self, (): (), _: &End<'_>) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_is_not_observed_has_no_stage_for_it() {
+    let limiter = || Limiter::fixed(1).unwrap();
+    let by_hand = GateStage::new(limiter(), ScopeStage::new(Leaf::new(AnyError)));
+    let by_hand = StackLayer::from_stages(by_hand, TypedError).layer(Backend::always(Act::answer(200)));
+    let stack = steadfast::client().load_shed(limiter()).service(Backend::always(Act::answer(200))).unwrap();
+    fn is_one_type<T>(_: &T, _: &T) {}
+    is_one_type(&by_hand, &stack);
+
+    let observed = steadfast::client().observe("payments", Silent).load_shed(limiter());
+    let observed = observed.service(Backend::always(Act::answer(200))).unwrap();
+    let (plain, observed) = (size_of_val(&stack.clone().call(())), size_of_val(&observed.clone().call(())));
+    // When it began, and a panic that waits to go on, for the call and for the attempt.
+    let most = 2 * (size_of::<Option<Instant>>() + size_of::<Box<dyn Any + Send>>());
+    assert!(observed > plain && observed <= plain + most, "{plain} and {observed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_verdict_of_a_classifier_is_told_as_it_is() {
+    for outcome in [
+        Outcome::Overloaded { retry_after: Some(ms(7)) },
+        Outcome::Unprocessed { retry_after: None },
+        Outcome::Unprocessed { retry_after: Some(secs(9)) },
+        Outcome::Permanent,
+    ] {
+        let recorder: Recorder = Recorder::default();
+        let server = steadfast::server().observe("shop", recorder.clone());
+        let server = server.classify(move |_: Result<&u16, &crate::support::Failed>| outcome);
+        server.service(Backend::always(Act::answer(200))).unwrap().oneshot(()).await.unwrap();
+        assert_eq!(recorder.events.take()[2], format!("call ends in 0 ms: Answered({outcome:?})"));
+    }
+}
