@@ -23,6 +23,7 @@ mod subject;
 mod task;
 mod turns;
 mod types;
+mod under_way;
 
 /// Makes a test of each function, for one subject.
 macro_rules! tests {
@@ -248,7 +249,10 @@ contract! {
     rate_limit_of_two: any_layer, rejects, admits;
     client: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
     client_without_attempt_timeout: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
+    client_that_is_observed: any_layer, rejects, admits, times_out, retries, judges_each_attempt;
+    client_of_own_stages: any_layer, rejects, admits, retries;
     server: any_layer, rejects, admits, times_out;
+    server_that_is_observed: any_layer, rejects, admits, times_out;
     server_that_levels: any_layer, rejects, admits, times_out;
     server_that_waits: any_layer, waits, times_out;
 }

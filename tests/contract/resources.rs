@@ -1,6 +1,6 @@
 //! The handles of what a subject has, and what they should say.
 
-use crate::subject::PLACES;
+use crate::{subject::PLACES, under_way::UnderWay};
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
@@ -54,6 +54,7 @@ pub struct Resources {
     pub breaker: Option<Breaker>,
     pub bucket: Option<TokenBucket>,
     pub budget: Option<RetryBudget>,
+    pub under_way: Option<UnderWay>,
 }
 
 /// Those who were in the queue before.
@@ -72,6 +73,8 @@ pub struct Held {
     pub free_probes: Option<usize>,
     pub tokens: Option<u64>,
     pub retries: Option<f64>,
+    /// What was begun and not ended.
+    pub under_way: Option<[i64; 2]>,
 }
 
 impl Resources {
@@ -84,6 +87,7 @@ impl Resources {
             free_probes: self.breaker.as_ref().map(free_probes),
             tokens: self.bucket.as_ref().map(|bucket| bucket.available_at(Instant::now())),
             retries: self.budget.as_ref().map(RetryBudget::balance),
+            under_way: self.under_way.as_ref().map(UnderWay::counts),
         }
     }
 
@@ -118,6 +122,7 @@ impl Resources {
             free_probes: self.breaker.as_ref().map(|_| PLACES - spent.succeeded),
             tokens: self.bucket.as_ref().map(|_| PLACES as u64 - spent.reached),
             retries: self.budget.as_ref().map(|_| (PLACES as u64 - spent.retried) as f64),
+            under_way: self.under_way.as_ref().map(|_| [0, 0]),
         }
     }
 

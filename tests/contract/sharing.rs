@@ -28,11 +28,15 @@ pub async fn all_handles_of_a_layer_share_one_state(make: Make) {
         assert!(call.poll().is_pending());
     }
     let full = subject.resources.held_after(Spent::NOTHING);
+    // A server has no attempts.
+    let under_way = subject.resources.under_way.as_ref().map(|under_way| under_way.counts());
+    assert!(under_way.is_none_or(|[calls, _]| calls == PLACES as i64));
     let expected = Held {
         in_flight: full.in_flight.map(|_| PLACES),
         in_service: full.in_service.map(|_| PLACES),
         free_probes: full.free_probes.map(|_| 0),
         tokens: full.tokens.map(|_| 0),
+        under_way,
         ..full
     };
     assert_eq!(subject.resources.held(), expected);

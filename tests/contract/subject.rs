@@ -24,6 +24,10 @@ use steadfast::{
 };
 use tower::{BoxError, ServiceExt};
 
+mod seams;
+
+pub use seams::{client_of_own_stages, client_that_is_observed, server_that_is_observed};
+
 /// Makes a subject, with state of its own.
 pub type Make = fn(Room) -> Subject;
 

@@ -1,0 +1,151 @@
+//! What is under way, counted by an observer, and by stages of a user's own.
+
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+use steadfast::{
+    ConfigError, Error,
+    shell::{Abandonment, Begin, Callee, Describe, End, Explanation, Frame, Observed, Observer, Stage},
+    stack::Slot,
+};
+use tokio::time::Instant;
+use tower::Service;
+
+/// What was begun and not ended: calls and attempts, or calls in an outer and in an inner stage.
+#[derive(Clone, Debug, Default)]
+pub struct UnderWay(Arc<[AtomicI64; 2]>);
+
+impl UnderWay {
+    pub fn counts(&self) -> [i64; 2] {
+        [0, 1].map(|which| self.0[which].load(Relaxed))
+    }
+
+    /// The slot of a stage that counts in the outer or in the inner place.
+    pub fn slot(&self, place: usize) -> CountIn {
+        CountIn { under_way: self.clone(), place }
+    }
+
+    fn add(&self, place: usize, change: i64) {
+        self.0[place].fetch_add(change, Relaxed);
+    }
+}
+
+impl Observer for UnderWay {
+    type Watch = usize;
+
+    fn begin(&self, begin: &Begin) -> usize {
+        assert_eq!(begin.stack(), "subject");
+        let place = if begin.observed() == Observed::Call { 0 } else { 1 };
+        self.add(place, 1);
+        place
+    }
+
+    fn end(&self, place: usize, _: &End<'_>) {
+        self.add(place, -1);
+    }
+}
+
+/// A slot with a [`CountStage`].
+pub struct CountIn {
+    under_way: UnderWay,
+    place: usize,
+}
+
+impl Slot for CountIn {
+    type Stage<Next> = CountStage<Next>;
+
+    fn build<Next>(self, next: Next) -> Result<CountStage<Next>, ConfigError> {
+        let Self { under_way, place } = self;
+        Ok(CountStage { under_way, place, next })
+    }
+}
+
+/// A stage of a user's own, as the page of the shell shows it: counts the calls that pass it.
+#[derive(Clone)]
+pub struct CountStage<Next> {
+    under_way: UnderWay,
+    place: usize,
+    next: Next,
+}
+
+/// One call that is counted, until it is dropped.
+pub struct Passing {
+    under_way: UnderWay,
+    place: usize,
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.under_way.add(self.place, -1);
+    }
+}
+
+pin_project! {
+    pub struct CountCall<Call> {
+        #[pin]
+        next: Call,
+        passing: Option<Passing>,
+    }
+}
+
+impl<Next, S, Request> Stage<S, Request> for CountStage<Next>
+where
+    Next: Stage<S, Request>,
+    S: Service<Request>,
+{
+    const READS_DEADLINE: bool = Next::READS_DEADLINE;
+
+    type Call = CountCall<Next::Call>;
+
+    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+        self.under_way.add(self.place, 1);
+        let passing = Some(Passing { under_way: self.under_way.clone(), place: self.place });
+        CountCall { next: self.next.start(request, frame), passing }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.next.would_refuse(request, due, frame)
+    }
+
+    fn poll(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let call = call.project();
+        let passing = call.passing.take();
+        let polled = self.next.poll(call.next, callee, cx, frame);
+        if polled.is_pending() {
+            *call.passing = passing;
+        }
+        polled
+    }
+
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
+        let call = call.project();
+        let passing = call.passing.take();
+        self.next.abandon(call.next, callee, cause, frame);
+        drop(passing);
+    }
+}
+
+impl<Next: Describe> Describe for CountStage<Next> {
+    fn describe(&self, explanation: &mut Explanation) {
+        explanation.layer("count", "the calls that pass");
+        self.next.describe(explanation);
+    }
+}
