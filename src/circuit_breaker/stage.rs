@@ -1,5 +1,5 @@
 use super::{
-    Breaker,
+    Breaker, BreakerState,
     ticket::{Evidence, Ticket},
 };
 use crate::{
@@ -13,7 +13,12 @@ impl<Request> Gate<Request> for Breaker {
 
     #[inline]
     fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
-        Ok(self.with_listeners(frame, |frame| Breaker::admit(self, || frame.now()))?)
+        let admitted = Breaker::admit(self, || frame.now());
+        if self.state() != BreakerState::Closed {
+            // The call may have changed the state, of which listeners were told.
+            frame.user_code_runs();
+        }
+        Ok(admitted?)
     }
 
     fn would_refuse(&self, _request: &Request, due: Instant, _frame: &mut Frame) -> bool {
@@ -23,9 +28,11 @@ impl<Request> Gate<Request> for Breaker {
     #[inline]
     fn under_way(&self, ticket: &mut Ticket, frame: &mut Frame) {
         let reached = frame.reached_service();
-        let slow_at = self.with_listeners(frame, |frame| Breaker::under_way(self, ticket, reached, || frame.now()));
-        if let Some(instant) = slow_at {
+        if let Some(instant) = Breaker::under_way(self, ticket, reached, || frame.now()) {
             frame.wake_at(instant);
+        }
+        if ticket.is_timed() {
+            self.listeners_may_have_run(ticket.era(), frame);
         }
     }
 
@@ -41,20 +48,19 @@ impl<Request> Gate<Request> for Breaker {
                 Evidence::Nothing
             }
         };
-        self.with_listeners(frame, |frame| Breaker::settle(self, ticket, evidence, || frame.now()));
+        let era = ticket.era();
+        Breaker::settle(self, ticket, evidence, || frame.now());
+        self.listeners_may_have_run(era, frame);
     }
 }
 
 impl Breaker {
-    /// Does what may change the state. The listeners that then run are user code.
+    /// A call of this era may have ended it. The listeners that were then told are user code.
     #[inline]
-    fn with_listeners<T>(&self, frame: &mut Frame, work: impl FnOnce(&mut Frame) -> T) -> T {
-        let era = self.era();
-        let result = work(frame);
+    fn listeners_may_have_run(&self, era: u32, frame: &mut Frame) {
         if self.era() != era {
             frame.user_code_runs();
         }
-        result
     }
 }
 

@@ -119,7 +119,7 @@ async fn run(case: &Case) -> (Decided, usize, Duration) {
     let answer = context.scope(client.oneshot(1)).await.unwrap();
     let retries = ends.0.lock().unwrap().unwrap();
     let (attempts, waited, denied) = (retries.attempts(), retries.waited(), retries.denied());
-    (Decided { attempts, waited, denied, answer }, service.calls(), began.elapsed())
+    (Decided { attempts, waited, denied, answer }, service.calls(), Instant::now() - began)
 }
 
 fn an_outcome() -> impl Strategy<Value = Outcome> {
