@@ -1,13 +1,155 @@
-use crate::backoff::Backoff;
-use std::time::Duration;
+use crate::{
+    backoff::{Backoff, Growth, Jitter},
+    clock::Nanos,
+};
+use std::{num::NonZeroU64, time::Duration};
 
 /// How long a call and its attempts may take, and how often it is tried: what a call keeps from its beginning to its
 /// end.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+///
+/// The call carries it as words, and converts one when a stage asks.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) attempt_timeout: Option<Duration>,
-    pub(crate) attempts: u32,
-    pub(crate) backoff: Backoff,
-    pub(crate) max_hint: Duration,
+    /// Zero where there is none, as below.
+    timeout: Nanos,
+    attempt_timeout: Nanos,
+    shape: Shape,
+    base: Nanos,
+    cap: Nanos,
+    max_hint: Nanos,
+    /// The bits of the factor of [`Jitter::PlusMinus`].
+    factor: u64,
+}
+
+/// From the lowest bit on: the attempts, the growth of the backoff, the number of its jitter, and a one.
+#[derive(Clone, Copy, Debug)]
+struct Shape(NonZeroU64);
+
+const LINEAR: u64 = 1 << 32;
+const JITTER_SHIFT: u32 = 33;
+/// No shape is zero, so that terms which may be missing have no word more.
+const GIVEN: NonZeroU64 = NonZeroU64::new(1 << 63).unwrap();
+
+impl Shape {
+    fn new(attempts: u32, growth: Growth, jitter: u32) -> Self {
+        let growth = if growth == Growth::Linear { LINEAR } else { 0 };
+        Self(GIVEN | (u64::from(attempts) | growth | (u64::from(jitter) << JITTER_SHIFT)))
+    }
+
+    #[inline]
+    fn attempts(self) -> u32 {
+        self.0.get() as u32
+    }
+
+    fn growth(self) -> Growth {
+        if self.0.get() & LINEAR == 0 { Growth::Exponential } else { Growth::Linear }
+    }
+
+    fn jitter(self) -> u32 {
+        ((self.0.get() & !GIVEN.get()) >> JITTER_SHIFT) as u32
+    }
+}
+
+impl Terms {
+    pub(crate) const WORDS: usize = 7;
+
+    pub(crate) fn new(
+        timeout: Option<Duration>,
+        attempt_timeout: Option<Duration>,
+        attempts: u32,
+        backoff: Backoff,
+        max_hint: Duration,
+    ) -> Self {
+        let limit = |limit: Option<Duration>| limit.map_or(Nanos::ZERO, Nanos::of);
+        let (base, cap, growth, jitter) = backoff.parts();
+        let (jitter, factor) = jitter.numbers();
+        Self {
+            timeout: limit(timeout),
+            attempt_timeout: limit(attempt_timeout),
+            shape: Shape::new(attempts, growth, jitter),
+            base: Nanos::of(base),
+            cap: Nanos::of(cap),
+            max_hint: Nanos::of(max_hint),
+            factor: factor.to_bits(),
+        }
+    }
+
+    pub(crate) fn words(self) -> [u64; Self::WORDS] {
+        let Self { timeout, attempt_timeout, shape, base, cap, max_hint, factor } = self;
+        [timeout.0, attempt_timeout.0, shape.0.get(), base.0, cap.0, max_hint.0, factor]
+    }
+
+    /// The terms of these [words](Self::words).
+    #[inline]
+    pub(crate) fn of_words([timeout, attempt_timeout, shape, base, cap, max_hint, factor]: [u64; Self::WORDS]) -> Self {
+        Self {
+            timeout: Nanos(timeout),
+            attempt_timeout: Nanos(attempt_timeout),
+            shape: Shape(GIVEN | shape),
+            base: Nanos(base),
+            cap: Nanos(cap),
+            max_hint: Nanos(max_hint),
+            factor,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        limit(self.timeout)
+    }
+
+    #[inline]
+    pub(crate) fn attempt_timeout(&self) -> Option<Duration> {
+        limit(self.attempt_timeout)
+    }
+
+    #[inline]
+    pub(crate) fn attempts(&self) -> u32 {
+        self.shape.attempts()
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        let jitter = Jitter::of_numbers(self.shape.jitter(), f64::from_bits(self.factor)).unwrap_or_default();
+        Backoff::of_parts((self.base.duration(), self.cap.duration(), self.shape.growth(), jitter))
+    }
+
+    pub(crate) fn max_hint(&self) -> Duration {
+        self.max_hint.duration()
+    }
+}
+
+#[inline]
+fn limit(limit: Nanos) -> Option<Duration> {
+    if limit == Nanos::ZERO { None } else { Some(limit.duration()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_are_what_they_were_made_of_also_from_their_words() {
+        let ms = Duration::from_millis;
+        let backoffs = [
+            Backoff::none(),
+            Backoff::linear(ms(1), ms(9)),
+            Backoff::linear(ms(1), ms(9)).jitter(Jitter::None),
+            Backoff::exponential(Duration::from_nanos(1), ms(7)).jitter(Jitter::PlusMinus(0.3)),
+            Backoff::exponential(ms(1), ms(7)).jitter(Jitter::Decorrelated),
+            Backoff::exponential(ms(1), ms(7)).jitter(Jitter::Equal),
+        ];
+        for backoff in backoffs {
+            for (timeout, attempt_timeout) in [(None, Some(ms(3))), (Some(ms(5)), None)] {
+                for attempts in [1, 2, u32::MAX] {
+                    let terms = Terms::new(timeout, attempt_timeout, attempts, backoff, ms(11));
+                    for terms in [terms, Terms::of_words(terms.words())] {
+                        assert_eq!((terms.timeout(), terms.attempt_timeout()), (timeout, attempt_timeout));
+                        assert_eq!((terms.attempts(), terms.backoff()), (attempts, backoff));
+                        assert_eq!(terms.max_hint(), ms(11));
+                    }
+                }
+            }
+        }
+        assert_eq!(size_of::<Option<Terms>>(), 7 * size_of::<u64>());
+    }
 }

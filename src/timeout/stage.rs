@@ -50,8 +50,8 @@ impl Of {
     #[inline]
     pub(crate) fn limit(self, terms: &Terms) -> Option<Duration> {
         match self {
-            Self::Call => terms.timeout,
-            Self::Attempt => terms.attempt_timeout,
+            Self::Call => terms.timeout(),
+            Self::Attempt => terms.attempt_timeout(),
         }
     }
 }

@@ -89,7 +89,11 @@ impl Piece for Timeout {
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        self.of.limit(&config.terms()).map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
+        let limit = match self.of {
+            Of::Call => &config.timeout,
+            Of::Attempt => &config.attempt_timeout,
+        };
+        limit.map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
     }
 
     fn apply(&self, _config: &StackConfig) {}

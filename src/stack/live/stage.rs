@@ -155,7 +155,10 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
-        frame.set_terms(*call.terms);
+        // They are there already in the poll that began the call.
+        if frame.terms().is_none() {
+            frame.set_terms(*call.terms);
+        }
         self.next.poll(call.next, callee, cx, frame)
     }
 
