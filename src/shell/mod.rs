@@ -233,6 +233,7 @@ mod leaf;
 #[cfg(feature = "load")]
 mod load;
 mod observe;
+mod passes;
 mod reconfigure;
 mod refuses_now;
 mod retries;
@@ -256,6 +257,8 @@ pub use future::ResponseFuture;
 pub use gate::{AtOnce, Gate, GateStage};
 pub use leaf::Leaf;
 pub use observe::{Begin, End, ObserveStage, Observed, Observer};
+#[doc(hidden)]
+pub use passes::Passes;
 pub(crate) use reconfigure::{ABSENT, Reconfigure};
 pub use refuses_now::RefusesNow;
 pub use retries::{Denied, Retries};

@@ -1,6 +1,4 @@
-use super::{
-    Border, BoxedError, Describe, Explanation, KeepError, Respond, ResponseFuture, Stage, TypedError, root::Root,
-};
+use super::{BoxedError, Describe, Explanation, KeepError, Passes, Respond, TypedError, root::Root};
 use crate::error::Rejection;
 use std::{
     fmt,
@@ -119,6 +117,10 @@ impl<St, X, S> Layer<S> for StackLayer<St, X> {
 /// It is always ready and reserves nothing: admission, and the readiness of the service inside, are part of the
 /// response future. A tower `Balance` above it therefore does not see an unready service; with the `load` feature it
 /// sees which services refuse calls, and prefers the others. Clones are cheap and share all state.
+///
+/// It is a `Service<Request>` if the service inside is one and is `Clone`, the stages are a
+/// [`Stage<S, Request>`](super::Stage), and the border is a
+/// [`Border<Request, S::Response, S::Error>`](super::Border).
 pub struct Stack<St, X, S> {
     pub(super) root: Root<St, X>,
     service: S,
@@ -162,22 +164,21 @@ impl<St: Describe, X, S: fmt::Debug> fmt::Debug for Stack<St, X, S> {
 
 impl<St, X, S, Request> Service<Request> for Stack<St, X, S>
 where
-    St: Stage<S, Request>,
-    X: Border<Request, S::Response, S::Error>,
     S: Service<Request> + Clone,
+    Request: Passes<St, X, S>,
 {
-    type Response = X::Response;
-    type Error = X::Error;
-    type Future = ResponseFuture<St, X, S, Request>;
+    type Response = Request::Response;
+    type Error = Request::Error;
+    type Future = Request::Future;
 
     /// Always ready.
     #[inline]
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), X::Error>> {
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Request::Error>> {
         Poll::Ready(Ok(()))
     }
 
     #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
-        ResponseFuture::new(request, self.service.clone(), self.root.shared().clone())
+        request.pass(self)
     }
 }
