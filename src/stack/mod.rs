@@ -153,8 +153,9 @@
 //!
 //! # In a field of a struct
 //!
-//! The type of a stack names every layer. A field is easier to write with tower's `BoxCloneSyncService`, which names
-//! the request, the response and the error. It allocates one box for each call, and one for each clone.
+//! The type of a stack names every layer. A field is easiest to write with tower's `BoxCloneSyncService`, which names
+//! the request, the response and the error. It allocates one box for each call, and one for each clone. Both together
+//! add about a tenth to the time of a call through all six layers of a client.
 //!
 //! ```
 //! # fn main() -> Result<(), steadfast::ConfigError> {
@@ -176,12 +177,41 @@
 //! # }
 //! ```
 //!
+//! A struct with a parameter takes every stack, and allocates nothing. Tests can give it a service without a stack:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use steadfast::{Error, load_shed::Limiter};
+//! use tower::{Service, ServiceExt, service_fn};
+//!
+//! struct Shop<P> {
+//!     payments: P,
+//! }
+//!
+//! impl<P, E> Shop<P>
+//! where
+//!     P: Service<u32, Response = u32, Error = Error<E>> + Clone,
+//! {
+//!     async fn buy(&self, amount: u32) -> Result<u32, Error<E>> {
+//!         self.payments.clone().oneshot(amount).await
+//!     }
+//! }
+//!
+//! let payments = service_fn(async |amount: u32| Ok::<_, std::io::Error>(amount));
+//! let shop = Shop { payments: steadfast::client().load_shed(Limiter::fixed(8)?).service(payments)? };
+//! assert_eq!(shop.buy(7).await?, 7);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # If `oneshot` or `call` is not found
 //!
-//! The compiler then says only that the trait bounds of the stack are not satisfied. It names the cause where the call
-//! is written out: `tower::Service::<Request>::call(&mut stack, request)`, or `BoxCloneSyncService::new(stack)`. Causes
-//! are a closure with another parameter than the request, a `keep_error` whose error type is not `From<Rejection>`, or
-//! a limit that waits among [several](crate::rate_limit::RateLimit::and).
+//! The compiler then says that the trait bounds of the stack are not satisfied, and not always which. It names the
+//! cause where the call is written out: `tower::Service::<Request>::call(&mut stack, request)`, or
+//! `BoxCloneSyncService::new(stack)`. Causes are a closure with another parameter than the request, a `keep_error`
+//! whose error type is not `From<Rejection>`, or a limit that waits among
+//! [several](crate::rate_limit::RateLimit::and).
 //!
 //! # Behind a balancer
 //!
