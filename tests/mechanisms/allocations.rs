@@ -20,7 +20,7 @@ use steadfast::{
     retry::{Retry, RetryBudget, RetryLayer},
     timeout::TimeoutLayer,
 };
-use tower::{Layer, Service};
+use tower::{Layer, Service, util::BoxCloneSyncService};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -95,6 +95,19 @@ fn an_admitted_call_allocates_nothing_in_any_layer() {
     let paced = Queue::builder(1, 1).pace(1_000_000_000, SECOND).build().unwrap();
     let load_level = LoadLevelLayer::new(paced).typed_error().layer(Echo);
     assert_eq!(allocations(&load_level, Result::is_ok), 0, "load level with a pace");
+}
+
+/// A named stack allocates nothing. An erased one boxes the future of each call, and each clone of the service, which
+/// [`allocations`] makes one of for each call.
+#[test]
+fn an_erased_stack_allocates_once_for_a_call_and_once_for_a_clone() {
+    let named = steadfast::client().load_shed(Limiter::fixed(1).unwrap()).service(Echo).unwrap();
+    assert_eq!(allocations(&named, Result::is_ok), 0, "named");
+    let erased = BoxCloneSyncService::new(named);
+    let before = so_far().times;
+    drop(erased.clone());
+    assert_eq!(so_far().times, before + 1, "a clone");
+    assert_eq!(allocations(&erased, Result::is_ok), 2 * 1000, "a clone and a call, a thousand times");
 }
 
 #[test]
