@@ -16,7 +16,7 @@ use tower::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The layers around a service, each with its exit.
+/// The layers around a service, each with its border.
 macro_rules! by_hand {
     ($service:expr $(, $exit:ident)?) => {
         layers!($($exit)?).service($service)
