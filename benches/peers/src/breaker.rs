@@ -20,7 +20,7 @@ use std::{
 use steadfast::circuit_breaker::{self, Breaker};
 use tokio::time::Instant;
 use tower::Layer;
-use tower_resilience::circuitbreaker::CircuitBreakerLayer;
+use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -5,7 +5,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use steadfast::retry::RetryBudget;
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
-use tower_resilience::retry::{RetryBudget as ResilienceBudget, RetryBudgetBuilder};
+use tower_resilience_retry::{RetryBudget as ResilienceBudget, RetryBudgetBuilder};
 
 pub fn rows() -> Vec<Row> {
     vec![both(), both_at()]

@@ -21,7 +21,7 @@ use tower::{
     limit::{ConcurrencyLimit, GlobalConcurrencyLimitLayer},
     load_shed::LoadShed,
 };
-use tower_resilience::bulkhead::{Bulkhead, BulkheadLayer};
+use tower_resilience_bulkhead::{Bulkhead, BulkheadLayer};
 
 const ROOM: usize = 1024;
 

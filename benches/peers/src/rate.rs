@@ -23,7 +23,7 @@ use std::{
 use steadfast::rate_limit::{RateLimitLayer, TokenBucket};
 use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder};
-use tower_resilience::ratelimiter::RateLimiterLayer;
+use tower_resilience_ratelimiter::RateLimiterLayer;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -336,7 +336,7 @@ fn empty_tower() -> impl tower::Service<u64, Response = u64, Error = tower::BoxE
     service
 }
 
-fn empty_tower_resilience() -> tower_resilience::ratelimiter::RateLimiter<AtOnce> {
+fn empty_tower_resilience() -> tower_resilience_ratelimiter::RateLimiter<AtOnce> {
     let (layer, _handle) = RateLimiterLayer::builder()
         .name("")
         .limit_for_period(1)

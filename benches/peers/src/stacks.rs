@@ -25,7 +25,9 @@ use tower::{
     },
     util::rng::HasherRng,
 };
-use tower_resilience::{circuitbreaker::CircuitBreakerError, retry::RetryLayer, timelimiter::TimeLimiterLayer};
+use tower_resilience_circuitbreaker::CircuitBreakerError;
+use tower_resilience_retry::RetryLayer;
+use tower_resilience_timelimiter::TimeLimiterLayer;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use std::{
 use steadfast::timeout::TimeoutLayer;
 use tokio::time::error::Elapsed;
 use tower::{Layer, Service, timeout::Timeout};
-use tower_resilience::timelimiter::{FixedTimeout, TimeLimiter, TimeLimiterLayer};
+use tower_resilience_timelimiter::{FixedTimeout, TimeLimiter, TimeLimiterLayer};
 
 const LIMIT: Duration = Duration::from_secs(1);
 
