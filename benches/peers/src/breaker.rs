@@ -85,7 +85,9 @@ fn record() -> Row {
         "breaker: admit and record a success",
         vec![
             Contestant::on_threads(Role::Ours, "steadfast", sliding, |breaker| {
-                black_box(breaker.try_acquire()).map(|permit| permit.success()).is_ok()
+                let admitted = breaker.try_acquire();
+                black_box(&admitted);
+                admitted.map(|permit| permit.success()).is_ok()
             }),
             Contestant::on_threads(Role::Peer, "failsafe", failsafe, |breaker| {
                 let admitted = black_box(breaker.is_call_permitted());
@@ -103,7 +105,7 @@ fn record() -> Row {
                 },
             ),
             Contestant::on_threads(Role::Peer, "recloser", recloser, |breaker| {
-                black_box(breaker.call(|| Ok::<(), Fault>(()))).is_ok()
+                black_box(&breaker.call(|| Ok::<(), Fault>(()))).is_ok()
             }),
         ],
     )
@@ -120,7 +122,9 @@ fn record_at() -> Row {
                 || (sliding(), Instant::now()),
                 |(breaker, now)| {
                     let now = black_box(*now);
-                    black_box(breaker.try_acquire_at(now)).map(|permit| permit.success_at(now)).is_ok()
+                    let admitted = breaker.try_acquire_at(now);
+                    black_box(&admitted);
+                    admitted.map(|permit| permit.success_at(now)).is_ok()
                 },
             ),
             Contestant::on_threads(
@@ -134,7 +138,7 @@ fn record_at() -> Row {
                 },
             ),
             Contestant::on_threads(Role::Peer, "recloser", recloser, |breaker| {
-                black_box(breaker.call(|| Ok::<(), Fault>(()))).is_ok()
+                black_box(&breaker.call(|| Ok::<(), Fault>(()))).is_ok()
             }),
         ],
     )
@@ -145,7 +149,9 @@ fn record_in_a_row() -> Row {
         "breaker of failures in a row: admit and record a success",
         vec![
             Contestant::on_threads(Role::Ours, "steadfast", in_a_row, |breaker| {
-                black_box(breaker.try_acquire()).map(|permit| permit.success()).is_ok()
+                let admitted = breaker.try_acquire();
+                black_box(&admitted);
+                admitted.map(|permit| permit.success()).is_ok()
             }),
             Contestant::on_threads(
                 Role::Peer,
@@ -165,12 +171,12 @@ fn refuse() -> Row {
     Row::new(
         "breaker: refuse",
         vec![
-            Contestant::on_threads(Role::Ours, "steadfast", open, |breaker| black_box(breaker.try_acquire()).is_err()),
+            Contestant::on_threads(Role::Ours, "steadfast", open, |breaker| black_box(&breaker.try_acquire()).is_err()),
             Contestant::on_threads(Role::Peer, "failsafe", open_failsafe, |breaker| {
                 !black_box(breaker.is_call_permitted())
             }),
             Contestant::on_threads(Role::Peer, "recloser", open_recloser, |breaker| {
-                black_box(breaker.call(|| Ok::<(), Fault>(()))).is_err()
+                black_box(&breaker.call(|| Ok::<(), Fault>(()))).is_err()
             }),
         ],
     )

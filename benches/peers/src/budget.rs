@@ -35,7 +35,7 @@ fn both() -> Row {
         vec![
             Contestant::on_threads(Role::Ours, "steadfast", budget, |budget| {
                 budget.deposit();
-                black_box(budget.withdraw()).is_some()
+                black_box(&budget.withdraw()).is_some()
             }),
             Contestant::on_threads(Role::Peer, "tower TpsBudget", tower, |budget| {
                 budget.deposit();
@@ -64,7 +64,7 @@ fn both_at() -> Row {
                 || (budget(), Instant::now()),
                 |(budget, now)| {
                     budget.deposit();
-                    black_box(budget.withdraw_at(black_box(*now))).is_some()
+                    black_box(&budget.withdraw_at(black_box(*now))).is_some()
                 },
             ),
             Contestant::on_threads(Role::Peer, "tower-resilience (AIMD)", aimd, |budget| {

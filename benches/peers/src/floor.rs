@@ -62,7 +62,7 @@ fn words() -> Row {
                 Role::Peer,
                 "Arc clone and drop",
                 || Arc::new(7),
-                |shared| *black_box(Arc::clone(shared)) == 7,
+                |shared| **black_box(&Arc::clone(shared)) == 7,
             ),
             Contestant::on_threads(
                 Role::Peer,

@@ -51,7 +51,7 @@ fn acquire() -> Row {
                 Role::Ours,
                 "steadfast",
                 || limiter(ROOM),
-                |limiter| black_box(limiter.try_acquire()).is_ok(),
+                |limiter| black_box(&limiter.try_acquire()).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Floor,
@@ -59,20 +59,20 @@ fn acquire() -> Row {
                 || Arc::new(AtomicUsize::new(0)),
                 |in_flight| {
                     let taken = in_flight.fetch_update(Relaxed, Relaxed, |count| (count < ROOM).then_some(count + 1));
-                    black_box(taken).is_ok() && in_flight.fetch_sub(1, Relaxed) > 0
+                    black_box(&taken).is_ok() && in_flight.fetch_sub(1, Relaxed) > 0
                 },
             ),
             Contestant::on_threads(
                 Role::Peer,
                 "tokio Semaphore",
                 || Arc::new(Semaphore::new(ROOM)),
-                |semaphore| black_box(semaphore.try_acquire()).is_ok(),
+                |semaphore| black_box(&semaphore.try_acquire()).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Peer,
                 "tower ConcurrencyLimit, with a call",
                 || ConcurrencyLimit::new(AtOnce, ROOM),
-                |service| answered(&poll_by_hand(service, 0)),
+                |service| poll_by_hand(service, 0, answered),
             ),
         ],
     )
@@ -83,10 +83,10 @@ fn refuse() -> Row {
         "in flight: refuse",
         vec![
             Contestant::on_threads(Role::Ours, "steadfast", full_limiter, |limiter| {
-                black_box(limiter.try_acquire()).is_err()
+                black_box(&limiter.try_acquire()).is_err()
             }),
             Contestant::on_threads(Role::Peer, "tokio Semaphore", full_semaphore, |semaphore| {
-                black_box(semaphore.try_acquire()).is_err()
+                black_box(&semaphore.try_acquire()).is_err()
             }),
         ],
     )

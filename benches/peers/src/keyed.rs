@@ -70,7 +70,7 @@ where
     };
     Contestant::on_threads(Role::Ours, name, make, |(limit, keys)| {
         let key = keys.next();
-        black_box(limit.try_acquire(&key, 1)).is_ok()
+        black_box(&limit.try_acquire(&key, 1)).is_ok()
     })
 }
 
@@ -98,7 +98,7 @@ where
     };
     Contestant::on_threads(Role::Peer, name, make, |(limiter, keys)| {
         let key = keys.next();
-        black_box(limiter.check_key(&key)).is_ok()
+        black_box(&limiter.check_key(&key)).is_ok()
     })
 }
 

@@ -33,13 +33,13 @@ fn acquire() -> Row {
                 Role::Ours,
                 "steadfast",
                 || queue(ROOM),
-                |queue| black_box(queue.try_acquire()).is_some(),
+                |queue| black_box(&queue.try_acquire()).is_some(),
             ),
             Contestant::on_threads(
                 Role::Peer,
                 "tokio Semaphore, owned",
                 || Arc::new(Semaphore::new(ROOM)),
-                |semaphore| black_box(semaphore.clone().try_acquire_owned()).is_ok(),
+                |semaphore| black_box(&semaphore.clone().try_acquire_owned()).is_ok(),
             ),
         ],
     )

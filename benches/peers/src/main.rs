@@ -8,6 +8,7 @@ mod breaker;
 mod budget;
 mod by_hand;
 mod floor;
+mod gate;
 mod harness;
 mod in_flight;
 mod keyed;

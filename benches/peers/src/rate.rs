@@ -3,7 +3,7 @@
 use crate::{
     by_hand::Gcra,
     harness::{Contestant, Role, Row},
-    services::{AtOnce, answered, refused},
+    services::{AtOnce, answered, poll_by_hand, refused},
 };
 use governor::{
     Quota,
@@ -118,24 +118,24 @@ fn acquire() -> Row {
     Row::new(
         "rate limit: acquire",
         vec![
-            Contestant::on_threads(Role::Ours, "steadfast", bucket, |bucket| black_box(bucket.try_acquire(1)).is_ok()),
+            Contestant::on_threads(Role::Ours, "steadfast", bucket, |bucket| black_box(&bucket.try_acquire(1)).is_ok()),
             Contestant::on_threads(
                 Role::Floor,
                 "by hand",
                 || Arc::new((Gcra::default(), std::time::Instant::now())),
-                |shared| black_box(shared.0.acquire(shared.1.elapsed().as_nanos() as u64)).is_ok(),
+                |shared| black_box(&shared.0.acquire(shared.1.elapsed().as_nanos() as u64)).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Peer,
                 "governor",
                 || governor(MonotonicClock),
-                |limiter| black_box(limiter.check()).is_ok(),
+                |limiter| black_box(&limiter.check()).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Peer,
                 "ratelimit",
                 || ratelimit(ratelimit::StdClock::new()),
-                |limiter| black_box(limiter.try_wait()).is_ok(),
+                |limiter| black_box(&limiter.try_wait()).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Peer,
@@ -157,13 +157,13 @@ fn acquire_at() -> Row {
                 Role::Ours,
                 "steadfast",
                 || (bucket(), Instant::now() + SECOND),
-                |(bucket, now)| black_box(bucket.try_acquire_at(1, black_box(*now))).is_ok(),
+                |(bucket, now)| black_box(&bucket.try_acquire_at(1, black_box(*now))).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Floor,
                 "by hand",
                 || Arc::new(Gcra::default()),
-                |rate| black_box(rate.acquire(black_box(PLENTY))).is_ok(),
+                |rate| black_box(&rate.acquire(black_box(PLENTY))).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Peer,
@@ -174,13 +174,13 @@ fn acquire_at() -> Row {
                     clock.is_made.store(true, Ordering::Relaxed);
                     limiter
                 },
-                |limiter| black_box(limiter.check()).is_ok(),
+                |limiter| black_box(&limiter.check()).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Peer,
                 "ratelimit",
                 || ratelimit(AlreadyRead::new()),
-                |limiter| black_box(limiter.try_wait()).is_ok(),
+                |limiter| black_box(&limiter.try_wait()).is_ok(),
             ),
             Contestant::on_threads(
                 Role::Peer,
@@ -197,12 +197,12 @@ fn acquire_by_their_clocks() -> Row {
     Row::new(
         "rate limit: acquire, each by its own clock",
         vec![
-            Contestant::on_threads(Role::Ours, "steadfast", bucket, |bucket| black_box(bucket.try_acquire(1)).is_ok()),
+            Contestant::on_threads(Role::Ours, "steadfast", bucket, |bucket| black_box(&bucket.try_acquire(1)).is_ok()),
             Contestant::on_threads(
                 Role::Peer,
                 "governor (TSC)",
                 || governor(QuantaClock::default()),
-                |limiter| black_box(limiter.check()).is_ok(),
+                |limiter| black_box(&limiter.check()).is_ok(),
             ),
         ],
     )
@@ -216,7 +216,7 @@ fn refuse() -> Row {
         "rate limit: refuse, wait computed",
         vec![
             Contestant::on_threads(Role::Ours, "steadfast", empty_bucket, |bucket| {
-                bucket.try_acquire(1).is_err_and(|refusal| black_box(refusal.retry_after()).is_some())
+                bucket.try_acquire(1).is_err_and(|refusal| black_box(&refusal.retry_after()).is_some())
             }),
             Contestant::on_threads(
                 Role::Floor,
@@ -239,7 +239,7 @@ fn refuse() -> Row {
                 Role::Peer,
                 "ratelimit",
                 empty_ratelimit,
-                |limiter| matches!(black_box(limiter.try_wait()), Err(ratelimit::TryWaitError::Insufficient(wait)) if wait > SECOND),
+                |limiter| matches!(black_box(&limiter.try_wait()), Err(ratelimit::TryWaitError::Insufficient(wait)) if *wait > SECOND),
             ),
         ],
     )
@@ -346,6 +346,6 @@ fn empty_tower_resilience() -> tower_resilience_ratelimiter::RateLimiter<AtOnce>
         .build_with_handle()
         .expect("a valid limiter");
     let mut service = layer.layer(AtOnce);
-    assert!(crate::services::poll_by_hand(&mut service, 0).is_ok());
+    assert!(poll_by_hand(&mut service, 0, answered));
     service
 }

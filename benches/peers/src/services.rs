@@ -1,10 +1,12 @@
 //! The services that are called through layers, and ways to call them.
 
+use crate::harness::REQUEST;
 use std::{
     error::Error,
     fmt,
     future::{Future, Ready, ready},
-    pin::Pin,
+    hint::black_box,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
 use tower::{Service, ServiceExt, util::Oneshot};
@@ -28,7 +30,7 @@ fn answer(request: u64) -> Result<u64, Fault> {
 
 /// Whether a call was answered by the service.
 pub fn answered<E>(result: &Result<u64, E>) -> bool {
-    matches!(result, Ok(crate::harness::REQUEST))
+    matches!(result, Ok(REQUEST))
 }
 
 /// Whether a call was refused.
@@ -116,17 +118,21 @@ impl<S: Service<u64> + Clone> Service<u64> for CloneEach<S> {
     }
 }
 
-/// One call polled by hand, without a scheduler: ready after `pending` polls that are not.
+/// One call polled by hand, without a scheduler: ready after `pending` polls that are not. True if its result is the
+/// expected one. The result stays where the call left it.
 #[inline]
-pub fn poll_by_hand<S: Service<u64>>(service: &mut S, pending: usize) -> Result<S::Response, S::Error> {
+pub fn poll_by_hand<S: Service<u64>>(
+    service: &mut S,
+    pending: usize,
+    expected: fn(&Result<S::Response, S::Error>) -> bool,
+) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut cx).is_ready(), "the service was not ready");
-    let mut future = std::pin::pin!(service.call(std::hint::black_box(crate::harness::REQUEST)));
+    let mut future = pin!(service.call(black_box(REQUEST)));
     for _ in 0..pending {
         assert!(future.as_mut().poll(&mut cx).is_pending(), "the call was not pending");
     }
-    match future.as_mut().poll(&mut cx) {
-        Poll::Ready(result) => std::hint::black_box(result),
-        Poll::Pending => panic!("the call was still pending"),
-    }
+    let polled = future.as_mut().poll(&mut cx);
+    let Poll::Ready(result) = black_box(&polled) else { panic!("the call was still pending") };
+    expected(result)
 }

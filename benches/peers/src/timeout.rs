@@ -85,23 +85,23 @@ fn pending_by_hand() -> Row {
                 Role::Ours,
                 "steadfast",
                 || layer().typed_error().layer(PendingOnce),
-                |service| answered(&poll_by_hand(service, 1)),
+                |service| poll_by_hand(service, 1, answered),
             ),
-            Contestant::on_threads(Role::Bare, "bare", || PendingOnce, |service| answered(&poll_by_hand(service, 1))),
+            Contestant::on_threads(Role::Bare, "bare", || PendingOnce, |service| poll_by_hand(service, 1, answered)),
             Contestant::on_threads(
                 Role::Peer,
                 "tokio timeout",
                 || TokioTimeout(PendingOnce),
-                |service| both_answered(&poll_by_hand(service, 1)),
+                |service| poll_by_hand(service, 1, both_answered),
             ),
             Contestant::on_threads(
                 Role::Peer,
                 "tower",
                 || Timeout::new(PendingOnce, LIMIT),
-                |service| answered(&poll_by_hand(service, 1)),
+                |service| poll_by_hand(service, 1, answered),
             ),
             Contestant::on_threads(Role::Peer, "tower-resilience", limited, |service: &mut TimeLimiter<_, _>| {
-                answered(&poll_by_hand(service, 1))
+                poll_by_hand(service, 1, answered)
             }),
         ],
     )
