@@ -68,9 +68,10 @@ impl ratelimit::Clock for AlreadyRead {
     }
 }
 
-/// The most that governor can express, which is one token per nanosecond and four seconds' worth of them at once.
+/// One token per nanosecond, and the largest burst that governor takes, four seconds' worth. `Quota::per_second` divides
+/// a second by its count in whole nanoseconds: above one per nanosecond that leaves no interval, and no limit.
 pub fn plenty_for_governor() -> Quota {
-    Quota::per_second(NonZeroU32::MAX)
+    Quota::with_period(Duration::from_nanos(1)).expect("a period").allow_burst(NonZeroU32::MAX)
 }
 
 /// The same for ours.
