@@ -82,7 +82,7 @@ pub fn tower_resilience() -> CircuitBreakerLayer {
 
 fn record() -> Row {
     Row::new(
-        "breaker: admit and record a success",
+        "breaker: admit and record in a time window",
         vec![
             Contestant::on_threads(Role::Ours, "steadfast", sliding, |breaker| {
                 let admitted = breaker.try_acquire();
@@ -103,18 +103,20 @@ fn record() -> Row {
                     breaker.on_success();
                     admitted
                 },
-            ),
+            )
+            .other_work("keeps no window, reads no clock"),
             Contestant::on_threads(Role::Peer, "recloser", recloser, |breaker| {
                 black_box(&breaker.call(|| Ok::<(), Fault>(()))).is_ok()
-            }),
+            })
+            .other_work("a window of calls: reads no clock"),
         ],
     )
 }
 
-/// Without the clock. Recloser has none, and neither have failsafe's failures in a row.
+/// Without the clock, which recloser does not read: its window is of calls. Failsafe's failures in a row have no window.
 fn record_at() -> Row {
     Row::new(
-        "breaker: admit and record a success, clock already read",
+        "breaker: admit and record in a time window, clock already read",
         vec![
             Contestant::on_threads(
                 Role::Ours,
@@ -136,7 +138,8 @@ fn record_at() -> Row {
                     breaker.on_success();
                     admitted
                 },
-            ),
+            )
+            .other_work("keeps no window"),
             Contestant::on_threads(Role::Peer, "recloser", recloser, |breaker| {
                 black_box(&breaker.call(|| Ok::<(), Fault>(()))).is_ok()
             }),

@@ -48,7 +48,8 @@ fn both() -> Row {
             Contestant::on_threads(Role::Peer, "tower-resilience (AIMD)", aimd, |budget| {
                 budget.deposit();
                 black_box(budget.try_withdraw())
-            }),
+            })
+            .other_work("reads no clock"),
         ],
     )
 }

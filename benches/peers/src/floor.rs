@@ -42,7 +42,7 @@ fn clocks() -> Row {
             }),
         ],
     )
-    .informational()
+    .informational("what no peer can go below")
 }
 
 fn words() -> Row {
@@ -76,5 +76,5 @@ fn words() -> Row {
             ),
         ],
     )
-    .informational()
+    .informational("what no peer can go below")
 }

@@ -44,24 +44,26 @@ pub struct Contestant {
     pub role: Role,
     /// For objects that two threads cannot share.
     pub alone: bool,
+    /// Why its time is no measure of ours, where it does other work.
+    pub other_work: Option<&'static str>,
     turn: Box<dyn Fn(usize, Effort) -> Turn>,
 }
 
 /// One operation and all who perform it.
 pub struct Row {
     pub name: String,
-    /// Not compared by the same clock or the same promise: for information only.
-    pub informational: bool,
+    /// Why the row compares nothing, if it is for information only.
+    pub informational: Option<&'static str>,
     pub contestants: Vec<Contestant>,
 }
 
 impl Row {
     pub fn new(name: impl Into<String>, contestants: Vec<Contestant>) -> Self {
-        Self { name: name.into(), informational: false, contestants }
+        Self { name: name.into(), informational: None, contestants }
     }
 
-    pub fn informational(self) -> Self {
-        Self { informational: true, ..self }
+    pub fn informational(self, why: &'static str) -> Self {
+        Self { informational: Some(why), ..self }
     }
 }
 
@@ -78,7 +80,7 @@ impl Contestant {
             let shared = make();
             on_threads((0..threads).map(|_| shared.clone()).collect(), effort, &operation)
         };
-        Self { name, role, alone: false, turn: Box::new(turn) }
+        Self { name, role, alone: false, other_work: None, turn: Box::new(turn) }
     }
 
     /// A call of a service, in a task for each thread: one thread is a current-thread runtime, two are the workers of a
@@ -102,7 +104,7 @@ impl Contestant {
                 (0..threads).map(|_| shared.clone()).collect()
             })
         };
-        Self { name, role, alone: false, turn: Box::new(turn) }
+        Self { name, role, alone: false, other_work: None, turn: Box::new(turn) }
     }
 
     /// As [`in_runtime`](Self::in_runtime), for a service that is not `Clone`: on one thread only.
@@ -120,12 +122,17 @@ impl Contestant {
         Make: Fn() -> S + 'static,
     {
         let turn = move |threads: usize, effort: Effort| in_tasks(threads, effort, expected, || vec![make()]);
-        Self { name, role, alone: true, turn: Box::new(turn) }
+        Self { name, role, alone: true, other_work: None, turn: Box::new(turn) }
     }
 
     /// The same on one thread only.
     pub fn alone(self) -> Self {
         Self { alone: true, ..self }
+    }
+
+    /// The same for information only: its work is not ours, and why.
+    pub fn other_work(self, why: &'static str) -> Self {
+        Self { other_work: Some(why), ..self }
     }
 
     /// Takes one turn, and one more to count allocations if `counted`.

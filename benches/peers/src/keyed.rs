@@ -47,7 +47,8 @@ pub fn rows() -> Vec<Row> {
     let own_clock = counts.map(|(count, name)| {
         let governor = contestant("governor (TSC)", count, QuantaClock::default, RandomState::new);
         let contestants = vec![ours("steadfast", count, RandomState::new), governor];
-        Row::new(format!("keyed rate limit: acquire, {name}, each by its own clock"), contestants).informational()
+        Row::new(format!("keyed rate limit: acquire, {name}, each by its own clock"), contestants)
+            .informational("each by its own clock")
     });
     secret_hasher.into_iter().chain(fast_hasher).chain(own_clock).collect()
 }

@@ -78,7 +78,8 @@ fn waits() -> Row {
                     waits && next.as_mut().poll(&mut cx).is_ready()
                 },
             )
-            .alone(),
+            .alone()
+            .other_work("no timer: its wait has no bound"),
         ],
     )
 }

@@ -18,6 +18,7 @@ mod rate;
 mod report;
 mod services;
 mod stacks;
+mod table;
 mod tally;
 mod timeout;
 mod turn;
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
         eprintln!("steadfast-peers: no row has {:?} in its name", args.only);
         return ExitCode::from(2);
     }
-    let mut report = Report::new();
+    let mut report = Report::new(args.quick);
     for row in rows {
         for threads in [1, 2] {
             report.rows.extend(measure(&row, threads, effort));

@@ -207,7 +207,7 @@ fn acquire_by_their_clocks() -> Row {
             ),
         ],
     )
-    .informational()
+    .informational("each by its own clock")
 }
 
 /// With the time to wait, which every caller of a limit has to tell its own. Governor's is computed from a reading made
@@ -270,7 +270,7 @@ fn refuse_without_wait() -> Row {
             Contestant::on_threads(Role::Peer, "leaky-bucket", empty_leaky_bucket, |limiter| !limiter.try_acquire(1)),
         ],
     )
-    .informational()
+    .informational("the wait goes unread, and the clocks differ")
 }
 
 fn empty_leaky_bucket() -> Arc<leaky_bucket::RateLimiter> {
@@ -294,7 +294,8 @@ fn layer() -> Row {
                 "tower",
                 || ServiceBuilder::new().rate_limit(PLENTY, SECOND).service(AtOnce),
                 answered,
-            ),
+            )
+            .other_work("not shared, no atomics, a fixed window"),
             Contestant::in_runtime(
                 Role::Peer,
                 "tower-resilience",
@@ -322,7 +323,8 @@ fn layer_refuses() -> Row {
                 || RateLimitLayer::new(empty_bucket()).typed_error().layer(AtOnce),
                 refused,
             ),
-            Contestant::in_runtime_alone(Role::Peer, "tower, with LoadShed", empty_tower, refused),
+            Contestant::in_runtime_alone(Role::Peer, "tower, with LoadShed", empty_tower, refused)
+                .other_work("not shared, reads no clock to refuse"),
             Contestant::in_runtime(Role::Peer, "tower-resilience", empty_tower_resilience, refused),
         ],
     )

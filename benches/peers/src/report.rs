@@ -1,17 +1,17 @@
-//! What was measured, as a table for people and as JSON for programs.
+//! What was measured, as JSON for programs.
 
 use crate::{
     harness::{Contestant, Role, Row},
     tally::Turn,
 };
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// All rows of a run.
 #[derive(Serialize)]
 pub struct Report {
-    versions: BTreeMap<&'static str, &'static str>,
+    pub versions: BTreeMap<&'static str, &'static str>,
+    pub quick: bool,
     pub seconds: f64,
     pub rows: Vec<Measured>,
 }
@@ -19,17 +19,23 @@ pub struct Report {
 /// One row on one or two threads. Times are nanoseconds per operation of each thread: the median of all repetitions.
 #[derive(Serialize)]
 pub struct Measured {
-    name: String,
-    threads: usize,
+    pub name: String,
+    pub threads: usize,
+    /// True where no peer does the work of ours.
     informational: bool,
+    /// Why the row compares nothing.
+    pub why_informational: Option<&'static str>,
     ours_ns: Option<f64>,
     ours_min: Option<f64>,
     ours_max: Option<f64>,
     ours_allocs: Option<f64>,
+    /// Of the peers that do the work of ours; of all where none does.
     best_peer: Option<&'static str>,
     best_peer_ns: Option<f64>,
-    /// Ours to the best peer's.
+    /// Ours to the best peer's: of the medians, and the range over the rounds.
     ratio: Option<f64>,
+    ratio_min: Option<f64>,
+    ratio_max: Option<f64>,
     floor_ns: Option<f64>,
     /// Ours to the floor.
     floor_ratio: Option<f64>,
@@ -37,75 +43,104 @@ pub struct Measured {
     peers: BTreeMap<&'static str, Figures>,
     /// All contestants in the order of their row.
     #[serde(skip)]
-    all: Vec<(&'static str, Figures)>,
+    pub all: Vec<Figures>,
 }
 
 /// What one contestant took.
 #[derive(Clone, Copy, Serialize)]
-struct Figures {
-    ns: f64,
-    min: f64,
-    max: f64,
-    allocs: f64,
+pub struct Figures {
+    #[serde(skip)]
+    pub name: &'static str,
+    #[serde(skip)]
+    pub role: Role,
+    pub ns: f64,
+    pub min: f64,
+    pub max: f64,
+    pub allocs: f64,
+    /// Ours to this one's.
+    pub ratio: Option<Ratio>,
+    /// Why its time is no measure of ours.
+    pub other_work: Option<&'static str>,
+}
+
+/// How many times as long ours takes.
+#[derive(Clone, Copy, Serialize)]
+pub struct Ratio {
+    pub of_medians: f64,
+    /// The range over the rounds: both took their turns of a round one right after the other.
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Figures {
-    fn of(turns: &[Turn]) -> Self {
+    fn of(contestant: &Contestant, turns: &[Turn]) -> Self {
         let mut times: Vec<f64> = turns.iter().filter_map(|turn| turn.nanos).collect();
         times.sort_by(f64::total_cmp);
         let tenths = |value: f64| (value * 10.0).round() / 10.0;
         let at = |place: usize| tenths(times.get(place).copied().unwrap_or(f64::NAN));
         let allocations = turns.iter().map(|turn| turn.allocations).fold(0.0, f64::max);
         Self {
+            name: contestant.name,
+            role: contestant.role,
             ns: at(times.len() / 2),
             min: at(0),
             max: at(times.len().saturating_sub(1)),
             allocs: tenths(allocations),
+            ratio: None,
+            other_work: contestant.other_work,
         }
     }
+}
 
-    /// The median and the range.
-    fn text(self) -> String {
-        let Self { ns, min, max, .. } = self;
-        let digits = usize::from(ns < 100.0);
-        format!("{ns:.digits$} ({min:.digits$}-{max:.digits$})")
+impl Ratio {
+    fn of(ours: (Figures, &[Turn]), other: (Figures, &[Turn])) -> Option<Self> {
+        let rounds = ours.1.iter().zip(other.1);
+        let mut ratios: Vec<_> = rounds.filter_map(|(ours, other)| Some(ours.nanos? / other.nanos?)).collect();
+        ratios.sort_by(f64::total_cmp);
+        let (min, max) = (hundredths(*ratios.first()?), hundredths(*ratios.last()?));
+        Some(Self { of_medians: hundredths(ours.0.ns / other.0.ns), min, max })
     }
 }
 
 impl Measured {
     pub fn new(row: &Row, threads: usize, turns: &[(&Contestant, Vec<Turn>)]) -> Self {
-        let figures: Vec<_> = turns.iter().map(|(contestant, turns)| (*contestant, Figures::of(turns))).collect();
-        let of =
-            |role: Role| figures.iter().find(|(contestant, _)| contestant.role == role).map(|(_, figures)| *figures);
-        let peers: BTreeMap<_, _> = figures
-            .iter()
-            .filter(|(contestant, _)| contestant.role == Role::Peer)
-            .map(|(contestant, figures)| (contestant.name, *figures))
-            .collect();
-        let best = peers.iter().min_by(|one, other| one.1.ns.total_cmp(&other.1.ns));
-        let (ours, floor) = (of(Role::Ours), of(Role::Floor));
-        let ratio = |to: Option<f64>| Some(hundredths(ours?.ns / to?));
+        let mut all: Vec<_> = turns.iter().map(|(contestant, turns)| Figures::of(contestant, turns)).collect();
+        let ours = all.iter().position(|figures| figures.role == Role::Ours);
+        for other in 0..all.len() {
+            let pair = ours.filter(|ours| *ours != other).map(|ours| [ours, other].map(|at| (all[at], &*turns[at].1)));
+            all[other].ratio = pair.and_then(|[ours, other]| Ratio::of(ours, other));
+        }
+        let ours = ours.map(|at| all[at]);
+        let of = |role: Role| all.iter().find(|figures| figures.role == role).copied();
+        let peers = || all.iter().filter(|figures| figures.role == Role::Peer);
+        let fastest = |of: &mut dyn Iterator<Item = Figures>| of.min_by(|one, other| one.ns.total_cmp(&other.ns));
+        let equal = fastest(&mut peers().copied().filter(|figures| figures.other_work.is_none()));
+        let best = equal.or_else(|| fastest(&mut peers().copied()));
+        let why_informational = row.informational.or(best.and_then(|figures| figures.other_work));
         Self {
             name: row.name.clone(),
             threads,
-            informational: row.informational,
+            informational: why_informational.is_some(),
+            why_informational,
             ours_ns: ours.map(|figures| figures.ns),
             ours_min: ours.map(|figures| figures.min),
             ours_max: ours.map(|figures| figures.max),
             ours_allocs: ours.map(|figures| figures.allocs),
-            best_peer: best.map(|(name, _)| *name),
-            best_peer_ns: best.map(|(_, figures)| figures.ns),
-            ratio: ratio(best.map(|(_, figures)| figures.ns)),
-            floor_ns: floor.map(|figures| figures.ns),
-            floor_ratio: ratio(floor.map(|figures| figures.ns)),
+            best_peer: best.map(|figures| figures.name),
+            best_peer_ns: best.map(|figures| figures.ns),
+            ratio: best.and_then(|figures| Some(figures.ratio?.of_medians)),
+            ratio_min: best.and_then(|figures| Some(figures.ratio?.min)),
+            ratio_max: best.and_then(|figures| Some(figures.ratio?.max)),
+            floor_ns: of(Role::Floor).map(|figures| figures.ns),
+            floor_ratio: of(Role::Floor).and_then(|figures| Some(figures.ratio?.of_medians)),
             bare_ns: of(Role::Bare).map(|figures| figures.ns),
-            all: figures.iter().map(|(contestant, figures)| (contestant.name, *figures)).collect(),
-            peers,
+            peers: peers().map(|figures| (figures.name, *figures)).collect(),
+            all,
         }
     }
 
-    fn find(&self, name: &str) -> Option<Figures> {
-        self.all.iter().find(|(other, _)| *other == name).map(|(_, figures)| *figures)
+    pub fn find(&self, name: &str) -> Option<Figures> {
+        self.all.iter().find(|figures| figures.name == name).copied()
     }
 }
 
@@ -114,58 +149,10 @@ fn hundredths(value: f64) -> f64 {
 }
 
 impl Report {
-    pub fn new() -> Self {
-        Self { versions: versions(), seconds: 0.0, rows: Vec::new() }
-    }
-
-    pub fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(["", "1 thread", "ours is", "2 threads", "ours is", "allocations"]);
-        for column in 1..6 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        for pair in self.rows.chunk_by(|one, other| one.name == other.name) {
-            // Some contestants have one thread only, and none has the second alone.
-            let Some(row) = pair.first() else { continue };
-            let note = if row.informational { " *" } else { "" };
-            table.add_row([format!("\n{}{note}", row.name)]);
-            for (name, _) in &row.all {
-                let on = |threads: usize| pair.iter().find(|row| row.threads == threads);
-                let time = |threads: usize| on(threads)?.find(name).map(Figures::text);
-                let times = |threads: usize| {
-                    let (row, figures) = (on(threads)?, on(threads)?.find(name)?);
-                    let ours = row.ours_ns.filter(|_| *name != OURS)?;
-                    Some(format!("{:.2}x", ours / figures.ns))
-                };
-                let allocations = pair.iter().filter_map(|row| row.find(name)).map(|figures| figures.allocs);
-                table.add_row([
-                    format!("  {name}"),
-                    time(1).unwrap_or_default(),
-                    times(1).unwrap_or_default(),
-                    time(2).unwrap_or_default(),
-                    times(2).unwrap_or_default(),
-                    allocations.fold(0.0, f64::max).to_string(),
-                ]);
-            }
-        }
-        let versions: Vec<_> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        format!(
-            "{}\n\n\
-             Nanoseconds per operation of each thread: median (range), and how many times as long ours takes.\n\
-             Two threads share one object. \"bare\" is the service without layers.\n\
-             * for information: no comparison, or not by the same clock.\n\
-             {}.\nMeasured in {:.0} s.",
-            table.trim_fmt(),
-            versions.join(", "),
-            self.seconds,
-        )
+    pub fn new(quick: bool) -> Self {
+        Self { versions: versions(), quick, seconds: 0.0, rows: Vec::new() }
     }
 }
-
-/// The name of ours among the contestants of a row.
-pub const OURS: &str = "steadfast";
 
 /// What was measured, as it is locked.
 fn versions() -> BTreeMap<&'static str, &'static str> {
@@ -195,11 +182,45 @@ fn versions() -> BTreeMap<&'static str, &'static str> {
 mod tests {
     use super::*;
 
+    fn turns(nanos: [f64; 3]) -> Vec<Turn> {
+        nanos.map(|nanos| Turn { nanos: Some(nanos), allocations: 0.0, wrong: 0 }).to_vec()
+    }
+
+    fn contestant(role: Role, name: &'static str) -> Contestant {
+        Contestant::on_threads(role, name, || (), |_| true)
+    }
+
     #[test]
     fn the_median_and_the_range_are_of_all_turns() {
-        let turns = [3.0, 1.0, 2.0].map(|nanos| Turn { nanos: Some(nanos), allocations: 0.0, wrong: 0 });
-        let figures = Figures::of(&turns);
+        let figures = Figures::of(&contestant(Role::Peer, "peer"), &turns([3.0, 1.0, 2.0]));
         assert_eq!((figures.ns, figures.min, figures.max), (2.0, 1.0, 3.0));
+    }
+
+    #[test]
+    fn a_ratio_is_of_the_medians_and_its_range_is_of_the_rounds() {
+        let contestants = vec![contestant(Role::Peer, "peer"), contestant(Role::Ours, "ours")];
+        let row = Row::new("row", contestants);
+        let turns = [turns([1.0, 2.0, 4.0]), turns([4.0, 4.0, 2.0])];
+        let measured = Measured::new(&row, 2, &row.contestants.iter().zip(turns).collect::<Vec<_>>());
+        assert_eq!((measured.ratio, measured.ratio_min, measured.ratio_max), (Some(2.0), Some(0.5), Some(4.0)));
+        assert!(!measured.informational);
+    }
+
+    #[test]
+    fn a_peer_that_does_other_work_is_no_measure_while_another_is_there() {
+        let faster = || contestant(Role::Peer, "faster").other_work("reads no clock");
+        let ours = || contestant(Role::Ours, "ours");
+        let both = Row::new("row", vec![ours(), faster(), contestant(Role::Peer, "equal")]);
+        let taken = [[2.0; 3], [1.0; 3], [4.0; 3]].map(turns);
+        let measured = Measured::new(&both, 1, &both.contestants.iter().zip(taken).collect::<Vec<_>>());
+        assert_eq!((measured.best_peer, measured.ratio), (Some("equal"), Some(0.5)));
+        assert!(!measured.informational);
+
+        let alone = Row::new("row", vec![ours(), faster()]);
+        let taken = [[2.0; 3], [1.0; 3]].map(turns);
+        let measured = Measured::new(&alone, 1, &alone.contestants.iter().zip(taken).collect::<Vec<_>>());
+        assert_eq!((measured.best_peer, measured.why_informational), (Some("faster"), Some("reads no clock")));
+        assert!(measured.informational);
     }
 
     #[test]
