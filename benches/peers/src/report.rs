@@ -156,13 +156,15 @@ impl Report {
 
 /// What was measured, as it is locked.
 fn versions() -> BTreeMap<&'static str, &'static str> {
-    const MEASURED: [&str; 13] = [
+    const MEASURED: [&str; 15] = [
         "failsafe",
         "governor",
         "leaky-bucket",
+        "rate-net",
         "ratelimit",
         "recloser",
         "steadfast",
+        "throttle-net",
         "tokio",
         "tower",
         "tower-resilience-bulkhead",
@@ -225,6 +227,6 @@ mod tests {
 
     #[test]
     fn every_rival_has_its_version() {
-        assert_eq!(versions().len(), 13);
+        assert_eq!(versions().len(), 15);
     }
 }
