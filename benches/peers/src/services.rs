@@ -6,10 +6,11 @@ use std::{
     fmt,
     future::{Future, Ready, ready},
     hint::black_box,
+    marker::PhantomData,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
-use tower::{Service, ServiceExt, util::Oneshot};
+use tower::{BoxError, Service, ServiceExt, util::Oneshot};
 
 /// The error of both services: a real one, so that no contestant's handling of errors is optimized away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,9 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {}
 
-/// What both services answer: the request, or a fault for the one request that nobody sends.
-fn answer(request: u64) -> Result<u64, Fault> {
-    if request == u64::MAX { Err(Fault) } else { Ok(request) }
+/// What all services answer: the request, or a fault for the one request that nobody sends.
+fn answer<E: From<Fault>>(request: u64) -> Result<u64, E> {
+    if request == u64::MAX { Err(Fault.into()) } else { Ok(request) }
 }
 
 /// Whether a call was answered by the service.
@@ -63,15 +64,23 @@ impl Service<u64> for AtOnce {
 pub struct PendingOnce;
 
 /// The future of [`PendingOnce`]: wakes its task at once, so that the next poll is as soon as the runtime allows.
-pub struct Once {
+pub struct Once<E> {
     request: u64,
     polled: bool,
+    error: PhantomData<fn() -> E>,
+}
+
+impl<E> Once<E> {
+    #[inline]
+    fn new(request: u64) -> Self {
+        Self { request, polled: false, error: PhantomData }
+    }
 }
 
 impl Service<u64> for PendingOnce {
     type Response = u64;
     type Error = Fault;
-    type Future = Once;
+    type Future = Once<Fault>;
 
     #[inline]
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -80,12 +89,12 @@ impl Service<u64> for PendingOnce {
 
     #[inline]
     fn call(&mut self, request: u64) -> Self::Future {
-        Once { request, polled: false }
+        Once::new(request)
     }
 }
 
-impl Future for Once {
-    type Output = Result<u64, Fault>;
+impl<E: From<Fault>> Future for Once<E> {
+    type Output = Result<u64, E>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -95,6 +104,42 @@ impl Future for Once {
         self.polled = true;
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// The same services with a boxed error.
+#[derive(Clone, Copy, Debug)]
+pub struct Boxed<S>(pub S);
+
+impl Service<u64> for Boxed<AtOnce> {
+    type Response = u64;
+    type Error = BoxError;
+    type Future = Ready<Result<u64, BoxError>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        ready(answer(request))
+    }
+}
+
+impl Service<u64> for Boxed<PendingOnce> {
+    type Response = u64;
+    type Error = BoxError;
+    type Future = Once<BoxError>;
+
+    #[inline]
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        Once::new(request)
     }
 }
 
