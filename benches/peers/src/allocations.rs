@@ -1,8 +1,8 @@
-//! Counts heap allocations, on all threads, while asked to.
+//! Counts heap allocations and the bytes that they hold, on all threads, while asked to.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 #[global_allocator]
@@ -11,15 +11,18 @@ static ALLOCATOR: Counting = Counting;
 /// Off while time is measured: then it is a word that all threads read and none writes, so counting slows nobody down.
 static ASKED: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
+/// Allocated less freed.
+static BYTES: AtomicI64 = AtomicI64::new(0);
 
 /// The system's allocator, and a counter.
 struct Counting;
 
 impl Counting {
     #[inline]
-    fn count(&self) {
+    fn count(&self, allocations: u64, bytes: i64) {
         if ASKED.load(Ordering::Relaxed) {
-            COUNT.fetch_add(1, Ordering::Relaxed);
+            COUNT.fetch_add(allocations, Ordering::Relaxed);
+            BYTES.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 }
@@ -29,27 +32,28 @@ impl Counting {
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.count();
+        self.count(1, layout.size() as i64);
         // SAFETY: see above.
         unsafe { System.alloc(layout) }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        self.count();
+        self.count(1, layout.size() as i64);
         // SAFETY: see above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        self.count();
+        self.count(1, size as i64 - layout.size() as i64);
         // SAFETY: see above.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        self.count(0, -(layout.size() as i64));
         // SAFETY: see above.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -63,4 +67,14 @@ pub fn count(asked: bool) {
 /// The allocations counted so far.
 pub fn so_far() -> u64 {
     COUNT.load(Ordering::SeqCst)
+}
+
+/// The bytes that this made and kept.
+pub fn kept<T>(make: impl FnOnce() -> T) -> u64 {
+    let before = BYTES.load(Ordering::SeqCst);
+    count(true);
+    let made = make();
+    count(false);
+    drop(made);
+    (BYTES.load(Ordering::SeqCst) - before).max(0) as u64
 }

@@ -55,7 +55,8 @@ fn main() -> ExitCode {
     let effort = if args.quick { QUICK } else { THOROUGH };
     let begin = Instant::now();
     let rows = rows(&args.only);
-    if rows.is_empty() {
+    let memory = keyed::memory::NAME.contains(&args.only);
+    if rows.is_empty() && !memory {
         eprintln!("steadfast-peers: no row has {:?} in its name", args.only);
         return ExitCode::from(2);
     }
@@ -64,6 +65,10 @@ fn main() -> ExitCode {
         for threads in [1, 2] {
             report.rows.extend(measure(&row, threads, effort));
         }
+    }
+    if memory {
+        eprintln!("{}", keyed::memory::NAME);
+        report.memory = keyed::memory::measure();
     }
     report.seconds = begin.elapsed().as_secs_f64();
     if args.json {

@@ -2,6 +2,7 @@
 
 use crate::{
     harness::{Contestant, Role, Row},
+    keyed::memory::Memory,
     tally::Turn,
 };
 use serde::Serialize;
@@ -14,6 +15,7 @@ pub struct Report {
     pub quick: bool,
     pub seconds: f64,
     pub rows: Vec<Measured>,
+    pub memory: Vec<Memory>,
 }
 
 /// One row on one or two threads. Times are nanoseconds per operation of each thread: the median of all repetitions.
@@ -150,7 +152,7 @@ fn hundredths(value: f64) -> f64 {
 
 impl Report {
     pub fn new(quick: bool) -> Self {
-        Self { versions: versions(), quick, seconds: 0.0, rows: Vec::new() }
+        Self { versions: versions(), quick, seconds: 0.0, rows: Vec::new(), memory: Vec::new() }
     }
 }
 

@@ -23,7 +23,7 @@ impl Report {
         }
         let versions: Vec<_> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         format!(
-            "{}\n\n\
+            "{}\n\n{}\
              Nanoseconds per operation of each thread: median (range), and how many times as long ours takes.\n\
              Two threads share one object. \"bare\" is the service without layers.\n\
              A row of two threads depends on how often a cache line changes hands: its ratio has its range over the \
@@ -32,10 +32,27 @@ impl Report {
              peer means that this one does other work.\n\
              {}.\nMeasured in {:.0} s.",
             table.trim_fmt(),
+            self.memory(),
             if self.quick { " Below 1.3x it is noise in a quick run." } else { "" },
             versions.join(", "),
             self.seconds,
         )
+    }
+
+    /// The bytes per key of each limiter, of few keys and of many.
+    fn memory(&self) -> String {
+        if self.memory.is_empty() {
+            return String::new();
+        }
+        let few = self.memory.iter().map(|memory| memory.keys).min();
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(["keyed rate limit: bytes per key", "keys", "bytes", "keys", "bytes"]);
+        for name in self.memory.iter().filter(|memory| Some(memory.keys) == few).map(|memory| memory.name) {
+            let of_it = self.memory.iter().filter(|memory| memory.name == name);
+            let cells = of_it.flat_map(|memory| [memory.keys.to_string(), format!("{:.0}", memory.bytes_per_key)]);
+            table.add_row([format!("  {name}")].into_iter().chain(cells));
+        }
+        format!("{}\n\n", table.trim_fmt())
     }
 }
 

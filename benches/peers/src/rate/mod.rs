@@ -8,7 +8,7 @@ mod refuse;
 use crate::harness::Row;
 
 pub use layer::tower_resilience;
-pub use limits::{plenty, plenty_for_governor};
+pub use limits::AlreadyRead;
 
 pub fn rows() -> Vec<Row> {
     acquire::rows().into_iter().chain(refuse::rows()).chain(layer::rows()).collect()

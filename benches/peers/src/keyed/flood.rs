@@ -1,0 +1,147 @@
+//! How long the check of a known key takes at worst while another thread sends keys that nobody knows.
+//!
+//! Every limiter has room for [`ROOM`] keys and knows [`KNOWN`] that come all the time. One thread times each of their
+//! checks, by two readings of the clock. On two threads the other one floods the limiter. A flood of keys that recover
+//! takes one token of each, which is back after a millisecond. One of keys that drain takes all tokens of each, so that
+//! none of them is forgotten for free. Ours gives such keys one bucket together once its table is full, governor grows,
+//! and rate-net and throttle-net keep the debts of the keys they evict.
+
+use super::limits::{Limit, Ours, Size, monotonic_governor, rate_net, throttle_net};
+use crate::{
+    allocations,
+    gate::Gate,
+    harness::{Contestant, Effort, Role, Row},
+    pinning::pin,
+    tally::Turn,
+};
+use clock_lib::SystemClock;
+use foldhash::fast::RandomState as FastHasher;
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+use steadfast::rate_limit::Overflow;
+
+const ROOM: usize = 100_000;
+const KNOWN: u64 = 1_000;
+const BURST: u32 = 1_000_000;
+const SIZE: Size = Size { interval: Duration::from_millis(1), burst: BURST, keys: ROOM };
+
+/// What a known key takes first, so that its bucket is not full again during a turn.
+const FIRST: u32 = 10_000;
+
+/// Known keys are those from here on.
+const FIRST_KNOWN: u64 = 1 << 62;
+
+/// How many checks are looked at together: about a millisecond of them.
+const WINDOW: usize = 1 << 13;
+
+pub fn rows() -> Vec<Row> {
+    [("recover", 1), ("drain", BURST)].map(|(what, tokens)| row(what, tokens)).into()
+}
+
+fn row(what: &str, tokens: u32) -> Row {
+    Row::new(
+        format!("keyed rate limit: p99.9 of a known key (2 threads: while new keys flood it and {what})"),
+        vec![
+            contestant(Role::Ours, "steadfast", tokens, || Ours::new(SIZE, Overflow::Shared, FastHasher::default())),
+            contestant(Role::Peer, "governor", tokens, || monotonic_governor(SIZE, FastHasher::default())),
+            contestant(Role::Peer, "rate-net", tokens, || rate_net(HALF, SystemClock::new())),
+            contestant(Role::Peer, "throttle-net", tokens, || throttle_net(HALF, SystemClock::new())),
+        ],
+    )
+}
+
+/// Rate-net and throttle-net are made for twice the keys.
+const HALF: Size = Size { keys: ROOM / 2, ..SIZE };
+
+fn contestant<L: Limit>(
+    role: Role,
+    name: &'static str,
+    tokens: u32,
+    make: impl Fn() -> L + Sync + 'static,
+) -> Contestant {
+    Contestant::by_turns(role, name, move |threads, effort| turn(&make(), tokens, threads, effort))
+}
+
+/// Fills the limit, and a tenth more, while its known keys go on, and then times their checks.
+fn turn(limit: &impl Limit, tokens: u32, threads: usize, effort: Effort) -> Turn {
+    for known in 0..KNOWN {
+        assert!(limit.take(FIRST_KNOWN + known, FIRST));
+    }
+    let filled = ROOM as u64 / 10 * 11;
+    for key in 0..filled {
+        limit.take(key, tokens);
+        if key % 4 == 0 {
+            limit.take(FIRST_KNOWN + key / 4 % KNOWN, 1);
+        }
+    }
+    let (gate, over, flooded) = (&Gate::new(threads), &AtomicBool::new(false), &AtomicU64::new(filled));
+    thread::scope(|scope| {
+        if threads > 1 {
+            scope.spawn(move || {
+                pin(1);
+                gate.pass();
+                while !over.load(Relaxed) {
+                    let key = flooded.load(Relaxed);
+                    black_box(limit.take(black_box(key), tokens));
+                    flooded.store(key + 1, Relaxed);
+                }
+            });
+        }
+        let timed = scope.spawn(move || {
+            pin(0);
+            gate.pass();
+            let turn = time(limit, flooded, threads, effort);
+            over.store(true, Relaxed);
+            turn
+        });
+        timed.join().expect("a measuring thread panicked")
+    })
+}
+
+/// Times checks of known keys. Windows in which the flood stood still do not count.
+fn time(limit: &impl Limit, flooded: &AtomicU64, threads: usize, effort: Effort) -> Turn {
+    let mut samples: Vec<u32> = Vec::with_capacity(effort.measured.as_nanos() as usize / 20 + WINDOW);
+    let (mut wrong, mut checks, mut known) = (0, 0, 0);
+    let (allocations, flood) = (allocations::so_far(), flooded.load(Relaxed));
+    let begin = Instant::now();
+    while begin.elapsed() < effort.measured && samples.len() + WINDOW <= samples.capacity() {
+        let (before, kept) = (flooded.load(Relaxed), samples.len());
+        for _ in 0..WINDOW {
+            known = (known + 1) % KNOWN;
+            let begin = Instant::now();
+            let admitted = limit.take(black_box(FIRST_KNOWN + known), 1);
+            samples.push(begin.elapsed().as_nanos().try_into().unwrap_or(u32::MAX));
+            wrong += u64::from(!admitted);
+        }
+        checks += WINDOW as u64;
+        if threads > 1 && flooded.load(Relaxed) == before {
+            samples.truncate(kept);
+        }
+    }
+    let calls = checks + flooded.load(Relaxed) - flood;
+    let allocations = (allocations::so_far() - allocations) as f64 / calls as f64;
+    Turn { nanos: nearly_worst(&mut samples), allocations, wrong }
+}
+
+/// One in a thousand took longer.
+fn nearly_worst(samples: &mut [u32]) -> Option<f64> {
+    let place = samples.len().checked_sub(samples.len() / 1000 + 1)?;
+    let (_, nanos, _) = samples.select_nth_unstable(place);
+    Some(f64::from(*nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_in_a_thousand_took_longer() {
+        let mut samples: Vec<u32> = (1..=10_000).collect();
+        assert_eq!(nearly_worst(&mut samples), Some(9_990.0));
+        assert_eq!(nearly_worst(&mut []), None);
+    }
+}

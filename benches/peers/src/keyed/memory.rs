@@ -1,0 +1,55 @@
+//! The heap that one key takes: a table for as many keys as there are, or what a map has grown to.
+
+use super::{
+    MANY, fill,
+    limits::{Limit, Ours, Size, monotonic_governor, rate_net, throttle_net},
+};
+use crate::allocations;
+use clock_lib::SystemClock;
+use serde::Serialize;
+use std::hash::RandomState;
+use steadfast::rate_limit::Overflow;
+
+/// What one limiter has allocated and kept once it knows its keys.
+#[derive(Serialize)]
+pub struct Memory {
+    pub name: &'static str,
+    pub keys: usize,
+    pub bytes_per_key: f64,
+}
+
+pub const NAME: &str = "keyed rate limit: bytes per key";
+
+/// With keys of eight bytes. A key of more costs ours nothing, which stores none.
+pub fn measure() -> Vec<Memory> {
+    let each = MANY.into_iter().flat_map(|(count, _)| {
+        let size = Size::plenty(count);
+        [
+            measured("steadfast", count, || Ours::new(size, Overflow::Refuse, RandomState::new())),
+            measured("governor", count, || monotonic_governor(size, RandomState::new())),
+            measured("rate-net", count, || rate_net(size, SystemClock::new())),
+            measured("throttle-net", count, || throttle_net(size, SystemClock::new())),
+        ]
+    });
+    each.collect()
+}
+
+fn measured<L: Limit>(name: &'static str, keys: usize, make: impl FnOnce() -> L) -> Memory {
+    let bytes = allocations::kept(|| {
+        let limit = make();
+        fill(&limit, keys);
+        limit
+    });
+    Memory { name, keys, bytes_per_key: (bytes as f64 / keys as f64 * 10.0).round() / 10.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_of_boxes_takes_what_its_boxes_take() {
+        let bytes = allocations::kept(|| (0..1000).map(|number| Box::new([number; 4])).collect::<Vec<Box<[u64; 4]>>>());
+        assert!((40_000..41_000).contains(&bytes), "{bytes}");
+    }
+}
