@@ -1,7 +1,7 @@
 //! Measures steadfast beside its peers, in one process.
 //!
 //! `cargo run --release` prints a table, `cargo run --release -- --json` one JSON object; `--only rate` measures the
-//! rows whose name contains "rate", and `--quick` less thoroughly.
+//! rows whose name contains "rate", `--who steadfast` only contestants of that name, and `--quick` less thoroughly.
 
 mod allocations;
 mod breaker;
@@ -41,6 +41,9 @@ struct Args {
     /// Measure only the rows whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Measure only the contestants whose name contains this, as for a profile of one of them.
+    #[arg(long, default_value = "")]
+    who: String,
     /// Measure for a shorter time each.
     #[arg(long)]
     quick: bool,
@@ -63,7 +66,7 @@ fn main() -> ExitCode {
     let mut report = Report::new(args.quick);
     for row in rows {
         for threads in [1, 2] {
-            report.rows.extend(measure(&row, threads, effort));
+            report.rows.extend(measure(&row, &args.who, threads, effort));
         }
     }
     if memory {
@@ -95,13 +98,13 @@ fn rows(only: &str) -> Vec<Row> {
     all.into_iter().flat_map(|rows| rows()).filter(|row| row.name.contains(only)).collect()
 }
 
-/// Lets all contestants of a row take turns. Nothing where none can.
-fn measure(row: &Row, threads: usize, effort: Effort) -> Option<Measured> {
+/// Lets the contestants of a row take turns whose name contains `who`. Nothing where none can.
+fn measure(row: &Row, who: &str, threads: usize, effort: Effort) -> Option<Measured> {
     eprintln!("{}, {threads}", row.name);
     let mut turns: Vec<(&Contestant, Vec<Turn>)> = row
         .contestants
         .iter()
-        .filter(|contestant| threads == 1 || !contestant.alone)
+        .filter(|contestant| contestant.name.contains(who) && (threads == 1 || !contestant.alone))
         .map(|each| (each, Vec::new()))
         .collect();
     let count = turns.len();
