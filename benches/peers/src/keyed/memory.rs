@@ -25,7 +25,7 @@ pub fn measure() -> Vec<Memory> {
     let each = MANY.into_iter().flat_map(|(count, _)| {
         let size = Size::plenty(count);
         [
-            measured("steadfast", count, || Ours::new(size, Overflow::Refuse, RandomState::new())),
+            measured("steadfast", count, || Ours::new(size, Overflow::Shared, RandomState::new())),
             measured("governor", count, || monotonic_governor(size, RandomState::new())),
             measured("rate-net", count, || rate_net(size, SystemClock::new())),
             measured("throttle-net", count, || throttle_net(size, SystemClock::new())),
