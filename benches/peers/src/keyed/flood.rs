@@ -138,6 +138,42 @@ fn nearly_worst(samples: &mut [u32]) -> Option<f64> {
 mod tests {
     use super::*;
 
+    const EFFORT: Effort =
+        Effort { repetitions: 1, warm_up: Duration::from_millis(1), measured: Duration::from_millis(20) };
+
+    /// Admits every key at once, but for the known ones.
+    #[derive(Clone, Copy)]
+    struct Odd {
+        admits: bool,
+        slow: bool,
+    }
+
+    impl Limit for Odd {
+        fn take(&self, key: u64, tokens: u32) -> bool {
+            if key < FIRST_KNOWN || tokens == FIRST {
+                return true;
+            }
+            let begin = Instant::now();
+            // One known key in five hundred.
+            while self.slow && key.is_multiple_of(500) && begin.elapsed() < Duration::from_micros(50) {}
+            self.admits
+        }
+    }
+
+    #[test]
+    fn a_known_key_that_is_refused_is_a_wrong_answer() {
+        for (admits, seen) in [(true, false), (false, true)] {
+            let turn = turn(&Odd { admits, slow: false }, 1, 1, EFFORT);
+            assert_eq!(turn.wrong > 0, seen);
+        }
+    }
+
+    #[test]
+    fn a_check_in_five_hundred_that_is_slow_is_seen() {
+        let nanos = turn(&Odd { admits: true, slow: true }, 1, 1, EFFORT).nanos;
+        assert!(nanos.is_some_and(|nanos| nanos >= 50_000.0), "{nanos:?}");
+    }
+
     #[test]
     fn one_in_a_thousand_took_longer() {
         let mut samples: Vec<u32> = (1..=10_000).collect();

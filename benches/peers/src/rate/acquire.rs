@@ -100,8 +100,14 @@ fn acquire_at() -> Row {
             Contestant::on_threads(
                 Role::Peer,
                 "rate-net (GCRA)",
-                || (Arc::new(Gcra::new(plenty_for_rate_net())), SECOND),
-                |(gcra, now)| black_box(&gcra.check_at(black_box(*now))).is_allow(),
+                || {
+                    let origin = Instant::now();
+                    (Arc::new(Gcra::new(plenty_for_rate_net())), origin, origin + SECOND)
+                },
+                |(gcra, origin, now)| {
+                    let since = black_box(*now).saturating_duration_since(black_box(*origin));
+                    black_box(&gcra.check_at(since)).is_allow()
+                },
             ),
             Contestant::on_threads(
                 Role::Peer,
