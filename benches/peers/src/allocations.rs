@@ -2,7 +2,10 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
 };
 
 #[global_allocator]
@@ -59,9 +62,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Begins or ends to count.
-pub fn count(asked: bool) {
-    ASKED.store(asked, Ordering::SeqCst);
+/// Counts while this runs. One count at a time: the tests of this crate run side by side.
+pub fn counted<T>(run: impl FnOnce() -> T) -> T {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    ASKED.store(true, Ordering::SeqCst);
+    let done = run();
+    ASKED.store(false, Ordering::SeqCst);
+    done
 }
 
 /// The allocations counted so far.
@@ -71,10 +79,11 @@ pub fn so_far() -> u64 {
 
 /// The bytes that this made and kept.
 pub fn kept<T>(make: impl FnOnce() -> T) -> u64 {
-    let before = BYTES.load(Ordering::SeqCst);
-    count(true);
-    let made = make();
-    count(false);
+    let (made, bytes) = counted(|| {
+        let before = BYTES.load(Ordering::SeqCst);
+        let made = make();
+        (made, BYTES.load(Ordering::SeqCst) - before)
+    });
     drop(made);
-    (BYTES.load(Ordering::SeqCst) - before).max(0) as u64
+    bytes.max(0) as u64
 }

@@ -149,9 +149,8 @@ impl Contestant {
             }
         }
         if counted {
-            allocations::count(true);
-            let short = (self.turn)(threads, Effort { measured: effort.measured / 8, ..effort });
-            allocations::count(false);
+            let short = Effort { measured: effort.measured / 8, ..effort };
+            let short = allocations::counted(|| (self.turn)(threads, short));
             turn = Turn { allocations: short.allocations, wrong: turn.wrong + short.wrong, ..turn };
         }
         turn
