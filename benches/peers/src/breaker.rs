@@ -113,7 +113,8 @@ fn record() -> Row {
     )
 }
 
-/// Without the clock, which recloser does not read: its window is of calls. Failsafe's failures in a row have no window.
+/// Without the clock, which recloser does not read: its window is of calls. Failsafe's failures in a row have no
+/// window.
 fn record_at() -> Row {
     Row::new(
         "breaker: admit and record in a time window, clock already read",

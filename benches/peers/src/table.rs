@@ -28,8 +28,8 @@ impl Report {
              Two threads share one object. \"bare\" is the service without layers.\n\
              A row of two threads depends on how often a cache line changes hands: its ratio has its range over the \
              rounds.{}\n\
-             * for information: no peer of the row does the work of ours, for the reason beside it. A reason beside one \
-             peer means that this one does other work.\n\
+             * for information: no peer of the row does the work of ours, for the reason beside it.\n\
+             A reason beside one peer means that this one does other work.\n\
              {}.\nMeasured in {:.0} s.",
             table.trim_fmt(),
             self.memory(),

@@ -79,8 +79,8 @@ impl ratelimit::Clock for AlreadyRead {
     }
 }
 
-/// One token per nanosecond, and the largest burst that governor takes, four seconds' worth. `Quota::per_second` divides
-/// a second by its count in whole nanoseconds: above one per nanosecond that leaves no interval, and no limit.
+/// One token per nanosecond, and the largest burst that governor takes, four seconds' worth. `Quota::per_second`
+/// divides a second by its count in whole nanoseconds: above one per nanosecond that leaves no interval, and no limit.
 pub fn plenty_for_governor() -> Quota {
     Quota::with_period(Duration::from_nanos(1)).expect("a period").allow_burst(NonZeroU32::MAX)
 }
