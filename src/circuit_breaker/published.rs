@@ -23,12 +23,33 @@ pub(super) struct Published {
     /// The ticks of the window that count, and those before or after, by the numbering's lowest bit. Overwritten only
     /// after the rules have named the others.
     ticks: [SharedTicks; 2],
-    /// After how many nanoseconds a call that is dropped is a failure; zero for never.
-    overdue_after: AtomicU64,
-    /// After how many nanoseconds a call is slow; zero where no rate of slow calls is configured.
-    slow_after: AtomicU64,
     /// The rate of slow calls in parts, zero for none: named by the rules as the ticks are.
     slow_shares: [AtomicU64; 2],
+    /// The times that calls are begun with: named by the rules as well.
+    times: [Times; 2],
+}
+
+/// After how many nanoseconds a call is taken for a failure.
+struct Times {
+    /// A call that is dropped; zero for never.
+    overdue_after: AtomicU64,
+    /// A call that is slow; zero where no rate of slow calls is configured.
+    slow_after: AtomicU64,
+}
+
+impl Times {
+    fn new((overdue_after, slow_after): (Nanos, Nanos)) -> Self {
+        Self { overdue_after: AtomicU64::new(overdue_after.0), slow_after: AtomicU64::new(slow_after.0) }
+    }
+
+    fn load(&self) -> (Nanos, Nanos) {
+        (Nanos(self.overdue_after.load(Ordering::Acquire)), Nanos(self.slow_after.load(Ordering::Acquire)))
+    }
+
+    fn store(&self, (overdue_after, slow_after): (Nanos, Nanos)) {
+        self.overdue_after.store(overdue_after.0, Ordering::Release);
+        self.slow_after.store(slow_after.0, Ordering::Release);
+    }
 }
 
 /// The length of the windows where there is no failure rate.
@@ -61,14 +82,12 @@ impl Published {
     pub(super) fn new(word: Word, config: &BreakerBuilder) -> Self {
         // Where no rate is configured, no call is counted in a window, and a window that is added begins empty.
         let ticks = Ticks::new(window_of(config).unwrap_or(DEFAULT_WINDOW));
-        let (overdue_after, slow_after) = times(config);
         Self {
             word: AtomicU64::new(word.0),
             rules: AtomicU64::new(Rules::new(config, 0).0),
             ticks: [SharedTicks::new(ticks), SharedTicks::new(ticks)],
-            overdue_after: AtomicU64::new(overdue_after.0),
-            slow_after: AtomicU64::new(slow_after.0),
             slow_shares: [slow_share(config), 0].map(AtomicU64::new),
+            times: [Times::new(times(config)), Times::new(times(config))],
         }
     }
 
@@ -116,27 +135,26 @@ impl Published {
     /// A ticket with the instants of a call that is admitted now.
     #[cold]
     pub(super) fn timed_ticket(&self, era: u32, now: Nanos) -> Ticket {
-        let overdue_after = Nanos(self.overdue_after.load(Ordering::Acquire));
-        Ticket::timed(era, overdue_after, Nanos(self.slow_after.load(Ordering::Acquire)), now)
+        let (_, (overdue_after, slow_after)) = self.rules_with(|place| self.times[place].load());
+        Ticket::timed(era, overdue_after, slow_after, now)
     }
 
     /// Follows another configuration than that of the machine. The ticks are `Some` if the window has another length.
     pub(super) fn follow(&self, machine: &Machine, to: &BreakerBuilder, ticks: Option<Ticks>) {
         let (rules, present) = self.rules_and_ticks();
         let mut numbering = rules.numbering();
-        if ticks.is_some() || slow_share(&machine.config) != slow_share(to) {
+        let published = |config: &BreakerBuilder| (slow_share(config), times(config));
+        if ticks.is_some() || published(&machine.config) != published(to) {
             numbering = Rules::next_numbering(numbering);
             let next = (numbering & 1) as usize;
             self.ticks[next].store(ticks.unwrap_or(present));
             // A release, like that of the ticks.
             self.slow_shares[next].store(slow_share(to), Ordering::Release);
+            self.times[next].store(times(to));
         }
-        // A release, for the thread that reads what the rules name. The rules come before the times: a call that was
-        // admitted by the new times is settled by the new rules.
+        // A release, for the thread that reads what the rules name. A call that was admitted by the new times has read
+        // the new rules, and is settled by them.
         self.rules.store(Rules::new(to, numbering).0, Ordering::Release);
-        let (overdue_after, slow_after) = times(to);
-        self.overdue_after.store(overdue_after.0, Ordering::Release);
-        self.slow_after.store(slow_after.0, Ordering::Release);
     }
 }
 

@@ -37,7 +37,8 @@ impl Rules {
         )
     }
 
-    /// Counts the changes of what is published in two places: the window's ticks and the slow share. Modulo eight.
+    /// Counts the changes of what is published in two places: the window's ticks, the slow share and the
+    /// times. Modulo eight.
     #[inline]
     pub(super) fn numbering(self) -> u64 {
         self.0 >> NUMBERING_SHIFT
