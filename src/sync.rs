@@ -2,21 +2,19 @@
 
 #[cfg(not(steadfast_loom))]
 mod chosen {
-    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use std::sync::{Mutex, MutexGuard};
-    pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 }
 
 #[cfg(steadfast_loom)]
 mod chosen {
-    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use loom::sync::{Mutex, MutexGuard};
-    pub(crate) use loom::thread::yield_now;
     pub(crate) use loom::thread_local;
 }
 
-pub(crate) use chosen::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, thread_local, yield_now};
+pub(crate) use chosen::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, thread_local};
 
 /// Locks a mutex whose holders leave valid state behind even when they panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,7 +1,10 @@
 //! The configuration of a breaker that can change while calls pass.
 
 use super::{breaker::Breaker, builder::BreakerBuilder, state::State, word::BreakerState};
-use crate::{error::ConfigError, shell::Reconfigure};
+use crate::{
+    error::ConfigError,
+    shell::{Course, Reconfigure},
+};
 use std::time::Duration;
 
 /// When a circuit opens, and for how long. See [`BreakerBuilder`](crate::circuit_breaker::BreakerBuilder), whose
@@ -130,11 +133,29 @@ impl Reconfigure for Breaker {
         config.builder().check()
     }
 
+    fn course(&self, now: &BreakerConfig, to: &BreakerConfig) -> Course<BreakerConfig> {
+        // A circuit that is held open is the strictest, whatever else it says.
+        if to.forced == Some(Forced::Open) {
+            return Course::Strictest(to.clone());
+        }
+        if now.forced == Some(Forced::Open) {
+            return Course::Strictest(now.clone());
+        }
+        let seen = |config: &BreakerConfig| {
+            let slow_after = config.slow_call_rate.map(|slow| slow.threshold);
+            (config.forced, config.probes, config.cancelled_is_failure_after, slow_after)
+        };
+        if seen(now) == seen(to) { Course::Unseen } else { Course::AtOnce }
+    }
+
     fn apply(&self, config: &BreakerConfig) {
+        // First, so that no call sees the rest.
+        if config.forced == Some(Forced::Open) && self.state() != BreakerState::ForcedOpen {
+            self.force_quietly(State::ForcedOpen);
+        }
         self.configure_quietly(config.builder());
         match (config.forced, self.state()) {
-            (Some(Forced::Open), BreakerState::ForcedOpen) | (Some(Forced::Closed), BreakerState::ForcedClosed) => {}
-            (Some(Forced::Open), _) => self.force_quietly(State::ForcedOpen),
+            (Some(Forced::Open), _) | (Some(Forced::Closed), BreakerState::ForcedClosed) => {}
             (Some(Forced::Closed), _) => self.force_quietly(State::ForcedClosed),
             (None, BreakerState::ForcedOpen | BreakerState::ForcedClosed) => self.force_quietly(State::Closed),
             (None, BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen) => {}

@@ -6,7 +6,12 @@ use super::{
     pace,
     queue::Queue,
 };
-use crate::{clock::Nanos, error::ConfigError, pace::Pace, shell::Reconfigure};
+use crate::{
+    clock::Nanos,
+    error::ConfigError,
+    pace::Pace,
+    shell::{Course, Reconfigure},
+};
 use std::time::Duration;
 
 /// A queue. See [`QueueBuilder`](crate::load_level::QueueBuilder), whose defaults and bounds these are.
@@ -105,6 +110,12 @@ impl Reconfigure for Queue {
 
     fn check(&self, config: &LoadLevelConfig) -> Result<(), ConfigError> {
         config.check()
+    }
+
+    /// One queue is neither stricter than another nor less strict: calls are admitted, wait, or are refused. It changes
+    /// under its lock.
+    fn course(&self, _now: &LoadLevelConfig, _to: &LoadLevelConfig) -> Course<LoadLevelConfig> {
+        Course::AtOnce
     }
 
     fn apply(&self, config: &LoadLevelConfig) {

@@ -1,7 +1,10 @@
 //! The configuration of a limit on calls in flight that can change while calls pass.
 
 use super::limiter::{Limiter, check};
-use crate::{error::ConfigError, shell::Reconfigure};
+use crate::{
+    error::ConfigError,
+    shell::{Course, Reconfigure},
+};
 
 /// A limit on the calls in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,15 @@ impl Reconfigure for Limiter {
 
     fn check(&self, config: &LoadShedConfig) -> Result<(), ConfigError> {
         check(config.limit)
+    }
+
+    fn course(&self, now: &LoadShedConfig, to: &LoadShedConfig) -> Course<LoadShedConfig> {
+        // One in shadow refuses nothing.
+        Course::Strictest(match (now.shadow, to.shadow) {
+            (true, _) => *to,
+            (false, true) => *now,
+            (false, false) => LoadShedConfig::new(now.limit.min(to.limit)),
+        })
     }
 
     fn apply(&self, config: &LoadShedConfig) {

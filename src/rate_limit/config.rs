@@ -5,7 +5,10 @@ use super::{
     limit::{Both, LiveLimit, Shadow},
     quota::Quota,
 };
-use crate::{error::ConfigError, shell::Reconfigure};
+use crate::{
+    error::ConfigError,
+    shell::{Course, Reconfigure},
+};
 
 /// A rate limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,11 +59,22 @@ impl LimitHandle {
         self.modes.iter().for_each(|mode| mode.set(false));
     }
 
-    /// It only counts from now on, as it may do already by the mode of the whole, which then stays.
-    fn put_in_shadow(&self) {
-        if let (false, Some(own)) = (self.is_shadow(), self.modes.first()) {
+    /// It only counts from now on, as it may do already by the mode of a whole that stays in shadow.
+    fn put_in_shadow(&self, stays: impl Fn(&Shadow) -> bool) {
+        if let (false, Some(own)) = (self.modes.iter().any(|mode| mode.is_on() && stays(mode)), self.modes.first()) {
             own.set(true);
         }
+    }
+
+    /// The strictest way from one configuration to another, if there is one.
+    fn strictest(&self, now: &RateLimitConfig, to: &RateLimitConfig) -> Option<RateLimitConfig> {
+        Some(match (now.shadow, to.shadow) {
+            // Its quotas decide nothing.
+            (true, _) => to.clone(),
+            (false, true) => now.clone(),
+            (false, false) if now == to => now.clone(),
+            (false, false) => RateLimitConfig::new(self.limit.strictest(&now.quotas, &to.quotas)?),
+        })
     }
 }
 
@@ -112,16 +126,28 @@ impl Reconfigure for LimitsHandle {
         })
     }
 
-    fn apply(&self, config: &Vec<RateLimitConfig>) {
-        for (part, given) in self.0.iter().zip(config) {
-            part.limit.set_quotas(&given.quotas);
-            if !given.shadow {
-                part.put_in_force();
-            }
+    fn course(&self, now: &Vec<RateLimitConfig>, to: &Vec<RateLimitConfig>) -> Course<Vec<RateLimitConfig>> {
+        let parts = self.0.iter().zip(now).zip(to);
+        match parts.map(|((part, now), to)| part.strictest(now, to)).collect() {
+            Some(strictest) => Course::Strictest(strictest),
+            None if self.0.len() == 1 => Course::AtOnce,
+            None => Course::InSteps,
         }
-        // Once it is known whether the whole stays in shadow.
-        for (part, _) in self.0.iter().zip(config).filter(|(_, given)| given.shadow) {
-            part.put_in_shadow();
+    }
+
+    /// Calls pass meanwhile, and see no quota in force that is to be in shadow.
+    fn apply(&self, config: &Vec<RateLimitConfig>) {
+        let parts = || self.0.iter().zip(config);
+        let ends =
+            |mode: &Shadow| parts().any(|(part, given)| !given.shadow && part.modes.iter().any(|other| other.is(mode)));
+        for (part, _) in parts().filter(|(_, given)| given.shadow) {
+            part.put_in_shadow(|mode| !ends(mode));
+        }
+        for (part, given) in parts() {
+            part.limit.set_quotas(&given.quotas);
+        }
+        for (part, _) in parts().filter(|(_, given)| !given.shadow) {
+            part.put_in_force();
         }
     }
 

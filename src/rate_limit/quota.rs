@@ -86,6 +86,14 @@ impl Quota {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
+    /// The lower of two rates with the lower of two bursts: what both admit.
+    pub(crate) fn strictest(self, other: Self) -> Self {
+        let is_slower =
+            u128::from(other.count) * self.period.as_nanos() < u128::from(self.count) * other.period.as_nanos();
+        let rate = if is_slower { other } else { self };
+        rate.with_burst(self.burst.min(other.burst))
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let Self { count, period, burst } = *self;
         check_duration("rate_limit.period", period)?;
@@ -112,3 +120,29 @@ impl fmt::Display for Quota {
 const MOST_BURST: u64 = 1 << 55;
 
 const LONGEST_TO_FILL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strictest_of_two_quotas_has_the_lower_rate_and_the_lower_burst_and_can_be_built() {
+        let year = Duration::from_secs(366 * 24 * 60 * 60);
+        let rates =
+            [(1, year), (1, Duration::from_secs(60)), (2, Duration::from_secs(60)), (1, Duration::from_nanos(1))];
+        let quotas = rates.into_iter().flat_map(|(count, period)| {
+            [1, 7, 1 << 20].map(|burst| Quota::new(count, period).with_burst(burst)).into_iter()
+        });
+        let quotas: Vec<_> = quotas.filter(|quota| quota.check().is_ok()).collect();
+        assert!(quotas.len() > 9);
+        let rate = |quota: Quota| quota.count as f64 / quota.period.as_secs_f64();
+        for one in &quotas {
+            for other in &quotas {
+                let strictest = one.strictest(*other);
+                assert_eq!(rate(strictest), rate(*one).min(rate(*other)));
+                assert_eq!(strictest.burst, one.burst.min(other.burst));
+                assert_eq!(strictest.check(), Ok(()));
+            }
+        }
+    }
+}

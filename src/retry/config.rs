@@ -8,7 +8,7 @@ use crate::{
     backoff::Backoff,
     error::ConfigError,
     pace::Pace,
-    shell::{ABSENT, Reconfigure},
+    shell::{ABSENT, Course, Reconfigure},
 };
 use std::time::Duration;
 
@@ -117,6 +117,11 @@ impl Reconfigure for RetryHandle {
             return Err(ConfigError::new("retry.budget", given, ABSENT));
         }
         config.check()
+    }
+
+    /// The budget is asked between two attempts.
+    fn course(&self, _now: &RetryConfig, _to: &RetryConfig) -> Course<RetryConfig> {
+        Course::Unseen
     }
 
     /// The attempts, the backoff and the longest hint are terms of each call.

@@ -4,7 +4,10 @@ use crate::{
     clock::Nanos,
     error::{Error, TimedOut},
     random::Random,
-    shell::{Abandonment, Callee, Denied, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Retries, Stage},
+    shell::{
+        Abandonment, Callee, Denied, Describe, Ending, Explanation, Frame, Inherited, Recall, RefusesNow, Retries,
+        Stage,
+    },
     words::Flag,
 };
 use pin_project_lite::pin_project;
@@ -90,7 +93,7 @@ where
 
     type Call = RetryCall<Next::Call, P::Kept>;
 
-    #[inline]
+    #[inline(always)]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let inherited = frame.inherited();
         frame.begin_attempt(0, inherited);
@@ -225,6 +228,20 @@ where
         progress.note(None, frame);
         // Last: it is user code, and if it panics nothing is left to give back.
         drop_kept(kept, frame);
+    }
+}
+
+impl<P, Next, S, Request> Recall<S, Request> for RetryStage<P, Next>
+where
+    P: Replay<Request>,
+    Next: Recall<S, Request>,
+    S: Service<Request> + Clone,
+{
+    fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
+        let call = call.project();
+        let request = self.next.recall(call.attempt.as_pin_mut()?, frame)?;
+        drop_kept(call.kept, frame);
+        Some(request)
     }
 }
 

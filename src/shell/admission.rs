@@ -1,3 +1,5 @@
+mod recall;
+
 use super::{
     Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Stage, settle::SettleOnDrop,
 };

@@ -6,7 +6,7 @@ use crate::{
     deadline::Deadline,
     words::{Flag, Wait},
 };
-use std::time::Duration;
+use std::{mem, time::Duration};
 use tokio::time::Instant;
 
 /// What the stages of one call share during one poll: the clock, the timer, and news of the service.
@@ -28,10 +28,14 @@ pub struct Frame {
     inherited: Option<Inherited>,
     /// What the call was begun with, in a stack that can be told other terms while calls pass.
     terms: Option<Terms>,
-    /// The call is in a pass through the gates, which no change interrupts.
+    /// The call is in a pass through the gates, which is made again where a change comes in between.
     in_pass: Flag,
     /// What a retry did for the call that ends in this poll.
     retries: Retries,
+    /// The version of a pass that begins later than the call, until it ends; zero for none.
+    later_pass: u64,
+    /// What the call inherited before the pass, where a stage had asked or set it.
+    before_pass: Option<Inherited>,
 }
 
 /// An [`Ending`] that was reported, if any was, as whole words.
@@ -243,6 +247,32 @@ impl Frame {
     #[inline]
     pub fn set_inherited(&mut self, inherited: Inherited) {
         self.inherited = Some(inherited);
+    }
+
+    /// Notes the version of a pass that ends in the same poll.
+    #[inline]
+    pub(crate) fn set_later_pass(&mut self, version: u64) {
+        self.later_pass = version;
+    }
+
+    /// The version of a pass that has not ended, or zero.
+    #[inline]
+    pub(crate) fn take_later_pass(&mut self) -> u64 {
+        mem::take(&mut self.later_pass)
+    }
+
+    /// Notes what the call inherits before a pass, for one that is made [again](Self::begin_pass_again).
+    #[inline]
+    pub(crate) fn begin_pass(&mut self) {
+        if self.inherited.is_some() {
+            self.before_pass = self.inherited;
+        }
+    }
+
+    /// Forgets what the stages on the way down have set in a pass.
+    pub(crate) fn begin_pass_again(&mut self) {
+        self.inherited = self.before_pass;
+        self.user_code_runs();
     }
 
     /// The terms that the call was begun with, where they are not those that the stages were built with.

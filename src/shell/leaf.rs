@@ -1,4 +1,4 @@
-use super::{Abandonment, Callee, Ending, Frame, NoStamp, Stage, Stamp};
+use super::{Abandonment, Callee, Ending, Frame, NoStamp, Recall, Stage, Stamp};
 use crate::{
     classify::{AnyError, Classify},
     error::Error,
@@ -106,6 +106,17 @@ where
             frame.service_was_reached();
             callee.stop();
         }
+    }
+}
+
+impl<C, W, S, Request> Recall<S, Request> for Leaf<C, W>
+where
+    C: Classify<S::Response, S::Error>,
+    W: Stamp<Request>,
+    S: Service<Request>,
+{
+    fn recall(&self, call: Pin<&mut Self::Call>, _frame: &mut Frame) -> Option<Request> {
+        call.project().request.take()
     }
 }
 

@@ -234,6 +234,7 @@ mod leaf;
 mod load;
 mod observe;
 mod passes;
+mod recall;
 mod reconfigure;
 mod refuses_now;
 mod retries;
@@ -259,7 +260,8 @@ pub use leaf::Leaf;
 pub use observe::{Begin, End, ObserveStage, Observed, Observer};
 #[doc(hidden)]
 pub use passes::Passes;
-pub(crate) use reconfigure::{ABSENT, Reconfigure};
+pub use recall::Recall;
+pub(crate) use reconfigure::{ABSENT, Course, Reconfigure};
 pub use refuses_now::RefusesNow;
 pub use retries::{Denied, Retries};
 #[doc(hidden)]

@@ -17,7 +17,8 @@ pub use stage::ObserveStage;
 /// observed has no stage for it.
 ///
 /// Each call is begun once and ended once, in its first poll at the earliest, and so is each attempt that comes to the
-/// service: what a layer refuses makes no attempt.
+/// service: what a layer refuses makes no attempt. Where a change of a [live](crate::stack::live) stack lets a call pass
+/// the gates again, the attempt that had begun ends as [`Ending::Refused`], and another one begins.
 ///
 /// # Cancellation and panics
 ///

@@ -1,4 +1,4 @@
-use super::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Stage};
+use super::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Recall, Stage};
 use crate::{classify::Outcome, context::CallContext, deadline::Deadline, error::Error};
 use pin_project_lite::pin_project;
 use std::{
@@ -87,6 +87,16 @@ where
             frame.set_cut_short(cut_short);
         }
         call.context.sync_scope(|| self.next.abandon(call.next, callee, cause, frame));
+    }
+}
+
+impl<Next, S, Request> Recall<S, Request> for ScopeStage<Next>
+where
+    Next: Recall<S, Request>,
+    S: Service<Request>,
+{
+    fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
+        self.next.recall(call.project().next, frame)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{num::NonZeroU64, time::Duration};
 /// end.
 ///
 /// The call carries it as words, and converts one when a stage asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
     /// Zero where there is none, as below.
     timeout: Nanos,
@@ -22,7 +22,7 @@ pub(crate) struct Terms {
 }
 
 /// From the lowest bit on: the attempts, the growth of the backoff, the number of its jitter, and a one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape(NonZeroU64);
 
 const LINEAR: u64 = 1 << 32;

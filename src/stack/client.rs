@@ -1,5 +1,5 @@
 use super::{
-    live::{Control, KillSwitch, LiveAttemptStage, LiveStage, Parts, Pieces},
+    live::{Control, LiveAttemptStage, LiveStage, Parts, Pieces, SwitchStage},
     slot::{Gated, Limit, LiveSlot, Off, Slot, Watch, Watched, fill_slots},
 };
 use crate::{
@@ -10,8 +10,8 @@ use crate::{
     rate_limit::RateLimit,
     retry::Retry,
     shell::{
-        BoxedError, Describe, Explanation, GateStage, KeepError, Leaf, Observer, Respond, ScopeStage, Stack,
-        StackLayer, TypedError,
+        BoxedError, Describe, Explanation, KeepError, Leaf, Observer, Respond, ScopeStage, Stack, StackLayer,
+        TypedError,
     },
     timeout::Of,
 };
@@ -189,9 +189,7 @@ type Stages<O, T, R, B, Q, L, A, F> =
 
 /// The same of one that can be told another configuration.
 type LiveStages<O, T, R, B, Q, L, A, F> = <O as Watch>::Stage<
-    LiveStage<
-        <T as Slot>::Stage<<R as Slot>::Stage<LiveAttemptStage<GateStage<KillSwitch, Attempt<O, B, Q, L, A, F>>>>>,
-    >,
+    LiveStage<<T as Slot>::Stage<<R as Slot>::Stage<LiveAttemptStage<SwitchStage<Attempt<O, B, Q, L, A, F>>>>>>,
 >;
 
 impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X>
@@ -272,7 +270,7 @@ where
         observer.watches();
         let service = observer.attempt(ScopeStage::new(self.leaf));
         let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
-        let attempt = parts.attempt(GateStage::new(parts.kill_switch(), attempt));
+        let attempt = parts.attempt(parts.switch(attempt));
         let stages = observer.call(parts.call(timeout.build(retry.build(attempt)?)?));
         parts.finish(stages, self.border, pieces)
     }

@@ -144,7 +144,8 @@
 //! # }
 //! ```
 //!
-//! A [live] stack takes them, too. Its configuration has no part for them.
+//! A [live] stack takes them, too. Its configuration has no part for them. There a stage of your own that is neither
+//! gate nor admission implements [`Recall`](crate::shell::Recall).
 //!
 //! # Watching
 //!

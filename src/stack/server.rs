@@ -1,5 +1,5 @@
 use super::{
-    live::{Control, KillSwitch, LiveAttemptStage, LiveStage, Parts, Pieces},
+    live::{Control, LiveAttemptStage, LiveStage, Parts, Pieces, SwitchStage},
     slot::{Gated, Limit, LiveSlot, Off, Slot, Watch, Watched, fill_slots},
 };
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
     load_shed::Limiter,
     rate_limit::RateLimit,
     shell::{
-        BoxedError, Describe, Explanation, GateStage, KeepError, Leaf, Observer, Respond, ScopeStage, Stack,
-        StackLayer, TypedError,
+        BoxedError, Describe, Explanation, KeepError, Leaf, Observer, Respond, ScopeStage, Stack, StackLayer,
+        TypedError,
     },
     timeout::Of,
 };
@@ -159,9 +159,9 @@ type Stages<O, Q, L, V, T, F> = <O as Watch>::Stage<<Q as Slot>::Stage<Inner<L, 
 type Inner<L, V, T, F> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<F>>>>;
 
 /// The same of one that can be told another configuration. A call that has waited at its rate limit passes the gates
-/// behind it between two changes.
+/// behind it by one configuration.
 type LiveStages<O, Q, L, V, T, F> =
-    <O as Watch>::Stage<LiveStage<GateStage<KillSwitch, <Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T, F>>>>>>;
+    <O as Watch>::Stage<LiveStage<SwitchStage<<Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T, F>>>>>>;
 
 impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X>
 where
@@ -220,7 +220,7 @@ where
         let stages = rate_limit.build(parts.attempt(Self::inner(load_shed, load_level, timeout, self.leaf)?))?;
         let mut observer = self.observer;
         observer.watches();
-        let stages = observer.call(parts.call(GateStage::new(parts.kill_switch(), stages)));
+        let stages = observer.call(parts.call(parts.switch(stages)));
         parts.finish(stages, self.border, pieces)
     }
 

@@ -1,7 +1,7 @@
 use crate::{
     deadline::Deadline,
     error::{Error, TimedOut},
-    shell::{Abandonment, Callee, Describe, Explanation, Frame, RefusesNow, Stage, Terms},
+    shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage, Terms},
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -97,7 +97,7 @@ where
 
     type Call = TimeoutCall<Next::Call>;
 
-    #[inline]
+    #[inline(always)]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let given = frame.inherited();
         let inherited = if given.is_enforced() { Deadline::NEVER } else { given.deadline() };
@@ -166,6 +166,16 @@ where
         if let Some(next) = call.project().next.as_pin_mut() {
             self.next.abandon(next, callee, cause, frame);
         }
+    }
+}
+
+impl<Next, S, Request> Recall<S, Request> for TimeoutStage<Next>
+where
+    Next: Recall<S, Request>,
+    S: Service<Request>,
+{
+    fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
+        self.next.recall(call.project().next.as_pin_mut()?, frame)
     }
 }
 

@@ -33,7 +33,15 @@ pub trait LiveLimit {
     /// `rate_limit.burst`; or `rate_limit.quotas`, if their number is wrong.
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError>;
 
-    /// Follows these quotas, which were checked. No call passes meanwhile, so it must be short.
+    /// The quotas that admit what both of these admit, where both are checked and as many. `None` where the limit
+    /// changes in one step.
+    #[doc(hidden)]
+    fn strictest(&self, _now: &[Quota], _to: &[Quota]) -> Option<Vec<Quota>> {
+        None
+    }
+
+    /// Follows these quotas, which were checked. Calls ask meanwhile: each of them has to be decided by the quotas
+    /// before, or by these. A change may wait for it, so it must be short.
     fn set_quotas(&self, quotas: &[Quota]);
 
     /// Does what is left to do after a change. It may take longer: calls pass meanwhile.
@@ -55,6 +63,11 @@ impl Shadow {
     pub(in crate::rate_limit) fn set(&self, is_on: bool) {
         self.0.store(is_on, Ordering::Relaxed);
     }
+
+    /// Whether both are one mode.
+    pub(in crate::rate_limit) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// The one quota of a limit without tiers.
@@ -65,9 +78,19 @@ fn the_one(quotas: &[Quota]) -> Result<Quota, ConfigError> {
     }
 }
 
-/// A limit with one quota, which it can be told.
+/// The stricter of each two.
+fn strictest(now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
+    Some(now.iter().zip(to).map(|(now, to)| now.strictest(*to)).collect())
+}
+
+/// Calls ask a store, and wait for what it says.
+fn in_one_step(_now: &[Quota], _to: &[Quota]) -> Option<Vec<Quota>> {
+    None
+}
+
+/// A limit with one quota, which it can be told. How it comes from one to another is named first.
 macro_rules! live_with_one_quota {
-    ($($limit:ty),*) => {
+    ($($strictest:path: $limit:ty),*) => {
         $(impl LiveLimit for $limit {
             fn handle(&self) -> Box<dyn LiveLimit + Send + Sync> {
                 Box::new(self.clone())
@@ -81,6 +104,10 @@ macro_rules! live_with_one_quota {
                 the_one(quotas)?.check()
             }
 
+            fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
+                $strictest(now, to)
+            }
+
             fn set_quotas(&self, quotas: &[Quota]) {
                 // They were checked.
                 let _ = the_one(quotas).and_then(|quota| self.set_quota(quota));
@@ -89,7 +116,7 @@ macro_rules! live_with_one_quota {
     };
 }
 
-live_with_one_quota!(TokenBucket, Exact, WriteBehind);
+live_with_one_quota!(strictest: TokenBucket, in_one_step: Exact, in_one_step: WriteBehind);
 
 /// A limit that is another one inside.
 macro_rules! live_as_inside {
@@ -105,6 +132,10 @@ macro_rules! live_as_inside {
 
             fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
                 self.$inside.check_quotas(quotas)
+            }
+
+            fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
+                self.$inside.strictest(now, to)
             }
 
             fn set_quotas(&self, quotas: &[Quota]) {
@@ -139,6 +170,10 @@ impl LiveLimit for SlidingWindow {
         let quota = the_one(quotas)?;
         check_limit(quota.count())?;
         check_fixed_window(quota, self.window())
+    }
+
+    fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
+        strictest(now, to)
     }
 
     fn set_quotas(&self, quotas: &[Quota]) {
@@ -179,6 +214,10 @@ impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Li
             ));
         }
         check_tiers(quotas)
+    }
+
+    fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
+        strictest(now, to)
     }
 
     fn set_quotas(&self, quotas: &[Quota]) {

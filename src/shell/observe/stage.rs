@@ -1,7 +1,9 @@
 use super::{Begin, End, Observed, Observer};
 use crate::{
     error::{Error, Rejection},
-    shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, RefusesNow, Retries, Stage, polled_after_end},
+    shell::{
+        Abandonment, Callee, Describe, Ending, Explanation, Frame, Recall, RefusesNow, Retries, Stage, polled_after_end,
+    },
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -59,6 +61,7 @@ pin_project! {
 /// | `Torn` | the stages further in have ended | `Ended` |
 /// | `Torn` | user code panics | `Torn` |
 /// | `Failed` | polled | `Ended`, and the panic goes on |
+/// | `UnderWay` | recalled | `Ended` |
 /// | any | abandoned | `Ended` |
 #[derive(Debug)]
 enum Watching<Watch> {
@@ -212,6 +215,26 @@ where
             Watching::Torn => abandon(watching, frame),
             Watching::Ended => *watching = Watching::Ended,
         }
+    }
+}
+
+impl<O, Next, S, Request> Recall<S, Request> for ObserveStage<O, Next>
+where
+    O: Observer,
+    Next: Recall<S, Request>,
+    S: Service<Request>,
+{
+    fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
+        let ObserveCallProjection { next, watching } = call.project();
+        if !matches!(watching, Watching::UnderWay(_)) {
+            return None;
+        }
+        let request = self.next.recall(next, frame)?;
+        // UnderWay => Ended
+        if let Watching::UnderWay(watched) = mem::replace(watching, Watching::Ended) {
+            EndOnDrop::new(&self.observer, watched).end(Ending::Refused { retry_after: None }, None, frame);
+        }
+        Some(request)
     }
 }
 

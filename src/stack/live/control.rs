@@ -1,4 +1,4 @@
-use super::{Pieces, StackConfig, stage::Shared};
+use super::{Pieces, StackConfig, change::Change, depth, shared::Shared};
 use crate::{
     error::ConfigError,
     shell::{Describe, Explanation},
@@ -26,7 +26,7 @@ impl Control {
     pub(super) fn of(stages: Arc<dyn Describe + Send + Sync>, shared: Arc<Shared>, pieces: Pieces) -> Self {
         let mut built = StackConfig::default();
         pieces.iter().for_each(|piece| piece.read(&mut built));
-        shared.terms.store(built.terms());
+        Change::make(&shared, &pieces, &built);
         Self(Arc::new(Inside { shared, stages, pieces, built }))
     }
 
@@ -37,13 +37,13 @@ impl Control {
 
     /// The configuration in force, complete as the one that was [`built`](Self::built): what was applied last, and what
     /// was changed since by a handle of one of its mechanisms. It is read as a whole, and so waits for a change that is
-    /// under way; in a pass there is none.
+    /// under way. In a change, by what it wakes, it does not wait.
     pub fn config(&self) -> StackConfig {
         self.0.shared.look(|| {
             let shared = &self.0.shared;
             let mut config = StackConfig { switched_off: shared.is_off(), ..StackConfig::default() };
             self.0.pieces.iter().for_each(|piece| piece.read(&mut config));
-            config.set_terms(shared.terms.load());
+            config.set_terms(shared.terms_in_force());
             config
         })
     }
@@ -71,22 +71,19 @@ impl Control {
     ///
     /// # Cost
     ///
-    /// It blocks its thread, and calls that come meanwhile, until the calls on other threads that are on their way
-    /// through the gates have passed them, which takes as long as the user's functions there: those that say a key, a
-    /// cost or a weight, or copy a request. Then it takes some stores and a short lock per mechanism. Where a quota of
-    /// a limit by key has changed it looks at all buckets afterwards, while calls pass.
+    /// It waits for other changes, and for no call. It takes some stores and a short lock per mechanism, or two where
+    /// the mechanism becomes stricter in one number and less strict in another. Calls that it overtakes at the gates
+    /// begin again; those that come meanwhile wait only in a case that the [module](super) names. Where a quota of a
+    /// limit by key has changed it looks at all buckets afterwards, or before if the change before has not. A
+    /// configuration that is in force already disturbs no call.
     pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        if self.0.shared.is_within() {
+        if depth::is_within() {
             let rule = "must not be called by what runs while a call is admitted, or in another change";
             return Err(ConfigError::new("apply", "within a call", rule));
         }
         let complete = self.complete(config)?;
         let Inside { shared, pieces, .. } = &*self.0;
-        shared.change(|| {
-            shared.terms.store(complete.terms());
-            shared.switch(complete.switched_off);
-            pieces.iter().for_each(|piece| piece.apply(&complete));
-        });
+        Change::make(shared, pieces, &complete);
         pieces.iter().for_each(|piece| piece.settle());
         Ok(())
     }

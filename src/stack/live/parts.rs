@@ -1,4 +1,4 @@
-use super::{Control, KillSwitch, LiveAttemptStage, LiveStage, Pieces, stage::Shared};
+use super::{Control, LiveAttemptStage, LiveStage, Pieces, SwitchStage, shared::Shared};
 use crate::{
     error::ConfigError,
     shell::{Describe, StackLayer},
@@ -20,8 +20,9 @@ impl Parts {
         LiveAttemptStage { shared: self.0.clone(), next }
     }
 
-    pub(in crate::stack) fn kill_switch(&self) -> KillSwitch {
-        KillSwitch { shared: self.0.clone() }
+    /// The kill switch.
+    pub(in crate::stack) fn switch<Next>(&self, next: Next) -> SwitchStage<Next> {
+        SwitchStage { shared: self.0.clone(), next }
     }
 
     /// The layer of these stages, and its control.

@@ -1,107 +1,140 @@
-use crate::{
-    stripes::{self, STRIPES, Stripe},
-    sync::{AtomicUsize, Mutex, Ordering, lock, yield_now},
-};
+use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 
-/// Passes through the gates, any number at a time, and changes of what the gates go by, each alone: no pass sees a half
-/// of one.
+/// Passes through the gates, any number at a time, and changes of what the gates go by, each alone. Neither waits for
+/// the other, but for the moments in which the gates are closed.
 ///
-/// A pass and a change exclude each other on one word per stripe: the passes under way, and whether a change is.
-/// The beginning of a pass acquires that word, which the end of each change released; a change acquires it once it
-/// counts no pass, each of which released it at its end.
+/// A pass notes the version at its beginning and looks at it again at its end. If it has turned meanwhile, the gates
+/// may have decided by different configurations, and the pass is made again. The end of a pass (an acquire fence, then
+/// a load) pairs with a turn (a store, then a release fence): a pass that saw something which was written after a turn
+/// sees the turn. Its beginning (an acquire) pairs with the turn (a release): it sees what was written before.
 #[derive(Default)]
 pub(crate) struct Passes {
-    stripes: [Stripe<Word>; STRIPES],
-    /// Held during a change; passes that find one wait for it here.
+    version: Shared,
+    /// Held during a change.
     change: Mutex<()>,
 }
 
-struct Word(AtomicUsize);
+struct Shared(AtomicU64);
 
-impl Default for Word {
+impl Default for Shared {
     fn default() -> Self {
-        Self(AtomicUsize::new(0))
+        Self(AtomicU64::new(Version::TURN))
     }
 }
 
-const CHANGING: usize = 1 << (usize::BITS - 1);
+/// From the lowest bit on: whether the gates are closed, which of two images counts, and a count of the turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version(u64);
 
-/// A pass under way. It ends when dropped.
-pub(crate) struct Pass<'passes>(&'passes Word);
+impl Version {
+    /// No version: the pass has ended.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The version that is this [word](Self::word).
+    #[inline]
+    pub(crate) fn of(word: u64) -> Self {
+        Self(word)
+    }
+
+    #[inline]
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+    const CLOSED: u64 = 1;
+    const IMAGE: u64 = 2;
+    const TURN: u64 = 4;
+
+    #[inline]
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 & Self::CLOSED != 0
+    }
+
+    /// The image of what calls keep that counts.
+    #[inline]
+    pub(crate) fn image(self) -> usize {
+        usize::from(self.0 & Self::IMAGE != 0)
+    }
+
+    /// The other image.
+    pub(crate) fn next_image(self) -> usize {
+        1 - self.image()
+    }
+
+    fn turned(self, to_image: usize) -> Self {
+        let count = self.0.wrapping_add(Self::TURN) & !(Self::TURN - 1);
+        Self(count | if to_image == 0 { 0 } else { Self::IMAGE })
+    }
+}
 
 impl Passes {
-    /// Begins a pass. It waits for a change that is under way.
+    /// The version by which a pass begins.
     #[inline]
-    pub(crate) fn enter(&self) -> Pass<'_> {
-        let own = stripes::own(&self.stripes);
-        if own.0.fetch_add(1, Ordering::Acquire) & CHANGING == 0 {
-            return Pass(own);
-        }
-        self.enter_after_change(own)
+    pub(crate) fn version(&self) -> Version {
+        Version(self.version.0.load(Ordering::Acquire))
     }
 
+    /// Whether all that was read since this version was read is of it.
+    #[inline]
+    pub(crate) fn is_current(&self, version: Version) -> bool {
+        fence(Ordering::Acquire);
+        self.version.0.load(Ordering::Relaxed) == version.0
+    }
+
+    /// Waits for the end of a change that is under way. Never in a change.
     #[cold]
-    fn enter_after_change<'passes>(&self, own: &'passes Word) -> Pass<'passes> {
-        loop {
-            own.0.fetch_sub(1, Ordering::Release);
-            drop(lock(&self.change));
-            if own.0.fetch_add(1, Ordering::Acquire) & CHANGING == 0 {
-                return Pass(own);
-            }
-        }
+    pub(crate) fn wait_for_change(&self) {
+        drop(lock(&self.change));
     }
 
-    /// Begins a pass of a thread that is in one already, and so must not wait for a change that waits for it.
-    pub(crate) fn enter_within(&self) -> Pass<'_> {
-        let own = stripes::own(&self.stripes);
-        own.0.fetch_add(1, Ordering::Acquire);
-        Pass(own)
-    }
-
-    /// Looks at what changes change, with no change under way. Passes go on. Never within a pass or a change.
+    /// Looks at what changes change, with no change under way. Never in a change.
     pub(crate) fn between_changes<T>(&self, work: impl FnOnce() -> T) -> T {
         let _change = lock(&self.change);
         work()
     }
 
-    /// Makes a change, with no pass under way. Never within a pass.
-    pub(crate) fn change<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Makes a change. Never in a change.
+    pub(crate) fn change<T>(&self, work: impl FnOnce(&mut Changing<'_>) -> T) -> T {
         let _change = lock(&self.change);
-        let _closed = Closed::close(&self.stripes);
-        work()
+        let version = self.version();
+        work(&mut Changing { passes: self, version })
     }
 }
 
-impl Drop for Pass<'_> {
-    #[inline]
+/// A change under way.
+pub(crate) struct Changing<'passes> {
+    passes: &'passes Passes,
+    version: Version,
+}
+
+impl Changing<'_> {
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Begins the next version, with this image, and opens the gates if they are closed. A pass that began before and
+    /// ends later is made again.
+    pub(crate) fn turn(&mut self, image: usize) {
+        self.set(self.version.turned(image));
+    }
+
+    /// Closes the gates to passes that begin until the next [turn](Self::turn). A pass that ends meanwhile is made
+    /// again.
+    pub(crate) fn close(&mut self) {
+        self.set(Version(self.version.0 | Version::CLOSED));
+    }
+
+    fn set(&mut self, version: Version) {
+        self.version = version;
+        self.passes.version.0.store(version.0, Ordering::Release);
+        fence(Ordering::Release);
+    }
+}
+
+impl Drop for Changing<'_> {
+    /// Opens the gates that a panic has left closed.
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// No new passes until it is dropped, be it by a panic.
-struct Closed<'passes>(&'passes [Stripe<Word>; STRIPES]);
-
-impl<'passes> Closed<'passes> {
-    /// Lets no call in, and waits for those inside: for as long as it takes to pass the gates.
-    fn close(stripes: &'passes [Stripe<Word>; STRIPES]) -> Self {
-        for stripe in stripes {
-            stripe.0.0.fetch_or(CHANGING, Ordering::Relaxed);
-        }
-        let closed = Self(stripes);
-        for stripe in stripes {
-            while stripe.0.0.load(Ordering::Acquire) != CHANGING {
-                yield_now();
-            }
-        }
-        closed
-    }
-}
-
-impl Drop for Closed<'_> {
-    fn drop(&mut self) {
-        for stripe in self.0 {
-            stripe.0.0.fetch_and(!CHANGING, Ordering::Release);
+        if self.version.is_closed() {
+            self.turn(self.version.image());
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::StackConfig;
 use crate::{
     error::{ConfigError, check_duration},
-    shell::Reconfigure,
+    shell::{Course, Reconfigure},
     timeout::Of,
 };
 use std::time::Duration;
@@ -18,11 +18,28 @@ pub(super) trait Piece: Send + Sync {
     /// Whether the mechanism can follow its part of a complete configuration.
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError>;
 
-    /// Follows its part of a configuration that was checked.
+    /// Follows its part of a configuration that was checked, so far as it becomes stricter by that, and says what is
+    /// left to do.
+    fn tighten(&self, config: &StackConfig) -> Left;
+
+    /// Does what is left to do.
     fn apply(&self, config: &StackConfig);
 
     /// Does what is left to do after a change.
     fn settle(&self);
+}
+
+/// What is left to do for a mechanism that has become as strict as both configurations together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing, and nothing was to be done.
+    Same,
+    Nothing,
+    /// It becomes less strict.
+    Loosen,
+    /// It changes in one step, or in several: neither is stricter than the other.
+    Step,
+    Steps,
 }
 
 impl Pieces {
@@ -33,7 +50,7 @@ impl Pieces {
         part: fn(&StackConfig) -> Option<&H::Config>,
         set: fn(&mut StackConfig, H::Config),
     ) where
-        H: Reconfigure + Send + Sync + 'static,
+        H: Reconfigure<Config: PartialEq> + Send + Sync + 'static,
     {
         self.0.push(Box::new(Part { handle, part, set }));
     }
@@ -53,13 +70,35 @@ struct Part<H: Reconfigure> {
     set: fn(&mut StackConfig, H::Config),
 }
 
-impl<H: Reconfigure + Send + Sync> Piece for Part<H> {
+impl<H: Reconfigure<Config: PartialEq> + Send + Sync> Piece for Part<H> {
     fn read(&self, config: &mut StackConfig) {
         (self.set)(config, self.handle.read());
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
         (self.part)(config).map_or(Ok(()), |part| self.handle.check(part))
+    }
+
+    fn tighten(&self, config: &StackConfig) -> Left {
+        let Some(to) = (self.part)(config) else { return Left::Same };
+        let now = self.handle.read();
+        if now == *to {
+            return Left::Same;
+        }
+        match self.handle.course(&now, to) {
+            Course::Unseen => self.handle.apply(to),
+            Course::Strictest(strictest) => {
+                if strictest != now {
+                    self.handle.apply(&strictest);
+                }
+                if strictest != *to {
+                    return Left::Loosen;
+                }
+            }
+            Course::AtOnce => return Left::Step,
+            Course::InSteps => return Left::Steps,
+        }
+        Left::Nothing
     }
 
     fn apply(&self, config: &StackConfig) {
@@ -94,6 +133,10 @@ impl Piece for Timeout {
             Of::Attempt => &config.attempt_timeout,
         };
         limit.map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
+    }
+
+    fn tighten(&self, _config: &StackConfig) -> Left {
+        Left::Same
     }
 
     fn apply(&self, _config: &StackConfig) {}

@@ -1,10 +1,10 @@
 use super::StackConfig;
-use crate::{backoff::Backoff, shell::Terms};
-use std::{
-    array,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+use crate::{
+    backoff::Backoff,
+    shell::Terms,
+    sync::{AtomicU64, Ordering},
 };
+use std::{array, time::Duration};
 
 impl StackConfig {
     /// The terms of calls, where the configuration is complete.
@@ -24,9 +24,16 @@ impl StackConfig {
     }
 }
 
-/// The terms of new calls. Written in a change and read in a pass, and so never both at once: all relaxed.
-#[derive(Debug, Default)]
+/// The terms of new calls. A reader sees by the version whether they were overwritten meanwhile: all relaxed.
+#[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct SharedTerms([AtomicU64; Terms::WORDS]);
+
+impl Default for SharedTerms {
+    fn default() -> Self {
+        Self(array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl SharedTerms {
     #[inline]

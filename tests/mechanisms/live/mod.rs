@@ -4,5 +4,7 @@
 mod durations;
 mod handle;
 mod hostile;
+mod own_limits;
 mod terms;
+mod torn;
 mod whole;

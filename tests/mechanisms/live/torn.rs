@@ -1,0 +1,212 @@
+//! A change that is made while a call is at the gates. Neither waits for the other, and the call begins again.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::{pending, ready},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    thread,
+};
+use steadfast::{
+    CallContext, Rejection,
+    circuit_breaker::Breaker,
+    load_shed::Limiter,
+    rate_limit::{Quota, RateLimit, TokenBucket},
+    retry::{Backoff, Jitter, Retry},
+    stack::live::{BreakerConfig, Control, Forced, LoadShedConfig, RetryConfig, StackConfig},
+};
+use tokio::time::Instant;
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::support::{Stopwatch, ms, secs};
+
+/// A control, and the configurations that are applied when calls are asked what they cost: by the number of the
+/// question.
+#[derive(Clone, Default)]
+struct Meanwhile(Arc<Mutex<(Option<Control>, HashMap<usize, StackConfig>)>>, Arc<AtomicUsize>);
+
+impl Meanwhile {
+    fn lock(&self) -> MutexGuard<'_, (Option<Control>, HashMap<usize, StackConfig>)> {
+        self.0.lock().unwrap()
+    }
+
+    fn by(&self, control: &Control) {
+        self.lock().0 = Some(control.clone());
+    }
+
+    fn at(&self, question: usize, config: StackConfig) {
+        self.lock().1.insert(question, config);
+    }
+
+    /// The cost of a call, which is asked for within its pass. The change is made by another thread, and waited for.
+    fn cost(&self) -> u64 {
+        let question = 1 + self.1.fetch_add(1, Ordering::Relaxed);
+        let (control, next) = {
+            let mut inside = self.lock();
+            (inside.0.clone(), inside.1.remove(&question))
+        };
+        if let (Some(control), Some(config)) = (control, next) {
+            thread::spawn(move || control.apply(&config).unwrap()).join().unwrap();
+        }
+        1
+    }
+
+    fn asked(&self) -> usize {
+        self.1.swap(0, Ordering::Relaxed)
+    }
+}
+
+pub fn open() -> StackConfig {
+    StackConfig::default()
+}
+
+pub fn circuit_open() -> StackConfig {
+    let forced = BreakerConfig { forced: Some(Forced::Open), ..BreakerConfig::default() };
+    StackConfig { circuit_breaker: Some(forced), ..open() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_at_the_gates_begins_again_and_is_judged_by_one_configuration() {
+    let (breaker, limiter) = (Breaker::builder().build().unwrap(), Limiter::fixed(2).unwrap());
+    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(10)).build().unwrap();
+    let (meanwhile, reached) = (Meanwhile::default(), Arc::new(AtomicU32::new(0)));
+    let cost = meanwhile.clone();
+    let (layer, control) = steadfast::client()
+        .timeout(secs(60))
+        .retry(Retry::new(1))
+        .circuit_breaker(breaker.clone())
+        .rate_limit(RateLimit::new(bucket.clone()).cost(move |_: &u32| cost.cost()))
+        .load_shed(limiter.clone())
+        .attempt_timeout(secs(6))
+        .live()
+        .unwrap();
+    meanwhile.by(&control);
+    let counted = reached.clone();
+    let stack = layer.layer(service_fn(move |n: u32| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        ready(Ok::<_, Infallible>(n))
+    }));
+    let full = |limit| StackConfig { load_shed: Some(LoadShedConfig::new(limit)), ..open() };
+    let held = limiter.try_acquire().unwrap();
+
+    // By the first the limit is reached, by the second the circuit is open. A call that saw the circuit by the first,
+    // and the limit by the second, would pass.
+    control.apply(&full(1)).unwrap();
+    meanwhile.at(1, circuit_open());
+    let error = stack.clone().oneshot(7).await.unwrap_err();
+    assert!(matches!(error.rejection(), Some(Rejection::CircuitOpen(_))), "{error:?}");
+    // It came as far as the limit, and what it took is there again.
+    assert_eq!((meanwhile.asked(), limiter.in_flight(), bucket.available_at(Instant::now())), (1, 1, 10));
+    assert_eq!(reached.load(Ordering::Relaxed), 0);
+
+    // Both let it pass: it takes one token, one place and one probe, with all that it came with.
+    control.apply(&open()).unwrap();
+    meanwhile.at(1, full(5));
+    meanwhile.at(2, full(4));
+    assert_eq!(stack.clone().oneshot(8).await.unwrap(), 8);
+    assert_eq!((meanwhile.asked(), limiter.in_flight(), bucket.available_at(Instant::now())), (3, 1, 9));
+    assert_eq!((control.config().load_shed, reached.load(Ordering::Relaxed)), (Some(LoadShedConfig::new(4)), 1));
+
+    // A call that is refused is refused by one gate, and so by one configuration.
+    control.apply(&open()).unwrap();
+    meanwhile.at(1, full(1));
+    let error = stack.clone().oneshot(9).await.unwrap_err();
+    assert!(matches!(error.rejection(), Some(Rejection::Overloaded(_))), "{error:?}");
+    assert_eq!((meanwhile.asked(), bucket.available_at(Instant::now())), (1, 9));
+    drop(held);
+    assert_eq!(limiter.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_begins_again_has_the_terms_of_the_configuration_that_it_passes_by() {
+    let meanwhile = Meanwhile::default();
+    let cost = meanwhile.clone();
+    let bucket = TokenBucket::with_quota(Quota::new(100, secs(1))).build().unwrap();
+    let (layer, control) = steadfast::server()
+        .rate_limit(RateLimit::new(bucket).cost(move |(): &()| cost.cost()))
+        .timeout(secs(2))
+        .live()
+        .unwrap();
+    meanwhile.by(&control);
+    meanwhile.at(1, StackConfig { timeout: Some(secs(7)), ..open() });
+    let watch = Stopwatch::start();
+    let hangs = layer.layer(service_fn(async |()| pending::<Result<(), Infallible>>().await));
+    hangs.clone().oneshot(()).await.unwrap_err();
+    assert_eq!((watch.read(), meanwhile.asked()), (secs(7), 2));
+
+    // The deadline of its caller stays, too.
+    meanwhile.at(1, StackConfig { timeout: Some(secs(9)), ..open() });
+    let watch = Stopwatch::start();
+    let soon = CallContext::default().with_deadline(Instant::now() + secs(3));
+    soon.scope(hangs.oneshot(())).await.unwrap_err();
+    assert_eq!((watch.read(), meanwhile.asked()), (secs(3), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_begins_again_keeps_its_terms_to_its_end() {
+    let (meanwhile, tries) = (Meanwhile::default(), Arc::new(AtomicU32::new(0)));
+    let (cost, counted) = (meanwhile.clone(), tries.clone());
+    let bucket = TokenBucket::with_quota(Quota::new(100, secs(1))).build().unwrap();
+    let waits = Backoff::fixed(secs(1)).jitter(Jitter::None);
+    let (layer, control) = steadfast::client()
+        .retry(Retry::new(2).backoff(waits).without_budget())
+        .rate_limit(RateLimit::new(bucket).cost(move |(): &()| cost.cost()))
+        .live()
+        .unwrap();
+    meanwhile.by(&control);
+    meanwhile.at(1, StackConfig { retry: Some(RetryConfig { backoff: waits, ..RetryConfig::new(4) }), ..open() });
+    let failing = service_fn(move |()| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        ready(Err::<(), _>(std::io::Error::other("failed")))
+    });
+    let watch = Stopwatch::start();
+    layer.layer(failing).oneshot(()).await.unwrap_err();
+    assert_eq!((tries.load(Ordering::Relaxed), watch.read()), (4, secs(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_attempt_at_the_gates_begins_again() {
+    let (meanwhile, tries) = (Meanwhile::default(), Arc::new(AtomicU32::new(0)));
+    let (limiter, cost, counted) = (Limiter::fixed(3).unwrap(), meanwhile.clone(), tries.clone());
+    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1_000)).with_burst(10)).build().unwrap();
+    let waits = Backoff::fixed(ms(10)).jitter(Jitter::None);
+    let (layer, control) = steadfast::client()
+        .timeout(secs(60))
+        .retry(Retry::new(3).backoff(waits).without_budget())
+        .circuit_breaker(Breaker::builder().consecutive_failures(9).build().unwrap())
+        .rate_limit(RateLimit::new(bucket.clone()).cost(move |(): &()| cost.cost()))
+        .load_shed(limiter.clone())
+        .live()
+        .unwrap();
+    meanwhile.by(&control);
+    let failing = service_fn(move |()| {
+        let number = counted.fetch_add(1, Ordering::Relaxed);
+        let deadline = steadfast::CallContext::current().deadline();
+        assert!(deadline.is_some(), "the attempt inherits the deadline of its call");
+        ready(if number == 0 { Err(std::io::Error::other("failed")) } else { Ok(()) })
+    });
+    // Its first attempt, the question whether the next would be refused (twice), and the next (twice).
+    meanwhile.at(2, StackConfig { load_shed: Some(LoadShedConfig::new(4)), ..open() });
+    meanwhile.at(4, StackConfig { load_shed: Some(LoadShedConfig::new(2)), ..open() });
+    layer.layer(failing).oneshot(()).await.unwrap();
+    assert_eq!((tries.load(Ordering::Relaxed), limiter.in_flight()), (2, 0));
+    assert_eq!((bucket.available_at(Instant::now()), meanwhile.asked()), (8, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_has_taken_a_place_in_line_gives_it_up_to_begin_again() {
+    let meanwhile = Meanwhile::default();
+    let cost = meanwhile.clone();
+    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(1)).max_wait(secs(50)).build().unwrap();
+    let limit = RateLimit::new(bucket.clone()).wait().cost(move |(): &()| cost.cost());
+    let (layer, control) = steadfast::server().rate_limit(limit).live().unwrap();
+    meanwhile.by(&control);
+    bucket.try_acquire(1).unwrap();
+    meanwhile.at(1, StackConfig { switched_off: true, ..open() });
+    let error = layer.layer(service_fn(async |()| Ok::<_, Infallible>(()))).oneshot(()).await.unwrap_err();
+    assert!(matches!(error.rejection(), Some(Rejection::SwitchedOff(_))), "{error:?}");
+    assert_eq!((meanwhile.asked(), bucket.waiting()), (1, 0));
+}
