@@ -139,9 +139,8 @@ impl Breaker {
     /// may use the breaker. A panic in it harms no call. There may be several listeners; each stays as long as the
     /// breaker. A listener that keeps a handle of the breaker keeps it alive for ever.
     ///
-    /// A call that finds an open circuit due makes it half-open on its way through the gates. In a
-    /// [live](crate::stack::live) stack the listener must not apply a configuration then. It may in all other
-    /// transitions.
+    /// A call that finds an open circuit due makes it half-open on its way through the gates. A configuration that the
+    /// listener applies to a [live](crate::stack::live) stack is refused then. In other transitions it is not.
     ///
     /// ```
     /// use std::sync::mpsc::channel;

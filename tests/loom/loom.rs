@@ -24,6 +24,8 @@ use steadfast::{
 use tokio::{runtime, time::Instant};
 use tower::{Layer, Service};
 
+mod transitions;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Checks a body under all interleavings.

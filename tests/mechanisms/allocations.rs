@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 use steadfast::{
-    Rejection,
+    Error, Rejection,
     circuit_breaker::{Breaker, CircuitBreakerLayer},
     load_level::{Discipline, LoadLevelLayer, Queue},
     load_shed::{Limiter, LoadShedLayer},
@@ -18,6 +18,7 @@ use steadfast::{
         distributed::{Embedded, Exact, Leased, WriteBehind},
     },
     retry::{Retry, RetryBudget, RetryLayer},
+    shell::{Begin, Border, End, Frame, Observer, Stamp},
     timeout::TimeoutLayer,
 };
 use tower::{Layer, Service, util::BoxCloneSyncService};
@@ -108,6 +109,53 @@ fn an_erased_stack_allocates_once_for_a_call_and_once_for_a_clone() {
     drop(erased.clone());
     assert_eq!(so_far().times, before + 1, "a clone");
     assert_eq!(allocations(&erased, Result::is_ok), 2 * 1000, "a clone and a call, a thousand times");
+}
+
+/// An observer, a stamp and a border that keep a number each.
+#[derive(Clone)]
+struct Numbers;
+
+impl Observer for Numbers {
+    type Watch = u64;
+
+    fn begin(&self, begin: &Begin) -> u64 {
+        begin.context().attempt().into()
+    }
+
+    fn end(&self, _: u64, _: &End<'_>) {}
+}
+
+impl Stamp<u64> for Numbers {
+    fn stamp(&self, request: &mut u64, _: &mut Frame) {
+        *request += 1;
+    }
+}
+
+impl<E> Border<u64, u64, E> for Numbers {
+    type Response = u64;
+    type Error = Error<E>;
+    type Seen = u64;
+
+    fn enter(&self, request: &mut u64, _: &mut Frame) -> u64 {
+        *request
+    }
+
+    fn exit(&self, seen: u64, result: Result<u64, Error<E>>, _: &mut Frame) -> Result<u64, Error<E>> {
+        result.map(|answer| answer + seen)
+    }
+}
+
+#[test]
+fn a_call_that_is_observed_and_stamped_and_crosses_a_border_allocates_nothing() {
+    let client = steadfast::client()
+        .observe("payments", Numbers)
+        .retry(Retry::new(3))
+        .circuit_breaker(breaker())
+        .stamp(Numbers)
+        .border(Numbers);
+    assert_eq!(allocations(&client.service(Echo).unwrap(), |answer| *answer == Ok(15)), 0);
+    let server = steadfast::server().observe("shop", Numbers).load_shed(Limiter::fixed(1).unwrap()).border(Numbers);
+    assert_eq!(allocations(&server.service(Echo).unwrap(), |answer| *answer == Ok(14)), 0);
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod horizons;
 mod imports;
 mod keyed;
 mod limiter;
+mod listeners;
 #[cfg(feature = "load")]
 mod load;
 mod load_shed;

@@ -178,6 +178,24 @@ async fn a_server_tells_of_its_calls_refused_waiting_and_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_tells_of_the_calls_that_its_limits_refuse() {
+    let (limiter, bucket) = (Limiter::fixed(1).unwrap(), TokenBucket::builder(1, secs(60)).build().unwrap());
+    let recorder: Recorder = Recorder::default();
+    let server =
+        steadfast::server().observe("shop", recorder.clone()).rate_limit(bucket.clone()).load_shed(limiter.clone());
+    let server = server.service(Backend::always(Act::answer(200))).unwrap();
+    let refused = || {
+        assert!(server.clone().oneshot(()).now_or_never().unwrap().is_err());
+        recorder.events.take().pop().unwrap()
+    };
+    let place = limiter.try_acquire().unwrap();
+    assert_eq!(refused(), "call ends in 0 ms: Refused { retry_after: None }, load_shed");
+    drop(place);
+    bucket.try_acquire(1).unwrap();
+    assert_eq!(refused(), "call ends in 0 ms: Refused { retry_after: Some(60s) }, rate_limit");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_is_dropped_ends_as_cancelled_and_one_that_was_never_polled_was_none() {
     let recorder: Recorder = Recorder::default();
     let client = steadfast::client().observe("payments", recorder.clone()).retry(every(3, ms(10)));

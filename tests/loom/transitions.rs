@@ -1,0 +1,112 @@
+//! Listeners of a breaker: under every interleaving each transition is told once and in order, and none stays pending.
+
+use super::*;
+use std::sync::Mutex;
+use steadfast::circuit_breaker::Transition;
+
+type Change = (BreakerState, BreakerState);
+
+/// What a listener was told. No interleaving happens within its lock.
+#[derive(Default)]
+struct Told {
+    changes: Mutex<Vec<Change>>,
+    /// Listeners that run now. Loom lets other threads run where it is touched.
+    inside: AtomicUsize,
+    overlaps: AtomicUsize,
+}
+
+impl Told {
+    fn add(&self, transition: &Transition) {
+        if self.inside.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.overlaps.fetch_add(1, Ordering::Relaxed);
+        }
+        self.changes.lock().unwrap().push((transition.from(), transition.to()));
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// All has been told, in order, once, and nothing at the same time.
+    fn assert_chain(&self, breaker: &Breaker) -> Vec<Change> {
+        let changes = self.changes.lock().unwrap().clone();
+        assert_eq!(self.overlaps.load(Ordering::Relaxed), 0, "{changes:?}");
+        assert!(changes.windows(2).all(|pair| pair[0].1 == pair[1].0), "{changes:?}");
+        assert_eq!(changes.first().map(|(from, _)| *from), Some(BreakerState::Closed), "{changes:?}");
+        assert_eq!(changes.last().map(|(_, to)| *to), Some(breaker.state()), "{changes:?}");
+        changes
+    }
+}
+
+/// A breaker that opens at the first failure, and what it has told.
+fn listened() -> (Breaker, Arc<Told>) {
+    let breaker = Breaker::builder().consecutive_failures(1).open_for(SECOND).max_open_for(SECOND).build().unwrap();
+    let told = Arc::new(Told::default());
+    let listener = told.clone();
+    breaker.on_transition(move |transition| listener.add(transition));
+    (breaker, told)
+}
+
+#[test]
+fn each_transition_of_two_threads_is_told_once_and_in_order() {
+    check(|| {
+        let (breaker, told) = listened();
+        let (one, other) = (breaker.clone(), breaker.clone());
+        both(move || one.force_open(), move || other.force_closed());
+        assert_eq!(told.assert_chain(&breaker).len(), 2);
+    });
+}
+
+#[test]
+fn each_transition_of_three_threads_is_told_once_and_in_order() {
+    check_with_interruptions(2, || {
+        let (breaker, told) = listened();
+        let (one, two, three) = (breaker.clone(), breaker.clone(), breaker.clone());
+        let opening = thread::spawn(move || one.force_open());
+        both(move || two.force_closed(), move || three.force_open());
+        opening.join().unwrap();
+        // The third may find the circuit open already.
+        let changes = told.assert_chain(&breaker);
+        assert!((2..=3).contains(&changes.len()), "{changes:?}");
+    });
+}
+
+#[test]
+fn a_circuit_that_two_failures_open_at_once_is_told_of_once() {
+    check(|| {
+        let (breaker, told) = listened();
+        let now = Instant::now();
+        let fail = {
+            let breaker = breaker.clone();
+            move || drop(breaker.try_acquire_at(now).map(|permit| permit.failure_at(now)))
+        };
+        in_threads(2, fail);
+        assert_eq!(told.assert_chain(&breaker), [(BreakerState::Closed, BreakerState::Open)]);
+    });
+}
+
+#[test]
+fn what_a_live_configuration_forces_is_told_although_another_thread_tells() {
+    check_with_interruptions(2, || {
+        let (breaker, told) = listened();
+        let (_layer, control) = steadfast::client().circuit_breaker(breaker.clone()).live().unwrap();
+        let forced = BreakerConfig { forced: Some(Forced::Open), ..control.built().circuit_breaker.clone().unwrap() };
+        let config = StackConfig { circuit_breaker: Some(forced), ..StackConfig::default() };
+        let other = breaker.clone();
+        both(move || control.apply(&config).unwrap(), move || other.force_closed());
+        assert_eq!(told.assert_chain(&breaker).len(), 2);
+    });
+}
+
+#[test]
+fn a_listener_that_is_added_meanwhile_is_told_of_an_unbroken_end_of_the_transitions() {
+    check(|| {
+        let (breaker, told) = listened();
+        let late = Arc::new(Told::default());
+        let (changing, adding, listener) = (breaker.clone(), breaker.clone(), late.clone());
+        let changes = move || {
+            changing.force_open();
+            changing.force_closed();
+        };
+        both(changes, move || adding.on_transition(move |transition| listener.add(transition)));
+        let all = told.assert_chain(&breaker);
+        assert!(all.ends_with(&late.changes.lock().unwrap()), "{all:?}");
+    });
+}
