@@ -2,7 +2,7 @@
 
 use crate::{
     replay::{Verdicts, as_it_says},
-    support::{cases, ms},
+    support::{Stopwatch, cases, ms},
 };
 use proptest::{
     collection::vec,
@@ -113,13 +113,13 @@ async fn run(case: &Case) -> (Decided, usize, Duration) {
         .classify(as_it_says)
         .service(service.clone())
         .unwrap();
-    let began = Instant::now();
+    let stopwatch = Stopwatch::start();
     let context = CallContext::new();
-    let context = case.deadline.map_or(context, |deadline| context.with_deadline(began + deadline));
+    let context = case.deadline.map_or(context, |deadline| context.with_deadline(Instant::now() + deadline));
     let answer = context.scope(client.oneshot(1)).await.unwrap();
     let retries = ends.0.lock().unwrap().unwrap();
     let (attempts, waited, denied) = (retries.attempts(), retries.waited(), retries.denied());
-    (Decided { attempts, waited, denied, answer }, service.calls(), Instant::now() - began)
+    (Decided { attempts, waited, denied, answer }, service.calls(), stopwatch.read())
 }
 
 fn an_outcome() -> impl Strategy<Value = Outcome> {

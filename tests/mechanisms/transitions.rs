@@ -1,9 +1,6 @@
 //! Listeners of a breaker: each transition is told once, in order, with what was counted, whatever a listener does.
 
-use crate::{
-    probes::{Events, OnTime, take},
-    support::{Act, Backend, ms, secs, size},
-};
+use crate::support::{Act, Backend, ms, secs, size};
 use std::{
     sync::{
         Arc, Mutex,
@@ -12,14 +9,9 @@ use std::{
     },
     thread,
 };
-use steadfast::{
-    circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Transition},
-    classify::AnyError,
-    shell::{GateStage, Leaf, StackLayer, TypedError},
-    stack::live::{BreakerConfig, Forced, StackConfig},
-};
+use steadfast::circuit_breaker::{Breaker, BreakerBuilder, BreakerState, Transition};
 use tokio::time::{Instant, advance};
-use tower::{Layer, ServiceExt};
+use tower::ServiceExt;
 
 use BreakerState::{Closed, ForcedClosed, ForcedOpen, HalfOpen, Open};
 
