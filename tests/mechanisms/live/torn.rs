@@ -11,11 +11,13 @@ use std::{
     thread,
 };
 use steadfast::{
-    CallContext, Rejection,
+    CallContext, Outcome, Rejection,
     circuit_breaker::Breaker,
     load_shed::Limiter,
     rate_limit::{Quota, RateLimit, TokenBucket},
     retry::{Backoff, Jitter, Retry},
+    shell::{Begin, End, Ending, Frame, Observed, Observer, Stamp},
+    stack::gate,
     stack::live::{BreakerConfig, Control, Forced, LoadShedConfig, RetryConfig, StackConfig},
 };
 use tokio::time::Instant;
@@ -209,4 +211,52 @@ async fn a_call_that_has_taken_a_place_in_line_gives_it_up_to_begin_again() {
     let error = layer.layer(service_fn(async |()| Ok::<_, Infallible>(()))).oneshot(()).await.unwrap_err();
     assert!(matches!(error.rejection(), Some(Rejection::SwitchedOff(_))), "{error:?}");
     assert_eq!((meanwhile.asked(), bucket.waiting()), (1, 0));
+}
+
+/// Writes down the ends of calls and attempts.
+#[derive(Clone, Default)]
+struct Ends(Arc<Mutex<Vec<(Observed, Ending)>>>);
+
+impl Observer for Ends {
+    type Watch = Observed;
+
+    fn begin(&self, begin: &Begin) -> Observed {
+        begin.observed()
+    }
+
+    fn end(&self, observed: Observed, end: &End<'_>) {
+        self.0.lock().unwrap().push((observed, end.ending()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_begins_again_is_observed_again_and_stamped_once() {
+    struct Count(Arc<AtomicUsize>);
+
+    impl Stamp<u32> for Count {
+        fn stamp(&self, _: &mut u32, _: &mut Frame) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let (meanwhile, ends, stamped) = (Meanwhile::default(), Ends::default(), Arc::new(AtomicUsize::new(0)));
+    let cost = meanwhile.clone();
+    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(10)).build().unwrap();
+    let own = Limiter::fixed(1).unwrap();
+    let (layer, control) = steadfast::client()
+        .observe("prices", ends.clone())
+        .retry(Retry::new(2))
+        .rate_limit(RateLimit::new(bucket.clone()).cost(move |_: &u32| cost.cost()))
+        .own_load_shed(gate(own.clone()))
+        .stamp(Count(stamped.clone()))
+        .live()
+        .unwrap();
+    meanwhile.by(&control);
+    meanwhile.at(1, StackConfig { retry: Some(RetryConfig::new(3)), ..open() });
+    assert_eq!(layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n))).oneshot(7).await, Ok(7));
+    let (success, refused) = (Ending::Answered(Outcome::Success), Ending::Refused { retry_after: None });
+    let attempts = [(Observed::Attempt, refused), (Observed::Attempt, success)];
+    assert_eq!(*ends.0.lock().unwrap(), [attempts[0], attempts[1], (Observed::Call, success)]);
+    assert_eq!((meanwhile.asked(), stamped.load(Ordering::Relaxed)), (2, 1));
+    assert_eq!((bucket.available_at(Instant::now()), own.in_flight()), (9, 0));
 }
