@@ -149,7 +149,10 @@ impl Breaker {
     /// # fn main() -> Result<(), steadfast::ConfigError> {
     /// let breaker = Breaker::builder().consecutive_failures(2).build()?;
     /// let (sender, transitions) = channel();
-    /// breaker.on_transition(move |transition| drop(sender.send(*transition)));
+    /// breaker.on_transition(move |transition| {
+    ///     // The receiver may be gone.
+    ///     let _ = sender.send(*transition);
+    /// });
     /// for _ in 0..2 {
     ///     breaker.try_acquire().unwrap().failure();
     /// }

@@ -1,5 +1,5 @@
 use super::{
-    Breaker, BreakerState,
+    Breaker,
     ticket::{Evidence, Ticket},
 };
 use crate::{
@@ -13,11 +13,9 @@ impl<Request> Gate<Request> for Breaker {
 
     #[inline]
     fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
+        let era = self.era();
         let admitted = Breaker::admit(self, || frame.now());
-        if self.state() != BreakerState::Closed {
-            // The call may have changed the state, of which listeners were told.
-            frame.user_code_runs();
-        }
+        self.listeners_may_have_run(era, frame);
         Ok(admitted?)
     }
 

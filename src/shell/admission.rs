@@ -1,4 +1,7 @@
+mod decision;
 mod recall;
+
+pub use decision::Decision;
 
 use super::{
     Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Stage, settle::SettleOnDrop,
@@ -6,7 +9,6 @@ use super::{
 use crate::error::{Error, Rejection};
 use pin_project_lite::pin_project;
 use std::{
-    convert::Infallible,
     mem::needs_drop,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -86,7 +88,7 @@ pub trait Admission<Request, Response, ServiceError> {
 
     /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it
     /// needs no destructor. Where it has one, such as the future of a semaphore, the destructor runs after that.
-    /// [`Infallible`] where no call waits.
+    /// [`Infallible`](std::convert::Infallible) where no call waits.
     type Place;
 
     /// Decides about a call.
@@ -139,39 +141,6 @@ pub trait Admission<Request, Response, ServiceError> {
     /// Takes the permit back and learns how the call ended. The service's future has been dropped by now, unless user
     /// code panicked in a poll: then it is dropped with the response future.
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
-}
-
-/// The decision about a call at an [`Admission`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision<Permit, Place, Refusal = Rejection> {
-    /// The call goes on, and has taken this.
-    Admitted(Permit),
-    /// The call does not go on.
-    Refused(Refusal),
-    /// The call waits for its turn in this place.
-    Waits(Place),
-}
-
-impl<Permit, Refusal> Decision<Permit, Infallible, Refusal> {
-    /// The decision where no call waits.
-    #[inline]
-    pub(crate) fn at_once(self) -> Result<Permit, Refusal> {
-        match self {
-            Self::Admitted(permit) => Ok(permit),
-            Self::Refused(refusal) => Err(refusal),
-            Self::Waits(place) => match place {},
-        }
-    }
-}
-
-impl<Permit, Refusal> From<Result<Permit, Refusal>> for Decision<Permit, Infallible, Refusal> {
-    #[inline]
-    fn from(verdict: Result<Permit, Refusal>) -> Self {
-        match verdict {
-            Ok(permit) => Self::Admitted(permit),
-            Err(refusal) => Self::Refused(refusal),
-        }
-    }
 }
 
 /// The stage of an [`Admission`].
@@ -349,12 +318,7 @@ where
                 guard.settle(ending, frame);
             }
             // Waiting => Ended
-            StateProjection::Waiting { place, .. } => {
-                self.admission.leave(place, frame);
-                // Drops the request, which is user code.
-                state.set(State::Ended);
-                frame.user_code_runs();
-            }
+            StateProjection::Waiting { .. } => self.leave::<S, Request>(state, frame),
             StateProjection::Refused { .. } | StateProjection::Ended => {}
         }
     }

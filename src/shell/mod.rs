@@ -61,7 +61,9 @@
 //!
 //! `map_stages`, and the methods that choose the border ([`typed_error`](StackLayer::typed_error) and the others), need
 //! stages and a border that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`].
-//! With the `load` feature tower's `Load` needs [`RefusesNow`]. Calls need none of these.
+//! The builders need it, too: without it their `service`, `layer` and `live` are not found. With the `load` feature
+//! tower's `Load` needs [`RefusesNow`]. Calls need none of these, but those of a [live](crate::stack::live) stack need
+//! [`Recall`].
 //!
 //! A mechanism that admits or refuses at once is easier to write as a [`Gate`]:
 //!
@@ -99,7 +101,8 @@
 //! Where a call may wait for its turn, it is an [`Admission`], whose page has an example.
 //!
 //! A mechanism that sees the whole call is a [`Stage`]. It hands the call on to the next one with the [`Callee`], in
-//! `poll` and in `abandon`, and gives back what it took, once, however the call ends:
+//! `poll` and in `abandon`, and gives back what it took, once, however the call ends. The example needs the crate
+//! `pin-project-lite`:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -107,7 +110,7 @@
 //! use pin_project_lite::pin_project;
 //! use std::sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}};
 //! use std::{convert::Infallible, future::ready, pin::Pin, task::{Context, Poll}};
-//! use steadfast::{Error, shell::{Abandonment, Callee, Describe, Explanation, Frame, Stage}};
+//! use steadfast::{Error, shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, Stage}};
 //! use tokio::time::Instant;
 //! use tower::{Layer, Service, ServiceExt, service_fn};
 //!
@@ -192,6 +195,20 @@
 //!     }
 //! }
 //!
+//! /// For live stacks.
+//! impl<Next, S, Request> Recall<S, Request> for CountStage<Next>
+//! where
+//!     Next: Recall<S, Request>,
+//!     S: Service<Request>,
+//! {
+//!     fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
+//!         let call = call.project();
+//!         let request = self.next.recall(call.next, frame)?;
+//!         drop(call.counted.take());
+//!         Some(request)
+//!     }
+//! }
+//!
 //! impl<Next: Describe> Describe for CountStage<Next> {
 //!     fn describe(&self, explanation: &mut Explanation) {
 //!         explanation.layer("count", "the calls in flight");
@@ -216,7 +233,7 @@
 //!
 //! - **User code.** A stage that runs user code by itself, such as a closure, a waker or the drop of a request, calls
 //!   [`Frame::user_code_runs`]. User code may take its time, and the stages then read the clock again. The [`Leaf`]
-//!   does so for the service and the classifier.
+//!   does so for the service, the classifier and the stamp. Borders, stamps, replays and observers need not.
 //! - **Panics.** A panic of user code further in unwinds through the stage. What the stage took is then in a guard on
 //!   the stack, whose drop gives it back. After a panic in `start` nothing follows. After a panic in `poll` the future
 //!   is not polled again. When it is dropped, `abandon` comes with [`Abandonment::Cancelled`], hands the call on, and

@@ -17,8 +17,8 @@ pub use stage::ObserveStage;
 /// observed has no stage for it.
 ///
 /// Each call is begun once and ended once, in its first poll at the earliest, and so is each attempt that comes to the
-/// service: what a layer refuses makes no attempt. Where a change of a [live](crate::stack::live) stack lets a call pass
-/// the gates again, the attempt that had begun ends as [`Ending::Refused`], and another one begins.
+/// service: what a layer refuses makes no attempt. Where a change of a [live](crate::stack::live) stack lets a call
+/// pass the gates again, the attempt that had begun ends as [`Ending::Refused`], and another one begins.
 ///
 /// # Cancellation and panics
 ///
@@ -204,7 +204,8 @@ impl<'call> End<'call> {
         self.took
     }
 
-    /// What the retry did. Of an attempt: nothing.
+    /// What the retry did. Of an attempt: the default, which is one attempt and no denial. The number of an attempt is
+    /// in the [context](Begin::context) of its beginning, from 0 on.
     #[inline]
     pub fn retries(&self) -> Retries {
         self.retries

@@ -1,8 +1,8 @@
 use crate::clock::Nanos;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// What the retry of a stack did for one call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retries {
     /// The attempts in the upper half, zero for one; the number of the denial in the lower one: a whole word.
     attempts_and_denial: u64,
@@ -37,7 +37,7 @@ impl Retries {
         Self { attempts_and_denial: u64::from(attempts) << 32 | u64::from(denial), waited }
     }
 
-    /// The attempts that the call made: 1 where the stack has no retry.
+    /// The attempts that the call made, at least 1. One that a layer refused counts, though it is not observed.
     #[inline]
     pub fn attempts(&self) -> u32 {
         ((self.attempts_and_denial >> 32) as u32).max(1)
@@ -49,7 +49,8 @@ impl Retries {
         self.waited.duration()
     }
 
-    /// Why the last attempt was the last, if the call was worth another one.
+    /// Why the last attempt was the last, if the call was worth another one. `None` also where a layer refused the last
+    /// attempt, or a timeout or the caller ended the call.
     #[inline]
     pub fn denied(&self) -> Option<Denied> {
         Some(match self.attempts_and_denial as u32 {
@@ -62,6 +63,16 @@ impl Retries {
             7 => Denied::NotRepeatable,
             _ => return None,
         })
+    }
+}
+
+impl fmt::Debug for Retries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retries")
+            .field("attempts", &self.attempts())
+            .field("waited", &self.waited())
+            .field("denied", &self.denied())
+            .finish()
     }
 }
 

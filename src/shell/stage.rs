@@ -91,6 +91,9 @@ pub enum Abandonment {
 #[non_exhaustive]
 pub enum Ending {
     /// The service answered, or its readiness failed, and this is the verdict on it.
+    ///
+    /// With [`Outcome::Ignored`] also a call that a layer refused after an earlier attempt had reached the service. An
+    /// observer finds that refusal in [`End::rejection`](super::End::rejection).
     Answered(Outcome),
     /// The service was called and did not answer in time.
     TimedOut,
@@ -130,8 +133,8 @@ impl Ending {
         matches!(self, Self::Refused { .. } | Self::Cancelled { reached_service: false })
     }
 
-    /// The ending of a call that was abandoned, once the stages further in have been.
-    pub(crate) fn of_abandoned(cause: Abandonment, frame: &Frame) -> Self {
+    /// The ending of a call that was [abandoned](Stage::abandon), once the stages further in have been.
+    pub fn of_abandoned(cause: Abandonment, frame: &Frame) -> Self {
         match (cause, frame.reached_service()) {
             (Abandonment::Cancelled, reached_service) => Self::Cancelled { reached_service },
             (Abandonment::TimedOut, true) if frame.is_cut_short() => Self::CutShort,

@@ -105,7 +105,8 @@
 //! It stands where the layer of that name would, so a retry tries it again, and the layers further out give back what
 //! they took if it refuses. [`gate`] takes a [`Gate`](crate::shell::Gate), [`admission`] an
 //! [`Admission`](crate::shell::Admission), and your own [`Slot`] makes any [`Stage`](crate::shell::Stage). All of them
-//! say what they do ([`DescribeGate`] and the like). See the [shell](crate::shell#a-stage-of-your-own), and
+//! have to say what they do: [`DescribeGate`], [`DescribeAdmission`](crate::shell::DescribeAdmission) or [`Describe`].
+//! See the [shell](crate::shell#a-stage-of-your-own), and
 //! `examples/own_gate.rs` for a bulkhead per tenant.
 //!
 //! ```
@@ -206,6 +207,8 @@
 //! # }
 //! ```
 //!
+//! A function returns it as `impl Service<u32, Response = u32, Error = Error<E>, Future: Send> + Clone + Send + Sync`.
+//!
 //! # If `oneshot` or `call` is not found
 //!
 //! The compiler then says that the trait bounds of the stack are not satisfied, and not always which. It names the
@@ -213,6 +216,9 @@
 //! `BoxCloneSyncService::new(stack)`. Causes are a closure with another parameter than the request, a `keep_error`
 //! whose error type is not `From<Rejection>`, or a limit that waits among
 //! [several](crate::rate_limit::RateLimit::and).
+//!
+//! Where `service`, `layer` or `live` of a builder is not found, a stage of your own does not say what it does. A call
+//! of a live stack is not found where a stage of your own has no [`Recall`](crate::shell::Recall).
 //!
 //! # Behind a balancer
 //!

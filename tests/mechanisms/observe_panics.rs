@@ -233,3 +233,32 @@ async fn in_a_pair_the_outer_observer_ends_what_it_began_though_the_inner_one_pa
         assert_eq!(recorder.events.take(), expected);
     }
 }
+
+#[test]
+fn a_call_that_is_dropped_while_a_panic_unwinds_may_meet_an_observer_that_panics() {
+    #[derive(Clone)]
+    struct Panics;
+
+    impl Observer for Panics {
+        type Watch = ();
+
+        fn begin(&self, _: &Begin) {}
+
+        fn end(&self, (): (), _: &End<'_>) {
+            panic!("the second one");
+        }
+    }
+
+    let places = Limiter::fixed(1).unwrap();
+    let stack =
+        steadfast::client().observe("prices", Panics).load_shed(places.clone()).service(Backend::always(Act::hang()));
+    let stack = stack.unwrap();
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        let mut call = Box::pin(stack.oneshot(7));
+        assert!(poll(&mut call).is_pending());
+        assert_eq!(places.in_flight(), 1);
+        panic!("the first one");
+    }));
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"the first one"));
+    assert_eq!(places.in_flight(), 0);
+}

@@ -216,8 +216,9 @@ impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Li
         check_tiers(quotas)
     }
 
+    /// By way of a third one all buckets would be looked at within the change.
     fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
-        strictest(now, to)
+        strictest(now, to).filter(|strictest| strictest == now || strictest == to)
     }
 
     fn set_quotas(&self, quotas: &[Quota]) {

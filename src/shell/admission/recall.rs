@@ -1,5 +1,5 @@
 use super::{Admission, AdmissionStage, State, StateProjection};
-use crate::shell::{Ending, Frame, Recall};
+use crate::shell::{Ending, Frame, Recall, Stage};
 use std::pin::Pin;
 use tower::Service;
 
@@ -14,22 +14,55 @@ where
         match state.as_mut().project() {
             // Admitted => Ended
             StateProjection::Admitted { next, permit } => {
-                let request = self.next.recall(next, frame)?;
-                if let Some(permit) = permit.take() {
-                    self.admission.settle(permit, Ending::Refused { retry_after: None }, frame);
-                }
+                let refused = Ending::Refused { retry_after: None };
+                let guard = self.guard::<S, Request>(permit.take(), refused);
+                let Some(request) = self.next.recall(next, frame) else {
+                    *permit = guard.keep();
+                    return None;
+                };
+                guard.settle(refused, frame);
                 // Last: it drops what is left of the call, which may be user code.
                 state.set(State::Ended);
                 Some(request)
             }
             // Waiting => Ended
-            StateProjection::Waiting { place, waiting } => {
+            StateProjection::Waiting { waiting, .. } => {
                 let (request, _) = waiting.take()?;
-                self.admission.leave(place, frame);
-                state.set(State::Ended);
+                self.leave::<S, Request>(state, frame);
                 Some(request)
             }
             StateProjection::Refused { .. } | StateProjection::Ended => None,
         }
+    }
+}
+
+impl<A, Next> AdmissionStage<A, Next> {
+    /// Gives up the place of a call that waits. If that panics it is not tried again.
+    // Waiting => Ended
+    pub(super) fn leave<S, Request>(
+        &self,
+        state: Pin<&mut State<Next::Call, A::Permit, A::Place, Request>>,
+        frame: &mut Frame,
+    ) where
+        A: Admission<Request, S::Response, S::Error>,
+        Next: Stage<S, Request>,
+        S: Service<Request>,
+    {
+        let mut ends = EndOnDrop(state);
+        if let StateProjection::Waiting { place, .. } = ends.0.as_mut().project() {
+            self.admission.leave(place, frame);
+        }
+        // Drops the request, which is user code.
+        drop(ends);
+        frame.user_code_runs();
+    }
+}
+
+/// A call that has ended when this is dropped, be it by a panic.
+struct EndOnDrop<'call, Call, Permit, Place, Request>(Pin<&'call mut State<Call, Permit, Place, Request>>);
+
+impl<Call, Permit, Place, Request> Drop for EndOnDrop<'_, Call, Permit, Place, Request> {
+    fn drop(&mut self) {
+        self.0.set(State::Ended);
     }
 }

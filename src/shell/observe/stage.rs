@@ -12,6 +12,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -201,10 +202,16 @@ where
                     // The observer panicked. What was taken is given back all the same.
                     abandon(watching, frame);
                 }
-                if let Err(panic) = panic {
-                    resume_unwind(panic);
+                match panic {
+                    // While a panic unwinds, a second one that left a drop would end the process.
+                    Err(panic) if !thread::panicking() => resume_unwind(panic),
+                    Err(_) => {}
+                    Ok(()) if thread::panicking() => {
+                        let end = || guard.end(Ending::of_abandoned(cause, frame), None, frame);
+                        let _ = catch_unwind(AssertUnwindSafe(end));
+                    }
+                    Ok(()) => guard.end(Ending::of_abandoned(cause, frame), None, frame),
                 }
-                guard.end(Ending::of_abandoned(cause, frame), None, frame);
             }
             // Failed => Ended
             Watching::Failed { watched, .. } => {

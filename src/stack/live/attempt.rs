@@ -1,4 +1,8 @@
-use super::{depth, passes::Version, shared::Shared};
+use super::{
+    depth,
+    passes::{OVERTAKEN_AT, Version},
+    shared::Shared,
+};
 use crate::{
     error::Error,
     shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage},
@@ -40,14 +44,17 @@ where
     /// What would refuse is looked at by one configuration.
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
         let _pass = depth::pass();
-        loop {
+        // It is a forecast. If changes go on and on, the last answer will do.
+        let mut refuses = false;
+        for _ in 0..OVERTAKEN_AT {
             let version = self.shared.version();
-            let refuses = self.next.would_refuse(request, due, frame);
+            refuses = self.next.would_refuse(request, due, frame);
             // If one gate does, it does by one configuration.
             if refuses || self.shared.passes.is_current(version) {
-                return refuses;
+                break;
             }
         }
+        refuses
     }
 
     #[inline]

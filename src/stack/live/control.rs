@@ -3,7 +3,11 @@ use crate::{
     error::ConfigError,
     shell::{Describe, Explanation},
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+};
 
 /// Changes the configuration of a stack while calls pass. A cheap handle; made with the stack by
 /// [`ClientBuilder::live`](crate::stack::ClientBuilder::live) and
@@ -71,11 +75,12 @@ impl Control {
     ///
     /// # Cost
     ///
-    /// It waits for other changes, and for no call. It takes some stores and a short lock per mechanism, or two where
-    /// the mechanism becomes stricter in one number and less strict in another. Calls that it overtakes at the gates
-    /// begin again; those that come meanwhile wait only in a case that the [module](super) names. Where a quota of a
-    /// limit by key has changed it looks at all buckets afterwards, or before if the change before has not. A
-    /// configuration that is in force already disturbs no call.
+    /// It waits for other changes, and gives way to calls that changes have made begin again eight times, for about a
+    /// millisecond. It takes some stores and a short lock per mechanism, or two where the mechanism becomes stricter in
+    /// one number and less strict in another. Calls that it overtakes at the gates begin again; those that come
+    /// meanwhile wait only in a case that the [module](super) names. Where a quota of a limit by key has changed it
+    /// looks at all buckets afterwards, or before if the change before has not. A configuration that is in force
+    /// already disturbs no call.
     pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
         if depth::is_within() {
             let rule = "must not be called by what runs while a call is admitted, or in another change";
@@ -83,9 +88,12 @@ impl Control {
         }
         let complete = self.complete(config)?;
         let Inside { shared, pieces, .. } = &*self.0;
-        Change::make(shared, pieces, &complete);
+        // What the change before has left to do would be done within this one.
         pieces.iter().for_each(|piece| piece.settle());
-        Ok(())
+        // A limit of the user's may panic. The other mechanisms settle all the same.
+        let mut panics = vec![catch_unwind(AssertUnwindSafe(|| Change::make(shared, pieces, &complete)))];
+        panics.extend(pieces.iter().map(|piece| catch_unwind(AssertUnwindSafe(|| piece.settle()))));
+        panics.into_iter().find_map(Result::err).map_or(Ok(()), |panic| resume_unwind(panic))
     }
 
     /// What the stack does with a call by the configuration in force, read as [`config`](Self::config) is. Stages that

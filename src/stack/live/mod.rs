@@ -74,8 +74,8 @@
 //! - A call that is made by what a change wakes, on the thread that makes the change, may see a half of it: one whose
 //!   waker polls it on the spot.
 //! - A call that waits for a rate limit is judged by the quota and the shadow mode of the moment when its turn comes.
-//! - A [`LiveLimit`](crate::rate_limit::LiveLimit) of your own that panics while it is applied may leave its part of the
-//!   change undone, and those of the limits after it. The other gates follow.
+//! - A [`LiveLimit`](crate::rate_limit::LiveLimit) of your own that panics while it is applied may leave its part of
+//!   the change undone, and those of the limits after it. The other gates follow. The terms may stay.
 //! - A [`Control`] that is kept by a function of its own stack keeps that stack alive for ever.
 //!
 //! # Cost

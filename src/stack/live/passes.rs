@@ -7,18 +7,44 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 /// may have decided by different configurations, and the pass is made again. The end of a pass (an acquire fence, then
 /// a load) pairs with a turn (a store, then a release fence): a pass that saw something which was written after a turn
 /// sees the turn. Its beginning (an acquire) pairs with the turn (a release): it sees what was written before.
-#[derive(Default)]
 pub(crate) struct Passes {
     version: Shared,
+    /// The calls that changes have made begin again too often. Relaxed: a change that misses one waits the next time.
+    overtaken: Shared,
     /// Held during a change.
     change: Mutex<()>,
 }
 
 struct Shared(AtomicU64);
 
-impl Default for Shared {
+/// How often a pass is made again before changes wait for it.
+pub(crate) const OVERTAKEN_AT: u32 = 8;
+
+/// How often a change gives way to overtaken calls: for about a millisecond where the processor has nothing else to do.
+#[cfg(not(steadfast_loom))]
+const MOST_PAUSES: u32 = 2000;
+#[cfg(steadfast_loom)]
+const MOST_PAUSES: u32 = 1;
+
+#[cfg(not(steadfast_loom))]
+fn pause() {
+    std::thread::yield_now();
+}
+
+#[cfg(steadfast_loom)]
+fn pause() {
+    loom::thread::yield_now();
+}
+
+impl Shared {
+    fn new(value: u64) -> Self {
+        Self(AtomicU64::new(value))
+    }
+}
+
+impl Default for Passes {
     fn default() -> Self {
-        Self(AtomicU64::new(Version::TURN))
+        Self { version: Shared::new(Version::TURN), overtaken: Shared::new(0), change: Mutex::new(()) }
     }
 }
 
@@ -86,17 +112,43 @@ impl Passes {
         drop(lock(&self.change));
     }
 
+    /// Gives overtaken calls the time to pass. Not for ever: one of them may wait for this change.
+    fn wait_for_the_overtaken(&self) {
+        for _ in 0..MOST_PAUSES {
+            if self.overtaken.0.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            pause();
+        }
+    }
+
     /// Looks at what changes change, with no change under way. Never in a change.
     pub(crate) fn between_changes<T>(&self, work: impl FnOnce() -> T) -> T {
         let _change = lock(&self.change);
         work()
     }
 
+    /// Lets changes wait for a call that was overtaken, until this is dropped.
+    pub(crate) fn hold_off(&self) -> HeldOff<'_> {
+        self.overtaken.0.fetch_add(1, Ordering::Relaxed);
+        HeldOff(self)
+    }
+
     /// Makes a change. Never in a change.
     pub(crate) fn change<T>(&self, work: impl FnOnce(&mut Changing<'_>) -> T) -> T {
+        self.wait_for_the_overtaken();
         let _change = lock(&self.change);
         let version = self.version();
         work(&mut Changing { passes: self, version })
+    }
+}
+
+/// Changes wait for a call.
+pub(crate) struct HeldOff<'passes>(&'passes Passes);
+
+impl Drop for HeldOff<'_> {
+    fn drop(&mut self) {
+        self.0.overtaken.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

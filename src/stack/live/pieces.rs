@@ -86,7 +86,11 @@ impl<H: Reconfigure<Config: PartialEq> + Send + Sync> Piece for Part<H> {
             return Left::Same;
         }
         match self.handle.course(&now, to) {
-            Course::Unseen => self.handle.apply(to),
+            // No call begins again for it.
+            Course::Unseen => {
+                self.handle.apply(to);
+                return Left::Same;
+            }
             Course::Strictest(strictest) => {
                 if strictest != now {
                     self.handle.apply(&strictest);

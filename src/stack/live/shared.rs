@@ -1,6 +1,6 @@
 use super::{
     depth,
-    passes::{Passes, Version},
+    passes::{OVERTAKEN_AT, Passes, Version},
     terms::SharedTerms,
 };
 use crate::{
@@ -74,9 +74,9 @@ impl Shared {
         self.terms[version.next_image()].store(terms);
     }
 
-    /// The terms in force, of a configuration that does not change meanwhile.
+    /// The terms in force.
     pub(super) fn terms_in_force(&self) -> Terms {
-        self.terms(self.passes.version())
+        self.begin().1
     }
 
     /// Looks at what is in force, between two changes.
@@ -128,7 +128,12 @@ impl Shared {
         S: Service<Request>,
     {
         let _pass = depth::pass();
+        let (mut overtaken, mut held_off) = (0, None);
         while !self.passes.is_current(version) {
+            overtaken += 1;
+            if overtaken == OVERTAKEN_AT {
+                held_off = Some(self.passes.hold_off());
+            }
             let Some(request) = next.recall(call.as_mut(), frame) else { return };
             frame.begin_pass_again();
             let terms;
@@ -138,5 +143,6 @@ impl Shared {
             }
             call.set(next.start(request, frame));
         }
+        drop(held_off);
     }
 }

@@ -68,10 +68,7 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let mut call = call.project();
-        // They are there already in the poll that began the call.
-        if frame.terms().is_none() {
-            frame.set_terms(*call.terms);
-        }
+        frame.set_terms(*call.terms);
         if *call.version != Version::NONE {
             self.end_pass::<S, Request>(call.next.as_mut(), call.version, call.terms, frame);
         }

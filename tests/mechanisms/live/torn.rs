@@ -4,10 +4,12 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::{pending, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
+    task::{Context, Poll, Waker},
     thread,
 };
 use steadfast::{
@@ -16,9 +18,12 @@ use steadfast::{
     load_shed::Limiter,
     rate_limit::{Quota, RateLimit, TokenBucket},
     retry::{Backoff, Jitter, Retry},
-    shell::{Begin, End, Ending, Frame, Observed, Observer, Stamp},
-    stack::gate,
+    shell::{
+        Admission, Begin, Decision, Describe, DescribeAdmission, End, Ending, Explanation, Frame, Observed, Observer,
+        Stamp,
+    },
     stack::live::{BreakerConfig, Control, Forced, LoadShedConfig, RetryConfig, StackConfig},
+    stack::{admission, gate},
 };
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
@@ -259,4 +264,105 @@ async fn an_attempt_that_begins_again_is_observed_again_and_stamped_once() {
     assert_eq!(*ends.0.lock().unwrap(), [attempts[0], attempts[1], (Observed::Call, success)]);
     assert_eq!((meanwhile.asked(), stamped.load(Ordering::Relaxed)), (2, 1));
     assert_eq!((bucket.available_at(Instant::now()), own.in_flight()), (9, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_is_in_force_makes_no_call_begin_again() {
+    let meanwhile = Meanwhile::default();
+    let cost = meanwhile.clone();
+    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(100)).build().unwrap();
+    let (layer, control) = steadfast::client()
+        .retry(Retry::new(3))
+        .rate_limit(RateLimit::new(bucket).cost(move |_: &u32| cost.cost()))
+        .live()
+        .unwrap();
+    meanwhile.by(&control);
+    let five = StackConfig { retry: Some(RetryConfig::new(5)), ..open() };
+    let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    for (passes, config) in [(2, &five), (1, &five), (2, &open()), (1, &open())] {
+        meanwhile.at(1, config.clone());
+        assert_eq!(service.clone().oneshot(7).await, Ok(7));
+        assert_eq!(meanwhile.asked(), passes, "{config:?}");
+    }
+}
+
+/// A place in line whose owner panics when it is given up.
+#[derive(Clone, Default)]
+struct PanicsWhenLeft(Meanwhile, Arc<AtomicUsize>);
+
+impl<Request, Response, E> Admission<Request, Response, E> for PanicsWhenLeft {
+    const READS_DEADLINE: bool = false;
+
+    type Permit = ();
+    type Place = ();
+
+    fn admit(&self, _: &Request, _: &mut Frame) -> Decision<(), ()> {
+        self.0.cost();
+        Decision::Waits(())
+    }
+
+    fn poll(&self, (): &mut (), _: &mut Context<'_>, _: &mut Frame) -> Poll<Result<(), Rejection>> {
+        Poll::Pending
+    }
+
+    fn leave(&self, (): &mut (), _: &mut Frame) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        panic!("told to");
+    }
+
+    fn settle(&self, (): (), _: Ending, _: &mut Frame) {}
+}
+
+impl DescribeAdmission for PanicsWhenLeft {
+    fn describe(&self, explanation: &mut Explanation, next: &impl Describe) {
+        next.describe(explanation);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_whose_owner_panics_is_given_up_once_to_begin_again() {
+    let line = PanicsWhenLeft::default();
+    let (layer, control) = steadfast::client().timeout(secs(9)).own_rate_limit(admission(line.clone())).live().unwrap();
+    line.0.by(&control);
+    line.0.at(1, StackConfig { timeout: Some(secs(7)), ..open() });
+    let call = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n))).oneshot(7);
+    assert!(tokio::spawn(call).await.unwrap_err().is_panic());
+    assert_eq!(line.1.load(Ordering::Relaxed), 1);
+}
+
+/// An observer that panics at the end of an attempt that begins again.
+#[derive(Clone)]
+struct PanicsAtEnd;
+
+impl Observer for PanicsAtEnd {
+    type Watch = Observed;
+
+    fn begin(&self, begin: &Begin) -> Observed {
+        begin.observed()
+    }
+
+    fn end(&self, observed: Observed, end: &End<'_>) {
+        assert!(observed == Observed::Call || !matches!(end.ending(), Ending::Refused { .. }), "told to");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_call_is_taken_back_gives_back_its_places_at_once() {
+    let (meanwhile, limiter) = (Meanwhile::default(), Limiter::fixed(1).unwrap());
+    let cost = meanwhile.clone();
+    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(10)).build().unwrap();
+    let (layer, control) = steadfast::client()
+        .observe("prices", PanicsAtEnd)
+        .rate_limit(RateLimit::new(bucket.clone()).cost(move |_: &u32| cost.cost()))
+        .load_shed(limiter.clone())
+        .live()
+        .unwrap();
+    meanwhile.by(&control);
+    meanwhile.at(1, StackConfig { load_shed: Some(LoadShedConfig::new(2)), ..open() });
+    let mut call = Box::pin(layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n))).oneshot(7));
+    let poll = || call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
+    // The future is kept.
+    assert_eq!((limiter.in_flight(), bucket.available_at(Instant::now())), (0, 10));
+    drop(call);
 }

@@ -1,0 +1,35 @@
+use crate::error::Rejection;
+use std::convert::Infallible;
+
+/// The decision about a call at an [`Admission`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision<Permit, Place, Refusal = Rejection> {
+    /// The call goes on, and has taken this.
+    Admitted(Permit),
+    /// The call does not go on.
+    Refused(Refusal),
+    /// The call waits for its turn in this place.
+    Waits(Place),
+}
+
+impl<Permit, Refusal> Decision<Permit, Infallible, Refusal> {
+    /// The decision where no call waits.
+    #[inline]
+    pub(crate) fn at_once(self) -> Result<Permit, Refusal> {
+        match self {
+            Self::Admitted(permit) => Ok(permit),
+            Self::Refused(refusal) => Err(refusal),
+            Self::Waits(place) => match place {},
+        }
+    }
+}
+
+impl<Permit, Refusal> From<Result<Permit, Refusal>> for Decision<Permit, Infallible, Refusal> {
+    #[inline]
+    fn from(verdict: Result<Permit, Refusal>) -> Self {
+        match verdict {
+            Ok(permit) => Self::Admitted(permit),
+            Err(refusal) => Self::Refused(refusal),
+        }
+    }
+}
