@@ -1,7 +1,7 @@
 use crate::error::Rejection;
 use std::convert::Infallible;
 
-/// The decision about a call at an [`Admission`].
+/// The decision about a call at an [`Admission`](super::Admission).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision<Permit, Place, Refusal = Rejection> {
     /// The call goes on, and has taken this.
