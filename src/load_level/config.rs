@@ -65,9 +65,17 @@ impl Queue {
     ///
     /// As [`build`](super::QueueBuilder::build); the old settings stay.
     pub fn configure(&self, config: &LoadLevelConfig) -> Result<(), ConfigError> {
+        self.configure_quietly(config)?;
+        self.wake_pending();
+        Ok(())
+    }
+
+    /// The same, but for the waiters whose turn has come: they are woken by [`wake_pending`](Self::wake_pending), when
+    /// the caller holds no lock.
+    fn configure_quietly(&self, config: &LoadLevelConfig) -> Result<(), ConfigError> {
         let (limit, pace) = checked(config)?;
         let LoadLevelConfig { depth, max_weight, max_wait, discipline, .. } = *config;
-        self.change(|state, places, now| {
+        self.change_quietly(|state, places, now| {
             let pace = pace.map(|pace| pace.in_place_of(state.pace, now));
             if (limit, pace) != (places.limit, state.pace) {
                 state.capacity_changes(now);
@@ -120,6 +128,10 @@ impl Reconfigure for Queue {
 
     fn apply(&self, config: &LoadLevelConfig) {
         // It was checked.
-        let _ = self.configure(config);
+        let _ = self.configure_quietly(config);
+    }
+
+    fn settle(&self) {
+        self.wake_pending();
     }
 }

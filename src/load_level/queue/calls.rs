@@ -11,7 +11,7 @@ use crate::{
         places::{Mode, Places},
         state::{CLASSES, NEVER, Newcomer, Standing, State},
     },
-    sync::lock,
+    sync::{MutexGuard, lock},
     waiters::{Place, drop_waker},
 };
 use std::task::Waker;
@@ -109,6 +109,18 @@ impl Queue {
     /// Takes the lock for `work`, releases it, and wakes the waiters whose turn has come. Returns also whether it ran
     /// wakers.
     pub(super) fn locked<T>(&self, now: Instant, work: impl FnOnce(&mut State, &mut Places, Nanos) -> T) -> (T, bool) {
+        let (result, mut state) = self.with_lock(now, work);
+        let woke = state.waiters.take_wakers().wake_after(state);
+        (result, woke)
+    }
+
+    /// Takes the lock for `work`, and returns with it held. The wakers of the waiters whose turn has come stay where
+    /// they are, for the next who takes the lock by [`locked`](Self::locked).
+    pub(super) fn with_lock<T>(
+        &self,
+        now: Instant,
+        work: impl FnOnce(&mut State, &mut Places, Nanos) -> T,
+    ) -> (T, MutexGuard<'_, State>) {
         let Shared { word, origin, state } = &*self.shared;
         let mut state = lock(state);
         let mut places = word.take_over(&state);
@@ -116,7 +128,6 @@ impl Queue {
         let result = work(&mut state, &mut places, now);
         state.expect_next(&places, now);
         word.hand_back(places, &state);
-        let woke = state.waiters.take_wakers().wake_after(state);
-        (result, woke)
+        (result, state)
     }
 }

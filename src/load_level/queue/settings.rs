@@ -111,8 +111,19 @@ impl Queue {
         }
     }
 
-    pub(in crate::load_level) fn change(&self, change: impl FnOnce(&mut State, &mut Places, Nanos)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut State, &mut Places, Nanos)) {
         self.locked(Instant::now(), change);
+    }
+
+    /// Changes something, and leaves it to [`wake_pending`](Self::wake_pending) to wake the waiters whose turn has
+    /// come.
+    pub(in crate::load_level) fn change_quietly(&self, change: impl FnOnce(&mut State, &mut Places, Nanos)) {
+        drop(self.with_lock(Instant::now(), change));
+    }
+
+    /// Wakes the waiters whose turn a quiet change has brought.
+    pub(in crate::load_level) fn wake_pending(&self) {
+        self.change(|_, _, _| {});
     }
 
     pub(crate) fn describe(&self) -> String {

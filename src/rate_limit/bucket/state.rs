@@ -224,11 +224,18 @@ impl BucketShared {
 
     /// As [`slowly`](Self::slowly), with the lock already held. It releases the lock before it wakes a waiter.
     fn slowly_locked<T>(&self, mut slow: MutexGuard<'_, Slow>, now: Nanos, work: impl FnOnce(&mut Slow) -> T) -> T {
-        self.move_on(now, &mut slow);
-        self.serve(now, &mut slow);
-        let result = work(&mut slow);
-        self.serve(now, &mut slow);
+        let result = self.with_lock(&mut slow, now, work);
         slow.line.take_wakers().wake_after(slow);
+        result
+    }
+
+    /// As [`slowly_locked`](Self::slowly_locked), and keeps the lock. The wakers of those who were served stay where
+    /// they are, for the next who does something slowly.
+    pub(super) fn with_lock<T>(&self, slow: &mut Slow, now: Nanos, work: impl FnOnce(&mut Slow) -> T) -> T {
+        self.move_on(now, slow);
+        self.serve(now, slow);
+        let result = work(slow);
+        self.serve(now, slow);
         result
     }
 

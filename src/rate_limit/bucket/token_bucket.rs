@@ -230,6 +230,17 @@ impl TokenBucket {
         Ok(())
     }
 
+    /// Changes a quota that was checked, and leaves it to [`wake_pending`](Self::wake_pending) to wake the waiters
+    /// whose turn has come, when the caller holds no lock.
+    pub(in crate::rate_limit) fn set_quota_quietly(&self, quota: Quota) {
+        self.shared.change_quota_quietly(quota, self.shared.origin.to(Instant::now()));
+    }
+
+    /// Wakes the waiters whose turn a quiet change has brought.
+    pub(in crate::rate_limit) fn wake_pending(&self) {
+        self.shared.wake_pending(self.shared.origin.to(Instant::now()));
+    }
+
     /// Spends a random part of a token of a new bucket.
     pub(crate) fn spend_a_fraction(&self, random: &Random) {
         let plan = self.shared.plans[0].load();

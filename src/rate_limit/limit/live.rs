@@ -83,14 +83,38 @@ fn strictest(now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
     Some(now.iter().zip(to).map(|(now, to)| now.strictest(*to)).collect())
 }
 
-/// Calls ask a store, and wait for what it says.
-fn in_one_step(_now: &[Quota], _to: &[Quota]) -> Option<Vec<Quota>> {
-    None
+impl LiveLimit for TokenBucket {
+    fn handle(&self) -> Box<dyn LiveLimit + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn quotas(&self) -> Vec<Quota> {
+        vec![self.quota()]
+    }
+
+    fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
+        the_one(quotas)?.check()
+    }
+
+    fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
+        strictest(now, to)
+    }
+
+    fn set_quotas(&self, quotas: &[Quota]) {
+        // They were checked.
+        if let Ok(quota) = the_one(quotas) {
+            self.set_quota_quietly(quota);
+        }
+    }
+
+    fn settle_quotas(&self) {
+        self.wake_pending();
+    }
 }
 
-/// A limit with one quota, which it can be told. How it comes from one to another is named first.
+/// A limit with one quota, of which calls ask a store, and wait for what that says. It changes in one step.
 macro_rules! live_with_one_quota {
-    ($($strictest:path: $limit:ty),*) => {
+    ($($limit:ty),*) => {
         $(impl LiveLimit for $limit {
             fn handle(&self) -> Box<dyn LiveLimit + Send + Sync> {
                 Box::new(self.clone())
@@ -104,10 +128,6 @@ macro_rules! live_with_one_quota {
                 the_one(quotas)?.check()
             }
 
-            fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
-                $strictest(now, to)
-            }
-
             fn set_quotas(&self, quotas: &[Quota]) {
                 // They were checked.
                 let _ = the_one(quotas).and_then(|quota| self.set_quota(quota));
@@ -116,7 +136,7 @@ macro_rules! live_with_one_quota {
     };
 }
 
-live_with_one_quota!(strictest: TokenBucket, in_one_step: Exact, in_one_step: WriteBehind);
+live_with_one_quota!(Exact, WriteBehind);
 
 /// A limit that is another one inside.
 macro_rules! live_as_inside {

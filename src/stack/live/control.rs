@@ -71,7 +71,8 @@ impl Control {
     /// # Errors
     ///
     /// As [`check`](Self::check), or if it is called by what runs in a pass, such as the function that says the key of
-    /// a request, or in a change, such as a waker that polls its task on the spot; the old configuration stays.
+    /// a request, or in a change, such as a [`LiveLimit`](crate::rate_limit::LiveLimit) of your own; the old
+    /// configuration stays.
     ///
     /// # Cost
     ///

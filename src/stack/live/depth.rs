@@ -13,7 +13,7 @@ thread_local! {
     static DEPTH: Cell<u64> = Cell::new(0);
 }
 
-/// Changes count in the upper half: there may be passes in a change, if it wakes a task that is polled on the spot.
+/// Changes count in the upper half: there may be passes in a change, if a limit of the user's makes calls.
 const CHANGE: u64 = 1 << 32;
 
 /// A pass or a change of this thread, until it is dropped.

@@ -42,6 +42,8 @@
 //! weight, or copy a request, then run again for it. A call that was refused does not begin again: one gate refused it,
 //! by one configuration.
 //!
+//! A call that changes overtake eight times is given way to: they wait for it, for about a millisecond each.
+//!
 //! While a change is made, a limit is as strict as the old configuration and the new one together. It takes the time of
 //! some stores and a short lock for each mechanism.
 //!
@@ -71,8 +73,8 @@
 //!
 //! - A mechanism that two live stacks share follows both. A call of the one stack may see a half of a change that the
 //!   control of the other makes.
-//! - A call that is made by what a change wakes, on the thread that makes the change, may see a half of it: one whose
-//!   waker polls it on the spot.
+//! - A call that a [`LiveLimit`](crate::rate_limit::LiveLimit) of your own makes while it is applied may see a half of
+//!   the change.
 //! - A call that waits for a rate limit is judged by the quota and the shadow mode of the moment when its turn comes.
 //! - A [`LiveLimit`](crate::rate_limit::LiveLimit) of your own that panics while it is applied may leave its part of
 //!   the change undone, and those of the limits after it. The other gates follow. The terms may stay.

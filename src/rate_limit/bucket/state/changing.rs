@@ -8,7 +8,7 @@ use crate::{
         quota::Quota,
         tokens::{Subtokens, Tokens},
     },
-    sync::Ordering,
+    sync::{Ordering, lock},
 };
 
 impl BucketShared {
@@ -54,7 +54,19 @@ impl BucketShared {
     }
 
     pub(in crate::rate_limit::bucket) fn change_quota(&self, quota: Quota, now: Nanos) {
-        self.slowly(now, |slow| {
+        self.change_quota_quietly(quota, now);
+        self.wake_pending(now);
+    }
+
+    /// Wakes the waiters whose turn a quiet change has brought.
+    pub(in crate::rate_limit::bucket) fn wake_pending(&self, now: Nanos) {
+        self.slowly(now, |_| {});
+    }
+
+    /// Changes the quota, and leaves it to [`wake_pending`](Self::wake_pending) to wake the waiters whose turn has
+    /// come.
+    pub(in crate::rate_limit::bucket) fn change_quota_quietly(&self, quota: Quota, now: Nanos) {
+        self.with_lock(&mut lock(&self.slow), now, |slow| {
             if quota == slow.quota {
                 return;
             }
