@@ -42,7 +42,7 @@
 //! weight, or copy a request, then run again for it. A call that was refused does not begin again: one gate refused it,
 //! by one configuration.
 //!
-//! A call that changes overtake eight times is given way to: they wait for it, for about a millisecond each.
+//! Changes give way to a call that they have overtaken eight times: each waits for it, for about a millisecond.
 //!
 //! While a change is made, a limit is as strict as the old configuration and the new one together. It takes the time of
 //! some stores and a short lock for each mechanism.
@@ -51,9 +51,10 @@
 //! call whose turn comes in a line or in a queue, is let on by what is in force then.
 //!
 //! Some parts change in one step, since neither of two configurations is the stricter one: a queue, the number of
-//! probes of a breaker and the times after which it takes a call for a failure, the distributed limits,
-//! [`LiveLimit`](crate::rate_limit::LiveLimit)s of your own, and the terms of calls. Where one change has several of
-//! these, calls that begin meanwhile wait until all have changed.
+//! probes of a breaker and the times after which it takes a call for a failure, limits by key that become stricter in
+//! one number and less strict in another, the distributed limits, [`LiveLimit`](crate::rate_limit::LiveLimit)s of your
+//! own, and the terms of calls. Where one change has several of these, calls that begin meanwhile wait until all have
+//! changed.
 //!
 //! A call's own terms, which are its timeout, its attempts, the waits between them and their timeout, are those in
 //! force when it began, from its beginning to its end.

@@ -366,3 +366,23 @@ async fn a_panic_while_a_call_is_taken_back_gives_back_its_places_at_once() {
     assert_eq!((limiter.in_flight(), bucket.available_at(Instant::now())), (0, 10));
     drop(call);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_the_changes_that_overtake_it_ends_with_the_last_of_them() {
+    let meanwhile = Meanwhile::default();
+    let cost = meanwhile.clone();
+    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(100)).build().unwrap();
+    let (layer, control) = steadfast::server()
+        .rate_limit(RateLimit::new(bucket.clone()).cost(move |_: &u32| cost.cost()))
+        .load_shed(Limiter::fixed(8).unwrap())
+        .live()
+        .unwrap();
+    meanwhile.by(&control);
+    // Changes give way to it from the eighth on, but not for ever: it waits for them.
+    for question in 1..=40 {
+        let limit = LoadShedConfig::new(10 + question % 2);
+        meanwhile.at(question, StackConfig { load_shed: Some(limit), ..open() });
+    }
+    assert_eq!(layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n))).oneshot(7).await, Ok(7));
+    assert_eq!((meanwhile.asked(), bucket.available_at(Instant::now())), (41, 99));
+}

@@ -225,9 +225,17 @@ async fn a_wait_is_long_enough_and_not_longer() {
     let (_server, store) = store().await;
     let quota = Quota::new(997, SECOND).with_burst(50);
     charged(&store, want("key", quota, 50)).await;
-    for _ in 0..30 {
+    let mut refusals = 0;
+    for _ in 0..300 {
         let refused = charged(&store, want("key", quota, 7)).await;
-        assert_eq!(refused.granted, 0);
+        // On a busy machine 7 ms pass before it asks, and the tokens are there.
+        if refused.granted > 0 {
+            continue;
+        }
+        refusals += 1;
+        if refusals > 30 {
+            return;
+        }
         let until = refused.at + refused.retry_after;
         loop {
             let asked = charged(&store, want("key", quota, 7)).await;
@@ -237,6 +245,7 @@ async fn a_wait_is_long_enough_and_not_longer() {
             }
         }
     }
+    assert!(refusals > 0, "no call was refused");
 }
 
 async fn all_that_the_suite_of_stores_asks_for_holds() {
