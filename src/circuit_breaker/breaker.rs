@@ -132,12 +132,12 @@ impl Breaker {
         (counts.calls, counts.bad)
     }
 
-    /// Tells `listener` of each transition from one state to another, from now on, in order, each once.
+    /// Calls `listener` with each transition from one state to another, from now on, in order, each once.
     ///
-    /// It runs after the lock of the breaker is released, on the thread whose call changed the state, or on one that
-    /// tells an earlier transition just then. So it should be short: send the transition to a channel, or count it. It
-    /// may use the breaker. A panic in it harms no call. There may be several listeners; each stays as long as the
-    /// breaker. A listener that keeps a handle of the breaker keeps it alive for ever.
+    /// The listener runs after the lock of the breaker is released, on the thread whose call changed the state, or on a
+    /// thread that delivers an earlier transition. So it should be short: send the transition to a channel, or count
+    /// it. It may use the breaker. A panic in it harms no call. There may be several listeners; each stays as long as
+    /// the breaker. A listener that keeps a handle of the breaker keeps it alive for ever.
     ///
     /// A call that finds an open circuit due makes it half-open on its way through the gates. A configuration that the
     /// listener applies to a [live](crate::stack::live) stack is refused then. In other transitions it is not.
@@ -240,17 +240,17 @@ impl Breaker {
         self.shared.configuration()
     }
 
-    /// Follows another configuration that was checked. A transition is told by [`settle_news`](Self::settle_news).
+    /// Follows another configuration that was checked. [`settle_news`](Self::settle_news) delivers the transition.
     pub(super) fn configure_quietly(&self, to: BreakerBuilder) {
         self.shared.follow(to, Tell::Later);
     }
 
-    /// Forces or resets the state. A transition is told by [`settle_news`](Self::settle_news).
+    /// Forces or resets the state. [`settle_news`](Self::settle_news) delivers the transition.
     pub(super) fn force_quietly(&self, state: State) {
         self.shared.force(state, Tell::Later);
     }
 
-    /// Tells the listeners what was done quietly.
+    /// Delivers the transitions that were made quietly.
     pub(super) fn settle_news(&self) {
         self.shared.tell_pending();
     }

@@ -61,7 +61,7 @@ pub(super) struct Machine {
     news: News,
 }
 
-/// When the transitions that a change makes are told.
+/// When a thread delivers the transitions that it has made to the listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tell {
     /// Once the machine is unlocked.
@@ -217,12 +217,12 @@ impl Shared {
         }
     }
 
-    /// Works with the machine locked. Afterwards the transitions that it made are told.
+    /// Works with the machine locked, then delivers the transitions that `work` has made.
     fn with_machine<T>(&self, when: Tell, work: impl FnOnce(&mut Machine) -> T) -> T {
         let mut machine = lock(&self.machine);
         let before = machine.news.added();
         let result = work(&mut machine);
-        // What another thread did quietly is its own to tell.
+        // Another thread delivers the transitions that it has made quietly.
         let tells = when == Tell::Now && machine.news.added() != before && machine.news.begin_to_tell();
         drop(machine);
         if tells {
@@ -231,7 +231,7 @@ impl Shared {
         result
     }
 
-    /// Tells what is pending, until nothing is.
+    /// Delivers the pending transitions, until there is none.
     #[cold]
     fn tell(&self) {
         loop {
@@ -241,12 +241,12 @@ impl Shared {
         }
     }
 
-    /// Tells this listener of each transition from now on.
+    /// Delivers each transition from now on to this listener.
     pub(super) fn listen(&self, listener: Listener) {
         lock(&self.machine).news.add_listener(listener);
     }
 
-    /// Tells the transitions that are pending, unless another thread does.
+    /// Delivers the pending transitions, unless another thread does.
     pub(super) fn tell_pending(&self) {
         let tells = lock(&self.machine).news.begin_to_tell();
         if tells {

@@ -1,4 +1,4 @@
-//! News of the changes of state, for listeners.
+//! The transitions of a breaker, on their way to listeners.
 
 use super::{BreakerState, window::Counts};
 use std::{
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 /// The most transitions that wait for a listener.
 const MOST_PENDING: usize = 1024;
 
-/// A change of the state of a [`Breaker`](super::Breaker), as [`on_transition`](super::Breaker::on_transition) tells
-/// it.
+/// A change of the state of a [`Breaker`](super::Breaker), as a listener gets it from
+/// [`on_transition`](super::Breaker::on_transition).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     pub(super) from: BreakerState,
@@ -57,7 +57,7 @@ impl Transition {
         self.half_open_at
     }
 
-    /// How many transitions before this one were not told, since a listener was too slow: 1024 wait at most.
+    /// The transitions that were dropped before this one, because a listener was too slow. At most 1024 wait.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -65,27 +65,27 @@ impl Transition {
 
 pub(super) type Listener = Arc<dyn Fn(&Transition) + Send + Sync>;
 
-/// A listener, and the number of the first transition that it is told.
+/// A listener, and the number of the first transition that it gets.
 #[derive(Clone)]
 pub(super) struct Listening {
     since: u64,
     listener: Listener,
 }
 
-/// The transitions that were not told yet, under the lock of the machine.
+/// The transitions that no listener has got yet, under the lock of the machine.
 ///
 /// | state | event | next state |
 /// |---|---|---|
-/// | idle | a thread that has changed the state unlocks the machine | it tells, until nothing is pending |
-/// | told | another thread unlocks | told, and the teller finds what it has added |
+/// | idle | a thread that has changed the state unlocks the machine | told: it delivers, until nothing is pending |
+/// | told | another thread unlocks | told: the first thread finds what the other has added |
 /// | told | nothing is pending | idle |
 #[derive(Default)]
 pub(super) struct News {
     listeners: Vec<Listening>,
     pending: VecDeque<Transition>,
-    /// The transitions that were added so far. Those that came before a listener are not told to it.
+    /// The transitions that were added so far. A listener gets none of those that came before it.
     added: u64,
-    /// A thread tells what is pending. It alone does, so the order stays.
+    /// One thread delivers what is pending. No other thread does, so the order stays.
     is_told: bool,
     missed: u64,
 }
@@ -112,14 +112,14 @@ impl News {
         self.added += 1;
     }
 
-    /// Whether the calling thread has to tell what is pending.
+    /// Whether the calling thread has to deliver what is pending.
     pub(super) fn begin_to_tell(&mut self) -> bool {
         let begins = !self.is_told && !self.pending.is_empty();
         self.is_told |= begins;
         begins
     }
 
-    /// The next to be told. `None` ends the telling.
+    /// The next transition. `None` ends the delivery.
     pub(super) fn next(&mut self) -> Option<Item> {
         let number = self.added - self.pending.len() as u64;
         let Some(transition) = self.pending.pop_front() else {
@@ -138,7 +138,7 @@ impl fmt::Debug for News {
     }
 }
 
-/// A transition, and those who are told.
+/// A transition, and the listeners that get it.
 pub(super) struct Item {
     number: u64,
     transition: Transition,
@@ -146,7 +146,7 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// Tells the listeners, under no lock. A panic of one ends there.
+    /// Calls the listeners, under no lock. A panic of one ends there.
     pub(super) fn tell(self) {
         let Self { number, transition, listeners } = self;
         for Listening { since, listener } in listeners {

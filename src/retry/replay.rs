@@ -13,7 +13,15 @@ pub enum Repeat {
 
 /// Says which requests may be sent again, and makes the requests of further attempts.
 ///
-/// It is given to [`Retry::replay_by`](super::Retry::replay_by). The default sends clones of every request.
+/// [`Retry::replay_by`](super::Retry::replay_by) takes it. The default sends clones of every request.
+///
+/// # Cancellation
+///
+/// The retry drops what was kept when the call ends or is dropped, or when it gets no further attempt.
+///
+/// # Cost
+///
+/// `keep` runs once for each call that may have more than one attempt. The other methods run only between attempts.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

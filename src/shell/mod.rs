@@ -250,7 +250,6 @@ mod leaf;
 #[cfg(feature = "load")]
 mod load;
 mod observe;
-mod passes;
 mod recall;
 mod reconfigure;
 mod refuses_now;
@@ -259,6 +258,7 @@ mod root;
 mod scope;
 mod service;
 mod settle;
+mod stack_request;
 mod stage;
 mod stamp;
 mod terms;
@@ -275,8 +275,6 @@ pub use future::ResponseFuture;
 pub use gate::{AtOnce, Gate, GateStage};
 pub use leaf::Leaf;
 pub use observe::{Begin, End, ObserveStage, Observed, Observer};
-#[doc(hidden)]
-pub use passes::Passes;
 pub use recall::Recall;
 pub(crate) use reconfigure::{ABSENT, Course, Reconfigure};
 pub use refuses_now::RefusesNow;
@@ -285,6 +283,8 @@ pub use retries::{Denied, Retries};
 pub use scope::ScopeStage;
 pub use service::{Stack, StackLayer};
 pub(crate) use settle::SettleOnDrop;
+#[doc(hidden)]
+pub use stack_request::StackRequest;
 pub use stage::{Abandonment, Ending, Stage};
 pub use stamp::{NoStamp, Stamp};
 pub(crate) use terms::Terms;

@@ -12,7 +12,7 @@ pub use stage::ObserveStage;
 
 /// Watches the calls of a stack and their attempts, for metrics, traces and logs.
 ///
-/// It is given to [`ClientBuilder::observe`](crate::stack::ClientBuilder::observe) or
+/// It goes to [`ClientBuilder::observe`](crate::stack::ClientBuilder::observe) or
 /// [`ServerBuilder::observe`](crate::stack::ServerBuilder::observe). A pair of observers is one. A stack that is not
 /// observed has no stage for it.
 ///

@@ -20,7 +20,7 @@ pub enum Denied {
     Budget,
     /// The wait would have ended at or after the deadline.
     Deadline,
-    /// The service has too much to do, and did not say when to come back.
+    /// The service has too much to do, or a layer refused, and neither said when to come back.
     NoHint,
     /// The service asks callers to stay away for longer than [`max_hint`](crate::retry::Retry::max_hint).
     HintTooLong,

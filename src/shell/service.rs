@@ -1,4 +1,4 @@
-use super::{BoxedError, Describe, Explanation, KeepError, Passes, Respond, TypedError, root::Root};
+use super::{BoxedError, Describe, Explanation, KeepError, Respond, StackRequest, TypedError, root::Root};
 use crate::error::Rejection;
 use std::{
     fmt,
@@ -165,7 +165,7 @@ impl<St: Describe, X, S: fmt::Debug> fmt::Debug for Stack<St, X, S> {
 impl<St, X, S, Request> Service<Request> for Stack<St, X, S>
 where
     S: Service<Request> + Clone,
-    Request: Passes<St, X, S>,
+    Request: StackRequest<St, X, S>,
 {
     type Response = Request::Response;
     type Error = Request::Error;

@@ -3,12 +3,12 @@ use super::Frame;
 /// Writes to the request of each attempt, just before the service is called with it: a header with the deadline, the
 /// number of the attempt, an idempotency key.
 ///
-/// It is given to [`ClientBuilder::stamp`](crate::stack::ClientBuilder::stamp) or [`Leaf::stamp`](super::Leaf::stamp).
+/// [`ClientBuilder::stamp`](crate::stack::ClientBuilder::stamp) and [`Leaf::stamp`](super::Leaf::stamp) take it.
 /// The service is ready by then, so the call leaves at once. In a stack of a builder the context of the attempt is the
 /// [current](crate::CallContext::current) one. The request is the attempt's own: a stamp of one attempt is not seen by
 /// the next.
 ///
-/// A panic in it ends the attempt before the service has it.
+/// A panic in it ends the attempt before the service has it. A stack without a stamp pays nothing for it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -125,7 +125,7 @@ impl Contestant {
         Self { name, role, alone: true, other_work: None, turn: Box::new(turn) }
     }
 
-    /// Turns that are taken in another way: on so many threads, with this effort.
+    /// Turns of another kind: on this number of threads, with this effort.
     pub fn by_turns(role: Role, name: &'static str, turn: impl Fn(usize, Effort) -> Turn + 'static) -> Self {
         Self { name, role, alone: false, other_work: None, turn: Box::new(turn) }
     }

@@ -48,7 +48,7 @@ impl<A, Next> AdmissionStage<A, Next> {
         Next: Stage<S, Request>,
         S: Service<Request>,
     {
-        let mut ends = EndOnDrop(state);
+        let mut ends = StopsWaiting(state);
         if let StateProjection::Waiting { place, .. } = ends.0.as_mut().project() {
             self.admission.leave(place, frame);
         }
@@ -58,10 +58,10 @@ impl<A, Next> AdmissionStage<A, Next> {
     }
 }
 
-/// A call that has ended when this is dropped, be it by a panic.
-struct EndOnDrop<'call, Call, Permit, Place, Request>(Pin<&'call mut State<Call, Permit, Place, Request>>);
+/// A call that stops waiting when this is dropped, be it by a panic.
+struct StopsWaiting<'call, Call, Permit, Place, Request>(Pin<&'call mut State<Call, Permit, Place, Request>>);
 
-impl<Call, Permit, Place, Request> Drop for EndOnDrop<'_, Call, Permit, Place, Request> {
+impl<Call, Permit, Place, Request> Drop for StopsWaiting<'_, Call, Permit, Place, Request> {
     fn drop(&mut self) {
         self.0.set(State::Ended);
     }

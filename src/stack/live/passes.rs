@@ -8,14 +8,14 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 /// a load) pairs with a turn (a store, then a release fence): a pass that saw something which was written after a turn
 /// sees the turn. Its beginning (an acquire) pairs with the turn (a release): it sees what was written before.
 pub(crate) struct Passes {
-    version: Shared,
+    version: Word,
     /// The calls that changes have made begin again too often. Relaxed: a change that misses one waits the next time.
-    overtaken: Shared,
+    overtaken: Word,
     /// Held during a change.
     change: Mutex<()>,
 }
 
-struct Shared(AtomicU64);
+struct Word(AtomicU64);
 
 /// How often a pass is made again before changes wait for it.
 pub(crate) const OVERTAKEN_AT: u32 = 8;
@@ -36,7 +36,7 @@ fn pause() {
     loom::thread::yield_now();
 }
 
-impl Shared {
+impl Word {
     fn new(value: u64) -> Self {
         Self(AtomicU64::new(value))
     }
@@ -44,7 +44,7 @@ impl Shared {
 
 impl Default for Passes {
     fn default() -> Self {
-        Self { version: Shared::new(Version::TURN), overtaken: Shared::new(0), change: Mutex::new(()) }
+        Self { version: Word::new(Version::TURN), overtaken: Word::new(0), change: Mutex::new(()) }
     }
 }
 

@@ -8,7 +8,7 @@ use tower::Service;
 /// the type of a request, it proves the bounds of an `impl` once for each mention, and keeps no answer. A stack
 /// mentions its service about ten times. So each further stack around another took rustc ten times as long, and six
 /// took minutes. A bound on a type that is not known yet waits until it is, and is then proved once.
-pub trait Passes<St, X, S>: Sized
+pub trait StackRequest<St, X, S>: Sized
 where
     S: Service<Self>,
 {
@@ -25,7 +25,7 @@ where
     fn pass(self, stack: &Stack<St, X, S>) -> Self::Future;
 }
 
-impl<St, X, S, Request> Passes<St, X, S> for Request
+impl<St, X, S, Request> StackRequest<St, X, S> for Request
 where
     St: Stage<S, Request>,
     X: Border<Request, S::Response, S::Error>,
