@@ -63,6 +63,16 @@ pub trait Classify<Response, Error> {
     /// The verdict on one answer.
     fn classify(&self, result: Result<&Response, &Error>) -> Outcome;
 
+    /// Whether the answer asks callers not to send the request again, whatever it means otherwise. A retry then makes
+    /// no further attempt, and the callers further out hear of it; see
+    /// [`CallContext::forbid_retry`](crate::CallContext::forbid_retry).
+    ///
+    /// Default: no.
+    #[inline]
+    fn forbids_retry(&self, _result: Result<&Response, &Error>) -> bool {
+        false
+    }
+
     /// The rejection inside an error, where the service is itself a layer of this crate.
     ///
     /// Such an error is not classified: its meaning is fixed. Needed only where layers are stacked by hand; see

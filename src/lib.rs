@@ -94,9 +94,12 @@ mod deadline;
 mod durations;
 pub mod error;
 mod held;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod load_level;
 pub mod load_shed;
 mod pace;
+pub mod per_key;
 mod random;
 pub mod rate_limit;
 #[cfg(feature = "redis")]

@@ -8,7 +8,7 @@ use std::{
 
 /// From the bottom up. A module of a layer may import those of the layers before it. Only in the first do modules
 /// import each other.
-const LAYERS: [&[&str]; 5] = [
+const LAYERS: [&[&str]; 6] = [
     &[
         "amount",
         "answer",
@@ -30,8 +30,9 @@ const LAYERS: [&[&str]; 5] = [
     ],
     &["shell"],
     &["circuit_breaker", "load_level", "load_shed", "rate_limit", "retry", "timeout"],
+    &["per_key"],
     &["stack"],
-    &["constant_work", "sim"],
+    &["constant_work", "http", "sim"],
 ];
 
 /// What one mechanism may import of another: a retry budget has a trickle of retries, which a bucket mints.
