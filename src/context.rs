@@ -27,6 +27,7 @@
 use crate::deadline::Deadline;
 use pin_project_lite::pin_project;
 use std::{
+    cell::Cell,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -35,6 +36,11 @@ use tokio::{task::futures::TaskLocalFuture, time::Instant};
 
 tokio::task_local! {
     static CURRENT: CallContext;
+}
+
+thread_local! {
+    /// Whether a retry was forbidden in this poll, within the innermost scope of a stack.
+    static RETRY_IS_FORBIDDEN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How much it matters that a call is answered, from the least to the most: what is shed first, and last.
@@ -129,6 +135,41 @@ impl CallContext {
         Self { rest: u64::from(attempt) << 32 | (self.rest & u64::from(u32::MAX)), ..self }
     }
 
+    /// Asks all callers of the call at hand not to send it again: the stacks around it, and through the `http` feature
+    /// the processes that they answer.
+    ///
+    /// One level of a chain of calls retries, and the others do not multiply its attempts. The retry of a client stack
+    /// calls this by itself where it gives up: the attempts are used up, the budget is empty, the wait would be too
+    /// long, or the request must not be sent twice. So does a client stack whose service
+    /// [forbids a retry](crate::classify::Classify::forbids_retry). A retry further out then makes no further attempt
+    /// ([`Denied::Marked`](crate::shell::Denied::Marked)) and returns the answer that it has.
+    ///
+    /// It takes effect in the task that works on the call, within a poll of it. A task that the handler has spawned
+    /// does not reach it; the handler calls this where it sees that task fail. Elsewhere it does nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    /// use steadfast::{CallContext, retry::Retry};
+    /// use tower::{ServiceExt, service_fn};
+    ///
+    /// static CALLS: AtomicU32 = AtomicU32::new(0);
+    /// let service = steadfast::client().retry(Retry::new(3).without_budget()).service(service_fn(async |(): ()| {
+    ///     CALLS.fetch_add(1, Relaxed);
+    ///     CallContext::forbid_retry();
+    ///     Err::<(), _>("the last copy of the data is damaged")
+    /// }))?;
+    /// assert!(service.oneshot(()).await.is_err());
+    /// assert_eq!(CALLS.load(Relaxed), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn forbid_retry() {
+        RETRY_IS_FORBIDDEN.set(true);
+    }
+
     /// Runs a future with this context as the [current](Self::current) one.
     pub fn scope<F: Future>(self, future: F) -> Scope<F> {
         Scope { inner: CURRENT.scope(self, future) }
@@ -147,6 +188,33 @@ impl CallContext {
     #[inline]
     pub(crate) fn narrowed(self, deadline: Deadline) -> Self {
         Self { deadline: self.deadline.earlier(deadline), ..self }
+    }
+}
+
+/// Gathers whether a retry is forbidden while it exists. Dropped, it hands that on to what is around it.
+pub(crate) struct Forbiddance {
+    further_out: bool,
+}
+
+impl Forbiddance {
+    #[inline]
+    pub(crate) fn gather() -> Self {
+        Self { further_out: RETRY_IS_FORBIDDEN.replace(false) }
+    }
+
+    /// Whether a retry was forbidden since.
+    #[inline]
+    pub(crate) fn is_forbidden(&self) -> bool {
+        RETRY_IS_FORBIDDEN.get()
+    }
+}
+
+impl Drop for Forbiddance {
+    #[inline]
+    fn drop(&mut self) {
+        if self.further_out {
+            RETRY_IS_FORBIDDEN.set(true);
+        }
     }
 }
 

@@ -61,6 +61,9 @@ impl<P, Next> RetryStage<P, Next> {
         Next: Stage<S, Request>,
         S: Service<Request>,
     {
+        if frame.is_retry_forbidden() {
+            return Err(Some(Denied::Marked));
+        }
         if progress.attempts() >= self.attempts(frame) {
             return Err(Some(Denied::Exhausted));
         }

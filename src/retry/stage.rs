@@ -2,6 +2,7 @@ use super::{Repeat, Replay, RetryBudget, budget::Withdrawal, plan::Worth};
 use crate::{
     backoff::Backoff,
     clock::Nanos,
+    context::CallContext,
     error::{Error, TimedOut},
     random::Random,
     shell::{
@@ -77,6 +78,11 @@ impl Progress {
     /// Notes for observers what this call's retries came to.
     #[inline]
     fn note(&self, denied: Option<Denied>, frame: &mut Frame) {
+        if denied.is_some() {
+            // Another level would only repeat what was not worth it here.
+            frame.forbid_retry();
+            CallContext::forbid_retry();
+        }
         if self.attempts > 1 || self.waited != Nanos::ZERO || denied.is_some() {
             frame.note_retries(Retries::of(self.attempts(), self.waited, denied));
         }

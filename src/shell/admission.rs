@@ -130,6 +130,18 @@ pub trait Admission<Request, Response, ServiceError> {
         true
     }
 
+    /// The service answered, and the call [counts](Self::counts): may keep the permit beyond the end of the call, as for
+    /// a response whose body is still to be sent. `ending` is what the permit would be [settled](Self::settle) by.
+    /// Returns the permit that is to be settled now, or `None` where it is kept and will be settled later, once.
+    ///
+    /// Nothing in it may panic.
+    ///
+    /// Default: keeps nothing.
+    #[inline]
+    fn keep(&self, permit: Self::Permit, _response: &mut Response, _ending: Ending) -> Option<Self::Permit> {
+        Some(permit)
+    }
+
     /// Takes back the permit of a call that does not count. Called only where [`counts`](Self::counts) answers `false`.
     ///
     /// Default: as if the call had been refused further in.
@@ -269,7 +281,7 @@ where
                 // A call without its permit was torn down by a panic. It must not go on unadmitted.
                 let Some(held) = permit.take() else { super::polled_after_end() };
                 let mut guard = self.guard::<S, Request>(Some(held), Ending::Panicked);
-                let Poll::Ready(result) = self.next.poll(next, callee, cx, frame) else {
+                let Poll::Ready(mut result) = self.next.poll(next, callee, cx, frame) else {
                     if let Some(held) = guard.held() {
                         self.admission.under_way(held, frame);
                     }
@@ -284,6 +296,10 @@ where
                 };
                 let ending = Ending::of(&result, frame);
                 if counts {
+                    guard.change(|permit| match &mut result {
+                        Ok(response) => self.admission.keep(permit, response, ending),
+                        Err(_) => Some(permit),
+                    });
                     guard.settle(ending, frame);
                 } else if let Some(permit) = guard.keep() {
                     self.admission.refund(permit, frame);

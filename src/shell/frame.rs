@@ -22,6 +22,8 @@ pub struct Frame {
     ending: Reported,
     /// The call has been handed to the service, in this attempt or an earlier one.
     reached: Flag,
+    /// The attempt that ends in this poll must not be followed by another one.
+    retry_forbidden: Flag,
     /// The attempt that a timeout ends had less than half of its patience.
     cut_short: Flag,
     /// What the call inherits, as narrowed by the stages passed on the way down.
@@ -220,6 +222,20 @@ impl Frame {
         self.reached.is_set()
     }
 
+    /// Notes that the attempt must not be followed by another one, for the rest of this poll. A stage does so in the
+    /// poll in which the attempt ends.
+    #[inline]
+    pub fn forbid_retry(&mut self) {
+        self.retry_forbidden = Flag::YES;
+    }
+
+    /// Whether the attempt must not be followed by another one: the service said so, or a retry further in has given
+    /// up. See [`CallContext::forbid_retry`].
+    #[inline]
+    pub fn is_retry_forbidden(&self) -> bool {
+        self.retry_forbidden.is_set()
+    }
+
     /// Notes whether the attempt under way had less than half of its patience when its time was up. Such an attempt
     /// says nothing about the service; see [`Ending::CutShort`].
     ///
@@ -315,6 +331,7 @@ impl Frame {
     pub fn turn_to_attempt(&mut self) {
         self.ending = Reported::default();
         self.reached = Flag::NO;
+        self.retry_forbidden = Flag::NO;
     }
 
     /// Turns to a new attempt, before which there were `earlier` ones.

@@ -1,6 +1,7 @@
 use super::{Abandonment, Callee, Ending, Frame, NoStamp, Recall, Stage, Stamp};
 use crate::{
     classify::{AnyError, Classify},
+    context::CallContext,
     error::Error,
 };
 use pin_project_lite::pin_project;
@@ -133,6 +134,10 @@ impl<C, W> Leaf<C, W> {
             None => Ending::Answered(self.classifier.classify(result.as_ref())),
         };
         frame.report(ending);
+        if self.classifier.forbids_retry(result.as_ref()) {
+            frame.forbid_retry();
+            CallContext::forbid_retry();
+        }
         result.map_err(Error::Service)
     }
 }

@@ -28,6 +28,9 @@ pub enum Denied {
     RefusedFurtherIn,
     /// The request must not be sent again.
     NotRepeatable,
+    /// The service forbids it, or a retry further in has given up. See
+    /// [`CallContext::forbid_retry`](crate::CallContext::forbid_retry).
+    Marked,
 }
 
 impl Retries {
@@ -61,6 +64,7 @@ impl Retries {
             5 => Denied::HintTooLong,
             6 => Denied::RefusedFurtherIn,
             7 => Denied::NotRepeatable,
+            8 => Denied::Marked,
             _ => return None,
         })
     }
@@ -82,8 +86,8 @@ mod tests {
 
     #[test]
     fn each_denial_is_read_as_it_was_noted() {
-        use Denied::{Budget, Deadline, Exhausted, HintTooLong, NoHint, NotRepeatable, RefusedFurtherIn};
-        let all = [Exhausted, Budget, Deadline, NoHint, HintTooLong, RefusedFurtherIn, NotRepeatable].map(Some);
+        use Denied::{Budget, Deadline, Exhausted, HintTooLong, Marked, NoHint, NotRepeatable, RefusedFurtherIn};
+        let all = [Exhausted, Budget, Deadline, NoHint, HintTooLong, RefusedFurtherIn, NotRepeatable, Marked].map(Some);
         for denied in all.into_iter().chain([None]) {
             let retries = Retries::of(u32::MAX, Nanos(5), denied);
             assert_eq!(

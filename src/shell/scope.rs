@@ -1,5 +1,11 @@
 use super::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Recall, Stage};
-use crate::{classify::Outcome, context::CallContext, deadline::Deadline, error::Error};
+use crate::{
+    classify::Outcome,
+    context::{CallContext, Forbiddance},
+    deadline::Deadline,
+    error::Error,
+    words::Flag,
+};
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
@@ -34,6 +40,8 @@ pin_project! {
         context: CallContext,
         // When the attempt has had half of its full patience; never where there is no timeout in the stack.
         patient_from: Deadline,
+        // A retry was forbidden within an earlier poll.
+        retry_forbidden: Flag,
     }
 }
 
@@ -50,7 +58,8 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let inherited = frame.inherited();
         let patient_from = inherited.half_of_patience(frame);
-        ScopeCall { next: self.next.start(request, frame), context: inherited.context(), patient_from }
+        let next = self.next.start(request, frame);
+        ScopeCall { next, context: inherited.context(), patient_from, retry_forbidden: Flag::NO }
     }
 
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
@@ -66,7 +75,15 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
+        let within = Forbiddance::gather();
         let polled = call.context.sync_scope(|| self.next.poll(call.next, callee, cx, frame));
+        if within.is_forbidden() {
+            *call.retry_forbidden = Flag::YES;
+        }
+        drop(within);
+        if polled.is_ready() && call.retry_forbidden.is_set() {
+            forbid_retry(frame);
+        }
         if polled.is_ready() && frame.reported().is_some_and(may_be_by_deadline) {
             judge_answer(call.context.deadline_or_never(), *call.patient_from, frame);
         }
@@ -87,6 +104,9 @@ where
             frame.set_cut_short(cut_short);
         }
         call.context.sync_scope(|| self.next.abandon(call.next, callee, cause, frame));
+        if call.retry_forbidden.is_set() {
+            forbid_retry(frame);
+        }
     }
 }
 
@@ -98,6 +118,13 @@ where
     fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
         self.next.recall(call.project().next, frame)
     }
+}
+
+/// Hands on to the stages further out, and to what is around the stack, that a retry is forbidden.
+#[cold]
+fn forbid_retry(frame: &mut Frame) {
+    frame.forbid_retry();
+    CallContext::forbid_retry();
 }
 
 /// Whether a service that gives up by itself at the deadline which it sees may have answered so.

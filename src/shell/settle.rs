@@ -28,6 +28,12 @@ where
         self.permit.as_mut()
     }
 
+    /// Replaces the permit by what `change` makes of it. If that panics the permit is lost.
+    #[inline]
+    pub(crate) fn change(&mut self, change: impl FnOnce(P) -> Option<P>) {
+        self.permit = self.permit.take().and_then(change);
+    }
+
     /// No panic: the permit goes on to where it lives between polls.
     #[inline]
     pub(crate) fn keep(mut self) -> Option<P> {

@@ -1,4 +1,5 @@
 use super::{
+    adapt::{Adapt, Adapter},
     live::{Control, LiveAttemptStage, LiveStage, Parts, Pieces, SwitchStage},
     slot::{Gated, Limit, LiveSlot, Off, Slot, Watch, Watched, fill_slots},
 };
@@ -174,6 +175,47 @@ impl<O, T, R, B, Q, L, A, F> ClientBuilder<O, T, R, B, Q, L, A, F, TypedError> {
     /// Passes calls over this [`Border`](crate::shell::Border), such as one of your own.
     pub fn border<Y>(self, border: Y) -> ClientBuilder<O, T, R, B, Q, L, A, F, Y> {
         self.fill_border(|TypedError| border)
+    }
+}
+
+/// A client whose slots were adapted.
+pub type AdaptedClient<O, T, R, B, Q, L, A, F, X, W> = ClientBuilder<
+    O,
+    <T as Adapt<W>>::Adapted,
+    <R as Adapt<W>>::Adapted,
+    <B as Adapt<W>>::Adapted,
+    <Q as Adapt<W>>::Adapted,
+    <L as Adapt<W>>::Adapted,
+    <A as Adapt<W>>::Adapted,
+    F,
+    X,
+>;
+
+impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
+    /// Adapts every slot.
+    pub(crate) fn adapt<W>(self, by: &W) -> AdaptedClient<O, T, R, B, Q, L, A, F, X, W>
+    where
+        W: Adapter,
+        T: Adapt<W>,
+        R: Adapt<W>,
+        B: Adapt<W>,
+        Q: Adapt<W>,
+        L: Adapt<W>,
+        A: Adapt<W>,
+    {
+        let Self { observer, timeout, retry, circuit_breaker, rate_limit, load_shed, attempt_timeout, leaf, border } =
+            self;
+        ClientBuilder {
+            observer,
+            timeout: timeout.adapt(by),
+            retry: retry.adapt(by),
+            circuit_breaker: circuit_breaker.adapt(by),
+            rate_limit: rate_limit.adapt(by),
+            load_shed: load_shed.adapt(by),
+            attempt_timeout: attempt_timeout.adapt(by),
+            leaf,
+            border,
+        }
     }
 }
 

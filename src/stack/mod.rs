@@ -233,7 +233,9 @@
 //! `.layer()?` in place of `.service(..)?` gives the same stack as a tower `Layer`. All services that it makes share
 //! one state. `.live()?` gives it with a handle by which everything in it can be changed while calls pass: [`live`].
 
+mod adapt;
 mod client;
+mod exempt;
 pub mod live;
 mod own;
 mod server;
@@ -241,10 +243,18 @@ mod slot;
 
 #[doc(no_inline)]
 pub use crate::shell::{Describe, DescribeGate, Explanation};
+#[doc(hidden)]
+pub use adapt::{Adapt, Adapted, Adapter, AdmissionSlot};
+#[doc(hidden)]
+pub use client::AdaptedClient;
 pub use client::ClientBuilder;
+#[doc(hidden)]
+pub use exempt::{Exempt, Exempting};
 #[doc(hidden)]
 pub use own::{Admitting, Own};
 pub use own::{admission, gate};
+#[doc(hidden)]
+pub use server::AdaptedServer;
 pub use server::ServerBuilder;
 pub use slot::Slot;
 #[doc(hidden)]

@@ -19,7 +19,7 @@ pub fn admission<A>(admission: A) -> Admitting<A> {
 
 /// A slot with an admission.
 #[derive(Clone, Copy, Debug)]
-pub struct Admitting<A>(A);
+pub struct Admitting<A>(pub(super) A);
 
 impl<A> Slot for Admitting<A> {
     type Stage<Next> = AdmissionStage<A, Next>;
@@ -31,7 +31,7 @@ impl<A> Slot for Admitting<A> {
 
 /// A slot that is filled by a user. A live stack has no configuration for it.
 #[derive(Clone, Copy, Debug)]
-pub struct Own<S>(S);
+pub struct Own<S>(pub(super) S);
 
 impl<S: Slot> Slot for Own<S> {
     type Stage<Next> = S::Stage<Next>;

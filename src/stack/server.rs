@@ -1,4 +1,5 @@
 use super::{
+    adapt::{Adapt, Adapter},
     live::{Control, LiveAttemptStage, LiveStage, Parts, Pieces, SwitchStage},
     slot::{Gated, Limit, LiveSlot, Off, Slot, Watch, Watched, fill_slots},
 };
@@ -149,6 +150,40 @@ impl<O, Q, L, V, T, F> ServerBuilder<O, Q, L, V, T, F, TypedError> {
     /// Passes calls over this [`Border`](crate::shell::Border), such as one of your own.
     pub fn border<Y>(self, border: Y) -> ServerBuilder<O, Q, L, V, T, F, Y> {
         self.fill_border(|TypedError| border)
+    }
+}
+
+/// A server whose slots were adapted.
+pub type AdaptedServer<O, Q, L, V, T, F, X, W> = ServerBuilder<
+    O,
+    <Q as Adapt<W>>::Adapted,
+    <L as Adapt<W>>::Adapted,
+    <V as Adapt<W>>::Adapted,
+    <T as Adapt<W>>::Adapted,
+    F,
+    X,
+>;
+
+impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
+    /// Adapts every slot.
+    pub(crate) fn adapt<W>(self, by: &W) -> AdaptedServer<O, Q, L, V, T, F, X, W>
+    where
+        W: Adapter,
+        Q: Adapt<W>,
+        L: Adapt<W>,
+        V: Adapt<W>,
+        T: Adapt<W>,
+    {
+        let Self { observer, rate_limit, load_shed, load_level, timeout, leaf, border } = self;
+        ServerBuilder {
+            observer,
+            rate_limit: rate_limit.adapt(by),
+            load_shed: load_shed.adapt(by),
+            load_level: load_level.adapt(by),
+            timeout: timeout.adapt(by),
+            leaf,
+            border,
+        }
     }
 }
 

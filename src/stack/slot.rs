@@ -234,7 +234,7 @@ macro_rules! fill_slots {
         $slot:ident $Old:ident $fill:ident, $($after:ident $After:ident $fill_after:ident,)*
     ) => {
         impl<$($Before,)* $Old, $($After,)*> $builder<$($Before,)* $Old, $($After,)*> {
-            pub(super) fn $fill<New>(
+            pub(crate) fn $fill<New>(
                 self,
                 fill: impl FnOnce($Old) -> New,
             ) -> $builder<$($Before,)* New, $($After,)*> {
