@@ -29,6 +29,7 @@ mod denials;
 mod due;
 #[cfg(all(feature = "constant-work", feature = "redis"))]
 mod error_chains;
+mod forbid_retry;
 mod forecasts;
 mod horizons;
 mod imports;
