@@ -1,1 +1,230 @@
+//! What gRPC writes into headers and trailers: its status, its timeout, its pushback and its message.
+//!
+//! Sources: the [protocol](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md), the
+//! [mapping of HTTP's status](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md), and
+//! [gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md) for the pushback.
 
+#![allow(dead_code, reason = "written and read by the border")]
+
+use super::wire::{Ignored, ascii, number, trimmed};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use std::{fmt, time::Duration};
+
+pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+pub(super) const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// The longest [`message`], in bytes as it is sent.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// The largest value of `grpc-timeout`, without its unit: 8 digits.
+const MOST_UNITS: u128 = 99_999_999;
+
+/// The units of `grpc-timeout` in nanoseconds, from the finest.
+const UNITS: [(u128, char); 6] =
+    [(1, 'n'), (1_000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S'), (60_000_000_000, 'M'), (3_600_000_000_000, 'H')];
+
+/// Whether the content type is one of gRPC: `application/grpc`, alone or before `+`, `-`, `;` or a space. So gRPC-Web
+/// (`application/grpc-web`) is gRPC here.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    match trimmed(value).split_at_checked(b"application/grpc".len()) {
+        Some((begin, rest)) => {
+            begin.eq_ignore_ascii_case(b"application/grpc")
+                && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '))
+        }
+        None => false,
+    }
+}
+
+/// A status of gRPC, from 0 to 16.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Code(u8);
+
+macro_rules! codes {
+    ($($name:ident = $number:literal)*) => {
+        impl Code {
+            $(pub(super) const $name: Self = Self($number);)*
+
+            const NAMES: [(Self, &str); 17] = [$((Self::$name, stringify!($name))),*];
+        }
+    };
+}
+
+codes! {
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::NAMES.iter().filter(|(code, _)| code == self).try_for_each(|(_, name)| f.write_str(name))
+    }
+}
+
+impl Code {
+    /// The first `grpc-status` of these headers (of an answer without a body) or trailers, if there is one. One that is
+    /// no number from 0 to 16 is [`UNKNOWN`](Self::UNKNOWN), as gRPC's own libraries have it, and is
+    /// [counted](super::ignored_headers).
+    pub(super) fn read(fields: &HeaderMap) -> Option<Self> {
+        let code = Self::of(fields.get(STATUS)?);
+        if code.is_none() {
+            Ignored::GrpcStatus.count();
+        }
+        Some(code.unwrap_or(Self::UNKNOWN))
+    }
+
+    /// As [`read`](Self::read), without counting: for a second look.
+    pub(super) fn peek(fields: &HeaderMap) -> Option<Self> {
+        Some(Self::of(fields.get(STATUS)?).unwrap_or(Self::UNKNOWN))
+    }
+
+    fn of(value: &HeaderValue) -> Option<Self> {
+        let number = number(trimmed(value), 10)?;
+        Self::NAMES.get(usize::try_from(number).ok()?).map(|(code, _)| *code)
+    }
+
+    /// The code that stands for HTTP's status in an answer without a `grpc-status`. Meant for all but 200.
+    pub(super) fn of_http(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Self::INTERNAL,
+            401 => Self::UNAUTHENTICATED,
+            403 => Self::PERMISSION_DENIED,
+            404 => Self::UNIMPLEMENTED,
+            429 | 502 | 503 | 504 => Self::UNAVAILABLE,
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    /// The code as the value of `grpc-status`.
+    pub(super) fn value(self) -> HeaderValue {
+        HeaderValue::from(u16::from(self.0))
+    }
+}
+
+/// What a server says about a retry in `grpc-retry-pushback-ms` [gRFC A6].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushback {
+    /// A retry comes after this time.
+    After(Duration),
+    /// No retry: the value was negative, or could not be read.
+    Never,
+}
+
+impl Pushback {
+    /// The first pushback of these headers or trailers, if there is one. One that is no signed number of 32 bits is
+    /// [counted](super::ignored_headers).
+    pub(super) fn read(fields: &HeaderMap) -> Option<Self> {
+        let pushback = Self::of(fields.get(PUSHBACK)?);
+        if pushback.is_none() {
+            Ignored::GrpcRetryPushback.count();
+        }
+        Some(pushback.unwrap_or(Self::Never))
+    }
+
+    /// As [`read`](Self::read), without counting: for a second look.
+    pub(super) fn peek(fields: &HeaderMap) -> Option<Self> {
+        Some(Self::of(fields.get(PUSHBACK)?).unwrap_or(Self::Never))
+    }
+
+    fn of(value: &HeaderValue) -> Option<Self> {
+        let value = trimmed(value);
+        match value.strip_prefix(b"-") {
+            // The lowest number is one further from zero than the highest.
+            Some(below_zero) => number(below_zero, 10).filter(|number| *number <= 1 << 31).map(|number| match number {
+                0 => Self::After(Duration::ZERO),
+                _ => Self::Never,
+            }),
+            None => number(value, 10)
+                .filter(|number| *number < 1 << 31)
+                .map(|millis| Self::After(Duration::from_millis(millis))),
+        }
+    }
+}
+
+/// A wait as the value of `grpc-retry-pushback-ms`: in milliseconds rounded up, at most 2^31 - 1 (24 days), and `-1`
+/// where there is none.
+pub(super) fn pushback(wait: Option<Duration>) -> HeaderValue {
+    match wait {
+        Some(wait) => {
+            let millis = wait.as_nanos().div_ceil(1_000_000);
+            HeaderValue::from(i32::try_from(millis).unwrap_or(i32::MAX))
+        }
+        None => HeaderValue::from_static("-1"),
+    }
+}
+
+/// The time that a `grpc-timeout` grants: 1 to 8 digits and a unit. Zero, which the grammar excludes, is zero.
+pub(super) fn timeout(value: &HeaderValue) -> Option<Duration> {
+    let (unit, digits) = trimmed(value).split_last()?;
+    let number = number(digits, 8)?;
+    Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// The time left as a `grpc-timeout`: in the finest unit in which it has at most 8 digits, rounded down. Without time
+/// left it is `1n`, since the grammar wants a positive number.
+pub(super) fn timeout_value(left: Duration) -> HeaderValue {
+    let nanos = left.as_nanos().max(1);
+    let fits = UNITS.iter().find(|(unit, _)| nanos / unit <= MOST_UNITS);
+    ascii(match fits {
+        Some((unit, letter)) => format!("{}{letter}", nanos / unit),
+        None => format!("{MOST_UNITS}H"),
+    })
+}
+
+/// A text as the value of `grpc-message`: its UTF-8, percent-encoded outside of `0x20..=0x7E`, and `%`.
+///
+/// Spaces at its ends are encoded, too: HTTP/2 forbids them there [RFC 9113 8.2.1]. A text that is longer than 1024
+/// bytes when it is encoded is cut after the last character that fits.
+pub(super) fn message(text: &str) -> HeaderValue {
+    let inner = text.trim_matches(' ');
+    let begin = text.len() - text.trim_start_matches(' ').len();
+    let plain = begin..begin + inner.len();
+    let mut encoded = String::new();
+    for (at, character) in text.char_indices() {
+        let before = encoded.len();
+        match character {
+            '%' => encoded.push_str("%25"),
+            ' ' if !plain.contains(&at) => encoded.push_str("%20"),
+            ' '..='~' => encoded.push(character),
+            _ => character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| escape(byte, &mut encoded)),
+        }
+        if encoded.len() > LONGEST_MESSAGE {
+            encoded.truncate(before);
+            encoded.truncate(encoded.trim_end_matches(' ').len());
+            break;
+        }
+    }
+    ascii(encoded)
+}
+
+fn escape(byte: u8, encoded: &mut String) {
+    let digit = |half: u8| char::from(b"0123456789ABCDEF"[usize::from(half)]);
+    encoded.extend(['%', digit(byte >> 4), digit(byte & 0xF)]);
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,3 +15,5 @@ mod whole_body;
 mod wire;
 
 pub use peer::Peer;
+pub use verdict::Verdict;
+pub use wire::{IgnoredHeaders, Wire, ignored_headers};

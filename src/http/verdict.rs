@@ -1,1 +1,294 @@
+#![allow(dead_code, reason = "trailers are judged by the stages of bodies")]
 
+mod said;
+mod unsent;
+
+use self::{
+    said::{Said, of_code, of_status},
+    unsent::{NoneUnsent, Unsent},
+};
+use super::{
+    Peer,
+    grpc::{Code, Pushback},
+    retry_after::retry_after,
+    wire::{Ignored, trimmed},
+};
+use crate::classify::{Classify, Outcome};
+use http::{HeaderMap, HeaderName, Response};
+use std::{fmt, time::Duration};
+
+const RETRY: HeaderName = HeaderName::from_static("steadfast-retry");
+const REJECTED: HeaderName = HeaderName::from_static("steadfast-rejected");
+const ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
+/// How long callers stay away after a 429 that does not say how long.
+const WITHOUT_HINT: Duration = Duration::from_secs(1);
+
+/// Says what an answer of HTTP or gRPC means: a [`Classify`] for all responses, whatever their bodies.
+///
+/// The first row that matches counts.
+///
+/// | answer | outcome |
+/// |---|---|
+/// | 1xx to 3xx; gRPC 0 | `Success` |
+/// | `steadfast-retry: unprocessed`, of an internal peer | `Unprocessed` with the hint, if any |
+/// | `steadfast-retry: never`, of an internal peer | as the rows below say, but [no retry](Classify::forbids_retry) |
+/// | 429 or 503 with a hint; any with `steadfast-rejected` or `x-envoy-overloaded` | `Overloaded` with the hint, if any |
+/// | 429 without a hint | `Overloaded`, with a hint of 1 s |
+/// | 408, 425, and from 500 on all but 501 and 505 | `Failure` |
+/// | other 4xx, 501, 505 | `Permanent` |
+/// | gRPC 8; any other with `grpc-retry-pushback-ms` | `Overloaded` with the hint, if any; a negative or unreadable pushback is no retry |
+/// | gRPC 14, 4, 1, 2, 13, 15 | `Failure` |
+/// | other gRPC codes | `Permanent` |
+/// | `Err` | `Unprocessed` if [`unsent`](Self::unsent) says so, else `Failure` |
+///
+/// **The hint** is the answer's `Retry-After` [RFC 9110 10.2.3], in seconds or as a date, which counts from the answer's
+/// own `Date`. With gRPC it is the pushback if there is one [gRFC A6]. How long a hint is heeded is the retry's
+/// [`max_hint`](crate::retry::Retry::max_hint). An `Overloaded` without a hint is not retried: 503 with a
+/// `steadfast-rejected` but without a time is one. A header that cannot be read is ignored and
+/// [counted](super::ignored_headers).
+///
+/// **gRPC** is an answer whose content type begins with `application/grpc`, and only its code counts:
+///
+/// - `grpc-status` in the headers, in an answer without a body ("trailers-only"). One that is no number from 0 to 16 is 2.
+/// - Without it, a status other than 200 stands for a code: 400 for 13, 401 for 16, 403 for 7, 404 for 12, 429, 502, 503
+///   and 504 for 14, all others for 2. The rows of 429 and 503 still come first.
+/// - Without it, 200 is a `Success` so far. The code comes in the trailers, which a verdict on the head cannot know.
+///
+/// An error page that a proxy answers to a call of gRPC is one of HTTP by its content type.
+///
+/// **Whom to believe.** Whoever answers may say that it is overloaded, and when to come back: callers then only do less.
+/// Only an [internal](Peer::Internal) peer may say that a request was not processed, which lets a retry repeat any
+/// request, or forbid retries of the callers further out by `steadfast-retry`.
+///
+/// # Sources
+///
+/// 429 without a hint waits 1 s, as the SDKs of AWS do. 425 is RFC 8470. Unknown status codes from 500 on are failures
+/// of the server, those of 600 and more included [RFC 9110 15]. The mapping to codes is that of
+/// [gRPC](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
+///
+/// # Cost
+///
+/// A success costs one look-up in the headers, two if it is gRPC; an internal peer's one more. No verdict allocates.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use http::{Request, Response};
+/// use std::{convert::Infallible, sync::atomic::{AtomicU32, Ordering::Relaxed}, time::Duration};
+/// use steadfast::{http::{Peer, Verdict}, retry::{Backoff, Retry}};
+/// use tokio::time::Instant;
+/// use tower::{ServiceExt, service_fn};
+///
+/// let calls = AtomicU32::new(0);
+/// let busy_once = service_fn(|_: Request<()>| {
+///     let answer = match calls.fetch_add(1, Relaxed) {
+///         0 => Response::builder().status(503).header("retry-after", "2").body("busy"),
+///         _ => Response::builder().body("done"),
+///     };
+///     async { Ok::<_, Infallible>(answer.unwrap()) }
+/// });
+/// let client = steadfast::client()
+///     .retry(Retry::new(3).without_budget().backoff(Backoff::fixed(Duration::from_millis(100))))
+///     .classify_with(Verdict::new(Peer::External))
+///     .service(busy_once)?;
+/// let start = Instant::now();
+/// let answer = client.oneshot(Request::new(())).await?;
+/// assert_eq!(*answer.body(), "done");
+/// assert!(start.elapsed() >= Duration::from_secs(2));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy)]
+pub struct Verdict<U = NoneUnsent> {
+    peer: Peer,
+    unsent: U,
+}
+
+impl Verdict {
+    /// Judges the answers of this peer. Every error is a `Failure`, until [`unsent`](Self::unsent) says otherwise.
+    pub fn new(peer: Peer) -> Self {
+        Self { peer, unsent: NoneUnsent }
+    }
+
+    /// Takes the errors for which this closure answers `true` for [`Outcome::Unprocessed`]: the service provably did
+    /// nothing about the request. A retry may then repeat it even if it must not be processed twice.
+    ///
+    /// A connection that could not be made is such an error. One that breaks is not, nor is a timeout of the client
+    /// while it waits for the answer.
+    ///
+    /// # hyper-util
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use http::Request;
+    /// use http_body_util::Empty;
+    /// use hyper::{body::{Bytes, Incoming}, Response};
+    /// use hyper_util::{client::legacy::{Client, Error}, rt::TokioExecutor};
+    /// use std::error::Error as _;
+    /// use steadfast::{Outcome, classify::Classify, http::{Peer, Verdict}};
+    ///
+    /// let verdict = Verdict::new(Peer::External).unsent(|error: &Error| {
+    ///     // hyper's own error, where the connection was gone before it took the request.
+    ///     let canceled = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+    ///     error.is_connect() || canceled.is_some_and(hyper::Error::is_canceled)
+    /// });
+    ///
+    /// // Nobody listens at a port that was just given back.
+    /// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http::<Empty<Bytes>>();
+    /// let request = Request::post(format!("http://{nobody}/")).body(Empty::new())?;
+    /// let answer: Result<Response<Incoming>, Error> = client.request(request).await;
+    /// assert_eq!(verdict.classify(answer.as_ref()), Outcome::Unprocessed { retry_after: None });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # reqwest
+    ///
+    /// Its own retries are turned off by `reqwest::retry::never()`.
+    ///
+    /// ```
+    /// use steadfast::http::{Peer, Verdict};
+    ///
+    /// let verdict = Verdict::new(Peer::External).unsent(|error: &reqwest::Error| error.is_connect());
+    /// # steadfast::client().classify_with(verdict).service(tower::service_fn(async |request: http::Request<reqwest::Body>| {
+    /// #     let answer = reqwest::Client::new().execute(request.try_into()?).await?;
+    /// #     Ok::<_, reqwest::Error>(http::Response::<reqwest::Body>::from(answer))
+    /// # })).unwrap();
+    /// ```
+    ///
+    /// # HTTP/2
+    ///
+    /// A server that resets a stream with `REFUSED_STREAM` has not processed the request [RFC 9113 8.7]. hyper and
+    /// reqwest show that only in the `h2::Error` among the sources of their errors, and have no method for it. An
+    /// application that depends on the crate `h2`, in the version that its hyper uses, looks for that error, and asks
+    /// whether it `is_remote` and its `reason` is `REFUSED_STREAM`. The text of an error is no proof.
+    pub fn unsent<E, F: Fn(&E) -> bool>(self, unsent: F) -> Verdict<F> {
+        Verdict { peer: self.peer, unsent }
+    }
+}
+
+impl<U> fmt::Debug for Verdict<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdict").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Whether the code of the answer comes in its trailers: gRPC, 200, and no `grpc-status` in the headers. The verdict on
+/// the head is then a success so far.
+pub(super) fn awaits_trailers<B>(response: &Response<B>) -> bool {
+    matches!(Said::of(response, Code::peek), Said::InTrailers)
+}
+
+impl<U> Verdict<U> {
+    /// The verdict at the end of a body whose head [awaits its trailers](awaits_trailers), and whether it forbids a
+    /// retry. Without trailers, or without a code in them, the code is 2 [gRPC].
+    ///
+    /// The head itself is judged by [`Classify`]. No field of it counts here: the answers that carry the headers of the
+    /// table end with their head.
+    pub(super) fn of_trailers(&self, trailers: Option<&HeaderMap>) -> (Outcome, bool) {
+        let none = HeaderMap::new();
+        let fields = trailers.unwrap_or(&none);
+        let said = Said::Grpc(Code::read(fields).unwrap_or(Code::UNKNOWN));
+        (self.judge(said, fields), self.forbids(said, fields))
+    }
+
+    fn judge(&self, said: Said, fields: &HeaderMap) -> Outcome {
+        if said.is_success() {
+            return Outcome::Success;
+        }
+        let pushback = if said.is_grpc() { Pushback::read(fields) } else { None };
+        let hint = match pushback {
+            Some(Pushback::After(wait)) => Some(wait),
+            Some(Pushback::Never) => None,
+            None => retry_after(fields),
+        };
+        if self.asks(fields) == Some(Asked::Unprocessed) {
+            return Outcome::Unprocessed { retry_after: hint };
+        }
+        let overloaded = Outcome::Overloaded { retry_after: hint };
+        if fields.contains_key(REJECTED) || fields.contains_key(ENVOY_OVERLOADED) {
+            return overloaded;
+        }
+        match (said.status(), hint) {
+            (Some(429 | 503), Some(_)) => return overloaded,
+            (Some(429), None) => return Outcome::Overloaded { retry_after: Some(WITHOUT_HINT) },
+            _ => {}
+        }
+        match said {
+            Said::Http(status) => of_status(status),
+            _ if pushback.is_some() => overloaded,
+            Said::Grpc(Code::RESOURCE_EXHAUSTED) => overloaded,
+            Said::Grpc(code) => of_code(code),
+            Said::Mapped(status) => of_code(Code::of_http(status)),
+            Said::InTrailers => Outcome::Success,
+        }
+    }
+
+    fn forbids(&self, said: Said, fields: &HeaderMap) -> bool {
+        let pushed_back = || said.is_grpc() && Pushback::peek(fields) == Some(Pushback::Never);
+        self.asked(fields) == Some(Ok(Asked::Never)) || (!said.is_success() && pushed_back())
+    }
+
+    /// What an internal peer asks for by `steadfast-retry`; counted if it is nothing that is known.
+    fn asks(&self, fields: &HeaderMap) -> Option<Asked> {
+        match self.asked(fields)? {
+            Ok(asked) => Some(asked),
+            Err(Unknown) => {
+                Ignored::SteadfastRetry.count();
+                None
+            }
+        }
+    }
+
+    fn asked(&self, fields: &HeaderMap) -> Option<Result<Asked, Unknown>> {
+        if self.peer == Peer::External {
+            return None;
+        }
+        let value = trimmed(fields.get(RETRY)?);
+        Some(if value.eq_ignore_ascii_case(b"never") {
+            Ok(Asked::Never)
+        } else if value.eq_ignore_ascii_case(b"unprocessed") {
+            Ok(Asked::Unprocessed)
+        } else {
+            Err(Unknown)
+        })
+    }
+}
+
+/// What an internal peer says about a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Nobody tries again.
+    Never,
+    /// The request was not processed.
+    Unprocessed,
+}
+
+/// A value of `steadfast-retry` that is none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unknown;
+
+impl<B, E, U: Unsent<E>> Classify<Response<B>, E> for Verdict<U> {
+    #[inline]
+    fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
+        match result {
+            Ok(response) => match Said::of(response, Code::read) {
+                said if said.is_success() => Outcome::Success,
+                said => self.judge(said, response.headers()),
+            },
+            Err(error) if self.unsent.is_unsent(error) => Outcome::Unprocessed { retry_after: None },
+            Err(_) => Outcome::Failure,
+        }
+    }
+
+    #[inline]
+    fn forbids_retry(&self, result: Result<&Response<B>, &E>) -> bool {
+        result.is_ok_and(|response| self.forbids(Said::of(response, Code::peek), response.headers()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ mod error_chains;
 mod forbid_retry;
 mod forecasts;
 mod horizons;
+#[cfg(feature = "http")]
+mod http;
 mod imports;
 mod keyed;
 mod limiter;

@@ -1,0 +1,124 @@
+use super::{
+    ATTEMPT, CRITICALITY, DEADLINE, DIGITS, ENVOY_ATTEMPT, ENVOY_TIMEOUT, GRPC_ATTEMPTS, MOST_MILLIS, name, number,
+    read::least, trimmed,
+};
+use crate::{
+    context::{CallContext, Criticality},
+    http::{Peer, grpc},
+    shell::{Frame, Stamp},
+};
+use http::{HeaderMap, HeaderValue, Request};
+use std::time::Duration;
+
+/// Tells the called service about the call: a [`Stamp`] that writes the headers of each attempt.
+///
+/// It writes from the [current](CallContext::current) context, in which a client stack runs each attempt. The deadline
+/// is that by which the attempt is given up.
+///
+/// | header | value | sent to |
+/// |---|---|---|
+/// | `grpc-timeout` | the time left, rounded down, in the finest unit in which it has 8 digits; never zero, so `1n` where no time is left | anyone, on requests of gRPC |
+/// | `grpc-previous-rpc-attempts` | the earlier attempts, if there were any | anyone, on requests of gRPC |
+/// | `steadfast-deadline-ms` | the time left in whole milliseconds, rounded down, so 0 where less than one is left | internal peers |
+/// | `steadfast-attempt` | the earlier attempts, from 0 | internal peers |
+/// | `steadfast-criticality` | `sheddable`, `sheddable-plus` or `critical-plus`; not sent for `critical`, the default | internal peers |
+///
+/// A request is one of gRPC if its content type begins with `application/grpc`.
+///
+/// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. To an
+/// external peer no `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` or
+/// `x-envoy-expected-rq-timeout-ms` is sent: those that the request has are removed. To an internal peer the attempt and
+/// the criticality are always those of the context. A server stack has read them, and has believed only what that peer
+/// may ask for.
+///
+/// **A deadline only shrinks.** A `grpc-timeout` or `steadfast-deadline-ms` that the request has, and that is shorter,
+/// stays. Without a deadline in the context the request's own stays, too.
+///
+/// No clock time is ever sent, only lengths of time: the clocks of both sides need not agree. The time in transit is not
+/// subtracted, so that the service may work on for that long after its caller has given up.
+///
+/// # Cost
+///
+/// A few look-ups in the headers, one allocation for each value that is written, and one reading of the clock, if the
+/// context has a deadline.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use http::{Request, Response};
+/// use std::{convert::Infallible, time::Duration};
+/// use steadfast::http::{Peer, Wire};
+/// use tower::{ServiceExt, service_fn};
+///
+/// let inventory = service_fn(async |request: Request<()>| {
+///     assert_eq!(request.headers()["steadfast-deadline-ms"], "600");
+///     assert_eq!(request.headers()["steadfast-attempt"], "0");
+///     Ok::<_, Infallible>(Response::new(()))
+/// });
+/// let inventory = steadfast::client()
+///     .attempt_timeout(Duration::from_millis(600))
+///     .stamp(Wire::new(Peer::Internal))
+///     .service(inventory)?;
+/// inventory.oneshot(Request::new(())).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Wire {
+    peer: Peer,
+}
+
+impl Wire {
+    /// Writes what this peer may know.
+    pub fn new(peer: Peer) -> Self {
+        Self { peer }
+    }
+}
+
+impl<B> Stamp<Request<B>> for Wire {
+    fn stamp(&self, request: &mut Request<B>, frame: &mut Frame) {
+        let context = CallContext::current();
+        let left = context.deadline().map(|deadline| deadline.saturating_duration_since(frame.now()));
+        let headers = request.headers_mut();
+        if grpc::is_grpc(headers) {
+            for_grpc(headers, context, left);
+        }
+        match self.peer {
+            Peer::Internal => for_internal(headers, context, left),
+            Peer::External => {
+                for name in [DEADLINE, ATTEMPT, CRITICALITY, ENVOY_ATTEMPT, ENVOY_TIMEOUT] {
+                    headers.remove(name);
+                }
+            }
+        }
+    }
+}
+
+fn for_grpc(headers: &mut HeaderMap, context: CallContext, left: Option<Duration>) {
+    if let Some(left) = left {
+        let earlier = least(headers, &grpc::TIMEOUT, grpc::timeout, None);
+        let shortest = earlier.map_or(left, |earlier| earlier.min(left));
+        // Of several the service may read any.
+        let only = headers.get_all(grpc::TIMEOUT).iter().count() == 1;
+        if !only || earlier != Some(shortest) || shortest.is_zero() {
+            headers.insert(grpc::TIMEOUT, grpc::timeout_value(shortest));
+        }
+    }
+    if context.attempt() > 0 {
+        headers.insert(GRPC_ATTEMPTS, HeaderValue::from(context.attempt()));
+    }
+}
+
+fn for_internal(headers: &mut HeaderMap, context: CallContext, left: Option<Duration>) {
+    if let Some(left) = left {
+        let millis = |value: &HeaderValue| number(trimmed(value), DIGITS).map(Duration::from_millis);
+        let left = least(headers, &DEADLINE, millis, None).map_or(left, |earlier| earlier.min(left));
+        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(DEADLINE, HeaderValue::from(millis.min(MOST_MILLIS)));
+    }
+    headers.insert(ATTEMPT, HeaderValue::from(context.attempt()));
+    match context.criticality() {
+        Criticality::Critical => headers.remove(CRITICALITY),
+        other => headers.insert(CRITICALITY, HeaderValue::from_static(name(other))),
+    };
+}
