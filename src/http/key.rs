@@ -1,1 +1,35 @@
+mod address;
+mod authority;
+mod forwarded;
 
+pub use address::ClientAddress;
+#[doc(hidden)]
+pub use address::{InExtensions, PeerAddress};
+pub use authority::{AuthorityKey, authority};
+
+use http::{HeaderName, Request};
+
+/// A function that borrows the value of a header: the key of a limit for each tenant, by
+/// [`by_key_ref`](crate::rate_limit::RateLimit::by_key_ref) with a `Keyed<[u8]>`.
+///
+/// All requests without the header share one key, the empty value. Where the field comes more than once, its first
+/// value counts. Whoever sends the request chooses the value: a limit by it holds only if something in front of the
+/// limit, such as a check of the API key, has proved it.
+///
+/// Nothing is allocated. Nothing panics on any value.
+///
+/// ```
+/// use std::time::Duration;
+/// use hyper::header::HeaderName;
+/// use steadfast::{http, rate_limit::{Keyed, Quota, RateLimit}};
+///
+/// # fn main() -> Result<(), steadfast::ConfigError> {
+/// let tenants = Keyed::<[u8]>::builder(10_000, Quota::new(100, Duration::from_secs(1))).build()?;
+/// let limit = RateLimit::by_key_ref(tenants, http::header::<String>(HeaderName::from_static("tenant")));
+/// # let _ = limit;
+/// # Ok(())
+/// # }
+/// ```
+pub fn header<B>(name: HeaderName) -> impl Fn(&Request<B>) -> &[u8] + Clone {
+    move |request: &Request<B>| request.headers().get(&name).map_or(&[], |value| value.as_bytes())
+}

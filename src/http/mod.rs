@@ -14,6 +14,14 @@ mod verdict;
 mod whole_body;
 mod wire;
 
+pub use key::{AuthorityKey, ClientAddress, authority, header};
+#[doc(hidden)]
+pub use key::{InExtensions, PeerAddress};
+pub use peek::{Peek, PeekBody, PeekFuture, PeekService, peek};
 pub use peer::Peer;
+pub use repeat::{DEFAULT_REPLAY_CAP, Repeatable, retry};
+#[doc(hidden)]
+pub use repeat::{Idempotent, KeptBody, ReplayBodies, SaysIdempotent, SendClones, StandardOnly};
+pub use replay_body::{ReplayBody, ReplayError};
 pub use verdict::Verdict;
 pub use wire::{IgnoredHeaders, Wire, ignored_headers};

@@ -1,1 +1,263 @@
+use super::replay_body::longer;
+use bytes::Buf;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header, response::Parts};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower::{Layer, Service};
 
+const GRPC: &[u8] = b"application/grpc";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const OK: &[u8] = b"0";
+
+/// A layer around a gRPC client that brings the status of a call without messages into the head of its answer, where
+/// [`retry`](super::retry) and everything else further out can act on it.
+///
+/// A server that fails before it has sent a message says so in the head, or only in the trailers: a proxy on the way
+/// may have made the one of the other. In the second case the answer looks like a success until its body is read. With
+/// this layer the head waits for the first frame of the body:
+///
+/// | first frame | the head is passed on |
+/// |---|---|
+/// | trailers, whose `grpc-status` is not 0 | with all trailers copied into it |
+/// | trailers, whose `grpc-status` is 0 or missing | as it is |
+/// | data, an error, or none | as it is |
+///
+/// The frame stays at the front of the body, trailers included. Custom metadata and `grpc-status-details-bin` are
+/// copied, too, because a client that finds the status in the head, such as tonic, reads no trailers. What the head has
+/// already is kept, but for `grpc-*`; fields of HTTP's framing are not copied.
+///
+/// Answers of other content types, with other statuses than 200, or with a `grpc-status` in the head, pass at once.
+///
+/// **It delays the head of a stream until its first message.** So it is no default: a client of a stream that is silent
+/// at first, such as a subscription, waits for the head, and an attempt timeout counts that time.
+///
+/// # Errors
+///
+/// A body that fails at once fails when it is read, as it does without this layer.
+///
+/// # Cancellation
+///
+/// Dropping the future drops the answer, whose stream is reset.
+///
+/// # Cost
+///
+/// No allocation, but for the copied trailers. The body has to be `Unpin`, as those of hyper, tonic and axum are.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::convert::Infallible;
+/// use bytes::Bytes;
+/// use http_body::Frame;
+/// use http_body_util::{StreamBody, combinators::BoxBody};
+/// use hyper::{HeaderMap, Request, Response};
+/// use steadfast::http;
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+///
+/// let service = service_fn(async |_: Request<String>| {
+///     let mut trailers = HeaderMap::new();
+///     trailers.insert("grpc-status", "14".parse().unwrap());
+///     let frame = Ok::<_, Infallible>(Frame::<Bytes>::trailers(trailers));
+///     let body = BoxBody::new(StreamBody::new(futures::stream::iter([frame])));
+///     Ok::<_, Infallible>(Response::builder().header("content-type", "application/grpc").body(body).unwrap())
+/// });
+/// let service = ServiceBuilder::new().layer(http::peek()).service(service);
+/// let answer = service.oneshot(Request::new(String::new())).await?;
+/// assert_eq!(answer.headers()["grpc-status"], "14");
+/// # Ok(())
+/// # }
+/// ```
+pub fn peek() -> Peek {
+    Peek(())
+}
+
+/// The layer that [`peek`] makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Peek(());
+
+/// A service whose gRPC answers come with the status of a call without messages in the head: see [`peek`].
+#[derive(Clone, Copy, Debug)]
+pub struct PeekService<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for Peek {
+    type Service = PeekService<S>;
+
+    fn layer(&self, inner: S) -> PeekService<S> {
+        PeekService { inner }
+    }
+}
+
+impl<S, A, B> Service<Request<A>> for PeekService<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    B: Body + Unpin,
+{
+    type Response = Response<PeekBody<B>>;
+    type Error = S::Error;
+    type Future = PeekFuture<S::Future, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        PeekFuture { answer: self.inner.call(request), held: None }
+    }
+}
+
+pin_project! {
+    /// The answer of a [`PeekService`].
+    pub struct PeekFuture<F, B> {
+        #[pin]
+        answer: F,
+        // The answer whose first frame is awaited.
+        held: Option<Response<B>>,
+    }
+}
+
+impl<F, B, E> Future for PeekFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body + Unpin,
+{
+    type Output = Result<Response<PeekBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut answer = match this.held.take() {
+            Some(answer) => answer,
+            None => {
+                let answer = ready!(this.answer.poll(cx))?;
+                if !is_open(&answer) {
+                    return Poll::Ready(Ok(answer.map(|rest| PeekBody { next: Next::Rest, rest })));
+                }
+                answer
+            }
+        };
+        let Poll::Ready(first) = Pin::new(answer.body_mut()).poll_frame(cx) else {
+            *this.held = Some(answer);
+            return Poll::Pending;
+        };
+        let (mut head, rest) = answer.into_parts();
+        if let Some(trailers) = first.as_ref().and_then(|first| first.as_ref().ok()?.trailers_ref()) {
+            copy_failure(trailers, &mut head);
+        }
+        let next = first.map_or(Next::End, Next::First);
+        Poll::Ready(Ok(Response::from_parts(head, PeekBody { next, rest })))
+    }
+}
+
+/// Whether the status of an answer is still to come.
+fn is_open<B: Body>(answer: &Response<B>) -> bool {
+    let content_type = answer.headers().get(header::CONTENT_TYPE);
+    answer.status() == StatusCode::OK
+        && content_type.is_some_and(|content_type| is_grpc(content_type.as_bytes()))
+        && !answer.headers().contains_key(GRPC_STATUS)
+        && !answer.body().is_end_stream()
+}
+
+/// `application/grpc`, also with a format or parameters; not `application/grpc-web`, which has its status elsewhere.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let Some((kind, rest)) = content_type.split_at_checked(GRPC.len()) else { return false };
+    kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
+}
+
+/// Makes the head of an answer without messages that of one without a body, if it has failed.
+fn copy_failure(trailers: &HeaderMap, head: &mut Parts) {
+    if trailers.get(GRPC_STATUS).is_none_or(|status| status.as_bytes() == OK) {
+        return;
+    }
+    for name in trailers.keys() {
+        let is_of_grpc = name.as_str().starts_with("grpc-");
+        if is_of_framing(name) || (head.headers.contains_key(name) && !is_of_grpc) {
+            continue;
+        }
+        head.headers.remove(name);
+        for value in trailers.get_all(name) {
+            // A head that is full stays as it is.
+            let _ = head.headers.try_append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Whether a field says how a message is framed, which RFC 9110 (6.5.1) forbids in trailers.
+fn is_of_framing(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
+}
+
+/// A body whose first frame may have been read already: see [`peek`].
+///
+/// Services that are put around a [`PeekService`] name it as the body of their answers.
+pub struct PeekBody<B: Body> {
+    next: Next<B::Data, B::Error>,
+    rest: B,
+}
+
+/// Where a body is read next.
+enum Next<D, E> {
+    /// This frame, or error, was read already.
+    First(Result<Frame<D>, E>),
+    /// The body itself.
+    Rest,
+    /// It had ended without a frame.
+    End,
+}
+
+/// The frame is never pinned.
+impl<B: Body + Unpin> Unpin for PeekBody<B> {}
+
+impl<B: Body + Unpin> Body for PeekBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.get_mut();
+        match this.next {
+            Next::Rest => Pin::new(&mut this.rest).poll_frame(cx),
+            Next::End => Poll::Ready(None),
+            Next::First(_) => match mem::replace(&mut this.next, Next::Rest) {
+                Next::First(first) => Poll::Ready(Some(first)),
+                Next::Rest | Next::End => Poll::Ready(None),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self.next {
+            Next::First(_) => false,
+            Next::Rest => self.rest.is_end_stream(),
+            Next::End => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let data = match &self.next {
+            Next::First(Ok(first)) => first.data_ref().map_or(0, Buf::remaining),
+            Next::First(Err(_)) | Next::Rest | Next::End => 0,
+        };
+        longer(&self.rest.size_hint(), data)
+    }
+}
+
+impl<B: Body> fmt::Debug for PeekBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeekBody").finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,288 @@
+mod buffer;
+mod error;
+mod readers;
 
+pub(super) use buffer::longer;
+pub use error::ReplayError;
+
+use crate::sync::{Mutex, lock};
+use buffer::{Buffer, Position, Rest, Step};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use readers::LAST;
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+/// The body of one attempt: it reads what earlier attempts have read, then goes on where they left off.
+///
+/// [`Retry::bodies`](crate::retry::Retry::bodies) makes it, and hands it to a function that puts it into the body type
+/// of the requests. The first attempt streams: a frame is sent as soon as the caller's body has it, and is kept for
+/// further attempts. Data and trailers are kept; empty data frames are passed on, and not kept.
+///
+/// # Above the cap
+///
+/// A frame that would bring what is kept above the cap goes to the newest of the attempts that are alive. From then on
+/// that one reads the caller's body alone, nothing is kept, and there is no further attempt. Another attempt that is
+/// still alive, such as the first of two hedged ones, reads what was kept before and then fails with
+/// [`ReplayError::TooLarge`].
+///
+/// # Errors
+///
+/// The attempt that reads the error of the caller's body gets it, as [`ReplayError::Body`]. All others get
+/// [`ReplayError::FailedElsewhere`], also after a panic of that body, and there is no further attempt.
+///
+/// # Two attempts at once
+///
+/// Each may poll the caller's body when it has read what is kept, so one that stalls holds no other up. A frame that
+/// one of them reads wakes the other. Nothing is locked while the caller's body is polled.
+///
+/// # Cancellation
+///
+/// What a dropped attempt has read is kept, and nothing of the body is lost.
+///
+/// # Cost
+///
+/// Three allocations for each body: what is shared, the waker, and the list of readers. For each frame one reference to
+/// its bytes of 32 bytes, which are not copied, and three uncontended locks. A frame that is a part of a larger buffer
+/// keeps all of that buffer in memory. An empty body costs nothing.
+///
+/// ```
+/// use std::{pin::Pin, task::{Context, Poll}};
+/// use bytes::Bytes;
+/// use http_body::{Body, Frame, SizeHint};
+/// use hyper::body::Incoming;
+/// use steadfast::http::{self, ReplayBody, ReplayError};
+///
+/// /// The body of a proxy's requests: `Incoming` cannot hold another body.
+/// enum ProxyBody {
+///     Incoming(Incoming),
+///     Replay(Box<ReplayBody<ProxyBody>>),
+/// }
+///
+/// impl Body for ProxyBody {
+///     type Data = Bytes;
+///     type Error = Box<dyn std::error::Error + Send + Sync>;
+///
+///     fn poll_frame(
+///         self: Pin<&mut Self>,
+///         cx: &mut Context<'_>,
+///     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+///         match self.get_mut() {
+///             Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+///             Self::Replay(body) => Pin::new(body).poll_frame(cx).map_err(|error| match error {
+///                 ReplayError::Body(error) => error,
+///                 error => error.to_string().into(),
+///             }),
+///         }
+///     }
+///
+///     fn is_end_stream(&self) -> bool {
+///         match self {
+///             Self::Incoming(body) => body.is_end_stream(),
+///             Self::Replay(body) => body.is_end_stream(),
+///         }
+///     }
+///
+///     fn size_hint(&self) -> SizeHint {
+///         match self {
+///             Self::Incoming(body) => body.size_hint(),
+///             Self::Replay(body) => body.size_hint(),
+///         }
+///     }
+/// }
+///
+/// let retry = http::retry(3).bodies(http::DEFAULT_REPLAY_CAP, |body| ProxyBody::Replay(Box::new(body)));
+/// # let _ = retry;
+/// ```
+pub struct ReplayBody<B> {
+    reads: Reads<B>,
+}
+
+enum Reads<B> {
+    /// Nothing is left, or the body has failed.
+    Nothing,
+    /// What is kept, then the source.
+    Shared(Reader<B>),
+    /// The source alone, past the cap.
+    Alone(B),
+}
+
+/// A body that several attempts may read.
+pub(super) struct Source<B> {
+    buffer: Arc<Buffer>,
+    /// `None` while a reader polls it, and when it has ended or failed. The lock is never held for longer than it takes
+    /// to move it.
+    body: Mutex<Option<B>>,
+}
+
+struct Reader<B> {
+    source: Arc<Source<B>>,
+    position: Position,
+}
+
+impl<B> Drop for Reader<B> {
+    fn drop(&mut self) {
+        self.source.buffer.leave(self.position.number);
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Source<B> {
+    pub(super) fn new(body: B, cap: usize) -> Arc<Self> {
+        let buffer = Arc::new(Buffer::new(cap, rest_of(&body)));
+        Arc::new(Self { buffer, body: Mutex::new(Some(body)) })
+    }
+
+    /// The body of a new attempt, which is the newest.
+    pub(super) fn attempt(self: &Arc<Self>) -> ReplayBody<B> {
+        self.reader(self.buffer.join(None))
+    }
+
+    /// The body of the last attempt. It counts as an attempt after [`begin_last`](Self::begin_last).
+    pub(super) fn last_attempt(self: &Arc<Self>) -> ReplayBody<B> {
+        self.reader(LAST)
+    }
+
+    /// From now on the last attempt is the newest.
+    pub(super) fn begin_last(&self) {
+        self.buffer.join(Some(LAST));
+    }
+
+    pub(super) fn can_be_replayed(&self) -> bool {
+        self.buffer.can_be_replayed()
+    }
+
+    fn reader(self: &Arc<Self>, number: u64) -> ReplayBody<B> {
+        ReplayBody { reads: Reads::Shared(Reader { source: self.clone(), position: Position::start(number) }) }
+    }
+}
+
+impl<B> ReplayBody<B> {
+    pub(super) fn empty() -> Self {
+        Self { reads: Reads::Nothing }
+    }
+}
+
+fn rest_of(body: &impl Body) -> Rest {
+    Rest { size: body.size_hint(), is_over: body.is_end_stream() }
+}
+
+/// Fails the body for all readers if it panics.
+struct FailOnPanic<'reader>(Option<(&'reader Buffer, &'reader Position)>);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if let Some((buffer, position)) = self.0 {
+            buffer.fail(position);
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Reader<B> {
+    /// Polls the source, which is this reader's by now, and says what came of it. Returns only what is not kept: empty
+    /// frames and errors.
+    fn poll_source(&self) -> Poll<Option<Result<Frame<Bytes>, ReplayError<B::Error>>>> {
+        let Self { source, position } = self;
+        let buffer = &*source.buffer;
+        let mut guard = FailOnPanic(Some((buffer, position)));
+        let Some(mut body) = lock(&source.body).take() else { return Poll::Ready(None) };
+        let waker = Waker::from(source.buffer.clone());
+        let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(&waker));
+        let rest = rest_of(&body);
+        let back = |body| drop(lock(&source.body).replace(body));
+        match polled {
+            Poll::Pending => {
+                back(body);
+                guard.0 = None;
+                buffer.pending(position, rest);
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                guard.0 = None;
+                buffer.end(position, None);
+                Poll::Ready(None)
+            }
+            // The guard says that it failed.
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(ReplayError::Body(error)))),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    let empty = data.is_empty().then(Bytes::new);
+                    back(body);
+                    guard.0 = None;
+                    buffer.push(position, data, rest);
+                    return Poll::Ready(empty.map(|empty| Ok(Frame::data(empty))));
+                }
+                Err(frame) => {
+                    guard.0 = None;
+                    buffer.end(position, frame.into_trailers().ok().map(Box::new));
+                    Poll::Ready(None)
+                }
+            },
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ReplayBody<B> {
+    type Data = Bytes;
+    type Error = ReplayError<B::Error>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplayError<B::Error>>>> {
+        let reads = &mut self.get_mut().reads;
+        let last = loop {
+            let reader = match reads {
+                Reads::Nothing => return Poll::Ready(None),
+                Reads::Alone(body) => return Pin::new(body).poll_frame(cx).map_err(ReplayError::Body),
+                Reads::Shared(reader) => reader,
+            };
+            let Reader { source, position } = reader;
+            let buffer = &source.buffer;
+            match buffer.next(position, cx.waker()) {
+                Step::Return(frame) => return Poll::Ready(Some(Ok(frame))),
+                Step::Wait => return Poll::Pending,
+                Step::Poll => match ready!(reader.poll_source()) {
+                    Some(Err(error)) => break Some(Err(error)),
+                    Some(frame) => return Poll::Ready(Some(frame)),
+                    None => {}
+                },
+                Step::GoOnAlone(frame) => {
+                    let body = lock(&source.body).take();
+                    *reads = body.map_or(Reads::Nothing, Reads::Alone);
+                    return Poll::Ready(Some(Ok(Frame::data(frame))));
+                }
+                Step::End => break None,
+                Step::TooLarge => break Some(Err(ReplayError::TooLarge { cap: buffer.cap() })),
+                Step::Failed => break Some(Err(ReplayError::FailedElsewhere)),
+            }
+        };
+        *reads = Reads::Nothing;
+        Poll::Ready(last)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.reads {
+            Reads::Nothing => true,
+            Reads::Shared(reader) => reader.source.buffer.rest(&reader.position).is_over,
+            Reads::Alone(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.reads {
+            Reads::Nothing => SizeHint::with_exact(0),
+            Reads::Shared(reader) => reader.source.buffer.rest(&reader.position).size,
+            Reads::Alone(body) => body.size_hint(),
+        }
+    }
+}
+
+impl<B> fmt::Debug for ReplayBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayBody").finish_non_exhaustive()
+    }
+}

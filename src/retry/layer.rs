@@ -152,6 +152,13 @@ impl<P> Retry<P> {
         Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random }
     }
 
+    /// Changes what decides which requests may be sent again.
+    #[cfg(feature = "http")]
+    pub(crate) fn map_replay<Q>(self, change: impl FnOnce(P) -> Q) -> Retry<Q> {
+        let Self { attempts, backoff, max_hint, waits_for_refusals, budget, random, replay } = self;
+        Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay: change(replay), random }
+    }
+
     /// Makes the budget of its own, if it has one, and the handle that changes the configuration.
     pub(crate) fn with_handle(self) -> Result<(Self, RetryHandle), ConfigError> {
         let budget = self.budget.made(&self.random)?;

@@ -1,0 +1,116 @@
+use http::{Request, Uri, header, uri};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+/// The host and port that a request is for: what [`authority`] finds.
+///
+/// Hosts are compared without regard to case. The port is missing where it is the default of the scheme. `Display`
+/// shows both in lower case: `example.com:8443`.
+///
+/// Code that keeps a mechanism for each authority in a field, or reads one of them, names it.
+///
+/// # Cost
+///
+/// A clone copies no text. It keeps the text of the whole URI in memory, of which it is a part.
+#[derive(Clone)]
+pub struct AuthorityKey {
+    /// `None` where a request names no host.
+    authority: Option<uri::Authority>,
+    /// `None` for the default of the scheme, if that is known.
+    port: Option<u16>,
+}
+
+/// The host and port that a request is for, as a key: a circuit breaker or a limit for each server that is called.
+///
+/// They come from the URI, or from the `Host` header where the URI has none. User names and passwords are not part of
+/// the key. The default port is removed where the URI names the scheme (http, https, ws, wss): without it, nobody can
+/// tell whether `example.com:80` is `example.com`. All requests that name no host that can be read share one key.
+///
+/// # Cost
+///
+/// Nothing is allocated for a URI with a host. A `Host` header is copied once.
+///
+/// ```
+/// use hyper::Request;
+/// use steadfast::http;
+///
+/// let request = Request::get("https://user:secret@Example.COM:443/orders").body(()).unwrap();
+/// assert_eq!(http::authority(&request).to_string(), "example.com");
+/// let request = Request::get("/orders").header("host", "example.com:8080").body(()).unwrap();
+/// assert_eq!(http::authority(&request).to_string(), "example.com:8080");
+/// ```
+pub fn authority<B>(request: &Request<B>) -> AuthorityKey {
+    let key = AuthorityKey::from(request.uri());
+    if key.authority.is_some() {
+        return key;
+    }
+    let host = request.headers().get(header::HOST);
+    let authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
+    AuthorityKey::new(authority, request.uri().scheme_str())
+}
+
+impl AuthorityKey {
+    fn new(authority: Option<uri::Authority>, scheme: Option<&str>) -> Self {
+        let default = match scheme {
+            Some("http" | "ws") => Some(80),
+            Some("https" | "wss") => Some(443),
+            _ => None,
+        };
+        let port = authority.as_ref().and_then(uri::Authority::port_u16).filter(|port| Some(*port) != default);
+        Self { authority, port }
+    }
+
+    /// The host, in the case in which the request has it; empty where it names none.
+    fn host(&self) -> &str {
+        self.authority.as_ref().map_or("", uri::Authority::host)
+    }
+}
+
+/// The key of requests to this URI: to ask for what is kept under it.
+impl From<&Uri> for AuthorityKey {
+    fn from(uri: &Uri) -> Self {
+        Self::new(uri.authority().cloned(), uri.scheme_str())
+    }
+}
+
+impl PartialEq for AuthorityKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.port == other.port && self.host().eq_ignore_ascii_case(other.host())
+    }
+}
+
+impl Eq for AuthorityKey {}
+
+impl Hash for AuthorityKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // In pieces: a call of the hasher for each byte costs more than the copy.
+        for piece in self.host().as_bytes().chunks(32) {
+            let mut lower = [0; 32];
+            for (lower, byte) in lower.iter_mut().zip(piece) {
+                *lower = byte.to_ascii_lowercase();
+            }
+            state.write(&lower);
+        }
+        self.port.hash(state);
+    }
+}
+
+impl fmt::Display for AuthorityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for char in self.host().chars() {
+            write!(f, "{}", char.to_ascii_lowercase())?;
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for AuthorityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuthorityKey({self})")
+    }
+}

@@ -1,0 +1,322 @@
+//! What is kept of a body, and whose turn it is to read on.
+//!
+//! Any reader that has read all that is kept may poll the source: a reader that stalls holds no other up. While it does
+//! so it has the source, and no lock. The phases:
+//!
+//! | from | to | by | when |
+//! |---|---|---|---|
+//! | idle | polled | [`next`](Buffer::next) | a reader has read all that is kept |
+//! | polled | idle | [`pending`](Buffer::pending), [`push`](Buffer::push) | the source has no frame yet, or one that is kept |
+//! | polled | at the cap | [`push`](Buffer::push) | the frame does not fit |
+//! | polled | ended | [`end`](Buffer::end) | the source has no more |
+//! | polled | failed | [`fail`](Buffer::fail) | the source failed or panicked |
+//! | at the cap | passed | [`next`](Buffer::next) | the newest reader has read all that is kept, and takes the source |
+
+use super::readers::{Readers, Wakes};
+use crate::sync::{Mutex, MutexGuard, lock};
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use std::{
+    mem,
+    sync::Arc,
+    task::{Wake, Waker},
+};
+
+/// What is kept of a body, and who reads it. It is also the waker of the source: it wakes all that wait.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    cap: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// None of them is empty, so there are at most as many as the cap has bytes.
+    frames: Vec<Bytes>,
+    /// The bytes of all frames; at most the cap.
+    bytes: usize,
+    /// They come after all frames. Once they are here, the source has ended.
+    trailers: Option<Box<HeaderMap>>,
+    rest: Rest,
+    readers: Readers,
+}
+
+/// What the source has said of what is still to come.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    pub(super) size: SizeHint,
+    pub(super) is_over: bool,
+}
+
+impl Rest {
+    fn nothing() -> Self {
+        Self { size: SizeHint::with_exact(0), is_over: true }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// A reader has the source. `contended` if another one has asked for it since.
+    Polled {
+        contended: bool,
+    },
+    /// This frame does not fit.
+    AtCap(Bytes),
+    Ended,
+    /// The newest reader has the source for ever. Nothing is kept any more.
+    Passed,
+    Failed,
+}
+
+/// How far one reader has come.
+#[derive(Debug)]
+pub(super) struct Position {
+    /// Which attempt it is. Higher numbers are newer.
+    pub(super) number: u64,
+    frames: usize,
+    bytes: usize,
+    trailers: bool,
+}
+
+impl Position {
+    pub(super) fn start(number: u64) -> Self {
+        Self { number, frames: 0, bytes: 0, trailers: false }
+    }
+}
+
+/// What a reader does next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// It returns this frame, which was kept.
+    Return(Frame<Bytes>),
+    /// It polls the source, which is its own until it says what came of that.
+    Poll,
+    /// It will be woken.
+    Wait,
+    /// It takes the source for ever, and returns this frame.
+    GoOnAlone(Bytes),
+    End,
+    TooLarge,
+    Failed,
+}
+
+/// What was kept, to be dropped without the lock: `Bytes` may run user code when they are dropped.
+#[derive(Debug)]
+struct Leftovers {
+    _phase: Phase,
+    _frames: Vec<Bytes>,
+    _trailers: Option<Box<HeaderMap>>,
+}
+
+impl State {
+    /// Keeps nothing any more.
+    fn give_up(&mut self, phase: Phase) -> Leftovers {
+        self.bytes = 0;
+        Leftovers {
+            _phase: mem::replace(&mut self.phase, phase),
+            _frames: mem::take(&mut self.frames),
+            _trailers: self.trailers.take(),
+        }
+    }
+
+    /// The next frame that is kept.
+    fn kept(&self, position: &mut Position) -> Option<Frame<Bytes>> {
+        if let Some(frame) = self.frames.get(position.frames) {
+            position.frames += 1;
+            position.bytes = position.bytes.saturating_add(frame.len());
+            return Some(Frame::data(frame.clone()));
+        }
+        let trailers = self.trailers.as_ref().filter(|_| !position.trailers)?;
+        position.trailers = true;
+        Some(Frame::trailers((**trailers).clone()))
+    }
+
+    /// Wakes the readers that wait for the source, or for what it has brought.
+    fn wake_others(&mut self, position: &Position) -> Wakes {
+        self.readers.take_wakers(Some(position.number))
+    }
+}
+
+impl Buffer {
+    pub(super) fn new(cap: usize, rest: Rest) -> Self {
+        let state = State {
+            phase: Phase::Idle,
+            frames: Vec::new(),
+            bytes: 0,
+            trailers: None,
+            rest,
+            readers: Readers::default(),
+        };
+        Self { cap, state: Mutex::new(state) }
+    }
+
+    pub(super) fn cap(&self) -> usize {
+        self.cap
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Whether another reader could still read it all.
+    pub(super) fn can_be_replayed(&self) -> bool {
+        !matches!(self.lock().phase, Phase::Passed | Phase::Failed)
+    }
+
+    /// Adds a reader: the number of a new one, or that of the last attempt.
+    pub(super) fn join(&self, number: Option<u64>) -> u64 {
+        self.lock().readers.join(number)
+    }
+
+    /// Removes a reader, if it is there.
+    pub(super) fn leave(&self, number: u64) {
+        let removed = self.lock().readers.leave(number);
+        drop(removed);
+    }
+
+    pub(super) fn next(&self, position: &mut Position, waker: &Waker) -> Step {
+        // A clone made without the lock, or the waker that it has replaced.
+        let mut spare = None;
+        loop {
+            let mut state = self.lock();
+            if let Some(frame) = state.kept(position) {
+                state.readers.stop_waiting(position.number);
+                return Step::Return(frame);
+            }
+            let is_newest = state.readers.is_newest(position.number);
+            match &mut state.phase {
+                Phase::Ended => return Step::End,
+                Phase::Passed => return Step::TooLarge,
+                Phase::Failed => return Step::Failed,
+                Phase::AtCap(_) if !is_newest => return Step::TooLarge,
+                // AtCap => Passed
+                Phase::AtCap(frame) => {
+                    let frame = mem::take(frame);
+                    let leftovers = state.give_up(Phase::Passed);
+                    let wakes = state.wake_others(position);
+                    drop(state);
+                    wakes.wake();
+                    drop(leftovers);
+                    return Step::GoOnAlone(frame);
+                }
+                Phase::Idle | Phase::Polled { .. } => {}
+            }
+            // Before the source is polled: it may wake its reader before that returns.
+            if !state.readers.wait(position.number, waker, &mut spare) {
+                drop(state);
+                spare = Some(waker.clone());
+                continue;
+            }
+            let step = match &mut state.phase {
+                Phase::Polled { contended } => {
+                    *contended = true;
+                    Step::Wait
+                }
+                // Idle => Polled
+                phase => {
+                    *phase = Phase::Polled { contended: false };
+                    Step::Poll
+                }
+            };
+            drop(state);
+            return step;
+        }
+    }
+
+    /// The source has no frame yet, and is back in its place.
+    pub(super) fn pending(&self, position: &Position, rest: Rest) {
+        let mut state = self.lock();
+        // Polled => Idle
+        let was = mem::replace(&mut state.phase, Phase::Idle);
+        state.rest = rest;
+        // The source may have woken its readers before these began to wait: they poll it themselves.
+        let wakes = matches!(was, Phase::Polled { contended: true }).then(|| state.wake_others(position));
+        drop(state);
+        wakes.unwrap_or_default().wake();
+    }
+
+    /// The source has brought this frame, and is back in its place. An empty frame is not kept.
+    pub(super) fn push(&self, position: &Position, frame: Bytes, rest: Rest) {
+        let mut state = self.lock();
+        let bytes = state.bytes.saturating_add(frame.len());
+        state.rest = rest;
+        if bytes <= self.cap {
+            // Polled => Idle
+            state.phase = Phase::Idle;
+            state.bytes = bytes;
+            if !frame.is_empty() {
+                state.frames.push(frame);
+            }
+        } else {
+            // Polled => AtCap
+            state.phase = Phase::AtCap(frame);
+        }
+        state.readers.stop_waiting(position.number);
+        let wakes = state.wake_others(position);
+        drop(state);
+        wakes.wake();
+    }
+
+    /// The source has ended, with trailers or without.
+    pub(super) fn end(&self, position: &Position, trailers: Option<Box<HeaderMap>>) {
+        let mut state = self.lock();
+        // Polled => Ended
+        state.phase = Phase::Ended;
+        state.trailers = trailers;
+        state.rest = Rest::nothing();
+        let wakes = state.wake_others(position);
+        drop(state);
+        wakes.wake();
+    }
+
+    /// The source has failed or panicked.
+    pub(super) fn fail(&self, position: &Position) {
+        let mut state = self.lock();
+        // Polled => Failed
+        let leftovers = state.give_up(Phase::Failed);
+        let wakes = state.wake_others(position);
+        drop(state);
+        wakes.wake();
+        drop(leftovers);
+    }
+
+    /// What a reader has still to read.
+    pub(super) fn rest(&self, position: &Position) -> Rest {
+        let state = self.lock();
+        let unread = match &state.phase {
+            Phase::Passed | Phase::Failed => return Rest { size: SizeHint::default(), is_over: false },
+            Phase::AtCap(frame) => state.bytes.saturating_add(frame.len()),
+            Phase::Idle | Phase::Polled { .. } | Phase::Ended => state.bytes,
+        };
+        let all_read = position.frames == state.frames.len() && position.trailers == state.trailers.is_some();
+        let is_over = all_read && state.rest.is_over && !matches!(state.phase, Phase::AtCap(_));
+        let unread = unread.saturating_sub(position.bytes);
+        Rest { size: longer(&state.rest.size, unread), is_over }
+    }
+}
+
+/// The size of a body before which these bytes come.
+pub(in crate::http) fn longer(rest: &SizeHint, bytes: usize) -> SizeHint {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    let mut size = SizeHint::new();
+    // The upper bound comes first: `SizeHint` panics where the lower one is above it.
+    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(bytes)) {
+        size.set_upper(upper);
+    }
+    size.set_lower(rest.lower().saturating_add(bytes));
+    size
+}
+
+impl Wake for Buffer {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakes = self.lock().readers.take_wakers(None);
+        wakes.wake();
+    }
+}

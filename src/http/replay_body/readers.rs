@@ -1,0 +1,102 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+};
+
+/// The number of the last attempt, which is the newest.
+pub(super) const LAST: u64 = u64::MAX;
+
+/// The readers of one body that are alive. Its methods are called under the lock: they neither clone nor drop a waker.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    /// Two at most, unless the caller hedges more.
+    slots: Vec<Slot>,
+    joined: u64,
+}
+
+/// One reader.
+#[derive(Debug)]
+pub(super) struct Slot {
+    number: u64,
+    is_waiting: bool,
+    /// It stays when the reader no longer waits, for the next time.
+    waker: Option<Waker>,
+}
+
+/// Readers to wake, without the lock.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Wakes {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Wakes {
+    /// A waker that panics keeps no other from waking.
+    pub(super) fn wake(self) {
+        for waker in self.first.into_iter().chain(self.more) {
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+}
+
+impl Readers {
+    /// Adds a reader, of this number or the next one.
+    pub(super) fn join(&mut self, number: Option<u64>) -> u64 {
+        let number = number.unwrap_or_else(|| {
+            self.joined = self.joined.saturating_add(1);
+            self.joined
+        });
+        self.place_of(number);
+        number
+    }
+
+    fn place_of(&mut self, number: u64) -> usize {
+        self.slots.iter().position(|slot| slot.number == number).unwrap_or_else(|| {
+            self.slots.push(Slot { number, is_waiting: false, waker: None });
+            self.slots.len() - 1
+        })
+    }
+
+    /// Removes a reader. Its slot is to be dropped without the lock.
+    pub(super) fn leave(&mut self, number: u64) -> Option<Slot> {
+        let place = self.slots.iter().position(|slot| slot.number == number)?;
+        Some(self.slots.swap_remove(place))
+    }
+
+    pub(super) fn is_newest(&self, number: u64) -> bool {
+        self.slots.iter().all(|slot| slot.number <= number)
+    }
+
+    /// Lets a reader wait with this waker. `false` if that takes a clone of the waker in `spare`. A waker that is
+    /// replaced is there afterwards.
+    pub(super) fn wait(&mut self, number: u64, waker: &Waker, spare: &mut Option<Waker>) -> bool {
+        let place = self.place_of(number);
+        let slot = &mut self.slots[place];
+        if !slot.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            let Some(clone) = spare.take() else { return false };
+            *spare = slot.waker.replace(clone);
+        }
+        slot.is_waiting = true;
+        true
+    }
+
+    pub(super) fn stop_waiting(&mut self, number: u64) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.number == number) {
+            slot.is_waiting = false;
+        }
+    }
+
+    /// The wakers of all that wait, but for this one.
+    pub(super) fn take_wakers(&mut self, except: Option<u64>) -> Wakes {
+        let mut wakes = Wakes::default();
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_waiting && Some(slot.number) != except) {
+            slot.is_waiting = false;
+            match (slot.waker.take(), &mut wakes) {
+                (first, Wakes { first: none @ None, .. }) => *none = first,
+                (waker, Wakes { more, .. }) => more.extend(waker),
+            }
+        }
+        wakes
+    }
+}
