@@ -1,1 +1,199 @@
+use super::{grpc, peer::Peer, retry_after, verdict};
+use crate::error::Rejection;
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Codes of gRPC.
+pub(super) const DEADLINE_EXCEEDED: u8 = 4;
+const RESOURCE_EXHAUSTED: u8 = 8;
+const UNAVAILABLE: u8 = 14;
+
+/// How a rejection is answered, before it is written in the caller's format.
+///
+/// | rejection | HTTP | gRPC |
+/// |---|---|---|
+/// | [`TimedOut`](Rejection::TimedOut) | 504; never 408, which browsers send again | 4, `DEADLINE_EXCEEDED` |
+/// | [`RateLimited`](Rejection::RateLimited) | 429 | 8, `RESOURCE_EXHAUSTED` |
+/// | [`Overloaded`](Rejection::Overloaded), [`QueueFull`](Rejection::QueueFull), [`WaitedTooLong`](Rejection::WaitedTooLong) | 503 | 8 |
+/// | [`CircuitOpen`](Rejection::CircuitOpen), [`SwitchedOff`](Rejection::SwitchedOff), [`Closed`](Rejection::Closed) | 503 | 14, `UNAVAILABLE` |
+///
+/// The head says more:
+///
+/// | header | value |
+/// |---|---|
+/// | `retry-after` | [`Rejection::retry_after`] in whole seconds, rounded up, at least 1 |
+/// | `grpc-retry-pushback-ms` | the same in milliseconds, for gRPC; `-1` where it is not known: do not retry |
+/// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
+/// | `steadfast-retry` | `unprocessed` if the service did not see the call; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
+///
+/// The body of an HTTP answer is a problem of RFC 9457, `application/problem+json`. Where the caller's `Accept` excludes
+/// that, it is [`detail`](Self::detail) as text. A gRPC answer has no body: its status is in the head, and the detail in
+/// `grpc-message`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The status of an HTTP answer. One of gRPC has 200.
+    pub status: StatusCode,
+    /// The status of a gRPC answer, from 1 to 16.
+    pub grpc_status: u8,
+    /// Further headers. They replace those of the table.
+    pub headers: HeaderMap,
+    /// The `type` of the problem, a URI. `about:blank` says no more than the status.
+    pub problem_type: Cow<'static, str>,
+    /// The `title` of the problem.
+    pub title: Cow<'static, str>,
+    /// The `detail` of the problem, the text, or the message of gRPC. To an internal peer it is the text of the
+    /// rejection; others are not told what the mechanisms of this service are set to.
+    pub detail: Cow<'static, str>,
+    /// Further members of the problem.
+    pub members: Map<String, Value>,
+}
+
+impl Answer {
+    pub(super) fn to(rejection: &Rejection, peer: Peer) -> Self {
+        let (status, code) = match rejection {
+            Rejection::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED),
+            Rejection::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED),
+            Rejection::Overloaded(_) | Rejection::QueueFull(_) | Rejection::WaitedTooLong(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED)
+            }
+            Rejection::CircuitOpen(_) | Rejection::Closed(_) | Rejection::SwitchedOff(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE)
+            }
+        };
+        let detail = match (peer, rejection) {
+            (Peer::Internal, rejection) => rejection.to_string().into(),
+            (Peer::External, Rejection::TimedOut(_)) => "The request was not answered in time.".into(),
+            (Peer::External, Rejection::RateLimited(_)) => "There were too many requests.".into(),
+            (Peer::External, Rejection::Overloaded(_) | Rejection::QueueFull(_) | Rejection::WaitedTooLong(_)) => {
+                "The service has too much to do at present.".into()
+            }
+            (Peer::External, _) => "The service is not available at present.".into(),
+        };
+        Self {
+            status,
+            grpc_status: code,
+            headers: HeaderMap::new(),
+            problem_type: "about:blank".into(),
+            title: status.canonical_reason().unwrap_or_default().into(),
+            detail,
+            members: Map::new(),
+        }
+    }
+
+    /// Writes the answer as the caller wants it.
+    pub(super) fn write(self, rejection: &Rejection, wanted: &Wanted, never: bool) -> Response<Option<Bytes>> {
+        let mut response = Response::new(None);
+        let headers = response.headers_mut();
+        headers.insert(verdict::REJECTED, HeaderValue::from_static(rejection.mechanism()));
+        mark(headers, never, !rejection.reached_service());
+        if wanted.is_grpc {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(grpc::PUSHBACK, grpc::pushback(rejection.retry_after().filter(|_| !never)));
+            write_status(headers, self.grpc_status, &self.detail);
+            replace(headers, self.headers);
+            return response;
+        }
+        if let Some(wait) = rejection.retry_after() {
+            headers.insert(RETRY_AFTER, retry_after::whole_seconds(wait));
+        }
+        let (kind, body) = if wanted.takes_problems() {
+            ("application/problem+json", self.problem())
+        } else {
+            ("text/plain; charset=utf-8", Bytes::from(self.detail.into_owned()))
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        replace(headers, self.headers);
+        *response.status_mut() = self.status;
+        *response.body_mut() = Some(body).filter(|_| !wanted.is_head);
+        response
+    }
+
+    fn problem(&self) -> Bytes {
+        let mut members = self.members.clone();
+        members.insert("type".to_owned(), self.problem_type.as_ref().into());
+        members.insert("title".to_owned(), self.title.as_ref().into());
+        members.insert("status".to_owned(), self.status.as_u16().into());
+        members.insert("detail".to_owned(), self.detail.as_ref().into());
+        Value::Object(members).to_string().into()
+    }
+}
+
+/// The status of a gRPC answer, and its message.
+pub(super) fn write_status(headers: &mut HeaderMap, status: u8, text: &str) {
+    headers.insert(grpc::STATUS, HeaderValue::from(u16::from(status)));
+    headers.insert(MESSAGE, grpc::message(text));
+}
+
+/// Tells callers whether the request may be sent again, where that is known.
+pub(super) fn mark(headers: &mut HeaderMap, never: bool, unprocessed: bool) {
+    if never {
+        headers.insert(verdict::RETRY, HeaderValue::from_static("never"));
+    } else if unprocessed {
+        headers.insert(verdict::RETRY, HeaderValue::from_static("unprocessed"));
+    }
+}
+
+fn replace(headers: &mut HeaderMap, by: HeaderMap) {
+    let mut last = None;
+    for (name, value) in by {
+        match (name, &last) {
+            (Some(name), _) => {
+                headers.insert(name.clone(), value);
+                last = Some(name);
+            }
+            // A further value of the name before.
+            (None, Some(last)) => {
+                headers.append(last, value);
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// What a request says about the format of its answer.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    is_grpc: bool,
+    is_head: bool,
+    /// Read only for an answer that is needed.
+    accept: Option<HeaderValue>,
+}
+
+impl Wanted {
+    #[inline]
+    pub(super) fn by(method: &http::Method, headers: &HeaderMap) -> Self {
+        Self {
+            is_grpc: grpc::is_grpc(headers),
+            is_head: method == http::Method::HEAD,
+            accept: headers.get(ACCEPT).cloned(),
+        }
+    }
+
+    /// Whether the caller takes `application/problem+json`: some range of its `Accept` that is not refused by `q=0`
+    /// matches that, or plain JSON. Without the header it takes everything.
+    fn takes_problems(&self) -> bool {
+        let Some(accept) = self.accept.as_ref().and_then(|accept| accept.to_str().ok()) else { return true };
+        accept.split(',').any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            let fits = ["*/*", "application/*", "application/json", "application/problem+json"];
+            fits.iter().any(|fits| kind.eq_ignore_ascii_case(fits)) && !parts.any(is_refusal)
+        })
+    }
+}
+
+/// Whether a parameter is a quality of zero.
+fn is_refusal(parameter: &str) -> bool {
+    parameter.split_once('=').is_some_and(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|quality| quality <= 0.0)
+    })
+}

@@ -1,1 +1,91 @@
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower::BoxError;
 
+pin_project! {
+    /// The body of a response of a stack that answers rejections: the service's own, or that of a rejection.
+    ///
+    /// Its data is [`Bytes`]. That of the service's body is copied into it, unless it is `Bytes` itself.
+    pub struct HttpBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<B> {
+        Service { #[pin] body: B },
+        // Until it is read, if there is any.
+        Rejection { bytes: Option<Bytes> },
+    }
+}
+
+impl<B> HttpBody<B> {
+    pub(super) fn of_service(body: B) -> Self {
+        Self { kind: Kind::Service { body } }
+    }
+
+    pub(super) fn of_rejection(bytes: Option<Bytes>) -> Self {
+        Self { kind: Kind::Rejection { bytes } }
+    }
+}
+
+/// An empty one, for functions that build responses of this type.
+impl<B> Default for HttpBody<B> {
+    fn default() -> Self {
+        Self::of_rejection(None)
+    }
+}
+
+impl<B> Body for HttpBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().kind.project() {
+            KindProjection::Service { body } => {
+                let frame = ready!(body.poll_frame(cx));
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
+                    Err(error) => Err(error.into()),
+                }))
+            }
+            KindProjection::Rejection { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Service { body } => body.is_end_stream(),
+            Kind::Rejection { bytes } => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Service { body } => body.size_hint(),
+            Kind::Rejection { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+        }
+    }
+}
+
+impl<B> fmt::Debug for HttpBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = match self.kind {
+            Kind::Service { .. } => "service",
+            Kind::Rejection { .. } => "rejection",
+        };
+        f.debug_struct("HttpBody").field("of", &of).finish_non_exhaustive()
+    }
+}

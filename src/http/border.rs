@@ -1,1 +1,300 @@
+use super::{
+    answer::{self, Answer, Wanted},
+    body::HttpBody,
+    peer::Peer,
+    rate_limit_fields::{self, Advertise},
+    wire,
+};
+use crate::{
+    error::{ConfigError, Error, Rejection},
+    shell::{Border, Frame},
+};
+use http::{Request, Response};
 
+/// The border of HTTP and gRPC: rejections become responses in the caller's format, and a server takes over what the
+/// caller's headers say of its deadline, its attempts and its criticality.
+///
+/// [`ServerBuilder::http`](crate::stack::ServerBuilder::http) and
+/// [`ClientBuilder::respond_http`](crate::stack::ClientBuilder::respond_http) make one, or take one that says more. The
+/// error type of the service stays what it is. The body of a response becomes an [`HttpBody`]. See [`Answer`] for what
+/// callers get.
+///
+/// A call in which a retry was [forbidden](crate::CallContext::forbid_retry) is answered with `steadfast-retry: never`, be the
+/// answer the handler's own or a rejection.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::convert::Infallible;
+/// use http::{HeaderValue, Request, Response, StatusCode};
+/// use steadfast::{http::{Http, Peer}, load_shed::Limiter};
+/// use tower::{ServiceExt, service_fn};
+///
+/// let border = Http::new(Peer::External).change_with(
+///     |request: &Request<String>| request.uri().path().to_owned(),
+///     |_, path, answer| {
+///         answer.members.insert("path".to_owned(), path.into());
+///         answer.headers.insert("x-support", HeaderValue::from_static("status.example.com"));
+///     },
+/// );
+/// let places = Limiter::fixed(1)?;
+/// let service = steadfast::server()
+///     .load_shed(places.clone())
+///     .http(border)
+///     .service(service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(String::new()))))?;
+///
+/// let _taken = places.try_acquire()?;
+/// let answer = service.oneshot(Request::get("/orders").body(String::new())?).await?;
+/// assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+/// assert_eq!(answer.headers()["content-type"], "application/problem+json");
+/// assert_eq!(answer.headers()["steadfast-rejected"], "load_shed");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Http<C = AsItIs, L = NotSaid> {
+    peer: Peer,
+    /// Whether the headers of requests are read: on a server.
+    reads_context: bool,
+    change: C,
+    fields: L,
+}
+
+impl Http {
+    /// Answers to this peer.
+    pub fn new(peer: Peer) -> Self {
+        Self { peer, reads_context: true, change: AsItIs, fields: NotSaid }
+    }
+}
+
+impl From<Peer> for Http {
+    fn from(peer: Peer) -> Self {
+        Self::new(peer)
+    }
+}
+
+impl<C, L> Http<C, L> {
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The border of a client, whose requests come from its own process.
+    pub(super) fn of_client(self) -> Self {
+        Self { reads_context: false, ..self }
+    }
+}
+
+impl<L> Http<AsItIs, L> {
+    /// Changes the [`Answer`] to a rejection by this function, before it is written.
+    pub fn change<F>(self, change: F) -> Http<ChangedBy<F>, L>
+    where
+        F: Fn(&Rejection, &mut Answer),
+    {
+        let Self { peer, reads_context, change: AsItIs, fields } = self;
+        Http { peer, reads_context, change: ChangedBy(change), fields }
+    }
+
+    /// Changes the [`Answer`] to a rejection by the function `change`, before it is written. It gets what the function
+    /// `look` kept of the request. `look` runs for each request, `change` for each rejection.
+    pub fn change_with<Request, Kept, K, F>(self, look: K, change: F) -> Http<Changed<K, F>, L>
+    where
+        K: Fn(&Request) -> Kept,
+        F: Fn(&Rejection, Kept, &mut Answer),
+    {
+        let Self { peer, reads_context, change: AsItIs, fields } = self;
+        Http { peer, reads_context, change: Changed { look, change }, fields }
+    }
+}
+
+impl<C> Http<C, NotSaid> {
+    /// Says in `RateLimit` and `RateLimit-Policy` how the caller stands with this limit, on every answer.
+    ///
+    /// The fields are those of an IETF draft, "RateLimit header fields for HTTP", as of its version 10, and may change
+    /// with it; so they are not sent unless asked for. `name` is the policy's. The limit is the one of the stack, or any
+    /// other. It costs a reading of the limit and two headers for each answer.
+    ///
+    /// # Errors
+    ///
+    /// The name must be of 1 to 64 printable ASCII characters other than `"` and `\`.
+    pub fn rate_limit_fields<L>(self, name: &'static str, limit: L) -> Result<Http<C, Said<L>>, ConfigError> {
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
+            let rule = "must be of 1 to 64 printable ASCII characters other than \" and \\";
+            return Err(ConfigError::new("http.rate_limit_fields.name", name, rule));
+        }
+        let Self { peer, reads_context, change, fields: NotSaid } = self;
+        Ok(Http { peer, reads_context, change, fields: Said { name, limit } })
+    }
+}
+
+/// Answers are not changed.
+#[derive(Clone, Copy, Debug)]
+pub struct AsItIs;
+
+/// Answers are changed by a function.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangedBy<F>(F);
+
+/// Answers are changed by a function that gets what another one has kept of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Changed<K, F> {
+    look: K,
+    change: F,
+}
+
+/// Changes the answers to rejections.
+pub trait Change<Request> {
+    /// What is kept of a request.
+    type Kept;
+
+    /// Looks at a request.
+    fn look(&self, request: &Request) -> Self::Kept;
+
+    /// Changes an answer.
+    fn change(&self, rejection: &Rejection, kept: Self::Kept, answer: &mut Answer);
+}
+
+impl<Request> Change<Request> for AsItIs {
+    type Kept = ();
+
+    #[inline]
+    fn look(&self, _request: &Request) {}
+
+    #[inline]
+    fn change(&self, _rejection: &Rejection, (): (), _answer: &mut Answer) {}
+}
+
+impl<Request, F: Fn(&Rejection, &mut Answer)> Change<Request> for ChangedBy<F> {
+    type Kept = ();
+
+    #[inline]
+    fn look(&self, _request: &Request) {}
+
+    fn change(&self, rejection: &Rejection, (): (), answer: &mut Answer) {
+        (self.0)(rejection, answer);
+    }
+}
+
+impl<Request, Kept, K, F> Change<Request> for Changed<K, F>
+where
+    K: Fn(&Request) -> Kept,
+    F: Fn(&Rejection, Kept, &mut Answer),
+{
+    type Kept = Kept;
+
+    fn look(&self, request: &Request) -> Kept {
+        (self.look)(request)
+    }
+
+    fn change(&self, rejection: &Rejection, kept: Kept, answer: &mut Answer) {
+        (self.change)(rejection, kept, answer);
+    }
+}
+
+/// No limit is told of.
+#[derive(Clone, Copy, Debug)]
+pub struct NotSaid;
+
+/// A limit that callers are told of.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<L> {
+    name: &'static str,
+    limit: L,
+}
+
+/// Tells callers how they stand with a limit.
+pub trait Fields<Request> {
+    /// Whose request it is.
+    type Key;
+
+    /// Looks at a request.
+    fn key(&self, request: &Request) -> Self::Key;
+
+    /// Writes to an answer, of which `refused` is the rejection if it is one.
+    fn write(&self, key: &Self::Key, refused: Option<&Rejection>, frame: &mut Frame, headers: &mut http::HeaderMap);
+}
+
+impl<Request> Fields<Request> for NotSaid {
+    type Key = ();
+
+    #[inline]
+    fn key(&self, _request: &Request) {}
+
+    #[inline]
+    fn write(&self, (): &(), _refused: Option<&Rejection>, _frame: &mut Frame, _headers: &mut http::HeaderMap) {}
+}
+
+impl<Request, L: Advertise<Request>> Fields<Request> for Said<L> {
+    type Key = L::Key;
+
+    fn key(&self, request: &Request) -> L::Key {
+        self.limit.key(request)
+    }
+
+    fn write(&self, key: &L::Key, refused: Option<&Rejection>, frame: &mut Frame, headers: &mut http::HeaderMap) {
+        let hint = match refused {
+            Some(rejection @ Rejection::RateLimited(_)) => rejection.retry_after(),
+            _ => None,
+        };
+        frame.user_code_runs();
+        rate_limit_fields::write(headers, self.name, self.limit.standing(key, frame.now()), hint);
+    }
+}
+
+/// What a call at this border keeps of its request.
+pub struct SeenRequest<Kept, Key> {
+    wanted: Wanted,
+    kept: Kept,
+    key: Key,
+}
+
+impl<C, L, B, ResponseBody, E> Border<Request<B>, Response<ResponseBody>, E> for Http<C, L>
+where
+    C: Change<Request<B>>,
+    L: Fields<Request<B>>,
+{
+    type Response = Response<HttpBody<ResponseBody>>;
+    type Error = E;
+    type Seen = SeenRequest<C::Kept, L::Key>;
+
+    #[inline]
+    fn enter(&self, request: &mut Request<B>, frame: &mut Frame) -> Self::Seen {
+        let kept = self.change.look(request);
+        let key = self.fields.key(request);
+        frame.user_code_runs();
+        if self.reads_context {
+            let inherited = frame.inherited();
+            let context = wire::read(self.peer, request.headers(), inherited.context(), frame.now());
+            frame.set_inherited(inherited.with_context(context));
+        }
+        SeenRequest { wanted: Wanted::by(request.method(), request.headers()), kept, key }
+    }
+
+    #[inline]
+    fn exit(
+        &self,
+        seen: Self::Seen,
+        result: Result<Response<ResponseBody>, Error<E>>,
+        frame: &mut Frame,
+    ) -> Result<Self::Response, E> {
+        let never = frame.is_retry_forbidden();
+        let SeenRequest { wanted, kept, key } = seen;
+        match result {
+            Ok(response) => {
+                let mut response = response.map(HttpBody::of_service);
+                if never {
+                    answer::mark(response.headers_mut(), never, false);
+                }
+                self.fields.write(&key, None, frame, response.headers_mut());
+                Ok(response)
+            }
+            Err(Error::Rejected(rejection)) => {
+                let mut answer = Answer::to(&rejection, self.peer);
+                self.fields.write(&key, Some(&rejection), frame, &mut answer.headers);
+                self.change.change(&rejection, kept, &mut answer);
+                Ok(answer.write(&rejection, &wanted, never).map(HttpBody::of_rejection))
+            }
+            Err(Error::Service(error)) => Err(error),
+        }
+    }
+}

@@ -17,8 +17,8 @@ use crate::classify::{Classify, Outcome};
 use http::{HeaderMap, HeaderName, Response};
 use std::{fmt, time::Duration};
 
-const RETRY: HeaderName = HeaderName::from_static("steadfast-retry");
-const REJECTED: HeaderName = HeaderName::from_static("steadfast-rejected");
+pub(super) const RETRY: HeaderName = HeaderName::from_static("steadfast-retry");
+pub(super) const REJECTED: HeaderName = HeaderName::from_static("steadfast-rejected");
 const ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
 /// How long callers stay away after a 429 that does not say how long.

@@ -153,7 +153,7 @@ impl Inherited {
     /// When an attempt that begins now has had half of its full patience. Never where there is no timeout further out;
     /// then the clock is not read either.
     #[inline]
-    pub(super) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
+    pub(crate) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
         if self.patience == Nanos::ZERO {
             return Deadline::NEVER;
         }
@@ -190,7 +190,7 @@ impl Frame {
 
     /// Takes the earliest instant that a stage asked for.
     #[inline]
-    pub(super) fn take_wake(&mut self) -> Option<Instant> {
+    pub(crate) fn take_wake(&mut self) -> Option<Instant> {
         self.wake.take()
     }
 

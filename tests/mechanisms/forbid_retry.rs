@@ -248,11 +248,8 @@ async fn an_attempt_that_forbids_a_retry_and_is_then_timed_out_is_the_last() {
             Poll::<Result<(), BoxError>>::Pending
         })
     });
-    let stack = steadfast::client()
-        .retry(Retry::new(3).without_budget())
-        .attempt_timeout(ms(10))
-        .service(service)
-        .unwrap();
+    let stack =
+        steadfast::client().retry(Retry::new(3).without_budget()).attempt_timeout(ms(10)).service(service).unwrap();
     assert!(stack.oneshot(()).await.is_err());
     assert_eq!(calls.load(Relaxed), 1);
 }

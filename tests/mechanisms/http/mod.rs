@@ -1,4 +1,6 @@
-//! HTTP and gRPC: what answers mean, and what is written to requests.
+//! HTTP and gRPC, without a network.
 
+mod answers;
 mod verdict;
+mod whole_body;
 mod wire;

@@ -1,0 +1,149 @@
+//! `RateLimit` and `RateLimit-Policy`, of the draft "RateLimit header fields for HTTP", 10.
+
+use crate::rate_limit::{Keyed, Quota, SlidingWindow, TierOf, TokenBucket};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::{
+    borrow::Borrow,
+    fmt::Write,
+    hash::{BuildHasher, Hash},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STANDING: HeaderName = HeaderName::from_static("ratelimit");
+
+/// How much of its share a caller has left.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The calls of one window, `q`.
+    pub quota: u64,
+    /// The window, `w`, sent in whole seconds rounded up.
+    pub window: Duration,
+    /// The calls that are left, `r`.
+    pub remaining: u64,
+    /// After how long there are more, `t`, sent in whole seconds rounded up.
+    pub reset: Duration,
+}
+
+impl Standing {
+    /// That of a bucket with this quota, which has these tokens.
+    fn of_bucket(quota: Quota, available: u64) -> Self {
+        let (count, window) = (quota.count(), quota.period());
+        // All tokens are there again when the missing ones have come; without any, the next one is worth waiting for.
+        let missing = if available == 0 { 1 } else { count.saturating_sub(available) };
+        let reset = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+        let reset = u128::from(reset) * u128::from(missing) / u128::from(count.max(1));
+        let reset = Duration::from_nanos(u64::try_from(reset).unwrap_or(u64::MAX));
+        Self { quota: count, window, remaining: available.min(count), reset }
+    }
+}
+
+/// A limit that can say how a caller stands: for [`Http::rate_limit_fields`](super::Http::rate_limit_fields).
+///
+/// A [`TokenBucket`] and a [`SlidingWindow`] are one. [`ByKey`] makes one of a [`Keyed`].
+pub trait Advertise<Request> {
+    /// What is kept of a request until it is answered.
+    type Key;
+
+    /// Finds out whose request it is.
+    fn key(&self, request: &Request) -> Self::Key;
+
+    /// How its caller stands.
+    fn standing(&self, key: &Self::Key, now: Instant) -> Standing;
+}
+
+impl<Request> Advertise<Request> for TokenBucket {
+    type Key = ();
+
+    fn key(&self, _request: &Request) {}
+
+    fn standing(&self, (): &(), now: Instant) -> Standing {
+        Standing::of_bucket(self.quota(), self.available_at(now))
+    }
+}
+
+impl<Request> Advertise<Request> for SlidingWindow {
+    type Key = ();
+
+    fn key(&self, _request: &Request) {}
+
+    fn standing(&self, (): &(), now: Instant) -> Standing {
+        Standing { quota: self.limit(), window: self.window(), remaining: self.available_at(now), reset: self.window() }
+    }
+}
+
+/// The buckets of a [`Keyed`] of one tier, and a function that makes the key of a request.
+///
+/// ```
+/// use std::{net::IpAddr, time::Duration};
+/// use http::Request;
+/// use steadfast::http::{ByKey, Http, Peer};
+/// use steadfast::rate_limit::{Keyed, Quota};
+///
+/// # fn main() -> Result<(), steadfast::ConfigError> {
+/// let buckets = Keyed::<IpAddr>::builder(10_000, Quota::new(10, Duration::from_secs(1))).build()?;
+/// let caller = |request: &Request<()>| request.extensions().get::<IpAddr>().copied().unwrap_or([0, 0, 0, 0].into());
+/// let border = Http::new(Peer::External).rate_limit_fields("caller", ByKey(buckets, caller))?;
+/// # let _ = border;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ByKey<K: ?Sized, T, S, F>(
+    /// The buckets.
+    pub Keyed<K, T, S>,
+    /// The function.
+    pub F,
+);
+
+impl<Request, K, T, S, F, Key> Advertise<Request> for ByKey<K, T, S, F>
+where
+    K: Hash + ?Sized,
+    T: TierOf<K>,
+    S: BuildHasher,
+    F: Fn(&Request) -> Key,
+    Key: Borrow<K>,
+{
+    type Key = Key;
+
+    fn key(&self, request: &Request) -> Key {
+        (self.1)(request)
+    }
+
+    fn standing(&self, key: &Key, now: Instant) -> Standing {
+        Standing::of_bucket(self.0.quota(0), self.0.available_at(key.borrow(), now))
+    }
+}
+
+/// Writes both fields. `hint` is when a call that the limit refused may come back: it is not before `t`.
+pub(super) fn write(headers: &mut HeaderMap, name: &str, standing: Standing, hint: Option<Duration>) {
+    let Standing { quota, window, remaining, reset } = standing;
+    let (remaining, reset) = match hint {
+        Some(hint) => (0, reset.min(hint)),
+        None => (remaining, reset),
+    };
+    let mut field = format!("\"{name}\";q={};w={}", integer(quota), seconds(window));
+    insert(headers, POLICY, &field);
+    field.clear();
+    // Writing to a string does not fail.
+    let _ = write!(field, "\"{name}\";r={};t={}", integer(remaining), seconds(reset));
+    insert(headers, STANDING, &field);
+}
+
+fn insert(headers: &mut HeaderMap, field: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(field, value);
+    }
+}
+
+/// The largest integer of a structured field [RFC 9651 3.3.1].
+const LARGEST: u64 = 999_999_999_999_999;
+
+fn integer(number: u64) -> u64 {
+    number.min(LARGEST)
+}
+
+fn seconds(length: Duration) -> u64 {
+    integer(length.as_secs().saturating_add(u64::from(length.subsec_nanos() > 0)))
+}

@@ -1,0 +1,59 @@
+use super::{
+    body::WholeBody,
+    deadline::{BodyDeadline, NoBodyDeadline},
+    held::take_parked,
+};
+use crate::{
+    error::Error,
+    http::{peer::Peer, verdict::Verdict},
+    shell::{Border, Frame},
+};
+use http::Response;
+use http_body::Body;
+
+/// The border of a stack with [`whole_body`](crate::stack::ServerBuilder::whole_body): moves what was taken for a call
+/// into the body of its response, and leaves the rest to the border that it is around.
+#[derive(Clone, Debug)]
+pub struct ToTheEnd<X> {
+    border: X,
+    judge: Verdict,
+}
+
+impl<X> ToTheEnd<X> {
+    pub(super) fn new(border: X) -> Self {
+        Self { border, judge: Verdict::new(Peer::External) }
+    }
+}
+
+impl<X, Request, B, E> Border<Request, Response<B>, E> for ToTheEnd<X>
+where
+    X: Border<Request, Response<WholeBody<B>>, E>,
+    B: Body,
+{
+    type Response = X::Response;
+    type Error = X::Error;
+    type Seen = X::Seen;
+
+    #[inline]
+    fn enter(&self, request: &mut Request, frame: &mut Frame) -> X::Seen {
+        self.border.enter(request, frame)
+    }
+
+    fn exit(
+        &self,
+        seen: X::Seen,
+        result: Result<Response<B>, Error<E>>,
+        frame: &mut Frame,
+    ) -> Result<X::Response, X::Error> {
+        let result = result.map(|mut response| {
+            let extensions = response.extensions_mut();
+            let permits = take_parked(extensions);
+            let deadline = extensions.remove::<BodyDeadline>();
+            let deadline = if extensions.remove::<NoBodyDeadline>().is_some() { None } else { deadline };
+            WholeBody::of(response, permits, deadline, &self.judge)
+        });
+        // It may have dropped the body, which is user code.
+        frame.user_code_runs();
+        self.border.exit(seen, result, frame)
+    }
+}

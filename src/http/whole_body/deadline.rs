@@ -1,0 +1,124 @@
+use crate::{
+    deadline::Deadline,
+    error::Error,
+    shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage},
+};
+use http::Response;
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::time::Instant;
+use tower::Service;
+
+/// In the extensions of a response: its body may take as long as it likes, though its stack bounds whole bodies. For
+/// server-sent events, and for streams without an end.
+///
+/// ```
+/// use http::Response;
+/// use steadfast::http::NoBodyDeadline;
+///
+/// let mut response = Response::new("events");
+/// response.extensions_mut().insert(NoBodyDeadline);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct NoBodyDeadline;
+
+/// When the time of a body is up, in the extensions of a response until the border takes it.
+#[derive(Clone, Copy)]
+pub(super) struct BodyDeadline {
+    pub(super) at: Instant,
+    /// When the attempt has had half of its full patience.
+    pub(super) patient_from: Deadline,
+}
+
+/// Notes in each response until when its body may last: the deadline that the timeout around this stage enforces.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyDeadlineStage<Next> {
+    pub(super) next: Next,
+    pub(super) is_on: bool,
+}
+
+pin_project! {
+    /// A call at a [`BodyDeadlineStage`].
+    #[derive(Debug)]
+    pub struct BodyDeadlineCall<Call> {
+        #[pin]
+        next: Call,
+        at: Deadline,
+        patient_from: Deadline,
+    }
+}
+
+impl<Next, S, Request, B> Stage<S, Request> for BodyDeadlineStage<Next>
+where
+    Next: Stage<S, Request>,
+    S: Service<Request, Response = Response<B>>,
+{
+    const READS_DEADLINE: bool = true;
+
+    type Call = BodyDeadlineCall<Next::Call>;
+
+    fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
+        let inherited = frame.inherited();
+        let patient_from = inherited.half_of_patience(frame);
+        let at = if self.is_on { inherited.deadline() } else { Deadline::NEVER };
+        BodyDeadlineCall { next: self.next.start(request, frame), at, patient_from }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.next.would_refuse(request, due, frame)
+    }
+
+    fn poll(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<Response<B>, Error<S::Error>>> {
+        let call = call.project();
+        let mut result = ready!(self.next.poll(call.next, callee, cx, frame));
+        if let (Ok(response), Some(at)) = (&mut result, call.at.instant()) {
+            let extensions = response.extensions_mut();
+            // A timeout further in has noted its own, which is no later.
+            if extensions.get::<NoBodyDeadline>().is_none() && extensions.get::<BodyDeadline>().is_none() {
+                extensions.insert(BodyDeadline { at, patient_from: *call.patient_from });
+            }
+        }
+        Poll::Ready(result)
+    }
+
+    fn abandon(
+        &self,
+        call: Pin<&mut Self::Call>,
+        callee: Pin<&mut Callee<S, S::Future>>,
+        cause: Abandonment,
+        frame: &mut Frame,
+    ) {
+        self.next.abandon(call.project().next, callee, cause, frame);
+    }
+}
+
+impl<Next, S, Request, B> Recall<S, Request> for BodyDeadlineStage<Next>
+where
+    Next: Recall<S, Request>,
+    S: Service<Request, Response = Response<B>>,
+{
+    fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
+        self.next.recall(call.project().next, frame)
+    }
+}
+
+impl<Next: Describe> Describe for BodyDeadlineStage<Next> {
+    fn describe(&self, explanation: &mut Explanation) {
+        self.next.describe(explanation);
+    }
+}
+
+impl<Next: RefusesNow> RefusesNow for BodyDeadlineStage<Next> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.next.refuses_now(frame)
+    }
+}

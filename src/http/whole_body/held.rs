@@ -1,0 +1,230 @@
+use crate::{
+    classify::Outcome,
+    error::Rejection,
+    shell::{Admission, Decision, Describe, DescribeAdmission, Ending, Explanation, Frame, RefusesNow},
+};
+use http::Response;
+use std::{
+    marker::PhantomData,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+use tokio::time::Instant;
+
+/// An admission whose permits last until the end of the body of the response.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting<A>(pub(super) A);
+
+/// How the body of a response came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyEnd {
+    /// The answer is complete, and is what its head says.
+    Complete,
+    /// The trailers said more.
+    Judged(Outcome),
+    /// The body failed.
+    Failed,
+    /// The body was dropped half-way.
+    Cancelled,
+    /// The time was up, and the service had half of its patience, or had not.
+    TimedOut,
+    CutShort,
+    /// The body panicked.
+    Panicked,
+}
+
+impl BodyEnd {
+    /// The ending of a call whose head was worth `head`. Only a good answer can become worse.
+    fn ending(self, head: Ending) -> Ending {
+        let reached_service = true;
+        match (head, self) {
+            (_, Self::Panicked) => Ending::Panicked,
+            (Ending::Answered(Outcome::Success), Self::Judged(outcome)) => Ending::Answered(outcome),
+            (Ending::Answered(Outcome::Success), Self::Failed) => Ending::Answered(Outcome::Failure),
+            (Ending::Answered(Outcome::Success), Self::Cancelled) => Ending::Cancelled { reached_service },
+            (Ending::Answered(Outcome::Success), Self::TimedOut) => Ending::TimedOut,
+            (Ending::Answered(Outcome::Success), Self::CutShort) => Ending::CutShort,
+            (head, _) => head,
+        }
+    }
+}
+
+/// A permit, whatever its admission.
+trait Held: Send {
+    fn under_way(&mut self, frame: &mut Frame);
+
+    fn settle(&mut self, end: BodyEnd, frame: &mut Frame);
+}
+
+/// A permit and who takes it back.
+struct HeldPermit<A, Request, Response, E>
+where
+    A: Admission<Request, Response, E>,
+{
+    admission: A,
+    /// `None` once it was settled.
+    permit: Option<A::Permit>,
+    head: Ending,
+    call: PhantomData<fn(Request, Response, E)>,
+}
+
+impl<A, Request, Response, E> Held for HeldPermit<A, Request, Response, E>
+where
+    A: Admission<Request, Response, E> + Send,
+    A::Permit: Send,
+{
+    fn under_way(&mut self, frame: &mut Frame) {
+        if let Some(permit) = &mut self.permit {
+            self.admission.under_way(permit, frame);
+        }
+    }
+
+    fn settle(&mut self, end: BodyEnd, frame: &mut Frame) {
+        if let Some(permit) = self.permit.take() {
+            self.admission.settle(permit, end.ending(self.head), frame);
+        }
+    }
+}
+
+/// Settles it by the head where settling another one has panicked.
+impl<A, Request, Response, E> Drop for HeldPermit<A, Request, Response, E>
+where
+    A: Admission<Request, Response, E>,
+{
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.admission.settle(permit, self.head, &mut Frame::new());
+        }
+    }
+}
+
+/// The permits of a response, the innermost first. Dropped, they are settled by what the head of the response was
+/// worth, as where a retry drops the answer.
+#[derive(Default)]
+pub(super) struct Permits(Vec<Box<dyn Held>>);
+
+impl Permits {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells each admission that the call is still under way.
+    pub(super) fn under_way(&mut self, frame: &mut Frame) {
+        for permit in &mut self.0 {
+            permit.under_way(frame);
+        }
+    }
+
+    /// Settles all of them.
+    pub(super) fn settle(&mut self, end: BodyEnd) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut frame = Frame::new();
+        frame.service_was_reached();
+        for mut permit in mem::take(&mut self.0) {
+            permit.settle(end, &mut frame);
+        }
+    }
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        self.settle(BodyEnd::Complete);
+    }
+}
+
+/// Where permits are between the stage that took them and the border: in the extensions of the response, so that they
+/// are settled where it is dropped. A value there has to be `Clone`; the last of its clones settles.
+#[derive(Clone, Default)]
+struct Parked(Arc<Mutex<Permits>>);
+
+/// Parks a permit.
+fn park(response: &mut http::Extensions, permit: Box<dyn Held>) {
+    let Parked(permits) = response.get_or_insert_default();
+    permits.lock().unwrap_or_else(PoisonError::into_inner).0.push(permit);
+}
+
+/// Takes what was parked.
+pub(super) fn take_parked(response: &mut http::Extensions) -> Permits {
+    match response.remove() {
+        Some(Parked(permits)) => mem::take(&mut *permits.lock().unwrap_or_else(PoisonError::into_inner)),
+        None => Permits::default(),
+    }
+}
+
+impl<A, Request, B, E> Admission<Request, Response<B>, E> for Lasting<A>
+where
+    A: Admission<Request, Response<B>, E> + Clone + Send + 'static,
+    A::Permit: Send + 'static,
+    Request: 'static,
+    B: 'static,
+    E: 'static,
+{
+    const READS_DEADLINE: bool = A::READS_DEADLINE;
+
+    type Permit = A::Permit;
+    type Place = A::Place;
+
+    #[inline]
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<A::Permit, A::Place> {
+        self.0.admit(request, frame)
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.0.would_refuse(request, due, frame)
+    }
+
+    #[inline]
+    fn poll(
+        &self,
+        place: &mut A::Place,
+        cx: &mut Context<'_>,
+        frame: &mut Frame,
+    ) -> Poll<Result<A::Permit, Rejection>> {
+        self.0.poll(place, cx, frame)
+    }
+
+    fn leave(&self, place: &mut A::Place, frame: &mut Frame) {
+        self.0.leave(place, frame);
+    }
+
+    #[inline]
+    fn under_way(&self, permit: &mut A::Permit, frame: &mut Frame) {
+        self.0.under_way(permit, frame);
+    }
+
+    fn counts(&self, answer: Result<&Response<B>, &E>, frame: &mut Frame) -> bool {
+        self.0.counts(answer, frame)
+    }
+
+    fn keep(&self, permit: A::Permit, response: &mut Response<B>, head: Ending) -> Option<A::Permit> {
+        let permit = self.0.keep(permit, response, head)?;
+        let held: HeldPermit<A, Request, Response<B>, E> =
+            HeldPermit { admission: self.0.clone(), permit: Some(permit), head, call: PhantomData };
+        park(response.extensions_mut(), Box::new(held));
+        None
+    }
+
+    fn refund(&self, permit: A::Permit, frame: &mut Frame) {
+        self.0.refund(permit, frame);
+    }
+
+    #[inline]
+    fn settle(&self, permit: A::Permit, ending: Ending, frame: &mut Frame) {
+        self.0.settle(permit, ending, frame);
+    }
+}
+
+impl<A: RefusesNow> RefusesNow for Lasting<A> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.0.refuses_now(frame)
+    }
+}
+
+impl<A: DescribeAdmission> DescribeAdmission for Lasting<A> {
+    fn describe(&self, explanation: &mut Explanation, next: &impl Describe) {
+        self.0.describe(explanation, next);
+    }
+}
