@@ -25,6 +25,7 @@ mod timers;
 #[path = "../support/trial.rs"]
 mod trial;
 
+mod chain;
 mod durable;
 mod durable_deaths;
 mod durable_faults;
@@ -50,6 +51,6 @@ fn main() -> ExitCode {
         durable_faults::trials(),
     ];
     let with_redis = trial::needing(server::missing(), with_redis.into_iter().flatten());
-    let trials = [live_limits::trials(), quotas::trials(), with_redis];
+    let trials = [chain::trials(), live_limits::trials(), quotas::trials(), with_redis];
     trial::run(trials.into_iter().flatten().collect(), 1)
 }

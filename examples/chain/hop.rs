@@ -1,0 +1,124 @@
+//! One service of the chain, and what it notes.
+
+use crate::{Style, grpc, web};
+use std::{
+    io::{self, Read},
+    net::{Ipv4Addr, SocketAddr},
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use steadfast::CallContext;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
+use tower::BoxError;
+
+/// By which a hop tells the next how much time it had itself, in microseconds.
+pub const LEFT: &str = "x-left-us";
+
+/// Where a hop listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub web: SocketAddr,
+    pub grpc: SocketAddr,
+}
+
+impl FromStr for Addresses {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (web, grpc) = text.split_once('+').unwrap_or((text, ""));
+        Ok(Self { web: web.parse()?, grpc: grpc.parse()? })
+    }
+}
+
+/// What the leaf does with a call.
+#[derive(Clone, Copy, Debug)]
+#[repr(usize)]
+pub enum Mode {
+    Answers,
+    Fails,
+    TakesTwoSeconds,
+}
+
+/// What a hop has seen.
+#[derive(Default)]
+pub struct Seen {
+    mode: AtomicUsize,
+    /// The calls by HTTP and by gRPC.
+    pub calls: [AtomicU64; 2],
+    /// The calls whose time left was not shorter than that of the caller, or that had none.
+    pub not_shrunk: AtomicU64,
+    /// The longest that a handler worked beyond the deadline that it was sent, in microseconds.
+    pub overrun: AtomicU64,
+}
+
+impl Seen {
+    pub fn set_mode(&self, mode: usize) {
+        self.mode.store(mode, Relaxed);
+    }
+
+    /// A call has come. Returns what notes its end, and the microseconds that it has left.
+    pub fn begin(self: &Arc<Self>, protocol: usize, left_of_caller: Option<u64>) -> (Working, u64) {
+        self.calls[protocol].fetch_add(1, Relaxed);
+        let deadline = CallContext::current().deadline();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).as_micros() as u64);
+        // The client in front of the first hop has told it nothing.
+        if left.is_none() || left_of_caller.zip(left).is_some_and(|(before, left)| left >= before) {
+            self.not_shrunk.fetch_add(1, Relaxed);
+        }
+        (Working { deadline, seen: self.clone() }, left.unwrap_or(u64::MAX))
+    }
+
+    /// What a leaf does. Whether it fails.
+    pub async fn work(&self) -> bool {
+        match self.mode.load(Relaxed) {
+            1 => return true,
+            2 => sleep(Duration::from_secs(2)).await,
+            _ => {}
+        }
+        false
+    }
+}
+
+/// A handler at work, until it is dropped.
+pub struct Working {
+    deadline: Option<Instant>,
+    seen: Arc<Seen>,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if let Some(deadline) = self.deadline {
+            let beyond = Instant::now().saturating_duration_since(deadline);
+            self.seen.overrun.fetch_max(beyond.as_micros() as u64, Relaxed);
+        }
+    }
+}
+
+/// Serves until its standard input ends, as it does with the process that started it.
+pub async fn serve(style: Style, next: Option<Addresses>) -> Result<(), BoxError> {
+    let seen = Arc::new(Seen::default());
+    let (web, grpc) = (listener().await?, listener().await?);
+    println!("listening on {}+{}", web.local_addr()?, grpc.local_addr()?);
+    let servers = async {
+        tokio::try_join!(
+            web::serve(web, style, next.map(|next| next.web), seen.clone()),
+            grpc::serve(grpc, style, next.map(|next| next.grpc), seen.clone())
+        )
+    };
+    let parent_is_gone = tokio::task::spawn_blocking(|| io::stdin().read(&mut [0]));
+    tokio::select! {
+        served = servers => served.map(drop),
+        _ = parent_is_gone => Ok(()),
+    }
+}
+
+async fn listener() -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
+}

@@ -1,0 +1,63 @@
+//! What a chain of services makes of a leaf that is broken: client > A > B > leaf, in four processes, over HTTP and over
+//! gRPC, with three tries at each of the three hops.
+//!
+//! ```sh
+//! cargo run --release --features http --example chain            # some 40 seconds, with stacks of steadfast
+//! cargo run --release --features http --example chain -- --plain # with retries and timeouts only
+//! ```
+//!
+//! The client makes 100 calls per second by each protocol, and each has half a second. For ten seconds the leaf fails at
+//! once. For the next ten it takes two seconds. With plain retries each call of the client becomes 27 calls of a leaf
+//! that fails: three at each hop. With budgets, and a mark by which a hop forbids the retries of those above, it becomes
+//! 1.1. Deadlines travel along and shrink at every hop, so no service works on what its caller has given up.
+
+mod drive;
+mod grpc;
+mod hop;
+mod web;
+
+use std::{env, time::Duration};
+use steadfast::{
+    ConfigError,
+    http::{self, Repeatable},
+    retry::{Backoff, Retry, RetryBudget},
+};
+use tower::BoxError;
+
+/// The calls of the client per second, by each protocol.
+const RATE: u32 = 100;
+/// How long a caller waits.
+const DEADLINE: Duration = Duration::from_millis(500);
+/// How long each hop waits for one try, where its caller's deadline does not come before.
+const ATTEMPT: Duration = Duration::from_millis(200);
+
+/// How the hops call each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    /// By stacks of this crate as they are meant to be.
+    Chained,
+    /// By retries without a budget, to which the mark of another service and its deadline mean nothing.
+    Plain,
+}
+
+/// Three tries. A budget earns one retry for each ten calls, and has no other.
+fn retry(style: Style) -> Result<Retry<Repeatable>, ConfigError> {
+    let backoff = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(50));
+    let budget = RetryBudget::builder().ratio(0.1).no_floor().build()?;
+    Ok(match style {
+        Style::Chained => http::retry(3).backoff(backoff).budget(budget),
+        Style::Plain => http::retry(3).backoff(Backoff::none()).without_budget(),
+    })
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    let style = if has("--plain") { Style::Plain } else { Style::Chained };
+    let next = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1).cloned();
+    match next("--hop") {
+        Some(next) => hop::serve(style, next.parse().ok()).await,
+        None => drive::run(style, has("--json")).await,
+    }
+}
