@@ -28,6 +28,14 @@ pin_project! {
 }
 
 impl<B> HttpBody<B> {
+    /// The body of the service, if it is that.
+    pub fn into_service(self) -> Option<B> {
+        match self.kind {
+            Kind::Service { body } => Some(body),
+            Kind::Rejection { .. } => None,
+        }
+    }
+
     pub(super) fn of_service(body: B) -> Self {
         Self { kind: Kind::Service { body } }
     }

@@ -1,4 +1,110 @@
-//! At home in HTTP and gRPC.
+//! At home in HTTP and gRPC: hyper, axum, tonic, reqwest and all that speaks `http::Request`.
+//!
+//! Every service has to say which answers are failures, what a refusal looks like, and when callers may come back.
+//! Every chain of services has to pass its deadlines on and keep its retries from multiplying. This module does both,
+//! by the standards of HTTP and gRPC, and without a framework.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::{convert::Infallible, time::Duration};
+//! use http::{Request, Response, StatusCode};
+//! use steadfast::{http::Peer, load_shed::Limiter};
+//! use tower::{ServiceExt, service_fn};
+//!
+//! // The service of a server: for hyper, axum and tonic it is one like this.
+//! let places = Limiter::fixed(32)?;
+//! let orders = steadfast::server()
+//!     .load_shed(places.clone())
+//!     .timeout(Duration::from_secs(1))
+//!     .http(Peer::Internal)
+//!     .service(service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new("two apples".to_owned()))))?;
+//!
+//! // A client of it: for hyper-util, reqwest and a channel of tonic it is one like this.
+//! let client = steadfast::client()
+//!     .timeout(Duration::from_secs(2))
+//!     .retry(steadfast::http::retry(3))
+//!     .attempt_timeout(Duration::from_millis(600))
+//!     .http(Peer::Internal)
+//!     .service(orders)?;
+//! let request = || Request::get("http://orders.example/7").body(String::new());
+//! assert_eq!(client.clone().oneshot(request()?).await?.status(), StatusCode::OK);
+//!
+//! // A server that is full says so, and its clients do not make it worse.
+//! let _taken: Vec<_> = (0..32).map(|_| places.try_acquire()).collect();
+//! assert_eq!(client.oneshot(request()?).await?.status(), StatusCode::SERVICE_UNAVAILABLE);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What there is
+//!
+//! | | for a client | for a server |
+//! |---|---|---|
+//! | in one call | [`http(peer)`](crate::stack::ClientBuilder::http) | [`http(peer)`](crate::stack::ServerBuilder::http) |
+//! | what an answer means | [`Verdict`] | [`Verdict`] |
+//! | deadline, attempt, criticality | [`Wire`] writes them | [`Http`] reads them |
+//! | rejections as responses | [`respond_http`](crate::stack::ClientBuilder::respond_http) | [`Http`], [`Answer`] |
+//! | which requests may be sent again | [`retry`], [`Repeatable`] | |
+//! | bodies that are sent again | [`bodies`](crate::retry::Retry::bodies), [`ReplayBody`] | |
+//! | failures in gRPC trailers | [`peek`], [`whole_body`](crate::stack::ClientBuilder::whole_body) | |
+//! | permits until the end of a body | [`whole_body`](crate::stack::ClientBuilder::whole_body) | [`whole_body`](crate::stack::ServerBuilder::whole_body) |
+//! | keys | [`authority`] | [`ClientAddress`], [`header`] |
+//! | requests that pass all limits | [`exempt`](crate::stack::ClientBuilder::exempt) | [`exempt`](crate::stack::ServerBuilder::exempt) |
+//!
+//! # Whom to believe
+//!
+//! [`Peer`] is one word for both directions. Anyone may ask for less: a shorter deadline, fewer retries, a lower
+//! criticality. For more, only a service of your own may ask. Others learn nothing of how calls are made here, and
+//! nothing of how much this service can do.
+//!
+//! # A chain of services
+//!
+//! Each hop reads the time left, runs its handler with it, and sends what is left of it with each attempt of a call that
+//! the handler makes. So deadlines shrink from hop to hop, and no service works on what its caller has given up. A hop
+//! whose retry gives up marks its answer, and those above do not retry it again: see
+//! [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` shows four processes in front of
+//! a broken leaf: 1.1 calls of the leaf for each call at the top, where plain retries make 27.
+//!
+//! The handler must call in the task that it runs in, or carry the context to another one by
+//! [`CallContext::scope`](crate::CallContext::scope).
+//!
+//! # Neighbours
+//!
+//! | | how |
+//! |---|---|
+//! | axum | `Router::layer(stack)`, without a `HandleErrorLayer` |
+//! | hyper server | `TowerToHyperService::new(stack)` |
+//! | hyper-util client | as it is, with `retry_canceled_requests(false)` |
+//! | tonic server | `Server::builder().layer(stack)` |
+//! | tonic client | `GreeterClient::new(stack)` around a `Channel`, with `respond_http` |
+//! | reqwest | `service_fn`: `client.execute(request.try_into()?)`, then `http::Response::from`; with `retry::never()` |
+//!
+//! The examples of these names are templates. Timeouts between two frames of a body are those of tower-http:
+//! `RequestBodyTimeoutLayer` and `ResponseBodyTimeoutLayer`, around or inside the stack. tonic's server and channel have
+//! timeouts of their own; leave them unset, or longer than those of the stack.
+//!
+//! # Cancellation
+//!
+//! A call that its caller drops gives back everything at once, and so does a body. A server of hyper drops the call when
+//! the connection is closed, or the stream reset.
+//!
+//! # Cost
+//!
+//! A call through `http(peer)` reads and writes a few headers and allocates nothing on a server. A client's [`Wire`]
+//! writes one to three headers for each attempt. `whole_body` and `bodies` allocate, as their pages say. The feature
+//! adds `http`, `http-body`, `http-body-util`, `httpdate` and `serde_json` to the dependencies, which users of HTTP
+//! mostly have.
+//!
+//! # Differences from neighbours
+//!
+//! - tower-http answers a timeout with 408, which browsers send again; here it is 504. Its layers and tower's know no
+//!   hints, and no classifier of gRPC's trailers.
+//! - reqwest's own retries have no backoff, take no hint, and replay no body. reqwest-retry takes no hint, and fails on
+//!   streams.
+//! - Generated clients of tonic send the timeout of a request, and not what is left of the caller's.
+//! - Envoy retries by what it is told for each route, and keeps permits to the end of a body. It does not shorten a
+//!   deadline by the time that a request waited in the service in front of it.
 
 mod answer;
 mod body;

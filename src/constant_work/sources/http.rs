@@ -2,12 +2,8 @@ use crate::constant_work::{Source, SourceError, SourceFailure};
 use bytes::Buf;
 use http::{Request, Response, StatusCode, Uri};
 use http_body::Body;
-use std::{
-    error::Error,
-    future::poll_fn,
-    marker::PhantomData,
-    pin::{Pin, pin},
-};
+use http_body_util::BodyExt;
+use std::{error::Error, future::poll_fn, marker::PhantomData, pin::pin};
 use tokio::task::coop::consume_budget;
 use tower::Service;
 
@@ -98,17 +94,13 @@ where
         while into.len() < at_most {
             // A body that always has an empty frame ready would keep the thread.
             consume_budget().await;
-            let Some(frame) = next_frame(body.as_mut()).await else { break };
+            let Some(frame) = body.frame().await else { break };
             if let Ok(data) = frame.map_err(unreachable)?.into_data() {
                 append(into, data, at_most);
             }
         }
         Ok(())
     }
-}
-
-async fn next_frame<R: Body>(mut body: Pin<&mut R>) -> Option<Result<http_body::Frame<R::Data>, R::Error>> {
-    poll_fn(|cx| body.as_mut().poll_frame(cx)).await
 }
 
 /// Appends as much as there is room for.
