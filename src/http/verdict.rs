@@ -1,9 +1,11 @@
 #![allow(dead_code, reason = "trailers are judged by the stages of bodies")]
 
+mod asked;
 mod said;
 mod unsent;
 
 use self::{
+    asked::Asked,
     said::{Said, of_code, of_status},
     unsent::{NoneUnsent, Unsent},
 };
@@ -11,13 +13,11 @@ use super::{
     Peer,
     grpc::{Code, Pushback},
     retry_after::retry_after,
-    wire::{Ignored, trimmed},
 };
 use crate::classify::{Classify, Outcome};
 use http::{HeaderMap, HeaderName, Response};
 use std::{fmt, time::Duration};
 
-pub(super) const RETRY: HeaderName = HeaderName::from_static("steadfast-retry");
 pub(super) const REJECTED: HeaderName = HeaderName::from_static("steadfast-rejected");
 const ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
@@ -33,33 +33,34 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// | 1xx to 3xx; gRPC 0 | `Success` |
 /// | `steadfast-retry: unprocessed`, of an internal peer | `Unprocessed` with the hint, if any |
 /// | `steadfast-retry: never`, of an internal peer | as the rows below say, but [no retry](Classify::forbids_retry) |
-/// | 429 or 503 with a hint; any with `steadfast-rejected` or `x-envoy-overloaded` | `Overloaded` with the hint, if any |
+/// | 429, 503 with a hint; any with `steadfast-rejected`, `x-envoy-overloaded` | `Overloaded` with the hint, if any |
 /// | 429 without a hint | `Overloaded`, with a hint of 1 s |
 /// | 408, 425, and from 500 on all but 501 and 505 | `Failure` |
 /// | other 4xx, 501, 505 | `Permanent` |
-/// | gRPC 8; any other with `grpc-retry-pushback-ms` | `Overloaded` with the hint, if any; a negative or unreadable pushback is no retry |
+/// | gRPC 8; any other with `grpc-retry-pushback-ms` | `Overloaded` with the hint, if any |
 /// | gRPC 14, 4, 1, 2, 13, 15 | `Failure` |
 /// | other gRPC codes | `Permanent` |
 /// | `Err` | `Unprocessed` if [`unsent`](Self::unsent) says so, else `Failure` |
 ///
-/// **The hint** is the answer's `Retry-After` [RFC 9110 10.2.3], in seconds or as a date, which counts from the answer's
-/// own `Date`. With gRPC it is the pushback if there is one [gRFC A6]. How long a hint is heeded is the retry's
-/// [`max_hint`](crate::retry::Retry::max_hint). An `Overloaded` without a hint is not retried: 503 with a
-/// `steadfast-rejected` but without a time is one. A header that cannot be read is ignored and
-/// [counted](super::ignored_headers).
+/// **The hint** is the answer's `Retry-After` [RFC 9110 10.2.3], in seconds or as a date. A date counts from the
+/// answer's own `Date`. With gRPC the hint is the pushback if there is one [gRFC A6]. A negative or unreadable pushback
+/// [forbids a retry](Classify::forbids_retry). How long a hint is heeded is the retry's
+/// [`max_hint`](crate::retry::Retry::max_hint). An `Overloaded` without a hint is not retried. A header that cannot be
+/// read is ignored and [counted](super::ignored_headers).
 ///
 /// **gRPC** is an answer whose content type begins with `application/grpc`, and only its code counts:
 ///
-/// - `grpc-status` in the headers, in an answer without a body ("trailers-only"). One that is no number from 0 to 16 is 2.
-/// - Without it, a status other than 200 stands for a code: 400 for 13, 401 for 16, 403 for 7, 404 for 12, 429, 502, 503
-///   and 504 for 14, all others for 2. The rows of 429 and 503 still come first.
+/// - `grpc-status` in the headers, in an answer without a body ("trailers-only"). It is 2 if it is no number from 0 to
+///   16.
+/// - Without it, a status other than 200 stands for a code: 400 for 13, 401 for 16, 403 for 7, 404 for 12; 429, 502,
+///   503 and 504 for 14; all others for 2. The rows of 429 and 503 still come first.
 /// - Without it, 200 is a `Success` so far. The code comes in the trailers, which a verdict on the head cannot know.
 ///
 /// An error page that a proxy answers to a call of gRPC is one of HTTP by its content type.
 ///
-/// **Whom to believe.** Whoever answers may say that it is overloaded, and when to come back: callers then only do less.
-/// Only an [internal](Peer::Internal) peer may say that a request was not processed, which lets a retry repeat any
-/// request, or forbid retries of the callers further out by `steadfast-retry`.
+/// **Whom to believe.** Whoever answers may say that it is overloaded, and when to come back: callers then do less.
+/// Only an [internal](Peer::Internal) peer may say by `steadfast-retry` that a request was not processed, which lets a
+/// retry repeat any request, or forbid retries of the callers further out.
 ///
 /// # Sources
 ///
@@ -69,7 +70,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 ///
 /// # Cost
 ///
-/// A success costs one look-up in the headers, two if it is gRPC; an internal peer's one more. No verdict allocates.
+/// A success costs two look-ups in the headers, three if it is gRPC, and one more of an internal peer. No verdict
+/// allocates. The clock of this machine is read only for a `Retry-After` that is a date, in an answer without a `Date`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -153,10 +155,12 @@ impl Verdict {
     /// use steadfast::http::{Peer, Verdict};
     ///
     /// let verdict = Verdict::new(Peer::External).unsent(|error: &reqwest::Error| error.is_connect());
-    /// # steadfast::client().classify_with(verdict).service(tower::service_fn(async |request: http::Request<reqwest::Body>| {
-    /// #     let answer = reqwest::Client::new().execute(request.try_into()?).await?;
-    /// #     Ok::<_, reqwest::Error>(http::Response::<reqwest::Body>::from(answer))
-    /// # })).unwrap();
+    /// let service = tower::service_fn(async |request: http::Request<reqwest::Body>| {
+    ///     let answer = reqwest::Client::new().execute(request.try_into()?).await?;
+    ///     Ok::<_, reqwest::Error>(http::Response::<reqwest::Body>::from(answer))
+    /// });
+    /// let client = steadfast::client().classify_with(verdict).service(service);
+    /// # assert!(client.is_ok());
     /// ```
     ///
     /// # HTTP/2
@@ -192,7 +196,7 @@ impl<U> Verdict<U> {
         let none = HeaderMap::new();
         let fields = trailers.unwrap_or(&none);
         let said = Said::Grpc(Code::read(fields).unwrap_or(Code::UNKNOWN));
-        (self.judge(said, fields), self.forbids(said, fields))
+        (self.judge(said, fields), self.forbids(fields, || said))
     }
 
     fn judge(&self, said: Said, fields: &HeaderMap) -> Outcome {
@@ -205,7 +209,7 @@ impl<U> Verdict<U> {
             Some(Pushback::Never) => None,
             None => retry_after(fields),
         };
-        if self.asks(fields) == Some(Asked::Unprocessed) {
+        if Asked::read(self.peer, fields) == Some(Asked::Unprocessed) {
             return Outcome::Unprocessed { retry_after: hint };
         }
         let overloaded = Outcome::Overloaded { retry_after: hint };
@@ -227,49 +231,17 @@ impl<U> Verdict<U> {
         }
     }
 
-    fn forbids(&self, said: Said, fields: &HeaderMap) -> bool {
-        let pushed_back = || said.is_grpc() && Pushback::peek(fields) == Some(Pushback::Never);
-        self.asked(fields) == Some(Ok(Asked::Never)) || (!said.is_success() && pushed_back())
-    }
-
-    /// What an internal peer asks for by `steadfast-retry`; counted if it is nothing that is known.
-    fn asks(&self, fields: &HeaderMap) -> Option<Asked> {
-        match self.asked(fields)? {
-            Ok(asked) => Some(asked),
-            Err(Unknown) => {
-                Ignored::SteadfastRetry.count();
-                None
-            }
+    /// The status is read only where there is a pushback.
+    fn forbids(&self, fields: &HeaderMap, said: impl FnOnce() -> Said) -> bool {
+        if Asked::peek(self.peer, fields) == Some(Asked::Never) {
+            return true;
+        }
+        Pushback::peek(fields) == Some(Pushback::Never) && {
+            let said = said();
+            said.is_grpc() && !said.is_success()
         }
     }
-
-    fn asked(&self, fields: &HeaderMap) -> Option<Result<Asked, Unknown>> {
-        if self.peer == Peer::External {
-            return None;
-        }
-        let value = trimmed(fields.get(RETRY)?);
-        Some(if value.eq_ignore_ascii_case(b"never") {
-            Ok(Asked::Never)
-        } else if value.eq_ignore_ascii_case(b"unprocessed") {
-            Ok(Asked::Unprocessed)
-        } else {
-            Err(Unknown)
-        })
-    }
 }
-
-/// What an internal peer says about a retry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    /// Nobody tries again.
-    Never,
-    /// The request was not processed.
-    Unprocessed,
-}
-
-/// A value of `steadfast-retry` that is none of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unknown;
 
 impl<B, E, U: Unsent<E>> Classify<Response<B>, E> for Verdict<U> {
     #[inline]
@@ -286,7 +258,7 @@ impl<B, E, U: Unsent<E>> Classify<Response<B>, E> for Verdict<U> {
 
     #[inline]
     fn forbids_retry(&self, result: Result<&Response<B>, &E>) -> bool {
-        result.is_ok_and(|response| self.forbids(Said::of(response, Code::peek), response.headers()))
+        result.is_ok_and(|response| self.forbids(response.headers(), || Said::of(response, Code::peek)))
     }
 }
 

@@ -5,10 +5,10 @@
 //! | `grpc-timeout` | the time left | of anyone | to anyone, on requests of gRPC |
 //! | `steadfast-deadline-ms` | the time left | of anyone | to internal peers |
 //! | `x-envoy-expected-rq-timeout-ms` | the time left | of internal peers | - |
-//! | `grpc-previous-rpc-attempts` | earlier attempts | of anyone | to anyone, on requests of gRPC, after the first attempt |
+//! | `grpc-previous-rpc-attempts` | earlier attempts | of anyone | to anyone, on repeated requests of gRPC |
 //! | `steadfast-attempt` | earlier attempts | of anyone | to internal peers |
 //! | `x-envoy-attempt-count` | attempts, this one included | of anyone | - |
-//! | `steadfast-criticality` | the criticality | of anyone to lower it, of internal peers to raise it | to internal peers |
+//! | `steadfast-criticality` | the criticality | of anyone, raised by internal peers | to internal peers |
 //!
 //! No clock time is sent or read, only lengths of time: the clocks of two machines need not agree.
 

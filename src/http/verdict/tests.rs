@@ -1,4 +1,4 @@
-use super::{super::grpc, *};
+use super::{super::grpc, asked::RETRY, *};
 use http::{HeaderValue, header::CONTENT_TYPE};
 use proptest::{collection::vec, prelude::*};
 

@@ -52,8 +52,8 @@ pub struct IgnoredHeaders {
 
 /// The headers that were ignored since the process began, by kind.
 ///
-/// The counts are those of the whole process, of all stacks together, and only grow. Each is exact; together they are no
-/// snapshot, since calls go on while they are read. The cost is one atomic load for each kind. A header that is read
+/// The counts are those of the whole process, of all stacks together, and only grow. Each is exact. Together they are
+/// no snapshot, since calls go on while they are read. The cost is one atomic load for each kind. A header that is read
 /// well costs nothing here.
 ///
 /// ```

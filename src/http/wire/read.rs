@@ -19,9 +19,10 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// Anyone may ask for less: an earlier deadline, more attempts made, which lowers the retries, and a lower criticality.
 /// Only an internal peer may ask for more: a criticality above the default.
 ///
-/// The smallest of all deadlines that can be read counts, and at most one hour; zero is a deadline that is due at `now`.
-/// The largest number of attempts counts. Of the fields of a criticality the first one counts. A header that cannot be
-/// read is ignored and [counted](crate::http::ignored_headers).
+/// - The smallest of all deadlines that can be read counts, and at most one hour. Zero is a deadline at `now`.
+/// - The largest number of attempts counts, of the first field of each name.
+/// - The first field of a criticality counts.
+/// - A header that cannot be read is ignored and [counted](crate::http::ignored_headers).
 ///
 /// It costs one look-up for each header of the [table](super), and never allocates.
 pub(in crate::http) fn read(peer: Peer, headers: &HeaderMap, given: CallContext, now: Instant) -> CallContext {

@@ -17,25 +17,27 @@ use std::time::Duration;
 ///
 /// | header | value | sent to |
 /// |---|---|---|
-/// | `grpc-timeout` | the time left, rounded down, in the finest unit in which it has 8 digits; never zero, so `1n` where no time is left | anyone, on requests of gRPC |
+/// | `grpc-timeout` | the time left, rounded down, of at most 8 digits | anyone, on requests of gRPC |
 /// | `grpc-previous-rpc-attempts` | the earlier attempts, if there were any | anyone, on requests of gRPC |
-/// | `steadfast-deadline-ms` | the time left in whole milliseconds, rounded down, so 0 where less than one is left | internal peers |
+/// | `steadfast-deadline-ms` | the time left in milliseconds, rounded down | internal peers |
 /// | `steadfast-attempt` | the earlier attempts, from 0 | internal peers |
-/// | `steadfast-criticality` | `sheddable`, `sheddable-plus` or `critical-plus`; not sent for `critical`, the default | internal peers |
+/// | `steadfast-criticality` | `sheddable`, `sheddable-plus` or `critical-plus` | internal peers |
 ///
-/// A request is one of gRPC if its content type begins with `application/grpc`.
+/// A request is one of gRPC if its content type begins with `application/grpc`. Its timeout is in the finest unit that
+/// fits, and never zero, which the grammar excludes: `1n` says that no time is left. Less than one millisecond is a
+/// `steadfast-deadline-ms` of 0. The criticality is not sent if it is `critical`, the default.
 ///
 /// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. To an
 /// external peer no `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` or
-/// `x-envoy-expected-rq-timeout-ms` is sent: those that the request has are removed. To an internal peer the attempt and
-/// the criticality are always those of the context. A server stack has read them, and has believed only what that peer
-/// may ask for.
+/// `x-envoy-expected-rq-timeout-ms` is sent: those that the request has are removed. To an internal peer the attempt
+/// and the criticality are always those of the context. A server stack has read them, and has believed only what that
+/// peer may ask for.
 ///
 /// **A deadline only shrinks.** A `grpc-timeout` or `steadfast-deadline-ms` that the request has, and that is shorter,
 /// stays. Without a deadline in the context the request's own stays, too.
 ///
-/// No clock time is ever sent, only lengths of time: the clocks of both sides need not agree. The time in transit is not
-/// subtracted, so that the service may work on for that long after its caller has given up.
+/// No clock time is ever sent, only lengths of time: the clocks of both sides need not agree. The time in transit is
+/// not subtracted. So the service may work on for that long after its caller has given up.
 ///
 /// # Cost
 ///

@@ -186,6 +186,8 @@ fn each_code_of_grpc_has_its_outcome_and_with_a_pushback_is_overloaded() {
     let both = [GRPC, ("grpc-status", "8"), ("retry-after", "9"), ("grpc-retry-pushback-ms", "250")];
     assert_judged(200, &both, overloaded(250));
     assert_judged(200, &both[..3], overloaded(9000));
+    let never = [GRPC, ("grpc-status", "8"), ("retry-after", "9"), ("grpc-retry-pushback-ms", "-1")];
+    assert_eq!(judged(Peer::External, 200, &never), (overloaded(None), true));
     // It means nothing outside of gRPC.
     assert_judged(500, &[("grpc-retry-pushback-ms", "-1"), ("grpc-status", "5")], Outcome::Failure);
 }
@@ -223,12 +225,16 @@ fn an_error_is_a_failure_unless_it_is_known_to_leave_the_service_untouched() {
     }
 }
 
+fn field() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![vec(any::<u8>(), 0..32), "[-0-9]{0,11}".prop_map(String::into_bytes)]
+}
+
 proptest! {
     #[test]
     fn any_answer_is_judged_without_a_panic(
         status in 100..1000_u16,
         is_grpc: bool,
-        values in vec((0..8_usize, prop_oneof![vec(any::<u8>(), 0..32), "[-0-9]{0,11}".prop_map(String::into_bytes)]), 0..10),
+        values in vec((0..8_usize, field()), 0..10),
     ) {
         let names = [
             "retry-after", "date", "content-type", "grpc-status", "grpc-retry-pushback-ms", "steadfast-retry",
