@@ -162,6 +162,14 @@ where
         }
     }
 
+    fn forbids_retry(&self, result: Result<&Response, &Error<E>>) -> bool {
+        match result {
+            Ok(response) => self.0.forbids_retry(Ok(response)),
+            Err(Error::Service(error)) => self.0.forbids_retry(Err(error)),
+            Err(Error::Rejected(_)) => false,
+        }
+    }
+
     fn rejection<'error>(&self, error: &'error Error<E>) -> Option<&'error Rejection> {
         match error {
             Error::Rejected(rejection) => Some(rejection),
@@ -176,6 +184,10 @@ where
 {
     fn classify(&self, result: Result<&Response, &BoxError>) -> Outcome {
         self.0.classify(result)
+    }
+
+    fn forbids_retry(&self, result: Result<&Response, &BoxError>) -> bool {
+        self.0.forbids_retry(result)
     }
 
     fn rejection<'error>(&self, error: &'error BoxError) -> Option<&'error Rejection> {

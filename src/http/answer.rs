@@ -1,4 +1,8 @@
-use super::{grpc, peer::Peer, retry_after, verdict};
+use super::{
+    grpc::{self, Code},
+    peer::Peer,
+    retry_after, verdict,
+};
 use crate::error::Rejection;
 use bytes::Bytes;
 use http::{
@@ -9,11 +13,6 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-
-/// Codes of gRPC.
-pub(super) const DEADLINE_EXCEEDED: u8 = 4;
-const RESOURCE_EXHAUSTED: u8 = 8;
-const UNAVAILABLE: u8 = 14;
 
 /// How a rejection is answered, before it is written in the caller's format.
 ///
@@ -29,7 +28,7 @@ const UNAVAILABLE: u8 = 14;
 /// | header | value |
 /// |---|---|
 /// | `retry-after` | [`Rejection::retry_after`] in whole seconds, rounded up, at least 1 |
-/// | `grpc-retry-pushback-ms` | the same in milliseconds, for gRPC; `-1` where it is not known: do not retry |
+/// | `grpc-retry-pushback-ms` | the same in milliseconds, for gRPC; `-1` where it is not known: do not retry. None for a timeout that ended the work |
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
 /// | `steadfast-retry` | `unprocessed` if the service did not see the call; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
 ///
@@ -59,13 +58,13 @@ pub struct Answer {
 impl Answer {
     pub(super) fn to(rejection: &Rejection, peer: Peer) -> Self {
         let (status, code) = match rejection {
-            Rejection::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED),
-            Rejection::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED),
+            Rejection::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, Code::DEADLINE_EXCEEDED),
+            Rejection::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, Code::RESOURCE_EXHAUSTED),
             Rejection::Overloaded(_) | Rejection::QueueFull(_) | Rejection::WaitedTooLong(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED)
+                (StatusCode::SERVICE_UNAVAILABLE, Code::RESOURCE_EXHAUSTED)
             }
             Rejection::CircuitOpen(_) | Rejection::Closed(_) | Rejection::SwitchedOff(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE)
+                (StatusCode::SERVICE_UNAVAILABLE, Code::UNAVAILABLE)
             }
         };
         let detail = match (peer, rejection) {
@@ -79,7 +78,7 @@ impl Answer {
         };
         Self {
             status,
-            grpc_status: code,
+            grpc_status: code.number(),
             headers: HeaderMap::new(),
             problem_type: "about:blank".into(),
             title: status.canonical_reason().unwrap_or_default().into(),
@@ -96,7 +95,11 @@ impl Answer {
         mark(headers, never, !rejection.reached_service());
         if wanted.is_grpc {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert(grpc::PUSHBACK, grpc::pushback(rejection.retry_after().filter(|_| !never)));
+            // Of a timeout that ended the work the caller knows all by its status.
+            let ended_the_work = matches!(rejection, Rejection::TimedOut(_)) && rejection.reached_service();
+            if never || !ended_the_work {
+                headers.insert(grpc::PUSHBACK, grpc::pushback(rejection.retry_after().filter(|_| !never)));
+            }
             write_status(headers, self.grpc_status, &self.detail);
             replace(headers, self.headers);
             return response;

@@ -4,8 +4,6 @@
 //! [mapping of HTTP's status](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md), and
 //! [gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md) for the pushback.
 
-#![allow(dead_code, reason = "written and read by the border")]
-
 use super::wire::{Ignored, ascii, number, trimmed};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use std::{fmt, time::Duration};
@@ -111,9 +109,9 @@ impl Code {
         }
     }
 
-    /// The code as the value of `grpc-status`.
-    pub(super) fn value(self) -> HeaderValue {
-        HeaderValue::from(u16::from(self.0))
+    /// The number of the code.
+    pub(super) const fn number(self) -> u8 {
+        self.0
     }
 }
 

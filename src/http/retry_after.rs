@@ -1,7 +1,5 @@
 //! `Retry-After` [RFC 9110 10.2.3]: seconds, or a date.
 
-#![allow(dead_code, reason = "written by the border")]
-
 use super::wire::{Ignored, number, trimmed};
 use http::{
     HeaderMap, HeaderValue,

@@ -1,5 +1,3 @@
-#![allow(dead_code, reason = "trailers are judged by the stages of bodies")]
-
 mod asked;
 mod said;
 mod unsent;
@@ -18,6 +16,8 @@ use crate::classify::{Classify, Outcome};
 use http::{HeaderMap, HeaderName, Response};
 use std::{fmt, time::Duration};
 
+pub(super) use asked::RETRY;
+
 pub(super) const REJECTED: HeaderName = HeaderName::from_static("steadfast-rejected");
 const ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
@@ -31,9 +31,9 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// | answer | outcome |
 /// |---|---|
 /// | 1xx to 3xx; gRPC 0 | `Success` |
-/// | `steadfast-retry: unprocessed`, of an internal peer | `Unprocessed` with the hint, if any |
+/// | `steadfast-retry: unprocessed`, of an internal peer | `Unprocessed` with the hint, if any; `Overloaded` without one where there is `steadfast-rejected`, too |
 /// | `steadfast-retry: never`, of an internal peer | as the rows below say, but [no retry](Classify::forbids_retry) |
-/// | 429, 503 with a hint; any with `steadfast-rejected`, `x-envoy-overloaded` | `Overloaded` with the hint, if any |
+/// | 429, 503 with a hint; any with `x-envoy-overloaded`, or with `steadfast-rejected` other than `timeout` | `Overloaded` with the hint, if any |
 /// | 429 without a hint | `Overloaded`, with a hint of 1 s |
 /// | 408, 425, and from 500 on all but 501 and 505 | `Failure` |
 /// | other 4xx, 501, 505 | `Permanent` |
@@ -209,11 +209,16 @@ impl<U> Verdict<U> {
             Some(Pushback::Never) => None,
             None => retry_after(fields),
         };
-        if Asked::read(self.peer, fields) == Some(Asked::Unprocessed) {
-            return Outcome::Unprocessed { retry_after: hint };
-        }
         let overloaded = Outcome::Overloaded { retry_after: hint };
-        if fields.contains_key(REJECTED) || fields.contains_key(ENVOY_OVERLOADED) {
+        let rejected_by = fields.get(REJECTED);
+        if Asked::read(self.peer, fields) == Some(Asked::Unprocessed) {
+            // A service that refuses and does not say when to come back is up, and is not to be called again.
+            let refuses = hint.is_none() && rejected_by.is_some();
+            return if refuses { overloaded } else { Outcome::Unprocessed { retry_after: hint } };
+        }
+        // A timeout that ended the work is a failure, as its status says.
+        let refuses = rejected_by.is_some_and(|mechanism| mechanism != "timeout");
+        if refuses || fields.contains_key(ENVOY_OVERLOADED) {
             return overloaded;
         }
         match (said.status(), hint) {

@@ -12,8 +12,6 @@
 //!
 //! No clock time is sent or read, only lengths of time: the clocks of two machines need not agree.
 
-#![allow(dead_code, unused_imports, reason = "read by the border")]
-
 mod field;
 mod ignored;
 mod read;

@@ -4,7 +4,7 @@ use crate::http::{
 };
 use http::{HeaderMap, HeaderName};
 
-pub(super) const RETRY: HeaderName = HeaderName::from_static("steadfast-retry");
+pub(in crate::http) const RETRY: HeaderName = HeaderName::from_static("steadfast-retry");
 
 /// What an internal peer says about a retry by `steadfast-retry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

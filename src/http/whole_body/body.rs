@@ -5,8 +5,8 @@ use super::{
 use crate::{
     error::{Rejection, TimedOut},
     http::{
-        answer::{DEADLINE_EXCEEDED, write_status},
-        grpc,
+        answer::write_status,
+        grpc::{self, Code},
         verdict::{self, Verdict},
     },
     shell::{Frame as CallFrame, Timer},
@@ -202,7 +202,7 @@ fn time_is_up<D>(is_grpc: bool) -> Result<Frame<D>, BoxError> {
         return Err(rejection.into());
     }
     let mut trailers = HeaderMap::new();
-    write_status(&mut trailers, DEADLINE_EXCEEDED, &rejection.to_string());
+    write_status(&mut trailers, Code::DEADLINE_EXCEEDED.number(), &rejection.to_string());
     Ok(Frame::trailers(trailers))
 }
 

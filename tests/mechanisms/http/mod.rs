@@ -1,6 +1,12 @@
 //! HTTP and gRPC, without a network.
 
 mod answers;
+mod keys;
+mod peek;
+mod repeat;
+mod replay;
+mod replay_model;
+mod scripted;
 mod verdict;
 mod whole_body;
 mod wire;

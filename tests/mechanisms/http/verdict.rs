@@ -95,6 +95,14 @@ fn a_success_is_one_whatever_else_the_answer_says() {
 }
 
 #[test]
+fn a_service_that_refuses_and_gives_no_hint_is_up_and_is_not_called_again() {
+    for mechanism in ["load_shed", "timeout", "kill_switch"] {
+        let headers = [("steadfast-retry", "unprocessed"), ("steadfast-rejected", mechanism)];
+        assert_eq!(judged(Peer::Internal, 503, &headers), (overloaded(None), false));
+    }
+}
+
+#[test]
 fn only_an_internal_peer_says_that_a_request_was_not_processed() {
     for (status, headers, hint) in [
         (503, &[("steadfast-retry", "unprocessed")][..], None),
@@ -147,13 +155,17 @@ fn an_overloaded_server_says_so_by_status_and_hint_or_by_a_header() {
     // Malformed: no hint.
     assert_judged(503, &[("retry-after", "soon")], Outcome::Failure);
     assert_judged(429, &[("retry-after", "soon")], overloaded(1000));
-    for header in [("steadfast-rejected", "timeout"), ("x-envoy-overloaded", "true")] {
+    for header in [("steadfast-rejected", "load_shed"), ("x-envoy-overloaded", "true")] {
         for status in [400, 404, 429, 500, 501, 503, 504] {
             assert_judged(status, &[header], overloaded(None));
             assert_judged(status, &[header, ("retry-after", "3")], overloaded(3000));
         }
         assert_judged(200, &[GRPC, ("grpc-status", "5"), header], overloaded(None));
     }
+    // A timeout of the service is a failure, unless the service did not see the call.
+    let timeout = ("steadfast-rejected", "timeout");
+    assert_judged(504, &[timeout], Outcome::Failure);
+    assert_judged(200, &[GRPC, ("grpc-status", "4"), timeout], Outcome::Failure);
     // The status of others is not one of overload, hint or not.
     for (status, outcome) in [(500, Outcome::Failure), (504, Outcome::Failure), (404, Outcome::Permanent)] {
         assert_judged(status, &[("retry-after", "3")], outcome);
