@@ -1,4 +1,5 @@
-use std::ops::Deref;
+use crate::sync::{Ordering, fence};
+use std::{ops::Deref, sync::Arc};
 
 /// The handle that a permit belongs to: borrowed, or a clone that the permit owns.
 #[derive(Debug)]
@@ -17,4 +18,12 @@ impl<T> Deref for Held<'_, T> {
             Self::Owned(handle) => handle,
         }
     }
+}
+
+/// Whether there is another handle of what this one shares. If not, all that was done by others is seen.
+pub(crate) fn is_held<T>(shared: &Arc<T>) -> bool {
+    let is_held = Arc::strong_count(shared) > 1;
+    // The last other handle was dropped with release.
+    fence(Ordering::Acquire);
+    is_held
 }

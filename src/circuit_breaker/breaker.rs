@@ -1,12 +1,12 @@
 use super::{
-    BreakerBuilder, BreakerState, Permit,
+    BreakerBuilder, BreakerState, MostOpen, Permit,
     state::{Shared, State, Tell},
     ticket::{Evidence, Ticket},
     transition::Transition,
 };
 use crate::{
     error::{CircuitOpen, ConfigError},
-    held::Held,
+    held::{Held, is_held},
 };
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
@@ -253,6 +253,21 @@ impl Breaker {
     /// Delivers the transitions that were made quietly.
     pub(super) fn settle_news(&self) {
         self.shared.tell_pending();
+    }
+
+    /// Opens only where this bound has a place for it.
+    pub(crate) fn be_bound(&self, bound: &Arc<MostOpen>) {
+        self.shared.be_bound(bound);
+    }
+
+    /// Whether it is closed and remembers nothing at `now` that brings it nearer to being open.
+    pub(crate) fn is_clean_at(&self, now: Instant) -> bool {
+        self.state() == BreakerState::Closed && self.shared.is_clean(self.shared.time(now))
+    }
+
+    /// Whether there is another handle of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        is_held(&self.shared)
     }
 
     /// The number of the present era. Each transition begins a new one.

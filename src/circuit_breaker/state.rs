@@ -20,6 +20,7 @@ mod slow;
 
 use super::{
     BreakerBuilder, BreakerState,
+    most_open::{MostOpen, OpenPlace},
     open_time::{Bounds, OpenTime},
     published::{Published, calls_are_timed},
     transition::{Listener, News, Transition},
@@ -31,7 +32,7 @@ use crate::{
     error::CircuitOpen,
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 
 /// The state that all handles of one breaker share. Times count from its origin.
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     slow: OnceLock<Box<Window>>,
     machine: Mutex<Machine>,
     origin: Origin,
+    /// The bound on how many of several breakers are open, this one among them. Looked at only to open.
+    bound: OnceLock<Arc<MostOpen>>,
 }
 
 /// The part under the lock: a function that takes a reference to it runs under the lock.
@@ -59,6 +62,8 @@ pub(super) struct Machine {
     pub(super) config: BreakerBuilder,
     open_time: OpenTime,
     news: News,
+    /// Held while the circuit is open or half-open, where there is a bound on how many are.
+    place: Option<OpenPlace>,
 }
 
 /// When a thread delivers the transitions that it has made to the listeners.
@@ -118,8 +123,8 @@ impl Probes {
 impl Shared {
     pub(super) fn new(config: BreakerBuilder) -> Self {
         let origin = Origin::at(Instant::now());
-        let machine =
-            Machine { state: State::Closed, era: 0, config, open_time: OpenTime::default(), news: News::default() };
+        let (state, open_time, news) = (State::Closed, OpenTime::default(), News::default());
+        let machine = Machine { state, era: 0, config, open_time, news, place: None };
         let config = &machine.config;
         let slow = OnceLock::new();
         if config.slow_call_rate.is_some() {
@@ -134,6 +139,7 @@ impl Shared {
             slow,
             machine: Mutex::new(machine),
             origin,
+            bound: OnceLock::new(),
         }
     }
 
@@ -179,6 +185,25 @@ impl Shared {
         self.change(machine, State::Closed, now);
     }
 
+    /// Opens only where this bound has a place for it, from now on. The first bound counts.
+    pub(super) fn be_bound(&self, bound: &Arc<MostOpen>) {
+        let _ = self.bound.set(bound.clone());
+    }
+
+    /// Whether the bound, if there is one, has a place for this circuit, which then has it.
+    fn takes_place(&self, machine: &mut Machine) -> bool {
+        let Some(bound) = self.bound.get() else { return true };
+        machine.place = bound.take();
+        machine.place.is_some()
+    }
+
+    /// Whether no failure in a row and no bad call in a window is remembered. Changes nothing.
+    pub(super) fn is_clean(&self, now: Nanos) -> bool {
+        let (era, in_a_row) = (self.look().era(), self.in_a_row.load(Ordering::Relaxed));
+        let runs = (in_a_row >> 32) as u32 == era && in_a_row as u32 > 0;
+        !runs && self.counts(now).bad == 0 && self.slow_counts(now).bad == 0
+    }
+
     /// Begins a new era by hand.
     // Any => ForcedOpen | ForcedClosed | Closed
     pub(super) fn force(&self, state: State, tell: Tell) {
@@ -196,6 +221,10 @@ impl Shared {
         machine.state = state;
         machine.era = machine.era.wrapping_add(1);
         self.publish(machine);
+        if !matches!(state, State::Open | State::HalfOpen(_)) {
+            // After all threads can see that it is not open.
+            machine.place = None;
+        }
         let to = machine.word().state();
         if let Some(counted) = counted.filter(|_| from != to) {
             machine.news.add(Transition { from, to, half_open_at: self.half_open_at(), ..counted });

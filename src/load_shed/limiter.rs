@@ -1,6 +1,6 @@
 use crate::{
     error::{ConfigError, Overloaded},
-    held::Held,
+    held::{Held, is_held},
     stripes::Counter,
     sync::{AtomicU64, AtomicUsize, Ordering},
 };
@@ -226,6 +226,11 @@ impl Limiter {
         check(limit)?;
         self.shared.rule.store(Rule::new(limit, shadow).0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether there is another handle of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        is_held(&self.shared)
     }
 
     #[inline]

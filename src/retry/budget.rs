@@ -5,6 +5,7 @@ pub use builder::RetryBudgetBuilder;
 use crate::{
     clock::{Nanos, Origin},
     error::ConfigError,
+    held::is_held,
     rate_limit::TokenBucket,
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
@@ -226,6 +227,17 @@ impl RetryBudget {
             Source::Floor => self.shared.floor.refund(1),
             Source::Balance => self.add(RETRY),
         }
+    }
+
+    /// Whether there is another handle of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        is_held(&self.shared)
+    }
+
+    /// Whether it holds at least what a new one begins with: its owner would gain nothing by a new one.
+    pub(crate) fn is_as_good_as_new(&self) -> bool {
+        let initial = lock(&self.shared.configuration).initial.unwrap_or(1);
+        self.shared.balance.load(Ordering::Relaxed) >= u64::from(initial) * RETRY
     }
 
     /// The earned retries at hand, with their fraction. The floor's are not in it.

@@ -8,6 +8,7 @@ use crate::{
     classify::{AnyError, Outcome},
     error::{ConfigError, Rejection},
     load_shed::Limiter,
+    per_key::OneOrPerKey,
     rate_limit::RateLimit,
     retry::Retry,
     shell::{
@@ -94,8 +95,12 @@ impl<O, T, B, Q, L, A, F, X> ClientBuilder<O, T, Off, B, Q, L, A, F, X> {
 }
 
 impl<O, T, R, Q, L, A, F, X> ClientBuilder<O, T, R, Off, Q, L, A, F, X> {
-    /// Stops calling a service that fails. See [`circuit_breaker`](crate::circuit_breaker).
-    pub fn circuit_breaker(self, breaker: Breaker) -> ClientBuilder<O, T, R, Gated<Breaker>, Q, L, A, F, X> {
+    /// Stops calling a service that fails: a [`Breaker`], or a [`PerKey`](crate::per_key::PerKey) of breakers, one for
+    /// each host. See [`circuit_breaker`](crate::circuit_breaker).
+    pub fn circuit_breaker<G: OneOrPerKey<Breaker>>(
+        self,
+        breaker: G,
+    ) -> ClientBuilder<O, T, R, Gated<G>, Q, L, A, F, X> {
         self.fill_circuit_breaker(|Off| Gated(breaker))
     }
 }
@@ -112,8 +117,9 @@ impl<O, T, R, B, L, A, F, X> ClientBuilder<O, T, R, B, Off, L, A, F, X> {
 }
 
 impl<O, T, R, B, Q, A, F, X> ClientBuilder<O, T, R, B, Q, Off, A, F, X> {
-    /// Refuses attempts for which there is no room. See [`load_shed`](crate::load_shed).
-    pub fn load_shed(self, limiter: Limiter) -> ClientBuilder<O, T, R, B, Q, Gated<Limiter>, A, F, X> {
+    /// Refuses attempts for which there is no room: a [`Limiter`], or a [`PerKey`](crate::per_key::PerKey) of limiters.
+    /// See [`load_shed`](crate::load_shed).
+    pub fn load_shed<G: OneOrPerKey<Limiter>>(self, limiter: G) -> ClientBuilder<O, T, R, B, Q, Gated<G>, A, F, X> {
         self.fill_load_shed(|Off| Gated(limiter))
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     error::{ConfigError, check_duration},
     load_level::{LoadLevel, LoadLevelStage},
     load_shed::Limiter,
+    per_key::PerKey,
     rate_limit::{LiveLimits, RateLimit, RateLimitStage},
     retry::{Retry, RetryStage},
     shell::{GateStage, ObserveStage, Observed, Observer},
@@ -186,6 +187,27 @@ impl LiveSlot for Gated<Breaker> {
 impl LiveSlot for Gated<Limiter> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
         pieces.add(self.0.clone(), |config| config.load_shed.as_ref(), |config, shed| config.load_shed = Some(shed));
+        Ok(self)
+    }
+}
+
+/// A configuration holds for all keys. Keys that a function makes have none in common.
+impl<K: Send + Sync + 'static, F> LiveSlot for Gated<PerKey<Breaker, K, F>> {
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        if let Some(keys) = self.0.all_keys() {
+            pieces.add(
+                keys,
+                |config| config.circuit_breaker.as_ref(),
+                |config, breaker| config.circuit_breaker = Some(breaker),
+            );
+        }
+        Ok(self)
+    }
+}
+
+/// The limit of a configuration is that of all calls in flight, which the keys do not have.
+impl<K, F> LiveSlot for Gated<PerKey<Limiter, K, F>> {
+    fn add_to(self, _pieces: &mut Pieces) -> Result<Self, ConfigError> {
         Ok(self)
     }
 }

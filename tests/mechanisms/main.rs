@@ -45,6 +45,7 @@ mod observe;
 mod observe_panics;
 mod own;
 mod patience;
+mod per_key;
 mod probes;
 mod rate_limit;
 mod refusals;

@@ -59,7 +59,8 @@ impl Shared {
     /// another than the one which the call was judged by, so the present one has to agree.
     pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
         self.with_machine(Tell::Now, |machine| {
-            if machine.era == era && matches!(machine.state, State::Closed) && present_agrees() {
+            let is_closed = machine.era == era && matches!(machine.state, State::Closed);
+            if is_closed && present_agrees() && self.takes_place(machine) {
                 // Closed => Open
                 let bounds = machine.bounds();
                 let open_for = machine.open_time.after_closed(bounds, now);

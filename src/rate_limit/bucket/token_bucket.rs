@@ -6,6 +6,7 @@ use super::{
 use crate::{
     clock::Nanos,
     error::{ConfigError, RateLimited},
+    held::is_held,
     random::Random,
     rate_limit::{quota::Quota, tokens::Tokens},
     sync::{Ordering, lock},
@@ -267,6 +268,11 @@ impl TokenBucket {
     /// The longest that [`acquire`](Self::acquire) waits.
     pub fn max_wait(&self) -> Duration {
         self.shared.max_wait
+    }
+
+    /// Whether there is another handle of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        is_held(&self.shared)
     }
 
     /// Whether `tokens` would be refused at `due`, if no other caller takes or gives back any before. Changes nothing.

@@ -84,6 +84,11 @@ enum Counts {
 }
 
 impl SlidingWindow {
+    /// Whether there is another handle of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        crate::held::is_held(&self.shared)
+    }
+
     /// At most `limit` tokens in every window of this length.
     pub fn builder(limit: u64, window: Duration) -> SlidingWindowBuilder {
         SlidingWindowBuilder { limit, window, estimate: false }

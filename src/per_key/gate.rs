@@ -1,0 +1,116 @@
+//! Gates by key, in a stack.
+
+use super::{handle::PerKey, mechanism::Mechanism, table::Entry};
+use crate::{
+    error::Rejection,
+    shell::{DescribeGate, Ending, Explanation, Frame, Gate, RefusesNow},
+};
+use std::{hash::Hash, sync::Arc};
+use tokio::time::Instant;
+
+/// What a call has taken, and the entry that it was taken from. The entry is in use while there is one.
+pub struct Admitted<T, K, P> {
+    pub(super) entry: Arc<Entry<T, K>>,
+    pub(super) permit: P,
+}
+
+impl<T: Mechanism, K, F> PerKey<T, K, F> {
+    /// The entry for a request.
+    #[inline]
+    pub(super) fn entry<Request>(&self, request: &Request, frame: &mut Frame) -> Arc<Entry<T, K>>
+    where
+        K: Hash,
+        F: Fn(&Request) -> K,
+    {
+        let key = (self.key_of)(request);
+        let hash = self.keys.hash(&key);
+        let Some(entry) = self.keys.find(hash) else {
+            frame.user_code_runs();
+            let entry = self.keys.find_place(hash, key, frame.now());
+            // It made a mechanism, and dropped another one, with their keys.
+            frame.user_code_runs();
+            return entry;
+        };
+        drop(key);
+        frame.user_code_runs();
+        entry
+    }
+
+    /// Asks the entry that would serve this request, if that can be known. Changes nothing.
+    pub(super) fn would_refuse_by<Request>(
+        &self,
+        request: &Request,
+        due: Instant,
+        frame: &mut Frame,
+        would_refuse: impl FnOnce(&T, &mut Frame) -> bool,
+    ) -> bool
+    where
+        K: Hash,
+        F: Fn(&Request) -> K,
+    {
+        let key = (self.key_of)(request);
+        let hash = self.keys.hash(&key);
+        drop(key);
+        frame.user_code_runs();
+        let found = self.keys.find(hash);
+        let entry = found.as_ref().or_else(|| self.keys.forecast_for_newcomer(due));
+        entry.is_some_and(|entry| would_refuse(&entry.handle, frame))
+    }
+}
+
+impl<Request, T, K, F> Gate<Request> for PerKey<T, K, F>
+where
+    T: Mechanism + Gate<Request>,
+    K: Hash,
+    F: Fn(&Request) -> K,
+{
+    type Permit = Admitted<T, K, T::Permit>;
+
+    #[inline]
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection> {
+        let entry = self.entry(request, frame);
+        match entry.handle.admit(request, frame) {
+            // Its use is noted at its end. Until then it is in use.
+            Ok(permit) => Ok(Admitted { entry, permit }),
+            Err(refused) => {
+                entry.touch(self.time(frame.now()));
+                Err(refused)
+            }
+        }
+    }
+
+    fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
+        self.would_refuse_by(request, due, frame, |handle, frame| handle.would_refuse(request, due, frame))
+    }
+
+    #[inline]
+    fn under_way(&self, permit: &mut Self::Permit, frame: &mut Frame) {
+        permit.entry.handle.under_way(&mut permit.permit, frame);
+    }
+
+    #[inline]
+    fn settle(&self, Admitted { entry, permit }: Self::Permit, ending: Ending, frame: &mut Frame) {
+        entry.handle.settle(permit, ending, frame);
+        // This reference is not the last: an entry that is in use is not forgotten.
+        entry.touch(self.time(frame.now()));
+    }
+}
+
+/// Without a request there is no key.
+impl<T: Mechanism, K, F> RefusesNow for PerKey<T, K, F> {}
+
+impl<T: Mechanism, K, F> PerKey<T, K, F> {
+    /// The rule, in words.
+    pub(super) fn rule(&self) -> String {
+        let rule = self.keys.overflow().map_or_else(|| "its own rule".to_owned(), |entry| entry.handle.rule());
+        let most_open = self.keys.most_open().share();
+        let most_open = most_open.map(|share| format!("; at most {}% of them open", share * 100.0));
+        format!("for each of {} keys: {rule}{}", self.keys.max_keys(), most_open.unwrap_or_default())
+    }
+}
+
+impl<T: Mechanism, K, F> DescribeGate for PerKey<T, K, F> {
+    fn describe(&self, explanation: &mut Explanation) {
+        explanation.layer(T::LAYER, self.rule());
+    }
+}

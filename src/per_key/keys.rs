@@ -1,0 +1,270 @@
+//! What all handles of one [`PerKey`](super::PerKey) share.
+
+use super::{
+    mechanism::Mechanism,
+    order::{Moment, Order},
+    table::{Entry, Table},
+};
+use crate::{
+    circuit_breaker::MostOpen,
+    clock::{Nanos, Origin},
+    stripes::Counter,
+    sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock},
+};
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Bounds the memory: a breaker takes half a KiB. Few clients call more hosts.
+const MAX_KEYS: usize = 1024;
+/// Longer than any circuit stays open by default, and than the windows of most limits.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
+
+/// Makes the mechanism of a key.
+type Make<T, K> = Box<dyn Fn(&K) -> T + Send + Sync>;
+
+/// The keys, their mechanisms, and how they are made.
+///
+/// Locks are taken in this order: `order`, a shard of the table, that of a mechanism. `config` is taken alone. Nothing
+/// of a user runs under any of them: keys are hashed before, and keys and mechanisms are made before and dropped after.
+pub struct Keys<T: Mechanism, K> {
+    table: Table<T, K>,
+    /// Secretly seeded: no caller can choose keys that share an entry.
+    hasher: RandomState,
+    origin: Origin,
+    make: Make<T, K>,
+    /// Made together with the rest, or of the first key that needs it.
+    overflow: OnceLock<Arc<Entry<T, K>>>,
+    /// Relaxed, as that below: each is read by itself.
+    max_keys: AtomicUsize,
+    idle_after: AtomicU64,
+    /// Keys that found no place.
+    overflowed: Counter,
+    most_open: Arc<MostOpen>,
+    order: Mutex<Order>,
+    config: Mutex<Versioned<T::Config>>,
+}
+
+/// What was changed for all keys since, and how often.
+struct Versioned<C> {
+    version: u64,
+    config: Option<C>,
+}
+
+impl<T: Mechanism, K> Keys<T, K> {
+    pub(super) fn new(make: Make<T, K>) -> Self {
+        Self {
+            table: Table::new(),
+            hasher: RandomState::new(),
+            origin: Origin::at(Instant::now()),
+            make,
+            overflow: OnceLock::new(),
+            max_keys: AtomicUsize::new(MAX_KEYS),
+            idle_after: AtomicU64::new(Nanos::of(IDLE_AFTER).0),
+            overflowed: Counter::default(),
+            most_open: Arc::new(MostOpen::new()),
+            order: Mutex::new(Order::new()),
+            config: Mutex::new(Versioned { version: 0, config: None }),
+        }
+    }
+
+    /// Newcomers without a place share this.
+    pub(super) fn set_overflow(&self, handle: T) {
+        handle.be_bound(&self.most_open);
+        let _ = self.overflow.set(Arc::new(Entry::new(handle, None, Nanos::ZERO)));
+    }
+
+    pub(super) fn overflow(&self) -> Option<&Arc<Entry<T, K>>> {
+        self.overflow.get()
+    }
+
+    pub(super) fn set_max_keys(&self, max_keys: usize) {
+        self.max_keys.store(max_keys, Ordering::Relaxed);
+    }
+
+    pub(super) fn max_keys(&self) -> usize {
+        self.max_keys.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_idle_after(&self, idle_after: Duration) {
+        self.idle_after.store(Nanos::of(idle_after).0, Ordering::Relaxed);
+    }
+
+    fn idle_after(&self) -> Nanos {
+        Nanos(self.idle_after.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn most_open(&self) -> &MostOpen {
+        &self.most_open
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.order).len()
+    }
+
+    pub(super) fn overflowed(&self) -> u64 {
+        self.overflowed.get()
+    }
+
+    #[inline]
+    pub(super) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    #[inline]
+    pub(super) fn time(&self, now: Instant) -> Nanos {
+        self.origin.to(now)
+    }
+
+    #[inline]
+    pub(super) fn find(&self, hash: u64) -> Option<Arc<Entry<T, K>>> {
+        self.table.find(hash)
+    }
+
+    /// A handle of a known key. With an instant it is in use then.
+    #[inline]
+    pub(super) fn handle(&self, hash: u64, now: Option<Instant>) -> Option<T> {
+        self.table.handle(hash, now.map(|now| self.time(now)))
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Entry<T, K>>> {
+        self.table.all()
+    }
+
+    /// The entry that would serve a key that has none, if it is known without a look at all others.
+    pub(super) fn forecast_for_newcomer(&self, due: Instant) -> Option<&Arc<Entry<T, K>>> {
+        let order = lock(&self.order);
+        let shares = order.len() >= self.max_keys() && (self.max_keys() == 0 || order.pauses(self.time(due)));
+        shares.then(|| self.overflow()).flatten()
+    }
+
+    /// The entry of a key that had none when it was looked for: its own, or the one that newcomers share.
+    #[cold]
+    pub(super) fn find_place(&self, hash: u64, key: K, now: Instant) -> Arc<Entry<T, K>> {
+        let moment = Moment { now, nanos: self.time(now) };
+        if !self.has_place(moment) {
+            return self.share(&key);
+        }
+        let handle = (self.make)(&key);
+        let version = self.follow(&handle, None);
+        handle.be_bound(&self.most_open);
+        let entry = Arc::new(Entry::new(handle, Some(key), moment.nanos));
+        match self.place(hash, &entry, moment) {
+            Placed::Here => {
+                self.follow(&entry.handle, Some(version));
+                entry
+            }
+            Placed::Before(earlier) => earlier,
+            Placed::Nowhere => entry.key.as_ref().map(|key| self.share(key)).unwrap_or(entry),
+        }
+    }
+
+    /// Whether there is a place, or an entry that may go.
+    fn has_place(&self, moment: Moment) -> bool {
+        let (max_keys, idle_after) = (self.max_keys(), self.idle_after());
+        let mut order = lock(&self.order);
+        order.len() < max_keys || max_keys > 0 && order.find(&self.table, moment, idle_after)
+    }
+
+    /// Gives this entry a place. What goes is dropped without a lock.
+    fn place(&self, hash: u64, entry: &Arc<Entry<T, K>>, moment: Moment) -> Placed<T, K> {
+        let (max_keys, idle_after) = (self.max_keys(), self.idle_after());
+        let mut order = lock(&self.order);
+        if let Some(earlier) = self.table.find(hash) {
+            return Placed::Before(earlier);
+        }
+        let may_be_fewer = || self.most_open.remove_breaker();
+        let mut gone = order.remove_old(&self.table, moment, idle_after, may_be_fewer);
+        // The bound was lowered.
+        while order.len() > max_keys && may_be_fewer() {
+            match order.remove(&self.table, moment, idle_after) {
+                Some(entry) => gone.push(entry),
+                None => {
+                    self.most_open.add_breaker();
+                    break;
+                }
+            }
+        }
+        let placed = if order.len() < max_keys {
+            self.most_open.add_breaker();
+            Placed::Here
+        } else if max_keys == 0 {
+            Placed::Nowhere
+        } else {
+            // There are as many breakers as before.
+            match order.remove(&self.table, moment, idle_after) {
+                Some(entry) => {
+                    gone.push(entry);
+                    Placed::Here
+                }
+                None => Placed::Nowhere,
+            }
+        };
+        if matches!(placed, Placed::Here) {
+            self.table.insert(hash, entry.clone());
+            order.add(hash, moment.nanos);
+        }
+        drop(order);
+        drop(gone);
+        placed
+    }
+
+    /// The entry that newcomers share.
+    fn share(&self, key: &K) -> Arc<Entry<T, K>> {
+        self.overflowed.add_one();
+        if let Some(entry) = self.overflow() {
+            return entry.clone();
+        }
+        let handle = (self.make)(key);
+        let version = self.follow(&handle, None);
+        self.set_overflow(handle.clone());
+        // Two threads may make one each. The first counts.
+        let entry = self.overflow.get_or_init(|| Arc::new(Entry::new(handle, None, Nanos::ZERO)));
+        self.follow(&entry.handle, Some(version));
+        entry.clone()
+    }
+
+    /// Has a new mechanism follow what was changed for all, unless that is of this version. Returns its version.
+    fn follow(&self, handle: &T, mut known: Option<u64>) -> u64 {
+        loop {
+            let (version, config) = {
+                let versioned = lock(&self.config);
+                (versioned.version, versioned.config.clone())
+            };
+            if known == Some(version) {
+                return version;
+            }
+            if let Some(config) = config {
+                handle.follow(&config);
+            }
+            known = Some(version);
+        }
+    }
+
+    /// Has all mechanisms follow another configuration, and those that are made from now on.
+    pub(super) fn follow_all(&self, config: &T::Config) {
+        {
+            let mut versioned = lock(&self.config);
+            // First. An entry that is not among those below looks at it after it was added.
+            versioned.version = versioned.version.wrapping_add(1);
+            versioned.config = Some(config.clone());
+        }
+        self.all().iter().chain(self.overflow()).for_each(|entry| entry.handle.follow(config));
+    }
+
+    /// What was last changed for all.
+    pub(super) fn config(&self) -> Option<T::Config> {
+        lock(&self.config).config.clone()
+    }
+}
+
+/// What became of an entry.
+enum Placed<T, K> {
+    Here,
+    /// Another thread has brought its key.
+    Before(Arc<Entry<T, K>>),
+    Nowhere,
+}

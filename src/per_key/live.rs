@@ -1,0 +1,63 @@
+//! One configuration for all keys, while calls pass.
+
+use super::{handle::PerKey, keys::Keys, mechanism::Mechanism};
+use crate::{
+    circuit_breaker::Breaker,
+    error::ConfigError,
+    load_shed::Limiter,
+    shell::{Course, Reconfigure},
+};
+use std::sync::Arc;
+
+/// All keys, to a live stack.
+pub(crate) struct AllKeys<T: Mechanism, K> {
+    keys: Arc<Keys<T, K>>,
+    /// That which newcomers share, and which says what all of them do.
+    first: T,
+}
+
+impl<T: Mechanism, K, F> PerKey<T, K, F> {
+    /// All keys, where they are alike.
+    pub(crate) fn all_keys(&self) -> Option<AllKeys<T, K>> {
+        let first = self.overflow()?;
+        Some(AllKeys { keys: self.keys.clone(), first })
+    }
+}
+
+impl<T, K> Reconfigure for AllKeys<T, K>
+where
+    T: Mechanism + Reconfigure<Config = <T as Mechanism>::Config>,
+{
+    type Config = <T as Mechanism>::Config;
+
+    fn read(&self) -> Self::Config {
+        // That of one key may have been changed by hand.
+        self.keys.config().unwrap_or_else(|| self.first.read())
+    }
+
+    fn check(&self, config: &Self::Config) -> Result<(), ConfigError> {
+        self.first.check(config)
+    }
+
+    fn course(&self, now: &Self::Config, to: &Self::Config) -> Course<Self::Config> {
+        self.first.course(now, to)
+    }
+
+    fn apply(&self, config: &Self::Config) {
+        self.keys.follow_all(config);
+    }
+
+    fn settle(&self) {
+        self.keys.all().iter().for_each(|entry| entry.handle.settle());
+        self.first.settle();
+    }
+}
+
+/// A mechanism, or one for each key: what fills the place of a mechanism in a stack.
+pub trait OneOrPerKey<T> {}
+
+impl OneOrPerKey<Breaker> for Breaker {}
+
+impl OneOrPerKey<Limiter> for Limiter {}
+
+impl<T: Mechanism, K, F> OneOrPerKey<T> for PerKey<T, K, F> {}

@@ -1,0 +1,167 @@
+//! The entries by the hash of their key.
+//!
+//! Entries are found by 64 bits of hash alone: no `Eq` of a key, which is user code, runs under a lock.
+
+use super::mechanism::{Mechanism, Memory};
+use crate::{
+    clock::Nanos,
+    stripes::Stripe,
+    sync::{AtomicU64, Ordering},
+};
+use std::{
+    array,
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+use tokio::time::Instant;
+
+/// The number of shards, each with a lock of its own, so that two threads with two keys seldom write one cache line.
+const SHARDS: usize = 64;
+/// The lowest bit of a hash by which the shard is chosen. A map in a shard uses the lowest and the highest bits.
+const SHARD_SHIFT: u32 = 40;
+
+/// The last use of an entry is exact to this.
+const EXACT_TO: Nanos = Nanos(1_000_000);
+
+/// The mechanism of one key.
+pub struct Entry<T, K> {
+    pub(super) handle: T,
+    /// `None` for the one that newcomers share.
+    pub(super) key: Option<K>,
+    /// When it was last used, from the origin of the table on. Relaxed: it guards no other memory.
+    used: AtomicU64,
+}
+
+impl<T, K> Entry<T, K> {
+    pub(super) fn new(handle: T, key: Option<K>, now: Nanos) -> Self {
+        Self { handle, key, used: AtomicU64::new(now.0) }
+    }
+
+    /// Notes a use. Writes at most once in [`EXACT_TO`], so that threads with one key do not contend for it.
+    #[inline]
+    pub(super) fn touch(&self, now: Nanos) {
+        if now.saturating_sub(Nanos(self.used.load(Ordering::Relaxed))) >= EXACT_TO {
+            self.used.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn used(&self) -> Nanos {
+        Nanos(self.used.load(Ordering::Relaxed))
+    }
+}
+
+/// The hash of a key is taken for what it is.
+#[derive(Default)]
+pub(super) struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only whole hashes are written. All others mix as well as they need to.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+type Map<T, K> = HashMap<u64, Arc<Entry<T, K>>, BuildHasherDefault<Identity>>;
+
+/// No user code runs while a shard is locked: entries are dropped, and handles used, after it.
+pub(super) struct Table<T, K> {
+    shards: [Stripe<RwLock<Map<T, K>>>; SHARDS],
+}
+
+impl<T, K> Table<T, K> {
+    pub(super) fn new() -> Self {
+        Self { shards: array::from_fn(|_| Stripe(RwLock::default())) }
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &RwLock<Map<T, K>> {
+        &self.shards[(hash >> SHARD_SHIFT) as usize % SHARDS].0
+    }
+
+    #[inline]
+    pub(super) fn find(&self, hash: u64) -> Option<Arc<Entry<T, K>>> {
+        read(self.shard(hash)).get(&hash).cloned()
+    }
+
+    /// A handle of this entry, which is in use from now on.
+    #[inline]
+    pub(super) fn handle(&self, hash: u64, now: Option<Nanos>) -> Option<T>
+    where
+        T: Mechanism,
+    {
+        let shard = read(self.shard(hash));
+        let entry = shard.get(&hash)?;
+        if let Some(now) = now {
+            entry.touch(now);
+        }
+        Some(entry.handle.clone())
+    }
+
+    pub(super) fn insert(&self, hash: u64, entry: Arc<Entry<T, K>>) {
+        write(self.shard(hash)).insert(hash, entry);
+    }
+
+    /// When an entry was last used.
+    pub(super) fn used(&self, hash: u64) -> Option<Nanos> {
+        read(self.shard(hash)).get(&hash).map(|entry| entry.used())
+    }
+
+    /// When an entry was last used, and what it remembers. Nothing, if it is not there.
+    pub(super) fn look(&self, hash: u64, now: Instant) -> Option<(Nanos, Memory)>
+    where
+        T: Mechanism,
+    {
+        // Exclusively: no other thread takes a reference to the entry, or a handle of the mechanism, meanwhile.
+        let mut shard = write(self.shard(hash));
+        shard.get_mut(&hash).map(|entry| (entry.used(), memory(entry, now)))
+    }
+
+    /// Removes an entry, if it may be forgotten by what it remembers and its last use.
+    pub(super) fn remove_if(
+        &self,
+        hash: u64,
+        now: Instant,
+        may_go: impl FnOnce(Nanos, Memory) -> bool,
+    ) -> Option<Arc<Entry<T, K>>>
+    where
+        T: Mechanism,
+    {
+        let mut shard = write(self.shard(hash));
+        let entry = shard.get_mut(&hash)?;
+        let goes = may_go(entry.used(), memory(entry, now));
+        goes.then(|| shard.remove(&hash)).flatten()
+    }
+
+    /// All entries. Each is in use until its reference is dropped.
+    pub(super) fn all(&self) -> Vec<Arc<Entry<T, K>>> {
+        let entries = |shard: &Stripe<RwLock<Map<T, K>>>| read(&shard.0).values().cloned().collect::<Vec<_>>();
+        self.shards.iter().flat_map(entries).collect()
+    }
+}
+
+/// What an entry of a locked shard remembers.
+fn memory<T: Mechanism, K>(entry: &mut Arc<Entry<T, K>>, now: Instant) -> Memory {
+    match Arc::get_mut(entry) {
+        // No call is in flight.
+        Some(entry) if !entry.handle.is_shared() => entry.handle.memory_at(now),
+        _ => Memory::InUse,
+    }
+}
+
+fn read<M>(lock: &RwLock<M>) -> RwLockReadGuard<'_, M> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<M>(lock: &RwLock<M>) -> RwLockWriteGuard<'_, M> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,322 @@
+//! One mechanism for each key.
+
+mod contention;
+mod model;
+mod panics;
+mod stacks;
+
+use crate::support::secs;
+use std::time::Duration;
+use steadfast::{
+    circuit_breaker::{Breaker, BreakerBuilder, BreakerState},
+    load_shed::{Limiter, LoadShedConfig},
+    per_key::PerKey,
+    rate_limit::{SlidingWindow, TokenBucket},
+    retry::RetryBudget,
+};
+use tokio::time::{Instant, advance};
+
+type Breakers = PerKey<Breaker, u64, fn(&u64) -> u64>;
+
+/// The request is its key.
+fn same(key: &u64) -> u64 {
+    *key
+}
+
+fn breakers(builder: BreakerBuilder) -> Breakers {
+    PerKey::new(same as fn(&u64) -> u64, builder).unwrap()
+}
+
+fn fragile() -> BreakerBuilder {
+    Breaker::builder().consecutive_failures(1).open_for(secs(5))
+}
+
+fn fail(breaker: &Breaker) {
+    breaker.try_acquire().unwrap().failure();
+}
+
+fn keys_of(breakers: &Breakers) -> Vec<u64> {
+    let mut keys = Vec::new();
+    breakers.for_each(|key, _| keys.push(*key));
+    keys.sort_unstable();
+    keys
+}
+
+/// Uses these keys, one in each second.
+async fn use_all(breakers: &Breakers, keys: impl IntoIterator<Item = u64>) {
+    for key in keys {
+        drop(breakers.handle(key));
+        advance(secs(1)).await;
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused_once_with_its_field() {
+    let field = |error: steadfast::ConfigError| error.field();
+    let breaker = PerKey::new(same, Breaker::builder().probes(0)).map(|_| ());
+    assert_eq!(breaker.map_err(field), Err("circuit_breaker.probes"));
+    let limiter = PerKey::new(same, LoadShedConfig::new(0)).map(|_| ());
+    assert_eq!(limiter.map_err(field), Err("load_shed.limit"));
+    let bucket = PerKey::new(same, TokenBucket::builder(0, secs(1))).map(|_| ());
+    assert_eq!(bucket.map_err(field), Err("rate_limit.count"));
+    for share in [0.0, -1.0, 1.1, f64::NAN, f64::INFINITY] {
+        let bound = breakers(fragile()).most_open(share).map(|_| ());
+        assert_eq!(bound.map_err(field), Err("per_key.most_open"), "{share}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_has_its_own_and_keeps_it() {
+    let breakers = breakers(fragile());
+    fail(&breakers.handle(1));
+    assert_eq!(breakers.handle(1).state(), BreakerState::Open);
+    assert_eq!(breakers.handle(2).state(), BreakerState::Closed);
+    assert_eq!(keys_of(&breakers), [1, 2]);
+    assert_eq!((breakers.len(), breakers.overflowed()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_for_a_key_neither_makes_nor_uses_one() {
+    let breakers = breakers(fragile()).max_keys(2);
+    assert!(breakers.get(&1).is_none() && breakers.is_empty());
+    use_all(&breakers, [1, 2]).await;
+    assert!(breakers.get(&1).is_some());
+    // So it is still the one that goes first.
+    use_all(&breakers, [3]).await;
+    assert_eq!(keys_of(&breakers), [2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_those_without_failures_the_one_that_was_not_used_for_longest_goes() {
+    let breakers = breakers(fragile().consecutive_failures(2)).max_keys(3);
+    use_all(&breakers, [1, 2, 3, 1]).await;
+    use_all(&breakers, [4]).await;
+    assert_eq!(keys_of(&breakers), [1, 3, 4]);
+    // A failure is evidence, and so is an open circuit.
+    fail(&breakers.handle(3));
+    fail(&breakers.handle(1));
+    fail(&breakers.handle(1));
+    use_all(&breakers, [5, 6]).await;
+    assert_eq!(keys_of(&breakers), [1, 3, 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn newcomers_without_a_place_share_one_and_are_counted() {
+    let breakers = breakers(fragile()).max_keys(2);
+    for key in [1, 2] {
+        fail(&breakers.handle(key));
+    }
+    let shared = breakers.handle(3);
+    fail(&breakers.handle(4));
+    assert_eq!(shared.state(), BreakerState::Open);
+    assert_eq!(breakers.overflow().unwrap().state(), BreakerState::Open);
+    assert_eq!((breakers.len(), breakers.overflowed()), (2, 2));
+    assert_eq!(keys_of(&breakers), [1, 2]);
+    assert!(breakers.get(&3).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_places_all_keys_share_one() {
+    let breakers = breakers(fragile()).max_keys(0);
+    fail(&breakers.handle(1));
+    assert_eq!(breakers.handle(2).state(), BreakerState::Open);
+    assert_eq!((breakers.len(), breakers.overflowed()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn evidence_is_lost_to_newcomers_only_when_its_key_was_not_used_for_long() {
+    let breakers = breakers(fragile()).max_keys(1).idle_after(secs(60));
+    fail(&breakers.handle(1));
+    advance(secs(59)).await;
+    drop(breakers.handle(2));
+    assert_eq!(keys_of(&breakers), [1]);
+    advance(secs(2)).await;
+    drop(breakers.handle(2));
+    assert_eq!(keys_of(&breakers), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_stays_for_as_long_as_it_refuses() {
+    let breakers = breakers(fragile().open_for(secs(1000)).max_open_for(secs(1000))).max_keys(1).idle_after(secs(60));
+    fail(&breakers.handle(1));
+    for _ in 0..9 {
+        advance(secs(100)).await;
+        drop(breakers.handle(2));
+        assert_eq!(keys_of(&breakers), [1]);
+    }
+    advance(secs(100)).await;
+    drop(breakers.handle(2));
+    assert_eq!(keys_of(&breakers), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_an_operator_has_forced_stays() {
+    let breakers = breakers(fragile()).max_keys(1).idle_after(secs(60));
+    breakers.handle(1).force_open();
+    advance(secs(100_000)).await;
+    drop(breakers.handle(2));
+    assert_eq!(keys_of(&breakers), [1]);
+    breakers.get(&1).unwrap().reset();
+    advance(secs(1)).await;
+    drop(breakers.handle(2));
+    assert_eq!(keys_of(&breakers), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_were_not_used_for_long_go_though_there_is_room() {
+    let breakers = breakers(fragile()).idle_after(secs(60));
+    use_all(&breakers, [1, 2]).await;
+    advance(secs(60)).await;
+    use_all(&breakers, [3]).await;
+    assert_eq!(keys_of(&breakers), [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_handle_is_held_is_in_use_and_a_forgotten_handle_stays_valid() {
+    let breakers = breakers(fragile()).max_keys(1);
+    let held = breakers.handle(1);
+    drop(breakers.handle(2));
+    assert_eq!((keys_of(&breakers), breakers.overflowed()), (vec![1], 1));
+    let permit = held.try_acquire_owned().unwrap();
+    drop(held);
+    advance(secs(1)).await;
+    drop(breakers.handle(2));
+    assert_eq!(keys_of(&breakers), [1]);
+    permit.success();
+    advance(secs(1)).await;
+    drop(breakers.handle(2));
+    assert_eq!(keys_of(&breakers), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_places_make_those_go_that_may() {
+    let breakers = breakers(fragile());
+    use_all(&breakers, 0..10).await;
+    fail(&breakers.handle(0));
+    let breakers = breakers.max_keys(3);
+    use_all(&breakers, [10]).await;
+    assert_eq!(keys_of(&breakers), [0, 9, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limiter_with_calls_in_flight_stays() {
+    let limiters = PerKey::new(same, LoadShedConfig::new(1)).unwrap().max_keys(1);
+    let permit = limiters.handle(1).try_acquire_owned().unwrap();
+    assert!(limiters.handle(1).try_acquire().is_err());
+    drop(limiters.handle(2));
+    assert!(limiters.get(&1).is_some());
+    drop(permit);
+    advance(secs(1)).await;
+    drop(limiters.handle(2));
+    assert!(limiters.get(&1).is_none());
+    assert_eq!(limiters.get(&2).map(|limiter| Limiter::limit(&limiter)), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_or_a_window_that_lacks_tokens_stays() {
+    let buckets = PerKey::new(same, TokenBucket::builder(1, secs(10))).unwrap().max_keys(1);
+    let windows = PerKey::new(same, SlidingWindow::builder(1, secs(10))).unwrap().max_keys(1);
+    buckets.handle(1).try_acquire(1).unwrap();
+    windows.handle(1).try_acquire(1).unwrap();
+    advance(secs(9)).await;
+    drop((buckets.handle(2), windows.handle(2)));
+    assert!(buckets.get(&1).is_some() && windows.get(&1).is_some());
+    advance(secs(2)).await;
+    drop((buckets.handle(2), windows.handle(2)));
+    assert!(buckets.get(&2).is_some() && windows.get(&2).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_is_closed_stays() {
+    let buckets = PerKey::new(same, TokenBucket::builder(1, secs(10))).unwrap().max_keys(1).idle_after(secs(1));
+    buckets.handle(1).close();
+    advance(secs(100)).await;
+    drop(buckets.handle(2));
+    assert!(buckets.handle(1).is_closed() && buckets.get(&2).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_budget_that_has_less_than_a_new_one_stays() {
+    let budgets = PerKey::new(same, RetryBudget::builder().initial(2).no_floor()).unwrap().max_keys(1);
+    assert!(budgets.handle(1).withdraw().is_some());
+    drop(budgets.handle(2));
+    assert_eq!(budgets.get(&1).unwrap().balance(), 1.0);
+    (0..10).for_each(|_| budgets.handle(1).deposit());
+    advance(secs(1)).await;
+    drop(budgets.handle(2));
+    assert!(budgets.get(&1).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn instants_from_before_and_from_long_after_lose_nothing_and_lock_out_no_one() {
+    let breakers = breakers(fragile()).max_keys(1).idle_after(secs(60));
+    let (past, now) = (Instant::now(), Instant::now() + secs(1));
+    let far = now + Duration::from_secs(60 * 60 * 24 * 365 * 400);
+    advance(secs(1)).await;
+    fail(&breakers.handle_at(1, far));
+    // The clock goes back, and stands still.
+    for at in [now, past, past] {
+        drop(breakers.handle_at(2, at));
+        assert_eq!(keys_of(&breakers), [1]);
+    }
+    assert_eq!(breakers.overflowed(), 3);
+    breakers.get(&1).unwrap().reset();
+    drop(breakers.handle_at(2, now + secs(1)));
+    assert_eq!(keys_of(&breakers), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_the_share_of_circuits_open_and_the_others_go_on_counting() {
+    let breakers = breakers(fragile().consecutive_failures(2).probes(1)).most_open(0.25).unwrap();
+    use_all(&breakers, 0..8).await;
+    for key in 0..8 {
+        let breaker = breakers.handle(key);
+        fail(&breaker);
+        let _ = breaker.try_acquire().map(|permit| permit.failure());
+    }
+    let open = |key| breakers.get(&key).unwrap().state() == BreakerState::Open;
+    assert_eq!((0..8).filter(|key| open(*key)).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(breakers.open(), 2);
+    // Half-open circuits keep their place.
+    advance(secs(5)).await;
+    let probe = breakers.handle(0);
+    let probe = probe.try_acquire().unwrap();
+    fail(&breakers.handle(7));
+    assert!(!open(7));
+    probe.success();
+    assert_eq!(breakers.open(), 1);
+    // The run of failures goes on.
+    fail(&breakers.handle(7));
+    assert!(open(7));
+    // By hand is another matter.
+    breakers.handle(2).force_open();
+    assert_eq!(breakers.open(), 2);
+    breakers.handle(7).force_open();
+    assert_eq!(breakers.open(), 1);
+    breakers.handle(1).reset();
+    assert_eq!(breakers.open(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_key_is_forgotten_where_that_left_too_large_a_share_open() {
+    let breakers = breakers(fragile().open_for(secs(500)).max_open_for(secs(500))).most_open(0.5).unwrap();
+    let breakers = breakers.idle_after(secs(60));
+    use_all(&breakers, 0..4).await;
+    fail(&breakers.handle(0));
+    fail(&breakers.handle(1));
+    advance(secs(100)).await;
+    for key in 4..20 {
+        use_all(&breakers, [key]).await;
+        assert!(breakers.open() == 2 && breakers.len() >= 4, "{:?}", keys_of(&breakers));
+        advance(secs(if key == 12 { 100 } else { 1 })).await;
+    }
+    assert_eq!(keys_of(&breakers)[..3], [0, 1, 12]);
+}
+
+#[test]
+fn what_is_printed_names_the_mechanism_and_its_numbers() {
+    let breakers = breakers(fragile()).max_keys(7);
+    drop(breakers.handle(1));
+    let text = format!("{breakers:?}");
+    assert_eq!(text, r#"PerKey { mechanism: "circuit breaker", keys: 1, max_keys: 7, overflowed: 0, .. }"#);
+}

@@ -1,0 +1,74 @@
+//! Threads that bring keys at the same time.
+
+use super::{breakers, fragile};
+use std::{
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+use steadfast::circuit_breaker::{Breaker, BreakerState};
+
+/// Runs the same in two threads that begin together, with their numbers.
+fn in_two_threads(work: impl Fn(u64) + Sync) {
+    let start = Barrier::new(2);
+    thread::scope(|scope| {
+        for number in 0..2 {
+            let (start, work) = (&start, &work);
+            scope.spawn(move || {
+                start.wait();
+                work(number);
+            });
+        }
+    });
+}
+
+#[test]
+fn two_threads_never_keep_more_keys_than_there_are_places() {
+    let breakers = breakers(Breaker::builder()).max_keys(10);
+    in_two_threads(|number| {
+        for round in 0..3_000 {
+            drop(breakers.handle((round * 7 + number * 31) % 50));
+            assert!(breakers.len() <= 10);
+        }
+    });
+    let mut seen = 0;
+    breakers.for_each(|_, _| seen += 1);
+    assert_eq!(seen, breakers.len());
+}
+
+#[test]
+fn two_threads_that_bring_one_new_key_get_one_mechanism() {
+    for _ in 0..300 {
+        let breakers = breakers(fragile().consecutive_failures(2));
+        in_two_threads(|_| breakers.handle(7).try_acquire().unwrap().failure());
+        assert_eq!(breakers.get(&7).unwrap().state(), BreakerState::Open);
+        assert_eq!((breakers.len(), breakers.overflowed()), (1, 0));
+    }
+}
+
+#[test]
+fn two_threads_open_no_more_circuits_than_the_share_allows() {
+    for _ in 0..200 {
+        let breakers = breakers(fragile()).most_open(0.3).unwrap();
+        let handles: Vec<_> = (0..10).map(|key| breakers.handle(key)).collect();
+        let over = AtomicBool::new(false);
+        in_two_threads(|number| {
+            for round in 0..20_usize {
+                let breaker = &handles[(round * 3 + number as usize * 5) % handles.len()];
+                match breaker.try_acquire() {
+                    Ok(permit) => permit.failure(),
+                    Err(_) if round % 3 == 0 => breaker.reset(),
+                    Err(_) => {}
+                }
+                if breakers.open() > 3 {
+                    over.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        let open = handles.iter().filter(|breaker| breaker.state() == BreakerState::Open).count();
+        assert!(!over.load(Ordering::Relaxed) && open <= 3, "{open} open");
+        assert_eq!(open, breakers.open());
+    }
+}

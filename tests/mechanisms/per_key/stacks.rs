@@ -1,0 +1,173 @@
+//! In the place of a mechanism in a stack.
+
+use crate::support::{ms, secs};
+use std::{convert::Infallible, future::pending};
+use steadfast::{
+    Error, Rejection,
+    circuit_breaker::{Breaker, BreakerState},
+    load_shed::LoadShedConfig,
+    per_key::PerKey,
+    rate_limit::{RateLimit, SlidingWindow, TokenBucket},
+    retry::{Backoff, Retry},
+    shell::{Ending, Frame, Gate},
+    stack::live::{BreakerConfig, Forced, StackConfig},
+};
+use tokio::time::{Instant, advance, timeout};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+#[derive(Clone, Debug)]
+struct Request {
+    host: String,
+    works: bool,
+}
+
+fn to(host: &str, works: bool) -> Request {
+    Request { host: host.to_owned(), works }
+}
+
+fn host(request: &Request) -> String {
+    request.host.clone()
+}
+
+fn backend() -> impl Service<Request, Response = (), Error = &'static str, Future: Send> + Clone {
+    service_fn(async |request: Request| if request.works { Ok(()) } else { Err("dead") })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_host_is_refused_and_the_living_are_not() {
+    let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(3)).unwrap();
+    let client = steadfast::client().circuit_breaker(breakers.clone()).service(backend()).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(client.clone().oneshot(to("dead", false)).await, Err(Error::Service("dead"))));
+    }
+    let refused = client.clone().oneshot(to("dead", true)).await.unwrap_err();
+    assert!(matches!(refused, Error::Rejected(Rejection::CircuitOpen(_))), "{refused:?}");
+    client.clone().oneshot(to("alive", true)).await.unwrap();
+    assert_eq!(breakers.get("dead").unwrap().state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_is_a_use() {
+    let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(1)).unwrap().max_keys(1);
+    let breakers = breakers.idle_after(secs(100));
+    let client = steadfast::client().circuit_breaker(breakers.clone()).service(backend()).unwrap();
+    client.clone().oneshot(to("dead", false)).await.unwrap_err();
+    // Its callers come just before it may be probed, and so it stays open.
+    advance(secs(4)).await;
+    client.clone().oneshot(to("dead", false)).await.unwrap_err();
+    advance(secs(97)).await;
+    client.clone().oneshot(to("other", true)).await.unwrap();
+    assert!(breakers.get("dead").is_some());
+    advance(secs(4)).await;
+    client.clone().oneshot(to("other", true)).await.unwrap();
+    assert!(breakers.get("dead").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_wait_for_a_host_that_would_be_refused() {
+    let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(1)).unwrap();
+    let retry = Retry::new(3).backoff(Backoff::exponential(secs(1), secs(1))).without_budget();
+    let client = steadfast::client().retry(retry).circuit_breaker(breakers).service(backend()).unwrap();
+    let begin = Instant::now();
+    assert!(matches!(client.clone().oneshot(to("dead", false)).await, Err(Error::Service("dead"))));
+    assert_eq!(begin.elapsed(), secs(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_in_flight_keeps_its_key_and_one_that_is_dropped_gives_it_back() {
+    let limiters = PerKey::new(|key: &u64| *key, LoadShedConfig::new(1)).unwrap().max_keys(1);
+    let server = steadfast::server().load_shed(limiters.clone());
+    let server = server.service(service_fn(async |_: u64| pending::<Result<(), Infallible>>().await)).unwrap();
+    let mut first = Box::pin(server.clone().oneshot(1));
+    assert!(timeout(ms(1), &mut first).await.is_err());
+    assert!(matches!(server.clone().oneshot(1).await, Err(Error::Rejected(Rejection::Overloaded(_)))));
+    // It shares, with those that have no place.
+    let mut second = Box::pin(server.clone().oneshot(2));
+    assert!(timeout(ms(1), &mut second).await.is_err());
+    assert!(matches!(server.clone().oneshot(3).await, Err(Error::Rejected(Rejection::Overloaded(_)))));
+    assert_eq!(limiters.overflow().unwrap().in_flight(), 1);
+    drop((first, second));
+    assert_eq!((limiters.get(&1).unwrap().in_flight(), limiters.overflow().unwrap().in_flight()), (0, 0));
+    let mut second = Box::pin(server.clone().oneshot(2));
+    assert!(timeout(ms(1), &mut second).await.is_err());
+    assert!(limiters.get(&1).is_none());
+    assert_eq!(limiters.get(&2).unwrap().in_flight(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn buckets_and_windows_limit_each_key() {
+    let buckets = PerKey::new(host, TokenBucket::builder(1, secs(10))).unwrap();
+    let windows = PerKey::new(host, SlidingWindow::builder(1, secs(20))).unwrap();
+    let client = steadfast::client().rate_limit(RateLimit::from(buckets).and(RateLimit::new(windows)));
+    let client = client.service(backend()).unwrap();
+    let limited = async |host: &str| match client.clone().oneshot(to(host, true)).await {
+        Err(Error::Rejected(Rejection::RateLimited(limited))) => limited.retry_after(),
+        _ => None,
+    };
+    assert_eq!(limited("one").await, None);
+    assert_eq!(limited("one").await, Some(secs(10)));
+    assert_eq!(limited("two").await, None);
+    advance(secs(10)).await;
+    assert!(limited("one").await.is_some_and(|wait| wait >= secs(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_live_stack_reaches_all_keys_and_those_made_later() {
+    let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(3)).unwrap();
+    let (layer, control) = steadfast::client().circuit_breaker(breakers.clone()).live().unwrap();
+    let client = layer.layer(backend());
+    client.clone().oneshot(to("early", true)).await.unwrap();
+    let strict = BreakerConfig { consecutive_failures: Some(1), ..BreakerConfig::default() };
+    let config = StackConfig { circuit_breaker: Some(strict.clone()), ..StackConfig::default() };
+    control.apply(&config).unwrap();
+    for host in ["early", "late"] {
+        client.clone().oneshot(to(host, false)).await.unwrap_err();
+        assert_eq!(breakers.get(host).unwrap().state(), BreakerState::Open, "{host}");
+    }
+    let forced = Some(BreakerConfig { forced: Some(Forced::Open), ..strict });
+    control.apply(&StackConfig { circuit_breaker: forced, ..StackConfig::default() }).unwrap();
+    let refused = client.clone().oneshot(to("latest", true)).await.unwrap_err();
+    assert!(matches!(refused, Error::Rejected(Rejection::CircuitOpen(_))));
+    // As it was built.
+    control.apply(&StackConfig::default()).unwrap();
+    for _ in 0..2 {
+        client.clone().oneshot(to("latest", false)).await.unwrap_err();
+    }
+    assert_eq!(breakers.get("latest").unwrap().state(), BreakerState::Closed);
+    let zero = BreakerConfig { probes: 0, ..BreakerConfig::default() };
+    let error = control.apply(&StackConfig { circuit_breaker: Some(zero), ..StackConfig::default() }).unwrap_err();
+    assert_eq!(error.field(), "circuit_breaker.probes");
+}
+
+#[test]
+fn explain_says_what_holds_for_each_key() {
+    let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(5)).unwrap().max_keys(200);
+    let breakers = breakers.most_open(0.5).unwrap();
+    let limiters = PerKey::new(host, LoadShedConfig::new(8)).unwrap();
+    let layer = steadfast::client().circuit_breaker(breakers).load_shed(limiters).layer().unwrap();
+    let explanation = layer.explain();
+    let layers: Vec<_> = explanation.layers().collect();
+    assert_eq!(
+        layers,
+        [
+            (
+                "circuit breaker",
+                "for each of 200 keys: opens at 5 failures in a row, for 5s growing to 60s, then 3 probes; at most 50% of them open"
+            ),
+            ("load shed", "for each of 1024 keys: at most 8 in flight"),
+        ]
+    );
+    assert_eq!(explanation.max_in_flight(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_counts_for_the_key_that_admitted_it() {
+    let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(1)).unwrap();
+    let frame = &mut Frame::new();
+    let permits = ["one", "two"].map(|host| breakers.admit(&to(host, true), frame).unwrap());
+    let [one, two] = permits;
+    Gate::<Request>::settle(&breakers, two, Ending::TimedOut, frame);
+    Gate::<Request>::settle(&breakers, one, Ending::Panicked, frame);
+    let state = |host: &str| breakers.get(host).unwrap().state();
+    assert_eq!((state("one"), state("two")), (BreakerState::Open, BreakerState::Open));
+}
