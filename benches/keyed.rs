@@ -9,7 +9,13 @@ use std::{
     hint::black_box,
     time::Duration,
 };
-use steadfast::rate_limit::{Keyed, OneTier, Overflow, Quota};
+use steadfast::{
+    Outcome,
+    circuit_breaker::Breaker,
+    per_key::PerKey,
+    rate_limit::{Keyed, OneTier, Overflow, Quota, TokenBucket},
+    shell::{Ending, Frame, Gate},
+};
 use support::bench;
 use tokio::time::Instant;
 
@@ -95,6 +101,47 @@ fn acquire(criterion: &mut Criterion) {
     }
 }
 
+/// A bucket of its own for each key, as many and as full.
+fn one_each(count: u64) -> PerKey<TokenBucket, u64, fn(&u64) -> u64> {
+    let quota = Quota::new(1_000_000_000, SECOND).with_burst(4_000_000_000);
+    let buckets = PerKey::new((|key: &u64| *key) as fn(&u64) -> u64, TokenBucket::with_quota(quota)).unwrap();
+    let buckets = buckets.max_keys(count as usize);
+    (0..count).for_each(|key| drop(buckets.handle(key)));
+    buckets
+}
+
+/// The same keys beside each other: `Keyed`, and a mechanism of its own for each key.
+fn per_key(criterion: &mut Criterion) {
+    for (count, name) in COUNTS {
+        let keyed = plenty(count, RandomState::new());
+        bench(criterion, &format!("per key, {name}, keyed"), || {
+            black_box(keyed.try_acquire(&next_key(count), 1)).unwrap();
+        });
+        let buckets = one_each(count);
+        bench(criterion, &format!("per key, {name}, a bucket each"), || {
+            let now = Instant::now();
+            black_box(buckets.handle_at(next_key(count), now).try_acquire_at(1, now)).unwrap();
+        });
+        bench(criterion, &format!("per key, {name}, get"), || {
+            black_box(buckets.get(&next_key(count))).unwrap();
+        });
+    }
+    let breakers = PerKey::new((|key: &u64| *key) as fn(&u64) -> u64, Breaker::builder()).unwrap();
+    bench(criterion, "per key, 1,000 keys, a breaker each, a call through the gate", || {
+        let (key, frame) = (next_key(1000), &mut Frame::new());
+        let permit = breakers.admit(&key, frame).unwrap();
+        let success = Ending::Answered(Outcome::Success);
+        Gate::<u64>::settle(&breakers, permit, success, frame);
+    });
+    let breaker = Breaker::builder().build().unwrap();
+    bench(criterion, "per key, one breaker, a call through the gate", || {
+        let (key, frame) = (next_key(1000), &mut Frame::new());
+        let permit = Gate::<u64>::admit(&breaker, &key, frame).unwrap();
+        let success = Ending::Answered(Outcome::Success);
+        Gate::<u64>::settle(&breaker, permit, success, frame);
+    });
+}
+
 fn strangers(criterion: &mut Criterion) {
     let quota = Quota::new(1, 1_000_000 * SECOND);
     let limit = Keyed::<u64>::builder(10_000, quota).overflow(Overflow::Refuse).build().unwrap();
@@ -111,6 +158,6 @@ fn strangers(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(SECOND).sample_size(20);
-    targets = acquire, strangers
+    targets = acquire, per_key, strangers
 }
 criterion_main!(benches);

@@ -9,6 +9,7 @@
 //! | [`load_shed`] | is there room for this one, now? |
 //! | [`load_level`] | can it wait its turn? |
 //! | [`rate_limit`] | has this caller had its share? |
+//! | [`per_key`] | what if one of many hosts is down? |
 //! | [`stack::live`] | what if a limit is wrong, now? |
 //! | `constant_work` | where do all these limits come from? |
 //!

@@ -29,6 +29,7 @@ mod e17;
 mod e18;
 mod e2;
 mod e22;
+mod e23;
 mod e25;
 mod e26;
 mod e3;
@@ -67,7 +68,7 @@ type Run = fn(&Lab) -> Result<Vec<Finding>, ConfigError>;
 type Draw = fn(&Lab, &Path) -> Result<(), Box<dyn Error>>;
 
 /// All experiments. Those that run nothing are in `later`.
-const EXPERIMENTS: [(&str, Option<Run>); 24] = [
+const EXPERIMENTS: [(&str, Option<Run>); 25] = [
     ("E1", Some(e1::run)),
     ("E2", Some(e2::run)),
     ("E3", Some(e3::run)),
@@ -90,6 +91,7 @@ const EXPERIMENTS: [(&str, Option<Run>); 24] = [
     ("E19", None),
     ("E20", None),
     ("E22", Some(e22::run)),
+    ("E23", Some(e23::run)),
     ("E25", Some(e25::run)),
     ("E26", Some(e26::run)),
 ];

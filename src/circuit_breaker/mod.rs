@@ -85,7 +85,8 @@
 //! # One breaker for what fails together
 //!
 //! A breaker judges all its calls as one. Where a fifth of the traffic goes to a dead shard, one breaker for all of it
-//! either stays closed for the dead fifth or opens for the living rest. Give each shard or host its own.
+//! either stays closed for the dead fifth or opens for the living rest. Give each shard or host its own: a
+//! [`PerKey`](crate::per_key::PerKey) of breakers.
 //!
 //! # Defaults
 //!

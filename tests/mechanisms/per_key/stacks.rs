@@ -88,6 +88,7 @@ async fn a_call_in_flight_keeps_its_key_and_one_that_is_dropped_gives_it_back() 
     assert_eq!(limiters.overflow().unwrap().in_flight(), 1);
     drop((first, second));
     assert_eq!((limiters.get(&1).unwrap().in_flight(), limiters.overflow().unwrap().in_flight()), (0, 0));
+    advance(ms(1)).await;
     let mut second = Box::pin(server.clone().oneshot(2));
     assert!(timeout(ms(1), &mut second).await.is_err());
     assert!(limiters.get(&1).is_none());
