@@ -28,32 +28,40 @@ const RPS: f64 = 1_000.0;
 const FAILING: f64 = 0.02;
 /// The mean time in which a living host answers.
 const LATENCY: Duration = ms(20);
-const LENGTH: Duration = secs(600);
-const DIE: Duration = secs(150);
-const REVIVE: Duration = secs(450);
 
-/// How many hosts die, and for how many there is a breaker.
+/// When hosts die, when they live again, and how long all of it takes.
+#[derive(Clone, Copy)]
+struct Times {
+    die: Duration,
+    revive: Duration,
+    length: Duration,
+}
+
+const WHOLE: Times = Times { die: secs(150), revive: secs(450), length: secs(600) };
+const GLANCE: Times = Times { die: secs(30), revive: secs(150), length: secs(240) };
+
+/// How many hosts die, for how many there is a breaker, and when.
 #[derive(Clone, Copy)]
 struct Case {
     dead: usize,
     keys: usize,
+    times: Times,
 }
-
-const UNBOUNDED: Case = Case { dead: 50, keys: HOSTS };
-const BOUNDED: Case = Case { dead: 50, keys: 200 };
-const MANY_DEAD: Case = Case { dead: 300, keys: 200 };
-const MANY_DEAD_UNBOUNDED: Case = Case { dead: 300, keys: HOSTS };
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let seeds = lab.count(12, 4, 1);
+    let times = if lab.is_glance() { GLANCE } else { WHOLE };
+    let case = |dead, keys| Case { dead, keys, times };
+    let one_for_all = case(50, 0);
     let anchors = lab.beyond_a_glance(|| {
         let shared = |rate| {
             lab.mean(0..seeds, move |seed| {
                 let builder = Breaker::builder().failure_rate(rate, secs(10)).minimum_calls(20);
-                Ok([simulate(seed, Case { keys: 0, ..UNBOUNDED }, builder)?.living_refused_of_the_outage()])
+                Ok([simulate(seed, one_for_all, builder)?.living_refused_of_the_outage()])
             })
         };
-        let by_rate = lab.mean(0..seeds, |seed| Ok([simulate(seed, UNBOUNDED, by_rate())?.sent_to_the_dead()]))?;
+        let by_rate =
+            lab.mean(0..seeds, |seed| Ok([simulate(seed, case(50, HOSTS), by_rate())?.sent_to_the_dead()]))?;
         Ok(vec![
             Anchor::new("one for all opens at .5: the living refused in the outage", [0.0], shared(0.5)?),
             Anchor::new("one for each, half of 20 in 10 s: the dead's demand sent", [0.54], by_rate),
@@ -62,31 +70,29 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let mut figures = lab.beyond_a_glance(|| {
         let refused = lab.means(seeds, |seed| {
             let builder = Breaker::builder().failure_rate(0.03, secs(10)).minimum_calls(20);
-            let seen = simulate(seed, Case { keys: 0, ..UNBOUNDED }, builder)?;
+            let seen = simulate(seed, one_for_all, builder)?;
             Ok([seen.living_refused_of_the_outage()])
         })?;
         Ok(vec![Figure::new("one for all opens at .03: the living refused in the outage", [Bound::Free], refused)])
     })?;
-    for (case, calls, most, refused, [each, any]) in [
-        (UNBOUNDED, 12.0, 20.0, 0.005, ["calls to a dead host, the living refused", "most calls to a dead host"]),
+    for (keys, each, any) in [
+        (HOSTS, "calls to a dead host, the living refused, calls that shared", "most calls to a dead host"),
         (
-            BOUNDED,
-            12.0,
-            20.0,
-            0.005,
-            ["200 keys: calls to a dead host, the living refused", "200 keys: most calls to a dead host"],
+            200,
+            "200 keys: calls to a dead host, the living refused, calls that shared",
+            "200 keys: most calls to a dead host",
         ),
     ] {
-        let ours = Runs::new(case);
+        let ours = Runs::new(case(50, keys));
         let means = lab.means(seeds, |seed| {
             let seen = ours.of(seed)?;
-            Ok([seen.calls_to_a_dead_host(), seen.living_refused()])
+            Ok([seen.calls_to_a_dead_host(), seen.living_refused(), seen.shared()])
         })?;
-        figures.push(Figure::new(each, [Bound::AtMost(calls), Bound::AtMost(refused)], means));
+        figures.push(Figure::new(each, [Bound::AtMost(12.0), Bound::AtMost(0.005), Bound::Free], means));
         let worst = lab.worst(seeds, |seed| Ok([ours.of(seed)?.most_calls_to_a_dead_host()]))?;
-        figures.push(Figure::new(any, [Bound::AtMost(most)], worst));
+        figures.push(Figure::new(any, [Bound::AtMost(20.0)], worst));
     }
-    let (bounded, unbounded) = (Runs::new(MANY_DEAD), Runs::new(MANY_DEAD_UNBOUNDED));
+    let (bounded, unbounded) = (Runs::new(case(300, 200)), Runs::new(case(300, HOSTS)));
     let many = lab.means(seeds, |seed| {
         let (bounded, unbounded) = (bounded.of(seed)?, unbounded.of(seed)?);
         let lost = unbounded.success() - bounded.success();
@@ -152,6 +158,8 @@ struct Seen {
     /// Those that were meant for hosts while they were dead, and those that reached each such host.
     to_dead: u64,
     reached_dead: Vec<u64>,
+    /// Those whose host had no breaker of its own.
+    shared: u64,
 }
 
 impl Seen {
@@ -175,6 +183,10 @@ impl Seen {
         self.living_refused_in_outage as f64 / self.to_living_in_outage as f64
     }
 
+    fn shared(&self) -> f64 {
+        self.shared as f64 / self.calls as f64
+    }
+
     fn success(&self) -> f64 {
         self.succeeded as f64 / self.calls as f64
     }
@@ -188,10 +200,11 @@ fn simulate(seed: u64, case: Case, builder: BreakerBuilder) -> Result<Seen, Conf
 }
 
 async fn calls(seed: u64, case: Case, builder: BreakerBuilder) -> Result<Seen, ConfigError> {
-    let breakers = PerKey::new(|host: &usize| *host, builder)?.max_keys(case.keys);
+    let Case { dead, keys, times: Times { die, revive, length } } = case;
+    let breakers = PerKey::new(|host: &usize| *host, builder)?.max_keys(keys);
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     let popularity = Popularity::zipf(HOSTS);
-    let dead = some_hosts(case.dead, &mut random);
+    let dead = some_hosts(dead, &mut random);
     let mut reached = vec![0; HOSTS];
     let mut seen = Seen::default();
     // Calls under way, by the time of their answers.
@@ -211,12 +224,12 @@ async fn calls(seed: u64, case: Case, builder: BreakerBuilder) -> Result<Seen, C
             }
             free.push(place);
         }
-        if arrival >= LENGTH {
+        if arrival >= length {
             break;
         }
         turn_to(start + arrival).await;
         let host = popularity.draw(&mut random);
-        let in_outage = (DIE..REVIVE).contains(&arrival);
+        let in_outage = (die..revive).contains(&arrival);
         let is_dead = in_outage && dead[host];
         let frame = &mut Frame::new();
         let admitted = breakers.admit(&host, frame);
@@ -247,6 +260,7 @@ async fn calls(seed: u64, case: Case, builder: BreakerBuilder) -> Result<Seen, C
         }
     }
     seen.reached_dead = (0..HOSTS).filter(|host| dead[*host]).map(|host| reached[host]).collect();
+    seen.shared = breakers.overflowed();
     Ok(seen)
 }
 
