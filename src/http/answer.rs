@@ -6,8 +6,8 @@ use super::{
 use crate::error::Rejection;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -173,11 +173,11 @@ pub(super) struct Wanted {
 
 impl Wanted {
     #[inline]
-    pub(super) fn by(method: &http::Method, headers: &HeaderMap) -> Self {
+    pub(super) fn by(method: &Method, content_type: Option<&HeaderValue>, accept: Option<&HeaderValue>) -> Self {
         Self {
-            is_grpc: grpc::is_grpc(headers),
-            is_head: method == http::Method::HEAD,
-            accept: headers.get(ACCEPT).cloned(),
+            is_grpc: content_type.is_some_and(grpc::is_grpc_type),
+            is_head: method == Method::HEAD,
+            accept: accept.filter(|accept| *accept != "*/*").cloned(),
         }
     }
 

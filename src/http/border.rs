@@ -9,7 +9,10 @@ use crate::{
     error::{ConfigError, Error, Rejection},
     shell::{Border, Frame},
 };
-use http::{Request, Response};
+use http::{
+    Request, Response,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 
 /// The border of HTTP and gRPC: rejections become responses in the caller's format, and a server takes over what the
 /// caller's headers say of its deadline, its attempts and its criticality.
@@ -264,10 +267,14 @@ where
         frame.user_code_runs();
         if self.reads_context {
             let inherited = frame.inherited();
-            let context = wire::read(self.peer, request.headers(), inherited.context(), frame.now());
-            frame.set_inherited(inherited.with_context(context));
+            let read = wire::read(self.peer, request.headers(), inherited.context(), || frame.now());
+            let wanted = Wanted::by(request.method(), read.content_type, read.accept);
+            frame.set_inherited(inherited.with_context(read.context));
+            return SeenRequest { wanted, kept, key };
         }
-        SeenRequest { wanted: Wanted::by(request.method(), request.headers()), kept, key }
+        let headers = request.headers();
+        let wanted = Wanted::by(request.method(), headers.get(CONTENT_TYPE), headers.get(ACCEPT));
+        SeenRequest { wanted, kept, key }
     }
 
     #[inline]

@@ -25,7 +25,11 @@ const UNITS: [(u128, char); 6] =
 /// Whether the content type is one of gRPC: `application/grpc`, alone or before `+`, `-`, `;` or a space. So gRPC-Web
 /// (`application/grpc-web`) is gRPC here.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    headers.get(CONTENT_TYPE).is_some_and(is_grpc_type)
+}
+
+/// Whether this is a content type of gRPC.
+pub(super) fn is_grpc_type(value: &HeaderValue) -> bool {
     match trimmed(value).split_at_checked(b"application/grpc".len()) {
         Some((begin, rest)) => {
             begin.eq_ignore_ascii_case(b"application/grpc")

@@ -24,7 +24,7 @@ impl<O, T, R, B, Q, L, A, X> ClientBuilder<O, T, R, B, Q, L, A, Leaf<AnyError, N
     ///
     /// let payments = service_fn(async |request: Request<String>| {
     ///     let mut answer = Response::new(request.headers()["steadfast-deadline-ms"].clone());
-    ///     if request.headers()["steadfast-attempt"] == "0" {
+    ///     if !request.headers().contains_key("steadfast-attempt") {
     ///         *answer.status_mut() = StatusCode::BAD_GATEWAY;
     ///     }
     ///     Ok::<_, Infallible>(answer)

@@ -6,7 +6,7 @@
 //! | `steadfast-deadline-ms` | the time left | of anyone | to internal peers |
 //! | `x-envoy-expected-rq-timeout-ms` | the time left | of internal peers | - |
 //! | `grpc-previous-rpc-attempts` | earlier attempts | of anyone | to anyone, on repeated requests of gRPC |
-//! | `steadfast-attempt` | earlier attempts | of anyone | to internal peers |
+//! | `steadfast-attempt` | earlier attempts | of anyone | to internal peers, after the first attempt |
 //! | `x-envoy-attempt-count` | attempts, this one included | of anyone | - |
 //! | `steadfast-criticality` | the criticality | of anyone, raised by internal peers | to internal peers |
 //!
@@ -14,12 +14,14 @@
 
 mod field;
 mod ignored;
+mod names;
 mod read;
 mod stamp;
 
 pub(super) use field::{ascii, number, trimmed};
 pub(super) use ignored::Ignored;
 pub use ignored::{IgnoredHeaders, ignored_headers};
+pub(super) use names::{Known, known};
 pub(super) use read::read;
 pub use stamp::Wire;
 

@@ -1,18 +1,24 @@
-use super::{
-    ATTEMPT, CLASSES, CRITICALITY, DEADLINE, DIGITS, ENVOY_ATTEMPT, ENVOY_TIMEOUT, GRPC_ATTEMPTS, Ignored, name,
-    number, trimmed,
-};
+use super::{CLASSES, DIGITS, Ignored, Known, known, name, number, trimmed};
 use crate::{
     context::{CallContext, Criticality},
     deadline::Deadline,
     http::{Peer, grpc},
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The longest time that a header can grant. A caller that claims more has this.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What a request says to the border of a server.
+pub(in crate::http) struct Read<'headers> {
+    /// What is known of the call.
+    pub(in crate::http) context: CallContext,
+    /// The first of these fields.
+    pub(in crate::http) content_type: Option<&'headers HeaderValue>,
+    pub(in crate::http) accept: Option<&'headers HeaderValue>,
+}
 
 /// What the request of this peer says about its call, on top of what is known of it.
 ///
@@ -24,64 +30,96 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// - The first field of a criticality counts.
 /// - A header that cannot be read is ignored and [counted](crate::http::ignored_headers).
 ///
-/// It costs one look-up for each header of the [table](super), and never allocates.
-pub(in crate::http) fn read(peer: Peer, headers: &HeaderMap, given: CallContext, now: Instant) -> CallContext {
-    let deadline = match time_left(peer, headers) {
-        Some(left) => Deadline::after(now, left.min(LONGEST)),
-        None => Deadline::NEVER,
-    };
-    let context = given.narrowed(deadline);
-    let attempt = attempt(headers);
-    let context = if attempt > given.attempt() { context.with_attempt(attempt) } else { context };
-    match (criticality(headers), peer) {
-        (None, _) => context,
-        (Some(claimed), Peer::Internal) => context.with_criticality(claimed),
-        (Some(claimed), Peer::External) => context.with_criticality(claimed.min(given.criticality())),
+/// It costs one pass over the headers, and a reading of the clock if there is a deadline. It never allocates.
+#[inline]
+pub(in crate::http) fn read(
+    peer: Peer,
+    headers: &HeaderMap,
+    given: CallContext,
+    now: impl FnOnce() -> Instant,
+) -> Read<'_> {
+    let (mut content_type, mut accept) = (None, None);
+    let mut claims = Claims::default();
+    for (known, value) in known(headers) {
+        match known {
+            Known::ContentType => content_type = content_type.or(Some(value)),
+            Known::Accept => accept = accept.or(Some(value)),
+            _ => claims.add(peer, known, value),
+        }
+    }
+    Read { context: claims.context(peer, given, now), content_type, accept }
+}
+
+/// What the headers claim.
+#[derive(Default)]
+struct Claims {
+    left: Option<Duration>,
+    attempt: u64,
+    criticality: Option<Criticality>,
+    /// The fields of which only the first counts, and that were there.
+    seen: [bool; 4],
+}
+
+impl Claims {
+    #[cold]
+    fn add(&mut self, peer: Peer, known: Known, value: &HeaderValue) {
+        match known {
+            Known::GrpcTimeout => self.add_left(grpc::timeout(value)),
+            Known::Deadline => self.add_left(millis(value)),
+            Known::EnvoyTimeout if peer == Peer::Internal => self.add_left(millis(value)),
+            Known::GrpcAttempts if self.is_first(0) => self.add_attempt(value, 0),
+            Known::Attempt if self.is_first(1) => self.add_attempt(value, 0),
+            // Envoy counts the attempt at hand.
+            Known::EnvoyAttempt if self.is_first(2) => self.add_attempt(value, 1),
+            Known::Criticality if self.is_first(3) => {
+                let value = trimmed(value);
+                let class = CLASSES.into_iter().find(|class| value.eq_ignore_ascii_case(name(*class).as_bytes()));
+                self.criticality = read_or_count(class, Ignored::Criticality);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_first(&mut self, field: usize) -> bool {
+        !std::mem::replace(&mut self.seen[field], true)
+    }
+
+    fn add_left(&mut self, left: Option<Duration>) {
+        if let Some(left) = read_or_count(left, Ignored::Deadline) {
+            self.left = Some(self.left.map_or(left, |least| least.min(left)));
+        }
+    }
+
+    fn add_attempt(&mut self, value: &HeaderValue, at_hand: u64) {
+        if let Some(attempts) = read_or_count(number(trimmed(value), DIGITS), Ignored::Attempt) {
+            self.attempt = self.attempt.max(attempts.saturating_sub(at_hand));
+        }
+    }
+
+    #[inline]
+    fn context(self, peer: Peer, given: CallContext, now: impl FnOnce() -> Instant) -> CallContext {
+        let deadline = match self.left {
+            Some(left) => Deadline::after(now(), left.min(LONGEST)),
+            None => Deadline::NEVER,
+        };
+        let context = given.narrowed(deadline);
+        let attempt = u32::try_from(self.attempt).unwrap_or(u32::MAX);
+        let context = if attempt > given.attempt() { context.with_attempt(attempt) } else { context };
+        match (self.criticality, peer) {
+            (None, _) => context,
+            (Some(claimed), Peer::Internal) => context.with_criticality(claimed),
+            (Some(claimed), Peer::External) => context.with_criticality(claimed.min(given.criticality())),
+        }
     }
 }
 
-fn time_left(peer: Peer, headers: &HeaderMap) -> Option<Duration> {
-    let millis = |value: &HeaderValue| number(trimmed(value), DIGITS).map(Duration::from_millis);
-    let counted = Some(Ignored::Deadline);
-    let from_envoy = match peer {
-        Peer::Internal => least(headers, &ENVOY_TIMEOUT, millis, counted),
-        Peer::External => None,
-    };
-    let of_all = [least(headers, &grpc::TIMEOUT, grpc::timeout, counted), least(headers, &DEADLINE, millis, counted)];
-    of_all.into_iter().chain([from_envoy]).flatten().min()
+pub(super) fn millis(value: &HeaderValue) -> Option<Duration> {
+    number(trimmed(value), DIGITS).map(Duration::from_millis)
 }
 
-/// The smallest of all values of this header that can be read. The others are counted as this kind, if any.
-pub(super) fn least(
-    headers: &HeaderMap,
-    name: &HeaderName,
-    parse: impl Fn(&HeaderValue) -> Option<Duration>,
-    kind: Option<Ignored>,
-) -> Option<Duration> {
-    let values = headers.get_all(name).iter();
-    values.filter_map(|value| read_or_count(parse(value), kind)).min()
-}
-
-fn read_or_count<T>(value: Option<T>, kind: Option<Ignored>) -> Option<T> {
-    if let (None, Some(kind)) = (&value, kind) {
+fn read_or_count<T>(value: Option<T>, kind: Ignored) -> Option<T> {
+    if value.is_none() {
         kind.count();
     }
     value
-}
-
-/// The largest number of earlier attempts that a header names, or zero.
-fn attempt(headers: &HeaderMap) -> u32 {
-    let first = |name: HeaderName| -> u64 {
-        let Some(value) = headers.get(name) else { return 0 };
-        read_or_count(number(trimmed(value), DIGITS), Some(Ignored::Attempt)).unwrap_or(0)
-    };
-    // Envoy counts the attempt at hand.
-    let earlier = first(GRPC_ATTEMPTS).max(first(ATTEMPT)).max(first(ENVOY_ATTEMPT).saturating_sub(1));
-    u32::try_from(earlier).unwrap_or(u32::MAX)
-}
-
-fn criticality(headers: &HeaderMap) -> Option<Criticality> {
-    let value = trimmed(headers.get(CRITICALITY)?);
-    let class = CLASSES.into_iter().find(|class| value.eq_ignore_ascii_case(name(*class).as_bytes()));
-    read_or_count(class, Some(Ignored::Criticality))
 }

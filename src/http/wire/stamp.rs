@@ -1,6 +1,6 @@
 use super::{
-    ATTEMPT, CRITICALITY, DEADLINE, DIGITS, ENVOY_ATTEMPT, ENVOY_TIMEOUT, GRPC_ATTEMPTS, MOST_MILLIS, name, number,
-    read::least, trimmed,
+    ATTEMPT, CRITICALITY, DEADLINE, ENVOY_ATTEMPT, ENVOY_TIMEOUT, GRPC_ATTEMPTS, Known, MOST_MILLIS, known, name,
+    read::millis,
 };
 use crate::{
     context::{CallContext, Criticality},
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// | `grpc-timeout` | the time left, rounded down, of at most 8 digits | anyone, on requests of gRPC |
 /// | `grpc-previous-rpc-attempts` | the earlier attempts, if there were any | anyone, on requests of gRPC |
 /// | `steadfast-deadline-ms` | the time left in milliseconds, rounded down | internal peers |
-/// | `steadfast-attempt` | the earlier attempts, from 0 | internal peers |
+/// | `steadfast-attempt` | the earlier attempts, if there were any | internal peers |
 /// | `steadfast-criticality` | `sheddable`, `sheddable-plus` or `critical-plus` | internal peers |
 ///
 /// A request is one of gRPC if its content type begins with `application/grpc`. Its timeout is in the finest unit that
@@ -41,7 +41,7 @@ use std::time::Duration;
 ///
 /// # Cost
 ///
-/// A few look-ups in the headers, one allocation for each value that is written, and one reading of the clock, if the
+/// One pass over the headers, one allocation for each number that is written, and one reading of the clock, if the
 /// context has a deadline.
 ///
 /// ```
@@ -54,7 +54,6 @@ use std::time::Duration;
 ///
 /// let inventory = service_fn(async |request: Request<()>| {
 ///     assert_eq!(request.headers()["steadfast-deadline-ms"], "600");
-///     assert_eq!(request.headers()["steadfast-attempt"], "0");
 ///     Ok::<_, Infallible>(Response::new(()))
 /// });
 /// let inventory = steadfast::client()
@@ -82,27 +81,72 @@ impl<B> Stamp<Request<B>> for Wire {
         let context = CallContext::current();
         let left = context.deadline().map(|deadline| deadline.saturating_duration_since(frame.now()));
         let headers = request.headers_mut();
-        if grpc::is_grpc(headers) {
-            for_grpc(headers, context, left);
+        let found = Found::in_request(headers);
+        if found.is_grpc {
+            for_grpc(headers, &found, context, left);
         }
         match self.peer {
-            Peer::Internal => for_internal(headers, context, left),
-            Peer::External => {
+            Peer::Internal => for_internal(headers, &found, context, left),
+            Peer::External if found.has_internal => {
                 for name in [DEADLINE, ATTEMPT, CRITICALITY, ENVOY_ATTEMPT, ENVOY_TIMEOUT] {
                     headers.remove(name);
                 }
             }
+            Peer::External => {}
         }
     }
 }
 
-fn for_grpc(headers: &mut HeaderMap, context: CallContext, left: Option<Duration>) {
+/// What a request has by itself, or from an earlier hop.
+#[derive(Default)]
+struct Found {
+    is_grpc: bool,
+    /// Headers that are for internal peers only.
+    has_internal: bool,
+    attempt_or_criticality: bool,
+    /// The `grpc-timeout` fields, and the shortest that can be read.
+    grpc_timeouts: usize,
+    grpc_left: Option<Duration>,
+    left: Option<Duration>,
+}
+
+impl Found {
+    #[inline]
+    fn in_request(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        let mut has_type = false;
+        for (known, value) in known(headers) {
+            match known {
+                Known::ContentType if !has_type => (has_type, found.is_grpc) = (true, grpc::is_grpc_type(value)),
+                Known::ContentType | Known::Accept => {}
+                known => found.add(known, value),
+            }
+        }
+        found
+    }
+
+    #[cold]
+    fn add(&mut self, known: Known, value: &HeaderValue) {
+        let shorter = |least: Option<Duration>, left: Option<Duration>| least.into_iter().chain(left).min();
+        self.has_internal |= known.is_internal();
+        self.attempt_or_criticality |= matches!(known, Known::Attempt | Known::Criticality);
+        match known {
+            Known::GrpcTimeout => {
+                self.grpc_timeouts += 1;
+                self.grpc_left = shorter(self.grpc_left, grpc::timeout(value));
+            }
+            Known::Deadline => self.left = shorter(self.left, millis(value)),
+            _ => {}
+        }
+    }
+}
+
+fn for_grpc(headers: &mut HeaderMap, found: &Found, context: CallContext, left: Option<Duration>) {
     if let Some(left) = left {
-        let earlier = least(headers, &grpc::TIMEOUT, grpc::timeout, None);
-        let shortest = earlier.map_or(left, |earlier| earlier.min(left));
+        let shortest = found.grpc_left.map_or(left, |earlier| earlier.min(left));
         // Of several the service may read any.
-        let only = headers.get_all(grpc::TIMEOUT).iter().count() == 1;
-        if !only || earlier != Some(shortest) || shortest.is_zero() {
+        let only = found.grpc_timeouts == 1;
+        if !only || found.grpc_left != Some(shortest) || shortest.is_zero() {
             headers.insert(grpc::TIMEOUT, grpc::timeout_value(shortest));
         }
     }
@@ -111,16 +155,21 @@ fn for_grpc(headers: &mut HeaderMap, context: CallContext, left: Option<Duration
     }
 }
 
-fn for_internal(headers: &mut HeaderMap, context: CallContext, left: Option<Duration>) {
+fn for_internal(headers: &mut HeaderMap, found: &Found, context: CallContext, left: Option<Duration>) {
     if let Some(left) = left {
-        let millis = |value: &HeaderValue| number(trimmed(value), DIGITS).map(Duration::from_millis);
-        let left = least(headers, &DEADLINE, millis, None).map_or(left, |earlier| earlier.min(left));
+        let left = found.left.map_or(left, |earlier| earlier.min(left));
         let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         headers.insert(DEADLINE, HeaderValue::from(millis.min(MOST_MILLIS)));
     }
-    headers.insert(ATTEMPT, HeaderValue::from(context.attempt()));
-    match context.criticality() {
-        Criticality::Critical => headers.remove(CRITICALITY),
-        other => headers.insert(CRITICALITY, HeaderValue::from_static(name(other))),
-    };
+    if found.attempt_or_criticality {
+        headers.remove(ATTEMPT);
+        headers.remove(CRITICALITY);
+    }
+    if context.attempt() > 0 {
+        headers.insert(ATTEMPT, HeaderValue::from(context.attempt()));
+    }
+    let criticality = context.criticality();
+    if criticality != Criticality::default() {
+        headers.insert(CRITICALITY, HeaderValue::from_static(name(criticality)));
+    }
 }

@@ -27,7 +27,7 @@ fn left(peer: Peer, given: Option<u64>, pairs: &[(&'static str, &str)]) -> Optio
         Some(millis) => CallContext::new().with_deadline(now + Duration::from_millis(millis)),
         None => CallContext::new(),
     };
-    let deadline = read(peer, &fields(pairs), context, now).deadline();
+    let deadline = read(peer, &fields(pairs), context, || now).context.deadline();
     deadline.map(|deadline| deadline.saturating_duration_since(now).as_millis())
 }
 
@@ -84,7 +84,7 @@ fn the_largest_number_of_attempts_counts_whoever_says_it() {
     let before = ignored_headers().attempt;
     for peer in PEERS {
         let attempt = |given: u32, pairs: &[(&'static str, &str)]| {
-            read(peer, &fields(pairs), CallContext::new().with_attempt(given), Instant::now()).attempt()
+            read(peer, &fields(pairs), CallContext::new().with_attempt(given), Instant::now).context.attempt()
         };
         assert_eq!(attempt(0, &[]), 0);
         assert_eq!(attempt(0, &[("steadfast-attempt", "2")]), 2);
@@ -106,7 +106,7 @@ fn anyone_lowers_the_criticality_and_only_an_internal_peer_raises_it() {
     use Criticality::*;
     let claim = |peer, given: Criticality, value: &str| {
         let headers = fields(&[("steadfast-criticality", value)]);
-        read(peer, &headers, CallContext::new().with_criticality(given), Instant::now()).criticality()
+        read(peer, &headers, CallContext::new().with_criticality(given), Instant::now).context.criticality()
     };
     for class in CLASSES {
         assert_eq!(claim(Peer::Internal, Critical, name(class)), class);
@@ -144,7 +144,7 @@ proptest! {
         let left = millis.map(Duration::from_millis);
         let context = left.map_or(context, |left| context.with_deadline(now + left));
         let request = sent(Peer::Internal, grpc, context);
-        let read = read(Peer::Internal, request.headers(), CallContext::new(), now);
+        let read = read(Peer::Internal, request.headers(), CallContext::new(), || now).context;
         prop_assert_eq!((read.attempt(), read.criticality()), (context.attempt(), context.criticality()));
         prop_assert_eq!(read.deadline().is_some(), millis.is_some());
         // Rounded down, and the clock went on a little; but never later. The smallest of gRPC is a nanosecond.
@@ -186,7 +186,7 @@ proptest! {
         let given = CallContext::new().with_attempt(attempt).with_criticality(CLASSES[class]);
         let given = millis.map_or(given, |millis| given.with_deadline(now + Duration::from_millis(millis)));
         for peer in PEERS {
-            let context = read(peer, &headers, given, now);
+            let context = read(peer, &headers, given, || now).context;
             prop_assert!(given.deadline().is_none_or(|deadline| context.deadline().unwrap() <= deadline));
             prop_assert!(context.deadline().is_none_or(|deadline| deadline >= now));
             prop_assert!(context.attempt() >= attempt);
@@ -197,7 +197,7 @@ proptest! {
             let mut request = Request::new(());
             *request.headers_mut() = headers.clone();
             context.sync_scope(|| Wire::new(peer).stamp(&mut request, &mut Frame::default()));
-            let passed_on = read(Peer::Internal, request.headers(), CallContext::new(), now);
+            let passed_on = read(Peer::Internal, request.headers(), CallContext::new(), || now).context;
             prop_assert!(passed_on.criticality() <= context.criticality().max(Criticality::Critical));
         }
     }

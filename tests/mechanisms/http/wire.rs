@@ -78,7 +78,6 @@ async fn each_attempt_says_how_much_time_it_has_and_how_many_were_before_it() {
             class,
             ("grpc-timeout", "500000u"),
             ("steadfast-deadline-ms", "500"),
-            ("steadfast-attempt", "0"),
         ]),
         pairs(&[
             GRPC,
@@ -119,10 +118,12 @@ async fn an_external_peer_is_sent_what_grpc_has_and_none_of_our_headers_or_envoy
 
 #[tokio::test(start_paused = true)]
 async fn an_internal_peer_is_sent_the_context_and_not_what_was_copied() {
-    let attempt = ("steadfast-attempt", "0");
-    assert_eq!(sent(Peer::Internal, CallContext::new(), &[]), pairs(&[attempt]));
     let copied = [("steadfast-attempt", "7"), ("steadfast-attempt", "8"), ("steadfast-criticality", "critical-plus")];
-    assert_eq!(sent(Peer::Internal, CallContext::new(), &copied), pairs(&[attempt]));
+    for copied in [&[][..], &copied] {
+        assert_eq!(sent(Peer::Internal, CallContext::new(), copied), pairs(&[]));
+        let second = CallContext::new().with_attempt(1);
+        assert_eq!(sent(Peer::Internal, second, copied), pairs(&[("steadfast-attempt", "1")]));
+    }
     for (class, name) in [
         (Criticality::Sheddable, Some("sheddable")),
         (Criticality::SheddablePlus, Some("sheddable-plus")),
@@ -130,14 +131,13 @@ async fn an_internal_peer_is_sent_the_context_and_not_what_was_copied() {
         (Criticality::CriticalPlus, Some("critical-plus")),
     ] {
         let context = CallContext::new().with_criticality(class);
-        let expected: Vec<_> = name.map(|name| ("steadfast-criticality", name)).into_iter().chain([attempt]).collect();
+        let expected: Vec<_> = name.map(|name| ("steadfast-criticality", name)).into_iter().collect();
         assert_eq!(sent(Peer::Internal, context, &copied), pairs(&expected));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_the_request_has_only_shrinks() {
-    let attempt = ("steadfast-attempt", "0");
     for (had, sent_on) in [("1S", "1S"), ("1500m", "1500m"), ("2S", "1500000u"), ("soon", "1500000u"), ("0S", "1n")] {
         let sent = sent(Peer::External, due_in(1500), &[GRPC, ("grpc-timeout", had)]);
         assert_eq!(sent, pairs(&[GRPC, ("grpc-timeout", sent_on)]), "{had}");
@@ -147,7 +147,7 @@ async fn a_deadline_that_the_request_has_only_shrinks() {
     assert_eq!(sent(Peer::External, CallContext::new(), &[GRPC, ("grpc-timeout", "2S")])[1].1, "2S");
     for (had, sent_on) in [("1499", "1499"), ("1501", "1500"), ("soon", "1500")] {
         let sent = sent(Peer::Internal, due_in(1500), &[("steadfast-deadline-ms", had)]);
-        assert_eq!(sent, pairs(&[attempt, ("steadfast-deadline-ms", sent_on)]), "{had}");
+        assert_eq!(sent, pairs(&[("steadfast-deadline-ms", sent_on)]), "{had}");
     }
 }
 
@@ -162,12 +162,12 @@ async fn the_time_left_is_rounded_down_and_its_last_moment_can_still_be_said() {
         (ms(3_600_000), "3600000", "3600000m"),
     ] {
         let context = CallContext::new().with_deadline(now + left);
-        let expected = [GRPC, ("steadfast-attempt", "0"), ("steadfast-deadline-ms", millis), ("grpc-timeout", timeout)];
+        let expected = [GRPC, ("steadfast-deadline-ms", millis), ("grpc-timeout", timeout)];
         assert_eq!(sent(Peer::Internal, context, &[GRPC]), pairs(&expected), "{left:?}");
     }
     let context = due_in(10);
     tokio::time::advance(ms(60_000)).await;
-    let expected = [GRPC, ("steadfast-attempt", "0"), ("steadfast-deadline-ms", "0"), ("grpc-timeout", "1n")];
+    let expected = [GRPC, ("steadfast-deadline-ms", "0"), ("grpc-timeout", "1n")];
     assert_eq!(sent(Peer::Internal, context, &[GRPC]), pairs(&expected));
 }
 
@@ -175,5 +175,5 @@ async fn the_time_left_is_rounded_down_and_its_last_moment_can_still_be_said() {
 async fn a_call_without_a_context_of_its_own_is_stamped_all_the_same() {
     let service = service_fn(async |request: Request<()>| Ok::<_, Infallible>(listed(request.headers())));
     let client = steadfast::client().stamp(Wire::new(Peer::Internal)).service(service).unwrap();
-    assert_eq!(client.oneshot(request(&[])).await.unwrap(), pairs(&[("steadfast-attempt", "0")]));
+    assert_eq!(client.oneshot(request(&[])).await.unwrap(), pairs(&[]));
 }

@@ -1,0 +1,86 @@
+//! The headers of the context, found in one pass over a request.
+//!
+//! A look-up hashes the name that it looks for. A request has few headers, and nine are looked for: one pass that
+//! compares lengths costs a fraction of that.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// A header of a request that is read at the border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Known {
+    Accept,
+    ContentType,
+    GrpcTimeout,
+    GrpcAttempts,
+    Deadline,
+    Attempt,
+    Criticality,
+    EnvoyTimeout,
+    EnvoyAttempt,
+}
+
+impl Known {
+    /// Which of them this is. Names of headers are lower case.
+    #[inline]
+    pub(in crate::http) fn of(name: &HeaderName) -> Option<Self> {
+        let name = name.as_str();
+        // By length first, which alone tells most other headers.
+        let (known, only) = match name.len() {
+            6 => (Self::Accept, "accept"),
+            12 if name.starts_with('c') => (Self::ContentType, "content-type"),
+            12 => (Self::GrpcTimeout, "grpc-timeout"),
+            17 => (Self::Attempt, "steadfast-attempt"),
+            21 => match name {
+                "steadfast-deadline-ms" => return Some(Self::Deadline),
+                "steadfast-criticality" => return Some(Self::Criticality),
+                _ => (Self::EnvoyAttempt, "x-envoy-attempt-count"),
+            },
+            26 => (Self::GrpcAttempts, "grpc-previous-rpc-attempts"),
+            30 => (Self::EnvoyTimeout, "x-envoy-expected-rq-timeout-ms"),
+            _ => return None,
+        };
+        (name == only).then_some(known)
+    }
+
+    /// Whether it is sent to internal peers only.
+    pub(super) fn is_internal(self) -> bool {
+        use Known::{Attempt, Criticality, Deadline, EnvoyAttempt, EnvoyTimeout};
+        matches!(self, Deadline | Attempt | Criticality | EnvoyAttempt | EnvoyTimeout)
+    }
+}
+
+/// The known headers among these, in their order.
+#[inline]
+pub(in crate::http) fn known(headers: &HeaderMap) -> impl Iterator<Item = (Known, &HeaderValue)> {
+    headers.iter().filter_map(|(name, value)| Some((Known::of(name)?, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Known::*, *};
+    use crate::http::wire::{ATTEMPT, CRITICALITY, DEADLINE, ENVOY_ATTEMPT, ENVOY_TIMEOUT, GRPC_ATTEMPTS};
+    use http::header::{ACCEPT, CONTENT_TYPE};
+
+    #[test]
+    fn each_name_is_known_and_no_other_of_its_length_is() {
+        let names = [
+            (ACCEPT, Accept),
+            (CONTENT_TYPE, ContentType),
+            (crate::http::grpc::TIMEOUT, GrpcTimeout),
+            (GRPC_ATTEMPTS, GrpcAttempts),
+            (DEADLINE, Deadline),
+            (ATTEMPT, Attempt),
+            (CRITICALITY, Criticality),
+            (ENVOY_TIMEOUT, EnvoyTimeout),
+            (ENVOY_ATTEMPT, EnvoyAttempt),
+        ];
+        for (name, known) in names {
+            assert_eq!(Known::of(&name), Some(known));
+            for instead in ["y", "c"] {
+                let mut other = name.as_str().to_owned();
+                other.replace_range(1..2, instead);
+                assert!(other == name.as_str() || Known::of(&other.parse().unwrap()).is_none(), "{other}");
+            }
+        }
+    }
+}
