@@ -46,9 +46,10 @@ use std::{
 ///
 /// # Cost
 ///
-/// Three allocations for each body: what is shared, the waker, and the list of readers. For each frame one reference to
-/// its bytes of 32 bytes, which are not copied, and three uncontended locks. A frame that is a part of a larger buffer
-/// keeps all of that buffer in memory. An empty body costs nothing.
+/// Three allocations for each body: what is shared, the waker, and the list of readers. Frames are not copied. Each that
+/// is kept costs 32 bytes in a list, three uncontended locks, and one allocation where it was made of a `Vec` and is now
+/// shared. A frame that is a part of a larger buffer keeps all of that buffer in memory. An empty body costs none of
+/// this.
 ///
 /// ```
 /// use std::{pin::Pin, task::{Context, Poll}};
@@ -213,7 +214,7 @@ impl<B: Body<Data = Bytes> + Unpin> Reader<B> {
                     back(body);
                     guard.0 = None;
                     buffer.push(position, data, rest);
-                    return Poll::Ready(empty.map(|empty| Ok(Frame::data(empty))));
+                    Poll::Ready(empty.map(|empty| Ok(Frame::data(empty))))
                 }
                 Err(frame) => {
                     guard.0 = None;

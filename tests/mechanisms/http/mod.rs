@@ -1,6 +1,7 @@
 //! HTTP and gRPC, without a network.
 
 mod answers;
+mod at_once;
 mod keys;
 mod peek;
 mod repeat;

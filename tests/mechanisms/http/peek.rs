@@ -13,7 +13,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use steadfast::http::{PeekBody, peek};
+use steadfast::http::{PeekBody, PeekService, peek};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 /// Frames, with `None` for each poll that finds none yet.
@@ -154,4 +154,11 @@ async fn other_answers_pass_at_once() {
         assert_ne!(status.as_deref(), Some("14"));
         assert_eq!(answer.into_body().collect().await.unwrap().trailers().unwrap()["grpc-status"], "14");
     }
+}
+
+/// The client of tonic takes the service around its channel.
+#[expect(dead_code, reason = "it compiles")]
+async fn tonic_takes_it(service: PeekService<tonic::transport::Channel>) {
+    let request = tonic_health::pb::HealthCheckRequest::default();
+    let _ = tonic_health::pb::health_client::HealthClient::new(service).check(request).await;
 }

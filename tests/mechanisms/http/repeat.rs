@@ -1,14 +1,28 @@
 //! Which HTTP requests are sent again, and with which head.
 
-use super::scripted::{Say, call};
-use super::scripted::{Script, data};
+use super::scripted::{Answer, Say, Script, Scripted, call, data};
 use crate::{
     replay::{Verdicts, as_it_says},
     support::ms,
 };
-use hyper::{Method, Request, Version};
-use steadfast::{Outcome, http, retry::Backoff};
-use tower::ServiceExt;
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, Response, Version};
+use std::{
+    convert::Infallible,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use steadfast::{
+    Outcome,
+    http::{self, ReplayBody},
+    retry::Backoff,
+};
+use tower::{ServiceExt, service_fn};
 
 /// The attempts that a request gets of two.
 async fn attempts(request: Request<&'static str>, outcome: Outcome) -> usize {
@@ -54,7 +68,7 @@ async fn every_attempt_has_the_whole_head() {
             .header("tenant", "acme")
             .header("tenant", "more")
             .extension(17_u64)
-            .body(super::scripted::Scripted::Script(body))
+            .body(Scripted::Script(body))
             .unwrap();
         let mut attempts = 0;
         call(3, 100, request, |request| {
@@ -69,4 +83,37 @@ async fn every_attempt_has_the_whole_head() {
         .await;
         assert_eq!(attempts, 3);
     }
+}
+
+/// Sends this body three times.
+async fn replays<B>(body: B, wrap: impl Fn(ReplayBody<B>) -> B + Clone)
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,
+{
+    let calls = Arc::new(AtomicU32::new(0));
+    let seen = calls.clone();
+    let service = service_fn(move |request: Request<B>| {
+        let seen = seen.clone();
+        async move {
+            let Ok(body) = request.into_body().collect().await else { panic!("a body that does not fail") };
+            assert_eq!(body.to_bytes(), "abc");
+            seen.fetch_add(1, Ordering::Relaxed);
+            Answer::Ok(Response::new(()))
+        }
+    });
+    let client = steadfast::client()
+        .retry(http::retry(3).without_budget().backoff(Backoff::exponential(ms(1), ms(1))).bodies(3, wrap))
+        .classify(|_: Result<&Response<()>, &Infallible>| Outcome::Failure)
+        .service(service)
+        .unwrap();
+    client.oneshot(Request::put("/").body(body).unwrap()).await.unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bodies_of_axum_tonic_and_reqwest_are_replayed() {
+    let full = || Full::new(Bytes::from_static(b"abc"));
+    replays(axum::body::Body::new(full()), axum::body::Body::new).await;
+    replays(tonic::body::Body::new(full()), tonic::body::Body::new).await;
+    replays(reqwest::Body::wrap(full()), reqwest::Body::wrap).await;
 }

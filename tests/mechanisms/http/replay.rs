@@ -1,33 +1,19 @@
-//! What further attempts read of a body that is streamed: after drops, above the cap, after failures, and at once.
+//! What further attempts read of a body that is streamed: after drops, above the cap, and after failures.
 
-use super::scripted::{Read, Say, Script, Scripted, Woken, bodies, call, data, read, trailers};
-use http_body::{Body, SizeHint};
+use super::scripted::{Read, Say, Script, Scripted, bodies, call, data, read, read_all, text};
+use crate::counting::so_far;
+use bytes::Bytes;
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::Request;
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
-    thread,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Waker},
 };
 
 fn put(body: Script) -> Request<Scripted> {
     Request::put("/").body(Scripted::Script(body)).unwrap()
-}
-
-/// All that is left of a body, if none of it has to be waited for.
-fn read_all(mut body: Scripted) -> Vec<Read> {
-    let mut all = Vec::new();
-    loop {
-        match read(&mut body, &Arc::default()) {
-            Read::End => return all,
-            Read::Pending => panic!("not all is there: {all:?}"),
-            next => all.push(next),
-        }
-    }
-}
-
-fn text(text: &str) -> Read {
-    Read::Data(text.as_bytes().to_vec())
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,40 +148,6 @@ async fn trailers_keep_a_body_open_until_they_are_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_attempts_the_newest_goes_beyond_the_cap_and_the_other_is_told() {
-    // Whichever comes to the cap first.
-    for first in [0, 1] {
-        let mut bodies = bodies(2, 3, Script::of([data("abc"), data("d"), data("e"), Say::End])).await;
-        assert_eq!(read(&mut bodies[first], &Arc::default()), text("abc"));
-        let expected = [Read::TooLarge, text("d")];
-        assert_eq!(read(&mut bodies[first], &Arc::default()), expected[first]);
-        let other = 1 - first;
-        // Nothing is kept any more once the newest has gone beyond the cap.
-        if first == 0 {
-            assert_eq!(read(&mut bodies[other], &Arc::default()), text("abc"));
-        }
-        assert_eq!(read(&mut bodies[other], &Arc::default()), expected[other]);
-        assert_eq!(read(&mut bodies[0], &Arc::default()), Read::End);
-        assert_eq!(read(&mut bodies[1], &Arc::default()), text("e"));
-        assert_eq!(bodies[1].size_hint().lower(), SizeHint::default().lower());
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_older_attempt_goes_beyond_the_cap_once_the_newer_one_is_gone() {
-    let mut bodies = bodies(3, 3, Script::of([data("abc"), data("d"), Say::End])).await;
-    for body in &mut bodies {
-        assert_eq!(read(body, &Arc::default()), text("abc"));
-    }
-    assert_eq!(read(&mut bodies[1], &Arc::default()), Read::TooLarge);
-    bodies.truncate(2);
-    // The second has failed already.
-    assert_eq!(read(&mut bodies[1], &Arc::default()), Read::End);
-    assert_eq!(read(&mut bodies[0], &Arc::default()), text("d"));
-    assert_eq!(read(&mut bodies[0], &Arc::default()), Read::End);
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_message_names_the_cap() {
     let mut bodies = bodies(2, 1, Script::of([data("ab"), Say::End])).await;
     let error = bodies.remove(0).frame().await.unwrap().unwrap_err();
@@ -204,94 +156,6 @@ async fn the_message_names_the_cap() {
         "the request body is larger than the cap of 1 bytes on what is kept for further attempts, and another attempt \
          sends the rest: a higher cap lets both send all of it"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn those_that_wait_are_woken_once_for_each_frame_and_keep_no_waker() {
-    let script = Script::default();
-    let mut bodies = bodies(2, 100, script.clone()).await;
-    let wakers: [Arc<Woken>; 2] = Default::default();
-    for round in 0..5 {
-        for (body, waker) in bodies.iter_mut().zip(&wakers) {
-            // Again and again, as a task does that waits for something else, too.
-            for _ in 0..3 {
-                assert_eq!(read(body, waker), Read::Pending);
-            }
-            assert_eq!(waker.times(), round);
-        }
-        script.say(data("a"));
-        for (body, waker) in bodies.iter_mut().zip(&wakers) {
-            assert_eq!(waker.times(), round + 1);
-            assert_eq!(read(body, waker), text("a"));
-        }
-    }
-    bodies.clear();
-    for waker in wakers {
-        assert_eq!(Arc::strong_count(&waker), 1);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stalled_or_dropped_attempt_holds_no_other_up() {
-    let script = Script::default();
-    let mut bodies = bodies(3, 100, script.clone()).await;
-    let wakers: [Arc<Woken>; 3] = Default::default();
-    for (body, waker) in bodies.iter_mut().zip(&wakers) {
-        assert_eq!(read(body, waker), Read::Pending);
-    }
-    // The last that has polled the script goes away, and the first one is woken, and does nothing.
-    bodies.truncate(2);
-    script.say(data("a"));
-    assert_eq!([wakers[0].times(), wakers[1].times()], [1, 1]);
-    assert_eq!(read(&mut bodies[1], &wakers[1]), text("a"));
-    assert_eq!(read(&mut bodies[1], &wakers[1]), Read::Pending);
-    script.say(Say::End);
-    assert_eq!(wakers[1].times(), 2);
-    assert_eq!(read(&mut bodies[1], &wakers[1]), Read::End);
-    assert_eq!(read_all(bodies.remove(0)), [text("a")]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_attempt_that_asks_while_another_polls_is_woken_when_that_is_over() {
-    for is_there in [false, true] {
-        let script = Script::default();
-        let mut bodies = bodies(2, 100, script.clone()).await;
-        let (second, mut first) = (bodies.pop().unwrap(), bodies.pop().unwrap());
-        let (woken, woken_first) = (Arc::<Woken>::default(), Arc::<Woken>::default());
-        let (seen, waker) = (Arc::new(Mutex::new(None)), woken.clone());
-        let (asked, second) = (seen.clone(), Arc::new(Mutex::new(second)));
-        let asks = second.clone();
-        if is_there {
-            script.say(data("a"));
-        }
-        script.0.lock().unwrap().hook = Some(Box::new(move || {
-            *asked.lock().unwrap() = Some(read(&mut *asks.lock().unwrap(), &waker));
-        }));
-        let expected = if is_there { text("a") } else { Read::Pending };
-        assert_eq!(read(&mut first, &woken_first), expected);
-        assert_eq!(*seen.lock().unwrap(), Some(Read::Pending));
-        // Its own poll may have come after the wake-up that the first one has seen.
-        assert_eq!((woken_first.times(), woken.times()), (0, 1));
-        assert_eq!(read(&mut *second.lock().unwrap(), &woken), expected);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_panic_of_the_body_fails_the_other_attempts_and_wakes_them() {
-    let script = Script::of([data("a")]);
-    let mut bodies = bodies(2, 100, script.clone()).await;
-    let woken = Arc::<Woken>::default();
-    assert_eq!(read(&mut bodies[0], &woken), text("a"));
-    assert_eq!(read(&mut bodies[0], &woken), Read::Pending);
-    script.0.lock().unwrap().says_next(Say::Panic);
-    assert_eq!(read(&mut bodies[1], &Arc::default()), text("a"));
-    let panicked = catch_unwind(AssertUnwindSafe(|| read(&mut bodies[1], &Arc::default())));
-    assert!(panicked.is_err());
-    assert_eq!(woken.times(), 1);
-    for body in &mut bodies {
-        assert_eq!(read(body, &woken), Read::FailedElsewhere);
-        assert_eq!(read(body, &woken), Read::End);
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,27 +173,27 @@ async fn a_body_that_is_replayed_already_is_replayed_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_on_several_threads_read_the_same() {
-    for _ in 0..50 {
-        let script = Script::default();
-        let bodies = bodies(3, 10_000, script.clone()).await;
-        let readers: Vec<_> = bodies
-            .into_iter()
-            .map(|body| {
-                thread::spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                    let all = runtime.block_on(body.collect()).unwrap();
-                    (all.trailers().cloned(), all.to_bytes())
-                })
-            })
-            .collect();
-        let frames: Vec<Vec<u8>> = (0..100).map(|byte| vec![byte; 3]).collect();
-        for frame in &frames {
-            script.say(Say::Data(frame.clone()));
+async fn a_body_allocates_three_times_and_its_frames_only_for_their_list() {
+    let mut of_calls = [0; 2];
+    for (count, is_empty) in of_calls.iter_mut().zip([false, true]) {
+        let says = if is_empty { vec![] } else { vec![data("ab")] };
+        let request = put(Script::of(says).exact(&[]));
+        let before = so_far().times;
+        call(2, 3, request, drop).await;
+        *count = so_far().times - before;
+    }
+    // The test puts each body into a box: two of them, and one where it is empty.
+    assert_eq!(of_calls[0] - of_calls[1], 3 + 1);
+
+    let mut bodies = bodies(2, 100, Script::of(vec![Say::Frame(Bytes::from_static(b"ab")); 8])).await;
+    let waker = Waker::noop();
+    for expected in [2, 0] {
+        let mut body = bodies.remove(0);
+        let before = so_far().times;
+        for _ in 0..8 {
+            assert!(Pin::new(&mut body).poll_frame(&mut Context::from_waker(waker)).is_ready());
         }
-        script.say(Say::Trailers);
-        for reader in readers {
-            assert_eq!(reader.join().unwrap(), (Some(trailers()), frames.concat().into()));
-        }
+        // The list grows from 4 to 8.
+        assert_eq!(so_far().times - before, expected);
     }
 }

@@ -55,7 +55,7 @@ impl Model {
                     Some(Say::Data(data)) => Read::Data(data),
                     Some(Say::Trailers) => Read::Trailers,
                     Some(Say::Error) => Read::Scripted,
-                    Some(Say::Panic | Say::End) => Read::End,
+                    Some(Say::Panic | Say::Frame(_) | Say::End) => Read::End,
                 };
             }
             Reads::Kept(place, trailers_read) => (place, trailers_read),
@@ -100,7 +100,7 @@ impl Model {
                         self.phase = Phase::Ended { trailers: true };
                         continue;
                     }
-                    Some(Say::Panic | Say::End) => {
+                    Some(Say::Panic | Say::Frame(_) | Say::End) => {
                         self.phase = Phase::Ended { trailers: false };
                         continue;
                     }

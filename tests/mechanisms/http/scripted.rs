@@ -28,6 +28,8 @@ use tower::{ServiceExt, service_fn};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Say {
     Data(Vec<u8>),
+    /// Data whose memory belongs to a test.
+    Frame(Bytes),
     Trailers,
     Error,
     Panic,
@@ -149,6 +151,7 @@ impl Body for Scripted {
         drop(state);
         Poll::Ready(match say {
             Say::Data(data) => Some(Ok(Frame::data(data.into()))),
+            Say::Frame(data) => Some(Ok(Frame::data(data))),
             Say::Trailers => Some(Ok(Frame::trailers(trailers()))),
             Say::Error => Some(Err(Failure::Scripted)),
             Say::Panic => panic!("the script says so"),
@@ -225,6 +228,22 @@ pub fn read<B: Body<Data = Bytes, Error = Failure> + Unpin>(body: &mut B, waker:
             error => unreachable!("{error}"),
         },
     }
+}
+
+/// All that is left of a body, if none of it has to be waited for.
+pub fn read_all(mut body: Scripted) -> Vec<Read> {
+    let mut all = Vec::new();
+    loop {
+        match read(&mut body, &Arc::default()) {
+            Read::End => return all,
+            Read::Pending => panic!("not all is there: {all:?}"),
+            next => all.push(next),
+        }
+    }
+}
+
+pub fn text(text: &str) -> Read {
+    Read::Data(text.as_bytes().to_vec())
 }
 
 /// The answer of a service that has failed.
