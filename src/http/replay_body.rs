@@ -46,10 +46,10 @@ use std::{
 ///
 /// # Cost
 ///
-/// Three allocations for each body: what is shared, the waker, and the list of readers. Frames are not copied. Each that
-/// is kept costs 32 bytes in a list, three uncontended locks, and one allocation where it was made of a `Vec` and is now
-/// shared. A frame that is a part of a larger buffer keeps all of that buffer in memory. An empty body costs none of
-/// this.
+/// Three allocations for each body: what is shared, the waker, and the list of readers. Frames are not copied. Each
+/// frame that is kept costs 32 bytes in a list, three uncontended locks, and one allocation where it was made of a
+/// `Vec` and is now shared. A frame that is a part of a larger buffer keeps all of that buffer in memory. An empty body
+/// costs none of this.
 ///
 /// ```
 /// use std::{pin::Pin, task::{Context, Poll}};

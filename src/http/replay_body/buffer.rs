@@ -6,7 +6,7 @@
 //! | from | to | by | when |
 //! |---|---|---|---|
 //! | idle | polled | [`next`](Buffer::next) | a reader has read all that is kept |
-//! | polled | idle | [`pending`](Buffer::pending), [`push`](Buffer::push) | the source has no frame yet, or one that is kept |
+//! | polled | idle | [`pending`](Buffer::pending), [`push`](Buffer::push) | the source has no frame, or one that fits |
 //! | polled | at the cap | [`push`](Buffer::push) | the frame does not fit |
 //! | polled | ended | [`end`](Buffer::end) | the source has no more |
 //! | polled | failed | [`fail`](Buffer::fail) | the source failed or panicked |

@@ -1,4 +1,17 @@
+use std::fmt;
 use thiserror::Error;
+
+/// A number of bytes as people read it.
+struct Bytes(usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 byte"),
+            bytes => write!(f, "{bytes} bytes"),
+        }
+    }
+}
 
 /// Why a [`ReplayBody`](super::ReplayBody) cannot be read to its end.
 ///
@@ -11,8 +24,9 @@ pub enum ReplayError<E> {
     Body(E),
     /// The body is larger than what is kept of it, and the newest attempt sends the rest alone.
     #[error(
-        "the request body is larger than the cap of {cap} bytes on what is kept for further attempts, and another \
-         attempt sends the rest: a higher cap lets both send all of it"
+        "the request body is larger than its replay cap of {}, and another attempt sends the rest: with a higher cap \
+         both send all of it",
+        Bytes(*cap)
     )]
     TooLarge {
         /// The most bytes that are kept.

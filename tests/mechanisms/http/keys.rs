@@ -179,7 +179,10 @@ proptest! {
         let entries: Vec<_> = reported
             .iter()
             .map(|bits| IpAddr::V4((*bits).into()))
-            .map(|address| if by_forwarded { format!("for=\"{address}\";host=\"a\\\",\"") } else { address.to_string() })
+            .map(|address| match by_forwarded {
+                true => format!("for=\"{address}\";host=\"a\\\",\""),
+                false => address.to_string(),
+            })
             .collect();
         let mut fields = fields;
         let trusted = entries.join(", ");
@@ -208,7 +211,11 @@ proptest! {
     }
 
     #[test]
-    fn addresses_with_the_same_prefix_share_a_key(address in any::<u128>(), other in any::<u128>(), bits in 1..=128_u8) {
+    fn addresses_with_the_same_prefix_share_a_key(
+        address in any::<u128>(),
+        other in any::<u128>(),
+        bits in 1..=128_u8,
+    ) {
         let key = |address: u128| {
             let mut request = Request::new(());
             request.extensions_mut().insert(IpAddr::V6(Ipv6Addr::from_bits(address)));

@@ -149,13 +149,15 @@ async fn trailers_keep_a_body_open_until_they_are_read() {
 
 #[tokio::test(start_paused = true)]
 async fn the_message_names_the_cap() {
-    let mut bodies = bodies(2, 1, Script::of([data("ab"), Say::End])).await;
-    let error = bodies.remove(0).frame().await.unwrap().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the request body is larger than the cap of 1 bytes on what is kept for further attempts, and another attempt \
-         sends the rest: a higher cap lets both send all of it"
-    );
+    for (cap, text) in [(0, "0 bytes"), (1, "1 byte"), (2, "2 bytes")] {
+        let mut bodies = bodies(2, cap, Script::of([data("abc"), Say::End])).await;
+        let error = bodies.remove(0).frame().await.unwrap().unwrap_err();
+        let expected = format!(
+            "the request body is larger than its replay cap of {text}, and another attempt sends the rest: with a \
+             higher cap both send all of it"
+        );
+        assert_eq!(error.to_string(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
