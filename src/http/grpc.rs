@@ -22,8 +22,8 @@ const MOST_UNITS: u128 = 99_999_999;
 const UNITS: [(u128, char); 6] =
     [(1, 'n'), (1_000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S'), (60_000_000_000, 'M'), (3_600_000_000_000, 'H')];
 
-/// Whether the content type is one of gRPC: `application/grpc`, alone or before `+`, `-`, `;` or a space. So gRPC-Web
-/// (`application/grpc-web`) is gRPC here.
+/// Whether the content type is one of gRPC: `application/grpc`, also with a format or parameters. Not that of gRPC-Web,
+/// `application/grpc-web`, whose trailers are a part of the body: it is HTTP here.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(is_grpc_type)
 }
@@ -33,7 +33,7 @@ pub(super) fn is_grpc_type(value: &HeaderValue) -> bool {
     match trimmed(value).split_at_checked(b"application/grpc".len()) {
         Some((begin, rest)) => {
             begin.eq_ignore_ascii_case(b"application/grpc")
-                && matches!(rest.first(), None | Some(b'+' | b'-' | b';' | b' '))
+                && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
         }
         None => false,
     }

@@ -1,6 +1,6 @@
-use super::replay_body::longer;
+use super::{grpc, replay_body::longer, verdict::awaits_trailers};
 use bytes::Buf;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderName, Request, Response, header, response::Parts};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
@@ -12,8 +12,6 @@ use std::{
 };
 use tower::{Layer, Service};
 
-const GRPC: &[u8] = b"application/grpc";
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: &[u8] = b"0";
 
 /// A layer around a gRPC client that brings the status of a call without messages into the head of its answer, where
@@ -158,22 +156,12 @@ where
 
 /// Whether the status of an answer is still to come.
 fn is_open<B: Body>(answer: &Response<B>) -> bool {
-    let content_type = answer.headers().get(header::CONTENT_TYPE);
-    answer.status() == StatusCode::OK
-        && content_type.is_some_and(|content_type| is_grpc(content_type.as_bytes()))
-        && !answer.headers().contains_key(GRPC_STATUS)
-        && !answer.body().is_end_stream()
-}
-
-/// `application/grpc`, also with a format or parameters; not `application/grpc-web`, which has its status elsewhere.
-fn is_grpc(content_type: &[u8]) -> bool {
-    let Some((kind, rest)) = content_type.split_at_checked(GRPC.len()) else { return false };
-    kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
+    awaits_trailers(answer) && !answer.body().is_end_stream()
 }
 
 /// Makes the head of an answer without messages that of one without a body, if it has failed.
 fn copy_failure(trailers: &HeaderMap, head: &mut Parts) {
-    if trailers.get(GRPC_STATUS).is_none_or(|status| status.as_bytes() == OK) {
+    if trailers.get(grpc::STATUS).is_none_or(|status| status.as_bytes() == OK) {
         return;
     }
     for name in trailers.keys() {

@@ -14,7 +14,7 @@ fn the_content_type_of_grpc_ends_there_or_goes_on_with_its_suffix_or_parameters(
     for (value, expected) in [
         ("application/grpc", true),
         ("application/grpc+proto", true),
-        ("application/grpc-web", true),
+        ("application/grpc-web", false),
         ("application/grpc;charset=utf-8", true),
         ("application/grpc ; charset=utf-8", true),
         ("APPLICATION/gRPC+json", true),

@@ -73,12 +73,7 @@ async fn each_attempt_says_how_much_time_it_has_and_how_many_were_before_it() {
     CallContext::new().with_criticality(Criticality::SheddablePlus).scope(call).await.unwrap_err();
     let class = ("steadfast-criticality", "sheddable-plus");
     let expected = [
-        pairs(&[
-            GRPC,
-            class,
-            ("grpc-timeout", "500000u"),
-            ("steadfast-deadline-ms", "500"),
-        ]),
+        pairs(&[GRPC, class, ("grpc-timeout", "500000u"), ("steadfast-deadline-ms", "500")]),
         pairs(&[
             GRPC,
             class,
