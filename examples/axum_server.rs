@@ -1,22 +1,17 @@
 //! An axum server that refuses at once what it cannot do in time.
 //!
 //! ```sh
-//! cargo run --example axum_server -- 8080 # or any free port, if none is named
+//! cargo run --features http --example axum_server -- 8080 # or any free port, if none is named
 //! curl -i http://127.0.0.1:8080/orders/7
 //! ```
 //!
 //! Ctrl-C stops it. Beyond its limits callers get `503 Service Unavailable`, or `429 Too Many Requests` with a
-//! `Retry-After`. No `HandleErrorLayer` is needed: the stack answers rejections itself and adds no error of its own.
+//! `Retry-After`; after a second they get `504 Gateway Timeout`. No `HandleErrorLayer` is needed: the stack answers
+//! rejections itself and adds no error of its own.
 
-use axum::{
-    Router,
-    extract::Path,
-    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use axum::{Router, extract::Path, routing::get};
 use std::{env, net::Ipv4Addr, time::Duration};
-use steadfast::{Rejection, load_shed::Limiter, rate_limit::TokenBucket};
+use steadfast::{http::Peer, load_shed::Limiter, rate_limit::TokenBucket};
 use tokio::net::TcpListener;
 use tower::BoxError;
 
@@ -30,10 +25,15 @@ async fn main() -> Result<(), BoxError> {
         // What the server can do: 500 requests per second at 50 ms each are 25 in flight, by Little's law. A few more
         // absorb bursts; many more would only wait in line.
         .load_shed(Limiter::fixed(32)?)
-        // Nobody waits longer than this for an answer, so no work goes on for longer either. Calls that a handler makes
-        // through a stack of `steadfast::client()` inherit what is left of it.
+        // No caller waits longer than this for an answer, so no work goes on for longer either. A caller that sends a
+        // shorter deadline gets that. Calls that a handler makes through a stack of `steadfast::client()` inherit what
+        // is left of it.
         .timeout(Duration::from_secs(1))
-        .respond_with(refuse)
+        // Strangers: they may ask for less time or importance, never for more, and are not told the limits.
+        .http(Peer::External)
+        // A slow reader costs memory until it has read all, so its call keeps its place and its deadline until then. A
+        // route that streams for longer puts `steadfast::http::NoBodyDeadline` into the extensions of its responses.
+        .whole_body()
         .layer()?;
     eprint!("{}", stack.explain());
 
@@ -61,19 +61,4 @@ async fn all_orders() -> &'static str {
 async fn one_order(Path(number): Path<u32>) -> String {
     tokio::time::sleep(Duration::from_millis(50)).await;
     format!("order {number}\n")
-}
-
-/// What a caller sees of a request that was refused or took too long.
-fn refuse(rejection: Rejection) -> Response {
-    let status = match rejection {
-        Rejection::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let mut response = (status, format!("{rejection}\n")).into_response();
-    if let Some(wait) = rejection.retry_after() {
-        // The header counts whole seconds. Rounded up: whoever comes back early is refused again.
-        let seconds = wait.as_secs_f64().ceil() as u64;
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }

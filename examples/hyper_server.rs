@@ -1,19 +1,18 @@
 //! A hyper server, HTTP/1 and HTTP/2, that refuses at once what it cannot do in time.
 //!
 //! ```sh
-//! cargo run --example hyper_server -- 8080 # or any free port, if none is named
+//! cargo run --features http --example hyper_server -- 8080 # or any free port, if none is named
 //! curl -i http://127.0.0.1:8080/
 //! ```
 //!
 //! Ctrl-C stops it. Beyond its limits callers get `503 Service Unavailable`, or `429 Too Many Requests` with a
-//! `Retry-After`. The connection stays open, but for HTTP/1 requests with a body: hyper closes it when the answer is
-//! there before the body is read.
+//! `Retry-After`; after a second they get `504 Gateway Timeout`. The connection stays open, but for HTTP/1 requests
+//! with a body: hyper closes it when the answer is there before the body is read.
 
 use http_body_util::Full;
 use hyper::{
-    Request, Response, StatusCode,
+    Request, Response,
     body::{Bytes, Incoming},
-    header::{HeaderValue, RETRY_AFTER},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -21,7 +20,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use std::{convert::Infallible, env, net::Ipv4Addr, time::Duration};
-use steadfast::{Rejection, load_shed::Limiter, rate_limit::TokenBucket};
+use steadfast::{http::Peer, load_shed::Limiter, rate_limit::TokenBucket};
 use tokio::net::TcpListener;
 use tower::{BoxError, service_fn};
 
@@ -35,10 +34,14 @@ async fn main() -> Result<(), BoxError> {
         // What the server can do: 500 requests per second at 50 ms each are 25 in flight, by Little's law. A few more
         // absorb bursts; many more would only wait in line.
         .load_shed(Limiter::fixed(32)?)
-        // Nobody waits longer than this for an answer, so no work goes on for longer either.
+        // No caller waits longer than this for an answer, so no work goes on for longer either. A caller that sends a
+        // shorter deadline gets that.
         .timeout(Duration::from_secs(1))
-        // An `Err` would abort the connection, with all other requests on it. A response does not.
-        .respond_with(refuse)
+        // Rejections become responses, since an `Err` would abort the connection, with all other requests on it. The
+        // callers are strangers: they may ask for less time or importance, never for more, and are not told the limits.
+        .http(Peer::External)
+        // A slow reader costs memory until it has read all, so its call keeps its place and its deadline until then.
+        .whole_body()
         .service(service_fn(answer))?;
     eprint!("{}", service.explain());
 
@@ -72,19 +75,4 @@ async fn main() -> Result<(), BoxError> {
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     tokio::time::sleep(Duration::from_millis(50)).await;
     Ok(Response::new(Full::from(format!("{} {}\n", request.method(), request.uri().path()))))
-}
-
-/// What a caller sees of a request that was refused or took too long.
-fn refuse(rejection: Rejection) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(format!("{rejection}\n")));
-    *response.status_mut() = match rejection {
-        Rejection::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    if let Some(wait) = rejection.retry_after() {
-        // The header counts whole seconds. Rounded up: whoever comes back early is refused again.
-        let seconds = wait.as_secs_f64().ceil() as u64;
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }

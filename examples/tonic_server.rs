@@ -1,21 +1,19 @@
 //! A tonic server that refuses at once what it cannot do in time.
 //!
 //! ```sh
-//! cargo run --example tonic_server -- 50051                  # or any free port, if none is named
-//! cargo run --example tonic_client -- 127.0.0.1:50051
+//! cargo run --features http --example tonic_server -- 50051   # or any free port, if none is named
+//! cargo run --features http --example tonic_client -- 127.0.0.1:50051
 //! ```
 //!
 //! Ctrl-C stops it. It serves the standard health service of gRPC, which needs no generated code of its own; put yours
-//! beside it. Beyond its limits callers get `RESOURCE_EXHAUSTED`, and are told when to come back where that is known.
+//! beside it. Beyond its limits callers get `RESOURCE_EXHAUSTED`, and are told when to come back where that is known,
+//! or else not to retry. A handler finds the caller's deadline in `steadfast::CallContext::current()`, and the client
+//! stacks that it calls send on what is left of it.
 
 use std::{env, net::Ipv4Addr, time::Duration};
-use steadfast::{Rejection, load_shed::Limiter, rate_limit::TokenBucket};
+use steadfast::{http::Peer, load_shed::Limiter, rate_limit::TokenBucket};
 use tokio::net::TcpListener;
-use tonic::{
-    Status,
-    metadata::MetadataValue,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::transport::{Server, server::TcpIncoming};
 use tower::BoxError;
 
 #[tokio::main]
@@ -26,14 +24,16 @@ async fn main() -> Result<(), BoxError> {
         // What the callers, all together, have been promised. Counts calls, however cheap or dear they are.
         .rate_limit(TokenBucket::builder(100, Duration::from_secs(1)).burst(100).build()?)
         // What the server can do: 500 calls per second at 50 ms each are 25 in flight, by Little's law. A few more
-        // absorb bursts; many more would only wait in line. It counts calls until the head of their answer, so a stream
-        // of answers takes a place only at its beginning.
+        // absorb bursts; many more would only wait in line. It counts calls until the head of their answer, which comes
+        // after the work. Not `.whole_body()`: with it each watcher of the health service would keep a place for days.
+        // Around a service that works while it streams, that is right.
         .load_shed(Limiter::fixed(32)?)
-        // Nobody waits longer than this for an answer, so no work goes on for longer either. It holds for the head of
-        // the answer too, and so does not cut streams short.
+        // No caller waits longer than this for an answer, so no work goes on for longer either. A caller that sends a
+        // shorter `grpc-timeout` gets that. It holds for the head of the answer, and so does not cut streams short.
         .timeout(Duration::from_secs(1))
-        // To gRPC a failed call is a response like any other, with a status in its headers.
-        .respond_with(|rejection| refuse(rejection).into_http())
+        // Services of your own, which are told the limits in the message, and may mark calls as more important. To gRPC
+        // a refused call is a response like any other, with a status in its headers.
+        .http(Peer::Internal)
         .layer()?;
     eprint!("{}", stack.explain());
 
@@ -50,24 +50,4 @@ async fn main() -> Result<(), BoxError> {
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
         .await?;
     Ok(())
-}
-
-/// What a caller sees of a call that was refused or took too long.
-fn refuse(rejection: Rejection) -> Status {
-    let message = rejection.to_string();
-    let mut status = match rejection {
-        // Not `UNAVAILABLE`, which gRPC clients take for "try again": that is the last thing a busy server needs.
-        Rejection::RateLimited(_) | Rejection::Overloaded(_) | Rejection::QueueFull(_) => {
-            Status::resource_exhausted(message)
-        }
-        // Not `UNAVAILABLE` either: the work was begun, and may have been done.
-        Rejection::TimedOut(_) => Status::deadline_exceeded(message),
-        _ => Status::unavailable(message),
-    };
-    if let Some(wait) = rejection.retry_after() {
-        // Rounded up: whoever comes back early is refused again.
-        let milliseconds = (wait.as_secs_f64() * 1000.0).ceil() as u64;
-        status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(milliseconds));
-    }
-    status
 }

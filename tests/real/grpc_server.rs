@@ -123,7 +123,9 @@ async fn callers_that_find_no_room_are_refused_and_those_that_stall_are_ended() 
         (status.code(), status.message()),
         (Code::ResourceExhausted, "load shed: 32 calls are in flight already")
     );
-    assert_eq!(pushback(&status), None);
+    // Nothing is known of when there will be room, so callers are not to try again.
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
+    assert_eq!(status.metadata().get("steadfast-rejected").unwrap(), "load_shed");
 
     for response in stalled.await.unwrap() {
         let code = response.headers().get("grpc-status").unwrap().to_str().unwrap().parse::<i32>().unwrap();

@@ -5,12 +5,13 @@ use crate::trial::trials;
 use futures::future::join_all;
 use http_body_util::{BodyExt, Empty};
 use hyper::{
-    Request, StatusCode,
+    HeaderMap, Request, StatusCode,
     body::Bytes,
     client::conn::{http1, http2},
-    header::RETRY_AFTER,
+    header::{AsHeaderName, CONTENT_TYPE, RETRY_AFTER},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -34,30 +35,44 @@ const BURST: usize = 100;
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
-    retry_after: Option<String>,
+    headers: HeaderMap,
     body: String,
 }
 
 impl Answer {
     async fn read(response: hyper::Response<hyper::body::Incoming>) -> Self {
-        let retry_after = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
-        let status = response.status();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        Self { status, retry_after, body: String::from_utf8(body.to_vec()).unwrap() }
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Self { status: head.status, headers: head.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
     /// Checks an answer of any kind against what the examples promise.
     fn check(&self) {
-        let expected = match self.status {
+        let (retry_after, mechanism, title, detail) = match self.status {
             StatusCode::OK => return,
             // A fixed limit does not know when there will be room.
-            StatusCode::SERVICE_UNAVAILABLE => (None, "load shed: 32 calls are in flight already\n"),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                (None, "load_shed", "Service Unavailable", "The service has too much to do at present.")
+            }
             // A new token comes every 10 ms, and the header counts whole seconds.
-            StatusCode::TOO_MANY_REQUESTS => (Some("1"), "rate limit: used up for another "),
+            StatusCode::TOO_MANY_REQUESTS => {
+                (Some("1"), "rate_limit", "Too Many Requests", "There were too many requests.")
+            }
             _ => panic!("{self:?}"),
         };
-        assert_eq!(self.retry_after.as_deref(), expected.0);
-        assert!(self.body.starts_with(expected.1), "{self:?}");
+        assert_eq!(self.header(RETRY_AFTER), retry_after);
+        assert_eq!(self.header("steadfast-rejected"), Some(mechanism));
+        assert_eq!(self.header("steadfast-retry"), Some("unprocessed"));
+        assert_eq!(self.header(CONTENT_TYPE), Some("application/problem+json"));
+        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        let status = self.status.as_u16();
+        // No word about the limits, which are no concern of strangers.
+        let expected = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
+        assert_eq!(problem, expected);
     }
 }
 
@@ -128,7 +143,7 @@ async fn callers_over_the_rate_come_back_when_told(example: &str, path: &str) {
             let answer = connection.get(path).await;
             answer.check();
             assert_ne!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-            if let Some(seconds) = answer.retry_after {
+            if let Some(seconds) = answer.header(RETRY_AFTER) {
                 // The others stop as well, so that afterwards there are tokens for all who were refused.
                 refused.store(true, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_secs(seconds.parse().unwrap())).await;

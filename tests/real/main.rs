@@ -34,6 +34,7 @@ mod quotas;
 #[cfg(feature = "redis-tls")]
 mod redis_access;
 mod runtimes;
+mod whole_bodies;
 
 use crate::trial::needing;
 use std::{env, process::ExitCode};
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         http_servers::trials(),
         load_leveling::trials(),
         quotas::trials(),
+        whole_bodies::trials(),
         constant_work_sources::trials(),
         needing(server::missing(), constant_work_sources::trials_with_redis()),
         needing(server::missing(), durable::trials()),
