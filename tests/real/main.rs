@@ -27,6 +27,7 @@ mod composition;
 mod constant_work_sources;
 mod durable;
 mod failover;
+mod grpc_clients;
 mod grpc_server;
 mod http_servers;
 mod load_leveling;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         clients::trials(),
         compile_fail::trials(),
         composition::trials(),
+        grpc_clients::trials(),
         grpc_server::trials(),
         http_servers::trials(),
         load_leveling::trials(),
