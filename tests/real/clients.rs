@@ -13,6 +13,7 @@ trials![
     the_hyper_client_calls_the_hyper_server,
     the_tonic_client_hides_the_faults_of_a_flaky_server,
     the_tonic_client_calls_the_tonic_server,
+    the_reqwest_client_sends_streams_again_and_cuts_off_a_host_that_is_down,
     the_hyper_client_fails_fast_when_the_server_is_killed,
     the_tonic_client_fails_fast_when_the_server_is_killed,
     the_hyper_client_gives_up_on_a_server_that_never_answers,
@@ -108,6 +109,18 @@ async fn the_tonic_client_hides_the_faults_of_a_flaky_server() {
 async fn the_tonic_client_calls_the_tonic_server() {
     let server = Server::start("tonic_server");
     assert_answered(&Process::start("tonic_client", &[&server.address().to_string()]).finish(), "Serving");
+}
+
+async fn the_reqwest_client_sends_streams_again_and_cuts_off_a_host_that_is_down() {
+    let lines = Process::start("reqwest_client", &[]).finish();
+    assert!(lines[0].starts_with("A call passes"), "{lines:#?}");
+    let calls = calls(&lines);
+    assert_eq!(count(calls, "call "), 2 * CALLS, "{lines:#?}");
+    // The whole stream comes back.
+    assert!(count(calls, "200 OK, 22 bytes") >= 4, "{lines:#?}");
+    assert!(count(calls, "502 Bad Gateway") > 0, "{lines:#?}");
+    assert!(count(calls, "circuit breaker: open for another ") > 0, "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "The circuit is Open.");
 }
 
 async fn the_hyper_client_fails_fast_when_the_server_is_killed() {
