@@ -35,6 +35,7 @@ mod quotas;
 #[cfg(feature = "redis-tls")]
 mod redis_access;
 mod runtimes;
+mod uploads;
 mod whole_bodies;
 
 use crate::trial::needing;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         http_servers::trials(),
         load_leveling::trials(),
         quotas::trials(),
+        uploads::trials(),
         whole_bodies::trials(),
         constant_work_sources::trials(),
         needing(server::missing(), constant_work_sources::trials_with_redis()),
