@@ -89,7 +89,7 @@ impl<B: Body> WholeBody<B> {
         judge: &Verdict,
     ) -> Response<Self> {
         let is_grpc = grpc::is_grpc(response.headers());
-        let judge = verdict::awaits_trailers(&response).then(|| judge.clone());
+        let judge = verdict::awaits_trailers(&response).then_some(*judge);
         let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let left = length.and_then(|length| length.parse().ok());
         let (head, body) = response.into_parts();
