@@ -132,6 +132,6 @@ pub fn server() -> stack::ServerBuilder {
 }
 
 /// The examples of the README, compiled and run.
-#[cfg(all(doctest, feature = "redis", feature = "constant-work", feature = "sim"))]
+#[cfg(all(doctest, feature = "redis", feature = "constant-work", feature = "http", feature = "sim"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

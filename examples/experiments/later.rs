@@ -42,7 +42,7 @@ const LATER: [(&str, &str, &str, &str); 7] = [
     ),
     (
         "E19",
-        "real run on loopback: cargo run --release --example overload",
+        "real run on loopback: cargo run --release --features http --example overload",
         "unprotected goodput falls to about 0 past capacity",
         "≥ 0.95 of capacity from 0.5x to 10x, p99 of the accepted ≤ 2x the unloaded p99",
     ),

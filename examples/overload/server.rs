@@ -7,7 +7,7 @@ use crate::{
 use http_body_util::Empty;
 use hyper::{
     Request, Response,
-    body::{Bytes, Incoming},
+    body::{Body, Bytes, Incoming},
     server::conn::http2,
 };
 use hyper_util::{
@@ -30,7 +30,7 @@ use tokio::{
     sync::{Mutex, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
-use tower::Service;
+use tower::{BoxError, Service};
 
 pub type Answer = Response<Empty<Bytes>>;
 
@@ -59,10 +59,11 @@ impl Server {
     }
 }
 
-async fn accept<S>(listener: TcpListener, service: S)
+async fn accept<S, B>(listener: TcpListener, service: S)
 where
-    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     loop {
         // What goes wrong with one connection concerns its client alone, who sees it, too.
@@ -72,10 +73,11 @@ where
     }
 }
 
-async fn serve<S>(stream: TcpStream, service: S) -> Result<(), Box<dyn Error + Send + Sync>>
+async fn serve<S, B>(stream: TcpStream, service: S) -> Result<(), BoxError>
 where
-    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     stream.set_nodelay(true)?;
     // HTTP/2 has limits of its own on streams. They are out of reach here, so that they do not stand in for the

@@ -4,21 +4,22 @@ use crate::{
     client::{Ask, Client, Connections, Ending},
     report::MECHANISMS,
     scenario::{ATTEMPTS, DEADLINE, SLOTS, capacity_rps},
-    server::{Answer, Backend},
+    server::Backend,
 };
 use http_body_util::Empty;
 use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    header::{HeaderName, HeaderValue},
+    Request, Response,
+    body::{Bytes, Incoming},
+    header::HeaderValue,
 };
 use std::{convert::Infallible, time::Duration};
 use steadfast::{
-    ConfigError, Error, Outcome, Rejection,
+    ConfigError, Error,
     circuit_breaker::Breaker,
+    http::{self, HttpBody, Peer},
     load_shed::Limiter,
     rate_limit::TokenBucket,
-    retry::{Backoff, Retry, RetryBudget},
+    retry::{Backoff, RetryBudget},
 };
 use tower::{Service, ServiceExt, service_fn};
 
@@ -33,14 +34,17 @@ const WAITING: u32 = SLOTS * 4 / 5;
 /// in 320 ms, which is less than it can work off, and so its queue becomes short again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(320);
 
-/// Says which mechanism of the server refused a request.
-const REFUSED_BY: HeaderName = HeaderName::from_static("refused-by");
+/// The work's answer, or that of a refusal.
+type Refusable = Response<HttpBody<Empty<Bytes>>>;
 
 /// The server's stack: whatever comes, the work behind it never has more to do than it can do in time.
 pub fn server(
     backend: Backend,
 ) -> Result<
-    impl Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static,
+    impl Service<Request<Incoming>, Response = Refusable, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static,
     ConfigError,
 > {
     let room = SLOTS + WAITING;
@@ -55,7 +59,9 @@ pub fn server(
         .load_shed(Limiter::fixed(room as usize)?)
         // No caller waits longer for one attempt, so neither does its request.
         .timeout(ATTEMPT_TIMEOUT)
-        .respond_with(refusal)
+        // The answer says in its status whether it is about this caller or about everybody, and in a header which
+        // mechanism it was, for the table at the end.
+        .http(Peer::External)
         .service(backend)
 }
 
@@ -68,10 +74,13 @@ pub fn client(connections: Connections) -> Result<Client, ConfigError> {
     let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(1)).open_for(Duration::from_millis(250));
     let stack = steadfast::client()
         .timeout(DEADLINE)
-        .retry(Retry::new(ATTEMPTS).backoff(backoff).budget(budget))
+        .retry(http::retry(ATTEMPTS).backoff(backoff).budget(budget))
         .circuit_breaker(breaker.build()?)
         .attempt_timeout(ATTEMPT_TIMEOUT)
-        .classify(verdict)
+        // A server that refuses part of the load is doing well: no reason for the breaker to cut off the rest, and
+        // without a word about when to come back, none to retry. (Call these a `Failure` and see: past the capacity the
+        // breaker then costs about half of the goodput.)
+        .http(Peer::External)
         .service(connections)?;
     Ok(Client::new(service_fn(move |ask: Ask| {
         let call = stack.clone().oneshot(ask);
@@ -79,37 +88,12 @@ pub fn client(connections: Connections) -> Result<Client, ConfigError> {
     })))
 }
 
-/// What a refused caller is told: in the status whether it is about this caller or about everybody, and in a header
-/// which mechanism it was, for the table at the end.
-fn refusal(rejection: Rejection) -> Answer {
-    let status = match rejection {
-        Rejection::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-        Rejection::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let mut answer = Response::new(Empty::new());
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(REFUSED_BY, HeaderValue::from_static(rejection.mechanism()));
-    answer
-}
-
-/// What an answer says about the server. One that refuses part of the load is doing well: no reason for the breaker to
-/// cut off the rest, and without a word about when to come back, none to retry. (Call these a `Failure` and see: past
-/// the capacity the breaker then costs about half of the goodput.)
-fn verdict(result: Result<&Response<Incoming>, &hyper::Error>) -> Outcome {
-    const REFUSALS: [StatusCode; 2] = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
-    match result.map(Response::status) {
-        Ok(status) if REFUSALS.contains(&status) => Outcome::Overloaded { retry_after: None },
-        Ok(status) if status.is_server_error() => Outcome::Failure,
-        Ok(_) => Outcome::Success,
-        Err(_) => Outcome::Failure,
-    }
-}
-
 fn ending(result: Result<Response<Incoming>, Error<hyper::Error>>) -> Ending {
     match result {
         Ok(answer) if answer.status().is_success() => Ending::Answered,
-        Ok(answer) => answer.headers().get(REFUSED_BY).and_then(mechanism).map_or(Ending::Failed, Ending::Stopped),
+        Ok(answer) => {
+            answer.headers().get("steadfast-rejected").and_then(mechanism).map_or(Ending::Failed, Ending::Stopped)
+        }
         Err(Error::Rejected(rejection)) => Ending::Stopped(rejection.mechanism()),
         Err(Error::Service(_)) => Ending::Failed,
     }
