@@ -30,6 +30,7 @@ use tower::service_fn;
 trials![
     callers_over_the_rate_are_told_when_to_come_back,
     callers_that_find_no_room_are_refused_and_those_that_stall_are_ended,
+    a_call_ends_with_the_time_that_its_caller_gives_it,
 ];
 
 /// What the example allows.
@@ -132,4 +133,22 @@ async fn callers_that_find_no_room_are_refused_and_those_that_stall_are_ended() 
         assert_eq!(Code::from(code), Code::DeadlineExceeded);
     }
     assert_eq!(check(&client).await.unwrap().get_ref().status(), ServingStatus::Serving);
+}
+
+async fn a_call_ends_with_the_time_that_its_caller_gives_it() {
+    let server = Server::start("tonic_server");
+    let stream = process::connect(server.address()).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let uri = format!("http://{}/grpc.health.v1.Health/Check", server.address());
+    // The message never comes.
+    let message = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    let request = Request::post(&uri).header("content-type", "application/grpc").header("grpc-timeout", "50m");
+    let response = sender.send_request(request.body(message).unwrap()).await.unwrap();
+    let header = |name| response.headers()[name].to_str().unwrap();
+    match header("grpc-status") {
+        "4" => assert_eq!(header("grpc-message"), "timeout: no answer by the deadline of the caller"),
+        // tonic has a timer of its own for it, which may be first.
+        code => assert_eq!((code, header("grpc-message")), ("1", "Timeout expired")),
+    }
 }
