@@ -61,7 +61,7 @@ pub fn server(
         .timeout(ATTEMPT_TIMEOUT)
         // The answer says in its status whether it is about this caller or about everybody, and in a header which
         // mechanism it was, for the table at the end.
-        .http(Peer::External)
+        .http(Peer::Internal)
         .service(backend)
 }
 
@@ -80,7 +80,7 @@ pub fn client(connections: Connections) -> Result<Client, ConfigError> {
         // A server that refuses part of the load is doing well: no reason for the breaker to cut off the rest, and
         // without a word about when to come back, none to retry. (Call these a `Failure` and see: past the capacity the
         // breaker then costs about half of the goodput.)
-        .http(Peer::External)
+        .http(Peer::Internal)
         .service(connections)?;
     Ok(Client::new(service_fn(move |ask: Ask| {
         let call = stack.clone().oneshot(ask);

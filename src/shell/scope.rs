@@ -10,6 +10,7 @@ use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::time::Instant;
 use tower::Service;
@@ -139,11 +140,14 @@ fn may_be_by_deadline(ending: Ending) -> bool {
 
 /// A service that gives up at the deadline is judged as one that this stack gave up then. Its own patience, if it is a
 /// stack too, may be longer or shorter than that of this one.
+///
+/// Its timer may be a little early: the deadline was rounded down to be sent, and timers fire at whole milliseconds.
 #[cold]
 fn judge_answer(deadline: Deadline, patient_from: Deadline, frame: &mut Frame) {
     let now = frame.now();
+    let is_over = deadline.remaining(now).is_some_and(|left| left < Duration::from_millis(1));
     match (patient_from.instant(), frame.reported()) {
-        (Some(patient_from), _) if now < patient_from && deadline.has_passed(now) => frame.report(Ending::CutShort),
+        (Some(patient_from), _) if now < patient_from && is_over => frame.report(Ending::CutShort),
         (Some(patient_from), Some(Ending::CutShort)) if now >= patient_from => frame.report(Ending::TimedOut),
         _ => {}
     }

@@ -1,5 +1,6 @@
-use std::fmt;
+use std::{convert::Infallible, fmt};
 use thiserror::Error;
+use tower::BoxError;
 
 /// A number of bytes as people read it.
 struct Bytes(usize);
@@ -35,4 +36,16 @@ pub enum ReplayError<E> {
     /// The body failed, or panicked, when another attempt read it.
     #[error("the request body failed when another attempt read it")]
     FailedElsewhere,
+}
+
+impl<E: Into<BoxError>> ReplayError<E> {
+    /// The error in a box, for body types whose error is one: `body.map_err(ReplayError::into_boxed)`. Also where `E`
+    /// is a `BoxError`, which is no error itself.
+    pub fn into_boxed(self) -> BoxError {
+        match self {
+            Self::Body(error) => error.into(),
+            Self::TooLarge { cap } => ReplayError::<Infallible>::TooLarge { cap }.into(),
+            Self::FailedElsewhere => ReplayError::<Infallible>::FailedElsewhere.into(),
+        }
+    }
 }

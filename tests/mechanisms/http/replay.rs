@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
     task::{Context, Waker},
 };
+use steadfast::http::ReplayError;
 
 fn put(body: Script) -> Request<Scripted> {
     Request::put("/").body(Scripted::Script(body)).unwrap()
@@ -198,4 +199,13 @@ async fn a_body_allocates_three_times_and_its_frames_only_for_their_list() {
         // The list grows from 4 to 8.
         assert_eq!(so_far().times - before, expected);
     }
+}
+
+#[test]
+fn an_error_of_a_replayed_body_fits_into_a_box_also_where_it_is_one() {
+    type Boxed = ReplayError<tower::BoxError>;
+    let body = Boxed::Body("connection reset".into()).into_boxed();
+    assert_eq!(body.to_string(), "connection reset");
+    assert!(Boxed::TooLarge { cap: 7 }.into_boxed().to_string().contains("7 bytes"));
+    assert!(Boxed::FailedElsewhere.into_boxed().to_string().contains("another attempt"));
 }
