@@ -9,7 +9,6 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 use std::{
-    array,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -17,7 +16,7 @@ use std::{
 use tokio::time::Instant;
 
 /// The number of shards, each with a lock of its own, so that two threads with two keys seldom write one cache line.
-const SHARDS: usize = 64;
+const SHARDS: usize = if cfg!(steadfast_loom) { 1 } else { 64 };
 /// The lowest bit of a hash by which the shard is chosen. A map in a shard uses the lowest and the highest bits.
 const SHARD_SHIFT: u32 = 40;
 
@@ -75,12 +74,13 @@ type Map<T, K> = HashMap<u64, Arc<Entry<T, K>>, BuildHasherDefault<Identity>>;
 
 /// No user code runs while a shard is locked: entries are dropped, and handles used, after it.
 pub(super) struct Table<T, K> {
-    shards: [Stripe<RwLock<Map<T, K>>>; SHARDS],
+    /// [`SHARDS`] of them.
+    shards: Box<[Stripe<RwLock<Map<T, K>>>]>,
 }
 
 impl<T, K> Table<T, K> {
     pub(super) fn new() -> Self {
-        Self { shards: array::from_fn(|_| Stripe(RwLock::default())) }
+        Self { shards: (0..SHARDS).map(|_| Stripe(RwLock::default())).collect() }
     }
 
     #[inline]

@@ -24,6 +24,7 @@ use steadfast::{
 use tokio::{runtime, time::Instant};
 use tower::{Layer, Service};
 
+mod most_open;
 mod transitions;
 
 const SECOND: Duration = Duration::from_secs(1);
