@@ -1,4 +1,4 @@
-//! reqwest behind a stack: several hosts, one budget for all retries, and uploads that are sent again.
+//! reqwest behind a stack: a circuit breaker for each host, one budget for all retries, and uploads that are sent again.
 //!
 //! ```sh
 //! cargo run --features http --example reqwest_client                   # against two of its own, one of them down
@@ -9,7 +9,9 @@ use axum::http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use reqwest::{Body, Client, retry};
 use std::{env, io, sync::Arc, sync::atomic::AtomicU32, sync::atomic::Ordering, time::Duration};
-use steadfast::{Error, circuit_breaker::Breaker, http, http::Peer, http::Verdict, retry::RetryBudget};
+use steadfast::{
+    Error, circuit_breaker::Breaker, http, http::Peer, http::Verdict, per_key::PerKey, retry::RetryBudget,
+};
 use tokio::net::TcpListener;
 use tower::{BoxError, ServiceExt, service_fn};
 
@@ -28,8 +30,9 @@ async fn main() -> Result<(), BoxError> {
         .retry(retry::never())
         .build()?;
 
-    // Opens when half of the calls fail or, for clients with few calls, ten in a row.
-    let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).consecutive_failures(10).build()?;
+    // Each opens when half of the calls to its host fail or, for clients with few calls, ten in a row.
+    let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).consecutive_failures(10);
+    let breakers = PerKey::new(http::authority, breaker)?;
     // One retry for every five calls to any host: a host that is down takes no more from this client than that.
     let budget = RetryBudget::builder().ratio(0.2).build()?;
     let api = steadfast::client()
@@ -38,7 +41,7 @@ async fn main() -> Result<(), BoxError> {
         // An answer that fails three times in a row is no passing fault. Bodies are replayed, streams as well, up to 64
         // KiB of each. A POST is repeated only with an `Idempotency-Key`, or where no connection was made.
         .retry(http::retry(3).budget(budget).bodies(http::DEFAULT_REPLAY_CAP, Body::wrap))
-        .circuit_breaker(breaker.clone())
+        .circuit_breaker(breakers.clone())
         // Well above the slowest usual answer of 60 ms: who has not answered by now is better asked again.
         .attempt_timeout(Duration::from_millis(300))
         .http_by(Peer::External, Verdict::new(Peer::External).unsent(reqwest::Error::is_connect))
@@ -69,7 +72,7 @@ async fn main() -> Result<(), BoxError> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    println!("The circuit is {:?}.", breaker.state());
+    breakers.for_each(|host, breaker| println!("The circuit of {host} is {:?}.", breaker.state()));
     Ok(())
 }
 
