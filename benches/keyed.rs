@@ -133,6 +133,10 @@ fn per_key(criterion: &mut Criterion) {
         let success = Ending::Answered(Outcome::Success);
         Gate::<u64>::settle(&breakers, permit, success, frame);
     });
+    let bucket = TokenBucket::builder(1_000_000_000, SECOND).burst(4_000_000_000).build().unwrap();
+    bench(criterion, "per key, one bucket for all", || {
+        black_box(bucket.try_acquire_at(1, Instant::now())).unwrap();
+    });
     let breaker = Breaker::builder().build().unwrap();
     bench(criterion, "per key, one breaker, a call through the gate", || {
         let (key, frame) = (next_key(1000), &mut Frame::new());

@@ -103,7 +103,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
 
     /// The most keys that have a mechanism of their own, from now on and for all clones. Default: 1024.
     ///
-    /// It bounds the memory: a [`Breaker`] takes about half a KiB. Where it is lowered below the keys that there are,
+    /// It bounds the memory: a [`Breaker`] takes about a KiB. Where it is lowered below the keys that there are,
     /// newcomers make those go that may. With zero all keys share one mechanism.
     pub fn max_keys(self, max_keys: usize) -> Self {
         self.keys.set_max_keys(max_keys);

@@ -18,7 +18,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Bounds the memory: a breaker takes half a KiB. Few clients call more hosts.
+/// Bounds the memory: a breaker takes about a KiB. Few clients call more hosts.
 const MAX_KEYS: usize = 1024;
 /// Longer than any circuit stays open by default, and than the windows of most limits.
 const IDLE_AFTER: Duration = Duration::from_secs(600);

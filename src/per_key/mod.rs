@@ -45,8 +45,8 @@
 //! | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | `SlidingWindowBuilder` | `rate_limit(..)` of both stacks |
 //! | [`RetryBudget`](crate::retry::RetryBudget) | `RetryBudgetBuilder` | your code, by [`PerKey::handle`] |
 //!
-//! A `PerKey` is a [`Gate`](crate::shell::Gate) or a [`Limit`](crate::rate_limit::Limit) where its mechanism is one, and
-//! so stands in stages of your own, too. Without tower, [`PerKey::handle`] gives the mechanism of a key.
+//! A `PerKey` is a [`Gate`](crate::shell::Gate) or a [`Limit`](crate::rate_limit::Limit) where its mechanism is one,
+//! and so stands in stages of your own, too. Without tower, [`PerKey::handle`] gives the mechanism of a key.
 //!
 //! For token buckets alike, [`Keyed`](crate::rate_limit::Keyed) is smaller and faster: it keeps 24 bytes for each key,
 //! and no handles. Use a `PerKey` of buckets where each key has its own quota, or where a handle is needed.
@@ -113,7 +113,7 @@
 //!
 //! | what | default | because |
 //! |---|---|---|
-//! | keys | 1024 | few clients call more hosts; half a MiB of breakers |
+//! | keys | 1024 | few clients call more hosts; about a MiB of breakers |
 //! | forgotten after | ten minutes | longer than a circuit stays open, and than most limits look back |
 //! | most open | no bound | only the user knows whether keys fail together |
 

@@ -106,8 +106,8 @@ impl Order {
         None
     }
 
-    /// Removes some of the entries that were not used for `idle_after` and may go, as far as `may_be_fewer` agrees. It is
-    /// asked for each of them last of all.
+    /// Removes some of the entries that were not used for `idle_after` and may go, as far as `may_be_fewer` agrees.
+    /// It is asked for each of them last of all.
     pub(super) fn remove_old<T: Mechanism, K>(
         &mut self,
         table: &Table<T, K>,
