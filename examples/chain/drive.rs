@@ -116,10 +116,10 @@ async fn calls(style: Style, to: Addresses, what: &'static str, progress: &Progr
     let mut tick = interval(Duration::from_secs(1) / RATE);
     let begin = Instant::now();
     let mut made = 0;
-    while begin.elapsed() < PHASE {
+    while (Instant::now() - begin) < PHASE {
         tick.tick().await;
         made += 1;
-        progress.set_position(progress.position().max(begin.elapsed().as_secs()));
+        progress.set_position(progress.position().max((Instant::now() - begin).as_secs()));
         let (mut web, counted) = (web.clone(), counts.clone());
         tokio::spawn(async move {
             let begin = Instant::now();
@@ -143,7 +143,7 @@ async fn calls(style: Style, to: Addresses, what: &'static str, progress: &Progr
 
 fn note([answered, longest]: &[AtomicU64; 2], well: bool, begin: Instant) {
     answered.fetch_add(u64::from(well), Relaxed);
-    longest.fetch_max(begin.elapsed().as_micros() as u64, Relaxed);
+    longest.fetch_max((Instant::now() - begin).as_micros() as u64, Relaxed);
 }
 
 fn heading() {

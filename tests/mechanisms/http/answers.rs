@@ -247,16 +247,16 @@ async fn a_call_without_time_left_is_refused_before_it_takes_anything_and_one_in
     let start = Instant::now();
     for value in ["0", "0000000000"] {
         let answer = server.clone().oneshot(with("steadfast-deadline-ms", value)).await.unwrap();
-        assert_eq!((answer.status(), start.elapsed()), (StatusCode::GATEWAY_TIMEOUT, Duration::ZERO));
+        assert_eq!((answer.status(), Instant::now() - start), (StatusCode::GATEWAY_TIMEOUT, Duration::ZERO));
         assert_eq!(header(&answer, "steadfast-retry"), Some("unprocessed"));
         assert_eq!(bucket.available_at(Instant::now()), 1);
     }
     let answer = server.clone().oneshot(with("steadfast-deadline-ms", "30")).await.unwrap();
-    assert_eq!((answer.status(), start.elapsed()), (StatusCode::OK, ms(20)));
+    assert_eq!((answer.status(), Instant::now() - start), (StatusCode::OK, ms(20)));
     sleep(secs(60)).await;
     let start = Instant::now();
     let answer = server.oneshot(with("steadfast-deadline-ms", "10")).await.unwrap();
-    assert_eq!((answer.status(), start.elapsed()), (StatusCode::GATEWAY_TIMEOUT, ms(10)));
+    assert_eq!((answer.status(), Instant::now() - start), (StatusCode::GATEWAY_TIMEOUT, ms(10)));
 }
 
 /// The parameters of the only item of a field, as numbers.
