@@ -11,6 +11,7 @@
 //! | [`rate_limit`] | has this caller had its share? |
 //! | [`per_key`] | what if one of many hosts is down? |
 //! | [`stack::live`] | what if a limit is wrong, now? |
+//! | `http` | what does all this mean in HTTP and gRPC? |
 //! | `constant_work` | where do all these limits come from? |
 //!
 //! [`client`] and [`server`] put them together:
@@ -60,6 +61,9 @@
 //!
 //! Every setting of a stack can change while calls pass: [`stack::live`]. With the `constant-work` feature the module
 //! of that name does so from a file, over HTTP or from Redis, by the same work on every day.
+//!
+//! With the `http` feature a stack serves hyper, axum, tonic and reqwest: the module of that name says which answers are
+//! failures, turns refusals into responses, and passes deadlines from hop to hop.
 //!
 //! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
 //!
