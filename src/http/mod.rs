@@ -54,8 +54,7 @@
 //!
 //! # Whom to believe
 //!
-//! [`Peer`] is one word for both directions. Anyone may ask for less: a shorter deadline, fewer retries, a lower
-//! criticality. For more, only a service of your own may ask. Others learn nothing of how calls are made here, and
+//! [`Peer`] is one word for both directions. Anyone may ask for less: a shorter deadline, a lower criticality. For more, only a service of your own may ask. Others learn nothing of how calls are made here, and
 //! nothing of how much this service can do.
 //!
 //! # A chain of services

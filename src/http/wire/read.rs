@@ -22,8 +22,8 @@ pub(in crate::http) struct Read<'headers> {
 
 /// What the request of this peer says about its call, on top of what is known of it.
 ///
-/// Anyone may ask for less: an earlier deadline, more attempts made, which lowers the retries, and a lower criticality.
-/// Only an internal peer may ask for more: a criticality above the default.
+/// Anyone may ask for less: an earlier deadline, and a lower criticality. Only an internal peer may ask for more: a
+/// criticality above the default. The attempts that were made are anyone's to say; handlers see them.
 ///
 /// - The smallest of all deadlines that can be read counts, and at most one hour. Zero is a deadline at `now`.
 /// - The largest number of attempts counts, of the first field of each name.
