@@ -1,4 +1,5 @@
-//! reqwest behind a stack: a circuit breaker for each host, one budget for all retries, and uploads that are sent again.
+//! reqwest behind a stack: a circuit breaker for each host, one budget for all retries, and uploads that are sent
+//! again.
 //!
 //! ```sh
 //! cargo run --features http --example reqwest_client                   # against two of its own, one of them down

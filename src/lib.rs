@@ -62,8 +62,8 @@
 //! Every setting of a stack can change while calls pass: [`stack::live`]. With the `constant-work` feature the module
 //! of that name does so from a file, over HTTP or from Redis, by the same work on every day.
 //!
-//! With the `http` feature a stack serves hyper, axum, tonic and reqwest: the module of that name says which answers are
-//! failures, turns refusals into responses, and passes deadlines from hop to hop.
+//! With the `http` feature a stack serves hyper, axum, tonic and reqwest: the module of that name says which answers
+//! are failures, turns refusals into responses, and passes deadlines from hop to hop.
 //!
 //! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
 //!

@@ -1,15 +1,15 @@
-//! What a chain of services makes of a leaf that is broken: client > A > B > leaf, in four processes, over HTTP and over
-//! gRPC, with three tries at each of the three hops.
+//! What a chain of services makes of a leaf that is broken: client > A > B > leaf, in four processes, over HTTP and
+//! over gRPC, with three tries at each of the three hops.
 //!
 //! ```sh
 //! cargo run --release --features http --example chain            # some 40 seconds, with stacks of steadfast
 //! cargo run --release --features http --example chain -- --plain # with retries and timeouts only
 //! ```
 //!
-//! The client makes 100 calls per second by each protocol, and each has half a second. For ten seconds the leaf fails at
-//! once. For the next ten it takes two seconds. With plain retries each call of the client becomes 27 calls of a leaf
-//! that fails: three at each hop. With budgets, and a mark by which a hop forbids the retries of those above, it becomes
-//! 1.1. Deadlines travel along and shrink at every hop, so no service works on what its caller has given up.
+//! The client makes 100 calls per second by each protocol, and each has half a second. For ten seconds the leaf fails
+//! at once. For the next ten it takes two seconds. With plain retries each call of the client becomes 27 calls of a
+//! leaf that fails: three at each hop. With budgets, and a mark by which a hop forbids the retries of those above, it
+//! becomes 1.1. Deadlines travel along and shrink at every hop, so no service works on what its caller has given up.
 
 mod drive;
 mod grpc;

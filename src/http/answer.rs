@@ -32,9 +32,9 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
 /// | `steadfast-retry` | `unprocessed` if the service did not see the call; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
 ///
-/// The body of an HTTP answer is a problem of RFC 9457, `application/problem+json`. Where the caller's `Accept` excludes
-/// that, it is [`detail`](Self::detail) as text. A gRPC answer has no body: its status is in the head, and the detail in
-/// `grpc-message`.
+/// The body of an HTTP answer is a problem of RFC 9457, `application/problem+json`. Where the caller's `Accept`
+/// excludes that, it is [`detail`](Self::detail) as text. A gRPC answer has no body: its status is in the head, and the
+/// detail in `grpc-message`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {

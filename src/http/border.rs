@@ -22,8 +22,8 @@ use http::{
 /// error type of the service stays what it is. The body of a response becomes an [`HttpBody`]. See [`Answer`] for what
 /// callers get.
 ///
-/// A call in which a retry was [forbidden](crate::CallContext::forbid_retry) is answered with `steadfast-retry: never`, be the
-/// answer the handler's own or a rejection.
+/// A call in which a retry was [forbidden](crate::CallContext::forbid_retry) is answered with `steadfast-retry: never`,
+/// be the answer the handler's own or a rejection.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -113,8 +113,8 @@ impl<C> Http<C, NotSaid> {
     /// Says in `RateLimit` and `RateLimit-Policy` how the caller stands with this limit, on every answer.
     ///
     /// The fields are those of an IETF draft, "RateLimit header fields for HTTP", as of its version 10, and may change
-    /// with it; so they are not sent unless asked for. `name` is the policy's. The limit is the one of the stack, or any
-    /// other. It costs a reading of the limit and two headers for each answer.
+    /// with it; so they are not sent unless asked for. `name` is the policy's. The limit is the one of the stack, or
+    /// any other. It costs a reading of the limit and two headers for each answer.
     ///
     /// # Errors
     ///

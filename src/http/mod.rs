@@ -54,16 +54,17 @@
 //!
 //! # Whom to believe
 //!
-//! [`Peer`] is one word for both directions. Anyone may ask for less: a shorter deadline, a lower criticality. For more, only a service of your own may ask. Others learn nothing of how calls are made here, and
-//! nothing of how much this service can do.
+//! [`Peer`] is one word for both directions. Anyone may ask for less: a shorter deadline, a lower criticality. For
+//! more, only a service of your own may ask. Others learn nothing of how calls are made here, and nothing of how much
+//! this service can do.
 //!
 //! # A chain of services
 //!
-//! Each hop reads the time left, runs its handler with it, and sends what is left of it with each attempt of a call that
-//! the handler makes. So deadlines shrink from hop to hop, and no service works on what its caller has given up. A hop
-//! whose retry gives up marks its answer, and those above do not retry it again: see
-//! [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` shows four processes in front of
-//! a broken leaf: 1.1 calls of the leaf for each call at the top, where plain retries make 27.
+//! Each hop reads the time left, runs its handler with it, and sends what is left of it with each attempt of a call
+//! that the handler makes. So deadlines shrink from hop to hop, and no service works on what its caller has given up. A
+//! hop whose retry gives up marks its answer, and those above do not retry it again: see
+//! [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` shows four processes in front
+//! of a broken leaf: 1.1 calls of the leaf for each call at the top, where plain retries make 27.
 //!
 //! The handler must call in the task that it runs in, or carry the context to another one by
 //! [`CallContext::scope`](crate::CallContext::scope).
@@ -80,13 +81,13 @@
 //! | reqwest | `service_fn`: `client.execute(request.try_into()?)`, then `http::Response::from`; with `retry::never()` |
 //!
 //! The examples of these names are templates. Timeouts between two frames of a body are those of tower-http:
-//! `RequestBodyTimeoutLayer` and `ResponseBodyTimeoutLayer`, around or inside the stack. tonic's server and channel have
-//! timeouts of their own; leave them unset, or longer than those of the stack.
+//! `RequestBodyTimeoutLayer` and `ResponseBodyTimeoutLayer`, around or inside the stack. tonic's server and channel
+//! have timeouts of their own; leave them unset, or longer than those of the stack.
 //!
 //! # Cancellation
 //!
-//! A call that its caller drops gives back everything at once, and so does a body. A server of hyper drops the call when
-//! the connection is closed, or the stream reset.
+//! A call that its caller drops gives back everything at once, and so does a body. A server of hyper drops the call
+//! when the connection is closed, or the stream reset.
 //!
 //! # Cost
 //!

@@ -130,8 +130,8 @@ pub trait Admission<Request, Response, ServiceError> {
         true
     }
 
-    /// The service answered, and the call [counts](Self::counts): may keep the permit beyond the end of the call, as for
-    /// a response whose body is still to be sent. `ending` is what the permit would be [settled](Self::settle) by.
+    /// The service answered, and the call [counts](Self::counts): may keep the permit beyond the end of the call, as
+    /// for a response whose body is still to be sent. `ending` is what the permit would be [settled](Self::settle) by.
     /// Returns the permit that is to be settled now, or `None` where it is kept and will be settled later, once.
     ///
     /// Nothing in it may panic.

@@ -162,7 +162,8 @@ where
     /// body, and what was taken for the attempt is given back.
     ///
     /// Comes last: slots can be filled before it only, since what fills one later would not last. The response has a
-    /// [`WholeBody`](crate::http::WholeBody) then. An attempt allocates a few times: two boxes, and one for each permit.
+    /// [`WholeBody`](crate::http::WholeBody) then. An attempt allocates a few times: two boxes, and one for each
+    /// permit.
     pub fn whole_body(self) -> AdaptedClient<O, T, R, B, Q, L, A, F, ToTheEnd<X>, UntilBodyEnds> {
         self.adapt(&UntilBodyEnds { deadline: true }).fill_border(ToTheEnd::new)
     }
