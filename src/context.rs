@@ -145,7 +145,8 @@ impl CallContext {
     /// ([`Denied::Marked`](crate::shell::Denied::Marked)) and returns the answer that it has.
     ///
     /// It takes effect in the task that works on the call, within a poll of it. A task that the handler has spawned
-    /// does not reach it; the handler calls this where it sees that task fail. Elsewhere it does nothing.
+    /// does not reach it, nor does a future in a [`scope`](Self::scope) of the handler's own; the handler calls this
+    /// where it sees that task or future fail. Elsewhere it does nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -170,13 +171,21 @@ impl CallContext {
         RETRY_IS_FORBIDDEN.set(true);
     }
 
-    /// Runs a future with this context as the [current](Self::current) one.
+    /// Runs a future with this context as the [current](Self::current) one. To forbid a retry in it is a matter of this
+    /// context, and not of the one around it.
     pub fn scope<F: Future>(self, future: F) -> Scope<F> {
         Scope { inner: CURRENT.scope(self, future) }
     }
 
     /// Runs a closure with this context as the [current](Self::current) one.
     pub fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
+        let _own = OwnForbiddance::begin();
+        CURRENT.sync_scope(self, work)
+    }
+
+    /// As [`sync_scope`](Self::sync_scope), for a stack, which hands on that a retry is forbidden.
+    #[inline]
+    pub(crate) fn stack_scope<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)
     }
 
@@ -218,6 +227,23 @@ impl Drop for Forbiddance {
     }
 }
 
+/// Keeps what is forbidden while it exists from what is around it.
+struct OwnForbiddance {
+    further_out: bool,
+}
+
+impl OwnForbiddance {
+    fn begin() -> Self {
+        Self { further_out: RETRY_IS_FORBIDDEN.replace(false) }
+    }
+}
+
+impl Drop for OwnForbiddance {
+    fn drop(&mut self) {
+        RETRY_IS_FORBIDDEN.set(self.further_out);
+    }
+}
+
 pin_project! {
     /// The future of [`CallContext::scope`].
     #[doc(hidden)]
@@ -232,6 +258,7 @@ impl<F: Future> Future for Scope<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _own = OwnForbiddance::begin();
         self.project().inner.poll(cx)
     }
 }

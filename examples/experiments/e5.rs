@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 use steadfast::{
-    ConfigError, Error, Outcome,
+    CallContext, ConfigError, Error, Outcome,
     retry::{Backoff, Retry, RetryBudget},
     sim::{Backend, Call, Failure, Latency, Load, Reply, Scenario, Sim},
 };
@@ -127,7 +127,8 @@ impl Next {
     where
         S: Service<Call, Response = Reply, Error = Trouble> + Clone + 'static,
     {
-        Self(Rc::new(move |call| Box::pin(service.clone().oneshot(call))))
+        // A process of its own: of what it says to its caller only the answer arrives.
+        Self(Rc::new(move |call| Box::pin(CallContext::current().scope(service.clone().oneshot(call)))))
     }
 }
 

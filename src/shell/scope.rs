@@ -77,7 +77,7 @@ where
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
         let within = Forbiddance::gather();
-        let polled = call.context.sync_scope(|| self.next.poll(call.next, callee, cx, frame));
+        let polled = call.context.stack_scope(|| self.next.poll(call.next, callee, cx, frame));
         if within.is_forbidden() {
             *call.retry_forbidden = Flag::YES;
         }
@@ -104,7 +104,7 @@ where
             let cut_short = frame.now() < patient_from;
             frame.set_cut_short(cut_short);
         }
-        call.context.sync_scope(|| self.next.abandon(call.next, callee, cause, frame));
+        call.context.stack_scope(|| self.next.abandon(call.next, callee, cause, frame));
         if call.retry_forbidden.is_set() {
             forbid_retry(frame);
         }

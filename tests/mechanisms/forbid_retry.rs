@@ -235,6 +235,22 @@ async fn a_spawned_task_does_not_reach_the_call_that_spawned_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_forbidden_in_a_scope_of_the_handlers_own_stays_there() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let service = service_fn(move |()| {
+        counted.fetch_add(1, Relaxed);
+        async {
+            CallContext::current().scope(async { CallContext::forbid_retry() }).await;
+            CallContext::current().sync_scope(CallContext::forbid_retry);
+            Err::<(), BoxError>("failed".into())
+        }
+    });
+    assert!(retried(2, BoxCloneSyncService::new(service)).oneshot(()).await.is_err());
+    assert_eq!(calls.load(Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_forbids_a_retry_and_is_then_timed_out_is_the_last() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
