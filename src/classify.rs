@@ -73,6 +73,13 @@ pub trait Classify<Response, Error> {
         false
     }
 
+    /// Removes from an answer what its sender has no right to say, so that the callers further out do not believe it
+    /// when the answer is passed on to them. It runs after the verdict.
+    ///
+    /// Default: removes nothing.
+    #[inline]
+    fn disbelieve(&self, _response: &mut Response) {}
+
     /// The rejection inside an error, where the service is itself a layer of this crate.
     ///
     /// Such an error is not classified: its meaning is fixed. Needed only where layers are stacked by hand; see
@@ -170,6 +177,10 @@ where
         }
     }
 
+    fn disbelieve(&self, response: &mut Response) {
+        self.0.disbelieve(response);
+    }
+
     fn rejection<'error>(&self, error: &'error Error<E>) -> Option<&'error Rejection> {
         match error {
             Error::Rejected(rejection) => Some(rejection),
@@ -188,6 +199,10 @@ where
 
     fn forbids_retry(&self, result: Result<&Response, &BoxError>) -> bool {
         self.0.forbids_retry(result)
+    }
+
+    fn disbelieve(&self, response: &mut Response) {
+        self.0.disbelieve(response);
     }
 
     fn rejection<'error>(&self, error: &'error BoxError) -> Option<&'error Rejection> {

@@ -71,7 +71,7 @@ impl<O, Q, L, V, T> ServerBuilder<O, Q, L, V, T, Leaf<AnyError, NoStamp>, TypedE
     /// it is passed on to what the handler calls.
     pub fn http<C, S>(self, border: impl Into<Http<C, S>>) -> ServerBuilder<O, Q, L, V, T, Leaf<Verdict>, Http<C, S>> {
         let border = border.into();
-        let verdict = Verdict::new(border.peer());
+        let verdict = Verdict::of_handler(border.peer());
         self.fill_leaf(|leaf| leaf.classify_with(verdict)).fill_border(|TypedError| border)
     }
 }

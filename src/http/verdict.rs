@@ -60,7 +60,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 ///
 /// **Whom to believe.** Whoever answers may say that it is overloaded, and when to come back: callers then do less.
 /// Only an [internal](Peer::Internal) peer may say by `steadfast-retry` that a request was not processed, which lets a
-/// retry repeat any request, or forbid retries of the callers further out.
+/// retry repeat any request, or forbid retries of the callers further out. From the answers of others the header is
+/// [removed](Classify::disbelieve): a proxy that passes them on lends it no credit.
 ///
 /// # Sources
 ///
@@ -70,8 +71,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 ///
 /// # Cost
 ///
-/// A success costs two look-ups in the headers, three if it is gRPC, and one more of an internal peer. No verdict
-/// allocates. The clock of this machine is read only for a `Retry-After` that is a date, in an answer without a `Date`.
+/// A success costs three look-ups in the headers, four if it is gRPC. No verdict allocates. The clock of this machine is
+/// read only for a `Retry-After` that is a date, in an answer without a `Date`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -104,13 +105,20 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 pub struct Verdict<U = NoneUnsent> {
     peer: Peer,
+    /// Whether the answers are those of this process, so that what they say to an external peer is its own.
+    is_own: bool,
     unsent: U,
 }
 
 impl Verdict {
     /// Judges the answers of this peer. Every error is a `Failure`, until [`unsent`](Self::unsent) says otherwise.
     pub fn new(peer: Peer) -> Self {
-        Self { peer, unsent: NoneUnsent }
+        Self { peer, is_own: false, unsent: NoneUnsent }
+    }
+
+    /// Judges the answers of a handler to this peer.
+    pub(super) fn of_handler(peer: Peer) -> Self {
+        Self { is_own: true, ..Self::new(peer) }
     }
 
     /// Takes the errors for which this closure answers `true` for [`Outcome::Unprocessed`]: the service provably did
@@ -170,7 +178,7 @@ impl Verdict {
     /// application that depends on the crate `h2`, in the version that its hyper uses, looks for that error, and asks
     /// whether it `is_remote` and its `reason` is `REFUSED_STREAM`. The text of an error is no proof.
     pub fn unsent<E, F: Fn(&E) -> bool>(self, unsent: F) -> Verdict<F> {
-        Verdict { peer: self.peer, unsent }
+        Verdict { peer: self.peer, is_own: self.is_own, unsent }
     }
 }
 
@@ -264,6 +272,13 @@ impl<B, E, U: Unsent<E>> Classify<Response<B>, E> for Verdict<U> {
     #[inline]
     fn forbids_retry(&self, result: Result<&Response<B>, &E>) -> bool {
         result.is_ok_and(|response| self.forbids(response.headers(), || Said::of(response, Code::peek)))
+    }
+
+    #[inline]
+    fn disbelieve(&self, response: &mut Response<B>) {
+        if self.peer == Peer::External && !self.is_own {
+            response.headers_mut().remove(RETRY);
+        }
     }
 }
 

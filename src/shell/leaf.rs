@@ -124,7 +124,7 @@ where
 impl<C, W> Leaf<C, W> {
     /// Classifies the service's answer, once for all stages further out.
     #[inline]
-    fn verdict<T, E>(&self, result: Result<T, E>, frame: &mut Frame) -> Result<T, Error<E>>
+    fn verdict<T, E>(&self, mut result: Result<T, E>, frame: &mut Frame) -> Result<T, Error<E>>
     where
         C: Classify<T, E>,
     {
@@ -137,6 +137,9 @@ impl<C, W> Leaf<C, W> {
         if self.classifier.forbids_retry(result.as_ref()) {
             frame.forbid_retry();
             CallContext::forbid_retry();
+        }
+        if let Ok(response) = &mut result {
+            self.classifier.disbelieve(response);
         }
         result.map_err(Error::Service)
     }

@@ -1,0 +1,45 @@
+//! Where bodies, deadlines and marks meet.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+use steadfast::{http::Peer, load_shed::Limiter};
+use tower::{ServiceExt, service_fn};
+
+#[tokio::test(start_paused = true)]
+async fn an_external_service_cannot_make_internal_callers_repeat_a_request() {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let upstream = service_fn(async |_: Request<String>| {
+        CALLS.fetch_add(1, Relaxed);
+        let answer = Response::builder().status(500).header("steadfast-retry", "unprocessed");
+        Ok::<_, Infallible>(answer.body(String::new()).unwrap())
+    });
+    let upstream = steadfast::client().http(Peer::External).respond_http(Peer::External).service(upstream).unwrap();
+    // A proxy, which passes on what it gets.
+    let proxy = steadfast::server().http(Peer::Internal).service(upstream).unwrap();
+    let client = steadfast::client()
+        .retry(steadfast::http::retry(3).without_budget())
+        .http(Peer::Internal)
+        .service(proxy)
+        .unwrap();
+    let answer = client.oneshot(Request::post("/orders").body(String::new()).unwrap()).await.unwrap();
+    assert_eq!((answer.status(), CALLS.load(Relaxed)), (StatusCode::INTERNAL_SERVER_ERROR, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nested_server_still_says_to_an_external_peer_what_was_not_processed() {
+    let places = Limiter::fixed(1).unwrap();
+    let inner = steadfast::server()
+        .load_shed(places.clone())
+        .http(Peer::External)
+        .service(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))))
+        .unwrap();
+    let outer = steadfast::server().http(Peer::External).service(inner).unwrap();
+    let _taken = places.try_acquire().unwrap();
+    let answer = outer.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(answer.headers()["steadfast-retry"], "unprocessed");
+}
