@@ -26,6 +26,8 @@ pub struct Frame {
     retry_forbidden: Flag,
     /// The attempt that a timeout ends had less than half of its patience.
     cut_short: Flag,
+    /// When the attempt that ends in this poll has had half of its full patience.
+    patient_from: Deadline,
     /// What the call inherits, as narrowed by the stages passed on the way down.
     inherited: Option<Inherited>,
     /// What the call was begun with, in a stack that can be told other terms while calls pass.
@@ -153,7 +155,7 @@ impl Inherited {
     /// When an attempt that begins now has had half of its full patience. Never where there is no timeout further out;
     /// then the clock is not read either.
     #[inline]
-    pub(crate) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
+    pub(super) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
         if self.patience == Nanos::ZERO {
             return Deadline::NEVER;
         }
@@ -250,6 +252,19 @@ impl Frame {
     #[inline]
     pub fn is_cut_short(&self) -> bool {
         self.cut_short.is_set()
+    }
+
+    /// Notes when the attempt that ends in this poll has had half of its full patience.
+    #[inline]
+    pub(super) fn set_patient_from(&mut self, patient_from: Deadline) {
+        self.patient_from = patient_from;
+    }
+
+    /// When the attempt that ends in this poll has had half of its full patience: for what is left of its answer. Never
+    /// where there is no timeout in the stack.
+    #[cfg(feature = "http")]
+    pub(crate) fn patient_from(&self) -> Deadline {
+        self.patient_from
     }
 
     /// What the call inherits. Meaningful while [`start`](super::Stage::start) runs; a stage that needs it later keeps

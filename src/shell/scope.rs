@@ -82,8 +82,11 @@ where
             *call.retry_forbidden = Flag::YES;
         }
         drop(within);
-        if polled.is_ready() && call.retry_forbidden.is_set() {
-            forbid_retry(frame);
+        if polled.is_ready() {
+            frame.set_patient_from(*call.patient_from);
+            if call.retry_forbidden.is_set() {
+                forbid_retry(frame);
+            }
         }
         if polled.is_ready() && frame.reported().is_some_and(may_be_by_deadline) {
             judge_answer(call.context.deadline_or_never(), *call.patient_from, frame);

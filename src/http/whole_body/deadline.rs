@@ -47,7 +47,6 @@ pin_project! {
         #[pin]
         next: Call,
         at: Deadline,
-        patient_from: Deadline,
     }
 }
 
@@ -61,10 +60,8 @@ where
     type Call = BodyDeadlineCall<Next::Call>;
 
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let inherited = frame.inherited();
-        let patient_from = inherited.half_of_patience(frame);
-        let at = if self.is_on { inherited.deadline() } else { Deadline::NEVER };
-        BodyDeadlineCall { next: self.next.start(request, frame), at, patient_from }
+        let at = if self.is_on { frame.inherited().deadline() } else { Deadline::NEVER };
+        BodyDeadlineCall { next: self.next.start(request, frame), at }
     }
 
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
@@ -84,7 +81,7 @@ where
             let extensions = response.extensions_mut();
             // A timeout further in has noted its own, which is no later.
             if extensions.get::<NoBodyDeadline>().is_none() && extensions.get::<BodyDeadline>().is_none() {
-                extensions.insert(BodyDeadline { at, patient_from: *call.patient_from });
+                extensions.insert(BodyDeadline { at, patient_from: frame.patient_from() });
             }
         }
         Poll::Ready(result)

@@ -1,13 +1,20 @@
 //! Where bodies, deadlines and marks meet.
 
+use super::whole_body::{Step, answer, service};
+use crate::support::secs;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use std::{
     convert::Infallible,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
-use steadfast::{http::Peer, load_shed::Limiter};
+use steadfast::{
+    circuit_breaker::{Breaker, BreakerState as State},
+    http::Peer,
+    load_shed::Limiter,
+    retry::{Backoff, Retry},
+};
 use tower::{ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
@@ -42,4 +49,22 @@ async fn a_nested_server_still_says_to_an_external_peer_what_was_not_processed()
     let _taken = places.try_acquire().unwrap();
     let answer = outer.oneshot(Request::new(())).await.unwrap();
     assert_eq!(answer.headers()["steadfast-retry"], "unprocessed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_attempt_whose_body_has_too_little_time_proves_nothing() {
+    let breaker = Breaker::builder().consecutive_failures(2).build().unwrap();
+    let mut busy = answer([]);
+    *busy.status_mut() = StatusCode::BAD_GATEWAY;
+    let client = steadfast::client()
+        .timeout(secs(10))
+        .retry(Retry::new(2).without_budget().backoff(Backoff::fixed(secs(9))))
+        .circuit_breaker(breaker.clone())
+        .http(Peer::External)
+        .whole_body()
+        .service(service([busy, answer([Step::Hang])]))
+        .unwrap();
+    let body = client.oneshot(Request::new(())).await.unwrap().into_body();
+    assert!(body.collect().await.is_err());
+    assert_eq!(breaker.state(), State::Closed);
 }

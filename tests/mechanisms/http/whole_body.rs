@@ -30,7 +30,7 @@ use tower::{BoxError, Service, ServiceExt, service_fn};
 
 /// What a [`Script`] does next.
 #[derive(Clone)]
-enum Step {
+pub enum Step {
     Data(&'static str),
     Trailers(HeaderMap),
     Wait(Duration),
@@ -40,11 +40,11 @@ enum Step {
 }
 
 /// A body that does what it is told.
-struct Script {
+pub struct Script {
     steps: VecDeque<Step>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// What to do when it is dropped.
-    dropped: Option<Box<dyn FnOnce() + Send>>,
+    pub dropped: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Script {
@@ -96,25 +96,25 @@ impl Body for Script {
     }
 }
 
-fn trailers(status: &'static str) -> Step {
+pub fn trailers(status: &'static str) -> Step {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static(status));
     Step::Trailers(trailers)
 }
 
 /// An answer with this body.
-fn answer(steps: impl IntoIterator<Item = Step>) -> Response<Script> {
+pub fn answer(steps: impl IntoIterator<Item = Step>) -> Response<Script> {
     Response::new(Script::new(steps))
 }
 
-fn grpc(steps: impl IntoIterator<Item = Step>) -> Response<Script> {
+pub fn grpc(steps: impl IntoIterator<Item = Step>) -> Response<Script> {
     let mut response = answer(steps);
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc+proto"));
     response
 }
 
 /// A service with these answers, one after the other.
-fn service(
+pub fn service(
     answers: impl IntoIterator<Item = Response<Script>>,
 ) -> impl Service<Request<()>, Response = Response<Script>, Error = Infallible, Future: Send> + Clone + Send {
     let answers: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(answers.into_iter().collect()));
@@ -125,7 +125,7 @@ fn service(
 }
 
 /// A breaker that opens at the first failure.
-fn touchy() -> Breaker {
+pub fn touchy() -> Breaker {
     Breaker::builder().consecutive_failures(1).build().unwrap()
 }
 
