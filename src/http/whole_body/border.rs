@@ -1,8 +1,4 @@
-use super::{
-    body::WholeBody,
-    deadline::{BodyDeadline, NoBodyDeadline},
-    held::take_parked,
-};
+use super::{body::WholeBody, deadline::BodyDeadline, held::take_parked};
 use crate::{
     error::Error,
     http::{peer::Peer, verdict::Verdict},
@@ -49,7 +45,6 @@ where
             let extensions = response.extensions_mut();
             let permits = take_parked(extensions);
             let deadline = extensions.remove::<BodyDeadline>();
-            let deadline = if extensions.remove::<NoBodyDeadline>().is_some() { None } else { deadline };
             WholeBody::of(response, permits, deadline, &self.judge)
         });
         // It may have dropped the body, which is user code.

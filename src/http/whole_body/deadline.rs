@@ -12,8 +12,8 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// In the extensions of a response: its body may take as long as it likes, though its stack bounds whole bodies. For
-/// server-sent events, and for streams without an end.
+/// In the extensions of a response: its body may take as long as it likes, though the stacks around it bound whole
+/// bodies. For server-sent events, and for streams without an end.
 ///
 /// ```
 /// use http::Response;

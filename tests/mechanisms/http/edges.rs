@@ -11,7 +11,7 @@ use std::{
 };
 use steadfast::{
     circuit_breaker::{Breaker, BreakerState as State},
-    http::Peer,
+    http::{NoBodyDeadline, Peer},
     load_shed::Limiter,
     retry::{Backoff, Retry},
 };
@@ -67,4 +67,15 @@ async fn a_late_attempt_whose_body_has_too_little_time_proves_nothing() {
     let body = client.oneshot(Request::new(())).await.unwrap().into_body();
     assert!(body.collect().await.is_err());
     assert_eq!(breaker.state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_a_deadline_has_none_in_any_stack_around_it() {
+    let mut events = answer([Step::Wait(secs(60)), Step::Data("late")]);
+    events.extensions_mut().insert(NoBodyDeadline);
+    let inner = steadfast::server().timeout(secs(1)).http(Peer::Internal).whole_body();
+    let outer = steadfast::server().timeout(secs(2)).http(Peer::External).whole_body();
+    let service = outer.service(inner.service(service([events])).unwrap()).unwrap();
+    let body = service.oneshot(Request::new(())).await.unwrap().into_body();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "late");
 }
