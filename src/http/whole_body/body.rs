@@ -19,6 +19,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
+use tokio::time::Instant;
 use tower::BoxError;
 
 pin_project! {
@@ -29,7 +30,9 @@ pin_project! {
     ///
     /// At its deadline a body ends. A gRPC body ends with trailers that say `DEADLINE_EXCEEDED`; any other fails with a
     /// [`Rejection`], which leads hyper to close the connection or to reset the stream, so that the client learns that
-    /// the body is not whole.
+    /// the body is not whole. It ends then even where its next frame is there, unless that makes the body whole: a reader
+    /// that is slow does not hold a place for longer. A service whose reader is late is not to blame, so that such an end
+    /// proves nothing. With a deadline, each frame of data costs a reading of the clock.
     pub struct WholeBody<B>
     where
         B: Body,
@@ -42,6 +45,8 @@ pin_project! {
         // Boxed, so that the body is `Unpin` where that of the service is.
         timer: Option<Pin<Box<Timer>>>,
         deadline: Option<BodyDeadline>,
+        // The reader waits for the service: the last poll brought no frame.
+        waits: bool,
         // What the head announced, less what has come.
         left: Option<u64>,
         // How the trailers of a gRPC answer are judged, where they decide.
@@ -53,12 +58,16 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let Some(body) = this.body.as_mut().as_pin_mut() else { return };
-            let is_whole = body.is_end_stream() || body.size_hint().upper() == Some(0) || *this.left == Some(0);
-            let end = if is_whole && this.judge.is_none() { BodyEnd::Complete } else { BodyEnd::Cancelled };
+            let end = if is_whole(&*body, *this.left) && this.judge.is_none() { BodyEnd::Complete } else { BodyEnd::Cancelled };
             this.body.set(None);
             this.permits.settle(end);
         }
     }
+}
+
+/// Whether no data is still to come.
+fn is_whole(body: &impl Body, left: Option<u64>) -> bool {
+    body.is_end_stream() || body.size_hint().upper() == Some(0) || left == Some(0)
 }
 
 /// Settles permits as of a body that panicked, unless they are taken from it.
@@ -101,7 +110,7 @@ impl<B: Body> WholeBody<B> {
         } else {
             Some(body)
         };
-        Response::from_parts(head, Self { body, permits, timer: None, deadline, left, judge, is_grpc })
+        Response::from_parts(head, Self { body, permits, timer: None, deadline, waits: false, left, judge, is_grpc })
     }
 }
 
@@ -116,12 +125,13 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
         let mut permits = SettleOnPanic(mem::take(this.permits));
+        let mut waited = mem::take(this.waits);
         loop {
-            let Some(body) = this.body.as_mut().as_pin_mut() else {
+            let Some(mut body) = this.body.as_mut().as_pin_mut() else {
                 permits.end(BodyEnd::Complete);
                 return Poll::Ready(None);
             };
-            match body.poll_frame(cx) {
+            match body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Some(trailers) = frame.trailers_ref() {
                         let end = match &this.judge {
@@ -134,6 +144,13 @@ where
                     } else {
                         if let (Some(left), Some(data)) = (this.left.as_mut(), frame.data_ref()) {
                             *left = left.saturating_sub(bytes::Buf::remaining(data) as u64);
+                        }
+                        let is_late = this.deadline.is_some_and(|deadline| deadline.at <= Instant::now());
+                        if is_late && !is_whole(&*body, *this.left) {
+                            drop(frame);
+                            this.body.set(None);
+                            permits.end(BodyEnd::CutShort);
+                            return Poll::Ready(Some(time_is_up(*this.is_grpc)));
                         }
                         *this.permits = permits.keep();
                     }
@@ -160,17 +177,18 @@ where
             if let Some(deadline) = this.deadline {
                 let now = frame.now();
                 if deadline.at <= now {
-                    let in_time = deadline.patient_from.instant().is_some_and(|patient_from| now < patient_from);
+                    let had_patience = deadline.patient_from.instant().is_none_or(|patient_from| patient_from <= now);
                     this.body.set(None);
-                    permits.end(if in_time { BodyEnd::CutShort } else { BodyEnd::TimedOut });
+                    permits.end(if waited && had_patience { BodyEnd::TimedOut } else { BodyEnd::CutShort });
                     return Poll::Ready(Some(time_is_up(*this.is_grpc)));
                 }
                 frame.wake_at(deadline.at);
             }
             match frame.take_wake() {
                 // The timer has fired: poll the body again, at a later time.
-                Some(wake) if timer(this.timer).poll_until(wake, cx).is_ready() => {}
+                Some(wake) if timer(this.timer).poll_until(wake, cx).is_ready() => waited = true,
                 wake => {
+                    *this.waits = true;
                     if wake.is_none() {
                         *this.timer = None;
                     }

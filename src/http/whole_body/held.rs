@@ -27,8 +27,9 @@ pub(super) enum BodyEnd {
     Failed,
     /// The body was dropped half-way.
     Cancelled,
-    /// The time was up, and the service had half of its patience, or had not.
+    /// The time was up, the reader waited, and the service had had half of its patience.
     TimedOut,
+    /// The time was up, and that proves nothing.
     CutShort,
     /// The body panicked.
     Panicked,

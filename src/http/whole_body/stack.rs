@@ -156,7 +156,8 @@ where
     /// | is read to its end | what the head said; for gRPC, what its trailers say |
     /// | fails | a failure |
     /// | is dropped half-way | a call that was cancelled |
-    /// | is not complete at the deadline | a timeout |
+    /// | is not complete at the deadline, and its reader waits for it | a timeout |
+    /// | is not complete at the deadline, and its reader is late | nothing |
     ///
     /// An answer whose head is a failure stays one, however its body ends. A retry decides by the head: it drops the
     /// body, and what was taken for the attempt is given back.

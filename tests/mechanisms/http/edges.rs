@@ -1,10 +1,11 @@
 //! Where bodies, deadlines and marks meet.
 
-use super::whole_body::{Step, answer, service};
-use crate::support::secs;
+use super::whole_body::{Step, answer, service, touchy};
+use crate::support::{ms, secs};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use std::{
     convert::Infallible,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -15,6 +16,7 @@ use steadfast::{
     load_shed::Limiter,
     retry::{Backoff, Retry},
 };
+use tokio::time::sleep;
 use tower::{ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
@@ -78,4 +80,67 @@ async fn a_body_without_a_deadline_has_none_in_any_stack_around_it() {
     let service = outer.service(inner.service(service([events])).unwrap()).unwrap();
     let body = service.oneshot(Request::new(())).await.unwrap().into_body();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_always_has_a_frame_ends_at_its_deadline_too() {
+    for is_grpc in [false, true] {
+        let endless = service_fn(move |_: Request<()>| {
+            let frames = futures::stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"more"))));
+            let mut answer = Response::new(StreamBody::new(frames));
+            if is_grpc {
+                answer.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            }
+            std::future::ready(Ok::<_, Infallible>(answer))
+        });
+        let places = Limiter::fixed(1).unwrap();
+        let server = steadfast::server()
+            .load_shed(places.clone())
+            .timeout(secs(1))
+            .http(Peer::External)
+            .whole_body()
+            .service(endless)
+            .unwrap();
+        let mut body = server.oneshot(Request::new(())).await.unwrap().into_body();
+        for _ in 0..9 {
+            assert!(body.frame().await.unwrap().unwrap().is_data());
+            sleep(ms(100)).await;
+        }
+        sleep(ms(100)).await;
+        let last = body.frame().await.unwrap();
+        assert!(last.is_ok_and(|frame| is_grpc && frame.is_trailers()) || !is_grpc);
+        assert!(body.frame().await.is_none());
+        assert_eq!(places.in_flight(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_complete_is_not_thrown_away_at_its_deadline() {
+    let server = steadfast::server()
+        .timeout(secs(1))
+        .http(Peer::External)
+        .whole_body()
+        .service(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("all"))))))
+        .unwrap();
+    let body = server.oneshot(Request::new(())).await.unwrap().into_body();
+    sleep(secs(5)).await;
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_comes_after_the_deadline_proves_nothing_against_the_service() {
+    for steps in [vec![Step::Hang], vec![Step::Data("a"), Step::Data("b")]] {
+        let breaker = touchy();
+        let client = steadfast::client()
+            .circuit_breaker(breaker.clone())
+            .attempt_timeout(secs(1))
+            .http(Peer::External)
+            .whole_body()
+            .service(service([answer(steps)]))
+            .unwrap();
+        let body = client.oneshot(Request::new(())).await.unwrap().into_body();
+        sleep(secs(5)).await;
+        assert!(body.collect().await.is_err());
+        assert_eq!(breaker.state(), State::Closed);
+    }
 }
