@@ -3,6 +3,7 @@ use super::{
     held::{BodyEnd, Permits},
 };
 use crate::{
+    classify::Outcome,
     error::{Rejection, TimedOut},
     http::{
         answer::write_status,
@@ -140,7 +141,7 @@ where
                         };
                         // Nothing comes after trailers.
                         this.body.set(None);
-                        permits.end(end);
+                        permits.end(at_deadline(end, *this.deadline));
                     } else {
                         if let (Some(left), Some(data)) = (this.left.as_mut(), frame.data_ref()) {
                             *left = left.saturating_sub(bytes::Buf::remaining(data) as u64);
@@ -158,7 +159,7 @@ where
                 }
                 Poll::Ready(Some(Err(error))) => {
                     this.body.set(None);
-                    permits.end(BodyEnd::Failed);
+                    permits.end(at_deadline(BodyEnd::Failed, *this.deadline));
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => {
@@ -177,9 +178,9 @@ where
             if let Some(deadline) = this.deadline {
                 let now = frame.now();
                 if deadline.at <= now {
-                    let had_patience = deadline.patient_from.instant().is_none_or(|patient_from| patient_from <= now);
+                    let is_to_blame = waited && deadline.had_patience(now);
                     this.body.set(None);
-                    permits.end(if waited && had_patience { BodyEnd::TimedOut } else { BodyEnd::CutShort });
+                    permits.end(if is_to_blame { BodyEnd::TimedOut } else { BodyEnd::CutShort });
                     return Poll::Ready(Some(time_is_up(*this.is_grpc)));
                 }
                 frame.wake_at(deadline.at);
@@ -211,6 +212,18 @@ where
 /// The timer, made when it is first needed.
 fn timer(timer: &mut Option<Pin<Box<Timer>>>) -> Pin<&mut Timer> {
     timer.get_or_insert_with(|| Box::pin(Timer::new())).as_mut()
+}
+
+/// The end of a body as far as the service is to blame. One that gives up by itself at a deadline that it sees is judged
+/// as one whose time was up then.
+fn at_deadline(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd {
+    match deadline {
+        Some(deadline) if matches!(end, BodyEnd::Failed | BodyEnd::Judged(Outcome::Failure)) => {
+            let now = Instant::now();
+            if deadline.at <= now && !deadline.had_patience(now) { BodyEnd::CutShort } else { end }
+        }
+        _ => end,
+    }
 }
 
 /// How a body ends at its deadline.

@@ -33,6 +33,13 @@ pub(super) struct BodyDeadline {
     pub(super) patient_from: Deadline,
 }
 
+impl BodyDeadline {
+    /// Whether the service has had half of the full patience of the attempt.
+    pub(super) fn had_patience(&self, now: Instant) -> bool {
+        self.patient_from.instant().is_none_or(|patient_from| patient_from <= now)
+    }
+}
+
 /// Notes in each response until when its body may last: the deadline that the timeout around this stage enforces.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDeadlineStage<Next> {

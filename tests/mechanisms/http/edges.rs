@@ -1,6 +1,6 @@
 //! Where bodies, deadlines and marks meet.
 
-use super::whole_body::{Step, answer, service, touchy};
+use super::whole_body::{Step, answer, grpc, service, touchy, trailers};
 use crate::support::{ms, secs};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -11,6 +11,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 use steadfast::{
+    CallContext,
     circuit_breaker::{Breaker, BreakerState as State},
     http::{NoBodyDeadline, Peer},
     load_shed::Limiter,
@@ -142,5 +143,23 @@ async fn a_reader_that_comes_after_the_deadline_proves_nothing_against_the_servi
         sleep(secs(5)).await;
         assert!(body.collect().await.is_err());
         assert_eq!(breaker.state(), State::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_that_give_up_at_the_callers_deadline_prove_nothing() {
+    for (deadline, state) in [(ms(400), State::Closed), (ms(600), State::Open)] {
+        let breaker = touchy();
+        let client = steadfast::client()
+            .circuit_breaker(breaker.clone())
+            .attempt_timeout(secs(1))
+            .http(Peer::External)
+            .whole_body()
+            .service(service([grpc([Step::Wait(deadline), trailers("4")])]))
+            .unwrap();
+        let context = CallContext::new().with_deadline(tokio::time::Instant::now() + deadline);
+        let answer = context.scope(client.oneshot(Request::new(()))).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+        assert_eq!(breaker.state(), state);
     }
 }
