@@ -59,7 +59,12 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let Some(body) = this.body.as_mut().as_pin_mut() else { return };
-            let end = if is_whole(&*body, *this.left) && this.judge.is_none() { BodyEnd::Complete } else { BodyEnd::Cancelled };
+            let end = match this.judge {
+                // No trailers come.
+                Some(_) if body.is_end_stream() => BodyEnd::Failed,
+                None if is_whole(&*body, *this.left) => BodyEnd::Complete,
+                _ => BodyEnd::Cancelled,
+            };
             this.body.set(None);
             this.permits.settle(end);
         }

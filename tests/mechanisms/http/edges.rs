@@ -4,7 +4,7 @@ use super::whole_body::{Step, answer, grpc, service, touchy, trailers};
 use crate::support::{ms, secs};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use std::{
     convert::Infallible,
@@ -162,4 +162,23 @@ async fn trailers_that_give_up_at_the_callers_deadline_prove_nothing() {
         answer.into_body().collect().await.unwrap();
         assert_eq!(breaker.state(), state);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_body_that_says_it_is_over_and_had_no_status_is_a_failure() {
+    let breaker = touchy();
+    let client = steadfast::client()
+        .circuit_breaker(breaker.clone())
+        .http(Peer::External)
+        .whole_body()
+        .service(service_fn(async |_: Request<()>| {
+            let answer = Response::builder().header("content-type", "application/grpc");
+            Ok::<_, Infallible>(answer.body(Full::new(Bytes::from("message"))).unwrap())
+        }))
+        .unwrap();
+    let mut body = client.oneshot(Request::new(())).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    assert!(body.is_end_stream());
+    drop(body);
+    assert_eq!(breaker.state(), State::Open);
 }
