@@ -13,8 +13,22 @@ use std::{
 use tokio::time::Instant;
 
 /// An admission whose permits last until the end of the body of the response.
-#[derive(Clone, Copy, Debug)]
-pub struct Lasting<A>(pub(super) A);
+///
+/// Shared: an admission may have closures of the user, whose clones may panic, and no permit may be lost by that.
+#[derive(Debug)]
+pub struct Lasting<A>(Arc<A>);
+
+impl<A> Lasting<A> {
+    pub(super) fn new(admission: A) -> Self {
+        Self(Arc::new(admission))
+    }
+}
+
+impl<A> Clone for Lasting<A> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 /// How the body of a response came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +77,7 @@ struct HeldPermit<A, Request, Response, E>
 where
     A: Admission<Request, Response, E>,
 {
-    admission: A,
+    admission: Arc<A>,
     /// `None` once it was settled.
     permit: Option<A::Permit>,
     head: Ending,
@@ -72,7 +86,7 @@ where
 
 impl<A, Request, Response, E> Held for HeldPermit<A, Request, Response, E>
 where
-    A: Admission<Request, Response, E> + Send,
+    A: Admission<Request, Response, E> + Send + Sync,
     A::Permit: Send,
 {
     fn under_way(&mut self, frame: &mut Frame) {
@@ -157,7 +171,7 @@ pub(super) fn take_parked(response: &mut http::Extensions) -> Permits {
 
 impl<A, Request, B, E> Admission<Request, Response<B>, E> for Lasting<A>
 where
-    A: Admission<Request, Response<B>, E> + Clone + Send + 'static,
+    A: Admission<Request, Response<B>, E> + Send + Sync + 'static,
     A::Permit: Send + 'static,
     Request: 'static,
     B: 'static,

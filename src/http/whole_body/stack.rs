@@ -67,7 +67,7 @@ impl Adapter for UntilBodyEnds {
     type Timeout = BodyLimit;
 
     fn admission<A>(&self, admission: A) -> Lasting<A> {
-        Lasting(admission)
+        Lasting::new(admission)
     }
 
     fn empty(&self) -> Shut {

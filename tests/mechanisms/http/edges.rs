@@ -8,7 +8,10 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use std::{
     convert::Infallible,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 use steadfast::{
     CallContext,
@@ -181,4 +184,34 @@ async fn a_grpc_body_that_says_it_is_over_and_had_no_status_is_a_failure() {
     assert!(body.is_end_stream());
     drop(body);
     assert_eq!(breaker.state(), State::Open);
+}
+
+/// A closure whose clones can be made to panic.
+struct Fragile(Arc<AtomicU32>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert_eq!(self.0.load(Relaxed), 0, "as it should");
+        Self(self.0.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_that_cannot_be_cloned_costs_no_place() {
+    let (places, armed) = (Limiter::fixed(1).unwrap(), Arc::new(AtomicU32::new(0)));
+    let fragile = Fragile(armed.clone());
+    let server = steadfast::server()
+        .load_shed(places.clone())
+        .exempt(move |_: &Request<()>| {
+            let whole: &Fragile = &fragile;
+            whole.0.load(Relaxed) > 1
+        })
+        .http(Peer::Internal)
+        .whole_body()
+        .service(service([answer([])]))
+        .unwrap();
+    armed.store(1, Relaxed);
+    let call = tokio::spawn(server.oneshot(Request::new(())));
+    drop(call.await);
+    assert_eq!(places.in_flight(), 0);
 }
