@@ -9,6 +9,8 @@ use crate::{
 use tokio::time::Instant;
 
 impl<Request> Gate<Request> for Breaker {
+    const ONLY_JUDGES: bool = true;
+
     type Permit = Ticket;
 
     #[inline]

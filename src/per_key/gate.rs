@@ -64,6 +64,8 @@ where
     K: Hash,
     F: Fn(&Request) -> K,
 {
+    const ONLY_JUDGES: bool = T::ONLY_JUDGES;
+
     type Permit = Admitted<T, K, T::Permit>;
 
     #[inline]

@@ -178,6 +178,7 @@ where
     E: 'static,
 {
     const READS_DEADLINE: bool = A::READS_DEADLINE;
+    const ONLY_JUDGES: bool = A::ONLY_JUDGES;
 
     type Permit = A::Permit;
     type Place = A::Place;
@@ -215,6 +216,10 @@ where
     }
 
     fn keep(&self, permit: A::Permit, response: &mut Response<B>, head: Ending) -> Option<A::Permit> {
+        if A::ONLY_JUDGES && head != Ending::Answered(Outcome::Success) {
+            // A retry that asks whether the circuit is open now has to know of this attempt.
+            return Some(permit);
+        }
         let permit = self.0.keep(permit, response, head)?;
         let held: HeldPermit<A, Request, Response<B>, E> =
             HeldPermit { admission: self.0.clone(), permit: Some(permit), head, call: PhantomData };
