@@ -33,8 +33,8 @@ async fn main() -> Result<(), BoxError> {
     // Shows the retry a status in the trailers if no message comes before it. It holds the head of an answer back until
     // its first message, so leave it out for streams that begin with silence.
     let channel = http::peek().layer(channel);
-    // The channel has a timer of its own for each `grpc-timeout`. Only that of the stack knows whether the server was
-    // slow or the caller impatient, so an attempt waits for it.
+    // The channel has a timer of its own for each `grpc-timeout`, which fires together with that of the stack and would
+    // make `CANCELLED` of some timeouts. Its error is left aside, and the stack ends the attempt.
     let channel = channel.then(async |answer| match answer {
         Err(error) if caused_by::<TimeoutExpired>(&error) => future::pending().await,
         answer => answer,

@@ -2,9 +2,10 @@
 //!
 //! A stack opens a [`CallContext`] around its service: a server stack around its handler, a client stack around each
 //! attempt. A client stack inside the handler reads it, so that an outgoing call inherits what is left of the caller's
-//! deadline with no code of the user's: if the stack has a timeout, however long. Without one only retries and places
-//! in line look at the deadline. The service of a client stack sees the number of its attempt and the deadline by which
-//! the attempt is given up, and can send them along. Layers used alone open no context.
+//! deadline with no code of the user's. The client stack ends the call by it if it has a timeout, however long. Without
+//! one it only hands the deadline on, and retries and places in line look at it. The service of a client stack sees the
+//! number of its attempt and the deadline by which the attempt is given up, and can send them along. Layers used alone
+//! open no context.
 //!
 //! Inside a process it travels in a tokio task-local. `tokio::spawn` and worker tasks lose it; [`CallContext::scope`]
 //! carries it across:

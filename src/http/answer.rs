@@ -32,6 +32,11 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
 /// | `steadfast-retry` | `unprocessed` if the service did not see the call; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
 ///
+/// Both `never` and a hint may come: the first is for the retries of this call, the second for callers that ask anew.
+///
+/// Over HTTP/1 hyper closes the connection where the body of the request was not read. A caller that is still sending a
+/// large one may then see a broken connection in place of the answer.
+///
 /// The body of an HTTP answer is a problem of RFC 9457, `application/problem+json`. Where the caller's `Accept`
 /// excludes that, it is [`detail`](Self::detail) as text. A gRPC answer has no body: its status is in the head, and the
 /// detail in `grpc-message`.

@@ -110,7 +110,8 @@ impl<L> Http<AsItIs, L> {
 }
 
 impl<C> Http<C, NotSaid> {
-    /// Says in `RateLimit` and `RateLimit-Policy` how the caller stands with this limit, on every answer.
+    /// Says in `RateLimit` and `RateLimit-Policy` how the caller stands with this limit, on every answer, those to
+    /// exempt requests included.
     ///
     /// The fields are those of an IETF draft, "RateLimit header fields for HTTP", as of its version 10, and may change
     /// with it; so they are not sent unless asked for. `name` is the policy's. The limit is the one of the stack, or

@@ -81,8 +81,14 @@
 //! | reqwest | `service_fn`: `client.execute(request.try_into()?)`, then `http::Response::from`; with `retry::never()` |
 //!
 //! The examples of these names are templates. Timeouts between two frames of a body are those of tower-http:
-//! `RequestBodyTimeoutLayer` and `ResponseBodyTimeoutLayer`, around or inside the stack. tonic's server and channel
-//! have timeouts of their own; leave them unset, or longer than those of the stack.
+//! `RequestBodyTimeoutLayer` and `ResponseBodyTimeoutLayer`, around or inside the stack. tonic's server and channel run
+//! a timer of their own for each `grpc-timeout`, which cannot be switched off and fires together with that of the
+//! stack. On a client let an attempt wait where the channel fails by `TimeoutExpired`, as the example `tonic_client`
+//! does; else some late calls fail with `CANCELLED`. On a server tonic answers a few late calls with `CANCELLED` in
+//! place of `DEADLINE_EXCEEDED`. Leave all other timeouts of theirs unset. Without `respond_http` a generated client
+//! reports each rejection as `UNKNOWN`.
+//!
+//! Where you import this module by its name, the crate `http` is `::http`.
 //!
 //! # Cancellation
 //!

@@ -18,7 +18,7 @@ const OK: &[u8] = b"0";
 /// [`retry`](super::retry) and everything else further out can act on it.
 ///
 /// A server that fails before it has sent a message says so in the head, or only in the trailers: a proxy on the way
-/// may have made the one of the other. In the second case the answer looks like a success until its body is read. With
+/// may turn the first into the second. In the second case the answer looks like a success until its body is read. With
 /// this layer the head waits for the first frame of the body:
 ///
 /// | first frame | the head is passed on |

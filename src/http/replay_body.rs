@@ -27,7 +27,7 @@ use std::{
 ///
 /// A frame that would bring what is kept above the cap goes to the newest of the attempts that are alive. From then on
 /// that one reads the caller's body alone, nothing is kept, and there is no further attempt. Another attempt that is
-/// still alive, such as the first of two hedged ones, reads what was kept before and then fails with
+/// still alive, where a stage of your own makes several at once, reads what was kept before and then fails with
 /// [`ReplayError::TooLarge`].
 ///
 /// # Errors

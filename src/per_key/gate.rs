@@ -107,7 +107,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         let rule = self.keys.overflow().map_or_else(|| "its own rule".to_owned(), |entry| entry.handle.rule());
         let most_open = self.keys.most_open().share();
         let most_open = most_open.map(|share| format!("; at most {}% of them open", share * 100.0));
-        format!("for each of {} keys: {rule}{}", self.keys.max_keys(), most_open.unwrap_or_default())
+        format!("for each key, at most {}: {rule}{}", self.keys.max_keys(), most_open.unwrap_or_default())
     }
 }
 

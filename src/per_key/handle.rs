@@ -81,7 +81,9 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// # fn main() -> Result<(), steadfast::ConfigError> {
     /// let [small, large] = [2, 100];
     /// // Here, once: a limit of zero would be an error.
-    /// let (_, _) = (Limiter::fixed(small)?, Limiter::fixed(large)?);
+    /// for limit in [small, large] {
+    ///     Limiter::fixed(limit)?;
+    /// }
     /// let limiters = PerKey::with(
     ///     |request: &(String, u64)| request.0.clone(),
     ///     move |tenant: &String| {

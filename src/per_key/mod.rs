@@ -66,17 +66,24 @@
 //! - A key is in use as well while a call that it admitted is in flight, and while a handle of it is held.
 //! - A key in use is never forgotten. One with evidence is forgotten only when it was not called for
 //!   [`idle_after`](PerKey::idle_after): an open circuit does not give way to a newcomer.
-//! - A newcomer also forgets up to two keys that were not called for `idle_after`, unless they are in use, though there
-//!   is room.
+//! - Each newcomer removes up to two keys that are idle for longer than `idle_after`, even where there is room.
 //! - If none may be forgotten, newcomers share one mechanism, [which is made like the others](PerKey::overflow), until
-//!   a place is free. [`overflowed`](PerKey::overflowed) counts them. After such a look, no newcomer looks again for 10
-//!   microseconds for each key: 10 ms for 1024 keys.
+//!   a place is free. [`overflowed`](PerKey::overflowed) counts them. After a vain search, newcomers do not search
+//!   again for a while: 10 µs times the number of keys, so 10 ms with 1024.
 //! - The last use is the end of a call, or its refusal, to a millisecond. A key that a look has found in use counts as
 //!   used then.
 //! - A breaker that is forgotten comes back closed, with the configuration of all: a change by hand is forgotten, too.
 //!
 //! So a caller that sends ever new keys takes places from idle keys only, and then shares one with other newcomers. It
 //! can hold places with keys that have evidence for `idle_after`. Do not make keys of what strangers can choose.
+//!
+//! # A breaker for each host
+//!
+//! With the feature `http`, `PerKey::new(http::authority, Breaker::builder().consecutive_failures(10))` keeps one for
+//! each host and port. Each breaker sees only the calls to its own host. With fewer than 20 in ten seconds the default
+//! never opens: set [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures), or a lower
+//! [`minimum_calls`](crate::circuit_breaker::BreakerBuilder::minimum_calls). A budget for retries is one for all hosts
+//! in a stack: until its circuit is open, a host that is down takes retries from the others.
 //!
 //! # Not too many at once
 //!

@@ -126,6 +126,7 @@ impl<A: RefusesNow, F> RefusesNow for Exempting<A, F> {
 
 impl<A: DescribeAdmission, F> DescribeAdmission for Exempting<A, F> {
     fn describe(&self, explanation: &mut Explanation, next: &impl Describe) {
+        explanation.layer("exempt", "some requests pass the next layer unasked");
         self.admission.describe(explanation, next);
     }
 }
@@ -133,7 +134,8 @@ impl<A: DescribeAdmission, F> DescribeAdmission for Exempting<A, F> {
 impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
     /// Lets the requests for which `is_exempt` returns true pass every gate and limit that the builder has by now:
     /// circuit breaker, rate limit and load shed. They take nothing there, are not counted and prove nothing. Timeouts
-    /// and retries apply to them, and so does what is filled after this call.
+    /// and retries apply to them, and so does what is filled later: call it after the limits that it is for, and before
+    /// `whole_body`. The calls in flight that `explain` names do not count exempt ones.
     ///
     /// The function runs once for each of these gates in each attempt. A closure names the type of its parameter.
     pub fn exempt<E, Request>(self, is_exempt: E) -> AdaptedClient<O, T, R, B, Q, L, A, F, X, Exempt<E>>
@@ -153,7 +155,10 @@ impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
 impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
     /// Lets the requests for which `is_exempt` returns true, such as health checks, pass every gate and limit that the
     /// builder has by now: rate limit, load shed and load level. They take nothing there, are not counted, and wait in
-    /// no queue. The timeout applies to them, and so does what is filled after this call.
+    /// no queue. The timeout applies to them, and so does what is filled later: call it after the limits that it is
+    /// for, and before `whole_body`. The calls in flight that `explain` names do not count exempt ones.
+    ///
+    /// A route outside of the stack, as in the example `axum_server`, has neither limits nor timeout.
     ///
     /// The function runs once for each of these gates. A closure names the type of its parameter.
     ///

@@ -214,8 +214,10 @@
 //! The compiler then says that the trait bounds of the stack are not satisfied, and not always which. It names the
 //! cause where the call is written out: `tower::Service::<Request>::call(&mut stack, request)`, or
 //! `BoxCloneSyncService::new(stack)`. Causes are a closure with another parameter than the request, a `keep_error`
-//! whose error type is not `From<Rejection>`, or a limit that waits among
-//! [several](crate::rate_limit::RateLimit::and).
+//! whose error type is not `From<Rejection>`, or a limit that waits among [several](crate::rate_limit::RateLimit::and).
+//! Where a body is not `Clone`, the retry lacks `bodies`. That `Infallible` is not `From<Error<Infallible>>`, in axum,
+//! means that `.http(..)` or `.respond_with(..)` is missing. A slot that is said to be private after `whole_body` was
+//! to be filled before it.
 //!
 //! Where `service`, `layer` or `live` of a builder is not found, a stage of your own does not say what it does. A call
 //! of a live stack is not found where a stage of your own has no [`Recall`](crate::shell::Recall).

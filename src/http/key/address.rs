@@ -35,7 +35,8 @@ const DEFAULT_IPV6_PREFIX: u8 = 64;
 ///
 /// [`default`](Self::default) takes the peer of the connection from a plain [`SocketAddr`] or [`IpAddr`] among the
 /// request's extensions; [`new`](Self::new) from wherever your function finds it. All requests without any address
-/// share the key `::`.
+/// share the key `::`. axum puts its `ConnectInfo` there only if it serves
+/// `app.into_make_service_with_connect_info::<SocketAddr>()`.
 ///
 /// With [`trusted_proxies(n)`](Self::trusted_proxies) it is the `n`-th entry from the right of `X-Forwarded-For`, or of
 /// `Forwarded` by [`by_forwarded`](Self::by_forwarded). The fields of that name count as one list in their order; the

@@ -9,7 +9,9 @@ use std::{
 /// Hosts are compared without regard to case. The port is missing where it is the default of the scheme. `Display`
 /// shows both in lower case: `example.com:8443`.
 ///
-/// Code that keeps a mechanism for each authority in a field, or reads one of them, names it.
+/// Code that keeps a mechanism for each authority in a field names it: `PerKey<Breaker, AuthorityKey, fn(&Request<B>)
+/// -> AuthorityKey>`, made by `PerKey::new(http::authority as fn(&Request<B>) -> AuthorityKey, ..)`.
+/// `AuthorityKey::from(&uri)` asks for one of them.
 ///
 /// # Cost
 ///

@@ -90,11 +90,14 @@ where
     /// queue, and the deadline. Without it a call ends with the head of its response.
     ///
     /// A body ends when it was read to its end, fails, or is dropped, as by hyper where the client has gone. A body
-    /// that is read slowly holds its place: bound that by the timeout, or by tower-http's `RequestBodyTimeout` and
-    /// `ResponseBodyTimeout` where no frame comes for a while.
+    /// that is read slowly holds its place until its deadline, or until tower-http's `ResponseBodyTimeout` ends it
+    /// where no frame comes for a while. Both act when the body is polled. hyper does not poll it while the client
+    /// reads nothing at all: then the place comes back when the connection ends, so bound that, by `TCP_USER_TIMEOUT`
+    /// say.
     ///
-    /// Comes last: slots can be filled before it only, since what fills one later would not last. The response has a
-    /// [`WholeBody`](crate::http::WholeBody) then. A call allocates a few times: two boxes, and one for each permit.
+    /// Comes last: slots can be filled before it only, since what fills one later would not last. The body of a
+    /// response is an [`HttpBody`](crate::http::HttpBody) around a [`WholeBody`](crate::http::WholeBody) then. A call
+    /// allocates a few times: two boxes, and one for each permit.
     ///
     /// Responses with [`NoBodyDeadline`](crate::http::NoBodyDeadline) in their extensions are not bounded in time.
     ///
@@ -162,8 +165,9 @@ where
     /// An answer whose head is a failure stays one, however its body ends. A retry decides by the head: it drops the
     /// body, and what was taken for the attempt is given back.
     ///
-    /// Comes last: slots can be filled before it only, since what fills one later would not last. The response has a
-    /// [`WholeBody`](crate::http::WholeBody) then. An attempt allocates a few times: two boxes, and one for each
+    /// Comes last: slots can be filled before it only, since what fills one later would not last. The body of a
+    /// response is a [`WholeBody`](crate::http::WholeBody) then, with `respond_http` an
+    /// [`HttpBody`](crate::http::HttpBody) around one. An attempt allocates a few times: two boxes, and one for each
     /// permit.
     pub fn whole_body(self) -> AdaptedClient<O, T, R, B, Q, L, A, F, ToTheEnd<X>, UntilBodyEnds> {
         self.adapt(&UntilBodyEnds { deadline: true }).fill_border(ToTheEnd::new)
