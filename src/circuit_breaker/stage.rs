@@ -9,7 +9,7 @@ use crate::{
 use tokio::time::Instant;
 
 impl<Request> Gate<Request> for Breaker {
-    const ONLY_JUDGES: bool = true;
+    const HOLDS_PLACE: bool = false;
 
     type Permit = Ticket;
 

@@ -64,7 +64,7 @@ where
     K: Hash,
     F: Fn(&Request) -> K,
 {
-    const ONLY_JUDGES: bool = T::ONLY_JUDGES;
+    const HOLDS_PLACE: bool = T::HOLDS_PLACE;
 
     type Permit = Admitted<T, K, T::Permit>;
 

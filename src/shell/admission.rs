@@ -83,8 +83,8 @@ pub trait Admission<Request, Response, ServiceError> {
     /// Whether [`admit`](Self::admit) reads the deadline from the frame. See [`Stage::READS_DEADLINE`].
     const READS_DEADLINE: bool;
 
-    /// See [`Gate::ONLY_JUDGES`](super::Gate::ONLY_JUDGES).
-    const ONLY_JUDGES: bool = false;
+    /// Whether a permit holds a place. See [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE). Default: `true`.
+    const HOLDS_PLACE: bool = true;
 
     /// The permit of an admitted call. It is settled or refunded exactly once, so it needs no destructor.
     type Permit;

@@ -262,8 +262,8 @@ impl Frame {
 
     /// When the attempt that ends in this poll has had half of its full patience: for what is left of its answer. Never
     /// where there is no timeout in the stack.
-    #[cfg(feature = "http")]
-    pub(crate) fn patient_from(&self) -> Deadline {
+    #[inline]
+    pub fn patient_from(&self) -> Deadline {
         self.patient_from
     }
 

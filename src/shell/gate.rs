@@ -15,12 +15,10 @@ use tokio::time::Instant;
 ///
 /// [`GateStage`] makes a stage of it. The stage settles every permit exactly once, however the call ends.
 pub trait Gate<Request> {
-    /// Whether a permit is no place but a judgement: it waits for how a call ends, and holds nobody back meanwhile. Where
-    /// permits last until the end of a body, such a one is settled at the head of an answer that is no success, since the
-    /// body cannot make that better.
-    ///
-    /// Default: no.
-    const ONLY_JUDGES: bool = false;
+    /// Whether a permit holds a place, and does not only await the verdict on the call. Where places last until the end
+    /// of a body, a permit without one is settled at once by an answer whose head is no success: a retry that asks
+    /// [`would_refuse`](Self::would_refuse) then finds the verdict counted. Default: `true`.
+    const HOLDS_PLACE: bool = true;
 
     /// The permit of an admitted call. It is settled exactly once, so it needs no destructor.
     type Permit;
@@ -67,7 +65,7 @@ where
     G: Gate<Request>,
 {
     const READS_DEADLINE: bool = false;
-    const ONLY_JUDGES: bool = G::ONLY_JUDGES;
+    const HOLDS_PLACE: bool = G::HOLDS_PLACE;
 
     type Permit = G::Permit;
     type Place = Infallible;

@@ -47,7 +47,7 @@ where
     F: Fn(&Request) -> bool,
 {
     const READS_DEADLINE: bool = A::READS_DEADLINE;
-    const ONLY_JUDGES: bool = A::ONLY_JUDGES;
+    const HOLDS_PLACE: bool = A::HOLDS_PLACE;
 
     /// Nothing for an exempt request.
     type Permit = Option<A::Permit>;

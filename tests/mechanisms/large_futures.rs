@@ -59,6 +59,6 @@ fn a_call_is_larger_than_the_future_by_an_amount_that_does_not_grow_with_it() {
 fn what_travels_with_a_call_is_small_and_made_of_whole_words() {
     let sizes = [size_of::<Rejection>(), size_of::<Error<u64>>(), size_of::<CallContext>(), size_of::<Inherited>()];
     assert_eq!(sizes, [48, 48, 24, 40]);
-    assert_eq!(size_of::<Frame>(), 240);
+    assert_eq!(size_of::<Frame>(), 256);
     assert!([align_of::<Rejection>(), align_of::<CallContext>(), align_of::<Frame>()].iter().all(|align| *align == 8));
 }

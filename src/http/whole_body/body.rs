@@ -62,7 +62,8 @@ pin_project! {
             let end = match this.judge {
                 // No trailers come.
                 Some(_) if body.is_end_stream() => BodyEnd::Failed,
-                None if is_whole(&*body, *this.left) => BodyEnd::Complete,
+                // A reader that has had what it asked for wants no more, and the service is as good as its head.
+                None if !*this.waits || is_whole(&*body, *this.left) => BodyEnd::Complete,
                 _ => BodyEnd::Cancelled,
             };
             this.body.set(None);

@@ -39,7 +39,7 @@ pub(super) enum BodyEnd {
     Judged(Outcome),
     /// The body failed.
     Failed,
-    /// The body was dropped half-way.
+    /// The body was dropped before it had shown what the answer is worth.
     Cancelled,
     /// The time was up, the reader waited, and the service had had half of its patience.
     TimedOut,
@@ -178,7 +178,7 @@ where
     E: 'static,
 {
     const READS_DEADLINE: bool = A::READS_DEADLINE;
-    const ONLY_JUDGES: bool = A::ONLY_JUDGES;
+    const HOLDS_PLACE: bool = A::HOLDS_PLACE;
 
     type Permit = A::Permit;
     type Place = A::Place;
@@ -216,11 +216,11 @@ where
     }
 
     fn keep(&self, permit: A::Permit, response: &mut Response<B>, head: Ending) -> Option<A::Permit> {
-        if A::ONLY_JUDGES && head != Ending::Answered(Outcome::Success) {
-            // A retry that asks whether the circuit is open now has to know of this attempt.
+        let permit = self.0.keep(permit, response, head)?;
+        if !A::HOLDS_PLACE && head != Ending::Answered(Outcome::Success) {
+            // However the body ends, the verdict stays.
             return Some(permit);
         }
-        let permit = self.0.keep(permit, response, head)?;
         let held: HeldPermit<A, Request, Response<B>, E> =
             HeldPermit { admission: self.0.clone(), permit: Some(permit), head, call: PhantomData };
         park(response.extensions_mut(), Box::new(held));

@@ -158,11 +158,12 @@ where
     /// |---|---|
     /// | is read to its end | what the head said; for gRPC, what its trailers say |
     /// | fails | a failure |
-    /// | is dropped half-way | a call that was cancelled |
+    /// | is dropped while its reader waits for it | a call that was cancelled |
+    /// | is dropped otherwise | what the head said; for gRPC, a call that was cancelled |
     /// | is not complete at the deadline, and its reader waits for it | a timeout |
     /// | is not complete at the deadline, and its reader is late | nothing |
     ///
-    /// An answer whose head is a failure stays one, however its body ends. A retry decides by the head: it drops the
+    /// An answer whose head is a failure is one at once, however its body ends. A retry decides by the head: it drops the
     /// body, and what was taken for the attempt is given back.
     ///
     /// Comes last: slots can be filled before it only, since what fills one later would not last. The body of a

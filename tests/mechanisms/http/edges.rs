@@ -215,3 +215,100 @@ async fn a_closure_that_cannot_be_cloned_costs_no_place() {
     drop(call.await);
     assert_eq!(places.in_flight(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_live_server_holds_places_to_the_end_of_bodies_and_lets_the_exempt_pass() {
+    let places = Limiter::fixed(1).unwrap();
+    let (layer, _control) = steadfast::server()
+        .load_shed(places.clone())
+        .timeout(secs(1))
+        .exempt(|request: &Request<()>| request.uri() == "/health")
+        .http(Peer::Internal)
+        .whole_body()
+        .live()
+        .unwrap();
+    let server = tower::Layer::layer(&layer, service([answer([Step::Hang]), answer([Step::Data("well")])]));
+    let first = server.clone().oneshot(Request::new(())).await.unwrap();
+    assert_eq!(places.in_flight(), 1);
+    let refused = server.clone().oneshot(Request::new(())).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let health = server.clone().oneshot(Request::get("/health").body(()).unwrap()).await.unwrap();
+    assert_eq!(health.into_body().collect().await.unwrap().to_bytes(), "well");
+    assert!(first.into_body().collect().await.is_err());
+    assert_eq!(places.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_client_holds_permits_to_the_end_of_bodies_across_changes() {
+    let (places, breaker) = (Limiter::fixed(1).unwrap(), touchy());
+    let (layer, _control) = steadfast::client()
+        .timeout(secs(10))
+        .retry(Retry::new(2).without_budget())
+        .circuit_breaker(breaker.clone())
+        .load_shed(places.clone())
+        .attempt_timeout(secs(1))
+        .http(Peer::Internal)
+        .whole_body()
+        .live()
+        .unwrap();
+    let client = tower::Layer::layer(&layer, service([answer([Step::Wait(ms(500)), Step::Fail])]));
+    let first = client.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(places.in_flight(), 1);
+    assert!(first.into_body().collect().await.is_err());
+    assert_eq!((places.in_flight(), breaker.state()), (0, State::Open));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nested_stacks_hold_their_own_places_to_the_end_of_one_body() {
+    let (inner, outer) = (Limiter::fixed(1).unwrap(), Limiter::fixed(1).unwrap());
+    let handler = service([answer([Step::Data("a"), Step::Data("b")])]);
+    let client = steadfast::client().load_shed(inner.clone()).http(Peer::Internal);
+    let client = client.respond_http(Peer::Internal).whole_body().service(handler).unwrap();
+    let server = steadfast::server().load_shed(outer.clone()).http(Peer::External).whole_body();
+    let mut body = server.service(client).unwrap().oneshot(Request::new(())).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    assert_eq!((inner.in_flight(), outer.in_flight()), (1, 1));
+    drop(body);
+    assert_eq!((inner.in_flight(), outer.in_flight()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_opens_the_breaker_is_not_dropped_for_an_attempt_that_it_refuses() {
+    let mut failed = answer([Step::Data("sorry")]);
+    *failed.status_mut() = StatusCode::BAD_GATEWAY;
+    let client = steadfast::client()
+        .retry(Retry::new(2).without_budget())
+        .circuit_breaker(touchy())
+        .http(Peer::External)
+        .whole_body()
+        .service(service([failed]))
+        .unwrap();
+    let start = tokio::time::Instant::now();
+    let answer = client.oneshot(Request::new(())).await.unwrap();
+    assert_eq!((answer.status(), tokio::time::Instant::now() - start), (StatusCode::BAD_GATEWAY, ms(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_wants_no_body_closes_the_breaker_and_one_that_waited_in_vain_does_not() {
+    for (waits, state) in [(false, State::Closed), (true, State::HalfOpen)] {
+        let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(1)).probes(1).build().unwrap();
+        let mut failed = answer([]);
+        *failed.status_mut() = StatusCode::BAD_GATEWAY;
+        let client = steadfast::client()
+            .circuit_breaker(breaker.clone())
+            .http(Peer::External)
+            .whole_body()
+            .service(service([failed, answer([Step::Data("a"), Step::Hang])]))
+            .unwrap();
+        client.clone().oneshot(Request::new(())).await.unwrap();
+        assert_eq!(breaker.state(), State::Open);
+        sleep(secs(2)).await;
+        let mut body = client.oneshot(Request::new(())).await.unwrap().into_body();
+        if waits {
+            body.frame().await.unwrap().unwrap();
+            assert!(tokio::time::timeout(secs(1), body.frame()).await.is_err());
+        }
+        drop(body);
+        assert_eq!(breaker.state(), state);
+    }
+}
