@@ -56,15 +56,15 @@ impl Hop {
         Ok(Self { process, addresses })
     }
 
-    /// Asks what it has seen: calls by HTTP and gRPC, calls whose time did not shrink, and the longest overrun in
+    /// Asks what it has seen: calls by HTTP and gRPC, calls whose time did not shrink, and the longest overruns in
     /// microseconds.
-    async fn seen(&self, path: &str) -> Result<[u64; 4], BoxError> {
+    async fn seen(&self, path: &str) -> Result<[u64; 5], BoxError> {
         let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
         let answer = http.build_http().request(web::request(self.addresses.web, path)).await?;
         let text = answer.into_body().collect().await?.to_bytes();
         let mut numbers = std::str::from_utf8(&text)?.split(' ').map(str::parse);
         let mut next = || numbers.next().ok_or("a hop says too little");
-        Ok([next()??, next()??, next()??, next()??])
+        Ok([next()??, next()??, next()??, next()??, next()??])
     }
 }
 
@@ -100,12 +100,12 @@ pub async fn run(style: Style, json: bool) -> Result<(), BoxError> {
         phases.push(phase);
     }
     progress.finish_and_clear();
-    let (mut not_shrunk, mut overrun) = (0, 0);
+    let (mut not_shrunk, mut overruns) = (0, [0; 2]);
     for hop in [&a, &b, &leaf] {
-        let [_, _, more, longest] = hop.seen("/of/all").await?;
-        (not_shrunk, overrun) = (not_shrunk + more, overrun.max(longest));
+        let [_, _, more, longest, own] = hop.seen("/of/all").await?;
+        (not_shrunk, overruns) = (not_shrunk + more, [overruns[0].max(longest), overruns[1].max(own)]);
     }
-    report(&phases, not_shrunk, overrun, json);
+    report(&phases, not_shrunk, overruns.map(|micros| micros as f64 / 1000.0), json);
     Ok(())
 }
 
@@ -172,10 +172,10 @@ impl Phase {
     }
 }
 
-fn report(phases: &[Phase], not_shrunk: u64, overrun: u64, json: bool) {
-    let overrun = overrun as f64 / 1000.0;
+fn report(phases: &[Phase], not_shrunk: u64, [overrun, own]: [f64; 2], json: bool) {
     println!("calls whose time left did not shrink from hop to hop: {not_shrunk}");
     println!("longest work beyond the deadline that a handler was sent: {overrun:.1} ms");
+    println!("the longest beyond what the timers of its process were late just then: {own:.1} ms");
     if json {
         let answered = |phase: &Phase| [0, 1].map(|by: usize| phase.answered[by] as f64 / phase.calls[by] as f64);
         println!(
@@ -185,6 +185,7 @@ fn report(phases: &[Phase], not_shrunk: u64, overrun: u64, json: bool) {
                 "answered": phases.iter().map(answered).collect::<Vec<_>>(),
                 "not_shrunk": not_shrunk,
                 "overrun_ms": overrun,
+                "own_overrun_ms": own,
             })
         );
     }

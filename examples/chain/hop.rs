@@ -54,9 +54,18 @@ pub struct Seen {
     pub calls: [AtomicU64; 2],
     /// The calls whose time left was not shorter than that of the caller, or that had none.
     pub not_shrunk: AtomicU64,
-    /// The longest that a handler worked beyond the deadline that it was sent, in microseconds.
+    /// The longest that a handler worked beyond the deadline that it was sent, in microseconds; and by how much of that
+    /// the timers of this process were not late themselves.
     pub overrun: AtomicU64,
+    pub own_overrun: AtomicU64,
+    /// How late a timer was that fired lately.
+    lateness: AtomicU64,
 }
+
+/// How often a hop looks how late its timers are.
+const LOOK: Duration = Duration::from_millis(2);
+/// For how long a late timer is remembered, in looks.
+const REMEMBERED: usize = 50;
 
 impl Seen {
     pub fn set_mode(&self, mode: usize) {
@@ -95,8 +104,9 @@ pub struct Working {
 impl Drop for Working {
     fn drop(&mut self) {
         if let Some(deadline) = self.deadline {
-            let beyond = Instant::now().saturating_duration_since(deadline);
-            self.seen.overrun.fetch_max(beyond.as_micros() as u64, Relaxed);
+            let beyond = Instant::now().saturating_duration_since(deadline).as_micros() as u64;
+            self.seen.overrun.fetch_max(beyond, Relaxed);
+            self.seen.own_overrun.fetch_max(beyond.saturating_sub(self.seen.lateness.load(Relaxed)), Relaxed);
         }
     }
 }
@@ -104,6 +114,7 @@ impl Drop for Working {
 /// Serves until its standard input ends, as it does with the process that started it.
 pub async fn serve(style: Style, next: Option<Addresses>) -> Result<(), BoxError> {
     let seen = Arc::new(Seen::default());
+    tokio::spawn(watch_timers(seen.clone()));
     let (web, grpc) = (listener().await?, listener().await?);
     println!("listening on {}+{}", web.local_addr()?, grpc.local_addr()?);
     let servers = async {
@@ -116,6 +127,17 @@ pub async fn serve(style: Style, next: Option<Addresses>) -> Result<(), BoxError
     tokio::select! {
         served = servers => served.map(drop),
         _ = parent_is_gone => Ok(()),
+    }
+}
+
+/// Notes how late the timers of this process are, on a machine that may be busy.
+async fn watch_timers(seen: Arc<Seen>) {
+    let mut lately = [0; REMEMBERED];
+    for look in (0..REMEMBERED).cycle() {
+        let due = Instant::now() + LOOK;
+        tokio::time::sleep_until(due).await;
+        lately[look] = Instant::now().saturating_duration_since(due).as_micros() as u64;
+        seen.lateness.store(lately.into_iter().max().unwrap_or_default(), Relaxed);
     }
 }
 

@@ -103,5 +103,6 @@ fn of(path: &str, seen: &Seen) -> String {
         seen.set_mode(mode);
     }
     let [web, grpc] = [&seen.calls[0], &seen.calls[1]].map(|calls| calls.load(Relaxed));
-    format!("{web} {grpc} {} {}", seen.not_shrunk.load(Relaxed), seen.overrun.load(Relaxed))
+    let [not_shrunk, overrun, own] = [&seen.not_shrunk, &seen.overrun, &seen.own_overrun].map(|of| of.load(Relaxed));
+    format!("{web} {grpc} {not_shrunk} {overrun} {own}")
 }

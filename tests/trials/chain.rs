@@ -20,5 +20,6 @@ async fn a_broken_leaf_is_called_little_more_than_once_for_each_call_and_no_serv
         }
     }
     assert_eq!(seen["not_shrunk"], 0, "{report}");
-    assert!(seen["overrun_ms"].as_f64().unwrap() <= 5.0, "{report}");
+    // On a machine that is busy all timers are late.
+    assert!(seen["own_overrun_ms"].as_f64().unwrap() <= 5.0, "{report}");
 }
