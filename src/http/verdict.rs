@@ -71,8 +71,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 ///
 /// # Cost
 ///
-/// A success costs three look-ups in the headers, four if it is gRPC. No verdict allocates. The clock of this machine is
-/// read only for a `Retry-After` that is a date, in an answer without a `Date`.
+/// A success costs three look-ups in the headers, four if it is gRPC. No verdict allocates. The clock of this machine
+/// is read only for a `Retry-After` that is a date, in an answer without a `Date`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -31,9 +31,9 @@ pin_project! {
     ///
     /// At its deadline a body ends. A gRPC body ends with trailers that say `DEADLINE_EXCEEDED`; any other fails with a
     /// [`Rejection`], which leads hyper to close the connection or to reset the stream, so that the client learns that
-    /// the body is not whole. It ends then even where its next frame is there, unless that makes the body whole: a reader
-    /// that is slow does not hold a place for longer. A service whose reader is late is not to blame, so that such an end
-    /// proves nothing. With a deadline, each frame of data costs a reading of the clock.
+    /// the body is not whole. It ends then even where its next frame is there, unless that makes the body whole: a
+    /// reader that is slow does not hold a place for longer. A service whose reader is late is not to blame, so that
+    /// such an end proves nothing. With a deadline, each frame of data costs a reading of the clock.
     pub struct WholeBody<B>
     where
         B: Body,
@@ -152,7 +152,8 @@ where
                         if let (Some(left), Some(data)) = (this.left.as_mut(), frame.data_ref()) {
                             *left = left.saturating_sub(bytes::Buf::remaining(data) as u64);
                         }
-                        let is_late = this.deadline.is_some_and(|deadline| deadline.at <= Instant::now());
+                        let is_late =
+                            this.deadline.is_some_and(|deadline| deadline.ends_body && deadline.at <= Instant::now());
                         if is_late && !is_whole(&*body, *this.left) {
                             drop(frame);
                             this.body.set(None);
@@ -181,7 +182,7 @@ where
             let mut frame = CallFrame::new();
             frame.service_was_reached();
             permits.0.under_way(&mut frame);
-            if let Some(deadline) = this.deadline {
+            if let Some(deadline) = this.deadline.filter(|deadline| deadline.ends_body) {
                 let now = frame.now();
                 if deadline.at <= now {
                     let is_to_blame = waited && deadline.had_patience(now);
@@ -220,8 +221,8 @@ fn timer(timer: &mut Option<Pin<Box<Timer>>>) -> Pin<&mut Timer> {
     timer.get_or_insert_with(|| Box::pin(Timer::new())).as_mut()
 }
 
-/// The end of a body as far as the service is to blame. One that gives up by itself at a deadline that it sees is judged
-/// as one whose time was up then.
+/// The end of a body as far as the service is to blame. One that gives up by itself at a deadline that it sees is
+/// judged as one whose time was up then.
 fn at_deadline(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd {
     match deadline {
         Some(deadline) if matches!(end, BodyEnd::Failed | BodyEnd::Judged(Outcome::Failure)) => {

@@ -25,10 +25,12 @@ use tower::Service;
 #[derive(Clone, Copy, Debug)]
 pub struct NoBodyDeadline;
 
-/// When the time of a body is up, in the extensions of a response until the border takes it.
+/// When the time of an attempt is up, in the extensions of a response until the border takes it.
 #[derive(Clone, Copy)]
 pub(super) struct BodyDeadline {
     pub(super) at: Instant,
+    /// Whether the body ends then. If not, it is known only to judge a service that ends it by itself.
+    pub(super) ends_body: bool,
     /// When the attempt has had half of its full patience.
     pub(super) patient_from: Deadline,
 }
@@ -40,7 +42,7 @@ impl BodyDeadline {
     }
 }
 
-/// Notes in each response until when its body may last: the deadline that the timeout around this stage enforces.
+/// Notes in each response until when its attempt may last: the deadline that the timeout around this stage enforces.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDeadlineStage<Next> {
     pub(super) next: Next,
@@ -67,7 +69,7 @@ where
     type Call = BodyDeadlineCall<Next::Call>;
 
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let at = if self.is_on { frame.inherited().deadline() } else { Deadline::NEVER };
+        let at = frame.inherited().deadline();
         BodyDeadlineCall { next: self.next.start(request, frame), at }
     }
 
@@ -87,8 +89,9 @@ where
         if let (Ok(response), Some(at)) = (&mut result, call.at.instant()) {
             let extensions = response.extensions_mut();
             // A timeout further in has noted its own, which is no later.
-            if extensions.get::<NoBodyDeadline>().is_none() && extensions.get::<BodyDeadline>().is_none() {
-                extensions.insert(BodyDeadline { at, patient_from: frame.patient_from() });
+            if extensions.get::<BodyDeadline>().is_none() {
+                let ends_body = self.is_on && extensions.get::<NoBodyDeadline>().is_none();
+                extensions.insert(BodyDeadline { at, ends_body, patient_from: frame.patient_from() });
             }
         }
         Poll::Ready(result)

@@ -163,8 +163,8 @@ where
     /// | is not complete at the deadline, and its reader waits for it | a timeout |
     /// | is not complete at the deadline, and its reader is late | nothing |
     ///
-    /// An answer whose head is a failure is one at once, however its body ends. A retry decides by the head: it drops the
-    /// body, and what was taken for the attempt is given back.
+    /// An answer whose head is a failure is one at once, however its body ends. A retry decides by the head: it drops
+    /// the body, and what was taken for the attempt is given back.
     ///
     /// Comes last: slots can be filled before it only, since what fills one later would not last. The body of a
     /// response is a [`WholeBody`](crate::http::WholeBody) then, with `respond_http` an

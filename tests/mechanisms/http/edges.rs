@@ -152,18 +152,17 @@ async fn a_reader_that_comes_after_the_deadline_proves_nothing_against_the_servi
 #[tokio::test(start_paused = true)]
 async fn trailers_that_give_up_at_the_callers_deadline_prove_nothing() {
     for (deadline, state) in [(ms(400), State::Closed), (ms(600), State::Open)] {
-        let breaker = touchy();
-        let client = steadfast::client()
-            .circuit_breaker(breaker.clone())
-            .attempt_timeout(secs(1))
-            .http(Peer::External)
-            .whole_body()
-            .service(service([grpc([Step::Wait(deadline), trailers("4")])]))
-            .unwrap();
-        let context = CallContext::new().with_deadline(tokio::time::Instant::now() + deadline);
-        let answer = context.scope(client.oneshot(Request::new(()))).await.unwrap();
-        answer.into_body().collect().await.unwrap();
-        assert_eq!(breaker.state(), state);
+        for ends_body in [true, false] {
+            let breaker = touchy();
+            let client =
+                steadfast::client().circuit_breaker(breaker.clone()).attempt_timeout(secs(1)).http(Peer::External);
+            let service = service([grpc([Step::Wait(deadline), trailers("4")])]);
+            let client = if ends_body { client.whole_body() } else { client.whole_body_without_deadline() };
+            let context = CallContext::new().with_deadline(tokio::time::Instant::now() + deadline);
+            let answer = context.scope(client.service(service).unwrap().oneshot(Request::new(()))).await.unwrap();
+            answer.into_body().collect().await.unwrap();
+            assert_eq!(breaker.state(), state);
+        }
     }
 }
 
