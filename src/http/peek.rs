@@ -166,7 +166,9 @@ fn copy_failure(trailers: &HeaderMap, head: &mut Parts) {
     }
     for name in trailers.keys() {
         let is_of_grpc = name.as_str().starts_with("grpc-");
-        if is_of_framing(name) || (head.headers.contains_key(name) && !is_of_grpc) {
+        // Marks of this crate stand in the head. In trailers they may have come through a proxy that reads heads only.
+        let is_mark = name.as_str().starts_with("steadfast-");
+        if is_mark || is_of_framing(name) || (head.headers.contains_key(name) && !is_of_grpc) {
             continue;
         }
         head.headers.remove(name);

@@ -89,6 +89,7 @@ async fn the_status_of_a_call_without_messages_comes_into_the_head() {
         ("tenant", "more"),
         ("server", "b"),
         ("content-length", "7"),
+        ("steadfast-retry", "unprocessed"),
     ];
     for content_type in ["application/grpc", "application/grpc+proto", "Application/gRPC; charset=x"] {
         let head = [("content-type", content_type), ("server", "a"), ("grpc-message", "none")];

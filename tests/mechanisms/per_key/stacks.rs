@@ -161,10 +161,10 @@ fn explain_says_what_holds_for_each_key() {
         [
             (
                 "circuit breaker",
-                "for each key, at most 200: opens at 5 failures in a row, for 5s growing to 60s, then 3 probes; at most 50% of them \
-                 open"
+                "for each key, at most 200: opens at 5 failures in a row, for 5s growing to 60s, then 3 probes; at most \
+                 50% of them open"
             ),
-            ("load shed", "for each of 1024 keys: at most 8 in flight"),
+            ("load shed", "for each key, at most 1024: at most 8 in flight"),
         ]
     );
     assert_eq!(explanation.max_in_flight(), None);
