@@ -141,9 +141,10 @@ impl CallContext {
     ///
     /// One level of a chain of calls retries, and the others do not multiply its attempts. The retry of a client stack
     /// calls this by itself where it gives up: the attempts are used up, the budget is empty, the wait would be too
-    /// long, or the request must not be sent twice. So does a client stack whose service
-    /// [forbids a retry](crate::classify::Classify::forbids_retry). A retry further out then makes no further attempt
-    /// ([`Denied::Marked`](crate::shell::Denied::Marked)) and returns the answer that it has.
+    /// long, or the request must not be sent twice. One that allows a single attempt leaves retries to others. So does
+    /// a client stack whose service [forbids a retry](crate::classify::Classify::forbids_retry). A retry further out
+    /// then makes no further attempt ([`Denied::Marked`](crate::shell::Denied::Marked)) and returns the answer that it
+    /// has.
     ///
     /// It takes effect in the task that works on the call, within a poll of it. A task that the handler has spawned
     /// does not reach it, nor does a future in a [`scope`](Self::scope) of the handler's own; the handler calls this

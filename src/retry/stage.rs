@@ -78,7 +78,9 @@ impl Progress {
     /// Notes for observers what this call's retries came to.
     #[inline]
     fn note(&self, denied: Option<Denied>, frame: &mut Frame) {
-        if denied.is_some() {
+        // A call with one attempt at most is not retried here, and may be further out.
+        let was_single = denied == Some(Denied::Exhausted) && self.attempts == 1;
+        if denied.is_some() && !was_single {
             // Another level would only repeat what was not worth it here.
             frame.forbid_retry();
             CallContext::forbid_retry();

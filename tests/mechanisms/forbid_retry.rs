@@ -67,6 +67,13 @@ async fn three_levels_of_three_attempts_call_a_dead_leaf_three_times() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_level_that_does_not_retry_leaves_it_to_those_further_out() {
+    let (calls, leaf) = dead();
+    assert!(retried(3, retried(1, leaf)).oneshot(()).await.is_err());
+    assert_eq!(calls.load(Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_budget_further_in_ends_the_call_further_out() {
     let (calls, leaf) = dead();
     let broke = RetryBudget::builder().ratio(0.0).no_floor().build().unwrap();

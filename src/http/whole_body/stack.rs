@@ -175,6 +175,9 @@ where
     }
 
     /// As [`whole_body`](Self::whole_body), but the deadlines end with the head of the response: for streams.
+    ///
+    /// A gRPC server is still told the deadline of the attempt, and may end the stream by it. Give streams that last a
+    /// stack without timeouts.
     pub fn whole_body_without_deadline(self) -> AdaptedClient<O, T, R, B, Q, L, A, F, ToTheEnd<X>, UntilBodyEnds> {
         self.adapt(&UntilBodyEnds { deadline: false }).fill_border(ToTheEnd::new)
     }

@@ -311,3 +311,20 @@ async fn a_caller_that_wants_no_body_closes_the_breaker_and_one_that_waited_in_v
         assert_eq!(breaker.state(), state);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_body_can_be_off_for_one_answer_or_for_all() {
+    let slow = || answer([Step::Wait(secs(60)), Step::Data("late")]);
+    let mut marked = slow();
+    marked.extensions_mut().insert(NoBodyDeadline);
+    let server = steadfast::server().timeout(secs(1)).http(Peer::External);
+    let both = service([marked, slow()]);
+    let bounded = server.clone().whole_body().service(both).unwrap();
+    let first = bounded.clone().oneshot(Request::new(())).await.unwrap();
+    assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "late");
+    assert!(bounded.oneshot(Request::new(())).await.unwrap().into_body().collect().await.is_err());
+
+    let unbounded = server.whole_body_without_deadline().service(service([slow()])).unwrap();
+    let answer = unbounded.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "late");
+}

@@ -20,7 +20,7 @@ use std::{
 use steadfast::{
     Rejection,
     circuit_breaker::{Breaker, BreakerState as State},
-    http::{NoBodyDeadline, Peer, WholeBody},
+    http::{Peer, WholeBody},
     load_level::Queue,
     load_shed::Limiter,
     retry::Retry,
@@ -338,23 +338,6 @@ async fn at_the_deadline_a_body_of_http_fails_and_one_of_grpc_ends_with_a_status
 
     let body = body_behind(&touchy(), grpc([Step::Data("a"), Step::Hang])).await.collect().await.unwrap();
     assert_eq!(body.trailers().unwrap()["grpc-status"], "4");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_deadline_of_a_body_can_be_off_for_one_answer_or_for_all() {
-    let slow = || answer([Step::Wait(secs(60)), Step::Data("late")]);
-    let mut marked = slow();
-    marked.extensions_mut().insert(NoBodyDeadline);
-    let server = steadfast::server().timeout(secs(1)).http(Peer::External);
-    let both = service([marked, slow()]);
-    let bounded = server.clone().whole_body().service(both).unwrap();
-    let first = bounded.clone().oneshot(Request::new(())).await.unwrap();
-    assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "late");
-    assert!(bounded.oneshot(Request::new(())).await.unwrap().into_body().collect().await.is_err());
-
-    let unbounded = server.whole_body_without_deadline().service(service([slow()])).unwrap();
-    let answer = unbounded.oneshot(Request::new(())).await.unwrap();
-    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "late");
 }
 
 #[tokio::test(start_paused = true)]
