@@ -104,13 +104,11 @@
 //!
 //! # Differences from neighbours
 //!
-//! - tower-http answers a timeout with 408, which browsers send again; here it is 504. Its layers and tower's know no
-//!   hints, and no classifier of gRPC's trailers.
+//! - tower-http answers a timeout with 408 by default, which browsers send again; here it is 504. Its classifiers, which
+//!   know gRPC's trailers, serve its traces; no layer of it or of tower takes a hint.
 //! - reqwest's own retries have no backoff, take no hint, and replay no body. reqwest-retry takes no hint, and fails on
 //!   streams.
 //! - Generated clients of tonic send the timeout of a request, and not what is left of the caller's.
-//! - Envoy retries by what it is told for each route, and keeps permits to the end of a body. It does not shorten a
-//!   deadline by the time that a request waited in the service in front of it.
 
 mod answer;
 mod body;
