@@ -41,8 +41,8 @@ use std::time::Duration;
 ///
 /// # Cost
 ///
-/// One pass over the headers, one allocation for each number that is written, and one reading of the clock, if the
-/// context has a deadline.
+/// One pass over the headers, one allocation for each number that is written, and one reading of the clock, if a
+/// deadline is sent.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -78,21 +78,22 @@ impl Wire {
 
 impl<B> Stamp<Request<B>> for Wire {
     fn stamp(&self, request: &mut Request<B>, frame: &mut Frame) {
-        let context = CallContext::current();
-        let left = context.deadline().map(|deadline| deadline.saturating_duration_since(frame.now()));
         let headers = request.headers_mut();
         let found = Found::in_request(headers);
-        if found.is_grpc {
-            for_grpc(headers, &found, context, left);
-        }
-        match self.peer {
-            Peer::Internal => for_internal(headers, &found, context, left),
-            Peer::External if found.has_internal => {
-                for name in [DEADLINE, ATTEMPT, CRITICALITY, ENVOY_ATTEMPT, ENVOY_TIMEOUT] {
-                    headers.remove(name);
-                }
+        if found.is_grpc || self.peer == Peer::Internal {
+            let context = CallContext::current();
+            let left = context.deadline().map(|deadline| deadline.saturating_duration_since(frame.now()));
+            if found.is_grpc {
+                for_grpc(headers, &found, context, left);
             }
-            Peer::External => {}
+            if self.peer == Peer::Internal {
+                for_internal(headers, &found, context, left);
+            }
+        }
+        if self.peer == Peer::External && found.has_internal {
+            for name in [DEADLINE, ATTEMPT, CRITICALITY, ENVOY_ATTEMPT, ENVOY_TIMEOUT] {
+                headers.remove(name);
+            }
         }
     }
 }
