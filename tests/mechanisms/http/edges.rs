@@ -328,3 +328,18 @@ async fn the_deadline_of_a_body_can_be_off_for_one_answer_or_for_all() {
     let answer = unbounded.oneshot(Request::new(())).await.unwrap();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "late");
 }
+
+#[tokio::test(start_paused = true)]
+async fn frames_and_sizes_are_those_of_the_service() {
+    let server = steadfast::server()
+        .load_shed(Limiter::fixed(1).unwrap())
+        .http(Peer::External)
+        .whole_body()
+        .service(service_fn(async |_: Request<()>| {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"12345"))))
+        }))
+        .unwrap();
+    let body = server.oneshot(Request::new(())).await.unwrap().into_body();
+    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(5), false));
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "12345");
+}
