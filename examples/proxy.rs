@@ -46,7 +46,7 @@ async fn main() -> Result<(), BoxError> {
     let outer = steadfast::server()
         // Bounds the connections to the service, and the memory for uploads.
         .load_shed(Limiter::fixed(256)?)
-        // The whole answer is there by then, or is cut off. Callers may ask for less, and the service is told.
+        // Ends a call and its body. A caller may ask for less time, and the service is sent what is left.
         .timeout(Duration::from_secs(10))
         .http(Peer::External)
         .whole_body()

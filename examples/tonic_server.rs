@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Ctrl-C stops it. It serves the standard health service of gRPC, which needs no generated code of its own; put yours
-//! beside it. Beyond its limits callers get `RESOURCE_EXHAUSTED`, and are told when to come back where that is known,
-//! or else not to retry. A handler finds the caller's deadline in `steadfast::CallContext::current()`, and the client
-//! stacks that it calls send on what is left of it.
+//! beside it. Beyond its limits callers get `RESOURCE_EXHAUSTED` with a pushback: the time after which to retry, or -1
+//! where that is not known. A handler finds the caller's deadline in `steadfast::CallContext::current()`, and the
+//! client stacks that it calls send on what is left of it.
 
 use std::{env, net::Ipv4Addr, time::Duration};
 use steadfast::{http::Peer, load_shed::Limiter, rate_limit::TokenBucket};
@@ -31,8 +31,8 @@ async fn main() -> Result<(), BoxError> {
         // No caller waits longer than this for an answer, so no work goes on for longer either. A caller that sends a
         // shorter `grpc-timeout` gets that. It holds for the head of the answer, and so does not cut streams short.
         .timeout(Duration::from_secs(1))
-        // Services of your own, which are told the limits in the message, and may mark calls as more important. To gRPC
-        // a refused call is a response like any other, with a status in its headers.
+        // The callers are services of your own. Messages name the limits, and callers may raise the criticality of a
+        // call. To gRPC a refused call is a response like any other, with a status in its headers.
         .http(Peer::Internal)
         .layer()?;
     eprint!("{}", stack.explain());

@@ -71,7 +71,7 @@ impl MostOpen {
         self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
     }
 
-    /// Whether so many may be open, of so many breakers: the share of them rounded down, and at least one.
+    /// Whether the open breakers of this word are within the share: rounded down, and at least one.
     fn allows(&self, word: u64) -> bool {
         let (breakers, open) = (word >> 32, word & OPEN_MASK);
         match self.share.load(Ordering::Relaxed) {

@@ -32,7 +32,7 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
 /// | `steadfast-retry` | `unprocessed` if the service did not see the call; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
 ///
-/// Both `never` and a hint may come: the first is for the retries of this call, the second for callers that ask anew.
+/// An answer may have both `never` and a hint. `never` ends the retries of this call; the hint is for later calls.
 ///
 /// Over HTTP/1 hyper closes the connection where the body of the request was not read. A caller that is still sending a
 /// large one may then see a broken connection in place of the answer.

@@ -195,11 +195,11 @@ where
     }
 }
 
-/// No limit is told of.
+/// Answers name no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct NotSaid;
 
-/// A limit that callers are told of.
+/// Answers say how their caller stands with this limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Said<L> {
     name: &'static str,

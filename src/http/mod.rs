@@ -55,8 +55,8 @@
 //! # Whom to believe
 //!
 //! [`Peer`] is one word for both directions. Anyone may ask for less: a shorter deadline, a lower criticality. For
-//! more, only a service of your own may ask. Others learn nothing of how calls are made here, and nothing of how much
-//! this service can do.
+//! more, only a service of your own may ask. Others are not sent attempts and criticalities,
+//! and answers to them do not name the settings of limits.
 //!
 //! # A chain of services
 //!
@@ -97,15 +97,15 @@
 //!
 //! # Cost
 //!
-//! A call through `http(peer)` reads and writes a few headers and allocates nothing on a server. A client's [`Wire`]
-//! writes one to three headers for each attempt. `whole_body` and `bodies` allocate, as their pages say. The feature
-//! adds `http`, `http-body`, `http-body-util`, `httpdate` and `serde_json` to the dependencies, which users of HTTP
-//! mostly have.
+//! A call through `http(peer)` makes one pass over the headers of its request. On a server it allocates nothing. A
+//! client's [`Wire`] writes up to three headers for each attempt, and allocates twice for each number. `whole_body` and
+//! `bodies` allocate, as their pages say. The feature adds `http`, `http-body`, `http-body-util`, `httpdate` and
+//! `serde_json` to the dependencies, which users of HTTP mostly have.
 //!
 //! # Differences from neighbours
 //!
-//! - tower-http answers a timeout with 408 by default, which browsers send again; here it is 504. Its classifiers, which
-//!   know gRPC's trailers, serve its traces; no layer of it or of tower takes a hint.
+//! - tower-http answers a timeout with 408 by default, which browsers send again; here it is 504. Its classifiers,
+//!   which know gRPC's trailers, serve its traces; no layer of it or of tower takes a hint.
 //! - reqwest's own retries have no backoff, take no hint, and replay no body. reqwest-retry takes no hint, and fails on
 //!   streams.
 //! - Generated clients of tonic send the timeout of a request, and not what is left of the caller's.

@@ -27,8 +27,8 @@ pub struct AuthorityKey {
 /// The host and port that a request is for, as a key: a circuit breaker or a limit for each server that is called.
 ///
 /// They come from the URI, or from the `Host` header where the URI has none. User names and passwords are not part of
-/// the key. The default port is removed where the URI names the scheme (http, https, ws, wss): without it, nobody can
-/// tell whether `example.com:80` is `example.com`. All requests that name no host that can be read share one key.
+/// the key. The default port is removed where the URI names the scheme (http, https, ws, wss): without it, it is not
+/// known whether `example.com:80` is `example.com`. All requests that name no host that can be read share one key.
 ///
 /// # Cost
 ///

@@ -97,7 +97,7 @@ where
     ///
     /// Comes last: slots can be filled before it only, since what fills one later would not last. The body of a
     /// response is an [`HttpBody`](crate::http::HttpBody) around a [`WholeBody`](crate::http::WholeBody) then. A call
-    /// allocates a few times: two boxes, and one for each permit.
+    /// with two gates and a timeout allocates eight times; each further gate adds one.
     ///
     /// Responses with [`NoBodyDeadline`](crate::http::NoBodyDeadline) in their extensions are not bounded in time.
     ///
@@ -168,8 +168,8 @@ where
     ///
     /// Comes last: slots can be filled before it only, since what fills one later would not last. The body of a
     /// response is a [`WholeBody`](crate::http::WholeBody) then, with `respond_http` an
-    /// [`HttpBody`](crate::http::HttpBody) around one. An attempt allocates a few times: two boxes, and one for each
-    /// permit.
+    /// [`HttpBody`](crate::http::HttpBody) around one. An attempt with two gates and a timeout allocates eight times;
+    /// each further gate adds one.
     pub fn whole_body(self) -> AdaptedClient<O, T, R, B, Q, L, A, F, ToTheEnd<X>, UntilBodyEnds> {
         self.adapt(&UntilBodyEnds { deadline: true }).fill_border(ToTheEnd::new)
     }

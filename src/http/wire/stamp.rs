@@ -41,7 +41,7 @@ use std::time::Duration;
 ///
 /// # Cost
 ///
-/// One pass over the headers, one allocation for each number that is written, and one reading of the clock, if a
+/// One pass over the headers, two allocations for each number that is written, and one reading of the clock, if a
 /// deadline is sent.
 ///
 /// ```

@@ -2,6 +2,7 @@
 
 mod answers;
 mod at_once;
+mod costs;
 mod edges;
 mod keys;
 mod peek;
