@@ -1,11 +1,11 @@
 //! The explanation of a stack, which its stages give themselves.
 
-use super::{Leaf, Terms};
+use super::{Instrument, Leaf, Terms, instrument::Collected};
 use crate::{
     backoff::{Backoff, Jitter},
     error::ConfigError,
 };
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// What a stack does with a call: its layers from the outside in, and what follows from them.
 ///
@@ -64,6 +64,8 @@ pub struct Explanation {
     in_front: Option<(&'static str, usize)>,
     /// The terms of calls, where they are not those that the stages were built with.
     terms: Option<Terms>,
+    /// What the stages let others read, while that is collected.
+    instruments: Collected,
 }
 
 /// The attempts of a call.
@@ -123,6 +125,15 @@ impl Explanation {
         explanation
     }
 
+    /// The explanation of a stage and those further in, and what they let others read.
+    pub(crate) fn with_instruments(stage: &(impl Describe + ?Sized)) -> (Self, Vec<Arc<dyn Instrument>>) {
+        let mut explanation = Self::default();
+        explanation.instruments.begin();
+        stage.describe(&mut explanation);
+        let instruments = explanation.instruments.take();
+        (explanation, instruments)
+    }
+
     /// The longest that a call can take: `None` if nothing bounds it. Waits for the stack's own refusals are in it,
     /// where [asked for](crate::retry::Retry::wait_for_refusals). A wait that the service itself asks for
     /// (`retry_after`) comes on top; see [`worst_case_with_hints`](Self::worst_case_with_hints).
@@ -170,6 +181,11 @@ impl Explanation {
     /// Adds a layer: its name, and what it does.
     pub fn layer(&mut self, name: &'static str, text: impl Into<String>) {
         self.layers.push((name, text.into()));
+    }
+
+    /// Adds what the layer lets others read. It is dropped at once unless an [`Observer`](super::Observer) asks for it.
+    pub fn instrument(&mut self, instrument: impl Instrument) {
+        self.instruments.add(instrument);
     }
 
     /// Adds a layer that ends calls after this long.

@@ -246,6 +246,7 @@ mod explain;
 mod frame;
 mod future;
 mod gate;
+mod instrument;
 mod leaf;
 #[cfg(feature = "load")]
 mod load;
@@ -273,6 +274,7 @@ pub use explain::{Describe, DescribeGate, Explanation};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;
 pub use gate::{AtOnce, Gate, GateStage};
+pub use instrument::{Instrument, Number, Reading, Readings, StateChange, StateListener};
 pub use leaf::Leaf;
 pub use observe::{Begin, End, ObserveStage, Observed, Observer};
 pub use recall::Recall;

@@ -1,10 +1,11 @@
 mod stage;
 
 use self::stage::{EndOnDrop, Watched};
-use super::{Ending, Retries, polled_after_end};
+use super::{Ending, Instrument, Retries, polled_after_end};
 use crate::{context::CallContext, error::Rejection};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
     time::Duration,
 };
 
@@ -90,6 +91,13 @@ pub trait Observer {
     /// Default: nothing.
     fn watches(&mut self, _stack: &'static str) {}
 
+    /// Learns, once, when the stack is built and after [`watches`](Self::watches), what can be read of its mechanisms:
+    /// from the outside in. The clone of the observer that learns it is not the one that watches calls, so what it
+    /// learns belongs to what its clones share.
+    ///
+    /// Default: nothing.
+    fn instruments(&self, _instruments: &[Arc<dyn Instrument>]) {}
+
     /// A call, or an attempt, begins.
     fn begin(&self, begin: &Begin) -> Self::Watch;
 
@@ -113,6 +121,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn watches(&mut self, stack: &'static str) {
         self.0.watches(stack);
         self.1.watches(stack);
+    }
+
+    fn instruments(&self, instruments: &[Arc<dyn Instrument>]) {
+        self.0.instruments(instruments);
+        self.1.instruments(instruments);
     }
 
     #[inline]

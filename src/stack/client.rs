@@ -11,10 +11,7 @@ use crate::{
     per_key::OneOrPerKey,
     rate_limit::RateLimit,
     retry::Retry,
-    shell::{
-        BoxedError, Describe, Explanation, KeepError, Leaf, Observer, Respond, ScopeStage, Stack, StackLayer,
-        TypedError,
-    },
+    shell::{BoxedError, Describe, KeepError, Leaf, Observer, Respond, ScopeStage, Stack, StackLayer, TypedError},
     timeout::Of,
 };
 use std::time::Duration;
@@ -70,7 +67,7 @@ impl<T, R, B, Q, L, A, F, X> ClientBuilder<Off, T, R, B, Q, L, A, F, X> {
     /// Tells this [`Observer`] of each call and of each attempt. `stack` is the name of this stack, for labels of
     /// metrics and names of spans.
     ///
-    /// The observer is cloned, once, when the stack is built.
+    /// The observer is cloned when the stack is built, not for a call.
     pub fn observe<O: Observer + Clone>(
         self,
         stack: &'static str,
@@ -281,7 +278,7 @@ where
         let service = observer.attempt(ScopeStage::new(leaf));
         let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
         let stages = observer.call(self.timeout.build(self.retry.build(attempt)?)?);
-        Explanation::of(&stages).check()?;
+        observer.learns(&stages).check()?;
         Ok(StackLayer::from_stages(stages, border))
     }
 }
@@ -320,6 +317,7 @@ where
         let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
         let attempt = parts.attempt(parts.switch(attempt));
         let stages = observer.call(parts.call(timeout.build(retry.build(attempt)?)?));
+        observer.learns(&stages).check()?;
         parts.finish(stages, self.border, pieces)
     }
 }

@@ -10,10 +10,7 @@ use crate::{
     load_shed::Limiter,
     per_key::OneOrPerKey,
     rate_limit::RateLimit,
-    shell::{
-        BoxedError, Describe, Explanation, KeepError, Leaf, Observer, Respond, ScopeStage, Stack, StackLayer,
-        TypedError,
-    },
+    shell::{BoxedError, Describe, KeepError, Leaf, Observer, Respond, ScopeStage, Stack, StackLayer, TypedError},
     timeout::Of,
 };
 use std::time::Duration;
@@ -229,7 +226,7 @@ where
         let mut observer = self.observer;
         observer.watches();
         let stages = observer.call(self.rate_limit.build(inner)?);
-        Explanation::of(&stages).check()?;
+        observer.learns(&stages).check()?;
         Ok(StackLayer::from_stages(stages, self.border))
     }
 
@@ -258,6 +255,7 @@ where
         let mut observer = self.observer;
         observer.watches();
         let stages = observer.call(parts.call(parts.switch(stages)));
+        observer.learns(&stages).check()?;
         parts.finish(stages, self.border, pieces)
     }
 

@@ -7,7 +7,7 @@ use crate::{
     per_key::PerKey,
     rate_limit::{LiveLimits, RateLimit, RateLimitStage},
     retry::{Retry, RetryStage},
-    shell::{GateStage, ObserveStage, Observed, Observer},
+    shell::{Describe, Explanation, GateStage, ObserveStage, Observed, Observer},
     timeout::{Of, TimeoutStage},
 };
 use std::time::Duration;
@@ -80,8 +80,11 @@ pub trait Watch {
     /// Tells the observer which stack it watches, before it is asked for a stage.
     fn watches(&mut self) {}
 
+    /// Tells the observer what can be read of the mechanisms. Returns the explanation of the stages.
+    fn learns(&self, stages: &impl Describe) -> Explanation;
+
     /// Observes calls.
-    fn call<Next>(self, next: Next) -> Self::Stage<Next>;
+    fn call<Next>(&self, next: Next) -> Self::Stage<Next>;
 
     /// Observes attempts.
     fn attempt<Next>(&self, next: Next) -> Self::Stage<Next>;
@@ -90,7 +93,11 @@ pub trait Watch {
 impl Watch for Off {
     type Stage<Next> = Next;
 
-    fn call<Next>(self, next: Next) -> Next {
+    fn learns(&self, stages: &impl Describe) -> Explanation {
+        Explanation::of(stages)
+    }
+
+    fn call<Next>(&self, next: Next) -> Next {
         next
     }
 
@@ -113,8 +120,14 @@ impl<O: Observer + Clone> Watch for Watched<O> {
         self.observer.watches(self.stack);
     }
 
-    fn call<Next>(self, next: Next) -> ObserveStage<O, Next> {
-        ObserveStage::of_informed(self.stack, Observed::Call, self.observer, next)
+    fn learns(&self, stages: &impl Describe) -> Explanation {
+        let (explanation, instruments) = Explanation::with_instruments(stages);
+        self.observer.instruments(&instruments);
+        explanation
+    }
+
+    fn call<Next>(&self, next: Next) -> ObserveStage<O, Next> {
+        ObserveStage::of_informed(self.stack, Observed::Call, self.observer.clone(), next)
     }
 
     fn attempt<Next>(&self, next: Next) -> ObserveStage<O, Next> {

@@ -37,7 +37,6 @@ impl Parts {
         X: Send + Sync + 'static,
     {
         let layer = StackLayer::from_stages(stages, border);
-        layer.explain().check()?;
         let control = Control::of(Arc::new(layer.root()), self.0, pieces);
         control.check(control.built())?;
         Ok((layer, control))
