@@ -2,7 +2,7 @@ use super::{
     BreakerBuilder, BreakerState, MostOpen, Permit,
     state::{Shared, State, Tell},
     ticket::{Evidence, Ticket},
-    transition::Transition,
+    transition::{Listener, Transition},
 };
 use crate::{
     error::{CircuitOpen, ConfigError},
@@ -167,7 +167,7 @@ impl Breaker {
     ///
     /// None for a call that does not change the state.
     pub fn on_transition(&self, listener: impl Fn(&Transition) + Send + Sync + 'static) {
-        self.shared.listen(Arc::new(listener));
+        self.shared.listen(Listener::Kept(Arc::new(listener)));
     }
 
     /// Opens the circuit until it is [`reset`](Self::reset). Calls in flight go on and count for nothing.
@@ -268,6 +268,15 @@ impl Breaker {
     /// Whether there is another handle of it.
     pub(crate) fn is_shared(&self) -> bool {
         is_held(&self.shared)
+    }
+
+    pub(super) fn listen(&self, listener: Listener) {
+        self.shared.listen(listener);
+    }
+
+    /// How often each state was entered, in the order of [`BreakerState::ALL`].
+    pub(super) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
+        self.shared.entered()
     }
 
     /// The number of the present era. Each transition begins a new one.

@@ -103,6 +103,7 @@
 mod breaker;
 mod builder;
 mod config;
+mod instrument;
 mod layer;
 mod most_open;
 mod open_time;

@@ -74,5 +74,6 @@ impl RefusesNow for Breaker {
 impl DescribeGate for Breaker {
     fn describe(&self, explanation: &mut Explanation) {
         explanation.layer("circuit breaker", self.configuration().to_string());
+        explanation.instrument(self.clone());
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct Machine {
     pub(super) config: BreakerBuilder,
     open_time: OpenTime,
     news: News,
+    /// How often each state was entered, in the order of [`BreakerState::ALL`].
+    entered: [u64; BreakerState::ALL.len()],
     /// Held while the circuit is open or half-open, where there is a bound on how many are.
     place: Option<OpenPlace>,
 }
@@ -124,7 +126,7 @@ impl Shared {
     pub(super) fn new(config: BreakerBuilder) -> Self {
         let origin = Origin::at(Instant::now());
         let (state, open_time, news) = (State::Closed, OpenTime::default(), News::default());
-        let machine = Machine { state, era: 0, config, open_time, news, place: None };
+        let machine = Machine { state, era: 0, config, open_time, news, entered: Default::default(), place: None };
         let config = &machine.config;
         let slow = OnceLock::new();
         if config.slow_call_rate.is_some() {
@@ -226,6 +228,10 @@ impl Shared {
             machine.place = None;
         }
         let to = machine.word().state();
+        if from != to {
+            let entered = &mut machine.entered[to.place()];
+            *entered = entered.wrapping_add(1);
+        }
         if let Some(counted) = counted.filter(|_| from != to) {
             machine.news.add(Transition { from, to, half_open_at: self.half_open_at(), ..counted });
         }
@@ -273,6 +279,11 @@ impl Shared {
     /// Delivers each transition from now on to this listener.
     pub(super) fn listen(&self, listener: Listener) {
         lock(&self.machine).news.add_listener(listener);
+    }
+
+    /// How often each state was entered, in the order of [`BreakerState::ALL`].
+    pub(super) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
+        lock(&self.machine).entered
     }
 
     /// Delivers the pending transitions, unless another thread does.

@@ -1,11 +1,12 @@
 //! The transitions of a breaker, on their way to listeners.
 
 use super::{BreakerState, window::Counts};
+use crate::shell::StateListener;
 use std::{
     collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 use tokio::time::Instant;
 
@@ -63,7 +64,29 @@ impl Transition {
     }
 }
 
-pub(super) type Listener = Arc<dyn Fn(&Transition) + Send + Sync>;
+/// A listener, for as long as the breaker lives or somebody else keeps it.
+#[derive(Clone)]
+pub(super) enum Listener {
+    Kept(Arc<dyn Fn(&Transition) + Send + Sync>),
+    OfInstrument(Weak<StateListener>),
+}
+
+impl Listener {
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::OfInstrument(listener) if listener.strong_count() == 0)
+    }
+
+    fn hear(&self, transition: &Transition) {
+        match self {
+            Self::Kept(listener) => listener(transition),
+            Self::OfInstrument(listener) => {
+                if let Some(listener) = listener.upgrade() {
+                    transition.tell(&*listener);
+                }
+            }
+        }
+    }
+}
 
 /// A listener, and the number of the first transition that it gets.
 #[derive(Clone)]
@@ -92,6 +115,7 @@ pub(super) struct News {
 
 impl News {
     pub(super) fn add_listener(&mut self, listener: Listener) {
+        self.listeners.retain(|each| !each.listener.is_gone());
         self.listeners.push(Listening { since: self.added, listener });
     }
 
@@ -152,7 +176,7 @@ impl Item {
         for Listening { since, listener } in listeners {
             // A listener misses none that came before it.
             let missed = transition.missed.min(number - since);
-            let told = catch_unwind(AssertUnwindSafe(|| listener(&Transition { missed, ..transition })));
+            let told = catch_unwind(AssertUnwindSafe(|| listener.hear(&Transition { missed, ..transition })));
             if let Err(panic) = told {
                 // The drop of the payload is user code, too.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);

@@ -14,6 +14,26 @@ pub enum BreakerState {
     ForcedClosed,
 }
 
+impl BreakerState {
+    pub(super) const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::ForcedClosed];
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub(super) fn place(self) -> usize {
+        self as usize
+    }
+
+    /// Its name, as labels of metrics and logs have it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+            Self::ForcedOpen => "forced_open",
+            Self::ForcedClosed => "forced_closed",
+        }
+    }
+}
+
 /// A copy of the machine's state, in one word, for the threads that only look.
 ///
 /// From the lowest bit on: the free places for probes, whether calls are timed, the state, the era.

@@ -136,6 +136,7 @@ mod config;
 mod discipline;
 #[cfg(feature = "redis")]
 pub mod durable;
+mod instrument;
 mod layer;
 mod pace;
 mod places;

@@ -86,6 +86,7 @@ impl<W, C> RefusesNow for LoadLevel<W, C> {
 impl<W, C> DescribeAdmission for LoadLevel<W, C> {
     fn describe(&self, explanation: &mut Explanation, next: &impl Describe) {
         explanation.layer("load level", self.queue.describe());
+        explanation.instrument(self.queue.clone());
         explanation.wait_for_place(self.queue.concurrency(), self.queue.longest_wait(), next);
     }
 }

@@ -62,6 +62,7 @@
 //! times the mean latency; some more absorb bursts, and each adds its share of the latency.
 
 mod config;
+mod instrument;
 mod layer;
 mod limiter;
 mod stage;

@@ -30,6 +30,7 @@ impl DescribeGate for Limiter {
         let (limit, shadow) = self.configuration();
         let in_shadow = if shadow { " (shadow)" } else { "" };
         explanation.layer("load shed", format!("at most {limit} in flight{in_shadow}"));
+        explanation.instrument(self.clone());
         if !shadow {
             explanation.limit_in_flight("load_shed.limit", limit);
         }

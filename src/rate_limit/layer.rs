@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::RateLimited,
-    shell::{AdmissionStage, Decision, Frame, KeepError, Leaf, RefusesNow, StackLayer},
+    shell::{AdmissionStage, Decision, Explanation, Frame, KeepError, Leaf, RefusesNow, StackLayer},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -114,12 +114,12 @@ impl<L, C, J> RateLimit<L, C, J> {
             Decision::Admitted(permit) => Decision::Admitted(Some(permit)),
             Decision::Waits(mut place) if self.shadow.is_on() && !L::ASKS => {
                 self.limit.leave(&mut place, frame);
-                self.refused.count();
+                self.refused.count_in_shadow();
                 Decision::Admitted(None)
             }
             Decision::Waits(place) => Decision::Waits(place),
             Decision::Refused(_) if self.shadow.is_on() => {
-                self.refused.count();
+                self.refused.count_in_shadow();
                 Decision::Admitted(None)
             }
             Decision::Refused(refused) => Decision::Refused(self.refuse(refused)),
@@ -147,7 +147,7 @@ impl<L, C, J> RateLimit<L, C, J> {
         match verdict {
             Ok(permit) => Ok(Some(permit)),
             Err(_) if self.shadow.is_on() => {
-                self.refused.count();
+                self.refused.count_in_shadow();
                 Ok(None)
             }
             Err(refused) => Err(self.refuse(refused)),
@@ -212,6 +212,12 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
         let limit = self.limit.describe();
         let named = self.name.map_or(limit.clone(), |name| format!("{name}: {limit}"));
         if self.shadow.is_on() { format!("{named} (shadow)") } else { named }
+    }
+
+    /// Adds what can be read of it. A limit without a name has that of the whole of which it is a part.
+    pub(super) fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        self.limit.instruments(self.name.unwrap_or(name), explanation);
+        explanation.instrument(self.refused());
     }
 
     pub(super) fn longest_wait(&self) -> Duration {

@@ -144,6 +144,7 @@
 mod bucket;
 mod config;
 pub mod distributed;
+mod instrument;
 mod keyed;
 mod layer;
 mod limit;

@@ -76,6 +76,7 @@ where
 impl<L: DescribeLimit, C, J> DescribeAdmission for RateLimit<L, C, J> {
     fn describe(&self, explanation: &mut Explanation, next: &impl Describe) {
         explanation.layer("rate limit", self.describe());
+        self.instruments("rate_limit", explanation);
         explanation.wait(self.longest_wait(), next);
     }
 }

@@ -132,6 +132,7 @@
 
 mod budget;
 mod config;
+mod instrument;
 mod layer;
 mod plan;
 mod replay;

@@ -299,6 +299,9 @@ impl<P, Next: Describe> Describe for RetryStage<P, Next> {
             Some(budget) => format!("budget: {}", budget.configuration()),
             None => "without a budget".to_owned(),
         };
+        if let Some(budget) = &self.budget {
+            explanation.instrument(budget.clone());
+        }
         explanation.layer("retry", format!("up to {attempts} {noun}, {backoff}{refusals}, {budget}"));
         explanation.repeat(attempts, backoff, &self.next);
         let further = max_hint.saturating_mul(attempts.saturating_sub(1));

@@ -5,10 +5,11 @@ use crate::{
     deadline::Deadline,
     error::RateLimited,
     rate_limit::{
+        instrument::Named,
         layer::RateLimit,
         limit::{DescribeLimit, Limit},
     },
-    shell::{Decision, Frame, RefusesNow},
+    shell::{Decision, Explanation, Frame, RefusesNow},
     waiters::Place,
 };
 use std::{
@@ -51,6 +52,10 @@ impl DescribeLimit for TokenBucket {
             false => self.quota().to_string(),
         }
     }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        explanation.instrument(Named { name, limit: self.clone() });
+    }
 }
 
 /// Of a call that costs one token.
@@ -88,6 +93,10 @@ impl<Request> Limit<Request> for Owing {
 impl DescribeLimit for Owing {
     fn describe(&self) -> String {
         format!("{}, refused calls count", self.0.describe())
+    }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        self.0.instruments(name, explanation);
     }
 }
 
@@ -166,6 +175,10 @@ impl RefusesNow for InLine {
 impl DescribeLimit for InLine {
     fn describe(&self) -> String {
         format!("{}, calls wait up to {:?}", self.0.describe(), self.0.max_wait())
+    }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        self.0.instruments(name, explanation);
     }
 
     fn longest_wait(&self) -> Duration {

@@ -5,7 +5,7 @@ use super::{
 use crate::{
     error::RateLimited,
     rate_limit::layer::RateLimit,
-    shell::{Decision, Ending, Frame, RefusesNow, SettleOnDrop},
+    shell::{Decision, Ending, Explanation, Frame, RefusesNow, SettleOnDrop},
 };
 use std::convert::Infallible;
 use tokio::time::Instant;
@@ -71,5 +71,10 @@ impl<L: RefusesNow, C, M: RefusesNow, D> RefusesNow for Both<RateLimit<L, C>, Ra
 impl<L: DescribeLimit, C, M: DescribeLimit, D> DescribeLimit for Both<RateLimit<L, C>, RateLimit<M, D>> {
     fn describe(&self) -> String {
         format!("{}; {}", self.first.describe(), self.second.describe())
+    }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        self.first.instruments(name, explanation);
+        self.second.instruments(name, explanation);
     }
 }

@@ -1,6 +1,6 @@
 use crate::{
     error::RateLimited,
-    shell::{Decision, Frame},
+    shell::{Decision, Explanation, Frame},
 };
 use std::{
     task::{Context, Poll},
@@ -140,6 +140,11 @@ pub trait Limit<Request> {
 pub trait DescribeLimit {
     /// The text: the quota, or the limit and its window.
     fn describe(&self) -> String;
+
+    /// Adds what the limit lets others read, with `name` for the label `limit`: see [`Explanation::instrument`].
+    ///
+    /// Default: nothing.
+    fn instruments(&self, _name: &'static str, _explanation: &mut Explanation) {}
 
     /// The longest that a call waits here.
     fn longest_wait(&self) -> Duration {

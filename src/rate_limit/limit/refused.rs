@@ -1,25 +1,54 @@
-use crate::stripes::Counter;
+use crate::{
+    shell::{Instrument, Reading, Readings},
+    stripes::Counter,
+};
 use std::{fmt, sync::Arc};
+use tokio::time::Instant;
 
 /// How many calls a rate limit has refused, or would have in shadow mode. A cheap handle; clones count together.
 ///
 /// Each of a few threads counts on a cache line of its own: refused calls do not wait for each other.
 #[derive(Clone, Default)]
-pub struct RefusedCalls(Arc<Counter>);
+pub struct RefusedCalls(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    all: Counter,
+    in_shadow: Counter,
+}
 
 impl RefusedCalls {
     /// The calls so far.
     pub fn get(&self) -> u64 {
-        self.0.get()
+        self.0.all.get()
+    }
+
+    /// Those among them that passed, since the limit was in [shadow](crate::rate_limit::RateLimit::shadow).
+    pub fn in_shadow(&self) -> u64 {
+        self.0.in_shadow.get()
     }
 
     pub(in crate::rate_limit) fn count(&self) {
-        self.0.add_one();
+        self.0.all.add_one();
+    }
+
+    /// Counts one that passes all the same.
+    pub(in crate::rate_limit) fn count_in_shadow(&self) {
+        self.count();
+        self.0.in_shadow.add_one();
     }
 }
 
 impl fmt::Debug for RefusedCalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RefusedCalls").field(&self.get()).finish()
+    }
+}
+
+/// `shadow_rejections_total` of the mechanism `rate_limit`.
+impl Instrument for RefusedCalls {
+    fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
+        let in_shadow = Reading::count("shadow_rejections_total", self.in_shadow());
+        readings.add(in_shadow.label("mechanism", "rate_limit"));
     }
 }

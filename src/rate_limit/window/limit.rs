@@ -3,8 +3,11 @@
 use super::sliding_window::SlidingWindow;
 use crate::{
     error::RateLimited,
-    rate_limit::limit::{DescribeLimit, Limit},
-    shell::{Decision, Frame, RefusesNow},
+    rate_limit::{
+        instrument::Named,
+        limit::{DescribeLimit, Limit},
+    },
+    shell::{Decision, Explanation, Frame, RefusesNow},
 };
 use std::convert::Infallible;
 use tokio::time::Instant;
@@ -43,5 +46,9 @@ impl<Request> Limit<Request> for SlidingWindow {
 impl DescribeLimit for SlidingWindow {
     fn describe(&self) -> String {
         format!("{} in any {:?}", self.limit(), self.window())
+    }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        explanation.instrument(Named { name, limit: self.clone() });
     }
 }

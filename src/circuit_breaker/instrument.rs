@@ -1,0 +1,75 @@
+//! What can be read of a breaker, and what its changes of state tell.
+
+use super::{Breaker, BreakerState, Transition, transition::Listener};
+use crate::shell::{Instrument, Reading, Readings, StateChange, StateListener};
+use std::{fmt, sync::Weak};
+use tokio::time::Instant;
+
+/// `circuit_state` and `circuit_transitions_total` of each state, `circuit_failure_ratio` of the window (0 where it
+/// counts no call), and `circuit_half_open_in_seconds`, until an open circuit lets probes through.
+impl Instrument for Breaker {
+    fn read(&self, now: Instant, readings: &mut Readings<'_>) {
+        let (present, entered) = (self.state(), self.entered());
+        for state in BreakerState::ALL {
+            let is_present = f64::from(u8::from(state == present));
+            readings.add(Reading::sum("circuit_state", is_present).label("state", state.name()));
+            let entered = entered[state.place()];
+            readings.add(Reading::count("circuit_transitions_total", entered).label("to", state.name()));
+        }
+        let (calls, failures) = self.counts_at(now);
+        let ratio = failures as f64 / calls.max(1) as f64;
+        readings.add(Reading::largest("circuit_failure_ratio", ratio));
+        let until = self.half_open_at().map_or(0.0, |at| at.saturating_duration_since(now).as_secs_f64());
+        readings.add(Reading::largest("circuit_half_open_in_seconds", until));
+    }
+
+    fn listen(&self, listener: &Weak<StateListener>) {
+        Breaker::listen(self, Listener::OfInstrument(listener.clone()));
+    }
+}
+
+impl Transition {
+    /// Tells it to a listener of any instrument.
+    pub(super) fn tell(&self, listener: &StateListener) {
+        let evidence = Evidence(self);
+        let change = StateChange::new("circuit_breaker", self.from.name(), self.to.name(), &evidence);
+        let change = change.after_missing(self.missed);
+        listener(&if self.to == BreakerState::Open { change.trouble() } else { change });
+    }
+}
+
+/// Why a circuit changed its state, in words.
+struct Evidence<'transition>(&'transition Transition);
+
+impl fmt::Display for Evidence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Transition { from, to, .. } = *self.0;
+        match (from, to) {
+            (_, BreakerState::ForcedOpen | BreakerState::ForcedClosed) => f.write_str("by hand"),
+            (BreakerState::Closed, BreakerState::Open) => counted(self.0, f),
+            (BreakerState::HalfOpen, BreakerState::Open) => f.write_str("the probes failed"),
+            (BreakerState::Open, BreakerState::HalfOpen) => f.write_str("the open time has passed"),
+            (BreakerState::HalfOpen, BreakerState::Closed) => f.write_str("the probes succeeded"),
+            _ => f.write_str("by hand"),
+        }
+    }
+}
+
+/// What was counted before the circuit opened.
+fn counted(transition: &Transition, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (calls, failures) = transition.counts();
+    let (timed, slow) = transition.slow_counts();
+    let mut separator = "";
+    if failures > 0 {
+        write!(f, "{failures} of {calls} calls failed")?;
+        separator = ", ";
+    }
+    if transition.failures_in_a_row() > 0 {
+        write!(f, "{separator}{} in a row", transition.failures_in_a_row())?;
+        separator = ", ";
+    }
+    if slow > 0 {
+        write!(f, "{separator}{slow} of {timed} calls were slow")?;
+    }
+    Ok(())
+}

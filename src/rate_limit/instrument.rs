@@ -1,0 +1,48 @@
+//! What can be read of limits that are no limits by key.
+
+use super::{SlidingWindow, TokenBucket};
+use crate::shell::{Instrument, Reading, Readings};
+use tokio::time::Instant;
+
+/// The name of a limit that has none, for the label `limit`.
+const UNNAMED: &str = "rate_limit";
+
+/// A limit with its name.
+pub(super) struct Named<L> {
+    pub(super) name: &'static str,
+    pub(super) limit: L,
+}
+
+/// `rate_limit_available`: the tokens that can be had now; `rate_limit_waiting`: the callers that wait for theirs.
+impl Instrument for Named<TokenBucket> {
+    fn read(&self, now: Instant, readings: &mut Readings<'_>) {
+        let Self { name, limit: bucket } = self;
+        let available = Reading::sum("rate_limit_available", bucket.available_at(now) as f64);
+        readings.add(available.label("limit", name));
+        readings.add(Reading::sum("rate_limit_waiting", bucket.waiting() as f64).label("limit", name));
+    }
+}
+
+/// `rate_limit_available`: the tokens that can be had now.
+impl Instrument for Named<SlidingWindow> {
+    fn read(&self, now: Instant, readings: &mut Readings<'_>) {
+        let Self { name, limit: window } = self;
+        let available = Reading::sum("rate_limit_available", window.available_at(now) as f64);
+        readings.add(available.label("limit", name));
+    }
+}
+
+/// `rate_limit_available`: the tokens that can be had now; `rate_limit_waiting`: the callers that wait for theirs. The
+/// label `limit` is `rate_limit`.
+impl Instrument for TokenBucket {
+    fn read(&self, now: Instant, readings: &mut Readings<'_>) {
+        Named { name: UNNAMED, limit: self.clone() }.read(now, readings);
+    }
+}
+
+/// `rate_limit_available`: the tokens that can be had now. The label `limit` is `rate_limit`.
+impl Instrument for SlidingWindow {
+    fn read(&self, now: Instant, readings: &mut Readings<'_>) {
+        Named { name: UNNAMED, limit: self.clone() }.read(now, readings);
+    }
+}

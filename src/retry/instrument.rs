@@ -1,0 +1,10 @@
+use super::RetryBudget;
+use crate::shell::{Instrument, Reading, Readings};
+use tokio::time::Instant;
+
+/// `retry_budget_balance`: the earned retries at hand; the floor's are not in it.
+impl Instrument for RetryBudget {
+    fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
+        readings.add(Reading::sum("retry_budget_balance", self.balance()));
+    }
+}
