@@ -27,3 +27,8 @@ pub(crate) fn is_held<T>(shared: &Arc<T>) -> bool {
     fence(Ordering::Acquire);
     is_held
 }
+
+/// The address of what all handles of one mechanism share.
+pub(crate) fn address<T>(shared: &Arc<T>) -> usize {
+    Arc::as_ptr(shared) as usize
+}

@@ -99,6 +99,7 @@ mod deadline;
 mod durations;
 pub mod error;
 mod held;
+mod histogram;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod load_level;
@@ -116,6 +117,7 @@ pub mod sim;
 pub mod stack;
 mod stripes;
 mod sync;
+pub mod telemetry;
 pub mod timeout;
 mod waiters;
 mod words;

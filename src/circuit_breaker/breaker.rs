@@ -265,6 +265,11 @@ impl Breaker {
         self.state() == BreakerState::Closed && self.shared.is_clean(self.shared.time(now))
     }
 
+    /// The address of what all its handles share.
+    pub(crate) fn address(&self) -> usize {
+        crate::held::address(&self.shared)
+    }
+
     /// Whether there is another handle of it.
     pub(crate) fn is_shared(&self) -> bool {
         is_held(&self.shared)

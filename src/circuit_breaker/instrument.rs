@@ -26,6 +26,10 @@ impl Instrument for Breaker {
     fn listen(&self, listener: &Weak<StateListener>) {
         Breaker::listen(self, Listener::OfInstrument(listener.clone()));
     }
+
+    fn address(&self) -> Option<usize> {
+        Some(Breaker::address(self))
+    }
 }
 
 impl Transition {

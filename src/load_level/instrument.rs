@@ -3,7 +3,8 @@ use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
 /// `in_flight` and `in_flight_limit` of the mechanism `load_level`; `queue_waiting`, `queue_oldest_seconds`, and
-/// `queue_drain_seconds`: infinity for a queue that does not drain, and 0 while that is not known.
+/// `queue_drain_seconds`: infinity for a queue that does not drain, and 0 while that is not known;
+/// `queue_wait_seconds` of the calls that waited, served or not.
 impl Instrument for Queue {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let now = self.readings_at(now);
@@ -18,5 +19,10 @@ impl Instrument for Queue {
             DrainTime::Unknown => 0.0,
         };
         readings.add(Reading::largest("queue_drain_seconds", drains_in));
+        readings.add(Reading::durations("queue_wait_seconds", self.waits()));
+    }
+
+    fn address(&self) -> Option<usize> {
+        Some(Queue::address(self))
     }
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::Origin,
+    histogram::Histogram,
     sync::{Mutex, lock},
 };
 use std::{fmt, sync::Arc};
@@ -105,6 +106,16 @@ impl Queue {
     /// the lock, and counts as a call that arrived.
     pub fn try_acquire(&self) -> Option<Permit> {
         (self.enter() || self.enter_slowly(Instant::now())).then(|| Permit::new(self.clone()))
+    }
+
+    /// How long the calls waited that have left the queue, served or not.
+    pub(super) fn waits(&self) -> Histogram {
+        lock(&self.shared.state).waits
+    }
+
+    /// The address of what all its handles share.
+    pub(super) fn address(&self) -> usize {
+        crate::held::address(&self.shared)
     }
 
     /// The calls in the service.

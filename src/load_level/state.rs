@@ -36,7 +36,7 @@ use super::{
     rates::{Rates, Totals},
     readings::Counts,
 };
-use crate::{clock::Nanos, waiters::Waiters};
+use crate::{clock::Nanos, histogram::Histogram, waiters::Waiters};
 use std::time::Duration;
 
 /// One class of each [`Criticality`](crate::Criticality).
@@ -64,6 +64,8 @@ pub(super) struct State {
     pub(super) totals: Totals,
     pub(super) rates: Rates,
     pub(super) counts: Counts,
+    /// How long the calls waited that have left the queue, served or not.
+    pub(super) waits: Histogram,
 }
 
 /// The times of a call that waits.
@@ -123,6 +125,7 @@ impl State {
             totals: Totals::default(),
             rates: Rates::new(),
             counts: Counts::default(),
+            waits: Histogram::default(),
         }
     }
 

@@ -12,4 +12,8 @@ impl Instrument for Limiter {
         ];
         all.into_iter().for_each(|reading| readings.add(reading.label("mechanism", "load_shed")));
     }
+
+    fn address(&self) -> Option<usize> {
+        Some(Limiter::address(self))
+    }
 }

@@ -21,6 +21,10 @@ impl Instrument for Named<TokenBucket> {
         readings.add(available.label("limit", name));
         readings.add(Reading::sum("rate_limit_waiting", bucket.waiting() as f64).label("limit", name));
     }
+
+    fn address(&self) -> Option<usize> {
+        Some(TokenBucket::address(&self.limit))
+    }
 }
 
 /// `rate_limit_available`: the tokens that can be had now.
@@ -30,6 +34,10 @@ impl Instrument for Named<SlidingWindow> {
         let available = Reading::sum("rate_limit_available", window.available_at(now) as f64);
         readings.add(available.label("limit", name));
     }
+
+    fn address(&self) -> Option<usize> {
+        Some(SlidingWindow::address(&self.limit))
+    }
 }
 
 /// `rate_limit_available`: the tokens that can be had now; `rate_limit_waiting`: the callers that wait for theirs. The
@@ -38,11 +46,19 @@ impl Instrument for TokenBucket {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         Named { name: UNNAMED, limit: self.clone() }.read(now, readings);
     }
+
+    fn address(&self) -> Option<usize> {
+        Some(TokenBucket::address(self))
+    }
 }
 
 /// `rate_limit_available`: the tokens that can be had now. The label `limit` is `rate_limit`.
 impl Instrument for SlidingWindow {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         Named { name: UNNAMED, limit: self.clone() }.read(now, readings);
+    }
+
+    fn address(&self) -> Option<usize> {
+        Some(SlidingWindow::address(self))
     }
 }

@@ -229,6 +229,11 @@ impl RetryBudget {
         }
     }
 
+    /// The address of what all its handles share.
+    pub(crate) fn address(&self) -> usize {
+        crate::held::address(&self.shared)
+    }
+
     /// Whether there is another handle of it.
     pub(crate) fn is_shared(&self) -> bool {
         is_held(&self.shared)

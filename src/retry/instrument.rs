@@ -7,4 +7,8 @@ impl Instrument for RetryBudget {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
         readings.add(Reading::sum("retry_budget_balance", self.balance()));
     }
+
+    fn address(&self) -> Option<usize> {
+        Some(RetryBudget::address(self))
+    }
 }

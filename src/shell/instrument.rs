@@ -1,5 +1,6 @@
 //! What a mechanism lets others read and learn, for metrics and dashboards.
 
+use crate::histogram::Histogram;
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -38,6 +39,14 @@ pub trait Instrument: Send + Sync + 'static {
     ///
     /// Default: nothing, for an instrument without states.
     fn listen(&self, _listener: &Weak<StateListener>) {}
+
+    /// The address of what it reads, such as that of the state which all handles of one mechanism share. Two
+    /// instruments of one address are one: it is read once, though two stacks of one name have it.
+    ///
+    /// Default: `None`, for an instrument that is different from all others.
+    fn address(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Learns each change of state of an [`Instrument`]. It runs in the thread that changed the state, so it must be
@@ -86,6 +95,8 @@ pub enum Number {
     Sum(f64),
     /// A value of the present. The largest of several counts: an age, a ratio.
     Largest(f64),
+    /// The durations since the mechanism was built, by buckets. Several are added up.
+    Durations(Histogram),
 }
 
 impl Reading {
@@ -102,6 +113,11 @@ impl Reading {
     /// A value of the present, of which the largest of several mechanisms counts.
     pub fn largest(name: &'static str, value: f64) -> Self {
         Self { name, labels: Vec::new(), number: Number::Largest(value) }
+    }
+
+    /// The durations since the mechanism was built.
+    pub fn durations(name: &'static str, durations: Histogram) -> Self {
+        Self { name, labels: Vec::new(), number: Number::Durations(durations) }
     }
 
     /// The same with one more label.

@@ -8,7 +8,7 @@ use std::{
 
 /// From the bottom up. A module of a layer may import those of the layers before it. Only in the first do modules
 /// import each other.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &[
         "amount",
         "answer",
@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 6] = [
         "durations",
         "error",
         "held",
+        "histogram",
         "pace",
         "random",
         "redis",
@@ -33,6 +34,7 @@ const LAYERS: [&[&str]; 6] = [
     &["per_key"],
     &["stack"],
     &["constant_work", "http", "sim"],
+    &["telemetry"],
 ];
 
 /// What one mechanism may import of another: a retry budget has a trickle of retries, which a bucket mints.

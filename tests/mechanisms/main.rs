@@ -56,6 +56,7 @@ mod retry_budget;
 mod sliding_window;
 mod stack;
 mod stamp;
+mod telemetry;
 mod timeout;
 mod token_bucket;
 mod transitions;

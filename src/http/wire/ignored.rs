@@ -50,6 +50,24 @@ pub struct IgnoredHeaders {
     pub criticality: u64,
 }
 
+impl IgnoredHeaders {
+    /// Each kind by its name, as the label `header` of the [metric](crate::telemetry#the-metrics) has it.
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let Self { retry_after, steadfast_retry, grpc_retry_pushback, grpc_status, deadline, attempt, criticality } =
+            *self;
+        let all = [
+            ("retry_after", retry_after),
+            ("steadfast_retry", steadfast_retry),
+            ("grpc_retry_pushback", grpc_retry_pushback),
+            ("grpc_status", grpc_status),
+            ("deadline", deadline),
+            ("attempt", attempt),
+            ("criticality", criticality),
+        ];
+        all.into_iter()
+    }
+}
+
 /// The headers that were ignored since the process began, by kind.
 ///
 /// The counts are those of the whole process, of all stacks together, and only grow. Each is exact. Together they are

@@ -77,8 +77,16 @@ impl State {
     }
 
     fn answer(&mut self, place: Place, answer: Result<Share, Refusal>, now: Nanos) {
+        self.note_wait(place, now);
         self.waiters.answer(place, answer);
         self.one_left(now);
+    }
+
+    /// A waiter leaves the queue, served or not.
+    pub(super) fn note_wait(&mut self, place: Place, now: Nanos) {
+        if let Some(waiter) = self.waiters.get(place) {
+            self.waits.record(now.saturating_sub(waiter.since).duration());
+        }
     }
 
     /// A waiter has left the queue, served or not.

@@ -1,4 +1,5 @@
 use crate::{
+    held::address,
     shell::{Instrument, Reading, Readings},
     stripes::Counter,
 };
@@ -50,5 +51,9 @@ impl Instrument for RefusedCalls {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
         let in_shadow = Reading::count("shadow_rejections_total", self.in_shadow());
         readings.add(in_shadow.label("mechanism", "rate_limit"));
+    }
+
+    fn address(&self) -> Option<usize> {
+        Some(address(&self.0))
     }
 }

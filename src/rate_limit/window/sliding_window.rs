@@ -84,6 +84,11 @@ enum Counts {
 }
 
 impl SlidingWindow {
+    /// The address of what all its handles share.
+    pub(crate) fn address(&self) -> usize {
+        crate::held::address(&self.shared)
+    }
+
     /// Whether there is another handle of it.
     pub(crate) fn is_shared(&self) -> bool {
         crate::held::is_held(&self.shared)

@@ -1,0 +1,133 @@
+//! Durations, counted by buckets.
+
+use crate::clock::Nanos;
+use std::time::Duration;
+
+/// The upper bounds of the buckets of all histograms, in seconds: each bound belongs to its bucket. One more bucket
+/// holds what is longer.
+///
+/// From a tenth of a millisecond, for calls within a data center, to a minute, for queues; 1, 2.5 and 5 in each
+/// decade. The bounds from 5 ms to 10 s are those that OpenTelemetry recommends for requests.
+pub const BUCKETS: [f64; 18] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// The bounds in nanoseconds.
+const BOUNDS: [u64; BUCKETS.len()] = {
+    let mut bounds = [0; BUCKETS.len()];
+    let mut place = 0;
+    while place < bounds.len() {
+        // Exact: each bound is a whole number of microseconds.
+        bounds[place] = (BUCKETS[place] * 1e6 + 0.5) as u64 * 1000;
+        place += 1;
+    }
+    bounds
+};
+
+/// The number of buckets.
+pub(crate) const COUNT: usize = BUCKETS.len() + 1;
+
+/// The bucket of a duration.
+#[inline]
+pub(crate) fn bucket(duration: Nanos) -> usize {
+    BOUNDS.partition_point(|bound| *bound < duration.0)
+}
+
+/// Durations, counted by [`BUCKETS`]. For each bucket it knows their number and their sum, so the sum of all is exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    counts: [u64; COUNT],
+    /// Nanoseconds. They wrap around after 584 years of durations.
+    sums: [u64; COUNT],
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn record(&mut self, duration: Duration) {
+        let nanos = Nanos::of(duration);
+        let bucket = bucket(nanos);
+        self.add(bucket, 1, nanos.0);
+    }
+
+    /// Counts `count` durations of a bucket with this sum in nanoseconds.
+    pub(crate) fn add(&mut self, bucket: usize, count: u64, nanos: u64) {
+        self.counts[bucket] = self.counts[bucket].wrapping_add(count);
+        self.sums[bucket] = self.sums[bucket].wrapping_add(nanos);
+    }
+
+    /// The durations in each bucket. The last one has those above all bounds.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// The number of all durations.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
+    }
+
+    /// The sum of all durations, in seconds.
+    pub fn sum(&self) -> f64 {
+        self.sums.iter().map(|nanos| *nanos as f64 / 1e9).sum()
+    }
+
+    /// The mean of the durations in a bucket, in seconds. It lies in the bucket. `None` where there is none.
+    pub fn mean(&self, bucket: usize) -> Option<f64> {
+        let (count, sum) = (*self.counts.get(bucket)?, *self.sums.get(bucket)?);
+        (count > 0).then(|| {
+            let mean = sum as f64 / 1e9 / count as f64;
+            // Rounding must not lift it out of its bucket.
+            BUCKETS.get(bucket).map_or(mean, |bound| mean.min(*bound))
+        })
+    }
+
+    /// Adds the durations of another histogram.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for bucket in 0..COUNT {
+            self.add(bucket, other.counts[bucket], other.sums[bucket]);
+        }
+    }
+
+    /// The durations that have come since an `earlier` state of it.
+    #[must_use]
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut since = Self::default();
+        for bucket in 0..COUNT {
+            since.counts[bucket] = self.counts[bucket].wrapping_sub(earlier.counts[bucket]);
+            since.sums[bucket] = self.sums[bucket].wrapping_sub(earlier.sums[bucket]);
+        }
+        since
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bound_belongs_to_its_bucket() {
+        for (place, bound) in BUCKETS.iter().enumerate() {
+            let bound = Duration::from_secs_f64(*bound);
+            assert_eq!(bucket(Nanos::of(bound)), place);
+            assert_eq!(bucket(Nanos::of(bound + Duration::from_nanos(1))), place + 1);
+        }
+        assert_eq!(bucket(Nanos::ZERO), 0);
+        assert_eq!(bucket(Nanos::MAX), BUCKETS.len());
+    }
+
+    #[test]
+    fn the_mean_of_a_bucket_lies_in_it_and_the_sum_is_exact() {
+        let mut histogram = Histogram::default();
+        assert_eq!((histogram.count(), histogram.sum(), histogram.mean(0)), (0, 0.0, None));
+        for millis in [10, 10, 10, 7, 3000] {
+            histogram.record(Duration::from_millis(millis));
+        }
+        let tenth = bucket(Nanos::of(Duration::from_millis(10)));
+        assert_eq!((histogram.count(), histogram.counts()[tenth]), (5, 4));
+        assert!((histogram.sum() - 3.037).abs() < 1e-9);
+        assert_eq!(histogram.mean(tenth), Some(0.00925));
+        assert_eq!(histogram.mean(COUNT), None);
+        let earlier = histogram;
+        histogram.record(Duration::from_secs(100));
+        let since = histogram.since(&earlier);
+        assert_eq!((since.count(), since.mean(COUNT - 1)), (1, Some(100.0)));
+    }
+}

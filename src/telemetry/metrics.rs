@@ -1,0 +1,248 @@
+//! The metrics of all stacks of a program.
+
+use super::{
+    outcome::CallOutcome,
+    reason::{DENIALS, REASONS},
+    registry::{Registry, Watch},
+    table::{METRICS, MetricInfo},
+    tally::{KINDS, Tally, Totals},
+};
+use crate::{
+    histogram::Histogram,
+    shell::{Begin, End, Instrument, Number, Observed, Observer},
+};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+/// Counts the calls and attempts of the stacks that it observes, and reads their mechanisms. See the
+/// [module](super#metrics).
+///
+/// A handle: clones count together. Give one to each stack of a program.
+///
+/// # Cost
+///
+/// Four relaxed atomic additions for a call with one attempt, on cache lines that few threads share, and no allocation
+/// but by the first call of each outcome. The stack reads the clock at the beginning and at the end of each call and
+/// each attempt. The mechanisms are read only by [`samples`](Self::samples) and [`collect`](Self::collect).
+///
+/// A name of a stack takes about ten kilobytes, and is kept for the life of the program. Names are `&'static str`, so
+/// their number is bounded.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    pub(super) registry: Arc<Registry>,
+    pub(super) collected: Arc<super::collect::Collected>,
+    stack: Option<Stack>,
+}
+
+/// The stack that a clone observes.
+#[derive(Clone)]
+struct Stack {
+    name: &'static str,
+    tally: Arc<Tally>,
+    /// Set once, when the stack is built; dropped with the last clone, which is the end of the stack.
+    watch: Arc<OnceLock<Watch>>,
+}
+
+/// A mechanism that is read until this is dropped; made by [`Metrics::watch`].
+#[must_use = "the mechanism is read until this is dropped"]
+pub struct Watching {
+    _watch: Watch,
+}
+
+/// One number of one metric: a line of an exporter, or several for a histogram.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Sample {
+    /// The name, with the prefix `steadfast_`.
+    pub name: &'static str,
+    /// The labels, with their values: first that of the stack.
+    pub labels: Vec<(&'static str, &'static str)>,
+    /// The number.
+    pub value: SampleValue,
+}
+
+/// The number of a [`Sample`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SampleValue {
+    /// A count that only grows.
+    Counter(u64),
+    /// A value of the present.
+    Gauge(f64),
+    /// Durations by [`BUCKETS`](super::BUCKETS).
+    Histogram(Histogram),
+}
+
+impl Metrics {
+    /// Nothing is counted yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads a mechanism that is part of no observed stack, until the returned guard is dropped: a breaker that is used
+    /// by hand, a durable queue, a poller. `name` is the value of the first label.
+    ///
+    /// A mechanism that is watched twice by one name is read once.
+    ///
+    /// ```
+    /// use steadfast::{load_shed::Limiter, telemetry::{Metrics, SampleValue}};
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let (metrics, limiter) = (Metrics::new(), Limiter::fixed(8)?);
+    /// let _watching = metrics.watch("uploads", limiter.clone());
+    ///
+    /// let _permit = limiter.try_acquire().unwrap();
+    /// let samples = metrics.samples();
+    /// let in_flight = samples.iter().find(|sample| sample.name == "steadfast_in_flight").unwrap();
+    /// assert_eq!(in_flight.labels, [("stack", "uploads"), ("mechanism", "load_shed")]);
+    /// assert_eq!(in_flight.value, SampleValue::Gauge(1.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, name: &'static str, instrument: impl Instrument) -> Watching {
+        Watching { _watch: self.registry.watch(name, vec![Arc::new(instrument)]) }
+    }
+
+    /// All metrics as of now, for an exporter of your own. [`collect`](Self::collect) gives the same to the recorder
+    /// of the `metrics` crate.
+    ///
+    /// # Cost
+    ///
+    /// One reading of each mechanism, each with a short lock at most, and an allocation for each sample.
+    pub fn samples(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for (stack, tally, merged) in self.registry.read() {
+            of_calls(stack, &tally.totals(), &mut samples);
+            samples.extend(merged.into_iter().map(|((name, labels), number)| of_reading(stack, name, labels, number)));
+        }
+        #[cfg(feature = "http")]
+        of_headers(&mut samples);
+        samples
+    }
+}
+
+/// The samples of calls and attempts. Counts are there from the start. A histogram is there from its first duration.
+fn of_calls(stack: &'static str, totals: &Totals, samples: &mut Vec<Sample>) {
+    let label = ("stack", stack);
+    let mut add = |name, labels: &[(&'static str, &'static str)], value| {
+        let labels = [&[label], labels].concat();
+        samples.push(Sample { name, labels, value });
+    };
+    let outcomes = CallOutcome::ALL.map(|outcome| ("outcome", outcome.name()));
+    for (outcome, calls) in outcomes.iter().zip(&totals.calls).filter(|(_, calls)| calls.count() > 0) {
+        add("steadfast_call_duration_seconds", &[*outcome], SampleValue::Histogram(*calls));
+    }
+    for (kind, by_outcome) in KINDS.iter().zip(&totals.attempts) {
+        for (outcome, attempts) in outcomes.iter().zip(by_outcome).filter(|(_, attempts)| attempts.count() > 0) {
+            let labels = [("kind", *kind), *outcome];
+            add("steadfast_attempt_duration_seconds", &labels, SampleValue::Histogram(*attempts));
+        }
+    }
+    if totals.delays.count() > 0 {
+        add("steadfast_retry_delay_seconds", &[], SampleValue::Histogram(totals.delays));
+    }
+    for ((_, reason), denied) in DENIALS.iter().zip(totals.denied) {
+        add("steadfast_retries_denied_total", &[("reason", reason)], SampleValue::Counter(denied));
+    }
+    for ((mechanism, reason), counts) in REASONS.iter().zip(totals.rejected) {
+        for (reached, count) in ["false", "true"].into_iter().zip(counts) {
+            let labels = [("mechanism", *mechanism), ("reason", *reason), ("reached", reached)];
+            add("steadfast_rejections_total", &labels, SampleValue::Counter(count));
+        }
+    }
+}
+
+/// The sample of a mechanism. The value of the first label is the name of the stack, unless the mechanism knows better.
+fn of_reading(
+    stack: &'static str,
+    name: &'static str,
+    mut labels: Vec<(&'static str, &'static str)>,
+    number: Number,
+) -> Sample {
+    let info = METRICS.iter().find(|info| info.short_name() == name);
+    let first = info.and_then(|info| info.labels.first()).copied().unwrap_or("stack");
+    if labels.iter().all(|(label, _)| *label != first) {
+        labels.insert(0, (first, stack));
+    }
+    let value = match number {
+        Number::Count(count) => SampleValue::Counter(count),
+        Number::Sum(value) | Number::Largest(value) => SampleValue::Gauge(value),
+        Number::Durations(durations) => SampleValue::Histogram(durations),
+    };
+    // A reading of a user's own keeps its name.
+    Sample { name: info.map_or(name, |info: &MetricInfo| info.name), labels, value }
+}
+
+/// The malformed headers that this process has ignored.
+#[cfg(feature = "http")]
+fn of_headers(samples: &mut Vec<Sample>) {
+    samples.extend(crate::http::ignored_headers().by_name().map(|(header, count)| Sample {
+        name: "steadfast_hints_ignored_total",
+        labels: vec![("header", header)],
+        value: SampleValue::Counter(count),
+    }));
+}
+
+/// What a clone keeps of a call or an attempt that is under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun(Kind);
+
+#[derive(Clone, Copy, Debug)]
+#[repr(usize)]
+enum Kind {
+    Call,
+    First,
+    Retry,
+}
+
+impl Observer for Metrics {
+    /// It takes some atomic additions.
+    const IS_QUICK: bool = true;
+
+    type Watch = Begun;
+
+    fn watches(&mut self, stack: &'static str) {
+        let tally = self.registry.tally(stack);
+        self.stack = Some(Stack { name: stack, tally, watch: Arc::default() });
+    }
+
+    fn instruments(&self, instruments: &[Arc<dyn Instrument>]) {
+        if let Some(Stack { name, watch, .. }) = &self.stack {
+            watch.get_or_init(|| self.registry.watch(name, instruments.to_vec()));
+        }
+    }
+
+    #[inline]
+    fn begin(&self, begin: &Begin) -> Begun {
+        Begun(match begin.observed() {
+            Observed::Call => Kind::Call,
+            Observed::Attempt if begin.context().attempt() == 0 => Kind::First,
+            Observed::Attempt => Kind::Retry,
+        })
+    }
+
+    #[inline]
+    fn end(&self, Begun(begun): Begun, end: &End<'_>) {
+        let Some(Stack { tally, .. }) = &self.stack else { return };
+        match begun {
+            Kind::Call => tally.count_call(end),
+            Kind::First => tally.count_attempt(false, end),
+            Kind::Retry => tally.count_attempt(true, end),
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stack = self.stack.as_ref().map(|stack| stack.name);
+        f.debug_struct("Metrics").field("stack", &stack).field("names", &self.registry).finish()
+    }
+}
+
+impl fmt::Debug for Watching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watching").finish_non_exhaustive()
+    }
+}

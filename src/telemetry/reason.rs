@@ -1,0 +1,171 @@
+use crate::{
+    error::{QueueFullCause, Rejection},
+    shell::Denied,
+};
+
+/// Why a mechanism rejected a call. Each belongs to one mechanism.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    TimeLimit,
+    Deadline,
+    Open,
+    CallsInFlight,
+    Rate,
+    Never,
+    RateClosed,
+    Depth,
+    Weight,
+    TooHeavy,
+    Displaced,
+    OnTheWay,
+    WaitedTooLong,
+    QueueClosed,
+    SwitchedOff,
+}
+
+/// The mechanism and the word of each [`Reason`], in order.
+///
+/// | mechanism | reason | when |
+/// |---|---|---|
+/// | `timeout` | `limit` | the timeout ran out |
+/// | `timeout` | `deadline` | the deadline of the caller passed |
+/// | `circuit_breaker` | `open` | the circuit is open |
+/// | `load_shed` | `limit` | the calls in flight are at the limit |
+/// | `rate_limit` | `rate` | the tokens are used up for some time |
+/// | `rate_limit` | `never` | the call costs too much, or its key is too long |
+/// | `rate_limit` | `closed` | the limit is closed |
+/// | `load_level` | `depth` | the queue is at its depth limit |
+/// | `load_level` | `weight` | the queue is at its weight limit |
+/// | `load_level` | `too_heavy` | the call alone is heavier than that limit |
+/// | `load_level` | `displaced` | a call that is worth more took the place |
+/// | `load_level` | `on_the_way` | the way to the queue is at its limit |
+/// | `load_level` | `waited_too_long` | the call waited for as long as it is worth |
+/// | `load_level` | `closed` | the queue is closed |
+/// | `kill_switch` | `switched_off` | the stack is switched off |
+pub(crate) const REASONS: [(&str, &str); 15] = [
+    ("timeout", "limit"),
+    ("timeout", "deadline"),
+    ("circuit_breaker", "open"),
+    ("load_shed", "limit"),
+    ("rate_limit", "rate"),
+    ("rate_limit", "never"),
+    ("rate_limit", "closed"),
+    ("load_level", "depth"),
+    ("load_level", "weight"),
+    ("load_level", "too_heavy"),
+    ("load_level", "displaced"),
+    ("load_level", "on_the_way"),
+    ("load_level", "waited_too_long"),
+    ("load_level", "closed"),
+    ("kill_switch", "switched_off"),
+];
+
+impl Reason {
+    pub(crate) fn of(rejection: &Rejection) -> Self {
+        match rejection {
+            Rejection::TimedOut(details) if details.limit().is_some() => Self::TimeLimit,
+            Rejection::TimedOut(_) => Self::Deadline,
+            Rejection::CircuitOpen(_) => Self::Open,
+            Rejection::Overloaded(_) => Self::CallsInFlight,
+            Rejection::RateLimited(details) if details.is_closed() => Self::RateClosed,
+            Rejection::RateLimited(details) if details.retry_after().is_none() => Self::Never,
+            Rejection::RateLimited(_) => Self::Rate,
+            Rejection::QueueFull(details) => match details.cause() {
+                QueueFullCause::Depth => Self::Depth,
+                QueueFullCause::Weight => Self::Weight,
+                QueueFullCause::TooHeavy => Self::TooHeavy,
+                QueueFullCause::Displaced => Self::Displaced,
+                QueueFullCause::OnTheWay => Self::OnTheWay,
+            },
+            Rejection::WaitedTooLong(_) => Self::WaitedTooLong,
+            Rejection::Closed(_) if rejection.mechanism() == "rate_limit" => Self::RateClosed,
+            Rejection::Closed(_) => Self::QueueClosed,
+            Rejection::SwitchedOff(_) => Self::SwitchedOff,
+        }
+    }
+
+    /// The place in [`REASONS`].
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn name(self) -> &'static str {
+        REASONS[self.index()].1
+    }
+}
+
+/// Each [`Denied`] with its word.
+pub(crate) const DENIALS: [(Denied, &str); 8] = [
+    (Denied::Exhausted, "exhausted"),
+    (Denied::Budget, "budget"),
+    (Denied::Deadline, "deadline"),
+    (Denied::NoHint, "no_hint"),
+    (Denied::HintTooLong, "hint_too_long"),
+    (Denied::RefusedFurtherIn, "refused_further_in"),
+    (Denied::NotRepeatable, "not_repeatable"),
+    (Denied::Marked, "marked"),
+];
+
+/// The place of a denial in [`DENIALS`].
+pub(crate) fn denial_index(denied: Denied) -> usize {
+    match denied {
+        Denied::Exhausted => 0,
+        Denied::Budget => 1,
+        Denied::Deadline => 2,
+        Denied::NoHint => 3,
+        Denied::HintTooLong => 4,
+        Denied::RefusedFurtherIn => 5,
+        Denied::NotRepeatable => 6,
+        Denied::Marked => 7,
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use crate::error::{CircuitOpen, Closed, Overloaded, QueueFull, RateLimited, SwitchedOff, TimedOut, WaitedTooLong};
+    use std::{collections::HashSet, time::Duration};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn each_rejection_has_a_reason_of_its_mechanism_and_each_reason_a_rejection() {
+        let full = |cause| Rejection::from(QueueFull::new(cause, 1, None));
+        let rejections: [(Rejection, &str); 17] = [
+            (TimedOut::new(Some(SECOND), true).into(), "limit"),
+            (TimedOut::new(None, false).into(), "deadline"),
+            (CircuitOpen::new(None).into(), "open"),
+            (Overloaded::new(1, None).into(), "limit"),
+            (RateLimited::new(Some(SECOND)).into(), "rate"),
+            (RateLimited::new(None).into(), "never"),
+            (RateLimited::long_key(2, 1).into(), "never"),
+            (RateLimited::closed().into(), "closed"),
+            (Rejection::RateLimited(RateLimited::closed()), "closed"),
+            (full(QueueFullCause::Depth), "depth"),
+            (full(QueueFullCause::Weight), "weight"),
+            (full(QueueFullCause::TooHeavy), "too_heavy"),
+            (full(QueueFullCause::Displaced), "displaced"),
+            (full(QueueFullCause::OnTheWay), "on_the_way"),
+            (WaitedTooLong::new(SECOND, None).into(), "waited_too_long"),
+            (Closed::queue().into(), "closed"),
+            (SwitchedOff::new().into(), "switched_off"),
+        ];
+        let mut seen = HashSet::new();
+        for (rejection, name) in rejections {
+            let index = Reason::of(&rejection).index();
+            assert_eq!(REASONS[index], (rejection.mechanism(), name), "{rejection}");
+            seen.insert(index);
+        }
+        assert_eq!(seen.len(), REASONS.len());
+        let mechanisms: HashSet<_> = REASONS.iter().map(|(mechanism, _)| *mechanism).collect();
+        assert_eq!(mechanisms, HashSet::from(Rejection::MECHANISMS));
+    }
+
+    #[test]
+    fn each_denial_has_its_place() {
+        for (index, (denied, _)) in DENIALS.into_iter().enumerate() {
+            assert_eq!(denial_index(denied), index);
+        }
+    }
+}

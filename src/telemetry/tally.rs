@@ -1,0 +1,141 @@
+//! What the calls of one stack have come to, counted by the threads that run them.
+
+use super::{
+    outcome::CallOutcome,
+    reason::{DENIALS, REASONS, Reason, denial_index},
+};
+use crate::{
+    clock::Nanos,
+    histogram::{COUNT, Histogram, bucket},
+    shell::End,
+    stripes::{STRIPES, Stripe, own},
+};
+use std::{
+    array,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// The kinds of attempts, as the label `kind` has them.
+pub(super) const KINDS: [&str; 2] = ["first", "retry"];
+
+const OUTCOMES: usize = CallOutcome::ALL.len();
+
+/// A histogram that is made by the first duration it counts.
+#[derive(Default)]
+struct Durations(OnceLock<Box<[Bucket; COUNT]>>);
+
+/// A count and a sum of nanoseconds, beside each other in one cache line. Relaxed: they guard no other memory.
+#[derive(Default)]
+struct Bucket {
+    count: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Durations {
+    #[inline]
+    fn record(&self, took: Duration) {
+        let nanos = Nanos::of(took);
+        let buckets = self.0.get_or_init(|| Box::new(array::from_fn(|_| Bucket::default())));
+        let Bucket { count, nanos: sum } = &buckets[bucket(nanos)];
+        count.fetch_add(1, Ordering::Relaxed);
+        sum.fetch_add(nanos.0, Ordering::Relaxed);
+    }
+
+    fn add_to(&self, histogram: &mut Histogram) {
+        for (place, bucket) in self.0.get().into_iter().flat_map(|buckets| buckets.iter().enumerate()) {
+            let Bucket { count, nanos } = bucket;
+            histogram.add(place, count.load(Ordering::Relaxed), nanos.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// What one stripe of threads has counted.
+#[derive(Default)]
+struct Lane {
+    calls: [Durations; OUTCOMES],
+    attempts: [[Durations; OUTCOMES]; KINDS.len()],
+    delays: Durations,
+    denied: [AtomicU64; DENIALS.len()],
+    /// By reason, and whether the service was reached.
+    rejected: [[AtomicU64; 2]; REASONS.len()],
+}
+
+/// What the calls of one stack have come to.
+///
+/// A thread counts on its own stripe, so that threads do not contend for a cache line. A histogram takes 304 bytes for
+/// each stripe and each outcome that has come up.
+pub(super) struct Tally([Stripe<OnceLock<Box<Lane>>>; STRIPES]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self(array::from_fn(|_| Stripe::default()))
+    }
+}
+
+impl Tally {
+    #[inline]
+    fn lane(&self) -> &Lane {
+        own(&self.0).get_or_init(Box::default)
+    }
+
+    /// Counts a call that has ended.
+    #[inline]
+    pub(super) fn count_call(&self, end: &End<'_>) {
+        let lane = self.lane();
+        lane.calls[CallOutcome::of(end).index()].record(end.took());
+        let retries = end.retries();
+        if retries.attempts() > 1 {
+            lane.delays.record(retries.waited());
+        }
+        if let Some(denied) = retries.denied() {
+            lane.denied[denial_index(denied)].fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(rejection) = end.rejection() {
+            let reached = usize::from(rejection.reached_service());
+            lane.rejected[Reason::of(rejection).index()][reached].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an attempt that has ended.
+    #[inline]
+    pub(super) fn count_attempt(&self, is_retry: bool, end: &End<'_>) {
+        self.lane().attempts[usize::from(is_retry)][CallOutcome::of(end).index()].record(end.took());
+    }
+
+    /// What was counted so far. Threads may count meanwhile.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for lane in self.0.iter().filter_map(|stripe| stripe.0.get()) {
+            totals.add(lane);
+        }
+        totals
+    }
+}
+
+/// The sums of all stripes.
+#[derive(Default)]
+pub(super) struct Totals {
+    pub(super) calls: [Histogram; OUTCOMES],
+    pub(super) attempts: [[Histogram; OUTCOMES]; KINDS.len()],
+    pub(super) delays: Histogram,
+    pub(super) denied: [u64; DENIALS.len()],
+    pub(super) rejected: [[u64; 2]; REASONS.len()],
+}
+
+impl Totals {
+    fn add(&mut self, lane: &Lane) {
+        let attempts = lane.attempts.iter().flatten().zip(self.attempts.iter_mut().flatten());
+        let histograms = lane.calls.iter().zip(&mut self.calls).chain(attempts);
+        for (durations, histogram) in histograms.chain([(&lane.delays, &mut self.delays)]) {
+            durations.add_to(histogram);
+        }
+        let rejected = lane.rejected.iter().flatten().zip(self.rejected.iter_mut().flatten());
+        for (count, sum) in lane.denied.iter().zip(&mut self.denied).chain(rejected) {
+            *sum = sum.wrapping_add(count.load(Ordering::Relaxed));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What stacks tell of their calls and mechanisms.
+
+#[cfg(feature = "metrics")]
+mod metrics;
+
+#[cfg(feature = "metrics")]
+use steadfast::telemetry::{Metrics, SampleValue};
+
+/// The value of the sample with this name, and with all these labels among its own. Panics unless there is one.
+#[cfg(feature = "metrics")]
+fn sample(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> SampleValue {
+    let samples = metrics.samples();
+    let mut found = samples.iter().filter(|sample| {
+        sample.name == format!("steadfast_{name}") && labels.iter().all(|label| sample.labels.contains(label))
+    });
+    match (found.next(), found.next()) {
+        (Some(sample), None) => sample.value,
+        found => panic!("{name} {labels:?}: {found:?}"),
+    }
+}
+
+#[cfg(feature = "metrics")]
+fn count(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> u64 {
+    match sample(metrics, name, labels) {
+        SampleValue::Counter(count) => count,
+        SampleValue::Histogram(histogram) => histogram.count(),
+        other => panic!("{name} {labels:?}: {other:?}"),
+    }
+}
+
+#[cfg(feature = "metrics")]
+fn gauge(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> f64 {
+    match sample(metrics, name, labels) {
+        SampleValue::Gauge(value) => value,
+        other => panic!("{name} {labels:?}: {other:?}"),
+    }
+}
