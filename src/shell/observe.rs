@@ -83,6 +83,12 @@ pub trait Observer {
     /// Default: `false`.
     const IS_QUICK: bool = false;
 
+    /// Whether [`poll`](Self::poll) does more than to run the poll. Where it does not, it is not called, and a call
+    /// costs less.
+    ///
+    /// Default: `true`.
+    const ENTERS: bool = true;
+
     /// What the observer keeps while a call, or an attempt, is under way.
     type Watch;
 
@@ -115,6 +121,7 @@ pub trait Observer {
 
 impl<A: Observer, B: Observer> Observer for (A, B) {
     const IS_QUICK: bool = A::IS_QUICK && B::IS_QUICK;
+    const ENTERS: bool = A::ENTERS || B::ENTERS;
 
     type Watch = (A::Watch, B::Watch);
 

@@ -200,6 +200,7 @@ enum Kind {
 impl Observer for Metrics {
     /// It takes some atomic additions.
     const IS_QUICK: bool = true;
+    const ENTERS: bool = false;
 
     type Watch = Begun;
 

@@ -108,6 +108,11 @@ where
         let Self { stack, observed, .. } = *self;
         let watch = self.observer.begin(&Begin { stack, observed, context: frame.inherited().context() });
         let mut guard = EndOnDrop::new(&self.observer, Watched::new(watch));
+        if !O::ENTERS {
+            // Nothing of the observer runs between the start of the stages further in and the end of this one.
+            guard.begin(frame);
+            return ObserveCall { next: self.next.start(request, frame), watching: guard.into_watching() };
+        }
         let mut started = None;
         let start = || guard.poll(frame, |frame| started = Some(self.next.start(request, frame)));
         let panic = catch_unwind(AssertUnwindSafe(start)).err();
@@ -260,6 +265,10 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
     /// Polls further in.
     #[inline]
     fn poll<T>(&mut self, frame: &mut Frame, poll: impl FnOnce(&mut Frame) -> T) -> T {
+        if !O::ENTERS {
+            self.begin(frame);
+            return poll(frame);
+        }
         let Some(Watched { watch, began }) = &mut self.watched else { polled_after_end() };
         let polled = self.observer.poll(watch, || {
             Self::observer_ran(frame);
@@ -270,12 +279,27 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
         polled
     }
 
+    /// The first poll comes through.
+    #[inline]
+    fn begin(&mut self, frame: &mut Frame) {
+        if let Some(Watched { began, .. }) = &mut self.watched {
+            Self::observer_ran(frame);
+            began.get_or_insert_with(|| frame.now());
+        }
+    }
+
     /// The observer ran, which is user code.
     #[inline]
     fn observer_ran(frame: &mut Frame) {
         if !O::IS_QUICK {
             frame.user_code_runs();
         }
+    }
+
+    /// It goes on, between polls.
+    #[inline]
+    fn into_watching(mut self) -> Watching<O::Watch> {
+        self.watched.take().map_or(Watching::Torn, Watching::UnderWay)
     }
 
     /// It goes on.
