@@ -9,6 +9,7 @@ mod counting;
 mod fleet_modes;
 #[cfg(feature = "conformance")]
 mod fleet_store;
+mod instruments;
 mod large_futures;
 mod level_model;
 mod live;

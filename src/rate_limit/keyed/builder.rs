@@ -1,6 +1,6 @@
 use super::{
     handle::Keyed,
-    shared::{KeyedShared, Quotas, RENEWAL},
+    shared::{KeyedShared, Quotas, RENEWAL, Sorting},
     table::Table,
     tier::{self, MOST_TIERS, Tier},
     tier_of::{OneTier, TierBy},
@@ -121,8 +121,6 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
         let more = tiers.collect::<Result<_, _>>()?;
         let shared = KeyedShared {
             table,
-            hasher,
-            tier_of,
             origin: Origin::at(Instant::now()),
             renewal: AtomicU64::new(RENEWAL.0),
             first,
@@ -130,7 +128,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
             max_keys,
             quotas: Mutex::new(Quotas { in_force: quotas, unconverted: false }),
         };
-        Ok(Keyed { shared: Arc::new(shared), keys: PhantomData })
+        Ok(Keyed { shared: Arc::new(shared), sorting: Arc::new(Sorting { hasher, tier_of }), keys: PhantomData })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         layer::RateLimit,
         limit::{DescribeLimit, Limit},
     },
-    shell::{Decision, Frame, RefusesNow},
+    shell::{Decision, Explanation, Frame, RefusesNow},
 };
 use std::{
     borrow::Borrow,
@@ -237,6 +237,10 @@ impl<K: ?Sized, T, S, F> DescribeLimit for ByKey<K, T, S, F> {
     fn describe(&self) -> String {
         let quotas: Vec<_> = (0..self.keyed.tiers()).map(|tier| self.keyed.quota(tier).to_string()).collect();
         format!("for each of {} keys {}", self.keyed.max_keys(), quotas.join(", or "))
+    }
+
+    fn instruments(&self, _name: &'static str, explanation: &mut Explanation) {
+        explanation.instrument(self.keyed.instrument());
     }
 }
 

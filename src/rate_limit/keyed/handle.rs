@@ -1,6 +1,6 @@
 use super::{
     builder::KeyedBuilder,
-    shared::{Counted, HashedKey, KeyedShared},
+    shared::{Counted, HashedKey, KeyedShared, Sorting},
     tier,
     tier_of::{OneTier, TierOf},
 };
@@ -87,7 +87,9 @@ use tokio::time::Instant;
 /// clock that goes back by up to two years mints nothing for a key that is in its slot; but where the clocks of threads
 /// differ, the slot of one that is full by the latest of them may be given away, and then it is full for all.
 pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
-    pub(super) shared: Arc<KeyedShared<T, S>>,
+    pub(super) shared: Arc<KeyedShared>,
+    /// Apart, so that others can read the buckets whatever these types are.
+    pub(super) sorting: Arc<Sorting<T, S>>,
     pub(super) keys: PhantomData<fn(&K)>,
 }
 
@@ -153,10 +155,10 @@ where
     /// Hashes a key and finds its tier, once per call.
     #[inline]
     pub(super) fn hash(&self, key: &K) -> HashedKey {
-        let shared = &*self.shared;
-        let tier = shared.tier_of.tier_of(key);
+        let (shared, sorting) = (&*self.shared, &*self.sorting);
+        let tier = sorting.tier_of.tier_of(key);
         HashedKey {
-            address: shared.table.address(shared.hasher.hash_one(key)),
+            address: shared.table.address(sorting.hasher.hash_one(key)),
             tier: if tier > shared.more.len() { 0 } else { tier },
         }
     }
@@ -252,13 +254,13 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     /// The bytes that all this takes, now and for ever.
     pub fn memory(&self) -> usize {
         let KeyedShared { table, more, .. } = &*self.shared;
-        size_of::<KeyedShared<T, S>>() + table.bytes() + size_of_val(&**more)
+        size_of::<KeyedShared>() + size_of::<Sorting<T, S>>() + table.bytes() + size_of_val(&**more)
     }
 }
 
 impl<K: ?Sized, T, S> Clone for Keyed<K, T, S> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), keys: PhantomData }
+        Self { shared: self.shared.clone(), sorting: self.sorting.clone(), keys: PhantomData }
     }
 }
 

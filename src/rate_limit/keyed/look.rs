@@ -43,18 +43,25 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     pub fn live_keys_at(&self, now: Instant) -> usize {
         let Some(nanos) = self.shared.look_at(now) else { return 0 };
         let shared = &self.shared;
-        let live = |block: Locked<'_>| {
-            block.entries().filter(|slot| shared.surplus(&block, slot.tagged(), slot.word(), nanos) < 0).count()
-        };
-        shared.table.locked_blocks().map(live).sum()
+        shared.table.locked_blocks().map(|block| shared.live_in(&block, nanos)).sum()
     }
 }
 
-impl<T, S> KeyedShared<T, S> {
+impl KeyedShared {
     /// The time of an instant that is only looked at. `None` where all buckets are full by then.
     fn look_at(&self, now: Instant) -> Option<Nanos> {
         let nanos = self.origin.to(now);
         (!self.all_are_full(nanos)).then_some(nanos)
+    }
+
+    /// The live keys at `now`, estimated where the table is large.
+    pub(super) fn about_live_keys(&self, now: Instant) -> usize {
+        let Some(nanos) = self.look_at(now) else { return 0 };
+        self.table.estimate(|block| self.live_in(&block, nanos))
+    }
+
+    fn live_in(&self, block: &Locked<'_>, nanos: Nanos) -> usize {
+        block.entries().filter(|slot| self.surplus(block, slot.tagged(), slot.word(), nanos) < 0).count()
     }
 
     fn would_refuse(&self, key: HashedKey, tokens: Tokens, due: Instant) -> bool {

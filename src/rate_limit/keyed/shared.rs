@@ -14,10 +14,8 @@ use std::mem;
 use tokio::time::Instant;
 
 /// All but the last two is read by every call, and seldom written.
-pub(super) struct KeyedShared<T, S> {
+pub(super) struct KeyedShared {
     pub(super) table: Table,
-    pub(super) hasher: S,
-    pub(super) tier_of: T,
     pub(super) origin: Origin,
     /// When all buckets have to be looked at again, so that none is left alone for longer than its state can tell: in
     /// nanoseconds since the origin. Written with the lock on the quotas held; a thread that reads an old one takes
@@ -29,6 +27,12 @@ pub(super) struct KeyedShared<T, S> {
     pub(super) max_keys: usize,
     /// Held to change a quota, or to look at all buckets.
     pub(super) quotas: Mutex<Quotas>,
+}
+
+/// How keys are hashed, and which tier each has: what a call asks of the user's types.
+pub(super) struct Sorting<T, S> {
+    pub(super) hasher: S,
+    pub(super) tier_of: T,
 }
 
 pub(super) struct Quotas {
@@ -57,7 +61,7 @@ pub(super) enum Counted {
     OnTheOverflow,
 }
 
-impl<T, S> KeyedShared<T, S> {
+impl KeyedShared {
     /// When all buckets have to be looked at again.
     #[inline]
     fn renewal(&self) -> Nanos {
@@ -125,7 +129,7 @@ impl<T, S> KeyedShared<T, S> {
     fn take_slowly(&self, key: HashedKey, tokens: Tokens, nanos: Nanos, now: Instant) -> Result<Counted, RateLimited> {
         let HashedKey { address, tier } = key;
         let tier = self.tier(tier);
-        let block = self.table.lock(address);
+        let mut block = self.table.lock(address);
         let tag = tier.tag();
         if let Some(slot) = block.find(address) {
             self.convert(&block, slot, tier, tag, nanos);
@@ -138,6 +142,7 @@ impl<T, S> KeyedShared<T, S> {
             claim.publish(address.fingerprint | tag, after);
             return Ok(Counted::OnItsOwn);
         }
+        block.count_overflow();
         match tier.overflow() {
             Some(overflow) => {
                 drop(block);

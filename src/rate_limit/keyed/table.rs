@@ -1,5 +1,7 @@
 //! A table of fixed size that finds a bucket by the hash of its key, and which of them gives way to a new one.
 
+mod census;
+
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The slots of a cache line.
@@ -47,10 +49,10 @@ struct CacheLine {
     words: [AtomicU64; SLOTS],
 }
 
-/// The lock on the blocks of one stripe.
+/// The lock on the blocks of one stripe, and how often a key found no slot in one of them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Stripe(Mutex<()>);
+struct Stripe(Mutex<u64>);
 
 /// Where a key belongs: all that the table knows of it.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +188,7 @@ impl Table {
     fn lock_block(&self, block: usize) -> Locked<'_> {
         // There are stripes.
         let guard = self.stripes.get(block % self.stripes.len().max(1)).map(|stripe| lock(&stripe.0));
-        Locked { table: self, block, _guard: guard }
+        Locked { table: self, block, guard }
     }
 
     /// All blocks, each with the lock on it held until the next.
@@ -196,16 +198,16 @@ impl Table {
 }
 
 #[cfg(not(steadfast_loom))]
-type Guard<'a> = std::sync::MutexGuard<'a, ()>;
+type Guard<'a> = std::sync::MutexGuard<'a, u64>;
 #[cfg(steadfast_loom)]
-type Guard<'a> = loom::sync::MutexGuard<'a, ()>;
+type Guard<'a> = loom::sync::MutexGuard<'a, u64>;
 
 /// A block whose fingerprints no other thread writes.
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
     table: &'a Table,
     block: usize,
-    _guard: Option<Guard<'a>>,
+    guard: Option<Guard<'a>>,
 }
 
 impl<'a> Locked<'a> {

@@ -1,0 +1,61 @@
+//! The counts of the whole table.
+
+use super::{Locked, SLOTS, Table};
+use crate::sync::lock;
+
+/// About as many slots are looked at for a count of keys: 16 MiB of memory, for a few milliseconds.
+const MOST_SLOTS: usize = 1 << 20;
+
+impl Locked<'_> {
+    /// A key has found no slot.
+    pub(in crate::rate_limit::keyed) fn count_overflow(&mut self) {
+        if let Some(overflows) = &mut self.guard {
+            **overflows = overflows.wrapping_add(1);
+        }
+    }
+}
+
+impl Table {
+    /// How often a key found no slot. It wraps around.
+    pub(in crate::rate_limit::keyed) fn overflows(&self) -> u64 {
+        self.stripes.iter().map(|stripe| *lock(&stripe.0)).fold(0, u64::wrapping_add)
+    }
+
+    /// The sum of what `count` says of each block, with the lock on it held. In a large table the sum is estimated from
+    /// a part of the blocks, at equal distances: a hash chooses the block of a key, so all have about as many.
+    pub(in crate::rate_limit::keyed) fn estimate(&self, count: impl Fn(Locked<'_>) -> usize) -> usize {
+        self.estimate_from(MOST_SLOTS, count)
+    }
+
+    fn estimate_from(&self, most_slots: usize, count: impl Fn(Locked<'_>) -> usize) -> usize {
+        let blocks = self.blocks as usize;
+        let most_blocks = (most_slots / (SLOTS << self.block_log2)).max(1);
+        let distance = blocks.div_ceil(most_blocks).max(1);
+        let looked_at = blocks.div_ceil(distance).max(1);
+        let counted: usize = (0..blocks).step_by(distance).map(|block| count(self.lock_block(block))).sum();
+        (counted as u128 * blocks as u128 / looked_at as u128) as usize
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use std::hash::{BuildHasher, RandomState};
+
+    #[test]
+    fn a_count_is_exact_in_a_small_table_and_close_where_a_part_of_the_blocks_stands_for_all() {
+        let (table, hasher) = (Table::for_keys(100_000).unwrap(), RandomState::new());
+        for key in 0..50_000 {
+            let address = table.address(hasher.hash_one(key));
+            if let Some(claim) = table.lock(address).make_room(address, |_, _| -1) {
+                claim.publish(address.fingerprint, 0);
+            }
+        }
+        let entries = |block: Locked<'_>| block.entries().count();
+        assert_eq!(table.estimate(entries), 50_000);
+        // A tenth of the 293 blocks: about 5000 keys, give or take 71.
+        let estimate = table.estimate_from(1 << 14, entries);
+        assert!((47_000..53_000).contains(&estimate), "{estimate}");
+        assert_ne!(estimate, 50_000);
+    }
+}
