@@ -260,6 +260,11 @@ impl Breaker {
         self.shared.be_bound(bound);
     }
 
+    /// The share of failures in the window at `now`, where it counts enough calls to open the circuit. Otherwise zero.
+    pub(crate) fn failure_ratio_at(&self, now: Instant) -> f64 {
+        self.shared.failure_ratio(self.shared.time(now))
+    }
+
     /// Whether it is closed and remembers nothing at `now` that brings it nearer to being open.
     pub(crate) fn is_clean_at(&self, now: Instant) -> bool {
         self.state() == BreakerState::Closed && self.shared.is_clean(self.shared.time(now))

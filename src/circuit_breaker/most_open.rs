@@ -1,7 +1,12 @@
-//! A bound on how many of many breakers are open at once.
+//! What many breakers have in common: a bound on how many of them are open at once, the counts of their transitions,
+//! and those who listen to all of them.
 
-use crate::sync::{AtomicU64, Ordering};
-use std::sync::Arc;
+use super::BreakerState;
+use crate::{
+    shell::StateListener,
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+use std::sync::{Arc, Weak};
 
 /// Shares are kept in parts per million.
 const PARTS: u64 = 1_000_000;
@@ -25,14 +30,27 @@ pub struct MostOpen {
     word: AtomicU64,
     /// Relaxed: it guards no other memory.
     share: AtomicU64,
+    /// How often a breaker entered each state, in the order of [`BreakerState::ALL`]. Relaxed: they guard no other
+    /// memory.
+    entered: [AtomicU64; BreakerState::ALL.len()],
+    /// Those who listen to all breakers, present and future. Locked last of all.
+    listeners: Mutex<Listeners>,
 }
+
+/// Those who listen at one moment.
+pub(super) type Listeners = Arc<[Weak<StateListener>]>;
 
 /// The place of an open breaker, until it is dropped.
 pub(super) struct OpenPlace(Arc<MostOpen>);
 
 impl MostOpen {
     pub(crate) fn new() -> Self {
-        Self { word: AtomicU64::new(0), share: AtomicU64::new(OFF) }
+        Self {
+            word: AtomicU64::new(0),
+            share: AtomicU64::new(OFF),
+            entered: BreakerState::ALL.map(|_| AtomicU64::new(0)),
+            listeners: Mutex::new(Arc::new([])),
+        }
     }
 
     /// Bounds the share of the breakers that are open. It must be a number above 0 and at most 1.
@@ -65,6 +83,27 @@ impl MostOpen {
     /// A place for one more open breaker, if there is one.
     pub(super) fn take(self: &Arc<Self>) -> Option<OpenPlace> {
         self.change(|word| Some(word + 1).filter(|more| self.allows(*more))).then(|| OpenPlace(self.clone()))
+    }
+
+    /// A breaker enters this state.
+    pub(super) fn count(&self, entered: BreakerState) {
+        self.entered[entered.place()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a breaker entered each state, in the order of [`BreakerState::ALL`].
+    pub(crate) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
+        self.entered.each_ref().map(|entered| entered.load(Ordering::Relaxed))
+    }
+
+    /// Tells each transition of each breaker from now on to this listener, until it is dropped.
+    pub(crate) fn listen(&self, listener: &Weak<StateListener>) {
+        let mut listeners = lock(&self.listeners);
+        let others = listeners.iter().filter(|other| other.strong_count() > 0);
+        *listeners = others.chain([listener]).cloned().collect();
+    }
+
+    pub(super) fn listeners(&self) -> Listeners {
+        lock(&self.listeners).clone()
     }
 
     fn change(&self, change: impl Fn(u64) -> Option<u64>) -> bool {

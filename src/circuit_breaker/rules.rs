@@ -90,9 +90,14 @@ pub(super) struct Rate {
 }
 
 impl Rate {
+    /// Whether these are enough calls.
+    pub(super) fn looks_at(self, counts: Counts) -> bool {
+        self.share > 0 && counts.calls >= self.minimum
+    }
+
     /// Whether these calls open the circuit.
     pub(super) fn is_reached_by(self, counts: Counts) -> bool {
-        self.share > 0 && counts.calls >= self.minimum && counts.bad * PARTS >= counts.calls * self.share
+        self.looks_at(counts) && counts.bad * PARTS >= counts.calls * self.share
     }
 
     /// Whether successes alone can bring a window with these calls to the rate. A rate of the minimum of calls takes

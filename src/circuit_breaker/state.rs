@@ -161,6 +161,13 @@ impl Shared {
         if rules.has_rate() { self.failures.counts(&ticks, self.look().era(), now) } else { Counts::default() }
     }
 
+    /// The share of failures in the window, where it counts enough calls to open the circuit. Otherwise zero.
+    pub(super) fn failure_ratio(&self, now: Nanos) -> f64 {
+        let (rules, _) = self.published.rules_and_ticks();
+        let counts = self.counts(now);
+        if rules.failure_rate().looks_at(counts) { counts.bad as f64 / counts.calls.max(1) as f64 } else { 0.0 }
+    }
+
     /// When an open circuit lets probes through.
     pub(super) fn half_open_at(&self) -> Option<Instant> {
         let open = self.look().state() == BreakerState::Open;
@@ -219,7 +226,10 @@ impl Shared {
     /// Begins a new era.
     fn change(&self, machine: &mut Machine, state: State, now: Nanos) {
         let from = machine.word().state();
-        let counted = machine.news.has_listeners().then(|| self.counted(machine, now));
+        let bound = self.bound.get();
+        let of_all = bound.map(|bound| bound.listeners()).filter(|listeners| !listeners.is_empty());
+        let is_heard = of_all.is_some() || machine.news.has_listeners();
+        let counted = is_heard.then(|| self.counted(machine, now));
         machine.state = state;
         machine.era = machine.era.wrapping_add(1);
         self.publish(machine);
@@ -231,9 +241,10 @@ impl Shared {
         if from != to {
             let entered = &mut machine.entered[to.place()];
             *entered = entered.wrapping_add(1);
+            bound.into_iter().for_each(|bound| bound.count(to));
         }
         if let Some(counted) = counted.filter(|_| from != to) {
-            machine.news.add(Transition { from, to, half_open_at: self.half_open_at(), ..counted });
+            machine.news.add(Transition { from, to, half_open_at: self.half_open_at(), ..counted }, of_all);
         }
     }
 

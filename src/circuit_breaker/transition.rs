@@ -1,6 +1,6 @@
 //! The transitions of a breaker, on their way to listeners.
 
-use super::{BreakerState, window::Counts};
+use super::{BreakerState, most_open::Listeners, window::Counts};
 use crate::shell::StateListener;
 use std::{
     collections::VecDeque,
@@ -105,7 +105,8 @@ pub(super) struct Listening {
 #[derive(Default)]
 pub(super) struct News {
     listeners: Vec<Listening>,
-    pending: VecDeque<Transition>,
+    /// Each with the listeners of all breakers at its time, where this is one of many.
+    pending: VecDeque<(Transition, Option<Listeners>)>,
     /// The transitions that were added so far. A listener gets none of those that came before it.
     added: u64,
     /// One thread delivers what is pending. No other thread does, so the order stays.
@@ -127,12 +128,12 @@ impl News {
         self.added
     }
 
-    pub(super) fn add(&mut self, transition: Transition) {
+    pub(super) fn add(&mut self, transition: Transition, of_all: Option<Listeners>) {
         if self.pending.len() == MOST_PENDING {
             self.pending.pop_front();
             self.missed += 1;
         }
-        self.pending.push_back(transition);
+        self.pending.push_back((transition, of_all));
         self.added += 1;
     }
 
@@ -146,12 +147,15 @@ impl News {
     /// The next transition. `None` ends the delivery.
     pub(super) fn next(&mut self) -> Option<Item> {
         let number = self.added - self.pending.len() as u64;
-        let Some(transition) = self.pending.pop_front() else {
+        let Some((transition, of_all)) = self.pending.pop_front() else {
             self.is_told = false;
             return None;
         };
         let missed = std::mem::take(&mut self.missed);
-        let listeners = self.listeners.iter().filter(|each| each.since <= number).cloned().collect();
+        let of_all = of_all.iter().flat_map(|listeners| listeners.iter());
+        let of_all = of_all.map(|listener| Listening { since: 0, listener: Listener::OfInstrument(listener.clone()) });
+        let own = self.listeners.iter().filter(|each| each.since <= number).cloned();
+        let listeners = own.chain(of_all).collect();
         Some(Item { number, transition: Transition { missed, ..transition }, listeners })
     }
 }

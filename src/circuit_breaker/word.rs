@@ -15,15 +15,15 @@ pub enum BreakerState {
 }
 
 impl BreakerState {
-    pub(super) const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::ForcedClosed];
+    pub(crate) const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::ForcedClosed];
 
     /// Its place in [`ALL`](Self::ALL).
-    pub(super) fn place(self) -> usize {
+    pub(crate) fn place(self) -> usize {
         self as usize
     }
 
     /// Its name, as labels of metrics and logs have it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Open => "open",
