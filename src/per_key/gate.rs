@@ -114,5 +114,6 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
 impl<T: Mechanism, K, F> DescribeGate for PerKey<T, K, F> {
     fn describe(&self, explanation: &mut Explanation) {
         explanation.layer(T::LAYER, self.rule());
+        self.keys.instruments(explanation);
     }
 }

@@ -58,9 +58,9 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// As the recipe's `build`. It is checked here, once: later no key can fail.
     pub fn new<Request, R>(key_of: F, recipe: R) -> Result<Self, ConfigError>
     where
+        K: Send + Sync + 'static,
         F: Fn(&Request) -> K,
         R: Recipe<Mechanism = T>,
-        T: Send + Sync + 'static,
     {
         let overflow = recipe.make()?;
         let spare = overflow.clone();
@@ -98,6 +98,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// ```
     pub fn with<Request>(key_of: F, make: impl Fn(&K) -> T + Send + Sync + 'static) -> Self
     where
+        K: Send + Sync + 'static,
         F: Fn(&Request) -> K,
     {
         Self { keys: Arc::new(Keys::new(Box::new(make))), key_of }

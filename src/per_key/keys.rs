@@ -1,6 +1,8 @@
 //! What all handles of one [`PerKey`](super::PerKey) share.
 
 use super::{
+    instrument::PerKeyInstrument,
+    labels::Labels,
     mechanism::Mechanism,
     order::{Moment, Order},
     table::{Entry, Table},
@@ -8,6 +10,7 @@ use super::{
 use crate::{
     circuit_breaker::MostOpen,
     clock::{Nanos, Origin},
+    shell::Explanation,
     stripes::Counter,
     sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock},
 };
@@ -46,6 +49,15 @@ pub struct Keys<T: Mechanism, K> {
     most_open: Arc<MostOpen>,
     order: Mutex<Order>,
     config: Mutex<Versioned<T::Config>>,
+    /// The keys that have readings of their own. It is taken alone.
+    labels: Mutex<Arc<Labels>>,
+    /// The calls that forgotten mechanisms let pass in shadow. Relaxed, as that below.
+    forgotten: AtomicU64,
+    /// The most calls in shadow that a reading has given, so that none is lower: what is being forgotten may be in
+    /// neither part of the sum.
+    most_read: AtomicU64,
+    /// Hands an instrument out, where that could be asked of the types.
+    hand_out: fn(&Arc<Self>, &mut Explanation),
 }
 
 /// What was changed for all keys since, and how often.
@@ -55,7 +67,10 @@ struct Versioned<C> {
 }
 
 impl<T: Mechanism, K> Keys<T, K> {
-    pub(super) fn new(make: Make<T, K>) -> Self {
+    pub(super) fn new(make: Make<T, K>) -> Self
+    where
+        K: Send + Sync + 'static,
+    {
         Self {
             table: Table::new(),
             hasher: RandomState::new(),
@@ -68,6 +83,10 @@ impl<T: Mechanism, K> Keys<T, K> {
             most_open: Arc::new(MostOpen::new()),
             order: Mutex::new(Order::new()),
             config: Mutex::new(Versioned { version: 0, config: None }),
+            labels: Mutex::new(Arc::default()),
+            forgotten: AtomicU64::new(0),
+            most_read: AtomicU64::new(0),
+            hand_out: |keys, explanation| explanation.instrument(PerKeyInstrument(keys.clone())),
         }
     }
 
@@ -103,6 +122,33 @@ impl<T: Mechanism, K> Keys<T, K> {
 
     pub(super) fn len(&self) -> usize {
         lock(&self.order).len()
+    }
+
+    /// Hands the instrument of all keys to the explanation.
+    pub(super) fn instruments(self: &Arc<Self>, explanation: &mut Explanation) {
+        (self.hand_out)(self, explanation);
+    }
+
+    pub(super) fn set_labels(&self, labels: Labels) {
+        *lock(&self.labels) = Arc::new(labels);
+    }
+
+    pub(super) fn labels(&self) -> Arc<Labels> {
+        lock(&self.labels).clone()
+    }
+
+    /// Calls `look` with the hash and the handle of each key, and the handle that newcomers share, if there were any.
+    pub(super) fn look_at_all(&self, mut look: impl FnMut(Option<u64>, &T)) {
+        self.table.look_at_all(|hash, handle| look(Some(hash), handle));
+        if let Some(entry) = self.overflow().filter(|_| self.overflowed() > 0) {
+            look(None, &entry.handle);
+        }
+    }
+
+    /// The calls that mechanisms let pass in shadow, where these are those of the present ones. It never falls.
+    pub(super) fn all_in_shadow(&self, present: u64) -> u64 {
+        let sum = self.forgotten.load(Ordering::Relaxed).wrapping_add(present);
+        self.most_read.fetch_max(sum, Ordering::Relaxed).max(sum)
     }
 
     pub(super) fn overflowed(&self) -> u64 {
@@ -208,6 +254,8 @@ impl<T: Mechanism, K> Keys<T, K> {
             order.add(hash, moment.nanos);
         }
         drop(order);
+        let in_shadow: u64 = gone.iter().map(|entry| entry.handle.in_shadow()).sum();
+        self.forgotten.fetch_add(in_shadow, Ordering::Relaxed);
         drop(gone);
         placed
     }

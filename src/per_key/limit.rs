@@ -4,7 +4,7 @@ use super::{gate::Admitted, handle::PerKey, mechanism::Mechanism};
 use crate::{
     error::RateLimited,
     rate_limit::{DescribeLimit, Limit, RateLimit},
-    shell::{Decision, Frame},
+    shell::{Decision, Explanation, Frame},
 };
 use std::{convert::Infallible, hash::Hash};
 use tokio::time::Instant;
@@ -47,6 +47,10 @@ where
 impl<T: Mechanism, K, F> DescribeLimit for PerKey<T, K, F> {
     fn describe(&self) -> String {
         self.rule()
+    }
+
+    fn instruments(&self, _name: &'static str, explanation: &mut Explanation) {
+        self.keys.instruments(explanation);
     }
 }
 

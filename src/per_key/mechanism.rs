@@ -1,23 +1,41 @@
 //! The mechanisms of which there can be one for each key, and what each of them would lose by being forgotten.
 
+use super::instrument::{Circuits, Flights, Retries};
 use crate::{
     circuit_breaker::{Breaker, BreakerBuilder, BreakerConfig, BreakerState, MostOpen},
     error::ConfigError,
     load_shed::{Limiter, LoadShedConfig},
     rate_limit::{SlidingWindow, SlidingWindowBuilder, TokenBucket, TokenBucketBuilder},
     retry::{RetryBudget, RetryBudgetBuilder},
-    shell::Reconfigure,
+    shell::{Reading, Readings, Reconfigure},
 };
 use std::sync::Arc;
 use tokio::time::Instant;
 
 /// A handle of a mechanism of this crate, cheap to clone. All that a table does with it under a lock is its own code.
-pub trait Mechanism: Clone {
+pub trait Mechanism: Clone + Send + Sync + 'static {
     /// What is changed for all keys at once, while calls pass.
     type Config: Clone + Send;
 
     /// Its name among the layers of a stack.
     const LAYER: &'static str;
+
+    /// Its name in metrics.
+    const NAME: &'static str;
+
+    /// What is read of several of them together.
+    type Tally: Tally;
+
+    /// Adds what can be read of it at `now`.
+    fn add_to(&self, _tally: &mut Self::Tally, _now: Instant) {}
+
+    /// A count of it that is not to fall when it is forgotten: of the calls that it let pass in shadow.
+    fn in_shadow(&self) -> u64 {
+        0
+    }
+
+    /// Gives the counts of all of them together, also of those that were forgotten.
+    fn give_counts(_of_breakers: &MostOpen, _in_shadow: u64, _readings: &mut Readings<'_>) {}
 
     /// What the mechanism remembers at `now`.
     fn memory_at(&self, now: Instant) -> Memory;
@@ -35,6 +53,12 @@ pub trait Mechanism: Clone {
     fn be_bound(&self, _most_open: &Arc<MostOpen>) {}
 }
 
+/// What is read of several mechanisms together.
+pub trait Tally: Default {
+    /// Gives all readings. The same ones come each time.
+    fn give(&self, give: &mut dyn FnMut(Reading));
+}
+
 /// What would be lost by forgetting a mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
@@ -50,6 +74,19 @@ impl Mechanism for Breaker {
     type Config = BreakerConfig;
 
     const LAYER: &'static str = "circuit breaker";
+    const NAME: &'static str = "circuit_breaker";
+
+    type Tally = Circuits;
+
+    fn add_to(&self, circuits: &mut Circuits, now: Instant) {
+        circuits.add(self, now);
+    }
+
+    fn give_counts(of_breakers: &MostOpen, _in_shadow: u64, readings: &mut Readings<'_>) {
+        for (state, entered) in BreakerState::ALL.into_iter().zip(of_breakers.entered()) {
+            readings.add(Reading::count("circuit_transitions_total", entered).label("to", state.name()));
+        }
+    }
 
     fn memory_at(&self, now: Instant) -> Memory {
         match self.state() {
@@ -81,6 +118,21 @@ impl Mechanism for Limiter {
     type Config = ();
 
     const LAYER: &'static str = "load shed";
+    const NAME: &'static str = "load_shed";
+
+    type Tally = Flights;
+
+    fn add_to(&self, flights: &mut Flights, _now: Instant) {
+        flights.add(self);
+    }
+
+    fn in_shadow(&self) -> u64 {
+        self.would_have_refused()
+    }
+
+    fn give_counts(_of_breakers: &MostOpen, in_shadow: u64, readings: &mut Readings<'_>) {
+        readings.add(Reading::count("shadow_rejections_total", in_shadow).label("mechanism", Self::NAME));
+    }
 
     fn memory_at(&self, _now: Instant) -> Memory {
         if self.in_flight() == 0 { Memory::Nothing } else { Memory::InUse }
@@ -100,6 +152,9 @@ impl Mechanism for TokenBucket {
     type Config = ();
 
     const LAYER: &'static str = "rate limit";
+    const NAME: &'static str = "rate_limit";
+
+    type Tally = ();
 
     fn memory_at(&self, now: Instant) -> Memory {
         match self.is_closed() {
@@ -122,6 +177,9 @@ impl Mechanism for SlidingWindow {
     type Config = ();
 
     const LAYER: &'static str = "rate limit";
+    const NAME: &'static str = "rate_limit";
+
+    type Tally = ();
 
     fn memory_at(&self, now: Instant) -> Memory {
         if self.available_at(now) >= self.limit() { Memory::Nothing } else { Memory::Evidence }
@@ -140,6 +198,13 @@ impl Mechanism for RetryBudget {
     type Config = ();
 
     const LAYER: &'static str = "retry budget";
+    const NAME: &'static str = "retry_budget";
+
+    type Tally = Retries;
+
+    fn add_to(&self, retries: &mut Retries, _now: Instant) {
+        retries.add(self);
+    }
 
     fn memory_at(&self, _now: Instant) -> Memory {
         if self.is_as_good_as_new() { Memory::Nothing } else { Memory::Evidence }

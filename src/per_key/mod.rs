@@ -95,6 +95,12 @@
 //! that are made later, if they are alike. For breakers that a function makes, and for limiters, a live stack has no
 //! part. A `PerKey` of buckets stands in a live stack as a stage of your own: `own_rate_limit(RateLimit::new(..))`.
 //!
+//! # Metrics
+//!
+//! A `PerKey` is an [`Instrument`](crate::shell::Instrument): [its readings](PerKey#impl-Instrument-for-PerKey%3CT,+K,+F%3E)
+//! are of all keys together, and an observer of a stack gets them. [`label_keys`](PerKey::label_keys) gives up to 64
+//! keys readings of their own. Keys are therefore `Send`, `Sync` and `'static`.
+//!
 //! # Cancellation
 //!
 //! A call that is dropped settles with the mechanism that admitted it, as it would without keys. The mechanism of a
@@ -126,7 +132,9 @@
 
 mod gate;
 mod handle;
+mod instrument;
 mod keys;
+mod labels;
 mod limit;
 mod live;
 mod mechanism;

@@ -142,6 +142,14 @@ impl<T, K> Table<T, K> {
         goes.then(|| shard.remove(&hash)).flatten()
     }
 
+    /// Calls `look` with the hash and the handle of each entry. No entry is in use by that. It is this crate's own code,
+    /// since a shard is locked.
+    pub(super) fn look_at_all(&self, mut look: impl FnMut(u64, &T)) {
+        for shard in &self.shards {
+            read(&shard.0).iter().for_each(|(hash, entry)| look(*hash, &entry.handle));
+        }
+    }
+
     /// All entries. Each is in use until its reference is dropped.
     pub(super) fn all(&self) -> Vec<Arc<Entry<T, K>>> {
         let entries = |shard: &Stripe<RwLock<Map<T, K>>>| read(&shard.0).values().cloned().collect::<Vec<_>>();

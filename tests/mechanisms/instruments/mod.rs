@@ -2,9 +2,13 @@
 //! by reading.
 
 mod keyed;
+mod per_key;
 
-use std::collections::BTreeMap;
-use steadfast::shell::{Instrument, Number, Readings};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use steadfast::shell::{Begin, End, Instrument, Number, Observer, Readings, StateListener};
 use tokio::time::Instant;
 
 /// The readings as a scrape shows them: `name{label="value"}`, and the number. A name with the same labels comes once.
@@ -37,4 +41,65 @@ fn read_at(instrument: &(impl Instrument + ?Sized), now: Instant) -> BTreeMap<St
 fn number(instrument: &(impl Instrument + ?Sized), name: &str) -> f64 {
     let all = read(instrument);
     *all.get(name).unwrap_or_else(|| panic!("no {name} in {all:?}"))
+}
+
+/// An observer that takes the instruments of a stack.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<Arc<dyn Instrument>>>>);
+
+impl Collector {
+    fn instruments(&self) -> Vec<Arc<dyn Instrument>> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// The one instrument of a stack.
+    fn the_one(&self) -> Arc<dyn Instrument> {
+        let instruments = self.instruments();
+        assert_eq!(instruments.len(), 1);
+        instruments[0].clone()
+    }
+}
+
+impl Observer for Collector {
+    type Watch = ();
+
+    fn instruments(&self, instruments: &[Arc<dyn Instrument>]) {
+        *self.0.lock().unwrap() = instruments.to_vec();
+    }
+
+    fn begin(&self, _begin: &Begin) {}
+
+    fn end(&self, (): (), _end: &End<'_>) {}
+}
+
+/// Listens as long as it lives, and writes down each change: `mechanism: from => to: evidence`, and whether it is
+/// trouble.
+struct Notes {
+    notes: Arc<Mutex<Vec<String>>>,
+    _listener: Arc<StateListener>,
+}
+
+impl Notes {
+    fn of(instrument: &(impl Instrument + ?Sized)) -> Self {
+        Self::also(instrument, || {})
+    }
+
+    /// Does something else with each change.
+    fn also(instrument: &(impl Instrument + ?Sized), also: impl Fn() + Send + Sync + 'static) -> Self {
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let to = notes.clone();
+        let listener: Arc<StateListener> = Arc::new(move |change| {
+            let trouble = if change.is_trouble() { " (trouble)" } else { "" };
+            let (mechanism, from, to_state) = (change.mechanism(), change.from(), change.to());
+            let note = format!("{mechanism}: {from} => {to_state}: {}{trouble}", change.evidence());
+            to.lock().unwrap().push(note);
+            also();
+        });
+        instrument.listen(&Arc::downgrade(&listener));
+        Self { notes, _listener: listener }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap())
+    }
 }

@@ -1,0 +1,90 @@
+//! Keys with readings of their own.
+
+use super::{handle::PerKey, mechanism::Mechanism};
+use crate::error::ConfigError;
+use std::{collections::HashMap, hash::Hash};
+
+/// Each label is a series of its own for each reading, in every process.
+const MOST_LABELS: usize = 64;
+
+/// The label of all keys that have none.
+const OTHER: &str = "other";
+
+/// The labels of keys, by their hash.
+#[derive(Default)]
+pub(super) struct Labels {
+    /// The place of each key's label.
+    places: HashMap<u64, usize>,
+    /// The first is that of all other keys. None where keys have no labels.
+    labels: Vec<&'static str>,
+}
+
+impl Labels {
+    /// The labels, of which each has a tally. `None` is that of all keys, without labels.
+    pub(super) fn all(&self) -> Vec<Option<&'static str>> {
+        match &*self.labels {
+            [] => vec![None],
+            labels => labels.iter().copied().map(Some).collect(),
+        }
+    }
+
+    /// The place of the label of a key among all.
+    pub(super) fn place(&self, hash: Option<u64>) -> usize {
+        hash.and_then(|hash| self.places.get(&hash)).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, hash: u64, label: &'static str) {
+        let place = self.labels.iter().position(|other| *other == label).unwrap_or_else(|| {
+            self.labels.push(label);
+            self.labels.len() - 1
+        });
+        self.places.insert(hash, place);
+    }
+}
+
+impl<T: Mechanism, K, F> PerKey<T, K, F> {
+    /// Gives these keys readings of their own in metrics: they have the label `key` with this value, and all other keys
+    /// together the value `other`. Several keys may have one label. Default: the readings are of all keys together,
+    /// without the label.
+    ///
+    /// The labels hold from now on and for all clones, in the place of those before. What counts events, such as
+    /// `circuit_transitions_total`, stays one for all keys.
+    ///
+    /// ```
+    /// use steadfast::{circuit_breaker::Breaker, per_key::PerKey, shell::{Reading, Readings, Instrument}};
+    /// use tokio::time::Instant;
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let breakers = PerKey::new(|host: &String| host.clone(), Breaker::builder().consecutive_failures(1))?
+    ///     .label_keys([("db.example".to_owned(), "db"), ("pay.example".to_owned(), "pay")])?;
+    /// breakers.handle("pay.example".to_owned()).try_acquire().unwrap().failure();
+    ///
+    /// let open = Reading::sum("circuit_state", 1.0).label("state", "open").label("key", "pay");
+    /// let mut readings = Vec::new();
+    /// breakers.read(Instant::now(), &mut Readings::to(&mut |reading| readings.push(reading)));
+    /// assert!(readings.contains(&open));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// At most 64 keys: each label multiplies the series of all processes.
+    pub fn label_keys(self, labels: impl IntoIterator<Item = (K, &'static str)>) -> Result<Self, ConfigError>
+    where
+        K: Hash,
+    {
+        let mut all = Labels::default();
+        for (key, label) in labels {
+            if all.labels.is_empty() {
+                all.labels.push(OTHER);
+            }
+            all.add(self.keys.hash(&key), label);
+            if all.places.len() > MOST_LABELS {
+                return Err(ConfigError::new("per_key.label_keys", "more than 64", "must be at most 64 keys"));
+            }
+        }
+        self.keys.set_labels(all);
+        Ok(self)
+    }
+}
