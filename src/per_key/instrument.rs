@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     circuit_breaker::{Breaker, BreakerState},
+    held::address,
     load_shed::Limiter,
     retry::RetryBudget,
     shell::{Instrument, Reading, Readings, StateListener},
@@ -24,6 +25,10 @@ impl<T: Mechanism, K: Send + Sync + 'static> Instrument for PerKeyInstrument<T, 
 
     fn listen(&self, listener: &Weak<StateListener>) {
         self.0.most_open().listen(listener);
+    }
+
+    fn address(&self) -> Option<usize> {
+        Some(address(&self.0))
     }
 }
 
@@ -58,6 +63,10 @@ where
 
     fn listen(&self, listener: &Weak<StateListener>) {
         self.keys.most_open().listen(listener);
+    }
+
+    fn address(&self) -> Option<usize> {
+        Some(address(&self.keys))
     }
 }
 

@@ -1,7 +1,7 @@
 use crate::{
     error::RateLimited,
     rate_limit::{BorrowedKey, DescribeLimit, KeyOf, Limit, OwnedKey, RateLimit},
-    shell::{Decision, Ending, Frame, RefusesNow, SettleOnDrop},
+    shell::{Decision, Ending, Explanation, Frame, RefusesNow, SettleOnDrop},
 };
 use std::{
     marker::PhantomData,
@@ -53,6 +53,9 @@ pub trait Distributed {
 
     /// How long a call may wait for the store.
     fn longest_wait(&self) -> Duration;
+
+    /// Hands its instrument to the explanation.
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation);
 }
 
 /// A limit that many processes keep for each key, and the key of each request: [`RateLimit::distributed`].
@@ -225,6 +228,10 @@ impl<D: Distributed, F> RefusesNow for DistributedByKey<D, F> {}
 impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {
     fn describe(&self) -> String {
         self.limit.describe()
+    }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        self.limit.instruments(name, explanation);
     }
 
     fn longest_wait(&self) -> Duration {

@@ -175,10 +175,12 @@
 // | `sync` | what carries the books to the store and back: entries, flushers, health |
 // | `by_key` | how a `RateLimit` asks a distributed limit |
 // | `exact`, `leased`, `write_behind` | the limits, one folder each |
+// | `instrument` | what can be read of them |
 
 mod books;
 mod by_key;
 mod exact;
+mod instrument;
 mod leased;
 mod level;
 mod outage;

@@ -1,5 +1,8 @@
 use super::{handle::Keyed, shared::KeyedShared};
-use crate::shell::{Instrument, Reading, Readings};
+use crate::{
+    held::address,
+    shell::{Instrument, Reading, Readings},
+};
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
@@ -16,6 +19,10 @@ impl Instrument for KeyedInstrument {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         read(&self.0, now, readings);
     }
+
+    fn address(&self) -> Option<usize> {
+        Some(address(&self.0))
+    }
 }
 
 /// Gives the number of live keys, `keys`, and how often a key found no slot, `keys_overflow_total`: both with the label
@@ -29,6 +36,10 @@ impl Instrument for KeyedInstrument {
 impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Instrument for Keyed<K, T, S> {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         read(&self.shared, now, readings);
+    }
+
+    fn address(&self) -> Option<usize> {
+        Some(address(&self.shared))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         },
         tokens::Tokens,
     },
-    shell::Decision,
+    shell::{Decision, Explanation},
     sync::lock,
 };
 use std::{
@@ -190,6 +190,10 @@ impl Distributed for Exact {
 
     fn longest_wait(&self) -> Duration {
         self.sync().deadline
+    }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        explanation.instrument(self.handle.instrument(name));
     }
 }
 

@@ -59,7 +59,7 @@ use tokio::time::{Instant, sleep_until};
 /// caller, less what has drained meanwhile.
 #[derive(Clone)]
 pub struct Exact {
-    pub(super) handle: Arc<Handle<BucketSync>>,
+    pub(in crate::rate_limit::distributed) handle: Arc<Handle<BucketSync>>,
 }
 
 impl Exact {

@@ -17,7 +17,7 @@ use crate::{
         },
         tokens::Tokens,
     },
-    shell::Decision,
+    shell::{Decision, Explanation},
 };
 use std::{
     fmt,
@@ -57,7 +57,7 @@ use tokio::{
 /// No future holds tokens: [`acquire`](Self::acquire) takes them in the poll that returns them.
 #[derive(Clone)]
 pub struct Leased {
-    pub(super) handle: Arc<Handle<LeaseSync>>,
+    pub(in crate::rate_limit::distributed) handle: Arc<Handle<LeaseSync>>,
 }
 
 /// The tokens that an admitted call has taken of a [`Leased`] limit. Dropping it spends them.
@@ -227,6 +227,10 @@ impl Distributed for Leased {
 
     fn longest_wait(&self) -> Duration {
         self.sync().deadline
+    }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        explanation.instrument(self.handle.instrument(name));
     }
 }
 

@@ -85,6 +85,14 @@ impl<E> Entries<E> {
         lock(self.part(key)).find(key).cloned()
     }
 
+    /// Looks at each entry, a part at a time. None is in hand by that, so that an idle one can make way. A part is
+    /// locked.
+    pub(crate) fn look_at_all(&self, mut look: impl FnMut(&E)) {
+        for part in &self.parts {
+            lock(part).places.iter().for_each(|(_, entry)| look(entry));
+        }
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<E>> {
         let entries = |part: &Mutex<Part<E>>| -> Vec<Arc<E>> {
             lock(part).places.iter().map(|(_, entry)| entry.clone()).collect()

@@ -12,7 +12,7 @@
 //! | `health.rs` | whether the store answers, and so whether it decides |
 //! | `entries.rs` | the keys in use, a bounded number of them |
 //! | `ask.rs`, `flights.rs` | a call of the store, and those under way |
-//! | `readings.rs` | how a limit is doing |
+//! | `readings.rs`, `instrument.rs` | how a limit is doing |
 
 pub(super) mod ask;
 pub(super) mod bucket;
@@ -20,6 +20,7 @@ pub(super) mod entries;
 pub(super) mod flights;
 pub(super) mod flusher;
 pub(super) mod health;
+pub(super) mod instrument;
 pub(super) mod lease;
 pub(super) mod readings;
 pub(super) mod synchronizer;

@@ -1,14 +1,20 @@
-use super::{flusher::Flusher, health::Health};
+use super::{flusher::Flusher, health::Health, readings::Readings};
 use crate::sync::{Mutex, lock};
 use std::{
     future::Future,
     sync::{Arc, Weak},
 };
-use tokio::sync::{self, Notify};
+use tokio::{
+    sync::{self, Notify},
+    time::Instant,
+};
 
 /// Carries the books of all keys of a limit to the store and back.
 pub(crate) trait Synchronizer: Send + Sync + Sized + 'static {
     fn link(&self) -> &Link;
+
+    /// How the limit is doing.
+    fn readings(&self, now: Instant) -> Readings;
 
     /// Takes up what the previous flusher left. `was_unasked`: for a time there was no flusher.
     fn take_over(&self, was_unasked: bool);
@@ -54,6 +60,10 @@ impl<S: Synchronizer> Handle<S> {
     }
 
     pub(crate) fn synchronizer(&self) -> &S {
+        &self.0
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<S> {
         &self.0
     }
 

@@ -17,7 +17,7 @@ use crate::{
         },
         tokens::Tokens,
     },
-    shell::Decision,
+    shell::{Decision, Explanation},
     sync::lock,
 };
 use std::{
@@ -65,7 +65,7 @@ use tokio::time::Instant;
 /// No call waits for anything.
 #[derive(Clone)]
 pub struct WriteBehind {
-    pub(super) handle: Arc<Handle<BucketSync>>,
+    pub(in crate::rate_limit::distributed) handle: Arc<Handle<BucketSync>>,
     /// None is what the rate gives in a period.
     pub(super) max_unflushed: Option<u64>,
 }
@@ -244,6 +244,10 @@ impl Distributed for WriteBehind {
 
     fn longest_wait(&self) -> Duration {
         Duration::ZERO
+    }
+
+    fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
+        explanation.instrument(self.handle.instrument(name));
     }
 }
 

@@ -243,14 +243,14 @@ impl BucketSync {
     }
 
     pub(crate) fn read(&self, now: Instant) -> Readings {
-        let entries = self.entries.all();
-        let mut readings =
-            Readings { store: self.health().read(&*self.store, now), keys: entries.len(), unflushed: 0, overshoot: 0 };
-        for entry in entries {
+        let store = self.health().read(&*self.store, now);
+        let mut readings = Readings { store, keys: 0, unflushed: 0, overshoot: 0 };
+        self.entries.look_at_all(|entry| {
             let state = lock(&entry.state);
+            readings.keys += 1;
             readings.unflushed = readings.unflushed.saturating_add(state.books.unflushed().0);
             readings.overshoot = readings.overshoot.max(state.books.overshoot().0);
-        }
+        });
         readings
     }
 
@@ -267,6 +267,10 @@ impl BucketSync {
 impl Synchronizer for BucketSync {
     fn link(&self) -> &Link {
         &self.link
+    }
+
+    fn readings(&self, now: Instant) -> Readings {
+        self.read(now)
     }
 
     /// Queues the keys whose news the previous flusher had under way.

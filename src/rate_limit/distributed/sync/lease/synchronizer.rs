@@ -197,14 +197,13 @@ impl LeaseSync {
     }
 
     pub(crate) fn read(&self, now: Instant) -> Readings {
-        let entries = self.entries.all();
-        let unflushed = entries.iter().map(|entry| lock(&entry.state).books.unflushed().0);
-        Readings {
-            unflushed: unflushed.fold(0, u64::saturating_add),
-            keys: entries.len(),
-            store: self.health().read(&*self.store, now),
-            overshoot: 0,
-        }
+        let store = self.health().read(&*self.store, now);
+        let mut readings = Readings { store, keys: 0, unflushed: 0, overshoot: 0 };
+        self.entries.look_at_all(|entry| {
+            readings.keys += 1;
+            readings.unflushed = readings.unflushed.saturating_add(lock(&entry.state).books.unflushed().0);
+        });
+        readings
     }
 
     /// Brings the books up to date, and what comes back to a process that is cut off.
@@ -238,6 +237,10 @@ impl LeaseSync {
 impl Synchronizer for LeaseSync {
     fn link(&self) -> &Link {
         &self.link
+    }
+
+    fn readings(&self, now: Instant) -> Readings {
+        self.read(now)
     }
 
     /// After a time without a flusher, no key has an answer of the store.
