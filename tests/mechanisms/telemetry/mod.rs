@@ -1,7 +1,16 @@
 //! What stacks tell of their calls and mechanisms.
 
+#[cfg(feature = "tracing")]
+mod collector;
+mod instrument;
+#[cfg(feature = "tracing")]
+mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "tracing")]
+mod spans;
+#[cfg(feature = "tracing")]
+mod spans_panics;
 
 #[cfg(feature = "metrics")]
 use steadfast::telemetry::{Metrics, SampleValue};

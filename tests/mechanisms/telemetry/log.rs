@@ -1,0 +1,74 @@
+//! The events of changes of state, and the one warning in ten seconds.
+
+use super::{
+    collector::Collector,
+    instrument::{Switch, answers},
+};
+use crate::support::{ms, secs};
+use steadfast::{load_shed::Limiter, shell::StateChange, telemetry::Spans};
+use tokio::time::advance;
+use tower::{Layer, ServiceExt};
+use tracing::Level;
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_state_is_logged_once_for_each_stack_while_the_stack_lives() {
+    let (collector, _guard) = Collector::begin(Level::INFO);
+    let (switch, spans) = (Switch::default(), Spans::new());
+    let stack = |name| {
+        let stack = steadfast::client().observe(name, spans.clone()).own_circuit_breaker(switch.clone());
+        stack.layer().unwrap().layer(answers())
+    };
+    let (payments, orders) = (stack("payments"), stack("orders"));
+    assert_eq!(switch.listeners(), 2);
+    switch.trouble("closed", "open");
+    assert_eq!(
+        collector.take(),
+        ["payments", "orders"].map(|stack| format!(
+            "WARN the state has changed stack={stack} mechanism=circuit_breaker from=closed to=open \
+             evidence=5 of 8 failed"
+        ))
+    );
+    let clone = payments.clone();
+    drop(payments);
+    drop(orders);
+    switch.tell(StateChange::new("circuit_breaker", "open", "half_open", &"in time").after_missing(2));
+    assert_eq!(
+        collector.take(),
+        ["INFO the state has changed stack=payments mechanism=circuit_breaker from=open to=half_open \
+          evidence=in time missed=2"]
+    );
+    drop(clone);
+    assert_eq!((switch.listeners(), switch.handles()), (0, 1));
+    switch.change("half_open", "closed");
+    assert!(collector.take().is_empty());
+    drop(spans);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mechanism_is_warned_of_once_in_ten_seconds_with_the_number_of_its_rejections() {
+    let (collector, _guard) = Collector::begin(Level::INFO);
+    let limiter = Limiter::fixed(1).unwrap();
+    let _place = limiter.try_acquire_owned().unwrap();
+    let stack = |name| {
+        let stack = steadfast::server().observe(name, Spans::new()).load_shed(limiter.clone());
+        stack.service(answers()).unwrap()
+    };
+    let (shop, other) = (stack("shop"), stack("other"));
+    let warning = |stack, count| format!("WARN calls were rejected stack={stack} mechanism=load_shed count={count}");
+    for _ in 0..5 {
+        let _ = shop.clone().oneshot(()).await;
+    }
+    assert_eq!(collector.take(), [warning("shop", 1)]);
+    // Another stack counts for itself.
+    let _ = other.clone().oneshot(()).await;
+    assert_eq!(collector.take(), [warning("other", 1)]);
+    advance(secs(10) - ms(1)).await;
+    let _ = shop.clone().oneshot(()).await;
+    assert!(collector.take().is_empty());
+    advance(ms(1)).await;
+    let _ = shop.clone().oneshot(()).await;
+    assert_eq!(collector.take(), [warning("shop", 6)]);
+    advance(secs(3600)).await;
+    let _ = shop.clone().oneshot(()).await;
+    assert_eq!(collector.take(), [warning("shop", 1)]);
+}

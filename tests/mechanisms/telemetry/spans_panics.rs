@@ -1,0 +1,87 @@
+//! A subscriber that panics harms the call at hand, and nothing else.
+
+use super::collector::Collector;
+use crate::{
+    probes::{every, poll},
+    support::{Act, Backend, by_status, ms},
+};
+use std::{
+    future::Ready,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+use steadfast::{load_shed::Limiter, telemetry::Spans};
+use tower::{Service, ServiceExt, service_fn};
+use tracing::Level;
+
+const METHODS: [&str; 6] = ["new_span", "record", "event", "enter", "exit", "try_close"];
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_subscriber_comes_out_of_the_poll_and_the_stack_goes_on() {
+    for method in METHODS {
+        for act in [Act::answer(500), Act::answer(200), Act::panic_at_once()] {
+            let (collector, _guard) = Collector::begin(Level::DEBUG);
+            let limiter = Limiter::fixed(1).unwrap();
+            let backend = Backend::always(act);
+            let client = steadfast::client()
+                .observe("payments", (Spans::new(), Spans::new()))
+                .retry(every(2, ms(0)))
+                .load_shed(limiter.clone())
+                .classify(by_status)
+                .service(backend.clone())
+                .unwrap();
+            collector.panic_in(Some(method));
+            let mut call = Box::pin(client.clone().call(()));
+            // An event comes for a denied retry only.
+            let panics = catch_unwind(AssertUnwindSafe(|| poll(&mut call))).is_err();
+            assert!(panics || method == "event", "{method}");
+            drop(call);
+            collector.panic_in(None);
+            assert_eq!((limiter.in_flight(), collector.entered(), collector.open()), (0, 0, 0), "{method}");
+            backend.becomes(Act::answer(200));
+            assert_eq!(client.oneshot(()).await.unwrap(), 200);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_meets_a_panic_of_the_subscriber_and_gives_its_place_back() {
+    for method in ["record", "enter", "exit", "try_close"] {
+        let (collector, _guard) = Collector::begin(Level::DEBUG);
+        let limiter = Limiter::fixed(1).unwrap();
+        let client = steadfast::client().observe("payments", Spans::new()).load_shed(limiter.clone());
+        let client = client.service(Backend::always(Act::hang())).unwrap();
+        let mut call = Box::pin(client.clone().call(()));
+        assert!(poll(&mut call).is_pending());
+        collector.panic_in(Some(method));
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(call))).is_err(), "{method}");
+        assert_eq!((limiter.in_flight(), collector.entered()), (0, 0), "{method}");
+        // And while another panic unwinds.
+        collector.panic_in(None);
+        let mut call = Box::pin(client.clone().call(()));
+        assert!(poll(&mut call).is_pending());
+        collector.panic_in(Some(method));
+        let unwound = catch_unwind(AssertUnwindSafe(move || {
+            let _call = call;
+            panic!("the caller fails");
+        }));
+        assert_eq!(unwound.unwrap_err().downcast_ref(), Some(&"the caller fails"));
+        assert_eq!((limiter.in_flight(), collector.entered()), (0, 0), "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_panic_of_the_service_comes_out_where_the_subscriber_panics_too() {
+    let (collector, _guard) = Collector::begin(Level::DEBUG);
+    let within = collector.clone();
+    let service = service_fn(move |()| -> Ready<Result<(), ()>> {
+        within.panic_in(Some("exit"));
+        panic!("the service fails")
+    });
+    let mut client = steadfast::client().observe("payments", Spans::new()).service(service).unwrap();
+    let mut call = Box::pin(client.call(()));
+    let panic = catch_unwind(AssertUnwindSafe(|| poll(&mut call))).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"the service fails"));
+    collector.panic_in(None);
+    drop(call);
+    assert_eq!((collector.open(), collector.entered()), (0, 0));
+}
