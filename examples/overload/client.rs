@@ -1,6 +1,9 @@
 //! The clients' side of the wire, and clients as they are often written.
 
-use crate::scenario::{ATTEMPTS, CONNECTIONS, DEADLINE};
+use crate::{
+    counts::Ending,
+    scenario::{ATTEMPTS, CONNECTIONS, DEADLINE},
+};
 use http_body_util::Empty;
 use hyper::{
     Request, Response,
@@ -27,16 +30,6 @@ pub type Ask = Request<Empty<Bytes>>;
 
 /// A client of either kind, so that the same code drives both.
 pub type Client = BoxCloneService<Ask, Ending, Infallible>;
-
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    Answered,
-    /// The named mechanism stopped it, on either side of the wire.
-    Stopped(&'static str),
-    /// None of the above: a broken connection, an answer that nobody expects.
-    Failed,
-}
 
 /// Counts how often a call was sent. It travels in the request's extensions, which all its attempts share.
 #[derive(Clone, Default)]
@@ -113,7 +106,7 @@ pub fn plain(connections: Connections) -> Client {
                 ending = match timeout(DEADLINE / ATTEMPTS, connections.call(Ask::clone(&ask))).await {
                     Ok(Ok(answer)) if answer.status().is_success() => return Ok(Ending::Answered),
                     Ok(_) => Ending::Failed,
-                    Err(_) => Ending::Stopped("timeout"),
+                    Err(_) => Ending::TimedOut,
                 };
             }
             Ok(ending)

@@ -25,12 +25,29 @@
 //! limit keep out of its way is as it should be, because a server that works at its capacity is not broken.
 //!
 //! The run offers 0.5, 1, 2, 5 and 10 times the capacity, with a new server for each step, and counts the calls that
-//! arrive after a short warm-up. It reports its progress on standard error, prints a table to standard output
-//! (`--json` adds a line of JSON) and draws goodput against offered load into `overload.svg` (`--svg` puts it
-//! elsewhere).
+//! arrive after a short warm-up. It prints a table to standard output (`--json` adds a line of JSON) and draws
+//! goodput against offered load into `overload.svg` (`--svg` puts it elsewhere).
+//!
+//! Standard error shows the run while it goes on. On a terminal, a block changes four times a second. It has the calls
+//! offered, those answered in time, and those that each mechanism stopped: the calls of the last second, the calls
+//! counted so far, and the last ten seconds as bars. Each finished step leaves one line:
+//!
+//! ```text
+//!   protected at   2x   608 offered   300 in time   308 load shed  p99 194 ms
+//! Step 9 of 10, protected at 5x: measuring, 2.7 s left, 9.7 s in all
+//!   calls          now/s   counted  the last ten seconds, up to 600/s
+//!   offered         1456      3367  █████████████
+//!   in time          298       622  ▄▄▄▄▄▄▄▄▄▄▄▄▄
+//!   load shed       1158      2691  █████████████
+//! ```
+//!
+//! Elsewhere, as in a log, there is one plain line for each step, and in a long step one every ten seconds. The table
+//! reads the same counters.
 
 mod args;
 mod client;
+mod counts;
+mod frame;
 mod picture;
 #[path = "../support/plot.rs"]
 mod plot;
@@ -40,17 +57,21 @@ mod run;
 mod scenario;
 mod server;
 mod stacks;
+mod tally;
 
 use crate::{
     args::Arguments,
-    progress::Progress,
-    report::Report,
-    scenario::{MULTIPLES, Mode},
+    frame::Step,
+    progress::Display,
+    report::{Report, Row},
+    scenario::{Lengths, MULTIPLES, Mode},
+    tally::Calls,
 };
 use std::{
     error::Error,
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
 };
 
 fn main() -> ExitCode {
@@ -68,16 +89,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let lengths = arguments.lengths();
-    let mut report = Report::new();
-    for mode in [Mode::Unprotected, Mode::Protected] {
-        for multiple in MULTIPLES {
-            let progress = Progress::start(mode, multiple, lengths);
-            let tally = run::step(mode, multiple, lengths, &progress)?;
-            progress.finish(&tally);
-            report.rows(mode).push(tally.row(multiple));
-        }
-    }
+    let report = measure(arguments.lengths())?;
     match print(&report, arguments.json) {
         // Whoever reads the table may close the pipe early.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -87,6 +99,23 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     picture::write(&report, path).map_err(|error| format!("cannot write {path:?}: {error}"))?;
     eprintln!("The picture is in {}.", path.display());
     Ok(())
+}
+
+/// Runs all steps, one after the other, and shows them.
+fn measure(lengths: Lengths) -> Result<Report, Box<dyn Error>> {
+    let mut report = Report::new();
+    let display = Display::new();
+    let modes = [Mode::Unprotected, Mode::Protected];
+    let steps = modes.into_iter().flat_map(|mode| MULTIPLES.map(|multiple| (mode, multiple)));
+    for (index, (mode, multiple)) in steps.enumerate() {
+        let calls = Arc::new(Calls::new(lengths.measured));
+        let step = Step { mode, multiple, number: index + 1, steps: modes.len() * MULTIPLES.len(), lengths };
+        let watch = display.watch(step, calls.clone());
+        run::step(mode, multiple, lengths, &calls)?;
+        watch.finish();
+        report.rows(mode).push(Row::new(multiple, &calls.counted));
+    }
+    Ok(report)
 }
 
 fn print(report: &Report, json: bool) -> io::Result<()> {

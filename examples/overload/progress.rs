@@ -1,56 +1,144 @@
-//! What the run says while it goes on, all of it on standard error: bars on a terminal, plain lines elsewhere.
+//! The run shows on standard error how it goes: a block that changes on a terminal, plain lines elsewhere.
 
 use crate::{
-    report::Tally,
-    scenario::{Lengths, Mode},
+    frame::{self, GOODPUT_LINE, History, INTERVAL, LINES, Step},
+    tally::Calls,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
+    env,
     io::{IsTerminal, stderr},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
     time::Duration,
 };
+use tokio::time::Instant;
 
-pub struct Progress {
-    title: String,
-    bar: Option<ProgressBar>,
+/// Without a terminal, a long step prints a line this often.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the run writes to standard error.
+pub struct Display {
+    block: Option<Block>,
 }
 
-impl Progress {
-    pub fn start(mode: Mode, multiple: f64, lengths: Lengths) -> Self {
-        let title = format!("{:>11} at {multiple:>3}x", mode.name());
-        let bar = stderr().is_terminal().then(|| {
-            let whole = lengths.warm_up + lengths.measured;
-            ProgressBar::new(millis(whole)).with_style(style()).with_prefix(title.clone())
+impl Display {
+    pub fn new() -> Self {
+        let can_redraw = stderr().is_terminal() && env::var_os("TERM").is_none_or(|name| name != "dumb");
+        eprintln!("Calls per second, in each step:");
+        Self { block: can_redraw.then(Block::new) }
+    }
+
+    /// Shows the step until it is finished or dropped.
+    pub fn watch(&self, step: Step, calls: Arc<Calls>) -> Watch<'_> {
+        let (stop, stopped) = mpsc::channel();
+        let block = self.block.clone();
+        let thread = {
+            let calls = calls.clone();
+            // A thread of its own: a slow terminal holds up neither the clients nor the server.
+            thread::spawn(move || match block {
+                Some(block) => redraw(&block, &step, &calls, &stopped),
+                None => report(&step, &calls, &stopped),
+            })
+        };
+        Watch { display: self, step, calls, running: Some((stop, thread)) }
+    }
+
+    /// Prints a line that stays.
+    fn say(&self, line: &str) {
+        match &self.block {
+            // A terminal that is gone is no reason to end the run.
+            Some(block) => drop(block.lines.println(line)),
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        if let Some(block) = &self.block {
+            block.bars.iter().for_each(ProgressBar::finish_and_clear);
+            // Sets the table apart.
+            eprintln!();
+        }
+    }
+}
+
+/// A step that is shown while it runs.
+pub struct Watch<'a> {
+    display: &'a Display,
+    step: Step,
+    calls: Arc<Calls>,
+    running: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Watch<'_> {
+    /// Prints what became of the calls, as the report will say it.
+    pub fn finish(mut self) {
+        self.stop();
+        let tally = &self.calls.counted;
+        let [p99] = tally.percentiles([0.99]);
+        self.display.say(&frame::summary(&self.step, &tally.rates(), p99));
+    }
+
+    fn stop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The lines that are drawn again and again, each cut to the width of the terminal.
+#[derive(Clone)]
+struct Block {
+    lines: MultiProgress,
+    bars: [ProgressBar; LINES],
+}
+
+impl Block {
+    fn new() -> Self {
+        // Each change of a line draws the block. The limit is above LINES per interval, so no line is ever stale.
+        let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(100));
+        let bars = std::array::from_fn(|index| {
+            // In colour only where the terminal has it, and without NO_COLOR.
+            let template = if index == GOODPUT_LINE { "{wide_msg:.green}" } else { "{wide_msg}" };
+            let bar = lines.add(ProgressBar::no_length());
+            // The templates are constants; if one were wrong, the default would do.
+            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
         });
-        Self { title, bar }
+        Self { lines, bars }
     }
+}
 
-    pub fn show(&self, elapsed: Duration, tally: &Tally) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(millis(elapsed));
-            bar.set_message(sentence(tally));
+fn redraw(block: &Block, step: &Step, calls: &Calls, stopped: &Receiver<()>) {
+    let mut history = History::new();
+    while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        let Some(elapsed) = calls.elapsed(Instant::now()) else { continue };
+        for (bar, line) in block.bars.iter().zip(frame::block(step, elapsed, &mut history, calls)) {
+            if bar.message() != line {
+                bar.set_message(line);
+            }
         }
     }
+}
 
-    pub fn finish(self, tally: &Tally) {
-        match self.bar {
-            Some(bar) => bar.finish_with_message(sentence(tally)),
-            None => eprintln!("{}  {}", self.title, sentence(tally)),
-        }
+fn report(step: &Step, calls: &Calls, stopped: &Receiver<()>) {
+    let mut before = calls.all();
+    while stopped.recv_timeout(PLAIN_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        let now = calls.all();
+        let [p99] = calls.counted.percentiles([0.99]);
+        eprintln!("{}", frame::summary(step, &now.per_second_since(&before, PLAIN_INTERVAL), p99));
+        before = now;
     }
-}
-
-fn sentence(tally: &Tally) -> String {
-    format!("{} calls: {} answered in time, {} not", tally.finished(), tally.answered, tally.not_answered())
-}
-
-fn style() -> ProgressStyle {
-    // The template is a constant; if it were wrong, the default would do.
-    ProgressStyle::with_template("{prefix}  {bar:24.cyan/dim}  {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("━━─")
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

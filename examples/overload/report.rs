@@ -1,93 +1,15 @@
-//! What became of the calls, in counts, as a table and as JSON.
+//! What became of the calls, per second and per call, as a table and as JSON.
 
-use crate::{
-    client::Ending,
+use super::{
+    counts::{Ending, Rates},
     scenario::{DEADLINE, Mode, capacity_rps},
+    tally::Tally,
 };
-use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::{
     fmt::Display,
     io::{self, Write},
-    time::Duration,
 };
-
-/// The mechanisms that may stop a call, by the names that a rejection gives them.
-pub const MECHANISMS: [&str; 4] = ["timeout", "circuit_breaker", "load_shed", "rate_limit"];
-
-/// The fates of the calls that arrived during the measured time of one step.
-pub struct Tally {
-    measured: Duration,
-    calls: u64,
-    /// Answers within the deadline: all that a caller has any use for.
-    pub answered: u64,
-    /// In the order of [`MECHANISMS`].
-    stopped: [u64; MECHANISMS.len()],
-    failed: u64,
-    attempts: u64,
-    /// Of the calls answered in time, in microseconds.
-    latency: Histogram<u64>,
-}
-
-impl Tally {
-    pub fn new(measured: Duration) -> Self {
-        let latency = Histogram::new_with_max(micros(DEADLINE), 3).expect("constants that a histogram accepts");
-        Self { measured, calls: 0, answered: 0, stopped: [0; MECHANISMS.len()], failed: 0, attempts: 0, latency }
-    }
-
-    pub fn arrived(&mut self) {
-        self.calls += 1;
-    }
-
-    pub fn ended(&mut self, ending: Ending, attempts: u32, latency: Duration) {
-        self.attempts += u64::from(attempts);
-        let ending = match ending {
-            Ending::Answered if latency > DEADLINE => Ending::Stopped("timeout"),
-            ending => ending,
-        };
-        match ending {
-            Ending::Answered => {
-                self.answered += 1;
-                self.latency.saturating_record(micros(latency));
-            }
-            Ending::Stopped(mechanism) => match MECHANISMS.iter().position(|name| *name == mechanism) {
-                Some(index) => self.stopped[index] += 1,
-                None => self.failed += 1,
-            },
-            Ending::Failed => self.failed += 1,
-        }
-    }
-
-    pub fn not_answered(&self) -> u64 {
-        self.stopped.iter().sum::<u64>() + self.failed
-    }
-
-    pub fn finished(&self) -> u64 {
-        self.answered + self.not_answered()
-    }
-
-    pub fn unfinished(&self) -> u64 {
-        self.calls - self.finished()
-    }
-
-    /// The figures per second and per call.
-    pub fn row(&self, multiple: f64) -> Row {
-        let rps = |count: u64| count as f64 / self.measured.as_secs_f64();
-        let percentile = |quantile| (self.answered > 0).then(|| millis(self.latency.value_at_quantile(quantile)));
-        let (offered_rps, goodput_rps) = (rps(self.calls), rps(self.answered));
-        Row {
-            multiple,
-            offered_rps,
-            goodput_rps,
-            goodput_ratio: ratio(goodput_rps, offered_rps.min(capacity_rps())),
-            attempts_per_call: ratio(self.attempts as f64, self.calls as f64),
-            p50_ms: percentile(0.50),
-            p99_ms: percentile(0.99),
-            stopped_rps: self.stopped.map(rps),
-            failed_rps: rps(self.failed + self.unfinished()),
-        }
-    }
-}
 
 /// One step of the run, in figures.
 #[derive(Serialize)]
@@ -102,9 +24,7 @@ pub struct Row {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     #[serde(skip)]
-    stopped_rps: [f64; MECHANISMS.len()],
-    #[serde(skip)]
-    failed_rps: f64,
+    rates: Rates,
 }
 
 /// The whole run.
@@ -129,15 +49,20 @@ impl Report {
 
     pub fn write_table(&self, output: &mut impl Write) -> io::Result<()> {
         for (mode, rows) in [(Mode::Unprotected, &self.unprotected), (Mode::Protected, &self.protected)] {
+            writeln!(output, "{}", mode.name())?;
             write_line(output, "", COLUMNS.map(|(upper, _)| upper))?;
-            write_line(output, mode.name(), COLUMNS.map(|(_, lower)| lower))?;
+            write_line(output, "", COLUMNS.map(|(_, lower)| lower))?;
             for row in rows {
                 write_line(output, &format!("{}x", row.multiple), row.cells())?;
             }
             writeln!(output)?;
         }
-        writeln!(output, "Calls are per second. In time is within {} s. Possible is what was", DEADLINE.as_secs_f64())?;
-        writeln!(output, "offered, up to the server's capacity of {:.0}.", self.capacity_rps)
+        writeln!(
+            output,
+            "Calls are per second. In time is within {} s. The best is what was offered,",
+            DEADLINE.as_secs_f64()
+        )?;
+        writeln!(output, "up to the server's capacity of {:.0}. Sent each is attempts per call.", self.capacity_rps)
     }
 }
 
@@ -145,31 +70,46 @@ impl Report {
 const COLUMNS: [(&str, &str); 11] = [
     ("", "offered"),
     ("in", "time"),
-    ("of", "possible"),
+    ("of the", "best"),
     ("timed", "out"),
     ("breaker", "open"),
     ("load", "shed"),
-    ("rate", "limited"),
+    ("rate", "limit"),
     ("", "failed"),
-    ("attempts", "per call"),
+    ("sent", "each"),
     ("p50", "ms"),
     ("p99", "ms"),
 ];
 
 impl Row {
+    pub fn new(multiple: f64, tally: &Tally) -> Self {
+        let rates = tally.rates();
+        let [p50_ms, p99_ms] = tally.percentiles([0.50, 0.99]);
+        let goodput_rps = rates.of(Ending::Answered);
+        Self {
+            multiple,
+            offered_rps: rates.offered,
+            goodput_rps,
+            goodput_ratio: ratio(goodput_rps, rates.offered.min(capacity_rps())),
+            attempts_per_call: ratio(tally.attempts() as f64, tally.counts().offered as f64),
+            p50_ms,
+            p99_ms,
+            rates,
+        }
+    }
+
     /// In the order of [`COLUMNS`].
     fn cells(&self) -> [String; COLUMNS.len()] {
         let rounded = |number: f64| format!("{number:.0}");
-        let [timed_out, breaker_open, load_shed, rate_limited] = self.stopped_rps.map(rounded);
         [
             rounded(self.offered_rps),
             rounded(self.goodput_rps),
             format!("{:.1}%", 100.0 * self.goodput_ratio),
-            timed_out,
-            breaker_open,
-            load_shed,
-            rate_limited,
-            rounded(self.failed_rps),
+            rounded(self.rates.of(Ending::TimedOut)),
+            rounded(self.rates.of(Ending::BreakerOpen)),
+            rounded(self.rates.of(Ending::LoadShed)),
+            rounded(self.rates.of(Ending::RateLimited)),
+            rounded(self.rates.of(Ending::Failed)),
             format!("{:.2}", self.attempts_per_call),
             self.p50_ms.map_or_else(none, rounded),
             self.p99_ms.map_or_else(none, rounded),
@@ -178,10 +118,11 @@ impl Row {
 }
 
 fn write_line<T: Display>(output: &mut impl Write, first: &str, cells: [T; COLUMNS.len()]) -> io::Result<()> {
-    // Room for the longer of the modes' names.
-    write!(output, "{first:>11}")?;
-    for (cell, (upper, lower)) in cells.into_iter().zip(COLUMNS) {
-        write!(output, "  {cell:>width$}", width = upper.len().max(lower.len()))?;
+    // As wide as the longest multiple. With that, a line fits into 80 columns.
+    write!(output, "{first:>4}")?;
+    for (index, (cell, (upper, lower))) in cells.into_iter().zip(COLUMNS).enumerate() {
+        let gap = if index == 0 { " " } else { "  " };
+        write!(output, "{gap}{cell:>width$}", width = upper.len().max(lower.len()))?;
     }
     writeln!(output)
 }
@@ -192,12 +133,4 @@ fn none() -> String {
 
 fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn millis(micros: u64) -> f64 {
-    micros as f64 / 1_000.0
 }

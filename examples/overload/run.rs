@@ -1,19 +1,19 @@
 //! One step of the run: a load, a server, the clients, and what became of the calls.
 
 use crate::{
-    client::{self, Attempts, Client, Connections, Ending},
-    progress::Progress,
-    report::Tally,
+    client::{self, Attempts, Client, Connections},
+    counts::Ending,
     scenario::{DEADLINE, Lengths, Mode, capacity_rps},
     server::Server,
     stacks,
+    tally::Calls,
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::{error::Error, net::SocketAddr, time::Duration};
 use tokio::{
     runtime::Builder,
     task::JoinSet,
-    time::{Instant, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tower::ServiceExt;
 
@@ -22,60 +22,49 @@ use tower::ServiceExt;
 const SEED: u64 = 110;
 
 /// Runs one step on a server and runtimes that end with it, so that nothing leaks into the next one.
-pub fn step(mode: Mode, multiple: f64, lengths: Lengths, progress: &Progress) -> Result<Tally, Box<dyn Error>> {
+pub fn step(mode: Mode, multiple: f64, lengths: Lengths, calls: &Calls) -> Result<(), Box<dyn Error>> {
     let server = Server::start(mode)?;
     let clients = Builder::new_multi_thread().worker_threads(1).thread_name("clients").enable_all().build()?;
     let address = server.address;
-    let tally = clients.block_on(async {
+    let driven = clients.block_on(async {
         let connections = Connections::open(address).await?;
         let client = match mode {
             Mode::Unprotected => client::plain(connections),
             Mode::Protected => stacks::client(connections)?,
         };
         let arrivals = Arrivals::new(multiple * capacity_rps());
-        Ok(drive(client, address, arrivals, lengths, progress).await)
+        drive(client, address, arrivals, lengths, calls).await;
+        Ok(())
     });
     clients.shutdown_timeout(Duration::from_secs(1));
     server.stop();
-    tally
+    driven
 }
 
 /// Sends calls as they arrive, whether or not earlier ones were answered, as a crowd of independent callers does.
 ///
 /// The load goes on after the measured time until every measured call has ended: the last ones have it no easier.
-async fn drive(
-    client: Client,
-    address: SocketAddr,
-    mut arrivals: Arrivals,
-    lengths: Lengths,
-    progress: &Progress,
-) -> Tally {
+async fn drive(client: Client, address: SocketAddr, mut arrivals: Arrivals, lengths: Lengths, calls: &Calls) {
     let start = Instant::now();
+    calls.start(start);
     let measured = start + lengths.warm_up..start + lengths.warm_up + lengths.measured;
     // Every call has a deadline, so all are over well before this; it keeps the step bounded come what may.
     let last_moment = measured.end + 3 * DEADLINE;
-    let mut calls = JoinSet::new();
-    let mut tally = Tally::new(lengths.measured);
-    let mut refresh = interval(Duration::from_millis(100));
+    let mut on_their_way = JoinSet::new();
     let mut next = start + arrivals.gap();
-    while next < measured.end || tally.unfinished() > 0 && next < last_moment {
+    while next < measured.end || calls.counted.counts().unfinished() > 0 && next < last_moment {
         tokio::select! {
             () = sleep_until(next) => {
-                if measured.contains(&next) {
-                    tally.arrived();
-                }
-                calls.spawn(call(client.clone(), address, next));
+                calls.arrived(measured.contains(&next));
+                on_their_way.spawn(call(client.clone(), address, next));
                 next += arrivals.gap();
             }
-            Some(Ok(ended)) = calls.join_next() => {
-                if measured.contains(&ended.arrived) {
-                    tally.ended(ended.ending, ended.attempts, ended.latency);
-                }
+            Some(Ok(ended)) = on_their_way.join_next() => {
+                calls.ended(measured.contains(&ended.arrived), ended.ending, ended.attempts, ended.latency);
             }
-            _ = refresh.tick() => progress.show(Instant::now() - start, &tally),
         }
     }
-    tally
+    calls.close();
 }
 
 struct Ended {

@@ -1,8 +1,8 @@
 //! The protection: one stack before the server, one before the clients, and all five layers between them.
 
 use crate::{
-    client::{Ask, Client, Connections, Ending},
-    report::MECHANISMS,
+    client::{Ask, Client, Connections},
+    counts::Ending,
     scenario::{ATTEMPTS, DEADLINE, SLOTS, capacity_rps},
     server::Backend,
 };
@@ -10,7 +10,6 @@ use http_body_util::Empty;
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
-    header::HeaderValue,
 };
 use std::{convert::Infallible, time::Duration};
 use steadfast::{
@@ -92,15 +91,12 @@ fn ending(result: Result<Response<Incoming>, Error<hyper::Error>>) -> Ending {
     match result {
         Ok(answer) if answer.status().is_success() => Ending::Answered,
         Ok(answer) => {
-            answer.headers().get("steadfast-rejected").and_then(mechanism).map_or(Ending::Failed, Ending::Stopped)
+            let mechanism = answer.headers().get("steadfast-rejected").and_then(|name| name.to_str().ok());
+            mechanism.map_or(Ending::Failed, Ending::stopped_by)
         }
-        Err(Error::Rejected(rejection)) => Ending::Stopped(rejection.mechanism()),
+        Err(Error::Rejected(rejection)) => Ending::stopped_by(rejection.mechanism()),
         Err(Error::Service(_)) => Ending::Failed,
     }
-}
-
-fn mechanism(header: &HeaderValue) -> Option<&'static str> {
-    MECHANISMS.into_iter().find(|name| header == name)
 }
 
 fn whole(rps: f64) -> u64 {

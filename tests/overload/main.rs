@@ -2,7 +2,7 @@
 //!
 //! One file for each. The code is that of the example; so are the numbers that have to be kept. The seeds are fixed, so
 //! each run repeats the last one exactly. The published mechanisms run in the example only, and with them E10, which
-//! has nothing else yet.
+//! has nothing else yet. `live` is about the display of another example, `overload`.
 
 #[path = "../../examples/experiments/absent.rs"]
 mod absent;
@@ -36,6 +36,7 @@ mod e6b;
 mod e7;
 mod e8;
 mod e9;
+mod live;
 mod sim;
 mod what_if;
 

@@ -1,0 +1,158 @@
+//! The text of the display: the calls of the last second, and those of the step so far.
+
+use super::{
+    counts::{Counts, Ending, Rates},
+    scenario::{DEADLINE, Lengths, Mode, capacity_rps},
+    tally::Calls,
+};
+use std::{collections::VecDeque, time::Duration};
+
+/// How often the display takes a sample.
+pub const INTERVAL: Duration = Duration::from_millis(250);
+
+/// A rate covers this many intervals, which is one second.
+const WINDOW: usize = 4;
+
+/// A sparkline shows this many rates, which is ten seconds. The whole line then fits into 80 columns.
+const SPARKS: usize = 40;
+
+/// A line of text has at most this many columns.
+pub const COLUMNS: usize = 79;
+
+/// How many lines the block has.
+pub const LINES: usize = Ending::ALL.len() + 4;
+
+/// The index of the line about answers in time.
+pub const GOODPUT_LINE: usize = 3;
+
+/// One step of the run, as the display names it.
+#[derive(Clone, Copy)]
+pub struct Step {
+    pub mode: Mode,
+    pub multiple: f64,
+    /// From one.
+    pub number: usize,
+    pub steps: usize,
+    pub lengths: Lengths,
+}
+
+impl Step {
+    /// The phase of the step, and the time that is left.
+    fn state(&self, elapsed: Duration) -> String {
+        let Lengths { warm_up, measured } = self.lengths;
+        let (phase, end) = if elapsed < warm_up {
+            ("warming up", warm_up)
+        } else if elapsed < warm_up + measured {
+            ("measuring", warm_up + measured)
+        } else {
+            ("last calls", warm_up + measured + DEADLINE)
+        };
+        // The last calls of a step take up to the deadline: half of it on average.
+        let step = warm_up + measured + DEADLINE / 2;
+        let further = u32::try_from(self.steps.saturating_sub(self.number)).unwrap_or(u32::MAX);
+        let all = step.saturating_sub(elapsed).saturating_add(step.saturating_mul(further));
+        format!("{phase}, {} left, {} in all", time(end.saturating_sub(elapsed)), time(all))
+    }
+}
+
+/// The samples of one step, as far back as the display shows them.
+pub struct History {
+    /// Those of the last second. Before the first one nothing was counted.
+    samples: VecDeque<(Duration, Counts)>,
+    rates: VecDeque<Rates>,
+}
+
+impl History {
+    pub fn new() -> Self {
+        Self { samples: [(Duration::ZERO, Counts::default())].into(), rates: VecDeque::new() }
+    }
+
+    /// Takes the counts at `elapsed` after the load began. Returns the calls per second of the last second, or of the
+    /// time since the load began.
+    pub fn add(&mut self, elapsed: Duration, counts: Counts) -> Rates {
+        let (since, earlier) = self.samples.front().copied().unwrap_or_default();
+        let rates = counts.per_second_since(&earlier, elapsed.saturating_sub(since));
+        self.samples.push_back((elapsed, counts));
+        if self.samples.len() > WINDOW {
+            self.samples.pop_front();
+        }
+        self.rates.push_back(rates);
+        if self.rates.len() > SPARKS {
+            self.rates.pop_front();
+        }
+        rates
+    }
+}
+
+/// The block that is drawn again and again while a step runs.
+pub fn block(step: &Step, elapsed: Duration, history: &mut History, calls: &Calls) -> [String; LINES] {
+    let now = history.add(elapsed, calls.all());
+    let counted = calls.counted.counts();
+    let line = |name: &str, rate: f64, count: u64, rates: Vec<f64>| {
+        format!("  {name:<12} {rate:>7.0} {count:>9}  {}", sparkline(&rates, full())).trim_end().to_owned()
+    };
+    let heights = format!("the last ten seconds, up to {:.0}/s", full());
+    let mut lines = [const { String::new() }; LINES];
+    let Step { mode, multiple, number, steps, .. } = step;
+    lines[0] = format!("Step {number} of {steps}, {} at {multiple}x: {}", mode.name(), step.state(elapsed));
+    lines[1] = format!("  {:<12} {:>7} {:>9}  {}", "calls", "now/s", "counted", heights);
+    lines[2] = line("offered", now.offered, counted.offered, history.rates.iter().map(|rates| rates.offered).collect());
+    for (slot, ending) in lines[GOODPUT_LINE..].iter_mut().zip(Ending::ALL) {
+        let rates = history.rates.iter().map(|rates| rates.of(ending)).collect();
+        *slot = line(ending.name(), now.of(ending), counted.of(ending), rates);
+    }
+    let [p50, p99] = calls.counted.percentiles([0.50, 0.99]).map(|millis| millis.map_or("-".to_owned(), milliseconds));
+    lines[LINES - 1] = format!("  of those counted in time, p50 {p50}, p99 {p99}");
+    lines
+}
+
+/// One line about a step: calls per second, the most frequent endings first, as far as 79 columns go.
+pub fn summary(step: &Step, rates: &Rates, p99: Option<f64>) -> String {
+    let mut line = format!(
+        "{:>11} at {:>3}x {:>5.0} offered {:>5.0} in time",
+        step.mode.name(),
+        step.multiple,
+        rates.offered,
+        rates.of(Ending::Answered)
+    );
+    let mut others: Vec<_> = Ending::ALL.into_iter().filter(|ending| *ending != Ending::Answered).collect();
+    others.sort_by(|one, other| rates.of(*other).total_cmp(&rates.of(*one)));
+    let others = others.into_iter().map(|ending| (rates.of(ending), ending.name()));
+    let others = others.filter(|(rate, _)| *rate > 0.5).map(|(rate, name)| format!(" {rate:>5.0} {name}"));
+    let p99 = p99.map(|millis| format!("  p99 {}", milliseconds(millis)));
+    for piece in others.chain(p99) {
+        if line.chars().count() + piece.chars().count() > COLUMNS {
+            break;
+        }
+        line += &piece;
+    }
+    line
+}
+
+/// The rate of a whole block: twice the capacity, in every line and step, so that all heights can be compared.
+fn full() -> f64 {
+    2.0 * capacity_rps()
+}
+
+/// One character for each rate. Nothing is blank, everything else is seen, and `full` or more is a whole block.
+pub fn sparkline(rates: &[f64], full: f64) -> String {
+    const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let height = |rate: f64| if rate > 0.0 && full > 0.0 { (rate / full * 8.0).round().clamp(1.0, 8.0) } else { 0.0 };
+    rates.iter().map(|rate| HEIGHTS[height(*rate) as usize]).collect()
+}
+
+/// A time as people read it: tenths below ten seconds, minutes from two on.
+pub fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 9.95 {
+        format!("{seconds:.1} s")
+    } else if seconds < 119.5 {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{:.0} min", seconds / 60.0)
+    }
+}
+
+fn milliseconds(millis: f64) -> String {
+    format!("{millis:.0} ms")
+}

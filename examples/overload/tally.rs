@@ -1,0 +1,116 @@
+//! The calls of one step, counted while they end.
+
+use super::{
+    counts::{Counters, Counts, Ending, Rates},
+    scenario::DEADLINE,
+};
+use hdrhistogram::Histogram;
+use std::{
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// All calls of one step. Each call is counted in one of two places. The report shows the first one. The display shows
+/// that one too, and the calls per second of both.
+pub struct Calls {
+    /// Empty until the load begins.
+    started: OnceLock<Instant>,
+    /// The calls that arrived during the measured time.
+    pub counted: Tally,
+    /// Those of the warm-up, and those that arrive while the last counted calls end.
+    uncounted: Counters,
+}
+
+impl Calls {
+    pub fn new(measured: Duration) -> Self {
+        Self { started: OnceLock::new(), counted: Tally::new(measured), uncounted: Counters::default() }
+    }
+
+    /// The load begins.
+    pub fn start(&self, now: Instant) {
+        // A step begins once.
+        let _ = self.started.set(now);
+    }
+
+    /// How long the load has been on; `None` before it begins.
+    pub fn elapsed(&self, now: Instant) -> Option<Duration> {
+        self.started.get().map(|started| now.saturating_duration_since(*started))
+    }
+
+    pub fn arrived(&self, counted: bool) {
+        if counted { self.counted.counters.arrived() } else { self.uncounted.arrived() }
+    }
+
+    pub fn ended(&self, counted: bool, ending: Ending, attempts: u32, latency: Duration) {
+        let ending = match ending {
+            Ending::Answered if latency > DEADLINE => Ending::TimedOut,
+            ending => ending,
+        };
+        if counted { self.counted.ended(ending, attempts, latency) } else { self.uncounted.ended(ending) }
+    }
+
+    /// The step is over. Counted calls without an end have failed: none, unless the machine stood still.
+    pub fn close(&self) {
+        (0..self.counted.counts().unfinished()).for_each(|_| self.counted.counters.ended(Ending::Failed));
+    }
+
+    pub fn all(&self) -> Counts {
+        self.counted.counts().plus(self.uncounted.read())
+    }
+}
+
+/// What became of the calls that arrived during the measured time of one step.
+pub struct Tally {
+    measured: Duration,
+    counters: Counters,
+    attempts: AtomicU64,
+    /// Of the calls answered in time, in microseconds. The display holds this lock for microseconds, a few times a
+    /// second.
+    latency: Mutex<Histogram<u64>>,
+}
+
+impl Tally {
+    fn new(measured: Duration) -> Self {
+        let latency = Histogram::new_with_max(micros(DEADLINE), 3).expect("constants that a histogram accepts");
+        Self { measured, counters: Counters::default(), attempts: AtomicU64::new(0), latency: Mutex::new(latency) }
+    }
+
+    fn ended(&self, ending: Ending, attempts: u32, latency: Duration) {
+        self.attempts.fetch_add(attempts.into(), Ordering::Relaxed);
+        if ending == Ending::Answered {
+            self.latency().saturating_record(micros(latency));
+        }
+        self.counters.ended(ending);
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counters.read()
+    }
+
+    /// The calls per second of the measured time.
+    pub fn rates(&self) -> Rates {
+        self.counts().per_second_since(&Counts::default(), self.measured)
+    }
+
+    pub fn attempts(&self) -> u64 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// In milliseconds; `None` where no call was answered in time.
+    pub fn percentiles<const N: usize>(&self, quantiles: [f64; N]) -> [Option<f64>; N] {
+        let latency = self.latency();
+        quantiles.map(|quantile| (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1_000.0))
+    }
+
+    fn latency(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
