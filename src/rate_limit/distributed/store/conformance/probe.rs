@@ -65,7 +65,7 @@ impl<'a> Probe<'a> {
 
     /// Charges a batch: there are as many answers.
     pub(super) async fn charge_all(&self, charges: &[Charge]) -> Result<Answer<Vec<Charged>>, Failure> {
-        ask(self.store.charge(charges), charges.len()).await
+        ask(|| self.store.charge(charges), charges.len()).await
     }
 
     /// Settles one window.
@@ -76,13 +76,14 @@ impl<'a> Probe<'a> {
 
     /// Settles a batch: there are as many answers.
     pub(super) async fn settle_all(&self, demands: &[Demand]) -> Result<Answer<Vec<Settled>>, Failure> {
-        ask(self.store.settle(demands), demands.len()).await
+        ask(|| self.store.settle(demands), demands.len()).await
     }
 }
 
-async fn ask<T>(answering: Answering<'_, T>, count: usize) -> Result<Answer<Vec<T>>, Failure> {
+async fn ask<'a, T>(ask: impl FnOnce() -> Answering<'a, T>, count: usize) -> Result<Answer<Vec<T>>, Failure> {
+    // A store may make its answer before the answer is awaited.
     let asked = Instant::now();
-    let answer = match timeout(PATIENCE, answering).await {
+    let answer = match timeout(PATIENCE, ask()).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(Failure::new("a batch", "an answer", error)),
         Err(_) => return Err(Failure::new("a batch", "an answer", format!("nothing for {PATIENCE:?}"))),
