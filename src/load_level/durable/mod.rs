@@ -148,6 +148,10 @@
 //! Whatever Redis does, a worker goes on: it asks again after 50 ms, then more seldom, up to every second; makes the
 //! consumer group where it is gone; and [says](WorkerReadings::redis_error) what is wrong meanwhile.
 //!
+//! # Metrics
+//!
+//! [`DurableQueue::instrument`] keeps the [readings](QueueReadings) for metrics, and asks Redis apart from them.
+//!
 //! # Memory
 //!
 //! In Redis: `depth` messages, a few dozen bytes each beside their payload and about a hundred more while in progress;
@@ -176,6 +180,7 @@ mod consumption;
 mod core;
 mod entry;
 mod error;
+mod instrument;
 mod message;
 mod producer;
 mod queue;
@@ -188,6 +193,7 @@ pub use crate::redis::RedisTls;
 pub use crate::redis::{RedisCredentials, RedisError};
 pub use builder::DurableQueueBuilder;
 pub use error::{AppendError, QueueError};
+pub use instrument::QueueInstrument;
 pub use message::{DeadLetter, Delivery, Message, Receipt};
 pub use producer::Producer;
 pub use queue::DurableQueue;

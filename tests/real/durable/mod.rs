@@ -1,10 +1,11 @@
 //! A producer of a durable queue, and the content of Redis. Workers, takeovers and faults are trials.
 
 mod appending;
+mod instrument;
 mod settings;
 
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    [settings::trials(), appending::trials()].into_iter().flatten().collect()
+    [settings::trials(), appending::trials(), instrument::trials()].into_iter().flatten().collect()
 }
