@@ -150,6 +150,7 @@
 //! them by [`Current::load`].
 
 mod envelope;
+mod instrument;
 mod poller;
 mod publisher;
 mod refusal;

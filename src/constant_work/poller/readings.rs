@@ -2,6 +2,7 @@ use super::last_good::LastGoodCounts;
 use crate::{
     clock::Nanos,
     constant_work::{refusal::Refusal, snapshot::Version, wall_clock::WallClock},
+    held::address,
     sync::{Mutex, lock},
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -126,7 +127,11 @@ impl PollerReadings {
 
     /// The poller as it is now.
     pub fn now(&self) -> Readings {
-        let (now, wall_now) = (Instant::now(), self.wall_clock.now());
+        self.at(Instant::now())
+    }
+
+    pub(in crate::constant_work) fn at(&self, now: Instant) -> Readings {
+        let wall_now = self.wall_clock.now();
         let state = lock(&self.state);
         let since_publication = |good: Good| wall_now.saturating_sub(good.published_at).duration();
         Readings {
@@ -144,6 +149,13 @@ impl PollerReadings {
             last_good: state.last_good,
             last_good_error: state.last_good_error.clone(),
         }
+    }
+}
+
+impl PollerReadings {
+    /// The address of what all clones read.
+    pub(in crate::constant_work) fn address(&self) -> usize {
+        address(&self.state)
     }
 }
 

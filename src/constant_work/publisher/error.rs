@@ -41,21 +41,42 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// A name for counters, which stays what it is.
+    /// All that [`kind`](Self::kind) can be.
+    pub const KINDS: [&'static str; 12] = [
+        "fill",
+        "slot_too_long",
+        "rule",
+        "encoding",
+        "unreadable",
+        "overtaken",
+        "conflict",
+        "unknown",
+        "out_of_versions",
+        "sink",
+        "rules",
+        "rules_timed_out",
+    ];
+
+    /// A name for counters, which stays what it is: one of [`KINDS`](Self::KINDS).
     pub fn kind(&self) -> &'static str {
+        Self::KINDS[self.index()]
+    }
+
+    /// The place of the kind in [`KINDS`](Self::KINDS).
+    fn index(&self) -> usize {
         match self {
-            Self::Encode(EncodeError::Fill { .. }) => "fill",
-            Self::Encode(EncodeError::SlotTooLong { .. }) => "slot_too_long",
-            Self::Encode(EncodeError::Rule { .. }) => "rule",
-            Self::Encode(EncodeError::Encoding { .. }) => "encoding",
-            Self::Unreadable(_) => "unreadable",
-            Self::Overtaken { .. } => "overtaken",
-            Self::Conflict { .. } => "conflict",
-            Self::Unknown(_) => "unknown",
-            Self::OutOfVersions => "out_of_versions",
-            Self::Sink(_) => "sink",
-            Self::Rules(_) => "rules",
-            Self::RulesTimedOut => "rules_timed_out",
+            Self::Encode(EncodeError::Fill { .. }) => 0,
+            Self::Encode(EncodeError::SlotTooLong { .. }) => 1,
+            Self::Encode(EncodeError::Rule { .. }) => 2,
+            Self::Encode(EncodeError::Encoding { .. }) => 3,
+            Self::Unreadable(_) => 4,
+            Self::Overtaken { .. } => 5,
+            Self::Conflict { .. } => 6,
+            Self::Unknown(_) => 7,
+            Self::OutOfVersions => 8,
+            Self::Sink(_) => 9,
+            Self::Rules(_) => 10,
+            Self::RulesTimedOut => 11,
         }
     }
 }

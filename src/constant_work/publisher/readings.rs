@@ -2,6 +2,7 @@ use super::{Published, error::PublishError};
 use crate::{
     constant_work::Shape,
     error::chain,
+    held::address,
     sync::{Mutex, lock},
 };
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -67,6 +68,11 @@ impl PublisherReadings {
     /// Why the last attempt failed, with all causes in one line. `None` after a success.
     pub fn last_error(&self) -> Option<String> {
         lock(&self.state).last_error.clone()
+    }
+
+    /// The address of what all clones read.
+    pub(in crate::constant_work) fn address(&self) -> usize {
+        address(&self.state)
     }
 
     pub(super) fn attempted(&self, rules: usize) {

@@ -4,6 +4,7 @@ mod allocations;
 mod cancellation;
 mod configs;
 mod decoding;
+mod instrument;
 mod last_good;
 mod refusals;
 mod schedule;

@@ -3,6 +3,7 @@
 mod checks;
 mod fixture;
 mod histories;
+mod instrument;
 mod run;
 mod sinks;
 mod versions;
