@@ -5,6 +5,7 @@ mod extremes;
 mod faults;
 mod fleet;
 mod flusher;
+mod instrument;
 mod layer;
 mod leased;
 mod leases;
