@@ -1,6 +1,6 @@
 //! How a configuration is applied while calls pass.
 
-use super::{Pieces, StackConfig, depth, passes::Changing, pieces::Left, shared::Shared};
+use super::{Pieces, StackConfig, depth, news::Outcome, passes::Changing, pieces::Left, shared::Shared};
 
 /// A change under way.
 ///
@@ -23,10 +23,26 @@ pub(super) struct Change<'change> {
 }
 
 impl<'change> Change<'change> {
-    /// Makes the change: `to` is complete and was checked.
+    /// Puts what was built in force.
+    pub(super) fn make_first(shared: &'change Shared, pieces: &'change Pieces, to: &'change StackConfig) {
+        Self::make_noted(shared, pieces, to, |_| None);
+    }
+
+    /// Makes the change: `to` is complete and was checked. If it changes something, that is news in the end.
     pub(super) fn make(shared: &'change Shared, pieces: &'change Pieces, to: &'change StackConfig) {
+        Self::make_noted(shared, pieces, to, |shared| Some(shared.config(pieces)));
+    }
+
+    fn make_noted(
+        shared: &'change Shared,
+        pieces: &'change Pieces,
+        to: &'change StackConfig,
+        read: impl FnOnce(&Shared) -> Option<StackConfig>,
+    ) {
         shared.passes.change(|changing| {
             let _deeper = depth::change();
+            // Dropped last. It is news also where a limit of the user's panics: the others have followed.
+            let _noted = Noted { shared, before: read(shared), to };
             let switches = shared.is_off() != to.switched_off;
             let mut change = Self { shared, pieces, to, switches, left: Vec::new() };
             change.tighten();
@@ -88,6 +104,22 @@ impl<'change> Change<'change> {
         }
         if !self.to.switched_off {
             self.shared.switch(false);
+        }
+    }
+}
+
+/// Adds the change to the news when it has been made.
+struct Noted<'change> {
+    shared: &'change Shared,
+    before: Option<StackConfig>,
+    to: &'change StackConfig,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take().filter(|before| before != self.to) {
+            let (before, after) = (Box::new(before), Box::new(self.to.clone()));
+            self.shared.news.add(Outcome::Applied { before, after });
         }
     }
 }

@@ -1,4 +1,4 @@
-use super::{Pieces, StackConfig, change::Change, depth, shared::Shared};
+use super::{Pieces, StackConfig, change::Change, depth, news::Outcome, shared::Shared};
 use crate::{
     error::ConfigError,
     shell::{Describe, Explanation},
@@ -30,7 +30,7 @@ impl Control {
     pub(super) fn of(stages: Arc<dyn Describe + Send + Sync>, shared: Arc<Shared>, pieces: Pieces) -> Self {
         let mut built = StackConfig::default();
         pieces.iter().for_each(|piece| piece.read(&mut built));
-        Change::make(&shared, &pieces, &built);
+        Change::make_first(&shared, &pieces, &built);
         Self(Arc::new(Inside { shared, stages, pieces, built }))
     }
 
@@ -43,13 +43,7 @@ impl Control {
     /// was changed since by a handle of one of its mechanisms. It is read as a whole, and so waits for a change that is
     /// under way. In a change, by what it wakes, it does not wait.
     pub fn config(&self) -> StackConfig {
-        self.0.shared.look(|| {
-            let shared = &self.0.shared;
-            let mut config = StackConfig { switched_off: shared.is_off(), ..StackConfig::default() };
-            self.0.pieces.iter().for_each(|piece| piece.read(&mut config));
-            config.set_terms(shared.terms_in_force());
-            config
-        })
+        self.0.shared.look(|| self.0.shared.config(&self.0.pieces))
     }
 
     /// Whether [`apply`](Self::apply) would take this configuration. Nothing changes.
@@ -82,7 +76,24 @@ impl Control {
     /// meanwhile wait only in a case that the [module](super) names. Where a quota of a limit by key has changed it
     /// looks at all buckets afterwards, or before if the change before has not. A configuration that is in force
     /// already disturbs no call.
+    ///
+    /// [Listeners](crate::shell::Instrument::listen) of the stack learn what was applied or refused after all that, on
+    /// this thread, or on one that delivers an earlier change. A panic in one ends there. A slow one keeps this
+    /// function from returning and delays no other; up to 1024 changes wait for it.
     pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        let applied = catch_unwind(AssertUnwindSafe(|| self.apply_quietly(config)));
+        let news = &self.0.shared.news;
+        if let Ok(Err(error)) = &applied {
+            news.add(Outcome::Refused(error.clone()));
+        }
+        // In a change, and in a look, locks are held. The change tells it in the end.
+        if !depth::is_in_change() {
+            news.tell();
+        }
+        applied.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    fn apply_quietly(&self, config: &StackConfig) -> Result<(), ConfigError> {
         if depth::is_within() {
             let rule = "must not be called by what runs while a call is admitted, or in another change";
             return Err(ConfigError::new("apply", "within a call", rule));

@@ -90,9 +90,12 @@
 
 mod attempt;
 mod change;
+mod changes;
 mod config;
 mod control;
 mod depth;
+mod instrument;
+mod news;
 mod parts;
 mod passes;
 mod pieces;

@@ -1,5 +1,6 @@
 use super::{
-    depth,
+    Pieces, StackConfig, depth,
+    news::News,
     passes::{OVERTAKEN_AT, Passes, Version},
     terms::SharedTerms,
 };
@@ -18,6 +19,8 @@ pub(super) struct Shared {
     switched_off: Switch,
     /// The terms of new calls. The version says which of the two count.
     terms: [SharedTerms; 2],
+    /// What was applied and refused.
+    pub(super) news: News,
 }
 
 struct Switch(AtomicU64);
@@ -77,6 +80,14 @@ impl Shared {
     /// The terms in force.
     pub(super) fn terms_in_force(&self) -> Terms {
         self.begin().1
+    }
+
+    /// The configuration in force, in a change or a look.
+    pub(super) fn config(&self, pieces: &Pieces) -> StackConfig {
+        let mut config = StackConfig { switched_off: self.is_off(), ..StackConfig::default() };
+        pieces.iter().for_each(|piece| piece.read(&mut config));
+        config.set_terms(self.terms_in_force());
+        config
     }
 
     /// Looks at what is in force, between two changes.

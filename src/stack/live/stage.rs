@@ -1,4 +1,4 @@
-use super::{depth, passes::Version, shared::Shared};
+use super::{depth, instrument::LiveInstrument, passes::Version, shared::Shared};
 use crate::{
     error::Error,
     shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage, Terms},
@@ -119,6 +119,7 @@ impl<Next: RefusesNow> RefusesNow for LiveStage<Next> {
 impl<Next: Describe> Describe for LiveStage<Next> {
     fn describe(&self, explanation: &mut Explanation) {
         explanation.by_terms(self.shared.terms_in_force());
+        explanation.instrument(LiveInstrument(self.shared.clone()));
         self.next.describe(explanation);
     }
 }

@@ -2,6 +2,7 @@
 //! by reading.
 
 mod keyed;
+mod live;
 mod per_key;
 
 use std::{
@@ -12,11 +13,11 @@ use steadfast::shell::{Begin, End, Instrument, Number, Observer, Readings, State
 use tokio::time::Instant;
 
 /// The readings as a scrape shows them: `name{label="value"}`, and the number. A name with the same labels comes once.
-fn read(instrument: &(impl Instrument + ?Sized)) -> BTreeMap<String, f64> {
+pub fn read(instrument: &(impl Instrument + ?Sized)) -> BTreeMap<String, f64> {
     read_at(instrument, Instant::now())
 }
 
-fn read_at(instrument: &(impl Instrument + ?Sized), now: Instant) -> BTreeMap<String, f64> {
+pub fn read_at(instrument: &(impl Instrument + ?Sized), now: Instant) -> BTreeMap<String, f64> {
     let mut all = BTreeMap::new();
     instrument.read(
         now,
@@ -38,22 +39,22 @@ fn read_at(instrument: &(impl Instrument + ?Sized), now: Instant) -> BTreeMap<St
 }
 
 /// The number of this name and these labels.
-fn number(instrument: &(impl Instrument + ?Sized), name: &str) -> f64 {
+pub fn number(instrument: &(impl Instrument + ?Sized), name: &str) -> f64 {
     let all = read(instrument);
     *all.get(name).unwrap_or_else(|| panic!("no {name} in {all:?}"))
 }
 
 /// An observer that takes the instruments of a stack.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<Arc<dyn Instrument>>>>);
+pub struct Collector(Arc<Mutex<Vec<Arc<dyn Instrument>>>>);
 
 impl Collector {
-    fn instruments(&self) -> Vec<Arc<dyn Instrument>> {
+    pub fn instruments(&self) -> Vec<Arc<dyn Instrument>> {
         self.0.lock().unwrap().clone()
     }
 
     /// The one instrument of a stack.
-    fn the_one(&self) -> Arc<dyn Instrument> {
+    pub fn the_one(&self) -> Arc<dyn Instrument> {
         let instruments = self.instruments();
         assert_eq!(instruments.len(), 1);
         instruments[0].clone()
@@ -74,18 +75,18 @@ impl Observer for Collector {
 
 /// Listens as long as it lives, and writes down each change: `mechanism: from => to: evidence`, and whether it is
 /// trouble.
-struct Notes {
+pub struct Notes {
     notes: Arc<Mutex<Vec<String>>>,
     _listener: Arc<StateListener>,
 }
 
 impl Notes {
-    fn of(instrument: &(impl Instrument + ?Sized)) -> Self {
+    pub fn of(instrument: &(impl Instrument + ?Sized)) -> Self {
         Self::also(instrument, || {})
     }
 
     /// Does something else with each change.
-    fn also(instrument: &(impl Instrument + ?Sized), also: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn also(instrument: &(impl Instrument + ?Sized), also: impl Fn() + Send + Sync + 'static) -> Self {
         let notes = Arc::new(Mutex::new(Vec::new()));
         let to = notes.clone();
         let listener: Arc<StateListener> = Arc::new(move |change| {
@@ -99,7 +100,7 @@ impl Notes {
         Self { notes, _listener: listener }
     }
 
-    fn take(&self) -> Vec<String> {
+    pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.notes.lock().unwrap())
     }
 }

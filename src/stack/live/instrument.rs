@@ -1,0 +1,30 @@
+use super::shared::Shared;
+use crate::{
+    held::address,
+    shell::{Instrument, Reading, Readings, StateListener},
+};
+use std::sync::{Arc, Weak};
+use tokio::time::Instant;
+
+/// `switched_off`: 1 while the kill switch is on, else 0. `config_changes_total` by its `result`: `applied` configurations
+/// that changed something, and `refused` ones. A listener learns each of them, once and in order, with the fields that
+/// changed or with the error.
+pub(super) struct LiveInstrument(pub(super) Arc<Shared>);
+
+impl Instrument for LiveInstrument {
+    fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
+        let (applied, refused) = self.0.news.counts();
+        let of_changes = |count, result| Reading::count("config_changes_total", count).label("result", result);
+        readings.add(Reading::largest("switched_off", f64::from(u8::from(self.0.is_off()))));
+        readings.add(of_changes(applied, "applied"));
+        readings.add(of_changes(refused, "refused"));
+    }
+
+    fn listen(&self, listener: &Weak<StateListener>) {
+        self.0.news.listen(listener);
+    }
+
+    fn address(&self) -> Option<usize> {
+        Some(address(&self.0))
+    }
+}
