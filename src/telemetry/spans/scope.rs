@@ -1,30 +1,46 @@
 use std::{
+    any::Any,
     mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
-use tracing::Span;
+use tracing::{Span, span::Entered};
 
-/// Runs this within the span. The exit never runs while a panic unwinds, since a panic of the subscriber would then end
-/// the process.
+/// Runs this within the span, if there is one. A panic of the subscriber at the exit does not come out while another one
+/// unwinds, since that would end the process.
 #[inline]
-pub(super) fn within<T>(span: &Span, run: impl FnOnce() -> T) -> T {
-    if span.is_disabled() { run() } else { within_enabled(span, run) }
+pub(super) fn within<T>(span: Option<&Span>, run: impl FnOnce() -> T) -> T {
+    // One place runs it, whether there is a span or not: it is inlined there.
+    let inside = Inside(span.map(Span::enter));
+    let value = run();
+    if let Some(panic) = inside.leave() {
+        drop(value);
+        resume_unwind(panic);
+    }
+    value
 }
 
-fn within_enabled<T>(span: &Span, run: impl FnOnce() -> T) -> T {
-    let entered = span.enter();
-    let ran = catch_unwind(AssertUnwindSafe(run));
-    let left = catch_unwind(AssertUnwindSafe(|| drop(entered)));
-    match (ran, left) {
-        (Ok(value), Ok(())) => value,
-        (Ok(value), Err(panic)) => {
-            drop(value);
-            resume_unwind(panic)
-        }
-        (Err(panic), left) => {
-            // The drop of a second payload is user code.
-            mem::forget(left);
-            resume_unwind(panic)
+struct Inside<'span>(Option<Entered<'span>>);
+
+impl Inside<'_> {
+    /// Leaves the span. Returns the panic of the subscriber, if it has panicked.
+    #[inline]
+    fn leave(mut self) -> Option<Box<dyn Any + Send>> {
+        self.0.take().and_then(leave)
+    }
+}
+
+/// While a panic unwinds.
+impl Drop for Inside<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(entered) = self.0.take() {
+            // The drop of the payload is user code, which may panic, too.
+            mem::forget(leave(entered));
         }
     }
+}
+
+#[cold]
+fn leave(entered: Entered<'_>) -> Option<Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| drop(entered))).err()
 }

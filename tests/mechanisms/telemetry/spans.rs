@@ -9,7 +9,10 @@ use crate::{
 use std::time::Duration;
 use steadfast::{CallContext, circuit_breaker::Breaker, load_shed::Limiter, telemetry::Spans};
 use tower::{Layer, Service, ServiceExt};
-use tracing::Level;
+use tracing::{
+    Level,
+    subscriber::{NoSubscriber, set_default},
+};
 
 /// What a client of two attempts traces of one call.
 async fn traced(acts: impl IntoIterator<Item = Act>, then: Act) -> Vec<String> {
@@ -184,7 +187,10 @@ fn allocations() -> u64 {
 
 #[test]
 fn without_a_subscriber_or_with_one_that_wants_errors_only_nothing_is_allocated() {
+    // Other tests have subscribers, on threads of their own.
+    let guard = set_default(NoSubscriber::new());
     assert_eq!(allocations(), 0);
+    drop(guard);
     let (collector, guard) = Collector::begin(Level::ERROR);
     assert_eq!(allocations(), 0);
     drop(guard);
