@@ -86,7 +86,7 @@ pub struct Reading {
 }
 
 /// A number, and what becomes of several with one name and the same labels.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Number {
     /// A count since the mechanism was built. It never falls. Several are added up.
@@ -96,7 +96,7 @@ pub enum Number {
     /// A value of the present. The largest of several counts: an age, a ratio.
     Largest(f64),
     /// The durations since the mechanism was built, by buckets. Several are added up.
-    Durations(Histogram),
+    Durations(Box<Histogram>),
 }
 
 impl Reading {
@@ -117,7 +117,7 @@ impl Reading {
 
     /// The durations since the mechanism was built.
     pub fn durations(name: &'static str, durations: Histogram) -> Self {
-        Self { name, labels: Vec::new(), number: Number::Durations(durations) }
+        Self { name, labels: Vec::new(), number: Number::Durations(Box::new(durations)) }
     }
 
     /// The same with one more label.
@@ -138,8 +138,8 @@ impl Reading {
     }
 
     /// The number.
-    pub fn number(&self) -> Number {
-        self.number
+    pub fn number(&self) -> &Number {
+        &self.number
     }
 }
 

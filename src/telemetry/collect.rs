@@ -61,7 +61,7 @@ impl Metrics {
                 SampleValue::Histogram(all) => {
                     let earlier = collected.entry((name, labels)).or_default();
                     let since = all.since(earlier);
-                    *earlier = all;
+                    *earlier = *all;
                     let histogram = recorder.register_histogram(&key, &METADATA);
                     for bucket in 0..COUNT {
                         if let Some(mean) = since.mean(bucket) {

@@ -64,7 +64,7 @@ pub struct Sample {
 }
 
 /// The number of a [`Sample`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SampleValue {
     /// A count that only grows.
@@ -72,7 +72,7 @@ pub enum SampleValue {
     /// A value of the present.
     Gauge(f64),
     /// Durations by [`BUCKETS`](super::BUCKETS).
-    Histogram(Histogram),
+    Histogram(Box<Histogram>),
 }
 
 impl Metrics {
@@ -130,18 +130,19 @@ fn of_calls(stack: &'static str, totals: &Totals, samples: &mut Vec<Sample>) {
         let labels = [&[label], labels].concat();
         samples.push(Sample { name, labels, value });
     };
+    let histogram = |durations: &Histogram| SampleValue::Histogram(Box::new(*durations));
     let outcomes = CallOutcome::ALL.map(|outcome| ("outcome", outcome.name()));
     for (outcome, calls) in outcomes.iter().zip(&totals.calls).filter(|(_, calls)| calls.count() > 0) {
-        add("steadfast_call_duration_seconds", &[*outcome], SampleValue::Histogram(*calls));
+        add("steadfast_call_duration_seconds", &[*outcome], histogram(calls));
     }
     for (kind, by_outcome) in KINDS.iter().zip(&totals.attempts) {
         for (outcome, attempts) in outcomes.iter().zip(by_outcome).filter(|(_, attempts)| attempts.count() > 0) {
             let labels = [("kind", *kind), *outcome];
-            add("steadfast_attempt_duration_seconds", &labels, SampleValue::Histogram(*attempts));
+            add("steadfast_attempt_duration_seconds", &labels, histogram(attempts));
         }
     }
     if totals.delays.count() > 0 {
-        add("steadfast_retry_delay_seconds", &[], SampleValue::Histogram(totals.delays));
+        add("steadfast_retry_delay_seconds", &[], histogram(&totals.delays));
     }
     for ((_, reason), denied) in DENIALS.iter().zip(totals.denied) {
         add("steadfast_retries_denied_total", &[("reason", reason)], SampleValue::Counter(denied));

@@ -31,10 +31,11 @@
 //! |---|---|---|
 //! | `Metrics` | `metrics` | counts and durations of calls, the state of each mechanism |
 //! | `Spans` | `tracing` | a span for each call and each attempt, events for what happens |
+//! | [`Events`] | | functions of your own, off the way of calls: transitions, retries, refusals, states of queues |
 //!
 //! Several go into a pair: `.observe("payments", (metrics, Spans::new()))`. An
-//! [`Observer`](crate::shell::Observer) of your own tells anything else. With the features off nothing of this is
-//! compiled, and a stack without an observer pays nothing.
+//! [`Observer`](crate::shell::Observer) of your own tells anything else. With the features off the first two are
+//! not compiled, and a stack without an observer pays nothing.
 //!
 //! # Metrics
 //!
@@ -115,6 +116,7 @@
 
 #[cfg(feature = "metrics")]
 mod collect;
+mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
@@ -138,5 +140,6 @@ pub use self::{
     table::{METRICS, MetricInfo, MetricKind},
 };
 pub use crate::histogram::{BUCKETS, Histogram};
+pub use events::{Delivery, Events, EventsBuilder, QueueState, Refusals, RetryCounts};
 #[cfg(feature = "tracing")]
 pub use spans::Spans;

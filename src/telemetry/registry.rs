@@ -1,12 +1,9 @@
 //! The mechanisms that are read, by the name of their stack.
 
 use super::tally::Tally;
-use crate::{
-    histogram::Histogram,
-    shell::{Instrument, Number, Reading, Readings},
-};
+use crate::shell::{Instrument, Number, Reading, Readings};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -58,7 +55,7 @@ impl Watched {
             let since = match (number, before) {
                 (Number::Count(count), Some(Number::Count(before))) => Number::Count(count.wrapping_sub(*before)),
                 (Number::Durations(durations), Some(Number::Durations(before))) => {
-                    Number::Durations(durations.since(before))
+                    Number::Durations(Box::new(durations.since(before)))
                 }
                 (number, _) => number,
             };
@@ -184,7 +181,7 @@ impl fmt::Debug for Registry {
 
 fn read(instrument: &dyn Instrument, now: Instant, merged: &mut Merged) {
     let mut take = |reading: Reading| {
-        let (name, labels, number) = (reading.name(), reading.labels().to_vec(), reading.number());
+        let (name, labels, number) = (reading.name(), reading.labels().to_vec(), reading.number().clone());
         merge(merged, (name, labels), number);
     };
     instrument.read(now, &mut Readings::to(&mut take));
@@ -197,22 +194,20 @@ fn is_lasting(number: &Number) -> bool {
 
 /// Adds a number to those of its key.
 fn merge(merged: &mut Merged, key: Key, number: Number) {
-    merged
-        .entry(key)
-        .and_modify(|present| {
-            *present = match (*present, number) {
-                (Number::Count(one), Number::Count(other)) => Number::Count(one.wrapping_add(other)),
-                (Number::Sum(one), Number::Sum(other)) => Number::Sum(one + other),
-                (Number::Sum(one) | Number::Largest(one), Number::Largest(other))
-                | (Number::Largest(one), Number::Sum(other)) => Number::Largest(one.max(other)),
-                (Number::Durations(one), Number::Durations(other)) => {
-                    let mut both: Histogram = one;
-                    both.merge(&other);
-                    Number::Durations(both)
-                }
-                // Two kinds by one name: the first one counts.
-                (first, _) => first,
-            };
-        })
-        .or_insert(number);
+    let mut present = match merged.entry(key) {
+        Entry::Occupied(present) => present,
+        Entry::Vacant(absent) => {
+            absent.insert(number);
+            return;
+        }
+    };
+    match (present.get_mut(), number) {
+        (Number::Count(sum), Number::Count(other)) => *sum = sum.wrapping_add(other),
+        (Number::Sum(sum), Number::Sum(other)) => *sum += other,
+        (Number::Sum(most) | Number::Largest(most), Number::Largest(other))
+        | (Number::Largest(most), Number::Sum(other)) => *most = most.max(other),
+        (Number::Durations(all), Number::Durations(other)) => all.merge(&other),
+        // Two kinds by one name: the first one counts.
+        _ => {}
+    }
 }

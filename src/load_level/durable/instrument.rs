@@ -171,8 +171,8 @@ mod tests {
 
     fn numbers(kept: &Kept, now: Instant) -> [f64; 6] {
         kept.give(now).map(|reading| match reading.number() {
-            Number::Count(count) => count as f64,
-            Number::Sum(value) | Number::Largest(value) => value,
+            Number::Count(count) => *count as f64,
+            Number::Sum(value) | Number::Largest(value) => *value,
             other => panic!("{other:?}"),
         })
     }

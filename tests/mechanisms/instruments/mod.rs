@@ -28,8 +28,8 @@ pub fn read_at(instrument: &(impl Instrument + ?Sized), now: Instant) -> BTreeMa
                 labels => format!("{}{{{}}}", reading.name(), labels.join(",")),
             };
             let number = match reading.number() {
-                Number::Count(count) => count as f64,
-                Number::Sum(value) | Number::Largest(value) => value,
+                Number::Count(count) => *count as f64,
+                Number::Sum(value) | Number::Largest(value) => *value,
                 other => panic!("{other:?}"),
             };
             assert!(all.insert(name.clone(), number).is_none(), "{name} comes twice");

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tracing")]
 mod collector;
+mod delivery;
+mod events;
 mod instrument;
 #[cfg(feature = "tracing")]
 mod log;
@@ -23,7 +25,7 @@ fn sample(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> SampleValue
         sample.name == format!("steadfast_{name}") && labels.iter().all(|label| sample.labels.contains(label))
     });
     match (found.next(), found.next()) {
-        (Some(sample), None) => sample.value,
+        (Some(sample), None) => sample.value.clone(),
         found => panic!("{name} {labels:?}: {found:?}"),
     }
 }

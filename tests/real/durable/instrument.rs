@@ -12,8 +12,8 @@ fn read(instrument: &impl Instrument) -> BTreeMap<&'static str, f64> {
     let mut all = BTreeMap::new();
     let mut take = |reading: steadfast::shell::Reading| {
         let number = match reading.number() {
-            Number::Count(count) => count as f64,
-            Number::Sum(value) | Number::Largest(value) => value,
+            Number::Count(count) => *count as f64,
+            Number::Sum(value) | Number::Largest(value) => *value,
             other => panic!("{other:?}"),
         };
         all.insert(reading.name(), number);

@@ -1,0 +1,83 @@
+use super::{Delivery, Events, QueueState, Refusals, RetryCounts, delivery::Turn, hub::Hub};
+use crate::{
+    error::{ConfigError, check_duration},
+    shell::StateChange,
+};
+use std::{fmt, sync::Arc, time::Duration};
+
+pub(super) type OnTransition = Box<dyn FnMut(&'static str, &StateChange<'_>) + Send>;
+pub(super) type OnRetries = Box<dyn FnMut(&'static str, &RetryCounts) + Send>;
+pub(super) type OnRefusals = Box<dyn FnMut(&'static str, &Refusals) + Send>;
+pub(super) type OnQueue = Box<dyn FnMut(&'static str, QueueState) + Send>;
+
+/// The functions that are told of [`Events`].
+///
+/// Each gets the name of the stack first. It runs in the task of the [`Delivery`], under no lock. A function that
+/// blocks delays that task only. A panic of one is caught, and the delivery goes on. A function that holds a clone of
+/// the events keeps the delivery from ending.
+#[derive(Default)]
+#[must_use = "nothing is told without `build`"]
+pub struct EventsBuilder {
+    functions: Functions,
+}
+
+#[derive(Default)]
+pub(super) struct Functions {
+    pub(super) on_transition: Option<OnTransition>,
+    pub(super) on_retries: Option<OnRetries>,
+    pub(super) on_refusals: Option<OnRefusals>,
+    pub(super) on_queue: Option<OnQueue>,
+}
+
+impl EventsBuilder {
+    /// Tells this function each change of state of a mechanism: of a circuit breaker, of a configuration, of a mechanism
+    /// of your own. They come soon after the change, in order, and each once for each stack that it concerns.
+    pub fn on_transition(mut self, tell: impl FnMut(&'static str, &StateChange<'_>) + Send + 'static) -> Self {
+        self.functions.on_transition = Some(Box::new(tell));
+        self
+    }
+
+    /// Tells this function, after each interval in which calls were retried or retries were denied, how many.
+    pub fn on_retries(mut self, tell: impl FnMut(&'static str, &RetryCounts) + Send + 'static) -> Self {
+        self.functions.on_retries = Some(Box::new(tell));
+        self
+    }
+
+    /// Tells this function, after each interval in which calls were rejected, how many and why.
+    pub fn on_refusals(mut self, tell: impl FnMut(&'static str, &Refusals) + Send + 'static) -> Self {
+        self.functions.on_refusals = Some(Box::new(tell));
+        self
+    }
+
+    /// Tells this function each change of the [state](QueueState) of a stack's queues, as judged after each interval.
+    /// They are empty at the beginning.
+    pub fn on_queue(mut self, tell: impl FnMut(&'static str, QueueState) + Send + 'static) -> Self {
+        self.functions.on_queue = Some(Box::new(tell));
+        self
+    }
+
+    /// The observer, and the delivery that tells the functions. Counts are told once in each `interval`: 10 s suits
+    /// logs, and the interval of a scrape suits metrics.
+    ///
+    /// # Errors
+    ///
+    /// `interval` is zero or longer than 366 days.
+    pub fn build(self, interval: Duration) -> Result<(Events, Delivery), ConfigError> {
+        check_duration("events.interval", interval)?;
+        let listens = self.functions.on_transition.is_some();
+        let hub = Arc::new(Hub::new(listens, Turn::new(self.functions, interval)));
+        let delivery = Delivery::new(hub.clone());
+        Ok((Events::new(hub), delivery))
+    }
+}
+
+impl fmt::Debug for EventsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventsBuilder")
+            .field("on_transition", &self.functions.on_transition.is_some())
+            .field("on_retries", &self.functions.on_retries.is_some())
+            .field("on_refusals", &self.functions.on_refusals.is_some())
+            .field("on_queue", &self.functions.on_queue.is_some())
+            .finish()
+    }
+}

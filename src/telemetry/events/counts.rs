@@ -1,0 +1,143 @@
+use crate::{
+    shell::{Denied, End},
+    stripes::{STRIPES, Stripe, own},
+    telemetry::reason::{DENIALS, REASONS, Reason, denial_index},
+};
+use std::{
+    array,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// The calls that were retried; the attempts beyond the first; then [`DENIALS`]; then [`REASONS`].
+const NUMBERS: usize = 2 + DENIALS.len() + REASONS.len();
+const FIRST_DENIAL: usize = 2;
+const FIRST_REASON: usize = FIRST_DENIAL + DENIALS.len();
+
+/// What happened to the calls of all stacks of one name. The numbers never fall.
+///
+/// The orderings are relaxed: the numbers guard no other memory.
+pub(super) struct Counts {
+    pub(super) stack: &'static str,
+    stripes: [Stripe<[AtomicU64; NUMBERS]>; STRIPES],
+}
+
+impl Counts {
+    pub(super) fn of(stack: &'static str) -> Self {
+        Self { stack, stripes: array::from_fn(|_| Stripe(array::from_fn(|_| AtomicU64::new(0)))) }
+    }
+
+    #[inline]
+    pub(super) fn count(&self, end: &End<'_>) {
+        let retries = end.retries();
+        if retries.attempts() > 1 {
+            self.add(0, 1);
+            self.add(1, u64::from(retries.attempts() - 1));
+        }
+        if let Some(denied) = retries.denied() {
+            self.add(FIRST_DENIAL + denial_index(denied), 1);
+        }
+        if let Some(rejection) = end.rejection() {
+            self.add(FIRST_REASON + Reason::of(rejection).index(), 1);
+        }
+    }
+
+    fn add(&self, index: usize, number: u64) {
+        own(&self.stripes)[index].fetch_add(number, Relaxed);
+    }
+
+    pub(super) fn total(&self) -> Numbers {
+        let of = |index: usize| self.stripes.iter().map(move |stripe| stripe.0[index].load(Relaxed));
+        Numbers(array::from_fn(|index| of(index).fold(0, u64::wrapping_add)))
+    }
+}
+
+/// All numbers at one time, or their differences between two times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers([u64; NUMBERS]);
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self([0; NUMBERS])
+    }
+}
+
+impl Numbers {
+    pub(super) fn since(&self, before: &Self) -> Self {
+        Self(array::from_fn(|index| self.0[index].wrapping_sub(before.0[index])))
+    }
+
+    /// Where any call was retried, or a retry was denied.
+    pub(super) fn retries(&self) -> Option<RetryCounts> {
+        let denied = array::from_fn(|index| self.0[FIRST_DENIAL + index]);
+        let counts = RetryCounts { calls: self.0[0], attempts: self.0[1], denied };
+        (counts.calls > 0 || counts.attempts > 0 || denied.iter().any(|count| *count > 0)).then_some(counts)
+    }
+
+    /// Where any call was rejected.
+    pub(super) fn refusals(&self) -> Option<Refusals> {
+        let refusals = Refusals(array::from_fn(|index| self.0[FIRST_REASON + index]));
+        (refusals.total() > 0).then_some(refusals)
+    }
+}
+
+/// What the retries of a stack did in one interval. A call counts when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryCounts {
+    calls: u64,
+    attempts: u64,
+    denied: [u64; DENIALS.len()],
+}
+
+impl RetryCounts {
+    /// The calls that made more than one attempt.
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// The attempts of all calls beyond the first of each.
+    pub fn attempts(&self) -> u64 {
+        self.attempts
+    }
+
+    /// The calls that were worth another attempt and got none, for this reason.
+    pub fn denied(&self, reason: Denied) -> u64 {
+        self.denied[denial_index(reason)]
+    }
+
+    /// All calls that were worth another attempt and got none.
+    pub fn all_denied(&self) -> u64 {
+        self.denied.iter().sum()
+    }
+}
+
+/// The calls of a stack that were rejected in one interval, by mechanism and reason. A call counts when it ends, by the
+/// [`Rejection`](crate::Rejection) that the caller gets. Timeouts are among them.
+///
+/// | mechanism | reasons |
+/// |---|---|
+/// | `timeout` | `limit`, `deadline` |
+/// | `circuit_breaker` | `open` |
+/// | `load_shed` | `limit` |
+/// | `rate_limit` | `rate`; `never`: the call costs too much, or its key is too long; `closed` |
+/// | `load_level` | `depth`, `weight`, `too_heavy`, `displaced`, `on_the_way`, `waited_too_long`, `closed` |
+/// | `kill_switch` | `switched_off` |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusals([u64; REASONS.len()]);
+
+impl Refusals {
+    /// The mechanism, the reason and the number of calls, for each that is not zero.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        let all = REASONS.iter().zip(&self.0).map(|((mechanism, reason), count)| (*mechanism, *reason, *count));
+        all.filter(|(.., count)| *count > 0)
+    }
+
+    /// The calls that this mechanism rejected, named as [`Rejection::mechanism`](crate::Rejection::mechanism) names it.
+    pub fn of(&self, mechanism: &str) -> u64 {
+        self.iter().filter(|(each, ..)| *each == mechanism).map(|(.., count)| count).sum()
+    }
+
+    /// All calls that were rejected.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}

@@ -1,0 +1,189 @@
+use super::{
+    QueueState,
+    builder::Functions,
+    counts::Numbers,
+    hub::{Hub, Name},
+};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::poll_fn,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+use tokio::{
+    task::yield_now,
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
+
+/// The most changes of state that are told before other tasks have a turn.
+const BATCH: usize = 64;
+
+/// Tells the functions of [`Events`](super::Events): spawn [`run`](Self::run).
+///
+/// It needs a tokio runtime with time enabled. It ends with that runtime. Another delivery then goes on; see
+/// [`Events::delivery`](super::Events::delivery).
+#[must_use = "nothing is told without the delivery"]
+pub struct Delivery {
+    hub: Arc<Hub>,
+}
+
+/// What the delivery at work knows.
+pub(super) struct Turn {
+    functions: Functions,
+    interval: Duration,
+    /// What was told of the stacks of each name.
+    told: HashMap<&'static str, Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    numbers: Numbers,
+    queue: QueueState,
+}
+
+enum Woken {
+    ByTime,
+    ByNews,
+}
+
+impl Delivery {
+    pub(super) fn new(hub: Arc<Hub>) -> Self {
+        Self { hub }
+    }
+
+    #[cfg(test)]
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Tells the functions what happens, until all stacks and handles of the events are dropped. It then tells the rest
+    /// and ends.
+    ///
+    /// Dropped at any time, it leaves all that it has not told to the next delivery, and tells nothing twice. Without
+    /// another delivery, counts stay exact and changes of state are dropped beyond 1024.
+    pub async fn run(self) {
+        let hub = &*self.hub;
+        let mut turn = hub.turn.lock().await;
+        // The first interval of this delivery also has what was counted without one.
+        let mut interval = turn.interval();
+        loop {
+            // Before the counts are read: what was counted before it is closed is then seen.
+            let is_closed = hub.is_closed();
+            for _ in 0..BATCH {
+                let Some(change) = hub.next_change() else { break };
+                turn.functions.tell_change(&change);
+            }
+            if hub.has_changes() {
+                if interval.is_due().await {
+                    turn.tell_counts(hub);
+                }
+                yield_now().await;
+                continue;
+            }
+            if is_closed {
+                turn.tell_counts(hub);
+                return;
+            }
+            match interval.wait(hub).await {
+                Woken::ByTime => turn.tell_counts(hub),
+                Woken::ByNews => {}
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").finish_non_exhaustive()
+    }
+}
+
+/// The ends of the intervals.
+struct Ends(Interval);
+
+impl Ends {
+    /// Waits for the end of an interval, or for news.
+    async fn wait(&mut self, hub: &Hub) -> Woken {
+        let mut news = pin!(hub.news.notified());
+        poll_fn(|cx| {
+            if self.0.poll_tick(cx).is_ready() {
+                return Poll::Ready(Woken::ByTime);
+            }
+            news.as_mut().poll(cx).map(|()| Woken::ByNews)
+        })
+        .await
+    }
+
+    /// Whether an interval has ended.
+    async fn is_due(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.0.poll_tick(cx).is_ready())).await
+    }
+}
+
+impl Turn {
+    pub(super) fn new(functions: Functions, interval: Duration) -> Self {
+        Self { functions, interval, told: HashMap::new() }
+    }
+
+    fn interval(&self) -> Ends {
+        let mut ends = interval_at(Instant::now() + self.interval, self.interval);
+        ends.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ends(ends)
+    }
+
+    /// Tells what was counted since the last time.
+    fn tell_counts(&mut self, hub: &Hub) {
+        for name in hub.names() {
+            self.tell_counts_of(&name);
+        }
+    }
+
+    fn tell_counts_of(&mut self, name: &Name) {
+        let Self { functions, told, .. } = self;
+        let (stack, total) = (name.counts.stack, name.counts.total());
+        let told = told.entry(stack).or_default();
+        // Told before the functions run, and so never twice.
+        let numbers = total.since(&mem::replace(&mut told.numbers, total));
+        if let (Some(tell), Some(retries)) = (&mut functions.on_retries, numbers.retries()) {
+            call(|| tell(stack, &retries));
+        }
+        let refusals = numbers.refusals();
+        if let (Some(tell), Some(refusals)) = (&mut functions.on_refusals, &refusals) {
+            call(|| tell(stack, refusals));
+        }
+        let Some(tell) = &mut functions.on_queue else { return };
+        let refused = refusals.is_some_and(|refusals| refusals.of("load_level") > 0);
+        let mut waiting = 0.0;
+        // The instruments of others are user code.
+        call(|| waiting = name.waiting(Instant::now()));
+        let queue = match (refused, waiting > 0.0) {
+            (true, _) => QueueState::Refusing,
+            (false, true) => QueueState::Waiting,
+            (false, false) => QueueState::Empty,
+        };
+        if mem::replace(&mut told.queue, queue) != queue {
+            call(|| tell(stack, queue));
+        }
+    }
+}
+
+impl Functions {
+    fn tell_change(&mut self, change: &super::hub::OwnedChange) {
+        if let Some(tell) = &mut self.on_transition {
+            call(|| change.tell(|told| tell(change.stack, told)));
+        }
+    }
+}
+
+/// Calls a function of the user. A panic of it ends here.
+fn call(function: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(function)) {
+        // The drop of the payload is user code, too.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(mem::forget);
+    }
+}
