@@ -28,7 +28,7 @@ struct Notes {
     next: u64,
     /// The spans that have ended, and the events, in order.
     lines: Vec<String>,
-    /// In which method the subscriber panics.
+    /// In which methods the subscriber panics.
     panics_in: Option<&'static str>,
 }
 
@@ -60,9 +60,9 @@ impl Collector {
         self.notes().entered.len()
     }
 
-    /// Panics from now on in this method.
-    pub fn panic_in(&self, method: Option<&'static str>) {
-        self.notes().panics_in = method;
+    /// Panics from now on in the methods that this text names.
+    pub fn panic_in(&self, methods: Option<&'static str>) {
+        self.notes().panics_in = methods;
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -70,7 +70,7 @@ impl Collector {
     }
 
     fn panics(&self, method: &'static str) {
-        let panics = self.notes().panics_in == Some(method);
+        let panics = self.notes().panics_in.is_some_and(|methods| methods.contains(method));
         assert!(!panics, "the subscriber fails in {method}");
     }
 }
@@ -165,7 +165,7 @@ impl Subscriber for Collector {
         let line = format!("{} {}", span.path, span.fields);
         notes.lines.push(line);
         notes.spans.remove(&id.into_u64());
-        let panics = notes.panics_in == Some("try_close");
+        let panics = notes.panics_in.is_some_and(|methods| methods.contains("try_close"));
         assert!(!panics, "the subscriber fails in try_close");
         true
     }

@@ -139,12 +139,14 @@ async fn without_a_delivery_the_oldest_changes_are_dropped_and_counted() {
         switch.change("a", "b");
         switch.change("b", "a");
     }
+    switch.change("a", "last");
     drop(client);
     delivery.run().await;
     let told = notes.take();
     assert_eq!(told.len(), 1024);
-    assert_eq!(told[0], "payments: circuit_breaker a > b, as the test says after 1976");
-    assert_eq!(told[1], "payments: circuit_breaker b > a, as the test says");
+    assert_eq!(told[0], "payments: circuit_breaker b > a, as the test says after 1977");
+    assert_eq!(told[1], "payments: circuit_breaker a > b, as the test says");
+    assert_eq!(told[1023], "payments: circuit_breaker a > last, as the test says");
 }
 
 #[test]

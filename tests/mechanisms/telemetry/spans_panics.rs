@@ -13,7 +13,8 @@ use steadfast::{load_shed::Limiter, telemetry::Spans};
 use tower::{Service, ServiceExt, service_fn};
 use tracing::Level;
 
-const METHODS: [&str; 6] = ["new_span", "record", "event", "enter", "exit", "try_close"];
+const METHODS: [&str; 8] =
+    ["new_span", "record", "event", "enter", "exit", "try_close", "record, try_close", "event, exit, try_close"];
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_subscriber_comes_out_of_the_poll_and_the_stack_goes_on() {
@@ -45,7 +46,7 @@ async fn a_panic_of_the_subscriber_comes_out_of_the_poll_and_the_stack_goes_on()
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_dropped_meets_a_panic_of_the_subscriber_and_gives_its_place_back() {
-    for method in ["record", "enter", "exit", "try_close"] {
+    for method in ["record", "enter", "exit", "try_close", "record, exit, try_close"] {
         let (collector, _guard) = Collector::begin(Level::DEBUG);
         let limiter = Limiter::fixed(1).unwrap();
         let client = steadfast::client().observe("payments", Spans::new()).load_shed(limiter.clone());
