@@ -97,9 +97,9 @@
 //!
 //! # Metrics
 //!
-//! A `PerKey` is an [`Instrument`](crate::shell::Instrument): [its readings](PerKey#impl-Instrument-for-PerKey%3CT,+K,+F%3E)
-//! are of all keys together, and an observer of a stack gets them. [`label_keys`](PerKey::label_keys) gives up to 64
-//! keys readings of their own. Keys are therefore `Send`, `Sync` and `'static`.
+//! A [`PerKey`] is an [`Instrument`](crate::shell::Instrument): its readings are of all keys together, and an observer
+//! of a stack gets them. [`label_keys`](PerKey::label_keys) gives up to 64 keys readings of their own. Keys are
+//! therefore `Send`, `Sync` and `'static`.
 //!
 //! # Cancellation
 //!
