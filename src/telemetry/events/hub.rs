@@ -242,7 +242,7 @@ mod tests {
         for _ in 0..100 {
             for stack in ["payments", "orders"] {
                 let service = tower::service_fn(async |()| Ok::<_, ()>(()));
-                crate::client().observe(stack, events.clone()).service(service).unwrap();
+                crate::stack::client().observe(stack, events.clone()).service(service).unwrap();
             }
         }
         let names = delivery.hub().names();
