@@ -35,6 +35,7 @@ mod quotas;
 #[cfg(feature = "redis-tls")]
 mod redis_access;
 mod runtimes;
+mod telemetry;
 mod uploads;
 mod whole_bodies;
 
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "redis-tls")]
         redis_access::trials(),
         needing(server::missing(), runtimes::trials()),
+        needing(server::missing(), telemetry::trials()),
     ];
     // Most of them wait for processes most of the time.
     trial::run(trials.into_iter().flatten().collect(), 6)
