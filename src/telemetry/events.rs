@@ -30,8 +30,8 @@ use std::{fmt, sync::Arc};
 /// | calls are rejected | [`on_refusals`](EventsBuilder::on_refusals), once in each interval |
 /// | calls begin to wait, or to be refused by a queue | [`on_queue`](EventsBuilder::on_queue), at the next interval |
 ///
-/// Use [`Breaker::on_transition`](crate::circuit_breaker::Breaker::on_transition) for what must be done at once when one
-/// breaker changes, with typed states and counts. Use `Events` to learn of all mechanisms, with names and words.
+/// Use [`Breaker::on_transition`](crate::circuit_breaker::Breaker::on_transition) for what must be done at once when
+/// one breaker changes, with typed states and counts. Use `Events` to learn of all mechanisms, with names and words.
 ///
 /// # What is delivered
 ///

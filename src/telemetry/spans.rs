@@ -32,7 +32,7 @@ const TARGET: &str = "steadfast";
 ///
 /// | event | level | fields |
 /// |---|---|---|
-/// | a change of state | WARN if an operator should see it, else INFO | `stack`, `mechanism`, `from`, `to`, `evidence`, `missed` |
+/// | a change of state | WARN for trouble, else INFO | `stack`, `mechanism`, `from`, `to`, `evidence`, `missed` |
 /// | calls were rejected | WARN | `stack`, `mechanism`, `count` |
 /// | a call was rejected | DEBUG | `stack`, `mechanism`, `reason`, `reached`, `retry_after` |
 /// | an attempt after the first | DEBUG | `stack`, `attempt` |
@@ -58,8 +58,9 @@ const TARGET: &str = "steadfast";
 ///
 /// # Cost
 ///
-/// Where the level is disabled, a check for each span and event; no allocation. A span that is enabled makes one. A rejection reads the clock while
-/// warnings are enabled. Each stack holds 6 KB for its counts. A span costs what the subscriber makes of it.
+/// Where the level is disabled, a check for each span and event; no allocation. A span that is enabled makes one.
+/// A rejection reads the clock while warnings are enabled. Each stack holds 6 KB for its counts. A span costs what the
+/// subscriber makes of it.
 ///
 /// Mechanisms go on with the time that was read before the subscriber ran ([`Observer::IS_QUICK`]). They would
 /// otherwise read the clock once more in each call (40 ns), also where spans are disabled. A subscriber that blocks

@@ -30,8 +30,8 @@ pub(super) struct Functions {
 }
 
 impl EventsBuilder {
-    /// Tells this function each change of state of a mechanism: of a circuit breaker, of a configuration, of a mechanism
-    /// of your own. They come soon after the change, in order, and each once for each stack that it concerns.
+    /// Tells this function each change of state of a mechanism: of a circuit breaker, of a configuration, of a
+    /// mechanism of your own. They come soon after the change, in order, and each once for each stack that it concerns.
     pub fn on_transition(mut self, tell: impl FnMut(&'static str, &StateChange<'_>) + Send + 'static) -> Self {
         self.functions.on_transition = Some(Box::new(tell));
         self

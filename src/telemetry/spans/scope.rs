@@ -5,8 +5,8 @@ use std::{
 };
 use tracing::{Span, span::Entered};
 
-/// Runs this within the span, if there is one. A panic of the subscriber at the exit does not come out while another one
-/// unwinds, since that would end the process.
+/// Runs this within the span, if there is one. A panic of the subscriber at the exit does not come out while another
+/// one unwinds, since that would end the process.
 #[inline]
 pub(super) fn within<T>(span: Option<&Span>, run: impl FnOnce() -> T) -> T {
     // One place runs it, whether there is a span or not: it is inlined there.
