@@ -13,6 +13,7 @@ use crate::{
 };
 use pin_project_lite::pin_project;
 use std::{
+    mem::needs_drop,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -280,10 +281,10 @@ impl<P, Next> RetryStage<P, Next> {
     }
 }
 
-/// No further attempt: what was kept for one is dropped, which is user code.
+/// No further attempt: what was kept for one is dropped, which is user code where there is anything to drop.
 #[inline]
 fn drop_kept<Kept>(kept: &mut Option<Kept>, frame: &mut Frame) {
-    if kept.take().is_some() {
+    if kept.take().is_some() && needs_drop::<Kept>() {
         frame.user_code_runs();
     }
 }

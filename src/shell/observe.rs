@@ -83,12 +83,6 @@ pub trait Observer {
     /// Default: `false`.
     const IS_QUICK: bool = false;
 
-    /// Whether [`poll`](Self::poll) does more than to run the poll. Where it does not, it is not called, and a call
-    /// costs less.
-    ///
-    /// Default: `true`.
-    const ENTERS: bool = true;
-
     /// What the observer keeps while a call, or an attempt, is under way.
     type Watch;
 
@@ -107,7 +101,8 @@ pub trait Observer {
     /// A call, or an attempt, begins.
     fn begin(&self, begin: &Begin) -> Self::Watch;
 
-    /// Runs one poll of the call or attempt: the place to enter a span.
+    /// Runs one poll of the call or attempt: the place to enter a span. What is done when it comes is not part of a poll:
+    /// the decisions of gates, the copy for a retry.
     ///
     /// Default: nothing but that.
     #[inline]
@@ -121,7 +116,6 @@ pub trait Observer {
 
 impl<A: Observer, B: Observer> Observer for (A, B) {
     const IS_QUICK: bool = A::IS_QUICK && B::IS_QUICK;
-    const ENTERS: bool = A::ENTERS || B::ENTERS;
 
     type Watch = (A::Watch, B::Watch);
 

@@ -201,7 +201,6 @@ enum Kind {
 impl Observer for Metrics {
     /// It takes some atomic additions.
     const IS_QUICK: bool = true;
-    const ENTERS: bool = false;
 
     type Watch = Begun;
 

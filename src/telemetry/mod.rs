@@ -118,6 +118,8 @@
 mod collect;
 mod events;
 #[cfg(feature = "metrics")]
+mod lanes;
+#[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod outcome;

@@ -1,6 +1,7 @@
 //! What the calls of one stack have come to, counted by the threads that run them.
 
 use super::{
+    lanes::{Lanes, Writer},
     outcome::CallOutcome,
     reason::{DENIALS, REASONS, Reason, denial_index},
 };
@@ -8,7 +9,6 @@ use crate::{
     clock::Nanos,
     histogram::{COUNT, Histogram, bucket},
     shell::End,
-    stripes::{STRIPES, Stripe, own},
 };
 use std::{
     array,
@@ -37,12 +37,12 @@ struct Bucket {
 
 impl Durations {
     #[inline]
-    fn record(&self, took: Duration) {
+    fn record(&self, took: Duration, writer: Writer) {
         let nanos = Nanos::of(took);
         let buckets = self.0.get_or_init(|| Box::new(array::from_fn(|_| Bucket::default())));
         let Bucket { count, nanos: sum } = &buckets[bucket(nanos)];
-        count.fetch_add(1, Ordering::Relaxed);
-        sum.fetch_add(nanos.0, Ordering::Relaxed);
+        writer.add(count, 1);
+        writer.add(sum, nanos.0);
     }
 
     fn add_to(&self, histogram: &mut Histogram) {
@@ -53,7 +53,7 @@ impl Durations {
     }
 }
 
-/// What one stripe of threads has counted.
+/// What one thread has counted, or several that share a lane.
 #[derive(Default)]
 struct Lane {
     calls: [Durations; OUTCOMES],
@@ -66,57 +66,45 @@ struct Lane {
 
 /// What the calls of one stack have come to.
 ///
-/// A thread counts on its own stripe, so that threads do not contend for a cache line. A histogram takes 304 bytes for
-/// each stripe and each outcome that has come up.
-pub(super) struct Tally([Stripe<OnceLock<Box<Lane>>>; STRIPES]);
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self(array::from_fn(|_| Stripe::default()))
-    }
-}
+/// A thread counts on a lane of its own. A histogram takes 304 bytes for each thread and each outcome that has come up.
+#[derive(Default)]
+pub(super) struct Tally(Lanes<Lane>);
 
 impl Tally {
-    #[inline]
-    fn lane(&self) -> &Lane {
-        own(&self.0).get_or_init(Box::default)
-    }
-
     /// Counts a call that has ended.
     #[inline]
     pub(super) fn count_call(&self, end: &End<'_>) {
-        let lane = self.lane();
-        lane.calls[CallOutcome::of(end).index()].record(end.took());
+        let (lane, writer) = self.0.own();
+        lane.calls[CallOutcome::of(end).index()].record(end.took(), writer);
         let retries = end.retries();
         if retries.attempts() > 1 {
-            lane.delays.record(retries.waited());
+            lane.delays.record(retries.waited(), writer);
         }
         if let Some(denied) = retries.denied() {
-            lane.denied[denial_index(denied)].fetch_add(1, Ordering::Relaxed);
+            writer.add(&lane.denied[denial_index(denied)], 1);
         }
         if let Some(rejection) = end.rejection() {
             let reached = usize::from(rejection.reached_service());
-            lane.rejected[Reason::of(rejection).index()][reached].fetch_add(1, Ordering::Relaxed);
+            writer.add(&lane.rejected[Reason::of(rejection).index()][reached], 1);
         }
     }
 
     /// Counts an attempt that has ended.
     #[inline]
     pub(super) fn count_attempt(&self, is_retry: bool, end: &End<'_>) {
-        self.lane().attempts[usize::from(is_retry)][CallOutcome::of(end).index()].record(end.took());
+        let (lane, writer) = self.0.own();
+        lane.attempts[usize::from(is_retry)][CallOutcome::of(end).index()].record(end.took(), writer);
     }
 
     /// What was counted so far. Threads may count meanwhile.
     pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for lane in self.0.iter().filter_map(|stripe| stripe.0.get()) {
-            totals.add(lane);
-        }
+        self.0.iter().for_each(|lane| totals.add(lane));
         totals
     }
 }
 
-/// The sums of all stripes.
+/// The sums of all lanes.
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) calls: [Histogram; OUTCOMES],

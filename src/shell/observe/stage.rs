@@ -1,5 +1,6 @@
 use super::{Begin, End, Observed, Observer};
 use crate::{
+    context::CallContext,
     error::{Error, Rejection},
     shell::{
         Abandonment, Callee, Describe, Ending, Explanation, Frame, Recall, RefusesNow, Retries, Stage, polled_after_end,
@@ -7,7 +8,6 @@ use crate::{
 };
 use pin_project_lite::pin_project;
 use std::{
-    any::Any,
     mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
@@ -55,23 +55,22 @@ pin_project! {
 ///
 /// | state | event | next state |
 /// |---|---|---|
-/// | - | `start` | `UnderWay` |
-/// | - | `start`: the observer panics after the stages further in have begun | `Failed` |
+/// | - | `start` | `Started` |
+/// | `Started` | the first poll begins | `Torn` |
 /// | `UnderWay` | a poll begins | `Torn` |
 /// | `Torn` | the poll ends pending | `UnderWay` |
 /// | `Torn` | the stages further in have ended | `Ended` |
 /// | `Torn` | user code panics | `Torn` |
-/// | `Failed` | polled | `Ended`, and the panic goes on |
-/// | `UnderWay` | recalled | `Ended` |
+/// | `Started` | recalled | `Ended` |
 /// | any | abandoned | `Ended` |
 #[derive(Debug)]
 enum Watching<Watch> {
-    UnderWay(Watched<Watch>),
-    /// The panic waits for the poll, since `start` alone cannot give back what the stages further in have taken.
-    Failed {
-        watched: Watched<Watch>,
-        panic: Box<dyn Any + Send>,
+    /// The observer knows nothing of it yet.
+    Started {
+        context: CallContext,
+        began: Instant,
     },
+    UnderWay(Watched<Watch>),
     /// In a poll, or after one that panicked. The stages further in have not ended.
     Torn,
     /// The stages further in have ended. They are neither polled nor abandoned again.
@@ -82,7 +81,7 @@ enum Watching<Watch> {
 #[derive(Debug)]
 pub(super) struct Watched<Watch> {
     pub(super) watch: Watch,
-    /// `None` until the first poll has come through the observer.
+    /// `None` of one that is ended before its stages have begun.
     began: Option<Instant>,
 }
 
@@ -105,29 +104,12 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        let Self { stack, observed, .. } = *self;
-        let watch = self.observer.begin(&Begin { stack, observed, context: frame.inherited().context() });
-        let mut guard = EndOnDrop::new(&self.observer, Watched::new(watch));
-        if !O::ENTERS {
-            // Nothing of the observer runs between the start of the stages further in and the end of this one.
-            guard.begin(frame);
-            return ObserveCall { next: self.next.start(request, frame), watching: guard.into_watching() };
-        }
-        let mut started = None;
-        let start = || guard.poll(frame, |frame| started = Some(self.next.start(request, frame)));
-        let panic = catch_unwind(AssertUnwindSafe(start)).err();
-        match (started, guard.keep(), panic) {
-            (Some(next), Some(watched), None) => ObserveCall { next, watching: Watching::UnderWay(watched) },
-            (Some(next), Some(watched), Some(panic)) => {
-                frame.user_code_runs();
-                ObserveCall { next, watching: Watching::Failed { watched, panic } }
-            }
-            (None, Some(watched), Some(panic)) => {
-                let _ended = EndOnDrop::new(&self.observer, watched);
-                resume_unwind(panic)
-            }
-            _ => polled_after_end(),
-        }
+        let (context, began) = (frame.inherited().context(), frame.now());
+        let guard = EndOnPanic { stage: self, context, began };
+        let call =
+            ObserveCall { next: self.next.start(request, frame), watching: Watching::Started { context, began } };
+        mem::forget(guard);
+        call
     }
 
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
@@ -143,15 +125,19 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let ObserveCallProjection { next, watching } = call.project();
-        let mut guard = match mem::replace(watching, Watching::Torn) {
-            Watching::UnderWay(watched) => EndOnDrop::new(&self.observer, watched),
-            // Failed => Ended
-            Watching::Failed { watched, panic } => {
-                let _ended = EndOnDrop::new(&self.observer, watched);
-                self.next.abandon(next, callee, Abandonment::Cancelled, frame);
-                *watching = Watching::Ended;
-                resume_unwind(panic)
+        let mut guard = match *watching {
+            // Started => Torn
+            Watching::Started { context, began } => {
+                *watching = Watching::Torn;
+                let guard = self.begin(context, began);
+                observer_ran::<O>(frame);
+                guard
             }
+            // UnderWay => Torn
+            Watching::UnderWay(_) => match mem::replace(watching, Watching::Torn) {
+                Watching::UnderWay(watched) => EndOnDrop::new(&self.observer, watched),
+                _ => polled_after_end(),
+            },
             Watching::Torn | Watching::Ended => polled_after_end(),
         };
         let polled = guard.poll(frame, |frame| {
@@ -218,13 +204,8 @@ where
                     Ok(()) => guard.end(Ending::of_abandoned(cause, frame), None, frame),
                 }
             }
-            // Failed => Ended
-            Watching::Failed { watched, .. } => {
-                let _ended = EndOnDrop::new(&self.observer, watched);
-                abandon(watching, frame);
-            }
-            // Torn => Ended
-            Watching::Torn => abandon(watching, frame),
+            // Started | Torn => Ended
+            Watching::Started { .. } | Watching::Torn => abandon(watching, frame),
             Watching::Ended => *watching = Watching::Ended,
         }
     }
@@ -238,15 +219,39 @@ where
 {
     fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
         let ObserveCallProjection { next, watching } = call.project();
-        if !matches!(watching, Watching::UnderWay(_)) {
+        // What was begun has been polled.
+        if !matches!(watching, Watching::Started { .. }) {
             return None;
         }
         let request = self.next.recall(next, frame)?;
-        // UnderWay => Ended
-        if let Watching::UnderWay(watched) = mem::replace(watching, Watching::Ended) {
-            EndOnDrop::new(&self.observer, watched).end(Ending::Refused { retry_after: None }, None, frame);
-        }
+        // Started => Ended
+        *watching = Watching::Ended;
         Some(request)
+    }
+}
+
+/// Begins a call, or an attempt, and ends it as panicked, where a panic comes before its first poll.
+struct EndOnPanic<'stage, O: Observer, Next> {
+    stage: &'stage ObserveStage<O, Next>,
+    context: CallContext,
+    began: Instant,
+}
+
+impl<O: Observer, Next> Drop for EndOnPanic<'_, O, Next> {
+    #[cold]
+    fn drop(&mut self) {
+        // A second panic would end the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.stage.begin(self.context, self.began)));
+    }
+}
+
+impl<O: Observer, Next> ObserveStage<O, Next> {
+    /// Begins a call, or an attempt, that was started with this context at this time.
+    #[inline]
+    fn begin(&self, context: CallContext, began: Instant) -> EndOnDrop<'_, O> {
+        let Self { observer, stack, observed, .. } = self;
+        let watch = observer.begin(&Begin { stack, observed: *observed, context });
+        EndOnDrop::new(observer, Watched { watch, began: Some(began) })
     }
 }
 
@@ -265,41 +270,13 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
     /// Polls further in.
     #[inline]
     fn poll<T>(&mut self, frame: &mut Frame, poll: impl FnOnce(&mut Frame) -> T) -> T {
-        if !O::ENTERS {
-            self.begin(frame);
-            return poll(frame);
-        }
-        let Some(Watched { watch, began }) = &mut self.watched else { polled_after_end() };
+        let Some(Watched { watch, .. }) = &mut self.watched else { polled_after_end() };
         let polled = self.observer.poll(watch, || {
-            Self::observer_ran(frame);
-            began.get_or_insert_with(|| frame.now());
+            observer_ran::<O>(frame);
             poll(frame)
         });
-        Self::observer_ran(frame);
+        observer_ran::<O>(frame);
         polled
-    }
-
-    /// The first poll comes through.
-    #[inline]
-    fn begin(&mut self, frame: &mut Frame) {
-        if let Some(Watched { began, .. }) = &mut self.watched {
-            Self::observer_ran(frame);
-            began.get_or_insert_with(|| frame.now());
-        }
-    }
-
-    /// The observer ran, which is user code.
-    #[inline]
-    fn observer_ran(frame: &mut Frame) {
-        if !O::IS_QUICK {
-            frame.user_code_runs();
-        }
-    }
-
-    /// It goes on, between polls.
-    #[inline]
-    fn into_watching(mut self) -> Watching<O::Watch> {
-        self.watched.take().map_or(Watching::Torn, Watching::UnderWay)
     }
 
     /// It goes on.
@@ -313,7 +290,7 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
         if let Some(Watched { watch, began }) = self.watched.take() {
             let took = took(began, frame);
             self.observer.end(watch, &End { ending, rejection, took, retries: frame.retries() });
-            Self::observer_ran(frame);
+            observer_ran::<O>(frame);
         }
     }
 }
@@ -327,6 +304,14 @@ impl<O: Observer> Drop for EndOnDrop<'_, O> {
             // A second panic would end the process.
             let _ = catch_unwind(AssertUnwindSafe(|| self.observer.end(watch, &end)));
         }
+    }
+}
+
+/// The observer ran, which is user code.
+#[inline]
+fn observer_ran<O: Observer>(frame: &mut Frame) {
+    if !O::IS_QUICK {
+        frame.user_code_runs();
     }
 }
 

@@ -4,12 +4,11 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::{pending, ready},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     thread,
 };
 use steadfast::{
@@ -235,7 +234,7 @@ impl Observer for Ends {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_begins_again_is_observed_again_and_stamped_once() {
+async fn an_attempt_that_begins_again_is_observed_and_stamped_once() {
     struct Count(Arc<AtomicUsize>);
 
     impl Stamp<u32> for Count {
@@ -259,9 +258,8 @@ async fn an_attempt_that_begins_again_is_observed_again_and_stamped_once() {
     meanwhile.by(&control);
     meanwhile.at(1, StackConfig { retry: Some(RetryConfig::new(3)), ..open() });
     assert_eq!(layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n))).oneshot(7).await, Ok(7));
-    let (success, refused) = (Ending::Answered(Outcome::Success), Ending::Refused { retry_after: None });
-    let attempts = [(Observed::Attempt, refused), (Observed::Attempt, success)];
-    assert_eq!(*ends.0.lock().unwrap(), [attempts[0], attempts[1], (Observed::Call, success)]);
+    let success = Ending::Answered(Outcome::Success);
+    assert_eq!(*ends.0.lock().unwrap(), [(Observed::Attempt, success), (Observed::Call, success)]);
     assert_eq!((meanwhile.asked(), stamped.load(Ordering::Relaxed)), (2, 1));
     assert_eq!((bucket.available_at(Instant::now()), own.in_flight()), (9, 0));
 }
@@ -328,43 +326,6 @@ async fn a_place_whose_owner_panics_is_given_up_once_to_begin_again() {
     let call = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n))).oneshot(7);
     assert!(tokio::spawn(call).await.unwrap_err().is_panic());
     assert_eq!(line.1.load(Ordering::Relaxed), 1);
-}
-
-/// An observer that panics at the end of an attempt that begins again.
-#[derive(Clone)]
-struct PanicsAtEnd;
-
-impl Observer for PanicsAtEnd {
-    type Watch = Observed;
-
-    fn begin(&self, begin: &Begin) -> Observed {
-        begin.observed()
-    }
-
-    fn end(&self, observed: Observed, end: &End<'_>) {
-        assert!(observed == Observed::Call || !matches!(end.ending(), Ending::Refused { .. }), "told to");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_panic_while_a_call_is_taken_back_gives_back_its_places_at_once() {
-    let (meanwhile, limiter) = (Meanwhile::default(), Limiter::fixed(1).unwrap());
-    let cost = meanwhile.clone();
-    let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(10)).build().unwrap();
-    let (layer, control) = steadfast::client()
-        .observe("prices", PanicsAtEnd)
-        .rate_limit(RateLimit::new(bucket.clone()).cost(move |_: &u32| cost.cost()))
-        .load_shed(limiter.clone())
-        .live()
-        .unwrap();
-    meanwhile.by(&control);
-    meanwhile.at(1, StackConfig { load_shed: Some(LoadShedConfig::new(2)), ..open() });
-    let mut call = Box::pin(layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n))).oneshot(7));
-    let poll = || call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
-    // The future is kept.
-    assert_eq!((limiter.in_flight(), bucket.available_at(Instant::now())), (0, 10));
-    drop(call);
 }
 
 #[tokio::test(start_paused = true)]
