@@ -21,10 +21,14 @@ mod timers;
 #[path = "../support/trial.rs"]
 mod trial;
 
+#[cfg(all(feature = "metrics", feature = "serde"))]
+mod board;
+mod browser;
 mod clients;
 mod compile_fail;
 mod composition;
 mod constant_work_sources;
+mod dashboard;
 mod durable;
 mod failover;
 mod grpc_clients;
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         constant_work_sources::write_to_a_full_disk(path.as_ref());
     }
     let trials = [
+        #[cfg(all(feature = "metrics", feature = "serde"))]
+        board::trials(),
         clients::trials(),
         compile_fail::trials(),
         composition::trials(),
@@ -62,6 +68,8 @@ fn main() -> ExitCode {
         whole_bodies::trials(),
         constant_work_sources::trials(),
         needing(server::missing(), constant_work_sources::trials_with_redis()),
+        needing(browser::missing(), dashboard::trials()),
+        needing(browser::missing(), dashboard::pictures()),
         needing(server::missing(), durable::trials()),
         needing(server::missing(), failover::trials()),
         #[cfg(feature = "redis-tls")]
