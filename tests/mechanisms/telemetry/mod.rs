@@ -9,6 +9,10 @@ mod instrument;
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "metrics")]
+mod promql;
+#[cfg(feature = "metrics")]
+mod queries;
 #[cfg(feature = "tracing")]
 mod spans;
 #[cfg(feature = "tracing")]
