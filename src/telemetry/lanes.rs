@@ -133,7 +133,7 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let alone: Vec<_> = writers.iter().filter(|(_, writer)| *writer == Writer::Alone).collect();
-        assert_eq!(alone.iter().collect::<HashSet<_>>().len(), alone.len());
+        assert_eq!(alone.iter().map(|(lane, _)| lane).collect::<HashSet<_>>().len(), alone.len());
         assert!(alone.len() <= OWNED && alone.len() < writers.len());
         let counted: u64 = lanes.iter().map(|lane| lane.load(Ordering::Relaxed)).sum();
         assert_eq!(counted, 2000 * OWNED as u64);

@@ -1,8 +1,10 @@
 //! A headless Chromium, driven over WebDriver by `chromedriver`.
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -33,6 +35,7 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .expect("chromedriver starts");
         let mut said = BufReader::new(driver.stdout.take().expect("standard output is a pipe")).lines();
@@ -142,8 +145,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Both fail only for a child that has ended. Chromium ends with its driver's connection.
-        let _ = self.driver.kill();
+        // The driver and the browser that it has started. It fails only where all have ended.
+        let _ = kill_process_group(Pid::from_child(&self.driver), Signal::KILL);
         let _ = self.driver.wait();
     }
 }
