@@ -67,6 +67,8 @@
 //!
 //! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
 //!
+//! [`telemetry`] shows what stacks do: metrics, spans, and functions of your own for what happens.
+//!
 //! # What holds for all of them
 //!
 //! - State is shared by all that one layer makes, and by all clones of a handle.
@@ -138,6 +140,14 @@ pub fn server() -> stack::ServerBuilder {
 }
 
 /// The examples of the README, compiled and run.
-#[cfg(all(doctest, feature = "redis", feature = "constant-work", feature = "http", feature = "sim"))]
+#[cfg(all(
+    doctest,
+    feature = "redis",
+    feature = "constant-work",
+    feature = "http",
+    feature = "metrics",
+    feature = "sim",
+    feature = "tracing"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -14,19 +14,59 @@ use tokio::time::Instant;
 /// [`Observer`](super::Observer) of the stack gets all of them when the stack is built.
 ///
 /// ```
-/// use std::sync::atomic::{AtomicU64, Ordering};
-/// use steadfast::shell::{Instrument, Reading, Readings};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+/// use steadfast::error::{Rejection, SwitchedOff};
+/// use steadfast::shell::{DescribeGate, Ending, Explanation, Frame, Gate, Instrument, Reading, Readings};
 /// use tokio::time::Instant;
+/// use tower::{ServiceExt, service_fn};
 ///
-/// struct OnlyPaidRequests {
-///     unpaid: AtomicU64,
+/// /// Refuses even numbers, and counts them.
+/// #[derive(Clone, Default)]
+/// struct OddOnly(Arc<Refused>);
+///
+/// #[derive(Default)]
+/// struct Refused(AtomicU64);
+///
+/// impl Gate<u32> for OddOnly {
+///     type Permit = ();
+///
+///     fn admit(&self, number: &u32, _: &mut Frame) -> Result<(), Rejection> {
+///         if number % 2 == 1 {
+///             return Ok(());
+///         }
+///         self.0.0.fetch_add(1, Ordering::Relaxed);
+///         Err(SwitchedOff::new().into())
+///     }
+///
+///     fn settle(&self, (): (), _: Ending, _: &mut Frame) {}
 /// }
 ///
-/// impl Instrument for OnlyPaidRequests {
+/// impl Instrument for Refused {
 ///     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
-///         readings.add(Reading::count("unpaid_total", self.unpaid.load(Ordering::Relaxed)));
+///         readings.add(Reading::count("shop_even_numbers_total", self.0.load(Ordering::Relaxed)));
 ///     }
 /// }
+///
+/// impl DescribeGate for OddOnly {
+///     fn describe(&self, explanation: &mut Explanation) {
+///         explanation.layer("odd only", "no even numbers");
+///         explanation.instrument(self.0.clone());
+///     }
+/// }
+///
+/// # #[cfg(feature = "metrics")] {
+/// let metrics = steadfast::telemetry::Metrics::new();
+/// let service = steadfast::client()
+///     .observe("numbers", metrics.clone())
+///     .own_load_shed(steadfast::stack::gate(OddOnly::default()))
+///     .service(service_fn(async |n: u32| Ok::<_, std::io::Error>(n)))?;
+/// assert!(service.oneshot(8).await.is_err());
+/// assert!(metrics.samples().iter().any(|sample| sample.name == "shop_even_numbers_total"));
+/// # }
+/// # Ok(())
+/// # }
 /// ```
 pub trait Instrument: Send + Sync + 'static {
     /// Gives all readings as of `now`. The same names and labels come each time, from the first reading on.
@@ -46,6 +86,21 @@ pub trait Instrument: Send + Sync + 'static {
     /// Default: `None`, for an instrument that is different from all others.
     fn address(&self) -> Option<usize> {
         None
+    }
+}
+
+/// What several have in common is one instrument.
+impl<T: Instrument + ?Sized> Instrument for Arc<T> {
+    fn read(&self, now: Instant, readings: &mut Readings<'_>) {
+        (**self).read(now, readings);
+    }
+
+    fn listen(&self, listener: &Weak<StateListener>) {
+        (**self).listen(listener);
+    }
+
+    fn address(&self) -> Option<usize> {
+        (**self).address().or_else(|| Some(Arc::as_ptr(self).cast::<()>() as usize))
     }
 }
 
@@ -76,8 +131,10 @@ impl fmt::Debug for Readings<'_> {
 
 /// One number of an [`Instrument`], with its name and labels.
 ///
-/// Names are those of the metrics without the prefix `steadfast_`. Names and values of labels are known when the
-/// program is built: never a key, a path or the text of an error, so that their number stays small.
+/// The mechanisms of this crate use the names of the [metrics](crate::telemetry#the-metrics) without the prefix
+/// `steadfast_`. A name of your own is used as it is, without a prefix, so begin it with that of your program. Names and
+/// values of labels are known when the program is built: never a key, a path or the text of an error, so that their
+/// number stays small.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
     name: &'static str,

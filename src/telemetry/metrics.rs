@@ -55,7 +55,7 @@ pub struct Watching {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// The name, with the prefix `steadfast_`.
+    /// The name: with the prefix `steadfast_`, or that of a [`Reading`](crate::shell::Reading) of your own as it is.
     pub name: &'static str,
     /// The labels, with their values: first that of the stack.
     pub labels: Vec<(&'static str, &'static str)>,
@@ -84,7 +84,8 @@ impl Metrics {
     /// Reads a mechanism that is part of no observed stack, until the returned guard is dropped: a breaker that is used
     /// by hand, a durable queue, a poller. `name` is the value of the first label.
     ///
-    /// A mechanism that is watched twice by one name is read once.
+    /// A mechanism that is watched twice by one name is read once. Refusals of a mechanism that is asked by hand are its
+    /// callers', so there are no rejections among its metrics.
     ///
     /// ```
     /// use steadfast::{load_shed::Limiter, telemetry::{Metrics, SampleValue}};
@@ -114,7 +115,9 @@ impl Metrics {
     pub fn samples(&self) -> Vec<Sample> {
         let mut samples = Vec::new();
         for (stack, tally, merged) in self.registry.read() {
-            of_calls(stack, &tally.totals(), &mut samples);
+            if let Some(tally) = tally {
+                of_calls(stack, &tally.totals(), &mut samples);
+            }
             samples.extend(merged.into_iter().map(|((name, labels), number)| of_reading(stack, name, labels, number)));
         }
         #[cfg(feature = "http")]
@@ -123,7 +126,8 @@ impl Metrics {
     }
 }
 
-/// The samples of calls and attempts. Counts are there from the start. A histogram is there from its first duration.
+/// The samples of calls and attempts. Counts are there from the start, but for rejections after the service was
+/// reached. A histogram is there from its first duration.
 fn of_calls(stack: &'static str, totals: &Totals, samples: &mut Vec<Sample>) {
     let label = ("stack", stack);
     let mut add = |name, labels: &[(&'static str, &'static str)], value| {
@@ -149,6 +153,9 @@ fn of_calls(stack: &'static str, totals: &Totals, samples: &mut Vec<Sample>) {
     }
     for ((mechanism, reason), counts) in REASONS.iter().zip(totals.rejected) {
         for (reached, count) in ["false", "true"].into_iter().zip(counts) {
+            if reached == "true" && count == 0 {
+                continue;
+            }
             let labels = [("mechanism", *mechanism), ("reason", *reason), ("reached", reached)];
             add("steadfast_rejections_total", &labels, SampleValue::Counter(count));
         }

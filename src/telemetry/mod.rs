@@ -63,11 +63,14 @@
 //! # }
 //! ```
 //!
-//! Without `set_buckets` that exporter draws summaries, which cannot be added up over processes. The recorder may be
+//! It takes `metrics` 0.24 and an exporter for that version, here `metrics-exporter-prometheus` 0.18: a recorder of another
+//! version gets nothing. An exporter that keeps each value until it is rendered needs its upkeep (`run_upkeep`) where
+//! nobody scrapes for long. Without `set_buckets` that exporter draws summaries, which cannot be added up over processes. The recorder may be
 //! installed at any time, before or after the stacks are built. `Metrics::samples()` gives the same numbers to an
 //! exporter of your own.
 //!
-//! A mechanism that is part of no stack is read by `Metrics::watch("name", handle)`.
+//! A mechanism that is part of no stack is read by `Metrics::watch("name", handle)`. Gates and limits of your own are read
+//! where they have an [`Instrument`](crate::shell::Instrument). Their names get no prefix, and the label `stack`.
 //!
 //! ## The metrics
 //!
@@ -78,8 +81,8 @@
 //! | `call_duration_seconds` | histogram | stack, outcome | all calls, waits and retries included |
 //! | `attempt_duration_seconds` | histogram | stack, kind, outcome | attempts that came to the service; kind is `first` or `retry` |
 //! | `retry_delay_seconds` | histogram | stack | the waits of calls with more than one attempt |
-//! | `retries_denied_total` | counter | stack, reason | calls that were worth another attempt and got none |
-//! | `rejections_total` | counter | stack, mechanism, reason, reached | calls that were refused or ended; reached: `true` if the service had been called |
+//! | `retries_denied_total` | counter | stack, reason | calls that were worth another attempt and got none; reason is a [`Denied`](crate::shell::Denied) as `budget`, `no_hint` |
+//! | `rejections_total` | counter | stack, mechanism, reason, reached | calls that were refused or ended, by [reason](Refusals); reached: `true` if the service had been called |
 //! | `shadow_rejections_total` | counter | stack, mechanism | calls that a limit in shadow let pass |
 //! | `circuit_state` | gauge | stack, state | 1 for the present state; by key, the number of circuits |
 //! | `circuit_transitions_total` | counter | stack, to | changes of state |
@@ -106,8 +109,11 @@
 //! - `outcome` is one of `success`, `failure`, `overloaded`, `unprocessed`, `permanent` and `ignored`, which the
 //!   classifier says; and `rejected`, `timed_out`, `cancelled` and `panicked`.
 //! - Values of labels are known when the program is compiled: never a key, a path, a host or the text of an error. So
-//!   the number of series is bounded: about 60 for a stack, and a histogram for each outcome that has come up.
-//! - Gauges and counters are there from the start. A histogram is there from its first duration.
+//!   the number of series is bounded: about 40 for a stack, and for each outcome of calls and of attempts that has come up
+//!   a histogram, which Prometheus sees as 21 series.
+//! - Gauges and counters are there from the start, but for rejections with `reached="true"`. A histogram is there from its
+//!   first duration.
+//! - A gate of your own refuses with a rejection of this crate, and counts as the mechanism which that names.
 //! - Two stacks of one name are added up. Of ages and ratios the largest counts. A mechanism in both of them is read
 //!   once. When a stack is gone its counts stay and its gauges are zero.
 //! - Counts are in the process only. A restart begins at zero, as Prometheus expects it.

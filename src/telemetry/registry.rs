@@ -24,7 +24,8 @@ pub(super) struct Registry {
 /// The stacks of one name, and what is watched by it.
 #[derive(Default)]
 struct Group {
-    tally: Arc<Tally>,
+    /// Of the stacks; `None` where there is none, and mechanisms alone are watched.
+    tally: Option<Arc<Tally>>,
     watched: Vec<Watched>,
     /// What those have counted that are gone. It makes sure that no count falls.
     gone: Merged,
@@ -74,7 +75,7 @@ pub(super) struct Watch {
 impl Registry {
     /// The tally of the stacks of this name.
     pub(super) fn tally(&self, name: &'static str) -> Arc<Tally> {
-        self.groups().entry(name).or_default().tally.clone()
+        self.groups().entry(name).or_default().tally.get_or_insert_default().clone()
     }
 
     /// Reads these instruments from now on.
@@ -107,7 +108,7 @@ impl Registry {
     }
 
     /// The tally and the readings of each name.
-    pub(super) fn read(&self) -> Vec<(&'static str, Arc<Tally>, Merged)> {
+    pub(super) fn read(&self) -> Vec<(&'static str, Option<Arc<Tally>>, Merged)> {
         let now = Instant::now();
         let groups: Vec<_> = self
             .groups()

@@ -44,11 +44,14 @@ const TARGET: &str = "steadfast";
 /// of their call. The parent of a call is the span in which it is polled first. `outcome` is recorded at the end:
 /// `success`, `failure`, `overloaded`, `unprocessed`, `permanent`, `ignored`, `rejected`, `timed_out`, `cancelled` or
 /// `panicked`. `error.type` is the mechanism that rejected the call, or the outcome unless that is `success` or
-/// `ignored`. `attempts` is missing of a call that panicked.
+/// `ignored`. `attempts` counts one that a layer refused, and is missing of a call that panicked.
+///
+/// The gates decide before the first poll, so their events, such as that of a circuit that becomes half-open, belong to
+/// the span around the call.
 ///
 /// `http.request.resend_count` and `attempt` are the [number of the attempt](crate::CallContext::attempt), from 1 on. A
-/// stack without a retry has the number that its caller gave it. An attempt that a [live](crate::stack::live) stack
-/// sends through its gates again ends as `rejected`. So does one whose time is up before the service is ready.
+/// stack without a retry has the number that its caller gave it. An attempt whose time is up before the service is ready
+/// ends as `rejected`.
 ///
 /// # One warning in ten seconds
 ///
@@ -88,6 +91,17 @@ const TARGET: &str = "steadfast";
 /// assert_eq!(payments.oneshot(7).await?, 7);
 /// # Ok(())
 /// # }
+/// ```
+///
+/// # In the terminal
+///
+/// `tracing-subscriber` prints a span only where it is asked to, when it closes:
+///
+/// ```text
+/// tracing_subscriber::fmt()
+///     .with_env_filter("info,steadfast=debug")
+///     .with_span_events(FmtSpan::CLOSE)
+///     .init();
 /// ```
 ///
 /// # OpenTelemetry

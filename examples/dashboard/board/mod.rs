@@ -1,13 +1,15 @@
 //! A live page of the stacks of a server: what they do now, and switches for those whose configuration can change.
 //!
-//! Copy this folder into a server of your own. It needs `axum`, `futures`, `serde_json`, `tokio`, and the features
+//! Copy this folder into a server of your own. It needs `axum` (with `http1` and `tokio`), `futures`, `serde_json`, `tokio`, and the features
 //! `metrics` and `serde` of `steadfast`. These lines use it:
 //!
 //! ```ignore
 //! let metrics = Metrics::new();
 //! let (layer, control) = steadfast::client().observe("payments", metrics.clone()) /* .. */ .live()?;
-//! let board = Board::new(metrics).stack("payments", control).token(env::var("BOARD_TOKEN")?);
-//! axum::serve(TcpListener::bind("127.0.0.1:9900").await?, board.router()).await?;
+//! let token = env::var("BOARD_TOKEN").unwrap_or_default();
+//! let board = Board::new(metrics).stack("payments", control).token(token);
+//! let listener = TcpListener::bind("127.0.0.1:9900").await?;
+//! tokio::spawn(async { axum::serve(listener, board.router()).await });
 //! ```
 //!
 //! # Who may look
@@ -103,6 +105,7 @@ impl Board {
     }
 
     /// A line of text above the cards, asked once a second: a version, a region. Default: none.
+    #[allow(dead_code, reason = "a server that copies this folder may need no note")]
     pub fn note(mut self, note: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.note = Some(Box::new(note));
         self
