@@ -72,11 +72,24 @@ impl Histogram {
     /// The mean of the durations in a bucket, in seconds. It lies in the bucket. `None` where there is none.
     pub fn mean(&self, bucket: usize) -> Option<f64> {
         let (count, sum) = (*self.counts.get(bucket)?, *self.sums.get(bucket)?);
-        (count > 0).then(|| {
-            let mean = sum as f64 / 1e9 / count as f64;
-            // Rounding must not lift it out of its bucket.
-            BUCKETS.get(bucket).map_or(mean, |bound| mean.min(*bound))
-        })
+        (count > 0).then(|| within(bucket, sum as f64 / 1e9 / count as f64))
+    }
+
+    /// Goes on to `all` in one bucket. Returns the number of the durations that it brings, and their mean in seconds;
+    /// `None` where there is none.
+    ///
+    /// The count and the sum of a bucket are read one after the other, so the sum may be ahead or behind by a few
+    /// durations. The mean lies in the bucket all the same, and makes up for it the next time.
+    pub(crate) fn follow(&mut self, all: &Self, bucket: usize) -> Option<(u64, f64)> {
+        let (count, sum) = (self.counts.get_mut(bucket)?, self.sums.get_mut(bucket)?);
+        let more = all.counts[bucket].checked_sub(*count).filter(|more| *more > 0)?;
+        // The sums wrap around, and may be behind.
+        let nanos = all.sums[bucket].wrapping_sub(*sum) as i64;
+        let mean = nanos as f64 / 1e9 / more as f64;
+        let inside = within(bucket, mean);
+        let told = if inside == mean { nanos } else { (inside * 1e9 * more as f64) as i64 };
+        (*count, *sum) = (all.counts[bucket], sum.wrapping_add_signed(told));
+        Some((more, inside))
     }
 
     /// Adds the durations of another histogram.
@@ -86,21 +99,69 @@ impl Histogram {
         }
     }
 
-    /// The durations that have come since an `earlier` state of it.
+    /// The durations that have come since an `earlier` state of it: none in a bucket that has less than before.
     #[must_use]
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let mut since = Self::default();
         for bucket in 0..COUNT {
-            since.counts[bucket] = self.counts[bucket].wrapping_sub(earlier.counts[bucket]);
-            since.sums[bucket] = self.sums[bucket].wrapping_sub(earlier.sums[bucket]);
+            if let Some(more) = self.counts[bucket].checked_sub(earlier.counts[bucket]) {
+                since.add(bucket, more, self.sums[bucket].wrapping_sub(earlier.sums[bucket]));
+            }
         }
         since
     }
+
+    /// Goes on to another state of it in each bucket in which that is the later one.
+    pub(crate) fn raise(&mut self, other: &Self) {
+        for bucket in 0..COUNT {
+            let (count, sum) = (other.counts[bucket], other.sums[bucket]);
+            // The sums wrap around.
+            let is_later = sum.wrapping_sub(self.sums[bucket]) as i64 > 0;
+            if count > self.counts[bucket] || count == self.counts[bucket] && is_later {
+                (self.counts[bucket], self.sums[bucket]) = (count, sum);
+            }
+        }
+    }
+}
+
+/// The nearest value within the bounds of a bucket, in seconds: rounding may have led out of it.
+fn within(bucket: usize, seconds: f64) -> f64 {
+    // A bound belongs to the bucket below it.
+    let above = bucket.checked_sub(1).and_then(|below| BOUNDS.get(below)).map_or(0.0, |bound| (bound + 1) as f64 / 1e9);
+    BUCKETS.get(bucket).map_or(seconds, |bound| seconds.min(*bound)).max(above)
 }
 
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sum_that_is_read_early_or_late_leads_out_of_no_bucket_and_is_made_up_for() {
+        let (millis, bucket) = (1_000_000, bucket(Nanos(20_000_000)));
+        let mut all = Histogram::default();
+        let mut told = Histogram::default();
+        let mut sum = 0.0;
+        // 20 ms each. The sum of the second comes late, and that of the fourth early.
+        for (count, nanos) in [(1, 20 * millis), (1, 0), (1, 40 * millis), (1, 40 * millis), (1, 0), (5, 100 * millis)]
+        {
+            all.add(bucket, count, nanos);
+            let (more, mean) = told.follow(&all, bucket).unwrap();
+            assert!(more == count && mean > BUCKETS[bucket - 1] && mean <= BUCKETS[bucket], "{mean}");
+            sum += more as f64 * mean;
+        }
+        assert!((sum - all.sum()).abs() < 1e-9, "{sum}");
+        assert_eq!(told.follow(&all, bucket), None);
+
+        // Less than before brings nothing, and never wraps around.
+        assert_eq!(told.follow(&Histogram::default(), bucket), None);
+        assert_eq!(Histogram::default().since(&all), Histogram::default());
+        let most = all;
+        all.raise(&Histogram::default());
+        assert_eq!(all, most);
+        let mut late = Histogram::default();
+        late.add(bucket, 1, 0);
+        assert!(late.mean(bucket).unwrap() > BUCKETS[bucket - 1]);
+    }
 
     #[test]
     fn each_bound_belongs_to_its_bucket() {

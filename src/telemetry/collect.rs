@@ -59,13 +59,11 @@ impl Metrics {
                 SampleValue::Counter(count) => recorder.register_counter(&key, &METADATA).absolute(count),
                 SampleValue::Gauge(value) => recorder.register_gauge(&key, &METADATA).set(value),
                 SampleValue::Histogram(all) => {
-                    let earlier = collected.entry((name, labels)).or_default();
-                    let since = all.since(earlier);
-                    *earlier = *all;
                     let histogram = recorder.register_histogram(&key, &METADATA);
+                    let told = collected.entry((name, labels)).or_default();
                     for bucket in 0..COUNT {
-                        if let Some(mean) = since.mean(bucket) {
-                            histogram.record_many(mean, since.counts()[bucket] as usize);
+                        if let Some((count, mean)) = told.follow(&all, bucket) {
+                            histogram.record_many(mean, count as usize);
                         }
                     }
                 }

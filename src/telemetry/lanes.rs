@@ -25,14 +25,14 @@ pub(super) enum Writer {
 }
 
 impl Writer {
-    /// Adds to a counter of the lane. The counter guards no other memory.
+    /// Adds to a counter of the lane, with release: who reads it with acquire sees what was added before.
     #[inline]
     pub(super) fn add(self, counter: &AtomicU64, amount: u64) {
         match self {
             // No other thread writes between the load and the store.
-            Self::Alone => counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed),
+            Self::Alone => counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Release),
             Self::Shared => {
-                counter.fetch_add(amount, Ordering::Relaxed);
+                counter.fetch_add(amount, Ordering::Release);
             }
         }
     }

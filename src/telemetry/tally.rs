@@ -28,7 +28,8 @@ const OUTCOMES: usize = CallOutcome::ALL.len();
 #[derive(Default)]
 struct Durations(OnceLock<Box<[Bucket; COUNT]>>);
 
-/// A count and a sum of nanoseconds, beside each other in one cache line. Relaxed: they guard no other memory.
+/// A count and a sum of nanoseconds, beside each other in one cache line. The sum is written first and read last, so
+/// that it has all durations that are counted.
 #[derive(Default)]
 struct Bucket {
     count: AtomicU64,
@@ -41,14 +42,16 @@ impl Durations {
         let nanos = Nanos::of(took);
         let buckets = self.0.get_or_init(|| Box::new(array::from_fn(|_| Bucket::default())));
         let Bucket { count, nanos: sum } = &buckets[bucket(nanos)];
-        writer.add(count, 1);
         writer.add(sum, nanos.0);
+        // After the sum, with release: it pairs with the reading.
+        writer.add(count, 1);
     }
 
     fn add_to(&self, histogram: &mut Histogram) {
         for (place, bucket) in self.0.get().into_iter().flat_map(|buckets| buckets.iter().enumerate()) {
             let Bucket { count, nanos } = bucket;
-            histogram.add(place, count.load(Ordering::Relaxed), nanos.load(Ordering::Relaxed));
+            let count = count.load(Ordering::Acquire);
+            histogram.add(place, count, nanos.load(Ordering::Relaxed));
         }
     }
 }
