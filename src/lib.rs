@@ -107,6 +107,7 @@ pub mod http;
 pub mod load_level;
 pub mod load_shed;
 mod pace;
+mod panics;
 pub mod per_key;
 mod random;
 pub mod rate_limit;

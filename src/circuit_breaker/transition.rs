@@ -1,11 +1,10 @@
 //! The transitions of a breaker, on their way to listeners.
 
 use super::{BreakerState, most_open::Listeners, window::Counts};
-use crate::shell::StateListener;
+use crate::{panics::survives, shell::StateListener};
 use std::{
     collections::VecDeque,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
 };
 use tokio::time::Instant;
@@ -180,11 +179,7 @@ impl Item {
         for Listening { since, listener } in listeners {
             // A listener misses none that came before it.
             let missed = transition.missed.min(number - since);
-            let told = catch_unwind(AssertUnwindSafe(|| listener.hear(&Transition { missed, ..transition })));
-            if let Err(panic) = told {
-                // The drop of the payload is user code, too.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
-            }
+            survives(|| listener.hear(&Transition { missed, ..transition }));
         }
     }
 }

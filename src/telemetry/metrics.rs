@@ -103,7 +103,7 @@ impl Metrics {
     /// # }
     /// ```
     pub fn watch(&self, name: &'static str, instrument: impl Instrument) -> Watching {
-        Watching { _watch: self.registry.watch(name, vec![Arc::new(instrument)]) }
+        Watching { _watch: self.registry.watch(name, &[Arc::new(instrument)]) }
     }
 
     /// All metrics as of now, for an exporter of your own. [`collect`](Self::collect) gives the same to the recorder
@@ -112,6 +112,10 @@ impl Metrics {
     /// # Cost
     ///
     /// One reading of each mechanism, each with a short lock at most, and an allocation for each sample.
+    ///
+    /// # Panics
+    ///
+    /// A panic of an instrument ends here: what it has given before counts, and its counts stay where they were.
     pub fn samples(&self) -> Vec<Sample> {
         let mut samples = Vec::new();
         for (stack, tally, merged) in self.registry.read() {
@@ -218,7 +222,7 @@ impl Observer for Metrics {
 
     fn instruments(&self, instruments: &[Arc<dyn Instrument>]) {
         if let Some(Stack { name, watch, .. }) = &self.stack {
-            watch.get_or_init(|| self.registry.watch(name, instruments.to_vec()));
+            watch.get_or_init(|| self.registry.watch(name, instruments));
         }
     }
 

@@ -1,11 +1,15 @@
 //! The mechanisms that are read, by the name of their stack.
 
 use super::tally::Tally;
-use crate::shell::{Instrument, Number, Reading, Readings};
+use crate::{
+    panics::survives,
+    shell::{Instrument, Number, Reading, Readings},
+    sync::{Mutex, MutexGuard, lock},
+};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 use tokio::time::Instant;
 
@@ -31,37 +35,80 @@ struct Group {
     gone: Merged,
 }
 
-/// An instrument, and by how many it is watched. What it had counted before does not count.
+/// An instrument, and by how many it is watched.
 #[derive(Clone)]
 struct Watched {
-    instrument: Arc<dyn Instrument>,
+    instrument: Watchable,
     uses: usize,
-    before: Merged,
+    counted: Arc<Mutex<Counted>>,
+}
+
+/// An instrument that can be told from others without a call of it.
+#[derive(Clone)]
+struct Watchable {
+    instrument: Arc<dyn Instrument>,
+    address: Option<usize>,
+}
+
+impl Watchable {
+    fn of(instrument: &Arc<dyn Instrument>) -> Self {
+        let mut address = None;
+        survives(|| address = instrument.address());
+        Self { instrument: instrument.clone(), address }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self.address, other.address) {
+            (Some(one), Some(other)) => one == other,
+            _ => Arc::ptr_eq(&self.instrument, &other.instrument),
+        }
+    }
+}
+
+/// What a watched instrument has counted. All that read it share this.
+#[derive(Default)]
+struct Counted {
+    /// What it had counted before, which does not count. `None` until it has been read without a panic.
+    before: Option<Merged>,
+    /// The most that it has counted since then, by each reader. No reader gives less.
+    most: Merged,
+    /// `most` is part of what stays of its name, and so does not grow.
+    is_gone: bool,
+}
+
+impl Counted {
+    /// Puts what the instrument has counted since it is watched in the place of what it has counted in all.
+    fn adjust(&mut self, readings: &mut Merged, is_complete: bool) {
+        if self.before.is_none() && is_complete {
+            let lasting = readings.iter().filter(|(_, number)| is_lasting(number));
+            self.before = Some(lasting.map(|(key, number)| (key.clone(), number.clone())).collect());
+        }
+        if let Some(before) = self.before.as_ref().filter(|_| !self.is_gone) {
+            for (key, number) in readings.iter().filter(|(_, number)| is_lasting(number)) {
+                let since = before.get(key).map_or_else(|| number.clone(), |before| since(number, before));
+                match self.most.entry(key.clone()) {
+                    Entry::Vacant(absent) => drop(absent.insert(since)),
+                    Entry::Occupied(mut present) => raise(present.get_mut(), &since),
+                }
+            }
+        }
+        readings.retain(|_, number| !is_lasting(number));
+        readings.extend(self.most.iter().map(|(key, number)| (key.clone(), number.clone())));
+    }
 }
 
 impl Watched {
-    fn is(&self, instrument: &Arc<dyn Instrument>) -> bool {
-        match (self.instrument.address(), instrument.address()) {
-            (Some(one), Some(other)) => one == other,
-            _ => Arc::ptr_eq(&self.instrument, instrument),
-        }
-    }
-
     /// Adds its present readings, but for what it had counted before.
     fn add_to(&self, merged: &mut Merged, now: Instant) {
         let mut readings = Merged::new();
-        read(&*self.instrument, now, &mut readings);
-        for (key, number) in readings {
-            let before = self.before.get(&key);
-            let since = match (number, before) {
-                (Number::Count(count), Some(Number::Count(before))) => Number::Count(count.wrapping_sub(*before)),
-                (Number::Durations(durations), Some(Number::Durations(before))) => {
-                    Number::Durations(Box::new(durations.since(before)))
-                }
-                (number, _) => number,
-            };
-            merge(merged, key, since);
-        }
+        // It may be a user's, so it is read under no lock.
+        let is_complete = read(&*self.instrument.instrument, now, &mut readings);
+        lock(&self.counted).adjust(&mut readings, is_complete);
+        readings.into_iter().for_each(|(key, number)| merge(merged, key, number));
+    }
+
+    fn is_begun(&self) -> bool {
+        lock(&self.counted).before.is_some()
     }
 }
 
@@ -69,7 +116,7 @@ impl Watched {
 pub(super) struct Watch {
     registry: Arc<Registry>,
     name: &'static str,
-    instruments: Vec<Arc<dyn Instrument>>,
+    instruments: Vec<Watchable>,
 }
 
 impl Registry {
@@ -79,31 +126,16 @@ impl Registry {
     }
 
     /// Reads these instruments from now on.
-    pub(super) fn watch(self: &Arc<Self>, name: &'static str, instruments: Vec<Arc<dyn Instrument>>) -> Watch {
-        let now = Instant::now();
-        // An instrument may be a user's, so it is read under no lock.
-        let read = instruments.iter().map(|instrument| {
-            let mut before = Merged::new();
-            read(&**instrument, now, &mut before);
-            before.retain(|_, number| is_lasting(number));
-            Watched { instrument: instrument.clone(), uses: 1, before }
-        });
-        let all: Vec<_> = read.collect();
+    pub(super) fn watch(self: &Arc<Self>, name: &'static str, instruments: &[Arc<dyn Instrument>]) -> Watch {
+        let instruments: Vec<_> = instruments.iter().map(Watchable::of).collect();
         let mut groups = self.groups();
         let group = groups.entry(name).or_default();
-        let mut known = Vec::new();
-        for newcomer in all {
-            match group.watched.iter_mut().find(|watched| watched.is(&newcomer.instrument)) {
-                Some(watched) => {
-                    watched.uses += 1;
-                    known.push(newcomer);
-                }
-                None => group.watched.push(newcomer),
-            }
-        }
+        let all: Vec<_> = instruments.iter().map(|instrument| group.watch(instrument)).collect();
         drop(groups);
-        // An instrument is a user's, and so is its drop.
-        drop(known);
+        // What comes from now on counts. Another thread may have begun to read it since.
+        for watched in all.iter().filter(|watched| !watched.is_begun()) {
+            watched.add_to(&mut Merged::new(), Instant::now());
+        }
         Watch { registry: self.clone(), name, instruments }
     }
 
@@ -123,14 +155,13 @@ impl Registry {
     }
 
     fn groups(&self) -> MutexGuard<'_, BTreeMap<&'static str, Group>> {
-        // Nothing under the lock panics half-way.
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.groups)
     }
 
     /// Takes one use of an instrument away, unless it is the last one.
-    fn release(&self, name: &'static str, instrument: &Arc<dyn Instrument>) -> Option<Watched> {
+    fn release(&self, name: &'static str, instrument: &Watchable) -> Option<Watched> {
         let mut groups = self.groups();
-        let watched = groups.get_mut(name)?.watched.iter_mut().find(|watched| watched.is(instrument))?;
+        let watched = groups.get_mut(name)?.watched.iter_mut().find(|watched| watched.instrument.is(instrument))?;
         if watched.uses > 1 {
             watched.uses -= 1;
             return None;
@@ -140,27 +171,40 @@ impl Registry {
 
     /// Takes an instrument away for good. What it has counted stays.
     fn retire(&self, name: &'static str, last: &Watched) {
-        let mut counted = Merged::new();
-        last.add_to(&mut counted, Instant::now());
+        let mut readings = Merged::new();
+        last.add_to(&mut readings, Instant::now());
         let mut groups = self.groups();
         let Some(group) = groups.get_mut(name) else { return };
-        let Some(place) = group.watched.iter().position(|watched| watched.is(&last.instrument)) else { return };
+        let is_last = |watched: &Watched| watched.instrument.is(&last.instrument);
+        let Some(place) = group.watched.iter().position(is_last) else { return };
         if group.watched[place].uses > 1 {
             // Somebody watches it again.
             group.watched[place].uses -= 1;
             return;
         }
         let gone = group.watched.remove(place);
-        for (key, number) in counted {
-            let number = match number {
-                // Its series goes on: there is none of it.
-                Number::Sum(_) | Number::Largest(_) => Number::Sum(0.0),
-                number => number,
-            };
+        let mut counted = lock(&gone.counted);
+        // Those that read it meanwhile give no more than stays.
+        counted.is_gone = true;
+        // The series of its gauges go on: there is none of it.
+        let gauges = readings.into_iter().filter(|(_, number)| !is_lasting(number));
+        let gauges = gauges.map(|(key, _)| (key, Number::Sum(0.0)));
+        for (key, number) in counted.most.clone().into_iter().chain(gauges) {
             merge(&mut group.gone, key, number);
         }
-        drop(groups);
-        drop(gone);
+    }
+}
+
+impl Group {
+    /// Watches an instrument once more.
+    fn watch(&mut self, instrument: &Watchable) -> Watched {
+        if let Some(watched) = self.watched.iter_mut().find(|watched| watched.instrument.is(instrument)) {
+            watched.uses += 1;
+            return watched.clone();
+        }
+        let watched = Watched { instrument: instrument.clone(), uses: 1, counted: Arc::default() };
+        self.watched.push(watched.clone());
+        watched
     }
 }
 
@@ -180,17 +224,38 @@ impl fmt::Debug for Registry {
     }
 }
 
-fn read(instrument: &dyn Instrument, now: Instant, merged: &mut Merged) {
+/// Reads an instrument. Returns whether it has given all, or has panicked.
+fn read(instrument: &dyn Instrument, now: Instant, merged: &mut Merged) -> bool {
     let mut take = |reading: Reading| {
         let (name, labels, number) = (reading.name(), reading.labels().to_vec(), reading.number().clone());
         merge(merged, (name, labels), number);
     };
-    instrument.read(now, &mut Readings::to(&mut take));
+    survives(|| instrument.read(now, &mut Readings::to(&mut take)))
 }
 
 /// Whether a number stays when its mechanism is gone.
 fn is_lasting(number: &Number) -> bool {
     matches!(number, Number::Count(_) | Number::Durations(_))
+}
+
+/// What has been counted since an earlier state.
+fn since(number: &Number, before: &Number) -> Number {
+    match (number, before) {
+        (Number::Count(count), Number::Count(before)) => Number::Count(count.saturating_sub(*before)),
+        (Number::Durations(durations), Number::Durations(before)) => {
+            Number::Durations(Box::new(durations.since(before)))
+        }
+        _ => number.clone(),
+    }
+}
+
+/// Raises what was counted to this, where this is more.
+fn raise(most: &mut Number, number: &Number) {
+    match (most, number) {
+        (Number::Count(most), Number::Count(count)) => *most = (*most).max(*count),
+        (Number::Durations(most), Number::Durations(durations)) => most.raise(durations),
+        _ => {}
+    }
 }
 
 /// Adds a number to those of its key.

@@ -3,13 +3,13 @@
 use super::{StackConfig, changes::Changes};
 use crate::{
     error::ConfigError,
+    panics::survives,
     shell::{StateChange, StateListener},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 use std::{
     collections::VecDeque,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
 };
 
@@ -127,15 +127,11 @@ impl Item {
     fn tell(self) {
         let Self { outcome, listeners, missed } = self;
         for listener in &*listeners {
-            let told = catch_unwind(AssertUnwindSafe(|| {
+            survives(|| {
                 if let Some(listener) = listener.upgrade() {
                     listener(&outcome.change().after_missing(missed));
                 }
-            }));
-            if let Err(panic) = told {
-                // The drop of the payload is user code, too.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
-            }
+            });
         }
     }
 }

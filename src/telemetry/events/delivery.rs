@@ -4,17 +4,8 @@ use super::{
     counts::Numbers,
     hub::{Hub, Name},
 };
-use std::{
-    collections::HashMap,
-    fmt,
-    future::poll_fn,
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use crate::panics::survives;
+use std::{collections::HashMap, fmt, future::poll_fn, mem, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::{
     task::yield_now,
     time::{Instant, Interval, MissedTickBehavior, interval_at},
@@ -150,24 +141,21 @@ impl Turn {
         // Told before the functions run, and so never twice.
         let numbers = total.since(&mem::replace(&mut told.numbers, total));
         if let (Some(tell), Some(retries)) = (&mut functions.on_retries, numbers.retries()) {
-            call(|| tell(stack, &retries));
+            survives(|| tell(stack, &retries));
         }
         let refusals = numbers.refusals();
         if let (Some(tell), Some(refusals)) = (&mut functions.on_refusals, &refusals) {
-            call(|| tell(stack, refusals));
+            survives(|| tell(stack, refusals));
         }
         let Some(tell) = &mut functions.on_queue else { return };
         let refused = refusals.is_some_and(|refusals| refusals.of("load_level") > 0);
-        let mut waiting = 0.0;
-        // The instruments of others are user code.
-        call(|| waiting = name.waiting(Instant::now()));
-        let queue = match (refused, waiting > 0.0) {
+        let queue = match (refused, name.has_waiters(Instant::now())) {
             (true, _) => QueueState::Refusing,
             (false, true) => QueueState::Waiting,
             (false, false) => QueueState::Empty,
         };
         if mem::replace(&mut told.queue, queue) != queue {
-            call(|| tell(stack, queue));
+            survives(|| tell(stack, queue));
         }
     }
 }
@@ -175,15 +163,7 @@ impl Turn {
 impl Functions {
     fn tell_change(&mut self, change: &super::hub::OwnedChange) {
         if let Some(tell) = &mut self.on_transition {
-            call(|| change.tell(|told| tell(change.stack, told)));
+            survives(|| change.tell(|told| tell(change.stack, told)));
         }
-    }
-}
-
-/// Calls a function of the user. A panic of it ends here.
-fn call(function: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(function)) {
-        // The drop of the payload is user code, too.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(mem::forget);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{counts::Counts, delivery::Turn};
 use crate::{
+    panics::survives,
     shell::{End, Instrument, Number, Readings, StateChange, StateListener},
     sync::{Mutex, lock},
 };
@@ -186,19 +187,19 @@ impl Learned {
 }
 
 impl Name {
-    /// The calls that wait in the queues of its stacks.
-    pub(super) fn waiting(&self, now: Instant) -> f64 {
-        let mut waiting = 0.0;
+    /// Whether calls wait in the queues of its stacks. An instrument that panics hides no other.
+    pub(super) fn has_waiters(&self, now: Instant) -> bool {
+        let mut has_waiters = false;
         let mut take = |reading: crate::shell::Reading| match reading.number() {
-            Number::Sum(calls) if reading.name() == "queue_waiting" => waiting += calls,
+            Number::Sum(calls) if reading.name() == "queue_waiting" => has_waiters |= *calls > 0.0,
             _ => {}
         };
         for stack in self.stacks.iter().filter_map(Weak::upgrade) {
             for instrument in &stack.instruments {
-                instrument.read(now, &mut Readings::to(&mut take));
+                survives(|| instrument.read(now, &mut Readings::to(&mut take)));
             }
         }
-        waiting
+        has_waiters
     }
 }
 

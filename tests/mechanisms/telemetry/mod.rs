@@ -13,6 +13,8 @@ mod metrics;
 mod promql;
 #[cfg(feature = "metrics")]
 mod queries;
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+mod registry;
 #[cfg(feature = "tracing")]
 mod spans;
 #[cfg(feature = "tracing")]
