@@ -76,7 +76,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         readings.add(of_keys(Reading::sum("keys", self.len() as f64)));
         readings.add(of_keys(Reading::count("keys_overflow_total", self.overflowed())));
 
-        let (labels, mut in_shadow) = (self.labels(), 0_u64);
+        let (labels, mut in_shadow) = (self.labels(), self.forgotten_in_shadow());
         let mut tallies: Vec<_> = labels.all().into_iter().map(|label| (label, T::Tally::default())).collect();
         self.look_at_all(|hash, handle| {
             in_shadow = in_shadow.wrapping_add(handle.in_shadow());

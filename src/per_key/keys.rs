@@ -145,9 +145,15 @@ impl<T: Mechanism, K> Keys<T, K> {
         }
     }
 
-    /// The calls that mechanisms let pass in shadow, where these are those of the present ones. It never falls.
-    pub(super) fn all_in_shadow(&self, present: u64) -> u64 {
-        let sum = self.forgotten.load(Ordering::Relaxed).wrapping_add(present);
+    /// The calls that forgotten mechanisms let pass in shadow. Read before the present ones are looked at: what is
+    /// forgotten in between is then counted once at most.
+    pub(super) fn forgotten_in_shadow(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// The calls that mechanisms let pass in shadow, where these are those of the forgotten and the present ones. It
+    /// never falls.
+    pub(super) fn all_in_shadow(&self, sum: u64) -> u64 {
         self.most_read.fetch_max(sum, Ordering::Relaxed).max(sum)
     }
 

@@ -4,11 +4,17 @@ use super::{breakers, fragile};
 use std::{
     sync::{
         Barrier,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
 };
-use steadfast::circuit_breaker::{Breaker, BreakerState};
+use steadfast::{
+    circuit_breaker::{Breaker, BreakerState},
+    load_shed::Limiter,
+    per_key::PerKey,
+    shell::{Instrument, Number, Readings},
+};
+use tokio::time::Instant;
 
 /// Runs the same in two threads that begin together, with their numbers.
 fn in_two_threads(work: impl Fn(u64) + Sync) {
@@ -71,4 +77,46 @@ fn two_threads_open_no_more_circuits_than_the_share_allows() {
         assert!(!over.load(Ordering::Relaxed) && open <= 3, "{open} open");
         assert_eq!(open, breakers.open());
     }
+}
+
+#[test]
+fn calls_in_shadow_of_a_key_that_is_forgotten_while_it_is_read_count_once() {
+    let limiters = PerKey::with(
+        |key: &u64| *key,
+        |_| {
+            let limiter = Limiter::fixed(1).unwrap();
+            limiter.set_shadow(true);
+            limiter
+        },
+    );
+    let limiters = limiters.max_keys(1);
+    let (passed, ended) = (AtomicU64::new(0), AtomicBool::new(false));
+    let in_shadow = || {
+        let mut in_shadow = 0;
+        limiters.read(
+            Instant::now(),
+            &mut Readings::to(&mut |reading| match reading.number() {
+                Number::Count(count) if reading.name() == "shadow_rejections_total" => in_shadow = *count,
+                _ => {}
+            }),
+        );
+        in_shadow
+    };
+    in_two_threads(|number| {
+        if number == 0 {
+            for key in 0..5_000 {
+                let limiter = limiters.handle(key);
+                let _first = limiter.try_acquire();
+                passed.fetch_add(10, Ordering::SeqCst);
+                (0..10).for_each(|_| drop(limiter.try_acquire()));
+            }
+            ended.store(true, Ordering::SeqCst);
+        }
+        while !ended.load(Ordering::SeqCst) {
+            let seen = in_shadow();
+            let most = passed.load(Ordering::SeqCst);
+            assert!(seen <= most, "{seen} of {most}");
+        }
+    });
+    assert_eq!(in_shadow(), passed.into_inner());
 }
