@@ -80,7 +80,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
                 all.labels.push(OTHER);
             }
             all.add(self.keys.hash(&key), label);
-            if all.places.len() > MOST_LABELS {
+            // A key that comes twice has the last of its labels, and the others are there, too.
+            if all.places.len() > MOST_LABELS || all.labels.len() > MOST_LABELS + 1 {
                 return Err(ConfigError::new("per_key.label_keys", "more than 64", "must be at most 64 keys"));
             }
         }

@@ -232,3 +232,14 @@ fn more_than_64_keys_have_no_labels_however_many_there_are() {
         assert_eq!(error.field(), "per_key.label_keys");
     }
 }
+
+#[test]
+fn labels_are_bounded_where_one_key_has_all_of_them() {
+    let words: Vec<&'static str> = (0..65).map(|number| &*number.to_string().leak()).collect();
+    let labelled = |labels: &[&'static str]| {
+        let labels = labels.iter().map(|label| (7, *label));
+        breakers(fragile()).label_keys(labels).is_ok()
+    };
+    assert!(labelled(&words[..64]));
+    assert!(!labelled(&words));
+}
