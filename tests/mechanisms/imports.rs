@@ -22,6 +22,7 @@ const LAYERS: [&[&str]; 7] = [
         "held",
         "histogram",
         "pace",
+        "panics",
         "random",
         "redis",
         "stripes",
