@@ -2,7 +2,7 @@ mod stage;
 
 use self::stage::{EndOnDrop, Watched};
 use super::{Ending, Instrument, Retries, polled_after_end};
-use crate::{context::CallContext, error::Rejection};
+use crate::{context::CallContext, error::Rejection, panics::survives};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
@@ -145,10 +145,13 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 
     #[inline]
     fn end(&self, (outer, inner): Self::Watch, end: &End<'_>) {
-        let inner = catch_unwind(AssertUnwindSafe(|| self.1.end(inner, end)));
-        self.0.end(outer, end);
-        if let Err(panic) = inner {
-            resume_unwind(panic);
+        match catch_unwind(AssertUnwindSafe(|| self.1.end(inner, end))) {
+            Ok(()) => self.0.end(outer, end),
+            Err(panic) => {
+                // One panic comes out.
+                survives(|| self.0.end(outer, end));
+                resume_unwind(panic);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     probes::{Recorder, every, poll, poll_panics},
     support::{Act, Backend, Failed, ms, secs},
 };
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use steadfast::{
     Outcome,
     circuit_breaker::{Breaker, BreakerState},
@@ -31,8 +31,15 @@ impl Observed {
     }
 
     fn client(&self) -> impl Service<u32, Response = u16, Error = steadfast::Error<Failed>> + Clone + use<> {
+        self.observed_by(self.recorder.clone())
+    }
+
+    fn observed_by<O: Observer + Clone>(
+        &self,
+        observer: O,
+    ) -> impl Service<u32, Response = u16, Error = steadfast::Error<Failed>> + Clone + use<O> {
         steadfast::client()
-            .observe("payments", self.recorder.clone())
+            .observe("payments", observer)
             .timeout(ms(500))
             .retry(every(2, ms(10)))
             .circuit_breaker(self.breaker.clone())
@@ -261,4 +268,90 @@ fn a_call_that_is_dropped_while_a_panic_unwinds_may_meet_an_observer_that_panics
     }));
     assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"the first one"));
     assert_eq!(places.in_flight(), 0);
+}
+
+/// A payload that panics when it is dropped.
+struct Hot;
+
+impl Drop for Hot {
+    fn drop(&mut self) {
+        panic!("the payload fails");
+    }
+}
+
+/// Panics in its end with a payload that panics, too.
+#[derive(Clone)]
+struct Burns;
+
+impl Observer for Burns {
+    type Watch = ();
+
+    fn begin(&self, _: &Begin) {}
+
+    fn end(&self, (): (), _: &End<'_>) {
+        panic_any(Hot);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_panics_ends_no_process_while_another_panic_unwinds() {
+    let client =
+        steadfast::client().observe("payments", (Burns, Burns)).service(Backend::always(Act::panic())).unwrap();
+    let mut call = Box::pin(client.oneshot(1));
+    let panic = catch_unwind(AssertUnwindSafe(|| poll(&mut call).is_ready())).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"told to, in `poll`"));
+    drop(call);
+
+    let client = steadfast::client().observe("payments", (Burns, Burns)).service(Backend::always(Act::hang())).unwrap();
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        let mut call = Box::pin(client.oneshot(1));
+        assert!(poll(&mut call).is_pending());
+        panic!("the first one");
+    }));
+    assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"the first one"));
+}
+
+/// Enters nothing, and otherwise records.
+#[derive(Clone)]
+struct Quiet(Recorder);
+
+impl Observer for Quiet {
+    type Watch = <Recorder as Observer>::Watch;
+
+    fn watches(&mut self, stack: &'static str) {
+        self.0.watches(stack);
+    }
+
+    fn begin(&self, begin: &Begin) -> Self::Watch {
+        self.0.begin(begin)
+    }
+
+    fn end(&self, watch: Self::Watch, end: &End<'_>) {
+        self.0.end(watch, end);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_enters_nothing_ends_once_what_it_began_once_wherever_the_call_ends() {
+    for act in [Act::answer(200).after(ms(5)), Act::panic().after(ms(5)), Act::panic_at_once(), Act::hang()] {
+        for place in [None, Some("begin call"), Some("begin attempt"), Some("end attempt"), Some("end call")] {
+            for polls in 0..3 {
+                let test = Observed::new(Backend::always(act));
+                place.into_iter().for_each(|place| test.recorder.panics_at(place));
+                let mut call = Box::pin(test.observed_by(Quiet(test.recorder.clone())).call(1));
+                for _ in 0..polls {
+                    match catch_unwind(AssertUnwindSafe(|| poll(&mut call).is_pending())) {
+                        Ok(true) => advance(ms(5)).await,
+                        _ => break,
+                    }
+                }
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(call)));
+                let when = format!("{act:?}, {place:?}, {polls} polls");
+                let events = test.recorder.events.take();
+                let of = |word: &str| events.iter().filter(|event| event.contains(word)).count();
+                assert_eq!((of(" ends"), of("lost")), (of(" begins"), 0), "{when}: {events:?}");
+                test.assert_nothing_left(&when);
+            }
+        }
+    }
 }

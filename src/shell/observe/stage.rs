@@ -2,6 +2,7 @@ use super::{Begin, End, Observed, Observer};
 use crate::{
     context::CallContext,
     error::{Error, Rejection},
+    panics::survives,
     shell::{
         Abandonment, Callee, Describe, Ending, Explanation, Frame, Recall, RefusesNow, Retries, Stage, polled_after_end,
     },
@@ -196,10 +197,11 @@ where
                 match panic {
                     // While a panic unwinds, a second one that left a drop would end the process.
                     Err(panic) if !thread::panicking() => resume_unwind(panic),
-                    Err(_) => {}
+                    Err(panic) => {
+                        survives(|| drop(panic));
+                    }
                     Ok(()) if thread::panicking() => {
-                        let end = || guard.end(Ending::of_abandoned(cause, frame), None, frame);
-                        let _ = catch_unwind(AssertUnwindSafe(end));
+                        survives(|| guard.end(Ending::of_abandoned(cause, frame), None, frame));
                     }
                     Ok(()) => guard.end(Ending::of_abandoned(cause, frame), None, frame),
                 }
@@ -241,7 +243,7 @@ impl<O: Observer, Next> Drop for EndOnPanic<'_, O, Next> {
     #[cold]
     fn drop(&mut self) {
         // A second panic would end the process.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.stage.begin(self.context, self.began)));
+        survives(|| drop(self.stage.begin(self.context, self.began)));
     }
 }
 
@@ -302,7 +304,7 @@ impl<O: Observer> Drop for EndOnDrop<'_, O> {
             let took = took(began, &mut Frame::new());
             let end = End { ending: Ending::Panicked, rejection: None, took, retries: Retries::default() };
             // A second panic would end the process.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.observer.end(watch, &end)));
+            survives(|| self.observer.end(watch, &end));
         }
     }
 }
