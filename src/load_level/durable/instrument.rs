@@ -57,6 +57,8 @@ struct Kept {
     /// When the last readings came, or when the instrument was made.
     since: Instant,
     redelivered: u64,
+    /// The answers so far. It tells whether another one came while Redis was asked.
+    answers: u64,
 }
 
 impl DurableQueue {
@@ -67,14 +69,16 @@ impl DurableQueue {
 }
 
 impl QueueInstrument {
-    /// Asks Redis for readings, and keeps them. Dropped before its end, it leaves those before.
+    /// Asks Redis for readings, and keeps them. Dropped before its end, it leaves those before. Several may ask at once:
+    /// an answer that is older than the kept one is not kept.
     ///
     /// # Errors
     ///
     /// As of [`DurableQueue::readings`]. The readings before stay.
     pub async fn refresh(&self) -> Result<QueueReadings, QueueError> {
+        let asked_after = lock(&self.kept).answers;
         let answer = self.queue.readings().await;
-        lock(&self.kept).hear(answer.as_ref().ok(), Instant::now());
+        lock(&self.kept).hear(answer.as_ref().ok(), asked_after, Instant::now());
         answer
     }
 
@@ -100,14 +104,19 @@ impl QueueInstrument {
 
 impl Kept {
     fn new(now: Instant) -> Self {
-        Self { last: None, is_up: false, since: now, redelivered: 0 }
+        Self { last: None, is_up: false, since: now, redelivered: 0, answers: 0 }
     }
 
-    /// Keeps an answer, or notes that there was none.
-    fn hear(&mut self, answer: Option<&QueueReadings>, now: Instant) {
+    /// Keeps an answer, or notes that there was none. `asked_after`: the answers before it was asked for.
+    fn hear(&mut self, answer: Option<&QueueReadings>, asked_after: u64, now: Instant) {
         self.is_up = answer.is_some();
         let Some(readings) = answer else { return };
         let before = self.last.as_ref().map_or(readings.redelivered, |last| last.redelivered);
+        if readings.redelivered < before && asked_after != self.answers {
+            // Another one that was asked for at the same time has overtaken it.
+            return;
+        }
+        self.answers = self.answers.wrapping_add(1);
         // The data of Redis may have begun again.
         let more = readings.redelivered.checked_sub(before).unwrap_or(readings.redelivered);
         self.redelivered = self.redelivered.wrapping_add(more);
@@ -183,16 +192,30 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut kept = Kept::new(start);
         assert_eq!(numbers(&kept, at(3)), [0.0, 0.0, 0.0, 0.0, 0.0, 3.0]);
-        kept.hear(None, at(4));
+        kept.hear(None, 0, at(4));
         assert_eq!(numbers(&kept, at(4)), [0.0, 0.0, 0.0, 0.0, 0.0, 4.0]);
         // What was delivered again before is of no interest.
-        kept.hear(Some(&readings(5, 1000)), at(5));
+        kept.hear(Some(&readings(5, 1000)), 0, at(5));
         assert_eq!(numbers(&kept, at(6)), [8.0, 1.5, 7.0, 0.0, 1.0, 1.0]);
-        kept.hear(Some(&readings(0, 1003)), at(7));
+        kept.hear(Some(&readings(0, 1003)), 1, at(7));
         assert_eq!(numbers(&kept, at(7)), [3.0, 1.5, 7.0, 3.0, 1.0, 0.0]);
-        kept.hear(None, at(8));
+        kept.hear(None, 2, at(8));
         assert_eq!(numbers(&kept, at(9)), [3.0, 1.5, 7.0, 3.0, 0.0, 2.0]);
-        kept.hear(Some(&readings(0, 4)), at(10));
+        kept.hear(Some(&readings(0, 4)), 2, at(10));
         assert_eq!(numbers(&kept, at(9)), [3.0, 1.5, 7.0, 7.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_is_no_new_beginning_of_the_data() {
+        let start = Instant::now();
+        let mut kept = Kept::new(start);
+        kept.hear(Some(&readings(0, 100)), 0, start);
+        // Both are asked for after the first answer. The older one comes last.
+        kept.hear(Some(&readings(0, 105)), 1, start);
+        kept.hear(Some(&readings(9, 103)), 1, start);
+        assert_eq!(numbers(&kept, start), [3.0, 1.5, 7.0, 5.0, 1.0, 0.0]);
+        // Redis has begun again, and this is asked for after all others.
+        kept.hear(Some(&readings(0, 2)), 2, start);
+        assert_eq!(numbers(&kept, start), [3.0, 1.5, 7.0, 7.0, 1.0, 0.0]);
     }
 }
