@@ -74,7 +74,11 @@ impl Histogram {
         let (count, sum) = (*self.counts.get(bucket)?, *self.sums.get(bucket)?);
         (count > 0).then(|| within(bucket, sum as f64 / 1e9 / count as f64))
     }
+}
 
+/// What metrics do with histograms.
+#[cfg(any(feature = "metrics", test))]
+impl Histogram {
     /// Goes on to `all` in one bucket. Returns the number of the durations that it brings, and their mean in seconds;
     /// `None` where there is none.
     ///

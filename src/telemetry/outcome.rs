@@ -90,6 +90,7 @@ impl CallOutcome {
 
     /// The word for OpenTelemetry's `error.type` of a call: the mechanism that rejected it, or the outcome. `None`
     /// where the call did not fail.
+    #[cfg(feature = "tracing")]
     pub(crate) fn error_type(self, rejection: Option<&Rejection>) -> Option<&'static str> {
         match (self, rejection) {
             (Self::Success | Self::Ignored, None) => None,
