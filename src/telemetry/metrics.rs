@@ -84,8 +84,8 @@ impl Metrics {
     /// Reads a mechanism that is part of no observed stack, until the returned guard is dropped: a breaker that is used
     /// by hand, a durable queue, a poller. `name` is the value of the first label.
     ///
-    /// A mechanism that is watched twice by one name is read once. Refusals of a mechanism that is asked by hand are its
-    /// callers', so there are no rejections among its metrics.
+    /// A mechanism that is watched twice by one name is read once. Who asks it by hand learns of its refusals, so there
+    /// are no rejections among its metrics.
     ///
     /// ```
     /// use steadfast::{load_shed::Limiter, telemetry::{Metrics, SampleValue}};

@@ -22,7 +22,7 @@
 //! let samples = metrics.samples();
 //! let calls = samples.iter().find(|sample| sample.name == "steadfast_call_duration_seconds").unwrap();
 //! assert_eq!(calls.labels, [("stack", "payments"), ("outcome", "success")]);
-//! assert!(matches!(calls.value, SampleValue::Histogram(durations) if durations.count() == 1));
+//! assert!(matches!(&calls.value, SampleValue::Histogram(durations) if durations.count() == 1));
 //! # Ok(())
 //! # }
 //! ```
@@ -63,14 +63,14 @@
 //! # }
 //! ```
 //!
-//! It takes `metrics` 0.24 and an exporter for that version, here `metrics-exporter-prometheus` 0.18: a recorder of another
-//! version gets nothing. An exporter that keeps each value until it is rendered needs its upkeep (`run_upkeep`) where
-//! nobody scrapes for long. Without `set_buckets` that exporter draws summaries, which cannot be added up over processes. The recorder may be
-//! installed at any time, before or after the stacks are built. `Metrics::samples()` gives the same numbers to an
-//! exporter of your own.
+//! It takes `metrics` 0.24 and an exporter for that version, here `metrics-exporter-prometheus` 0.18: a recorder of
+//! another version gets nothing. An exporter that keeps each value until it is rendered needs its upkeep
+//! (`run_upkeep`) where nobody scrapes for long. Without `set_buckets` that exporter draws summaries, which cannot be
+//! added up over processes. The recorder may be installed at any time, before or after the stacks are built.
+//! `Metrics::samples()` gives the same numbers to an exporter of your own.
 //!
-//! A mechanism that is part of no stack is read by `Metrics::watch("name", handle)`. Gates and limits of your own are read
-//! where they have an [`Instrument`](crate::shell::Instrument). Their names get no prefix, and the label `stack`.
+//! A mechanism that is part of no stack is read by `Metrics::watch("name", handle)`. Gates and limits of your own are
+//! read where they have an [`Instrument`](crate::shell::Instrument). Their names get no prefix, and the label `stack`.
 //!
 //! ## The metrics
 //!
@@ -109,10 +109,10 @@
 //! - `outcome` is one of `success`, `failure`, `overloaded`, `unprocessed`, `permanent` and `ignored`, which the
 //!   classifier says; and `rejected`, `timed_out`, `cancelled` and `panicked`.
 //! - Values of labels are known when the program is compiled: never a key, a path, a host or the text of an error. So
-//!   the number of series is bounded: about 40 for a stack, and for each outcome of calls and of attempts that has come up
-//!   a histogram, which Prometheus sees as 21 series.
-//! - Gauges and counters are there from the start, but for rejections with `reached="true"`. A histogram is there from its
-//!   first duration.
+//!   the number of series is bounded: about 40 for a stack, and for each outcome of calls and of attempts that has
+//!   come up a histogram, which Prometheus sees as 21 series.
+//! - Gauges and counters are there from the start, but for rejections with `reached="true"`. A histogram is there from
+//!   its first duration.
 //! - A gate of your own refuses with a rejection of this crate, and counts as the mechanism which that names.
 //! - Two stacks of one name are added up. Of ages and ratios the largest counts. A mechanism in both of them is read
 //!   once. When a stack is gone its counts stay and its gauges are zero.

@@ -50,8 +50,8 @@ const TARGET: &str = "steadfast";
 /// the span around the call.
 ///
 /// `http.request.resend_count` and `attempt` are the [number of the attempt](crate::CallContext::attempt), from 1 on. A
-/// stack without a retry has the number that its caller gave it. An attempt whose time is up before the service is ready
-/// ends as `rejected`.
+/// stack without a retry has the number that its caller gave it. An attempt whose time is up before the service is
+/// ready ends as `rejected`.
 ///
 /// # One warning in ten seconds
 ///

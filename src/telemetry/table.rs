@@ -50,7 +50,7 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "call_duration_seconds" Histogram ["stack", "outcome"] "How long calls took, waits and retries included.";
     "circuit_failure_ratio" Gauge ["stack"] "The share of failures among the calls that the circuit breaker counts.";
     "circuit_half_open_in_seconds" Gauge ["stack"] "The time until an open circuit lets probes through, else 0.";
-    "circuit_state" Gauge ["stack", "state"] "1 for the state of the circuit, 0 for all others; by key, the circuits in it.";
+    "circuit_state" Gauge ["stack", "state"] "1 for the state of the circuit, else 0; by key, the circuits in it.";
     "circuit_transitions_total" Counter ["stack", "to"] "How often the circuit came into a state.";
     "config_age_seconds" Gauge ["source"] "The time since the configuration in force was published.";
     "config_changes_total" Counter ["stack", "result"] "Changes of the configuration of a live stack.";
@@ -75,7 +75,7 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "retries_denied_total" Counter ["stack", "reason"] "Calls that were worth another attempt and got none.";
     "retry_budget_balance" Gauge ["stack"] "The retries that were earned and are left.";
     "retry_delay_seconds" Histogram ["stack"] "The waits between the attempts of a call, of those with a retry.";
-    "shadow_rejections_total" Counter ["stack", "mechanism"] "Calls that passed a limit in shadow which would refuse them.";
+    "shadow_rejections_total" Counter ["stack", "mechanism"] "Calls that a limit in shadow let pass.";
     "store_debt" Gauge ["name"] "The tokens that were spent and are not in the store yet.";
     "store_sync_age_seconds" Gauge ["name"] "The time since the store last answered.";
     "store_up" Gauge ["name"] "1 if the store answers, else 0.";
