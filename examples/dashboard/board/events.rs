@@ -15,6 +15,7 @@ use futures::stream;
 use serde_json::{Value, json};
 use std::{
     convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -52,7 +53,7 @@ impl Default for Events {
 /// Every message from the newest one on; or a refusal, if too many look already.
 pub fn listen(shared: Arc<Shared>) -> Result<Response, (StatusCode, [(HeaderName, &'static str); 1], String)> {
     let mut sampler = shared.events.sampler.lock().unwrap_or_else(PoisonError::into_inner);
-    // A task has ended by itself if a note panicked, or its runtime is gone.
+    // A task has ended by itself if its runtime is gone.
     let running = sampler.take().filter(|sampler| !sampler.task.is_finished());
     let running = sampler.insert(running.unwrap_or_else(|| start(shared.clone())));
     if running.newest.receiver_count() >= MOST_VIEWERS {
@@ -108,7 +109,8 @@ impl Shared {
             .collect();
         json!({
             "time": Instant::now().saturating_duration_since(self.events.began).as_secs_f64(),
-            "note": board.note.as_ref().map(|note| note()),
+            // One that panics is left out, and asked again.
+            "note": board.note.as_ref().and_then(|note| catch_unwind(AssertUnwindSafe(note)).ok()),
             "switches": board.token.is_some(),
             "buckets": BUCKETS,
             "samples": board.metrics.samples().iter().map(sample).collect::<Vec<_>>(),
