@@ -5,7 +5,7 @@ use super::{
     instrument::{Switch, answers},
 };
 use crate::support::{ms, secs};
-use steadfast::{load_shed::Limiter, shell::StateChange, telemetry::Spans};
+use steadfast::{circuit_breaker::Breaker, load_shed::Limiter, shell::StateChange, telemetry::Spans};
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
 use tracing::Level;
@@ -71,4 +71,37 @@ async fn a_mechanism_is_warned_of_once_in_ten_seconds_with_the_number_of_its_rej
     advance(secs(3600)).await;
     let _ = shop.clone().oneshot(()).await;
     assert_eq!(collector.take(), [warning("shop", 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_says_why_it_changed() {
+    let (collector, _guard) = Collector::begin(Level::INFO);
+    let breaker = Breaker::builder().failure_rate(0.5, secs(10)).minimum_calls(4).open_for(secs(1)).probes(1);
+    let breaker = breaker.consecutive_failures(3).build().unwrap();
+    let stack = steadfast::client().observe("payments", Spans::new()).circuit_breaker(breaker.clone());
+    let _stack = stack.layer().unwrap();
+    breaker.try_acquire().unwrap().success();
+    for _ in 0..3 {
+        breaker.try_acquire().unwrap().failure();
+    }
+    advance(secs(1)).await;
+    breaker.try_acquire().unwrap().failure();
+    advance(secs(60)).await;
+    breaker.try_acquire().unwrap().success();
+    breaker.force_open();
+    let told = [
+        ("WARN", "closed", "open", "3 of 4 calls failed, 3 in a row"),
+        ("INFO", "open", "half_open", "the open time has passed"),
+        ("WARN", "half_open", "open", "the probes failed"),
+        ("INFO", "open", "half_open", "the open time has passed"),
+        ("INFO", "half_open", "closed", "the probes succeeded"),
+        ("INFO", "closed", "forced_open", "by hand"),
+    ];
+    let told = told.map(|(level, from, to, evidence)| {
+        format!(
+            "{level} the state has changed stack=payments mechanism=circuit_breaker from={from} to={to} \
+             evidence={evidence}"
+        )
+    });
+    assert_eq!(collector.take(), told);
 }
