@@ -63,7 +63,7 @@ impl Shop {
             // 16 at 80 ms each are 200 orders per second.
             .load_level(Queue::builder(16, 36).max_wait(Duration::from_millis(300)).build()?)
             .timeout(Duration::from_millis(800))
-            // To this stack an order that cannot be paid is a failure, whoever has refused it.
+            // To this stack an order that cannot be paid is a failure, also where a layer of the other stack refuses.
             .classify(|result: Result<&(), &Failed>| result.map_or(Outcome::Failure, |()| Outcome::Success))
             .live()?;
         let orders = layer.layer(service_fn(move |_: Order| take(payments.clone())));

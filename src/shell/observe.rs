@@ -18,15 +18,16 @@ pub use stage::ObserveStage;
 /// observed has no stage for it.
 ///
 /// Each call is begun once and ended once, in its first poll at the earliest, and so is each attempt that comes to the
-/// service: what a layer refuses makes no attempt. Where a change of a [live](crate::stack::live) stack lets a call
-/// pass the gates again, the attempt that had begun ends as [`Ending::Refused`], and another one begins.
+/// service: what a layer refuses makes no attempt. The gates decide before that poll begins. An attempt that a change
+/// of a [live](crate::stack::live) stack takes back to the gates has not begun.
 ///
 /// # Cancellation and panics
 ///
 /// A call that is dropped ends as [`Ending::Cancelled`], one whose service panics as [`Ending::Panicked`]. By then
 /// everything that was taken for it has been given back. A panic of [`begin`](Self::begin), [`poll`](Self::poll) or
-/// [`end`](Self::end) comes out of the poll of the response future, as one of the service would. A panic of `end` while
-/// another one unwinds is swallowed.
+/// [`end`](Self::end) comes out of the poll of the response future, and the attempt counts as one whose service has
+/// panicked. Places that a call has taken go back when its future is dropped. A panic of `end` while another one
+/// unwinds is swallowed.
 ///
 /// # Cost
 ///
@@ -101,8 +102,8 @@ pub trait Observer {
     /// A call, or an attempt, begins.
     fn begin(&self, begin: &Begin) -> Self::Watch;
 
-    /// Runs one poll of the call or attempt: the place to enter a span. What is done when it comes is not part of a poll:
-    /// the decisions of gates, the copy for a retry.
+    /// Runs one poll of the call or attempt: the place to enter a span. What is done when it comes is not part of a
+    /// poll: the decisions of gates, the copy for a retry.
     ///
     /// Default: nothing but that.
     #[inline]

@@ -14,7 +14,7 @@ use std::{
 /// The series of a histogram.
 type Series = (&'static str, Vec<(&'static str, &'static str)>);
 
-/// What recorders have got of each histogram so far. Only one thread collects at a time.
+/// The part of each histogram that recorders have got so far. Only one thread collects at a time.
 #[derive(Default)]
 pub(super) struct Collected(Mutex<HashMap<Series, Histogram>>);
 
@@ -28,6 +28,8 @@ impl Metrics {
     /// A recorder may be installed at any time: handles are made by each call. Counters come with their totals, so
     /// nothing of what was counted before is lost. Of a histogram a recorder gets what has come since the last call.
     /// So all goes to one recorder: what is collected before it is installed is lost to its histograms.
+    ///
+    /// While one thread collects, a second call returns at once, and its scrape may show a part of the older numbers.
     ///
     /// # Cost
     ///

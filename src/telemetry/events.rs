@@ -92,7 +92,7 @@ pub struct Watch {
 }
 
 impl Events {
-    /// Begins the list of functions that are told.
+    /// Begins a list of functions to call.
     pub fn builder() -> EventsBuilder {
         EventsBuilder::default()
     }

@@ -10,13 +10,13 @@ pub(super) type OnRetries = Box<dyn FnMut(&'static str, &RetryCounts) + Send>;
 pub(super) type OnRefusals = Box<dyn FnMut(&'static str, &Refusals) + Send>;
 pub(super) type OnQueue = Box<dyn FnMut(&'static str, QueueState) + Send>;
 
-/// The functions that are told of [`Events`].
+/// The functions that [`Events`] calls.
 ///
 /// Each gets the name of the stack first. It runs in the task of the [`Delivery`], under no lock. A function that
 /// blocks delays that task only. A panic of one is caught, and the delivery goes on. A function that holds a clone of
 /// the events keeps the delivery from ending.
 #[derive(Default)]
-#[must_use = "nothing is told without `build`"]
+#[must_use = "a builder does nothing before `build`"]
 pub struct EventsBuilder {
     functions: Functions,
 }
@@ -56,8 +56,8 @@ impl EventsBuilder {
         self
     }
 
-    /// The observer, and the delivery that tells the functions. Counts are told once in each `interval`: 10 s suits
-    /// logs, and the interval of a scrape suits metrics.
+    /// Makes the observer, and the delivery that calls the functions. It gives counts once in each `interval`: 10 s
+    /// suits logs, and the interval of a scrape suits metrics.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-/// The most changes of state that are told before other tasks have a turn.
+/// The most changes of state that the delivery hands over before it yields to other tasks.
 const BATCH: usize = 64;
 
 /// Tells the functions of [`Events`](super::Events): spawn [`run`](Self::run).
