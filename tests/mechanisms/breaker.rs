@@ -705,9 +705,10 @@ proptest! {
             if trial.breaker.state() == BreakerState::ForcedOpen {
                 return trial.step(Step::Reset);
             }
-            // All calls in flight hang for ever. At worst the window is full of failures, and the circuit opens; or
-            // probes hang, and it opens again. After the open time, probes succeed.
-            for round in 0..4 {
+            // All calls in flight hang for ever. At worst the window holds failures, and the success that completes the
+            // minimum of calls opens the circuit; or probes hang, and it opens again. After the open time, probes
+            // succeed.
+            for round in 0..4 + trial.model.spec.minimum_calls {
                 let hung = if round == 0 { 0 } else { LONGEST.into() };
                 let wait = trial.until_half_open().unwrap_or(hung);
                 trial.wait(wait);
