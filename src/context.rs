@@ -60,6 +60,11 @@ pub enum Criticality {
     CriticalPlus,
 }
 
+impl Criticality {
+    /// All classes, from the least critical to the most critical one.
+    pub const ALL: [Self; 4] = [Self::Sheddable, Self::SheddablePlus, Self::Critical, Self::CriticalPlus];
+}
+
 /// The deadline, the criticality and the attempt of the call at hand. A small value, cheap to copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CallContext {

@@ -32,7 +32,8 @@ mod readable;
 pub use chain::chain;
 pub use closed::Closed;
 pub use details::{
-    CircuitOpen, Overloaded, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut, WaitedTooLong,
+    CircuitOpen, Overloaded, OverloadedCause, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut,
+    WaitedTooLong,
 };
 
 use crate::words::Flag;

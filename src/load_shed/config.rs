@@ -1,6 +1,6 @@
 //! The configuration of a limit on calls in flight that can change while calls pass.
 
-use super::limiter::{Limiter, check};
+use super::limiter::Limiter;
 use crate::{
     error::ConfigError,
     shell::{Course, Reconfigure},
@@ -10,7 +10,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct LoadShedConfig {
-    /// The most calls in flight, at least 1.
+    /// The most calls in flight, at least 1. Of an adaptive limiter its ceiling.
     pub limit: usize,
     /// Only counts what it would refuse.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -33,7 +33,7 @@ impl Reconfigure for Limiter {
     }
 
     fn check(&self, config: &LoadShedConfig) -> Result<(), ConfigError> {
-        check(config.limit)
+        Limiter::check(self, config.limit)
     }
 
     fn course(&self, now: &LoadShedConfig, to: &LoadShedConfig) -> Course<LoadShedConfig> {

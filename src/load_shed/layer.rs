@@ -1,15 +1,224 @@
-use super::Limiter;
-use crate::shell::{GateStage, KeepError, Leaf, StackLayer};
+use super::{Limiter, limiter::Ask};
+use crate::{
+    context::Criticality,
+    shell::{Frame, GateStage, KeepError, Leaf, StackLayer},
+};
+use std::hash::Hash;
 
 /// Refuses calls for which there is no room, as a tower layer. See the [module](super).
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
-pub type LoadShedLayer<X = KeepError> = StackLayer<GateStage<Limiter, Leaf>, X>;
+pub type LoadShedLayer<G = Limiter, X = KeepError> = StackLayer<GateStage<G, Leaf>, X>;
 
-impl LoadShedLayer {
-    /// A layer that admits as many calls at once as the limiter allows.
-    pub fn new(limiter: Limiter) -> Self {
+impl<G: IsLoadShed> LoadShedLayer<G> {
+    /// A layer that admits as many calls at once as the limiter allows: a [`Limiter`], or a [`LoadShed`].
+    pub fn new(limiter: G) -> Self {
         StackLayer::from_stages(GateStage::new(limiter, Leaf::default()), KeepError)
+    }
+}
+
+/// What a [`LoadShedLayer`] is made of: a [`Limiter`], or a [`LoadShed`].
+#[doc(hidden)]
+pub trait IsLoadShed {}
+
+impl IsLoadShed for Limiter {}
+
+impl<K, C, E> IsLoadShed for LoadShed<K, C, E> {}
+
+/// A [`Limiter`], and what it is to know of a request: whose it is, how much it matters, whether it is exempt.
+///
+/// ```
+/// use steadfast::{Criticality, load_shed::{LoadShed, Limiter}};
+///
+/// # fn main() -> Result<(), steadfast::ConfigError> {
+/// struct Request {
+///     tenant: String,
+///     path: &'static str,
+/// }
+///
+/// let limiter = Limiter::adaptive().by_criticality().build()?;
+/// let shed = LoadShed::new(limiter)
+///     .tenant(|request: &Request| request.tenant.clone())
+///     .criticality(|request: &Request| match request.path {
+///         "/prefetch" => Criticality::Sheddable,
+///         _ => Criticality::Critical,
+///     })
+///     .exempt(|request: &Request| request.path == "/health");
+/// # let handler = tower::service_fn(async |_: Request| Ok::<_, std::convert::Infallible>(()));
+/// let server = steadfast::server().load_shed(shed).service(handler)?;
+/// # let _ = server;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct LoadShed<K = NoTenants, C = ClassOfContext, E = NoneExempt> {
+    pub(super) limiter: Limiter,
+    tenant: K,
+    class: C,
+    exempt: E,
+}
+
+impl LoadShed {
+    /// Each call has the criticality of its [context](crate::CallContext), and none is exempt. All are of one tenant.
+    pub fn new(limiter: Limiter) -> Self {
+        Self { limiter, tenant: NoTenants, class: ClassOfContext, exempt: NoneExempt }
+    }
+}
+
+impl<C, E> LoadShed<NoTenants, C, E> {
+    /// Each call is of the tenant that `key` says of its request: a user, a customer, an address. With a
+    /// [fair share](super::LimiterBuilder::fair_share) no tenant fills the places of the others.
+    ///
+    /// `key` is a closure or function `Fn(&Request) -> K` with `K: Hash`.
+    pub fn tenant<F>(self, key: F) -> LoadShed<TenantBy<F>, C, E> {
+        let Self { limiter, tenant: NoTenants, class, exempt } = self;
+        LoadShed { limiter, tenant: TenantBy(key), class, exempt }
+    }
+}
+
+impl<K, E> LoadShed<K, ClassOfContext, E> {
+    /// Each call matters as much as `criticality` says of its request, whatever its caller says. Default: as much as
+    /// the [context](crate::CallContext) says. With the feature `http` that is the caller's word only where the caller
+    /// is [trusted](crate::http::Peer).
+    ///
+    /// `criticality` is a closure or function `Fn(&Request) -> Criticality`.
+    pub fn criticality<F>(self, criticality: F) -> LoadShed<K, ClassBy<F>, E> {
+        let Self { limiter, tenant, class: ClassOfContext, exempt } = self;
+        LoadShed { limiter, tenant, class: ClassBy(criticality), exempt }
+    }
+}
+
+impl<K, C> LoadShed<K, C, NoneExempt> {
+    /// Lets the requests of which `exempt` says so in whatever is in flight: health checks, an operator's calls. They
+    /// take places, and are [counted](Limiter::exempted) where the limit is not a plain fixed one.
+    ///
+    /// `exempt` is a closure or function `Fn(&Request) -> bool`.
+    pub fn exempt<F>(self, exempt: F) -> LoadShed<K, C, ExemptBy<F>> {
+        let Self { limiter, tenant, class, exempt: NoneExempt } = self;
+        LoadShed { limiter, tenant, class, exempt: ExemptBy(exempt) }
+    }
+}
+
+impl<K, C, E> LoadShed<K, C, E> {
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// What the limiter is to know of a call.
+    #[inline]
+    pub(super) fn ask<Request>(&self, request: &Request, frame: &mut Frame) -> Ask
+    where
+        K: TenantOf<Request>,
+        C: ClassOf<Request>,
+        E: ExemptOf<Request>,
+    {
+        let tenant = self.tenant.tenant(request, &self.limiter, frame);
+        let is_exempt = self.exempt.is_exempt(request, frame);
+        let class = self.class.class(request, frame);
+        Ask { class, deadline: frame.inherited().deadline(), is_exempt, tenant }
+    }
+}
+
+impl From<Limiter> for LoadShed {
+    fn from(limiter: Limiter) -> Self {
+        Self::new(limiter)
+    }
+}
+
+/// Whose a call is, as a hash; zero for nobody's.
+#[doc(hidden)]
+pub trait TenantOf<Request> {
+    fn tenant(&self, request: &Request, limiter: &Limiter, frame: &mut Frame) -> u64;
+}
+
+/// All calls are of one tenant. The default.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTenants;
+
+/// Each call is of the tenant that a function says.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct TenantBy<F>(F);
+
+impl<Request> TenantOf<Request> for NoTenants {
+    #[inline]
+    fn tenant(&self, _request: &Request, _limiter: &Limiter, _frame: &mut Frame) -> u64 {
+        0
+    }
+}
+
+impl<Request, F, K> TenantOf<Request> for TenantBy<F>
+where
+    F: Fn(&Request) -> K,
+    K: Hash,
+{
+    #[inline]
+    fn tenant(&self, request: &Request, limiter: &Limiter, frame: &mut Frame) -> u64 {
+        frame.user_code_runs();
+        limiter.hash_of(&(self.0)(request))
+    }
+}
+
+/// How much a call matters.
+#[doc(hidden)]
+pub trait ClassOf<Request> {
+    fn class(&self, request: &Request, frame: &mut Frame) -> Criticality;
+}
+
+/// Each call matters as much as its context says. The default.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClassOfContext;
+
+/// Each call matters as much as a function says.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct ClassBy<F>(F);
+
+impl<Request> ClassOf<Request> for ClassOfContext {
+    #[inline]
+    fn class(&self, _request: &Request, frame: &mut Frame) -> Criticality {
+        frame.inherited().context().criticality()
+    }
+}
+
+impl<Request, F: Fn(&Request) -> Criticality> ClassOf<Request> for ClassBy<F> {
+    #[inline]
+    fn class(&self, request: &Request, frame: &mut Frame) -> Criticality {
+        frame.user_code_runs();
+        (self.0)(request)
+    }
+}
+
+/// Whether a call is let in unasked.
+#[doc(hidden)]
+pub trait ExemptOf<Request> {
+    fn is_exempt(&self, request: &Request, frame: &mut Frame) -> bool;
+}
+
+/// No call is exempt. The default.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoneExempt;
+
+/// The calls are exempt of which a function says so.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExemptBy<F>(F);
+
+impl<Request> ExemptOf<Request> for NoneExempt {
+    #[inline]
+    fn is_exempt(&self, _request: &Request, _frame: &mut Frame) -> bool {
+        false
+    }
+}
+
+impl<Request, F: Fn(&Request) -> bool> ExemptOf<Request> for ExemptBy<F> {
+    #[inline]
+    fn is_exempt(&self, request: &Request, frame: &mut Frame) -> bool {
+        frame.user_code_runs();
+        (self.0)(request)
     }
 }

@@ -1,10 +1,24 @@
+use super::{
+    adaptive::{Adaptive, End, Reason},
+    builder::LimiterBuilder,
+    classes::{Classes, Full},
+    permit::{Permit, Ticket},
+    places::{InFlight, Places},
+    readings::{LimitReason, Readings},
+    refusals::Refusals,
+    rule::Rule,
+};
 use crate::{
-    error::{ConfigError, Overloaded},
+    clock::Nanos,
+    context::{CallContext, Criticality},
+    deadline::Deadline,
+    error::{ConfigError, Overloaded, OverloadedCause},
     held::{Held, is_held},
     stripes::Counter,
-    sync::{AtomicU64, AtomicUsize, Ordering},
+    sync::{AtomicU64, Ordering},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, hash::Hash, sync::Arc};
+use tokio::time::Instant;
 
 /// A limit on the calls in flight, with an exact count of them.
 ///
@@ -59,45 +73,42 @@ pub struct Limiter {
 }
 
 struct Shared {
-    /// Relaxed throughout, as those below: none guards other memory, and each change is one atomic step.
-    in_flight: AtomicUsize,
-    /// A [`Rule`], read once by each call that comes.
+    places: Places,
+    /// A [`Rule`], read once by each call that comes. Relaxed, as the counts.
     rule: AtomicU64,
     /// The calls beyond the limit that were let in.
     would_have_refused: AtomicU64,
     /// Striped: calls that are refused do not wait for each other.
     refused: Counter,
+    /// What a fixed limit that is the same for all calls does not need.
+    terms: Option<Box<Terms>>,
 }
 
-/// The limit, and in the lowest bit whether it is in shadow: one word, so that no thread sees the limit of one
-/// configuration with the mode of another.
-#[derive(Clone, Copy)]
-struct Rule(u64);
+/// What calls see of the limit.
+pub(super) struct Terms {
+    /// `None` where the limit is fixed.
+    pub(super) adaptive: Option<Adaptive>,
+    /// The least that an adaptive limit is.
+    pub(super) floor: u64,
+    pub(super) classes: Classes,
+    pub(super) refusals: Refusals,
+}
 
-impl Rule {
-    const SHADOW: u64 = 1;
-    const NO_LIMIT: u64 = u64::MAX >> 1;
+/// What a limiter knows of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) class: Criticality,
+    pub(super) deadline: Deadline,
+    /// It is let in whatever is in flight.
+    pub(super) is_exempt: bool,
+    /// The hash of the tenant; zero for none.
+    pub(super) tenant: u64,
+}
 
-    fn new(limit: usize, shadow: bool) -> Self {
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX).min(Self::NO_LIMIT);
-        Self(limit << 1 | u64::from(shadow))
-    }
-
+impl Ask {
     #[inline]
-    fn has_room_beside(self, in_flight: usize) -> bool {
-        (in_flight as u64) < self.0 >> 1
-    }
-
-    fn limit(self) -> usize {
-        match self.0 >> 1 {
-            Self::NO_LIMIT => usize::MAX,
-            limit => usize::try_from(limit).unwrap_or(usize::MAX),
-        }
-    }
-
-    #[inline]
-    fn is_shadow(self) -> bool {
-        self.0 & Self::SHADOW != 0
+    pub(super) fn of(context: &CallContext) -> Self {
+        Self { class: context.criticality(), deadline: context.deadline_or_never(), is_exempt: false, tenant: 0 }
     }
 }
 
@@ -109,25 +120,59 @@ impl Limiter {
     /// The limit must be at least 1.
     pub fn fixed(limit: usize) -> Result<Self, ConfigError> {
         check(limit)?;
-        Ok(Self {
+        Ok(Self::of(limit, None))
+    }
+
+    /// Configures a limit of at most `limit` calls at once, of which classes of calls see different shares.
+    pub fn at_most(limit: usize) -> LimiterBuilder {
+        LimiterBuilder::fixed(limit)
+    }
+
+    /// Configures a limit that finds itself. By default it refuses a call that would not end within 70% of its
+    /// remaining deadline, by Little's law.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::load_shed::Limiter;
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// // For calls that state no deadline. The others state theirs in their context.
+    /// let limiter = Limiter::adaptive().deadline(Duration::from_millis(300)).build()?;
+    /// // Nothing is known before the first calls have ended: there is a ceiling.
+    /// assert_eq!(limiter.limit(), 10_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// See the [module](crate::load_shed#a-limit-that-finds-itself).
+    pub fn adaptive() -> LimiterBuilder {
+        LimiterBuilder::adaptive()
+    }
+
+    pub(super) fn of(limit: usize, terms: Option<Terms>) -> Self {
+        let by_class = terms.as_ref().is_some_and(|terms| terms.classes.guarantees());
+        Self {
             shared: Arc::new(Shared {
-                in_flight: AtomicUsize::new(0),
+                places: Places::new(by_class),
                 rule: AtomicU64::new(Rule::new(limit, false).0),
                 would_have_refused: AtomicU64::new(0),
                 refused: Counter::default(),
+                terms: terms.map(Box::new),
             }),
-        })
+        }
     }
 
     /// Takes one place until the permit is dropped.
+    ///
+    /// A limiter that is adaptive, or knows classes, judges the call by the [current context](CallContext::current).
     ///
     /// # Errors
     ///
     /// [`Overloaded`] where all places are taken.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Overloaded> {
-        self.enter()?;
-        Ok(Permit { limiter: Held::Borrowed(self) })
+        let ticket = self.enter_now()?;
+        Ok(Permit::new(Held::Borrowed(self), ticket))
     }
 
     /// Takes one place until the permit is dropped, which may be in another task: the permit owns a clone of the
@@ -154,8 +199,19 @@ impl Limiter {
     ///
     /// One clone of an `Arc` more.
     pub fn try_acquire_owned(&self) -> Result<Permit<'static>, Overloaded> {
-        self.enter()?;
-        Ok(Permit { limiter: Held::Owned(self.clone()) })
+        let ticket = self.enter_now()?;
+        Ok(Permit::new(Held::Owned(self.clone()), ticket))
+    }
+
+    /// Takes one place for a call with this context, at this instant of tokio's clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire).
+    #[inline]
+    pub fn try_acquire_at(&self, context: &CallContext, now: Instant) -> Result<Permit<'_>, Overloaded> {
+        let ticket = self.enter(&Ask::of(context), || now)?;
+        Ok(Permit::new(Held::Borrowed(self), ticket))
     }
 
     /// The calls that were refused since the limiter was made. It wraps around.
@@ -165,12 +221,42 @@ impl Limiter {
 
     /// The calls in flight.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::Relaxed)
+        usize::try_from(self.shared.places.in_flight().total()).unwrap_or(usize::MAX)
     }
 
     /// The most calls that may be in flight. A limit of 2^63 - 1 or more is returned as `usize::MAX`.
+    ///
+    /// Of an adaptive limiter, the limit at present for a call of the highest class with the usual time left.
     pub fn limit(&self) -> usize {
-        self.rule().limit()
+        let rule = self.rule();
+        match self.shared.terms.as_deref() {
+            Some(Terms { adaptive: Some(adaptive), floor, .. }) => {
+                let limit = adaptive.usual_limit().max(*floor);
+                usize::try_from(limit).unwrap_or(usize::MAX).min(rule.limit())
+            }
+            _ => rule.limit(),
+        }
+    }
+
+    /// What the limiter does at present, and why the limit is what it is.
+    pub fn readings(&self) -> Readings {
+        let adaptive = self.adapts();
+        let limit = self.limit();
+        let ceiling = self.rule().limit();
+        let floor = self.shared.terms.as_ref().map_or(0, |terms| terms.floor);
+        let reason = match adaptive {
+            None => LimitReason::Fixed,
+            Some(_) if limit as u64 == floor && limit < ceiling => LimitReason::Floor,
+            Some(adaptive) => match adaptive.published().reason() {
+                Reason::Unknown => LimitReason::Unknown,
+                _ if limit == ceiling => LimitReason::Ceiling,
+                Reason::Calls => LimitReason::Algorithm,
+                Reason::Rate => LimitReason::Rate,
+            },
+        };
+        let deadline = adaptive.map(|adaptive| adaptive.published().deadline().duration());
+        let refused_by = self.shared.terms.as_ref().map(|terms| terms.refusals.read()).unwrap_or_default();
+        Readings { limit, in_flight: self.in_flight(), reason, deadline, refused_by }
     }
 
     /// Whether calls beyond the limit are let in and counted, and none is refused.
@@ -178,8 +264,8 @@ impl Limiter {
         self.rule().is_shadow()
     }
 
-    /// The [limit](Self::limit) and whether it is in [shadow](Self::is_shadow), of one instant: what
-    /// [`configure`](Self::configure) sets.
+    /// The limit and whether it is in [shadow](Self::is_shadow), of one instant: what [`configure`](Self::configure)
+    /// sets. Of an adaptive limiter the limit is its ceiling.
     pub fn configuration(&self) -> (usize, bool) {
         let rule = self.rule();
         (rule.limit(), rule.is_shadow())
@@ -190,14 +276,19 @@ impl Limiter {
         self.shared.would_have_refused.load(Ordering::Relaxed)
     }
 
+    /// The calls that were [exempt](super::LoadShed::exempt), since the limiter was made. It wraps around.
+    pub fn exempted(&self) -> u64 {
+        self.shared.terms.as_ref().map_or(0, |terms| terms.refusals.exempted())
+    }
+
     /// Changes the limit while calls are in flight, and leaves the mode as it is. Where more are than it now allows, no
-    /// call is interrupted: calls are refused until enough have ended.
+    /// call is interrupted: calls are refused until enough have ended. Of an adaptive limiter it is the ceiling.
     ///
     /// # Errors
     ///
-    /// The limit must be at least 1; otherwise the old one stays.
+    /// The limit must be at least 1, and at least the floor of an adaptive one; otherwise the old one stays.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
-        check(limit)?;
+        self.check(limit)?;
         let change = |word| Some(Rule::new(limit, Rule(word).is_shadow()).0);
         // It never refuses.
         let _ = self.shared.rule.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
@@ -221,9 +312,9 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// The limit must be at least 1; otherwise the old limit and the old mode stay.
+    /// As [`set_limit`](Self::set_limit); otherwise the old limit and the old mode stay.
     pub fn configure(&self, limit: usize, shadow: bool) -> Result<(), ConfigError> {
-        check(limit)?;
+        self.check(limit)?;
         self.shared.rule.store(Rule::new(limit, shadow).0, Ordering::Relaxed);
         Ok(())
     }
@@ -238,49 +329,177 @@ impl Limiter {
         is_held(&self.shared)
     }
 
+    /// The hash of a tenant, where tenants are told apart: never zero.
+    pub(super) fn hash_of(&self, _key: &impl Hash) -> u64 {
+        0
+    }
+
+    /// The limit in words.
+    pub(crate) fn rule_text(&self) -> String {
+        let (limit, shadow) = self.configuration();
+        let in_shadow = if shadow { " (shadow)" } else { "" };
+        match self.adapts() {
+            Some(_) => {
+                let readings = self.readings();
+                format!("adaptive, {} in flight now, at most {limit}{in_shadow}", readings.limit)
+            }
+            None => format!("at most {limit} in flight{in_shadow}"),
+        }
+    }
+
     #[inline]
-    fn rule(&self) -> Rule {
+    pub(super) fn rule(&self) -> Rule {
         Rule(self.shared.rule.load(Ordering::Relaxed))
     }
 
-    /// Whether [`enter`](Self::enter) refuses.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn adapts(&self) -> Option<&Adaptive> {
+        self.shared.terms.as_ref()?.adaptive.as_ref()
+    }
+
+    /// Whether all calls see the same fixed limit.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.shared.terms.is_none()
+    }
+
+    pub(super) fn check(&self, limit: usize) -> Result<(), ConfigError> {
+        check(limit)?;
+        match &self.shared.terms {
+            Some(terms) => terms.check(limit),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether [`enter`](Self::enter) would refuse.
+    pub(super) fn is_full(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> bool {
         let rule = self.rule();
-        !rule.is_shadow() && !rule.has_room_beside(self.in_flight())
+        let in_flight = self.shared.places.in_flight();
+        if rule.is_shadow() {
+            return false;
+        }
+        match &self.shared.terms {
+            None => !rule.has_room_beside(in_flight.total()),
+            Some(terms) => {
+                let limit = terms.limit_for(rule, ask.deadline, now);
+                !ask.is_exempt && terms.classes.room(ask.class, limit, in_flight).is_err()
+            }
+        }
+    }
+
+    #[inline]
+    fn enter_now(&self) -> Result<Ticket, Overloaded> {
+        if self.is_plain() { self.enter_plain() } else { self.enter(&Ask::of(&CallContext::current()), Instant::now) }
+    }
+
+    /// Takes one place of a fixed limit that is the same for all calls.
+    #[inline]
+    pub(super) fn enter_plain(&self) -> Result<Ticket, Overloaded> {
+        let rule = self.rule();
+        let is_shadow = rule.is_shadow();
+        let has_room = |in_flight: InFlight| is_shadow || rule.has_room_beside(in_flight.total());
+        match self.shared.places.enter(Criticality::default(), has_room) {
+            Ok(level) => {
+                if is_shadow && !rule.has_room_beside(level - 1) {
+                    self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(Ticket::PLAIN)
+            }
+            Err(_) => {
+                self.shared.refused.add_one();
+                Err(Overloaded::new(rule.limit(), None))
+            }
+        }
     }
 
     /// Takes one place, to be given back by [`leave`](Self::leave).
     #[inline]
-    pub(super) fn enter(&self) -> Result<(), Overloaded> {
+    pub(super) fn enter(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> Result<Ticket, Overloaded> {
+        match &self.shared.terms {
+            None => self.enter_plain(),
+            Some(terms) => self.enter_by(terms, ask, now),
+        }
+    }
+
+    fn enter_by(&self, terms: &Terms, ask: &Ask, now: impl FnOnce() -> Instant) -> Result<Ticket, Overloaded> {
         let rule = self.rule();
-        let mut in_flight = self.in_flight();
-        loop {
-            let is_beyond = !rule.has_room_beside(in_flight);
-            if is_beyond && !rule.is_shadow() {
+        let places = &self.shared.places;
+        let mut at = Nanos::ZERO;
+        let mut had = Nanos::MAX;
+        let mut limit = rule.word_limit();
+        if let Some(adaptive) = &terms.adaptive {
+            let now = now();
+            at = adaptive.time(now);
+            had = adaptive.remaining(ask.deadline.instant(), now);
+            adaptive.arrives(had, places.in_flight().total(), at);
+            limit = adaptive.limit_for(had).max(terms.floor).min(limit);
+        }
+        let lets_all_in = ask.is_exempt || rule.is_shadow();
+        let entered =
+            places.enter(ask.class, |in_flight| lets_all_in || terms.classes.room(ask.class, limit, in_flight).is_ok());
+        let level = match entered {
+            Ok(level) => level,
+            Err(in_flight) => {
+                let full = terms.classes.room(ask.class, limit, in_flight).err().unwrap_or(Full::Limit);
+                let cause = match full {
+                    Full::Limit => OverloadedCause::Limit,
+                    Full::Class => OverloadedCause::Class,
+                };
                 self.shared.refused.add_one();
-                return Err(Overloaded::new(rule.limit(), None));
+                terms.refusals.count(ask.class, cause);
+                return Err(Overloaded::new(usize::try_from(limit).unwrap_or(usize::MAX), None).by(cause));
             }
-            match self.shared.in_flight.compare_exchange_weak(
-                in_flight,
-                in_flight + 1,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => {
-                    if is_beyond {
-                        self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
-                    }
-                    return Ok(());
-                }
-                Err(newer) => in_flight = newer,
-            }
+        };
+        if ask.is_exempt {
+            terms.refusals.count_exempt();
+        } else if rule.is_shadow() && level > terms.classes.visible(ask.class, limit) {
+            self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        let ticket = Ticket::of(ask.class);
+        match &terms.adaptive {
+            Some(adaptive) if adaptive.admitted(level, limit, at) => Ok(ticket.measured(at, had)),
+            _ => Ok(ticket),
         }
     }
 
     /// Gives one place back. Exactly once for each [`enter`](Self::enter).
     #[inline]
-    pub(super) fn leave(&self) {
-        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn leave(&self, ticket: Ticket, end: End, now: impl FnOnce() -> Instant) {
+        let left = self.shared.places.leave(ticket.class());
+        if let Some(Terms { adaptive: Some(adaptive), .. }) = self.shared.terms.as_deref() {
+            match ticket.since() {
+                None => adaptive.ended(end, left, now),
+                Some((since, had)) => {
+                    let now = now();
+                    adaptive.measure(since, had, end, adaptive.time(now));
+                    adaptive.ended(end, left, || now);
+                }
+            }
+        }
+    }
+}
+
+impl Terms {
+    pub(super) fn check(&self, limit: usize) -> Result<(), ConfigError> {
+        if self.adaptive.is_some() && (limit as u64) < self.floor {
+            let rule = format!("must be at least the floor of {}", self.floor);
+            return Err(ConfigError::new("load_shed.limit", limit, rule));
+        }
+        if self.classes.guarantees() && limit as u64 > super::places::MOST_IN_CLASS {
+            let rule = "must be at most 65,535 where a class is guaranteed a share";
+            return Err(ConfigError::new("load_shed.limit", limit, rule));
+        }
+        Ok(())
+    }
+
+    /// The limit for a call with this deadline.
+    fn limit_for(&self, rule: Rule, deadline: Deadline, now: impl FnOnce() -> Instant) -> u64 {
+        match &self.adaptive {
+            Some(adaptive) => {
+                let had = adaptive.remaining(deadline.instant(), now());
+                adaptive.limit_for(had).max(self.floor).min(rule.word_limit())
+            }
+            None => rule.word_limit(),
+        }
     }
 }
 
@@ -293,22 +512,8 @@ pub(crate) fn check(limit: usize) -> Result<(), ConfigError> {
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (limit, shadow) = self.configuration();
         let mut debug = f.debug_struct("Limiter");
-        debug.field("limit", &limit).field("shadow", &shadow).field("in_flight", &self.in_flight()).finish()
-    }
-}
-
-/// One place among the calls in flight, given back when dropped. One that owns its limiter is a `Permit<'static>`.
-#[derive(Debug)]
-#[must_use = "a permit that is dropped at once limits nothing"]
-pub struct Permit<'limiter> {
-    limiter: Held<'limiter, Limiter>,
-}
-
-impl Drop for Permit<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.limiter.leave();
+        debug.field("limit", &self.limit()).field("shadow", &self.is_shadow());
+        debug.field("in_flight", &self.in_flight()).finish()
     }
 }

@@ -61,14 +61,30 @@
 //! There is no default limit. By Little's law the calls in flight at capacity are the capacity in calls per second
 //! times the mean latency; some more absorb bursts, and each adds its share of the latency.
 
+mod adaptive;
+mod builder;
+mod classes;
 mod config;
 mod instrument;
 mod layer;
 mod limiter;
+mod permit;
+mod places;
+mod readings;
+mod refusals;
+mod rule;
 mod stage;
 
+pub use adaptive::{Aimd, Algorithm, Gradient, Limit, Little, Window};
+pub use builder::LimiterBuilder;
 pub use config::LoadShedConfig;
-pub use layer::LoadShedLayer;
+#[doc(hidden)]
+pub use layer::{ClassBy, ClassOf, ClassOfContext, ExemptBy, ExemptOf, NoTenants, NoneExempt, TenantBy, TenantOf};
+pub use layer::{LoadShed, LoadShedLayer};
+pub use limiter::Limiter;
 #[cfg(feature = "constant-work")]
 pub(crate) use limiter::check;
-pub use limiter::{Limiter, Permit};
+pub use permit::Permit;
+#[doc(hidden)]
+pub use permit::Ticket;
+pub use readings::{LimitReason, Readings};

@@ -1,38 +1,101 @@
-use super::Limiter;
+//! How a call passes a limit on calls in flight.
+
+use super::{
+    Limiter, LoadShed, Ticket,
+    adaptive::End,
+    layer::{ClassOf, ExemptOf, TenantOf},
+    limiter::Ask,
+};
 use crate::{
+    classify::Outcome,
+    context::CallContext,
     error::Rejection,
     shell::{DescribeGate, Ending, Explanation, Frame, Gate, RefusesNow},
 };
 
+impl From<Ending> for End {
+    #[inline]
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Answered(Outcome::Overloaded { .. } | Outcome::Unprocessed { .. }) | Ending::Refused { .. } => {
+                Self::Spared
+            }
+            Ending::Answered(_) => Self::Completed,
+            Ending::Cancelled { reached_service: false } => Self::Spared,
+            Ending::TimedOut | Ending::CutShort | Ending::Cancelled { .. } | Ending::Panicked => Self::GivenUp,
+        }
+    }
+}
+
 impl<Request> Gate<Request> for Limiter {
+    const READS_DEADLINE: bool = true;
+
     /// One place among the calls in flight.
-    type Permit = ();
+    type Permit = Ticket;
 
     #[inline]
-    fn admit(&self, _request: &Request, _frame: &mut Frame) -> Result<(), Rejection> {
-        Ok(self.enter()?)
+    fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
+        if self.is_plain() {
+            return Ok(self.enter_plain()?);
+        }
+        let ask = Ask::of(&frame.inherited().context());
+        Ok(self.enter(&ask, || frame.now())?)
     }
 
     #[inline]
-    fn settle(&self, (): (), _ending: Ending, _frame: &mut Frame) {
-        self.leave();
+    fn settle(&self, ticket: Ticket, ending: Ending, frame: &mut Frame) {
+        self.leave(ticket, ending.into(), || frame.now());
     }
 }
 
 impl RefusesNow for Limiter {
-    fn refuses_now(&self, _frame: &mut Frame) -> bool {
-        self.is_full()
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.is_full(&Ask::of(&CallContext::current()), || frame.now())
     }
 }
 
 impl DescribeGate for Limiter {
     fn describe(&self, explanation: &mut Explanation) {
         let (limit, shadow) = self.configuration();
-        let in_shadow = if shadow { " (shadow)" } else { "" };
-        explanation.layer("load shed", format!("at most {limit} in flight{in_shadow}"));
+        explanation.layer("load shed", self.rule_text());
         explanation.instrument(self.clone());
         if !shadow {
             explanation.limit_in_flight("load_shed.limit", limit);
         }
+    }
+}
+
+impl<K, C, E, Request> Gate<Request> for LoadShed<K, C, E>
+where
+    K: TenantOf<Request>,
+    C: ClassOf<Request>,
+    E: ExemptOf<Request>,
+{
+    const READS_DEADLINE: bool = true;
+
+    /// One place among the calls in flight.
+    type Permit = Ticket;
+
+    #[inline]
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
+        let ask = self.ask(request, frame);
+        Ok(self.limiter.enter(&ask, || frame.now())?)
+    }
+
+    #[inline]
+    fn settle(&self, ticket: Ticket, ending: Ending, frame: &mut Frame) {
+        self.limiter.leave(ticket, ending.into(), || frame.now());
+    }
+}
+
+impl<K, C, E> RefusesNow for LoadShed<K, C, E> {
+    fn refuses_now(&self, frame: &mut Frame) -> bool {
+        self.limiter.refuses_now(frame)
+    }
+}
+
+impl<K, C, E> DescribeGate for LoadShed<K, C, E> {
+    fn describe(&self, explanation: &mut Explanation) {
+        self.limiter.describe(explanation);
     }
 }

@@ -4,7 +4,7 @@ use super::{handle::PerKey, keys::Keys, mechanism::Mechanism};
 use crate::{
     circuit_breaker::Breaker,
     error::ConfigError,
-    load_shed::Limiter,
+    load_shed::{Limiter, LoadShed},
     shell::{Course, Reconfigure},
 };
 use std::sync::Arc;
@@ -59,5 +59,7 @@ pub trait OneOrPerKey<T> {}
 impl OneOrPerKey<Breaker> for Breaker {}
 
 impl OneOrPerKey<Limiter> for Limiter {}
+
+impl<K, C, E> OneOrPerKey<Limiter> for LoadShed<K, C, E> {}
 
 impl<T: Mechanism, K, F> OneOrPerKey<T> for PerKey<T, K, F> {}

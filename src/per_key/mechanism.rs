@@ -143,8 +143,7 @@ impl Mechanism for Limiter {
     }
 
     fn rule(&self) -> String {
-        let (limit, shadow) = self.configuration();
-        format!("at most {limit} in flight{}", if shadow { " (shadow)" } else { "" })
+        self.rule_text()
     }
 }
 

@@ -20,6 +20,10 @@ pub trait Gate<Request> {
     /// [`would_refuse`](Self::would_refuse) then finds the verdict counted. Default: `true`.
     const HOLDS_PLACE: bool = true;
 
+    /// Whether the gate reads the deadline from the frame's context. See
+    /// [`Stage::READS_DEADLINE`](super::Stage::READS_DEADLINE). Default: `false`.
+    const READS_DEADLINE: bool = false;
+
     /// The permit of an admitted call. It is settled exactly once, so it needs no destructor.
     type Permit;
 
@@ -64,7 +68,7 @@ impl<G, Request, Response, ServiceError> Admission<Request, Response, ServiceErr
 where
     G: Gate<Request>,
 {
-    const READS_DEADLINE: bool = false;
+    const READS_DEADLINE: bool = G::READS_DEADLINE;
     const HOLDS_PLACE: bool = G::HOLDS_PLACE;
 
     type Permit = G::Permit;

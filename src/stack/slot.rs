@@ -3,7 +3,7 @@ use crate::{
     circuit_breaker::Breaker,
     error::{ConfigError, check_duration},
     load_level::{LoadLevel, LoadLevelStage},
-    load_shed::Limiter,
+    load_shed::{Limiter, LoadShed},
     per_key::PerKey,
     rate_limit::{LiveLimits, RateLimit, RateLimitStage},
     retry::{Retry, RetryStage},
@@ -200,6 +200,14 @@ impl LiveSlot for Gated<Breaker> {
 impl LiveSlot for Gated<Limiter> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
         pieces.add(self.0.clone(), |config| config.load_shed.as_ref(), |config, shed| config.load_shed = Some(shed));
+        Ok(self)
+    }
+}
+
+impl<K, C, E> LiveSlot for Gated<LoadShed<K, C, E>> {
+    fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
+        let limiter = self.0.limiter().clone();
+        pieces.add(limiter, |config| config.load_shed.as_ref(), |config, shed| config.load_shed = Some(shed));
         Ok(self)
     }
 }

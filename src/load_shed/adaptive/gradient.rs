@@ -1,0 +1,61 @@
+use super::algorithm::{Algorithm, Limit, Window};
+use crate::error::ConfigError;
+
+/// Compares the latency of a window with that of many, and lowers the limit where it has grown.
+///
+/// The idea is that of Netflix's `Gradient2Limit`: the limit is multiplied by the ratio of the two latencies, between
+/// one half and one, and gets its square root more, for a queue. Half of the way is gone in each window. It never grows
+/// while less than half of it is in use. The latency of many windows follows that of the last ones within some hundred,
+/// so that a service that has become slower for good is not refused its calls for ever.
+///
+/// It needs no deadlines. [`Little`](super::Little) does better where these are known: in simulations of a service that
+/// becomes three times slower, a gradient lost up to two thirds of the goodput for a while.
+#[derive(Clone, Debug)]
+pub struct Gradient {
+    limit: f64,
+    tolerance: f64,
+    /// The mean latency of many windows, in seconds; zero before the first.
+    usual: f64,
+}
+
+/// The share of a window in the mean of many.
+const SHARE_OF_WINDOW: f64 = 1.0 / 100.0;
+
+impl Gradient {
+    /// Begins with this limit. Latencies up to `tolerance` times the usual one do not lower it. Usual is 1.5.
+    ///
+    /// # Errors
+    ///
+    /// The limit must be at least 1, and the tolerance from 1 to 1000.
+    pub fn new(limit: usize, tolerance: f64) -> Result<Self, ConfigError> {
+        if limit == 0 {
+            return Err(ConfigError::new("gradient.limit", limit, "must be at least 1"));
+        }
+        if !(1.0..=1000.0).contains(&tolerance) {
+            return Err(ConfigError::new("gradient.tolerance", tolerance, "must be from 1 to 1000"));
+        }
+        Ok(Self { limit: limit as f64, tolerance, usual: 0.0 })
+    }
+}
+
+impl Algorithm for Gradient {
+    fn first(&mut self) -> Limit {
+        Limit::Calls(self.limit as usize)
+    }
+
+    fn learn(&mut self, window: &Window) -> Limit {
+        let now = window.mean_latency.as_secs_f64();
+        if window.measured == 0 || now <= 0.0 {
+            return self.first();
+        }
+        // A single fast answer does not become the usual one.
+        self.usual = if self.usual == 0.0 { now } else { self.usual + (now - self.usual) * SHARE_OF_WINDOW };
+        let gradient = (self.tolerance * self.usual / now).clamp(0.5, 1.0);
+        let wanted = self.limit * gradient + self.limit.sqrt();
+        let is_used = 2 * window.most_in_flight >= self.limit as usize;
+        if wanted < self.limit || is_used {
+            self.limit = (self.limit + (wanted - self.limit) / 2.0).clamp(1.0, 1e12);
+        }
+        self.first()
+    }
+}

@@ -1,0 +1,159 @@
+use super::{
+    Limiter,
+    adaptive::{Adaptive, Algorithm, Little},
+    classes::Classes,
+    limiter::{Terms, check},
+};
+use crate::{
+    context::Criticality,
+    error::{ConfigError, check_duration},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The ceiling by default: a bound on memory for the time in which nothing is known.
+const CEILING: usize = 10_000;
+/// The share of the remaining deadline by default. With the slack of two standard deviations a call then ends within
+/// about four fifths of its deadline at the limit, and the rest is for the variation of the latency.
+const SHARE: f64 = 0.7;
+/// The deadline of calls that state none, by default.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Configures a [`Limiter`]: made by [`Limiter::adaptive`] and [`Limiter::at_most`].
+#[derive(Debug)]
+#[must_use]
+pub struct LimiterBuilder {
+    limit: usize,
+    adapts: Option<Adapts>,
+    class_shares: Option<[f64; 4]>,
+    guarantees: Vec<(Criticality, f64)>,
+    shadow: bool,
+}
+
+/// How a limit finds itself.
+#[derive(Debug)]
+struct Adapts {
+    floor: usize,
+    share: f64,
+    deadline: Duration,
+    algorithm: Option<Box<dyn Algorithm>>,
+}
+
+impl LimiterBuilder {
+    pub(super) fn fixed(limit: usize) -> Self {
+        Self { limit, adapts: None, class_shares: None, guarantees: Vec::new(), shadow: false }
+    }
+
+    pub(super) fn adaptive() -> Self {
+        let adapts = Adapts { floor: 1, share: SHARE, deadline: DEADLINE, algorithm: None };
+        Self { adapts: Some(adapts), ..Self::fixed(CEILING) }
+    }
+
+    /// The most calls in flight, whatever an adaptive limit finds. It counts alone until something is known. Default:
+    /// 10,000.
+    pub fn ceiling(self, ceiling: usize) -> Self {
+        Self { limit: ceiling, ..self }
+    }
+
+    /// The least that an adaptive limit is. Default: 1, so that a service that stands still is asked one call at a
+    /// time. Without effect on a fixed limit.
+    pub fn floor(self, floor: usize) -> Self {
+        self.adapting(|adapts| adapts.floor = floor)
+    }
+
+    /// The share of its remaining deadline within which a call is to end. Default: 0.7. A smaller one sheds earlier, and
+    /// leaves more time for what comes after: other layers, the network. Without effect where another
+    /// [`algorithm`](Self::algorithm) finds the limit, or the limit is fixed.
+    pub fn share(self, share: f64) -> Self {
+        self.adapting(|adapts| adapts.share = share)
+    }
+
+    /// The deadline of calls whose [context](crate::CallContext) has none. Default: a second. Without effect on a fixed
+    /// limit.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.adapting(|adapts| adapts.deadline = deadline)
+    }
+
+    /// Finds the limit by this [`Algorithm`]: [`Aimd`](super::Aimd), [`Gradient`](super::Gradient), or one of your own.
+    /// Default: [`Little`](super::Little). Without effect on a fixed limit.
+    pub fn algorithm(self, algorithm: impl Algorithm) -> Self {
+        self.adapting(|adapts| adapts.algorithm = Some(Box::new(algorithm)))
+    }
+
+    /// Lets less critical calls see a lower limit: 50% of it for [`Sheddable`](Criticality::Sheddable), 70% for
+    /// [`SheddablePlus`](Criticality::SheddablePlus), 90% for [`Critical`](Criticality::Critical), all of it for
+    /// [`CriticalPlus`](Criticality::CriticalPlus). All calls in flight count, of whatever class. Default: all classes
+    /// see the same limit.
+    pub fn by_criticality(self) -> Self {
+        self.class_shares(Classes::BY_CRITICALITY)
+    }
+
+    /// Lets each class see this share of the limit, from the least critical to the most critical one. Otherwise as
+    /// [`by_criticality`](Self::by_criticality).
+    pub fn class_shares(self, shares: [f64; 4]) -> Self {
+        Self { class_shares: Some(shares), ..self }
+    }
+
+    /// Keeps this share of the limit for one class: no other class fills it, though it is idle. Default: none. With a
+    /// guarantee the limit is at most 65,535.
+    pub fn guarantee(mut self, class: Criticality, share: f64) -> Self {
+        self.guarantees.push((class, share));
+        self
+    }
+
+    /// Begins in [shadow](Limiter#shadow-mode). Default: in force.
+    pub fn shadow(self) -> Self {
+        Self { shadow: true, ..self }
+    }
+
+    /// The limiter, with no call in flight.
+    ///
+    /// # Errors
+    ///
+    /// The limit and the floor must be at least 1, and the floor at most the ceiling; the share above 0 and at most 1;
+    /// the deadline longer than zero and at most 366 days; the shares of the classes above 0 and at most 1, and none
+    /// below that of a less critical class; the guarantees from 0 to 1, and together at most 1.
+    pub fn build(self) -> Result<Limiter, ConfigError> {
+        check(self.limit)?;
+        let mut classes = Classes::default();
+        if let Some(shares) = self.class_shares {
+            classes.see(shares)?;
+        }
+        for (class, share) in &self.guarantees {
+            classes.guarantee(*class, *share)?;
+        }
+        let floor = self.adapts.as_ref().map_or(1, |adapts| adapts.floor);
+        if floor == 0 {
+            return Err(ConfigError::new("load_shed.floor", floor, "must be at least 1"));
+        }
+        let adaptive = self.adapts.map(Adapts::build).transpose()?;
+        if adaptive.is_none() && classes == Classes::default() {
+            let limiter = Limiter::of(self.limit, None);
+            limiter.set_shadow(self.shadow);
+            return Ok(limiter);
+        }
+        let terms = Terms { adaptive, floor: floor as u64, classes, refusals: Default::default() };
+        terms.check(self.limit)?;
+        let limiter = Limiter::of(self.limit, Some(terms));
+        limiter.set_shadow(self.shadow);
+        Ok(limiter)
+    }
+
+    fn adapting(mut self, change: impl FnOnce(&mut Adapts)) -> Self {
+        if let Some(adapts) = &mut self.adapts {
+            change(adapts);
+        }
+        self
+    }
+}
+
+impl Adapts {
+    fn build(self) -> Result<Adaptive, ConfigError> {
+        if !(self.share > 0.0 && self.share <= 1.0) {
+            return Err(ConfigError::new("load_shed.share", self.share, "must be above 0 and at most 1"));
+        }
+        check_duration("load_shed.deadline", self.deadline)?;
+        let algorithm = self.algorithm.unwrap_or_else(|| Box::new(Little::new(self.share)));
+        Ok(Adaptive::new(algorithm, self.deadline, Instant::now()))
+    }
+}

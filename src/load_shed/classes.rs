@@ -1,0 +1,103 @@
+//! Which classes of calls see how much of the limit.
+
+use super::places::{CLASSES, InFlight};
+use crate::{context::Criticality, error::ConfigError};
+
+/// One is this number of parts.
+const ONE: u64 = 1_000_000;
+
+/// Shares in millionths, from the least critical class to the most critical one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Classes {
+    /// Of the limit, what a class may fill together with all others.
+    visible: [u64; CLASSES],
+    /// Of the limit, what no other class fills.
+    guaranteed: [u64; CLASSES],
+}
+
+/// Why there is no room for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The limit is reached.
+    Limit,
+    /// What is left is for calls that are more critical, or guaranteed to others.
+    Class,
+}
+
+impl Default for Classes {
+    fn default() -> Self {
+        Self { visible: [ONE; CLASSES], guaranteed: [0; CLASSES] }
+    }
+}
+
+impl Classes {
+    pub(super) const BY_CRITICALITY: [f64; CLASSES] = [0.5, 0.7, 0.9, 1.0];
+
+    pub(super) fn see(&mut self, shares: [f64; CLASSES]) -> Result<(), ConfigError> {
+        const RULE: &str = "must be above 0 and at most 1, and grow with the criticality";
+        let mut least = 0.0;
+        for share in shares {
+            if !(share > 0.0 && share <= 1.0 && share >= least) {
+                return Err(ConfigError::new("load_shed.class_shares", format!("{shares:?}"), RULE));
+            }
+            least = share;
+        }
+        self.visible = shares.map(millionths);
+        Ok(())
+    }
+
+    pub(super) fn guarantee(&mut self, class: Criticality, share: f64) -> Result<(), ConfigError> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(ConfigError::new("load_shed.guarantee", share, "must be from 0 to 1"));
+        }
+        self.guaranteed[class as usize] = millionths(share);
+        let all = self.guaranteed.iter().sum::<u64>();
+        if all > ONE {
+            let all = all as f64 / ONE as f64;
+            return Err(ConfigError::new("load_shed.guarantee", all, "all shares together must be at most 1"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn guarantees(&self) -> bool {
+        self.guaranteed != [0; CLASSES]
+    }
+
+    /// The calls that this class may fill of a limit, together with all others.
+    #[inline]
+    pub(super) fn visible(&self, class: Criticality, limit: u64) -> u64 {
+        part(limit, self.visible[class as usize]).max(1)
+    }
+
+    /// Whether there is room for one more of this class.
+    #[inline]
+    pub(super) fn room(&self, class: Criticality, limit: u64, in_flight: InFlight) -> Result<(), Full> {
+        let total = in_flight.total();
+        if total >= limit {
+            return Err(Full::Limit);
+        }
+        if !self.guarantees() {
+            return if total < self.visible(class, limit) { Ok(()) } else { Err(Full::Class) };
+        }
+        let lane = class as usize;
+        let unused = |lane: usize| part(limit, self.guaranteed[lane]).saturating_sub(in_flight.of(lane));
+        if unused(lane) > 0 {
+            return Ok(());
+        }
+        let reserved: u64 = (0..CLASSES).filter(|other| *other != lane).map(unused).sum();
+        let taken = total.saturating_add(reserved);
+        if taken < limit && total < self.visible(class, limit) { Ok(()) } else { Err(Full::Class) }
+    }
+}
+
+fn millionths(share: f64) -> u64 {
+    (share * ONE as f64).round() as u64
+}
+
+#[inline]
+fn part(limit: u64, millionths: u64) -> u64 {
+    if millionths == ONE {
+        return limit;
+    }
+    u64::try_from(u128::from(limit) * u128::from(millionths) / u128::from(ONE)).unwrap_or(u64::MAX)
+}

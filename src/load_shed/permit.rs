@@ -1,0 +1,81 @@
+use super::{Limiter, adaptive::End};
+use crate::{clock::Nanos, context::Criticality, held::Held};
+use std::mem;
+use tokio::time::Instant;
+
+/// What a call in flight keeps, as whole words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    class: u64,
+    /// When the call was admitted; the largest number where it is not measured.
+    since: Nanos,
+    /// The time that it had then.
+    had: Nanos,
+}
+
+impl Ticket {
+    pub(super) const PLAIN: Self = Self { class: Criticality::Critical as u64, since: Nanos::MAX, had: Nanos::MAX };
+
+    #[inline]
+    pub(super) fn of(class: Criticality) -> Self {
+        Self { class: class as u64, ..Self::PLAIN }
+    }
+
+    #[inline]
+    pub(super) fn measured(self, since: Nanos, had: Nanos) -> Self {
+        Self { since, had, ..self }
+    }
+
+    #[inline]
+    pub(super) fn class(self) -> Criticality {
+        match self.class {
+            0 => Criticality::Sheddable,
+            1 => Criticality::SheddablePlus,
+            2 => Criticality::Critical,
+            _ => Criticality::CriticalPlus,
+        }
+    }
+
+    #[inline]
+    pub(super) fn since(self) -> Option<(Nanos, Nanos)> {
+        (self.since != Nanos::MAX).then_some((self.since, self.had))
+    }
+}
+
+/// One place among the calls in flight, given back when dropped. One that owns its limiter is a `Permit<'static>`.
+///
+/// A permit that is dropped counts as a call that was answered. For an adaptive limit,
+/// [`given_up`](Self::given_up) and [`spared`](Self::spared) say otherwise.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped at once limits nothing"]
+pub struct Permit<'limiter> {
+    limiter: Held<'limiter, Limiter>,
+    ticket: Ticket,
+    end: End,
+}
+
+impl<'limiter> Permit<'limiter> {
+    #[inline]
+    pub(super) fn new(limiter: Held<'limiter, Limiter>, ticket: Ticket) -> Self {
+        Self { limiter, ticket, end: End::Completed }
+    }
+
+    /// Gives the place back of a call that was given up before it was answered.
+    pub fn given_up(mut self) {
+        self.end = End::GivenUp;
+    }
+
+    /// Gives the place back of a call that did not reach the service, or was refused by it. It says nothing about the
+    /// rate at which calls end.
+    pub fn spared(mut self) {
+        self.end = End::Spared;
+    }
+}
+
+impl Drop for Permit<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let end = mem::replace(&mut self.end, End::Completed);
+        self.limiter.leave(self.ticket, end, Instant::now);
+    }
+}

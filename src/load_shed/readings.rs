@@ -1,0 +1,36 @@
+use crate::{context::Criticality, error::OverloadedCause};
+use std::time::Duration;
+
+/// What a limiter does at present: [`Limiter::readings`](super::Limiter::readings).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Readings {
+    /// The most calls that may be in flight: for a call of the highest class that has the usual time left.
+    pub limit: usize,
+    /// The calls in flight.
+    pub in_flight: usize,
+    /// Why the limit is what it is.
+    pub reason: LimitReason,
+    /// The time that calls have when they come, smoothed. `None` where the limit is fixed.
+    pub deadline: Option<Duration>,
+    /// How often a call was refused, by its class and the cause. Empty for a fixed limit that all calls see alike.
+    pub refused_by: Vec<(Criticality, OverloadedCause, u64)>,
+}
+
+/// Why a limit is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitReason {
+    /// It was configured.
+    Fixed,
+    /// Too few calls have ended for a limit to be found. It is the ceiling.
+    Unknown,
+    /// It is the number of calls that end in a share of the deadline.
+    Rate,
+    /// The algorithm says so.
+    Algorithm,
+    /// It would be lower but for the floor.
+    Floor,
+    /// It would be higher but for the ceiling.
+    Ceiling,
+}
