@@ -9,22 +9,15 @@ use std::hash::Hash;
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
-pub type LoadShedLayer<G = Limiter, X = KeepError> = StackLayer<GateStage<G, Leaf>, X>;
+pub type LoadShedLayer<X = KeepError, K = NoTenants, C = ClassOfContext, E = NoneExempt> =
+    StackLayer<GateStage<LoadShed<K, C, E>, Leaf>, X>;
 
-impl<G: IsLoadShed> LoadShedLayer<G> {
+impl<K, C, E> LoadShedLayer<KeepError, K, C, E> {
     /// A layer that admits as many calls at once as the limiter allows: a [`Limiter`], or a [`LoadShed`].
-    pub fn new(limiter: G) -> Self {
-        StackLayer::from_stages(GateStage::new(limiter, Leaf::default()), KeepError)
+    pub fn new(limiter: impl Into<LoadShed<K, C, E>>) -> Self {
+        StackLayer::from_stages(GateStage::new(limiter.into(), Leaf::default()), KeepError)
     }
 }
-
-/// What a [`LoadShedLayer`] is made of: a [`Limiter`], or a [`LoadShed`].
-#[doc(hidden)]
-pub trait IsLoadShed {}
-
-impl IsLoadShed for Limiter {}
-
-impl<K, C, E> IsLoadShed for LoadShed<K, C, E> {}
 
 /// A [`Limiter`], and what it is to know of a request: whose it is, how much it matters, whether it is exempt.
 ///
@@ -195,6 +188,9 @@ impl<Request, F: Fn(&Request) -> Criticality> ClassOf<Request> for ClassBy<F> {
 /// Whether a call is let in unasked.
 #[doc(hidden)]
 pub trait ExemptOf<Request> {
+    /// Whether no call ever is.
+    const NONE: bool = false;
+
     fn is_exempt(&self, request: &Request, frame: &mut Frame) -> bool;
 }
 
@@ -209,6 +205,8 @@ pub struct NoneExempt;
 pub struct ExemptBy<F>(F);
 
 impl<Request> ExemptOf<Request> for NoneExempt {
+    const NONE: bool = true;
+
     #[inline]
     fn is_exempt(&self, _request: &Request, _frame: &mut Frame) -> bool {
         false

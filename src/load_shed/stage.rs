@@ -78,6 +78,9 @@ where
 
     #[inline]
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
+        if E::NONE && self.limiter.is_plain() {
+            return Ok(self.limiter.enter_plain()?);
+        }
         let ask = self.ask(request, frame);
         Ok(self.limiter.enter(&ask, || frame.now())?)
     }
