@@ -2,7 +2,7 @@
 
 use super::{
     counts::{Counts, Ending, Rates},
-    scenario::{DEADLINE, Lengths, Mode, capacity_rps},
+    scenario::{Course, DEADLINE, Lengths, Mode, SLOWER, capacity_rps},
     tally::Calls,
 };
 use std::{collections::VecDeque, time::Duration};
@@ -30,6 +30,7 @@ pub const GOODPUT_LINE: usize = 3;
 pub struct Step {
     pub mode: Mode,
     pub multiple: f64,
+    pub course: Course,
     /// From one.
     pub number: usize,
     pub steps: usize,
@@ -37,6 +38,14 @@ pub struct Step {
 }
 
 impl Step {
+    /// The load, and what happens.
+    fn load(&self) -> String {
+        match self.course {
+            Course::Steady => format!("{}x", self.multiple),
+            Course::Slowdown => format!("{}x, {SLOWER}x slower", self.multiple),
+        }
+    }
+
     /// The phase of the step, and the time that is left.
     fn state(&self, elapsed: Duration) -> String {
         let Lengths { warm_up, measured } = self.lengths;
@@ -93,8 +102,8 @@ pub fn block(step: &Step, elapsed: Duration, history: &mut History, calls: &Call
     };
     let heights = format!("the last ten seconds, up to {:.0}/s", full());
     let mut lines = [const { String::new() }; LINES];
-    let Step { mode, multiple, number, steps, .. } = step;
-    lines[0] = format!("Step {number} of {steps}, {} at {multiple}x: {}", mode.name(), step.state(elapsed));
+    let Step { mode, number, steps, .. } = step;
+    lines[0] = format!("Step {number} of {steps}, {} at {}: {}", mode.name(), step.load(), step.state(elapsed));
     lines[1] = format!("  {:<12} {:>7} {:>9}  {}", "calls", "now/s", "counted", heights);
     lines[2] = line("offered", now.offered, counted.offered, history.rates.iter().map(|rates| rates.offered).collect());
     for (slot, ending) in lines[GOODPUT_LINE..].iter_mut().zip(Ending::ALL) {
@@ -109,9 +118,9 @@ pub fn block(step: &Step, elapsed: Duration, history: &mut History, calls: &Call
 /// One line about a step: calls per second, the most frequent endings first, as far as 79 columns go.
 pub fn summary(step: &Step, rates: &Rates, p99: Option<f64>) -> String {
     let mut line = format!(
-        "{:>11} at {:>3}x {:>5.0} offered {:>5.0} in time",
+        "{:>11} at {:>4} {:>5.0} offered {:>5.0} in time",
         step.mode.name(),
-        step.multiple,
+        step.load(),
         rates.offered,
         rates.of(Ending::Answered)
     );

@@ -22,7 +22,10 @@
 //! server bounds what it takes in and refuses the rest at once; the clients take a refusal for what it is, neither a
 //! reason to try again nor a sign that the server is broken. Ten times the capacity then leaves goodput where it was,
 //! at one attempt per call. It is the load shed that does it; that the circuit breaker, the retry budget and the rate
-//! limit keep out of its way is as it should be, because a server that works at its capacity is not broken.
+//! stay out of its way is as it should be, because a server that works at its capacity is not broken.
+//!
+//! The server's stack receives one number, the deadline of its callers, and finds its limit by itself. In the last step
+//! of each mode the work takes three times as long from mid-run on, and the limit follows.
 //!
 //! The run offers 0.5, 1, 2, 5 and 10 times the capacity, with a new server for each step, and counts the calls that
 //! arrive after a short warm-up. It prints a table to standard output (`--json` adds a line of JSON) and draws
@@ -64,7 +67,7 @@ use crate::{
     frame::Step,
     progress::Display,
     report::{Report, Row},
-    scenario::{Lengths, MULTIPLES, Mode},
+    scenario::{Course, Lengths, MULTIPLES, Mode, SLOWDOWN_MULTIPLE},
     tally::Calls,
 };
 use std::{
@@ -106,14 +109,21 @@ fn measure(lengths: Lengths) -> Result<Report, Box<dyn Error>> {
     let mut report = Report::new();
     let display = Display::new();
     let modes = [Mode::Unprotected, Mode::Protected];
-    let steps = modes.into_iter().flat_map(|mode| MULTIPLES.map(|multiple| (mode, multiple)));
-    for (index, (mode, multiple)) in steps.enumerate() {
+    let steady = MULTIPLES.map(|multiple| (multiple, Course::Steady));
+    let courses = || steady.into_iter().chain([(SLOWDOWN_MULTIPLE, Course::Slowdown)]);
+    let steps = modes.into_iter().flat_map(|mode| courses().map(move |(multiple, course)| (mode, multiple, course)));
+    for (index, (mode, multiple, course)) in steps.enumerate() {
+        let lengths = lengths.of(course);
         let calls = Arc::new(Calls::new(lengths.measured));
-        let step = Step { mode, multiple, number: index + 1, steps: modes.len() * MULTIPLES.len(), lengths };
+        let steps = modes.len() * courses().count();
+        let step = Step { mode, multiple, course, number: index + 1, steps, lengths };
         let watch = display.watch(step, calls.clone());
-        run::step(mode, multiple, lengths, &calls)?;
+        run::step(&step, &calls)?;
         watch.finish();
-        report.rows(mode).push(Row::new(multiple, &calls.counted));
+        match course {
+            Course::Steady => report.rows(mode).push(Row::new(multiple, &calls.counted)),
+            Course::Slowdown => report.slowdown.add(mode, lengths, &calls),
+        }
     }
     Ok(report)
 }

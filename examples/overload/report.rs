@@ -2,8 +2,8 @@
 
 use super::{
     counts::{Ending, Rates},
-    scenario::{DEADLINE, Mode, capacity_rps},
-    tally::Tally,
+    scenario::{Course, DEADLINE, Lengths, Mode, SLOWDOWN_MULTIPLE, SLOWER, capacity_rps, slow_capacity_rps},
+    tally::{Calls, Tally},
 };
 use serde::Serialize;
 use std::{
@@ -33,11 +33,59 @@ pub struct Report {
     pub capacity_rps: f64,
     pub protected: Vec<Row>,
     pub unprotected: Vec<Row>,
+    pub slowdown: Slowdown,
+}
+
+/// The step in which the service time grows.
+#[derive(Default, Serialize)]
+pub struct Slowdown {
+    pub capacity_rps: f64,
+    /// When the service time grows, in seconds since the load began.
+    pub slow_at: f64,
+    pub protected: Option<SlowRun>,
+    pub unprotected: Option<SlowRun>,
+}
+
+/// What came of it.
+#[derive(Serialize)]
+pub struct SlowRun {
+    /// Of the calls that arrived when the server had settled.
+    pub goodput_rps: f64,
+    pub goodput_ratio: f64,
+    /// Answers in time per second, over the whole step.
+    pub answers: Vec<(f64, f64)>,
+}
+
+impl Slowdown {
+    /// Notes a run.
+    pub fn add(&mut self, mode: Mode, lengths: Lengths, calls: &Calls) {
+        self.capacity_rps = slow_capacity_rps();
+        self.slow_at = lengths.slow_after(Course::Slowdown).unwrap_or_default().as_secs_f64();
+        let goodput_rps = calls.counted.rates().of(Ending::Answered);
+        let goodput_ratio = ratio(goodput_rps, self.capacity_rps);
+        let run = Some(SlowRun { goodput_rps, goodput_ratio, answers: calls.answers() });
+        match mode {
+            Mode::Protected => self.protected = run,
+            Mode::Unprotected => self.unprotected = run,
+        }
+    }
+
+    fn of(&self, mode: Mode) -> Option<&SlowRun> {
+        match mode {
+            Mode::Protected => self.protected.as_ref(),
+            Mode::Unprotected => self.unprotected.as_ref(),
+        }
+    }
 }
 
 impl Report {
     pub fn new() -> Self {
-        Self { capacity_rps: capacity_rps(), protected: Vec::new(), unprotected: Vec::new() }
+        Self {
+            capacity_rps: capacity_rps(),
+            protected: Vec::new(),
+            unprotected: Vec::new(),
+            slowdown: Slowdown::default(),
+        }
     }
 
     pub fn rows(&mut self, mode: Mode) -> &mut Vec<Row> {
@@ -54,6 +102,16 @@ impl Report {
             write_line(output, "", COLUMNS.map(|(_, lower)| lower))?;
             for row in rows {
                 write_line(output, &format!("{}x", row.multiple), row.cells())?;
+            }
+            if let Some(run) = self.slowdown.of(mode) {
+                writeln!(
+                    output,
+                    "{SLOWDOWN_MULTIPLE}x with work that takes {SLOWER}x as long from mid-run on, once it has settled: \
+                     {:.0} in time, {:.1}%",
+                    run.goodput_rps,
+                    100.0 * run.goodput_ratio
+                )?;
+                writeln!(output, "of the capacity that is left.")?;
             }
             writeln!(output)?;
         }

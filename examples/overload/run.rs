@@ -3,8 +3,9 @@
 use crate::{
     client::{self, Attempts, Client, Connections},
     counts::Ending,
-    scenario::{DEADLINE, Lengths, Mode, capacity_rps},
-    server::Server,
+    frame::Step,
+    scenario::{DEADLINE, Mode, capacity_rps},
+    server::{Pace, Server},
     stacks,
     tally::Calls,
 };
@@ -22,18 +23,17 @@ use tower::ServiceExt;
 const SEED: u64 = 110;
 
 /// Runs one step on a server and runtimes that end with it, so that nothing leaks into the next one.
-pub fn step(mode: Mode, multiple: f64, lengths: Lengths, calls: &Calls) -> Result<(), Box<dyn Error>> {
-    let server = Server::start(mode)?;
+pub fn step(step: &Step, calls: &Calls) -> Result<(), Box<dyn Error>> {
+    let server = Server::start(step.mode)?;
     let clients = Builder::new_multi_thread().worker_threads(1).thread_name("clients").enable_all().build()?;
-    let address = server.address;
+    let (address, pace) = (server.address, server.pace());
     let driven = clients.block_on(async {
         let connections = Connections::open(address).await?;
-        let client = match mode {
+        let client = match step.mode {
             Mode::Unprotected => client::plain(connections),
             Mode::Protected => stacks::client(connections)?,
         };
-        let arrivals = Arrivals::new(multiple * capacity_rps());
-        drive(client, address, arrivals, lengths, calls).await;
+        drive(client, address, pace, step, calls).await;
         Ok(())
     });
     clients.shutdown_timeout(Duration::from_secs(1));
@@ -44,17 +44,26 @@ pub fn step(mode: Mode, multiple: f64, lengths: Lengths, calls: &Calls) -> Resul
 /// Sends calls as they arrive, whether or not earlier ones were answered, as a crowd of independent callers does.
 ///
 /// The load goes on after the measured time until every measured call has ended: the last ones have it no easier.
-async fn drive(client: Client, address: SocketAddr, mut arrivals: Arrivals, lengths: Lengths, calls: &Calls) {
+async fn drive(client: Client, address: SocketAddr, pace: Pace, step: &Step, calls: &Calls) {
+    let mut arrivals = Arrivals::new(step.multiple * capacity_rps());
+    let lengths = step.lengths;
     let start = Instant::now();
     calls.start(start);
     let measured = start + lengths.warm_up..start + lengths.warm_up + lengths.measured;
     // Every call has a deadline, so all are over well before this; it keeps the step bounded come what may.
     let last_moment = measured.end + 3 * DEADLINE;
+    let slow_at = lengths.slow_after(step.course).map(|after| start + after);
+    let mut is_slow = false;
     let mut on_their_way = JoinSet::new();
     let mut next = start + arrivals.gap();
     while next < measured.end || calls.counted.counts().unfinished() > 0 && next < last_moment {
         tokio::select! {
             () = sleep_until(next) => {
+                if !is_slow && slow_at.is_some_and(|slow_at| next >= slow_at) {
+                    pace.slow_down();
+                    is_slow = true;
+                }
+                calls.sample(Instant::now());
                 calls.arrived(measured.contains(&next));
                 on_their_way.spawn(call(client.clone(), address, next));
                 next += arrivals.gap();

@@ -1,7 +1,7 @@
 //! A real HTTP/2 server with a known capacity.
 
 use crate::{
-    scenario::{Mode, SERVICE_TIME, SLOTS},
+    scenario::{Mode, SERVICE_TIME, SLOTS, SLOWER},
     stacks,
 };
 use http_body_util::Empty;
@@ -20,7 +20,10 @@ use std::{
     future::Future,
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -38,6 +41,7 @@ pub type Answer = Response<Empty<Bytes>>;
 pub struct Server {
     runtime: Runtime,
     pub address: SocketAddr,
+    pace: Pace,
 }
 
 impl Server {
@@ -45,12 +49,18 @@ impl Server {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("server").enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let address = listener.local_addr()?;
-        let backend = Backend::start(&runtime);
+        let pace = Pace::default();
+        let backend = Backend::start(&runtime, &pace);
         match mode {
             Mode::Unprotected => runtime.spawn(accept(listener, backend)),
             Mode::Protected => runtime.spawn(accept(listener, stacks::server(backend)?)),
         };
-        Ok(Self { runtime, address })
+        Ok(Self { runtime, address, pace })
+    }
+
+    /// What makes the work slower.
+    pub fn pace(&self) -> Pace {
+        self.pace.clone()
     }
 
     /// Ends every connection and every piece of work with the runtime that they run on.
@@ -91,6 +101,27 @@ where
     Ok(connection.await?)
 }
 
+/// How many times the usual service time the work takes: once, until it is made slower.
+#[derive(Clone)]
+pub struct Pace(Arc<AtomicU32>);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU32::new(1)))
+    }
+}
+
+impl Pace {
+    /// Work that begins from now on takes longer.
+    pub fn slow_down(&self) {
+        self.0.store(SLOWER, Ordering::Relaxed);
+    }
+
+    fn service_time(&self) -> Duration {
+        SERVICE_TIME * self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The work behind the server: a few slots, and before them a queue without a bound, as naive servers have it.
 ///
 /// A request that is in the queue stays there when its caller gives up, and is worked on when its turn comes.
@@ -105,20 +136,20 @@ struct Job {
 }
 
 impl Backend {
-    fn start(runtime: &Runtime) -> Self {
+    fn start(runtime: &Runtime, pace: &Pace) -> Self {
         let (queue, jobs) = mpsc::unbounded_channel();
         let jobs = Arc::new(Mutex::new(jobs));
         // Slots that a burst fills at the same moment would stay in step for as long as the load lasts, and answers
         // would come thirty at a time. Cutting the first job short, in each slot by another part, sets them apart.
         for number in 1..=SLOTS {
-            runtime.spawn(slot(jobs.clone(), SERVICE_TIME * number / SLOTS));
+            runtime.spawn(slot(jobs.clone(), SERVICE_TIME * number / SLOTS, pace.clone()));
         }
         Self { queue }
     }
 }
 
 /// Works on one job after the other: `first` on the first one, which falls into the warm-up, then the service time.
-async fn slot(jobs: Arc<Mutex<mpsc::UnboundedReceiver<Job>>>, first: Duration) {
+async fn slot(jobs: Arc<Mutex<mpsc::UnboundedReceiver<Job>>>, first: Duration, pace: Pace) {
     let mut free_at = Instant::now();
     let mut service_time = first;
     loop {
@@ -129,7 +160,7 @@ async fn slot(jobs: Arc<Mutex<mpsc::UnboundedReceiver<Job>>>, first: Duration) {
         sleep_until(free_at).await;
         // Perhaps nobody waits for the answer any more. The work was done all the same.
         let _ = job.done.send(());
-        service_time = SERVICE_TIME;
+        service_time = pace.service_time();
     }
 }
 

@@ -14,6 +14,9 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// The picture has a point for each of these.
+const SAMPLE: Duration = Duration::from_millis(500);
+
 /// All calls of one step. Each call is counted in one of two places. The report shows the first one. The display shows
 /// that one too, and the calls per second of both.
 pub struct Calls {
@@ -23,11 +26,18 @@ pub struct Calls {
     pub counted: Tally,
     /// Those of the warm-up, and those that arrive while the last counted calls end.
     uncounted: Counters,
+    /// The answers in time, in each interval since the load began.
+    answers: Mutex<Vec<u64>>,
 }
 
 impl Calls {
     pub fn new(measured: Duration) -> Self {
-        Self { started: OnceLock::new(), counted: Tally::new(measured), uncounted: Counters::default() }
+        Self {
+            started: OnceLock::new(),
+            counted: Tally::new(measured),
+            uncounted: Counters::default(),
+            answers: Mutex::default(),
+        }
     }
 
     /// The load begins.
@@ -51,6 +61,29 @@ impl Calls {
             ending => ending,
         };
         if counted { self.counted.ended(ending, attempts, latency) } else { self.uncounted.ended(ending) }
+    }
+
+    /// Notes the answers so far, at least once in each [`SAMPLE`].
+    pub fn sample(&self, now: Instant) {
+        let Some(elapsed) = self.elapsed(now) else { return };
+        let intervals = usize::try_from(elapsed.as_millis() / SAMPLE.as_millis()).unwrap_or(usize::MAX);
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() < intervals {
+            let all = self.all().of(Ending::Answered);
+            let before = answers.iter().sum::<u64>();
+            // Of the intervals without an arrival, the last one has the answers.
+            answers.resize(intervals, 0);
+            if let Some(last) = answers.last_mut() {
+                *last = all.saturating_sub(before);
+            }
+        }
+    }
+
+    /// The answers in time per second: when, in seconds since the load began, and how many.
+    pub fn answers(&self) -> Vec<(f64, f64)> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let sample = SAMPLE.as_secs_f64();
+        answers.iter().enumerate().map(|(at, count)| ((at as f64 + 0.5) * sample, *count as f64 / sample)).collect()
     }
 
     /// The step is over. Counted calls without an end have failed: none, unless the machine stood still.

@@ -15,7 +15,7 @@ mod tally;
 use counts::{Counters, Counts, Ending, Rates};
 use frame::{COLUMNS, GOODPUT_LINE, History, INTERVAL, LINES, Step, block, sparkline, summary, time};
 use report::{Report, Row};
-use scenario::{Lengths, Mode};
+use scenario::{Course, Lengths, Mode};
 use std::time::Duration;
 use tally::Calls;
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ fn secs(seconds: f64) -> Duration {
 
 fn step(number: usize) -> Step {
     let lengths = Lengths { warm_up: secs(1.0), measured: secs(5.0) };
-    Step { mode: Mode::Protected, multiple: 2.0, number, steps: 10, lengths }
+    Step { mode: Mode::Protected, multiple: 2.0, course: Course::Steady, number, steps: 10, lengths }
 }
 
 fn counts(offered: u64, endings: &[(Ending, u64)]) -> Counts {
