@@ -13,6 +13,9 @@ use tokio::time::Instant;
 
 /// The ceiling by default: a bound on memory for the time in which nothing is known.
 const CEILING: usize = 10_000;
+/// The limit while nothing is known, by default: more than most services have in flight when they start, and little
+/// enough to be worked off soon.
+const INITIAL: usize = 100;
 /// The share of the remaining deadline by default. With the slack of two standard deviations a call then ends within
 /// about four fifths of its deadline at the limit, and the rest is for the variation of the latency.
 const SHARE: f64 = 0.7;
@@ -34,6 +37,7 @@ pub struct LimiterBuilder {
 #[derive(Debug)]
 struct Adapts {
     floor: usize,
+    initial: usize,
     share: f64,
     deadline: Duration,
     algorithm: Option<Box<dyn Algorithm>>,
@@ -45,12 +49,11 @@ impl LimiterBuilder {
     }
 
     pub(super) fn adaptive() -> Self {
-        let adapts = Adapts { floor: 1, share: SHARE, deadline: DEADLINE, algorithm: None };
+        let adapts = Adapts { floor: 1, initial: INITIAL, share: SHARE, deadline: DEADLINE, algorithm: None };
         Self { adapts: Some(adapts), ..Self::fixed(CEILING) }
     }
 
-    /// The most calls in flight, whatever an adaptive limit finds. It counts alone until something is known. Default:
-    /// 10,000.
+    /// The most calls in flight, whatever an adaptive limit finds. Default: 10,000, as a bound on memory.
     pub fn ceiling(self, ceiling: usize) -> Self {
         Self { limit: ceiling, ..self }
     }
@@ -59,6 +62,12 @@ impl LimiterBuilder {
     /// time. Without effect on a fixed limit.
     pub fn floor(self, floor: usize) -> Self {
         self.adapting(|adapts| adapts.floor = floor)
+    }
+
+    /// The limit of an adaptive limiter until something is known, which takes about ten answers. Default: 100. A service
+    /// that has more in flight from its first second on needs more. Without effect on a fixed limit.
+    pub fn initial(self, initial: usize) -> Self {
+        self.adapting(|adapts| adapts.initial = initial)
     }
 
     /// The share of its remaining deadline within which a call is to end. Default: 0.7. A smaller one sheds earlier, and
@@ -110,7 +119,7 @@ impl LimiterBuilder {
     ///
     /// # Errors
     ///
-    /// The limit and the floor must be at least 1, and the floor at most the ceiling; the share above 0 and at most 1;
+    /// The limit, the floor and the initial limit must be at least 1, and the floor at most the ceiling; the share above 0 and at most 1;
     /// the deadline longer than zero and at most 366 days; the shares of the classes above 0 and at most 1, and none
     /// below that of a less critical class; the guarantees from 0 to 1, and together at most 1.
     pub fn build(self) -> Result<Limiter, ConfigError> {
@@ -152,8 +161,11 @@ impl Adapts {
         if !(self.share > 0.0 && self.share <= 1.0) {
             return Err(ConfigError::new("load_shed.share", self.share, "must be above 0 and at most 1"));
         }
+        if self.initial == 0 {
+            return Err(ConfigError::new("load_shed.initial", self.initial, "must be at least 1"));
+        }
         check_duration("load_shed.deadline", self.deadline)?;
         let algorithm = self.algorithm.unwrap_or_else(|| Box::new(Little::new(self.share)));
-        Ok(Adaptive::new(algorithm, self.deadline, Instant::now()))
+        Ok(Adaptive::new(algorithm, self.deadline, self.initial as u64, Instant::now()))
     }
 }

@@ -138,8 +138,8 @@ impl Limiter {
     /// # fn main() -> Result<(), steadfast::ConfigError> {
     /// // For calls that state no deadline. The others state theirs in their context.
     /// let limiter = Limiter::adaptive().deadline(Duration::from_millis(300)).build()?;
-    /// // Nothing is known before the first calls have ended: there is a ceiling.
-    /// assert_eq!(limiter.limit(), 10_000);
+    /// // Nothing is known before the first calls have ended.
+    /// assert_eq!(limiter.limit(), 100);
     /// # Ok(())
     /// # }
     /// ```

@@ -23,7 +23,7 @@ pub struct Readings {
 pub enum LimitReason {
     /// It was configured.
     Fixed,
-    /// Too few calls have ended for a limit to be found. It is the ceiling.
+    /// Too few calls have ended for a limit to be found. It is the initial one.
     Unknown,
     /// It is the number of calls that end in a share of the deadline.
     Rate,

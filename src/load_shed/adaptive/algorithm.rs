@@ -71,7 +71,7 @@ pub enum Limit {
         /// The share of the remaining deadline.
         share: f64,
     },
-    /// As many as there may be at most: nothing is known yet.
+    /// The [initial](super::LimiterBuilder::initial) limit: nothing is known yet.
     Unknown,
 }
 
@@ -86,6 +86,9 @@ pub struct Window {
     pub busy: Duration,
     /// The calls that ended and were answered. A refusal by the service or by a layer further in does not count.
     pub completed: u64,
+    /// The calls that were given up after they had reached the service: by a timeout, or by their callers. The work on
+    /// them may go on.
+    pub given_up: u64,
     /// The calls whose latency was measured.
     pub measured: u64,
     /// The mean latency of these, from their admission to their end. Zero where there are none.

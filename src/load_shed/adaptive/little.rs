@@ -4,11 +4,16 @@
 //! remaining deadline. No latency is compared with an ideal one, so a service that becomes slower for good is not taken
 //! for an overloaded one.
 //!
-//! | what is seen | rate |
-//! |---|---|
-//! | fewer than 32 completions | unknown: no limit but the ceiling |
-//! | at least half of the limit was in use, or answers were late | what was measured |
-//! | less than half was in use | the larger of what was measured and what was known, which decays |
+//! | from | to | when |
+//! |---|---|---|
+//! | unknown | known | calls have ended in two windows in a row, and eight in all |
+//! | known | starved | more calls were given up than answered |
+//! | starved | known | a call was answered, none late, and none given up |
+//!
+//! - While the rate is known, it is what was measured if at least half of the limit was in use or answers were late.
+//!   Otherwise it is the larger of what was measured and what was known, which decays.
+//! - While the service is starved, two calls at a time find out whether it answers again: the work on calls that were
+//!   given up may go on, and is not seen. Then half of the rate counts that was known before.
 //!
 //! A count of completions is uncertain by its square root. The limit has two of these for slack, as long as the calls
 //! that are admitted within the slack are not late.
@@ -20,9 +25,13 @@ use std::time::Duration;
 const WINDOWS: usize = 8;
 /// All windows together, as a share of the deadline.
 const SPAN: f64 = 0.7;
-/// Below this number of completions the rate is unknown.
+/// Below this number of completions the rate is not measured.
 const ENOUGH: u64 = 32;
-/// A rate that cannot be measured decays by this share in each window, to half in about 500 deadlines / 11.
+/// From this number on it is known at first.
+const ENOUGH_TO_BEGIN: u64 = 8;
+/// The limit that finds out whether a service answers again.
+const TRICKLE: usize = 2;
+/// A rate that cannot be measured decays by this share in each window, to half in about 60 deadlines.
 const DECAY: f64 = 1.0 / 1024.0;
 
 /// Refuses a call that would not end within a share of its remaining deadline, by Little's law. The default.
@@ -32,15 +41,23 @@ const DECAY: f64 = 1.0 / 1024.0;
 #[derive(Clone, Debug)]
 pub struct Little {
     share: f64,
+    state: State,
     ring: [Seen; WINDOWS],
     next: usize,
     /// The windows in a row, up to now, in which the limit was in use.
     in_use: usize,
-    /// Completions per second; zero while it is unknown.
+    /// Completions per second.
     rate: f64,
     /// How much of the slack is trusted, from 0 to 1.
     trust: f64,
     deadline: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unknown { has_begun: bool },
+    Known,
+    Starved,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,11 +66,18 @@ struct Seen {
     completed: u64,
 }
 
+impl Seen {
+    fn rate(self) -> f64 {
+        if self.busy > 0.0 { self.completed as f64 / self.busy } else { 0.0 }
+    }
+}
+
 impl Little {
     /// A call may take up this share of its remaining deadline.
     pub(crate) fn new(share: f64) -> Self {
         Self {
             share,
+            state: State::Unknown { has_begun: false },
             ring: [Seen::default(); WINDOWS],
             next: 0,
             in_use: 0,
@@ -61,6 +85,16 @@ impl Little {
             trust: 1.0,
             deadline: Duration::ZERO,
         }
+    }
+
+    fn remember(&mut self, window: &Window) {
+        self.ring[self.next] = Seen { busy: window.busy.as_secs_f64(), completed: window.completed };
+        self.next = (self.next + 1) % WINDOWS;
+    }
+
+    fn forget(&mut self) {
+        self.ring = [Seen::default(); WINDOWS];
+        self.in_use = 0;
     }
 
     /// What was seen in the last windows.
@@ -72,25 +106,61 @@ impl Little {
         })
     }
 
-    fn limit(&self) -> Limit {
-        if self.rate == 0.0 {
-            return Limit::Unknown;
+    // Unknown => Known
+    fn begin(&mut self, window: &Window, has_begun: bool) {
+        let standstill = window.completed == 0 && window.given_up > 0;
+        if has_begun {
+            self.remember(window);
+            let all = self.last(WINDOWS);
+            if all.completed >= ENOUGH_TO_BEGIN || standstill {
+                self.rate = all.rate();
+                self.state = State::Known;
+            }
+        } else if window.completed > 0 || standstill {
+            // The time before the first answer says nothing of the rate.
+            self.state = State::Unknown { has_begun: true };
         }
-        let expected = self.share * self.deadline.as_secs_f64() * self.rate;
-        let slack = 2.0 * self.trust * expected.sqrt();
-        let per_second = if expected > 0.0 { self.rate * (1.0 + slack / expected) } else { self.rate };
-        Limit::Rate { per_second, share: self.share }
     }
 
-    /// The calls within the deadline at this rate.
-    fn calls(&self, rate: f64) -> f64 {
-        self.share * self.deadline.as_secs_f64() * rate
+    fn measure(&mut self, window: &Window) {
+        self.remember(window);
+        let is_in_use = window.late > 0 || 2.0 * window.most_in_flight as f64 >= self.calls();
+        self.in_use = if is_in_use { self.in_use + 1 } else { 0 };
+        let all = self.last(WINDOWS);
+        let in_use = self.last(self.in_use);
+        if self.in_use >= WINDOWS || in_use.completed >= ENOUGH {
+            self.rate = in_use.rate();
+        } else if all.completed >= ENOUGH {
+            self.rate = all.rate().max(self.rate * (1.0 - DECAY));
+        }
     }
-}
 
-impl Seen {
-    fn rate(self) -> f64 {
-        if self.busy > 0.0 { self.completed as f64 / self.busy } else { 0.0 }
+    fn weigh(&mut self, window: &Window) {
+        let evidence = (window.early + window.late) as f64;
+        if window.late > 0 {
+            self.trust *= 0.75_f64.powf(window.late as f64 / evidence);
+        } else {
+            let weight = if window.early > 0 { 16.0 } else { 64.0 };
+            self.trust += (1.0 - self.trust) / weight;
+        }
+    }
+
+    /// The calls that end within the usable time.
+    fn calls(&self) -> f64 {
+        self.share * self.deadline.as_secs_f64() * self.rate
+    }
+
+    fn limit(&self) -> Limit {
+        match self.state {
+            State::Unknown { .. } => Limit::Unknown,
+            State::Starved => Limit::Calls(TRICKLE),
+            State::Known => {
+                let calls = self.calls();
+                let slack = 2.0 * self.trust * calls.sqrt();
+                let per_second = if calls > 0.0 { self.rate * (1.0 + slack / calls) } else { self.rate };
+                Limit::Rate { per_second, share: self.share }
+            }
+        }
     }
 }
 
@@ -101,26 +171,23 @@ impl Algorithm for Little {
 
     fn learn(&mut self, window: &Window) -> Limit {
         self.deadline = window.deadline;
-        self.ring[self.next] = Seen { busy: window.busy.as_secs_f64(), completed: window.completed };
-        self.next = (self.next + 1) % WINDOWS;
-
-        let is_in_use = window.late > 0 || 2.0 * window.most_in_flight as f64 >= self.calls(self.rate);
-        self.in_use = if is_in_use { self.in_use + 1 } else { 0 };
-        let all = self.last(WINDOWS);
-        let in_use = self.last(self.in_use);
-        if self.in_use >= WINDOWS || in_use.completed >= ENOUGH {
-            // A standstill lets one call through at a time: the ceiling is for what is not known.
-            self.rate = in_use.rate().max(f64::MIN_POSITIVE);
-        } else if all.completed >= ENOUGH {
-            self.rate = all.rate().max(self.rate * (1.0 - DECAY));
-        }
-
-        let evidence = (window.early + window.late) as f64;
-        if window.late > 0 {
-            self.trust *= 0.75_f64.powf(window.late as f64 / evidence);
-        } else {
-            let weight = if window.early > 0 { 16.0 } else { 64.0 };
-            self.trust += (1.0 - self.trust) / weight;
+        match self.state {
+            State::Unknown { has_begun } => self.begin(window, has_begun),
+            // Known => Starved
+            State::Known if window.given_up > window.completed => {
+                self.state = State::Starved;
+                self.forget();
+            }
+            // Starved => Known
+            State::Starved if window.completed > 0 && window.late + window.given_up == 0 => {
+                self.rate /= 2.0;
+                self.state = State::Known;
+            }
+            State::Starved => {}
+            State::Known => {
+                self.measure(window);
+                self.weigh(window);
+            }
         }
         self.limit()
     }

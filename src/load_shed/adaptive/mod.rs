@@ -31,7 +31,7 @@ use tokio::time::Instant;
 const COMPLETIONS: u64 = 4;
 /// Of this number of calls one is measured that need not be.
 const SAMPLED: u64 = 16;
-/// Below this limit all calls are measured, and those that are alone count.
+/// Below this limit all calls are measured, those that are alone count, and a window ends with one completion.
 const SMALL: u64 = 4;
 
 /// What is seen of calls, and the limit that was found from it.
@@ -44,6 +44,7 @@ pub(super) struct Adaptive {
     /// When the next window may end.
     due: AtomicU64,
     completed: AtomicU64,
+    given_up: AtomicU64,
     measured: AtomicU64,
     /// The latencies of the measured calls, in nanoseconds. It wraps around.
     latency: AtomicU64,
@@ -70,6 +71,7 @@ struct Learner {
 struct Totals {
     busy: Nanos,
     completed: u64,
+    given_up: u64,
     measured: u64,
     latency: u64,
     early: u64,
@@ -88,15 +90,16 @@ pub(super) enum End {
 }
 
 impl Adaptive {
-    pub(super) fn new(mut algorithm: Box<dyn Algorithm>, assumed: Duration, now: Instant) -> Self {
+    pub(super) fn new(mut algorithm: Box<dyn Algorithm>, assumed: Duration, initial: u64, now: Instant) -> Self {
         let assumed = Nanos::of(assumed);
-        let published = Published::new(algorithm.first(), assumed, algorithm.measures_all());
+        let published = Published::new(algorithm.first(), initial, assumed, algorithm.measures_all());
         Self {
             origin: Origin::at(now),
             published,
             busy: Busy::default(),
             due: AtomicU64::new(0),
             completed: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
             measured: AtomicU64::new(0),
             latency: AtomicU64::new(0),
             early: AtomicU64::new(0),
@@ -158,9 +161,11 @@ impl Adaptive {
     #[inline]
     pub(super) fn ended(&self, end: End, left: u64, now: impl FnOnce() -> Instant) {
         if self.busy.is_counted() {
-            if end == End::Completed {
-                self.completed.fetch_add(1, Ordering::Relaxed);
-            }
+            match end {
+                End::Completed => self.completed.fetch_add(1, Ordering::Relaxed),
+                End::GivenUp => self.given_up.fetch_add(1, Ordering::Relaxed),
+                End::Spared => 0,
+            };
             if left == 0 {
                 self.busy.ends(self.origin.to(now()));
             }
@@ -202,7 +207,8 @@ impl Adaptive {
         let since = learner.since;
         let busy = totals.busy.saturating_sub(since.busy);
         let completed = totals.completed.wrapping_sub(since.completed);
-        let is_over = busy >= length && completed >= COMPLETIONS || busy >= deadline;
+        let enough = if self.usual_limit() < SMALL { 1 } else { COMPLETIONS };
+        let is_over = busy >= length && completed >= enough || busy >= deadline;
         if !is_over {
             // The busy time is at most the time.
             let wait = length.saturating_sub(busy).0.max(length.0 / 8).max(1);
@@ -216,6 +222,7 @@ impl Adaptive {
         let window = Window {
             busy: busy.duration(),
             completed,
+            given_up: totals.given_up.wrapping_sub(since.given_up),
             measured,
             mean_latency: Duration::from_nanos(latency.checked_div(measured).unwrap_or_default()),
             early: totals.early.wrapping_sub(since.early),
@@ -234,6 +241,7 @@ impl Adaptive {
         Totals {
             busy: self.busy.until(now),
             completed: self.completed.load(Ordering::Relaxed),
+            given_up: self.given_up.load(Ordering::Relaxed),
             measured: self.measured.load(Ordering::Relaxed),
             latency: self.latency.load(Ordering::Relaxed),
             early: self.early.load(Ordering::Relaxed),

@@ -18,8 +18,12 @@ pub(in crate::load_shed) enum Reason {
 pub(in crate::load_shed) struct Published {
     /// The calls that end in the usable time: calls in 2^48 ns, times the share. Zero where the limit is a number.
     rate: AtomicU64,
-    /// The limit as a number; `u64::MAX` where nothing is known.
+    /// The limit as a number.
     calls: AtomicU64,
+    /// 1 where nothing is known.
+    is_unknown: AtomicU64,
+    /// The limit while nothing is known.
+    initial: u64,
     /// The deadline of most calls, in nanoseconds.
     deadline: AtomicU64,
     measures_all: AtomicU64,
@@ -32,10 +36,12 @@ const PER_SECOND: f64 = (1_u64 << SHIFT) as f64 / 1e9;
 const SLACK: u64 = 8;
 
 impl Published {
-    pub(super) fn new(limit: Limit, deadline: Nanos, measures_all: bool) -> Self {
+    pub(super) fn new(limit: Limit, initial: u64, deadline: Nanos, measures_all: bool) -> Self {
         let published = Self {
             rate: AtomicU64::new(0),
-            calls: AtomicU64::new(u64::MAX),
+            calls: AtomicU64::new(initial),
+            is_unknown: AtomicU64::new(1),
+            initial,
             deadline: AtomicU64::new(deadline.0),
             measures_all: AtomicU64::new(0),
         };
@@ -51,8 +57,9 @@ impl Published {
                 (rate as u64, 0)
             }
             Limit::Calls(calls) => (0, calls as u64),
-            Limit::Unknown => (0, u64::MAX),
+            Limit::Unknown => (0, self.initial),
         };
+        self.is_unknown.store((limit == Limit::Unknown).into(), Ordering::Relaxed);
         self.calls.store(calls, Ordering::Relaxed);
         self.rate.store(rate, Ordering::Relaxed);
         self.deadline.store(deadline.0, Ordering::Relaxed);
@@ -72,7 +79,7 @@ impl Published {
     /// Whether a call among `level` is close to the limit.
     #[inline]
     pub(super) fn is_in_slack(&self, level: u64, allowed: u64) -> bool {
-        allowed != u64::MAX && level.saturating_add(level / SLACK) >= allowed
+        level.saturating_add(level / SLACK) >= allowed
     }
 
     #[inline]
@@ -91,9 +98,9 @@ impl Published {
     }
 
     pub(in crate::load_shed) fn reason(&self) -> Reason {
-        match (self.rate.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed)) {
-            (0, u64::MAX) => Reason::Unknown,
-            (0, _) => Reason::Calls,
+        match (self.is_unknown.load(Ordering::Relaxed), self.rate.load(Ordering::Relaxed)) {
+            (1, _) => Reason::Unknown,
+            (_, 0) => Reason::Calls,
             _ => Reason::Rate,
         }
     }
