@@ -1,4 +1,4 @@
-use super::{Limiter, limiter::Ask};
+use super::{Limiter, terms::Ask};
 use crate::{
     context::Criticality,
     shell::{Frame, GateStage, KeepError, Leaf, StackLayer},
@@ -149,6 +149,9 @@ where
 {
     #[inline]
     fn tenant(&self, request: &Request, limiter: &Limiter, frame: &mut Frame) -> u64 {
+        if limiter.tenants().is_none() {
+            return 0;
+        }
         frame.user_code_runs();
         limiter.hash_of(&(self.0)(request))
     }

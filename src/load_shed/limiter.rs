@@ -1,18 +1,16 @@
 use super::{
-    adaptive::{Adaptive, End, Reason},
+    adaptive::{Adaptive, Reason},
     builder::LimiterBuilder,
-    classes::{Classes, Full},
+    fair::Tenants,
     permit::{Permit, Ticket},
     places::{InFlight, Places},
     readings::{LimitReason, Readings},
-    refusals::Refusals,
     rule::Rule,
+    terms::{Ask, Terms},
 };
 use crate::{
-    clock::Nanos,
     context::{CallContext, Criticality},
-    deadline::Deadline,
-    error::{ConfigError, Overloaded, OverloadedCause},
+    error::{ConfigError, Overloaded},
     held::{Held, is_held},
     stripes::Counter,
     sync::{AtomicU64, Ordering},
@@ -69,47 +67,19 @@ use tokio::time::Instant;
 /// call beyond the limit.
 #[derive(Clone)]
 pub struct Limiter {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    places: Places,
+pub(super) struct Shared {
+    pub(super) places: Places,
     /// A [`Rule`], read once by each call that comes. Relaxed, as the counts.
     rule: AtomicU64,
     /// The calls beyond the limit that were let in.
-    would_have_refused: AtomicU64,
+    pub(super) would_have_refused: AtomicU64,
     /// Striped: calls that are refused do not wait for each other.
-    refused: Counter,
+    pub(super) refused: Counter,
     /// What a fixed limit that is the same for all calls does not need.
-    terms: Option<Box<Terms>>,
-}
-
-/// What calls see of the limit.
-pub(super) struct Terms {
-    /// `None` where the limit is fixed.
-    pub(super) adaptive: Option<Adaptive>,
-    /// The least that an adaptive limit is.
-    pub(super) floor: u64,
-    pub(super) classes: Classes,
-    pub(super) refusals: Refusals,
-}
-
-/// What a limiter knows of a call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ask {
-    pub(super) class: Criticality,
-    pub(super) deadline: Deadline,
-    /// It is let in whatever is in flight.
-    pub(super) is_exempt: bool,
-    /// The hash of the tenant; zero for none.
-    pub(super) tenant: u64,
-}
-
-impl Ask {
-    #[inline]
-    pub(super) fn of(context: &CallContext) -> Self {
-        Self { class: context.criticality(), deadline: context.deadline_or_never(), is_exempt: false, tenant: 0 }
-    }
+    pub(super) terms: Option<Box<Terms>>,
 }
 
 impl Limiter {
@@ -211,6 +181,40 @@ impl Limiter {
     #[inline]
     pub fn try_acquire_at(&self, context: &CallContext, now: Instant) -> Result<Permit<'_>, Overloaded> {
         let ticket = self.enter(&Ask::of(context), || now)?;
+        Ok(Permit::new(Held::Borrowed(self), ticket))
+    }
+
+    /// Takes one place for a call of this tenant, at this instant of tokio's clock. With a
+    /// [fair share](LimiterBuilder::fair_share) no tenant fills the places of the others. Otherwise as
+    /// [`try_acquire_at`](Self::try_acquire_at).
+    ///
+    /// ```
+    /// use steadfast::{CallContext, load_shed::Limiter};
+    /// use tokio::time::Instant;
+    ///
+    /// # fn main() -> Result<(), steadfast::ConfigError> {
+    /// let limiter = Limiter::at_most(10).fair_share(1.0).build()?;
+    /// let acquire = |tenant| limiter.try_acquire_for(&tenant, &CallContext::new(), Instant::now());
+    /// let permits: Vec<_> = (0..10).filter_map(|_| acquire("large").ok()).collect();
+    /// // It has as many as are left for others.
+    /// assert_eq!(permits.len(), 5);
+    /// assert!(acquire("small").is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire); and [`OverloadedCause::Tenant`](crate::error::OverloadedCause::Tenant)
+    /// where the tenant has its share.
+    pub fn try_acquire_for(
+        &self,
+        tenant: &impl Hash,
+        context: &CallContext,
+        now: Instant,
+    ) -> Result<Permit<'_>, Overloaded> {
+        let ask = Ask { tenant: self.hash_of(tenant), ..Ask::of(context) };
+        let ticket = self.enter(&ask, || now)?;
         Ok(Permit::new(Held::Borrowed(self), ticket))
     }
 
@@ -329,9 +333,13 @@ impl Limiter {
         is_held(&self.shared)
     }
 
-    /// The hash of a tenant, where tenants are told apart: never zero.
-    pub(super) fn hash_of(&self, _key: &impl Hash) -> u64 {
-        0
+    /// The hash of a tenant: never zero. It is zero where tenants are not told apart.
+    pub(super) fn hash_of(&self, key: &impl Hash) -> u64 {
+        self.tenants().map_or(0, |tenants| tenants.hash_of(key))
+    }
+
+    pub(super) fn tenants(&self) -> Option<&Tenants> {
+        self.shared.terms.as_ref()?.tenants.as_ref()
     }
 
     /// The limit in words.
@@ -417,88 +425,6 @@ impl Limiter {
         match &self.shared.terms {
             None => self.enter_plain(),
             Some(terms) => self.enter_by(terms, ask, now),
-        }
-    }
-
-    fn enter_by(&self, terms: &Terms, ask: &Ask, now: impl FnOnce() -> Instant) -> Result<Ticket, Overloaded> {
-        let rule = self.rule();
-        let places = &self.shared.places;
-        let mut at = Nanos::ZERO;
-        let mut had = Nanos::MAX;
-        let mut limit = rule.word_limit();
-        if let Some(adaptive) = &terms.adaptive {
-            let now = now();
-            at = adaptive.time(now);
-            had = adaptive.remaining(ask.deadline.instant(), now);
-            adaptive.arrives(had, places.in_flight().total(), at);
-            limit = adaptive.limit_for(had).max(terms.floor).min(limit);
-        }
-        let lets_all_in = ask.is_exempt || rule.is_shadow();
-        let entered =
-            places.enter(ask.class, |in_flight| lets_all_in || terms.classes.room(ask.class, limit, in_flight).is_ok());
-        let level = match entered {
-            Ok(level) => level,
-            Err(in_flight) => {
-                let full = terms.classes.room(ask.class, limit, in_flight).err().unwrap_or(Full::Limit);
-                let cause = match full {
-                    Full::Limit => OverloadedCause::Limit,
-                    Full::Class => OverloadedCause::Class,
-                };
-                self.shared.refused.add_one();
-                terms.refusals.count(ask.class, cause);
-                return Err(Overloaded::new(usize::try_from(limit).unwrap_or(usize::MAX), None).by(cause));
-            }
-        };
-        if ask.is_exempt {
-            terms.refusals.count_exempt();
-        } else if rule.is_shadow() && level > terms.classes.visible(ask.class, limit) {
-            self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
-        }
-        let ticket = Ticket::of(ask.class);
-        match &terms.adaptive {
-            Some(adaptive) if adaptive.admitted(level, limit, at) => Ok(ticket.measured(at, had)),
-            _ => Ok(ticket),
-        }
-    }
-
-    /// Gives one place back. Exactly once for each [`enter`](Self::enter).
-    #[inline]
-    pub(super) fn leave(&self, ticket: Ticket, end: End, now: impl FnOnce() -> Instant) {
-        let left = self.shared.places.leave(ticket.class());
-        if let Some(Terms { adaptive: Some(adaptive), .. }) = self.shared.terms.as_deref() {
-            match ticket.since() {
-                None => adaptive.ended(end, left, now),
-                Some((since, had)) => {
-                    let now = now();
-                    adaptive.measure(since, had, end, adaptive.time(now));
-                    adaptive.ended(end, left, || now);
-                }
-            }
-        }
-    }
-}
-
-impl Terms {
-    pub(super) fn check(&self, limit: usize) -> Result<(), ConfigError> {
-        if self.adaptive.is_some() && (limit as u64) < self.floor {
-            let rule = format!("must be at least the floor of {}", self.floor);
-            return Err(ConfigError::new("load_shed.limit", limit, rule));
-        }
-        if self.classes.guarantees() && limit as u64 > super::places::MOST_IN_CLASS {
-            let rule = "must be at most 65,535 where a class is guaranteed a share";
-            return Err(ConfigError::new("load_shed.limit", limit, rule));
-        }
-        Ok(())
-    }
-
-    /// The limit for a call with this deadline.
-    fn limit_for(&self, rule: Rule, deadline: Deadline, now: impl FnOnce() -> Instant) -> u64 {
-        match &self.adaptive {
-            Some(adaptive) => {
-                let had = adaptive.remaining(deadline.instant(), now());
-                adaptive.limit_for(had).max(self.floor).min(rule.word_limit())
-            }
-            None => rule.word_limit(),
         }
     }
 }

@@ -65,6 +65,7 @@ mod adaptive;
 mod builder;
 mod classes;
 mod config;
+mod fair;
 mod instrument;
 mod layer;
 mod limiter;
@@ -74,6 +75,7 @@ mod readings;
 mod refusals;
 mod rule;
 mod stage;
+mod terms;
 
 pub use adaptive::{Aimd, Algorithm, Gradient, Limit, Little, Window};
 pub use builder::LimiterBuilder;

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     class: u64,
+    /// The hash of the tenant; zero for none.
+    tenant: u64,
     /// When the call was admitted; the largest number where it is not measured.
     since: Nanos,
     /// The time that it had then.
@@ -14,11 +16,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(super) const PLAIN: Self = Self { class: Criticality::Critical as u64, since: Nanos::MAX, had: Nanos::MAX };
+    pub(super) const PLAIN: Self =
+        Self { class: Criticality::Critical as u64, tenant: 0, since: Nanos::MAX, had: Nanos::MAX };
 
     #[inline]
-    pub(super) fn of(class: Criticality) -> Self {
-        Self { class: class as u64, ..Self::PLAIN }
+    pub(super) fn of(class: Criticality, tenant: u64) -> Self {
+        Self { class: class as u64, tenant, ..Self::PLAIN }
     }
 
     #[inline]
@@ -34,6 +37,12 @@ impl Ticket {
             2 => Criticality::Critical,
             _ => Criticality::CriticalPlus,
         }
+    }
+
+    /// The hash of the tenant that is to leave.
+    #[inline]
+    pub(super) fn tenant(self) -> Option<u64> {
+        (self.tenant != 0).then_some(self.tenant)
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use super::{
     Limiter, LoadShed, Ticket,
     adaptive::End,
     layer::{ClassOf, ExemptOf, TenantOf},
-    limiter::Ask,
+    terms::Ask,
 };
 use crate::{
     classify::Outcome,

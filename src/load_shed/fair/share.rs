@@ -1,0 +1,94 @@
+use crate::error::ConfigError;
+
+/// One is this number of parts.
+const ONE: u64 = 1_000_000;
+
+/// What one tenant may hold of the places that are free, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::load_shed) struct Share(u64);
+
+impl Share {
+    pub(in crate::load_shed) fn of(share: f64) -> Result<Self, ConfigError> {
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(ConfigError::new("load_shed.fair_share", share, "must be above 0 and at most 1"));
+        }
+        Ok(Self(((share * ONE as f64).round() as u64).max(1)))
+    }
+
+    /// The places that one tenant may hold beside all calls in flight, its own among them: the share of the free ones.
+    /// It is at least one while there is a free place, and none otherwise.
+    #[inline]
+    pub(in crate::load_shed) fn allowed(self, limit: u64, in_flight: u64) -> u64 {
+        let free = limit.saturating_sub(in_flight);
+        let part = u128::from(free) * u128::from(self.0) / u128::from(ONE);
+        u64::try_from(part).unwrap_or(u64::MAX).max(free.min(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Tenants that send all they can, in turn, until none is let in. Returns what each has.
+    fn fill(limit: u64, share: f64, small: u64, large: usize) -> Vec<u64> {
+        let share = Share::of(share).unwrap();
+        let mut held = vec![0; large];
+        loop {
+            let before = held.clone();
+            for tenant in 0..large {
+                let all = small + held.iter().sum::<u64>();
+                held[tenant] += u64::from(held[tenant] < share.allowed(limit, all));
+            }
+            if held == before {
+                return held;
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_tenant_leaves_as_many_places_free_as_it_has() {
+        assert_eq!(fill(400, 1.0, 0, 1), [200]);
+        assert_eq!(fill(400, 1.0, 100, 1), [150]);
+        assert_eq!(fill(300, 0.5, 0, 1), [100]);
+    }
+
+    #[test]
+    fn large_tenants_have_the_same_and_leave_one_part_free() {
+        assert_eq!(fill(600, 1.0, 0, 5), [100; 5]);
+        assert_eq!(fill(700, 0.5, 0, 5), [100; 5]);
+        // No sum of large tenants fills the limit while there is a place for each.
+        for large in 1..=50 {
+            let held = fill(1_000, 1.0, 0, large);
+            let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());
+            assert!(most - least <= 1, "{held:?}");
+            let free = 1_000 - held.iter().sum::<u64>();
+            assert!(free.abs_diff(1_000 / (large as u64 + 1)) <= large as u64, "{large}: {free}");
+        }
+    }
+
+    #[test]
+    fn thousands_of_tenants_with_a_call_each_fill_the_limit() {
+        let held = fill(1_000, 1.0, 0, 10_000);
+        assert_eq!(held.iter().sum::<u64>(), 1_000);
+        assert_eq!(held.iter().max(), Some(&1));
+    }
+
+    #[test]
+    fn shares_that_are_none_are_errors() {
+        for share in [0.0, -0.5, 1.001, f64::NAN, f64::INFINITY] {
+            let error = Share::of(share).unwrap_err().to_string();
+            assert!(error.contains("load_shed.fair_share") && error.contains("above 0 and at most 1"), "{error}");
+        }
+        assert_eq!(Share::of(f64::MIN_POSITIVE).unwrap(), Share(1));
+    }
+
+    proptest! {
+        #[test]
+        fn a_tenant_without_a_call_gets_a_place_while_one_is_free(share in 1e-9_f64..=1.0, limit: u64, in_flight: u64) {
+            let allowed = Share::of(share).unwrap().allowed(limit, in_flight);
+            prop_assert_eq!(allowed > 0, in_flight < limit);
+            prop_assert!(allowed <= limit.saturating_sub(in_flight));
+        }
+    }
+}

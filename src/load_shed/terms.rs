@@ -1,0 +1,171 @@
+//! What calls see of a limit that is not a plain fixed one.
+
+use super::{
+    Limiter,
+    adaptive::{Adaptive, End},
+    classes::{Classes, Full},
+    fair::Tenants,
+    permit::Ticket,
+    refusals::Refusals,
+    rule::Rule,
+};
+use crate::{
+    clock::Nanos,
+    context::{CallContext, Criticality},
+    deadline::Deadline,
+    error::{ConfigError, Overloaded, OverloadedCause},
+    sync::Ordering,
+};
+use tokio::time::Instant;
+
+/// What calls see of the limit.
+pub(super) struct Terms {
+    /// `None` where the limit is fixed.
+    pub(super) adaptive: Option<Adaptive>,
+    /// The least that an adaptive limit is.
+    pub(super) floor: u64,
+    pub(super) classes: Classes,
+    pub(super) refusals: Refusals,
+    /// `None` where tenants are not told apart.
+    pub(super) tenants: Option<Tenants>,
+}
+
+/// What a limiter knows of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) class: Criticality,
+    pub(super) deadline: Deadline,
+    /// It is let in whatever is in flight.
+    pub(super) is_exempt: bool,
+    /// The hash of the tenant; zero for none.
+    pub(super) tenant: u64,
+}
+
+impl Ask {
+    #[inline]
+    pub(super) fn of(context: &CallContext) -> Self {
+        Self { class: context.criticality(), deadline: context.deadline_or_never(), is_exempt: false, tenant: 0 }
+    }
+}
+
+impl From<Full> for OverloadedCause {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Limit => Self::Limit,
+            Full::Class => Self::Class,
+        }
+    }
+}
+
+impl Limiter {
+    pub(super) fn enter_by(
+        &self,
+        terms: &Terms,
+        ask: &Ask,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<Ticket, Overloaded> {
+        let rule = self.rule();
+        let places = &self.shared.places;
+        let mut at = Nanos::ZERO;
+        let mut had = Nanos::MAX;
+        let mut limit = rule.word_limit();
+        if let Some(adaptive) = &terms.adaptive {
+            let now = now();
+            at = adaptive.time(now);
+            had = adaptive.remaining(ask.deadline.instant(), now);
+            adaptive.arrives(had, places.in_flight().total(), at);
+            limit = adaptive.limit_for(had).max(terms.floor).min(limit);
+        }
+        let lets_all_in = ask.is_exempt || rule.is_shadow();
+        let refuse = |cause| {
+            self.shared.refused.add_one();
+            terms.refusals.count(ask.class, cause);
+            Err(Overloaded::new(usize::try_from(limit).unwrap_or(usize::MAX), None).by(cause))
+        };
+        // The tenant first: the count of all is exact, and no call that is refused is in it for a moment.
+        let mut has_its_share = false;
+        let tenants = terms.tenants.as_ref().filter(|_| ask.tenant != 0);
+        if let Some(tenants) = tenants {
+            let in_flight = places.in_flight();
+            let allowed = tenants.allowed(terms.shared_out(ask.class, limit), in_flight.total());
+            if lets_all_in {
+                has_its_share = tenants.add(ask.tenant) > allowed;
+            } else if !tenants.enter(ask.tenant, allowed) {
+                let full = terms.classes.room(ask.class, limit, in_flight).err();
+                return refuse(full.map_or(OverloadedCause::Tenant, OverloadedCause::from));
+            }
+        }
+        let entered =
+            places.enter(ask.class, |in_flight| lets_all_in || terms.classes.room(ask.class, limit, in_flight).is_ok());
+        let level = match entered {
+            Ok(level) => level,
+            Err(in_flight) => {
+                if let Some(tenants) = tenants {
+                    tenants.leave(ask.tenant);
+                }
+                return refuse(terms.classes.room(ask.class, limit, in_flight).err().unwrap_or(Full::Limit).into());
+            }
+        };
+        if ask.is_exempt {
+            terms.refusals.count_exempt();
+        } else if rule.is_shadow() && (has_its_share || level > terms.classes.visible(ask.class, limit)) {
+            self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        let ticket = Ticket::of(ask.class, ask.tenant);
+        match &terms.adaptive {
+            Some(adaptive) if adaptive.admitted(level, limit, at) => Ok(ticket.measured(at, had)),
+            _ => Ok(ticket),
+        }
+    }
+
+    /// Gives one place back. Exactly once for each [`enter`](Self::enter).
+    #[inline]
+    pub(super) fn leave(&self, ticket: Ticket, end: End, now: impl FnOnce() -> Instant) {
+        let left = self.shared.places.leave(ticket.class());
+        let Some(terms) = self.shared.terms.as_deref() else { return };
+        if let (Some(tenants), Some(tenant)) = (&terms.tenants, ticket.tenant()) {
+            tenants.leave(tenant);
+        }
+        if let Some(adaptive) = &terms.adaptive {
+            match ticket.since() {
+                None => adaptive.ended(end, left, now),
+                Some((since, had)) => {
+                    let now = now();
+                    adaptive.measure(since, had, end, adaptive.time(now));
+                    adaptive.ended(end, left, || now);
+                }
+            }
+        }
+    }
+}
+
+impl Terms {
+    pub(super) fn check(&self, limit: usize) -> Result<(), ConfigError> {
+        if self.adaptive.is_some() && (limit as u64) < self.floor {
+            let rule = format!("must be at least the floor of {}", self.floor);
+            return Err(ConfigError::new("load_shed.limit", limit, rule));
+        }
+        if self.classes.guarantees() && limit as u64 > super::places::MOST_IN_CLASS {
+            let rule = "must be at most 65,535 where a class is guaranteed a share";
+            return Err(ConfigError::new("load_shed.limit", limit, rule));
+        }
+        Ok(())
+    }
+
+    /// The limit for a call with this deadline.
+    pub(super) fn limit_for(&self, rule: Rule, deadline: Deadline, now: impl FnOnce() -> Instant) -> u64 {
+        match &self.adaptive {
+            Some(adaptive) => {
+                let had = adaptive.remaining(deadline.instant(), now());
+                adaptive.limit_for(had).max(self.floor).min(rule.word_limit())
+            }
+            None => rule.word_limit(),
+        }
+    }
+
+    /// The places that the tenants of a class share. A class with a guarantee has its places when all others are taken.
+    #[inline]
+    fn shared_out(&self, class: Criticality, limit: u64) -> u64 {
+        if self.classes.guarantees() { limit } else { self.classes.visible(class, limit) }
+    }
+}
