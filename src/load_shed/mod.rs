@@ -80,6 +80,9 @@ mod terms;
 pub use adaptive::{Aimd, Algorithm, Gradient, Limit, Little, Window};
 pub use builder::LimiterBuilder;
 pub use config::LoadShedConfig;
+#[cfg(steadfast_loom)]
+#[doc(hidden)]
+pub use fair::Tenants;
 #[doc(hidden)]
 pub use layer::{ClassBy, ClassOf, ClassOfContext, ExemptBy, ExemptOf, NoTenants, NoneExempt, TenantBy, TenantOf};
 pub use layer::{LoadShed, LoadShedLayer};
