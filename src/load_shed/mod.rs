@@ -74,6 +74,8 @@ mod places;
 mod readings;
 mod refusals;
 mod rule;
+#[allow(dead_code, reason = "the limiter does not ask it yet")]
+mod signal;
 mod stage;
 mod terms;
 
@@ -93,3 +95,4 @@ pub use permit::Permit;
 #[doc(hidden)]
 pub use permit::Ticket;
 pub use readings::{LimitReason, Readings};
+pub use signal::{Hysteresis, RuntimeLag, Signal};

@@ -1,0 +1,181 @@
+//! The signals of one limiter, with the state of each in a bit of one word.
+
+use super::{Hysteresis, Signal};
+use crate::{
+    clock::{Nanos, Origin},
+    error::ConfigError,
+    panics::survives,
+    sync::{AtomicU64, Ordering},
+};
+use std::{fmt, time::Duration};
+use tokio::time::Instant;
+
+/// How long a reading counts.
+const EVERY: Nanos = Nanos::of(Duration::from_millis(10));
+/// One bit each.
+const MOST: usize = u64::BITS as usize;
+
+/// A signal, its name and its bounds.
+pub(in crate::load_shed) struct Watched {
+    pub(in crate::load_shed) name: &'static str,
+    pub(in crate::load_shed) signal: Box<dyn Signal>,
+    pub(in crate::load_shed) bounds: Hysteresis,
+}
+
+/// Which of several signals say that there is overload.
+pub(in crate::load_shed) struct Signals {
+    /// At most [`MOST`].
+    list: Box<[Watched]>,
+    /// A bit for each that is overloaded. Relaxed, as below: it guards no other memory.
+    overloaded: AtomicU64,
+    /// When all are read next, from the origin on. Who moves it on reads them.
+    next: AtomicU64,
+    origin: Origin,
+}
+
+impl Signals {
+    /// # Errors
+    ///
+    /// There may be at most 64, each with a name of its own.
+    pub(in crate::load_shed) fn new(list: Vec<Watched>, now: Instant) -> Result<Self, ConfigError> {
+        if list.len() > MOST {
+            return Err(ConfigError::new("load_shed.signals", list.len(), "must be at most 64"));
+        }
+        let mut known = list.iter().enumerate();
+        if let Some((_, twice)) = known.find(|(at, one)| list[..*at].iter().any(|other| other.name == one.name)) {
+            return Err(ConfigError::new("load_shed.signal", twice.name, "must have a name of its own"));
+        }
+        let (overloaded, next) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { list: list.into(), overloaded, next, origin: Origin::at(now) })
+    }
+
+    pub(in crate::load_shed) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The first signal that says so, as of the last [`refresh`](Self::refresh). One load.
+    #[inline]
+    pub(in crate::load_shed) fn overloaded_by(&self) -> Option<&'static str> {
+        let overloaded = self.overloaded.load(Ordering::Relaxed);
+        // Beyond the list only where no bit is set.
+        self.list.get(overloaded.trailing_zeros() as usize).map(|watched| watched.name)
+    }
+
+    /// Reads all signals, if their last reading is 10 ms old and no other caller is reading them. Returns whether it did:
+    /// then user code ran. One load where they are not due.
+    #[inline]
+    pub(in crate::load_shed) fn refresh(&self, now: Instant) -> bool {
+        let (now_nanos, next) = (self.origin.to(now), self.next.load(Ordering::Relaxed));
+        // A clock that went back by more than a period does not keep them from being read.
+        let is_due = now_nanos.0 >= next || next - now_nanos.0 > EVERY.0;
+        if !is_due {
+            return false;
+        }
+        let later = now_nanos.0.saturating_add(EVERY.0);
+        if self.next.compare_exchange(next, later, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        self.read(now);
+        true
+    }
+
+    #[cold]
+    fn read(&self, now: Instant) {
+        for (index, watched) in self.list.iter().enumerate() {
+            let mut level = None;
+            if !survives(|| level = watched.signal.level(now)) {
+                level = None;
+            }
+            let bit = 1_u64 << index;
+            let is_overloaded = self.overloaded.load(Ordering::Relaxed) & bit != 0;
+            if watched.bounds.step(is_overloaded, level) {
+                self.overloaded.fetch_or(bit, Ordering::Relaxed);
+            } else {
+                self.overloaded.fetch_and(!bit, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.list.iter().map(|watched| watched.name).collect::<Vec<_>>();
+        f.debug_struct("Signals").field("names", &names).field("overloaded_by", &self.overloaded_by()).finish()
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, atomic::AtomicU64 as Count};
+
+    const TICK: Duration = Duration::from_millis(10);
+
+    fn watched(name: &'static str, signal: impl Signal + 'static) -> Watched {
+        Watched { name, signal: Box::new(signal), bounds: Hysteresis::new(0.9, 0.7).unwrap() }
+    }
+
+    #[test]
+    fn the_first_overloaded_signal_is_named_until_it_has_recovered() {
+        let percent = Arc::new(Count::new(0));
+        let level = Arc::clone(&percent);
+        let now = Instant::now();
+        let list = vec![watched("idle", || 0.0), watched("cpu", move || level.load(Ordering::Relaxed) as f64 / 100.0)];
+        let signals = Signals::new(list, now).unwrap();
+        let steps = [(80, None), (90, Some("cpu")), (71, Some("cpu")), (69, None), (89, None)];
+        for (step, (at, wanted)) in (0..).zip(steps) {
+            percent.store(at, Ordering::Relaxed);
+            assert!(signals.refresh(now + TICK * step));
+            assert_eq!(signals.overloaded_by(), wanted, "at {at}%");
+        }
+    }
+
+    #[test]
+    fn signals_are_read_at_most_every_ten_milliseconds_though_the_clock_goes_back() {
+        let reads = Arc::new(Count::new(0));
+        let count = Arc::clone(&reads);
+        let start = Instant::now();
+        let count_reads = move || count.fetch_add(1, Ordering::Relaxed) as f64 * 0.0;
+        let signals = Signals::new(vec![watched("count", count_reads)], start).unwrap();
+        let later = start + Duration::from_secs(100);
+        assert!(signals.refresh(later));
+        assert!(!signals.refresh(later + TICK - Duration::from_nanos(1)));
+        assert!(signals.refresh(later + TICK));
+        assert!(signals.refresh(start), "a clock that went back");
+        assert!(!signals.refresh(start));
+        assert_eq!(reads.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_signal_that_panics_is_unknown_and_the_others_count() {
+        let list = vec![watched("bad", || panic!("of a signal")), watched("high", || 1.0)];
+        let signals = Signals::new(list, Instant::now()).unwrap();
+        assert!(signals.refresh(Instant::now()));
+        assert_eq!(signals.overloaded_by(), Some("high"));
+    }
+
+    #[test]
+    fn the_last_of_64_signals_counts_and_there_is_no_65th() {
+        const NAMES: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+        let list = |count| {
+            let all = (0..count).map(|at| (at, &NAMES[at..=at]));
+            all.map(|(at, name)| watched(name, move || f64::from(u8::from(at == 63)))).collect()
+        };
+        let signals = Signals::new(list(64), Instant::now()).unwrap();
+        signals.refresh(Instant::now());
+        assert_eq!(signals.overloaded_by(), Some("_"));
+        assert_eq!(Signals::new(list(65), Instant::now()).unwrap_err().field(), "load_shed.signals");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let error = Signals::new(vec![watched("cpu", || 0.0), watched("cpu", || 0.0)], Instant::now()).unwrap_err();
+        assert_eq!(error.to_string(), r#"load_shed.signal = "cpu": must have a name of its own"#);
+    }
+
+    #[test]
+    fn no_signals_are_no_overload() {
+        let signals = Signals::new(Vec::new(), Instant::now()).unwrap();
+        assert!(signals.is_empty() && signals.overloaded_by().is_none());
+    }
+}
