@@ -24,6 +24,7 @@ use steadfast::{
 use tokio::{runtime, time::Instant};
 use tower::{Layer, Service};
 
+mod fair;
 mod most_open;
 mod transitions;
 
