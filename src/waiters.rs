@@ -36,9 +36,10 @@ pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     wakers: Wakers,
 }
 
-/// The place of one call in the list. Its holder gives it up, or takes its answer.
+/// The place of one call in the list. Its holder gives it up, or takes its answer. Its number is that of a slot, below
+/// the most calls that the list ever had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(u32);
+pub struct Place(pub(crate) u32);
 
 /// Ends each chain of slots. No slot has this number.
 const NONE: u32 = u32::MAX;
@@ -134,6 +135,11 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     /// Returns what is known of a waiter. `None` once it was answered.
     pub(crate) fn get(&self, place: Place) -> Option<W> {
         self.waiting(place.0).map(|waiting| waiting.waiter)
+    }
+
+    /// The weight of a waiter. Zero once it was answered.
+    pub(crate) fn weight(&self, place: Place) -> u64 {
+        self.waiting(place.0).map_or(0, |waiting| waiting.weight)
     }
 
     /// When a waiter asks again without a wake-up. `None` once it was answered.

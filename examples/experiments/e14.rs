@@ -4,7 +4,7 @@
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
     lab::{Client, Lab, secs, settled},
-    queues::{Discipline, Queued, WithDeadline, level, levelled},
+    queues::{Discipline, Queued, WithDeadline, adaptive, level, levelled},
 };
 use std::time::Duration;
 use steadfast::{
@@ -74,8 +74,11 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         ])
     })?;
     let course = if lab.is_glance() { GLANCE } else { WHOLE };
-    let mut ours = Vec::new();
+    let (mut ours, mut adapted) = (Vec::new(), Vec::new());
     for trigger in TRIGGERS {
+        adapted.push(lab.means(lab.count(10, 2, 1), |seed| {
+            summary(&collapse(seed, course, trigger, levelled_by_itself)?, course)
+        })?);
         ours.push(lab.means(lab.count(10, 2, 1), |seed| {
             summary(&collapse(seed, course, trigger, levelled_by_default)?, course)
         })?);
@@ -83,6 +86,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let mut figures = vec![
         Figure::column("answered of the first 5 s", [Bound::AtLeast(0.95); 2], &ours, 0),
         Figure::column("and after", [Bound::AtLeast(0.95); 2], &ours, 1),
+        Figure::column("depth found: of the first 5 s", [Bound::AtLeast(0.95); 2], &adapted, 0),
+        Figure::column("depth found: and after", [Bound::AtLeast(0.95); 2], &adapted, 1),
     ];
     // As the textbook with the expired dropped: what comes after half of the deadline is what saves the others.
     figures.extend(lab.beyond_a_glance(|| {
@@ -170,7 +175,12 @@ pub fn levelled_by_default(sim: &Sim, service: BackendService) -> Result<impl Cl
     clients(sim, second_try(sim).without_budget(), levelled(sim, level(PERMITS)?, service))
 }
 
-/// The same queue, but that a call may wait for as long as its caller does.
+/// The queue of this crate that finds its depth by itself.
+fn levelled_by_itself(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
+    clients(sim, second_try(sim).without_budget(), levelled(sim, adaptive(PERMITS)?, service))
+}
+
+/// The same queue as by default, but that a call may wait for as long as its caller does.
 fn levelled_for_the_whole_deadline(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
     let queue = level(PERMITS)?;
     queue.set_discipline(load_level::Discipline::by_deadline(1.0))?;

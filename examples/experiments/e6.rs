@@ -3,7 +3,7 @@
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
     lab::{Client, Lab, ms, secs, settled},
-    queues::{DEADLINE, Discipline, Queued, WithDeadline, level, levelled},
+    queues::{DEADLINE, Discipline, Queued, WithDeadline, adaptive, level, levelled},
 };
 use std::{
     cell::Cell,
@@ -62,22 +62,27 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         ])
     })?;
     let length = lab.length(LENGTH, secs(5));
-    let mut ours = Vec::new();
+    let (mut ours, mut adapted) = (Vec::new(), Vec::new());
     for rps in LOADS {
         ours.push(lab.means(lab.count(10, 3, 1), |seed| steadfast(seed, length, rps))?);
+        adapted.push(lab.means(lab.count(10, 3, 1), |seed| with_queue(seed, length, rps, adaptive))?);
     }
     let deep = lab.worst(lab.count(10, 3, 1), most_waiting)?;
     let lost = lab.worst(lab.count(10, 3, 1), lost_places)?;
     Ok(vec![Finding {
         id: "E6",
         what: "queue before one server: 1000/s come, 500/s can be served, in 100 ms; FIFO, FIFO with the expired dropped, \
-               LIFO, Facebook CoDel, folly CoDel, adaptive LIFO + CoDel; load leveling as it is by default, also at 5000/s",
+               LIFO, Facebook CoDel, folly CoDel, adaptive LIFO + CoDel; load leveling as it is by default, also at 5000/s, and with a depth that it finds by itself",
         anchors,
         figures: vec![
             Figure::column("useful of the served", [Bound::AtLeast(0.998); 2], &ours, 2),
             Figure::column("server busy", [Bound::AtLeast(0.998); 2], &ours, 3),
             Figure::column("p99 in ms", [Bound::AtMost(60.0); 2], &ours, 1),
             Figure::column("useful/s", [Bound::Free; 2], &ours, 0),
+            Figure::column("depth found: useful of the served", [Bound::AtLeast(0.998); 2], &adapted, 2),
+            Figure::column("depth found: server busy", [Bound::AtLeast(0.998); 2], &adapted, 3),
+            Figure::column("depth found: p99 in ms", [Bound::AtMost(60.0); 2], &adapted, 1),
+            Figure::column("depth found: useful/s", [Bound::Free; 2], &adapted, 0),
             Figure::new("a depth of 20 at 5000/s: most who wait", [Bound::Within(20.0, 20.0)], deep),
             Figure::new("callers leave when their turn comes: places lost", [Bound::AtMost(0.0)], lost),
         ],
@@ -92,9 +97,18 @@ pub fn textbook(seed: u64, discipline: Discipline) -> Result<[f64; 4], ConfigErr
     summary(LENGTH, &served(seed, LENGTH, Duration::ZERO, LOADS[0], queue)?)
 }
 
-/// What the queue of this crate does.
+/// What the queue of this crate does as it is by default.
 pub fn steadfast(seed: u64, length: Duration, rps: f64) -> Result<[f64; 4], ConfigError> {
-    let queue = |sim: &Sim, server| Ok(WithDeadline(DEADLINE, levelled(sim, level(1)?, server)));
+    with_queue(seed, length, rps, level)
+}
+
+fn with_queue(
+    seed: u64,
+    length: Duration,
+    rps: f64,
+    queue: impl Fn(usize) -> Result<load_level::Queue, ConfigError>,
+) -> Result<[f64; 4], ConfigError> {
+    let queue = |sim: &Sim, server| Ok(WithDeadline(DEADLINE, levelled(sim, queue(1)?, server)));
     summary(length, &served(seed, length, secs(10), rps, queue)?)
 }
 

@@ -3,11 +3,12 @@
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
     lab::{Client, Lab, amplification, ms, secs, settled},
-    queues::{DEADLINE, Discipline, Queued, WithDeadline, level, levelled},
+    queues::{DEADLINE, Discipline, Queued, WithDeadline, adaptive, level, levelled},
 };
 use std::time::Duration;
 use steadfast::{
     ConfigError,
+    load_level::Queue,
     sim::{Backend, BackendService, Latency, Load, Scenario, Sim},
 };
 
@@ -31,12 +32,18 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let wanted = [Bound::AtMost(0.0015), Bound::AtMost(0.006)];
     let length = lab.length(LENGTH, secs(12));
     let mut figures = Vec::new();
-    for (name, latency) in [("exponential service", exponential), ("fixed service", Latency::fixed(SERVICE))] {
+    let fixed = Latency::fixed(SERVICE);
+    for (name, latency, queue) in [
+        ("exponential service", exponential, level as fn(usize) -> Result<Queue, ConfigError>),
+        ("fixed service", fixed, level),
+        ("depth found: exponential service", exponential, adaptive),
+        ("depth found: fixed service", fixed, adaptive),
+    ] {
         let mut ours = Vec::new();
         for rps in LOADS {
             let run = |seed| {
                 shed(seed, length, rps, latency, |sim, server| {
-                    Ok(WithDeadline(DEADLINE, levelled(sim, level(1)?, server)))
+                    Ok(WithDeadline(DEADLINE, levelled(sim, queue(1)?, server)))
                 })
             };
             ours.push(lab.means(lab.count(10, 3, 1), run)?);

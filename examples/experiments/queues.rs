@@ -32,6 +32,11 @@ pub fn level(concurrency: usize) -> Result<load_level::Queue, ConfigError> {
     load_level::Queue::builder(concurrency, DEPTH).build()
 }
 
+/// The queue of this crate that finds its depth by itself.
+pub fn adaptive(concurrency: usize) -> Result<load_level::Queue, ConfigError> {
+    load_level::Queue::adaptive(concurrency).build()
+}
+
 /// A server behind the queue of this crate.
 pub fn levelled(
     sim: &Sim,

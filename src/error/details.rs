@@ -280,6 +280,9 @@ pub struct QueueFull {
 pub enum QueueFullCause {
     /// The queue is at its depth limit.
     Depth,
+    /// In an [adaptive](crate::load_level::Queue::adaptive) queue, more calls are before this one than the service takes
+    /// in the time for which it may wait.
+    Deadline,
     /// The queue is at its weight limit.
     Weight,
     /// The call alone is heavier than the queue's weight limit.
@@ -318,6 +321,7 @@ impl QueueFull {
         let Self { bound, .. } = self;
         match self.cause {
             QueueFullCause::Depth => format!("the queue is at its depth limit of {bound}"),
+            QueueFullCause::Deadline => format!("the queue is at its depth limit of {bound} for calls that may wait that long"),
             QueueFullCause::Weight => format!("the queue is at its weight limit of {bound}"),
             QueueFullCause::TooHeavy => format!("the call is heavier than the queue's weight limit of {bound}"),
             QueueFullCause::Displaced => "a call that is worth more took the place in the queue".to_owned(),

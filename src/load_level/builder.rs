@@ -2,12 +2,16 @@ use super::{Discipline, Queue, pace::Pace, places::MOST_CONCURRENCY, state::Stat
 use crate::error::{ConfigError, check_duration};
 use std::time::Duration;
 
+/// The most calls that wait in an adaptive queue.
+const ADAPTIVE_DEPTH: usize = 10_000;
+
 /// Configures a [`Queue`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct QueueBuilder {
     concurrency: usize,
     depth: usize,
+    is_adaptive: bool,
     max_weight: Option<u64>,
     max_wait: Duration,
     discipline: Discipline,
@@ -20,12 +24,25 @@ impl QueueBuilder {
         Self {
             concurrency,
             depth,
+            is_adaptive: false,
             max_weight: None,
             max_wait: Duration::from_secs(1),
             discipline: Discipline::default(),
             by_criticality: false,
             pace: None,
         }
+    }
+
+    /// For [`Queue::adaptive`].
+    pub(super) fn adaptive(concurrency: usize) -> Self {
+        Self { is_adaptive: true, ..Self::new(concurrency, ADAPTIVE_DEPTH) }
+    }
+
+    /// The most calls that wait. Default of an [adaptive](Queue::adaptive) queue: 10,000, which is a second's worth of
+    /// a service of 10,000 calls per second, and less than a megabyte. A deeper queue is of use only to faster
+    /// services, or for longer waits.
+    pub fn depth(self, depth: usize) -> Self {
+        Self { depth, ..self }
     }
 
     /// The largest sum of the weights of all waiters, in the unit in which the calls are weighed. A single call that
@@ -80,7 +97,10 @@ impl QueueBuilder {
         check_max_wait(self.max_wait)?;
         self.discipline.check()?;
         let pace = self.pace.map(|(calls, period)| Pace::new("load_level.pace", calls, period)).transpose()?;
-        let state = State::new(self.depth, max_weight, self.max_wait, self.discipline, self.by_criticality, pace);
+        let mut state = State::new(self.depth, max_weight, self.max_wait, self.discipline, self.by_criticality, pace);
+        if self.is_adaptive {
+            state.adapt_depth();
+        }
         Ok(Queue::of(limit, state))
     }
 }

@@ -80,6 +80,9 @@ impl Queue {
             if (limit, pace) != (places.limit, state.pace) {
                 state.capacity_changes(now);
             }
+            if pace != state.pace {
+                state.pace_changes();
+            }
             (places.limit, state.pace) = (limit, pace);
             (state.depth, state.max_wait) = (depth, Nanos::of(max_wait));
             state.max_weight = max_weight.map_or(u128::MAX, u128::from);

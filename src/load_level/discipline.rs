@@ -23,6 +23,9 @@ pub(crate) enum Kind {
     Deadline {
         share: f64,
     },
+    EarliestDeadline {
+        share: f64,
+    },
     Fifo,
     Lifo,
     Adaptive {
@@ -56,6 +59,32 @@ impl Discipline {
         Self(Kind::Deadline { share })
     }
 
+    /// The call whose time is up first is served first, and of two such the older one. Each call waits for up to half of
+    /// the time until its deadline, as [by deadline](Self::by_deadline).
+    ///
+    /// For calls of different deadlines. First in, first out serves a patient call before one that is in a hurry, which
+    /// is then refused. For calls of one deadline both orders are the same, and that by deadline costs less.
+    ///
+    /// It orders by the instant until which a call may wait, not by the deadline itself. A call without a deadline
+    /// waits for up to `max_wait`. By the deadline itself, a call that may wait for long would be refused while calls
+    /// in a hurry are served that came later and could still wait. A full queue refuses the call whose time is up
+    /// last, which may be the newcomer.
+    ///
+    /// # Cost
+    ///
+    /// A call that waits searches a balanced tree under the lock when it comes and when it leaves: O(log n) steps for n
+    /// waiters, at most 2.5 log2(n) + 1. A place in the queue has 80 bytes more. A change to this discipline puts all
+    /// waiters in order, in O(n log n) steps under the lock.
+    pub const fn earliest_deadline() -> Self {
+        Self::earliest_deadline_with(0.5)
+    }
+
+    /// [`earliest_deadline`](Self::earliest_deadline) with another share of the time until the deadline, from a
+    /// millionth to one.
+    pub const fn earliest_deadline_with(share: f64) -> Self {
+        Self(Kind::EarliestDeadline { share })
+    }
+
     /// First in, first out.
     pub const fn fifo() -> Self {
         Self(Kind::Fifo)
@@ -86,10 +115,8 @@ impl Discipline {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         match self.0 {
             Kind::Fifo | Kind::Lifo => Ok(()),
-            Kind::Deadline { share } if (LEAST_SHARE..=1.0).contains(&share) => Ok(()),
-            Kind::Deadline { share } => {
-                Err(ConfigError::new("load_level.by_deadline", share, "must be from a millionth to one"))
-            }
+            Kind::Deadline { share } => check_share("load_level.by_deadline", share),
+            Kind::EarliestDeadline { share } => check_share("load_level.earliest_deadline_with", share),
             Kind::Adaptive { target, interval } => {
                 check_duration("load_level.adaptive_with.target", target)?;
                 check_duration("load_level.adaptive_with.interval", interval)?;
@@ -106,7 +133,7 @@ impl Discipline {
     pub(super) fn rule(&self) -> Rule {
         match self.0 {
             // From a millionth to one.
-            Kind::Deadline { share } => Rule::Deadline { share: (share * (1_u64 << 32) as f64) as u64 },
+            Kind::Deadline { share } | Kind::EarliestDeadline { share } => Rule::Deadline { share: (share * (1_u64 << 32) as f64) as u64 },
             Kind::Fifo => Rule::Fifo,
             Kind::Lifo => Rule::Lifo,
             Kind::Adaptive { target, interval } => {
@@ -114,12 +141,27 @@ impl Discipline {
             }
         }
     }
+
+    /// Whether the waiters of a class are served in the order in which their time is up.
+    pub(super) fn is_by_urgency(&self) -> bool {
+        matches!(self.0, Kind::EarliestDeadline { .. })
+    }
+}
+
+fn check_share(field: &'static str, share: f64) -> Result<(), ConfigError> {
+    if (LEAST_SHARE..=1.0).contains(&share) {
+        return Ok(());
+    }
+    Err(ConfigError::new(field, share, "must be from a millionth to one"))
 }
 
 impl fmt::Display for Discipline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Kind::Deadline { share } => write!(f, "oldest first, for up to {share} of their deadline"),
+            Kind::EarliestDeadline { share } => {
+                write!(f, "most urgent first, for up to {share} of their deadline")
+            }
             Kind::Fifo => f.write_str("oldest first"),
             Kind::Lifo => f.write_str("newest first"),
             Kind::Adaptive { target, interval } => {
@@ -134,6 +176,7 @@ impl fmt::Display for Discipline {
 /// | rule | next | a newcomer may wait for | a waiter is refused at its turn, too, after |
 /// |---|---|---|---|
 /// | deadline | the oldest | a share of the time until its deadline | |
+/// | deadline, and the queue has [`Deadlines`](super::deadlines::Deadlines) | the most urgent | such a share | |
 /// | FIFO | the oldest | the time until its deadline | |
 /// | LIFO | the newest | the time until its deadline | |
 /// | adaptive | the oldest | the interval | |

@@ -133,6 +133,7 @@
 mod acquire;
 mod builder;
 mod config;
+mod deadlines;
 mod discipline;
 #[cfg(feature = "redis")]
 pub mod durable;
@@ -143,6 +144,7 @@ mod places;
 mod queue;
 mod rates;
 mod readings;
+mod service_rate;
 mod stage;
 mod state;
 #[cfg(test)]

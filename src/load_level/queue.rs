@@ -69,6 +69,58 @@ impl Queue {
         QueueBuilder::new(concurrency, depth)
     }
 
+    /// At most `concurrency` calls are in the service at once. The queue finds by itself how many may wait.
+    ///
+    /// It measures how fast the service takes the calls that wait. A newcomer is refused if the calls that would be
+    /// served before it take longer than it may wait: the queue could only refuse it later. The time for which it may
+    /// wait is that of the [discipline](QueueBuilder::discipline), by default half of the time until its deadline, and
+    /// at most [`max_wait`](QueueBuilder::max_wait). So an overload leads to refusals in the moment in which the calls
+    /// come, not after they have waited. The error is [`QueueFull`](crate::error::QueueFull) with the cause
+    /// [`Deadline`](crate::error::QueueFullCause::Deadline).
+    ///
+    /// - The rate is that of the last 200 to 400 calls that waited (400 to 800 in a service of 200 at once, and so on),
+    ///   or of the last 5 to 10 s in which calls waited, if these were fewer. Time in which no call waits does not
+    ///   count.
+    /// - The rate is known once 10 calls, and one for each place in the service, were taken from the queue, and calls
+    ///   have waited for 50 ms in all. It is measured anew after ten seconds without a waiter, and after a standstill:
+    ///   no call was taken for 20 times the mean time of a call. A new [pace](QueueBuilder::pace) does the same. Until
+    ///   it is known, only the [depth](QueueBuilder::depth) is a bound.
+    /// - A queue in which no call waits takes the next one, at any rate. A rate that is too low for a while makes the
+    ///   queue shorter, but lets the service work on; one that is too high makes calls wait that are refused later.
+    ///
+    /// [`Readings`] state the rate and the depth that follows from it. The cost of a call that waits is that of any
+    /// queue, and one division when it comes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), steadfast::ConfigError> {
+    /// use std::time::Duration;
+    /// use steadfast::load_level::Queue;
+    /// use tokio::time::{interval, sleep};
+    ///
+    /// // A call takes 10 ms, and waits for up to 200 ms: behind 20 others. A new one comes every 5 ms.
+    /// let queue = Queue::adaptive(1).max_wait(Duration::from_millis(200)).build()?;
+    /// let mut arrivals = interval(Duration::from_millis(5));
+    /// for _ in 0..1_000 {
+    ///     arrivals.tick().await;
+    ///     let queue = queue.clone();
+    ///     tokio::spawn(async move {
+    ///         let _permit = queue.acquire().await?;
+    ///         sleep(Duration::from_millis(10)).await;
+    ///         Ok::<_, steadfast::Rejection>(())
+    ///     });
+    /// }
+    /// let now = queue.readings();
+    /// assert_eq!((now.depth, now.max_depth), (21, 10_000));
+    /// assert_eq!(now.served_per_second, Some(100.0));
+    /// assert!(now.not_served.waited_too_long <= 5, "{now:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn adaptive(concurrency: usize) -> QueueBuilder {
+        QueueBuilder::adaptive(concurrency)
+    }
+
     /// An empty queue.
     pub(super) fn of(limit: u32, state: State) -> Self {
         let word = Word::new(limit, state.mode());

@@ -1,6 +1,7 @@
 use super::{
     places::Places,
     rates::{DrainTime, drain_time},
+    service_rate::Span,
     state::State,
 };
 use crate::{clock::Nanos, waiters::Backlog};
@@ -33,6 +34,16 @@ pub struct Readings {
     pub concurrency: usize,
     /// The calls that wait.
     pub waiting: usize,
+    /// The most that may wait now. Of an [adaptive](super::Queue::adaptive) queue these are the calls that the service
+    /// takes within `max_wait`, and one, if they are fewer than `max_depth`; a call of a shorter wait finds a place
+    /// behind fewer. Equal to `max_depth` while the rate of the service is not known, and in all other queues.
+    pub depth: usize,
+    /// The most that ever wait, as configured.
+    pub max_depth: usize,
+    /// The calls that the service took from the queue, per second: in an adaptive queue the rate that its depth
+    /// follows, of the time in which calls waited; in all others, that of the last ten seconds of a backlog. `None`
+    /// while it is not known.
+    pub served_per_second: Option<f64>,
     /// The sum of their weights.
     pub weight: u64,
     /// How long the oldest waiter has waited. Zero where no call waits.
@@ -84,6 +95,12 @@ impl Readings {
             in_service,
             concurrency,
             waiting,
+            depth: state.depth_in_force(now),
+            max_depth: state.depth,
+            served_per_second: match state.service_rate(now) {
+                _ if !state.is_adaptive() => flow.map(|flow| flow.served),
+                rate => rate.map(Span::per_second),
+            },
             weight: u64::try_from(weight).unwrap_or(u64::MAX),
             oldest_age: state.oldest_age(now),
             expected_wait: match waiting {

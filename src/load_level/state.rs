@@ -7,6 +7,7 @@
 //! | new | admitted | there is room, no call waits, and the queue is open | `arriving` |
 //! | new | waiting | there is a place in the queue | `arriving` |
 //! | new | refused | the queue is full or closed, or the call has no time to wait | `arriving` |
+//! | new | refused | the queue finds its depth by itself, and the calls before it take too long | `depth` |
 //! | waiting | refused | the queue is full, and a newcomer is worth more or this call is late | `arriving` |
 //! | waiting | admitted | it is next, and there is room | `turns` |
 //! | waiting | refused | it is next, and has waited too long | `turns` |
@@ -24,17 +25,20 @@
 mod arriving;
 mod asking;
 mod closing;
+mod depth;
 mod refusals;
 mod turns;
 
 pub(super) use refusals::Refusal;
 
 use super::{
+    deadlines::Deadlines,
     discipline::{Discipline, Rule},
     pace::{Pace, Share},
     places::Mode,
     rates::{Rates, Totals},
     readings::Counts,
+    service_rate::ServiceRate,
 };
 use crate::{clock::Nanos, histogram::Histogram, waiters::Waiters};
 use std::time::Duration;
@@ -52,6 +56,10 @@ pub(super) struct State {
     discipline: Discipline,
     /// The discipline, in integers.
     rule: Rule,
+    /// The order of all waiters where the most urgent is served first, and `None` in all other disciplines.
+    deadlines: Option<Deadlines>,
+    /// How fast the waiters are served, in a queue that finds its depth by itself.
+    service_rate: Option<ServiceRate>,
     pub(super) by_criticality: bool,
     pub(super) pace: Option<Pace>,
     /// No call waits in a closed queue.
@@ -116,6 +124,8 @@ impl State {
             max_wait: Nanos::of(max_wait),
             discipline,
             rule: discipline.rule(),
+            deadlines: discipline.is_by_urgency().then(Deadlines::new),
+            service_rate: None,
             by_criticality,
             pace,
             is_closed: false,
@@ -127,6 +137,11 @@ impl State {
             counts: Counts::default(),
             waits: Histogram::default(),
         }
+    }
+
+    /// The depth is found from the rate of the service from now on.
+    pub(super) fn adapt_depth(&mut self) {
+        self.service_rate = Some(ServiceRate::default());
     }
 
     /// The present of a thread that reads `now`: never before an instant that was seen.
@@ -148,6 +163,9 @@ impl State {
     pub(super) fn set_discipline(&mut self, discipline: Discipline) {
         self.discipline = discipline;
         self.rule = discipline.rule();
+        if discipline.is_by_urgency() != self.deadlines.is_some() {
+            self.deadlines = discipline.is_by_urgency().then(|| self.in_order());
+        }
     }
 
     /// Describes the settings in words, for a service that does `limit` calls at once.
@@ -155,6 +173,9 @@ impl State {
         let Self { depth, discipline, .. } = self;
         let longest = self.max_wait.duration();
         let mut text = format!("{limit} at once, {depth} waiting for up to {longest:?}, {discipline}");
+        if self.service_rate.is_some() {
+            text.push_str(&self.describe_depth());
+        }
         if self.by_criticality {
             text.push_str(", the most critical first");
         }
@@ -173,6 +194,12 @@ impl State {
     /// The service does more or less from now on.
     pub(super) fn capacity_changes(&mut self, now: Nanos) {
         self.rates.begin_again(now, self.totals);
+    }
+
+    /// How fast the waiters were served tells nothing of another pace. After a change of the concurrency the rate is
+    /// still a guess, better than none for a limit that changes often, and follows within some hundred calls.
+    pub(super) fn pace_changes(&mut self) {
+        self.service_rate = self.service_rate.map(|_| ServiceRate::default());
     }
 
     /// Slow while calls wait, with a pace, and once closed.

@@ -14,6 +14,7 @@ pub(crate) enum Reason {
     Never,
     RateClosed,
     Depth,
+    NoTimeToWait,
     Weight,
     TooHeavy,
     Displaced,
@@ -35,6 +36,7 @@ pub(crate) enum Reason {
 /// | `rate_limit` | `never` | the call costs too much, or its key is too long |
 /// | `rate_limit` | `closed` | the limit is closed |
 /// | `load_level` | `depth` | the queue is at its depth limit |
+/// | `load_level` | `deadline` | the call would wait longer than it may |
 /// | `load_level` | `weight` | the queue is at its weight limit |
 /// | `load_level` | `too_heavy` | the call alone is heavier than that limit |
 /// | `load_level` | `displaced` | a call that is worth more took the place |
@@ -42,7 +44,7 @@ pub(crate) enum Reason {
 /// | `load_level` | `waited_too_long` | the call waited for as long as it is worth |
 /// | `load_level` | `closed` | the queue is closed |
 /// | `kill_switch` | `switched_off` | the stack is switched off |
-pub(crate) const REASONS: [(&str, &str); 15] = [
+pub(crate) const REASONS: [(&str, &str); 16] = [
     ("timeout", "limit"),
     ("timeout", "deadline"),
     ("circuit_breaker", "open"),
@@ -51,6 +53,7 @@ pub(crate) const REASONS: [(&str, &str); 15] = [
     ("rate_limit", "never"),
     ("rate_limit", "closed"),
     ("load_level", "depth"),
+    ("load_level", "deadline"),
     ("load_level", "weight"),
     ("load_level", "too_heavy"),
     ("load_level", "displaced"),
@@ -72,6 +75,7 @@ impl Reason {
             Rejection::RateLimited(_) => Self::Rate,
             Rejection::QueueFull(details) => match details.cause() {
                 QueueFullCause::Depth => Self::Depth,
+                QueueFullCause::Deadline => Self::NoTimeToWait,
                 QueueFullCause::Weight => Self::Weight,
                 QueueFullCause::TooHeavy => Self::TooHeavy,
                 QueueFullCause::Displaced => Self::Displaced,
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn each_rejection_has_a_reason_of_its_mechanism_and_each_reason_a_rejection() {
         let full = |cause| Rejection::from(QueueFull::new(cause, 1, None));
-        let rejections: [(Rejection, &str); 17] = [
+        let rejections: [(Rejection, &str); 18] = [
             (TimedOut::new(Some(SECOND), true).into(), "limit"),
             (TimedOut::new(None, false).into(), "deadline"),
             (CircuitOpen::new(None).into(), "open"),
@@ -143,6 +147,7 @@ mod tests {
             (RateLimited::closed().into(), "closed"),
             (Rejection::RateLimited(RateLimited::closed()), "closed"),
             (full(QueueFullCause::Depth), "depth"),
+            (full(QueueFullCause::Deadline), "deadline"),
             (full(QueueFullCause::Weight), "weight"),
             (full(QueueFullCause::TooHeavy), "too_heavy"),
             (full(QueueFullCause::Displaced), "displaced"),

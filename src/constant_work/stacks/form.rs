@@ -96,6 +96,7 @@ impl Fixed for Discipline {
             Kind::Fifo => (1, 0.0, none, none),
             Kind::Lifo => (2, 0.0, none, none),
             Kind::Adaptive { target, interval } => (3, 0.0, target, interval),
+            Kind::EarliestDeadline { share } => (4, share, none, none),
         };
         parts.pass(form)?;
         let (variant, share, target, interval) = parts;
@@ -104,6 +105,7 @@ impl Fixed for Discipline {
             1 => Self::fifo(),
             2 => Self::lifo(),
             3 => Self::adaptive_with(target, interval),
+            4 => Self::earliest_deadline_with(share),
             _ => return Err("a variant is unknown"),
         };
         Ok(())

@@ -34,7 +34,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the number of calls that may wait. Where there are more, they stay until a newcomer that is worth more
+    /// Changes the number of calls that may wait, or the most that an [adaptive](Self::adaptive) queue lets wait. Where there are more, they stay until a newcomer that is worth more
     /// needs a place. Then the surplus goes at once.
     ///
     /// # Errors
@@ -92,6 +92,7 @@ impl Queue {
         self.change(|state, places, now| {
             state.pace = pace.map(|pace| pace.in_place_of(state.pace, now));
             state.capacity_changes(now);
+            state.pace_changes();
             state.admit(places, now);
         });
         Ok(())

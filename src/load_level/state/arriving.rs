@@ -45,17 +45,22 @@ impl State {
         if patience == Nanos::ZERO {
             return Err(self.too_long(Nanos::ZERO, now));
         }
-        self.make_room(newcomer, now)?;
+        let gives_up_at = now.saturating_add(patience);
+        self.check_in_time(newcomer, gives_up_at, now)?;
+        self.make_room(newcomer, gives_up_at, now)?;
         let before = self.waiters.all().calls;
         let asks_at = match &self.pace {
             Some(pace) if places.are_free() => pace.due_after(before),
             _ => NEVER,
         };
         let Newcomer { class, weight, deadline } = newcomer;
-        let waiter = Waiter { since: now, gives_up_at: now.saturating_add(patience), deadline };
+        let waiter = Waiter { since: now, gives_up_at, deadline };
         let Some(place) = self.waiters.join(class, weight, asks_at, waiter) else {
             return Err(self.full(QueueFullCause::Depth, now));
         };
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.join(place, class, weight, gives_up_at);
+        }
         if before == 0 {
             self.last_empty = now;
             self.rates.begin(now, self.totals);
@@ -67,17 +72,22 @@ impl State {
     /// Whether a call that weighs 1 finds no place in the queue.
     pub(in crate::load_level) fn is_full(&self, now: Nanos) -> bool {
         let Backlog { calls, weight } = self.waiters.all();
-        (calls >= self.depth || weight >= self.max_weight) && self.late(now).is_none()
+        let is_full = calls >= self.depth_in_force(now) || weight >= self.max_weight;
+        is_full && self.late(now).is_none()
     }
 
     /// A waiter whose time is up, so that its place is free.
-    fn late(&self, now: Nanos) -> Option<Place> {
-        (0..CLASSES).find_map(|class| self.waiters.oldest(class).filter(|place| self.is_late(*place, now)))
+    pub(super) fn late(&self, now: Nanos) -> Option<Place> {
+        let next = |class| match &self.deadlines {
+            Some(deadlines) => deadlines.first_of(class),
+            None => self.waiters.oldest(class),
+        };
+        (0..CLASSES).find_map(|class| next(class).filter(|place| self.is_late(*place, now)))
     }
 
     /// Makes room for one more call. Takes the places of late calls first, then those of calls that are worth less than
     /// the newcomer. No call loses its place where that would not be enough.
-    fn make_room(&mut self, newcomer: Newcomer, now: Nanos) -> Result<(), Refusal> {
+    fn make_room(&mut self, newcomer: Newcomer, gives_up_at: Nanos, now: Nanos) -> Result<(), Refusal> {
         let Newcomer { class, weight, .. } = newcomer;
         if u128::from(weight) > self.max_weight {
             return Err(self.full(QueueFullCause::TooHeavy, now));
@@ -88,12 +98,8 @@ impl State {
         if fits(self.waiters.all(), self) {
             return Ok(());
         }
-        // Where the newest come first, a newcomer is worth more than the waiters of its own class.
-        let below = if self.newest_first(now) { class + 1 } else { class };
-        let is_hopeless = |this: &Self| {
-            let kept = (below..CLASSES).map(|class| this.waiters.of_class(class));
-            !fits(kept.fold(Backlog::default(), Backlog::plus), this)
-        };
+        // The waiters that would be served before it are worth more.
+        let is_hopeless = |this: &Self| !fits(this.before(class, gives_up_at, now), this);
         while !fits(self.waiters.all(), self) {
             let (place, refusal) = match self.late(now) {
                 Some(late) => (late, self.too_long_of(late, now)),
@@ -102,7 +108,7 @@ impl State {
                     let cause = if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight };
                     return Err(self.full(cause, now));
                 }
-                None => match (0..below).find_map(|class| self.least_worthy(class, now)) {
+                None => match self.least_worthy(class, now) {
                     Some(place) => (place, self.full(QueueFullCause::Displaced, now)),
                     None => return Err(self.full(QueueFullCause::Depth, now)),
                 },
@@ -113,9 +119,25 @@ impl State {
         Ok(())
     }
 
-    /// The waiter of a class that would be served last.
+    /// The waiter that would be served last, if a newcomer of this class was served before it.
     fn least_worthy(&self, class: usize, now: Nanos) -> Option<Place> {
-        if self.newest_first(now) { self.waiters.oldest(class) } else { self.waiters.newest(class) }
+        if let Some(deadlines) = &self.deadlines {
+            return deadlines.last();
+        }
+        // Where the newest come first, a newcomer is worth more than the waiters of its own class.
+        let newest_first = self.newest_first(now);
+        let below = if newest_first { class + 1 } else { class };
+        (0..below)
+            .find_map(|class| if newest_first { self.waiters.oldest(class) } else { self.waiters.newest(class) })
+    }
+
+    /// The waiters that would be served before a newcomer of this class that may wait until then.
+    pub(super) fn before(&self, class: usize, gives_up_at: Nanos, now: Nanos) -> Backlog {
+        if let Some(deadlines) = &self.deadlines {
+            return deadlines.before(class, gives_up_at);
+        }
+        let kept = if self.newest_first(now) { class + 1 } else { class };
+        (kept..CLASSES).map(|class| self.waiters.of_class(class)).fold(Backlog::default(), Backlog::plus)
     }
 
     /// How long a call may wait that comes now.

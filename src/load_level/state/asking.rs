@@ -39,7 +39,7 @@ impl State {
         if now >= waiter.gives_up_at {
             let refusal = self.too_long_of(place, now);
             self.count(&refusal);
-            self.note_wait(place, now);
+            self.note_leaving(place, now);
             self.waiters.leave(place);
             self.one_left(now);
             return Standing::Refused(refusal);
@@ -63,7 +63,7 @@ impl State {
             Some((Err(_), _)) => {}
             // Waiting => Left
             None => {
-                self.note_wait(place, now);
+                self.note_leaving(place, now);
                 self.waiters.leave(place);
                 self.counts.cancelled += 1;
                 self.one_left(now);

@@ -78,7 +78,7 @@ impl State {
         time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.served)
     }
 
-    fn and_one_more(&self) -> u64 {
+    pub(super) fn and_one_more(&self) -> u64 {
         (self.waiters.all().calls as u64).saturating_add(1)
     }
 }

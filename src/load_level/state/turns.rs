@@ -19,6 +19,9 @@ impl State {
             } else {
                 // Waiting => Admitted
                 let share = self.take(places, now);
+                if let Some(rate) = &mut self.service_rate {
+                    rate.one_served(self.last_empty, now, places.limit);
+                }
                 self.answer(place, Ok(share), now);
             }
         }
@@ -37,6 +40,9 @@ impl State {
 
     /// The waiter that is next.
     pub(super) fn next(&self, now: Nanos) -> Option<Place> {
+        if let Some(deadlines) = &self.deadlines {
+            return deadlines.first();
+        }
         let newest_first = self.newest_first(now);
         (0..CLASSES)
             .rev()
@@ -77,15 +83,18 @@ impl State {
     }
 
     fn answer(&mut self, place: Place, answer: Result<Share, Refusal>, now: Nanos) {
-        self.note_wait(place, now);
+        self.note_leaving(place, now);
         self.waiters.answer(place, answer);
         self.one_left(now);
     }
 
     /// A waiter leaves the queue, served or not.
-    pub(super) fn note_wait(&mut self, place: Place, now: Nanos) {
+    pub(super) fn note_leaving(&mut self, place: Place, now: Nanos) {
         if let Some(waiter) = self.waiters.get(place) {
             self.waits.record(now.saturating_sub(waiter.since).duration());
+        }
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.leave(place);
         }
     }
 

@@ -119,7 +119,7 @@ impl RetryCounts {
 /// | `circuit_breaker` | `open` |
 /// | `load_shed` | `limit` |
 /// | `rate_limit` | `rate`; `never`: the call costs too much, or its key is too long; `closed` |
-/// | `load_level` | `depth`, `weight`, `too_heavy`, `displaced`, `on_the_way`, `waited_too_long`, `closed` |
+/// | `load_level` | `depth`, `deadline`, `weight`, `too_heavy`, `displaced`, `on_the_way`, `waited_too_long`, `closed` |
 /// | `kill_switch` | `switched_off` |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals([u64; REASONS.len()]);

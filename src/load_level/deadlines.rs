@@ -1,0 +1,236 @@
+//! The order of the waiters under [`Discipline::earliest_deadline`](super::Discipline::earliest_deadline).
+
+use super::state::CLASSES;
+use crate::{
+    clock::Nanos,
+    waiters::{Backlog, Place},
+};
+use std::{cmp::Ordering, iter};
+
+/// The waiters in the order in which they are served: the higher class first, in a class the one whose time is up
+/// first, and of two such the older one.
+///
+/// It is a weight-balanced tree (J. Nievergelt and E. M. Reingold, "Binary search trees of bounded balance", SIAM
+/// Journal on Computing 2(1), 1973) with the parameters 3 and 2 of Y. Hirai and K. Yamamoto, Journal of Functional
+/// Programming 21(3), 2011. A path of it has at most 2.5 log2(n) + 1 nodes. Joining, leaving and
+/// [`before`](Self::before) each walk one path.
+///
+/// The node of a waiter has the number of its place, so it allocates only when the list of the waiters grows longer
+/// than it ever was.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    nodes: Vec<Node>,
+    root: u32,
+    /// All that have joined, which tells the older from the newer one.
+    joined: u64,
+}
+
+/// A waiter, and the tree below it. Its tree weighs at most three times as much on one side as on the other, where a
+/// tree of n waiters weighs n + 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    turn: Turn,
+    weight: u64,
+    left: u32,
+    right: u32,
+    /// This waiter and those below.
+    all: Backlog,
+}
+
+/// When a waiter is served: before those of later turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    /// How many classes are higher than its own.
+    rank: usize,
+    /// It may wait until then.
+    until: Nanos,
+    number: u64,
+}
+
+/// In place of a node. No place has this number.
+const NONE: u32 = u32::MAX;
+/// The most that one side weighs, of the other.
+const BALANCE: usize = 3;
+/// An inner grandchild that weighs this many times as much as the outer one is raised in two rotations.
+const DOUBLE: usize = 2;
+
+impl Node {
+    /// In place of a node that is not there.
+    const ABSENT: Self = Self {
+        turn: Turn { rank: 0, until: Nanos::ZERO, number: 0 },
+        weight: 0,
+        left: NONE,
+        right: NONE,
+        all: Backlog { calls: 0, weight: 0 },
+    };
+}
+
+fn rank(class: usize) -> usize {
+    CLASSES.saturating_sub(class)
+}
+
+impl Deadlines {
+    pub(super) fn new() -> Self {
+        Self { nodes: Vec::new(), root: NONE, joined: 0 }
+    }
+
+    /// A waiter takes a place, and may wait until then.
+    pub(super) fn join(&mut self, place: Place, class: usize, weight: u64, until: Nanos) {
+        let Place(place) = place;
+        self.joined = self.joined.wrapping_add(1);
+        let turn = Turn { rank: rank(class), until, number: self.joined };
+        if self.nodes.len() <= place as usize {
+            self.nodes.resize(place as usize + 1, Node::ABSENT);
+        }
+        self.link(place, Node { turn, weight, ..Node::ABSENT });
+        self.root = self.with(self.root, place);
+    }
+
+    /// A waiter leaves its place.
+    pub(super) fn leave(&mut self, Place(place): Place) {
+        self.root = self.without(self.root, self.node(place).turn);
+    }
+
+    /// The waiter that is served first.
+    pub(super) fn first(&self) -> Option<Place> {
+        self.path(|node| node.left).last()
+    }
+
+    /// The waiter that is served last.
+    pub(super) fn last(&self) -> Option<Place> {
+        self.path(|node| node.right).last()
+    }
+
+    /// The waiter of a class that is served first.
+    pub(super) fn first_of(&self, class: usize) -> Option<Place> {
+        let rank = rank(class);
+        let path = self.path(|node| if node.turn.rank < rank { node.right } else { node.left });
+        path.filter(|Place(place)| self.node(*place).turn.rank == rank).last()
+    }
+
+    /// The waiters that are served before a newcomer of this class that may wait until then.
+    pub(super) fn before(&self, class: usize, until: Nanos) -> Backlog {
+        let turn = Turn { rank: rank(class), until, number: u64::MAX };
+        let (mut at, mut before) = (self.root, Backlog::default());
+        while at != NONE {
+            let node = self.node(at);
+            if node.turn > turn {
+                at = node.left;
+            } else {
+                let itself = Backlog { calls: 1, weight: node.weight.into() };
+                before = before.plus(self.node(node.left).all).plus(itself);
+                at = node.right;
+            }
+        }
+        before
+    }
+
+    /// The places from the root on, each with its `next` one.
+    fn path(&self, next: impl Fn(&Node) -> u32) -> impl Iterator<Item = Place> {
+        let present = |place: u32| (place != NONE).then_some(place);
+        iter::successors(present(self.root), move |place| present(next(&self.node(*place)))).map(Place)
+    }
+
+    fn node(&self, at: u32) -> Node {
+        self.nodes.get(at as usize).copied().unwrap_or(Node::ABSENT)
+    }
+
+    /// Puts a node above its children.
+    fn link(&mut self, at: u32, mut node: Node) {
+        let itself = Backlog { calls: 1, weight: node.weight.into() };
+        node.all = self.node(node.left).all.plus(itself).plus(self.node(node.right).all);
+        if let Some(slot) = self.nodes.get_mut(at as usize) {
+            *slot = node;
+        }
+    }
+
+    /// The root of this tree and a new node.
+    fn with(&mut self, root: u32, new: u32) -> u32 {
+        if root == NONE {
+            return new;
+        }
+        let mut node = self.node(root);
+        if self.node(new).turn < node.turn {
+            node.left = self.with(node.left, new);
+        } else {
+            node.right = self.with(node.right, new);
+        }
+        self.balanced(root, node)
+    }
+
+    /// The root of this tree without the node of this turn.
+    fn without(&mut self, root: u32, turn: Turn) -> u32 {
+        if root == NONE {
+            return NONE;
+        }
+        let mut node = self.node(root);
+        match turn.cmp(&node.turn) {
+            Ordering::Less => node.left = self.without(node.left, turn),
+            Ordering::Greater => node.right = self.without(node.right, turn),
+            Ordering::Equal if node.left == NONE => return node.right,
+            Ordering::Equal if node.right == NONE => return node.left,
+            Ordering::Equal => {
+                let (first, right) = self.without_first(node.right);
+                return self.balanced(first, Node { left: node.left, right, ..self.node(first) });
+            }
+        }
+        self.balanced(root, node)
+    }
+
+    /// The first node of a tree, and the root of the others.
+    fn without_first(&mut self, root: u32) -> (u32, u32) {
+        let mut node = self.node(root);
+        if node.left == NONE {
+            return (root, node.right);
+        }
+        let (first, left) = self.without_first(node.left);
+        node.left = left;
+        (first, self.balanced(root, node))
+    }
+
+    /// The root of this node and its trees, one of which has one node more or less than before.
+    fn balanced(&mut self, at: u32, mut node: Node) -> u32 {
+        let (left, right) = (self.node(node.left), self.node(node.right));
+        if self.weighs(node.right) > BALANCE * self.weighs(node.left) {
+            if self.weighs(right.left) >= DOUBLE * self.weighs(right.right) {
+                node.right = self.raise_left(node.right, right);
+            }
+            self.raise_right(at, node)
+        } else if self.weighs(node.left) > BALANCE * self.weighs(node.right) {
+            if self.weighs(left.right) >= DOUBLE * self.weighs(left.left) {
+                node.left = self.raise_right(node.left, left);
+            }
+            self.raise_left(at, node)
+        } else {
+            self.link(at, node);
+            at
+        }
+    }
+
+    fn weighs(&self, root: u32) -> usize {
+        self.node(root).all.calls + 1
+    }
+
+    /// Puts the right child of a node above it.
+    fn raise_right(&mut self, at: u32, mut node: Node) -> u32 {
+        let raised = node.right;
+        let above = self.node(raised);
+        node.right = above.left;
+        self.link(at, node);
+        self.link(raised, Node { left: at, ..above });
+        raised
+    }
+
+    /// Puts the left child of a node above it.
+    fn raise_left(&mut self, at: u32, mut node: Node) -> u32 {
+        let raised = node.left;
+        let above = self.node(raised);
+        node.left = above.right;
+        self.link(at, node);
+        self.link(raised, Node { right: at, ..above });
+        raised
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;

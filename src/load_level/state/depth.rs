@@ -1,0 +1,71 @@
+//! The depth that a queue finds by itself, and the order by urgency.
+
+use super::{CLASSES, Newcomer, Refusal, State};
+use crate::{
+    clock::Nanos,
+    error::QueueFullCause,
+    load_level::{deadlines::Deadlines, service_rate::Span},
+};
+
+impl State {
+    /// The rate of the service, of a queue that finds its depth by itself, if it is known.
+    pub(in crate::load_level) fn service_rate(&self, now: Nanos) -> Option<Span> {
+        let backlog_since = if self.waiters.all().calls == 0 { now } else { self.last_empty };
+        self.service_rate?.known(backlog_since)
+    }
+
+    pub(in crate::load_level) fn is_adaptive(&self) -> bool {
+        self.service_rate.is_some()
+    }
+
+    /// The most waiters with which a call finds a place that may wait for `max_wait` and is served after them.
+    pub(in crate::load_level) fn depth_in_force(&self, now: Nanos) -> usize {
+        self.service_rate(now).map_or(self.depth, |rate| self.depth_at(rate, self.max_wait))
+    }
+
+    /// The calls that the service takes in `patience`, and one: a queue in which no call waits takes the next one.
+    fn depth_at(&self, rate: Span, patience: Nanos) -> usize {
+        let calls = rate.calls_within(patience).saturating_add(1);
+        usize::try_from(calls).map_or(self.depth, |calls| calls.min(self.depth))
+    }
+
+    /// Refuses a newcomer that the service would only take once it has given up.
+    // New => Refused
+    pub(super) fn check_in_time(&mut self, newcomer: Newcomer, gives_up_at: Nanos, now: Nanos) -> Result<(), Refusal> {
+        let Some(rate) = self.service_rate(now) else { return Ok(()) };
+        let depth = self.depth_at(rate, gives_up_at.saturating_sub(now));
+        // At its own limit the queue refuses for that, unless the newcomer is worth more than a waiter.
+        while depth < self.depth && self.before(newcomer.class, gives_up_at, now).calls >= depth {
+            let Some(late) = self.late(now) else {
+                let retry_after = Some(rate.time_for(self.and_one_more()));
+                return Err(Refusal::Full { cause: QueueFullCause::Deadline, bound: depth as u64, retry_after });
+            };
+            // Waiting => Refused
+            self.refuse(late, self.too_long_of(late, now), now);
+        }
+        Ok(())
+    }
+
+    /// The waiters in the order in which their time is up.
+    pub(super) fn in_order(&self) -> Deadlines {
+        let mut deadlines = Deadlines::new();
+        for class in 0..CLASSES {
+            for (place, waiter) in self.waiters.in_order(class) {
+                let weight = self.waiters.weight(place);
+                deadlines.join(place, class, weight, waiter.gives_up_at);
+            }
+        }
+        deadlines
+    }
+
+    /// Says what the depth follows, in words.
+    pub(super) fn describe_depth(&self) -> String {
+        match self.service_rate(self.latest) {
+            Some(rate) => {
+                let (depth, per_second) = (self.depth_in_force(self.latest), rate.per_second());
+                format!(", no more than are served in time: {depth} at {per_second:.1} per second")
+            }
+            None => ", no more than are served in time: the rate is not known yet".to_owned(),
+        }
+    }
+}
