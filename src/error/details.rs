@@ -321,7 +321,9 @@ impl QueueFull {
         let Self { bound, .. } = self;
         match self.cause {
             QueueFullCause::Depth => format!("the queue is at its depth limit of {bound}"),
-            QueueFullCause::Deadline => format!("the queue is at its depth limit of {bound} for calls that may wait that long"),
+            QueueFullCause::Deadline => {
+                format!("the queue is at its depth limit of {bound} for calls that may wait that long")
+            }
             QueueFullCause::Weight => format!("the queue is at its weight limit of {bound}"),
             QueueFullCause::TooHeavy => format!("the call is heavier than the queue's weight limit of {bound}"),
             QueueFullCause::Displaced => "a call that is worth more took the place in the queue".to_owned(),

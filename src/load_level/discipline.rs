@@ -133,7 +133,9 @@ impl Discipline {
     pub(super) fn rule(&self) -> Rule {
         match self.0 {
             // From a millionth to one.
-            Kind::Deadline { share } | Kind::EarliestDeadline { share } => Rule::Deadline { share: (share * (1_u64 << 32) as f64) as u64 },
+            Kind::Deadline { share } | Kind::EarliestDeadline { share } => {
+                Rule::Deadline { share: (share * (1_u64 << 32) as f64) as u64 }
+            }
             Kind::Fifo => Rule::Fifo,
             Kind::Lifo => Rule::Lifo,
             Kind::Adaptive { target, interval } => {

@@ -127,8 +127,7 @@ impl State {
         // Where the newest come first, a newcomer is worth more than the waiters of its own class.
         let newest_first = self.newest_first(now);
         let below = if newest_first { class + 1 } else { class };
-        (0..below)
-            .find_map(|class| if newest_first { self.waiters.oldest(class) } else { self.waiters.newest(class) })
+        (0..below).find_map(|class| if newest_first { self.waiters.oldest(class) } else { self.waiters.newest(class) })
     }
 
     /// The waiters that would be served before a newcomer of this class that may wait until then.

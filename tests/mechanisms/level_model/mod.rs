@@ -1,10 +1,12 @@
 //! A queue and a naive model of it, under random sequences of all that may happen to it.
 
 mod model;
+mod rate;
 
 use crate::support::ByHand;
 use model::{Call, MILLI, Model, Nanos, Outcome, Pace, Rule};
 use proptest::prelude::*;
+use rate::Rate;
 use std::{task::Poll, time::Duration};
 use steadfast::{
     CallContext, Criticality, Rejection,
@@ -31,6 +33,8 @@ enum Step {
     Pass(Nanos),
     /// Time passes up to a whole millisecond, and whoever is woken is polled, until nobody is.
     Settle,
+    /// So many times a call comes and one ends, after this time each.
+    Work(usize, Nanos),
     SetConcurrency(usize),
     SetDepth(usize),
     SetMaxWeight(u64),
@@ -47,6 +51,7 @@ const CLASSES: [Criticality; 4] =
 fn any_rule() -> impl Strategy<Value = Rule> {
     prop_oneof![
         prop::sample::select(vec![1, 2, 4]).prop_map(Rule::Deadline),
+        prop::sample::select(vec![1, 2, 4]).prop_map(Rule::Urgent),
         Just(Rule::Fifo),
         Just(Rule::Lifo),
         (1..5_u64).prop_map(|target| Rule::Adaptive { target: target * MILLI, interval: 10 * MILLI }),
@@ -70,6 +75,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => any::<usize>().prop_map(Step::End),
         6 => (0..24_u64).prop_map(|quarters| Step::Pass(quarters * QUARTER)),
         6 => Just(Step::Settle),
+        1 => (1..40_usize, 0..40_u64).prop_map(|(calls, quarters)| Step::Work(calls, quarters * QUARTER)),
         1 => (1..5_usize).prop_map(Step::SetConcurrency),
         1 => (1..8_usize).prop_map(Step::SetDepth),
         1 => (1..20_u64).prop_map(Step::SetMaxWeight),
@@ -82,6 +88,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 fn discipline(rule: Rule) -> Discipline {
     match rule {
         Rule::Deadline(fourths) => Discipline::by_deadline(fourths as f64 / 4.0),
+        Rule::Urgent(fourths) => Discipline::earliest_deadline_with(fourths as f64 / 4.0),
         Rule::Fifo => Discipline::fifo(),
         Rule::Lifo => Discipline::lifo(),
         Rule::Adaptive { target, interval } => {
@@ -102,6 +109,13 @@ struct Waiting {
     heeded: usize,
 }
 
+/// Whether the queue finds its depth by itself, and how many calls the service does at once.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Fixed(usize),
+    Adaptive(usize),
+}
+
 struct Both {
     queue: Queue,
     model: Model,
@@ -115,8 +129,12 @@ struct Both {
 }
 
 impl Both {
-    fn new(concurrency: usize, depth: usize, rule: Rule, by_criticality: bool, interval: Option<Nanos>) -> Self {
-        let mut builder = Queue::builder(concurrency, depth).discipline(discipline(rule));
+    fn new(kind: Kind, depth: usize, rule: Rule, by_criticality: bool, interval: Option<Nanos>) -> Self {
+        let (concurrency, builder) = match kind {
+            Kind::Fixed(concurrency) => (concurrency, Queue::builder(concurrency, depth)),
+            Kind::Adaptive(concurrency) => (concurrency, Queue::adaptive(concurrency).depth(depth)),
+        };
+        let mut builder = builder.discipline(discipline(rule));
         if by_criticality {
             builder = builder.by_criticality();
         }
@@ -126,7 +144,10 @@ impl Both {
         let pace = interval.map(|interval| Pace { due: 0, interval });
         Self {
             queue: builder.build().unwrap(),
-            model: Model::new(concurrency, depth, rule, by_criticality, pace),
+            model: Model {
+                rate: matches!(kind, Kind::Adaptive(_)).then(Rate::default),
+                ..Model::new(concurrency, depth, rule, by_criticality, pace)
+            },
             begin: Instant::now(),
             waiting: Vec::new(),
             permits: Vec::new(),
@@ -159,6 +180,17 @@ impl Both {
             Step::Poll(_) | Step::Cancel(_) | Step::End(_) => {}
             Step::Pass(nanos) => self.pass(nanos).await,
             Step::Settle => self.settle().await,
+            Step::Work(calls, each) => {
+                for _ in 0..calls {
+                    self.arrive(2, 1, None);
+                    self.pass(each).await;
+                    if !self.permits.is_empty() {
+                        drop(self.permits.swap_remove(0));
+                        self.model.end();
+                    }
+                    self.poll_the_woken();
+                }
+            }
             Step::SetConcurrency(concurrency) => {
                 self.queue.set_concurrency(concurrency).unwrap();
                 self.model.concurrency = concurrency;
@@ -251,18 +283,23 @@ impl Both {
 
     async fn settle(&mut self) {
         self.pass(self.model.now.next_multiple_of(MILLI) - self.model.now).await;
-        while let Some(at) = self.waiting.iter().position(|waiting| waiting.future.wakes() > waiting.heeded) {
-            self.poll(at);
-        }
+        self.poll_the_woken();
         assert!(!self.model.owes_an_answer(), "somebody was not woken: {:?}", self.model);
         let readings = self.queue.readings();
         let Counts { full, displaced, waited_too_long, cancelled, closed, .. } = readings.not_served;
         assert_eq!([full, displaced, waited_too_long, cancelled, closed], self.model.counts);
         assert_eq!((readings.waiting, readings.weight), (self.model.waiting(), self.model.weight()));
         assert_eq!(readings.waiting, self.waiting.len(), "all others were told");
+        assert_eq!(readings.depth, self.model.depth_for(self.model.max_wait));
         assert_eq!(readings.oldest_age.as_nanos() as u64, self.model.oldest_age());
         let ended = self.served + self.spared + self.model.counts.iter().sum::<u64>();
         assert_eq!(ended + self.waiting.len() as u64, self.arrived, "each has one outcome");
+    }
+
+    fn poll_the_woken(&mut self) {
+        while let Some(at) = self.waiting.iter().position(|waiting| waiting.future.wakes() > waiting.heeded) {
+            self.poll(at);
+        }
     }
 
     /// All go, and every place is there.
@@ -285,7 +322,8 @@ proptest! {
 
     #[test]
     fn a_queue_does_what_its_model_does(
-        (concurrency, depth) in (1..4_usize, 1..7_usize),
+        kind in prop_oneof![(1..4_usize).prop_map(Kind::Fixed), (1..4_usize).prop_map(Kind::Adaptive)],
+        depth in 1..7_usize,
         rule in any_rule(),
         by_criticality in any::<bool>(),
         pace in any_pace(),
@@ -294,7 +332,7 @@ proptest! {
     ) {
         let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         clock.block_on(async {
-            let mut both = Both::new(concurrency, depth, rule, by_criticality, pace);
+            let mut both = Both::new(kind, depth, rule, by_criticality, pace);
             let close = after_the_close.map(|steps| [Step::Close].into_iter().chain(steps));
             for step in steps.into_iter().chain(close.into_iter().flatten()) {
                 both.step(step).await;

@@ -1,6 +1,7 @@
 //! The rules of a queue, written down naively: a list of those who wait, in order of arrival, which is searched for
 //! everything.
 
+use super::rate::Rate;
 use std::collections::BTreeMap;
 use steadfast::error::QueueFullCause;
 
@@ -13,6 +14,8 @@ pub const MILLI: Nanos = 1_000_000;
 pub enum Rule {
     /// So many fourths of the time until the deadline.
     Deadline(u64),
+    /// The same, and the one whose time is up first is served first.
+    Urgent(u64),
     Fifo,
     Lifo,
     Adaptive {
@@ -70,6 +73,8 @@ pub struct Model {
     pub by_criticality: bool,
     pub pace: Option<Pace>,
     pub is_closed: bool,
+    /// Of a queue that finds its depth by itself.
+    pub rate: Option<Rate>,
     /// Full, displaced, waited for too long, cancelled, closed.
     pub counts: [u64; 5],
     line: Vec<Waiting>,
@@ -90,6 +95,7 @@ impl Model {
             by_criticality,
             pace,
             is_closed: false,
+            rate: None,
             counts: [0; 5],
             line: Vec::new(),
             answered: BTreeMap::new(),
@@ -126,7 +132,18 @@ impl Model {
         })
     }
 
+    /// The most who may wait if one comes that may wait for so long.
+    pub fn depth_for(&self, patience: Nanos) -> usize {
+        let backlog_since = if self.line.is_empty() { self.now } else { self.last_empty };
+        let known = self.rate.as_ref().and_then(|rate| rate.known(backlog_since));
+        known.map_or(self.depth, |(served, time)| {
+            let calls = u128::from(patience) * u128::from(served) / u128::from(time);
+            (calls + 1).min(self.depth as u128) as usize
+        })
+    }
+
     pub fn set_pace(&mut self, interval: Option<Nanos>) {
+        self.rate = self.rate.as_ref().map(|_| Rate::default());
         let before = self.pace;
         self.pace = interval.map(|interval| match before {
             None => Pace { due: self.now, interval },
@@ -143,13 +160,18 @@ impl Model {
         match self.rule {
             Rule::Lifo => true,
             Rule::Adaptive { interval, .. } => self.is_standing(interval),
-            Rule::Deadline(_) | Rule::Fifo => false,
+            Rule::Deadline(_) | Rule::Urgent(_) | Rule::Fifo => false,
         }
     }
 
     /// Of a class the one at one end of the line.
     fn at_the_end(&self, class: usize, newest: bool) -> Option<Waiting> {
         let mut of_class = self.line.iter().filter(|waiting| waiting.class == class);
+        if let Rule::Urgent(_) = self.rule {
+            // Of equal ones `min_by_key` finds the first and `max_by_key` the last.
+            let at = |waiting: &&Waiting| waiting.gives_up_at;
+            return if newest { of_class.max_by_key(at) } else { of_class.min_by_key(at) }.copied();
+        }
         if newest { of_class.next_back() } else { of_class.next() }.copied()
     }
 
@@ -197,6 +219,9 @@ impl Model {
                 self.answer(next.id, self.too_long(next));
             } else {
                 let share = self.take();
+                if let Some(rate) = &mut self.rate {
+                    rate.note(self.last_empty, self.now, self.concurrency as u64);
+                }
                 self.answer(next.id, Outcome::Served);
                 self.answered.get_mut(&next.id).unwrap().1.share = share;
             }
@@ -221,7 +246,7 @@ impl Model {
         let class = if self.by_criticality { call.class } else { 0 };
         let left = call.deadline.map_or(u64::MAX, |deadline| deadline.saturating_sub(self.now));
         let patience = match self.rule {
-            Rule::Deadline(fourths) if left < u64::MAX => left * fourths / 4,
+            Rule::Deadline(fourths) | Rule::Urgent(fourths) if left < u64::MAX => left * fourths / 4,
             Rule::Adaptive { target, interval } if self.is_standing(interval) => left.min(target),
             Rule::Adaptive { interval, .. } => left.min(interval),
             _ => left,
@@ -234,7 +259,10 @@ impl Model {
         } else if call.weight > self.max_weight {
             Some(Outcome::Full { cause: QueueFullCause::TooHeavy, bound: self.max_weight })
         } else {
-            self.make_room(class, call.weight)
+            self.refuse_early(class, self.now + patience).or_else(|| {
+                let gives_up_at = self.now + patience;
+                self.make_room(class, call.weight, gives_up_at)
+            })
         };
         if let Some(refused) = refused {
             self.count(refused);
@@ -255,17 +283,40 @@ impl Model {
         self.poll(call.id)
     }
 
-    fn make_room(&mut self, class: usize, weight: u64) -> Option<Outcome> {
-        let below = if self.newest_first() { class + 1 } else { class };
+    /// Whether it would be served before one that comes now.
+    fn is_before(&self, waiting: &Waiting, class: usize, gives_up_at: Nanos) -> bool {
+        let is_before_its_equals = match self.rule {
+            Rule::Urgent(_) => waiting.gives_up_at <= gives_up_at,
+            _ => !self.newest_first(),
+        };
+        waiting.class > class || waiting.class == class && is_before_its_equals
+    }
+
+    fn late(&self) -> Option<Waiting> {
+        (0..4).find_map(|class| self.at_the_end(class, false).filter(|waiting| self.now >= waiting.gives_up_at))
+    }
+
+    fn refuse_early(&mut self, class: usize, gives_up_at: Nanos) -> Option<Outcome> {
+        let depth = self.depth_for(gives_up_at - self.now);
+        while depth < self.depth
+            && self.line.iter().filter(|waiting| self.is_before(waiting, class, gives_up_at)).count() >= depth
+        {
+            let Some(late) = self.late() else {
+                return Some(Outcome::Full { cause: QueueFullCause::Deadline, bound: depth as u64 });
+            };
+            self.answer(late.id, self.too_long(late));
+        }
+        None
+    }
+
+    fn make_room(&mut self, class: usize, weight: u64, gives_up_at: Nanos) -> Option<Outcome> {
         loop {
-            if self.fits(weight, 0) {
+            if self.fits(weight, |_| true) {
                 return None;
             }
-            let late = (0..4)
-                .find_map(|class| self.at_the_end(class, false).filter(|waiting| self.now >= waiting.gives_up_at));
-            if let Some(late) = late {
+            if let Some(late) = self.late() {
                 self.answer(late.id, self.too_long(late));
-            } else if !self.fits(weight, below) {
+            } else if !self.fits(weight, |waiting| self.is_before(waiting, class, gives_up_at)) {
                 let is_deep = self.line.len() >= self.depth;
                 return Some(if is_deep {
                     Outcome::Full { cause: QueueFullCause::Depth, bound: self.depth as u64 }
@@ -273,15 +324,15 @@ impl Model {
                     Outcome::Full { cause: QueueFullCause::Weight, bound: self.max_weight }
                 });
             } else {
-                let goes = (0..below).find_map(|class| self.at_the_end(class, !self.newest_first())).unwrap();
+                let goes = (0..4).find_map(|class| self.at_the_end(class, !self.newest_first())).unwrap();
                 self.answer(goes.id, Outcome::Full { cause: QueueFullCause::Displaced, bound: self.depth as u64 });
             }
         }
     }
 
-    /// Whether there is a place for one more, if all of lower classes went.
-    fn fits(&self, weight: u64, lowest: usize) -> bool {
-        let others: Vec<_> = self.line.iter().filter(|waiting| waiting.class >= lowest).collect();
+    /// Whether there is a place for one more, if only these stayed.
+    fn fits(&self, weight: u64, stays: impl Fn(&Waiting) -> bool) -> bool {
+        let others: Vec<_> = self.line.iter().filter(|waiting| stays(waiting)).collect();
         others.len() < self.depth && others.iter().map(|other| other.weight).sum::<u64>() + weight <= self.max_weight
     }
 

@@ -1,11 +1,13 @@
 //! Calls that wait their turn: who is next, who has no place, who is woken, and what becomes of those who go.
 
+mod adaptive;
 mod bounds;
 mod cancellation;
 mod clock;
 mod closing;
 mod defects;
 mod disciplines;
+mod earliest;
 mod handle;
 mod layer;
 mod pace;

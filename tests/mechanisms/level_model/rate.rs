@@ -1,0 +1,54 @@
+//! How fast a service takes those who wait, written down naively: a list of all that it took.
+
+use super::model::{MILLI, Nanos};
+
+/// The waiters that were taken since the rate was unknown: after how long each, and of how many places.
+#[derive(Clone, Debug, Default)]
+pub struct Rate {
+    waits: Vec<(Nanos, u64)>,
+    last: Option<Nanos>,
+    places: u64,
+}
+
+impl Rate {
+    pub fn note(&mut self, backlog_since: Nanos, now: Nanos, places: u64) {
+        let Some(last) = self.last else {
+            *self = Self { waits: Vec::new(), last: Some(now), places };
+            return;
+        };
+        let wait = now.saturating_sub(last.max(backlog_since));
+        let stood_still = self.counted().is_some_and(|counted| u128::from(wait) > self.pause(counted));
+        if stood_still || self.is_over(backlog_since) {
+            *self = Self { waits: Vec::new(), last: Some(now), places };
+            return;
+        }
+        self.waits.push((wait, places));
+        (self.last, self.places) = (Some(now), places);
+    }
+
+    /// The calls and the time of the last whole span, and of the one that has begun.
+    fn counted(&self) -> Option<(u64, Nanos)> {
+        let (mut before, mut current) = ((0, 0), (0, 0));
+        for (wait, places) in &self.waits {
+            current = (current.0 + 1, current.1 + wait);
+            if current.0 >= 200 && current.1 >= 50 * MILLI || current.0 >= 10 + places && current.1 >= 5000 * MILLI {
+                (before, current) = (current, (0, 0));
+            }
+        }
+        let (served, time) = (before.0 + current.0, before.1 + current.1);
+        (served >= 10 + self.places && time >= 50 * MILLI).then_some((served, time))
+    }
+
+    fn pause(&self, (served, time): (u64, Nanos)) -> u128 {
+        u128::from(time) * u128::from(self.places) / u128::from(served) * 20
+    }
+
+    fn is_over(&self, backlog_since: Nanos) -> bool {
+        let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
+        idle > 10_000 * MILLI && self.counted().is_none_or(|counted| u128::from(idle) > self.pause(counted))
+    }
+
+    pub fn known(&self, backlog_since: Nanos) -> Option<(u64, Nanos)> {
+        self.counted().filter(|_| !self.is_over(backlog_since))
+    }
+}

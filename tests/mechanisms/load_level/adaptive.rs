@@ -1,0 +1,229 @@
+//! The depth that a queue finds by itself.
+
+use super::{HOUR, Waiter, assert_free, comes_with, counts, occupancy, refused, served, waiter, within};
+use crate::support::{ByHand, ms, secs};
+use std::{collections::VecDeque, task::Poll, time::Duration};
+use steadfast::{
+    Rejection,
+    error::{QueueFull, QueueFullCause},
+    load_level::{Discipline, Permit, Queue, QueueBuilder},
+};
+use tokio::time::advance;
+
+/// One call at a time, each of which waits for up to 100 ms.
+fn adaptive() -> QueueBuilder {
+    Queue::adaptive(1).max_wait(ms(100))
+}
+
+/// A queue, and a call in its service.
+struct Busy {
+    queue: Queue,
+    in_service: Option<Permit>,
+    waiting: VecDeque<Waiter>,
+}
+
+impl Busy {
+    fn new(builder: QueueBuilder) -> Self {
+        let queue = builder.build().unwrap();
+        let in_service = queue.try_acquire();
+        Self { queue, in_service, waiting: VecDeque::new() }
+    }
+
+    /// A call joins, time passes, and the call in the service ends.
+    async fn serve(&mut self, calls: usize, each: Duration) {
+        for _ in 0..calls {
+            self.waiting.push_back(waiter(&self.queue));
+            advance(each).await;
+            drop(self.in_service.take());
+            while let Some(mut next) = self.waiting.pop_front() {
+                if let Poll::Ready(answer) = next.poll() {
+                    self.in_service = answer.ok();
+                    if self.in_service.is_some() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Calls join until one is refused: how many wait then, and why it was refused.
+    fn fill(&mut self) -> (usize, QueueFull) {
+        loop {
+            let mut next = ByHand::new(self.queue.acquire());
+            match next.poll() {
+                Poll::Pending => self.waiting.push_back(next),
+                Poll::Ready(Err(Rejection::QueueFull(full))) => return (self.queue.readings().waiting, full),
+                Poll::Ready(other) => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_refused_that_would_be_served_after_it_has_given_up() {
+    let mut busy = Busy::new(adaptive());
+    busy.serve(100, ms(10)).await;
+    let readings = busy.queue.readings();
+    assert_eq!((readings.depth, readings.max_depth, readings.served_per_second), (11, 10_000, Some(100.0)));
+    let (waiting, full) = busy.fill();
+    assert_eq!((waiting, full.cause(), full.bound()), (11, QueueFullCause::Deadline, 11));
+    assert_eq!(full.retry_after(), Some(ms(120)), "eleven calls, and its own");
+    assert_eq!(full.to_string(), "the queue is at its depth limit of 11 for calls that may wait that long");
+    // All others are served in time.
+    for _ in 0..11 {
+        busy.serve_one(ms(9)).await;
+    }
+    assert_eq!((counts(&busy.queue), occupancy(&busy.queue)), ([1, 0, 0, 0], (1, 0)));
+}
+
+impl Busy {
+    async fn serve_one(&mut self, after: Duration) {
+        advance(after).await;
+        drop(self.in_service.take());
+        self.in_service = self.waiting.pop_front().and_then(|mut next| served(&mut next));
+        assert!(self.in_service.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_in_a_hurry_finds_a_place_behind_fewer() {
+    let mut busy = Busy::new(adaptive());
+    busy.serve(100, ms(10)).await;
+    let _waiting: Vec<_> = (0..4).map(|_| waiter(&busy.queue)).collect();
+    let answer = |deadline| comes_with(&busy.queue, within(deadline), 1).1;
+    assert!(answer(ms(80)).is_pending(), "four are served in 40 ms");
+    let Poll::Ready(Err(Rejection::QueueFull(full))) = answer(ms(79)) else { panic!("it is not refused") };
+    assert_eq!((full.cause(), full.bound()), (QueueFullCause::Deadline, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_most_urgent_and_the_newest_wait_only_behind_those_that_are_served_before_them() {
+    for (discipline, expected) in
+        [(Discipline::fifo(), false), (Discipline::earliest_deadline_with(1.0), true), (Discipline::lifo(), true)]
+    {
+        let mut busy = Busy::new(adaptive().discipline(discipline));
+        busy.serve(100, ms(10)).await;
+        let _waiting: Vec<_> = (0..8).map(|_| waiter(&busy.queue)).collect();
+        let (_, answer) = comes_with(&busy.queue, within(ms(5)), 1);
+        assert_eq!(answer.is_pending(), expected, "{discipline}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_rate_is_not_known_only_the_depth_is_a_bound() {
+    let mut busy = Busy::new(adaptive().depth(50));
+    busy.serve(11, ms(10)).await;
+    let readings = busy.queue.readings();
+    assert_eq!((readings.depth, readings.served_per_second), (50, None), "eleven calls, of which the first begins");
+    let (waiting, full) = busy.fill();
+    assert_eq!((waiting, full.cause(), full.bound()), (50, QueueFullCause::Depth, 50));
+    busy.waiting.clear();
+    busy.serve(1, ms(10)).await;
+    assert_eq!(busy.queue.readings().depth, 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_depth_stays_a_bound_where_the_service_could_do_more() {
+    let mut busy = Busy::new(adaptive().depth(5));
+    busy.serve(100, ms(10)).await;
+    assert_eq!((busy.queue.readings().depth, busy.queue.readings().max_depth), (5, 5));
+    let (waiting, full) = busy.fill();
+    assert_eq!((waiting, full.cause(), full.bound()), (5, QueueFullCause::Depth, 5));
+    busy.queue.set_depth(8).unwrap();
+    assert_eq!(busy.fill().0, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_in_which_no_call_waits_takes_the_next_one_at_any_rate() {
+    let mut busy = Busy::new(adaptive().max_wait(HOUR));
+    busy.serve(20, secs(100)).await;
+    assert_eq!(busy.queue.readings().served_per_second, Some(0.01));
+    busy.queue.set_max_wait(ms(1)).unwrap();
+    let (waiting, full) = busy.fill();
+    assert_eq!((waiting, full.cause(), full.bound()), (1, QueueFullCause::Deadline, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standstill_does_not_shorten_the_queue_for_longer_than_it_lasts() {
+    let mut busy = Busy::new(adaptive());
+    busy.serve(500, ms(10)).await;
+    for _ in 0..1_000 {
+        // Calls come in all that time, and are refused when their time is up.
+        busy.waiting.extend([waiter(&busy.queue)]);
+        advance(ms(20)).await;
+        busy.waiting.retain_mut(|waiter| waiter.poll().is_pending());
+    }
+    assert_eq!(busy.queue.readings().depth, 11, "the rate of before");
+    // The first call after it ends the standstill, and the rate is measured anew.
+    busy.serve(1, ms(1)).await;
+    assert_eq!(busy.queue.readings().served_per_second, None);
+    busy.waiting.clear();
+    busy.serve(11, ms(10)).await;
+    assert_eq!(busy.queue.readings().depth, 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_time_counts_for_nothing_and_a_long_one_ends_what_was_known() {
+    let mut busy = Busy::new(adaptive());
+    busy.serve(50, ms(10)).await;
+    busy.waiting.clear();
+    advance(secs(9)).await;
+    assert_eq!(busy.queue.readings().served_per_second, Some(100.0));
+    busy.serve(1, ms(10)).await;
+    assert_eq!(busy.queue.readings().served_per_second, Some(100.0));
+    advance(secs(11)).await;
+    assert_eq!((busy.queue.readings().depth, busy.queue.readings().served_per_second), (10_000, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_slows_down_or_speeds_up_is_followed_within_some_hundred_calls() {
+    let mut busy = Busy::new(adaptive());
+    busy.serve(500, ms(10)).await;
+    busy.serve(400, ms(20)).await;
+    assert_eq!(busy.queue.readings().depth, 6);
+    busy.serve(401, ms(5)).await;
+    assert_eq!(busy.queue.readings().depth, 21);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_stands_still_or_jumps_locks_no_caller_out() {
+    let mut busy = Busy::new(adaptive().depth(5));
+    busy.serve(1_000, Duration::ZERO).await;
+    assert_eq!((busy.queue.readings().depth, busy.queue.readings().served_per_second), (5, None));
+    for jump in [secs(1), 24 * HOUR, 1_000 * 366 * 24 * HOUR] {
+        busy.serve(50, ms(10)).await;
+        advance(jump.min(300 * 366 * 24 * HOUR)).await;
+        let mut next = waiter(&busy.queue);
+        drop(busy.in_service.take());
+        busy.in_service = served(&mut next);
+        assert!(busy.in_service.is_some());
+    }
+    let Busy { queue, .. } = busy;
+    assert_free(&queue);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_pace_is_measured_anew_and_a_new_concurrency_is_not() {
+    let mut busy = Busy::new(adaptive());
+    busy.serve(50, ms(10)).await;
+    busy.queue.set_concurrency(1).unwrap();
+    assert_eq!(busy.queue.readings().depth, 11);
+    busy.queue.set_pace(Some((1, ms(1)))).unwrap();
+    assert_eq!(busy.queue.readings().depth, 10_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_waiters_give_way_to_a_newcomer() {
+    let mut busy = Busy::new(adaptive());
+    busy.serve(100, ms(10)).await;
+    busy.fill();
+    advance(ms(100)).await;
+    let _new = waiter(&busy.queue);
+    assert!(refused(&mut busy.waiting[0]).to_string().contains("waited for 100 ms"));
+}
+
+#[test]
+fn a_depth_of_zero_is_refused_by_its_name() {
+    assert_eq!(Queue::adaptive(1).depth(0).build().unwrap_err().field(), "load_level.depth");
+    assert_eq!(Queue::adaptive(0).build().unwrap_err().field(), "load_level.concurrency");
+}
