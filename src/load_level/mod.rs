@@ -40,11 +40,14 @@
 //!   does not travel by itself, and runs the service in its [`scope`](crate::CallContext::scope). No call waits longer
 //!   than [`max_wait`](QueueBuilder::max_wait), which is the only limit without a deadline. Set it to half of the time
 //!   for which callers wait.
+//! - Where calls have different deadlines, [`Discipline::earliest_deadline`] serves the most urgent first.
 //! - The queue is bounded by the number of calls, and by their [weight](LoadLevel::weight). A full queue refuses
 //!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) the call that is worth least: a call whose time is up, if
 //!   it is the oldest of its class; a call of the lowest class, where calls are served [by
 //!   criticality](QueueBuilder::by_criticality); the call that would be served last, which is the newcomer where the
 //!   oldest are served first.
+//! - [`Queue::adaptive`] needs no depth. It refuses a call as soon as it comes if the calls before it take longer, at
+//!   the measured rate of the service, than it may wait.
 //! - Refusals carry a `retry_after`: the time in which all waiters are served at the present rate, if none of them
 //!   leaves. It is `None` while that rate is not known.
 //! - A call that ends gives its place to the next one before it returns. A call that was refused or cancelled before it
@@ -117,12 +120,13 @@
 //! While no call waits: one compare-and-swap to admit and one to leave, no clock, no lock, no allocation. A call that
 //! waits takes a lock when it comes, in each poll, and when it leaves. It makes one timer and is woken once, with any
 //! number of waiters. With a pace it may be woken twice, and twice more for each call that overtakes it. The places in
-//! the queue are allocated as it grows, used again, and freed with the queue.
+//! the queue are allocated as it grows, used again, and freed with the queue. These steps take constant time. With
+//! [`Discipline::earliest_deadline`] they take O(log n) for n waiters.
 //!
 //! # For an autoscaler
 //!
 //! [`Readings`] state the number of waiters, the age of the oldest, the expected wait of a newcomer, when the backlog
-//! is gone, and how many calls the service would have to do at once to keep up.
+//! is gone, the depth in force, and how many calls the service would have to do at once to keep up.
 //!
 //! # Differences from other queues
 //!

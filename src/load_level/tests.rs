@@ -2,6 +2,7 @@
 
 use super::{
     Acquire, Queue,
+    deadlines::Node,
     pace::Share,
     state::{CLASSES, Refusal, Waiter},
 };
@@ -77,6 +78,17 @@ async fn with_a_pace_every_call_takes_the_lock_and_without_one_none() {
     assert!(is_fast(&queue));
     queue.set_pace(Some((1, Duration::from_secs(1)))).unwrap();
     assert!(!is_fast(&queue));
+}
+
+#[test]
+fn the_order_by_urgency_adds_the_bytes_that_its_page_states() {
+    let page = include_str!("discipline.rs");
+    assert!(page.contains(&format!("A place in the queue has {} bytes more", size_of::<Node>())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_queue_that_no_call_waits_in_takes_no_lock() {
+    assert!(is_fast(&Queue::adaptive(1).build().unwrap()));
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn rate_limit() -> impl Strategy<Value = RateLimitConfig> {
 fn load_level() -> impl Strategy<Value = LoadLevelConfig> {
     let discipline = prop_oneof![
         share().prop_map(Discipline::by_deadline),
+        share().prop_map(Discipline::earliest_deadline_with),
         Just(Discipline::fifo()),
         Just(Discipline::lifo()),
         (duration(), duration()).prop_map(|(target, interval)| Discipline::adaptive_with(target, interval)),

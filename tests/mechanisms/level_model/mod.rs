@@ -142,12 +142,11 @@ impl Both {
             builder = builder.pace(calls, period);
         }
         let pace = interval.map(|interval| Pace { due: 0, interval });
+        let mut model = Model::new(concurrency, depth, rule, by_criticality, pace);
+        model.rate = matches!(kind, Kind::Adaptive(_)).then(Rate::default);
         Self {
             queue: builder.build().unwrap(),
-            model: Model {
-                rate: matches!(kind, Kind::Adaptive(_)).then(Rate::default),
-                ..Model::new(concurrency, depth, rule, by_criticality, pace)
-            },
+            model,
             begin: Instant::now(),
             waiting: Vec::new(),
             permits: Vec::new(),

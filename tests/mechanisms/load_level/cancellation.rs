@@ -6,7 +6,7 @@ use super::{
 };
 use crate::support::{ByHand, ms};
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::SliceRandom};
-use steadfast::error::QueueFullCause::Depth;
+use steadfast::{error::QueueFullCause::Depth, load_level::Discipline};
 use tokio::time::advance;
 
 #[tokio::test(start_paused = true)]
@@ -88,8 +88,9 @@ async fn the_others_keep_their_order_whoever_goes() {
 #[tokio::test(start_paused = true)]
 async fn a_thousand_come_and_go_in_any_order_and_every_place_is_left() {
     let mut random = SmallRng::seed_from_u64(3);
-    for _ in 0..20 {
-        let (queue, mut permits) = full(patient(7, 1000));
+    for round in 0..20 {
+        let discipline = if round % 2 == 0 { Discipline::fifo() } else { Discipline::earliest_deadline() };
+        let (queue, mut permits) = full(patient(7, 1000).discipline(discipline));
         let mut waiting: Vec<Waiter> = (0..1000).map(|_| waiter(&queue)).collect();
         waiting.shuffle(&mut random);
         let mut answers = 0;
