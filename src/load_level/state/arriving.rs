@@ -45,6 +45,9 @@ impl State {
         if patience == Nanos::ZERO {
             return Err(self.too_long(Nanos::ZERO, now));
         }
+        if u128::from(newcomer.weight) > self.max_weight {
+            return Err(self.full(QueueFullCause::TooHeavy, now));
+        }
         let gives_up_at = now.saturating_add(patience);
         self.check_in_time(newcomer, gives_up_at, now)?;
         self.make_room(newcomer, gives_up_at, now)?;
@@ -89,9 +92,6 @@ impl State {
     /// the newcomer. No call loses its place where that would not be enough.
     fn make_room(&mut self, newcomer: Newcomer, gives_up_at: Nanos, now: Nanos) -> Result<(), Refusal> {
         let Newcomer { class, weight, .. } = newcomer;
-        if u128::from(weight) > self.max_weight {
-            return Err(self.full(QueueFullCause::TooHeavy, now));
-        }
         let fits = |waiting: Backlog, this: &Self| {
             waiting.calls < this.depth && waiting.weight + u128::from(weight) <= this.max_weight
         };
