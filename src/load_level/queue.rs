@@ -113,7 +113,8 @@ impl Queue {
     /// let now = queue.readings();
     /// assert_eq!((now.depth, now.max_depth), (21, 10_000));
     /// assert_eq!(now.served_per_second, Some(100.0));
-    /// assert!(now.not_served.waited_too_long <= 5, "{now:?}");
+    /// // Most are refused as they come. The others came before the rate was known, or to the last place.
+    /// assert!(now.not_served.full > 400 && now.not_served.waited_too_long < 50);
     /// # Ok(())
     /// # }
     /// ```
