@@ -4,6 +4,7 @@ use super::{
     classes::Classes,
     fair::{Share, Tenants},
     limiter::check,
+    signal::{Hysteresis, Signal, Signals, Watched},
     terms::Terms,
 };
 use crate::{
@@ -34,6 +35,7 @@ pub struct LimiterBuilder {
     guarantees: Vec<(Criticality, f64)>,
     fair_share: Option<f64>,
     tenant_seed: Option<u64>,
+    signals: Vec<Watched>,
     shadow: bool,
 }
 
@@ -56,6 +58,7 @@ impl LimiterBuilder {
             guarantees: Vec::new(),
             fair_share: None,
             tenant_seed: None,
+            signals: Vec::new(),
             shadow: false,
         }
     }
@@ -147,6 +150,29 @@ impl LimiterBuilder {
         Self { tenant_seed: Some(seed), ..self }
     }
 
+    /// Lowers the limit while this [`Signal`] says that there is overload: to what is in flight, and by 2% of that every
+    /// 10 ms, down to the floor. When no signal says so any more, the limit grows by 1% every 10 ms. Default: no signal.
+    ///
+    /// `name` is for [`Readings`](super::Readings). The signal is read by a call that arrives, at most every 10 ms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::load_shed::{Hysteresis, Limiter, RuntimeLag};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), steadfast::ConfigError> {
+    /// let lag = RuntimeLag::above(Duration::from_millis(50))?;
+    /// tokio::spawn(lag.measure());
+    /// let limiter = Limiter::at_most(500).signal("runtime lag", lag, Hysteresis::default()).build()?;
+    /// assert_eq!(limiter.limit(), 500);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn signal(mut self, name: &'static str, signal: impl Signal + 'static, bounds: Hysteresis) -> Self {
+        self.signals.push(Watched { name, signal: Box::new(signal), bounds });
+        self
+    }
+
     /// Begins in [shadow](Limiter#shadow-mode). Default: in force.
     pub fn shadow(self) -> Self {
         Self { shadow: true, ..self }
@@ -176,12 +202,13 @@ impl LimiterBuilder {
         let adaptive = self.adapts.map(Adapts::build).transpose()?;
         let share = self.fair_share.map(Share::of).transpose()?;
         let tenants = share.map(|share| Tenants::new(share, self.tenant_seed));
-        if adaptive.is_none() && tenants.is_none() && classes == Classes::default() {
+        let signals = (!self.signals.is_empty()).then(|| Signals::new(self.signals, Instant::now())).transpose()?;
+        if adaptive.is_none() && tenants.is_none() && signals.is_none() && classes == Classes::default() {
             let limiter = Limiter::of(self.limit, None);
             limiter.set_shadow(self.shadow);
             return Ok(limiter);
         }
-        let terms = Terms { adaptive, floor: floor as u64, classes, refusals: Default::default(), tenants };
+        let terms = Terms { adaptive, floor: floor as u64, classes, refusals: Default::default(), tenants, signals };
         terms.check(self.limit)?;
         let limiter = Limiter::of(self.limit, Some(terms));
         limiter.set_shadow(self.shadow);

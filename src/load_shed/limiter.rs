@@ -233,13 +233,10 @@ impl Limiter {
     /// Of an adaptive limiter, the limit at present for a call of the highest class with the usual time left.
     pub fn limit(&self) -> usize {
         let rule = self.rule();
-        match self.shared.terms.as_deref() {
-            Some(Terms { adaptive: Some(adaptive), floor, .. }) => {
-                let limit = adaptive.usual_limit().max(*floor);
-                usize::try_from(limit).unwrap_or(usize::MAX).min(rule.limit())
-            }
-            _ => rule.limit(),
-        }
+        let Some(terms) = self.shared.terms.as_deref() else { return rule.limit() };
+        let found = terms.adaptive.as_ref().map_or(u64::MAX, |adaptive| adaptive.usual_limit().max(terms.floor));
+        let limit = terms.capped(found.min(rule.word_limit()));
+        if limit == rule.word_limit() { rule.limit() } else { usize::try_from(limit).unwrap_or(usize::MAX) }
     }
 
     /// What the limiter does at present, and why the limit is what it is.
@@ -248,7 +245,11 @@ impl Limiter {
         let limit = self.limit();
         let ceiling = self.rule().limit();
         let floor = self.shared.terms.as_ref().map_or(0, |terms| terms.floor);
+        let signals = self.shared.terms.as_ref().and_then(|terms| terms.signals.as_ref());
+        let signal = signals.and_then(|signals| signals.overloaded_by());
+        let is_capped = signals.is_some_and(|signals| signals.cap() == limit as u64);
         let reason = match adaptive {
+            _ if is_capped => LimitReason::Signal,
             None => LimitReason::Fixed,
             Some(_) if limit as u64 == floor && limit < ceiling => LimitReason::Floor,
             Some(adaptive) => match adaptive.published().reason() {
@@ -260,7 +261,7 @@ impl Limiter {
         };
         let deadline = adaptive.map(|adaptive| adaptive.published().deadline().duration());
         let refused_by = self.shared.terms.as_ref().map(|terms| terms.refusals.read()).unwrap_or_default();
-        Readings { limit, in_flight: self.in_flight(), reason, deadline, refused_by }
+        Readings { limit, in_flight: self.in_flight(), reason, signal, deadline, refused_by }
     }
 
     /// Whether calls beyond the limit are let in and counted, and none is refused.
@@ -353,6 +354,12 @@ impl Limiter {
             }
             None => format!("at most {limit} in flight{in_shadow}"),
         }
+    }
+
+    /// Whether it runs functions of the user.
+    #[inline]
+    pub(super) fn has_signals(&self) -> bool {
+        self.shared.terms.as_ref().is_some_and(|terms| terms.signals.is_some())
     }
 
     #[inline]

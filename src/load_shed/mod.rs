@@ -74,7 +74,6 @@ mod places;
 mod readings;
 mod refusals;
 mod rule;
-#[allow(dead_code, reason = "the limiter does not ask it yet")]
 mod signal;
 mod stage;
 mod terms;
@@ -84,7 +83,7 @@ pub use builder::LimiterBuilder;
 pub use config::LoadShedConfig;
 #[cfg(steadfast_loom)]
 #[doc(hidden)]
-pub use fair::Tenants;
+pub use fair::{Share, Tenants};
 #[doc(hidden)]
 pub use layer::{ClassBy, ClassOf, ClassOfContext, ExemptBy, ExemptOf, NoTenants, NoneExempt, TenantBy, TenantOf};
 pub use layer::{LoadShed, LoadShedLayer};

@@ -40,7 +40,7 @@ impl InFlight {
 }
 
 impl Places {
-    pub(super) const fn new(by_class: bool) -> Self {
+    pub(super) fn new(by_class: bool) -> Self {
         Self { word: AtomicU64::new(0), by_class }
     }
 

@@ -11,6 +11,8 @@ pub struct Readings {
     pub in_flight: usize,
     /// Why the limit is what it is.
     pub reason: LimitReason,
+    /// The first signal that says that there is overload.
+    pub signal: Option<&'static str>,
     /// The time that calls have when they come, smoothed. `None` where the limit is fixed.
     pub deadline: Option<Duration>,
     /// How often a call was refused, by its class and the cause. Empty for a fixed limit that all calls see alike.
@@ -33,4 +35,6 @@ pub enum LimitReason {
     Floor,
     /// It would be higher but for the ceiling.
     Ceiling,
+    /// A signal has lowered it, which may be over by now.
+    Signal,
 }

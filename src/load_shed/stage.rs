@@ -39,7 +39,11 @@ impl<Request> Gate<Request> for Limiter {
             return Ok(self.enter_plain()?);
         }
         let ask = Ask::of(&frame.inherited().context());
-        Ok(self.enter(&ask, || frame.now())?)
+        let entered = self.enter(&ask, || frame.now());
+        if self.has_signals() {
+            frame.user_code_runs();
+        }
+        Ok(entered?)
     }
 
     #[inline]
@@ -82,7 +86,11 @@ where
             return Ok(self.limiter.enter_plain()?);
         }
         let ask = self.ask(request, frame);
-        Ok(self.limiter.enter(&ask, || frame.now())?)
+        let entered = self.limiter.enter(&ask, || frame.now());
+        if self.limiter.has_signals() {
+            frame.user_code_runs();
+        }
+        Ok(entered?)
     }
 
     #[inline]

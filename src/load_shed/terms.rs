@@ -8,6 +8,7 @@ use super::{
     permit::Ticket,
     refusals::Refusals,
     rule::Rule,
+    signal::Signals,
 };
 use crate::{
     clock::Nanos,
@@ -28,6 +29,8 @@ pub(super) struct Terms {
     pub(super) refusals: Refusals,
     /// `None` where tenants are not told apart.
     pub(super) tenants: Option<Tenants>,
+    /// `None` where there are no signals.
+    pub(super) signals: Option<Signals>,
 }
 
 /// What a limiter knows of a call.
@@ -48,15 +51,6 @@ impl Ask {
     }
 }
 
-impl From<Full> for OverloadedCause {
-    fn from(full: Full) -> Self {
-        match full {
-            Full::Limit => Self::Limit,
-            Full::Class => Self::Class,
-        }
-    }
-}
-
 impl Limiter {
     pub(super) fn enter_by(
         &self,
@@ -69,13 +63,26 @@ impl Limiter {
         let mut at = Nanos::ZERO;
         let mut had = Nanos::MAX;
         let mut limit = rule.word_limit();
-        if let Some(adaptive) = &terms.adaptive {
-            let now = now();
+        let now = (terms.adaptive.is_some() || terms.signals.is_some()).then(now);
+        if let (Some(adaptive), Some(now)) = (&terms.adaptive, now) {
             at = adaptive.time(now);
             had = adaptive.remaining(ask.deadline.instant(), now);
             adaptive.arrives(had, places.in_flight().total(), at);
             limit = adaptive.limit_for(had).max(terms.floor).min(limit);
         }
+        let mut by_limit = OverloadedCause::Limit;
+        if let (Some(signals), Some(now)) = (&terms.signals, now) {
+            signals.refresh(places.in_flight().total(), limit, now);
+            let cap = signals.cap().max(terms.floor);
+            if cap < limit {
+                limit = cap;
+                by_limit = OverloadedCause::Signal;
+            }
+        }
+        let cause_of = |full| match full {
+            Full::Limit => by_limit,
+            Full::Class => OverloadedCause::Class,
+        };
         let lets_all_in = ask.is_exempt || rule.is_shadow();
         let refuse = |cause| {
             self.shared.refused.add_one();
@@ -92,7 +99,7 @@ impl Limiter {
                 has_its_share = tenants.add(ask.tenant) > allowed;
             } else if !tenants.enter(ask.tenant, allowed) {
                 let full = terms.classes.room(ask.class, limit, in_flight).err();
-                return refuse(full.map_or(OverloadedCause::Tenant, OverloadedCause::from));
+                return refuse(full.map_or(OverloadedCause::Tenant, cause_of));
             }
         }
         let entered =
@@ -103,7 +110,7 @@ impl Limiter {
                 if let Some(tenants) = tenants {
                     tenants.leave(ask.tenant);
                 }
-                return refuse(terms.classes.room(ask.class, limit, in_flight).err().unwrap_or(Full::Limit).into());
+                return refuse(cause_of(terms.classes.room(ask.class, limit, in_flight).err().unwrap_or(Full::Limit)));
             }
         };
         if ask.is_exempt {
@@ -154,13 +161,19 @@ impl Terms {
 
     /// The limit for a call with this deadline.
     pub(super) fn limit_for(&self, rule: Rule, deadline: Deadline, now: impl FnOnce() -> Instant) -> u64 {
-        match &self.adaptive {
+        let limit = match &self.adaptive {
             Some(adaptive) => {
                 let had = adaptive.remaining(deadline.instant(), now());
                 adaptive.limit_for(had).max(self.floor).min(rule.word_limit())
             }
             None => rule.word_limit(),
-        }
+        };
+        self.capped(limit)
+    }
+
+    /// The limit that the signals leave.
+    pub(super) fn capped(&self, limit: u64) -> u64 {
+        self.signals.as_ref().map_or(limit, |signals| limit.min(signals.cap().max(self.floor)))
     }
 
     /// The places that the tenants of a class share. A class with a guarantee has its places when all others are taken.

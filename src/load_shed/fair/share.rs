@@ -5,10 +5,10 @@ const ONE: u64 = 1_000_000;
 
 /// What one tenant may hold of the places that are free, in millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::load_shed) struct Share(u64);
+pub struct Share(u64);
 
 impl Share {
-    pub(in crate::load_shed) fn of(share: f64) -> Result<Self, ConfigError> {
+    pub fn of(share: f64) -> Result<Self, ConfigError> {
         if !(share > 0.0 && share <= 1.0) {
             return Err(ConfigError::new("load_shed.fair_share", share, "must be above 0 and at most 1"));
         }
@@ -18,7 +18,7 @@ impl Share {
     /// The places that one tenant may hold beside all calls in flight, its own among them: the share of the free ones.
     /// It is at least one while there is a free place, and none otherwise.
     #[inline]
-    pub(in crate::load_shed) fn allowed(self, limit: u64, in_flight: u64) -> u64 {
+    pub fn allowed(self, limit: u64, in_flight: u64) -> u64 {
         let free = limit.saturating_sub(in_flight);
         let part = u128::from(free) * u128::from(self.0) / u128::from(ONE);
         u64::try_from(part).unwrap_or(u64::MAX).max(free.min(1))

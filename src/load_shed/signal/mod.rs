@@ -1,12 +1,12 @@
 //! Signs of overload beside the calls in flight.
 
+mod cap;
 mod hysteresis;
 mod lag;
 mod signals;
 
 pub use hysteresis::Hysteresis;
 pub use lag::RuntimeLag;
-#[allow(unused_imports, reason = "the limiter does not ask them yet")]
 pub(super) use signals::{Signals, Watched};
 use tokio::time::Instant;
 

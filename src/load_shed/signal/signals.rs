@@ -1,17 +1,16 @@
-//! The signals of one limiter, with the state of each in a bit of one word.
+//! The signals of one limiter, with the state of each in a bit of one word, and the limit that follows.
 
+use super::cap::{Cap, EVERY};
 use super::{Hysteresis, Signal};
 use crate::{
-    clock::{Nanos, Origin},
+    clock::Origin,
     error::ConfigError,
     panics::survives,
     sync::{AtomicU64, Ordering},
 };
-use std::{fmt, time::Duration};
+use std::fmt;
 use tokio::time::Instant;
 
-/// How long a reading counts.
-const EVERY: Nanos = Nanos::of(Duration::from_millis(10));
 /// One bit each.
 const MOST: usize = u64::BITS as usize;
 
@@ -22,6 +21,12 @@ pub(in crate::load_shed) struct Watched {
     pub(in crate::load_shed) bounds: Hysteresis,
 }
 
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("name", &self.name).field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
 /// Which of several signals say that there is overload.
 pub(in crate::load_shed) struct Signals {
     /// At most [`MOST`].
@@ -30,6 +35,8 @@ pub(in crate::load_shed) struct Signals {
     overloaded: AtomicU64,
     /// When all are read next, from the origin on. Who moves it on reads them.
     next: AtomicU64,
+    /// A [`Cap`].
+    cap: AtomicU64,
     origin: Origin,
 }
 
@@ -45,8 +52,9 @@ impl Signals {
         if let Some((_, twice)) = known.find(|(at, one)| list[..*at].iter().any(|other| other.name == one.name)) {
             return Err(ConfigError::new("load_shed.signal", twice.name, "must have a name of its own"));
         }
-        let (overloaded, next) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { list: list.into(), overloaded, next, origin: Origin::at(now) })
+        let [overloaded, next] = [0; 2].map(AtomicU64::new);
+        let cap = AtomicU64::new(Cap::NONE.0);
+        Ok(Self { list: list.into(), overloaded, next, cap, origin: Origin::at(now) })
     }
 
     pub(in crate::load_shed) fn is_empty(&self) -> bool {
@@ -61,10 +69,16 @@ impl Signals {
         self.list.get(overloaded.trailing_zeros() as usize).map(|watched| watched.name)
     }
 
+    /// The limit that the signals allow.
+    #[inline]
+    pub(in crate::load_shed) fn cap(&self) -> u64 {
+        Cap(self.cap.load(Ordering::Relaxed)).calls()
+    }
+
     /// Reads all signals, if their last reading is 10 ms old and no other caller is reading them. Returns whether it did:
     /// then user code ran. One load where they are not due.
     #[inline]
-    pub(in crate::load_shed) fn refresh(&self, now: Instant) -> bool {
+    pub(in crate::load_shed) fn refresh(&self, in_flight: u64, limit: u64, now: Instant) -> bool {
         let (now_nanos, next) = (self.origin.to(now), self.next.load(Ordering::Relaxed));
         // A clock that went back by more than a period does not keep them from being read.
         let is_due = now_nanos.0 >= next || next - now_nanos.0 > EVERY.0;
@@ -76,6 +90,11 @@ impl Signals {
             return false;
         }
         self.read(now);
+        let periods = now_nanos.0.saturating_sub(next) / EVERY.0 + 1;
+        let cap = Cap(self.cap.load(Ordering::Relaxed));
+        let is_overloaded = self.overloaded_by().is_some();
+        // Only the caller that has moved `next` on is here, unless it was held up for a period.
+        self.cap.store(cap.after(periods, is_overloaded, in_flight, limit).0, Ordering::Relaxed);
         true
     }
 
@@ -125,7 +144,7 @@ mod tests {
         let steps = [(80, None), (90, Some("cpu")), (71, Some("cpu")), (69, None), (89, None)];
         for (step, (at, wanted)) in (0..).zip(steps) {
             percent.store(at, Ordering::Relaxed);
-            assert!(signals.refresh(now + TICK * step));
+            assert!(signals.refresh(1, 100, now + TICK * step));
             assert_eq!(signals.overloaded_by(), wanted, "at {at}%");
         }
     }
@@ -138,11 +157,11 @@ mod tests {
         let count_reads = move || count.fetch_add(1, Ordering::Relaxed) as f64 * 0.0;
         let signals = Signals::new(vec![watched("count", count_reads)], start).unwrap();
         let later = start + Duration::from_secs(100);
-        assert!(signals.refresh(later));
-        assert!(!signals.refresh(later + TICK - Duration::from_nanos(1)));
-        assert!(signals.refresh(later + TICK));
-        assert!(signals.refresh(start), "a clock that went back");
-        assert!(!signals.refresh(start));
+        assert!(signals.refresh(1, 100, later));
+        assert!(!signals.refresh(1, 100, later + TICK - Duration::from_nanos(1)));
+        assert!(signals.refresh(1, 100, later + TICK));
+        assert!(signals.refresh(1, 100, start), "a clock that went back");
+        assert!(!signals.refresh(1, 100, start));
         assert_eq!(reads.load(Ordering::Relaxed), 3);
     }
 
@@ -150,7 +169,7 @@ mod tests {
     fn a_signal_that_panics_is_unknown_and_the_others_count() {
         let list = vec![watched("bad", || panic!("of a signal")), watched("high", || 1.0)];
         let signals = Signals::new(list, Instant::now()).unwrap();
-        assert!(signals.refresh(Instant::now()));
+        assert!(signals.refresh(1, 100, Instant::now()));
         assert_eq!(signals.overloaded_by(), Some("high"));
     }
 
@@ -162,7 +181,7 @@ mod tests {
             all.map(|(at, name)| watched(name, move || f64::from(u8::from(at == 63)))).collect()
         };
         let signals = Signals::new(list(64), Instant::now()).unwrap();
-        signals.refresh(Instant::now());
+        signals.refresh(1, 100, Instant::now());
         assert_eq!(signals.overloaded_by(), Some("_"));
         assert_eq!(Signals::new(list(65), Instant::now()).unwrap_err().field(), "load_shed.signals");
     }

@@ -1,0 +1,67 @@
+use crate::clock::Nanos;
+use std::time::Duration;
+
+/// How long a reading of the signals counts.
+pub(super) const EVERY: Nanos = Nanos::of(Duration::from_millis(10));
+/// A call in flight has this number of parts.
+const PARTS: u64 = 1024;
+/// More periods than this count as this number: a cap is at its end by then.
+const MOST_PERIODS: u64 = 2_000;
+
+/// The calls in flight that the signals allow, in parts of a call.
+///
+/// While a signal says that there is overload, the cap is at most what is in flight, and shrinks by 2% in each period of
+/// 10 ms: to a third in half a second. Then it grows by 1% in each, until it is at the limit and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cap(pub(super) u64);
+
+impl Cap {
+    pub(super) const NONE: Self = Self(u64::MAX);
+
+    /// At least one, so that calls find out when the overload is over.
+    #[inline]
+    pub(super) fn calls(self) -> u64 {
+        (self.0 / PARTS).max(1)
+    }
+
+    /// The cap after this number of periods in one state.
+    pub(super) fn after(self, periods: u64, is_overloaded: bool, in_flight: u64, limit: u64) -> Self {
+        if !is_overloaded && self == Self::NONE {
+            return self;
+        }
+        let mut parts = self.0;
+        if is_overloaded {
+            parts = parts.min(in_flight.max(1).saturating_mul(PARTS));
+        }
+        for _ in 0..periods.min(MOST_PERIODS) {
+            parts = if is_overloaded { parts - parts / 50 } else { parts.saturating_add(parts.div_ceil(100)) };
+            parts = parts.max(PARTS);
+        }
+        if !is_overloaded && parts / PARTS >= limit { Self::NONE } else { Self(parts) }
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_at_what_is_in_flight_shrinks_and_grows_back_to_the_limit() {
+        let cap = Cap::NONE.after(1, true, 100, 10_000);
+        assert_eq!(cap.calls(), 98);
+        let cap = cap.after(49, true, 98, 10_000);
+        assert_eq!(cap.calls(), 36);
+        let grown = cap.after(100, false, 36, 10_000);
+        assert!((90..=100).contains(&grown.calls()), "{grown:?}");
+        assert_eq!(grown.after(2_000, false, 36, 10_000), Cap::NONE);
+    }
+
+    #[test]
+    fn it_is_never_below_one_call_and_ends_from_there() {
+        let least = Cap::NONE.after(u64::MAX, true, 0, 10);
+        assert_eq!(least.calls(), 1);
+        assert_eq!(least.after(1_000, false, 1, 10), Cap::NONE);
+        assert_eq!(Cap::NONE.after(u64::MAX, false, 0, 0), Cap::NONE);
+        assert!(Cap::NONE.after(1, true, u64::MAX, u64::MAX).calls() > 1 << 50);
+    }
+}
