@@ -33,7 +33,10 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{task::futures::TaskLocalFuture, time::Instant};
+use tokio::{
+    task::{JoinHandle, futures::TaskLocalFuture},
+    time::Instant,
+};
 
 tokio::task_local! {
     static CURRENT: CallContext;
@@ -268,4 +271,32 @@ impl<F: Future> Future for Scope<F> {
         let _own = OwnForbiddance::begin();
         self.project().inner.poll(cx)
     }
+}
+
+/// Spawns a future on the tokio runtime, as `tokio::spawn` does, with the [current](CallContext::current) context.
+///
+/// The task inherits the deadline, the criticality and the attempt. It does not reach the caller with
+/// [`forbid_retry`](CallContext::forbid_retry). Without a context it costs one look at a thread local more than
+/// `tokio::spawn`, and the words of the context in the task.
+///
+/// # Panics
+///
+/// As `tokio::spawn` does: outside of a tokio runtime.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use steadfast::{CallContext, context};
+///
+/// let context = CallContext::new().with_attempt(3);
+/// let task = context.sync_scope(|| context::spawn(async { CallContext::current().attempt() }));
+/// assert_eq!(task.await.unwrap(), 3);
+/// # }
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    tokio::spawn(CallContext::current().scope(future))
 }

@@ -11,6 +11,7 @@ use crate::{
     rate_limit::RateLimit,
     retry::Retry,
     shell::{AdmissionStage, AtOnce},
+    timeout::Patience,
 };
 
 /// Makes of the admission in each slot of a stack another one.
@@ -22,7 +23,7 @@ pub trait Adapter: Clone {
     type Empty: Slot;
 
     /// What becomes of a timeout.
-    type Timeout: Slot;
+    type Timeout<P: Patience>: Slot;
 
     /// Changes an admission.
     fn admission<A>(&self, admission: A) -> Self::Admission<A>;
@@ -31,7 +32,7 @@ pub trait Adapter: Clone {
     fn empty(&self) -> Self::Empty;
 
     /// Changes a timeout.
-    fn timeout(&self, limit: Limit) -> Self::Timeout;
+    fn timeout<P: Patience>(&self, limit: Limit<P>) -> Self::Timeout<P>;
 }
 
 /// A slot that an [`Adapter`] can change.
@@ -153,10 +154,10 @@ impl<W: Adapter> Adapt<W> for Off {
     }
 }
 
-impl<W: Adapter> Adapt<W> for Limit {
-    type Adapted = W::Timeout;
+impl<P: Patience, W: Adapter> Adapt<W> for Limit<P> {
+    type Adapted = W::Timeout<P>;
 
-    fn adapt(self, by: &W) -> W::Timeout {
+    fn adapt(self, by: &W) -> W::Timeout<P> {
         by.timeout(self)
     }
 }

@@ -12,9 +12,8 @@ use crate::{
     rate_limit::RateLimit,
     retry::Retry,
     shell::{BoxedError, Describe, KeepError, Leaf, Observer, Respond, ScopeStage, Stack, StackLayer, TypedError},
-    timeout::Of,
+    timeout::{Of, Patience},
 };
-use std::time::Duration;
 use tower::Layer;
 
 /// Builds the stack of a client; made by [`steadfast::client`](crate::client). See the [module](super).
@@ -79,7 +78,9 @@ impl<T, R, B, Q, L, A, F, X> ClientBuilder<Off, T, R, B, Q, L, A, F, X> {
 
 impl<O, R, B, Q, L, A, F, X> ClientBuilder<O, Off, R, B, Q, L, A, F, X> {
     /// Bounds the whole call, readiness, retries and the waits between them included. See [`timeout`](crate::timeout).
-    pub fn timeout(self, limit: Duration) -> ClientBuilder<O, Limit, R, B, Q, L, A, F, X> {
+    ///
+    /// The limit is a [`Duration`](std::time::Duration), or a learned [`Quantile`](crate::timeout::Quantile).
+    pub fn timeout<P: Patience>(self, limit: P) -> ClientBuilder<O, Limit<P>, R, B, Q, L, A, F, X> {
         self.fill_timeout(|Off| Limit { of: Of::Call, limit })
     }
 }
@@ -123,7 +124,9 @@ impl<O, T, R, B, Q, A, F, X> ClientBuilder<O, T, R, B, Q, Off, A, F, X> {
 
 impl<O, T, R, B, Q, L, F, X> ClientBuilder<O, T, R, B, Q, L, Off, F, X> {
     /// Bounds each attempt, readiness included.
-    pub fn attempt_timeout(self, limit: Duration) -> ClientBuilder<O, T, R, B, Q, L, Limit, F, X> {
+    ///
+    /// The limit is a [`Duration`](std::time::Duration), or a learned [`Quantile`](crate::timeout::Quantile).
+    pub fn attempt_timeout<P: Patience>(self, limit: P) -> ClientBuilder<O, T, R, B, Q, L, Limit<P>, F, X> {
         self.fill_attempt_timeout(|Off| Limit { of: Of::Attempt, limit })
     }
 }

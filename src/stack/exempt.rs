@@ -8,6 +8,7 @@ use super::{
 use crate::{
     error::Rejection,
     shell::{Admission, Decision, Describe, DescribeAdmission, Ending, Explanation, Frame, RefusesNow},
+    timeout::Patience,
 };
 use std::task::{Context, Poll};
 use tokio::time::Instant;
@@ -26,7 +27,7 @@ pub struct Exempt<F>(F);
 impl<F: Clone> Adapter for Exempt<F> {
     type Admission<A> = Exempting<A, F>;
     type Empty = Off;
-    type Timeout = Limit;
+    type Timeout<P: Patience> = Limit<P>;
 
     fn admission<A>(&self, admission: A) -> Exempting<A, F> {
         Exempting { admission, is_exempt: self.0.clone() }
@@ -36,7 +37,7 @@ impl<F: Clone> Adapter for Exempt<F> {
         Off
     }
 
-    fn timeout(&self, limit: Limit) -> Limit {
+    fn timeout<P: Patience>(&self, limit: Limit<P>) -> Limit<P> {
         limit
     }
 }

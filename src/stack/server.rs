@@ -11,9 +11,8 @@ use crate::{
     per_key::OneOrPerKey,
     rate_limit::RateLimit,
     shell::{BoxedError, Describe, KeepError, Leaf, Observer, Respond, ScopeStage, Stack, StackLayer, TypedError},
-    timeout::Of,
+    timeout::{Of, Patience},
 };
-use std::time::Duration;
 use tower::Layer;
 
 /// Builds the stack of a server; made by [`steadfast::server`](crate::server). See the [module](super).
@@ -102,7 +101,9 @@ impl<O, Q, L, T, F, X> ServerBuilder<O, Q, L, Off, T, F, X> {
 
 impl<O, Q, L, V, F, X> ServerBuilder<O, Q, L, V, Off, F, X> {
     /// Bounds the work on one call, readiness of the service included. See [`timeout`](crate::timeout).
-    pub fn timeout(self, limit: Duration) -> ServerBuilder<O, Q, L, V, Limit, F, X> {
+    ///
+    /// The limit is a [`Duration`](std::time::Duration), or a learned [`Quantile`](crate::timeout::Quantile).
+    pub fn timeout<P: Patience>(self, limit: P) -> ServerBuilder<O, Q, L, V, Limit<P>, F, X> {
         self.fill_timeout(|Off| Limit { of: Of::Call, limit })
     }
 }

@@ -1,14 +1,14 @@
 use super::live::Pieces;
 use crate::{
     circuit_breaker::Breaker,
-    error::{ConfigError, check_duration},
+    error::ConfigError,
     load_level::{LoadLevel, LoadLevelStage},
     load_shed::{Limiter, LoadShed},
     per_key::PerKey,
     rate_limit::{LiveLimits, RateLimit, RateLimitStage},
     retry::{Retry, RetryStage},
     shell::{Describe, Explanation, GateStage, ObserveStage, Observed, Observer},
-    timeout::{Of, TimeoutStage},
+    timeout::{Of, Patience, TimeoutStage},
 };
 use std::time::Duration;
 
@@ -137,23 +137,26 @@ impl<O: Observer + Clone> Watch for Watched<O> {
 
 /// A slot with a timeout.
 #[derive(Clone, Copy, Debug)]
-pub struct Limit {
+pub struct Limit<P = Duration> {
     pub(super) of: Of,
-    pub(super) limit: Duration,
+    pub(super) limit: P,
 }
 
-impl Slot for Limit {
-    type Stage<Next> = TimeoutStage<Next>;
+impl<P: Patience> Slot for Limit<P> {
+    type Stage<Next> = TimeoutStage<Next, P>;
 
-    fn build<Next>(self, next: Next) -> Result<TimeoutStage<Next>, ConfigError> {
-        check_duration(self.of.field(), self.limit)?;
+    fn build<Next>(self, next: Next) -> Result<TimeoutStage<Next, P>, ConfigError> {
+        self.limit.check(self.of.field())?;
         Ok(TimeoutStage::new(self.of, self.limit, next))
     }
 }
 
-impl LiveSlot for Limit {
+/// A configuration changes a fixed limit, and not one that is learned.
+impl<P: Patience> LiveSlot for Limit<P> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
-        pieces.add_timeout(self.of, self.limit);
+        if let Some(limit) = self.limit.fixed() {
+            pieces.add_timeout(self.of, limit);
+        }
         Ok(self)
     }
 }

@@ -80,6 +80,8 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "store_sync_age_seconds" Gauge ["name"] "The time since the store last answered.";
     "store_up" Gauge ["name"] "1 if the store answers, else 0.";
     "switched_off" Gauge ["stack"] "1 if the kill switch is on, else 0.";
+    "timeout_rate" Gauge ["stack"] "The share of the last calls that a learned timeout gave up.";
+    "timeout_seconds" Gauge ["stack"] "The limit of a learned timeout.";
 };
 
 #[cfg(all(test, not(steadfast_loom)))]

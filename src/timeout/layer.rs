@@ -1,4 +1,4 @@
-use super::{TimeoutStage, stage::Of};
+use super::{Quantile, TimeoutStage, stage::Of};
 use crate::{
     error::{ConfigError, check_duration},
     shell::{KeepError, Leaf, StackLayer},
@@ -9,7 +9,7 @@ use std::time::Duration;
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
-pub type TimeoutLayer<X = KeepError> = StackLayer<TimeoutStage<Leaf>, X>;
+pub type TimeoutLayer<X = KeepError, P = Duration> = StackLayer<TimeoutStage<Leaf, P>, X>;
 
 impl TimeoutLayer {
     /// A layer that gives each call this long.
@@ -20,5 +20,13 @@ impl TimeoutLayer {
     pub fn new(limit: Duration) -> Result<Self, ConfigError> {
         check_duration("timeout.limit", limit)?;
         Ok(StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError))
+    }
+}
+
+impl TimeoutLayer<KeepError, Quantile> {
+    /// A layer that gives each call the time that all but a share of the calls take. It reads the clock where a call
+    /// begins and where it ends.
+    pub fn learned(limit: Quantile) -> Self {
+        StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError)
     }
 }

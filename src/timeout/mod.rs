@@ -57,10 +57,14 @@
 //! longer worth having, or as a high quantile if a retry follows.
 
 mod layer;
+mod patience;
+mod quantile;
 mod stage;
 
 pub use crate::deadline::Deadline;
 pub use layer::TimeoutLayer;
+pub use patience::Patience;
+pub use quantile::{Quantile, QuantileBuilder};
 pub(crate) use stage::Of;
 #[doc(hidden)]
 pub use stage::TimeoutStage;

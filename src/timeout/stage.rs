@@ -1,3 +1,4 @@
+use super::patience::{Patience, of_terms};
 use crate::{
     deadline::Deadline,
     error::{Error, TimedOut},
@@ -14,9 +15,9 @@ use tower::Service;
 
 /// Ends a call whose time is up. The limit covers everything further in: readiness, queues, attempts.
 #[derive(Clone, Debug)]
-pub struct TimeoutStage<Next> {
+pub struct TimeoutStage<Next, P = Duration> {
     of: Of,
-    limit: Duration,
+    limit: P,
     next: Next,
 }
 
@@ -56,27 +57,27 @@ impl Of {
     }
 }
 
-impl<Next> TimeoutStage<Next> {
-    pub(crate) fn new(of: Of, limit: Duration, next: Next) -> Self {
+impl<Next, P: Patience> TimeoutStage<Next, P> {
+    pub(crate) fn new(of: Of, limit: P, next: Next) -> Self {
         Self { of, limit, next }
     }
 
     /// The limit of this call.
     #[inline]
-    fn limit(&self, frame: &Frame) -> Duration {
-        frame.terms().and_then(|terms| self.of.limit(terms)).unwrap_or(self.limit)
+    fn limit(&self, kept: P::Kept, frame: &Frame) -> Duration {
+        self.limit.limit(kept, || of_terms(frame.terms(), self.of))
     }
 
     /// Whether a call that would have until `own` has run for less than half of the limit.
-    fn is_cut_short(&self, own: Deadline, now: Instant, frame: &Frame) -> bool {
-        own.remaining(now).is_none_or(|left| left > self.limit(frame) / 2)
+    fn is_cut_short(&self, own: Deadline, now: Instant, kept: P::Kept, frame: &Frame) -> bool {
+        own.remaining(now).is_none_or(|left| left > self.limit(kept, frame) / 2)
     }
 }
 
 pin_project! {
     /// A call at a [`TimeoutStage`].
     #[derive(Debug)]
-    pub struct TimeoutCall<Call> {
+    pub struct TimeoutCall<Call, K = ()> {
         // `None` where the caller's deadline had passed before the call began: no caller waits for an answer.
         #[pin]
         next: Option<Call>,
@@ -85,36 +86,40 @@ pin_project! {
         own: Option<Deadline>,
         // What the call inherited from its caller, and not from a timeout further out in the stack.
         inherited: Deadline,
+        // What the limit learns from: nothing where it is fixed.
+        kept: K,
     }
 }
 
-impl<Next, S, Request> Stage<S, Request> for TimeoutStage<Next>
+impl<Next, S, Request, P> Stage<S, Request> for TimeoutStage<Next, P>
 where
+    P: Patience,
     Next: Stage<S, Request>,
     S: Service<Request>,
 {
     const READS_DEADLINE: bool = Next::READS_DEADLINE;
 
-    type Call = TimeoutCall<Next::Call>;
+    type Call = TimeoutCall<Next::Call, P::Kept>;
 
     #[inline(always)]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let given = frame.inherited();
         let inherited = if given.is_enforced() { Deadline::NEVER } else { given.deadline() };
         let mut own = None;
-        if Next::READS_DEADLINE || inherited != Deadline::NEVER {
+        let kept = self.limit.begin(|| frame.now());
+        if P::LEARNS || Next::READS_DEADLINE || inherited != Deadline::NEVER {
             let now = frame.now();
             if inherited.has_passed(now) {
                 drop(request);
                 frame.user_code_runs();
-                return TimeoutCall { next: None, own, inherited };
+                return TimeoutCall { next: None, own, inherited, kept };
             }
-            let limit = self.limit(frame);
+            let limit = self.limit(kept, frame);
             let until = Deadline::after(now, limit);
             frame.set_inherited(given.enforcing(until.earlier(inherited), limit));
             own = Some(until);
         }
-        TimeoutCall { next: Some(self.next.start(request, frame)), own, inherited }
+        TimeoutCall { next: Some(self.next.start(request, frame)), own, inherited, kept }
     }
 
     #[inline]
@@ -131,10 +136,13 @@ where
         };
         // The answer first: one that is there at the deadline is not thrown away.
         if let Poll::Ready(result) = self.next.poll(next.as_mut(), callee.as_mut(), cx, frame) {
+            if P::LEARNS && matches!(result, Ok(_) | Err(Error::Service(_))) {
+                self.limit.answered(*call.kept, || frame.now());
+            }
             return Poll::Ready(result);
         }
         let now = frame.now();
-        let own = *call.own.get_or_insert_with(|| Deadline::after(now, self.limit(frame)));
+        let own = *call.own.get_or_insert_with(|| Deadline::after(now, self.limit(*call.kept, frame)));
         let deadline = own.earlier(*call.inherited);
         if !deadline.has_passed(now) {
             if let Some(instant) = deadline.instant() {
@@ -142,10 +150,13 @@ where
             }
             return Poll::Pending;
         }
-        let cut_short = self.is_cut_short(own, now, frame);
+        let cut_short = self.is_cut_short(own, now, *call.kept, frame);
         frame.set_cut_short(cut_short);
         self.next.abandon(next, callee, Abandonment::TimedOut, frame);
-        let limit = (deadline != *call.inherited).then_some(self.limit(frame));
+        let limit = (deadline != *call.inherited).then_some(self.limit(*call.kept, frame));
+        if P::LEARNS && limit.is_some() && frame.reached_service() {
+            self.limit.given_up(*call.kept);
+        }
         let details = TimedOut::new(limit, frame.reached_service());
         // The attempt under way may have had its patience though the call had not.
         Poll::Ready(Err(timed_out(if cut_short && frame.is_cut_short() { details.cut_short() } else { details })))
@@ -169,8 +180,9 @@ where
     }
 }
 
-impl<Next, S, Request> Recall<S, Request> for TimeoutStage<Next>
+impl<Next, S, Request, P> Recall<S, Request> for TimeoutStage<Next, P>
 where
+    P: Patience,
     Next: Recall<S, Request>,
     S: Service<Request>,
 {
@@ -183,14 +195,16 @@ fn timed_out<E>(details: TimedOut) -> Error<E> {
     Error::Rejected(details.into())
 }
 
-impl<Next: Describe> Describe for TimeoutStage<Next> {
+impl<Next: Describe, P: Patience> Describe for TimeoutStage<Next, P> {
     fn describe(&self, explanation: &mut Explanation) {
-        let limit = explanation.terms().and_then(|terms| self.of.limit(terms)).unwrap_or(self.limit);
+        let limit = self.limit.fixed().and_then(|_| of_terms(explanation.terms(), self.of));
+        let limit = limit.unwrap_or_else(|| self.limit.longest());
+        self.limit.explain(explanation);
         explanation.limit_latency(self.of.name(), limit, &self.next);
     }
 }
 
-impl<Next: RefusesNow> RefusesNow for TimeoutStage<Next> {
+impl<Next: RefusesNow, P: Clone> RefusesNow for TimeoutStage<Next, P> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.next.refuses_now(frame)
     }

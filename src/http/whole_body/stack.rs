@@ -4,8 +4,9 @@ use crate::{
     stack::{
         Adapt, AdaptedClient, AdaptedServer, Adapter, ClientBuilder, Limit, LiveSlot, ServerBuilder, Slot, live::Pieces,
     },
-    timeout::TimeoutStage,
+    timeout::{Patience, TimeoutStage},
 };
+use std::time::Duration;
 
 /// Lets permits and deadlines last until the end of a body.
 #[derive(Clone, Copy, Debug)]
@@ -42,20 +43,20 @@ impl<W: Adapter> Adapt<W> for Shut {
 
 /// A slot with a timeout whose deadline bounds the body, too.
 #[derive(Clone, Copy, Debug)]
-pub struct BodyLimit {
-    limit: Limit,
+pub struct BodyLimit<P = Duration> {
+    limit: Limit<P>,
     deadline: bool,
 }
 
-impl Slot for BodyLimit {
-    type Stage<Next> = TimeoutStage<BodyDeadlineStage<Next>>;
+impl<P: Patience> Slot for BodyLimit<P> {
+    type Stage<Next> = TimeoutStage<BodyDeadlineStage<Next>, P>;
 
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
         self.limit.build(BodyDeadlineStage { next, is_on: self.deadline })
     }
 }
 
-impl LiveSlot for BodyLimit {
+impl<P: Patience> LiveSlot for BodyLimit<P> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
         Ok(Self { limit: self.limit.add_to(pieces)?, ..self })
     }
@@ -64,7 +65,7 @@ impl LiveSlot for BodyLimit {
 impl Adapter for UntilBodyEnds {
     type Admission<A> = Lasting<A>;
     type Empty = Shut;
-    type Timeout = BodyLimit;
+    type Timeout<P: Patience> = BodyLimit<P>;
 
     fn admission<A>(&self, admission: A) -> Lasting<A> {
         Lasting::new(admission)
@@ -74,7 +75,7 @@ impl Adapter for UntilBodyEnds {
         Shut
     }
 
-    fn timeout(&self, limit: Limit) -> BodyLimit {
+    fn timeout<P: Patience>(&self, limit: Limit<P>) -> BodyLimit<P> {
         BodyLimit { limit, deadline: self.deadline }
     }
 }

@@ -1,0 +1,170 @@
+//! A timeout that is learned from the share of calls that may be given up wrongly.
+
+mod builder;
+mod instrument;
+mod scale;
+mod window;
+
+pub use builder::QuantileBuilder;
+
+use crate::{
+    clock::Nanos,
+    sync::{AtomicU64, Mutex, Ordering},
+};
+use scale::{Sample, Scale};
+use std::{array, fmt, sync::Arc, time::Duration};
+use window::Window;
+
+/// The calls that are judged together: the limit changes, or freezes, once for each slice.
+pub(crate) const SLICE: usize = 128;
+/// A call may end while others fill the next slices: its cell is not taken from it before.
+const CELLS: usize = 4 * SLICE;
+
+/// A timeout that is learned: the time that all but a share `e` of the calls take.
+///
+/// With `e = 0.001`, one call in a thousand is given up although an answer would still have come. Clones share what
+/// they learn.
+///
+/// - The limit is the ceiling until `5 / e` calls are known. Then it is the quantile of the last `10 / e` calls, in
+///   buckets less than 0.8% wide. The window is one of calls, not of time.
+/// - A call that timed out is known to be longer than its limit, and no more. The Kaplan-Meier estimator (1958) takes
+///   such samples into account, so the limit does not creep down. Where too many calls time out, the limit rises by at
+///   most a quarter for each quarter of the window.
+/// - During overload the limit is [frozen](Self::is_frozen): while more than a tenth of 128 calls time out, or ten times
+///   `e` if that is more. Those calls, and the 128 on either side, are not learned. A service that becomes much slower
+///   for good keeps the limit frozen; [`reset`](Self::reset) begins again at the ceiling.
+///
+/// A call costs two relaxed atomic operations and no lock. One in 128 updates the limit, behind a lock that no call
+/// waits for. The memory is bounded: two bytes for each call of the window, and eight for each bucket.
+///
+/// ```
+/// use steadfast::timeout::Quantile;
+/// use std::time::Duration;
+///
+/// let ms = Duration::from_millis;
+/// let limit = Quantile::builder(0.01).between(ms(1), ms(1000)).build()?;
+/// assert_eq!(limit.current(), ms(1000));
+/// (0..1024).for_each(|call| limit.record(ms(10 + call % 5)));
+/// assert!(limit.current() >= ms(14) && limit.current() < ms(15));
+/// # Ok::<(), steadfast::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Quantile(Arc<Learned>);
+
+struct Learned {
+    scale: Scale,
+    rate: f64,
+    /// Nanoseconds. Relaxed: it guards no other memory, and so do all below.
+    limit: AtomicU64,
+    /// The bits of the share of calls in the window that timed out.
+    achieved: AtomicU64,
+    frozen: AtomicU64,
+    /// The calls so far. Each takes the cell of its number.
+    calls: AtomicU64,
+    /// The words of samples, zero where there is none. The one that ends a slice swaps them out.
+    cells: [AtomicU64; CELLS],
+    window: Mutex<Window>,
+}
+
+impl Quantile {
+    /// Begins a timeout by which this share of the calls may be given up wrongly: from 0.0001 to 0.1.
+    pub fn builder(rate: f64) -> QuantileBuilder {
+        QuantileBuilder::new(rate)
+    }
+
+    fn new(rate: f64, scale: Scale) -> Self {
+        Self(Arc::new(Learned {
+            rate,
+            limit: AtomicU64::new(scale.ceiling().0),
+            achieved: AtomicU64::new(0),
+            frozen: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            cells: array::from_fn(|_| AtomicU64::new(0)),
+            window: Mutex::new(Window::new(rate, scale)),
+            scale,
+        }))
+    }
+
+    /// The limit at present.
+    #[inline]
+    pub fn current(&self) -> Duration {
+        Nanos(self.0.limit.load(Ordering::Relaxed)).duration()
+    }
+
+    /// The ceiling: the limit while too few calls are known, and the longest one.
+    pub fn ceiling(&self) -> Duration {
+        self.0.scale.ceiling().duration()
+    }
+
+    /// The share of the calls in the window that timed out. Calls during overload do not count.
+    pub fn achieved_rate(&self) -> f64 {
+        f64::from_bits(self.0.achieved.load(Ordering::Relaxed))
+    }
+
+    /// Whether so many of the last calls timed out that the limit is kept as it was before.
+    pub fn is_frozen(&self) -> bool {
+        self.0.frozen.load(Ordering::Relaxed) != 0
+    }
+
+    /// Learns from a call that was answered after `latency`.
+    #[inline]
+    pub fn record(&self, latency: Duration) {
+        self.add(Sample::answered(self.0.scale, Nanos::of(latency)));
+    }
+
+    /// Learns from a call that was given up after `limit`, and would have taken longer.
+    #[inline]
+    pub fn censored(&self, limit: Duration) {
+        self.add(Sample::censored(self.0.scale, Nanos::of(limit)));
+    }
+
+    /// Forgets all calls: the limit is the ceiling again.
+    pub fn reset(&self) {
+        let mut window = crate::sync::lock(&self.0.window);
+        self.0.cells.iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
+        *window = Window::new(self.0.rate, self.0.scale);
+        self.publish(&window);
+    }
+
+    #[inline]
+    fn add(&self, sample: Sample) {
+        let call = self.0.calls.fetch_add(1, Ordering::Relaxed) as usize % CELLS;
+        if let Some(cell) = self.0.cells.get(call) {
+            cell.store(sample.word(), Ordering::Relaxed);
+        }
+        if call % SLICE == SLICE - 1 {
+            self.end_slice(call / SLICE);
+        }
+    }
+
+    /// Learns a slice. A call that has taken its cell and not filled it yet is learned with a later slice.
+    #[cold]
+    fn end_slice(&self, slice: usize) {
+        // Another call is at it: this slice stays in its cells, until it is overwritten.
+        let Ok(mut window) = self.0.window.try_lock() else { return };
+        let cells = self.0.cells.iter().skip(slice * SLICE).take(SLICE);
+        window.learn(cells.filter_map(|cell| Sample::of_word(cell.swap(0, Ordering::Relaxed))));
+        self.publish(&window);
+    }
+
+    fn publish(&self, window: &Window) {
+        self.0.limit.store(window.limit().0, Ordering::Relaxed);
+        self.0.achieved.store(window.achieved_rate().to_bits(), Ordering::Relaxed);
+        self.0.frozen.store(u64::from(window.is_frozen()), Ordering::Relaxed);
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+}
+
+impl fmt::Debug for Quantile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quantile")
+            .field("rate", &self.0.rate)
+            .field("current", &self.current())
+            .field("achieved_rate", &self.achieved_rate())
+            .field("is_frozen", &self.is_frozen())
+            .finish()
+    }
+}
