@@ -9,7 +9,7 @@ pub fn finding(id: &str) -> Option<Finding> {
 }
 
 /// Id, what, what was published, what is to be reached.
-const LATER: [(&str, &str, &str, &str); 7] = [
+const LATER: [(&str, &str, &str, &str); 6] = [
     (
         "E11",
         "adaptive concurrency: service time x1, x3, x1, offered 0.8/1.5/3x",
@@ -33,12 +33,6 @@ const LATER: [(&str, &str, &str, &str); 7] = [
         "hedging at the observed p95: p99.9 and extra load",
         "1800 to 74 ms for +2% (Tail at Scale); +5% at p95",
         "p99.9 cut ≥ 10x, extra load ≤ 0.05 and never beyond its budget",
-    ),
-    (
-        "E16",
-        "timeout from a false-timeout rate e = 0.001, lognormal latency; then latency x10 for 60 s",
-        "nobody automates it",
-        "achieved rate in e/2 to 2e; back to the first value within 60 s",
     ),
     (
         "E19",

@@ -25,6 +25,7 @@ mod crowd;
 mod e1;
 mod e10;
 mod e14;
+mod e16;
 mod e17;
 mod e18;
 mod e2;
@@ -85,7 +86,7 @@ const EXPERIMENTS: [(&str, Option<Run>); 25] = [
     ("E13", None),
     ("E14", Some(e14::run)),
     ("E15", None),
-    ("E16", None),
+    ("E16", Some(e16::run)),
     ("E17", Some(e17::run)),
     ("E18", Some(e18::run)),
     ("E19", None),

@@ -21,6 +21,7 @@ mod textbook;
 
 mod e1;
 mod e14;
+mod e16;
 mod e17;
 mod e18;
 mod e2;

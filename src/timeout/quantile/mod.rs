@@ -3,6 +3,8 @@
 mod builder;
 mod instrument;
 mod scale;
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;
 mod window;
 
 pub use builder::QuantileBuilder;
