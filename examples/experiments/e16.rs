@@ -17,6 +17,8 @@ const RPS: f64 = 1000.0;
 const LATENCY: Latency = Latency::log_normal(Duration::from_millis(20), 0.5);
 /// Until then the limit is learned.
 const KNOWN: Duration = secs(20);
+/// A span of the report, 2.6 s long, ends here, so none of them has slow calls in it.
+const MEASURED_UNTIL: Duration = secs(130);
 const SLOW_FROM: Duration = secs(140);
 const SLOW_UNTIL: Duration = secs(200);
 const END: Duration = secs(260);
@@ -56,7 +58,7 @@ fn learned(seed: u64) -> Result<[f64; 3], ConfigError> {
         let service = sim.backend(Backend::new(LATENCY).slow(SLOW_FROM..SLOW_UNTIL, 10.0));
         steadfast::client().attempt_timeout(limit.clone()).service(service)
     })?)?;
-    let given_up = 1.0 - report.goodput_between(KNOWN, SLOW_FROM).unwrap_or_default();
+    let given_up = 1.0 - report.goodput_between(KNOWN, MEASURED_UNTIL).unwrap_or_default();
     let seen = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
     let [first, slow] = seen[..] else { return Ok([f64::NAN; 3]) };
     Ok([given_up, slow / first, limit.current().as_secs_f64() / first])

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 use rand_distr::{Distribution, LogNormal};
 
 const MS: Duration = Duration::from_millis(1);
@@ -23,13 +23,13 @@ fn within_two_percent(latencies: &[f64]) {
 
 #[test]
 fn the_quantile_of_ten_thousand_samples_is_within_two_percent_of_a_sort() {
-    let mut random = StdRng::seed_from_u64(7);
+    let mut random = SmallRng::seed_from_u64(7);
     let uniform: Vec<f64> = (0..10_000).map(|_| random.random_range(0.001..0.1)).collect();
     within_two_percent(&uniform);
     let shape = LogNormal::new(-3.0, 1.0).unwrap();
     let lognormal: Vec<f64> = (0..10_000).map(|_| shape.sample(&mut random)).collect();
     within_two_percent(&lognormal);
-    let mode = |random: &mut StdRng| if random.random_bool(0.05) { 1.0 } else { 0.01 };
+    let mode = |random: &mut SmallRng| if random.random_bool(0.05) { 1.0 } else { 0.01 };
     let bimodal: Vec<f64> = (0..10_000).map(|_| mode(&mut random) * random.random_range(0.9..1.1)).collect();
     within_two_percent(&bimodal);
 }
@@ -53,7 +53,7 @@ fn calls(limit: &Quantile, count: usize, random: &mut impl Rng, factor: f64) -> 
 #[test]
 fn censored_calls_neither_draw_the_limit_down_nor_up() {
     for rate in [0.001, 0.01, 0.05] {
-        let (limit, mut random) = (quantile(rate), StdRng::seed_from_u64(3));
+        let (limit, mut random) = (quantile(rate), SmallRng::seed_from_u64(3));
         calls(&limit, (20.0 / rate) as usize, &mut random, 1.0);
         let achieved = calls(&limit, (500.0 / rate) as usize, &mut random, 1.0);
         assert!(achieved > rate * 0.7 && achieved < rate * 1.4, "{achieved} for {rate}");
@@ -62,7 +62,7 @@ fn censored_calls_neither_draw_the_limit_down_nor_up() {
 
 #[test]
 fn overload_freezes_the_limit_and_reset_thaws_it() {
-    let (limit, mut random) = (quantile(0.001), StdRng::seed_from_u64(5));
+    let (limit, mut random) = (quantile(0.001), SmallRng::seed_from_u64(5));
     calls(&limit, 30_000, &mut random, 1.0);
     let before = limit.current();
     calls(&limit, 60_000, &mut random, 10.0);
@@ -76,7 +76,7 @@ fn overload_freezes_the_limit_and_reset_thaws_it() {
 
 #[test]
 fn a_service_that_is_twice_as_slow_for_good_gets_a_longer_limit() {
-    let (limit, mut random) = (quantile(0.01), StdRng::seed_from_u64(5));
+    let (limit, mut random) = (quantile(0.01), SmallRng::seed_from_u64(5));
     calls(&limit, 5_000, &mut random, 1.0);
     calls(&limit, 30_000, &mut random, 2.0);
     let achieved = calls(&limit, 30_000, &mut random, 2.0);
