@@ -5,13 +5,13 @@
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
-    lab::{Client, Lab, amplification, ms, secs, settled, watch_limiter},
+    lab::{Client, Lab, Means, amplification, ms, secs, settled, watch_limiter},
     textbook::{Bucket, Cap, Retries},
 };
-use std::time::Duration;
+use std::{cell::Cell, rc::Rc, time::Duration};
 use steadfast::{
     ConfigError, Error,
-    load_shed::Limiter,
+    load_shed::{Aimd, Gradient, Limiter, LimiterBuilder},
     retry::{Backoff, Retry, RetryBudget},
     sim::{Backend, BackendService, Call, Failure, Latency, Link, Load, Reply, Report, Scenario, Sim},
 };
@@ -22,6 +22,8 @@ const ATTEMPTS: u32 = 3;
 const PATIENCE: Duration = secs(3);
 /// The longest waits before the second and the third attempt, together.
 const LONGEST_WAITS: Duration = secs(3);
+/// The same with full jitter on a base of 10 s.
+const LONGEST_JITTER: Duration = secs(20 + 40);
 /// The hand-set limit. With 150 in it the server answers in 2.5 s; two hops of 0.1 s on average leave it within the
 /// patience of most.
 const LIMIT: usize = 150;
@@ -90,14 +92,57 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             figures,
             to_come: None,
         },
-        Finding::later(
-            "E4",
-            "the same without a hand-set limit",
-            "adaptive limits: 0.38/0.22/0.30 (gradient), 0.44/0.37/0.38 (Vegas), 0.93/0.71/0.82 (AIMD)",
-            "tries at once ≥ 0.94/0.80/0.84; full jitter, base 10 s ≥ 0.99/0.95/0.96 with ≤ 1.55 attempts per call; from 10 s \
-             after the spike ≥ 0.99",
-        ),
+        without_a_hand_set_limit(lab)?,
     ])
+}
+
+/// A server that is told the deadline, and no limit.
+fn without_a_hand_set_limit(lab: &Lab) -> Result<Finding, ConfigError> {
+    let mut figures = Vec::new();
+    let at_once = adaptive_means(lab, |sim| adaptive(sim, Backoff::none(), Limiter::adaptive()))?;
+    let wanted = [0.94, 0.8, 0.84].map(Bound::AtLeast);
+    figures.push(Figure::column("tries at once", wanted, &at_once, 0));
+    figures.push(Figure::column("from 10 s after the spike on", [Bound::AtLeast(0.99); 2], &at_once[..2], 2));
+    let jittered = adaptive_means(lab, |sim| adaptive(sim, full_jitter(), Limiter::adaptive()))?;
+    let wanted = [0.99, 0.95, 0.96].map(Bound::AtLeast);
+    figures.push(Figure::column("full jitter, base 10 s", wanted, &jittered, 0));
+    figures.push(Figure::column("its attempts per call", [Bound::AtMost(1.55); 3], &jittered, 1));
+    figures.push(Figure::column("and from 10 s after the spike on", [Bound::AtLeast(0.99); 2], &jittered[..2], 2));
+    figures.extend(lab.beyond_a_glance(|| {
+        let aimd = adaptive_means(lab, |sim| {
+            adaptive(sim, Backoff::none(), Limiter::adaptive().algorithm(Aimd::new(20, 0.9)?))
+        })?;
+        let gradient = adaptive_means(lab, |sim| {
+            adaptive(sim, Backoff::none(), Limiter::adaptive().algorithm(Gradient::new(20, 1.5)?))
+        })?;
+        Ok(vec![
+            Figure::column("AIMD, tries at once", [Bound::Free; 3], &aimd, 0),
+            Figure::column("a gradient, tries at once", [Bound::Free; 3], &gradient, 0),
+        ])
+    })?);
+    Ok(Finding { id: "E4", what: "the same without a hand-set limit", anchors: Vec::new(), figures, to_come: None })
+}
+
+/// Done of offered, attempts sent per call, and done of those who come 10 s after the spike or later.
+fn adaptive_means<S: Client>(
+    lab: &Lab,
+    client: impl Fn(&Sim) -> Result<(S, Rc<Cell<u64>>), ConfigError> + Sync,
+) -> Result<[Means<3>; 3], ConfigError> {
+    let means = |trouble| {
+        lab.means_with(lab.count(10, 3, 1), lab.count(10, 3, 1), |seed| {
+            let mut sent = None;
+            let report = collapse_within(seed, trouble, LONGEST_JITTER, |sim| {
+                let (client, count) = client(sim)?;
+                sent = Some(count);
+                Ok(client)
+            })?;
+            let sent = sent.map_or(0, |sent| sent.get());
+            let after = report.goodput_between(secs(35), secs(80)).unwrap_or_default();
+            Ok([report.goodput(), sent as f64 / report.offered() as f64, after])
+        })
+    };
+    let [small, large, ramp] = TROUBLES.map(means);
+    Ok([small?, large?, ramp?])
 }
 
 /// The share of the calls that was answered in time, and the attempts per call that got to the server.
@@ -145,9 +190,19 @@ pub fn collapse<S: Client>(
     trouble: Trouble,
     client: impl FnOnce(&Sim) -> Result<S, ConfigError>,
 ) -> Result<Report, ConfigError> {
+    collapse_within(seed, trouble, LONGEST_WAITS, client)
+}
+
+/// One run in which the waits of a call are this long at most.
+fn collapse_within<S: Client>(
+    seed: u64,
+    trouble: Trouble,
+    longest_waits: Duration,
+    client: impl FnOnce(&Sim) -> Result<S, ConfigError>,
+) -> Result<Report, ConfigError> {
     // An answer counts if its attempt was answered in time; the whole call has no deadline but that of its attempts and
     // of the waits between them.
-    let calm = Load::poisson(40.0).in_time(ATTEMPTS * PATIENCE + LONGEST_WAITS);
+    let calm = Load::poisson(40.0).in_time(ATTEMPTS * PATIENCE + longest_waits);
     let scenario = match trouble {
         Trouble::Spike { rps } => Scenario::new(calm.spike(secs(20), secs(25), rps)).length(secs(80)),
         Trouble::Ramp => {
@@ -198,6 +253,31 @@ fn client(sim: &Sim, backoff: Backoff) -> Result<impl Client + use<>, ConfigErro
     let server = network(sim, guarded(sim)?);
     // By default any error is worth another try, and so a refusal by the server is.
     steadfast::client().retry(retry).attempt_timeout(PATIENCE).keep_error().service(server)
+}
+
+/// Full jitter below 20 s, then below 40 s.
+fn full_jitter() -> Backoff {
+    Backoff::exponential(secs(20), secs(40))
+}
+
+/// This crate on both sides, with a limit that finds itself, and the number of attempts that were sent.
+fn adaptive(
+    sim: &Sim,
+    backoff: Backoff,
+    limiter: LimiterBuilder,
+) -> Result<(impl Client + use<>, Rc<Cell<u64>>), ConfigError> {
+    let retry = Retry::new(ATTEMPTS).backoff(backoff).without_budget().random(sim.random());
+    let limiter = limiter.deadline(PATIENCE).build()?;
+    watch_limiter(sim, &limiter);
+    let server = steadfast::server().load_shed(limiter).service(backend(sim))?;
+    let sent = Rc::new(Cell::new(0));
+    let count = Rc::clone(&sent);
+    let server = network(sim, server).map_request(move |call| {
+        count.set(count.get() + 1);
+        call
+    });
+    let client = steadfast::client().retry(retry).attempt_timeout(PATIENCE).keep_error().service(server)?;
+    Ok((client, sent))
 }
 
 /// Gives up on an attempt; the server goes on with it.

@@ -9,25 +9,7 @@ pub fn finding(id: &str) -> Option<Finding> {
 }
 
 /// Id, what, what was published, what is to be reached.
-const LATER: [(&str, &str, &str, &str); 6] = [
-    (
-        "E11",
-        "adaptive concurrency: service time x1, x3, x1, offered 0.8/1.5/3x",
-        "Vegas and Envoy's gradient lose two thirds in one phase",
-        "≥ 0.90 of the best fixed limit over each phase, ≥ 0.88 from round trip 20 to 60; nothing shed by a probe",
-    ),
-    (
-        "E12",
-        "priority: capacity 100/s, high 60/s steady, low 50 to 600/s",
-        "Netflix: > 0.994 of high under a 12x prefetch spike",
-        "high ≥ 0.999, low ≥ 0.98 of what is left",
-    ),
-    (
-        "E13",
-        "load step 1.4x: time until the p99 of the accepted is back under its target",
-        "Breakwater < 20 ms, DAGOR 500 ms, SEDA 1.58 s (10 µs tasks)",
-        "p99 ≤ D in every bin of 5 round trips; goodput ≥ 0.98 of capacity after round trip 20; ≤ 0.003 shed before",
-    ),
+const LATER: [(&str, &str, &str, &str); 3] = [
     (
         "E15",
         "hedging at the observed p95: p99.9 and extra load",

@@ -24,6 +24,9 @@ mod args;
 mod crowd;
 mod e1;
 mod e10;
+mod e11;
+mod e12;
+mod e13;
 mod e14;
 mod e16;
 mod e17;
@@ -50,6 +53,7 @@ mod plot;
 mod queues;
 mod table;
 mod textbook;
+mod workers;
 
 use crate::{
     args::Arguments,
@@ -81,9 +85,9 @@ const EXPERIMENTS: [(&str, Option<Run>); 25] = [
     ("E8", Some(e8::run)),
     ("E9", Some(e9::run)),
     ("E10", Some(e10::run)),
-    ("E11", None),
-    ("E12", None),
-    ("E13", None),
+    ("E11", Some(e11::run)),
+    ("E12", Some(e12::run)),
+    ("E13", Some(e13::run)),
     ("E14", Some(e14::run)),
     ("E15", None),
     ("E16", Some(e16::run)),

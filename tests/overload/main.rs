@@ -18,8 +18,13 @@ mod lab;
 mod queues;
 #[path = "../../examples/experiments/textbook.rs"]
 mod textbook;
+#[path = "../../examples/experiments/workers.rs"]
+mod workers;
 
 mod e1;
+mod e11;
+mod e12;
+mod e13;
 mod e14;
 mod e16;
 mod e17;

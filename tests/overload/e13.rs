@@ -1,0 +1,11 @@
+//! E13: a load step.
+
+#[path = "../../examples/experiments/e13.rs"]
+mod experiment;
+
+use crate::{confirm, findings};
+
+#[test]
+fn the_slowest_of_the_admitted_keep_their_deadline_through_a_load_step() {
+    confirm(&findings(experiment::run));
+}
