@@ -99,7 +99,7 @@ fn numbers(
 }
 
 fn in_time(records: &[Record], from: f64, to: f64) -> f64 {
-    records.iter().filter(|record| record.is_in_time() && record.came_in(from, to)).count() as f64
+    records.iter().filter(|record| record.was_answered_in(from, to)).count() as f64
 }
 
 fn larger(best: &mut Numbers, numbers: Numbers) {

@@ -66,7 +66,7 @@ fn summary(records: &[Record]) -> [f64; 2] {
     let from = STEP.as_secs_f64() + SETTLED * MEAN_SERVICE.as_secs_f64();
     let to = END.as_secs_f64();
     let count = |what: &dyn Fn(&Record) -> bool| records.iter().filter(|record| what(record)).count() as f64;
-    let in_time = count(&|record| record.is_in_time() && record.came_in(from, to));
+    let in_time = count(&|record| record.was_answered_in(from, to));
     let before = |record: &Record| record.came < STEP.as_secs_f64();
     let refused = count(&|record| record.is_refused() && before(record));
     [in_time / ((to - from) * CAPACITY), refused / count(&before).max(1.0)]

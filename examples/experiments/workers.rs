@@ -31,8 +31,13 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn is_in_time(&self) -> bool {
+    fn is_in_time(&self) -> bool {
         self.took.is_some_and(|took| took <= DEADLINE.as_secs_f64())
+    }
+
+    /// Whether it was answered in time, in this time.
+    pub fn was_answered_in(&self, from: f64, to: f64) -> bool {
+        self.is_in_time() && self.took.is_some_and(|took| (from..to).contains(&(self.came + took)))
     }
 
     pub fn is_refused(&self) -> bool {

@@ -17,6 +17,8 @@ mod load_level;
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "sim")]
+mod adaptive;
 mod allocations;
 mod backoff;
 mod bad_input;
