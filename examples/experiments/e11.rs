@@ -26,16 +26,16 @@ const CLOSE: [f64; 2] = [20.0, 60.0];
 type Numbers = [f64; 2 * PHASES + 1];
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
-    let phase = lab.length(secs(20), secs(4));
+    let phase = lab.length(secs(20), secs(5));
     let means = |offered: f64, limiter: fn() -> Result<Limiter, ConfigError>| {
-        lab.means(lab.count(10, 3, 1), |seed| numbers(seed, phase, offered, limiter))
+        lab.means(lab.count(10, 3, 4), |seed| numbers(seed, phase, offered, limiter))
     };
     let mut figures = Vec::new();
     for (offered, [over_phases, close, by_gradient, by_aimd]) in OFFERED.into_iter().zip(NAMES) {
         let mut best = Means { model: [0.0; 7], half_widths: [0.0; 7], others: [0.0; 7] };
         for limit in FIXED {
             let fixed =
-                lab.means(lab.count(10, 3, 1), |seed| numbers(seed, phase, offered, || Limiter::fixed(limit)))?;
+                lab.means(lab.count(10, 3, 4), |seed| numbers(seed, phase, offered, || Limiter::fixed(limit)))?;
             larger(&mut best.model, fixed.model);
             larger(&mut best.others, fixed.others);
         }
@@ -44,7 +44,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         figures.push(part(close, Bound::AtLeast(0.88), &ours, PHASES));
         if offered < 1.0 {
             let refused =
-                lab.means(lab.count(10, 3, 1), |seed| Ok([numbers(seed, phase, offered, adaptive)?[2 * PHASES]]))?;
+                lab.means(lab.count(10, 3, 4), |seed| Ok([numbers(seed, phase, offered, adaptive)?[2 * PHASES]]))?;
             figures.push(Figure::new("refused at 0.8x while the service was fast", [Bound::AtMost(0.0)], refused));
         }
         figures.extend(lab.beyond_a_glance(|| {

@@ -23,7 +23,7 @@ const DEADLINE: Duration = secs(1);
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     // What the server does in 60 s differs by 1.3% from run to run, and what it leaves by more.
-    let seeds = lab.count(100, 30, 4);
+    let seeds = lab.count(100, 30, 8);
     let limit = lab.means_with(seeds, seeds, |seed| spike(seed, limited))?;
     let queue = lab.means_with(seeds, seeds, |seed| spike(seed, limited_and_levelled))?;
     let both = [limit, queue];
