@@ -57,10 +57,6 @@ impl Signals {
         Ok(Self { list: list.into(), overloaded, next, cap, origin: Origin::at(now) })
     }
 
-    pub(in crate::load_shed) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// The first signal that says so, as of the last [`refresh`](Self::refresh). One load.
     #[inline]
     pub(in crate::load_shed) fn overloaded_by(&self) -> Option<&'static str> {
@@ -195,6 +191,6 @@ mod tests {
     #[test]
     fn no_signals_are_no_overload() {
         let signals = Signals::new(Vec::new(), Instant::now()).unwrap();
-        assert!(signals.is_empty() && signals.overloaded_by().is_none());
+        assert!(signals.overloaded_by().is_none());
     }
 }
