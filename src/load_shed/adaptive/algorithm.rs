@@ -51,7 +51,7 @@ pub trait Algorithm: fmt::Debug + Send + 'static {
     }
 
     /// Whether the latency of every call is measured, which costs a reading of the clock at its end. Otherwise one call
-    /// of sixteen is, and each that is admitted close to the limit. Default: `true`.
+    /// of sixteen is, and each that is admitted close to the limit or below a limit of 32. Default: `true`.
     fn measures_all(&self) -> bool {
         true
     }
@@ -70,6 +70,8 @@ pub enum Limit {
         per_second: f64,
         /// The share of the remaining deadline.
         share: f64,
+        /// No more than this number of calls.
+        most: usize,
     },
     /// The [initial](super::LimiterBuilder::initial) limit: nothing is known yet.
     Unknown,

@@ -10,8 +10,10 @@
 //! | known | starved | more calls were given up than answered |
 //! | starved | known | a call was answered, none late, and none given up |
 //!
-//! - While the rate is known, it is what was measured if at least half of the limit was in use or answers were late.
-//!   Otherwise it is the larger of what was measured and what was known, which decays.
+//! - While the rate is known, it is what was measured if answers were late, or if at least half of the limit was in use
+//!   and not all answers were early. Otherwise it is the larger of what was measured and what was known, which decays.
+//! - The limit is at most twice what was in flight lately, or the initial limit. So a service that becomes slow while
+//!   little is in flight does not get all that it could do before.
 //! - While the service is starved, two calls at a time find out whether it answers again: the work on calls that were
 //!   given up may go on, and is not seen. Then half of the rate counts that was known before.
 //!
@@ -21,14 +23,27 @@
 use super::algorithm::{Algorithm, Limit, Window};
 use std::time::Duration;
 
-/// The windows that the rate is measured over.
-const WINDOWS: usize = 8;
-/// All windows together, as a share of the deadline.
+/// The rate is measured over this number of windows, and over more until there are [`STEADY`] completions.
+const SHORT: usize = 8;
+/// The short windows together, as a share of the deadline.
 const SPAN: f64 = 0.7;
+/// With this number of completions a rate is exact to 9%, one standard deviation.
+const STEADY: u64 = 128;
+/// The most windows.
+const WINDOWS: usize = 32;
+/// Where the last windows differ from the longer ones by more than this number of standard deviations, only they count.
+const CHANGE: f64 = 2.5;
 /// Below this number of completions the rate is not measured.
 const ENOUGH: u64 = 32;
 /// From this number on it is known at first.
 const ENOUGH_TO_BEGIN: u64 = 8;
+/// The limit is at most this number of times what was in flight lately.
+const GROWTH: f64 = 2.0;
+/// What was in flight counts less by this share in each window.
+const FADING: f64 = 1.0 / 64.0;
+/// What one late answer takes of the trust in the slack, and what one in time gives of the distrust.
+const TRUST_LOST: f64 = 1.0 / 4.0;
+const TRUST_GAINED: f64 = 1.0 / 64.0;
 /// The limit that finds out whether a service answers again.
 const TRICKLE: usize = 2;
 /// A rate that cannot be measured decays by this share in each window, to half in about 60 deadlines.
@@ -41,6 +56,8 @@ const DECAY: f64 = 1.0 / 1024.0;
 #[derive(Clone, Debug)]
 pub struct Little {
     share: f64,
+    /// The limit while nothing is known.
+    initial: usize,
     state: State,
     ring: [Seen; WINDOWS],
     next: usize,
@@ -50,6 +67,8 @@ pub struct Little {
     rate: f64,
     /// How much of the slack is trusted, from 0 to 1.
     trust: f64,
+    /// The most in flight lately.
+    peak: f64,
     deadline: Duration,
 }
 
@@ -74,15 +93,17 @@ impl Seen {
 
 impl Little {
     /// A call may take up this share of its remaining deadline.
-    pub(crate) fn new(share: f64) -> Self {
+    pub(crate) fn new(share: f64, initial: usize) -> Self {
         Self {
             share,
+            initial,
             state: State::Unknown { has_begun: false },
             ring: [Seen::default(); WINDOWS],
             next: 0,
             in_use: 0,
             rate: 0.0,
             trust: 1.0,
+            peak: 0.0,
             deadline: Duration::ZERO,
         }
     }
@@ -111,7 +132,7 @@ impl Little {
         let standstill = window.completed == 0 && window.given_up > 0;
         if has_begun {
             self.remember(window);
-            let all = self.last(WINDOWS);
+            let all = self.last(SHORT);
             if all.completed >= ENOUGH_TO_BEGIN || standstill {
                 self.rate = all.rate();
                 self.state = State::Known;
@@ -124,25 +145,39 @@ impl Little {
 
     fn measure(&mut self, window: &Window) {
         self.remember(window);
-        let is_in_use = window.late > 0 || 2.0 * window.most_in_flight as f64 >= self.calls();
+        let is_half_full = 2.0 * window.most_in_flight as f64 >= self.calls();
+        let is_early = window.measured > 0 && window.early == window.measured;
+        let is_in_use = window.late > 0 || is_half_full && !is_early;
         self.in_use = if is_in_use { self.in_use + 1 } else { 0 };
-        let all = self.last(WINDOWS);
-        let in_use = self.last(self.in_use);
-        if self.in_use >= WINDOWS || in_use.completed >= ENOUGH {
-            self.rate = in_use.rate();
-        } else if all.completed >= ENOUGH {
-            self.rate = all.rate().max(self.rate * (1.0 - DECAY));
+        if self.in_use >= SHORT || self.last(self.in_use).completed >= ENOUGH {
+            self.rate = self.steady(self.in_use);
+        } else {
+            let all = self.last(SHORT);
+            if all.completed >= ENOUGH {
+                self.rate = all.rate().max(self.rate * (1.0 - DECAY));
+            }
         }
     }
 
-    fn weigh(&mut self, window: &Window) {
-        let evidence = (window.early + window.late) as f64;
-        if window.late > 0 {
-            self.trust *= 0.75_f64.powf(window.late as f64 / evidence);
-        } else {
-            let weight = if window.early > 0 { 16.0 } else { 64.0 };
-            self.trust += (1.0 - self.trust) / weight;
+    /// The rate in the last windows, of this number at most.
+    fn steady(&mut self, windows: usize) -> f64 {
+        let short = self.last(SHORT.min(windows));
+        let lengths = SHORT.min(windows)..=WINDOWS.min(windows);
+        let long = lengths.map(|length| self.last(length)).find(|seen| seen.completed >= STEADY);
+        let long = long.unwrap_or_else(|| self.last(windows));
+        let expected = long.rate() * short.busy;
+        if (short.completed as f64 - expected).abs() > CHANGE * expected.sqrt() {
+            self.in_use = SHORT.min(windows);
+            return short.rate();
         }
+        long.rate()
+    }
+
+    fn weigh(&mut self, window: &Window) {
+        // A window without a measured call counts as one in time.
+        let in_time = window.measured.saturating_sub(window.late).max(u64::from(window.measured == 0));
+        let distrust = (1.0 - self.trust) * (1.0 - TRUST_GAINED).powf(in_time as f64);
+        self.trust = (1.0 - distrust) * (1.0 - TRUST_LOST).powf(window.late as f64);
     }
 
     /// The calls that end within the usable time.
@@ -158,7 +193,9 @@ impl Little {
                 let calls = self.calls();
                 let slack = 2.0 * self.trust * calls.sqrt();
                 let per_second = if calls > 0.0 { self.rate * (1.0 + slack / calls) } else { self.rate };
-                Limit::Rate { per_second, share: self.share }
+                // Saturates.
+                let most = ((GROWTH * self.peak) as usize).max(self.initial);
+                Limit::Rate { per_second, share: self.share, most }
             }
         }
     }
@@ -171,6 +208,7 @@ impl Algorithm for Little {
 
     fn learn(&mut self, window: &Window) -> Limit {
         self.deadline = window.deadline;
+        self.peak = (self.peak * (1.0 - FADING)).max(window.most_in_flight as f64);
         match self.state {
             State::Unknown { has_begun } => self.begin(window, has_begun),
             // Known => Starved
@@ -193,7 +231,7 @@ impl Algorithm for Little {
     }
 
     fn window(&self, deadline: Duration) -> Duration {
-        deadline.mul_f64(SPAN / WINDOWS as f64)
+        deadline.mul_f64(SPAN / SHORT as f64)
     }
 
     fn measures_all(&self) -> bool {

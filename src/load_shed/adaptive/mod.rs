@@ -31,8 +31,10 @@ use tokio::time::Instant;
 const COMPLETIONS: u64 = 4;
 /// Of this number of calls one is measured that need not be.
 const SAMPLED: u64 = 16;
-/// Below this limit all calls are measured, those that are alone count, and a window ends with one completion.
+/// Below this limit calls that are alone count, and a window ends with one completion.
 const SMALL: u64 = 4;
+/// Below this limit all calls are measured: there are few.
+const MEASURED: u64 = 32;
 
 /// What is seen of calls, and the limit that was found from it.
 ///
@@ -151,7 +153,7 @@ impl Adaptive {
         if self.most_in_flight.load(Ordering::Relaxed) < level {
             self.most_in_flight.fetch_max(level, Ordering::Relaxed);
         }
-        is_small
+        allowed < MEASURED
             || self.published.measures_all()
             || self.published.is_in_slack(level, allowed)
             || self.completed.load(Ordering::Relaxed) % SAMPLED == 0 && level > 1
