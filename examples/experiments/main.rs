@@ -34,6 +34,7 @@ mod e18;
 mod e2;
 mod e22;
 mod e23;
+mod e24;
 mod e25;
 mod e26;
 mod e3;
@@ -73,7 +74,7 @@ type Run = fn(&Lab) -> Result<Vec<Finding>, ConfigError>;
 type Draw = fn(&Lab, &Path) -> Result<(), Box<dyn Error>>;
 
 /// All experiments. Those that run nothing are in `later`.
-const EXPERIMENTS: [(&str, Option<Run>); 25] = [
+const EXPERIMENTS: [(&str, Option<Run>); 26] = [
     ("E1", Some(e1::run)),
     ("E2", Some(e2::run)),
     ("E3", Some(e3::run)),
@@ -97,6 +98,7 @@ const EXPERIMENTS: [(&str, Option<Run>); 25] = [
     ("E20", None),
     ("E22", Some(e22::run)),
     ("E23", Some(e23::run)),
+    ("E24", Some(e24::run)),
     ("E25", Some(e25::run)),
     ("E26", Some(e26::run)),
 ];

@@ -32,6 +32,7 @@ mod e18;
 mod e2;
 mod e22;
 mod e23;
+mod e24;
 mod e25;
 mod e26;
 mod e3;
