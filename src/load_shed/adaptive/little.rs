@@ -12,13 +12,13 @@
 //!
 //! - While the rate is known, it is what was measured if answers were late, or if at least half of the limit was in use
 //!   and not all answers were early. Otherwise it is the larger of what was measured and what was known, which decays.
-//! - The limit is at most twice what was in flight lately, or the initial limit. So a service that becomes slow while
+//! - The limit is at most twice what was in flight lately, or half of the initial limit. So a service that becomes slow while
 //!   little is in flight does not get all that it could do before.
 //! - While the service is starved, two calls at a time find out whether it answers again: the work on calls that were
 //!   given up may go on, and is not seen. Then half of the rate counts that was known before.
 //!
-//! A count of completions is uncertain by its square root. The limit is up to two of these above what follows from the
-//! rate while no answer is late, and up to two below it while many are. It stays where about 6% of the answers near the
+//! A count of completions is uncertain by its square root. The limit is up to 2.5 of these above what follows from the
+//! rate while no answer is late, and up to 2.5 below it while many are. It stays where about 6% of the answers near the
 //! limit take more than 85% of the time that they have.
 
 use super::algorithm::{Algorithm, Limit, Window};
@@ -42,6 +42,8 @@ const ENOUGH_TO_BEGIN: u64 = 8;
 const GROWTH: f64 = 2.0;
 /// What was in flight counts less by this share in each window.
 const FADING: f64 = 1.0 / 64.0;
+/// The most that the limit is away from what follows from the rate, in standard deviations.
+const SLACK: f64 = 2.5;
 /// What one late answer takes of the trust, and one in time of the distrust. With one late answer of 17 both are equal.
 const TRUST_LOST: f64 = 1.0 / 8.0;
 const TRUST_GAINED: f64 = 1.0 / 128.0;
@@ -66,7 +68,7 @@ pub struct Little {
     in_use: usize,
     /// Completions per second.
     rate: f64,
-    /// How far the limit is from what follows from the rate: from -1, two standard deviations below, to 1.
+    /// How far the limit is from what follows from the rate: from -1, [`SLACK`] standard deviations below, to 1.
     trust: f64,
     /// The most in flight lately.
     peak: f64,
@@ -149,6 +151,10 @@ impl Little {
         let is_half_full = 2.0 * window.most_in_flight as f64 >= self.calls().min(self.most());
         let is_early = window.measured > 0 && window.early == window.measured;
         let is_in_use = window.late > 0 || is_half_full && !is_early;
+        if is_in_use && self.in_use == 0 {
+            // What was trusted while little was in flight says nothing of this.
+            self.trust = self.trust.min(0.0);
+        }
         self.in_use = if is_in_use { self.in_use + 1 } else { 0 };
         if self.in_use >= SHORT || self.last(self.in_use).completed >= ENOUGH {
             self.rate = self.steady(self.in_use);
@@ -188,7 +194,7 @@ impl Little {
 
     /// The most that the limit is, whatever the rate.
     fn most(&self) -> f64 {
-        (GROWTH * self.peak).max(self.initial as f64)
+        (GROWTH * self.peak).max(self.initial as f64 / 2.0)
     }
 
     fn limit(&self) -> Limit {
@@ -197,7 +203,7 @@ impl Little {
             State::Starved => Limit::Calls(TRICKLE),
             State::Known => {
                 let calls = self.calls();
-                let slack = 2.0 * self.trust * calls.sqrt();
+                let slack = SLACK * self.trust * calls.sqrt();
                 let per_second = if calls > 0.0 { self.rate * (1.0 + slack / calls).max(0.0) } else { self.rate };
                 // Saturates.
                 Limit::Rate { per_second, share: self.share, most: self.most() as usize }
