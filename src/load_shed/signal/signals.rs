@@ -122,7 +122,10 @@ impl fmt::Debug for Signals {
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use super::*;
-    use std::sync::{Arc, atomic::AtomicU64 as Count};
+    use std::{
+        sync::{Arc, atomic::AtomicU64 as Count},
+        time::Duration,
+    };
 
     const TICK: Duration = Duration::from_millis(10);
 
