@@ -94,4 +94,4 @@ pub use permit::Permit;
 #[doc(hidden)]
 pub use permit::Ticket;
 pub use readings::{LimitReason, Readings};
-pub use signal::{Hysteresis, RuntimeLag, Signal};
+pub use signal::{CgroupPressure, CgroupPressureBuilder, Hysteresis, RuntimeLag, Signal};

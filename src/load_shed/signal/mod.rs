@@ -1,17 +1,19 @@
 //! Signs of overload beside the calls in flight.
 
 mod cap;
+mod cgroup;
 mod hysteresis;
 mod lag;
 mod signals;
 
+pub use cgroup::{CgroupPressure, CgroupPressureBuilder};
 pub use hysteresis::Hysteresis;
 pub use lag::RuntimeLag;
 pub(super) use signals::{Signals, Watched};
 use tokio::time::Instant;
 
-/// A sign that a server has too much to do, beside its calls in flight: [`RuntimeLag`], or a function of
-/// your own.
+/// A sign that a server has too much to do, beside its calls in flight: [`RuntimeLag`],
+/// [`CgroupPressure`], or a function of your own.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};

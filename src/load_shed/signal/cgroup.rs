@@ -1,0 +1,193 @@
+//! The pressure of the control group that the process runs in.
+
+mod files;
+
+use super::Signal;
+use crate::{
+    clock::{Nanos, Origin},
+    error::ConfigError,
+    sync::{AtomicU64, Ordering},
+};
+use files::{Files, Reading};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep_until},
+};
+
+/// How often the files are read. The kernel itself updates its averages every two seconds.
+const EVERY: Duration = Duration::from_secs(1);
+/// After this time without a reading nothing is known.
+const STALE: Duration = Duration::from_secs(5);
+/// Where a container sees its own group.
+const FOLDER: &str = "/sys/fs/cgroup";
+/// Stands for a level that is unknown. It is no number, so no pressure has these bits.
+const UNKNOWN: u64 = u64::MAX;
+
+/// How short of CPU time or memory the process's control group (cgroup v2) is: a sign of overload inside a container with
+/// limits.
+///
+/// [`measure`](Self::measure) returns a future that its owner spawns. It reads the files of the group once per second, on
+/// a thread for blocking work, and publishes the level.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), steadfast::ConfigError> {
+/// use steadfast::load_shed::{CgroupPressure, Hysteresis, Limiter};
+///
+/// let pressure = CgroupPressure::builder().cpu_above(0.2).memory_above(0.9).build()?;
+/// tokio::spawn(pressure.measure());
+/// let limiter = Limiter::at_most(500).signal("cgroup", pressure, Hysteresis::default()).build()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Semantics
+///
+/// - The level is the largest of the bounded quantities, each divided by its bound. See [`CgroupPressureBuilder`].
+/// - Unknown before the first reading, when the task was dropped, and after five seconds without a reading.
+/// - Unknown also when a file has vanished or cannot be understood, until the next reading that can. Unknown is no
+///   overload.
+/// - Clones share the measurement. Spawn one task for each signal.
+///
+/// # Cancellation
+///
+/// A dropped task leaves the level unknown. A reading that has begun ends on its thread, and its result is lost.
+///
+/// # Cost
+///
+/// Two loads to read the level. Up to four small files per second for the task, on a thread for blocking work.
+#[derive(Clone, Debug)]
+pub struct CgroupPressure {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    files: Files,
+    origin: Origin,
+    /// The bits of the level, or [`UNKNOWN`]. Relaxed, as below: a reader that sees one level with the time of another
+    /// sees a reading of the last seconds.
+    level: AtomicU64,
+    /// When it was read, from the origin on.
+    read_at: AtomicU64,
+}
+
+/// Builds a [`CgroupPressure`]: at least one bound, and the folder of the group.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CgroupPressureBuilder {
+    folder: PathBuf,
+    cpu: Option<f64>,
+    memory: Option<f64>,
+}
+
+impl CgroupPressure {
+    /// No bound yet, and the folder `/sys/fs/cgroup`: there a container sees its own group.
+    pub fn builder() -> CgroupPressureBuilder {
+        CgroupPressureBuilder { folder: FOLDER.into(), cpu: None, memory: None }
+    }
+
+    /// Measures until it is dropped, or until no handle of this signal is left, which it notices within a second. The
+    /// caller spawns it on a tokio runtime.
+    pub fn measure(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let task = Task(Arc::downgrade(&self.shared));
+        async move {
+            while let Some(files) = task.0.upgrade().map(|shared| shared.files.clone()) {
+                let begun = Instant::now();
+                // A runtime that shuts down runs no such work any more: then nothing is known.
+                let reading = spawn_blocking(move || files.read().ok()).await.ok().flatten();
+                task.publish(reading);
+                sleep_until(begun + EVERY).await;
+            }
+        }
+    }
+}
+
+impl Signal for CgroupPressure {
+    fn level(&self, now: Instant) -> Option<f64> {
+        let Shared { origin, level, read_at, .. } = &*self.shared;
+        let bits = level.load(Ordering::Relaxed);
+        let age = origin.to(now).saturating_sub(Nanos(read_at.load(Ordering::Relaxed)));
+        (bits != UNKNOWN && age <= Nanos::of(STALE)).then(|| f64::from_bits(bits))
+    }
+}
+
+impl CgroupPressureBuilder {
+    /// The folder of the group, with its files `cpu.pressure`, `memory.pressure`, `memory.current` and `memory.max`.
+    /// Default: `/sys/fs/cgroup`. Outside a container the process's group is a folder below, named in
+    /// `/proc/self/cgroup`.
+    pub fn folder(self, folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), ..self }
+    }
+
+    /// The level is 1 where, in this share of the last ten seconds, some task of the group waited for a CPU: `some avg10`
+    /// in `cpu.pressure`. From above 0 to 1. Default: CPU time is not watched. 0.2 says that a fifth of the time is lost.
+    pub fn cpu_above(self, share: f64) -> Self {
+        Self { cpu: Some(share), ..self }
+    }
+
+    /// The level is 1 where the group uses this share of its memory, or where in this share of the last ten seconds some
+    /// task waited for memory; the larger of both counts. From above 0 to 1. Default: memory is not watched.
+    ///
+    /// The first is `memory.current` divided by `memory.max`, and 0 without a maximum. It includes the page cache, which
+    /// the kernel takes back first: a group that reads many files comes near its maximum without any harm. The second is
+    /// `some avg10` in `memory.pressure`.
+    pub fn memory_above(self, share: f64) -> Self {
+        Self { memory: Some(share), ..self }
+    }
+
+    /// The signal, unknown until its task runs. Reads each file once, and blocks for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// At least one bound must be set, and each must be above 0 and at most 1. Every file that it needs must be there and
+    /// understood; so this is an error on systems without cgroup v2, and on kernels without pressure information.
+    pub fn build(self) -> Result<CgroupPressure, ConfigError> {
+        for (field, bound) in [("load_shed.cgroup.cpu_above", self.cpu), ("load_shed.cgroup.memory_above", self.memory)]
+        {
+            if let Some(bound) = bound.filter(|bound| !(*bound > 0.0 && *bound <= 1.0)) {
+                return Err(ConfigError::new(field, bound, "must be above 0 and at most 1"));
+            }
+        }
+        if self.cpu.is_none() && self.memory.is_none() {
+            let rule = "must watch something: set cpu_above, memory_above or both";
+            return Err(ConfigError::new("load_shed.cgroup", self.folder, rule));
+        }
+        let files = Files { folder: self.folder, cpu: self.cpu, memory: self.memory };
+        files.read().map_err(|fault| {
+            ConfigError::new(
+                "load_shed.cgroup.folder",
+                fault.path,
+                format!("must be a file of cgroup v2: {}", fault.why),
+            )
+        })?;
+        let [level, read_at] = [UNKNOWN, 0].map(AtomicU64::new);
+        let origin = Origin::at(Instant::now());
+        Ok(CgroupPressure { shared: Arc::new(Shared { files, origin, level, read_at }) })
+    }
+}
+
+/// The task, as long as it is not dropped.
+struct Task(Weak<Shared>);
+
+impl Task {
+    fn publish(&self, reading: Option<Reading>) {
+        let Some(shared) = self.0.upgrade() else { return };
+        shared.read_at.store(shared.origin.to(Instant::now()).0, Ordering::Relaxed);
+        shared.level.store(reading.map_or(UNKNOWN, |Reading(level)| level.to_bits()), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.publish(None);
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;
