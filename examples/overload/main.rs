@@ -27,9 +27,13 @@
 //! The server's stack receives one number, the deadline of its callers, and finds its limit by itself. In the last step
 //! of each mode the work takes three times as long from mid-run on, and the limit follows.
 //!
+//! A server that queues without a bound holds more with every multiple of its capacity: a task for each call that waits,
+//! and the work of each that has gone. The protected one holds at 10 times what it holds at twice, since a refused call
+//! leaves nothing behind. The table has the peaks of both; see `held.rs`.
+//!
 //! The run offers 0.5, 1, 2, 5 and 10 times the capacity, with a new server for each step, and counts the calls that
 //! arrive after a short warm-up. It prints a table to standard output (`--json` adds a line of JSON) and draws
-//! goodput against offered load into `overload.svg` (`--svg` puts it elsewhere).
+//! goodput against offered load, and the last steps over time, into `overload.svg` (`--svg` puts it elsewhere).
 //!
 //! Standard error shows the run while it goes on. On a terminal, a block changes four times a second. It has the calls
 //! offered, those answered in time, and those that each mechanism stopped: the calls of the last second, the calls
@@ -51,6 +55,7 @@ mod args;
 mod client;
 mod counts;
 mod frame;
+mod held;
 mod picture;
 #[path = "../support/plot.rs"]
 mod plot;

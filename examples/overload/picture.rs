@@ -1,14 +1,18 @@
-//! The picture of the run: goodput against offered load, as an SVG.
+//! The picture of the run: goodput against offered load, and below it answers over time when the work gets slower.
 
 use crate::{
     plot::{self, INK, font},
-    report::{Report, Row},
-    scenario::{DEADLINE, MULTIPLES},
+    report::{Report, Row, SlowRun},
+    scenario::{DEADLINE, MULTIPLES, SLOWDOWN_MULTIPLE, SLOWER},
 };
-use plotters::prelude::*;
+use plotters::{coord::Shift, prelude::*};
 use std::{error::Error, fs, path::Path};
 
-const SIZE: (u32, u32) = (960, 560);
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+const SIZE: (u32, u32) = (960, 900);
+/// Above it is the chart over load, below it the one over time.
+const SPLIT: u32 = 530;
 const PROTECTED: RGBColor = RGBColor(0, 114, 178);
 const UNPROTECTED: RGBColor = RGBColor(213, 94, 0);
 const CAPACITY: RGBColor = RGBColor(110, 110, 110);
@@ -22,11 +26,20 @@ pub fn write(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
 fn draw(report: &Report, picture: &mut String) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::with_string(picture, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
+    let (upper, lower) = area.split_vertically(SPLIT);
+    goodput(report, &upper)?;
+    slowdown(report, &lower)?;
+    area.present()?;
+    Ok(())
+}
+
+/// Answers in time against the offered load.
+fn goodput(report: &Report, area: &Area) -> Result<(), Box<dyn Error>> {
     let capacity = report.capacity_rps;
     // Logarithmic, because the loads are multiples: 0.5 to 1 is as far as 5 to 10.
     let loads = 0.4 * capacity..12.5 * capacity;
     let ticks = MULTIPLES.map(|multiple| multiple * capacity);
-    let mut chart = ChartBuilder::on(&area)
+    let mut chart = ChartBuilder::on(area)
         .caption("Goodput under overload", font(22).color(&INK))
         .margin(20)
         .margin_right(30)
@@ -62,6 +75,47 @@ fn draw(report: &Report, picture: &mut String) -> Result<(), Box<dyn Error>> {
         chart.draw_series(points().map(|point| Circle::new(point, width + 2, color.filled())))?;
     }
     plot::legend(&mut chart, SeriesLabelPosition::MiddleRight, 14)?;
-    area.present()?;
+    Ok(())
+}
+
+/// Answers in time over time, before and after the work gets slower. The colours are those of the chart above.
+fn slowdown(report: &Report, area: &Area) -> Result<(), Box<dyn Error>> {
+    let (slowdown, capacity) = (&report.slowdown, report.capacity_rps);
+    let runs = [(&slowdown.protected, PROTECTED, 4), (&slowdown.unprotected, UNPROTECTED, 2)];
+    let answers = |run: &Option<SlowRun>| run.as_ref().map_or_else(Vec::new, |run| run.answers.clone());
+    let all = runs.iter().flat_map(|(run, ..)| answers(run));
+    let (end, most) = all.fold((1.0_f64, capacity), |(end, most), (at, rate)| (end.max(at), most.max(rate)));
+    let top = 1.2 * most;
+    let mut chart = ChartBuilder::on(area)
+        .caption(
+            format!("At {SLOWDOWN_MULTIPLE}x, the work takes {SLOWER}x as long from mid-run on"),
+            font(22).color(&INK),
+        )
+        .margin(20)
+        .margin_right(30)
+        .x_label_area_size(56)
+        .y_label_area_size(70)
+        .build_cartesian_2d(0.0..end, 0.0..top)?;
+    plot::axes(&mut chart.configure_mesh(), 14)
+        .x_desc("seconds since the load began")
+        .y_desc("answers in time per second")
+        .x_label_formatter(&|seconds| format!("{seconds:.0}"))
+        .y_label_formatter(&|rate| format!("{rate:.0}"))
+        .y_labels(5)
+        .draw()?;
+
+    let (slow_at, left) = (slowdown.slow_at, slowdown.capacity_rps);
+    let steps = [(0.0, capacity), (slow_at, capacity), (slow_at, left), (end, left)];
+    chart.draw_series(DashedLineSeries::new(steps, 6, 5, CAPACITY.stroke_width(2)))?;
+    for (run, color, width) in runs {
+        chart.draw_series(LineSeries::new(answers(run), color.stroke_width(width)))?;
+    }
+    // Where the work gets slower is said beside the line, in the empty room above what is left of the capacity.
+    let note = |at, text| Text::new(text, at, font(14).color(&INK));
+    let beside = slow_at + 0.01 * end;
+    chart.draw_series([
+        note((beside, 0.97 * top), format!("from here on the work takes {SLOWER}x as long,")),
+        note((beside, 0.90 * top), format!("and the capacity is {left:.0} per second")),
+    ])?;
     Ok(())
 }

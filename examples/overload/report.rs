@@ -23,6 +23,10 @@ pub struct Row {
     /// Of the calls answered in time; `None` where there was no such call.
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
+    /// The most tasks of the server that were alive at one moment of the measured time.
+    peak_tasks: u64,
+    /// The most bytes that the server's threads had allocated and not freed.
+    peak_bytes: u64,
     #[serde(skip)]
     rates: Rates,
 }
@@ -120,23 +124,29 @@ impl Report {
             "Calls are per second. In time is within {} s. The best is what was offered,",
             DEADLINE.as_secs_f64()
         )?;
-        writeln!(output, "up to the server's capacity of {:.0}. Sent each is attempts per call.", self.capacity_rps)
+        writeln!(
+            output,
+            "up to the server's capacity of {:.0}. Open: the circuit breaker stopped them.",
+            self.capacity_rps
+        )?;
+        writeln!(output, "Sent each: attempts per call. Peak: live tasks and bytes of the server.")
     }
 }
 
 /// The heads of the columns, in two lines.
-const COLUMNS: [(&str, &str); 11] = [
-    ("", "offered"),
+const COLUMNS: [(&str, &str); 12] = [
+    ("", "calls"),
     ("in", "time"),
-    ("of the", "best"),
+    ("% of", "best"),
     ("timed", "out"),
-    ("breaker", "open"),
+    ("", "open"),
     ("load", "shed"),
-    ("rate", "limit"),
     ("", "failed"),
     ("sent", "each"),
     ("p50", "ms"),
     ("p99", "ms"),
+    ("peak", "tasks"),
+    ("peak", "MiB"),
 ];
 
 impl Row {
@@ -144,6 +154,7 @@ impl Row {
         let rates = tally.rates();
         let [p50_ms, p99_ms] = tally.percentiles([0.50, 0.99]);
         let goodput_rps = rates.of(Ending::Answered);
+        let peak = tally.peak();
         Self {
             multiple,
             offered_rps: rates.offered,
@@ -152,6 +163,8 @@ impl Row {
             attempts_per_call: ratio(tally.attempts() as f64, tally.counts().offered as f64),
             p50_ms,
             p99_ms,
+            peak_tasks: peak.tasks,
+            peak_bytes: peak.bytes,
             rates,
         }
     }
@@ -162,15 +175,16 @@ impl Row {
         [
             rounded(self.offered_rps),
             rounded(self.goodput_rps),
-            format!("{:.1}%", 100.0 * self.goodput_ratio),
+            format!("{:.1}", 100.0 * self.goodput_ratio),
             rounded(self.rates.of(Ending::TimedOut)),
             rounded(self.rates.of(Ending::BreakerOpen)),
             rounded(self.rates.of(Ending::LoadShed)),
-            rounded(self.rates.of(Ending::RateLimited)),
             rounded(self.rates.of(Ending::Failed)),
             format!("{:.2}", self.attempts_per_call),
             self.p50_ms.map_or_else(none, rounded),
             self.p99_ms.map_or_else(none, rounded),
+            self.peak_tasks.to_string(),
+            format!("{:.1}", self.peak_bytes as f64 / f64::from(1 << 20)),
         ]
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     counts::Ending,
     frame::Step,
     scenario::{DEADLINE, Mode, capacity_rps},
-    server::{Pace, Server},
+    server::Server,
     stacks,
     tally::Calls,
 };
@@ -26,14 +26,13 @@ const SEED: u64 = 110;
 pub fn step(step: &Step, calls: &Calls) -> Result<(), Box<dyn Error>> {
     let server = Server::start(step.mode)?;
     let clients = Builder::new_multi_thread().worker_threads(1).thread_name("clients").enable_all().build()?;
-    let (address, pace) = (server.address, server.pace());
     let driven = clients.block_on(async {
-        let connections = Connections::open(address).await?;
+        let connections = Connections::open(server.address).await?;
         let client = match step.mode {
             Mode::Unprotected => client::plain(connections),
             Mode::Protected => stacks::client(connections)?,
         };
-        drive(client, address, pace, step, calls).await;
+        drive(client, &server, step, calls).await;
         Ok(())
     });
     clients.shutdown_timeout(Duration::from_secs(1));
@@ -44,7 +43,8 @@ pub fn step(step: &Step, calls: &Calls) -> Result<(), Box<dyn Error>> {
 /// Sends calls as they arrive, whether or not earlier ones were answered, as a crowd of independent callers does.
 ///
 /// The load goes on after the measured time until every measured call has ended: the last ones have it no easier.
-async fn drive(client: Client, address: SocketAddr, pace: Pace, step: &Step, calls: &Calls) {
+async fn drive(client: Client, server: &Server, step: &Step, calls: &Calls) {
+    let (address, pace, gauge) = (server.address, server.pace(), server.gauge());
     let mut arrivals = Arrivals::new(step.multiple * capacity_rps());
     let lengths = step.lengths;
     let start = Instant::now();
@@ -64,7 +64,11 @@ async fn drive(client: Client, address: SocketAddr, pace: Pace, step: &Step, cal
                     is_slow = true;
                 }
                 calls.sample(Instant::now());
-                calls.arrived(measured.contains(&next));
+                let is_measured = measured.contains(&next);
+                if is_measured {
+                    calls.counted.held(gauge.read());
+                }
+                calls.arrived(is_measured);
                 on_their_way.spawn(call(client.clone(), address, next));
                 next += arrivals.gap();
             }

@@ -1,6 +1,7 @@
 //! A real HTTP/2 server with a known capacity.
 
 use crate::{
+    held::{self, Gauge},
     scenario::{Mode, SERVICE_TIME, SLOTS, SLOWER},
     stacks,
 };
@@ -42,11 +43,15 @@ pub struct Server {
     runtime: Runtime,
     pub address: SocketAddr,
     pace: Pace,
+    gauge: Gauge,
 }
 
 impl Server {
     pub fn start(mode: Mode) -> Result<Self, Box<dyn Error>> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("server").enable_all().build()?;
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("server").on_thread_start(held::count_this_thread).enable_all();
+        let runtime = builder.build()?;
+        let gauge = Gauge::new(runtime.metrics());
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let address = listener.local_addr()?;
         let pace = Pace::default();
@@ -55,12 +60,17 @@ impl Server {
             Mode::Unprotected => runtime.spawn(accept(listener, backend)),
             Mode::Protected => runtime.spawn(accept(listener, stacks::server(backend)?)),
         };
-        Ok(Self { runtime, address, pace })
+        Ok(Self { runtime, address, pace, gauge })
     }
 
     /// What makes the work slower.
     pub fn pace(&self) -> Pace {
         self.pace.clone()
+    }
+
+    /// What tells its live tasks and bytes.
+    pub fn gauge(&self) -> Gauge {
+        self.gauge.clone()
     }
 
     /// Ends every connection and every piece of work with the runtime that they run on.

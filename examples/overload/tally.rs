@@ -96,11 +96,20 @@ impl Calls {
     }
 }
 
+/// What a server holds at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub tasks: u64,
+    pub bytes: u64,
+}
+
 /// What became of the calls that arrived during the measured time of one step.
 pub struct Tally {
     measured: Duration,
     counters: Counters,
     attempts: AtomicU64,
+    peak_tasks: AtomicU64,
+    peak_bytes: AtomicU64,
     /// Of the calls answered in time, in microseconds. The display holds this lock for microseconds, a few times a
     /// second.
     latency: Mutex<Histogram<u64>>,
@@ -109,7 +118,9 @@ pub struct Tally {
 impl Tally {
     fn new(measured: Duration) -> Self {
         let latency = Histogram::new_with_max(micros(DEADLINE), 3).expect("constants that a histogram accepts");
-        Self { measured, counters: Counters::default(), attempts: AtomicU64::new(0), latency: Mutex::new(latency) }
+        let [attempts, peak_tasks, peak_bytes] = [0; 3].map(AtomicU64::new);
+        let counters = Counters::default();
+        Self { measured, counters, attempts, peak_tasks, peak_bytes, latency: Mutex::new(latency) }
     }
 
     fn ended(&self, ending: Ending, attempts: u32, latency: Duration) {
@@ -122,6 +133,17 @@ impl Tally {
 
     pub fn counts(&self) -> Counts {
         self.counters.read()
+    }
+
+    /// Notes what the server holds, at a moment of the measured time.
+    pub fn held(&self, held: Held) {
+        self.peak_tasks.fetch_max(held.tasks, Ordering::Relaxed);
+        self.peak_bytes.fetch_max(held.bytes, Ordering::Relaxed);
+    }
+
+    /// The most that the server held: of its tasks at one moment, of its bytes perhaps at another.
+    pub fn peak(&self) -> Held {
+        Held { tasks: self.peak_tasks.load(Ordering::Relaxed), bytes: self.peak_bytes.load(Ordering::Relaxed) }
     }
 
     /// The calls per second of the measured time.

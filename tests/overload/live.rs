@@ -17,7 +17,7 @@ use frame::{COLUMNS, GOODPUT_LINE, History, INTERVAL, LINES, Step, block, sparkl
 use report::{Report, Row};
 use scenario::{Course, Lengths, Mode};
 use std::time::Duration;
-use tally::Calls;
+use tally::{Calls, Held};
 use tokio::time::Instant;
 
 fn secs(seconds: f64) -> Duration {
@@ -75,6 +75,9 @@ fn each_call_is_counted_once() {
 fn the_display_and_the_report_say_the_same() {
     let calls = some_calls();
     calls.close();
+    calls.counted.held(Held { tasks: 41, bytes: 3 << 19 });
+    calls.counted.held(Held { tasks: 40, bytes: 3 << 20 });
+    calls.counted.held(Held { tasks: 2, bytes: 1 });
     let block = block(&step(1), secs(8.0), &mut History::new(), &calls);
     let counted = |line: &str| -> f64 { line[23..32].trim().parse().unwrap() };
     let row = Row::new(2.0, &calls.counted);
@@ -83,7 +86,7 @@ fn the_display_and_the_report_say_the_same() {
     assert_eq!(block[LINES - 1], "  of those counted in time, p50 100 ms, p99 200 ms");
     let line = summary(&step(1), &calls.counted.rates(), Some(200.0));
     assert_eq!(line, "  protected at   2x     3 offered     1 in time     1 failed  p99 200 ms");
-    assert_eq!(row_of(row), "  2x       3     1   33.3%      0        0     0      0       1  0.83  100  200");
+    assert_eq!(row_of(row), "  2x     3     1  33.3      0     0     0       1  0.83  100  200     41  3.0");
 }
 
 /// The line of the report's table.
