@@ -86,7 +86,7 @@ fn the_display_and_the_report_say_the_same() {
     assert_eq!(block[LINES - 1], "  of those counted in time, p50 100 ms, p99 200 ms");
     let line = summary(&step(1), &calls.counted.rates(), Some(200.0));
     assert_eq!(line, "  protected at   2x     3 offered     1 in time     1 failed  p99 200 ms");
-    assert_eq!(row_of(row), "  2x     3     1  33.3      0     0     0       1  0.83  100  200     41  3.0");
+    assert_eq!(row_of(row), "  2x     3     1  33.3      0     0     0       1  0.83  100  200     41   3.0");
 }
 
 /// The line of the report's table.
