@@ -4,11 +4,13 @@
 mod counts;
 #[path = "../../examples/overload/frame.rs"]
 mod frame;
+#[allow(dead_code, reason = "the example runs steps, too")]
 #[path = "../../examples/overload/report.rs"]
 mod report;
 #[allow(dead_code, reason = "the example has a server, too")]
 #[path = "../../examples/overload/scenario.rs"]
 mod scenario;
+#[allow(dead_code, reason = "the example runs steps, too")]
 #[path = "../../examples/overload/tally.rs"]
 mod tally;
 
