@@ -14,8 +14,9 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The picture has a point for each of these.
-const SAMPLE: Duration = Duration::from_millis(500);
+/// The picture has a point for each of these. It is a multiple of the service time before and after it grows: answers that
+/// come thirty at a time, once in a service time, make no pattern of their own.
+const SAMPLE: Duration = Duration::from_millis(600);
 
 /// All calls of one step. Each call is counted in one of two places. The report shows the first one. The display shows
 /// that one too, and the calls per second of both.
