@@ -195,6 +195,14 @@ impl Explanation {
         self.latency_is_limited(name, limit);
     }
 
+    /// Adds a layer that ends calls after a time that it learns, at the latest after this long.
+    pub(crate) fn limit_latency_at_most(&mut self, name: &'static str, ceiling: Duration, next: &impl Describe) {
+        self.layer(name, format!("learned, at most {ceiling:?}"));
+        next.describe(self);
+        self.check_latency(name, ceiling);
+        self.latency_is_at_most(ceiling);
+    }
+
     /// The stages further in may be passed this many times, with these waits in between.
     pub fn repeat(&mut self, attempts: u32, backoff: Backoff, next: &impl Describe) {
         self.attempts = Some(self.attempts().saturating_mul(attempts));
@@ -254,6 +262,10 @@ impl Explanation {
             self.innermost = Some((name, limit));
         }
         self.check_latency(name, limit);
+        self.latency_is_at_most(limit);
+    }
+
+    fn latency_is_at_most(&mut self, limit: Duration) {
         let latency = self.worst_case.map_or(limit, |inner| inner.min(limit));
         self.worst_case = Some(latency);
         self.hints = self.hints.min(limit.saturating_sub(latency));

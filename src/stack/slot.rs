@@ -151,11 +151,12 @@ impl<P: Patience> Slot for Limit<P> {
     }
 }
 
-/// A configuration changes a fixed limit, and not one that is learned.
+/// A configuration changes a fixed limit. One that sets a limit where one is learned is refused.
 impl<P: Patience> LiveSlot for Limit<P> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
-        if let Some(limit) = self.limit.fixed() {
-            pieces.add_timeout(self.of, limit);
+        match self.limit.fixed() {
+            Some(limit) => pieces.add_timeout(self.of, limit),
+            None => pieces.add_learned_timeout(self.of),
         }
         Ok(self)
     }

@@ -98,6 +98,8 @@
 //! | `keys` | gauge | stack, mechanism | keys with a mechanism of their own |
 //! | `keys_overflow_total` | counter | stack, mechanism | calls of keys for which there was no place |
 //! | `hints_ignored_total` | counter | header | malformed headers, of the whole process (feature `http`) |
+//! | `timeout_seconds` | gauge | stack | the limit of a learned timeout; of several in a stack, the longest |
+//! | `timeout_rate` | gauge | stack | the share of the last calls that a learned timeout gave up |
 //! | `switched_off` | gauge | stack | 1 if the kill switch of a [live](crate::stack::live) stack is on |
 //! | `config_changes_total` | counter | stack, result | changes of a live stack, `applied` or `refused` |
 //! | `config_version`, `config_age_seconds` | gauge | source | the configuration in force of a poller |

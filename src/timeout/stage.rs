@@ -197,9 +197,12 @@ fn timed_out<E>(details: TimedOut) -> Error<E> {
 
 impl<Next: Describe, P: Patience> Describe for TimeoutStage<Next, P> {
     fn describe(&self, explanation: &mut Explanation) {
-        let limit = self.limit.fixed().and_then(|_| of_terms(explanation.terms(), self.of));
-        let limit = limit.unwrap_or_else(|| self.limit.longest());
         self.limit.explain(explanation);
+        let Some(built) = self.limit.fixed() else {
+            explanation.limit_latency_at_most(self.of.name(), self.limit.longest(), &self.next);
+            return;
+        };
+        let limit = of_terms(explanation.terms(), self.of).unwrap_or(built);
         explanation.limit_latency(self.of.name(), limit, &self.next);
     }
 }

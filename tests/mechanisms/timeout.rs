@@ -19,7 +19,8 @@ use steadfast::{
     error::TimedOut,
     retry::{Backoff, Jitter, Retry},
     shell::TypedError,
-    timeout::TimeoutLayer,
+    stack::live::StackConfig,
+    timeout::{Quantile, TimeoutLayer},
 };
 use tokio::{
     spawn,
@@ -197,6 +198,37 @@ fn a_timeout_says_whose_time_was_up_and_whether_the_service_was_called() {
     assert_eq!(text(Some(ms(250)), false), "no answer within 250 ms; the service was not reached");
     assert_eq!(text(None, true), "no answer by the deadline of the caller");
     assert_eq!(text(None, false), "no answer by the deadline of the caller; the service was not reached");
+}
+
+// A learned timeout.
+
+#[test]
+fn a_learned_attempt_timeout_does_not_contradict_a_shorter_timeout_of_the_call() {
+    let learned = Quantile::builder(0.001).build().unwrap();
+    let stack = steadfast::client().timeout(secs(2)).attempt_timeout(learned.clone()).keep_error().layer().unwrap();
+    let explanation = stack.explain();
+    assert_eq!(explanation.worst_case_latency(), Some(secs(2)));
+    let layers: Vec<_> = explanation.layers().collect();
+    assert_eq!(layers, [("timeout", "2s"), ("attempt timeout", "learned, at most 30s")]);
+    // No attempt has all of its time, whatever is learned.
+    let error = steadfast::client().timeout(learned).attempt_timeout(secs(31)).keep_error().layer().unwrap_err();
+    assert_eq!(error.field(), "timeout");
+}
+
+#[test]
+fn a_configuration_that_sets_a_learned_timeout_is_refused() {
+    let learned = || Quantile::builder(0.001).build().unwrap();
+    let (_, control) = steadfast::client().timeout(learned()).attempt_timeout(learned()).keep_error().live().unwrap();
+    let rule = "must be left out: the stack learns this timeout";
+    let cases = [
+        ("timeout", StackConfig { timeout: Some(secs(1)), ..StackConfig::default() }),
+        ("attempt_timeout", StackConfig { attempt_timeout: Some(secs(1)), ..StackConfig::default() }),
+    ];
+    for (field, config) in cases {
+        let error = control.apply(&config).unwrap_err();
+        assert_eq!((error.field(), error.rule()), (field, rule));
+    }
+    control.apply(&StackConfig::default()).unwrap();
 }
 
 // Many timeouts.

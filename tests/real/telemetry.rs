@@ -22,6 +22,7 @@ use steadfast::{
     retry::RetryBudget,
     stack::live::StackConfig,
     telemetry::{BUCKETS, METRICS, MetricInfo, MetricKind, Metrics},
+    timeout::Quantile,
 };
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
@@ -112,6 +113,7 @@ async fn each_metric_of_the_table_is_printed_with_its_type_and_labels() {
     let keyed = Keyed::<u32>::builder(16, Quota::new(100, SECOND)).build().expect("a limit");
     let server = steadfast::server()
         .observe("orders", metrics.clone())
+        .timeout(Quantile::builder(0.01).build().expect("a timeout"))
         .rate_limit(RateLimit::by_key(keyed, |number: &u32| *number))
         .load_level(Queue::builder(1, 4).max_wait(SECOND).build().expect("a queue"))
         .service(service_fn(async |n: u32| {

@@ -115,6 +115,7 @@ impl Control {
     }
 
     fn complete(&self, config: &StackConfig) -> Result<StackConfig, ConfigError> {
+        self.0.pieces.iter().try_for_each(|piece| piece.check_given(config))?;
         let complete = config.completed_by(&self.0.built)?;
         self.0.pieces.iter().try_for_each(|piece| piece.check(&complete))?;
         complete.check_together()?;

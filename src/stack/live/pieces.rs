@@ -15,6 +15,11 @@ pub(super) trait Piece: Send + Sync {
     /// Writes down what is in force.
     fn read(&self, config: &mut StackConfig);
 
+    /// Whether a configuration may say what it says, before what it does not say is added.
+    fn check_given(&self, _config: &StackConfig) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
     /// Whether the mechanism can follow its part of a complete configuration.
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError>;
 
@@ -57,6 +62,10 @@ impl Pieces {
 
     pub(in crate::stack) fn add_timeout(&mut self, of: Of, built: Duration) {
         self.0.push(Box::new(Timeout { of, built }));
+    }
+
+    pub(in crate::stack) fn add_learned_timeout(&mut self, of: Of) {
+        self.0.push(Box::new(LearnedTimeout(of)));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &dyn Piece> {
@@ -132,11 +141,7 @@ impl Piece for Timeout {
     }
 
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        let limit = match self.of {
-            Of::Call => &config.timeout,
-            Of::Attempt => &config.attempt_timeout,
-        };
-        limit.map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
+        timeout(self.of, config).map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
     }
 
     fn tighten(&self, _config: &StackConfig) -> Left {
@@ -146,4 +151,36 @@ impl Piece for Timeout {
     fn apply(&self, _config: &StackConfig) {}
 
     fn settle(&self) {}
+}
+
+/// A timeout that is learned. No configuration sets it.
+struct LearnedTimeout(Of);
+
+impl Piece for LearnedTimeout {
+    fn read(&self, _config: &mut StackConfig) {}
+
+    fn check_given(&self, config: &StackConfig) -> Result<(), ConfigError> {
+        let rule = "must be left out: the stack learns this timeout";
+        timeout(self.0, config).map_or(Ok(()), |limit| Err(ConfigError::new(self.0.field(), limit, rule)))
+    }
+
+    fn check(&self, _config: &StackConfig) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    fn tighten(&self, _config: &StackConfig) -> Left {
+        Left::Same
+    }
+
+    fn apply(&self, _config: &StackConfig) {}
+
+    fn settle(&self) {}
+}
+
+/// The limit that a configuration gives.
+fn timeout(of: Of, config: &StackConfig) -> Option<Duration> {
+    match of {
+        Of::Call => config.timeout,
+        Of::Attempt => config.attempt_timeout,
+    }
 }

@@ -33,8 +33,9 @@ const CELLS: usize = 4 * SLICE;
 ///   such samples into account, so the limit does not creep down. Where too many calls time out, the limit rises by at
 ///   most a quarter for each quarter of the window.
 /// - During overload the limit is [frozen](Self::is_frozen): while more than a tenth of 128 calls time out, or ten times
-///   `e` if that is more. Those calls, and the 128 on either side, are not learned. A service that becomes much slower
-///   for good keeps the limit frozen; [`reset`](Self::reset) begins again at the ceiling.
+///   `e` if that is more. Those calls, and the 128 on either side, are not learned. After `100 / e` calls of
+///   that kind, ten windows, this is how the service is: the limit begins again at the ceiling.
+///   [`reset`](Self::reset) does so at once.
 ///
 /// A call costs two relaxed atomic operations and no lock. One in 128 updates the limit, behind a lock that no call
 /// waits for. The memory is bounded: two bytes for each call of the window, and eight for each bucket.

@@ -75,6 +75,20 @@ fn overload_freezes_the_limit_and_reset_thaws_it() {
 }
 
 #[test]
+fn a_service_that_is_much_slower_for_good_is_learned_after_ten_windows() {
+    let (limit, mut random) = (quantile(0.01), SmallRng::seed_from_u64(5));
+    calls(&limit, 5_000, &mut random, 1.0);
+    let before = limit.current();
+    calls(&limit, 9_000, &mut random, 20.0);
+    assert_eq!((limit.is_frozen(), limit.current()), (true, before));
+    calls(&limit, 1_300, &mut random, 20.0);
+    assert_eq!((limit.is_frozen(), limit.current()), (false, limit.ceiling()));
+    calls(&limit, 5_000, &mut random, 20.0);
+    let achieved = calls(&limit, 30_000, &mut random, 20.0);
+    assert!(achieved > 0.005 && achieved < 0.02, "{achieved}");
+}
+
+#[test]
 fn a_service_that_is_twice_as_slow_for_good_gets_a_longer_limit() {
     let (limit, mut random) = (quantile(0.01), SmallRng::seed_from_u64(5));
     calls(&limit, 5_000, &mut random, 1.0);

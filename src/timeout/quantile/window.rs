@@ -12,6 +12,9 @@ const LARGEST_STEP: f64 = 1.25;
 /// The tail of a lognormal latency falls with about the fourth power of the limit.
 const TAIL_POWER: f64 = 0.25;
 
+/// A limit was learned from one window. Trouble of ten times as many calls is how the service is.
+const FROZEN_WINDOWS: usize = 10;
+
 #[derive(Clone, Copy, Default)]
 struct Bucket {
     answered: u32,
@@ -29,6 +32,9 @@ pub(super) struct Window {
     /// The last slice, if it was calm and so was the one before: learned once the next one is calm, too.
     pending: Vec<Sample>,
     frozen: bool,
+    /// The calls that were not learned. A call that is learned makes up for ten, so that the limit is either learned
+    /// from one call in eleven, or begins again.
+    passed_over: usize,
     /// The samples to wait for before the limit rises again.
     hold: usize,
 }
@@ -46,6 +52,7 @@ impl Window {
             limit: scale.ceiling(),
             pending: Vec::with_capacity(SLICE),
             frozen: false,
+            passed_over: 0,
             hold: 0,
         }
     }
@@ -68,21 +75,31 @@ impl Window {
         let censored = slice.iter().filter(|sample| sample.censored).count();
         let was_frozen = self.frozen;
         self.frozen = censored as f64 > (10.0 * self.rate).clamp(0.1, 0.9) * slice.len() as f64;
+        let count = slice.len();
+        let mut calm = std::mem::take(&mut self.pending);
         if self.frozen {
-            self.pending.clear();
-            return;
-        }
-        let calm = std::mem::take(&mut self.pending);
-        if !was_frozen {
+            calm.clear();
+        } else if !was_frozen {
             self.pending = slice;
         }
         if calm.is_empty() {
+            self.pass_over(count);
             return;
         }
+        self.passed_over = self.passed_over.saturating_sub(FROZEN_WINDOWS * calm.len());
         self.hold = self.hold.saturating_sub(calm.len());
         calm.into_iter().for_each(|sample| self.add(sample));
         if self.samples.len() * 2 >= self.size {
             self.adjust();
+        }
+    }
+
+    /// Begins again at the ceiling where trouble does not end. The limit is too short for what the service has become,
+    /// and the calls that it gives up do not show how much longer they take.
+    fn pass_over(&mut self, calls: usize) {
+        self.passed_over += calls;
+        if self.passed_over >= FROZEN_WINDOWS * self.size {
+            *self = Self::new(self.rate, self.scale);
         }
     }
 
