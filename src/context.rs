@@ -66,6 +66,16 @@ pub enum Criticality {
 impl Criticality {
     /// All classes, from the least critical to the most critical one.
     pub const ALL: [Self; 4] = [Self::Sheddable, Self::SheddablePlus, Self::Critical, Self::CriticalPlus];
+
+    /// The class in a word, for labels.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sheddable => "sheddable",
+            Self::SheddablePlus => "sheddable_plus",
+            Self::Critical => "critical",
+            Self::CriticalPlus => "critical_plus",
+        }
+    }
 }
 
 /// The deadline, the criticality and the attempt of the call at hand. A small value, cheap to copy.

@@ -167,6 +167,16 @@ pub enum OverloadedCause {
 impl OverloadedCause {
     pub(crate) const COUNT: usize = 4;
     pub(crate) const ALL: [Self; Self::COUNT] = [Self::Limit, Self::Class, Self::Tenant, Self::Signal];
+
+    /// The cause in a word, for labels.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Class => "class",
+            Self::Tenant => "tenant",
+            Self::Signal => "signal",
+        }
+    }
 }
 
 /// The caller has had its share.

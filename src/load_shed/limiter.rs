@@ -5,6 +5,7 @@ use super::{
     permit::{Permit, Ticket},
     places::{InFlight, Places},
     readings::{LimitReason, Readings},
+    refusals::Refusals,
     rule::Rule,
     terms::{Ask, Terms},
 };
@@ -354,6 +355,10 @@ impl Limiter {
             }
             None => format!("at most {limit} in flight{in_shadow}"),
         }
+    }
+
+    pub(super) fn refusals(&self) -> Option<&Refusals> {
+        self.shared.terms.as_ref().map(|terms| &terms.refusals)
     }
 
     /// Whether it runs functions of the user.

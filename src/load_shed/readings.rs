@@ -38,3 +38,21 @@ pub enum LimitReason {
     /// A signal has lowered it, which may be over by now.
     Signal,
 }
+
+impl LimitReason {
+    pub(super) const ALL: [Self; 7] =
+        [Self::Fixed, Self::Unknown, Self::Rate, Self::Algorithm, Self::Floor, Self::Ceiling, Self::Signal];
+
+    /// The reason in a word, for labels.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Unknown => "unknown",
+            Self::Rate => "rate",
+            Self::Algorithm => "algorithm",
+            Self::Floor => "floor",
+            Self::Ceiling => "ceiling",
+            Self::Signal => "signal",
+        }
+    }
+}

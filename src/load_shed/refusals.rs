@@ -28,12 +28,16 @@ impl Refusals {
         self.exempted.load(Ordering::Relaxed)
     }
 
-    /// For each class that was refused a call, and each cause: how often.
-    pub(super) fn read(&self) -> Vec<(Criticality, OverloadedCause, u64)> {
+    /// For each class and each cause: how often.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Criticality, OverloadedCause, u64)> + '_ {
         let classes = Criticality::ALL.into_iter().zip(&self.by_class);
-        let each = classes.flat_map(|(class, counters)| {
+        classes.flat_map(|(class, counters)| {
             OverloadedCause::ALL.into_iter().zip(counters).map(move |(cause, counter)| (class, cause, counter.get()))
-        });
-        each.filter(|(_, _, count)| *count > 0).collect()
+        })
+    }
+
+    /// Those that occurred.
+    pub(super) fn read(&self) -> Vec<(Criticality, OverloadedCause, u64)> {
+        self.all().filter(|(_, _, count)| *count > 0).collect()
     }
 }

@@ -90,6 +90,9 @@
 //! | `circuit_half_open_in_seconds` | gauge | stack | until an open circuit lets probes through, else 0 |
 //! | `retry_budget_balance` | gauge | stack | earned retries that are left |
 //! | `in_flight`, `in_flight_limit` | gauge | stack, mechanism | calls in flight of `load_shed`, calls in the service of `load_level` |
+//! | `in_flight_limit_reason` | gauge | stack, reason | 1 for the reason of a limit of `load_shed` that is not a plain fixed one: `fixed`, `unknown`, `rate`, `algorithm`, `floor`, `ceiling`, `signal` |
+//! | `shed_total` | counter | stack, class, reason | calls that such a limit refused, by criticality |
+//! | `shed_exempt_total` | counter | stack | calls that were exempt from it |
 //! | `queue_waiting` | gauge | stack | calls that wait |
 //! | `queue_oldest_seconds` | gauge | stack | how long the oldest has waited |
 //! | `queue_drain_seconds` | gauge | stack | until the backlog is gone: infinite if it does not shrink, 0 if unknown |

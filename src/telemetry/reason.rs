@@ -1,5 +1,5 @@
 use crate::{
-    error::{QueueFullCause, Rejection},
+    error::{OverloadedCause, QueueFullCause, Rejection},
     shell::Denied,
 };
 
@@ -10,6 +10,9 @@ pub(crate) enum Reason {
     Deadline,
     Open,
     CallsInFlight,
+    Class,
+    Tenant,
+    Signal,
     Rate,
     Never,
     RateClosed,
@@ -32,6 +35,9 @@ pub(crate) enum Reason {
 /// | `timeout` | `deadline` | the deadline of the caller passed |
 /// | `circuit_breaker` | `open` | the circuit is open |
 /// | `load_shed` | `limit` | the calls in flight are at the limit |
+/// | `load_shed` | `class` | what is left of the limit is for other classes |
+/// | `load_shed` | `tenant` | the tenant has its share of the limit |
+/// | `load_shed` | `signal` | the calls in flight are at the limit that an overload signal has lowered |
 /// | `rate_limit` | `rate` | the tokens are used up for some time |
 /// | `rate_limit` | `never` | the call costs too much, or its key is too long |
 /// | `rate_limit` | `closed` | the limit is closed |
@@ -44,11 +50,14 @@ pub(crate) enum Reason {
 /// | `load_level` | `waited_too_long` | the call waited for as long as it is worth |
 /// | `load_level` | `closed` | the queue is closed |
 /// | `kill_switch` | `switched_off` | the stack is switched off |
-pub(crate) const REASONS: [(&str, &str); 16] = [
+pub(crate) const REASONS: [(&str, &str); 19] = [
     ("timeout", "limit"),
     ("timeout", "deadline"),
     ("circuit_breaker", "open"),
     ("load_shed", "limit"),
+    ("load_shed", "class"),
+    ("load_shed", "tenant"),
+    ("load_shed", "signal"),
     ("rate_limit", "rate"),
     ("rate_limit", "never"),
     ("rate_limit", "closed"),
@@ -69,7 +78,12 @@ impl Reason {
             Rejection::TimedOut(details) if details.limit().is_some() => Self::TimeLimit,
             Rejection::TimedOut(_) => Self::Deadline,
             Rejection::CircuitOpen(_) => Self::Open,
-            Rejection::Overloaded(_) => Self::CallsInFlight,
+            Rejection::Overloaded(details) => match details.cause() {
+                OverloadedCause::Limit => Self::CallsInFlight,
+                OverloadedCause::Class => Self::Class,
+                OverloadedCause::Tenant => Self::Tenant,
+                OverloadedCause::Signal => Self::Signal,
+            },
             Rejection::RateLimited(details) if details.is_closed() => Self::RateClosed,
             Rejection::RateLimited(details) if details.retry_after().is_none() => Self::Never,
             Rejection::RateLimited(_) => Self::Rate,
@@ -136,11 +150,14 @@ mod tests {
     #[test]
     fn each_rejection_has_a_reason_of_its_mechanism_and_each_reason_a_rejection() {
         let full = |cause| Rejection::from(QueueFull::new(cause, 1, None));
-        let rejections: [(Rejection, &str); 18] = [
+        let rejections: [(Rejection, &str); 21] = [
             (TimedOut::new(Some(SECOND), true).into(), "limit"),
             (TimedOut::new(None, false).into(), "deadline"),
             (CircuitOpen::new(None).into(), "open"),
             (Overloaded::new(1, None).into(), "limit"),
+            (Overloaded::new(1, None).by(OverloadedCause::Class).into(), "class"),
+            (Overloaded::new(1, None).by(OverloadedCause::Tenant).into(), "tenant"),
+            (Overloaded::new(1, None).by(OverloadedCause::Signal).into(), "signal"),
             (RateLimited::new(Some(SECOND)).into(), "rate"),
             (RateLimited::new(None).into(), "never"),
             (RateLimited::long_key(2, 1).into(), "never"),

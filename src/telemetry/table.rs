@@ -63,6 +63,7 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "hints_ignored_total" Counter ["header"] "Malformed headers that were ignored.";
     "in_flight" Gauge ["stack", "mechanism"] "The calls in flight.";
     "in_flight_limit" Gauge ["stack", "mechanism"] "The most calls that may be in flight.";
+    "in_flight_limit_reason" Gauge ["stack", "reason"] "1 for the reason of the limit on the calls in flight, else 0.";
     "keys" Gauge ["stack", "mechanism"] "The keys with a limit or a breaker of their own.";
     "keys_overflow_total" Counter ["stack", "mechanism"] "Calls of keys for which there was no place.";
     "queue_drain_seconds" Gauge ["stack"] "When the backlog is gone: infinite if it does not shrink, 0 if unknown.";
@@ -76,6 +77,8 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "retry_budget_balance" Gauge ["stack"] "The retries that were earned and are left.";
     "retry_delay_seconds" Histogram ["stack"] "The waits between the attempts of a call, of those with a retry.";
     "shadow_rejections_total" Counter ["stack", "mechanism"] "Calls that a limit in shadow let pass.";
+    "shed_exempt_total" Counter ["stack"] "Calls that were exempt from a limit on the calls in flight.";
+    "shed_total" Counter ["stack", "class", "reason"] "Calls that such a limit refused, by class.";
     "store_debt" Gauge ["name"] "The tokens that were spent and are not in the store yet.";
     "store_sync_age_seconds" Gauge ["name"] "The time since the store last answered.";
     "store_up" Gauge ["name"] "1 if the store answers, else 0.";

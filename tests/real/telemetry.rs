@@ -115,6 +115,7 @@ async fn each_metric_of_the_table_is_printed_with_its_type_and_labels() {
         .observe("orders", metrics.clone())
         .timeout(Quantile::builder(0.01).build().expect("a timeout"))
         .rate_limit(RateLimit::by_key(keyed, |number: &u32| *number))
+        .load_shed(Limiter::adaptive().build().expect("a limiter"))
         .load_level(Queue::builder(1, 4).max_wait(SECOND).build().expect("a queue"))
         .service(service_fn(async |n: u32| {
             sleep(Duration::from_millis(5)).await;
