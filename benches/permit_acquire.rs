@@ -46,6 +46,16 @@ fn limiter(criterion: &mut Criterion) {
         black_box(full.try_acquire()).unwrap_err();
     });
     drop(permit);
+    let adaptive = Limiter::adaptive().build().unwrap();
+    bench(criterion, "adaptive in-flight limit, acquire and release", || {
+        drop(black_box(adaptive.try_acquire()).unwrap());
+    });
+    let full = Limiter::adaptive().ceiling(1).build().unwrap();
+    let permit = full.try_acquire().unwrap();
+    bench(criterion, "adaptive in-flight limit, reject", || {
+        black_box(full.try_acquire()).unwrap_err();
+    });
+    drop(permit);
 }
 
 fn queue(criterion: &mut Criterion) {

@@ -73,7 +73,7 @@ impl<C, E> LoadShed<NoTenants, C, E> {
 impl<K, E> LoadShed<K, ClassOfContext, E> {
     /// Each call matters as much as `criticality` says of its request, whatever its caller says. Default: as much as
     /// the [context](crate::CallContext) says. With the feature `http` that is the caller's word only where the caller
-    /// is [trusted](crate::http::Peer).
+    /// is an internal peer.
     ///
     /// `criticality` is a closure or function `Fn(&Request) -> Criticality`.
     pub fn criticality<F>(self, criticality: F) -> LoadShed<K, ClassBy<F>, E> {

@@ -25,6 +25,7 @@ use tokio::{runtime, time::Instant};
 use tower::{Layer, Service};
 
 mod fair;
+mod shed;
 mod most_open;
 mod transitions;
 

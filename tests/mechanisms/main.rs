@@ -40,6 +40,7 @@ mod http;
 mod imports;
 mod keyed;
 mod limiter;
+mod limiter_classes;
 mod listeners;
 #[cfg(feature = "load")]
 mod load;

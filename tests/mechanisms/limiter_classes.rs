@@ -1,0 +1,128 @@
+//! A limit with classes against a plain model of its documentation.
+
+use proptest::prelude::*;
+use steadfast::{CallContext, Criticality, error::OverloadedCause, load_shed::Limiter};
+use tokio::time::Instant;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Acquire(usize),
+    Release(prop::sample::Index),
+    SetLimit(usize),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0..4usize).prop_map(Step::Acquire),
+        3 => any::<prop::sample::Index>().prop_map(Step::Release),
+        1 => (1..40usize).prop_map(Step::SetLimit),
+    ]
+}
+
+/// In hundredths: what each class sees, and what it is guaranteed.
+fn any_shares() -> impl Strategy<Value = ([u64; 4], [u64; 4])> {
+    let seen = prop::array::uniform4(1..=100_u64).prop_map(|mut shares| {
+        shares.sort_unstable();
+        shares
+    });
+    (seen, prop::array::uniform4(0..=25_u64))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_class_gets_what_it_sees_and_what_it_is_guaranteed_and_never_more_than_the_limit(
+        first_limit in 1..40usize,
+        (seen, guaranteed) in any_shares(),
+        steps in prop::collection::vec(any_step(), 1..200),
+    ) {
+        let mut builder = Limiter::at_most(first_limit).class_shares(seen.map(|share| share as f64 / 100.0));
+        for (class, share) in Criticality::ALL.into_iter().zip(guaranteed) {
+            builder = builder.guarantee(class, share as f64 / 100.0);
+        }
+        let limiter = builder.build().unwrap();
+        let now = Instant::now();
+        let (mut limit, mut held, mut permits) = (first_limit as u64, [0_u64; 4], Vec::new());
+        let mut refused = 0;
+        for step in steps {
+            match step {
+                Step::Acquire(class) => {
+                    let total: u64 = held.iter().sum();
+                    let reserved = |class: usize| limit * guaranteed[class] / 100;
+                    let unused = |class: usize| reserved(class).saturating_sub(held[class]);
+                    let others: u64 = (0..4).filter(|other| *other != class).map(unused).sum();
+                    let visible = (limit * seen[class] / 100).max(1);
+                    let wanted = if total >= limit {
+                        Some(OverloadedCause::Limit)
+                    } else if unused(class) > 0 || total < visible && total + others < limit {
+                        None
+                    } else {
+                        Some(OverloadedCause::Class)
+                    };
+                    let context = CallContext::new().with_criticality(Criticality::ALL[class]);
+                    match limiter.try_acquire_at(&context, now) {
+                        Ok(permit) => {
+                            prop_assert_eq!(wanted, None);
+                            held[class] += 1;
+                            permits.push((class, permit));
+                        }
+                        Err(error) => {
+                            prop_assert_eq!(wanted, Some(error.cause()));
+                            refused += 1;
+                        }
+                    }
+                }
+                Step::Release(index) if !permits.is_empty() => {
+                    let (class, permit) = permits.swap_remove(index.index(permits.len()));
+                    drop(permit);
+                    held[class] -= 1;
+                }
+                Step::Release(_) => {}
+                Step::SetLimit(new) => {
+                    limiter.set_limit(new).unwrap();
+                    limit = new as u64;
+                }
+            }
+            prop_assert_eq!(limiter.in_flight() as u64, held.iter().sum::<u64>());
+        }
+        prop_assert_eq!(limiter.refused(), refused);
+        prop_assert_eq!(limiter.readings().refused_by.iter().map(|(_, _, count)| count).sum::<u64>(), refused);
+        drop(permits);
+        prop_assert_eq!(limiter.in_flight(), 0);
+    }
+}
+
+#[test]
+fn what_cannot_work_is_an_error_that_names_the_field() {
+    use std::time::Duration;
+    use steadfast::load_shed::{Aimd, Gradient};
+    let error = |builder: steadfast::load_shed::LimiterBuilder| builder.build().unwrap_err().to_string();
+    let cases = [
+        (error(Limiter::adaptive().floor(0)), "load_shed.floor"),
+        (error(Limiter::adaptive().floor(11).ceiling(10)), "floor of 11"),
+        (error(Limiter::adaptive().ceiling(0)), "load_shed.limit"),
+        (error(Limiter::adaptive().initial(0)), "load_shed.initial"),
+        (error(Limiter::adaptive().share(0.0)), "load_shed.share"),
+        (error(Limiter::adaptive().share(f64::NAN)), "load_shed.share"),
+        (error(Limiter::adaptive().share(1.01)), "load_shed.share"),
+        (error(Limiter::adaptive().deadline(Duration::ZERO)), "load_shed.deadline"),
+        (error(Limiter::at_most(9).class_shares([0.5, 0.4, 1.0, 1.0])), "grow with the criticality"),
+        (error(Limiter::at_most(9).class_shares([0.0, 0.4, 1.0, 1.0])), "load_shed.class_shares"),
+        (error(Limiter::at_most(9).guarantee(Criticality::Critical, -0.1)), "load_shed.guarantee"),
+        (
+            error(Limiter::at_most(9).guarantee(Criticality::Critical, 0.6).guarantee(Criticality::Sheddable, 0.5)),
+            "together must be at most 1",
+        ),
+        (error(Limiter::at_most(70_000).guarantee(Criticality::Critical, 0.6)), "65,535"),
+        (error(Limiter::at_most(9).fair_share(0.0)), "load_shed.fair_share"),
+        (Aimd::new(0, 0.9).unwrap_err().to_string(), "aimd.limit"),
+        (Aimd::new(1, 1.0).unwrap_err().to_string(), "aimd.factor"),
+        (Aimd::new(1, 0.0).unwrap_err().to_string(), "aimd.factor"),
+        (Gradient::new(1, 0.9).unwrap_err().to_string(), "gradient.tolerance"),
+        (Gradient::new(0, 1.5).unwrap_err().to_string(), "gradient.limit"),
+    ];
+    for (error, wanted) in cases {
+        assert!(error.contains(wanted), "{error:?} does not say {wanted:?}");
+    }
+}
