@@ -33,7 +33,7 @@ pub use chain::chain;
 pub use closed::Closed;
 pub use details::{
     CircuitOpen, Overloaded, OverloadedCause, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut,
-    WaitedTooLong,
+    TimedOutBy, TimedOutIn, WaitedTooLong,
 };
 
 use crate::words::Flag;

@@ -4,6 +4,7 @@ use crate::{
     clock::Nanos,
     context::CallContext,
     deadline::Deadline,
+    error::TimedOutIn,
     words::{Flag, Wait},
 };
 use std::{mem, time::Duration};
@@ -21,7 +22,7 @@ pub struct Frame {
     /// How the service answered in this poll.
     ending: Reported,
     /// The call has been handed to the service, in this attempt or an earlier one.
-    reached: Flag,
+    reached: Reached,
     /// The attempt that ends in this poll must not be followed by another one.
     retry_forbidden: Flag,
     /// The attempt that a timeout ends had less than half of its patience.
@@ -40,6 +41,16 @@ pub struct Frame {
     later_pass: u64,
     /// What the call inherited before the pass, where a stage had asked or set it.
     before_pass: Option<Inherited>,
+}
+
+/// Whether the call has been handed to the service, and where it was abandoned, in a word.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reached(u64);
+
+impl Reached {
+    const SERVICE: u64 = 1;
+    const ABANDONED_BEFORE_READY: u64 = 2;
+    const ABANDONED_IN_SERVICE: u64 = 4;
 }
 
 /// An [`Ending`] that was reported, if any was, as whole words.
@@ -215,13 +226,27 @@ impl Frame {
     /// service.
     #[inline]
     pub fn service_was_reached(&mut self) {
-        self.reached = Flag::YES;
+        self.reached.0 |= Reached::SERVICE;
     }
 
     /// Whether the call has been handed to the service.
     #[inline]
     pub fn reached_service(&self) -> bool {
-        self.reached.is_set()
+        self.reached.0 & Reached::SERVICE != 0
+    }
+
+    /// Notes that the call is abandoned at the service: within it, or while it waits for its readiness.
+    pub(super) fn abandoned_at_service(&mut self, is_in_service: bool) {
+        self.reached.0 |= if is_in_service { Reached::ABANDONED_IN_SERVICE } else { Reached::ABANDONED_BEFORE_READY };
+    }
+
+    /// Where the call was that was abandoned in this poll.
+    pub(crate) fn abandoned_in(&self) -> TimedOutIn {
+        match self.reached.0 {
+            reached if reached & Reached::ABANDONED_IN_SERVICE != 0 => TimedOutIn::Service,
+            reached if reached & Reached::ABANDONED_BEFORE_READY != 0 => TimedOutIn::Readiness,
+            _ => TimedOutIn::Waiting,
+        }
     }
 
     /// Notes that the attempt must not be followed by another one, for the rest of this poll. A stage does so in the
@@ -345,7 +370,7 @@ impl Frame {
     #[inline]
     pub fn turn_to_attempt(&mut self) {
         self.ending = Reported::default();
-        self.reached = Flag::NO;
+        self.reached = Reached::default();
         self.retry_forbidden = Flag::NO;
     }
 

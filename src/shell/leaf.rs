@@ -102,9 +102,12 @@ where
         frame: &mut Frame,
     ) {
         frame.user_code_runs();
-        *call.project().request = None;
+        if call.project().request.take().is_some() {
+            frame.abandoned_at_service(false);
+        }
         if callee.as_mut().is_running() {
             frame.service_was_reached();
+            frame.abandoned_at_service(true);
             callee.stop();
         }
     }

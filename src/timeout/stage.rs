@@ -1,7 +1,7 @@
 use super::patience::{Patience, of_terms};
 use crate::{
     deadline::Deadline,
-    error::{Error, TimedOut},
+    error::{Error, TimedOut, TimedOutBy},
     shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage, Terms},
 };
 use pin_project_lite::pin_project;
@@ -44,6 +44,14 @@ impl Of {
         match self {
             Self::Call => "timeout",
             Self::Attempt => "attempt_timeout",
+        }
+    }
+
+    /// The deadline that it sets.
+    fn by(self) -> TimedOutBy {
+        match self {
+            Self::Call => TimedOutBy::Call,
+            Self::Attempt => TimedOutBy::Attempt,
         }
     }
 
@@ -157,7 +165,13 @@ where
         if P::LEARNS && limit.is_some() && frame.reached_service() {
             self.limit.given_up(*call.kept);
         }
-        let details = TimedOut::new(limit, frame.reached_service());
+        let by = if limit.is_some() { self.of.by() } else { TimedOutBy::Caller };
+        let spent = own.instant().map(|own| {
+            let left = own.saturating_duration_since(now);
+            let late = now.saturating_duration_since(own);
+            self.limit(*call.kept, frame).saturating_sub(left) + late
+        });
+        let details = TimedOut::new(limit, frame.reached_service()).ended_by(by).given_up(frame.abandoned_in(), spent);
         // The attempt under way may have had its patience though the call had not.
         Poll::Ready(Err(timed_out(if cut_short && frame.is_cut_short() { details.cut_short() } else { details })))
     }

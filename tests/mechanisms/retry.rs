@@ -15,7 +15,7 @@ use steadfast::{
     CallContext, Error, Outcome, Random, Rejection,
     circuit_breaker::Breaker,
     classify::AnyError,
-    error::TimedOut,
+    error::{TimedOut, TimedOutBy},
     load_shed::Limiter,
     rate_limit::{RateLimit, TokenBucket},
     retry::{Backoff, CloneRequest, Jitter, Retry, RetryBudget, RetryLayer},
@@ -114,7 +114,7 @@ async fn an_attempt_that_timed_out_in_the_service_is_tried_again_and_one_that_ne
     let watch = Stopwatch::start();
     let never_ready = Backend::always(Act::answer(200)).ready_for(0);
     let error = stack.layer(never_ready).oneshot(()).await.unwrap_err();
-    assert_eq!(error, Error::Rejected(TimedOut::new(Some(secs(1)), false).into()));
+    assert_eq!(error, Error::Rejected(TimedOut::new(Some(secs(1)), false).ended_by(TimedOutBy::Attempt).into()));
     assert_eq!(watch.read(), secs(1));
 }
 
@@ -413,7 +413,7 @@ async fn a_retry_whose_attempt_times_out_before_the_service_is_ready_is_refunded
     let stack = steadfast::client().retry(every(3, secs(1)).budget(budget.clone())).attempt_timeout(secs(1));
     let call = stack.service(backend.clone()).unwrap().oneshot(());
     let (result, change) = change_of(&budget, call).await;
-    assert_eq!(result, Err(Error::Rejected(TimedOut::new(Some(secs(1)), true).into())));
+    assert_eq!(result, Err(Error::Rejected(TimedOut::new(Some(secs(1)), true).ended_by(TimedOutBy::Attempt).into())));
     assert_eq!((backend.calls(), change), (1, 0.5));
 }
 

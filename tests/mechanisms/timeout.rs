@@ -16,7 +16,7 @@ use std::{
 };
 use steadfast::{
     CallContext, Error, Rejection,
-    error::TimedOut,
+    error::{TimedOut, TimedOutBy, TimedOutIn},
     retry::{Backoff, Jitter, Retry},
     shell::TypedError,
     stack::live::StackConfig,
@@ -31,6 +31,11 @@ use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit, service_fn};
 
 fn timed_out(limit: Option<Duration>, reached_service: bool) -> Result<u16, Error<Failed>> {
     Err(Error::Rejected(TimedOut::new(limit, reached_service).into()))
+}
+
+/// By the timeout of the attempt, in the service.
+fn attempt_timed_out(limit: Duration) -> Result<u16, Error<Failed>> {
+    Err(Error::Rejected(TimedOut::new(Some(limit), true).ended_by(TimedOutBy::Attempt).into()))
 }
 
 /// By a deadline that came before half of the limit.
@@ -200,6 +205,34 @@ fn a_timeout_says_whose_time_was_up_and_whether_the_service_was_called() {
     assert_eq!(text(None, false), "no answer by the deadline of the caller; the service was not reached");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_timeout_says_which_deadline_ended_the_call_where_and_after_how_long() {
+    let details = |result: Result<u16, Error<Failed>>| match result {
+        Err(Error::Rejected(Rejection::TimedOut(details))) => details,
+        other => panic!("{other:?}"),
+    };
+    let hangs = Backend::always(Act::hang());
+    let unready = Backend::always(Act::answer(200)).ready_for(0);
+    let by_attempt = steadfast::client().attempt_timeout(ms(1500)).service(hangs.clone()).unwrap();
+    let timed_out = details(by_attempt.oneshot(()).await);
+    assert_eq!(timed_out.to_string(), "no answer within 1.5 s (attempt timeout), given up in the service after 1.5 s");
+    assert_eq!((timed_out.by(), timed_out.phase()), (TimedOutBy::Attempt, TimedOutIn::Service));
+
+    let timed_out = details(within(secs(10)).layer(unready).oneshot(()).await);
+    assert_eq!((timed_out.by(), timed_out.phase()), (TimedOutBy::Call, TimedOutIn::Readiness));
+    assert_eq!(timed_out.spent(), Some(secs(10)));
+
+    let context = CallContext::new().with_deadline(Instant::now() + secs(3));
+    let timed_out = details(context.scope(within(secs(10)).layer(hangs).oneshot(())).await);
+    assert_eq!((timed_out.by(), timed_out.phase()), (TimedOutBy::Caller, TimedOutIn::Service));
+    assert_eq!((timed_out.limit(), timed_out.spent()), (None, Some(secs(3))));
+
+    let context = CallContext::new().with_deadline(Instant::now());
+    let timed_out = details(context.scope(within(secs(10)).layer(Backend::always(Act::hang())).oneshot(())).await);
+    assert_eq!((timed_out.by(), timed_out.phase()), (TimedOutBy::Caller, TimedOutIn::Waiting));
+    assert_eq!(timed_out.spent(), None);
+}
+
 // A learned timeout.
 
 #[test]
@@ -255,7 +288,7 @@ async fn a_stack_that_ends_by_its_own_limit_names_that_limit_even_if_an_attempt_
         .classify(by_status);
     let service = stack.service(backend.clone()).unwrap();
     let in_time = Stopwatch::start();
-    assert_eq!(service.oneshot(()).await, timed_out(Some(ms(900)), true));
+    assert_eq!(service.oneshot(()).await, attempt_timed_out(ms(900)));
     assert_eq!(in_time.read(), ms(1901));
 
     // Here the attempt may take until 2.1 s, and the limit of the whole call comes first.
@@ -310,7 +343,7 @@ async fn a_stack_of_timeouts_and_retries_has_one_timer() {
         .attempt_timeout(secs(1));
     let watch = Stopwatch::start();
     let (result, polls) = Counted::new(stack.service(backend.clone()).unwrap().oneshot(())).await;
-    assert_eq!(result, timed_out(Some(secs(1)), true));
+    assert_eq!(result, attempt_timed_out(secs(1)));
     assert_eq!(watch.read(), ms(2100));
     assert_eq!((polls, backend.polls()), (4, 4));
 }

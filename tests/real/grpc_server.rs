@@ -147,7 +147,7 @@ async fn a_call_ends_with_the_time_that_its_caller_gives_it() {
     let response = sender.send_request(request.body(message).unwrap()).await.unwrap();
     let header = |name| response.headers()[name].to_str().unwrap();
     match header("grpc-status") {
-        "4" => assert_eq!(header("grpc-message"), "timeout: no answer by the deadline of the caller"),
+        "4" => assert!(header("grpc-message").starts_with("timeout: no answer by the deadline of the caller")),
         // tonic has a timer of its own for it, which may be first.
         code => assert_eq!((code, header("grpc-message")), ("1", "Timeout expired")),
     }

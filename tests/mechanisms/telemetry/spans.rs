@@ -61,7 +61,7 @@ async fn a_call_that_is_rejected_names_the_mechanism() {
     assert_eq!(
         lines[3..],
         [
-            "DEBUG steadfast.call: timeout: no answer within 40 ms stack=payments mechanism=timeout reason=limit \
+            "DEBUG steadfast.call: timeout: no answer within 40 ms (attempt timeout), given up in the service after 40 ms stack=payments mechanism=timeout reason=limit \
              reached=true",
             "WARN steadfast.call: calls were rejected stack=payments mechanism=timeout count=1",
             "DEBUG steadfast.call: a retry was denied stack=payments reason=exhausted",
