@@ -27,14 +27,15 @@
 mod chain;
 mod closed;
 mod details;
+mod overloaded;
 mod readable;
+mod timed_out;
 
 pub use chain::chain;
 pub use closed::Closed;
-pub use details::{
-    CircuitOpen, Overloaded, OverloadedCause, QueueFull, QueueFullCause, RateLimited, SwitchedOff, TimedOut,
-    TimedOutBy, TimedOutIn, WaitedTooLong,
-};
+pub use details::{CircuitOpen, QueueFull, QueueFullCause, RateLimited, SwitchedOff, WaitedTooLong};
+pub use overloaded::{Overloaded, OverloadedCause};
+pub use timed_out::{TimedOut, TimedOutBy, TimedOutIn};
 
 use crate::words::Flag;
 use std::{borrow::Cow, error, fmt, time::Duration};

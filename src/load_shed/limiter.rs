@@ -1,11 +1,9 @@
 use super::{
-    adaptive::{Adaptive, Reason},
+    adaptive::Adaptive,
     builder::LimiterBuilder,
     fair::Tenants,
     permit::{Permit, Ticket},
     places::{InFlight, Places},
-    readings::{LimitReason, Readings},
-    refusals::Refusals,
     rule::Rule,
     terms::{Ask, Terms},
 };
@@ -240,31 +238,6 @@ impl Limiter {
         if limit == rule.word_limit() { rule.limit() } else { usize::try_from(limit).unwrap_or(usize::MAX) }
     }
 
-    /// What the limiter does at present, and why the limit is what it is.
-    pub fn readings(&self) -> Readings {
-        let adaptive = self.adapts();
-        let limit = self.limit();
-        let ceiling = self.rule().limit();
-        let floor = self.shared.terms.as_ref().map_or(0, |terms| terms.floor);
-        let signals = self.shared.terms.as_ref().and_then(|terms| terms.signals.as_ref());
-        let signal = signals.and_then(|signals| signals.overloaded_by());
-        let is_capped = signals.is_some_and(|signals| signals.cap() == limit as u64);
-        let reason = match adaptive {
-            _ if is_capped => LimitReason::Signal,
-            None => LimitReason::Fixed,
-            Some(_) if limit as u64 == floor && limit < ceiling => LimitReason::Floor,
-            Some(adaptive) => match adaptive.published().reason() {
-                Reason::Unknown => LimitReason::Unknown,
-                _ if limit == ceiling => LimitReason::Ceiling,
-                Reason::Calls => LimitReason::Algorithm,
-                Reason::Rate => LimitReason::Rate,
-            },
-        };
-        let deadline = adaptive.map(|adaptive| adaptive.published().deadline().duration());
-        let refused_by = self.shared.terms.as_ref().map(|terms| terms.refusals.read()).unwrap_or_default();
-        Readings { limit, in_flight: self.in_flight(), reason, signal, deadline, refused_by }
-    }
-
     /// Whether calls beyond the limit are let in and counted, and none is refused.
     pub fn is_shadow(&self) -> bool {
         self.rule().is_shadow()
@@ -280,11 +253,6 @@ impl Limiter {
     /// The calls that were let in beyond the limit in shadow mode, since the limiter was made. It wraps around.
     pub fn would_have_refused(&self) -> u64 {
         self.shared.would_have_refused.load(Ordering::Relaxed)
-    }
-
-    /// The calls that were [exempt](super::LoadShed::exempt), since the limiter was made. It wraps around.
-    pub fn exempted(&self) -> u64 {
-        self.shared.terms.as_ref().map_or(0, |terms| terms.refusals.exempted())
     }
 
     /// Changes the limit while calls are in flight, and leaves the mode as it is. Where more are than it now allows, no
@@ -342,23 +310,6 @@ impl Limiter {
 
     pub(super) fn tenants(&self) -> Option<&Tenants> {
         self.shared.terms.as_ref()?.tenants.as_ref()
-    }
-
-    /// The limit in words.
-    pub(crate) fn rule_text(&self) -> String {
-        let (limit, shadow) = self.configuration();
-        let in_shadow = if shadow { " (shadow)" } else { "" };
-        match self.adapts() {
-            Some(_) => {
-                let readings = self.readings();
-                format!("adaptive, {} in flight now, at most {limit}{in_shadow}", readings.limit)
-            }
-            None => format!("at most {limit} in flight{in_shadow}"),
-        }
-    }
-
-    pub(super) fn refusals(&self) -> Option<&Refusals> {
-        self.shared.terms.as_ref().map(|terms| &terms.refusals)
     }
 
     /// Whether it runs functions of the user.

@@ -1,3 +1,4 @@
+use super::{Limiter, adaptive::Reason, refusals::Refusals};
 use crate::{context::Criticality, error::OverloadedCause};
 use std::time::Duration;
 
@@ -54,5 +55,54 @@ impl LimitReason {
             Self::Ceiling => "ceiling",
             Self::Signal => "signal",
         }
+    }
+}
+
+impl Limiter {
+    /// What the limiter does at present, and why the limit is what it is.
+    pub fn readings(&self) -> Readings {
+        let adaptive = self.adapts();
+        let limit = self.limit();
+        let ceiling = self.rule().limit();
+        let floor = self.shared.terms.as_ref().map_or(0, |terms| terms.floor);
+        let signals = self.shared.terms.as_ref().and_then(|terms| terms.signals.as_ref());
+        let signal = signals.and_then(|signals| signals.overloaded_by());
+        let is_capped = signals.is_some_and(|signals| signals.cap() == limit as u64);
+        let reason = match adaptive {
+            _ if is_capped => LimitReason::Signal,
+            None => LimitReason::Fixed,
+            Some(_) if limit as u64 == floor && limit < ceiling => LimitReason::Floor,
+            Some(adaptive) => match adaptive.published().reason() {
+                Reason::Unknown => LimitReason::Unknown,
+                _ if limit == ceiling => LimitReason::Ceiling,
+                Reason::Calls => LimitReason::Algorithm,
+                Reason::Rate => LimitReason::Rate,
+            },
+        };
+        let deadline = adaptive.map(|adaptive| adaptive.published().deadline().duration());
+        let refused_by = self.shared.terms.as_ref().map(|terms| terms.refusals.read()).unwrap_or_default();
+        Readings { limit, in_flight: self.in_flight(), reason, signal, deadline, refused_by }
+    }
+
+    /// The calls that were [exempt](super::LoadShed::exempt), since the limiter was made. It wraps around.
+    pub fn exempted(&self) -> u64 {
+        self.shared.terms.as_ref().map_or(0, |terms| terms.refusals.exempted())
+    }
+
+    /// The limit in words.
+    pub(crate) fn rule_text(&self) -> String {
+        let (limit, shadow) = self.configuration();
+        let in_shadow = if shadow { " (shadow)" } else { "" };
+        match self.adapts() {
+            Some(_) => {
+                let readings = self.readings();
+                format!("adaptive, {} in flight now, at most {limit}{in_shadow}", readings.limit)
+            }
+            None => format!("at most {limit} in flight{in_shadow}"),
+        }
+    }
+
+    pub(super) fn refusals(&self) -> Option<&Refusals> {
+        self.shared.terms.as_ref().map(|terms| &terms.refusals)
     }
 }

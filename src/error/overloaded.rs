@@ -1,0 +1,85 @@
+use crate::words::{Flag, Wait};
+use std::time::Duration;
+use thiserror::Error as ThisError;
+
+/// There was no room for one more call.
+///
+/// The message does not name the mechanism; that of [`Rejection::from`] does. See the [module](crate::error).
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("{}", self.text())]
+pub struct Overloaded {
+    limit: usize,
+    retry_after: Wait,
+    cause: OverloadedCause,
+    pub(super) reached: Flag,
+}
+
+impl Overloaded {
+    /// A call that found `limit` others in flight. `retry_after` is the time until room is expected, where known.
+    pub fn new(limit: usize, retry_after: Option<Duration>) -> Self {
+        Self { limit, retry_after: Wait::of(retry_after), cause: OverloadedCause::Limit, reached: Flag::NO }
+    }
+
+    /// The same for this cause.
+    #[must_use]
+    pub fn by(self, cause: OverloadedCause) -> Self {
+        Self { cause, ..self }
+    }
+
+    /// Why there was no room.
+    pub fn cause(&self) -> OverloadedCause {
+        self.cause
+    }
+
+    /// The limit at the time.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The time until room is expected. A fixed limit does not know.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after.get()
+    }
+
+    fn text(&self) -> String {
+        let Self { limit, .. } = self;
+        match self.cause {
+            OverloadedCause::Limit => {
+                format!("{limit} {} in flight already", if *limit == 1 { "call is" } else { "calls are" })
+            }
+            OverloadedCause::Class => format!("what is left of the limit of {limit} in flight is for other classes"),
+            OverloadedCause::Tenant => format!("the tenant has its share of the limit of {limit} in flight"),
+            OverloadedCause::Signal => format!("an overload signal has lowered the limit to {limit} in flight"),
+        }
+    }
+}
+
+/// Why there was no room for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u64)]
+pub enum OverloadedCause {
+    /// The limit on the calls in flight was reached.
+    Limit,
+    /// What was left is for more critical calls, or guaranteed to other classes.
+    Class,
+    /// The tenant of the call had its share of the places.
+    Tenant,
+    /// An overload signal had lowered the limit, which was reached.
+    Signal,
+}
+
+impl OverloadedCause {
+    pub(crate) const COUNT: usize = 4;
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Limit, Self::Class, Self::Tenant, Self::Signal];
+
+    /// The cause in a word, for labels.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Class => "class",
+            Self::Tenant => "tenant",
+            Self::Signal => "signal",
+        }
+    }
+}
