@@ -4,7 +4,7 @@ use thiserror::Error as ThisError;
 
 /// There was no room for one more call.
 ///
-/// The message does not name the mechanism; that of [`Rejection::from`] does. See the [module](crate::error).
+/// The message does not name the mechanism; that of [`Rejection::from`](super::Rejection) does. See the [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct Overloaded {

@@ -95,7 +95,7 @@ impl TimedOut {
     }
 
     /// Where the call was when it was given up. After an earlier attempt it may wait again:
-    /// [`reached_service`](Rejection::reached_service) tells of all attempts.
+    /// [`reached_service`](super::Rejection::reached_service) tells of all attempts.
     pub fn phase(&self) -> TimedOutIn {
         self.how.phase
     }

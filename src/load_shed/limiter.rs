@@ -1,7 +1,6 @@
 use super::{
     adaptive::Adaptive,
     builder::LimiterBuilder,
-    fair::Tenants,
     permit::{Permit, Ticket},
     places::{InFlight, Places},
     rule::Rule,
@@ -301,15 +300,6 @@ impl Limiter {
     /// Whether there is another handle of it.
     pub(crate) fn is_shared(&self) -> bool {
         is_held(&self.shared)
-    }
-
-    /// The hash of a tenant: never zero. It is zero where tenants are not told apart.
-    pub(super) fn hash_of(&self, key: &impl Hash) -> u64 {
-        self.tenants().map_or(0, |tenants| tenants.hash_of(key))
-    }
-
-    pub(super) fn tenants(&self) -> Option<&Tenants> {
-        self.shared.terms.as_ref()?.tenants.as_ref()
     }
 
     /// Whether it runs functions of the user.

@@ -17,6 +17,7 @@ use crate::{
     error::{ConfigError, Overloaded, OverloadedCause},
     sync::Ordering,
 };
+use std::hash::Hash;
 use tokio::time::Instant;
 
 /// What calls see of the limit.
@@ -52,6 +53,15 @@ impl Ask {
 }
 
 impl Limiter {
+    /// The hash of a tenant: never zero. It is zero where tenants are not told apart.
+    pub(super) fn hash_of(&self, key: &impl Hash) -> u64 {
+        self.tenants().map_or(0, |tenants| tenants.hash_of(key))
+    }
+
+    pub(super) fn tenants(&self) -> Option<&Tenants> {
+        self.shared.terms.as_ref()?.tenants.as_ref()
+    }
+
     pub(super) fn enter_by(
         &self,
         terms: &Terms,

@@ -73,7 +73,7 @@ pub enum Limit {
         /// No more than this number of calls.
         most: usize,
     },
-    /// The [initial](super::LimiterBuilder::initial) limit: nothing is known yet.
+    /// The [initial](crate::load_shed::LimiterBuilder::initial) limit: nothing is known yet.
     Unknown,
 }
 
