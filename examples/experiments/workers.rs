@@ -31,7 +31,7 @@ pub struct Record {
 }
 
 impl Record {
-    fn is_in_time(&self) -> bool {
+    pub fn is_in_time(&self) -> bool {
         self.took.is_some_and(|took| took <= DEADLINE.as_secs_f64())
     }
 
