@@ -232,7 +232,7 @@ impl Adapts {
             return Err(ConfigError::new("load_shed.initial", self.initial, "must be at least 1"));
         }
         check_duration("load_shed.deadline", self.deadline)?;
-        let algorithm = self.algorithm.unwrap_or_else(|| Box::new(Little::new(self.share, self.initial)));
+        let algorithm = self.algorithm.unwrap_or_else(|| Box::new(Little::new(self.share)));
         Ok(Adaptive::new(algorithm, self.deadline, self.initial as u64, Instant::now()))
     }
 }

@@ -72,8 +72,8 @@
 //!   over some 0.7 of the deadline, or longer where fewer than 128 calls end in that time.
 //! - The limit goes up or down by up to 2.5 standard deviations of that count, until about 6% of the answers near it
 //!   take more than 85% of the time that they have.
-//! - While less than half of the limit is in use, a lower rate says nothing: the limit stays. It never grows beyond
-//!   twice what was in flight lately, or half of the [initial](LimiterBuilder::initial) limit.
+//! - While less than half of the limit is in use, a lower rate says nothing: the limit stays, and it grows only by
+//!   calls that ended.
 //! - No latency is compared with an ideal one. A service that becomes three times slower for good gets the limit that
 //!   fits, and one fast answer changes nothing. There are no probes: no call is refused to find something out.
 //! - Where more calls are given up than answered, two at a time find out when the service answers again. The work on

@@ -70,8 +70,6 @@ pub enum Limit {
         per_second: f64,
         /// The share of the remaining deadline.
         share: f64,
-        /// No more than this number of calls.
-        most: usize,
     },
     /// The [initial](crate::load_shed::LimiterBuilder::initial) limit: nothing is known yet.
     Unknown,

@@ -12,8 +12,6 @@
 //!
 //! - While the rate is known, it is what was measured if answers were late, or if at least half of the limit was in use
 //!   and not all answers were early. Otherwise it is the larger of what was measured and what was known, which decays.
-//! - The limit is at most twice what was in flight lately, or half of the initial limit. So a service that becomes slow while
-//!   little is in flight does not get all that it could do before.
 //! - While the service is starved, two calls at a time find out whether it answers again: the work on calls that were
 //!   given up may go on, and is not seen. Then half of the rate counts that was known before.
 //!
@@ -38,10 +36,6 @@ const CHANGE: f64 = 2.5;
 const ENOUGH: u64 = 32;
 /// From this number on it is known at first.
 const ENOUGH_TO_BEGIN: u64 = 8;
-/// The limit is at most this number of times what was in flight lately.
-const GROWTH: f64 = 2.0;
-/// What was in flight counts less by this share in each window.
-const FADING: f64 = 1.0 / 64.0;
 /// The most that the limit is away from what follows from the rate, in standard deviations.
 const SLACK: f64 = 2.5;
 /// What one late answer takes of the trust, and one in time of the distrust. With one late answer of 17 both are equal.
@@ -59,8 +53,6 @@ const DECAY: f64 = 1.0 / 1024.0;
 #[derive(Clone, Debug)]
 pub struct Little {
     share: f64,
-    /// The limit while nothing is known.
-    initial: usize,
     state: State,
     ring: [Seen; WINDOWS],
     next: usize,
@@ -70,8 +62,6 @@ pub struct Little {
     rate: f64,
     /// How far the limit is from what follows from the rate: from -1, [`SLACK`] standard deviations below, to 1.
     trust: f64,
-    /// The most in flight lately.
-    peak: f64,
     deadline: Duration,
 }
 
@@ -96,17 +86,15 @@ impl Seen {
 
 impl Little {
     /// A call may take up this share of its remaining deadline.
-    pub(crate) fn new(share: f64, initial: usize) -> Self {
+    pub(crate) fn new(share: f64) -> Self {
         Self {
             share,
-            initial,
             state: State::Unknown { has_begun: false },
             ring: [Seen::default(); WINDOWS],
             next: 0,
             in_use: 0,
             rate: 0.0,
             trust: 1.0,
-            peak: 0.0,
             deadline: Duration::ZERO,
         }
     }
@@ -148,7 +136,7 @@ impl Little {
 
     fn measure(&mut self, window: &Window) {
         self.remember(window);
-        let is_half_full = 2.0 * window.most_in_flight as f64 >= self.calls().min(self.most());
+        let is_half_full = 2.0 * window.most_in_flight as f64 >= self.calls();
         let is_early = window.measured > 0 && window.early == window.measured;
         let is_in_use = window.late > 0 || is_half_full && !is_early;
         if is_in_use && self.in_use == 0 {
@@ -192,11 +180,6 @@ impl Little {
         self.share * self.deadline.as_secs_f64() * self.rate
     }
 
-    /// The most that the limit is, whatever the rate.
-    fn most(&self) -> f64 {
-        (GROWTH * self.peak).max(self.initial as f64 / 2.0)
-    }
-
     fn limit(&self) -> Limit {
         match self.state {
             State::Unknown { .. } => Limit::Unknown,
@@ -205,8 +188,7 @@ impl Little {
                 let calls = self.calls();
                 let slack = SLACK * self.trust * calls.sqrt();
                 let per_second = if calls > 0.0 { self.rate * (1.0 + slack / calls).max(0.0) } else { self.rate };
-                // Saturates.
-                Limit::Rate { per_second, share: self.share, most: self.most() as usize }
+                Limit::Rate { per_second, share: self.share }
             }
         }
     }
@@ -219,7 +201,6 @@ impl Algorithm for Little {
 
     fn learn(&mut self, window: &Window) -> Limit {
         self.deadline = window.deadline;
-        self.peak = (self.peak * (1.0 - FADING)).max(window.most_in_flight as f64);
         match self.state {
             State::Unknown { has_begun } => self.begin(window, has_begun),
             // Known => Starved

@@ -18,7 +18,7 @@ pub(in crate::load_shed) enum Reason {
 pub(in crate::load_shed) struct Published {
     /// The calls that end in the usable time: calls in 2^48 ns, times the share. Zero where the limit is a number.
     rate: AtomicU64,
-    /// The limit as a number; where there is a rate, the most that it comes to.
+    /// The limit as a number; unused where there is a rate.
     calls: AtomicU64,
     /// 1 where nothing is known.
     is_unknown: AtomicU64,
@@ -51,10 +51,10 @@ impl Published {
 
     pub(super) fn publish(&self, limit: Limit, deadline: Nanos, measures_all: bool) {
         let (rate, calls) = match limit {
-            Limit::Rate { per_second, share, most } => {
+            Limit::Rate { per_second, share } => {
                 // A number that is not one becomes zero.
                 let rate = (per_second * share * PER_SECOND).max(1.0);
-                (rate as u64, most as u64)
+                (rate as u64, 0)
             }
             Limit::Calls(calls) => (0, calls as u64),
             Limit::Unknown => (0, self.initial),
@@ -69,12 +69,11 @@ impl Published {
     /// The limit for a call that has this much time.
     #[inline]
     pub(super) fn limit_for(&self, remaining: Nanos) -> u64 {
-        let (rate, most) = (self.rate.load(Ordering::Relaxed), self.calls.load(Ordering::Relaxed));
+        let rate = self.rate.load(Ordering::Relaxed);
         if rate == 0 {
-            return most;
+            return self.calls.load(Ordering::Relaxed);
         }
-        let calls = (u128::from(rate) * u128::from(remaining.0)) >> SHIFT;
-        u64::try_from(calls).unwrap_or(u64::MAX).min(most)
+        u64::try_from((u128::from(rate) * u128::from(remaining.0)) >> SHIFT).unwrap_or(u64::MAX)
     }
 
     /// Whether a call among `level` is close to the limit.
