@@ -38,9 +38,10 @@ const ENOUGH: u64 = 32;
 const ENOUGH_TO_BEGIN: u64 = 8;
 /// The most that the limit is away from what follows from the rate, in standard deviations.
 const SLACK: f64 = 2.5;
-/// What one late answer takes of the trust, and one in time of the distrust. With one late answer of 17 both are equal.
-const TRUST_LOST: f64 = 1.0 / 8.0;
-const TRUST_GAINED: f64 = 1.0 / 128.0;
+/// As many answers as the limit has calls, all in time, raise the trust by this much: they say nothing of one another.
+const TRUST_GAINED: f64 = 1.0 / 4.0;
+/// One late answer takes as much trust as this number in time give.
+const LATE: f64 = 16.0;
 /// The limit that finds out whether a service answers again.
 const TRICKLE: usize = 2;
 /// A rate that cannot be measured decays by this share in each window, to half in about 60 deadlines.
@@ -171,7 +172,7 @@ impl Little {
     fn weigh(&mut self, window: &Window) {
         // A window without a measured call counts as one in time.
         let in_time = window.measured.saturating_sub(window.late).max(u64::from(window.measured == 0));
-        let change = TRUST_GAINED * in_time as f64 - TRUST_LOST * window.late as f64;
+        let change = (in_time as f64 - LATE * window.late as f64) * TRUST_GAINED / self.calls().max(1.0);
         self.trust = (self.trust + change).clamp(-1.0, 1.0);
     }
 
