@@ -349,18 +349,22 @@ impl Limiter {
 
     #[inline]
     fn enter_now(&self) -> Result<Ticket, Overloaded> {
-        if self.is_plain() { self.enter_plain() } else { self.enter(&Ask::of(&CallContext::current()), Instant::now) }
+        if self.is_plain() {
+            self.enter_plain(false)
+        } else {
+            self.enter(&Ask::of(&CallContext::current()), Instant::now)
+        }
     }
 
     /// Takes one place of a fixed limit that is the same for all calls.
     #[inline]
-    pub(super) fn enter_plain(&self) -> Result<Ticket, Overloaded> {
+    pub(super) fn enter_plain(&self, is_exempt: bool) -> Result<Ticket, Overloaded> {
         let rule = self.rule();
         let is_shadow = rule.is_shadow();
-        let has_room = |in_flight: InFlight| is_shadow || rule.has_room_beside(in_flight.total());
+        let has_room = |in_flight: InFlight| is_shadow || is_exempt || rule.has_room_beside(in_flight.total());
         match self.shared.places.enter(Criticality::default(), has_room) {
             Ok(level) => {
-                if is_shadow && !rule.has_room_beside(level - 1) {
+                if is_shadow && !is_exempt && !rule.has_room_beside(level - 1) {
                     self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(Ticket::PLAIN)
@@ -376,7 +380,7 @@ impl Limiter {
     #[inline]
     pub(super) fn enter(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> Result<Ticket, Overloaded> {
         match &self.shared.terms {
-            None => self.enter_plain(),
+            None => self.enter_plain(ask.is_exempt),
             Some(terms) => self.enter_by(terms, ask, now),
         }
     }

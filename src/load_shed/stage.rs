@@ -20,9 +20,9 @@ impl From<Ending> for End {
             Ending::Answered(Outcome::Overloaded { .. } | Outcome::Unprocessed { .. }) | Ending::Refused { .. } => {
                 Self::Spared
             }
-            Ending::Answered(_) => Self::Completed,
+            Ending::Answered(_) | Ending::Panicked => Self::Completed,
             Ending::Cancelled { reached_service: false } => Self::Spared,
-            Ending::TimedOut | Ending::CutShort | Ending::Cancelled { .. } | Ending::Panicked => Self::GivenUp,
+            Ending::TimedOut | Ending::CutShort | Ending::Cancelled { .. } => Self::GivenUp,
         }
     }
 }
@@ -36,7 +36,7 @@ impl<Request> Gate<Request> for Limiter {
     #[inline]
     fn admit(&self, _request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
         if self.is_plain() {
-            return Ok(self.enter_plain()?);
+            return Ok(self.enter_plain(false)?);
         }
         let ask = Ask::of(&frame.inherited().context());
         let entered = self.enter(&ask, || frame.now());
@@ -83,7 +83,7 @@ where
     #[inline]
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Ticket, Rejection> {
         if E::NONE && self.limiter.is_plain() {
-            return Ok(self.limiter.enter_plain()?);
+            return Ok(self.limiter.enter_plain(false)?);
         }
         let ask = self.ask(request, frame);
         let entered = self.limiter.enter(&ask, || frame.now());

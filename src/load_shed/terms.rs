@@ -82,7 +82,8 @@ impl Limiter {
         }
         let mut by_limit = OverloadedCause::Limit;
         if let (Some(signals), Some(now)) = (&terms.signals, now) {
-            signals.refresh(places.in_flight().total(), limit, now);
+            let usual = terms.adaptive.as_ref().map_or(u64::MAX, |adaptive| adaptive.usual_limit().max(terms.floor));
+            signals.refresh(places.in_flight().total(), usual.min(rule.word_limit()), now);
             let cap = signals.cap().max(terms.floor);
             if cap < limit {
                 limit = cap;

@@ -1,8 +1,9 @@
 use super::patience::{Patience, of_terms};
 use crate::{
+    classify::Outcome,
     deadline::Deadline,
     error::{Error, TimedOut, TimedOutBy},
-    shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage, Terms},
+    shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Recall, RefusesNow, Stage, Terms},
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -144,7 +145,8 @@ where
         };
         // The answer first: one that is there at the deadline is not thrown away.
         if let Poll::Ready(result) = self.next.poll(next.as_mut(), callee.as_mut(), cx, frame) {
-            if P::LEARNS && matches!(result, Ok(_) | Err(Error::Service(_))) {
+            // A failure says nothing of how long an answer takes.
+            if P::LEARNS && frame.reported() == Some(Ending::Answered(Outcome::Success)) {
                 self.limit.answered(*call.kept, || frame.now());
             }
             return Poll::Ready(result);
@@ -162,7 +164,7 @@ where
         frame.set_cut_short(cut_short);
         self.next.abandon(next, callee, Abandonment::TimedOut, frame);
         let limit = (deadline != *call.inherited).then_some(self.limit(*call.kept, frame));
-        if P::LEARNS && limit.is_some() && frame.reached_service() {
+        if P::LEARNS && limit.is_some() {
             self.limit.given_up(*call.kept);
         }
         let by = if limit.is_some() { self.of.by() } else { TimedOutBy::Caller };

@@ -74,3 +74,91 @@ fn a_service_that_stood_still_for_ten_deadlines_is_back_within_two_seconds() {
         assert!(after >= 0.95, "{after} was answered in time after the standstill\n{report}");
     }
 }
+
+/// Calls by hand, at instants from the clock's on.
+struct Hand {
+    limiter: Limiter,
+    now: tokio::time::Instant,
+}
+
+impl Hand {
+    fn new(limiter: Limiter) -> Self {
+        Self { limiter, now: tokio::time::Instant::now() }
+    }
+
+    /// This number of calls, one after the other, each of this length, with so much time left.
+    fn calls(&mut self, count: u32, length: Duration, left: Duration) -> u32 {
+        let mut admitted = 0;
+        for _ in 0..count {
+            let context = steadfast::CallContext::new().with_deadline(self.now + left);
+            let permit = self.limiter.try_acquire_at(&context, self.now);
+            admitted += u32::from(permit.is_ok());
+            self.now += length;
+        }
+        admitted
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_with_unusual_deadlines_do_not_stop_the_learning_and_lock_nobody_out() {
+    for unusual in [Duration::ZERO, Duration::from_nanos(1), secs(3600), secs(366 * 86_400)] {
+        let mut hand = Hand::new(Limiter::adaptive().deadline(DEADLINE).build().unwrap());
+        hand.calls(200, ms(10), unusual);
+        assert_eq!(hand.calls(200, ms(10), DEADLINE), 200, "after {unusual:?}");
+        assert!(hand.limiter.limit() >= 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instant_far_ahead_does_not_end_the_learning() {
+    let limiter = Limiter::adaptive().deadline(DEADLINE).build().unwrap();
+    let mut hand = Hand::new(limiter.clone());
+    let context = steadfast::CallContext::new();
+    drop(limiter.try_acquire_at(&context, hand.now + secs(10 * 366 * 86_400)));
+    assert_eq!(hand.calls(2_000, ms(10), DEADLINE), 2_000);
+    assert_eq!(limiter.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_algorithm_that_panics_leaves_the_limit_as_it_is() {
+    use steadfast::load_shed::{Algorithm, Limit, Window};
+
+    #[derive(Debug)]
+    struct Panics;
+
+    impl Algorithm for Panics {
+        fn first(&mut self) -> Limit {
+            Limit::Calls(3)
+        }
+
+        fn learn(&mut self, _window: &Window) -> Limit {
+            panic!("of an algorithm")
+        }
+    }
+
+    let limiter = Limiter::adaptive().deadline(ms(10)).algorithm(Panics).build().unwrap();
+    let context = steadfast::CallContext::new();
+    let start = tokio::time::Instant::now();
+    for at in 0..100 {
+        let now = start + ms(10) * at;
+        let permits: Vec<_> = (0..5).filter_map(|_| limiter.try_acquire_at(&context, now).ok()).collect();
+        assert_eq!(permits.len(), 3);
+    }
+    assert_eq!((limiter.in_flight(), limiter.limit()), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exempt_call_passes_a_full_plain_limit_too() {
+    use steadfast::load_shed::LoadShed;
+    use tower::{ServiceExt, service_fn};
+
+    let limiter = Limiter::fixed(1).unwrap();
+    let shed = LoadShed::new(limiter.clone()).exempt(|health: &bool| *health);
+    let service = service_fn(async |_: bool| Ok::<_, std::convert::Infallible>(()));
+    let server = steadfast::server().load_shed(shed).service(service).unwrap();
+    let held = limiter.try_acquire().unwrap();
+    assert!(server.clone().oneshot(false).await.is_err());
+    assert!(server.clone().oneshot(true).await.is_ok());
+    drop(held);
+    assert_eq!(limiter.in_flight(), 0);
+}

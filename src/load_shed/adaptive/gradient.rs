@@ -48,8 +48,12 @@ impl Algorithm for Gradient {
         if window.measured == 0 || now <= 0.0 {
             return self.first();
         }
-        // A single fast answer does not become the usual one.
-        self.usual = if self.usual == 0.0 { now } else { self.usual + (now - self.usual) * SHARE_OF_WINDOW };
+        // Neither a single fast answer becomes the usual one, nor a single slow one.
+        self.usual = if self.usual == 0.0 {
+            now
+        } else {
+            self.usual + (now.min(2.0 * self.usual) - self.usual) * SHARE_OF_WINDOW
+        };
         let gradient = (self.tolerance * self.usual / now).clamp(0.5, 1.0);
         let wanted = self.limit * gradient + self.limit.sqrt();
         let is_used = 2 * window.most_in_flight >= self.limit as usize;

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | unknown | known | calls have ended in two windows in a row, and eight in all |
 //! | known | starved | more calls were given up than answered |
-//! | starved | known | a call was answered, none late, and none given up |
+//! | starved | known | more calls were answered than were late or given up |
 //!
 //! - While the rate is known, it is what was measured if answers were late, or if at least half of the limit was in use
 //!   and not all answers were early. Otherwise it is the larger of what was measured and what was known, which decays.
@@ -63,6 +63,8 @@ pub struct Little {
     rate: f64,
     /// How far the limit is from what follows from the rate: from -1, [`SLACK`] standard deviations below, to 1.
     trust: f64,
+    /// The calls in flight at the end of the last window, while the service is starved.
+    standing: usize,
     deadline: Duration,
 }
 
@@ -96,6 +98,7 @@ impl Little {
             in_use: 0,
             rate: 0.0,
             trust: 1.0,
+            standing: 0,
             deadline: Duration::ZERO,
         }
     }
@@ -184,7 +187,8 @@ impl Little {
     fn limit(&self) -> Limit {
         match self.state {
             State::Unknown { .. } => Limit::Unknown,
-            State::Starved => Limit::Calls(TRICKLE),
+            // Beside calls that only stand there.
+            State::Starved => Limit::Calls(self.standing.saturating_add(TRICKLE)),
             State::Known => {
                 let calls = self.calls();
                 let slack = SLACK * self.trust * calls.sqrt();
@@ -207,14 +211,18 @@ impl Algorithm for Little {
             // Known => Starved
             State::Known if window.given_up > window.completed => {
                 self.state = State::Starved;
+                self.standing = 0;
                 self.forget();
             }
             // Starved => Known
-            State::Starved if window.completed > 0 && window.late + window.given_up == 0 => {
+            State::Starved if window.completed > window.late + window.given_up => {
                 self.rate /= 2.0;
                 self.state = State::Known;
             }
-            State::Starved => {}
+            State::Starved => {
+                let stands = window.completed + window.given_up == 0;
+                self.standing = if stands { window.in_flight } else { 0 };
+            }
             State::Known => {
                 self.measure(window);
                 self.weigh(window);

@@ -20,11 +20,12 @@ pub(super) use published::Reason;
 
 use crate::{
     clock::{Nanos, Origin},
+    panics::survives,
     sync::{AtomicU64, Mutex, MutexGuard, Ordering},
 };
 use busy::Busy;
 use published::Published;
-use std::time::Duration;
+use std::{sync::TryLockError, time::Duration};
 use tokio::time::Instant;
 
 /// A window ends with this number of completions, or after the deadline.
@@ -140,7 +141,9 @@ impl Adaptive {
     /// A call has come that has this much time. Ends the window if it is time.
     #[inline]
     pub(super) fn arrives(&self, remaining: Nanos, in_flight: u64, now: Nanos) {
-        if now.0 >= self.due.load(Ordering::Relaxed) {
+        let due = self.due.load(Ordering::Relaxed);
+        // No window is due later than a deadline from now, unless the clock went back.
+        if now.0 >= due || due - now.0 > self.published.deadline().0 {
             self.end_window(remaining, in_flight, now);
         }
     }
@@ -163,11 +166,9 @@ impl Adaptive {
     #[inline]
     pub(super) fn ended(&self, end: End, left: u64, now: impl FnOnce() -> Instant) {
         if self.busy.is_counted() {
-            match end {
-                End::Completed => self.completed.fetch_add(1, Ordering::Relaxed),
-                End::GivenUp => self.given_up.fetch_add(1, Ordering::Relaxed),
-                End::Spared => 0,
-            };
+            if end == End::Completed {
+                self.completed.fetch_add(1, Ordering::Relaxed);
+            }
             if left == 0 {
                 self.busy.ends(self.origin.to(now()));
             }
@@ -178,8 +179,12 @@ impl Adaptive {
     pub(super) fn measure(&self, since: Nanos, had: Nanos, end: End, now: Nanos) {
         let took = now.saturating_sub(since).0;
         let is_late = u128::from(took) * 100 > u128::from(had.0) * 85;
-        if end == End::Spared || end == End::GivenUp && !is_late {
+        // A call that was given up early, or came too late, proves nothing.
+        if end == End::Spared || end == End::GivenUp && !is_late || had == Nanos::ZERO {
             return;
+        }
+        if end == End::GivenUp {
+            self.given_up.fetch_add(1, Ordering::Relaxed);
         }
         self.measured.fetch_add(1, Ordering::Relaxed);
         self.latency.fetch_add(took, Ordering::Relaxed);
@@ -192,21 +197,31 @@ impl Adaptive {
 
     #[cold]
     fn end_window(&self, remaining: Nanos, in_flight: u64, now: Nanos) {
-        // Whoever has the lock ends the window for all.
-        let Ok(mut learner) = self.learner.try_lock() else { return };
+        // The caller that has the lock ends the window for all.
+        let mut learner = match self.learner.try_lock() {
+            Ok(learner) => learner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         self.end_window_locked(&mut learner, remaining, in_flight, now);
     }
 
     fn end_window_locked(&self, learner: &mut MutexGuard<'_, Learner>, remaining: Nanos, in_flight: u64, now: Nanos) {
-        let deadline = match (remaining, learner.is_new) {
-            (Nanos::ZERO, _) => learner.deadline,
-            (_, true) => remaining,
-            (_, false) => self.published.smooth(remaining),
-        };
-        learner.deadline = deadline;
-        let length = Nanos::of(learner.algorithm.window(deadline.duration()));
+        // One caller with an unusual deadline does not decide for the others.
+        let usual = learner.deadline.0;
+        let (least, most) =
+            if learner.is_new { (usual / 16, usual.saturating_mul(16)) } else { (usual / 4, usual.saturating_mul(4)) };
+        let remaining = Nanos(remaining.0.clamp(least.max(1), most.max(1)));
+        let deadline = if learner.is_new { remaining } else { self.published.smooth(remaining) };
+        let mut length = deadline;
+        survives(|| length = Nanos::of(learner.algorithm.window(deadline.duration())).min(deadline));
         let totals = self.totals(now);
         let since = learner.since;
+        if totals.busy < since.busy {
+            // Threads that began to be busy at once, or a clock that went back: a new account.
+            learner.since = totals;
+            return;
+        }
         let busy = totals.busy.saturating_sub(since.busy);
         let completed = totals.completed.wrapping_sub(since.completed);
         let enough = if self.usual_limit() < SMALL { 1 } else { COMPLETIONS };
@@ -218,11 +233,13 @@ impl Adaptive {
             return;
         }
         learner.is_new = false;
+        learner.deadline = deadline;
         learner.since = totals;
         let measured = totals.measured.wrapping_sub(since.measured);
         let latency = totals.latency.wrapping_sub(since.latency);
         let window = Window {
-            busy: busy.duration(),
+            // A clock that jumped says nothing of the rate.
+            busy: busy.duration().min(deadline.duration().saturating_mul(2)),
             completed,
             given_up: totals.given_up.wrapping_sub(since.given_up),
             measured,
@@ -234,8 +251,11 @@ impl Adaptive {
                 .unwrap_or(usize::MAX),
             deadline: deadline.duration(),
         };
-        let limit = learner.algorithm.learn(&window);
-        self.published.publish(limit, deadline, learner.algorithm.measures_all());
+        // A panic leaves the limit as it is.
+        survives(|| {
+            let limit = learner.algorithm.learn(&window);
+            self.published.publish(limit, deadline, learner.algorithm.measures_all());
+        });
         self.due.store(now.0.saturating_add(length.0.max(1)), Ordering::Relaxed);
     }
 

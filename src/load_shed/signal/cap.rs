@@ -21,7 +21,7 @@ impl Cap {
     /// At least one, so that calls find out when the overload is over.
     #[inline]
     pub(super) fn calls(self) -> u64 {
-        (self.0 / PARTS).max(1)
+        if self == Self::NONE { u64::MAX } else { (self.0 / PARTS).max(1) }
     }
 
     /// The cap after this number of periods in one state.

@@ -85,12 +85,14 @@ impl Signals {
         if self.next.compare_exchange(next, later, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
+        let was_overloaded = self.overloaded_by().is_some();
         self.read(now);
-        let periods = now_nanos.0.saturating_sub(next) / EVERY.0 + 1;
-        let cap = Cap(self.cap.load(Ordering::Relaxed));
         let is_overloaded = self.overloaded_by().is_some();
+        // The time since the last reading counts only if the state is the same.
+        let passed = if is_overloaded == was_overloaded { now_nanos.0.saturating_sub(next) / EVERY.0 } else { 0 };
+        let cap = Cap(self.cap.load(Ordering::Relaxed));
         // Only the caller that has moved `next` on is here, unless it was held up for a period.
-        self.cap.store(cap.after(periods, is_overloaded, in_flight, limit).0, Ordering::Relaxed);
+        self.cap.store(cap.after(passed + 1, is_overloaded, in_flight, limit).0, Ordering::Relaxed);
         true
     }
 
