@@ -26,7 +26,7 @@ const MEAN_SERVICE: Duration = ms(10);
 const CAPACITY: f64 = 2_000.0;
 const DEADLINE: Duration = ms(300);
 /// Of the calls of fewer than these, one that is lost is too large a share.
-const ENOUGH: u64 = 200;
+const ENOUGH: u64 = 400;
 /// The keys that a load draws, from which Zipf's law makes tenants.
 const DRAWN: u64 = 1 << 40;
 

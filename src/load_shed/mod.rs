@@ -70,7 +70,7 @@
 //! - By default a call is refused if it would not end within 70% of the time that it has left. By Little's law a call
 //!   that finds `n` others in flight ends after about `(n + 1) / rate`, where calls end at `rate`. The rate is measured
 //!   over some 0.7 of the deadline, or longer where fewer than 128 calls end in that time.
-//! - The limit goes up or down by up to 2.5 standard deviations of that count, until about 6% of the answers near it
+//! - The limit goes up or down by up to 2.5 standard deviations of that count, until about 3% of the answers near it
 //!   take more than 85% of the time that they have.
 //! - While less than half of the limit is in use, a lower rate says nothing: the limit stays, and it grows only by
 //!   calls that ended.

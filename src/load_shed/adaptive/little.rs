@@ -16,7 +16,7 @@
 //!   given up may go on, and is not seen. Then half of the rate counts that was known before.
 //!
 //! A count of completions is uncertain by its square root. The limit is up to 2.5 of these above what follows from the
-//! rate while no answer is late, and up to 2.5 below it while many are. It stays where about 6% of the answers near the
+//! rate while no answer is late, and up to 2.5 below it while many are. It stays where about 3% of the answers near the
 //! limit take more than 85% of the time that they have.
 
 use super::algorithm::{Algorithm, Limit, Window};
@@ -41,7 +41,7 @@ const SLACK: f64 = 2.5;
 /// As many answers as the limit has calls, all in time, raise the trust by this much: they say nothing of one another.
 const TRUST_GAINED: f64 = 1.0 / 4.0;
 /// One late answer takes as much trust as this number in time give.
-const LATE: f64 = 16.0;
+const LATE: f64 = 32.0;
 /// The limit that finds out whether a service answers again.
 const TRICKLE: usize = 2;
 /// A rate that cannot be measured decays by this share in each window, to half in about 60 deadlines.
