@@ -38,7 +38,7 @@ const CELLS: usize = 4 * SLICE;
 ///   [`reset`](Self::reset) does so at once.
 ///
 /// A call costs two relaxed atomic operations and no lock. One in 128 updates the limit, behind a lock that no call
-/// waits for. The memory is bounded: two bytes for each call of the window, and eight for each bucket.
+/// waits for. The memory is bounded: four bytes for each call of the window, and eight for each bucket.
 ///
 /// ```
 /// use steadfast::timeout::Quantile;
