@@ -23,8 +23,8 @@ pub const SLOWDOWN_MULTIPLE: f64 = 2.0;
 /// By how much the service time grows.
 pub const SLOWER: u32 = 3;
 
-/// How long after that the calls count again. The work that was taken in before is in the
-/// way for the first 2.5 s.
+/// How long after that the calls count again. The work that was taken in before takes 2.4 s, and about a second passes
+/// until the limit knows that the service answers again.
 pub const SETTLING: Duration = Duration::from_millis(3_500);
 
 /// How many HTTP/2 connections the clients share. Thousands of calls are in flight on them at the worst of times.
