@@ -14,7 +14,7 @@ use std::{
 #[derive(Parser)]
 #[command(name = "overload")]
 pub struct Arguments {
-    /// Shorter steps: the whole run ends in less than 20 seconds
+    /// Shorter steps: the whole run ends in less than a minute
     #[arg(long, conflicts_with = "seconds")]
     quick: bool,
 
@@ -52,7 +52,7 @@ impl Arguments {
 
     pub fn lengths(&self) -> Lengths {
         if self.quick {
-            Lengths { warm_up: Duration::from_millis(300), measured: Duration::from_millis(1_000) }
+            Lengths { warm_up: Duration::from_millis(1_500), measured: Duration::from_millis(1_000) }
         } else {
             Lengths { warm_up: Duration::from_secs(1), measured: self.seconds }
         }

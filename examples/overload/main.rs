@@ -1,8 +1,8 @@
 //! What overload does to a service, and what this crate does about it.
 //!
 //! ```sh
-//! cargo run --release --features http --example overload            # about a minute
-//! cargo run --release --features http --example overload -- --quick # less than 20 seconds
+//! cargo run --release --features http --example overload            # about two minutes
+//! cargo run --release --features http --example overload -- --quick # less than a minute
 //! ```
 //!
 //! The setting is as real as one machine allows. A hyper server speaks HTTP/2 over loopback TCP. Behind it are
