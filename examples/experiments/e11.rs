@@ -1,5 +1,5 @@
 //! E11: adaptive concurrency. A service becomes three times slower and recovers, at three loads. A limit that finds
-//! itself is compared with the best fixed limit of each phase, which nobody knows beforehand.
+//! itself is compared with the best fixed limit of each phase, which no user knows beforehand.
 
 use crate::{
     finding::{Bound, Figure, Finding},

@@ -20,7 +20,7 @@ const LENGTH: Duration = secs(14);
 const BIN: Duration = ms(50);
 /// From this round trip after the step on goodput counts.
 const SETTLED: f64 = 20.0;
-/// Those who come in the last round trips are left out: nobody comes behind them.
+/// The calls of the last round trips are left out, since no calls come after them.
 const END: Duration = secs(13);
 /// Calls in a bin, and of these the late ones.
 type Bins = Vec<[u64; 2]>;

@@ -187,7 +187,7 @@ impl Tally {
         Self { tenants, times, ends, counts: RefCell::new(counts) }
     }
 
-    /// Whose a call is.
+    /// The tenant of a call.
     fn tenant(&self, call: &Call) -> u64 {
         match (call.class, self.tenants.by_zipf) {
             (0, false) => call.key,

@@ -96,7 +96,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     ])
 }
 
-/// A server that is told the deadline, and no limit.
+/// A server that knows the deadline of its callers, and has no configured limit.
 fn without_a_hand_set_limit(lab: &Lab) -> Result<Finding, ConfigError> {
     let mut figures = Vec::new();
     let at_once = adaptive_means(lab, |sim| adaptive(sim, Backoff::none(), Limiter::adaptive()))?;

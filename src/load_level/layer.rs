@@ -1,8 +1,5 @@
 use super::{Queue, queue::Ticket};
-use crate::{
-    context::Criticality,
-    shell::{AdmissionStage, Frame, KeepError, Leaf, StackLayer},
-};
+use crate::shell::{AdmissionStage, Classes, CriticalityBy, CriticalityOfContext, Frame, KeepError, Leaf, StackLayer};
 
 /// Calls that wait their turn in a [`Queue`]: what each weighs, and how much it matters. See the [module](super).
 #[derive(Clone, Debug)]
@@ -91,33 +88,6 @@ impl<Request> Weigh<Request> for WeighsOne {
 
 impl<Request, F: Fn(&Request) -> u64> Weigh<Request> for WeighsBy<F> {
     fn weight(&self, request: &Request, frame: &mut Frame) -> u64 {
-        frame.user_code_runs();
-        (self.0)(request)
-    }
-}
-
-/// How much a call matters.
-pub trait Classes<Request> {
-    /// The class of this request.
-    fn criticality(&self, request: &Request, frame: &mut Frame) -> Criticality;
-}
-
-/// Each call matters as much as its [context](crate::CallContext) says. The default.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CriticalityOfContext;
-
-/// Each call matters as much as a function says: [`LoadLevel::criticality`].
-#[derive(Clone, Copy, Debug)]
-pub struct CriticalityBy<F>(F);
-
-impl<Request> Classes<Request> for CriticalityOfContext {
-    fn criticality(&self, _request: &Request, frame: &mut Frame) -> Criticality {
-        frame.inherited().context().criticality()
-    }
-}
-
-impl<Request, F: Fn(&Request) -> Criticality> Classes<Request> for CriticalityBy<F> {
-    fn criticality(&self, request: &Request, frame: &mut Frame) -> Criticality {
         frame.user_code_runs();
         (self.0)(request)
     }

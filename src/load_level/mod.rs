@@ -160,9 +160,9 @@ pub use config::LoadLevelConfig;
 pub use discipline::Discipline;
 #[cfg(feature = "constant-work")]
 pub(crate) use discipline::Kind;
-#[doc(hidden)]
-pub use layer::{Classes, CriticalityBy, CriticalityOfContext, Weigh, WeighsBy, WeighsOne};
 pub use layer::{LoadLevel, LoadLevelLayer};
+#[doc(hidden)]
+pub use layer::{Weigh, WeighsBy, WeighsOne};
 pub use queue::Queue;
 pub use rates::DrainTime;
 pub use readings::{Counts, Readings};

@@ -82,7 +82,7 @@ impl Queue {
     ///   or of the last 5 to 10 s in which calls waited, if these were fewer. Time in which no call waits does not
     ///   count.
     /// - The rate is known once 10 calls, and one for each place in the service, were taken from the queue, and calls
-    ///   have waited for 50 ms in all. It is measured anew after ten seconds without a waiter, and after a standstill:
+    ///   have waited for 50 ms in all. The queue measures it again after ten seconds without a waiter, and after a standstill:
     ///   no call was taken for 20 times the mean time of a call. A new [pace](QueueBuilder::pace) does the same. Until
     ///   it is known, only the [depth](QueueBuilder::depth) is a bound.
     /// - A queue in which no call waits takes the next one, at any rate. A rate that is too low for a while makes the

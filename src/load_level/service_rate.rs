@@ -83,7 +83,7 @@ impl ServiceRate {
         (span.served >= FEWEST + u64::from(self.places) && span.time >= SHORTEST).then_some(span)
     }
 
-    /// Whether no call had waited for so long that what was counted before tells nothing.
+    /// Whether the queue was without a waiter for longer than the earlier counts are valid.
     fn is_over(&self, backlog_since: Nanos) -> bool {
         let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
         idle > LONGEST_IDLE && self.span().is_none_or(|span| idle > self.pause(span))

@@ -1,13 +1,16 @@
 //! How a call passes a queue.
 
 use super::{
-    layer::{Classes, LoadLevel, Weigh},
+    layer::{LoadLevel, Weigh},
     pace::Share,
     state::Standing,
 };
 use crate::{
     error::Rejection,
-    shell::{Admission, AdmissionStage, Decision, Describe, DescribeAdmission, Ending, Explanation, Frame, RefusesNow},
+    shell::{
+        Admission, AdmissionStage, Classes, Decision, Describe, DescribeAdmission, Ending, Explanation, Frame,
+        RefusesNow,
+    },
     waiters::Place,
 };
 use std::task::{Context, Poll};

@@ -1,15 +1,12 @@
 use super::{Limiter, terms::Ask};
-use crate::{
-    context::Criticality,
-    shell::{Frame, GateStage, KeepError, Leaf, StackLayer},
-};
+use crate::shell::{Classes, CriticalityBy, CriticalityOfContext, Frame, GateStage, KeepError, Leaf, StackLayer};
 use std::hash::Hash;
 
 /// Refuses calls for which there is no room, as a tower layer. See the [module](super).
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
-pub type LoadShedLayer<X = KeepError, K = NoTenants, C = ClassOfContext, E = NoneExempt> =
+pub type LoadShedLayer<X = KeepError, K = NoTenants, C = CriticalityOfContext, E = NoneExempt> =
     StackLayer<GateStage<LoadShed<K, C, E>, Leaf>, X>;
 
 impl<K, C, E> LoadShedLayer<KeepError, K, C, E> {
@@ -45,7 +42,7 @@ impl<K, C, E> LoadShedLayer<KeepError, K, C, E> {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct LoadShed<K = NoTenants, C = ClassOfContext, E = NoneExempt> {
+pub struct LoadShed<K = NoTenants, C = CriticalityOfContext, E = NoneExempt> {
     pub(super) limiter: Limiter,
     tenant: K,
     class: C,
@@ -55,7 +52,7 @@ pub struct LoadShed<K = NoTenants, C = ClassOfContext, E = NoneExempt> {
 impl LoadShed {
     /// Each call has the criticality of its [context](crate::CallContext), and none is exempt. All are of one tenant.
     pub fn new(limiter: Limiter) -> Self {
-        Self { limiter, tenant: NoTenants, class: ClassOfContext, exempt: NoneExempt }
+        Self { limiter, tenant: NoTenants, class: CriticalityOfContext, exempt: NoneExempt }
     }
 }
 
@@ -70,15 +67,15 @@ impl<C, E> LoadShed<NoTenants, C, E> {
     }
 }
 
-impl<K, E> LoadShed<K, ClassOfContext, E> {
+impl<K, E> LoadShed<K, CriticalityOfContext, E> {
     /// Each call matters as much as `criticality` says of its request, whatever its caller says. Default: as much as
     /// the [context](crate::CallContext) says. With the feature `http` that is the caller's word only where the caller
     /// is an internal peer.
     ///
     /// `criticality` is a closure or function `Fn(&Request) -> Criticality`.
-    pub fn criticality<F>(self, criticality: F) -> LoadShed<K, ClassBy<F>, E> {
-        let Self { limiter, tenant, class: ClassOfContext, exempt } = self;
-        LoadShed { limiter, tenant, class: ClassBy(criticality), exempt }
+    pub fn criticality<F>(self, criticality: F) -> LoadShed<K, CriticalityBy<F>, E> {
+        let Self { limiter, tenant, class: CriticalityOfContext, exempt } = self;
+        LoadShed { limiter, tenant, class: CriticalityBy(criticality), exempt }
     }
 }
 
@@ -103,12 +100,12 @@ impl<K, C, E> LoadShed<K, C, E> {
     pub(super) fn ask<Request>(&self, request: &Request, frame: &mut Frame) -> Ask
     where
         K: TenantOf<Request>,
-        C: ClassOf<Request>,
+        C: Classes<Request>,
         E: ExemptOf<Request>,
     {
         let tenant = self.tenant.tenant(request, &self.limiter, frame);
         let is_exempt = self.exempt.is_exempt(request, frame);
-        let class = self.class.class(request, frame);
+        let class = self.class.criticality(request, frame);
         Ask { class, deadline: frame.inherited().deadline(), is_exempt, tenant }
     }
 }
@@ -119,7 +116,7 @@ impl From<Limiter> for LoadShed {
     }
 }
 
-/// Whose a call is, as a hash; zero for nobody's.
+/// The tenant of a call as a hash, or zero for a call without one.
 #[doc(hidden)]
 pub trait TenantOf<Request> {
     fn tenant(&self, request: &Request, limiter: &Limiter, frame: &mut Frame) -> u64;
@@ -154,37 +151,6 @@ where
         }
         frame.user_code_runs();
         limiter.hash_of(&(self.0)(request))
-    }
-}
-
-/// How much a call matters.
-#[doc(hidden)]
-pub trait ClassOf<Request> {
-    fn class(&self, request: &Request, frame: &mut Frame) -> Criticality;
-}
-
-/// Each call matters as much as its context says. The default.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ClassOfContext;
-
-/// Each call matters as much as a function says.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct ClassBy<F>(F);
-
-impl<Request> ClassOf<Request> for ClassOfContext {
-    #[inline]
-    fn class(&self, _request: &Request, frame: &mut Frame) -> Criticality {
-        frame.inherited().context().criticality()
-    }
-}
-
-impl<Request, F: Fn(&Request) -> Criticality> ClassOf<Request> for ClassBy<F> {
-    #[inline]
-    fn class(&self, request: &Request, frame: &mut Frame) -> Criticality {
-        frame.user_code_runs();
-        (self.0)(request)
     }
 }
 

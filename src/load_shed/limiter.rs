@@ -13,7 +13,7 @@ use crate::{
     stripes::Counter,
     sync::{AtomicU64, Ordering},
 };
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{hash::Hash, sync::Arc};
 use tokio::time::Instant;
 
 /// A limit on the calls in flight, with an exact count of them.
@@ -391,12 +391,4 @@ pub(crate) fn check(limit: usize) -> Result<(), ConfigError> {
         return Err(ConfigError::new("load_shed.limit", limit, "must be at least 1"));
     }
     Ok(())
-}
-
-impl fmt::Debug for Limiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Limiter");
-        debug.field("limit", &self.limit()).field("shadow", &self.is_shadow());
-        debug.field("in_flight", &self.in_flight()).finish()
-    }
 }

@@ -150,7 +150,7 @@ pub use config::LoadShedConfig;
 #[doc(hidden)]
 pub use fair::{Share, Tenants};
 #[doc(hidden)]
-pub use layer::{ClassBy, ClassOf, ClassOfContext, ExemptBy, ExemptOf, NoTenants, NoneExempt, TenantBy, TenantOf};
+pub use layer::{ExemptBy, ExemptOf, NoTenants, NoneExempt, TenantBy, TenantOf};
 pub use layer::{LoadShed, LoadShedLayer};
 pub use limiter::Limiter;
 #[cfg(feature = "constant-work")]

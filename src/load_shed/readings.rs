@@ -1,6 +1,6 @@
 use super::{Limiter, adaptive::Reason, refusals::Refusals};
 use crate::{context::Criticality, error::OverloadedCause};
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// What a limiter does at present: [`Limiter::readings`](super::Limiter::readings).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,5 +104,13 @@ impl Limiter {
 
     pub(super) fn refusals(&self) -> Option<&Refusals> {
         self.shared.terms.as_ref().map(|terms| &terms.refusals)
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Limiter");
+        debug.field("limit", &self.limit()).field("shadow", &self.is_shadow());
+        debug.field("in_flight", &self.in_flight()).finish()
     }
 }

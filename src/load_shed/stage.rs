@@ -3,14 +3,14 @@
 use super::{
     Limiter, LoadShed, Ticket,
     adaptive::End,
-    layer::{ClassOf, ExemptOf, TenantOf},
+    layer::{ExemptOf, TenantOf},
     terms::Ask,
 };
 use crate::{
     classify::Outcome,
     context::CallContext,
     error::Rejection,
-    shell::{DescribeGate, Ending, Explanation, Frame, Gate, RefusesNow},
+    shell::{Classes, DescribeGate, Ending, Explanation, Frame, Gate, RefusesNow},
 };
 
 impl From<Ending> for End {
@@ -72,7 +72,7 @@ impl DescribeGate for Limiter {
 impl<K, C, E, Request> Gate<Request> for LoadShed<K, C, E>
 where
     K: TenantOf<Request>,
-    C: ClassOf<Request>,
+    C: Classes<Request>,
     E: ExemptOf<Request>,
 {
     const READS_DEADLINE: bool = true;

@@ -242,6 +242,7 @@
 mod admission;
 mod border;
 mod callee;
+mod criticality;
 mod explain;
 mod frame;
 mod future;
@@ -270,6 +271,8 @@ pub use admission::{Admission, AdmissionStage, Decision, DescribeAdmission};
 pub use border::FromRejection;
 pub use border::{Border, BoxedError, KeepError, Respond, TypedError};
 pub use callee::Callee;
+#[doc(hidden)]
+pub use criticality::{Classes, CriticalityBy, CriticalityOfContext};
 pub use explain::{Describe, DescribeGate, Explanation};
 pub use frame::{Frame, Inherited};
 pub use future::ResponseFuture;

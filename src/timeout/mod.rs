@@ -42,7 +42,14 @@
 //! - tokio's timers fire at whole milliseconds: a limit ends a call up to a millisecond or two late, never early.
 //! - A cancelled call leaves nothing behind.
 //!
+//! # A timeout that is learned
+//!
+//! A [`Quantile`] finds the limit from the share of calls that it may give up although an answer would still have come.
+//! It takes the place of a duration in [`TimeoutLayer::learned`], and in `timeout` and `attempt_timeout` of the stacks.
+//!
 //! # Cost
+//!
+//! A learned limit reads the clock at the beginning and at the end of each call. Otherwise:
 //!
 //! A call that is answered in its first poll: no timer, no allocation; no clock reading when alone, one in a stack. A
 //! pending call: one timer per stack, and one reading of the clock per poll.
@@ -54,7 +61,7 @@
 //! # Defaults
 //!
 //! There is no default limit: choose it from the latencies of the service, as the time after which the answer is no
-//! longer worth having, or as a high quantile if a retry follows.
+//! longer worth having. Where a retry follows, a high [`Quantile`] fits.
 
 mod layer;
 mod patience;

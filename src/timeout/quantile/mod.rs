@@ -37,6 +37,10 @@ const CELLS: usize = 4 * SLICE;
 ///   that kind, ten windows, this is how the service is: the limit begins again at the ceiling.
 ///   [`reset`](Self::reset) does so at once.
 ///
+/// - In a stack or a layer, answers that are a [`Success`](crate::classify::Outcome::Success) are learned, and calls that
+///   this limit ends, wherever they are. Failures, refusals, calls that their callers drop, and calls that another
+///   deadline ends are not. Where many calls end so, the limit is lower than the share alone would make it.
+///
 /// A call costs two relaxed atomic operations and no lock. One in 128 updates the limit, behind a lock that no call
 /// waits for. The memory is bounded: four bytes for each call of the window, and eight for each bucket.
 ///
@@ -104,7 +108,7 @@ impl Quantile {
         f64::from_bits(self.0.achieved.load(Ordering::Relaxed))
     }
 
-    /// Whether so many of the last calls timed out that the limit is kept as it was before.
+    /// Whether the limit stays as it was, since too many of the last calls timed out.
     pub fn is_frozen(&self) -> bool {
         self.0.frozen.load(Ordering::Relaxed) != 0
     }

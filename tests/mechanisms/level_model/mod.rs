@@ -33,7 +33,7 @@ enum Step {
     Pass(Nanos),
     /// Time passes up to a whole millisecond, and whoever is woken is polled, until nobody is.
     Settle,
-    /// So many times a call comes and one ends, after this time each.
+    /// Repeats: time passes, a call comes, and one ends.
     Work(usize, Nanos),
     SetConcurrency(usize),
     SetDepth(usize),

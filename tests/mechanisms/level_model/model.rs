@@ -132,7 +132,7 @@ impl Model {
         })
     }
 
-    /// The most who may wait if one comes that may wait for so long.
+    /// The depth limit for a newcomer that may wait for this long.
     pub fn depth_for(&self, patience: Nanos) -> usize {
         let backlog_since = if self.line.is_empty() { self.now } else { self.last_empty };
         let known = self.rate.as_ref().and_then(|rate| rate.known(backlog_since));

@@ -7,8 +7,8 @@ use std::task::Poll;
 use steadfast::{
     CallContext, Criticality, Error, Rejection,
     error::QueueFullCause::{Depth, Displaced, TooHeavy},
-    load_level::{CriticalityOfContext, LoadLevel, LoadLevelLayer, LoadLevelStage, Queue, WeighsOne},
-    shell::{Leaf, Stack, TypedError},
+    load_level::{LoadLevel, LoadLevelLayer, LoadLevelStage, Queue, WeighsOne},
+    shell::{CriticalityOfContext, Leaf, Stack, TypedError},
 };
 use tokio::{
     spawn,

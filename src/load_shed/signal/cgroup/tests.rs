@@ -121,7 +121,7 @@ async fn a_reading_counts_for_five_seconds() {
         () = &mut task => unreachable!("it has a handle"),
         () = until_read_again() => {}
     }
-    // Read at the latest in the second second; nobody polls the task from here on.
+    // Read at the latest in the second second; no task polls it from here on.
     advance(secs(3)).await;
     assert!(level(&signal).is_some());
     advance(secs(3)).await;
