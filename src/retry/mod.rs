@@ -1,9 +1,12 @@
 //! Sends a failed call again, when that is likely to help and cannot hurt.
 //!
-//! A retry turns a passing fault into a success, and a lasting one into a multiple of the load. So every retry here
-//! passes four questions: did the service fail in a way that another try may mend; is the call allowed another attempt;
-//! does the wait end before the caller's deadline; and has the [`RetryBudget`] a retry left, which bounds the load that
-//! all retries together add.
+//! A retry turns a passing fault into a success, and a lasting fault into a multiple of the load. A call is therefore
+//! retried only if four conditions hold:
+//!
+//! - The attempt failed in a way that another attempt may mend.
+//! - The call has attempts left.
+//! - The backoff ends before the caller's deadline.
+//! - The [`RetryBudget`] has a retry left. The budget bounds the load that all retries together add.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -40,62 +43,65 @@
 //! |---|---|
 //! | [`Outcome::Failure`](crate::Outcome::Failure), or a timeout after the service was called | after the backoff |
 //! | `Outcome::Overloaded` with a `retry_after` of at most [`max_hint`](Retry::max_hint) | after that and the backoff |
-//! | `Outcome::Overloaded` with a longer one, or without | no |
+//! | `Outcome::Overloaded` with a longer `retry_after`, or without | no |
 //! | `Outcome::Unprocessed` with a `retry_after` of at most `max_hint`, or without | after that and the backoff |
-//! | `Outcome::Unprocessed` with a longer one | no |
-//! | a refusal by a layer further in | no, unless [asked for](Retry::wait_for_refusals) |
+//! | `Outcome::Unprocessed` with a longer `retry_after` | no |
+//! | a refusal by an inner layer | no, unless [asked for](Retry::wait_for_refusals) |
 //! | any other outcome | no |
 //!
-//! When there is no retry the caller gets what the last attempt ended with, at once: there is no wait after the last
-//! failure, and none that would end at or after the deadline of the call.
+//! If the call is not retried, the caller gets the result of the last attempt at once. A retry whose backoff would end
+//! at or after the call's deadline is not made.
 //!
 //! # Refusals by the stack itself
 //!
-//! An open circuit fails fast, and a retry must not turn that into a wait. So a refusal by a layer of the same stack
-//! ends the call at once. Before it waits, the retry also asks the layers further in whether they would refuse the
-//! attempt when it is due. If one would, the caller gets the answer of the last attempt at once, and nothing is spent
-//! on a retry. If a layer refuses after all, the caller gets that refusal, marked as [having reached the
-//! service](crate::Rejection::reached_service).
+//! An open circuit fails fast, and a retry must not turn that into a wait. A refusal by an inner layer of the same
+//! stack therefore ends the call at once. Before a backoff, the retry also asks the inner layers whether they would
+//! refuse the next attempt at the time it is due. If one would, the caller gets the result of the last attempt at once,
+//! and the budget is not charged. If a layer refuses the attempt although it had not predicted that, the caller gets
+//! the refusal, marked as [having reached the service](crate::Rejection::reached_service).
 //!
-//! The question takes nothing and changes nothing. An open circuit would refuse until its time is up; a rate limit,
-//! while it has too few tokens. A limit that lets calls wait refuses those whose turn would come too late. A limit of
-//! [many processes](crate::rate_limit::distributed) answers by what its store said last. A load shed, a queue, a lease
-//! and a store that does not answer cannot tell. The functions that say the key and the cost of a request run for the
-//! question.
+//! Asking changes no state. Each layer answers from what it knows:
 //!
-//! Another stack is another matter. What a server refuses is that service's answer: its `429` or `503` is for the
-//! [classifier](crate::classify) to judge, and an `Outcome::Overloaded` with a hint is tried again. So is a rejection
-//! in the service's own error, as long as the classifier takes it for an error like any other. The default does.
-//! [`Layered`](crate::classify::Layered) says that it comes from a layer of this process, stacked by hand: a refusal
-//! there ends the call. Such layers cannot be asked before a wait.
+//! | layer | predicts a refusal |
+//! |---|---|
+//! | circuit breaker | until the open time ends |
+//! | rate limit | while the bucket has too few tokens |
+//! | rate limit with a wait queue | if the call's turn would come too late |
+//! | [distributed](crate::rate_limit::distributed) rate limit | by the last answer of the store |
+//! | load shed, queue, lease, or a store that does not answer | never |
+//!
+//! Asking a rate limit runs its functions for the key and the cost of the request.
+//!
+//! A refusal by another stack is an answer of the service. The [classifier](crate::classify) judges a server's `429` or
+//! `503`, and an `Outcome::Overloaded` with a hint is retried. A rejection inside the service's own error is retried if
+//! the classifier treats it as any other error, which the default classifier does.
+//! [`Layered`](crate::classify::Layered) recognizes rejections by layers of this process that were stacked by hand;
+//! such a rejection ends the call. The retry cannot ask those layers before a backoff.
 //!
 //! # The budget
 //!
-//! A call deposits when its first attempt that was not refused ends. A retry is withdrawn before its wait, and refunded
-//! if the attempt was refused by a layer further in, or the call was cancelled before the attempt reached the service.
-//! A service whose readiness fails has been asked: that attempt is spent.
+//! A call deposits when its first attempt that was not refused ends. A retry withdraws before its backoff. The budget
+//! refunds the retry if an inner layer refuses the attempt, or if the caller drops the call before the attempt reaches
+//! the service. An attempt whose service fails to become ready has reached the service and is not refunded.
 //!
-//! # Programs that live for few calls
+//! # Short-lived programs
 //!
-//! A new budget has less than one retry: a fresh `Retry::new(3)` retries the first failure of a new process in one
-//! case of ten.
-//! That is right for a service, which soon has earned some. Credit at the start has a price where clients are many: at
-//! 1,000 quiet clients it lets retries triple the load on a service that fails. A command-line tool, a cron job or a
-//! function that lives for one call asks for its retries with
-//! [`RetryBudget::builder().initial(n)`](RetryBudgetBuilder::initial).
+//! A new budget holds less than one retry: `Retry::new(3)` retries the first failure of a new process in one case of
+//! ten. This suits a service, which soon earns more. Initial credit is expensive where clients are many: 1,000 quiet
+//! clients with initial credit triple the load on a failing service. A command-line tool, a cron job or a function that
+//! lives for one call sets [`RetryBudget::builder().initial(n)`](RetryBudgetBuilder::initial).
 //!
 //! # Requests
 //!
-//! A request is cloned only if a further attempt is possible, once for each such attempt. Requests that are
-//! not `Clone` are copied by [`Retry::replay_with`]; those that must not be repeated are told apart by
-//! [`Retry::replay_if`]. It answers with `true` or `false`, or with a [`Repeat`]: a request that must not be processed
-//! twice may still be sent again if the service provably did nothing with it. A [`Replay`] of your own keeps less than
-//! a whole request.
+//! The retry clones the request once for each further attempt that is possible. [`Retry::replay_with`] copies requests
+//! that are not `Clone`. [`Retry::replay_if`] says which requests may be repeated, with `true`, `false` or a
+//! [`Repeat`]: a request that must not be processed twice may still be retried if the service provably did not process
+//! it. A [`Replay`] of your own can keep less than the whole request.
 //!
 //! # Between attempts
 //!
-//! The service's future is dropped and the call takes a fresh clone of the service, so that a call which waits holds no
-//! place in any queue. Everything that layers further in took for the attempt has been given back.
+//! The retry drops the service's future and takes a fresh clone of the service. A call in backoff therefore holds no
+//! place in any queue, and no permit of an inner layer.
 //!
 //! # Cancellation
 //!
@@ -103,22 +109,23 @@
 //!
 //! # Cost
 //!
-//! A call that succeeds at once: one clone of the request and one atomic step on the budget, none while that is full.
-//! No allocation, and no clock reading of its own; but a layer further in that needs the time reads the clock after the
-//! clone. A retry takes one short lock for its jitter. Before its wait, a rate limit further in is read; a bucket that
-//! warms up, a window or a key's bucket under a lock.
+//! A call that succeeds at once clones the request once and makes one atomic step on the budget, or none while the
+//! budget is full. It allocates nothing. It reads no clock itself, but the clone runs user code, so an inner layer that
+//! needs the time reads the clock again. A retry takes one short lock for its jitter. Before the backoff it reads the
+//! inner rate limit; a warming bucket, a window and a bucket per key are read under a lock.
 //!
-//! # A service that retries by itself
+//! # Services that retry by themselves
 //!
-//! Attempts multiply: three here and three in the service are nine. Retries inside the service cannot be seen from
-//! here, so switch them off there (`reqwest`: `retry::never()`; hyper-util's client: `retry_canceled_requests(false)`;
-//! most SDKs have a setting). The last of these repeats only what was never sent, on a connection that the server had
-//! closed; without it such a call fails, so keep idle connections shorter than the server does.
+//! Attempts multiply: three attempts here and three in the service are nine. This layer cannot see retries inside the
+//! service, so switch them off there: `retry::never()` in `reqwest`, `retry_canceled_requests(false)` in hyper-util's
+//! client, a setting in most SDKs. The hyper-util setting repeats only requests that were never sent, because the
+//! server had closed an idle connection. Without it such a request fails, so close idle connections earlier than the
+//! server does.
 //!
 //! # Differences from `tower::retry`
 //!
-//! Tower's budget truncates its ratio and can be overdrawn; its jitter repeats in every session made by one maker; its
-//! policy, its deadlines and its handling of `Retry-After` are left to the user.
+//! Tower's budget truncates its ratio and can be overdrawn. Its jitter repeats in every session made by one maker. It
+//! leaves the policy, deadlines and `Retry-After` to the user.
 //!
 //! # Defaults
 //!
@@ -127,8 +134,8 @@
 //! | backoff | 50 ms doubling to 2 s, full jitter | see [`Backoff`] |
 //! | budget | 10% of the calls, and a trickle | see [`RetryBudget`] |
 //! | requests | all are repeatable | only the user knows which are not |
-//! | [`max_hint`](Retry::max_hint) | 60 s | callers seldom wait longer |
-//! | refusals | end the call | an open circuit and a limit are there to fail fast |
+//! | [`max_hint`](Retry::max_hint) | 60 s | callers rarely wait longer |
+//! | refusals by inner layers | end the call | an open circuit and a limit exist to fail fast |
 
 mod budget;
 mod config;
