@@ -39,7 +39,7 @@ impl<P, Next> RetryStage<P, Next> {
             Ending::Refused { retry_after } if self.waits_for_refusals => retry_after,
             _ => return Worth::Nothing,
         };
-        let longest = frame.terms().map_or(self.max_hint, |terms| terms.max_hint());
+        let longest = frame.settings().map_or(self.max_hint, |settings| settings.max_hint());
         match hint {
             None => Worth::TooLate(Denied::NoHint),
             Some(hint) if hint > longest => Worth::TooLate(Denied::HintTooLong),
@@ -70,7 +70,7 @@ impl<P, Next> RetryStage<P, Next> {
         let may_repeat = progress.repeat == Repeat::Always || is_harmless(ending);
         let kept = kept.filter(|_| may_repeat).ok_or(Denied::NotRepeatable)?;
         // The jitter comes on top of the hint: callers who were all told the same would come back together.
-        let backoff = frame.terms().map_or(self.backoff, |terms| terms.backoff());
+        let backoff = frame.settings().map_or(self.backoff, |settings| settings.backoff());
         let wait = backoff.draw_after(progress.wait.duration(), progress.attempts(), &self.random);
         let whole_wait = hint.saturating_add(wait);
         let due = frame.now().checked_add(whole_wait).ok_or(Denied::Deadline)?;

@@ -258,7 +258,7 @@ impl<P, Next> RetryStage<P, Next> {
     /// The attempts that this call may have.
     #[inline]
     pub(super) fn attempts(&self, frame: &Frame) -> u32 {
-        frame.terms().map_or(self.attempts, |terms| terms.attempts())
+        frame.settings().map_or(self.attempts, |settings| settings.attempts())
     }
 
     /// An attempt has ended: what it took from the budget is spent, unless the service was spared, and the first that
@@ -292,8 +292,9 @@ fn drop_kept<Kept>(kept: &mut Option<Kept>, frame: &mut Frame) {
 impl<P, Next: Describe> Describe for RetryStage<P, Next> {
     fn describe(&self, explanation: &mut Explanation) {
         let built = (self.attempts, self.backoff, self.max_hint);
-        let (attempts, backoff, max_hint) =
-            explanation.terms().map_or(built, |terms| (terms.attempts(), terms.backoff(), terms.max_hint()));
+        let (attempts, backoff, max_hint) = explanation
+            .settings()
+            .map_or(built, |settings| (settings.attempts(), settings.backoff(), settings.max_hint()));
         let noun = if attempts == 1 { "attempt" } else { "attempts" };
         let refusals = if self.waits_for_refusals { ", waits for refusals" } else { "" };
         let budget = match &self.budget {

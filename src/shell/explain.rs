@@ -1,6 +1,6 @@
 //! The explanation of a stack, which its stages give themselves.
 
-use super::{Instrument, Leaf, Terms, instrument::Collected};
+use super::{CallSettings, Instrument, Leaf, instrument::Collected};
 use crate::{
     backoff::{Backoff, Jitter},
     error::ConfigError,
@@ -62,8 +62,8 @@ pub struct Explanation {
     cut_short: Option<CutShort>,
     /// The limit on calls in flight further out, and the field that sets it.
     in_front: Option<(&'static str, usize)>,
-    /// The terms of calls, where they are not those that the stages were built with.
-    terms: Option<Terms>,
+    /// The settings of calls, if they differ from those that the stages were built with.
+    settings: Option<CallSettings>,
     /// What the stages let others read, while that is collected.
     instruments: Collected,
 }
@@ -244,14 +244,14 @@ impl Explanation {
         }
     }
 
-    /// Describes what is further in by these terms.
-    pub(crate) fn by_terms(&mut self, terms: Terms) {
-        self.terms = Some(terms);
+    /// Describes the inner stages with these settings.
+    pub(crate) fn with_settings(&mut self, settings: CallSettings) {
+        self.settings = Some(settings);
     }
 
-    /// The terms in force, where they are not those that the stages were built with.
-    pub(crate) fn terms(&self) -> Option<&Terms> {
-        self.terms.as_ref()
+    /// Returns the settings in force, if they differ from those that the stages were built with.
+    pub(crate) fn settings(&self) -> Option<&CallSettings> {
+        self.settings.as_ref()
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Ending, Retries, Terms};
+use super::{CallSettings, Ending, Retries};
 use crate::{
     classify::Outcome,
     clock::Nanos,
@@ -31,8 +31,8 @@ pub struct Frame {
     patient_from: Deadline,
     /// What the call inherits, as narrowed by the stages passed on the way down.
     inherited: Option<Inherited>,
-    /// What the call was begun with, in a stack that can be told other terms while calls pass.
-    terms: Option<Terms>,
+    /// The settings that the call started with, in a live stack.
+    settings: Option<CallSettings>,
     /// The call is in a pass through the gates, which is made again where a change comes in between.
     in_pass: Flag,
     /// What a retry did for the call that ends in this poll.
@@ -331,15 +331,15 @@ impl Frame {
         self.user_code_runs();
     }
 
-    /// The terms that the call was begun with, where they are not those that the stages were built with.
+    /// Returns the settings that the call started with, in a live stack.
     #[inline]
-    pub(crate) fn terms(&self) -> Option<&Terms> {
-        self.terms.as_ref()
+    pub(crate) fn settings(&self) -> Option<&CallSettings> {
+        self.settings.as_ref()
     }
 
     #[inline]
-    pub(crate) fn set_terms(&mut self, terms: Terms) {
-        self.terms = Some(terms);
+    pub(crate) fn set_settings(&mut self, settings: CallSettings) {
+        self.settings = Some(settings);
     }
 
     /// Whether the call is in a pass through the gates.

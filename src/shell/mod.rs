@@ -241,6 +241,7 @@
 
 mod admission;
 mod border;
+mod call_settings;
 mod callee;
 mod criticality;
 mod explain;
@@ -263,13 +264,13 @@ mod settle;
 mod stack_request;
 mod stage;
 mod stamp;
-mod terms;
 mod timer;
 
 pub use admission::{Admission, AdmissionStage, Decision, DescribeAdmission};
 #[doc(hidden)]
 pub use border::FromRejection;
 pub use border::{Border, BoxedError, KeepError, Respond, TypedError};
+pub(crate) use call_settings::CallSettings;
 pub use callee::Callee;
 #[doc(hidden)]
 pub use criticality::{Classes, CriticalityBy, CriticalityOfContext};
@@ -292,7 +293,6 @@ pub(crate) use settle::SettleOnDrop;
 pub use stack_request::StackRequest;
 pub use stage::{Abandonment, Ending, Stage};
 pub use stamp::{NoStamp, Stamp};
-pub(crate) use terms::Terms;
 pub(crate) use timer::Timer;
 
 /// A future was polled after it had returned its result, or after a panic had torn it down: a bug of the caller, for

@@ -1,7 +1,7 @@
 use super::Quantile;
 use crate::{
     error::{ConfigError, check_duration},
-    shell::{Explanation, Terms},
+    shell::{CallSettings, Explanation},
 };
 use std::{fmt, time::Duration};
 use tokio::time::Instant;
@@ -34,7 +34,7 @@ pub trait Patience: sealed::Sealed + Clone + fmt::Debug {
 
     /// The limit of a call.
     #[doc(hidden)]
-    fn limit(&self, kept: Self::Kept, of_terms: impl FnOnce() -> Option<Duration>) -> Duration;
+    fn limit(&self, kept: Self::Kept, of_settings: impl FnOnce() -> Option<Duration>) -> Duration;
 
     /// The service answered.
     #[doc(hidden)]
@@ -67,8 +67,8 @@ impl Patience for Duration {
     fn begin(&self, _now: impl FnOnce() -> Instant) {}
 
     #[inline]
-    fn limit(&self, (): (), of_terms: impl FnOnce() -> Option<Duration>) -> Duration {
-        of_terms().unwrap_or(*self)
+    fn limit(&self, (): (), of_settings: impl FnOnce() -> Option<Duration>) -> Duration {
+        of_settings().unwrap_or(*self)
     }
 
     #[inline]
@@ -141,8 +141,8 @@ impl Patience for Quantile {
     }
 }
 
-/// The limit of terms that may be missing.
+/// The limit of settings that may be missing.
 #[inline]
-pub(super) fn of_terms(terms: Option<&Terms>, of: super::Of) -> Option<Duration> {
-    terms.and_then(|terms| of.limit(terms))
+pub(super) fn of_settings(settings: Option<&CallSettings>, of: super::Of) -> Option<Duration> {
+    settings.and_then(|settings| of.limit(settings))
 }

@@ -1,9 +1,9 @@
-use super::patience::{Patience, of_terms};
+use super::patience::{Patience, of_settings};
 use crate::{
     classify::Outcome,
     deadline::Deadline,
     error::{Error, TimedOut, TimedOutBy},
-    shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Recall, RefusesNow, Stage, Terms},
+    shell::{Abandonment, CallSettings, Callee, Describe, Ending, Explanation, Frame, Recall, RefusesNow, Stage},
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -56,12 +56,12 @@ impl Of {
         }
     }
 
-    /// The limit among these terms.
+    /// The limit among these settings.
     #[inline]
-    pub(crate) fn limit(self, terms: &Terms) -> Option<Duration> {
+    pub(crate) fn limit(self, settings: &CallSettings) -> Option<Duration> {
         match self {
-            Self::Call => terms.timeout(),
-            Self::Attempt => terms.attempt_timeout(),
+            Self::Call => settings.timeout(),
+            Self::Attempt => settings.attempt_timeout(),
         }
     }
 }
@@ -74,7 +74,7 @@ impl<Next, P: Patience> TimeoutStage<Next, P> {
     /// The limit of this call.
     #[inline]
     fn limit(&self, kept: P::Kept, frame: &Frame) -> Duration {
-        self.limit.limit(kept, || of_terms(frame.terms(), self.of))
+        self.limit.limit(kept, || of_settings(frame.settings(), self.of))
     }
 
     /// Whether a call that would have until `own` has run for less than half of the limit.
@@ -218,7 +218,7 @@ impl<Next: Describe, P: Patience> Describe for TimeoutStage<Next, P> {
             explanation.limit_latency_at_most(self.of.name(), self.limit.longest(), &self.next);
             return;
         };
-        let limit = of_terms(explanation.terms(), self.of).unwrap_or(built);
+        let limit = of_settings(explanation.settings(), self.of).unwrap_or(built);
         explanation.limit_latency(self.of.name(), limit, &self.next);
     }
 }

@@ -1,7 +1,7 @@
 use super::{
+    config_gate::{OVERTAKEN_AT, Version},
     depth,
-    passes::{OVERTAKEN_AT, Version},
-    shared::Shared,
+    shared::LiveShared,
 };
 use crate::{
     error::Error,
@@ -15,11 +15,11 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Lets a call pass the gates by one configuration that comes to them later than it began: each attempt inside of a
-/// retry, and on a server what has waited at its rate limit.
+/// Re-enters the configuration gate for calls that reach the inner gates after their start: each attempt of a retry,
+/// and on a server each call that waited at the rate limit.
 #[derive(Clone)]
 pub struct LiveAttemptStage<Next> {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LiveShared>,
     pub(super) next: Next,
 }
 
@@ -34,23 +34,23 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        // The first attempt is part of the call's own pass, and so is a call that does not wait.
+        // The first attempt belongs to the call's own pass, as does a call that did not wait.
         if frame.is_in_pass() {
             return self.next.start(request, frame);
         }
         self.start_later::<S, Request>(request, frame)
     }
 
-    /// What would refuse is looked at by one configuration.
+    /// Asks the inner stages under one configuration.
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
         let _pass = depth::pass();
-        // It is a forecast. If changes go on and on, the last answer will do.
+        // A prediction need not be exact: after `OVERTAKEN_AT` changes the last answer counts.
         let mut refuses = false;
         for _ in 0..OVERTAKEN_AT {
             let version = self.shared.version();
             refuses = self.next.would_refuse(request, due, frame);
-            // If one gate does, it does by one configuration.
-            if refuses || self.shared.passes.is_current(version) {
+            // A refusal is the decision of one gate, and therefore of one configuration.
+            if refuses || self.shared.config_gate.is_current(version) {
                 break;
             }
         }
@@ -65,7 +65,7 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        // The stages further out poll a call at once that they have begun.
+        // Outer stages poll a call immediately after they start it.
         let version = Version::of(frame.take_later_pass());
         if version != Version::NONE {
             self.shared.end_pass::<Next, S, Request>(&self.next, call.as_mut(), version, frame);
@@ -86,7 +86,7 @@ where
 }
 
 impl<Next> LiveAttemptStage<Next> {
-    /// Begins a pass of its own.
+    /// Starts a pass of its own.
     #[inline(never)]
     fn start_later<S, Request>(&self, request: Request, frame: &mut Frame) -> Next::Call
     where

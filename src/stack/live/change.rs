@@ -1,19 +1,21 @@
-//! How a configuration is applied while calls pass.
+//! Applies a configuration while calls pass through the gates.
 
-use super::{Pieces, StackConfig, depth, news::Outcome, passes::Changing, pieces::Left, shared::Shared};
+use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pieces::Left, shared::LiveShared};
 
-/// A change under way.
+/// A running change. It has three steps:
 ///
-/// 1. Each gate becomes as strict as the old configuration and the new one together. A pass sees gates by the old one
-///    or stricter gates, and so what it admits the old one admits.
-/// 2. The version turns, and the terms of new calls are the new ones.
-/// 3. Each gate follows the new configuration. A pass that began after the turn sees stricter gates or gates by the new
-///    one, and so what it admits the new one admits. A pass that began before is made again.
+/// 1. Tighten: each gate becomes as strict as the old and the new configuration together. A pass sees gates that follow
+///    the old configuration or are stricter. The old configuration admits every call that such a pass admits.
+/// 2. Turn: the version turns, and new calls start with the new settings.
+/// 3. Loosen: each gate follows the new configuration. A pass that started after the turn sees gates that follow the
+///    new configuration or are stricter. The new configuration admits every call that such a pass admits. A pass that
+///    started before the turn is repeated.
 ///
-/// A gate that has no such way changes between two turns, which no pass spans: it is the only one between them that is
-/// not stricter. Where several change, or the terms change with it, no pass begins until all have.
+/// Some gates have no state that is as strict as both configurations. If one such gate changes alone, it changes
+/// between two turns, and a pass that spans a turn is repeated. If several change, or the settings change too, the
+/// gates close until all have changed.
 pub(super) struct Change<'change> {
-    shared: &'change Shared,
+    shared: &'change LiveShared,
     pieces: &'change Pieces,
     to: &'change StackConfig,
     /// Whether the kill switch changes.
@@ -23,25 +25,26 @@ pub(super) struct Change<'change> {
 }
 
 impl<'change> Change<'change> {
-    /// Puts what was built in force.
-    pub(super) fn make_first(shared: &'change Shared, pieces: &'change Pieces, to: &'change StackConfig) {
+    /// Puts the built configuration in force.
+    pub(super) fn make_first(shared: &'change LiveShared, pieces: &'change Pieces, to: &'change StackConfig) {
         Self::make_noted(shared, pieces, to, |_| None);
     }
 
-    /// Makes the change: `to` is complete and was checked. If it changes something, that is news in the end.
-    pub(super) fn make(shared: &'change Shared, pieces: &'change Pieces, to: &'change StackConfig) {
+    /// Makes the change to `to`, which is complete and checked. Adds it to the news if it changes anything.
+    pub(super) fn make(shared: &'change LiveShared, pieces: &'change Pieces, to: &'change StackConfig) {
         Self::make_noted(shared, pieces, to, |shared| Some(shared.config(pieces)));
     }
 
     fn make_noted(
-        shared: &'change Shared,
+        shared: &'change LiveShared,
         pieces: &'change Pieces,
         to: &'change StackConfig,
-        read: impl FnOnce(&Shared) -> Option<StackConfig>,
+        read: impl FnOnce(&LiveShared) -> Option<StackConfig>,
     ) {
-        shared.passes.change(|changing| {
-            let _deeper = depth::change();
-            // Dropped last. It is news also where a limit of the user's panics: the others have followed.
+        shared.config_gate.change(|changing| {
+            let _depth = depth::change();
+            // Dropped last, so that the change becomes news even if a user's limit panics: the other gates have
+            // changed.
             let _noted = Noted { shared, before: read(shared), to };
             let switches = shared.is_off() != to.switched_off;
             let mut change = Self { shared, pieces, to, switches, left: Vec::new() };
@@ -59,20 +62,20 @@ impl<'change> Change<'change> {
     }
 
     fn turn(&mut self, changing: &mut Changing<'_>) {
-        let (version, terms) = (changing.version(), self.to.terms());
-        let terms_change = terms != self.shared.terms(version);
-        if !terms_change && !self.switches && self.left.iter().all(|left| *left == Left::Same) {
-            // No pass is made again for nothing.
+        let (version, settings) = (changing.version(), self.to.settings());
+        let settings_change = settings != self.shared.settings(version);
+        if !settings_change && !self.switches && self.left.iter().all(|left| *left == Left::Same) {
+            // Nothing that passes depend on has changed: repeat no pass.
             return;
         }
-        let image = if terms_change { version.next_image() } else { version.image() };
-        if terms_change {
-            self.shared.set_next_terms(version, terms);
+        let image = if settings_change { version.next_image() } else { version.image() };
+        if settings_change {
+            self.shared.set_next_settings(version, settings);
         }
         let is_left = |left| self.left.iter().filter(|other| **other == left).count();
         match is_left(Left::Step) + 2 * is_left(Left::Steps) {
             0 => changing.turn(image),
-            1 if !terms_change => {
+            1 if !settings_change => {
                 changing.turn(image);
                 self.step();
                 changing.turn(image);
@@ -88,7 +91,7 @@ impl<'change> Change<'change> {
     fn step(&mut self) {
         for (piece, left) in self.pieces.iter().zip(&mut self.left) {
             if matches!(left, Left::Step | Left::Steps) {
-                // First, since a limit of the user's may panic.
+                // Set before the call, because a user's limit may panic.
                 *left = Left::Nothing;
                 piece.apply(self.to);
             }
@@ -108,9 +111,9 @@ impl<'change> Change<'change> {
     }
 }
 
-/// Adds the change to the news when it has been made.
+/// Adds the change to the news when dropped.
 struct Noted<'change> {
-    shared: &'change Shared,
+    shared: &'change LiveShared,
     before: Option<StackConfig>,
     to: &'change StackConfig,
 }
@@ -125,7 +128,7 @@ impl Drop for Noted<'_> {
 }
 
 impl Drop for Change<'_> {
-    /// After a panic in one step the other gates do not stay as strict as both configurations together.
+    /// Loosens the other gates if one step panicked, so that they do not stay as strict as both configurations.
     fn drop(&mut self) {
         self.loosen();
     }

@@ -1,19 +1,20 @@
-//! The difference of two configurations, in words.
+//! Describes the difference between two configurations.
 
 use super::StackConfig;
 use crate::rate_limit::RateLimitConfig;
 use std::fmt;
 
-/// The fields that differ, each with its old and its new value: `timeout: 1s => 2s, load_shed.limit: 64 => 32`.
+/// Displays the fields that differ, each with its old and its new value: `timeout: 1s => 2s, load_shed.limit: 64 =>
+/// 32`.
 pub(super) struct Changes<'config> {
     pub(super) before: &'config StackConfig,
     pub(super) after: &'config StackConfig,
 }
 
-/// The most characters of a value.
+/// The maximum length of a value, in characters.
 const LONGEST_VALUE: usize = 200;
 
-/// Writes changes one after the other.
+/// Writes a list of changes with separators.
 struct Writer<'f, 'buffer> {
     f: &'f mut fmt::Formatter<'buffer>,
     separator: &'static str,
@@ -30,7 +31,7 @@ impl Writer<'_, '_> {
     }
 }
 
-/// Writes those of these fields of a part that differ, or the part as a whole where it is new or gone.
+/// Writes the fields of a part that differ, or the part as a whole if it was added or removed.
 macro_rules! part {
     ($writer:ident, $before:ident, $after:ident, $part:ident: $($field:ident),*) => {
         let none = |part: bool| if part { "some" } else { "none" };
@@ -80,7 +81,7 @@ fn quotas(limit: &RateLimitConfig) -> String {
     truncated(quotas.join(" or "))
 }
 
-/// A value without the words of the language.
+/// Formats a value without Rust syntax such as `Some(..)`.
 fn words(value: &impl fmt::Debug) -> String {
     let text = format!("{value:?}");
     let inside = text.strip_prefix("Some(").and_then(|text| text.strip_suffix(')'));
@@ -90,7 +91,7 @@ fn words(value: &impl fmt::Debug) -> String {
     }
 }
 
-/// Cut off: there may be as many quotas as tiers.
+/// Truncates a value: a limit with many tiers has a long list of quotas.
 fn truncated(mut text: String) -> String {
     if let Some((cut, _)) = text.char_indices().nth(LONGEST_VALUE) {
         text.truncate(cut);

@@ -12,18 +12,18 @@ use crate::{
 use crate::{error::check_duration, load_shed};
 use std::{fmt, time::Duration};
 
-/// Everything that a stack can be told while calls pass. It changes a stack and does not build one: mechanisms that the
-/// stack was not built with cannot be added.
+/// The configuration of a stack that can change while calls pass. It changes the mechanisms that the stack was built
+/// with, and cannot add others.
 ///
-/// A part that is not given is as the stack was built, whatever was applied before: what is in force depends on the
-/// last configuration alone. A part that is given is given whole, and those of its fields that may be left out have the
-/// defaults of its builder. A stack refuses a part for something that it does not have. How requests are copied, the
-/// classifier and [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals) stay as built.
+/// A part that is missing has the built value, regardless of earlier changes: the configuration in force depends on the
+/// last applied one alone. A part that is present replaces the whole part. Optional fields within it default as in the
+/// builder. A stack refuses a part for a mechanism that it does not have. The classifier, the way in which requests are
+/// copied and [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals) stay as built.
 ///
-/// To have one to edit, write down what a stack was [`built`](super::Control::built) with: every part that it can be
-/// told is in it, in its form.
+/// As a starting point for editing, serialize the [`built`](super::Control::built) configuration of a stack. It
+/// contains every part that can change.
 ///
-/// With the `serde` feature it is read from, and written to, JSON, TOML and the like. An unknown field is an error.
+/// The `serde` feature reads and writes it as JSON, TOML and other formats. An unknown field is an error.
 ///
 /// Durations are written as `"250ms"` or `"1m 30s"`. A number and its unit have no space between them. Each unit occurs
 /// once, the largest first. Decimals such as `"1.5m"` are read. The units are `d` (24 hours), `h`, `m` or `min`, `s`,
@@ -54,23 +54,23 @@ use std::{fmt, time::Duration};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct StackConfig {
-    /// The kill switch: no call passes, and each is refused with
-    /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have passed it go on, also those that wait
-    /// in line or in the queue; another attempt does not pass. Default: off, which is to say that calls pass.
+    /// The kill switch. While it is on, the stack refuses every call with
+    /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have passed it continue, including those
+    /// that wait at the rate limit or in the queue. Further attempts of such calls are refused. Default: off.
     pub switched_off: bool,
-    /// How long a whole call may take; on a server, the work on it.
+    /// The timeout of a whole call; on a server, of the work on it.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::timeout"))]
     pub timeout: Option<Duration>,
     /// How a call is retried.
     pub retry: Option<RetryConfig>,
     /// When the circuit breaker opens, and for how long.
     pub circuit_breaker: Option<BreakerConfig>,
-    /// The rate limits, in the order in which they were put together with [`and`](crate::rate_limit::RateLimit::and):
-    /// all of them, or none to have them as they were built.
+    /// The rate limits, in the order in which [`and`](crate::rate_limit::RateLimit::and) combined them: all of them, or
+    /// none to keep the built ones.
     pub rate_limit: Vec<RateLimitConfig>,
     /// How many calls may be in flight.
     pub load_shed: Option<LoadShedConfig>,
-    /// How many calls are served at once, and how many wait for how long.
+    /// How many calls are served at once, how many wait, and how long they wait.
     pub load_level: Option<LoadLevelConfig>,
     /// How long an attempt may take.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::attempt_timeout"))]
@@ -78,7 +78,7 @@ pub struct StackConfig {
 }
 
 impl StackConfig {
-    /// Whether each value is one that some stack could have.
+    /// Checks each value by itself, without a stack.
     #[cfg(feature = "constant-work")]
     pub(crate) fn check_values(&self) -> Result<(), ConfigError> {
         let Self { timeout, attempt_timeout, retry, circuit_breaker, rate_limit, load_shed, load_level, .. } = self;
@@ -92,7 +92,7 @@ impl StackConfig {
         load_level.as_ref().map_or(Ok(()), LoadLevelConfig::check)
     }
 
-    /// Whether the numbers of a complete configuration contradict each other.
+    /// Checks that the numbers of a complete configuration do not contradict each other.
     pub(super) fn check_together(&self) -> Result<(), ConfigError> {
         let mut explanation = Explanation::default();
         if let Some(limit) = self.attempt_timeout {
@@ -113,7 +113,7 @@ impl StackConfig {
         explanation.check()
     }
 
-    /// This configuration, with what it does not give as the stack was built.
+    /// Fills the missing parts of this configuration with the built ones.
     pub(super) fn completed_by(&self, built: &Self) -> Result<Self, ConfigError> {
         let Self { switched_off, ref rate_limit, .. } = *self;
         if !rate_limit.is_empty() && rate_limit.len() != built.rate_limit.len() {
@@ -134,7 +134,7 @@ impl StackConfig {
     }
 }
 
-/// A part that is given, or else as it was built.
+/// Returns the given part, or else the built one.
 fn given<T: Clone + fmt::Debug>(
     field: &'static str,
     given: &Option<T>,

@@ -1,4 +1,4 @@
-use super::{Pieces, StackConfig, change::Change, depth, news::Outcome, shared::Shared};
+use super::{Pieces, StackConfig, change::Change, depth, news::Outcome, shared::LiveShared};
 use crate::{
     error::ConfigError,
     shell::{Describe, Explanation},
@@ -13,103 +13,102 @@ use std::{
 /// [`ClientBuilder::live`](crate::stack::ClientBuilder::live) and
 /// [`ServerBuilder::live`](crate::stack::ServerBuilder::live).
 ///
-/// It does not keep the stack's calls, and no stack needs it to live on: a stack whose control was dropped keeps its
-/// last configuration.
+/// Dropping the control changes nothing: the stack keeps its last configuration.
 #[derive(Clone)]
 pub struct Control(Arc<Inside>);
 
 struct Inside {
-    shared: Arc<Shared>,
+    shared: Arc<LiveShared>,
     stages: Arc<dyn Describe + Send + Sync>,
     pieces: Pieces,
     built: StackConfig,
 }
 
 impl Control {
-    /// The control of these stages. The terms that they were built with are in force.
-    pub(super) fn of(stages: Arc<dyn Describe + Send + Sync>, shared: Arc<Shared>, pieces: Pieces) -> Self {
+    /// Makes the control of these stages, with the built settings in force.
+    pub(super) fn of(stages: Arc<dyn Describe + Send + Sync>, shared: Arc<LiveShared>, pieces: Pieces) -> Self {
         let mut built = StackConfig::default();
         pieces.iter().for_each(|piece| piece.read(&mut built));
         Change::make_first(&shared, &pieces, &built);
         Self(Arc::new(Inside { shared, stages, pieces, built }))
     }
 
-    /// The configuration that the stack was built with: each part of it that can be changed is there.
+    /// Returns the configuration that the stack was built with. It contains every part that can change.
     pub fn built(&self) -> &StackConfig {
         &self.0.built
     }
 
-    /// The configuration in force, complete as the one that was [`built`](Self::built): what was applied last, and what
-    /// was changed since by a handle of one of its mechanisms. It is read as a whole, and so waits for a change that is
-    /// under way. In a change, by what it wakes, it does not wait.
+    /// Returns the configuration in force, with the parts that [`built`](Self::built) has: the last one applied, plus
+    /// later changes through the handles of the mechanisms. Waits for a running change, so that the result is one whole
+    /// configuration. Code that runs within a change, such as a waker, does not wait.
     pub fn config(&self) -> StackConfig {
         self.0.shared.look(|| self.0.shared.config(&self.0.pieces))
     }
 
-    /// Whether [`apply`](Self::apply) would take this configuration. Nothing changes.
+    /// Checks whether [`apply`](Self::apply) would accept this configuration. Changes nothing.
     ///
     /// # Errors
     ///
-    /// A part for something that the stack does not have; a value that the mechanism's builder would refuse; numbers
-    /// that contradict each other, as for [`layer`](crate::stack::ClientBuilder::layer); a number of rate limits or of
-    /// tiers that is not the one that was built.
+    /// - A part for a mechanism that the stack does not have.
+    /// - A value that the mechanism's builder refuses.
+    /// - Numbers that contradict each other, as for [`layer`](crate::stack::ClientBuilder::layer).
+    /// - A number of rate limits or of tiers that differs from the built one.
     pub fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
         self.complete(config).map(drop)
     }
 
-    /// Follows this configuration from now on, as a whole or not at all. It may be applied again and again: what is the
-    /// same stays as it is.
+    /// Applies this configuration, as a whole or not at all. Applying the configuration in force changes nothing and
+    /// disturbs no call.
     ///
-    /// See the [module](super) for what becomes of calls under way, and of what each mechanism holds.
+    /// The [module](super) says how calls in flight and the state of each mechanism are affected.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check), or if it is called by what runs in a pass, such as the function that says the key of
-    /// a request, or in a change, such as a [`LiveLimit`](crate::rate_limit::LiveLimit) of your own; the old
-    /// configuration stays.
+    /// Those of [`check`](Self::check). Also an error if the caller runs within a pass, such as the function for the
+    /// key of a request, or within a change, such as a user's own [`LiveLimit`](crate::rate_limit::LiveLimit). After an
+    /// error the old configuration stays in force.
     ///
     /// # Cost
     ///
-    /// It waits for other changes, and gives way to calls that changes have made begin again eight times, for about a
-    /// millisecond. It takes some stores and a short lock per mechanism, or two where the mechanism becomes stricter in
-    /// one number and less strict in another. Calls that it overtakes at the gates begin again; those that come
-    /// meanwhile wait only in a case that the [module](super) names. Where a quota of a limit by key has changed it
-    /// looks at all buckets afterwards, or before if the change before has not. A configuration that is in force
-    /// already disturbs no call.
+    /// Waits for other changes, and yields for about a millisecond to calls that changes have restarted eight times.
+    /// Makes some stores and takes one short lock per mechanism, or two if the mechanism becomes stricter in one number
+    /// and less strict in another. Calls at the gates restart. New calls wait only in the case that the
+    /// [module](super) names. If a quota of a keyed limit changed, it then visits all buckets; if the previous change
+    /// has not done so, it visits them first.
     ///
-    /// [Listeners](crate::shell::Instrument::listen) of the stack learn what was applied or refused after all that, on
-    /// this thread, or on one that delivers an earlier change. A panic in one ends there. A slow one keeps this
-    /// function from returning and delays no other; up to 1024 changes wait for it.
+    /// Afterwards [listeners](crate::shell::Instrument::listen) of the stack learn the outcome, on this thread or on a
+    /// thread that is delivering an earlier change. A panic in a listener is caught. A slow listener delays the return
+    /// of this function but no other change; up to 1024 changes wait for it.
     pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
         let applied = catch_unwind(AssertUnwindSafe(|| self.apply_quietly(config)));
         let news = &self.0.shared.news;
         if let Ok(Err(error)) = &applied {
             news.add(Outcome::Refused(error.clone()));
         }
-        // In a change, and in a look, locks are held. The change tells it in the end.
+        // Within a change or a read, locks are held. The outer change delivers the news at its end.
         if !depth::is_in_change() {
-            news.tell();
+            news.deliver();
         }
         applied.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn apply_quietly(&self, config: &StackConfig) -> Result<(), ConfigError> {
         if depth::is_within() {
-            let rule = "must not be called by what runs while a call is admitted, or in another change";
+            let rule = "must not be called by code that runs while a call is admitted, or within another change";
             return Err(ConfigError::new("apply", "within a call", rule));
         }
         let complete = self.complete(config)?;
         let Inside { shared, pieces, .. } = &*self.0;
-        // What the change before has left to do would be done within this one.
+        // Finish the work that the previous change left, so that it does not run within this change.
         pieces.iter().for_each(|piece| piece.settle());
-        // A limit of the user's may panic. The other mechanisms settle all the same.
+        // A user's limit may panic. The other mechanisms must settle nevertheless.
         let mut panics = vec![catch_unwind(AssertUnwindSafe(|| Change::make(shared, pieces, &complete)))];
         panics.extend(pieces.iter().map(|piece| catch_unwind(AssertUnwindSafe(|| piece.settle()))));
         panics.into_iter().find_map(Result::err).map_or(Ok(()), |panic| resume_unwind(panic))
     }
 
-    /// What the stack does with a call by the configuration in force, read as [`config`](Self::config) is. Stages that
-    /// were put around it by [`map_stages`](crate::shell::StackLayer::map_stages) are not in it.
+    /// Explains the stack under the configuration in force, read as by [`config`](Self::config). Stages added by
+    /// [`map_stages`](crate::shell::StackLayer::map_stages) are not included.
     pub fn explain(&self) -> Explanation {
         self.0.shared.look(|| Explanation::of(&*self.0.stages))
     }

@@ -1,4 +1,4 @@
-//! The passes and changes that a thread is in.
+//! Counts how deep the current thread is in passes and changes.
 
 use crate::sync::thread_local;
 use std::cell::Cell;
@@ -13,44 +13,44 @@ thread_local! {
     static DEPTH: Cell<u64> = Cell::new(0);
 }
 
-/// Changes count in the upper half: there may be passes in a change, if a limit of the user's makes calls.
+/// Changes count in the upper half of the word. A change can contain passes, if a user's limit makes calls.
 const CHANGE: u64 = 1 << 32;
 
-/// A pass or a change of this thread, until it is dropped.
-pub(super) struct Deeper<const BY: u64>;
+/// Marks the current thread as being within a pass or a change, until dropped.
+pub(super) struct DepthGuard<const BY: u64>;
 
-impl<const BY: u64> Deeper<BY> {
+impl<const BY: u64> DepthGuard<BY> {
     #[inline]
-    fn go() -> Self {
+    fn enter() -> Self {
         DEPTH.with(|depth| depth.set(depth.get() + BY));
         Self
     }
 }
 
-impl<const BY: u64> Drop for Deeper<BY> {
+impl<const BY: u64> Drop for DepthGuard<BY> {
     #[inline]
     fn drop(&mut self) {
         DEPTH.with(|depth| depth.set(depth.get() - BY));
     }
 }
 
-/// Begins a pass.
+/// Enters a pass.
 #[inline]
-pub(super) fn pass() -> Deeper<1> {
-    Deeper::go()
+pub(super) fn pass() -> DepthGuard<1> {
+    DepthGuard::enter()
 }
 
-/// Begins a change, or a look between two of them.
-pub(super) fn change() -> Deeper<CHANGE> {
-    Deeper::go()
+/// Enters a change, or a read between two changes.
+pub(super) fn change() -> DepthGuard<CHANGE> {
+    DepthGuard::enter()
 }
 
-/// Whether this thread is in a change, and so must not wait for one to end.
+/// Returns whether this thread is within a change, and therefore must not wait for a change to end.
 pub(super) fn is_in_change() -> bool {
     DEPTH.with(Cell::get) >= CHANGE
 }
 
-/// Whether this thread is in a pass or in a change.
+/// Returns whether this thread is within a pass or a change.
 pub(super) fn is_within() -> bool {
     DEPTH.with(Cell::get) > 0
 }

@@ -1,4 +1,4 @@
-use super::shared::Shared;
+use super::shared::LiveShared;
 use crate::{
     held::address,
     shell::{Instrument, Reading, Readings, StateListener},
@@ -6,10 +6,10 @@ use crate::{
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
-/// `switched_off`: 1 while the kill switch is on, else 0. `config_changes_total` by its `result`: `applied` configurations
-/// that changed something, and `refused` ones. A listener learns each of them, once and in order, with the fields that
-/// changed or with the error.
-pub(super) struct LiveInstrument(pub(super) Arc<Shared>);
+/// Reads `switched_off` (1 while the kill switch is on, else 0) and `config_changes_total` by `result`: `applied`
+/// counts configurations that changed something, `refused` those that were refused. A listener learns of each once, in
+/// order, with the fields that changed or with the error.
+pub(super) struct LiveInstrument(pub(super) Arc<LiveShared>);
 
 impl Instrument for LiveInstrument {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {

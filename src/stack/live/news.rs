@@ -1,4 +1,4 @@
-//! What became of configurations, on its way to listeners.
+//! Reports applied and refused configurations to listeners.
 
 use super::{StackConfig, changes::Changes};
 use crate::{
@@ -13,34 +13,34 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// The most changes that wait for a listener.
+/// The largest number of changes that wait for a listener.
 const MOST_PENDING: usize = 1024;
 
-/// Counts the configurations that were applied and refused, and tells listeners.
+/// Counts the configurations that were applied and refused, and reports them to listeners.
 #[derive(Default)]
 pub(super) struct News {
-    /// Relaxed, as that below: they guard no other memory.
+    /// Relaxed, as `refused` is: the counts guard no other memory.
     applied: Count,
     refused: Count,
-    /// Locked last of all, for a few steps.
-    telling: Mutex<Telling>,
+    /// The innermost lock, held for a few steps.
+    reports: Mutex<Reports>,
 }
 
 #[derive(Default)]
-struct Telling {
+struct Reports {
     listeners: Listeners,
     pending: VecDeque<Item>,
-    /// One thread delivers what is pending. No other thread does, so the order stays.
-    is_told: bool,
+    /// Whether a thread is delivering. Only one does at a time, which keeps the order.
+    in_delivery: bool,
     missed: u64,
 }
 
-/// Those who listen at one moment.
+/// The listeners at one moment.
 type Listeners = Arc<Vec<Weak<StateListener>>>;
 
-/// What became of a configuration.
+/// Whether a configuration was applied or refused.
 pub(super) enum Outcome {
-    /// It took the place of another.
+    /// Replaced another configuration.
     Applied {
         before: Box<StackConfig>,
         after: Box<StackConfig>,
@@ -48,7 +48,7 @@ pub(super) enum Outcome {
     Refused(ConfigError),
 }
 
-/// What became of a configuration, and who listened then.
+/// An outcome, and the listeners at that time.
 struct Item {
     outcome: Outcome,
     listeners: Listeners,
@@ -64,67 +64,67 @@ impl Default for Count {
 }
 
 impl News {
-    /// The configurations that were applied and changed something, and those that were refused.
+    /// Returns how many configurations changed something, and how many were refused.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.applied.0.load(Ordering::Relaxed), self.refused.0.load(Ordering::Relaxed))
     }
 
-    /// Counts this, and keeps it for those who listen now. [`tell`](Self::tell) delivers it.
+    /// Counts an outcome, and keeps it for the current listeners. [`deliver`](Self::deliver) delivers it.
     pub(super) fn add(&self, outcome: Outcome) {
         let count = match outcome {
             Outcome::Applied { .. } => &self.applied,
             Outcome::Refused(_) => &self.refused,
         };
         count.0.fetch_add(1, Ordering::Relaxed);
-        let mut telling = lock(&self.telling);
-        if telling.listeners.is_empty() {
+        let mut reports = lock(&self.reports);
+        if reports.listeners.is_empty() {
             return;
         }
-        if telling.pending.len() == MOST_PENDING {
-            telling.pending.pop_front();
-            telling.missed += 1;
+        if reports.pending.len() == MOST_PENDING {
+            reports.pending.pop_front();
+            reports.missed += 1;
         }
-        let listeners = telling.listeners.clone();
-        telling.pending.push_back(Item { outcome, listeners, missed: 0 });
+        let listeners = reports.listeners.clone();
+        reports.pending.push_back(Item { outcome, listeners, missed: 0 });
     }
 
-    /// Tells all that comes from now on to this listener, until it is dropped.
+    /// Adds a listener, which receives all later outcomes until it is dropped.
     pub(super) fn listen(&self, listener: &Weak<StateListener>) {
-        let mut telling = lock(&self.telling);
-        let others = telling.listeners.iter().filter(|other| other.strong_count() > 0);
-        telling.listeners = Arc::new(others.chain([listener]).cloned().collect());
+        let mut reports = lock(&self.reports);
+        let others = reports.listeners.iter().filter(|other| other.strong_count() > 0);
+        reports.listeners = Arc::new(others.chain([listener]).cloned().collect());
     }
 
-    /// Delivers what is pending, unless another thread does. No lock may be held.
-    pub(super) fn tell(&self) {
-        if !self.begins_to_tell() {
+    /// Delivers pending outcomes, unless another thread is delivering. The caller must hold no lock.
+    pub(super) fn deliver(&self) {
+        if !self.begins_delivery() {
             return;
         }
         while let Some(item) = self.next() {
-            item.tell();
+            item.deliver();
         }
     }
 
-    fn begins_to_tell(&self) -> bool {
-        let mut telling = lock(&self.telling);
-        let begins = !telling.is_told && !telling.pending.is_empty();
-        telling.is_told |= begins;
+    fn begins_delivery(&self) -> bool {
+        let mut reports = lock(&self.reports);
+        let begins = !reports.in_delivery && !reports.pending.is_empty();
+        reports.in_delivery |= begins;
         begins
     }
 
-    /// The next one. `None` ends the delivery.
+    /// Takes the next outcome. `None` ends the delivery.
     fn next(&self) -> Option<Item> {
-        let mut telling = lock(&self.telling);
-        let missed = std::mem::take(&mut telling.missed);
-        let next = telling.pending.pop_front().map(|item| Item { missed, ..item });
-        telling.is_told = next.is_some();
+        let mut reports = lock(&self.reports);
+        let missed = std::mem::take(&mut reports.missed);
+        let next = reports.pending.pop_front().map(|item| Item { missed, ..item });
+        reports.in_delivery = next.is_some();
         next
     }
 }
 
 impl Item {
-    /// Calls the listeners, under no lock. A panic of one ends there.
-    fn tell(self) {
+    /// Calls the listeners without a lock, and catches a panic of each.
+    fn deliver(self) {
         let Self { outcome, listeners, missed } = self;
         for listener in &*listeners {
             survives(|| {

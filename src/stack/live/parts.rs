@@ -1,31 +1,31 @@
-use super::{Control, LiveAttemptStage, LiveStage, Pieces, SwitchStage, shared::Shared};
+use super::{Control, LiveAttemptStage, LiveStage, Pieces, SwitchStage, shared::LiveShared};
 use crate::{
     error::ConfigError,
     shell::{Describe, StackLayer},
 };
 use std::sync::Arc;
 
-/// What the stages of a live stack are built around: shared by all of them.
+/// Builds the stages of a live stack around their shared state.
 #[derive(Default)]
-pub(in crate::stack) struct Parts(Arc<Shared>);
+pub(in crate::stack) struct Parts(Arc<LiveShared>);
 
 impl Parts {
-    /// The outermost stage.
+    /// Makes the outermost stage.
     pub(in crate::stack) fn call<Next>(&self, next: Next) -> LiveStage<Next> {
         LiveStage { shared: self.0.clone(), next }
     }
 
-    /// The stage around each attempt, or around what is behind a wait.
+    /// Makes the stage around each attempt, or around the stages behind a wait.
     pub(in crate::stack) fn attempt<Next>(&self, next: Next) -> LiveAttemptStage<Next> {
         LiveAttemptStage { shared: self.0.clone(), next }
     }
 
-    /// The kill switch.
+    /// Makes the kill switch.
     pub(in crate::stack) fn switch<Next>(&self, next: Next) -> SwitchStage<Next> {
         SwitchStage { shared: self.0.clone(), next }
     }
 
-    /// The layer of these stages, and its control.
+    /// Makes the layer of these stages, and its control.
     pub(in crate::stack) fn finish<St, X>(
         self,
         stages: St,

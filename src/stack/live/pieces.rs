@@ -6,49 +6,51 @@ use crate::{
 };
 use std::time::Duration;
 
-/// A handle of each mechanism of a live stack, from the outside in, and the part of a configuration that it follows.
+/// The handles of the mechanisms of a live stack, outermost first, each with its part of the configuration.
 #[derive(Default)]
 pub struct Pieces(Vec<Box<dyn Piece>>);
 
-/// A mechanism of a live stack, whatever its type.
+/// A mechanism of a live stack, without its type.
 pub(super) trait Piece: Send + Sync {
-    /// Writes down what is in force.
+    /// Writes the configuration in force into its part of `config`.
     fn read(&self, config: &mut StackConfig);
 
-    /// Whether a configuration may say what it says, before what it does not say is added.
+    /// Checks the given parts, before the missing ones are filled in.
     fn check_given(&self, _config: &StackConfig) -> Result<(), ConfigError> {
         Ok(())
     }
 
-    /// Whether the mechanism can follow its part of a complete configuration.
+    /// Checks that the mechanism can follow its part of a complete configuration.
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError>;
 
-    /// Follows its part of a configuration that was checked, so far as it becomes stricter by that, and says what is
-    /// left to do.
+    /// Makes the mechanism as strict as the configuration in force and the checked `config` together. Returns the work
+    /// that remains.
     fn tighten(&self, config: &StackConfig) -> Left;
 
-    /// Does what is left to do.
+    /// Applies its part of the configuration.
     fn apply(&self, config: &StackConfig);
 
-    /// Does what is left to do after a change.
+    /// Finishes the work that a change leaves for later.
     fn settle(&self);
 }
 
-/// What is left to do for a mechanism that has become as strict as both configurations together.
+/// The work that remains after a mechanism became as strict as both configurations together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// Nothing, and nothing was to be done.
+    /// None, and the mechanism did not change.
     Same,
+    /// None.
     Nothing,
-    /// It becomes less strict.
+    /// Becoming less strict.
     Loosen,
-    /// It changes in one step, or in several: neither is stricter than the other.
+    /// Changing in one step: neither configuration is stricter.
     Step,
+    /// Changing in several steps: neither configuration is stricter.
     Steps,
 }
 
 impl Pieces {
-    /// Adds a mechanism, and where its part of a configuration stands.
+    /// Adds a mechanism, with the accessors of its part of a configuration.
     pub(in crate::stack) fn add<H>(
         &mut self,
         handle: H,
@@ -95,7 +97,7 @@ impl<H: Reconfigure<Config: PartialEq> + Send + Sync> Piece for Part<H> {
             return Left::Same;
         }
         match self.handle.course(&now, to) {
-            // No call begins again for it.
+            // Calls do not depend on this change, so none is restarted.
             Course::Unseen => {
                 self.handle.apply(to);
                 return Left::Same;
@@ -125,7 +127,7 @@ impl<H: Reconfigure<Config: PartialEq> + Send + Sync> Piece for Part<H> {
     }
 }
 
-/// A timeout. It is a term of each call, so there is nothing to apply.
+/// A timeout. It is a setting of each call, so there is nothing to apply.
 struct Timeout {
     of: Of,
     built: Duration,
@@ -153,7 +155,7 @@ impl Piece for Timeout {
     fn settle(&self) {}
 }
 
-/// A timeout that is learned. No configuration sets it.
+/// A learned timeout. No configuration sets it.
 struct LearnedTimeout(Of);
 
 impl Piece for LearnedTimeout {
@@ -177,7 +179,7 @@ impl Piece for LearnedTimeout {
     fn settle(&self) {}
 }
 
-/// The limit that a configuration gives.
+/// Returns the limit in a configuration.
 fn timeout(of: Of, config: &StackConfig) -> Option<Duration> {
     match of {
         Of::Call => config.timeout,

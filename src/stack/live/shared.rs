@@ -1,25 +1,26 @@
 use super::{
-    Pieces, StackConfig, depth,
+    Pieces, StackConfig,
+    config_gate::{ConfigGate, OVERTAKEN_AT, Version},
+    depth,
     news::News,
-    passes::{OVERTAKEN_AT, Passes, Version},
-    terms::SharedTerms,
+    settings::SharedSettings,
 };
 use crate::{
-    shell::{Frame, Recall, Terms},
+    shell::{CallSettings, Frame, Recall},
     sync::{AtomicU64, Ordering},
 };
 use std::pin::Pin;
 use tower::Service;
 
-/// What the stages of a live stack share.
+/// The state that the stages of a live stack share with its [`Control`](super::Control).
 #[derive(Default)]
-pub(super) struct Shared {
-    pub(super) passes: Passes,
-    /// Not zero if no call passes. Relaxed: a pass sees by the version whether it was read in time.
+pub(super) struct LiveShared {
+    pub(super) config_gate: ConfigGate,
+    /// Not zero while the kill switch is on. Relaxed: a pass learns from the version whether its read was current.
     switched_off: Switch,
-    /// The terms of new calls. The version says which of the two count.
-    terms: [SharedTerms; 2],
-    /// What was applied and refused.
+    /// Two images of the settings of new calls. The version says which one is current.
+    settings: [SharedSettings; 2],
+    /// The configurations that were applied and refused.
     pub(super) news: News,
 }
 
@@ -31,80 +32,80 @@ impl Default for Switch {
     }
 }
 
-impl Shared {
+impl LiveShared {
     #[inline]
     pub(super) fn is_off(&self) -> bool {
         self.switched_off.0.load(Ordering::Relaxed) != 0
     }
 
-    /// Sets the kill switch, in a change.
+    /// Sets the kill switch, within a change.
     pub(super) fn switch(&self, off: bool) {
         self.switched_off.0.store(off.into(), Ordering::Relaxed);
     }
 
-    /// The version by which a pass begins. It waits until the gates are open.
+    /// Returns the version at the start of a pass, after waiting for the gates to open.
     #[inline]
     pub(super) fn version(&self) -> Version {
         loop {
-            let version = self.passes.version();
+            let version = self.config_gate.version();
             if !version.is_closed() || depth::is_in_change() {
                 return version;
             }
-            self.passes.wait_for_change();
+            self.config_gate.wait_for_change();
         }
     }
 
-    /// The version by which a pass begins, and the terms of a call that begins with it.
+    /// Returns the version at the start of a pass, and the settings of a call that starts with that version.
     #[inline]
-    pub(super) fn begin(&self) -> (Version, Terms) {
+    pub(super) fn begin(&self) -> (Version, CallSettings) {
         loop {
             let version = self.version();
-            let terms = self.terms(version);
-            if self.passes.is_current(version) {
-                return (version, terms);
+            let settings = self.settings(version);
+            if self.config_gate.is_current(version) {
+                return (version, settings);
             }
         }
     }
 
-    /// The terms by this version.
+    /// Reads the settings of `version`.
     #[inline]
-    pub(super) fn terms(&self, version: Version) -> Terms {
-        self.terms[version.image()].load()
+    pub(super) fn settings(&self, version: Version) -> CallSettings {
+        self.settings[version.image()].load()
     }
 
-    /// Sets the terms in the image that does not count, in a change.
-    pub(super) fn set_next_terms(&self, version: Version, terms: Terms) {
-        self.terms[version.next_image()].store(terms);
+    /// Writes the settings to the image that is not current, within a change.
+    pub(super) fn set_next_settings(&self, version: Version, settings: CallSettings) {
+        self.settings[version.next_image()].store(settings);
     }
 
-    /// The terms in force.
-    pub(super) fn terms_in_force(&self) -> Terms {
+    /// Returns the settings in force.
+    pub(super) fn settings_in_force(&self) -> CallSettings {
         self.begin().1
     }
 
-    /// The configuration in force, in a change or a look.
+    /// Reads the configuration in force. Called within a change or within [`look`](Self::look).
     pub(super) fn config(&self, pieces: &Pieces) -> StackConfig {
         let mut config = StackConfig { switched_off: self.is_off(), ..StackConfig::default() };
         pieces.iter().for_each(|piece| piece.read(&mut config));
-        config.set_terms(self.terms_in_force());
+        config.set_settings(self.settings_in_force());
         config
     }
 
-    /// Looks at what is in force, between two changes.
+    /// Runs `work` between two changes, so that it reads one whole configuration.
     pub(super) fn look<T>(&self, work: impl FnOnce() -> T) -> T {
         if depth::is_in_change() {
             return work();
         }
-        self.passes.between_changes(|| {
-            let _deeper = depth::change();
+        self.config_gate.between_changes(|| {
+            let _depth = depth::change();
             work()
         })
     }
 }
 
-impl Shared {
-    /// Ends the pass of a call, in its first poll: there the call has its place, and need not be moved to begin again.
-    /// Returns whether it has.
+impl LiveShared {
+    /// Ends the pass of a call, and repeats it if a change came in between. Runs in the call's first poll, because the
+    /// call is pinned there and can be restarted in place. Returns whether the pass was repeated.
     #[inline]
     pub(super) fn end_pass<Next, S, Request>(
         &self,
@@ -117,15 +118,15 @@ impl Shared {
         Next: Recall<S, Request>,
         S: Service<Request>,
     {
-        let is_torn = !self.passes.is_current(version);
+        let is_torn = !self.config_gate.is_current(version);
         if is_torn {
             self.begin_again::<Next, S, Request>(next, call, version, frame);
         }
         is_torn
     }
 
-    /// Makes a pass again until no change comes in between, or the call is refused: by one gate, and so by one
-    /// configuration.
+    /// Repeats a pass until no change comes in between, or a gate refuses the call. A refusal is the decision of one
+    /// gate, and therefore of one configuration.
     #[cold]
     #[inline(never)]
     fn begin_again<Next, S, Request>(
@@ -140,17 +141,17 @@ impl Shared {
     {
         let _pass = depth::pass();
         let (mut overtaken, mut held_off) = (0, None);
-        while !self.passes.is_current(version) {
+        while !self.config_gate.is_current(version) {
             overtaken += 1;
             if overtaken == OVERTAKEN_AT {
-                held_off = Some(self.passes.hold_off());
+                held_off = Some(self.config_gate.hold_off());
             }
             let Some(request) = next.recall(call.as_mut(), frame) else { return };
             frame.begin_pass_again();
-            let terms;
-            (version, terms) = self.begin();
+            let settings;
+            (version, settings) = self.begin();
             if frame.is_in_pass() {
-                frame.set_terms(terms);
+                frame.set_settings(settings);
             }
             call.set(next.start(request, frame));
         }

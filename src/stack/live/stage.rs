@@ -1,7 +1,7 @@
-use super::{depth, instrument::LiveInstrument, passes::Version, shared::Shared};
+use super::{config_gate::Version, depth, instrument::LiveInstrument, shared::LiveShared};
 use crate::{
     error::Error,
-    shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage, Terms},
+    shell::{Abandonment, CallSettings, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage},
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -13,11 +13,11 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Begins each call with the terms in force, and lets it pass the gates by one configuration. The outermost stage of a
-/// stack that can be told another configuration while calls pass.
+/// Starts each call with the settings in force, and takes it through the gates under one configuration. The outermost
+/// stage of a live stack.
 #[derive(Clone)]
 pub struct LiveStage<Next> {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LiveShared>,
     pub(super) next: Next,
 }
 
@@ -28,7 +28,7 @@ pin_project! {
         #[pin]
         next: Call,
         // From the beginning to the end.
-        terms: Terms,
+        settings: CallSettings,
         // Of the pass, until that ends.
         version: Version,
     }
@@ -46,13 +46,13 @@ where
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let _pass = depth::pass();
-        let (version, terms) = self.shared.begin();
-        frame.set_terms(terms);
+        let (version, settings) = self.shared.begin();
+        frame.set_settings(settings);
         frame.set_in_pass(true);
         frame.begin_pass();
         let next = self.next.start(request, frame);
         frame.set_in_pass(false);
-        LiveCall { next, terms, version }
+        LiveCall { next, settings, version }
     }
 
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
@@ -68,9 +68,9 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let mut call = call.project();
-        frame.set_terms(*call.terms);
+        frame.set_settings(*call.settings);
         if *call.version != Version::NONE {
-            self.end_pass::<S, Request>(call.next.as_mut(), call.version, call.terms, frame);
+            self.end_pass::<S, Request>(call.next.as_mut(), call.version, call.settings, frame);
         }
         self.next.poll(call.next, callee, cx, frame)
     }
@@ -88,13 +88,13 @@ where
 }
 
 impl<Next> LiveStage<Next> {
-    /// Ends the pass in which the call begins.
+    /// Ends the pass in which the call started.
     #[inline]
     fn end_pass<S, Request>(
         &self,
         call: Pin<&mut Next::Call>,
         version: &mut Version,
-        terms: &mut Terms,
+        settings: &mut CallSettings,
         frame: &mut Frame,
     ) where
         Next: Recall<S, Request>,
@@ -103,13 +103,13 @@ impl<Next> LiveStage<Next> {
         frame.set_in_pass(true);
         let version = mem::replace(version, Version::NONE);
         if self.shared.end_pass::<Next, S, Request>(&self.next, call, version, frame) {
-            *terms = frame.terms().copied().unwrap_or(*terms);
+            *settings = frame.settings().copied().unwrap_or(*settings);
         }
         frame.set_in_pass(false);
     }
 }
 
-/// A change under way is not waited for.
+/// Does not wait for a running change.
 impl<Next: RefusesNow> RefusesNow for LiveStage<Next> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.next.refuses_now(frame)
@@ -118,7 +118,7 @@ impl<Next: RefusesNow> RefusesNow for LiveStage<Next> {
 
 impl<Next: Describe> Describe for LiveStage<Next> {
     fn describe(&self, explanation: &mut Explanation) {
-        explanation.by_terms(self.shared.terms_in_force());
+        explanation.with_settings(self.shared.settings_in_force());
         explanation.instrument(LiveInstrument(self.shared.clone()));
         self.next.describe(explanation);
     }

@@ -1,4 +1,4 @@
-use super::shared::Shared;
+use super::shared::LiveShared;
 use crate::{
     error::{Error, SwitchedOff},
     shell::{Abandonment, Callee, Describe, Explanation, Frame, Recall, RefusesNow, Stage},
@@ -12,10 +12,10 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// The kill switch: lets all calls pass, or none. It takes nothing for a call, and so is less than a gate.
+/// The kill switch: admits all calls, or none. It holds no permit for a call, and is therefore simpler than a gate.
 #[derive(Clone)]
 pub struct SwitchStage<Next> {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LiveShared>,
     pub(super) next: Next,
 }
 
@@ -23,7 +23,7 @@ pin_project! {
     /// A call at a [`SwitchStage`].
     #[derive(Debug)]
     pub struct SwitchCall<Call> {
-        // `None` if it was refused.
+        // `None` if the call was refused.
         #[pin]
         next: Option<Call>,
     }
@@ -41,7 +41,7 @@ where
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         if self.shared.is_off() {
-            // Its drop is user code.
+            // Dropping the request runs user code.
             drop(request);
             frame.user_code_runs();
             return SwitchCall { next: None };

@@ -264,8 +264,7 @@ fn no_listener_runs_in_a_change_and_one_learns_of_a_change_in_which_a_limit_has_
         ..StackConfig::default()
     };
     control.apply(&quota(7)).unwrap();
-    let within =
-        "apply = \"within a call\": must not be called by what runs while a call is admitted, or in another change";
+    let within = "apply = \"within a call\": must not be called by code that runs while a call is admitted, or within another change";
     let refused = format!("configuration: offered => refused: {within} (trouble)");
     let applied = |from: u64, to: u64| {
         format!(

@@ -190,7 +190,10 @@ fn nothing_is_applied_from_within_a_pass() {
     let within = RateLimit::new(bucket).cost(|(): &()| {
         let control = CONTROL.with(|control| control.borrow().clone()).unwrap();
         let error = control.apply(&StackConfig::default()).unwrap_err();
-        assert_eq!(error.rule(), "must not be called by what runs while a call is admitted, or in another change");
+        assert_eq!(
+            error.rule(),
+            "must not be called by code that runs while a call is admitted, or within another change"
+        );
         1
     });
     let (layer, control) = steadfast::server().rate_limit(within).live().unwrap();

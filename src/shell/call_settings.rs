@@ -4,14 +4,14 @@ use crate::{
 };
 use std::{num::NonZeroU64, time::Duration};
 
-/// How long a call and its attempts may take, and how often it is tried: what a call keeps from its beginning to its
-/// end.
+/// The settings that a call keeps from its start to its end: its timeout, its attempts, their backoff and timeout.
 ///
-/// The call carries it as words, and converts one when a stage asks.
+/// The call carries them as words, and converts a word when a stage asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Terms {
-    /// Zero where there is none, as below.
+pub(crate) struct CallSettings {
+    /// Zero for no timeout.
     timeout: Nanos,
+    /// Zero for no timeout.
     attempt_timeout: Nanos,
     shape: Shape,
     base: Nanos,
@@ -21,13 +21,14 @@ pub(crate) struct Terms {
     factor: u64,
 }
 
-/// From the lowest bit on: the attempts, the growth of the backoff, the number of its jitter, and a one.
+/// From the lowest bit: the attempts, the growth of the backoff, the number of its jitter, and a bit that is always
+/// set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape(NonZeroU64);
 
 const LINEAR: u64 = 1 << 32;
 const JITTER_SHIFT: u32 = 33;
-/// No shape is zero, so that terms which may be missing have no word more.
+/// The bit that is always set: a shape is never zero, so `Option<CallSettings>` needs no extra word.
 const GIVEN: NonZeroU64 = NonZeroU64::new(1 << 63).unwrap();
 
 impl Shape {
@@ -50,7 +51,7 @@ impl Shape {
     }
 }
 
-impl Terms {
+impl CallSettings {
     pub(crate) const WORDS: usize = 7;
 
     pub(crate) fn new(
@@ -79,7 +80,7 @@ impl Terms {
         [timeout.0, attempt_timeout.0, shape.0.get(), base.0, cap.0, max_hint.0, factor]
     }
 
-    /// The terms of these [words](Self::words).
+    /// Reads settings from their [words](Self::words).
     #[inline]
     pub(crate) fn of_words([timeout, attempt_timeout, shape, base, cap, max_hint, factor]: [u64; Self::WORDS]) -> Self {
         Self {
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terms_are_what_they_were_made_of_also_from_their_words() {
+    fn settings_survive_the_conversion_to_words_and_back() {
         let ms = Duration::from_millis;
         let backoffs = [
             Backoff::none(),
@@ -141,15 +142,15 @@ mod tests {
         for backoff in backoffs {
             for (timeout, attempt_timeout) in [(None, Some(ms(3))), (Some(ms(5)), None)] {
                 for attempts in [1, 2, u32::MAX] {
-                    let terms = Terms::new(timeout, attempt_timeout, attempts, backoff, ms(11));
-                    for terms in [terms, Terms::of_words(terms.words())] {
-                        assert_eq!((terms.timeout(), terms.attempt_timeout()), (timeout, attempt_timeout));
-                        assert_eq!((terms.attempts(), terms.backoff()), (attempts, backoff));
-                        assert_eq!(terms.max_hint(), ms(11));
+                    let settings = CallSettings::new(timeout, attempt_timeout, attempts, backoff, ms(11));
+                    for settings in [settings, CallSettings::of_words(settings.words())] {
+                        assert_eq!((settings.timeout(), settings.attempt_timeout()), (timeout, attempt_timeout));
+                        assert_eq!((settings.attempts(), settings.backoff()), (attempts, backoff));
+                        assert_eq!(settings.max_hint(), ms(11));
                     }
                 }
             }
         }
-        assert_eq!(size_of::<Option<Terms>>(), 7 * size_of::<u64>());
+        assert_eq!(size_of::<Option<CallSettings>>(), 7 * size_of::<u64>());
     }
 }

@@ -1,26 +1,29 @@
 use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 
-/// Passes through the gates, any number at a time, and changes of what the gates go by, each alone. Neither waits for
-/// the other, but for the moments in which the gates are closed.
+/// Makes sure that one pass of a call through the gates sees one configuration. Any number of passes run at a time, one
+/// change at a time. A pass and a change do not wait for each other, except while a change has closed the gates.
 ///
-/// A pass notes the version at its beginning and looks at it again at its end. If it has turned meanwhile, the gates
-/// may have decided by different configurations, and the pass is made again. The end of a pass (an acquire fence, then
-/// a load) pairs with a turn (a store, then a release fence): a pass that saw something which was written after a turn
-/// sees the turn. Its beginning (an acquire) pairs with the turn (a release): it sees what was written before.
-pub(crate) struct Passes {
+/// A pass reads the version at its start and again at its end. If a change has turned the version in between, the gates
+/// may have decided by different configurations, and the pass is repeated.
+///
+/// The end of a pass (acquire fence, then load) pairs with a turn (store, then release fence): a pass that read
+/// anything written after a turn also sees the turn. The start of a pass (acquire load) pairs with the turn (release
+/// store): it sees everything written before the turn.
+pub(crate) struct ConfigGate {
     version: Word,
-    /// The calls that changes have made begin again too often. Relaxed: a change that misses one waits the next time.
+    /// The calls that changes have overtaken [too often](OVERTAKEN_AT). Relaxed: a change that misses a call yields to
+    /// it at the next change.
     overtaken: Word,
-    /// Held during a change.
+    /// Held for the duration of a change.
     change: Mutex<()>,
 }
 
 struct Word(AtomicU64);
 
-/// How often a pass is made again before changes wait for it.
+/// How often a pass is repeated before changes yield to it.
 pub(crate) const OVERTAKEN_AT: u32 = 8;
 
-/// How often a change gives way to overtaken calls: for about a millisecond where the processor has nothing else to do.
+/// How many times a change yields to overtaken calls: about a millisecond in total on an idle processor.
 #[cfg(not(steadfast_loom))]
 const MOST_PAUSES: u32 = 2000;
 #[cfg(steadfast_loom)]
@@ -42,21 +45,21 @@ impl Word {
     }
 }
 
-impl Default for Passes {
+impl Default for ConfigGate {
     fn default() -> Self {
         Self { version: Word::new(Version::TURN), overtaken: Word::new(0), change: Mutex::new(()) }
     }
 }
 
-/// From the lowest bit on: whether the gates are closed, which of two images counts, and a count of the turns.
+/// From the lowest bit: whether the gates are closed, the index of the current image, and the count of turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version(u64);
 
 impl Version {
-    /// No version: the pass has ended.
+    /// Stands for no version: the pass has ended.
     pub(crate) const NONE: Self = Self(0);
 
-    /// The version that is this [word](Self::word).
+    /// Reads a version from its [word](Self::word).
     #[inline]
     pub(crate) fn of(word: u64) -> Self {
         Self(word)
@@ -75,13 +78,13 @@ impl Version {
         self.0 & Self::CLOSED != 0
     }
 
-    /// The image of what calls keep that counts.
+    /// Returns the index of the current image of the call settings.
     #[inline]
     pub(crate) fn image(self) -> usize {
         usize::from(self.0 & Self::IMAGE != 0)
     }
 
-    /// The other image.
+    /// Returns the index of the image that the next change writes.
     pub(crate) fn next_image(self) -> usize {
         1 - self.image()
     }
@@ -92,28 +95,28 @@ impl Version {
     }
 }
 
-impl Passes {
-    /// The version by which a pass begins.
+impl ConfigGate {
+    /// Returns the version at the start of a pass.
     #[inline]
     pub(crate) fn version(&self) -> Version {
         Version(self.version.0.load(Ordering::Acquire))
     }
 
-    /// Whether all that was read since this version was read is of it.
+    /// Returns whether everything read since `version` was read belongs to that version.
     #[inline]
     pub(crate) fn is_current(&self, version: Version) -> bool {
         fence(Ordering::Acquire);
         self.version.0.load(Ordering::Relaxed) == version.0
     }
 
-    /// Waits for the end of a change that is under way. Never in a change.
+    /// Waits for the end of the running change. Must not be called within a change.
     #[cold]
     pub(crate) fn wait_for_change(&self) {
         drop(lock(&self.change));
     }
 
-    /// Gives overtaken calls the time to pass. Not for ever: one of them may wait for this change.
-    fn wait_for_the_overtaken(&self) {
+    /// Yields to overtaken calls. The wait is bounded, because such a call may be waiting for this change.
+    fn yield_to_overtaken(&self) {
         for _ in 0..MOST_PAUSES {
             if self.overtaken.0.load(Ordering::Relaxed) == 0 {
                 return;
@@ -122,29 +125,29 @@ impl Passes {
         }
     }
 
-    /// Looks at what changes change, with no change under way. Never in a change.
+    /// Runs `work` while no change is running. Must not be called within a change.
     pub(crate) fn between_changes<T>(&self, work: impl FnOnce() -> T) -> T {
         let _change = lock(&self.change);
         work()
     }
 
-    /// Lets changes wait for a call that was overtaken, until this is dropped.
+    /// Makes changes yield to an overtaken call until the guard is dropped.
     pub(crate) fn hold_off(&self) -> HeldOff<'_> {
         self.overtaken.0.fetch_add(1, Ordering::Relaxed);
         HeldOff(self)
     }
 
-    /// Makes a change. Never in a change.
+    /// Runs a change. Must not be called within a change.
     pub(crate) fn change<T>(&self, work: impl FnOnce(&mut Changing<'_>) -> T) -> T {
-        self.wait_for_the_overtaken();
+        self.yield_to_overtaken();
         let _change = lock(&self.change);
         let version = self.version();
-        work(&mut Changing { passes: self, version })
+        work(&mut Changing { gate: self, version })
     }
 }
 
-/// Changes wait for a call.
-pub(crate) struct HeldOff<'passes>(&'passes Passes);
+/// Makes changes yield to one overtaken call while it lives.
+pub(crate) struct HeldOff<'gate>(&'gate ConfigGate);
 
 impl Drop for HeldOff<'_> {
     fn drop(&mut self) {
@@ -152,9 +155,9 @@ impl Drop for HeldOff<'_> {
     }
 }
 
-/// A change under way.
-pub(crate) struct Changing<'passes> {
-    passes: &'passes Passes,
+/// A running change.
+pub(crate) struct Changing<'gate> {
+    gate: &'gate ConfigGate,
     version: Version,
 }
 
@@ -163,27 +166,27 @@ impl Changing<'_> {
         self.version
     }
 
-    /// Begins the next version, with this image, and opens the gates if they are closed. A pass that began before and
-    /// ends later is made again.
+    /// Starts the next version with `image`, and opens the gates if they are closed. Passes that started before the
+    /// turn and end after it are repeated.
     pub(crate) fn turn(&mut self, image: usize) {
         self.set(self.version.turned(image));
     }
 
-    /// Closes the gates to passes that begin until the next [turn](Self::turn). A pass that ends meanwhile is made
-    /// again.
+    /// Closes the gates until the next [turn](Self::turn): new passes wait. A pass that ends while the gates are closed
+    /// is repeated.
     pub(crate) fn close(&mut self) {
         self.set(Version(self.version.0 | Version::CLOSED));
     }
 
     fn set(&mut self, version: Version) {
         self.version = version;
-        self.passes.version.0.store(version.0, Ordering::Release);
+        self.gate.version.0.store(version.0, Ordering::Release);
         fence(Ordering::Release);
     }
 }
 
 impl Drop for Changing<'_> {
-    /// Opens the gates that a panic has left closed.
+    /// Opens the gates if a panic left them closed.
     fn drop(&mut self) {
         if self.version.is_closed() {
             self.turn(self.version.image());
