@@ -9,7 +9,7 @@ use steadfast::sim::{Backend, Latency, Load, Report, Scenario};
 /// Calls per second of virtual time. With a mean latency of 50 ms some 50 are in flight at any time.
 const RPS: f64 = 1_000.0;
 
-/// About so many calls, straight into a backend.
+/// Sends about `calls` calls straight to a backend.
 fn simulate(calls: u64) -> Report {
     let length = Duration::from_secs_f64(calls as f64 / RPS);
     let run = Scenario::new(Load::poisson(RPS)).length(length).seed(7);

@@ -69,7 +69,7 @@ pub enum Rejection {
     /// The queue or the rate limit is closed, and admits no more calls.
     #[error("{name}: {0}", name = .0.name())]
     Closed(Closed),
-    /// The stack was told to let no calls through.
+    /// The kill switch of the stack is on.
     #[error("kill switch: {0}")]
     SwitchedOff(SwitchedOff),
 }

@@ -12,7 +12,7 @@ use steadfast::{
     sim::{Backend, Latency, Load, Scenario, Sim},
 };
 
-/// The server takes so long for every call: 1000 are done per second.
+/// The service time of every call: the server completes 1000 calls per second.
 const SERVICE: Duration = ms(1);
 const RPS: f64 = 500.0;
 /// So much that the backlog shrinks by a twentieth of what is done.

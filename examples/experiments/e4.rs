@@ -30,7 +30,7 @@ const LIMIT: usize = 150;
 /// One run differs from the next by 0.007, and the bounds for tries at once are 0.004 away: five runs cannot tell.
 const OTHER_SEEDS_AT_ONCE: u64 = 30;
 
-/// The published figures are means of so many runs.
+/// The published figures are means of this number of runs.
 const PUBLISHED_RUNS: f64 = 10.0;
 
 /// What disturbs the peace of 40 rps.

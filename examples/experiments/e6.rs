@@ -22,7 +22,7 @@ use tower::{ServiceExt, service_fn};
 pub const LENGTH: Duration = secs(20);
 /// How long the server takes for a call on average.
 const MEAN_SERVICE: Duration = ms(2);
-/// Most in the queue of a textbook. The published p99 of FIFO, 2.13 s, is the wait behind so many calls of 2 ms each.
+/// The bound of a textbook queue. The published p99 of FIFO, 2.13 s, is the wait behind 1,000 calls of 2 ms each.
 const BOUND: usize = 1_000;
 /// Twice what the server can do, and ten times.
 const LOADS: [f64; 2] = [1_000.0, 5_000.0];

@@ -50,7 +50,7 @@ pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
     Within(f64, f64),
-    /// Nothing: reported for whoever reads it.
+    /// None: the figure is reported without a bound.
     Free,
 }
 

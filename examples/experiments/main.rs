@@ -155,7 +155,7 @@ fn run(arguments: &Arguments) -> Result<Vec<Finding>, Box<dyn Error>> {
     }
     bar.finish_and_clear();
     match print(&findings, arguments.json) {
-        // Whoever reads the table may close the pipe early.
+        // The reader of the table may close the pipe early.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         printed => printed?,
     }

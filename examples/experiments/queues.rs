@@ -132,7 +132,7 @@ struct Folly {
 }
 
 impl Queued {
-    /// A queue of at most `bound` calls in front of a server that does so many things at a time.
+    /// Makes a queue of at most `bound` calls in front of a server that serves `hands` calls at a time.
     pub fn new(sim: &Sim, discipline: Discipline, bound: usize, hands: usize, server: BackendService) -> Self {
         let state = State {
             discipline,
@@ -151,7 +151,7 @@ impl Queued {
         let now = self.sim.elapsed();
         let mut state = self.state.borrow_mut();
         while let Some(waiting) = state.pop(now) {
-            // Whoever is dropped hears of it, since its sender is gone.
+            // A dropped waiter learns of it, because its sender is dropped.
             if !state.drops(&waiting, now) && waiting.turn.send(()).is_ok() {
                 return;
             }

@@ -21,7 +21,7 @@ pub const PROCESSES: usize = 4;
 /// Tokens per second, of all processes together.
 pub const RATE: u64 = 1000;
 pub const BURST: u64 = 200;
-/// So many calls arrive per second, at all processes together: by Zipf's law, so that one has almost half of them.
+/// Calls per second at all processes together. Zipf's law assigns them: one process receives almost half.
 const DEMAND: f64 = 3000.0;
 pub const WINDOW: Duration = Duration::from_secs(1);
 /// What is admitted is counted in slots of this length.

@@ -33,7 +33,7 @@ pub enum Action {
     Truncate,
 }
 
-/// So many per second, and a tenth of that at once.
+/// A quota of `count` per second, with a burst of a tenth of that.
 fn per_second(count: u64) -> Quota {
     Quota::new(count, Duration::from_secs(1)).with_burst((count / 10).max(1))
 }

@@ -19,7 +19,7 @@ pub struct Slice {
     pub length: f64,
     pub counts: [Counts; TIERS.len()],
     pub in_flight: usize,
-    /// What the stack says that it goes by.
+    /// The configuration that the stack reports as in force.
     pub in_force: StackConfig,
 }
 

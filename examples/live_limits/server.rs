@@ -139,7 +139,7 @@ fn refuse(rejection: Rejection) -> Response<Full<Bytes>> {
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     if let Some(wait) = rejection.retry_after() {
-        // The header counts whole seconds. Rounded up: whoever comes back early is refused again.
+        // The header counts whole seconds. Round up: a caller that comes back early is refused again.
         let seconds = wait.as_secs_f64().ceil() as u64;
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

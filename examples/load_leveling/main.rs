@@ -10,8 +10,8 @@
 //! The rates by which the queue tells are those of the last ten seconds: as long as the burst is in them it says
 //! "never", which is what would become of the backlog if it all went on so.
 //!
-//! With `--redis` the queue is in Redis, and the work survives its processes; without, it is in this one, and whoever
-//! brings work waits until it is done. `embedded.rs` and `redis.rs` are the templates to copy.
+//! With `--redis` the queue is in Redis, and the work survives its processes; without it, the queue is in this process, and
+//! each caller waits until its work is done. `embedded.rs` and `redis.rs` are the templates to copy.
 
 mod embedded;
 mod picture;

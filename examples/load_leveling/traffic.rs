@@ -13,17 +13,17 @@ use steadfast::load_level::DrainTime;
 use tokio::time::{Instant, interval, sleep};
 use tower::BoxError;
 
-/// The service does so many things at once, and each takes so long: a hundred per second.
+/// The service works on 10 jobs at once, and each takes 100 ms: a hundred jobs per second.
 pub const AT_ONCE: usize = 10;
 const WORK: Duration = Duration::from_millis(100);
-/// Usually half of that comes, and in the burst ten times of it, so many per tick.
+/// Arrivals per tick: usually half of the capacity, and ten times the capacity in the burst.
 const USUAL: u64 = 1;
 const BURST: u64 = 20;
 const TICK: Duration = Duration::from_millis(20);
-/// The usual work comes for so long before the burst, and when all of that is through.
+/// How long the usual work arrives before the burst, and after the queue is empty again.
 pub const CALM: Duration = Duration::from_secs(1);
 const TICKS_PER_LOOK: u32 = 25;
-/// So many rows in the table.
+/// The number of rows in the table.
 const ROWS: usize = 12;
 /// A minute of burst is through in 18.
 const LONGEST_RUN: Duration = Duration::from_secs(1_200);

@@ -99,7 +99,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let report = measure(arguments.lengths())?;
     match print(&report, arguments.json) {
-        // Whoever reads the table may close the pipe early.
+        // The reader of the table may close the pipe early.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         printed => printed?,
     }

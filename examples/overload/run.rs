@@ -18,7 +18,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-/// Every step draws its arrivals anew from this seed, so both modes, and any two runs, are offered the same calls.
+/// Every step draws its arrivals from this seed again, so both modes, and any two runs, receive the same calls.
 /// It was chosen among many for draws within two percent of the nominal loads, in the quick run as in the default one.
 const SEED: u64 = 110;
 

@@ -96,7 +96,7 @@ async fn say_what_is_left(State(quotas): State<Quotas>, request: Request, next: 
     response
 }
 
-/// Headers count whole seconds. Rounded up: whoever comes back early is refused again.
+/// Converts to whole seconds for a header. Rounds up: a caller that comes back early is refused again.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -38,7 +38,7 @@ impl CircuitOpen {
     }
 }
 
-/// The stack was told to let no calls through.
+/// The kill switch of the stack is on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, ThisError)]
 #[error("switched off")]
 pub struct SwitchedOff {

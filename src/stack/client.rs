@@ -235,7 +235,7 @@ type Gates<B, Q, L, A, Next> = <B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>
 type Stages<O, T, R, B, Q, L, A, F> =
     <O as Watch>::Stage<<T as Slot>::Stage<<R as Slot>::Stage<Attempt<O, B, Q, L, A, F>>>>;
 
-/// The same of one that can be told another configuration.
+/// The stages of a live stack.
 type LiveStages<O, T, R, B, Q, L, A, F> = <O as Watch>::Stage<
     LiveStage<<T as Slot>::Stage<<R as Slot>::Stage<LiveAttemptStage<SwitchStage<Attempt<O, B, Q, L, A, F>>>>>>,
 >;

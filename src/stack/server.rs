@@ -193,8 +193,8 @@ type Stages<O, Q, L, V, T, F> = <O as Watch>::Stage<<Q as Slot>::Stage<Inner<L, 
 /// Those behind the rate limit.
 type Inner<L, V, T, F> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<F>>>>;
 
-/// The same of one that can be told another configuration. A call that has waited at its rate limit passes the gates
-/// behind it by one configuration.
+/// The stages of a live stack. A call that waited at its rate limit re-enters the configuration gate for the inner
+/// gates.
 type LiveStages<O, Q, L, V, T, F> =
     <O as Watch>::Stage<LiveStage<SwitchStage<<Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T, F>>>>>>;
 

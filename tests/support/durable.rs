@@ -153,7 +153,7 @@ pub async fn readings(queue: &DurableQueue) -> QueueReadings {
     queue.readings().await.expect("a server that answers")
 }
 
-/// Nothing is in the queue any more, and so many messages were worked on.
+/// Waits until the queue is empty and `acknowledged` messages were acknowledged.
 pub async fn until_done(queue: &DurableQueue, acknowledged: u64) {
     until("all is done", async || {
         let Ok(readings) = queue.readings().await else { return false };

@@ -1,4 +1,4 @@
-//! What the tests of behaviour share: a service that does what it is told, and a stopwatch that reads virtual time.
+//! Shared by the tests of behaviour: a scripted service, and a stopwatch that reads virtual time.
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
@@ -115,7 +115,7 @@ pub fn by_status(result: Result<&u16, &Failed>) -> Outcome {
     }
 }
 
-/// A service that does what it is told, and remembers what it was asked. Clones are one backend.
+/// A scripted service that records its requests. Clones share one backend.
 #[derive(Clone, Debug)]
 pub struct Backend {
     shared: Arc<Shared>,

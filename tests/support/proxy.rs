@@ -18,8 +18,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Listens on a port of 127.0.0.1 and passes on to another address what it gets, in the way that it was told. It ends,
-/// with all its connections, when dropped. To be made inside a tokio runtime.
+/// Listens on a port of 127.0.0.1 and forwards bytes to another address, with the faults that the test sets. Dropping it
+/// closes all its connections. Must be made inside a tokio runtime.
 pub struct Proxy {
     address: SocketAddr,
     way: watch::Sender<Way>,
@@ -59,8 +59,7 @@ impl Proxy {
         self.way.send_modify(|way| way.port = port);
     }
 
-    /// Bytes take so long to the server, and so long back, from now on. They stay in order, and as many as come get
-    /// through.
+    /// Delays bytes to the server and back from now on. Bytes stay in order, and the throughput is not limited.
     pub fn delay(&self, there: Duration, back: Duration) {
         self.way.send_modify(|way| (way.delay_there, way.delay_back) = (there, back));
     }

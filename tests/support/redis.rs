@@ -221,7 +221,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts so many servers and waits until all of them know that the cluster is complete.
+    /// Starts `count` servers and waits until all of them know that the cluster is complete.
     pub async fn start(count: u16) -> Self {
         let mut servers = Vec::new();
         for _ in 0..count {

@@ -1,4 +1,4 @@
-//! What limitador is told about a call of each key, made once: a server of limits would make it for each call.
+//! The contexts that limitador needs for a call of each key, made once. A limit server would make one for each call.
 
 use crate::limits::NAMES;
 use limitador::limit::Context;

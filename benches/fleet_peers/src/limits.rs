@@ -26,7 +26,7 @@ pub static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| (0..KEYS).map(|key| f
 
 pub type Opened<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// So many tokens of each key in a window of whole seconds.
+/// A number of tokens per key in a window of whole seconds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     pub tokens: u64,
@@ -59,7 +59,7 @@ pub struct Exact(distributed::Exact);
 
 impl Limit for Exact {
     async fn open(url: &str, terms: Terms) -> Opened<Self> {
-        // So long that the store makes every decision, as it does for the others, who wait for as long as it takes.
+        // Long enough that the store makes every decision, as for the other limiters, which wait without a bound.
         let deadline = Duration::from_millis(250);
         let (limit, flusher) =
             distributed::Exact::builder(store(url).await?, terms.quota()).deadline(deadline).build()?;

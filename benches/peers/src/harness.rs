@@ -1,7 +1,7 @@
 //! Measures contestants side by side: what an operation costs on one thread, and on two that share one object.
 //!
 //! All contestants of a row take turns in one process, so that whatever slows the machine down for a while slows all of
-//! them down. A turn makes the object anew, starts its threads together on a core each, warms up, and then counts
+//! them down. A turn makes a new object, starts its threads together on a core each, warms up, and then counts
 //! operations until its time is up. Every operation says whether it did what was expected of it, and one that did not
 //! ends the run: no loop can be folded away, and no bucket runs dry unnoticed.
 

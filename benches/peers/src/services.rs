@@ -143,7 +143,7 @@ impl Service<u64> for Boxed<PendingOnce> {
     }
 }
 
-/// Calls a clone of the handle each time, as whoever shares one handle among many tasks does.
+/// Calls a clone of the handle each time, as programs do that share one handle among many tasks.
 #[derive(Clone, Debug)]
 pub struct CloneEach<S>(pub S);
 

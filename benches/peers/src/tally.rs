@@ -84,7 +84,7 @@ impl Tally {
 mod tests {
     use super::*;
 
-    /// Two operations per batch, and batches of so many microseconds.
+    /// Two operations per batch, in batches that take `micros` microseconds.
     fn tally(begin: Instant, micros: &[u64]) -> Tally {
         let mut marks = vec![begin];
         for length in micros {

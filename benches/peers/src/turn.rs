@@ -21,7 +21,7 @@ use std::{
 use tokio::runtime::{Builder, Handle, Runtime};
 use tower::Service;
 
-/// How long a loop runs between two looks at the clock: so long that looking costs nothing.
+/// How long a loop runs between two clock readings: long enough that the readings cost nothing.
 const BATCH: Duration = Duration::from_micros(20);
 
 /// How many calls a task makes before it gives way, as a task of a server does after one or a few. If it went on it
@@ -87,7 +87,7 @@ where
     Turn::of(&tallies)
 }
 
-/// The runtime of so many threads. Both live as long as the process.
+/// Returns the runtime with `threads` threads. It lives until the process ends.
 fn workers(threads: usize) -> &'static Runtime {
     static ONE: OnceLock<Runtime> = OnceLock::new();
     static TWO: OnceLock<Runtime> = OnceLock::new();
@@ -170,7 +170,7 @@ where
 
 /// What a thread does next.
 enum Step {
-    /// So many operations.
+    /// Runs this number of operations.
     Run(u64),
     /// It is warm, and waits for the others.
     Meet,

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// How often a change is asked for that cannot be had or read, at once.
 const TRIES: u32 = 3;
 
-/// Follows the revision of a list in JSON. A change brings the limits that are others; whoever cannot follow reads the
-/// whole list.
+/// Follows the revision of a list in JSON. A change contains the limits that differ; a watcher that cannot
+/// follow reads the whole list.
 pub struct Watching {
     answers: Vec<Answer>,
     next: usize,

@@ -57,7 +57,7 @@ fn the_context_of_a_call_arrives_with_it() {
             async { Ok::<Reply, Failure>(Reply) }
         });
         let far = Link::new(sim, Latency::fixed(ms(20)), server);
-        // Whoever calls has half a second.
+        // The caller has half a second.
         Ok(service_fn(move |call: Call| {
             let context = CallContext::new().with_deadline(Instant::now() + ms(500));
             context.scope(far.clone().oneshot(call))

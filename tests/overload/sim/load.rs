@@ -143,7 +143,7 @@ fn callers_in_a_loop_come_to_an_end_where_everything_takes_hardly_any_time() {
     let prompt = Backend::new(Latency::fixed(Duration::from_nanos(1)));
     let report = bare(Load::closed(2, Duration::ZERO), ms(20), prompt);
     assert_eq!(report.offered(), 2 * 20);
-    // Who thinks for longer than that thinks no longer than he was told.
+    // A think time above the maximum is cut to the maximum.
     let prompt = Backend::new(Latency::fixed(ms(1)));
     assert_eq!(bare(Load::closed(1, ms(1)), ms(20), prompt).offered(), 10);
 }

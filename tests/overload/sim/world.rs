@@ -139,7 +139,7 @@ fn who_asks_a_sleep_time_and_again_is_woken_once() {
                 let again = sleep.as_mut().poll(&mut Context::from_waker(&waker));
                 assert!(again.is_pending());
             }
-            // Whoever asks last is woken, too.
+            // The waker of the last poll is woken, too.
             assert!(sleep.as_mut().poll(&mut Context::from_waker(&another)).is_pending());
             clock.sleep(secs(1)).await;
             let ended = poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx).is_ready())).await;
