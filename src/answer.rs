@@ -4,17 +4,16 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Sends a caller its answer. Says whether the caller is there to take it.
+/// Sends a caller its answer. Returns whether the caller still waits for it.
 ///
-/// The caller is woken, and its waker is another task's code: no lock may be held. If it panics, the answer is there
-/// all the same, and no other caller loses by it.
+/// Sending wakes the caller, and its waker is user code, so the caller of this function must hold no lock. If the waker
+/// panics, the answer has been delivered and other callers are not affected.
 pub(crate) fn answer<T>(caller: oneshot::Sender<T>, answer: T) -> bool {
     catch_unwind(AssertUnwindSafe(|| caller.send(answer).is_ok())).unwrap_or(true)
 }
 
-/// Makes room for one more among the callers that wait for an answer. Where the list is full, it removes the callers
-/// that have gone and returns them. The caller of this function drops them without a lock, since a waker may be dropped
-/// with them.
+/// Makes room for one more waiting caller. If the list is full, removes the callers that have gone and returns them.
+/// The caller of this function drops them without a lock, because that may drop a waker.
 pub(crate) fn make_room<T>(waiting: &mut Vec<T>, has_gone: impl Fn(&T) -> bool) -> Vec<T> {
     if waiting.len() < waiting.capacity() {
         return Vec::new();

@@ -1,8 +1,8 @@
-//! One verdict on what the service itself answered, shared by retry, circuit breaker, limits and telemetry.
+//! One verdict on each answer of the service, shared by retry, circuit breaker, limits and telemetry.
 //!
-//! Only the user knows which answers are failures: to tower a `503` is an `Ok`. A [`Classify`] says it once for a
-//! whole stack; every layer then draws its own conclusion from the same [`Outcome`]. Rejections by the stack's own
-//! layers are never classified: what they mean is fixed (see [`shell::Ending`](crate::shell::Ending)).
+//! Only the user knows which answers are failures: to tower a `503` is an `Ok`. A [`Classify`] decides once for a whole
+//! stack, and every layer acts on the same [`Outcome`]. Rejections by the stack's own layers are not classified: their
+//! meaning is fixed (see [`shell::Ending`](crate::shell::Ending)).
 //!
 //! ```
 //! use steadfast::{Outcome, classify::Classify};
@@ -21,50 +21,50 @@ use crate::error::{Error, Rejection};
 use std::time::Duration;
 use tower::BoxError;
 
-/// What an answer of the service means.
+/// The meaning of an answer of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The service did what it was asked.
+    /// The service processed the request.
     Success,
-    /// The service failed; another try may succeed.
+    /// The service failed; another attempt may succeed.
     Failure,
-    /// The service says that it has too much to do. A retry waits at least as long as the hint. There is no retry
-    /// without a hint, or if the hint is longer than [`Retry::max_hint`](crate::retry::Retry::max_hint) (60 s by
-    /// default).
+    /// The service reports overload. A retry waits at least for the hint. Without a hint, or with one longer than
+    /// [`Retry::max_hint`](crate::retry::Retry::max_hint) (60 s by default), there is no retry.
     Overloaded {
-        /// How long the service asks callers to stay away.
+        /// How long the service asks callers to wait.
         retry_after: Option<Duration>,
     },
-    /// The service provably did nothing with the request: no connection came about, or the service said so. Any
-    /// request may be sent again, also one that must not be processed twice.
+    /// The service provably did not process the request: no connection was established, or the service said so. Any
+    /// request may be sent again, even one that must not be processed twice.
     ///
-    /// With a hint a living service refused the request: a retry waits at least that long, at most
-    /// [`Retry::max_hint`](crate::retry::Retry::max_hint), and a circuit breaker takes it for `Overloaded`. Without one
-    /// the service could not be reached: a retry comes after the backoff, and a circuit breaker takes it for `Failure`.
+    /// With a hint, a running service refused the request: a retry waits at least for the hint, at most
+    /// [`Retry::max_hint`](crate::retry::Retry::max_hint), and a circuit breaker treats it as `Overloaded`. Without a
+    /// hint, the service could not be reached: a retry waits for the backoff, and a circuit breaker treats it as
+    /// `Failure`.
     ///
-    /// An error that leaves open whether the service has seen the request, such as a connection that breaks before the
-    /// answer is complete, is a `Failure`.
+    /// An error that does not prove this, such as a connection that breaks before the answer is complete, is a
+    /// `Failure`.
     Unprocessed {
-        /// How long the service asks callers to stay away.
+        /// How long the service asks callers to wait.
         retry_after: Option<Duration>,
     },
-    /// The caller's fault: the service is alive, but another try is pointless.
+    /// The request is at fault: the service works, but another attempt is pointless.
     Permanent,
     /// The answer says nothing about the service.
     Ignored,
 }
 
-/// Says what an answer of the service means.
+/// Decides what an answer of the service means.
 ///
-/// Implemented by every closure `Fn(Result<&Response, &Error>) -> Outcome`. It runs once per attempt, in the poll in
-/// which the service answers; it should not block.
+/// Every closure `Fn(Result<&Response, &Error>) -> Outcome` implements it. It runs once per attempt, in the poll in
+/// which the service answers, and must not block.
 pub trait Classify<Response, Error> {
-    /// The verdict on one answer.
+    /// Returns the verdict on one answer.
     fn classify(&self, result: Result<&Response, &Error>) -> Outcome;
 
-    /// Whether the answer asks callers not to send the request again, whatever it means otherwise. A retry then makes
-    /// no further attempt, and the callers further out hear of it; see
+    /// Returns whether the answer asks callers not to send the request again, independent of its outcome. If so, a
+    /// retry makes no further attempt, and outer callers learn of it; see
     /// [`CallContext::forbid_retry`](crate::CallContext::forbid_retry).
     ///
     /// Default: no.
@@ -73,16 +73,16 @@ pub trait Classify<Response, Error> {
         false
     }
 
-    /// Removes from an answer what its sender has no right to say, so that the callers further out do not believe it
-    /// when the answer is passed on to them. It runs after the verdict.
+    /// Removes the parts of an answer that its sender is not trusted to set, before outer callers receive the answer.
+    /// Runs after the verdict.
     ///
     /// Default: removes nothing.
     #[inline]
     fn disbelieve(&self, _response: &mut Response) {}
 
-    /// The rejection inside an error, where the service is itself a layer of this crate.
+    /// Returns the rejection inside an error, if the service is itself a layer of this crate.
     ///
-    /// Such an error is not classified: its meaning is fixed. Needed only where layers are stacked by hand; see
+    /// Such an error is not classified, because its meaning is fixed. Needed only for layers stacked by hand; see
     /// [`Layered`].
     fn rejection<'error>(&self, _error: &'error Error) -> Option<&'error Rejection> {
         None
@@ -98,11 +98,11 @@ where
     }
 }
 
-/// Takes every `Ok` for a success and every `Err` for a failure. The default.
+/// Treats every `Ok` as a success and every `Err` as a failure. The default.
 ///
-/// A rejection in the service's own error is a failure like any other. It is the answer of another stack: a server
-/// behind a link, say, whose error type holds its refusals. A retry sends such a call again after its backoff, and a
-/// breaker counts it. [`Layered`] is for layers of the same process.
+/// A rejection inside the service's own error is a failure as any other: it is the answer of another stack, such as a
+/// remote server whose error type holds its refusals. A retry sends such a call again after its backoff, and a breaker
+/// counts it. [`Layered`] is for layers of the same process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnyError;
 
@@ -115,24 +115,24 @@ impl<Response, Error> Classify<Response, Error> for AnyError {
     }
 }
 
-/// Knows the rejections of other layers of this crate, further in, that were stacked by hand with `ServiceBuilder`.
+/// Recognizes rejections by inner layers of this crate that were stacked by hand with `ServiceBuilder`.
 ///
-/// A layer used alone cannot see that the service under it is a layer too: to it, the inner breaker's refusal is an
-/// error like any other. This classifier finds the [`Rejection`] in an [`Error`] and in tower's `BoxError` and leaves
-/// all else to the classifier inside. A stack of [`client`](crate::client) or [`server`](crate::server) needs none for
-/// its own layers.
+/// A layer used alone does not know that its inner service is a layer too, and treats the refusal of an inner breaker
+/// as any other error. This classifier finds the [`Rejection`] in an [`Error`] and in tower's `BoxError`, and passes
+/// all else to the inner classifier. A stack of [`client`](crate::client) or [`server`](crate::server) does not need it
+/// for its own layers.
 ///
-/// A rejection that was found means what it means inside a stack:
+/// A recognized rejection has the meaning that it has inside a stack:
 ///
-/// | the rejection | evidence | tokens | a [retry](crate::retry) |
+/// | rejection | evidence | tokens | [retry](crate::retry) |
 /// |---|---|---|---|
-/// | did not reach the service | none | given back | ends the call, unless [asked to wait](crate::retry::Retry::wait_for_refusals) |
-/// | a timeout in the service | a failure | spent | sends it again |
+/// | did not reach the service | none | returned | ends the call, unless [asked to wait](crate::retry::Retry::wait_for_refusals) |
+/// | a timeout in the service | a failure | spent | sends the call again |
 /// | a timeout that was [cut short](crate::error::TimedOut::was_cut_short) | none | spent | ends the call |
 /// | another one, after an earlier attempt | none | spent | ends the call |
 ///
-/// Where the error comes from another process, its refusals are that service's answers. Use a classifier of your own
-/// there, and say [`Outcome::Overloaded`] with the time after which to come back.
+/// A refusal by another process is an answer of that service. Use your own classifier for it, and return
+/// [`Outcome::Overloaded`] with the time after which to retry.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -145,11 +145,11 @@ impl<Response, Error> Classify<Response, Error> for AnyError {
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Layered<Inner = AnyError>(
-    /// Classifies what is no rejection.
+    /// Classifies the results that are not rejections.
     pub Inner,
 );
 
-/// A [`Layered`] around a closure, which needs no annotation.
+/// Makes a [`Layered`] from a closure, whose types need no annotation.
 pub fn layered<F, Response, E>(classifier: F) -> Layered<F>
 where
     F: Fn(Result<&Response, &E>) -> Outcome,

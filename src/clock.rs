@@ -1,20 +1,20 @@
-//! Instants as numbers, for state that is kept in one atomic word.
+//! Instants as numbers, for state in one atomic word.
 
 use crate::amount::amount;
 use std::time::Duration;
 use tokio::time::Instant;
 
 amount! {
-    /// Nanoseconds: a length of time, or an instant as its distance from an [`Origin`].
+    /// Nanoseconds: a duration, or an instant as its distance from an [`Origin`].
     ///
-    /// The largest number stands for 584 years and all that is longer.
+    /// The maximum stands for 584 years or more.
     struct Nanos;
 }
 
 impl Nanos {
     pub(crate) const MAX: Self = Self(u64::MAX);
 
-    /// A duration in whole nanoseconds.
+    /// Converts a duration.
     #[inline]
     pub(crate) const fn of(duration: Duration) -> Self {
         // Cheaper than `as_nanos`, which multiplies 128 bits.
@@ -33,18 +33,18 @@ impl Nanos {
 pub(crate) struct Origin(Instant);
 
 impl Origin {
-    /// Counts from this instant on.
+    /// Makes an origin at this instant.
     pub(crate) fn at(instant: Instant) -> Self {
         Self(instant)
     }
 
-    /// The time from the origin to `now`: zero before the origin, the largest number after 584 years.
+    /// Returns the time from the origin to `now`: zero before the origin, the maximum after 584 years.
     #[inline]
     pub(crate) fn to(self, now: Instant) -> Nanos {
         Nanos::of(now.saturating_duration_since(self.0))
     }
 
-    /// The instant at this distance from the origin, if there is one.
+    /// Returns the instant at this distance from the origin, if it can be represented.
     pub(crate) fn instant(self, time: Nanos) -> Option<Instant> {
         self.0.checked_add(time.duration())
     }

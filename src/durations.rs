@@ -1,10 +1,10 @@
-//! Durations in serialized form: for people as `"250ms"` or `"1m 30s"`, otherwise as whole nanoseconds.
+//! Serialized durations: `"250ms"` or `"1m 30s"` in formats for people, otherwise whole nanoseconds.
 //!
-//! A duration for people is one or more numbers, each followed by its unit, the largest unit first. Units are
-//! case-sensitive: `d`, `h`, `m` or `min`, `s`, `ms`, `us` or `µs`, `ns`. There are no months and no years, whose
-//! length varies, and so `"5M"` is not five months. A decimal fraction is read if it is a whole number of nanoseconds.
+//! A duration for people is one or more numbers, each followed by its unit, largest unit first. Units are
+//! case-sensitive: `d`, `h`, `m` or `min`, `s`, `ms`, `us` or `µs`, `ns`. Months and years are not supported, because
+//! their length varies. A decimal fraction is accepted if it is a whole number of nanoseconds.
 //!
-//! Each field has a module of its own, made by [`fields`], so that an error names the field.
+//! [`fields`] makes a module for each field, so that an error names the field.
 
 use crate::{
     clock::Nanos,
@@ -16,14 +16,14 @@ use serde::{
 };
 use std::{fmt, time::Duration};
 
-/// The units, the largest first, each with its nanoseconds. The first name is the one that is written.
+/// The units, largest first, each with its nanoseconds. The first name is used for writing.
 const UNITS: [(&[&str], u64); 7] = [
     (&["d"], 86_400_000_000_000),
     (&["h"], 3_600_000_000_000),
     (&["m", "min"], 60_000_000_000),
     (&["s"], 1_000_000_000),
     (&["ms"], 1_000_000),
-    // With the micro sign, and with the Greek letter, which looks the same.
+    // With the micro sign, and with the Greek letter that looks the same.
     (&["us", "\u{b5}s", "\u{3bc}s"], 1_000),
     (&["ns"], 1),
 ];
@@ -50,7 +50,7 @@ macro_rules! fields {
     )* };
 }
 
-/// The same for fields that may be left out.
+/// Makes the modules of optional fields.
 macro_rules! optional_fields {
     ($($module:ident: $field:literal,)*) => { $(
         pub(crate) mod $module {
@@ -78,7 +78,7 @@ fields! {
     max_wait: "load_level.max_wait",
     adaptive_target: "load_level.discipline.adaptive.target",
     adaptive_interval: "load_level.discipline.adaptive.interval",
-    // Of the retry budget's floor and of the queue's pace.
+    // The period of the retry budget's floor and of the queue's pace.
     pace_period: "period",
     quota_period: "rate_limit.quotas.period",
 }
@@ -115,7 +115,7 @@ impl Serialize for Written {
     }
 }
 
-/// Reads a duration that is written for people into the field of this name.
+/// Reads a duration for people into the field of this name.
 struct Read(&'static str);
 
 impl Visitor<'_> for Read {
@@ -130,7 +130,7 @@ impl Visitor<'_> for Read {
     }
 }
 
-/// Reads a duration that may be left out.
+/// Reads an optional duration.
 struct ReadOptional(&'static str);
 
 impl<'de> Visitor<'de> for ReadOptional {
@@ -169,7 +169,7 @@ fn parse(text: &str) -> Result<Duration, String> {
         };
         let end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
         let (name, after) = after.split_at(end);
-        // Each unit comes after the ones before it, and so no unit comes twice.
+        // The search continues after the previous unit, so units descend and do not repeat.
         let unit = units.find(|(names, _)| names.contains(&name)).map(|(_, nanos)| u128::from(*nanos));
         let (Some(unit), false) = (unit, whole.is_empty()) else { return Err(wrong()) };
         let whole: u64 = whole.parse().map_err(|_| too_long())?;
@@ -185,24 +185,24 @@ fn parse(text: &str) -> Result<Duration, String> {
     Ok(Duration::new(secs, (total % NANOS_PER_SEC) as u32))
 }
 
-/// The digits that a text begins with, and what follows.
+/// Splits a text after its leading digits.
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// The nanoseconds of a decimal fraction of a unit, if they are a whole number.
+/// Returns the nanoseconds of a decimal fraction of a unit, if that is a whole number.
 fn part_of(unit: u128, fraction: &str) -> Option<u128> {
     let fraction = fraction.trim_end_matches('0');
     if fraction.is_empty() {
         return Some(0);
     }
-    // A day has 14 zeros of nanoseconds; more digits are never whole. Shorter ones fit.
+    // A day is 2^16 * 3^3 * 5^11 ns, so more than 16 significant digits are never whole. 10^18 fits.
     let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?).filter(|scale| *scale <= 10_u128.pow(18))?;
     let nanos = fraction.parse::<u128>().ok()? * unit;
     (nanos % scale == 0).then_some(nanos / scale)
 }
 
-/// Writes a duration as it is read.
+/// Writes a duration in the form that is read.
 struct ForPeople(Duration);
 
 impl fmt::Display for ForPeople {

@@ -1,15 +1,14 @@
-//! What a call can end with besides the service's own answer, and what a configuration can be refused for.
+//! The errors of calls and of configurations.
 //!
-//! A layer that refuses or ends a call says so with a [`Rejection`]: one type for the whole crate, which says which
-//! mechanism it was, whether the call had reached the service, and after how long another try makes sense. Inside a
-//! stack a call ends with the service's answer or an [`Error`], which keeps the service's own error untouched and
-//! asks nothing of its type.
+//! A layer that refuses or ends a call returns a [`Rejection`], one type for the whole crate. It says which mechanism
+//! rejected the call, whether the call had reached the service, and when another attempt makes sense. A call through a
+//! stack ends with the service's answer or with an [`Error`]. `Error` keeps the service's own error, of any type.
 //!
 //! # Without tower
 //!
-//! A handle that is asked without tower, such as a [`Breaker`](crate::circuit_breaker::Breaker), returns the details
-//! alone: [`CircuitOpen`], [`Overloaded`], [`RateLimited`]. Their messages do not name the mechanism, since the code
-//! that asked the handle knows it. The [`Rejection`] that is made `from` them does:
+//! A handle used without tower, such as a [`Breaker`](crate::circuit_breaker::Breaker), returns only the details:
+//! [`CircuitOpen`], [`Overloaded`], [`RateLimited`]. Their messages do not name the mechanism, because the caller of
+//! the handle knows it. A [`Rejection`] made `from` them names it:
 //!
 //! ```
 //! use steadfast::{Rejection, load_shed::Limiter};
@@ -42,31 +41,31 @@ use std::{borrow::Cow, error, fmt, time::Duration};
 use thiserror::Error as ThisError;
 use tower::BoxError;
 
-/// Why a mechanism of this crate refused a call or ended it.
+/// Why a mechanism of this crate refused or ended a call.
 ///
-/// Each variant has its details; `Display` says the mechanism and the details in one line.
+/// Each variant holds its details. `Display` prints the mechanism and the details in one line.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// The call's time was up.
+    /// The call ran out of time.
     #[error("timeout: {0}")]
     TimedOut(TimedOut),
-    /// The circuit breaker does not let calls through at present.
+    /// The circuit breaker is open.
     #[error("circuit breaker: {0}")]
     CircuitOpen(CircuitOpen),
-    /// There was no room for one more call.
+    /// The concurrency limit was reached.
     #[error("load shed: {0}")]
     Overloaded(Overloaded),
-    /// The caller has had its share.
+    /// The rate limit had too few tokens for the call.
     #[error("rate limit: {0}")]
     RateLimited(RateLimited),
-    /// The queue has no place for the call, or gave it to one that is worth more.
+    /// The queue has no place for the call, or gave its place to a more urgent call.
     #[error("load level: {0}")]
     QueueFull(QueueFull),
-    /// The call waited in a queue for as long as it is worth.
+    /// The call reached its maximum wait in a queue.
     #[error("load level: {0}")]
     WaitedTooLong(WaitedTooLong),
-    /// The queue or the rate limit is closed, and admits no more calls.
+    /// The queue or the rate limit is closed and admits no more calls.
     #[error("{name}: {0}", name = .0.name())]
     Closed(Closed),
     /// The kill switch of the stack is on.
@@ -75,9 +74,9 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// After how long another try makes sense, counted from the rejection.
+    /// Returns the time from the rejection until another attempt makes sense.
     ///
-    /// `None` where it cannot be known, or where another try never makes sense.
+    /// `None` if that is unknown, or if another attempt never makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TimedOut(_) | Self::Closed(_) | Self::SwitchedOff(_) => None,
@@ -89,9 +88,9 @@ impl Rejection {
         }
     }
 
-    /// Whether the service had been called, in this attempt or an earlier one of the same stack: if so, the call may
-    /// have had effects. Of layers stacked by hand each knows only its own part: a rejection that passes a retry from
-    /// further in says nothing of the attempts before.
+    /// Returns whether the service was called, in this attempt or an earlier one of the same stack. If so, the call may
+    /// have had effects. A layer that was stacked by hand knows only its own part of the call: a rejection from an
+    /// inner layer does not account for earlier attempts of an outer retry.
     pub fn reached_service(&self) -> bool {
         match self {
             Self::TimedOut(details) => details.reached.is_set(),
@@ -105,12 +104,12 @@ impl Rejection {
         }
     }
 
-    /// The names that [`mechanism`](Self::mechanism) gives.
+    /// The names that [`mechanism`](Self::mechanism) returns.
     pub const MECHANISMS: [&str; 6] =
         ["timeout", "circuit_breaker", "load_shed", "rate_limit", "load_level", "kill_switch"];
 
-    /// The name of the mechanism, as its module is called: `"timeout"`, `"circuit_breaker"`, ..; `"kill_switch"` of a
-    /// stack that is [switched off](crate::stack::live::StackConfig::switched_off).
+    /// Returns the name of the mechanism's module: `"timeout"`, `"circuit_breaker"`, and so on. For a stack that is
+    /// [switched off](crate::stack::live::StackConfig::switched_off) it is `"kill_switch"`.
     pub fn mechanism(&self) -> &'static str {
         match self {
             Self::TimedOut(_) => "timeout",
@@ -123,7 +122,7 @@ impl Rejection {
         }
     }
 
-    /// The same rejection, of a call that an earlier attempt had brought to the service.
+    /// Marks the rejection as having reached the service in an earlier attempt.
     pub(crate) fn after_reaching_the_service(mut self) -> Self {
         match &mut self {
             Self::TimedOut(details) => details.reached = Flag::YES,
@@ -139,18 +138,18 @@ impl Rejection {
     }
 }
 
-/// How a call through a stack fails: a layer rejected it, or the service failed.
+/// The error of a call through a stack: a layer rejected the call, or the service failed.
 ///
-/// `E` is the service's own error, of any type. `Display` names which of the two it is and shows the [`Rejection`] or
-/// the service's error, since the latter may be of a type that is no error, and has no chain. `source()` leads to the
-/// same one, so that code that walks the chain finds it: tonic looks for its `Status` there. A report that prints the
-/// whole chain repeats that message, unless it prints with [`chain`]. All other errors of this crate say their own part
-/// only.
+/// `E` is the service's own error, of any type. `Display` says which of the two happened, followed by the [`Rejection`]
+/// or the service's error: a service's error need not implement `std::error::Error`, and then has no chain. `source()`
+/// returns the rejection or the service's error, so that code which walks the chain finds it; tonic looks for its
+/// `Status` there. A report of the whole chain therefore repeats that message, unless it uses [`chain`]. All other
+/// errors of this crate print only their own part.
 ///
 /// # Passing errors on
 ///
-/// Where the service's own error is an error type, so is `Error<E>`. `?` converts it into `Box<dyn Error>`. If `E` is
-/// `Send` and `Sync`, it also converts it into tower's `BoxError`, which is `Box<dyn Error + Send + Sync>`, and into
+/// If `E` implements `std::error::Error`, so does `Error<E>`, and `?` converts it into `Box<dyn Error>`. If `E` is also
+/// `Send` and `Sync`, `?` converts it into tower's `BoxError`, which is `Box<dyn Error + Send + Sync>`, and into
 /// `anyhow::Error`:
 ///
 /// ```
@@ -168,10 +167,10 @@ impl Rejection {
 /// # }
 /// ```
 ///
-/// Rust does not count a box of an error as an error. So `Error<BoxError>` is none either: it prints as above, but has
-/// no `source()`, and `?` converts it into no other type. Where the service's error is a `BoxError`, the stack boxes
-/// rejections as well with `.boxed_error()`. Then `?` works in a function that returns a `BoxError`. `?` converts a
-/// `BoxError` neither into `Box<dyn Error>` nor into `anyhow::Error`; a function with those needs `map_err`.
+/// A `BoxError` does not implement `std::error::Error`, and neither does `Error<BoxError>`: it prints as above, but has
+/// no `source()`, and `?` does not convert it. If the service's error is a `BoxError`, build the stack with
+/// `.boxed_error()`, which boxes rejections as well. Then `?` works in a function that returns a `BoxError`. A function
+/// that returns `Box<dyn Error>` or `anyhow::Error` needs `map_err`, because `?` does not convert a `BoxError`.
 ///
 /// ```
 /// use steadfast::load_shed::Limiter;
@@ -199,12 +198,12 @@ impl Rejection {
 pub enum Error<E> {
     /// A layer refused the call or ended it.
     Rejected(Rejection),
-    /// The service's own error: from its readiness or from its answer.
+    /// The service failed, either to become ready or to answer.
     Service(E),
 }
 
 impl<E> Error<E> {
-    /// The rejection, if a layer refused the call or ended it.
+    /// Returns the rejection, if a layer refused or ended the call.
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
             Self::Rejected(rejection) => Some(rejection),
@@ -212,7 +211,7 @@ impl<E> Error<E> {
         }
     }
 
-    /// The service's own error, if it was the service that failed.
+    /// Returns the service's own error, if the service failed.
     pub fn into_service(self) -> Option<E> {
         match self {
             Self::Rejected(_) => None,
@@ -256,7 +255,7 @@ impl<E: error::Error + 'static> error::Error for Error<E> {
     }
 }
 
-/// A configuration that cannot work: which field, the value that it had, and the rule that the value breaks.
+/// A configuration that cannot work: the field, its value, and the rule that the value breaks.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{field} = {value}: {rule}")]
 pub struct ConfigError {
@@ -266,10 +265,10 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// An error that names the thing, its value (of which 200 characters are kept) and the rule, for checks of your
-    /// own.
+    /// Makes an error from a field, its value (cut after 200 characters) and the rule that it breaks, for your own
+    /// checks.
     ///
-    /// The rule is a constant, or is made for this value: `"must be at most the cap of 5s"`.
+    /// The rule says what would satisfy it: `"must be at most the cap of 5s"`.
     pub fn new(field: &'static str, value: impl fmt::Debug, rule: impl Into<Cow<'static, str>>) -> Self {
         let mut value = format!("{value:?}");
         // Truncate: values can be arbitrarily long.
@@ -280,42 +279,42 @@ impl ConfigError {
         Self { field, value, rule: rule.into() }
     }
 
-    /// Names the one of several alike that is wrong: `"in tier 2"`.
+    /// Adds which of several similar parts is wrong: `"in tier 2"`.
     pub(crate) fn of(self, part: impl fmt::Display) -> Self {
         Self { rule: format!("{}, {part}", self.rule).into(), ..self }
     }
 
-    /// The configured thing, with its mechanism in front: `"retry.attempts"`.
+    /// Returns the name of the field, prefixed with its mechanism: `"retry.attempts"`.
     ///
     /// - Most fields end in the name of the builder's method.
     /// - A method with several arguments may add the argument: `"circuit_breaker.failure_rate.window"`.
-    /// - An argument of a constructor has a name of its own: `"load_shed.limit"` is that of
+    /// - An argument of a constructor has its own name: `"load_shed.limit"` is the argument of
     ///   [`Limiter::fixed`](crate::load_shed::Limiter::fixed). `"retry.backoff.base"` is the base of
     ///   [`Backoff::exponential`](crate::retry::Backoff::exponential), and the step of
     ///   [`Backoff::linear`](crate::retry::Backoff::linear).
-    /// - The two timeouts of a stack have no mechanism in front: `"timeout"` and `"attempt_timeout"`.
+    /// - The two timeouts of a stack have no prefix: `"timeout"` and `"attempt_timeout"`.
     pub fn field(&self) -> &'static str {
         self.field
     }
 
-    /// The value that was given, cut off after 200 characters.
+    /// Returns the given value, cut after 200 characters.
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// The rule that the value breaks, and what would satisfy it.
+    /// Returns the rule that the value breaks. It says what would satisfy it.
     pub fn rule(&self) -> &str {
         &self.rule
     }
 }
 
-/// The most characters of a value that an error repeats.
+/// The maximum length of a value in an error, in characters.
 const LONGEST_VALUE: usize = 200;
 
-/// The longest duration that any configuration may name. tokio's timers reach a little over two years.
+/// The longest duration that a configuration may have. tokio's timers reach a little over two years.
 pub(crate) const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// The rule of every configured duration.
+/// Checks a configured duration.
 pub(crate) fn check_duration(field: &'static str, duration: Duration) -> Result<(), ConfigError> {
     if duration.is_zero() || duration > LONGEST {
         return Err(ConfigError::new(field, duration, "must be longer than zero and at most 366 days"));

@@ -1,7 +1,7 @@
 use crate::sync::{Ordering, fence};
 use std::{ops::Deref, sync::Arc};
 
-/// The handle that a permit belongs to: borrowed, or a clone that the permit owns.
+/// The handle of a permit: borrowed, or a clone that the permit owns.
 #[derive(Debug)]
 pub(crate) enum Held<'handle, T> {
     Borrowed(&'handle T),
@@ -20,15 +20,15 @@ impl<T> Deref for Held<'_, T> {
     }
 }
 
-/// Whether there is another handle of what this one shares. If not, all that was done by others is seen.
+/// Returns whether another handle shares this state. If not, the caller sees everything that other handles did.
 pub(crate) fn is_held<T>(shared: &Arc<T>) -> bool {
     let is_held = Arc::strong_count(shared) > 1;
-    // The last other handle was dropped with release.
+    // Pairs with the release of the drop of the last other handle.
     fence(Ordering::Acquire);
     is_held
 }
 
-/// The address of what all handles of one mechanism share.
+/// Returns the address of the state that all handles of one mechanism share.
 pub(crate) fn address<T>(shared: &Arc<T>) -> usize {
     Arc::as_ptr(shared) as usize
 }

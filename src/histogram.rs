@@ -1,13 +1,12 @@
-//! Durations, counted by buckets.
+//! A histogram of durations.
 
 use crate::clock::Nanos;
 use std::time::Duration;
 
-/// The upper bounds of the buckets of all histograms, in seconds: each bound belongs to its bucket. One more bucket
-/// holds what is longer.
+/// The inclusive upper bounds of the buckets of all histograms, in seconds. One more bucket holds longer durations.
 ///
-/// From a tenth of a millisecond, for calls within a data center, to a minute, for queues; 1, 2.5 and 5 in each
-/// decade. The bounds from 5 ms to 10 s are those that OpenTelemetry recommends for requests.
+/// The bounds range from 0.1 ms, for calls within a data center, to a minute, for queues, with 1, 2.5 and 5 in each
+/// decade. Those from 5 ms to 10 s are the bounds that OpenTelemetry recommends for requests.
 pub const BUCKETS: [f64; 18] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
@@ -26,17 +25,17 @@ const BOUNDS: [u64; BUCKETS.len()] = {
 /// The number of buckets.
 pub(crate) const COUNT: usize = BUCKETS.len() + 1;
 
-/// The bucket of a duration.
+/// Returns the bucket of a duration.
 #[inline]
 pub(crate) fn bucket(duration: Nanos) -> usize {
     BOUNDS.partition_point(|bound| *bound < duration.0)
 }
 
-/// Durations, counted by [`BUCKETS`]. For each bucket it knows their number and their sum, so the sum of all is exact.
+/// Durations, counted by [`BUCKETS`]. Each bucket has a count and a sum, so the total sum is exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; COUNT],
-    /// Nanoseconds. They wrap around after 584 years of durations.
+    /// Nanoseconds. A sum wraps around after 584 years.
     sums: [u64; COUNT],
 }
 
@@ -48,46 +47,47 @@ impl Histogram {
         self.add(bucket, 1, nanos.0);
     }
 
-    /// Counts `count` durations of a bucket with this sum in nanoseconds.
+    /// Adds `count` durations with a sum of `nanos` nanoseconds to a bucket.
     pub(crate) fn add(&mut self, bucket: usize, count: u64, nanos: u64) {
         self.counts[bucket] = self.counts[bucket].wrapping_add(count);
         self.sums[bucket] = self.sums[bucket].wrapping_add(nanos);
     }
 
-    /// The durations in each bucket. The last one has those above all bounds.
+    /// Returns the count of each bucket. The last bucket holds durations above all bounds.
     pub fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// The number of all durations.
+    /// Returns the number of all durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
-    /// The sum of all durations, in seconds.
+    /// Returns the sum of all durations, in seconds.
     pub fn sum(&self) -> f64 {
         self.sums.iter().map(|nanos| *nanos as f64 / 1e9).sum()
     }
 
-    /// The mean of the durations in a bucket, in seconds. It lies in the bucket. `None` where there is none.
+    /// Returns the mean of the durations in a bucket, in seconds, or `None` if the bucket is empty. The mean lies
+    /// within the bounds of the bucket.
     pub fn mean(&self, bucket: usize) -> Option<f64> {
         let (count, sum) = (*self.counts.get(bucket)?, *self.sums.get(bucket)?);
         (count > 0).then(|| within(bucket, sum as f64 / 1e9 / count as f64))
     }
 }
 
-/// What metrics do with histograms.
+/// Operations for metrics.
 #[cfg(any(feature = "metrics", test))]
 impl Histogram {
-    /// Goes on to `all` in one bucket. Returns the number of the durations that it brings, and their mean in seconds;
-    /// `None` where there is none.
+    /// Updates one bucket to its state in `all`. Returns the number of new durations and their mean in seconds, or
+    /// `None` if there are none.
     ///
-    /// The count and the sum of a bucket are read one after the other, so the sum may be ahead or behind by a few
-    /// durations. The mean lies in the bucket all the same, and makes up for it the next time.
+    /// The count and the sum of a bucket are not read atomically, so the sum may be ahead or behind by a few durations.
+    /// The returned mean is kept within the bounds of the bucket, and the next update corrects the difference.
     pub(crate) fn follow(&mut self, all: &Self, bucket: usize) -> Option<(u64, f64)> {
         let (count, sum) = (self.counts.get_mut(bucket)?, self.sums.get_mut(bucket)?);
         let more = all.counts[bucket].checked_sub(*count).filter(|more| *more > 0)?;
-        // The sums wrap around, and may be behind.
+        // Sums wrap around and may lag behind.
         let nanos = all.sums[bucket].wrapping_sub(*sum) as i64;
         let mean = nanos as f64 / 1e9 / more as f64;
         let inside = within(bucket, mean);
@@ -103,7 +103,7 @@ impl Histogram {
         }
     }
 
-    /// The durations that have come since an `earlier` state of it: none in a bucket that has less than before.
+    /// Returns the durations added since an `earlier` state. A bucket whose count went down counts as empty.
     #[must_use]
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let mut since = Self::default();
@@ -115,11 +115,11 @@ impl Histogram {
         since
     }
 
-    /// Goes on to another state of it in each bucket in which that is the later one.
+    /// Takes over each bucket of `other` that is a later state of the bucket.
     pub(crate) fn raise(&mut self, other: &Self) {
         for bucket in 0..COUNT {
             let (count, sum) = (other.counts[bucket], other.sums[bucket]);
-            // The sums wrap around.
+            // Sums wrap around.
             let is_later = sum.wrapping_sub(self.sums[bucket]) as i64 > 0;
             if count > self.counts[bucket] || count == self.counts[bucket] && is_later {
                 (self.counts[bucket], self.sums[bucket]) = (count, sum);
@@ -128,7 +128,7 @@ impl Histogram {
     }
 }
 
-/// The nearest value within the bounds of a bucket, in seconds: rounding may have led out of it.
+/// Clamps a value to the bounds of a bucket, in seconds, because rounding can leave them.
 fn within(bucket: usize, seconds: f64) -> f64 {
     // A bound belongs to the bucket below it.
     let above = bucket.checked_sub(1).and_then(|below| BOUNDS.get(below)).map_or(0.0, |bound| (bound + 1) as f64 / 1e9);
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_that_is_read_early_or_late_leads_out_of_no_bucket_and_is_made_up_for() {
+    fn a_sum_read_early_or_late_stays_in_its_bucket_and_is_corrected_later() {
         let (millis, bucket) = (1_000_000, bucket(Nanos(20_000_000)));
         let mut all = Histogram::default();
         let mut told = Histogram::default();

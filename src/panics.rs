@@ -1,14 +1,14 @@
-//! Panics of user code that end where it is called.
+//! Catches panics of user code.
 
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// Runs user code. A panic of it ends here. Returns whether it came to its end.
+/// Runs user code and catches its panic. Returns whether it ran without a panic.
 pub(crate) fn survives(run: impl FnOnce()) -> bool {
     let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { return true };
-    // The drop of the payload is user code, too.
+    // Dropping the payload runs user code, too.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(mem::forget);
     false
 }

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// The number of stripes. A model of the concurrency has fewer, since it tries every interleaving.
+/// The number of stripes. Loom models have fewer, because loom tries every interleaving.
 pub(crate) const STRIPES: usize = if cfg!(steadfast_loom) { 2 } else { 8 };
 
 thread_local! {
@@ -15,19 +15,19 @@ thread_local! {
     };
 }
 
-/// A value on cache lines of its own: 128 bytes, because processors prefetch cache lines in pairs.
+/// A value on its own cache lines, against false sharing: 128 bytes, because processors prefetch cache lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Stripe<T>(pub(crate) T);
 
-/// The stripe of this thread. A thread that is ending uses the first one.
+/// Returns the stripe of this thread. A thread that is ending uses the first one.
 #[inline]
 pub(crate) fn own<T>(stripes: &[Stripe<T>; STRIPES]) -> &T {
     let index = OWN.try_with(|own| *own).unwrap_or_default();
     &stripes[index % STRIPES].0
 }
 
-/// A count that all threads add to. Its orderings are relaxed: it guards no other memory.
+/// A count that all threads increment. Its orderings are relaxed, because it guards no other memory.
 pub(crate) struct Counter([Stripe<AtomicU64>; STRIPES]);
 
 impl Counter {
@@ -36,7 +36,7 @@ impl Counter {
         own(&self.0).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The sum of all stripes. It wraps around.
+    /// Returns the sum of all stripes. It wraps around.
     pub(crate) fn get(&self) -> u64 {
         self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
     }

@@ -1,4 +1,4 @@
-//! The atomics and the lock of every mechanism: the standard ones, or loom's when its models run.
+//! The atomics and the mutex of every mechanism: those of the standard library, or of loom in its models.
 
 #[cfg(not(steadfast_loom))]
 mod chosen {
@@ -16,7 +16,7 @@ mod chosen {
 
 pub(crate) use chosen::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, thread_local};
 
-/// Locks a mutex whose holders leave valid state behind even when they panic.
+/// Locks a mutex and ignores poisoning: holders leave valid state behind even if they panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

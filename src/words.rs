@@ -1,12 +1,12 @@
-//! Values that travel with a call, each in a whole word.
+//! Values of one machine word each, for the state that travels with a call.
 //!
 //! Rust moves structs and enums with loads of 16 bytes, often right after their parts were written. A load that covers
-//! narrower stores waits until these have left the store buffer, for 4 to 10 ns. Words of 8 bytes are forwarded.
+//! narrower stores waits for the store buffer, for 4 to 10 ns. Stores of 8 bytes are forwarded to such loads.
 
 use crate::clock::Nanos;
 use std::{fmt, time::Duration};
 
-/// Whether something is so.
+/// A boolean in one word.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Flag(u64);
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Flag {
     }
 }
 
-/// A length of time, or none. Lengths of 584 years and more are one.
+/// An optional duration in one word. Durations of 584 years or more are equal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wait(u64);
 

@@ -2,9 +2,9 @@ use std::error::Error;
 
 /// Returns the text of an error and of all its sources, separated by colons.
 ///
-/// Errors of this crate say their own part only, and leave the cause to their `source()`. A log that prints an error
-/// with `{}` has the first part; this has them all. A source whose words the text ends in already, as those of some
-/// other crates do, is not repeated. Allocates.
+/// An error of this crate prints only its own part; `source()` returns the cause. A log that prints an error with `{}`
+/// shows the first part, this function all of them. Errors of some other crates end with the text of their source,
+/// which is then not repeated. Allocates.
 ///
 /// ```
 /// use steadfast::{ConfigError, constant_work::Refusal, error::chain};

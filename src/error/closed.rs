@@ -2,10 +2,10 @@ use super::Rejection;
 use crate::words::Flag;
 use thiserror::Error as ThisError;
 
-/// A queue or a limit is closed: it admits no more calls. The calls that it admitted before go on.
+/// The queue or the limit is closed and admits no more calls. Calls that it admitted before continue.
 ///
-/// Another try in this process never makes sense. A server tells its caller to go to another instance: 503, or gRPC's
-/// `UNAVAILABLE`.
+/// Another attempt in this process never makes sense. A server sends its caller to another instance with 503, or with
+/// gRPC's `UNAVAILABLE`.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct Closed {
@@ -23,18 +23,18 @@ enum Closable {
 }
 
 impl Closed {
-    /// A call that a closed [`Queue`](crate::load_level::Queue::close) refused, when it came or while it waited.
+    /// Makes the rejection of a closed [`Queue`](crate::load_level::Queue::close), for new calls and waiters.
     pub fn queue() -> Self {
         Self { what: Closable::Queue, limit: None, reached: Flag::NO }
     }
 
-    /// A call that a closed [`TokenBucket`](crate::rate_limit::TokenBucket::close) refused, when it came or while it
-    /// waited. `limit` is the name of the limit, if it has one.
+    /// Makes the rejection of a closed [`TokenBucket`](crate::rate_limit::TokenBucket::close), for new calls and
+    /// waiters. `limit` is the name of the limit, if it has one.
     pub fn rate_limit(limit: Option<&'static str>) -> Self {
         Self { what: Closable::RateLimit, limit, reached: Flag::NO }
     }
 
-    /// The name of the rate limit, if it has one.
+    /// Returns the name of the rate limit, if it has one.
     pub fn limit(&self) -> Option<&'static str> {
         self.limit
     }

@@ -8,9 +8,9 @@ use crate::{
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
-/// The circuit breaker does not let calls through at present.
+/// The circuit breaker is open.
 ///
-/// The message does not name the mechanism; that of [`Rejection::from`] does. See the [module](crate::error).
+/// The message does not name the mechanism; the message of the [`Rejection`] does. See the [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct CircuitOpen {
@@ -19,13 +19,13 @@ pub struct CircuitOpen {
 }
 
 impl CircuitOpen {
-    /// A call that an open breaker refused. `retry_after` is the time until it lets probes through, where that is
-    /// known: not for a breaker that was opened by hand or waits for the answers of its probes.
+    /// Makes the rejection of an open breaker. `retry_after` is the time until the breaker admits probes. It is `None`
+    /// if the breaker was opened by hand, or is waiting for the results of its probes.
     pub fn new(retry_after: Option<Duration>) -> Self {
         Self { retry_after: Wait::of(retry_after), reached: Flag::NO }
     }
 
-    /// The time until the breaker lets probes through.
+    /// Returns the time until the breaker admits probes.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }
@@ -46,88 +46,90 @@ pub struct SwitchedOff {
 }
 
 impl SwitchedOff {
-    /// A call to a stack that is switched off.
+    /// Makes the rejection of a stack that is switched off.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-/// The caller has had its share.
+/// The rate limit had too few tokens for the call.
 ///
-/// The message does not name the mechanism; that of [`Rejection::from`] does. See the [module](crate::error).
+/// The message does not name the mechanism; the message of the [`Rejection`] does. See the [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct RateLimited {
     retry_after: Wait,
     limit: Option<&'static str>,
-    /// The tokens that were there. Of a key that is too long, its length in the upper half, and the longest allowed.
+    /// The available tokens. For a key that is too long: its length in the upper half, and the maximum in the lower
+    /// half.
     number: u64,
     never: Never,
     pub(super) reached: Flag,
 }
 
-/// Why another try never makes sense, where there is no time to retry after.
+/// Why another attempt never makes sense, if there is no `retry_after`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 enum Never {
-    /// The call costs more than is ever allowed at once.
+    /// The call costs more than the burst.
     TooMuch,
-    /// The key is longer than the longest that is allowed.
+    /// The key exceeds the maximum length.
     LongKey,
     /// The bucket is closed.
     Closed,
 }
 
 impl RateLimited {
-    /// A call that found too few tokens. `retry_after` is the time until there are enough; `None` where there never
-    /// will be, since the call costs more than is ever allowed at once.
+    /// Makes the rejection of a call that found too few tokens. `retry_after` is the time until there are enough, or
+    /// `None` if the call costs more than the burst and can never be admitted.
     pub fn new(retry_after: Option<Duration>) -> Self {
         let retry_after = Wait::of(retry_after);
         Self { retry_after, limit: None, number: 0, never: Never::TooMuch, reached: Flag::NO }
     }
 
-    /// A call whose key has `length` bytes, more than the `longest` that is allowed: refused for ever.
+    /// Makes the rejection of a call whose key has `length` bytes, more than the maximum of `longest`. It never
+    /// succeeds.
     pub fn long_key(length: usize, longest: usize) -> Self {
         let half = |length: usize| u64::from(u32::try_from(length).unwrap_or(u32::MAX));
         Self { never: Never::LongKey, number: half(length) << 32 | half(longest), ..Self::new(None) }
     }
 
-    /// A call to a limit that is closed. As a [`Rejection`] it is [`Rejection::Closed`].
+    /// Makes the rejection of a closed limit. It converts into [`Rejection::Closed`].
     pub fn closed() -> Self {
         Self { never: Never::Closed, ..Self::new(None) }
     }
 
-    /// The same, refused by the limit of this name.
+    /// Sets the name of the limit that refused the call.
     #[must_use]
     pub fn named(self, limit: &'static str) -> Self {
         Self { limit: Some(limit), ..self }
     }
 
-    /// Adds that `remaining` tokens were there.
+    /// Sets the number of available tokens.
     #[must_use]
     pub fn with_remaining(self, remaining: u64) -> Self {
         if self.never == Never::LongKey { self } else { Self { number: remaining, ..self } }
     }
 
-    /// The time until there are enough tokens, if no other call takes them. `None`: never. The call costs too much, its
-    /// key is too long, or the limit is [closed](Self::is_closed).
+    /// Returns the time until there are enough tokens, if no other call takes them. `None` means never: the call costs
+    /// more than the burst, its key is too long, or the limit is [closed](Self::is_closed).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }
 
-    /// Whether the limit is [closed](crate::rate_limit::TokenBucket::close), and so refuses every call.
+    /// Returns whether the limit is [closed](crate::rate_limit::TokenBucket::close) and refuses every call.
     pub fn is_closed(&self) -> bool {
         self.never == Never::Closed
     }
 
-    /// The name of the limit, if it has one.
+    /// Returns the name of the limit, if it has one.
     pub fn limit(&self) -> Option<&'static str> {
         self.limit
     }
 
-    /// The tokens that were there, fewer than the call costs, where the limit says so: those of
-    /// [many processes](crate::rate_limit::distributed) do, where they decide without asking. Zero otherwise; other
-    /// limits are asked by their `available_at`.
+    /// Returns the available tokens, fewer than the call costs. Only [distributed](crate::rate_limit::distributed)
+    /// limits that decide without asking the store set this; it is zero for all others. Ask other limits by their
+    /// `available_at`.
     pub fn remaining(&self) -> u64 {
         if self.never == Never::LongKey { 0 } else { self.number }
     }
@@ -146,7 +148,7 @@ impl RateLimited {
     }
 }
 
-/// The queue has no place for the call, or gave it to one that is worth more.
+/// The queue has no place for the call, or gave its place to a more urgent call.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct QueueFull {
@@ -156,46 +158,46 @@ pub struct QueueFull {
     pub(super) reached: Flag,
 }
 
-/// Why there is no place in a queue.
+/// Why a queue had no place for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u64)]
 pub enum QueueFullCause {
     /// The queue is at its depth limit.
     Depth,
-    /// In an [adaptive](crate::load_level::Queue::adaptive) queue, more calls are before this one than the service takes
-    /// in the time for which it may wait.
+    /// The [adaptive](crate::load_level::Queue::adaptive) queue holds more calls than the service can start before this
+    /// call's maximum wait ends.
     Deadline,
     /// The queue is at its weight limit.
     Weight,
-    /// The call alone is heavier than the queue's weight limit.
+    /// The call alone exceeds the queue's weight limit.
     TooHeavy,
-    /// The call had a place and lost it to one that is worth more.
+    /// The call had a place and lost it to a more urgent call.
     Displaced,
-    /// In this process as many messages, or bytes, are on their way to the queue as may be: it is the way that is
-    /// overloaded, and not those who work on what is queued.
+    /// This process has reached its limit of messages, or bytes, that it sends to the queue at a time. The path to the
+    /// queue is overloaded, not its workers.
     OnTheWay,
 }
 
 impl QueueFull {
-    /// A call that found no place in a queue with this bound: the calls that may wait, or their weight. `retry_after`
-    /// is the time in which those who wait now are expected to be served, where that is known.
+    /// Makes the rejection of a queue with this bound: the maximum number of waiting calls, or their maximum weight.
+    /// `retry_after` is the expected time until the current waiters are served, if known.
     pub fn new(cause: QueueFullCause, bound: u64, retry_after: Option<Duration>) -> Self {
         Self { bound, retry_after: Wait::of(retry_after), cause, reached: Flag::NO }
     }
 
-    /// Why there is no place.
+    /// Returns why there is no place.
     pub fn cause(&self) -> QueueFullCause {
         self.cause
     }
 
-    /// The most that may wait: a number of calls, or a weight, as the [cause](Self::cause) says.
+    /// Returns the bound of the queue: a number of calls or a weight, depending on the [cause](Self::cause).
     pub fn bound(&self) -> u64 {
         self.bound
     }
 
-    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for
-    /// long enough to know, for a call that never finds a place, and where only the way to the queue is full.
+    /// Returns the expected time until the current waiters are served. `None` if the queue has not been busy long
+    /// enough to know, if the call can never find a place, or if only the path to the queue is full.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }
@@ -215,7 +217,7 @@ impl QueueFull {
     }
 }
 
-/// The call waited in a queue for as long as it is worth.
+/// The call reached its maximum wait in a queue.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("waited for {} and was not served", Readable(waited.duration()))]
 pub struct WaitedTooLong {
@@ -225,19 +227,19 @@ pub struct WaitedTooLong {
 }
 
 impl WaitedTooLong {
-    /// A call that waited for this long. `retry_after` is the time in which those who wait now are expected to be
-    /// served, where that is known.
+    /// Makes the rejection of a call that waited for `waited`. `retry_after` is the expected time until the current
+    /// waiters are served, if known.
     pub fn new(waited: Duration, retry_after: Option<Duration>) -> Self {
         Self { waited: Nanos::of(waited), retry_after: Wait::of(retry_after), reached: Flag::NO }
     }
 
-    /// For how long the call waited.
+    /// Returns how long the call waited.
     pub fn waited(&self) -> Duration {
         self.waited.duration()
     }
 
-    /// The time in which those who wait now are expected to be served. `None` where the queue has not been busy for
-    /// long enough to know.
+    /// Returns the expected time until the current waiters are served. `None` if the queue has not been busy long
+    /// enough to know.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }
@@ -261,7 +263,7 @@ impl From<Overloaded> for Rejection {
     }
 }
 
-/// [`Rejection::Closed`] where the limit is closed.
+/// Converts into [`Rejection::Closed`] if the limit is closed.
 impl From<RateLimited> for Rejection {
     fn from(details: RateLimited) -> Self {
         if !details.is_closed() {

@@ -2,9 +2,10 @@ use crate::words::{Flag, Wait};
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
-/// There was no room for one more call.
+/// The concurrency limit was reached.
 ///
-/// The message does not name the mechanism; that of [`Rejection::from`](super::Rejection) does. See the [module](crate::error).
+/// The message does not name the mechanism; the message of the [`Rejection`](super::Rejection) does. See the
+/// [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct Overloaded {
@@ -15,28 +16,29 @@ pub struct Overloaded {
 }
 
 impl Overloaded {
-    /// A call that found `limit` others in flight. `retry_after` is the time until room is expected, where known.
+    /// Makes the rejection of a call that found `limit` others in flight. `retry_after` is the expected time until
+    /// there is room, if known.
     pub fn new(limit: usize, retry_after: Option<Duration>) -> Self {
         Self { limit, retry_after: Wait::of(retry_after), cause: OverloadedCause::Limit, reached: Flag::NO }
     }
 
-    /// The same for this cause.
+    /// Sets the cause.
     #[must_use]
     pub fn by(self, cause: OverloadedCause) -> Self {
         Self { cause, ..self }
     }
 
-    /// Why there was no room.
+    /// Returns why there was no room.
     pub fn cause(&self) -> OverloadedCause {
         self.cause
     }
 
-    /// The limit at the time.
+    /// Returns the limit at that time.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// The time until room is expected. A fixed limit does not know.
+    /// Returns the expected time until there is room. A fixed limit does not know it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }
@@ -61,11 +63,11 @@ impl Overloaded {
 pub enum OverloadedCause {
     /// The limit on the calls in flight was reached.
     Limit,
-    /// What was left is for more critical calls, or guaranteed to other classes.
+    /// The remaining places are reserved for more critical calls, or guaranteed to other classes.
     Class,
-    /// The tenant of the call had its share of the places.
+    /// The tenant of the call holds its share of the places.
     Tenant,
-    /// An overload signal had lowered the limit, which was reached.
+    /// The limit, lowered by an overload signal, was reached.
     Signal,
 }
 
@@ -73,7 +75,7 @@ impl OverloadedCause {
     pub(crate) const COUNT: usize = 4;
     pub(crate) const ALL: [Self; Self::COUNT] = [Self::Limit, Self::Class, Self::Tenant, Self::Signal];
 
-    /// The cause in a word, for labels.
+    /// Returns the cause as one word, for labels.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Limit => "limit",

@@ -1,9 +1,10 @@
 use std::{fmt, time::Duration};
 
-/// A duration as people read it, rounded: one unit, with tenths below ten of it: `1.1 ms`, `250 ms`, `46 s`, `3 h`.
+/// Displays a duration for people: rounded, with one unit, and with tenths below ten: `1.1 ms`, `250 ms`, `46 s`, `3
+/// h`.
 pub(crate) struct Readable(pub(crate) Duration);
 
-/// The name of each unit, its nanoseconds, and the number of it from which the next unit is used.
+/// Each unit's name, its nanoseconds, and the number from which the next unit is used.
 const UNITS: [(&str, u128, u128); 7] = [
     ("ns", 1, 1_000),
     ("us", 1_000, 1_000),

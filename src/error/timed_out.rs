@@ -3,10 +3,10 @@ use crate::words::{Flag, Wait};
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
-/// The call's time was up.
+/// The call ran out of time.
 ///
-/// Two of them are equal if the same limit ended the call, with the same consequences. Where the call was
-/// ([`phase`](Self::phase)) and the time that it spent are measured, and do not count.
+/// Two values are equal if the same limit ended the call with the same consequences. The [`phase`](Self::phase) and the
+/// time spent are measurements and are not compared.
 #[derive(Clone, Debug, ThisError)]
 #[error("{}", self.text())]
 pub struct TimedOut {
@@ -16,7 +16,7 @@ pub struct TimedOut {
     pub(super) reached: Flag,
 }
 
-/// What ended the call, where, and whether it was cut short: parts of a word.
+/// The deadline, the phase, and whether the call was cut short, packed into one word.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 struct How {
@@ -37,21 +37,22 @@ pub enum TimedOutBy {
     Caller,
 }
 
-/// Where a call was when its time was up.
+/// The phase of a call when it ran out of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimedOutIn {
-    /// Before the service: in a queue, at a limit, or between two attempts.
+    /// Waiting before the service: in a queue, at a limit, or between two attempts.
     Waiting,
-    /// Next to the service, which was not ready for it.
+    /// Waiting for the service to become ready.
     Readiness,
-    /// In the service.
+    /// Waiting for the answer of the service.
     Service,
 }
 
 impl TimedOut {
-    /// A call that was not answered within `limit`, or by the deadline that it inherited where `limit` is `None`. It was
-    /// in the service if it had reached it, or else [waited](TimedOutIn::Waiting).
+    /// Makes the rejection of a call that was not answered within `limit`, or by its inherited deadline if `limit` is
+    /// `None`. Its phase is [`Service`](TimedOutIn::Service) if it reached the service, else
+    /// [`Waiting`](TimedOutIn::Waiting).
     pub fn new(limit: Option<Duration>, reached_service: bool) -> Self {
         let by = if limit.is_some() { TimedOutBy::Call } else { TimedOutBy::Caller };
         let phase = if reached_service { TimedOutIn::Service } else { TimedOutIn::Waiting };
@@ -59,51 +60,50 @@ impl TimedOut {
         Self { limit: Wait::of(limit), spent: Wait::NONE, how, reached: Flag::of(reached_service) }
     }
 
-    /// The same, ended by this deadline.
+    /// Sets the deadline that ended the call.
     #[must_use]
     pub fn ended_by(self, by: TimedOutBy) -> Self {
         Self { how: How { by, ..self.how }, ..self }
     }
 
-    /// The same, given up there after this time. `None` where it is not known.
+    /// Sets the phase of the call, and the time that it spent, if known.
     #[must_use]
     pub fn given_up(self, phase: TimedOutIn, spent: Option<Duration>) -> Self {
         Self { how: How { phase, ..self.how }, spent: Wait::of(spent), ..self }
     }
 
-    /// The same, of a call that had less than half of the time that it may take. For a timeout of your own; see
-    /// [`was_cut_short`](Self::was_cut_short).
+    /// Marks the call as [cut short](Self::was_cut_short): it had less than half of its time. For your own timeouts.
     #[must_use]
     pub fn cut_short(self) -> Self {
         Self { how: How { cut_short: true, ..self.how }, ..self }
     }
 
-    /// The time that the call had, or `None` where it was the inherited deadline that passed.
+    /// Returns the limit on the call, or `None` if its inherited deadline passed.
     pub fn limit(&self) -> Option<Duration> {
         self.limit.get()
     }
 
-    /// The time from where the timeout began to count until it gave up. It is longer than the limit where the executor
-    /// was late. `None` where the call had no timeout, and where the deadline had passed before it began.
+    /// Returns the time from the start of the timeout until it ended the call. It exceeds the limit if the executor was
+    /// late. `None` if the call had no timeout, or if its deadline had passed before it started.
     pub fn spent(&self) -> Option<Duration> {
         self.spent.get()
     }
 
-    /// The deadline that ended the call.
+    /// Returns the deadline that ended the call.
     pub fn by(&self) -> TimedOutBy {
         self.how.by
     }
 
-    /// Where the call was when it was given up. After an earlier attempt it may wait again:
-    /// [`reached_service`](super::Rejection::reached_service) tells of all attempts.
+    /// Returns the phase of the call when it ran out of time. A call can wait again after an attempt;
+    /// [`reached_service`](super::Rejection::reached_service) covers all attempts.
     pub fn phase(&self) -> TimedOutIn {
         self.how.phase
     }
 
-    /// Whether a deadline ended the call before it had half of the time that it may take: of the timeout that ended it,
-    /// and of the attempt under way.
+    /// Returns whether a deadline ended the call before it had half of its time: half of the timeout that ended it, and
+    /// half of the timeout of the current attempt.
     ///
-    /// Such a call says nothing about the service. Circuit breakers do not count it; see
+    /// A call that was cut short is no evidence about the service. Circuit breakers do not count it; see
     /// [`Ending::CutShort`](crate::shell::Ending::CutShort).
     pub fn was_cut_short(&self) -> bool {
         self.how.cut_short
