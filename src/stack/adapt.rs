@@ -1,4 +1,4 @@
-//! Changes of every gate and admission in a stack at once.
+//! Changes every gate and admission of a stack at once.
 
 use super::{
     live::Pieces,
@@ -14,33 +14,33 @@ use crate::{
     timeout::Patience,
 };
 
-/// Makes of the admission in each slot of a stack another one.
+/// Replaces the admission in each slot of a stack.
 pub trait Adapter: Clone {
-    /// What becomes of an admission.
+    /// The replacement of an admission.
     type Admission<A>;
 
-    /// What becomes of a slot that is not filled.
+    /// The replacement of an empty slot.
     type Empty: Slot;
 
-    /// What becomes of a timeout.
+    /// The replacement of a timeout.
     type Timeout<P: Patience>: Slot;
 
-    /// Changes an admission.
+    /// Replaces an admission.
     fn admission<A>(&self, admission: A) -> Self::Admission<A>;
 
-    /// Changes a slot that is not filled.
+    /// Replaces an empty slot.
     fn empty(&self) -> Self::Empty;
 
-    /// Changes a timeout.
+    /// Replaces a timeout.
     fn timeout<P: Patience>(&self, limit: Limit<P>) -> Self::Timeout<P>;
 }
 
 /// A slot that an [`Adapter`] can change.
 pub trait Adapt<W: Adapter>: Slot {
-    /// The changed slot.
+    /// The slot after the change.
     type Adapted: Slot;
 
-    /// Changes it.
+    /// Changes the slot.
     fn adapt(self, by: &W) -> Self::Adapted;
 }
 
@@ -53,7 +53,7 @@ pub trait AdmissionSlot: Slot {
     fn admission(self) -> Result<Self::Admission, ConfigError>;
 }
 
-/// A slot whose admission is changed when the stack is built.
+/// A slot whose admission is replaced when the stack is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Adapted<S, W> {
     slot: S,

@@ -18,9 +18,8 @@ use tower::Layer;
 
 /// Builds the stack of a client; made by [`steadfast::client`](crate::client). See the [module](super).
 ///
-/// The parameters are the observer, the slots from the outside in, the leaf, and the border. The service runs with the
-/// attempt's [`CallContext`](crate::CallContext) as the current one: its number, and the deadline by which it is given
-/// up.
+/// The type parameters are the observer, the slots (outermost first), the leaf, and the border. The service runs with
+/// the attempt's [`CallContext`](crate::CallContext) as the current one: its number and its deadline.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service` or `layer`"]
 pub struct ClientBuilder<O = Off, T = Off, R = Off, B = Off, Q = Off, L = Off, A = Off, F = Leaf, X = TypedError> {
@@ -63,10 +62,10 @@ fill_slots! {
 }
 
 impl<T, R, B, Q, L, A, F, X> ClientBuilder<Off, T, R, B, Q, L, A, F, X> {
-    /// Tells this [`Observer`] of each call and of each attempt. `stack` is the name of this stack, for labels of
+    /// Reports each call and each attempt to this [`Observer`]. `stack` is the name of this stack, for labels of
     /// metrics and names of spans.
     ///
-    /// The observer is cloned when the stack is built, not for a call.
+    /// Building the stack clones the observer; calls do not.
     pub fn observe<O: Observer + Clone>(
         self,
         stack: &'static str,
@@ -86,7 +85,7 @@ impl<O, R, B, Q, L, A, F, X> ClientBuilder<O, Off, R, B, Q, L, A, F, X> {
 }
 
 impl<O, T, B, Q, L, A, F, X> ClientBuilder<O, T, Off, B, Q, L, A, F, X> {
-    /// Sends failed calls again. See [`retry`](crate::retry).
+    /// Retries failed calls. See [`retry`](crate::retry).
     pub fn retry<P>(self, retry: Retry<P>) -> ClientBuilder<O, T, Retry<P>, B, Q, L, A, F, X> {
         self.fill_retry(|Off| retry)
     }
@@ -104,7 +103,7 @@ impl<O, T, R, Q, L, A, F, X> ClientBuilder<O, T, R, Off, Q, L, A, F, X> {
 }
 
 impl<O, T, R, B, L, A, F, X> ClientBuilder<O, T, R, B, Off, L, A, F, X> {
-    /// Refuses attempts beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any
+    /// Refuses attempts above a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any
     /// kind. See [`rate_limit`](crate::rate_limit).
     pub fn rate_limit<K, D, J>(
         self,
@@ -132,9 +131,10 @@ impl<O, T, R, B, Q, L, F, X> ClientBuilder<O, T, R, B, Q, L, Off, F, X> {
 }
 
 impl<O, T, R, B, Q, L, A, W, X> ClientBuilder<O, T, R, B, Q, L, A, Leaf<AnyError, W>, X> {
-    /// Decides by this closure what the service's answers mean, for all layers. Default: every `Err` is a failure.
+    /// Sets the closure that decides what the service's answers mean to all layers. Default: every `Err` is a failure.
     ///
-    /// A closure that is first bound by `let` names the type of its parameter: `|answer: Result<&Response, &Error>|`.
+    /// A closure that is bound by `let` first must name the type of its parameter: `|answer: Result<&Response,
+    /// &Error>|`.
     pub fn classify<C, Response, E>(self, classifier: C) -> ClientBuilder<O, T, R, B, Q, L, A, Leaf<C, W>, X>
     where
         C: Fn(Result<&Response, &E>) -> Outcome,
@@ -142,15 +142,15 @@ impl<O, T, R, B, Q, L, A, W, X> ClientBuilder<O, T, R, B, Q, L, A, Leaf<AnyError
         self.classify_with(classifier)
     }
 
-    /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean, for all layers.
+    /// Sets the [`Classify`](crate::classify::Classify) that decides what the service's answers mean to all layers.
     pub fn classify_with<C>(self, classifier: C) -> ClientBuilder<O, T, R, B, Q, L, A, Leaf<C, W>, X> {
         self.fill_leaf(|leaf| leaf.classify_with(classifier))
     }
 }
 
 impl<O, T, R, B, Q, L, A, C, X> ClientBuilder<O, T, R, B, Q, L, A, Leaf<C>, X> {
-    /// Writes to the request of each attempt, just before the service is called, by this
-    /// [`Stamp`](crate::shell::Stamp).
+    /// Sets the [`Stamp`](crate::shell::Stamp) that writes to the request of each attempt, just before the service is
+    /// called.
     pub fn stamp<W>(self, stamp: W) -> ClientBuilder<O, T, R, B, Q, L, A, Leaf<C, W>, X> {
         self.fill_leaf(|leaf| leaf.stamp(stamp))
     }
@@ -162,10 +162,10 @@ impl<O, T, R, B, Q, L, A, F> ClientBuilder<O, T, R, B, Q, L, A, F, TypedError> {
         self.fill_border(|TypedError| KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
-    /// error types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    /// Boxes rejections and the service's errors, for functions that return a `BoxError`. `?` does not convert a
+    /// `BoxError` into other error types; see [`Error`](crate::Error#passing-errors-on).
     ///
-    /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
+    /// A failed call allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ClientBuilder<O, T, R, B, Q, L, A, F, BoxedError> {
         self.fill_border(|TypedError| BoxedError)
     }
@@ -178,7 +178,7 @@ impl<O, T, R, B, Q, L, A, F> ClientBuilder<O, T, R, B, Q, L, A, F, TypedError> {
         self.fill_border(|TypedError| Respond(respond))
     }
 
-    /// Passes calls over this [`Border`](crate::shell::Border), such as one of your own.
+    /// Sets the [`Border`](crate::shell::Border) that converts requests, answers and rejections.
     pub fn border<Y>(self, border: Y) -> ClientBuilder<O, T, R, B, Q, L, A, F, Y> {
         self.fill_border(|TypedError| border)
     }
@@ -225,10 +225,10 @@ impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
     }
 }
 
-/// The stages of an attempt, from the outside in.
+/// The stages of an attempt, outermost first.
 type Attempt<O, B, Q, L, A, F> = Gates<B, Q, L, A, <O as Watch>::Stage<ScopeStage<F>>>;
 
-/// Those that refuse or end an attempt, around the next stage.
+/// The stages that refuse or end an attempt, around the next stage.
 type Gates<B, Q, L, A, Next> = <B as Slot>::Stage<<Q as Slot>::Stage<<L as Slot>::Stage<<A as Slot>::Stage<Next>>>>;
 
 /// The stages of a client.
@@ -251,30 +251,28 @@ where
     A: Slot,
     Stages<O, T, R, B, Q, L, A, F>: Describe,
 {
-    /// The stack around a service.
+    /// Builds the stack around a service.
     ///
     /// # Errors
     ///
-    /// As [`layer`](Self::layer).
+    /// Those of [`layer`](Self::layer).
     pub fn service<S>(self, service: S) -> Result<Stack<Stages<O, T, R, B, Q, L, A, F>, X, S>, ConfigError> {
         Ok(self.layer()?.layer(service))
     }
 
-    /// The stack as a tower layer.
+    /// Builds the stack as a tower layer.
     ///
     /// # Errors
     ///
-    /// A field that breaks a rule of its own, or a [`timeout`](ClientBuilder::timeout) that contradicts what it
-    /// encloses:
+    /// A field that breaks its rule, or a [`timeout`](ClientBuilder::timeout) that contradicts the inner layers:
     ///
-    /// - It is shorter than the [`attempt_timeout`](ClientBuilder::attempt_timeout): no attempt has all of its time.
-    /// - It is not longer than the shortest possible first wait of the retry: no retry can run. That wait is zero with
-    ///   full jitter or without a backoff, and half of the base with equal jitter. With `Jitter::PlusMinus(factor)` it
-    ///   is the base less that share of it, `base * (1 - factor)`. With decorrelated jitter, and without jitter, it is
-    ///   the base.
+    /// - It is shorter than the [`attempt_timeout`](ClientBuilder::attempt_timeout): no attempt has its full time.
+    /// - It is not longer than the shortest possible first backoff: no retry can run. That backoff is zero with full
+    ///   jitter or without a backoff, half of the base with equal jitter, `base * (1 - factor)` with
+    ///   `Jitter::PlusMinus(factor)`, and the base with decorrelated jitter or without jitter.
     ///
-    /// A timeout shorter than all attempts and waits together is accepted, since most attempts fail long before their
-    /// own timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
+    /// A timeout shorter than all attempts and backoffs together is accepted, because most attempts fail long before
+    /// their own timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
     pub fn layer(self) -> Result<StackLayer<Stages<O, T, R, B, Q, L, A, F>, X>, ConfigError> {
         let Self { mut observer, circuit_breaker, rate_limit, load_shed, attempt_timeout, leaf, border, .. } = self;
         observer.watches();
@@ -296,12 +294,12 @@ where
     L: LiveSlot,
     A: LiveSlot,
 {
-    /// The stack as a tower layer, and the handle that changes its configuration while calls pass. See
+    /// Builds the stack as a tower layer, and the handle that changes its configuration while calls pass. See
     /// [`live`](super::live).
     ///
     /// # Errors
     ///
-    /// As [`layer`](Self::layer).
+    /// Those of [`layer`](Self::layer).
     pub fn live(self) -> Result<(StackLayer<LiveStages<O, T, R, B, Q, L, A, F>, X>, Control), ConfigError>
     where
         LiveStages<O, T, R, B, Q, L, A, F>: Describe + Send + Sync + 'static,

@@ -13,14 +13,14 @@ use crate::{
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
-/// An admission that lets some requests through unasked.
+/// An admission that some requests bypass.
 #[derive(Clone, Copy, Debug)]
 pub struct Exempting<A, F> {
     admission: A,
     is_exempt: F,
 }
 
-/// Lets the requests of which a function says so through unasked.
+/// Lets requests bypass an admission, as a function decides.
 #[derive(Clone, Copy, Debug)]
 pub struct Exempt<F>(F);
 
@@ -50,7 +50,7 @@ where
     const READS_DEADLINE: bool = A::READS_DEADLINE;
     const HOLDS_PLACE: bool = A::HOLDS_PLACE;
 
-    /// Nothing for an exempt request.
+    /// `None` for an exempt request.
     type Permit = Option<A::Permit>;
     type Place = A::Place;
 
@@ -118,7 +118,7 @@ where
     }
 }
 
-/// As long as no request is known, none is exempt.
+/// Without a request, nothing is exempt.
 impl<A: RefusesNow, F> RefusesNow for Exempting<A, F> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.admission.refuses_now(frame)
@@ -127,18 +127,18 @@ impl<A: RefusesNow, F> RefusesNow for Exempting<A, F> {
 
 impl<A: DescribeAdmission, F> DescribeAdmission for Exempting<A, F> {
     fn describe(&self, explanation: &mut Explanation, next: &impl Describe) {
-        explanation.layer("exempt", "some requests pass the next layer unasked");
+        explanation.layer("exempt", "some requests bypass the next layer");
         self.admission.describe(explanation, next);
     }
 }
 
 impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
-    /// Lets the requests for which `is_exempt` returns true pass every gate and limit that the builder has by now:
-    /// circuit breaker, rate limit and load shed. They take nothing there, are not counted and prove nothing. Timeouts
-    /// and retries apply to them, and so does what is filled later: call it after the limits that it is for, and before
-    /// `whole_body`. The calls in flight that `explain` names do not count exempt ones.
+    /// Lets requests for which `is_exempt` returns true bypass every gate and limit that the builder has at this point:
+    /// circuit breaker, rate limit and load shed. Exempt requests take no permit or token, are not counted, and are no
+    /// evidence for the breaker. Timeouts, retries and slots that are filled later still apply to them. Call this after
+    /// the limits to bypass, and before `whole_body`. The calls in flight in `explain` exclude exempt ones.
     ///
-    /// The function runs once for each of these gates in each attempt. A closure names the type of its parameter.
+    /// The function runs once per gate and attempt. A closure must name the type of its parameter.
     pub fn exempt<E, Request>(self, is_exempt: E) -> AdaptedClient<O, T, R, B, Q, L, A, F, X, Exempt<E>>
     where
         E: Fn(&Request) -> bool + Clone,
@@ -154,14 +154,14 @@ impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
 }
 
 impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
-    /// Lets the requests for which `is_exempt` returns true, such as health checks, pass every gate and limit that the
-    /// builder has by now: rate limit, load shed and load level. They take nothing there, are not counted, and wait in
-    /// no queue. The timeout applies to them, and so does what is filled later: call it after the limits that it is
-    /// for, and before `whole_body`. The calls in flight that `explain` names do not count exempt ones.
+    /// Lets requests for which `is_exempt` returns true, such as health checks, bypass every gate and limit that the
+    /// builder has at this point: rate limit, load shed and load level. Exempt requests take no permit or token, are
+    /// not counted, and wait in no queue. The timeout and slots that are filled later still apply to them. Call this
+    /// after the limits to bypass, and before `whole_body`. The calls in flight in `explain` exclude exempt ones.
     ///
-    /// A route outside of the stack, as in the example `axum_server`, has neither limits nor timeout.
+    /// A route outside the stack, as in the example `axum_server`, has neither limits nor timeout.
     ///
-    /// The function runs once for each of these gates. A closure names the type of its parameter.
+    /// The function runs once per gate. A closure must name the type of its parameter.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

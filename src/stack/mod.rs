@@ -1,4 +1,4 @@
-//! Stacks: the layers of this crate in the orders that make sense, whatever order they are named in.
+//! Stacks: the layers of this crate in a fixed, sensible order, independent of the order in which you name them.
 //!
 //! ```text
 //! client: observe > timeout > retry > circuit breaker > rate limit > load shed > attempt timeout > observe > context
@@ -6,8 +6,8 @@
 //! server: observe > rate limit > load shed > load level > timeout > context > service
 //! ```
 //!
-//! [`client`](crate::client) is for what calls out, [`server`](crate::server) for what is called. A slot that is not
-//! filled costs nothing; filling one twice does not compile.
+//! [`client`](crate::client) wraps a service that you call, [`server`](crate::server) one that others call. An empty
+//! slot costs nothing. Filling a slot twice does not compile.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -29,43 +29,44 @@
 //!
 //! # Why these orders
 //!
-//! - An open breaker refuses before a token or a place is taken.
-//! - What was taken for an attempt that a layer further in refuses is given back.
-//! - A call that waits for its next attempt holds neither token nor place.
-//! - Refusals of the stack itself are no evidence against the service.
-//! - A call that waits its turn on a server holds a place of the load shed, and has not begun the time of its timeout.
+//! - An open breaker refuses before the call takes a token or a permit.
+//! - If an inner layer refuses an attempt, the outer layers take their tokens and permits back.
+//! - A call in backoff holds neither token nor permit.
+//! - Refusals by the stack itself are no evidence against the service.
+//! - A call that waits in a server's queue holds a permit of the load shed. Its timeout has not started.
 //! - A retry does not wait for refusals by the stack itself; see [`retry`](crate::retry).
-//! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not push out others.
+//! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not displace others.
 //!
-//! # Ways out for a rejection
+//! # How a rejection reaches the caller
 //!
-//! By default a call fails with [`Error<E>`](crate::Error). `.keep_error()` converts rejections into the service's own
-//! error type, which must be `From<Rejection>`. `.respond_with(|rejection| response)` turns them into responses and
-//! keeps the error type; servers need it, since hyper closes the connection on an error and axum admits none.
+//! | method | the caller gets |
+//! |---|---|
+//! | none | [`Error<E>`](crate::Error): the rejection, or the service's error |
+//! | `.keep_error()` | the service's error type, which must be `From<Rejection>` |
+//! | `.respond_with(\|rejection\| response)` | a response; the error type stays |
+//! | `.boxed_error()` | a `BoxError` that holds the rejection or the service's error |
+//! | `.border(..)` | a response or an error of your own [`Border`](crate::shell::Border), which also sees the request |
 //!
-//! `.boxed_error()` boxes rejections and the service's errors, each as itself, for functions that return a `BoxError`.
-//! `?` converts the default `Error<E>` into every box of errors, if `E` is an error type;
-//! [`Error`](crate::Error#passing-errors-on) has an example of each.
+//! Servers need responses: hyper closes the connection on an error, and axum accepts no errors.
+//! [`Error`](crate::Error#passing-errors-on) shows how `?` converts errors.
 //!
-//! A [`Border`](crate::shell::Border) of your own, given to `.border(..)`, sees the request as well. It answers in the
-//! caller's format, and may change the type of the response.
-//!
-//! [`Rejection`](crate::Rejection) prints as one line that names the mechanism and the reason. `Error<E>` prints which
-//! of the two it is, and the rejection or the service's error. `source()` leads to that as well.
+//! [`Rejection`](crate::Rejection) prints as one line with the mechanism and the reason. `Error<E>` prints whether a
+//! layer rejected the call or the service failed, followed by the rejection or the service's error. `source()` returns
+//! the same.
 //!
 //! # The context of the service
 //!
-//! The service runs with the call's [`CallContext`](crate::CallContext) as the current one. In a client that is the
-//! context of the attempt: its number, and the deadline by which it is given up. So a stack with a timeout reads the
-//! clock when a call starts. A client with only a timeout then costs a reading of the clock and two accesses to the
-//! task-local more per call; one with a retry reads the clock anyway.
+//! The service runs with the call's [`CallContext`](crate::CallContext) as the current one. In a client this is the
+//! context of the attempt: its number and its deadline. A stack with a timeout therefore reads the clock when a call
+//! starts. For a client with only a timeout this adds one clock reading and two accesses to the task-local per call; a
+//! client with a retry reads the clock anyway.
 //!
 //! # A stack around a stack
 //!
-//! Each stack knows its own layers only. To an outer stack, the refusal of an inner one is the error of a service that
-//! was called: it keeps its token, counts against the service, and is tried again. Where both are in one process, give
-//! the outer one the classifier [`Layered`](crate::classify::Layered). It takes the inner refusal for what it is:
-//! tokens are given back, no breaker counts it, and no retry waits for it.
+//! Each stack knows only its own layers. An outer stack treats the refusal of an inner stack as an error of the
+//! service: the token stays spent, the error counts against the service, and the retry repeats the call. If both stacks
+//! are in one process, give the outer one the classifier [`Layered`](crate::classify::Layered). It recognizes the inner
+//! refusal: tokens are returned, breakers do not count it, and the retry ends the call.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -96,18 +97,22 @@
 //! # }
 //! ```
 //!
-//! The inner error has to be [`Error<E>`](crate::Error), or tower's `BoxError` around either. A server stack has no
-//! classifier; its rate limit gives tokens back by [`refund_if`](crate::rate_limit::RateLimit::refund_if).
+//! The inner error must be [`Error<E>`](crate::Error), or a tower `BoxError` that holds a rejection or an `Error<E>`.
+//! In a server stack [`refund_if`](crate::rate_limit::RateLimit::refund_if) returns the tokens of the rate limit
+//! instead.
 //!
 //! # Stages of your own
 //!
-//! A gate, an admission or a stage of your own can take each place: `own_load_shed` in place of `load_shed`, and so on.
-//! It stands where the layer of that name would, so a retry tries it again, and the layers further out give back what
-//! they took if it refuses. [`gate`] takes a [`Gate`](crate::shell::Gate), [`admission`] an
-//! [`Admission`](crate::shell::Admission), and your own [`Slot`] makes any [`Stage`](crate::shell::Stage). All of them
-//! have to say what they do: [`DescribeGate`], [`DescribeAdmission`](crate::shell::DescribeAdmission) or [`Describe`].
-//! See the [shell](crate::shell#a-stage-of-your-own), and
-//! `examples/own_gate.rs` for a bulkhead per tenant.
+//! Your own gate, admission or stage can fill each slot: `own_load_shed` in place of `load_shed`, and so on. It takes
+//! the position of that layer: a retry repeats it, and outer layers take their permits back if it refuses.
+//!
+//! | function | takes | which must implement |
+//! |---|---|---|
+//! | [`gate`] | a [`Gate`](crate::shell::Gate) | [`DescribeGate`] |
+//! | [`admission`] | an [`Admission`](crate::shell::Admission) | [`DescribeAdmission`](crate::shell::DescribeAdmission) |
+//! | your own [`Slot`] | any [`Stage`](crate::shell::Stage) | [`Describe`] |
+//!
+//! See the [shell](crate::shell#a-stage-of-your-own), and `examples/own_gate.rs` for a bulkhead per tenant.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -145,19 +150,19 @@
 //! # }
 //! ```
 //!
-//! A [live] stack takes them, too. Its configuration has no part for them. There a stage of your own that is neither
-//! gate nor admission implements [`Recall`](crate::shell::Recall).
+//! A [live] stack accepts them, too. Its configuration has no part for them. A stage of your own that is neither a gate
+//! nor an admission must implement [`Recall`](crate::shell::Recall) there.
 //!
-//! # Watching
+//! # Observing
 //!
-//! `.observe("payments", observer)` tells an [`Observer`](crate::shell::Observer) of each call, and in a client of each
-//! attempt. A server says what the answers of its handler mean by `.classify(..)`.
+//! `.observe("payments", observer)` reports each call to an [`Observer`](crate::shell::Observer), and in a client each
+//! attempt. On a server, `.classify(..)` decides what the answers of the handler mean to the observer.
 //!
 //! # In a field of a struct
 //!
-//! The type of a stack names every layer. A field is easiest to write with tower's `BoxCloneSyncService`, which names
-//! the request, the response and the error. It allocates one box for each call, and one for each clone. Both together
-//! add about a tenth to the time of a call through all six layers of a client.
+//! The type of a stack names every layer. For a field of a struct, tower's `BoxCloneSyncService` names only the
+//! request, the response and the error. It allocates one box per call and one per clone, which together add about a
+//! tenth to the time of a call through all six layers of a client.
 //!
 //! ```
 //! # fn main() -> Result<(), steadfast::ConfigError> {
@@ -179,7 +184,7 @@
 //! # }
 //! ```
 //!
-//! A struct with a parameter takes every stack, and allocates nothing. Tests can give it a service without a stack:
+//! A generic struct accepts every stack and allocates nothing. Tests can give it a service without a stack:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -211,29 +216,32 @@
 //!
 //! # If `oneshot` or `call` is not found
 //!
-//! The compiler then says that the trait bounds of the stack are not satisfied, and not always which. It names the
-//! cause where the call is written out: `tower::Service::<Request>::call(&mut stack, request)`, or
-//! `BoxCloneSyncService::new(stack)`. Causes are a closure with another parameter than the request, a `keep_error`
-//! whose error type is not `From<Rejection>`, or a limit that waits among [several](crate::rate_limit::RateLimit::and).
-//! Where a body is not `Clone`, the retry lacks `bodies`. That `Infallible` is not `From<Error<Infallible>>`, in axum,
-//! means that `.http(..)` or `.respond_with(..)` is missing. A slot that is said to be private after `whole_body` was
-//! to be filled before it.
+//! The compiler reports unsatisfied trait bounds of the stack, but not always which. It names the cause if you write
+//! the call in full: `tower::Service::<Request>::call(&mut stack, request)`, or `BoxCloneSyncService::new(stack)`.
 //!
-//! Where `service`, `layer` or `live` of a builder is not found, a stage of your own does not say what it does. A call
-//! of a live stack is not found where a stage of your own has no [`Recall`](crate::shell::Recall).
+//! | message or symptom | cause |
+//! |---|---|
+//! | unsatisfied bounds | a closure whose parameter is not the request |
+//! | unsatisfied bounds | `keep_error` with an error type that is not `From<Rejection>` |
+//! | unsatisfied bounds | a limit that waits among [several](crate::rate_limit::RateLimit::and) |
+//! | a body is not `Clone` | the retry lacks `bodies` |
+//! | `Infallible` is not `From<Error<Infallible>>`, in axum | `.http(..)` or `.respond_with(..)` is missing |
+//! | a slot is private after `whole_body` | the slot must be filled before `whole_body` |
+//! | `service`, `layer` or `live` is not found | a stage of your own lacks [`Describe`] |
+//! | a call of a live stack is not found | a stage of your own lacks [`Recall`](crate::shell::Recall) |
 //!
 //! # Behind a balancer
 //!
-//! With the `load` feature a stack implements tower's `Load`: its calls in flight, and a penalty while it refuses
-//! calls. A balancer then avoids an endpoint whose circuit is open, and comes back to probe it. Give each endpoint a
-//! stack of its own. Put the retry around the balancer, with [`Layered`](crate::classify::Layered): then a refusal ends
-//! the call instead of spending its attempts. `Balance` needs tower's own feature `balance`, and boxes errors:
+//! With the `load` feature a stack implements tower's `Load`: the number of calls in flight, plus a penalty while it
+//! refuses calls. A balancer then avoids an endpoint whose circuit is open, and returns to it for a probe. Give each
+//! endpoint its own stack. Put the retry around the balancer, with [`Layered`](crate::classify::Layered): a refusal
+//! then ends the call and spends no attempts. `Balance` needs tower's feature `balance`. It boxes errors:
 //! `error.downcast_ref::<steadfast::Error<E>>()` finds a rejection.
 //!
 //! # As a layer
 //!
-//! `.layer()?` in place of `.service(..)?` gives the same stack as a tower `Layer`. All services that it makes share
-//! one state. `.live()?` gives it with a handle by which everything in it can be changed while calls pass: [`live`].
+//! `.layer()?` in place of `.service(..)?` builds the same stack as a tower `Layer`. All services that the layer makes
+//! share one state. `.live()?` adds a handle that changes the configuration while calls pass; see [`live`].
 
 mod adapt;
 mod client;

@@ -17,8 +17,9 @@ use tower::Layer;
 
 /// Builds the stack of a server; made by [`steadfast::server`](crate::server). See the [module](super).
 ///
-/// The parameters are the observer, the slots from the outside in, the leaf, and the border. The service runs with the
-/// call's [`CallContext`](crate::CallContext) as the current one, so that calls which it makes inherit the deadline.
+/// The type parameters are the observer, the slots (outermost first), the leaf, and the border. The service runs with
+/// the call's [`CallContext`](crate::CallContext) as the current one, so that the calls that it makes inherit the
+/// deadline.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service` or `layer`"]
 pub struct ServerBuilder<O = Off, Q = Off, L = Off, V = Off, T = Off, F = Leaf, X = TypedError> {
@@ -55,7 +56,7 @@ fill_slots! {
 }
 
 impl<Q, L, V, T, F, X> ServerBuilder<Off, Q, L, V, T, F, X> {
-    /// Tells this [`Observer`] of each call. `stack` is the name of this stack, for labels of metrics and names of
+    /// Reports each call to this [`Observer`]. `stack` is the name of this stack, for labels of metrics and names of
     /// spans.
     pub fn observe<O: Observer + Clone>(
         self,
@@ -67,7 +68,7 @@ impl<Q, L, V, T, F, X> ServerBuilder<Off, Q, L, V, T, F, X> {
 }
 
 impl<O, L, V, T, F, X> ServerBuilder<O, Off, L, V, T, F, X> {
-    /// Refuses calls beyond a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind.
+    /// Refuses calls above a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind.
     /// See [`rate_limit`](crate::rate_limit).
     pub fn rate_limit<K, D, J>(
         self,
@@ -86,11 +87,10 @@ impl<O, Q, V, T, F, X> ServerBuilder<O, Q, Off, V, T, F, X> {
 }
 
 impl<O, Q, L, T, F, X> ServerBuilder<O, Q, L, Off, T, F, X> {
-    /// Lets calls wait their turn in a [`Queue`](crate::load_level::Queue), or a [`LoadLevel`] of any kind. See
+    /// Lets calls wait for their turn in a [`Queue`](crate::load_level::Queue), or a [`LoadLevel`] of any kind. See
     /// [`load_level`](crate::load_level).
     ///
-    /// A load shed in front of it counts the calls that wait, too. Its limit must be above the concurrency of the
-    /// queue.
+    /// The load shed counts waiting calls, too. Its limit must exceed the concurrency of the queue.
     pub fn load_level<W, C>(
         self,
         level: impl Into<LoadLevel<W, C>>,
@@ -109,9 +109,10 @@ impl<O, Q, L, V, F, X> ServerBuilder<O, Q, L, V, Off, F, X> {
 }
 
 impl<O, Q, L, V, T, W, X> ServerBuilder<O, Q, L, V, T, Leaf<AnyError, W>, X> {
-    /// Decides by this closure what the handler's answers mean, for observers. Default: every `Err` is a failure.
+    /// Sets the closure that decides what the handler's answers mean to observers. Default: every `Err` is a failure.
     ///
-    /// A closure that is first bound by `let` names the type of its parameter: `|answer: Result<&Response, &Error>|`.
+    /// A closure that is bound by `let` first must name the type of its parameter: `|answer: Result<&Response,
+    /// &Error>|`.
     pub fn classify<C, Response, E>(self, classifier: C) -> ServerBuilder<O, Q, L, V, T, Leaf<C, W>, X>
     where
         C: Fn(Result<&Response, &E>) -> Outcome,
@@ -119,7 +120,7 @@ impl<O, Q, L, V, T, W, X> ServerBuilder<O, Q, L, V, T, Leaf<AnyError, W>, X> {
         self.classify_with(classifier)
     }
 
-    /// Decides by this [`Classify`](crate::classify::Classify) what the handler's answers mean, for observers.
+    /// Sets the [`Classify`](crate::classify::Classify) that decides what the handler's answers mean to observers.
     pub fn classify_with<C>(self, classifier: C) -> ServerBuilder<O, Q, L, V, T, Leaf<C, W>, X> {
         self.fill_leaf(|leaf| leaf.classify_with(classifier))
     }
@@ -131,10 +132,10 @@ impl<O, Q, L, V, T, F> ServerBuilder<O, Q, L, V, T, F, TypedError> {
         self.fill_border(|TypedError| KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
-    /// error types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    /// Boxes rejections and the service's errors, for functions that return a `BoxError`. `?` does not convert a
+    /// `BoxError` into other error types; see [`Error`](crate::Error#passing-errors-on).
     ///
-    /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
+    /// A failed call allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> ServerBuilder<O, Q, L, V, T, F, BoxedError> {
         self.fill_border(|TypedError| BoxedError)
     }
@@ -147,7 +148,7 @@ impl<O, Q, L, V, T, F> ServerBuilder<O, Q, L, V, T, F, TypedError> {
         self.fill_border(|TypedError| Respond(respond))
     }
 
-    /// Passes calls over this [`Border`](crate::shell::Border), such as one of your own.
+    /// Sets the [`Border`](crate::shell::Border) that converts requests, answers and rejections.
     pub fn border<Y>(self, border: Y) -> ServerBuilder<O, Q, L, V, T, F, Y> {
         self.fill_border(|TypedError| border)
     }
@@ -187,10 +188,10 @@ impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
     }
 }
 
-/// The stages of a server, from the outside in.
+/// The stages of a server, outermost first.
 type Stages<O, Q, L, V, T, F> = <O as Watch>::Stage<<Q as Slot>::Stage<Inner<L, V, T, F>>>;
 
-/// Those behind the rate limit.
+/// The stages inside the rate limit.
 type Inner<L, V, T, F> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<F>>>>;
 
 /// The stages of a live stack. A call that waited at its rate limit re-enters the configuration gate for the inner
@@ -207,21 +208,22 @@ where
     T: Slot,
     Stages<O, Q, L, V, T, F>: Describe,
 {
-    /// The stack around a service.
+    /// Builds the stack around a service.
     ///
     /// # Errors
     ///
-    /// As [`layer`](Self::layer).
+    /// Those of [`layer`](Self::layer).
     pub fn service<S>(self, service: S) -> Result<Stack<Stages<O, Q, L, V, T, F>, X, S>, ConfigError> {
         Ok(self.layer()?.layer(service))
     }
 
-    /// The stack as a tower layer.
+    /// Builds the stack as a tower layer.
     ///
     /// # Errors
     ///
-    /// A field that breaks a rule of its own, or a limit of [`load_shed`](ServerBuilder::load_shed) at or below the
-    /// concurrency of the queue behind it: no call could wait. A limit in shadow refuses nothing and may be any.
+    /// A field that breaks its rule, or a limit of [`load_shed`](ServerBuilder::load_shed) that does not exceed the
+    /// concurrency of the queue, so that no call could wait. A limit in shadow mode refuses nothing and may have any
+    /// value.
     pub fn layer(self) -> Result<StackLayer<Stages<O, Q, L, V, T, F>, X>, ConfigError> {
         let inner = Self::inner(self.load_shed, self.load_level, self.timeout, self.leaf)?;
         let mut observer = self.observer;
@@ -231,12 +233,12 @@ where
         Ok(StackLayer::from_stages(stages, self.border))
     }
 
-    /// The stack as a tower layer, and the handle that changes its configuration while calls pass. See
+    /// Builds the stack as a tower layer, and the handle that changes its configuration while calls pass. See
     /// [`live`](super::live).
     ///
     /// # Errors
     ///
-    /// As [`layer`](Self::layer).
+    /// Those of [`layer`](Self::layer).
     pub fn live(self) -> Result<(StackLayer<LiveStages<O, Q, L, V, T, F>, X>, Control), ConfigError>
     where
         Q: LiveSlot,

@@ -12,15 +12,15 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Fills a place in a stack: makes a stage when the stack is built.
+/// Fills a slot of a stack: makes a stage when the stack is built.
 ///
-/// The mechanisms of this crate do so in their places. A slot of your own makes a [`Stage`](crate::shell::Stage) of
-/// your own; see [stages of your own](super#stages-of-your-own).
+/// The mechanisms of this crate implement it. Your own slot makes your own [`Stage`](crate::shell::Stage); see
+/// [stages of your own](super#stages-of-your-own).
 ///
 /// ```
 /// use steadfast::{ConfigError, load_shed::Limiter, shell::GateStage, stack::Slot};
 ///
-/// /// Two limits in one place.
+/// /// Two limits in one slot.
 /// struct Both(Limiter, Limiter);
 ///
 /// impl Slot for Both {
@@ -43,18 +43,18 @@ pub trait Slot {
     ///
     /// # Errors
     ///
-    /// The field that breaks a rule.
+    /// A field that breaks a rule.
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError>;
 }
 
-/// A slot whose configuration can change while calls pass, or that has none.
+/// A slot whose configuration can change while calls pass, or that has no configuration.
 pub trait LiveSlot: Slot + Sized {
-    /// Adds a handle of the mechanism to those of the stack.
+    /// Adds a handle of the mechanism to the handles of the stack.
     #[doc(hidden)]
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError>;
 }
 
-/// A slot that is not filled: no stage at all.
+/// An empty slot: no stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Off;
 
@@ -72,15 +72,15 @@ impl LiveSlot for Off {
     }
 }
 
-/// The place of an observer, filled or not.
+/// The slot of an observer, filled or empty.
 pub trait Watch {
-    /// What observes the next stage.
+    /// The stage that observes the next one.
     type Stage<Next>;
 
-    /// Tells the observer which stack it watches, before it is asked for a stage.
+    /// Names the stack to the observer, before the builder asks it for a stage.
     fn watches(&mut self) {}
 
-    /// Tells the observer what can be read of the mechanisms. Returns the explanation of the stages.
+    /// Gives the observer the readings of the mechanisms. Returns the explanation of the stages.
     fn learns(&self, stages: &impl Describe) -> Explanation;
 
     /// Observes calls.
@@ -151,7 +151,7 @@ impl<P: Patience> Slot for Limit<P> {
     }
 }
 
-/// A configuration changes a fixed limit. One that sets a limit where one is learned is refused.
+/// A configuration can change a fixed limit. A configuration that sets a learned limit is refused.
 impl<P: Patience> LiveSlot for Limit<P> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
         match self.limit.fixed() {
@@ -216,7 +216,7 @@ impl<K, C, E> LiveSlot for Gated<LoadShed<K, C, E>> {
     }
 }
 
-/// A configuration holds for all keys. Keys that a function makes have none in common.
+/// One configuration applies to all keys. Mechanisms that a function makes per key have no common configuration.
 impl<K: Send + Sync + 'static, F> LiveSlot for Gated<PerKey<Breaker, K, F>> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
         if let Some(keys) = self.0.all_keys() {
@@ -230,7 +230,7 @@ impl<K: Send + Sync + 'static, F> LiveSlot for Gated<PerKey<Breaker, K, F>> {
     }
 }
 
-/// The limit of a configuration is that of all calls in flight, which the keys do not have.
+/// The limit in a configuration is a limit on all calls in flight, which a limiter per key does not have.
 impl<K, F> LiveSlot for Gated<PerKey<Limiter, K, F>> {
     fn add_to(self, _pieces: &mut Pieces) -> Result<Self, ConfigError> {
         Ok(self)
@@ -271,9 +271,9 @@ impl<W, C> LiveSlot for LoadLevel<W, C> {
     }
 }
 
-/// For each slot of a builder, a private method that fills it and keeps the others.
+/// Makes a private method for each slot of a builder, which fills the slot and keeps the others.
 ///
-/// The fields stand in the order of the builder's parameters, each with its parameter and the name of the method.
+/// The fields come in the order of the builder's parameters, each with its parameter and the name of its method.
 macro_rules! fill_slots {
     ($builder:ident: [$($before:ident $Before:ident)*]) => {};
     (
