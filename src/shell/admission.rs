@@ -16,17 +16,17 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Admits a call, refuses it, or lets it wait for its turn: a rate limit, a queue.
+/// Admits a call, refuses it, or makes it wait for its turn: a rate limit, a queue.
 ///
-/// [`AdmissionStage`] makes a stage of it. The stage settles or refunds every permit and gives up every place, exactly
+/// [`AdmissionStage`] turns it into a stage. The stage settles or refunds every permit, and leaves every place, exactly
 /// once, however the call ends. A [`Gate`](super::Gate) is an admission at which no call waits.
 ///
-/// `Response` and `ServiceError` are those of the service.
+/// `Response` and `ServiceError` are the types of the service.
 ///
 /// # Cancellation
 ///
-/// A call that is dropped while it waits [leaves](Self::leave) its place before its request is dropped. An admitted
-/// call that is dropped is [settled](Self::settle) as [`Ending::Cancelled`], after the service's future is gone.
+/// A waiting call that is dropped [leaves](Self::leave) its place, then its request is dropped. An admitted call that
+/// is dropped is [settled](Self::settle) as [`Ending::Cancelled`], after the service's future was dropped.
 ///
 /// # Cost
 ///
@@ -43,7 +43,7 @@ use tower::Service;
 /// use tokio::time::Instant;
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
-/// /// Lets calls wait until the caches are warm.
+/// /// Makes calls wait until the caches are warm.
 /// #[derive(Clone)]
 /// struct WarmAt(Instant);
 ///
@@ -80,33 +80,33 @@ use tower::Service;
 /// # }
 /// ```
 pub trait Admission<Request, Response, ServiceError> {
-    /// Whether [`admit`](Self::admit) reads the deadline from the frame. See [`Stage::READS_DEADLINE`].
+    /// Whether [`admit`](Self::admit) reads the deadline from the frame; see [`Stage::READS_DEADLINE`].
     const READS_DEADLINE: bool;
 
     /// Whether a permit holds a place. See [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE). Default: `true`.
     const HOLDS_PLACE: bool = true;
 
-    /// The permit of an admitted call. It is settled or refunded exactly once, so it needs no destructor.
+    /// The permit of an admitted call. The stage settles or refunds it exactly once, so it needs no destructor.
     type Permit;
 
-    /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it
-    /// needs no destructor. Where it has one, such as the future of a semaphore, the destructor runs after that.
-    /// [`Infallible`](std::convert::Infallible) where no call waits.
+    /// The place of a waiting call. [`poll`](Self::poll) or [`leave`](Self::leave) ends it exactly once, so it needs no
+    /// destructor. If it has one, such as the future of a semaphore, the destructor runs after that.
+    /// [`Infallible`](std::convert::Infallible) if no call waits.
     type Place;
 
-    /// Decides about a call.
+    /// Decides whether a call is admitted, waits, or is refused.
     fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<Self::Permit, Self::Place>;
 
-    /// Whether an attempt with this request would be refused at `due`, as far as can be known now. Nothing changes by
-    /// asking. See [`Stage::would_refuse`].
+    /// Predicts whether an attempt with this request would be refused at `due`. Changes no state. See
+    /// [`Stage::would_refuse`].
     ///
     /// Default: `false`.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
         false
     }
 
-    /// Asks whether the turn of a waiting call has come. On `Pending` the waker is registered, or [`Frame::wake_at`]
-    /// was asked. On `Ready` the place is gone.
+    /// Polls for the turn of a waiting call. Before it returns `Pending` it registers the waker or calls
+    /// [`Frame::wake_at`]. After `Ready` the place is gone.
     fn poll(
         &self,
         place: &mut Self::Place,
@@ -114,18 +114,18 @@ pub trait Admission<Request, Response, ServiceError> {
         frame: &mut Frame,
     ) -> Poll<Result<Self::Permit, Rejection>>;
 
-    /// Gives up the place of a call that ends while it waits, and what was granted to it meanwhile.
+    /// Gives up the place of a call that ends while it waits, and returns a permit that was granted to it in the
+    /// meantime.
     fn leave(&self, place: &mut Self::Place, frame: &mut Frame);
 
-    /// Learns, in each poll that ends pending, that an admitted call is still under way. See
-    /// [`Gate::under_way`](super::Gate::under_way).
+    /// Runs after each pending poll of an admitted call. See [`Gate::under_way`](super::Gate::under_way).
     ///
-    /// Default: nothing.
+    /// Default: does nothing.
     #[inline]
     fn under_way(&self, _permit: &mut Self::Permit, _frame: &mut Frame) {}
 
-    /// Whether a call that the service answered like this counts. Where it does not, its permit is
-    /// [refunded](Self::refund), not settled.
+    /// Returns whether a call with this answer counts. If not, the stage [refunds](Self::refund) its permit instead of
+    /// settling it.
     ///
     /// Default: every call counts.
     #[inline]
@@ -133,11 +133,12 @@ pub trait Admission<Request, Response, ServiceError> {
         true
     }
 
-    /// The service answered, and the call [counts](Self::counts): may keep the permit beyond the end of the call, as
-    /// for a response whose body is still to be sent. `ending` is what the permit would be [settled](Self::settle) by.
-    /// Returns the permit that is to be settled now, or `None` where it is kept and will be settled later, once.
+    /// Runs when the service answered and the call [counts](Self::counts). It may keep the permit beyond the end of the
+    /// call, as for a response whose body is still to be sent. `ending` is the ending by which the permit would be
+    /// [settled](Self::settle). Returns the permit for the stage to settle now, or `None` if this method kept it; then
+    /// it must settle the permit later, exactly once.
     ///
-    /// Nothing in it may panic.
+    /// It must not panic.
     ///
     /// Default: keeps nothing.
     #[inline]
@@ -145,15 +146,15 @@ pub trait Admission<Request, Response, ServiceError> {
         Some(permit)
     }
 
-    /// Takes back the permit of a call that does not count. Called only where [`counts`](Self::counts) answers `false`.
+    /// Takes back the permit of a call that does not count. Called only if [`counts`](Self::counts) returned `false`.
     ///
-    /// Default: as if the call had been refused further in.
+    /// Default: settles it as if an inner layer had refused the call.
     #[inline]
     fn refund(&self, permit: Self::Permit, frame: &mut Frame) {
         self.settle(permit, Ending::Refused { retry_after: None }, frame);
     }
 
-    /// Takes the permit back and learns how the call ended. The service's future has been dropped by now, unless user
+    /// Takes the permit back and learns how the call ended. The service's future has been dropped by then, unless user
     /// code panicked in a poll: then it is dropped with the response future.
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
@@ -164,12 +165,12 @@ pub trait Admission<Request, Response, ServiceError> {
 /// |---|---|---|
 /// | - | `start`: admitted | `Admitted` |
 /// | - | `start`: refused | `Refused` |
-/// | - | `start`: has to wait | `Waiting` |
+/// | - | `start`: waits | `Waiting` |
 /// | `Waiting` | its turn comes | `Admitted` |
 /// | `Waiting` | refused while it waits | `Ended`, with the rejection |
-/// | `Waiting` | abandoned | `Ended`, and the place is given up |
-/// | `Admitted` | the next stage is ready | `Ended`, and the permit is settled or refunded |
-/// | `Admitted` | abandoned, or user code panics | `Ended`, and the permit is settled |
+/// | `Waiting` | abandoned | `Ended`, after leaving its place |
+/// | `Admitted` | the next stage is ready | `Ended`, after settling or refunding the permit |
+/// | `Admitted` | abandoned, or user code panics | `Ended`, after settling the permit |
 /// | `Refused` | polled | `Ended`, with the rejection |
 #[derive(Clone, Debug)]
 pub struct AdmissionStage<A, Next> {
@@ -178,7 +179,8 @@ pub struct AdmissionStage<A, Next> {
 }
 
 impl<A, Next> AdmissionStage<A, Next> {
-    /// An admission in front of the next stage. For a [`Gate`](super::Gate) see [`GateStage::new`](super::GateStage).
+    /// Puts an admission in front of the next stage. For a [`Gate`](super::Gate) see
+    /// [`GateStage::new`](super::GateStage).
     pub fn with(admission: A, next: Next) -> Self {
         Self { admission, next }
     }
@@ -197,14 +199,14 @@ pin_project! {
     #[project = StateProjection]
     #[derive(Debug)]
     enum State<Call, Permit, Place, Request> {
-        // The rejection comes out of the first poll.
+        // The first poll returns the rejection.
         Refused { rejection: Option<Rejection> },
-        // Waits for its turn, with the request and what it will inherit.
+        // Waits for its turn, with the request and the context that the service will inherit.
         Waiting { place: Place, waiting: Option<(Request, Inherited)> },
-        // On its way further in. The permit is here between polls. During a poll it is in a guard on the stack, so that
-        // an unwinding panic settles it.
+        // Passed on to the next stage. The permit is here between polls. During a poll a guard on the stack holds it,
+        // so that an unwinding panic settles it.
         Admitted { #[pin] next: Call, permit: Option<Permit> },
-        // Everything has been given back.
+        // Permit and place have been returned.
         Ended,
     }
 }
@@ -228,7 +230,7 @@ where
             Decision::Waits(place) => State::Waiting { place, waiting: Some((request, frame.inherited())) },
             // => Refused
             Decision::Refused(rejection) => {
-                // Its drop is user code.
+                // Dropping it runs user code.
                 drop(request);
                 frame.user_code_runs();
                 State::Refused { rejection: Some(rejection) }
@@ -344,7 +346,7 @@ where
 }
 
 impl<A, Next> AdmissionStage<A, Next> {
-    /// Hands an admitted call on to the next stage.
+    /// Passes an admitted call on to the next stage.
     #[inline]
     fn go_on<S, Request>(
         &self,
@@ -385,9 +387,9 @@ impl<A: RefusesNow, Next: RefusesNow> RefusesNow for AdmissionStage<A, Next> {
     }
 }
 
-/// An admission that can say what it does, and for how long calls wait there.
+/// An admission that can describe itself, including how long calls wait.
 pub trait DescribeAdmission {
-    /// Adds this admission, and what is further in.
+    /// Adds this admission and the inner stages to the explanation.
     fn describe(&self, explanation: &mut Explanation, next: &impl Describe);
 }
 

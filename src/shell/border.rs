@@ -1,30 +1,29 @@
 use super::Frame;
 use crate::error::{Error, Rejection};
 
-/// The border of a stack: sees each request on the way in, and makes the answer on the way out.
+/// The border of a stack: sees each request on the way in and makes the caller's answer on the way out.
 ///
-/// | border | chosen by | error of the service outside |
+/// | border | chosen by | error that the caller gets |
 /// |---|---|---|
 /// | [`TypedError`] | default of a stack | [`Error<E>`] |
 /// | [`KeepError`] | `.keep_error()`, default of a layer used alone | `E`, which must be `From<Rejection>` |
 /// | [`BoxedError`] | `.boxed_error()` | tower's `BoxError`: a box of the rejection, or of `E` |
 /// | [`Respond`] | `.respond_with(..)` | `E`: rejections become responses |
 ///
-/// These four see no request and keep the type of the response. A border of your own is given to
-/// [`border`](super::StackLayer::border). It may read a deadline from a header on the way in, and answer in the
-/// caller's format on the way out.
+/// These four ignore the request and keep the type of the response. [`border`](super::StackLayer::border) sets a border
+/// of your own, which can read a deadline from a header and answer in the caller's format.
 ///
-/// `Response` and `E` are those of the service inside. A call crosses the border twice, however many attempts it makes.
+/// `Response` and `E` are the types of the inner service. A call crosses the border twice, regardless of its attempts.
 ///
 /// # Cancellation and panics
 ///
-/// A call that is dropped does not come to [`exit`](Self::exit); its [`Seen`](Self::Seen) is dropped after everything
-/// that was taken for the call has been given back. A panic in [`enter`](Self::enter) or [`exit`](Self::exit) finds
-/// nothing taken.
+/// A dropped call never reaches [`exit`](Self::exit). Its [`Seen`](Self::Seen) is dropped after all permits were
+/// returned. The call holds no permit while [`enter`](Self::enter) and [`exit`](Self::exit) run, so a panic there loses
+/// nothing.
 ///
 /// # Cost
 ///
-/// Both methods are inlined. The future keeps `Seen`, which is no byte for `()`.
+/// Both methods are inlined. The future stores `Seen`, which has no size for `()`.
 ///
 /// # Example
 ///
@@ -39,7 +38,7 @@ use crate::error::{Error, Rejection};
 ///
 /// struct Answer { id: u64, text: String }
 ///
-/// /// Repeats the number of each request in its answer, also where the call was refused.
+/// /// Repeats the number of each request in its answer, even if the call was refused.
 /// #[derive(Clone)]
 /// struct Numbered;
 ///
@@ -80,22 +79,22 @@ use crate::error::{Error, Rejection};
 /// # }
 /// ```
 pub trait Border<Request, Response, E> {
-    /// The response of the service outside.
+    /// The response that the caller gets.
     type Response;
 
-    /// The error of the service outside.
+    /// The error that the caller gets.
     type Error;
 
-    /// What the border keeps of a request until the call ends.
+    /// The part of a request that the border keeps until the call ends.
     type Seen;
 
-    /// Sees the request, and may change it. Runs in the first poll of the response future, before any stage. It may
-    /// narrow what the call inherits, by [`Inherited::with_context`](super::Inherited::with_context) and
+    /// Reads the request, and may change it. Runs in the first poll of the response future, before any stage. It may
+    /// narrow the inherited context by [`Inherited::with_context`](super::Inherited::with_context) and
     /// [`Frame::set_inherited`].
     fn enter(&self, request: &mut Request, frame: &mut Frame) -> Self::Seen;
 
-    /// Turns the end of the call inside into the end of the call outside. Everything that was taken for the call has
-    /// been given back. The frame is that of the last poll.
+    /// Converts the result of the stack into the caller's result. All permits of the call have been returned. The frame
+    /// is the frame of the last poll.
     fn exit(
         &self,
         seen: Self::Seen,
@@ -104,7 +103,7 @@ pub trait Border<Request, Response, E> {
     ) -> Result<Self::Response, Self::Error>;
 }
 
-/// Rejections come out as [`Error::Rejected`], the service's errors as [`Error::Service`].
+/// Returns rejections as [`Error::Rejected`] and the service's errors as [`Error::Service`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TypedError;
 
@@ -122,7 +121,7 @@ impl<Request, Response, E> Border<Request, Response, E> for TypedError {
     }
 }
 
-/// Rejections are converted into the service's own error type.
+/// Converts rejections into the service's own error type.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeepError;
 
@@ -143,7 +142,7 @@ impl<Request, Response, E: FromRejection> Border<Request, Response, E> for KeepE
     }
 }
 
-/// Rejections and the service's errors come out in a box, as [`Error::into_boxed`] makes it.
+/// Boxes rejections and the service's errors, as [`Error::into_boxed`] does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BoxedError;
 
@@ -166,7 +165,7 @@ impl<Request, Response, E: Into<tower::BoxError>> Border<Request, Response, E> f
     }
 }
 
-/// Rejections become responses, and the error type stays what it is: for servers.
+/// Turns rejections into responses and keeps the error type, for servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Respond<F>(pub(crate) F);
 
@@ -193,7 +192,7 @@ where
 
 /// An error type that can hold a [`Rejection`]: every type with `From<Rejection>`.
 ///
-/// Tower's `BoxError` is one, and so is [`Error<E>`]. There is nothing to implement here.
+/// Tower's `BoxError` is one, and so is [`Error<E>`]. Do not implement this trait; implement `From<Rejection>`.
 #[diagnostic::on_unimplemented(
     message = "the error type `{Self}` cannot hold a rejection of steadfast",
     label = "needs `From<steadfast::Rejection>`",

@@ -7,10 +7,10 @@ use std::{
 use tower::Service;
 
 pin_project! {
-    /// The service that a call goes to: the call's own clone of it, and the service's future while there is one.
+    /// The call's own clone of the service, and the service's future while there is one.
     ///
-    /// The future is as large as the service makes it. So it lies here, once, and the stages pass it by reference; what
-    /// each of them keeps of a call stays small.
+    /// The service's future can be large. It is stored here once and the stages pass it by reference, so the state of
+    /// each stage stays small.
     pub struct Callee<S, F> {
         // First, so that it is dropped first.
         #[pin]
@@ -20,26 +20,26 @@ pin_project! {
 }
 
 impl<S, F> Callee<S, F> {
-    /// A service that has not been called.
+    /// Wraps a service that has not been called.
     #[inline]
     pub fn new(service: S) -> Self {
         Self { future: None, service }
     }
 
-    /// Whether the service has been called, and its future is still there.
+    /// Returns whether the service was called and its future still exists.
     #[inline]
     pub fn is_running(self: Pin<&mut Self>) -> bool {
         self.project().future.is_some()
     }
 
-    /// Drops the service's future, if there is one. User code.
+    /// Drops the service's future, if there is one. Runs user code.
     #[inline]
     pub fn stop(self: Pin<&mut Self>) {
         self.project().future.set(None);
     }
 
-    /// Puts a fresh clone in the place of a service whose call has ended: what the service held for its next call, a
-    /// place in a queue say, is given back. User code.
+    /// Replaces a service whose call has ended by a fresh clone. Anything that the old clone reserved for its next
+    /// call, such as a place in a queue, is returned. Runs user code.
     #[inline]
     pub fn refresh(self: Pin<&mut Self>)
     where
@@ -50,7 +50,7 @@ impl<S, F> Callee<S, F> {
         *this.service = fresh;
     }
 
-    /// Drives the readiness of the service. User code.
+    /// Polls the readiness of the service. Runs user code.
     #[inline]
     pub fn poll_ready<Request>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
     where
@@ -59,7 +59,7 @@ impl<S, F> Callee<S, F> {
         self.project().service.poll_ready(cx)
     }
 
-    /// Calls the service, which must be ready, and keeps its future. User code.
+    /// Calls the service, which must be ready, and stores its future. Runs user code.
     #[inline]
     pub fn call<Request>(self: Pin<&mut Self>, request: Request)
     where
@@ -70,7 +70,7 @@ impl<S, F> Callee<S, F> {
         this.future.set(Some(future));
     }
 
-    /// Drives the service's future, and drops it when it has answered. `None` where there is none. User code.
+    /// Polls the service's future, and drops it once it has answered. Returns `None` if there is none. Runs user code.
     #[inline]
     pub fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<F::Output>>
     where

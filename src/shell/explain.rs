@@ -1,4 +1,4 @@
-//! The explanation of a stack, which its stages give themselves.
+//! The explanation of a stack, made by its stages.
 
 use super::{CallSettings, Instrument, Leaf, instrument::Collected};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{fmt, sync::Arc, time::Duration};
 
-/// What a stack does with a call: its layers from the outside in, and what follows from them.
+/// Explains what a stack does with a call: its layers, outermost first, and the resulting worst case.
 ///
 /// `Display` prints it for people:
 ///
@@ -42,15 +42,15 @@ use std::{fmt, sync::Arc, time::Duration};
 /// # }
 /// ```
 ///
-/// A timeout may be shorter than the worst case of what it encloses, since most attempts fail long before their own
-/// timeout. `Display` then adds how many attempts fit if each takes its longest:
+/// A timeout may be shorter than the worst case of the inner layers, because most attempts fail long before their own
+/// timeout. `Display` then adds how many attempts fit if each takes its maximum:
 /// `2 of 3 full attempts fit into the timeout of 1.5s.`
 #[derive(Clone, Debug, Default)]
 pub struct Explanation {
     layers: Vec<(&'static str, String)>,
     attempts: Option<u32>,
     worst_case: Option<Duration>,
-    /// What waits that the service asks for may add to the worst case.
+    /// How much waits at the service's request can add to the worst case.
     hints: Duration,
     max_in_flight: Option<usize>,
     contradiction: Option<ConfigError>,
@@ -58,13 +58,13 @@ pub struct Explanation {
     innermost: Option<(&'static str, Duration)>,
     /// The attempts of a call.
     tries: Option<Tries>,
-    /// The limit on latency that cuts the worst case short, and how many of all attempts fit into it.
+    /// The latency limit that cuts the worst case short, and how many of all attempts fit into it.
     cut_short: Option<CutShort>,
-    /// The limit on calls in flight further out, and the field that sets it.
+    /// The concurrency limit of an outer layer, and the field that sets it.
     in_front: Option<(&'static str, usize)>,
     /// The settings of calls, if they differ from those that the stages were built with.
     settings: Option<CallSettings>,
-    /// What the stages let others read, while that is collected.
+    /// The instruments of the stages, while they are collected.
     instruments: Collected,
 }
 
@@ -73,11 +73,11 @@ pub struct Explanation {
 struct Tries {
     attempts: u32,
     backoff: Backoff,
-    /// The longest that one attempt takes, if anything bounds it.
+    /// The maximum duration of one attempt, if bounded.
     longest: Option<Duration>,
 }
 
-/// A limit on latency that is shorter than what it encloses.
+/// A latency limit that is shorter than the worst case of the inner layers.
 #[derive(Clone, Copy, Debug)]
 struct CutShort {
     name: &'static str,
@@ -86,7 +86,7 @@ struct CutShort {
 }
 
 impl Tries {
-    /// How many attempts end within this time if they and the waits between them take their longest.
+    /// Returns how many attempts end within this time if each attempt and each backoff takes its maximum.
     fn fitting_into(&self, time: Duration) -> u32 {
         let Some(longest) = self.longest else { return 0 };
         let takes = |attempts: u32| {
@@ -101,15 +101,15 @@ impl Tries {
     }
 }
 
-/// A stage that can say what it does, and what is further in.
+/// A stage that can describe itself and its inner stages.
 pub trait Describe {
-    /// Adds this stage and those further in.
+    /// Adds this stage and its inner stages to the explanation.
     fn describe(&self, explanation: &mut Explanation);
 }
 
-/// A gate that can say what it does.
+/// A gate that can describe itself.
 pub trait DescribeGate {
-    /// Adds this gate.
+    /// Adds this gate to the explanation.
     fn describe(&self, explanation: &mut Explanation);
 }
 
@@ -117,7 +117,7 @@ impl<C, W> Describe for Leaf<C, W> {
     fn describe(&self, _explanation: &mut Explanation) {}
 }
 
-/// The consequences of what the stages say.
+/// The consequences of the stages' descriptions.
 impl Explanation {
     pub(crate) fn of(stage: &(impl Describe + ?Sized)) -> Self {
         let mut explanation = Self::default();
@@ -125,7 +125,7 @@ impl Explanation {
         explanation
     }
 
-    /// The explanation of a stage and those further in, and what they let others read.
+    /// Collects the explanation and the instruments of a stage and its inner stages.
     pub(crate) fn with_instruments(stage: &(impl Describe + ?Sized)) -> (Self, Vec<Arc<dyn Instrument>>) {
         let mut explanation = Self::default();
         explanation.instruments.begin();
@@ -134,68 +134,69 @@ impl Explanation {
         (explanation, instruments)
     }
 
-    /// The longest that a call can take: `None` if nothing bounds it. Waits for the stack's own refusals are in it,
-    /// where [asked for](crate::retry::Retry::wait_for_refusals). A wait that the service itself asks for
-    /// (`retry_after`) comes on top; see [`worst_case_with_hints`](Self::worst_case_with_hints).
+    /// Returns the longest possible duration of a call, or `None` if it is unbounded. It includes waits for refusals by
+    /// the stack itself, if [enabled](crate::retry::Retry::wait_for_refusals). It excludes waits at the service's
+    /// request (`retry_after`); see [`worst_case_with_hints`](Self::worst_case_with_hints).
     pub fn worst_case_latency(&self) -> Option<Duration> {
         self.worst_case
     }
 
-    /// The longest that a call can take if the service asks for the longest waits before each retry
-    /// ([`Retry::max_hint`](crate::retry::Retry::max_hint)): `None` if nothing bounds it.
+    /// Returns the longest possible duration of a call if the service asks for the longest wait before each retry
+    /// ([`Retry::max_hint`](crate::retry::Retry::max_hint)), or `None` if it is unbounded.
     pub fn worst_case_with_hints(&self) -> Option<Duration> {
         self.worst_case.map(|latency| latency.saturating_add(self.hints))
     }
 
-    /// The attempts that fit into the timeout if each takes its longest, with the longest waits between them. `None`
-    /// unless the timeout is shorter than all attempts together: otherwise all [`attempts`](Self::attempts) fit.
+    /// Returns how many attempts fit into the timeout if each attempt and each backoff takes its maximum. `None` if all
+    /// [`attempts`](Self::attempts) fit.
     pub fn full_attempts(&self) -> Option<u32> {
         self.cut_short.map(|cut| cut.full_attempts)
     }
 
-    /// The most attempts that one call can become. Retries inside the service itself cannot be seen.
+    /// Returns the maximum number of attempts of one call. It excludes retries inside the service.
     pub fn attempts(&self) -> u32 {
         self.attempts.unwrap_or(1)
     }
 
-    /// The most calls that can be in the service at once: `None` if nothing bounds them.
+    /// Returns the maximum number of calls in the service at a time, or `None` if it is unbounded.
     pub fn max_in_flight(&self) -> Option<usize> {
         self.max_in_flight
     }
 
-    /// The layers from the outside in, each with what it does.
+    /// Returns the layers, outermost first, each with its description.
     pub fn layers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.layers.iter().map(|(name, text)| (*name, text.as_str()))
     }
 
-    /// Refuses a stack whose numbers contradict each other.
+    /// Returns an error if the numbers of the stack contradict each other.
     pub(crate) fn check(self) -> Result<(), ConfigError> {
         self.contradiction.map_or(Ok(()), Err)
     }
 }
 
-/// The verbs in which a stage says what it does. A verb that takes the `next` stage also describes that stage. Only
-/// [`limit_latency`](Explanation::limit_latency) adds a layer of its own; before the others a stage calls
+/// The methods with which a stage describes itself. A method that takes the `next` stage also describes that stage.
+/// Only [`limit_latency`](Explanation::limit_latency) adds a layer by itself; before the others a stage calls
 /// [`layer`](Explanation::layer).
 impl Explanation {
-    /// Adds a layer: its name, and what it does.
+    /// Adds a layer with its name and description.
     pub fn layer(&mut self, name: &'static str, text: impl Into<String>) {
         self.layers.push((name, text.into()));
     }
 
-    /// Adds what the layer lets others read. It is dropped at once unless an [`Observer`](super::Observer) asks for it.
+    /// Adds the instrument of the layer. It is dropped at once unless an [`Observer`](super::Observer) collects
+    /// instruments.
     pub fn instrument(&mut self, instrument: impl Instrument) {
         self.instruments.add(instrument);
     }
 
-    /// Adds a layer that ends calls after this long.
+    /// Adds a layer that ends calls after `limit`.
     pub fn limit_latency(&mut self, name: &'static str, limit: Duration, next: &impl Describe) {
         self.layer(name, format!("{limit:?}"));
         next.describe(self);
         self.latency_is_limited(name, limit);
     }
 
-    /// Adds a layer that ends calls after a time that it learns, at the latest after this long.
+    /// Adds a layer that ends calls after a learned limit of at most `most`.
     pub(crate) fn limit_latency_at_most(&mut self, name: &'static str, ceiling: Duration, next: &impl Describe) {
         self.layer(name, format!("learned, at most {ceiling:?}"));
         next.describe(self);
@@ -203,29 +204,28 @@ impl Explanation {
         self.latency_is_at_most(ceiling);
     }
 
-    /// The stages further in may be passed this many times, with these waits in between.
+    /// Adds that the inner stages are passed up to `attempts` times, with these waits in between.
     pub fn repeat(&mut self, attempts: u32, backoff: Backoff, next: &impl Describe) {
         self.attempts = Some(self.attempts().saturating_mul(attempts));
         next.describe(self);
         self.is_repeated(attempts, backoff);
     }
 
-    /// A call may wait here for this long before it goes on. The worst case grows by it, unless nothing bounds what is
-    /// further in: then it stays unbounded.
+    /// Adds that a call can wait here for this time. The worst case grows by it, unless the inner layers are unbounded.
     pub fn wait(&mut self, longest: Duration, next: &impl Describe) {
         next.describe(self);
         self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest));
     }
 
-    /// A call may wait here for this long, until one of `places` is free. At most as many calls are further in at a
-    /// time.
+    /// Adds that a call can wait here for this time until one of `places` is free. The inner layers then hold at most
+    /// `places` calls at a time.
     pub fn wait_for_place(&mut self, places: usize, longest: Duration, next: &impl Describe) {
         self.places_are_waited_for(places);
         self.wait(longest, next);
     }
 
-    /// At most this many calls are further in at a time. `field` names the limit in the error of a builder, where it
-    /// contradicts a queue further in.
+    /// Adds that the inner layers hold at most `limit` calls at a time. `field` names the limit in the builder's error,
+    /// if it contradicts an inner queue.
     pub fn limit_in_flight(&mut self, field: &'static str, limit: usize) {
         if self.in_front.is_none_or(|(_, lowest)| limit < lowest) {
             self.in_front = Some((field, limit));
@@ -233,8 +233,8 @@ impl Explanation {
         self.bound_in_flight(limit);
     }
 
-    /// The service may ask for further waits, of this length in all. They are part of the worst case if the stage waits
-    /// for them `always`, whatever the service says.
+    /// Adds that the service can ask for further waits of this total length. They are part of the worst case if the
+    /// stage waits `always`, independent of the service.
     pub(crate) fn wait_for_hints(&mut self, attempts: u32, further: Duration, always: bool) {
         self.hints = self.hints.saturating_mul(attempts);
         if always {
@@ -255,7 +255,7 @@ impl Explanation {
     }
 }
 
-/// The second half of each verb, once all that is further in is known.
+/// The second half of each method, after the inner stages were described.
 impl Explanation {
     pub(crate) fn latency_is_limited(&mut self, name: &'static str, limit: Duration) {
         if self.innermost.is_none() && self.tries.is_none() {
@@ -271,7 +271,7 @@ impl Explanation {
         self.hints = self.hints.min(limit.saturating_sub(latency));
     }
 
-    /// Compares a limit on latency with what is further in.
+    /// Compares a latency limit with the worst case of the inner stages.
     fn check_latency(&mut self, name: &'static str, limit: Duration) {
         if let Some((inner, inner_limit)) = self.innermost.filter(|(_, inner)| limit < *inner) {
             let rule = format!("must be at least the {inner} of {inner_limit:?}, or no attempt has all of its time");

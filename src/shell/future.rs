@@ -11,8 +11,8 @@ use tower::Service;
 pin_project! {
     /// The future of a call through a stack, or through a layer used alone.
     ///
-    /// Nothing happens before its first poll. Dropping it, polled or not, gives back everything that was taken for the
-    /// call; so does its completion, whichever comes first.
+    /// It does nothing before its first poll. Its completion returns all permits of the call, and so does dropping it
+    /// earlier, polled or not.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<St, X, S, Request>
     where
@@ -22,13 +22,13 @@ pin_project! {
     {
         #[pin]
         state: State<St::Call, X::Seen, Request>,
-        // `None` once the call has ended, so that a future which is kept does not keep a place in the service's queue.
+        // `None` once the call has ended, so that a kept future holds no place in the service's queue.
         #[pin]
         callee: Option<Callee<S, S::Future>>,
         shared: Arc<Shared<St, X>>,
         #[pin]
         timer: Timer,
-        // During a poll, and for ever after one that panicked.
+        // During a poll, and permanently after a poll that panicked.
         in_poll: bool,
     }
 

@@ -11,46 +11,44 @@ use tokio::time::Instant;
 
 /// Admits or refuses a call at once: a circuit breaker, a limit on calls in flight.
 ///
-/// Where calls may wait for their turn, it is an [`Admission`].
+/// A mechanism whose calls may wait for their turn is an [`Admission`].
 ///
-/// [`GateStage`] makes a stage of it. The stage settles every permit exactly once, however the call ends.
+/// [`GateStage`] turns it into a stage. The stage settles every permit exactly once, however the call ends.
 pub trait Gate<Request> {
-    /// Whether a permit holds a place, and does not only await the verdict on the call. Where places last until the end
-    /// of a body, a permit without one is settled at once by an answer whose head is no success: a retry that asks
-    /// [`would_refuse`](Self::would_refuse) then finds the verdict counted. Default: `true`.
+    /// Whether a permit holds a place, rather than only waiting for the verdict on the call. If places last until the
+    /// end of a body, a permit without a place is settled as soon as the head of the answer is not a success. A retry
+    /// that asks [`would_refuse`](Self::would_refuse) then sees the verdict counted. Default: `true`.
     const HOLDS_PLACE: bool = true;
 
-    /// Whether the gate reads the deadline from the frame's context. See
+    /// Whether the gate reads the deadline from the frame's context; see
     /// [`Stage::READS_DEADLINE`](super::Stage::READS_DEADLINE). Default: `false`.
     const READS_DEADLINE: bool = false;
 
-    /// The permit of an admitted call. It is settled exactly once, so it needs no destructor.
+    /// The permit of an admitted call. The stage settles it exactly once, so it needs no destructor.
     type Permit;
 
-    /// Admits the call or refuses it, at once.
+    /// Admits or refuses the call at once.
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection>;
 
-    /// Whether the gate would refuse an attempt with this request at `due`, as far as can be known now. Nothing changes
-    /// by asking. See [`Stage::would_refuse`](super::Stage::would_refuse).
+    /// Predicts whether the gate would refuse an attempt with this request at `due`. Changes no state. See
+    /// [`Stage::would_refuse`](super::Stage::would_refuse).
     ///
     /// Default: `false`.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
         false
     }
 
-    /// Learns, in each poll that ends pending, that the call is still under way. Whether it has reached the service is
-    /// [known to the frame](Frame::reached_service). The gate may look at the time and
-    /// [ask for a poll](Frame::wake_at). Default: nothing.
+    /// Runs after each pending poll of the call. [`Frame::reached_service`] says whether the call has reached the
+    /// service. The gate may read the time and [ask for a poll](Frame::wake_at). Default: does nothing.
     #[inline]
     fn under_way(&self, _permit: &mut Self::Permit, _frame: &mut Frame) {}
 
-    /// Takes the permit back and learns how the call ended. The service's future has been dropped by now, unless user
+    /// Takes the permit back and learns how the call ended. The service's future has been dropped by then, unless user
     /// code panicked in a poll: then it is dropped with the response future.
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
 
-/// A [`Gate`] as an [`Admission`] at which no call waits. Gates stand so in the type of a stage:
-/// `AdmissionStage<AtOnce<G>, _>`.
+/// Adapts a [`Gate`] to an [`Admission`] at which no call waits. The stage of a gate is `AdmissionStage<AtOnce<G>, _>`.
 #[derive(Clone, Copy, Debug)]
 pub struct AtOnce<G>(pub(crate) G);
 
@@ -58,7 +56,7 @@ pub struct AtOnce<G>(pub(crate) G);
 pub type GateStage<G, Next> = AdmissionStage<AtOnce<G>, Next>;
 
 impl<G, Next> GateStage<G, Next> {
-    /// A gate in front of the next stage. For an [`Admission`] see [`with`](Self::with).
+    /// Puts a gate in front of the next stage. For an [`Admission`] see [`with`](Self::with).
     pub fn new(gate: G, next: Next) -> Self {
         Self::with(AtOnce(gate), next)
     }

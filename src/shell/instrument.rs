@@ -1,4 +1,4 @@
-//! What a mechanism lets others read and learn, for metrics and dashboards.
+//! The readings and state changes that a mechanism reports, for metrics and dashboards.
 
 use crate::histogram::Histogram;
 use std::{
@@ -7,11 +7,11 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A mechanism that can be read at any time, and that tells of its changes of state.
+/// A mechanism that reports its readings at any time, and its state changes.
 ///
-/// The handles of this crate's mechanisms are instruments. A stage, a gate or a limit of your own hands its instrument
-/// to [`Explanation::instrument`](super::Explanation::instrument) where it describes itself; an
-/// [`Observer`](super::Observer) of the stack gets all of them when the stack is built.
+/// The handles of this crate's mechanisms are instruments. Your own stage, gate or limit passes its instrument to
+/// [`Explanation::instrument`](super::Explanation::instrument) when it describes itself. An
+/// [`Observer`](super::Observer) of the stack receives all instruments when the stack is built.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -69,27 +69,27 @@ use tokio::time::Instant;
 /// # }
 /// ```
 pub trait Instrument: Send + Sync + 'static {
-    /// Gives all readings as of `now`. The same names and labels come each time, from the first reading on.
+    /// Adds all readings at the time `now`. Every reading has the same names and labels, from the first one on.
     ///
-    /// Reading changes nothing. It may take a short lock. Calls do not wait for it beyond that.
+    /// Changes no state. May take a short lock, which is the longest that a call waits for it.
     fn read(&self, now: Instant, readings: &mut Readings<'_>);
 
-    /// Tells each change of state from now on to this listener, once and in order, until it is dropped. No lock is held
-    /// while the listener runs.
+    /// Adds a listener, which learns each later state change, once and in order, until it is dropped. The mechanism
+    /// holds no lock while the listener runs.
     ///
-    /// Default: nothing, for an instrument without states.
+    /// Default: does nothing, for an instrument without states.
     fn listen(&self, _listener: &Weak<StateListener>) {}
 
-    /// The address of what it reads, such as that of the state which all handles of one mechanism share. Two
-    /// instruments of one address are one: it is read once, though two stacks of one name have it.
+    /// Returns the address of the state that it reads, which all handles of one mechanism share. Two instruments with
+    /// one address are read once, even if two stacks of one name contain them.
     ///
-    /// Default: `None`, for an instrument that is different from all others.
+    /// Default: `None`, for an instrument that differs from all others.
     fn address(&self) -> Option<usize> {
         None
     }
 }
 
-/// What several have in common is one instrument.
+/// A shared pointer to an instrument is that instrument.
 impl<T: Instrument + ?Sized> Instrument for Arc<T> {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         (**self).read(now, readings);
@@ -104,11 +104,11 @@ impl<T: Instrument + ?Sized> Instrument for Arc<T> {
     }
 }
 
-/// Learns each change of state of an [`Instrument`]. It runs in the thread that changed the state, so it must be
-/// quick. A panic of a listener harms no call.
+/// Learns each state change of an [`Instrument`]. It runs in the thread that changed the state, so it must be quick. A
+/// panic of a listener affects no call.
 pub type StateListener = dyn Fn(&StateChange<'_>) + Send + Sync;
 
-/// Takes the readings of an [`Instrument`].
+/// Collects the readings of an [`Instrument`].
 pub struct Readings<'to>(&'to mut dyn FnMut(Reading));
 
 impl<'to> Readings<'to> {
@@ -132,9 +132,8 @@ impl fmt::Debug for Readings<'_> {
 /// One number of an [`Instrument`], with its name and labels.
 ///
 /// The mechanisms of this crate use the names of the [metrics](crate::telemetry#the-metrics) without the prefix
-/// `steadfast_`. A name of your own is used as it is, without a prefix, so begin it with that of your program. Names and
-/// values of labels are known when the program is built: never a key, a path or the text of an error, so that their
-/// number stays small.
+/// `steadfast_`. Your own name gets no prefix, so begin it with the name of your program. Names and label values must
+/// be known at compile time, so that their number stays small: never use a key, a path or an error message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
     name: &'static str,
@@ -142,42 +141,42 @@ pub struct Reading {
     number: Number,
 }
 
-/// A number, and what becomes of several with one name and the same labels.
+/// A number, and how several with the same name and labels combine.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Number {
-    /// A count since the mechanism was built. It never falls. Several are added up.
+    /// A count since the mechanism was built. It never falls. Several are summed.
     Count(u64),
-    /// A value of the present. Several are added up.
+    /// A current value. Several are summed.
     Sum(f64),
-    /// A value of the present. The largest of several counts: an age, a ratio.
+    /// A current value, such as an age or a ratio. Of several, the largest counts.
     Largest(f64),
-    /// The durations since the mechanism was built, by buckets. Several are added up.
+    /// The durations since the mechanism was built, by buckets. Several are summed.
     Durations(Box<Histogram>),
 }
 
 impl Reading {
-    /// A count since the mechanism was built.
+    /// Makes a count since the mechanism was built.
     pub fn count(name: &'static str, value: u64) -> Self {
         Self { name, labels: Vec::new(), number: Number::Count(value) }
     }
 
-    /// A value of the present, to be added to those of other mechanisms.
+    /// Makes a current value, which is summed with those of other mechanisms.
     pub fn sum(name: &'static str, value: f64) -> Self {
         Self { name, labels: Vec::new(), number: Number::Sum(value) }
     }
 
-    /// A value of the present, of which the largest of several mechanisms counts.
+    /// Makes a current value. Of several mechanisms, the largest counts.
     pub fn largest(name: &'static str, value: f64) -> Self {
         Self { name, labels: Vec::new(), number: Number::Largest(value) }
     }
 
-    /// The durations since the mechanism was built.
+    /// Makes a reading of the durations since the mechanism was built.
     pub fn durations(name: &'static str, durations: Histogram) -> Self {
         Self { name, labels: Vec::new(), number: Number::Durations(Box::new(durations)) }
     }
 
-    /// The same with one more label.
+    /// Adds a label.
     #[must_use]
     pub fn label(mut self, name: &'static str, value: &'static str) -> Self {
         self.labels.push((name, value));
@@ -212,8 +211,8 @@ pub struct StateChange<'change> {
 }
 
 impl<'change> StateChange<'change> {
-    /// The mechanism, named as [`Rejection::mechanism`](crate::Rejection::mechanism) names it, has gone from one state
-    /// to another; for this reason, in words.
+    /// Makes a change from one state to another, with its reason in words. `mechanism` is a name as
+    /// [`Rejection::mechanism`](crate::Rejection::mechanism) returns it.
     pub fn new(
         mechanism: &'static str,
         from: &'static str,
@@ -223,13 +222,13 @@ impl<'change> StateChange<'change> {
         Self { mechanism, from, to, is_trouble: false, evidence, missed: 0 }
     }
 
-    /// The same as one that an operator should see: a circuit that opens, a configuration that is refused.
+    /// Marks the change as one that an operator should see: a circuit that opens, a configuration that is refused.
     #[must_use]
     pub fn trouble(self) -> Self {
         Self { is_trouble: true, ..self }
     }
 
-    /// The same after this number of changes that the listener missed, since it was too slow.
+    /// Sets the number of earlier changes that the listener missed because it was too slow.
     #[must_use]
     pub fn after_missing(self, missed: u64) -> Self {
         Self { missed, ..self }
@@ -250,17 +249,17 @@ impl<'change> StateChange<'change> {
         self.to
     }
 
-    /// Whether an operator should see it.
+    /// Returns whether an operator should see the change.
     pub fn is_trouble(&self) -> bool {
         self.is_trouble
     }
 
-    /// Why it changed, in words.
+    /// Returns the reason of the change, in words.
     pub fn evidence(&self) -> &'change dyn fmt::Display {
         self.evidence
     }
 
-    /// The changes before this one that the listener missed, since it was too slow.
+    /// Returns how many earlier changes the listener missed because it was too slow.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -279,12 +278,12 @@ impl fmt::Debug for StateChange<'_> {
     }
 }
 
-/// The instruments of a stack, where they are collected.
+/// The instruments of a stack, if they are collected.
 #[derive(Clone, Default)]
 pub(super) struct Collected(Option<Vec<Arc<dyn Instrument>>>);
 
 impl Collected {
-    /// Collects them from now on.
+    /// Starts to collect.
     pub(super) fn begin(&mut self) {
         self.0 = Some(Vec::new());
     }

@@ -13,8 +13,8 @@ use tower::Service;
 
 /// The innermost stage: the user's service, the stamp on its requests, and the verdict on its answers.
 ///
-/// It drives the readiness of the very instance that it then calls, and drops the service's future before anybody
-/// further out hears of the answer.
+/// It calls the same instance whose readiness it polled, and drops the service's future before outer stages see the
+/// answer.
 #[derive(Clone, Debug, Default)]
 pub struct Leaf<C = AnyError, W = NoStamp> {
     classifier: C,
@@ -22,19 +22,19 @@ pub struct Leaf<C = AnyError, W = NoStamp> {
 }
 
 impl<C> Leaf<C> {
-    /// A service whose answers mean what `classifier` says.
+    /// Makes a leaf whose `classifier` judges the answers of the service.
     pub fn new(classifier: C) -> Self {
         Self { classifier, stamp: NoStamp }
     }
 }
 
 impl<C, W> Leaf<C, W> {
-    /// Writes to the request of each attempt by this [`Stamp`].
+    /// Sets the [`Stamp`] that writes to the request of each attempt.
     pub fn stamp<V>(self, stamp: V) -> Leaf<C, V> {
         Leaf { classifier: self.classifier, stamp }
     }
 
-    /// Judges the answers by another classifier.
+    /// Sets another classifier.
     pub(crate) fn classify_with<D>(self, classifier: D) -> Leaf<D, W> {
         Leaf { classifier, stamp: self.stamp }
     }
@@ -44,7 +44,7 @@ pin_project! {
     /// A call at the [`Leaf`].
     #[derive(Debug)]
     pub struct LeafCall<Request> {
-        // Until the service is ready. After that the call is in the service as long as the callee has its future.
+        // Until the service is ready. After that the call is in the service while the callee has its future.
         request: Option<Request>,
     }
 }
@@ -72,7 +72,7 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        // All below is user code, and only the stamp may read the clock.
+        // All code below is user code, and only the stamp may read the clock.
         frame.user_code_runs();
         let request = call.project().request;
         if request.is_some() {
@@ -80,7 +80,7 @@ where
                 *request = None;
                 return Poll::Ready(self.verdict(Err(error), frame));
             }
-            // Taken before the call, so that a panic leaves nothing to call again.
+            // Taken before the call, so that after a panic no request is left to send again.
             if let Some(mut request) = request.take() {
                 self.stamp.stamp(&mut request, frame);
                 frame.user_code_runs();
@@ -125,7 +125,7 @@ where
 }
 
 impl<C, W> Leaf<C, W> {
-    /// Classifies the service's answer, once for all stages further out.
+    /// Classifies the service's answer, once for all outer stages.
     #[inline]
     fn verdict<T, E>(&self, mut result: Result<T, E>, frame: &mut Frame) -> Result<T, Error<E>>
     where

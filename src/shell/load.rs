@@ -1,14 +1,14 @@
 use super::{Frame, RefusesNow, Stack};
 use tower::load::Load;
 
-/// What is added to the load of a stack that refuses calls: more than can be in flight.
+/// The penalty on the load of a stack that refuses calls: more than can be in flight.
 const PENALTY: usize = usize::MAX / 2;
 
 /// The calls in flight, and a penalty while the stack would refuse a call: for tower's `Balance` and the like.
 ///
-/// A stack that refuses looks like a fast, idle service to a balancer that counts the calls in flight or measures
-/// latencies. It would send most calls there, and they would fail. With this load it prefers the stacks that let calls
-/// through:
+/// A stack that refuses calls looks like a fast, idle service to a balancer that counts calls in flight or measures
+/// latency. The balancer would send most calls there, and they would fail. With this load it prefers stacks that admit
+/// calls:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

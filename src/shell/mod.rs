@@ -1,69 +1,71 @@
 //! The one tower service of this crate, and the protocol by which a call passes through its stages.
 //!
-//! Every layer is a [`Stage`]; a stage used alone and a whole stack are the same [`Stack`] around it. So the tower
-//! contract is kept in one place. Stages nest as plain structs inside one `Arc` and see each other by reference: a
-//! call costs one `Arc` clone and one clone of the service however many stages it passes.
+//! Every layer is a [`Stage`]. A single stage and a whole stack use the same [`Stack`], which is the only place that
+//! implements the tower contract. Stages nest as plain structs inside one `Arc` and refer to each other by reference. A
+//! call clones one `Arc` and the service once, regardless of the number of stages.
 //!
 //! # Who calls what, and when
 //!
-//! 1. `Service::poll_ready` answers `Ready(Ok)` and reserves nothing. `Service::call` clones the service and the `Arc`
-//!    into a [`ResponseFuture`], and nothing else happens until that is polled.
-//! 2. The first poll takes the request over the [`Border`], then calls [`Stage::start`] on the outermost stage. Each
-//!    stage admits the call and starts the next one further in, or refuses; the innermost, [`Leaf`], keeps the request.
+//! 1. `Service::poll_ready` returns `Ready(Ok)` and reserves nothing. `Service::call` clones the service and the `Arc`
+//!    into a [`ResponseFuture`]. Nothing else happens until the future is polled.
+//! 2. The first poll passes the request through the [`Border`], then calls [`Stage::start`] on the outermost stage.
+//!    Each stage admits the call and starts the next inner stage, or refuses. The innermost stage, [`Leaf`], keeps the
+//!    request.
 //! 3. Each poll calls [`Stage::poll`] on the outermost stage, which polls the next. The leaf drives the readiness of
-//!    the call's own clone of the service ([`Callee`]), [stamps](Stamp) the request, calls that very instance, then
-//!    drives its future. It has the answer [classified](crate::classify), drops the service's future, and returns. On
-//!    the way out each stage settles what it took ([`Ending`]), and the [`Border`] makes the answer that the caller
-//!    sees.
-//! 4. If the poll is pending, the earliest instant that a stage asked for by [`Frame::wake_at`] becomes the call's only
-//!    timer. A timer exists only for a call that is pending. When it fires, the stages are polled again in the same
-//!    poll of the future, the innermost first: an answer that is there at the deadline is not thrown away.
-//! 5. When the call ends, the future drops its clone of the service and its timer at once, kept or not.
-//! 6. If the future is dropped before that, or a timeout ends the call, [`Stage::abandon`] runs from the outermost
-//!    stage to the innermost and settles on the way back: the service's future is dropped first, its permits after.
+//!    the call's own clone of the service ([`Callee`]), [stamps](Stamp) the request, calls that same clone, and drives
+//!    its future. When the service answers, the leaf [classifies](crate::classify) the answer, drops the service's
+//!    future and returns. On the way out each stage settles its permit ([`Ending`]), and the [`Border`] makes the
+//!    caller's answer.
+//! 4. If the poll is pending, the earliest instant passed to [`Frame::wake_at`] becomes the call's only timer. Only a
+//!    pending call has a timer. When it fires, the future polls the stages again within the same poll, the innermost
+//!    first, so that an answer available at the deadline is not lost.
+//! 5. When the call ends, the future drops its clone of the service and its timer at once, even if the caller keeps the
+//!    future.
+//! 6. If the caller drops the future earlier, or a timeout ends the call, [`Stage::abandon`] runs from the outermost
+//!    stage to the innermost and settles on the way back. It drops the service's future before it settles permits.
 //!
-//! # What is held, and when
+//! # What a call holds
 //!
 //! | when | the future holds | in the service |
 //! |---|---|---|
 //! | before the first poll | request, clone of the service, `Arc` | nothing |
 //! | service not ready | permits, request | what its `poll_ready` took, in the call's own clone |
 //! | service called | permits, the service's future | one call |
-//! | between two attempts | what the stages outside of the retry hold | nothing: the clone is fresh |
+//! | between two attempts | permits of the stages outside the retry | nothing: the clone is fresh |
 //! | ended | the `Arc` | nothing |
 //!
-//! Permits are plain data in the call's state. While user code runs they are in a guard on the stack, so that an
-//! unwinding panic settles them at once, as [`Ending::Panicked`].
+//! Permits are plain data in the call's state. While user code runs, a guard on the stack holds them, so that an
+//! unwinding panic settles them at once as [`Ending::Panicked`].
 //!
 //! # The clock
 //!
-//! A [`Frame`] reads the clock at most once until user code runs, so once on the way down and once on the way up, and
-//! never before the first poll. No reading is used after user code ran.
+//! A [`Frame`] reads the clock at most once until user code runs: once on the way in and once on the way out, and never
+//! before the first poll. No clock reading is used after user code ran.
 //!
 //! # Large futures
 //!
-//! The service's future has one place in the call, its [`Callee`], which the stages pass by reference. The request is
-//! moved once per stage when an attempt begins. Builds without optimization keep a copy of each move on the stack:
-//! there, on a stack of 2 MiB, a service's future of 128 KiB passes a client stack with all six layers, and one of 160
-//! KiB overflows the stack. Box a future or a request that large: `service_fn(|request| Box::pin(handle(request)))`.
+//! The service's future is stored once, in the call's [`Callee`], which the stages pass by reference. The request moves
+//! once per stage when an attempt starts. Unoptimized builds keep a copy of each move on the thread's stack. With a
+//! stack of 2 MiB, a service's future of 128 KiB passes all six layers of a client there, and one of 160 KiB overflows.
+//! Box a future or a request of that size: `service_fn(|request| Box::pin(handle(request)))`.
 //!
 //! # Runtime
 //!
-//! A call that waits for an instant needs a tokio runtime with its timer enabled, like [`tokio::time::sleep`]. Calls
-//! through stages that never wait need none.
+//! A call that waits for an instant needs a tokio runtime with its timer enabled, as [`tokio::time::sleep`] does.
+//! Stages that never wait need no runtime.
 //!
 //! # A stage of your own
 //!
-//! [`StackLayer::from_stages`] takes any stages, the innermost of which is a [`Leaf`]. [`StackLayer::map_stages`] puts
-//! a stage around those of a layer, or of a whole stack that [`layer`](crate::stack::ClientBuilder::layer) has built.
-//! Inside of such a stack each place takes a stage of your own; see
+//! [`StackLayer::from_stages`] takes any stages whose innermost is a [`Leaf`]. [`StackLayer::map_stages`] puts a stage
+//! around those of a layer or of a whole stack. Within a stack, your own stage can fill each slot; see
 //! [stages of your own](crate::stack#stages-of-your-own).
 //!
-//! `map_stages`, and the methods that choose the border ([`typed_error`](StackLayer::typed_error) and the others), need
-//! stages and a border that are `Clone`. [`StackLayer::explain`] and `Debug` need [`Describe`].
-//! The builders need it, too: without it their `service`, `layer` and `live` are not found. With the `load` feature
-//! tower's `Load` needs [`RefusesNow`]. Calls need none of these, but those of a [live](crate::stack::live) stack need
-//! [`Recall`].
+//! | for | a stage also implements |
+//! |---|---|
+//! | `map_stages`, and the methods that choose the border, such as [`typed_error`](StackLayer::typed_error) | `Clone` |
+//! | [`StackLayer::explain`], `Debug`, and the builders' `service`, `layer` and `live` | [`Describe`] |
+//! | tower's `Load` (feature `load`) | [`RefusesNow`] |
+//! | calls of a [live](crate::stack::live) stack | [`Recall`] |
 //!
 //! A mechanism that admits or refuses at once is easier to write as a [`Gate`]:
 //!
@@ -92,16 +94,22 @@
 //! # let _ = layer.clone();
 //! ```
 //!
-//! A gate refuses with the rejection whose meaning is nearest: [`Overloaded`](crate::error::Overloaded) where there is
-//! no room, [`RateLimited`](crate::error::RateLimited) where the caller had its share,
-//! [`CircuitOpen`](crate::error::CircuitOpen) where the service is taken for down,
-//! [`SwitchedOff`](crate::error::SwitchedOff) where an operator decided. There is none for mechanisms of your own:
-//! [`Rejection::mechanism`](crate::Rejection::mechanism) and the message name the mechanism of that rejection.
+//! A gate refuses with the rejection of the nearest meaning:
 //!
-//! Where a call may wait for its turn, it is an [`Admission`], whose page has an example.
+//! | reason | rejection |
+//! |---|---|
+//! | too many calls in flight | [`Overloaded`](crate::error::Overloaded) |
+//! | too many calls per time | [`RateLimited`](crate::error::RateLimited) |
+//! | the service is assumed to be down | [`CircuitOpen`](crate::error::CircuitOpen) |
+//! | an operator's decision | [`SwitchedOff`](crate::error::SwitchedOff) |
 //!
-//! A mechanism that sees the whole call is a [`Stage`]. It hands the call on to the next one with the [`Callee`], in
-//! `poll` and in `abandon`, and gives back what it took, once, however the call ends. The example needs the crate
+//! [`Rejection::mechanism`](crate::Rejection::mechanism) and the message then name the mechanism of that rejection;
+//! there is no variant for your own mechanisms.
+//!
+//! A mechanism whose calls may wait for their turn is an [`Admission`]; its page has an example.
+//!
+//! A mechanism that follows the whole call is a [`Stage`]. It passes the call and the [`Callee`] to the next stage, in
+//! `poll` and in `abandon`. It returns its permit exactly once, however the call ends. The example needs the crate
 //! `pin-project-lite`:
 //!
 //! ```
@@ -231,13 +239,13 @@
 //! # }
 //! ```
 //!
-//! - **User code.** A stage that runs user code by itself, such as a closure, a waker or the drop of a request, calls
-//!   [`Frame::user_code_runs`]. User code may take its time, and the stages then read the clock again. The [`Leaf`]
-//!   does so for the service, the classifier and the stamp. Borders, stamps, replays and observers need not.
-//! - **Panics.** A panic of user code further in unwinds through the stage. What the stage took is then in a guard on
-//!   the stack, whose drop gives it back. After a panic in `start` nothing follows. After a panic in `poll` the future
-//!   is not polled again. When it is dropped, `abandon` comes with [`Abandonment::Cancelled`], hands the call on, and
-//!   has nothing left to give back.
+//! - **User code.** A stage that runs user code itself, such as a closure, a waker or the drop of a request, calls
+//!   [`Frame::user_code_runs`]. User code can take time, so the stages then read the clock again. The [`Leaf`] does
+//!   this for the service, the classifier and the stamp. Borders, stamps, replays and observers need not.
+//! - **Panics.** A panic of inner user code unwinds through the stage. A guard on the stack must hold the stage's
+//!   permit at that time, and return it when dropped. After a panic in `start` no other method is called. After a panic
+//!   in `poll` the future is not polled again. When the future is dropped, `abandon` is called with
+//!   [`Abandonment::Cancelled`]: it passes the call on, and has no permit left to return.
 
 mod admission;
 mod border;

@@ -13,26 +13,25 @@ pub use stage::ObserveStage;
 
 /// Watches the calls of a stack and their attempts, for metrics, traces and logs.
 ///
-/// It goes to [`ClientBuilder::observe`](crate::stack::ClientBuilder::observe) or
-/// [`ServerBuilder::observe`](crate::stack::ServerBuilder::observe). A pair of observers is one. A stack that is not
-/// observed has no stage for it.
+/// [`ClientBuilder::observe`](crate::stack::ClientBuilder::observe) and
+/// [`ServerBuilder::observe`](crate::stack::ServerBuilder::observe) take it. A pair of observers is an observer, too. A
+/// stack without an observer has no stage for it.
 ///
-/// Each call is begun once and ended once, in its first poll at the earliest, and so is each attempt that comes to the
-/// service: what a layer refuses makes no attempt. The gates decide before that poll begins. An attempt that a change
-/// of a [live](crate::stack::live) stack takes back to the gates has not begun.
+/// The observer sees the beginning and the end of each call exactly once, and of each attempt that reaches the layer
+/// around the service. A refused attempt is not observed. A call begins in its first poll, after the gates decided. An
+/// attempt that a change of a [live](crate::stack::live) stack sends back to the gates has not begun.
 ///
 /// # Cancellation and panics
 ///
-/// A call that is dropped ends as [`Ending::Cancelled`], one whose service panics as [`Ending::Panicked`]. By then
-/// everything that was taken for it has been given back. A panic of [`begin`](Self::begin), [`poll`](Self::poll) or
-/// [`end`](Self::end) comes out of the poll of the response future, and the attempt counts as one whose service has
-/// panicked. Places that a call has taken go back when its future is dropped. A panic of `end` while another one
-/// unwinds is swallowed.
+/// A dropped call ends as [`Ending::Cancelled`], and a call whose service panics as [`Ending::Panicked`]. All its
+/// permits have been returned by then. A panic of [`begin`](Self::begin), [`poll`](Self::poll) or [`end`](Self::end)
+/// unwinds out of the poll of the response future. The attempt then counts as if the service had panicked, and dropping
+/// the future returns the permits. A panic of `end` during another panic is caught and dropped.
 ///
 /// # Cost
 ///
-/// The observer itself, and readings of the clock at the beginning and the end of each call and each attempt. A
-/// mechanism that needs the time shares these readings, if the observer [is quick](Self::IS_QUICK).
+/// The observer's own cost, and one clock reading at the beginning and one at the end of each call and each attempt.
+/// Mechanisms that need the time share these readings if the observer [is quick](Self::IS_QUICK).
 ///
 /// # Example
 ///
@@ -78,40 +77,39 @@ pub use stage::ObserveStage;
 /// # }
 /// ```
 pub trait Observer {
-    /// Whether the methods take less time than a reading of the clock is worth: no I/O, no contended lock. The
-    /// mechanisms then go on with the time that was read before. Otherwise they read the clock again after each method.
+    /// Whether the methods take a negligible time: no I/O, no contended lock. The mechanisms then keep using the
+    /// earlier clock reading. Otherwise they read the clock again after each method.
     ///
     /// Default: `false`.
     const IS_QUICK: bool = false;
 
-    /// What the observer keeps while a call, or an attempt, is under way.
+    /// The state that the observer keeps during a call or an attempt.
     type Watch;
 
-    /// Learns, once, when the stack is built, which one it watches.
+    /// Receives the name of the stack, once, when the stack is built.
     ///
-    /// Default: nothing.
+    /// Default: does nothing.
     fn watches(&mut self, _stack: &'static str) {}
 
-    /// Learns, once, when the stack is built and after [`watches`](Self::watches), what can be read of its mechanisms:
-    /// from the outside in. The clone of the observer that learns it is not the one that watches calls, so what it
-    /// learns belongs to what its clones share.
+    /// Receives the instruments of the stack's mechanisms, outermost first, once, after [`watches`](Self::watches).
+    /// Another clone of the observer watches the calls, so store the instruments in state that clones share.
     ///
-    /// Default: nothing.
+    /// Default: does nothing.
     fn instruments(&self, _instruments: &[Arc<dyn Instrument>]) {}
 
-    /// A call, or an attempt, begins.
+    /// Runs when a call or an attempt begins.
     fn begin(&self, begin: &Begin) -> Self::Watch;
 
-    /// Runs one poll of the call or attempt: the place to enter a span. What is done when it comes is not part of a
-    /// poll: the decisions of gates, the copy for a retry.
+    /// Runs one poll of the call or attempt, for example within a span. Decisions of gates and copies for a retry
+    /// happen before the poll and are not part of it.
     ///
-    /// Default: nothing but that.
+    /// Default: only runs the poll.
     #[inline]
     fn poll<T>(&self, _watch: &mut Self::Watch, poll: impl FnOnce() -> T) -> T {
         poll()
     }
 
-    /// The call, or the attempt, has ended.
+    /// Runs when the call or the attempt has ended.
     fn end(&self, watch: Self::Watch, end: &End<'_>);
 }
 
@@ -132,7 +130,7 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 
     #[inline]
     fn begin(&self, begin: &Begin) -> Self::Watch {
-        // A panic of the inner one ends what the outer one has begun.
+        // A panic of the inner observer ends the watch of the outer one.
         let outer = EndOnDrop::new(&self.0, Watched::new(self.0.begin(begin)));
         let inner = self.1.begin(begin);
         let Some(Watched { watch: outer, .. }) = outer.keep() else { polled_after_end() };
@@ -149,7 +147,7 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         match catch_unwind(AssertUnwindSafe(|| self.1.end(inner, end))) {
             Ok(()) => self.0.end(outer, end),
             Err(panic) => {
-                // One panic comes out.
+                // Only one panic unwinds further.
                 survives(|| self.0.end(outer, end));
                 resume_unwind(panic);
             }
@@ -157,7 +155,7 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     }
 }
 
-/// What is observed.
+/// Whether a call or an attempt is observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
     /// A whole call, from its first poll to its end.
@@ -175,19 +173,19 @@ pub struct Begin {
 }
 
 impl Begin {
-    /// The name of the stack.
+    /// Returns the name of the stack.
     #[inline]
     pub fn stack(&self) -> &'static str {
         self.stack
     }
 
-    /// Whether it is a call or an attempt.
+    /// Returns whether a call or an attempt begins.
     #[inline]
     pub fn observed(&self) -> Observed {
         self.observed
     }
 
-    /// The context of the call, as its caller gave it, or that of the attempt, as the service sees it.
+    /// Returns the context: of a call, the one that its caller set; of an attempt, the one that the service sees.
     #[inline]
     pub fn context(&self) -> CallContext {
         self.context
@@ -204,26 +202,26 @@ pub struct End<'call> {
 }
 
 impl<'call> End<'call> {
-    /// How it ended.
+    /// Returns how the call or the attempt ended.
     #[inline]
     pub fn ending(&self) -> Ending {
         self.ending
     }
 
-    /// The rejection that the caller gets, if it gets one.
+    /// Returns the rejection that the caller receives, if any.
     #[inline]
     pub fn rejection(&self) -> Option<&'call Rejection> {
         self.rejection
     }
 
-    /// How long it took.
+    /// Returns the duration of the call or the attempt.
     #[inline]
     pub fn took(&self) -> Duration {
         self.took
     }
 
-    /// What the retry did. Of an attempt: the default, which is one attempt and no denial. The number of an attempt is
-    /// in the [context](Begin::context) of its beginning, from 0 on.
+    /// Returns what the retry did for a call. For an attempt it returns the default: one attempt and no denial. The
+    /// number of an attempt, from 0, is in the [context](Begin::context) of its beginning.
     #[inline]
     pub fn retries(&self) -> Retries {
         self.retries

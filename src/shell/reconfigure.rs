@@ -2,43 +2,41 @@ use crate::error::ConfigError;
 
 /// A mechanism whose configuration can change while calls pass.
 pub(crate) trait Reconfigure {
-    /// Its piece of the configuration of a stack.
+    /// Its part of the configuration of a stack.
     type Config;
 
-    /// The configuration in force.
+    /// Returns the configuration in force.
     fn read(&self) -> Self::Config;
 
-    /// Whether the mechanism can follow this configuration. Nothing changes.
+    /// Checks that the mechanism can follow this configuration. Changes no state.
     ///
     /// # Errors
     ///
-    /// The field that is wrong.
+    /// The field that breaks a rule.
     fn check(&self, config: &Self::Config) -> Result<(), ConfigError>;
 
-    /// How calls that pass meanwhile are taken from the configuration in force to another one.
+    /// Returns how the mechanism changes from the configuration in force to another one while calls pass.
     fn course(&self, now: &Self::Config, to: &Self::Config) -> Course<Self::Config>;
 
-    /// Follows this configuration, which was checked. Calls pass meanwhile. A change may wait for it, so it must be
-    /// short.
+    /// Applies a checked configuration while calls pass. Other changes wait for it, so it must be short.
     fn apply(&self, config: &Self::Config);
 
-    /// Does what is left to do after a change. It may take longer: calls pass meanwhile.
+    /// Finishes the work that a change leaves for later. It may take longer, because no call waits for it.
     fn settle(&self) {}
 }
 
-/// How a mechanism comes from one configuration to another while calls pass.
+/// How a mechanism changes from one configuration to another while calls pass.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Course<Config> {
-    /// No decision about a call depends on what differs.
+    /// No decision about a call depends on the difference.
     Unseen,
-    /// By way of this one. It refuses what either of the two refuses, and nothing else, so that a call which it admits
-    /// is admitted by both.
+    /// Through this intermediate configuration. It refuses exactly the calls that at least one of the two refuses.
     Strictest(Config),
-    /// At once: each call is decided by the one or by the other.
+    /// In one step: each call sees the old or the new configuration.
     AtOnce,
-    /// In several steps, each of them at once. A call that sees one of them may not see the others.
+    /// In several steps: a call can see some of them and not the others.
     InSteps,
 }
 
-/// The rule that a part of a configuration breaks for which there is no mechanism.
+/// The rule that a configuration breaks if it has a part for a missing mechanism.
 pub(crate) const ABSENT: &str = "must be left out: the stack was built without it";

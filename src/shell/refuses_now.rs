@@ -1,12 +1,12 @@
 use super::{Frame, Leaf, ScopeStage};
 
-/// Says whether a call that came now would be refused at once, without taking anything.
+/// Predicts whether a new call would be refused at once, without taking a permit.
 ///
-/// Stages, gates and limits implement it; a stage also asks those further in. It is a forecast for callers that can
-/// choose between several stacks, such as a balancer (feature `load`). Between the answer and the call things change.
+/// Stages, gates and limits implement it; a stage also asks its inner stages. It serves callers that choose between
+/// several stacks, such as a balancer (feature `load`). The state can change between the answer and the call.
 ///
-/// It has no request to look at. Where the answer depends on the request, as for a limit by key, it is the default: no.
-/// So a gate or a limit of your own needs no more than an empty implementation:
+/// There is no request to look at. If the answer depends on the request, as for a keyed limit, the answer is the
+/// default, `false`. Your own gate or limit therefore needs only an empty implementation:
 ///
 /// ```
 /// use steadfast::shell::RefusesNow;
@@ -16,12 +16,12 @@ use super::{Frame, Leaf, ScopeStage};
 /// impl RefusesNow for OnlyPaidRequests {}
 /// ```
 pub trait RefusesNow {
-    /// Whether a call that came now would be refused at once.
+    /// Returns whether a new call would be refused at once.
     ///
-    /// It changes nothing, and reads the clock only by [`Frame::now`], where the answer depends on it.
+    /// Changes no state. Reads the clock only by [`Frame::now`], and only if the answer depends on the time.
     ///
-    /// What only a call can change is no reason to say yes. An open circuit whose time is up lets the next call through
-    /// as a probe, and without one it would stay open for ever.
+    /// It must return `false` in a state that only another call can end. An open circuit whose open time has ended
+    /// needs the next call as a probe, and would otherwise stay open permanently.
     fn refuses_now(&self, _frame: &mut Frame) -> bool {
         false
     }

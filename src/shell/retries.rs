@@ -4,31 +4,31 @@ use std::{fmt, time::Duration};
 /// What the retry of a stack did for one call.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retries {
-    /// The attempts in the upper half, zero for one; the number of the denial in the lower one: a whole word.
+    /// One word: the number of retries in the upper half, the number of the denial in the lower half.
     attempts_and_denial: u64,
     waited: Nanos,
 }
 
-/// Why a call that was worth another attempt got none.
+/// Why a call that could have been retried was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u32)]
 pub enum Denied {
-    /// It had all the attempts that a call may have.
+    /// The call had made its maximum number of attempts.
     Exhausted = 1,
-    /// The retry budget had no retry.
+    /// The retry budget was empty.
     Budget,
-    /// The wait would have ended at or after the deadline.
+    /// The backoff would have ended at or after the deadline.
     Deadline,
-    /// The service has too much to do, or a layer refused, and neither said when to come back.
+    /// The service was overloaded, or a layer refused, without a hint when to retry.
     NoHint,
-    /// The service asks callers to stay away for longer than [`max_hint`](crate::retry::Retry::max_hint).
+    /// The service asked callers to wait for longer than [`max_hint`](crate::retry::Retry::max_hint).
     HintTooLong,
-    /// A layer further in would have refused the attempt.
+    /// An inner layer would have refused the attempt.
     RefusedFurtherIn,
     /// The request must not be sent again.
     NotRepeatable,
-    /// The service forbids it, or a retry further in has given up. See
+    /// The service forbade it, or an inner retry has given up. See
     /// [`CallContext::forbid_retry`](crate::CallContext::forbid_retry).
     Marked,
 }
@@ -40,20 +40,20 @@ impl Retries {
         Self { attempts_and_denial: u64::from(attempts) << 32 | u64::from(denial), waited }
     }
 
-    /// The attempts that the call made, at least 1. One that a layer refused counts, though it is not observed.
+    /// Returns the number of attempts, at least 1. A refused attempt counts, although it is not observed.
     #[inline]
     pub fn attempts(&self) -> u32 {
         ((self.attempts_and_denial >> 32) as u32).max(1)
     }
 
-    /// The waits between its attempts, all together. The last one may have been cut short by the end of the call.
+    /// Returns the total backoff. The end of the call may have cut the last one short.
     #[inline]
     pub fn waited(&self) -> Duration {
         self.waited.duration()
     }
 
-    /// Why the last attempt was the last, if the call was worth another one. `None` also where a layer refused the last
-    /// attempt, or a timeout or the caller ended the call.
+    /// Returns why there was no further attempt, if the call could have been retried. `None` if a layer refused the
+    /// last attempt, or if a timeout or the caller ended the call.
     #[inline]
     pub fn denied(&self) -> Option<Denied> {
         Some(match self.attempts_and_denial as u32 {

@@ -4,15 +4,15 @@ use super::{
 };
 use std::sync::Arc;
 
-/// What a handle of a stack has: a layer, a service, a control.
+/// The shared part of each handle of a stack: a layer, a service, a control.
 ///
-/// With the `load` feature the handles share one `Arc` and the calls another, whose count says how many calls there
-/// are. No call counts anything for it. Threads that clone one handle for each call contend for two cache lines instead
-/// of one, so the second `Arc` exists only with the feature.
+/// With the `load` feature the handles share one `Arc` and the calls a second one, whose reference count is the number
+/// of calls. Threads that clone one handle per call then contend for two cache lines instead of one, so the second
+/// `Arc` exists only with the feature.
 pub(crate) struct Root<St, X> {
     #[cfg(not(feature = "load"))]
     shared: Arc<Shared<St, X>>,
-    /// The inner one is held here, and by each response future.
+    /// The inner `Arc` is held here and by each response future.
     #[cfg(feature = "load")]
     #[allow(clippy::redundant_allocation, reason = "calls count in the inner one, handles in the outer one")]
     shared: Arc<Arc<Shared<St, X>>>,
@@ -26,13 +26,13 @@ impl<St, X> Root<St, X> {
         Self { shared }
     }
 
-    /// What calls share with it.
+    /// Returns the part that calls share with it.
     #[inline]
     pub(super) fn shared(&self) -> &Arc<Shared<St, X>> {
         &self.shared
     }
 
-    /// The response futures that exist.
+    /// Returns the number of response futures.
     #[cfg(feature = "load")]
     pub(super) fn in_flight(&self) -> usize {
         Arc::strong_count(self.shared()).saturating_sub(1)
@@ -40,7 +40,7 @@ impl<St, X> Root<St, X> {
 }
 
 impl<St: Clone, X: Clone> Root<St, X> {
-    /// The stages and the border, cloned if others have them too.
+    /// Takes the stages and the border, cloned if other handles share them.
     pub(super) fn into_shared(self) -> Shared<St, X> {
         let shared = self.shared;
         #[cfg(feature = "load")]

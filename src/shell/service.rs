@@ -6,7 +6,7 @@ use std::{
 };
 use tower::{Layer, Service};
 
-/// What all handles and calls of one stack share.
+/// The state that all handles and calls of one stack share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared<St, X> {
     pub(super) stage: St,
@@ -15,26 +15,26 @@ pub(crate) struct Shared<St, X> {
 
 /// A tower layer of one or more stages.
 ///
-/// Every service that it makes, and every clone of it, shares one state: axum calls `layer()` once per route and again
-/// per connection.
+/// All its clones, and all services that it makes, share one state. This matters because axum calls `layer()` once per
+/// route, and again per connection.
 pub struct StackLayer<St, X = TypedError> {
     root: Root<St, X>,
 }
 
 impl<St, X> StackLayer<St, X> {
-    /// A layer of these stages, from which a rejection comes out by this border.
+    /// Makes a layer of these stages. The border converts rejections for the caller.
     pub fn from_stages(stage: St, border: X) -> Self {
         Self { root: Root::new(stage, border) }
     }
 
-    /// The stages, as the services share them.
+    /// Returns the stages, which the services share.
     pub(crate) fn root(&self) -> Root<St, X> {
         self.root.clone()
     }
 }
 
 impl<St: Clone, X: Clone> StackLayer<St, X> {
-    /// Lets rejections come out as [`Error::Rejected`](crate::Error::Rejected), beside the service's own errors.
+    /// Returns rejections as [`Error::Rejected`](crate::Error::Rejected), beside the service's own errors.
     pub fn typed_error(self) -> StackLayer<St, TypedError> {
         self.border(TypedError)
     }
@@ -44,16 +44,16 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
         self.border(KeepError)
     }
 
-    /// Boxes rejections and the service's errors, each as itself: for functions that return a `BoxError`. Into other
-    /// error types `?` does not convert a `BoxError`; see [`Error`](crate::Error#passing-errors-on).
+    /// Boxes rejections and the service's errors, for functions that return a `BoxError`. `?` does not convert a
+    /// `BoxError` into other error types; see [`Error`](crate::Error#passing-errors-on).
     ///
-    /// A call that fails allocates its box, unless the service's error is a `BoxError` already.
+    /// A failed call allocates its box, unless the service's error is a `BoxError` already.
     pub fn boxed_error(self) -> StackLayer<St, BoxedError> {
         self.border(BoxedError)
     }
 
-    /// Turns rejections into responses and leaves the service's error type as it is: for servers, whose errors would
-    /// close the connection.
+    /// Turns rejections into responses and keeps the service's error type, for servers, where errors close the
+    /// connection.
     pub fn respond_with<F, Response>(self, respond: F) -> StackLayer<St, Respond<F>>
     where
         F: Fn(Rejection) -> Response,
@@ -61,15 +61,15 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
         self.border(Respond(respond))
     }
 
-    /// Replaces the border by this one, such as one of your own.
+    /// Replaces the border.
     pub fn border<Y>(self, border: Y) -> StackLayer<St, Y> {
         StackLayer::from_stages(self.root.into_shared().stage, border)
     }
 
-    /// Replaces the stages by what `change` makes of them: for example, by a stage of your own around them.
+    /// Replaces the stages by the result of `change`: for example, by your own stage around them.
     ///
-    /// The new layer shares the state of its gates and limits with this one's clones. The stages are cloned if other
-    /// handles have them too. A call costs what its stages cost.
+    /// The new layer shares the state of its gates and limits with the clones of this layer. The stages are cloned if
+    /// other handles share them.
     ///
     /// ```
     /// use steadfast::{load_shed::{Limiter, LoadShedLayer}, shell::GateStage};
@@ -86,7 +86,7 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
 }
 
 impl<St: Describe, X> StackLayer<St, X> {
-    /// What the stages do, in their order, and what follows for a call.
+    /// Explains what the stages do, in their order, and the resulting worst case.
     pub fn explain(&self) -> Explanation {
         Explanation::of(&self.root)
     }
@@ -114,37 +114,36 @@ impl<St, X, S> Layer<S> for StackLayer<St, X> {
 
 /// A service behind one or more stages: the one tower `Service` of this crate.
 ///
-/// It is always ready and reserves nothing: admission, and the readiness of the service inside, are part of the
-/// response future. A tower `Balance` above it therefore does not see an unready service; with the `load` feature it
-/// sees which services refuse calls, and prefers the others. Clones are cheap and share all state.
+/// It is always ready and reserves nothing: admission, and the readiness of the inner service, are part of the response
+/// future. A tower `Balance` above it therefore does not see an unready service. With the `load` feature it sees which
+/// services refuse calls, and prefers the others. Clones are cheap and share all state.
 ///
-/// It is a `Service<Request>` if the service inside is one and is `Clone`, the stages are a
-/// [`Stage<S, Request>`](super::Stage), and the border is a
-/// [`Border<Request, S::Response, S::Error>`](super::Border).
+/// It implements `Service<Request>` if the inner service is `Clone` and implements it, the stages are a
+/// [`Stage<S, Request>`](super::Stage), and the border is a [`Border<Request, S::Response, S::Error>`](super::Border).
 pub struct Stack<St, X, S> {
     pub(super) root: Root<St, X>,
     service: S,
 }
 
 impl<St, X, S> Stack<St, X, S> {
-    /// The service inside.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &S {
         &self.service
     }
 
-    /// The service inside, to be changed.
+    /// Returns the inner service for changes.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.service
     }
 
-    /// The service inside, without the stages.
+    /// Returns the inner service without the stages.
     pub fn into_inner(self) -> S {
         self.service
     }
 }
 
 impl<St: Describe, X, S> Stack<St, X, S> {
-    /// What the stages do, in their order, and what follows for a call.
+    /// Explains what the stages do, in their order, and the resulting worst case.
     pub fn explain(&self) -> Explanation {
         Explanation::of(&self.root)
     }

@@ -9,7 +9,7 @@ where
     settle: F,
     /// `None` once the permit was kept or settled, and for a call that an earlier panic tore down.
     permit: Option<P>,
-    /// How the call has ended if this is dropped by a panic.
+    /// How the call has ended if a panic drops this guard.
     panicked: Ending,
 }
 
@@ -22,19 +22,19 @@ where
         Self { settle, permit, panicked }
     }
 
-    /// The permit, while this holds it.
+    /// Returns the permit, while the guard holds it.
     #[inline]
     pub(crate) fn held(&mut self) -> Option<&mut P> {
         self.permit.as_mut()
     }
 
-    /// Replaces the permit by what `change` makes of it. If that panics the permit is lost.
+    /// Replaces the permit by the result of `change`. If that panics, the permit is lost.
     #[inline]
     pub(crate) fn change(&mut self, change: impl FnOnce(P) -> Option<P>) {
         self.permit = self.permit.take().and_then(change);
     }
 
-    /// No panic: the permit goes on to where it lives between polls.
+    /// Returns the permit after user code ran without a panic.
     #[inline]
     pub(crate) fn keep(mut self) -> Option<P> {
         self.permit.take()

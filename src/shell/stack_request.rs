@@ -1,13 +1,13 @@
 use super::{Border, ResponseFuture, Stack, Stage};
 use tower::Service;
 
-/// A request that a stack takes: one for which the stages are a [`Stage`] and the border is a [`Border`]. There is
-/// nothing to implement here.
+/// A request that a stack accepts: its stages implement [`Stage`] and its border [`Border`] for the request. It is
+/// implemented for all such requests.
 ///
-/// [`Stack`]'s `Service` asks for this instead of those two, for the sake of compile times. While rustc does not know
-/// the type of a request, it proves the bounds of an `impl` once for each mention, and keeps no answer. A stack
-/// mentions its service about ten times. So each further stack around another took rustc ten times as long, and six
-/// took minutes. A bound on a type that is not known yet waits until it is, and is then proved once.
+/// The `Service` of [`Stack`] requires this trait instead of those two, to keep compile times short. While rustc does
+/// not know the type of a request, it proves the bounds of an `impl` once per mention, without a cache. A stack
+/// mentions its service about ten times, so each further stack around another took rustc ten times as long; six took
+/// minutes. A bound on an unknown type is deferred until the type is known, and then proved once.
 pub trait StackRequest<St, X, S>: Sized
 where
     S: Service<Self>,

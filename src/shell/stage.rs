@@ -11,40 +11,39 @@ use tower::Service;
 
 /// How a call passes through one mechanism.
 ///
-/// Stages nest as plain structs: each holds the `next` one further in and hands the call on by reference. See the
-/// [module](super) for who calls what, and when.
+/// Stages nest as plain structs: each holds the `next` inner stage and passes the call on by reference. The
+/// [module](super) says who calls what, and when.
 pub trait Stage<S, Request>
 where
     S: Service<Request>,
 {
-    /// Whether this stage, or one further in, reads the deadline from the frame's context in [`start`](Self::start).
-    /// Where none does, a timeout need not read the clock for a call that is answered in its first poll.
+    /// Whether this stage, or an inner one, reads the deadline from the frame's context in [`start`](Self::start). If
+    /// none does, a timeout need not read the clock for a call that is answered in its first poll.
     const READS_DEADLINE: bool;
 
-    /// What this stage, and all further in, keep while one call passes: permits, deadlines, the request until the
-    /// service is called. It moves once per stage, so it is small: the service's future is in the [`Callee`].
+    /// The state of one call in this stage and all inner stages: permits, deadlines, and the request until the service
+    /// is called. It moves once per stage, so keep it small; the service's future is in the [`Callee`].
     type Call;
 
-    /// Admits or refuses the call. Runs in the first poll of the response future (and at each new attempt), never
-    /// before. A refusal is kept in the call and comes out of the first [`poll`](Self::poll).
+    /// Admits or refuses the call. Runs in the first poll of the response future and at each new attempt, never
+    /// earlier. The call keeps a refusal, and the first [`poll`](Self::poll) returns it.
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
 
-    /// Whether this stage, or one further in, would refuse an attempt with this request at `due`. A retry asks before
-    /// it waits until then, and ends the call at once if so.
+    /// Predicts whether this stage, or an inner one, would refuse an attempt with this request at `due`. A retry asks
+    /// before its backoff, and ends the call at once if so.
     ///
-    /// The answer is a forecast from the present state, and nothing changes by asking. A stage that would let the
-    /// attempt wait for its turn answers `false`. A stage that runs a closure of the user to find out calls
-    /// [`Frame::user_code_runs`].
+    /// The prediction uses the current state and changes no state. A stage that would make the attempt wait for its
+    /// turn returns `false`. A stage that runs a user's closure for it calls [`Frame::user_code_runs`].
     ///
-    /// Default: `false`. A stage around another one has to hand the question on to that one. Otherwise a retry further
-    /// out waits for an attempt that is then refused.
+    /// Default: `false`. A stage around another one must ask that one. Otherwise an outer retry waits for an attempt
+    /// that is then refused.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
         false
     }
 
-    /// Drives the call. On `Ready` the call has ended: everything taken for it has been given back, the service's
-    /// future has been dropped, and neither `poll` nor `abandon` is called again. On `Pending` a waker is registered or
-    /// [`Frame::wake_at`] was asked.
+    /// Drives the call. When it returns `Ready` the call has ended: all permits have been returned, the service's
+    /// future has been dropped, and neither `poll` nor `abandon` is called again. Before it returns `Pending` it
+    /// registers a waker or calls [`Frame::wake_at`].
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
@@ -53,9 +52,9 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>>;
 
-    /// Ends a call that has not ended by itself: drops the service's future, then gives everything back. Called at most
-    /// once, after `start` and instead of the last `poll`. After a panic in a poll it comes with
-    /// [`Abandonment::Cancelled`] when the future is dropped, and does what is left.
+    /// Ends a call that has not ended by itself: drops the service's future, then returns all permits. Called at most
+    /// once, after `start` and instead of the last `poll`. After a panic in a poll it is called with
+    /// [`Abandonment::Cancelled`] when the future is dropped, and finishes the cleanup.
     fn abandon(
         &self,
         call: Pin<&mut Self::Call>,
@@ -65,19 +64,19 @@ where
     );
 }
 
-/// Why a call is given up before it ended.
+/// Why a call is abandoned before it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Abandonment {
     /// The caller dropped the response future.
     Cancelled,
-    /// A timeout further out ran out.
+    /// An outer timeout ended the call.
     TimedOut,
 }
 
-/// How a call, or one attempt, ended: what permits are settled by and retries are decided by.
+/// How a call or an attempt ended. Permits are settled, and retries decided, by it.
 ///
-/// | ending | evidence about the service | what was taken for the call |
+/// | ending | evidence about the service | tokens of the call |
 /// |---|---|---|
 /// | `Answered` | what the classifier said | spent |
 /// | `TimedOut` | a failure | spent |
@@ -86,26 +85,26 @@ pub enum Abandonment {
 /// | `Cancelled` | see each mechanism | spent if the service was reached, else refunded |
 /// | `Panicked` | a failure | spent |
 ///
-/// A slot among the calls in flight is given back whatever the ending.
+/// A permit of a concurrency limit is returned after every ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ending {
-    /// The service answered, or its readiness failed, and this is the verdict on it.
+    /// The service answered, or failed to become ready. This is the verdict.
     ///
-    /// With [`Outcome::Ignored`] also a call that a layer refused after an earlier attempt had reached the service. An
-    /// observer finds that refusal in [`End::rejection`](super::End::rejection).
+    /// [`Outcome::Ignored`] also stands for a call that a layer refused after an earlier attempt had reached the
+    /// service. [`End::rejection`](super::End::rejection) has that refusal.
     Answered(Outcome),
     /// The service was called and did not answer in time.
     TimedOut,
-    /// The service was called, and a deadline ended the attempt before it had half of its patience.
+    /// The service was called, and a deadline ended the attempt before it had half of its full time.
     ///
-    /// Full patience is the attempt timeout; without one, the timeout of the stack. An attempt has less where the
-    /// caller's deadline comes earlier, or the attempt begins late in the call. A service that answers in time to
-    /// others does not answer such a call, and is not to blame.
+    /// The full time is the attempt timeout; without one, the timeout of the stack. An attempt has less if the caller's
+    /// deadline is earlier, or if it starts late in the call. The service is not to blame if it does not answer such a
+    /// call.
     CutShort,
-    /// The service was not called: a stage further in refused, or the time was up before the service was ready.
+    /// The service was not called: an inner stage refused, or the call ran out of time before the service was ready.
     Refused {
-        /// After how long another try makes sense, where that is known.
+        /// The time until another attempt makes sense, if known.
         retry_after: Option<Duration>,
     },
     /// The caller dropped the call.
@@ -113,13 +112,13 @@ pub enum Ending {
         /// The service had been called.
         reached_service: bool,
     },
-    /// User code panicked in a poll: the service, in call, poll or drop, or a classifier. A panic on the way to the
-    /// service, in a cost function or a clone of the request, is `Refused`.
+    /// User code panicked in a poll: the service (in call, poll or drop) or a classifier. A panic before the service is
+    /// called, as in a cost function or a clone of the request, is `Refused`.
     Panicked,
 }
 
 impl Ending {
-    /// The ending behind a result that comes out of the next stage.
+    /// Returns the ending of a result that the next stage returned.
     pub fn of<T, E>(result: &Result<T, Error<E>>, frame: &Frame) -> Self {
         match result {
             Err(Error::Rejected(rejection)) => Self::from(rejection),
@@ -127,13 +126,13 @@ impl Ending {
         }
     }
 
-    /// Whether the service never saw the call: what was taken for it is refunded.
+    /// Returns whether the service never saw the call, so that its tokens are refunded.
     #[inline]
     pub fn spared_the_service(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Cancelled { reached_service: false })
     }
 
-    /// The ending of a call that was [abandoned](Stage::abandon), once the stages further in have been.
+    /// Returns the ending of an [abandoned](Stage::abandon) call, after its inner stages were abandoned.
     pub fn of_abandoned(cause: Abandonment, frame: &Frame) -> Self {
         match (cause, frame.reached_service()) {
             (Abandonment::Cancelled, reached_service) => Self::Cancelled { reached_service },

@@ -1,14 +1,14 @@
 use super::Frame;
 
-/// Writes to the request of each attempt, just before the service is called with it: a header with the deadline, the
-/// number of the attempt, an idempotency key.
+/// Writes to the request of each attempt, just before the service is called: a header with the deadline, the number of
+/// the attempt, an idempotency key.
 ///
-/// [`ClientBuilder::stamp`](crate::stack::ClientBuilder::stamp) and [`Leaf::stamp`](super::Leaf::stamp) take it.
-/// The service is ready by then, so the call leaves at once. In a stack of a builder the context of the attempt is the
-/// [current](crate::CallContext::current) one. The request is the attempt's own: a stamp of one attempt is not seen by
-/// the next.
+/// [`ClientBuilder::stamp`](crate::stack::ClientBuilder::stamp) and [`Leaf::stamp`](super::Leaf::stamp) take it. The
+/// service is ready at that time, so the call leaves at once. In a stack of a builder, the context of the attempt is
+/// the [current](crate::CallContext::current) one. Each attempt has its own copy of the request, so the next attempt
+/// does not see the stamp.
 ///
-/// A panic in it ends the attempt before the service has it. A stack without a stamp pays nothing for it.
+/// A panic in the stamp ends the attempt before the service receives it. A stack without a stamp has no cost for it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -41,11 +41,11 @@ use super::Frame;
 /// # }
 /// ```
 pub trait Stamp<Request> {
-    /// Writes to the request. The [time of the frame](Frame::now) is read then, if it is asked for.
+    /// Writes to the request. [`Frame::now`] reads the clock at that time.
     fn stamp(&self, request: &mut Request, frame: &mut Frame);
 }
 
-/// Leaves requests as they are. The default.
+/// Does not change requests. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoStamp;
 

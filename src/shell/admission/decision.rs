@@ -4,16 +4,16 @@ use std::convert::Infallible;
 /// The decision about a call at an [`Admission`](super::Admission).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision<Permit, Place, Refusal = Rejection> {
-    /// The call goes on, and has taken this.
+    /// The call is admitted with this permit.
     Admitted(Permit),
-    /// The call does not go on.
+    /// The call is refused.
     Refused(Refusal),
     /// The call waits for its turn in this place.
     Waits(Place),
 }
 
 impl<Permit, Refusal> Decision<Permit, Infallible, Refusal> {
-    /// The decision where no call waits.
+    /// The decision of an admission at which no call waits.
     #[inline]
     pub(crate) fn at_once(self) -> Result<Permit, Refusal> {
         match self {

@@ -21,7 +21,7 @@ where
                     return None;
                 };
                 guard.settle(refused, frame);
-                // Last: it drops what is left of the call, which may be user code.
+                // Last, because it drops the rest of the call, which can run user code.
                 state.set(State::Ended);
                 Some(request)
             }
@@ -37,7 +37,7 @@ where
 }
 
 impl<A, Next> AdmissionStage<A, Next> {
-    /// Gives up the place of a call that waits. If that panics it is not tried again.
+    /// Gives up the place of a waiting call. If that panics, it is not repeated.
     // Waiting => Ended
     pub(super) fn leave<S, Request>(
         &self,
@@ -52,13 +52,13 @@ impl<A, Next> AdmissionStage<A, Next> {
         if let StateProjection::Waiting { place, .. } = ends.0.as_mut().project() {
             self.admission.leave(place, frame);
         }
-        // Drops the request, which is user code.
+        // Dropping the request runs user code.
         drop(ends);
         frame.user_code_runs();
     }
 }
 
-/// A call that stops waiting when this is dropped, be it by a panic.
+/// Ends the wait of a call when dropped, also by a panic.
 struct StopsWaiting<'call, Call, Permit, Place, Request>(Pin<&'call mut State<Call, Permit, Place, Request>>);
 
 impl<Call, Permit, Place, Request> Drop for StopsWaiting<'_, Call, Permit, Place, Request> {

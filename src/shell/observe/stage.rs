@@ -19,7 +19,7 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Tells an [`Observer`] of each call, or of each attempt.
+/// Reports each call, or each attempt, to an [`Observer`].
 #[derive(Clone, Debug)]
 pub struct ObserveStage<O, Next> {
     observer: O,
@@ -29,13 +29,13 @@ pub struct ObserveStage<O, Next> {
 }
 
 impl<O: Observer, Next> ObserveStage<O, Next> {
-    /// Observes what passes to the next stage, as calls or as attempts of the stack of this name.
+    /// Observes the calls, or the attempts, of the stack of this name.
     pub fn new(stack: &'static str, observed: Observed, mut observer: O, next: Next) -> Self {
         observer.watches(stack);
         Self::of_informed(stack, observed, observer, next)
     }
 
-    /// The same for an observer that knows which stack it watches.
+    /// Makes the stage for an observer that knows its stack.
     pub(crate) fn of_informed(stack: &'static str, observed: Observed, observer: O, next: Next) -> Self {
         Self { observer, stack, observed, next }
     }
@@ -52,7 +52,7 @@ pin_project! {
     }
 }
 
-/// How far the observation of a call, or of an attempt, has come.
+/// The state of the observation of a call or an attempt.
 ///
 /// | state | event | next state |
 /// |---|---|---|
@@ -60,29 +60,29 @@ pin_project! {
 /// | `Started` | the first poll begins | `Torn` |
 /// | `UnderWay` | a poll begins | `Torn` |
 /// | `Torn` | the poll ends pending | `UnderWay` |
-/// | `Torn` | the stages further in have ended | `Ended` |
+/// | `Torn` | the inner stages have ended | `Ended` |
 /// | `Torn` | user code panics | `Torn` |
 /// | `Started` | recalled | `Ended` |
 /// | any | abandoned | `Ended` |
 #[derive(Debug)]
 enum Watching<Watch> {
-    /// The observer knows nothing of it yet.
+    /// The observer has not seen it yet.
     Started {
         context: CallContext,
         began: Instant,
     },
     UnderWay(Watched<Watch>),
-    /// In a poll, or after one that panicked. The stages further in have not ended.
+    /// In a poll, or after one that panicked. The inner stages have not ended.
     Torn,
-    /// The stages further in have ended. They are neither polled nor abandoned again.
+    /// The inner stages have ended. They are neither polled nor abandoned again.
     Ended,
 }
 
-/// A call, or an attempt, that was begun and not ended.
+/// A call or an attempt that has begun and not ended.
 #[derive(Debug)]
 pub(super) struct Watched<Watch> {
     pub(super) watch: Watch,
-    /// `None` of one that is ended before its stages have begun.
+    /// `None` if it ended before its stages started.
     began: Option<Instant>,
 }
 
@@ -191,11 +191,11 @@ where
                     });
                 }));
                 if !begun {
-                    // The observer panicked. What was taken is given back all the same.
+                    // The observer panicked. The stages must return their permits nevertheless.
                     abandon(watching, frame);
                 }
                 match panic {
-                    // While a panic unwinds, a second one that left a drop would end the process.
+                    // A second panic that left a drop during unwinding would abort the process.
                     Err(panic) if !thread::panicking() => resume_unwind(panic),
                     Err(panic) => {
                         survives(|| drop(panic));
@@ -221,7 +221,7 @@ where
 {
     fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
         let ObserveCallProjection { next, watching } = call.project();
-        // What was begun has been polled.
+        // A call that has begun was polled.
         if !matches!(watching, Watching::Started { .. }) {
             return None;
         }
@@ -232,7 +232,7 @@ where
     }
 }
 
-/// Begins a call, or an attempt, and ends it as panicked, where a panic comes before its first poll.
+/// Begins a call or an attempt, and ends it as panicked if a panic comes before its first poll.
 struct EndOnPanic<'stage, O: Observer, Next> {
     stage: &'stage ObserveStage<O, Next>,
     context: CallContext,
@@ -242,13 +242,13 @@ struct EndOnPanic<'stage, O: Observer, Next> {
 impl<O: Observer, Next> Drop for EndOnPanic<'_, O, Next> {
     #[cold]
     fn drop(&mut self) {
-        // A second panic would end the process.
+        // A second panic would abort the process.
         survives(|| drop(self.stage.begin(self.context, self.began)));
     }
 }
 
 impl<O: Observer, Next> ObserveStage<O, Next> {
-    /// Begins a call, or an attempt, that was started with this context at this time.
+    /// Begins a call or an attempt that started with this context at this time.
     #[inline]
     fn begin(&self, context: CallContext, began: Instant) -> EndOnDrop<'_, O> {
         let Self { observer, stack, observed, .. } = self;
@@ -257,7 +257,7 @@ impl<O: Observer, Next> ObserveStage<O, Next> {
     }
 }
 
-/// Ends what is observed, also while a panic of user code unwinds.
+/// Ends the observed call or attempt, even while a panic of user code unwinds.
 pub(super) struct EndOnDrop<'stage, O: Observer> {
     observer: &'stage O,
     watched: Option<Watched<O::Watch>>,
@@ -269,7 +269,7 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
         Self { observer, watched: Some(watched) }
     }
 
-    /// Polls further in.
+    /// Polls the next stage.
     #[inline]
     fn poll<T>(&mut self, frame: &mut Frame, poll: impl FnOnce(&mut Frame) -> T) -> T {
         let Some(Watched { watch, .. }) = &mut self.watched else { polled_after_end() };
@@ -281,7 +281,7 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
         polled
     }
 
-    /// It goes on.
+    /// The call or attempt continues.
     #[inline]
     pub(super) fn keep(mut self) -> Option<Watched<O::Watch>> {
         self.watched.take()
@@ -303,13 +303,13 @@ impl<O: Observer> Drop for EndOnDrop<'_, O> {
         if let Some(Watched { watch, began }) = self.watched.take() {
             let took = took(began, &mut Frame::new());
             let end = End { ending: Ending::Panicked, rejection: None, took, retries: Retries::default() };
-            // A second panic would end the process.
+            // A second panic would abort the process.
             survives(|| self.observer.end(watch, &end));
         }
     }
 }
 
-/// The observer ran, which is user code.
+/// Notes that the observer, which is user code, ran.
 #[inline]
 fn observer_ran<O: Observer>(frame: &mut Frame) {
     if !O::IS_QUICK {
@@ -317,7 +317,7 @@ fn observer_ran<O: Observer>(frame: &mut Frame) {
     }
 }
 
-/// How long a call, or an attempt, has taken by now.
+/// Returns how long a call or an attempt has taken.
 #[inline]
 fn took(began: Option<Instant>, frame: &mut Frame) -> Duration {
     began.map_or(Duration::ZERO, |began| frame.now().saturating_duration_since(began))
