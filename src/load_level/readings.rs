@@ -34,9 +34,11 @@ pub struct Readings {
     pub concurrency: usize,
     /// The calls that wait.
     pub waiting: usize,
-    /// The most that may wait now. Of an [adaptive](super::Queue::adaptive) queue these are the calls that the service
-    /// takes within `max_wait`, and one, if they are fewer than `max_depth`; a call of a shorter wait finds a place
-    /// behind fewer. Equal to `max_depth` while the rate of the service is not known, and in all other queues.
+    /// The most that may wait now. In an [adaptive](super::Queue::adaptive) queue this is one more than the calls that
+    /// the service takes within the longest wait of a call without a deadline, and at most `max_depth`. That wait is
+    /// `max_wait`, or the shorter interval of [`Discipline::adaptive`](super::Discipline::adaptive). A call that may
+    /// wait less is refused behind fewer calls. Equal to `max_depth` while the rate of the service is not known, while
+    /// the newest calls are served first, and in all other queues.
     pub depth: usize,
     /// The most that ever wait, as configured.
     pub max_depth: usize,

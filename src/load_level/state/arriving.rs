@@ -140,7 +140,7 @@ impl State {
     }
 
     /// How long a call may wait that comes now.
-    fn patience(&self, deadline: Nanos, now: Nanos) -> Nanos {
+    pub(super) fn patience(&self, deadline: Nanos, now: Nanos) -> Nanos {
         let left = if deadline == NEVER { NEVER } else { deadline.saturating_sub(now) };
         self.rule.patience(left, self.newest_first(now)).min(self.max_wait)
     }

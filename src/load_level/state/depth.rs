@@ -1,6 +1,6 @@
 //! The depth that a queue finds by itself, and the order by urgency.
 
-use super::{CLASSES, Newcomer, Refusal, State};
+use super::{CLASSES, NEVER, Newcomer, Refusal, State};
 use crate::{
     clock::Nanos,
     error::QueueFullCause,
@@ -18,9 +18,13 @@ impl State {
         self.service_rate.is_some()
     }
 
-    /// The most waiters with which a call finds a place that may wait for `max_wait` and is served after them.
+    /// Returns the most calls that may wait now, for a call without a deadline. While the newest are served first, no
+    /// call of the highest class waits behind another, so that the rate does not bound their number.
     pub(in crate::load_level) fn depth_in_force(&self, now: Nanos) -> usize {
-        self.service_rate(now).map_or(self.depth, |rate| self.depth_at(rate, self.max_wait))
+        match self.service_rate(now) {
+            Some(rate) if !self.newest_first(now) => self.depth_at(rate, self.patience(NEVER, now)),
+            _ => self.depth,
+        }
     }
 
     /// The calls that the service takes in `patience`, and one: a queue in which no call waits takes the next one.
@@ -61,6 +65,9 @@ impl State {
     /// Says what the depth follows, in words.
     pub(super) fn describe_depth(&self) -> String {
         match self.service_rate(self.latest) {
+            Some(_) if self.newest_first(self.latest) => {
+                ", no more than are served in time: no bound while the newest are served first".to_owned()
+            }
             Some(rate) => {
                 let (depth, per_second) = (self.depth_in_force(self.latest), rate.per_second());
                 format!(", no more than are served in time: {depth} at {per_second:.1} per second")

@@ -289,7 +289,7 @@ impl Both {
         assert_eq!([full, displaced, waited_too_long, cancelled, closed], self.model.counts);
         assert_eq!((readings.waiting, readings.weight), (self.model.waiting(), self.model.weight()));
         assert_eq!(readings.waiting, self.waiting.len(), "all others were told");
-        assert_eq!(readings.depth, self.model.depth_for(self.model.max_wait));
+        assert_eq!(readings.depth, self.model.depth_in_force());
         assert_eq!(readings.oldest_age.as_nanos() as u64, self.model.oldest_age());
         let ended = self.served + self.spared + self.model.counts.iter().sum::<u64>();
         assert_eq!(ended + self.waiting.len() as u64, self.arrived, "each has one outcome");

@@ -142,6 +142,22 @@ impl Model {
         })
     }
 
+    /// The depth limit for a newcomer without a deadline. While the newest are served first, none waits behind another.
+    pub fn depth_in_force(&self) -> usize {
+        if self.newest_first() { self.depth } else { self.depth_for(self.patience(u64::MAX)) }
+    }
+
+    /// How long a newcomer may wait that has `left` until its deadline.
+    fn patience(&self, left: Nanos) -> Nanos {
+        let patience = match self.rule {
+            Rule::Deadline(fourths) | Rule::Urgent(fourths) if left < u64::MAX => left * fourths / 4,
+            Rule::Adaptive { target, interval } if self.is_standing(interval) => left.min(target),
+            Rule::Adaptive { interval, .. } => left.min(interval),
+            _ => left,
+        };
+        patience.min(self.max_wait)
+    }
+
     pub fn set_pace(&mut self, interval: Option<Nanos>) {
         self.rate = self.rate.as_ref().map(|_| Rate::default());
         let before = self.pace;
@@ -245,13 +261,7 @@ impl Model {
         }
         let class = if self.by_criticality { call.class } else { 0 };
         let left = call.deadline.map_or(u64::MAX, |deadline| deadline.saturating_sub(self.now));
-        let patience = match self.rule {
-            Rule::Deadline(fourths) | Rule::Urgent(fourths) if left < u64::MAX => left * fourths / 4,
-            Rule::Adaptive { target, interval } if self.is_standing(interval) => left.min(target),
-            Rule::Adaptive { interval, .. } => left.min(interval),
-            _ => left,
-        };
-        let patience = patience.min(self.max_wait);
+        let patience = self.patience(left);
         let refused = if self.is_closed {
             Some(Outcome::Closed)
         } else if patience == 0 {

@@ -110,6 +110,32 @@ async fn the_most_urgent_and_the_newest_wait_only_behind_those_that_are_served_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_newest_are_served_first_the_configured_depth_is_the_bound() {
+    let mut busy = Busy::new(adaptive().depth(50).discipline(Discipline::lifo()));
+    busy.serve(100, ms(10)).await;
+    assert_eq!((busy.queue.readings().depth, busy.queue.readings().served_per_second), (50, Some(100.0)));
+    let mut waiting: Vec<_> = (0..51).map(|_| waiter(&busy.queue)).collect();
+    assert_eq!(busy.queue.readings().waiting, 50);
+    let Rejection::QueueFull(full) = refused(&mut waiting[0]) else { panic!("another reason") };
+    assert_eq!((full.cause(), full.bound()), (QueueFullCause::Displaced, 50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn adaptive_lifo_has_the_depth_of_its_interval_until_it_serves_the_newest_first() {
+    let discipline = Discipline::adaptive_with(ms(5), ms(50));
+    let mut busy = Busy::new(adaptive().depth(50).discipline(discipline));
+    for _ in 0..100 {
+        // No call waits behind another, so the queue empties with each call.
+        busy.serve(1, ms(10)).await;
+    }
+    assert_eq!(busy.queue.readings().depth, 6, "five in 50 ms, and one");
+    let (waiting, full) = busy.fill();
+    assert_eq!((waiting, full.cause(), full.bound()), (6, QueueFullCause::Deadline, 6));
+    advance(ms(51)).await;
+    assert_eq!(busy.queue.readings().depth, 50, "the queue has not been empty for its interval");
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_rate_is_not_known_only_the_depth_is_a_bound() {
     let mut busy = Busy::new(adaptive().depth(50));
     busy.serve(11, ms(10)).await;
