@@ -16,12 +16,16 @@ use std::time::Duration;
 /// | known | unknown | calls waited for such a pause until one was taken: the service stood still |
 /// | known | unknown | the pace changes |
 ///
-/// Until the end of a standstill the rate of before counts: it says what the service does once it goes on.
+/// Until the end of a standstill the rate of before counts: it says what the service does once it goes on. A standstill
+/// before the rate is known shows only in comparison with later calls: the longest wait between two calls does not count
+/// if it is longer than the pause that follows from all others.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServiceRate {
     /// The span before, and the one that has begun.
     before: Span,
     current: Span,
+    /// The longest wait between two calls while the rate is not known. The spans do not contain it.
+    longest: Option<Nanos>,
     /// When a waiter was taken last. `None` before the first one.
     last: Option<Nanos>,
     /// The places in the service at that time.
@@ -61,13 +65,44 @@ impl ServiceRate {
             return;
         }
         (self.last, self.places) = (Some(now), places);
-        self.current.served += 1;
-        self.current.time = self.current.time.saturating_add(wait);
+        if self.span().is_none() {
+            self.count_shorter(wait);
+        } else {
+            self.current = self.current.plus(1, wait);
+        }
+        if self.span().is_some() {
+            // Unknown | Known => Known
+            self.count_longest();
+        }
         let Span { served, time } = self.current;
         let places = u64::from(places);
         if served >= LONG.max(2 * places) && time >= SHORTEST || served >= FEWEST + places && time >= LONGEST {
             (self.before, self.current) = (self.current, Span::default());
         }
+    }
+
+    /// Counts the shorter one of this wait and the longest wait before, and keeps the longer one.
+    fn count_shorter(&mut self, wait: Nanos) {
+        match &mut self.longest {
+            None => self.longest = Some(wait),
+            Some(longest) => {
+                self.current = self.current.plus(1, wait.min(*longest));
+                *longest = wait.max(*longest);
+            }
+        }
+    }
+
+    /// Counts the longest wait, unless the service stood still in it.
+    fn count_longest(&mut self) {
+        let counted = self.counted();
+        if let Some(wait) = self.longest.take().filter(|wait| *wait <= self.pause(counted)) {
+            self.current = self.current.plus(1, wait);
+        }
+    }
+
+    /// The calls of both spans.
+    fn counted(&self) -> Span {
+        self.before.plus(self.current.served, self.current.time)
     }
 
     /// The rate, if it is known. Calls wait since `backlog_since`, which is the present where none waits.
@@ -77,9 +112,11 @@ impl ServiceRate {
 
     /// What was counted, if it is enough.
     fn span(&self) -> Option<Span> {
-        let (before, current) = (self.before, self.current);
-        let time = before.time.saturating_add(current.time);
-        let span = Span { served: before.served.saturating_add(current.served), time };
+        let counted = self.counted();
+        let span = match self.longest {
+            Some(wait) if wait <= self.pause(counted) => counted.plus(1, wait),
+            _ => counted,
+        };
         (span.served >= FEWEST + u64::from(self.places) && span.time >= SHORTEST).then_some(span)
     }
 
@@ -98,6 +135,11 @@ impl ServiceRate {
 }
 
 impl Span {
+    /// This span, and as many more calls in this time.
+    fn plus(self, served: u64, time: Nanos) -> Self {
+        Self { served: self.served.saturating_add(served), time: self.time.saturating_add(time) }
+    }
+
     /// The calls that the service takes within this time.
     pub(super) fn calls_within(self, time: Nanos) -> u64 {
         let calls = u128::from(time.0) * u128::from(self.served) / u128::from(self.time.0.max(1));

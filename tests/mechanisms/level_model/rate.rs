@@ -17,7 +17,7 @@ impl Rate {
             return;
         };
         let wait = now.saturating_sub(last.max(backlog_since));
-        let stood_still = self.counted().is_some_and(|counted| u128::from(wait) > self.pause(counted));
+        let stood_still = self.counted().is_some_and(|counted| u128::from(wait) > pause(counted, self.places));
         if stood_still || self.is_over(backlog_since) {
             *self = Self { waits: Vec::new(), last: Some(now), places };
             return;
@@ -29,26 +29,51 @@ impl Rate {
     /// The calls and the time of the last whole span, and of the one that has begun.
     fn counted(&self) -> Option<(u64, Nanos)> {
         let (mut before, mut current) = ((0, 0), (0, 0));
+        // The longest wait, until the others and it are enough.
+        let mut longest = None;
         for (wait, places) in &self.waits {
-            current = (current.0 + 1, current.1 + wait);
+            if Self::enough(before, current, longest, *places).is_some() {
+                current = (current.0 + 1, current.1 + wait);
+            } else if let Some(held) = longest {
+                current = (current.0 + 1, current.1 + wait.min(&held));
+                longest = Some(held.max(*wait));
+            } else {
+                longest = Some(*wait);
+            }
+            if let Some((served, time)) = Self::enough(before, current, longest, *places) {
+                (current, longest) = ((served - before.0, time - before.1), None);
+            }
             if current.0 >= 200 && current.1 >= 50 * MILLI || current.0 >= 10 + places && current.1 >= 5000 * MILLI {
                 (before, current) = (current, (0, 0));
             }
         }
-        let (served, time) = (before.0 + current.0, before.1 + current.1);
-        (served >= 10 + self.places && time >= 50 * MILLI).then_some((served, time))
+        Self::enough(before, current, longest, self.places)
     }
 
-    fn pause(&self, (served, time): (u64, Nanos)) -> u128 {
-        u128::from(time) * u128::from(self.places) / u128::from(served) * 20
+    /// All that was counted, if it is enough: with the longest wait, unless that was a standstill.
+    fn enough(
+        before: (u64, Nanos),
+        current: (u64, Nanos),
+        longest: Option<Nanos>,
+        places: u64,
+    ) -> Option<(u64, Nanos)> {
+        let (mut served, mut time) = (before.0 + current.0, before.1 + current.1);
+        if let Some(wait) = longest.filter(|wait| u128::from(*wait) <= pause((served, time), places)) {
+            (served, time) = (served + 1, time + wait);
+        }
+        (served >= 10 + places && time >= 50 * MILLI).then_some((served, time))
     }
 
     fn is_over(&self, backlog_since: Nanos) -> bool {
         let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
-        idle > 10_000 * MILLI && self.counted().is_none_or(|counted| u128::from(idle) > self.pause(counted))
+        idle > 10_000 * MILLI && self.counted().is_none_or(|counted| u128::from(idle) > pause(counted, self.places))
     }
 
     pub fn known(&self, backlog_since: Nanos) -> Option<(u64, Nanos)> {
         self.counted().filter(|_| !self.is_over(backlog_since))
     }
+}
+
+fn pause((served, time): (u64, Nanos), places: u64) -> u128 {
+    u128::from(time) * u128::from(places) / u128::from(served.max(1)) * 20
 }

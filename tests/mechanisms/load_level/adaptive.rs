@@ -189,6 +189,23 @@ async fn a_standstill_does_not_shorten_the_queue_for_longer_than_it_lasts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_standstill_does_not_count_into_the_first_rate() {
+    let mut busy = Busy::new(adaptive());
+    busy.serve(5, ms(10)).await;
+    for _ in 0..1_000 {
+        // Calls keep coming, and leave when their time is up.
+        busy.waiting.extend([waiter(&busy.queue)]);
+        advance(ms(20)).await;
+        busy.waiting.retain_mut(|waiter| waiter.poll().is_pending());
+    }
+    busy.serve(1, ms(1)).await;
+    busy.waiting.clear();
+    busy.serve(7, ms(10)).await;
+    let readings = busy.queue.readings();
+    assert_eq!((readings.depth, readings.served_per_second), (11, Some(100.0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_time_counts_for_nothing_and_a_long_one_ends_what_was_known() {
     let mut busy = Busy::new(adaptive());
     busy.serve(50, ms(10)).await;
