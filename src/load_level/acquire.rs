@@ -1,4 +1,4 @@
-use super::{Queue, pace::Share, queue::Ticket, state::Standing};
+use super::{Queue, pace::PaceSlot, queue::ArrivingCall, state::CallPhase};
 use crate::{context::CallContext, error::Rejection, shell::Timer, waiters::Place};
 use pin_project_lite::pin_project;
 use std::{
@@ -23,7 +23,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.queue.end(Share::NONE, Instant::now);
+        self.queue.end(PaceSlot::NONE, Instant::now);
     }
 }
 
@@ -39,7 +39,7 @@ pin_project! {
     pub struct Acquire {
         queue: Queue,
         weight: u64,
-        state: State,
+        state: AcquireState,
         #[pin]
         timer: Timer,
     }
@@ -47,7 +47,7 @@ pin_project! {
     impl PinnedDrop for Acquire {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let State::Waiting(place) = this.state {
+            if let AcquireState::Waiting(place) = this.state {
                 this.queue.leave(*place, Instant::now());
             }
         }
@@ -56,7 +56,7 @@ pin_project! {
 
 /// Where the future stands.
 #[derive(Debug)]
-enum State {
+enum AcquireState {
     Unpolled,
     Waiting(Place),
     Ended,
@@ -64,7 +64,7 @@ enum State {
 
 impl Acquire {
     pub(super) fn new(queue: Queue, weight: u64) -> Self {
-        Self { queue, weight, state: State::Unpolled, timer: Timer::new() }
+        Self { queue, weight, state: AcquireState::Unpolled, timer: Timer::new() }
     }
 }
 
@@ -77,40 +77,40 @@ impl Future for Acquire {
         let mut now = None;
         loop {
             let answer = match *this.state {
-                State::Unpolled if this.queue.enter() => Ok(Share::NONE),
-                State::Unpolled => {
-                    *this.state = State::Ended;
+                AcquireState::Unpolled if this.queue.enter() => Ok(PaceSlot::NONE),
+                AcquireState::Unpolled => {
+                    *this.state = AcquireState::Ended;
                     let context = CallContext::current();
                     let (criticality, deadline) = (context.criticality(), context.deadline_or_never());
-                    let ticket = Ticket { weight: *this.weight, criticality, deadline };
+                    let call = ArrivingCall { weight: *this.weight, criticality, deadline };
                     let arrived_at = Instant::now();
-                    let (arrival, woke) = this.queue.arrive(ticket, arrived_at);
+                    let (arrival, woke) = this.queue.arrive(call, arrived_at);
                     now = (!woke).then_some(arrived_at);
                     match arrival {
                         // Unpolled => Waiting
-                        Standing::Waiting(place) => {
-                            *this.state = State::Waiting(place);
+                        CallPhase::Waiting(place) => {
+                            *this.state = AcquireState::Waiting(place);
                             continue;
                         }
-                        Standing::Admitted(share) => Ok(share),
-                        Standing::Refused(refusal) => Err(refusal),
+                        CallPhase::Admitted(slot) => Ok(slot),
+                        CallPhase::Refused(refusal) => Err(refusal),
                     }
                 }
-                State::Waiting(place) => {
+                AcquireState::Waiting(place) => {
                     match this.queue.poll(place, cx.waker(), now.take().unwrap_or_else(Instant::now)) {
                         // Waiting => Waiting
-                        Standing::Waiting(asks_at) => {
+                        CallPhase::Waiting(asks_at) => {
                             ready!(this.timer.as_mut().poll_until(asks_at, cx));
                             continue;
                         }
-                        Standing::Admitted(share) => Ok(share),
-                        Standing::Refused(refusal) => Err(refusal),
+                        CallPhase::Admitted(slot) => Ok(slot),
+                        CallPhase::Refused(refusal) => Err(refusal),
                     }
                 }
-                State::Ended => crate::shell::polled_after_end(),
+                AcquireState::Ended => crate::shell::polled_after_end(),
             };
             // Unpolled | Waiting => Ended
-            *this.state = State::Ended;
+            *this.state = AcquireState::Ended;
             // From here on the permit gives the place back. The timer drops a waker, which may panic.
             let permit = answer.map(|_| Permit::new(this.queue.clone())).map_err(Rejection::from);
             this.timer.disarm();

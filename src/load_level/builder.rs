@@ -1,4 +1,4 @@
-use super::{Discipline, Queue, pace::Pace, places::MOST_CONCURRENCY, state::State};
+use super::{Discipline, Queue, pace::Pace, places::MOST_CONCURRENCY, state::QueueState};
 use crate::error::{ConfigError, check_duration};
 use std::time::Duration;
 
@@ -97,7 +97,8 @@ impl QueueBuilder {
         check_max_wait(self.max_wait)?;
         self.discipline.check()?;
         let pace = self.pace.map(|(calls, period)| Pace::new("load_level.pace", calls, period)).transpose()?;
-        let mut state = State::new(self.depth, max_weight, self.max_wait, self.discipline, self.by_criticality, pace);
+        let mut state =
+            QueueState::new(self.depth, max_weight, self.max_wait, self.discipline, self.by_criticality, pace);
         if self.is_adaptive {
             state.adapt_depth();
         }

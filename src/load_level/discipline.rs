@@ -199,12 +199,12 @@ pub(super) enum Rule {
 
 impl Rule {
     /// How long a newcomer may wait that has `left` until its deadline.
-    pub(super) fn patience(self, left: Nanos, is_standing: bool) -> Nanos {
+    pub(super) fn patience(self, left: Nanos, has_standing_queue: bool) -> Nanos {
         match self {
             Self::Deadline { share } if left < Nanos::MAX => {
                 Nanos(((u128::from(left.0) * u128::from(share)) >> 32) as u64)
             }
-            Self::Adaptive { target, .. } if is_standing => left.min(target),
+            Self::Adaptive { target, .. } if has_standing_queue => left.min(target),
             Self::Adaptive { interval, .. } => left.min(interval),
             Self::Deadline { .. } | Self::Fifo | Self::Lifo => left,
         }

@@ -1,4 +1,4 @@
-use super::{Queue, queue::Ticket};
+use super::{Queue, queue::ArrivingCall};
 use crate::shell::{AdmissionStage, Classes, CriticalityBy, CriticalityOfContext, Frame, KeepError, Leaf, StackLayer};
 
 /// Calls that wait their turn in a [`Queue`]: what each weighs, and how much it matters. See the [module](super).
@@ -49,14 +49,14 @@ impl<W, C> LoadLevel<W, C> {
     }
 
     /// What the queue sees of a call.
-    pub(super) fn ticket<Request>(&self, request: &Request, frame: &mut Frame) -> Ticket
+    pub(super) fn arriving_call<Request>(&self, request: &Request, frame: &mut Frame) -> ArrivingCall
     where
         W: Weigh<Request>,
         C: Classes<Request>,
     {
         let weight = self.weight.weight(request, frame);
         let criticality = self.criticality.criticality(request, frame);
-        Ticket { weight, criticality, deadline: frame.inherited().deadline() }
+        ArrivingCall { weight, criticality, deadline: frame.inherited().deadline() }
     }
 }
 

@@ -21,9 +21,9 @@ pub(super) struct Pace {
 
 /// A call's share of the pace, which it can give back: the instant that was due after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share(Nanos);
+pub struct PaceSlot(Nanos);
 
-impl Share {
+impl PaceSlot {
     /// The share of a call that came where there was no pace. Once a call has begun, no instant as early as this is
     /// due.
     pub(super) const NONE: Self = Self(Nanos::ZERO);
@@ -73,19 +73,19 @@ impl Pace {
     }
 
     /// A call begins now, if it may.
-    pub(super) fn take(&mut self, now: Nanos) -> Option<Share> {
+    pub(super) fn take(&mut self, now: Nanos) -> Option<PaceSlot> {
         if self.due > fixed(now) {
             return None;
         }
         let earliest = fixed(now.saturating_sub(TOLERANCE));
         self.due = self.due.max(earliest).saturating_add(self.interval);
-        Some(Share(self.due()))
+        Some(PaceSlot(self.due()))
     }
 
     /// A call that took this share did not begin. The next calls use it only if none has begun since: otherwise calls
     /// that were due one after the other would begin together.
-    pub(super) fn give_back(&mut self, share: Share) {
-        if Share(self.due()) == share {
+    pub(super) fn give_back(&mut self, slot: PaceSlot) {
+        if PaceSlot(self.due()) == slot {
             self.due = self.due.saturating_sub(self.interval);
         }
     }

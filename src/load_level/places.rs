@@ -11,7 +11,7 @@
 //! | slow | fast | it releases the lock; no call waits, there is no pace, and the queue is open | [`Word::hand_back`] |
 //! | slow | slow | it releases the lock; a call waits, there is a pace, or the queue is closed | [`Word::hand_back`] |
 
-use super::state::State;
+use super::state::QueueState;
 use crate::sync::{AtomicU64, MutexGuard, Ordering};
 
 /// The calls in the service, and how many there may be.
@@ -105,12 +105,12 @@ impl Word {
 
     /// Lets only the holder of the lock change the word, until it hands it back.
     // Fast | Slow => Slow
-    pub(super) fn take_over(&self, _lock: &MutexGuard<'_, State>) -> Places {
+    pub(super) fn take_over(&self, _lock: &MutexGuard<'_, QueueState>) -> Places {
         Places::of(self.0.fetch_or(SLOW, Ordering::Relaxed))
     }
 
     // Slow => Fast | Slow
-    pub(super) fn hand_back(&self, places: Places, lock: &MutexGuard<'_, State>) {
+    pub(super) fn hand_back(&self, places: Places, lock: &MutexGuard<'_, QueueState>) {
         self.0.store(places.word(lock.mode()), Ordering::Relaxed);
     }
 }

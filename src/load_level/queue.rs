@@ -2,13 +2,13 @@ mod calls;
 mod closing;
 mod settings;
 
-pub(super) use calls::Ticket;
+pub(super) use calls::ArrivingCall;
 
 use super::{
     QueueBuilder, Readings,
     acquire::{Acquire, Permit},
     places::{Places, Word},
-    state::State,
+    state::QueueState,
 };
 use crate::{
     clock::Origin,
@@ -51,13 +51,13 @@ use tokio::time::Instant;
 /// has 80 bytes, which are used again. One wake-up ends a wait, with any number of waiters.
 #[derive(Clone)]
 pub struct Queue {
-    shared: Arc<Shared>,
+    shared: Arc<QueueShared>,
 }
 
-struct Shared {
+struct QueueShared {
     word: Word,
     origin: Origin,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
 }
 
 impl Queue {
@@ -123,10 +123,10 @@ impl Queue {
     }
 
     /// An empty queue.
-    pub(super) fn of(limit: u32, state: State) -> Self {
+    pub(super) fn of(limit: u32, state: QueueState) -> Self {
         let word = Word::new(limit, state.mode());
         let origin = Origin::at(Instant::now());
-        Self { shared: Arc::new(Shared { word, origin, state: Mutex::new(state) }) }
+        Self { shared: Arc::new(QueueShared { word, origin, state: Mutex::new(state) }) }
     }
 
     /// Waits for its turn, as a call that weighs 1. Its deadline and its criticality are those of the
@@ -191,7 +191,7 @@ impl Queue {
     ///
     /// It takes the lock, so read a busy queue only a few times per second. It changes nothing.
     pub fn readings_at(&self, now: Instant) -> Readings {
-        let Shared { word, origin, state } = &*self.shared;
+        let QueueShared { word, origin, state } = &*self.shared;
         let state = lock(state);
         Readings::of(&state, word.places(), state.time_at(origin.to(now)))
     }

@@ -2,8 +2,8 @@
 
 use super::{
     layer::{LoadLevel, Weigh},
-    pace::Share,
-    state::Standing,
+    pace::PaceSlot,
+    state::CallPhase,
 };
 use crate::{
     error::Rejection,
@@ -27,23 +27,23 @@ where
     const READS_DEADLINE: bool = true;
 
     /// A place in the service, and what was taken of the pace for it.
-    type Permit = Share;
+    type Permit = PaceSlot;
     type Place = Place;
 
     #[inline]
-    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<Share, Place> {
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<PaceSlot, Place> {
         if self.queue.enter() {
-            return Decision::Admitted(Share::NONE);
+            return Decision::Admitted(PaceSlot::NONE);
         }
-        let ticket = self.ticket(request, frame);
-        let (arrival, woke) = self.queue.arrive(ticket, frame.now());
+        let call = self.arriving_call(request, frame);
+        let (arrival, woke) = self.queue.arrive(call, frame.now());
         if woke {
             frame.user_code_runs();
         }
         match arrival {
-            Standing::Admitted(share) => Decision::Admitted(share),
-            Standing::Waiting(place) => Decision::Waits(place),
-            Standing::Refused(refusal) => Decision::Refused(refusal.into()),
+            CallPhase::Admitted(slot) => Decision::Admitted(slot),
+            CallPhase::Waiting(place) => Decision::Waits(place),
+            CallPhase::Refused(refusal) => Decision::Refused(refusal.into()),
         }
     }
 
@@ -52,17 +52,17 @@ where
     }
 
     #[inline]
-    fn poll(&self, place: &mut Place, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<Share, Rejection>> {
-        let standing = self.queue.poll(*place, cx.waker(), frame.now());
+    fn poll(&self, place: &mut Place, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<PaceSlot, Rejection>> {
+        let phase = self.queue.poll(*place, cx.waker(), frame.now());
         // It cloned the waker, and may have woken other calls.
         frame.user_code_runs();
-        match standing {
-            Standing::Waiting(instant) => {
+        match phase {
+            CallPhase::Waiting(instant) => {
                 frame.wake_at(instant);
                 Poll::Pending
             }
-            Standing::Admitted(share) => Poll::Ready(Ok(share)),
-            Standing::Refused(refusal) => Poll::Ready(Err(refusal.into())),
+            CallPhase::Admitted(slot) => Poll::Ready(Ok(slot)),
+            CallPhase::Refused(refusal) => Poll::Ready(Err(refusal.into())),
         }
     }
 
@@ -72,8 +72,8 @@ where
     }
 
     #[inline]
-    fn settle(&self, share: Share, ending: Ending, frame: &mut Frame) {
-        let unused = if ending.spared_the_service() { share } else { Share::NONE };
+    fn settle(&self, slot: PaceSlot, ending: Ending, frame: &mut Frame) {
+        let unused = if ending.spared_the_service() { slot } else { PaceSlot::NONE };
         if self.queue.end(unused, || frame.now()) {
             frame.user_code_runs();
         }

@@ -29,12 +29,12 @@ mod depth;
 mod refusals;
 mod turns;
 
-pub(super) use refusals::Refusal;
+pub(super) use refusals::QueueRefusal;
 
 use super::{
     deadlines::Deadlines,
     discipline::{Discipline, Rule},
-    pace::{Pace, Share},
+    pace::{Pace, PaceSlot},
     places::Mode,
     rates::{Rates, Totals},
     readings::Counts,
@@ -48,7 +48,7 @@ pub(super) const CLASSES: usize = 4;
 
 /// Times count from the queue's origin.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct QueueState {
     pub(super) depth: usize,
     /// `u128::MAX`, which is more than all calls can weigh, where there is no bound.
     pub(super) max_weight: u128,
@@ -64,7 +64,7 @@ pub(super) struct State {
     pub(super) pace: Option<Pace>,
     /// No call waits in a closed queue.
     is_closed: bool,
-    pub(super) waiters: Waiters<Waiter, Result<Share, Refusal>, CLASSES>,
+    pub(super) waiters: Waiters<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>,
     /// The last instant at which no call waited.
     last_empty: Nanos,
     /// The latest instant that was seen. The clock of another thread may be behind.
@@ -88,13 +88,13 @@ pub(super) struct Waiter {
 
 /// Where a call stands, as its task learns it when it comes and when it asks. `W` is what it then needs to wait.
 ///
-/// An answer that the task has not asked for yet is a `Result<Share, Refusal>`, since no such call waits.
+/// An answer that the task has not asked for yet is a `Result<PaceSlot, QueueRefusal>`, since no such call waits.
 #[derive(Debug)]
-pub(super) enum Standing<W> {
+pub(super) enum CallPhase<W> {
     Waiting(W),
     /// It is in the service, with what it has taken of the pace.
-    Admitted(Share),
-    Refused(Refusal),
+    Admitted(PaceSlot),
+    Refused(QueueRefusal),
 }
 
 /// A call that comes.
@@ -109,7 +109,7 @@ pub(super) struct Newcomer {
 /// After all instants.
 pub(super) const NEVER: Nanos = Nanos::MAX;
 
-impl State {
+impl QueueState {
     pub(super) fn new(
         depth: usize,
         max_weight: u128,

@@ -3,8 +3,8 @@
 use super::{
     Acquire, Queue,
     deadlines::Node,
-    pace::Share,
-    state::{CLASSES, Refusal, Waiter},
+    pace::PaceSlot,
+    state::{CLASSES, QueueRefusal, Waiter},
 };
 use crate::waiters::Waiters;
 use std::{
@@ -19,7 +19,7 @@ fn is_fast(queue: &Queue) -> bool {
     let entered = queue.enter();
     if entered {
         assert!(!queue.is_full(|| unreachable!("the clock is not read")));
-        queue.end(Share::NONE, || unreachable!("the clock is not read"));
+        queue.end(PaceSlot::NONE, || unreachable!("the clock is not read"));
     }
     entered
 }
@@ -93,7 +93,7 @@ async fn an_adaptive_queue_that_no_call_waits_in_takes_no_lock() {
 
 #[test]
 fn a_place_in_the_queue_has_the_size_that_its_page_states() {
-    let bytes = Waiters::<Waiter, Result<Share, Refusal>, CLASSES>::PLACE_BYTES;
+    let bytes = Waiters::<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>::PLACE_BYTES;
     let page = include_str!("queue.rs").replace("\n///", "");
     assert!(page.contains(&format!("A place in the queue has {bytes} bytes")), "{bytes}");
 }

@@ -67,10 +67,10 @@ impl Drop for Weight {
 /// The messages that wait to be sent. One task sends them all, in the runtime of the producer that handed over the
 /// first.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<WaitingState>);
+pub(super) struct SendQueue(Mutex<SendQueueState>);
 
 #[derive(Default)]
-struct WaitingState {
+struct SendQueueState {
     pending: VecDeque<Pending>,
     /// The waker of the task, while it can send more.
     waker: Option<Waker>,
@@ -91,7 +91,7 @@ pub(super) enum Handed {
 pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> Handed {
     // Longer than the task can go unseen where its runtime is run: its calls end within this time.
     let patience = core.limits.answer_timeout.saturating_add(core.server.connect_timeout()).saturating_mul(2);
-    let mut state = lock(&core.waiting.0);
+    let mut state = lock(&core.send_queue.0);
     let begun = match state.sending.begin(patience, Instant::now()) {
         None => None,
         Some(duty) => match Handle::try_current() {
@@ -148,7 +148,7 @@ impl Batches {
             while let Poll::Ready(Some(())) = self.flights.poll_next_unpin(cx) {}
             let is_on_duty = self.duty.as_ref().is_some_and(|duty| duty.goes_on(Instant::now()));
             if is_on_duty && self.flights.len() < IN_FLIGHT {
-                let mut state = lock(&self.core.waiting.0);
+                let mut state = lock(&self.core.send_queue.0);
                 let (batch, gone) = fill(&mut state.pending, &self.core.limits);
                 if !batch.is_empty() {
                     drop(state);
@@ -173,7 +173,7 @@ impl Batches {
 impl Drop for Batches {
     fn drop(&mut self) {
         let Some(duty) = self.duty.take() else { return };
-        let mut state = lock(&self.core.waiting.0);
+        let mut state = lock(&self.core.send_queue.0);
         if !duty.goes_on(Instant::now()) {
             return;
         }

@@ -153,7 +153,7 @@ impl DurableQueueBuilder {
                 keys: Keys::of(&self.prefix, &self.name),
                 limits: self.limits,
                 consumption: Default::default(),
-                waiting: Default::default(),
+                send_queue: Default::default(),
                 bytes_on_the_way: Default::default(),
             }),
         }

@@ -1,4 +1,4 @@
-use super::{batch::Waiting, consumption::Consumption};
+use super::{batch::SendQueue, consumption::Consumption};
 use crate::{
     random::Random,
     redis::{Connection, Server},
@@ -16,7 +16,7 @@ pub(super) struct Core {
     pub(super) keys: Keys,
     pub(super) limits: Limits,
     pub(super) consumption: Consumption,
-    pub(super) waiting: Waiting,
+    pub(super) send_queue: SendQueue,
     /// The bytes of the messages that are on their way to Redis. Relaxed: it guards no other memory.
     pub(super) bytes_on_the_way: Arc<AtomicUsize>,
 }

@@ -47,11 +47,11 @@ use tokio::time::{Instant, sleep};
 #[derive(Clone)]
 pub struct QueueInstrument {
     queue: DurableQueue,
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<KeptReadings>>,
 }
 
 /// What is known of the queue.
-struct Kept {
+struct KeptReadings {
     last: Option<QueueReadings>,
     is_up: bool,
     /// When the last readings came, or when the instrument was made.
@@ -64,7 +64,7 @@ struct Kept {
 impl DurableQueue {
     /// An instrument for metrics, without readings so far. It keeps the connection of the queue.
     pub fn instrument(&self) -> QueueInstrument {
-        QueueInstrument { queue: self.clone(), kept: Arc::new(Mutex::new(Kept::new(Instant::now()))) }
+        QueueInstrument { queue: self.clone(), kept: Arc::new(Mutex::new(KeptReadings::new(Instant::now()))) }
     }
 }
 
@@ -102,7 +102,7 @@ impl QueueInstrument {
     }
 }
 
-impl Kept {
+impl KeptReadings {
     fn new(now: Instant) -> Self {
         Self { last: None, is_up: false, since: now, redelivered: 0, answers: 0 }
     }
@@ -135,7 +135,7 @@ impl Instrument for QueueInstrument {
     }
 }
 
-impl Kept {
+impl KeptReadings {
     fn give(&self, now: Instant) -> [Reading; 6] {
         let (pending, oldest, dead) =
             self.last.as_ref().map_or((0, None, 0), |last| (last.backlog(), last.oldest, last.dead_letters));
@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    fn numbers(kept: &Kept, now: Instant) -> [f64; 6] {
+    fn numbers(kept: &KeptReadings, now: Instant) -> [f64; 6] {
         kept.give(now).map(|reading| match reading.number() {
             Number::Count(count) => *count as f64,
             Number::Sum(value) | Number::Largest(value) => *value,
@@ -190,7 +190,7 @@ mod tests {
     fn the_last_readings_stay_while_redis_is_away_and_no_count_falls_when_its_data_begins_again() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut kept = Kept::new(start);
+        let mut kept = KeptReadings::new(start);
         assert_eq!(numbers(&kept, at(3)), [0.0, 0.0, 0.0, 0.0, 0.0, 3.0]);
         kept.hear(None, 0, at(4));
         assert_eq!(numbers(&kept, at(4)), [0.0, 0.0, 0.0, 0.0, 0.0, 4.0]);
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn an_answer_that_comes_late_is_no_new_beginning_of_the_data() {
         let start = Instant::now();
-        let mut kept = Kept::new(start);
+        let mut kept = KeptReadings::new(start);
         kept.hear(Some(&readings(0, 100)), 0, start);
         // Both are asked for after the first answer. The older one comes last.
         kept.hear(Some(&readings(0, 105)), 1, start);

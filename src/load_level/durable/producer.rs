@@ -39,23 +39,23 @@ impl<Encode> Producer<Encode> {
         Self { core, encode }
     }
 
-    fn append(&self, message: Message) -> State {
+    fn append(&self, message: Message) -> AppendingState {
         let (limits, size) = (&self.core.limits, message.size());
         if size > limits.message_bytes {
-            return State::Refused(full(QueueFullCause::TooHeavy, limits.message_bytes));
+            return AppendingState::Refused(full(QueueFullCause::TooHeavy, limits.message_bytes));
         }
         match Weight::add(&self.core, size) {
-            None => State::Refused(full(QueueFullCause::OnTheWay, limits.bytes_on_the_way)),
+            None => AppendingState::Refused(full(QueueFullCause::OnTheWay, limits.bytes_on_the_way)),
             Some(weight) => hand_it_over(&self.core, message, weight),
         }
     }
 }
 
-fn hand_it_over(core: &Arc<Core>, message: Message, weight: Weight) -> State {
+fn hand_it_over(core: &Arc<Core>, message: Message, weight: Weight) -> AppendingState {
     match hand_over(core, message, weight) {
-        Handed::Over(answer) => State::Waiting(core.clone(), answer),
-        Handed::Full => State::Refused(full(QueueFullCause::OnTheWay, core.limits.on_the_way)),
-        Handed::NoRuntime(message, weight) => State::Held(core.clone(), message, weight),
+        Handed::Over(answer) => AppendingState::Waiting(core.clone(), answer),
+        Handed::Full => AppendingState::Refused(full(QueueFullCause::OnTheWay, core.limits.on_the_way)),
+        Handed::NoRuntime(message, weight) => AppendingState::Held(core.clone(), message, weight),
     }
 }
 
@@ -81,7 +81,7 @@ where
         let message = (self.encode)(request).map_err(|error| AppendError::Encode(error.into().into()));
         Appending(match message {
             Ok(message) => self.append(message.into()),
-            Err(error) => State::Refused(error),
+            Err(error) => AppendingState::Refused(error),
         })
     }
 }
@@ -94,9 +94,9 @@ impl<Encode> fmt::Debug for Producer<Encode> {
 
 /// The response of a [`Producer`].
 #[must_use = "futures do nothing unless polled"]
-pub struct Appending(State);
+pub struct Appending(AppendingState);
 
-enum State {
+enum AppendingState {
     Waiting(Arc<Core>, oneshot::Receiver<Answered>),
     /// Not handed over: there was no runtime, or the one that was to send it has ended.
     Held(Arc<Core>, Message, Weight),
@@ -110,37 +110,37 @@ impl Future for Appending {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut was_handed_over = false;
         loop {
-            if let State::Waiting(core, answer) = &mut self.0 {
+            if let AppendingState::Waiting(core, answer) = &mut self.0 {
                 let Poll::Ready(answer) = Pin::new(answer).poll(cx) else { return Poll::Pending };
                 match answer {
                     // Waiting => Held
-                    Ok(Answered::Back(message, weight)) => self.0 = State::Held(core.clone(), message, weight),
+                    Ok(Answered::Back(message, weight)) => self.0 = AppendingState::Held(core.clone(), message, weight),
                     // Waiting => Ended
                     Ok(Answered::Appended(answer)) => {
-                        self.0 = State::Ended;
+                        self.0 = AppendingState::Ended;
                         return Poll::Ready(answer);
                     }
                     Err(_) => {
-                        self.0 = State::Ended;
+                        self.0 = AppendingState::Ended;
                         let reason = "the runtime that sent it has ended".to_owned();
                         return Poll::Ready(Err(AppendError::Unknown { reason }));
                     }
                 }
             }
-            match mem::replace(&mut self.0, State::Ended) {
+            match mem::replace(&mut self.0, AppendingState::Ended) {
                 // Held => Ended: this runtime ends as well, or there is none.
-                State::Held(..) if was_handed_over || Handle::try_current().is_err() => {
+                AppendingState::Held(..) if was_handed_over || Handle::try_current().is_err() => {
                     let reason = "there is no tokio runtime to send it in".to_owned();
                     return Poll::Ready(Err(AppendError::Refused { reason }));
                 }
                 // Held => Waiting | Refused
-                State::Held(core, message, weight) => {
+                AppendingState::Held(core, message, weight) => {
                     was_handed_over = true;
                     self.0 = hand_it_over(&core, message, weight);
                 }
                 // Refused => Ended
-                State::Refused(error) => return Poll::Ready(Err(error)),
-                State::Waiting(..) | State::Ended => crate::shell::polled_after_end(),
+                AppendingState::Refused(error) => return Poll::Ready(Err(error)),
+                AppendingState::Waiting(..) | AppendingState::Ended => crate::shell::polled_after_end(),
             }
         }
     }

@@ -1,15 +1,15 @@
 //! A call's way through the queue: without the lock in the fast mode of its [word](crate::load_level::places), and
 //! under the lock otherwise.
 
-use super::{Queue, Shared};
+use super::{Queue, QueueShared};
 use crate::{
     clock::Nanos,
     context::Criticality,
     deadline::Deadline,
     load_level::{
-        pace::Share,
+        pace::PaceSlot,
         places::{Mode, Places},
-        state::{CLASSES, NEVER, Newcomer, Standing, State},
+        state::{CLASSES, CallPhase, NEVER, Newcomer, QueueState},
     },
     sync::{MutexGuard, lock},
     waiters::{Place, drop_waker},
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 /// A call that comes, as its stage sees it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::load_level) struct Ticket {
+pub(in crate::load_level) struct ArrivingCall {
     pub(in crate::load_level) weight: u64,
     pub(in crate::load_level) criticality: Criticality,
     pub(in crate::load_level) deadline: Deadline,
@@ -39,29 +39,29 @@ impl Queue {
     }
 
     /// Takes a place in the service, or one in the queue, or neither. Returns also whether it ran wakers.
-    pub(in crate::load_level) fn arrive(&self, ticket: Ticket, now: Instant) -> (Standing<Place>, bool) {
+    pub(in crate::load_level) fn arrive(&self, call: ArrivingCall, now: Instant) -> (CallPhase<Place>, bool) {
         self.locked(now, |state, places, now| {
-            let class = if state.by_criticality { (ticket.criticality as usize).min(CLASSES - 1) } else { 0 };
-            let deadline = ticket.deadline.instant().map_or(NEVER, |instant| self.shared.origin.to(instant));
-            state.arrive(Newcomer { class, weight: ticket.weight, deadline }, places, now)
+            let class = if state.by_criticality { (call.criticality as usize).min(CLASSES - 1) } else { 0 };
+            let deadline = call.deadline.instant().map_or(NEVER, |instant| self.shared.origin.to(instant));
+            state.arrive(Newcomer { class, weight: call.weight, deadline }, places, now)
         })
     }
 
     /// Asks whether it is the turn of this place. A place that waits on is asked for again at the instant in `Waiting`,
     /// or when the waker is woken. An admitted place has become one in the service; a refused one is gone.
-    pub(in crate::load_level) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> Standing<Instant> {
+    pub(in crate::load_level) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> CallPhase<Instant> {
         // A waker is user code, and none runs with the lock held.
         let mut waker = Some(waker.clone());
-        let ((standing, wait), _) = self.locked(now, |state, places, nanos| {
-            let standing = state.poll(place, &mut waker, places, nanos);
+        let ((phase, wait), _) = self.locked(now, |state, places, nanos| {
+            let phase = state.poll(place, &mut waker, places, nanos);
             let wait =
-                if let Standing::Waiting(asks_at) = standing { asks_at.saturating_sub(nanos) } else { Nanos::ZERO };
-            (standing, wait)
+                if let CallPhase::Waiting(asks_at) = phase { asks_at.saturating_sub(nanos) } else { Nanos::ZERO };
+            (phase, wait)
         });
         drop_waker(waker);
-        match standing {
-            Standing::Waiting(_) => match now.checked_add(wait.duration()) {
-                Some(asks_at) => Standing::Waiting(asks_at),
+        match phase {
+            CallPhase::Waiting(_) => match now.checked_add(wait.duration()) {
+                Some(asks_at) => CallPhase::Waiting(asks_at),
                 // Its turn would come after the last instant that there is.
                 None => {
                     let (refusal, _) = self.locked(now, |state, places, now| {
@@ -69,11 +69,11 @@ impl Queue {
                         state.leave(place, places, now);
                         refusal
                     });
-                    Standing::Refused(refusal)
+                    CallPhase::Refused(refusal)
                 }
             },
-            Standing::Admitted(share) => Standing::Admitted(share),
-            Standing::Refused(refusal) => Standing::Refused(refusal),
+            CallPhase::Admitted(slot) => CallPhase::Admitted(slot),
+            CallPhase::Refused(refusal) => CallPhase::Refused(refusal),
         }
     }
 
@@ -85,19 +85,19 @@ impl Queue {
     /// Gives a place in the service back, exactly once for each that was taken, and the unused share of the pace.
     /// Returns whether it ran wakers.
     #[inline]
-    pub(in crate::load_level) fn end(&self, unused: Share, now: impl FnOnce() -> Instant) -> bool {
+    pub(in crate::load_level) fn end(&self, unused: PaceSlot, now: impl FnOnce() -> Instant) -> bool {
         !self.shared.word.end() && self.end_slowly(unused, now())
     }
 
     #[cold]
-    fn end_slowly(&self, unused: Share, now: Instant) -> bool {
+    fn end_slowly(&self, unused: PaceSlot, now: Instant) -> bool {
         self.locked(now, |state, places, now| state.end(unused, places, now)).1
     }
 
     /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than a waiter. In a closed queue it
     /// finds none. Reads the clock and takes the lock in the slow mode only.
     pub(in crate::load_level) fn is_full(&self, now: impl FnOnce() -> Instant) -> bool {
-        let Shared { word, origin, state } = &*self.shared;
+        let QueueShared { word, origin, state } = &*self.shared;
         if word.mode() == Mode::Fast {
             return false;
         }
@@ -108,7 +108,11 @@ impl Queue {
 
     /// Takes the lock for `work`, releases it, and wakes the waiters whose turn has come. Returns also whether it ran
     /// wakers.
-    pub(super) fn locked<T>(&self, now: Instant, work: impl FnOnce(&mut State, &mut Places, Nanos) -> T) -> (T, bool) {
+    pub(super) fn locked<T>(
+        &self,
+        now: Instant,
+        work: impl FnOnce(&mut QueueState, &mut Places, Nanos) -> T,
+    ) -> (T, bool) {
         let (result, mut state) = self.with_lock(now, work);
         let woke = state.waiters.take_wakers().wake_after(state);
         (result, woke)
@@ -119,9 +123,9 @@ impl Queue {
     pub(super) fn with_lock<T>(
         &self,
         now: Instant,
-        work: impl FnOnce(&mut State, &mut Places, Nanos) -> T,
-    ) -> (T, MutexGuard<'_, State>) {
-        let Shared { word, origin, state } = &*self.shared;
+        work: impl FnOnce(&mut QueueState, &mut Places, Nanos) -> T,
+    ) -> (T, MutexGuard<'_, QueueState>) {
+        let QueueShared { word, origin, state } = &*self.shared;
         let mut state = lock(state);
         let mut places = word.take_over(&state);
         let now = state.advance_to(origin.to(now));

@@ -10,7 +10,7 @@ use crate::{
         config::LoadLevelConfig,
         pace::Pace,
         places::Places,
-        state::State,
+        state::QueueState,
     },
     sync::lock,
 };
@@ -112,13 +112,13 @@ impl Queue {
         }
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut State, &mut Places, Nanos)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut QueueState, &mut Places, Nanos)) {
         self.locked(Instant::now(), change);
     }
 
     /// Changes something, and leaves it to [`wake_pending`](Self::wake_pending) to wake the waiters whose turn has
     /// come.
-    pub(in crate::load_level) fn change_quietly(&self, change: impl FnOnce(&mut State, &mut Places, Nanos)) {
+    pub(in crate::load_level) fn change_quietly(&self, change: impl FnOnce(&mut QueueState, &mut Places, Nanos)) {
         drop(self.with_lock(Instant::now(), change));
     }
 

@@ -1,16 +1,16 @@
 //! A call comes: it is admitted, or takes a place in the queue, or is refused. It may take the place of another call.
 
-use super::{CLASSES, NEVER, Newcomer, Refusal, Standing, State, Waiter};
+use super::{CLASSES, CallPhase, NEVER, Newcomer, QueueRefusal, QueueState, Waiter};
 use crate::{
     clock::Nanos,
     error::QueueFullCause,
-    load_level::{pace::Share, places::Places},
+    load_level::{pace::PaceSlot, places::Places},
     waiters::{Backlog, Place},
 };
 
-impl State {
+impl QueueState {
     /// A call comes that does not wait.
-    pub(in crate::load_level) fn try_arrive(&mut self, places: &mut Places, now: Nanos) -> Option<Share> {
+    pub(in crate::load_level) fn try_arrive(&mut self, places: &mut Places, now: Nanos) -> Option<PaceSlot> {
         self.totals.arrived = self.totals.arrived.wrapping_add(1);
         self.admit(places, now);
         let is_admitted = !self.is_closed && self.waiters.all().calls == 0 && self.has_room(places, now);
@@ -23,24 +23,24 @@ impl State {
         newcomer: Newcomer,
         places: &mut Places,
         now: Nanos,
-    ) -> Standing<Place> {
+    ) -> CallPhase<Place> {
         // New => Admitted
-        if let Some(share) = self.try_arrive(places, now) {
-            return Standing::Admitted(share);
+        if let Some(slot) = self.try_arrive(places, now) {
+            return CallPhase::Admitted(slot);
         }
-        let joined = if self.is_closed { Err(Refusal::Closed) } else { self.join(newcomer, places, now) };
+        let joined = if self.is_closed { Err(QueueRefusal::Closed) } else { self.join(newcomer, places, now) };
         match joined {
             // New => Waiting
-            Ok(place) => Standing::Waiting(place),
+            Ok(place) => CallPhase::Waiting(place),
             // New => Refused
             Err(refusal) => {
                 self.count(&refusal);
-                Standing::Refused(refusal)
+                CallPhase::Refused(refusal)
             }
         }
     }
 
-    fn join(&mut self, newcomer: Newcomer, places: &Places, now: Nanos) -> Result<Place, Refusal> {
+    fn join(&mut self, newcomer: Newcomer, places: &Places, now: Nanos) -> Result<Place, QueueRefusal> {
         let patience = self.patience(newcomer.deadline, now);
         if patience == Nanos::ZERO {
             return Err(self.too_long(Nanos::ZERO, now));
@@ -90,7 +90,7 @@ impl State {
 
     /// Makes room for one more call. Takes the places of late calls first, then those of calls that are worth less than
     /// the newcomer. No call loses its place where that would not be enough.
-    fn make_room(&mut self, newcomer: Newcomer, gives_up_at: Nanos, now: Nanos) -> Result<(), Refusal> {
+    fn make_room(&mut self, newcomer: Newcomer, gives_up_at: Nanos, now: Nanos) -> Result<(), QueueRefusal> {
         let Newcomer { class, weight, .. } = newcomer;
         let fits = |waiting: Backlog, this: &Self| {
             waiting.calls < this.depth && waiting.weight + u128::from(weight) <= this.max_weight

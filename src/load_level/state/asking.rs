@@ -1,14 +1,14 @@
 //! A waiter asks or leaves, and an admitted call ends.
 
-use super::{NEVER, Standing, State};
+use super::{CallPhase, NEVER, QueueState};
 use crate::{
     clock::Nanos,
-    load_level::{pace::Share, places::Places},
+    load_level::{pace::PaceSlot, places::Places},
     waiters::Place,
 };
 use std::task::Waker;
 
-impl State {
+impl QueueState {
     /// The task that holds a place asks. Only while the call waits does it still have the place, and asks again at the
     /// instant in `Waiting`. Then `waker` is swapped with the one that was remembered before.
     pub(in crate::load_level) fn poll(
@@ -17,21 +17,21 @@ impl State {
         waker: &mut Option<Waker>,
         places: &mut Places,
         now: Nanos,
-    ) -> Standing<Nanos> {
+    ) -> CallPhase<Nanos> {
         self.waiters.announce(place);
         self.admit(places, now);
         match self.waiters.take_answer(place) {
             // Admitted => Refused
-            Some((Ok(share), waiter)) if now >= waiter.deadline => {
+            Some((Ok(slot), waiter)) if now >= waiter.deadline => {
                 let refusal = self.too_long(now.saturating_sub(waiter.since), now);
                 self.count(&refusal);
-                self.end(share, places, now);
-                return Standing::Refused(refusal);
+                self.end(slot, places, now);
+                return CallPhase::Refused(refusal);
             }
             // Admitted => In the service
-            Some((Ok(share), _)) => return Standing::Admitted(share),
+            Some((Ok(slot), _)) => return CallPhase::Admitted(slot),
             // Refused => Left
-            Some((Err(refusal), _)) => return Standing::Refused(refusal),
+            Some((Err(refusal), _)) => return CallPhase::Refused(refusal),
             None => {}
         }
         let Some(waiter) = self.waiters.get(place) else { crate::shell::polled_after_end() };
@@ -42,7 +42,7 @@ impl State {
             self.note_leaving(place, now);
             self.waiters.leave(place);
             self.one_left(now);
-            return Standing::Refused(refusal);
+            return CallPhase::Refused(refusal);
         }
         // Waiting => Waiting
         let asks_at = match &self.pace {
@@ -51,14 +51,14 @@ impl State {
             _ => self.waiters.asks_at(place).filter(|at| *at > now).unwrap_or(NEVER),
         };
         self.waiters.wait_on(place, asks_at, waker);
-        Standing::Waiting(waiter.gives_up_at.min(asks_at))
+        CallPhase::Waiting(waiter.gives_up_at.min(asks_at))
     }
 
     /// The task that holds a place gives it up.
     pub(in crate::load_level) fn leave(&mut self, place: Place, places: &mut Places, now: Nanos) {
         match self.waiters.take_answer(place) {
             // Admitted => Left
-            Some((Ok(share), _)) => self.end(share, places, now),
+            Some((Ok(slot), _)) => self.end(slot, places, now),
             // Refused => Left
             Some((Err(_), _)) => {}
             // Waiting => Left
@@ -72,7 +72,7 @@ impl State {
     }
 
     /// A call in the service ends. `unused` is its share of the pace if it did not reach the service.
-    pub(in crate::load_level) fn end(&mut self, unused: Share, places: &mut Places, now: Nanos) {
+    pub(in crate::load_level) fn end(&mut self, unused: PaceSlot, places: &mut Places, now: Nanos) {
         places.taken = places.taken.saturating_sub(1);
         if let Some(pace) = &mut self.pace {
             pace.give_back(unused);

@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | open | closed | [`Queue::close`](crate::load_level::Queue::close) |
 
-use super::{Refusal, State};
+use super::{QueueRefusal, QueueState};
 use crate::{clock::Nanos, load_level::places::Places};
 
-impl State {
+impl QueueState {
     pub(in crate::load_level) fn is_closed(&self) -> bool {
         self.is_closed
     }
@@ -21,7 +21,7 @@ impl State {
         self.is_closed = true;
         // Waiting => Refused
         while let Some(place) = self.next(now) {
-            self.refuse(place, Refusal::Closed, now);
+            self.refuse(place, QueueRefusal::Closed, now);
         }
     }
 }

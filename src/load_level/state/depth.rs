@@ -1,13 +1,13 @@
 //! The depth that a queue finds by itself, and the order by urgency.
 
-use super::{CLASSES, NEVER, Newcomer, Refusal, State};
+use super::{CLASSES, NEVER, Newcomer, QueueRefusal, QueueState};
 use crate::{
     clock::Nanos,
     error::QueueFullCause,
     load_level::{deadlines::Deadlines, service_rate::Span},
 };
 
-impl State {
+impl QueueState {
     /// The rate of the service, of a queue that finds its depth by itself, if it is known.
     pub(in crate::load_level) fn service_rate(&self, now: Nanos) -> Option<Span> {
         let backlog_since = if self.waiters.all().calls == 0 { now } else { self.last_empty };
@@ -35,14 +35,19 @@ impl State {
 
     /// Refuses a newcomer that the service would only take once it has given up.
     // New => Refused
-    pub(super) fn check_in_time(&mut self, newcomer: Newcomer, gives_up_at: Nanos, now: Nanos) -> Result<(), Refusal> {
+    pub(super) fn check_in_time(
+        &mut self,
+        newcomer: Newcomer,
+        gives_up_at: Nanos,
+        now: Nanos,
+    ) -> Result<(), QueueRefusal> {
         let Some(rate) = self.service_rate(now) else { return Ok(()) };
         let depth = self.depth_at(rate, gives_up_at.saturating_sub(now));
         // At its own limit the queue refuses for that, unless the newcomer is worth more than a waiter.
         while depth < self.depth && self.before(newcomer.class, gives_up_at, now).calls >= depth {
             let Some(late) = self.late(now) else {
                 let retry_after = Some(rate.time_for(self.and_one_more()));
-                return Err(Refusal::Full { cause: QueueFullCause::Deadline, bound: depth as u64, retry_after });
+                return Err(QueueRefusal::Full { cause: QueueFullCause::Deadline, bound: depth as u64, retry_after });
             };
             // Waiting => Refused
             self.refuse(late, self.too_long_of(late, now), now);

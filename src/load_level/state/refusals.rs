@@ -1,6 +1,6 @@
 //! Why a call is refused, and how long it would wait.
 
-use super::{CLASSES, State};
+use super::{CLASSES, QueueState};
 use crate::{
     clock::Nanos,
     error::{Closed, QueueFull, QueueFullCause, Rejection, WaitedTooLong},
@@ -11,23 +11,23 @@ use std::time::Duration;
 
 /// Why a call is refused. Plain data, which the queue keeps until the task asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::load_level) enum Refusal {
+pub(in crate::load_level) enum QueueRefusal {
     Full { cause: QueueFullCause, bound: u64, retry_after: Option<Duration> },
     TooLong { waited: Duration, retry_after: Option<Duration> },
     Closed,
 }
 
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
+impl From<QueueRefusal> for Rejection {
+    fn from(refusal: QueueRefusal) -> Self {
         match refusal {
-            Refusal::Full { cause, bound, retry_after } => QueueFull::new(cause, bound, retry_after).into(),
-            Refusal::TooLong { waited, retry_after } => WaitedTooLong::new(waited, retry_after).into(),
-            Refusal::Closed => Closed::queue().into(),
+            QueueRefusal::Full { cause, bound, retry_after } => QueueFull::new(cause, bound, retry_after).into(),
+            QueueRefusal::TooLong { waited, retry_after } => WaitedTooLong::new(waited, retry_after).into(),
+            QueueRefusal::Closed => Closed::queue().into(),
         }
     }
 }
 
-impl State {
+impl QueueState {
     /// How long the oldest waiter has waited.
     pub(in crate::load_level) fn oldest_age(&self, now: Nanos) -> Duration {
         let since =
@@ -35,32 +35,32 @@ impl State {
         since.min().map_or(Nanos::ZERO, |since| now.saturating_sub(since)).duration()
     }
 
-    pub(super) fn count(&mut self, refusal: &Refusal) {
+    pub(super) fn count(&mut self, refusal: &QueueRefusal) {
         let counter = match refusal {
-            Refusal::Full { cause: QueueFullCause::Displaced, .. } => &mut self.counts.displaced,
-            Refusal::Full { .. } => &mut self.counts.full,
-            Refusal::TooLong { .. } => &mut self.counts.waited_too_long,
-            Refusal::Closed => &mut self.counts.closed,
+            QueueRefusal::Full { cause: QueueFullCause::Displaced, .. } => &mut self.counts.displaced,
+            QueueRefusal::Full { .. } => &mut self.counts.full,
+            QueueRefusal::TooLong { .. } => &mut self.counts.waited_too_long,
+            QueueRefusal::Closed => &mut self.counts.closed,
         };
         *counter += 1;
     }
 
-    pub(super) fn full(&self, cause: QueueFullCause, now: Nanos) -> Refusal {
+    pub(super) fn full(&self, cause: QueueFullCause, now: Nanos) -> QueueRefusal {
         let bound = match cause {
             QueueFullCause::Weight | QueueFullCause::TooHeavy => u64::try_from(self.max_weight).unwrap_or(u64::MAX),
             _ => self.depth as u64,
         };
         let retry_after = if cause == QueueFullCause::TooHeavy { None } else { self.time_to_serve(now) };
-        Refusal::Full { cause, bound, retry_after }
+        QueueRefusal::Full { cause, bound, retry_after }
     }
 
-    pub(in crate::load_level) fn too_long_of(&self, place: Place, now: Nanos) -> Refusal {
+    pub(in crate::load_level) fn too_long_of(&self, place: Place, now: Nanos) -> QueueRefusal {
         let since = self.waiters.get(place).map_or(now, |waiter| waiter.since);
         self.too_long(now.saturating_sub(since), now)
     }
 
-    pub(super) fn too_long(&self, waited: Nanos, now: Nanos) -> Refusal {
-        Refusal::TooLong { waited: waited.duration(), retry_after: self.time_to_serve(now) }
+    pub(super) fn too_long(&self, waited: Nanos, now: Nanos) -> QueueRefusal {
+        QueueRefusal::TooLong { waited: waited.duration(), retry_after: self.time_to_serve(now) }
     }
 
     /// The time until a call that comes now may begin, where no call waits and a place in the service is free.

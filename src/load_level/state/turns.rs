@@ -1,13 +1,13 @@
 //! The turns of the waiters: which is next, which has waited too long, and what wakes them.
 
-use super::{CLASSES, Refusal, State};
+use super::{CLASSES, QueueRefusal, QueueState};
 use crate::{
     clock::Nanos,
-    load_level::{discipline::Rule, pace::Share, places::Places},
+    load_level::{discipline::Rule, pace::PaceSlot, places::Places},
     waiters::Place,
 };
 
-impl State {
+impl QueueState {
     /// Admits or refuses the waiters whose turn has come.
     pub(in crate::load_level) fn admit(&mut self, places: &mut Places, now: Nanos) {
         while self.has_room(places, now) {
@@ -18,11 +18,11 @@ impl State {
                 self.refuse(place, refusal, now);
             } else {
                 // Waiting => Admitted
-                let share = self.take(places, now);
+                let slot = self.take(places, now);
                 if let Some(rate) = &mut self.service_rate {
                     rate.one_served(self.last_empty, now, places.limit);
                 }
-                self.answer(place, Ok(share), now);
+                self.answer(place, Ok(slot), now);
             }
         }
     }
@@ -32,10 +32,10 @@ impl State {
     }
 
     /// Takes a place in the service, and a share of the pace.
-    pub(super) fn take(&mut self, places: &mut Places, now: Nanos) -> Share {
+    pub(super) fn take(&mut self, places: &mut Places, now: Nanos) -> PaceSlot {
         places.taken += 1;
         self.totals.served = self.totals.served.wrapping_add(1);
-        self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(Share::NONE)
+        self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(PaceSlot::NONE)
     }
 
     /// The waiter that is next.
@@ -52,13 +52,13 @@ impl State {
     pub(super) fn newest_first(&self, now: Nanos) -> bool {
         match self.rule {
             Rule::Lifo => true,
-            Rule::Adaptive { interval, .. } => self.is_standing(interval, now),
+            Rule::Adaptive { interval, .. } => self.has_standing_queue(interval, now),
             Rule::Deadline { .. } | Rule::Fifo => false,
         }
     }
 
     /// Whether the queue has come to stay: it has not been empty for longer than the interval.
-    fn is_standing(&self, interval: Nanos, now: Nanos) -> bool {
+    fn has_standing_queue(&self, interval: Nanos, now: Nanos) -> bool {
         self.waiters.all().calls > 0 && now.saturating_sub(self.last_empty) > interval
     }
 
@@ -70,19 +70,19 @@ impl State {
     /// Whether a call has waited for longer than it may in a queue that has come to stay.
     fn is_stale(&self, place: Place, now: Nanos) -> bool {
         match self.rule {
-            Rule::Adaptive { target, interval } if self.is_standing(interval, now) => {
+            Rule::Adaptive { target, interval } if self.has_standing_queue(interval, now) => {
                 self.waiters.get(place).is_some_and(|waiter| now.saturating_sub(waiter.since) > target)
             }
             _ => false,
         }
     }
 
-    pub(super) fn refuse(&mut self, place: Place, refusal: Refusal, now: Nanos) {
+    pub(super) fn refuse(&mut self, place: Place, refusal: QueueRefusal, now: Nanos) {
         self.count(&refusal);
         self.answer(place, Err(refusal), now);
     }
 
-    fn answer(&mut self, place: Place, answer: Result<Share, Refusal>, now: Nanos) {
+    fn answer(&mut self, place: Place, answer: Result<PaceSlot, QueueRefusal>, now: Nanos) {
         self.note_leaving(place, now);
         self.waiters.answer(place, answer);
         self.one_left(now);

@@ -1,4 +1,4 @@
-use super::{report::Shared, run::Worker, settings::Settings};
+use super::{report::WorkerShared, run::Worker, settings::Settings};
 use crate::{
     backoff::Backoff,
     error::{ConfigError, check_duration},
@@ -128,7 +128,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
             settings,
             decode: Arc::new(self.decode),
             service: Arc::new(Mutex::new(self.service)),
-            shared: Arc::new(Shared::default()),
+            shared: Arc::new(WorkerShared::default()),
         })
     }
 }

@@ -42,10 +42,10 @@ pub struct WorkerReadings {
 
 /// Reads the state of a worker. Clones are one monitor.
 #[derive(Clone)]
-pub struct WorkerMonitor(pub(super) Arc<Shared>);
+pub struct WorkerMonitor(pub(super) Arc<WorkerShared>);
 
 #[derive(Default)]
-pub(super) struct Shared(Mutex<WorkerReadings>);
+pub(super) struct WorkerShared(Mutex<WorkerReadings>);
 
 impl WorkerMonitor {
     /// The worker's state now. After its end: its last state.
@@ -60,7 +60,7 @@ impl fmt::Debug for WorkerMonitor {
     }
 }
 
-impl Shared {
+impl WorkerShared {
     pub(super) fn update(&self, update: impl FnOnce(&mut WorkerReadings)) {
         update(&mut lock(&self.0));
     }

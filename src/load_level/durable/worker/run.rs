@@ -29,7 +29,7 @@ mod waiting;
 use super::{
     call::{Target, Verdict},
     memory::Ticket,
-    report::{Shared, WorkerMonitor, WorkerReport},
+    report::{WorkerMonitor, WorkerReport, WorkerShared},
     requests::Requests,
     settings::Settings,
 };
@@ -56,7 +56,7 @@ use taking::Taking;
 use tending::Tending;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
-use waiting::Waiting;
+use waiting::WaitingMessages;
 
 /// A request to Redis that is on its way.
 type Asking<Answer> = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -66,12 +66,12 @@ struct Run<C> {
     core: Arc<Core>,
     settings: Settings,
     caller: Arc<C>,
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     requests: Requests,
     report: WorkerReport,
     phase: Phase,
 
-    waiting: Waiting,
+    waiting: WaitingMessages,
     starting: Starting,
     calls: Calls,
     /// The buffer in which the ends of calls are collected. Empty between two polls.
@@ -105,7 +105,7 @@ pub struct Worker<Decode, S> {
     pub(super) settings: Settings,
     pub(super) decode: Arc<Decode>,
     pub(super) service: Arc<Mutex<S>>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<WorkerShared>,
 }
 
 impl<Decode, S> Worker<Decode, S> {
@@ -162,12 +162,12 @@ impl<Decode, S> fmt::Debug for Worker<Decode, S> {
 }
 
 impl<C> Run<C> {
-    fn new(core: Arc<Core>, settings: Settings, shared: Arc<Shared>, caller: C, now: Instant) -> Self {
+    fn new(core: Arc<Core>, settings: Settings, shared: Arc<WorkerShared>, caller: C, now: Instant) -> Self {
         Self {
             requests: Requests::new(core.clone()),
             report: WorkerReport::default(),
             phase: Phase::Working,
-            waiting: Waiting::default(),
+            waiting: WaitingMessages::default(),
             starting: Starting::new(settings.pace, now),
             calls: Calls::new(),
             ended: Vec::new(),

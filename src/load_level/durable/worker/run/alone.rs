@@ -39,13 +39,13 @@ type Answer = Result<bool, Fault>;
 /// The suspect whose turn it is.
 #[derive(Default)]
 pub(super) struct Alone {
-    turn: Turn,
+    phase: AlonePhase,
     /// The suspects whose calls have taken long, and go on.
     long: HashSet<Entry>,
 }
 
 #[derive(Default)]
-enum Turn {
+enum AlonePhase {
     #[default]
     Off,
     Marking(Ready, Asking<Answer>),
@@ -57,32 +57,32 @@ enum Turn {
 
 impl Alone {
     pub(super) fn is_off(&self) -> bool {
-        matches!(self.turn, Turn::Off)
+        matches!(self.phase, AlonePhase::Off)
     }
 
     /// Whether a suspect is neither among the messages that wait nor in a call.
     pub(super) fn is_marking(&self) -> bool {
-        matches!(self.turn, Turn::Marking(..) | Turn::Marked(_))
+        matches!(self.phase, AlonePhase::Marking(..) | AlonePhase::Marked(_))
     }
 
     /// When the call of a suspect has taken long.
     pub(super) fn due(&self) -> Option<Instant> {
-        match &self.turn {
-            Turn::Calling(_, since) => Some(*since + ALONE_FOR),
+        match &self.phase {
+            AlonePhase::Calling(_, since) => Some(*since + ALONE_FOR),
             _ => None,
         }
     }
 
     /// The suspect whose call begins now.
     pub(super) fn take_marked(&mut self, now: Instant) -> Option<Ready> {
-        match mem::take(&mut self.turn) {
+        match mem::take(&mut self.phase) {
             // Marked => Calling
-            Turn::Marked(ready) => {
-                self.turn = Turn::Calling(ready.ticket.entry, now);
+            AlonePhase::Marked(ready) => {
+                self.phase = AlonePhase::Calling(ready.ticket.entry, now);
                 Some(ready)
             }
-            turn => {
-                self.turn = turn;
+            phase => {
+                self.phase = phase;
                 None
             }
         }
@@ -91,9 +91,11 @@ impl Alone {
     /// A call has ended.
     pub(super) fn ended(&mut self, ended: Entry) {
         self.long.remove(&ended);
-        match self.turn {
+        match self.phase {
             // Calling, Releasing => Ending
-            Turn::Calling(entry, _) | Turn::Releasing(entry, _) if entry == ended => self.turn = Turn::Ending(entry),
+            AlonePhase::Calling(entry, _) | AlonePhase::Releasing(entry, _) if entry == ended => {
+                self.phase = AlonePhase::Ending(entry)
+            }
             _ => {}
         }
     }
@@ -132,7 +134,7 @@ impl<C> Run<C> {
                 // Off => Marking
                 Admitted::Yes(suspect) => {
                     let asking = Box::pin(self.requests.clone().mark(suspect.ticket.entry, Mark::Alone));
-                    self.alone.turn = Turn::Marking(suspect, asking);
+                    self.alone.phase = AlonePhase::Marking(suspect, asking);
                 }
                 Admitted::TooOld => {}
                 Admitted::NotYet(suspect) => return self.waiting.suspects.push_front(suspect),
@@ -142,11 +144,11 @@ impl<C> Run<C> {
 
     /// Handles what has happened to the suspect whose turn it is.
     pub(super) fn poll_alone(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        match mem::take(&mut self.alone.turn) {
-            Turn::Off => false,
-            Turn::Marking(suspect, mut asking) => match asking.as_mut().poll(cx) {
+        match mem::take(&mut self.alone.phase) {
+            AlonePhase::Off => false,
+            AlonePhase::Marking(suspect, mut asking) => match asking.as_mut().poll(cx) {
                 Poll::Pending => {
-                    self.alone.turn = Turn::Marking(suspect, asking);
+                    self.alone.phase = AlonePhase::Marking(suspect, asking);
                     false
                 }
                 Poll::Ready(answer) => {
@@ -154,15 +156,15 @@ impl<C> Run<C> {
                     true
                 }
             },
-            Turn::Calling(entry, since) if now >= since + ALONE_FOR && self.health.may_ask(now) => {
+            AlonePhase::Calling(entry, since) if now >= since + ALONE_FOR && self.health.may_ask(now) => {
                 // Calling => Releasing
                 let asking = Box::pin(self.requests.clone().mark(entry, Mark::Beside));
-                self.alone.turn = Turn::Releasing(entry, asking);
+                self.alone.phase = AlonePhase::Releasing(entry, asking);
                 self.poll_alone(now, cx)
             }
-            Turn::Releasing(entry, mut asking) => match asking.as_mut().poll(cx) {
+            AlonePhase::Releasing(entry, mut asking) => match asking.as_mut().poll(cx) {
                 Poll::Pending => {
-                    self.alone.turn = Turn::Releasing(entry, asking);
+                    self.alone.phase = AlonePhase::Releasing(entry, asking);
                     false
                 }
                 Poll::Ready(answer) => {
@@ -170,15 +172,15 @@ impl<C> Run<C> {
                         // Releasing => Off. Where another worker has it, there is nothing to say of it any more.
                         Some(_) => drop(self.alone.long.insert(entry)),
                         // Releasing => Calling
-                        None => self.alone.turn = Turn::Calling(entry, now),
+                        None => self.alone.phase = AlonePhase::Calling(entry, now),
                     }
                     true
                 }
             },
             // Ending => Off
-            Turn::Ending(entry) if !self.keeping.holds(entry) => true,
-            turn => {
-                self.alone.turn = turn;
+            AlonePhase::Ending(entry) if !self.keeping.holds(entry) => true,
+            phase => {
+                self.alone.phase = phase;
                 false
             }
         }
@@ -187,7 +189,7 @@ impl<C> Run<C> {
     fn marked(&mut self, suspect: Ready, answer: Answer, now: Instant) {
         match self.answered(answer, now) {
             // Marking => Marked
-            Some(true) if self.phase == Phase::Working => self.alone.turn = Turn::Marked(suspect),
+            Some(true) if self.phase == Phase::Working => self.alone.phase = AlonePhase::Marked(suspect),
             // Marking => Off
             Some(true) | None => self.waiting.suspects.push_front(suspect),
             Some(false) => self.keeping.release(suspect.ticket.entry),

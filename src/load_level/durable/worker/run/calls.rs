@@ -165,12 +165,12 @@ impl Drop for InProgress<'_> {
 
 /// The calls that a task has made since it last left its thread.
 #[derive(Default)]
-struct Turn {
+struct TaskTurn {
     calls: u32,
     began: Option<Instant>,
 }
 
-impl Turn {
+impl TaskTurn {
     fn is_over(&self) -> bool {
         self.calls >= TURN || self.began.is_some_and(|began| Instant::now() >= began + TURN_TIME)
     }
@@ -179,7 +179,7 @@ impl Turn {
 async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
     while let Ok(look) = shared.looks.acquire().await {
         look.forget();
-        let mut turn = Turn::default();
+        let mut turn = TaskTurn::default();
         while let Some(Job { ticket, delivery }) = shared.next() {
             let in_progress = InProgress { shared: &shared, ticket: Some(ticket) };
             let mut call = pin!(AssertUnwindSafe(caller.call(delivery)).catch_unwind());

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 const PAUSES: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1)).jitter(Jitter::Equal);
 
 pub(super) struct Health {
-    state: State,
+    state: HealthState,
     /// The end of the pause after the last failure. A late answer to an earlier request does not shorten it.
     ask_at: Instant,
 }
 
-enum State {
+enum HealthState {
     /// Redis has answered everything since then.
     Well {
         since: Instant,
@@ -35,7 +35,7 @@ enum State {
 
 impl Health {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: State::Well { since: now }, ask_at: now }
+        Self { state: HealthState::Well { since: now }, ask_at: now }
     }
 
     pub(super) fn may_ask(&self, now: Instant) -> bool {
@@ -48,7 +48,7 @@ impl Health {
 
     /// Whether Redis has answered everything for this time.
     pub(super) fn is_well_for(&self, time: Duration, now: Instant) -> bool {
-        matches!(self.state, State::Well { since } if now >= since + time)
+        matches!(self.state, HealthState::Well { since } if now >= since + time)
     }
 }
 
@@ -58,8 +58,8 @@ impl<C> Run<C> {
         match result {
             Ok(answer) => {
                 // Failing => Well
-                if let State::Failing { .. } = self.health.state {
-                    self.health.state = State::Well { since: now };
+                if let HealthState::Failing { .. } = self.health.state {
+                    self.health.state = HealthState::Well { since: now };
                     self.shared.update(|readings| readings.redis_error = None);
                 }
                 Some(answer)
@@ -78,10 +78,10 @@ impl<C> Run<C> {
         }
         // Well, Failing => Failing
         let in_a_row = match self.health.state {
-            State::Well { .. } => 1,
-            State::Failing { in_a_row } => in_a_row.saturating_add(1),
+            HealthState::Well { .. } => 1,
+            HealthState::Failing { in_a_row } => in_a_row.saturating_add(1),
         };
-        self.health.state = State::Failing { in_a_row };
+        self.health.state = HealthState::Failing { in_a_row };
         let pause = PAUSES.draw(in_a_row, &self.core.random);
         // The worker must be back before others take over. At its end it waits no longer than they do.
         self.health.ask_at = now + pause.min(self.settings.takeover_after / 8);

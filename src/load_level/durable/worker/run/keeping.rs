@@ -25,7 +25,7 @@ pub(super) struct Keeping {
 }
 
 /// The messages of a request, and when it was made.
-pub(super) struct Kept {
+pub(super) struct KeptAlive {
     entries: Vec<Entry>,
     since: Instant,
 }
@@ -64,12 +64,12 @@ impl Keeping {
         (self.request.is_none() && !self.held.is_empty()).then_some(self.next_at)
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Kept, Result<Vec<Entry>, Fault>)> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(KeptAlive, Result<Vec<Entry>, Fault>)> {
         let Some((since, request)) = &mut self.request else { return Poll::Pending };
         let since = *since;
         request.as_mut().poll(cx).map(|(entries, result)| {
             self.request = None;
-            (Kept { entries, since }, result)
+            (KeptAlive { entries, since }, result)
         })
     }
 }
@@ -91,7 +91,7 @@ impl<C> Run<C> {
         }
     }
 
-    pub(super) fn kept(&mut self, kept: Kept, result: Result<Vec<Entry>, Fault>, now: Instant) {
+    pub(super) fn kept(&mut self, kept: KeptAlive, result: Result<Vec<Entry>, Fault>, now: Instant) {
         let Some(mut lost) = self.answered(result, now) else { return };
         for entry in kept.entries {
             self.keeping.renew(entry, kept.since);

@@ -24,14 +24,14 @@ const MOST_TAKEN_OVER: usize = 1000;
 type Answer = Result<Tended, Fault>;
 
 pub(super) struct Tending {
-    turn: Turn,
+    phase: TendingPhase,
     group: Group,
     /// Unknown until the first answer.
     clock: Option<ServerClock>,
     take_over_at: Instant,
 }
 
-enum Turn {
+enum TendingPhase {
     Idle { until: Instant },
     Asking(Asking<Answer>),
 }
@@ -45,18 +45,18 @@ enum Group {
 
 impl Tending {
     pub(super) fn new(now: Instant) -> Self {
-        Self { turn: Turn::Idle { until: now }, group: Group::Unknown, clock: None, take_over_at: now }
+        Self { phase: TendingPhase::Idle { until: now }, group: Group::Unknown, clock: None, take_over_at: now }
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.turn, Turn::Idle { .. })
+        matches!(self.phase, TendingPhase::Idle { .. })
     }
 
     /// When the next request is due, if none is on its way.
     pub(super) fn due(&self) -> Option<Instant> {
-        match self.turn {
-            Turn::Idle { until } => Some(until),
-            Turn::Asking(_) => None,
+        match self.phase {
+            TendingPhase::Idle { until } => Some(until),
+            TendingPhase::Asking(_) => None,
         }
     }
 }
@@ -65,7 +65,7 @@ impl Tending {
     /// Makes the group with the next request, at once.
     pub(super) fn make_group(&mut self, now: Instant) {
         self.group = Group::Unknown;
-        if let Turn::Idle { until } = &mut self.turn {
+        if let TendingPhase::Idle { until } = &mut self.phase {
             *until = now;
         }
     }
@@ -81,11 +81,11 @@ impl Tending {
     }
 
     pub(super) fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Answer> {
-        let Turn::Asking(request) = &mut self.turn else { return Poll::Pending };
+        let TendingPhase::Asking(request) = &mut self.phase else { return Poll::Pending };
         let answer = request.as_mut().poll(cx);
         if answer.is_ready() {
             // Asking => Idle. Only a good answer puts the next request off.
-            self.turn = Turn::Idle { until: now };
+            self.phase = TendingPhase::Idle { until: now };
         }
         answer
     }
@@ -109,7 +109,7 @@ impl<C> Run<C> {
         }
         let duties = Duties { make_group: self.tending.group == Group::Unknown, take_over };
         // Idle => Asking
-        self.tending.turn = Turn::Asking(Box::pin(self.requests.clone().tend(duties)));
+        self.tending.phase = TendingPhase::Asking(Box::pin(self.requests.clone().tend(duties)));
     }
 
     pub(super) fn tended(&mut self, answer: Answer, now: Instant) {
@@ -120,7 +120,7 @@ impl<C> Run<C> {
             MOST_MOVED.. => Duration::ZERO,
             _ => tended.next_due.unwrap_or(PAUSE).clamp(Duration::from_millis(1), PAUSE),
         };
-        self.tending.turn = Turn::Idle { until: now + pause };
+        self.tending.phase = TendingPhase::Idle { until: now + pause };
         for taken in tended.taken {
             // It may be the worker's own, which it could not keep alive in time. No other worker has it now.
             if !self.keeping.renew(taken.entry, now) {

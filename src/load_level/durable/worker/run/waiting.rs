@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 
 /// The messages that wait for their call, each kind in the order in which they came.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitingMessages {
     pub(super) ordinary: VecDeque<Ready>,
     /// Those that may have killed a worker.
     pub(super) suspects: VecDeque<Ready>,
@@ -18,7 +18,7 @@ pub(super) struct Ready {
     pub(super) payload: Vec<u8>,
 }
 
-impl Waiting {
+impl WaitingMessages {
     pub(super) fn add(&mut self, ready: Ready) {
         let queue = if ready.ticket.memory.is_suspect { &mut self.suspects } else { &mut self.ordinary };
         queue.push_back(ready);
