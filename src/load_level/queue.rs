@@ -18,11 +18,11 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// A bounded queue in front of a service that does a limited number of calls at once.
+/// A bounded wait queue and a concurrency limit in front of a service.
 ///
-/// No call waits while there is room in the service. The others wait for their turn, in the order of the
-/// [`Discipline`](super::Discipline). The queue limits their number, their weight and their time. Clones share the
-/// queue.
+/// No call waits while the service has room. The others wait for their turn, in the order of the
+/// [`Discipline`](super::Discipline). The queue bounds their number, their total weight and the time that they wait.
+/// Clones share the queue.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -46,9 +46,9 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// While no call waits and there is no pace: one compare-and-swap to admit and one to leave; no clock, no lock, no
-/// allocation. Otherwise, and for each change of a setting, it takes a lock and reads the clock. A place in the queue
-/// has 80 bytes, which are used again. One wake-up ends a wait, with any number of waiters.
+/// While no call waits and there is no pace, a call makes one compare-and-swap to enter and one to leave. It reads no
+/// clock, takes no lock and allocates nothing. Otherwise, and for each change of a setting, it takes a lock and reads
+/// the clock. A place in the queue has 80 bytes and is reused. A waiter is woken once, with any number of waiters.
 #[derive(Clone)]
 pub struct Queue {
     shared: Arc<QueueShared>,
@@ -61,34 +61,36 @@ struct QueueShared {
 }
 
 impl Queue {
-    /// At most `concurrency` calls are in the service at once, and at most `depth` wait.
+    /// Configures a queue with at most `concurrency` calls in the service at once, and at most `depth` waiters.
     ///
-    /// By Little's law the calls in a service at capacity are its calls per second times their mean latency. A depth
-    /// beyond the calls that are served within [`max_wait`](QueueBuilder::max_wait) only delays refusals.
+    /// By Little's law, the concurrency of a service at capacity is its throughput in calls per second times their mean
+    /// latency. A depth above the number of calls that are served within [`max_wait`](QueueBuilder::max_wait) only
+    /// delays refusals.
     pub fn builder(concurrency: usize, depth: usize) -> QueueBuilder {
         QueueBuilder::new(concurrency, depth)
     }
 
-    /// At most `concurrency` calls are in the service at once. The queue finds by itself how many may wait.
+    /// Configures a queue with at most `concurrency` calls in the service at once, which finds its depth by itself.
     ///
-    /// It measures how fast the service takes the calls that wait. A newcomer is refused if the calls that would be
-    /// served before it take longer than it may wait: the queue could only refuse it later. The time for which it may
-    /// wait is that of the [discipline](QueueBuilder::discipline), by default half of the time until its deadline, and
-    /// at most [`max_wait`](QueueBuilder::max_wait). So an overload leads to refusals in the moment in which the calls
-    /// come, not after they have waited. The error is [`QueueFull`](crate::error::QueueFull) with the cause
+    /// It measures the service rate: how fast the service takes the calls that wait. It refuses a new call if the calls
+    /// that would be served before it take longer than it may wait, because the queue could only refuse it later. The
+    /// [discipline](QueueBuilder::discipline) says how long it may wait: by default half of the time until its
+    /// deadline, and at most [`max_wait`](QueueBuilder::max_wait). An overload therefore refuses calls when they come,
+    /// not after they have waited. The error is [`QueueFull`](crate::error::QueueFull) with the cause
     /// [`Deadline`](crate::error::QueueFullCause::Deadline).
     ///
-    /// - The rate is that of the last 200 to 400 calls that waited (400 to 800 in a service of 200 at once, and so on),
-    ///   or of the last 5 to 10 s in which calls waited, if these were fewer. Time in which no call waits does not
-    ///   count.
-    /// - The rate is known once 10 calls, and one for each place in the service, were taken from the queue, and calls
-    ///   have waited for 50 ms in all. The queue measures it again after ten seconds without a waiter, and after a standstill:
-    ///   no call was taken for 20 times the mean time of a call. A new [pace](QueueBuilder::pace) does the same. Until
-    ///   it is known, only the [depth](QueueBuilder::depth) is a bound.
-    /// - A queue in which no call waits takes the next one, at any rate. A rate that is too low for a while makes the
-    ///   queue shorter, but lets the service work on; one that is too high makes calls wait that are refused later.
+    /// - The rate is that of the last 200 to 400 calls that waited, or of the last 5 to 10 s in which calls waited, if
+    ///   these were fewer. A service with more than 100 places counts two to four calls per place instead. Time in
+    ///   which no call waits does not count.
+    /// - The rate is known once the queue has served 10 calls, and one more for each place in the service, and calls
+    ///   have waited for 50 ms in all. The queue measures it again after ten seconds without a waiter, after a new
+    ///   [pace](QueueBuilder::pace), and after a standstill, in which the service took no call for 20 times the mean
+    ///   time of a call. While the rate is not known, the [depth](QueueBuilder::depth) is the only bound.
+    /// - A queue in which no call waits takes the next one, at any rate. A measured rate that is too low makes the
+    ///   queue shorter for a while, but the service stays busy. A rate that is too high lets calls wait that are
+    ///   refused later.
     ///
-    /// [`Readings`] state the rate and the depth that follows from it. The cost of a call that waits is that of any
+    /// [`Readings`] state the rate and the depth that follows from it. A call that waits costs the same as in any
     /// queue, and one division when it comes.
     ///
     /// ```
@@ -98,7 +100,7 @@ impl Queue {
     /// use steadfast::load_level::Queue;
     /// use tokio::time::{interval, sleep};
     ///
-    /// // A call takes 10 ms, and waits for up to 200 ms: behind 20 others. A new one comes every 5 ms.
+    /// // A call takes 10 ms and waits for up to 200 ms, behind at most 20 others. A new call comes every 5 ms.
     /// let queue = Queue::adaptive(1).max_wait(Duration::from_millis(200)).build()?;
     /// let mut arrivals = interval(Duration::from_millis(5));
     /// for _ in 0..1_000 {
@@ -113,7 +115,7 @@ impl Queue {
     /// let now = queue.readings();
     /// assert_eq!((now.depth, now.max_depth), (21, 10_000));
     /// assert_eq!(now.served_per_second, Some(100.0));
-    /// // Most are refused as they come. The others came before the rate was known, or to the last place.
+    /// // Most are refused when they come. The others came before the rate was known, or took the last place.
     /// assert!(now.not_served.full > 400 && now.not_served.waited_too_long < 50);
     /// # Ok(())
     /// # }
@@ -122,29 +124,30 @@ impl Queue {
         QueueBuilder::adaptive(concurrency)
     }
 
-    /// An empty queue.
+    /// Returns an empty queue.
     pub(super) fn of(limit: u32, state: QueueState) -> Self {
         let word = Word::new(limit, state.mode());
         let origin = Origin::at(Instant::now());
         Self { shared: Arc::new(QueueShared { word, origin, state: Mutex::new(state) }) }
     }
 
-    /// Waits for its turn, as a call that weighs 1. Its deadline and its criticality are those of the
-    /// [context](crate::CallContext::current) of the first poll. The permit holds a place in the service until it is
+    /// Waits for a place in the service, as a call that weighs 1. The deadline and the criticality are those of the
+    /// [context](crate::CallContext::current) of the first poll. The permit keeps the place in the service until it is
     /// dropped.
     ///
-    /// The first poll takes the place in the queue. Dropping the future gives up the place at once. A future that is
-    /// neither polled nor dropped when its turn has come keeps a place in the service.
+    /// The first poll takes the place in the queue. Dropping the future gives the place up at once. A future that is
+    /// neither polled nor dropped after its turn has come keeps a place in the service.
     ///
     /// # Errors
     ///
-    /// [`Rejection::QueueFull`](crate::Rejection::QueueFull) at once, or later where the place goes to a call that is
-    /// worth more; [`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong);
-    /// [`Rejection::Closed`](crate::Rejection::Closed) at once, or later where the queue is [closed](Self::close).
+    /// - [`Rejection::QueueFull`](crate::Rejection::QueueFull): at once, or later if a call that is worth more takes
+    ///   the place.
+    /// - [`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong): its time to wait has ended.
+    /// - [`Rejection::Closed`](crate::Rejection::Closed): at once, or later if the queue is [closed](Self::close).
     ///
     /// # Cost
     ///
-    /// For a call that waits: one timer and one wake-up. With a pace it is woken once more each time that the order
+    /// A call that waits makes one timer and is woken once. With a pace it is woken once more each time the order
     /// changes.
     pub fn acquire(&self) -> Acquire {
         self.acquire_weighing(1)
@@ -155,41 +158,41 @@ impl Queue {
         Acquire::new(self.clone(), weight)
     }
 
-    /// Takes a place in the service if one is free, no call waits, and the queue is open. Where there is none it takes
-    /// the lock, and counts as a call that arrived.
+    /// Takes a place in the service if one is free, no call waits, and the queue is open. Otherwise it takes the lock,
+    /// and the call counts as one that arrived.
     pub fn try_acquire(&self) -> Option<Permit> {
         (self.enter() || self.enter_slowly(Instant::now())).then(|| Permit::new(self.clone()))
     }
 
-    /// How long the calls waited that have left the queue, served or not.
+    /// Returns the waits of the calls that have left the queue, served or not.
     pub(super) fn waits(&self) -> Histogram {
         lock(&self.shared.state).waits
     }
 
-    /// The address of what all its handles share.
+    /// Returns the address of the state that all handles share.
     pub(super) fn address(&self) -> usize {
         crate::held::address(&self.shared)
     }
 
-    /// The calls in the service.
+    /// Returns the number of calls in the service.
     pub fn in_service(&self) -> usize {
         self.shared.word.places().taken as usize
     }
 
-    /// The most calls that may be in the service.
+    /// Returns the concurrency limit: the most calls that may be in the service.
     pub fn concurrency(&self) -> usize {
         self.shared.word.places().limit as usize
     }
 
-    /// The queue as it is now, by tokio's clock. The expected wait is unknown at the beginning of a first backlog; see
+    /// Reads the queue now, by tokio's clock. The expected wait is not known at the beginning of a first backlog; see
     /// [`Readings::expected_wait`].
     pub fn readings(&self) -> Readings {
         self.readings_at(Instant::now())
     }
 
-    /// The queue as it is at `now`. An instant before the latest one at which a call came or went counts as that one.
+    /// Reads the queue at `now`. An instant before the latest one at which a call came or went counts as that one.
     ///
-    /// It takes the lock, so read a busy queue only a few times per second. It changes nothing.
+    /// It takes the lock, so read a busy queue only a few times per second. It changes no state.
     pub fn readings_at(&self, now: Instant) -> Readings {
         let QueueShared { word, origin, state } = &*self.shared;
         let state = lock(state);

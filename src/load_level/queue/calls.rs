@@ -1,5 +1,5 @@
-//! A call's way through the queue: without the lock in the fast mode of its [word](crate::load_level::places), and
-//! under the lock otherwise.
+//! The way of a call through the queue: without the lock in the fast mode of its [word](crate::load_level::places), and
+//! under the lock in the slow mode.
 
 use super::{Queue, QueueShared};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 use std::task::Waker;
 use tokio::time::Instant;
 
-/// A call that comes, as its stage sees it.
+/// An arriving call, as its stage describes it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::load_level) struct ArrivingCall {
     pub(in crate::load_level) weight: u64,
@@ -26,19 +26,19 @@ pub(in crate::load_level) struct ArrivingCall {
 }
 
 impl Queue {
-    /// Takes a place in the service if that needs no lock. [`end`](Self::end) gives it back.
+    /// Takes a place in the service if this needs no lock. [`end`](Self::end) returns the place.
     #[inline]
     pub(in crate::load_level) fn enter(&self) -> bool {
         self.shared.word.enter()
     }
 
-    /// Takes a place in the service under the lock, and does not wait.
+    /// Takes a place in the service under the lock, if one is free. Does not wait.
     #[cold]
     pub(super) fn enter_slowly(&self, now: Instant) -> bool {
         self.locked(now, |state, places, now| state.try_arrive(places, now).is_some()).0
     }
 
-    /// Takes a place in the service, or one in the queue, or neither. Returns also whether it ran wakers.
+    /// Takes a place in the service, or a place in the queue, or refuses the call. Also returns whether it ran wakers.
     pub(in crate::load_level) fn arrive(&self, call: ArrivingCall, now: Instant) -> (CallPhase<Place>, bool) {
         self.locked(now, |state, places, now| {
             let class = if state.by_criticality { (call.criticality as usize).min(CLASSES - 1) } else { 0 };
@@ -47,8 +47,8 @@ impl Queue {
         })
     }
 
-    /// Asks whether it is the turn of this place. A place that waits on is asked for again at the instant in `Waiting`,
-    /// or when the waker is woken. An admitted place has become one in the service; a refused one is gone.
+    /// Asks whether the turn of this place has come. A place that keeps waiting asks again at the instant in `Waiting`,
+    /// or when `waker` is woken. An admitted place has become a place in the service; a refused place is gone.
     pub(in crate::load_level) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> CallPhase<Instant> {
         // A waker is user code, and none runs with the lock held.
         let mut waker = Some(waker.clone());
@@ -62,7 +62,7 @@ impl Queue {
         match phase {
             CallPhase::Waiting(_) => match now.checked_add(wait.duration()) {
                 Some(asks_at) => CallPhase::Waiting(asks_at),
-                // Its turn would come after the last instant that there is.
+                // Its turn would come after the last instant that the clock can represent.
                 None => {
                     let (refusal, _) = self.locked(now, |state, places, now| {
                         let refusal = state.too_long_of(place, now);
@@ -77,13 +77,13 @@ impl Queue {
         }
     }
 
-    /// Gives up a place in the queue, or the one in the service that it has become.
+    /// Gives up a place in the queue, or the place in the service that it has become.
     pub(in crate::load_level) fn leave(&self, place: Place, now: Instant) {
         self.locked(now, |state, places, now| state.leave(place, places, now));
     }
 
-    /// Gives a place in the service back, exactly once for each that was taken, and the unused share of the pace.
-    /// Returns whether it ran wakers.
+    /// Returns a place in the service, exactly once for each that was taken, and the slot of the pace that the call did
+    /// not use. Returns whether it ran wakers.
     #[inline]
     pub(in crate::load_level) fn end(&self, unused: PaceSlot, now: impl FnOnce() -> Instant) -> bool {
         !self.shared.word.end() && self.end_slowly(unused, now())
@@ -94,8 +94,8 @@ impl Queue {
         self.locked(now, |state, places, now| state.end(unused, places, now)).1
     }
 
-    /// Whether a call that weighs 1 finds no place to wait, unless it is worth more than a waiter. In a closed queue it
-    /// finds none. Reads the clock and takes the lock in the slow mode only.
+    /// Returns whether the queue would refuse a call that weighs 1 and is worth no more than any waiter. A closed queue
+    /// refuses every call. Reads the clock and takes the lock in the slow mode only.
     pub(in crate::load_level) fn is_full(&self, now: impl FnOnce() -> Instant) -> bool {
         let QueueShared { word, origin, state } = &*self.shared;
         if word.mode() == Mode::Fast {
@@ -106,7 +106,7 @@ impl Queue {
         state.is_closed() || state.is_full(state.time_at(now))
     }
 
-    /// Takes the lock for `work`, releases it, and wakes the waiters whose turn has come. Returns also whether it ran
+    /// Takes the lock for `work`, releases it, and wakes the waiters whose turn has come. Also returns whether it ran
     /// wakers.
     pub(super) fn locked<T>(
         &self,
@@ -118,8 +118,8 @@ impl Queue {
         (result, woke)
     }
 
-    /// Takes the lock for `work`, and returns with it held. The wakers of the waiters whose turn has come stay where
-    /// they are, for the next who takes the lock by [`locked`](Self::locked).
+    /// Takes the lock for `work`, and returns while it is still held. The wakers of the waiters whose turn has come
+    /// stay in the list, for the next caller of [`locked`](Self::locked).
     pub(super) fn with_lock<T>(
         &self,
         now: Instant,

@@ -2,18 +2,18 @@ use super::Queue;
 use crate::{load_level::places::Mode, sync::lock};
 
 impl Queue {
-    /// Closes the queue: refuses all calls that wait, and every call that comes later, even if there is room. They get
-    /// [`Rejection::Closed`](crate::Rejection::Closed). A process that stops uses it to end its waits while the calls
-    /// in the service finish.
+    /// Closes the queue: refuses all waiters, and every later call even if the service has room. They get
+    /// [`Rejection::Closed`](crate::Rejection::Closed). A process that stops closes its queue, so that waits end while
+    /// the calls in the service finish.
     ///
     /// - A call in the service goes on, and its permit returns its place. [`in_service`](Self::in_service) reads zero
-    ///   when the last one has ended.
-    /// - A call whose turn has come gets its permit, whether or not its task has run since. So does a call that the
-    ///   pace allows by now. The outcome does not depend on which task is polled first.
+    ///   when the last call has ended.
+    /// - A call whose turn has come gets its permit, whether or not its task has run since. A call that the pace allows
+    ///   by now gets its permit too. The result does not depend on which task is polled first.
     /// - A waiting future that is dropped instead of polled again leaves nothing behind.
-    /// - [`try_acquire`](Self::try_acquire) returns `None`. [`is_closed`](Self::is_closed) tells this from a full
-    ///   queue.
-    /// - A queue stays closed. Closing it again changes nothing.
+    /// - [`try_acquire`](Self::try_acquire) returns `None`. [`is_closed`](Self::is_closed) tells a closed queue from a
+    ///   full one.
+    /// - A closed queue stays closed. Closing it again changes nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -40,7 +40,7 @@ impl Queue {
     /// let refused = service.oneshot(()).await.unwrap_err();
     /// assert_eq!(refused.rejection().unwrap().to_string(), "load level: closed");
     ///
-    /// // Wait until the calls in the service have ended, for as long as the process may take.
+    /// // Wait until the calls in the service have ended, for at most the time that the process may take.
     /// let drained = async {
     ///     while queue.in_service() > 0 {
     ///         sleep(Duration::from_millis(5)).await;
@@ -54,14 +54,14 @@ impl Queue {
     ///
     /// # Cost
     ///
-    /// One lock, and one wake-up for each call that waits, after the lock is released. An open queue costs nothing
-    /// more. Each call to a closed queue takes the lock.
+    /// Takes one lock, and wakes each waiter once after the lock is released. An open queue costs nothing more. Each
+    /// call to a closed queue takes the lock.
     pub fn close(&self) {
         self.change(|state, places, now| state.close(places, now));
     }
 
-    /// Whether the queue is [closed](Self::close). Takes the lock if calls wait, there is a pace, or the queue is
-    /// closed.
+    /// Returns whether the queue is [closed](Self::close). Takes the lock if calls wait, there is a pace, or the queue
+    /// is closed.
     pub fn is_closed(&self) -> bool {
         let shared = &*self.shared;
         shared.word.mode() == Mode::Slow && lock(&shared.state).is_closed()

@@ -18,12 +18,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 impl Queue {
-    /// Changes the number of calls that may be in the service. Where there are more, they go on, and no other call is
-    /// admitted until enough of them have ended. A limit that adapts to the answers can set it.
+    /// Changes the concurrency: the number of calls that may be in the service. If more are in the service, they go on,
+    /// and the queue admits no call until enough of them have ended. An adaptive concurrency limit can call this.
     ///
     /// # Errors
     ///
-    /// It must be from 1 to 2^31 - 1; otherwise the old one stays.
+    /// The value must be from 1 to 2^31 - 1; otherwise the old one stays.
     pub fn set_concurrency(&self, concurrency: usize) -> Result<(), ConfigError> {
         let limit = check_concurrency(concurrency)?;
         self.change(|state, places, now| {
@@ -34,43 +34,44 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the number of calls that may wait, or the most that an [adaptive](Self::adaptive) queue lets wait. Where there are more, they stay until a newcomer that is worth more
-    /// needs a place. Then the surplus goes at once.
+    /// Changes the number of calls that may wait. In an [adaptive](Self::adaptive) queue this is the upper bound of the
+    /// depth. If more calls wait, they stay until a newcomer that is worth more needs a place. Then the queue refuses
+    /// the surplus at once.
     ///
     /// # Errors
     ///
-    /// It must be at least 1; otherwise the old one stays.
+    /// The value must be at least 1; otherwise the old one stays.
     pub fn set_depth(&self, depth: usize) -> Result<(), ConfigError> {
         check_depth(depth)?;
         self.change(|state, _, _| state.depth = depth);
         Ok(())
     }
 
-    /// Changes the largest sum of the weights of all waiters. Where they weigh more, they stay as with
+    /// Changes the largest total weight of all waiters. If they weigh more, they stay as with
     /// [`set_depth`](Self::set_depth).
     ///
     /// # Errors
     ///
-    /// It must be at least 1; otherwise the old one stays.
+    /// The value must be at least 1; otherwise the old one stays.
     pub fn set_max_weight(&self, max_weight: u64) -> Result<(), ConfigError> {
         check_max_weight(max_weight)?;
         self.change(|state, _, _| state.max_weight = max_weight.into());
         Ok(())
     }
 
-    /// Changes the longest that a call may wait, for the calls that come from now on.
+    /// Changes the longest time that a call may wait, for the calls that come from now on.
     ///
     /// # Errors
     ///
-    /// It must be longer than zero and at most 366 days; otherwise the old one stays.
+    /// The value must be longer than zero and at most 366 days; otherwise the old one stays.
     pub fn set_max_wait(&self, max_wait: Duration) -> Result<(), ConfigError> {
         check_max_wait(max_wait)?;
         self.change(|state, _, _| state.max_wait = Nanos::of(max_wait));
         Ok(())
     }
 
-    /// Changes the discipline. Each waiter keeps the time for which it may wait. A target of [`Discipline::adaptive`]
-    /// counts for all.
+    /// Changes the discipline. Each waiter keeps its time to wait. A target of [`Discipline::adaptive`] applies to all
+    /// waiters.
     ///
     /// # Errors
     ///
@@ -81,8 +82,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the pace, or takes it away, for the waiters too. The distance of the new pace counts from the call that
-    /// began last. A call that is due by now begins now.
+    /// Changes or removes the pace, for the waiters too. The interval of the new pace counts from the call that began
+    /// last. A call that is due by now begins now.
     ///
     /// # Errors
     ///
@@ -98,7 +99,7 @@ impl Queue {
         Ok(())
     }
 
-    /// All settings of the queue.
+    /// Returns all settings of the queue.
     pub fn configuration(&self) -> LoadLevelConfig {
         let state = lock(&self.shared.state);
         let pace = state.pace.map(|pace| pace.terms());
@@ -116,13 +117,12 @@ impl Queue {
         self.locked(Instant::now(), change);
     }
 
-    /// Changes something, and leaves it to [`wake_pending`](Self::wake_pending) to wake the waiters whose turn has
-    /// come.
+    /// Applies a change without waking waiters. [`wake_pending`](Self::wake_pending) wakes those whose turn has come.
     pub(in crate::load_level) fn change_quietly(&self, change: impl FnOnce(&mut QueueState, &mut Places, Nanos)) {
         drop(self.with_lock(Instant::now(), change));
     }
 
-    /// Wakes the waiters whose turn a quiet change has brought.
+    /// Wakes the waiters whose turn has come by a change without wake-ups.
     pub(in crate::load_level) fn wake_pending(&self) {
         self.change(|_, _, _| {});
     }
