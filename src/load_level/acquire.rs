@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A place in the service, given back when dropped.
+/// A place in the service, which dropping the permit returns.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once holds no place"]
 pub struct Permit {
@@ -30,11 +30,10 @@ impl Drop for Permit {
 pin_project! {
     /// The future of [`Queue::acquire`].
     ///
-    /// It has no planned instant, unlike that of a token bucket, whose [`due_at`](crate::rate_limit::Acquire::due_at)
-    /// follows from the rate. Its turn depends on when the calls in the service end, and on which calls overtake it.
-    /// For a forecast ask [`Queue::readings`] before the first poll: [`expected_wait`](super::Readings::expected_wait)
-    /// is the wait of a call that comes now and is served after all waiters. It is unknown at the beginning of the
-    /// first backlog.
+    /// Unlike the future of a token bucket, it has no planned instant ([`due_at`](crate::rate_limit::Acquire::due_at)).
+    /// Its turn depends on when the calls in the service end, and on which calls overtake it. For a forecast ask
+    /// [`Queue::readings`] before the first poll: [`expected_wait`](super::Readings::expected_wait) is the wait of a
+    /// call that comes now and is served after all waiters. It is unknown at the beginning of the first backlog.
     #[must_use = "futures do nothing unless polled"]
     pub struct Acquire {
         queue: Queue,
@@ -54,7 +53,7 @@ pin_project! {
     }
 }
 
-/// Where the future stands.
+/// The state of the future.
 #[derive(Debug)]
 enum AcquireState {
     Unpolled,
@@ -73,7 +72,7 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // What the clock said last, unless user code has run since.
+        // The last clock reading, unless user code has run since.
         let mut now = None;
         loop {
             let answer = match *this.state {
@@ -111,7 +110,7 @@ impl Future for Acquire {
             };
             // Unpolled | Waiting => Ended
             *this.state = AcquireState::Ended;
-            // From here on the permit gives the place back. The timer drops a waker, which may panic.
+            // From here on the permit returns the place. The timer drops a waker, which may panic.
             let permit = answer.map(|_| Permit::new(this.queue.clone())).map_err(Rejection::from);
             this.timer.disarm();
             return Poll::Ready(permit);

@@ -2,7 +2,7 @@ use super::{Discipline, Queue, pace::Pace, places::MOST_CONCURRENCY, state::Queu
 use crate::error::{ConfigError, check_duration};
 use std::time::Duration;
 
-/// The most calls that wait in an adaptive queue.
+/// The default bound of the waiters in an adaptive queue.
 const ADAPTIVE_DEPTH: usize = 10_000;
 
 /// Configures a [`Queue`].
@@ -38,57 +38,64 @@ impl QueueBuilder {
         Self { is_adaptive: true, ..Self::new(concurrency, ADAPTIVE_DEPTH) }
     }
 
-    /// The most calls that wait. Default of an [adaptive](Queue::adaptive) queue: 10,000, which is a second's worth of
-    /// a service of 10,000 calls per second, and less than a megabyte. A deeper queue is of use only to faster
-    /// services, or for longer waits.
+    /// Sets the most calls that may wait. An [adaptive](Queue::adaptive) queue has a default of 10,000 waiters: one
+    /// second of work for a service of 10,000 calls per second, in less than a megabyte. A deeper queue helps only a
+    /// faster service, or calls that may wait longer.
     pub fn depth(self, depth: usize) -> Self {
         Self { depth, ..self }
     }
 
-    /// The largest sum of the weights of all waiters, in the unit in which the calls are weighed. A single call that
-    /// weighs more is refused unless there is room for it at once. Default: no bound.
+    /// Sets the largest total weight of all waiters, in the unit in which calls are weighed. A single call that weighs
+    /// more is refused unless the service has room for it at once. Default: no bound.
     pub fn max_weight(self, max_weight: u64) -> Self {
         Self { max_weight: Some(max_weight), ..self }
     }
 
-    /// The longest that a call waits, with any deadline. Where calls carry no deadline, set it to half of the time
-    /// after which their callers give up. A call that is served later is often served in vain. Default: a second, for
-    /// callers that wait for two or more.
+    /// Sets the longest time that any call waits, whatever its deadline. Default: 1 s, for callers that wait for two or
+    /// more.
+    ///
+    /// If calls carry no deadline, set it to half of the time after which their callers give up. A call that is served
+    /// later is often served in vain.
     pub fn max_wait(self, max_wait: Duration) -> Self {
         Self { max_wait, ..self }
     }
 
-    /// Which waiter is next, and which has waited too long. Default: [by deadline](Discipline::by_deadline), with one
-    /// half.
+    /// Sets which waiter is served next, and which has waited too long. Default: [by
+    /// deadline](Discipline::by_deadline), with a share of one half.
     pub fn discipline(self, discipline: Discipline) -> Self {
         Self { discipline, ..self }
     }
 
-    /// Serves calls of a higher [`Criticality`](crate::Criticality) first, and takes the places of lower ones for them
-    /// if the queue is full. In each class the discipline decides. While the higher classes alone are more than the
-    /// service can do, the lower ones are not served. Default: all calls are of one class.
+    /// Serves calls of a higher [`Criticality`](crate::Criticality) first. If the queue is full, they take the places
+    /// of calls of lower classes. Within a class the discipline decides. While the higher classes alone exceed the
+    /// capacity of the service, the lower classes are not served. Default: all calls belong to one class.
     pub fn by_criticality(self) -> Self {
         Self { by_criticality: true, ..self }
     }
 
-    /// Lets at most `calls` begin in a `period`, evenly, one after the other. Where timers are too coarse for that, the
-    /// calls that are due within five milliseconds begin together. In every interval of length t at most `1 + (t + 5
-    /// ms) * calls / period` begin. Default: as fast as there is room.
+    /// Throttles the starts: at most `calls` begin per `period`, evenly spread, one after the other. Timers are coarser
+    /// than some paces, so calls that are due within five milliseconds may begin together. In every interval of length
+    /// t at most `1 + (t + 5 ms) * calls / period` calls begin. Default: calls begin as soon as the service has room.
     ///
-    /// A call begins when its turn comes. A task that runs late also makes its call to the service late. With a pace
-    /// each call takes the lock.
+    /// A call begins when its turn comes. If its task runs late, its call to the service is late too. With a pace each
+    /// call takes the lock.
     pub fn pace(self, calls: u64, period: Duration) -> Self {
         Self { pace: Some((calls, period)), ..self }
     }
 
-    /// The queue, empty.
+    /// Builds the queue, without calls.
     ///
     /// # Errors
     ///
-    /// The concurrency must be from 1 to 2^31 - 1, depth and weight at least 1; the longest wait longer than zero and
-    /// at most 366 days; the pace from 1 call to one per nanosecond, in a period longer than zero and of at most 366
-    /// days; a share of the deadline from a millionth to one; a target longer than zero and shorter than its interval,
-    /// of at most 366 days.
+    /// A [`ConfigError`] names the setting that is out of range:
+    ///
+    /// - The concurrency must be from 1 to 2^31 - 1.
+    /// - The depth and the largest weight must be at least 1.
+    /// - The longest wait must be longer than zero, and at most 366 days.
+    /// - The pace must be from 1 call per period to one per nanosecond, with a period longer than zero and of at most
+    ///   366 days.
+    /// - A share of the deadline must be from a millionth to one.
+    /// - A target must be longer than zero and shorter than its interval, which must be at most 366 days.
     pub fn build(self) -> Result<Queue, ConfigError> {
         let limit = check_concurrency(self.concurrency)?;
         check_depth(self.depth)?;

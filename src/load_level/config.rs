@@ -1,4 +1,4 @@
-//! The configuration of a queue that can change while calls pass.
+//! The configuration of a queue, which can change while calls pass.
 
 use super::{
     builder::{check_concurrency, check_depth, check_max_wait, check_max_weight},
@@ -14,33 +14,33 @@ use crate::{
 };
 use std::time::Duration;
 
-/// A queue. See [`QueueBuilder`](crate::load_level::QueueBuilder), whose defaults and bounds these are.
+/// The settings of a queue, with the defaults and bounds of [`QueueBuilder`](crate::load_level::QueueBuilder).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct LoadLevelConfig {
     /// The most calls in the service.
     pub concurrency: usize,
-    /// The most that wait.
+    /// The most calls that wait.
     pub depth: usize,
-    /// The most that those who wait may weigh. Default: any.
+    /// The largest total weight of all waiters. Default: no bound.
     #[cfg_attr(feature = "serde", serde(default))]
     pub max_weight: Option<u64>,
-    /// The longest wait. Default: a second.
+    /// The longest time that a call waits. Default: 1 s.
     #[cfg_attr(
         feature = "serde",
         serde(default = "LoadLevelConfig::default_max_wait", with = "crate::durations::max_wait")
     )]
     pub max_wait: Duration,
-    /// Who is next, and who has waited too long.
+    /// Which waiter is served next, and which has waited too long.
     #[cfg_attr(feature = "serde", serde(default))]
     pub discipline: Discipline,
-    /// How many calls begin in which time, at most. Default: as fast as there is room.
+    /// The most calls that begin per period. Default: as fast as the service has room.
     #[cfg_attr(feature = "serde", serde(default))]
     pub pace: Option<Pace>,
 }
 
 impl LoadLevelConfig {
-    /// This concurrency and depth, and defaults.
+    /// Returns the settings with this concurrency and depth, and the defaults of all others.
     pub fn new(concurrency: usize, depth: usize) -> Self {
         Self {
             concurrency,
@@ -58,8 +58,8 @@ impl LoadLevelConfig {
 }
 
 impl Queue {
-    /// Follows all of these settings from now on, in one step. The setter of each says what it does to those who wait.
-    /// A setting that is in force already changes nothing.
+    /// Applies all of these settings in one step. The setter of each says how it affects waiters. A setting that is
+    /// already in force changes nothing.
     ///
     /// # Errors
     ///
@@ -70,8 +70,8 @@ impl Queue {
         Ok(())
     }
 
-    /// The same, but for the waiters whose turn has come: they are woken by [`wake_pending`](Self::wake_pending), when
-    /// the caller holds no lock.
+    /// Applies the settings without waking waiters. [`wake_pending`](Self::wake_pending) wakes those whose turn has
+    /// come, once the caller holds no lock.
     fn configure_quietly(&self, config: &LoadLevelConfig) -> Result<(), ConfigError> {
         let (limit, pace) = checked(config)?;
         let LoadLevelConfig { depth, max_weight, max_wait, discipline, .. } = *config;
@@ -94,13 +94,13 @@ impl Queue {
 }
 
 impl LoadLevelConfig {
-    /// Whether a queue can follow this.
+    /// Returns an error if a queue cannot apply these settings.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         checked(self).map(drop)
     }
 }
 
-/// The concurrency and the pace, if all can be.
+/// Returns the concurrency and the pace, if all settings are valid.
 fn checked(config: &LoadLevelConfig) -> Result<(u32, Option<pace::Pace>), ConfigError> {
     let LoadLevelConfig { concurrency, depth, max_weight, max_wait, discipline, pace } = *config;
     let limit = check_concurrency(concurrency)?;
@@ -123,14 +123,14 @@ impl Reconfigure for Queue {
         config.check()
     }
 
-    /// One queue is neither stricter than another nor less strict: calls are admitted, wait, or are refused. It changes
-    /// under its lock.
+    /// Of two configurations of a queue neither is stricter: each admits calls, lets them wait, or refuses them. The
+    /// queue changes under its lock.
     fn course(&self, _now: &LoadLevelConfig, _to: &LoadLevelConfig) -> Course<LoadLevelConfig> {
         Course::AtOnce
     }
 
     fn apply(&self, config: &LoadLevelConfig) {
-        // It was checked.
+        // `check` has accepted these settings.
         let _ = self.configure_quietly(config);
     }
 

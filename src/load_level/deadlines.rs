@@ -7,55 +7,55 @@ use crate::{
 };
 use std::{cmp::Ordering, iter};
 
-/// The waiters in the order in which they are served: the higher class first, in a class the one whose time is up
-/// first, and of two such the older one.
+/// The waiters in the order in which they are served: a higher class first, within a class the waiter whose time to
+/// wait ends first, and of two equal ones the older.
 ///
 /// It is a weight-balanced tree (J. Nievergelt and E. M. Reingold, "Binary search trees of bounded balance", SIAM
 /// Journal on Computing 2(1), 1973) with the parameters 3 and 2 of Y. Hirai and K. Yamamoto, Journal of Functional
-/// Programming 21(3), 2011. A path of it has at most 2.5 log2(n) + 1 nodes. Joining, leaving and
-/// [`before`](Self::before) each walk one path.
+/// Programming 21(3), 2011. A path has at most 2.5 log2(n) + 1 nodes. Joining, leaving and [`before`](Self::before)
+/// each walk one path.
 ///
-/// The node of a waiter has the number of its place, so it allocates only when the list of the waiters grows longer
-/// than it ever was.
+/// The node of a waiter has the index of its place, so the tree allocates only when the list of waiters grows longer
+/// than ever before.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     nodes: Vec<Node>,
     root: u32,
-    /// All that have joined, which tells the older from the newer one.
+    /// The number of waiters that have joined, which tells an older waiter from a newer one.
     joined: u64,
 }
 
-/// A waiter, and the tree below it. Its tree weighs at most three times as much on one side as on the other, where a
-/// tree of n waiters weighs n + 1.
+/// A waiter, and the tree below it. One side of its tree weighs at most three times as much as the other, where a tree
+/// of n waiters weighs n + 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     turn: Turn,
     weight: u64,
     left: u32,
     right: u32,
-    /// This waiter and those below.
+    /// This waiter and all waiters below it.
     all: Backlog,
 }
 
-/// When a waiter is served: before those of later turns.
+/// The key of the order: a waiter is served before those of later turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
-    /// How many classes are higher than its own.
+    /// The number of classes above its own.
     rank: usize,
-    /// It may wait until then.
+    /// The end of its time to wait.
     until: Nanos,
     number: u64,
 }
 
-/// In place of a node. No place has this number.
+/// The index of no node. No place has this number.
 const NONE: u32 = u32::MAX;
-/// The most that one side weighs, of the other.
+/// The largest ratio of the weights of two sides.
 const BALANCE: usize = 3;
-/// An inner grandchild that weighs this many times as much as the outer one is raised in two rotations.
+/// An inner grandchild that weighs this many times as much as the outer one is raised by a double rotation.
 const DOUBLE: usize = 2;
 
 impl Node {
-    /// In place of a node that is not there.
+    /// The node of an index without a waiter.
     const ABSENT: Self = Self {
         turn: Turn { rank: 0, until: Nanos::ZERO, number: 0 },
         weight: 0,
@@ -74,7 +74,7 @@ impl Deadlines {
         Self { nodes: Vec::new(), root: NONE, joined: 0 }
     }
 
-    /// A waiter takes a place, and may wait until then.
+    /// Adds a waiter at this place, which may wait until then.
     pub(super) fn join(&mut self, place: Place, class: usize, weight: u64, until: Nanos) {
         let Place(place) = place;
         self.joined = self.joined.wrapping_add(1);
@@ -86,29 +86,29 @@ impl Deadlines {
         self.root = self.with(self.root, place);
     }
 
-    /// A waiter leaves its place.
+    /// Removes the waiter of this place.
     pub(super) fn leave(&mut self, Place(place): Place) {
         self.root = self.without(self.root, self.node(place).turn);
     }
 
-    /// The waiter that is served first.
+    /// Returns the waiter that is served first.
     pub(super) fn first(&self) -> Option<Place> {
         self.path(|node| node.left).last()
     }
 
-    /// The waiter that is served last.
+    /// Returns the waiter that is served last.
     pub(super) fn last(&self) -> Option<Place> {
         self.path(|node| node.right).last()
     }
 
-    /// The waiter of a class that is served first.
+    /// Returns the waiter of a class that is served first.
     pub(super) fn first_of(&self, class: usize) -> Option<Place> {
         let rank = rank(class);
         let path = self.path(|node| if node.turn.rank < rank { node.right } else { node.left });
         path.filter(|Place(place)| self.node(*place).turn.rank == rank).last()
     }
 
-    /// The waiters that are served before a newcomer of this class that may wait until then.
+    /// Returns the waiters that are served before a newcomer of this class that may wait until then.
     pub(super) fn before(&self, class: usize, until: Nanos) -> Backlog {
         let turn = Turn { rank: rank(class), until, number: u64::MAX };
         let (mut at, mut before) = (self.root, Backlog::default());
@@ -125,7 +125,7 @@ impl Deadlines {
         before
     }
 
-    /// The places from the root on, each with its `next` one.
+    /// Returns the places of a path from the root, each followed by its `next` one.
     fn path(&self, next: impl Fn(&Node) -> u32) -> impl Iterator<Item = Place> {
         let present = |place: u32| (place != NONE).then_some(place);
         iter::successors(present(self.root), move |place| present(next(&self.node(*place)))).map(Place)
@@ -135,7 +135,7 @@ impl Deadlines {
         self.nodes.get(at as usize).copied().unwrap_or(Node::ABSENT)
     }
 
-    /// Puts a node above its children.
+    /// Stores a node above its children.
     fn link(&mut self, at: u32, mut node: Node) {
         let itself = Backlog { calls: 1, weight: node.weight.into() };
         node.all = self.node(node.left).all.plus(itself).plus(self.node(node.right).all);
@@ -144,7 +144,7 @@ impl Deadlines {
         }
     }
 
-    /// The root of this tree and a new node.
+    /// Adds a node to a tree. Returns the new root.
     fn with(&mut self, root: u32, new: u32) -> u32 {
         if root == NONE {
             return new;
@@ -158,7 +158,7 @@ impl Deadlines {
         self.balanced(root, node)
     }
 
-    /// The root of this tree without the node of this turn.
+    /// Removes the node of this turn from a tree. Returns the new root.
     fn without(&mut self, root: u32, turn: Turn) -> u32 {
         if root == NONE {
             return NONE;
@@ -177,7 +177,7 @@ impl Deadlines {
         self.balanced(root, node)
     }
 
-    /// The first node of a tree, and the root of the others.
+    /// Splits a tree. Returns its first node, and the root of all others.
     fn without_first(&mut self, root: u32) -> (u32, u32) {
         let mut node = self.node(root);
         if node.left == NONE {
@@ -188,7 +188,7 @@ impl Deadlines {
         (first, self.balanced(root, node))
     }
 
-    /// The root of this node and its trees, one of which has one node more or less than before.
+    /// Restores the balance of a node, one of whose trees has one node more or less than before. Returns the root.
     fn balanced(&mut self, at: u32, mut node: Node) -> u32 {
         let (left, right) = (self.node(node.left), self.node(node.right));
         if self.weighs(node.right) > BALANCE * self.weighs(node.left) {

@@ -4,10 +4,10 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// Which waiter is next, and which has waited too long.
+/// The order of the waiters, and the time for which each may wait.
 ///
-/// No call waits longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), or past its deadline. Such a call
-/// is refused when its turn comes, if not before, and does not run.
+/// No call waits longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), or past its deadline. A call
+/// whose time has ended is refused at its turn at the latest, and does not run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Discipline(pub(crate) Kind);
@@ -47,34 +47,35 @@ impl Default for Discipline {
 }
 
 impl Discipline {
-    /// First in, first out. Refuses a call that has waited for a share of the time until its deadline. The time counts
-    /// from its arrival. The default, with one half.
+    /// First in, first out; refuses a call that has waited for a share of the time until its deadline, counted from its
+    /// arrival. The default, with a share of one half.
     ///
-    /// The answer to a call that waits longer would often come after its caller has gone. Its refusal lets the others
-    /// be served in time. The share has to leave enough time for the work itself. A call without a deadline waits for
-    /// up to `max_wait`.
+    /// A call that waits longer would often be answered after its caller has gone. Refusing it lets the service serve
+    /// the others in time. Choose a share that leaves enough time for the work itself. A call without a deadline waits
+    /// for up to `max_wait`.
     ///
     /// The share must be from a millionth to one.
     pub const fn by_deadline(share: f64) -> Self {
         Self(Kind::Deadline { share })
     }
 
-    /// The call whose time is up first is served first, and of two such the older one. Each call waits for up to half of
-    /// the time until its deadline, as [by deadline](Self::by_deadline).
+    /// Earliest deadline first: serves the call whose time to wait ends first, and of two equal ones the older. Each
+    /// call waits for up to half of the time until its deadline, as [by deadline](Self::by_deadline).
     ///
-    /// For calls of different deadlines. First in, first out serves a patient call before one that is in a hurry, which
-    /// is then refused. For calls of one deadline both orders are the same, and that by deadline costs less.
+    /// Use it if calls have different deadlines. First in, first out serves a patient call before an urgent one, which
+    /// is then refused. If all calls have the same deadline, both orders are equal, and
+    /// [`by_deadline`](Self::by_deadline) costs less.
     ///
     /// It orders by the instant until which a call may wait, not by the deadline itself. A call without a deadline
-    /// waits for up to `max_wait`. By the deadline itself, a call that may wait for long would be refused while calls
-    /// in a hurry are served that came later and could still wait. A full queue refuses the call whose time is up
-    /// last, which may be the newcomer.
+    /// waits for up to `max_wait`. An order by the deadline itself would refuse such a call while it serves later,
+    /// urgent calls that could still wait. A full queue refuses the call whose time ends last, which may be the
+    /// newcomer.
     ///
     /// # Cost
     ///
     /// A call that waits searches a balanced tree under the lock when it comes and when it leaves: O(log n) steps for n
-    /// waiters, at most 2.5 log2(n) + 1. A place in the queue has 80 bytes more. A change to this discipline puts all
-    /// waiters in order, in O(n log n) steps under the lock.
+    /// waiters, at most 2.5 log2(n) + 1. A place in the queue has 80 bytes more. A change to this discipline sorts all
+    /// waiters under the lock, in O(n log n) steps.
     pub const fn earliest_deadline() -> Self {
         Self::earliest_deadline_with(0.5)
     }
@@ -90,18 +91,22 @@ impl Discipline {
         Self(Kind::Fifo)
     }
 
-    /// Last in, first out: under overload the newest calls are served at once, and the oldest are not served.
+    /// Last in, first out. Under overload it serves the newest calls at once, and does not serve the oldest.
     pub const fn lifo() -> Self {
         Self(Kind::Lifo)
     }
 
-    /// First in, first out while the queue empties regularly: a call may wait for the interval. If the queue has not
-    /// been empty for the interval, the newest call comes first. Newcomers then wait for the target only. Waiters that
-    /// have waited longer than the target are refused at their turn.
+    /// Adaptive LIFO with CoDel's target and interval: first in, first out while the queue empties regularly, and last
+    /// in, first out while it does not.
     ///
-    /// For requests without deadlines. This is the adaptive LIFO with the controlled delay of B. Maurer, "Fail at
-    /// Scale", ACM Queue 13(8), 2015. The default constants are those of the article, 5 and 100 milliseconds, which it
-    /// recommends for all kinds of services. A service must do more than one call in the target, on average.
+    /// A call may wait for the interval. If the queue has not been empty for the interval, it serves the newest call
+    /// first, and newcomers may wait only for the target. It refuses at its turn a waiter that has waited longer than
+    /// the target.
+    ///
+    /// Use it for requests without deadlines. It is the adaptive LIFO with the controlled delay (CoDel) of B. Maurer,
+    /// "Fail at Scale", ACM Queue 13(8), 2015. The defaults are those of the article, a target of 5 ms and an interval
+    /// of 100 ms, which it recommends for all kinds of services. The service must complete more than one call per
+    /// target, on average.
     pub const fn adaptive() -> Self {
         Self::adaptive_with(Duration::from_millis(5), Duration::from_millis(100))
     }
@@ -144,7 +149,7 @@ impl Discipline {
         }
     }
 
-    /// Whether the waiters of a class are served in the order in which their time is up.
+    /// Returns whether the waiters of a class are served in the order in which their time to wait ends.
     pub(super) fn is_by_urgency(&self) -> bool {
         matches!(self.0, Kind::EarliestDeadline { .. })
     }
@@ -173,19 +178,19 @@ impl fmt::Display for Discipline {
     }
 }
 
-/// A [`Discipline`] in integers. A queue "stands" while it has not been empty for the interval.
+/// A [`Discipline`] in integers. A queue has a standing queue while it has not been empty for the interval.
 ///
-/// | rule | next | a newcomer may wait for | a waiter is refused at its turn, too, after |
+/// | rule | next | a newcomer may wait for | a waiter is also refused at its turn after |
 /// |---|---|---|---|
 /// | deadline | the oldest | a share of the time until its deadline | |
-/// | deadline, and the queue has [`Deadlines`](super::deadlines::Deadlines) | the most urgent | such a share | |
+/// | deadline, with [`Deadlines`](super::deadlines::Deadlines) | the most urgent | the same share | |
 /// | FIFO | the oldest | the time until its deadline | |
 /// | LIFO | the newest | the time until its deadline | |
 /// | adaptive | the oldest | the interval | |
-/// | adaptive, and the queue stands | the newest | the target | the target |
+/// | adaptive, with a standing queue | the newest | the target | the target |
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
-    /// In parts of 2^32.
+    /// The share, times 2^32.
     Deadline {
         share: u64,
     },
@@ -198,7 +203,7 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// How long a newcomer may wait that has `left` until its deadline.
+    /// Returns how long a newcomer may wait that has `left` until its deadline.
     pub(super) fn patience(self, left: Nanos, has_standing_queue: bool) -> Nanos {
         match self {
             Self::Deadline { share } if left < Nanos::MAX => {

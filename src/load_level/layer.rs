@@ -1,7 +1,7 @@
 use super::{Queue, queue::ArrivingCall};
 use crate::shell::{AdmissionStage, Classes, CriticalityBy, CriticalityOfContext, Frame, KeepError, Leaf, StackLayer};
 
-/// Calls that wait their turn in a [`Queue`]: what each weighs, and how much it matters. See the [module](super).
+/// A [`Queue`], with functions for the weight and the criticality of each call. See the [module](super).
 #[derive(Clone, Debug)]
 pub struct LoadLevel<W = WeighsOne, C = CriticalityOfContext> {
     pub(super) queue: Queue,
@@ -10,17 +10,17 @@ pub struct LoadLevel<W = WeighsOne, C = CriticalityOfContext> {
 }
 
 impl LoadLevel {
-    /// Each call weighs 1, and has the criticality of its [context](crate::CallContext).
+    /// Each call weighs 1 and has the criticality of its [context](crate::CallContext).
     pub fn new(queue: Queue) -> Self {
         Self { queue, weight: WeighsOne, criticality: CriticalityOfContext }
     }
 }
 
 impl<C> LoadLevel<WeighsOne, C> {
-    /// Each call weighs what `weight` says of its request, while it waits: bytes, rows. See
+    /// Sets the weight of a call while it waits, from its request: bytes, rows. See
     /// [`max_weight`](super::QueueBuilder::max_weight).
     ///
-    /// It runs when a call has to wait, before it takes its place.
+    /// The function runs when a call has to wait, before it takes its place in the queue.
     ///
     /// `weight` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter:
     /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
@@ -31,10 +31,9 @@ impl<C> LoadLevel<WeighsOne, C> {
 }
 
 impl<W> LoadLevel<W> {
-    /// Each call matters as much as `criticality` says of its request. See
-    /// [`by_criticality`](super::QueueBuilder::by_criticality).
+    /// Sets the criticality of a call, from its request. See [`by_criticality`](super::QueueBuilder::by_criticality).
     ///
-    /// It runs when a call has to wait, before it takes its place.
+    /// The function runs when a call has to wait, before it takes its place in the queue.
     ///
     /// `criticality` is a closure or function `Fn(&Request) -> Criticality`.
     pub fn criticality<F>(self, criticality: F) -> LoadLevel<W, CriticalityBy<F>> {
@@ -48,7 +47,7 @@ impl<W, C> LoadLevel<W, C> {
         &self.queue
     }
 
-    /// What the queue sees of a call.
+    /// Returns the weight, the criticality and the deadline of a call.
     pub(super) fn arriving_call<Request>(&self, request: &Request, frame: &mut Frame) -> ArrivingCall
     where
         W: Weigh<Request>,
@@ -66,9 +65,9 @@ impl From<Queue> for LoadLevel {
     }
 }
 
-/// What a call weighs while it waits.
+/// The weight of a call while it waits.
 pub trait Weigh<Request> {
-    /// The weight of this request.
+    /// Returns the weight of this request.
     fn weight(&self, request: &Request, frame: &mut Frame) -> u64;
 }
 
@@ -76,7 +75,7 @@ pub trait Weigh<Request> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WeighsOne;
 
-/// Each call weighs what a function says: [`LoadLevel::weight`].
+/// Each call has the weight that a function returns: [`LoadLevel::weight`].
 #[derive(Clone, Copy, Debug)]
 pub struct WeighsBy<F>(F);
 
@@ -93,7 +92,7 @@ impl<Request, F: Fn(&Request) -> u64> Weigh<Request> for WeighsBy<F> {
     }
 }
 
-/// Lets calls wait their turn, as a tower layer. See the [module](super).
+/// A tower layer that lets calls wait in a [`Queue`]. See the [module](super).
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
@@ -101,7 +100,7 @@ pub type LoadLevelLayer<W = WeighsOne, C = CriticalityOfContext, X = KeepError> 
     StackLayer<AdmissionStage<LoadLevel<W, C>, Leaf>, X>;
 
 impl<W, C> LoadLevelLayer<W, C> {
-    /// A layer with this queue: a [`Queue`], or a [`LoadLevel`].
+    /// Returns a layer with this queue: a [`Queue`], or a [`LoadLevel`].
     pub fn new(level: impl Into<LoadLevel<W, C>>) -> Self {
         StackLayer::from_stages(AdmissionStage::with(level.into(), Leaf::default()), KeepError)
     }

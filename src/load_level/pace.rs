@@ -4,28 +4,28 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// The rate at which calls begin, one after the other.
+/// The rate at which calls begin, one after the other: a GCRA without bursts.
 ///
-/// It is the generic cell rate algorithm (ITU-T I.371) with a tolerance of five milliseconds, in fixed-point
-/// nanoseconds. Timers fire at whole milliseconds and late, so the calls that were due until then may begin at once.
+/// It is the generic cell rate algorithm (GCRA, ITU-T I.371) with a tolerance of five milliseconds, in fixed-point
+/// nanoseconds. Timers fire at whole milliseconds and late, so the calls that became due in the last five milliseconds
+/// may begin together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pace {
-    /// When the next call may begin, in nanoseconds with 32 binary digits of fraction.
+    /// When the next call may begin, in nanoseconds with 32 fractional bits.
     due: u128,
-    /// The distance between two calls, in the same unit.
+    /// The time between two calls, in the same unit.
     interval: u128,
     /// The terms of the configuration.
     calls: u64,
     period: Duration,
 }
 
-/// A call's share of the pace, which it can give back: the instant that was due after it.
+/// The slot of the pace that a call took, and can give back: the instant that was due after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaceSlot(Nanos);
 
 impl PaceSlot {
-    /// The share of a call that came where there was no pace. Once a call has begun, no instant as early as this is
-    /// due.
+    /// The slot of a call that took none. Once a call has taken a slot, no instant as early as this is due.
     pub(super) const NONE: Self = Self(Nanos::ZERO);
 }
 
@@ -34,7 +34,7 @@ const TOLERANCE: Nanos = Nanos(5_000_000);
 const FRACTION: u32 = 32;
 
 impl Pace {
-    /// A pace from the origin of the time on. `field` is its name in errors.
+    /// Returns a pace that begins at the origin of the time. `field` is its name in errors.
     pub(super) fn new(field: &'static str, calls: u64, period: Duration) -> Result<Self, ConfigError> {
         check_duration(field, period)?;
         let Nanos(nanos) = Nanos::of(period);
@@ -46,8 +46,8 @@ impl Pace {
         Ok(Self { due: 0, interval, calls, period })
     }
 
-    /// This pace from now on, in place of another one. The last call under that pace counts for this one, so that a
-    /// pace that is set often lets no more calls begin.
+    /// Returns this pace from now on, in place of another one. The last call under the other pace counts for this one,
+    /// so that setting a pace repeatedly admits no more calls.
     pub(super) fn in_place_of(self, before: Option<Self>, now: Nanos) -> Self {
         let due = match before {
             None => fixed(now),
@@ -57,22 +57,22 @@ impl Pace {
         Self { due, ..self }
     }
 
-    /// The terms of the configuration: the calls, and the period in which they begin.
+    /// Returns the configured calls, and the period in which they begin.
     pub(super) fn terms(&self) -> (u64, Duration) {
         (self.calls, self.period)
     }
 
-    /// When the next call may begin, rounded up.
+    /// Returns when the next call may begin, rounded up.
     pub(super) fn due(&self) -> Nanos {
         rounded_up(self.due)
     }
 
-    /// When a call may begin that has `before` calls before it.
+    /// Returns when a call may begin that is behind `before` others.
     pub(super) fn due_after(&self, before: usize) -> Nanos {
         rounded_up(self.due.saturating_add(self.interval.saturating_mul(before as u128)))
     }
 
-    /// A call begins now, if it may.
+    /// Takes the slot of a call that begins now. `None` if none may begin yet.
     pub(super) fn take(&mut self, now: Nanos) -> Option<PaceSlot> {
         if self.due > fixed(now) {
             return None;
@@ -82,8 +82,8 @@ impl Pace {
         Some(PaceSlot(self.due()))
     }
 
-    /// A call that took this share did not begin. The next calls use it only if none has begun since: otherwise calls
-    /// that were due one after the other would begin together.
+    /// Gives back the slot of a call that did not begin. The next calls use it only if none has begun since. Otherwise
+    /// calls that were due one after the other would begin together.
     pub(super) fn give_back(&mut self, slot: PaceSlot) {
         if PaceSlot(self.due()) == slot {
             self.due = self.due.saturating_sub(self.interval);

@@ -1,27 +1,27 @@
-//! The places in the service, in one atomic word, so that calls enter and end without the lock where no call waits.
+//! The places in the service, in one atomic word. Calls enter and leave without the lock while no call waits.
 //!
-//! | mode | how a call enters or ends | who changes the word |
+//! | mode | how a call enters or leaves | what changes the word |
 //! |---|---|---|
-//! | fast | by one compare-and-swap | any thread |
+//! | fast | one compare-and-swap | any thread |
 //! | slow | under the queue's lock | the thread that holds the lock |
 //!
 //! | from | to | when | in |
 //! |---|---|---|---|
-//! | fast, slow | slow | a thread has taken the lock | [`Word::take_over`] |
+//! | fast, slow | slow | a thread takes the lock | [`Word::take_over`] |
 //! | slow | fast | it releases the lock; no call waits, there is no pace, and the queue is open | [`Word::hand_back`] |
 //! | slow | slow | it releases the lock; a call waits, there is a pace, or the queue is closed | [`Word::hand_back`] |
 
 use super::state::QueueState;
 use crate::sync::{AtomicU64, MutexGuard, Ordering};
 
-/// The calls in the service, and how many there may be.
+/// The number of calls in the service, and its limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     pub(super) taken: u32,
     pub(super) limit: u32,
 }
 
-/// Whether calls need the lock to enter and to end.
+/// Whether calls need the lock to enter and to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Fast,
@@ -31,7 +31,7 @@ pub(super) enum Mode {
 /// [`Places`] and the [`Mode`]. Relaxed throughout: the word guards no other memory, and each change is one atomic
 /// step.
 ///
-/// It has a cache line of its own.
+/// Aligned to its own cache lines, against false sharing.
 #[repr(align(128))]
 pub(super) struct Word(AtomicU64);
 
@@ -39,7 +39,7 @@ const LIMIT_SHIFT: u32 = 31;
 const TAKEN: u64 = (1 << LIMIT_SHIFT) - 1;
 /// Set in the slow mode.
 const SLOW: u64 = 1 << 63;
-/// The most calls in a service.
+/// The highest concurrency.
 pub(super) const MOST_CONCURRENCY: usize = (1 << LIMIT_SHIFT) - 1;
 
 impl Places {
@@ -61,7 +61,7 @@ impl Places {
 }
 
 impl Word {
-    /// A service without calls.
+    /// Returns the word of a service without calls.
     pub(super) fn new(limit: u32, mode: Mode) -> Self {
         Self(AtomicU64::new(Places { taken: 0, limit }.word(mode)))
     }
@@ -75,7 +75,7 @@ impl Word {
         if self.0.load(Ordering::Relaxed) & SLOW == 0 { Mode::Fast } else { Mode::Slow }
     }
 
-    /// Takes a place. Returns `false` in the slow mode, and where no place is free.
+    /// Takes a place. Returns `false` in the slow mode, and if no place is free.
     #[inline]
     pub(super) fn enter(&self) -> bool {
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Word {
         }
     }
 
-    /// Gives a place back. Returns `false` in the slow mode.
+    /// Returns a place. Returns `false` in the slow mode.
     #[inline]
     pub(super) fn end(&self) -> bool {
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Word {
         false
     }
 
-    /// Lets only the holder of the lock change the word, until it hands it back.
+    /// Reserves the word for the holder of the lock, until it hands the word back.
     // Fast | Slow => Slow
     pub(super) fn take_over(&self, _lock: &MutexGuard<'_, QueueState>) -> Places {
         Places::of(self.0.fetch_or(SLOW, Ordering::Relaxed))

@@ -1,30 +1,30 @@
 use crate::clock::Nanos;
 use std::time::Duration;
 
-/// When a backlog is gone, at the rates of the last ten seconds.
+/// The time until a backlog is gone, at the rates of the last ten seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DrainTime {
     /// After this time.
     In(Duration),
-    /// The backlog does not shrink: at least as many calls join the queue as leave it. The rates contain a burst for up
-    /// to ten seconds after its end.
+    /// The backlog does not shrink: at least as many calls join the queue as leave it. A burst counts in the rates for
+    /// up to ten seconds after its end.
     Never,
-    /// The backlog is too young to tell. It has lasted neither for 50 ms with ten calls that left the queue, nor for
-    /// ten seconds.
+    /// The backlog is too young: it has lasted neither for 50 ms with ten calls that left the queue, nor for ten
+    /// seconds.
     Unknown,
 }
 
 /// The calls since the queue was built. All counts wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// All that came, refused calls included.
+    /// All calls that came, refused calls included.
     pub(crate) arrived: u64,
-    /// Those that took a place in the queue.
+    /// The calls that took a place in the queue.
     pub(crate) joined: u64,
-    /// Those that were served, at once or after they had waited.
+    /// The calls that were served, at once or after a wait.
     pub(crate) served: u64,
-    /// Those that left the queue, served or not.
+    /// The calls that left the queue, served or not.
     pub(crate) left: u64,
 }
 
@@ -37,11 +37,11 @@ pub(crate) struct Flow {
     pub(crate) left: f64,
 }
 
-/// How fast a queue grew and shrank in the last ten seconds, or since the backlog began. The time is longer where calls
-/// come and go less often than twice per second.
+/// How fast a queue grew and shrank in the last ten seconds, or since the backlog began. If calls come and go less
+/// often than twice per second, the time is longer.
 ///
 /// Rates are unknown until a backlog has lasted for [`SHORTEST`] and [`FEWEST`] have left the queue, or for [`LONG`].
-/// Rates from a time without a backlog would tell the demand, not the capacity.
+/// Rates without a backlog would measure the demand, not the capacity.
 ///
 /// | from | to | when |
 /// |---|---|---|
@@ -49,13 +49,13 @@ pub(crate) struct Flow {
 /// | backlog | backlog | the capacity changes: [`begin_again`](Self::begin_again) |
 /// | backlog | no backlog | no call waits: [`end`](Self::end) |
 ///
-/// It keeps the counts at about twenty instants.
+/// It keeps the counts of about twenty instants.
 #[derive(Debug)]
 pub(crate) struct Rates {
     samples: [Sample; SAMPLES],
-    /// The number of samples taken since the backlog began, of which the last ones are kept. Zero without a backlog.
+    /// The number of samples taken since the backlog began; the last of them are kept. Zero without a backlog.
     taken: usize,
-    /// The rates of the backlog before, until this one has lasted for long enough.
+    /// The rates of the previous backlog, until this one has lasted for long enough.
     before: Option<Flow>,
 }
 
@@ -66,13 +66,13 @@ struct Sample {
 }
 
 const SAMPLES: usize = 21;
-/// The time between two samples, half a second. Twenty of them are ten seconds.
+/// The time between two samples, half a second. Twenty intervals are ten seconds.
 const SPACING: Nanos = Nanos(500_000_000);
-/// Less time tells nothing. [`Readings`](super::Readings) states this and the two numbers below.
+/// The shortest backlog that gives a rate. [`Readings`](super::Readings) states this number and the two below.
 const SHORTEST: Nanos = Nanos(50_000_000);
-/// Nor do fewer departures.
+/// The fewest departures that give a rate.
 const FEWEST: u64 = 10;
-/// The time that is kept. Once it has passed, any number of departures counts.
+/// The time that the samples cover. Once it has passed, any number of departures gives a rate.
 const LONG: Nanos = Nanos((SAMPLES as u64 - 1) * SPACING.0);
 
 impl Rates {
@@ -80,21 +80,21 @@ impl Rates {
         Self { samples: [Sample::default(); SAMPLES], taken: 0, before: None }
     }
 
-    /// A backlog begins.
+    /// Begins a backlog.
     // No backlog => Backlog
     pub(crate) fn begin(&mut self, at: Nanos, totals: Totals) {
         self.samples[0] = Sample { at, totals };
         self.taken = 1;
     }
 
-    /// The backlog is gone.
+    /// Ends a backlog.
     // Backlog => No backlog
     pub(crate) fn end(&mut self, at: Nanos, totals: Totals) {
         self.before = self.flow(at, totals);
         self.taken = 0;
     }
 
-    /// The capacity changes, and the rates until now tell nothing of it.
+    /// Begins again, because the capacity changes and the rates until now do not apply to it.
     // Backlog => Backlog
     pub(crate) fn begin_again(&mut self, at: Nanos, totals: Totals) {
         self.before = None;
@@ -103,7 +103,7 @@ impl Rates {
         }
     }
 
-    /// Takes a sample if it is time for one.
+    /// Takes a sample if one is due.
     #[inline]
     pub(crate) fn note(&mut self, at: Nanos, totals: Totals) {
         if self.taken == 0 {
@@ -115,12 +115,12 @@ impl Rates {
         }
     }
 
-    /// The rates until now, or those of the backlog before.
+    /// Returns the rates until now, or those of the previous backlog.
     pub(crate) fn flow(&self, at: Nanos, totals: Totals) -> Option<Flow> {
         self.flow_of_this(at, totals).or(self.before)
     }
 
-    /// The rates of this backlog until now. How fast calls joined the one before tells nothing of this one.
+    /// Returns the rates of this backlog until now. The join rate of the previous backlog does not apply to it.
     pub(crate) fn flow_of_this(&self, at: Nanos, totals: Totals) -> Option<Flow> {
         let last = self.taken.checked_sub(1)?;
         let oldest = self.samples[last.saturating_sub(SAMPLES - 1) % SAMPLES];
@@ -140,12 +140,13 @@ impl Rates {
     }
 }
 
-/// The time for `count` calls at this rate per second.
+/// Returns the time for `count` calls at this rate per second.
 pub(crate) fn time_for(count: u64, per_second: f64) -> Option<Duration> {
     (per_second > 0.0).then(|| seconds(count as f64 / per_second))
 }
 
-/// A backlog shrinks by what leaves and grows by what joins: B / (u - l).
+/// Returns the time until a backlog is gone. It shrinks by the calls that leave and grows by those that join: B / (u -
+/// l).
 pub(crate) fn drain_time(waiting: u64, flow: Option<Flow>) -> DrainTime {
     match flow {
         _ if waiting == 0 => DrainTime::In(Duration::ZERO),
@@ -155,7 +156,7 @@ pub(crate) fn drain_time(waiting: u64, flow: Option<Flow>) -> DrainTime {
     }
 }
 
-/// A duration of up to 584 years, which [`Nanos`] can hold.
+/// Returns a duration of at most 584 years, the longest that [`Nanos`] can represent.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).map_or(Nanos::MAX, Nanos::of).duration()
 }

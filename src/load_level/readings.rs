@@ -7,15 +7,15 @@ use super::{
 use crate::{clock::Nanos, waiters::Backlog};
 use std::time::Duration;
 
-/// The calls that were not served since the queue was built.
+/// The calls that were not served since the queue was built, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Refused because the queue was full.
+    /// Refused because the queue was full when they came.
     pub full: u64,
-    /// Refused after they had waited, because a call that was worth more needed the place.
+    /// Refused after they had waited, because a call that is worth more took the place.
     pub displaced: u64,
-    /// Refused because they had waited for as long as the queue allows, or their deadline had passed.
+    /// Refused because their time to wait had ended, or their deadline had passed.
     pub waited_too_long: u64,
     /// Dropped by their callers while they waited.
     pub cancelled: u64,
@@ -23,8 +23,8 @@ pub struct Counts {
     pub closed: u64,
 }
 
-/// A queue at one moment. Rates are of the last ten seconds, or since the backlog began or the concurrency or the pace
-/// was changed.
+/// The state of a queue at one moment. Rates cover the last ten seconds. They begin again with a new backlog, and when
+/// the concurrency or the pace changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Readings {
@@ -40,43 +40,43 @@ pub struct Readings {
     /// wait less is refused behind fewer calls. Equal to `max_depth` while the rate of the service is not known, while
     /// the newest calls are served first, and in all other queues.
     pub depth: usize,
-    /// The most that ever wait, as configured.
+    /// The configured bound of the waiters.
     pub max_depth: usize,
-    /// The calls that the service took from the queue, per second: in an adaptive queue the rate that its depth
-    /// follows, of the time in which calls waited; in all others, that of the last ten seconds of a backlog. `None`
-    /// while it is not known.
+    /// The calls that the service took from the queue, per second. In an adaptive queue this is the rate from which the
+    /// depth follows; it counts only time in which calls waited. In other queues it is the rate of the last ten seconds
+    /// of a backlog. `None` while it is not known.
     pub served_per_second: Option<f64>,
-    /// The sum of their weights.
+    /// The total weight of the waiters.
     pub weight: u64,
-    /// How long the oldest waiter has waited. Zero where no call waits.
+    /// How long the oldest waiter has waited. Zero if no call waits.
     pub oldest_age: Duration,
-    /// How long a call would wait that came now and was served after all waiters: their number divided by the calls
-    /// that leave the queue per second. Where no call waits and there is room, the time until the pace allows it, or
-    /// zero.
+    /// The expected wait of a call that comes now and is served after all waiters: their number divided by the calls
+    /// that leave the queue per second. If no call waits and the service has room, it is the time until the pace allows
+    /// the call, or zero.
     ///
-    /// `None` where that is not known yet, of a closed queue, and while no call leaves. It is known once a backlog has
-    /// lasted for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last
-    /// known rates of an earlier backlog count. There are none in the first backlog, and after a change of the
-    /// concurrency or the pace.
+    /// `None` while it is not known, in a closed queue, and while no call leaves. It is known once a backlog has lasted
+    /// for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last known
+    /// rates of an earlier backlog count. The first backlog has none, and a change of the concurrency or the pace
+    /// discards them.
     pub expected_wait: Option<Duration>,
-    /// When the backlog is gone at the rates of the last ten seconds: B / (u - l), where B calls wait, u calls leave
-    /// the queue and l calls join it per second. A backlog younger than ten seconds has grown in that time:
+    /// The time until the backlog is gone, at the rates of the last ten seconds: B / (u - l), where B calls wait, u
+    /// calls leave the queue and l calls join it per second. A backlog younger than ten seconds has grown in that time:
     /// [`Never`](DrainTime::Never).
     ///
     /// [`Unknown`](DrainTime::Unknown) until this backlog has lasted for long enough; see
-    /// [`expected_wait`](Self::expected_wait). The backlog before does not count here.
+    /// [`expected_wait`](Self::expected_wait). The previous backlog does not count here.
     pub drain_time: DrainTime,
-    /// The calls that the service would have to do at once to keep up with the arrivals, refused calls included, and to
-    /// work off the backlog in ten seconds. An autoscaler divides it by the calls that one instance does at once.
+    /// The concurrency that the service would need to keep up with all arrivals, refused calls included, and to work
+    /// off the backlog in ten seconds. An autoscaler divides it by the concurrency of one instance.
     ///
-    /// Where no call waits, or where calls wait for the pace, it is the number of calls in the service. That number
+    /// If no call waits, or if calls wait only for the pace, it is the number of calls in the service. That number
     /// changes with each call: smooth it.
     pub desired_concurrency: usize,
-    /// The calls that were not served since the queue was built.
+    /// The calls that were not served, by reason.
     pub not_served: Counts,
 }
 
-/// The time in which the [`desired_concurrency`](Readings::desired_concurrency) works off the backlog.
+/// The time in which the [`desired_concurrency`](Readings::desired_concurrency) works off the backlog, in seconds.
 const TO_WORK_OFF: f64 = 10.0;
 
 impl Readings {
@@ -85,7 +85,7 @@ impl Readings {
         let flow = state.rates.flow(now, state.totals);
         let (in_service, concurrency) = (places.taken as usize, places.limit as usize);
         let desired_concurrency = match flow {
-            // Where there is room the calls wait for the pace, and more room is of no use.
+            // If the service has room, the calls wait for the pace, and more concurrency does not help.
             _ if in_service < concurrency => in_service,
             Some(flow) if waiting > 0 && flow.served > 0.0 => {
                 let needed = (flow.arrived + waiting as f64 / TO_WORK_OFF) / flow.served;

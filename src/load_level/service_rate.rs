@@ -1,60 +1,60 @@
-//! How fast a service takes the calls that wait, for a queue that finds its depth by itself.
+//! The rate at which a service takes waiting calls, for a queue that finds its depth by itself.
 
 use crate::clock::Nanos;
 use std::time::Duration;
 
 /// The calls that the service took from the queue, per second of the time in which calls waited. Calls that did not
-/// wait tell the demand, not the capacity, and do not count.
+/// wait measure the demand, not the capacity, and do not count.
 ///
-/// It counts the last 200 to 400 calls, or those of the last 5 to 10 s in which calls waited, if they are fewer. A time
-/// in which no call waits does not count: short backlogs add up.
+/// It counts the last 200 to 400 calls, or those of the last 5 to 10 s in which calls waited, if these are fewer. Time
+/// in which no call waits does not count, so short backlogs add up.
 ///
 /// | from | to | when |
 /// |---|---|---|
-/// | unknown | known | [`FEWEST`] calls and one for each place in the service were taken, in [`SHORTEST`] |
+/// | unknown | known | the service took [`FEWEST`] calls, and one for each of its places, in at least [`SHORTEST`] |
 /// | known | unknown | no call has waited for longer than [`LONGEST_IDLE`] and the [`PAUSE`] of the service |
-/// | known | unknown | calls waited for such a pause until one was taken: the service stood still |
+/// | known | unknown | the service took no call for longer than the pause while calls waited: it stood still |
 /// | known | unknown | the pace changes |
 ///
-/// Until the end of a standstill the rate of before counts: it says what the service does once it goes on. A standstill
-/// before the rate is known shows only in comparison with later calls: the longest wait between two calls does not count
-/// if it is longer than the pause that follows from all others.
+/// Until a standstill ends, the rate before it applies: it predicts how fast the service goes on. A standstill before
+/// the rate is known shows only in comparison with later calls. The longest wait between two calls therefore does not
+/// count if it is longer than the pause that follows from all others.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServiceRate {
-    /// The span before, and the one that has begun.
+    /// The previous span, and the one that has begun.
     before: Span,
     current: Span,
     /// The longest wait between two calls while the rate is not known. The spans do not contain it.
     longest: Option<Nanos>,
-    /// When a waiter was taken last. `None` before the first one.
+    /// When the service took a waiter last. `None` before the first one.
     last: Option<Nanos>,
-    /// The places in the service at that time.
+    /// The concurrency at that time.
     places: u32,
 }
 
-/// A number of calls that waited, and the time in which they were taken. Of a known rate neither is zero.
+/// A number of calls that waited, and the time in which the service took them. Neither is zero in a known rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Span {
     served: u64,
     time: Nanos,
 }
 
-/// Fewer calls than these, and one for each place in the service, tell nothing: the calls may end in groups.
+/// The fewest calls that give a rate, beside one for each place in the service: calls may end in groups.
 const FEWEST: u64 = 10;
-/// Nor does less time.
+/// The shortest time that gives a rate.
 const SHORTEST: Nanos = Nanos(50_000_000);
-/// A span ends after 200 calls, and two for each place: with 200 the error of the rate is a fourteenth.
+/// A span ends after 200 calls, and at least two for each place: with 200 the error of the rate is a fourteenth.
 const LONG: u64 = 200;
-/// Or after five seconds.
+/// A span also ends after five seconds.
 const LONGEST: Nanos = Nanos(5_000_000_000);
-/// A rate of before an idle time is worth nothing: ten seconds.
+/// After ten idle seconds the rate no longer applies.
 const LONGEST_IDLE: Nanos = Nanos(10_000_000_000);
-/// A service that takes no call for 20 times the mean time of a call stands still. In a service of one call at a time
-/// and of exponential times, one call in 500 million takes that long.
+/// A service that takes no call for 20 times the mean time of a call stands still. If it serves one call at a time in
+/// exponentially distributed times, one call in 500 million takes that long.
 const PAUSE: u128 = 20;
 
 impl ServiceRate {
-    /// A waiter is taken, of a service of `places`. Calls wait since `backlog_since`.
+    /// Counts a waiter that a service of `places` takes. Calls wait since `backlog_since`.
     pub(super) fn one_served(&mut self, backlog_since: Nanos, now: Nanos, places: u32) {
         let last = self.last.unwrap_or(now);
         let wait = now.saturating_sub(last.max(backlog_since));
@@ -100,17 +100,17 @@ impl ServiceRate {
         }
     }
 
-    /// The calls of both spans.
+    /// Returns the calls and the time of both spans.
     fn counted(&self) -> Span {
         self.before.plus(self.current.served, self.current.time)
     }
 
-    /// The rate, if it is known. Calls wait since `backlog_since`, which is the present where none waits.
+    /// Returns the rate, if it is known. Calls wait since `backlog_since`, which is the present if none waits.
     pub(super) fn known(&self, backlog_since: Nanos) -> Option<Span> {
         self.span().filter(|_| !self.is_over(backlog_since))
     }
 
-    /// What was counted, if it is enough.
+    /// Returns the counts, if there are enough for a rate.
     fn span(&self) -> Option<Span> {
         let counted = self.counted();
         let span = match self.longest {
@@ -120,13 +120,13 @@ impl ServiceRate {
         (span.served >= FEWEST + u64::from(self.places) && span.time >= SHORTEST).then_some(span)
     }
 
-    /// Whether the queue was without a waiter for longer than the earlier counts are valid.
+    /// Returns whether no call has waited for longer than the earlier counts are valid.
     fn is_over(&self, backlog_since: Nanos) -> bool {
         let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
         idle > LONGEST_IDLE && self.span().is_none_or(|span| idle > self.pause(span))
     }
 
-    /// The time in which a service that does not stand still takes a call.
+    /// Returns the longest time in which a service that does not stand still takes a call.
     fn pause(&self, span: Span) -> Nanos {
         // By Little's law, the mean time of a call is the places divided by the rate.
         let mean = u128::from(span.time.0) * u128::from(self.places) / u128::from(span.served.max(1));
@@ -135,24 +135,24 @@ impl ServiceRate {
 }
 
 impl Span {
-    /// This span, and as many more calls in this time.
+    /// Returns this span with more calls and more time.
     fn plus(self, served: u64, time: Nanos) -> Self {
         Self { served: self.served.saturating_add(served), time: self.time.saturating_add(time) }
     }
 
-    /// The calls that the service takes within this time.
+    /// Returns the number of calls that the service takes within this time.
     pub(super) fn calls_within(self, time: Nanos) -> u64 {
         let calls = u128::from(time.0) * u128::from(self.served) / u128::from(self.time.0.max(1));
         u64::try_from(calls).unwrap_or(u64::MAX)
     }
 
-    /// The time in which the service takes this number of calls.
+    /// Returns the time in which the service takes this number of calls.
     pub(super) fn time_for(self, calls: u64) -> Duration {
         let nanos = u128::from(calls) * u128::from(self.time.0) / u128::from(self.served.max(1));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Calls per second.
+    /// Returns the calls per second.
     pub(super) fn per_second(self) -> f64 {
         self.served as f64 * 1e9 / self.time.0.max(1) as f64
     }

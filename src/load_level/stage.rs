@@ -26,7 +26,7 @@ where
 {
     const READS_DEADLINE: bool = true;
 
-    /// A place in the service, and what was taken of the pace for it.
+    /// A place in the service, with the slot of the pace that it took.
     type Permit = PaceSlot;
     type Place = Place;
 
@@ -54,7 +54,7 @@ where
     #[inline]
     fn poll(&self, place: &mut Place, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<PaceSlot, Rejection>> {
         let phase = self.queue.poll(*place, cx.waker(), frame.now());
-        // It cloned the waker, and may have woken other calls.
+        // The queue cloned the waker, and may have woken other calls.
         frame.user_code_runs();
         match phase {
             CallPhase::Waiting(instant) => {

@@ -1,22 +1,22 @@
-//! The decisions of a queue. The lock guards the state, so a function that takes a reference to it runs under the lock.
+//! The decisions of a queue. The lock guards the state: a function with a reference to it runs under the lock.
 //!
-//! A call's life in the queue, by the file that has its step:
+//! The life of a call, and the file of each step:
 //!
 //! | from | to | when | in |
 //! |---|---|---|---|
 //! | new | admitted | there is room, no call waits, and the queue is open | `arriving` |
 //! | new | waiting | there is a place in the queue | `arriving` |
 //! | new | refused | the queue is full or closed, or the call has no time to wait | `arriving` |
-//! | new | refused | the queue finds its depth by itself, and the calls before it take too long | `depth` |
+//! | new | refused | the queue is adaptive, and the calls before it take longer than it may wait | `depth` |
 //! | waiting | refused | the queue is full, and a newcomer is worth more or this call is late | `arriving` |
 //! | waiting | admitted | it is next, and there is room | `turns` |
 //! | waiting | refused | it is next, and has waited too long | `turns` |
-//! | waiting | refused | it asks when its time is up | `asking` |
+//! | waiting | refused | its task polls it after its time to wait has ended | `asking` |
 //! | waiting | left | its caller drops it | `asking` |
-//! | admitted | in the service | it asks, and learns that it was admitted | `asking` |
-//! | admitted | refused | it asks after its deadline; its place in the service goes to the next | `asking` |
+//! | admitted | in the service | its task polls it | `asking` |
+//! | admitted | refused | its task polls it after its deadline; its place in the service goes to the next | `asking` |
 //! | admitted | left | its caller drops it; its place in the service goes to the next | `asking` |
-//! | refused | left | it asks and learns why, or its caller drops it | `asking` |
+//! | refused | left | its task polls it and gets the reason, or its caller drops it | `asking` |
 //! | in the service | ended | it ends; its place goes to the next | `asking` |
 //! | waiting | admitted, refused | the queue closes | `closing` |
 //!
@@ -43,22 +43,22 @@ use super::{
 use crate::{clock::Nanos, histogram::Histogram, waiters::Waiters};
 use std::time::Duration;
 
-/// One class of each [`Criticality`](crate::Criticality).
+/// One class for each [`Criticality`](crate::Criticality).
 pub(super) const CLASSES: usize = 4;
 
-/// Times count from the queue's origin.
+/// The state of a queue. Times count from the queue's origin.
 #[derive(Debug)]
 pub(super) struct QueueState {
     pub(super) depth: usize,
-    /// `u128::MAX`, which is more than all calls can weigh, where there is no bound.
+    /// `u128::MAX`, more than all calls can weigh, if there is no bound.
     pub(super) max_weight: u128,
     pub(super) max_wait: Nanos,
     discipline: Discipline,
-    /// The discipline, in integers.
+    /// The discipline in integers.
     rule: Rule,
-    /// The order of all waiters where the most urgent is served first, and `None` in all other disciplines.
+    /// The order of all waiters, if the most urgent is served first; `None` in all other disciplines.
     deadlines: Option<Deadlines>,
-    /// How fast the waiters are served, in a queue that finds its depth by itself.
+    /// How fast the service takes waiters. `None` in a queue with a fixed depth.
     service_rate: Option<ServiceRate>,
     pub(super) by_criticality: bool,
     pub(super) pace: Option<Pace>,
@@ -67,46 +67,48 @@ pub(super) struct QueueState {
     pub(super) waiters: Waiters<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>,
     /// The last instant at which no call waited.
     last_empty: Nanos,
-    /// The latest instant that was seen. The clock of another thread may be behind.
+    /// The latest instant that any thread has brought. The clock of another thread may be behind it.
     latest: Nanos,
     pub(super) totals: Totals,
     pub(super) rates: Rates,
     pub(super) counts: Counts,
-    /// How long the calls waited that have left the queue, served or not.
+    /// The waits of the calls that have left the queue, served or not.
     pub(super) waits: Histogram,
 }
 
-/// The times of a call that waits.
+/// The times of a waiter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
     since: Nanos,
-    /// It is refused from then on.
+    /// The end of its time to wait: it is refused from then on.
     gives_up_at: Nanos,
     /// It is not served from then on, even if it was admitted before.
     deadline: Nanos,
 }
 
-/// Where a call stands, as its task learns it when it comes and when it asks. `W` is what it then needs to wait.
+/// The phase of a call, as its task learns it when it arrives and when it is polled. `W` is the data that it needs to
+/// wait.
 ///
-/// An answer that the task has not asked for yet is a `Result<PaceSlot, QueueRefusal>`, since no such call waits.
+/// An answer that the task has not fetched yet is a `Result<PaceSlot, QueueRefusal>`, since such a call no longer
+/// waits.
 #[derive(Debug)]
 pub(super) enum CallPhase<W> {
     Waiting(W),
-    /// It is in the service, with what it has taken of the pace.
+    /// It is in the service, with the slot of the pace that it has taken.
     Admitted(PaceSlot),
     Refused(QueueRefusal),
 }
 
-/// A call that comes.
+/// A call that arrives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Newcomer {
     pub(super) class: usize,
     pub(super) weight: u64,
-    /// When its caller gives up; [`NEVER`] where it has no deadline.
+    /// The deadline; [`NEVER`] without one.
     pub(super) deadline: Nanos,
 }
 
-/// After all instants.
+/// Later than all instants.
 pub(super) const NEVER: Nanos = Nanos::MAX;
 
 impl QueueState {
@@ -139,17 +141,17 @@ impl QueueState {
         }
     }
 
-    /// The depth is found from the rate of the service from now on.
+    /// Derives the depth from the service rate from now on.
     pub(super) fn adapt_depth(&mut self) {
         self.service_rate = Some(ServiceRate::default());
     }
 
-    /// The present of a thread that reads `now`: never before an instant that was seen.
+    /// Returns the present for a thread that reads `now`: never before an instant that a thread has brought.
     pub(super) fn time_at(&self, now: Nanos) -> Nanos {
         self.latest.max(now)
     }
 
-    /// Moves the present to `now`, for a call that comes, asks or goes. Returns the present.
+    /// Moves the present to `now`, for a call that arrives, is polled or leaves. Returns the present.
     pub(super) fn advance_to(&mut self, now: Nanos) -> Nanos {
         self.latest = self.time_at(now);
         self.rates.note(self.latest, self.totals);
@@ -168,7 +170,7 @@ impl QueueState {
         }
     }
 
-    /// Describes the settings in words, for a service that does `limit` calls at once.
+    /// Describes the settings in words, for a concurrency limit of `limit`.
     pub(super) fn describe(&self, limit: u32) -> String {
         let Self { depth, discipline, .. } = self;
         let longest = self.max_wait.duration();
@@ -191,18 +193,19 @@ impl QueueState {
         text
     }
 
-    /// The service does more or less from now on.
+    /// Begins the rates again: the capacity of the service changes.
     pub(super) fn capacity_changes(&mut self, now: Nanos) {
         self.rates.begin_again(now, self.totals);
     }
 
-    /// How fast the waiters were served tells nothing of another pace. After a change of the concurrency the rate is
-    /// still a guess, better than none for a limit that changes often, and follows within some hundred calls.
+    /// Forgets the service rate: it says nothing about another pace. A change of the concurrency keeps it. The old rate
+    /// is then a guess, which serves a limit that changes often better than none, and it follows within some hundred
+    /// calls.
     pub(super) fn pace_changes(&mut self) {
         self.service_rate = self.service_rate.map(|_| ServiceRate::default());
     }
 
-    /// Slow while calls wait, with a pace, and once closed.
+    /// Returns slow while calls wait, while there is a pace, and once the queue is closed.
     pub(super) fn mode(&self) -> Mode {
         let is_slow = self.waiters.all().calls > 0 || self.pace.is_some() || self.is_closed;
         if is_slow { Mode::Slow } else { Mode::Fast }

@@ -1,4 +1,4 @@
-//! The properties that only the inside shows: which calls take the lock, and the size of a place.
+//! Properties that only a unit test can see: which calls take the lock, and the size of a place.
 
 use super::{
     Acquire, Queue,
@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::time::advance;
 
-/// Whether a call enters, looks for a place to wait, and ends without the lock.
+/// Returns whether a call enters, looks for a place to wait, and ends without the lock.
 fn is_fast(queue: &Queue) -> bool {
     let entered = queue.enter();
     if entered {
@@ -31,7 +31,7 @@ fn waiting(queue: &Queue) -> Pin<Box<Acquire>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_call_takes_the_lock_once_no_call_waits_and_the_last_one_went_in_any_way() {
+async fn once_the_last_waiter_has_left_in_any_way_no_call_takes_the_lock() {
     let queue = Queue::builder(2, 10).build().unwrap();
     assert!(is_fast(&queue));
     for how in ["served", "cancelled", "let in and cancelled", "late", "late at its turn"] {
@@ -81,13 +81,13 @@ async fn with_a_pace_every_call_takes_the_lock_and_without_one_none() {
 }
 
 #[test]
-fn the_order_by_urgency_adds_the_bytes_that_its_page_states() {
+fn the_order_by_urgency_adds_the_bytes_per_place_that_its_page_states() {
     let page = include_str!("discipline.rs");
     assert!(page.contains(&format!("A place in the queue has {} bytes more", size_of::<Node>())));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_adaptive_queue_that_no_call_waits_in_takes_no_lock() {
+async fn an_adaptive_queue_without_waiters_takes_no_lock() {
     assert!(is_fast(&Queue::adaptive(1).build().unwrap()));
 }
 

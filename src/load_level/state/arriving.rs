@@ -1,4 +1,4 @@
-//! A call comes: it is admitted, or takes a place in the queue, or is refused. It may take the place of another call.
+//! A call arrives: the queue admits it, lets it wait, or refuses it. It can take the place of another call.
 
 use super::{CLASSES, CallPhase, NEVER, Newcomer, QueueRefusal, QueueState, Waiter};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl QueueState {
-    /// A call comes that does not wait.
+    /// Admits a call that does not wait, if the service has room.
     pub(in crate::load_level) fn try_arrive(&mut self, places: &mut Places, now: Nanos) -> Option<PaceSlot> {
         self.totals.arrived = self.totals.arrived.wrapping_add(1);
         self.admit(places, now);
@@ -17,7 +17,7 @@ impl QueueState {
         is_admitted.then(|| self.take(places, now))
     }
 
-    /// A call comes that may wait.
+    /// Admits a call, lets it wait, or refuses it.
     pub(in crate::load_level) fn arrive(
         &mut self,
         newcomer: Newcomer,
@@ -72,14 +72,14 @@ impl QueueState {
         Ok(place)
     }
 
-    /// Whether a call that weighs 1 finds no place in the queue.
+    /// Returns whether a call that weighs 1 finds no place in the queue.
     pub(in crate::load_level) fn is_full(&self, now: Nanos) -> bool {
         let Backlog { calls, weight } = self.waiters.all();
         let is_full = calls >= self.depth_in_force(now) || weight >= self.max_weight;
         is_full && self.late(now).is_none()
     }
 
-    /// A waiter whose time is up, so that its place is free.
+    /// Returns a waiter whose time to wait has ended, so that its place is free.
     pub(super) fn late(&self, now: Nanos) -> Option<Place> {
         let next = |class| match &self.deadlines {
             Some(deadlines) => deadlines.first_of(class),
@@ -88,8 +88,8 @@ impl QueueState {
         (0..CLASSES).find_map(|class| next(class).filter(|place| self.is_late(*place, now)))
     }
 
-    /// Makes room for one more call. Takes the places of late calls first, then those of calls that are worth less than
-    /// the newcomer. No call loses its place where that would not be enough.
+    /// Makes room for one more call. Takes the places of late waiters first, then those of waiters that are worth less
+    /// than the newcomer. If that does not make enough room, no waiter that is in time loses its place.
     fn make_room(&mut self, newcomer: Newcomer, gives_up_at: Nanos, now: Nanos) -> Result<(), QueueRefusal> {
         let Newcomer { class, weight, .. } = newcomer;
         let fits = |waiting: Backlog, this: &Self| {
@@ -98,7 +98,7 @@ impl QueueState {
         if fits(self.waiters.all(), self) {
             return Ok(());
         }
-        // The waiters that would be served before it are worth more.
+        // The waiters that would be served before it fill the queue alone.
         let is_hopeless = |this: &Self| !fits(this.before(class, gives_up_at, now), this);
         while !fits(self.waiters.all(), self) {
             let (place, refusal) = match self.late(now) {
@@ -119,18 +119,18 @@ impl QueueState {
         Ok(())
     }
 
-    /// The waiter that would be served last, if a newcomer of this class was served before it.
+    /// Returns the waiter that would be served last, and after a newcomer of this class.
     fn least_worthy(&self, class: usize, now: Nanos) -> Option<Place> {
         if let Some(deadlines) = &self.deadlines {
             return deadlines.last();
         }
-        // Where the newest come first, a newcomer is worth more than the waiters of its own class.
+        // If the newest are served first, a newcomer is worth more than the waiters of its own class.
         let newest_first = self.newest_first(now);
         let below = if newest_first { class + 1 } else { class };
         (0..below).find_map(|class| if newest_first { self.waiters.oldest(class) } else { self.waiters.newest(class) })
     }
 
-    /// The waiters that would be served before a newcomer of this class that may wait until then.
+    /// Returns the waiters that would be served before a newcomer of this class that may wait until then.
     pub(super) fn before(&self, class: usize, gives_up_at: Nanos, now: Nanos) -> Backlog {
         if let Some(deadlines) = &self.deadlines {
             return deadlines.before(class, gives_up_at);
@@ -139,7 +139,7 @@ impl QueueState {
         (kept..CLASSES).map(|class| self.waiters.of_class(class)).fold(Backlog::default(), Backlog::plus)
     }
 
-    /// How long a call may wait that comes now.
+    /// Returns how long a call may wait that arrives now.
     pub(super) fn patience(&self, deadline: Nanos, now: Nanos) -> Nanos {
         let left = if deadline == NEVER { NEVER } else { deadline.saturating_sub(now) };
         self.rule.patience(left, self.newest_first(now)).min(self.max_wait)

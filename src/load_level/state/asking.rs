@@ -1,4 +1,4 @@
-//! A waiter asks or leaves, and an admitted call ends.
+//! A task polls its waiter or drops it, and an admitted call ends.
 
 use super::{CallPhase, NEVER, QueueState};
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
 use std::task::Waker;
 
 impl QueueState {
-    /// The task that holds a place asks. Only while the call waits does it still have the place, and asks again at the
-    /// instant in `Waiting`. Then `waker` is swapped with the one that was remembered before.
+    /// Answers the task that holds a place. The call keeps the place only while it waits; its task polls again at the
+    /// instant in `Waiting`. In that case `waker` is swapped with the stored one.
     pub(in crate::load_level) fn poll(
         &mut self,
         place: Place,
@@ -46,7 +46,7 @@ impl QueueState {
         }
         // Waiting => Waiting
         let asks_at = match &self.pace {
-            // The next waiter asks when it may begin. The others are woken when they become the next.
+            // The next waiter polls when the pace allows it. The queue wakes the others when they become the next.
             Some(pace) if places.are_free() && self.next(now) == Some(place) => pace.due(),
             _ => self.waiters.asks_at(place).filter(|at| *at > now).unwrap_or(NEVER),
         };
@@ -54,7 +54,7 @@ impl QueueState {
         CallPhase::Waiting(waiter.gives_up_at.min(asks_at))
     }
 
-    /// The task that holds a place gives it up.
+    /// Gives up the place of a call that its task drops.
     pub(in crate::load_level) fn leave(&mut self, place: Place, places: &mut Places, now: Nanos) {
         match self.waiters.take_answer(place) {
             // Admitted => Left
@@ -71,7 +71,7 @@ impl QueueState {
         }
     }
 
-    /// A call in the service ends. `unused` is its share of the pace if it did not reach the service.
+    /// Ends a call in the service. `unused` is its slot of the pace if it did not reach the service.
     pub(in crate::load_level) fn end(&mut self, unused: PaceSlot, places: &mut Places, now: Nanos) {
         places.taken = places.taken.saturating_sub(1);
         if let Some(pace) = &mut self.pace {

@@ -1,4 +1,4 @@
-//! The queue closes, for good.
+//! The queue closes. It cannot be opened again.
 //!
 //! | from | to | when |
 //! |---|---|---|
@@ -12,8 +12,8 @@ impl QueueState {
         self.is_closed
     }
 
-    /// Refuses all waiters but those whose turn has come, and all later calls. An answer that was given before stands,
-    /// whether or not its task has asked.
+    /// Refuses all waiters except those whose turn has come, and all later calls. An answer that was given before
+    /// remains valid, whether or not its task has fetched it.
     // Open => Closed
     pub(in crate::load_level) fn close(&mut self, places: &mut Places, now: Nanos) {
         // Waiting => Admitted

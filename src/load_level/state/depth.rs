@@ -1,4 +1,4 @@
-//! The depth that a queue finds by itself, and the order by urgency.
+//! The depth of an adaptive queue, and the order by urgency.
 
 use super::{CLASSES, NEVER, Newcomer, QueueRefusal, QueueState};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl QueueState {
-    /// The rate of the service, of a queue that finds its depth by itself, if it is known.
+    /// Returns the service rate of an adaptive queue, if it is known.
     pub(in crate::load_level) fn service_rate(&self, now: Nanos) -> Option<Span> {
         let backlog_since = if self.waiters.all().calls == 0 { now } else { self.last_empty };
         self.service_rate?.known(backlog_since)
@@ -27,13 +27,14 @@ impl QueueState {
         }
     }
 
-    /// The calls that the service takes in `patience`, and one: a queue in which no call waits takes the next one.
+    /// Returns the number of calls that the service takes in `patience`, and one more: a queue in which no call waits
+    /// takes the next one.
     fn depth_at(&self, rate: Span, patience: Nanos) -> usize {
         let calls = rate.calls_within(patience).saturating_add(1);
         usize::try_from(calls).map_or(self.depth, |calls| calls.min(self.depth))
     }
 
-    /// Refuses a newcomer that the service would only take once it has given up.
+    /// Refuses a newcomer that the service would take only after its time to wait has ended.
     // New => Refused
     pub(super) fn check_in_time(
         &mut self,
@@ -43,7 +44,8 @@ impl QueueState {
     ) -> Result<(), QueueRefusal> {
         let Some(rate) = self.service_rate(now) else { return Ok(()) };
         let depth = self.depth_at(rate, gives_up_at.saturating_sub(now));
-        // At its own limit the queue refuses for that, unless the newcomer is worth more than a waiter.
+        // If the depth follows from the configuration, `make_room` refuses the newcomer, unless it is worth more than a
+        // waiter.
         while depth < self.depth && self.before(newcomer.class, gives_up_at, now).calls >= depth {
             let Some(late) = self.late(now) else {
                 let retry_after = Some(rate.time_for(self.and_one_more()));
@@ -55,7 +57,7 @@ impl QueueState {
         Ok(())
     }
 
-    /// The waiters in the order in which their time is up.
+    /// Returns the waiters in the order in which their time to wait ends.
     pub(super) fn in_order(&self) -> Deadlines {
         let mut deadlines = Deadlines::new();
         for class in 0..CLASSES {
@@ -67,7 +69,7 @@ impl QueueState {
         deadlines
     }
 
-    /// Says what the depth follows, in words.
+    /// Describes the depth in words, and the rate from which it follows.
     pub(super) fn describe_depth(&self) -> String {
         match self.service_rate(self.latest) {
             Some(_) if self.newest_first(self.latest) => {

@@ -1,4 +1,4 @@
-//! Why a call is refused, and how long it would wait.
+//! The reasons for a refusal, and the expected waits.
 
 use super::{CLASSES, QueueState};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Why a call is refused. Plain data, which the queue keeps until the task asks.
+/// The reason for a refusal. Plain data, which the queue keeps until the task polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_level) enum QueueRefusal {
     Full { cause: QueueFullCause, bound: u64, retry_after: Option<Duration> },
@@ -28,7 +28,7 @@ impl From<QueueRefusal> for Rejection {
 }
 
 impl QueueState {
-    /// How long the oldest waiter has waited.
+    /// Returns how long the oldest waiter has waited.
     pub(in crate::load_level) fn oldest_age(&self, now: Nanos) -> Duration {
         let since =
             (0..CLASSES).filter_map(|class| self.waiters.get(self.waiters.oldest(class)?)).map(|waiter| waiter.since);
@@ -63,17 +63,17 @@ impl QueueState {
         QueueRefusal::TooLong { waited: waited.duration(), retry_after: self.time_to_serve(now) }
     }
 
-    /// The time until a call that comes now may begin, where no call waits and a place in the service is free.
+    /// Returns the time until a call that comes now may begin, if no call waits and a place in the service is free.
     pub(in crate::load_level) fn paced_wait(&self, now: Nanos) -> Duration {
         self.pace.map_or(Nanos::ZERO, |pace| pace.due().saturating_sub(now)).duration()
     }
 
-    /// The time until the turn of a call that comes now and is served after all waiters.
+    /// Returns the time until the turn of a call that comes now and is served after all waiters.
     pub(in crate::load_level) fn expected_wait(&self, now: Nanos) -> Option<Duration> {
         time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.left)
     }
 
-    /// The time in which all waiters and one more call are served, if none of them leaves unserved.
+    /// Returns the time to serve all waiters and one more call, if none of them leaves unserved.
     fn time_to_serve(&self, now: Nanos) -> Option<Duration> {
         time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.served)
     }

@@ -1,4 +1,4 @@
-//! The turns of the waiters: which is next, which has waited too long, and what wakes them.
+//! The turns of the waiters: which waiter is next, which has waited too long, and when to wake one.
 
 use super::{CLASSES, QueueRefusal, QueueState};
 use crate::{
@@ -31,14 +31,14 @@ impl QueueState {
         places.are_free() && self.pace.is_none_or(|pace| pace.due() <= now)
     }
 
-    /// Takes a place in the service, and a share of the pace.
+    /// Takes a place in the service, and a slot of the pace.
     pub(super) fn take(&mut self, places: &mut Places, now: Nanos) -> PaceSlot {
         places.taken += 1;
         self.totals.served = self.totals.served.wrapping_add(1);
         self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(PaceSlot::NONE)
     }
 
-    /// The waiter that is next.
+    /// Returns the waiter that is served next.
     pub(super) fn next(&self, now: Nanos) -> Option<Place> {
         if let Some(deadlines) = &self.deadlines {
             return deadlines.first();
@@ -57,17 +57,17 @@ impl QueueState {
         }
     }
 
-    /// Whether the queue has come to stay: it has not been empty for longer than the interval.
+    /// Returns whether there is a standing queue: it has not been empty for longer than the interval.
     fn has_standing_queue(&self, interval: Nanos, now: Nanos) -> bool {
         self.waiters.all().calls > 0 && now.saturating_sub(self.last_empty) > interval
     }
 
-    /// Whether a call has waited for as long as it may.
+    /// Returns whether a call's time to wait has ended.
     pub(super) fn is_late(&self, place: Place, now: Nanos) -> bool {
         self.waiters.get(place).is_some_and(|waiter| now >= waiter.gives_up_at)
     }
 
-    /// Whether a call has waited for longer than it may in a queue that has come to stay.
+    /// Returns whether a call has waited for longer than the target of a standing queue.
     fn is_stale(&self, place: Place, now: Nanos) -> bool {
         match self.rule {
             Rule::Adaptive { target, interval } if self.has_standing_queue(interval, now) => {
@@ -88,7 +88,7 @@ impl QueueState {
         self.one_left(now);
     }
 
-    /// A waiter leaves the queue, served or not.
+    /// Notes that a waiter leaves the queue, served or not, while it still has its place.
     pub(super) fn note_leaving(&mut self, place: Place, now: Nanos) {
         if let Some(waiter) = self.waiters.get(place) {
             self.waits.record(now.saturating_sub(waiter.since).duration());
@@ -98,7 +98,7 @@ impl QueueState {
         }
     }
 
-    /// A waiter has left the queue, served or not.
+    /// Counts a waiter that has left the queue, served or not.
     pub(super) fn one_left(&mut self, now: Nanos) {
         self.totals.left = self.totals.left.wrapping_add(1);
         if self.waiters.all().calls == 0 {
@@ -107,7 +107,7 @@ impl QueueState {
         }
     }
 
-    /// Wakes the next waiter if it is the pace alone that it waits for, and it would ask later than the pace allows.
+    /// Wakes the next waiter if it waits for the pace alone, and its timer would fire later than the pace allows.
     pub(in crate::load_level) fn expect_next(&mut self, places: &Places, now: Nanos) {
         let Some(pace) = &self.pace else { return };
         let Some(next) = self.next(now).filter(|_| places.are_free()) else { return };
