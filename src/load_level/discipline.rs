@@ -165,14 +165,14 @@ fn check_share(field: &'static str, share: f64) -> Result<(), ConfigError> {
 impl fmt::Display for Discipline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Kind::Deadline { share } => write!(f, "oldest first, for up to {share} of their deadline"),
+            Kind::Deadline { share } => write!(f, "oldest first, for up to {share} of the time until their deadline"),
             Kind::EarliestDeadline { share } => {
-                write!(f, "most urgent first, for up to {share} of their deadline")
+                write!(f, "most urgent first, for up to {share} of the time until their deadline")
             }
             Kind::Fifo => f.write_str("oldest first"),
             Kind::Lifo => f.write_str("newest first"),
             Kind::Adaptive { target, interval } => {
-                write!(f, "oldest first, or newest first and for {target:?} if not empty within {interval:?}")
+                write!(f, "oldest first; newest first, for up to {target:?}, once not empty for {interval:?}")
             }
         }
     }

@@ -396,7 +396,7 @@ async fn a_server_that_lets_calls_wait_explains_itself() {
         "\
 A call passes, from the outside in:
   1. load shed: at most 300 in flight
-  2. load level: 64 at once, 200 waiting for up to 400ms, oldest first, for up to 0.5 of their deadline
+  2. load level: 64 at once, 200 waiting for up to 400ms, oldest first, for up to 0.5 of the time until their deadline
   3. timeout: 600ms
 At worst: 1s of latency, 1 attempt, 64 in flight.
 "

@@ -21,10 +21,10 @@ pub struct DurableQueueBuilder {
     random: Random,
 }
 
-/// The largest number that a script counts exactly.
+/// The largest integer that a script counts exactly.
 const MOST: u64 = 1 << 53;
 
-/// Redis takes no longer value.
+/// The longest value that Redis takes.
 const LONGEST_MESSAGE: usize = 512 << 20;
 
 impl DurableQueueBuilder {
@@ -44,51 +44,53 @@ impl DurableQueueBuilder {
         Self { target: Target::of(url), name: name.to_owned(), prefix, connect_timeout, limits, random: Random::new() }
     }
 
-    /// The prefix of all keys in Redis, before the name. Default: `steadfast:q:`.
+    /// Sets the prefix of all keys in Redis, before the name. Default: `steadfast:q:`.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), ..self }
     }
 
-    /// The most messages that may be in the queue: waiting, in progress, and waiting for another try. Default: 100,000.
+    /// Sets the most messages that may be in the queue: waiting, in progress, and waiting for another try. Default:
+    /// 100,000.
     ///
-    /// Each producer keeps to its own number: give all the same. Messages that are put back or taken over count once.
+    /// Each producer applies its own depth: give all the same. A message that is put back or taken over counts once.
     /// From 1 to 2^53.
     pub fn depth(mut self, depth: u64) -> Self {
         self.limits.depth = depth;
         self
     }
 
-    /// For how long the [key](super::Message::once) of a message is remembered. Default: 10 minutes, longer than any
-    /// caller goes on trying. From a millisecond to 366 days.
+    /// Sets how long Redis remembers the [key](super::Message::once) of a message. Default: 10 minutes, longer than any
+    /// caller retries. From a millisecond to 366 days.
     ///
-    /// Each key costs Redis about 150 bytes for that time, above its own length.
+    /// Each key costs Redis about 150 bytes for that time, in addition to its own length.
     pub fn dedup_for(mut self, time: Duration) -> Self {
         self.limits.dedup_for = time;
         self
     }
 
-    /// The most dead letters to keep; the oldest go first, with a count. Default: 10,000. From 1 to 2^53.
+    /// Sets the most dead letters to keep. The oldest are removed first, and counted. Default: 10,000. From 1 to 2^53.
     pub fn dead_letters(mut self, count: u64) -> Self {
         self.limits.dead_letters = count;
         self
     }
 
-    /// The longest message in bytes, its key included; a longer one is refused. Default: 1 MiB, at most 512 MiB.
+    /// Sets the longest message in bytes, its key included. A longer one is refused. Default: 1 MiB, at most 512 MiB.
     pub fn longest_message(mut self, bytes: usize) -> Self {
         self.limits.message_bytes = bytes;
         self
     }
 
-    /// The most messages of this process that may wait to be sent to Redis, and the bytes that these and those of the
-    /// two batches at the server may have. More are refused; one alone may be longer. Default: 10,000 and 64 MiB. From
-    /// 1 to 2^24 messages, and to 2^53 bytes.
+    /// Bounds the memory of the appends of this process: the most messages that wait to be sent to Redis, and the most
+    /// bytes of these messages and of the two batches in flight. A message beyond either bound is refused, but a single
+    /// message may be longer than the bound. Default: 10,000 messages and 64 MiB. From 1 to 2^24 messages, and to 2^53
+    /// bytes.
     pub fn on_the_way(mut self, messages: usize, bytes: usize) -> Self {
         (self.limits.on_the_way, self.limits.bytes_on_the_way) = (messages, bytes);
         self
     }
 
-    /// The most messages that one call of Redis appends. Default: 512, which keeps the server from others for about 1
-    /// ms. A batch also ends with the message that brings it to 1 MiB. From 1 to 4096.
+    /// Sets the most messages that one call of Redis appends. Default: 512, which occupies the server for about 1 ms. A
+    /// batch also ends with the message that brings it to 1 MiB. From 1 to 4096.
     pub fn batch(mut self, messages: usize) -> Self {
         self.limits.batch = messages;
         self
@@ -96,7 +98,7 @@ impl DurableQueueBuilder {
 
     target_settings!();
 
-    /// The time for a connection to be made and the server to be checked. Default: 1 s.
+    /// Sets the time to make a connection and check the server. Default: 1 s.
     ///
     /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](super#runtimes) of a
     /// connection has ended.
@@ -104,10 +106,11 @@ impl DurableQueueBuilder {
         Self { connect_timeout: timeout, ..self }
     }
 
-    /// The time for an answer of Redis. Default: 1 s.
+    /// Sets the time in which Redis must answer. Default: 1 s.
     ///
-    /// It must be enough for all bytes of an answer: a worker takes up to 250 messages at once, and takes over up to a
-    /// thousand, if its concurrency and prefetch allow. An answer that comes too late is delivered again.
+    /// It must be enough to transfer the whole answer: a worker takes up to 250 messages at once, and takes over up to
+    /// a thousand, if its concurrency and prefetch allow. The messages of an answer that comes too late are delivered
+    /// again.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.limits.answer_timeout = timeout;
         self
@@ -118,22 +121,22 @@ impl DurableQueueBuilder {
         Self { random, ..self }
     }
 
-    /// Connects, and checks the server at once. Dropped before it is done, it leaves nothing behind.
+    /// Connects and checks the server at once. Dropping the future before its end leaves nothing behind.
     ///
     /// # Errors
     ///
-    /// A [`RedisError`]: a setting cannot work, the URL is none, there is no tokio runtime, or the server does not
-    /// answer, is too old, refuses, or is part of a cluster.
+    /// A [`RedisError`]: a setting is invalid, the URL is invalid, there is no tokio runtime, or the server does not
+    /// answer, is too old, refuses the connection, or is part of a cluster.
     pub async fn connect(self) -> Result<DurableQueue, RedisError> {
         let server = self.check()?;
         let connection = Connection::open(server.clone(), self.random.clone()).await?;
         Ok(self.queue(server, connection))
     }
 
-    /// Connects in the background. Until that is done appends are refused, with what was wrong in the last attempt;
-    /// workers wait.
+    /// Connects in the background. Until the connection is made, appends are refused with the error of the last
+    /// attempt, and workers wait.
     ///
-    /// Outside of a tokio runtime the first append or worker connects, and waits for that.
+    /// Outside of a tokio runtime, the first append or worker connects and waits for the connection.
     ///
     /// # Errors
     ///

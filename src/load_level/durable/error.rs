@@ -9,45 +9,47 @@ use thiserror::Error as ThisError;
 /// An error of any type.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why there is no [`Receipt`](super::Receipt), and whether Redis may have the message all the same.
+/// The reason why there is no [`Receipt`](super::Receipt), and whether Redis may have the message in spite of the
+/// error.
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// Refused here or, where the queue is full, by the script: not appended. Layers in front of a producer refuse with
-    /// this too.
+    /// Refused by this process or, if the queue is full, by the script: not appended. Layers around a producer refuse
+    /// with this variant too.
     #[error("the message was not appended")]
     Rejected(#[from] Rejection),
-    /// The message could not be made into bytes: not appended.
+    /// The message could not be encoded: not appended.
     #[error("the message could not be encoded, and was not appended")]
     Encode(#[source] Arc<dyn Error + Send + Sync>),
-    /// There is no connection, or the server refuses: it is full, may only be read, is loading. Not appended.
+    /// There is no connection, or the server refuses: its memory is full, it is read-only, or it is loading. Not
+    /// appended.
     #[error("Redis did not append the message: {reason}")]
     Refused {
-        /// The answer of the server, or the fault of the connection.
+        /// The answer of the server, or the error of the connection.
         reason: String,
     },
-    /// The identity is none of a dead letter: nothing was asked of Redis.
-    #[error("{id:?} is no identity of a dead letter: it must be one that dead_letters() has, as 1700000000123-0")]
+    /// The text is not the identity of a dead letter. Redis was not asked.
+    #[error("{id:?} is not the identity of a dead letter: it must be one from dead_letters(), such as 1700000000123-0")]
     NoIdentity {
         /// The identity, cut off after 200 characters.
         id: String,
     },
     /// The answer did not come, or not in time: Redis may have appended the message, or may still do so. Send it again
-    /// with the same [key](super::Message::once) to have it there once.
+    /// with the same [key](super::Message::once) to append it once.
     #[error("Redis may or may not have appended the message: {reason}")]
     Unknown {
-        /// The event in place of an answer.
+        /// The event that came instead of an answer.
         reason: String,
     },
 }
 
 impl AppendError {
-    /// Whether Redis may have the message, now or later. `false`: for certain it has not, and will not.
+    /// Returns whether Redis may have the message, now or later. `false`: it certainly does not have it, and will not.
     pub fn may_be_appended(&self) -> bool {
         matches!(self, Self::Unknown { .. })
     }
 
-    /// The rejection, if it was refused by the queue or a layer.
+    /// Returns the rejection, if the queue or a layer refused the message.
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
             Self::Rejected(rejection) => Some(rejection),
@@ -55,12 +57,12 @@ impl AppendError {
         }
     }
 
-    /// By what a call of a script that appends ended in.
+    /// Returns the error for the failure of an append script.
     pub(super) fn of(failure: Failure) -> Self {
         match failure {
             Failure::Down(fault) => Self::Refused { reason: fault.to_string() },
             Failure::Said(error) => match words(&error) {
-                // A script fails as a whole, before it writes anything.
+                // A script fails before its first write.
                 Some(reason) => Self::Refused { reason },
                 None => Self::Unknown { reason: error.to_string() },
             },
@@ -72,8 +74,8 @@ impl AppendError {
     }
 }
 
-/// Rejections of the queue, and of layers in front of the producer, are those of a layer. A message that cannot be
-/// encoded never can.
+/// Treats rejections by the queue and by layers around the producer as rejections of a layer. A message that cannot be
+/// encoded is a permanent failure.
 impl<Inner, Response> Classify<Response, AppendError> for Layered<Inner>
 where
     Inner: Classify<Response, AppendError>,
@@ -91,7 +93,7 @@ where
     }
 }
 
-/// Redis did not answer a question about a queue, or refused to.
+/// Redis did not answer a request about a queue, or refused it.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("the queue in Redis cannot be read: {reason}")]
 pub struct QueueError {

@@ -7,11 +7,11 @@ use crate::{
 use std::{convert::Infallible, fmt, future::Future, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// Keeps the last readings of a [`DurableQueue`], so that metrics are read without a wait for Redis. Made by
-/// [`DurableQueue::instrument`]; clones are one.
+/// Caches the last readings of a [`DurableQueue`], so that reading metrics does not wait for Redis. Made by
+/// [`DurableQueue::instrument`]. Clones share the cache.
 ///
-/// Give one clone to the metrics, and let another one ask Redis: in a task of its own by
-/// [`refresh_every`](Self::refresh_every), or where the metrics are scraped by [`refresh`](Self::refresh).
+/// Give one clone to the metrics, and let another one refresh the cache: in a task of its own with
+/// [`refresh_every`](Self::refresh_every), or with [`refresh`](Self::refresh) when the metrics are scraped.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,15 +31,15 @@ use tokio::time::{Instant, sleep};
 ///
 /// | reading | of |
 /// |---|---|
-/// | `durable_pending` | the messages that are waiting, in progress, or waiting for another try |
-/// | `durable_oldest_seconds` | the age of the oldest of those that are waiting or in progress; 0 if there is none |
+/// | `durable_pending` | the number of messages that are waiting, in progress, or waiting for another try |
+/// | `durable_oldest_seconds` | the age of the oldest message that is waiting or in progress; 0 if there is none |
 /// | `durable_dead` | the dead letters that are kept |
 /// | `durable_redelivered_total` | the messages that were delivered again since the first answer of Redis |
 /// | `store_up` | 1 if Redis gave the readings at the last refresh, else 0; 0 before the first one |
-/// | `store_sync_age_seconds` | how old the readings are; before the first, the time since the instrument was made |
+/// | `store_sync_age_seconds` | the age of the readings; before the first, the time since the instrument was made |
 ///
-/// While Redis is away the last readings stay, and `store_up` is 0. All processes read one queue: take the largest of
-/// their readings, not the sum.
+/// While Redis is unreachable the last readings stay, and `store_up` is 0. All processes read one queue: take the
+/// largest of their readings, not the sum.
 ///
 /// # Cost
 ///
@@ -50,31 +50,31 @@ pub struct QueueInstrument {
     kept: Arc<Mutex<KeptReadings>>,
 }
 
-/// What is known of the queue.
+/// The cached readings.
 struct KeptReadings {
     last: Option<QueueReadings>,
     is_up: bool,
-    /// When the last readings came, or when the instrument was made.
+    /// The time of the last readings, or of the creation of the instrument.
     since: Instant,
     redelivered: u64,
-    /// The answers so far. It tells whether another one came while Redis was asked.
+    /// The number of answers so far. It shows whether another answer came while Redis was asked.
     answers: u64,
 }
 
 impl DurableQueue {
-    /// An instrument for metrics, without readings so far. It keeps the connection of the queue.
+    /// Returns an instrument for metrics, without readings so far. It uses the connection of the queue.
     pub fn instrument(&self) -> QueueInstrument {
         QueueInstrument { queue: self.clone(), kept: Arc::new(Mutex::new(KeptReadings::new(Instant::now()))) }
     }
 }
 
 impl QueueInstrument {
-    /// Asks Redis for readings, and keeps them. Dropped before its end, it leaves those before. Several may ask at once:
-    /// an answer that is older than the kept one is not kept.
+    /// Asks Redis for readings, and caches them. If the future is dropped before its end, the old readings stay.
+    /// Several callers may refresh at once: an answer that is older than the cached one is discarded.
     ///
     /// # Errors
     ///
-    /// As of [`DurableQueue::readings`]. The readings before stay.
+    /// As [`DurableQueue::readings`]. The old readings stay.
     pub async fn refresh(&self) -> Result<QueueReadings, QueueError> {
         let asked_after = lock(&self.kept).answers;
         let answer = self.queue.readings().await;
@@ -82,11 +82,12 @@ impl QueueInstrument {
         answer
     }
 
-    /// Asks Redis now and again each `period` after an answer, for ever. Spawn it, and abort the task to end it.
+    /// Refreshes now, and again each `period` after an answer, for ever. Spawn the future, and abort its task to end
+    /// it.
     ///
     /// # Errors
     ///
-    /// A period of zero, or one above 366 days.
+    /// A period of zero, or one longer than 366 days.
     pub fn refresh_every(
         self,
         period: Duration,
@@ -94,7 +95,7 @@ impl QueueInstrument {
         check_duration("durable.refresh_every", period)?;
         Ok(async move {
             loop {
-                // What Redis says of an error is in the readings as an age.
+                // An error shows in the readings as their age.
                 let _ = self.refresh().await;
                 sleep(period).await;
             }
@@ -107,17 +108,17 @@ impl KeptReadings {
         Self { last: None, is_up: false, since: now, redelivered: 0, answers: 0 }
     }
 
-    /// Keeps an answer, or notes that there was none. `asked_after`: the answers before it was asked for.
+    /// Caches an answer, or notes that there was none. `asked_after` is the number of answers before the request.
     fn hear(&mut self, answer: Option<&QueueReadings>, asked_after: u64, now: Instant) {
         self.is_up = answer.is_some();
         let Some(readings) = answer else { return };
         let before = self.last.as_ref().map_or(readings.redelivered, |last| last.redelivered);
         if readings.redelivered < before && asked_after != self.answers {
-            // Another one that was asked for at the same time has overtaken it.
+            // A later request has been answered before.
             return;
         }
         self.answers = self.answers.wrapping_add(1);
-        // The data of Redis may have begun again.
+        // The data of Redis may be new.
         let more = readings.redelivered.checked_sub(before).unwrap_or(readings.redelivered);
         self.redelivered = self.redelivered.wrapping_add(more);
         self.last = Some(readings.clone());
@@ -187,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_readings_stay_while_redis_is_away_and_no_count_falls_when_its_data_begins_again() {
+    fn while_redis_is_away_the_last_readings_stay_and_new_data_lowers_no_count() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut kept = KeptReadings::new(start);
         assert_eq!(numbers(&kept, at(3)), [0.0, 0.0, 0.0, 0.0, 0.0, 3.0]);
         kept.hear(None, 0, at(4));
         assert_eq!(numbers(&kept, at(4)), [0.0, 0.0, 0.0, 0.0, 0.0, 4.0]);
-        // What was delivered again before is of no interest.
+        // Redeliveries before the first answer do not count.
         kept.hear(Some(&readings(5, 1000)), 0, at(5));
         assert_eq!(numbers(&kept, at(6)), [8.0, 1.5, 7.0, 0.0, 1.0, 1.0]);
         kept.hear(Some(&readings(0, 1003)), 1, at(7));
@@ -206,15 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_late_is_no_new_beginning_of_the_data() {
+    fn a_late_answer_does_not_count_as_new_data() {
         let start = Instant::now();
         let mut kept = KeptReadings::new(start);
         kept.hear(Some(&readings(0, 100)), 0, start);
-        // Both are asked for after the first answer. The older one comes last.
+        // Both requests follow the first answer. The older answer comes last.
         kept.hear(Some(&readings(0, 105)), 1, start);
         kept.hear(Some(&readings(9, 103)), 1, start);
         assert_eq!(numbers(&kept, start), [3.0, 1.5, 7.0, 5.0, 1.0, 0.0]);
-        // Redis has begun again, and this is asked for after all others.
+        // Redis has new data, and this request follows all answers.
         kept.hear(Some(&readings(0, 2)), 2, start);
         assert_eq!(numbers(&kept, start), [3.0, 1.5, 7.0, 7.0, 1.0, 0.0]);
     }

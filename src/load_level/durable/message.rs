@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-/// A message for a queue: bytes, and optionally a key that recognizes a message which is sent again.
+/// A message for a queue: bytes, and optionally a deduplication key.
 ///
-/// Anything that becomes bytes becomes one without such a key.
+/// Any type that converts into bytes converts into a message without a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Message {
@@ -11,20 +11,20 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message of these bytes. The queue does not interpret them.
+    /// Returns a message of these bytes. The queue does not interpret them.
     pub fn new(payload: impl Into<Vec<u8>>) -> Self {
         Self { payload: payload.into(), once: None }
     }
 
-    /// Appended once only: another message with the same key, sent within
-    /// [`dedup_for`](super::DurableQueueBuilder::dedup_for), is not appended, and gets the receipt of the first. What
-    /// it says does not matter, nor whether the first has been worked on already, or is a dead letter: that is
-    /// [revived](super::DurableQueue::revive), not sent again.
+    /// Sets a deduplication key, so that the message is appended once. Another message with this key, sent within
+    /// [`dedup_for`](super::DurableQueueBuilder::dedup_for), is not appended and gets the receipt of the first. Its
+    /// payload does not matter. Nor does it matter whether the first message has been processed or is a dead letter.
+    /// [Revive](super::DurableQueue::revive) a dead letter instead of sending its message again.
     pub fn once(self, key: impl Into<Vec<u8>>) -> Self {
         Self { once: Some(key.into()), ..self }
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
@@ -40,47 +40,48 @@ impl<B: Into<Vec<u8>>> From<B> for Message {
     }
 }
 
-/// Redis has the message.
+/// The confirmation that Redis has the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The message's identity, which it keeps when it is delivered again: milliseconds of the server's clock, and a
+    /// The message's identity, which stays the same in every delivery: milliseconds of the server's clock, and a
     /// number.
     pub id: String,
-    /// An earlier message with the same key was appended, and this one was not: the identity is the earlier one's.
+    /// Whether an earlier message with the same key was appended, and this one was not. Then the identity is that of
+    /// the earlier message.
     pub is_duplicate: bool,
 }
 
-/// A message as a worker gets it.
+/// A message as a worker receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// The identity that the receipt had.
+    /// The identity from the receipt.
     pub id: String,
     /// The bytes that were appended.
     pub payload: Vec<u8>,
-    /// Which try this is, from 1: one more than the calls that failed and the workers that died during a call of this
-    /// message [alone](super#messages-that-kill-their-worker).
+    /// The number of this try, from 1: one more than the calls that failed and the workers that died during a call of
+    /// this message [alone](super#messages-that-kill-their-worker).
     pub attempt: u32,
-    /// A worker that had it before died, or was cut off. Its call may have begun there, and done a part of the work.
-    /// That may be no try.
+    /// Whether a worker that had the message before died, or was cut off. Its call may have begun there and done a part
+    /// of the work. That may not count as a try.
     pub may_have_begun: bool,
-    /// The time since it was appended first, by the server's clock.
+    /// The time since its first append, by the server's clock.
     pub age: Duration,
 }
 
-/// A message that is not tried any more.
+/// A dead letter: a message that is not tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
     /// The letter's own identity, for [`revive`](super::DurableQueue::revive).
     pub id: String,
-    /// The identity that the message's receipt had.
+    /// The identity from the message's receipt.
     pub message_id: String,
     /// The bytes that were appended.
     pub payload: Vec<u8>,
-    /// How often it was tried.
+    /// The number of tries.
     pub attempts: u32,
-    /// Why the last try failed: the text of the error and of its sources, cut off after 1 KiB.
+    /// The error of the last try, with its sources, cut off after 1 KiB.
     pub reason: String,
 }

@@ -16,18 +16,18 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 use tower::Service;
 
-/// Appends requests to a queue: a tower service that answers with a [`Receipt`] once Redis has the message.
+/// A tower service that appends requests to a queue, and answers with a [`Receipt`] once Redis has the message.
 ///
-/// Made by [`DurableQueue::producer`](super::DurableQueue::producer). Always ready. Clones share the queue.
+/// Made by [`DurableQueue::producer`](super::DurableQueue::producer). It is always ready. Clones share the queue.
 ///
-/// `encode` runs in `call`, where the message is handed over. A task sends it together with those of other callers: in
-/// the runtime of the caller that found no such task, until there is nothing left to send. Where that runtime ends,
-/// what was not sent goes over to the runtimes of its callers, and what was on its way is
-/// [unknown](AppendError::Unknown). Where `call` finds neither a task nor a runtime, the first poll hands over the
-/// message.
+/// `call` runs `encode` and hands the message over to a task, which sends it together with the messages of other
+/// callers. The task runs in the runtime of the caller that found no such task, until nothing is left to send. If that
+/// runtime ends, the unsent messages move to the runtimes of their callers, and the messages on their way are
+/// [unknown](AppendError::Unknown). If `call` finds neither a task nor a runtime, the first poll hands the message
+/// over.
 ///
-/// A response future that is dropped takes its message back if that has not been sent; otherwise it may or may not be
-/// appended. A call allocates its message and one channel for the answer, and the task if there is none.
+/// Dropping the response future withdraws its message if it has not been sent; otherwise Redis may or may not append
+/// it. A call allocates its message and one channel for the answer, and the task if there is none.
 #[derive(Clone)]
 pub struct Producer<Encode> {
     core: Arc<Core>,
@@ -92,13 +92,13 @@ impl<Encode> fmt::Debug for Producer<Encode> {
     }
 }
 
-/// The response of a [`Producer`].
+/// The response future of a [`Producer`].
 #[must_use = "futures do nothing unless polled"]
 pub struct Appending(AppendingState);
 
 enum AppendingState {
     Waiting(Arc<Core>, oneshot::Receiver<Answered>),
-    /// Not handed over: there was no runtime, or the one that was to send it has ended.
+    /// Not handed over: there was no runtime, or the runtime of the sending task has ended.
     Held(Arc<Core>, Message, Weight),
     Refused(AppendError),
     Ended,
@@ -128,7 +128,7 @@ impl Future for Appending {
                 }
             }
             match mem::replace(&mut self.0, AppendingState::Ended) {
-                // Held => Ended: this runtime ends as well, or there is none.
+                // Held => Ended: this runtime is ending as well, or there is none.
                 AppendingState::Held(..) if was_handed_over || Handle::try_current().is_err() => {
                     let reason = "there is no tokio runtime to send it in".to_owned();
                     return Poll::Ready(Err(AppendError::Refused { reason }));

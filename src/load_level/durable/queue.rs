@@ -9,7 +9,7 @@ use super::{
 };
 use std::{fmt, sync::Arc};
 
-/// A queue in Redis, which many processes append to and work on. Clones are one queue.
+/// A durable queue in Redis, which many processes append to and many workers process. Clones are handles of one queue.
 ///
 /// See the [module](super).
 #[derive(Clone)]
@@ -18,34 +18,35 @@ pub struct DurableQueue {
 }
 
 impl DurableQueue {
-    /// The queue of this name on the server of this URL: `redis://user:password@host:6379/0`, where all but the host
-    /// may be left out, or `redis+unix:///path`.
+    /// Configures the queue of this name on the server of this URL: `redis://user:password@host:6379/0`, in which
+    /// everything but the host is optional, or `redis+unix:///path`.
     pub fn builder(url: impl AsRef<str>, name: impl AsRef<str>) -> DurableQueueBuilder {
         DurableQueueBuilder::new(url.as_ref(), name.as_ref())
     }
 
-    /// A service that appends requests. `encode` makes a [`Message`](super::Message), or anything that becomes bytes,
-    /// of each.
+    /// Returns a service that appends requests. `encode` turns each request into a [`Message`](super::Message), or into
+    /// any type that converts into bytes.
     pub fn producer<Encode>(&self, encode: Encode) -> Producer<Encode> {
         Producer::new(self.core.clone(), encode)
     }
 
-    /// A worker that calls `service` with what `decode` makes of each [`Delivery`](super::Delivery).
+    /// Configures a worker, which decodes each [`Delivery`](super::Delivery) with `decode` and calls `service` with the
+    /// result.
     ///
-    /// `decode` runs in the task of the call. A message that it refuses becomes a dead letter at once.
+    /// `decode` runs in the task of the call. A message that it cannot decode becomes a dead letter at once.
     pub fn worker<Decode, S>(&self, decode: Decode, service: S) -> WorkerBuilder<Decode, S> {
         WorkerBuilder::new(self.core.clone(), decode, service)
     }
 
-    /// Appends a dead letter as a new message, with a new identity, a new age, and all tries again, and removes the
-    /// letter. Work that is made idempotent by the identity does not recognize it. `None`: there is no such letter, or
-    /// not any more.
+    /// Appends a dead letter as a new message, and removes the letter. The new message has a new identity, a new age,
+    /// and all tries again. Work that is idempotent by the identity does not recognize it. Returns `None` if the letter
+    /// does not exist, or no longer exists.
     ///
     /// # Errors
     ///
-    /// [`AppendError::NoIdentity`] where the text is none that a letter can have, and those of an append. After one
-    /// that is [unknown](AppendError::Unknown) the letter is gone if the message was appended. The same holds if the
-    /// future is dropped.
+    /// [`AppendError::NoIdentity`] if the text is not an identity, and the errors of an append. After an
+    /// [unknown](AppendError::Unknown) result, and if the future is dropped, the letter is gone exactly if the message
+    /// was appended.
     pub async fn revive(&self, id: &str) -> Result<Option<Receipt>, AppendError> {
         let Some(entry) = Entry::parse(id.as_bytes()) else {
             return Err(AppendError::NoIdentity { id: id.chars().take(200).collect() });

@@ -10,52 +10,53 @@ use crate::{load_level::DrainTime, redis::Fault};
 use ::redis::{Cmd, Value, cmd};
 use std::time::Duration;
 
-/// The content of a queue at one moment, and its totals since its data began.
+/// The content of a queue at one moment, and its totals since its data was created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueReadings {
     /// The messages that no worker has taken yet.
     pub waiting: u64,
-    /// The messages that workers have taken and not ended.
+    /// The messages that workers have taken and not finished.
     pub in_progress: u64,
     /// The messages that wait for another try.
     pub waiting_for_retry: u64,
     /// The dead letters that are kept.
     pub dead_letters: u64,
-    /// The time since the first of those that are waiting or in progress was appended first, by the server's clock. A
-    /// message that comes again is behind others, and may be older.
+    /// The age of the oldest message that is waiting or in progress, in the order of the stream, since its first append
+    /// by the server's clock. A redelivered message is behind others, and may be older.
     pub oldest: Option<Duration>,
-    /// All that were appended; what was there already and what is delivered again is not counted.
+    /// All messages that were appended. Duplicates and redeliveries do not count.
     pub appended: u64,
-    /// All that were worked on with success.
+    /// All messages that were processed with success.
     pub acknowledged: u64,
-    /// How often a message was put back, after a failure, a rejection, or by a worker that ended; or was taken over
-    /// from a worker that died.
+    /// The number of redeliveries: of messages put back after a failure, after a rejection, or by a worker that ended,
+    /// and of messages taken over from a worker that died.
     pub redelivered: u64,
-    /// All that became dead letters.
+    /// All messages that became dead letters.
     pub dead: u64,
-    /// All that were dropped since they were too old.
+    /// All messages that were dropped because they were too old.
     pub dropped_for_age: u64,
-    /// The dead letters that had to make way for later ones.
+    /// The dead letters that were removed because there were too many.
     pub dead_letters_trimmed: u64,
-    /// When the backlog is gone, by what this handle and its clones have heard of the queue with readings and appends
-    /// of the last ten seconds: unknown with the first. Never also where nothing has ended for ten seconds.
+    /// The time until the backlog is gone, at the rates that this handle and its clones have seen in the last ten
+    /// seconds, with readings and appends. Unknown with the first reading. `Never` also if no message has ended for ten
+    /// seconds.
     pub drain_time: DrainTime,
 }
 
 impl QueueReadings {
-    /// The messages that count towards the depth: waiting, in progress, and waiting for another try.
+    /// Returns the number of messages that count towards the depth: waiting, in progress, and waiting for another try.
     pub fn backlog(&self) -> u64 {
         self.waiting.saturating_add(self.in_progress).saturating_add(self.waiting_for_retry)
     }
 }
 
 impl DurableQueue {
-    /// Asks Redis what is in the queue: one script that takes about 20 µs.
+    /// Reads the queue from Redis, with one script that takes about 20 µs.
     ///
     /// # Errors
     ///
-    /// A [`QueueError`] where there is no connection, and where the server does not answer or refuses.
+    /// A [`QueueError`] if there is no connection, or if the server does not answer or refuses.
     pub async fn readings(&self) -> Result<QueueReadings, QueueError> {
         let core = &*self.core;
         let write = |command: &mut Cmd| {
@@ -64,7 +65,7 @@ impl DurableQueue {
         Ok(read(core, call(&core.connection, &READINGS, write).await?)?)
     }
 
-    /// The oldest dead letters, at most `count`: one command, whose answer has them all.
+    /// Reads the oldest dead letters, at most `count`, with one command whose answer contains all of them.
     ///
     /// # Errors
     ///
