@@ -1,4 +1,4 @@
-//! Appends of many callers, sent together.
+//! Batches the appends of many callers.
 
 use super::{
     consumption::Counted,
@@ -28,21 +28,21 @@ use std::{
 };
 use tokio::{runtime::Handle, sync::oneshot, task::coop::consume_budget, time::Instant};
 
-/// A message that was handed over, and the channel to its producer.
+/// A message to send, and the channel for the answer to its producer.
 pub(super) struct Pending {
     pub(super) message: Message,
     pub(super) weight: Weight,
     pub(super) answer: oneshot::Sender<Answered>,
 }
 
-/// The answer to a producer about its message.
+/// The answer to a producer.
 pub(super) enum Answered {
     Appended(Result<Receipt, AppendError>),
-    /// The message was not sent, and comes back: the runtime of the task that sends has ended.
+    /// The message was not sent, and is returned: the runtime of the sending task has ended.
     Back(Message, Weight),
 }
 
-/// The share of a message in the bytes on the way. Dropping it subtracts the share.
+/// The bytes of a message on the way to Redis. Dropping it subtracts them.
 #[derive(Debug)]
 pub(super) struct Weight {
     bytes: Arc<AtomicUsize>,
@@ -50,7 +50,8 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// Counts these bytes, if there is room. One message alone may be longer than the limit, or it could never be sent.
+    /// Counts these bytes, if there is room. A single message may be longer than the limit; otherwise it could never be
+    /// sent.
     pub(super) fn add(core: &Core, size: usize) -> Option<Self> {
         let before = core.bytes_on_the_way.fetch_add(size, Ordering::Relaxed);
         let weight = Self { bytes: core.bytes_on_the_way.clone(), size };
@@ -64,7 +65,7 @@ impl Drop for Weight {
     }
 }
 
-/// The messages that wait to be sent. One task sends them all, in the runtime of the producer that handed over the
+/// The messages that wait to be sent. One task sends all of them, in the runtime of the producer that handed over the
 /// first.
 #[derive(Default)]
 pub(super) struct SendQueue(Mutex<SendQueueState>);
@@ -72,24 +73,24 @@ pub(super) struct SendQueue(Mutex<SendQueueState>);
 #[derive(Default)]
 struct SendQueueState {
     pending: VecDeque<Pending>,
-    /// The waker of the task, while it can send more.
+    /// The waker of the sending task, while it can send more.
     waker: Option<Waker>,
-    /// The duty of the task. It begins and ends under the lock, so that no message is left without a task.
+    /// The duty of the sending task. It begins and ends under the lock, so that no message is left without a task.
     sending: Arc<Duty>,
 }
 
 /// The result of handing over a message.
 pub(super) enum Handed {
     Over(oneshot::Receiver<Answered>),
-    /// The number of messages that wait is at its limit.
+    /// The queue of unsent messages is full.
     Full,
-    /// No task sends, and there is no runtime for one.
+    /// There is no sending task, and no runtime for one.
     NoRuntime(Message, Weight),
 }
 
-/// Hands over a message, and spawns the task if there is none.
+/// Hands a message to the sending task, and spawns that task if there is none.
 pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> Handed {
-    // Longer than the task can go unseen where its runtime is run: its calls end within this time.
+    // The task polls within this time as long as its runtime runs, because its calls end within it.
     let patience = core.limits.answer_timeout.saturating_add(core.server.connect_timeout()).saturating_mul(2);
     let mut state = lock(&core.send_queue.0);
     let begun = match state.sending.begin(patience, Instant::now()) {
@@ -116,16 +117,17 @@ pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> H
     handed
 }
 
-/// The most batches on their way. While one is at the server, the next one is made and sent. More would be smaller.
+/// The most batches in flight. While one is at the server, the next one is built and sent. More batches would be
+/// smaller.
 const IN_FLIGHT: usize = 2;
 
-/// The task that sends batches, until none is left to send and all are answered.
+/// The sending task. It ends once no message is left to send and all are answered.
 ///
-/// Dropped with its runtime, it gives back what it has not sent: each producer hands over its message again, in its own
-/// runtime. The messages of the batches under way are unknown.
+/// If it is dropped with its runtime, it returns the unsent messages: each producer hands its message over again, in
+/// its own runtime. The results of the batches in flight are unknown.
 struct Batches {
     core: Arc<Core>,
-    /// `None` once it is over.
+    /// `None` once the task has ended its duty.
     duty: Option<OnDuty>,
     flights: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -142,7 +144,7 @@ impl Batches {
         }
     }
 
-    /// Waits until a batch may be sent, and returns it. `None`: the task is over.
+    /// Waits until a batch may be sent, and returns it. `None`: the task ends.
     async fn next(&mut self) -> Option<Vec<Pending>> {
         poll_fn(|cx| {
             while let Poll::Ready(Some(())) = self.flights.poll_next_unpin(cx) {}
@@ -163,7 +165,7 @@ impl Batches {
                 drop(state);
                 drop(gone);
             }
-            // A task that was relieved waits for its own batches only.
+            // A task that another task has relieved waits only for its own batches.
             if self.flights.is_empty() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
@@ -181,13 +183,13 @@ impl Drop for Batches {
         drop(duty);
         drop(state);
         for Pending { message, weight, answer: caller } in pending {
-            // A caller that is gone has no use for it.
+            // The send fails if the caller has gone.
             answer(caller, Answered::Back(message, weight));
         }
     }
 }
 
-/// Takes the messages of a batch. Returns those whose callers are gone separately, to be dropped without the lock.
+/// Takes the messages of a batch. Returns separately those whose callers have gone, to be dropped without the lock.
 fn fill(pending: &mut VecDeque<Pending>, limits: &Limits) -> (Vec<Pending>, Vec<Pending>) {
     let (mut batch, mut gone, mut size) = (Vec::new(), Vec::new(), 0);
     while batch.len() < limits.batch && size < limits.batch_bytes {
@@ -217,7 +219,7 @@ async fn send(core: Arc<Core>, batch: Vec<Pending>) {
             Ok(results) => results.next().unwrap_or_else(|| Err(AppendError::unknown(&nonsense()))),
             Err(error) => Err(error.clone()),
         };
-        // A caller that is gone has no use for it.
+        // The send fails if the caller has gone.
         answer(caller, Answered::Appended(result));
     }
 }
@@ -233,7 +235,7 @@ async fn append(core: &Core, connection: &Connection, messages: &[Message]) -> R
         for once in messages.iter().filter_map(|message| message.once.as_ref()) {
             command.arg([keys.once.as_bytes(), once].concat());
         }
-        // An expiry of a fraction of a millisecond more is none less.
+        // A remainder below one millisecond is negligible for an expiry.
         let lasts = millis(core.limits.dedup_for);
         command.arg(core.limits.depth).arg(lasts).arg(&letters);
         for message in messages {
@@ -243,7 +245,7 @@ async fn append(core: &Core, connection: &Connection, messages: &[Message]) -> R
     call_and_read(core, connection, &APPEND, write).await
 }
 
-/// Calls a script that appends, and reads its answer.
+/// Calls an append script, and reads its answer.
 pub(super) async fn call_and_read(
     core: &Core,
     connection: &Connection,

@@ -8,28 +8,28 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How fast messages come and end, by what Redis said with the answers to appends and readings.
+/// The rates at which messages are appended and end, from the answers of Redis to appends and readings.
 pub(super) struct Consumption(Mutex<Known>);
 
-/// The counts of a queue, as Redis last answered them.
+/// The counts of a queue, from an answer of Redis.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted {
     /// Milliseconds of the server's clock.
     pub(super) millis: u64,
     pub(super) backlog: u64,
     pub(super) appended: u64,
-    /// Acknowledged, dropped or dead.
+    /// The messages that ended: acknowledged, dropped or dead.
     pub(super) ended: u64,
 }
 
 struct Known {
     rates: Rates,
     last: Counted,
-    /// When the last one ended or there was no backlog, in milliseconds: none has ended since.
+    /// When a message ended last, or the backlog was last empty, in milliseconds.
     idle_since: u64,
 }
 
-/// A backlog of which nothing ended for this many milliseconds stands still.
+/// A backlog stands still if no message has ended for this many milliseconds.
 const STANDSTILL: u64 = 10_000;
 
 impl Counted {
@@ -54,10 +54,10 @@ impl Consumption {
         let last = known.last;
         let went_back = counted.millis.saturating_add(STANDSTILL) < last.millis;
         if went_back || counted.ended < last.ended || counted.appended < last.appended {
-            // Other data: a server that lost its own, or another one. Or another clock.
+            // Other data, or another clock: the server lost its data, or it is another server.
             *known = Known::new();
         } else if counted.millis < last.millis {
-            // Overtaken by a later answer, or the clock went back a little.
+            // A later answer has overtaken this one, or the clock went back a little.
             return;
         }
         let (at, totals) = (counted.at(), counted.totals());
@@ -73,14 +73,14 @@ impl Consumption {
         known.last = counted;
     }
 
-    /// The time in which this many messages are expected to end.
+    /// Returns the time in which this many messages are expected to end.
     pub(super) fn time_for(&self, messages: u64) -> Option<Duration> {
         let known = &*lock(&self.0);
         let flow = known.rates.flow(known.last.at(), known.last.totals())?;
         time_for(messages, flow.left).filter(|_| !known.stands_still())
     }
 
-    /// When the backlog is gone.
+    /// Returns the time until the backlog is gone.
     pub(super) fn drain_time(&self) -> DrainTime {
         let known = &*lock(&self.0);
         if known.stands_still() {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_is_gone_when_more_has_ended_than_came() {
+    fn a_backlog_drains_if_more_messages_end_than_are_appended() {
         let consumption = Consumption::default();
         consumption.heard(counted(10_000, 1000, 1000, 0));
         assert_eq!((consumption.time_for(100), consumption.drain_time()), (None, DrainTime::Unknown));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_without_a_worker_is_never_gone() {
+    fn a_backlog_without_a_worker_never_drains() {
         let consumption = Consumption::default();
         consumption.heard(counted(10_000, 5, 5, 0));
         consumption.heard(counted(19_999, 5, 5, 0));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_went_back_begins_the_rates_again() {
+    fn a_clock_that_goes_back_restarts_the_rates() {
         let consumption = Consumption::default();
         consumption.heard(counted(10_000_000, 1000, 1000, 0));
         consumption.heard(counted(10_001_000, 900, 1000, 100));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_lost_its_data_begins_the_rates_again() {
+    fn a_server_that_loses_its_data_restarts_the_rates() {
         let consumption = Consumption::default();
         consumption.heard(counted(10_000, 1000, 1000, 0));
         consumption.heard(counted(11_000, 800, 1100, 300));

@@ -17,11 +17,11 @@ pub(super) struct Core {
     pub(super) limits: Limits,
     pub(super) consumption: Consumption,
     pub(super) send_queue: SendQueue,
-    /// The bytes of the messages that are on their way to Redis. Relaxed: it guards no other memory.
+    /// The bytes of the messages on the way to Redis. Relaxed: it guards no other memory.
     pub(super) bytes_on_the_way: Arc<AtomicUsize>,
 }
 
-/// The keys of a queue. All have the same hash tag.
+/// The keys of a queue in Redis. All have the same hash tag.
 pub(super) struct Keys {
     pub(super) stream: String,
     pub(super) retries: String,
@@ -30,7 +30,7 @@ pub(super) struct Keys {
     pub(super) once: String,
 }
 
-/// The consumer group. There is one, so that each message goes to one worker.
+/// The only consumer group, so that each message goes to one worker.
 pub(super) const GROUP: &str = "workers";
 
 impl Keys {

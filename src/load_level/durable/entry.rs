@@ -1,8 +1,8 @@
 use ::redis::{RedisWrite, ToRedisArgs};
 use std::fmt;
 
-/// The identity of an entry of a stream: milliseconds of the server's clock, and a number. They are in the stream's
-/// order.
+/// The identity of a stream entry: milliseconds of the server's clock, and a number. Identities sort in the order of
+/// the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Entry {
     pub(super) millis: u64,
@@ -53,14 +53,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_identity_is_none() {
+    fn other_text_is_not_parsed_as_an_identity() {
         for text in ["", "-", "1", "1-", "-1", "1-x", "+1-1", "1-1-1", "18446744073709551616-0"] {
             assert_eq!(Entry::parse(text.as_bytes()), None, "{text}");
         }
     }
 
     #[test]
-    fn identities_are_in_the_order_of_the_stream() {
+    fn identities_sort_in_the_order_of_the_stream() {
         let parse = |text: &str| Entry::parse(text.as_bytes());
         assert!(parse("9-10") < parse("10-9") && parse("10-9") < parse("10-10"));
     }

@@ -22,8 +22,8 @@ pub struct QueueReadings {
     pub waiting_for_retry: u64,
     /// The dead letters that are kept.
     pub dead_letters: u64,
-    /// The age of the oldest message that is waiting or in progress, in the order of the stream, since its first append
-    /// by the server's clock. A redelivered message is behind others, and may be older.
+    /// The age of the first message of the stream, waiting or in progress, since its first append by the server's
+    /// clock. A redelivered message is behind others, and may be older.
     pub oldest: Option<Duration>,
     /// All messages that were appended. Duplicates and redeliveries do not count.
     pub appended: u64,

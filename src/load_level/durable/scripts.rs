@@ -1,4 +1,4 @@
-//! The scripts, how they are called, and how answers are read.
+//! The Lua scripts: their calls and their answers.
 
 use super::entry::Entry;
 use crate::redis::{Connection, Failure, Fault, FaultKind, Script};
@@ -27,12 +27,12 @@ pub(super) async fn call(connection: &Connection, script: &Script, write: impl F
     connection.ask(async |connection: &mut _| script.run(connection, false, write).await).await
 }
 
-/// The fault of an answer that no such script gives.
+/// The fault of an answer that no script gives.
 pub(super) fn nonsense() -> Fault {
     Fault::new(FaultKind::Incomprehensible, "the answer is none of the script's")
 }
 
-/// A duration as a script takes it.
+/// Returns a duration in the unit of the scripts.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -72,7 +72,7 @@ pub(super) fn identity_of(value: Value) -> Result<Entry, Fault> {
     .ok_or_else(nonsense)
 }
 
-/// The entries of a stream: the identity of each, and its fields.
+/// Reads the entries of a stream: the identity and the fields of each.
 pub(super) fn entries(value: Value) -> Result<Vec<(Entry, Fields)>, Fault> {
     let entry = |entry| {
         let [identity, fields] = <[Value; 2]>::try_from(list(entry)?).map_err(|_| nonsense())?;
@@ -81,7 +81,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<(Entry, Fields)>, Fault> {
     list(value)?.into_iter().map(entry).collect()
 }
 
-/// The fields of an entry of a stream. An entry of another program has no payload.
+/// The fields of a stream entry. An entry of another program has no payload.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     pub(super) payload: Vec<u8>,

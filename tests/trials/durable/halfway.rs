@@ -148,7 +148,10 @@ async fn a_letter_is_revived_by_its_whole_identity_only() {
         for text in [millis, "hello", "", "-", "+"] {
             let error = queue.revive(text).await.expect_err("no identity");
             assert!(matches!(&error, AppendError::NoIdentity { id } if id == text), "{error:?}");
-            assert!(error.to_string().starts_with(&format!("{text:?} is not the identity of a dead letter")), "{error}");
+            assert!(
+                error.to_string().starts_with(&format!("{text:?} is not the identity of a dead letter")),
+                "{error}"
+            );
         }
     }
     let now = readings(&queue).await;

@@ -18,7 +18,7 @@ pub struct WorkerBuilder<Decode, S> {
     pace: Option<(u64, Duration)>,
 }
 
-/// More calls or messages than any process holds.
+/// The most calls or messages of a worker: more than any process can have.
 const MOST_HELD: usize = 1 << 20;
 
 impl<Decode, S> WorkerBuilder<Decode, S> {
@@ -35,69 +35,70 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         Self { core, decode, service, settings, prefetch: None, pace: None }
     }
 
-    /// The most calls at a time. Default: 16. From 1 to 2^20.
+    /// Sets the most calls in flight. Default: 16. From 1 to 2^20.
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.settings.concurrency = calls;
         self
     }
 
-    /// The messages to have ready beyond those that are being worked on, so that none waits for Redis. They are in
-    /// progress: no other worker gets them, unless this one dies. Default: as many as the
-    /// [concurrency](Self::concurrency), which keeps calls that take longer than a round trip to Redis without a gap.
-    /// Up to 2^20; with 0 each message is fetched when there is a call free for it.
+    /// Sets the most messages to fetch beyond those in calls, so that no call waits for Redis. Prefetched messages are
+    /// in progress: no other worker gets them unless this one dies. Default: the [concurrency](Self::concurrency),
+    /// which leaves no gap between calls that take longer than a round trip to Redis. Up to 2^20. With 0 a message is
+    /// fetched when a call is free for it.
     pub fn prefetch(self, messages: usize) -> Self {
         Self { prefetch: Some(messages), ..self }
     }
 
-    /// Begins at most `calls` calls per `per` in this worker, evenly spread. After a pause it makes up for at most 5
-    /// ms. Default: as fast as the concurrency allows.
+    /// Throttles this worker: at most `calls` calls begin per `per`, evenly spread. After a pause the worker makes up
+    /// for at most 5 ms. Default: as fast as the concurrency allows.
     ///
-    /// For all workers together put a [distributed limit](crate::rate_limit::distributed) around the service: a message
-    /// that it refuses comes again, and that is no try.
+    /// For a limit over all workers put a [distributed rate limit](crate::rate_limit::distributed) around the service.
+    /// A message that the limit refuses comes again, and the call does not count as a try.
     pub fn pace(self, calls: u64, per: Duration) -> Self {
         Self { pace: Some((calls, per)), ..self }
     }
 
-    /// How often a message is tried before it becomes a dead letter. Default: 5. At least 1.
+    /// Sets the number of tries before a message becomes a dead letter. Default: 5. At least 1.
     ///
-    /// A worker that dies counts as a try of the message that it was [calling
-    /// alone](super::super#messages-that-kill-their-worker), and of no other.
+    /// The death of a worker counts as a try of the message that it was [calling
+    /// alone](super::super#messages-that-kill-their-worker), and of no other message.
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.settings.max_tries = tries;
         self
     }
 
-    /// How long a message waits before each further try. Default: from 1 s, doubling up to 5 minutes, with full jitter.
+    /// Sets the backoff before each further try. Default: from 1 s, doubling up to 5 minutes, with full jitter.
     ///
-    /// A worker looks every 100 ms for messages that are due.
+    /// A worker looks for due messages every 100 ms.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self
     }
 
-    /// A message that was appended longer ago, by the server's clock, is dropped with a count when its call would
-    /// begin. Default: none is.
+    /// Sets the age, by the server's clock, above which a message is dropped and counted when its call would begin.
+    /// Default: no message is dropped.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.settings.max_age = Some(age);
         self
     }
 
-    /// A message is taken over once its worker has not kept it alive for this time. Default: 30 s.
+    /// Sets the time after which other workers take over the messages of a worker that has not kept them alive: the
+    /// visibility timeout of other queues. Default: 30 s.
     ///
-    /// A worker that lives keeps its messages alive four times in that time, however long the calls take. Shorter means
-    /// that messages of a dead worker come sooner, and that one which is only cut off from Redis loses them sooner.
-    /// From 100 ms to 366 days; less than the [time for an answer](super::super::DurableQueueBuilder::answer_timeout)
-    /// makes a slow answer of Redis a takeover.
+    /// A live worker keeps its messages alive four times in that time, however long the calls take. A shorter time
+    /// redelivers the messages of a dead worker sooner. It also takes messages sooner from a worker that is only cut
+    /// off from Redis. From 100 ms to 366 days. A time below the [answer
+    /// timeout](super::super::DurableQueueBuilder::answer_timeout) turns a slow answer of Redis into a takeover.
     pub fn takeover_after(mut self, idle: Duration) -> Self {
         self.settings.takeover_after = idle;
         self
     }
 
-    /// The worker.
+    /// Builds the worker.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`]: a number or a duration is out of its range, or the backoff cannot work.
+    /// A [`ConfigError`]: a number or a duration is out of its range, or the backoff is invalid.
     pub fn build(self) -> Result<Worker<Decode, S>, ConfigError> {
         let mut settings = self.settings;
         settings.prefetch = self.prefetch.unwrap_or(settings.concurrency);
@@ -109,7 +110,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         if let Some((field, number)) = numbers.into_iter().find(|(_, number)| *number > MOST_HELD) {
             return Err(ConfigError::new(field, number, "must be at most 2^20"));
         }
-        // It begins to count when the worker runs.
+        // The pace begins to count when the worker runs.
         settings.pace = self.pace.map(|(calls, per)| Pace::new("durable.worker.pace", calls, per)).transpose()?;
         if settings.max_tries == 0 {
             return Err(ConfigError::new("durable.worker.max_tries", 0, "must be at least 1"));
@@ -120,7 +121,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         }
         check_duration("durable.worker.takeover_after", settings.takeover_after)?;
         if settings.takeover_after < Duration::from_millis(100) {
-            let rule = "must be at least 100 ms: a worker that lives must be able to say so in time";
+            let rule = "must be at least 100 ms, so that a live worker can keep its messages alive in time";
             return Err(ConfigError::new("durable.worker.takeover_after", settings.takeover_after, rule));
         }
         Ok(Worker {

@@ -1,4 +1,4 @@
-//! One call of the service, and what its end means for the message.
+//! One call of the service, and the verdict on its message.
 
 use super::super::{error::BoxError, message::Delivery};
 use crate::{
@@ -15,19 +15,19 @@ use std::{
 };
 use tower::Service;
 
-/// How a call ended.
+/// The result of a call.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Succeeded,
     Failed {
         reason: String,
     },
-    /// By the service or a layer around it, before anything was done: no try.
+    /// Rejected by the service or a layer around it, before any work was done: not a try.
     Rejected {
         retry_after: Option<Duration>,
         holds_up: bool,
     },
-    /// Another try would fail in the same way.
+    /// The message cannot be decoded. Another try would fail in the same way.
     Undecodable {
         reason: String,
     },
@@ -39,7 +39,7 @@ pub(super) trait Caller: Send + Sync + 'static {
     fn call(&self, delivery: Delivery) -> impl Future<Output = Verdict> + Send;
 }
 
-/// The service of a worker, and the function that makes its requests.
+/// The service of a worker, and the function that decodes its requests.
 pub(super) struct Target<Decode, S, T, E> {
     pub(super) decode: Arc<Decode>,
     pub(super) service: Arc<Mutex<S>>,
@@ -60,7 +60,7 @@ where
             Ok(request) => request,
             Err(error) => return Verdict::Undecodable { reason: format!("undecodable: {}", chain(&*error.into())) },
         };
-        // The clone is made here, so that it panics in the task of the call if it does.
+        // The service is cloned here, so that a panic of `clone` is in the task of the call.
         let mut service = lock(&self.service).clone();
         let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Verdict::of(&*error.into()));
         if let Err(verdict) = ready {
@@ -102,10 +102,10 @@ fn rejection<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Rejection> {
     None
 }
 
-/// Whether the same call may be admitted later, and nothing has been done yet.
+/// Returns whether the same call may be admitted later, and no work has been done yet.
 fn comes_again(rejection: &Rejection) -> bool {
     let never = match rejection {
-        // It costs more than is ever allowed at once.
+        // The call costs more than the limit ever allows at once.
         Rejection::RateLimited(details) => details.retry_after().is_none(),
         Rejection::QueueFull(details) => details.cause() == QueueFullCause::TooHeavy,
         _ => false,
@@ -119,14 +119,14 @@ mod tests {
     use crate::error::{Closed, Overloaded, QueueFull, RateLimited, TimedOut};
 
     #[test]
-    fn only_a_rejection_that_may_be_admitted_later_is_no_try() {
+    fn only_a_rejection_that_may_be_admitted_later_does_not_count_as_a_try() {
         let second = Some(Duration::from_secs(1));
         let rejections: [(Rejection, bool); 8] = [
             (Overloaded::new(3, None).into(), true),
             (RateLimited::new(second).into(), true),
             (RateLimited::new(None).into(), false),
             (QueueFull::new(QueueFullCause::TooHeavy, 1, None).into(), false),
-            // This process stops: another one takes the message.
+            // This process stops, and another one takes the message.
             (Closed::queue().into(), true),
             (RateLimited::closed().into(), true),
             (TimedOut::new(second, true).into(), false),

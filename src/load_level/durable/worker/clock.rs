@@ -14,14 +14,14 @@ impl ServerClock {
         Self { millis, at }
     }
 
-    /// The time since then by the server's clock. A moment that is yet to come was now.
+    /// Returns the time since `millis` by the server's clock. Zero for an instant in the future.
     pub(super) fn since(&self, millis: u64, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.at);
         (Duration::from_millis(self.millis) + passed).saturating_sub(Duration::from_millis(millis))
     }
 }
 
-/// When calls may begin.
+/// The pace at which calls begin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Starts {
     pace: Pace,
@@ -34,12 +34,12 @@ impl Starts {
         Self { pace, origin: Origin::at(now), began: now }
     }
 
-    /// Begins a call, if one may begin.
+    /// Takes the slot of a call, if one may begin.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         self.pace.take(self.origin.to(now)).is_some()
     }
 
-    /// When the next call may begin.
+    /// Returns when the next call may begin.
     pub(super) fn next(&self, now: Instant) -> Instant {
         self.began.checked_add(self.pace.due().duration()).map_or(now, |next| next.max(now))
     }

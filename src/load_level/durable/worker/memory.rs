@@ -1,29 +1,29 @@
 use crate::load_level::durable::entry::Entry;
 use std::time::Duration;
 
-/// A message and its place in the stream.
+/// A message with its stream entry and its history.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
     pub(super) entry: Entry,
     pub(super) memory: Memory,
 }
 
-/// The history of a message that is delivered again. As text:
-/// `<identity> <failed tries> <milliseconds of the last delay>`, and ` suspect` if it is one.
+/// The history of a message that is delivered again. As text: `<identity> <failed tries> <milliseconds of the last
+/// delay>`, followed by ` suspect` if it is a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_level::durable) struct Memory {
-    /// The identity that its first append got.
+    /// The identity of its first append.
     pub(in crate::load_level::durable) id: Entry,
     pub(in crate::load_level::durable) failed: u32,
     pub(in crate::load_level::durable) delay: Duration,
-    /// A worker that had the message died, and no call of the message has ended since then.
+    /// Whether a worker that had the message died, and no call of the message has ended since then.
     pub(in crate::load_level::durable) is_suspect: bool,
 }
 
 const SUSPECT: &str = "suspect";
 
 impl Memory {
-    /// The history of the stream's entry of this identity. An entry without one that can be read is a first delivery.
+    /// Returns the history of a stream entry. An entry without a readable history is a first delivery.
     pub(in crate::load_level::durable) fn of(entry: Entry, memory: Option<&[u8]>) -> Self {
         memory.and_then(Self::parse).unwrap_or(Self { id: entry, failed: 0, delay: Duration::ZERO, is_suspect: false })
     }
@@ -42,17 +42,17 @@ impl Memory {
         format!("{id} {failed} {}{suspect}", delay.as_millis())
     }
 
-    /// When it was appended first, in milliseconds of the server's clock.
+    /// Returns the time of its first append, in milliseconds of the server's clock.
     pub(in crate::load_level::durable) fn appended_at(&self) -> u64 {
         self.id.millis
     }
 }
 
 impl Ticket {
-    /// The message after one more failed try.
+    /// Returns the message after one more failed try.
     pub(super) fn after_a_failure(mut self) -> Self {
         self.memory.failed = self.memory.failed.saturating_add(1);
-        // Its call has ended, and the worker has not.
+        // Its call has ended, and the worker is alive.
         self.memory.is_suspect = false;
         self
     }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_memory_is_its_first_entry() {
+    fn a_message_without_a_readable_memory_is_a_first_delivery() {
         let first = Memory { id: entry("7-1"), failed: 0, delay: Duration::ZERO, is_suspect: false };
         for memory in [None, Some(&b""[..]), Some(b"nonsense"), Some(b"1 1 3"), Some(b"1-1 x 3"), Some(b"\xff 1 1")] {
             assert_eq!(Memory::of(entry("7-1"), memory), first, "{memory:?}");

@@ -2,13 +2,13 @@
 //!
 //! | file | its job |
 //! |---|---|
-//! | `builder`, `settings` | how a worker is configured |
+//! | `builder`, `settings` | the configuration of a worker |
 //! | `run` | the worker and its loop |
 //! | `requests` | the requests to Redis, one command or script each |
 //! | `call` | one call of the service, and its verdict |
 //! | `memory` | the history of a message |
 //! | `clock` | the server's clock, and the pace of calls |
-//! | `report` | what a worker does, and has done |
+//! | `report` | the state and the report of a worker |
 
 mod builder;
 mod call;

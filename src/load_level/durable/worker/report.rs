@@ -1,26 +1,27 @@
 use crate::sync::{Mutex, lock};
 use std::{fmt, sync::Arc};
 
-/// The work of a worker that has ended.
+/// The totals of a worker that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerReport {
     /// The calls that ended with success.
     pub succeeded: u64,
-    /// The calls that failed, those that the service rejected not counted.
+    /// The calls that failed. Rejected calls do not count.
     pub failed: u64,
-    /// The calls that the service, or a layer around it, rejected: their messages come again, and that was no try.
+    /// The calls that the service or a layer around it rejected. Their messages come again, and the call does not count
+    /// as a try.
     pub rejected: u64,
     /// The messages that became dead letters.
     pub dead: u64,
-    /// The messages that were too old.
+    /// The messages that were dropped because they were too old.
     pub dropped_for_age: u64,
     /// The messages that were taken over from a worker that died or was cut off.
     pub taken_over: u64,
-    /// The messages that were given back when the worker ended, without a call.
+    /// The messages that were put back without a call when the worker ended.
     pub given_back: u64,
-    /// The messages whose end Redis has not confirmed when the worker ended: they are delivered again, unless it has it
-    /// all the same.
+    /// The messages whose end Redis had not confirmed when the worker ended. They are delivered again, unless Redis
+    /// recorded the end without the worker learning of it.
     pub unconfirmed: u64,
 }
 
@@ -30,17 +31,17 @@ pub struct WorkerReport {
 pub struct WorkerReadings {
     /// The calls in progress.
     pub in_flight: usize,
-    /// The messages that it has: those of the calls, those that wait for one, and those whose end is not confirmed.
+    /// The messages that the worker has: in a call, waiting for a call, or with an unconfirmed end.
     pub held: usize,
-    /// Its work so far.
+    /// The totals so far.
     pub so_far: WorkerReport,
-    /// How often Redis failed it.
+    /// The number of failed requests to Redis.
     pub redis_failures: u64,
-    /// The last failure of Redis. `None` once a request has succeeded since then.
+    /// The last failure of Redis. `None` once a later request has succeeded.
     pub redis_error: Option<String>,
 }
 
-/// Reads the state of a worker. Clones are one monitor.
+/// Reads the state of a worker. Clones read the same worker.
 #[derive(Clone)]
 pub struct WorkerMonitor(pub(super) Arc<WorkerShared>);
 
@@ -48,7 +49,7 @@ pub struct WorkerMonitor(pub(super) Arc<WorkerShared>);
 pub(super) struct WorkerShared(Mutex<WorkerReadings>);
 
 impl WorkerMonitor {
-    /// The worker's state now. After its end: its last state.
+    /// Returns the worker's state now, or its last state after its end.
     pub fn readings(&self) -> WorkerReadings {
         lock(&self.0.0).clone()
     }

@@ -1,4 +1,4 @@
-//! The requests of a worker to Redis: one command or script each.
+//! The requests of a worker to Redis, one command or script each.
 
 use super::super::{
     core::{Core, GROUP},
@@ -14,26 +14,26 @@ use ::redis::{Cmd, Value, cmd};
 use rand::RngExt;
 use std::{sync::Arc, time::Duration};
 
-/// The requests of one worker. Clones are the same worker.
+/// The requests of one worker. Clones belong to the same worker.
 #[derive(Clone)]
 pub(super) struct Requests {
     core: Arc<Core>,
-    /// A connection for requests that wait. On the other one all answers would wait behind them.
+    /// A connection for requests that block. On the other connection all answers would wait behind them.
     waiting: Connection,
     consumer: Arc<str>,
 }
 
-/// How long a request for messages waits for one. It delays the end of a worker that has nothing to do by as much.
+/// How long a request for messages waits for one. A worker without messages ends later by up to this time.
 const WAIT: Duration = Duration::from_millis(200);
 
-/// Whether a request for messages waits for one if there is none.
+/// Whether a request for messages waits for one, if there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     Not,
     ForOne,
 }
 
-/// A delivery that has ended, by the entry of the stream.
+/// A delivery that has ended, by its stream entry.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
     pub(super) entry: Entry,
@@ -49,29 +49,29 @@ enum End {
 }
 
 impl Outcome {
-    /// The work is done.
+    /// Returns the outcome of work that is done.
     pub(super) fn done(Ticket { entry, .. }: Ticket) -> Self {
         Self { entry, end: End::Done }
     }
 
-    /// The message was too old.
+    /// Returns the outcome of a message that was too old.
     pub(super) fn dropped(Ticket { entry, .. }: Ticket) -> Self {
         Self { entry, end: End::Dropped }
     }
 
-    /// The message is delivered again after this time.
+    /// Returns the outcome of a message that is delivered again after this time.
     pub(super) fn again(Ticket { entry, memory }: Ticket, delay: Duration) -> Self {
         Self { entry, end: End::Again { memory, delay } }
     }
 
-    /// The message is a dead letter.
+    /// Returns the outcome of a message that becomes a dead letter.
     pub(super) fn dead(Ticket { entry, memory }: Ticket, reason: String) -> Self {
         Self { entry, end: End::Dead { memory, reason } }
     }
 }
 
 impl End {
-    /// The place of its kind among the arguments of the script.
+    /// Returns the index of its kind among the arguments of the script.
     fn place(&self) -> usize {
         match self {
             Self::Done => 0,
@@ -82,41 +82,41 @@ impl End {
     }
 }
 
-/// How the call of a suspect goes on, as the script that takes over knows it.
+/// The state of a suspect's call, as the takeover script knows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
-    /// It begins, and no other has begun.
+    /// It begins, and no other call has begun.
     Alone = 2,
-    /// Others may begin beside it.
+    /// Other calls may begin beside it.
     Beside = 3,
 }
 
-/// The answer of the script that tends a queue.
+/// The answer of the `TEND` script.
 pub(super) struct Tended {
     /// The server's clock.
     pub(super) millis: u64,
-    /// How many messages that were due went back to the stream.
+    /// The number of due messages that went back to the stream.
     pub(super) moved: u64,
     /// The time until the next message is due.
     pub(super) next_due: Option<Duration>,
     pub(super) taken: Vec<Taken>,
 }
 
-/// A message that the worker has from now on.
+/// A message that the worker has received.
 pub(super) struct Taken {
     pub(super) entry: Entry,
-    /// The workers that died during its call.
+    /// The number of workers that died during its call.
     pub(super) deaths: u32,
-    /// It may be what killed a worker.
+    /// Whether it may have killed a worker.
     pub(super) is_suspect: bool,
     pub(super) fields: Fields,
 }
 
-/// The duties of the script that tends a queue, beside moving what is due.
+/// The work of the `TEND` script, beside moving due messages.
 #[derive(Clone, Copy)]
 pub(super) struct Duties {
     pub(super) make_group: bool,
-    /// After how long to take over, and the most messages to take over.
+    /// The idle time after which to take over, and the most messages to take over.
     pub(super) take_over: Option<(Duration, usize)>,
 }
 
@@ -125,9 +125,9 @@ pub(super) const MOST_MOVED: u64 = 500;
 
 impl Requests {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        // Not the queue's generator: with the same seed in two processes they would be one consumer.
+        // Not the queue's generator: two processes with the same seed would be one consumer.
         let (high, low): (u64, u64) = Random::new().with(|random| (random.random(), random.random()));
-        // Of the requests that are on their way at the same time one waits at most.
+        // At most one of the requests in flight waits.
         let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT));
         let waiting = Connection::open_lazily(server, core.random.clone());
         Self { core, waiting, consumer: format!("{high:016x}{low:016x}").into() }
@@ -141,7 +141,7 @@ impl Requests {
             command.arg("BLOCK").arg(millis(WAIT));
         }
         command.arg("STREAMS").arg(&self.core.keys.stream).arg(">");
-        // A worker that has just started is no failure of Redis.
+        // A worker that has just started does not report a failure of Redis.
         self.waiting.until_it_was_up(WAIT).await;
         let answer = self.waiting.ask(async |connection| command.query_async::<Value>(connection).await).await?;
         let stream = match answer {
@@ -192,7 +192,8 @@ impl Requests {
         Ok(Tended { millis: number(&millis)?, moved: number(&moved)?, next_due, taken })
     }
 
-    /// Tells Redis that these are still worked on. Returns them, and those of them that other workers have.
+    /// Tells Redis that the worker still processes these messages. Returns them, and those of them that other workers
+    /// have.
     pub(super) async fn keep(self, held: Vec<Entry>) -> (Vec<Entry>, Result<Vec<Entry>, Fault>) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(&held);
@@ -202,7 +203,7 @@ impl Requests {
         (held, answer.map_err(Fault::from).and_then(lost))
     }
 
-    /// Tells Redis how the call of a suspect goes on. `false`: another worker has the message.
+    /// Tells Redis the state of a suspect's call. `false`: another worker has the message.
     pub(super) async fn mark(self, entry: Entry, mark: Mark) -> Result<bool, Fault> {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(entry).arg(mark as u8);
@@ -210,7 +211,8 @@ impl Requests {
         Ok(number(&call(&self.core.connection, &MARK, write).await?)? == 1)
     }
 
-    /// Removes the consumer, if it has nothing. Where that fails, others do it once it has been away for long.
+    /// Removes the consumer if it has no messages. If that fails, other workers remove it once it has been idle for
+    /// long.
     pub(super) async fn leave(self) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer);
