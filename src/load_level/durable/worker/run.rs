@@ -1,18 +1,18 @@
-//! A worker and its loop. One task has all its state; calls run in tasks of their own, so that a call which blocks its
-//! thread keeps no message from being kept alive.
+//! A worker and its loop. One task owns all of the worker's state. Calls run in tasks of their own, so that a call
+//! which blocks its thread does not stop the worker from keeping messages alive.
 //!
 //! | phase | what happens | next phase |
 //! |---|---|---|
 //! | `Working` | `shutdown` ends | `Draining` |
 //! | `Draining` | the last call in progress ends | `Closing` |
-//! | `Closing` | Redis has confirmed every end, or does not for as long as others wait before they take over | the end |
+//! | `Closing` | Redis has confirmed every end, or the takeover time has passed | the end |
 //!
-//! The worker leads five conversations with Redis. Each has a state of its own, and a file: [`taking`] messages,
+//! The worker has five kinds of requests to Redis, each with a state and a file of its own: [`taking`] messages,
 //! [`settling`] their ends, [`tending`] the queue, [`keeping`] messages alive, and marking suspects that are called
-//! [`alone`]. [`health`] says when Redis may be asked at all, and [`schedule`] when the loop looks again.
+//! [`alone`]. [`health`] says when the worker may ask Redis at all, and [`schedule`] when the loop runs next.
 //!
-//! A message comes with `taking` or `tending`, waits in [`waiting`], is called by [`starting`] in a task of [`calls`],
-//! and ends in [`ends`], which hands its outcome to `settling`.
+//! A message arrives with `taking` or `tending` and waits in [`waiting`]. [`starting`] begins its call in a task of
+//! [`calls`]. The call ends in [`ends`], which hands its outcome to `settling`.
 
 mod alone;
 mod calls;
@@ -58,10 +58,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 use waiting::WaitingMessages;
 
-/// A request to Redis that is on its way.
+/// A request to Redis in flight.
 type Asking<Answer> = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A worker that runs.
+/// The state of a running worker.
 struct Run<C> {
     core: Arc<Core>,
     settings: Settings,
@@ -74,7 +74,7 @@ struct Run<C> {
     waiting: WaitingMessages,
     starting: Starting,
     calls: Calls,
-    /// The buffer in which the ends of calls are collected. Empty between two polls.
+    /// A buffer for the ends of calls. Empty between two polls.
     ended: Vec<(Ticket, Verdict)>,
 
     health: Health,
@@ -90,13 +90,13 @@ struct Run<C> {
 enum Phase {
     /// Takes messages and calls the service.
     Working,
-    /// Takes nothing and begins no call. Calls are in progress.
+    /// Takes no messages and begins no call. Calls are in progress.
     Draining,
-    /// No call is in progress since then. Redis has not confirmed every end.
+    /// No call has been in progress since then. Redis has not confirmed every end.
     Closing { since: Instant },
 }
 
-/// Takes messages of a queue and calls a service with each. Made by
+/// Takes messages from a queue and calls a service with each. Made by
 /// [`DurableQueue::worker`](super::super::DurableQueue::worker).
 ///
 /// It does nothing until it [runs](Self::run).
@@ -109,19 +109,19 @@ pub struct Worker<Decode, S> {
 }
 
 impl<Decode, S> Worker<Decode, S> {
-    /// Reads the worker's state while it runs, and after its end.
+    /// Returns a monitor, which reads the worker's state while it runs and after its end.
     pub fn monitor(&self) -> WorkerMonitor {
         WorkerMonitor(self.shared.clone())
     }
 
-    /// Works until `shutdown` ends. Then it takes no more messages, lets the calls in progress end, tells Redis, gives
-    /// back the messages that it has not begun, and returns what it has done.
+    /// Works until `shutdown` ends. Then it takes no more messages, lets the calls in progress end, reports them to
+    /// Redis, gives back the messages that it has not begun, and returns its totals.
     ///
-    /// No failure of Redis ends it before. At the end it waits for Redis for as long as others wait before they
-    /// [take over](super::WorkerBuilder::takeover_after), counted from the end of the last call.
+    /// No failure of Redis ends it earlier. At its end it waits for Redis for at most the time after which others [take
+    /// over](super::WorkerBuilder::takeover_after), counted from the end of the last call.
     ///
-    /// Dropped, it stops at once, and its calls with it; its messages are taken over by others after that time. It must
-    /// be polled, best in a task of its own, for its messages to be kept alive.
+    /// Dropping the future stops the worker and its calls at once; others take over its messages after that time. The
+    /// future must be polled to keep the messages alive, best in a task of its own.
     pub async fn run<T, E>(self, shutdown: impl Future<Output = ()>) -> WorkerReport
     where
         Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,
@@ -184,7 +184,7 @@ impl<C> Run<C> {
         }
     }
 
-    /// Asks Redis what is to be asked now.
+    /// Sends the requests to Redis that are due.
     fn ask(&mut self, now: Instant) {
         self.give_back();
         if self.health.may_ask(now) {
@@ -197,7 +197,7 @@ impl<C> Run<C> {
         }
     }
 
-    /// Handles everything that has happened. Ready if anything has.
+    /// Handles all events. Ready if there were any.
     fn poll<Shutdown>(&mut self, shutdown: Pin<&mut Shutdown>, timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()>
     where
         Shutdown: Future<Output = ()>,
@@ -250,12 +250,12 @@ impl<C> Run<C> {
         is_settled || now >= since + self.settings.takeover_after
     }
 
-    /// Whether no request is on its way that can bring messages, and none is on its way to its call.
+    /// Returns whether no request in flight can bring messages or begin a call.
     fn brings_no_more(&self) -> bool {
         self.taking.is_idle() && self.tending.is_idle() && !self.alone.is_marking()
     }
 
-    /// Gives back the messages that wait, once it takes none and no more can come.
+    /// Gives back the waiting messages, once the worker takes no more and none can arrive.
     fn give_back(&mut self) {
         if self.phase != Phase::Working && self.brings_no_more() {
             let outcomes = self.waiting.give_back();

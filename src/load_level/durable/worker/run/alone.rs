@@ -1,22 +1,22 @@
-//! Calls of messages that may have killed a worker: one at a time, and at first beside no other.
+//! Calls of suspects, the messages that may have killed a worker: one at a time, and at first beside no other call.
 //!
-//! The script that takes over counts a death against a message only where Redis knew that its call had begun. Only
-//! calls of suspects are worth a round trip for that. So suspects wait until no other call is in flight. Redis hears of
-//! the call before it begins, and of its end before another begins. A call that takes longer than [`ALONE_FOR`] has had
-//! its chance to kill the worker, and holds up no others any longer.
+//! The takeover script counts a death against a message only if Redis knew that its call had begun. Only calls of
+//! suspects are worth a round trip for that. Suspects therefore wait until no other call is in flight. The worker tells
+//! Redis of the call before it begins, and of its end before another call begins. A call that takes longer than
+//! [`ALONE_FOR`] has had its chance to kill the worker, and no longer delays other calls.
 //!
 //! | state | what happens | next state |
 //! |---|---|---|
-//! | `Off` | a suspect waits, and no call is in flight but long ones of suspects | `Marking` |
-//! | `Marking` | Redis knows | `Marked` |
-//! | | Redis fails, another worker has the message, or this one stops | `Off` |
+//! | `Off` | a suspect waits, and no call is in flight except long calls of suspects | `Marking` |
+//! | `Marking` | Redis has recorded the call | `Marked` |
+//! | | Redis fails, another worker has the message, or this worker stops | `Off` |
 //! | `Marked` | the call begins | `Calling` |
 //! | `Calling` | the call ends | `Ending` |
-//! | | it takes long | `Releasing` |
-//! | `Releasing` | Redis knows | `Off`: it is one of the long ones |
+//! | | the call takes longer than `ALONE_FOR` | `Releasing` |
+//! | `Releasing` | Redis has recorded it | `Off`: it is one of the long calls |
 //! | | the call ends | `Ending` |
 //! | | Redis fails | `Calling` |
-//! | `Ending` | Redis knows its end | `Off` |
+//! | `Ending` | Redis has recorded its end | `Off` |
 
 use super::{Asking, Phase, Run, starting::Admitted, waiting::Ready};
 use crate::{
@@ -31,16 +31,16 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// For this time of a suspect's call nothing else begins beside it. Most messages that kill a process do so at once.
+/// No other call begins in this first part of a suspect's call. Most messages that kill a process do so at once.
 const ALONE_FOR: Duration = Duration::from_secs(1);
 
 type Answer = Result<bool, Fault>;
 
-/// The suspect whose turn it is.
+/// The suspect whose call is marked or in progress.
 #[derive(Default)]
 pub(super) struct Alone {
     phase: AlonePhase,
-    /// The suspects whose calls have taken long, and go on.
+    /// The suspects whose long calls are in progress.
     long: HashSet<Entry>,
 }
 
@@ -60,12 +60,12 @@ impl Alone {
         matches!(self.phase, AlonePhase::Off)
     }
 
-    /// Whether a suspect is neither among the messages that wait nor in a call.
+    /// Returns whether a suspect has left the waiting messages, and its call has not begun.
     pub(super) fn is_marking(&self) -> bool {
         matches!(self.phase, AlonePhase::Marking(..) | AlonePhase::Marked(_))
     }
 
-    /// When the call of a suspect has taken long.
+    /// Returns when the call of a suspect becomes a long call.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.phase {
             AlonePhase::Calling(_, since) => Some(*since + ALONE_FOR),
@@ -73,7 +73,7 @@ impl Alone {
         }
     }
 
-    /// The suspect whose call begins now.
+    /// Returns the suspect whose call begins now.
     pub(super) fn take_marked(&mut self, now: Instant) -> Option<Ready> {
         match mem::take(&mut self.phase) {
             // Marked => Calling
@@ -88,7 +88,7 @@ impl Alone {
         }
     }
 
-    /// A call has ended.
+    /// Notes that a call has ended.
     pub(super) fn ended(&mut self, ended: Entry) {
         self.long.remove(&ended);
         match self.phase {
@@ -102,18 +102,18 @@ impl Alone {
 }
 
 impl<C> Run<C> {
-    /// Whether a call could begin now by the concurrency, whatever the pace and the service say.
+    /// Returns whether the concurrency allows a call now, regardless of the pace and of the service.
     pub(super) fn may_begin_one(&self, now: Instant) -> bool {
         let may_begin_alone = !self.waiting.suspects.is_empty() && self.has_room_alone(now);
         may_begin_alone || (!self.waiting.ordinary.is_empty() && self.may_begin_beside(0))
     }
 
-    /// Whether a message that is no suspect may begin beside the calls in progress and these many more.
+    /// Returns whether the call of an ordinary message may begin beside the calls in progress and `more` others.
     pub(super) fn may_begin_beside(&self, more: usize) -> bool {
         !self.holds_up_others() && self.calls.in_flight() + more < self.settings.concurrency
     }
 
-    /// Whether messages that are no suspects wait until a suspect's turn is over.
+    /// Returns whether ordinary messages wait until a suspect's call is over.
     pub(super) fn holds_up_others(&self) -> bool {
         !self.waiting.suspects.is_empty() || !self.alone.is_off()
     }
@@ -126,7 +126,7 @@ impl<C> Run<C> {
             && in_flight < self.settings.concurrency
     }
 
-    /// Lets Redis know of the next suspect's call, if it is time for one.
+    /// Tells Redis of the next suspect's call, if one may begin.
     pub(super) fn begin_alone(&mut self, now: Instant) {
         while self.has_room_alone(now) {
             let Some(suspect) = self.waiting.suspects.pop_front() else { return };
@@ -142,7 +142,7 @@ impl<C> Run<C> {
         }
     }
 
-    /// Handles what has happened to the suspect whose turn it is.
+    /// Handles the events of the current suspect.
     pub(super) fn poll_alone(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         match mem::take(&mut self.alone.phase) {
             AlonePhase::Off => false,
@@ -169,7 +169,7 @@ impl<C> Run<C> {
                 }
                 Poll::Ready(answer) => {
                     match self.answered(answer, now) {
-                        // Releasing => Off. Where another worker has it, there is nothing to say of it any more.
+                        // Releasing => Off. If another worker has the message, there is nothing more to mark.
                         Some(_) => drop(self.alone.long.insert(entry)),
                         // Releasing => Calling
                         None => self.alone.phase = AlonePhase::Calling(entry, now),

@@ -1,11 +1,11 @@
 //! The tasks in which calls run.
 //!
 //! Each task makes one call after the other. It takes the next message from a queue that all tasks share, and waits
-//! when the queue is empty. A new task for each call would cost a worker of short calls about a quarter of its
+//! while the queue is empty. Spawning a task for each call would cost a worker with short calls about a quarter of its
 //! throughput.
 //!
-//! There are at least as many tasks as calls in progress, and at least as many permits, or tasks that hold one, as
-//! messages in the queue. So a call that blocks its thread holds up no other call.
+//! Two invariants: there are at least as many tasks as calls in progress, and the permits plus the tasks that took one
+//! are at least as many as the messages in the queue. A call that blocks its thread therefore delays no other call.
 
 use super::super::{
     call::{Caller, Verdict},
@@ -33,19 +33,19 @@ use tokio::{
     time::Instant,
 };
 
-/// A task yields its thread after `TURN` calls that end at once, or after `TURN_TIME`.
+/// A task yields its thread after `TURN` calls that end without waiting, or after `TURN_TIME`.
 const TURN: u32 = 32;
 const TURN_TIME: Duration = Duration::from_millis(1);
 
-/// All calls of a worker. Dropped, it stops them.
+/// All calls of a worker. Dropping it stops them.
 pub(super) struct Calls {
     shared: Arc<CallsShared>,
     tasks: JoinSet<()>,
-    /// The calls that were begun and whose ends were not collected.
+    /// The calls that have begun and whose ends have not been collected.
     in_flight: usize,
 }
 
-/// A message whose call begins.
+/// A message and its delivery, for a call that begins.
 pub(super) struct Job {
     pub(super) ticket: Ticket,
     pub(super) delivery: Delivery,
@@ -53,7 +53,7 @@ pub(super) struct Job {
 
 struct CallsShared {
     state: Mutex<CallsState>,
-    /// Each permit lets one task look for a job.
+    /// One permit for each job that no task has come for yet.
     looks: Semaphore,
 }
 
@@ -90,8 +90,8 @@ impl Calls {
         }
     }
 
-    /// Adds the calls that have ended to the empty list. Returns whether there are any; if not, the task is woken when
-    /// there are.
+    /// Moves the calls that have ended to the empty list. Returns whether there are any. If not, the task of `cx` is
+    /// woken when there are.
     pub(super) fn poll_ended(&mut self, ended: &mut Vec<(Ticket, Verdict)>, cx: &mut Context<'_>) -> bool {
         let mut state = lock(&self.shared.state);
         if state.ended.is_empty() {
@@ -109,13 +109,13 @@ impl Calls {
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        // A task that makes a call at this moment is stopped only after it: it must find no further job.
+        // A task that is in a call now stops only after it. It must not find another job.
         lock(&self.shared.state).jobs.clear();
     }
 }
 
 impl CallsShared {
-    /// Puts jobs into the queue. Returns how many wait there.
+    /// Adds jobs to the queue. Returns the length of the queue.
     fn put(&self, jobs: Vec<Job>) -> usize {
         let mut state = lock(&self.state);
         state.jobs.extend(jobs);
@@ -130,8 +130,8 @@ impl CallsShared {
         lock(&self.state).ended.push((ticket, verdict));
     }
 
-    /// Wakes the worker's loop if calls have ended. Only for a task that is about to leave its thread: the loop may be
-    /// queued behind it, where no other thread can take it.
+    /// Wakes the worker's loop if calls have ended. Call it only before the task leaves its thread: the loop may be
+    /// queued behind the task, where no other thread can take it.
     fn tell(&self) {
         let mut state = lock(&self.state);
         let collector = if state.ended.is_empty() { None } else { state.collector.take() };
@@ -140,7 +140,7 @@ impl CallsShared {
     }
 }
 
-/// A call in progress. If the task ends before the call, the call counts as failed.
+/// A call in progress. If its task ends first, the call counts as failed.
 struct InProgress<'a> {
     shared: &'a CallsShared,
     ticket: Option<Ticket>,
@@ -163,7 +163,7 @@ impl Drop for InProgress<'_> {
     }
 }
 
-/// The calls that a task has made since it last left its thread.
+/// The calls that a task has made since it last yielded its thread.
 #[derive(Default)]
 struct TaskTurn {
     calls: u32,
@@ -199,16 +199,17 @@ async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
                 break;
             }
         }
-        // It may wait now.
+        // The task may wait now.
         shared.tell();
     }
 }
 
-/// The verdict on a call that panicked. The drop of the panic's payload is user code, and may panic as well.
+/// Returns the verdict on a call that panicked. Dropping the payload of the panic runs user code, which may panic as
+/// well.
 fn of_panic(payload: Box<dyn Any + Send>) -> Verdict {
     let verdict = Verdict::of_panic(&*payload);
     if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // A payload that panics when it is dropped again and again is leaked.
+        // The payload of a second panic is leaked, since its drop may panic again.
         mem::forget(next);
     }
     verdict

@@ -1,4 +1,4 @@
-//! Receives messages, and decides what the end of a call means for its message.
+//! Receives messages, and turns the verdict on a call into the outcome of its message.
 
 use super::{
     super::{
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const LONGEST_REASON: usize = 1024;
 
 impl<C> Run<C> {
-    /// Receives a message, which waits for its call from now on.
+    /// Receives a message and lets it wait for its call.
     pub(super) fn receive(&mut self, taken: Taken, now: Instant) {
         let Taken { entry, deaths, is_suspect, fields } = taken;
         let mut memory = Memory::of(entry, fields.memory.as_deref());
@@ -29,7 +29,7 @@ impl<C> Run<C> {
         self.waiting.add(Ready { ticket, payload: fields.payload });
     }
 
-    /// A call has ended.
+    /// Handles the end of a call.
     pub(super) fn ended(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) {
         self.alone.ended(ticket.entry);
         match verdict {
@@ -66,7 +66,7 @@ impl<C> Run<C> {
         self.settling.add([Outcome::again(ticket, delay)]);
     }
 
-    /// Makes a dead letter of the message.
+    /// Turns the message into a dead letter.
     fn bury(&mut self, ticket: Ticket, mut reason: String) {
         let cut = (0..=LONGEST_REASON.min(reason.len())).rev().find(|length| reason.is_char_boundary(*length));
         reason.truncate(cut.unwrap_or(0));

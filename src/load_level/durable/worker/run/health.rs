@@ -1,4 +1,4 @@
-//! Whether Redis answers, and when it may be asked.
+//! Whether Redis answers, and when the worker may ask it.
 //!
 //! | state | what happens | next state |
 //! |---|---|---|
@@ -14,17 +14,17 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The pauses after failures of Redis.
+/// The backoff after failures of Redis.
 const PAUSES: Backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1)).jitter(Jitter::Equal);
 
 pub(super) struct Health {
     state: HealthState,
-    /// The end of the pause after the last failure. A late answer to an earlier request does not shorten it.
+    /// The end of the backoff after the last failure. A late answer to an earlier request does not shorten it.
     ask_at: Instant,
 }
 
 enum HealthState {
-    /// Redis has answered everything since then.
+    /// Redis has answered every request since then.
     Well {
         since: Instant,
     },
@@ -46,14 +46,14 @@ impl Health {
         self.ask_at
     }
 
-    /// Whether Redis has answered everything for this time.
+    /// Returns whether Redis has answered every request for this time.
     pub(super) fn is_well_for(&self, time: Duration, now: Instant) -> bool {
         matches!(self.state, HealthState::Well { since } if now >= since + time)
     }
 }
 
 impl<C> Run<C> {
-    /// Returns the answer of Redis. After a failure Redis is left alone for a pause.
+    /// Returns the answer of Redis. A failure begins a pause, in which the worker sends no request.
     pub(super) fn answered<Answer>(&mut self, result: Result<Answer, Fault>, now: Instant) -> Option<Answer> {
         match result {
             Ok(answer) => {
@@ -72,7 +72,7 @@ impl<C> Run<C> {
     }
 
     fn failed_to_answer(&mut self, fault: &Fault, now: Instant) {
-        // The group is gone with the data, or the server is a replica that had not received it.
+        // The group is lost with the data, or the server is a replica that had not received it.
         if matches!(fault.said, Some(Said::NoGroup | Said::Unblocked)) {
             self.tending.make_group(now);
         }
@@ -83,7 +83,7 @@ impl<C> Run<C> {
         };
         self.health.state = HealthState::Failing { in_a_row };
         let pause = PAUSES.draw(in_a_row, &self.core.random);
-        // The worker must be back before others take over. At its end it waits no longer than they do.
+        // The worker must ask again before others take over. At its end it waits no longer than they do.
         self.health.ask_at = now + pause.min(self.settings.takeover_after / 8);
         self.shared.update(|readings| {
             readings.redis_failures += 1;

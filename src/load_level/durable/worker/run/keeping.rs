@@ -1,4 +1,4 @@
-//! Keeps messages alive: tells Redis of the messages that the worker has had for long, so that no other takes them
+//! Keeps messages alive: tells Redis which messages the worker has had for long, so that no other worker takes them
 //! over.
 
 use super::{Asking, Run};
@@ -15,16 +15,16 @@ const MOST_KEPT: usize = 500;
 type Answer = (Vec<Entry>, Result<Vec<Entry>, Fault>);
 
 pub(super) struct Keeping {
-    /// All messages that this worker has, until Redis has confirmed their end, each with the time of the last
-    /// notice to Redis that it is worked on.
+    /// All messages that this worker has, until Redis has confirmed their end, each with the time at which Redis last
+    /// learned that the worker has it.
     held: HashMap<Entry, Instant>,
-    /// The request on its way, and when it was made.
+    /// The request in flight, and the time at which it was made.
     request: Option<(Instant, Asking<Answer>)>,
     /// The next request is made no earlier.
     next_at: Instant,
 }
 
-/// The messages of a request, and when it was made.
+/// The messages of a request, and the time at which it was made.
 pub(super) struct KeptAlive {
     entries: Vec<Entry>,
     since: Instant,
@@ -35,7 +35,7 @@ impl Keeping {
         Self { held: HashMap::new(), request: None, next_at: now }
     }
 
-    /// How many messages the worker has.
+    /// Returns the number of messages that the worker has.
     pub(super) fn held(&self) -> usize {
         self.held.len()
     }
@@ -44,22 +44,22 @@ impl Keeping {
         self.held.contains_key(&entry)
     }
 
-    /// The worker has this message from now on.
+    /// Notes that the worker has this message from now on.
     pub(super) fn hold(&mut self, entry: Entry, now: Instant) {
         self.held.insert(entry, now);
     }
 
-    /// Redis knows that the worker still has this message. `false`: the worker does not have it.
+    /// Notes that Redis knows that the worker still has this message. `false`: the worker does not have it.
     pub(super) fn renew(&mut self, entry: Entry, now: Instant) -> bool {
         self.held.get_mut(&entry).map(|noticed| *noticed = now).is_some()
     }
 
-    /// The worker no longer has this message.
+    /// Notes that the worker no longer has this message.
     pub(super) fn release(&mut self, entry: Entry) {
         self.held.remove(&entry);
     }
 
-    /// When the next request is due, if none is on its way.
+    /// Returns when the next request is due, if none is in flight.
     pub(super) fn due(&self) -> Option<Instant> {
         (self.request.is_none() && !self.held.is_empty()).then_some(self.next_at)
     }
@@ -75,7 +75,7 @@ impl Keeping {
 }
 
 impl<C> Run<C> {
-    /// Tells Redis of the messages that the worker has had for long. Short work costs no request.
+    /// Tells Redis which messages the worker has had for long. Short work needs no request.
     pub(super) fn keep(&mut self, now: Instant) {
         let keeping = &mut self.keeping;
         if keeping.request.is_some() || now < keeping.next_at {
@@ -84,7 +84,7 @@ impl<C> Run<C> {
         let quarter = self.settings.takeover_after / 4;
         let long = keeping.held.iter().filter(|(_, noticed)| now >= **noticed + quarter);
         let entries: Vec<Entry> = long.map(|(entry, _)| *entry).take(MOST_KEPT).collect();
-        // Those that did not fit go with the next request, which is made as soon as this one is answered.
+        // The messages that did not fit go with the next request, which is made once this one is answered.
         keeping.next_at = if entries.len() == MOST_KEPT { now } else { now + quarter / 4 };
         if !entries.is_empty() {
             keeping.request = Some((now, Box::pin(self.requests.clone().keep(entries))));
@@ -100,7 +100,7 @@ impl<C> Run<C> {
             return;
         }
         lost.sort_unstable();
-        // Other workers have taken these over. A call that has begun goes on, and its end is settled all the same.
+        // Other workers have taken these messages over. A call that has begun goes on, and the worker settles its end.
         self.waiting.retain(|entry| {
             let is_lost = lost.binary_search(&entry).is_ok();
             if is_lost {

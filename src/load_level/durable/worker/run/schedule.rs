@@ -1,13 +1,13 @@
-//! When the loop looks again if nothing happens meanwhile.
+//! When the loop runs next if there is no event before.
 //!
-//! | instant | what is due then |
+//! | instant | due then |
 //! |---|---|
 //! | [`Health::ask_at`](super::Health::ask_at) | all requests, after a failure of Redis |
 //! | [`Tending::due`](super::Tending::due) | a request to tend the queue |
 //! | [`Keeping::due`](super::Keeping::due) | a request to keep messages alive |
-//! | [`Alone::due`](super::Alone::due) | the end of the time in which nothing begins beside a suspect |
-//! | [`Starting::due`](super::Starting::due) | a call that waits for the pace, or for a service that has enough |
-//! | a second from now | nothing: a bound |
+//! | [`Alone::due`](super::Alone::due) | the end of the time in which no call begins beside a suspect |
+//! | [`Starting::due`](super::Starting::due) | a call that waits for the pace, or for a service that is overloaded |
+//! | a second from now | an upper bound |
 
 use super::{Phase, Run};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const LONGEST: Duration = Duration::from_secs(1);
 
 impl<C> Run<C> {
-    /// The earliest instant of the table.
+    /// Returns the earliest instant of the table.
     pub(super) fn next_tick(&self, now: Instant) -> Instant {
         let is_working = self.phase == Phase::Working;
         let requests = if self.health.may_ask(now) {

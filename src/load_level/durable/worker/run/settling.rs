@@ -1,4 +1,4 @@
-//! Tells Redis how deliveries ended.
+//! Reports the ends of deliveries to Redis.
 
 use super::{super::requests::Outcome, Asking, Run};
 use crate::redis::Fault;
@@ -9,11 +9,11 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The most requests on their way, and the most outcomes in each.
+/// The most requests in flight, and the most outcomes in each.
 const MOST_AT_ONCE: usize = 2;
 const MOST_SETTLED: usize = 500;
 
-/// While a request is on its way, another one goes only with more outcomes than this. Fewer wait, to go together.
+/// While a request is in flight, a second one is sent only with more outcomes than this. Fewer wait, and go together.
 const FEW_SETTLED: usize = 250;
 
 type Answer = (Vec<Outcome>, Result<(), Fault>);
@@ -30,7 +30,7 @@ impl Settling {
         self.outcomes.extend(outcomes);
     }
 
-    /// Whether Redis has confirmed every outcome.
+    /// Returns whether Redis has confirmed every outcome.
     pub(super) fn is_done(&self) -> bool {
         self.outcomes.is_empty() && self.requests.is_empty()
     }
@@ -42,7 +42,7 @@ impl Settling {
         }
     }
 
-    /// The outcomes of the next request, in the order of the stream.
+    /// Returns the outcomes of the next request, in the order of the stream.
     fn next(&mut self) -> Option<Vec<Outcome>> {
         let on_their_way = self.requests.len();
         if on_their_way >= MOST_AT_ONCE || self.outcomes.len() <= on_their_way * FEW_SETTLED {

@@ -1,4 +1,4 @@
-//! Begins calls: when the concurrency, the pace, the age of the message and what the service last said allow it.
+//! Begins calls when the concurrency, the pace, the age of the message and the last rejection of the service allow it.
 
 use super::{
     super::{call::Caller, clock::Starts, requests::Outcome},
@@ -10,7 +10,7 @@ use crate::load_level::{durable::message::Delivery, pace::Pace};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// After the service said that it has enough, no call begins for `HOLD`, or for as long as it said, at most
+/// After a rejection by an overloaded service, no call begins for `HOLD`, or for the rejection's `retry_after`, at most
 /// `LONGEST_HOLD`.
 const HOLD: Duration = Duration::from_millis(100);
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ pub(super) struct Starting {
     hold_until: Instant,
 }
 
-/// Whether the call of a message begins.
+/// Whether the call of a message may begin.
 pub(super) enum Admitted {
     Yes(Ready),
     TooOld,
@@ -32,13 +32,13 @@ impl Starting {
         Self { pace: pace.map(|pace| Starts::new(pace, now)), hold_until: now }
     }
 
-    /// Begins no call for a while: the service has enough.
+    /// Pauses the start of calls, because the service is overloaded.
     pub(super) fn hold(&mut self, retry_after: Option<Duration>, now: Instant) {
         let hold = retry_after.unwrap_or(HOLD).min(LONGEST_HOLD);
         self.hold_until = self.hold_until.max(now + hold);
     }
 
-    /// When the next call may begin by the pace and by what the service said. `None`: only an event decides.
+    /// Returns when the next call may begin by the pace and by the pause. `None`: it depends on an event.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let held = (now < self.hold_until).then_some(self.hold_until);
         let paced = self.pace.as_ref().map(|pace| pace.next(now));
@@ -73,7 +73,7 @@ impl<C> Run<C> {
         self.calls.begin(jobs, &self.caller);
     }
 
-    /// Whether the call of a message may begin now: by its age, and by the pace.
+    /// Decides whether the call of a message may begin now, by its age and by the pace.
     pub(super) fn admit(&mut self, ready: Ready, now: Instant) -> Admitted {
         let age = self.tending.age_of(&ready.ticket, now);
         if self.settings.max_age.is_some_and(|longest| age > longest) {

@@ -12,8 +12,8 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
-/// The most requests on their way while the stream has a backlog: while the worker reads one answer, the server makes
-/// the next.
+/// The most requests in flight while the stream has a backlog: the server makes the next answer while the worker reads
+/// one.
 const MOST_AT_ONCE: usize = 4;
 
 /// The most messages of one request.
@@ -24,7 +24,7 @@ type Answer = (usize, Result<Vec<Taken>, Fault>);
 #[derive(Default)]
 pub(super) struct Taking {
     requests: FuturesOrdered<Asking<Answer>>,
-    /// The most messages that these may bring.
+    /// The most messages that these requests may bring.
     expected: usize,
     backlog: Backlog,
 }
@@ -35,7 +35,7 @@ enum Backlog {
     /// One request at a time, which waits for messages. Further requests would wait behind it.
     #[default]
     None,
-    /// Several requests at a time, and none waits.
+    /// Several requests at a time, which do not wait.
     Some,
 }
 
@@ -44,7 +44,7 @@ impl Taking {
         self.requests.is_empty()
     }
 
-    /// The most messages that the requests on their way may bring.
+    /// Returns the most messages that the requests in flight may bring.
     pub(super) fn expected(&self) -> usize {
         self.expected
     }
@@ -83,13 +83,13 @@ impl<C> Run<C> {
         }
     }
 
-    /// The messages that the worker may have beyond those that it has or expects.
+    /// Returns how many more messages the worker may have, beyond those that it has or expects.
     pub(super) fn room(&self) -> usize {
         let Settings { concurrency, prefetch, .. } = self.settings;
         (concurrency + prefetch).saturating_sub(self.keeping.held() + self.taking.expected)
     }
 
-    /// How many messages to take.
+    /// Returns how many messages to take.
     fn to_take(&self) -> usize {
         let most = self.settings.concurrency + self.settings.prefetch;
         let (waiting, expected) = (self.waiting.ordinary.len(), self.taking.expected);
@@ -98,7 +98,7 @@ impl<C> Run<C> {
         }
         let wanted = most.saturating_sub(self.calls.in_flight() + waiting + expected);
         let count = wanted.min(self.room()).min(MOST_TAKEN);
-        // A few messages are worth a request only if no end is on its way that makes room for more.
+        // A small request is worthwhile only if no settling request in flight is about to make room for more.
         let is_few = count < (most / 8).min(MOST_TAKEN);
         if is_few && !self.settling.is_done() { 0 } else { count }
     }

@@ -1,4 +1,4 @@
-//! Tends the queue: makes the consumer group, moves what is due, and takes over the messages of dead workers.
+//! Tends the queue: creates the consumer group, moves due messages, and takes over the messages of dead workers.
 
 use super::{
     super::{
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// The time between two requests, unless something is due earlier.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The most messages that are taken over at a time.
+/// The most messages to take over at a time.
 const MOST_TAKEN_OVER: usize = 1000;
 
 type Answer = Result<Tended, Fault>;
@@ -52,7 +52,7 @@ impl Tending {
         matches!(self.phase, TendingPhase::Idle { .. })
     }
 
-    /// When the next request is due, if none is on its way.
+    /// Returns when the next request is due, if none is in flight.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.phase {
             TendingPhase::Idle { until } => Some(until),
@@ -62,7 +62,7 @@ impl Tending {
 }
 
 impl Tending {
-    /// Makes the group with the next request, at once.
+    /// Creates the group with the next request, at once.
     pub(super) fn make_group(&mut self, now: Instant) {
         self.group = Group::Unknown;
         if let TendingPhase::Idle { until } = &mut self.phase {
@@ -70,12 +70,12 @@ impl Tending {
         }
     }
 
-    /// Whether messages can be taken: the group is made, and the server's clock known.
+    /// Returns whether messages can be taken: the group exists, and the server's clock is known.
     pub(super) fn is_known(&self) -> bool {
         self.group == Group::Made && self.clock.is_some()
     }
 
-    /// The age of a message by the server's clock.
+    /// Returns the age of a message by the server's clock.
     pub(super) fn age_of(&self, ticket: &Ticket, now: Instant) -> Duration {
         self.clock.map_or(Duration::ZERO, |clock| clock.since(ticket.memory.appended_at(), now))
     }
@@ -84,7 +84,7 @@ impl Tending {
         let TendingPhase::Asking(request) = &mut self.phase else { return Poll::Pending };
         let answer = request.as_mut().poll(cx);
         if answer.is_ready() {
-            // Asking => Idle. Only a good answer puts the next request off.
+            // Asking => Idle. Only a successful answer delays the next request.
             self.phase = TendingPhase::Idle { until: now };
         }
         answer
@@ -97,11 +97,10 @@ impl<C> Run<C> {
             return;
         }
         let idle = self.settings.takeover_after;
-        // A server that was away has not heard from any worker for a while. Workers that live first get the time to
-        // keep their messages.
+        // A server that was unreachable has not heard from any worker for a while. Live workers first get the time to
+        // keep their messages alive.
         let is_well = self.health.is_well_for(idle / 2, now);
-        // A request that waits for messages has all the room there is. Messages that are taken over may come on top,
-        // once.
+        // A waiting request for messages already has all the room. Messages that are taken over may exceed it, once.
         let room = (self.room() + self.taking.expected()).min(MOST_TAKEN_OVER);
         let take_over = (is_well && now >= self.tending.take_over_at && room > 0).then_some((idle, room));
         if take_over.is_some() {
@@ -122,7 +121,7 @@ impl<C> Run<C> {
         };
         self.tending.phase = TendingPhase::Idle { until: now + pause };
         for taken in tended.taken {
-            // It may be the worker's own, which it could not keep alive in time. No other worker has it now.
+            // It may be a message of this worker, which it could not keep alive in time. No other worker has it now.
             if !self.keeping.renew(taken.entry, now) {
                 self.report.taken_over += 1;
                 self.receive(taken, now);

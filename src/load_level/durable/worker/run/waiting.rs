@@ -4,15 +4,15 @@ use super::super::{memory::Ticket, requests::Outcome};
 use crate::load_level::durable::entry::Entry;
 use std::{collections::VecDeque, time::Duration};
 
-/// The messages that wait for their call, each kind in the order in which they came.
+/// The messages that wait for their call, by kind, in the order of their arrival.
 #[derive(Default)]
 pub(super) struct WaitingMessages {
     pub(super) ordinary: VecDeque<Ready>,
-    /// Those that may have killed a worker.
+    /// The messages that may have killed a worker.
     pub(super) suspects: VecDeque<Ready>,
 }
 
-/// A message that its call can begin with.
+/// A message whose call can begin.
 pub(super) struct Ready {
     pub(super) ticket: Ticket,
     pub(super) payload: Vec<u8>,
@@ -34,7 +34,7 @@ impl WaitingMessages {
         }
     }
 
-    /// Takes out all messages, to be delivered again at once.
+    /// Removes all messages, to be delivered again at once.
     pub(super) fn give_back(&mut self) -> Vec<Outcome> {
         let all = self.suspects.drain(..).chain(self.ordinary.drain(..));
         all.map(|Ready { ticket, .. }| Outcome::again(ticket, Duration::ZERO)).collect()

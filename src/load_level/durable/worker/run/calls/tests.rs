@@ -19,7 +19,7 @@ fn jobs(payloads: &[&str]) -> Vec<Job> {
     payloads.iter().enumerate().map(job).collect()
 }
 
-/// Begins calls with messages of these payloads, which a service of this function is called with.
+/// Begins calls of a service with messages of these payloads.
 fn begin<F, R>(calls: &mut Calls, payloads: &[&str], service: F)
 where
     F: Fn(String) -> R + Clone + Send + 'static,
@@ -30,7 +30,7 @@ where
     calls.begin(jobs(payloads), &Arc::new(Target { decode: Arc::new(decode), service, decodes_to: PhantomData }));
 }
 
-/// The verdicts of the calls that end next, in the order of their messages.
+/// Returns the verdicts of the next calls that end, in the order of their messages.
 async fn ends(calls: &mut Calls, count: usize) -> Vec<String> {
     let mut all = Vec::new();
     while all.len() < count {
@@ -49,7 +49,7 @@ async fn ends(calls: &mut Calls, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_blocks_its_thread_holds_up_no_other() {
+async fn a_call_that_blocks_its_thread_delays_no_other_call() {
     let mut calls = Calls::new();
     let (other_ends, other_ended) = mpsc::channel();
     let other_ended = Arc::new(Mutex::new(other_ended));
@@ -68,7 +68,7 @@ async fn a_call_that_blocks_its_thread_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn one_task_makes_calls_that_come_one_after_the_other() {
+async fn one_task_makes_all_calls_that_come_one_after_the_other() {
     let mut calls = Calls::new();
     for _ in 0..100 {
         begin(&mut calls, &["one"], async |_| Ok(()));
@@ -91,7 +91,7 @@ async fn a_panic_ends_its_own_call_only() {
 }
 
 #[tokio::test]
-async fn a_call_whose_task_ended_has_failed() {
+async fn a_call_whose_task_ends_counts_as_failed() {
     let mut calls = Calls::new();
     begin(&mut calls, &["one", "another"], async |_| pending().await);
     yield_now().await;
@@ -130,7 +130,7 @@ async fn a_task_that_has_ended_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_panic_whose_payload_panics_when_it_is_dropped_ends_its_call_alone() {
+async fn a_panic_payload_that_panics_when_dropped_ends_only_its_call() {
     struct Bomb;
 
     impl Drop for Bomb {
