@@ -1,9 +1,10 @@
--- Appends messages while there is room, and says the first identity of one that was appended before.
+-- Appends messages while the queue has room. For a duplicate it returns the identity of the first message.
 --
--- KEYS: stream, retries, totals, then a key for each message that has one for deduplication. ARGV: depth, milliseconds for
--- which those keys last, a letter for each message (`k` with such a key, `-` without), then the payloads.
--- Answers: milliseconds of the clock; backlog, messages appended and messages that have come to an end, all before; then
--- for each message its identity; with `=` in front if it was there before; nothing if there is no room; `!` and why it was refused.
+-- KEYS: stream, retries, totals, then the deduplication key of each message that has one. ARGV: depth, milliseconds
+-- until those keys expire, a letter for each message (`k` with a key, `-` without), then the payloads. Answers:
+-- milliseconds of the clock; backlog, appended messages and ended messages, all before this call; then for each message
+-- its identity; `=` and the identity of the first message for a duplicate; nothing if the queue is full; or `!` and the
+-- reason why the server refused it.
 local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]
 local depth, lasts, letters = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local call, pcall, byte, find = redis.call, redis.pcall, string.byte, string.find
@@ -36,10 +37,10 @@ for place = 1, #letters do
     elseif not answer and room <= 0 then
         answer = ''
     elseif not answer then
-        -- A server that is full or may only be read refuses the first write of a script, and no later one.
+        -- A server that is out of memory or read-only checks only the first write of a script.
         answer = pcall('XADD', stream, '*', 'p', ARGV[place + 3])
         if type(answer) == 'table' then
-            -- All are refused, and the connection leads to the wrong server: that is for the whole call to say.
+            -- The server refuses all messages, because the connection leads to a replica: the whole call fails.
             if find(answer.err, 'READONLY', 1, true) then
                 return redis.error_reply("READONLY You can't write against a read only replica.")
             end
@@ -56,7 +57,7 @@ for place = 1, #letters do
     answers[place + 4] = answer
 end
 if appended > 0 then
-    -- A count that is refused fails no message.
+    -- A refused count fails no message.
     pcall('HINCRBY', totals, 'appended', appended)
 end
 return answers

@@ -1,6 +1,6 @@
--- Says of deliveries that they are still being worked on, unless another consumer has taken them over.
+-- Keeps deliveries alive, unless another consumer has taken them over.
 --
--- KEYS: stream. ARGV: group, consumer, identities. Answers those that are no longer this consumer's.
+-- KEYS: stream. ARGV: group, consumer, identities. Answers the identities that this consumer no longer has.
 local lost = {}
 for place = 3, #ARGV do
     local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[place], ARGV[place], 1, ARGV[2])

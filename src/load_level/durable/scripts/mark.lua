@@ -1,7 +1,7 @@
--- Says how the call of a delivery that may have killed a worker goes on, before it does, unless another consumer has taken
--- the delivery over. See `tend.lua` for what the number means.
+-- Records the state of a suspect's call before the call gets there, unless another consumer has taken the delivery
+-- over. See `tend.lua` for the meaning of the number.
 --
--- KEYS: stream. ARGV: group, consumer, identity, state. Answers 1, or 0 if it is no longer this consumer's.
+-- KEYS: stream. ARGV: group, consumer, identity, state. Answers 1, or 0 if this consumer no longer has the delivery.
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])[1]
 if not pending then
     return 0

@@ -1,4 +1,4 @@
--- Counts. KEYS: stream, retries, totals, dead letters. ARGV: group.
+-- Reads the counts of a queue. KEYS: stream, retries, totals, dead letters. ARGV: group.
 local call = redis.call
 local time = call('TIME')
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])

@@ -1,22 +1,22 @@
--- Ends deliveries. Each of the four lists may be sent again: what is no longer in progress is left alone.
+-- Ends deliveries. The call can be repeated: it ignores deliveries that are no longer in progress.
 --
--- KEYS: stream, retries, totals, dead letters. ARGV: group, consumer, most dead letters, then four lists, each with its
--- length in front: identities that are done, in order; that are dropped, in order; identity, memory and delay in
--- milliseconds of those to come again; identity, memory and reason of those that are dead.
--- What a script has written stays when a later command in it is refused. So each message is first written where it goes,
--- and then removed from where it was.
+-- KEYS: stream, retries, totals, dead letters. ARGV: group, consumer, most dead letters, then four lists, each preceded
+-- by its length: identities of done messages, in order; identities of dropped messages, in order; identity, memory and
+-- delay in milliseconds of messages to redeliver; identity, memory and reason of dead letters. If a command fails,
+-- Redis keeps what the script has written before. Each message is therefore first written to its new place, and then
+-- removed from the old one.
 local stream, retries, totals, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, most_dead = ARGV[1], ARGV[2], ARGV[3]
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- Nothing is written before all keys are known to be of the right kind.
+-- The script checks the types of all keys before it writes.
 call('XLEN', stream)
 call('ZCARD', retries)
 call('HLEN', totals)
 call('XLEN', dead)
--- A full server refuses the first write of a script, and no later one, where it needs memory: this one needs none. These
--- ends make room.
+-- A server that is out of memory checks only the first write of a script, and refuses it if it needs memory. This write
+-- needs none, so the server accepts all of them. Ending deliveries frees memory.
 call('XACK', stream, group, '0-0')
 
 local next_argument = 4
@@ -42,8 +42,8 @@ local function last_delivered()
     end
 end
 
--- Acknowledges a list, which is in order, and removes it from the stream. What is older than all that is in progress has
--- been ended, all of it: that is cut off at once, which costs a small part of finding each.
+-- Acknowledges a list, which is in order, and removes it from the stream. All entries before the oldest one in progress
+-- have ended, so one trim removes them, at a small part of the cost of finding each.
 local function end_all(total)
     local count = tonumber(take())
     if count == 0 then
@@ -54,8 +54,8 @@ local function end_all(total)
     local ended = call('XACK', stream, group, unpack(ARGV, first, last))
     if ended > 0 then
         redis.pcall('HINCRBY', totals, total, ended)
-        -- Where nothing is in progress any more, all that was delivered has been ended. These may be further on than that: on
-        -- a replica that took over and had not heard of their delivery.
+        -- If nothing is in progress, all delivered entries have ended. These entries may be later than the last
+        -- delivered one: on a replica that took over and had not received their delivery.
         local oldest = call('XPENDING', stream, group)[2] or last_delivered()
         local millis, number = parse(oldest)
         local low, high = first, last + 1
@@ -78,7 +78,7 @@ local function end_all(total)
     end
 end
 
--- The payload of a message, if it is still this consumer's.
+-- Returns the payload of a message, if this consumer still has it.
 local function payload_of(identity)
     local pending = redis.pcall('XPENDING', stream, group, identity, identity, 1, consumer)
     if pending.err or #pending == 0 then
@@ -122,7 +122,7 @@ for _ = 1, tonumber(take()) do
 end
 for total, count in pairs({ redelivered = again, dead = died, trimmed = trimmed }) do
     if count > 0 then
-        -- A count that is refused ends no message.
+        -- A refused count ends no message.
         redis.pcall('HINCRBY', totals, total, count)
     end
 end

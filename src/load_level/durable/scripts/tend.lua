@@ -1,20 +1,21 @@
--- Moves what is due from the retries to the stream, and takes over what nobody has kept alive.
+-- Moves due messages from the retries to the stream, and takes over deliveries that no worker has kept alive.
 --
--- KEYS: stream, retries, totals. ARGV: group, consumer, 1 if the group is to be made, most to move, milliseconds after which
--- a delivery is taken over or 0, most to take over.
--- Answers: milliseconds of the clock, how many were moved, milliseconds until the next is due or -1, and of each that was
--- taken over the identity, the workers that died during its call, 1 if it may be what killed one, and the fields.
+-- KEYS: stream, retries, totals. ARGV: group, consumer, 1 if the group is to be created, most messages to move,
+-- milliseconds after which to take a delivery over or 0, most deliveries to take over. Answers: milliseconds of the
+-- clock, number of moved messages, milliseconds until the next one is due or -1, and for each delivery that was taken
+-- over its identity, the number of workers that died during its call, 1 if it may have killed a worker, and its fields.
 --
--- The group counts how often an entry was delivered. Here that number is 1 + 4 x deaths + state. The state is one of
+-- The consumer group counts how often an entry was delivered. Here that number is 1 + 4 x deaths + state. The state is
+-- one of
 --
 --     0  its call may begin beside others
---     1  suspect: a worker that had it died, and it may be why; its call waits until it can begin alone
+--     1  suspect: a worker that had it died, perhaps because of it; its call waits until it can begin alone
 --     2  alone: a suspect's call has begun, and no other call of this consumer has
---     3  beside: a suspect's call has taken long, and others have begun beside it
+--     3  beside: a suspect's call has taken long, and other calls may have begun beside it
 --
--- A delivery that no worker has kept alive is taken from a worker that died. A call that was alone or beside may have killed it:
--- that is one death more. Where a call was alone no other had begun, and the others are as they were. Otherwise each of them
--- may have begun, and becomes a suspect, which counts as no death.
+-- A delivery that no worker has kept alive belonged to a worker that died. If its call was alone or beside, it may have
+-- killed the worker: that is one more death. If a call was alone, no other call had begun, and the other deliveries
+-- stay as they were. Otherwise each of them may have begun and becomes a suspect, which counts as no death.
 local stream, retries, totals = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, most = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local idle, most_taken = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -23,12 +24,13 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 call('XLEN', stream)
 call('HLEN', totals)
--- A full server refuses the first write of a script, and no later one, where it needs memory: this one needs none. What is
--- moved, and whom messages are given to, is what makes room.
+-- A server that is out of memory checks only the first write of a script, and refuses it if it needs memory. This write
+-- needs none, so the server accepts all of them. Moving and taking over messages lets workers end them, which frees
+-- memory.
 call('ZREM', retries, '')
 
 if ARGV[3] == '1' then
-    -- From the beginning: what was appended before there was a group is delivered too.
+    -- The group begins at the start of the stream, so that messages appended before it existed are delivered too.
     local made = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
     if made.err and not find(made.err, 'BUSYGROUP', 1, true) then
         return made
@@ -38,7 +40,7 @@ end
 local due = call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, most)
 for _, member in ipairs(due) do
     local cut = find(member, '\n', 1, true)
-    -- In this order: what a script has written stays when a later command in it is refused.
+    -- In this order: if a command fails, Redis keeps what the script has written before.
     call('XADD', stream, '*', 'p', sub(member, cut + 1), 'm', sub(member, 1, cut - 1))
     call('ZREM', retries, member)
 end
@@ -51,7 +53,7 @@ if idle > 0 then
     if pending.err then
         return pending
     end
-    -- By consumer, as it was before anything is taken from it.
+    -- For each consumer, read before any delivery is taken from it.
     local is_alone = {}
     for _, delivery in ipairs(pending) do
         local from = delivery[2]
@@ -65,7 +67,8 @@ if idle > 0 then
     for _, delivery in ipairs(pending) do
         local identity, from, number = delivery[1], delivery[2], delivery[4]
         local state = (number - 1) % 4
-        -- Its own is one that it could not keep alive, or one that was lost on the way to it, and has not begun.
+        -- A delivery of this consumer is one that it could not keep alive, or one whose answer was lost before its call
+        -- began.
         if from ~= consumer then
             local deaths = (number - 1 - state) / 4
             if state > 1 then
@@ -85,7 +88,7 @@ if idle > 0 then
     if #taken > 0 then
         redis.pcall('HINCRBY', totals, 'redelivered', #taken)
     end
-    -- Consumers that died and left nothing.
+    -- Remove consumers that died and have no deliveries.
     for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, group)) do
         local of = {}
         for place = 1, #info, 2 do
