@@ -78,7 +78,7 @@ macro_rules! any_layer {
             polling {
                 a_pending_call_is_polled_only_when_the_service_wakes_it,
                 an_answer_wakes_the_call_once,
-                the_waker_of_the_latest_poll_is_the_one_that_is_woken,
+                only_the_waker_of_the_latest_poll_is_woken,
                 a_thousand_calls_in_one_poll_are_all_admitted,
                 a_thousand_calls_in_one_poll_are_all_admitted_over_a_concurrency_limit,
                 a_thousand_calls_in_one_poll_are_all_admitted_over_a_buffer,

@@ -52,7 +52,7 @@ pub async fn an_answer_wakes_the_call_once(make: Make) {
     assert_eq!(call.wakes(), 1, "nothing is left that could wake");
 }
 
-pub async fn the_waker_of_the_latest_poll_is_the_one_that_is_woken(make: Make) {
+pub async fn only_the_waker_of_the_latest_poll_is_woken(make: Make) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().readiness(Readiness::Blocked).act(Act::Wait));
     let mut call = Task::new(subject.around(&below).oneshot(7));

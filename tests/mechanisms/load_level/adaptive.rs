@@ -1,4 +1,4 @@
-//! The depth that a queue finds by itself.
+//! The depth of an adaptive queue.
 
 use super::{HOUR, Waiter, assert_free, comes_with, counts, occupancy, refused, served, waiter, within};
 use crate::support::{ByHand, ms, secs};
@@ -10,12 +10,12 @@ use steadfast::{
 };
 use tokio::time::advance;
 
-/// One call at a time, each of which waits for up to 100 ms.
+/// A queue for one call at a time, with waits of up to 100 ms.
 fn adaptive() -> QueueBuilder {
     Queue::adaptive(1).max_wait(ms(100))
 }
 
-/// A queue, and a call in its service.
+/// A queue with a call in its service.
 struct Busy {
     queue: Queue,
     in_service: Option<Permit>,
@@ -29,7 +29,7 @@ impl Busy {
         Self { queue, in_service, waiting: VecDeque::new() }
     }
 
-    /// A call joins, time passes, and the call in the service ends.
+    /// For each call: a call joins, time passes, and the call in the service ends.
     async fn serve(&mut self, calls: usize, each: Duration) {
         for _ in 0..calls {
             self.waiting.push_back(waiter(&self.queue));
@@ -46,7 +46,7 @@ impl Busy {
         }
     }
 
-    /// Calls join until one is refused: how many wait then, and why it was refused.
+    /// Adds calls until one is refused. Returns how many wait then, and the rejection.
     fn fill(&mut self) -> (usize, QueueFull) {
         loop {
             let mut next = ByHand::new(self.queue.acquire());
@@ -60,14 +60,14 @@ impl Busy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_refused_that_would_be_served_after_it_has_given_up() {
+async fn a_call_that_would_be_served_too_late_is_refused_at_once() {
     let mut busy = Busy::new(adaptive());
     busy.serve(100, ms(10)).await;
     let readings = busy.queue.readings();
     assert_eq!((readings.depth, readings.max_depth, readings.served_per_second), (11, 10_000, Some(100.0)));
     let (waiting, full) = busy.fill();
     assert_eq!((waiting, full.cause(), full.bound()), (11, QueueFullCause::Deadline, 11));
-    assert_eq!(full.retry_after(), Some(ms(120)), "eleven calls, and its own");
+    assert_eq!(full.retry_after(), Some(ms(120)), "eleven calls, and this one");
     assert_eq!(full.to_string(), "the queue is at its depth limit of 11 for calls that may wait that long");
     // All others are served in time.
     for _ in 0..11 {
@@ -86,18 +86,18 @@ impl Busy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_in_a_hurry_finds_a_place_behind_fewer() {
+async fn a_call_that_can_wait_less_is_refused_behind_fewer_waiters() {
     let mut busy = Busy::new(adaptive());
     busy.serve(100, ms(10)).await;
     let _waiting: Vec<_> = (0..4).map(|_| waiter(&busy.queue)).collect();
     let answer = |deadline| comes_with(&busy.queue, within(deadline), 1).1;
     assert!(answer(ms(80)).is_pending(), "four are served in 40 ms");
-    let Poll::Ready(Err(Rejection::QueueFull(full))) = answer(ms(79)) else { panic!("it is not refused") };
+    let Poll::Ready(Err(Rejection::QueueFull(full))) = answer(ms(79)) else { panic!("not refused") };
     assert_eq!((full.cause(), full.bound()), (QueueFullCause::Deadline, 4));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_most_urgent_and_the_newest_wait_only_behind_those_that_are_served_before_them() {
+async fn only_the_waiters_that_are_served_before_a_newcomer_count_against_it() {
     for (discipline, expected) in
         [(Discipline::fifo(), false), (Discipline::earliest_deadline_with(1.0), true), (Discipline::lifo(), true)]
     {
@@ -125,10 +125,10 @@ async fn adaptive_lifo_has_the_depth_of_its_interval_until_it_serves_the_newest_
     let discipline = Discipline::adaptive_with(ms(5), ms(50));
     let mut busy = Busy::new(adaptive().depth(50).discipline(discipline));
     for _ in 0..100 {
-        // No call waits behind another, so the queue empties with each call.
+        // The queue empties after each call.
         busy.serve(1, ms(10)).await;
     }
-    assert_eq!(busy.queue.readings().depth, 6, "five in 50 ms, and one");
+    assert_eq!(busy.queue.readings().depth, 6, "five in 50 ms, and one more");
     let (waiting, full) = busy.fill();
     assert_eq!((waiting, full.cause(), full.bound()), (6, QueueFullCause::Deadline, 6));
     advance(ms(51)).await;
@@ -136,11 +136,15 @@ async fn adaptive_lifo_has_the_depth_of_its_interval_until_it_serves_the_newest_
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_rate_is_not_known_only_the_depth_is_a_bound() {
+async fn while_the_rate_is_not_known_the_configured_depth_is_the_bound() {
     let mut busy = Busy::new(adaptive().depth(50));
     busy.serve(11, ms(10)).await;
     let readings = busy.queue.readings();
-    assert_eq!((readings.depth, readings.served_per_second), (50, None), "eleven calls, of which the first begins");
+    assert_eq!(
+        (readings.depth, readings.served_per_second),
+        (50, None),
+        "eleven calls, of which the first only starts the count"
+    );
     let (waiting, full) = busy.fill();
     assert_eq!((waiting, full.cause(), full.bound()), (50, QueueFullCause::Depth, 50));
     busy.waiting.clear();
@@ -149,7 +153,7 @@ async fn while_the_rate_is_not_known_only_the_depth_is_a_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_depth_stays_a_bound_where_the_service_could_do_more() {
+async fn the_configured_depth_bounds_the_measured_one() {
     let mut busy = Busy::new(adaptive().depth(5));
     busy.serve(100, ms(10)).await;
     assert_eq!((busy.queue.readings().depth, busy.queue.readings().max_depth), (5, 5));
@@ -160,7 +164,7 @@ async fn the_depth_stays_a_bound_where_the_service_could_do_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_in_which_no_call_waits_takes_the_next_one_at_any_rate() {
+async fn an_empty_queue_takes_the_next_call_at_any_rate() {
     let mut busy = Busy::new(adaptive().max_wait(HOUR));
     busy.serve(20, secs(100)).await;
     assert_eq!(busy.queue.readings().served_per_second, Some(0.01));
@@ -170,17 +174,17 @@ async fn a_queue_in_which_no_call_waits_takes_the_next_one_at_any_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_standstill_does_not_shorten_the_queue_for_longer_than_it_lasts() {
+async fn a_standstill_of_the_service_restarts_the_rate() {
     let mut busy = Busy::new(adaptive());
     busy.serve(500, ms(10)).await;
     for _ in 0..1_000 {
-        // Calls come in all that time, and are refused when their time is up.
+        // Calls keep coming, and are refused when their time to wait has ended.
         busy.waiting.extend([waiter(&busy.queue)]);
         advance(ms(20)).await;
         busy.waiting.retain_mut(|waiter| waiter.poll().is_pending());
     }
-    assert_eq!(busy.queue.readings().depth, 11, "the rate of before");
-    // The first call after it ends the standstill, and the rate is measured anew.
+    assert_eq!(busy.queue.readings().depth, 11, "the rate before the standstill");
+    // The first call after the standstill ends it, and the rate is measured from then on.
     busy.serve(1, ms(1)).await;
     assert_eq!(busy.queue.readings().served_per_second, None);
     busy.waiting.clear();
@@ -193,7 +197,7 @@ async fn a_standstill_does_not_count_into_the_first_rate() {
     let mut busy = Busy::new(adaptive());
     busy.serve(5, ms(10)).await;
     for _ in 0..1_000 {
-        // Calls keep coming, and leave when their time is up.
+        // Calls keep coming, and are refused when their time to wait has ended.
         busy.waiting.extend([waiter(&busy.queue)]);
         advance(ms(20)).await;
         busy.waiting.retain_mut(|waiter| waiter.poll().is_pending());
@@ -206,7 +210,7 @@ async fn a_standstill_does_not_count_into_the_first_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_time_counts_for_nothing_and_a_long_one_ends_what_was_known() {
+async fn idle_time_does_not_count_and_a_long_one_discards_the_rate() {
     let mut busy = Busy::new(adaptive());
     busy.serve(50, ms(10)).await;
     busy.waiting.clear();
@@ -219,7 +223,7 @@ async fn an_idle_time_counts_for_nothing_and_a_long_one_ends_what_was_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_slows_down_or_speeds_up_is_followed_within_some_hundred_calls() {
+async fn the_depth_follows_a_change_of_the_service_rate_within_some_hundred_calls() {
     let mut busy = Busy::new(adaptive());
     busy.serve(500, ms(10)).await;
     busy.serve(400, ms(20)).await;
@@ -229,7 +233,7 @@ async fn a_service_that_slows_down_or_speeds_up_is_followed_within_some_hundred_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_stands_still_or_jumps_locks_no_caller_out() {
+async fn an_adaptive_queue_survives_a_clock_that_stands_still_or_jumps() {
     let mut busy = Busy::new(adaptive().depth(5));
     busy.serve(1_000, Duration::ZERO).await;
     assert_eq!((busy.queue.readings().depth, busy.queue.readings().served_per_second), (5, None));
@@ -247,7 +251,7 @@ async fn a_clock_that_stands_still_or_jumps_locks_no_caller_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_pace_is_measured_anew_and_a_new_concurrency_is_not() {
+async fn a_new_pace_restarts_the_rate_and_a_new_concurrency_does_not() {
     let mut busy = Busy::new(adaptive());
     busy.serve(50, ms(10)).await;
     busy.queue.set_concurrency(1).unwrap();
@@ -257,7 +261,7 @@ async fn a_new_pace_is_measured_anew_and_a_new_concurrency_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn late_waiters_give_way_to_a_newcomer() {
+async fn in_an_adaptive_queue_a_late_waiter_makes_room_for_a_newcomer() {
     let mut busy = Busy::new(adaptive());
     busy.serve(100, ms(10)).await;
     busy.fill();

@@ -1,4 +1,4 @@
-//! Who has no place in a queue that is full.
+//! The bounds of a queue: depth, weight and displacement.
 
 use super::{
     Waiter, class, comes_with, counts, full, occupancy, order, patient, refused, refused_at_once, served, too_full,
@@ -16,13 +16,13 @@ use tokio::time::advance;
 const HIGH: Criticality = Criticality::Critical;
 const LOW: Criticality = Criticality::Sheddable;
 
-/// Somebody of this weight who waits.
+/// A waiter of this weight.
 #[track_caller]
 fn heavy(queue: &Queue, weight: u64) -> Waiter {
     ByHand::pending(queue.acquire_weighing(weight))
 }
 
-/// What is said to somebody of this weight.
+/// The rejection of a call of this weight.
 #[track_caller]
 fn refused_heavy(queue: &Queue, context: CallContext, weight: u64) -> Rejection {
     match comes_with(queue, context, weight).1 {
@@ -36,7 +36,7 @@ fn weight(queue: &Queue) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_wait_as_may_and_the_next_one_is_refused_at_once() {
+async fn a_call_beyond_the_depth_is_refused_at_once() {
     for depth in [1, 2, 1000] {
         let (queue, _permits) = full(patient(3, depth));
         let waiting: Vec<_> = (0..depth).map(|_| waiter(&queue)).collect();
@@ -51,7 +51,7 @@ async fn as_many_wait_as_may_and_the_next_one_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_the_queue_is_there_again_when_its_holder_is_served_or_goes() {
+async fn a_place_in_the_queue_is_free_again_when_its_waiter_is_served_or_leaves() {
     let (queue, mut permits) = full(patient(1, 2));
     let [mut first, second] = waiters(&queue);
     permits.pop();
@@ -64,7 +64,7 @@ async fn a_place_in_the_queue_is_there_again_when_its_holder_is_served_or_goes()
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_weigh_no_more_than_they_may_together() {
+async fn the_total_weight_of_the_waiters_is_bounded() {
     let (queue, _permits) = full(patient(1, 100).max_weight(10));
     let (six, _three, _one) = (heavy(&queue, 6), heavy(&queue, 3), heavy(&queue, 1));
     assert_eq!(weight(&queue), 10);
@@ -78,7 +78,7 @@ async fn those_who_wait_weigh_no_more_than_they_may_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_alone_is_too_heavy_is_refused_unless_there_is_room_at_once() {
+async fn a_call_heavier_than_the_bound_is_refused_unless_it_need_not_wait() {
     let (queue, mut permits) = full(patient(1, 100).max_weight(10));
     let rejection = refused_heavy(&queue, CallContext::new(), 11);
     assert_eq!(rejection, too_full(TooHeavy, 10));
@@ -88,7 +88,7 @@ async fn a_call_that_alone_is_too_heavy_is_refused_unless_there_is_room_at_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_higher_class_one_takes_the_place_of_the_newest_of_the_lowest() {
+async fn a_call_of_a_higher_class_displaces_the_newest_waiter_of_the_lowest() {
     let (queue, mut permits) = full(patient(1, 4).by_criticality());
     let classes = [LOW, Criticality::SheddablePlus, LOW, HIGH];
     let mut waiting: Vec<_> = classes.into_iter().map(|criticality| waiter_with(&queue, class(criticality))).collect();
@@ -99,7 +99,7 @@ async fn of_a_higher_class_one_takes_the_place_of_the_newest_of_the_lowest() {
     assert_eq!(refused(&mut waiting[0]), too_full(Displaced, 4));
     waiting.push(waiter_with(&queue, class(HIGH)));
     assert_eq!(refused(&mut waiting[1]), too_full(Displaced, 4));
-    // Those of its own class do not go for it, nor it for a lower one.
+    // It does not displace waiters of its own class, and a lower class displaces none of them.
     assert_eq!(refused_heavy(&queue, class(HIGH), 1), too_full(Depth, 4));
     assert_eq!(refused_heavy(&queue, class(LOW), 1), too_full(Depth, 4));
     assert_eq!((occupancy(&queue), counts(&queue)), ((1, 4), [2, 3, 0, 0]));
@@ -108,7 +108,7 @@ async fn of_a_higher_class_one_takes_the_place_of_the_newest_of_the_lowest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_newest_come_first_the_oldest_goes_for_one_more() {
+async fn under_lifo_a_newcomer_displaces_the_oldest_waiter() {
     let (queue, mut permits) = full(patient(1, 2).discipline(Discipline::lifo()));
     let [mut oldest, mut older] = waiters(&queue);
     let newer = waiter(&queue);
@@ -120,7 +120,7 @@ async fn where_the_newest_come_first_the_oldest_goes_for_one_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_a_lower_class_never_takes_the_place_of_a_higher_one() {
+async fn a_call_of_a_lower_class_never_displaces_a_higher_one() {
     let (queue, _permits) = full(patient(1, 1).discipline(Discipline::lifo()).by_criticality());
     let waiter = waiter_with(&queue, class(HIGH));
     assert_eq!(refused_heavy(&queue, class(LOW), 1), too_full(Depth, 1));
@@ -128,7 +128,7 @@ async fn one_of_a_lower_class_never_takes_the_place_of_a_higher_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_lose_their_places_as_are_needed_and_nobody_where_that_would_not_do() {
+async fn a_newcomer_displaces_only_the_waiters_it_needs_and_none_if_that_is_not_enough() {
     let (queue, _permits) = full(patient(1, 100).max_weight(10).by_criticality());
     let waiting = |context, weight| {
         let (waiter, answer) = comes_with(&queue, context, weight);
@@ -138,15 +138,15 @@ async fn as_many_lose_their_places_as_are_needed_and_nobody_where_that_would_not
     let important = waiting(class(HIGH), 3);
     let mut others = [2, 3, 2].map(|weight| waiting(class(LOW), weight));
     assert_eq!(refused_heavy(&queue, class(HIGH), 8), too_full(Weight, 10));
-    assert!(others.iter().all(|waiter| waiter.wakes() == 0), "seven would have had to go, and more");
+    assert!(others.iter().all(|waiter| waiter.wakes() == 0), "displacing all seven is not enough");
     let _newcomer = waiting(class(HIGH), 4);
-    assert_eq!(others.each_ref().map(Waiter::wakes), [0, 1, 1], "from the newest on");
+    assert_eq!(others.each_ref().map(Waiter::wakes), [0, 1, 1], "the newest first");
     assert!(others.iter_mut().skip(1).all(|waiter| refused(waiter) == too_full(Displaced, 100)));
     assert_eq!((weight(&queue), important.wakes()), (9, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_time_is_up_has_no_place_to_lose() {
+async fn a_late_waiter_makes_room_for_a_newcomer() {
     let (queue, _permits) = full(patient(1, 2));
     let mut late = waiter_with(&queue, within(ms(10)));
     let in_time = waiter(&queue);
@@ -158,7 +158,7 @@ async fn one_whose_time_is_up_has_no_place_to_lose() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lower_bound_sends_nobody_away_and_lets_nobody_in() {
+async fn a_lower_bound_refuses_newcomers_and_keeps_the_waiters() {
     let (queue, mut permits) = full(patient(1, 3).max_weight(30));
     let mut waiting: Vec<_> = (0..3).map(|_| heavy(&queue, 10)).collect();
     queue.set_depth(1).unwrap();
@@ -172,7 +172,7 @@ async fn a_lower_bound_sends_nobody_away_and_lets_nobody_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_says_when_those_are_served_who_wait_once_it_knows() {
+async fn a_full_queue_returns_the_time_to_serve_its_waiters_once_the_rate_is_known() {
     let (queue, mut permits) = full(patient(1, 50));
     assert_eq!(full_retry_after(&queue), None);
     let mut permit = permits.pop();
@@ -185,7 +185,7 @@ async fn a_full_queue_says_when_those_are_served_who_wait_once_it_knows() {
         assert!(permit.is_some());
         waiting.push_back(waiter(&queue));
     }
-    assert_eq!(full_retry_after(&queue), Some(ms(5100)), "51 that are served at ten per second");
+    assert_eq!(full_retry_after(&queue), Some(ms(5100)), "51 calls at ten per second");
     advance(secs(1)).await;
     drop(permit);
 }
@@ -202,13 +202,13 @@ fn full_retry_after(queue: &Queue) -> Option<std::time::Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn weights_beyond_all_numbers_are_kept_apart() {
+async fn the_sum_of_the_largest_weights_does_not_overflow() {
     let (queue, mut permits) = full(patient(1, usize::MAX));
     let (first, second) = (heavy(&queue, u64::MAX), heavy(&queue, u64::MAX));
     let third = heavy(&queue, 7);
     assert_eq!(weight(&queue), u64::MAX);
     drop(first);
-    assert_eq!(weight(&queue), u64::MAX, "the second is still there");
+    assert_eq!(weight(&queue), u64::MAX, "the second still waits");
     queue.set_max_weight(u64::MAX - 1).unwrap();
     assert_eq!(refused_at_once(&queue), too_full(Weight, u64::MAX - 1));
     drop(second);
@@ -217,19 +217,19 @@ async fn weights_beyond_all_numbers_are_kept_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_late_go_first_and_then_those_of_lower_classes() {
+async fn late_waiters_are_displaced_before_lower_classes() {
     let (queue, _permits) = full(patient(1, 100).max_weight(10).by_criticality());
     let (mut late, _) = comes_with(&queue, within(ms(10)), 6);
     let (mut low, _) = comes_with(&queue, class(LOW), 4);
     advance(ms(10)).await;
     let (_newcomer, answer) = comes_with(&queue, class(HIGH), 10);
-    assert!(answer.is_pending(), "without these two there is a place: {answer:?}");
+    assert!(answer.is_pending(), "it fits without these two: {answer:?}");
     assert_eq!(refused(&mut late), too_long(ms(10)));
     assert_eq!(refused(&mut low), too_full(Displaced, 100));
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_there_are_more_than_may_be_those_go_that_are_too_many_once_one_worth_more_comes() {
+async fn a_surplus_of_waiters_is_refused_when_a_call_that_is_worth_more_comes() {
     let (queue, _permits) = full(patient(1, 3).by_criticality());
     let low = [(); 3].map(|()| waiter_with(&queue, class(LOW)));
     queue.set_depth(1).unwrap();

@@ -1,4 +1,4 @@
-//! Those who go before they are served.
+//! Calls that are dropped before they are served.
 
 use super::{
     Waiter, assert_free, counts, full, occupancy, order, patient, refused, refused_at_once, served, too_full, waiter,
@@ -21,7 +21,7 @@ async fn a_future_that_was_not_polled_has_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_goes_after_one_poll_leaves_its_place_at_once() {
+async fn a_waiter_dropped_after_one_poll_leaves_its_place_at_once() {
     let (queue, _permits) = full(patient(1, 1));
     for cancelled in 1..=3 {
         let waiter = waiter(&queue);
@@ -33,7 +33,7 @@ async fn whoever_goes_after_one_poll_leaves_its_place_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_goes_when_its_turn_has_come_leaves_it_to_the_next() {
+async fn a_waiter_dropped_after_its_turn_has_come_passes_it_to_the_next() {
     let (queue, permits) = full(patient(1, 10));
     let [first, second, mut third] = waiters(&queue);
     drop(permits);
@@ -48,7 +48,7 @@ async fn whoever_goes_when_its_turn_has_come_leaves_it_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_one_to_go_when_its_turn_has_come_leaves_the_place_free() {
+async fn the_last_waiter_dropped_after_its_turn_leaves_the_place_free() {
     let (queue, permits) = full(patient(3, 10));
     let waiting: [_; 3] = waiters(&queue);
     drop(permits);
@@ -58,7 +58,7 @@ async fn the_last_one_to_go_when_its_turn_has_come_leaves_the_place_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_was_refused_and_goes_without_asking_is_counted_once() {
+async fn a_refused_waiter_that_is_dropped_without_a_poll_is_counted_once() {
     let (queue, permits) = full(patient(1, 1));
     let late = {
         let (late, answer) = super::comes_with(&queue, within(ms(5)), 1);
@@ -74,19 +74,19 @@ async fn whoever_was_refused_and_goes_without_asking_is_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_others_keep_their_order_whoever_goes() {
+async fn the_other_waiters_keep_their_order_when_one_leaves() {
     for goes in 0..5 {
         let (queue, mut permits) = full(patient(1, 10));
         let mut waiting: Vec<_> = waiters::<5>(&queue).into_iter().collect();
         drop(waiting.remove(goes));
         waiting.push(waiter(&queue));
-        assert_eq!(order(permits.remove(0), &mut waiting), [0, 1, 2, 3, 4], "number {goes} went");
+        assert_eq!(order(permits.remove(0), &mut waiting), [0, 1, 2, 3, 4], "number {goes} left");
         assert_free(&queue);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_come_and_go_in_any_order_and_every_place_is_left() {
+async fn after_a_thousand_calls_leave_in_any_order_all_places_are_free() {
     let mut random = SmallRng::seed_from_u64(3);
     for round in 0..20 {
         let discipline = if round % 2 == 0 { Discipline::fifo() } else { Discipline::earliest_deadline() };
@@ -101,9 +101,9 @@ async fn a_thousand_come_and_go_in_any_order_and_every_place_is_left() {
                 2 if waiter.wakes() > 0 => answers += 1,
                 _ => {}
             }
-            assert!(occupancy(&queue).1 == 0 || queue.in_service() == 7, "somebody waits while there is room");
+            assert!(occupancy(&queue).1 == 0 || queue.in_service() == 7, "a call waits while the service has room");
         }
-        assert!(answers > 0, "some went when their turn had come");
+        assert!(answers > 0, "some left after their turn had come");
         assert_eq!(queue.in_service(), permits.len());
         drop(permits);
         assert_free(&queue);
@@ -111,7 +111,7 @@ async fn a_thousand_come_and_go_in_any_order_and_every_place_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_that_ends_with_a_panic_is_given_back() {
+async fn a_panic_returns_the_permit() {
     let queue = patient(1, 1).build().unwrap();
     let work = tokio::spawn({
         let queue = queue.clone();
@@ -125,7 +125,7 @@ async fn a_permit_that_ends_with_a_panic_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_that_has_ended_is_not_polled_again_and_takes_nothing() {
+async fn polling_a_future_after_its_end_panics_and_takes_nothing() {
     let (queue, permits) = full(patient(1, 1));
     let (mut ended, mut unplaced) = (waiter(&queue), ByHand::new(queue.acquire()));
     let _ = refused(&mut unplaced);

@@ -1,4 +1,4 @@
-//! A clock that stands still, jumps, or differs between threads; and the most extreme configurations.
+//! A clock that stands still, jumps, or differs between threads; and the largest and smallest settings.
 
 use super::{
     HOUR, LONGEST, assert_free, comes_with, full, occupancy, order, patient, refused, served, too_long, waiter,
@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance};
 
 const NANO: Duration = Duration::from_nanos(1);
 
-/// For how long one has waited that is refused for it, whatever it is told to do next.
+/// Returns the wait of a call that was refused for it, whatever its `retry_after`.
 #[track_caller]
 fn waited(rejection: &Rejection) -> Duration {
     let Rejection::WaitedTooLong(too_long) = rejection else { panic!("{rejection:?}") };
@@ -26,7 +26,7 @@ fn waited(rejection: &Rejection) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_stands_still_lets_calls_in_and_out_but_keeps_the_pace() {
+async fn with_a_clock_that_stands_still_calls_enter_and_leave_and_the_pace_is_kept() {
     let (queue, mut permits) = full(patient(1, 1000));
     let mut waiting: Vec<_> = (0..1000).map(|_| waiter(&queue)).collect();
     assert_eq!(order(permits.remove(0), &mut waiting).len(), 1000);
@@ -38,7 +38,7 @@ async fn a_clock_that_stands_still_lets_calls_in_and_out_but_keeps_the_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instant_before_the_latest_one_counts_as_that_one() {
+async fn an_instant_before_the_latest_one_counts_as_the_latest() {
     let (queue, permits) = full(patient(1, 10));
     let begin = Instant::now();
     let [mut first, second] = waiters(&queue);
@@ -55,7 +55,7 @@ async fn an_instant_before_the_latest_one_counts_as_that_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reading_of_the_future_does_not_bring_it_about() {
+async fn a_reading_at_a_future_instant_changes_nothing() {
     let (queue, _permits) = full(Queue::builder(1, 10));
     let mut before = waiter(&queue);
     assert_eq!(queue.readings_at(Instant::now() + HOUR).oldest_age, HOUR);
@@ -67,7 +67,7 @@ async fn a_reading_of_the_future_does_not_bring_it_about() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_ahead_refuses_the_late_and_mints_nothing() {
+async fn a_clock_that_jumps_ahead_refuses_late_calls_and_admits_no_burst() {
     let queue = Queue::builder(10, 10).discipline(Discipline::fifo()).pace(10, secs(1)).build().unwrap();
     drop(queue.try_acquire().unwrap());
     let mut waiting: [_; 3] = waiters(&queue);
@@ -82,7 +82,7 @@ async fn the_longest_wait_and_the_slowest_pace_are_366_days_and_are_kept() {
     let queue = patient(2, usize::MAX).max_wait(LONGEST).pace(1, LONGEST).build().unwrap();
     let stopwatch = Stopwatch::start();
     drop(queue.acquire().await.unwrap());
-    // Both come when the time for the wait is over, and that for the pace.
+    // Both are woken when the wait and the pace end.
     let [mut first, mut second] = waiters(&queue);
     advance(LONGEST - ms(1)).await;
     assert!(served(&mut first).is_none() && served(&mut second).is_none());
@@ -93,7 +93,7 @@ async fn the_longest_wait_and_the_slowest_pace_are_366_days_and_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_per_nanosecond_is_no_pace_that_is_felt() {
+async fn a_pace_of_one_per_nanosecond_delays_no_call() {
     for (calls, period) in [(1, NANO), (1_000_000_000, secs(1)), (LONGEST.as_nanos() as u64, LONGEST)] {
         let queue = patient(100_000, usize::MAX).pace(calls, period).build().unwrap();
         advance(secs(1)).await;
@@ -103,7 +103,7 @@ async fn one_per_nanosecond_is_no_pace_that_is_felt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_overflows_where_everything_is_as_large_as_it_may_be() {
+async fn the_largest_settings_do_not_overflow() {
     let (queue, mut permits) = full(
         Queue::builder(1, usize::MAX)
             .max_weight(u64::MAX)
@@ -128,13 +128,13 @@ async fn the_shortest_waits_end() {
     let mut waiter = waiter(&queue);
     advance(ms(1)).await;
     assert_eq!((waiter.wakes(), refused(&mut waiter)), (1, too_long(ms(1))));
-    // Of the smallest share of a deadline nothing is left.
+    // The smallest share of a short deadline is zero.
     assert!(comes_with(&queue, within(100 * NANO), 1).1.is_ready());
     assert!(comes_with(&queue, CallContext::new(), 1).1.is_pending());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_turn_would_come_after_the_last_instant_is_refused_and_no_place_is_lost() {
+async fn a_call_whose_turn_would_come_after_the_last_instant_is_refused() {
     let (now, mut left, mut step) = (Instant::now(), Duration::ZERO, Duration::from_secs(1 << 62));
     while !step.is_zero() {
         let longer = left.checked_add(step).filter(|longer| now.checked_add(*longer).is_some());

@@ -1,4 +1,4 @@
-//! A queue that is closed: who is told, who goes on, and what is given back.
+//! A closed queue: the waiters, the calls in the service, and later calls.
 
 use super::{
     HOUR, Waiter, assert_free, class, comes_with, counts, full, occupancy, patient, refused, refused_at_once, served,
@@ -30,10 +30,10 @@ fn refused_because_closed(queue: &Queue) -> u64 {
     queue.readings().not_served.closed
 }
 
-// Those who wait.
+// Waiters.
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_is_woken_once_and_told_that_the_queue_is_closed() {
+async fn closing_wakes_each_waiter_once_with_a_closed_rejection() {
     for discipline in [Discipline::by_deadline(0.5), Discipline::fifo(), Discipline::lifo(), Discipline::adaptive()] {
         let (queue, permits) = full(patient(2, 100).discipline(discipline).by_criticality());
         let mut waiting: Vec<_> = (0..40)
@@ -44,7 +44,7 @@ async fn whoever_waits_is_woken_once_and_told_that_the_queue_is_closed() {
             .collect();
         queue.close();
         assert!(waiting.iter().all(|waiter| waiter.wakes() == 1));
-        // Nobody waits any more, whether they have seen it or not.
+        // No call waits, whether or not its task has polled since.
         assert_eq!((occupancy(&queue), queue.readings().weight), ((2, 0), 0));
         for waiter in &mut waiting {
             assert_eq!(refused(waiter), closed());
@@ -57,7 +57,7 @@ async fn whoever_waits_is_woken_once_and_told_that_the_queue_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_rejection_names_the_queue_and_no_time_to_come_back() {
+async fn a_closed_rejection_names_the_queue_and_has_no_retry_after() {
     let (queue, _permits) = full(patient(1, 10));
     let mut waiter = waiter(&queue);
     queue.close();
@@ -70,7 +70,7 @@ async fn a_closed_rejection_names_the_queue_and_no_time_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_has_come_is_kept_though_nobody_has_seen_it() {
+async fn a_turn_that_has_come_survives_the_close_before_its_task_polls() {
     let (queue, mut permits) = full(patient(2, 10));
     let [mut seen, dropped, mut late, mut last] =
         [waiter(&queue), waiter(&queue), waiter_with(&queue, within(secs(4))), waiter(&queue)];
@@ -79,18 +79,18 @@ async fn a_turn_that_has_come_is_kept_though_nobody_has_seen_it() {
     assert_eq!(occupancy(&queue), (2, 2));
     queue.close();
     assert_eq!([&seen, &dropped, &late, &last].map(ByHand::wakes), [1; 4]);
-    assert_eq!(occupancy(&queue), (2, 0), "two are in the service and do not know it");
+    assert_eq!(occupancy(&queue), (2, 0), "two are in the service, and have not polled since");
     let permit = served(&mut seen);
     assert!(permit.is_some());
     drop(dropped);
-    assert_eq!(queue.in_service(), 1, "its place is given back, and to nobody");
+    assert_eq!(queue.in_service(), 1, "its place is free");
     assert_eq!([refused(&mut late), refused(&mut last)], [closed(), closed()]);
     drop(permit);
     assert_eq!(occupancy(&queue), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_came_before_the_close_is_refused_if_it_is_seen_after_its_deadline() {
+async fn a_turn_from_before_the_close_is_refused_if_polled_after_the_deadline() {
     let (queue, permits) = full(patient(1, 10));
     let mut waiter = waiter_with(&queue, within(secs(2)));
     drop(permits);
@@ -101,14 +101,14 @@ async fn a_turn_that_came_before_the_close_is_refused_if_it_is_seen_after_its_de
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_whom_the_pace_allows_by_now_are_let_in_and_the_others_told() {
-    // One each second, and 5 ms are made up for.
+async fn closing_admits_the_waiters_that_the_pace_allows_by_now() {
+    // One call per second, with a tolerance of 5 ms.
     let queue = patient(10, 10).pace(1, secs(1)).build().unwrap();
     let first = queue.try_acquire().unwrap();
     let [mut due, mut not_yet] = waiters(&queue);
     advance(secs(1)).await;
     queue.close();
-    assert!(served(&mut due).is_some(), "its time has come, whether its task ran or not");
+    assert!(served(&mut due).is_some(), "it is due, whether or not its task has run");
     assert_eq!(refused(&mut not_yet), closed());
     drop(first);
     assert_eq!(occupancy(&queue), (0, 0));
@@ -135,7 +135,7 @@ async fn a_future_dropped_after_any_of_its_polls_before_or_after_the_close_leave
                 None => {}
             }
             drop((polled, acquire));
-            assert_eq!(queue.in_service(), permits.len(), "{before} polls before, {after} after, let in: {let_in}");
+            assert_eq!(queue.in_service(), permits.len(), "{before} polls before, {after} after, admitted: {let_in}");
             let told = u64::from(!let_in && before > 0 || before == 0 && after > 0);
             assert_eq!((refused_because_closed(&queue), queue.readings().not_served.cancelled), (told, 0));
             permits.clear();
@@ -144,10 +144,10 @@ async fn a_future_dropped_after_any_of_its_polls_before_or_after_the_close_leave
     }
 }
 
-// Those who come.
+// Later calls.
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_to_a_closed_queue_is_refused_at_once_even_where_there_is_room() {
+async fn a_closed_queue_refuses_every_call_at_once_even_with_free_places() {
     let queue = patient(5, 10).build().unwrap();
     assert!(!queue.is_closed());
     queue.close();
@@ -157,7 +157,7 @@ async fn who_comes_to_a_closed_queue_is_refused_at_once_even_where_there_is_room
     let (_, expired) = comes_with(&queue, within(ms(0)), 1);
     for answer in [heavy, expired] {
         let Poll::Ready(Err(rejection)) = answer else { panic!("{answer:?}") };
-        assert_eq!(rejection, closed(), "nothing else is asked");
+        assert_eq!(rejection, closed(), "no other rule is checked");
     }
     assert!(queue.try_acquire().is_none());
     assert_eq!((refused_because_closed(&queue), counts(&queue), occupancy(&queue)), (3, [0; 4], (0, 0)));
@@ -165,7 +165,7 @@ async fn who_comes_to_a_closed_queue_is_refused_at_once_even_where_there_is_room
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_in_the_service_go_on_and_the_last_of_them_leaves_it_empty() {
+async fn calls_in_the_service_go_on_after_the_close_until_none_is_left() {
     let (queue, mut permits) = full(patient(3, 10));
     queue.close();
     for left in (0..3).rev() {
@@ -177,7 +177,7 @@ async fn those_in_the_service_go_on_and_the_last_of_them_leaves_it_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_is_closed_again_or_told_other_settings_stays_closed() {
+async fn a_closed_queue_stays_closed_when_closed_again_or_reconfigured() {
     let (queue, permits) = full(patient(1, 10).pace(1000, secs(1)));
     let mut waiter = waiter(&queue);
     for _ in 0..3 {
@@ -197,7 +197,7 @@ async fn a_queue_that_is_closed_again_or_told_other_settings_stays_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_queue_goes_on_as_before_after_it_was_asked_whether_it_is_closed() {
+async fn is_closed_does_not_change_an_open_queue() {
     let (queue, permits) = full(patient(2, 10));
     let mut waiter = waiter(&queue);
     assert!(!queue.is_closed());
@@ -210,7 +210,7 @@ async fn an_open_queue_goes_on_as_before_after_it_was_asked_whether_it_is_closed
 // In a stack.
 
 #[tokio::test(start_paused = true)]
-async fn in_a_stack_those_who_wait_and_those_who_come_are_refused_and_the_running_call_ends() {
+async fn in_a_stack_closing_refuses_waiters_and_newcomers_and_the_running_call_ends() {
     let queue = patient(1, 10).build().unwrap();
     let backend = Backend::always(Act::answer(200).after(secs(1)));
     let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
@@ -237,7 +237,7 @@ async fn a_request_that_waited_is_dropped_with_its_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_queue_says_that_it_refuses_and_is_explained_as_closed() {
+async fn a_closed_queue_predicts_refusals_and_is_explained_as_closed() {
     let queue = patient(2, 10).build().unwrap();
     let stage: LoadLevelStage<_, _, Leaf> = LoadLevelStage::with(LoadLevel::new(queue.clone()), Leaf::default());
     let would_refuse = || {
@@ -256,7 +256,7 @@ async fn a_closed_queue_says_that_it_refuses_and_is_explained_as_closed() {
 
 // Wakers.
 
-/// A task that comes back to the queue when it is woken.
+/// A task that calls the queue when it is woken.
 struct Returns(Queue, mpsc::Sender<(bool, bool)>);
 
 impl Wake for Returns {
@@ -265,9 +265,9 @@ impl Wake for Returns {
     }
 }
 
-/// On a thread of its own: a lock that waits for itself waits for ever.
+/// On a thread of its own, since a deadlock would hang.
 #[test]
-fn those_who_are_told_are_woken_without_the_lock_and_find_the_queue_closed() {
+fn closing_wakes_waiters_without_the_lock_when_the_queue_is_already_closed() {
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || {
         let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

@@ -1,4 +1,4 @@
-//! What other queues do, and this one must not.
+//! Defects of other queues, which this queue must not have.
 
 use super::{
     HOUR, assert_free, counts, full, occupancy, patient, refused_at_once, served, too_full, waiter, waiters, within,
@@ -22,7 +22,7 @@ use tower::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn one_error_of_the_services_readiness_does_not_end_all_handles() {
+async fn a_readiness_error_does_not_end_other_handles() {
     let queue = patient(1, 10).build().unwrap();
     let layer = LoadLevelLayer::new(queue.clone()).typed_error();
     let backend = Backend::always(Act::answer(200)).broken();
@@ -35,7 +35,7 @@ async fn one_error_of_the_services_readiness_does_not_end_all_handles() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_calls_do_not_keep_their_places_until_it_is_their_turn() {
+async fn cancelled_calls_leave_their_places_at_once() {
     let (queue, permits) = full(patient(1, 100));
     for _ in 0..50 {
         let waiting: Vec<_> = (0..100).map(|_| waiter(&queue)).collect();
@@ -48,7 +48,7 @@ async fn cancelled_calls_do_not_keep_their_places_until_it_is_their_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_do_not_all_wake_to_see_one_of_them_let_in() {
+async fn admitting_one_waiter_does_not_wake_the_others() {
     let queue = patient(1, 1000).build().unwrap();
     let calls: Vec<_> = (0..1000)
         .map(|_| {
@@ -74,7 +74,7 @@ async fn those_who_wait_do_not_all_wake_to_see_one_of_them_let_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_do_not_hold_the_inner_services_permits() {
+async fn waiters_hold_no_permit_of_the_inner_service() {
     let (queue, permits) = full(patient(1, 10));
     let inner = Arc::new(Semaphore::new(2));
     let limit = GlobalConcurrencyLimitLayer::with_semaphore(inner.clone());
@@ -85,11 +85,11 @@ async fn those_who_wait_do_not_hold_the_inner_services_permits() {
     assert_eq!(inner.available_permits(), 2);
     drop(permits);
     assert!(waiting[0].poll().is_pending());
-    assert_eq!(inner.available_permits(), 1, "one has come to its turn");
+    assert_eq!(inner.available_permits(), 1, "the turn of one call has come");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_have_a_place_does_not_learn_that_only_after_the_wait() {
+async fn a_call_without_a_place_is_refused_at_once() {
     let (queue, _permits) = full(Queue::builder(1, 1).max_weight(10));
     let _waiting = waiter(&queue);
     let stopwatch = Stopwatch::start();
@@ -100,7 +100,7 @@ async fn who_cannot_have_a_place_does_not_learn_that_only_after_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_routes_with_one_layer_do_not_have_ten_queues() {
+async fn ten_services_of_one_layer_share_one_queue() {
     let layer = LoadLevelLayer::new(patient(2, 5).build().unwrap()).typed_error();
     let backend = Backend::always(Act::answer(200).after(secs(1)));
     let routes: Vec<_> = (0..10).map(|_| layer.layer(backend.clone())).collect();
@@ -110,8 +110,8 @@ async fn ten_routes_with_one_layer_do_not_have_ten_queues() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_queue_is_without_a_bound() {
-    // The depth is asked for, and by default nobody waits for longer than a second.
+async fn every_queue_has_a_bound() {
+    // The depth is required, and the default wait is at most a second.
     let (queue, _permits) = full(Queue::builder(1, 3));
     let mut waiting: [_; 3] = waiters(&queue);
     assert_eq!(refused_at_once(&queue), too_full(Depth, 3));
@@ -120,8 +120,8 @@ async fn no_queue_is_without_a_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_interrupted_does_not_keep_what_was_reserved_for_it() {
-    // With its turn come, with the pace taken, and waiting for the service.
+async fn a_cancelled_call_returns_its_place_and_its_slot_of_the_pace() {
+    // Admitted, with a slot of the pace, and waiting for the service.
     let queue = patient(1, 10).pace(1, HOUR).build().unwrap();
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
@@ -138,7 +138,7 @@ async fn who_is_interrupted_does_not_keep_what_was_reserved_for_it() {
     backend.set_ready_for(1);
     let stopwatch = Stopwatch::start();
     assert_eq!(service.oneshot(()).await, Ok(200));
-    assert_eq!(stopwatch.read(), ms(0), "place and pace were there");
+    assert_eq!(stopwatch.read(), ms(0), "the place and the slot are free");
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,8 +156,8 @@ async fn an_idle_handle_does_not_keep_the_next_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_that_has_used_up_its_turn_is_not_taken_for_overload() {
-    // tokio ends the turn of a task that does much at once by answering it with `Pending`.
+async fn an_exhausted_coop_budget_is_not_treated_as_overload() {
+    // tokio ends a poll that does much work at once with `Pending`, when its coop budget is exhausted.
     let answers = Buffer::new(service_fn(async |(): ()| Ok::<_, BoxError>(())), 100_000);
     let queue = patient(1000, 1).build().unwrap();
     let service = LoadLevelLayer::new(queue.clone()).layer(answers);
@@ -165,14 +165,14 @@ async fn a_task_that_has_used_up_its_turn_is_not_taken_for_overload() {
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 1000);
     assert_eq!((occupancy(&queue), counts(&queue)), ((0, 0), [0; 4]));
 
-    // Nor is one that waits refused, nor one that is served late.
+    // A waiter is not refused either, nor served late.
     let queue = patient(1, 1000).build().unwrap();
     let ends = join_all((0..1000).map(|_| async { drop(queue.acquire().await.unwrap()) })).await;
     assert_eq!((ends.len(), counts(&queue)), (1000, [0; 4]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_is_not_done_whose_caller_has_gone() {
+async fn a_call_whose_caller_has_gone_does_not_run() {
     let queue = patient(1, 100).build().unwrap();
     let backend = Backend::always(Act::answer(200).after(ms(100)));
     let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
@@ -183,15 +183,15 @@ async fn work_is_not_done_whose_caller_has_gone() {
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 4);
     assert_eq!((backend.calls(), counts(&queue)), (4, [0, 0, 0, 16]));
 
-    // Nor that of a caller who has said by when it goes.
+    // The same is true of a caller whose deadline passes.
     let ends = join_all((0..20).map(|_| within(ms(350)).scope(service.clone().oneshot(())))).await;
-    assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 4, "of which the last one was begun in time");
+    assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 4, "the last of them began in time");
     assert_eq!((backend.calls(), counts(&queue)), (8, [0, 0, 16, 16]));
     assert_free(&queue);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_whose_turn_has_come_and_that_is_not_polled_keeps_one_place_and_no_more() {
+async fn an_admitted_future_that_is_not_polled_keeps_exactly_one_place() {
     let (queue, permits) = full(patient(2, 10));
     let [idle, mut second, mut third] = waiters(&queue);
     drop(permits);

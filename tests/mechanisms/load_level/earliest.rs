@@ -22,13 +22,13 @@ fn one_place(builder: QueueBuilder) -> (Queue, Permit) {
     (queue, permits.remove(0))
 }
 
-/// Waiters with this long until their deadlines.
+/// Waiters with these times until their deadlines.
 fn with_deadlines<const N: usize>(queue: &Queue, deadlines: [Duration; N]) -> [Waiter; N] {
     deadlines.map(|deadline| waiter_with(queue, within(deadline)))
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_one_whose_deadline_is_next_is_first_and_of_equal_ones_the_older() {
+async fn the_earliest_deadline_is_served_first_and_of_equal_ones_the_older() {
     let (queue, permit) = one_place(urgent(100));
     let mut waiting = with_deadlines(&queue, [secs(5), secs(1), secs(3), secs(1), secs(9), secs(1), secs(2)]);
     assert_eq!(order(permit, &mut waiting), [1, 3, 5, 6, 2, 0, 4]);
@@ -36,7 +36,7 @@ async fn the_one_whose_deadline_is_next_is_first_and_of_equal_ones_the_older() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_a_deadline_or_with_one_beyond_all_horizons_counts_by_the_longest_wait() {
+async fn a_call_without_a_deadline_or_with_a_distant_one_is_ordered_by_max_wait() {
     let (queue, permit) = one_place(urgent(100).max_wait(secs(10)));
     let beyond = CallContext::new().with_deadline(Instant::now() + 300 * LONGEST);
     let mut waiting = [
@@ -50,7 +50,7 @@ async fn a_call_without_a_deadline_or_with_one_beyond_all_horizons_counts_by_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_waits_for_its_share_of_the_deadline_and_a_past_deadline_does_not_wait_at_all() {
+async fn a_call_waits_for_its_share_and_not_at_all_after_its_deadline() {
     let (queue, permit) = one_place(urgent(100));
     let mut waiting = with_deadlines(&queue, [secs(4), secs(2)]);
     let (_, answer) = comes_with(&queue, within(Duration::ZERO), 1);
@@ -65,11 +65,11 @@ async fn a_call_waits_for_its_share_of_the_deadline_and_a_past_deadline_does_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_call_that_must_be_served_soon_comes_before_a_newer_one_that_can_wait() {
+async fn an_older_call_whose_time_ends_first_comes_before_a_newer_one_with_an_earlier_deadline() {
     let (queue, permit) = one_place(urgent(100));
     let old = waiter_with(&queue, within(secs(10)));
     advance(ms(4_900)).await;
-    // Its deadline is earlier than that of the old one, but it may wait until 4.95 s + 0.2 s.
+    // Its deadline is earlier than that of the old call, but it may wait until 4.95 s + 0.2 s.
     let new = waiter_with(&queue, within(ms(500)));
     assert_eq!(order(permit, &mut [new, old]), [1, 0]);
 }
@@ -78,7 +78,7 @@ async fn an_old_call_that_must_be_served_soon_comes_before_a_newer_one_that_can_
 async fn a_full_queue_refuses_the_call_that_could_wait_longest() {
     let (queue, _permit) = one_place(urgent(3));
     let mut waiting = with_deadlines(&queue, [secs(3), secs(5), secs(4)]);
-    // Of equal ones the newcomer is worth less.
+    // If both are equal, the newcomer is worth less.
     for deadline in [secs(6), secs(5)] {
         let (_, answer) = comes_with(&queue, within(deadline), 1);
         assert!(matches!(answer, Poll::Ready(Err(rejection)) if rejection == too_full(Depth, 3)));
@@ -100,7 +100,7 @@ async fn a_late_waiter_makes_room_before_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_heavy_call_takes_no_place_if_those_after_it_weigh_too_little() {
+async fn a_heavy_call_displaces_no_waiter_if_the_later_waiters_weigh_too_little() {
     let (queue, _permit) = one_place(urgent(100).max_weight(10));
     let (_first, _) = comes_with(&queue, within(secs(1)), 6);
     let (mut last, _) = comes_with(&queue, within(secs(9)), 4);
@@ -126,7 +126,7 @@ async fn a_higher_class_comes_first_with_any_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_to_it_and_back_reorders_those_who_wait() {
+async fn changing_to_earliest_deadline_and_back_reorders_the_waiters() {
     let (queue, permit) = one_place(patient(1, 100));
     let mut waiting = with_deadlines(&queue, [secs(9), secs(3), secs(6), secs(1)]);
     queue.set_discipline(Discipline::earliest_deadline()).unwrap();
@@ -141,7 +141,7 @@ async fn a_change_to_it_and_back_reorders_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_that_go_in_any_order_leave_the_others_in_order() {
+async fn a_waiter_that_leaves_keeps_the_order_of_the_others() {
     for gone in 0..6 {
         let (queue, permit) = one_place(urgent(100));
         let mut waiting = Vec::from(with_deadlines(&queue, [secs(4), secs(2), secs(6), secs(1), secs(5), secs(3)]));

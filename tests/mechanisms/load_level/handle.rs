@@ -1,4 +1,4 @@
-//! A queue is read and changed while calls wait, and used without tower.
+//! A queue that is read and changed while calls wait, and used without tower.
 
 use super::{
     HOUR, LONGEST, assert_free, class, comes_with, counts, full, occupancy, order, patient, refused, refused_at_once,
@@ -25,7 +25,7 @@ async fn a_new_queue_is_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_readings_say_who_is_in_the_service_and_who_waits_since_when() {
+async fn the_readings_count_the_calls_in_the_service_and_the_waiters() {
     let (queue, mut permits) = full(patient(2, 10).by_criticality());
     let first = waiter_with(&queue, class(Criticality::Sheddable));
     advance(secs(2)).await;
@@ -35,7 +35,7 @@ async fn the_readings_say_who_is_in_the_service_and_who_waits_since_when() {
     assert_eq!((readings.in_service, readings.concurrency, readings.waiting, readings.weight), (2, 2, 2, 41));
     assert_eq!(readings.oldest_age, secs(5));
     assert_eq!((readings.expected_wait, readings.drain_time), (None, DrainTime::Unknown));
-    assert_eq!(readings.desired_concurrency, 2, "nothing is known of what can be done");
+    assert_eq!(readings.desired_concurrency, 2, "the capacity is not known");
     drop(first);
     assert_eq!((queue.readings().oldest_age, queue.readings().weight), (secs(3), 40));
     permits.pop();
@@ -46,7 +46,7 @@ async fn the_readings_say_who_is_in_the_service_and_who_waits_since_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_call_that_is_not_served_is_counted_as_what_it_was() {
+async fn each_call_that_is_not_served_is_counted_by_its_reason() {
     let (queue, _permits) = full(patient(1, 1).by_criticality());
     let mut displaced = waiter_with(&queue, class(Criticality::Sheddable));
     let mut late = waiter_with(&queue, within(ms(1)));
@@ -62,7 +62,7 @@ async fn each_call_that_is_not_served_is_counted_as_what_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_higher_concurrency_lets_those_in_who_wait_and_a_lower_one_nobody_until_enough_have_ended() {
+async fn a_higher_concurrency_admits_waiters_and_a_lower_one_waits_until_enough_calls_have_ended() {
     let (queue, mut permits) = full(patient(2, 10));
     let mut waiting: Vec<_> = waiters::<6>(&queue).into_iter().collect();
     queue.set_concurrency(4).unwrap();
@@ -79,7 +79,7 @@ async fn a_higher_concurrency_lets_those_in_who_wait_and_a_lower_one_nobody_unti
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_leaves_the_old_setting() {
+async fn an_invalid_setting_leaves_the_old_one() {
     let (queue, _permits) = full(Queue::builder(1, 2).max_weight(3).discipline(Discipline::lifo()).pace(1000, secs(1)));
     assert_eq!(queue.set_concurrency(0).unwrap_err().field(), "load_level.concurrency");
     assert_eq!(queue.set_depth(0).unwrap_err().field(), "load_level.depth");
@@ -92,12 +92,12 @@ async fn what_is_refused_leaves_the_old_setting() {
     let (_two, _) = comes_with(&queue, CallContext::new(), 2);
     assert_eq!(queue.readings().weight, 3);
     let (_one, answer) = comes_with(&queue, CallContext::new(), 1);
-    assert!(answer.is_pending(), "where the newest come first, the oldest goes");
+    assert!(answer.is_pending(), "under LIFO the oldest is displaced");
     assert!(matches!(oldest.poll(), Poll::Ready(Err(Rejection::QueueFull(_)))));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_other_settings_count_for_those_who_come() {
+async fn new_bounds_apply_to_newcomers() {
     let (queue, _permits) = full(Queue::builder(1, 1));
     let mut before = waiter(&queue);
     assert_eq!(refused_at_once(&queue), too_full(Depth, 1));
@@ -119,7 +119,7 @@ async fn the_other_settings_count_for_those_who_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clones_of_a_queue_are_one_queue() {
+async fn clones_of_a_queue_share_it() {
     let (queue, mut permits) = full(patient(1, 1));
     let clone = queue.clone();
     let mut waiter = waiter(&clone);
@@ -133,11 +133,11 @@ async fn clones_of_a_queue_are_one_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_wait_does_not_overtake_who_does() {
+async fn try_acquire_does_not_overtake_a_waiter() {
     let (queue, mut permits) = full(patient(1, 10));
     let mut first = waiter(&queue);
     permits.pop();
-    assert!(queue.try_acquire().is_none() && first.wakes() == 1, "the place is the first one's");
+    assert!(queue.try_acquire().is_none() && first.wakes() == 1, "the place belongs to the first waiter");
     drop(served(&mut first));
     assert!(queue.try_acquire().is_some());
 
@@ -145,7 +145,7 @@ async fn who_does_not_wait_does_not_overtake_who_does() {
     drop(paced.try_acquire().unwrap());
     let mut first = waiter(&paced);
     advance(secs(1)).await;
-    assert!(paced.try_acquire().is_none(), "the pace is the first one's");
+    assert!(paced.try_acquire().is_none(), "the slot belongs to the first waiter");
     assert!(served(&mut first).is_some());
 }
 
@@ -154,7 +154,7 @@ async fn an_acquire_takes_the_deadline_and_the_criticality_of_its_first_poll() {
     let (queue, _permits) = full(Queue::builder(1, 1).by_criticality());
     let context = within(ms(200)).with_criticality(Criticality::Sheddable);
     let mut waiter = waiter_with(&queue, context);
-    // Other polls are within other contexts.
+    // Later polls run in other contexts.
     assert!(within(HOUR).sync_scope(|| waiter.poll()).is_pending());
     advance(ms(100)).await;
     assert_eq!(refused(&mut waiter), too_long(ms(100)));
@@ -164,7 +164,7 @@ async fn an_acquire_takes_the_deadline_and_the_criticality_of_its_first_poll() {
 }
 
 #[tokio::test]
-async fn many_threads_share_the_places_and_none_is_lost() {
+async fn many_threads_share_the_places_and_lose_none() {
     let queue = patient(3, 100_000).build().unwrap();
     let inside = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {

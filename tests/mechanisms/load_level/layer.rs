@@ -23,7 +23,7 @@ fn around(queue: &Queue, backend: &Backend) -> Leveled {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_are_in_the_service_than_may_be_and_all_are_served_in_order() {
+async fn the_concurrency_limit_is_kept_and_all_calls_are_served_in_order() {
     let queue = patient(3, 1000).build().unwrap();
     let backend = Backend::always(Act::answer(200).after(ms(10)));
     let service = around(&queue, &backend);
@@ -35,9 +35,9 @@ async fn no_more_are_in_the_service_than_may_be_and_all_are_served_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_services_readiness_is_not_asked_for_before_the_turn_has_come() {
+async fn the_service_is_polled_ready_only_after_the_turn_has_come() {
     let (queue, permits) = full(patient(1, 10));
-    // A service that breaks whoever asks.
+    // A service whose readiness fails.
     let service = around(&queue, &Backend::always(Act::hang()).broken());
     let mut call = ByHand::pending(service.oneshot(()));
     advance(secs(60)).await;
@@ -60,7 +60,7 @@ async fn layers_of_one_queue_and_clones_of_one_layer_share_its_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_with_and_without_tower_share_its_places() {
+async fn calls_with_and_without_tower_share_the_places() {
     let (queue, permits) = full(patient(1, 10));
     let backend = Backend::always(Act::answer(200).after(secs(1)));
     let mut with = ByHand::pending(around(&queue, &backend).oneshot(()));
@@ -73,7 +73,7 @@ async fn those_with_and_without_tower_share_its_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_refused_says_so_and_does_not_reach_the_service() {
+async fn a_refused_call_does_not_reach_the_service() {
     let (queue, _permits) = full(patient(1, 1));
     let backend = Backend::always(Act::answer(200));
     let service = around(&queue, &backend);
@@ -94,7 +94,7 @@ async fn a_call_that_is_refused_says_so_and_does_not_reach_the_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_has_the_deadline_of_its_context_and_waits_for_half_of_it() {
+async fn a_call_waits_for_half_of_the_time_to_the_deadline_of_its_context() {
     let (queue, _permits) = full(Queue::builder(1, 10));
     let service = around(&queue, &Backend::always(Act::answer(200)));
     let ended = within(ms(300)).scope(service.oneshot(())).await;
@@ -102,7 +102,7 @@ async fn a_call_has_the_deadline_of_its_context_and_waits_for_half_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_weighs_and_matters_what_its_request_says() {
+async fn the_weight_and_the_criticality_come_from_the_request() {
     let (queue, _permits) = full(patient(1, 10).max_weight(10).by_criticality());
     let matters = |request: &u64| if *request == 9 { Criticality::CriticalPlus } else { Criticality::Sheddable };
     let level = LoadLevel::new(queue.clone()).criticality(matters).weight(|request: &u64| *request);
@@ -116,7 +116,7 @@ async fn a_call_weighs_and_matters_what_its_request_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_matters_what_its_context_says_where_nothing_else_is_said() {
+async fn by_default_the_criticality_comes_from_the_context() {
     let (queue, permits) = full(patient(1, 10).by_criticality());
     let backend = Backend::script([Act::answer(1), Act::answer(2)], Act::answer(3));
     let service = around(&queue, &backend);
@@ -143,7 +143,7 @@ async fn the_service_sees_the_context_of_the_call_that_waited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_comes_back_however_the_call_ends() {
+async fn a_place_is_returned_however_the_call_ends() {
     let queue = patient(1, 1).build().unwrap();
     let service = |act| around(&queue, &Backend::always(act));
     assert_eq!(service(Act::fail()).oneshot(()).await, Err(Error::Service(Failed)));

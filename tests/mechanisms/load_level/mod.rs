@@ -1,4 +1,4 @@
-//! Calls that wait their turn: who is next, who has no place, who is woken, and what becomes of those who go.
+//! The queue: which waiter is next, which call is refused, which task is woken, and what a dropped call leaves.
 
 mod adaptive;
 mod bounds;
@@ -27,10 +27,10 @@ use tokio::time::Instant;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// Somebody who waits.
+/// A future that waits in a queue.
 type Waiter = ByHand<Acquire>;
 
-/// The oldest first, for up to an hour.
+/// A queue that serves the oldest first, with waits of up to an hour.
 fn patient(concurrency: usize, depth: usize) -> QueueBuilder {
     Queue::builder(concurrency, depth).discipline(Discipline::fifo()).max_wait(HOUR)
 }
@@ -51,14 +51,14 @@ fn waiters<const N: usize>(queue: &Queue) -> [Waiter; N] {
     [(); N].map(|()| waiter(queue))
 }
 
-/// What comes of one poll with this context.
+/// The result of one poll with this context.
 fn comes_with(queue: &Queue, context: CallContext, weight: u64) -> (Waiter, Poll<Result<Permit, Rejection>>) {
     let mut waiter = ByHand::new(queue.acquire_weighing(weight));
     let answer = context.sync_scope(|| waiter.poll());
     (waiter, answer)
 }
 
-/// Somebody who waits, with a context.
+/// A waiter with a context.
 #[track_caller]
 fn waiter_with(queue: &Queue, context: CallContext) -> Waiter {
     let (waiter, answer) = comes_with(queue, context, 1);
@@ -66,7 +66,7 @@ fn waiter_with(queue: &Queue, context: CallContext) -> Waiter {
     waiter
 }
 
-/// A context with this long until its deadline.
+/// A context with this time until its deadline.
 fn within(limit: Duration) -> CallContext {
     CallContext::new().with_deadline(Instant::now() + limit)
 }
@@ -75,7 +75,7 @@ fn class(criticality: Criticality) -> CallContext {
     CallContext::new().with_criticality(criticality)
 }
 
-/// The permit of one whose turn has come, if it has.
+/// The permit of a waiter, if its turn has come.
 #[track_caller]
 fn served(waiter: &mut Waiter) -> Option<Permit> {
     match waiter.poll() {
@@ -85,7 +85,7 @@ fn served(waiter: &mut Waiter) -> Option<Permit> {
     }
 }
 
-/// The rejection of one that is refused.
+/// The rejection of a waiter that is refused.
 #[track_caller]
 fn refused(waiter: &mut Waiter) -> Rejection {
     match waiter.poll() {
@@ -94,7 +94,7 @@ fn refused(waiter: &mut Waiter) -> Rejection {
     }
 }
 
-/// The rejection of one that comes now, and is refused in its first poll.
+/// The rejection of a call that is refused in its first poll.
 #[track_caller]
 fn refused_at_once(queue: &Queue) -> Rejection {
     refused(&mut ByHand::new(queue.acquire()))
@@ -108,8 +108,8 @@ fn too_long(waited: Duration) -> Rejection {
     WaitedTooLong::new(waited, None).into()
 }
 
-/// The order in which those who wait are served, from the end of this permit on: each is polled when it is woken, and
-/// ends at once. Those who are refused meanwhile are not in it.
+/// Returns the order in which the waiters are served after this permit ends. Each is polled when it is woken, and ends
+/// at once. Refused waiters are not in it.
 #[track_caller]
 fn order(permit: Permit, waiters: &mut [Waiter]) -> Vec<usize> {
     let mut order = Vec::new();
@@ -120,7 +120,7 @@ fn order(permit: Permit, waiters: &mut [Waiter]) -> Vec<usize> {
             if ended[number] || waiter.wakes() == 0 {
                 continue;
             }
-            let Poll::Ready(answer) = waiter.poll() else { panic!("number {number} was woken for nothing") };
+            let Poll::Ready(answer) = waiter.poll() else { panic!("number {number} was woken without a result") };
             ended[number] = true;
             if let Ok(permit) = answer {
                 assert!(held.is_none(), "two at once");
@@ -136,18 +136,18 @@ fn waiting(queue: &Queue) -> usize {
     queue.readings().waiting
 }
 
-/// In the service, and waiting.
+/// The number of calls in the service, and of waiters.
 fn occupancy(queue: &Queue) -> (usize, usize) {
     (queue.in_service(), waiting(queue))
 }
 
-/// Full, displaced, waited for too long, cancelled.
+/// The counts of calls refused by a full queue, displaced, refused after too long a wait, and cancelled.
 fn counts(queue: &Queue) -> [u64; 4] {
     let Counts { full, displaced, waited_too_long, cancelled, .. } = queue.readings().not_served;
     [full, displaced, waited_too_long, cancelled]
 }
 
-/// Nobody is in the service, nobody waits, and each place is there.
+/// Asserts that no call is in the service, no call waits, and all places are free.
 #[track_caller]
 fn assert_free(queue: &Queue) {
     assert_eq!(occupancy(queue), (0, 0));

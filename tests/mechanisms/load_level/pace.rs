@@ -1,4 +1,4 @@
-//! How fast calls begin.
+//! The pace at which calls begin.
 
 use super::{HOUR, LONGEST, assert_free, counts, full, occupancy, order, patient, served, waiter, waiters};
 use crate::support::{Act, Backend, ByHand, Counted, Stopwatch, ms, secs};
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 
-/// As many at once as come, and this pace.
+/// A queue with this pace, and practically no other limit.
 fn paced(calls: u64, period: Duration) -> Queue {
     patient(100_000, 100_000).max_wait(LONGEST).pace(calls, period).build().unwrap()
 }
@@ -32,7 +32,7 @@ fn assert_paced(begins: &[Duration], calls: u64, period: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_the_long_run_as_many_begin_as_the_pace_says_to_within_a_millisecond() {
+async fn the_long_run_rate_is_the_pace_to_within_a_millisecond() {
     let paces = [(7, secs(3)), (1000, secs(1)), (3, secs(1)), (5000, secs(1)), (1, secs(60)), (999_983, secs(1000))];
     for (calls, period) in paces {
         let queue = paced(calls, period);
@@ -51,7 +51,7 @@ async fn in_the_long_run_as_many_begin_as_the_pace_says_to_within_a_millisecond(
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_thousand_per_second_are_reached_by_timers_of_a_millisecond() {
+async fn a_pace_of_five_thousand_per_second_is_reached_with_millisecond_timers() {
     let queue = paced(5000, secs(1));
     let stopwatch = Stopwatch::start();
     let begins = Arc::new(Mutex::new(Vec::new()));
@@ -72,7 +72,7 @@ async fn five_thousand_per_second_are_reached_by_timers_of_a_millisecond() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_used_is_caught_up_with_for_five_milliseconds_and_no_more() {
+async fn calls_catch_up_with_at_most_five_milliseconds_of_an_unused_pace() {
     for (calls, at_once) in [(1, 1), (199, 1), (200, 2), (1000, 6), (5000, 26)] {
         let queue = paced(calls, secs(1));
         for _ in 0..3 {
@@ -83,7 +83,7 @@ async fn what_was_not_used_is_caught_up_with_for_five_milliseconds_and_no_more()
 }
 
 #[tokio::test(start_paused = true)]
-async fn whenever_calls_come_no_more_begin_than_the_pace_allows() {
+async fn for_any_arrivals_no_more_calls_begin_than_the_pace_allows() {
     let mut random = SmallRng::seed_from_u64(11);
     for (calls, period) in [(100, secs(1)), (1000, secs(1)), (3, ms(7))] {
         let queue = paced(calls, period);
@@ -103,24 +103,24 @@ async fn whenever_calls_come_no_more_begin_than_the_pace_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_goes_when_its_turn_has_come_gives_its_share_of_the_pace_to_the_next() {
+async fn a_waiter_dropped_after_its_turn_passes_its_slot_of_the_pace_to_the_next() {
     let queue = paced(1, secs(1));
     drop(queue.try_acquire().unwrap());
     let [first, second, mut third] = waiters(&queue);
     advance(secs(1)).await;
     assert!(served(&mut third).is_none());
-    assert_eq!(occupancy(&queue), (1, 2), "the first one was let in when another asked");
+    assert_eq!(occupancy(&queue), (1, 2), "the first was admitted when another waiter polled");
     drop(first);
     assert_eq!((second.wakes(), occupancy(&queue)), (1, (1, 1)));
     drop(second);
     assert_eq!((third.wakes(), occupancy(&queue)), (1, (1, 0)));
     let _began = served(&mut third).unwrap();
-    assert!(queue.try_acquire().is_none(), "one began, and one is paid for");
+    assert!(queue.try_acquire().is_none(), "one has begun, and took its slot");
     assert_eq!(counts(&queue), [0; 4]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_one_asks_again_when_a_slower_pace_allows_it_and_is_not_woken_before() {
+async fn the_next_waiter_is_woken_when_a_slower_pace_allows_it_and_not_before() {
     let queue = paced(1, secs(1));
     let _first = queue.try_acquire().unwrap();
     let mut second = waiter(&queue);
@@ -136,7 +136,7 @@ async fn the_next_one_asks_again_when_a_slower_pace_allows_it_and_is_not_woken_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_did_not_reach_the_service_gives_its_share_of_the_pace_back_and_others_do_not() {
+async fn only_a_call_that_did_not_reach_the_service_returns_its_slot_of_the_pace() {
     let queue = paced(1, secs(1000));
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
@@ -156,7 +156,7 @@ async fn a_call_that_did_not_reach_the_service_gives_its_share_of_the_pace_back_
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_service_is_slower_than_the_pace_it_sets_the_speed_and_otherwise_the_pace_does() {
+async fn the_slower_of_the_service_and_the_pace_sets_the_throughput() {
     for (work, calls, took) in [(ms(30), 1000, ms(30 * 50)), (ms(5), 100, ms(10 * 99 + 5))] {
         let queue = patient(2, 1000).pace(calls, secs(1)).build().unwrap();
         let stopwatch = Stopwatch::start();
@@ -172,14 +172,14 @@ async fn where_the_service_is_slower_than_the_pace_it_sets_the_speed_and_otherwi
             })
             .collect();
         let polls: Vec<_> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
-        let late = stopwatch.read().checked_sub(took).expect("as fast as the slower of the two");
+        let late = stopwatch.read().checked_sub(took).expect("not faster than the slower of the two");
         assert!(late <= ms(2), "{late:?} late");
         assert!(polls.iter().all(|polls| *polls <= 3), "woken at most twice: {:?}", polls.iter().max());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_pace_whoever_is_first_after_others_went_is_woken_at_most_twice_and_served_in_time() {
+async fn with_a_pace_each_waiter_is_served_in_time_after_another_leaves_with_at_most_two_wake_ups() {
     for goes in 0..4 {
         let queue = paced(10, secs(1));
         let stopwatch = Stopwatch::start();
@@ -202,12 +202,12 @@ async fn with_a_pace_whoever_is_first_after_others_went_is_woken_at_most_twice_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_order_of_the_discipline_holds_with_a_pace_too() {
+async fn with_a_pace_the_discipline_orders_the_waiters_too() {
     let queue = patient(1, 10).discipline(Discipline::lifo()).pace(10, secs(1)).build().unwrap();
     let permit = queue.try_acquire().unwrap();
     let [first, second] = waiters(&queue);
     drop(permit);
-    assert_eq!((first.wakes(), second.wakes()), (0, 1), "the next one keeps the time");
+    assert_eq!((first.wakes(), second.wakes()), (0, 1), "the next waiter has the timer");
     let mut waiting = [first, second];
     assert!(served(&mut waiting[1]).is_none());
     advance(ms(100)).await;
@@ -220,7 +220,7 @@ async fn the_order_of_the_discipline_holds_with_a_pace_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_pace_counts_at_once_for_those_who_wait() {
+async fn a_new_pace_applies_to_waiters_at_once() {
     let queue = paced(1, HOUR);
     drop(queue.try_acquire().unwrap());
     let [mut first, mut second] = waiters(&queue);
@@ -245,7 +245,7 @@ async fn another_pace_counts_at_once_for_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pace_that_is_taken_away_leaves_a_queue_without_one() {
+async fn removing_the_pace_leaves_a_queue_without_one() {
     let (queue, mut permits) = full(patient(2, 10).pace(1000, secs(1)));
     assert_eq!(permits.len(), 1);
     queue.set_pace(None).unwrap();
@@ -258,7 +258,7 @@ async fn a_pace_that_is_taken_away_leaves_a_queue_without_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_next_and_is_not_polled_holds_the_others_up_until_a_call_comes_or_ends() {
+async fn with_a_pace_a_next_waiter_that_is_not_polled_delays_the_others_until_a_call_comes_or_ends() {
     for a_call_comes in [true, false] {
         let queue = patient(2, 10).pace(10, secs(1)).build().unwrap();
         let first = queue.try_acquire().unwrap();
@@ -272,7 +272,7 @@ async fn one_that_is_next_and_is_not_polled_holds_the_others_up_until_a_call_com
             drop(waiter(&queue));
         }
         drop(last);
-        assert_eq!((second.wakes(), occupancy(&queue)), (1, (1, 1)), "the turn has come of the one that does not ask");
+        assert_eq!((second.wakes(), occupancy(&queue)), (1, (1, 1)), "the turn of the unpolled waiter has come");
         assert!(served(&mut second).is_none());
         advance(ms(100)).await;
         assert!(served(&mut second).is_some());
@@ -285,7 +285,7 @@ async fn one_that_is_next_and_is_not_polled_holds_the_others_up_until_a_call_com
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_go_long_after_their_turn_give_nothing_back_that_others_could_begin_with_at_once() {
+async fn calls_dropped_long_after_their_turn_return_no_burst_of_slots() {
     let queue = paced(10, secs(1));
     let mut late = Vec::new();
     for _ in 0..10 {
@@ -296,7 +296,7 @@ async fn those_who_go_long_after_their_turn_give_nothing_back_that_others_could_
     assert!(late.iter_mut().all(|waiter| waiter.poll().is_pending()));
     for _ in 0..10 {
         advance(ms(100)).await;
-        // Lets those in whose turn has come, without asking for any of them.
+        // Admits the waiters whose turn has come, without polling any of them.
         queue.set_depth(1000).unwrap();
         assert!(queue.try_acquire().is_none());
     }
@@ -309,7 +309,7 @@ async fn those_who_go_long_after_their_turn_give_nothing_back_that_others_could_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pace_that_is_set_again_and_again_lets_no_more_begin() {
+async fn setting_a_pace_repeatedly_admits_no_more_calls() {
     let queue = paced(1, secs(1));
     let mut begun = 0;
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! User code that panics costs nobody a place.
+//! A panic of user code loses no place.
 
 use super::{assert_free, counts, full, occupancy, order, patient, refused, served, waiter, waiters, within};
 use crate::support::{Act, Backend, ByHand, ms};
@@ -18,11 +18,11 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 #[track_caller]
 fn panics<T>(work: impl FnOnce() -> T) {
-    assert!(catch_unwind(AssertUnwindSafe(work)).is_err(), "it should have panicked");
+    assert!(catch_unwind(AssertUnwindSafe(work)).is_err(), "no panic");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_panics_gives_its_place_to_the_next() {
+async fn a_panicking_service_gives_its_place_to_the_next_call() {
     for act in [Act::panic(), Act::panic_at_once()] {
         let (queue, permits) = full(patient(1, 10));
         let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(Backend::always(act));
@@ -38,7 +38,7 @@ async fn a_service_that_panics_gives_its_place_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_weight_or_a_criticality_that_panics_takes_no_place() {
+async fn a_panicking_weight_or_criticality_function_takes_no_place() {
     let (queue, permits) = full(patient(1, 10).by_criticality());
     let backend = Backend::always(Act::answer(200));
     let weigh = LoadLevel::new(queue.clone()).weight(|(): &()| -> u64 { panic!("as the test wants it") });
@@ -52,11 +52,11 @@ async fn a_weight_or_a_criticality_that_panics_takes_no_place() {
     assert_eq!(occupancy(&queue), (1, 0));
     drop(permits);
     drop(calls);
-    assert_eq!(weigh.oneshot(()).await, Ok(200), "where there is room nobody is weighed");
+    assert_eq!(weigh.oneshot(()).await, Ok(200), "a call that need not wait is not weighed");
     assert_free(&queue);
 }
 
-/// A request that panics when it is dropped, if it is told to.
+/// A request that panics when it is dropped, if armed.
 struct Grenade(bool);
 
 impl Drop for Grenade {
@@ -68,7 +68,7 @@ impl Drop for Grenade {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_drop_panics_costs_no_place_wherever_it_is_dropped() {
+async fn a_request_whose_drop_panics_loses_no_place() {
     async fn hold(request: Grenade) -> Result<(), std::io::Error> {
         std::mem::forget(request);
         Ok(())
@@ -87,7 +87,7 @@ async fn a_request_whose_drop_panics_costs_no_place_wherever_it_is_dropped() {
     let cancelled = ByHand::pending(service.clone().oneshot(Grenade(true)));
     panics(|| drop(cancelled));
     assert_eq!((occupancy(&queue), counts(&queue)), ((1, 0), [1, 0, 0, 2]));
-    // Refused when its time is up.
+    // Refused when its time to wait has ended.
     let mut late = call();
     assert!(within(ms(10)).sync_scope(|| late.poll().is_pending()));
     advance(ms(10)).await;
@@ -99,7 +99,7 @@ async fn a_request_whose_drop_panics_costs_no_place_wherever_it_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_whose_clone_panics_costs_no_place() {
+async fn a_service_whose_clone_panics_loses_no_place() {
     #[derive(Debug)]
     struct Unclonable(Backend, bool);
     impl Clone for Unclonable {
@@ -136,7 +136,7 @@ impl Wake for Fuse {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_panics_when_it_is_woken_costs_nobody_the_wake_up_or_the_place() {
+async fn a_waker_that_panics_when_woken_costs_no_other_call_its_wake_up_or_place() {
     let (queue, permits) = full(patient(2, 10));
     let mut first = waiter(&queue);
     let waker = Waker::from(Arc::new(Fuse));
@@ -153,14 +153,14 @@ async fn a_waker_that_panics_when_it_is_woken_costs_nobody_the_wake_up_or_the_pl
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_panics_when_it_is_dropped_costs_nobody_a_place() {
+async fn a_waker_that_panics_when_dropped_loses_no_place() {
     let (queue, permits) = full(patient(1, 10));
     let waker = ManuallyDrop::new(with_drops_that_panic());
     let mut fused = Box::pin(queue.acquire());
     assert!(fused.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     let mut next = waiter(&queue);
     drop(permits);
-    // The queue drops a waker, and the timer of tokio does.
+    // The queue and tokio's timer each drop a waker.
     panics(|| fused.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     assert_eq!((next.wakes(), occupancy(&queue)), (1, (1, 0)));
     drop(fused);
@@ -200,12 +200,12 @@ fn without_clones() -> Waker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waker_whose_clone_panics_costs_nobody_a_place() {
+async fn a_waker_whose_clone_panics_loses_no_place() {
     let (queue, permits) = full(patient(1, 10));
     {
         let mut acquire = pin!(queue.acquire());
         panics(|| acquire.as_mut().poll(&mut Context::from_waker(&without_clones())).is_ready());
-        assert_eq!(occupancy(&queue), (1, 1), "it has its place, until it goes");
+        assert_eq!(occupancy(&queue), (1, 1), "it keeps its place until it is dropped");
     }
     assert_eq!((occupancy(&queue), counts(&queue)), ((1, 0), [0, 0, 0, 1]));
     let mut late = super::waiter_with(&queue, within(ms(10)));

@@ -1,4 +1,4 @@
-//! How long a newcomer would wait, when a backlog is gone, and how many calls at once would keep up.
+//! The expected wait, the drain time and the desired concurrency.
 
 use super::{Waiter, full, patient, served, waiter};
 use crate::support::{ByHand, ms, secs};
@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 use steadfast::load_level::{DrainTime, Permit, Queue, Readings};
 use tokio::time::advance;
 
-/// A service that ends one call in each step of 10 ms while somebody comes in.
+/// A service that ends one call every 10 ms while calls come.
 struct Served {
     queue: Queue,
     permit: Option<Permit>,
@@ -14,14 +14,14 @@ struct Served {
 }
 
 impl Served {
-    /// With one place, and so many waiting.
+    /// A service of one place, with `backlog` waiters.
     fn with_backlog(backlog: usize) -> Self {
         let (queue, mut permits) = full(patient(1, 100_000));
         let waiting = (0..backlog).map(|_| waiter(&queue)).collect();
         Self { queue, permit: permits.pop(), waiting }
     }
 
-    /// So many steps, in each of which so many come, as if from outside, and one is served if there is one.
+    /// Runs `steps` steps. In each, `come` calls arrive and one waiter is served, if there is one.
     async fn steps(&mut self, steps: usize, come: usize) -> Readings {
         for _ in 0..steps {
             advance(ms(10)).await;
@@ -36,7 +36,7 @@ impl Served {
     }
 }
 
-/// Within a fiftieth.
+/// Asserts a difference of at most a fiftieth.
 #[track_caller]
 fn assert_about(actual: Duration, expected: Duration) {
     assert!(actual.abs_diff(expected) <= expected / 50, "{actual:?}, not about {expected:?}");
@@ -49,10 +49,10 @@ fn assert_drains_in_about(drain_time: DrainTime, expected: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backlog_that_nobody_adds_to_is_gone_when_it_was_served() {
+async fn the_drain_time_of_a_backlog_without_arrivals_is_the_time_to_serve_it() {
     let mut service = Served::with_backlog(2000);
     let readings = service.steps(100, 0).await;
-    assert_eq!((readings.waiting, readings.drain_time), (1900, DrainTime::Never), "within the last second it grew");
+    assert_eq!((readings.waiting, readings.drain_time), (1900, DrainTime::Never), "it grew within the window");
     assert_about(readings.expected_wait.unwrap(), ms(19_010));
     let readings = service.steps(1000, 0).await;
     assert_about(readings.expected_wait.unwrap(), ms(9010));
@@ -62,20 +62,20 @@ async fn a_backlog_that_nobody_adds_to_is_gone_when_it_was_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backlog_that_grows_is_never_gone_and_the_service_would_have_to_do_more_at_once() {
+async fn a_growing_backlog_never_drains_and_raises_the_desired_concurrency() {
     let mut service = Served::with_backlog(1);
     let readings = service.steps(1000, 2).await;
     assert_eq!((readings.waiting, readings.drain_time), (1001, DrainTime::Never));
     assert_about(readings.expected_wait.unwrap(), ms(10_020));
-    // Twice what it does, and a hundred per second more to work off a thousand in ten seconds.
+    // Twice its concurrency for the arrivals, and a hundred per second more to work off a thousand in ten seconds.
     assert_eq!(readings.desired_concurrency, 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_fewer_come_the_backlog_is_gone_after_what_it_shrinks_by() {
+async fn the_drain_time_follows_from_how_fast_the_backlog_shrinks() {
     let mut service = Served::with_backlog(1);
     service.steps(1000, 2).await;
-    // A hundred are served per second, and fifty come.
+    // A hundred calls are served per second, and fifty arrive.
     for _ in 0..600 {
         service.steps(1, 0).await;
         service.steps(1, 1).await;
@@ -85,11 +85,11 @@ async fn when_fewer_come_the_backlog_is_gone_after_what_it_shrinks_by() {
     }
     let readings = service.queue.readings();
     assert_drains_in_about(readings.drain_time, Duration::from_millis(readings.waiting as u64 * 20));
-    assert_eq!(readings.desired_concurrency, 1, "45 of the backlog and 50 that come, of 100");
+    assert_eq!(readings.desired_concurrency, 1, "45 per second of the backlog and 50 arrivals, of 100");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_known_of_the_last_backlog_is_told_until_the_next_one_is_known() {
+async fn the_rates_of_the_previous_backlog_count_until_those_of_the_next_are_known() {
     let mut service = Served::with_backlog(100);
     service.steps(101, 0).await;
     assert!(service.permit.is_none());
@@ -101,7 +101,7 @@ async fn what_was_known_of_the_last_backlog_is_told_until_the_next_one_is_known(
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_too_few_or_too_short_nothing_is_said() {
+async fn too_few_departures_or_too_short_a_backlog_give_no_rate() {
     let mut service = Served::with_backlog(1000);
     let readings = service.steps(9, 0).await;
     assert_eq!((readings.expected_wait, readings.drain_time), (None, DrainTime::Unknown));
@@ -120,7 +120,7 @@ async fn of_too_few_or_too_short_nothing_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_leave_without_being_served_make_the_wait_shorter_but_the_service_no_faster() {
+async fn waiters_that_leave_shorten_the_expected_wait_but_not_the_service_rate() {
     let (queue, _permits) = full(patient(1, 10_000));
     let mut waiting: VecDeque<_> = (0..2000).map(|_| waiter(&queue)).collect();
     for _ in 0..1100 {
@@ -130,11 +130,11 @@ async fn those_who_leave_without_being_served_make_the_wait_shorter_but_the_serv
     let readings = queue.readings();
     assert_about(readings.expected_wait.unwrap(), ms(9010));
     assert_drains_in_about(readings.drain_time, secs(9));
-    assert_eq!(readings.desired_concurrency, 1, "of a service that does nothing nobody knows what it would do");
+    assert_eq!(readings.desired_concurrency, 1, "the capacity of a service that serves no call is not known");
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_waits_as_many_are_desired_as_there_are() {
+async fn without_waiters_the_desired_concurrency_is_the_calls_in_the_service() {
     let queue = patient(100, 10).build().unwrap();
     let permits: Vec<_> = (0..42).map(|_| queue.try_acquire().unwrap()).collect();
     assert_eq!(queue.readings().desired_concurrency, 42);
@@ -143,7 +143,7 @@ async fn where_nobody_waits_as_many_are_desired_as_there_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_service_that_has_stood_still_for_ten_seconds_nothing_is_told_from_before() {
+async fn after_a_standstill_of_ten_seconds_the_old_rates_do_not_count() {
     let mut service = Served::with_backlog(100);
     service.steps(101, 0).await;
     service.permit = service.queue.try_acquire();
@@ -156,12 +156,12 @@ async fn of_a_service_that_has_stood_still_for_ten_seconds_nothing_is_told_from_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_is_slow_is_known_after_ten_seconds() {
+async fn the_rate_of_a_slow_service_is_known_after_ten_seconds() {
     let (queue, mut permits) = full(patient(1, 1000));
     let mut waiting: VecDeque<_> = (0..100).map(|_| waiter(&queue)).collect();
     let mut permit = permits.pop();
     for _ in 0..10 {
-        // One every two seconds, and somebody goes to and fro all the time.
+        // One call every two seconds, with arrivals in between.
         for _ in 0..20 {
             advance(ms(100)).await;
             assert!(queue.try_acquire().is_none());
@@ -170,14 +170,14 @@ async fn a_service_that_is_slow_is_known_after_ten_seconds() {
         permit = served(&mut waiting.pop_front().unwrap());
     }
     let readings = queue.readings();
-    // Five or six in ten seconds, as the window falls: 91 in 152 to 182 seconds, and 90 are gone a little before.
+    // Five or six calls in the window of ten seconds: 91 take 152 to 182 seconds, and 90 a little less.
     let expected = readings.expected_wait.unwrap();
     assert!((secs(151)..=secs(182)).contains(&expected), "{expected:?}");
     assert_drains_in_about(readings.drain_time, expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_backlog_says_nothing_of_when_the_next_one_is_gone() {
+async fn the_drain_time_does_not_use_the_rates_of_the_previous_backlog() {
     let mut service = Served::with_backlog(100);
     service.steps(101, 0).await;
     service.permit = service.queue.try_acquire();
@@ -186,7 +186,7 @@ async fn a_short_backlog_says_nothing_of_when_the_next_one_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_waits_and_the_pace_has_no_room_yet_one_waits_until_it_has() {
+async fn without_waiters_the_expected_wait_is_the_time_until_the_pace_allows_a_call() {
     let queue = patient(10, 10).pace(1, secs(10)).build().unwrap();
     assert_eq!(queue.readings().expected_wait, Some(Duration::ZERO));
     drop(queue.try_acquire().unwrap());
@@ -195,11 +195,11 @@ async fn where_nobody_waits_and_the_pace_has_no_room_yet_one_waits_until_it_has(
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_refused_is_told_when_those_before_it_are_served_and_not_when_they_have_left() {
+async fn the_retry_after_of_a_refusal_is_the_time_to_serve_the_waiters_not_until_they_leave() {
     let (queue, mut permits) = full(patient(1, 40));
     let mut waiting: VecDeque<_> = (0..40).map(|_| waiter(&queue)).collect();
     let mut permit = permits.pop();
-    // Ten are served per second, and ten go.
+    // Ten calls are served per second, and ten leave.
     for _ in 0..20 {
         advance(ms(100)).await;
         permit.take();
@@ -213,7 +213,7 @@ async fn who_is_refused_is_told_when_those_before_it_are_served_and_not_when_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_room_or_another_pace_begins_the_rates_anew() {
+async fn a_change_of_the_concurrency_or_the_pace_restarts_the_rates() {
     let mut service = Served::with_backlog(1);
     let readings = service.steps(200, 2).await;
     assert!(readings.desired_concurrency > 2);
@@ -227,7 +227,7 @@ async fn more_room_or_another_pace_begins_the_rates_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_a_pace_holds_calls_up_no_more_room_is_desired() {
+async fn while_the_pace_delays_calls_no_more_concurrency_is_desired() {
     let queue = patient(8, 1000).pace(10, secs(1)).build().unwrap();
     let mut waiting: VecDeque<_> = std::iter::from_fn(|| Some(ByHand::new(queue.acquire()))).take(100).collect();
     let first = waiting.pop_front().unwrap().poll();

@@ -1,4 +1,4 @@
-//! How often those who wait are woken: once, when it is their turn.
+//! How often a waiter is woken: once, when its turn comes.
 
 use super::{HOUR, full, occupancy, order, patient, refused, served, waiter, waiters};
 use crate::support::{ByHand, Counted, ms, secs};
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn of_a_thousand_who_wait_each_is_woken_once_and_polled_twice() {
+async fn each_of_a_thousand_waiters_is_woken_once_and_polled_twice() {
     for discipline in [Discipline::default(), Discipline::fifo(), Discipline::lifo()] {
         for places in [1, 10] {
             let (queue, permits) = full(patient(places, 1000).discipline(discipline));
@@ -41,7 +41,7 @@ async fn of_a_thousand_who_wait_each_is_woken_once_and_polled_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_woken_who_is_not_let_in() {
+async fn only_admitted_waiters_are_woken() {
     let (queue, mut permits) = full(patient(1, 1000));
     let mut waiting: Vec<_> = (0..1000).map(|_| waiter(&queue)).collect();
     for _ in 0..10 {
@@ -50,13 +50,13 @@ async fn nobody_is_woken_who_is_not_let_in() {
     assert_eq!(waiting.iter().map(ByHand::wakes).sum::<usize>(), 0);
     assert_eq!(order(permits.remove(0), &mut waiting), (0..1000).collect::<Vec<_>>());
     assert_eq!(waiting.iter().map(ByHand::wakes).sum::<usize>(), 1000);
-    // Nothing is left that could wake: the timers went with those who waited.
+    // No timer is left to wake them.
     advance(HOUR).await;
     assert_eq!(waiting.iter().map(ByHand::wakes).sum::<usize>(), 1000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_polled_for_no_reason_keeps_its_place_and_does_not_wake_itself() {
+async fn a_spurious_poll_keeps_the_place_and_causes_no_wake_up() {
     let (queue, permits) = full(patient(1, 10));
     let [mut first, mut second] = waiters(&queue);
     for _ in 0..100 {
@@ -70,7 +70,7 @@ async fn who_is_polled_for_no_reason_keeps_its_place_and_does_not_wake_itself() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_waker_of_the_latest_poll_is_the_one_that_is_woken() {
+async fn only_the_waker_of_the_latest_poll_is_woken() {
     let (queue, permits) = full(patient(1, 10));
     let mut waiter = waiter(&queue);
     let old = waiter.change_waker();
@@ -81,7 +81,7 @@ async fn the_waker_of_the_latest_poll_is_the_one_that_is_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_time_is_up_is_woken_once_by_its_latest_waker() {
+async fn a_waiter_whose_time_has_ended_is_woken_once_by_its_latest_waker() {
     let (queue, _permits) = full(Queue::builder(1, 10));
     let mut waiter = waiter(&queue);
     advance(ms(500)).await;
@@ -93,7 +93,7 @@ async fn whose_time_is_up_is_woken_once_by_its_latest_waker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_are_woken_as_there_are_new_places() {
+async fn one_waiter_is_woken_for_each_new_place() {
     let (queue, permits) = full(patient(1, 10));
     let mut waiting: [_; 6] = waiters(&queue);
     queue.set_concurrency(4).unwrap();
@@ -108,7 +108,7 @@ async fn as_many_are_woken_as_there_are_new_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_pace_who_is_overtaken_is_woken_once_more_each_time_and_no_more() {
+async fn with_a_pace_an_overtaken_waiter_is_woken_at_most_twice_more_each_time() {
     let queue = patient(10, 100).discipline(Discipline::lifo()).pace(10, secs(1)).build().unwrap();
     drop(queue.try_acquire().unwrap());
     let mut oldest = waiter(&queue);
