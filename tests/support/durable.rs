@@ -1,4 +1,4 @@
-//! A queue, workers that note what they are called with, and waiting for what should come.
+//! A durable queue, workers that record their calls, and helpers that wait for a condition.
 
 use crate::server::RedisServer;
 use std::{
@@ -32,7 +32,7 @@ pub fn builder(server: &RedisServer) -> DurableQueueBuilder {
 
 pub async fn queue() -> (RedisServer, DurableQueue) {
     let server = RedisServer::start().await;
-    let queue = builder(&server).connect().await.expect("a server that is right");
+    let queue = builder(&server).connect().await.expect("a working server");
     (server, queue)
 }
 
@@ -42,24 +42,24 @@ pub fn encode(message: Message) -> Result<Message, Infallible> {
 
 pub async fn append(queue: &DurableQueue, text: &str) -> Receipt {
     let producer = queue.producer(encode);
-    producer.oneshot(Message::new(text)).await.expect("a queue with room and a server that is right")
+    producer.oneshot(Message::new(text)).await.expect("a queue with room on a working server")
 }
 
-/// What a worker was called with, and when.
+/// The deliveries that a worker was called with, and their times.
 #[derive(Clone, Default)]
 pub struct Calls(Arc<Mutex<Vec<(Delivery, Instant)>>>);
 
 impl Calls {
     pub fn note(&self, delivery: &Delivery) {
-        self.0.lock().expect("nobody panics with it").push((delivery.clone(), Instant::now()));
+        self.0.lock().expect("an unpoisoned lock").push((delivery.clone(), Instant::now()));
     }
 
     pub fn all(&self) -> Vec<Delivery> {
-        self.0.lock().expect("nobody panics with it").iter().map(|(delivery, _)| delivery.clone()).collect()
+        self.0.lock().expect("an unpoisoned lock").iter().map(|(delivery, _)| delivery.clone()).collect()
     }
 
     pub fn times(&self) -> Vec<Instant> {
-        self.0.lock().expect("nobody panics with it").iter().map(|(_, at)| *at).collect()
+        self.0.lock().expect("an unpoisoned lock").iter().map(|(_, at)| *at).collect()
     }
 
     pub fn texts(&self) -> Vec<String> {
@@ -67,10 +67,10 @@ impl Calls {
     }
 
     pub fn count(&self) -> usize {
-        self.0.lock().expect("nobody panics with it").len()
+        self.0.lock().expect("an unpoisoned lock").len()
     }
 
-    /// How often each message was delivered.
+    /// The number of deliveries of each message.
     pub fn by_text(&self) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for text in self.texts() {
@@ -86,13 +86,13 @@ pub fn decode(delivery: Delivery) -> Result<Delivery, Infallible> {
     Ok(delivery)
 }
 
-/// Short times, so that a test is short.
+/// A worker with short times, for short tests.
 pub fn worker<S>(queue: &DurableQueue, service: S) -> WorkerBuilder<Decode, S> {
     let backoff = Backoff::exponential(millis(100), millis(800)).jitter(Jitter::None);
     queue.worker(decode as Decode, service).backoff(backoff).takeover_after(millis(800))
 }
 
-/// A worker that runs until it is stopped, or dropped as if its process had died.
+/// A worker that runs until it is stopped, or aborted like a process that dies.
 pub struct Running {
     pub monitor: WorkerMonitor,
     stop: oneshot::Sender<()>,
@@ -106,7 +106,7 @@ impl Running {
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         S::Future: Send,
     {
-        Self::start_built(worker.build().expect("settings that can work"))
+        Self::start_built(worker.build().expect("valid settings"))
     }
 
     pub fn start_built<D, T, E, S>(worker: Worker<D, S>) -> Self
@@ -131,7 +131,7 @@ impl Running {
         self.task.await.expect("a worker does not panic")
     }
 
-    /// As if the process had died.
+    /// Aborts the worker, as if its process had died.
     pub async fn die(self) {
         self.task.abort();
         let ended = self.task.await;
@@ -139,7 +139,7 @@ impl Running {
     }
 }
 
-/// Waits until it is so, for up to 20 s, and says how long that took.
+/// Waits until a condition is true, for up to 20 s. Returns how long that took.
 pub async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !is().await {
@@ -162,7 +162,7 @@ pub async fn until_done(queue: &DurableQueue, acknowledged: u64) {
     .await;
 }
 
-/// A service that notes its calls and then does this.
+/// A service that records its calls and then runs `then`.
 pub fn noting<F, Fut, E>(
     calls: &Calls,
     then: F,

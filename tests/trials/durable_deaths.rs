@@ -1,4 +1,4 @@
-//! Messages that end the process that works on them, and innocent ones beside them: real processes that abort.
+//! Poison messages that kill their process, beside other messages: real processes that abort.
 
 use crate::{
     durable_faults::Process,
@@ -13,15 +13,15 @@ use tokio::time::{Instant, sleep};
 use tower::Service;
 
 trials![
-    one_poison_among_ten_innocent_ones_dies_alone,
-    poison_among_four_hundred_messages_dies_alone,
-    poison_that_kills_late_dies_and_holds_up_nothing_for_long,
-    innocent_messages_survive_workers_that_are_killed_time_and_again,
+    one_poison_message_among_ten_others_dies_alone,
+    four_poison_messages_among_four_hundred_die_alone,
+    a_message_that_kills_late_dies_and_delays_others_briefly,
+    messages_survive_workers_that_are_killed_repeatedly,
 ];
 
 const MAX_TRIES: u32 = 3;
 
-/// Workers that are started again when they die.
+/// Workers that are restarted when they die.
 struct Workers {
     server: RedisServer,
     queue: DurableQueue,
@@ -33,7 +33,7 @@ struct Workers {
 impl Workers {
     async fn start(count: usize) -> Self {
         let server = RedisServer::start().await;
-        let queue = builder(&server).connect().await.expect("a server that is right");
+        let queue = builder(&server).connect().await.expect("a working server");
         let log = server.directory().join("calls");
         let mut workers = Self { server, queue, processes: Vec::new(), log, deaths: 0 };
         for _ in 0..count {
@@ -55,7 +55,7 @@ impl Workers {
         }
     }
 
-    /// Until nothing is left to do.
+    /// Restarts dead workers until no message is left.
     async fn finish(&mut self) -> QueueReadings {
         let began = Instant::now();
         loop {
@@ -74,14 +74,14 @@ impl Workers {
         }
     }
 
-    /// The dead letters: their text and how often they were tried.
+    /// Returns the text of each dead letter, and its number of tries.
     async fn dead(&self) -> BTreeMap<String, u32> {
         let letters = self.queue.dead_letters(1000).await.expect("a server that answers");
         let text = |payload| String::from_utf8(payload).expect("text");
         letters.into_iter().map(|letter| (text(letter.payload), letter.attempts)).collect()
     }
 
-    /// How often the call of each message began.
+    /// Returns how often the call of each message began.
     fn begun(&self) -> BTreeMap<String, u32> {
         let mut counts = BTreeMap::new();
         for line in fs::read_to_string(&self.log).unwrap_or_default().lines() {
@@ -91,22 +91,22 @@ impl Workers {
     }
 }
 
-async fn one_poison_among_ten_innocent_ones_dies_alone() {
+async fn one_poison_message_among_ten_others_dies_alone() {
     let mut workers = Workers::start(0).await;
     let innocent = |number| format!("innocent {number}");
     workers.append((0..5).map(innocent).chain(["poison".to_owned()]).chain((5..10).map(innocent))).await;
-    // One that takes them all.
+    // One worker, which takes all of them.
     workers.processes.push(workers.one());
     let readings = workers.finish().await;
     assert_eq!(workers.dead().await, BTreeMap::from([("poison".to_owned(), MAX_TRIES)]));
     assert_eq!((readings.acknowledged, readings.dead), (10, 1), "{readings:?}");
-    // Once beside others, and alone as often as it is tried.
+    // Once beside other calls, and alone in each counted try.
     assert_eq!((workers.begun()["poison"], workers.deaths), (MAX_TRIES + 1, MAX_TRIES + 1));
     let most = (0..10).map(|number| workers.begun()[&innocent(number)]).max();
-    assert!(most <= Some(2), "an innocent one began {most:?} times: once beside the poison, and once alone");
+    assert!(most <= Some(2), "a call began {most:?} times: at most once beside the poison, and once alone");
 }
 
-async fn poison_among_four_hundred_messages_dies_alone() {
+async fn four_poison_messages_among_four_hundred_die_alone() {
     let mut workers = Workers::start(3).await;
     let text = |number: u32| if number % 100 == 50 { format!("poison {number}") } else { format!("innocent {number}") };
     workers.append((0..400).map(text)).await;
@@ -122,9 +122,9 @@ fn sorted(mut texts: Vec<String>) -> Vec<String> {
     texts
 }
 
-async fn poison_that_kills_late_dies_and_holds_up_nothing_for_long() {
+async fn a_message_that_kills_late_dies_and_delays_others_briefly() {
     let mut workers = Workers::start(1).await;
-    // It kills after a time for which nothing else is held up.
+    // It kills after the time in which no other call begins.
     workers
         .append(["late poison".to_owned()].into_iter().chain((0..10).map(|number| format!("innocent {number}"))))
         .await;
@@ -133,12 +133,12 @@ async fn poison_that_kills_late_dies_and_holds_up_nothing_for_long() {
     assert_eq!(readings.acknowledged, 10, "{readings:?}");
 }
 
-async fn innocent_messages_survive_workers_that_are_killed_time_and_again() {
+async fn messages_survive_workers_that_are_killed_repeatedly() {
     let mut workers = Workers::start(2).await;
     workers.append((0..200).map(|number| format!("innocent {number}"))).await;
     let began = workers.begun().len();
     until("they work", async || workers.begun().len() > began).await;
-    // More often than a message is tried.
+    // More kills than a message has tries.
     for kill in 0..3 * MAX_TRIES {
         let place = kill as usize % 2;
         workers.processes[place].kill();

@@ -1,4 +1,4 @@
-//! The answers of a producer, and the content of Redis then.
+//! The answers of a producer, and the content of Redis.
 
 use crate::durable_fixture::{
     Calls, Running, append, builder, encode, millis, noting, queue, readings, succeed, until, until_done, worker,
@@ -23,22 +23,22 @@ use tokio::time::sleep;
 use tower::{Service, ServiceExt};
 
 trials![
-    a_worker_that_starts_well_has_nothing_to_complain_of,
-    what_is_appended_is_worked_on_once_and_leaves_nothing,
-    messages_that_were_there_before_any_worker_are_worked_on,
-    a_full_queue_refuses_and_takes_again_when_there_is_room,
-    the_time_to_wait_follows_from_the_rate_of_consumption,
-    a_key_is_appended_once_until_it_is_forgotten,
-    a_key_twice_in_a_batch_is_appended_once,
+    a_worker_that_starts_normally_reports_no_failure_of_redis,
+    each_message_is_processed_once_and_leaves_nothing_in_redis,
+    messages_appended_before_the_first_worker_are_processed,
+    a_full_queue_refuses_messages_until_it_has_room_again,
+    the_retry_after_follows_from_the_rate_of_consumption,
+    a_key_is_appended_once_until_it_expires,
+    a_duplicate_key_in_a_batch_is_appended_once,
     a_message_that_is_too_long_is_refused,
-    what_cannot_be_encoded_is_an_error_of_its_own,
-    a_retry_in_front_does_not_repeat_what_cannot_succeed,
-    a_cancelled_call_harms_no_other,
-    a_stack_stands_in_front_of_a_producer,
-    a_payload_is_any_bytes,
+    an_encoding_error_has_its_own_variant,
+    a_retry_around_a_producer_does_not_repeat_hopeless_appends,
+    a_cancelled_append_affects_no_other,
+    a_client_stack_wraps_a_producer,
+    a_payload_can_be_any_bytes,
 ];
 
-async fn a_worker_that_starts_well_has_nothing_to_complain_of() {
+async fn a_worker_that_starts_normally_reports_no_failure_of_redis() {
     let (_server, queue) = queue().await;
     for _ in 0..5 {
         let running = Running::start(worker(&queue, noting(&Calls::default(), succeed)));
@@ -49,7 +49,7 @@ async fn a_worker_that_starts_well_has_nothing_to_complain_of() {
     }
 }
 
-async fn what_is_appended_is_worked_on_once_and_leaves_nothing() {
+async fn each_message_is_processed_once_and_leaves_nothing_in_redis() {
     let (server, queue) = queue().await;
     let calls = Calls::default();
     let running = Running::start(worker(&queue, noting(&calls, succeed)).concurrency(100));
@@ -61,18 +61,18 @@ async fn what_is_appended_is_worked_on_once_and_leaves_nothing() {
     assert_eq!(ids.len(), 3000);
     assert!(receipts.iter().all(|receipt| !receipt.is_duplicate));
     let delivered: HashSet<_> = calls.all().into_iter().map(|delivery| delivery.id).collect();
-    assert_eq!((calls.count(), &delivered), (3000, &ids), "each once, under the identity of its receipt");
+    assert_eq!((calls.count(), &delivered), (3000, &ids), "each once, with the identity of its receipt");
     assert!(calls.all().iter().all(|delivery| delivery.attempt == 1));
     let report = running.stop().await;
     assert_eq!((report.succeeded, report.failed, report.unconfirmed), (3000, 0, 0));
     let readings = readings(&queue).await;
     assert_eq!((readings.appended, readings.acknowledged, readings.redelivered), (3000, 3000, 0));
-    // The stream with its group, which has no consumer left, and the totals.
+    // Two keys: the stream with its group, which has no consumer left, and the totals.
     assert_eq!(server.integer(&["DBSIZE"]).await, 2);
     assert_eq!(server.integer(&["XLEN", "steadfast:q:{orders}:stream"]).await, 0);
 }
 
-async fn messages_that_were_there_before_any_worker_are_worked_on() {
+async fn messages_appended_before_the_first_worker_are_processed() {
     let (_server, queue) = queue().await;
     for number in 0..5 {
         append(&queue, &number.to_string()).await;
@@ -89,9 +89,9 @@ async fn messages_that_were_there_before_any_worker_are_worked_on() {
     running.stop().await;
 }
 
-async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
+async fn a_full_queue_refuses_messages_until_it_has_room_again() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).depth(10).connect().await.expect("a server that is right");
+    let queue = builder(&server).depth(10).connect().await.expect("a working server");
     let producer = queue.producer(encode);
     let appends = (0..15).map(|number| producer.clone().oneshot(Message::new(number.to_string())));
     let answers = futures::future::join_all(appends).await;
@@ -103,7 +103,7 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
         assert!(!error.may_be_appended());
     }
     let calls = Calls::default();
-    // A message in progress, or one that waits for another try, still counts.
+    // A message in progress or waiting for another try still counts.
     let fail = async |_| Err::<(), _>("not today");
     let running = Running::start(
         worker(&queue, noting(&calls, fail))
@@ -117,9 +117,9 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
     append(&queue, "more").await;
 }
 
-async fn the_time_to_wait_follows_from_the_rate_of_consumption() {
+async fn the_retry_after_follows_from_the_rate_of_consumption() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).depth(300).connect().await.expect("a server that is right");
+    let queue = builder(&server).depth(300).connect().await.expect("a working server");
     let mut producer = queue.producer(encode);
     let calls = Calls::default();
     let running = Running::start(worker(&queue, noting(&calls, succeed)).pace(100, Duration::from_secs(1)));
@@ -134,15 +134,15 @@ async fn the_time_to_wait_follows_from_the_rate_of_consumption() {
         calls.count() >= 250
     })
     .await;
-    // 300 messages at 100 in a second.
+    // 300 messages at 100 per second.
     let hint = hint.expect("after seconds of work");
     assert!(hint > millis(2400) && hint < millis(3600), "{hint:?}");
     running.stop().await;
 }
 
-async fn a_key_is_appended_once_until_it_is_forgotten() {
+async fn a_key_is_appended_once_until_it_expires() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).dedup_for(millis(600)).connect().await.expect("a server that is right");
+    let queue = builder(&server).dedup_for(millis(600)).connect().await.expect("a working server");
     let mut producer = queue.producer(encode);
     let first = producer.call(Message::new("first").once("key")).await.expect("room");
     let second = producer.call(Message::new("second").once("key")).await.expect("room");
@@ -154,7 +154,7 @@ async fn a_key_is_appended_once_until_it_is_forgotten() {
     let running = Running::start(worker(&queue, noting(&calls, succeed)).concurrency(1));
     until_done(&queue, 2).await;
     let third = producer.call(Message::new("third").once("key")).await.expect("room");
-    assert!(third.is_duplicate, "also when the first is done");
+    assert!(third.is_duplicate, "also after the first is done");
     sleep(millis(700)).await;
     let late = producer.call(Message::new("late").once("key")).await.expect("room");
     assert!(!late.is_duplicate);
@@ -163,7 +163,7 @@ async fn a_key_is_appended_once_until_it_is_forgotten() {
     running.stop().await;
 }
 
-async fn a_key_twice_in_a_batch_is_appended_once() {
+async fn a_duplicate_key_in_a_batch_is_appended_once() {
     let (_server, queue) = queue().await;
     let producer = queue.producer(encode);
     let appends = (0..200).map(|number| producer.clone().oneshot(Message::new("x").once((number % 10).to_string())));
@@ -174,7 +174,7 @@ async fn a_key_twice_in_a_batch_is_appended_once() {
 
 async fn a_message_that_is_too_long_is_refused() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).longest_message(100).connect().await.expect("a server that is right");
+    let queue = builder(&server).longest_message(100).connect().await.expect("a working server");
     let mut producer = queue.producer(encode);
     assert!(producer.call(Message::new(vec![7; 100])).await.is_ok());
     let error = producer.call(Message::new(vec![7; 100]).once("k")).await.expect_err("too long");
@@ -182,7 +182,7 @@ async fn a_message_that_is_too_long_is_refused() {
     assert_eq!((full.cause(), full.bound()), (QueueFullCause::TooHeavy, 100));
 }
 
-async fn what_cannot_be_encoded_is_an_error_of_its_own() {
+async fn an_encoding_error_has_its_own_variant() {
     let (_server, queue) = queue().await;
     let mut producer = queue.producer(|text: &'static str| text.parse::<u8>().map(|number| vec![number]));
     assert!(producer.call("7").await.is_ok());
@@ -191,7 +191,7 @@ async fn what_cannot_be_encoded_is_an_error_of_its_own() {
     assert_eq!(readings(&queue).await.appended, 1);
 }
 
-async fn a_cancelled_call_harms_no_other() {
+async fn a_cancelled_append_affects_no_other() {
     let (_server, queue) = queue().await;
     let mut producer = queue.producer(encode);
     let mut kept = Vec::new();
@@ -208,20 +208,20 @@ async fn a_cancelled_call_harms_no_other() {
     append(&queue, "and it goes on").await;
 }
 
-async fn a_stack_stands_in_front_of_a_producer() {
+async fn a_client_stack_wraps_a_producer() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).depth(1).connect().await.expect("a server that is right");
+    let queue = builder(&server).depth(1).connect().await.expect("a working server");
     let mut producer = steadfast::client()
         .retry(Retry::new(4).backoff(Backoff::exponential(millis(20), millis(50))))
         .keep_error()
         .service(queue.producer(encode))
-        .expect("settings that can work");
+        .expect("valid settings");
     assert!(producer.ready().await.expect("always").call(Message::new("one")).await.is_ok());
     let error = producer.ready().await.expect("always").call(Message::new("two")).await.expect_err("full");
     assert!(matches!(error, AppendError::Rejected(Rejection::QueueFull(_))), "{error:?}");
 }
 
-async fn a_payload_is_any_bytes() {
+async fn a_payload_can_be_any_bytes() {
     let (_server, queue) = queue().await;
     let payload: Vec<u8> = (0..=255).chain("\r\n\0".bytes()).collect();
     let mut producer = queue.producer(encode);
@@ -236,13 +236,13 @@ async fn a_payload_is_any_bytes() {
     until_done(&queue, 2).await;
     let whole = calls.all().iter().filter(|delivery| delivery.payload == payload).count();
     let empty = calls.all().iter().filter(|delivery| delivery.payload.is_empty()).count();
-    assert_eq!((whole, empty), (2, 2), "as it was, also when it comes again");
+    assert_eq!((whole, empty), (2, 2), "unchanged, also in a redelivery");
     running.stop().await;
 }
 
-async fn a_retry_in_front_does_not_repeat_what_cannot_succeed() {
+async fn a_retry_around_a_producer_does_not_repeat_hopeless_appends() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).depth(1).longest_message(10).connect().await.expect("a server that is right");
+    let queue = builder(&server).depth(1).longest_message(10).connect().await.expect("a working server");
     append(&queue, "first").await;
     let tries = Arc::new(AtomicU64::new(0));
     let counted = {
@@ -257,8 +257,8 @@ async fn a_retry_in_front_does_not_repeat_what_cannot_succeed() {
         .classify_with(Layered(AnyError))
         .keep_error()
         .service(counted)
-        .expect("it can work");
-    // The queue is full and does not know for how long; too long; not to be encoded.
+        .expect("valid settings");
+    // A full queue without a `retry_after`, a message that is too long, and one that cannot be encoded.
     for text in ["second", "much too long", ""] {
         let before = tries.load(Ordering::Relaxed);
         producer.clone().oneshot(text).await.expect_err("it cannot succeed");

@@ -1,4 +1,4 @@
-//! What metrics read of a queue, while Redis is there and while it is away.
+//! The metrics of a queue, while Redis is reachable and while it is not.
 
 use crate::durable_fixture::{append, queue, until};
 use crate::trial::trials;
@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use steadfast::shell::{Instrument, Number, Readings};
 use tokio::time::Instant;
 
-trials![the_content_of_the_queue_is_read_and_stays_when_redis_is_gone, a_period_of_nothing_is_refused];
+trials![the_instrument_keeps_the_last_readings_when_redis_is_gone, a_refresh_period_of_zero_is_refused];
 
 fn read(instrument: &impl Instrument) -> BTreeMap<&'static str, f64> {
     let mut all = BTreeMap::new();
@@ -22,7 +22,7 @@ fn read(instrument: &impl Instrument) -> BTreeMap<&'static str, f64> {
     all
 }
 
-async fn the_content_of_the_queue_is_read_and_stays_when_redis_is_gone() {
+async fn the_instrument_keeps_the_last_readings_when_redis_is_gone() {
     let (mut server, queue) = queue().await;
     let instrument = queue.instrument();
     assert_eq!((read(&instrument)["store_up"], read(&instrument).len()), (0.0, 6));
@@ -33,14 +33,14 @@ async fn the_content_of_the_queue_is_read_and_stays_when_redis_is_gone() {
     append(&queue, "three").await;
     let refreshing = instrument.clone().refresh_every(Duration::from_millis(20)).expect("a period");
     let refreshing = tokio::spawn(refreshing);
-    until("it is read again", async || read(&instrument)["durable_pending"] == 3.0).await;
+    until("a refresh", async || read(&instrument)["durable_pending"] == 3.0).await;
     server.kill();
-    until("it is seen to be away", async || read(&instrument)["store_up"] == 0.0).await;
+    until("the instrument notices", async || read(&instrument)["store_up"] == 0.0).await;
     assert_eq!(read(&instrument)["durable_pending"], 3.0);
     refreshing.abort();
 }
 
-async fn a_period_of_nothing_is_refused() {
+async fn a_refresh_period_of_zero_is_refused() {
     let (_server, queue) = queue().await;
     let error = queue.instrument().refresh_every(Duration::ZERO).map(|_| ()).expect_err("no period");
     assert_eq!(error.field(), "durable.refresh_every");

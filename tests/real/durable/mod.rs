@@ -1,4 +1,4 @@
-//! A producer of a durable queue, and the content of Redis. Workers, takeovers and faults are trials.
+//! The producer of a durable queue, and the content of Redis. Tests of workers, takeovers and faults are trials.
 
 mod appending;
 mod instrument;

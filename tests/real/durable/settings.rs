@@ -1,4 +1,4 @@
-//! Settings that cannot work.
+//! Invalid settings.
 
 use crate::durable_fixture::{builder, decode, queue};
 use crate::{server::RedisServer, trial::trials};
@@ -9,9 +9,13 @@ use steadfast::{
 };
 use tower::service_fn;
 
-trials![a_queue_that_cannot_work_is_refused, a_worker_that_cannot_work_is_refused, a_url_that_is_none_is_refused];
+trials![
+    invalid_settings_of_a_durable_queue_are_refused,
+    invalid_settings_of_a_worker_are_refused,
+    an_invalid_url_is_refused
+];
 
-async fn a_queue_that_cannot_work_is_refused() {
+async fn invalid_settings_of_a_durable_queue_are_refused() {
     let server = RedisServer::start().await;
     type Change = fn(DurableQueueBuilder) -> DurableQueueBuilder;
     let changes: [(&str, Change); 13] = [
@@ -41,7 +45,7 @@ async fn a_queue_that_cannot_work_is_refused() {
     }
 }
 
-async fn a_worker_that_cannot_work_is_refused() {
+async fn invalid_settings_of_a_worker_are_refused() {
     let (_server, queue) = queue().await;
     let service = service_fn(async |_: Delivery| Ok::<(), Infallible>(()));
     macro_rules! refused {
@@ -66,9 +70,9 @@ async fn a_worker_that_cannot_work_is_refused() {
     });
 }
 
-async fn a_url_that_is_none_is_refused() {
+async fn an_invalid_url_is_refused() {
     let error = DurableQueue::builder("http://x", "orders").connect_lazily().expect_err("no URL of a Redis");
     assert!(matches!(error, RedisError::Url { .. }), "{error:?}");
-    let error = DurableQueue::builder("redis://127.0.0.1:1", "orders").connect().await.expect_err("nobody there");
+    let error = DurableQueue::builder("redis://127.0.0.1:1", "orders").connect().await.expect_err("no server");
     assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
 }

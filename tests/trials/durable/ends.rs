@@ -1,4 +1,4 @@
-//! How a delivery ends: another try, a dead letter, or nothing more.
+//! The end of a delivery: another try, a dead letter, or success.
 
 use crate::durable_fixture::{
     Calls, Running, append, builder, decode, millis, noting, queue, readings, succeed, until, until_done, worker,
@@ -14,21 +14,21 @@ use tokio::time::sleep;
 use tower::service_fn;
 
 trials![
-    a_panic_whose_payload_panics_when_it_is_dropped_ends_no_worker,
-    a_failure_comes_again_with_a_growing_delay,
+    a_panic_payload_that_panics_when_dropped_ends_no_worker,
+    a_failed_message_is_redelivered_with_a_growing_delay,
     poison_becomes_a_dead_letter_with_its_reason,
-    what_cannot_be_decoded_becomes_a_dead_letter_at_once,
+    an_undecodable_message_becomes_a_dead_letter_at_once,
     a_dead_letter_can_be_revived,
-    the_oldest_dead_letters_make_way,
-    what_is_too_old_is_dropped,
-    a_panic_is_a_failure_of_its_message,
-    a_rejection_is_no_try,
-    readiness_is_that_of_the_instance_called,
-    calls_keep_to_the_concurrency_and_the_pace,
-    a_graceful_end_ends_its_calls_and_gives_back_the_rest,
+    the_oldest_dead_letters_are_removed_first,
+    a_message_older_than_max_age_is_dropped,
+    a_panic_fails_only_its_own_message,
+    a_rejection_does_not_count_as_a_try,
+    the_instance_that_was_polled_ready_is_called,
+    a_worker_keeps_its_concurrency_and_its_pace,
+    a_shutdown_ends_the_calls_and_gives_back_the_waiting_messages,
 ];
 
-async fn a_failure_comes_again_with_a_growing_delay() {
+async fn a_failed_message_is_redelivered_with_a_growing_delay() {
     let (_server, queue) = queue().await;
     let calls = Calls::default();
     let third_time = async |delivery: Delivery| if delivery.attempt < 4 { Err("not yet") } else { Ok(()) };
@@ -65,11 +65,11 @@ async fn poison_becomes_a_dead_letter_with_its_reason() {
     assert_eq!(running.stop().await.dead, 1);
 }
 
-async fn what_cannot_be_decoded_becomes_a_dead_letter_at_once() {
+async fn an_undecodable_message_becomes_a_dead_letter_at_once() {
     let (_server, queue) = queue().await;
     let text = |delivery: Delivery| Ok::<_, Utf8Error>(std::str::from_utf8(&delivery.payload)?.to_owned());
     let service = service_fn(async |_: String| Ok::<(), Infallible>(()));
-    let running = Running::start_built(queue.worker(text, service).build().expect("settings that can work"));
+    let running = Running::start_built(queue.worker(text, service).build().expect("valid settings"));
     let mut producer = queue.producer(|bytes: &'static [u8]| Ok::<_, Infallible>(bytes));
     tower::Service::call(&mut producer, b"\xff").await.expect("room");
     tower::Service::call(&mut producer, b"text").await.expect("room");
@@ -86,7 +86,7 @@ async fn what_cannot_be_decoded_becomes_a_dead_letter_at_once() {
 
 async fn a_dead_letter_can_be_revived() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).depth(2).connect().await.expect("a server that is right");
+    let queue = builder(&server).depth(2).connect().await.expect("a working server");
     let calls = Calls::default();
     let fail = async |_| Err::<(), _>("no");
     let running = Running::start(worker(&queue, noting(&calls, fail)).max_tries(1));
@@ -110,9 +110,9 @@ async fn a_dead_letter_can_be_revived() {
     running.stop().await;
 }
 
-async fn the_oldest_dead_letters_make_way() {
+async fn the_oldest_dead_letters_are_removed_first() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).dead_letters(3).connect().await.expect("a server that is right");
+    let queue = builder(&server).dead_letters(3).connect().await.expect("a working server");
     for number in 0..8 {
         append(&queue, &number.to_string()).await;
     }
@@ -128,7 +128,7 @@ async fn the_oldest_dead_letters_make_way() {
     running.stop().await;
 }
 
-async fn what_is_too_old_is_dropped() {
+async fn a_message_older_than_max_age_is_dropped() {
     let (_server, queue) = queue().await;
     append(&queue, "old").await;
     append(&queue, "old too").await;
@@ -143,7 +143,7 @@ async fn what_is_too_old_is_dropped() {
     assert_eq!(running.stop().await.dropped_for_age, 2);
 }
 
-async fn a_panic_is_a_failure_of_its_message() {
+async fn a_panic_fails_only_its_own_message() {
     let (_server, queue) = queue().await;
     let calls = Calls::default();
     let panicking = async |delivery: Delivery| match &*delivery.payload {
@@ -162,7 +162,7 @@ async fn a_panic_is_a_failure_of_its_message() {
     let letters = queue.dead_letters(1).await.expect("a server that answers");
     assert_eq!(letters[0].reason, "panicked: what a pity");
     running.stop().await;
-    // A panic before there is a future is one too.
+    // A panic before the service returns a future counts too.
     let before = service_fn(|_: Delivery| -> std::future::Ready<Result<(), Infallible>> { panic!("at once") });
     let running = Running::start(worker(&queue, before).max_tries(1));
     append(&queue, "worse").await;
@@ -170,7 +170,7 @@ async fn a_panic_is_a_failure_of_its_message() {
     running.stop().await;
 }
 
-async fn a_rejection_is_no_try() {
+async fn a_rejection_does_not_count_as_a_try() {
     let (_server, queue) = queue().await;
     let calls = Calls::default();
     let seen = calls.clone();
@@ -191,7 +191,7 @@ async fn a_rejection_is_no_try() {
     assert_eq!((report.rejected, report.failed, report.dead, report.succeeded), (4, 0, 0, 1));
 }
 
-/// Ready after a while, and only the instance that was asked.
+/// A service that is ready after a while. Only the instance that was polled becomes ready.
 struct Slow {
     calls: Calls,
     ready: bool,
@@ -222,10 +222,10 @@ impl tower::Service<Delivery> for Slow {
     }
 }
 
-async fn readiness_is_that_of_the_instance_called() {
+async fn the_instance_that_was_polled_ready_is_called() {
     let (_server, queue) = queue().await;
     let slow = Slow { calls: Calls::default(), ready: false, timer: Box::pin(sleep(millis(30))) };
-    let running = Running::start_built(queue.worker(decode, slow).build().expect("settings that can work"));
+    let running = Running::start_built(queue.worker(decode, slow).build().expect("valid settings"));
     for _ in 0..20 {
         append(&queue, "some").await;
     }
@@ -234,7 +234,7 @@ async fn readiness_is_that_of_the_instance_called() {
     assert_eq!((report.succeeded, report.failed), (20, 0));
 }
 
-async fn calls_keep_to_the_concurrency_and_the_pace() {
+async fn a_worker_keeps_its_concurrency_and_its_pace() {
     let (_server, queue) = queue().await;
     let calls = Calls::default();
     let (now, most) = (std::sync::Arc::new(std::sync::Mutex::new(0)), std::sync::Arc::new(std::sync::Mutex::new(0)));
@@ -243,14 +243,14 @@ async fn calls_keep_to_the_concurrency_and_the_pace() {
         let (now, most) = (now_in.clone(), most_in.clone());
         async move {
             let at_once = {
-                let mut now = now.lock().expect("nobody panics");
+                let mut now = now.lock().expect("an unpoisoned lock");
                 *now += 1;
                 *now
             };
-            let before = *most.lock().expect("nobody panics");
-            *most.lock().expect("nobody panics") = before.max(at_once);
+            let before = *most.lock().expect("an unpoisoned lock");
+            *most.lock().expect("an unpoisoned lock") = before.max(at_once);
             sleep(millis(20)).await;
-            *now.lock().expect("nobody panics") -= 1;
+            *now.lock().expect("an unpoisoned lock") -= 1;
             Ok::<(), Infallible>(())
         }
     };
@@ -259,7 +259,7 @@ async fn calls_keep_to_the_concurrency_and_the_pace() {
     }
     let running = Running::start(worker(&queue, noting(&calls, count.clone())).concurrency(3));
     until_done(&queue, 100).await;
-    assert_eq!(*most.lock().expect("nobody panics"), 3);
+    assert_eq!(*most.lock().expect("an unpoisoned lock"), 3);
     running.stop().await;
     for _ in 0..100 {
         append(&queue, "some").await;
@@ -273,7 +273,7 @@ async fn calls_keep_to_the_concurrency_and_the_pace() {
     running.stop().await;
 }
 
-async fn a_graceful_end_ends_its_calls_and_gives_back_the_rest() {
+async fn a_shutdown_ends_the_calls_and_gives_back_the_waiting_messages() {
     let (_server, queue) = queue().await;
     for number in 0..10 {
         append(&queue, &number.to_string()).await;
@@ -297,10 +297,10 @@ async fn a_graceful_end_ends_its_calls_and_gives_back_the_rest() {
     until_done(&queue, 10).await;
     running.stop().await;
     assert!(calls.by_text().values().all(|count| *count == 1), "{:?}", calls.by_text());
-    assert!(calls.all().iter().all(|delivery| delivery.attempt == 1), "what was given back was not tried");
+    assert!(calls.all().iter().all(|delivery| delivery.attempt == 1), "a message that was given back was not tried");
 }
 
-async fn a_panic_whose_payload_panics_when_it_is_dropped_ends_no_worker() {
+async fn a_panic_payload_that_panics_when_dropped_ends_no_worker() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {

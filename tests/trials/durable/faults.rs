@@ -1,4 +1,4 @@
-//! Faults of a server: no worker ends, and no message is lost.
+//! Faults of the server: no worker ends, and no message is lost.
 
 use crate::durable_fixture::{
     Calls, Running, append, builder, encode, millis, noting, queue, readings, succeed, until, until_done, worker,
@@ -10,16 +10,16 @@ use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceExt};
 
 trials![
-    a_replica_refuses_and_is_worked_on_when_it_is_none_any_more,
-    a_full_server_refuses_appends_and_lets_workers_finish,
-    a_server_that_lost_its_data_gets_its_group_again,
-    a_server_that_has_its_data_again_loses_nothing,
-    a_stopped_server_is_worked_on_when_it_goes_on,
-    a_cut_connection_loses_nothing,
-    an_answer_that_does_not_come_leaves_it_open,
-    a_queue_can_be_made_before_its_server,
-    a_worker_ends_without_its_server,
-    a_foreign_key_changes_nothing,
+    a_replica_refuses_appends_and_is_processed_once_it_is_a_master,
+    a_server_without_memory_refuses_appends_and_lets_workers_finish,
+    a_worker_recreates_the_group_of_a_server_that_lost_its_data,
+    a_restarted_server_with_its_data_loses_no_message,
+    workers_continue_after_a_server_that_was_stopped,
+    a_cut_connection_loses_no_message,
+    a_missing_answer_leaves_the_append_unknown,
+    a_queue_can_be_built_before_its_server_starts,
+    a_worker_shuts_down_without_its_server,
+    a_key_of_the_wrong_type_is_left_alone,
 ];
 
 async fn slow(_: Delivery) -> Result<(), Infallible> {
@@ -27,18 +27,18 @@ async fn slow(_: Delivery) -> Result<(), Infallible> {
     Ok(())
 }
 
-async fn a_replica_refuses_and_is_worked_on_when_it_is_none_any_more() {
+async fn a_replica_refuses_appends_and_is_processed_once_it_is_a_master() {
     let (server, queue) = queue().await;
     append(&queue, "before").await;
     let nowhere = RedisServer::start().await;
-    // A replica that goes on answering, and keeps its data since it never hears of another.
+    // A replica that keeps answering, and keeps its data because its master never answers.
     server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
     let calls = Calls::default();
     let running = Running::start(worker(&queue, noting(&calls, succeed)));
-    let error = queue.producer(encode).oneshot(Message::new("no")).await.expect_err("it may only be read");
+    let error = queue.producer(encode).oneshot(Message::new("no")).await.expect_err("it is read-only");
     assert!(matches!(&error, AppendError::Refused { .. }), "{error:?}");
     assert!(!error.may_be_appended());
-    until("the worker says so", async || {
+    until("the worker reports it", async || {
         running.monitor.readings().redis_error.is_some_and(|error| error.to_lowercase().contains("read"))
     })
     .await;
@@ -46,12 +46,12 @@ async fn a_replica_refuses_and_is_worked_on_when_it_is_none_any_more() {
     server.command(&["REPLICAOF", "NO", "ONE"]).await;
     until_done(&queue, 1).await;
     assert_eq!(calls.texts(), ["before"]);
-    until("the worker says nothing", async || running.monitor.readings().redis_error.is_none()).await;
+    until("the worker reports no error", async || running.monitor.readings().redis_error.is_none()).await;
     running.stop().await;
     drop(nowhere);
 }
 
-async fn a_full_server_refuses_appends_and_lets_workers_finish() {
+async fn a_server_without_memory_refuses_appends_and_lets_workers_finish() {
     let (server, queue) = queue().await;
     for number in 0..50 {
         append(&queue, &number.to_string()).await;
@@ -64,17 +64,17 @@ async fn a_full_server_refuses_appends_and_lets_workers_finish() {
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let error = queue.producer(encode).oneshot(Message::new("no").once("key")).await.expect_err("it is full");
     assert!(matches!(&error, AppendError::Refused { reason } if reason.contains("OOM")), "{error:?}");
-    // Ends and retries need no room.
+    // Ends and retries need no memory.
     until_done(&queue, 50).await;
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     assert_eq!(calls.count(), 100);
     let receipt = queue.producer(encode).oneshot(Message::new("yes").once("key")).await.expect("room");
-    assert!(!receipt.is_duplicate, "what was refused has left no key");
+    assert!(!receipt.is_duplicate, "the refused append has left no key");
     until_done(&queue, 51).await;
     running.stop().await;
 }
 
-async fn a_server_that_lost_its_data_gets_its_group_again() {
+async fn a_worker_recreates_the_group_of_a_server_that_lost_its_data() {
     let (mut server, queue) = queue().await;
     let calls = Calls::default();
     let running = Running::start(worker(&queue, noting(&calls, succeed)));
@@ -91,9 +91,9 @@ async fn a_server_that_lost_its_data_gets_its_group_again() {
     running.stop().await;
 }
 
-async fn a_server_that_has_its_data_again_loses_nothing() {
+async fn a_restarted_server_with_its_data_loses_no_message() {
     let mut server = RedisServer::durable().await;
-    let queue = builder(&server).connect().await.expect("a server that is right");
+    let queue = builder(&server).connect().await.expect("a working server");
     for number in 0..200 {
         append(&queue, &number.to_string()).await;
     }
@@ -114,7 +114,7 @@ async fn a_server_that_has_its_data_again_loses_nothing() {
     running.stop().await;
 }
 
-async fn a_stopped_server_is_worked_on_when_it_goes_on() {
+async fn workers_continue_after_a_server_that_was_stopped() {
     let (server, queue) = queue().await;
     for number in 0..100 {
         append(&queue, &number.to_string()).await;
@@ -138,11 +138,11 @@ async fn a_stopped_server_is_worked_on_when_it_goes_on() {
     }
 }
 
-async fn a_cut_connection_loses_nothing() {
+async fn a_cut_connection_loses_no_message() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to(server.port()).await;
-    let queue = DurableQueue::builder(proxy.url(), "orders").connect().await.expect("a server that is right");
-    let direct = builder(&server).connect().await.expect("a server that is right");
+    let queue = DurableQueue::builder(proxy.url(), "orders").connect().await.expect("a working server");
+    let direct = builder(&server).connect().await.expect("a working server");
     let calls = Calls::default();
     let running = Running::start(worker(&queue, noting(&calls, slow)).concurrency(4).max_tries(100));
     let mut producer = queue.producer(encode);
@@ -155,15 +155,15 @@ async fn a_cut_connection_loses_nothing() {
     }
     until_done(&direct, 200).await;
     assert_eq!(calls.by_text().len(), 200);
-    assert_eq!(readings(&direct).await.appended, 200, "sent again with its key, each is there once");
+    assert_eq!(readings(&direct).await.appended, 200, "each message is appended once, because of its key");
     running.stop().await;
 }
 
-async fn an_answer_that_does_not_come_leaves_it_open() {
+async fn a_missing_answer_leaves_the_append_unknown() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).answer_timeout(millis(200)).connect().await.expect("a server that is right");
+    let queue = builder(&server).answer_timeout(millis(200)).connect().await.expect("a working server");
     let mut producer = queue.producer(encode);
-    // The server knows the script from now on.
+    // The server has loaded the script from now on.
     append(&queue, "zero").await;
     let message = Message::new("one").once("key");
     server.stop();
@@ -176,17 +176,17 @@ async fn an_answer_that_does_not_come_leaves_it_open() {
         duplicate.is_some()
     })
     .await;
-    assert_eq!(duplicate, Some(true), "the first was appended when the server went on");
+    assert_eq!(duplicate, Some(true), "the first was appended when the server continued");
     assert_eq!(readings(&queue).await.backlog(), 2);
 }
 
-async fn a_queue_can_be_made_before_its_server() {
+async fn a_queue_can_be_built_before_its_server_starts() {
     let mut server = RedisServer::start().await;
     server.kill();
-    let queue = builder(&server).connect_lazily().expect("settings that can work");
+    let queue = builder(&server).connect_lazily().expect("valid settings");
     let calls = Calls::default();
     let running = Running::start(worker(&queue, noting(&calls, succeed)));
-    let error = queue.producer(encode).oneshot(Message::new("no")).await.expect_err("nobody there");
+    let error = queue.producer(encode).oneshot(Message::new("no")).await.expect_err("no server");
     assert!(matches!(error, AppendError::Refused { .. }), "{error:?}");
     assert!(queue.readings().await.is_err());
     server.restart().await;
@@ -195,7 +195,7 @@ async fn a_queue_can_be_made_before_its_server() {
     running.stop().await;
 }
 
-async fn a_worker_ends_without_its_server() {
+async fn a_worker_shuts_down_without_its_server() {
     let (mut server, queue) = queue().await;
     let calls = Calls::default();
     let running = Running::start(worker(&queue, noting(&calls, slow)).concurrency(3));
@@ -207,11 +207,11 @@ async fn a_worker_ends_without_its_server() {
     let began = Instant::now();
     let report = running.stop().await;
     let took = Instant::now() - began;
-    assert!(took > millis(500) && took < millis(2500), "as long as until a takeover: {took:?}");
+    assert!(took > millis(500) && took < millis(2500), "the takeover time: {took:?}");
     assert_eq!((report.succeeded, report.unconfirmed), (3, 3));
 }
 
-async fn a_foreign_key_changes_nothing() {
+async fn a_key_of_the_wrong_type_is_left_alone() {
     let (server, queue) = queue().await;
     server.command(&["SET", "steadfast:q:{orders}:totals", "mine"]).await;
     let error = queue.producer(encode).oneshot(Message::new("no")).await.expect_err("no totals");

@@ -1,4 +1,4 @@
-//! Load leveling across processes: a real Redis, and what goes wrong with it and with workers.
+//! The durable queue with a real Redis, under faults of the server and of workers.
 
 mod ends;
 mod faults;

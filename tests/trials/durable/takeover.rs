@@ -1,4 +1,4 @@
-//! The messages that a worker leaves behind, and those that it keeps.
+//! The messages that a dead worker leaves, and those that a live worker keeps.
 
 use crate::durable_fixture::{
     Calls, Running, append, millis, noting, queue, readings, succeed, until, until_done, worker,
@@ -19,19 +19,19 @@ use tokio::{
 };
 
 trials![
-    what_a_dead_worker_left_is_taken_over,
+    the_messages_of_a_dead_worker_are_taken_over,
     a_message_whose_workers_die_becomes_a_dead_letter,
     suspects_are_called_one_at_a_time_and_others_wait,
-    a_suspect_that_takes_long_holds_up_others_for_a_second,
-    a_suspect_that_is_given_back_is_still_one,
-    messages_that_waited_while_a_suspect_was_alone_are_none,
-    long_work_is_not_taken_away,
+    a_suspect_with_a_long_call_delays_others_for_a_second,
+    a_suspect_that_is_given_back_remains_a_suspect,
+    messages_that_waited_beside_a_suspect_are_no_suspects,
+    a_message_is_not_taken_over_during_a_long_call,
     a_call_that_blocks_its_thread_keeps_its_message,
-    a_message_that_others_have_taken_over_is_not_called,
-    a_dead_worker_leaves_no_consumer_for_ever,
+    a_waiting_message_that_another_worker_took_over_is_not_called,
+    the_consumer_of_a_dead_worker_is_removed,
 ];
 
-/// Calls that wait until they get a permit.
+/// A service whose calls each wait for a permit.
 fn one_for_each_permit(
     permits: &Arc<Semaphore>,
 ) -> impl Fn(Delivery) -> BoxFuture<'static, Result<(), Infallible>> + Clone + Send + 'static {
@@ -49,7 +49,7 @@ async fn never(_: Delivery) -> Result<(), Infallible> {
     std::future::pending().await
 }
 
-async fn what_a_dead_worker_left_is_taken_over() {
+async fn the_messages_of_a_dead_worker_are_taken_over() {
     let (_server, queue) = queue().await;
     for number in 0..20 {
         append(&queue, &number.to_string()).await;
@@ -66,14 +66,14 @@ async fn what_a_dead_worker_left_is_taken_over() {
     assert!(took > millis(500) && took < millis(2000), "taken over after 800 ms: {took:?}");
     assert_eq!(after.by_text().len(), 20);
     let is_right = |delivery: &Delivery| delivery.attempt == 1 && delivery.may_have_begun;
-    assert!(after.all().iter().all(is_right), "none of them has killed a worker alone: {:?}", after.all());
+    assert!(after.all().iter().all(is_right), "none of them died alone: {:?}", after.all());
     assert_eq!(running.stop().await.taken_over, 20);
 }
 
 async fn a_message_whose_workers_die_becomes_a_dead_letter() {
     let (_server, queue) = queue().await;
     append(&queue, "killer").await;
-    // Once beside others, for all that Redis knows, and twice alone.
+    // Once possibly beside others, and twice alone.
     for attempt in [1, 1, 2] {
         let calls = Calls::default();
         let dying = Running::start(worker(&queue, noting(&calls, never)).max_tries(2));
@@ -90,7 +90,7 @@ async fn a_message_whose_workers_die_becomes_a_dead_letter() {
     running.stop().await;
 }
 
-/// A queue that has messages whose worker died.
+/// A queue with messages whose worker died.
 async fn queue_with_suspects(texts: &[&str]) -> (RedisServer, DurableQueue) {
     let (server, queue) = queue().await;
     for text in texts {
@@ -100,7 +100,7 @@ async fn queue_with_suspects(texts: &[&str]) -> (RedisServer, DurableQueue) {
     let dying = Running::start(worker(&queue, noting(&calls, never)));
     until("they are called", async || calls.count() == texts.len()).await;
     dying.die().await;
-    // Its last wait for messages may still be open at the server, and would take one more.
+    // Its last request for messages may still wait at the server, and would take one more.
     sleep(millis(300)).await;
     (server, queue)
 }
@@ -132,7 +132,7 @@ async fn suspects_are_called_one_at_a_time_and_others_wait() {
     assert_eq!((report.succeeded, report.taken_over, report.dead), (5, 4, 0));
 }
 
-async fn a_suspect_that_takes_long_holds_up_others_for_a_second() {
+async fn a_suspect_with_a_long_call_delays_others_for_a_second() {
     let (_server, queue) = queue_with_suspects(&["long 1", "long 2"]).await;
     let calls = Calls::default();
     let long = async |delivery: Delivery| {
@@ -153,7 +153,7 @@ async fn a_suspect_that_takes_long_holds_up_others_for_a_second() {
     running.stop().await;
 }
 
-async fn a_suspect_that_is_given_back_is_still_one() {
+async fn a_suspect_that_is_given_back_remains_a_suspect() {
     let (_server, queue) = queue_with_suspects(&["suspect 1", "suspect 2"]).await;
     let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
     let wait = one_for_each_permit(&may_end);
@@ -172,7 +172,7 @@ async fn a_suspect_that_is_given_back_is_still_one() {
     running.stop().await;
 }
 
-async fn messages_that_waited_while_a_suspect_was_alone_are_none() {
+async fn messages_that_waited_beside_a_suspect_are_no_suspects() {
     let (server, queue) = queue_with_suspects(&["killer"]).await;
     let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
     let end = may_end.clone();
@@ -188,13 +188,13 @@ async fn messages_that_waited_while_a_suspect_was_alone_are_none() {
             }
         }
     };
-    // It has messages in a call and messages that wait before it takes over the killer.
+    // It has messages in calls and waiting messages before it takes over the killer.
     let dying = Running::start(worker(&queue, noting(&calls, wait)).concurrency(2).prefetch(6));
     for number in 0..4 {
         append(&queue, &format!("innocent {number}")).await;
     }
     until("it has all five", async || dying.monitor.readings().held == 5).await;
-    // Two at once, each in a task of its own.
+    // Two calls at once, each in a task of its own.
     let mut called = calls.texts();
     called.sort();
     assert_eq!(called, ["innocent 0", "innocent 1"]);
@@ -217,14 +217,14 @@ fn text_attempt_and_suspicion(delivery: &Delivery) -> (String, u32, bool) {
     (text, delivery.attempt, delivery.may_have_begun)
 }
 
-async fn long_work_is_not_taken_away() {
+async fn a_message_is_not_taken_over_during_a_long_call() {
     let (_server, queue) = queue().await;
     let calls = Calls::default();
     let long = async |_| {
         sleep(millis(4000)).await;
         Ok::<(), Infallible>(())
     };
-    // Five times as long as until others would take over.
+    // Five times the takeover time.
     let workers: Vec<_> = (0..3).map(|_| Running::start(worker(&queue, noting(&calls, long)).concurrency(2))).collect();
     for _ in 0..3 {
         append(&queue, "long").await;
@@ -245,7 +245,7 @@ async fn a_call_that_blocks_its_thread_keeps_its_message() {
         began.join().expect("a thread that parks");
         Ok::<(), Infallible>(())
     };
-    // The other thread of the runtime has the rest.
+    // The other thread of the runtime runs everything else.
     let running = Running::start(worker(&queue, noting(&calls, blocking)).concurrency(1));
     append(&queue, "blocking").await;
     until("it is called", async || calls.count() == 1).await;
@@ -256,7 +256,7 @@ async fn a_call_that_blocks_its_thread_keeps_its_message() {
     other.stop().await;
 }
 
-async fn a_message_that_others_have_taken_over_is_not_called() {
+async fn a_waiting_message_that_another_worker_took_over_is_not_called() {
     let (server, queue) = queue().await;
     let mut ids = Vec::new();
     for text in ["called", "taken", "taken too", "kept"] {
@@ -264,7 +264,7 @@ async fn a_message_that_others_have_taken_over_is_not_called() {
     }
     let (calls, may_end) = (Calls::default(), Arc::new(Semaphore::new(0)));
     let wait = one_for_each_permit(&may_end);
-    // It says twice in a second what it works on, and takes over after two.
+    // It keeps its messages alive twice per second, and takes over after two seconds.
     let slow = worker(&queue, noting(&calls, wait)).concurrency(1).prefetch(3).takeover_after(millis(2000));
     let running = Running::start(slow);
     until("it has all", async || running.monitor.readings().held == 4).await;
@@ -276,10 +276,10 @@ async fn a_message_that_others_have_taken_over_is_not_called() {
     let report = running.stop().await;
     assert_eq!(calls.texts(), ["called", "kept"], "the call that had begun goes on");
     assert_eq!((report.succeeded, report.given_back, report.unconfirmed), (2, 0, 0));
-    assert_eq!(readings(&queue).await.in_progress, 2, "the other one has them");
+    assert_eq!(readings(&queue).await.in_progress, 2, "another consumer has them");
 }
 
-async fn a_dead_worker_leaves_no_consumer_for_ever() {
+async fn the_consumer_of_a_dead_worker_is_removed() {
     let (server, queue) = queue().await;
     let calls = Calls::default();
     let dying = Running::start(worker(&queue, noting(&calls, succeed)).takeover_after(millis(100)));
@@ -296,6 +296,6 @@ async fn a_dead_worker_leaves_no_consumer_for_ever() {
     until_done(&queue, 2).await;
     assert_eq!(consumers().await, 2);
     let took = until("only one is known", async || consumers().await == 1).await;
-    assert!(took > millis(300), "ten times as long as until a takeover: {took:?}");
+    assert!(took > millis(300), "ten times the takeover time: {took:?}");
     running.stop().await;
 }

@@ -9,7 +9,7 @@ use std::{
 };
 use steadfast::load_level::durable::Delivery;
 
-/// What becomes of a message, by its number.
+/// The fate of a message, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Plain,
@@ -35,18 +35,18 @@ impl Kind {
     }
 }
 
-/// A hundred bytes.
+/// A payload of a hundred bytes.
 pub fn payload(number: u32) -> String {
     let mark = if Kind::of(number) == Kind::Undecodable { '?' } else { '#' };
     format!("{mark}{number:08}{:91}", "")
 }
 
-/// What a worker can make of a payload.
+/// Decodes a payload, if a worker can.
 pub fn number_of(payload: &[u8]) -> Option<u32> {
     if payload.first() == Some(&b'#') { any_number_of(payload) } else { None }
 }
 
-/// Also of one that a worker can make nothing of.
+/// Decodes a payload, also one that a worker cannot decode.
 pub fn any_number_of(payload: &[u8]) -> Option<u32> {
     std::str::from_utf8(payload.get(1..9)?).ok()?.parse().ok()
 }
@@ -62,7 +62,7 @@ impl Outcome {
     const ALL: [(Self, &str); 3] = [(Self::Success, "S"), (Self::Failure, "F"), (Self::Undecodable, "U")];
 }
 
-/// Where a worker writes its deliveries. What it wrote is with the operating system: nothing is lost with the process.
+/// The log of a worker's deliveries. The operating system has each written line, so a killed process loses none.
 pub struct Log(File);
 
 impl Log {
@@ -93,7 +93,7 @@ pub struct Ended {
 pub fn read(logs: &[PathBuf]) -> BTreeMap<u32, Vec<Ended>> {
     let mut all: BTreeMap<u32, Vec<Ended>> = BTreeMap::new();
     for (worker, log) in logs.iter().enumerate() {
-        // One that has not been called has none.
+        // A worker without calls has no log.
         let text = fs::read_to_string(log).unwrap_or_default();
         for line in text.lines() {
             let (number, ended) = parse(line, worker).unwrap_or_else(|| panic!("no delivery: {line}"));

@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! The faults.
 
 use super::{
     scene::{Load, Scene, run},
@@ -12,23 +12,23 @@ trials![
     nothing_happens,
     workers_are_killed_in_the_middle_of_their_work,
     the_server_is_killed_in_the_middle_of_appends,
-    the_server_stands_still_for_longer_than_a_takeover_takes,
+    the_server_is_stopped_for_longer_than_the_takeover_time,
     producers_are_cut_off,
     workers_are_cut_off,
     a_black_hole_is_between_producers_and_the_server,
     a_black_hole_is_between_a_worker_and_the_server,
-    the_server_may_only_be_read_for_a_while,
+    the_server_is_read_only_for_a_while,
     the_server_is_out_of_memory_for_a_while,
-    all_of_it_happens_to_a_hundred_thousand_messages,
+    all_faults_happen_to_a_hundred_thousand_messages,
 ];
 
 const SMALL: Load = Load { messages: 4000, per_second: 2500, appendfsync: None };
-/// It has no disk to wait for: a busy one would make it take minutes.
+/// Without a wait for the disk, since a busy disk would make it take minutes.
 const LARGE: Load = Load { messages: 100_000, per_second: 5000, appendfsync: Some("no") };
 
-/// Longer than an answer may take.
+/// Longer than the answer timeout.
 const SHORT: Duration = Duration::from_millis(800);
-/// And longer than until others take over.
+/// Longer than the takeover time as well.
 const LONG: Duration = Duration::from_millis(1500);
 
 async fn pause() {
@@ -62,7 +62,7 @@ async fn the_server_is_killed_in_the_middle_of_appends() {
     );
 }
 
-async fn the_server_stands_still_for_longer_than_a_takeover_takes() {
+async fn the_server_is_stopped_for_longer_than_the_takeover_time() {
     let run = run(SMALL, async |scene: &mut Scene| scene.stop_the_server(LONG).await).await;
     check("server stopped", run, Expected { resends: true, finds_duplicates: true, ..Expected::default() });
 }
@@ -82,13 +82,13 @@ async fn a_black_hole_is_between_producers_and_the_server() {
 }
 
 async fn a_black_hole_is_between_a_worker_and_the_server() {
-    // More than the workers can do: whenever it begins, the one has messages.
+    // More messages than the workers can process: the worker has messages whenever the fault begins.
     let load = Load { messages: 8000, per_second: 16_000, ..SMALL };
     let run = run(load, async |scene: &mut Scene| scene.black_hole_for_workers(2 * LONG).await).await;
     check("worker in a black hole", run, Expected { takes_over: true, ..Expected::default() });
 }
 
-async fn the_server_may_only_be_read_for_a_while() {
+async fn the_server_is_read_only_for_a_while() {
     let run = run(SMALL, async |scene: &mut Scene| scene.read_only(SHORT).await).await;
     check("read-only", run, Expected { resends: true, ..Expected::default() });
 }
@@ -98,7 +98,7 @@ async fn the_server_is_out_of_memory_for_a_while() {
     check("out of memory", run, Expected { resends: true, ..Expected::default() });
 }
 
-async fn all_of_it_happens_to_a_hundred_thousand_messages() {
+async fn all_faults_happen_to_a_hundred_thousand_messages() {
     let happens = async |scene: &mut Scene| {
         for place in 0..3 {
             scene.kill_a_worker(place);
@@ -122,7 +122,7 @@ async fn all_of_it_happens_to_a_hundred_thousand_messages() {
         scene.kill_a_worker(1);
         scene.out_of_memory(SHORT).await;
         pause().await;
-        // Two at once.
+        // Two faults at once.
         scene.kill_a_worker(2);
         scene.kill_the_server().await;
     };

@@ -1,7 +1,7 @@
-//! Messages through a queue in a real Redis, from processes to processes, while all that can go wrong does: which
-//! messages were delivered, how often, and why more than once.
+//! Messages through a real Redis, from process to process, under faults: which messages were delivered, how often, and
+//! why more than once.
 //!
-//! The processes are this program, started again with their part in the environment.
+//! The processes run this program again, with their part in the environment.
 
 mod deliveries;
 mod faults;

@@ -1,4 +1,4 @@
-//! One process: it appends messages, or it works on them.
+//! One process, a producer or a worker.
 
 use super::deliveries::{Kind, Log, Outcome, number_of, payload};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use tokio::{
 };
 use tower::{Service, service_fn};
 
-/// In the environment: the part of a process.
+/// The environment variable with the part of a process.
 pub const PART: &str = "STEADFAST_DURABLE_PART";
 
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
@@ -33,16 +33,16 @@ pub const TAKEOVER_AFTER: Duration = Duration::from_millis(1000);
 pub const CONCURRENCY: usize = 16;
 pub const PREFETCH: usize = 16;
 pub const BACKOFF: Duration = Duration::from_millis(50);
-/// More than any message needs that meets each fault once.
+/// More tries than a message needs if it meets each fault once.
 pub const MAX_TRIES: u32 = 12;
-/// For a server that is right, on a machine that may be busy.
+/// The time for a working server to answer, on a machine that may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the work on a message takes.
+/// The duration of the work on a message.
 const WORK: Duration = Duration::from_millis(3);
-/// Until a producer sends a message again.
+/// The pause before a producer sends a message again.
 const RESEND_AFTER: Duration = Duration::from_millis(50);
 
-/// What a process is told.
+/// The part of a process.
 #[derive(Serialize, Deserialize)]
 pub struct Part {
     pub url: String,
@@ -51,16 +51,16 @@ pub struct Part {
 
 #[derive(Serialize, Deserialize)]
 pub enum Role {
-    /// Appends the messages of these numbers, and says its receipts when it has all.
+    /// Appends the messages of these numbers, and prints its receipts when it has all of them.
     Producer { numbers: Range<u32>, per_second: u32 },
-    /// Works until its standard input ends, and writes each delivery into a file before the call returns.
+    /// Works until its standard input ends, and logs each delivery before the call returns.
     Worker { log: PathBuf },
-    /// Works until its standard input ends, and writes each call into a file when it begins. It aborts during the call
-    /// of a message that is poison.
+    /// Works until its standard input ends, and logs each call when it begins. It aborts during the call of a poison
+    /// message.
     Fragile { log: PathBuf, max_tries: u32 },
 }
 
-/// What a producer has been told of a message.
+/// The receipt of a message, and the number of sends.
 #[derive(Serialize, Deserialize)]
 pub struct Sent {
     pub number: u32,
@@ -69,7 +69,7 @@ pub struct Sent {
     pub is_duplicate: bool,
 }
 
-/// What a worker says at its end.
+/// The report of a worker at its end.
 #[derive(Serialize, Deserialize)]
 pub struct Report {
     pub unconfirmed: u64,
@@ -85,7 +85,7 @@ pub fn be(part: &str) -> ExitCode {
     let (Ok(part), Ok(runtime)) = (serde_json::from_str::<Part>(part), runtime) else { return ExitCode::FAILURE };
     let said = match part.role {
         Role::Producer { numbers, per_second } => {
-            // Nobody is there any more who waits for it.
+            // The parent, which waits for the result, has ended.
             thread::spawn(|| {
                 read_to_the_end();
                 exit(1);
@@ -105,12 +105,12 @@ pub fn be(part: &str) -> ExitCode {
 }
 
 fn read_to_the_end() {
-    // An error is an end too.
+    // An error is an end of the input too.
     let _ = stdin().read_to_end(&mut Vec::new());
 }
 
 async fn produce(url: &str, numbers: Range<u32>, per_second: u32) -> Vec<Sent> {
-    let queue = queue(url).connect().await.expect("a server that is right");
+    let queue = queue(url).connect().await.expect("a working server");
     let (began, mut next, mut sending) = (Instant::now(), numbers.start, JoinSet::new());
     while next < numbers.end {
         let due = (Instant::now() - began).as_micros() * u128::from(per_second) / 1_000_000;
@@ -138,7 +138,7 @@ async fn send(queue: DurableQueue, number: u32) -> Sent {
 }
 
 async fn work(url: &str, log: PathBuf) -> Report {
-    let queue = queue(url).connect_lazily().expect("settings that can work");
+    let queue = queue(url).connect_lazily().expect("valid settings");
     let log = Arc::new(Log::append_to(&log));
     let noting = log.clone();
     let decode = move |delivery: Delivery| match number_of(&delivery.payload) {
@@ -169,7 +169,7 @@ async fn work(url: &str, log: PathBuf) -> Report {
         .backoff(Backoff::exponential(BACKOFF, 4 * BACKOFF).jitter(Jitter::None))
         .takeover_after(TAKEOVER_AFTER)
         .build()
-        .expect("settings that can work");
+        .expect("valid settings");
     let (stop, stopped) = oneshot::channel();
     thread::spawn(|| {
         read_to_the_end();
@@ -179,18 +179,18 @@ async fn work(url: &str, log: PathBuf) -> Report {
     Report { unconfirmed: report.unconfirmed }
 }
 
-/// How long the work on a message of a fragile worker takes, and how long until late poison kills.
+/// The duration of the work on a message of a fragile worker, and the time until late poison kills.
 const FRAGILE_WORK: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_millis(1500);
 
 async fn work_until_poisoned(url: &str, log: PathBuf, max_tries: u32) -> Report {
-    let queue = DurableQueue::builder(url, "orders").connect_lazily().expect("settings that can work");
+    let queue = DurableQueue::builder(url, "orders").connect_lazily().expect("valid settings");
     let decode = |delivery: Delivery| String::from_utf8(delivery.payload);
     let service = service_fn(move |text: String| {
         let log = log.clone();
         async move {
             let mut file = OpenOptions::new().create(true).append(true).open(log)?;
-            // At once, so that lines of two processes do not mix.
+            // In one write, so that lines of two processes do not mix.
             file.write_all(format!("{text}\n").as_bytes())?;
             if text.starts_with("late poison") {
                 sleep(LATE).await;
@@ -205,7 +205,7 @@ async fn work_until_poisoned(url: &str, log: PathBuf, max_tries: u32) -> Report 
         }
     });
     let worker = queue.worker(decode, service).concurrency(16).prefetch(16).max_tries(max_tries);
-    let worker = worker.takeover_after(Duration::from_millis(400)).build().expect("settings that can work");
+    let worker = worker.takeover_after(Duration::from_millis(400)).build().expect("valid settings");
     let (stop, stopped) = oneshot::channel();
     thread::spawn(|| {
         read_to_the_end();

@@ -1,4 +1,4 @@
-//! The processes, as their parent has them.
+//! The parent's handle of a process.
 
 use super::part::{PART, Part};
 use serde::de::DeserializeOwned;
@@ -36,11 +36,11 @@ impl Process {
 
     /// With `SIGKILL`.
     pub fn kill(&mut self) {
-        // Both fail only for a child that has ended and been waited for.
+        // Both fail only for a child that has ended and has been waited for.
         let _ = (self.child.kill(), self.child.wait());
     }
 
-    /// Whether it has ended, by itself or not.
+    /// Returns whether it has ended, in any way.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
@@ -50,14 +50,14 @@ impl Process {
         drop(self.child.stdin.take());
     }
 
-    /// What it has said when it ends.
+    /// Waits for its end, and returns what it printed.
     pub async fn said<T: DeserializeOwned>(&mut self, patience: Duration) -> T {
         let began = Instant::now();
         while !self.said.as_ref().is_some_and(JoinHandle::is_finished) {
             assert!(Instant::now() < began + patience, "a process has not ended within {patience:?}");
             sleep(Duration::from_millis(5)).await;
         }
-        let said = self.said.take().expect("it is asked once").join().expect("it does not panic");
+        let said = self.said.take().expect("the first call").join().expect("it does not panic");
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("a process said {said:?}: {error}"))
     }
 }

@@ -1,4 +1,4 @@
-//! A server with its producers and workers, and what is done to them.
+//! A server with its producers and workers, and the faults.
 
 use super::{
     part::{self, Part, Report, Role, Sent, queue},
@@ -15,18 +15,18 @@ use tokio::time::{Instant, sleep};
 
 pub const WORKERS: usize = 3;
 
-/// How many messages, and how many a second.
+/// The number of messages, and their rate.
 #[derive(Clone, Copy)]
 pub struct Load {
     pub messages: u32,
     pub per_second: u32,
-    /// The `appendfsync` of a server that has its data again after it was killed: `always`, or `no`. Both have written
-    /// what they answer for, and the operating system goes on when the server is killed. With `everysec` answers can
-    /// come before that, while the disk is slow.
+    /// The `appendfsync` of a server that keeps its data when it is killed: `always`, or `no`. With both, the server
+    /// has written the data before it answers, and the operating system survives. With `everysec` it can answer
+    /// earlier, while the disk is slow.
     pub appendfsync: Option<&'static str>,
 }
 
-/// A fault, when it was by the shared clock, and the workers that it can have kept from telling what they had done.
+/// A fault, its time by the shared clock, and the workers that it may have kept from reporting their ends.
 pub struct Fault {
     pub name: &'static str,
     pub begin: u64,
@@ -34,7 +34,7 @@ pub struct Fault {
     pub workers: Vec<usize>,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub struct Run {
     pub load: Load,
     pub begin: u64,
@@ -46,13 +46,13 @@ pub struct Run {
     pub logs: Vec<PathBuf>,
     pub readings: QueueReadings,
     pub dead: Vec<DeadLetter>,
-    /// Where the files are.
+    /// The owner of the files' directory.
     _server: RedisServer,
 }
 
 pub struct Scene {
     server: RedisServer,
-    /// Half of the producers, and the last worker, have a proxy between them and the server.
+    /// Half of the producers, and the last worker, connect through a proxy.
     producers_way: Proxy,
     workers_way: Proxy,
     producers: Vec<Process>,
@@ -62,14 +62,14 @@ pub struct Scene {
     faults: Vec<Fault>,
 }
 
-/// For a process to end.
+/// The time for a process to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So long after a fault everybody is back, and has told what was done before.
+/// The time after a fault in which every process reconnects and reports its ends.
 pub const BACK_WITHIN: Duration = Duration::from_secs(2);
-/// Many times what it takes until a message is taken over.
+/// Many times the takeover time.
 const STANDSTILL: Duration = Duration::from_secs(8);
 
-/// Runs it all until nothing is left to do, with what is done to it meanwhile.
+/// Runs a load until no message is left, while `happens` causes faults.
 pub async fn run(load: Load, happens: impl AsyncFnOnce(&mut Scene)) -> Run {
     let began = Instant::now();
     let mut scene = Scene::start(load).await;
@@ -80,8 +80,7 @@ pub async fn run(load: Load, happens: impl AsyncFnOnce(&mut Scene)) -> Run {
     for producer in &mut scene.producers {
         sent.extend(producer.said::<Vec<Sent>>(PATIENCE).await);
     }
-    let queue =
-        queue(&scene.server.url()).answer_timeout(part::PATIENCE).connect().await.expect("a server that is right");
+    let queue = queue(&scene.server.url()).answer_timeout(part::PATIENCE).connect().await.expect("a working server");
     let readings = until_nothing_is_left(&queue).await;
     // One that was cut off may not be back yet: others have done its work meanwhile.
     let is_back = scene.faults.last().map_or(0, |fault| fault.end + BACK_WITHIN.as_nanos() as u64);
@@ -98,7 +97,7 @@ pub async fn run(load: Load, happens: impl AsyncFnOnce(&mut Scene)) -> Run {
     Run { load, begin, took: Instant::now() - began, faults, sent, reports, logs, readings, dead, _server: server }
 }
 
-/// Or no more comes to an end: what is left is in the readings.
+/// Waits until the queue is empty, or no more messages end: the readings show what is left.
 async fn until_nothing_is_left(queue: &DurableQueue) -> QueueReadings {
     let (mut ended, mut since) = (0, Instant::now());
     loop {
@@ -160,7 +159,7 @@ impl Scene {
         self.faults.push(Fault { name, begin, end: now(), workers });
     }
 
-    /// In the middle of its work, and starts another.
+    /// Kills a worker in the middle of its work, and starts another.
     pub fn kill_a_worker(&mut self, place: usize) {
         let begin = now();
         let (number, process) = &mut self.workers[place];
@@ -170,7 +169,7 @@ impl Scene {
         self.workers[place] = self.start_a_worker(place);
     }
 
-    /// In the middle of appends. It comes back with its data.
+    /// Kills the server in the middle of appends. It restarts with its data.
     pub async fn kill_the_server(&mut self) {
         let begin = now();
         self.server.kill();
@@ -187,7 +186,7 @@ impl Scene {
         self.was("server stopped", begin, self.all_workers());
     }
 
-    /// Some in a row: each is in the middle of something else.
+    /// Cuts the connection several times, each in the middle of other work.
     pub async fn cut_producers(&mut self) {
         let begin = now();
         cut(&self.producers_way).await;
@@ -220,7 +219,7 @@ impl Scene {
         self.was("read-only", begin, self.all_workers());
     }
 
-    /// What is done can be told all the same: it needs no memory.
+    /// Takes the memory. Reports of ends still work: they need none.
     pub async fn out_of_memory(&mut self, time: Duration) {
         let begin = now();
         self.server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;

@@ -1,4 +1,4 @@
-//! What must hold of a run.
+//! The checks of a run.
 
 use super::{
     deliveries::{Ended, Kind, Outcome, any_number_of, read},
@@ -7,25 +7,25 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// What a run must have come to, for it to be a test of anything.
+/// The events that a run must have had to be a meaningful test.
 #[derive(Clone, Copy, Default)]
 pub struct Expected {
-    /// Nothing has happened: nothing is delivered but for the reasons that the messages themselves give.
+    /// No fault: messages are redelivered only for reasons of their own.
     pub is_calm: bool,
     /// Producers have sent messages again.
     pub resends: bool,
-    /// And were told that these were there.
+    /// Producers have received duplicates for them.
     pub finds_duplicates: bool,
     /// Workers have taken over from others.
     pub takes_over: bool,
 }
 
-/// So long before a fault the end of a call may not have been told yet.
+/// The end of a call may be unreported for this time before a fault.
 const UNTOLD_BEFORE: u64 = 500_000_000;
 
 type Deliveries = BTreeMap<u32, Vec<Ended>>;
 
-/// Checks a run, and says how it was.
+/// Checks a run, and prints its numbers.
 pub fn check(what: &str, run: Run, expected: Expected) {
     let deliveries = read(&run.logs);
     let ids = the_receipts_are_complete(what, &run);
@@ -34,14 +34,14 @@ pub fn check(what: &str, run: Run, expected: Expected) {
     none_is_lost(what, &run, &deliveries, &ids);
     the_dead_are_the_poison(what, &run, &deliveries);
     all_is_over(what, &run);
-    assert!(unexplained.is_empty(), "{what}: delivered again without a reason: {:?}", &unexplained[..1]);
+    assert!(unexplained.is_empty(), "{what}: redelivered without a reason: {:?}", &unexplained[..1]);
     for (fault, count) in run.faults.iter().zip(&duplicates) {
         let most = most_in_progress(fault);
         assert!(*count <= most, "{what}: {count} duplicates by {}, at most {most} were in progress", fault.name);
     }
     let (resends, told) = resends(&run);
     assert!(!expected.resends || resends > 0, "{what}: nothing was sent again");
-    assert!(!expected.finds_duplicates || told > 0, "{what}: nothing that was sent again was there");
+    assert!(!expected.finds_duplicates || told > 0, "{what}: no repeated send was a duplicate");
     assert!(!expected.takes_over || taken_over(&run, &deliveries) > 0, "{what}: nothing was taken over");
     if expected.is_calm {
         each_is_tried_as_often_as_it_must_be(what, &deliveries);
@@ -49,7 +49,7 @@ pub fn check(what: &str, run: Run, expected: Expected) {
     }
 }
 
-/// Every message has a receipt, and no two the same. Answers their identities.
+/// Checks that every message has a receipt with an identity of its own. Returns the identities.
 fn the_receipts_are_complete(what: &str, run: &Run) -> HashMap<u32, String> {
     let ids: HashMap<u32, String> = run.sent.iter().map(|sent| (sent.number, sent.id.clone())).collect();
     assert_eq!((ids.len(), run.sent.len()), (run.load.messages as usize, run.load.messages as usize), "{what}");
@@ -97,18 +97,18 @@ fn the_dead_are_the_poison(what: &str, run: &Run, deliveries: &Deliveries) {
     }
 }
 
-/// Each message was appended once, and has ended once.
+/// Checks that each message was appended once, and ended once.
 fn all_is_over(what: &str, run: &Run) {
     let (readings, dead) = (&run.readings, run.dead.len() as u64);
     let counts = [readings.backlog(), readings.appended, readings.acknowledged, readings.dead, readings.dead_letters];
     let messages = u64::from(run.load.messages);
     assert_eq!(counts, [0, messages, messages - dead, dead, dead], "{what}: {readings:?}");
     let unconfirmed: u64 = run.reports.iter().map(|report| report.unconfirmed).sum();
-    assert_eq!(unconfirmed, 0, "{what}: the workers have told all");
+    assert_eq!(unconfirmed, 0, "{what}: unconfirmed ends");
 }
 
-/// How many messages were delivered again after a success, for each fault that may be the reason, and those for which
-/// none is.
+/// Counts the messages that were delivered again after a success, for each fault that explains them, and returns the
+/// unexplained ones.
 fn duplicates<'a>(faults: &[Fault], deliveries: &'a Deliveries) -> (Vec<usize>, Vec<(&'a Ended, &'a Ended)>) {
     let (mut counts, mut unexplained) = (vec![0; faults.len()], Vec::new());
     for ends in deliveries.values() {
@@ -125,24 +125,25 @@ fn duplicates<'a>(faults: &[Fault], deliveries: &'a Deliveries) -> (Vec<usize>, 
     (counts, unexplained)
 }
 
-/// Whether the fault can have kept a worker from telling of this end, or from hearing that the message was another's.
+/// Returns whether the fault may have kept a worker from reporting this end, or from learning that another worker had
+/// the message.
 fn hits(fault: &Fault, ended: &Ended) -> bool {
     let untold = fault.begin.saturating_sub(UNTOLD_BEFORE)..fault.end + BACK_WITHIN.as_nanos() as u64;
     fault.workers.contains(&ended.worker) && untold.contains(&ended.at)
 }
 
-/// What a worker has taken over may come on top of what it has taken.
+/// The messages that a worker takes over may exceed those that it takes.
 fn most_in_progress(fault: &Fault) -> usize {
     fault.workers.len() * 2 * (CONCURRENCY + PREFETCH)
 }
 
-/// How often messages were sent again, and how many producers were told that they were there.
+/// Returns the number of repeated sends, and of producers that received a duplicate.
 fn resends(run: &Run) -> (u32, usize) {
     let resends = run.sent.iter().map(|sent| sent.sends - 1).sum();
     (resends, run.sent.iter().filter(|sent| sent.is_duplicate).count())
 }
 
-/// All that was delivered again, but for what was put back after a failure.
+/// Returns the number of redeliveries, without those after a failure.
 fn taken_over(run: &Run, deliveries: &Deliveries) -> u64 {
     let put_back = deliveries.iter().flat_map(|(number, ends)| ends.iter().map(|ended| (*number, ended)));
     let put_back = put_back.filter(|(number, ended)| {
@@ -151,7 +152,7 @@ fn taken_over(run: &Run, deliveries: &Deliveries) -> u64 {
     run.readings.redelivered.saturating_sub(put_back.count() as u64)
 }
 
-/// Tries that fail come again after their pauses, and nothing else comes again.
+/// Checks that failed tries are repeated after their backoff, and no other message is redelivered.
 fn each_is_tried_as_often_as_it_must_be(what: &str, deliveries: &Deliveries) {
     for (number, ends) in deliveries {
         let tries = match Kind::of(*number) {
