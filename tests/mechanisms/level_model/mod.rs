@@ -1,4 +1,4 @@
-//! A queue and a naive model of it, under random sequences of all that may happen to it.
+//! A queue and a naive model of it, under random sequences of steps.
 
 mod model;
 mod rate;
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, advance},
 };
 
-/// What may happen.
+/// One step of a sequence.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Arrive {
@@ -26,14 +26,14 @@ enum Step {
         within: Option<Nanos>,
     },
     TryAcquire,
-    /// Polls one of those who came, woken or not.
+    /// Polls one of the waiters, woken or not.
     Poll(usize),
     Cancel(usize),
     End(usize),
     Pass(Nanos),
-    /// Time passes up to a whole millisecond, and whoever is woken is polled, until nobody is.
+    /// Time passes up to a whole millisecond, and woken waiters are polled until none is left.
     Settle,
-    /// Repeats: time passes, a call comes, and one ends.
+    /// Repeats: a call arrives, time passes, and a call ends.
     Work(usize, Nanos),
     SetConcurrency(usize),
     SetDepth(usize),
@@ -101,15 +101,15 @@ fn configured_pace(interval: Nanos) -> (u64, Duration) {
     (1, Duration::from_nanos(interval))
 }
 
-/// One who came and has not been told.
+/// A call without an answer so far.
 struct Waiting {
     id: usize,
     future: ByHand<Acquire>,
-    /// The wake-ups that were followed by a poll.
-    heeded: usize,
+    /// The number of wake-ups that were followed by a poll.
+    seen_wakes: usize,
 }
 
-/// Whether the queue finds its depth by itself, and how many calls the service does at once.
+/// Whether the queue is adaptive, and its concurrency.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Fixed(usize),
@@ -124,7 +124,7 @@ struct Both {
     permits: Vec<Permit>,
     arrived: u64,
     served: u64,
-    /// Cancelled when their turn had come.
+    /// The number of calls that were cancelled after their turn had come.
     spared: u64,
 }
 
@@ -224,7 +224,7 @@ impl Both {
         assert_eq!(self.queue.in_service(), self.model.taken);
         assert_eq!(self.queue.is_closed(), self.model.is_closed);
         let most = self.queue.concurrency().max(in_service);
-        assert!(self.queue.in_service() <= most, "more are let in than may be");
+        assert!(self.queue.in_service() <= most, "more calls in the service than the limit");
     }
 
     fn arrive(&mut self, class: usize, weight: u64, within: Option<Nanos>) {
@@ -239,13 +239,13 @@ impl Both {
         let deadline = within.map(|within| self.model.now + within);
         let expected = self.model.arrive(Call { id, class, weight, deadline });
         if self.compare(answer, expected) {
-            self.waiting.push(Waiting { id, future, heeded: 0 });
+            self.waiting.push(Waiting { id, future, seen_wakes: 0 });
         }
     }
 
     fn poll(&mut self, at: usize) {
         let waiting = &mut self.waiting[at];
-        waiting.heeded = waiting.future.wakes();
+        waiting.seen_wakes = waiting.future.wakes();
         let (id, answer) = (waiting.id, waiting.future.poll());
         let expected = self.model.poll(id);
         if !self.compare(answer, expected) {
@@ -253,7 +253,7 @@ impl Both {
         }
     }
 
-    /// Whether the call waits on.
+    /// Returns whether the call still waits.
     fn compare(&mut self, answer: Poll<Result<Permit, Rejection>>, expected: Outcome) -> bool {
         let outcome = match answer {
             Poll::Pending => Outcome::Waits,
@@ -283,12 +283,12 @@ impl Both {
     async fn settle(&mut self) {
         self.pass(self.model.now.next_multiple_of(MILLI) - self.model.now).await;
         self.poll_the_woken();
-        assert!(!self.model.owes_an_answer(), "somebody was not woken: {:?}", self.model);
+        assert!(!self.model.owes_an_answer(), "a waiter was not woken: {:?}", self.model);
         let readings = self.queue.readings();
         let Counts { full, displaced, waited_too_long, cancelled, closed, .. } = readings.not_served;
         assert_eq!([full, displaced, waited_too_long, cancelled, closed], self.model.counts);
         assert_eq!((readings.waiting, readings.weight), (self.model.waiting(), self.model.weight()));
-        assert_eq!(readings.waiting, self.waiting.len(), "all others were told");
+        assert_eq!(readings.waiting, self.waiting.len(), "all others have their answer");
         assert_eq!(readings.depth, self.model.depth_in_force());
         assert_eq!(readings.oldest_age.as_nanos() as u64, self.model.oldest_age());
         let ended = self.served + self.spared + self.model.counts.iter().sum::<u64>();
@@ -296,12 +296,12 @@ impl Both {
     }
 
     fn poll_the_woken(&mut self) {
-        while let Some(at) = self.waiting.iter().position(|waiting| waiting.future.wakes() > waiting.heeded) {
+        while let Some(at) = self.waiting.iter().position(|waiting| waiting.future.wakes() > waiting.seen_wakes) {
             self.poll(at);
         }
     }
 
-    /// All go, and every place is there.
+    /// Drops all calls, and checks that every place is free.
     async fn end(mut self) {
         self.settle().await;
         for Waiting { id, future, .. } in self.waiting.drain(..) {
@@ -320,7 +320,7 @@ proptest! {
     #![proptest_config(crate::support::cases(1000))]
 
     #[test]
-    fn a_queue_does_what_its_model_does(
+    fn a_queue_behaves_like_its_model(
         kind in prop_oneof![(1..4_usize).prop_map(Kind::Fixed), (1..4_usize).prop_map(Kind::Adaptive)],
         depth in 1..7_usize,
         rule in any_rule(),

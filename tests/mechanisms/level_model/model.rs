@@ -1,20 +1,19 @@
-//! The rules of a queue, written down naively: a list of those who wait, in order of arrival, which is searched for
-//! everything.
+//! A naive model of a queue: a list of waiters in order of arrival, which it searches for everything.
 
 use super::rate::Rate;
 use std::collections::BTreeMap;
 use steadfast::error::QueueFullCause;
 
-/// Nanoseconds since the queue was made.
+/// Nanoseconds since the queue was built.
 pub type Nanos = u64;
 
 pub const MILLI: Nanos = 1_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// So many fourths of the time until the deadline.
+    /// This number of quarters of the time until the deadline.
     Deadline(u64),
-    /// The same, and the one whose time is up first is served first.
+    /// As `Deadline`, and the waiter whose time to wait ends first is served first.
     Urgent(u64),
     Fifo,
     Lifo,
@@ -30,7 +29,7 @@ pub struct Pace {
     pub interval: Nanos,
 }
 
-/// What comes of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Waits,
@@ -48,11 +47,11 @@ struct Waiting {
     since: Nanos,
     gives_up_at: Nanos,
     deadline: Nanos,
-    /// When the next one might begin after this one, if it was let in.
+    /// The slot of the pace, if it was admitted: when the next call may begin.
     share: Nanos,
 }
 
-/// A call that comes.
+/// A call that arrives.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     pub id: usize,
@@ -73,9 +72,10 @@ pub struct Model {
     pub by_criticality: bool,
     pub pace: Option<Pace>,
     pub is_closed: bool,
-    /// Of a queue that finds its depth by itself.
+    /// The service rate of an adaptive queue.
     pub rate: Option<Rate>,
-    /// Full, displaced, waited for too long, cancelled, closed.
+    /// The counts of calls refused by a full queue, displaced, refused after too long a wait, cancelled, and refused by
+    /// a closed queue.
     pub counts: [u64; 5],
     line: Vec<Waiting>,
     answered: BTreeMap<usize, (Outcome, Waiting)>,
@@ -115,7 +115,7 @@ impl Model {
         self.line.iter().map(|waiting| self.now - waiting.since).max().unwrap_or(0)
     }
 
-    /// Whether somebody waits who could be let in, or whose time is up.
+    /// Returns whether a waiter could be admitted, or its time to wait has ended.
     pub fn owes_an_answer(&self) -> bool {
         !self.line.is_empty() && self.has_room() || self.line.iter().any(|waiting| self.now >= waiting.gives_up_at)
     }
@@ -132,7 +132,7 @@ impl Model {
         })
     }
 
-    /// The depth limit for a newcomer that may wait for this long.
+    /// Returns the depth limit for a newcomer that may wait for this time.
     pub fn depth_for(&self, patience: Nanos) -> usize {
         let backlog_since = if self.line.is_empty() { self.now } else { self.last_empty };
         let known = self.rate.as_ref().and_then(|rate| rate.known(backlog_since));
@@ -142,12 +142,12 @@ impl Model {
         })
     }
 
-    /// The depth limit for a newcomer without a deadline. While the newest are served first, none waits behind another.
+    /// Returns the depth limit for a newcomer without a deadline.
     pub fn depth_in_force(&self) -> usize {
         if self.newest_first() { self.depth } else { self.depth_for(self.patience(u64::MAX)) }
     }
 
-    /// How long a newcomer may wait that has `left` until its deadline.
+    /// Returns how long a newcomer may wait that has `left` until its deadline.
     fn patience(&self, left: Nanos) -> Nanos {
         let patience = match self.rule {
             Rule::Deadline(fourths) | Rule::Urgent(fourths) if left < u64::MAX => left * fourths / 4,
@@ -180,7 +180,7 @@ impl Model {
         }
     }
 
-    /// Of a class the one at one end of the line.
+    /// Returns the first or last waiter of a class.
     fn at_the_end(&self, class: usize, newest: bool) -> Option<Waiting> {
         let mut of_class = self.line.iter().filter(|waiting| waiting.class == class);
         if let Rule::Urgent(_) = self.rule {
@@ -244,7 +244,7 @@ impl Model {
         }
     }
 
-    /// A call that does not wait.
+    /// A call arrives that does not wait.
     pub fn try_arrive(&mut self) -> bool {
         self.admit();
         let is_served = !self.is_closed && self.line.is_empty() && self.has_room();
@@ -254,7 +254,7 @@ impl Model {
         is_served
     }
 
-    /// A call comes, and its future is polled.
+    /// A call arrives, and its future is polled.
     pub fn arrive(&mut self, call: Call) -> Outcome {
         if self.try_arrive() {
             return Outcome::Served;
@@ -293,7 +293,7 @@ impl Model {
         self.poll(call.id)
     }
 
-    /// Whether it would be served before one that comes now.
+    /// Returns whether a waiter would be served before a newcomer.
     fn is_before(&self, waiting: &Waiting, class: usize, gives_up_at: Nanos) -> bool {
         let is_before_its_equals = match self.rule {
             Rule::Urgent(_) => waiting.gives_up_at <= gives_up_at,
@@ -340,7 +340,7 @@ impl Model {
         }
     }
 
-    /// Whether there is a place for one more, if only these stayed.
+    /// Returns whether one more call fits, if only these waiters stayed.
     fn fits(&self, weight: u64, stays: impl Fn(&Waiting) -> bool) -> bool {
         let others: Vec<_> = self.line.iter().filter(|waiting| stays(waiting)).collect();
         others.len() < self.depth && others.iter().map(|other| other.weight).sum::<u64>() + weight <= self.max_weight
@@ -354,7 +354,7 @@ impl Model {
         }
     }
 
-    /// The future of one who came is polled.
+    /// The future of a call is polled.
     pub fn poll(&mut self, id: usize) -> Outcome {
         self.admit();
         if let Some((outcome, waiting)) = self.answered.remove(&id) {
@@ -374,7 +374,7 @@ impl Model {
         self.too_long(waiting)
     }
 
-    /// The future of one who came is dropped. Whether its turn had come.
+    /// The future of a call is dropped. Returns whether its turn had come.
     pub fn cancel(&mut self, id: usize) -> bool {
         match self.answered.remove(&id) {
             Some((Outcome::Served, waiting)) => {
@@ -390,7 +390,7 @@ impl Model {
         }
     }
 
-    /// A call that was let in did not begin. That is of no use once another has begun.
+    /// An admitted call did not begin. Its slot of the pace is used only if no other call has begun since.
     fn give_back(&mut self, share: Nanos) {
         if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due == share) {
             pace.due = pace.due.saturating_sub(pace.interval);
@@ -398,7 +398,7 @@ impl Model {
         self.end();
     }
 
-    /// A call has ended.
+    /// A call ends.
     pub fn end(&mut self) {
         self.taken -= 1;
         self.admit();

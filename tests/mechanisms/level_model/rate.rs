@@ -1,8 +1,8 @@
-//! How fast a service takes those who wait, written down naively: a list of all that it took.
+//! A naive model of the service rate: a list of all waiters that the service took.
 
 use super::model::{MILLI, Nanos};
 
-/// The waiters that were taken since the rate was unknown: after how long each, and of how many places.
+/// The waiters that the service took since the rate was unknown: the wait before each, and the concurrency.
 #[derive(Clone, Debug, Default)]
 pub struct Rate {
     waits: Vec<(Nanos, u64)>,
@@ -26,10 +26,10 @@ impl Rate {
         (self.last, self.places) = (Some(now), places);
     }
 
-    /// The calls and the time of the last whole span, and of the one that has begun.
+    /// Returns the calls and the time of the last whole span, and of the current one.
     fn counted(&self) -> Option<(u64, Nanos)> {
         let (mut before, mut current) = ((0, 0), (0, 0));
-        // The longest wait, until the others and it are enough.
+        // The longest wait, until the rate is known.
         let mut longest = None;
         for (wait, places) in &self.waits {
             if Self::enough(before, current, longest, *places).is_some() {
@@ -50,7 +50,7 @@ impl Rate {
         Self::enough(before, current, longest, self.places)
     }
 
-    /// All that was counted, if it is enough: with the longest wait, unless that was a standstill.
+    /// Returns the counts, if there are enough: with the longest wait, unless it was a standstill.
     fn enough(
         before: (u64, Nanos),
         current: (u64, Nanos),
