@@ -631,7 +631,7 @@ mod queue {
         task::{Context, Poll, Wake, Waker},
     };
 
-    /// A call that comes to a queue, and counts how often it is woken.
+    /// A call at a queue, which counts its wake-ups.
     pub struct Caller {
         acquire: Pin<Box<load_level::Acquire>>,
         wakes: sync::Arc<Wakes>,
@@ -651,14 +651,14 @@ mod queue {
             Self { acquire: Box::pin(queue.acquire()), wakes: sync::Arc::default() }
         }
 
-        /// A caller that waits.
+        /// Returns a call that waits.
         pub fn waiting(queue: &Queue) -> Self {
             let mut caller = Self::of(queue);
             assert!(caller.poll().is_none());
             caller
         }
 
-        /// Its permit, if it is its turn.
+        /// Returns its permit, if its turn has come.
         fn poll(&mut self) -> Option<load_level::Permit> {
             match self.ask() {
                 Poll::Ready(answer) => Some(answer.unwrap()),
@@ -666,7 +666,7 @@ mod queue {
             }
         }
 
-        /// Asks once. Returns itself, and its permit if it is its turn.
+        /// Polls once. Returns itself, and its permit if its turn has come.
         fn asked(mut self) -> (Self, Option<load_level::Permit>) {
             let permit = self.poll();
             (self, permit)
@@ -677,14 +677,14 @@ mod queue {
             self.acquire.as_mut().poll(&mut Context::from_waker(&waker))
         }
 
-        /// Its permit, if it was let in at once or now that it was woken. If not, it was refused by a closed queue.
-        pub fn let_in_or_told(
+        /// Returns its permit, if it was admitted at once or after its wake-up. If not, a closed queue has refused it.
+        pub fn admitted_or_refused(
             &mut self,
             at_once: Poll<Result<load_level::Permit, Rejection>>,
         ) -> Option<load_level::Permit> {
             let answer = match at_once {
                 Poll::Pending => {
-                    assert_eq!(self.wakes(), 1, "it waits for ever");
+                    assert_eq!(self.wakes(), 1, "it was not woken");
                     self.ask()
                 }
                 answer => answer,
@@ -700,7 +700,7 @@ mod queue {
             self.wakes.0.load(sync::atomic::Ordering::SeqCst)
         }
 
-        /// Whether it was served at once, or is now that it was woken.
+        /// Returns whether it was served at once or after its wake-up.
         fn is_served(&mut self, at_once: Option<load_level::Permit>) -> bool {
             at_once.is_some() || self.wakes() == 1 && self.poll().is_some()
         }
@@ -710,7 +710,7 @@ mod queue {
         Queue::builder(concurrency, 10).max_wait(3600 * SECOND).build().unwrap()
     }
 
-    /// Each place is there, once, and no call waits.
+    /// Asserts that each place is free, exactly once, and no call waits.
     fn assert_free(queue: &Queue) {
         let permits: Vec<_> = std::iter::from_fn(|| queue.try_acquire()).collect();
         assert_eq!((permits.len(), queue.readings().waiting), (queue.concurrency(), 0));
@@ -718,18 +718,18 @@ mod queue {
         assert_eq!(queue.in_service(), 0);
     }
 
-    /// Comes, counts how many are in the service, and goes again.
+    /// Enters, counts the calls in the service, and leaves.
     fn come_and_go(queue: &Queue, inside: &AtomicUsize, most: usize) -> bool {
         let permit = queue.try_acquire();
         if permit.is_some() {
-            assert!(inside.fetch_add(1, Ordering::SeqCst) < most, "more than may be");
+            assert!(inside.fetch_add(1, Ordering::SeqCst) < most, "more than the limit");
             inside.fetch_sub(1, Ordering::SeqCst);
         }
         permit.is_some()
     }
 
     #[test]
-    fn no_more_are_let_in_than_may_be_and_no_place_is_lost() {
+    fn the_concurrency_limit_is_kept_and_no_place_is_lost() {
         for limit in [1, 2] {
             check_with_interruptions(2, move || {
                 let (queue, inside) = (queue(limit), Arc::new(AtomicUsize::new(0)));
@@ -742,19 +742,19 @@ mod queue {
     }
 
     #[test]
-    fn who_comes_while_the_last_place_is_given_back_is_served() {
+    fn a_call_that_comes_while_the_last_place_is_returned_is_served() {
         check(|| {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
             let caller = Caller::of(&queue);
             let ((), (mut caller, at_once)) = both(move || drop(permit), move || caller.asked());
-            assert!(caller.is_served(at_once), "it waits for ever");
+            assert!(caller.is_served(at_once), "it was not woken");
             assert_free(&queue);
         });
     }
 
     #[test]
-    fn two_who_come_while_two_places_are_given_back_are_both_served() {
+    fn two_calls_that_come_while_two_places_are_returned_are_both_served() {
         check_with_interruptions(3, || {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
@@ -764,16 +764,16 @@ mod queue {
             let ((mut first, first_permit), (mut second, second_permit)) = both(come(one), come(other));
             returning.join().unwrap();
             assert!(queue.in_service() <= 1);
-            // The one that is served first makes way for the other.
+            // The call that is served first leaves its place to the other.
             let first_was_served = first.is_served(first_permit);
-            assert!(second.is_served(second_permit), "it waits for ever");
-            assert!(first_was_served || first.is_served(None), "it waits for ever");
+            assert!(second.is_served(second_permit), "it was not woken");
+            assert!(first_was_served || first.is_served(None), "it was not woken");
             assert_free(&queue);
         });
     }
 
     #[test]
-    fn two_places_that_are_given_back_at_once_wake_the_two_who_wait() {
+    fn two_places_returned_at_once_wake_both_waiters() {
         check_with_interruptions(3, || {
             let queue = queue(2);
             let permits = [(); 2].map(|()| queue.try_acquire().unwrap());
@@ -789,7 +789,7 @@ mod queue {
     }
 
     #[test]
-    fn who_goes_while_it_is_let_in_leaves_the_place_to_the_next() {
+    fn a_waiter_dropped_while_it_is_admitted_leaves_its_place_to_the_next() {
         check(|| {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
@@ -802,7 +802,7 @@ mod queue {
     }
 
     #[test]
-    fn who_asks_while_it_is_let_in_is_served_once() {
+    fn a_waiter_polled_while_it_is_admitted_is_served_once() {
         check(|| {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
@@ -814,7 +814,7 @@ mod queue {
     }
 
     #[test]
-    fn who_goes_while_both_places_are_given_back_leaves_both() {
+    fn a_waiter_dropped_while_both_places_are_returned_leaves_both_free() {
         check_with_interruptions(3, || {
             let queue = queue(2);
             let [one, other] = [(); 2].map(|()| queue.try_acquire().unwrap());
@@ -826,7 +826,7 @@ mod queue {
     }
 
     #[test]
-    fn a_higher_concurrency_lets_in_who_comes_and_who_waits() {
+    fn a_higher_concurrency_admits_the_newcomer_and_the_waiter() {
         check_with_interruptions(3, || {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
@@ -842,7 +842,7 @@ mod queue {
     }
 
     #[test]
-    fn while_the_concurrency_changes_no_place_is_lost_and_none_is_made() {
+    fn a_change_of_the_concurrency_loses_and_creates_no_place() {
         check_with_interruptions(3, || {
             let (queue, inside) = (queue(2), Arc::new(AtomicUsize::new(0)));
             let changing = queue.clone();
@@ -856,7 +856,7 @@ mod queue {
     }
 
     #[test]
-    fn who_waits_is_not_overtaken_by_who_does_not() {
+    fn a_waiter_is_not_overtaken_by_try_acquire() {
         check_with_interruptions(3, || {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
@@ -869,14 +869,14 @@ mod queue {
     }
 
     #[test]
-    fn a_pace_that_is_taken_away_while_a_call_comes_leaves_no_call_waiting() {
+    fn removing_the_pace_while_a_call_comes_leaves_no_call_waiting() {
         check_with_interruptions(3, || {
             let queue = Queue::builder(5, 10).max_wait(3600 * SECOND).pace(1, 3600 * SECOND).build().unwrap();
             drop(queue.try_acquire().unwrap());
             let (changing, coming) = (queue.clone(), queue.clone());
             let ((), (mut caller, at_once)) =
                 both(move || changing.set_pace(None).unwrap(), move || Caller::of(&coming).asked());
-            assert!(caller.is_served(at_once), "it waits for ever");
+            assert!(caller.is_served(at_once), "it was not woken");
             assert_free(&queue);
         });
     }
@@ -889,7 +889,7 @@ mod closing_queue {
     };
     use std::task::Poll;
 
-    /// A closed queue refuses each call, and no call waits.
+    /// Asserts that the queue refuses each call as closed, and no call waits.
     fn assert_closed(queue: &Queue, in_service: usize) {
         assert!(queue.is_closed() && queue.try_acquire().is_none());
         assert!(matches!(Caller::of(queue).ask(), Poll::Ready(Err(Rejection::Closed(_)))));
@@ -897,15 +897,15 @@ mod closing_queue {
     }
 
     #[test]
-    fn of_two_who_wait_while_a_place_is_given_back_and_the_queue_closes_each_is_told_once() {
+    fn while_a_place_is_returned_and_the_queue_closes_two_waiters_get_one_answer_each() {
         check_with_interruptions(3, || {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
             let mut waiting = [(); 2].map(|()| Caller::waiting(&queue));
             let closing = queue.clone();
             both(move || drop(permit), move || closing.close());
-            let [first, second] = waiting.each_mut().map(|caller| caller.let_in_or_told(Poll::Pending));
-            assert!(second.is_none(), "one place, for the first one");
+            let [first, second] = waiting.each_mut().map(|caller| caller.admitted_or_refused(Poll::Pending));
+            assert!(second.is_none(), "the only place belongs to the first waiter");
             assert_closed(&queue, usize::from(first.is_some()));
             drop(first);
             assert_closed(&queue, 0);
@@ -913,7 +913,7 @@ mod closing_queue {
     }
 
     #[test]
-    fn who_comes_while_the_queue_closes_is_let_in_or_told() {
+    fn a_call_that_comes_while_the_queue_closes_is_admitted_or_refused() {
         for is_full in [false, true] {
             check_with_interruptions(3, move || {
                 let queue = queue(1);
@@ -926,7 +926,7 @@ mod closing_queue {
                     },
                     move || closing.close(),
                 );
-                let permit = caller.let_in_or_told(answer);
+                let permit = caller.admitted_or_refused(answer);
                 assert!(!is_full || permit.is_none());
                 assert_closed(&queue, usize::from(is_full || permit.is_some()));
                 drop((held, permit));
@@ -936,7 +936,7 @@ mod closing_queue {
     }
 
     #[test]
-    fn who_goes_while_it_is_let_in_and_the_queue_closes_leaves_the_place() {
+    fn a_waiter_dropped_while_it_is_admitted_and_the_queue_closes_returns_its_place() {
         check_with_interruptions(3, || {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
@@ -950,7 +950,7 @@ mod closing_queue {
     }
 
     #[test]
-    fn no_call_is_let_in_without_the_lock_once_the_queue_is_closed() {
+    fn a_closed_queue_admits_no_call_without_the_lock() {
         check_with_interruptions(3, || {
             let queue = queue(2);
             let (coming, closing) = (queue.clone(), queue.clone());
@@ -966,7 +966,7 @@ mod closing_queue {
                 },
             );
             assert!(after.is_none());
-            assert!(!(permits.0.is_none() && permits.1.is_some()), "it was open again");
+            assert!(!(permits.0.is_none() && permits.1.is_some()), "it had opened again");
             assert_closed(&queue, usize::from(permits.0.is_some()) + usize::from(permits.1.is_some()));
             drop(permits);
             assert_closed(&queue, 0);
