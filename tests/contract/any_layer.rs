@@ -1,4 +1,4 @@
-//! A layer whose type is forgotten, so that each test is compiled once and not for each subject.
+//! A type-erased layer, so that each test is compiled once and not for each subject.
 
 use crate::{
     below::Inner,
@@ -14,8 +14,8 @@ use steadfast::{
 };
 use tower::{BoxError, Layer, Service, util::BoxCloneService};
 
-/// A handle of a subject around some service, whatever its type. Its type also says that it is `Clone` and `Send`, and
-/// so is its future.
+/// A type-erased handle of a subject around a service. Its type proves that it is `Clone` and `Send`, and that its
+/// future is `Send`.
 pub type Handle<E> = BoxCloneService<u32, u32, E>;
 
 /// A layer of any type.

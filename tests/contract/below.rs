@@ -1,4 +1,4 @@
-//! What a subject is laid around: the fixture itself, or a tower service with a capacity of its own around it.
+//! The service below a subject: the fixture itself, or a tower service with a capacity of its own around it.
 
 use crate::{
     controls::Controls,
@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::Semaphore;
 use tower::{Service, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, util::BoxCloneService};
 
-/// Any service with errors of type `E`, in a type that all subjects are laid around, and a count of its calls.
+/// Any service with errors of type `E`, in the one type that all subjects wrap, with a count of its calls.
 pub struct Inner<E> {
     service: BoxCloneService<u32, u32, E>,
     calls: Arc<AtomicU64>,
@@ -52,27 +52,27 @@ impl<E> Service<u32> for Inner<E> {
     }
 }
 
-/// The ways in which capacity can lie below a subject.
+/// The kinds of capacity below a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// None: the fixture.
     Plain,
-    /// None, but each call takes a step of the runtime's budget for one poll, and is pending when that is used up.
+    /// None, but each call takes a step of the runtime's coop budget, and is pending when that is exhausted.
     Budgeted,
-    /// A tower `ConcurrencyLimit` of so many calls.
+    /// A tower `ConcurrencyLimit` of this number of calls.
     Limited(usize),
-    /// A tower `Buffer` of so many places.
+    /// A tower `Buffer` of this number of places.
     Buffered(usize),
 }
 
-/// The kinds with as little room as there can be: whatever is kept, is missing.
+/// The kinds with the smallest capacity, so that any leak shows.
 pub const KINDS: [Kind; 3] = [Kind::Plain, Kind::Limited(1), Kind::Buffered(1)];
 
-/// The kinds in which the fixture is polled, and panics, in the call itself. Behind a buffer that happens in its
+/// The kinds in which the call itself polls the fixture, so that its panics reach the call. A buffer polls it in its
 /// worker.
 pub const KINDS_WITHOUT_WORKER: [Kind; 2] = [Kind::Plain, Kind::Limited(1)];
 
-/// What a subject is laid around, and what is needed to see whether all of its capacity is there.
+/// The service below a subject, and the means to check that all of its capacity is free.
 pub struct Below {
     pub controls: Controls,
     inner: Inner<Fault>,
@@ -121,12 +121,12 @@ impl Below {
         self.inner.clone()
     }
 
-    /// How many calls came out of the subject.
+    /// The number of calls that passed the subject.
     pub fn reached(&self) -> u64 {
         self.inner.calls.load(Ordering::Relaxed)
     }
 
-    /// Takes all of the capacity, until what is returned is dropped.
+    /// Takes all of the capacity, until the return value is dropped.
     pub async fn occupy(&self) -> Box<dyn Send> {
         match &self.room {
             Room::Plain => Box::new(()),
@@ -144,7 +144,7 @@ impl Below {
         }
     }
 
-    /// Nothing of the capacity is taken.
+    /// Asserts that all of the capacity is free.
     pub async fn assert_full_capacity(&self) {
         settle().await;
         self.controls.assert_contract_kept();

@@ -1,4 +1,4 @@
-//! Whatever becomes of a call, full capacity is left behind: in the subject, and in what lies below it.
+//! However a call ends, it leaves full capacity: in the subject, and in the service below it.
 
 use crate::{
     below::{Below, KINDS, Kind},
@@ -43,8 +43,8 @@ pub async fn a_future_dropped_before_its_first_poll_leaves_full_capacity(make: M
     }
 }
 
-/// A call on whose way lies all that there is: an instance that is not ready at first, a future that is pending for a
-/// while, a failure, the wait for a retry, and the same again up to an answer.
+/// Controls for an eventful call: an instance that is not ready at first, a future that is pending for a while, a
+/// failure, the wait for a retry, and the same steps up to an answer.
 fn an_eventful_call() -> Controls {
     Controls::new().readiness(Readiness::After(1)).next_acts([Act::FailAfter(2), Act::AnswerAfter(1)])
 }
@@ -107,14 +107,14 @@ pub async fn a_resolved_future_that_is_kept_leaves_full_capacity(make: Make) {
 }
 
 pub async fn a_future_kept_after_a_readiness_error_leaves_full_capacity(make: Make) {
-    // The inner limit has given its permit to the call's instance before the fixture says that it will never be ready.
+    // The inner limit has given its permit to the call's instance before the fixture's readiness fails.
     for kind in [Kind::Plain, Kind::Limited(1)] {
         let subject = Subject::tight(make).await;
         let below = Below::new(kind, Controls::new().readiness(Readiness::Fails));
         let mut kept = Task::new(subject.around(&below).call(7));
         assert_eq!(kept.resolve().await, Err(Error::Service(Fault::NotReady)));
         below.assert_full_capacity().await;
-        // The service was asked, and answered: each attempt is spent, though none was brought to the service.
+        // The service was polled, and answered: each attempt is spent, although no call reached the service.
         let attempts = if subject.resources.budget.is_some() { u64::from(ATTEMPTS) } else { 1 };
         let spent = Spent::reached(attempts).retried(attempts - 1);
         assert_eq!(below.reached(), 0);
@@ -144,7 +144,7 @@ pub async fn a_resolved_future_keeps_no_clone_of_the_service(make: Make) {
     }
 }
 
-/// Notes what the subject's handles say whenever the service's future is dropped.
+/// Records the subject's handles whenever the service's future is dropped.
 fn note_drops(subject: &Subject, below: &Below) -> impl Fn() -> Vec<Held> + use<> {
     let notes = Arc::new(Mutex::new(Vec::new()));
     let (resources, noted) = (subject.resources.clone(), notes.clone());
@@ -152,7 +152,7 @@ fn note_drops(subject: &Subject, below: &Below) -> impl Fn() -> Vec<Held> + use<
     move || notes.lock().unwrap().clone()
 }
 
-pub async fn the_services_future_is_dropped_before_the_permits_are_given_back(make: Make) {
+pub async fn the_services_future_is_dropped_before_the_permits_are_returned(make: Make) {
     for answered in [false, true] {
         let subject = Subject::tight(make).await;
         let below = Below::plain(Controls::new().act(Act::Wait));
@@ -245,7 +245,7 @@ pub async fn a_kept_future_that_timed_out_in_a_queue_leaves_full_capacity(make: 
         let error = kept.resolve().await.unwrap_err();
         assert!(matches!(error, Error::Rejected(Rejection::TimedOut(_))), "{error:?}");
         assert!(!error.rejection().unwrap().reached_service());
-        // The place goes to nobody who has gone.
+        // The place does not go to a call that has ended.
         drop(occupied);
         below.assert_full_capacity().await;
         subject.assert_left(Spent::NOTHING).await;
@@ -255,7 +255,7 @@ pub async fn a_kept_future_that_timed_out_in_a_queue_leaves_full_capacity(make: 
     }
 }
 
-pub async fn the_services_future_is_dropped_before_the_permits_are_given_back_by_a_timeout(make: Make) {
+pub async fn a_timeout_drops_the_services_future_before_it_returns_the_permits(make: Make) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().act(Act::Wait));
     let drops = note_drops(&subject, &below);
@@ -279,8 +279,7 @@ pub async fn a_call_between_two_attempts_holds_nothing(make: Make) {
             assert!(call.poll().is_pending());
             settle().await;
         }
-        // The first attempt has failed, and the second is not due: only a retry is taken, and that for as long as the
-        // call waits.
+        // The first attempt has failed, and the second is not due. Only a retry is taken, while the call waits.
         assert!(call.poll().is_pending());
         below.assert_full_capacity().await;
         let retries = |retried| subject.resources.held_after(Spent::NOTHING.retried(retried)).retries;

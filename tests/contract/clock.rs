@@ -1,4 +1,4 @@
-//! The runtime's clock, paused in these tests, drives every layer, and no time passes but what a layer waits for.
+//! The runtime's clock, paused in these tests, drives every layer. Time passes only while a layer waits.
 
 use crate::{
     below::{Below, Kind},
@@ -39,7 +39,7 @@ pub async fn a_call_that_is_answered_takes_no_time(make: Make) {
     }
 }
 
-pub async fn a_hanging_service_is_given_up_at_the_instant_that_was_configured(make: Make) {
+pub async fn a_call_of_a_hanging_service_ends_at_the_configured_instant(make: Make) {
     for controls in [Controls::new().act(Act::Wait), Controls::new().readiness(Readiness::Blocked)] {
         let subject = Subject::roomy(make).await;
         let below = Below::plain(controls);
@@ -53,7 +53,7 @@ pub async fn a_hanging_service_is_given_up_at_the_instant_that_was_configured(ma
                 assert_eq!(details.limit(), Some(LIMIT));
                 let reached = below.reached() > 0;
                 assert_eq!(error.rejection().unwrap().reached_service(), reached);
-                // An attempt that did not reach the service, by its timeout, is not retried.
+                // An attempt whose timeout ended it before it reached the service is not retried.
                 let limit = if reached { limit } else { LIMIT };
                 assert_eq!(Instant::now() - begin, limit);
             }
@@ -61,7 +61,7 @@ pub async fn a_hanging_service_is_given_up_at_the_instant_that_was_configured(ma
     }
 }
 
-pub async fn an_answer_that_is_there_at_the_deadline_is_returned(make: Make) {
+pub async fn an_answer_that_is_ready_at_the_deadline_is_returned(make: Make) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().act(Act::Wait));
     let mut call = Task::new(subject.around(&below).oneshot(7));
@@ -71,14 +71,14 @@ pub async fn an_answer_that_is_there_at_the_deadline_is_returned(make: Make) {
     assert_eq!(call.poll(), Poll::Ready(Ok(7)));
 }
 
-/// A gate that finds the time of its frame to be that of the clock whenever it is asked.
+/// A gate that asserts that the time of its frame is that of the clock.
 #[derive(Clone, Copy)]
 pub struct OnTime;
 
 impl OnTime {
     #[track_caller]
     fn check(frame: &mut Frame) {
-        assert_eq!(frame.now(), Instant::now(), "the frame's time is older than users' code");
+        assert_eq!(frame.now(), Instant::now(), "the frame's time is older than the user code");
     }
 }
 
@@ -99,17 +99,17 @@ impl<Request> Gate<Request> for OnTime {
     }
 }
 
-/// What each step of users' code takes.
+/// The time that each step of user code takes.
 const STEP: Duration = Duration::from_millis(1);
 static TAKE_A_STEP: fn() = || advance_within(STEP);
 
-pub async fn after_users_code_the_time_is_that_of_the_clock(make: Make) {
+pub async fn after_user_code_the_clock_is_read_again(make: Make) {
     for act in [Act::Answer, Act::AnswerAfter(2), Act::FailAfter(0), Act::FailAfter(2), Act::Wait] {
         for readiness in [Readiness::Ready, Readiness::After(1), Readiness::Fails] {
             let subject = Subject::tight(make).await;
             let below = Below::plain(Controls::new().act(act).readiness(readiness).takes(STEP));
             let mut handle = subject.around_behind(OnTime, &below);
-            // More than are admitted: the last ones wait, or are refused.
+            // More calls than are admitted: the last ones wait, or are refused.
             let mut calls: Vec<_> = (0..PLACES + 3).map(|_| Box::pin(handle.call(7))).collect();
             let waker = waker_that(&TAKE_A_STEP);
             let cx = &mut Context::from_waker(&waker);
@@ -117,10 +117,10 @@ pub async fn after_users_code_the_time_is_that_of_the_clock(make: Make) {
                 calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
                 pass(STEP).await;
             }
-            // One that waits in the line, if there is one, gives up, and one in the service.
+            // One waiting call, if there is one, and one call in the service are dropped.
             calls.truncate(calls.len().saturating_sub(1));
             drop((!calls.is_empty()).then(|| calls.remove(0)));
-            // Where there is a timeout, it ends the attempts that wait for an answer.
+            // If there is a timeout, it ends the attempts that wait for an answer.
             pass(LIMIT).await;
             calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
             below.controls.answer();

@@ -1,4 +1,4 @@
-//! How a test tells the [fixture](crate::fixture) what to do, and asks what it saw.
+//! The controls of the [fixture](crate::fixture), and the record of its calls.
 
 use crate::task::advance_within;
 use std::{
@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-/// What an instance does when it is polled ready. A new instance takes it up when it is first polled; after a call it
-/// takes up the next one.
+/// The behaviour of an instance when it is polled ready. A new instance adopts it when it is first polled. After a call
+/// it adopts the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
-    /// Ready after so many pending polls, each of which wakes its task.
+    /// Ready after this number of pending polls, each of which wakes its task.
     After(u32),
     /// Not ready before [`Controls::unblock`].
     Blocked,
@@ -21,11 +21,11 @@ pub enum Readiness {
     Panics,
 }
 
-/// What a call does.
+/// The behaviour of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Answer,
-    /// Answers after so many pending polls, each of which wakes its task.
+    /// Answers after this number of pending polls, each of which wakes its task.
     AnswerAfter(u32),
     FailAfter(u32),
     /// Waits for [`Controls::answer`].
@@ -38,7 +38,7 @@ pub enum Act {
     WaitThenPanicInDrop,
 }
 
-/// What the fixture saw.
+/// The record of the fixture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub instances_made: usize,
@@ -49,7 +49,7 @@ pub struct Seen {
     pub futures_alive: usize,
 }
 
-/// The handle by which a test tells the fixture what to do, and asks what it saw.
+/// The handle by which a test controls the fixture and reads its record.
 #[derive(Clone, Default)]
 pub struct Controls(Arc<Mutex<State>>);
 
@@ -68,7 +68,7 @@ pub struct State {
     pub takes: Duration,
 }
 
-/// What comes next, and what comes when nothing was said.
+/// The next values, and the default after them.
 pub struct Script<T> {
     next: VecDeque<T>,
     else_: T,
@@ -97,37 +97,37 @@ impl Controls {
         Self::default()
     }
 
-    /// All instances from here on are like this.
+    /// Sets the readiness of all later instances.
     pub fn readiness(self, readiness: Readiness) -> Self {
         self.lock().readiness.else_ = readiness;
         self
     }
 
-    /// The next instances are like this, one after the other.
+    /// Sets the readiness of the next instances, one after the other.
     pub fn next_readiness(self, readiness: impl IntoIterator<Item = Readiness>) -> Self {
         self.lock().readiness.next.extend(readiness);
         self
     }
 
-    /// All calls from here on do this.
+    /// Sets the behaviour of all later calls.
     pub fn act(self, act: Act) -> Self {
         self.lock().acts.else_ = act;
         self
     }
 
-    /// The next calls do this, one after the other.
+    /// Sets the behaviour of the next calls, one after the other.
     pub fn next_acts(self, acts: impl IntoIterator<Item = Act>) -> Self {
         self.lock().acts.next.extend(acts);
         self
     }
 
-    /// So much time passes in each clone, poll, call and drop of the fixture, and of its futures.
+    /// Sets the time that each clone, poll, call and drop of the fixture and of its futures takes.
     pub fn takes(self, time: Duration) -> Self {
         self.lock().takes = time;
         self
     }
 
-    /// Lets the time pass that the fixture takes.
+    /// Lets the fixture's time pass.
     pub fn take_time(&self) {
         let time = self.lock().takes;
         if !time.is_zero() {
@@ -135,12 +135,12 @@ impl Controls {
         }
     }
 
-    /// Runs whenever a future of the fixture is dropped.
+    /// Runs `hook` whenever a future of the fixture is dropped.
     pub fn when_dropped(&self, hook: impl Fn() + Send + 'static) {
         self.lock().when_dropped = Some(Box::new(hook));
     }
 
-    /// From here on blocked instances are ready.
+    /// Makes blocked instances ready from here on.
     pub fn unblock(&self) {
         let mut state = self.lock();
         state.unblocked = true;
@@ -149,7 +149,7 @@ impl Controls {
         wakers.into_values().for_each(Waker::wake);
     }
 
-    /// From here on calls that wait are answered.
+    /// Answers waiting calls from here on.
     pub fn answer(&self) {
         let mut state = self.lock();
         state.answered = true;
@@ -162,12 +162,13 @@ impl Controls {
         self.lock().seen
     }
 
-    /// The instances that were called, in order.
+    /// Returns the instances that were called, in order.
     pub fn called(&self) -> Vec<usize> {
         self.lock().called.clone()
     }
 
-    /// Whoever called the fixture kept the contract: also where the panic at a breach was lost in another task.
+    /// Asserts that all callers of the fixture kept the contract, also if the panic at a breach was lost in another
+    /// task.
     pub fn assert_contract_kept(&self) {
         assert_eq!(self.lock().breaches, [""; 0]);
     }

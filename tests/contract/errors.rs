@@ -1,4 +1,4 @@
-//! Errors keep their types and sources, by whichever of the three exits they come out.
+//! Errors keep their types and sources in every error mode.
 
 use crate::{
     below::{Below, Inner},
@@ -14,7 +14,7 @@ fn failing() -> Controls {
     Controls::new().act(Act::FailAfter(0))
 }
 
-/// With a subject around it that was provoked, the call is rejected.
+/// Controls for a service that hangs, so that a prepared subject rejects the call.
 fn hanging() -> Controls {
     Controls::new().act(Act::Wait)
 }
@@ -30,7 +30,7 @@ pub async fn the_services_error_keeps_its_type_and_its_source(make: Make) {
     assert_eq!(error.into_service(), Some(Fault::Failed(Cause)));
 }
 
-pub async fn the_services_error_is_untouched_where_the_error_type_is_kept(make: Make) {
+pub async fn with_keep_error_the_services_error_is_unchanged(make: Make) {
     let subject = Subject::tight(make).await;
     let service = Inner::new(Fixture::<BoxError>::new(&failing()));
     let error = subject.around_keeping_box_errors(service).oneshot(7).await.unwrap_err();
@@ -42,13 +42,13 @@ pub async fn the_services_error_is_untouched_where_the_error_type_is_kept(make: 
     assert!(matches!(error, AppError::Fault(Fault::Failed(Cause))), "{error:?}");
 }
 
-pub async fn the_services_error_is_untouched_where_rejections_become_responses(make: Make) {
+pub async fn with_respond_with_the_services_error_is_unchanged(make: Make) {
     let subject = Subject::tight(make).await;
     let service = subject.around_responding(&Below::plain(failing()), |_| 503);
     assert_eq!(service.oneshot(7).await, Err(Fault::Failed(Cause)));
 }
 
-/// The rejection of this mechanism, which says all that there is to say in one line.
+/// Checks a rejection of this mechanism, whose message is complete in one line.
 fn check(rejection: &Rejection, mechanism: &str) {
     assert_eq!(rejection.mechanism(), mechanism);
     let (name, details) = match rejection {
@@ -84,7 +84,7 @@ pub async fn a_rejection_is_found_in_a_box_error(make: Make) {
     check(error.downcast_ref::<Rejection>().unwrap(), mechanism);
 }
 
-pub async fn any_error_comes_out_as_itself_where_errors_are_boxed(make: Make) {
+pub async fn with_boxed_error_each_error_keeps_its_type(make: Make) {
     let subject = Subject::tight(make).await;
     let error = subject.around_boxing_errors(&Below::plain(failing())).oneshot(7).await.unwrap_err();
     assert_eq!(*error.downcast::<Fault>().unwrap(), Fault::Failed(Cause));

@@ -1,4 +1,4 @@
-//! Inside a stack, each attempt is judged by what became of it, and not by what became of an earlier one.
+//! Inside a stack, each attempt is judged by its own result, not by that of an earlier one.
 
 use crate::{
     below::Below,
@@ -18,8 +18,8 @@ fn blocked_in_the_second_attempt() -> Below {
     Below::plain(Controls::new().next_readiness(readiness).next_acts([Act::FailAfter(0)]))
 }
 
-pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: Make) {
-    // Cut off by the caller's deadline, and by the limit that was configured.
+pub async fn a_retry_that_ends_before_it_reaches_the_service_is_no_evidence(make: Make) {
+    // Ended by the caller's deadline, and by the configured limit.
     for inherited in [LIMIT / 2, 2 * WHOLE_LIMIT] {
         let subject = Subject::tight(make).await;
         let below = blocked_in_the_second_attempt();
@@ -33,12 +33,12 @@ pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: 
         let held = subject.resources.held();
         assert_eq!(held.in_flight, Some(0));
         assert_eq!(held.free_probes, Some(PLACES), "a probe that did not reach the service is no evidence");
-        assert_eq!(held.tokens, Some(PLACES as u64 - 1), "its token is given back");
+        assert_eq!(held.tokens, Some(PLACES as u64 - 1), "its token is refunded");
         assert_eq!(held.retries, Some(PLACES as f64), "and so is the retry");
     }
 }
 
-/// A service that hangs, called with this much time left. Returns whether the timeout says that the call was cut short.
+/// Calls a hanging service with this much time left. Returns whether the timeout says that the call was cut short.
 async fn hangs_within(subject: &Subject, below: &Below, left: Duration) -> bool {
     let context = CallContext::new().with_deadline(Instant::now() + left);
     let error = context.scope(subject.around(below).oneshot(7)).await.unwrap_err();
@@ -52,7 +52,7 @@ pub async fn a_timeout_says_whether_the_call_had_half_of_its_patience(make: Make
         let below = Below::plain(Controls::new().act(Act::Wait));
         assert_eq!(hangs_within(&subject, &below, left).await, cut_short, "{left:?}");
         assert_eq!(below.reached(), 1);
-        // Cut short or not, what was taken for the call is spent, and its places are given back.
+        // In both cases the tokens of the call are spent, and its places are returned.
         let held = subject.resources.held();
         assert!(held.in_flight.is_none_or(|in_flight| in_flight == 0));
         assert!(held.in_service.is_none_or(|in_service| in_service == 0));
@@ -67,15 +67,15 @@ pub async fn an_attempt_with_less_than_half_of_its_patience_is_no_evidence(make:
         hangs_within(&subject, &below, LIMIT / 2 - Duration::from_millis(1)).await;
     }
     assert_eq!(below.reached(), PLACES as u64);
-    assert_eq!(subject.resources.held().free_probes, Some(PLACES), "each probe gave its place back");
+    assert_eq!(subject.resources.held().free_probes, Some(PLACES), "each probe returned its place");
 
     let subject = Subject::tight(make).await;
     hangs_within(&subject, &below, LIMIT / 2).await;
     let breaker = subject.resources.breaker.as_ref().unwrap();
-    assert_eq!(breaker.state(), BreakerState::Open, "one with half of its patience is a failure");
+    assert_eq!(breaker.state(), BreakerState::Open, "an attempt with half of its patience is a failure");
 }
 
-pub async fn a_refusal_of_the_stack_itself_is_not_waited_for(make: Make) {
+pub async fn the_retry_does_not_wait_for_a_refusal_of_its_own_stack(make: Make) {
     // The circuit is open for less than the backoff.
     let subject = make(Room::Tight);
     let below = Below::plain(Controls::new());
@@ -85,7 +85,7 @@ pub async fn a_refusal_of_the_stack_itself_is_not_waited_for(make: Make) {
     subject.assert_admits_what_is_left(Spent::NOTHING).await;
 }
 
-pub async fn no_wait_is_begun_for_an_attempt_that_the_stack_would_refuse(make: Make) {
+pub async fn the_retry_does_not_wait_before_an_attempt_that_the_stack_would_refuse(make: Make) {
     for mechanism in ["circuit_breaker", "rate_limit"] {
         let subject = Subject::roomy(make).await;
         let below = Below::plain(Controls::new().act(Act::FailAfter(1)));
@@ -110,13 +110,13 @@ pub async fn a_refused_retry_says_that_an_earlier_attempt_reached_the_service(ma
     assert_eq!(Instant::now() - begin, BACKOFF, "a refusal without a hint is not retried");
     assert!(matches!(&error, Error::Rejected(Rejection::Overloaded(_))), "{error:?}");
     assert!(error.rejection().unwrap().reached_service());
-    assert_eq!(subject.resources.held().tokens, tokens, "the token of the refused attempt is given back");
+    assert_eq!(subject.resources.held().tokens, tokens, "the token of the refused attempt is refunded");
     assert_eq!(subject.resources.held().retries, Some(PLACES as f64), "and so is the retry");
     assert_eq!(below.reached(), 1);
 }
 
-/// Polls a call whose first attempt fails, and then not before all time is up. The wait for the second attempt is over
-/// by then too, but nobody waits for its answer.
+/// Polls a call whose first attempt fails, and then only after all time has passed. The wait for the second attempt has
+/// ended by then too, but no caller waits for its answer.
 async fn assert_no_attempt_begins_too_late(make: Make, deadline: Duration) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().act(Act::FailAfter(0)));

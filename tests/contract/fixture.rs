@@ -1,4 +1,4 @@
-//! A service that does what a test tells it, and insists on the contract of `Service`.
+//! A service that a test controls, and that insists on the contract of `Service`.
 
 use crate::controls::{Act, Controls, Readiness};
 use std::{
@@ -24,12 +24,12 @@ pub enum Fault {
     Foreign(String),
 }
 
-/// What is behind [`Fault::Failed`].
+/// The source of [`Fault::Failed`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the disk is full")]
 pub struct Cause;
 
-/// An application's error, as users write it.
+/// An error enum of an application, as users write it.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     #[error("not now")]
@@ -38,7 +38,7 @@ pub enum AppError {
     Fault(#[from] Fault),
 }
 
-/// A service that does what its [`Controls`] say, with errors of type `E`.
+/// A service that follows its [`Controls`], with errors of type `E`.
 pub struct Fixture<E> {
     controls: Controls,
     id: usize,
@@ -46,12 +46,12 @@ pub struct Fixture<E> {
     error: PhantomData<fn() -> E>,
 }
 
-/// What `poll_ready` has said about an instance since it was made or called.
+/// The last result of an instance's `poll_ready` since it was made or called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grant {
-    /// Nobody has asked.
+    /// Not polled yet.
     Unasked,
-    /// Pending, and what is left to do.
+    /// Pending, with the remaining steps.
     Pending(Readiness),
     Ready,
     Failed,

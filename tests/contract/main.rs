@@ -1,8 +1,8 @@
-//! The contract of every layer, in one kit: each test runs for each layer used alone, for the whole stack of a client
-//! and for that of a server.
+//! The contract of every layer, in one kit: each test runs for each layer used alone, for the whole client stack and
+//! for the server stack.
 //!
-//! A test is an `async fn` that is given a [`subject::Make`]. The lists below say which subjects it runs for; to bring
-//! a new layer under the contract, add a function to `subject.rs` and a line to the last list.
+//! A test is an `async fn` that takes a [`subject::Make`]. The lists below say for which subjects it runs. To bring a
+//! new layer under the contract, add a function to `subject.rs` and a line to the last list.
 
 mod any_layer;
 mod below;
@@ -25,7 +25,7 @@ mod turns;
 mod types;
 mod under_way;
 
-/// Makes a test of each function, for one subject.
+/// Makes a test from each function, for one subject.
 macro_rules! tests {
     ($make:path: $($room:ident { $($test:ident),* $(,)? })*) => {
         $($(
@@ -37,7 +37,7 @@ macro_rules! tests {
     };
 }
 
-/// What every layer keeps.
+/// The contract of every layer.
 macro_rules! any_layer {
     ($make:path) => {
         tests! { $make:
@@ -49,7 +49,7 @@ macro_rules! any_layer {
                 a_readiness_error_comes_out_of_the_future,
                 the_instance_that_was_polled_ready_is_the_one_that_is_called,
                 a_call_costs_one_clone_of_the_service,
-                an_idle_ready_handle_takes_nobodys_capacity,
+                an_idle_ready_handle_takes_no_capacity,
             }
             capacity {
                 a_dropped_handle_leaves_full_capacity,
@@ -58,7 +58,7 @@ macro_rules! any_layer {
                 a_resolved_future_that_is_kept_leaves_full_capacity,
                 a_future_kept_after_a_readiness_error_leaves_full_capacity,
                 a_resolved_future_keeps_no_clone_of_the_service,
-                the_services_future_is_dropped_before_the_permits_are_given_back,
+                the_services_future_is_dropped_before_the_permits_are_returned,
                 polling_a_resolved_future_panics_and_takes_nothing,
             }
             panics {
@@ -72,7 +72,7 @@ macro_rules! any_layer {
                 all_handles_of_a_layer_share_one_state,
             }
             reading {
-                what_is_read_about_any_instant_changes_nothing,
+                reading_at_any_instant_changes_nothing,
                 wakers_and_drops_may_read_every_handle,
             }
             polling {
@@ -84,15 +84,15 @@ macro_rules! any_layer {
                 a_thousand_calls_in_one_poll_are_all_admitted_over_a_buffer,
             }
             clock {
-                after_users_code_the_time_is_that_of_the_clock,
+                after_user_code_the_clock_is_read_again,
                 time_before_the_first_poll_does_not_count,
                 a_call_that_is_answered_takes_no_time,
-                a_hanging_service_is_given_up_at_the_instant_that_was_configured,
+                a_call_of_a_hanging_service_ends_at_the_configured_instant,
             }
             errors {
                 the_services_error_keeps_its_type_and_its_source,
-                the_services_error_is_untouched_where_the_error_type_is_kept,
-                the_services_error_is_untouched_where_rejections_become_responses,
+                with_keep_error_the_services_error_is_unchanged,
+                with_respond_with_the_services_error_is_unchanged,
                 a_box_error_of_the_service_is_shown_and_converted,
             }
             types {
@@ -103,7 +103,7 @@ macro_rules! any_layer {
     };
 }
 
-/// What every layer that rejects calls keeps.
+/// The contract of layers that reject calls.
 macro_rules! rejects {
     ($make:path) => {
         tests! { $make:
@@ -112,13 +112,13 @@ macro_rules! rejects {
                 a_rejection_is_found_in_a_box_error,
                 a_rejection_is_converted_into_the_services_own_error,
                 a_rejection_becomes_a_response,
-                any_error_comes_out_as_itself_where_errors_are_boxed,
+                with_boxed_error_each_error_keeps_its_type,
             }
         }
     };
 }
 
-/// What every layer that refuses calls before the service sees them keeps.
+/// The contract of layers that refuse calls before they reach the service.
 macro_rules! refuses {
     ($make:path) => {
         tests! { $make:
@@ -132,19 +132,19 @@ macro_rules! refuses {
     };
 }
 
-/// What every layer that admits or refuses calls at once keeps.
+/// The contract of layers that admit or refuse calls at once.
 macro_rules! admits {
     ($make:path) => {
         refuses! { $make }
         tests! { $make:
             sharing {
-                a_place_given_back_on_one_handle_is_there_on_another,
+                a_place_returned_on_one_handle_is_free_on_another,
             }
         }
     };
 }
 
-/// What every layer that lets calls wait for their turn keeps.
+/// The contract of layers that let calls wait for their turn.
 macro_rules! waits {
     ($make:path) => {
         tests! { $make:
@@ -153,13 +153,13 @@ macro_rules! waits {
                 a_call_whose_turn_has_come_is_woken_once,
                 a_call_that_waited_and_was_dropped_after_any_of_its_polls_leaves_full_capacity,
                 a_panic_of_the_service_after_a_wait_leaves_full_capacity,
-                a_place_given_back_on_one_handle_is_had_by_who_waits_on_another,
+                a_place_given_back_on_one_handle_goes_to_a_waiter_on_another,
             }
         }
     };
 }
 
-/// What every layer that ends calls in time keeps.
+/// The contract of layers that end calls in time.
 macro_rules! times_out {
     ($make:path) => {
         tests! { $make:
@@ -167,7 +167,7 @@ macro_rules! times_out {
                 a_call_whose_deadline_has_passed_leaves_the_service_alone,
                 a_kept_future_that_timed_out_in_the_service_leaves_full_capacity,
                 a_kept_future_that_timed_out_in_a_queue_leaves_full_capacity,
-                the_services_future_is_dropped_before_the_permits_are_given_back_by_a_timeout,
+                a_timeout_drops_the_services_future_before_it_returns_the_permits,
             }
             panics {
                 a_panic_in_the_drop_of_a_timed_out_future_leaves_full_capacity,
@@ -176,7 +176,7 @@ macro_rules! times_out {
                 the_timer_wakes_the_call_once_and_by_its_latest_waker,
             }
             clock {
-                an_answer_that_is_there_at_the_deadline_is_returned,
+                an_answer_that_is_ready_at_the_deadline_is_returned,
             }
             evidence {
                 a_timeout_says_whether_the_call_had_half_of_its_patience,
@@ -185,7 +185,7 @@ macro_rules! times_out {
     };
 }
 
-/// What every layer that sends calls again keeps.
+/// The contract of layers that repeat calls.
 macro_rules! retries {
     ($make:path) => {
         tests! { $make:
@@ -196,7 +196,7 @@ macro_rules! retries {
                 a_call_between_two_attempts_holds_nothing,
             }
             panics {
-                a_retry_that_panics_is_spent,
+                a_retry_that_panics_is_not_refunded,
             }
             sharing {
                 all_handles_of_a_layer_spend_one_budget,
@@ -208,23 +208,23 @@ macro_rules! retries {
     };
 }
 
-/// What holds for a retry around gates and inside of a timeout.
+/// The contract of a retry around gates and inside a timeout.
 macro_rules! judges_each_attempt {
     ($make:path) => {
         tests! { $make:
             evidence {
-                a_retry_cut_off_before_it_reached_the_service_is_no_evidence,
+                a_retry_that_ends_before_it_reaches_the_service_is_no_evidence,
                 a_refused_retry_says_that_an_earlier_attempt_reached_the_service,
                 no_attempt_begins_after_the_limit,
                 an_attempt_with_less_than_half_of_its_patience_is_no_evidence,
-                a_refusal_of_the_stack_itself_is_not_waited_for,
-                no_wait_is_begun_for_an_attempt_that_the_stack_would_refuse,
+                the_retry_does_not_wait_for_a_refusal_of_its_own_stack,
+                the_retry_does_not_wait_before_an_attempt_that_the_stack_would_refuse,
             }
         }
     };
 }
 
-/// Brings each subject under the lists that apply to it.
+/// Runs each subject with the lists that apply to it.
 macro_rules! contract {
     ($($subject:ident: $($list:ident),+;)*) => {
         $(

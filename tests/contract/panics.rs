@@ -1,4 +1,4 @@
-//! A panic of the service gives back at once what was taken for the call.
+//! A panic of the service returns at once the permits of the call.
 
 use crate::{
     below::{Below, KINDS_WITHOUT_WORKER},
@@ -10,10 +10,10 @@ use crate::{
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tower::Service;
 
-/// A call that panics takes a token for good; to a circuit breaker it is a failure.
+/// A call that panics spends its token. The circuit breaker counts it as a failure.
 const SPENT: Spent = Spent { reached: 1, ..Spent::NOTHING };
 
-/// Polls a call until it panics, which it does after so many pending polls.
+/// Polls a call until it panics, after this number of pending polls.
 async fn panics_in_poll(make: Make, controls: impl Fn() -> Controls, pending_polls: usize) {
     for kind in KINDS_WITHOUT_WORKER {
         let subject = Subject::tight(make).await;
@@ -77,7 +77,7 @@ pub async fn a_panic_in_the_drop_of_a_timed_out_future_leaves_full_capacity(make
     }
 }
 
-pub async fn a_retry_that_panics_is_spent(make: Make) {
+pub async fn a_retry_that_panics_is_not_refunded(make: Make) {
     for act in [Act::PanicInCall, Act::PanicInPollAfter(0), Act::PanicInPollAfter(1), Act::AnswerThenPanicInDrop] {
         let subject = Subject::tight(make).await;
         let below = Below::plain(Controls::new().next_acts([Act::FailAfter(0), act]));

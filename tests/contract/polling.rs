@@ -1,4 +1,4 @@
-//! Every pending call has registered the wakers that it needs, and is not polled without need.
+//! Every pending call has registered the wakers that it needs, and is not woken without need.
 
 use crate::{
     below::{Below, KINDS_WITHOUT_WORKER, Kind},
@@ -16,7 +16,7 @@ pub async fn a_pending_call_is_polled_only_when_the_service_wakes_it(make: Make)
         let subject = Subject::tight(make).await;
         let below = Below::new(kind, Controls::new().readiness(Readiness::Blocked).act(Act::Wait));
         let call = tokio::spawn(subject.around(&below).oneshot(7));
-        // All in all less than any limit.
+        // Less than any limit in total.
         for _ in 0..9 {
             pass(LIMIT / 20).await;
         }
@@ -49,7 +49,7 @@ pub async fn an_answer_wakes_the_call_once(make: Make) {
     assert_eq!(call.wakes(), 1);
     assert_eq!(call.poll(), Poll::Ready(Ok(7)));
     pass(LIMIT).await;
-    assert_eq!(call.wakes(), 1, "nothing is left that could wake");
+    assert_eq!(call.wakes(), 1, "no timer is left");
 }
 
 pub async fn only_the_waker_of_the_latest_poll_is_woken(make: Make) {
@@ -83,16 +83,15 @@ pub async fn the_timer_wakes_the_call_once_and_by_its_latest_waker(make: Make) {
     pass(Duration::from_millis(1)).await;
     assert_eq!((first(), call.wakes()), (0, 1));
 
-    // The service's future was polled in each of our polls, once.
+    // Each of our polls polled the service's future once.
     assert_eq!(below.controls.seen().future_polls, 2);
     let _ = call.poll();
     assert_eq!(below.controls.seen().future_polls, 3);
     assert_eq!(below.controls.seen().futures_alive, 0);
 }
 
-/// As many calls as the subject has room for, all polled in each poll of one task. The runtime lets a task take some
-/// hundred steps in one poll, and has all that goes through it be pending from then on; no layer may take that for
-/// overload, or for slowness.
+/// Polls as many calls as the subject has room for in each poll of one task. The runtime's coop budget lets a task take
+/// some hundred steps in one poll, and makes all later steps pending. No layer may treat that as overload or slowness.
 async fn a_thousand_calls_in_one_poll(make: Make, kind: Kind) {
     let subject = Subject::roomy(make).await;
     let below = Below::new(kind, Controls::new().act(Act::AnswerAfter(1)));
@@ -101,9 +100,9 @@ async fn a_thousand_calls_in_one_poll(make: Make, kind: Kind) {
     let calls = (0..MANY as u32).map(|request| handle.clone().oneshot(request));
     assert_eq!(all(calls.collect()).await, (0..MANY as u32).map(Ok).collect::<Vec<_>>());
     assert_eq!(below.controls.seen().calls, MANY);
-    assert_eq!(Instant::now(), begin, "nobody waited");
+    assert_eq!(Instant::now(), begin, "no call waited");
 
-    // All tokens are spent by now, and nothing else.
+    // All tokens are spent now, and nothing else.
     let mut last = Task::new(handle.oneshot(7));
     match (last.poll(), &subject.resources.bucket) {
         (Poll::Ready(Err(Error::Rejected(Rejection::RateLimited(_)))) | Poll::Pending, Some(_)) | (_, None) => {}

@@ -1,5 +1,4 @@
-//! Handles are always ready and hold nothing; readiness of the service is driven by the call, on an instance of its
-//! own.
+//! Handles are always ready and hold nothing. The call drives the readiness of the service, on an instance of its own.
 
 use crate::{
     any_layer::Handle,
@@ -123,7 +122,7 @@ pub async fn a_call_costs_one_clone_of_the_service(make: Make) {
     assert_eq!((after.ready_polls, after.calls, after.future_polls), (1, 1, 1));
 }
 
-pub async fn an_idle_ready_handle_takes_nobodys_capacity(make: Make) {
+pub async fn an_idle_ready_handle_takes_no_capacity(make: Make) {
     for kind in [Kind::Plain, Kind::Limited(PLACES), Kind::Buffered(PLACES)] {
         let subject = Subject::tight(make).await;
         let below = Below::new(kind, Controls::new().act(Act::Wait));

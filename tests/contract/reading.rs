@@ -1,4 +1,4 @@
-//! Handles can be read about any instant, and from any place: that changes nothing, and waits for nothing.
+//! Handles can be read at any instant and from any place. Reading changes nothing, and waits for nothing.
 
 use crate::{
     below::Below,
@@ -17,10 +17,10 @@ use std::{
 use tokio::{runtime, time::Instant};
 use tower::Service;
 
-/// A second, and behind each horizon of a mechanism; in seconds.
+/// A second, and beyond each horizon of a mechanism, in seconds.
 const HORIZONS: [u64; 5] = [1, 3_600, 418 * 86_400, 5 * 366 * 86_400, 100 * 366 * 86_400];
 
-pub async fn what_is_read_about_any_instant_changes_nothing(make: Make) {
+pub async fn reading_at_any_instant_changes_nothing(make: Make) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().act(Act::Wait));
     let mut call = Task::new(subject.around(&below).call(7));
@@ -46,7 +46,7 @@ fn read() {
 
 static READ_ALL: fn() = read;
 
-/// On a thread of its own: a lock that waits for itself waits for ever.
+/// On a thread of its own, since a deadlock would hang.
 pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -64,7 +64,7 @@ pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
                     call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
                 });
             }
-            // One that waits in the line, if there is one, gives up; then the places are free.
+            // One waiting call, if there is one, is dropped; then the places are free.
             drop(calls.pop());
             below.controls.answer();
             for mut call in calls {
@@ -74,5 +74,5 @@ pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
         });
         sender.send(()).unwrap();
     });
-    receiver.recv_timeout(Duration::from_secs(20)).expect("it waits for itself");
+    receiver.recv_timeout(Duration::from_secs(20)).expect("a deadlock");
 }

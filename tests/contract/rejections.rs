@@ -1,4 +1,4 @@
-//! What a rejection says about itself, for each mechanism, alone and in a stack.
+//! The details of a rejection, for each mechanism, alone and in a stack.
 
 use crate::{
     below::Below,
@@ -17,7 +17,7 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
-/// The rejection of the next call, which takes no more than one poll.
+/// Returns the rejection of the next call, which needs only one poll.
 fn refusal(subject: &Subject) -> Rejection {
     let below = Below::plain(Controls::new());
     match Task::new(subject.around(&below).call(7)).poll() {
@@ -26,7 +26,7 @@ fn refusal(subject: &Subject) -> Rejection {
     }
 }
 
-/// The rejection of a call that ends in time.
+/// Returns the rejection of a call that ends in time.
 async fn ended(make: Make, controls: Controls) -> Rejection {
     let subject = Subject::roomy(make).await;
     match in_finite_time(subject.around(&Below::plain(controls)).oneshot(7)).await {
@@ -35,13 +35,13 @@ async fn ended(make: Make, controls: Controls) -> Rejection {
     }
 }
 
-/// Mechanism, whether the service was reached, after how long to retry.
+/// The mechanism, whether the service was reached, and the `retry_after`.
 fn row(rejection: &Rejection) -> (&'static str, bool, Option<Duration>) {
     (rejection.mechanism(), rejection.reached_service(), rejection.retry_after())
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_says_whether_the_service_was_reached_and_never_when_to_come_back() {
+async fn a_timeout_says_whether_the_service_was_reached_and_has_no_retry_after() {
     for make in [subject::timeout as Make, subject::client, subject::server] {
         // A client has a timeout for each attempt.
         let in_the_service = ended(make, Controls::new().act(Act::Wait)).await;
@@ -64,7 +64,7 @@ async fn a_timeout_says_whether_the_service_was_reached_and_never_when_to_come_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_says_for_how_long_it_is_open() {
+async fn the_retry_after_of_an_open_circuit_is_the_rest_of_its_open_time() {
     let subject = subject::circuit_breaker(Room::Tight);
     assert_eq!(row(&refusal(&subject)), ("circuit_breaker", false, Some(OPEN_FOR)));
     pass(OPEN_FOR / 5).await;
@@ -74,7 +74,7 @@ async fn an_open_circuit_says_for_how_long_it_is_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_waits_for_its_probes_or_was_opened_by_hand_does_not_know() {
+async fn a_half_open_or_forced_circuit_has_no_retry_after() {
     for make in [subject::circuit_breaker as Make, subject::client] {
         let subject = Subject::tight(make).await;
         let below = Below::plain(Controls::new().act(Act::Wait));
@@ -89,7 +89,7 @@ async fn a_circuit_that_waits_for_its_probes_or_was_opened_by_hand_does_not_know
 }
 
 #[tokio::test(start_paused = true)]
-async fn load_shedding_names_its_limit_and_does_not_know_when_to_come_back() {
+async fn a_load_shed_names_its_limit_and_has_no_retry_after() {
     for make in [subject::load_shed as Make, subject::client, subject::server] {
         let subject = Subject::tight(make).await;
         subject.resources.exhaust("load_shed");
@@ -101,7 +101,7 @@ async fn load_shedding_names_its_limit_and_does_not_know_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_names_its_bound_and_does_not_know_when_to_come_back_before_it_has_served_anybody() {
+async fn a_full_queue_names_its_bound_and_has_no_retry_after_before_it_has_served_a_call() {
     for make in [subject::load_level as Make, subject::server_that_levels] {
         let subject = Subject::tight(make).await;
         subject.resources.exhaust("load_level");
@@ -113,7 +113,7 @@ async fn a_full_queue_names_its_bound_and_does_not_know_when_to_come_back_before
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waited_too_long_says_for_how_long() {
+async fn the_rejection_of_a_call_that_waited_too_long_states_its_wait() {
     for make in [subject::load_level_that_waits as Make, subject::server_that_waits] {
         let subject = Subject::tight(make).await;
         subject.resources.exhaust("load_level");
@@ -128,7 +128,7 @@ async fn a_call_that_waited_too_long_says_for_how_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_what_is_closed_is_woken_once_and_need_not_come_back() {
+async fn closing_wakes_a_waiting_call_once_and_its_rejection_has_no_retry_after() {
     for make in [subject::load_level_that_waits as Make, subject::server_that_waits, subject::rate_limit_that_waits] {
         let subject = Subject::tight(make).await;
         let Resources { queue, bucket, .. } = &subject.resources;
@@ -140,17 +140,17 @@ async fn a_call_that_waits_for_what_is_closed_is_woken_once_and_need_not_come_ba
         queue.iter().for_each(Queue::close);
         bucket.iter().for_each(TokenBucket::close);
         assert_eq!(waiting.wakes(), 1);
-        let Poll::Ready(Err(Error::Rejected(rejection))) = waiting.poll() else { panic!("it waits on") };
+        let Poll::Ready(Err(Error::Rejected(rejection))) = waiting.poll() else { panic!("it still waits") };
         assert_eq!(row(&rejection), (mechanism, false, None));
         assert!(matches!(rejection, Rejection::Closed(_)));
-        assert_eq!(refusal(&subject), rejection, "who comes is told the same");
+        assert_eq!(refusal(&subject), rejection, "later calls get the same rejection");
         pass(365 * MINTING_TIME).await;
         assert_eq!(waiting.wakes(), 1, "no timer is left");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_limit_says_when_there_will_be_a_token() {
+async fn the_retry_after_of_a_rate_limit_is_the_time_to_the_next_token() {
     for make in [subject::rate_limit as Make, subject::client, subject::server] {
         let subject = Subject::tight(make).await;
         subject.resources.exhaust("rate_limit");
@@ -176,7 +176,7 @@ async fn a_burst_is_admitted_to_its_last_token_at_one_instant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_costs_more_than_a_bucket_holds_need_not_come_back() {
+async fn a_call_that_costs_more_than_the_burst_has_no_retry_after() {
     let bucket = TokenBucket::builder(10, Duration::from_secs(1)).build().unwrap();
     let limit = RateLimit::new(bucket.clone()).cost(|request: &u32| u64::from(*request));
     let service = RateLimitLayer::new(limit).typed_error().layer(Below::plain(Controls::new()).inner());

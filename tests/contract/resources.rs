@@ -1,4 +1,4 @@
-//! The handles of what a subject has, and what they should say.
+//! The handles of a subject's mechanisms, and their expected readings.
 
 use crate::{subject::PLACES, under_way::UnderWay};
 use std::{
@@ -15,14 +15,14 @@ use steadfast::{
 };
 use tokio::time::Instant;
 
-/// What calls are meant to have spent for good.
+/// The resources that calls should have spent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// The attempts that reached the service, that its readiness failed, or that panicked: a token each.
+    /// The attempts that reached the service, whose readiness failed, or that panicked: one token each.
     pub reached: u64,
-    /// The attempts that succeeded since the circuit was last open: a probe each.
+    /// The attempts that succeeded since the circuit was last open: one probe each.
     pub succeeded: usize,
-    /// The retries among them: a retry of the budget each.
+    /// The retries among them: one retry of the budget each.
     pub retried: u64,
 }
 
@@ -42,14 +42,14 @@ impl Spent {
     }
 }
 
-/// The handles of what a subject has.
+/// The handles of a subject's mechanisms.
 #[derive(Clone, Default)]
 pub struct Resources {
     pub limiter: Option<Limiter>,
     pub queue: Option<Queue>,
-    /// The places in which calls may wait that are taken when the queue is exhausted: all, or none.
+    /// The number of wait places that are taken when the queue is exhausted: all, or none.
     pub line: usize,
-    /// Who took the places of the queue.
+    /// The calls that took the places of the queue.
     pub others: Arc<Mutex<Others>>,
     pub breaker: Option<Breaker>,
     pub bucket: Option<TokenBucket>,
@@ -57,14 +57,14 @@ pub struct Resources {
     pub under_way: Option<UnderWay>,
 }
 
-/// Those who were in the queue before.
+/// The calls that were in the queue before.
 #[derive(Default)]
 pub struct Others {
     permits: Vec<Permit>,
     waiting: Vec<Pin<Box<Acquire>>>,
 }
 
-/// What the handles say.
+/// The readings of the handles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Held {
     pub in_flight: Option<usize>,
@@ -73,12 +73,12 @@ pub struct Held {
     pub free_probes: Option<usize>,
     pub tokens: Option<u64>,
     pub retries: Option<f64>,
-    /// What was begun and not ended.
+    /// The calls that have begun and not ended.
     pub under_way: Option<[i64; 2]>,
 }
 
 impl Resources {
-    /// What the handles say now. Of a tight breaker that is open, and due, it makes a half-open one.
+    /// Reads the handles. This turns a tight breaker that is open and due half-open.
     pub fn held(&self) -> Held {
         Held {
             in_flight: self.limiter.as_ref().map(Limiter::in_flight),
@@ -91,8 +91,8 @@ impl Resources {
         }
     }
 
-    /// Reads all that can be read of the handles, about an instant where one can be named. A bucket is also asked for
-    /// more than it ever has.
+    /// Reads everything that the handles offer, at this instant where one can be named. A bucket is also asked for more
+    /// than its burst.
     pub fn read_at(&self, instant: Instant) {
         if let Some(limiter) = &self.limiter {
             let _ = (limiter.configuration(), limiter.in_flight(), limiter.refused());
@@ -113,7 +113,7 @@ impl Resources {
         }
     }
 
-    /// What the handles should say when no call is in flight in a tight subject.
+    /// Returns the expected readings when no call is in flight in a tight subject.
     pub fn held_after(&self, spent: Spent) -> Held {
         Held {
             in_flight: self.limiter.as_ref().map(|_| 0),
@@ -126,14 +126,14 @@ impl Resources {
         }
     }
 
-    /// How many calls a tight subject then admits at once.
+    /// Returns the number of calls that a tight subject then admits at once.
     pub fn free_places(&self, spent: Spent) -> usize {
         let probes = if self.breaker.is_some() { PLACES - spent.succeeded } else { PLACES };
         let tokens = if self.bucket.is_some() { PLACES - spent.reached as usize } else { PLACES };
         probes.min(tokens)
     }
 
-    /// The mechanisms that can be exhausted, from the inside out of a stack.
+    /// Returns the mechanisms that can be exhausted, from the innermost layer outwards.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         let load_level = self.queue.is_some().then_some("load_level");
         let load_shed = self.limiter.is_some().then_some("load_shed");
@@ -142,7 +142,7 @@ impl Resources {
         load_level.into_iter().chain(load_shed).chain(rate_limit).chain(circuit_breaker)
     }
 
-    /// From here on this mechanism refuses all calls, or lets them wait.
+    /// Makes this mechanism refuse all calls from here on, or let them wait.
     pub fn exhaust(&self, mechanism: &str) {
         match (mechanism, self) {
             ("load_shed", Self { limiter: Some(limiter), .. }) => {
@@ -155,7 +155,7 @@ impl Resources {
                 others.permits.extend(std::iter::from_fn(|| queue.try_acquire()));
                 for _ in 0..self.line {
                     let mut waiting = Box::pin(queue.acquire());
-                    // Somebody may be there already.
+                    // Other calls may be there already.
                     if waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                         others.waiting.push(waiting);
                     }
@@ -169,19 +169,19 @@ impl Resources {
 }
 
 impl Resources {
-    /// One of those who took the places of the queue goes.
+    /// Drops one of the calls that took the places of the queue.
     pub fn one_leaves(&self) {
         let permit = self.others.lock().unwrap().permits.pop();
         assert!(permit.is_some());
     }
 
-    /// All of them go.
+    /// Drops all of them.
     pub fn all_leave(&self) {
         self.others.lock().unwrap().permits.clear();
     }
 }
 
-/// How many probes the breaker would let through now; one more than [`PLACES`] if it is closed.
+/// Returns the number of probes that the breaker would admit now, or one more than [`PLACES`] if it is closed.
 fn free_probes(breaker: &Breaker) -> usize {
     if breaker.state() == BreakerState::ForcedOpen {
         return 0;

@@ -1,4 +1,4 @@
-//! State lives in the layer: all that it makes, and all clones, share it.
+//! State lives in the layer: all services that it makes, and all clones, share it.
 
 use crate::{
     any_layer::Handle,
@@ -12,7 +12,7 @@ use std::task::Poll;
 use steadfast::Error;
 use tower::{Service, ServiceExt};
 
-/// As many handles as there are places, made in all the ways in which handles are made.
+/// Returns as many handles as there are places, made in every possible way.
 fn handles<E>(of: [Handle<E>; 3]) -> [Handle<E>; PLACES] {
     let [first, second, third] = of;
     [first.clone(), first, second, third]
@@ -51,9 +51,9 @@ pub async fn all_handles_of_a_layer_share_one_state(make: Make) {
     subject.assert_admits_what_is_left(Spent::reached(below.reached().min(PLACES as u64))).await;
 }
 
-pub async fn a_place_given_back_on_one_handle_is_there_on_another(make: Make) {
+pub async fn a_place_returned_on_one_handle_is_free_on_another(make: Make) {
     let subject = Subject::tight(make).await;
-    // Nothing is spent by calls that do not reach the service, so all that they took is there again.
+    // Calls that do not reach the service spend nothing, so everything that they took is free again.
     let blocked = || Controls::new().readiness(Readiness::Blocked);
     let (first, second) = (Below::plain(blocked()), Below::plain(blocked()));
     let [mut here, mut there] = [subject.around(&first), subject.cloned_around(&second)];

@@ -33,12 +33,12 @@ pub use seams::{client_of_own_stages, client_that_is_observed, server_that_is_ob
 /// Makes a subject, with state of its own.
 pub type Make = fn(Room) -> Subject;
 
-/// How much a subject admits.
+/// The capacity of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// So little that the loss of one place is seen: [`PLACES`] of everything; the circuit breaker is half-open.
+    /// So little that the loss of one place shows: [`PLACES`] of everything, and a half-open circuit breaker.
     Tight,
-    /// [`MANY`] calls, to the last one.
+    /// Exactly [`MANY`] calls.
     Roomy,
 }
 
@@ -46,26 +46,26 @@ pub enum Room {
 pub const PLACES: usize = 4;
 /// The calls that a roomy subject admits at once.
 pub const MANY: usize = 1000;
-/// How long a call, or an attempt, may take.
+/// The timeout of a call, or of an attempt.
 pub const LIMIT: Duration = Duration::from_secs(10);
-/// How long a client's call may take, all attempts and waits included.
+/// The timeout of a client's call, with all attempts and waits.
 pub const WHOLE_LIMIT: Duration = Duration::from_secs(60);
-/// How many attempts a call has.
+/// The number of attempts of a call.
 pub const ATTEMPTS: u32 = 3;
-/// How long a call waits before each retry.
+/// The wait of a call before each retry.
 pub const BACKOFF: Duration = Duration::from_millis(10);
-/// How long a circuit stays open. Less than the backoff, so that a retry finds it half-open.
+/// The open time of a circuit. Less than the backoff, so that a retry finds it half-open.
 pub const OPEN_FOR: Duration = Duration::from_millis(5);
-/// The time in which a bucket mints a token: longer than any test.
+/// The time in which a bucket refills one token: longer than any test.
 pub const MINTING_TIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// What a retry budget earns with each call.
+/// The deposit of a call into the retry budget.
 const RATIO: f64 = 0.25;
 
 /// One layer, or one stack of layers, under test.
 pub struct Subject {
     layer: Box<dyn AnyLayer>,
     pub resources: Resources,
-    /// After how long a call of a service that hangs is given up.
+    /// The time after which a call of a hanging service ends.
     pub gives_up_after: Option<Duration>,
 }
 
@@ -84,7 +84,7 @@ pub fn circuit_breaker(room: Room) -> Subject {
     of_breaker(a_breaker(room))
 }
 
-/// Looks how long each call takes; none is so slow that it counts.
+/// A breaker that times each call. No call is slow enough to count.
 pub fn circuit_breaker_that_times(room: Room) -> Subject {
     let breaker = a_breaker(room);
     breaker.configure(breaker.configuration().slow_call_rate(1.0, 365 * MINTING_TIME)).unwrap();
@@ -102,14 +102,14 @@ pub fn load_shed(room: Room) -> Subject {
     Subject::new(layer, Resources { limiter: Some(limiter), ..Resources::default() }, None)
 }
 
-/// One call may wait.
+/// A queue in which one call may wait.
 pub fn load_level(room: Room) -> Subject {
     let queue = a_queue(room, 1);
     let layer = LoadLevelLayer::new(queue.clone()).typed_error();
     Subject::new(layer, Resources { queue: Some(queue), line: 1, ..Resources::default() }, None)
 }
 
-/// As many calls as come wait, however long.
+/// A queue without practical bounds of its depth and its waits.
 pub fn load_level_that_waits(room: Room) -> Subject {
     let queue = a_queue(room, usize::MAX);
     let layer = LoadLevelLayer::new(queue.clone()).typed_error();
@@ -122,21 +122,21 @@ pub fn rate_limit(room: Room) -> Subject {
     Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
 }
 
-/// Calls wait for a token, however long.
+/// A rate limit at which calls wait for a token without a practical bound.
 pub fn rate_limit_that_waits(room: Room) -> Subject {
     let bucket = TokenBucket::with_quota(a_bucket(room).quota()).max_wait(365 * MINTING_TIME).build().unwrap();
     let layer = RateLimitLayer::new(RateLimit::new(bucket.clone()).wait()).typed_error();
     Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
 }
 
-/// Calls would wait, but no longer than a second.
+/// A rate limit at which calls would wait, but at most a second.
 pub fn rate_limit_that_waits_a_little(room: Room) -> Subject {
     let bucket = a_bucket(room);
     let layer = RateLimitLayer::new(RateLimit::new(bucket.clone()).wait()).typed_error();
     Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
 }
 
-/// A bucket that would refuse before the one that is watched, if anything were lost from it.
+/// A bucket that would refuse before the watched one, if it lost any token.
 pub fn rate_limit_of_two(room: Room) -> Subject {
     let bucket = a_bucket(room);
     let limit = RateLimit::new(a_bucket(room)).and(RateLimit::new(bucket.clone()));
@@ -165,7 +165,7 @@ pub fn client(room: Room) -> Subject {
     Subject::new(layer, resources, Some(LIMIT * ATTEMPTS + BACKOFF * (ATTEMPTS - 1)))
 }
 
-/// A client whose one timeout is that of the whole call.
+/// A client whose only timeout is that of the whole call.
 pub fn client_without_attempt_timeout(room: Room) -> Subject {
     let (limiter, breaker, bucket, budget) = (a_limiter(room), a_breaker(room), a_bucket(room), a_budget());
     let layer = steadfast::client()
@@ -196,7 +196,7 @@ pub fn server(room: Room) -> Subject {
 
 pub fn server_that_levels(room: Room) -> Subject {
     let (bucket, queue) = (a_bucket(room), a_queue(room, 1));
-    // Room for those in the service, and for the one that waits.
+    // Room for the calls in the service, and for the waiting one.
     let limiter = Limiter::fixed(queue.concurrency() + 1).unwrap();
     let layer = steadfast::server()
         .rate_limit(bucket.clone())
@@ -210,7 +210,7 @@ pub fn server_that_levels(room: Room) -> Subject {
     Subject::new(layer, resources, Some(LIMIT))
 }
 
-/// A server whose calls wait however long, but are worked on for [`LIMIT`] only.
+/// A server whose calls wait without a practical bound, but run for at most [`LIMIT`].
 pub fn server_that_waits(room: Room) -> Subject {
     let queue = a_queue(room, usize::MAX);
     let layer = steadfast::server().load_level(queue.clone()).timeout(LIMIT).layer().unwrap();
@@ -231,7 +231,7 @@ fn a_bucket(room: Room) -> TokenBucket {
     TokenBucket::builder(1, MINTING_TIME).burst(burst as u64).build().unwrap()
 }
 
-/// Tight, it is open for [`OPEN_FOR`]; roomy, it is closed and stays so for long.
+/// A tight breaker is open for [`OPEN_FOR`]; a roomy one is closed and stays closed for long.
 fn a_breaker(room: Room) -> Breaker {
     let most = if room == Room::Tight { 1 } else { MANY as u32 };
     let breaker = Breaker::builder()
@@ -248,7 +248,7 @@ fn a_breaker(room: Room) -> Breaker {
     breaker
 }
 
-/// A budget that has all that it can hold.
+/// A budget at its cap.
 fn a_budget() -> RetryBudget {
     let budget = RetryBudget::builder().ratio(RATIO).cap(PLACES as u32).no_floor().random(Random::seeded(1));
     let budget = budget.build().unwrap();
@@ -270,14 +270,14 @@ impl Subject {
         Self { layer: Box::new(layer), resources, gives_up_after }
     }
 
-    /// A subject whose breaker, if it has one, lets [`PLACES`] probes through.
+    /// Returns a subject whose breaker, if it has one, admits [`PLACES`] probes.
     pub async fn tight(make: Make) -> Self {
         let subject = make(Room::Tight);
         pass(OPEN_FOR).await;
         subject
     }
 
-    /// A subject that admits [`MANY`] calls.
+    /// Returns a subject that admits [`MANY`] calls.
     pub async fn roomy(make: Make) -> Self {
         let subject = make(Room::Roomy);
         pass(OPEN_FOR).await;
@@ -339,7 +339,7 @@ impl Subject {
         limiter.is_some() || queue.is_some() || breaker.is_some() || bucket.is_some()
     }
 
-    /// Sees to it that the next call is rejected, if it is of a service that [hangs](Act::Wait).
+    /// Makes the subject reject the next call, if that calls a service that [hangs](Act::Wait).
     pub fn provoke_a_rejection(&self) -> &'static str {
         let mut mechanism = "timeout";
         for name in self.resources.names() {
@@ -349,13 +349,13 @@ impl Subject {
         mechanism
     }
 
-    /// By its handles, all capacity is left but for what was spent. [`OPEN_FOR`] passes.
+    /// Asserts that all capacity is free, by its handles, except what was spent. [`OPEN_FOR`] passes.
     pub async fn assert_left(&self, spent: Spent) {
         pass(OPEN_FOR).await;
         assert_eq!(self.resources.held(), self.resources.held_after(spent), "what is left (actual, expected)");
     }
 
-    /// The same, and as many calls at once as that are admitted, and no more. They spend what is left.
+    /// Asserts this, and that it admits exactly this number of calls at once. They spend the rest.
     pub async fn assert_admits_what_is_left(&self, spent: Spent) {
         self.assert_left(spent).await;
         let free = self.resources.free_places(spent);

@@ -1,4 +1,4 @@
-//! A future that a test polls by hand, and counts the wakes of.
+//! A future that a test polls by hand, with a count of its wake-ups.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// A future on the test's bench.
+/// A future under test.
 pub struct Task<F: Future + Unpin> {
     future: F,
     wakes: Arc<Wakes>,
@@ -44,24 +44,24 @@ impl<F: Future + Unpin> Task<F> {
         assert!(polled.is_err(), "the poll should have panicked, but was {polled:?}");
     }
 
-    /// Polls until the result is there; the paused clock jumps from timer to timer.
+    /// Polls until the future is ready; the paused clock jumps from timer to timer.
     pub async fn resolve(&mut self) -> F::Output {
         Pin::new(&mut self.future).await
     }
 
-    /// How often the task was woken so far.
+    /// Returns the number of wake-ups so far.
     pub fn wakes(&self) -> usize {
         self.wakes.0.load(Ordering::Relaxed)
     }
 
-    /// From here on the task has another waker, with a count of its own. Returns the count of the old one.
+    /// Gives the task another waker, with its own count. Returns the count of the old one.
     pub fn change_waker(&mut self) -> impl Fn() -> usize + use<F> {
         let old = std::mem::take(&mut self.wakes);
         move || old.0.load(Ordering::Relaxed)
     }
 }
 
-/// Fails the test when nothing happens any more: the paused clock then jumps to the end of this wait.
+/// Fails the test if nothing happens any more: the paused clock then jumps to the end of this wait.
 pub async fn in_finite_time<T>(future: impl Future<Output = T>) -> T {
     let ended = tokio::time::timeout(Duration::from_secs(7 * 24 * 60 * 60), future).await;
     ended.expect("the test waits for something that never comes")
@@ -74,19 +74,19 @@ pub async fn settle() {
     }
 }
 
-/// Moves the clock on.
+/// Advances the clock.
 pub async fn pass(duration: Duration) {
     tokio::time::advance(duration).await;
     settle().await;
 }
 
-/// Moves the clock on without waiting: what user code does that takes its time.
+/// Advances the clock without waiting, as user code does that takes time.
 pub fn advance_within(duration: Duration) {
     // The clock is advanced in the first poll.
     let _ = pin!(tokio::time::advance(duration)).poll(&mut Context::from_waker(Waker::noop()));
 }
 
-/// A waker that does this whenever it is cloned, woken or dropped.
+/// A waker that runs this function whenever it is cloned, woken or dropped.
 pub fn waker_that(act: &'static fn()) -> Waker {
     const TABLE: RawWakerVTable = RawWakerVTable::new(clone, run, run, run);
     fn clone(act: *const ()) -> RawWaker {
@@ -101,8 +101,7 @@ pub fn waker_that(act: &'static fn()) -> Waker {
     unsafe { Waker::from_raw(clone(ptr::from_ref(act).cast())) }
 }
 
-/// Polls all futures in each poll of the one task that this is, so that the runtime's budget for one poll does not
-/// suffice for them.
+/// Polls all futures in each poll of one task, so that its coop budget is not enough for them.
 pub async fn all<F: Future + Unpin>(futures: Vec<F>) -> Vec<F::Output> {
     let mut slots: Vec<Result<F::Output, F>> = futures.into_iter().map(Err).collect();
     std::future::poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! What the types promise to the compiler.
+//! The properties of the types that the compiler checks.
 
 use crate::{
     controls::Controls,

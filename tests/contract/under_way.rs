@@ -1,4 +1,4 @@
-//! What is under way, counted by an observer, and by stages of a user's own.
+//! The calls in progress, counted by an observer and by stages of a user.
 
 use pin_project_lite::pin_project;
 use std::{
@@ -17,7 +17,7 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// What was begun and not ended: calls and attempts, or calls in an outer and in an inner stage.
+/// The calls and attempts in progress, or the calls in an outer and in an inner stage.
 #[derive(Clone, Debug, Default)]
 pub struct UnderWay(Arc<[AtomicI64; 2]>);
 
@@ -26,7 +26,7 @@ impl UnderWay {
         [0, 1].map(|which| self.0[which].load(Relaxed))
     }
 
-    /// The slot of a stage that counts in the outer or in the inner place.
+    /// The slot of a counting stage, in the outer or in the inner place.
     pub fn slot(&self, place: usize) -> CountIn {
         CountIn { under_way: self.clone(), place }
     }
@@ -66,7 +66,7 @@ impl Slot for CountIn {
     }
 }
 
-/// A stage of a user's own, as the page of the shell shows it: counts the calls that pass it.
+/// A user's stage, as on the page of the shell: it counts the calls that pass it.
 #[derive(Clone)]
 pub struct CountStage<Next> {
     under_way: UnderWay,
@@ -74,7 +74,7 @@ pub struct CountStage<Next> {
     next: Next,
 }
 
-/// One call that is counted, until it is dropped.
+/// A counted call, until it is dropped.
 pub struct Passing {
     under_way: UnderWay,
     place: usize,

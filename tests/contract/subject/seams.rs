@@ -1,4 +1,4 @@
-//! Stacks that are observed, and one of a user's own stages.
+//! Observed stacks, and a stack of a user's own stages.
 
 use super::{ATTEMPTS, BACKOFF, LIMIT, Room, Subject, WHOLE_LIMIT, a_breaker, a_bucket, a_budget, a_limiter, a_retry};
 use crate::{resources::Resources, under_way::UnderWay};
@@ -7,7 +7,7 @@ use steadfast::{
     stack::{admission, gate},
 };
 
-/// As [`client`], and each call and attempt is told to an observer.
+/// Like [`client`], with an observer of each call and attempt.
 pub fn client_that_is_observed(room: Room) -> Subject {
     let (limiter, breaker, bucket, budget) = (a_limiter(room), a_breaker(room), a_bucket(room), a_budget());
     let under_way = UnderWay::default();
@@ -32,7 +32,7 @@ pub fn client_that_is_observed(room: Room) -> Subject {
     Subject::new(layer, resources, Some(LIMIT * ATTEMPTS + BACKOFF * (ATTEMPTS - 1)))
 }
 
-/// A client whose places are all filled by a user: with the mechanisms of this crate, and with stages of their own.
+/// A client whose slots are all filled by a user, with the mechanisms of this crate and with user stages.
 pub fn client_of_own_stages(room: Room) -> Subject {
     let (limiter, breaker, bucket, budget) = (a_limiter(room), a_breaker(room), a_bucket(room), a_budget());
     let under_way = UnderWay::default();
@@ -56,7 +56,7 @@ pub fn client_of_own_stages(room: Room) -> Subject {
     Subject::new(layer, resources, None)
 }
 
-/// As [`server`], and each call is told to an observer.
+/// Like [`server`], with an observer of each call.
 pub fn server_that_is_observed(room: Room) -> Subject {
     let (limiter, bucket, under_way) = (a_limiter(room), a_bucket(room), UnderWay::default());
     let layer = steadfast::server()
