@@ -51,8 +51,8 @@ impl QueueBuilder {
         Self { max_weight: Some(max_weight), ..self }
     }
 
-    /// Sets the longest time that any call waits, whatever its deadline. Default: 1 s, for callers that wait for two or
-    /// more.
+    /// Sets the longest time that any call waits, with or without a deadline. Default: 1 s, for callers that wait for
+    /// two or more.
     ///
     /// If calls carry no deadline, set it to half of the time after which their callers give up. A call that is served
     /// later is often served in vain.

@@ -145,7 +145,7 @@
 //! - `appendonly yes`. With `appendfsync always` a receipt means that the message is on disk; each batch costs one
 //!   sync. With `appendfsync everysec` a crash of the machine loses the last second or two: messages with a receipt,
 //!   and ends of deliveries, whose messages come again. Without an append-only file a restart loses everything since
-//!   the last snapshot. A replica that takes over lacks the writes that it had not received, whatever the disk has;
+//!   the last snapshot. A replica that takes over lacks the writes that it had not received, even if these are on disk;
 //!   `min-replicas-to-write` makes that less likely.
 //! - `maxmemory-policy noeviction`. Any other policy may evict the queue itself. When the memory is full, appends
 //!   certainly fail; ends, retries and takeovers continue and free memory.

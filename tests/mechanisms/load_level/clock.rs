@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance};
 
 const NANO: Duration = Duration::from_nanos(1);
 
-/// Returns the wait of a call that was refused for it, whatever its `retry_after`.
+/// Returns the wait of a call that was refused for it, with any `retry_after`.
 #[track_caller]
 fn waited(rejection: &Rejection) -> Duration {
     let Rejection::WaitedTooLong(too_long) = rejection else { panic!("{rejection:?}") };

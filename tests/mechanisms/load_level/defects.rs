@@ -183,7 +183,7 @@ async fn a_call_whose_caller_has_gone_does_not_run() {
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 4);
     assert_eq!((backend.calls(), counts(&queue)), (4, [0, 0, 0, 16]));
 
-    // The same is true of a caller whose deadline passes.
+    // A call also does not run if its caller's deadline has passed.
     let ends = join_all((0..20).map(|_| within(ms(350)).scope(service.clone().oneshot(())))).await;
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 4, "the last of them began in time");
     assert_eq!((backend.calls(), counts(&queue)), (8, [0, 0, 16, 16]));

@@ -82,7 +82,7 @@ pub async fn run(load: Load, happens: impl AsyncFnOnce(&mut Scene)) -> Run {
     }
     let queue = queue(&scene.server.url()).answer_timeout(part::PATIENCE).connect().await.expect("a working server");
     let readings = until_nothing_is_left(&queue).await;
-    // One that was cut off may not be back yet: others have done its work meanwhile.
+    // A worker that was cut off may not have reconnected yet, because others have done its work.
     let is_back = scene.faults.last().map_or(0, |fault| fault.end + BACK_WITHIN.as_nanos() as u64);
     sleep(Duration::from_nanos(is_back.saturating_sub(now()))).await;
     let mut reports = Vec::new();
