@@ -189,7 +189,7 @@ impl DurableQueueBuilder {
         }
         check_duration("durable.dedup_for", limits.dedup_for)?;
         if limits.dedup_for < Duration::from_millis(1) {
-            let rule = "must be at least a millisecond";
+            let rule = "must be at least 1 ms";
             return Err(ConfigError::new("durable.dedup_for", limits.dedup_for, rule).into());
         }
         check_duration("durable.connect_timeout", self.connect_timeout)?;

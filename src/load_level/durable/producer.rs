@@ -122,7 +122,7 @@ impl Future for Appending {
                     }
                     Err(_) => {
                         self.0 = AppendingState::Ended;
-                        let reason = "the runtime that sent it has ended".to_owned();
+                        let reason = "the tokio runtime that sent the message has ended".to_owned();
                         return Poll::Ready(Err(AppendError::Unknown { reason }));
                     }
                 }
@@ -130,7 +130,7 @@ impl Future for Appending {
             match mem::replace(&mut self.0, AppendingState::Ended) {
                 // Held => Ended: this runtime is ending as well, or there is none.
                 AppendingState::Held(..) if was_handed_over || Handle::try_current().is_err() => {
-                    let reason = "there is no tokio runtime to send it in".to_owned();
+                    let reason = "there is no tokio runtime to send the message".to_owned();
                     return Poll::Ready(Err(AppendError::Refused { reason }));
                 }
                 // Held => Waiting | Refused

@@ -29,7 +29,7 @@ pub(super) async fn call(connection: &Connection, script: &Script, write: impl F
 
 /// The fault of an answer that no script gives.
 pub(super) fn nonsense() -> Fault {
-    Fault::new(FaultKind::Incomprehensible, "the answer is none of the script's")
+    Fault::new(FaultKind::Incomprehensible, "the script returned an unexpected answer")
 }
 
 /// Returns a duration in the unit of the scripts.

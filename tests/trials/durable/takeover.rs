@@ -86,7 +86,7 @@ async fn a_message_whose_workers_die_becomes_a_dead_letter() {
     until("it is dead", async || readings(&queue).await.dead == 1).await;
     assert_eq!(calls.count(), 0);
     let letters = queue.dead_letters(1).await.expect("a server that answers");
-    assert_eq!((letters[0].attempts, &*letters[0].reason), (2, "the worker that called the service with it died"));
+    assert_eq!((letters[0].attempts, &*letters[0].reason), (2, "the worker died during the call"));
     running.stop().await;
 }
 

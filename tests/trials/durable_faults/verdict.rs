@@ -90,7 +90,7 @@ fn the_dead_are_the_poison(what: &str, run: &Run, deliveries: &Deliveries) {
             Kind::Undecodable => letter.reason.starts_with("undecodable"),
             _ => {
                 letter.attempts >= MAX_TRIES
-                    && ["told to", "the worker that called the service with it died"].contains(&&*letter.reason)
+                    && ["told to", "the worker died during the call"].contains(&&*letter.reason)
             }
         };
         assert!(is_right, "{what}: {letter:?}, delivered {:?}", deliveries.get(&number));

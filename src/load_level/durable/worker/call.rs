@@ -87,7 +87,7 @@ impl Verdict {
     pub(super) fn of_panic(payload: &(dyn Any + Send)) -> Self {
         let text =
             payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|text| &**text));
-        Self::Failed { reason: format!("panicked: {}", text.unwrap_or("without a text")) }
+        Self::Failed { reason: format!("panicked: {}", text.unwrap_or("without a message")) }
     }
 }
 

@@ -157,7 +157,7 @@ impl InProgress<'_> {
 impl Drop for InProgress<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.shared.end(ticket, Verdict::Failed { reason: "its task has ended".to_owned() });
+            self.shared.end(ticket, Verdict::Failed { reason: "the task of the call has ended".to_owned() });
             self.shared.tell();
         }
     }

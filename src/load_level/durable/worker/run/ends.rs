@@ -24,7 +24,7 @@ impl<C> Run<C> {
         self.keeping.hold(entry, now);
         let ticket = Ticket { entry, memory };
         if memory.failed >= self.settings.max_tries {
-            return self.bury(ticket, "the worker that called the service with it died".to_owned());
+            return self.bury(ticket, "the worker died during the call".to_owned());
         }
         self.waiting.add(Ready { ticket, payload: fields.payload });
     }

@@ -96,7 +96,7 @@ async fn a_call_whose_task_ends_counts_as_failed() {
     begin(&mut calls, &["one", "another"], async |_| pending().await);
     yield_now().await;
     calls.tasks.abort_all();
-    assert_eq!(ends(&mut calls, 2).await, ["its task has ended", "its task has ended"]);
+    assert_eq!(ends(&mut calls, 2).await, ["the task of the call has ended", "its task has ended"]);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_task_that_has_ended_is_replaced() {
     begin(&mut calls, &["one"], async |_| pending().await);
     yield_now().await;
     calls.tasks.abort_all();
-    assert_eq!(ends(&mut calls, 1).await, ["its task has ended"]);
+    assert_eq!(ends(&mut calls, 1).await, ["the task of the call has ended"]);
     begin(&mut calls, &["another"], async |_| Ok(()));
     assert_eq!(ends(&mut calls, 1).await, ["succeeded"]);
 }
@@ -144,7 +144,7 @@ async fn a_panic_payload_that_panics_when_dropped_ends_only_its_call() {
         "one" => std::panic::panic_any(Bomb),
         _ => Ok(()),
     });
-    assert_eq!(ends(&mut calls, 2).await, ["panicked: without a text", "succeeded"]);
+    assert_eq!(ends(&mut calls, 2).await, ["panicked: without a message", "succeeded"]);
     assert_eq!(calls.tasks.len(), 2);
     assert!(calls.tasks.try_join_next().is_none(), "a task has ended");
 }
