@@ -63,7 +63,7 @@
 //!   concurrency than the layers around its service admit; otherwise they keep rejecting its calls.
 //! - A [rejection](crate::Rejection) by the service, or by a layer around it, is no try if the call had not reached the
 //!   service. The message comes again after the rejection's `retry_after` plus at most one backoff delay. A circuit
-//!   breaker, a load shed or a full queue says that the service has enough; the worker then also begins no call for
+//!   breaker, a load shed or a full queue shows that the service is overloaded; the worker then also begins no call for
 //!   that time, at most 1 s. A rate limit does not pause the worker, because it may be the limit of one key. Set a
 //!   [`max_age`](WorkerBuilder::max_age) if these redeliveries must end. A rejection that can never succeed, because
 //!   the call costs more than the limit ever allows, is a failure.
