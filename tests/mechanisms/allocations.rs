@@ -1,4 +1,4 @@
-//! What a call allocates in this crate, once warm: nothing, whether it is admitted or refused.
+//! The allocations of a call in this crate, once warm: none, whether it is admitted or refused.
 
 use crate::counting::so_far;
 use std::{
@@ -42,7 +42,7 @@ impl Service<u64> for Echo {
     }
 }
 
-/// The allocations of a thousand calls, after as many to warm up; whether each ended as it should.
+/// Returns the allocations of a thousand calls after a thousand to warm up. Checks that each ended as expected.
 fn allocations<S: Service<u64> + Clone>(
     service: &S,
     ends_well: impl Fn(&Result<S::Response, S::Error>) -> bool,
@@ -98,8 +98,8 @@ fn an_admitted_call_allocates_nothing_in_any_layer() {
     assert_eq!(allocations(&load_level, Result::is_ok), 0, "load level with a pace");
 }
 
-/// A named stack allocates nothing. An erased one boxes the future of each call, and each clone of the service, which
-/// [`allocations`] makes one of for each call.
+/// A named stack allocates nothing. An erased stack boxes the future of each call and each clone of the service;
+/// [`allocations`] clones it once for each call.
 #[test]
 fn an_erased_stack_allocates_once_for_a_call_and_once_for_a_clone() {
     let named = steadfast::client().load_shed(Limiter::fixed(1).unwrap()).service(Echo).unwrap();
@@ -111,7 +111,7 @@ fn an_erased_stack_allocates_once_for_a_call_and_once_for_a_clone() {
     assert_eq!(allocations(&erased, Result::is_ok), 2 * 1000, "a clone and a call, a thousand times");
 }
 
-/// An observer, a stamp and a border that keep a number each.
+/// An observer, a stamp and a border, each of which keeps a number.
 #[derive(Clone)]
 struct Numbers;
 
@@ -146,7 +146,7 @@ impl<E> Border<u64, u64, E> for Numbers {
 }
 
 #[test]
-fn a_call_that_is_observed_and_stamped_and_crosses_a_border_allocates_nothing() {
+fn an_observed_and_stamped_call_across_a_border_allocates_nothing() {
     let client = steadfast::client()
         .observe("payments", Numbers)
         .retry(Retry::new(3))
@@ -175,7 +175,7 @@ fn a_refused_call_allocates_nothing_in_any_layer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_a_full_queue_refuses_allocates_nothing() {
+async fn a_call_refused_by_a_full_queue_allocates_nothing() {
     let full = Queue::builder(1, 1).build().unwrap();
     let _place = full.try_acquire().unwrap();
     let mut waiting = pin!(full.acquire());
@@ -185,7 +185,7 @@ async fn a_call_that_a_full_queue_refuses_allocates_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_allocates_nothing_once_as_many_have_waited_before() {
+async fn a_waiting_call_allocates_nothing_once_the_queue_has_grown() {
     for discipline in [Discipline::default(), Discipline::fifo(), Discipline::lifo(), Discipline::adaptive()] {
         let queue = Queue::builder(1, 100).discipline(discipline).build().unwrap();
         let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(Echo);
@@ -206,7 +206,7 @@ async fn a_call_that_waits_allocates_nothing_once_as_many_have_waited_before() {
                 allocated += so_far().times - before;
             }
         }
-        // The timer of tokio is the future's own, but for a part that the runtime makes with each.
+        // The timer of tokio is part of the future, except for a part that the runtime allocates for each.
         assert_eq!(allocated, 0, "{discipline}");
     }
 }
@@ -235,7 +235,7 @@ fn a_call_through_a_whole_stack_allocates_nothing() {
 }
 
 #[test]
-fn no_key_allocates_once_a_keyed_limit_was_built_whether_it_is_known_or_not() {
+fn neither_a_known_nor_a_new_key_of_a_keyed_limit_allocates() {
     for overflow in [Overflow::Shared, Overflow::Refuse] {
         let quota = Quota::new(1, 1000 * SECOND).with_burst(2);
         let limit = Keyed::<str>::builder(100, quota).tiers([quota], str::len).overflow(overflow).build().unwrap();
@@ -260,7 +260,7 @@ async fn a_decision_of_a_limit_of_many_processes_allocates_nothing_for_a_known_k
     let (exact, flusher) = Exact::builder(Embedded::new(), Quota::new(1, 1000 * SECOND)).build().unwrap();
     tokio::spawn(flusher.run());
     exact.acquire(b"key", 1).await.unwrap();
-    // The store says when there will be another: that is remembered.
+    // The store answers when there will be another token, and the limit remembers it.
     exact.acquire(b"key", 1).await.unwrap_err();
     let before = so_far().times;
     for _ in 0..1000 {

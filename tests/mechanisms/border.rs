@@ -1,4 +1,4 @@
-//! A border of the user's own: what it sees, when it runs, and what is left behind when it does not.
+//! A user's border: its view of calls, its order, and its cleanup.
 
 use crate::{
     probes::{Census, Counted, Events, Holds, OnTime, every, poll, poll_panics, take},
@@ -26,13 +26,13 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// Notes each crossing, and what is held then. It answers with a text.
+/// A border that records each crossing and the resources held then. It answers with a text.
 #[derive(Clone)]
 struct Noted {
     events: Events,
     holds: Holds,
     census: Census,
-    /// Panics on the way in, or out.
+    /// Panics on entry, or on exit.
     panics_in: bool,
     panics_out: bool,
 }
@@ -44,7 +44,7 @@ impl Noted {
     }
 }
 
-/// Notes what is held when it is dropped.
+/// Records the resources held when it is dropped.
 struct Seen {
     number: u32,
     dropped: Events,
@@ -92,7 +92,7 @@ impl Border<u32, u16, Failed> for Noted {
 const HELD_NOTHING: [&str; 3] = ["enter", "exit, nothing held: true", "seen dropped, nothing held: true"];
 
 #[tokio::test(start_paused = true)]
-async fn a_call_crosses_twice_however_many_attempts_it_makes_and_its_answer_changes_type() {
+async fn a_call_crosses_the_border_once_in_each_direction_with_any_number_of_attempts() {
     let backend = Backend::script([Act::fail(), Act::fail().after(ms(3))], Act::answer(200));
     let holds = Holds::new(backend.clone());
     let border = Noted::new(&holds);
@@ -108,7 +108,7 @@ async fn a_call_crosses_twice_however_many_attempts_it_makes_and_its_answer_chan
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_exit_comes_after_all_was_given_back_however_the_call_ends() {
+async fn the_exit_runs_after_all_permits_are_returned_however_the_call_ends() {
     let broken = Backend::always(Act::hang()).broken();
     for (backend, ending) in [
         (Backend::always(Act::answer(200)), "200"),
@@ -134,7 +134,7 @@ async fn the_exit_comes_after_all_was_given_back_however_the_call_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_service_sees_the_request_as_the_border_left_it() {
+async fn the_service_sees_the_changes_of_the_border_to_the_request() {
     #[derive(Clone)]
     struct Double;
     impl Border<u32, u32, Infallible> for Double {
@@ -154,7 +154,7 @@ async fn the_service_sees_the_request_as_the_border_left_it() {
     assert_eq!(server.oneshot(21).await, Ok(42));
 }
 
-/// Takes the deadline and the criticality of a call from its request.
+/// A border that reads the deadline and the criticality of a call from its request.
 #[derive(Clone)]
 struct FromHeader;
 
@@ -193,7 +193,7 @@ async fn a_timeout_and_the_service_see_the_deadline_that_a_border_read() {
     assert!(details.was_cut_short() && error.rejection().unwrap().reached_service());
     assert_eq!(seen.take(), ["Some(300ms) Sheddable"]);
 
-    // The caller's own deadline, if it is earlier, stays.
+    // The caller's own deadline stays, if it is earlier.
     let caller = CallContext::new().with_deadline(Instant::now() + ms(50));
     caller.scope(server.oneshot(secs(5))).await.unwrap_err();
     assert_eq!(stopwatch.read(), ms(350));
@@ -207,7 +207,7 @@ async fn a_queue_and_a_retry_see_the_deadline_that_a_border_read() {
     let server = steadfast::server().load_level(queue).border(FromHeader);
     let stopwatch = Stopwatch::start();
     server.service(Backend::always(Act::answer(200))).unwrap().oneshot(ms(100)).await.unwrap_err();
-    // For half of its time at most.
+    // For at most half of its time.
     assert_eq!(stopwatch.read(), ms(50));
 
     let backend = Backend::always(Act::fail());
@@ -216,7 +216,7 @@ async fn a_queue_and_a_retry_see_the_deadline_that_a_border_read() {
     assert_eq!(backend.calls(), 3);
 }
 
-/// A service that takes its time whenever one is dropped.
+/// A service whose drop takes time.
 #[derive(Clone)]
 struct SlowToGo;
 
@@ -241,8 +241,8 @@ impl Service<u32> for SlowToGo {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_of_the_exit_is_that_after_the_service_was_dropped() {
-    // The limiter at the outside has read the clock when the call ended.
+async fn the_exit_sees_the_time_after_the_drop_of_the_service() {
+    // The outermost limiter has read the clock when the call ended.
     let gate_outside = OnTime::default();
     let border = Noted::new(&Holds::new(Backend::always(Act::answer(200))));
     let server = steadfast::server().own_rate_limit(gate(gate_outside.clone())).border(border);
@@ -251,7 +251,7 @@ async fn the_time_of_the_exit_is_that_after_the_service_was_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_of_the_stages_is_that_after_a_slow_border() {
+async fn the_stages_see_the_time_after_a_slow_border() {
     #[derive(Clone)]
     struct SlowToEnter;
     impl Border<u32, u16, Failed> for SlowToEnter {
@@ -276,7 +276,7 @@ async fn the_time_of_the_stages_is_that_after_a_slow_border() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_seen_of_a_dropped_call_goes_after_all_that_it_held_and_the_call_does_not_exit() {
+async fn a_dropped_call_does_not_exit_and_drops_its_border_value_last() {
     for act in [Act::hang(), Act::fail().after(ms(5))] {
         for polls in 0..4 {
             let holds = Holds::new(Backend::always(act));
@@ -301,7 +301,7 @@ async fn what_was_seen_of_a_dropped_call_goes_after_all_that_it_held_and_the_cal
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_on_the_way_in_or_out_leaves_nothing_taken() {
+async fn a_panic_in_a_border_leaks_no_permit() {
     for (panics_in, panics_out) in [(true, false), (false, true)] {
         let holds = Holds::new(Backend::always(Act::answer(200)));
         let border = Noted { panics_in, panics_out, ..Noted::new(&holds) };
@@ -311,7 +311,7 @@ async fn a_panic_on_the_way_in_or_out_leaves_nothing_taken() {
         poll_panics(&mut call);
         assert!(holds.nothing());
         assert_eq!(holds.backend.calls(), usize::from(panics_out));
-        // It is over: no poll, and no drop, does anything more.
+        // The call has ended: no poll or drop changes anything.
         poll_panics(&mut call);
         let events = border.events.take();
         drop(call);
@@ -320,7 +320,7 @@ async fn a_panic_on_the_way_in_or_out_leaves_nothing_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_service_does_not_come_to_the_exit_and_what_was_seen_is_dropped_with_the_call() {
+async fn a_panic_of_the_service_skips_the_exit_and_the_call_drops_the_border_value() {
     let holds = Holds::new(Backend::always(Act::panic()));
     let border = Noted::new(&holds);
     let server = steadfast::server().load_shed(holds.limiter.clone()).border(border.clone());
@@ -332,7 +332,7 @@ async fn a_panic_of_the_service_does_not_come_to_the_exit_and_what_was_seen_is_d
     assert_eq!((border.census.alive(), border.census.made()), (0, 1));
 }
 
-/// Keeps `N` bytes of each request.
+/// A border that keeps `N` bytes of each request.
 #[derive(Clone)]
 struct Keeps<const N: usize>;
 
@@ -351,7 +351,7 @@ impl<const N: usize> Border<u32, u16, Failed> for Keeps<N> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_border_that_keeps_nothing_has_no_size_and_one_that_keeps_something_has_that_size() {
+async fn a_border_adds_exactly_the_size_of_its_value_to_a_call() {
     fn size<X: Border<u32, u16, Failed> + Clone>(border: X) -> usize {
         let server = steadfast::server().load_shed(Limiter::fixed(1).unwrap()).timeout(secs(1)).border(border);
         size_of_val(&server.service(Backend::always(Act::answer(200))).unwrap().call(1))

@@ -1,4 +1,4 @@
-//! Requests that borrow: a stack stays a service for every lifetime, whatever closures its layers were given.
+//! Requests that borrow: with any closures in its layers, a stack remains a service for every lifetime.
 
 use std::{convert::Infallible, future::Ready, task, time::Duration};
 use steadfast::{
@@ -12,7 +12,7 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-/// Answers with the length of a text that it borrows.
+/// A service that answers with the length of a borrowed text.
 #[derive(Clone)]
 struct Length;
 
@@ -30,7 +30,7 @@ impl<'text> Service<&'text str> for Length {
     }
 }
 
-/// Calls the service with a text that does not outlive the call, which asks the service to take all lifetimes.
+/// Calls the service with a text that does not outlive the call, so the service must accept all lifetimes.
 async fn ask<S>(service: &S, text: String) -> Result<usize, Error<Infallible>>
 where
     S: for<'text> Service<&'text str, Response = usize, Error = Error<Infallible>> + Clone,
@@ -43,7 +43,7 @@ fn bucket() -> TokenBucket {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closure_says_the_cost_of_a_request_that_borrows() {
+async fn a_closure_returns_the_cost_of_a_borrowing_request() {
     let limit = RateLimit::new(bucket()).cost(|text: &&str| text.len() as u64);
     let service = steadfast::client().rate_limit(limit).service(Length).unwrap();
     assert_eq!(ask(&service, "seven..".to_owned()).await.unwrap(), 7);
@@ -52,7 +52,7 @@ async fn a_closure_says_the_cost_of_a_request_that_borrows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closure_makes_the_key_of_a_request_that_borrows() {
+async fn a_closure_returns_the_key_of_a_borrowing_request() {
     let keyed = || Keyed::<str>::builder(100, Quota::new(1, Duration::from_secs(1))).build().unwrap();
     let by_key = RateLimit::by_key(keyed(), |text: &&str| text.to_uppercase());
     let service = steadfast::client().rate_limit(by_key).service(Length).unwrap();
@@ -77,7 +77,7 @@ async fn a_closure_makes_the_key_of_a_request_that_borrows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closures_say_the_weight_and_the_criticality_of_a_request_that_borrows() {
+async fn closures_return_the_weight_and_the_criticality_of_a_borrowing_request() {
     let queue = Queue::builder(1, 10).by_criticality().build().unwrap();
     let level = LoadLevel::new(queue)
         .weight(|text: &&str| text.len() as u64)
@@ -87,7 +87,7 @@ async fn closures_say_the_weight_and_the_criticality_of_a_request_that_borrows()
 }
 
 #[tokio::test(start_paused = true)]
-async fn functions_say_whether_a_request_that_borrows_is_repeated_and_how() {
+async fn functions_decide_whether_and_how_a_borrowing_request_is_repeated() {
     fn copy<'text>(text: &&'text str) -> Option<&'text str> {
         Some(text)
     }

@@ -1,4 +1,4 @@
-//! An allocator that counts for each thread, since tests run side by side.
+//! An allocator that counts for each thread, because tests run in parallel.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -14,19 +14,19 @@ thread_local! {
     static COUNT: Cell<Allocated> = const { Cell::new(Allocated { times: 0, bytes: 0 }) };
 }
 
-/// How often was allocated, and how many bytes.
+/// The number of allocations and of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allocated {
     pub times: u64,
     pub bytes: u64,
 }
 
-/// What this thread has allocated so far.
+/// Returns the allocations of this thread so far.
 pub fn so_far() -> Allocated {
     COUNT.get()
 }
 
-/// What this thread allocates in this code, the result included.
+/// Returns the allocations of this thread in `code`, its result included.
 #[cfg(feature = "constant-work")]
 pub fn allocated<R>(code: impl FnOnce() -> R) -> (R, Allocated) {
     let before = so_far();
@@ -35,7 +35,7 @@ pub fn allocated<R>(code: impl FnOnce() -> R) -> (R, Allocated) {
     (result, Allocated { times: after.times - before.times, bytes: after.bytes - before.bytes })
 }
 
-// SAFETY: everything is left to the system's allocator.
+// SAFETY: each method delegates to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let so_far = COUNT.get();

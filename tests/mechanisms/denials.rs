@@ -1,4 +1,4 @@
-//! Why a call got no further attempt, as an observer learns it.
+//! The reason for no further attempt, as an observer receives it.
 
 use crate::{
     probes::{Recorder, every},
@@ -15,7 +15,7 @@ use steadfast::{
 };
 use tower::{Service, service_fn};
 
-/// The last line about a call of this retry, whose service answers with this status.
+/// Returns the last event of a call of this retry, whose service answers with this status.
 async fn denial<P>(retry: Retry<P>, status: u16, change: impl FnOnce(Breaker)) -> String
 where
     P: Replay<u32>,
@@ -42,7 +42,7 @@ where
     recorder.events.take().pop().unwrap()
 }
 
-/// One service, however many clones.
+/// One service, with any number of clones.
 struct Cloned<S>(Arc<Mutex<S>>);
 
 impl<S> Clone for Cloned<S> {
@@ -66,7 +66,7 @@ impl<S: Service<u32>> Service<u32> for Cloned<S> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_call_says_why_it_got_no_further_attempt() {
+async fn the_end_of_a_call_names_the_reason_for_no_further_attempt() {
     let denied = |reason: &str| format!("1 attempts, waited 0 ms, denied: Some({reason})");
     let nothing = |_: Breaker| {};
     assert_eq!(denial(every(1, ms(1)), 500, nothing).await, denied("Exhausted"));
@@ -79,9 +79,9 @@ async fn the_end_of_a_call_says_why_it_got_no_further_attempt() {
     assert_eq!(denial(every(3, ms(1)).replay_if(|_: &u32| false), 500, nothing).await, denied("NotRepeatable"));
     let unprocessed_only = every(3, ms(1)).replay_if(|_: &u32| Repeat::IfUnprocessed);
     assert_eq!(denial(unprocessed_only, 500, nothing).await, denied("NotRepeatable"));
-    // It waits for the hint, and the backoff on top. The next wait would end too late.
+    // It waits for the `retry_after` and the backoff. The next wait would end too late.
     let waited = "2 attempts, waited 1001 ms, denied: Some(Deadline)";
     assert_eq!(denial(every(3, ms(1)), 503, nothing).await, waited);
-    // It was worth no other attempt.
+    // It was not worth another attempt.
     assert_eq!(denial(every(3, ms(1)), 404, nothing).await, "call ends in 0 ms: Answered(Ignored)");
 }

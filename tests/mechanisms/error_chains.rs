@@ -1,4 +1,4 @@
-//! Each link of a chain of errors says its own part only: a report that prints all links says nothing twice.
+//! Each link of an error chain states only its own part, so a report of all links repeats nothing.
 
 use std::{error::Error as _, fmt, io, sync::Arc, time::Duration};
 use steadfast::{
@@ -15,7 +15,7 @@ fn config_error() -> ConfigError {
     ConfigError::new("limit.rate", 0, "must be above zero")
 }
 
-/// An error with a cause, which says its own part only.
+/// An error with a cause, whose message states only its own part.
 #[derive(Debug)]
 struct Outer(io::Error);
 
@@ -122,7 +122,7 @@ fn errors() -> Vec<Boxed> {
     errors
 }
 
-/// The texts of the links, from the outside in.
+/// Returns the texts of the links, from the outermost inwards.
 fn links(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
     let mut texts = vec![error.to_string()];
     let mut next = error.source();
@@ -134,7 +134,7 @@ fn links(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
 }
 
 #[test]
-fn each_link_of_a_chain_says_its_own_part_only() {
+fn each_link_of_a_chain_states_only_its_own_part() {
     let mut longest = 0;
     for error in errors() {
         let texts = links(&*error);
@@ -150,9 +150,9 @@ fn each_link_of_a_chain_says_its_own_part_only() {
     assert_eq!(longest, 5, "the sink failed, it cannot be reached, the database failed, no space is left");
 }
 
-/// It must say all where its service's error is none, as a box is.
+/// It must state everything if its service's error is not an `Error`, such as a box.
 #[test]
-fn the_error_of_a_stack_repeats_the_service_and_a_report_of_the_chain_does_not() {
+fn the_error_of_a_stack_repeats_its_service_but_a_report_of_the_chain_does_not() {
     let error = Error::Service(outer());
     assert_eq!(links(&error), ["the service failed: the database failed", "the database failed", "no space is left"]);
     assert_eq!(chain(&error), "the service failed: the database failed: no space is left");

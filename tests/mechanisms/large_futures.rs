@@ -1,4 +1,4 @@
-//! Futures of a service that are large: each has one place in a call, however many stages there are.
+//! Large futures of a service: each has one place in a call, with any number of stages.
 
 use crate::support::{ms, secs};
 use std::{convert::Infallible, hint::black_box, mem::size_of_val, thread};
@@ -40,7 +40,7 @@ where
 #[test]
 fn a_large_future_passes_a_client_on_a_stack_of_two_mebibytes() {
     const LARGE: usize = 96 << 10;
-    // The stack of tokio's worker threads. Where it overflows, the process ends.
+    // The stack size of tokio's worker threads. An overflow ends the process.
     let thread = thread::Builder::new().stack_size(2 << 20).spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async { client(with_a_buffer::<LARGE>()).oneshot(5).await.ok() })
@@ -49,14 +49,14 @@ fn a_large_future_passes_a_client_on_a_stack_of_two_mebibytes() {
 }
 
 #[test]
-fn a_call_is_larger_than_the_future_by_an_amount_that_does_not_grow_with_it() {
+fn the_overhead_of_a_call_does_not_grow_with_the_services_future() {
     let small = size_of_val(&client(with_a_buffer::<1024>()).call(0));
     let large = size_of_val(&client(with_a_buffer::<2048>()).call(0));
     assert_eq!(large - small, 1024);
 }
 
 #[test]
-fn what_travels_with_a_call_is_small_and_made_of_whole_words() {
+fn the_state_of_a_call_is_small_and_made_of_whole_words() {
     let sizes = [size_of::<Rejection>(), size_of::<Error<u64>>(), size_of::<CallContext>(), size_of::<Inherited>()];
     assert_eq!(sizes, [48, 48, 24, 40]);
     assert_eq!(size_of::<Frame>(), 256);

@@ -1,4 +1,4 @@
-//! Listeners of a breaker in a stack: when they are told, what they may do, and the clock after them.
+//! Listeners of a breaker in a stack: their timing, their actions, and the clock after them.
 
 use crate::{
     probes::{Events, OnTime, take},
@@ -18,7 +18,7 @@ use tokio::time::advance;
 use tower::{Layer, ServiceExt};
 
 #[tokio::test(start_paused = true)]
-async fn a_live_stack_tells_of_a_forced_circuit_after_the_change() {
+async fn a_live_stack_reports_a_forced_circuit_after_the_change() {
     let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
     let (layer, control) = steadfast::client().circuit_breaker(breaker.clone()).live().unwrap();
     let forced = |forced| {
@@ -39,13 +39,13 @@ async fn a_live_stack_tells_of_a_forced_circuit_after_the_change() {
     control.apply(&open).unwrap();
     assert_eq!(events.take(), ["ForcedOpen true", "applied", "ForcedClosed true"]);
     assert_eq!(breaker.state(), ForcedClosed);
-    // The same again is no transition.
+    // Forcing it again is no transition.
     control.apply(&closed).unwrap();
     assert_eq!(events.take(), [""; 0]);
     control.apply(&forced(None)).unwrap();
     assert_eq!(events.take(), ["Closed false"]);
 
-    // A listener that is told by a call that ends may apply, too.
+    // A listener that runs at the end of a call may apply a configuration too.
     let (within, off) = (control.clone(), closed);
     breaker.on_transition(move |transition| {
         if transition.to() == Open {
@@ -74,12 +74,12 @@ async fn after_a_slow_listener_the_stages_read_the_clock_again() {
         service.clone().oneshot(()).await.unwrap();
     }
     assert_eq!(breaker.state(), Closed);
-    // Each call is seen when it comes, when it is pending, and when it ends.
+    // Each call is observed when it comes, when it is pending, and when it ends.
     assert_eq!((outside.0.load(SeqCst), inside.0.load(SeqCst)), (9, 9));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_a_listener_applies_on_the_way_through_the_gates_is_refused() {
+async fn a_configuration_applied_by_a_listener_inside_the_gates_is_refused() {
     let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(1)).probes(1).build().unwrap();
     let (layer, control) = steadfast::client().circuit_breaker(breaker.clone()).live().unwrap();
     let (events, within) = (Events::default(), control.clone());

@@ -32,15 +32,15 @@ use tower::{
 
 const PENALTY: usize = usize::MAX / 2;
 
-/// What an endpoint does.
+/// The record of an endpoint.
 #[derive(Default)]
 struct Endpoint {
     calls: AtomicU32,
-    /// Answers that were failures.
+    /// The number of failed answers.
     failures: AtomicU32,
 }
 
-/// An endpoint that answers after 20 ms, and fails at once until the given time after the start.
+/// Returns an endpoint that answers after 20 ms, and fails at once until the given time after the start.
 fn endpoint(
     seen: &Arc<Endpoint>,
     fails_for: Duration,
@@ -60,7 +60,7 @@ fn endpoint(
     })
 }
 
-/// A breaker that opens at five failures in a row, for five seconds.
+/// Returns a breaker that opens at five failures in a row, for five seconds.
 fn breaker() -> Breaker {
     Breaker::builder().consecutive_failures(5).open_for(secs(5)).max_open_for(secs(5)).build().unwrap()
 }
@@ -98,14 +98,14 @@ async fn a_balancer_avoids_the_endpoint_whose_circuit_is_open() {
     let stacks = breakers().map(stack).to_vec();
     assert_eq!(share_of_failures(stacks, 1000).await, 0.0);
 
-    // By the calls in flight alone it is the idle one.
+    // By the calls in flight alone, this endpoint is the idle one.
     let counted = breakers().map(|breaker| PendingRequests::new(stack(breaker), CompleteOnResponse::default()));
     let share = share_of_failures(counted.into(), 1000).await;
     assert!(share > 0.5, "{share}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_balancer_probes_an_open_circuit_and_comes_back_to_its_endpoint() {
+async fn a_balancer_probes_an_open_circuit_and_returns_to_its_endpoint() {
     let seen: [Arc<Endpoint>; 3] = Default::default();
     let breakers = [breaker(), breaker(), breaker()];
     let fails_for = [secs(12), Duration::ZERO, Duration::ZERO];
@@ -117,11 +117,12 @@ async fn a_balancer_probes_an_open_circuit_and_comes_back_to_its_endpoint() {
         .collect();
     // For 40 seconds.
     let share = share_of_failures(stacks, 8000).await;
-    // Five opened the circuit, then one probe each at 5 and at 10 seconds failed: no more, and none was refused.
+    // Five failures opened the circuit. One probe each at 5 and at 10 seconds failed. No other call reached it, and
+    // none was refused.
     assert_eq!(seen[0].failures.load(Ordering::Relaxed), 7);
     assert_eq!(share, 7.0 / 8000.0);
     assert_eq!(breakers[0].state(), BreakerState::Closed);
-    // From 15 seconds on it has its third.
+    // From 15 seconds on it serves its third of the calls.
     let calls = seen[0].calls.load(Ordering::Relaxed);
     assert!((1500..1900).contains(&calls), "{calls}");
 }
@@ -152,7 +153,7 @@ async fn the_load_is_the_calls_in_flight_of_all_services_of_a_layer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_was_given_another_exit_counts_no_calls_of_the_old_one() {
+async fn a_layer_with_another_error_mode_counts_no_calls_of_the_old_layer() {
     let seen = Arc::default();
     let layer = steadfast::load_shed::LoadShedLayer::new(Limiter::fixed(9).unwrap());
     let old = layer.layer(endpoint(&seen, Duration::ZERO));
@@ -181,12 +182,12 @@ async fn an_open_circuit_has_a_penalty_until_a_call_may_probe_it() {
     sleep(ms(4999)).await;
     assert_eq!(stack.load(), PENALTY);
     sleep(ms(1)).await;
-    // Asking changes nothing.
+    // Reading the load changes nothing.
     assert_eq!((stack.load(), stack.load(), breaker.state()), (0, 0, BreakerState::Open));
 
     let probe = breaker.try_acquire().unwrap();
     assert_eq!((stack.load(), breaker.state()), (PENALTY, BreakerState::HalfOpen));
-    // A probe that hangs must not keep calls away for ever: the next one opens the circuit again.
+    // A hanging probe must not divert calls for ever: the next probe opens the circuit again.
     sleep(secs(9)).await;
     assert_eq!(stack.load(), 0);
     assert!(breaker.try_acquire().is_err());
@@ -257,7 +258,7 @@ async fn each_limit_that_refuses_now_has_a_penalty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_refuses_while_others_wait_for_what_is_there_and_a_line_while_it_is_too_long() {
+async fn the_load_counts_a_bucket_with_waiters_and_a_full_wait_queue_as_refusing() {
     let seen = Arc::default();
     let service = || endpoint(&seen, Duration::ZERO);
     let bucket = TokenBucket::builder(2, secs(2)).max_wait(secs(3)).build().unwrap();
@@ -267,7 +268,7 @@ async fn a_bucket_refuses_while_others_wait_for_what_is_there_and_a_line_while_i
     let mut first = Box::pin(bucket.acquire(2));
     assert!(first.as_mut().now_or_never().is_none());
     sleep(secs(1)).await;
-    // There is a token, but not for a newcomer. Who waits has it in two seconds.
+    // There is a token, but it belongs to the waiter, which gets it in two seconds.
     assert_eq!((bucket.available_at(Instant::now()), bucket.try_acquire(1).is_err()), (1, true));
     assert_eq!((refuses.load(), waits.load()), (PENALTY, 0));
     let mut second = Box::pin(bucket.acquire(1));
@@ -281,12 +282,12 @@ async fn a_bucket_refuses_while_others_wait_for_what_is_there_and_a_line_while_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_whose_waiters_time_is_up_is_not_full() {
+async fn a_queue_with_a_late_waiter_is_not_full() {
     let seen = Arc::default();
     let queue = Queue::builder(1, 1).max_wait(secs(1)).build().unwrap();
     let stack = steadfast::server().load_level(queue.clone()).service(endpoint(&seen, Duration::ZERO)).unwrap();
     let _permit = queue.try_acquire().unwrap();
-    // It is not polled again: only another call would take its place.
+    // Its task does not poll it again: only another call would take its place.
     let mut stuck = Box::pin(queue.acquire());
     assert!(stuck.as_mut().now_or_never().is_none());
     assert_eq!(stack.load(), PENALTY);
@@ -298,7 +299,7 @@ async fn a_queue_whose_waiters_time_is_up_is_not_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_call_stays_in_flight_that_panicked_or_found_no_service() {
+async fn a_call_that_panics_or_finds_no_service_does_not_stay_in_flight() {
     let backend = Backend::script([Act::panic(), Act::panic_at_once()], Act::answer(200));
     let limiter = Limiter::fixed(9).unwrap();
     let retry = Retry::new(2).without_budget();

@@ -1,5 +1,5 @@
-//! The mechanisms and their layers, in one process and in virtual time: state machines against plain models, what
-//! becomes of calls, configurations that change while calls pass, and what everything costs in allocations.
+//! The mechanisms and their layers, in one process and in virtual time: state machines against plain models, the
+//! results of calls, configurations that change while calls pass, and the allocations of each part.
 
 #[cfg(feature = "constant-work")]
 mod constant_work;

@@ -1,4 +1,4 @@
-//! What an observer learns of calls and attempts, each once, and what it costs where there is none.
+//! The reports to an observer, once for each call and attempt, and the cost without one.
 
 use crate::{
     probes::{Recorder, every, poll},
@@ -26,7 +26,7 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Layer, Service, ServiceExt};
 
-/// What a client of three attempts with waits of 10 ms notes of one call.
+/// Returns the record of one call of a client with three attempts and waits of 10 ms.
 async fn noted(acts: impl IntoIterator<Item = Act>, then: Act) -> Vec<String> {
     let recorder: Recorder = Recorder::default();
     let client = steadfast::client()
@@ -44,7 +44,7 @@ async fn noted(acts: impl IntoIterator<Item = Act>, then: Act) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_call_and_each_attempt_is_begun_once_and_ended_once_with_what_became_of_it() {
+async fn each_call_and_each_attempt_begins_and_ends_once_with_its_result() {
     assert_eq!(
         noted([], Act::answer(200).after(ms(7))).await,
         [
@@ -85,7 +85,7 @@ async fn each_call_and_each_attempt_is_begun_once_and_ended_once_with_what_becam
             "2 attempts, waited 10 ms, denied: Some(Deadline)",
         ]
     );
-    // The third attempt has less than half of its time; the call had all of its own.
+    // The third attempt has less than half of its time; the call had all of its time.
     assert_eq!(
         noted([Act::fail().after(ms(30)), Act::fail().after(ms(35))], Act::hang()).await[5..],
         [
@@ -98,7 +98,7 @@ async fn each_call_and_each_attempt_is_begun_once_and_ended_once_with_what_becam
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_never_is_ready_has_an_attempt_and_no_call_of_it() {
+async fn an_unready_service_has_an_attempt_but_no_call() {
     let recorder: Recorder = Recorder::default();
     let client = steadfast::client().observe("payments", recorder.clone()).attempt_timeout(ms(40));
     let _ = client.service(Backend::always(Act::answer(200)).ready_for(0)).unwrap().oneshot(()).await;
@@ -114,7 +114,7 @@ async fn a_service_that_never_is_ready_has_an_attempt_and_no_call_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_layer_refuses_makes_no_attempt() {
+async fn a_refused_call_makes_no_attempt() {
     let (breaker, limiter) = (Breaker::builder().build().unwrap(), Limiter::fixed(1).unwrap());
     let bucket = TokenBucket::builder(1, secs(3600)).build().unwrap();
     let recorder: Recorder = Recorder::default();
@@ -146,7 +146,7 @@ async fn what_a_layer_refuses_makes_no_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_tells_of_its_calls_refused_waiting_and_served() {
+async fn a_server_reports_its_refused_waiting_and_served_calls() {
     let recorder: Recorder = Recorder::default();
     let queue = Queue::builder(1, 1).max_wait(ms(30)).build().unwrap();
     let (layer, _control) = steadfast::server()
@@ -182,7 +182,7 @@ async fn a_server_tells_of_its_calls_refused_waiting_and_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_tells_of_the_calls_that_its_limits_refuse() {
+async fn a_server_reports_the_calls_that_its_limits_refuse() {
     let (limiter, bucket) = (Limiter::fixed(1).unwrap(), TokenBucket::builder(1, secs(60)).build().unwrap());
     let recorder: Recorder = Recorder::default();
     let server =
@@ -200,7 +200,7 @@ async fn a_server_tells_of_the_calls_that_its_limits_refuse() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_ends_as_cancelled_and_one_that_was_never_polled_was_none() {
+async fn a_dropped_call_ends_as_cancelled_and_a_call_that_was_never_polled_does_not_count() {
     let recorder: Recorder = Recorder::default();
     let client = steadfast::client().observe("payments", recorder.clone()).retry(every(3, ms(10)));
     let client = client.service(Backend::script([Act::fail()], Act::hang()).ready_for(0)).unwrap();
@@ -232,7 +232,7 @@ async fn a_call_that_is_dropped_ends_as_cancelled_and_one_that_was_never_polled_
 }
 
 #[tokio::test(start_paused = true)]
-async fn whenever_a_call_is_dropped_all_that_was_begun_is_ended() {
+async fn a_call_dropped_at_any_time_ends_everything_that_it_began() {
     for polls in 0..12 {
         let recorder = Recorder::<false> { notes_polls: true, ..Recorder::default() };
         let limiter = Limiter::fixed(1).unwrap();
@@ -287,7 +287,7 @@ async fn a_pair_of_observers_nests_and_each_learns_the_name_once() {
     assert_eq!(shape.join(" "), "call call enter enter leave leave call call");
 }
 
-/// Notes how far the time of its frame lags behind the clock.
+/// An admission that records how far the time of its frame lags behind the clock.
 #[derive(Clone, Default)]
 struct Lag(std::sync::Arc<std::sync::Mutex<Vec<Duration>>>);
 
@@ -312,7 +312,7 @@ impl<Request, Response, E> Admission<Request, Response, E> for Lag {
     fn settle(&self, (): (), _: Ending, _: &mut Frame) {}
 }
 
-/// How far behind the time of an admission is inside two observers, each of which takes 5 ms on either side.
+/// Returns the lag of an admission's time inside two observers, each of which takes 5 ms on either side.
 async fn lag<const QUICK: bool>() -> Vec<Duration> {
     let (recorder, lag) = (Recorder::<QUICK> { takes: ms(5), ..Recorder::default() }, Lag::default());
     let next = AdmissionStage::with(lag.clone(), Leaf::new(AnyError));
@@ -324,13 +324,13 @@ async fn lag<const QUICK: bool>() -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_observer_the_time_is_read_again_unless_it_is_quick() {
+async fn the_clock_is_read_again_after_an_observer_that_is_not_quick() {
     assert_eq!(lag::<false>().await, [Duration::ZERO]);
     // The reading at the beginning of the call is shared.
     assert_eq!(lag::<true>().await, [ms(20)]);
 }
 
-/// Keeps nothing.
+/// An observer that keeps nothing.
 #[derive(Clone)]
 struct Silent;
 
@@ -356,13 +356,13 @@ async fn a_stack_that_is_not_observed_has_no_stage_for_it() {
     let observed = steadfast::client().observe("payments", Silent).load_shed(limiter());
     let observed = observed.service(Backend::always(Act::answer(200))).unwrap();
     let (plain, observed) = (size_of_val(&stack.clone().call(())), size_of_val(&observed.clone().call(())));
-    // The context of the call and of the attempt until they begin, and when that was.
+    // The context of the call and of the attempt until they begin, and their start.
     let most = 2 * (size_of::<CallContext>() + size_of::<Instant>());
     assert!(observed > plain && observed <= plain + most, "{plain} and {observed}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_verdict_of_a_classifier_is_told_as_it_is() {
+async fn each_verdict_of_a_classifier_reaches_the_observer() {
     for outcome in [
         Outcome::Overloaded { retry_after: Some(ms(7)) },
         Outcome::Unprocessed { retry_after: None },

@@ -1,4 +1,4 @@
-//! Panics of observed calls, and of observers: everything is given back, and what was begun is ended.
+//! Panics of observed calls and of observers: all permits are returned, and everything that began ends.
 
 use crate::{
     probes::{Recorder, every, poll, poll_panics},
@@ -16,7 +16,7 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Service, ServiceExt};
 
-/// A client whose every resource is seen when one unit of it is lost.
+/// A client in which the loss of one unit of any resource shows.
 struct Observed {
     recorder: Recorder,
     limiter: Limiter,
@@ -70,7 +70,7 @@ const PLACES: [&str; 8] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_an_observer_in_a_poll_leaves_nothing_taken() {
+async fn a_panic_of_an_observer_in_a_poll_leaks_no_permit() {
     for place in PLACES {
         let test = Observed::new(Backend::always(Act::answer(200)));
         test.recorder.panics_at(place);
@@ -83,7 +83,7 @@ async fn a_panic_of_an_observer_in_a_poll_leaves_nothing_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_an_observer_kept_from_the_service_gives_its_place_back() {
+async fn a_probe_whose_observer_panics_before_the_service_returns_its_place() {
     for place in ["begin call", "enter call", "begin attempt", "enter attempt"] {
         let test = Observed::new(Backend::always(Act::answer(200)));
         test.breaker.try_acquire().unwrap().failure();
@@ -100,7 +100,7 @@ async fn a_probe_that_an_observer_kept_from_the_service_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_an_observer_while_a_call_goes_on_leaves_nothing_taken() {
+async fn a_panic_of_an_observer_during_a_call_leaks_no_permit() {
     for place in ["enter call", "leave call", "enter attempt", "leave attempt"] {
         let test = Observed::new(Backend::always(Act::hang()));
         let mut call = Box::pin(test.client().call(1));
@@ -113,7 +113,7 @@ async fn a_panic_of_an_observer_while_a_call_goes_on_leaves_nothing_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_an_observer_when_a_call_is_dropped_leaves_nothing_taken() {
+async fn a_panic_of_an_observer_when_a_call_is_dropped_leaks_no_permit() {
     for place in PLACES.into_iter().filter(|place| !place.starts_with("begin")) {
         let test = Observed::new(Backend::always(Act::hang()));
         let mut call = Box::pin(test.client().call(1));
@@ -126,7 +126,7 @@ async fn a_panic_of_an_observer_when_a_call_is_dropped_leaves_nothing_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_an_observer_when_an_attempt_times_out_leaves_nothing_taken() {
+async fn a_panic_of_an_observer_when_an_attempt_times_out_leaks_no_permit() {
     for place in ["enter attempt", "leave attempt", "end attempt", "leave call"] {
         let test = Observed::new(Backend::always(Act::hang()));
         let mut call = Box::pin(test.client().call(1));
@@ -167,14 +167,14 @@ async fn a_panic_of_an_observer_while_another_unwinds_is_swallowed() {
         let mut call = Box::pin(test.client().oneshot(1));
         let panic = catch_unwind(AssertUnwindSafe(|| poll(&mut call).is_ready())).unwrap_err();
         drop(call);
-        // It is the service's.
+        // It is the panic of the service.
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"told to, in `poll`"), "{place}");
         test.assert_nothing_left(place);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_a_classifier_or_of_a_cost_function_ends_what_was_begun() {
+async fn a_panic_of_a_classifier_or_of_a_cost_function_ends_the_call_and_the_attempt() {
     let recorder: Recorder = Recorder::default();
     let client = steadfast::client()
         .observe("payments", recorder.clone())
@@ -195,7 +195,7 @@ async fn a_panic_of_a_classifier_or_of_a_cost_function_ends_what_was_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_whose_observer_panics_is_spent_as_one_whose_service_does() {
+async fn an_attempt_whose_observer_panics_is_spent_like_one_whose_service_panics() {
     for place in ["begin attempt", "enter attempt", "end attempt"] {
         let recorder: Recorder = Recorder::default();
         let bucket = TokenBucket::builder(2, secs(3600)).build().unwrap();
@@ -213,7 +213,7 @@ async fn an_attempt_whose_observer_panics_is_spent_as_one_whose_service_does() {
     }
 }
 
-/// Panics in its method of this name.
+/// An observer that panics in its method of this name.
 #[derive(Clone)]
 struct Panics(&'static str);
 
@@ -230,7 +230,7 @@ impl Observer for Panics {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_pair_the_outer_observer_ends_what_it_began_though_the_inner_one_panics() {
+async fn in_a_pair_the_outer_observer_ends_its_calls_although_the_inner_one_panics() {
     for (place, ending) in [("begin", "Panicked"), ("end", "Answered(Success)")] {
         let recorder: Recorder = Recorder::default();
         let server = steadfast::server().observe("shop", (recorder.clone(), Panics(place)));
@@ -242,7 +242,7 @@ async fn in_a_pair_the_outer_observer_ends_what_it_began_though_the_inner_one_pa
 }
 
 #[test]
-fn a_call_that_is_dropped_while_a_panic_unwinds_may_meet_an_observer_that_panics() {
+fn a_call_dropped_during_a_panic_survives_a_panicking_observer() {
     #[derive(Clone)]
     struct Panics;
 
@@ -279,7 +279,7 @@ impl Drop for Hot {
     }
 }
 
-/// Panics in its end with a payload that panics, too.
+/// An observer that panics in its end with a payload that panics too.
 #[derive(Clone)]
 struct Burns;
 
@@ -294,7 +294,7 @@ impl Observer for Burns {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_payload_that_panics_ends_no_process_while_another_panic_unwinds() {
+async fn a_panicking_payload_does_not_abort_during_another_panic() {
     let client =
         steadfast::client().observe("payments", (Burns, Burns)).service(Backend::always(Act::panic())).unwrap();
     let mut call = Box::pin(client.oneshot(1));
@@ -311,7 +311,7 @@ async fn a_payload_that_panics_ends_no_process_while_another_panic_unwinds() {
     assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"the first one"));
 }
 
-/// Enters nothing, and otherwise records.
+/// An observer that enters nothing, and otherwise records.
 #[derive(Clone)]
 struct Quiet(Recorder);
 
@@ -332,7 +332,7 @@ impl Observer for Quiet {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_enters_nothing_ends_once_what_it_began_once_wherever_the_call_ends() {
+async fn an_observer_that_enters_nothing_still_ends_each_call_once() {
     for act in [Act::answer(200).after(ms(5)), Act::panic().after(ms(5)), Act::panic_at_once(), Act::hang()] {
         for place in [None, Some("begin call"), Some("begin attempt"), Some("end attempt"), Some("end call")] {
             for polls in 0..3 {

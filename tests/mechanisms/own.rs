@@ -1,5 +1,4 @@
-//! Gates, admissions and stages of the user's own in the places of a stack: there they behave as the layer of that
-//! name would.
+//! A user's gates, admissions and stages in the slots of a stack: they behave like the layer of that slot.
 
 use crate::{
     probes::{every, poll},
@@ -29,15 +28,15 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Layer, Service, ServiceExt};
 
-/// What all gates of one stack note.
+/// The record of all gates of one stack.
 #[derive(Clone, Default)]
 struct Notes {
-    /// Who was asked, in order.
+    /// The gates that were asked, in order.
     asked: Arc<Mutex<Vec<usize>>>,
-    /// Who learned of which ending, in order.
+    /// The gates that settled, in order, each with its ending.
     settled: Arc<Mutex<Vec<(usize, Ending)>>>,
     held: Arc<AtomicUsize>,
-    /// The one that refuses.
+    /// The gate that refuses.
     refuses: Arc<AtomicUsize>,
 }
 
@@ -55,7 +54,7 @@ impl Notes {
     }
 }
 
-/// A gate of the user's own, with a number.
+/// A user's gate, with a number.
 #[derive(Clone)]
 struct Numbered {
     number: usize,
@@ -87,9 +86,9 @@ impl DescribeGate for Numbered {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_place_of_a_client_takes_a_gate_in_its_order_and_a_refusal_gives_back_what_is_further_out() {
+async fn each_slot_of_a_client_takes_a_gate_in_order_and_a_refusal_settles_the_outer_gates() {
     let (notes, backend) = (Notes::default(), Backend::always(Act::answer(200)));
-    // The order in which they are named does not matter.
+    // The order of the builder calls does not matter.
     let client = steadfast::client()
         .own_attempt_timeout(gate(notes.gate(6)))
         .own_rate_limit(gate(notes.gate(4)))
@@ -106,7 +105,7 @@ async fn each_place_of_a_client_takes_a_gate_in_its_order_and_a_refusal_gives_ba
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_place_of_a_server_takes_a_gate_in_its_order_and_a_refusal_gives_back_what_is_further_out() {
+async fn each_slot_of_a_server_takes_a_gate_in_order_and_a_refusal_settles_the_outer_gates() {
     let (notes, backend) = (Notes::default(), Backend::always(Act::answer(200)));
     let server = steadfast::server()
         .own_timeout(gate(notes.gate(4)))
@@ -117,7 +116,7 @@ async fn each_place_of_a_server_takes_a_gate_in_its_order_and_a_refusal_gives_ba
     assert_eq!(backend.calls(), 1);
 }
 
-/// Calls a stack of so many gates: each refuses once, and then none.
+/// Calls a stack of this number of gates: each refuses once, and then none.
 async fn assert_refusals_give_back<S>(stack: S, notes: &Notes, gates: usize)
 where
     S: Service<u32, Response = u16, Error: Debug> + Clone,
@@ -137,7 +136,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn gates_inside_the_retry_see_each_attempt_and_those_outside_see_the_call() {
+async fn gates_inside_the_retry_see_each_attempt_and_outer_gates_see_the_call() {
     let (notes, backend) = (Notes::default(), Backend::script([Act::fail(), Act::fail()], Act::answer(200)));
     let client = steadfast::client()
         .own_timeout(gate(notes.gate(1)))
@@ -148,18 +147,18 @@ async fn gates_inside_the_retry_see_each_attempt_and_those_outside_see_the_call(
         .unwrap();
     let mut call = Box::pin(client.clone().oneshot(1));
     assert!(poll(&mut call).is_pending());
-    // Between two attempts only what is outside of the retry is held.
+    // Between two attempts only the stages around the retry hold permits.
     assert_eq!((notes.asked(), notes.held.load(Relaxed)), (vec![1, 3, 6], 1));
     assert_eq!(call.await.unwrap(), 200);
     assert_eq!((notes.asked(), notes.held.load(Relaxed)), (vec![3, 6, 3, 6], 0));
-    // A refusal further in is not retried.
+    // A refusal by an inner layer is not retried.
     notes.refuses.store(6, Relaxed);
     client.oneshot(1).await.unwrap_err();
     assert_eq!((notes.asked(), notes.held.load(Relaxed)), (vec![1, 3, 6], 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_in_a_place_of_its_own_opens_and_the_retry_asks_it_before_it_waits() {
+async fn a_breaker_in_a_slot_for_gates_opens_and_the_retry_asks_it_before_a_backoff() {
     let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(5)).build().unwrap();
     let (backend, stopwatch) = (Backend::always(Act::fail()), Stopwatch::start());
     let client = steadfast::client().retry(every(3, ms(10))).own_circuit_breaker(gate(breaker.clone()));
@@ -173,7 +172,7 @@ async fn a_breaker_in_a_place_of_its_own_opens_and_the_retry_asks_it_before_it_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn admissions_of_a_users_choice_let_calls_wait_and_give_back_what_was_taken() {
+async fn user_admissions_let_calls_wait_and_return_their_permits() {
     let (bucket, limiter) = (TokenBucket::builder(1, secs(1)).build().unwrap(), Limiter::fixed(1).unwrap());
     let client = steadfast::client()
         .own_rate_limit(admission(RateLimit::new(bucket.clone()).wait()))
@@ -220,7 +219,7 @@ async fn a_live_stack_takes_own_gates_and_refuses_a_configuration_for_them() {
     control.apply(&StackConfig { switched_off: true, ..all.clone() }).unwrap();
     client.clone().oneshot(1).await.unwrap_err();
     assert_eq!(notes.asked(), [5]);
-    // The terms of the layers beside them change.
+    // The settings of the other layers change.
     let retry = RetryConfig { attempts: 1, ..control.built().retry.clone().unwrap() };
     control.apply(&StackConfig { retry: Some(retry), ..all }).unwrap();
     client.clone().oneshot(1).await.unwrap_err();
@@ -240,7 +239,7 @@ async fn a_live_stack_takes_own_gates_and_refuses_a_configuration_for_them() {
     assert_eq!((notes.asked(), notes.held.load(Relaxed)), (vec![1, 2, 3, 4], 0));
 }
 
-/// A bulkhead that says how many calls it lets through.
+/// A bulkhead that describes its limit.
 #[derive(Clone)]
 struct Bulkhead(&'static str, usize);
 
@@ -262,7 +261,7 @@ impl DescribeGate for Bulkhead {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_own_limit_in_front_of_a_queue_has_to_leave_room_for_calls_that_wait() {
+async fn a_user_limit_around_a_queue_must_leave_room_for_waiting_calls() {
     let queue = || Queue::builder(4, 9).build().unwrap();
     let field = |built: Result<Explanation, ConfigError>| built.err().map(|error| error.field().to_owned());
     let shed = |limit| {
@@ -270,7 +269,7 @@ async fn an_own_limit_in_front_of_a_queue_has_to_leave_room_for_calls_that_wait(
         field(server.layer().map(|layer| layer.explain()))
     };
     assert_eq!((shed(4), shed(5)), (Some("tenants".to_owned()), None));
-    // Also if there is a wider one between them, or in front of it.
+    // Also with a wider limit between them, or around them.
     let two = |outer, inner| {
         let server = steadfast::server().own_rate_limit(gate(Bulkhead("outer", outer)));
         let server = server.own_load_shed(gate(Bulkhead("inner", inner))).load_level(queue());
@@ -283,7 +282,7 @@ async fn an_own_limit_in_front_of_a_queue_has_to_leave_room_for_calls_that_wait(
     assert_eq!(server.explain().max_in_flight(), Some(7));
 }
 
-/// Two gates in one place, or none at all.
+/// Two gates in one slot, or none at all.
 struct Pair(Numbered, Numbered, bool);
 
 impl Slot for Pair {
@@ -299,7 +298,7 @@ impl Slot for Pair {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_own_slot_makes_stages_of_its_own_and_may_refuse_to() {
+async fn a_user_slot_makes_its_own_stages_or_fails() {
     let notes = Notes::default();
     let pair = |works| Pair(notes.gate(1), notes.gate(2), works);
     let server = steadfast::server().own_timeout(pair(true)).service(Backend::always(Act::answer(200))).unwrap();

@@ -1,5 +1,5 @@
-//! What the tests of borders, stamps, replays and observers share: user code that takes its time, panics on demand, or
-//! notes what it sees.
+//! Helpers for the tests of borders, stamps, replays and observers: user code that takes time, panics on demand, or
+//! records its calls.
 
 use crate::support::Backend;
 use std::{
@@ -20,13 +20,13 @@ use steadfast::{
 };
 use tokio::time::{Instant, advance};
 
-/// Lets virtual time pass without waiting: what user code does that takes its time.
+/// Lets virtual time pass without waiting, as user code does that takes time.
 pub fn take(time: Duration) {
     // The clock is advanced in the first poll.
     let _ = pin!(advance(time)).poll(&mut Context::from_waker(Waker::noop()));
 }
 
-/// Polls once, and nobody is woken.
+/// Polls once with a waker that wakes no task.
 pub fn poll<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -42,7 +42,7 @@ pub fn every(attempts: u32, wait: Duration) -> Retry {
     Retry::new(attempts).backoff(Backoff::exponential(wait, wait).jitter(Jitter::None)).without_budget()
 }
 
-/// What happened, in order.
+/// The recorded events, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Events(Arc<Mutex<Vec<String>>>);
 
@@ -51,18 +51,18 @@ impl Events {
         self.0.lock().unwrap().push(event.into());
     }
 
-    /// What happened since this was asked for last.
+    /// Returns the events since the last call.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// How many values were made and dropped.
+/// The number of values that were made and dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Census(Arc<[AtomicUsize; 2]>);
 
 impl Census {
-    /// One more that is counted.
+    /// Makes one more counted value.
     pub fn one(&self) -> Counted {
         self.0[0].fetch_add(1, Relaxed);
         Counted(self.clone())
@@ -93,7 +93,7 @@ impl Drop for Counted {
     }
 }
 
-/// A gate that finds the time of its frame to be that of the clock, whenever it is asked, and counts how often it was.
+/// A gate that asserts that the time of its frame is that of the clock, and counts its checks.
 #[derive(Clone, Debug, Default)]
 pub struct OnTime(pub Arc<AtomicUsize>);
 
@@ -128,7 +128,7 @@ impl DescribeGate for OnTime {
     }
 }
 
-/// What is held by calls: places of a limiter, and futures of a backend.
+/// The resources that calls hold: places of a limiter, and futures of a backend.
 #[derive(Clone, Debug)]
 pub struct Holds {
     pub limiter: Limiter,
@@ -145,22 +145,22 @@ impl Holds {
     }
 }
 
-/// Notes each beginning and end, and each poll if it is told to. What is begun and never ended, it counts as lost.
+/// An observer that records each beginning and end, and on request each poll. It counts watches that never end as lost.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder<const QUICK: bool = false> {
     pub events: Events,
-    /// Those under way.
+    /// The watches in progress.
     pub open: Census,
     pub notes_polls: bool,
-    /// So much time passes in `begin`, at each side of `poll`, and in `end`.
+    /// The time that passes in `begin`, on each side of `poll`, and in `end`.
     pub takes: Duration,
-    /// Panics where this says.
+    /// The method that panics.
     pub panics: Arc<Mutex<Option<&'static str>>>,
     pub name: Option<&'static str>,
 }
 
 impl<const QUICK: bool> Recorder<QUICK> {
-    /// From here on it panics there.
+    /// Makes this method panic from here on.
     pub fn panics_at(&self, at: &'static str) {
         *self.panics.lock().unwrap() = Some(at);
     }
@@ -173,7 +173,7 @@ impl<const QUICK: bool> Recorder<QUICK> {
     }
 }
 
-/// Something under way.
+/// A watch in progress.
 #[derive(Debug)]
 pub struct UnderWay {
     what: &'static str,

@@ -1,4 +1,4 @@
-//! A stamp on the request of each attempt: when it is put on, what it sees, and what it costs when it panics.
+//! A stamp on the request of each attempt: its timing, its view of the attempt, and its panics.
 
 use crate::{
     probes::{Events, Holds, every, poll, poll_panics, take},
@@ -20,7 +20,7 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// Writes the number and the deadline of the attempt, in milliseconds from the start, behind what is there.
+/// Appends the number and the deadline of the attempt, in milliseconds from the start.
 #[derive(Clone)]
 struct Numbers {
     start: Instant,
@@ -64,7 +64,7 @@ async fn each_attempt_is_stamped_with_its_own_number_and_deadline_and_the_kept_c
         .service(service)
         .unwrap();
     client.oneshot(vec![]).await.unwrap_err();
-    // The last two have what is left of the whole call.
+    // The last two attempts have the rest of the whole call's time.
     let expected = [vec![(0, Some(500))], vec![(1, Some(600))], vec![(2, Some(640))], vec![(3, Some(640))]];
     assert_eq!(*sent.lock().unwrap(), expected);
     assert_eq!(stamp.events.take().len(), 4);
@@ -87,7 +87,7 @@ async fn a_request_is_stamped_once_when_the_service_is_ready_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_comes_between_the_stamp_and_the_call() {
+async fn no_code_runs_between_the_stamp_and_the_call() {
     let stamp = Numbers::new();
     let (ready_to, called) = (stamp.events.clone(), stamp.events.clone());
     let service = service_fn(move |_: Stamped| {
@@ -127,7 +127,7 @@ impl<S: Service<Stamped>> Service<Stamped> for NotesReady<S> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_refused_or_whose_service_never_is_ready_is_not_stamped() {
+async fn a_refused_call_and_a_call_of_an_unready_service_are_not_stamped() {
     let (stamp, limiter) = (Numbers::new(), Limiter::fixed(1).unwrap());
     let client =
         || steadfast::client().timeout(ms(50)).load_shed(limiter.clone()).attempt_timeout(ms(20)).stamp(stamp.clone());
@@ -141,7 +141,7 @@ async fn a_call_that_is_refused_or_whose_service_never_is_ready_is_not_stamped()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_stamp_ends_the_attempt_as_a_panic_before_the_service_has_it() {
+async fn a_panic_in_a_stamp_ends_the_attempt_before_the_service_is_called() {
     struct Panics;
     impl Stamp<u32> for Panics {
         fn stamp(&self, _: &mut u32, _: &mut Frame) {
@@ -161,7 +161,7 @@ async fn a_panic_in_a_stamp_ends_the_attempt_as_a_panic_before_the_service_has_i
         .unwrap();
     let mut call = Box::pin(client.call(1));
     poll_panics(&mut call);
-    // At once, though the future is kept.
+    // At once, although the future is kept.
     assert!(holds.nothing());
     assert_eq!((breaker.state(), bucket.available_at(Instant::now())), (BreakerState::Open, 1));
     drop(call);
@@ -169,7 +169,7 @@ async fn a_panic_in_a_stamp_ends_the_attempt_as_a_panic_before_the_service_has_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_after_a_slow_stamp_is_read_anew() {
+async fn the_clock_is_read_again_after_a_slow_stamp() {
     struct Slow;
     impl Stamp<u32> for Slow {
         fn stamp(&self, _: &mut u32, frame: &mut Frame) {
@@ -179,12 +179,12 @@ async fn the_time_after_a_slow_stamp_is_read_anew() {
     }
     let mut client =
         steadfast::client().attempt_timeout(ms(50)).stamp(Slow).service(Backend::always(Act::hang())).unwrap();
-    // The stamp took all of its time, so the first poll ends it.
+    // The stamp took all of the attempt's time, so the first poll ends it.
     let mut call = Box::pin(client.call(1));
     let std::task::Poll::Ready(Err(Error::Rejected(Rejection::TimedOut(_)))) = poll(&mut call) else {
         panic!("the attempt goes on")
     };
-    // Before it, the service took its time to be ready, and the stamp sees the time after that.
+    // The service was slow to become ready before, and the stamp sees the time after that.
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let mut client = steadfast::client().attempt_timeout(secs(5)).stamp(Slow).service(backend.clone()).unwrap();
     let mut call = Box::pin(client.call(1));

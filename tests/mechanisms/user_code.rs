@@ -1,5 +1,5 @@
-//! Users' code that takes its time: clones and drops of requests and keys, and wakers. What a layer reads of the clock
-//! afterwards is the time after it.
+//! User code that takes time: clones and drops of requests and keys, and wakers. A layer that reads the clock
+//! afterwards gets the time after it.
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use std::{
@@ -35,7 +35,7 @@ fn take(time: Duration) {
     let _ = pin!(advance(time)).poll(&mut Context::from_waker(Waker::noop()));
 }
 
-/// A request or a key whose clones and drops take their time.
+/// A request or a key whose clones and drops take time.
 #[derive(Debug, Default)]
 struct Slow {
     clone: Duration,
@@ -66,7 +66,7 @@ impl PartialEq for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_minted_while_a_request_was_cloned_is_there() {
+async fn a_token_refilled_during_the_clone_of_a_request_is_available() {
     let bucket = TokenBucket::builder(20, secs(1)).burst(1).build().unwrap();
     bucket.try_acquire(1).unwrap();
     // The timeout reads the clock before the clone.
@@ -77,7 +77,7 @@ async fn a_token_that_was_minted_while_a_request_was_cloned_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_has_its_whole_time_after_its_request_was_cloned() {
+async fn an_attempt_has_its_whole_timeout_after_the_clone_of_its_request() {
     for before in [vec![], vec![Act::fail().after(ms(5))]] {
         let attempts = 1 + before.len();
         let backend = Backend::script(before, Act::answer(200).after(ms(5)));
@@ -94,7 +94,7 @@ async fn an_attempt_has_its_whole_time_after_its_request_was_cloned() {
     }
 }
 
-/// A gate that finds the time of its frame to be that of the clock, whenever it is asked.
+/// A gate that asserts that the time of its frame is that of the clock.
 #[derive(Clone)]
 struct OnTime;
 
@@ -122,7 +122,7 @@ impl<Request> Gate<Request> for OnTime {
     }
 }
 
-/// A waker whose clones, wakes and drops take their time.
+/// A waker whose clones, wake-ups and drops take time.
 fn slow_waker() -> Waker {
     const TABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| take(ms(3)), |_| take(ms(4)), |_| take(ms(5)));
     fn clone(_: *const ()) -> RawWaker {
@@ -133,8 +133,8 @@ fn slow_waker() -> Waker {
     unsafe { Waker::from_raw(clone(ptr::null())) }
 }
 
-/// Calls through a gate, the stage, and another gate: two at once, with slow wakers and requests, of which the first is
-/// answered after 10 ms; then the second has its turn, or is dropped.
+/// Makes two calls at once through a gate, the stage, and another gate, with slow wakers and requests. The first is
+/// answered after 10 ms. Then the second gets its turn, or is dropped.
 async fn on_time<St>(stage: impl FnOnce(GateStage<OnTime, Leaf>) -> St)
 where
     St: Stage<Backend, Slow>,
@@ -167,7 +167,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_slow_code_of_users_every_stage_that_waits_is_on_time() {
+async fn every_waiting_stage_is_on_time_after_slow_user_code() {
     on_time(|next| next).await;
     let queue = Queue::builder(1, 1).build().unwrap();
     on_time(|next| LoadLevelStage::with(queue.into(), next)).await;
@@ -180,7 +180,7 @@ async fn after_slow_code_of_users_every_stage_that_waits_is_on_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_wakes_no_call_lets_the_frame_keep_its_time_and_one_that_wakes_does_not() {
+async fn the_frame_reads_the_clock_again_only_if_a_queue_has_woken_a_call() {
     let level = LoadLevel::new(Queue::builder(1, 2).max_wait(secs(60)).build().unwrap());
     let admission: &dyn Fn(&mut Frame) -> Decision<_, _> =
         &|frame| Admission::<(), (), Infallible>::admit(&level, &(), frame);
@@ -189,33 +189,33 @@ async fn a_queue_that_wakes_no_call_lets_the_frame_keep_its_time_and_one_that_wa
         frame.now() == before
     };
 
-    // The only place is taken, without the clock.
+    // The only place is taken without the clock.
     let mut frame = Frame::new();
     let Decision::Admitted(served) = admission(&mut frame) else { panic!("the queue is empty") };
-    // One waits, and wakes no call.
+    // One call waits, and wakes no other.
     let before = frame.now();
     let Decision::Waits(mut place) = admission(&mut frame) else { panic!("one is served") };
     assert!(is_as_before(&mut frame, before));
-    // Its waker may take its time.
+    // Its waker may take time.
     let mut cx = Context::from_waker(Waker::noop());
     let polled = Admission::<(), (), Infallible>::poll(&level, &mut place, &mut cx, &mut frame);
     assert!(polled.is_pending() && !is_as_before(&mut frame, before));
 
-    // The call in the service ends, and wakes the one that waits.
+    // The call in the service ends, and wakes the waiter.
     let before = frame.now();
     Admission::<(), (), Infallible>::settle(&level, served, Ending::Panicked, &mut frame);
     assert!(!is_as_before(&mut frame, before));
     let Poll::Ready(Ok(served)) = Admission::<(), (), Infallible>::poll(&level, &mut place, &mut cx, &mut frame) else {
         panic!("its turn has come")
     };
-    // None waits, so none is woken.
+    // No call waits, so none is woken.
     let before = frame.now();
     Admission::<(), (), Infallible>::settle(&level, served, Ending::Panicked, &mut frame);
     assert!(is_as_before(&mut frame, before));
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_slow_drop_of_a_refused_request_the_clock_is_on_time() {
+async fn the_clock_is_read_again_after_a_slow_drop_of_a_refused_request() {
     let breaker = Breaker::builder().build().unwrap();
     breaker.force_open();
     let stages = GateStage::new(OnTime, GateStage::new(breaker, Leaf::<AnyError>::default()));
@@ -223,7 +223,7 @@ async fn after_a_slow_drop_of_a_refused_request_the_clock_is_on_time() {
     service.oneshot(Slow { drop: ms(60), ..Slow::default() }).await.unwrap_err();
 }
 
-/// An answer that takes its time to be dropped.
+/// An answer whose drop takes time.
 #[derive(Debug)]
 struct Answer(u16);
 
@@ -234,7 +234,7 @@ impl Drop for Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_has_its_whole_time_after_an_answer_was_dropped() {
+async fn an_attempt_has_its_whole_timeout_after_the_drop_of_an_answer() {
     let backend = Backend::script([Act::answer(500)], Act::answer(200).after(ms(5)));
     let service = ServiceExt::<()>::map_response(backend.clone(), Answer);
     let client = steadfast::client()
@@ -273,7 +273,7 @@ impl Drop for Explosive {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_request_that_panics_when_it_is_dropped_keeps_no_permit() {
+async fn a_kept_request_that_panics_when_dropped_leaks_no_permit() {
     for act in [Act::hang(), Act::answer(200).after(ms(5)), Act::fail().after(ms(5))] {
         let (limiter, armed) = (Limiter::fixed(1).unwrap(), Arc::new(AtomicBool::new(false)));
         let breaker = Breaker::builder().consecutive_failures(1).open_for(ms(1)).probes(1).build().unwrap();
@@ -301,7 +301,7 @@ async fn a_kept_request_that_panics_when_it_is_dropped_keeps_no_permit() {
     }
 }
 
-/// Lets each call wait for one poll, in a place whose drop panics.
+/// An admission that lets each call wait for one poll, in a place whose drop panics.
 struct Turnstile(Arc<AtomicUsize>);
 
 struct Bomb;
@@ -335,7 +335,7 @@ impl<Request, Response, ServiceError> Admission<Request, Response, ServiceError>
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_panics_when_it_is_dropped_costs_no_permit() {
+async fn a_place_that_panics_when_dropped_leaks_no_permit() {
     let held = Arc::new(AtomicUsize::new(0));
     let stages = AdmissionStage::with(Turnstile(held.clone()), Leaf::<AnyError>::default());
     let stack = StackLayer::from_stages(stages, TypedError).layer(service_fn(|_: u32| ready(Ok::<_, Infallible>(7))));
