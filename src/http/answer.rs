@@ -1,5 +1,5 @@
 use super::{
-    grpc::{self, Code},
+    grpc::{self, GrpcCode},
     peer::Peer,
     retry_after, verdict,
 };
@@ -63,13 +63,13 @@ pub struct Answer {
 impl Answer {
     pub(super) fn to(rejection: &Rejection, peer: Peer) -> Self {
         let (status, code) = match rejection {
-            Rejection::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, Code::DEADLINE_EXCEEDED),
-            Rejection::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, Code::RESOURCE_EXHAUSTED),
+            Rejection::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, GrpcCode::DEADLINE_EXCEEDED),
+            Rejection::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, GrpcCode::RESOURCE_EXHAUSTED),
             Rejection::Overloaded(_) | Rejection::QueueFull(_) | Rejection::WaitedTooLong(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, Code::RESOURCE_EXHAUSTED)
+                (StatusCode::SERVICE_UNAVAILABLE, GrpcCode::RESOURCE_EXHAUSTED)
             }
             Rejection::CircuitOpen(_) | Rejection::Closed(_) | Rejection::SwitchedOff(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, Code::UNAVAILABLE)
+                (StatusCode::SERVICE_UNAVAILABLE, GrpcCode::UNAVAILABLE)
             }
         };
         let detail = match (peer, rejection) {
@@ -93,7 +93,7 @@ impl Answer {
     }
 
     /// Writes the answer as the caller wants it.
-    pub(super) fn write(self, rejection: &Rejection, wanted: &Wanted, never: bool) -> Response<Option<Bytes>> {
+    pub(super) fn write(self, rejection: &Rejection, wanted: &WantedFormat, never: bool) -> Response<Option<Bytes>> {
         let mut response = Response::new(None);
         let headers = response.headers_mut();
         headers.insert(verdict::REJECTED, HeaderValue::from_static(rejection.mechanism()));
@@ -169,14 +169,14 @@ fn replace(headers: &mut HeaderMap, by: HeaderMap) {
 
 /// What a request says about the format of its answer.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct WantedFormat {
     is_grpc: bool,
     is_head: bool,
     /// Read only for an answer that is needed.
     accept: Option<HeaderValue>,
 }
 
-impl Wanted {
+impl WantedFormat {
     #[inline]
     pub(super) fn by(method: &Method, content_type: Option<&HeaderValue>, accept: Option<&HeaderValue>) -> Self {
         Self {

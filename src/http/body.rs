@@ -15,13 +15,13 @@ pin_project! {
     /// costs a branch for each frame. Dropped, it drops the service's body.
     pub struct HttpBody<B> {
         #[pin]
-        kind: Kind<B>,
+        kind: BodyKind<B>,
     }
 }
 
 pin_project! {
-    #[project = KindProjection]
-    enum Kind<B> {
+    #[project = BodyKindProjection]
+    enum BodyKind<B> {
         Service { #[pin] body: B },
         // Until it is read, if there is any.
         Rejection { bytes: Option<Bytes> },
@@ -32,17 +32,17 @@ impl<B> HttpBody<B> {
     /// The body of the service, if it is that.
     pub fn into_service(self) -> Option<B> {
         match self.kind {
-            Kind::Service { body } => Some(body),
-            Kind::Rejection { .. } => None,
+            BodyKind::Service { body } => Some(body),
+            BodyKind::Rejection { .. } => None,
         }
     }
 
     pub(super) fn of_service(body: B) -> Self {
-        Self { kind: Kind::Service { body } }
+        Self { kind: BodyKind::Service { body } }
     }
 
     pub(super) fn of_rejection(bytes: Option<Bytes>) -> Self {
-        Self { kind: Kind::Rejection { bytes } }
+        Self { kind: BodyKind::Rejection { bytes } }
     }
 }
 
@@ -63,28 +63,28 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().kind.project() {
-            KindProjection::Service { body } => {
+            BodyKindProjection::Service { body } => {
                 let frame = ready!(body.poll_frame(cx));
                 Poll::Ready(frame.map(|frame| match frame {
                     Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
                     Err(error) => Err(error.into()),
                 }))
             }
-            KindProjection::Rejection { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            BodyKindProjection::Rejection { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Service { body } => body.is_end_stream(),
-            Kind::Rejection { bytes } => bytes.is_none(),
+            BodyKind::Service { body } => body.is_end_stream(),
+            BodyKind::Rejection { bytes } => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Service { body } => body.size_hint(),
-            Kind::Rejection { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            BodyKind::Service { body } => body.size_hint(),
+            BodyKind::Rejection { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
         }
     }
 }
@@ -92,8 +92,8 @@ where
 impl<B> fmt::Debug for HttpBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = match self.kind {
-            Kind::Service { .. } => "service",
-            Kind::Rejection { .. } => "rejection",
+            BodyKind::Service { .. } => "service",
+            BodyKind::Rejection { .. } => "rejection",
         };
         f.debug_struct("HttpBody").field("of", &of).finish_non_exhaustive()
     }

@@ -1,5 +1,5 @@
 use super::{
-    answer::{self, Answer, Wanted},
+    answer::{self, Answer, WantedFormat},
     body::HttpBody,
     peer::Peer,
     rate_limit_fields::{self, Advertise},
@@ -247,7 +247,7 @@ impl<Request, L: Advertise<Request>> Fields<Request> for Said<L> {
 
 /// What a call at this border keeps of its request.
 pub struct SeenRequest<Kept, Key> {
-    wanted: Wanted,
+    wanted: WantedFormat,
     kept: Kept,
     key: Key,
 }
@@ -269,12 +269,12 @@ where
         if self.reads_context {
             let inherited = frame.inherited();
             let read = wire::read(self.peer, request.headers(), inherited.context(), || frame.now());
-            let wanted = Wanted::by(request.method(), read.content_type, read.accept);
+            let wanted = WantedFormat::by(request.method(), read.content_type, read.accept);
             frame.set_inherited(inherited.with_context(read.context));
             return SeenRequest { wanted, kept, key };
         }
         let headers = request.headers();
-        let wanted = Wanted::by(request.method(), headers.get(CONTENT_TYPE), headers.get(ACCEPT));
+        let wanted = WantedFormat::by(request.method(), headers.get(CONTENT_TYPE), headers.get(ACCEPT));
         SeenRequest { wanted, kept, key }
     }
 

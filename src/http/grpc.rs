@@ -4,7 +4,7 @@
 //! [mapping of HTTP's status](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md), and
 //! [gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md) for the pushback.
 
-use super::wire::{Ignored, ascii, number, trimmed};
+use super::wire::{IgnoredHeader, ascii, number, trimmed};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use std::{fmt, time::Duration};
 
@@ -41,11 +41,11 @@ pub(super) fn is_grpc_type(value: &HeaderValue) -> bool {
 
 /// A status of gRPC, from 0 to 16.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Code(u8);
+pub(super) struct GrpcCode(u8);
 
 macro_rules! codes {
     ($($name:ident = $number:literal)*) => {
-        impl Code {
+        impl GrpcCode {
             $(pub(super) const $name: Self = Self($number);)*
 
             const NAMES: [(Self, &str); 17] = [$((Self::$name, stringify!($name))),*];
@@ -73,20 +73,20 @@ codes! {
     UNAUTHENTICATED = 16
 }
 
-impl fmt::Debug for Code {
+impl fmt::Debug for GrpcCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Self::NAMES.iter().filter(|(code, _)| code == self).try_for_each(|(_, name)| f.write_str(name))
     }
 }
 
-impl Code {
+impl GrpcCode {
     /// The first `grpc-status` of these headers (of an answer without a body) or trailers, if there is one. One that is
     /// no number from 0 to 16 is [`UNKNOWN`](Self::UNKNOWN), as gRPC's own libraries have it, and is
     /// [counted](super::ignored_headers).
     pub(super) fn read(fields: &HeaderMap) -> Option<Self> {
         let code = Self::of(fields.get(STATUS)?);
         if code.is_none() {
-            Ignored::GrpcStatus.count();
+            IgnoredHeader::GrpcStatus.count();
         }
         Some(code.unwrap_or(Self::UNKNOWN))
     }
@@ -134,7 +134,7 @@ impl Pushback {
     pub(super) fn read(fields: &HeaderMap) -> Option<Self> {
         let pushback = Self::of(fields.get(PUSHBACK)?);
         if pushback.is_none() {
-            Ignored::GrpcRetryPushback.count();
+            IgnoredHeader::GrpcRetryPushback.count();
         }
         Some(pushback.unwrap_or(Self::Never))
     }

@@ -136,7 +136,7 @@ where
             None => {
                 let answer = ready!(this.answer.poll(cx))?;
                 if !is_open(&answer) {
-                    return Poll::Ready(Ok(answer.map(|rest| PeekBody { next: Next::Rest, rest })));
+                    return Poll::Ready(Ok(answer.map(|rest| PeekBody { next: NextFrame::Rest, rest })));
                 }
                 answer
             }
@@ -149,7 +149,7 @@ where
         if let Some(trailers) = first.as_ref().and_then(|first| first.as_ref().ok()?.trailers_ref()) {
             copy_failure(trailers, &mut head);
         }
-        let next = first.map_or(Next::End, Next::First);
+        let next = first.map_or(NextFrame::End, NextFrame::First);
         Poll::Ready(Ok(Response::from_parts(head, PeekBody { next, rest })))
     }
 }
@@ -196,12 +196,12 @@ fn is_of_framing(name: &HeaderName) -> bool {
 ///
 /// Services that are put around a [`PeekService`] name it as the body of their answers.
 pub struct PeekBody<B: Body> {
-    next: Next<B::Data, B::Error>,
+    next: NextFrame<B::Data, B::Error>,
     rest: B,
 }
 
 /// Where a body is read next.
-enum Next<D, E> {
+enum NextFrame<D, E> {
     /// This frame, or error, was read already.
     First(Result<Frame<D>, E>),
     /// The body itself.
@@ -220,27 +220,27 @@ impl<B: Body + Unpin> Body for PeekBody<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.get_mut();
         match this.next {
-            Next::Rest => Pin::new(&mut this.rest).poll_frame(cx),
-            Next::End => Poll::Ready(None),
-            Next::First(_) => match mem::replace(&mut this.next, Next::Rest) {
-                Next::First(first) => Poll::Ready(Some(first)),
-                Next::Rest | Next::End => Poll::Ready(None),
+            NextFrame::Rest => Pin::new(&mut this.rest).poll_frame(cx),
+            NextFrame::End => Poll::Ready(None),
+            NextFrame::First(_) => match mem::replace(&mut this.next, NextFrame::Rest) {
+                NextFrame::First(first) => Poll::Ready(Some(first)),
+                NextFrame::Rest | NextFrame::End => Poll::Ready(None),
             },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self.next {
-            Next::First(_) => false,
-            Next::Rest => self.rest.is_end_stream(),
-            Next::End => true,
+            NextFrame::First(_) => false,
+            NextFrame::Rest => self.rest.is_end_stream(),
+            NextFrame::End => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         let data = match &self.next {
-            Next::First(Ok(first)) => first.data_ref().map_or(0, Buf::remaining),
-            Next::First(Err(_)) | Next::Rest | Next::End => 0,
+            NextFrame::First(Ok(first)) => first.data_ref().map_or(0, Buf::remaining),
+            NextFrame::First(Err(_)) | NextFrame::Rest | NextFrame::End => 0,
         };
         longer(&self.rest.size_hint(), data)
     }

@@ -1,4 +1,4 @@
-use super::replay_body::{ReplayBody, Source};
+use super::replay_body::{ReplayBody, ReplaySource};
 use crate::{
     retry::{Repeat, Replay, Retry},
     shell::Frame,
@@ -204,7 +204,7 @@ pub struct KeptBody<B> {
     /// The request of the last attempt.
     request: Request<B>,
     /// `None` where the body is empty.
-    source: Option<Arc<Source<B>>>,
+    source: Option<Arc<ReplaySource<B>>>,
 }
 
 impl<B, I, W> Replay<Request<B>> for Repeatable<I, ReplayBodies<W>>
@@ -228,7 +228,7 @@ where
             let request = Request::from_parts(head, body);
             return (request, Some((repeat, KeptBody { request: kept, source: None })));
         }
-        let source = Source::new(body, *cap);
+        let source = ReplaySource::new(body, *cap);
         let first = Request::from_parts(head.clone(), wrap(source.attempt()));
         let request = Request::from_parts(head, wrap(source.last_attempt()));
         (first, Some((repeat, KeptBody { request, source: Some(source) })))
@@ -240,7 +240,7 @@ where
     }
 
     fn copy(&self, kept: &KeptBody<B>, _frame: &mut Frame) -> Option<Request<B>> {
-        let body = kept.source.as_ref().map_or_else(ReplayBody::empty, Source::attempt);
+        let body = kept.source.as_ref().map_or_else(ReplayBody::empty, ReplaySource::attempt);
         Some(Request::from_parts(clone_head(&kept.request), (self.bodies.wrap)(body)))
     }
 

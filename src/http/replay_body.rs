@@ -6,7 +6,7 @@ pub(super) use buffer::longer;
 pub use error::ReplayError;
 
 use crate::sync::{Mutex, lock};
-use buffer::{Buffer, Position, Rest, Step};
+use buffer::{BodyRest, ReadPosition, ReadStep, ReplayBuffer};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use readers::LAST;
@@ -100,40 +100,40 @@ use std::{
 /// # let _ = retry;
 /// ```
 pub struct ReplayBody<B> {
-    reads: Reads<B>,
+    reads: ReadsFrom<B>,
 }
 
-enum Reads<B> {
+enum ReadsFrom<B> {
     /// Nothing is left, or the body has failed.
     Nothing,
     /// What is kept, then the source.
-    Shared(Reader<B>),
+    Shared(BodyReader<B>),
     /// The source alone, past the cap.
     Alone(B),
 }
 
 /// A body that several attempts may read.
-pub(super) struct Source<B> {
-    buffer: Arc<Buffer>,
+pub(super) struct ReplaySource<B> {
+    buffer: Arc<ReplayBuffer>,
     /// `None` while a reader polls it, and when it has ended or failed. The lock is never held for longer than it takes
     /// to move it.
     body: Mutex<Option<B>>,
 }
 
-struct Reader<B> {
-    source: Arc<Source<B>>,
-    position: Position,
+struct BodyReader<B> {
+    source: Arc<ReplaySource<B>>,
+    position: ReadPosition,
 }
 
-impl<B> Drop for Reader<B> {
+impl<B> Drop for BodyReader<B> {
     fn drop(&mut self) {
         self.source.buffer.leave(self.position.number);
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Source<B> {
+impl<B: Body<Data = Bytes> + Unpin> ReplaySource<B> {
     pub(super) fn new(body: B, cap: usize) -> Arc<Self> {
-        let buffer = Arc::new(Buffer::new(cap, rest_of(&body)));
+        let buffer = Arc::new(ReplayBuffer::new(cap, rest_of(&body)));
         Arc::new(Self { buffer, body: Mutex::new(Some(body)) })
     }
 
@@ -157,22 +157,24 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     }
 
     fn reader(self: &Arc<Self>, number: u64) -> ReplayBody<B> {
-        ReplayBody { reads: Reads::Shared(Reader { source: self.clone(), position: Position::start(number) }) }
+        ReplayBody {
+            reads: ReadsFrom::Shared(BodyReader { source: self.clone(), position: ReadPosition::start(number) }),
+        }
     }
 }
 
 impl<B> ReplayBody<B> {
     pub(super) fn empty() -> Self {
-        Self { reads: Reads::Nothing }
+        Self { reads: ReadsFrom::Nothing }
     }
 }
 
-fn rest_of(body: &impl Body) -> Rest {
-    Rest { size: body.size_hint(), is_over: body.is_end_stream() }
+fn rest_of(body: &impl Body) -> BodyRest {
+    BodyRest { size: body.size_hint(), is_over: body.is_end_stream() }
 }
 
 /// Fails the body for all readers if it panics.
-struct FailOnPanic<'reader>(Option<(&'reader Buffer, &'reader Position)>);
+struct FailOnPanic<'reader>(Option<(&'reader ReplayBuffer, &'reader ReadPosition)>);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
@@ -182,7 +184,7 @@ impl Drop for FailOnPanic<'_> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Reader<B> {
+impl<B: Body<Data = Bytes> + Unpin> BodyReader<B> {
     /// Polls the source, which is this reader's by now, and says what came of it. Returns only what is not kept: empty
     /// frames and errors.
     fn poll_source(&self) -> Poll<Option<Result<Frame<Bytes>, ReplayError<B::Error>>>> {
@@ -237,47 +239,47 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReplayBody<B> {
         let reads = &mut self.get_mut().reads;
         let last = loop {
             let reader = match reads {
-                Reads::Nothing => return Poll::Ready(None),
-                Reads::Alone(body) => return Pin::new(body).poll_frame(cx).map_err(ReplayError::Body),
-                Reads::Shared(reader) => reader,
+                ReadsFrom::Nothing => return Poll::Ready(None),
+                ReadsFrom::Alone(body) => return Pin::new(body).poll_frame(cx).map_err(ReplayError::Body),
+                ReadsFrom::Shared(reader) => reader,
             };
-            let Reader { source, position } = reader;
+            let BodyReader { source, position } = reader;
             let buffer = &source.buffer;
             match buffer.next(position, cx.waker()) {
-                Step::Return(frame) => return Poll::Ready(Some(Ok(frame))),
-                Step::Wait => return Poll::Pending,
-                Step::Poll => match ready!(reader.poll_source()) {
+                ReadStep::Return(frame) => return Poll::Ready(Some(Ok(frame))),
+                ReadStep::Wait => return Poll::Pending,
+                ReadStep::Poll => match ready!(reader.poll_source()) {
                     Some(Err(error)) => break Some(Err(error)),
                     Some(frame) => return Poll::Ready(Some(frame)),
                     None => {}
                 },
-                Step::GoOnAlone(frame) => {
+                ReadStep::GoOnAlone(frame) => {
                     let body = lock(&source.body).take();
-                    *reads = body.map_or(Reads::Nothing, Reads::Alone);
+                    *reads = body.map_or(ReadsFrom::Nothing, ReadsFrom::Alone);
                     return Poll::Ready(Some(Ok(Frame::data(frame))));
                 }
-                Step::End => break None,
-                Step::TooLarge => break Some(Err(ReplayError::TooLarge { cap: buffer.cap() })),
-                Step::Failed => break Some(Err(ReplayError::FailedElsewhere)),
+                ReadStep::End => break None,
+                ReadStep::TooLarge => break Some(Err(ReplayError::TooLarge { cap: buffer.cap() })),
+                ReadStep::Failed => break Some(Err(ReplayError::FailedElsewhere)),
             }
         };
-        *reads = Reads::Nothing;
+        *reads = ReadsFrom::Nothing;
         Poll::Ready(last)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.reads {
-            Reads::Nothing => true,
-            Reads::Shared(reader) => reader.source.buffer.rest(&reader.position).is_over,
-            Reads::Alone(body) => body.is_end_stream(),
+            ReadsFrom::Nothing => true,
+            ReadsFrom::Shared(reader) => reader.source.buffer.rest(&reader.position).is_over,
+            ReadsFrom::Alone(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.reads {
-            Reads::Nothing => SizeHint::with_exact(0),
-            Reads::Shared(reader) => reader.source.buffer.rest(&reader.position).size,
-            Reads::Alone(body) => body.size_hint(),
+            ReadsFrom::Nothing => SizeHint::with_exact(0),
+            ReadsFrom::Shared(reader) => reader.source.buffer.rest(&reader.position).size,
+            ReadsFrom::Alone(body) => body.size_hint(),
         }
     }
 }

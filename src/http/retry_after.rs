@@ -1,6 +1,6 @@
 //! `Retry-After` [RFC 9110 10.2.3]: seconds, or a date.
 
-use super::wire::{Ignored, number, trimmed};
+use super::wire::{IgnoredHeader, number, trimmed};
 use http::{
     HeaderMap, HeaderValue,
     header::{DATE, RETRY_AFTER},
@@ -26,7 +26,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         None => date(value).map(|due| until(due, headers)),
     };
     if wait.is_none() {
-        Ignored::RetryAfter.count();
+        IgnoredHeader::RetryAfter.count();
     }
     wait
 }

@@ -1,22 +1,22 @@
-mod asked;
-mod said;
+mod retry_advice;
+mod status;
 mod unsent;
 
 use self::{
-    asked::Asked,
-    said::{Said, of_code, of_status},
+    retry_advice::RetryAdvice,
+    status::{AnswerStatus, of_code, of_status},
     unsent::{NoneUnsent, Unsent},
 };
 use super::{
     Peer,
-    grpc::{Code, Pushback},
+    grpc::{GrpcCode, Pushback},
     retry_after::retry_after,
 };
 use crate::classify::{Classify, Outcome};
 use http::{HeaderMap, HeaderName, Response};
 use std::{fmt, time::Duration};
 
-pub(super) use asked::RETRY;
+pub(super) use retry_advice::RETRY;
 
 pub(super) const REJECTED: HeaderName = HeaderName::from_static("steadfast-rejected");
 const ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
@@ -191,7 +191,7 @@ impl<U> fmt::Debug for Verdict<U> {
 /// Whether the code of the answer comes in its trailers: gRPC, 200, and no `grpc-status` in the headers. The verdict on
 /// the head is then a success so far.
 pub(super) fn awaits_trailers<B>(response: &Response<B>) -> bool {
-    matches!(Said::of(response, Code::peek), Said::InTrailers)
+    matches!(AnswerStatus::of(response, GrpcCode::peek), AnswerStatus::InTrailers)
 }
 
 impl<U> Verdict<U> {
@@ -203,11 +203,11 @@ impl<U> Verdict<U> {
     pub(super) fn of_trailers(&self, trailers: Option<&HeaderMap>) -> (Outcome, bool) {
         let none = HeaderMap::new();
         let fields = trailers.unwrap_or(&none);
-        let said = Said::Grpc(Code::read(fields).unwrap_or(Code::UNKNOWN));
+        let said = AnswerStatus::Grpc(GrpcCode::read(fields).unwrap_or(GrpcCode::UNKNOWN));
         (self.judge(said, fields), self.forbids(fields, || said))
     }
 
-    fn judge(&self, said: Said, fields: &HeaderMap) -> Outcome {
+    fn judge(&self, said: AnswerStatus, fields: &HeaderMap) -> Outcome {
         if said.is_success() {
             return Outcome::Success;
         }
@@ -219,7 +219,7 @@ impl<U> Verdict<U> {
         };
         let overloaded = Outcome::Overloaded { retry_after: hint };
         let rejected_by = fields.get(REJECTED);
-        if Asked::read(self.peer, fields) == Some(Asked::Unprocessed) {
+        if RetryAdvice::read(self.peer, fields) == Some(RetryAdvice::Unprocessed) {
             // A service that refuses and does not say when to come back is up, and is not to be called again.
             let refuses = hint.is_none() && rejected_by.is_some();
             return if refuses { overloaded } else { Outcome::Unprocessed { retry_after: hint } };
@@ -235,18 +235,18 @@ impl<U> Verdict<U> {
             _ => {}
         }
         match said {
-            Said::Http(status) => of_status(status),
+            AnswerStatus::Http(status) => of_status(status),
             _ if pushback.is_some() => overloaded,
-            Said::Grpc(Code::RESOURCE_EXHAUSTED) => overloaded,
-            Said::Grpc(code) => of_code(code),
-            Said::Mapped(status) => of_code(Code::of_http(status)),
-            Said::InTrailers => Outcome::Success,
+            AnswerStatus::Grpc(GrpcCode::RESOURCE_EXHAUSTED) => overloaded,
+            AnswerStatus::Grpc(code) => of_code(code),
+            AnswerStatus::Mapped(status) => of_code(GrpcCode::of_http(status)),
+            AnswerStatus::InTrailers => Outcome::Success,
         }
     }
 
     /// The status is read only where there is a pushback.
-    fn forbids(&self, fields: &HeaderMap, said: impl FnOnce() -> Said) -> bool {
-        if Asked::peek(self.peer, fields) == Some(Asked::Never) {
+    fn forbids(&self, fields: &HeaderMap, said: impl FnOnce() -> AnswerStatus) -> bool {
+        if RetryAdvice::peek(self.peer, fields) == Some(RetryAdvice::Never) {
             return true;
         }
         Pushback::peek(fields) == Some(Pushback::Never) && {
@@ -260,7 +260,7 @@ impl<B, E, U: Unsent<E>> Classify<Response<B>, E> for Verdict<U> {
     #[inline]
     fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
         match result {
-            Ok(response) => match Said::of(response, Code::read) {
+            Ok(response) => match AnswerStatus::of(response, GrpcCode::read) {
                 said if said.is_success() => Outcome::Success,
                 said => self.judge(said, response.headers()),
             },
@@ -271,7 +271,7 @@ impl<B, E, U: Unsent<E>> Classify<Response<B>, E> for Verdict<U> {
 
     #[inline]
     fn forbids_retry(&self, result: Result<&Response<B>, &E>) -> bool {
-        result.is_ok_and(|response| self.forbids(response.headers(), || Said::of(response, Code::peek)))
+        result.is_ok_and(|response| self.forbids(response.headers(), || AnswerStatus::of(response, GrpcCode::peek)))
     }
 
     #[inline]

@@ -19,9 +19,9 @@ mod read;
 mod stamp;
 
 pub(super) use field::{ascii, number, trimmed};
-pub(super) use ignored::Ignored;
+pub(super) use ignored::IgnoredHeader;
 pub use ignored::{IgnoredHeaders, ignored_headers};
-pub(super) use names::{Known, known};
+pub(super) use names::{KnownHeader, known};
 pub(super) use read::read;
 pub use stamp::Wire;
 

@@ -12,11 +12,11 @@ use std::{
 };
 
 /// The series of a histogram.
-type Series = (&'static str, Vec<(&'static str, &'static str)>);
+type SeriesKey = (&'static str, Vec<(&'static str, &'static str)>);
 
 /// The part of each histogram that recorders have got so far. Only one thread collects at a time.
 #[derive(Default)]
-pub(super) struct Collected(Mutex<HashMap<Series, Histogram>>);
+pub(super) struct CollectedHistograms(Mutex<HashMap<SeriesKey, Histogram>>);
 
 const METADATA: Metadata<'static> = Metadata::new("steadfast", Level::INFO, Some(module_path!()));
 

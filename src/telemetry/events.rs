@@ -11,7 +11,7 @@ pub use self::{
     state::QueueState,
 };
 
-use self::hub::{Hub, Learned, Live, StackEvents};
+use self::hub::{EventHub, HubGuard, StackEvents, StackInstruments};
 use crate::{
     shell::{Begin, End, Instrument, Observed, Observer},
     words::Flag,
@@ -79,7 +79,7 @@ use std::{fmt, sync::Arc};
 /// ```
 #[derive(Clone)]
 pub struct Events {
-    live: Arc<Live>,
+    live: Arc<HubGuard>,
     /// What all clones in one stack share.
     stack: Arc<StackEvents>,
 }
@@ -97,9 +97,9 @@ impl Events {
         EventsBuilder::default()
     }
 
-    fn new(hub: Arc<Hub>) -> Self {
+    fn new(hub: Arc<EventHub>) -> Self {
         let stack = Arc::new(StackEvents::of(hub.counts("")));
-        Self { live: Arc::new(Live(hub)), stack }
+        Self { live: Arc::new(HubGuard(hub)), stack }
     }
 
     /// Makes another delivery, for another runtime.
@@ -128,7 +128,7 @@ impl Observer for Events {
     }
 
     fn instruments(&self, instruments: &[Arc<dyn Instrument>]) {
-        let learned = Arc::new(Learned::new(&self.live, self.stack.name(), instruments));
+        let learned = Arc::new(StackInstruments::new(&self.live, self.stack.name(), instruments));
         if self.stack.learn(learned.clone()) {
             self.live.0.add(&learned);
             learned.listen();

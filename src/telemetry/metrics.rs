@@ -3,9 +3,9 @@
 use super::{
     outcome::CallOutcome,
     reason::{DENIALS, REASONS},
-    registry::{Registry, Watch},
+    registry::{InstrumentRegistry, RegistryWatch},
     table::{METRICS, MetricInfo},
-    tally::{KINDS, Tally, Totals},
+    tally::{CallTally, CallTotals, KINDS},
 };
 use crate::{
     histogram::Histogram,
@@ -32,24 +32,24 @@ use std::{
 /// for the life of the program. Names are `&'static str`, so their number is bounded.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    pub(super) registry: Arc<Registry>,
-    pub(super) collected: Arc<super::collect::Collected>,
-    stack: Option<Stack>,
+    pub(super) registry: Arc<InstrumentRegistry>,
+    pub(super) collected: Arc<super::collect::CollectedHistograms>,
+    stack: Option<ObservedStack>,
 }
 
 /// The stack that a clone observes.
 #[derive(Clone)]
-struct Stack {
+struct ObservedStack {
     name: &'static str,
-    tally: Arc<Tally>,
+    tally: Arc<CallTally>,
     /// Set once, when the stack is built; dropped with the last clone, which is the end of the stack.
-    watch: Arc<OnceLock<Watch>>,
+    watch: Arc<OnceLock<RegistryWatch>>,
 }
 
 /// A mechanism that is read until this is dropped; made by [`Metrics::watch`].
 #[must_use = "the mechanism is read until this is dropped"]
 pub struct Watching {
-    _watch: Watch,
+    _watch: RegistryWatch,
 }
 
 /// One number of one metric: a line of an exporter, or several for a histogram.
@@ -133,7 +133,7 @@ impl Metrics {
 
 /// The samples of calls and attempts. Counts are there from the start, but for rejections after the service was
 /// reached. A histogram is there from its first duration.
-fn of_calls(stack: &'static str, totals: &Totals, samples: &mut Vec<Sample>) {
+fn of_calls(stack: &'static str, totals: &CallTotals, samples: &mut Vec<Sample>) {
     let label = ("stack", stack);
     let mut add = |name, labels: &[(&'static str, &'static str)], value| {
         let labels = [&[label], labels].concat();
@@ -200,11 +200,11 @@ fn of_headers(samples: &mut Vec<Sample>) {
 
 /// What a clone keeps of a call or an attempt that is under way.
 #[derive(Clone, Copy, Debug)]
-pub struct Begun(Kind);
+pub struct Begun(BegunKind);
 
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
-enum Kind {
+enum BegunKind {
     Call,
     First,
     Retry,
@@ -218,11 +218,11 @@ impl Observer for Metrics {
 
     fn watches(&mut self, stack: &'static str) {
         let tally = self.registry.tally(stack);
-        self.stack = Some(Stack { name: stack, tally, watch: Arc::default() });
+        self.stack = Some(ObservedStack { name: stack, tally, watch: Arc::default() });
     }
 
     fn instruments(&self, instruments: &[Arc<dyn Instrument>]) {
-        if let Some(Stack { name, watch, .. }) = &self.stack {
+        if let Some(ObservedStack { name, watch, .. }) = &self.stack {
             watch.get_or_init(|| self.registry.watch(name, instruments));
         }
     }
@@ -230,19 +230,19 @@ impl Observer for Metrics {
     #[inline]
     fn begin(&self, begin: &Begin) -> Begun {
         Begun(match begin.observed() {
-            Observed::Call => Kind::Call,
-            Observed::Attempt if begin.context().attempt() == 0 => Kind::First,
-            Observed::Attempt => Kind::Retry,
+            Observed::Call => BegunKind::Call,
+            Observed::Attempt if begin.context().attempt() == 0 => BegunKind::First,
+            Observed::Attempt => BegunKind::Retry,
         })
     }
 
     #[inline]
     fn end(&self, Begun(begun): Begun, end: &End<'_>) {
-        let Some(Stack { tally, .. }) = &self.stack else { return };
+        let Some(ObservedStack { tally, .. }) = &self.stack else { return };
         match begun {
-            Kind::Call => tally.count_call(end),
-            Kind::First => tally.count_attempt(false, end),
-            Kind::Retry => tally.count_attempt(true, end),
+            BegunKind::Call => tally.count_call(end),
+            BegunKind::First => tally.count_attempt(false, end),
+            BegunKind::Retry => tally.count_attempt(true, end),
         }
     }
 }

@@ -129,8 +129,6 @@
 mod collect;
 mod events;
 #[cfg(feature = "metrics")]
-mod lanes;
-#[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod outcome;
@@ -143,6 +141,8 @@ mod spans;
 mod table;
 #[cfg(feature = "metrics")]
 mod tally;
+#[cfg(feature = "metrics")]
+mod thread_shards;
 
 #[cfg(feature = "metrics")]
 #[doc(hidden)]

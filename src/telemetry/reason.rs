@@ -5,7 +5,7 @@ use crate::{
 
 /// Why a mechanism rejected a call. Each belongs to one mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum RejectionReason {
     TimeLimit,
     Deadline,
     Open,
@@ -27,7 +27,7 @@ pub(crate) enum Reason {
     SwitchedOff,
 }
 
-/// The mechanism and the word of each [`Reason`], in order.
+/// The mechanism and the word of each [`RejectionReason`], in order.
 ///
 /// | mechanism | reason | when |
 /// |---|---|---|
@@ -72,7 +72,7 @@ pub(crate) const REASONS: [(&str, &str); 19] = [
     ("kill_switch", "switched_off"),
 ];
 
-impl Reason {
+impl RejectionReason {
     pub(crate) fn of(rejection: &Rejection) -> Self {
         match rejection {
             Rejection::TimedOut(details) if details.limit().is_some() => Self::TimeLimit,
@@ -175,7 +175,7 @@ mod tests {
         ];
         let mut seen = HashSet::new();
         for (rejection, name) in rejections {
-            let index = Reason::of(&rejection).index();
+            let index = RejectionReason::of(&rejection).index();
             assert_eq!(REASONS[index], (rejection.mechanism(), name), "{rejection}");
             seen.insert(index);
         }

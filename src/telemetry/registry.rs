@@ -1,6 +1,6 @@
 //! The mechanisms that are read, by the name of their stack.
 
-use super::tally::Tally;
+use super::tally::CallTally;
 use crate::{
     panics::survives,
     shell::{Instrument, Number, Reading, Readings},
@@ -14,43 +14,43 @@ use std::{
 use tokio::time::Instant;
 
 /// A name, and labels in the order in which the mechanism gives them.
-type Key = (&'static str, Vec<(&'static str, &'static str)>);
+type ReadingKey = (&'static str, Vec<(&'static str, &'static str)>);
 
 /// The readings of several mechanisms of one name, brought together.
-pub(super) type Merged = BTreeMap<Key, Number>;
+pub(super) type MergedReadings = BTreeMap<ReadingKey, Number>;
 
 /// All that is read, by name of the stack.
 #[derive(Default)]
-pub(super) struct Registry {
-    groups: Mutex<BTreeMap<&'static str, Group>>,
+pub(super) struct InstrumentRegistry {
+    groups: Mutex<BTreeMap<&'static str, StackGroup>>,
 }
 
 /// The stacks of one name, and what is watched by it.
 #[derive(Default)]
-struct Group {
+struct StackGroup {
     /// Of the stacks; `None` where there is none, and mechanisms alone are watched.
-    tally: Option<Arc<Tally>>,
-    watched: Vec<Watched>,
+    tally: Option<Arc<CallTally>>,
+    watched: Vec<WatchedInstrument>,
     /// What those have counted that are gone. It makes sure that no count falls.
-    gone: Merged,
+    gone: MergedReadings,
 }
 
 /// An instrument, and by how many it is watched.
 #[derive(Clone)]
-struct Watched {
-    instrument: Watchable,
+struct WatchedInstrument {
+    instrument: InstrumentIdentity,
     uses: usize,
-    counted: Arc<Mutex<Counted>>,
+    counted: Arc<Mutex<InstrumentCounts>>,
 }
 
 /// An instrument that can be told from others without a call of it.
 #[derive(Clone)]
-struct Watchable {
+struct InstrumentIdentity {
     instrument: Arc<dyn Instrument>,
     address: Option<usize>,
 }
 
-impl Watchable {
+impl InstrumentIdentity {
     fn of(instrument: &Arc<dyn Instrument>) -> Self {
         let mut address = None;
         survives(|| address = instrument.address());
@@ -67,18 +67,18 @@ impl Watchable {
 
 /// What a watched instrument has counted. All that read it share this.
 #[derive(Default)]
-struct Counted {
+struct InstrumentCounts {
     /// What it had counted before, which does not count. `None` until it has been read without a panic.
-    before: Option<Merged>,
+    before: Option<MergedReadings>,
     /// The most that it has counted since then, by each reader. No reader gives less.
-    most: Merged,
+    most: MergedReadings,
     /// `most` is part of what stays of its name, and so does not grow.
     is_gone: bool,
 }
 
-impl Counted {
+impl InstrumentCounts {
     /// Puts what the instrument has counted since it is watched in the place of what it has counted in all.
-    fn adjust(&mut self, readings: &mut Merged, is_complete: bool) {
+    fn adjust(&mut self, readings: &mut MergedReadings, is_complete: bool) {
         if self.before.is_none() && is_complete {
             let lasting = readings.iter().filter(|(_, number)| is_lasting(number));
             self.before = Some(lasting.map(|(key, number)| (key.clone(), number.clone())).collect());
@@ -97,10 +97,10 @@ impl Counted {
     }
 }
 
-impl Watched {
+impl WatchedInstrument {
     /// Adds its present readings, but for what it had counted before.
-    fn add_to(&self, merged: &mut Merged, now: Instant) {
-        let mut readings = Merged::new();
+    fn add_to(&self, merged: &mut MergedReadings, now: Instant) {
+        let mut readings = MergedReadings::new();
         // It may be a user's, so it is read under no lock.
         let is_complete = read(&*self.instrument.instrument, now, &mut readings);
         lock(&self.counted).adjust(&mut readings, is_complete);
@@ -113,34 +113,34 @@ impl Watched {
 }
 
 /// Instruments that are read until this is dropped.
-pub(super) struct Watch {
-    registry: Arc<Registry>,
+pub(super) struct RegistryWatch {
+    registry: Arc<InstrumentRegistry>,
     name: &'static str,
-    instruments: Vec<Watchable>,
+    instruments: Vec<InstrumentIdentity>,
 }
 
-impl Registry {
+impl InstrumentRegistry {
     /// The tally of the stacks of this name.
-    pub(super) fn tally(&self, name: &'static str) -> Arc<Tally> {
+    pub(super) fn tally(&self, name: &'static str) -> Arc<CallTally> {
         self.groups().entry(name).or_default().tally.get_or_insert_default().clone()
     }
 
     /// Reads these instruments from now on.
-    pub(super) fn watch(self: &Arc<Self>, name: &'static str, instruments: &[Arc<dyn Instrument>]) -> Watch {
-        let instruments: Vec<_> = instruments.iter().map(Watchable::of).collect();
+    pub(super) fn watch(self: &Arc<Self>, name: &'static str, instruments: &[Arc<dyn Instrument>]) -> RegistryWatch {
+        let instruments: Vec<_> = instruments.iter().map(InstrumentIdentity::of).collect();
         let mut groups = self.groups();
         let group = groups.entry(name).or_default();
         let all: Vec<_> = instruments.iter().map(|instrument| group.watch(instrument)).collect();
         drop(groups);
         // What comes from now on counts. Another thread may have begun to read it since.
         for watched in all.iter().filter(|watched| !watched.is_begun()) {
-            watched.add_to(&mut Merged::new(), Instant::now());
+            watched.add_to(&mut MergedReadings::new(), Instant::now());
         }
-        Watch { registry: self.clone(), name, instruments }
+        RegistryWatch { registry: self.clone(), name, instruments }
     }
 
     /// The tally and the readings of each name.
-    pub(super) fn read(&self) -> Vec<(&'static str, Option<Arc<Tally>>, Merged)> {
+    pub(super) fn read(&self) -> Vec<(&'static str, Option<Arc<CallTally>>, MergedReadings)> {
         let now = Instant::now();
         let groups: Vec<_> = self
             .groups()
@@ -154,12 +154,12 @@ impl Registry {
         groups.collect()
     }
 
-    fn groups(&self) -> MutexGuard<'_, BTreeMap<&'static str, Group>> {
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<&'static str, StackGroup>> {
         lock(&self.groups)
     }
 
     /// Takes one use of an instrument away, unless it is the last one.
-    fn release(&self, name: &'static str, instrument: &Watchable) -> Option<Watched> {
+    fn release(&self, name: &'static str, instrument: &InstrumentIdentity) -> Option<WatchedInstrument> {
         let mut groups = self.groups();
         let watched = groups.get_mut(name)?.watched.iter_mut().find(|watched| watched.instrument.is(instrument))?;
         if watched.uses > 1 {
@@ -170,12 +170,12 @@ impl Registry {
     }
 
     /// Takes an instrument away for good. What it has counted stays.
-    fn retire(&self, name: &'static str, last: &Watched) {
-        let mut readings = Merged::new();
+    fn retire(&self, name: &'static str, last: &WatchedInstrument) {
+        let mut readings = MergedReadings::new();
         last.add_to(&mut readings, Instant::now());
         let mut groups = self.groups();
         let Some(group) = groups.get_mut(name) else { return };
-        let is_last = |watched: &Watched| watched.instrument.is(&last.instrument);
+        let is_last = |watched: &WatchedInstrument| watched.instrument.is(&last.instrument);
         let Some(place) = group.watched.iter().position(is_last) else { return };
         if group.watched[place].uses > 1 {
             // Somebody watches it again.
@@ -195,20 +195,20 @@ impl Registry {
     }
 }
 
-impl Group {
+impl StackGroup {
     /// Watches an instrument once more.
-    fn watch(&mut self, instrument: &Watchable) -> Watched {
+    fn watch(&mut self, instrument: &InstrumentIdentity) -> WatchedInstrument {
         if let Some(watched) = self.watched.iter_mut().find(|watched| watched.instrument.is(instrument)) {
             watched.uses += 1;
             return watched.clone();
         }
-        let watched = Watched { instrument: instrument.clone(), uses: 1, counted: Arc::default() };
+        let watched = WatchedInstrument { instrument: instrument.clone(), uses: 1, counted: Arc::default() };
         self.watched.push(watched.clone());
         watched
     }
 }
 
-impl Drop for Watch {
+impl Drop for RegistryWatch {
     fn drop(&mut self) {
         for instrument in &self.instruments {
             if let Some(last) = self.registry.release(self.name, instrument) {
@@ -218,14 +218,14 @@ impl Drop for Watch {
     }
 }
 
-impl fmt::Debug for Registry {
+impl fmt::Debug for InstrumentRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.groups().keys()).finish()
     }
 }
 
 /// Reads an instrument. Returns whether it has given all, or has panicked.
-fn read(instrument: &dyn Instrument, now: Instant, merged: &mut Merged) -> bool {
+fn read(instrument: &dyn Instrument, now: Instant, merged: &mut MergedReadings) -> bool {
     let mut take = |reading: Reading| {
         let (name, labels, number) = (reading.name(), reading.labels().to_vec(), reading.number().clone());
         merge(merged, (name, labels), number);
@@ -259,7 +259,7 @@ fn raise(most: &mut Number, number: &Number) {
 }
 
 /// Adds a number to those of its key.
-fn merge(merged: &mut Merged, key: Key, number: Number) {
+fn merge(merged: &mut MergedReadings, key: ReadingKey, number: Number) {
     let mut present = match merged.entry(key) {
         Entry::Occupied(present) => present,
         Entry::Vacant(absent) => {

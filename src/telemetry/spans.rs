@@ -1,10 +1,10 @@
 mod scope;
 mod warnings;
 
-use self::{scope::within, warnings::Warnings};
+use self::{scope::within, warnings::RejectionWarnings};
 use super::{
     outcome::CallOutcome,
-    reason::{DENIALS, Reason, denial_index},
+    reason::{DENIALS, RejectionReason, denial_index},
 };
 use crate::{
     error::Rejection,
@@ -126,7 +126,7 @@ pub struct Spans {
 
 struct StackLog {
     name: &'static str,
-    warnings: Warnings,
+    warnings: RejectionWarnings,
     /// The mechanisms hold it weakly, so it ends with the stack. It holds nothing of the stack.
     listener: OnceLock<Arc<StateListener>>,
 }
@@ -147,7 +147,7 @@ impl Spans {
     }
 
     fn of(name: &'static str) -> Self {
-        Self { stack: Arc::new(StackLog { name, warnings: Warnings::new(), listener: OnceLock::new() }) }
+        Self { stack: Arc::new(StackLog { name, warnings: RejectionWarnings::new(), listener: OnceLock::new() }) }
     }
 }
 
@@ -260,7 +260,7 @@ impl StackLog {
 
     fn rejected(&self, rejection: &Rejection) {
         let (stack, mechanism) = (self.name, rejection.mechanism());
-        let (reason, reached) = (Reason::of(rejection).name(), rejection.reached_service());
+        let (reason, reached) = (RejectionReason::of(rejection).name(), rejection.reached_service());
         let retry_after = rejection.retry_after().map(field::debug);
         debug!(target: TARGET, stack, mechanism, reason, reached, retry_after, "{rejection}");
         if event_enabled!(target: TARGET, Level::WARN) {

@@ -1,9 +1,9 @@
 //! What the calls of one stack have come to, counted by the threads that run them.
 
 use super::{
-    lanes::{Lanes, Writer},
     outcome::CallOutcome,
-    reason::{DENIALS, REASONS, Reason, denial_index},
+    reason::{DENIALS, REASONS, RejectionReason, denial_index},
+    thread_shards::{ShardWriter, ThreadShards},
 };
 use crate::{
     clock::Nanos,
@@ -26,22 +26,22 @@ const OUTCOMES: usize = CallOutcome::ALL.len();
 
 /// A histogram that is made by the first duration it counts.
 #[derive(Default)]
-struct Durations(OnceLock<Box<[Bucket; COUNT]>>);
+struct DurationBuckets(OnceLock<Box<[DurationBucket; COUNT]>>);
 
 /// A count and a sum of nanoseconds, beside each other in one cache line. The sum is written first and read last, so
 /// that it has all durations that are counted.
 #[derive(Default)]
-struct Bucket {
+struct DurationBucket {
     count: AtomicU64,
     nanos: AtomicU64,
 }
 
-impl Durations {
+impl DurationBuckets {
     #[inline]
-    fn record(&self, took: Duration, writer: Writer) {
+    fn record(&self, took: Duration, writer: ShardWriter) {
         let nanos = Nanos::of(took);
-        let buckets = self.0.get_or_init(|| Box::new(array::from_fn(|_| Bucket::default())));
-        let Bucket { count, nanos: sum } = &buckets[bucket(nanos)];
+        let buckets = self.0.get_or_init(|| Box::new(array::from_fn(|_| DurationBucket::default())));
+        let DurationBucket { count, nanos: sum } = &buckets[bucket(nanos)];
         writer.add(sum, nanos.0);
         // After the sum, with release: it pairs with the reading.
         writer.add(count, 1);
@@ -49,19 +49,19 @@ impl Durations {
 
     fn add_to(&self, histogram: &mut Histogram) {
         for (place, bucket) in self.0.get().into_iter().flat_map(|buckets| buckets.iter().enumerate()) {
-            let Bucket { count, nanos } = bucket;
+            let DurationBucket { count, nanos } = bucket;
             let count = count.load(Ordering::Acquire);
             histogram.add(place, count, nanos.load(Ordering::Relaxed));
         }
     }
 }
 
-/// What one thread has counted, or several that share a lane.
+/// What one thread has counted, or several that share a shard.
 #[derive(Default)]
-struct Lane {
-    calls: [Durations; OUTCOMES],
-    attempts: [[Durations; OUTCOMES]; KINDS.len()],
-    delays: Durations,
+struct ThreadCounts {
+    calls: [DurationBuckets; OUTCOMES],
+    attempts: [[DurationBuckets; OUTCOMES]; KINDS.len()],
+    delays: DurationBuckets,
     denied: [AtomicU64; DENIALS.len()],
     /// By reason, and whether the service was reached.
     rejected: [[AtomicU64; 2]; REASONS.len()],
@@ -69,47 +69,47 @@ struct Lane {
 
 /// What the calls of one stack have come to.
 ///
-/// A thread counts on a lane of its own. A histogram takes 304 bytes for each thread and each outcome that has come up.
+/// A thread counts on a shard of its own. A histogram takes 304 bytes for each thread and each outcome that has come up.
 #[derive(Default)]
-pub(super) struct Tally(Lanes<Lane>);
+pub(super) struct CallTally(ThreadShards<ThreadCounts>);
 
-impl Tally {
+impl CallTally {
     /// Counts a call that has ended.
     #[inline]
     pub(super) fn count_call(&self, end: &End<'_>) {
-        let (lane, writer) = self.0.own();
-        lane.calls[CallOutcome::of(end).index()].record(end.took(), writer);
+        let (shard, writer) = self.0.own();
+        shard.calls[CallOutcome::of(end).index()].record(end.took(), writer);
         let retries = end.retries();
         if retries.attempts() > 1 {
-            lane.delays.record(retries.waited(), writer);
+            shard.delays.record(retries.waited(), writer);
         }
         if let Some(denied) = retries.denied() {
-            writer.add(&lane.denied[denial_index(denied)], 1);
+            writer.add(&shard.denied[denial_index(denied)], 1);
         }
         if let Some(rejection) = end.rejection() {
             let reached = usize::from(rejection.reached_service());
-            writer.add(&lane.rejected[Reason::of(rejection).index()][reached], 1);
+            writer.add(&shard.rejected[RejectionReason::of(rejection).index()][reached], 1);
         }
     }
 
     /// Counts an attempt that has ended.
     #[inline]
     pub(super) fn count_attempt(&self, is_retry: bool, end: &End<'_>) {
-        let (lane, writer) = self.0.own();
-        lane.attempts[usize::from(is_retry)][CallOutcome::of(end).index()].record(end.took(), writer);
+        let (shard, writer) = self.0.own();
+        shard.attempts[usize::from(is_retry)][CallOutcome::of(end).index()].record(end.took(), writer);
     }
 
     /// What was counted so far. Threads may count meanwhile.
-    pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        self.0.iter().for_each(|lane| totals.add(lane));
+    pub(super) fn totals(&self) -> CallTotals {
+        let mut totals = CallTotals::default();
+        self.0.iter().for_each(|shard| totals.add(shard));
         totals
     }
 }
 
-/// The sums of all lanes.
+/// The sums of all shards.
 #[derive(Default)]
-pub(super) struct Totals {
+pub(super) struct CallTotals {
     pub(super) calls: [Histogram; OUTCOMES],
     pub(super) attempts: [[Histogram; OUTCOMES]; KINDS.len()],
     pub(super) delays: Histogram,
@@ -117,15 +117,15 @@ pub(super) struct Totals {
     pub(super) rejected: [[u64; 2]; REASONS.len()],
 }
 
-impl Totals {
-    fn add(&mut self, lane: &Lane) {
-        let attempts = lane.attempts.iter().flatten().zip(self.attempts.iter_mut().flatten());
-        let histograms = lane.calls.iter().zip(&mut self.calls).chain(attempts);
-        for (durations, histogram) in histograms.chain([(&lane.delays, &mut self.delays)]) {
+impl CallTotals {
+    fn add(&mut self, shard: &ThreadCounts) {
+        let attempts = shard.attempts.iter().flatten().zip(self.attempts.iter_mut().flatten());
+        let histograms = shard.calls.iter().zip(&mut self.calls).chain(attempts);
+        for (durations, histogram) in histograms.chain([(&shard.delays, &mut self.delays)]) {
             durations.add_to(histogram);
         }
-        let rejected = lane.rejected.iter().flatten().zip(self.rejected.iter_mut().flatten());
-        for (count, sum) in lane.denied.iter().zip(&mut self.denied).chain(rejected) {
+        let rejected = shard.rejected.iter().flatten().zip(self.rejected.iter_mut().flatten());
+        for (count, sum) in shard.denied.iter().zip(&mut self.denied).chain(rejected) {
             *sum = sum.wrapping_add(count.load(Ordering::Relaxed));
         }
     }

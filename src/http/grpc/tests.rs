@@ -32,19 +32,19 @@ fn the_content_type_of_grpc_ends_there_or_goes_on_with_its_suffix_or_parameters(
 
 #[test]
 fn a_status_is_a_number_from_0_to_16_and_anything_else_is_unknown() {
-    for (number, (code, name)) in Code::NAMES.into_iter().enumerate() {
+    for (number, (code, name)) in GrpcCode::NAMES.into_iter().enumerate() {
         let headers = fields(STATUS, &[&number.to_string()]);
-        assert_eq!(Code::read(&headers), Some(code));
+        assert_eq!(GrpcCode::read(&headers), Some(code));
         assert_eq!((usize::from(code.number()), format!("{code:?}").as_str()), (number, name));
     }
-    assert_eq!(Code::read(&HeaderMap::new()), None);
-    assert_eq!(Code::read(&fields(STATUS, &[" 14 "])), Some(Code::UNAVAILABLE));
-    assert_eq!(Code::read(&fields(STATUS, &["14", "0"])), Some(Code::UNAVAILABLE));
+    assert_eq!(GrpcCode::read(&HeaderMap::new()), None);
+    assert_eq!(GrpcCode::read(&fields(STATUS, &[" 14 "])), Some(GrpcCode::UNAVAILABLE));
+    assert_eq!(GrpcCode::read(&fields(STATUS, &["14", "0"])), Some(GrpcCode::UNAVAILABLE));
     let before = ignored_headers().grpc_status;
     let unreadable = ["", "17", "-1", "+0", "0x0", "OK", "1.0", "18446744073709551616", "\u{660}"];
     for value in unreadable {
-        assert_eq!(Code::read(&fields(STATUS, &[value, "0"])), Some(Code::UNKNOWN), "{value:?}");
-        assert_eq!(Code::peek(&fields(STATUS, &[value, "0"])), Some(Code::UNKNOWN), "{value:?}");
+        assert_eq!(GrpcCode::read(&fields(STATUS, &[value, "0"])), Some(GrpcCode::UNKNOWN), "{value:?}");
+        assert_eq!(GrpcCode::peek(&fields(STATUS, &[value, "0"])), Some(GrpcCode::UNKNOWN), "{value:?}");
     }
     assert!(ignored_headers().grpc_status >= before + unreadable.len() as u64);
 }
@@ -60,7 +60,7 @@ fn each_status_of_http_stands_for_a_code() {
             429 | 502 | 503 | 504 => 14,
             _ => 2,
         };
-        assert_eq!(Code::of_http(status), Code(expected), "{status}");
+        assert_eq!(GrpcCode::of_http(status), GrpcCode(expected), "{status}");
     }
 }
 
@@ -197,8 +197,8 @@ proptest! {
             }
         }
         is_grpc(&headers);
-        prop_assert_eq!(Code::read(&headers).is_some(), headers.contains_key(STATUS));
-        prop_assert_eq!(Code::read(&headers), Code::peek(&headers));
+        prop_assert_eq!(GrpcCode::read(&headers).is_some(), headers.contains_key(STATUS));
+        prop_assert_eq!(GrpcCode::read(&headers), GrpcCode::peek(&headers));
         prop_assert_eq!(Pushback::read(&headers).is_some(), headers.contains_key(PUSHBACK));
         prop_assert_eq!(Pushback::read(&headers), Pushback::peek(&headers));
     }

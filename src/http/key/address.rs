@@ -68,12 +68,12 @@ const DEFAULT_IPV6_PREFIX: u8 = 64;
 pub struct ClientAddress<F = InExtensions> {
     peer: F,
     trusted_proxies: usize,
-    header: Header,
+    header: ProxyHeader,
     ipv6_prefix: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Header {
+enum ProxyHeader {
     XForwardedFor,
     Forwarded,
 }
@@ -118,7 +118,7 @@ impl<F> ClientAddress<F> {
     }
 
     fn of_peer(peer: F) -> Self {
-        Self { peer, trusted_proxies: 0, header: Header::XForwardedFor, ipv6_prefix: DEFAULT_IPV6_PREFIX }
+        Self { peer, trusted_proxies: 0, header: ProxyHeader::XForwardedFor, ipv6_prefix: DEFAULT_IPV6_PREFIX }
     }
 
     /// How many proxies of your own a request passes, each of which adds one entry. Default: none, and no header is
@@ -131,7 +131,7 @@ impl<F> ClientAddress<F> {
     /// otherwise. It is one or the other: a proxy that adds to one passes on what the client has written into the
     /// other.
     pub fn by_forwarded(self) -> Self {
-        Self { header: Header::Forwarded, ..self }
+        Self { header: ProxyHeader::Forwarded, ..self }
     }
 
     /// How many bits of an IPv6 address count. Fewer where subscribers have more addresses (56 or 48); 128 where each
@@ -168,16 +168,16 @@ impl<F> ClientAddress<F> {
     fn reported<B>(&self, request: &Request<B>) -> Option<IpAddr> {
         let furthest = self.trusted_proxies.checked_sub(1)?;
         let name = match self.header {
-            Header::XForwardedFor => X_FORWARDED_FOR,
-            Header::Forwarded => header::FORWARDED,
+            ProxyHeader::XForwardedFor => X_FORWARDED_FOR,
+            ProxyHeader::Forwarded => header::FORWARDED,
         };
         let fields = request.headers().get_all(name).iter().rev();
         let entries = fields.flat_map(|field| entries_from_right(field.as_bytes()));
         let mut nearest = None;
         for (place, entry) in entries.enumerate() {
             let address = match self.header {
-                Header::XForwardedFor => address_of_node(entry),
-                Header::Forwarded => address_of_element(entry),
+                ProxyHeader::XForwardedFor => address_of_node(entry),
+                ProxyHeader::Forwarded => address_of_element(entry),
             };
             nearest = address.or(nearest);
             if place == furthest {

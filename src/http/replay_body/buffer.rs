@@ -5,14 +5,14 @@
 //!
 //! | from | to | by | when |
 //! |---|---|---|---|
-//! | idle | polled | [`next`](Buffer::next) | a reader has read all that is kept |
-//! | polled | idle | [`pending`](Buffer::pending), [`push`](Buffer::push) | the source has no frame, or one that fits |
-//! | polled | at the cap | [`push`](Buffer::push) | the frame does not fit |
-//! | polled | ended | [`end`](Buffer::end) | the source has no more |
-//! | polled | failed | [`fail`](Buffer::fail) | the source failed or panicked |
-//! | at the cap | passed | [`next`](Buffer::next) | the newest reader has read all that is kept, and takes the source |
+//! | idle | polled | [`next`](ReplayBuffer::next) | a reader has read all that is kept |
+//! | polled | idle | [`pending`](ReplayBuffer::pending), [`push`](ReplayBuffer::push) | the source has no frame, or one that fits |
+//! | polled | at the cap | [`push`](ReplayBuffer::push) | the frame does not fit |
+//! | polled | ended | [`end`](ReplayBuffer::end) | the source has no more |
+//! | polled | failed | [`fail`](ReplayBuffer::fail) | the source failed or panicked |
+//! | at the cap | passed | [`next`](ReplayBuffer::next) | the newest reader has read all that is kept, and takes the source |
 
-use super::readers::{Readers, Wakes};
+use super::readers::{BodyReaders, ReaderWakers};
 use crate::sync::{Mutex, MutexGuard, lock};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -25,39 +25,39 @@ use std::{
 
 /// What is kept of a body, and who reads it. It is also the waker of the source: it wakes all that wait.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(super) struct ReplayBuffer {
     cap: usize,
-    state: Mutex<State>,
+    state: Mutex<ReplayState>,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+struct ReplayState {
+    phase: SourcePhase,
     /// None of them is empty, so there are at most as many as the cap has bytes.
     frames: Vec<Bytes>,
     /// The bytes of all frames; at most the cap.
     bytes: usize,
     /// They come after all frames. Once they are here, the source has ended.
     trailers: Option<Box<HeaderMap>>,
-    rest: Rest,
-    readers: Readers,
+    rest: BodyRest,
+    readers: BodyReaders,
 }
 
 /// What the source has said of what is still to come.
 #[derive(Clone, Debug)]
-pub(super) struct Rest {
+pub(super) struct BodyRest {
     pub(super) size: SizeHint,
     pub(super) is_over: bool,
 }
 
-impl Rest {
+impl BodyRest {
     fn nothing() -> Self {
         Self { size: SizeHint::with_exact(0), is_over: true }
     }
 }
 
 #[derive(Debug)]
-enum Phase {
+enum SourcePhase {
     Idle,
     /// A reader has the source. `contended` if another one has asked for it since.
     Polled {
@@ -73,7 +73,7 @@ enum Phase {
 
 /// How far one reader has come.
 #[derive(Debug)]
-pub(super) struct Position {
+pub(super) struct ReadPosition {
     /// Which attempt it is. Higher numbers are newer.
     pub(super) number: u64,
     frames: usize,
@@ -81,7 +81,7 @@ pub(super) struct Position {
     trailers: bool,
 }
 
-impl Position {
+impl ReadPosition {
     pub(super) fn start(number: u64) -> Self {
         Self { number, frames: 0, bytes: 0, trailers: false }
     }
@@ -89,7 +89,7 @@ impl Position {
 
 /// What a reader does next.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum ReadStep {
     /// It returns this frame, which was kept.
     Return(Frame<Bytes>),
     /// It polls the source, which is its own until it says what came of that.
@@ -105,17 +105,17 @@ pub(super) enum Step {
 
 /// What was kept, to be dropped without the lock: `Bytes` may run user code when they are dropped.
 #[derive(Debug)]
-struct Leftovers {
-    _phase: Phase,
+struct ReplayLeftovers {
+    _phase: SourcePhase,
     _frames: Vec<Bytes>,
     _trailers: Option<Box<HeaderMap>>,
 }
 
-impl State {
+impl ReplayState {
     /// Keeps nothing any more.
-    fn give_up(&mut self, phase: Phase) -> Leftovers {
+    fn give_up(&mut self, phase: SourcePhase) -> ReplayLeftovers {
         self.bytes = 0;
-        Leftovers {
+        ReplayLeftovers {
             _phase: mem::replace(&mut self.phase, phase),
             _frames: mem::take(&mut self.frames),
             _trailers: self.trailers.take(),
@@ -123,7 +123,7 @@ impl State {
     }
 
     /// The next frame that is kept.
-    fn kept(&self, position: &mut Position) -> Option<Frame<Bytes>> {
+    fn kept(&self, position: &mut ReadPosition) -> Option<Frame<Bytes>> {
         if let Some(frame) = self.frames.get(position.frames) {
             position.frames += 1;
             position.bytes = position.bytes.saturating_add(frame.len());
@@ -135,20 +135,20 @@ impl State {
     }
 
     /// Wakes the readers that wait for the source, or for what it has brought.
-    fn wake_others(&mut self, position: &Position) -> Wakes {
+    fn wake_others(&mut self, position: &ReadPosition) -> ReaderWakers {
         self.readers.take_wakers(Some(position.number))
     }
 }
 
-impl Buffer {
-    pub(super) fn new(cap: usize, rest: Rest) -> Self {
-        let state = State {
-            phase: Phase::Idle,
+impl ReplayBuffer {
+    pub(super) fn new(cap: usize, rest: BodyRest) -> Self {
+        let state = ReplayState {
+            phase: SourcePhase::Idle,
             frames: Vec::new(),
             bytes: 0,
             trailers: None,
             rest,
-            readers: Readers::default(),
+            readers: BodyReaders::default(),
         };
         Self { cap, state: Mutex::new(state) }
     }
@@ -157,13 +157,13 @@ impl Buffer {
         self.cap
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ReplayState> {
         lock(&self.state)
     }
 
     /// Whether another reader could still read it all.
     pub(super) fn can_be_replayed(&self) -> bool {
-        !matches!(self.lock().phase, Phase::Passed | Phase::Failed)
+        !matches!(self.lock().phase, SourcePhase::Passed | SourcePhase::Failed)
     }
 
     /// Adds a reader: the number of a new one, or that of the last attempt.
@@ -177,32 +177,32 @@ impl Buffer {
         drop(removed);
     }
 
-    pub(super) fn next(&self, position: &mut Position, waker: &Waker) -> Step {
+    pub(super) fn next(&self, position: &mut ReadPosition, waker: &Waker) -> ReadStep {
         // A clone made without the lock, or the waker that it has replaced.
         let mut spare = None;
         loop {
             let mut state = self.lock();
             if let Some(frame) = state.kept(position) {
                 state.readers.stop_waiting(position.number);
-                return Step::Return(frame);
+                return ReadStep::Return(frame);
             }
             let is_newest = state.readers.is_newest(position.number);
             match &mut state.phase {
-                Phase::Ended => return Step::End,
-                Phase::Passed => return Step::TooLarge,
-                Phase::Failed => return Step::Failed,
-                Phase::AtCap(_) if !is_newest => return Step::TooLarge,
+                SourcePhase::Ended => return ReadStep::End,
+                SourcePhase::Passed => return ReadStep::TooLarge,
+                SourcePhase::Failed => return ReadStep::Failed,
+                SourcePhase::AtCap(_) if !is_newest => return ReadStep::TooLarge,
                 // AtCap => Passed
-                Phase::AtCap(frame) => {
+                SourcePhase::AtCap(frame) => {
                     let frame = mem::take(frame);
-                    let leftovers = state.give_up(Phase::Passed);
+                    let leftovers = state.give_up(SourcePhase::Passed);
                     let wakes = state.wake_others(position);
                     drop(state);
                     wakes.wake();
                     drop(leftovers);
-                    return Step::GoOnAlone(frame);
+                    return ReadStep::GoOnAlone(frame);
                 }
-                Phase::Idle | Phase::Polled { .. } => {}
+                SourcePhase::Idle | SourcePhase::Polled { .. } => {}
             }
             // Before the source is polled: it may wake its reader before that returns.
             if !state.readers.wait(position.number, waker, &mut spare) {
@@ -211,14 +211,14 @@ impl Buffer {
                 continue;
             }
             let step = match &mut state.phase {
-                Phase::Polled { contended } => {
+                SourcePhase::Polled { contended } => {
                     *contended = true;
-                    Step::Wait
+                    ReadStep::Wait
                 }
                 // Idle => Polled
                 phase => {
-                    *phase = Phase::Polled { contended: false };
-                    Step::Poll
+                    *phase = SourcePhase::Polled { contended: false };
+                    ReadStep::Poll
                 }
             };
             drop(state);
@@ -227,32 +227,32 @@ impl Buffer {
     }
 
     /// The source has no frame yet, and is back in its place.
-    pub(super) fn pending(&self, position: &Position, rest: Rest) {
+    pub(super) fn pending(&self, position: &ReadPosition, rest: BodyRest) {
         let mut state = self.lock();
         // Polled => Idle
-        let was = mem::replace(&mut state.phase, Phase::Idle);
+        let was = mem::replace(&mut state.phase, SourcePhase::Idle);
         state.rest = rest;
         // The source may have woken its readers before these began to wait: they poll it themselves.
-        let wakes = matches!(was, Phase::Polled { contended: true }).then(|| state.wake_others(position));
+        let wakes = matches!(was, SourcePhase::Polled { contended: true }).then(|| state.wake_others(position));
         drop(state);
         wakes.unwrap_or_default().wake();
     }
 
     /// The source has brought this frame, and is back in its place. An empty frame is not kept.
-    pub(super) fn push(&self, position: &Position, frame: Bytes, rest: Rest) {
+    pub(super) fn push(&self, position: &ReadPosition, frame: Bytes, rest: BodyRest) {
         let mut state = self.lock();
         let bytes = state.bytes.saturating_add(frame.len());
         state.rest = rest;
         if bytes <= self.cap {
             // Polled => Idle
-            state.phase = Phase::Idle;
+            state.phase = SourcePhase::Idle;
             state.bytes = bytes;
             if !frame.is_empty() {
                 state.frames.push(frame);
             }
         } else {
             // Polled => AtCap
-            state.phase = Phase::AtCap(frame);
+            state.phase = SourcePhase::AtCap(frame);
         }
         state.readers.stop_waiting(position.number);
         let wakes = state.wake_others(position);
@@ -261,22 +261,22 @@ impl Buffer {
     }
 
     /// The source has ended, with trailers or without.
-    pub(super) fn end(&self, position: &Position, trailers: Option<Box<HeaderMap>>) {
+    pub(super) fn end(&self, position: &ReadPosition, trailers: Option<Box<HeaderMap>>) {
         let mut state = self.lock();
         // Polled => Ended
-        state.phase = Phase::Ended;
+        state.phase = SourcePhase::Ended;
         state.trailers = trailers;
-        state.rest = Rest::nothing();
+        state.rest = BodyRest::nothing();
         let wakes = state.wake_others(position);
         drop(state);
         wakes.wake();
     }
 
     /// The source has failed or panicked.
-    pub(super) fn fail(&self, position: &Position) {
+    pub(super) fn fail(&self, position: &ReadPosition) {
         let mut state = self.lock();
         // Polled => Failed
-        let leftovers = state.give_up(Phase::Failed);
+        let leftovers = state.give_up(SourcePhase::Failed);
         let wakes = state.wake_others(position);
         drop(state);
         wakes.wake();
@@ -284,17 +284,17 @@ impl Buffer {
     }
 
     /// What a reader has still to read.
-    pub(super) fn rest(&self, position: &Position) -> Rest {
+    pub(super) fn rest(&self, position: &ReadPosition) -> BodyRest {
         let state = self.lock();
         let unread = match &state.phase {
-            Phase::Passed | Phase::Failed => return Rest { size: SizeHint::default(), is_over: false },
-            Phase::AtCap(frame) => state.bytes.saturating_add(frame.len()),
-            Phase::Idle | Phase::Polled { .. } | Phase::Ended => state.bytes,
+            SourcePhase::Passed | SourcePhase::Failed => return BodyRest { size: SizeHint::default(), is_over: false },
+            SourcePhase::AtCap(frame) => state.bytes.saturating_add(frame.len()),
+            SourcePhase::Idle | SourcePhase::Polled { .. } | SourcePhase::Ended => state.bytes,
         };
         let all_read = position.frames == state.frames.len() && position.trailers == state.trailers.is_some();
-        let is_over = all_read && state.rest.is_over && !matches!(state.phase, Phase::AtCap(_));
+        let is_over = all_read && state.rest.is_over && !matches!(state.phase, SourcePhase::AtCap(_));
         let unread = unread.saturating_sub(position.bytes);
-        Rest { size: longer(&state.rest.size, unread), is_over }
+        BodyRest { size: longer(&state.rest.size, unread), is_over }
     }
 }
 
@@ -310,7 +310,7 @@ pub(in crate::http) fn longer(rest: &SizeHint, bytes: usize) -> SizeHint {
     size
 }
 
-impl Wake for Buffer {
+impl Wake for ReplayBuffer {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

@@ -3,9 +3,9 @@ use thiserror::Error;
 use tower::BoxError;
 
 /// A number of bytes as people read it.
-struct Bytes(usize);
+struct ByteCount(usize);
 
-impl fmt::Display for Bytes {
+impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             1 => f.write_str("1 byte"),
@@ -27,7 +27,7 @@ pub enum ReplayError<E> {
     #[error(
         "the request body is larger than its replay cap of {}, and another attempt sends the rest: with a higher cap \
          both send all of it",
-        Bytes(*cap)
+        ByteCount(*cap)
     )]
     TooLarge {
         /// The most bytes that are kept.

@@ -8,15 +8,15 @@ pub(super) const LAST: u64 = u64::MAX;
 
 /// The readers of one body that are alive. Its methods are called under the lock: they neither clone nor drop a waker.
 #[derive(Debug, Default)]
-pub(super) struct Readers {
+pub(super) struct BodyReaders {
     /// Two at most, unless the caller hedges more.
-    slots: Vec<Slot>,
+    slots: Vec<ReaderSlot>,
     joined: u64,
 }
 
 /// One reader.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ReaderSlot {
     number: u64,
     is_waiting: bool,
     /// It stays when the reader no longer waits, for the next time.
@@ -26,12 +26,12 @@ pub(super) struct Slot {
 /// Readers to wake, without the lock.
 #[derive(Debug, Default)]
 #[must_use]
-pub(super) struct Wakes {
+pub(super) struct ReaderWakers {
     first: Option<Waker>,
     more: Vec<Waker>,
 }
 
-impl Wakes {
+impl ReaderWakers {
     /// A waker that panics keeps no other from waking.
     pub(super) fn wake(self) {
         for waker in self.first.into_iter().chain(self.more) {
@@ -40,7 +40,7 @@ impl Wakes {
     }
 }
 
-impl Readers {
+impl BodyReaders {
     /// Adds a reader, of this number or the next one.
     pub(super) fn join(&mut self, number: Option<u64>) -> u64 {
         let number = number.unwrap_or_else(|| {
@@ -53,13 +53,13 @@ impl Readers {
 
     fn place_of(&mut self, number: u64) -> usize {
         self.slots.iter().position(|slot| slot.number == number).unwrap_or_else(|| {
-            self.slots.push(Slot { number, is_waiting: false, waker: None });
+            self.slots.push(ReaderSlot { number, is_waiting: false, waker: None });
             self.slots.len() - 1
         })
     }
 
     /// Removes a reader. Its slot is to be dropped without the lock.
-    pub(super) fn leave(&mut self, number: u64) -> Option<Slot> {
+    pub(super) fn leave(&mut self, number: u64) -> Option<ReaderSlot> {
         let place = self.slots.iter().position(|slot| slot.number == number)?;
         Some(self.slots.swap_remove(place))
     }
@@ -88,13 +88,13 @@ impl Readers {
     }
 
     /// The wakers of all that wait, but for this one.
-    pub(super) fn take_wakers(&mut self, except: Option<u64>) -> Wakes {
-        let mut wakes = Wakes::default();
+    pub(super) fn take_wakers(&mut self, except: Option<u64>) -> ReaderWakers {
+        let mut wakes = ReaderWakers::default();
         for slot in self.slots.iter_mut().filter(|slot| slot.is_waiting && Some(slot.number) != except) {
             slot.is_waiting = false;
             match (slot.waker.take(), &mut wakes) {
-                (first, Wakes { first: none @ None, .. }) => *none = first,
-                (waker, Wakes { more, .. }) => more.extend(waker),
+                (first, ReaderWakers { first: none @ None, .. }) => *none = first,
+                (waker, ReaderWakers { more, .. }) => more.extend(waker),
             }
         }
         wakes

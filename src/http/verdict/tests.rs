@@ -1,4 +1,4 @@
-use super::{super::grpc, asked::RETRY, *};
+use super::{super::grpc, retry_advice::RETRY, *};
 use http::{HeaderValue, header::CONTENT_TYPE};
 use proptest::{collection::vec, prelude::*};
 
@@ -77,6 +77,6 @@ proptest! {
             }
         }
         let (outcome, _) = Verdict::new(peer).of_trailers(Some(&trailers));
-        prop_assert_eq!(outcome == Outcome::Success, Code::peek(&trailers) == Some(Code::OK));
+        prop_assert_eq!(outcome == Outcome::Success, GrpcCode::peek(&trailers) == Some(GrpcCode::OK));
     }
 }

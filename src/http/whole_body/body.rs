@@ -1,13 +1,13 @@
 use super::{
     deadline::BodyDeadline,
-    held::{BodyEnd, Permits},
+    held::{BodyEnd, HeldPermits},
 };
 use crate::{
     classify::Outcome,
     error::{Rejection, TimedOut},
     http::{
         answer::write_status,
-        grpc::{self, Code},
+        grpc::{self, GrpcCode},
         verdict::{self, Verdict},
     },
     shell::{Frame as CallFrame, Timer},
@@ -42,7 +42,7 @@ pin_project! {
         #[pin]
         body: Option<B>,
         // During a poll they are on the stack, so that a panic settles them.
-        permits: Permits,
+        permits: HeldPermits,
         // Boxed, so that the body is `Unpin` where that of the service is.
         timer: Option<Pin<Box<Timer>>>,
         deadline: Option<BodyDeadline>,
@@ -78,7 +78,7 @@ fn is_whole(body: &impl Body, left: Option<u64>) -> bool {
 }
 
 /// Settles permits as of a body that panicked, unless they are taken from it.
-struct SettleOnPanic(Permits);
+struct SettleOnPanic(HeldPermits);
 
 impl Drop for SettleOnPanic {
     fn drop(&mut self) {
@@ -91,7 +91,7 @@ impl SettleOnPanic {
         self.0.settle(end);
     }
 
-    fn keep(mut self) -> Permits {
+    fn keep(mut self) -> HeldPermits {
         mem::take(&mut self.0)
     }
 }
@@ -100,7 +100,7 @@ impl<B: Body> WholeBody<B> {
     /// The response, with what is held for it in its body.
     pub(super) fn of(
         response: Response<B>,
-        mut permits: Permits,
+        mut permits: HeldPermits,
         deadline: Option<BodyDeadline>,
         judge: &Verdict,
     ) -> Response<Self> {
@@ -240,7 +240,7 @@ fn time_is_up<D>(is_grpc: bool) -> Result<Frame<D>, BoxError> {
         return Err(rejection.into());
     }
     let mut trailers = HeaderMap::new();
-    write_status(&mut trailers, Code::DEADLINE_EXCEEDED.number(), &rejection.to_string());
+    write_status(&mut trailers, GrpcCode::DEADLINE_EXCEEDED.number(), &rejection.to_string());
     Ok(Frame::trailers(trailers))
 }
 

@@ -66,7 +66,7 @@ impl BodyEnd {
 }
 
 /// A permit, whatever its admission.
-trait Held: Send {
+trait AnyHeldPermit: Send {
     fn under_way(&mut self, frame: &mut Frame);
 
     fn settle(&mut self, end: BodyEnd, frame: &mut Frame);
@@ -84,7 +84,7 @@ where
     call: PhantomData<fn(Request, Response, E)>,
 }
 
-impl<A, Request, Response, E> Held for HeldPermit<A, Request, Response, E>
+impl<A, Request, Response, E> AnyHeldPermit for HeldPermit<A, Request, Response, E>
 where
     A: Admission<Request, Response, E> + Send + Sync,
     A::Permit: Send,
@@ -117,9 +117,9 @@ where
 /// The permits of a response, the innermost first. Dropped, they are settled by what the head of the response was
 /// worth, as where a retry drops the answer.
 #[derive(Default)]
-pub(super) struct Permits(Vec<Box<dyn Held>>);
+pub(super) struct HeldPermits(Vec<Box<dyn AnyHeldPermit>>);
 
-impl Permits {
+impl HeldPermits {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -144,7 +144,7 @@ impl Permits {
     }
 }
 
-impl Drop for Permits {
+impl Drop for HeldPermits {
     fn drop(&mut self) {
         self.settle(BodyEnd::Complete);
     }
@@ -153,19 +153,19 @@ impl Drop for Permits {
 /// Where permits are between the stage that took them and the border: in the extensions of the response, so that they
 /// are settled where it is dropped. A value there has to be `Clone`; the last of its clones settles.
 #[derive(Clone, Default)]
-struct Parked(Arc<Mutex<Permits>>);
+struct ParkedPermits(Arc<Mutex<HeldPermits>>);
 
 /// Parks a permit.
-fn park(response: &mut http::Extensions, permit: Box<dyn Held>) {
-    let Parked(permits) = response.get_or_insert_default();
+fn park(response: &mut http::Extensions, permit: Box<dyn AnyHeldPermit>) {
+    let ParkedPermits(permits) = response.get_or_insert_default();
     permits.lock().unwrap_or_else(PoisonError::into_inner).0.push(permit);
 }
 
 /// Takes what was parked.
-pub(super) fn take_parked(response: &mut http::Extensions) -> Permits {
+pub(super) fn take_parked(response: &mut http::Extensions) -> HeldPermits {
     match response.remove() {
-        Some(Parked(permits)) => mem::take(&mut *permits.lock().unwrap_or_else(PoisonError::into_inner)),
-        None => Permits::default(),
+        Some(ParkedPermits(permits)) => mem::take(&mut *permits.lock().unwrap_or_else(PoisonError::into_inner)),
+        None => HeldPermits::default(),
     }
 }
 

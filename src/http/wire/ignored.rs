@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A header that was ignored, since its value could not be read.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::http) enum Ignored {
+pub(in crate::http) enum IgnoredHeader {
     RetryAfter,
     SteadfastRetry,
     GrpcRetryPushback,
@@ -15,7 +15,7 @@ pub(in crate::http) enum Ignored {
 /// Relaxed: nothing else is read by what the counts say.
 static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
-impl Ignored {
+impl IgnoredHeader {
     /// Adds one to the count of such headers.
     #[cold]
     pub(in crate::http) fn count(self) {
@@ -89,12 +89,12 @@ impl IgnoredHeaders {
 /// ```
 pub fn ignored_headers() -> IgnoredHeaders {
     IgnoredHeaders {
-        retry_after: Ignored::RetryAfter.counted(),
-        steadfast_retry: Ignored::SteadfastRetry.counted(),
-        grpc_retry_pushback: Ignored::GrpcRetryPushback.counted(),
-        grpc_status: Ignored::GrpcStatus.counted(),
-        deadline: Ignored::Deadline.counted(),
-        attempt: Ignored::Attempt.counted(),
-        criticality: Ignored::Criticality.counted(),
+        retry_after: IgnoredHeader::RetryAfter.counted(),
+        steadfast_retry: IgnoredHeader::SteadfastRetry.counted(),
+        grpc_retry_pushback: IgnoredHeader::GrpcRetryPushback.counted(),
+        grpc_status: IgnoredHeader::GrpcStatus.counted(),
+        deadline: IgnoredHeader::Deadline.counted(),
+        attempt: IgnoredHeader::Attempt.counted(),
+        criticality: IgnoredHeader::Criticality.counted(),
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A header of a request that is read at the border.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Known {
+pub(in crate::http) enum KnownHeader {
     Accept,
     ContentType,
     GrpcTimeout,
@@ -19,7 +19,7 @@ pub(in crate::http) enum Known {
     EnvoyAttempt,
 }
 
-impl Known {
+impl KnownHeader {
     /// Which of them this is. Names of headers are lower case.
     #[inline]
     pub(in crate::http) fn of(name: &HeaderName) -> Option<Self> {
@@ -44,20 +44,20 @@ impl Known {
 
     /// Whether it is sent to internal peers only.
     pub(super) fn is_internal(self) -> bool {
-        use Known::{Attempt, Criticality, Deadline, EnvoyAttempt, EnvoyTimeout};
+        use KnownHeader::{Attempt, Criticality, Deadline, EnvoyAttempt, EnvoyTimeout};
         matches!(self, Deadline | Attempt | Criticality | EnvoyAttempt | EnvoyTimeout)
     }
 }
 
 /// The known headers among these, in their order.
 #[inline]
-pub(in crate::http) fn known(headers: &HeaderMap) -> impl Iterator<Item = (Known, &HeaderValue)> {
-    headers.iter().filter_map(|(name, value)| Some((Known::of(name)?, value)))
+pub(in crate::http) fn known(headers: &HeaderMap) -> impl Iterator<Item = (KnownHeader, &HeaderValue)> {
+    headers.iter().filter_map(|(name, value)| Some((KnownHeader::of(name)?, value)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Known::*, *};
+    use super::{KnownHeader::*, *};
     use crate::http::wire::{ATTEMPT, CRITICALITY, DEADLINE, ENVOY_ATTEMPT, ENVOY_TIMEOUT, GRPC_ATTEMPTS};
     use http::header::{ACCEPT, CONTENT_TYPE};
 
@@ -75,11 +75,11 @@ mod tests {
             (ENVOY_ATTEMPT, EnvoyAttempt),
         ];
         for (name, known) in names {
-            assert_eq!(Known::of(&name), Some(known));
+            assert_eq!(KnownHeader::of(&name), Some(known));
             for instead in ["y", "c"] {
                 let mut other = name.as_str().to_owned();
                 other.replace_range(1..2, instead);
-                assert!(other == name.as_str() || Known::of(&other.parse().unwrap()).is_none(), "{other}");
+                assert!(other == name.as_str() || KnownHeader::of(&other.parse().unwrap()).is_none(), "{other}");
             }
         }
     }

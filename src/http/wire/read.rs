@@ -1,4 +1,4 @@
-use super::{CLASSES, DIGITS, Ignored, Known, known, name, number, trimmed};
+use super::{CLASSES, DIGITS, IgnoredHeader, KnownHeader, known, name, number, trimmed};
 use crate::{
     context::{CallContext, Criticality},
     deadline::Deadline,
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What a request says to the border of a server.
-pub(in crate::http) struct Read<'headers> {
+pub(in crate::http) struct ReadRequest<'headers> {
     /// What is known of the call.
     pub(in crate::http) context: CallContext,
     /// The first of these fields.
@@ -37,22 +37,22 @@ pub(in crate::http) fn read(
     headers: &HeaderMap,
     given: CallContext,
     now: impl FnOnce() -> Instant,
-) -> Read<'_> {
+) -> ReadRequest<'_> {
     let (mut content_type, mut accept) = (None, None);
-    let mut claims = Claims::default();
+    let mut claims = ClaimedContext::default();
     for (known, value) in known(headers) {
         match known {
-            Known::ContentType => content_type = content_type.or(Some(value)),
-            Known::Accept => accept = accept.or(Some(value)),
+            KnownHeader::ContentType => content_type = content_type.or(Some(value)),
+            KnownHeader::Accept => accept = accept.or(Some(value)),
             _ => claims.add(peer, known, value),
         }
     }
-    Read { context: claims.context(peer, given, now), content_type, accept }
+    ReadRequest { context: claims.context(peer, given, now), content_type, accept }
 }
 
 /// What the headers claim.
 #[derive(Default)]
-struct Claims {
+struct ClaimedContext {
     left: Option<Duration>,
     attempt: u64,
     criticality: Option<Criticality>,
@@ -60,21 +60,21 @@ struct Claims {
     seen: [bool; 4],
 }
 
-impl Claims {
+impl ClaimedContext {
     #[cold]
-    fn add(&mut self, peer: Peer, known: Known, value: &HeaderValue) {
+    fn add(&mut self, peer: Peer, known: KnownHeader, value: &HeaderValue) {
         match known {
-            Known::GrpcTimeout => self.add_left(grpc::timeout(value)),
-            Known::Deadline => self.add_left(millis(value)),
-            Known::EnvoyTimeout if peer == Peer::Internal => self.add_left(millis(value)),
-            Known::GrpcAttempts if self.is_first(0) => self.add_attempt(value, 0),
-            Known::Attempt if self.is_first(1) => self.add_attempt(value, 0),
+            KnownHeader::GrpcTimeout => self.add_left(grpc::timeout(value)),
+            KnownHeader::Deadline => self.add_left(millis(value)),
+            KnownHeader::EnvoyTimeout if peer == Peer::Internal => self.add_left(millis(value)),
+            KnownHeader::GrpcAttempts if self.is_first(0) => self.add_attempt(value, 0),
+            KnownHeader::Attempt if self.is_first(1) => self.add_attempt(value, 0),
             // Envoy counts the attempt at hand.
-            Known::EnvoyAttempt if self.is_first(2) => self.add_attempt(value, 1),
-            Known::Criticality if self.is_first(3) => {
+            KnownHeader::EnvoyAttempt if self.is_first(2) => self.add_attempt(value, 1),
+            KnownHeader::Criticality if self.is_first(3) => {
                 let value = trimmed(value);
                 let class = CLASSES.into_iter().find(|class| value.eq_ignore_ascii_case(name(*class).as_bytes()));
-                self.criticality = read_or_count(class, Ignored::Criticality);
+                self.criticality = read_or_count(class, IgnoredHeader::Criticality);
             }
             _ => {}
         }
@@ -85,13 +85,13 @@ impl Claims {
     }
 
     fn add_left(&mut self, left: Option<Duration>) {
-        if let Some(left) = read_or_count(left, Ignored::Deadline) {
+        if let Some(left) = read_or_count(left, IgnoredHeader::Deadline) {
             self.left = Some(self.left.map_or(left, |least| least.min(left)));
         }
     }
 
     fn add_attempt(&mut self, value: &HeaderValue, at_hand: u64) {
-        if let Some(attempts) = read_or_count(number(trimmed(value), DIGITS), Ignored::Attempt) {
+        if let Some(attempts) = read_or_count(number(trimmed(value), DIGITS), IgnoredHeader::Attempt) {
             self.attempt = self.attempt.max(attempts.saturating_sub(at_hand));
         }
     }
@@ -117,7 +117,7 @@ pub(super) fn millis(value: &HeaderValue) -> Option<Duration> {
     number(trimmed(value), DIGITS).map(Duration::from_millis)
 }
 
-fn read_or_count<T>(value: Option<T>, kind: Ignored) -> Option<T> {
+fn read_or_count<T>(value: Option<T>, kind: IgnoredHeader) -> Option<T> {
     if value.is_none() {
         kind.count();
     }

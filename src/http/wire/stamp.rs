@@ -1,5 +1,5 @@
 use super::{
-    ATTEMPT, CRITICALITY, DEADLINE, ENVOY_ATTEMPT, ENVOY_TIMEOUT, GRPC_ATTEMPTS, Known, MOST_MILLIS, known, name,
+    ATTEMPT, CRITICALITY, DEADLINE, ENVOY_ATTEMPT, ENVOY_TIMEOUT, GRPC_ATTEMPTS, KnownHeader, MOST_MILLIS, known, name,
     read::millis,
 };
 use crate::{
@@ -79,7 +79,7 @@ impl Wire {
 impl<B> Stamp<Request<B>> for Wire {
     fn stamp(&self, request: &mut Request<B>, frame: &mut Frame) {
         let headers = request.headers_mut();
-        let found = Found::in_request(headers);
+        let found = FoundHeaders::in_request(headers);
         if found.is_grpc || self.peer == Peer::Internal {
             let context = CallContext::current();
             let left = context.deadline().map(|deadline| deadline.saturating_duration_since(frame.now()));
@@ -100,7 +100,7 @@ impl<B> Stamp<Request<B>> for Wire {
 
 /// What a request has by itself, or from an earlier hop.
 #[derive(Default)]
-struct Found {
+struct FoundHeaders {
     is_grpc: bool,
     /// Headers that are for internal peers only.
     has_internal: bool,
@@ -111,15 +111,15 @@ struct Found {
     left: Option<Duration>,
 }
 
-impl Found {
+impl FoundHeaders {
     #[inline]
     fn in_request(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         let mut has_type = false;
         for (known, value) in known(headers) {
             match known {
-                Known::ContentType if !has_type => (has_type, found.is_grpc) = (true, grpc::is_grpc_type(value)),
-                Known::ContentType | Known::Accept => {}
+                KnownHeader::ContentType if !has_type => (has_type, found.is_grpc) = (true, grpc::is_grpc_type(value)),
+                KnownHeader::ContentType | KnownHeader::Accept => {}
                 known => found.add(known, value),
             }
         }
@@ -127,22 +127,22 @@ impl Found {
     }
 
     #[cold]
-    fn add(&mut self, known: Known, value: &HeaderValue) {
+    fn add(&mut self, known: KnownHeader, value: &HeaderValue) {
         let shorter = |least: Option<Duration>, left: Option<Duration>| least.into_iter().chain(left).min();
         self.has_internal |= known.is_internal();
-        self.attempt_or_criticality |= matches!(known, Known::Attempt | Known::Criticality);
+        self.attempt_or_criticality |= matches!(known, KnownHeader::Attempt | KnownHeader::Criticality);
         match known {
-            Known::GrpcTimeout => {
+            KnownHeader::GrpcTimeout => {
                 self.grpc_timeouts += 1;
                 self.grpc_left = shorter(self.grpc_left, grpc::timeout(value));
             }
-            Known::Deadline => self.left = shorter(self.left, millis(value)),
+            KnownHeader::Deadline => self.left = shorter(self.left, millis(value)),
             _ => {}
         }
     }
 }
 
-fn for_grpc(headers: &mut HeaderMap, found: &Found, context: CallContext, left: Option<Duration>) {
+fn for_grpc(headers: &mut HeaderMap, found: &FoundHeaders, context: CallContext, left: Option<Duration>) {
     if let Some(left) = left {
         let shortest = found.grpc_left.map_or(left, |earlier| earlier.min(left));
         // Of several the service may read any.
@@ -156,7 +156,7 @@ fn for_grpc(headers: &mut HeaderMap, found: &Found, context: CallContext, left: 
     }
 }
 
-fn for_internal(headers: &mut HeaderMap, found: &Found, context: CallContext, left: Option<Duration>) {
+fn for_internal(headers: &mut HeaderMap, found: &FoundHeaders, context: CallContext, left: Option<Duration>) {
     if let Some(left) = left {
         let left = found.left.map_or(left, |earlier| earlier.min(left));
         let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);

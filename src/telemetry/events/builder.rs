@@ -1,4 +1,4 @@
-use super::{Delivery, Events, QueueState, Refusals, RetryCounts, delivery::Turn, hub::Hub};
+use super::{Delivery, Events, QueueState, Refusals, RetryCounts, delivery::DeliveryState, hub::EventHub};
 use crate::{
     error::{ConfigError, check_duration},
     shell::StateChange,
@@ -18,11 +18,11 @@ pub(super) type OnQueue = Box<dyn FnMut(&'static str, QueueState) + Send>;
 #[derive(Default)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct EventsBuilder {
-    functions: Functions,
+    functions: EventFunctions,
 }
 
 #[derive(Default)]
-pub(super) struct Functions {
+pub(super) struct EventFunctions {
     pub(super) on_transition: Option<OnTransition>,
     pub(super) on_retries: Option<OnRetries>,
     pub(super) on_refusals: Option<OnRefusals>,
@@ -65,7 +65,7 @@ impl EventsBuilder {
     pub fn build(self, interval: Duration) -> Result<(Events, Delivery), ConfigError> {
         check_duration("events.interval", interval)?;
         let listens = self.functions.on_transition.is_some();
-        let hub = Arc::new(Hub::new(listens, Turn::new(self.functions, interval)));
+        let hub = Arc::new(EventHub::new(listens, DeliveryState::new(self.functions, interval)));
         let delivery = Delivery::new(hub.clone());
         Ok((Events::new(hub), delivery))
     }

@@ -1,7 +1,7 @@
 use crate::{
     shell::{Denied, End},
     stripes::{STRIPES, Stripe, own},
-    telemetry::reason::{DENIALS, REASONS, Reason, denial_index},
+    telemetry::reason::{DENIALS, REASONS, RejectionReason, denial_index},
 };
 use std::{
     array,
@@ -16,12 +16,12 @@ const FIRST_REASON: usize = FIRST_DENIAL + DENIALS.len();
 /// What happened to the calls of all stacks of one name. The numbers never fall.
 ///
 /// The orderings are relaxed: the numbers guard no other memory.
-pub(super) struct Counts {
+pub(super) struct EventCounts {
     pub(super) stack: &'static str,
     stripes: [Stripe<[AtomicU64; NUMBERS]>; STRIPES],
 }
 
-impl Counts {
+impl EventCounts {
     pub(super) fn of(stack: &'static str) -> Self {
         Self { stack, stripes: array::from_fn(|_| Stripe(array::from_fn(|_| AtomicU64::new(0)))) }
     }
@@ -37,7 +37,7 @@ impl Counts {
             self.add(FIRST_DENIAL + denial_index(denied), 1);
         }
         if let Some(rejection) = end.rejection() {
-            self.add(FIRST_REASON + Reason::of(rejection).index(), 1);
+            self.add(FIRST_REASON + RejectionReason::of(rejection).index(), 1);
         }
     }
 
@@ -45,23 +45,23 @@ impl Counts {
         own(&self.stripes)[index].fetch_add(number, Relaxed);
     }
 
-    pub(super) fn total(&self) -> Numbers {
+    pub(super) fn total(&self) -> CountsSnapshot {
         let of = |index: usize| self.stripes.iter().map(move |stripe| stripe.0[index].load(Relaxed));
-        Numbers(array::from_fn(|index| of(index).fold(0, u64::wrapping_add)))
+        CountsSnapshot(array::from_fn(|index| of(index).fold(0, u64::wrapping_add)))
     }
 }
 
 /// All numbers at one time, or their differences between two times.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Numbers([u64; NUMBERS]);
+pub(super) struct CountsSnapshot([u64; NUMBERS]);
 
-impl Default for Numbers {
+impl Default for CountsSnapshot {
     fn default() -> Self {
         Self([0; NUMBERS])
     }
 }
 
-impl Numbers {
+impl CountsSnapshot {
     pub(super) fn since(&self, before: &Self) -> Self {
         Self(array::from_fn(|index| self.0[index].wrapping_sub(before.0[index])))
     }

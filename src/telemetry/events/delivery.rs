@@ -1,8 +1,8 @@
 use super::{
     QueueState,
-    builder::Functions,
-    counts::Numbers,
-    hub::{Hub, Name},
+    builder::EventFunctions,
+    counts::CountsSnapshot,
+    hub::{EventHub, StackName},
 };
 use crate::panics::survives;
 use std::{collections::HashMap, fmt, future::poll_fn, mem, pin::pin, sync::Arc, task::Poll, time::Duration};
@@ -20,35 +20,35 @@ const BATCH: usize = 64;
 /// [`Events::delivery`](super::Events::delivery).
 #[must_use = "nothing is told without the delivery"]
 pub struct Delivery {
-    hub: Arc<Hub>,
+    hub: Arc<EventHub>,
 }
 
 /// What the delivery at work knows.
-pub(super) struct Turn {
-    functions: Functions,
+pub(super) struct DeliveryState {
+    functions: EventFunctions,
     interval: Duration,
     /// What was told of the stacks of each name.
-    told: HashMap<&'static str, Told>,
+    told: HashMap<&'static str, DeliveredState>,
 }
 
 #[derive(Default)]
-struct Told {
-    numbers: Numbers,
+struct DeliveredState {
+    numbers: CountsSnapshot,
     queue: QueueState,
 }
 
-enum Woken {
+enum DeliveryWake {
     ByTime,
     ByNews,
 }
 
 impl Delivery {
-    pub(super) fn new(hub: Arc<Hub>) -> Self {
+    pub(super) fn new(hub: Arc<EventHub>) -> Self {
         Self { hub }
     }
 
     #[cfg(test)]
-    pub(super) fn hub(&self) -> &Hub {
+    pub(super) fn hub(&self) -> &EventHub {
         &self.hub
     }
 
@@ -81,8 +81,8 @@ impl Delivery {
                 return;
             }
             match interval.wait(hub).await {
-                Woken::ByTime => turn.tell_counts(hub),
-                Woken::ByNews => {}
+                DeliveryWake::ByTime => turn.tell_counts(hub),
+                DeliveryWake::ByNews => {}
             }
         }
     }
@@ -95,17 +95,17 @@ impl fmt::Debug for Delivery {
 }
 
 /// The ends of the intervals.
-struct Ends(Interval);
+struct IntervalEnds(Interval);
 
-impl Ends {
+impl IntervalEnds {
     /// Waits for the end of an interval, or for news.
-    async fn wait(&mut self, hub: &Hub) -> Woken {
+    async fn wait(&mut self, hub: &EventHub) -> DeliveryWake {
         let mut news = pin!(hub.news.notified());
         poll_fn(|cx| {
             if self.0.poll_tick(cx).is_ready() {
-                return Poll::Ready(Woken::ByTime);
+                return Poll::Ready(DeliveryWake::ByTime);
             }
-            news.as_mut().poll(cx).map(|()| Woken::ByNews)
+            news.as_mut().poll(cx).map(|()| DeliveryWake::ByNews)
         })
         .await
     }
@@ -116,25 +116,25 @@ impl Ends {
     }
 }
 
-impl Turn {
-    pub(super) fn new(functions: Functions, interval: Duration) -> Self {
+impl DeliveryState {
+    pub(super) fn new(functions: EventFunctions, interval: Duration) -> Self {
         Self { functions, interval, told: HashMap::new() }
     }
 
-    fn interval(&self) -> Ends {
+    fn interval(&self) -> IntervalEnds {
         let mut ends = interval_at(Instant::now() + self.interval, self.interval);
         ends.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ends(ends)
+        IntervalEnds(ends)
     }
 
     /// Tells what was counted since the last time.
-    fn tell_counts(&mut self, hub: &Hub) {
+    fn tell_counts(&mut self, hub: &EventHub) {
         for name in hub.names() {
             self.tell_counts_of(&name);
         }
     }
 
-    fn tell_counts_of(&mut self, name: &Name) {
+    fn tell_counts_of(&mut self, name: &StackName) {
         let Self { functions, told, .. } = self;
         let (stack, total) = (name.counts.stack, name.counts.total());
         let told = told.entry(stack).or_default();
@@ -160,7 +160,7 @@ impl Turn {
     }
 }
 
-impl Functions {
+impl EventFunctions {
     fn tell_change(&mut self, change: &super::hub::OwnedChange) {
         if let Some(tell) = &mut self.on_transition {
             survives(|| change.tell(|told| tell(change.stack, told)));

@@ -1,6 +1,6 @@
 //! What the observers of several stacks share with the delivery.
 
-use super::{counts::Counts, delivery::Turn};
+use super::{counts::EventCounts, delivery::DeliveryState};
 use crate::{
     panics::survives,
     shell::{End, Instrument, Number, Readings, StateChange, StateListener},
@@ -22,36 +22,36 @@ const MOST_PENDING: usize = 1024;
 /// The most bytes of evidence that wait with one change.
 const LONGEST_EVIDENCE: usize = 1000;
 
-pub(super) struct Hub {
+pub(super) struct EventHub {
     /// Whether changes of state are told to a function.
     listens: bool,
-    names: Mutex<Vec<Name>>,
-    pending: Mutex<Pending>,
+    names: Mutex<Vec<StackName>>,
+    pending: Mutex<PendingChanges>,
     /// A change of state waits, or the last observer is gone.
     pub(super) news: Notify,
     is_closed: AtomicBool,
     /// What only the delivery at work uses.
-    pub(super) turn: tokio::sync::Mutex<Turn>,
+    pub(super) turn: tokio::sync::Mutex<DeliveryState>,
 }
 
 /// The stacks of one name.
 #[derive(Clone)]
-pub(super) struct Name {
-    pub(super) counts: Arc<Counts>,
-    stacks: Vec<Weak<Learned>>,
+pub(super) struct StackName {
+    pub(super) counts: Arc<EventCounts>,
+    stacks: Vec<Weak<StackInstruments>>,
 }
 
 /// Exists while there is an observer: while a stack does, or a handle of the events.
-pub(super) struct Live(pub(super) Arc<Hub>);
+pub(super) struct HubGuard(pub(super) Arc<EventHub>);
 
 /// What an observer needs of its stack. All its clones share it.
 pub(super) struct StackEvents {
-    counts: Arc<Counts>,
-    learned: OnceLock<Arc<Learned>>,
+    counts: Arc<EventCounts>,
+    learned: OnceLock<Arc<StackInstruments>>,
 }
 
 /// What an observer has learned of the mechanisms of its stack.
-pub(super) struct Learned {
+pub(super) struct StackInstruments {
     stack: &'static str,
     instruments: Vec<Arc<dyn Instrument>>,
     /// Holds what lives, so that a change it tells of while the stack ends is delivered.
@@ -59,7 +59,7 @@ pub(super) struct Learned {
 }
 
 #[derive(Default)]
-struct Pending {
+struct PendingChanges {
     changes: VecDeque<OwnedChange>,
     missed: u64,
 }
@@ -75,8 +75,8 @@ pub(super) struct OwnedChange {
     missed: u64,
 }
 
-impl Hub {
-    pub(super) fn new(listens: bool, turn: Turn) -> Self {
+impl EventHub {
+    pub(super) fn new(listens: bool, turn: DeliveryState) -> Self {
         Self {
             listens,
             names: Mutex::default(),
@@ -88,18 +88,18 @@ impl Hub {
     }
 
     /// The counts of the stacks of this name.
-    pub(super) fn counts(&self, stack: &'static str) -> Arc<Counts> {
+    pub(super) fn counts(&self, stack: &'static str) -> Arc<EventCounts> {
         let mut names = lock(&self.names);
         if let Some(name) = names.iter().find(|name| name.counts.stack == stack) {
             return name.counts.clone();
         }
-        let counts = Arc::new(Counts::of(stack));
-        names.push(Name { counts: counts.clone(), stacks: Vec::new() });
+        let counts = Arc::new(EventCounts::of(stack));
+        names.push(StackName { counts: counts.clone(), stacks: Vec::new() });
         counts
     }
 
     /// Adds a stack to those of its name, and forgets those that are gone.
-    pub(super) fn add(&self, learned: &Arc<Learned>) {
+    pub(super) fn add(&self, learned: &Arc<StackInstruments>) {
         let mut names = lock(&self.names);
         if let Some(name) = names.iter_mut().find(|name| name.counts.stack == learned.stack) {
             name.stacks.retain(|stack| stack.strong_count() > 0);
@@ -107,7 +107,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn names(&self) -> Vec<Name> {
+    pub(super) fn names(&self) -> Vec<StackName> {
         lock(&self.names).clone()
     }
 
@@ -135,12 +135,12 @@ impl Hub {
 
     /// Whether no observer is left. All that they counted and told is then seen.
     pub(super) fn is_closed(&self) -> bool {
-        // Pairs with the drop of `Live`.
+        // Pairs with the drop of `HubGuard`.
         self.is_closed.load(Ordering::Acquire)
     }
 }
 
-impl Drop for Live {
+impl Drop for HubGuard {
     fn drop(&mut self) {
         self.0.is_closed.store(true, Ordering::Release);
         self.0.news.notify_one();
@@ -148,7 +148,7 @@ impl Drop for Live {
 }
 
 impl StackEvents {
-    pub(super) fn of(counts: Arc<Counts>) -> Self {
+    pub(super) fn of(counts: Arc<EventCounts>) -> Self {
         Self { counts, learned: OnceLock::new() }
     }
 
@@ -157,7 +157,7 @@ impl StackEvents {
     }
 
     /// Whether these are the first instruments that it learns of.
-    pub(super) fn learn(&self, learned: Arc<Learned>) -> bool {
+    pub(super) fn learn(&self, learned: Arc<StackInstruments>) -> bool {
         self.learned.set(learned).is_ok()
     }
 
@@ -167,8 +167,8 @@ impl StackEvents {
     }
 }
 
-impl Learned {
-    pub(super) fn new(live: &Arc<Live>, stack: &'static str, instruments: &[Arc<dyn Instrument>]) -> Self {
+impl StackInstruments {
+    pub(super) fn new(live: &Arc<HubGuard>, stack: &'static str, instruments: &[Arc<dyn Instrument>]) -> Self {
         let listener = live.0.listens.then(|| {
             let live = live.clone();
             let listener = move |change: &StateChange<'_>| live.0.add_change(OwnedChange::of(stack, change));
@@ -186,7 +186,7 @@ impl Learned {
     }
 }
 
-impl Name {
+impl StackName {
     /// Whether calls wait in the queues of its stacks. An instrument that panics hides no other.
     pub(super) fn has_waiters(&self, now: Instant) -> bool {
         let mut has_waiters = false;

@@ -10,7 +10,7 @@ use tracing::{Span, span::Entered};
 #[inline]
 pub(super) fn within<T>(span: Option<&Span>, run: impl FnOnce() -> T) -> T {
     // One place runs it, whether there is a span or not: it is inlined there.
-    let inside = Inside(span.map(Span::enter));
+    let inside = EnteredSpan(span.map(Span::enter));
     let value = run();
     if let Some(panic) = inside.leave() {
         drop(value);
@@ -19,9 +19,9 @@ pub(super) fn within<T>(span: Option<&Span>, run: impl FnOnce() -> T) -> T {
     value
 }
 
-struct Inside<'span>(Option<Entered<'span>>);
+struct EnteredSpan<'span>(Option<Entered<'span>>);
 
-impl Inside<'_> {
+impl EnteredSpan<'_> {
     /// Leaves the span. Returns the panic of the subscriber, if it has panicked.
     #[inline]
     fn leave(mut self) -> Option<Box<dyn Any + Send>> {
@@ -30,7 +30,7 @@ impl Inside<'_> {
 }
 
 /// While a panic unwinds.
-impl Drop for Inside<'_> {
+impl Drop for EnteredSpan<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(entered) = self.0.take() {

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 const PERIOD: Nanos = Nanos::of(Duration::from_secs(10));
 
 /// The rejections of a stack, and when they are warned of.
-pub(super) struct Warnings {
+pub(super) struct RejectionWarnings {
     origin: Origin,
-    of_mechanisms: [Warning; Rejection::MECHANISMS.len()],
+    of_mechanisms: [MechanismWarning; Rejection::MECHANISMS.len()],
 }
 
 /// The orderings are relaxed: the numbers guard no other memory.
 #[derive(Default)]
-struct Warning {
+struct MechanismWarning {
     rejections: Counter,
     /// The rejections that were warned of. It never falls, so the counts of all warnings add up to it.
     warned: AtomicU64,
@@ -26,7 +26,7 @@ struct Warning {
     due: AtomicU64,
 }
 
-impl Warnings {
+impl RejectionWarnings {
     pub(super) fn new() -> Self {
         Self { origin: Origin::at(Instant::now()), of_mechanisms: Default::default() }
     }
@@ -39,7 +39,7 @@ impl Warnings {
     }
 }
 
-impl Warning {
+impl MechanismWarning {
     fn count(&self, Nanos(now): Nanos) -> Option<u64> {
         self.rejections.add_one();
         let due = self.due.load(Relaxed);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_first_is_warned_of_at_once_and_the_others_after_ten_seconds() {
-        let warning = Warning::default();
+        let warning = MechanismWarning::default();
         let at = |seconds| warning.count(Nanos::of(Duration::from_secs(seconds)));
         assert_eq!(
             [at(0), at(0), at(9), at(10), at(19), at(20), at(100)],
@@ -73,14 +73,14 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_silences_nothing() {
-        let warning = Warning::default();
+        let warning = MechanismWarning::default();
         let at = |seconds| warning.count(Nanos::of(Duration::from_secs(seconds)));
         assert_eq!([at(1000), at(5), at(6), at(15)], [Some(1), Some(1), None, Some(2)]);
     }
 
     #[test]
     fn no_rejection_is_lost_or_counted_twice_when_threads_race() {
-        let (warning, barrier) = (Warning::default(), Barrier::new(4));
+        let (warning, barrier) = (MechanismWarning::default(), Barrier::new(4));
         let counted = AtomicU64::new(0);
         thread::scope(|scope| {
             for _ in 0..4 {

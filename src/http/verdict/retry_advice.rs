@@ -1,6 +1,6 @@
 use crate::http::{
     Peer,
-    wire::{Ignored, trimmed},
+    wire::{IgnoredHeader, trimmed},
 };
 use http::{HeaderMap, HeaderName};
 
@@ -8,20 +8,20 @@ pub(in crate::http) const RETRY: HeaderName = HeaderName::from_static("steadfast
 
 /// What an internal peer says about a retry by `steadfast-retry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum RetryAdvice {
     /// Nobody tries again.
     Never,
     /// The request was not processed.
     Unprocessed,
 }
 
-impl Asked {
+impl RetryAdvice {
     /// The first field of an internal peer; nothing of anyone else. A word that is not known is
     /// [counted](crate::http::ignored_headers).
     pub(super) fn read(peer: Peer, fields: &HeaderMap) -> Option<Self> {
         let asked = Self::peek(peer, fields);
         if asked.is_none() && peer == Peer::Internal && fields.contains_key(RETRY) {
-            Ignored::SteadfastRetry.count();
+            IgnoredHeader::SteadfastRetry.count();
         }
         asked
     }

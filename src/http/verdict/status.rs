@@ -1,26 +1,26 @@
 use crate::{
     classify::Outcome,
-    http::grpc::{self, Code},
+    http::grpc::{self, GrpcCode},
 };
 use http::{HeaderMap, Response, StatusCode};
 
 /// What an answer says by its status.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Said {
+pub(super) enum AnswerStatus {
     /// By HTTP's status.
     Http(StatusCode),
     /// By HTTP's status, which stands for a code of gRPC.
     Mapped(StatusCode),
     /// By a code of gRPC.
-    Grpc(Code),
+    Grpc(GrpcCode),
     /// By the trailers, which are still to come: gRPC, 200.
     InTrailers,
 }
 
-impl Said {
-    /// Reads the code by one of the two ways of [`Code`].
+impl AnswerStatus {
+    /// Reads the code by one of the two ways of [`GrpcCode`].
     #[inline]
-    pub(super) fn of<B>(response: &Response<B>, code: fn(&HeaderMap) -> Option<Code>) -> Self {
+    pub(super) fn of<B>(response: &Response<B>, code: fn(&HeaderMap) -> Option<GrpcCode>) -> Self {
         let (status, headers) = (response.status(), response.headers());
         if !grpc::is_grpc(headers) {
             return Self::Http(status);
@@ -37,7 +37,7 @@ impl Said {
         match self {
             Self::Http(status) => status.as_u16() < 400,
             Self::Mapped(_) => false,
-            Self::Grpc(code) => code == Code::OK,
+            Self::Grpc(code) => code == GrpcCode::OK,
             Self::InTrailers => true,
         }
     }
@@ -66,14 +66,14 @@ pub(super) fn of_status(status: StatusCode) -> Outcome {
 }
 
 /// What a code of gRPC means that comes with no hint, other than `RESOURCE_EXHAUSTED`.
-pub(super) fn of_code(code: Code) -> Outcome {
+pub(super) fn of_code(code: GrpcCode) -> Outcome {
     match code {
-        Code::UNAVAILABLE
-        | Code::DEADLINE_EXCEEDED
-        | Code::CANCELLED
-        | Code::UNKNOWN
-        | Code::INTERNAL
-        | Code::DATA_LOSS => Outcome::Failure,
+        GrpcCode::UNAVAILABLE
+        | GrpcCode::DEADLINE_EXCEEDED
+        | GrpcCode::CANCELLED
+        | GrpcCode::UNKNOWN
+        | GrpcCode::INTERNAL
+        | GrpcCode::DATA_LOSS => Outcome::Failure,
         _ => Outcome::Permanent,
     }
 }

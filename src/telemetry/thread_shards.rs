@@ -9,23 +9,23 @@ use std::{
     },
 };
 
-/// The lanes that belong to one thread each. Threads beyond share one more lane.
+/// The shards that belong to one thread each. Threads beyond share one more shard.
 const OWNED: usize = 32;
 
 /// One value for each thread, made by the first use.
-pub(super) struct Lanes<T>([OnceLock<Box<T>>; OWNED + 1]);
+pub(super) struct ThreadShards<T>([OnceLock<Box<T>>; OWNED + 1]);
 
-/// Who writes to a lane.
+/// Who writes to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writer {
+pub(super) enum ShardWriter {
     /// This thread alone.
     Alone,
     /// Several threads.
     Shared,
 }
 
-impl Writer {
-    /// Adds to a counter of the lane, with release: who reads it with acquire sees what was added before.
+impl ShardWriter {
+    /// Adds to a counter of the shard, with release: who reads it with acquire sees what was added before.
     #[inline]
     pub(super) fn add(self, counter: &AtomicU64, amount: u64) {
         match self {
@@ -38,30 +38,30 @@ impl Writer {
     }
 }
 
-impl<T: Default> Lanes<T> {
-    /// The lane of this thread.
+impl<T: Default> ThreadShards<T> {
+    /// The shard of this thread.
     #[inline]
-    pub(super) fn own(&self) -> (&T, Writer) {
+    pub(super) fn own(&self) -> (&T, ShardWriter) {
         // A thread that is ending has given its number back.
-        let number = NUMBER.try_with(Number::get).unwrap_or(OWNED);
-        let lane = self.0[number].get_or_init(Box::default);
-        (lane, if number < OWNED { Writer::Alone } else { Writer::Shared })
+        let number = THREAD_NUMBER.try_with(ThreadNumber::get).unwrap_or(OWNED);
+        let shard = self.0[number].get_or_init(Box::default);
+        (shard, if number < OWNED { ShardWriter::Alone } else { ShardWriter::Shared })
     }
 
-    /// All lanes that were used.
+    /// All shards that were used.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().filter_map(|lane| lane.get().map(|lane| &**lane))
+        self.0.iter().filter_map(|shard| shard.get().map(|shard| &**shard))
     }
 }
 
-impl<T> Default for Lanes<T> {
+impl<T> Default for ThreadShards<T> {
     fn default() -> Self {
         Self(array::from_fn(|_| OnceLock::new()))
     }
 }
 
 thread_local! {
-    static NUMBER: Number = const { Number(Cell::new(UNKNOWN)) };
+    static THREAD_NUMBER: ThreadNumber = const { ThreadNumber(Cell::new(UNKNOWN)) };
 }
 
 /// No number was taken yet.
@@ -71,7 +71,7 @@ const UNKNOWN: usize = usize::MAX;
 ///
 /// The lock orders the threads that have one number after each other: the later one sees all that the earlier one has
 /// counted.
-struct Number(Cell<usize>);
+struct ThreadNumber(Cell<usize>);
 
 /// The numbers that are free, as bits.
 static FREE: Mutex<u32> = Mutex::new(u32::MAX);
@@ -82,7 +82,7 @@ fn free() -> MutexGuard<'static, u32> {
     FREE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Number {
+impl ThreadNumber {
     #[inline]
     fn get(&self) -> usize {
         let number = self.0.get();
@@ -101,7 +101,7 @@ impl Number {
     }
 }
 
-impl Drop for Number {
+impl Drop for ThreadNumber {
     fn drop(&mut self) {
         let number = self.0.get();
         if number < OWNED {
@@ -116,44 +116,44 @@ mod tests {
     use std::{collections::HashSet, sync::Barrier, thread};
 
     #[test]
-    fn living_threads_have_lanes_of_their_own_and_the_rest_share_one() {
-        let lanes = Lanes::<AtomicU64>::default();
+    fn each_living_thread_has_its_own_shard_and_the_rest_share_one() {
+        let shards = ThreadShards::<AtomicU64>::default();
         let all_live = Barrier::new(2 * OWNED);
         let writers: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..2 * OWNED)
                 .map(|_| {
                     scope.spawn(|| {
-                        let (lane, writer) = lanes.own();
+                        let (shard, writer) = shards.own();
                         all_live.wait();
-                        (0..1000).for_each(|_| writer.add(lane, 1));
-                        (std::ptr::from_ref(lane) as usize, writer)
+                        (0..1000).for_each(|_| writer.add(shard, 1));
+                        (std::ptr::from_ref(shard) as usize, writer)
                     })
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let alone: Vec<_> = writers.iter().filter(|(_, writer)| *writer == Writer::Alone).collect();
-        assert_eq!(alone.iter().map(|(lane, _)| lane).collect::<HashSet<_>>().len(), alone.len());
+        let alone: Vec<_> = writers.iter().filter(|(_, writer)| *writer == ShardWriter::Alone).collect();
+        assert_eq!(alone.iter().map(|(shard, _)| shard).collect::<HashSet<_>>().len(), alone.len());
         assert!(alone.len() <= OWNED && alone.len() < writers.len());
-        let counted: u64 = lanes.iter().map(|lane| lane.load(Ordering::Relaxed)).sum();
+        let counted: u64 = shards.iter().map(|shard| shard.load(Ordering::Relaxed)).sum();
         assert_eq!(counted, 2000 * OWNED as u64);
     }
 
     #[test]
-    fn a_lane_goes_to_the_next_thread_with_what_was_counted() {
-        let lanes = Lanes::<AtomicU64>::default();
+    fn the_next_thread_takes_over_a_shard_with_its_counts() {
+        let shards = ThreadShards::<AtomicU64>::default();
         for _ in 0..200 {
             thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| {
-                        let (lane, writer) = lanes.own();
-                        writer.add(lane, 1);
+                        let (shard, writer) = shards.own();
+                        writer.add(shard, 1);
                     });
                 }
             });
         }
-        assert_eq!(lanes.iter().map(|lane| lane.load(Ordering::Relaxed)).sum::<u64>(), 400);
+        assert_eq!(shards.iter().map(|shard| shard.load(Ordering::Relaxed)).sum::<u64>(), 400);
         // Other tests run beside it, on threads with numbers of their own.
-        assert!(lanes.iter().count() <= OWNED + 1);
+        assert!(shards.iter().count() <= OWNED + 1);
     }
 }
