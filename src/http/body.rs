@@ -9,10 +9,10 @@ use std::{
 use tower::BoxError;
 
 pin_project! {
-    /// The body of a response of a stack that answers rejections: the service's own, or that of a rejection.
+    /// The response body of a stack that turns rejections into responses: the service's body, or that of a rejection.
     ///
-    /// Its data is [`Bytes`]. That of the service's body is copied into it, unless it is `Bytes` itself. Otherwise it
-    /// costs a branch for each frame. Dropped, it drops the service's body.
+    /// Its data is [`Bytes`]. Data of the service's body is copied, unless it is `Bytes` already. The wrapper costs a
+    /// branch for each frame. Dropping it drops the service's body.
     pub struct HttpBody<B> {
         #[pin]
         kind: BodyKind<B>,
@@ -23,13 +23,13 @@ pin_project! {
     #[project = BodyKindProjection]
     enum BodyKind<B> {
         Service { #[pin] body: B },
-        // Until it is read, if there is any.
+        // `None` once it was read, or if the response has no body.
         Rejection { bytes: Option<Bytes> },
     }
 }
 
 impl<B> HttpBody<B> {
-    /// The body of the service, if it is that.
+    /// Returns the service's body, or `None` for the body of a rejection.
     pub fn into_service(self) -> Option<B> {
         match self.kind {
             BodyKind::Service { body } => Some(body),
@@ -46,7 +46,7 @@ impl<B> HttpBody<B> {
     }
 }
 
-/// An empty one, for functions that build responses of this type.
+/// An empty body, for functions that build responses of this type.
 impl<B> Default for HttpBody<B> {
     fn default() -> Self {
         Self::of_rejection(None)

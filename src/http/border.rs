@@ -14,16 +14,16 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE},
 };
 
-/// The border of HTTP and gRPC: rejections become responses in the caller's format, and a server takes over what the
-/// caller's headers say of its deadline, its attempts and its criticality.
+/// Turns rejections into HTTP or gRPC responses in the caller's format. On a server it also reads the deadline, the
+/// attempt number and the criticality from the caller's headers.
 ///
 /// [`ServerBuilder::http`](crate::stack::ServerBuilder::http) and
-/// [`ClientBuilder::respond_http`](crate::stack::ClientBuilder::respond_http) make one, or take one that says more. The
-/// error type of the service stays what it is. The body of a response becomes an [`HttpBody`]. See [`Answer`] for what
-/// callers get.
+/// [`ClientBuilder::respond_http`](crate::stack::ClientBuilder::respond_http) make one from a [`Peer`], or take one.
+/// The error type of the service does not change. The body of a response becomes an [`HttpBody`]. [`Answer`] describes
+/// the responses.
 ///
-/// A call in which a retry was [forbidden](crate::CallContext::forbid_retry) is answered with `steadfast-retry: never`,
-/// be the answer the handler's own or a rejection.
+/// If a retry of the call was [forbidden](crate::CallContext::forbid_retry), the response has `steadfast-retry: never`,
+/// whether it is the handler's response or a rejection.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -57,14 +57,14 @@ use http::{
 #[derive(Clone, Debug)]
 pub struct Http<C = AsItIs, L = NotSaid> {
     peer: Peer,
-    /// Whether the headers of requests are read: on a server.
+    /// `true` on a server, which reads the context from the headers of requests.
     reads_context: bool,
     change: C,
     fields: L,
 }
 
 impl Http {
-    /// Answers to this peer.
+    /// Makes responses for this peer.
     pub fn new(peer: Peer) -> Self {
         Self { peer, reads_context: true, change: AsItIs, fields: NotSaid }
     }
@@ -81,14 +81,14 @@ impl<C, L> Http<C, L> {
         self.peer
     }
 
-    /// The border of a client, whose requests come from its own process.
+    /// The border of a client, whose callers are in its own process.
     pub(super) fn of_client(self) -> Self {
         Self { reads_context: false, ..self }
     }
 }
 
 impl<L> Http<AsItIs, L> {
-    /// Changes the [`Answer`] to a rejection by this function, before it is written.
+    /// Lets this function change the [`Answer`] to a rejection before it is written.
     pub fn change<F>(self, change: F) -> Http<ChangedBy<F>, L>
     where
         F: Fn(&Rejection, &mut Answer),
@@ -97,8 +97,8 @@ impl<L> Http<AsItIs, L> {
         Http { peer, reads_context, change: ChangedBy(change), fields }
     }
 
-    /// Changes the [`Answer`] to a rejection by the function `change`, before it is written. It gets what the function
-    /// `look` kept of the request. `look` runs for each request, `change` for each rejection.
+    /// Lets the function `change` change the [`Answer`] to a rejection before it is written. `change` also gets the
+    /// value that `look` took from the request. `look` runs for each request, `change` for each rejection.
     pub fn change_with<Request, Kept, K, F>(self, look: K, change: F) -> Http<Changed<K, F>, L>
     where
         K: Fn(&Request) -> Kept,
@@ -110,16 +110,16 @@ impl<L> Http<AsItIs, L> {
 }
 
 impl<C> Http<C, NotSaid> {
-    /// Says in `RateLimit` and `RateLimit-Policy` how the caller stands with this limit, on every answer, those to
-    /// exempt requests included.
+    /// Reports the caller's remaining quota in `RateLimit` and `RateLimit-Policy` on every response, including
+    /// responses to exempt requests.
     ///
-    /// The fields are those of an IETF draft, "RateLimit header fields for HTTP", as of its version 10, and may change
-    /// with it; so they are not sent unless asked for. `name` is the policy's. The limit is the one of the stack, or
-    /// any other. It costs a reading of the limit and two headers for each answer.
+    /// The fields follow version 10 of the IETF draft "RateLimit header fields for HTTP" and may change with it, so
+    /// they are off by default. `name` is the name of the policy. `limit` is the stack's own limit or any other. Each
+    /// response costs one reading of the limit and two headers.
     ///
     /// # Errors
     ///
-    /// The name must be of 1 to 64 printable ASCII characters other than `"` and `\`.
+    /// The name is not 1 to 64 printable ASCII characters other than `"` and `\`.
     pub fn rate_limit_fields<L>(self, name: &'static str, limit: L) -> Result<Http<C, Said<L>>, ConfigError> {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
@@ -131,15 +131,15 @@ impl<C> Http<C, NotSaid> {
     }
 }
 
-/// Answers are not changed.
+/// Leaves answers unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct AsItIs;
 
-/// Answers are changed by a function.
+/// Changes answers with a function.
 #[derive(Clone, Copy, Debug)]
 pub struct ChangedBy<F>(F);
 
-/// Answers are changed by a function that gets what another one has kept of the request.
+/// Changes answers with a function that gets a value taken from the request by another function.
 #[derive(Clone, Copy, Debug)]
 pub struct Changed<K, F> {
     look: K,
@@ -148,7 +148,7 @@ pub struct Changed<K, F> {
 
 /// Changes the answers to rejections.
 pub trait Change<Request> {
-    /// What is kept of a request.
+    /// The value taken from a request.
     type Kept;
 
     /// Looks at a request.
@@ -195,26 +195,26 @@ where
     }
 }
 
-/// Answers name no limit.
+/// Reports no limit in responses.
 #[derive(Clone, Copy, Debug)]
 pub struct NotSaid;
 
-/// Answers say how their caller stands with this limit.
+/// Reports the caller's remaining quota of this limit in responses.
 #[derive(Clone, Copy, Debug)]
 pub struct Said<L> {
     name: &'static str,
     limit: L,
 }
 
-/// Tells callers how they stand with a limit.
+/// Reports the remaining quota of callers.
 pub trait Fields<Request> {
-    /// Whose request it is.
+    /// The key of the caller.
     type Key;
 
-    /// Looks at a request.
+    /// Returns the key of the request's caller.
     fn key(&self, request: &Request) -> Self::Key;
 
-    /// Writes to an answer, of which `refused` is the rejection if it is one.
+    /// Writes the fields to the headers of a response. `refused` is the rejection that the response reports, if any.
     fn write(&self, key: &Self::Key, refused: Option<&Rejection>, frame: &mut Frame, headers: &mut http::HeaderMap);
 }
 
@@ -245,7 +245,7 @@ impl<Request, L: Advertise<Request>> Fields<Request> for Said<L> {
     }
 }
 
-/// What a call at this border keeps of its request.
+/// What the border keeps of a request until its response.
 pub struct SeenRequest<Kept, Key> {
     wanted: WantedFormat,
     kept: Kept,

@@ -9,14 +9,14 @@ pub use authority::{AuthorityKey, authority};
 
 use http::{HeaderName, Request};
 
-/// A function that borrows the value of a header: the key of a limit for each tenant, by
+/// Returns a function that borrows the value of a header: the key of a limit per tenant, for
 /// [`by_key_ref`](crate::rate_limit::RateLimit::by_key_ref) with a `Keyed<[u8]>`.
 ///
-/// All requests without the header share one key, the empty value. Where the field comes more than once, its first
-/// value counts. Whoever sends the request chooses the value: a limit by it holds only if something in front of the
-/// limit, such as a check of the API key, has proved it.
+/// All requests without the header share one key, the empty value. If the header occurs more than once, its first value
+/// counts. The sender of the request chooses the value. A limit by it is only safe behind a check that the value is
+/// genuine, such as a check of the API key.
 ///
-/// Nothing is allocated. Nothing panics on any value.
+/// The function allocates nothing, and panics on no value.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,8 +1,8 @@
-//! At home in HTTP and gRPC: hyper, axum, tonic, reqwest and all that speaks `http::Request`.
+//! HTTP and gRPC for hyper, axum, tonic, reqwest, and any other service of `http::Request`.
 //!
-//! Every service has to say which answers are failures, what a refusal looks like, and when callers may come back.
-//! Every chain of services has to pass its deadlines on and keep its retries from multiplying. This module does both,
-//! by the standards of HTTP and gRPC, and without a framework.
+//! A service has to decide which responses are failures, how to answer a rejected call, and when callers may retry. A
+//! chain of services has to propagate its deadlines and keep its retries from multiplying. This module does both by the
+//! standards of HTTP and gRPC, and needs no framework.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -12,7 +12,7 @@
 //! use steadfast::{http::Peer, load_shed::Limiter};
 //! use tower::{ServiceExt, service_fn};
 //!
-//! // The service of a server: for hyper, axum and tonic it is one like this.
+//! // The service of a server. For hyper, axum and tonic it is built in the same way.
 //! let places = Limiter::fixed(32)?;
 //! let orders = steadfast::server()
 //!     .load_shed(places.clone())
@@ -20,7 +20,7 @@
 //!     .http(Peer::Internal)
 //!     .service(service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new("two apples".to_owned()))))?;
 //!
-//! // A client of it: for hyper-util, reqwest and a channel of tonic it is one like this.
+//! // A client of that server. For hyper-util, reqwest and a tonic channel it is built in the same way.
 //! let client = steadfast::client()
 //!     .timeout(Duration::from_secs(2))
 //!     .retry(steadfast::http::retry(3))
@@ -30,85 +30,87 @@
 //! let request = || Request::get("http://orders.example/7").body(String::new());
 //! assert_eq!(client.clone().oneshot(request()?).await?.status(), StatusCode::OK);
 //!
-//! // A server that is full says so, and its clients do not make it worse.
+//! // A server at its limit answers 503, and the client does not retry.
 //! let _taken: Vec<_> = (0..32).map(|_| places.try_acquire()).collect();
 //! assert_eq!(client.oneshot(request()?).await?.status(), StatusCode::SERVICE_UNAVAILABLE);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # What there is
+//! # Contents
 //!
 //! | | for a client | for a server |
 //! |---|---|---|
-//! | in one call | [`http(peer)`](crate::stack::ClientBuilder::http) | [`http(peer)`](crate::stack::ServerBuilder::http) |
-//! | what an answer means | [`Verdict`] | [`Verdict`] |
+//! | everything below that most services need | [`http(peer)`](crate::stack::ClientBuilder::http) | [`http(peer)`](crate::stack::ServerBuilder::http) |
+//! | classification of responses | [`Verdict`] | [`Verdict`] |
 //! | deadline, attempt, criticality | [`Wire`] writes them | [`Http`] reads them |
 //! | rejections as responses | [`respond_http`](crate::stack::ClientBuilder::respond_http) | [`Http`], [`Answer`] |
-//! | which requests may be sent again | [`retry`], [`Repeatable`] | |
-//! | bodies that are sent again | [`bodies`](crate::retry::Retry::bodies), [`ReplayBody`] | |
+//! | which requests may be retried | [`retry`], [`Repeatable`] | |
+//! | replay of request bodies | [`bodies`](crate::retry::Retry::bodies), [`ReplayBody`] | |
 //! | failures in gRPC trailers | [`peek`], [`whole_body`](crate::stack::ClientBuilder::whole_body) | |
-//! | permits until the end of a body | [`whole_body`](crate::stack::ClientBuilder::whole_body) | [`whole_body`](crate::stack::ServerBuilder::whole_body) |
-//! | keys | [`authority`] | [`ClientAddress`], [`header`] |
-//! | requests that pass all limits | [`exempt`](crate::stack::ClientBuilder::exempt) | [`exempt`](crate::stack::ServerBuilder::exempt) |
+//! | permits held until the end of the body | [`whole_body`](crate::stack::ClientBuilder::whole_body) | [`whole_body`](crate::stack::ServerBuilder::whole_body) |
+//! | keys for limits and breakers | [`authority`] | [`ClientAddress`], [`header`] |
+//! | requests exempt from all limits | [`exempt`](crate::stack::ClientBuilder::exempt) | [`exempt`](crate::stack::ServerBuilder::exempt) |
 //!
-//! # Whom to believe
+//! # Trust
 //!
-//! [`Peer`] is one word for both directions. Anyone may ask for less: a shorter deadline, a lower criticality. For
-//! more, only a service of your own may ask. Others are not sent attempts and criticalities,
-//! and answers to them do not name the settings of limits.
+//! [`Peer`] says how far to trust the other end, in both directions. Any peer may ask for less: a shorter deadline, or
+//! a lower criticality. Only an internal peer may ask for more. An external peer receives no attempt numbers and no
+//! criticality, and responses to it do not reveal the settings of limits.
 //!
 //! # A chain of services
 //!
-//! Each hop reads the time left, runs its handler with it, and sends what is left of it with each attempt of a call
-//! that the handler makes. So deadlines shrink from hop to hop, and no service works on what its caller has given up. A
-//! hop whose retry gives up marks its answer, and those above do not retry it again: see
-//! [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` shows four processes in front
-//! of a broken leaf: 1.1 calls of the leaf for each call at the top, where plain retries make 27.
+//! Each hop reads the time left and runs its handler with that deadline. Each attempt of a call that the handler makes
+//! sends the time that is then left. Deadlines therefore shrink from hop to hop, and no service works on a call that
+//! its caller has given up. A hop whose retry gives up marks its response, and the callers above do not retry it again:
+//! see [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` puts four processes in
+//! front of a broken leaf. The leaf receives 1.1 calls for each call at the top; plain retries would send 27.
 //!
-//! The handler must call in the task that it runs in, or carry the context to another one by
+//! The handler must make its calls in its own task, or carry the context to another task with
 //! [`CallContext::scope`](crate::CallContext::scope).
 //!
-//! # Neighbours
+//! # Frameworks
 //!
 //! | | how |
 //! |---|---|
 //! | axum | `Router::layer(stack)`, without a `HandleErrorLayer` |
 //! | hyper server | `TowerToHyperService::new(stack)` |
-//! | hyper-util client | as it is, with `retry_canceled_requests(false)` |
+//! | hyper-util client | unchanged, with `retry_canceled_requests(false)` |
 //! | tonic server | `Server::builder().layer(stack)` |
 //! | tonic client | `GreeterClient::new(stack)` around a `Channel`, with `respond_http` |
 //! | reqwest | `service_fn`: `client.execute(request.try_into()?)`, then `http::Response::from`; with `retry::never()` |
 //!
-//! The examples of these names are templates. Timeouts between two frames of a body are those of tower-http:
-//! `RequestBodyTimeoutLayer` and `ResponseBodyTimeoutLayer`, around or inside the stack. tonic's server and channel run
-//! a timer of their own for each `grpc-timeout`, which cannot be switched off and fires together with that of the
-//! stack. On a client let an attempt wait where the channel fails by `TimeoutExpired`, as the example `tonic_client`
-//! does; else some late calls fail with `CANCELLED`. On a server tonic answers a few late calls with `CANCELLED` in
-//! place of `DEADLINE_EXCEEDED`. Leave all other timeouts of theirs unset. Without `respond_http` a generated client
-//! reports each rejection as `UNKNOWN`.
+//! The examples `axum_server`, `hyper_server`, `hyper_client`, `tonic_server`, `tonic_client` and `reqwest_client` are
+//! templates. For timeouts between two frames of a body, use tower-http's `RequestBodyTimeoutLayer` and
+//! `ResponseBodyTimeoutLayer`, around or inside the stack.
 //!
-//! Where you import this module by its name, the crate `http` is `::http`.
+//! tonic's server and channel run a timer of their own for each `grpc-timeout`. It cannot be switched off, and it fires
+//! at the same time as the stack's timer. On a client, let the attempt wait if the channel fails with `TimeoutExpired`,
+//! as the example `tonic_client` does; otherwise some late calls fail with `CANCELLED`. On a server, tonic answers a
+//! few late calls with `CANCELLED` instead of `DEADLINE_EXCEEDED`. Leave all other timeouts of these frameworks unset.
+//! Without `respond_http`, a generated client reports each rejection as `UNKNOWN`.
+//!
+//! If you import this module as `http`, name the crate `http` as `::http`.
 //!
 //! # Cancellation
 //!
-//! A call that its caller drops gives back everything at once, and so does a body. A server of hyper drops the call
-//! when the connection is closed, or the stream reset.
+//! A call that its caller drops returns its permits at once, and so does a body. A hyper server drops the call when the
+//! connection is closed or the stream is reset.
 //!
 //! # Cost
 //!
 //! A call through `http(peer)` makes one pass over the headers of its request. On a server it allocates nothing. A
-//! client's [`Wire`] writes up to three headers for each attempt, and allocates twice for each number. `whole_body` and
-//! `bodies` allocate, as their pages say. The feature adds `http`, `http-body`, `http-body-util`, `httpdate` and
-//! `serde_json` to the dependencies, which users of HTTP mostly have.
+//! client's [`Wire`] writes up to three headers for each attempt, and allocates twice for each number. The pages of
+//! `whole_body` and `bodies` state their allocations. The feature adds the dependencies `http`, `http-body`,
+//! `http-body-util`, `httpdate` and `serde_json`, which most users of HTTP already have.
 //!
-//! # Differences from neighbours
+//! # Differences from other crates
 //!
-//! - tower-http answers a timeout with 408 by default, which browsers send again; here it is 504. Its classifiers,
-//!   which know gRPC's trailers, serve its traces; no layer of it or of tower takes a hint.
-//! - reqwest's own retries have no backoff, take no hint, and replay no body. reqwest-retry takes no hint, and fails on
-//!   streams.
-//! - Generated clients of tonic send the timeout of a request, and not what is left of the caller's.
+//! - tower-http answers a timeout with 408 by default, which browsers retry; this crate answers 504. tower-http's
+//!   classifiers read gRPC trailers but serve only its traces. No layer of tower-http or tower follows a `Retry-After`.
+//! - reqwest's own retries have no backoff, ignore `Retry-After`, and replay no body. reqwest-retry ignores
+//!   `Retry-After`, and fails on streaming bodies.
+//! - Clients generated by tonic send the timeout of the request, not the rest of the caller's deadline.
 
 mod answer;
 mod body;

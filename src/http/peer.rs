@@ -1,10 +1,10 @@
-/// Who is at the other end. It decides whose headers are believed, and which headers and texts are sent.
+/// How far the other end is trusted: which of its headers count, and which headers and texts it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// A service of the same organization. It may ask for more than others: to be more important than the default, or
-    /// not to be tried again.
+    /// A service of the same organization. It may ask for more than others: a criticality above the default, or that a
+    /// call is not retried.
     Internal,
-    /// Anyone else. It may only ask for less. It is not sent attempts, criticalities and our own deadline header, and
-    /// answers to it do not name the settings of limits.
+    /// Any other peer. It may only ask for less. It receives no attempt numbers, no criticality and no
+    /// `steadfast-deadline-ms`, and responses to it do not reveal the settings of limits.
     External,
 }

@@ -5,11 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// One subscriber has at least that much: RIPE-690 and RFC 6177 give a home a /56 or a /48, and a single network
-/// is a /64.
+/// A subscriber has at least a /64, which is a single network. RIPE-690 and RFC 6177 give a home a /56 or a /48.
 const DEFAULT_IPV6_PREFIX: u8 = 64;
 
-/// The key of a client's requests is its IP address, from the connection or from what trusted proxies report.
+/// Keys requests by the IP address of the client, taken from the connection or from the report of trusted proxies.
 ///
 /// ```
 /// use std::{net::{IpAddr, SocketAddr}, time::Duration};
@@ -18,7 +17,7 @@ const DEFAULT_IPV6_PREFIX: u8 = 64;
 /// use steadfast::{http::ClientAddress, rate_limit::{Keyed, Quota, RateLimit}};
 ///
 /// # fn main() -> Result<(), steadfast::ConfigError> {
-/// // One load balancer of our own stands in front, and adds the address that it sees to `X-Forwarded-For`.
+/// // One load balancer of our own appends the address that it sees to `X-Forwarded-For`.
 /// let client = ClientAddress::new(|request: &Request<Body>| {
 ///     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
 /// })
@@ -33,36 +32,36 @@ const DEFAULT_IPV6_PREFIX: u8 = 64;
 ///
 /// # Which address
 ///
-/// [`default`](Self::default) takes the peer of the connection from a plain [`SocketAddr`] or [`IpAddr`] among the
-/// request's extensions; [`new`](Self::new) from wherever your function finds it. All requests without any address
-/// share the key `::`. axum puts its `ConnectInfo` there only if it serves
+/// [`default`](Self::default) takes the peer of the connection from a plain [`SocketAddr`] or [`IpAddr`] in the
+/// request's extensions. [`new`](Self::new) takes a function that finds the peer. All requests without an address share
+/// the key `::`. axum sets its `ConnectInfo` only if it serves
 /// `app.into_make_service_with_connect_info::<SocketAddr>()`.
 ///
-/// With [`trusted_proxies(n)`](Self::trusted_proxies) it is the `n`-th entry from the right of `X-Forwarded-For`, or of
-/// `Forwarded` by [`by_forwarded`](Self::by_forwarded). The fields of that name count as one list in their order; the
-/// other header is never read. Each trusted proxy adds one entry on the right: the address that it sees. A client can
-/// write only what is further left, and that is not looked at.
+/// With [`trusted_proxies(n)`](Self::trusted_proxies) the address is the `n`-th entry from the right of
+/// `X-Forwarded-For`, or of `Forwarded` with [`by_forwarded`](Self::by_forwarded). All headers of that name form one
+/// list in their order; the other header is never read. Each trusted proxy appends one entry on the right: the address
+/// that it sees. A client can only write entries further left, which are not read.
 ///
-/// | the list | the key |
+/// | the list | the address |
 /// |---|---|
-/// | has `n` entries or more, the `n`-th an address | that one |
+/// | has `n` entries or more, and the `n`-th is an address | the `n`-th entry |
 /// | the `n`-th is `unknown`, `_hidden` or unreadable | the nearest address to its right, else the peer |
 /// | has fewer than `n` entries | the peer |
 ///
-/// A list that is too short has not passed all proxies, and could be the client's own. Where clients can reach this
-/// process without the proxies, they can forge any list: close that way in the network.
+/// A request whose list is too short has not passed all proxies, and the client may have written the list. Clients that
+/// can reach this process without the proxies can forge any list: block direct access in the network.
 ///
-/// # Which part of it
+/// # Which part of the address
 ///
-/// - IPv4 addresses count as a whole. An IPv4 address within IPv6 counts as itself: mapped (`::ffff:0:0/96`, as
-///   dual-stack sockets report it), or translated (`64:ff9b::/96`, RFC 6052, as servers without IPv4 see their clients;
-///   by its first 64 bits all of these would share one key).
-/// - IPv6 addresses count by their first 64 bits, because a subscriber has at least all addresses with those bits, and
-///   would otherwise get a fresh share for each. See [`ipv6_prefix`](Self::ipv6_prefix).
+/// - IPv4 addresses count as a whole. An IPv4 address inside an IPv6 address counts as the IPv4 address: mapped
+///   (`::ffff:0:0/96`, as dual-stack sockets report it), or translated (`64:ff9b::/96`, RFC 6052, as servers without
+///   IPv4 see their clients). By their first 64 bits, all of these would share one key.
+/// - IPv6 addresses count by their first 64 bits. A subscriber has at least all addresses with those bits, and would
+///   otherwise get a new quota with each. See [`ipv6_prefix`](Self::ipv6_prefix).
 ///
 /// # Cost
 ///
-/// Nothing is allocated. Entries left of the `n`-th are not read.
+/// No allocation. Entries left of the `n`-th are not read.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct ClientAddress<F = InExtensions> {
@@ -78,13 +77,13 @@ enum ProxyHeader {
     Forwarded,
 }
 
-/// Where the address of the peer of a connection comes from.
+/// Finds the address of the peer of a connection.
 pub trait PeerAddress<B> {
-    /// The address, if it is known.
+    /// Returns the address, if it is known.
     fn peer_address(&self, request: &Request<B>) -> Option<IpAddr>;
 }
 
-/// From a plain [`SocketAddr`] or [`IpAddr`] among the extensions of the request.
+/// Reads a plain [`SocketAddr`] or [`IpAddr`] from the extensions of the request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InExtensions;
 
@@ -102,14 +101,15 @@ impl<B, F: Fn(&Request<B>) -> Option<IpAddr>> PeerAddress<B> for F {
 }
 
 impl Default for ClientAddress {
-    /// The peer is a plain [`SocketAddr`] or [`IpAddr`] among the extensions of the request.
+    /// Reads the peer from a plain [`SocketAddr`] or [`IpAddr`] in the extensions of the request.
     fn default() -> Self {
         Self::of_peer(InExtensions)
     }
 }
 
 impl<F> ClientAddress<F> {
-    /// The peer is what this function finds in a request: in axum's `ConnectInfo`, or in your server's own extension.
+    /// Takes the peer that this function finds in a request, in axum's `ConnectInfo` or an extension of your own
+    /// server.
     pub fn new<B>(peer: F) -> Self
     where
         F: Fn(&Request<B>) -> Option<IpAddr>,
@@ -121,25 +121,24 @@ impl<F> ClientAddress<F> {
         Self { peer, trusted_proxies: 0, header: ProxyHeader::XForwardedFor, ipv6_prefix: DEFAULT_IPV6_PREFIX }
     }
 
-    /// How many proxies of your own a request passes, each of which adds one entry. Default: none, and no header is
-    /// read, because any client can send one.
+    /// Sets the number of your own proxies that a request passes, each of which appends one entry. Default: 0. No
+    /// header is then read, because any client can send one.
     pub fn trusted_proxies(self, trusted_proxies: usize) -> Self {
         Self { trusted_proxies, ..self }
     }
 
-    /// The proxies add to `Forwarded` (RFC 7239). Default: to `X-Forwarded-For`, as most do unless they are configured
-    /// otherwise. It is one or the other: a proxy that adds to one passes on what the client has written into the
-    /// other.
+    /// Reads `Forwarded` (RFC 7239) instead of `X-Forwarded-For`, which most proxies append to by default. Only one of
+    /// the two is ever read: a proxy that appends to one passes on the client's own value of the other.
     pub fn by_forwarded(self) -> Self {
         Self { header: ProxyHeader::Forwarded, ..self }
     }
 
-    /// How many bits of an IPv6 address count. Fewer where subscribers have more addresses (56 or 48); 128 where each
-    /// address is one client. Default: 64.
+    /// Sets how many bits of an IPv6 address count. Use fewer (56 or 48) if subscribers have larger prefixes, and 128
+    /// if each address is one client. Default: 64.
     ///
     /// # Errors
     ///
-    /// It must be from 1 to 128.
+    /// `bits` is not from 1 to 128.
     pub fn ipv6_prefix(self, bits: u8) -> Result<Self, ConfigError> {
         if !(1..=128).contains(&bits) {
             return Err(ConfigError::new("client_address.ipv6_prefix", bits, "must be from 1 to 128"));
@@ -147,7 +146,7 @@ impl<F> ClientAddress<F> {
         Ok(Self { ipv6_prefix: bits, ..self })
     }
 
-    /// The key of the client that has sent this request.
+    /// Returns the key of the client that sent this request.
     pub fn of<B>(&self, request: &Request<B>) -> IpAddr
     where
         F: PeerAddress<B>,
@@ -156,7 +155,7 @@ impl<F> ClientAddress<F> {
         address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| self.key_of(address))
     }
 
-    /// A function that finds the key: for [`RateLimit::by_key`](crate::rate_limit::RateLimit::by_key).
+    /// Returns a function that finds the key, for [`RateLimit::by_key`](crate::rate_limit::RateLimit::by_key).
     pub fn key<B>(self) -> impl Fn(&Request<B>) -> IpAddr + Clone
     where
         F: PeerAddress<B> + Clone,
@@ -164,7 +163,7 @@ impl<F> ClientAddress<F> {
         move |request: &Request<B>| self.of(request)
     }
 
-    /// What the trusted proxies report.
+    /// The address that the trusted proxies report.
     fn reported<B>(&self, request: &Request<B>) -> Option<IpAddr> {
         let furthest = self.trusted_proxies.checked_sub(1)?;
         let name = match self.header {
@@ -202,7 +201,7 @@ impl<F> ClientAddress<F> {
     }
 }
 
-/// The IPv4 address in one that is mapped or translated (the well-known prefix of RFC 6052).
+/// The IPv4 address inside a mapped or translated IPv6 address (the well-known prefix of RFC 6052).
 fn ipv4_within(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {

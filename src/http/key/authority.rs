@@ -4,35 +4,35 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-/// The host and port that a request is for: what [`authority`] finds.
+/// The host and port that a request is for, as [`authority`] finds them.
 ///
-/// Hosts are compared without regard to case. The port is missing where it is the default of the scheme. `Display`
-/// shows both in lower case: `example.com:8443`.
+/// Comparison ignores the case of the host. The port is absent if it is the default of the scheme. `Display` shows both
+/// in lower case: `example.com:8443`.
 ///
-/// Code that keeps a mechanism for each authority in a field names it: `PerKey<Breaker, AuthorityKey, fn(&Request<B>)
-/// -> AuthorityKey>`, made by `PerKey::new(http::authority as fn(&Request<B>) -> AuthorityKey, ..)`.
-/// `AuthorityKey::from(&uri)` asks for one of them.
+/// Use this type to write the type of a field: `PerKey<Breaker, AuthorityKey, fn(&Request<B>) -> AuthorityKey>`, made
+/// by `PerKey::new(http::authority as fn(&Request<B>) -> AuthorityKey, ..)`. `AuthorityKey::from(&uri)` makes a key to
+/// look one entry up.
 ///
 /// # Cost
 ///
-/// A clone copies no text. It keeps the text of the whole URI in memory, of which it is a part.
+/// A clone copies no text. A key keeps the text of the whole URI in memory.
 #[derive(Clone)]
 pub struct AuthorityKey {
-    /// `None` where a request names no host.
+    /// `None` if the request names no host.
     authority: Option<uri::Authority>,
     /// `None` for the default of the scheme, if that is known.
     port: Option<u16>,
 }
 
-/// The host and port that a request is for, as a key: a circuit breaker or a limit for each server that is called.
+/// Returns the host and port that a request is for, as the key of a circuit breaker or a limit per called server.
 ///
-/// They come from the URI, or from the `Host` header where the URI has none. User names and passwords are not part of
-/// the key. The default port is removed where the URI names the scheme (http, https, ws, wss): without it, it is not
-/// known whether `example.com:80` is `example.com`. All requests that name no host that can be read share one key.
+/// They come from the URI, or from the `Host` header if the URI has no host. User names and passwords are not part of
+/// the key. The default port is removed if the URI has a scheme (http, https, ws, wss); without a scheme,
+/// `example.com:80` may or may not be `example.com`. All requests without a readable host share one key.
 ///
 /// # Cost
 ///
-/// Nothing is allocated for a URI with a host. A `Host` header is copied once.
+/// No allocation for a URI with a host. A `Host` header is copied once.
 ///
 /// ```
 /// use hyper::Request;
@@ -64,13 +64,13 @@ impl AuthorityKey {
         Self { authority, port }
     }
 
-    /// The host, in the case in which the request has it; empty where it names none.
+    /// The host in the case of the request, or empty if there is none.
     fn host(&self) -> &str {
         self.authority.as_ref().map_or("", uri::Authority::host)
     }
 }
 
-/// The key of requests to this URI: to ask for what is kept under it.
+/// The key of requests to this URI, to look an entry up.
 impl From<&Uri> for AuthorityKey {
     fn from(uri: &Uri) -> Self {
         Self::new(uri.authority().cloned(), uri.scheme_str())
@@ -87,7 +87,7 @@ impl Eq for AuthorityKey {}
 
 impl Hash for AuthorityKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // In pieces: a call of the hasher for each byte costs more than the copy.
+        // In chunks: calling the hasher for each byte costs more than the copy.
         for piece in self.host().as_bytes().chunks(32) {
             let mut lower = [0; 32];
             for (lower, byte) in lower.iter_mut().zip(piece) {

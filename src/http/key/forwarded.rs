@@ -1,5 +1,5 @@
-//! The entries of `X-Forwarded-For` and `Forwarded`, read from the right: what a client has put on the left is not
-//! looked at, so it cannot change how the rest is read.
+//! Parses the entries of `X-Forwarded-For` and `Forwarded` from the right. Entries on the left, which a client may have
+//! written, are not read and cannot change how the rest is parsed.
 
 use std::{
     iter,
@@ -10,11 +10,11 @@ use std::{
 /// The longest text of an address with its port, and some room: `[ffff:...:255.255.255.255]:65535`.
 const LONGEST: usize = 64;
 
-/// The entries of one field, separated by commas outside of quoted strings, from the right. Empty ones are left out, as
-/// RFC 9110 (5.6.1.2) has it.
+/// Returns the entries of one field from the right, separated by commas outside of quoted strings. Skips empty entries,
+/// as RFC 9110 (5.6.1.2) requires.
 ///
-/// Read from the right, a quote opens or closes a string unless an odd number of backslashes comes before it. That is
-/// right for every entry that is well-formed, and so for those of trusted proxies.
+/// Read from the right, a quote opens or closes a string unless an odd number of backslashes precedes it. This is
+/// correct for every well-formed entry, and so for the entries of trusted proxies.
 pub(super) fn entries_from_right(field: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut left = Some(field);
     iter::from_fn(move || {
@@ -29,7 +29,7 @@ pub(super) fn entries_from_right(field: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|entry| !entry.is_empty())
 }
 
-/// Where the last comma outside of quoted strings is.
+/// The place of the last comma outside of quoted strings.
 fn last_comma(text: &[u8]) -> Option<usize> {
     let mut quoted = false;
     for (place, byte) in text.iter().enumerate().rev() {
@@ -42,13 +42,13 @@ fn last_comma(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether what comes after this text is escaped by its last backslash.
+/// Whether the last backslash of this text escapes the next byte.
 fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// The `for` of an element of `Forwarded` (RFC 7239): `None` if there is none, more than one, or none that is an
-/// address.
+/// The address in the `for` parameter of an element of `Forwarded` (RFC 7239). `None` if there is no `for`, more than
+/// one, or one that is no address.
 pub(super) fn address_of_element(element: &[u8]) -> Option<IpAddr> {
     let mut found = None;
     let mut rest = Some(element);
@@ -70,7 +70,7 @@ pub(super) fn address_of_element(element: &[u8]) -> Option<IpAddr> {
     address_of_node(unquote(found?, &mut unquoted)?)
 }
 
-/// Where the first semicolon outside of quoted strings is.
+/// The place of the first semicolon outside of quoted strings.
 fn first_semicolon(text: &[u8]) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     for (place, byte) in text.iter().enumerate() {
@@ -85,7 +85,7 @@ fn first_semicolon(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The value of a token or a quoted string. `None` where it is too long for an address, or malformed.
+/// The value of a token or a quoted string. `None` if it is malformed, or too long for an address.
 fn unquote<'text>(value: &'text [u8], unquoted: &'text mut [u8; LONGEST]) -> Option<&'text [u8]> {
     let Some(value) = value.strip_prefix(b"\"") else { return Some(value) };
     let value = value.strip_suffix(b"\"").filter(|value| !is_escaped(value))?;
@@ -104,9 +104,9 @@ fn unquote<'text>(value: &'text [u8], unquoted: &'text mut [u8; LONGEST]) -> Opt
     unquoted.get(..length)
 }
 
-/// The address of a node: an IPv4 address, with or without a port, or an IPv6 address, with brackets, and then a port
-/// or none, or without them, as many proxies write it in `X-Forwarded-For`. `None` for `unknown`, an obfuscated name
-/// such as `_hidden`, and anything else.
+/// The address of a node. It is an IPv4 address with or without a port, an IPv6 address in brackets with or without a
+/// port, or an IPv6 address without brackets, as many proxies write it in `X-Forwarded-For`. `None` for `unknown`, an
+/// obfuscated name such as `_hidden`, and anything else.
 pub(super) fn address_of_node(node: &[u8]) -> Option<IpAddr> {
     if node.len() > LONGEST {
         return None;
