@@ -14,49 +14,49 @@ use std::borrow::Cow;
 
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// How a rejection is answered, before it is written in the caller's format.
+/// The response to a rejection, before it is written in the caller's format.
 ///
 /// | rejection | HTTP | gRPC |
 /// |---|---|---|
-/// | [`TimedOut`](Rejection::TimedOut) | 504; never 408, which browsers send again | 4, `DEADLINE_EXCEEDED` |
+/// | [`TimedOut`](Rejection::TimedOut) | 504; never 408, which browsers retry | 4, `DEADLINE_EXCEEDED` |
 /// | [`RateLimited`](Rejection::RateLimited) | 429 | 8, `RESOURCE_EXHAUSTED` |
 /// | [`Overloaded`](Rejection::Overloaded), [`QueueFull`](Rejection::QueueFull), [`WaitedTooLong`](Rejection::WaitedTooLong) | 503 | 8 |
 /// | [`CircuitOpen`](Rejection::CircuitOpen), [`SwitchedOff`](Rejection::SwitchedOff), [`Closed`](Rejection::Closed) | 503 | 14, `UNAVAILABLE` |
 ///
-/// The head says more:
+/// Headers of the response:
 ///
 /// | header | value |
 /// |---|---|
 /// | `retry-after` | [`Rejection::retry_after`] in whole seconds, rounded up, at least 1 |
-/// | `grpc-retry-pushback-ms` | the same in milliseconds, for gRPC; `-1` where it is not known: do not retry. None for a timeout that ended the work |
+/// | `grpc-retry-pushback-ms` | the same in milliseconds, for gRPC; `-1`, do not retry, if it is not known. Absent for a timeout that ended the work |
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
-/// | `steadfast-retry` | `unprocessed` if the service did not see the call; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
+/// | `steadfast-retry` | `unprocessed` if the call did not reach the service; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
 ///
-/// An answer may have both `never` and a hint. `never` ends the retries of this call; the hint is for later calls.
+/// A response may have both `never` and a hint. `never` ends the retries of this call; the hint applies to later calls.
 ///
-/// Over HTTP/1 hyper closes the connection where the body of the request was not read. A caller that is still sending a
-/// large one may then see a broken connection in place of the answer.
+/// Over HTTP/1, hyper closes the connection if the request body was not read. A caller that is still sending a large
+/// body may then see a broken connection instead of the response.
 ///
-/// The body of an HTTP answer is a problem of RFC 9457, `application/problem+json`. Where the caller's `Accept`
-/// excludes that, it is [`detail`](Self::detail) as text. A gRPC answer has no body: its status is in the head, and the
-/// detail in `grpc-message`.
+/// The body of an HTTP response is an RFC 9457 problem, `application/problem+json`. If the caller's `Accept` excludes
+/// that type, the body is [`detail`](Self::detail) as text. A gRPC response has no body: its status is in the headers,
+/// and the detail in `grpc-message`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The status of an HTTP answer. One of gRPC has 200.
+    /// The status of an HTTP response. A gRPC response always has 200.
     pub status: StatusCode,
-    /// The status of a gRPC answer, from 1 to 16.
+    /// The gRPC code of a gRPC response, from 1 to 16.
     pub grpc_status: u8,
-    /// Further headers. They replace those of the table.
+    /// More headers. They replace those of the table.
     pub headers: HeaderMap,
-    /// The `type` of the problem, a URI. `about:blank` says no more than the status.
+    /// The `type` of the problem, a URI. `about:blank` means that the status says everything.
     pub problem_type: Cow<'static, str>,
     /// The `title` of the problem.
     pub title: Cow<'static, str>,
-    /// The `detail` of the problem, the text, or the message of gRPC. To an internal peer it is the text of the
-    /// rejection; others are not told what the mechanisms of this service are set to.
+    /// The `detail` of the problem, the text body, or the gRPC message. For an internal peer it is the text of the
+    /// rejection. For an external peer it is a general text that reveals no settings.
     pub detail: Cow<'static, str>,
-    /// Further members of the problem.
+    /// More members of the problem.
     pub members: Map<String, Value>,
 }
 
@@ -92,7 +92,7 @@ impl Answer {
         }
     }
 
-    /// Writes the answer as the caller wants it.
+    /// Writes the response in the caller's format. `never` forbids a retry.
     pub(super) fn write(self, rejection: &Rejection, wanted: &WantedFormat, never: bool) -> Response<Option<Bytes>> {
         let mut response = Response::new(None);
         let headers = response.headers_mut();
@@ -100,7 +100,7 @@ impl Answer {
         mark(headers, never, !rejection.reached_service());
         if wanted.is_grpc {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            // Of a timeout that ended the work the caller knows all by its status.
+            // For a timeout that ended the work, the status is enough.
             let ended_the_work = matches!(rejection, Rejection::TimedOut(_)) && rejection.reached_service();
             if never || !ended_the_work {
                 headers.insert(grpc::PUSHBACK, grpc::pushback(rejection.retry_after().filter(|_| !never)));
@@ -135,13 +135,13 @@ impl Answer {
     }
 }
 
-/// The status of a gRPC answer, and its message.
+/// Writes the status of a gRPC response and its message.
 pub(super) fn write_status(headers: &mut HeaderMap, status: u8, text: &str) {
     headers.insert(grpc::STATUS, HeaderValue::from(u16::from(status)));
     headers.insert(MESSAGE, grpc::message(text));
 }
 
-/// Tells callers whether the request may be sent again, where that is known.
+/// Writes `steadfast-retry`, if it is known whether the request may be retried.
 pub(super) fn mark(headers: &mut HeaderMap, never: bool, unprocessed: bool) {
     if never {
         headers.insert(verdict::RETRY, HeaderValue::from_static("never"));
@@ -158,7 +158,7 @@ fn replace(headers: &mut HeaderMap, by: HeaderMap) {
                 headers.insert(name.clone(), value);
                 last = Some(name);
             }
-            // A further value of the name before.
+            // Another value of the previous name.
             (None, Some(last)) => {
                 headers.append(last, value);
             }
@@ -167,12 +167,12 @@ fn replace(headers: &mut HeaderMap, by: HeaderMap) {
     }
 }
 
-/// What a request says about the format of its answer.
+/// What a request says about the format of its response.
 #[derive(Clone, Debug)]
 pub(super) struct WantedFormat {
     is_grpc: bool,
     is_head: bool,
-    /// Read only for an answer that is needed.
+    /// Parsed only if a rejection has to be answered.
     accept: Option<HeaderValue>,
 }
 
@@ -186,8 +186,8 @@ impl WantedFormat {
         }
     }
 
-    /// Whether the caller takes `application/problem+json`: some range of its `Accept` that is not refused by `q=0`
-    /// matches that, or plain JSON. Without the header it takes everything.
+    /// Whether the caller accepts `application/problem+json`: a range of its `Accept` without `q=0` matches that type
+    /// or plain JSON. A caller without the header accepts everything.
     fn takes_problems(&self) -> bool {
         let Some(accept) = self.accept.as_ref().and_then(|accept| accept.to_str().ok()) else { return true };
         accept.split(',').any(|range| {

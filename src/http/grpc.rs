@@ -1,4 +1,4 @@
-//! What gRPC writes into headers and trailers: its status, its timeout, its pushback and its message.
+//! Reads and writes the headers and trailers of gRPC: status, timeout, pushback and message.
 //!
 //! Sources: the [protocol](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md), the
 //! [mapping of HTTP's status](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md), and
@@ -12,7 +12,7 @@ pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 pub(super) const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The longest [`message`], in bytes as it is sent.
+/// The longest encoded [`message`], in bytes.
 const LONGEST_MESSAGE: usize = 1024;
 
 /// The largest value of `grpc-timeout`, without its unit: 8 digits.
@@ -22,13 +22,13 @@ const MOST_UNITS: u128 = 99_999_999;
 const UNITS: [(u128, char); 6] =
     [(1, 'n'), (1_000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S'), (60_000_000_000, 'M'), (3_600_000_000_000, 'H')];
 
-/// Whether the content type is one of gRPC: `application/grpc`, also with a format or parameters. Not that of gRPC-Web,
-/// `application/grpc-web`, whose trailers are a part of the body: it is HTTP here.
+/// Whether the content type is gRPC: `application/grpc`, with or without a format and parameters. gRPC-Web,
+/// `application/grpc-web`, counts as HTTP, because its trailers are part of the body.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(is_grpc_type)
 }
 
-/// Whether this is a content type of gRPC.
+/// Whether this content type is gRPC.
 pub(super) fn is_grpc_type(value: &HeaderValue) -> bool {
     match trimmed(value).split_at_checked(b"application/grpc".len()) {
         Some((begin, rest)) => {
@@ -80,8 +80,8 @@ impl fmt::Debug for GrpcCode {
 }
 
 impl GrpcCode {
-    /// The first `grpc-status` of these headers (of an answer without a body) or trailers, if there is one. One that is
-    /// no number from 0 to 16 is [`UNKNOWN`](Self::UNKNOWN), as gRPC's own libraries have it, and is
+    /// Reads the first `grpc-status` of these trailers, or of the headers of a response without a body. A value that is
+    /// no number from 0 to 16 counts as [`UNKNOWN`](Self::UNKNOWN), as in gRPC's own libraries, and is
     /// [counted](super::ignored_headers).
     pub(super) fn read(fields: &HeaderMap) -> Option<Self> {
         let code = Self::of(fields.get(STATUS)?);
@@ -91,7 +91,7 @@ impl GrpcCode {
         Some(code.unwrap_or(Self::UNKNOWN))
     }
 
-    /// As [`read`](Self::read), without counting: for a second look.
+    /// Does what [`read`](Self::read) does, without counting: for a second look.
     pub(super) fn peek(fields: &HeaderMap) -> Option<Self> {
         Some(Self::of(fields.get(STATUS)?).unwrap_or(Self::UNKNOWN))
     }
@@ -101,7 +101,7 @@ impl GrpcCode {
         Self::NAMES.get(usize::try_from(number).ok()?).map(|(code, _)| *code)
     }
 
-    /// The code that stands for HTTP's status in an answer without a `grpc-status`. Meant for all but 200.
+    /// Maps an HTTP status other than 200 to a code, for a response without a `grpc-status`.
     pub(super) fn of_http(status: StatusCode) -> Self {
         match status.as_u16() {
             400 => Self::INTERNAL,
@@ -119,17 +119,17 @@ impl GrpcCode {
     }
 }
 
-/// What a server says about a retry in `grpc-retry-pushback-ms` [gRFC A6].
+/// The value of `grpc-retry-pushback-ms` [gRFC A6].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pushback {
-    /// A retry comes after this time.
+    /// Retry after this time.
     After(Duration),
-    /// No retry: the value was negative, or could not be read.
+    /// Do not retry: the value was negative, or could not be read.
     Never,
 }
 
 impl Pushback {
-    /// The first pushback of these headers or trailers, if there is one. One that is no signed number of 32 bits is
+    /// Reads the first pushback of these headers or trailers. A value that is no signed 32-bit number is
     /// [counted](super::ignored_headers).
     pub(super) fn read(fields: &HeaderMap) -> Option<Self> {
         let pushback = Self::of(fields.get(PUSHBACK)?);
@@ -139,7 +139,7 @@ impl Pushback {
         Some(pushback.unwrap_or(Self::Never))
     }
 
-    /// As [`read`](Self::read), without counting: for a second look.
+    /// Does what [`read`](Self::read) does, without counting: for a second look.
     pub(super) fn peek(fields: &HeaderMap) -> Option<Self> {
         Some(Self::of(fields.get(PUSHBACK)?).unwrap_or(Self::Never))
     }
@@ -147,7 +147,7 @@ impl Pushback {
     fn of(value: &HeaderValue) -> Option<Self> {
         let value = trimmed(value);
         match value.strip_prefix(b"-") {
-            // The lowest number is one further from zero than the highest.
+            // The lowest number is -2^31, the highest 2^31 - 1.
             Some(below_zero) => number(below_zero, 10).filter(|number| *number <= 1 << 31).map(|number| match number {
                 0 => Self::After(Duration::ZERO),
                 _ => Self::Never,
@@ -159,8 +159,8 @@ impl Pushback {
     }
 }
 
-/// A wait as the value of `grpc-retry-pushback-ms`: in milliseconds rounded up, at most 2^31 - 1 (24 days), and `-1`
-/// where there is none.
+/// Formats a wait for `grpc-retry-pushback-ms`: milliseconds rounded up, at most 2^31 - 1 (24 days). `None` becomes
+/// `-1`.
 pub(super) fn pushback(wait: Option<Duration>) -> HeaderValue {
     match wait {
         Some(wait) => {
@@ -171,7 +171,7 @@ pub(super) fn pushback(wait: Option<Duration>) -> HeaderValue {
     }
 }
 
-/// The time that a `grpc-timeout` grants: 1 to 8 digits and a unit. Zero, which the grammar excludes, is zero.
+/// Parses a `grpc-timeout`: 1 to 8 digits and a unit. Accepts zero, which the grammar excludes, as zero.
 pub(super) fn timeout(value: &HeaderValue) -> Option<Duration> {
     let (unit, digits) = trimmed(value).split_last()?;
     let number = number(digits, 8)?;
@@ -186,8 +186,8 @@ pub(super) fn timeout(value: &HeaderValue) -> Option<Duration> {
     })
 }
 
-/// The time left as a `grpc-timeout`: in the finest unit in which it has at most 8 digits, rounded down. Without time
-/// left it is `1n`, since the grammar wants a positive number.
+/// Formats the time left for `grpc-timeout`: in the finest unit that needs at most 8 digits, rounded down. Zero becomes
+/// `1n`, because the grammar requires a positive number.
 pub(super) fn timeout_value(left: Duration) -> HeaderValue {
     let nanos = left.as_nanos().max(1);
     let fits = UNITS.iter().find(|(unit, _)| nanos / unit <= MOST_UNITS);
@@ -197,10 +197,10 @@ pub(super) fn timeout_value(left: Duration) -> HeaderValue {
     })
 }
 
-/// A text as the value of `grpc-message`: its UTF-8, percent-encoded outside of `0x20..=0x7E`, and `%`.
+/// Encodes a text for `grpc-message`: its UTF-8, with `%` and all bytes outside of `0x20..=0x7E` percent-encoded.
 ///
-/// Spaces at its ends are encoded, too: HTTP/2 forbids them there [RFC 9113 8.2.1]. A text that is longer than 1024
-/// bytes when it is encoded is cut after the last character that fits.
+/// Leading and trailing spaces are encoded too, because HTTP/2 forbids them there [RFC 9113 8.2.1]. A text of more than
+/// 1024 encoded bytes is cut after the last character that fits.
 pub(super) fn message(text: &str) -> HeaderValue {
     let inner = text.trim_matches(' ');
     let begin = text.len() - text.trim_start_matches(' ').len();

@@ -14,39 +14,41 @@ use tower::{Layer, Service};
 
 const OK: &[u8] = b"0";
 
-/// A layer around a gRPC client that brings the status of a call without messages into the head of its answer, where
-/// [`retry`](super::retry) and everything else further out can act on it.
+/// Returns a layer around a gRPC client. It copies the status of a call without messages into the head of its response,
+/// where [`retry`](super::retry) and all outer layers can act on it.
 ///
-/// A server that fails before it has sent a message says so in the head, or only in the trailers: a proxy on the way
-/// may turn the first into the second. In the second case the answer looks like a success until its body is read. With
-/// this layer the head waits for the first frame of the body:
+/// A server that fails before it sends a message puts its status into the head, or only into the trailers. A proxy may
+/// turn the first form into the second. In the second form the response looks like a success until its body is read.
+/// With this layer the head waits for the first frame of the body:
 ///
 /// | first frame | the head is passed on |
 /// |---|---|
-/// | trailers, whose `grpc-status` is not 0 | with all trailers copied into it |
-/// | trailers, whose `grpc-status` is 0 or missing | as it is |
-/// | data, an error, or none | as it is |
+/// | trailers with a `grpc-status` other than 0 | with all trailers copied into it |
+/// | trailers with a `grpc-status` of 0, or without it | unchanged |
+/// | data, an error, or none | unchanged |
 ///
-/// The frame stays at the front of the body, trailers included. Custom metadata and `grpc-status-details-bin` are
-/// copied, too, because a client that finds the status in the head, such as tonic, reads no trailers. What the head has
-/// already is kept, but for `grpc-*`; fields of HTTP's framing are not copied.
+/// The frame stays at the front of the body, including trailers. Custom metadata and `grpc-status-details-bin` are
+/// copied too, because a client that finds the status in the head, such as tonic, reads no trailers. Fields that the
+/// head has already are kept, except `grpc-*`. Fields of HTTP framing and `steadfast-*` are not copied.
 ///
-/// Answers of other content types, with other statuses than 200, or with a `grpc-status` in the head, pass at once.
+/// Responses with another content type, a status other than 200, or a `grpc-status` in the head pass at once.
 ///
-/// **It delays the head of a stream until its first message.** So it is no default: a client of a stream that is silent
-/// at first, such as a subscription, waits for the head, and an attempt timeout counts that time.
+/// **It delays the head of a stream until its first message**, and is therefore not on by default. The client of a
+/// stream that is silent at first, such as a subscription, waits for the head, and an attempt timeout includes that
+/// time.
 ///
 /// # Errors
 ///
-/// A body that fails at once fails when it is read, as it does without this layer.
+/// A body that fails at its first frame fails when it is read, as it does without this layer.
 ///
 /// # Cancellation
 ///
-/// Dropping the future drops the answer, whose stream is reset.
+/// Dropping the future drops the response, which resets its stream.
 ///
 /// # Cost
 ///
-/// No allocation, but for the copied trailers. The body has to be `Unpin`, as those of hyper, tonic and axum are.
+/// No allocation, except for the copied trailers. The body has to be `Unpin`, as the bodies of hyper, tonic and axum
+/// are.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -76,11 +78,11 @@ pub fn peek() -> Peek {
     Peek(())
 }
 
-/// The layer that [`peek`] makes.
+/// The layer that [`peek`] returns.
 #[derive(Clone, Copy, Debug)]
 pub struct Peek(());
 
-/// A service whose gRPC answers come with the status of a call without messages in the head: see [`peek`].
+/// A gRPC client whose responses have the status of a call without messages in the head: see [`peek`].
 #[derive(Clone, Copy, Debug)]
 pub struct PeekService<S> {
     inner: S,
@@ -113,11 +115,11 @@ where
 }
 
 pin_project! {
-    /// The answer of a [`PeekService`].
+    /// The response future of a [`PeekService`].
     pub struct PeekFuture<F, B> {
         #[pin]
         answer: F,
-        // The answer whose first frame is awaited.
+        // The response, while its first frame is awaited.
         held: Option<Response<B>>,
     }
 }
@@ -154,32 +156,33 @@ where
     }
 }
 
-/// Whether the status of an answer is still to come.
+/// Whether the status is in the trailers, which have not come yet.
 fn is_open<B: Body>(answer: &Response<B>) -> bool {
     awaits_trailers(answer) && !answer.body().is_end_stream()
 }
 
-/// Makes the head of an answer without messages that of one without a body, if it has failed.
+/// If the trailers report a failure, copies them into the head.
 fn copy_failure(trailers: &HeaderMap, head: &mut Parts) {
     if trailers.get(grpc::STATUS).is_none_or(|status| status.as_bytes() == OK) {
         return;
     }
     for name in trailers.keys() {
         let is_of_grpc = name.as_str().starts_with("grpc-");
-        // Marks of this crate stand in the head. In trailers they may have come through a proxy that reads heads only.
+        // This crate writes its marks into the head only. Marks in trailers may have passed a proxy that checks only
+        // the head.
         let is_mark = name.as_str().starts_with("steadfast-");
         if is_mark || is_of_framing(name) || (head.headers.contains_key(name) && !is_of_grpc) {
             continue;
         }
         head.headers.remove(name);
         for value in trailers.get_all(name) {
-            // A head that is full stays as it is.
+            // If the header map is full, the head stays unchanged.
             let _ = head.headers.try_append(name.clone(), value.clone());
         }
     }
 }
 
-/// Whether a field says how a message is framed, which RFC 9110 (6.5.1) forbids in trailers.
+/// Whether the field belongs to message framing, which RFC 9110 (6.5.1) forbids in trailers.
 fn is_of_framing(name: &HeaderName) -> bool {
     [
         header::CONNECTION,
@@ -194,19 +197,19 @@ fn is_of_framing(name: &HeaderName) -> bool {
 
 /// A body whose first frame may have been read already: see [`peek`].
 ///
-/// Services that are put around a [`PeekService`] name it as the body of their answers.
+/// Services around a [`PeekService`] use it to write the type of their response.
 pub struct PeekBody<B: Body> {
     next: NextFrame<B::Data, B::Error>,
     rest: B,
 }
 
-/// Where a body is read next.
+/// What the next poll returns.
 enum NextFrame<D, E> {
-    /// This frame, or error, was read already.
+    /// This frame or error, which was read already.
     First(Result<Frame<D>, E>),
-    /// The body itself.
+    /// The next frame of the body itself.
     Rest,
-    /// It had ended without a frame.
+    /// The end: the body had no frame.
     End,
 }
 

@@ -1,4 +1,4 @@
-//! `RateLimit` and `RateLimit-Policy`, of the draft "RateLimit header fields for HTTP", 10.
+//! `RateLimit` and `RateLimit-Policy`, of version 10 of the IETF draft "RateLimit header fields for HTTP".
 
 use crate::rate_limit::{Keyed, Quota, SlidingWindow, TierOf, TokenBucket};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,24 +13,24 @@ use tokio::time::Instant;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STANDING: HeaderName = HeaderName::from_static("ratelimit");
 
-/// How much of its share a caller has left.
+/// How much of its quota a caller has left.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// The calls of one window, `q`.
+    /// The calls allowed in one window, `q`.
     pub quota: u64,
-    /// The window, `w`, sent in whole seconds rounded up.
+    /// The length of the window, `w`, sent in whole seconds rounded up.
     pub window: Duration,
     /// The calls that are left, `r`.
     pub remaining: u64,
-    /// After how long there are more, `t`, sent in whole seconds rounded up.
+    /// The time until more calls are allowed, `t`, sent in whole seconds rounded up.
     pub reset: Duration,
 }
 
 impl Standing {
-    /// That of a bucket with this quota, which has these tokens.
+    /// Returns the standing of a bucket with this quota and these tokens.
     fn of_bucket(quota: Quota, available: u64) -> Self {
         let (count, window) = (quota.count(), quota.period());
-        // All tokens are there again when the missing ones have come; without any, the next one is worth waiting for.
+        // The time until the bucket is full. An empty bucket reports the time until its next token.
         let missing = if available == 0 { 1 } else { count.saturating_sub(available) };
         let reset = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         let reset = u128::from(reset) * u128::from(missing) / u128::from(count.max(1));
@@ -39,17 +39,18 @@ impl Standing {
     }
 }
 
-/// A limit that can say how a caller stands: for [`Http::rate_limit_fields`](super::Http::rate_limit_fields).
+/// A limit that reports how much of its quota a caller has left, for
+/// [`Http::rate_limit_fields`](super::Http::rate_limit_fields).
 ///
-/// A [`TokenBucket`] and a [`SlidingWindow`] are one. [`ByKey`] makes one of a [`Keyed`].
+/// [`TokenBucket`] and [`SlidingWindow`] implement it. [`ByKey`] implements it for a [`Keyed`].
 pub trait Advertise<Request> {
-    /// What is kept of a request until it is answered.
+    /// The key of the caller, kept until the response.
     type Key;
 
-    /// Finds out whose request it is.
+    /// Returns the key of the request's caller.
     fn key(&self, request: &Request) -> Self::Key;
 
-    /// How its caller stands.
+    /// Returns how much of its quota the caller has left at `now`.
     fn standing(&self, key: &Self::Key, now: Instant) -> Standing;
 }
 
@@ -73,7 +74,7 @@ impl<Request> Advertise<Request> for SlidingWindow {
     }
 }
 
-/// The buckets of a [`Keyed`] of one tier, and a function that makes the key of a request.
+/// The buckets of a [`Keyed`] with one tier, and a function that makes the key of a request.
 ///
 /// ```
 /// use std::{net::IpAddr, time::Duration};
@@ -116,7 +117,8 @@ where
     }
 }
 
-/// Writes both fields. `hint` is when a call that the limit refused may come back: it is not before `t`.
+/// Writes both fields. `hint` is the time after which a call that the limit refused may retry: `t` is at most that, and
+/// `r` is 0.
 pub(super) fn write(headers: &mut HeaderMap, name: &str, standing: Standing, hint: Option<Duration>) {
     let Standing { quota, window, remaining, reset } = standing;
     let (remaining, reset) = match hint {

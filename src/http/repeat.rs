@@ -8,33 +8,33 @@ use http::{Method, Request, request::Parts};
 use http_body::Body;
 use std::sync::Arc;
 
-/// How much of a request's body [`Retry::bodies`] keeps if you have no better number: 64 KiB, as linkerd does. Most
-/// requests of APIs are smaller, and ten thousand calls in flight then hold at most 655 MB.
+/// A cap for [`Retry::bodies`] that suits most APIs: 64 KiB, as in linkerd. Most API requests are smaller, and 10,000
+/// calls in flight then keep at most 655 MB.
 pub const DEFAULT_REPLAY_CAP: usize = 64 * 1024;
 
-/// The header by which the client says that the server recognizes a repeated request.
+/// The header of a client that says that the server recognizes repeated requests.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Decides by its method and headers whether an HTTP request may be sent again: what [`retry`] makes.
+/// Decides by method and headers whether an HTTP request may be retried. [`retry`] makes it.
 ///
-/// | request | sent again |
+/// | request | retried |
 /// |---|---|
 /// | GET, HEAD, OPTIONS, TRACE, PUT, DELETE: idempotent by RFC 9110, 9.2.2 | [`Repeat::Always`] |
-/// | any with an `Idempotency-Key` that is not empty | [`Repeat::Always`] |
-/// | any of which your own [`idempotent`](Retry::idempotent) says so | [`Repeat::Always`] |
-/// | any other: POST, PATCH, so all of gRPC | [`Repeat::IfUnprocessed`] |
+/// | any request with a non-empty `Idempotency-Key` | [`Repeat::Always`] |
+/// | any request for which your [`idempotent`](Retry::idempotent) answers `true` | [`Repeat::Always`] |
+/// | any other: POST and PATCH, which includes all of gRPC | [`Repeat::IfUnprocessed`] |
 ///
-/// Unless [`bodies`](Retry::bodies) says otherwise, it sends clones, and the bodies have to be `Clone`.
+/// It sends clones, and the bodies have to be `Clone`, unless [`bodies`](Retry::bodies) is set.
 ///
-/// Write its name where a `Retry` is a field or an argument: `Retry<Repeatable>`.
+/// Use it to write the type of a field or an argument: `Retry<Repeatable>`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Repeatable<I = StandardOnly, M = SendClones> {
     idempotent: I,
     bodies: M,
 }
 
-/// At most `attempts` attempts for each request, the first one included, where it may be sent again: see
-/// [`Repeatable`]. Everything else is as [`Retry::new`] has it, the budget included.
+/// Makes up to `attempts` attempts for each request, including the first, if the request may be retried: see
+/// [`Repeatable`]. All other settings, including the budget, are those of [`Retry::new`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -58,7 +58,7 @@ pub struct Repeatable<I = StandardOnly, M = SendClones> {
 /// assert_eq!(client.clone().oneshot(get).await?.status(), 503);
 /// assert_eq!(CALLS.swap(0, Relaxed), 3);
 ///
-/// // The service may have processed it.
+/// // The service may have processed the POST.
 /// let post = Request::post("http://example.com/orders").body("two apples".to_owned())?;
 /// assert_eq!(client.clone().oneshot(post).await?.status(), 503);
 /// assert_eq!(CALLS.swap(0, Relaxed), 1);
@@ -70,11 +70,12 @@ pub fn retry(attempts: u32) -> Retry<Repeatable> {
 }
 
 impl<I, M> Retry<Repeatable<I, M>> {
-    /// Sends a request again after every failure, too, if `idempotent` says that processing it twice does no harm: a
-    /// search by POST, say. It only adds to what [`Repeatable`] allows.
+    /// Also retries a request after every failure if `idempotent` says that processing it twice does no harm, such as a
+    /// search by POST. It only adds to what [`Repeatable`] allows.
     ///
     /// `idempotent` is a closure or function `Fn(&Request<B>) -> bool`. It runs once for each call, before the first
-    /// attempt, and not where the method or `Idempotency-Key` says the same. It replaces that of an earlier call.
+    /// attempt, unless the method or an `Idempotency-Key` already allows retries. A second call of this method replaces
+    /// the function.
     ///
     /// ```
     /// use hyper::Request;
@@ -90,22 +91,21 @@ impl<I, M> Retry<Repeatable<I, M>> {
         self.map_replay(|replay| Repeatable { idempotent: Idempotent(idempotent), bodies: replay.bodies })
     }
 
-    /// Keeps what the first attempt streams, up to `cap` bytes of each body, and replays it: bodies need not be
+    /// Streams the first attempt, keeps up to `cap` bytes of each body, and replays them, so bodies need not be
     /// `Clone`. See [`ReplayBody`].
     ///
-    /// `wrap` makes the body of a request of a `ReplayBody`: `axum::body::Body::new`, `tonic::body::Body::new`,
-    /// `reqwest::Body::wrap`, or a variant of your own enum, for hyper's `Incoming`. Method, URI, version, headers and
-    /// extensions are cloned for each attempt.
+    /// `wrap` turns a `ReplayBody` into the body type of the requests: `axum::body::Body::new`,
+    /// `tonic::body::Body::new`, `reqwest::Body::wrap`, or for hyper's `Incoming` a variant of your own enum. Method,
+    /// URI, version, headers and extensions are cloned for each attempt.
     ///
-    /// - A body whose [`size_hint`](Body::size_hint) is above the cap from the beginning is sent once, and nothing of
-    ///   it is kept. Any other that turns out to be larger ends the retries of its call, once an attempt has read
-    ///   beyond the cap: the caller gets the answer of that attempt.
-    /// - A body that fails ends the retries of its call. The attempt that reads the error fails by it.
-    /// - An empty body is sent as it is, and replayed whatever the cap. A cap of zero replays no other.
+    /// - A body whose initial [`size_hint`](Body::size_hint) exceeds the cap is sent once and not kept. If a body turns
+    ///   out to be larger, the attempt that reads beyond the cap is the last: the caller gets its result.
+    /// - A body that fails ends the retries of its call. The attempt that reads the error fails with it.
+    /// - An empty body is sent unchanged and can always be replayed. With a cap of 0, only empty bodies are replayed.
     ///
-    /// A body that is not `Unpin` does not compile: box it (`Box::pin`).
+    /// The body must be `Unpin`: box other bodies with `Box::pin`.
     ///
-    /// There is no default, since it takes `wrap`. [`DEFAULT_REPLAY_CAP`] is a cap that suits most APIs.
+    /// Bodies are not kept by default, because that needs `wrap`. [`DEFAULT_REPLAY_CAP`] is a cap that suits most APIs.
     ///
     /// ```
     /// use axum::body::Body;
@@ -122,17 +122,17 @@ impl<I, M> Retry<Repeatable<I, M>> {
     }
 }
 
-/// What the user says of requests beyond the standard.
+/// Says which requests are idempotent beyond the standard.
 pub trait SaysIdempotent<B> {
     /// Whether processing this request twice does no harm.
     fn says_idempotent(&self, request: &Request<B>) -> bool;
 }
 
-/// Only what the method and `Idempotency-Key` say.
+/// Adds nothing to the method and `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StandardOnly;
 
-/// A function of the user: [`Retry::idempotent`].
+/// Asks a function of the user: [`Retry::idempotent`].
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotent<F>(F);
 
@@ -152,7 +152,7 @@ impl<B, F: Fn(&Request<B>) -> bool> SaysIdempotent<B> for Idempotent<F> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SendClones;
 
-/// Sends what was kept of bodies: [`Retry::bodies`].
+/// Replays kept bodies: [`Retry::bodies`].
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayBodies<W> {
     cap: usize,
@@ -164,7 +164,7 @@ impl<I, M> Repeatable<I, M> {
     where
         I: SaysIdempotent<B>,
     {
-        // Not `is_idempotent`, so that a method which is added there changes nothing here.
+        // Not `is_idempotent`, so that a method added there changes nothing here.
         let by_method = matches!(
             *request.method(),
             Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
@@ -199,11 +199,11 @@ impl<B: Clone, I: SaysIdempotent<B>> Replay<Request<B>> for Repeatable<I> {
     }
 }
 
-/// What is kept of a request whose body is replayed.
+/// A kept request whose body is replayed.
 pub struct KeptBody<B> {
     /// The request of the last attempt.
     request: Request<B>,
-    /// `None` where the body is empty.
+    /// `None` if the body is empty.
     source: Option<Arc<ReplaySource<B>>>,
 }
 
@@ -252,7 +252,7 @@ where
     }
 }
 
-/// A clone of all of a request but for its body.
+/// Clones a request without its body.
 fn clone_head<B>(request: &Request<B>) -> Parts {
     let mut head = Request::new(()).into_parts().0;
     head.method = request.method().clone();

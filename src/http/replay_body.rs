@@ -17,39 +17,38 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-/// The body of one attempt: it reads what earlier attempts have read, then goes on where they left off.
+/// The request body of one attempt. It replays the frames that earlier attempts have read, then reads on from the
+/// caller's body.
 ///
-/// [`Retry::bodies`](crate::retry::Retry::bodies) makes it, and hands it to a function that puts it into the body type
+/// [`Retry::bodies`](crate::retry::Retry::bodies) makes it, and passes it to a function that wraps it in the body type
 /// of the requests. The first attempt streams: a frame is sent as soon as the caller's body has it, and is kept for
-/// further attempts. Data and trailers are kept; empty data frames are passed on, and not kept.
+/// later attempts. Data and trailers are kept. Empty data frames are passed on and not kept.
 ///
 /// # Above the cap
 ///
-/// A frame that would bring what is kept above the cap goes to the newest of the attempts that are alive. From then on
-/// that one reads the caller's body alone, nothing is kept, and there is no further attempt. Another attempt that is
-/// still alive, where a stage of your own makes several at once, reads what was kept before and then fails with
-/// [`ReplayError::TooLarge`].
+/// A frame that would exceed the cap goes to the newest live attempt. From then on that attempt alone reads the
+/// caller's body, no frames are kept, and there are no more attempts. If a stage of your own makes several attempts at
+/// once, each other live attempt replays the frames kept so far and then fails with [`ReplayError::TooLarge`].
 ///
 /// # Errors
 ///
-/// The attempt that reads the error of the caller's body gets it, as [`ReplayError::Body`]. All others get
-/// [`ReplayError::FailedElsewhere`], also after a panic of that body, and there is no further attempt.
+/// If the caller's body fails, the attempt that polled it gets [`ReplayError::Body`]. All other attempts get
+/// [`ReplayError::FailedElsewhere`], also after a panic of that body. There are no more attempts.
 ///
 /// # Two attempts at once
 ///
-/// Each may poll the caller's body when it has read what is kept, so one that stalls holds no other up. A frame that
-/// one of them reads wakes the other. Nothing is locked while the caller's body is polled.
+/// An attempt that has replayed all kept frames may poll the caller's body, so a stalled attempt does not block the
+/// other. A new frame wakes the other attempt. No lock is held while the caller's body is polled.
 ///
 /// # Cancellation
 ///
-/// What a dropped attempt has read is kept, and nothing of the body is lost.
+/// Frames that a dropped attempt has read are kept. No part of the body is lost.
 ///
 /// # Cost
 ///
-/// Three allocations for each body: what is shared, the waker, and the list of readers. Frames are not copied. Each
-/// frame that is kept costs 32 bytes in a list, three uncontended locks, and one allocation where it was made of a
-/// `Vec` and is now shared. A frame that is a part of a larger buffer keeps all of that buffer in memory. An empty body
-/// costs none of this.
+/// Three allocations for each body: the shared state, the waker, and the list of readers. Frames are not copied. Each
+/// kept frame costs 32 bytes in a list and three uncontended locks, and one allocation to share it if it was made from
+/// a `Vec`. A frame that is part of a larger buffer keeps the whole buffer in memory. An empty body costs none of this.
 ///
 /// ```
 /// use std::{pin::Pin, task::{Context, Poll}};
@@ -104,19 +103,19 @@ pub struct ReplayBody<B> {
 }
 
 enum ReadsFrom<B> {
-    /// Nothing is left, or the body has failed.
+    /// The body has ended or failed.
     Nothing,
-    /// What is kept, then the source.
+    /// Replays the kept frames, then polls the source.
     Shared(BodyReader<B>),
-    /// The source alone, past the cap.
+    /// Polls the source, which exceeds the cap, alone.
     Alone(B),
 }
 
 /// A body that several attempts may read.
 pub(super) struct ReplaySource<B> {
     buffer: Arc<ReplayBuffer>,
-    /// `None` while a reader polls it, and when it has ended or failed. The lock is never held for longer than it takes
-    /// to move it.
+    /// `None` while a reader polls it, and after it has ended or failed. The lock is held only to move the body in or
+    /// out.
     body: Mutex<Option<B>>,
 }
 
@@ -137,17 +136,17 @@ impl<B: Body<Data = Bytes> + Unpin> ReplaySource<B> {
         Arc::new(Self { buffer, body: Mutex::new(Some(body)) })
     }
 
-    /// The body of a new attempt, which is the newest.
+    /// Returns the body of a new attempt, which becomes the newest.
     pub(super) fn attempt(self: &Arc<Self>) -> ReplayBody<B> {
         self.reader(self.buffer.join(None))
     }
 
-    /// The body of the last attempt. It counts as an attempt after [`begin_last`](Self::begin_last).
+    /// Returns the body of the last attempt. It is a reader only after [`begin_last`](Self::begin_last).
     pub(super) fn last_attempt(self: &Arc<Self>) -> ReplayBody<B> {
         self.reader(LAST)
     }
 
-    /// From now on the last attempt is the newest.
+    /// Makes the last attempt the newest.
     pub(super) fn begin_last(&self) {
         self.buffer.join(Some(LAST));
     }
@@ -185,8 +184,8 @@ impl Drop for FailOnPanic<'_> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> BodyReader<B> {
-    /// Polls the source, which is this reader's by now, and says what came of it. Returns only what is not kept: empty
-    /// frames and errors.
+    /// Polls the source, which this reader has taken, and reports the result to the buffer. Returns only what is not
+    /// kept: empty frames and errors.
     fn poll_source(&self) -> Poll<Option<Result<Frame<Bytes>, ReplayError<B::Error>>>> {
         let Self { source, position } = self;
         let buffer = &*source.buffer;
@@ -208,7 +207,7 @@ impl<B: Body<Data = Bytes> + Unpin> BodyReader<B> {
                 buffer.end(position, None);
                 Poll::Ready(None)
             }
-            // The guard says that it failed.
+            // The guard reports the failure.
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(ReplayError::Body(error)))),
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => {

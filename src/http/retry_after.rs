@@ -1,4 +1,4 @@
-//! `Retry-After` [RFC 9110 10.2.3]: seconds, or a date.
+//! Reads and writes `Retry-After` [RFC 9110 10.2.3]: seconds, or a date.
 
 use super::wire::{IgnoredHeader, number, trimmed};
 use http::{
@@ -8,17 +8,17 @@ use http::{
 use httpdate::HttpDate;
 use std::time::Duration;
 
-/// The longest number of seconds that is read, and so written: 316 years.
+/// The most digits, and so the most seconds (316 years), that are read and written.
 const DIGITS: usize = 10;
 const MOST_SECONDS: u64 = 9_999_999_999;
 
-/// How long the answer asks callers to stay away.
+/// Returns how long the response asks callers to wait.
 ///
-/// The first field counts. A date counts from the answer's own `Date`, so that the clocks of both sides need not agree,
-/// or from the clock of this machine if there is none that can be read. A date in the past is zero. A malformed value
-/// is no hint; it is [counted](super::ignored_headers).
+/// The first field counts. A date counts from the response's own `Date`, so that the clocks of both sides need not
+/// agree. Without a readable `Date` it counts from the clock of this machine. A date in the past is zero. A malformed
+/// value is no hint, and is [counted](super::ignored_headers).
 ///
-/// It costs one look-up where there is no such header, and never allocates.
+/// Costs one look-up if the header is absent, and never allocates.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = trimmed(headers.get(RETRY_AFTER)?);
     let wait = match number(value, DIGITS) {
@@ -31,7 +31,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     wait
 }
 
-/// A wait as the value of `Retry-After`: in seconds, rounded up, at least one.
+/// Formats a wait for `Retry-After`: in seconds, rounded up, at least one.
 pub(super) fn whole_seconds(wait: Duration) -> HeaderValue {
     let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
     HeaderValue::from(seconds.clamp(1, MOST_SECONDS))
@@ -41,8 +41,8 @@ fn date(value: &[u8]) -> Option<HttpDate> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// The time from the answer to this date.
-#[expect(clippy::disallowed_types, reason = "a date of HTTP is one of the wall clock, and only its distance is used")]
+/// The time from the response to this date.
+#[expect(clippy::disallowed_types, reason = "an HTTP date is wall-clock time, and only the distance to it is used")]
 fn until(due: HttpDate, headers: &HeaderMap) -> Duration {
     use std::time::SystemTime;
     let now = match headers.get(DATE).and_then(|value| date(trimmed(value))) {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_counts_from_that_of_the_answer_in_each_form_of_http() {
+    fn a_date_in_each_http_format_counts_from_the_date_of_the_response() {
         for value in [
             "Sun, 06 Nov 1994 08:51:07 GMT",
             "Sunday, 06-Nov-94 08:51:07 GMT",
@@ -95,13 +95,13 @@ mod tests {
         ] {
             assert_read(&[value], &[DAY], Some(90));
             assert_read(&[value], &["Sunday, 06-Nov-94 08:49:37 GMT"], Some(90));
-            // Past, by the answer's own clock.
+            // Past by the clock of the response.
             assert_read(&[value], &["Mon, 07 Nov 1994 08:49:37 GMT"], Some(0));
         }
     }
 
     #[test]
-    fn a_date_counts_from_this_machines_clock_where_the_answer_has_none_that_can_be_read() {
+    fn a_date_counts_from_this_machines_clock_if_the_response_has_no_readable_date() {
         assert_read(&[DAY], &[], Some(0));
         assert_read(&[DAY], &["yesterday"], Some(0));
         let years = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
@@ -168,7 +168,7 @@ mod tests {
             retry_after(&headers);
         }
 
-        /// Text that is nearly a date: each digit and letter of one may be another.
+        /// A date with up to three characters replaced.
         #[test]
         fn a_damaged_date_is_read_or_ignored_without_a_panic(
             form in 0..3_usize,

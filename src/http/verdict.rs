@@ -21,58 +21,60 @@ pub(super) use retry_advice::RETRY;
 pub(super) const REJECTED: HeaderName = HeaderName::from_static("steadfast-rejected");
 const ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
-/// How long callers stay away after a 429 that does not say how long.
+/// The hint for a 429 without `Retry-After`.
 const WITHOUT_HINT: Duration = Duration::from_secs(1);
 
-/// Says what an answer of HTTP or gRPC means: a [`Classify`] for all responses, whatever their bodies.
+/// Classifies HTTP and gRPC responses: a [`Classify`] for responses with any body.
 ///
-/// The first row that matches counts.
+/// The first matching row decides.
 ///
-/// | answer | outcome |
+/// | response | outcome |
 /// |---|---|
 /// | 1xx to 3xx; gRPC 0 | `Success` |
-/// | `steadfast-retry: unprocessed`, of an internal peer | `Unprocessed` with the hint, if any; `Overloaded` without one where there is `steadfast-rejected`, too |
-/// | `steadfast-retry: never`, of an internal peer | as the rows below say, but [no retry](Classify::forbids_retry) |
+/// | `steadfast-retry: unprocessed`, of an internal peer | `Unprocessed` with the hint, if any; `Overloaded` if there is no hint but a `steadfast-rejected` |
+/// | `steadfast-retry: never`, of an internal peer | by the rows below, but [no retry](Classify::forbids_retry) |
 /// | 429, 503 with a hint; any with `x-envoy-overloaded`, or with `steadfast-rejected` other than `timeout` | `Overloaded` with the hint, if any |
 /// | 429 without a hint | `Overloaded`, with a hint of 1 s |
-/// | 408, 425, and from 500 on all but 501 and 505 | `Failure` |
+/// | 408, 425; 500 and above except 501 and 505 | `Failure` |
 /// | other 4xx, 501, 505 | `Permanent` |
 /// | gRPC 8; any other with `grpc-retry-pushback-ms` | `Overloaded` with the hint, if any |
 /// | gRPC 14, 4, 1, 2, 13, 15 | `Failure` |
 /// | other gRPC codes | `Permanent` |
-/// | `Err` | `Unprocessed` if [`unsent`](Self::unsent) says so, else `Failure` |
+/// | `Err` | `Unprocessed` if [`unsent`](Self::unsent) answers `true`, else `Failure` |
 ///
-/// **The hint** is the answer's `Retry-After` [RFC 9110 10.2.3], in seconds or as a date. A date counts from the
-/// answer's own `Date`. With gRPC the hint is the pushback if there is one [gRFC A6]. A negative or unreadable pushback
-/// [forbids a retry](Classify::forbids_retry). How long a hint is heeded is the retry's
-/// [`max_hint`](crate::retry::Retry::max_hint). An `Overloaded` without a hint is not retried. A header that cannot be
-/// read is ignored and [counted](super::ignored_headers).
+/// **The hint** is the response's `Retry-After` [RFC 9110 10.2.3], in seconds or as a date. A date counts from the
+/// response's own `Date`. For gRPC the hint is the pushback, if there is one [gRFC A6]. A negative or unreadable
+/// pushback [forbids a retry](Classify::forbids_retry). The retry's [`max_hint`](crate::retry::Retry::max_hint) bounds
+/// the hints that it follows. It does not retry an `Overloaded` without a hint. A header that cannot be read is ignored
+/// and [counted](super::ignored_headers).
 ///
-/// **gRPC** is an answer whose content type begins with `application/grpc`, and only its code counts:
+/// **A gRPC response** has the content type `application/grpc`, with or without a format and parameters. Only its gRPC
+/// code counts:
 ///
-/// - `grpc-status` in the headers, in an answer without a body ("trailers-only"). It is 2 if it is no number from 0 to
-///   16.
-/// - Without it, a status other than 200 stands for a code: 400 for 13, 401 for 16, 403 for 7, 404 for 12; 429, 502,
-///   503 and 504 for 14; all others for 2. The rows of 429 and 503 still come first.
-/// - Without it, 200 is a `Success` so far. The code comes in the trailers, which a verdict on the head cannot know.
+/// - The code is `grpc-status` in the headers, in a response without a body ("trailers-only"). A `grpc-status` that is
+///   no number from 0 to 16 counts as 2.
+/// - Without `grpc-status`, an HTTP status other than 200 maps to a code: 400 to 13, 401 to 16, 403 to 7, 404 to 12;
+///   429, 502, 503 and 504 to 14; all others to 2. The rows of 429 and 503 still come first.
+/// - Without `grpc-status`, 200 is a `Success` for now. The code comes in the trailers, which the classifier of the
+///   head does not see.
 ///
-/// An error page that a proxy answers to a call of gRPC is one of HTTP by its content type.
+/// An error page that a proxy returns for a gRPC call is an HTTP response by its content type.
 ///
-/// **Whom to believe.** Whoever answers may say that it is overloaded, and when to come back: callers then do less.
-/// Only an [internal](Peer::Internal) peer may say by `steadfast-retry` that a request was not processed, which lets a
-/// retry repeat any request, or forbid retries of the callers further out. From the answers of others the header is
-/// [removed](Classify::disbelieve): a proxy that passes them on lends it no credit.
+/// **Trust.** Any peer may say that it is overloaded and when to retry, because callers then send less. Only an
+/// [internal](Peer::Internal) peer may say with `steadfast-retry` that it did not process the request, which lets a
+/// retry repeat any request, or that no outer caller may retry. The header is [removed](Classify::disbelieve) from
+/// responses of external peers, so that a proxy that passes them on does not vouch for it.
 ///
 /// # Sources
 ///
-/// 429 without a hint waits 1 s, as the SDKs of AWS do. 425 is RFC 8470. Unknown status codes from 500 on are failures
-/// of the server, those of 600 and more included [RFC 9110 15]. The mapping to codes is that of
+/// A 429 without a hint waits 1 s, as the AWS SDKs do. 425 is RFC 8470. Unknown status codes from 500 are failures of
+/// the server, including those from 600 [RFC 9110 15]. The mapping to codes is that of
 /// [gRPC](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
 ///
 /// # Cost
 ///
-/// A success costs three look-ups in the headers, four if it is gRPC. No verdict allocates. The clock of this machine
-/// is read only for a `Retry-After` that is a date, in an answer without a `Date`.
+/// A success costs three look-ups in the headers, four for gRPC. No classification allocates. The clock of this machine
+/// is read only if `Retry-After` is a date and the response has no `Date`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -105,27 +107,28 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 pub struct Verdict<U = NoneUnsent> {
     peer: Peer,
-    /// Whether the answers are those of this process, so that what they say to an external peer is its own.
+    /// Whether the responses come from this process, so that their headers to an external peer are its own.
     is_own: bool,
     unsent: U,
 }
 
 impl Verdict {
-    /// Judges the answers of this peer. Every error is a `Failure`, until [`unsent`](Self::unsent) says otherwise.
+    /// Classifies the responses of this peer. Every error is a `Failure`, unless [`unsent`](Self::unsent) says
+    /// otherwise.
     pub fn new(peer: Peer) -> Self {
         Self { peer, is_own: false, unsent: NoneUnsent }
     }
 
-    /// Judges the answers of a handler to this peer.
+    /// Classifies the responses of a handler to this peer.
     pub(super) fn of_handler(peer: Peer) -> Self {
         Self { is_own: true, ..Self::new(peer) }
     }
 
-    /// Takes the errors for which this closure answers `true` for [`Outcome::Unprocessed`]: the service provably did
-    /// nothing about the request. A retry may then repeat it even if it must not be processed twice.
+    /// Classifies the errors for which this closure answers `true` as [`Outcome::Unprocessed`]: the service provably
+    /// did not process the request. A retry may then repeat it even if it must not be processed twice.
     ///
-    /// A connection that could not be made is such an error. One that breaks is not, nor is a timeout of the client
-    /// while it waits for the answer.
+    /// A failure to connect is such an error. A connection that breaks is not, and neither is a timeout of the client
+    /// while it waits for the response.
     ///
     /// # hyper-util
     ///
@@ -140,12 +143,12 @@ impl Verdict {
     /// use steadfast::{Outcome, classify::Classify, http::{Peer, Verdict}};
     ///
     /// let verdict = Verdict::new(Peer::External).unsent(|error: &Error| {
-    ///     // hyper's own error, where the connection was gone before it took the request.
+    ///     // hyper's own error if the connection closed before it took the request.
     ///     let canceled = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
     ///     error.is_connect() || canceled.is_some_and(hyper::Error::is_canceled)
     /// });
     ///
-    /// // Nobody listens at a port that was just given back.
+    /// // No process listens on a port that was just closed.
     /// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http::<Empty<Bytes>>();
     /// let request = Request::post(format!("http://{nobody}/")).body(Empty::new())?;
@@ -157,7 +160,7 @@ impl Verdict {
     ///
     /// # reqwest
     ///
-    /// Its own retries are turned off by `reqwest::retry::never()`.
+    /// `reqwest::retry::never()` turns off reqwest's own retries.
     ///
     /// ```
     /// use steadfast::http::{Peer, Verdict};
@@ -174,9 +177,9 @@ impl Verdict {
     /// # HTTP/2
     ///
     /// A server that resets a stream with `REFUSED_STREAM` has not processed the request [RFC 9113 8.7]. hyper and
-    /// reqwest show that only in the `h2::Error` among the sources of their errors, and have no method for it. An
-    /// application that depends on the crate `h2`, in the version that its hyper uses, looks for that error, and asks
-    /// whether it `is_remote` and its `reason` is `REFUSED_STREAM`. The text of an error is no proof.
+    /// reqwest have no method for this: it shows only in the `h2::Error` among the sources of their errors. An
+    /// application that depends on the crate `h2`, in the version that its hyper uses, can look for that error, and
+    /// check that it `is_remote` and that its `reason` is `REFUSED_STREAM`. The text of an error is no proof.
     pub fn unsent<E, F: Fn(&E) -> bool>(self, unsent: F) -> Verdict<F> {
         Verdict { peer: self.peer, is_own: self.is_own, unsent }
     }
@@ -188,18 +191,18 @@ impl<U> fmt::Debug for Verdict<U> {
     }
 }
 
-/// Whether the code of the answer comes in its trailers: gRPC, 200, and no `grpc-status` in the headers. The verdict on
-/// the head is then a success so far.
+/// Whether the code of the response comes in its trailers: gRPC, 200, and no `grpc-status` in the headers. The head is
+/// then a success for now.
 pub(super) fn awaits_trailers<B>(response: &Response<B>) -> bool {
     matches!(AnswerStatus::of(response, GrpcCode::peek), AnswerStatus::InTrailers)
 }
 
 impl<U> Verdict<U> {
-    /// The verdict at the end of a body whose head [awaits its trailers](awaits_trailers), and whether it forbids a
-    /// retry. Without trailers, or without a code in them, the code is 2 [gRPC].
+    /// Classifies the end of a body whose head [awaits its trailers](awaits_trailers). Also returns whether it forbids
+    /// a retry. Without trailers, or without a code in them, the code is 2 [gRPC].
     ///
-    /// The head itself is judged by [`Classify`]. No field of it counts here: the answers that carry the headers of the
-    /// table end with their head.
+    /// [`Classify`] has classified the head. The fields of the head do not count here: a response with the headers of
+    /// the table ends with its head.
     pub(super) fn of_trailers(&self, trailers: Option<&HeaderMap>) -> (Outcome, bool) {
         let none = HeaderMap::new();
         let fields = trailers.unwrap_or(&none);
@@ -220,11 +223,11 @@ impl<U> Verdict<U> {
         let overloaded = Outcome::Overloaded { retry_after: hint };
         let rejected_by = fields.get(REJECTED);
         if RetryAdvice::read(self.peer, fields) == Some(RetryAdvice::Unprocessed) {
-            // A service that refuses and does not say when to come back is up, and is not to be called again.
+            // A service that rejects without a hint is up, but must not be called again.
             let refuses = hint.is_none() && rejected_by.is_some();
             return if refuses { overloaded } else { Outcome::Unprocessed { retry_after: hint } };
         }
-        // A timeout that ended the work is a failure, as its status says.
+        // A timeout that ended the work is a failure by its status.
         let refuses = rejected_by.is_some_and(|mechanism| mechanism != "timeout");
         if refuses || fields.contains_key(ENVOY_OVERLOADED) {
             return overloaded;
@@ -244,7 +247,7 @@ impl<U> Verdict<U> {
         }
     }
 
-    /// The status is read only where there is a pushback.
+    /// Reads the status only if there is a pushback.
     fn forbids(&self, fields: &HeaderMap, said: impl FnOnce() -> AnswerStatus) -> bool {
         if RetryAdvice::peek(self.peer, fields) == Some(RetryAdvice::Never) {
             return true;

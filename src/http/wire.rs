@@ -1,16 +1,16 @@
-//! The context of a call on the wire: what is read from requests, and what is written to them.
+//! The headers that carry the context of a call. A server reads them from requests, and a client writes them.
 //!
-//! | header | says | read | written |
+//! | header | value | read from | written to |
 //! |---|---|---|---|
-//! | `grpc-timeout` | the time left | of anyone | to anyone, on requests of gRPC |
-//! | `steadfast-deadline-ms` | the time left | of anyone | to internal peers |
-//! | `x-envoy-expected-rq-timeout-ms` | the time left | of internal peers | - |
-//! | `grpc-previous-rpc-attempts` | earlier attempts | of anyone | to anyone, on repeated requests of gRPC |
-//! | `steadfast-attempt` | earlier attempts | of anyone | to internal peers, after the first attempt |
-//! | `x-envoy-attempt-count` | attempts, this one included | of anyone | - |
-//! | `steadfast-criticality` | the criticality | of anyone, raised by internal peers | to internal peers |
+//! | `grpc-timeout` | the time left | any peer | any peer, on gRPC requests |
+//! | `steadfast-deadline-ms` | the time left | any peer | internal peers |
+//! | `x-envoy-expected-rq-timeout-ms` | the time left | internal peers | - |
+//! | `grpc-previous-rpc-attempts` | earlier attempts | any peer | any peer, on gRPC requests after the first attempt |
+//! | `steadfast-attempt` | earlier attempts | any peer | internal peers, after the first attempt |
+//! | `x-envoy-attempt-count` | attempts, including this one | any peer | - |
+//! | `steadfast-criticality` | the criticality | any peer; only internal peers may raise it | internal peers |
 //!
-//! No clock time is sent or read, only lengths of time: the clocks of two machines need not agree.
+//! Headers carry durations, never wall-clock times, so the clocks of two machines need not agree.
 
 mod field;
 mod ignored;
@@ -35,14 +35,14 @@ const GRPC_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-att
 const ENVOY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const ENVOY_ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
-/// The longest number of milliseconds, or of attempts, that is read and written.
+/// The most digits of milliseconds or attempts that are read and written.
 const DIGITS: usize = 10;
 const MOST_MILLIS: u64 = 9_999_999_999;
 
 const CLASSES: [Criticality; 4] =
     [Criticality::Sheddable, Criticality::SheddablePlus, Criticality::Critical, Criticality::CriticalPlus];
 
-/// The class as it is written.
+/// The name of the class in the header.
 fn name(class: Criticality) -> &'static str {
     match class {
         Criticality::Sheddable => "sheddable",

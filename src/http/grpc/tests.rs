@@ -10,7 +10,7 @@ fn fields(name: HeaderName, values: &[&str]) -> HeaderMap {
 }
 
 #[test]
-fn the_content_type_of_grpc_ends_there_or_goes_on_with_its_suffix_or_parameters() {
+fn a_grpc_content_type_may_have_a_suffix_or_parameters() {
     for (value, expected) in [
         ("application/grpc", true),
         ("application/grpc+proto", true),
@@ -31,7 +31,7 @@ fn the_content_type_of_grpc_ends_there_or_goes_on_with_its_suffix_or_parameters(
 }
 
 #[test]
-fn a_status_is_a_number_from_0_to_16_and_anything_else_is_unknown() {
+fn a_status_that_is_no_number_from_0_to_16_is_unknown() {
     for (number, (code, name)) in GrpcCode::NAMES.into_iter().enumerate() {
         let headers = fields(STATUS, &[&number.to_string()]);
         assert_eq!(GrpcCode::read(&headers), Some(code));
@@ -50,7 +50,7 @@ fn a_status_is_a_number_from_0_to_16_and_anything_else_is_unknown() {
 }
 
 #[test]
-fn each_status_of_http_stands_for_a_code() {
+fn each_http_status_maps_to_a_code() {
     for status in (100..1000).map(|status| StatusCode::from_u16(status).unwrap()) {
         let expected = match status.as_u16() {
             400 => 13,
@@ -165,7 +165,7 @@ fn a_long_message_is_cut_after_the_last_character_that_fits() {
     // 12 bytes each: 85 of them are 1020.
     assert_eq!(message(&"\u{1f600}".repeat(100)), "%F0%9F%98%80".repeat(85));
     assert_eq!(message(&format!("{}%", "a".repeat(1022))), "a".repeat(1022));
-    // No space at the end, where it is cut.
+    // The cut leaves no space at the end.
     assert_eq!(message(&format!("{}   bcd", "a".repeat(1021))), "a".repeat(1021));
 }
 
@@ -204,12 +204,12 @@ proptest! {
     }
 
     #[test]
-    fn what_is_nearly_a_number_is_read_or_unreadable_without_a_panic(value in "[-+ 0-9HMSmun.]{0,12}") {
+    fn text_like_a_number_is_read_or_rejected_without_a_panic(value in "[-+ 0-9HMSmun.]{0,12}") {
         let value = HeaderValue::from_str(&value).unwrap();
         timeout(&value);
         let mut headers = HeaderMap::new();
         headers.insert(PUSHBACK, value);
-        // What Rust reads as a signed number is read, but for a plus and for digits beyond ten.
+        // Every signed number that Rust parses is read, except with a plus or more than ten digits.
         let text = headers[PUSHBACK].to_str().unwrap().trim_matches(' ');
         let digits = text.trim_start_matches('-').len();
         let number: Option<i32> = text.parse().ok().filter(|_| !text.starts_with('+') && digits <= 10);
@@ -231,9 +231,9 @@ proptest! {
         prop_assert_eq!(Pushback::read(&headers), Some(expected));
     }
 
-    /// To within one part of 100,000, since no coarser unit is chosen than must be.
+    /// To within one part in 100,000, because the unit is the finest that fits.
     #[test]
-    fn a_timeout_is_read_as_it_was_written_but_for_its_rounding(nanos: u64, shift in 0..64) {
+    fn a_timeout_is_read_as_it_was_written_except_for_rounding(nanos: u64, shift in 0..64) {
         let left = Duration::from_nanos(nanos >> shift);
         let read = timeout(&timeout_value(left)).unwrap();
         prop_assert!(read <= left.max(Duration::from_nanos(1)));
@@ -241,7 +241,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_is_decoded_to_its_text_or_the_beginning_of_it(text in "(\\PC| |%|[\u{0}-\u{20}]){0,600}") {
+    fn a_message_decodes_to_its_text_or_a_prefix(text in "(\\PC| |%|[\u{0}-\u{20}]){0,600}") {
         let value = message(&text);
         prop_assert!(value.len() <= LONGEST_MESSAGE);
         prop_assert!(value.as_bytes().iter().all(|byte| (0x20..=0x7E).contains(byte)));

@@ -1,16 +1,16 @@
-//! What is kept of a body, and whose turn it is to read on.
+//! The kept frames of a request body, and the state machine of its readers.
 //!
-//! Any reader that has read all that is kept may poll the source: a reader that stalls holds no other up. While it does
-//! so it has the source, and no lock. The phases:
+//! A reader that has read all kept frames may poll the source, so a stalled reader does not block others. While it
+//! polls, it owns the source and holds no lock. The phases:
 //!
 //! | from | to | by | when |
 //! |---|---|---|---|
-//! | idle | polled | [`next`](ReplayBuffer::next) | a reader has read all that is kept |
-//! | polled | idle | [`pending`](ReplayBuffer::pending), [`push`](ReplayBuffer::push) | the source has no frame, or one that fits |
+//! | idle | polled | [`next`](ReplayBuffer::next) | a reader has read all kept frames |
+//! | polled | idle | [`pending`](ReplayBuffer::pending), [`push`](ReplayBuffer::push) | the source has no frame yet, or a frame that fits |
 //! | polled | at the cap | [`push`](ReplayBuffer::push) | the frame does not fit |
-//! | polled | ended | [`end`](ReplayBuffer::end) | the source has no more |
+//! | polled | ended | [`end`](ReplayBuffer::end) | the source ended |
 //! | polled | failed | [`fail`](ReplayBuffer::fail) | the source failed or panicked |
-//! | at the cap | passed | [`next`](ReplayBuffer::next) | the newest reader has read all that is kept, and takes the source |
+//! | at the cap | passed | [`next`](ReplayBuffer::next) | the newest reader has read all kept frames, and takes the source |
 
 use super::readers::{BodyReaders, ReaderWakers};
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -23,7 +23,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-/// What is kept of a body, and who reads it. It is also the waker of the source: it wakes all that wait.
+/// The kept frames of a body, and its readers. It is also the waker of the source: it wakes all waiting readers.
 #[derive(Debug)]
 pub(super) struct ReplayBuffer {
     cap: usize,
@@ -33,17 +33,17 @@ pub(super) struct ReplayBuffer {
 #[derive(Debug)]
 struct ReplayState {
     phase: SourcePhase,
-    /// None of them is empty, so there are at most as many as the cap has bytes.
+    /// No frame is empty, so their number is at most the cap in bytes.
     frames: Vec<Bytes>,
-    /// The bytes of all frames; at most the cap.
+    /// The bytes of all frames. At most the cap.
     bytes: usize,
-    /// They come after all frames. Once they are here, the source has ended.
+    /// They follow all frames. Once they are set, the source has ended.
     trailers: Option<Box<HeaderMap>>,
     rest: BodyRest,
     readers: BodyReaders,
 }
 
-/// What the source has said of what is still to come.
+/// What the source last said about its remaining frames.
 #[derive(Clone, Debug)]
 pub(super) struct BodyRest {
     pub(super) size: SizeHint,
@@ -59,22 +59,22 @@ impl BodyRest {
 #[derive(Debug)]
 enum SourcePhase {
     Idle,
-    /// A reader has the source. `contended` if another one has asked for it since.
+    /// A reader owns the source. `contended` if another reader has asked for it since.
     Polled {
         contended: bool,
     },
-    /// This frame does not fit.
+    /// This frame exceeds the cap.
     AtCap(Bytes),
     Ended,
-    /// The newest reader has the source for ever. Nothing is kept any more.
+    /// The newest reader owns the source for good. No frames are kept any more.
     Passed,
     Failed,
 }
 
-/// How far one reader has come.
+/// How far one reader has read.
 #[derive(Debug)]
 pub(super) struct ReadPosition {
-    /// Which attempt it is. Higher numbers are newer.
+    /// The number of the attempt. Higher numbers are newer.
     pub(super) number: u64,
     frames: usize,
     bytes: usize,
@@ -90,20 +90,20 @@ impl ReadPosition {
 /// What a reader does next.
 #[derive(Debug)]
 pub(super) enum ReadStep {
-    /// It returns this frame, which was kept.
+    /// It returns this kept frame.
     Return(Frame<Bytes>),
-    /// It polls the source, which is its own until it says what came of that.
+    /// It polls the source, which it owns until it reports the result.
     Poll,
-    /// It will be woken.
+    /// It waits for a wake-up.
     Wait,
-    /// It takes the source for ever, and returns this frame.
+    /// It takes the source for good, and returns this frame.
     GoOnAlone(Bytes),
     End,
     TooLarge,
     Failed,
 }
 
-/// What was kept, to be dropped without the lock: `Bytes` may run user code when they are dropped.
+/// What was kept, to drop without the lock: dropping `Bytes` may run user code.
 #[derive(Debug)]
 struct ReplayLeftovers {
     _phase: SourcePhase,
@@ -112,7 +112,7 @@ struct ReplayLeftovers {
 }
 
 impl ReplayState {
-    /// Keeps nothing any more.
+    /// Enters `phase`, in which no frames are kept.
     fn give_up(&mut self, phase: SourcePhase) -> ReplayLeftovers {
         self.bytes = 0;
         ReplayLeftovers {
@@ -122,7 +122,7 @@ impl ReplayState {
         }
     }
 
-    /// The next frame that is kept.
+    /// Returns the next kept frame.
     fn kept(&self, position: &mut ReadPosition) -> Option<Frame<Bytes>> {
         if let Some(frame) = self.frames.get(position.frames) {
             position.frames += 1;
@@ -134,7 +134,7 @@ impl ReplayState {
         Some(Frame::trailers((**trailers).clone()))
     }
 
-    /// Wakes the readers that wait for the source, or for what it has brought.
+    /// Takes the wakers of the other readers, which wait for the source or for its next frame.
     fn wake_others(&mut self, position: &ReadPosition) -> ReaderWakers {
         self.readers.take_wakers(Some(position.number))
     }
@@ -161,24 +161,24 @@ impl ReplayBuffer {
         lock(&self.state)
     }
 
-    /// Whether another reader could still read it all.
+    /// Whether a new reader could still read the whole body.
     pub(super) fn can_be_replayed(&self) -> bool {
         !matches!(self.lock().phase, SourcePhase::Passed | SourcePhase::Failed)
     }
 
-    /// Adds a reader: the number of a new one, or that of the last attempt.
+    /// Adds a reader with this number, or with the next one. Returns its number.
     pub(super) fn join(&self, number: Option<u64>) -> u64 {
         self.lock().readers.join(number)
     }
 
-    /// Removes a reader, if it is there.
+    /// Removes a reader, if it has joined.
     pub(super) fn leave(&self, number: u64) {
         let removed = self.lock().readers.leave(number);
         drop(removed);
     }
 
     pub(super) fn next(&self, position: &mut ReadPosition, waker: &Waker) -> ReadStep {
-        // A clone made without the lock, or the waker that it has replaced.
+        // A waker cloned without the lock, or the waker that it replaced.
         let mut spare = None;
         loop {
             let mut state = self.lock();
@@ -204,7 +204,7 @@ impl ReplayBuffer {
                 }
                 SourcePhase::Idle | SourcePhase::Polled { .. } => {}
             }
-            // Before the source is polled: it may wake its reader before that returns.
+            // Before the source is polled, because it may wake its reader during the poll.
             if !state.readers.wait(position.number, waker, &mut spare) {
                 drop(state);
                 spare = Some(waker.clone());
@@ -226,19 +226,19 @@ impl ReplayBuffer {
         }
     }
 
-    /// The source has no frame yet, and is back in its place.
+    /// Reports that the source has no frame yet and was put back.
     pub(super) fn pending(&self, position: &ReadPosition, rest: BodyRest) {
         let mut state = self.lock();
         // Polled => Idle
         let was = mem::replace(&mut state.phase, SourcePhase::Idle);
         state.rest = rest;
-        // The source may have woken its readers before these began to wait: they poll it themselves.
+        // The source may have woken its readers before these began to wait. They have to poll it themselves.
         let wakes = matches!(was, SourcePhase::Polled { contended: true }).then(|| state.wake_others(position));
         drop(state);
         wakes.unwrap_or_default().wake();
     }
 
-    /// The source has brought this frame, and is back in its place. An empty frame is not kept.
+    /// Reports that the source has returned this frame and was put back. An empty frame is not kept.
     pub(super) fn push(&self, position: &ReadPosition, frame: Bytes, rest: BodyRest) {
         let mut state = self.lock();
         let bytes = state.bytes.saturating_add(frame.len());
@@ -260,7 +260,7 @@ impl ReplayBuffer {
         wakes.wake();
     }
 
-    /// The source has ended, with trailers or without.
+    /// Reports that the source has ended, with or without trailers.
     pub(super) fn end(&self, position: &ReadPosition, trailers: Option<Box<HeaderMap>>) {
         let mut state = self.lock();
         // Polled => Ended
@@ -272,7 +272,7 @@ impl ReplayBuffer {
         wakes.wake();
     }
 
-    /// The source has failed or panicked.
+    /// Reports that the source has failed or panicked.
     pub(super) fn fail(&self, position: &ReadPosition) {
         let mut state = self.lock();
         // Polled => Failed
@@ -283,7 +283,7 @@ impl ReplayBuffer {
         drop(leftovers);
     }
 
-    /// What a reader has still to read.
+    /// Returns what a reader has left to read.
     pub(super) fn rest(&self, position: &ReadPosition) -> BodyRest {
         let state = self.lock();
         let unread = match &state.phase {
@@ -298,11 +298,11 @@ impl ReplayBuffer {
     }
 }
 
-/// The size of a body before which these bytes come.
+/// Adds these bytes to a size hint.
 pub(in crate::http) fn longer(rest: &SizeHint, bytes: usize) -> SizeHint {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     let mut size = SizeHint::new();
-    // The upper bound comes first: `SizeHint` panics where the lower one is above it.
+    // The upper bound first: `SizeHint` panics if the lower bound exceeds it.
     if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(bytes)) {
         size.set_upper(upper);
     }

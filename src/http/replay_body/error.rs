@@ -2,7 +2,7 @@ use std::{convert::Infallible, fmt};
 use thiserror::Error;
 use tower::BoxError;
 
-/// A number of bytes as people read it.
+/// A number of bytes, for people.
 struct ByteCount(usize);
 
 impl fmt::Display for ByteCount {
@@ -16,31 +16,31 @@ impl fmt::Display for ByteCount {
 
 /// Why a [`ReplayBody`](super::ReplayBody) cannot be read to its end.
 ///
-/// A body type that wraps a `ReplayBody`, such as an enum around hyper's `Incoming`, names it as its error.
+/// A body type that wraps a `ReplayBody`, such as an enum around hyper's `Incoming`, handles this error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReplayError<E> {
     /// The body itself failed.
     #[error(transparent)]
     Body(E),
-    /// The body is larger than what is kept of it, and the newest attempt sends the rest alone.
+    /// The body exceeds the cap, and the newest attempt alone sends the rest.
     #[error(
-        "the request body is larger than its replay cap of {}, and another attempt sends the rest: with a higher cap \
-         both send all of it",
+        "the request body exceeds its replay cap of {}, and another attempt sends the rest: with a higher cap, all \
+         attempts can send it",
         ByteCount(*cap)
     )]
     TooLarge {
-        /// The most bytes that are kept.
+        /// The cap in bytes.
         cap: usize,
     },
-    /// The body failed, or panicked, when another attempt read it.
+    /// The body failed or panicked when another attempt read it.
     #[error("the request body failed when another attempt read it")]
     FailedElsewhere,
 }
 
 impl<E: Into<BoxError>> ReplayError<E> {
-    /// The error in a box, for body types whose error is one: `body.map_err(ReplayError::into_boxed)`. Also where `E`
-    /// is a `BoxError`, which is no error itself.
+    /// Boxes the error, for body types with a boxed error: `body.map_err(ReplayError::into_boxed)`. Works if `E` is a
+    /// `BoxError`, which does not implement `Error` itself.
     pub fn into_boxed(self) -> BoxError {
         match self {
             Self::Body(error) => error.into(),

@@ -6,7 +6,7 @@ use std::{
 /// The number of the last attempt, which is the newest.
 pub(super) const LAST: u64 = u64::MAX;
 
-/// The readers of one body that are alive. Its methods are called under the lock: they neither clone nor drop a waker.
+/// The live readers of one body. Its methods run under the lock, so they neither clone nor drop a waker.
 #[derive(Debug, Default)]
 pub(super) struct BodyReaders {
     /// Two at most, unless the caller hedges more.
@@ -19,11 +19,11 @@ pub(super) struct BodyReaders {
 pub(super) struct ReaderSlot {
     number: u64,
     is_waiting: bool,
-    /// It stays when the reader no longer waits, for the next time.
+    /// Kept for the next wait when the reader no longer waits.
     waker: Option<Waker>,
 }
 
-/// Readers to wake, without the lock.
+/// Wakers to call after the lock is released.
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct ReaderWakers {
@@ -32,7 +32,7 @@ pub(super) struct ReaderWakers {
 }
 
 impl ReaderWakers {
-    /// A waker that panics keeps no other from waking.
+    /// Wakes all readers, even if a waker panics.
     pub(super) fn wake(self) {
         for waker in self.first.into_iter().chain(self.more) {
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
@@ -41,7 +41,7 @@ impl ReaderWakers {
 }
 
 impl BodyReaders {
-    /// Adds a reader, of this number or the next one.
+    /// Adds a reader with this number, or with the next one. Returns its number.
     pub(super) fn join(&mut self, number: Option<u64>) -> u64 {
         let number = number.unwrap_or_else(|| {
             self.joined = self.joined.saturating_add(1);
@@ -58,7 +58,7 @@ impl BodyReaders {
         })
     }
 
-    /// Removes a reader. Its slot is to be dropped without the lock.
+    /// Removes a reader. The caller drops its slot without the lock.
     pub(super) fn leave(&mut self, number: u64) -> Option<ReaderSlot> {
         let place = self.slots.iter().position(|slot| slot.number == number)?;
         Some(self.slots.swap_remove(place))
@@ -68,8 +68,8 @@ impl BodyReaders {
         self.slots.iter().all(|slot| slot.number <= number)
     }
 
-    /// Lets a reader wait with this waker. `false` if that takes a clone of the waker in `spare`. A waker that is
-    /// replaced is there afterwards.
+    /// Registers a waiting reader with this waker. Returns `false` if the caller first has to put a clone of the waker
+    /// into `spare`. Moves a replaced waker into `spare`.
     pub(super) fn wait(&mut self, number: u64, waker: &Waker, spare: &mut Option<Waker>) -> bool {
         let place = self.place_of(number);
         let slot = &mut self.slots[place];
@@ -87,7 +87,7 @@ impl BodyReaders {
         }
     }
 
-    /// The wakers of all that wait, but for this one.
+    /// Takes the wakers of all waiting readers except this one.
     pub(super) fn take_wakers(&mut self, except: Option<u64>) -> ReaderWakers {
         let mut wakes = ReaderWakers::default();
         for slot in self.slots.iter_mut().filter(|slot| slot.is_waiting && Some(slot.number) != except) {

@@ -6,18 +6,18 @@ use http::{HeaderMap, HeaderName};
 
 pub(in crate::http) const RETRY: HeaderName = HeaderName::from_static("steadfast-retry");
 
-/// What an internal peer says about a retry by `steadfast-retry`.
+/// What an internal peer says about a retry in `steadfast-retry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryAdvice {
-    /// Nobody tries again.
+    /// No caller retries.
     Never,
     /// The request was not processed.
     Unprocessed,
 }
 
 impl RetryAdvice {
-    /// The first field of an internal peer; nothing of anyone else. A word that is not known is
-    /// [counted](crate::http::ignored_headers).
+    /// Reads the first field, and only of an internal peer. [Counts](crate::http::ignored_headers) a value that is not
+    /// known.
     pub(super) fn read(peer: Peer, fields: &HeaderMap) -> Option<Self> {
         let asked = Self::peek(peer, fields);
         if asked.is_none() && peer == Peer::Internal && fields.contains_key(RETRY) {
@@ -26,7 +26,7 @@ impl RetryAdvice {
         asked
     }
 
-    /// As [`read`](Self::read), without counting: for a second look.
+    /// Does what [`read`](Self::read) does, without counting: for a second look.
     pub(super) fn peek(peer: Peer, fields: &HeaderMap) -> Option<Self> {
         if peer == Peer::External {
             return None;

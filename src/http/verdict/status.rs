@@ -4,21 +4,21 @@ use crate::{
 };
 use http::{HeaderMap, Response, StatusCode};
 
-/// What an answer says by its status.
+/// Where the status of a response is, and its value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AnswerStatus {
-    /// By HTTP's status.
+    /// The HTTP status of a response that is not gRPC.
     Http(StatusCode),
-    /// By HTTP's status, which stands for a code of gRPC.
+    /// The HTTP status of a gRPC response without a code. It maps to one.
     Mapped(StatusCode),
-    /// By a code of gRPC.
+    /// The gRPC code in the headers or trailers.
     Grpc(GrpcCode),
-    /// By the trailers, which are still to come: gRPC, 200.
+    /// The code is in the trailers, which have not come yet: gRPC, 200.
     InTrailers,
 }
 
 impl AnswerStatus {
-    /// Reads the code by one of the two ways of [`GrpcCode`].
+    /// Reads the status. `code` is [`GrpcCode::read`] or [`GrpcCode::peek`].
     #[inline]
     pub(super) fn of<B>(response: &Response<B>, code: fn(&HeaderMap) -> Option<GrpcCode>) -> Self {
         let (status, headers) = (response.status(), response.headers());
@@ -46,7 +46,7 @@ impl AnswerStatus {
         !matches!(self, Self::Http(_))
     }
 
-    /// The status of HTTP, where no code of gRPC was sent.
+    /// The HTTP status, if the response has no gRPC code.
     pub(super) fn status(self) -> Option<u16> {
         match self {
             Self::Http(status) | Self::Mapped(status) => Some(status.as_u16()),
@@ -55,7 +55,7 @@ impl AnswerStatus {
     }
 }
 
-/// What a status of HTTP means that comes with no hint.
+/// Classifies an HTTP status without a hint.
 pub(super) fn of_status(status: StatusCode) -> Outcome {
     match status.as_u16() {
         ..400 => Outcome::Success,
@@ -65,7 +65,7 @@ pub(super) fn of_status(status: StatusCode) -> Outcome {
     }
 }
 
-/// What a code of gRPC means that comes with no hint, other than `RESOURCE_EXHAUSTED`.
+/// Classifies a gRPC code without a hint, other than `RESOURCE_EXHAUSTED`.
 pub(super) fn of_code(code: GrpcCode) -> Outcome {
     match code {
         GrpcCode::UNAVAILABLE

@@ -11,7 +11,7 @@ fn overloaded(millis: Option<u64>) -> Outcome {
 }
 
 #[test]
-fn the_trailers_say_what_the_head_could_not() {
+fn the_trailers_decide_the_outcome_of_a_grpc_call() {
     let verdict = Verdict::new(Peer::Internal);
     for (trailers, expected) in [
         (&[("grpc-status", "0")][..], (Outcome::Success, false)),
@@ -36,7 +36,7 @@ fn the_trailers_say_what_the_head_could_not() {
 }
 
 #[test]
-fn an_external_peer_says_nothing_by_the_headers_of_internal_ones() {
+fn the_internal_headers_of_an_external_peer_are_ignored() {
     let trailers = fields(&[("grpc-status", "14"), ("steadfast-retry", "unprocessed")]);
     assert_eq!(Verdict::new(Peer::External).of_trailers(Some(&trailers)), (Outcome::Failure, false));
     let trailers = fields(&[("grpc-status", "14"), ("steadfast-retry", "never")]);
@@ -44,7 +44,7 @@ fn an_external_peer_says_nothing_by_the_headers_of_internal_ones() {
 }
 
 #[test]
-fn only_an_answer_of_grpc_with_200_and_without_a_status_awaits_its_trailers() {
+fn only_a_grpc_response_with_200_and_no_status_awaits_its_trailers() {
     for (status, content_type, code, expected) in [
         (200, "application/grpc", None, true),
         (200, "application/grpc+proto", None, true),

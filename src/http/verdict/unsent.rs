@@ -1,9 +1,9 @@
-/// Knows which errors leave the service provably untouched.
+/// Recognizes errors after which the service provably did not process the request.
 pub trait Unsent<E> {
     fn is_unsent(&self, error: &E) -> bool;
 }
 
-/// No error is known to leave the service untouched.
+/// Recognizes no error.
 #[derive(Clone, Copy, Debug)]
 pub struct NoneUnsent;
 

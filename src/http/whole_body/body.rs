@@ -24,16 +24,18 @@ use tokio::time::Instant;
 use tower::BoxError;
 
 pin_project! {
-    /// The body of a response, and what is held until its end: places, the verdict of a circuit breaker, the deadline.
+    /// A response body that holds the permits of its call until its end, and enforces the deadline.
     ///
-    /// It is the body of the service, frame by frame. All is given back when the body is read to its end, fails, or is
-    /// dropped, whichever comes first. The service's body is dropped before its permits are settled.
+    /// It passes on the frames of the service's body. The permits are returned when the body is read to its end, fails,
+    /// or is dropped, whichever comes first. The service's body is dropped before its permits are settled.
     ///
-    /// At its deadline a body ends. A gRPC body ends with trailers that say `DEADLINE_EXCEEDED`; any other fails with a
-    /// [`Rejection`], which leads hyper to close the connection or to reset the stream, so that the client learns that
-    /// the body is not whole. It ends then even where its next frame is there, unless that makes the body whole: a
-    /// reader that is slow does not hold a place for longer. A service whose reader is late is not to blame, so that
-    /// such an end proves nothing. With a deadline, each frame of data costs a reading of the clock.
+    /// The body ends at its deadline. A gRPC body ends with trailers that say `DEADLINE_EXCEEDED`. Any other body fails
+    /// with a [`Rejection`]. hyper then closes the connection or resets the stream, so the client learns that the body
+    /// is incomplete.
+    ///
+    /// The deadline applies even if the next frame is ready, unless that frame completes the body, so a slow reader
+    /// cannot hold a permit for longer. If the reader was late, the end at the deadline says nothing about the service.
+    /// With a deadline, each data frame costs a reading of the clock.
     pub struct WholeBody<B>
     where
         B: Body,
@@ -41,16 +43,16 @@ pin_project! {
         // `None` once it has ended.
         #[pin]
         body: Option<B>,
-        // During a poll they are on the stack, so that a panic settles them.
+        // On the stack during a poll, so that a panic settles them.
         permits: HeldPermits,
-        // Boxed, so that the body is `Unpin` where that of the service is.
+        // Boxed, so that this body is `Unpin` if the service's body is.
         timer: Option<Pin<Box<Timer>>>,
         deadline: Option<BodyDeadline>,
-        // The reader waits for the service: the last poll brought no frame.
+        // `true` if the last poll returned no frame: the reader waits for the service.
         waits: bool,
-        // What the head announced, less what has come.
+        // The bytes left of the announced `Content-Length`.
         left: Option<u64>,
-        // How the trailers of a gRPC answer are judged, where they decide.
+        // Classifies the trailers of a gRPC response whose status they carry.
         judge: Option<Verdict>,
         is_grpc: bool,
     }
@@ -60,9 +62,9 @@ pin_project! {
             let mut this = this.project();
             let Some(body) = this.body.as_mut().as_pin_mut() else { return };
             let end = match this.judge {
-                // No trailers come.
+                // The body has ended without trailers.
                 Some(_) if body.is_end_stream() => BodyEnd::Failed,
-                // A reader that has had what it asked for wants no more, and the service is as good as its head.
+                // The reader does not wait for the service, which did what its head said.
                 None if !*this.waits || is_whole(&*body, *this.left) => BodyEnd::Complete,
                 _ => BodyEnd::Cancelled,
             };
@@ -72,12 +74,12 @@ pin_project! {
     }
 }
 
-/// Whether no data is still to come.
+/// Whether the body has no more data.
 fn is_whole(body: &impl Body, left: Option<u64>) -> bool {
     body.is_end_stream() || body.size_hint().upper() == Some(0) || left == Some(0)
 }
 
-/// Settles permits as of a body that panicked, unless they are taken from it.
+/// Settles permits as [`BodyEnd::Panicked`] when dropped, unless they were taken.
 struct SettleOnPanic(HeldPermits);
 
 impl Drop for SettleOnPanic {
@@ -97,7 +99,7 @@ impl SettleOnPanic {
 }
 
 impl<B: Body> WholeBody<B> {
-    /// The response, with what is held for it in its body.
+    /// Moves the permits and the deadline of a response into its body.
     pub(super) fn of(
         response: Response<B>,
         mut permits: HeldPermits,
@@ -145,7 +147,7 @@ where
                             Some(judge) => BodyEnd::Judged(judge.of_trailers(Some(trailers)).0),
                             None => BodyEnd::Complete,
                         };
-                        // Nothing comes after trailers.
+                        // Trailers are the last frame.
                         this.body.set(None);
                         permits.end(at_deadline(end, *this.deadline));
                     } else {
@@ -193,7 +195,7 @@ where
                 frame.wake_at(deadline.at);
             }
             match frame.take_wake() {
-                // The timer has fired: poll the body again, at a later time.
+                // The timer has fired already: poll the body again.
                 Some(wake) if timer(this.timer).poll_until(wake, cx).is_ready() => waited = true,
                 wake => {
                     *this.waits = true;
@@ -216,13 +218,13 @@ where
     }
 }
 
-/// The timer, made when it is first needed.
+/// Returns the timer, and makes it if needed.
 fn timer(timer: &mut Option<Pin<Box<Timer>>>) -> Pin<&mut Timer> {
     timer.get_or_insert_with(|| Box::pin(Timer::new())).as_mut()
 }
 
-/// The end of a body as far as the service is to blame. One that gives up by itself at a deadline that it sees is
-/// judged as one whose time was up then.
+/// Turns a failure at or after the deadline into [`BodyEnd::CutShort`] if the service has not had half of its patience.
+/// A service that sees the deadline may end the body itself.
 fn at_deadline(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd {
     match deadline {
         Some(deadline) if matches!(end, BodyEnd::Failed | BodyEnd::Judged(Outcome::Failure)) => {
@@ -233,7 +235,7 @@ fn at_deadline(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd {
     }
 }
 
-/// How a body ends at its deadline.
+/// The last item of a body at its deadline.
 fn time_is_up<D>(is_grpc: bool) -> Result<Frame<D>, BoxError> {
     let rejection = Rejection::from(TimedOut::new(None, true));
     if !is_grpc {

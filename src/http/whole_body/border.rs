@@ -7,8 +7,8 @@ use crate::{
 use http::Response;
 use http_body::Body;
 
-/// The border of a stack with [`whole_body`](crate::stack::ServerBuilder::whole_body): moves what was taken for a call
-/// into the body of its response, and leaves the rest to the border that it is around.
+/// The border of a stack with [`whole_body`](crate::stack::ServerBuilder::whole_body). It moves the permits and the
+/// deadline of a call into the body of its response, and leaves everything else to the inner border.
 #[derive(Clone, Debug)]
 pub struct ToTheEnd<X> {
     border: X,
@@ -47,7 +47,7 @@ where
             let deadline = extensions.remove::<BodyDeadline>();
             WholeBody::of(response, permits, deadline, &self.judge)
         });
-        // It may have dropped the body, which is user code.
+        // `of` may have dropped the body, which is user code.
         frame.user_code_runs();
         self.border.exit(seen, result, frame)
     }

@@ -12,8 +12,8 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// In the extensions of a response: its body may take as long as it likes, though the stacks around it bound whole
-/// bodies. For server-sent events, and for streams without an end.
+/// Exempts a response body from the deadline of [`whole_body`](crate::stack::ServerBuilder::whole_body), when set in
+/// the extensions of the response. For server-sent events and endless streams.
 ///
 /// ```
 /// use http::Response;
@@ -25,24 +25,25 @@ use tower::Service;
 #[derive(Clone, Copy, Debug)]
 pub struct NoBodyDeadline;
 
-/// When the time of an attempt is up, in the extensions of a response until the border takes it.
+/// The deadline of an attempt, in the extensions of its response until the border takes it.
 #[derive(Clone, Copy)]
 pub(super) struct BodyDeadline {
     pub(super) at: Instant,
-    /// Whether the body ends then. If not, it is known only to judge a service that ends it by itself.
+    /// Whether the body ends at the deadline. If `false`, the deadline only serves to judge a service that ends the
+    /// body itself.
     pub(super) ends_body: bool,
-    /// When the attempt has had half of its full patience.
+    /// The time at which the attempt has had half of its full patience.
     pub(super) patient_from: Deadline,
 }
 
 impl BodyDeadline {
-    /// Whether the service has had half of the full patience of the attempt.
+    /// Whether the attempt has had half of its full patience.
     pub(super) fn had_patience(&self, now: Instant) -> bool {
         self.patient_from.instant().is_none_or(|patient_from| patient_from <= now)
     }
 }
 
-/// Notes in each response until when its attempt may last: the deadline that the timeout around this stage enforces.
+/// Notes the deadline of the attempt in its response. The timeout around this stage enforces that deadline on the head.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDeadlineStage<Next> {
     pub(super) next: Next,
@@ -88,7 +89,7 @@ where
         let mut result = ready!(self.next.poll(call.next, callee, cx, frame));
         if let (Ok(response), Some(at)) = (&mut result, call.at.instant()) {
             let extensions = response.extensions_mut();
-            // A timeout further in has noted its own, which is no later.
+            // An inner timeout has noted its own deadline, which is no later.
             if extensions.get::<BodyDeadline>().is_none() {
                 let ends_body = self.is_on && extensions.get::<NoBodyDeadline>().is_none();
                 extensions.insert(BodyDeadline { at, ends_body, patient_from: frame.patient_from() });

@@ -12,9 +12,9 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// An admission whose permits last until the end of the body of the response.
+/// An admission whose permits last until the end of the response body.
 ///
-/// Shared: an admission may have closures of the user, whose clones may panic, and no permit may be lost by that.
+/// It is shared, not cloned: an admission may contain closures of the user, whose clones may panic and lose a permit.
 #[derive(Debug)]
 pub struct Lasting<A>(Arc<A>);
 
@@ -30,27 +30,28 @@ impl<A> Clone for Lasting<A> {
     }
 }
 
-/// How the body of a response came to its end.
+/// How a response body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyEnd {
-    /// The answer is complete, and is what its head says.
+    /// The response is complete, and its head decides the outcome.
     Complete,
-    /// The trailers said more.
+    /// The trailers decided the outcome.
     Judged(Outcome),
     /// The body failed.
     Failed,
-    /// The body was dropped before it had shown what the answer is worth.
+    /// The body was dropped before its outcome was known.
     Cancelled,
-    /// The time was up, the reader waited, and the service had had half of its patience.
+    /// The deadline passed, the reader waited, and the service had had half of its patience.
     TimedOut,
-    /// The time was up, and that proves nothing.
+    /// The deadline passed, which says nothing about the service.
     CutShort,
     /// The body panicked.
     Panicked,
 }
 
 impl BodyEnd {
-    /// The ending of a call whose head was worth `head`. Only a good answer can become worse.
+    /// Returns the ending of a call whose head had the ending `head`. Only a successful head can still change, or any
+    /// head by a panic.
     fn ending(self, head: Ending) -> Ending {
         let reached_service = true;
         match (head, self) {
@@ -65,20 +66,20 @@ impl BodyEnd {
     }
 }
 
-/// A permit, whatever its admission.
+/// A permit of any admission.
 trait AnyHeldPermit: Send {
     fn under_way(&mut self, frame: &mut Frame);
 
     fn settle(&mut self, end: BodyEnd, frame: &mut Frame);
 }
 
-/// A permit and who takes it back.
+/// A permit and its admission.
 struct HeldPermit<A, Request, Response, E>
 where
     A: Admission<Request, Response, E>,
 {
     admission: Arc<A>,
-    /// `None` once it was settled.
+    /// `None` once it is settled.
     permit: Option<A::Permit>,
     head: Ending,
     call: PhantomData<fn(Request, Response, E)>,
@@ -102,7 +103,7 @@ where
     }
 }
 
-/// Settles it by the head where settling another one has panicked.
+/// Settles the permit by the head if settling another permit has panicked.
 impl<A, Request, Response, E> Drop for HeldPermit<A, Request, Response, E>
 where
     A: Admission<Request, Response, E>,
@@ -114,8 +115,8 @@ where
     }
 }
 
-/// The permits of a response, the innermost first. Dropped, they are settled by what the head of the response was
-/// worth, as where a retry drops the answer.
+/// The permits of a response, the innermost first. Dropping them settles each by the head of the response, for example
+/// when a retry drops the response.
 #[derive(Default)]
 pub(super) struct HeldPermits(Vec<Box<dyn AnyHeldPermit>>);
 
@@ -124,7 +125,7 @@ impl HeldPermits {
         self.0.is_empty()
     }
 
-    /// Tells each admission that the call is still under way.
+    /// Reports to each admission that the call is still under way.
     pub(super) fn under_way(&mut self, frame: &mut Frame) {
         for permit in &mut self.0 {
             permit.under_way(frame);
@@ -150,8 +151,8 @@ impl Drop for HeldPermits {
     }
 }
 
-/// Where permits are between the stage that took them and the border: in the extensions of the response, so that they
-/// are settled where it is dropped. A value there has to be `Clone`; the last of its clones settles.
+/// Permits in the extensions of a response, on their way from their stage to the border. If the response is dropped,
+/// they are settled. Extensions have to be `Clone`; the last clone settles.
 #[derive(Clone, Default)]
 struct ParkedPermits(Arc<Mutex<HeldPermits>>);
 
@@ -161,7 +162,7 @@ fn park(response: &mut http::Extensions, permit: Box<dyn AnyHeldPermit>) {
     permits.lock().unwrap_or_else(PoisonError::into_inner).0.push(permit);
 }
 
-/// Takes what was parked.
+/// Takes the parked permits.
 pub(super) fn take_parked(response: &mut http::Extensions) -> HeldPermits {
     match response.remove() {
         Some(ParkedPermits(permits)) => mem::take(&mut *permits.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -218,7 +219,7 @@ where
     fn keep(&self, permit: A::Permit, response: &mut Response<B>, head: Ending) -> Option<A::Permit> {
         let permit = self.0.keep(permit, response, head)?;
         if !A::HOLDS_PLACE && head != Ending::Answered(Outcome::Success) {
-            // However the body ends, the verdict stays.
+            // A failed head settles a permit without a place at once: the end of the body cannot change its outcome.
             return Some(permit);
         }
         let held: HeldPermit<A, Request, Response<B>, E> =

@@ -8,14 +8,14 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Lets permits and deadlines last until the end of a body.
+/// Makes permits and deadlines last until the end of the response body.
 #[derive(Clone, Copy, Debug)]
 pub struct UntilBodyEnds {
     deadline: bool,
 }
 
-/// A slot that was not filled before [`whole_body`](ServerBuilder::whole_body), and cannot be after it: what would fill
-/// it would not last.
+/// A slot that was empty at [`whole_body`](ServerBuilder::whole_body). It cannot be filled later, because its permit
+/// would not last until the end of the body.
 #[derive(Clone, Copy, Debug)]
 pub struct Shut;
 
@@ -41,7 +41,7 @@ impl<W: Adapter> Adapt<W> for Shut {
     }
 }
 
-/// A slot with a timeout whose deadline bounds the body, too.
+/// A slot with a timeout whose deadline also bounds the body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimit<P = Duration> {
     limit: Limit<P>,
@@ -87,20 +87,20 @@ where
     V: Adapt<UntilBodyEnds>,
     T: Adapt<UntilBodyEnds>,
 {
-    /// Lets what is taken for a call last until the end of the response's body: places of the load shed and of the
-    /// queue, and the deadline. Without it a call ends with the head of its response.
+    /// Extends the permits of load shed and queue, and the deadline, to the end of the response body. Without it, a
+    /// call ends with the head of its response.
     ///
-    /// A body ends when it was read to its end, fails, or is dropped, as by hyper where the client has gone. A body
-    /// that is read slowly holds its place until its deadline, or until tower-http's `ResponseBodyTimeout` ends it
-    /// where no frame comes for a while. Both act when the body is polled. hyper does not poll it while the client
-    /// reads nothing at all: then the place comes back when the connection ends, so bound that, by `TCP_USER_TIMEOUT`
-    /// say.
+    /// A body ends when it is read to its end, fails, or is dropped, for example by hyper when the client disconnects.
+    /// A body that is read slowly holds its permit until its deadline, or until tower-http's `ResponseBodyTimeout` ends
+    /// it because no frame came in time. Both act only when the body is polled. hyper does not poll the body while the
+    /// client reads nothing at all. The permit then returns when the connection ends, so bound the connection, for
+    /// example with `TCP_USER_TIMEOUT`.
     ///
-    /// Comes last: slots can be filled before it only, since what fills one later would not last. The body of a
-    /// response is an [`HttpBody`](crate::http::HttpBody) around a [`WholeBody`](crate::http::WholeBody) then. A call
-    /// with two gates and a timeout allocates eight times; each further gate adds one.
+    /// Call it last: slots cannot be filled after it, because their permits would not last. The response body becomes
+    /// an [`HttpBody`](crate::http::HttpBody) around a [`WholeBody`](crate::http::WholeBody). A call with two gates and
+    /// a timeout allocates eight times; each additional gate adds one allocation.
     ///
-    /// Responses with [`NoBodyDeadline`](crate::http::NoBodyDeadline) in their extensions are not bounded in time.
+    /// A response with [`NoBodyDeadline`](crate::http::NoBodyDeadline) in its extensions has no deadline for its body.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -136,8 +136,8 @@ where
         self.adapt(&UntilBodyEnds { deadline: true }).fill_border(ToTheEnd::new)
     }
 
-    /// As [`whole_body`](Self::whole_body), but the deadline ends with the head of the response: for servers that send
-    /// streams.
+    /// Does what [`whole_body`](Self::whole_body) does, except that the deadline bounds only the head of the response.
+    /// For servers that send streams.
     pub fn whole_body_without_deadline(self) -> AdaptedServer<O, Q, L, V, T, F, ToTheEnd<X>, UntilBodyEnds> {
         self.adapt(&UntilBodyEnds { deadline: false }).fill_border(ToTheEnd::new)
     }
@@ -152,33 +152,33 @@ where
     L: Adapt<UntilBodyEnds>,
     A: Adapt<UntilBodyEnds>,
 {
-    /// Lets what is taken for an attempt last until the end of the response's body: the place of the load shed, the
-    /// verdict of the circuit breaker, and the deadlines. Without it an attempt ends with the head of its response.
+    /// Extends the permit of load shed, the result for the circuit breaker, and the deadlines of an attempt to the end
+    /// of the response body. Without it, an attempt ends with the head of its response.
     ///
-    /// | the body | is for the circuit breaker |
+    /// | the body | counts for the circuit breaker as |
     /// |---|---|
-    /// | is read to its end | what the head said; for gRPC, what its trailers say |
+    /// | is read to its end | the result of the head; for gRPC, of the trailers |
     /// | fails | a failure |
-    /// | is dropped while its reader waits for it | a call that was cancelled |
-    /// | is dropped otherwise | what the head said; for gRPC, a call that was cancelled |
-    /// | is not complete at the deadline, and its reader waits for it | a timeout |
-    /// | is not complete at the deadline, and its reader is late | nothing |
+    /// | is dropped while its reader waits for it | a cancelled call |
+    /// | is dropped otherwise | the result of the head; for gRPC, a cancelled call |
+    /// | is incomplete at the deadline, and its reader waits for it | a timeout |
+    /// | is incomplete at the deadline, and its reader is late | nothing |
     ///
-    /// An answer whose head is a failure is one at once, however its body ends. A retry decides by the head: it drops
-    /// the body, and what was taken for the attempt is given back.
+    /// A response whose head is a failure counts as a failure at once, however its body ends. A retry decides by the
+    /// head. It drops the body, which returns the permits of the attempt.
     ///
-    /// Comes last: slots can be filled before it only, since what fills one later would not last. The body of a
-    /// response is a [`WholeBody`](crate::http::WholeBody) then, with `respond_http` an
-    /// [`HttpBody`](crate::http::HttpBody) around one. An attempt with two gates and a timeout allocates eight times;
-    /// each further gate adds one.
+    /// Call it last: slots cannot be filled after it, because their permits would not last. The response body becomes a
+    /// [`WholeBody`](crate::http::WholeBody), or with `respond_http` an [`HttpBody`](crate::http::HttpBody) around one.
+    /// An attempt with two gates and a timeout allocates eight times; each additional gate adds one allocation.
     pub fn whole_body(self) -> AdaptedClient<O, T, R, B, Q, L, A, F, ToTheEnd<X>, UntilBodyEnds> {
         self.adapt(&UntilBodyEnds { deadline: true }).fill_border(ToTheEnd::new)
     }
 
-    /// As [`whole_body`](Self::whole_body), but the deadlines end with the head of the response: for streams.
+    /// Does what [`whole_body`](Self::whole_body) does, except that the deadlines bound only the head of the response.
+    /// For streams.
     ///
-    /// A gRPC server is still told the deadline of the attempt, and may end the stream by it. Give streams that last a
-    /// stack without timeouts.
+    /// A gRPC server still receives the deadline of the attempt and may end the stream at that time. For long streams,
+    /// use a stack without timeouts.
     pub fn whole_body_without_deadline(self) -> AdaptedClient<O, T, R, B, Q, L, A, F, ToTheEnd<X>, UntilBodyEnds> {
         self.adapt(&UntilBodyEnds { deadline: false }).fill_border(ToTheEnd::new)
     }

@@ -1,4 +1,4 @@
-//! The grammar that header values share.
+//! The grammar that several header values share.
 
 use http::HeaderValue;
 
@@ -11,14 +11,13 @@ pub(in crate::http) fn trimmed(value: &HeaderValue) -> &[u8] {
     &bytes[start..end]
 }
 
-/// The number that these digits spell: at least one digit, at most `longest`, no sign. `longest` is at most 19, so that
-/// no number overflows.
+/// Parses 1 to `longest` digits without a sign. `longest` is at most 19, so that no number overflows.
 pub(in crate::http) fn number(digits: &[u8], longest: usize) -> Option<u64> {
     let fits = (1..=longest).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     fits.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// A header value of visible ASCII and spaces: every such text is one.
+/// Makes a header value of visible ASCII and spaces, which never fails.
 pub(in crate::http) fn ascii(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
@@ -36,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_digits_alone_and_no_longer_than_it_may_be() {
+    fn a_number_has_only_digits_and_at_most_the_given_length() {
         for (digits, expected) in [
             ("0", Some(0)),
             ("0000000007", Some(7)),

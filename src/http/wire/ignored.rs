@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A header that was ignored, since its value could not be read.
+/// A header that was ignored because its value could not be read.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::http) enum IgnoredHeader {
     RetryAfter,
@@ -12,7 +12,7 @@ pub(in crate::http) enum IgnoredHeader {
     Criticality,
 }
 
-/// Relaxed: nothing else is read by what the counts say.
+/// Relaxed: the counts guard no other memory.
 static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 impl IgnoredHeader {
@@ -27,22 +27,23 @@ impl IgnoredHeader {
     }
 }
 
-/// How many headers this process has ignored because their values could not be read. Read by [`ignored_headers`].
+/// The number of headers that this process ignored because their values could not be read. [`ignored_headers`] returns
+/// it.
 ///
-/// A number that grows means that a peer, or a proxy on the way, writes what its specification does not allow. The call
-/// then goes on as if the header were absent, with the exceptions named below.
+/// A growing number means that a peer or a proxy writes malformed headers. Each call goes on as if the header were
+/// absent, with the exceptions named below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IgnoredHeaders {
-    /// `Retry-After` that is neither 1 to 10 digits nor a date of HTTP.
+    /// `Retry-After` that is neither 1 to 10 digits nor an HTTP date.
     pub retry_after: u64,
-    /// `steadfast-retry` of an internal peer that is neither `never` nor `unprocessed`.
+    /// `steadfast-retry` from an internal peer that is neither `never` nor `unprocessed`.
     pub steadfast_retry: u64,
-    /// `grpc-retry-pushback-ms` that is no signed number of 32 bits. It forbids a retry, as gRFC A6 wants it.
+    /// `grpc-retry-pushback-ms` that is no signed 32-bit number. It forbids a retry, as gRFC A6 requires.
     pub grpc_retry_pushback: u64,
-    /// `grpc-status` that is no number from 0 to 16. It means 2, `UNKNOWN`, as in gRPC's own libraries.
+    /// `grpc-status` that is no number from 0 to 16. It counts as 2, `UNKNOWN`, as in gRPC's own libraries.
     pub grpc_status: u64,
-    /// `grpc-timeout`, `steadfast-deadline-ms` and, of an internal peer, `x-envoy-expected-rq-timeout-ms`.
+    /// `grpc-timeout`, `steadfast-deadline-ms` and, from an internal peer, `x-envoy-expected-rq-timeout-ms`.
     pub deadline: u64,
     /// `grpc-previous-rpc-attempts`, `steadfast-attempt` and `x-envoy-attempt-count`.
     pub attempt: u64,
@@ -51,7 +52,7 @@ pub struct IgnoredHeaders {
 }
 
 impl IgnoredHeaders {
-    /// Each kind by its name, as the label `header` of the [metric](crate::telemetry#the-metrics) has it.
+    /// Returns each kind by its name, which is the label `header` of the [metric](crate::telemetry#the-metrics).
     pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         let Self { retry_after, steadfast_retry, grpc_retry_pushback, grpc_status, deadline, attempt, criticality } =
             *self;
@@ -68,11 +69,10 @@ impl IgnoredHeaders {
     }
 }
 
-/// The headers that were ignored since the process began, by kind.
+/// Returns the number of headers that were ignored since the process began, by kind.
 ///
-/// The counts are those of the whole process, of all stacks together, and only grow. Each is exact. Together they are
-/// no snapshot, since calls go on while they are read. The cost is one atomic load for each kind. A header that is read
-/// well costs nothing here.
+/// The counts cover all stacks of the process and never fall. Each is exact, but together they are no snapshot, because
+/// calls go on during the reading. Costs one atomic load per kind. A readable header costs nothing.
 ///
 /// ```
 /// use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER};

@@ -1,11 +1,11 @@
-//! The headers of the context, found in one pass over a request.
+//! Finds the headers of the context in one pass over a request.
 //!
-//! A look-up hashes the name that it looks for. A request has few headers, and nine are looked for: one pass that
-//! compares lengths costs a fraction of that.
+//! A look-up hashes the name. A request has few headers, and nine names are of interest. One pass that compares lengths
+//! costs a fraction of nine look-ups.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// A header of a request that is read at the border.
+/// A request header that the border reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum KnownHeader {
     Accept,
@@ -20,11 +20,11 @@ pub(in crate::http) enum KnownHeader {
 }
 
 impl KnownHeader {
-    /// Which of them this is. Names of headers are lower case.
+    /// Returns which header this is. `HeaderName` is always lower case.
     #[inline]
     pub(in crate::http) fn of(name: &HeaderName) -> Option<Self> {
         let name = name.as_str();
-        // By length first, which alone tells most other headers.
+        // By length first, which excludes most other headers.
         let (known, only) = match name.len() {
             6 => (Self::Accept, "accept"),
             12 if name.starts_with('c') => (Self::ContentType, "content-type"),
@@ -42,14 +42,14 @@ impl KnownHeader {
         (name == only).then_some(known)
     }
 
-    /// Whether it is sent to internal peers only.
+    /// Whether only internal peers may receive it.
     pub(super) fn is_internal(self) -> bool {
         use KnownHeader::{Attempt, Criticality, Deadline, EnvoyAttempt, EnvoyTimeout};
         matches!(self, Deadline | Attempt | Criticality | EnvoyAttempt | EnvoyTimeout)
     }
 }
 
-/// The known headers among these, in their order.
+/// Returns the known headers among these, in their order.
 #[inline]
 pub(in crate::http) fn known(headers: &HeaderMap) -> impl Iterator<Item = (KnownHeader, &HeaderValue)> {
     headers.iter().filter_map(|(name, value)| Some((KnownHeader::of(name)?, value)))
@@ -62,7 +62,7 @@ mod tests {
     use http::header::{ACCEPT, CONTENT_TYPE};
 
     #[test]
-    fn each_name_is_known_and_no_other_of_its_length_is() {
+    fn each_name_is_recognized_and_no_similar_name_is() {
         let names = [
             (ACCEPT, Accept),
             (CONTENT_TYPE, ContentType),

@@ -8,29 +8,29 @@ use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The longest time that a header can grant. A caller that claims more has this.
+/// The longest time that a header can grant. A longer claim counts as this.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// What a request says to the border of a server.
+/// What the border of a server reads from a request.
 pub(in crate::http) struct ReadRequest<'headers> {
-    /// What is known of the call.
+    /// The context of the call.
     pub(in crate::http) context: CallContext,
-    /// The first of these fields.
+    /// The first field of this name.
     pub(in crate::http) content_type: Option<&'headers HeaderValue>,
     pub(in crate::http) accept: Option<&'headers HeaderValue>,
 }
 
-/// What the request of this peer says about its call, on top of what is known of it.
+/// Adds what the headers of this peer say about a call to its context.
 ///
-/// Anyone may ask for less: an earlier deadline, and a lower criticality. Only an internal peer may ask for more: a
-/// criticality above the default. The attempts that were made are anyone's to say; handlers see them.
+/// Any peer may ask for less: an earlier deadline, or a lower criticality. Only an internal peer may ask for more: a
+/// criticality above the default. Any peer may state the attempts made, which handlers see.
 ///
-/// - The smallest of all deadlines that can be read counts, and at most one hour. Zero is a deadline at `now`.
-/// - The largest number of attempts counts, of the first field of each name.
-/// - The first field of a criticality counts.
+/// - The smallest of all readable deadlines counts, and at most one hour. Zero is a deadline at `now`.
+/// - The largest number of attempts counts, among the first fields of each name.
+/// - The first criticality counts.
 /// - A header that cannot be read is ignored and [counted](crate::http::ignored_headers).
 ///
-/// It costs one pass over the headers, and a reading of the clock if there is a deadline. It never allocates.
+/// Costs one pass over the headers, and a reading of the clock if there is a deadline. Never allocates.
 #[inline]
 pub(in crate::http) fn read(
     peer: Peer,
@@ -50,13 +50,13 @@ pub(in crate::http) fn read(
     ReadRequest { context: claims.context(peer, given, now), content_type, accept }
 }
 
-/// What the headers claim.
+/// The context that the headers claim.
 #[derive(Default)]
 struct ClaimedContext {
     left: Option<Duration>,
     attempt: u64,
     criticality: Option<Criticality>,
-    /// The fields of which only the first counts, and that were there.
+    /// Which of the fields that count only once were seen.
     seen: [bool; 4],
 }
 
@@ -69,7 +69,7 @@ impl ClaimedContext {
             KnownHeader::EnvoyTimeout if peer == Peer::Internal => self.add_left(millis(value)),
             KnownHeader::GrpcAttempts if self.is_first(0) => self.add_attempt(value, 0),
             KnownHeader::Attempt if self.is_first(1) => self.add_attempt(value, 0),
-            // Envoy counts the attempt at hand.
+            // Envoy counts the current attempt too.
             KnownHeader::EnvoyAttempt if self.is_first(2) => self.add_attempt(value, 1),
             KnownHeader::Criticality if self.is_first(3) => {
                 let value = trimmed(value);

@@ -10,39 +10,39 @@ use crate::{
 use http::{HeaderMap, HeaderValue, Request};
 use std::time::Duration;
 
-/// Tells the called service about the call: a [`Stamp`] that writes the headers of each attempt.
+/// Propagates deadline, attempt and criticality: a [`Stamp`] that writes them into the headers of each attempt.
 ///
-/// It writes from the [current](CallContext::current) context, in which a client stack runs each attempt. The deadline
-/// is that by which the attempt is given up.
+/// It reads the [current](CallContext::current) context, in which a client stack runs each attempt. The deadline is the
+/// time at which the stack gives the attempt up.
 ///
 /// | header | value | sent to |
 /// |---|---|---|
-/// | `grpc-timeout` | the time left, rounded down, of at most 8 digits | anyone, on requests of gRPC |
-/// | `grpc-previous-rpc-attempts` | the earlier attempts, if there were any | anyone, on requests of gRPC |
+/// | `grpc-timeout` | the time left, rounded down to at most 8 digits | any peer, on gRPC requests |
+/// | `grpc-previous-rpc-attempts` | the earlier attempts, if there were any | any peer, on gRPC requests |
 /// | `steadfast-deadline-ms` | the time left in milliseconds, rounded down | internal peers |
 /// | `steadfast-attempt` | the earlier attempts, if there were any | internal peers |
 /// | `steadfast-criticality` | `sheddable`, `sheddable-plus` or `critical-plus` | internal peers |
 ///
-/// A request is one of gRPC if its content type begins with `application/grpc`. Its timeout is in the finest unit that
-/// fits, and never zero, which the grammar excludes: `1n` says that no time is left. Less than one millisecond is a
-/// `steadfast-deadline-ms` of 0. The criticality is not sent if it is `critical`, the default.
+/// A request is gRPC if its content type is `application/grpc`, with or without a format and parameters. Its timeout is
+/// in the finest unit that fits. It is never zero, which the grammar excludes: `1n` means that no time is left. Less
+/// than one millisecond is a `steadfast-deadline-ms` of 0. The criticality is not sent if it is `critical`, the
+/// default.
 ///
-/// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. To an
-/// external peer no `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` or
-/// `x-envoy-expected-rq-timeout-ms` is sent: those that the request has are removed. To an internal peer the attempt
-/// and the criticality are always those of the context. A server stack has read them, and has believed only what that
-/// peer may ask for.
+/// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. For an
+/// external peer, `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
+/// `x-envoy-expected-rq-timeout-ms` are removed from the request. For an internal peer, the attempt and the criticality
+/// are always those of the context, which a server stack has limited to what its own peer may ask for.
 ///
-/// **A deadline only shrinks.** A `grpc-timeout` or `steadfast-deadline-ms` that the request has, and that is shorter,
-/// stays. Without a deadline in the context the request's own stays, too.
+/// **A deadline only shrinks.** A shorter `grpc-timeout` or `steadfast-deadline-ms` of the request stays. If the
+/// context has no deadline, the request's own stays too.
 ///
-/// No clock time is ever sent, only lengths of time: the clocks of both sides need not agree. The time in transit is
-/// not subtracted. So the service may work on for that long after its caller has given up.
+/// Headers carry durations, never wall-clock times, so the clocks of both sides need not agree. The time in transit is
+/// not subtracted, so the service may continue for that time after its caller has given up.
 ///
 /// # Cost
 ///
-/// One pass over the headers, two allocations for each number that is written, and one reading of the clock, if a
-/// deadline is sent.
+/// One pass over the headers, two allocations for each number written, and one reading of the clock if there is a
+/// deadline to send.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -70,7 +70,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Writes what this peer may know.
+    /// Writes the headers that this peer may receive.
     pub fn new(peer: Peer) -> Self {
         Self { peer }
     }
@@ -98,14 +98,14 @@ impl<B> Stamp<Request<B>> for Wire {
     }
 }
 
-/// What a request has by itself, or from an earlier hop.
+/// The headers that a request already has, its own or those of an earlier hop.
 #[derive(Default)]
 struct FoundHeaders {
     is_grpc: bool,
     /// Headers that are for internal peers only.
     has_internal: bool,
     attempt_or_criticality: bool,
-    /// The `grpc-timeout` fields, and the shortest that can be read.
+    /// The number of `grpc-timeout` fields, and the shortest readable one.
     grpc_timeouts: usize,
     grpc_left: Option<Duration>,
     left: Option<Duration>,
@@ -145,7 +145,7 @@ impl FoundHeaders {
 fn for_grpc(headers: &mut HeaderMap, found: &FoundHeaders, context: CallContext, left: Option<Duration>) {
     if let Some(left) = left {
         let shortest = found.grpc_left.map_or(left, |earlier| earlier.min(left));
-        // Of several the service may read any.
+        // If there are several, the service may read any of them.
         let only = found.grpc_timeouts == 1;
         if !only || found.grpc_left != Some(shortest) || shortest.is_zero() {
             headers.insert(grpc::TIMEOUT, grpc::timeout_value(shortest));

@@ -20,7 +20,7 @@ fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
-/// The milliseconds that the headers leave to a call that has this many at first.
+/// The milliseconds left after reading the headers, for a call that had `given` milliseconds before.
 fn left(peer: Peer, given: Option<u64>, pairs: &[(&'static str, &str)]) -> Option<u128> {
     let now = Instant::now();
     let context = match given {
@@ -61,7 +61,7 @@ fn a_deadline_is_at_most_an_hour_away_and_zero_is_now() {
 }
 
 #[test]
-fn envoys_timeout_is_believed_of_internal_peers_alone() {
+fn only_internal_peers_may_set_envoys_timeout() {
     let headers = [("x-envoy-expected-rq-timeout-ms", "250"), ("grpc-timeout", "1S")];
     assert_eq!(left(Peer::Internal, None, &headers), Some(250));
     assert_eq!(left(Peer::External, None, &headers), Some(1000));
@@ -80,7 +80,7 @@ fn a_deadline_that_cannot_be_read_is_ignored_and_counted() {
 }
 
 #[test]
-fn the_largest_number_of_attempts_counts_whoever_says_it() {
+fn the_largest_number_of_attempts_counts_from_any_peer() {
     let before = ignored_headers().attempt;
     for peer in PEERS {
         let attempt = |given: u32, pairs: &[(&'static str, &str)]| {
@@ -102,7 +102,7 @@ fn the_largest_number_of_attempts_counts_whoever_says_it() {
 }
 
 #[test]
-fn anyone_lowers_the_criticality_and_only_an_internal_peer_raises_it() {
+fn any_peer_may_lower_the_criticality_and_only_an_internal_peer_may_raise_it() {
     use Criticality::*;
     let claim = |peer, given: Criticality, value: &str| {
         let headers = fields(&[("steadfast-criticality", value)]);
@@ -122,7 +122,7 @@ fn anyone_lowers_the_criticality_and_only_an_internal_peer_raises_it() {
     assert!(ignored_headers().criticality >= before + 4);
 }
 
-/// A request, as it leaves in this context.
+/// A request as the stamp writes it in this context.
 fn sent(peer: Peer, grpc: bool, context: CallContext) -> Request<()> {
     let mut request = Request::new(());
     if grpc {
@@ -147,12 +147,12 @@ proptest! {
         let read = read(Peer::Internal, request.headers(), CallContext::new(), || now).context;
         prop_assert_eq!((read.attempt(), read.criticality()), (context.attempt(), context.criticality()));
         prop_assert_eq!(read.deadline().is_some(), millis.is_some());
-        // Rounded down, and the clock went on a little; but never later. The smallest of gRPC is a nanosecond.
+        // Rounding and the passing time only shorten it, except that gRPC sends at least a nanosecond.
         prop_assert!(read.deadline() <= context.deadline().map(|deadline| deadline + Duration::from_nanos(1)));
     }
 
     #[test]
-    fn an_external_peer_is_sent_the_time_left_and_the_attempts_of_grpc_and_nothing_else(
+    fn an_external_peer_receives_only_the_timeout_and_the_attempts_of_grpc(
         (millis, attempt, class) in any_context(),
         grpc: bool,
     ) {
@@ -193,7 +193,7 @@ proptest! {
             if peer == Peer::External {
                 prop_assert!(context.criticality() <= given.criticality());
             }
-            // Whatever a proxy copied, it writes headers that can be read.
+            // The headers that it writes can be read, even if a proxy copied others.
             let mut request = Request::new(());
             *request.headers_mut() = headers.clone();
             context.sync_scope(|| Wire::new(peer).stamp(&mut request, &mut Frame::default()));

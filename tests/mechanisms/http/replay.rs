@@ -154,8 +154,8 @@ async fn the_message_names_the_cap() {
         let mut bodies = bodies(2, cap, Script::of([data("abc"), Say::End])).await;
         let error = bodies.remove(0).frame().await.unwrap().unwrap_err();
         let expected = format!(
-            "the request body is larger than its replay cap of {text}, and another attempt sends the rest: with a \
-             higher cap both send all of it"
+            "the request body exceeds its replay cap of {text}, and another attempt sends the rest: with a higher cap, \
+             all attempts can send it"
         );
         assert_eq!(error.to_string(), expected);
     }
