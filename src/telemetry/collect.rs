@@ -1,4 +1,4 @@
-//! The metrics, on their way to the recorder of the `metrics` crate.
+//! Writes the metrics to the recorder of the `metrics` crate.
 
 use super::{
     metrics::{Metrics, Sample, SampleValue},
@@ -11,31 +11,31 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// The series of a histogram.
+/// Name and labels of a histogram.
 type SeriesKey = (&'static str, Vec<(&'static str, &'static str)>);
 
-/// The part of each histogram that recorders have got so far. Only one thread collects at a time.
+/// The durations of each histogram that recorders have received. Only one thread collects at a time.
 #[derive(Default)]
 pub(super) struct CollectedHistograms(Mutex<HashMap<SeriesKey, Histogram>>);
 
 const METADATA: Metadata<'static> = Metadata::new("steadfast", Level::INFO, Some(module_path!()));
 
 impl Metrics {
-    /// Gives all metrics, as of now, to the installed recorder of the `metrics` crate, or to that of
-    /// `metrics::with_local_recorder`. Call it where the metrics are scraped, just before they are rendered, or every
-    /// few seconds for an exporter that pushes.
+    /// Writes the current metrics to the installed recorder of the `metrics` crate, or to that of
+    /// `metrics::with_local_recorder`. Call it in the scrape handler just before rendering, or every few seconds for an
+    /// exporter that pushes.
     ///
-    /// A recorder may be installed at any time: handles are made by each call. Counters come with their totals, so
-    /// nothing of what was counted before is lost. Of a histogram a recorder gets what has come since the last call.
-    /// So all goes to one recorder: what is collected before it is installed is lost to its histograms.
+    /// A recorder may be installed at any time, because each call makes its own handles. Counters carry their totals,
+    /// so no earlier count is lost. A histogram carries only the durations since the last call. Use one recorder, and
+    /// collect only after it is installed, or its histograms miss the durations collected before.
     ///
-    /// While one thread collects, a second call returns at once, and its scrape may show a part of the older numbers.
+    /// If another thread is collecting, the call returns at once. Its scrape may then show some older numbers.
     ///
     /// # Cost
     ///
-    /// That of [`samples`](Self::samples), and what the recorder does. The `metrics` crate has no way to add to a
-    /// bucket, so each duration is recorded by itself, as the mean of those in its bucket. Sums and means stay exact. A
-    /// recorder that keeps each value takes some nanoseconds, and some bytes, for each call since the last time.
+    /// The cost of [`samples`](Self::samples) and of the recorder. The `metrics` crate cannot add to a bucket, so each
+    /// duration is recorded separately, as the mean of its bucket. Sums and means stay exact. A recorder that keeps
+    /// each value takes some nanoseconds and bytes for each duration since the last collection.
     pub fn collect(&self) {
         with_recorder(|recorder| self.collect_to(recorder));
     }
@@ -49,7 +49,7 @@ impl Metrics {
                 MetricKind::Histogram => recorder.describe_histogram(name, Some(unit), help),
             }
         }
-        // A recorder is the user's, and may collect itself.
+        // The recorder is user code, and may call `collect` itself.
         let mut collected = match self.collected.0.try_lock() {
             Ok(collected) => collected,
             Err(std::sync::TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
@@ -74,7 +74,7 @@ impl Metrics {
     }
 }
 
-/// The unit, which the end of the name says.
+/// The unit of a metric, by its name.
 fn unit(name: &str) -> Unit {
     if name.contains("_seconds") { Unit::Seconds } else { Unit::Count }
 }

@@ -18,32 +18,32 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-/// Tells functions of yours what happens in a stack, off the path of its calls.
+/// Reports what happens in a stack to your own functions, off the path of its calls.
 ///
-/// Calls are only counted. A [`Delivery`], which you spawn, calls the functions in its own task. They may take their
-/// time, lock, log or panic, and no call waits for them.
+/// A call only increments counters. A [`Delivery`], which you spawn, runs your functions in its own task. They may be
+/// slow, lock, log or panic, and no call waits for them.
 ///
-/// | what happens | which function |
+/// | event | function |
 /// |---|---|
 /// | a mechanism changes its state | [`on_transition`](EventsBuilder::on_transition), soon after |
 /// | calls are retried, retries are denied | [`on_retries`](EventsBuilder::on_retries), once in each interval |
 /// | calls are rejected | [`on_refusals`](EventsBuilder::on_refusals), once in each interval |
-/// | calls begin to wait, or to be refused by a queue | [`on_queue`](EventsBuilder::on_queue), at the next interval |
+/// | calls begin to wait, or a queue begins to reject calls | [`on_queue`](EventsBuilder::on_queue), at the next interval |
 ///
-/// Use [`Breaker::on_transition`](crate::circuit_breaker::Breaker::on_transition) for what must be done at once when
-/// one breaker changes, with typed states and counts. Use `Events` to learn of all mechanisms, with names and words.
+/// Use [`Breaker::on_transition`](crate::circuit_breaker::Breaker::on_transition) to act at once when one breaker
+/// changes its state. It has typed states and counts. `Events` covers all mechanisms, with names and states as strings.
 ///
 /// # What is delivered
 ///
-/// Each change of state comes once and in order. At most 1024 wait for the delivery. When one more comes, the oldest is
-/// dropped, and the next one that is delivered says how many it [missed](crate::shell::StateChange::missed). Counts are
-/// exact: all numbers that are delivered add up to what happened. Stacks of one name are counted together.
+/// Each state change is delivered once and in order. At most 1024 changes wait for the delivery. One more drops the
+/// oldest, and the next delivered change says how many were [missed](crate::shell::StateChange::missed). Counts are
+/// exact: the delivered numbers add up to the totals. Stacks of one name are counted together.
 ///
 /// # Cost
 ///
-/// One call that is neither retried nor rejected: nothing. Other calls: one to three relaxed atomics, on cache lines
-/// that few threads share. No clock, no lock, no allocation. A change of state allocates its evidence and takes a short
-/// lock, in the thread that changed the state. Each name of a stack holds 2 KB.
+/// A call that is neither retried nor rejected costs nothing. Other calls cost one to three relaxed atomic additions,
+/// on cache lines that few threads share. Calls read no clock, take no lock and allocate nothing. A state change
+/// allocates its evidence and takes a short lock, in the thread that changed the state. Each stack name takes 2 KB.
 ///
 /// # Example
 ///
@@ -71,7 +71,7 @@ use std::{fmt, sync::Arc};
 /// let shop = shop.service(service_fn(async |()| Ok::<_, std::io::Error>(())))?;
 /// assert!(shop.clone().oneshot(()).await.is_err());
 /// assert!(shop.oneshot(()).await.is_err());
-/// // The stack is gone, and so is the last handle of the events: the delivery tells the rest and ends.
+/// // The stack and with it the last handle of the events are dropped: the delivery delivers the rest and ends.
 /// delivery.await?;
 /// assert_eq!(tells.try_iter().collect::<Vec<_>>(), ["shop: load_shed, limit: 2"]);
 /// # Ok(())
@@ -79,12 +79,12 @@ use std::{fmt, sync::Arc};
 /// ```
 #[derive(Clone)]
 pub struct Events {
-    live: Arc<HubGuard>,
+    guard: Arc<HubGuard>,
     /// What all clones in one stack share.
     stack: Arc<StackEvents>,
 }
 
-/// Whether it is a call or an attempt.
+/// The state of an observed call or attempt.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Watch {
@@ -92,22 +92,22 @@ pub struct Watch {
 }
 
 impl Events {
-    /// Begins a list of functions to call.
+    /// Starts a builder without functions.
     pub fn builder() -> EventsBuilder {
         EventsBuilder::default()
     }
 
     fn new(hub: Arc<EventHub>) -> Self {
         let stack = Arc::new(StackEvents::of(hub.counts("")));
-        Self { live: Arc::new(HubGuard(hub)), stack }
+        Self { guard: Arc::new(HubGuard(hub)), stack }
     }
 
-    /// Makes another delivery, for another runtime.
+    /// Creates another delivery, for another runtime.
     ///
-    /// One delivery works at a time, and the others wait for their turn. When the one at work is dropped, as with its
-    /// runtime, the next one goes on where it was.
+    /// One delivery is active at a time, and the others wait. When the active delivery is dropped, for example with its
+    /// runtime, the next one continues where it stopped.
     pub fn delivery(&self) -> Delivery {
-        Delivery::new(self.live.0.clone())
+        Delivery::new(self.guard.0.clone())
     }
 }
 
@@ -117,21 +117,21 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Only calls are counted. What a retry did before a panic of the service is not known.
+/// Counts calls, not attempts. The attempts of a call that panicked are not known.
 impl Observer for Events {
     const IS_QUICK: bool = true;
 
     type Watch = Watch;
 
     fn watches(&mut self, stack: &'static str) {
-        self.stack = Arc::new(StackEvents::of(self.live.0.counts(stack)));
+        self.stack = Arc::new(StackEvents::of(self.guard.0.counts(stack)));
     }
 
     fn instruments(&self, instruments: &[Arc<dyn Instrument>]) {
-        let learned = Arc::new(StackInstruments::new(&self.live, self.stack.name(), instruments));
-        if self.stack.learn(learned.clone()) {
-            self.live.0.add(&learned);
-            learned.listen();
+        let instruments = Arc::new(StackInstruments::new(&self.guard, self.stack.name(), instruments));
+        if self.stack.set_instruments(instruments.clone()) {
+            self.guard.0.add(&instruments);
+            instruments.listen();
         }
     }
 

@@ -16,20 +16,19 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// Counts the calls and attempts of the stacks that it observes, and reads their mechanisms. See the
-/// [module](super#metrics).
+/// Counts the calls and attempts of the observed stacks, and reads their mechanisms. See the [module](super#metrics).
 ///
-/// A handle: clones count together. Give one to each stack of a program.
+/// A handle: all clones count together. Pass a clone to each stack of a program.
 ///
 /// # Cost
 ///
-/// Four additions for a call with one attempt, without a lock or an atomic read-modify-write: a thread has counters of
-/// its own. Threads beyond the 32nd share theirs, and add atomically. The first call of each outcome on each thread
-/// allocates. The stack reads the clock at the beginning and at the end of each call and each attempt. The mechanisms
-/// are read only by [`samples`](Self::samples) and [`collect`](Self::collect).
+/// Four additions for a call with one attempt, without a lock or an atomic read-modify-write, because each thread has
+/// its own counters. Threads beyond the 32nd share counters, and add atomically. The first call of each outcome on each
+/// thread allocates. The stack reads the clock at the beginning and at the end of each call and each attempt. Only
+/// [`samples`](Self::samples) and [`collect`](Self::collect) read the mechanisms.
 ///
-/// A name of a stack takes about a kilobyte for each thread that calls, and 304 bytes for each histogram. It is kept
-/// for the life of the program. Names are `&'static str`, so their number is bounded.
+/// A stack name takes about 1 KB for each calling thread, and 304 bytes for each histogram. It is kept for the life of
+/// the program. Names are `&'static str`, so their number is bounded.
 #[derive(Clone, Default)]
 pub struct Metrics {
     pub(super) registry: Arc<InstrumentRegistry>,
@@ -42,51 +41,51 @@ pub struct Metrics {
 struct ObservedStack {
     name: &'static str,
     tally: Arc<CallTally>,
-    /// Set once, when the stack is built; dropped with the last clone, which is the end of the stack.
+    /// Set once, when the stack is built. Dropped with the last clone, when the stack ends.
     watch: Arc<OnceLock<RegistryWatch>>,
 }
 
-/// A mechanism that is read until this is dropped; made by [`Metrics::watch`].
+/// Reads a mechanism until it is dropped. [`Metrics::watch`] returns it.
 #[must_use = "the mechanism is read until this is dropped"]
 pub struct Watching {
     _watch: RegistryWatch,
 }
 
-/// One number of one metric: a line of an exporter, or several for a histogram.
+/// One series of one metric. An exporter renders it as one line, or as several for a histogram.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// The name: with the prefix `steadfast_`, or that of a [`Reading`](crate::shell::Reading) of your own as it is.
+    /// The name, with the prefix `steadfast_`, or the unchanged name of your own [`Reading`](crate::shell::Reading).
     pub name: &'static str,
-    /// The labels, with their values: first that of the stack.
+    /// The labels with their values. The stack comes first.
     pub labels: Vec<(&'static str, &'static str)>,
-    /// The number.
+    /// The value.
     pub value: SampleValue,
 }
 
-/// The number of a [`Sample`].
+/// The value of a [`Sample`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SampleValue {
-    /// A count that only grows.
+    /// A count that never falls.
     Counter(u64),
-    /// A value of the present.
+    /// A current value.
     Gauge(f64),
     /// Durations by [`BUCKETS`](super::BUCKETS).
     Histogram(Box<Histogram>),
 }
 
 impl Metrics {
-    /// Nothing is counted yet.
+    /// Creates metrics without counts.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads a mechanism that is part of no observed stack, until the returned guard is dropped: a breaker that is used
+    /// Reads a mechanism that is part of no observed stack until the returned guard is dropped: a breaker that is used
     /// by hand, a durable queue, a poller. `name` is the value of the first label.
     ///
-    /// A mechanism that is watched twice by one name is read once. A caller that asks it by hand learns of its
-    /// refusals, so there are no rejections among its metrics.
+    /// A mechanism that is watched twice under one name is read once. There are no rejections among its metrics,
+    /// because the code that uses the mechanism by hand receives its refusals.
     ///
     /// ```
     /// use steadfast::{load_shed::Limiter, telemetry::{Metrics, SampleValue}};
@@ -107,16 +106,17 @@ impl Metrics {
         Watching { _watch: self.registry.watch(name, &[Arc::new(instrument)]) }
     }
 
-    /// All metrics as of now, for an exporter of your own. [`collect`](Self::collect) gives the same to the recorder
-    /// of the `metrics` crate.
+    /// Returns all current metrics, for an exporter of your own. [`collect`](Self::collect) writes the same numbers to
+    /// the recorder of the `metrics` crate.
     ///
     /// # Cost
     ///
-    /// One reading of each mechanism, each with a short lock at most, and an allocation for each sample.
+    /// One reading of each mechanism, with at most a short lock each, and an allocation for each sample.
     ///
     /// # Panics
     ///
-    /// A panic of an instrument ends here: what it has given before counts, and its counts stay where they were.
+    /// Catches panics of instruments. Readings before the panic count, and the other counts of the instrument keep
+    /// their last values.
     pub fn samples(&self) -> Vec<Sample> {
         let mut samples = Vec::new();
         for (stack, tally, merged) in self.registry.read() {
@@ -131,8 +131,8 @@ impl Metrics {
     }
 }
 
-/// The samples of calls and attempts. Counts are there from the start, but for rejections after the service was
-/// reached. A histogram is there from its first duration.
+/// Adds the samples of calls and attempts. Counts exist from the start, except rejections after the service was
+/// reached. A histogram exists from its first duration.
 fn of_calls(stack: &'static str, totals: &CallTotals, samples: &mut Vec<Sample>) {
     let label = ("stack", stack);
     let mut add = |name, labels: &[(&'static str, &'static str)], value| {
@@ -167,7 +167,7 @@ fn of_calls(stack: &'static str, totals: &CallTotals, samples: &mut Vec<Sample>)
     }
 }
 
-/// The sample of a mechanism. The value of the first label is the name of the stack, unless the mechanism knows better.
+/// Makes the sample of a reading. The first label is the name of the stack, unless the mechanism sets that label.
 fn of_reading(
     stack: &'static str,
     name: &'static str,
@@ -184,11 +184,11 @@ fn of_reading(
         Number::Sum(value) | Number::Largest(value) => SampleValue::Gauge(value),
         Number::Durations(durations) => SampleValue::Histogram(durations),
     };
-    // A reading of a user's own keeps its name.
+    // A reading of the user keeps its name.
     Sample { name: info.map_or(name, |info: &MetricInfo| info.name), labels, value }
 }
 
-/// The malformed headers that this process has ignored.
+/// Adds the malformed headers that this process has ignored.
 #[cfg(feature = "http")]
 fn of_headers(samples: &mut Vec<Sample>) {
     samples.extend(crate::http::ignored_headers().by_name().map(|(header, count)| Sample {
@@ -198,7 +198,7 @@ fn of_headers(samples: &mut Vec<Sample>) {
     }));
 }
 
-/// What a clone keeps of a call or an attempt that is under way.
+/// The kind of a call or attempt in progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun(BegunKind);
 
@@ -211,7 +211,7 @@ enum BegunKind {
 }
 
 impl Observer for Metrics {
-    /// It adds to some counters.
+    /// It only adds to counters.
     const IS_QUICK: bool = true;
 
     type Watch = Begun;

@@ -4,13 +4,13 @@ use crate::{
     shell::{End, Ending},
 };
 
-/// What became of a call or an attempt, in one word.
+/// The outcome of a call or an attempt, in one word.
 ///
 /// | ending | word |
 /// |---|---|
-/// | any, with a rejection of a timeout | `timed_out` |
+/// | any, with a timeout rejection | `timed_out` |
 /// | any, with another rejection | `rejected` |
-/// | `Answered` | the verdict of the classifier |
+/// | `Answered` | the outcome of the classifier |
 /// | `TimedOut`, `CutShort` | `timed_out` |
 /// | `Refused` | `rejected` |
 /// | `Cancelled` | `cancelled` |
@@ -88,8 +88,8 @@ impl CallOutcome {
         self as usize
     }
 
-    /// The word for OpenTelemetry's `error.type` of a call: the mechanism that rejected it, or the outcome. `None`
-    /// where the call did not fail.
+    /// Returns OpenTelemetry's `error.type` of a call: the mechanism that rejected it, or the outcome. `None` if the
+    /// call did not fail.
     #[cfg(feature = "tracing")]
     pub(crate) fn error_type(self, rejection: Option<&Rejection>) -> Option<&'static str> {
         match (self, rejection) {

@@ -3,7 +3,7 @@ use crate::{
     shell::Denied,
 };
 
-/// Why a mechanism rejected a call. Each belongs to one mechanism.
+/// Why a mechanism rejected a call. Each reason belongs to one mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RejectionReason {
     TimeLimit,
@@ -27,7 +27,7 @@ pub(crate) enum RejectionReason {
     SwitchedOff,
 }
 
-/// The mechanism and the word of each [`RejectionReason`], in order.
+/// The mechanism and the label of each [`RejectionReason`], in order.
 ///
 /// | mechanism | reason | when |
 /// |---|---|---|
@@ -35,19 +35,19 @@ pub(crate) enum RejectionReason {
 /// | `timeout` | `deadline` | the deadline of the caller passed |
 /// | `circuit_breaker` | `open` | the circuit is open |
 /// | `load_shed` | `limit` | the calls in flight are at the limit |
-/// | `load_shed` | `class` | what is left of the limit is for other classes |
-/// | `load_shed` | `tenant` | the tenant has its share of the limit |
-/// | `load_shed` | `signal` | the calls in flight are at the limit that an overload signal has lowered |
-/// | `rate_limit` | `rate` | the tokens are used up for some time |
+/// | `load_shed` | `class` | the rest of the limit is reserved for other classes |
+/// | `load_shed` | `tenant` | the tenant has used its share of the limit |
+/// | `load_shed` | `signal` | the calls in flight are at a limit that an overload signal has lowered |
+/// | `rate_limit` | `rate` | too few tokens are available |
 /// | `rate_limit` | `never` | the call costs too much, or its key is too long |
 /// | `rate_limit` | `closed` | the limit is closed |
 /// | `load_level` | `depth` | the queue is at its depth limit |
 /// | `load_level` | `deadline` | the call would wait longer than it may |
 /// | `load_level` | `weight` | the queue is at its weight limit |
-/// | `load_level` | `too_heavy` | the call alone is heavier than that limit |
-/// | `load_level` | `displaced` | a call that is worth more took the place |
-/// | `load_level` | `on_the_way` | the way to the queue is at its limit |
-/// | `load_level` | `waited_too_long` | the call waited for as long as it is worth |
+/// | `load_level` | `too_heavy` | the call alone exceeds the weight limit |
+/// | `load_level` | `displaced` | a newcomer of higher priority took the place |
+/// | `load_level` | `on_the_way` | the messages in flight to the durable queue are at their limit |
+/// | `load_level` | `waited_too_long` | the call waited for its maximum waiting time |
 /// | `load_level` | `closed` | the queue is closed |
 /// | `kill_switch` | `switched_off` | the stack is switched off |
 pub(crate) const REASONS: [(&str, &str); 19] = [
@@ -113,7 +113,7 @@ impl RejectionReason {
     }
 }
 
-/// Each [`Denied`] with its word.
+/// The label of each [`Denied`].
 pub(crate) const DENIALS: [(Denied, &str); 8] = [
     (Denied::Exhausted, "exhausted"),
     (Denied::Budget, "budget"),

@@ -1,4 +1,4 @@
-//! The mechanisms that are read, by the name of their stack.
+//! The instruments to read, by the name of their stack.
 
 use super::tally::CallTally;
 use crate::{
@@ -13,29 +13,29 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A name, and labels in the order in which the mechanism gives them.
+/// A name, and labels in the order of the mechanism.
 type ReadingKey = (&'static str, Vec<(&'static str, &'static str)>);
 
-/// The readings of several mechanisms of one name, brought together.
+/// The merged readings of several mechanisms.
 pub(super) type MergedReadings = BTreeMap<ReadingKey, Number>;
 
-/// All that is read, by name of the stack.
+/// All instruments, by the name of their stack.
 #[derive(Default)]
 pub(super) struct InstrumentRegistry {
     groups: Mutex<BTreeMap<&'static str, StackGroup>>,
 }
 
-/// The stacks of one name, and what is watched by it.
+/// The stacks of one name, and the instruments watched under it.
 #[derive(Default)]
 struct StackGroup {
-    /// Of the stacks; `None` where there is none, and mechanisms alone are watched.
+    /// The counts of the stacks. `None` if no stack has this name, and only mechanisms are watched.
     tally: Option<Arc<CallTally>>,
     watched: Vec<WatchedInstrument>,
-    /// What those have counted that are gone. It makes sure that no count falls.
+    /// The counts of retired instruments, so that no count falls.
     gone: MergedReadings,
 }
 
-/// An instrument, and by how many it is watched.
+/// An instrument, and the number of its watches.
 #[derive(Clone)]
 struct WatchedInstrument {
     instrument: InstrumentIdentity,
@@ -43,7 +43,7 @@ struct WatchedInstrument {
     counted: Arc<Mutex<InstrumentCounts>>,
 }
 
-/// An instrument that can be told from others without a call of it.
+/// An instrument with its identity, which can be compared without calling the instrument.
 #[derive(Clone)]
 struct InstrumentIdentity {
     instrument: Arc<dyn Instrument>,
@@ -65,19 +65,19 @@ impl InstrumentIdentity {
     }
 }
 
-/// What a watched instrument has counted. All that read it share this.
+/// The counts of a watched instrument. All readers share it.
 #[derive(Default)]
 struct InstrumentCounts {
-    /// What it had counted before, which does not count. `None` until it has been read without a panic.
+    /// The counts before the first watch, which are subtracted. `None` until a reading succeeded without a panic.
     before: Option<MergedReadings>,
-    /// The most that it has counted since then, by each reader. No reader gives less.
+    /// The highest counts since then that any reader has seen. No reader reports less.
     most: MergedReadings,
-    /// `most` is part of what stays of its name, and so does not grow.
+    /// `most` was added to the counts of its stack name, and must not grow any more.
     is_gone: bool,
 }
 
 impl InstrumentCounts {
-    /// Puts what the instrument has counted since it is watched in the place of what it has counted in all.
+    /// Replaces the total counts of the instrument by its counts since it was first watched.
     fn adjust(&mut self, readings: &mut MergedReadings, is_complete: bool) {
         if self.before.is_none() && is_complete {
             let lasting = readings.iter().filter(|(_, number)| is_lasting(number));
@@ -98,10 +98,10 @@ impl InstrumentCounts {
 }
 
 impl WatchedInstrument {
-    /// Adds its present readings, but for what it had counted before.
+    /// Adds the current readings, less the counts before the first watch.
     fn add_to(&self, merged: &mut MergedReadings, now: Instant) {
         let mut readings = MergedReadings::new();
-        // It may be a user's, so it is read under no lock.
+        // The instrument may be user code, so it is read under no lock.
         let is_complete = read(&*self.instrument.instrument, now, &mut readings);
         lock(&self.counted).adjust(&mut readings, is_complete);
         readings.into_iter().for_each(|(key, number)| merge(merged, key, number));
@@ -112,7 +112,7 @@ impl WatchedInstrument {
     }
 }
 
-/// Instruments that are read until this is dropped.
+/// Watches instruments until it is dropped.
 pub(super) struct RegistryWatch {
     registry: Arc<InstrumentRegistry>,
     name: &'static str,
@@ -120,26 +120,26 @@ pub(super) struct RegistryWatch {
 }
 
 impl InstrumentRegistry {
-    /// The tally of the stacks of this name.
+    /// Returns the counts of the stacks of this name.
     pub(super) fn tally(&self, name: &'static str) -> Arc<CallTally> {
         self.groups().entry(name).or_default().tally.get_or_insert_default().clone()
     }
 
-    /// Reads these instruments from now on.
+    /// Watches these instruments.
     pub(super) fn watch(self: &Arc<Self>, name: &'static str, instruments: &[Arc<dyn Instrument>]) -> RegistryWatch {
         let instruments: Vec<_> = instruments.iter().map(InstrumentIdentity::of).collect();
         let mut groups = self.groups();
         let group = groups.entry(name).or_default();
         let all: Vec<_> = instruments.iter().map(|instrument| group.watch(instrument)).collect();
         drop(groups);
-        // What comes from now on counts. Another thread may have begun to read it since.
+        // Sets the starting point of the counts, unless another thread has done so.
         for watched in all.iter().filter(|watched| !watched.is_begun()) {
             watched.add_to(&mut MergedReadings::new(), Instant::now());
         }
         RegistryWatch { registry: self.clone(), name, instruments }
     }
 
-    /// The tally and the readings of each name.
+    /// Returns the counts and the readings of each name.
     pub(super) fn read(&self) -> Vec<(&'static str, Option<Arc<CallTally>>, MergedReadings)> {
         let now = Instant::now();
         let groups: Vec<_> = self
@@ -158,7 +158,7 @@ impl InstrumentRegistry {
         lock(&self.groups)
     }
 
-    /// Takes one use of an instrument away, unless it is the last one.
+    /// Removes one watch of an instrument. If it is the last watch, keeps it and returns the instrument.
     fn release(&self, name: &'static str, instrument: &InstrumentIdentity) -> Option<WatchedInstrument> {
         let mut groups = self.groups();
         let watched = groups.get_mut(name)?.watched.iter_mut().find(|watched| watched.instrument.is(instrument))?;
@@ -169,7 +169,7 @@ impl InstrumentRegistry {
         Some(watched.clone())
     }
 
-    /// Takes an instrument away for good. What it has counted stays.
+    /// Removes an instrument. Its counts stay.
     fn retire(&self, name: &'static str, last: &WatchedInstrument) {
         let mut readings = MergedReadings::new();
         last.add_to(&mut readings, Instant::now());
@@ -178,15 +178,15 @@ impl InstrumentRegistry {
         let is_last = |watched: &WatchedInstrument| watched.instrument.is(&last.instrument);
         let Some(place) = group.watched.iter().position(is_last) else { return };
         if group.watched[place].uses > 1 {
-            // Somebody watches it again.
+            // Another thread has begun to watch it.
             group.watched[place].uses -= 1;
             return;
         }
         let gone = group.watched.remove(place);
         let mut counted = lock(&gone.counted);
-        // Those that read it meanwhile give no more than stays.
+        // A concurrent reader reports no more than the counts that stay.
         counted.is_gone = true;
-        // The series of its gauges go on: there is none of it.
+        // The series of its gauges go on at zero.
         let gauges = readings.into_iter().filter(|(_, number)| !is_lasting(number));
         let gauges = gauges.map(|(key, _)| (key, Number::Sum(0.0)));
         for (key, number) in counted.most.clone().into_iter().chain(gauges) {
@@ -196,7 +196,7 @@ impl InstrumentRegistry {
 }
 
 impl StackGroup {
-    /// Watches an instrument once more.
+    /// Adds a watch of an instrument.
     fn watch(&mut self, instrument: &InstrumentIdentity) -> WatchedInstrument {
         if let Some(watched) = self.watched.iter_mut().find(|watched| watched.instrument.is(instrument)) {
             watched.uses += 1;
@@ -224,7 +224,7 @@ impl fmt::Debug for InstrumentRegistry {
     }
 }
 
-/// Reads an instrument. Returns whether it has given all, or has panicked.
+/// Reads an instrument. Returns `false` if it panicked.
 fn read(instrument: &dyn Instrument, now: Instant, merged: &mut MergedReadings) -> bool {
     let mut take = |reading: Reading| {
         let (name, labels, number) = (reading.name(), reading.labels().to_vec(), reading.number().clone());
@@ -233,12 +233,12 @@ fn read(instrument: &dyn Instrument, now: Instant, merged: &mut MergedReadings) 
     survives(|| instrument.read(now, &mut Readings::to(&mut take)))
 }
 
-/// Whether a number stays when its mechanism is gone.
+/// Whether a number stays when its mechanism is dropped.
 fn is_lasting(number: &Number) -> bool {
     matches!(number, Number::Count(_) | Number::Durations(_))
 }
 
-/// What has been counted since an earlier state.
+/// Subtracts an earlier number.
 fn since(number: &Number, before: &Number) -> Number {
     match (number, before) {
         (Number::Count(count), Number::Count(before)) => Number::Count(count.saturating_sub(*before)),
@@ -249,7 +249,7 @@ fn since(number: &Number, before: &Number) -> Number {
     }
 }
 
-/// Raises what was counted to this, where this is more.
+/// Raises a count to another, if that is higher.
 fn raise(most: &mut Number, number: &Number) {
     match (most, number) {
         (Number::Count(most), Number::Count(count)) => *most = (*most).max(*count),
@@ -258,7 +258,7 @@ fn raise(most: &mut Number, number: &Number) {
     }
 }
 
-/// Adds a number to those of its key.
+/// Merges a number into the number of its key.
 fn merge(merged: &mut MergedReadings, key: ReadingKey, number: Number) {
     let mut present = match merged.entry(key) {
         Entry::Occupied(present) => present,
@@ -273,7 +273,7 @@ fn merge(merged: &mut MergedReadings, key: ReadingKey, number: Number) {
         (Number::Sum(most) | Number::Largest(most), Number::Largest(other))
         | (Number::Largest(most), Number::Sum(other)) => *most = most.max(other),
         (Number::Durations(all), Number::Durations(other)) => all.merge(&other),
-        // Two kinds by one name: the first one counts.
+        // Two kinds with one name: the first kind wins.
         _ => {}
     }
 }

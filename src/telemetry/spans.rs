@@ -21,9 +21,9 @@ use tracing::{Level, Span, debug, debug_span, event_enabled, field, info, metada
 /// The target of all spans and events.
 const TARGET: &str = "steadfast";
 
-/// Traces calls and attempts as spans of the `tracing` crate, and logs what happens to them as events.
+/// Traces calls and attempts as spans of the `tracing` crate, and logs rejections, retries and state changes as events.
 ///
-/// The target is `steadfast`. All names, mechanisms, reasons and states are known when the program is built.
+/// The target is `steadfast`. All names, mechanisms, reasons and states are compile-time constants.
 ///
 /// | span | level | fields |
 /// |---|---|---|
@@ -32,48 +32,51 @@ const TARGET: &str = "steadfast";
 ///
 /// | event | level | fields |
 /// |---|---|---|
-/// | a change of state | WARN for trouble, else INFO | `stack`, `mechanism`, `from`, `to`, `evidence`, `missed` |
+/// | a state change | WARN for trouble, else INFO | `stack`, `mechanism`, `from`, `to`, `evidence`, `missed` |
 /// | calls were rejected | WARN | `stack`, `mechanism`, `count` |
 /// | a call was rejected | DEBUG | `stack`, `mechanism`, `reason`, `reached`, `retry_after` |
-/// | an attempt after the first | DEBUG | `stack`, `attempt` |
+/// | a retry | DEBUG | `stack`, `attempt` |
 /// | a retry was denied | DEBUG | `stack`, `reason` |
 ///
 /// # Spans
 ///
-/// A span is entered in each poll, so the spans of the service are children of its attempt, and attempts are children
-/// of their call. The parent of a call is the span in which it is polled first. `outcome` is recorded at the end:
-/// `success`, `failure`, `overloaded`, `unprocessed`, `permanent`, `ignored`, `rejected`, `timed_out`, `cancelled` or
-/// `panicked`. `error.type` is the mechanism that rejected the call, or the outcome unless that is `success` or
-/// `ignored`. `attempts` counts one that a layer refused, and is missing of a call that panicked.
+/// A span is entered in each poll. The spans of the service are children of its attempt, and attempts are children of
+/// their call. The parent of a call is the span in which it is first polled. At the end, these fields are recorded:
 ///
-/// The gates decide before the first poll, so their events, such as that of a circuit that becomes half-open, belong to
-/// the span around the call.
+/// - `outcome`: `success`, `failure`, `overloaded`, `unprocessed`, `permanent`, `ignored`, `rejected`, `timed_out`,
+///   `cancelled` or `panicked`.
+/// - `error.type`: the mechanism that rejected the call, or the outcome unless that is `success` or `ignored`.
+/// - `attempts`: includes an attempt that an inner layer refused. Absent if the call panicked.
 ///
-/// `http.request.resend_count` and `attempt` are the [number of the attempt](crate::CallContext::attempt), from 1 on. A
-/// stack without a retry has the number that its caller gave it. An attempt whose time is up before the service is
-/// ready ends as `rejected`.
+/// Gates decide before the first poll. Their events, such as that of a circuit that becomes half-open, therefore belong
+/// to the span around the call.
 ///
-/// # One warning in ten seconds
+/// `http.request.resend_count` and `attempt` are the [number of the attempt](crate::CallContext::attempt), from 1. In a
+/// stack without a retry, it is the number from the caller. An attempt that times out before the service is ready ends
+/// as `rejected`.
 ///
-/// The first rejection of a mechanism is warned of at once, with a `count` of 1. Those of the following ten seconds are
-/// counted, and the first one after them is warned of with the number of all since the last warning. No rejection is
-/// lost, but the last ones wait for the next one. Counts are per stack and mechanism, and by tokio's clock.
+/// # One warning per ten seconds
+///
+/// The first rejection by a mechanism logs a warning at once, with a `count` of 1. Rejections in the following ten
+/// seconds are only counted. The first rejection after that logs a warning with the number of rejections since the last
+/// warning. No rejection is lost, but the last ones are logged only with the next rejection. Counts are per stack and
+/// mechanism, and use tokio's clock.
 ///
 /// # Cost
 ///
-/// Where the level is disabled, a check for each span and event; no allocation. A span that is enabled makes one.
-/// A rejection reads the clock while warnings are enabled. Each stack holds 6 KB for its counts. A span costs what the
-/// subscriber makes of it.
+/// If the level is disabled, a check for each span and event, and no allocation. An enabled span allocates once, and
+/// costs the work of the subscriber. A rejection reads the clock while warnings are enabled. The counts of each stack
+/// take 6 KB.
 ///
-/// Mechanisms go on with the time that was read before the subscriber ran ([`Observer::IS_QUICK`]). They would
-/// otherwise read the clock once more in each call (40 ns), also where spans are disabled. A subscriber that blocks
-/// makes later decisions of that poll count from the time before. Use one that writes in a thread of its own.
+/// Mechanisms continue with the time read before the subscriber ran ([`Observer::IS_QUICK`]). Otherwise they would read
+/// the clock once more in each call (40 ns), even with spans disabled. If a subscriber blocks, later decisions in that
+/// poll use the time from before. Use a subscriber that writes in its own thread.
 ///
 /// # Panics of the subscriber
 ///
-/// They come out of the poll of the response future, as those of any [`Observer`], and never while another panic
-/// unwinds. Where the service and the subscriber panic in one poll, the panic of the service comes out. A panic in the
-/// event of a change of state harms no call.
+/// A panic propagates out of the poll of the response future, as for any [`Observer`], but never while another panic
+/// unwinds. If the service and the subscriber panic in one poll, the panic of the service propagates. A panic in the
+/// event of a state change affects no call.
 ///
 /// # Example
 ///
@@ -95,7 +98,7 @@ const TARGET: &str = "steadfast";
 ///
 /// # In the terminal
 ///
-/// `tracing-subscriber` prints a span only where it is asked to, when it closes:
+/// `tracing-subscriber` prints spans only if configured, here when they close:
 ///
 /// ```text
 /// tracing_subscriber::fmt()
@@ -106,7 +109,7 @@ const TARGET: &str = "steadfast";
 ///
 /// # OpenTelemetry
 ///
-/// The spans are ordinary ones, so `tracing-opentelemetry` exports them as a tree below the span of the request:
+/// `tracing-opentelemetry` exports the spans as a tree below the span of the request:
 ///
 /// ```text
 /// let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).build();
@@ -116,18 +119,18 @@ const TARGET: &str = "steadfast";
 ///     .init();
 /// ```
 ///
-/// The service sends the trace context along: inside an attempt, `Span::current().context()` is that of the attempt. So
-/// each attempt is a client span of its own, as the conventions for HTTP ask, with `http.request.resend_count`.
+/// The service propagates the trace context: inside an attempt, `Span::current().context()` is that of the attempt.
+/// Each attempt is therefore a client span with `http.request.resend_count`, as the HTTP conventions require.
 #[derive(Clone)]
 pub struct Spans {
-    /// What all clones in one stack share.
+    /// Shared by all clones in one stack.
     stack: Arc<StackLog>,
 }
 
 struct StackLog {
     name: &'static str,
     warnings: RejectionWarnings,
-    /// The mechanisms hold it weakly, so it ends with the stack. It holds nothing of the stack.
+    /// The mechanisms hold it weakly, so it ends with the stack. It does not reference the stack.
     listener: OnceLock<Arc<StateListener>>,
 }
 
@@ -135,13 +138,13 @@ struct StackLog {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Watch {
-    /// `None` where spans are disabled. In a box, since what travels with a call is small.
+    /// `None` if spans are disabled. Boxed to keep the state of a call small.
     span: Option<Box<Span>>,
     is_call: Flag,
 }
 
 impl Spans {
-    /// Spans and events of one stack, or of several: each stack counts for itself.
+    /// Creates an observer for one stack or several. Each stack has its own counts.
     pub fn new() -> Self {
         Self::of("")
     }
@@ -200,7 +203,7 @@ impl Observer for Spans {
     }
 }
 
-/// Begins a span, unless it is disabled.
+/// Creates the span, unless it is disabled.
 #[cold]
 fn span(begin: &Begin) -> Option<Box<Span>> {
     let stack = begin.stack();
@@ -217,7 +220,7 @@ fn span(begin: &Begin) -> Option<Box<Span>> {
             let attempt = begin.context().attempt();
             let resent = (attempt > 0).then_some(attempt);
             if let Some(attempt) = resent {
-                // Before the span: a panic of the subscriber then unwinds past none.
+                // Before the span, so that a panic of the subscriber unwinds through no span.
                 debug!(target: TARGET, stack, attempt, "retrying");
             }
             debug_span!(
@@ -235,7 +238,7 @@ fn span(begin: &Begin) -> Option<Box<Span>> {
 impl StackLog {
     #[cold]
     fn end(&self, span: Option<Box<Span>>, is_call: Flag, end: &End<'_>) {
-        // The span closes after a panic has been caught: the subscriber may panic again.
+        // The span closes after a panic was caught, because the subscriber may panic again.
         let noted = catch_unwind(AssertUnwindSafe(|| self.note(span.as_deref(), is_call, end)));
         drop(span);
         if let Err(panic) = noted {
@@ -281,7 +284,7 @@ fn record(span: &Span, is_call: Flag, end: &End<'_>) {
     if !is_call.is_set() {
         return;
     }
-    // What a retry did before a panic is not known.
+    // The number of attempts before a panic is not known.
     if end.ending() != Ending::Panicked {
         span.record("attempts", end.retries().attempts());
     }
@@ -290,7 +293,7 @@ fn record(span: &Span, is_call: Flag, end: &End<'_>) {
     }
 }
 
-/// Logs the changes of state in a stack.
+/// Returns the listener that logs the state changes of a stack.
 fn listener(stack: &'static str) -> Arc<StateListener> {
     Arc::new(move |change: &StateChange<'_>| {
         let (mechanism, from, to) = (change.mechanism(), change.from(), change.to());

@@ -1,33 +1,33 @@
-//! The metrics, as documented API.
+//! The table of metrics, which is public API.
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// It only grows, but for a restart.
+    /// A count that never falls, except by a restart.
     Counter,
-    /// A value of the present.
+    /// A current value.
     Gauge,
     /// Durations by [`BUCKETS`](super::BUCKETS).
     Histogram,
 }
 
-/// One line of the table of [metrics](super#the-metrics).
+/// One row of the table of [metrics](super#the-metrics).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MetricInfo {
     /// The name, with the prefix `steadfast_`.
     pub name: &'static str,
-    /// What it is.
+    /// The kind of the metric.
     pub kind: MetricKind,
-    /// The names of the labels. The first one names the stack, or what else it is of.
+    /// The names of the labels. The first label names the stack, source or mechanism.
     pub labels: &'static [&'static str],
-    /// What it says, in a sentence.
+    /// A description in one sentence.
     pub help: &'static str,
 }
 
 impl MetricInfo {
-    /// The name without the prefix, as readings have it.
+    /// The name without the prefix, as in readings.
     pub(super) fn short_name(&self) -> &'static str {
         self.name.strip_prefix("steadfast_").unwrap_or(self.name)
     }
@@ -44,47 +44,47 @@ macro_rules! metrics {
     };
 }
 
-/// All metrics of this crate, by name. Names, kinds and labels change as the API does.
+/// All metrics of this crate, sorted by name. Names, kinds and labels are part of the API.
 pub const METRICS: &[MetricInfo] = metrics! {
-    "attempt_duration_seconds" Histogram ["stack", "kind", "outcome"] "How long attempts took.";
-    "call_duration_seconds" Histogram ["stack", "outcome"] "How long calls took, waits and retries included.";
+    "attempt_duration_seconds" Histogram ["stack", "kind", "outcome"] "The duration of attempts.";
+    "call_duration_seconds" Histogram ["stack", "outcome"] "The duration of calls, including waits and retries.";
     "circuit_failure_ratio" Gauge ["stack"] "The share of failures among the calls that the circuit breaker counts.";
-    "circuit_half_open_in_seconds" Gauge ["stack"] "The time until an open circuit lets probes through, else 0.";
-    "circuit_state" Gauge ["stack", "state"] "1 for the state of the circuit, else 0; by key, the circuits in it.";
-    "circuit_transitions_total" Counter ["stack", "to"] "How often the circuit came into a state.";
+    "circuit_half_open_in_seconds" Gauge ["stack"] "The time until an open circuit becomes half-open, else 0.";
+    "circuit_state" Gauge ["stack", "state"] "1 for the state of the circuit, else 0; per key, the number of circuits in it.";
+    "circuit_transitions_total" Counter ["stack", "to"] "Changes of the circuit to a state.";
     "config_age_seconds" Gauge ["source"] "The time since the configuration in force was published.";
     "config_changes_total" Counter ["stack", "result"] "Changes of the configuration of a live stack.";
-    "config_refused_total" Counter ["source", "reason"] "Configurations that were refused.";
+    "config_refused_total" Counter ["source", "reason"] "Refused configurations.";
     "config_version" Gauge ["source"] "The version of the configuration in force.";
     "durable_dead" Gauge ["name"] "The dead letters of a durable queue.";
     "durable_oldest_seconds" Gauge ["name"] "The age of the oldest message of a durable queue.";
     "durable_pending" Gauge ["name"] "The messages of a durable queue that are not done.";
-    "durable_redelivered_total" Counter ["name"] "Messages that were delivered again.";
-    "hints_ignored_total" Counter ["header"] "Malformed headers that were ignored.";
+    "durable_redelivered_total" Counter ["name"] "Redelivered messages.";
+    "hints_ignored_total" Counter ["header"] "Ignored malformed headers.";
     "in_flight" Gauge ["stack", "mechanism"] "The calls in flight.";
-    "in_flight_limit" Gauge ["stack", "mechanism"] "The most calls that may be in flight.";
-    "in_flight_limit_reason" Gauge ["stack", "reason"] "1 for the reason of the limit on the calls in flight, else 0.";
-    "keys" Gauge ["stack", "mechanism"] "The keys with a limit or a breaker of their own.";
-    "keys_overflow_total" Counter ["stack", "mechanism"] "Calls of keys for which there was no place.";
-    "queue_drain_seconds" Gauge ["stack"] "When the backlog is gone: infinite if it does not shrink, 0 if unknown.";
+    "in_flight_limit" Gauge ["stack", "mechanism"] "The concurrency limit: the most calls in flight.";
+    "in_flight_limit_reason" Gauge ["stack", "reason"] "1 for what set the concurrency limit, else 0.";
+    "keys" Gauge ["stack", "mechanism"] "The keys that have their own limit or breaker.";
+    "keys_overflow_total" Counter ["stack", "mechanism"] "Calls whose key found the table full.";
+    "queue_drain_seconds" Gauge ["stack"] "The time until the backlog drains: infinite if it does not shrink, 0 if unknown.";
     "queue_oldest_seconds" Gauge ["stack"] "How long the oldest call in the queue has waited.";
-    "queue_wait_seconds" Histogram ["stack"] "How long calls waited in the queue, of those that waited.";
+    "queue_wait_seconds" Histogram ["stack"] "The waiting time in the queue of calls that waited.";
     "queue_waiting" Gauge ["stack"] "The calls that wait in the queue.";
-    "rate_limit_available" Gauge ["stack", "limit"] "The tokens that can be had now.";
+    "rate_limit_available" Gauge ["stack", "limit"] "The available tokens.";
     "rate_limit_waiting" Gauge ["stack", "limit"] "The calls that wait for tokens.";
-    "rejections_total" Counter ["stack", "mechanism", "reason", "reached"] "Calls that a mechanism refused or ended.";
-    "retries_denied_total" Counter ["stack", "reason"] "Calls that were worth another attempt and got none.";
-    "retry_budget_balance" Gauge ["stack"] "The retries that were earned and are left.";
-    "retry_delay_seconds" Histogram ["stack"] "The waits between the attempts of a call, of those with a retry.";
-    "shadow_rejections_total" Counter ["stack", "mechanism"] "Calls that a limit in shadow let pass.";
-    "shed_exempt_total" Counter ["stack"] "Calls that were exempt from a limit on the calls in flight.";
-    "shed_total" Counter ["stack", "class", "reason"] "Calls that such a limit refused, by class.";
-    "store_debt" Gauge ["name"] "The tokens that were spent and are not in the store yet.";
+    "rejections_total" Counter ["stack", "mechanism", "reason", "reached"] "Calls that a mechanism rejected.";
+    "retries_denied_total" Counter ["stack", "reason"] "Calls with a retryable failure that got no further attempt.";
+    "retry_budget_balance" Gauge ["stack"] "The earned retries that remain.";
+    "retry_delay_seconds" Histogram ["stack"] "The total backoff of calls with more than one attempt.";
+    "shadow_rejections_total" Counter ["stack", "mechanism"] "Calls that a limit in shadow mode would have rejected.";
+    "shed_exempt_total" Counter ["stack"] "Calls that were exempt from the concurrency limit.";
+    "shed_total" Counter ["stack", "class", "reason"] "Calls that the concurrency limit rejected, by criticality class.";
+    "store_debt" Gauge ["name"] "The spent tokens that the store does not know yet.";
     "store_sync_age_seconds" Gauge ["name"] "The time since the store last answered.";
     "store_up" Gauge ["name"] "1 if the store answers, else 0.";
     "switched_off" Gauge ["stack"] "1 if the kill switch is on, else 0.";
-    "timeout_rate" Gauge ["stack"] "The share of the last calls that a learned timeout gave up.";
-    "timeout_seconds" Gauge ["stack"] "The limit of a learned timeout.";
+    "timeout_rate" Gauge ["stack"] "The share of recent calls that a learned timeout ended.";
+    "timeout_seconds" Gauge ["stack"] "The current limit of a learned timeout.";
 };
 
 #[cfg(all(test, not(steadfast_loom)))]

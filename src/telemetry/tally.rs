@@ -1,4 +1,4 @@
-//! What the calls of one stack have come to, counted by the threads that run them.
+//! Counts the calls of one stack, by outcome and duration, on the threads that run them.
 
 use super::{
     outcome::CallOutcome,
@@ -19,17 +19,17 @@ use std::{
     time::Duration,
 };
 
-/// The kinds of attempts, as the label `kind` has them.
+/// The values of the label `kind` of attempts.
 pub(super) const KINDS: [&str; 2] = ["first", "retry"];
 
 const OUTCOMES: usize = CallOutcome::ALL.len();
 
-/// A histogram that is made by the first duration it counts.
+/// A histogram that is allocated at its first duration.
 #[derive(Default)]
 struct DurationBuckets(OnceLock<Box<[DurationBucket; COUNT]>>);
 
-/// A count and a sum of nanoseconds, beside each other in one cache line. The sum is written first and read last, so
-/// that it has all durations that are counted.
+/// A count and a sum of nanoseconds, in one cache line. The sum is written first and read last, so it includes all
+/// durations that are counted.
 #[derive(Default)]
 struct DurationBucket {
     count: AtomicU64,
@@ -43,7 +43,7 @@ impl DurationBuckets {
         let buckets = self.0.get_or_init(|| Box::new(array::from_fn(|_| DurationBucket::default())));
         let DurationBucket { count, nanos: sum } = &buckets[bucket(nanos)];
         writer.add(sum, nanos.0);
-        // After the sum, with release: it pairs with the reading.
+        // After the sum, with release: pairs with the acquire in `add_to`.
         writer.add(count, 1);
     }
 
@@ -56,20 +56,20 @@ impl DurationBuckets {
     }
 }
 
-/// What one thread has counted, or several that share a shard.
+/// The counts of one thread, or of all threads on the shared shard.
 #[derive(Default)]
 struct ThreadCounts {
     calls: [DurationBuckets; OUTCOMES],
     attempts: [[DurationBuckets; OUTCOMES]; KINDS.len()],
     delays: DurationBuckets,
     denied: [AtomicU64; DENIALS.len()],
-    /// By reason, and whether the service was reached.
+    /// By reason and by whether the call reached the service.
     rejected: [[AtomicU64; 2]; REASONS.len()],
 }
 
-/// What the calls of one stack have come to.
+/// The counts of the calls of one stack.
 ///
-/// A thread counts on a shard of its own. A histogram takes 304 bytes for each thread and each outcome that has come up.
+/// Each thread counts in its own shard. A histogram takes 304 bytes per thread and per outcome that occurred.
 #[derive(Default)]
 pub(super) struct CallTally(ThreadShards<ThreadCounts>);
 
@@ -99,7 +99,7 @@ impl CallTally {
         shard.attempts[usize::from(is_retry)][CallOutcome::of(end).index()].record(end.took(), writer);
     }
 
-    /// What was counted so far. Threads may count meanwhile.
+    /// Sums the counts so far. Other threads may keep counting during the sum.
     pub(super) fn totals(&self) -> CallTotals {
         let mut totals = CallTotals::default();
         self.0.iter().for_each(|shard| totals.add(shard));
@@ -107,7 +107,7 @@ impl CallTally {
     }
 }
 
-/// The sums of all shards.
+/// The sums over all shards.
 #[derive(Default)]
 pub(super) struct CallTotals {
     pub(super) calls: [Histogram; OUTCOMES],

@@ -1,4 +1,4 @@
-//! Counters that one thread alone writes, so that counting takes no atomic read-modify-write.
+//! Counters sharded per thread: each has a single writer, so counting takes no atomic read-modify-write.
 
 use std::{
     array,
@@ -9,27 +9,28 @@ use std::{
     },
 };
 
-/// The shards that belong to one thread each. Threads beyond share one more shard.
+/// The number of shards with a single thread each. All other threads share one more shard.
 const OWNED: usize = 32;
 
-/// One value for each thread, made by the first use.
+/// One value for each thread, created at its first use.
 pub(super) struct ThreadShards<T>([OnceLock<Box<T>>; OWNED + 1]);
 
-/// Who writes to a shard.
+/// Which threads write to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ShardWriter {
-    /// This thread alone.
+    /// Only this thread.
     Alone,
     /// Several threads.
     Shared,
 }
 
 impl ShardWriter {
-    /// Adds to a counter of the shard, with release: who reads it with acquire sees what was added before.
+    /// Adds to a counter of the shard, with release. A reader that loads it with acquire sees all earlier additions of
+    /// this thread.
     #[inline]
     pub(super) fn add(self, counter: &AtomicU64, amount: u64) {
         match self {
-            // No other thread writes between the load and the store.
+            // This thread is the only writer, so the load and the store are not interleaved.
             Self::Alone => counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Release),
             Self::Shared => {
                 counter.fetch_add(amount, Ordering::Release);
@@ -39,16 +40,16 @@ impl ShardWriter {
 }
 
 impl<T: Default> ThreadShards<T> {
-    /// The shard of this thread.
+    /// Returns the shard of this thread.
     #[inline]
     pub(super) fn own(&self) -> (&T, ShardWriter) {
-        // A thread that is ending has given its number back.
+        // A thread that is ending has returned its number.
         let number = THREAD_NUMBER.try_with(ThreadNumber::get).unwrap_or(OWNED);
         let shard = self.0[number].get_or_init(Box::default);
         (shard, if number < OWNED { ShardWriter::Alone } else { ShardWriter::Shared })
     }
 
-    /// All shards that were used.
+    /// Iterates over all shards that were used.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().filter_map(|shard| shard.get().map(|shard| &**shard))
     }
@@ -64,16 +65,15 @@ thread_local! {
     static THREAD_NUMBER: ThreadNumber = const { ThreadNumber(Cell::new(UNKNOWN)) };
 }
 
-/// No number was taken yet.
+/// The thread has taken no number yet.
 const UNKNOWN: usize = usize::MAX;
 
-/// The number of a thread: one below [`OWNED`] that no other living thread has, or [`OWNED`].
+/// The number of a thread: below [`OWNED`] and unique among living threads, or [`OWNED`].
 ///
-/// The lock orders the threads that have one number after each other: the later one sees all that the earlier one has
-/// counted.
+/// The lock on [`FREE`] orders successive owners of a number: the later thread sees all counts of the earlier thread.
 struct ThreadNumber(Cell<usize>);
 
-/// The numbers that are free, as bits.
+/// The free numbers, one bit each.
 static FREE: Mutex<u32> = Mutex::new(u32::MAX);
 
 const _: () = assert!(OWNED == u32::BITS as usize);
@@ -153,7 +153,7 @@ mod tests {
             });
         }
         assert_eq!(shards.iter().map(|shard| shard.load(Ordering::Relaxed)).sum::<u64>(), 400);
-        // Other tests run beside it, on threads with numbers of their own.
+        // Other tests run at the same time, on threads with other numbers.
         assert!(shards.iter().count() <= OWNED + 1);
     }
 }

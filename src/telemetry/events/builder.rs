@@ -12,9 +12,9 @@ pub(super) type OnQueue = Box<dyn FnMut(&'static str, QueueState) + Send>;
 
 /// The functions that [`Events`] calls.
 ///
-/// Each gets the name of the stack first. It runs in the task of the [`Delivery`], under no lock. A function that
-/// blocks delays that task only. A panic of one is caught, and the delivery goes on. A function that holds a clone of
-/// the events keeps the delivery from ending.
+/// The first argument of each function is the name of the stack. Functions run in the task of the [`Delivery`], under
+/// no lock. A function that blocks delays only that task. The delivery catches panics and continues. A function that
+/// holds a clone of the events keeps the delivery from ending.
 #[derive(Default)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct EventsBuilder {
@@ -30,34 +30,34 @@ pub(super) struct EventFunctions {
 }
 
 impl EventsBuilder {
-    /// Tells this function each change of state of a mechanism: of a circuit breaker, of a configuration, of a
-    /// mechanism of your own. They come soon after the change, in order, and each once for each stack that it concerns.
-    pub fn on_transition(mut self, tell: impl FnMut(&'static str, &StateChange<'_>) + Send + 'static) -> Self {
-        self.functions.on_transition = Some(Box::new(tell));
+    /// Calls this function for each state change of a mechanism: a circuit breaker, a configuration, or a mechanism of
+    /// your own. The calls come soon after the change, in order, once for each stack concerned.
+    pub fn on_transition(mut self, function: impl FnMut(&'static str, &StateChange<'_>) + Send + 'static) -> Self {
+        self.functions.on_transition = Some(Box::new(function));
         self
     }
 
-    /// Tells this function, after each interval in which calls were retried or retries were denied, how many.
-    pub fn on_retries(mut self, tell: impl FnMut(&'static str, &RetryCounts) + Send + 'static) -> Self {
-        self.functions.on_retries = Some(Box::new(tell));
+    /// Calls this function with the counts, after each interval in which calls were retried or retries were denied.
+    pub fn on_retries(mut self, function: impl FnMut(&'static str, &RetryCounts) + Send + 'static) -> Self {
+        self.functions.on_retries = Some(Box::new(function));
         self
     }
 
-    /// Tells this function, after each interval in which calls were rejected, how many and why.
-    pub fn on_refusals(mut self, tell: impl FnMut(&'static str, &Refusals) + Send + 'static) -> Self {
-        self.functions.on_refusals = Some(Box::new(tell));
+    /// Calls this function with the counts by reason, after each interval in which calls were rejected.
+    pub fn on_refusals(mut self, function: impl FnMut(&'static str, &Refusals) + Send + 'static) -> Self {
+        self.functions.on_refusals = Some(Box::new(function));
         self
     }
 
-    /// Tells this function each change of the [state](QueueState) of a stack's queues, as judged after each interval.
-    /// They are empty at the beginning.
-    pub fn on_queue(mut self, tell: impl FnMut(&'static str, QueueState) + Send + 'static) -> Self {
-        self.functions.on_queue = Some(Box::new(tell));
+    /// Calls this function for each change of the [state](QueueState) of a stack's queues, which is computed after each
+    /// interval. They start as [`Empty`](QueueState::Empty).
+    pub fn on_queue(mut self, function: impl FnMut(&'static str, QueueState) + Send + 'static) -> Self {
+        self.functions.on_queue = Some(Box::new(function));
         self
     }
 
-    /// Makes the observer, and the delivery that calls the functions. It gives counts once in each `interval`: 10 s
-    /// suits logs, and the interval of a scrape suits metrics.
+    /// Builds the observer, and the delivery that calls the functions. The delivery reports counts once in each
+    /// `interval`: 10 s suits logs, and the scrape interval suits metrics.
     ///
     /// # Errors
     ///

@@ -8,12 +8,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// The calls that were retried; the attempts beyond the first; then [`DENIALS`]; then [`REASONS`].
+/// The retried calls, the attempts after the first, then [`DENIALS`], then [`REASONS`].
 const NUMBERS: usize = 2 + DENIALS.len() + REASONS.len();
 const FIRST_DENIAL: usize = 2;
 const FIRST_REASON: usize = FIRST_DENIAL + DENIALS.len();
 
-/// What happened to the calls of all stacks of one name. The numbers never fall.
+/// Counts the calls of all stacks of one name. The counts never fall.
 ///
 /// The orderings are relaxed: the numbers guard no other memory.
 pub(super) struct EventCounts {
@@ -51,7 +51,7 @@ impl EventCounts {
     }
 }
 
-/// All numbers at one time, or their differences between two times.
+/// All counts at one time, or their differences between two times.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CountsSnapshot([u64; NUMBERS]);
 
@@ -66,21 +66,21 @@ impl CountsSnapshot {
         Self(array::from_fn(|index| self.0[index].wrapping_sub(before.0[index])))
     }
 
-    /// Where any call was retried, or a retry was denied.
+    /// Returns the retries, if any call was retried or a retry was denied.
     pub(super) fn retries(&self) -> Option<RetryCounts> {
         let denied = array::from_fn(|index| self.0[FIRST_DENIAL + index]);
         let counts = RetryCounts { calls: self.0[0], attempts: self.0[1], denied };
         (counts.calls > 0 || counts.attempts > 0 || denied.iter().any(|count| *count > 0)).then_some(counts)
     }
 
-    /// Where any call was rejected.
+    /// Returns the rejections, if any call was rejected.
     pub(super) fn refusals(&self) -> Option<Refusals> {
         let refusals = Refusals(array::from_fn(|index| self.0[FIRST_REASON + index]));
         (refusals.total() > 0).then_some(refusals)
     }
 }
 
-/// What the retries of a stack did in one interval. A call counts when it ends.
+/// The retries of a stack in one interval. A call counts when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryCounts {
     calls: u64,
@@ -89,29 +89,29 @@ pub struct RetryCounts {
 }
 
 impl RetryCounts {
-    /// The calls that made more than one attempt.
+    /// Returns the number of calls that made more than one attempt.
     pub fn calls(&self) -> u64 {
         self.calls
     }
 
-    /// The attempts of all calls beyond the first of each.
+    /// Returns the number of attempts after the first, of all calls.
     pub fn attempts(&self) -> u64 {
         self.attempts
     }
 
-    /// The calls that were worth another attempt and got none, for this reason.
+    /// Returns the number of calls with a retryable failure that got no further attempt for this reason.
     pub fn denied(&self, reason: Denied) -> u64 {
         self.denied[denial_index(reason)]
     }
 
-    /// All calls that were worth another attempt and got none.
+    /// Returns the number of calls with a retryable failure that got no further attempt.
     pub fn all_denied(&self) -> u64 {
         self.denied.iter().sum()
     }
 }
 
-/// The calls of a stack that were rejected in one interval, by mechanism and reason. A call counts when it ends, by the
-/// [`Rejection`](crate::Rejection) that the caller gets. Timeouts are among them.
+/// The rejected calls of a stack in one interval, by mechanism and reason. A call counts when it ends, by the
+/// [`Rejection`](crate::Rejection) that the caller gets. This includes timeouts.
 ///
 /// | mechanism | reasons |
 /// |---|---|
@@ -125,18 +125,19 @@ impl RetryCounts {
 pub struct Refusals([u64; REASONS.len()]);
 
 impl Refusals {
-    /// The mechanism, the reason and the number of calls, for each that is not zero.
+    /// Iterates over mechanism, reason and number of calls, without zeros.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
         let all = REASONS.iter().zip(&self.0).map(|((mechanism, reason), count)| (*mechanism, *reason, *count));
         all.filter(|(.., count)| *count > 0)
     }
 
-    /// The calls that this mechanism rejected, named as [`Rejection::mechanism`](crate::Rejection::mechanism) names it.
+    /// Returns the number of calls that this mechanism rejected. Its name is that of
+    /// [`Rejection::mechanism`](crate::Rejection::mechanism).
     pub fn of(&self, mechanism: &str) -> u64 {
         self.iter().filter(|(each, ..)| *each == mechanism).map(|(.., count)| count).sum()
     }
 
-    /// All calls that were rejected.
+    /// Returns the number of all rejected calls.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }

@@ -11,24 +11,24 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-/// The most changes of state that the delivery hands over before it yields to other tasks.
+/// The most state changes that the delivery reports before it yields to other tasks.
 const BATCH: usize = 64;
 
-/// Tells the functions of [`Events`](super::Events): spawn [`run`](Self::run).
+/// Calls the functions of [`Events`](super::Events): spawn [`run`](Self::run).
 ///
-/// It needs a tokio runtime with time enabled. It ends with that runtime. Another delivery then goes on; see
+/// It needs a tokio runtime with time enabled. It ends with that runtime. Another delivery can then continue: see
 /// [`Events::delivery`](super::Events::delivery).
-#[must_use = "nothing is told without the delivery"]
+#[must_use = "no function is called unless the delivery runs"]
 pub struct Delivery {
     hub: Arc<EventHub>,
 }
 
-/// What the delivery at work knows.
+/// The state of the active delivery.
 pub(super) struct DeliveryState {
     functions: EventFunctions,
     interval: Duration,
-    /// What was told of the stacks of each name.
-    told: HashMap<&'static str, DeliveredState>,
+    /// What was delivered, by stack name.
+    delivered: HashMap<&'static str, DeliveredState>,
 }
 
 #[derive(Default)]
@@ -39,7 +39,7 @@ struct DeliveredState {
 
 enum DeliveryWake {
     ByTime,
-    ByNews,
+    ByNotification,
 }
 
 impl Delivery {
@@ -52,37 +52,36 @@ impl Delivery {
         &self.hub
     }
 
-    /// Tells the functions what happens, until all stacks and handles of the events are dropped. It then tells the rest
-    /// and ends.
+    /// Calls the functions until all stacks and handles of the events are dropped. Then delivers the rest and ends.
     ///
-    /// Dropped at any time, it leaves all that it has not told to the next delivery, and tells nothing twice. Without
-    /// another delivery, counts stay exact and changes of state are dropped beyond 1024.
+    /// If it is dropped, the next delivery continues, and nothing is delivered twice. Without another delivery, counts
+    /// stay exact, and only the last 1024 state changes are kept.
     pub async fn run(self) {
         let hub = &*self.hub;
-        let mut turn = hub.turn.lock().await;
-        // The first interval of this delivery also has what was counted without one.
-        let mut interval = turn.interval();
+        let mut state = hub.state.lock().await;
+        // The first interval of this delivery includes all earlier counts.
+        let mut interval = state.interval();
         loop {
-            // Before the counts are read: what was counted before it is closed is then seen.
+            // Before the counts are read, so that all counts before the close are seen.
             let is_closed = hub.is_closed();
             for _ in 0..BATCH {
                 let Some(change) = hub.next_change() else { break };
-                turn.functions.tell_change(&change);
+                state.functions.report_change(&change);
             }
             if hub.has_changes() {
                 if interval.is_due().await {
-                    turn.tell_counts(hub);
+                    state.report_counts(hub);
                 }
                 yield_now().await;
                 continue;
             }
             if is_closed {
-                turn.tell_counts(hub);
+                state.report_counts(hub);
                 return;
             }
             match interval.wait(hub).await {
-                DeliveryWake::ByTime => turn.tell_counts(hub),
-                DeliveryWake::ByNews => {}
+                DeliveryWake::ByTime => state.report_counts(hub),
+                DeliveryWake::ByNotification => {}
             }
         }
     }
@@ -98,14 +97,14 @@ impl fmt::Debug for Delivery {
 struct IntervalEnds(Interval);
 
 impl IntervalEnds {
-    /// Waits for the end of an interval, or for news.
+    /// Waits for the end of an interval, or for a notification.
     async fn wait(&mut self, hub: &EventHub) -> DeliveryWake {
-        let mut news = pin!(hub.news.notified());
+        let mut notify = pin!(hub.notify.notified());
         poll_fn(|cx| {
             if self.0.poll_tick(cx).is_ready() {
                 return Poll::Ready(DeliveryWake::ByTime);
             }
-            news.as_mut().poll(cx).map(|()| DeliveryWake::ByNews)
+            notify.as_mut().poll(cx).map(|()| DeliveryWake::ByNotification)
         })
         .await
     }
@@ -118,7 +117,7 @@ impl IntervalEnds {
 
 impl DeliveryState {
     pub(super) fn new(functions: EventFunctions, interval: Duration) -> Self {
-        Self { functions, interval, told: HashMap::new() }
+        Self { functions, interval, delivered: HashMap::new() }
     }
 
     fn interval(&self) -> IntervalEnds {
@@ -127,43 +126,43 @@ impl DeliveryState {
         IntervalEnds(ends)
     }
 
-    /// Tells what was counted since the last time.
-    fn tell_counts(&mut self, hub: &EventHub) {
+    /// Delivers the counts since the last delivery.
+    fn report_counts(&mut self, hub: &EventHub) {
         for name in hub.names() {
-            self.tell_counts_of(&name);
+            self.report_counts_of(&name);
         }
     }
 
-    fn tell_counts_of(&mut self, name: &StackName) {
-        let Self { functions, told, .. } = self;
+    fn report_counts_of(&mut self, name: &StackName) {
+        let Self { functions, delivered, .. } = self;
         let (stack, total) = (name.counts.stack, name.counts.total());
-        let told = told.entry(stack).or_default();
-        // Told before the functions run, and so never twice.
-        let numbers = total.since(&mem::replace(&mut told.numbers, total));
-        if let (Some(tell), Some(retries)) = (&mut functions.on_retries, numbers.retries()) {
-            survives(|| tell(stack, &retries));
+        let delivered = delivered.entry(stack).or_default();
+        // Recorded before the functions run, so that a count is never delivered twice.
+        let numbers = total.since(&mem::replace(&mut delivered.numbers, total));
+        if let (Some(report), Some(retries)) = (&mut functions.on_retries, numbers.retries()) {
+            survives(|| report(stack, &retries));
         }
         let refusals = numbers.refusals();
-        if let (Some(tell), Some(refusals)) = (&mut functions.on_refusals, &refusals) {
-            survives(|| tell(stack, refusals));
+        if let (Some(report), Some(refusals)) = (&mut functions.on_refusals, &refusals) {
+            survives(|| report(stack, refusals));
         }
-        let Some(tell) = &mut functions.on_queue else { return };
+        let Some(report) = &mut functions.on_queue else { return };
         let refused = refusals.is_some_and(|refusals| refusals.of("load_level") > 0);
         let queue = match (refused, name.has_waiters(Instant::now())) {
             (true, _) => QueueState::Refusing,
             (false, true) => QueueState::Waiting,
             (false, false) => QueueState::Empty,
         };
-        if mem::replace(&mut told.queue, queue) != queue {
-            survives(|| tell(stack, queue));
+        if mem::replace(&mut delivered.queue, queue) != queue {
+            survives(|| report(stack, queue));
         }
     }
 }
 
 impl EventFunctions {
-    fn tell_change(&mut self, change: &super::hub::OwnedChange) {
-        if let Some(tell) = &mut self.on_transition {
-            survives(|| change.tell(|told| tell(change.stack, told)));
+    fn report_change(&mut self, change: &super::hub::OwnedChange) {
+        if let Some(report) = &mut self.on_transition {
+            survives(|| change.pass_to(|event| report(change.stack, event)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the observers of several stacks share with the delivery.
+//! The state that the observers of several stacks share with the delivery.
 
 use super::{counts::EventCounts, delivery::DeliveryState};
 use crate::{
@@ -16,22 +16,22 @@ use std::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// The most changes of state that wait for the delivery.
+/// The most state changes that wait for the delivery.
 const MOST_PENDING: usize = 1024;
 
-/// The most bytes of evidence that wait with one change.
+/// The most bytes of evidence kept with one change.
 const LONGEST_EVIDENCE: usize = 1000;
 
 pub(super) struct EventHub {
-    /// Whether changes of state are told to a function.
+    /// Whether a function receives state changes.
     listens: bool,
     names: Mutex<Vec<StackName>>,
     pending: Mutex<PendingChanges>,
-    /// A change of state waits, or the last observer is gone.
-    pub(super) news: Notify,
+    /// Notified when a state change is pending, and when the last observer is dropped.
+    pub(super) notify: Notify,
     is_closed: AtomicBool,
-    /// What only the delivery at work uses.
-    pub(super) turn: tokio::sync::Mutex<DeliveryState>,
+    /// Used by the active delivery only.
+    pub(super) state: tokio::sync::Mutex<DeliveryState>,
 }
 
 /// The stacks of one name.
@@ -41,20 +41,20 @@ pub(super) struct StackName {
     stacks: Vec<Weak<StackInstruments>>,
 }
 
-/// Exists while there is an observer: while a stack does, or a handle of the events.
+/// Closes the hub when dropped. Each stack and each handle of the events holds it.
 pub(super) struct HubGuard(pub(super) Arc<EventHub>);
 
-/// What an observer needs of its stack. All its clones share it.
+/// The part of a stack that its observer uses. Shared by all clones of the observer.
 pub(super) struct StackEvents {
     counts: Arc<EventCounts>,
-    learned: OnceLock<Arc<StackInstruments>>,
+    instruments: OnceLock<Arc<StackInstruments>>,
 }
 
-/// What an observer has learned of the mechanisms of its stack.
+/// The mechanisms of a stack.
 pub(super) struct StackInstruments {
     stack: &'static str,
     instruments: Vec<Arc<dyn Instrument>>,
-    /// Holds what lives, so that a change it tells of while the stack ends is delivered.
+    /// Holds a guard of the hub, so that a change during the drop of the stack is delivered.
     listener: Option<Arc<StateListener>>,
 }
 
@@ -64,7 +64,7 @@ struct PendingChanges {
     missed: u64,
 }
 
-/// A [`StateChange`] on its way to the delivery.
+/// An owned [`StateChange`] that waits for the delivery.
 pub(super) struct OwnedChange {
     pub(super) stack: &'static str,
     mechanism: &'static str,
@@ -76,18 +76,18 @@ pub(super) struct OwnedChange {
 }
 
 impl EventHub {
-    pub(super) fn new(listens: bool, turn: DeliveryState) -> Self {
+    pub(super) fn new(listens: bool, state: DeliveryState) -> Self {
         Self {
             listens,
             names: Mutex::default(),
             pending: Mutex::default(),
-            news: Notify::new(),
+            notify: Notify::new(),
             is_closed: AtomicBool::new(false),
-            turn: tokio::sync::Mutex::new(turn),
+            state: tokio::sync::Mutex::new(state),
         }
     }
 
-    /// The counts of the stacks of this name.
+    /// Returns the counts of the stacks of this name.
     pub(super) fn counts(&self, stack: &'static str) -> Arc<EventCounts> {
         let mut names = lock(&self.names);
         if let Some(name) = names.iter().find(|name| name.counts.stack == stack) {
@@ -98,12 +98,12 @@ impl EventHub {
         counts
     }
 
-    /// Adds a stack to those of its name, and forgets those that are gone.
-    pub(super) fn add(&self, learned: &Arc<StackInstruments>) {
+    /// Adds a stack to its name, and removes dropped stacks.
+    pub(super) fn add(&self, stack: &Arc<StackInstruments>) {
         let mut names = lock(&self.names);
-        if let Some(name) = names.iter_mut().find(|name| name.counts.stack == learned.stack) {
+        if let Some(name) = names.iter_mut().find(|name| name.counts.stack == stack.stack) {
             name.stacks.retain(|stack| stack.strong_count() > 0);
-            name.stacks.push(Arc::downgrade(learned));
+            name.stacks.push(Arc::downgrade(stack));
         }
     }
 
@@ -119,7 +119,7 @@ impl EventHub {
         }
         pending.changes.push_back(change);
         drop(pending);
-        self.news.notify_one();
+        self.notify.notify_one();
     }
 
     pub(super) fn next_change(&self) -> Option<OwnedChange> {
@@ -133,9 +133,9 @@ impl EventHub {
         !lock(&self.pending).changes.is_empty()
     }
 
-    /// Whether no observer is left. All that they counted and told is then seen.
+    /// Whether all observers were dropped. If so, all their counts and changes are visible.
     pub(super) fn is_closed(&self) -> bool {
-        // Pairs with the drop of `HubGuard`.
+        // Acquire: pairs with the release in the drop of `HubGuard`.
         self.is_closed.load(Ordering::Acquire)
     }
 }
@@ -143,22 +143,22 @@ impl EventHub {
 impl Drop for HubGuard {
     fn drop(&mut self) {
         self.0.is_closed.store(true, Ordering::Release);
-        self.0.news.notify_one();
+        self.0.notify.notify_one();
     }
 }
 
 impl StackEvents {
     pub(super) fn of(counts: Arc<EventCounts>) -> Self {
-        Self { counts, learned: OnceLock::new() }
+        Self { counts, instruments: OnceLock::new() }
     }
 
     pub(super) fn name(&self) -> &'static str {
         self.counts.stack
     }
 
-    /// Whether these are the first instruments that it learns of.
-    pub(super) fn learn(&self, learned: Arc<StackInstruments>) -> bool {
-        self.learned.set(learned).is_ok()
+    /// Sets the instruments. Returns `false` if they were set before.
+    pub(super) fn set_instruments(&self, instruments: Arc<StackInstruments>) -> bool {
+        self.instruments.set(instruments).is_ok()
     }
 
     #[inline]
@@ -168,10 +168,10 @@ impl StackEvents {
 }
 
 impl StackInstruments {
-    pub(super) fn new(live: &Arc<HubGuard>, stack: &'static str, instruments: &[Arc<dyn Instrument>]) -> Self {
-        let listener = live.0.listens.then(|| {
-            let live = live.clone();
-            let listener = move |change: &StateChange<'_>| live.0.add_change(OwnedChange::of(stack, change));
+    pub(super) fn new(guard: &Arc<HubGuard>, stack: &'static str, instruments: &[Arc<dyn Instrument>]) -> Self {
+        let listener = guard.0.listens.then(|| {
+            let guard = guard.clone();
+            let listener = move |change: &StateChange<'_>| guard.0.add_change(OwnedChange::of(stack, change));
             Arc::new(listener) as Arc<StateListener>
         });
         Self { stack, instruments: instruments.to_vec(), listener }
@@ -187,7 +187,7 @@ impl StackInstruments {
 }
 
 impl StackName {
-    /// Whether calls wait in the queues of its stacks. An instrument that panics hides no other.
+    /// Whether calls wait in the queues of these stacks. Reads all instruments even if one panics.
     pub(super) fn has_waiters(&self, now: Instant) -> bool {
         let mut has_waiters = false;
         let mut take = |reading: crate::shell::Reading| match reading.number() {
@@ -224,10 +224,10 @@ impl OwnedChange {
         }
     }
 
-    /// Passes the change to a function.
-    pub(super) fn tell(&self, tell: impl FnOnce(&StateChange<'_>)) {
+    /// Calls a function with the change.
+    pub(super) fn pass_to(&self, function: impl FnOnce(&StateChange<'_>)) {
         let change = StateChange::new(self.mechanism, self.from, self.to, &self.evidence).after_missing(self.missed);
-        tell(&if self.is_trouble { change.trouble() } else { change });
+        function(&if self.is_trouble { change.trouble() } else { change });
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn stacks_that_are_gone_leave_one_entry_for_each_name() {
+    fn dropped_stacks_leave_one_entry_per_name() {
         let (events, delivery) = Events::builder().build(Duration::from_secs(1)).unwrap();
         for _ in 0..100 {
             for stack in ["payments", "orders"] {

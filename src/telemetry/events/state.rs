@@ -1,14 +1,14 @@
-/// What a queue of a stack does with calls.
+/// The state of the queues of a stack.
 ///
-/// A delivery judges it once in each interval: by the reading `queue_waiting` of the mechanisms of the stacks of one
-/// name, and by the calls that their queues refused in the interval.
+/// A delivery computes it once in each interval, for all stacks of one name: from the reading `queue_waiting` of their
+/// mechanisms, and from the calls that their queues rejected in the interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueueState {
     /// No call waits.
     #[default]
     Empty,
-    /// Calls wait, and none was refused in the interval.
+    /// Calls wait, and no call was rejected in the interval.
     Waiting,
-    /// A queue refused calls in the interval, or let them wait for as long as they are worth.
+    /// A queue rejected calls in the interval, at once or after their maximum waiting time.
     Refusing,
 }

@@ -5,11 +5,11 @@ use std::{
 };
 use tracing::{Span, span::Entered};
 
-/// Runs this within the span, if there is one. A panic of the subscriber at the exit does not come out while another
-/// one unwinds, since that would end the process.
+/// Runs a closure within the span, if there is one. While another panic unwinds, catches a panic of the subscriber at
+/// the exit, which would abort the process.
 #[inline]
 pub(super) fn within<T>(span: Option<&Span>, run: impl FnOnce() -> T) -> T {
-    // One place runs it, whether there is a span or not: it is inlined there.
+    // A single call site for both cases, so that the closure is inlined.
     let inside = EnteredSpan(span.map(Span::enter));
     let value = run();
     if let Some(panic) = inside.leave() {
@@ -29,12 +29,12 @@ impl EnteredSpan<'_> {
     }
 }
 
-/// While a panic unwinds.
+/// Runs while a panic unwinds.
 impl Drop for EnteredSpan<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(entered) = self.0.take() {
-            // The drop of the payload is user code, which may panic, too.
+            // Dropping the payload is user code, which may panic too.
             mem::forget(leave(entered));
         }
     }

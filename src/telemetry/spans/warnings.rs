@@ -7,10 +7,10 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// At most one warning of each mechanism comes in this time.
+/// Each mechanism logs at most one warning in this time.
 const PERIOD: Nanos = Nanos::of(Duration::from_secs(10));
 
-/// The rejections of a stack, and when they are warned of.
+/// The rejections of a stack, and the times of its warnings.
 pub(super) struct RejectionWarnings {
     origin: Origin,
     of_mechanisms: [MechanismWarning; Rejection::MECHANISMS.len()],
@@ -20,9 +20,9 @@ pub(super) struct RejectionWarnings {
 #[derive(Default)]
 struct MechanismWarning {
     rejections: Counter,
-    /// The rejections that were warned of. It never falls, so the counts of all warnings add up to it.
+    /// The rejections that were logged. It never falls, so the counts of all warnings add up to it.
     warned: AtomicU64,
-    /// When the next warning is due, counted from the origin.
+    /// The time of the next warning, counted from the origin.
     due: AtomicU64,
 }
 
@@ -31,7 +31,7 @@ impl RejectionWarnings {
         Self { origin: Origin::at(Instant::now()), of_mechanisms: Default::default() }
     }
 
-    /// Counts one rejection. If a warning is due, returns the rejections since the last one.
+    /// Counts one rejection. If a warning is due, returns the number of rejections since the last warning.
     pub(super) fn count(&self, rejection: &Rejection) -> Option<u64> {
         let mechanism = rejection.mechanism();
         let index = Rejection::MECHANISMS.iter().position(|each| *each == mechanism)?;
@@ -44,14 +44,14 @@ impl MechanismWarning {
         self.rejections.add_one();
         let due = self.due.load(Relaxed);
         let next = now.saturating_add(PERIOD.0);
-        // It is never due later than a period from now, unless the clock went back.
+        // The next warning is due at most one period from now, unless the clock went back.
         if now < due && due <= next {
             return None;
         }
         self.due.compare_exchange(due, next, Relaxed, Relaxed).ok()?;
         let all = self.rejections.get();
         let count = all.saturating_sub(self.warned.fetch_max(all, Relaxed));
-        // Zero if another warning has come in between, and has counted this rejection.
+        // Zero if another thread has logged a warning that includes this rejection.
         (count > 0).then_some(count)
     }
 }
@@ -62,7 +62,7 @@ mod tests {
     use std::{sync::Barrier, thread};
 
     #[test]
-    fn the_first_is_warned_of_at_once_and_the_others_after_ten_seconds() {
+    fn the_first_rejection_warns_at_once_and_the_next_ones_after_ten_seconds() {
         let warning = MechanismWarning::default();
         let at = |seconds| warning.count(Nanos::of(Duration::from_secs(seconds)));
         assert_eq!(
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_silences_nothing() {
+    fn a_clock_that_goes_back_does_not_silence_warnings() {
         let warning = MechanismWarning::default();
         let at = |seconds| warning.count(Nanos::of(Duration::from_secs(seconds)));
         assert_eq!([at(1000), at(5), at(6), at(15)], [Some(1), Some(1), None, Some(2)]);
