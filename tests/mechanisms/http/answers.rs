@@ -1,4 +1,4 @@
-//! Rejections as responses, and what a server reads from requests.
+//! Rejections as responses, and the context that a server reads from requests.
 
 use crate::support::{ms, secs};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::HeaderName};
@@ -61,7 +61,7 @@ fn header<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a str> {
     response.headers().get(name).map(|value| value.to_str().unwrap())
 }
 
-/// Each rejection, its status, its code of gRPC, and its hint in seconds and milliseconds.
+/// Each rejection with its HTTP status, its gRPC code, and its hint in seconds and milliseconds.
 fn table() -> Vec<(Rejection, u16, &'static str, Option<(&'static str, &'static str)>)> {
     let hint = Some(ms(1500));
     let written = Some(("2", "1500"));
@@ -79,7 +79,7 @@ fn table() -> Vec<(Rejection, u16, &'static str, Option<(&'static str, &'static 
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_rejection_has_its_status_its_hint_and_its_mark() {
+async fn each_rejection_sets_status_hint_and_retry_header() {
     for (rejection, status, _, hint) in table() {
         let answer = ask(Peer::Internal, rejection.clone(), Request::new(())).await;
         assert_eq!(answer.status().as_u16(), status, "{rejection}");
@@ -100,7 +100,7 @@ async fn each_rejection_has_its_status_its_hint_and_its_mark() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_rejection_has_its_code_and_its_pushback_for_grpc() {
+async fn each_rejection_sets_the_grpc_status_and_pushback() {
     for (rejection, _, code, hint) in table() {
         let answer = ask(Peer::Internal, rejection.clone(), grpc()).await;
         assert_eq!(answer.status(), StatusCode::OK);
@@ -116,7 +116,7 @@ async fn each_rejection_has_its_code_and_its_pushback_for_grpc() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn others_are_not_told_how_much_this_service_can_do() {
+async fn a_response_to_an_external_peer_reveals_no_limit() {
     let rejection = Rejection::from(Overloaded::new(1234, None));
     for request in [Request::new(()), grpc(), with("accept", "text/plain")] {
         let answer = ask(Peer::External, rejection.clone(), request).await;
@@ -150,7 +150,7 @@ async fn the_body_is_a_problem_unless_the_caller_excludes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_head_has_the_head_and_no_body() {
+async fn a_response_to_a_head_request_has_headers_and_no_body() {
     let request = Request::builder().method(Method::HEAD).body(()).unwrap();
     let answer = ask(Peer::Internal, SwitchedOff::new().into(), request).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -159,7 +159,7 @@ async fn an_answer_to_head_has_the_head_and_no_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_can_be_changed_and_the_change_sees_the_request() {
+async fn a_change_function_sees_the_request_and_changes_the_response() {
     let border = Http::new(Peer::Internal).change_with(
         |request: &Request<()>| request.uri().path().to_owned(),
         |rejection, path, answer| {
@@ -192,7 +192,7 @@ async fn the_answer_can_be_changed_and_the_change_sees_the_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_in_which_a_retry_was_forbidden_answers_never() {
+async fn a_handler_that_forbids_a_retry_answers_never() {
     for (forbids, mark) in [(true, Some("never")), (false, None)] {
         let handler = service_fn(move |_: Request<()>| async move {
             if forbids {
@@ -205,7 +205,7 @@ async fn a_handler_in_which_a_retry_was_forbidden_answers_never() {
     }
 }
 
-/// Asks a handler for its context.
+/// Returns the context that a handler sees.
 async fn context_of(peer: Peer, request: Request<()>) -> CallContext {
     let handler = service_fn(async |_: Request<()>| {
         let mut response = Response::new(String::new());
@@ -228,7 +228,7 @@ async fn the_handler_sees_the_callers_deadline_attempt_and_criticality() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_the_task_has_already_is_not_moved_away() {
+async fn an_earlier_deadline_of_the_task_is_kept() {
     let until = Instant::now() + ms(100);
     let context = CallContext::new().with_deadline(until);
     let seen = context.scope(context_of(Peer::External, with("steadfast-deadline-ms", "5000"))).await;
@@ -236,7 +236,7 @@ async fn a_deadline_that_the_task_has_already_is_not_moved_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_time_left_is_refused_before_it_takes_anything_and_one_in_time_is_served() {
+async fn a_call_without_time_left_is_refused_before_it_takes_a_token() {
     let bucket = TokenBucket::builder(1, secs(60)).build().unwrap();
     let handler = service_fn(async |_: Request<()>| {
         sleep(ms(20)).await;
@@ -274,7 +274,7 @@ fn named(parameters: &[(&str, i64)]) -> Vec<(String, i64)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_answer_tells_how_the_caller_stands_with_the_limit_if_it_is_asked_for() {
+async fn every_response_reports_the_remaining_quota_if_configured() {
     let bucket = TokenBucket::builder(2, secs(5)).build().unwrap();
     let border = Http::new(Peer::External).rate_limit_fields("calls", bucket.clone()).unwrap();
     let server = steadfast::server()
@@ -295,7 +295,7 @@ async fn every_answer_tells_how_the_caller_stands_with_the_limit_if_it_is_asked_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_fields_are_those_of_the_callers_key_and_of_any_limit() {
+async fn the_rate_limit_fields_work_per_key_and_for_any_limit() {
     let caller = |request: &Request<()>| *request.extensions().get::<IpAddr>().unwrap();
     let keyed = Keyed::<IpAddr>::builder(10, Quota::new(3, secs(3))).build().unwrap();
     let border = Http::new(Peer::External).rate_limit_fields("calls", ByKey(keyed.clone(), caller)).unwrap();
@@ -317,7 +317,7 @@ async fn the_fields_are_those_of_the_callers_key_and_of_any_limit() {
 }
 
 #[test]
-fn a_name_that_would_break_the_field_is_refused() {
+fn an_invalid_policy_name_is_refused() {
     let bucket = TokenBucket::builder(1, secs(1)).build().unwrap();
     for name in ["", "a\"b", "a\\b", "ä", "\n"] {
         let error = Http::new(Peer::External).rate_limit_fields(name, bucket.clone()).map(drop).unwrap_err();
@@ -361,7 +361,7 @@ async fn exempt_requests_pass_every_gate_of_a_server_and_of_a_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn headers_of_any_number_and_kind_are_served() {
+async fn requests_with_many_and_malformed_headers_are_served() {
     let mut request = Request::new(());
     for n in 0..200 {
         let name = HeaderName::from_bytes(format!("x-{n}").as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! Several attempts that read one body at once: who waits, who is woken, and who goes beyond the cap.
+//! Several attempts that read one body at the same time: waiting, wake-ups, and the cap.
 
 use super::scripted::{Read, Say, Script, Scripted, Woken, bodies, data, read, read_all, text, trailers};
 use bytes::Bytes;
@@ -16,15 +16,15 @@ use std::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn of_two_attempts_the_newest_goes_beyond_the_cap_and_the_other_is_told() {
-    // Whichever comes to the cap first.
+async fn the_newest_attempt_reads_beyond_the_cap_and_the_other_fails() {
+    // In either order.
     for first in [0, 1] {
         let mut bodies = bodies(2, 3, Script::of([data("abc"), data("d"), data("e"), Say::End])).await;
         assert_eq!(read(&mut bodies[first], &Arc::default()), text("abc"));
         let expected = [Read::TooLarge, text("d")];
         assert_eq!(read(&mut bodies[first], &Arc::default()), expected[first]);
         let other = 1 - first;
-        // Nothing is kept any more once the newest has gone beyond the cap.
+        // No frames are kept once the newest attempt has read beyond the cap.
         if first == 0 {
             assert_eq!(read(&mut bodies[other], &Arc::default()), text("abc"));
         }
@@ -36,7 +36,7 @@ async fn of_two_attempts_the_newest_goes_beyond_the_cap_and_the_other_is_told() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_attempt_goes_beyond_the_cap_once_the_newer_one_is_gone() {
+async fn an_older_attempt_reads_beyond_the_cap_after_the_newer_one_is_dropped() {
     let mut bodies = bodies(3, 3, Script::of([data("abc"), data("d"), Say::End])).await;
     for body in &mut bodies {
         assert_eq!(read(body, &Arc::default()), text("abc"));
@@ -50,13 +50,13 @@ async fn an_older_attempt_goes_beyond_the_cap_once_the_newer_one_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_that_wait_are_woken_once_for_each_frame_and_keep_no_waker() {
+async fn waiting_attempts_are_woken_once_for_each_frame_and_keep_no_waker() {
     let script = Script::default();
     let mut bodies = bodies(2, 100, script.clone()).await;
     let wakers: [Arc<Woken>; 2] = Default::default();
     for round in 0..5 {
         for (body, waker) in bodies.iter_mut().zip(&wakers) {
-            // Again and again, as a task does that waits for something else, too.
+            // Several polls, as by a task that also waits for something else.
             for _ in 0..3 {
                 assert_eq!(read(body, waker), Read::Pending);
             }
@@ -75,14 +75,14 @@ async fn those_that_wait_are_woken_once_for_each_frame_and_keep_no_waker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_or_dropped_attempt_holds_no_other_up() {
+async fn a_stalled_or_dropped_attempt_blocks_no_other() {
     let script = Script::default();
     let mut bodies = bodies(3, 100, script.clone()).await;
     let wakers: [Arc<Woken>; 3] = Default::default();
     for (body, waker) in bodies.iter_mut().zip(&wakers) {
         assert_eq!(read(body, waker), Read::Pending);
     }
-    // The last that has polled the script goes away, and the first one is woken, and does nothing.
+    // The attempt that polled the script last is dropped. The first attempt is woken, and does nothing.
     bodies.truncate(2);
     script.say(data("a"));
     assert_eq!([wakers[0].times(), wakers[1].times()], [1, 1]);
@@ -95,7 +95,7 @@ async fn a_stalled_or_dropped_attempt_holds_no_other_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_asks_while_another_polls_is_woken_when_that_is_over() {
+async fn an_attempt_that_polls_during_another_poll_is_woken_after_it() {
     for is_there in [false, true] {
         let script = Script::default();
         let mut bodies = bodies(2, 100, script.clone()).await;
@@ -113,7 +113,7 @@ async fn an_attempt_that_asks_while_another_polls_is_woken_when_that_is_over() {
         let expected = if is_there { text("a") } else { Read::Pending };
         assert_eq!(read(&mut first, &woken_first), expected);
         assert_eq!(*seen.lock().unwrap(), Some(Read::Pending));
-        // Its own poll may have come after the wake-up that the first one has seen.
+        // Its own poll may have come after the wake-up of the first attempt.
         assert_eq!((woken_first.times(), woken.times()), (0, 1));
         assert_eq!(read(&mut *second.lock().unwrap(), &woken), expected);
     }
@@ -138,7 +138,7 @@ async fn a_panic_of_the_body_fails_the_other_attempts_and_wakes_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_on_several_threads_read_the_same() {
+async fn attempts_on_several_threads_read_the_same_frames() {
     for _ in 0..50 {
         let script = Script::default();
         let bodies = bodies(3, 10_000, script.clone()).await;
@@ -163,7 +163,7 @@ async fn attempts_on_several_threads_read_the_same() {
     }
 }
 
-/// Looks at a body when it is woken, and when it is dropped: under a lock of the body that would hang.
+/// Reads the size of a body when it is woken or dropped, which would deadlock under a lock of the body.
 struct Curious(Arc<Mutex<Scripted>>, AtomicUsize);
 
 impl Curious {
@@ -185,7 +185,7 @@ impl Drop for Curious {
     }
 }
 
-/// A frame that looks at a body when it is dropped.
+/// A frame that reads the size of a body when it is dropped.
 struct CuriousFrame(Arc<Mutex<Scripted>>);
 
 impl AsRef<[u8]> for CuriousFrame {
@@ -201,7 +201,7 @@ impl Drop for CuriousFrame {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_code_of_the_user_runs_under_a_lock() {
+async fn no_user_code_runs_under_a_lock() {
     let script = Script::default();
     let mut bodies = bodies(3, 3, script.clone()).await;
     let watched = Arc::new(Mutex::new(bodies.remove(0)));
@@ -212,7 +212,7 @@ async fn no_code_of_the_user_runs_under_a_lock() {
     };
     let (first, second) = (curious(), curious());
     pending(&mut bodies[0], first.clone());
-    // Woken by the script, then by the other attempt that has read the frame.
+    // Woken by the script, then by the other attempt, which read the frame.
     script.say(Say::Frame(Bytes::from_owner(CuriousFrame(watched.clone()))));
     assert_eq!(first.1.load(Ordering::Relaxed), 1);
     assert_eq!(read(&mut bodies[0], &Arc::default()), text("ab"));
@@ -222,7 +222,7 @@ async fn no_code_of_the_user_runs_under_a_lock() {
     pending(&mut bodies[0], curious());
     pending(&mut bodies[0], second.clone());
     pending(&mut bodies[1], curious());
-    // Beyond the cap all that was kept is dropped.
+    // Reading beyond the cap drops all kept frames.
     script.say(data("cd"));
     assert_eq!(second.1.load(Ordering::Relaxed), 1);
     assert_eq!(read(&mut bodies[1], &Arc::default()), text("cd"));

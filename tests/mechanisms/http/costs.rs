@@ -1,4 +1,4 @@
-//! What a call over HTTP allocates.
+//! The allocations of a call over HTTP.
 
 use crate::counting::so_far;
 use bytes::Bytes;
@@ -30,7 +30,7 @@ fn request() -> Request<()> {
     request
 }
 
-/// The allocations of one call, whose body is read to its end, after another one.
+/// The allocations of a call whose body is read to its end, after a first call.
 fn allocations<S, B>(service: &S) -> u64
 where
     S: Service<Request<()>, Response = Response<B>> + Clone,
@@ -52,7 +52,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_allocates_nothing_for_http_and_a_few_times_to_hold_its_places_to_the_end_of_a_body() {
+async fn a_server_allocates_nothing_for_http_and_a_few_times_for_whole_bodies() {
     let builder = || {
         let bucket = TokenBucket::builder(1_000_000, SECOND).build().unwrap();
         steadfast::server().rate_limit(bucket).load_shed(Limiter::fixed(8).unwrap()).timeout(SECOND)
@@ -72,7 +72,7 @@ async fn a_client_allocates_for_the_headers_that_it_writes() {
         steadfast::client().circuit_breaker(breaker).load_shed(Limiter::fixed(8).unwrap()).attempt_timeout(SECOND)
     };
     assert_eq!(allocations(&builder().http(Peer::External).service(service_fn(answers)).unwrap()), 0);
-    // The time left: its text, and what shares it.
+    // The time left: its text, and its shared buffer.
     assert_eq!(allocations(&builder().http(Peer::Internal).service(service_fn(answers)).unwrap()), 2);
     let whole = builder().http(Peer::External).whole_body().service(service_fn(answers)).unwrap();
     // With two gates and a timeout.

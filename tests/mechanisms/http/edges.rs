@@ -1,4 +1,4 @@
-//! Where bodies, deadlines and marks meet.
+//! Combinations of bodies, deadlines and `steadfast-retry`.
 
 use super::whole_body::{Step, answer, grpc, service, touchy, trailers};
 use crate::support::{ms, secs};
@@ -32,7 +32,7 @@ async fn an_external_service_cannot_make_internal_callers_repeat_a_request() {
         Ok::<_, Infallible>(answer.body(String::new()).unwrap())
     });
     let upstream = steadfast::client().http(Peer::External).respond_http(Peer::External).service(upstream).unwrap();
-    // A proxy, which passes on what it gets.
+    // A proxy that passes responses on.
     let proxy = steadfast::server().http(Peer::Internal).service(upstream).unwrap();
     let client = steadfast::client()
         .retry(steadfast::http::retry(3).without_budget())
@@ -44,7 +44,7 @@ async fn an_external_service_cannot_make_internal_callers_repeat_a_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nested_server_still_says_to_an_external_peer_what_was_not_processed() {
+async fn an_outer_server_keeps_unprocessed_in_responses_to_external_peers() {
     let places = Limiter::fixed(1).unwrap();
     let inner = steadfast::server()
         .load_shed(places.clone())
@@ -58,7 +58,7 @@ async fn a_nested_server_still_says_to_an_external_peer_what_was_not_processed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_attempt_whose_body_has_too_little_time_proves_nothing() {
+async fn a_body_cut_short_by_the_total_timeout_is_no_evidence() {
     let breaker = Breaker::builder().consecutive_failures(2).build().unwrap();
     let mut busy = answer([]);
     *busy.status_mut() = StatusCode::BAD_GATEWAY;
@@ -76,7 +76,7 @@ async fn a_late_attempt_whose_body_has_too_little_time_proves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_without_a_deadline_has_none_in_any_stack_around_it() {
+async fn a_body_exempt_from_deadlines_is_exempt_in_every_outer_stack() {
     let mut events = answer([Step::Wait(secs(60)), Step::Data("late")]);
     events.extensions_mut().insert(NoBodyDeadline);
     let inner = steadfast::server().timeout(secs(1)).http(Peer::Internal).whole_body();
@@ -87,7 +87,7 @@ async fn a_body_without_a_deadline_has_none_in_any_stack_around_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_always_has_a_frame_ends_at_its_deadline_too() {
+async fn an_endless_body_ends_at_its_deadline() {
     for is_grpc in [false, true] {
         let endless = service_fn(move |_: Request<()>| {
             let frames = futures::stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"more"))));
@@ -119,7 +119,7 @@ async fn a_body_that_always_has_a_frame_ends_at_its_deadline_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_complete_is_not_thrown_away_at_its_deadline() {
+async fn a_complete_body_can_be_read_after_its_deadline() {
     let server = steadfast::server()
         .timeout(secs(1))
         .http(Peer::External)
@@ -132,7 +132,7 @@ async fn a_body_that_is_complete_is_not_thrown_away_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_comes_after_the_deadline_proves_nothing_against_the_service() {
+async fn a_reader_that_comes_after_the_deadline_is_no_evidence() {
     for steps in [vec![Step::Hang], vec![Step::Data("a"), Step::Data("b")]] {
         let breaker = touchy();
         let client = steadfast::client()
@@ -150,7 +150,7 @@ async fn a_reader_that_comes_after_the_deadline_proves_nothing_against_the_servi
 }
 
 #[tokio::test(start_paused = true)]
-async fn trailers_that_give_up_at_the_callers_deadline_prove_nothing() {
+async fn failed_trailers_at_the_callers_deadline_are_no_evidence() {
     for (deadline, state) in [(ms(400), State::Closed), (ms(600), State::Open)] {
         for ends_body in [true, false] {
             let breaker = touchy();
@@ -167,7 +167,7 @@ async fn trailers_that_give_up_at_the_callers_deadline_prove_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grpc_body_that_says_it_is_over_and_had_no_status_is_a_failure() {
+async fn a_grpc_body_that_ends_without_a_status_is_a_failure() {
     let breaker = touchy();
     let client = steadfast::client()
         .circuit_breaker(breaker.clone())
@@ -190,13 +190,13 @@ struct Fragile(Arc<AtomicU32>);
 
 impl Clone for Fragile {
     fn clone(&self) -> Self {
-        assert_eq!(self.0.load(Relaxed), 0, "as it should");
+        assert_eq!(self.0.load(Relaxed), 0, "this clone panics");
         Self(self.0.clone())
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closure_that_cannot_be_cloned_costs_no_place() {
+async fn a_closure_that_panics_on_clone_leaks_no_permit() {
     let (places, armed) = (Limiter::fixed(1).unwrap(), Arc::new(AtomicU32::new(0)));
     let fragile = Fragile(armed.clone());
     let server = steadfast::server()
@@ -216,7 +216,7 @@ async fn a_closure_that_cannot_be_cloned_costs_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_server_holds_places_to_the_end_of_bodies_and_lets_the_exempt_pass() {
+async fn a_live_server_holds_permits_until_the_end_of_bodies_and_admits_exempt_requests() {
     let places = Limiter::fixed(1).unwrap();
     let (layer, _control) = steadfast::server()
         .load_shed(places.clone())
@@ -238,7 +238,7 @@ async fn a_live_server_holds_places_to_the_end_of_bodies_and_lets_the_exempt_pas
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_client_holds_permits_to_the_end_of_bodies_across_changes() {
+async fn a_live_client_holds_permits_until_the_end_of_bodies() {
     let (places, breaker) = (Limiter::fixed(1).unwrap(), touchy());
     let (layer, _control) = steadfast::client()
         .timeout(secs(10))
@@ -258,7 +258,7 @@ async fn a_live_client_holds_permits_to_the_end_of_bodies_across_changes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nested_stacks_hold_their_own_places_to_the_end_of_one_body() {
+async fn nested_stacks_each_hold_their_permit_until_the_end_of_the_body() {
     let (inner, outer) = (Limiter::fixed(1).unwrap(), Limiter::fixed(1).unwrap());
     let handler = service([answer([Step::Data("a"), Step::Data("b")])]);
     let client = steadfast::client().load_shed(inner.clone()).http(Peer::Internal);
@@ -272,7 +272,7 @@ async fn nested_stacks_hold_their_own_places_to_the_end_of_one_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_opens_the_breaker_is_not_dropped_for_an_attempt_that_it_refuses() {
+async fn a_response_that_opens_the_breaker_is_returned_without_a_retry() {
     let mut failed = answer([Step::Data("sorry")]);
     *failed.status_mut() = StatusCode::BAD_GATEWAY;
     let client = steadfast::client()
@@ -288,7 +288,7 @@ async fn an_answer_that_opens_the_breaker_is_not_dropped_for_an_attempt_that_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_wants_no_body_closes_the_breaker_and_one_that_waited_in_vain_does_not() {
+async fn an_unread_body_closes_the_breaker_and_a_body_that_kept_its_reader_waiting_does_not() {
     for (waits, state) in [(false, State::Closed), (true, State::HalfOpen)] {
         let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(1)).probes(1).build().unwrap();
         let mut failed = answer([]);
@@ -313,7 +313,7 @@ async fn a_caller_that_wants_no_body_closes_the_breaker_and_one_that_waited_in_v
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_of_a_body_can_be_off_for_one_answer_or_for_all() {
+async fn the_deadline_of_bodies_can_be_disabled_for_one_response_or_for_all() {
     let slow = || answer([Step::Wait(secs(60)), Step::Data("late")]);
     let mut marked = slow();
     marked.extensions_mut().insert(NoBodyDeadline);
@@ -330,7 +330,7 @@ async fn the_deadline_of_a_body_can_be_off_for_one_answer_or_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frames_and_sizes_are_those_of_the_service() {
+async fn a_body_keeps_the_frames_and_size_of_the_service() {
     let server = steadfast::server()
         .load_shed(Limiter::fixed(1).unwrap())
         .http(Peer::External)

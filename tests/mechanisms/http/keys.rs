@@ -1,4 +1,4 @@
-//! The keys of requests: the client's address, a header, the authority.
+//! The keys of requests: client address, header, authority.
 
 use hyper::{
     Request, Uri,
@@ -50,7 +50,7 @@ fn the_peer_comes_from_extensions_or_from_a_function() {
 }
 
 #[test]
-fn addresses_are_folded_and_cut() {
+fn ipv6_addresses_are_mapped_to_ipv4_or_cut_to_their_prefix() {
     let key = |prefix: u8, text: &str| {
         let mut request = Request::new(());
         request.extensions_mut().insert(ip(text));
@@ -81,7 +81,7 @@ fn a_prefix_is_from_1_to_128() {
 }
 
 #[test]
-fn what_trusted_proxies_report_is_counted_from_the_right() {
+fn the_entries_of_trusted_proxies_are_counted_from_the_right() {
     let table: &[(usize, &[&str], &str)] = &[
         (0, &["192.0.2.1"], PEER),
         (1, &["192.0.2.1"], "192.0.2.1"),
@@ -90,14 +90,14 @@ fn what_trusted_proxies_report_is_counted_from_the_right() {
         (2, &["198.51.100.1", "192.0.2.1"], "198.51.100.1"),
         (2, &["203.0.113.1, 198.51.100.1", "192.0.2.1"], "198.51.100.1"),
         (3, &["203.0.113.1, 198.51.100.1", "192.0.2.1"], "203.0.113.1"),
-        // Too short: it has not passed all proxies.
+        // Too short: the request has not passed all proxies.
         (4, &["203.0.113.1, 198.51.100.1", "192.0.2.1"], PEER),
         (1, &[], PEER),
         (1, &["", " , ,"], PEER),
         (usize::MAX, &["192.0.2.1"], PEER),
         // Empty entries do not count.
         (2, &["198.51.100.1,, ,192.0.2.1, "], "198.51.100.1"),
-        // Unreadable ones do.
+        // Unreadable entries count.
         (1, &["198.51.100.1, unknown"], PEER),
         (2, &["198.51.100.1, _hidden, 192.0.2.1"], "192.0.2.1"),
         (3, &["198.51.100.1, _hidden, 192.0.2.1"], "198.51.100.1"),
@@ -135,10 +135,10 @@ fn the_elements_of_forwarded_may_be_quoted() {
         (1, &["for=\"\\192.0.2.1\""], "192.0.2.1"),
         (2, &["for=198.51.100.1", "for=192.0.2.1"], "198.51.100.1"),
         (2, &["for=198.51.100.1, for=192.0.2.1"], "198.51.100.1"),
-        // A host that the client has chosen, which the proxy has quoted.
+        // A host chosen by the client and quoted by the proxy.
         (1, &["for=192.0.2.1;host=\"a\\\", for=203.0.113.9;x=\\\"b\""], "192.0.2.1"),
         (1, &["for=192.0.2.1;host=\"a\\\\\""], "192.0.2.1"),
-        // Quotes that a client has left open.
+        // A quote that the client left open.
         (1, &["for=\"203.0.113.9, for=192.0.2.1"], "192.0.2.1"),
         (1, &["\"", "for=192.0.2.1"], "192.0.2.1"),
         (1, &["for=unknown"], PEER),
@@ -169,7 +169,7 @@ fn forged() -> impl Strategy<Value = Vec<Vec<u8>>> {
 
 proptest! {
     #[test]
-    fn nothing_that_a_client_writes_changes_its_key(
+    fn no_header_of_a_client_changes_its_key(
         fields in forged(),
         is_appended in any::<bool>(),
         reported in prop::collection::vec(any::<u32>(), 1..4),
@@ -197,7 +197,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_of_a_header_panic(fields in forged(), proxies in any::<usize>(), few in 0..5_usize) {
+    fn any_header_bytes_are_read_without_a_panic(fields in forged(), proxies in any::<usize>(), few in 0..5_usize) {
         for name in ["forwarded", "x-forwarded-for", "host", "tenant"] {
             let fields: Vec<_> = fields.iter().map(|field| (name, &field[..])).collect();
             let request = request(&fields);
@@ -221,7 +221,7 @@ proptest! {
             request.extensions_mut().insert(IpAddr::V6(Ipv6Addr::from_bits(address)));
             ClientAddress::default().ipv6_prefix(bits).unwrap().of(&request)
         };
-        // Far from the addresses that hold IPv4 ones.
+        // Outside of the ranges that contain IPv4 addresses.
         let (address, other) = (address | 1 << 127, other | 1 << 127);
         let shift = 128 - u32::from(bits);
         prop_assert_eq!(key(address) == key(other), address >> shift == other >> shift);
@@ -231,7 +231,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_for_each_client_refuses_one_and_not_the_other() {
+async fn a_limit_per_client_refuses_one_client_and_admits_another() {
     let clients = Keyed::<IpAddr>::builder(10, Quota::new(1, Duration::from_secs(1))).build().unwrap();
     let limit = RateLimit::by_key(clients, ClientAddress::default().trusted_proxies(1).key());
     let service = service_fn(async |_: Request<()>| Ok::<_, std::convert::Infallible>(()));
@@ -243,7 +243,7 @@ async fn a_limit_for_each_client_refuses_one_and_not_the_other() {
 }
 
 #[test]
-fn a_header_is_borrowed_and_its_absence_is_one_key() {
+fn requests_without_the_header_share_one_key() {
     let tenant = header(HeaderName::from_static("tenant"));
     assert_eq!(tenant(&request(&[("tenant", b"a\xff"), ("tenant", b"b")])), b"a\xff");
     assert_eq!(tenant(&request(&[("tenant", b"")])), b"");
@@ -251,7 +251,7 @@ fn a_header_is_borrowed_and_its_absence_is_one_key() {
 }
 
 #[test]
-fn an_authority_is_host_and_port() {
+fn an_authority_key_is_host_and_port() {
     let key = |uri: &str, host: &[u8]| {
         let mut request = request(&[("host", host)]);
         *request.uri_mut() = uri.parse().unwrap();
@@ -279,7 +279,7 @@ fn an_authority_is_host_and_port() {
 }
 
 #[test]
-fn equal_authorities_hash_alike() {
+fn equal_authorities_have_equal_hashes() {
     let key = |uri: &str| AuthorityKey::from(&uri.parse::<Uri>().unwrap());
     let state = RandomState::new();
     let long = "a-host-with-a-long-name.of-more-than-32-bytes.example.com";

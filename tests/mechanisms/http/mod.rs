@@ -1,4 +1,4 @@
-//! HTTP and gRPC, without a network.
+//! HTTP and gRPC without a network.
 
 mod answers;
 mod at_once;

@@ -1,4 +1,4 @@
-//! The status of a gRPC call without messages, in the head of its answer.
+//! The status of a gRPC call without messages, in the head of its response.
 
 use super::scripted::Failure;
 use crate::probes::poll;
@@ -16,7 +16,7 @@ use std::{
 use steadfast::http::{PeekBody, PeekService, peek};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
-/// Frames, with `None` for each poll that finds none yet.
+/// Frames, with `None` for each pending poll.
 struct Frames(VecDeque<Option<Result<Frame<Bytes>, Failure>>>);
 
 impl Body for Frames {
@@ -55,7 +55,7 @@ fn data(text: &'static str) -> Option<Result<Frame<Bytes>, Failure>> {
     Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))))
 }
 
-/// The answer, and after how many polls it came.
+/// The response, and the number of polls until it came.
 async fn answer(
     head: &[(&str, &str)],
     frames: impl IntoIterator<Item = Option<Result<Frame<Bytes>, Failure>>>,
@@ -79,7 +79,7 @@ async fn answer(
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
 #[tokio::test]
-async fn the_status_of_a_call_without_messages_comes_into_the_head() {
+async fn the_status_of_a_call_without_messages_is_copied_into_the_head() {
     let fields = [
         ("grpc-status", "14"),
         ("grpc-message", "not now"),
@@ -105,7 +105,7 @@ async fn the_status_of_a_call_without_messages_comes_into_the_head() {
 }
 
 #[tokio::test]
-async fn a_success_and_a_stream_keep_their_heads_and_all_their_frames() {
+async fn a_success_and_a_stream_are_unchanged() {
     let status = trailers(&[("grpc-status", "0"), ("tenant", "acme")]);
     let (ok, _) = answer(&[GRPC], [status]).await;
     assert_eq!(ok.headers(), &map(&[GRPC]));
@@ -125,7 +125,7 @@ async fn a_success_and_a_stream_keep_their_heads_and_all_their_frames() {
 }
 
 #[tokio::test]
-async fn a_body_that_fails_or_ends_at_once_does_so_when_it_is_read() {
+async fn a_body_that_fails_or_ends_at_once_is_unchanged() {
     let (failed, _) = answer(&[GRPC], [None, Some(Err(Failure::Scripted)), data("a")]).await;
     let mut body = failed.into_body();
     assert_eq!(body.frame().await.unwrap().unwrap_err(), Failure::Scripted);
@@ -138,7 +138,7 @@ async fn a_body_that_fails_or_ends_at_once_does_so_when_it_is_read() {
 }
 
 #[tokio::test]
-async fn other_answers_pass_at_once() {
+async fn other_responses_pass_at_once() {
     let heads: [&[_]; 7] = [
         &[],
         &[("content-type", "application/json")],
@@ -157,9 +157,9 @@ async fn other_answers_pass_at_once() {
     }
 }
 
-/// The client of tonic takes the service around its channel.
+/// A tonic client accepts the service around its channel.
 #[expect(dead_code, reason = "it compiles")]
-async fn tonic_takes_it(service: PeekService<tonic::transport::Channel>) {
+async fn tonic_accepts_it(service: PeekService<tonic::transport::Channel>) {
     let request = tonic_health::pb::HealthCheckRequest::default();
     let _ = tonic_health::pb::health_client::HealthClient::new(service).check(request).await;
 }

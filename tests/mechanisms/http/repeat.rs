@@ -1,4 +1,4 @@
-//! Which HTTP requests are sent again, and with which head.
+//! Which HTTP requests are retried, and with which head.
 
 use super::scripted::{Answer, Say, Script, Scripted, call, data};
 use crate::{
@@ -24,7 +24,7 @@ use steadfast::{
 };
 use tower::{ServiceExt, service_fn};
 
-/// The attempts that a request gets of two.
+/// The number of attempts for a request, at most two.
 async fn attempts(request: Request<&'static str>, outcome: Outcome) -> usize {
     let service = Verdicts::new([], outcome);
     let retry = http::retry(2)
@@ -37,7 +37,7 @@ async fn attempts(request: Request<&'static str>, outcome: Outcome) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_repeated_by_method_and_key_and_by_what_the_user_says() {
+async fn requests_are_retried_by_method_idempotency_key_and_user_function() {
     let request = |method: &str, path: &str| Request::builder().method(method).uri(path).body("").unwrap();
     let keyed = |keys: &[&str]| {
         let mut request = request("POST", "/");
@@ -59,7 +59,7 @@ async fn requests_are_repeated_by_method_and_key_and_by_what_the_user_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_attempt_has_the_whole_head() {
+async fn every_attempt_sends_the_whole_head() {
     for body in [Script::of([data("a"), Say::End]), Script::of([]).exact(&[])] {
         let request = Request::builder()
             .method(Method::DELETE)

@@ -1,4 +1,4 @@
-//! What further attempts read of a body that is streamed: after drops, above the cap, and after failures.
+//! Replays of a streamed body after drops, above the cap, and after failures.
 
 use super::scripted::{Read, Say, Script, Scripted, bodies, call, data, read, read_all, text};
 use crate::counting::so_far;
@@ -18,7 +18,7 @@ fn put(body: Script) -> Request<Scripted> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_reads_all_wherever_the_one_before_was_dropped() {
+async fn an_attempt_reads_the_whole_body_wherever_the_previous_one_was_dropped() {
     let says = [data("ab"), data("c"), data("def"), Say::Trailers, Say::End];
     for dropped_after in 0..says.len() {
         let mut attempts = 0;
@@ -26,7 +26,7 @@ async fn an_attempt_reads_all_wherever_the_one_before_was_dropped() {
             attempts += 1;
             let mut body = request.into_body();
             if attempts < 3 {
-                // The second attempt gets one frame further than the first one.
+                // The second attempt reads one frame more than the first.
                 for _ in 0..dropped_after + attempts - 1 {
                     read(&mut body, &Arc::default());
                 }
@@ -40,7 +40,7 @@ async fn an_attempt_reads_all_wherever_the_one_before_was_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn above_the_cap_the_attempt_goes_on_and_is_the_last() {
+async fn an_attempt_that_reads_beyond_the_cap_continues_and_is_the_last() {
     for cap in [0, 3, 5] {
         let mut attempts = 0;
         call(3, cap, put(Script::of([data("ab"), data("cdef"), data("g"), Say::Trailers, Say::End])), |request| {
@@ -54,7 +54,7 @@ async fn above_the_cap_the_attempt_goes_on_and_is_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_has_not_read_beyond_the_cap_is_followed_by_another() {
+async fn an_attempt_that_stays_below_the_cap_is_retried() {
     let mut attempts = 0;
     call(3, 3, put(Script::of([data("ab"), data("cdef"), Say::End])), |request| {
         attempts += 1;
@@ -70,7 +70,7 @@ async fn an_attempt_that_has_not_read_beyond_the_cap_is_followed_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_large_from_the_beginning_is_sent_as_it_is_and_once() {
+async fn a_body_known_to_exceed_the_cap_is_sent_once_and_unchanged() {
     let says = [data("abcd"), Say::End];
     for (cap, expected) in [(3, 1), (4, 3)] {
         let mut attempts = 0;
@@ -85,7 +85,7 @@ async fn a_body_that_is_too_large_from_the_beginning_is_sent_as_it_is_and_once()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_body_is_replayed_without_a_cap() {
+async fn an_empty_body_is_replayed_with_a_cap_of_zero() {
     let mut attempts = 0;
     call(3, 0, put(Script::of([]).exact(&[])), |request| {
         attempts += 1;
@@ -96,7 +96,7 @@ async fn an_empty_body_is_replayed_without_a_cap() {
     .await;
     assert_eq!(attempts, 3);
 
-    // One that turns out to be empty.
+    // A body that turns out to be empty.
     let mut attempts = 0;
     call(3, 0, put(Script::of([data(""), Say::End])), |request| {
         attempts += 1;
@@ -119,7 +119,7 @@ async fn the_error_of_a_body_reaches_the_attempt_and_ends_the_retries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_sizes_of_a_replayed_body_are_those_of_what_is_left() {
+async fn the_size_of_a_replayed_body_is_that_of_its_rest() {
     let script = Script::of([data("ab"), data("c"), Say::End]).exact(&[]);
     let mut bodies = bodies(2, 3, script).await;
     let sizes = |bodies: &[Scripted]| -> Vec<_> {
@@ -149,7 +149,7 @@ async fn trailers_keep_a_body_open_until_they_are_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_message_names_the_cap() {
+async fn the_error_names_the_cap() {
     for (cap, text) in [(0, "0 bytes"), (1, "1 byte"), (2, "2 bytes")] {
         let mut bodies = bodies(2, cap, Script::of([data("abc"), Say::End])).await;
         let error = bodies.remove(0).frame().await.unwrap().unwrap_err();
@@ -162,21 +162,21 @@ async fn the_message_names_the_cap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_replayed_already_is_replayed_again() {
+async fn a_replayed_body_can_be_replayed_again() {
     let mut outer = bodies(2, 100, Script::of([data("ab"), data("c"), Say::Trailers])).await;
     assert_eq!(read(&mut outer[1], &Arc::default()), text("ab"));
     for (already_read, body) in outer.into_iter().enumerate() {
         let mut reads = Vec::new();
         let request = Request::put("/").body(body).unwrap();
         call(3, 100, request, |request| reads.push(read_all(request.into_body()))).await;
-        // The second one has read the beginning before.
+        // The second body was read before.
         let all = [text("ab"), text("c"), Read::Trailers];
         assert_eq!(reads, vec![all[already_read..].to_vec(); 3]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_allocates_three_times_and_its_frames_only_for_their_list() {
+async fn a_body_allocates_three_times_plus_its_list_of_frames() {
     let mut of_calls = [0; 2];
     for (count, is_empty) in of_calls.iter_mut().zip([false, true]) {
         let says = if is_empty { vec![] } else { vec![data("ab")] };
@@ -185,7 +185,7 @@ async fn a_body_allocates_three_times_and_its_frames_only_for_their_list() {
         call(2, 3, request, drop).await;
         *count = so_far().times - before;
     }
-    // The test puts each body into a box: two of them, and one where it is empty.
+    // The test boxes two bodies, or one if it is empty.
     assert_eq!(of_calls[0] - of_calls[1], 3 + 1);
 
     let mut bodies = bodies(2, 100, Script::of(vec![Say::Frame(Bytes::from_static(b"ab")); 8])).await;
@@ -202,7 +202,7 @@ async fn a_body_allocates_three_times_and_its_frames_only_for_their_list() {
 }
 
 #[test]
-fn an_error_of_a_replayed_body_fits_into_a_box_also_where_it_is_one() {
+fn a_replay_error_can_be_boxed_even_around_a_boxed_error() {
     type Boxed = ReplayError<tower::BoxError>;
     let body = Boxed::Body("connection reset".into()).into_boxed();
     assert_eq!(body.to_string(), "connection reset");

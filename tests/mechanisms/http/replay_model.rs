@@ -1,4 +1,4 @@
-//! The replayed body against a plain model, whatever its attempts do and in whatever order.
+//! Compares the replayed body with a simple model, for random operations of its attempts.
 
 use super::scripted::{Read, Say, Script, Scripted, Woken, bodies, read};
 use http_body::Body;
@@ -9,7 +9,7 @@ const ATTEMPTS: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    /// The script says the next thing.
+    /// The script adds its next result.
     Say,
     Poll(usize),
     Drop(usize),
@@ -26,7 +26,7 @@ enum Phase {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
-    /// So many frames, then perhaps the trailers.
+    /// Has read this number of frames, and perhaps the trailers.
     Kept(usize, bool),
     Alone,
     Nothing,
@@ -77,7 +77,7 @@ impl Model {
                     (self.phase, self.readers[reader]) = (Phase::Passed, Reads::Alone);
                     self.kept.clear();
                     for other in &mut self.readers {
-                        // Nothing is kept for them any more.
+                        // No frames are kept any more.
                         if let Reads::Kept(place, _) = other {
                             *place = 0;
                         }
@@ -116,7 +116,7 @@ impl Model {
         }
     }
 
-    /// The bytes that a reader has still to read, if it will read all.
+    /// The bytes that a reader has left, if it can read the whole body.
     fn left(&self, reader: usize, to_say: &VecDeque<Say>) -> Option<usize> {
         let unsaid = self.said.iter().chain(to_say).map(Say::bytes).sum::<usize>();
         match (self.readers[reader], &self.phase) {
@@ -137,7 +137,7 @@ fn check(cap: usize, is_exact: bool, says: Vec<Say>, ops: Vec<Op>) -> Result<(),
     let script = Script::default();
     let script = if is_exact { script.exact(to_say.make_contiguous()) } else { script };
     if is_exact && (size > cap || size == 0) {
-        // Sent once, or empty.
+        // Such a body is sent once, or is empty.
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -145,7 +145,7 @@ fn check(cap: usize, is_exact: bool, says: Vec<Say>, ops: Vec<Op>) -> Result<(),
     let mut bodies: Vec<Option<Scripted>> = bodies.into_iter().map(Some).collect();
     prop_assert_eq!(bodies.len(), ATTEMPTS);
     let wakers: [Arc<Woken>; ATTEMPTS] = Default::default();
-    // The wake-ups of those that wait, when they began to.
+    // For each waiting reader, the number of its wake-ups when it began to wait.
     let mut waiting = [None; ATTEMPTS];
     let readers = [Reads::Kept(0, false); ATTEMPTS];
     let mut model = Model { cap, said: VecDeque::new(), kept: Vec::new(), phase: Phase::Open, readers };
@@ -180,7 +180,7 @@ fn check(cap: usize, is_exact: bool, says: Vec<Say>, ops: Vec<Op>) -> Result<(),
         }
         for reader in 0..ATTEMPTS {
             if waiting[reader] == Some(wakers[reader].times()) {
-                prop_assert_eq!(model.clone().poll(reader), Read::Pending, "{} sleeps for ever", reader);
+                prop_assert_eq!(model.clone().poll(reader), Read::Pending, "reader {} is never woken", reader);
             }
         }
     }
@@ -199,13 +199,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn each_attempt_reads_what_a_plain_model_says_and_none_sleeps_for_ever(
+    fn each_attempt_reads_what_the_model_reads_and_none_misses_a_wake_up(
         (cap, is_exact) in (0..24_usize, any::<bool>()),
         says in prop::collection::vec(say(), 0..8),
         end in prop_oneof![Just(Say::End), Just(Say::Trailers), Just(Say::Error)],
         ops in prop::collection::vec(op(), 0..60),
     ) {
-        // After trailers a body ends.
+        // Trailers are followed by the end.
         let then = (end == Say::Trailers).then_some(Say::End);
         check(cap, is_exact, says.into_iter().chain([end]).chain(then).collect(), ops)?;
     }

@@ -1,4 +1,4 @@
-//! Bodies that say what a test has written, and attempts that a test holds in its hands.
+//! Request bodies that follow a script, and attempts that a test controls.
 
 use crate::support::ms;
 use bytes::Bytes;
@@ -24,11 +24,11 @@ use steadfast::{
 use thiserror::Error;
 use tower::{ServiceExt, service_fn};
 
-/// What a body says when it is polled.
+/// One result of polling a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Say {
     Data(Vec<u8>),
-    /// Data whose memory belongs to a test.
+    /// Data in memory of the test.
     Frame(Bytes),
     Trailers,
     Error,
@@ -44,19 +44,19 @@ impl Say {
 
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum Failure {
-    #[error("the script says so")]
+    #[error("the script fails here")]
     Scripted,
     #[error(transparent)]
     Replay(Box<ReplayError<Failure>>),
 }
 
-/// What runs whenever the script is polled, before it says anything.
+/// Runs at each poll of the script, before its result.
 pub type Hook = Box<dyn FnMut() + Send>;
 
 #[derive(Default)]
 pub struct State {
     says: VecDeque<Say>,
-    /// What a test will still add.
+    /// Results that the test will add.
     promised: Vec<Say>,
     /// Whether the size of the body is known.
     is_exact: bool,
@@ -65,25 +65,25 @@ pub struct State {
 }
 
 impl State {
-    /// Says this, and wakes no reader.
+    /// Adds a result without waking a reader.
     pub fn says_next(&mut self, say: Say) {
         self.says.push_back(say);
     }
 }
 
-/// A body that a test writes while it is read.
+/// A body that a test extends while it is read.
 #[derive(Clone, Default)]
 pub struct Script(pub Arc<Mutex<State>>);
 
 impl Script {
-    /// A body of which all is there.
+    /// A body with these results.
     pub fn of(says: impl IntoIterator<Item = Say>) -> Self {
         let script = Self::default();
         script.0.lock().unwrap().says = says.into_iter().collect();
         script
     }
 
-    /// Its size is known, and so is its end. It will say this in addition.
+    /// Makes the size and the end of the body known. The test will add `promised`.
     pub fn exact(self, promised: &[Say]) -> Self {
         let mut state = self.0.lock().unwrap();
         (state.is_exact, state.promised) = (true, promised.to_vec());
@@ -113,7 +113,7 @@ pub fn data(text: &str) -> Say {
     Say::Data(text.as_bytes().to_vec())
 }
 
-/// The body of a request: the script, or what an attempt is given instead.
+/// The body of a request: the script, or the replayed body of an attempt.
 pub enum Scripted {
     Script(Script),
     Replay(Box<ReplayBody<Scripted>>),
@@ -154,7 +154,7 @@ impl Body for Scripted {
             Say::Frame(data) => Some(Ok(Frame::data(data))),
             Say::Trailers => Some(Ok(Frame::trailers(trailers()))),
             Say::Error => Some(Err(Failure::Scripted)),
-            Say::Panic => panic!("the script says so"),
+            Say::Panic => panic!("the script fails here"),
             Say::End => None,
         })
     }
@@ -197,7 +197,7 @@ impl Wake for Woken {
     }
 }
 
-/// What a poll of a body came to.
+/// The result of polling a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
     Pending,
@@ -230,13 +230,13 @@ pub fn read<B: Body<Data = Bytes, Error = Failure> + Unpin>(body: &mut B, waker:
     }
 }
 
-/// All that is left of a body, if none of it has to be waited for.
+/// Reads a body to its end. Panics if a frame is not ready.
 pub fn read_all(mut body: Scripted) -> Vec<Read> {
     let mut all = Vec::new();
     loop {
         match read(&mut body, &Arc::default()) {
             Read::End => return all,
-            Read::Pending => panic!("not all is there: {all:?}"),
+            Read::Pending => panic!("the body is not complete: {all:?}"),
             next => all.push(next),
         }
     }
@@ -246,10 +246,10 @@ pub fn text(text: &str) -> Read {
     Read::Data(text.as_bytes().to_vec())
 }
 
-/// The answer of a service that has failed.
+/// The response of the service.
 pub type Answer = Result<Response<()>, Infallible>;
 
-/// Makes a call with this many attempts, each of which fails, and has `attempt` look at the request of each.
+/// Makes a call with `attempts` attempts that all fail. `attempt` gets the request of each.
 pub async fn call(attempts: u32, cap: usize, request: Request<Scripted>, attempt: impl FnMut(Request<Scripted>)) {
     let retry = http::retry(attempts).without_budget().backoff(Backoff::exponential(ms(1), ms(1)));
     let attempt = Mutex::new(attempt);
@@ -265,7 +265,7 @@ pub async fn call(attempts: u32, cap: usize, request: Request<Scripted>, attempt
     client.oneshot(request).await.unwrap();
 }
 
-/// The bodies of this many attempts, all of which are alive: the newest comes last.
+/// Returns the bodies of `attempts` live attempts. The newest comes last.
 pub async fn bodies(attempts: u32, cap: usize, body: Script) -> Vec<Scripted> {
     let bodies = Mutex::new(Vec::new());
     let request = Request::put("/").body(Scripted::Script(body)).unwrap();

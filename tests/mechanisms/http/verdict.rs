@@ -1,4 +1,4 @@
-//! Each row of the verdict on an answer, and what it says about a retry.
+//! Each row of the table of `Verdict`, and what it says about a retry.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use proptest::{collection::vec, prelude::*};
@@ -70,7 +70,7 @@ fn each_status_alone_has_its_outcome() {
             408 | 425 | 500 | 502 | 503 | 504 | 520..530 => Outcome::Failure,
             501 | 505 => Outcome::Permanent,
             status if status < 500 => Outcome::Permanent,
-            // Those that are not known, as RFC 9110 wants it.
+            // Unknown codes, as RFC 9110 requires.
             _ => Outcome::Failure,
         };
         assert_judged(status, &[], expected);
@@ -78,7 +78,7 @@ fn each_status_alone_has_its_outcome() {
 }
 
 #[test]
-fn a_success_is_one_whatever_else_the_answer_says() {
+fn a_success_status_overrides_all_other_headers() {
     for extra in [
         ("steadfast-rejected", "load_shed"),
         ("steadfast-retry", "unprocessed"),
@@ -95,7 +95,7 @@ fn a_success_is_one_whatever_else_the_answer_says() {
 }
 
 #[test]
-fn a_service_that_refuses_and_gives_no_hint_is_up_and_is_not_called_again() {
+fn a_rejection_without_a_hint_is_overloaded_and_not_retried() {
     for mechanism in ["load_shed", "timeout", "kill_switch"] {
         let headers = [("steadfast-retry", "unprocessed"), ("steadfast-rejected", mechanism)];
         assert_eq!(judged(Peer::Internal, 503, &headers), (overloaded(None), false));
@@ -103,7 +103,7 @@ fn a_service_that_refuses_and_gives_no_hint_is_up_and_is_not_called_again() {
 }
 
 #[test]
-fn only_an_internal_peer_says_that_a_request_was_not_processed() {
+fn only_an_internal_peer_may_say_that_a_request_was_not_processed() {
     for (status, headers, hint) in [
         (503, &[("steadfast-retry", "unprocessed")][..], None),
         (
@@ -127,7 +127,7 @@ fn only_an_internal_peer_says_that_a_request_was_not_processed() {
 }
 
 #[test]
-fn an_internal_peer_forbids_a_retry_of_whatever_the_answer_is() {
+fn an_internal_peer_may_forbid_a_retry_in_any_response() {
     for (status, headers, outcome) in [
         (200, &[][..], Outcome::Success),
         (503, &[], Outcome::Failure),
@@ -146,7 +146,7 @@ fn an_internal_peer_forbids_a_retry_of_whatever_the_answer_is() {
 }
 
 #[test]
-fn an_overloaded_server_says_so_by_status_and_hint_or_by_a_header() {
+fn overload_is_recognized_by_status_and_hint_or_by_a_header() {
     assert_judged(429, &[("retry-after", "3")], overloaded(3000));
     assert_judged(503, &[("retry-after", "0")], overloaded(0));
     assert_judged(503, &[("retry-after", "7"), ("retry-after", "1")], overloaded(7000));
@@ -162,21 +162,21 @@ fn an_overloaded_server_says_so_by_status_and_hint_or_by_a_header() {
         }
         assert_judged(200, &[GRPC, ("grpc-status", "5"), header], overloaded(None));
     }
-    // A timeout of the service is a failure, unless the service did not see the call.
+    // A timeout of the service is a failure, unless the call did not reach the service.
     let timeout = ("steadfast-rejected", "timeout");
     assert_judged(504, &[timeout], Outcome::Failure);
     assert_judged(200, &[GRPC, ("grpc-status", "4"), timeout], Outcome::Failure);
-    // The status of others is not one of overload, hint or not.
+    // Other statuses do not mean overload, with or without a hint.
     for (status, outcome) in [(500, Outcome::Failure), (504, Outcome::Failure), (404, Outcome::Permanent)] {
         assert_judged(status, &[("retry-after", "3")], outcome);
     }
 }
 
 #[test]
-fn each_code_of_grpc_has_its_outcome_and_with_a_pushback_is_overloaded() {
+fn each_grpc_code_has_its_outcome_and_is_overloaded_with_a_pushback() {
     for (code, outcome) in CODES.into_iter().enumerate() {
         let code = code.to_string();
-        // As trailers-only, whatever the status of HTTP.
+        // As trailers-only, with any HTTP status.
         for status in [200, 400, 429, 503] {
             let headers = [("content-type", "Application/gRPC+proto"), ("grpc-status", &code)];
             assert_judged(status, &headers, outcome);
@@ -194,18 +194,18 @@ fn each_code_of_grpc_has_its_outcome_and_with_a_pushback_is_overloaded() {
     for unknown in ["", "17", "-1", "none"] {
         assert_judged(200, &[GRPC, ("grpc-status", unknown)], Outcome::Failure);
     }
-    // The pushback goes before `Retry-After`, and also where it says never.
+    // The pushback takes precedence over `Retry-After`, also if it is negative.
     let both = [GRPC, ("grpc-status", "8"), ("retry-after", "9"), ("grpc-retry-pushback-ms", "250")];
     assert_judged(200, &both, overloaded(250));
     assert_judged(200, &both[..3], overloaded(9000));
     let never = [GRPC, ("grpc-status", "8"), ("retry-after", "9"), ("grpc-retry-pushback-ms", "-1")];
     assert_eq!(judged(Peer::External, 200, &never), (overloaded(None), true));
-    // It means nothing outside of gRPC.
+    // A pushback counts only for gRPC.
     assert_judged(500, &[("grpc-retry-pushback-ms", "-1"), ("grpc-status", "5")], Outcome::Failure);
 }
 
 #[test]
-fn an_answer_of_grpc_without_a_code_is_judged_by_the_status_that_stands_for_one() {
+fn a_grpc_response_without_a_code_is_classified_by_its_http_status() {
     assert_judged(200, &[GRPC], Outcome::Success);
     for status in (100..1000).filter(|status| *status != 200) {
         let expected = match status {
@@ -220,7 +220,7 @@ fn an_answer_of_grpc_without_a_code_is_judged_by_the_status_that_stands_for_one(
 }
 
 #[test]
-fn an_error_is_a_failure_unless_it_is_known_to_leave_the_service_untouched() {
+fn an_error_is_a_failure_unless_the_request_was_not_sent() {
     let (refused, reset) = (io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset);
     let judge = |verdict: &dyn Classify<Response<()>, io::Error>, kind: io::ErrorKind| {
         let error = kind.into();
@@ -243,7 +243,7 @@ fn field() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_answer_is_judged_without_a_panic(
+    fn any_response_is_classified_without_a_panic(
         status in 100..1000_u16,
         is_grpc: bool,
         values in vec((0..8_usize, field()), 0..10),
@@ -266,7 +266,7 @@ proptest! {
             let verdict = Verdict::new(peer);
             let outcome = verdict.classify(Ok::<_, &Infallible>(&answer));
             let forbids = verdict.forbids_retry(Ok::<_, &Infallible>(&answer));
-            // Random bytes are no word of ours: only a pushback of gRPC forbids.
+            // Random bytes are no known value: only a gRPC pushback forbids a retry.
             prop_assert!(!forbids || answer.headers().contains_key("grpc-retry-pushback-ms"));
             let is_unprocessed = matches!(outcome, Outcome::Unprocessed { .. });
             prop_assert!(!is_unprocessed && outcome != Outcome::Ignored);

@@ -1,4 +1,4 @@
-//! What lasts until the end of a body, and what the end of a body proves.
+//! Permits that last until the end of a body, and the evidence of that end.
 
 use crate::support::{ms, secs};
 use bytes::Bytes;
@@ -28,7 +28,7 @@ use steadfast::{
 use tokio::time::{Sleep, sleep};
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
-/// What a [`Script`] does next.
+/// One step of a [`Script`].
 #[derive(Clone)]
 pub enum Step {
     Data(&'static str),
@@ -39,11 +39,11 @@ pub enum Step {
     Hang,
 }
 
-/// A body that does what it is told.
+/// A body that follows a list of steps.
 pub struct Script {
     steps: VecDeque<Step>,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// What to do when it is dropped.
+    /// Runs when the body is dropped.
     pub dropped: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -102,7 +102,7 @@ pub fn trailers(status: &'static str) -> Step {
     Step::Trailers(trailers)
 }
 
-/// An answer with this body.
+/// A response with this body.
 pub fn answer(steps: impl IntoIterator<Item = Step>) -> Response<Script> {
     Response::new(Script::new(steps))
 }
@@ -113,7 +113,7 @@ pub fn grpc(steps: impl IntoIterator<Item = Step>) -> Response<Script> {
     response
 }
 
-/// A service with these answers, one after the other.
+/// A service that returns these responses, one after the other.
 pub fn service(
     answers: impl IntoIterator<Item = Response<Script>>,
 ) -> impl Service<Request<()>, Response = Response<Script>, Error = Infallible, Future: Send> + Clone + Send {
@@ -129,7 +129,7 @@ pub fn touchy() -> Breaker {
     Breaker::builder().consecutive_failures(1).build().unwrap()
 }
 
-/// The body of the answer of a client with this breaker.
+/// The response body of a client with this breaker.
 async fn body_behind(breaker: &Breaker, response: Response<Script>) -> WholeBody<Script> {
     let client = steadfast::client()
         .circuit_breaker(breaker.clone())
@@ -142,7 +142,7 @@ async fn body_behind(breaker: &Breaker, response: Response<Script>) -> WholeBody
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_is_held_until_the_body_was_read_to_its_end() {
+async fn a_permit_is_held_until_the_body_was_read_to_its_end() {
     let places = Limiter::fixed(1).unwrap();
     let server = steadfast::server()
         .load_shed(places.clone())
@@ -163,7 +163,7 @@ async fn a_place_is_held_until_the_body_was_read_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_comes_back_however_the_body_ends_and_after_the_body_is_gone() {
+async fn a_permit_is_returned_however_the_body_ends_and_after_the_body_is_dropped() {
     let endings: [(&str, Vec<Step>); 5] = [
         ("read", vec![Step::Data("a")]),
         ("dropped", vec![Step::Data("a"), Step::Data("b")]),
@@ -195,7 +195,7 @@ async fn a_place_comes_back_however_the_body_ends_and_after_the_body_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_without_a_body_holds_nothing() {
+async fn a_response_without_a_body_holds_no_permit() {
     let places = Limiter::fixed(1).unwrap();
     let client = steadfast::client()
         .load_shed(places.clone())
@@ -209,7 +209,7 @@ async fn an_answer_without_a_body_holds_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_panics_gives_back_its_place_at_once() {
+async fn a_body_that_panics_returns_its_permit_at_once() {
     let places = Limiter::fixed(1).unwrap();
     let server = steadfast::server()
         .load_shed(places.clone())
@@ -225,7 +225,7 @@ async fn a_body_that_panics_gives_back_its_place_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiting_call_is_admitted_when_the_body_before_it_ends() {
+async fn a_waiting_call_is_admitted_when_an_earlier_body_ends() {
     let queue = Queue::builder(1, 10).build().unwrap();
     let server = steadfast::server()
         .load_level(queue.clone())
@@ -253,14 +253,14 @@ async fn a_failing_status_in_trailers_opens_the_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grpc_answer_that_ends_without_a_status_is_a_failure() {
+async fn a_grpc_response_without_a_status_is_a_failure() {
     let breaker = touchy();
     body_behind(&breaker, grpc([Step::Data("message")])).await.collect().await.unwrap();
     assert_eq!(breaker.state(), State::Open);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_fails_or_takes_too_long_opens_the_breaker_and_one_that_is_dropped_does_not() {
+async fn a_failed_or_late_body_opens_the_breaker_and_a_dropped_body_does_not() {
     for (steps, state) in [
         (vec![Step::Data("a"), Step::Fail], State::Open),
         (vec![Step::Data("a"), Step::Hang], State::Open),
@@ -278,7 +278,7 @@ async fn a_body_that_fails_or_takes_too_long_opens_the_breaker_and_one_that_is_d
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_is_a_failure_stays_one_however_its_body_ends() {
+async fn a_failed_head_stays_a_failure_however_its_body_ends() {
     for read in [true, false] {
         let breaker = touchy();
         let mut response = answer([Step::Data("a page that says sorry")]);
@@ -294,8 +294,8 @@ async fn a_head_that_is_a_failure_stays_one_however_its_body_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_whose_reader_stops_after_its_announced_length_is_whole() {
-    // A half-open breaker shows the difference: success closes it, a cancelled probe does not.
+async fn a_body_read_to_its_announced_length_is_complete() {
+    // A half-open breaker shows the difference: a success closes it, a cancelled probe does not.
     let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(1)).probes(1).build().unwrap();
     body_behind(&breaker, answer([Step::Fail])).await.collect().await.unwrap_err();
     sleep(secs(2)).await;
@@ -309,7 +309,7 @@ async fn a_body_whose_reader_stops_after_its_announced_length_is_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_drops_an_answer_gives_back_what_was_taken_for_its_attempt() {
+async fn a_retry_that_drops_a_response_returns_the_permits_of_its_attempt() {
     let (places, breaker) = (Limiter::fixed(1).unwrap(), Breaker::builder().consecutive_failures(3).build().unwrap());
     let failed = || {
         let mut response = answer([Step::Data("sorry")]);
@@ -331,7 +331,7 @@ async fn a_retry_that_drops_an_answer_gives_back_what_was_taken_for_its_attempt(
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_deadline_a_body_of_http_fails_and_one_of_grpc_ends_with_a_status() {
+async fn at_its_deadline_an_http_body_fails_and_a_grpc_body_ends_with_a_status() {
     let breaker = touchy();
     let error = body_behind(&breaker, answer([Step::Data("a"), Step::Hang])).await.collect().await.unwrap_err();
     assert!(matches!(error.downcast_ref(), Some(Rejection::TimedOut(_))), "{error}");
@@ -341,7 +341,7 @@ async fn at_the_deadline_a_body_of_http_fails_and_one_of_grpc_ends_with_a_status
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_the_callers_deadline_cuts_short_proves_nothing() {
+async fn a_body_cut_short_by_the_callers_deadline_is_no_evidence() {
     let breaker = touchy();
     let client = steadfast::client()
         .circuit_breaker(breaker.clone())
@@ -357,7 +357,7 @@ async fn a_body_that_the_callers_deadline_cuts_short_proves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_more_bodies_than_places() {
+async fn there_are_never_more_live_bodies_than_permits() {
     static BODIES: AtomicUsize = AtomicUsize::new(0);
     static MOST: AtomicUsize = AtomicUsize::new(0);
     let handler = service_fn(async |_: Request<()>| {
@@ -375,7 +375,7 @@ async fn never_more_bodies_than_places() {
     for n in 0..200_u64 {
         let answer = server.clone().oneshot(Request::new(())).await.unwrap();
         readers.push(tokio::spawn(async move {
-            // Some vanish half-way.
+            // Some bodies are dropped half-way.
             let _ = tokio::time::timeout(ms(n % 90), answer.into_body().collect()).await;
         }));
         sleep(ms(3)).await;

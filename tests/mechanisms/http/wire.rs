@@ -1,4 +1,4 @@
-//! The headers that each attempt is sent with.
+//! The headers that each attempt sends.
 
 use crate::{
     probes::every,
@@ -27,7 +27,7 @@ fn request(headers: &[(&'static str, &'static str)]) -> Request<()> {
     request
 }
 
-/// All headers, sorted, as they leave in this context.
+/// All headers of a request stamped in this context, sorted.
 fn sent(peer: Peer, context: CallContext, headers: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
     let mut request = request(headers);
     context.sync_scope(|| Wire::new(peer).stamp(&mut request, &mut Frame::default()));
@@ -52,7 +52,7 @@ fn due_in(millis: u64) -> CallContext {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_attempt_says_how_much_time_it_has_and_how_many_were_before_it() {
+async fn each_attempt_sends_its_time_left_and_the_number_of_earlier_attempts() {
     let seen = Arc::new(Mutex::new(vec![]));
     let noted = seen.clone();
     let service = service_fn(move |request: Request<()>| {
@@ -95,7 +95,7 @@ async fn each_attempt_says_how_much_time_it_has_and_how_many_were_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_external_peer_is_sent_what_grpc_has_and_none_of_our_headers_or_envoys() {
+async fn an_external_peer_receives_only_grpcs_own_headers() {
     let context = due_in(1500).with_attempt(2).with_criticality(Criticality::CriticalPlus);
     let copied = [
         ("steadfast-deadline-ms", "100"),
@@ -112,7 +112,7 @@ async fn an_external_peer_is_sent_what_grpc_has_and_none_of_our_headers_or_envoy
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_internal_peer_is_sent_the_context_and_not_what_was_copied() {
+async fn an_internal_peer_receives_the_context_instead_of_copied_headers() {
     let copied = [("steadfast-attempt", "7"), ("steadfast-attempt", "8"), ("steadfast-criticality", "critical-plus")];
     for copied in [&[][..], &copied] {
         assert_eq!(sent(Peer::Internal, CallContext::new(), copied), pairs(&[]));
@@ -132,7 +132,7 @@ async fn an_internal_peer_is_sent_the_context_and_not_what_was_copied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_the_request_has_only_shrinks() {
+async fn a_deadline_already_in_the_request_only_shrinks() {
     for (had, sent_on) in [("1S", "1S"), ("1500m", "1500m"), ("2S", "1500000u"), ("soon", "1500000u"), ("0S", "1n")] {
         let sent = sent(Peer::External, due_in(1500), &[GRPC, ("grpc-timeout", had)]);
         assert_eq!(sent, pairs(&[GRPC, ("grpc-timeout", sent_on)]), "{had}");
@@ -147,7 +147,7 @@ async fn a_deadline_that_the_request_has_only_shrinks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_left_is_rounded_down_and_its_last_moment_can_still_be_said() {
+async fn the_time_left_is_rounded_down_but_never_to_zero_for_grpc() {
     let now = Instant::now();
     for (left, millis, timeout) in [
         (ms(0), "0", "1n"),
@@ -167,7 +167,7 @@ async fn the_time_left_is_rounded_down_and_its_last_moment_can_still_be_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_a_context_of_its_own_is_stamped_all_the_same() {
+async fn a_call_without_a_context_is_stamped_too() {
     let service = service_fn(async |request: Request<()>| Ok::<_, Infallible>(listed(request.headers())));
     let client = steadfast::client().stamp(Wire::new(Peer::Internal)).service(service).unwrap();
     assert_eq!(client.oneshot(request(&[])).await.unwrap(), pairs(&[]));

@@ -1,4 +1,4 @@
-//! A subscriber that notes the spans and events of a test as text.
+//! A subscriber that records the spans and events of a test as text.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use tracing::{
     subscriber::{DefaultGuard, set_default},
 };
 
-/// Notes what this thread traces, up to a level.
+/// Records the spans and events of this thread, up to a level.
 #[derive(Clone)]
 pub struct Collector {
     level: LevelFilter,
@@ -23,12 +23,12 @@ pub struct Collector {
 #[derive(Default)]
 struct Notes {
     spans: HashMap<u64, Span>,
-    /// The spans that this thread is in.
+    /// The spans that this thread has entered.
     entered: Vec<u64>,
     next: u64,
-    /// The spans that have ended, and the events, in order.
+    /// The ended spans and the events, in order.
     lines: Vec<String>,
-    /// In which methods the subscriber panics.
+    /// The methods in which the subscriber panics.
     panics_in: Option<&'static str>,
 }
 
@@ -39,19 +39,19 @@ struct Span {
 }
 
 impl Collector {
-    /// Collects on this thread, while the guard exists.
+    /// Collects on this thread until the guard is dropped.
     pub fn begin(level: Level) -> (Self, DefaultGuard) {
         let collector = Self { level: level.into(), notes: Arc::default() };
         let guard = set_default(collector.clone());
         (collector, guard)
     }
 
-    /// The spans that have ended and the events, since this was asked for last.
+    /// Returns the ended spans and the events since the last call.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.notes().lines)
     }
 
-    /// The spans that have not ended.
+    /// Returns the spans that have not ended.
     pub fn open(&self) -> usize {
         self.notes().spans.len()
     }
@@ -60,7 +60,7 @@ impl Collector {
         self.notes().entered.len()
     }
 
-    /// Panics from now on in the methods that this text names.
+    /// Makes the methods that this text names panic.
     pub fn panic_in(&self, methods: Option<&'static str>) {
         self.notes().panics_in = methods;
     }
@@ -93,7 +93,7 @@ impl Visit for Text<'_> {
 }
 
 impl Notes {
-    /// The path of the span that this thread is in.
+    /// The path of the current span of this thread.
     fn path(&self) -> &str {
         self.entered.last().map_or("", |id| &self.spans[id].path)
     }

@@ -1,4 +1,4 @@
-//! Deliveries: nothing is lost, nothing is told twice, whatever becomes of them.
+//! Deliveries of events: nothing is lost or delivered twice, also when a delivery is dropped.
 
 use super::{
     events::noting,
@@ -30,7 +30,7 @@ fn runtime() -> Runtime {
 }
 
 #[test]
-fn all_that_several_threads_do_is_delivered_and_nothing_twice() {
+fn the_events_of_several_threads_are_delivered_exactly_once() {
     let calls = size(200, 2_000);
     let sums: [Arc<AtomicU64>; 4] = Default::default();
     let add = |index: usize| {
@@ -73,7 +73,7 @@ fn all_that_several_threads_do_is_delivered_and_nothing_twice() {
         }
         drop(events);
         barrier.wait();
-        // Time runs while the calls do, so that they are told in many pieces.
+        // Time runs during the calls, so that many intervals deliver them.
         runtime().block_on(async {
             let delivery = tokio::spawn(delivery.run());
             while !delivery.is_finished() {
@@ -86,9 +86,9 @@ fn all_that_several_threads_do_is_delivered_and_nothing_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_that_is_dropped_at_any_await_leaves_the_rest_to_the_next() {
+async fn a_delivery_dropped_at_any_await_leaves_the_rest_to_the_next() {
     const CHANGES: usize = 300;
-    // One piece for each change, so that each has its own name.
+    // Each change has its own state name.
     let names: [&'static str; CHANGES] = std::array::from_fn(|index| &*index.to_string().leak());
     for polls in 1..12 {
         let (notes, switch) = (Notes::default(), Switch::default());
@@ -150,7 +150,7 @@ async fn without_a_delivery_the_oldest_changes_are_dropped_and_counted() {
 }
 
 #[test]
-fn another_runtime_goes_on_when_the_first_one_ends() {
+fn a_delivery_in_another_runtime_continues_when_the_first_runtime_ends() {
     let (notes, switch) = (Notes::default(), Switch::default());
     let (events, delivery) = noting(&notes).build(secs(1)).unwrap();
     let stack = steadfast::client().observe("payments", events.clone()).own_circuit_breaker(switch.clone());
@@ -160,7 +160,7 @@ fn another_runtime_goes_on_when_the_first_one_ends() {
     switch.change("a", "b");
     first.block_on(async { sleep(ms(1)).await });
     assert_eq!(notes.take().len(), 1);
-    // It waits for its turn.
+    // It waits until the first delivery ends.
     let waiting = second.spawn(events.delivery().run());
     drop(events);
     switch.change("b", "c");

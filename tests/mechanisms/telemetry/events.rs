@@ -1,4 +1,4 @@
-//! What functions are told of a stack, and when.
+//! Which events a stack delivers to functions, and when.
 
 use super::instrument::{Switch, answers};
 use crate::{
@@ -21,7 +21,7 @@ use steadfast::{
 use tokio::time::{advance, sleep};
 use tower::{Service, ServiceExt};
 
-/// Notes all that is told.
+/// Records all delivered events.
 pub fn noting(notes: &Notes) -> EventsBuilder {
     let [changes, retries, refusals, queue] = [(); 4].map(|()| notes.clone());
     Events::builder()
@@ -44,7 +44,7 @@ pub fn noting(notes: &Notes) -> EventsBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_of_state_come_at_once_and_in_order_and_counts_after_each_interval() {
+async fn state_changes_come_at_once_and_in_order_and_counts_after_each_interval() {
     let (notes, switch) = (Notes::default(), Switch::default());
     let (events, delivery) = noting(&notes).build(secs(10)).unwrap();
     let delivery = tokio::spawn(delivery.run());
@@ -71,18 +71,18 @@ async fn changes_of_state_come_at_once_and_in_order_and_counts_after_each_interv
     assert_eq!(notes.take(), [""; 0]);
     sleep(secs(10)).await;
     assert_eq!(notes.take(), ["payments: 3 retried, 6 more, denied 3: [3, 0]"]);
-    // Nothing happens, and nothing is told.
+    // Nothing happens, and no function is called.
     sleep(secs(30)).await;
     assert_eq!(notes.take(), [""; 0]);
     client.oneshot(()).await.unwrap();
-    // The stack is gone: the rest is told at once.
+    // The stack is dropped: the rest is delivered at once.
     delivery.await.unwrap();
     assert_eq!(notes.take(), ["payments: 1 retried, 2 more, denied 1: [1, 0]"]);
     assert_eq!((switch.listeners(), switch.handles()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_is_empty_then_calls_wait_then_it_refuses() {
+async fn the_queue_state_goes_from_empty_to_waiting_to_refusing() {
     let (notes, switch) = (Notes::default(), Switch::default());
     let (events, delivery) = noting(&notes).build(secs(1)).unwrap();
     tokio::spawn(delivery.run());
@@ -112,7 +112,7 @@ async fn a_queue_is_empty_then_calls_wait_then_it_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stacks_of_one_name_are_counted_together_and_others_apart() {
+async fn stacks_of_one_name_are_counted_together_and_other_names_apart() {
     let notes = Notes::default();
     let (events, delivery) = noting(&notes).build(secs(1)).unwrap();
     tokio::spawn(delivery.run());
@@ -138,7 +138,7 @@ impl Drop for Hot {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_function_that_panics_harms_no_other() {
+async fn a_function_that_panics_does_not_affect_the_others() {
     let (notes, switch) = (Notes::default(), Switch::default());
     let changes = notes.clone();
     let (events, delivery) = noting(&notes)
@@ -171,7 +171,7 @@ async fn a_function_that_panics_harms_no_other() {
 }
 
 #[test]
-fn a_call_allocates_nothing_whatever_is_counted() {
+fn no_counted_call_allocates() {
     let (events, _delivery) = noting(&Notes::default()).build(secs(1)).unwrap();
     let limiter = Limiter::fixed(1).unwrap();
     let server = steadfast::server().observe("shop", events).load_shed(limiter.clone());
@@ -196,7 +196,7 @@ fn an_interval_of_zero_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_mechanism_missed_is_passed_on() {
+async fn changes_that_a_mechanism_missed_are_reported() {
     let (notes, switch) = (Notes::default(), Switch::default());
     let (events, delivery) = noting(&notes).build(secs(1)).unwrap();
     let stack = steadfast::client().observe("payments", events).own_circuit_breaker(switch.clone());

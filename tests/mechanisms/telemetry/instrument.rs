@@ -1,4 +1,4 @@
-//! An instrument that changes its state, and has readings, as a test says.
+//! An instrument whose state changes and readings a test controls.
 
 use crate::support::Backend;
 use std::sync::{
@@ -13,7 +13,7 @@ use steadfast::{
 };
 use tokio::time::Instant;
 
-/// A gate that lets all calls pass, and its instrument.
+/// A gate that admits all calls, and its instrument.
 #[derive(Clone, Default)]
 pub struct Switch(Arc<Shared>);
 
@@ -24,12 +24,12 @@ struct Shared {
 }
 
 impl Switch {
-    /// Tells the listeners of a change from one state to another.
+    /// Reports a state change to the listeners.
     pub fn change(&self, from: &'static str, to: &'static str) {
         self.tell(StateChange::new("circuit_breaker", from, to, &"as the test says"));
     }
 
-    /// The same as trouble.
+    /// Reports a state change that is trouble to the listeners.
     pub fn trouble(&self, from: &'static str, to: &'static str) {
         self.tell(StateChange::new("circuit_breaker", from, to, &"5 of 8 failed").trouble());
     }
@@ -41,17 +41,17 @@ impl Switch {
         }
     }
 
-    /// How many listeners are there still.
+    /// Returns the number of live listeners.
     pub fn listeners(&self) -> usize {
         self.0.listeners.lock().unwrap().iter().filter(|listener| listener.strong_count() > 0).count()
     }
 
-    /// The calls that wait from now on.
+    /// Sets the number of waiting calls.
     pub fn set_waiting(&self, waiting: u64) {
         self.0.waiting.store(waiting, Relaxed);
     }
 
-    /// How many handles there are.
+    /// Returns the number of handles.
     pub fn handles(&self) -> usize {
         Arc::strong_count(&self.0)
     }
@@ -84,7 +84,7 @@ impl DescribeGate for Switch {
     }
 }
 
-/// The switch as the slot of a stack.
+/// Returns the switch as a slot of a stack.
 impl steadfast::stack::Slot for Switch {
     type Stage<Next> = steadfast::shell::GateStage<Self, Next>;
 

@@ -1,4 +1,4 @@
-//! The events of changes of state, and the one warning in ten seconds.
+//! The log events of state changes, and the one warning per ten seconds.
 
 use super::{
     collector::Collector,
@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt};
 use tracing::Level;
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_state_is_logged_once_for_each_stack_while_the_stack_lives() {
+async fn a_state_change_is_logged_once_for_each_live_stack() {
     let (collector, _guard) = Collector::begin(Level::INFO);
     let (switch, spans) = (Switch::default(), Spans::new());
     let stack = |name| {
@@ -45,7 +45,7 @@ async fn a_change_of_state_is_logged_once_for_each_stack_while_the_stack_lives()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mechanism_is_warned_of_once_in_ten_seconds_with_the_number_of_its_rejections() {
+async fn each_mechanism_logs_one_warning_per_ten_seconds_with_its_number_of_rejections() {
     let (collector, _guard) = Collector::begin(Level::INFO);
     let limiter = Limiter::fixed(1).unwrap();
     let _place = limiter.try_acquire_owned().unwrap();
@@ -59,7 +59,7 @@ async fn a_mechanism_is_warned_of_once_in_ten_seconds_with_the_number_of_its_rej
         let _ = shop.clone().oneshot(()).await;
     }
     assert_eq!(collector.take(), [warning("shop", 1)]);
-    // Another stack counts for itself.
+    // Another stack has its own counts.
     let _ = other.clone().oneshot(()).await;
     assert_eq!(collector.take(), [warning("other", 1)]);
     advance(secs(10) - ms(1)).await;
@@ -74,7 +74,7 @@ async fn a_mechanism_is_warned_of_once_in_ten_seconds_with_the_number_of_its_rej
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_says_why_it_changed() {
+async fn a_state_change_of_a_circuit_has_its_evidence() {
     let (collector, _guard) = Collector::begin(Level::INFO);
     let breaker = Breaker::builder().failure_rate(0.5, secs(10)).minimum_calls(4).open_for(secs(1)).probes(1);
     let breaker = breaker.consecutive_failures(3).build().unwrap();

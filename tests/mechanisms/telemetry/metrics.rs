@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
-async fn calls_and_attempts_are_counted_by_outcome_with_their_times() {
+async fn calls_and_attempts_are_counted_by_outcome_with_their_durations() {
     let metrics = Metrics::new();
     let client = steadfast::client()
         .observe("payments", metrics.clone())
@@ -60,7 +60,7 @@ async fn calls_and_attempts_are_counted_by_outcome_with_their_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_and_denials_are_counted_by_their_reasons() {
+async fn rejections_and_denied_retries_are_counted_by_reason() {
     let metrics = Metrics::new();
     let limiter = Limiter::fixed(1).unwrap();
     let client = steadfast::client()
@@ -81,7 +81,7 @@ async fn refusals_and_denials_are_counted_by_their_reasons() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mechanisms_are_read_from_the_start_and_reading_changes_nothing() {
+async fn mechanisms_are_read_from_the_start_and_reading_changes_no_state() {
     let metrics = Metrics::new();
     let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(5)).build().unwrap();
     let client = steadfast::client()
@@ -107,7 +107,7 @@ async fn mechanisms_are_read_from_the_start_and_reading_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_is_read_with_the_waits_of_all_that_waited() {
+async fn a_queue_reports_the_waiting_time_of_all_calls_that_waited() {
     let metrics = Metrics::new();
     let server = steadfast::server()
         .observe("orders", metrics.clone())
@@ -122,14 +122,14 @@ async fn a_queue_is_read_with_the_waits_of_all_that_waited() {
     assert_eq!(count(&metrics, "queue_wait_seconds", &[]), 0);
     let served = all.await.into_iter().filter(Result::is_ok).count();
     assert_eq!(served, 3);
-    // 20, 40 and, at the end of its patience, 50 ms.
+    // 20 ms, 40 ms, and the maximum waiting time of 50 ms.
     let SampleValue::Histogram(waits) = sample(&metrics, "queue_wait_seconds", &[]) else { panic!("a histogram") };
     assert_eq!(waits.count(), 3);
     assert!((waits.sum() - 0.110).abs() < 1e-9, "{}", waits.sum());
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_count_falls_when_a_stack_ends_and_no_gauge_stays() {
+async fn when_a_stack_ends_its_counts_stay_and_its_gauges_become_zero() {
     let metrics = Metrics::new();
     let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
     let stack = || {
@@ -145,7 +145,7 @@ async fn no_count_falls_when_a_stack_ends_and_no_gauge_stays() {
     breaker.force_open();
     assert_eq!((transitions(), gauge(&metrics, "in_flight_limit", &[])), (1, 3.0));
 
-    // One breaker in two stacks of a name is read once; each limiter by itself.
+    // A breaker in two stacks of one name is read once. Each limiter is read.
     let second = stack();
     assert_eq!((transitions(), gauge(&metrics, "in_flight_limit", &[])), (1, 6.0));
     assert_eq!(gauge(&metrics, "circuit_state", &[("state", "forced_open")]), 1.0);
@@ -157,7 +157,7 @@ async fn no_count_falls_when_a_stack_ends_and_no_gauge_stays() {
     assert_eq!((transitions(), gauge(&metrics, "in_flight_limit", &[])), (2, 0.0));
     assert_eq!(gauge(&metrics, "circuit_state", &[("state", "forced_open")]), 0.0);
 
-    // What it counted before it is watched again was counted already.
+    // Its counts before the new watch were counted already.
     let third = stack();
     breaker.reset();
     breaker.force_open();
@@ -166,7 +166,7 @@ async fn no_count_falls_when_a_stack_ends_and_no_gauge_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recorder_that_is_installed_late_gets_everything() {
+async fn a_recorder_that_is_installed_late_gets_all_counts() {
     let metrics = Metrics::new();
     let client = steadfast::client()
         .observe("payments", metrics.clone())
@@ -207,7 +207,7 @@ fn threads_lose_no_count() {
 }
 
 #[test]
-fn a_call_that_is_counted_allocates_nothing() {
+fn a_counted_call_allocates_nothing() {
     let client = steadfast::client()
         .observe("payments", Metrics::new())
         .timeout(secs(6))
@@ -224,7 +224,7 @@ fn a_call_that_is_counted_allocates_nothing() {
     assert_eq!(so_far(), before);
 }
 
-/// An instrument of a user's own, which panics or collects while it is read.
+/// A user's instrument that panics or collects while it is read.
 struct Own(Arc<dyn Fn() + Send + Sync>);
 
 impl Instrument for Own {
@@ -236,7 +236,7 @@ impl Instrument for Own {
 }
 
 #[test]
-fn an_instrument_of_a_users_own_is_read_under_no_lock() {
+fn a_users_instrument_is_read_under_no_lock() {
     let metrics = Metrics::new();
     let inner = metrics.clone();
     let depth = Arc::new(AtomicU32::new(0));

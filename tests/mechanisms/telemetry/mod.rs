@@ -1,4 +1,4 @@
-//! What stacks tell of their calls and mechanisms.
+//! Metrics, spans and events of stacks.
 
 #[cfg(feature = "tracing")]
 mod collector;
@@ -23,7 +23,7 @@ mod spans_panics;
 #[cfg(feature = "metrics")]
 use steadfast::telemetry::{Metrics, SampleValue};
 
-/// The value of the sample with this name, and with all these labels among its own. Panics unless there is one.
+/// The value of the only sample with this name and these labels. Panics if there is none.
 #[cfg(feature = "metrics")]
 fn sample(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> SampleValue {
     let samples = metrics.samples();

@@ -1,6 +1,6 @@
-//! As much of PromQL as it takes to know which series a query asks for.
+//! A parser for the part of PromQL that names the series of a query.
 
-/// What a query asks for.
+/// The series of a query.
 #[derive(Debug, Default)]
 pub struct Parsed {
     pub selectors: Vec<Selector>,
@@ -26,7 +26,7 @@ enum Token {
     Sign(char),
 }
 
-/// Words, texts in quotes, and single signs. Blanks are left out.
+/// Words, quoted texts, and single signs, without blanks.
 fn tokens(query: &str) -> Vec<Token> {
     let mut rest = query.chars().peekable();
     let mut tokens = Vec::new();
@@ -53,12 +53,12 @@ fn tokens(query: &str) -> Vec<Token> {
     tokens
 }
 
-/// `$__rate_interval` is a word.
+/// Includes `$`, so that `$__rate_interval` is a word.
 fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '.' | '$')
 }
 
-/// The words that come before a text in braces: the names of labels.
+/// The words before quoted texts in braces: the names of labels.
 fn braces(tokens: &[Token]) -> (Vec<String>, usize) {
     let end = tokens.iter().position(|token| *token == Token::Sign('}')).expect("braces are closed");
     let words = tokens[..end].iter().filter_map(|token| match token {
@@ -71,10 +71,10 @@ fn braces(tokens: &[Token]) -> (Vec<String>, usize) {
 pub fn parse(query: &str) -> Parsed {
     let tokens = tokens(query);
     let mut parsed = Parsed::default();
-    // What each open parenthesis belongs to.
+    // The function of each open parenthesis.
     let mut open: Vec<Option<String>> = Vec::new();
     let mut at = 0;
-    // The aggregation whose labels have just been read.
+    // The aggregation whose labels were just read.
     let mut aggregation = None;
     while at < tokens.len() {
         match &tokens[at] {
@@ -125,7 +125,7 @@ pub fn parse(query: &str) -> Parsed {
 }
 
 #[test]
-fn a_query_falls_into_its_selectors_and_labels() {
+fn a_query_is_parsed_into_selectors_and_labels() {
     let parsed = parse(
         r#"sum by (a, b) (rate(steadfast_x_total{c="steadfast_no, d=1", e!~"f"}[$__rate_interval]))
             / steadfast_y > 0.5"#,

@@ -1,4 +1,4 @@
-//! Each query of the Grafana dashboard and of the alerts asks for metrics that exist, by labels that they have.
+//! Checks that each query of the Grafana dashboard and of the alerts uses existing metrics and labels.
 
 use super::promql::{self, Selector};
 use saphyr::{LoadableYamlNode, Yaml};
@@ -9,9 +9,9 @@ use steadfast::telemetry::{METRICS, MetricInfo, MetricKind};
 const DASHBOARD: &str = include_str!("../../../examples/dashboard/grafana.json");
 const ALERTS: &str = include_str!("../../../examples/dashboard/alerts.yaml");
 
-/// Functions over counters, which take a range.
+/// Functions over a range of a counter.
 const OF_COUNTERS: [&str; 3] = ["rate", "irate", "increase"];
-/// What a scrape adds to every series.
+/// Labels that a scrape adds to every series.
 const OF_THE_SCRAPE: [&str; 2] = ["instance", "job"];
 
 struct Query {
@@ -19,7 +19,7 @@ struct Query {
     text: String,
 }
 
-/// Every string in a field of this name, however deep.
+/// Every string in a field of this name, at any depth.
 fn strings<'v>(value: &'v Value, field: &str, found: &mut Vec<&'v str>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| strings(item, field, found)),
@@ -67,11 +67,11 @@ fn all() -> Vec<Query> {
     all
 }
 
-/// The metric that a name in a query belongs to, and whether it counts: a counter, or a part of a histogram.
+/// The metric of a name in a query, and whether it is cumulative: a counter, or a part of a histogram.
 fn lookup(name: &str) -> Option<(&'static MetricInfo, bool)> {
     let by_name = |name: &str| METRICS.iter().find(|info| info.name == name);
     if let Some(info) = by_name(name) {
-        // A histogram itself has no series.
+        // A histogram has no series of its own name.
         return (info.kind != MetricKind::Histogram).then_some((info, info.kind == MetricKind::Counter));
     }
     let parts = ["_bucket", "_sum", "_count"].iter();
@@ -79,7 +79,7 @@ fn lookup(name: &str) -> Option<(&'static MetricInfo, bool)> {
     (info.kind == MetricKind::Histogram).then_some((info, true))
 }
 
-/// What is wrong with a query, if anything is.
+/// The fault of a query, if it has one.
 fn fault(query: &str) -> Option<String> {
     let parsed = promql::parse(query);
     if parsed.selectors.is_empty() {
@@ -104,14 +104,14 @@ fn fault(query: &str) -> Option<String> {
 }
 
 #[test]
-fn every_query_asks_for_what_there_is() {
+fn every_query_uses_existing_metrics_and_labels() {
     for Query { of, text } in all() {
         assert_eq!(fault(&text), None, "in a query of {of}: {text}");
     }
 }
 
 #[test]
-fn a_query_that_asks_for_something_else_is_found() {
+fn a_query_with_an_unknown_metric_or_label_is_found() {
     for (query, expected) in [
         ("sum(rate(steadfast_calls_total[5m]))", "there is no steadfast_calls_total"),
         ("rate(steadfast_call_duration_seconds[5m])", "there is no steadfast_call_duration_seconds"),
@@ -141,14 +141,14 @@ fn every_metric_has_a_panel() {
 }
 
 #[test]
-fn an_alert_says_how_bad_it_is_and_what_to_do() {
+fn every_alert_has_a_severity_and_instructions() {
     for rule in rules() {
         let alert = text(&rule, &["alert"]);
         assert!(["page", "ticket"].contains(&text(&rule, &["labels", "severity"])), "{alert}");
         let wait = text(&rule, &["for"]);
         assert!(wait.ends_with(['s', 'm', 'h']) && !wait.starts_with('0'), "{alert} waits for {wait}");
         assert!(text(&rule, &["annotations", "description"]).len() > 40, "{alert}");
-        // A label that the query takes away is empty in the text.
+        // A label that the query removes would be empty in the text.
         let kept = promql::parse(text(&rule, &["expr"])).grouped_by;
         let said = [text(&rule, &["annotations", "summary"]), text(&rule, &["annotations", "description"])].concat();
         for label in said.split("$labels.").skip(1) {
@@ -180,7 +180,7 @@ fn a_legend_names_labels_that_its_query_keeps() {
 }
 
 #[test]
-fn the_dashboard_asks_for_its_source_and_its_stacks() {
+fn the_dashboard_has_variables_for_data_source_and_stacks() {
     let dashboard = dashboard();
     let variables = dashboard["templating"]["list"].as_array().expect("variables");
     let kinds: Vec<_> = variables.iter().map(|variable| (&variable["name"], &variable["type"])).collect();
@@ -194,6 +194,6 @@ fn the_dashboard_asks_for_its_source_and_its_stacks() {
     assert!(sources.len() > 40 && sources.iter().all(|uid| *uid == "${datasource}"), "{sources:?}");
     let definition = variables[1]["definition"].as_str().expect("a definition");
     let asked = definition.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(", stack)"));
-    let (info, _) = lookup(asked.expect("the stacks are the values of a label")).expect("of a metric");
+    let (info, _) = lookup(asked.expect("the stacks are label values")).expect("the metric exists");
     assert!(info.labels.contains(&"stack"));
 }

@@ -1,4 +1,4 @@
-//! Instruments of users that do the worst they can while they are read, and stacks that come and go.
+//! Instruments that panic or change the registry while they are read, and stacks that are built and dropped.
 
 use super::{count, gauge};
 use metrics::{
@@ -24,15 +24,15 @@ use tokio::time::Instant;
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// Counts, and runs what it is given while it is read.
+/// A counter that runs functions while it is read.
 #[derive(Default)]
 struct Inside {
     count: AtomicU64,
-    /// Each runs in one reading, before the count is looked at.
+    /// Each runs in one reading, before the count is read.
     before: Mutex<VecDeque<Hook>>,
-    /// Each runs in one reading, between the look at the count and its end.
+    /// Each runs in one reading, after the count is read.
     after: Mutex<VecDeque<Hook>>,
-    /// Each runs when the address is asked for.
+    /// Each runs in one call of `address`.
     at_address: Mutex<VecDeque<Hook>>,
 }
 
@@ -76,7 +76,7 @@ impl Instrument for Own {
     }
 }
 
-/// Reads one metric of the user's own.
+/// Reads the metric of the test's instrument.
 fn own_total(metrics: &Metrics) -> u64 {
     let samples = metrics.samples();
     let own = samples.iter().find(|sample| sample.name == "own_total").map(|sample| sample.value.clone());
@@ -87,7 +87,7 @@ fn own_total(metrics: &Metrics) -> u64 {
 }
 
 #[test]
-fn no_count_falls_when_an_instrument_ends_and_counts_while_it_is_read() {
+fn no_count_falls_when_an_instrument_counts_and_is_dropped_during_a_reading() {
     let (metrics, own) = (Metrics::new(), Own::default());
     let watching = metrics.watch("own", own.clone());
     own.set(10);
@@ -101,7 +101,7 @@ fn no_count_falls_when_an_instrument_ends_and_counts_while_it_is_read() {
 }
 
 #[test]
-fn no_count_falls_when_an_instrument_counts_and_is_read_while_it_ends() {
+fn no_count_falls_when_an_instrument_counts_and_is_read_during_its_removal() {
     let (metrics, own) = (Metrics::new(), Own::default());
     let watching = metrics.watch("own", own.clone());
     own.set(10);
@@ -115,7 +115,7 @@ fn no_count_falls_when_an_instrument_counts_and_is_read_while_it_ends() {
 }
 
 #[test]
-fn nothing_counts_twice_when_an_instrument_ends_while_it_is_watched_again() {
+fn nothing_counts_twice_when_an_instrument_is_watched_again_during_its_removal() {
     let (metrics, own) = (Metrics::new(), Own::default());
     let first = metrics.watch("own", own.clone());
     own.set(10);
@@ -131,7 +131,7 @@ fn nothing_counts_twice_when_an_instrument_ends_while_it_is_watched_again() {
     assert_eq!(own_total(&metrics), 15);
 }
 
-/// Panics whenever it is read.
+/// Panics in each reading.
 struct Panics;
 
 impl Instrument for Panics {
@@ -146,7 +146,7 @@ impl Instrument for Panics {
 }
 
 #[test]
-fn an_instrument_that_panics_hides_no_other_and_keeps_no_stack_from_its_end() {
+fn an_instrument_that_panics_affects_no_other_and_no_drop_of_a_stack() {
     let metrics = Metrics::new();
     let mut stack = metrics.clone();
     stack.watches("own");
@@ -157,7 +157,7 @@ fn an_instrument_that_panics_hides_no_other_and_keeps_no_stack_from_its_end() {
 }
 
 #[test]
-fn a_count_stays_where_it_was_while_its_instrument_panics() {
+fn a_count_keeps_its_value_while_its_instrument_panics() {
     let (metrics, own) = (Metrics::new(), Own::default());
     let _watching = metrics.watch("own", own.clone());
     own.set(10);
@@ -171,7 +171,7 @@ fn a_count_stays_where_it_was_while_its_instrument_panics() {
 }
 
 #[test]
-fn an_address_is_asked_for_under_no_lock() {
+fn the_address_of_an_instrument_is_read_under_no_lock() {
     let (metrics, own) = (Metrics::new(), Own::default());
     let first = metrics.watch("own", own.clone());
     for _ in 0..4 {
@@ -183,7 +183,7 @@ fn an_address_is_asked_for_under_no_lock() {
     assert_eq!(own_total(&metrics), 0);
 }
 
-/// Gives durations with the label of another stack.
+/// Reports durations with the label of another stack.
 struct Durations(usize);
 
 impl Instrument for Durations {
@@ -194,7 +194,7 @@ impl Instrument for Durations {
     }
 }
 
-/// Adds up what histograms get.
+/// Adds up the values of histograms.
 #[derive(Default)]
 struct Sum(AtomicU64);
 
@@ -232,9 +232,9 @@ impl Recorder for Sums {
 }
 
 #[test]
-fn two_instruments_that_give_one_series_make_no_more_than_the_larger_of_them() {
+fn two_instruments_that_report_one_series_never_exceed_the_larger_of_them() {
     let (metrics, sums) = (Metrics::new(), Sums::default());
-    // What was counted before an instrument is watched does not count, so both get their durations with the first.
+    // Counts before the first watch are subtracted, so both get their durations after it.
     let mut by_name = [("a", 5), ("b", 3)].map(|(name, durations)| (name, Durations(0), Durations(durations)));
     let grown: Vec<_> = by_name
         .iter_mut()
@@ -249,7 +249,7 @@ fn two_instruments_that_give_one_series_make_no_more_than_the_larger_of_them() {
     assert_eq!(sums.0.0.load(Relaxed), 5);
 }
 
-/// Gives the first durations, and then the second ones.
+/// Reports the first durations, then the second durations.
 struct Grows(Arc<AtomicBool>, Durations, Durations);
 
 impl Instrument for Grows {
@@ -259,7 +259,7 @@ impl Instrument for Grows {
 }
 
 #[test]
-fn threads_that_build_drop_change_and_scrape_see_no_count_fall_and_count_nothing_twice() {
+fn threads_that_build_drop_change_and_scrape_stacks_lose_and_double_no_count() {
     let (metrics, breaker) = (Metrics::new(), Breaker::builder().build().unwrap());
     let ended = AtomicBool::new(false);
     let stack = || {
@@ -298,7 +298,7 @@ fn threads_that_build_drop_change_and_scrape_see_no_count_fall_and_count_nothing
 }
 
 #[test]
-fn threads_that_rebuild_the_only_stack_see_no_count_fall() {
+fn no_count_falls_when_threads_rebuild_the_only_stack() {
     let (metrics, breaker) = (Metrics::new(), Breaker::builder().build().unwrap());
     let ended = AtomicBool::new(false);
     let stack = || {

@@ -14,7 +14,7 @@ use tracing::{
     subscriber::{NoSubscriber, set_default},
 };
 
-/// What a client of two attempts traces of one call.
+/// The trace of one call of a client with two attempts.
 async fn traced(acts: impl IntoIterator<Item = Act>, then: Act) -> Vec<String> {
     let (collector, _guard) = Collector::begin(Level::DEBUG);
     let client = steadfast::client()
@@ -31,7 +31,7 @@ async fn traced(acts: impl IntoIterator<Item = Act>, then: Act) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_are_children_of_their_call_and_say_at_the_end_what_became_of_them() {
+async fn attempts_are_children_of_their_call_and_record_their_outcome() {
     assert_eq!(
         traced([Act::fail().after(ms(3))], Act::answer(200).after(ms(3))).await,
         [
@@ -44,7 +44,7 @@ async fn attempts_are_children_of_their_call_and_say_at_the_end_what_became_of_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_is_denied_is_told_with_the_reason() {
+async fn a_denied_retry_is_logged_with_its_reason() {
     assert_eq!(
         traced([], Act::answer(500)).await[3..],
         [
@@ -55,7 +55,7 @@ async fn a_retry_that_is_denied_is_told_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_rejected_names_the_mechanism() {
+async fn a_rejected_call_names_the_mechanism() {
     let lines = traced([], Act::hang()).await;
     assert_eq!(lines[0], "steadfast.call > steadfast.attempt stack=payments outcome=timed_out");
     assert_eq!(
@@ -71,7 +71,7 @@ async fn a_call_that_is_rejected_names_the_mechanism() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_makes_no_attempt_and_says_when_to_come_back() {
+async fn a_rejection_makes_no_attempt_and_logs_its_hint() {
     let (collector, _guard) = Collector::begin(Level::DEBUG);
     let breaker = Breaker::builder().consecutive_failures(1).open_for(ms(500)).build().unwrap();
     let client = steadfast::client().observe("payments", Spans::new()).circuit_breaker(breaker);
@@ -97,7 +97,7 @@ async fn a_rejection_makes_no_attempt_and_says_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_is_cancelled_and_one_whose_service_panics_is_panicked() {
+async fn a_dropped_call_is_cancelled_and_a_call_whose_service_panics_is_panicked() {
     let (collector, _guard) = Collector::begin(Level::DEBUG);
     let client = steadfast::client().observe("payments", Spans::new());
     let client = client.service(Backend::script([Act::hang()], Act::panic_at_once())).unwrap();
@@ -122,7 +122,7 @@ async fn a_call_that_is_dropped_is_cancelled_and_one_whose_service_panics_is_pan
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_parent_of_a_call_is_the_span_in_which_it_is_polled_first() {
+async fn the_parent_of_a_call_is_the_span_of_its_first_poll() {
     let (collector, _guard) = Collector::begin(Level::DEBUG);
     let client = steadfast::client().observe("payments", Spans::new()).service(answers()).unwrap();
     let outer = steadfast::server().observe("shop", Spans::new()).service(client).unwrap();
@@ -134,7 +134,7 @@ async fn the_parent_of_a_call_is_the_span_in_which_it_is_polled_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_without_a_retry_has_the_number_of_its_caller() {
+async fn a_stack_without_a_retry_uses_the_attempt_number_of_its_caller() {
     let (collector, _guard) = Collector::begin(Level::DEBUG);
     let client = steadfast::client().observe("payments", Spans::new()).service(answers()).unwrap();
     CallContext::new().with_attempt(3).scope(client.oneshot(())).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_stack_without_a_retry_has_the_number_of_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn above_debug_there_are_no_spans_and_warnings_still_come() {
+async fn above_debug_there_are_warnings_but_no_spans() {
     let (collector, _guard) = Collector::begin(Level::INFO);
     let limiter = Limiter::fixed(1).unwrap();
     let _place = limiter.try_acquire_owned().unwrap();
@@ -157,7 +157,7 @@ async fn above_debug_there_are_no_spans_and_warnings_still_come() {
     assert_eq!(collector.take(), ["WARN calls were rejected stack=shop mechanism=load_shed count=1"]);
 }
 
-/// What a thousand calls allocate, admitted and refused.
+/// The allocations of a thousand calls, admitted and refused.
 fn allocations() -> u64 {
     let limiter = Limiter::fixed(1).unwrap();
     let client = steadfast::client()
@@ -186,8 +186,8 @@ fn allocations() -> u64 {
 }
 
 #[test]
-fn without_a_subscriber_or_with_one_that_wants_errors_only_nothing_is_allocated() {
-    // Other tests have subscribers, on threads of their own.
+fn without_a_subscriber_or_with_errors_only_nothing_is_allocated() {
+    // Other tests have subscribers on their own threads.
     let guard = set_default(NoSubscriber::new());
     assert_eq!(allocations(), 0);
     drop(guard);

@@ -1,4 +1,4 @@
-//! A subscriber that panics harms the call at hand, and nothing else.
+//! A subscriber that panics affects the current call and nothing else.
 
 use super::collector::Collector;
 use crate::{
@@ -17,7 +17,7 @@ const METHODS: [&str; 8] =
     ["new_span", "record", "event", "enter", "exit", "try_close", "record, try_close", "event, exit, try_close"];
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_subscriber_comes_out_of_the_poll_and_the_stack_goes_on() {
+async fn a_panic_of_the_subscriber_propagates_out_of_the_poll_and_the_stack_keeps_working() {
     for method in METHODS {
         for act in [Act::answer(500), Act::answer(200), Act::panic_at_once()] {
             let (collector, _guard) = Collector::begin(Level::DEBUG);
@@ -32,7 +32,7 @@ async fn a_panic_of_the_subscriber_comes_out_of_the_poll_and_the_stack_goes_on()
                 .unwrap();
             collector.panic_in(Some(method));
             let mut call = Box::pin(client.clone().call(()));
-            // An event comes for a denied retry only.
+            // Only a denied retry logs an event.
             let panics = catch_unwind(AssertUnwindSafe(|| poll(&mut call))).is_err();
             assert!(panics || method == "event", "{method}");
             drop(call);
@@ -45,7 +45,7 @@ async fn a_panic_of_the_subscriber_comes_out_of_the_poll_and_the_stack_goes_on()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_meets_a_panic_of_the_subscriber_and_gives_its_place_back() {
+async fn a_dropped_call_returns_its_permit_although_the_subscriber_panics() {
     for method in ["record", "enter", "exit", "try_close", "record, exit, try_close"] {
         let (collector, _guard) = Collector::begin(Level::DEBUG);
         let limiter = Limiter::fixed(1).unwrap();
@@ -71,7 +71,7 @@ async fn a_call_that_is_dropped_meets_a_panic_of_the_subscriber_and_gives_its_pl
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_panic_of_the_service_comes_out_where_the_subscriber_panics_too() {
+async fn the_panic_of_the_service_propagates_if_the_subscriber_panics_too() {
     let (collector, _guard) = Collector::begin(Level::DEBUG);
     let within = collector.clone();
     let service = service_fn(move |()| -> Ready<Result<(), ()>> {
