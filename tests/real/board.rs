@@ -1,4 +1,4 @@
-//! The board that users copy from `dashboard`: who may change what, and who may look.
+//! The board of the example `dashboard`: permissions, patches, viewers.
 
 #[path = "../../examples/dashboard/board/mod.rs"]
 mod copied;
@@ -30,17 +30,17 @@ use tower::{Layer, ServiceExt, service_fn};
 
 trials![
     a_patch_needs_the_whole_token,
-    a_patch_changes_what_it_names_and_nothing_else,
+    a_patch_changes_only_the_fields_that_it_names,
     a_board_without_a_token_has_no_switches,
-    every_answer_forbids_foreign_scripts_and_caches,
-    a_viewer_beyond_the_most_is_sent_away_until_another_leaves,
-    the_metrics_are_read_once_for_all_and_only_while_one_looks,
-    a_note_that_panics_is_asked_again,
+    every_response_forbids_foreign_scripts_and_caching,
+    a_viewer_above_the_limit_is_rejected_until_another_leaves,
+    the_metrics_are_read_once_for_all_viewers_and_only_while_there_are_any,
+    a_note_that_panics_is_called_again,
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A live stack with two rate limits, which has served a call.
+/// A live stack with two rate limits that has served a call.
 async fn stack(metrics: &Metrics) -> Control {
     let bucket = |count| TokenBucket::builder(count, SECOND).build().unwrap();
     let (layer, control) = steadfast::server()
@@ -100,7 +100,7 @@ async fn a_patch_needs_the_whole_token() {
         let answer = patch(&address, "shop", Some(wrong), off).await;
         assert_eq!(answer, (StatusCode::UNAUTHORIZED, "the token is missing or wrong\n".to_owned()), "{wrong}");
     }
-    // Not even which stacks there are.
+    // The answer does not even reveal which stacks exist.
     assert_eq!(patch(&address, "bank", Some("Bearer x"), off).await.0, StatusCode::UNAUTHORIZED);
     assert!(!control.config().switched_off);
     assert_eq!(patch(&address, "bank", Some("Bearer secret"), off).await.0, StatusCode::NOT_FOUND);
@@ -108,7 +108,7 @@ async fn a_patch_needs_the_whole_token() {
     assert!(control.config().switched_off);
 }
 
-async fn a_patch_changes_what_it_names_and_nothing_else() {
+async fn a_patch_changes_only_the_fields_that_it_names() {
     let metrics = Metrics::new();
     let control = stack(&metrics).await;
     let address = serve(Board::new(metrics).stack("shop", control.clone()).token("secret")).await;
@@ -164,10 +164,10 @@ async fn a_board_without_a_token_has_no_switches() {
     }
 }
 
-async fn every_answer_forbids_foreign_scripts_and_caches() {
+async fn every_response_forbids_foreign_scripts_and_caching() {
     let address = serve(Board::new(Metrics::new()).token("secret")).await;
     let page = client().get(format!("{address}/")).send().await.unwrap().text().await.unwrap();
-    // The page has neither scripts nor styles in it, and names no other host.
+    // The page has no inline scripts or styles, and refers to no other host.
     assert!(!page.contains("style=") && !page.contains("<style") && !page.contains("//"), "{page}");
     for path in ["/", "/board.css", "/board.js", "/card.js", "/model.js", "/events", "/nothing"] {
         let answer = client().get(format!("{address}{path}")).send().await.unwrap();
@@ -184,7 +184,7 @@ async fn every_answer_forbids_foreign_scripts_and_caches() {
     }
 }
 
-async fn a_viewer_beyond_the_most_is_sent_away_until_another_leaves() {
+async fn a_viewer_above_the_limit_is_rejected_until_another_leaves() {
     let address = serve(Board::new(Metrics::new())).await;
     let mut viewers = Vec::new();
     for number in 0..64 {
@@ -196,7 +196,7 @@ async fn a_viewer_beyond_the_most_is_sent_away_until_another_leaves() {
     assert_eq!((refused.status(), refused.headers()["retry-after"].to_str().unwrap()), (503.try_into().unwrap(), "10"));
     assert_eq!(refused.text().await.unwrap(), "64 viewers look already\n");
     drop(viewers.pop());
-    // The server finds out by the next message that it cannot send.
+    // The server notices at the next message that it cannot send.
     for _ in 0..100 {
         if look(&address).await.status().is_success() {
             return;
@@ -206,7 +206,7 @@ async fn a_viewer_beyond_the_most_is_sent_away_until_another_leaves() {
     panic!("a viewer who has left is still counted");
 }
 
-async fn the_metrics_are_read_once_for_all_and_only_while_one_looks() {
+async fn the_metrics_are_read_once_for_all_viewers_and_only_while_there_are_any() {
     let (metrics, notes) = (Metrics::new(), Arc::new(AtomicU32::new(0)));
     stack(&metrics).await;
     let counted = notes.clone();
@@ -226,24 +226,24 @@ async fn the_metrics_are_read_once_for_all_and_only_while_one_looks() {
         assert_eq!(counts.iter().filter_map(Value::as_u64).sum::<u64>(), 1);
     }
     drop((one, other));
-    // At most two more: one that finds out, and one under way.
+    // At most two more: the message that fails, and one in progress.
     sleep(5 * SECOND / 2).await;
     let left = notes.load(Ordering::SeqCst);
     sleep(5 * SECOND / 2).await;
-    assert_eq!(notes.load(Ordering::SeqCst), left, "it goes on without viewers");
+    assert_eq!(notes.load(Ordering::SeqCst), left, "the board reads metrics without viewers");
     assert!((3..=6).contains(&left), "{left}");
     let again = message(&mut look(&address).await.bytes_stream()).await;
     assert_eq!(again["note"], json!(format!("note {left}")));
 }
 
-async fn a_note_that_panics_is_asked_again() {
+async fn a_note_that_panics_is_called_again() {
     let calls = AtomicU32::new(0);
     let board = Board::new(Metrics::new()).note(move || {
         assert!(calls.fetch_add(1, Ordering::SeqCst) > 0, "the first note panics");
         "well again".to_owned()
     });
     let address = serve(board).await;
-    // Who looks goes on to get messages, and the note when it is there.
+    // Viewers keep getting messages, and get the note once it succeeds.
     let mut messages = look(&address).await.bytes_stream();
     let mut notes = Vec::new();
     for _ in 0..3 {

@@ -10,18 +10,18 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The longest wait for something on the page: many times what it takes.
+/// The longest wait for something on the page, many times the usual time.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What WebDriver calls an element.
+/// The key of an element in WebDriver's answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// What is missing to run a browser here, if anything.
+/// Returns what is missing to run a browser on this machine.
 pub fn missing() -> Option<String> {
     let found = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
     (!found("chromedriver")).then(|| "no chromedriver: install chromium and chromium-driver".to_owned())
 }
 
-/// A browser with one page. Ends when dropped.
+/// A browser with one page. Dropping it ends the browser.
 pub struct Browser {
     driver: Child,
     http: reqwest::Client,
@@ -43,7 +43,7 @@ impl Browser {
             let port = line.strip_prefix("ChromeDriver was started successfully on port ")?;
             port.trim_end_matches('.').parse::<u16>().ok()
         });
-        // It may write more, and must not wait for a reader.
+        // It may write more, and must not block on a full pipe.
         std::thread::spawn(move || said.for_each(drop));
         let http = reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).build().expect("a client");
         let port = port.expect("chromedriver says its port");
@@ -72,7 +72,7 @@ impl Browser {
         self.post("/url", json!({ "url": url })).await;
     }
 
-    /// What the body of an async function returns in the page.
+    /// Runs the body of an async function in the page, and returns its result.
     pub async fn run(&self, body: &str) -> Value {
         let script = format!(
             "const done = arguments[0]; const threw = (error) => done({{ threw: String(error) }}); \
@@ -83,7 +83,7 @@ impl Browser {
         answer
     }
 
-    /// What an expression is, once it is something else than `null` and `false`.
+    /// Waits until an expression is neither `null` nor `false`, and returns its value.
     pub async fn until(&self, expression: &str) -> Value {
         let begun = Instant::now();
         loop {
@@ -97,7 +97,7 @@ impl Browser {
         }
     }
 
-    /// The text of the first element that a CSS selector finds.
+    /// Returns the text of the first element that a CSS selector finds.
     pub async fn text(&self, selector: &str) -> String {
         let text = self.run(&format!("return document.querySelector({}).innerText;", json!(selector))).await;
         text.as_str().unwrap_or_default().to_owned()
@@ -108,7 +108,7 @@ impl Browser {
         found[ELEMENT].as_str().unwrap_or_else(|| panic!("no {selector}")).to_owned()
     }
 
-    /// Clicks as a person does: what is covered or hidden cannot be clicked.
+    /// Clicks as a person does: covered and hidden elements cannot be clicked.
     pub async fn click(&self, selector: &str) {
         let element = self.element(selector).await;
         self.post(&format!("/element/{element}/click"), json!({})).await;
@@ -134,7 +134,7 @@ impl Browser {
         self.cdp("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// What was written to the console since this was last asked, and what failed to load.
+    /// Returns the console messages and failed loads since the last call.
     pub async fn console(&self) -> Vec<Value> {
         match self.post("/se/log", json!({ "type": "browser" })).await {
             Value::Array(lines) => lines,
@@ -145,7 +145,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver and the browser that it has started. It fails only where all have ended.
+        // Kills the driver and its browser. Fails only if all have ended.
         let _ = kill_process_group(Pid::from_child(&self.driver), Signal::KILL);
         let _ = self.driver.wait();
     }

@@ -1,5 +1,5 @@
-//! The examples that are clients, and the gate of a user's own: alone, against the examples that are servers, and
-//! against servers that die or hang.
+//! The client examples and the example of a user's own gate: alone, against the server examples, and against servers
+//! that die or hang.
 
 use crate::process::{Process, Server};
 use crate::trial::trials;
@@ -8,32 +8,32 @@ use tokio::time::Instant;
 
 trials![
     the_tower_service_goes_through_an_outage,
-    a_noisy_tenant_takes_its_own_places_only,
+    a_noisy_tenant_takes_only_its_own_permits,
     the_hyper_client_hides_the_faults_of_a_flaky_server,
     the_hyper_client_calls_the_hyper_server,
     the_tonic_client_hides_the_faults_of_a_flaky_server,
     the_tonic_client_calls_the_tonic_server,
-    the_reqwest_client_cuts_off_the_host_that_is_down_and_no_other,
+    the_reqwest_client_cuts_off_only_the_host_that_is_down,
     the_hyper_client_fails_fast_when_the_server_is_killed,
     the_tonic_client_fails_fast_when_the_server_is_killed,
     the_hyper_client_gives_up_on_a_server_that_never_answers,
     the_tonic_client_gives_up_on_a_server_that_never_answers,
 ];
 
-/// How often `hyper_client` and `tonic_client` call.
+/// The number of calls of `hyper_client` and `tonic_client`.
 const CALLS: usize = 20;
 
 fn count(lines: &[String], text: &str) -> usize {
     lines.iter().filter(|line| line.contains(text)).count()
 }
 
-/// What `hyper_client` and `tonic_client` print for each call.
+/// The lines that `hyper_client` and `tonic_client` print for each call.
 fn calls(lines: &[String]) -> &[String] {
     let first = lines.iter().position(|line| line.starts_with("call ")).expect("there are calls");
     &lines[first..]
 }
 
-/// Checks that the calls succeeded: all of them, but for those on which the machine stalled.
+/// Checks that all calls succeeded, except calls during which the machine stalled.
 fn assert_answered(lines: &[String], answer: &str) {
     assert!(lines[0].starts_with("A call passes"), "{lines:#?}");
     let calls = calls(lines);
@@ -42,7 +42,7 @@ fn assert_answered(lines: &[String], answer: &str) {
     assert_eq!(lines.last().unwrap(), "The circuit is Closed.");
 }
 
-/// Checks that first the attempts failed, then the breaker opened and the rest was not sent.
+/// Checks that the first attempts failed, then the breaker opened, and the other calls were not sent.
 fn assert_cut_off(lines: &[String], failures: &[&str]) {
     let refused = "circuit breaker: open";
     let calls = calls(lines);
@@ -53,7 +53,7 @@ fn assert_cut_off(lines: &[String], failures: &[&str]) {
     assert_eq!(lines.last().unwrap(), "The circuit is Open.");
 }
 
-/// Kills the server after a few calls, and returns what the client said from then on.
+/// Kills the server after a few calls, and returns the lines of the client after that.
 fn kill_in_mid_use(server: &str, client: &str) -> Vec<String> {
     let server = Server::start(server);
     let mut client = Process::start(client, &[&server.address().to_string()]);
@@ -62,8 +62,8 @@ fn kill_in_mid_use(server: &str, client: &str) -> Vec<String> {
     let killed = Instant::now();
     let lines = client.finish();
     let took = Instant::now().saturating_duration_since(killed);
-    // 15 calls, at the worst a connect timeout of 200 ms and a wait of 50 ms for each of 10 attempts before the circuit
-    // opens: four seconds. Attempts that hang would take six, calls that hang thirty.
+    // 15 calls. At worst, 10 attempts with a connect timeout of 200 ms and a backoff of 50 ms come before the circuit
+    // opens: 4 s. Attempts that hang would take 6 s, and calls that hang 30 s.
     assert!(took < Duration::from_secs(10), "{took:?}");
     lines
 }
@@ -79,10 +79,10 @@ async fn the_tower_service_goes_through_an_outage() {
     assert_eq!(lines.last().unwrap(), "The circuit is Closed.");
 }
 
-async fn a_noisy_tenant_takes_its_own_places_only() {
+async fn a_noisy_tenant_takes_only_its_own_permits() {
     let lines = Process::start("own_gate", &[]).finish();
     assert_eq!(count(&lines, "1. bulkheads: 2 tenants and all others, 12 in flight"), 1, "{lines:#?}");
-    // A stalled machine may let a call of the noisy tenant end before the last one comes.
+    // On a stalled machine, a call of the noisy tenant may end before the last call comes.
     assert!(count(&lines, "noisy: 50 served") == 0 && count(&lines, "noisy: ") == 1, "{lines:#?}");
     assert_eq!(count(&lines, "quiet: 3 served, 0 refused"), 1, "{lines:#?}");
     assert_eq!(count(&lines, "unknown: 2 served, 0 refused"), 1, "{lines:#?}");
@@ -111,14 +111,14 @@ async fn the_tonic_client_calls_the_tonic_server() {
     assert_answered(&Process::start("tonic_client", &[&server.address().to_string()]).finish(), "Serving");
 }
 
-async fn the_reqwest_client_cuts_off_the_host_that_is_down_and_no_other() {
+async fn the_reqwest_client_cuts_off_only_the_host_that_is_down() {
     let lines = Process::start("reqwest_client", &[]).finish();
     assert!(lines[0].starts_with("A call passes"), "{lines:#?}");
     let (calls, circuits) = calls(&lines).split_at(2 * CALLS);
     let host = |line: &String| line.split(": ").nth(1).expect("a host").to_owned();
     let (up, down) = (host(&calls[0]), host(&calls[1]));
     let counted = |host: &str, text| calls.iter().filter(|call| call.contains(host) && call.contains(text)).count();
-    // One in five fails, and is not repeated while the other host takes the budget. The whole stream comes back.
+    // One call in five fails, and is not retried while the other host uses up the budget. The whole stream comes back.
     assert!(counted(&up, "200 OK, 22 bytes") >= CALLS - 6, "{lines:#?}");
     assert_eq!(counted(&up, "circuit breaker"), 0, "{lines:#?}");
     assert!(counted(&down, "502 Bad Gateway") > 0, "{lines:#?}");
@@ -136,7 +136,7 @@ async fn the_tonic_client_fails_fast_when_the_server_is_killed() {
 }
 
 async fn the_hyper_client_gives_up_on_a_server_that_never_answers() {
-    // The kernel takes connections in for a listener, whether anybody accepts them or not.
+    // The kernel accepts connections for a listener even if the process does not.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let lines = Process::start("hyper_client", &[&address.to_string()]).finish();

@@ -1,4 +1,4 @@
-//! Stacks among the layers, routers and clients of others.
+//! Stacks combined with layers, routers and clients of other crates.
 
 use crate::process::Server;
 use crate::trial::trials;
@@ -25,13 +25,13 @@ use tower::{
 };
 
 trials![
-    the_routes_of_an_axum_router_share_one_rate,
-    the_routes_of_an_axum_router_share_one_limit_of_calls_in_flight,
+    the_routes_of_an_axum_router_share_one_rate_limit,
+    the_routes_of_an_axum_router_share_one_concurrency_limit,
     a_rejection_does_not_poison_a_tower_buffer,
     a_rejection_does_not_evict_a_service_from_a_tower_balance,
-    a_stack_around_the_client_of_hyper_util_needs_nothing_between,
-    a_generated_client_over_a_stack_sees_the_status_that_a_rejection_was_turned_into,
-    a_generated_client_over_a_stack_with_typed_errors_keeps_the_rejection_as_the_source_of_its_status,
+    a_stack_wraps_the_client_of_hyper_util_directly,
+    a_generated_client_over_a_stack_sees_the_status_of_a_rejection,
+    a_generated_client_over_a_stack_with_typed_errors_keeps_the_rejection_as_source,
     a_generated_client_over_a_stack_finds_the_status_in_the_error_of_the_service,
     a_stack_keeps_the_error_type_of_a_boxed_service,
 ];
@@ -51,14 +51,14 @@ async fn status_of(router: &Router, path: &str) -> StatusCode {
     router.clone().oneshot(request).await.unwrap().status()
 }
 
-/// A breaker that lets nothing through until it is reset.
+/// A breaker that rejects every call until it is reset.
 fn open_breaker() -> Breaker {
     let breaker = Breaker::builder().build().unwrap();
     breaker.force_open();
     breaker
 }
 
-async fn the_routes_of_an_axum_router_share_one_rate() {
+async fn the_routes_of_an_axum_router_share_one_rate_limit() {
     let hour = Duration::from_secs(3600);
     let bucket = TokenBucket::builder(2, hour).build().unwrap();
     let stack = steadfast::server().rate_limit(bucket).respond_with(refuse).layer().unwrap();
@@ -73,7 +73,7 @@ async fn the_routes_of_an_axum_router_share_one_rate() {
     }
 }
 
-async fn the_routes_of_an_axum_router_share_one_limit_of_calls_in_flight() {
+async fn the_routes_of_an_axum_router_share_one_concurrency_limit() {
     let limiter = Limiter::fixed(1).unwrap();
     let stack = steadfast::server().load_shed(limiter.clone()).respond_with(refuse).layer().unwrap();
     let finish = Arc::new(Notify::new());
@@ -127,7 +127,7 @@ async fn a_rejection_does_not_evict_a_service_from_a_tower_balance() {
     assert_eq!(balance.ready().await.unwrap().call(8).await.unwrap(), 8);
 }
 
-async fn a_stack_around_the_client_of_hyper_util_needs_nothing_between() {
+async fn a_stack_wraps_the_client_of_hyper_util_directly() {
     let server = Server::start("hyper_server");
     let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let api = steadfast::client().timeout(Duration::from_secs(30)).service(http).unwrap();
@@ -136,12 +136,12 @@ async fn a_stack_around_the_client_of_hyper_util_needs_nothing_between() {
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "GET /\n");
 }
 
-/// A channel that is never used, since what is above it refuses every call.
+/// A channel that is never used, because the stack around it rejects every call.
 fn unused_channel() -> tonic::transport::Channel {
     Endpoint::from_static("http://127.0.0.1:1").connect_lazy()
 }
 
-async fn a_generated_client_over_a_stack_sees_the_status_that_a_rejection_was_turned_into() {
+async fn a_generated_client_over_a_stack_sees_the_status_of_a_rejection() {
     let stack = steadfast::client()
         .circuit_breaker(open_breaker())
         .respond_with(|rejection| Status::unavailable(rejection.to_string()).into_http())
@@ -154,7 +154,7 @@ async fn a_generated_client_over_a_stack_sees_the_status_that_a_rejection_was_tu
     );
 }
 
-async fn a_generated_client_over_a_stack_with_typed_errors_keeps_the_rejection_as_the_source_of_its_status() {
+async fn a_generated_client_over_a_stack_with_typed_errors_keeps_the_rejection_as_source() {
     let stack = steadfast::client().circuit_breaker(open_breaker()).service(unused_channel()).unwrap();
     let status = HealthClient::new(stack).check(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unknown);

@@ -1,4 +1,4 @@
-//! `dashboard`: its page in a real browser.
+//! The page of the example `dashboard` in a real browser.
 
 use crate::{browser::Browser, process::Process, trial::trial};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -10,13 +10,16 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// A browser that starts makes every timer late, so that no failure would be conclusive. Nothing here depends on time
-/// but for waits that are long, and so each failure counts.
+/// A starting browser delays every timer, which would make every failure inconclusive. These tests depend on time only
+/// through long waits, so each failure counts.
 pub fn trials() -> Vec<Trial> {
     vec![
-        test("the_arithmetic_of_the_page_is_right", the_arithmetic_of_the_page_is_right),
-        test("the_page_shows_numbers_that_move_and_its_switches_work", the_page_shows_numbers_that_move),
-        test("the_page_fits_and_says_since_when_it_is_stale", the_page_fits_and_says_since_when_it_is_stale),
+        test("the_arithmetic_of_the_page_is_correct", the_arithmetic_of_the_page_is_correct),
+        test("the_page_shows_numbers_that_move_and_its_switches_work", the_page_shows_changing_numbers),
+        test(
+            "the_page_fits_the_window_and_shows_since_when_it_is_stale",
+            the_page_fits_the_window_and_shows_since_when_it_is_stale,
+        ),
     ]
 }
 
@@ -28,11 +31,11 @@ fn test<Running: Future<Output = ()> + 'static>(name: &str, run: fn() -> Running
     })
 }
 
-/// Where pictures of the page go. They are made only if this is set. Those beside the example are `outage-1600-light`,
-/// `outage-1600-dark` and `outage-400-light`, with fewer colours.
+/// The folder for pictures of the page, which are only made if this is set. The pictures beside the example are
+/// `outage-1600-light`, `outage-1600-dark` and `outage-400-light`, with fewer colours.
 const PICTURES: &str = "STEADFAST_SCREENSHOTS";
 
-/// That which makes the pictures, if they are asked for.
+/// The test that makes the pictures.
 pub fn pictures() -> Vec<Trial> {
     let wanted = env::var_os(PICTURES).is_some();
     wanted.then(|| trial("real::dashboard::pictures_of_each_phase", pictures_of_each_phase)).into_iter().collect()
@@ -60,12 +63,12 @@ impl Dashboard {
     }
 }
 
-/// The card of a stack, by its title.
+/// Finds the card of a stack by its title.
 fn card(stack: &str) -> String {
     format!("[aria-labelledby=\"stack-{stack}\"]")
 }
 
-/// The calls per second of this outcome that the legend of a card shows; 0 if it shows none.
+/// Returns the calls per second of an outcome in the legend of a card, or 0 without an entry.
 fn rate_of(stack: &str, outcome: &str) -> String {
     let rows = format!("{} .legend li", card(stack));
     format!(
@@ -76,7 +79,7 @@ fn rate_of(stack: &str, outcome: &str) -> String {
     )
 }
 
-async fn the_page_shows_numbers_that_move() {
+async fn the_page_shows_changing_numbers() {
     let dashboard = Dashboard::start(&["--seed", "7"]);
     let browser = Browser::start().await;
     browser.open(&dashboard.url()).await;
@@ -107,7 +110,7 @@ async fn the_page_shows_numbers_that_move() {
     assert_eq!(browser.text(&answer).await, "Refused (401): the token is missing or wrong");
     browser.until(&format!("!document.querySelector('{kill_switch}').checked")).await;
     assert!(!browser.text(&orders).await.contains("switched off"));
-    // The browser writes a failed request to its console, and nothing else has come to it.
+    // The console contains only the failed request.
     let console = browser.console().await;
     assert!(
         console.len() == 1 && console[0]["message"].as_str().is_some_and(|said| said.contains("401")),
@@ -134,11 +137,11 @@ async fn the_page_shows_numbers_that_move() {
     assert_eq!(browser.text(&answer).await, "");
 }
 
-async fn the_page_fits_and_says_since_when_it_is_stale() {
+async fn the_page_fits_the_window_and_shows_since_when_it_is_stale() {
     let dashboard = Dashboard::start(&["--speed", "4"]);
     let browser = Browser::start().await;
     browser.open(&dashboard.url()).await;
-    // The tables of the rush and of the outage make the page as full as it gets.
+    // The tables of the rush and of the outage make the page as full as possible.
     browser.until("document.querySelectorAll('.card').length === 2").await;
     let open = format!("document.querySelector('{} .circuit').textContent.startsWith('open')", card("payments"));
     browser.until(&open).await;
@@ -173,7 +176,7 @@ async fn the_page_fits_and_says_since_when_it_is_stale() {
     browser.until(&format!("{} > 5", rate_of("orders", "success"))).await;
 }
 
-async fn the_arithmetic_of_the_page_is_right() {
+async fn the_arithmetic_of_the_page_is_correct() {
     let dashboard = Dashboard::start(&[]);
     let browser = Browser::start().await;
     browser.open(&dashboard.url()).await;
@@ -181,7 +184,7 @@ async fn the_arithmetic_of_the_page_is_right() {
     let cases = [
         ("n.increase(undefined, 3)", json!(3)),
         ("n.increase(3, 10)", json!(7)),
-        // Restarted, and at 4 since.
+        // Restarted, and counted to 4 since.
         ("n.increase(10, 4)", json!(4)),
         (
             "n.histogramIncrease({ counts: [1, 2], sum: 3 }, { counts: [1, 5], sum: 9 })",
@@ -244,7 +247,7 @@ async fn pictures_of_each_phase() {
         sleep_until(begun + Duration::from_secs(second)).await;
         for (width, scheme) in [(1600, "light"), (1600, "dark"), (400, "light"), (400, "dark")] {
             browser.look(width, 800, scheme).await;
-            // As tall as the page, which may have changed with the width.
+            // As tall as the page, whose height depends on the width.
             let height = browser.run("return document.documentElement.scrollHeight;").await;
             browser.look(width, height.as_u64().and_then(|height| height.try_into().ok()).unwrap_or(800), scheme).await;
             let picture = browser.cdp("Page.captureScreenshot", json!({ "format": "png" })).await;

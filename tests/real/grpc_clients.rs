@@ -1,4 +1,4 @@
-//! Client stacks below generated clients, against real servers of tonic.
+//! Client stacks below generated clients, against real tonic servers.
 
 use crate::trial::trials;
 use futures::{StreamExt, future::BoxFuture, stream};
@@ -34,15 +34,15 @@ use tower::Layer;
 
 trials![
     a_failing_status_in_trailers_opens_the_breaker_below_a_generated_client,
-    a_retry_below_a_generated_client_sees_a_status_in_trailers_through_a_peek,
-    a_rejection_reaches_the_caller_of_a_generated_client_as_a_status_with_its_pushback,
-    a_deadline_passes_two_servers_and_shrinks,
+    a_retry_below_a_generated_client_sees_a_status_in_trailers_with_peek,
+    a_generated_client_returns_a_rejection_as_a_status_with_its_pushback,
+    a_deadline_shrinks_across_two_servers,
 ];
 
 type Check = Box<dyn Fn() -> BoxFuture<'static, Result<Response<HealthCheckResponse>, Status>> + Send + Sync>;
 type Messages = Vec<Result<HealthCheckResponse, Status>>;
 
-/// A service of which each test says what it does.
+/// A service with a handler of the test.
 struct Scripted {
     check: Check,
     watch: Box<dyn Fn() -> Messages + Send + Sync>,
@@ -83,14 +83,14 @@ fn serving() -> HealthCheckResponse {
 async fn serve(health: Scripted) -> Channel {
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap().with_nodelay(Some(true));
     let endpoint = Endpoint::from_shared(format!("http://{}", incoming.local_addr().unwrap())).unwrap();
-    // Longer than any test, so that only the caller's deadline counts.
+    // Longer than any test, so that only the deadline of the caller counts.
     let stack = steadfast::server().timeout(Duration::from_secs(300)).http(Peer::Internal).layer().unwrap();
     let server = Server::builder().layer(stack).add_service(HealthServer::new(health));
     tokio::spawn(server.serve_with_incoming(incoming));
     endpoint.connect().await.unwrap()
 }
 
-/// A channel that is never used, since what is above it refuses every call.
+/// A channel that is never used, because the stack around it rejects every call.
 fn unused_channel() -> Channel {
     Endpoint::from_static("http://127.0.0.1:1").connect_lazy()
 }
@@ -126,11 +126,11 @@ async fn a_failing_status_in_trailers_opens_the_breaker_below_a_generated_client
     assert_eq!((status.code(), rejected(&status)), (Code::Unavailable, "circuit_breaker"));
 }
 
-async fn a_retry_below_a_generated_client_sees_a_status_in_trailers_through_a_peek() {
+async fn a_retry_below_a_generated_client_sees_a_status_in_trailers_with_peek() {
     for (peeks, calls_expected) in [(true, 2), (false, 1)] {
         let calls = Arc::new(AtomicU32::new(0));
         let counted = calls.clone();
-        // The head comes before the status, as always with a stream.
+        // The head comes before the status, as in every stream.
         let channel = serve(Scripted::watching(move || match counted.fetch_add(1, Ordering::SeqCst) {
             0 => vec![Err(Status::unavailable("about to stop"))],
             _ => vec![Ok(serving())],
@@ -155,10 +155,10 @@ async fn a_retry_below_a_generated_client_sees_a_status_in_trailers_through_a_pe
     }
 }
 
-async fn a_rejection_reaches_the_caller_of_a_generated_client_as_a_status_with_its_pushback() {
+async fn a_generated_client_returns_a_rejection_as_a_status_with_its_pushback() {
     let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
     let client = steadfast::client().circuit_breaker(breaker.clone()).http(Peer::Internal).respond_http(Peer::Internal);
-    // Nobody listens there.
+    // No process listens there.
     let mut client = HealthClient::new(client.service(unused_channel()).unwrap());
     assert_eq!(client.check(HealthCheckRequest::default()).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(breaker.state(), BreakerState::Open);
@@ -182,7 +182,7 @@ async fn a_rejection_reaches_the_caller_of_a_generated_client_as_a_status_with_i
     let mut client = HealthClient::new(client.service(unused_channel()).unwrap());
     let status = client.check(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), rejected(&status)), (Code::ResourceExhausted, "load_shed"));
-    // Not known, so: do not retry.
+    // The hint is not known: do not retry.
     assert_eq!(pushback(&status), -1);
 
     let channel = serve(Scripted::checking(std::future::pending)).await;
@@ -191,17 +191,17 @@ async fn a_rejection_reaches_the_caller_of_a_generated_client_as_a_status_with_i
     let mut client = HealthClient::new(client.respond_http(Peer::Internal).service(channel).unwrap());
     let status = client.check(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), rejected(&status)), (Code::DeadlineExceeded, "timeout"));
-    // The work had begun: a failure like any other.
+    // The work had begun: an ordinary failure.
     assert!(status.metadata().get("grpc-retry-pushback-ms").is_none(), "{status:?}");
     assert!(status.metadata().get("steadfast-retry").is_none());
 }
 
-/// What is left of the deadline of the call at hand.
+/// The time left until the deadline of the current call.
 fn left() -> Option<Duration> {
     CallContext::current().deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-async fn a_deadline_passes_two_servers_and_shrinks() {
+async fn a_deadline_shrinks_across_two_servers() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let see = {
         let seen = seen.clone();
@@ -237,6 +237,6 @@ async fn a_deadline_passes_two_servers_and_shrinks() {
     let seen = seen.lock().unwrap().clone();
     let [("first", first), ("last", last)] = *seen else { panic!("{seen:?}") };
     assert!(first <= Duration::from_secs(60) && last <= first - Duration::from_millis(50), "{first:?}, then {last:?}");
-    // Far more than any machine needs.
+    // Far more time than any machine needs.
     assert!(last > Duration::from_secs(30), "{last:?}");
 }

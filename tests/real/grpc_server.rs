@@ -1,4 +1,4 @@
-//! `tonic_server`, beyond its limits and back.
+//! The example `tonic_server` above its limits and afterwards.
 
 use crate::process::{self, Server};
 use crate::trial::trials;
@@ -28,16 +28,16 @@ use tonic_health::pb::{
 use tower::service_fn;
 
 trials![
-    callers_over_the_rate_are_told_when_to_come_back,
-    callers_that_find_no_room_are_refused_and_those_that_stall_are_ended,
-    a_call_ends_with_the_time_that_its_caller_gives_it,
+    calls_above_the_rate_get_a_pushback,
+    calls_above_the_concurrency_limit_are_refused_and_stalled_calls_time_out,
+    a_call_ends_at_the_deadline_of_its_caller,
 ];
 
-/// What the example allows.
+/// The limits of the example.
 const IN_FLIGHT: usize = 32;
 const BURST: u32 = 100;
 
-/// A channel to the server, and how often it has connected.
+/// A channel to the server, and the number of its connections.
 async fn connect(server: &Server) -> (HealthClient<Channel>, Arc<AtomicU32>) {
     let address = server.address();
     let connections = Arc::new(AtomicU32::new(0));
@@ -58,12 +58,12 @@ fn pushback(status: &Status) -> Option<u64> {
     status.metadata().get("grpc-retry-pushback-ms").map(|value| value.to_str().unwrap().parse().unwrap())
 }
 
-async fn callers_over_the_rate_are_told_when_to_come_back() {
+async fn calls_above_the_rate_get_a_pushback() {
     let server = Server::start("tonic_server");
     let (client, connections) = connect(&server).await;
     assert_eq!(check(&client).await.unwrap().get_ref().status(), ServingStatus::Serving);
 
-    // All go on until 16 calls were refused: the last caller alone may be too slow for the rate.
+    // All callers go on until 16 calls were refused. A single caller may be too slow to exceed the rate.
     let (answered, refused) = (AtomicU32::new(1), AtomicU32::new(0));
     let callers = (0..16).map(async |_| {
         for _ in 0..1000 {
@@ -77,8 +77,8 @@ async fn callers_over_the_rate_are_told_when_to_come_back() {
             refused.fetch_add(1, Ordering::Relaxed);
             assert_eq!(status.code(), Code::ResourceExhausted);
             assert!(status.message().starts_with("rate limit: used up for another "), "{status}");
-            let wait = pushback(&status).expect("a rate limit knows when there will be tokens");
-            // One comes every 10 ms.
+            let wait = pushback(&status).expect("a rate limit knows when it has tokens again");
+            // A token comes every 10 ms.
             assert!((1..=10).contains(&wait), "{wait} ms");
         }
     });
@@ -87,17 +87,17 @@ async fn callers_over_the_rate_are_told_when_to_come_back() {
     assert!(refused >= 16, "{refused} of 16,000 calls were refused");
     assert!(answered.load(Ordering::Relaxed) >= BURST);
 
-    // Each of the callers may take the first token that comes, so wait for all of theirs.
+    // Any caller may take the next token, so wait for the tokens of all callers.
     tokio::time::sleep(Duration::from_millis(16 * 10)).await;
     assert_eq!(check(&client).await.unwrap().get_ref().status(), ServingStatus::Serving);
     assert_eq!(connections.load(Ordering::Relaxed), 1, "a refusal closed the connection");
 }
 
-async fn callers_that_find_no_room_are_refused_and_those_that_stall_are_ended() {
+async fn calls_above_the_concurrency_limit_are_refused_and_stalled_calls_time_out() {
     let server = Server::start("tonic_server");
     let (client, _) = connect(&server).await;
 
-    // Calls whose message never comes take all the places until their time is up.
+    // Calls whose message never comes take all permits until they time out.
     let stream = process::connect(server.address()).await.unwrap();
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -110,7 +110,7 @@ async fn callers_that_find_no_room_are_refused_and_those_that_stall_are_ended() 
     });
     let stalled = tokio::spawn(join_all(stalled));
 
-    // They get there sooner or later, but each is given only a second.
+    // They arrive at some time, but each has only one second.
     let mut refused = None;
     for _ in 0..50 {
         if let Err(status) = check(&client).await {
@@ -119,12 +119,12 @@ async fn callers_that_find_no_room_are_refused_and_those_that_stall_are_ended() 
         }
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
-    let status = refused.expect("all places are taken");
+    let status = refused.expect("all permits are taken");
     assert_eq!(
         (status.code(), status.message()),
         (Code::ResourceExhausted, "load shed: 32 calls are in flight already")
     );
-    // Nothing is known of when there will be room, so callers are not to try again.
+    // The limit does not know when a permit returns, so the pushback forbids a retry.
     assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
     assert_eq!(status.metadata().get("steadfast-rejected").unwrap(), "load_shed");
 
@@ -135,7 +135,7 @@ async fn callers_that_find_no_room_are_refused_and_those_that_stall_are_ended() 
     assert_eq!(check(&client).await.unwrap().get_ref().status(), ServingStatus::Serving);
 }
 
-async fn a_call_ends_with_the_time_that_its_caller_gives_it() {
+async fn a_call_ends_at_the_deadline_of_its_caller() {
     let server = Server::start("tonic_server");
     let stream = process::connect(server.address()).await.unwrap();
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_call_ends_with_the_time_that_its_caller_gives_it() {
     let header = |name| response.headers()[name].to_str().unwrap();
     match header("grpc-status") {
         "4" => assert!(header("grpc-message").starts_with("timeout: no answer by the deadline of the caller")),
-        // tonic has a timer of its own for it, which may be first.
+        // tonic has its own timer for this deadline, which may fire first.
         code => assert_eq!((code, header("grpc-message")), ("1", "Timeout expired")),
     }
 }

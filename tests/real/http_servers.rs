@@ -1,4 +1,4 @@
-//! `hyper_server` and `axum_server`, beyond their limits and back.
+//! The examples `hyper_server` and `axum_server` above their limits and afterwards.
 
 use crate::process::{self, Server};
 use crate::trial::trials;
@@ -19,16 +19,16 @@ use std::{
 };
 
 trials![
-    the_hyper_server_answers_what_fits_and_refuses_the_rest,
-    the_axum_server_answers_what_fits_and_refuses_the_rest,
-    the_hyper_server_tells_callers_over_the_rate_when_to_come_back,
-    the_axum_server_tells_callers_over_the_rate_when_to_come_back,
-    the_hyper_server_answers_in_its_own_words,
-    the_axum_server_answers_in_its_own_words_and_without_limits_for_its_health,
-    a_refusal_leaves_the_other_calls_on_an_http2_connection_alone,
+    the_hyper_server_refuses_calls_above_its_concurrency_limit,
+    the_axum_server_refuses_calls_above_its_concurrency_limit,
+    the_hyper_server_sends_retry_after_above_its_rate,
+    the_axum_server_sends_retry_after_above_its_rate,
+    the_hyper_server_sends_its_own_responses,
+    the_axum_server_sends_its_own_responses_and_exempts_its_health_check,
+    a_rejection_does_not_affect_other_calls_on_an_http2_connection,
 ];
 
-/// What both examples allow.
+/// The limits of both examples.
 const IN_FLIGHT: usize = 32;
 const BURST: usize = 100;
 
@@ -50,15 +50,15 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// Checks an answer of any kind against what the examples promise.
+    /// Checks any response against the promises of the examples.
     fn check(&self) {
         let (retry_after, mechanism, title, detail) = match self.status {
             StatusCode::OK => return,
-            // A fixed limit does not know when there will be room.
+            // A fixed limit does not know when a permit returns.
             StatusCode::SERVICE_UNAVAILABLE => {
                 (None, "load_shed", "Service Unavailable", "The service has too much to do at present.")
             }
-            // A new token comes every 10 ms, and the header counts whole seconds.
+            // A token comes every 10 ms, and the header counts whole seconds.
             StatusCode::TOO_MANY_REQUESTS => {
                 (Some("1"), "rate_limit", "Too Many Requests", "There were too many requests.")
             }
@@ -70,13 +70,13 @@ impl Answer {
         assert_eq!(self.header(CONTENT_TYPE), Some("application/problem+json"));
         let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         let status = self.status.as_u16();
-        // No word about the limits, which are no concern of strangers.
+        // The response reveals no limits to external callers.
         let expected = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
         assert_eq!(problem, expected);
     }
 }
 
-/// One TCP connection with HTTP/1, which is never opened again: a call on a closed one panics.
+/// An HTTP/1 connection that is never reopened: a call on a closed connection panics.
 struct Connection {
     sender: http1::SendRequest<Empty<Bytes>>,
 }
@@ -107,44 +107,45 @@ fn count(answers: &[Answer], status: StatusCode) -> usize {
     answers.iter().filter(|answer| answer.status == status).count()
 }
 
-/// More calls at once than fit get what fits done, the rest refused, and all connections are good for more.
-async fn what_does_not_fit_is_refused(example: &str, path: &str) {
+/// Makes more calls at once than the limit. Checks that the server answers as many as the limit allows and refuses the
+/// others, and that all connections stay usable.
+async fn calls_above_the_limit_are_refused(example: &str, path: &str) {
     let server = Server::start(example);
-    // Fewer than a burst, so that the rate limit stays out of it; and all connections are open before the first call.
+    // Fewer calls than a burst, so that the rate limit does not act. All connections are open before the first call.
     let mut connections = Connection::open_many(server.address(), 2 * IN_FLIGHT).await;
     for _ in 0..20 {
         let answers = join_all(connections.iter_mut().map(|connection| connection.get(path))).await;
         answers.iter().for_each(Answer::check);
         let refused = count(&answers, StatusCode::SERVICE_UNAVAILABLE);
         if refused > 0 {
-            // Whoever was refused found all places taken, by calls that were then answered.
+            // A refused call found all permits taken, by calls that were then answered.
             assert!(count(&answers, StatusCode::OK) >= IN_FLIGHT, "{answers:?}");
-            // There is room again for half as many of those who were refused.
+            // Then there are permits for half of the refused calls.
             let refused = connections.iter_mut().zip(&answers).filter(|(_, answer)| !answer.status.is_success());
             let again = join_all(refused.take(IN_FLIGHT / 2).map(|(connection, _)| connection.get(path))).await;
             assert_eq!(count(&again, StatusCode::OK), again.len(), "{again:?}");
             return;
         }
-        // The machine was so busy that the calls came one after the other. Give the rate limit time to forget them.
+        // On a busy machine the calls came one after the other. Wait until the rate limit has recovered.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     panic!("{} calls at once never met", 2 * IN_FLIGHT);
 }
 
-/// Callers over the rate are told when to come back, and when they do, on the same connection, are answered.
-async fn callers_over_the_rate_come_back_when_told(example: &str, path: &str) {
+/// Checks that calls above the rate get a hint, and that callers who wait for it are answered on the same connection.
+async fn callers_above_the_rate_succeed_after_the_hint(example: &str, path: &str) {
     let server = Server::start(example);
-    // Too few to be refused for want of room, enough to use up a burst in a fraction of a second.
+    // Too few callers to reach the concurrency limit, enough to use up a burst in a fraction of a second.
     let connections = Connection::open_many(server.address(), IN_FLIGHT - 2).await;
     let (calls, refused) = (AtomicUsize::new(0), AtomicBool::new(false));
     let callers = connections.into_iter().map(async |mut connection| {
         while !refused.load(Ordering::Relaxed) {
-            assert!(calls.fetch_add(1, Ordering::Relaxed) < 100 * BURST, "never refused");
+            assert!(calls.fetch_add(1, Ordering::Relaxed) < 100 * BURST, "no call was refused");
             let answer = connection.get(path).await;
             answer.check();
             assert_ne!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
             if let Some(seconds) = answer.header(RETRY_AFTER) {
-                // The others stop as well, so that afterwards there are tokens for all who were refused.
+                // The others stop too, so that the next tokens are for the refused callers.
                 refused.store(true, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_secs(seconds.parse().unwrap())).await;
                 assert_eq!(connection.get(path).await.status, StatusCode::OK);
@@ -155,30 +156,30 @@ async fn callers_over_the_rate_come_back_when_told(example: &str, path: &str) {
     assert!(calls.into_inner() > BURST);
 }
 
-async fn the_hyper_server_answers_what_fits_and_refuses_the_rest() {
-    what_does_not_fit_is_refused("hyper_server", "/").await;
+async fn the_hyper_server_refuses_calls_above_its_concurrency_limit() {
+    calls_above_the_limit_are_refused("hyper_server", "/").await;
 }
 
-async fn the_axum_server_answers_what_fits_and_refuses_the_rest() {
-    what_does_not_fit_is_refused("axum_server", "/orders/7").await;
+async fn the_axum_server_refuses_calls_above_its_concurrency_limit() {
+    calls_above_the_limit_are_refused("axum_server", "/orders/7").await;
 }
 
-async fn the_hyper_server_tells_callers_over_the_rate_when_to_come_back() {
-    callers_over_the_rate_come_back_when_told("hyper_server", "/").await;
+async fn the_hyper_server_sends_retry_after_above_its_rate() {
+    callers_above_the_rate_succeed_after_the_hint("hyper_server", "/").await;
 }
 
-async fn the_axum_server_tells_callers_over_the_rate_when_to_come_back() {
-    callers_over_the_rate_come_back_when_told("axum_server", "/orders").await;
+async fn the_axum_server_sends_retry_after_above_its_rate() {
+    callers_above_the_rate_succeed_after_the_hint("axum_server", "/orders").await;
 }
 
-async fn the_hyper_server_answers_in_its_own_words() {
+async fn the_hyper_server_sends_its_own_responses() {
     let server = Server::start("hyper_server");
     let mut connection = Connection::open(server.address()).await;
     let answer = connection.get("/anything").await;
     assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "GET /anything\n"));
 }
 
-async fn the_axum_server_answers_in_its_own_words_and_without_limits_for_its_health() {
+async fn the_axum_server_sends_its_own_responses_and_exempts_its_health_check() {
     let server = Server::start("axum_server");
     let mut connection = Connection::open(server.address()).await;
     assert_eq!(connection.get("/orders/7").await.body, "order 7\n");
@@ -188,7 +189,7 @@ async fn the_axum_server_answers_in_its_own_words_and_without_limits_for_its_hea
     }
 }
 
-async fn a_refusal_leaves_the_other_calls_on_an_http2_connection_alone() {
+async fn a_rejection_does_not_affect_other_calls_on_an_http2_connection() {
     let server = Server::start("hyper_server");
     let stream = process::connect(server.address()).await.unwrap();
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();

@@ -1,9 +1,9 @@
-//! What only real sockets, files and processes can show: the examples at work, the layers among the libraries that they
-//! are made for, and what is kept in Redis, in files and behind HTTP.
+//! Tests with real sockets, files and processes: the examples, the layers together with the libraries that they
+//! support, and state in Redis, in files and behind HTTP.
 //!
-//! Servers are processes of their own on free ports of the loopback interface. They are stopped when their test ends.
-//! Machines stall, so these tests never assert that something took little time, only that it took no longer than many
-//! times its due.
+//! Servers are separate processes on free ports of the loopback interface. They stop when their test ends. Machines may
+//! stall, so these tests never assert that something was fast, only that it took no longer than many times the expected
+//! time.
 
 #[path = "../support/durable.rs"]
 #[allow(dead_code, reason = "every test binary uses a part of it")]
@@ -77,6 +77,6 @@ fn main() -> ExitCode {
         needing(server::missing(), runtimes::trials()),
         needing(server::missing(), telemetry::trials()),
     ];
-    // Most of them wait for processes most of the time.
+    // Most tests mostly wait for processes.
     trial::run(trials.into_iter().flatten().collect(), 6)
 }

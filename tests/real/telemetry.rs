@@ -1,4 +1,4 @@
-//! All metrics in one scenario, as the exporter for Prometheus prints them.
+//! All metrics in one scenario, as the Prometheus exporter prints them.
 
 use crate::{
     durable_fixture::{append, queue},
@@ -31,7 +31,7 @@ trials![each_metric_of_the_table_is_printed_with_its_type_and_labels, a_million_
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An exporter that prints what is collected for it.
+/// An exporter that prints the collected metrics.
 struct Exporter {
     metrics: Metrics,
     recorder: PrometheusRecorder,
@@ -58,7 +58,7 @@ fn series(line: &str) -> (&str, BTreeSet<&str>) {
     (name, names.filter(|label| *label != "le").collect())
 }
 
-/// Fails unless the metric is printed with its type, and each line of it with its labels.
+/// Checks that the metric is printed with its type, and each of its lines with its labels.
 fn check(info: &MetricInfo, text: &str) {
     let kind = match info.kind {
         MetricKind::Counter => "counter",
@@ -84,7 +84,7 @@ async fn each_metric_of_the_table_is_printed_with_its_type_and_labels() {
     let metrics = Metrics::new();
     let exporter = Exporter::new(metrics.clone());
 
-    // A client whose service fails, asks to stay away in words that nobody reads, and is retried.
+    // A client whose service fails, sends a malformed `Retry-After`, and is retried.
     let down = service_fn(async |_: Request<String>| {
         let mut answer = Response::new(String::new());
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -109,7 +109,7 @@ async fn each_metric_of_the_table_is_printed_with_its_type_and_labels() {
     let wrong = StackConfig { timeout: Some(Duration::ZERO), ..StackConfig::default() };
     control.apply(&wrong).expect_err("a timeout of nothing");
 
-    // A server whose calls wait, and one whose keys have a breaker each.
+    // A server whose calls wait, and a server with a breaker per key.
     let keyed = Keyed::<u32>::builder(16, Quota::new(100, SECOND)).build().expect("a limit");
     let server = steadfast::server()
         .observe("orders", metrics.clone())
@@ -125,7 +125,7 @@ async fn each_metric_of_the_table_is_printed_with_its_type_and_labels() {
     let (one, other) = tokio::join!(server.clone().oneshot(1), server.clone().oneshot(2));
     one.and(other).expect("both are served");
 
-    // What is in no stack.
+    // Mechanisms that are in no stack.
     let (shared, _flusher) =
         WriteBehind::builder(Embedded::new(), Quota::new(100, SECOND), 2).build().expect("a limit");
     shared.try_acquire(b"key", 1).expect("a token");
@@ -146,7 +146,7 @@ async fn each_metric_of_the_table_is_printed_with_its_type_and_labels() {
 
     let text = exporter.scrape();
     METRICS.iter().for_each(|info| check(info, &text));
-    // Nothing else has the prefix, and a second scrape prints the same series.
+    // No other metric has the prefix, and a second scrape prints the same series.
     for line in text.lines().filter(|line| line.starts_with("steadfast_")) {
         let (name, _) = series(line);
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);

@@ -32,12 +32,12 @@ use tokio::{
 use tower::{ServiceExt, service_fn};
 
 trials![
-    a_streaming_upload_is_sent_again_byte_for_byte,
-    an_upload_whose_first_attempt_was_answered_before_it_was_read_is_sent_again,
-    an_upload_above_the_cap_is_sent_once_and_the_caller_gets_the_answer,
-    the_service_is_sent_what_is_left_of_the_callers_deadline,
-    a_service_that_is_gone_is_a_bad_gateway,
-    a_stream_through_reqwest_is_sent_again_byte_for_byte,
+    a_streaming_upload_is_retried_byte_for_byte,
+    an_upload_answered_before_it_was_read_is_retried,
+    an_upload_above_the_cap_is_sent_once_and_the_caller_gets_the_response,
+    the_service_receives_the_rest_of_the_callers_deadline,
+    a_service_that_is_down_is_a_bad_gateway,
+    a_stream_through_reqwest_is_retried_byte_for_byte,
 ];
 
 /// The cap of the proxy.
@@ -45,7 +45,7 @@ const CAP: usize = 1 << 20;
 /// A new budget has less than one retry, and ten calls earn one.
 const CALLS_FOR_A_RETRY: usize = 10;
 
-/// What the server does with the first upload that it sees.
+/// The server's reaction to the first upload.
 #[derive(Clone, Copy, Debug)]
 enum First {
     Reads,
@@ -55,7 +55,7 @@ enum First {
 #[derive(Debug)]
 struct Seen {
     headers: HeaderMap,
-    /// `None` where it was not read.
+    /// `None` if it was not read.
     body: Option<Bytes>,
 }
 
@@ -80,7 +80,7 @@ impl Service {
     }
 }
 
-/// Fails a PUT of which it has seen no other since the list was emptied. Answers all else at once.
+/// Fails the first PUT since the list was cleared. Answers all other requests at once.
 async fn answer(State(service): State<Service>, request: Request) -> impl IntoResponse {
     if request.method() == "GET" {
         service.seen.lock().unwrap().push(Seen { headers: request.headers().clone(), body: None });
@@ -97,12 +97,12 @@ async fn answer(State(service): State<Service>, request: Request) -> impl IntoRe
     (status, [("retry-after", "0")])
 }
 
-/// Bytes of which no two pieces are alike.
+/// Bytes in which no two pieces are equal.
 fn bytes(length: usize) -> Bytes {
     (0..length).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>().into()
 }
 
-/// In pieces of odd lengths and with pauses, so that the length is not known from the beginning.
+/// A stream of pieces of odd lengths with pauses, whose length is not known in advance.
 fn streamed(bytes: Bytes) -> UnsyncBoxBody<Bytes, Infallible> {
     let piece = (bytes.len() / 7).max(1) + 1;
     let pieces: Vec<_> =
@@ -113,7 +113,7 @@ fn streamed(bytes: Bytes) -> UnsyncBoxBody<Bytes, Infallible> {
     })))
 }
 
-/// One connection to the proxy for each call: it closes that of an upload which was answered before it was read.
+/// One connection for each call: the proxy closes the connection of an upload that it answered without reading it.
 async fn call(
     proxy: &Server,
     request: hyper::http::request::Builder,
@@ -131,7 +131,7 @@ async fn get(proxy: &Server, deadline: Option<&str>) -> Response<Incoming> {
     call(proxy, request, UnsyncBoxBody::new(Body::empty().map_err(|_| unreachable!()))).await
 }
 
-/// The proxy, with retries to spend.
+/// The proxy, with retries in its budget.
 async fn proxy(service: &Service, address: SocketAddr) -> Server {
     let proxy = Server::start_with("proxy", &[&address.to_string()]);
     for _ in 0..CALLS_FOR_A_RETRY {
@@ -141,7 +141,7 @@ async fn proxy(service: &Service, address: SocketAddr) -> Server {
     proxy
 }
 
-async fn is_sent_again(first: First) {
+async fn is_retried(first: First) {
     let (service, address) = Service::start(first).await;
     let proxy = proxy(&service, address).await;
     let upload = bytes(300_001);
@@ -157,15 +157,15 @@ async fn is_sent_again(first: First) {
     assert!(seen[1].body.as_ref() == Some(&upload), "the second attempt differs");
 }
 
-async fn a_streaming_upload_is_sent_again_byte_for_byte() {
-    is_sent_again(First::Reads).await;
+async fn a_streaming_upload_is_retried_byte_for_byte() {
+    is_retried(First::Reads).await;
 }
 
-async fn an_upload_whose_first_attempt_was_answered_before_it_was_read_is_sent_again() {
-    is_sent_again(First::DoesNotRead).await;
+async fn an_upload_answered_before_it_was_read_is_retried() {
+    is_retried(First::DoesNotRead).await;
 }
 
-async fn an_upload_above_the_cap_is_sent_once_and_the_caller_gets_the_answer() {
+async fn an_upload_above_the_cap_is_sent_once_and_the_caller_gets_the_response() {
     let (service, address) = Service::start(First::Reads).await;
     let proxy = proxy(&service, address).await;
     let upload = bytes(CAP + 1);
@@ -177,11 +177,11 @@ async fn an_upload_above_the_cap_is_sent_once_and_the_caller_gets_the_answer() {
     assert!(seen[0].body.as_ref() == Some(&upload));
 }
 
-async fn the_service_is_sent_what_is_left_of_the_callers_deadline() {
+async fn the_service_receives_the_rest_of_the_callers_deadline() {
     let (service, address) = Service::start(First::Reads).await;
     let proxy = proxy(&service, address).await;
     let left = |seen: &Seen| seen.headers["steadfast-deadline-ms"].to_str().unwrap().parse::<u64>().unwrap();
-    // An attempt of the proxy has three seconds.
+    // The proxy gives each attempt three seconds.
     assert_eq!(get(&proxy, None).await.status(), StatusCode::OK);
     let without = left(&service.seen()[0]);
     assert!((2000..=3000).contains(&without), "{without} ms");
@@ -193,8 +193,8 @@ async fn the_service_is_sent_what_is_left_of_the_callers_deadline() {
     assert_eq!(service.seen().len(), 0);
 }
 
-async fn a_service_that_is_gone_is_a_bad_gateway() {
-    // Bound, so that no other server gets the port, but without a listener.
+async fn a_service_that_is_down_is_a_bad_gateway() {
+    // Bound, so that no other server gets the port, but not listening.
     let gone = TcpSocket::new_v4().unwrap();
     gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let proxy = Server::start_with("proxy", &[&gone.local_addr().unwrap().to_string()]);
@@ -203,7 +203,7 @@ async fn a_service_that_is_gone_is_a_bad_gateway() {
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 0);
 }
 
-async fn a_stream_through_reqwest_is_sent_again_byte_for_byte() {
+async fn a_stream_through_reqwest_is_retried_byte_for_byte() {
     let (service, address) = Service::start(First::Reads).await;
     let client = reqwest::Client::builder().retry(reqwest::retry::never()).build().unwrap();
     let stack = steadfast::client()
@@ -215,7 +215,7 @@ async fn a_stream_through_reqwest_is_sent_again_byte_for_byte() {
         }))
         .unwrap();
     let upload = bytes(300_001);
-    // Without and with a length that is known from the beginning.
+    // Without and with a length that is known in advance.
     for body in
         [reqwest::Body::wrap_stream(streamed(upload.clone()).into_data_stream()), reqwest::Body::from(upload.clone())]
     {
@@ -224,7 +224,7 @@ async fn a_stream_through_reqwest_is_sent_again_byte_for_byte() {
         let seen = service.seen();
         assert_eq!(seen.len(), 2);
         assert!(seen.iter().all(|seen| seen.body.as_ref() == Some(&upload)));
-        // A stranger does not learn how often.
+        // An external service does not learn the number of the attempt.
         assert!(seen.iter().all(|seen| !seen.headers.contains_key("steadfast-attempt")));
     }
 }

@@ -1,4 +1,4 @@
-//! Places that last until bodies are sent, on a real server with readers of all kinds.
+//! Permits that last until bodies are sent, on a real server with many kinds of readers.
 
 use crate::trial::trials;
 use axum::{
@@ -27,25 +27,25 @@ use tokio::{
     time::sleep,
 };
 
-trials![no_more_bodies_are_sent_at_once_than_there_are_places];
+trials![there_are_never_more_bodies_in_progress_than_permits];
 
 const PLACES: usize = 8;
 const CLIENTS: usize = 40;
-/// Answers that each client gets.
+/// The responses that each client gets.
 const ANSWERS: usize = 3;
-/// Small, so that a body does not vanish in the buffers of the kernel, and slow readers hold it up.
+/// Small, so that a body does not fit into the kernel's buffers, and slow readers delay it.
 const SOCKET_BUFFER: u32 = 16 * 1024;
 const CHUNK: usize = 16 * 1024;
 const CHUNKS: usize = 32;
 
-/// Bodies that are being sent.
+/// The bodies in progress.
 #[derive(Default)]
 struct Sending {
     now: AtomicUsize,
     most: AtomicUsize,
 }
 
-/// A body that counts itself from its making to its drop.
+/// A body that counts itself from its creation to its drop.
 struct Counted {
     sending: Arc<Sending>,
     chunks: usize,
@@ -78,14 +78,14 @@ impl hyper::body::Body for Counted {
     }
 }
 
-/// What a client does with an answer.
+/// How a client reads a response.
 #[derive(Clone, Copy, Debug)]
 enum Reader {
     Fast,
     Slow,
-    /// Closes its connection when it has half of the body.
+    /// Closes its connection after half of the body.
     Vanishes,
-    /// Closes its connection after a while in which it reads nothing.
+    /// Closes its connection after reading nothing for a while.
     Stalls,
 }
 
@@ -100,7 +100,7 @@ async fn serve(limiter: Limiter, sending: Arc<Sending>) -> SocketAddr {
     };
     let router = Router::new().route("/", get(answer)).layer(stack);
     let socket = TcpSocket::new_v4().unwrap();
-    // Connections inherit it.
+    // Connections inherit this size.
     socket.set_send_buffer_size(SOCKET_BUFFER).unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1024).unwrap();
@@ -109,7 +109,7 @@ async fn serve(limiter: Limiter, sending: Arc<Sending>) -> SocketAddr {
     address
 }
 
-/// Sends a request, and returns the connection and whether the request was admitted, with all that came with the head.
+/// Sends a request. Returns the connection, whether the request was admitted, and all bytes that came with the head.
 async fn ask(address: SocketAddr) -> (TcpStream, bool, usize) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(SOCKET_BUFFER).unwrap();
@@ -127,7 +127,7 @@ async fn ask(address: SocketAddr) -> (TcpStream, bool, usize) {
     }
 }
 
-/// Reads an answer, of whose body `read` bytes have come.
+/// Reads a response. `read` bytes of its body have come already.
 async fn read(reader: Reader, mut stream: TcpStream, mut read: usize) {
     let mut buffer = vec![0; CHUNK];
     if matches!(reader, Reader::Stalls) {
@@ -142,13 +142,13 @@ async fn read(reader: Reader, mut stream: TcpStream, mut read: usize) {
             _ => {}
         }
         if count == 0 {
-            // All of it, since the connection ends only after the body.
+            // The whole body, because the connection ends only after it.
             return assert_eq!(read, CHUNK * CHUNKS);
         }
     }
 }
 
-async fn no_more_bodies_are_sent_at_once_than_there_are_places() {
+async fn there_are_never_more_bodies_in_progress_than_permits() {
     let limiter = Limiter::fixed(PLACES).unwrap();
     let sending = Arc::new(Sending::default());
     let address = serve(limiter.clone(), sending.clone()).await;
@@ -171,7 +171,7 @@ async fn no_more_bodies_are_sent_at_once_than_there_are_places() {
 
     assert_eq!(sending.most.load(Ordering::SeqCst), PLACES);
     assert!(refused.into_inner() > 0);
-    // The server sees some of the last connections end a little later.
+    // The server notices the end of some connections a little later.
     while limiter.in_flight() > 0 || sending.now.load(Ordering::SeqCst) > 0 {
         sleep(Duration::from_millis(1)).await;
     }
