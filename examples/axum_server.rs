@@ -1,13 +1,13 @@
-//! An axum server that refuses at once what it cannot do in time.
+//! An axum server that rejects requests above its capacity at once.
 //!
 //! ```sh
-//! cargo run --features http --example axum_server -- 8080 # or any free port, if none is named
+//! cargo run --features http --example axum_server -- 8080 # without a port, any free port
 //! curl -i http://127.0.0.1:8080/orders/7
 //! ```
 //!
-//! Ctrl-C stops it. Beyond its limits callers get `503 Service Unavailable`, or `429 Too Many Requests` with a
-//! `Retry-After`; after a second they get `504 Gateway Timeout`. No `HandleErrorLayer` is needed: the stack answers
-//! rejections itself and adds no error of its own.
+//! Ctrl-C stops it. Above its limits, callers get `503 Service Unavailable`, or `429 Too Many Requests` with a
+//! `Retry-After`. After one second they get `504 Gateway Timeout`. No `HandleErrorLayer` is needed: the stack turns
+//! rejections into responses and does not change the error type.
 
 use axum::{Router, extract::Path, routing::get};
 use std::{env, net::Ipv4Addr, time::Duration};
@@ -20,19 +20,20 @@ async fn main() -> Result<(), BoxError> {
     let port = env::args().nth(1).map_or(Ok(0), |port| port.parse())?;
 
     let stack = steadfast::server()
-        // What the callers, all together, have been promised. Counts requests, however cheap or dear they are.
+        // The rate promised to all callers together. Counts requests, not their cost.
         .rate_limit(TokenBucket::builder(100, Duration::from_secs(1)).burst(100).build()?)
-        // What the server can do: 500 requests per second at 50 ms each are 25 in flight, by Little's law. A few more
-        // absorb bursts; many more would only wait in line.
+        // The capacity of the server: 500 requests per second at 50 ms each are 25 in flight, by Little's law. A few
+        // more absorb bursts. Many more would only queue.
         .load_shed(Limiter::fixed(32)?)
-        // No caller waits longer than this for an answer, so no work goes on for longer either. A caller that sends a
-        // shorter deadline gets that. Calls that a handler makes through a stack of `steadfast::client()` inherit what
-        // is left of it.
+        // The longest time that a caller waits, so work stops after it too. A shorter deadline of the caller applies.
+        // Calls that a handler makes through a stack of `steadfast::client()` inherit the rest of the deadline.
         .timeout(Duration::from_secs(1))
-        // Strangers: they may ask for less time or importance, never for more, and are not told the limits.
+        // External callers may ask for less time or criticality, never for more, and responses do not reveal the
+        // limits.
         .http(Peer::External)
-        // A slow reader costs memory until it has read all, so its call keeps its place and its deadline until then. A
-        // route that streams for longer puts `steadfast::http::NoBodyDeadline` into the extensions of its responses.
+        // A slow reader costs memory until it has read the whole body, so its call keeps its permit and its deadline
+        // until then. A route with longer streams puts `steadfast::http::NoBodyDeadline` into the extensions of its
+        // responses.
         .whole_body()
         .layer()?;
     eprint!("{}", stack.explain());
@@ -40,10 +41,10 @@ async fn main() -> Result<(), BoxError> {
     let app = Router::new()
         .route("/orders", get(all_orders))
         .route("/orders/{number}", get(one_order))
-        // axum makes a service of the layer for each route. They share one state: the limits are those of all routes
-        // above, together. For a route with limits of its own, give it a stack of its own.
+        // axum applies the layer to each route. All routes above share its state, and so the limits. A route with its
+        // own limits needs its own stack.
         .layer(stack)
-        // Below the layer, so without limits: a server that is busy is not dead, and must not be restarted.
+        // Added after the layer, so without limits: a busy server must not be restarted.
         .route("/health", get(async || "alive\n"));
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
@@ -52,7 +53,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Stands for your own work, which takes 50 ms here.
+/// A placeholder for your own work, which takes 50 ms here.
 async fn all_orders() -> &'static str {
     tokio::time::sleep(Duration::from_millis(50)).await;
     "orders 1 to 9\n"

@@ -1,11 +1,11 @@
-//! hyper-util's client behind a stack: retries with a budget, a circuit breaker, and an end to every wait.
+//! A stack around hyper-util's client: retries with a budget, a circuit breaker, and a timeout for every wait.
 //!
 //! ```sh
-//! cargo run --features http --example hyper_client                   # against a flaky server of its own
-//! cargo run --features http --example hyper_client -- 127.0.0.1:8080 # against another, such as `hyper_server`
+//! cargo run --features http --example hyper_client                   # against its own flaky server
+//! cargo run --features http --example hyper_client -- 127.0.0.1:8080 # against another server, such as `hyper_server`
 //! ```
 //!
-//! Stop the other server while the calls go on, and see that they fail fast.
+//! Stop the other server during the calls to see them fail fast.
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, body::Bytes};
@@ -24,42 +24,44 @@ use tower::{BoxError, ServiceExt};
 async fn main() -> Result<(), BoxError> {
     let address = if let Some(address) = env::args().nth(1) { address } else { flaky_server().await?.to_string() };
     let mut connector = HttpConnector::new();
-    // A host that is gone does not even refuse. Below the attempt timeout, so that the error says what is wrong.
+    // A dead host does not even refuse connections. Shorter than the attempt timeout, so that the error names the
+    // cause.
     connector.set_connect_timeout(Some(Duration::from_millis(200)));
     let client = Client::builder(TokioExecutor::new())
-        // Less than servers keep idle connections open, commonly a minute: a call on a closed one fails.
+        // Shorter than the idle timeout of servers, commonly a minute: a call on a closed connection fails.
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(20))
-        // Retries are the stack's, which knows their budget. Two layers of retries multiply.
+        // The stack retries, within its budget. Two layers of retries multiply.
         .retry_canceled_requests(false)
         .build::<_, Full<Bytes>>(connector);
 
-    // Opens when half of the calls fail or, for clients with few calls, ten in a row.
+    // Opens when half of the calls fail, or ten in a row for clients with few calls.
     let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).consecutive_failures(10).build()?;
-    // One retry for every five calls: however many fail, retries add at most a fifth to the load.
+    // One retry for every five calls: retries add at most a fifth to the load, even if all calls fail.
     let budget = RetryBudget::builder().ratio(0.2).build()?;
     let api = steadfast::client()
-        // As long as a user waits. It covers 3 attempts, and leaves room for a `Retry-After` of a second.
+        // The longest time that a user waits: 3 attempts, and a `Retry-After` of one second.
         .timeout(Duration::from_secs(2))
-        // An answer that fails three times in a row is no passing fault. Repeats GET, PUT, DELETE and the like; a POST
-        // only with an `Idempotency-Key`, or where no connection was made, so that the server has not seen it.
+        // Three failures in a row are no passing fault. Retries idempotent methods such as GET, PUT and DELETE. Retries
+        // a POST only with an `Idempotency-Key`, or if no connection was made, because the server has then not received
+        // it.
         .retry(http::retry(3).budget(budget))
         .circuit_breaker(breaker.clone())
-        // Well above the slowest usual answer of 60 ms: who has not answered by now is better asked again.
+        // Well above the slowest usual response of 60 ms: after this time, a new attempt is more likely to succeed.
         .attempt_timeout(Duration::from_millis(300))
         .http_by(Peer::External, Verdict::new(Peer::External).unsent(legacy::Error::is_connect))
-        // The timeouts cover the body, too, and a body that breaks off is a failure to the breaker.
+        // The timeouts also cover the body, and a truncated body is a failure for the breaker.
         .whole_body()
         .service(client)?;
     println!("{}", api.explain());
 
-    // Twenty calls in some two seconds: time enough to stop the server in between.
+    // Twenty calls in about two seconds: enough time to stop the server during the calls.
     for number in 1..=20 {
         let request = Request::get(format!("http://{address}/")).body(Full::default())?;
         match api.clone().oneshot(request).await {
             Ok(response) => {
                 let status = response.status();
-                // At most a megabyte: a server out of control must not fill the memory.
+                // At most 1 MB: a faulty server must not fill the memory.
                 match Limited::new(response.into_body(), 1 << 20).collect().await {
                     Ok(body) => println!("call {number}: {status}, {} bytes", body.to_bytes().len()),
                     Err(error) => println!("call {number}: {status}, then failed: {error}"),
@@ -74,7 +76,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Only for this example to run alone: every fifth answer is a `500`.
+/// Lets this example run alone: every fifth response is a `500`.
 async fn flaky_server() -> io::Result<SocketAddr> {
     static REQUESTS: AtomicU32 = AtomicU32::new(1);
     async fn answer() -> StatusCode {

@@ -1,13 +1,13 @@
-//! A hyper server, HTTP/1 and HTTP/2, that refuses at once what it cannot do in time.
+//! A hyper server for HTTP/1 and HTTP/2 that rejects requests above its capacity at once.
 //!
 //! ```sh
-//! cargo run --features http --example hyper_server -- 8080 # or any free port, if none is named
+//! cargo run --features http --example hyper_server -- 8080 # without a port, any free port
 //! curl -i http://127.0.0.1:8080/
 //! ```
 //!
-//! Ctrl-C stops it. Beyond its limits callers get `503 Service Unavailable`, or `429 Too Many Requests` with a
-//! `Retry-After`; after a second they get `504 Gateway Timeout`. The connection stays open, but for HTTP/1 requests
-//! with a body: hyper closes it when the answer is there before the body is read.
+//! Ctrl-C stops it. Above its limits, callers get `503 Service Unavailable`, or `429 Too Many Requests` with a
+//! `Retry-After`. After one second they get `504 Gateway Timeout`. The connection stays open, except for HTTP/1
+//! requests with a body: hyper closes it if the response comes before the body is read.
 
 use http_body_util::Full;
 use hyper::{
@@ -29,18 +29,19 @@ async fn main() -> Result<(), BoxError> {
     let port = env::args().nth(1).map_or(Ok(0), |port| port.parse())?;
 
     let service = steadfast::server()
-        // What the callers, all together, have been promised. Counts requests, however cheap or dear they are.
+        // The rate promised to all callers together. Counts requests, not their cost.
         .rate_limit(TokenBucket::builder(100, Duration::from_secs(1)).burst(100).build()?)
-        // What the server can do: 500 requests per second at 50 ms each are 25 in flight, by Little's law. A few more
-        // absorb bursts; many more would only wait in line.
+        // The capacity of the server: 500 requests per second at 50 ms each are 25 in flight, by Little's law. A few
+        // more absorb bursts. Many more would only queue.
         .load_shed(Limiter::fixed(32)?)
-        // No caller waits longer than this for an answer, so no work goes on for longer either. A caller that sends a
-        // shorter deadline gets that.
+        // The longest time that a caller waits, so work stops after it too. A shorter deadline of the caller applies.
         .timeout(Duration::from_secs(1))
-        // Rejections become responses, since an `Err` would abort the connection, with all other requests on it. The
-        // callers are strangers: they may ask for less time or importance, never for more, and are not told the limits.
+        // Rejections become responses, because an `Err` would abort the connection with all other requests on it.
+        // External callers may ask for less time or criticality, never for more, and responses do not reveal the
+        // limits.
         .http(Peer::External)
-        // A slow reader costs memory until it has read all, so its call keeps its place and its deadline until then.
+        // A slow reader costs memory until it has read the whole body, so its call keeps its permit and its deadline
+        // until then.
         .whole_body()
         .service(service_fn(answer))?;
     eprint!("{}", service.explain());
@@ -51,17 +52,17 @@ async fn main() -> Result<(), BoxError> {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file descriptors, most likely. Give the connections that hold them time to end.
+                // The process has probably no file descriptors left. Wait for connections to end.
                 eprintln!("cannot accept: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        // A clone per connection; all of them share the limits.
+        // A clone per connection. All clones share the limits.
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
             let mut connection = auto::Builder::new(TokioExecutor::new());
-            // With a timer hyper gives up on callers that do not finish sending their headers.
+            // With a timer, hyper gives up on callers that do not finish their headers.
             connection.http1().timer(TokioTimer::new());
             connection.http2().timer(TokioTimer::new());
             if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
@@ -71,7 +72,7 @@ async fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Stands for your own work, which takes 50 ms here.
+/// A placeholder for your own work, which takes 50 ms here.
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     tokio::time::sleep(Duration::from_millis(50)).await;
     Ok(Response::new(Full::from(format!("{} {}\n", request.method(), request.uri().path()))))

@@ -1,9 +1,8 @@
-//! reqwest behind a stack: a circuit breaker for each host, one budget for all retries, and uploads that are sent
-//! again.
+//! A stack around reqwest: a circuit breaker per host, one budget for all retries, and retried uploads.
 //!
 //! ```sh
-//! cargo run --features http --example reqwest_client                   # against two of its own, one of them down
-//! cargo run --features http --example reqwest_client -- 127.0.0.1:8080 # against others, any number of them
+//! cargo run --features http --example reqwest_client                   # against two servers of its own, one of them down
+//! cargo run --features http --example reqwest_client -- 127.0.0.1:8080 # against any number of other servers
 //! ```
 
 use axum::http::{Request, Response, StatusCode};
@@ -23,30 +22,31 @@ async fn main() -> Result<(), BoxError> {
         hosts = vec![server(5).await?, server(1).await?];
     }
     let client = Client::builder()
-        // A host that is gone does not even refuse. Below the attempt timeout, so that the error says what is wrong.
+        // A dead host does not even refuse connections. Shorter than the attempt timeout, so that the error names the
+        // cause.
         .connect_timeout(Duration::from_millis(200))
-        // Less than servers keep idle connections open, commonly a minute: a call on a closed one fails.
+        // Shorter than the idle timeout of servers, commonly a minute: a call on a closed connection fails.
         .pool_idle_timeout(Duration::from_secs(20))
-        // Retries are the stack's, which knows their budget. Two layers of retries multiply.
+        // The stack retries, within its budget. Two layers of retries multiply.
         .retry(retry::never())
         .build()?;
 
-    // Each opens when half of the calls to its host fail or, for clients with few calls, ten in a row.
+    // Each opens when half of the calls to its host fail, or ten in a row for clients with few calls.
     let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).consecutive_failures(10);
     let breakers = PerKey::new(http::authority, breaker)?;
-    // One retry for every five calls to any host: a host that is down takes no more from this client than that.
+    // One retry for every five calls to any host. A host that is down can use no more retries than that.
     let budget = RetryBudget::builder().ratio(0.2).build()?;
     let api = steadfast::client()
-        // As long as a user waits. It covers 3 attempts, and leaves room for a `Retry-After` of a second.
+        // The longest time that a user waits: 3 attempts, and a `Retry-After` of one second.
         .timeout(Duration::from_secs(2))
-        // An answer that fails three times in a row is no passing fault. Bodies are replayed, streams as well, up to 64
-        // KiB of each. A POST is repeated only with an `Idempotency-Key`, or where no connection was made.
+        // Three failures in a row are no passing fault. Bodies of up to 64 KiB are replayed, including streams. A POST
+        // is retried only with an `Idempotency-Key`, or if no connection was made.
         .retry(http::retry(3).budget(budget).bodies(http::DEFAULT_REPLAY_CAP, Body::wrap))
         .circuit_breaker(breakers.clone())
-        // Well above the slowest usual answer of 60 ms: who has not answered by now is better asked again.
+        // Well above the slowest usual response of 60 ms: after this time, a new attempt is more likely to succeed.
         .attempt_timeout(Duration::from_millis(300))
         .http_by(Peer::External, Verdict::new(Peer::External).unsent(reqwest::Error::is_connect))
-        // The timeouts cover the body, too, and a body that breaks off is a failure to the breaker.
+        // The timeouts also cover the body, and a truncated body is a failure for the breaker.
         .whole_body()
         .service(service_fn(move |request: Request<Body>| {
             let client = client.clone();
@@ -61,7 +61,7 @@ async fn main() -> Result<(), BoxError> {
             match api.clone().oneshot(Request::put(format!("http://{host}/notes/{number}")).body(upload)?).await {
                 Ok(response) => {
                     let status = response.status();
-                    // At most a megabyte: a server out of control must not fill the memory.
+                    // At most 1 MB: a faulty server must not fill the memory.
                     match Limited::new(response.into_body(), 1 << 20).collect().await {
                         Ok(body) => println!("call {number}: {host}: {status}, {} bytes", body.to_bytes().len()),
                         Err(error) => println!("call {number}: {host}: {status}, then failed: {error}"),
@@ -77,7 +77,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Only for this example to run alone: one in `fails_every` answers is a `502`, all others are an echo.
+/// Lets this example run alone: one in `fails_every` responses is a `502`, all others are an echo.
 async fn server(fails_every: u32) -> io::Result<String> {
     let requests = Arc::new(AtomicU32::new(1));
     let answer = move |body: String| {
