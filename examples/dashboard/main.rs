@@ -1,15 +1,14 @@
-//! A server with a live page of its stacks, while they meet a calm, a rush, a slow dependency, an outage and the
-//! recovery, again and again.
+//! A server with a live page of its stacks, during a repeating scenario: calm, rush, slow dependency, outage, recovery.
 //!
 //! ```sh
 //! cargo run --features metrics,serde --example dashboard -- --port 8080
 //! ```
 //!
-//! It prints its address and the token for the switches. Open the address in a browser. `/metrics` is for Prometheus;
-//! `grafana.json` is a dashboard of these metrics, and `alerts.yaml` has rules for alerts.
+//! It prints its address and the token for the switches. Open the address in a browser. `/metrics` serves Prometheus.
+//! `grafana.json` is a dashboard of these metrics, and `alerts.yaml` has alert rules.
 //!
-//! The server stack `orders` stands before a handler that pays through the client stack `payments`. Callers and the
-//! dependency are tasks of this process. Copy the folder `board` into a server of your own.
+//! The server stack `orders` wraps a handler that pays through the client stack `payments`. Callers and the dependency
+//! are tasks of this process. Copy the folder `board` into your own server.
 
 mod board;
 mod scenario;
@@ -28,27 +27,27 @@ use steadfast::telemetry::{BUCKETS, Metrics};
 use tokio::net::TcpListener;
 use tower::BoxError;
 
-/// Shows stacks on a live page, under a scenario that repeats.
+/// Shows stacks on a live page, during a repeating scenario.
 #[derive(Parser)]
 #[command(name = "dashboard")]
 struct Arguments {
-    /// The port to listen on; any free one if none is named
+    /// The port to listen on. Default: any free port
     #[arg(long, default_value_t = 0)]
     port: u16,
 
-    /// For the times of arrivals and of the dependency
+    /// The seed of the arrival times and the latencies
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Ends after the first round of all phases
+    /// Ends after one round of all phases
     #[arg(long)]
     once: bool,
 
-    /// How many times faster one phase follows another
+    /// Shortens the phases by this factor
     #[arg(long, value_name = "N", value_parser = speed, default_value = "1")]
     speed: f64,
 
-    /// The token for the switches; a random one if none is named
+    /// The token for the switches. Default: a random token
     #[arg(long)]
     token: Option<String>,
 }
@@ -61,7 +60,7 @@ fn speed(text: &str) -> Result<f64, String> {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let Arguments { port, seed, once, speed, token } = Arguments::parse();
-    // Every program on this machine can reach the port, so the token must not follow from the seed.
+    // Every process on this machine can reach the port, so the token must not derive from the seed.
     let token = token.unwrap_or_else(|| format!("{:032x}", rand::make_rng::<SmallRng>().random::<u128>()));
 
     let prometheus = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
@@ -91,7 +90,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What Prometheus scrapes. The gauges are read at each scrape.
+/// The endpoint for Prometheus. Each scrape reads the gauges.
 fn prometheus_route(metrics: Metrics, prometheus: PrometheusHandle) -> Router {
     let scrape = async move || {
         metrics.collect();

@@ -1,17 +1,17 @@
-//! What happens, and when.
+//! The phases of the scenario.
 
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A part of the scenario.
+/// One phase of the scenario.
 #[derive(Debug)]
 pub struct Phase {
     name: &'static str,
-    says: &'static str,
+    description: &'static str,
     lasts: Duration,
-    /// Orders per second, of all paying callers together.
+    /// Orders per second of all paying callers.
     pub offered: f64,
-    /// How long the dependency takes, in the median.
+    /// The median latency of the dependency.
     pub latency: Duration,
     /// The share of payments that fail.
     pub failing: f64,
@@ -20,7 +20,7 @@ pub struct Phase {
 const PHASES: [Phase; 5] = [
     Phase {
         name: "calm",
-        says: "only a free caller is refused, who asks for more than its quota",
+        description: "only one free caller is rejected, above its quota",
         lasts: Duration::from_secs(15),
         offered: 60.0,
         latency: Duration::from_millis(40),
@@ -28,7 +28,7 @@ const PHASES: [Phase; 5] = [
     },
     Phase {
         name: "rush",
-        says: "callers ask for more than the server can do",
+        description: "callers send more than the server can process",
         lasts: Duration::from_secs(20),
         offered: 320.0,
         latency: Duration::from_millis(60),
@@ -36,7 +36,7 @@ const PHASES: [Phase; 5] = [
     },
     Phase {
         name: "slow dependency",
-        says: "half of the payments take longer than they may",
+        description: "half of the payment attempts exceed their timeout",
         lasts: Duration::from_secs(18),
         offered: 40.0,
         latency: Duration::from_millis(220),
@@ -44,7 +44,7 @@ const PHASES: [Phase; 5] = [
     },
     Phase {
         name: "outage",
-        says: "every payment fails",
+        description: "every payment fails",
         lasts: Duration::from_secs(18),
         offered: 60.0,
         latency: Duration::from_millis(15),
@@ -52,7 +52,7 @@ const PHASES: [Phase; 5] = [
     },
     Phase {
         name: "recovery",
-        says: "the dependency works again",
+        description: "the dependency works again",
         lasts: Duration::from_secs(15),
         offered: 60.0,
         latency: Duration::from_millis(40),
@@ -61,29 +61,29 @@ const PHASES: [Phase; 5] = [
 ];
 
 impl Phase {
-    /// For people.
+    /// The name and a description, for people.
     pub fn text(&self) -> String {
-        let Self { name, says, .. } = self;
-        format!("{name}: {says}")
+        let Self { name, description, .. } = self;
+        format!("{name}: {description}")
     }
 }
 
-/// The phases, one after the other, and again.
+/// The phases in a loop.
 #[derive(Clone)]
-pub struct Scenario(Arc<Inside>);
+pub struct Scenario(Arc<ScenarioClock>);
 
-struct Inside {
+struct ScenarioClock {
     began: Instant,
     speed: f64,
 }
 
 impl Scenario {
-    /// Begins now. Phases are this many times shorter.
+    /// Begins now. `speed` shortens the phases by this factor.
     pub fn new(speed: f64) -> Self {
-        Self(Arc::new(Inside { began: Instant::now(), speed }))
+        Self(Arc::new(ScenarioClock { began: Instant::now(), speed }))
     }
 
-    /// The phase of now.
+    /// Returns the current phase.
     pub fn now(&self) -> &'static Phase {
         let round: Duration = PHASES.iter().map(|phase| phase.lasts).sum();
         let mut passed = self.passed() % round.as_secs_f64();
@@ -97,12 +97,12 @@ impl Scenario {
         &PHASES[0]
     }
 
-    /// Whether each phase was there once.
+    /// Whether one round of all phases has ended.
     pub fn is_over(&self) -> bool {
         self.passed() >= PHASES.iter().map(|phase| phase.lasts.as_secs_f64()).sum()
     }
 
-    /// Since the beginning, in seconds of the scenario.
+    /// The time since the beginning, in seconds of the scenario.
     fn passed(&self) -> f64 {
         Instant::now().saturating_duration_since(self.0.began).as_secs_f64() * self.0.speed
     }

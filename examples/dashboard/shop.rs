@@ -1,4 +1,4 @@
-//! The shop: a server stack, its handler, and the client stack that the handler pays through.
+//! The shop: a server stack, its handler, and the client stack for payments.
 
 use crate::scenario::Scenario;
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
@@ -20,24 +20,24 @@ use thiserror::Error as ThisError;
 use tokio::time::sleep;
 use tower::{BoxError, Layer, service_fn, util::BoxCloneSyncService};
 
-/// What the handler does beside paying.
+/// The time of the handler, without the payment.
 const WORK: Duration = Duration::from_millis(20);
-/// By key. Paying callers have keys that begin with `paid-`.
+/// The quotas per key. The keys of paying callers begin with `paid-`.
 const FREE: Quota = Quota::new(5, Duration::from_secs(1)).with_burst(10);
 const PAID: Quota = Quota::new(50, Duration::from_secs(1)).with_burst(50);
 
-/// An order of a caller, who is known by a key.
+/// An order, with the key of its caller.
 #[derive(Clone)]
 pub struct Order {
     pub key: String,
 }
 
-/// Why an order comes to nothing.
+/// Why an order failed.
 #[derive(Clone, Copy, Debug, ThisError)]
 pub enum Failed {
     #[error("the payment failed")]
     Payment,
-    #[error("payments are not taken now")]
+    #[error("payments are not available now")]
     Unavailable,
 }
 
@@ -58,12 +58,12 @@ impl Shop {
         let (layer, orders_control) = steadfast::server()
             .observe("orders", metrics.clone())
             .rate_limit(RateLimit::by_key_ref(quotas, |order: &Order| order.key.as_str()).named("by_key"))
-            // Those in service and those who wait, and some more: the queue then says who has to go.
+            // Calls in service, waiting calls, and a few more, so that the queue decides which calls to reject.
             .load_shed(Limiter::fixed(56)?)
             // 16 at 80 ms each are 200 orders per second.
             .load_level(Queue::builder(16, 36).max_wait(Duration::from_millis(300)).build()?)
             .timeout(Duration::from_millis(800))
-            // To this stack an order that cannot be paid is a failure, also where a layer of the other stack refuses.
+            // An order that cannot be paid is a failure of this stack, also if a layer of the other stack rejects it.
             .classify(|result: Result<&(), &Failed>| result.map_or(Outcome::Failure, |()| Outcome::Success))
             .live()?;
         let orders = layer.layer(service_fn(move |_: Order| take(payments.clone())));
@@ -75,7 +75,7 @@ fn tier_of(key: &str) -> usize {
     usize::from(key.starts_with("paid-"))
 }
 
-/// Does an order.
+/// Processes an order.
 async fn take(payments: Payments) -> Result<(), Failed> {
     sleep(WORK).await;
     tower::ServiceExt::oneshot(payments, ()).await.map_err(|error| match error {
@@ -108,7 +108,7 @@ fn payments(metrics: &Metrics, dependency: Dependency) -> Result<(Payments, Cont
     Ok((BoxCloneSyncService::new(service), control))
 }
 
-/// Stands for a service behind a network, whose latency and failures are those of the phase.
+/// A simulated remote service, with the latency and failures of the phase.
 #[derive(Clone)]
 struct Dependency {
     scenario: Scenario,
@@ -121,11 +121,11 @@ impl Dependency {
         Self { scenario, random }
     }
 
-    /// How long the next payment takes, and whether it fails.
+    /// Draws the latency of the next payment, and whether it fails.
     fn draw(&self) -> (Duration, bool) {
         let phase = self.scenario.now();
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-        // The median is the latency of the phase, and one in ten takes more than twice as long.
+        // The median is the latency of the phase. One payment in ten takes more than twice as long.
         let slowness = 0.5 + random.random::<f64>() * random.random::<f64>() * 2.0 + random.random::<f64>().powi(4);
         (phase.latency.mul_f64(slowness), random.random_bool(phase.failing))
     }

@@ -1,4 +1,4 @@
-//! The callers of the shop, who send at their rates whatever the answers.
+//! The callers of the shop. They send at fixed rates, independent of the responses.
 
 use crate::{
     scenario::Scenario,
@@ -12,23 +12,23 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-/// Paying callers, each with a quota of its own.
+/// The number of paying callers, each with its own quota.
 const PAYING: u32 = 20;
-/// A free caller who sends this many orders per second: three times its quota.
+/// Orders per second of a free caller: three times its quota.
 const NOISY: f64 = 15.0;
-/// One in fifty callers does not wait for longer than this.
+/// One caller in fifty gives up after this time.
 const HURRIED: Duration = Duration::from_millis(250);
-/// The most orders under way. What is due beyond that is not sent: a machine that stalls must not be buried.
+/// The most orders in flight. Orders above that are not sent, so that a stalled machine is not overloaded.
 const MOST_UNDER_WAY: usize = 1000;
 
-/// Sends orders: for ever, or until the scenario was there once.
+/// Sends orders forever, or until one round of the scenario has ended.
 pub async fn run(shop: Shop, scenario: Scenario, mut random: SmallRng, once: bool) {
     let room = Arc::new(Semaphore::new(MOST_UNDER_WAY));
     let mut due = tokio::time::Instant::now();
     while !(once && scenario.is_over()) {
         let paying = scenario.now().offered;
         let per_second = paying + NOISY;
-        // Arrivals that know nothing of each other.
+        // Poisson arrivals.
         let gap = -(1.0 - random.random::<f64>()).ln() / per_second;
         due += Duration::from_secs_f64(gap);
         sleep_until(due).await;
@@ -41,7 +41,7 @@ pub async fn run(shop: Shop, scenario: Scenario, mut random: SmallRng, once: boo
         let Ok(place) = room.clone().try_acquire_owned() else { continue };
         let answer = shop.orders.clone().oneshot(Order { key });
         tokio::spawn(async move {
-            // The page shows how it ended.
+            // The page shows the outcome.
             let _ = timeout(patience, answer).await;
             drop(place);
         });

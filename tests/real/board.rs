@@ -194,7 +194,7 @@ async fn a_viewer_above_the_limit_is_rejected_until_another_leaves() {
     }
     let refused = look(&address).await;
     assert_eq!((refused.status(), refused.headers()["retry-after"].to_str().unwrap()), (503.try_into().unwrap(), "10"));
-    assert_eq!(refused.text().await.unwrap(), "64 viewers look already\n");
+    assert_eq!(refused.text().await.unwrap(), "the limit of 64 viewers is reached\n");
     drop(viewers.pop());
     // The server notices at the next message that it cannot send.
     for _ in 0..100 {

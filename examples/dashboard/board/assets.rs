@@ -1,4 +1,4 @@
-//! The page and its parts.
+//! The files of the page.
 
 use axum::{
     http::header::CONTENT_TYPE,

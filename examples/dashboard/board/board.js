@@ -1,11 +1,11 @@
-// The page: it listens to the server, and asks again when the stream breaks.
+// The page: it reads the event stream of the server, and reconnects when the stream breaks.
 
 import { Card } from "./card.js";
 import { Model } from "./model.js";
 import { number, seconds, words } from "./numbers.js";
 import { make, write } from "./page.js";
 
-/** A message comes each second. A longer silence is a broken stream. */
+/** A message comes each second. A longer silence means a broken stream. */
 const SILENCE_MS = 5000;
 const RETRY_MS = 2000;
 const PATIENCE_MS = 10000;
@@ -24,7 +24,7 @@ at("token").value = sessionStorage.getItem(TOKEN) ?? "";
 at("token").addEventListener("input", () => sessionStorage.setItem(TOKEN, at("token").value.trim()));
 at("access").addEventListener("submit", (event) => event.preventDefault());
 
-/** Sends a part of a configuration. Returns nothing, or what was wrong, in words. */
+/** Sends a part of a configuration. Returns nothing, or a description of the error. */
 async function send(stack, patch) {
   const token = at("token").value.trim();
   if (token === "") {
@@ -34,7 +34,7 @@ async function send(stack, patch) {
   try {
     const answer = await fetch(`stacks/${encodeURIComponent(stack)}`, {
       method: "POST",
-      // A header holds no other characters. Such a token is a wrong one.
+      // Headers allow no other characters, so such a token is wrong.
       headers: { authorization: `Bearer ${token.replace(/[^\x21-\x7e]/g, "?")}`, "content-type": "application/json" },
       body: JSON.stringify(patch),
       signal: AbortSignal.timeout(PATIENCE_MS),
@@ -64,7 +64,7 @@ function show(message) {
   others(view.others);
 }
 
-/** Says a change of a circuit to those who do not see it. */
+/** Announces a state change of a circuit to screen readers. */
 function announce({ name, circuit }) {
   const before = circuits.get(name);
   circuits.set(name, circuit);
@@ -72,7 +72,7 @@ function announce({ name, circuit }) {
   write(at("announcer"), `Circuit of ${name}: ${words(circuit ?? "none")}`);
 }
 
-/** What belongs to no stack: stores, sources of configurations. */
+/** Metrics of no stack: stores, sources of configurations. */
 function others(samples) {
   const old = at("others");
   if (samples.length === 0) return old?.remove();
@@ -106,7 +106,7 @@ function listen() {
     state();
   });
   stream.addEventListener("error", () => {
-    // The browser says no more than that. The watch below asks again.
+    // The browser gives no details. The watch below reconnects.
     stopped = "the stream broke";
     stream.close();
     next = Math.min(next, Date.now() + RETRY_MS);

@@ -1,4 +1,4 @@
-// The card of one stack. It shows what the stack has, and nothing else.
+// The card of one stack. It shows only the mechanisms of that stack.
 
 import { Chart } from "./chart.js";
 import { delay, number, percent, rate, seconds, whole, words } from "./numbers.js";
@@ -13,7 +13,7 @@ const CIRCUITS = {
   forced_closed: "held closed",
 };
 
-/** How full something is, in three levels. */
+/** Three levels of utilization. */
 const level = (value, most) => value >= most ? "full" : value >= most * 0.8 ? "high" : "calm";
 
 const of = (value, most) => Number.isFinite(most) ? [whole(value), ` / ${whole(most)}`] : [whole(value), ""];
@@ -21,7 +21,7 @@ const of = (value, most) => Number.isFinite(most) ? [whole(value), ` / ${whole(m
 const quota = ({ count, period, burst }) =>
   `${whole(count)}${period === "1s" ? "/s" : ` per ${period}`}${burst === count ? "" : `, burst ${whole(burst)}`}`;
 
-/** Each tile: when it is there, and what it says. */
+/** Each tile: its condition and its content. */
 const TILES = [
   {
     label: "Latency",
@@ -39,7 +39,7 @@ const TILES = [
     label: "In flight",
     has: ({ inFlight, served }) => inFlight !== null || served !== null,
     fill: (tile, { inFlight, inFlightLimit, served, servedLimit, config }) => {
-      // Those that wait in the queue are in flight, too.
+      // Calls in the queue are in flight too.
       const [now, most] = inFlight === null ? [served, servedLimit] : [inFlight, inFlightLimit];
       tile.say(of(now, most));
       tile.list([
@@ -53,7 +53,7 @@ const TILES = [
     label: "Circuit",
     has: ({ circuit }) => circuit !== null,
     fill: (tile, { circuit, halfOpenIn, failureRatio }) => {
-      // One that does not let calls through sees no failures.
+      // An open circuit sees no failures.
       const counts = failureRatio !== null && (circuit === "closed" || circuit === "half_open");
       tile.say([CIRCUITS[circuit] ?? words(circuit)]);
       tile.list([
@@ -79,7 +79,7 @@ const TILES = [
     fill: (tile, { waiting, oldest, drain, config }) => {
       const most = config?.load_level?.depth;
       tile.say(of(waiting, most));
-      // Zero stands for a time that is not known yet.
+      // Zero means that the time is not known yet.
       const gone = drain === null ? ["does not drain"] : drain > 0 ? [`drains in ${seconds(drain)}`] : [];
       tile.list(waiting > 0 ? [`oldest ${seconds(oldest)}`, ...gone] : ["no call waits"]);
       tile.meter.show(waiting, most, `${whole(waiting)} of ${whole(most)} wait`, level(waiting, most));
@@ -114,7 +114,7 @@ class Tile {
       this.meter.element);
   }
 
-  /** A number, and what it is one of. */
+  /** A number and its label. */
   say([main, rest = ""], detail) {
     this.parts ??= this.fresh(make("span", ""), make("small", ""));
     write(this.parts[0], main);
@@ -122,7 +122,7 @@ class Tile {
     if (detail !== undefined) write(this.detail, detail);
   }
 
-  /** Two numbers with a name each. */
+  /** Two numbers with their names. */
   pair(...pairs) {
     const named = ([name]) => make("span", "named", make("small", "", name), make("span", ""));
     this.parts ??= this.fresh(...pairs.map(named));
@@ -164,7 +164,7 @@ class Table {
   }
 }
 
-/** How the stack is, in a word and a colour. */
+/** The condition of the stack, as a word and a colour. */
 export function verdict({ config, circuit, off, rates }) {
   if (off || config?.switched_off) return ["off", "switched off"];
   if (circuit === "open") return ["bad", "circuit open"];

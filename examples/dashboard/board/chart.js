@@ -13,7 +13,7 @@ function drawn(tag, attributes) {
   return element;
 }
 
-/** The outline of one layer of the stack: `lower` and `upper` are heights at these times. */
+/** The outline of one layer of the chart. `lower` and `upper` are heights at these times. */
 export function outline(times, lower, upper) {
   const at = (index, height) => `${times[index].toFixed(2)} ${height.toFixed(2)}`;
   const there = times.map((_, index) => at(index, upper[index]));
@@ -53,7 +53,7 @@ export class Chart {
       lower = upper;
     }
     this.marks.setAttribute("d", marks.map((time) => `M${HISTORY_SECONDS - (now - time)} 0V${HEIGHT}`).join(""));
-    // Success is always there, so that the legend of a new page has a row.
+    // Success is always shown, so that the legend of a new page has a row.
     this.list(OUTCOMES.filter((outcome) => outcome === "success" || used.includes(outcome)), rates);
     const said = used.map((outcome) => `${words(outcome)} ${rate(rates[outcome])} per second`).join(", ");
     this.svg.setAttribute("aria-label", `Calls of ${name} by outcome: ${said || "none"}`);

@@ -1,4 +1,4 @@
-//! The stream of numbers. One task reads them for all who look, while there are any.
+//! The event stream. One task reads the metrics for all viewers, while there are any.
 
 use super::Shared;
 use axum::{
@@ -29,11 +29,11 @@ use tokio::{
 /// The most viewers at the same time.
 const MOST_VIEWERS: usize = 64;
 const PERIOD: Duration = Duration::from_secs(1);
-/// Asks a proxy of nginx not to keep messages back.
+/// Tells an nginx proxy not to buffer messages.
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// Who looks, and the task that reads for them.
+/// The viewers, and the task that reads for them.
 pub struct Events {
     began: Instant,
     sampler: Mutex<Option<Sampler>>,
@@ -50,15 +50,19 @@ impl Default for Events {
     }
 }
 
-/// Every message from the newest one on; or a refusal, if too many look already.
+/// Returns a stream that begins with the newest message, or a rejection if there are too many viewers.
 pub fn listen(shared: Arc<Shared>) -> Result<Response, (StatusCode, [(HeaderName, &'static str); 1], String)> {
     let mut sampler = shared.events.sampler.lock().unwrap_or_else(PoisonError::into_inner);
-    // A task has ended by itself if its runtime is gone.
+    // The task has ended if its runtime was dropped.
     let running = sampler.take().filter(|sampler| !sampler.task.is_finished());
     let running = sampler.insert(running.unwrap_or_else(|| start(shared.clone())));
     if running.newest.receiver_count() >= MOST_VIEWERS {
         let later = [(header::RETRY_AFTER, "10")];
-        return Err((StatusCode::SERVICE_UNAVAILABLE, later, format!("{MOST_VIEWERS} viewers look already\n")));
+        return Err((
+            StatusCode::SERVICE_UNAVAILABLE,
+            later,
+            format!("the limit of {MOST_VIEWERS} viewers is reached\n"),
+        ));
     }
     let mut receiver = running.newest.subscribe();
     if !receiver.borrow().is_empty() {
@@ -84,7 +88,7 @@ fn start(shared: Arc<Shared>) -> Sampler {
             ticks.tick().await;
             let message = shared.message().to_string();
             let mut sampler = shared.events.sampler.lock().unwrap_or_else(PoisonError::into_inner);
-            // Under the lock, so that no viewer begins to look at a task that ends.
+            // Under the lock, so that no viewer subscribes to a task that is ending.
             match &*sampler {
                 Some(running) if running.newest.receiver_count() > 0 => {
                     running.newest.send_replace(Arc::from(message));
@@ -109,7 +113,7 @@ impl Shared {
             .collect();
         json!({
             "time": Instant::now().saturating_duration_since(self.events.began).as_secs_f64(),
-            // One that panics is left out, and asked again.
+            // A note that panics is omitted, and called again later.
             "note": board.note.as_ref().and_then(|note| catch_unwind(AssertUnwindSafe(note)).ok()),
             "switches": board.token.is_some(),
             "buckets": BUCKETS,
@@ -125,7 +129,7 @@ fn sample(sample: &Sample) -> Value {
         SampleValue::Counter(count) => ("counter", json!(count)),
         SampleValue::Gauge(value) => ("gauge", json!(value)),
         SampleValue::Histogram(times) => ("histogram", json!({ "counts": times.counts(), "sum": times.sum() })),
-        // Of a later version.
+        // A kind of a later version.
         _ => ("unknown", Value::Null),
     };
     json!({ "name": sample.name, "labels": labels, kind: value })

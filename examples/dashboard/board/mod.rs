@@ -1,7 +1,7 @@
-//! A live page of the stacks of a server: what they do now, and switches for those whose configuration can change.
+//! A live page of the stacks of a server: their current numbers, and switches for live stacks.
 //!
-//! Copy this folder into a server of your own. It needs `axum` (with `http1` and `tokio`), `futures`, `serde_json`, `tokio`, and the features
-//! `metrics` and `serde` of `steadfast`. These lines use it:
+//! Copy this folder into your own server. It needs `axum` (with `http1` and `tokio`), `futures`, `serde_json`, `tokio`,
+//! and the features `metrics` and `serde` of `steadfast`. To use it:
 //!
 //! ```ignore
 //! let metrics = Metrics::new();
@@ -12,18 +12,19 @@
 //! tokio::spawn(async { axum::serve(listener, board.router()).await });
 //! ```
 //!
-//! # Who may look
+//! # Access
 //!
-//! Everyone who reaches the page sees names, numbers and configurations. Serve it where only operators get to: on a port of
-//! its own, as above, or behind your own authentication. Below a path it is `nest_service("/board", board.router())`,
-//! and its address then ends with a slash: `/board/`.
+//! Everyone who can reach the page sees names, numbers and configurations. Serve it only to operators: on a separate
+//! port, as above, or behind your own authentication. To serve it under a path, use `nest_service("/board",
+//! board.router())`. Its address then ends with a slash: `/board/`.
 //!
-//! The switches need the token. Without one the page has no switches, and the server no route for them.
+//! The switches need the token. Without a configured token, the page has no switches, and the server has no route for
+//! them.
 //!
 //! # Cost
 //!
-//! One task reads the metrics once a second for all viewers, while there are any. A viewer who reads slowly skips
-//! messages. A server that shuts down gracefully waits for open streams: end it after a while, or abort those.
+//! One task reads the metrics once a second for all viewers, and only while there are viewers. A slow viewer skips
+//! messages. A graceful shutdown waits for open streams: bound it in time, or abort the streams.
 
 mod assets;
 mod events;
@@ -51,10 +52,10 @@ use std::{
 };
 use steadfast::{stack::live::Control, telemetry::Metrics};
 
-/// The longest patch. A configuration has some hundred bytes.
+/// The longest patch. A configuration has a few hundred bytes.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// Goes with every answer. The page loads nothing from elsewhere, runs no inline script, and cannot be framed.
+/// Sent with every response. The page loads nothing from other hosts, runs no inline script, and cannot be framed.
 const HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
     (
@@ -76,43 +77,43 @@ pub struct Board {
 
 type Note = Box<dyn Fn() -> String + Send + Sync>;
 
-/// What the routes share.
+/// The state shared by the routes.
 struct Shared {
     board: Board,
     events: Events,
-    /// One change at a time, so that none is lost: each reads what is in force, changes a part, and applies it.
+    /// Serializes changes, so that none is lost: each reads the current configuration, changes a part, and applies it.
     change: Mutex<()>,
 }
 
 impl Board {
-    /// A board of all stacks that these metrics observe.
+    /// Creates a board of all stacks that these metrics observe.
     pub fn new(metrics: Metrics) -> Self {
         Self { metrics, stacks: Vec::new(), token: None, note: None }
     }
 
-    /// Shows the configuration of the stack that is observed by this name, and its switches if there is a
-    /// [`token`](Self::token). Stacks are shown in this order, before those without a control.
+    /// Shows the configuration of the stack with this name, and its switches if there is a [`token`](Self::token).
+    /// Stacks are shown in this order, before the stacks without a control.
     pub fn stack(mut self, name: impl Into<String>, control: Control) -> Self {
         self.stacks.push((name.into(), control));
         self
     }
 
-    /// What an operator has to know to use the switches: at least 128 bits from a generator of secrets. Default, and
-    /// if it is empty: there are no switches.
+    /// Sets the token that operators need for the switches: at least 128 bits from a cryptographic random generator.
+    /// Default, and if it is empty: no switches.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into()).filter(|token| !token.is_empty());
         self
     }
 
-    /// A line of text above the cards, asked once a second: a version, a region. Default: none.
+    /// Sets a function for a line of text above the cards, called once a second: a version, a region. Default: none.
     #[allow(dead_code, reason = "a server that copies this folder may need no note")]
     pub fn note(mut self, note: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.note = Some(Box::new(note));
         self
     }
 
-    /// `GET /` is the page, and `GET /events` what it listens to. `POST /stacks/{name}` changes a configuration, if
-    /// there is a token.
+    /// Returns the routes: `GET /` is the page, and `GET /events` is its event stream. `POST /stacks/{name}` changes a
+    /// configuration, if there is a token.
     pub fn router(self) -> Router {
         let mut router = Router::new().route("/events", get(events));
         for asset in &assets::ALL {
@@ -171,7 +172,7 @@ impl Board {
     }
 }
 
-/// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last. Its length may show.
+/// Compares tokens in constant time. The time may reveal the length of the token.
 fn are_the_same(token: &[u8], given: &[u8]) -> bool {
     let differences = token.iter().zip(given).fold(0, |seen, (one, other)| black_box(seen | (one ^ other)));
     token.len() == given.len() && differences == 0

@@ -1,13 +1,13 @@
-// What the messages of the server say about each stack. No page, no clock: the time is that of the messages.
+// Derives the numbers of each stack from the messages of the server. Uses no page and no clock: messages have the time.
 
 import { histogramIncrease, increase, quantile, together, total } from "./numbers.js";
 
-/** From good to bad, which is how they are stacked. */
+/** From good to bad, in the order of the chart. */
 export const OUTCOMES = [
   "success", "ignored", "permanent", "unprocessed", "rejected", "cancelled", "overloaded", "timed_out", "failure",
   "panicked",
 ];
-/** Those whose time says nothing about the service. */
+/** Outcomes whose duration says nothing about the service. */
 const TIMELESS = ["rejected", "cancelled"];
 
 export const HISTORY_SECONDS = 120;
@@ -17,14 +17,14 @@ const PREFIX = "steadfast_";
 
 const keyOf = (sample) => `${sample.name} ${JSON.stringify(sample.labels)}`;
 
-/** Keeps what the last messages said, and how much each counter grew between them. */
+/** Keeps the last messages, and the growth of each counter between them. */
 export class Model {
   steps = [];
   history = new Map();
   marks = [];
   last = null;
 
-  /** Takes a message in. Returns the cards: `{ stacks, others }`. */
+  /** Adds a message. Returns the cards: `{ stacks, others }`. */
   take(message) {
     if (this.last && message.time < this.last.message.time) this.forget();
     const before = this.last;
@@ -37,7 +37,7 @@ export class Model {
     return this.cards(message);
   }
 
-  /** The server began again: its time and its counters did, too. */
+  /** The server was restarted, with its time and its counters. */
   forget() {
     this.steps = [];
     this.history.clear();
@@ -67,7 +67,7 @@ export class Model {
     }
   }
 
-  /** The steps of the last seconds, and how long they took. */
+  /** The steps of the last seconds, and their duration. */
   recent(seconds) {
     const steps = this.steps.filter(({ time }) => time > this.last.message.time - seconds);
     return { steps, took: steps.reduce((sum, { took }) => sum + took, 0) };
@@ -77,7 +77,7 @@ export class Model {
     const configs = new Map(message.stacks.map(({ name, config }) => [name, config]));
     const gauges = message.samples.filter((sample) => sample.gauge !== undefined);
     const stacks = namesOf(message).map((name) => this.card(name, configs.get(name) ?? null, gauges, message));
-    // A counter at zero is no news.
+    // A counter at zero needs no row.
     const others = message.samples.filter(({ labels, counter, gauge }) =>
       labels.stack === undefined && (counter > 0 || gauge !== undefined));
     return { stacks, others, marks: this.marks, time: message.time, bounds: message.buckets };
@@ -104,7 +104,7 @@ export class Model {
       budget: value("retry_budget_balance"),
       waiting: value("queue_waiting"),
       oldest: value("queue_oldest_seconds"),
-      // `null` is infinite: JSON has no word for it.
+      // `null` is infinite, which JSON cannot express.
       drain: gauge("queue_drain_seconds")?.gauge,
       available: all("rate_limit_available").map(({ labels, gauge }) => ({ limit: labels.limit, available: gauge })),
       waitingForTokens: all("rate_limit_waiting").reduce((sum, sample) => sum + sample.gauge, 0),
@@ -139,7 +139,7 @@ export class Model {
     };
   }
 
-  /** The rows of a counter with these labels: events per second, and since the start. */
+  /** The rows of a counter with these labels: events per second, and in total. */
   table(name, metric, labels) {
     const { steps, took } = this.recent(WINDOW_SECONDS);
     const titleOf = (sample) => labels.map((label) => sample.labels[label]).filter(Boolean);
@@ -158,13 +158,13 @@ export class Model {
   }
 }
 
-/** Every stack: those that the board lists, in its order, then the others. */
+/** All stacks: first those of the board, in its order, then the others. */
 function namesOf(message) {
   const seen = message.samples.map((sample) => sample.labels.stack).filter((name) => name !== undefined);
   return [...new Set([...message.stacks.map(({ name }) => name), ...seen])];
 }
 
-/** How much the samples of a metric of this stack grew in these steps. */
+/** The growth of the samples of a metric of this stack in these steps. */
 function within(steps, metric, stack) {
   const found = [];
   for (const { growth } of steps) {

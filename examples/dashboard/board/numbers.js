@@ -1,11 +1,11 @@
-// Arithmetic on counters and histograms, and how numbers are written. Pure functions: no page, no clock.
+// Arithmetic on counters and histograms, and the format of numbers. Pure functions without page and clock.
 
-/** How much a counter grew. One that fell was reset: it has grown from zero since. */
+/** The growth of a counter. A counter that fell was reset, and has grown from zero. */
 export function increase(before, after) {
   return before === undefined || after < before ? after : after - before;
 }
 
-/** How much each bucket of a histogram and its sum grew. If one of them fell, all were reset. */
+/** The growth of each bucket of a histogram and of its sum. If one of them fell, all were reset. */
 export function histogramIncrease(before, after) {
   const reset = before === undefined || before.counts.length !== after.counts.length
     || after.sum < before.sum || after.counts.some((count, index) => count < before.counts[index]);
@@ -44,7 +44,7 @@ export function quantile(histogram, bounds, share) {
   return Infinity;
 }
 
-/** The smallest round number that is at least this: the top of a chart. */
+/** The smallest round number of at least this value, for the top of a chart. */
 export function ceiling(value) {
   if (!(value > 1)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -54,14 +54,14 @@ export function ceiling(value) {
 const plain = (value, digits) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-/** A number with as many decimals as three digits leave room for. */
+/** A number, rounded to about three digits. */
 export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (Number.isInteger(value) || Math.abs(value) >= 99.5) return plain(value, 0);
   return plain(value, Math.abs(value) >= 9.95 ? 1 : 2);
 }
 
-/** A whole number, grouped. */
+/** A whole number with grouped digits. */
 export const whole = (value) => Number.isFinite(value) ? plain(value, 0) : "–";
 
 /** Events per second. */
@@ -74,7 +74,7 @@ export function percent(share) {
   return Number.isFinite(share) ? `${plain(share * 100, share > 0 && share < 0.0995 ? 1 : 0)} %` : "–";
 }
 
-/** A time in the unit that suits it. */
+/** A duration in a suitable unit. */
 export function seconds(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (value === Infinity) return "no end";
@@ -87,8 +87,8 @@ export function seconds(value) {
   return `${plain(value / 3600, 1)} h`;
 }
 
-/** A quantile, in words where it lies beyond the last bound. */
+/** A quantile, in words if it exceeds the last bound. */
 export const delay = (value, bounds) => value === Infinity ? `> ${seconds(bounds.at(-1))}` : seconds(value);
 
-/** `rate_limit` as people read it. */
+/** `rate_limit` for people: `rate limit`. */
 export const words = (name) => name.replaceAll("_", " ");

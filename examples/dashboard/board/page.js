@@ -8,12 +8,12 @@ export function make(tag, className, ...children) {
   return element;
 }
 
-/** Writes a text, if it is another one: a page that is still does not work. */
+/** Writes a text if it has changed, so that an unchanged page causes no work. */
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A bar from nothing to full. */
+/** A bar from empty to full. */
 export class Meter {
   constructor(label) {
     this.fill = make("i", "");
@@ -23,7 +23,7 @@ export class Meter {
     this.element.setAttribute("aria-valuemin", "0");
   }
 
-  /** `level` colours it: `calm`, `high` or `full`. */
+  /** `level` sets its colour: `calm`, `high` or `full`. */
   show(value, most, text, level) {
     const known = Number.isFinite(value) && Number.isFinite(most) && most > 0;
     this.element.hidden = !known;

@@ -1,14 +1,14 @@
-//! A change of a part of a configuration.
+//! Changes of a part of a configuration.
 
 use serde_json::{Map, Value};
 use steadfast::stack::live::{Control, StackConfig};
 
-/// Applies a JSON merge patch to what is in force: fields that it names change, and `null` is the value that was built.
-/// A list of the same length changes item by item, so that `[{}, {"shadow": true}]` changes the second limit.
+/// Applies a JSON merge patch to the current configuration. Named fields change. `null` restores the value of the
+/// builder. A list of the same length changes item by item: `[{}, {"shadow": true}]` changes the second limit.
 ///
 /// # Errors
 ///
-/// What is wrong with the patch, or the configuration that it leads to, in words. Nothing has changed then.
+/// Describes what is wrong with the patch or with the resulting configuration. Nothing has changed then.
 pub fn apply(control: &Control, patch: &[u8]) -> Result<(), String> {
     let Ok(Value::Object(patch)) = serde_json::from_slice(patch) else {
         return Err("the patch must be a JSON object".to_owned());

@@ -1,4 +1,4 @@
-// The switches of a card. Each sends a part of a configuration, and shows what the server then says is in force.
+// The switches of a card. Each sends a part of a configuration, and shows the configuration that the server returns.
 
 import { make, write } from "./page.js";
 
@@ -73,7 +73,7 @@ export class Switches {
       made.row.addEventListener("submit", (event) => {
         event.preventDefault();
         made.edited = false;
-        // The server says what is wrong with a number, in the words of the library.
+        // The server describes what is wrong with a number, in the words of the library.
         this.post(made, made.patch(input.value === "" ? null : Number(input.value)));
       });
       return made;
@@ -95,7 +95,7 @@ export class Switches {
     if (!control.busy && document.activeElement !== control.input) control.show();
   }
 
-  /** Until the server has answered, a message of before does not turn the control back. */
+  /** Until the server has answered, an earlier message does not reset the control. */
   async post(control, patch) {
     control.busy = true;
     write(this.answer, "");
