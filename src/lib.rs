@@ -11,8 +11,12 @@
 //! | [`rate_limit`] | has this caller had its share? |
 //! | [`per_key`] | what if one of many hosts is down? |
 //! | [`stack::live`] | what if a limit is wrong, now? |
-//! | `http` | what does all this mean in HTTP and gRPC? |
-//! | `constant_work` | where do all these limits come from? |
+//! | [`http`] | what does all this mean in HTTP and gRPC? |
+//! | [`constant_work`] | where do all these limits come from? |
+//! | [`telemetry`] | what does it do, now? |
+//! | [`sim`] | what would happen to my system? |
+//!
+//! The [`guide`] has a page for each question of users, and a [glossary](guide::glossary).
 //!
 //! [`client`] and [`server`] put them together:
 //!
@@ -59,15 +63,22 @@
 //! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that
 //! works without tower (`Breaker`, `Limiter`, `Queue`, `TokenBucket`, `Keyed`, `SlidingWindow`, `RetryBudget`).
 //!
-//! Every setting of a stack can change while calls pass: [`stack::live`]. With the `constant-work` feature the module
-//! of that name does so from a file, over HTTP or from Redis, by the same work on every day.
+//! # Features
 //!
-//! With the `http` feature a stack serves hyper, axum, tonic and reqwest: the module of that name says which answers
-//! are failures, turns refusals into responses, and passes deadlines from hop to hop.
+//! No feature is on by default.
 //!
-//! With the `sim` feature the module of that name runs your stack under simulated stress, in virtual time.
-//!
-//! [`telemetry`] shows what stacks do: metrics, spans, and functions of your own for what happens.
+//! | feature | adds | where |
+//! |---|---|---|
+//! | `http` | the meaning of answers, rejections as responses, deadlines in headers, bodies that are sent again | [`http`] |
+//! | `redis` | limits of many processes and durable queues in Redis or Valkey | [`distributed`](rate_limit::distributed), [`durable`] |
+//! | `redis-tls` | the same over TLS | `RedisTls` |
+//! | `metrics` | metrics of calls and mechanisms for the `metrics` crate | [`telemetry`] |
+//! | `tracing` | spans of calls and attempts, and events | [`telemetry`] |
+//! | `serde` | a [`StackConfig`](stack::live::StackConfig) from JSON or TOML; turned on by `constant-work` | [`stack::live`] |
+//! | `constant-work` | changes of stacks while calls pass: from a file, over HTTP (with `http`) or from Redis (with `redis`) | [`constant_work`] |
+//! | `load` | tower's `Load` for stacks, so that its `Balance` avoids those that refuse calls | [`stack`](stack#behind-a-balancer) |
+//! | `sim` | a simulation of your stack in virtual time, for tests | [`sim`] |
+//! | `conformance` | a suite that checks a store of your own for limits of many processes | [`distributed`](rate_limit::distributed) |
 //!
 //! # What holds for all of them
 //!
@@ -85,7 +96,17 @@
 //!
 //! tokio, with its timer enabled. No layer, handle or store belongs to the runtime that it was made in. Later runtimes
 //! can use it, and so can several at the same time. Each background task names its runtime on its page.
+//!
+#![cfg_attr(feature = "constant-work", doc = "[`constant_work`]: crate::constant_work")]
+#![cfg_attr(feature = "http", doc = "[`http`]: crate::http")]
+#![cfg_attr(feature = "redis", doc = "[`durable`]: load_level::durable")]
+#![cfg_attr(feature = "sim", doc = "[`sim`]: crate::sim")]
+#![cfg_attr(not(feature = "constant-work"), doc = "[`constant_work`]: crate#features")]
+#![cfg_attr(not(feature = "http"), doc = "[`http`]: crate#features")]
+#![cfg_attr(not(feature = "redis"), doc = "[`durable`]: crate#features")]
+#![cfg_attr(not(feature = "sim"), doc = "[`sim`]: crate#features")]
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod amount;
 mod answer;
@@ -100,6 +121,7 @@ mod deadline;
 #[cfg(feature = "serde")]
 mod durations;
 pub mod error;
+pub mod guide;
 mod held;
 mod histogram;
 #[cfg(feature = "http")]

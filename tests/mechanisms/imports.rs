@@ -8,7 +8,7 @@ use std::{
 
 /// From the bottom up. A module of a layer may import those of the layers before it. Only in the first do modules
 /// import each other.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &[
         "amount",
         "answer",
@@ -36,6 +36,7 @@ const LAYERS: [&[&str]; 7] = [
     &["stack"],
     &["constant_work", "http", "sim"],
     &["telemetry"],
+    &["guide"],
 ];
 
 /// What one mechanism may import of another: a retry budget has a trickle of retries, which a bucket mints.

@@ -1,0 +1,13 @@
+//! The user guide: one page for each question that comes up while a stack is built and run.
+//!
+//! A reader who is new to the crate begins with [`start`]. The other pages stand alone. Each page has an example that
+//! the tests compile and run, and links to the items with the details. This module contains no code.
+//!
+//! | page | question |
+//! |---|---|
+//! | [`start`] | How do I wrap the client or the server that I have? |
+//!
+//! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
+//!
+
+pub mod start;
