@@ -6,8 +6,10 @@
 //! | page | question |
 //! |---|---|
 //! | [`start`] | How do I wrap the client or the server that I have? |
+//! | [`choosing_numbers`] | Which numbers do I have to choose, and which ones can the crate find? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
 
+pub mod choosing_numbers;
 pub mod start;
