@@ -9,11 +9,13 @@
 //! | [`choosing_numbers`] | Which numbers do I have to choose, and which ones can the crate find? |
 //! | [`ordering`] | In which order do the layers stand, and why? |
 //! | [`safe_retries`] | How do I retry without doing work twice and without making an outage worse? |
+//! | [`deadlines`] | How does a deadline reach every service in a chain of calls? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
 
 pub mod choosing_numbers;
+pub mod deadlines;
 pub mod ordering;
 pub mod safe_retries;
 pub mod start;
