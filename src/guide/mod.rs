@@ -10,6 +10,7 @@
 //! | [`ordering`] | In which order do the layers stand, and why? |
 //! | [`safe_retries`] | How do I retry without doing work twice and without making an outage worse? |
 //! | [`deadlines`] | How does a deadline reach every service in a chain of calls? |
+//! | [`overload`] | How does a server keep answering when more arrives than it can do? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
@@ -17,5 +18,6 @@
 pub mod choosing_numbers;
 pub mod deadlines;
 pub mod ordering;
+pub mod overload;
 pub mod safe_retries;
 pub mod start;
