@@ -11,12 +11,17 @@
 //! | [`safe_retries`] | How do I retry without doing work twice and without making an outage worse? |
 //! | [`deadlines`] | How does a deadline reach every service in a chain of calls? |
 //! | [`overload`] | How does a server keep answering when more arrives than it can do? |
+//! | [`http_grpc`] | What does a stack do with HTTP and gRPC? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
+#![cfg_attr(feature = "http", doc = "[`http_grpc`]: self::http_grpc")]
+#![cfg_attr(not(feature = "http"), doc = "[`http_grpc`]: crate#features")]
 
 pub mod choosing_numbers;
 pub mod deadlines;
+#[cfg(feature = "http")]
+pub mod http_grpc;
 pub mod ordering;
 pub mod overload;
 pub mod safe_retries;
