@@ -12,6 +12,7 @@
 //! | [`deadlines`] | How does a deadline reach every service in a chain of calls? |
 //! | [`overload`] | How does a server keep answering when more arrives than it can do? |
 //! | [`http_grpc`] | What does a stack do with HTTP and gRPC? |
+//! | [`telemetry`] | How do I see what a stack does? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
@@ -26,3 +27,4 @@ pub mod ordering;
 pub mod overload;
 pub mod safe_retries;
 pub mod start;
+pub mod telemetry;
