@@ -13,6 +13,7 @@
 //! | [`overload`] | How does a server keep answering when more arrives than it can do? |
 //! | [`http_grpc`] | What does a stack do with HTTP and gRPC? |
 //! | [`telemetry`] | How do I see what a stack does? |
+//! | [`virtual_time`] | How do I test timeouts, retries and outages without waiting? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
@@ -28,3 +29,4 @@ pub mod overload;
 pub mod safe_retries;
 pub mod start;
 pub mod telemetry;
+pub mod virtual_time;
