@@ -14,6 +14,7 @@
 //! | [`http_grpc`] | What does a stack do with HTTP and gRPC? |
 //! | [`telemetry`] | How do I see what a stack does? |
 //! | [`virtual_time`] | How do I test timeouts, retries and outages without waiting? |
+//! | [`live_limits`] | How do I change a limit while calls pass? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
@@ -24,6 +25,7 @@ pub mod choosing_numbers;
 pub mod deadlines;
 #[cfg(feature = "http")]
 pub mod http_grpc;
+pub mod live_limits;
 pub mod ordering;
 pub mod overload;
 pub mod safe_retries;
