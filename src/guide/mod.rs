@@ -15,6 +15,7 @@
 //! | [`telemetry`] | How do I see what a stack does? |
 //! | [`virtual_time`] | How do I test timeouts, retries and outages without waiting? |
 //! | [`live_limits`] | How do I change a limit while calls pass? |
+//! | [`fleet`] | How do many processes keep one limit, or share one queue? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
@@ -23,6 +24,7 @@
 
 pub mod choosing_numbers;
 pub mod deadlines;
+pub mod fleet;
 #[cfg(feature = "http")]
 pub mod http_grpc;
 pub mod live_limits;
