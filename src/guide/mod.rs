@@ -16,6 +16,7 @@
 //! | [`virtual_time`] | How do I test timeouts, retries and outages without waiting? |
 //! | [`live_limits`] | How do I change a limit while calls pass? |
 //! | [`fleet`] | How do many processes keep one limit, or share one queue? |
+//! | [`glossary`] | What does this word mean, and what do other libraries call it? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
 //!
@@ -25,6 +26,7 @@
 pub mod choosing_numbers;
 pub mod deadlines;
 pub mod fleet;
+pub mod glossary;
 #[cfg(feature = "http")]
 pub mod http_grpc;
 pub mod live_limits;

@@ -1,0 +1,159 @@
+//! What does this word mean, and what do other libraries call it?
+//!
+//! Each entry links to the module or the type that implements the term. The [last table](#names-in-other-libraries)
+//! begins with the names that other libraries use.
+//!
+//! # Terms
+//!
+//! **Admission control**: deciding whether a call may begin before any work is done for it. Here [`load_shed`] and
+//! [`rate_limit`] decide at once, and [`load_level`] lets the call wait. An [`Admission`] is such a stage of your own.
+//!
+//! **Amplification**: calls that arrive at a service for each call that a user made. Retries cause it. The
+//! [`RetryBudget`] bounds it; the report of [`sim`] measures it.
+//!
+//! **Attempt**: one call of the service. A call through a stack with a [`retry`] may make several.
+//!
+//! **Backoff**: the wait before the next attempt, which grows from attempt to attempt: [`Backoff`].
+//!
+//! **Backpressure**: a sign to the sender that it should slow down. Tower's is `poll_ready`. A stack of this crate is
+//! always ready and refuses instead, with a [`retry_after`](crate::Rejection::retry_after) where it knows one.
+//!
+//! **Burst**: the most tokens that a bucket holds, so the most calls that it admits at one instant: [`Quota`].
+//!
+//! **Cache line**: the block of memory, mostly 64 bytes, that the cores of a processor pass to each other. A counter
+//! that all threads write moves its line from core to core in each call. The cost sections count such moves.
+//!
+//! **Circuit breaker**: refuses calls to a service that fails, for a while: [`circuit_breaker`].
+//!
+//! **CoDel** (controlled delay): drops waiters by their *sojourn time*, not by the length of the queue.
+//! [`Discipline::adaptive`] is the variant of Facebook's "Fail at Scale", with the newest call first under overload.
+//!
+//! **Concurrency limit**: the most calls *in flight*. [`Limiter`] is one that refuses, [`Queue`] one that lets calls wait.
+//!
+//! **Constant work**: doing the same work whether nothing changed or everything did: [`constant_work`].
+//!
+//! **Consumer group**: the readers of a Redis Stream, among which each message goes to one. The workers of a durable
+//! queue ([`durable`]) are one.
+//!
+//! **Context**: the deadline, the criticality and the attempt of a call: [`CallContext`].
+//!
+//! **Criticality**: how much it matters that a call is answered, in four classes: [`Criticality`].
+//!
+//! **Dead letter**: a message that failed too often and was put aside, to be read or sent again: [`durable`].
+//!
+//! **Deadline**: the instant after which the caller no longer waits. A *timeout* is a duration; a deadline is an instant
+//! and is passed on: [`deadlines`](super::deadlines).
+//!
+//! **False sharing**: two values that different threads write are in one *cache line*, so that the threads slow each
+//! other down although they share no value.
+//!
+//! **GCRA** (generic cell rate algorithm): a *token bucket* that is computed from one number and the clock, so that no
+//! timer refills it: [`TokenBucket`].
+//!
+//! **Goodput**: the calls that are answered in time, per second. The throughput also counts answers that come too late.
+//!
+//! **Half-open**: the state of a circuit that lets a few *probes* through: [`BreakerState::HalfOpen`].
+//!
+//! **Hedging**: sending a second attempt before the first one has ended, for a shorter tail of the latency. This crate
+//! does not hedge.
+//!
+//! **Hint**: the time after which a service asks to be called again, such as `Retry-After`. See
+//! [`max_hint`](crate::retry::Retry::max_hint).
+//!
+//! **In flight**: admitted and not yet ended. [`Limiter::in_flight`] counts such calls.
+//!
+//! **Inner, outer**: of two layers the inner one is nearer to the service: [`ordering`](super::ordering).
+//!
+//! **Jitter**: a random part of a wait, so that clients that failed together do not come back together: [`Jitter`].
+//!
+//! **Lease**: tokens that a store lends to a process for a time, so that the process decides alone: [`Leased`].
+//!
+//! **Load leveling**: a queue between callers and a service, which takes work at its own pace: [`load_level`].
+//!
+//! **Load shedding**: refusing calls for which there is no room, so that the others are answered: [`load_shed`].
+//!
+//! **Place, permit**: what an admitted call holds and gives back when it ends.
+//!
+//! **Probe**: a call by which a *half-open* circuit finds out whether the service works again. Also the calls by which a
+//! process finds out whether its store is back ([`probe_every`](crate::rate_limit::distributed::ExactBuilder::probe_every)).
+//!
+//! **Refill**: the tokens that a bucket gains over time, at the rate of its [`Quota`].
+//!
+//! **Rejection**: the refusal of a call, or its end, by a layer of this crate: [`Rejection`].
+//!
+//! **Reload**: taking over another configuration while the program runs. See [`live_limits`](super::live_limits).
+//!
+//! **Retry budget**: retries that calls earn and that all clients of a layer share, so that retries stay a fixed share
+//! of the traffic: [`RetryBudget`].
+//!
+//! **Shadow**: a limit in shadow counts the calls that it would refuse, and refuses none: [`Limiter::set_shadow`].
+//!
+//! **Slot**: the place of one layer in a stack. Each builder method fills one: [`Slot`].
+//!
+//! **Snapshot**: a whole configuration of fixed size, published in one piece: [`constant_work`].
+//!
+//! **Sojourn time**: how long a waiter has been in the queue. [`WaitedTooLong::waited`] states it.
+//!
+//! **Stack**: all layers around one service, as one tower service: [`stack`]. A *stage* is one layer inside it.
+//!
+//! **Token bucket**: a rate limit. Tokens drip into a bucket at the rate, up to the *burst*; a call takes as many as it
+//! costs: [`TokenBucket`], and [`Keyed`] for one for each key.
+//!
+//! **Waiter**: a call that waits in a queue or for tokens. Its future waits; nothing is spawned.
+//!
+//! # Names in other libraries
+//!
+//! | name | where | here |
+//! |---|---|---|
+//! | adaptive concurrency | Envoy, Netflix concurrency-limits | [`Limiter::adaptive`] |
+//! | bulkhead | resilience4j, Polly 7 | [`Limiter`] if it refuses, [`Queue`] if calls wait; [`PerKey`] for one for each tenant |
+//! | buffer | tower | [`Queue`] |
+//! | circuit breaking (`max_requests`, `max_pending_requests`) | Envoy | [`Limiter`], [`Queue`] |
+//! | concurrency limit, semaphore | tower, Go | [`Limiter`], [`Queue`] |
+//! | failure accrual | Finagle, linkerd | [`Breaker`] with [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures) |
+//! | fallback | Polly, resilience4j | a match on [`Error`]; see [`start`](super::start#handle-the-errors) |
+//! | hedge | Polly, gRPC, tower | none |
+//! | keyed rate limiter | governor | [`Keyed`] |
+//! | leaky bucket | nginx | [`TokenBucket`]; with [`wait`](crate::rate_limit::RateLimit::wait) calls leave in line |
+//! | outlier detection, max ejection percent | Envoy | [`PerKey`] of breakers, [`most_open`](crate::per_key::PerKey::most_open) |
+//! | policy wrap, resilience pipeline | Polly | [`stack`] |
+//! | retry quota, retry throttling | AWS SDKs, gRPC | [`RetryBudget`] |
+//! | throttle | everywhere | [`rate_limit`] |
+//! | time limiter | resilience4j | [`timeout`] |
+//!
+//! [`Admission`]: crate::shell::Admission
+//! [`Backoff`]: crate::retry::Backoff
+//! [`Breaker`]: crate::circuit_breaker::Breaker
+//! [`BreakerState::HalfOpen`]: crate::circuit_breaker::BreakerState::HalfOpen
+//! [`CallContext`]: crate::CallContext
+//! [`Criticality`]: crate::Criticality
+//! [`Discipline::adaptive`]: crate::load_level::Discipline::adaptive
+//! [`Error`]: crate::Error
+//! [`Jitter`]: crate::retry::Jitter
+//! [`Keyed`]: crate::rate_limit::Keyed
+//! [`Leased`]: crate::rate_limit::distributed::Leased
+//! [`Limiter::adaptive`]: crate::load_shed::Limiter::adaptive
+//! [`Limiter::in_flight`]: crate::load_shed::Limiter::in_flight
+//! [`Limiter::set_shadow`]: crate::load_shed::Limiter::set_shadow
+//! [`Limiter`]: crate::load_shed::Limiter
+//! [`PerKey`]: crate::per_key::PerKey
+//! [`Queue`]: crate::load_level::Queue
+//! [`Quota`]: crate::rate_limit::Quota
+//! [`Rejection`]: crate::Rejection
+//! [`RetryBudget`]: crate::retry::RetryBudget
+//! [`Slot`]: crate::stack::Slot
+//! [`TokenBucket`]: crate::rate_limit::TokenBucket
+//! [`WaitedTooLong::waited`]: crate::error::WaitedTooLong::waited
+//! [`circuit_breaker`]: crate::circuit_breaker
+//! [`load_level`]: crate::load_level
+//! [`load_shed`]: crate::load_shed
+//! [`rate_limit`]: crate::rate_limit
+//! [`retry`]: crate::retry
+//! [`stack`]: crate::stack
+//! [`timeout`]: crate::timeout
+#![cfg_attr(feature = "constant-work", doc = "[`constant_work`]: crate::constant_work")]
+#![cfg_attr(feature = "redis", doc = "[`durable`]: crate::load_level::durable")]
+#![cfg_attr(feature = "sim", doc = "[`sim`]: crate::sim")]
+#![cfg_attr(not(feature = "constant-work"), doc = "[`constant_work`]: crate#features")]
+#![cfg_attr(not(feature = "redis"), doc = "[`durable`]: crate#features")]
+#![cfg_attr(not(feature = "sim"), doc = "[`sim`]: crate#features")]
