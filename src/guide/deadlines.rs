@@ -79,8 +79,8 @@
 //!
 //! # Between processes
 //!
-//! With the feature `http` a server reads the time that is left from the headers of a request, and a client writes it
-//! for each attempt. Headers carry a remaining time, never a time of day, because the clocks of two machines differ.
+//! With the feature `http` a server reads from the headers of a request how much time is left. A client writes it for
+//! each attempt. Headers carry a remaining time, never a time of day, because the clocks of two machines differ.
 //! See [`http_grpc`].
 //!
 //! For another protocol, read the remaining time from the request, and run the call in a scope:

@@ -1,7 +1,7 @@
 //! What does this word mean, and what do other libraries call it?
 //!
-//! Each entry links to the module or the type that implements the term. The [last table](#names-in-other-libraries)
-//! begins with the names that other libraries use.
+//! Each entry links to the module or the type that implements the term. Two tables follow: words that are
+//! [particular to this crate](#words-of-this-crate), and [names that other libraries use](#names-in-other-libraries).
 //!
 //! # Terms
 //!
@@ -94,12 +94,30 @@
 //!
 //! **Sojourn time**: how long a waiter has been in the queue. [`WaitedTooLong::waited`] states it.
 //!
-//! **Stack**: all layers around one service, as one tower service: [`stack`]. A *stage* is one layer inside it.
+//! **Stack**: all layers around one service, as one tower service: [`stack`].
 //!
 //! **Token bucket**: a rate limit. Tokens drip into a bucket at the rate, up to the *burst*; a call takes as many as it
 //! costs: [`TokenBucket`], and [`Keyed`] for one for each key.
 //!
 //! **Waiter**: a call that waits in a queue or for tokens. Its future waits; nothing is spawned.
+//!
+//! # Words of this crate
+//!
+//! | word | meaning |
+//! |---|---|
+//! | border | where a call enters and leaves a stack; turns rejections into errors or responses: [`Border`](crate::shell::Border) |
+//! | ending | how a call ended, as each stage learns it: [`Ending`](crate::shell::Ending) |
+//! | era | the time between two changes of state of a breaker; a result counts only in the era that admitted its call |
+//! | evidence | a result that counts for or against a service |
+//! | gate | a stage that admits or refuses at once: [`Gate`](crate::shell::Gate) |
+//! | leaf | the innermost stage, which calls the service: [`Leaf`](crate::shell::Leaf) |
+//! | outcome | what an answer of the service means, for all layers: [`Outcome`](crate::Outcome) |
+//! | pace | the rate at which a queue lets calls begin: [`QueueBuilder::pace`](crate::load_level::QueueBuilder::pace) |
+//! | patience | how long a call or an attempt may take, fixed or learned: [`Patience`](crate::timeout::Patience) |
+//! | settle | to give back what was taken for a call, and to count its result |
+//! | shell | the one tower service around all stages: [`shell`](crate::shell) |
+//! | stage | one layer inside a stack: [`Stage`](crate::shell::Stage) |
+//! | stamp | writes to the request of each attempt, just before the service is called: [`Stamp`](crate::shell::Stamp) |
 //!
 //! # Names in other libraries
 //!
