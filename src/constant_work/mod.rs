@@ -15,6 +15,8 @@
 //! It suits what is small and matters: thousands of rules, not millions. It costs the source its whole snapshot once
 //! per period and instance, every day. Where that is too much, watch instead.
 //!
+//! This module needs the feature `constant-work`. An HTTP source also needs `http`, and one in Redis `redis`.
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,6 +4,8 @@
 //! chain of services has to propagate its deadlines and keep its retries from multiplying. This module does both by the
 //! standards of HTTP and gRPC, and needs no framework.
 //!
+//! This module needs the feature `http`.
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {

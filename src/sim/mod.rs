@@ -7,6 +7,8 @@
 //!
 //! A test of your own stack:
 //!
+//! This module needs the feature `sim`.
+//!
 //! ```
 //! use std::time::Duration;
 //! use steadfast::retry::{Backoff, Retry, RetryBudget};

@@ -5,6 +5,8 @@
 //! sides. Use it for work whose caller does not wait for the result. Within one process, for callers that do wait, the
 //! [queue](super::Queue) of the module above is enough.
 //!
+//! This module needs the feature `redis`.
+//!
 //! ```no_run
 //! # async fn example(ended: impl Future<Output = ()> + Send + 'static) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::{convert::Infallible, string::FromUtf8Error, time::Duration};

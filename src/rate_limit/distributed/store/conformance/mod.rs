@@ -1,5 +1,7 @@
 //! Checks that a [`Store`](super::Store) of your own does what the limits rely on: a suite to run in a test of yours.
 //!
+//! This module needs the feature `conformance`.
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
