@@ -45,8 +45,8 @@
 //! ```
 //!
 //! Calls in flight, tokens, windows and waiters stay through a change;
-//! [`stack::live`](crate::stack::live#what-stays) says what happens to each. With the feature `serde` a `StackConfig`
-//! is read from JSON or TOML.
+//! [`stack::live`](crate::stack::live#state-that-survives-a-change) says what happens to each. With the feature `serde`
+//! a `StackConfig` is read from JSON or TOML.
 //!
 //! # All processes
 //!

@@ -98,7 +98,7 @@
 //!   [`reached_service`](crate::Rejection::reached_service) says whether the call may have had effects.
 //!
 //! A caller that has a fallback, such as a cached answer, returns it in these two arms. The module
-//! [`stack`](crate::stack#ways-out-for-a-rejection) has the other ways out for a rejection.
+//! [`stack`](crate::stack#how-a-rejection-reaches-the-caller) has the other ways in which a rejection comes out.
 //!
 //! The stack takes every `Err` for a failure and every `Ok` for a success. Say what your answers mean with
 //! `.classify(..)`; see [`classify`](crate::classify).
