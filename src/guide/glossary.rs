@@ -28,7 +28,8 @@
 //! **CoDel** (controlled delay): drops waiters by their *sojourn time*, not by the length of the queue.
 //! [`Discipline::adaptive`] is the variant of Facebook's "Fail at Scale", with the newest call first under overload.
 //!
-//! **Concurrency limit**: the most calls *in flight*. [`Limiter`] is one that refuses, [`Queue`] one that lets calls wait.
+//! **Concurrency limit**: the most calls *in flight*. [`Limiter`] is one that refuses, [`Queue`] one that lets calls
+//! wait.
 //!
 //! **Constant work**: doing the same work whether nothing changed or everything did: [`constant_work`].
 //!
@@ -41,8 +42,8 @@
 //!
 //! **Dead letter**: a message that failed too often and was put aside, to be read or sent again: [`durable`].
 //!
-//! **Deadline**: the instant after which the caller no longer waits. A *timeout* is a duration; a deadline is an instant
-//! and is passed on: [`deadlines`](super::deadlines).
+//! **Deadline**: the instant after which the caller no longer waits. A *timeout* is a duration; a deadline is an
+//! instant and is passed on: [`deadlines`](super::deadlines).
 //!
 //! **False sharing**: two values that different threads write are in one *cache line*, so that the threads slow each
 //! other down although they share no value.
@@ -74,8 +75,9 @@
 //!
 //! **Place, permit**: what an admitted call holds and gives back when it ends.
 //!
-//! **Probe**: a call by which a *half-open* circuit finds out whether the service works again. Also the calls by which a
-//! process finds out whether its store is back ([`probe_every`](crate::rate_limit::distributed::ExactBuilder::probe_every)).
+//! **Probe**: a call by which a *half-open* circuit finds out whether the service works again. Also the calls by which
+//! a process finds out whether its store is back
+//! ([`probe_every`](crate::rate_limit::distributed::ExactBuilder::probe_every)).
 //!
 //! **Refill**: the tokens that a bucket gains over time, at the rate of its [`Quota`].
 //!

@@ -51,9 +51,9 @@
 //! # All processes
 //!
 //! With the feature `constant-work` an operator publishes a snapshot of all rules, and every process follows it. A
-//! [`Publisher`] writes the snapshot to a file, to Redis (feature `redis`), or to a place of yours. A [`Poller`] in each
-//! process reads all of it once per second, checks all of it, and applies all of it, changed or not. An HTTP source needs
-//! the feature `http`.
+//! [`Publisher`] writes the snapshot to a file, to Redis (feature `redis`), or to a place of yours. A [`Poller`] in
+//! each process reads all of it once per second, checks all of it, and applies all of it, changed or not. An HTTP
+//! source needs the feature `http`.
 //!
 #![cfg_attr(feature = "constant-work", doc = "```")]
 #![cfg_attr(not(feature = "constant-work"), doc = "```ignore")]
