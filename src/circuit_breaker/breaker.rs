@@ -1,6 +1,6 @@
 use super::{
     BreakerBuilder, BreakerState, MostOpen, Permit,
-    state::{Shared, State, Tell},
+    state::{BreakerShared, CircuitState, Tell},
     ticket::{Evidence, Ticket},
     transition::{Listener, Transition},
 };
@@ -38,7 +38,7 @@ use tokio::time::Instant;
 /// change the state and for probes.
 #[derive(Clone)]
 pub struct Breaker {
-    shared: Arc<Shared>,
+    shared: Arc<BreakerShared>,
 }
 
 impl Breaker {
@@ -49,7 +49,7 @@ impl Breaker {
 
     /// A breaker by a configuration that was checked.
     pub(super) fn new(config: BreakerBuilder) -> Self {
-        Self { shared: Arc::new(Shared::new(config)) }
+        Self { shared: Arc::new(BreakerShared::new(config)) }
     }
 
     /// Lets one call through, by tokio's clock.
@@ -172,17 +172,17 @@ impl Breaker {
 
     /// Opens the circuit until it is [`reset`](Self::reset). Calls in flight go on and count for nothing.
     pub fn force_open(&self) {
-        self.shared.force(State::ForcedOpen, Tell::Now);
+        self.shared.force(CircuitState::ForcedOpen, Tell::Now);
     }
 
     /// Closes the circuit until it is [`reset`](Self::reset). No result opens it.
     pub fn force_closed(&self) {
-        self.shared.force(State::ForcedClosed, Tell::Now);
+        self.shared.force(CircuitState::ForcedClosed, Tell::Now);
     }
 
     /// Closes the circuit, and counts from zero.
     pub fn reset(&self) {
-        self.shared.force(State::Closed, Tell::Now);
+        self.shared.force(CircuitState::Closed, Tell::Now);
     }
 
     /// Follows another configuration from now on, as a whole, while calls pass. A configuration is no reason to open or
@@ -246,7 +246,7 @@ impl Breaker {
     }
 
     /// Forces or resets the state. [`settle_news`](Self::settle_news) delivers the transition.
-    pub(super) fn force_quietly(&self, state: State) {
+    pub(super) fn force_quietly(&self, state: CircuitState) {
         self.shared.force(state, Tell::Later);
     }
 

@@ -1,6 +1,6 @@
 //! The configuration of a breaker that can change while calls pass.
 
-use super::{breaker::Breaker, builder::BreakerBuilder, state::State, word::BreakerState};
+use super::{breaker::Breaker, builder::BreakerBuilder, state::CircuitState, word::BreakerState};
 use crate::{
     error::ConfigError,
     shell::{Course, Reconfigure},
@@ -151,13 +151,13 @@ impl Reconfigure for Breaker {
     fn apply(&self, config: &BreakerConfig) {
         // First, so that no call sees the rest.
         if config.forced == Some(Forced::Open) && self.state() != BreakerState::ForcedOpen {
-            self.force_quietly(State::ForcedOpen);
+            self.force_quietly(CircuitState::ForcedOpen);
         }
         self.configure_quietly(config.builder());
         match (config.forced, self.state()) {
             (Some(Forced::Open), _) | (Some(Forced::Closed), BreakerState::ForcedClosed) => {}
-            (Some(Forced::Closed), _) => self.force_quietly(State::ForcedClosed),
-            (None, BreakerState::ForcedOpen | BreakerState::ForcedClosed) => self.force_quietly(State::Closed),
+            (Some(Forced::Closed), _) => self.force_quietly(CircuitState::ForcedClosed),
+            (None, BreakerState::ForcedOpen | BreakerState::ForcedClosed) => self.force_quietly(CircuitState::Closed),
             (None, BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen) => {}
         }
     }

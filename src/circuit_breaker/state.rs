@@ -36,7 +36,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 
 /// The state that all handles of one breaker share. Times count from its origin.
-pub(super) struct Shared {
+pub(super) struct BreakerShared {
     pub(super) published: Published,
     /// When an open circuit lets probes through. Relaxed: it is written before the word that names it. A thread that
     /// reads an older word with it finds the instant of a later opening, never one of another meaning.
@@ -56,7 +56,7 @@ pub(super) struct Shared {
 
 /// The part under the lock: a function that takes a reference to it runs under the lock.
 pub(super) struct Machine {
-    state: State,
+    state: CircuitState,
     /// Counts the changes of state. Every permit carries the era that admitted it, and counts for no other.
     era: u32,
     pub(super) config: BreakerBuilder,
@@ -73,13 +73,13 @@ pub(super) struct Machine {
 pub(super) enum Tell {
     /// Once the machine is unlocked.
     Now,
-    /// By [`Shared::tell_pending`], at a time when the thread holds no other lock.
+    /// By [`BreakerShared::tell_pending`], at a time when the thread holds no other lock.
     Later,
 }
 
 /// The states, with the data of their own era.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum State {
+pub(super) enum CircuitState {
     /// All calls pass, and their results are counted.
     Closed,
     /// No call passes until `open_until`. Entered for the [`OpenTime`].
@@ -122,10 +122,10 @@ impl Probes {
     }
 }
 
-impl Shared {
+impl BreakerShared {
     pub(super) fn new(config: BreakerBuilder) -> Self {
         let origin = Origin::at(Instant::now());
-        let (state, open_time, news) = (State::Closed, OpenTime::default(), News::default());
+        let (state, open_time, news) = (CircuitState::Closed, OpenTime::default(), News::default());
         let machine = Machine { state, era: 0, config, open_time, news, entered: Default::default(), place: None };
         let config = &machine.config;
         let slow = OnceLock::new();
@@ -185,13 +185,13 @@ impl Shared {
 
     fn open(&self, machine: &mut Machine, now: Nanos, open_for: Nanos) {
         self.open_until.store(now.saturating_add(open_for).0, Ordering::Relaxed);
-        self.change(machine, State::Open, now);
+        self.change(machine, CircuitState::Open, now);
     }
 
     // HalfOpen => Closed
     fn close(&self, machine: &mut Machine, now: Nanos) {
         machine.open_time.closed(now);
-        self.change(machine, State::Closed, now);
+        self.change(machine, CircuitState::Closed, now);
     }
 
     /// Opens only where this bound has a place for it, from now on. The first bound counts.
@@ -215,7 +215,7 @@ impl Shared {
 
     /// Begins a new era by hand.
     // Any => ForcedOpen | ForcedClosed | Closed
-    pub(super) fn force(&self, state: State, tell: Tell) {
+    pub(super) fn force(&self, state: CircuitState, tell: Tell) {
         let now = self.time(Instant::now());
         self.with_machine(tell, |machine| {
             machine.open_time = OpenTime::default();
@@ -224,7 +224,7 @@ impl Shared {
     }
 
     /// Begins a new era.
-    fn change(&self, machine: &mut Machine, state: State, now: Nanos) {
+    fn change(&self, machine: &mut Machine, state: CircuitState, now: Nanos) {
         let from = machine.word().state();
         let bound = self.bound.get();
         let of_all = bound.map(|bound| bound.listeners()).filter(|listeners| !listeners.is_empty());
@@ -233,7 +233,7 @@ impl Shared {
         machine.state = state;
         machine.era = machine.era.wrapping_add(1);
         self.publish(machine);
-        if !matches!(state, State::Open | State::HalfOpen(_)) {
+        if !matches!(state, CircuitState::Open | CircuitState::HalfOpen(_)) {
             // After all threads can see that it is not open.
             machine.place = None;
         }
@@ -328,11 +328,11 @@ impl Machine {
     /// The word for the threads that only look.
     fn word(&self) -> Word {
         let (state, places) = match self.state {
-            State::Closed => (BreakerState::Closed, 0),
-            State::Open => (BreakerState::Open, 0),
-            State::HalfOpen(probes) => (BreakerState::HalfOpen, probes.places(self.config.probes)),
-            State::ForcedOpen => (BreakerState::ForcedOpen, 0),
-            State::ForcedClosed => (BreakerState::ForcedClosed, 0),
+            CircuitState::Closed => (BreakerState::Closed, 0),
+            CircuitState::Open => (BreakerState::Open, 0),
+            CircuitState::HalfOpen(probes) => (BreakerState::HalfOpen, probes.places(self.config.probes)),
+            CircuitState::ForcedOpen => (BreakerState::ForcedOpen, 0),
+            CircuitState::ForcedClosed => (BreakerState::ForcedClosed, 0),
         };
         Word::pack(self.era, state, places, calls_are_timed(&self.config))
     }

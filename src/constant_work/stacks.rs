@@ -1,6 +1,6 @@
-mod fixed;
-mod form;
+mod fixed_length;
 mod rule;
+mod wire;
 
 pub use rule::StackRule;
 

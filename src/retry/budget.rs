@@ -56,10 +56,10 @@ const RETRY: u64 = 1 << 32;
 /// with next to no traffic, and in the long run no more than 10 calls per second from a thousand of them.
 #[derive(Clone)]
 pub struct RetryBudget {
-    shared: Arc<Shared>,
+    shared: Arc<BudgetShared>,
 }
 
-struct Shared {
+struct BudgetShared {
     /// At most `cap`. It and what it is changed by guard no other memory, and each change is one atomic step: all is
     /// relaxed but where a cap that falls has to be seen.
     balance: AtomicU64,
@@ -105,7 +105,7 @@ impl RetryBudget {
         }
         let balance = configuration.balance_at_first()?;
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(BudgetShared {
                 balance: AtomicU64::new(balance),
                 deposit: AtomicU64::new(configuration.deposit()),
                 cap: AtomicU64::new(configuration.most()),
@@ -252,7 +252,7 @@ impl RetryBudget {
 
     #[inline]
     fn add(&self, amount: u64) {
-        let Shared { balance, cap, .. } = &*self.shared;
+        let BudgetShared { balance, cap, .. } = &*self.shared;
         let most = cap.load(Ordering::Relaxed);
         let mut present = balance.load(Ordering::Relaxed);
         while present < most {

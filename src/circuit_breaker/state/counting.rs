@@ -1,13 +1,13 @@
 //! The calls of a closed circuit, until they open it.
 
-use super::{Shared, State, Tell};
+use super::{BreakerShared, CircuitState, Tell};
 use crate::{
     circuit_breaker::{rules::Rules, ticket::Evidence, ticks::Ticks},
     clock::Nanos,
     sync::Ordering,
 };
 
-impl Shared {
+impl BreakerShared {
     /// Counts a call of a closed circuit.
     #[inline]
     pub(in crate::circuit_breaker) fn record(&self, era: u32, evidence: Evidence, now: impl FnOnce() -> Nanos) {
@@ -59,7 +59,7 @@ impl Shared {
     /// another than the one which the call was judged by, so the present one has to agree.
     pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
         self.with_machine(Tell::Now, |machine| {
-            let is_closed = machine.era == era && matches!(machine.state, State::Closed);
+            let is_closed = machine.era == era && matches!(machine.state, CircuitState::Closed);
             if is_closed && present_agrees() && self.takes_place(machine) {
                 // Closed => Open
                 let bounds = machine.bounds();

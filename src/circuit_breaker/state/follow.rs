@@ -1,6 +1,6 @@
 //! Another configuration, while calls pass.
 
-use super::{Machine, Shared, State, Tell};
+use super::{BreakerShared, CircuitState, Machine, Tell};
 use crate::{
     circuit_breaker::{BreakerBuilder, published::window_of, ticks::Ticks, window::Window},
     clock::Nanos,
@@ -8,7 +8,7 @@ use crate::{
 };
 use tokio::time::Instant;
 
-impl Shared {
+impl BreakerShared {
     /// Follows a configuration that was checked.
     pub(in crate::circuit_breaker) fn follow(&self, to: BreakerBuilder, tell: Tell) {
         self.with_machine(tell, |machine| self.follow_locked(machine, to));
@@ -30,7 +30,7 @@ impl Shared {
         machine.config = to;
         match machine.state {
             // HalfOpen => Closed
-            State::HalfOpen(probes) if probes.succeeded >= machine.config.probes => self.close(machine, now),
+            CircuitState::HalfOpen(probes) if probes.succeeded >= machine.config.probes => self.close(machine, now),
             _ => self.publish(machine),
         }
     }
@@ -77,7 +77,7 @@ mod tests {
     /// Follows another configuration after a failure has read the present one and before it is judged. Returns the
     /// state, and for how long the circuit is open.
     fn a_failure_during(from: BreakerBuilder, to: BreakerBuilder) -> (BreakerState, Option<Duration>) {
-        let shared = Shared::new(from);
+        let shared = BreakerShared::new(from);
         let now = Instant::now();
         shared.record(0, Evidence::Failure, || {
             shared.follow(to, Tell::Now);

@@ -1,6 +1,6 @@
 //! Calls to a circuit that is not closed: refusals, and the probes of a half-open circuit.
 
-use super::{Machine, Probes, Shared, State, Tell};
+use super::{BreakerShared, CircuitState, Machine, Probes, Tell};
 use crate::{
     circuit_breaker::{
         BreakerState,
@@ -13,7 +13,7 @@ use crate::{
 };
 use tokio::time::Instant;
 
-impl Shared {
+impl BreakerShared {
     /// Refuses a call, or lets it through as a probe. `word` is what the call has seen.
     pub(in crate::circuit_breaker) fn admit_probe(&self, word: Word, now: Nanos) -> Result<Ticket, CircuitOpen> {
         // Without the lock while nothing can have changed, so that a refusal costs the same on any number of threads.
@@ -30,15 +30,15 @@ impl Shared {
 
     fn admit_probe_locked(&self, machine: &mut Machine, now: Nanos) -> Result<Ticket, CircuitOpen> {
         match machine.state {
-            State::Closed | State::ForcedClosed => {}
-            State::ForcedOpen => return Err(CircuitOpen::new(None)),
-            State::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
+            CircuitState::Closed | CircuitState::ForcedClosed => {}
+            CircuitState::ForcedOpen => return Err(CircuitOpen::new(None)),
+            CircuitState::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
             // Open => HalfOpen
-            State::Open => {
+            CircuitState::Open => {
                 self.begin_series(machine, now);
-                self.change(machine, State::HalfOpen(Probes::FIRST), now);
+                self.change(machine, CircuitState::HalfOpen(Probes::FIRST), now);
             }
-            State::HalfOpen(probes) => {
+            CircuitState::HalfOpen(probes) => {
                 if !probes.series_goes_on(now) {
                     self.begin_series(machine, now);
                 } else if self.has_come(&self.probes_until, now) {
@@ -67,7 +67,7 @@ impl Shared {
     }
 
     fn settle_probe_locked(&self, machine: &mut Machine, evidence: Evidence, now: Nanos) {
-        let State::HalfOpen(probes) = machine.state else { return };
+        let CircuitState::HalfOpen(probes) = machine.state else { return };
         let probes = Probes { in_flight: probes.in_flight.saturating_sub(1), ..probes };
         match evidence {
             // HalfOpen => Open
@@ -96,7 +96,7 @@ impl Shared {
     /// A probe is slow, and still under way.
     pub(super) fn fail_probe(&self, era: u32, now: Nanos) {
         self.with_machine(Tell::Now, |machine| {
-            if machine.era == era && matches!(machine.state, State::HalfOpen(_)) {
+            if machine.era == era && matches!(machine.state, CircuitState::HalfOpen(_)) {
                 // HalfOpen => Open
                 self.reopen(machine, now);
             }
@@ -122,7 +122,7 @@ impl Shared {
             BreakerState::Open => !self.has_come(&self.open_until, due),
             BreakerState::HalfOpen => {
                 let machine = lock(&self.machine);
-                let State::HalfOpen(probes) = machine.state else { return false };
+                let CircuitState::HalfOpen(probes) = machine.state else { return false };
                 // A call that comes after the time of the probes opens the circuit again.
                 let is_overdue = probes.series_goes_on(due) && self.has_come(&self.probes_until, due);
                 is_overdue || probes.places(machine.config.probes) == 0
@@ -138,7 +138,7 @@ impl Shared {
 
     /// The era goes on with these probes.
     fn stay_half_open(&self, machine: &mut Machine, probes: Probes) {
-        machine.state = State::HalfOpen(probes);
+        machine.state = CircuitState::HalfOpen(probes);
         self.publish(machine);
     }
 }

@@ -1,6 +1,6 @@
 //! The time that calls take, where slow calls count.
 
-use super::Shared;
+use super::BreakerShared;
 use crate::{
     circuit_breaker::{
         BreakerState,
@@ -13,7 +13,7 @@ use crate::{
 };
 use tokio::time::Instant;
 
-impl Shared {
+impl BreakerShared {
     /// The calls in the window and the slow ones among them, where a rate of slow calls is configured.
     pub(in crate::circuit_breaker) fn slow_counts(&self, now: Nanos) -> Counts {
         let (_, ticks, share) = self.published.slow_rules();

@@ -3,7 +3,7 @@ use super::{
     build::Build,
     current::Current,
     last_good::LastGood,
-    readings::{InForce, PollerReadings, State, Ticks},
+    readings::{InForce, PollerReadings, PollerState, Ticks},
     tick::{Held, Staleness, Tick},
 };
 use crate::{
@@ -153,7 +153,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         target.check(&defaults.rules)?;
         let value = target.build(&defaults.rules);
         let phase = Duration::from_nanos(1 + self.random.with(|random| random.next_u64()) % Nanos::of(self.period).0);
-        let state = State {
+        let state = PollerState {
             in_force: InForce::Defaults,
             good: None,
             used: defaults.header.used,

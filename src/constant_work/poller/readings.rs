@@ -88,13 +88,13 @@ impl Ticks {
 /// A reading takes a short lock that a tick takes once, and clones the last refusal.
 #[derive(Clone)]
 pub struct PollerReadings {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<PollerState>>,
     wall_clock: WallClock,
 }
 
 /// The state that a tick leaves for readers.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct PollerState {
     pub(super) in_force: InForce,
     pub(super) good: Option<Good>,
     pub(super) used: u32,
@@ -117,11 +117,11 @@ pub(super) struct Good {
 }
 
 impl PollerReadings {
-    pub(super) fn new(state: State, wall_clock: WallClock) -> Self {
+    pub(super) fn new(state: PollerState, wall_clock: WallClock) -> Self {
         Self { state: Arc::new(Mutex::new(state)), wall_clock }
     }
 
-    pub(super) fn update(&self, change: impl FnOnce(&mut State)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut PollerState)) {
         change(&mut lock(&self.state));
     }
 

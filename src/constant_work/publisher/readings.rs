@@ -14,11 +14,11 @@ use tokio::time::Instant;
 pub struct PublisherReadings {
     slots: u32,
     nearly_full: f64,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<PublisherState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct PublisherState {
     rules: usize,
     last: Option<(Published, Instant)>,
     publications: u64,

@@ -1,4 +1,4 @@
-use super::errand::Errand;
+use super::blocking_task::BlockingTask;
 use crate::constant_work::{Source, SourceError, regular_file::open_regular};
 use std::{
     io::{self, Read},
@@ -48,13 +48,13 @@ pub struct FileSource {
     path: Arc<Path>,
     /// The buffer of the next read.
     buffer: Vec<u8>,
-    errand: Errand<(Vec<u8>, io::Result<()>)>,
+    task: BlockingTask<(Vec<u8>, io::Result<()>)>,
 }
 
 impl FileSource {
     /// Reads the file of this path, which need not exist yet.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().into(), buffer: Vec::new(), errand: Errand::default() }
+        Self { path: path.as_ref().into(), buffer: Vec::new(), task: BlockingTask::default() }
     }
 
     /// The path as it was given.
@@ -66,7 +66,7 @@ impl FileSource {
 impl Source for FileSource {
     async fn fetch(&mut self, into: &mut Vec<u8>, at_most: usize) -> Result<(), SourceError> {
         into.clear();
-        if let Some((buffer, _)) = self.errand.left_behind().await? {
+        if let Some((buffer, _)) = self.task.left_behind().await? {
             self.buffer = buffer;
         }
         let (path, mut buffer) = (self.path.clone(), mem::take(&mut self.buffer));
@@ -74,7 +74,7 @@ impl Source for FileSource {
             let ended = read(&path, &mut buffer, at_most);
             (buffer, ended)
         };
-        let (buffer, ended) = self.errand.run(work).await?;
+        let (buffer, ended) = self.task.run(work).await?;
         self.buffer = buffer;
         ended?;
         mem::swap(into, &mut self.buffer);

@@ -1,4 +1,4 @@
-use super::{errand::Errand, file::read};
+use super::{blocking_task::BlockingTask, file::read};
 use crate::{
     constant_work::{Sink, SourceError},
     error::ConfigError,
@@ -54,7 +54,7 @@ pub struct FileSink {
     /// The buffer of the next call.
     buffer: Vec<u8>,
     is_clean: bool,
-    errand: Errand<(Vec<u8>, io::Result<()>)>,
+    task: BlockingTask<(Vec<u8>, io::Result<()>)>,
 }
 
 /// Where the file is.
@@ -86,7 +86,7 @@ impl FileSink {
         let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let place = Place { path: path.to_owned(), folder: folder.to_owned(), name: name.to_owned() };
         let (place, random) = (Arc::new(place), Random::new());
-        Ok(Self { place, random, buffer: Vec::new(), is_clean: false, errand: Errand::default() })
+        Ok(Self { place, random, buffer: Vec::new(), is_clean: false, task: BlockingTask::default() })
     }
 
     /// The path as it was given.
@@ -100,7 +100,7 @@ impl FileSink {
         fill: &[u8],
         work: impl FnOnce(&Place, &mut Vec<u8>) -> io::Result<()> + Send + 'static,
     ) -> Result<io::Result<()>, SourceError> {
-        if let Some((buffer, _)) = self.errand.left_behind().await? {
+        if let Some((buffer, _)) = self.task.left_behind().await? {
             self.buffer = buffer;
         }
         let (place, mut buffer) = (self.place.clone(), mem::take(&mut self.buffer));
@@ -110,7 +110,7 @@ impl FileSink {
             let ended = work(&place, &mut buffer);
             (buffer, ended)
         };
-        let (buffer, ended) = self.errand.run(work).await?;
+        let (buffer, ended) = self.task.run(work).await?;
         self.buffer = buffer;
         Ok(ended)
     }

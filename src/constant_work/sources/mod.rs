@@ -1,6 +1,6 @@
 //! Where a snapshot is kept, and how it gets there and back.
 
-pub(super) mod errand;
+pub(super) mod blocking_task;
 mod file;
 mod file_sink;
 mod fixed;

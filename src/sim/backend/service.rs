@@ -37,11 +37,11 @@ pub struct BackendService {
     sim: Sim,
     random: Stream,
     spec: Rc<Backend>,
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<BackendState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct BackendState {
     /// Servers that have a call, which they may not have begun with while the backend stands still.
     busy: usize,
     waiting: VecDeque<oneshot::Sender<()>>,
@@ -60,7 +60,7 @@ enum Turn {
 impl BackendService {
     pub(in crate::sim) fn new(sim: Sim, spec: Backend) -> Self {
         let counts = BackendCounts { name: spec.name.clone(), ..BackendCounts::default() };
-        let state = State { counts, ..State::default() };
+        let state = BackendState { counts, ..BackendState::default() };
         let random = sim.stream(Draws::Backend);
         Self { sim, random, spec: Rc::new(spec), state: Rc::new(RefCell::new(state)) }
     }
@@ -85,7 +85,7 @@ impl BackendService {
     }
 
     /// Takes the present numbers into the averages. Call it before any of them changes.
-    fn look(&self, state: &mut State) {
+    fn look(&self, state: &mut BackendState) {
         let counted = self.sim.counted();
         let now = self.sim.elapsed();
         if now >= counted.start && state.averages.until < counted.start {
@@ -163,7 +163,7 @@ impl BackendService {
     }
 }
 
-impl State {
+impl BackendState {
     /// Takes a free server, or a place in the queue.
     fn enter(&mut self, servers: usize) -> Turn {
         self.in_flight += 1;

@@ -1,7 +1,7 @@
 //! A rule as it is encoded: every field has its place, given or not, and every number its length.
 
 use super::{
-    fixed::{Fixed, Form, Listed, Wrong, structs, variants},
+    fixed_length::{FixedLength, Listed, WireCursor, WireError, structs, variants},
     rule::{LONGEST_NAME, MOST_LIMITS, MOST_TIERS, StackRule},
 };
 use crate::{
@@ -52,44 +52,44 @@ impl Listed for Quota {
     const MOST: usize = MOST_TIERS;
 }
 
-impl Fixed for Quota {
+impl FixedLength for Quota {
     const ABSENT: Self = Self::new(0, Duration::ZERO);
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut parts = (self.count(), self.period(), self.burst());
-        parts.pass(form)?;
+        parts.pass(cursor)?;
         let (count, period, burst) = parts;
         *self = Self::new(count, period).with_burst(burst);
         Ok(())
     }
 }
 
-impl Fixed for Backoff {
+impl FixedLength for Backoff {
     const ABSENT: Self = Self::fixed(Duration::ZERO);
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut parts = self.parts();
-        parts.pass(form)?;
+        parts.pass(cursor)?;
         *self = Self::of_parts(parts);
         Ok(())
     }
 }
 
-impl Fixed for Jitter {
+impl FixedLength for Jitter {
     const ABSENT: Self = Self::Full;
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut parts = self.numbers();
-        parts.pass(form)?;
+        parts.pass(cursor)?;
         *self = Self::of_numbers(parts.0, parts.1).ok_or("a variant is unknown")?;
         Ok(())
     }
 }
 
-impl Fixed for Discipline {
+impl FixedLength for Discipline {
     const ABSENT: Self = Self::fifo();
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let none = Duration::ZERO;
         let mut parts = match self.0 {
             Kind::Deadline { share } => (0_u8, share, none, none),
@@ -98,7 +98,7 @@ impl Fixed for Discipline {
             Kind::Adaptive { target, interval } => (3, 0.0, target, interval),
             Kind::EarliestDeadline { share } => (4, share, none, none),
         };
-        parts.pass(form)?;
+        parts.pass(cursor)?;
         let (variant, share, target, interval) = parts;
         *self = match variant {
             0 => Self::by_deadline(share),
@@ -113,13 +113,13 @@ impl Fixed for Discipline {
 }
 
 /// The name of a stack, with zeros after it.
-impl Fixed for String {
+impl FixedLength for String {
     const ABSENT: Self = Self::new();
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut bytes = [0; LONGEST_NAME];
         bytes.iter_mut().zip(self.bytes()).for_each(|(place, byte)| *place = byte);
-        form.bytes(&mut bytes)?;
+        cursor.bytes(&mut bytes)?;
         let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(LONGEST_NAME);
         let (name, rest) = bytes.split_at(length);
         if rest.iter().any(|byte| *byte != 0) {
@@ -137,7 +137,7 @@ const LENGTH: usize = 1071;
 impl Serialize for StackRule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut bytes = [0; LENGTH];
-        self.clone().pass(&mut Form::Write(&mut bytes)).map_err(ser::Error::custom)?;
+        self.clone().pass(&mut WireCursor::Write(&mut bytes)).map_err(ser::Error::custom)?;
         let mut tuple = serializer.serialize_tuple(LENGTH)?;
         bytes.iter().try_for_each(|byte| tuple.serialize_element(byte))?;
         tuple.end()
@@ -165,7 +165,7 @@ impl<'de> Visitor<'de> for ReadRule {
             *byte = sequence.next_element()?.ok_or_else(|| de::Error::invalid_length(index, &self))?;
         }
         let mut rule = StackRule::ABSENT;
-        rule.pass(&mut Form::Read(&bytes)).map_err(de::Error::custom)?;
+        rule.pass(&mut WireCursor::Read(&bytes)).map_err(de::Error::custom)?;
         Ok(rule)
     }
 }
@@ -179,9 +179,9 @@ mod tests {
     fn every_rule_has_its_length() {
         for rule in [StackRule::inert(0), StackRule::ABSENT] {
             let mut bytes = [0; LENGTH];
-            let mut form = Form::Write(&mut bytes);
-            rule.clone().pass(&mut form).expect("room");
-            assert!(matches!(form, Form::Write([])), "there is no room left");
+            let mut cursor = WireCursor::Write(&mut bytes);
+            rule.clone().pass(&mut cursor).expect("room");
+            assert!(matches!(cursor, WireCursor::Write([])), "there is no room left");
         }
     }
 }

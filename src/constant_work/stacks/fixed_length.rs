@@ -1,24 +1,24 @@
 //! Encodes values in forms whose length depends on their type alone, and decodes them.
 //!
-//! One function of each type does both: it passes every field to a [`Form`], which either writes the field or
+//! One function of each type does both: it passes every field to a [`WireCursor`], which either writes the field or
 //! overwrites it with what it reads. So each field is named once, and no order can differ.
 
 use crate::clock::Nanos;
 use std::{mem, time::Duration};
 
 /// The rest of the bytes that values are written to, or read from.
-pub(super) enum Form<'bytes> {
+pub(super) enum WireCursor<'bytes> {
     Write(&'bytes mut [u8]),
     Read(&'bytes [u8]),
 }
 
 /// The rule that bytes break which are no form.
-pub(super) type Wrong = &'static str;
+pub(super) type WireError = &'static str;
 
-impl Form<'_> {
+impl WireCursor<'_> {
     /// Writes these bytes, or overwrites them with the next ones.
-    pub(super) fn bytes(&mut self, bytes: &mut [u8]) -> Result<(), Wrong> {
-        const CUT_OFF: Wrong = "a rule is cut off";
+    pub(super) fn bytes(&mut self, bytes: &mut [u8]) -> Result<(), WireError> {
+        const CUT_OFF: WireError = "a rule is cut off";
         match self {
             Self::Write(to) => {
                 let (place, rest) = mem::take(to).split_at_mut_checked(bytes.len()).ok_or(CUT_OFF)?;
@@ -36,28 +36,28 @@ impl Form<'_> {
 }
 
 /// A value whose form always has the same length.
-pub(super) trait Fixed: Sized {
+pub(super) trait FixedLength: Sized {
     /// Stands in the place of a value that is not given, so that every form costs the same to write and to read.
     const ABSENT: Self;
 
     /// Passes all fields to the form.
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong>;
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError>;
 }
 
 /// A value of which there may be several, up to `MOST`.
-pub(super) trait Listed: Fixed {
+pub(super) trait Listed: FixedLength {
     const MOST: usize;
 }
 
 /// Structs, as their fields one after the other.
 macro_rules! structs {
     ($($name:ident { $($field:ident),+ })*) => { $(
-        impl Fixed for $name {
-            const ABSENT: Self = Self { $($field: Fixed::ABSENT),+ };
+        impl FixedLength for $name {
+            const ABSENT: Self = Self { $($field: FixedLength::ABSENT),+ };
 
-            fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+            fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
                 let Self { $($field),+ } = self;
-                $($field.pass(form)?;)+
+                $($field.pass(cursor)?;)+
                 Ok(())
             }
         }
@@ -68,12 +68,12 @@ pub(super) use structs;
 /// Tuples likewise.
 macro_rules! tuples {
     ($(($($type:ident $field:ident),+))*) => { $(
-        impl<$($type: Fixed),+> Fixed for ($($type,)+) {
+        impl<$($type: FixedLength),+> FixedLength for ($($type,)+) {
             const ABSENT: Self = ($($type::ABSENT,)+);
 
-            fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+            fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
                 let ($($field,)+) = self;
-                $($field.pass(form)?;)+
+                $($field.pass(cursor)?;)+
                 Ok(())
             }
         }
@@ -84,12 +84,12 @@ tuples!((A a, B b) (A a, B b, C c) (A a, B b, C c, D d));
 /// Numbers, as their bytes in little-endian order.
 macro_rules! numbers {
     ($($number:ty)*) => { $(
-        impl Fixed for $number {
+        impl FixedLength for $number {
             const ABSENT: Self = 0 as Self;
 
-            fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+            fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
                 let mut bytes = self.to_le_bytes();
-                form.bytes(&mut bytes)?;
+                cursor.bytes(&mut bytes)?;
                 *self = Self::from_le_bytes(bytes);
                 Ok(())
             }
@@ -101,13 +101,13 @@ numbers!(u8 u32 u64 f64);
 /// Enums without fields, as the number of the variant.
 macro_rules! variants {
     ($($name:ident: $first:expr $(, $other:expr)*;)*) => { $(
-        impl Fixed for $name {
+        impl FixedLength for $name {
             const ABSENT: Self = $first;
 
-            fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+            fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
                 let variants = [$first $(, $other)*];
                 let mut number = variants.iter().position(|variant| variant == self).unwrap_or_default() as u8;
-                number.pass(form)?;
+                number.pass(cursor)?;
                 *self = *variants.get(usize::from(number)).ok_or("a variant is unknown")?;
                 Ok(())
             }
@@ -117,50 +117,50 @@ macro_rules! variants {
 pub(super) use variants;
 variants! { bool: false, true; }
 
-impl Fixed for usize {
+impl FixedLength for usize {
     const ABSENT: Self = 0;
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut number = *self as u64;
-        number.pass(form)?;
+        number.pass(cursor)?;
         *self = number.try_into().map_err(|_| "a number is too large")?;
         Ok(())
     }
 }
 
 /// Nanoseconds.
-impl Fixed for Duration {
+impl FixedLength for Duration {
     const ABSENT: Self = Self::ZERO;
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let Nanos(mut nanos) = Nanos::of(*self);
-        nanos.pass(form)?;
+        nanos.pass(cursor)?;
         *self = Nanos(nanos).duration();
         Ok(())
     }
 }
 
 /// Whether the value is given, and its place.
-impl<T: Fixed> Fixed for Option<T> {
+impl<T: FixedLength> FixedLength for Option<T> {
     const ABSENT: Self = None;
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut is_given = self.is_some();
-        is_given.pass(form)?;
+        is_given.pass(cursor)?;
         let mut value = self.take().unwrap_or(T::ABSENT);
-        value.pass(form)?;
+        value.pass(cursor)?;
         *self = is_given.then_some(value);
         Ok(())
     }
 }
 
 /// How many values are given, and a place for each that may be.
-impl<T: Listed> Fixed for Vec<T> {
+impl<T: Listed> FixedLength for Vec<T> {
     const ABSENT: Self = Self::new();
 
-    fn pass(&mut self, form: &mut Form<'_>) -> Result<(), Wrong> {
+    fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut given = self.len() as u8;
-        given.pass(form)?;
+        given.pass(cursor)?;
         let given = usize::from(given);
         if given > T::MOST {
             return Err("a list is too long");
@@ -168,7 +168,7 @@ impl<T: Listed> Fixed for Vec<T> {
         let mut values = mem::replace(self, Self::with_capacity(given)).into_iter();
         for place in 0..T::MOST {
             let mut value = values.next().unwrap_or(T::ABSENT);
-            value.pass(form)?;
+            value.pass(cursor)?;
             if place < given {
                 self.push(value);
             }

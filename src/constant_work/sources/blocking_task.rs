@@ -6,17 +6,17 @@ use tokio::{runtime::Handle, task::JoinHandle};
 ///
 /// Work cannot be stopped. Where its future is dropped it goes on alone, and no other piece begins before it has
 /// ended: a disk that hangs holds one thread, not one for each try.
-pub(crate) struct Errand<R> {
+pub(crate) struct BlockingTask<R> {
     out: Option<JoinHandle<R>>,
 }
 
-impl<R> Default for Errand<R> {
+impl<R> Default for BlockingTask<R> {
     fn default() -> Self {
         Self { out: None }
     }
 }
 
-impl<R: Send + 'static> Errand<R> {
+impl<R: Send + 'static> BlockingTask<R> {
     /// The result of a piece of work whose future was dropped.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ mod tests {
     #[tokio::test]
     async fn work_that_hangs_holds_one_thread_and_no_caller() {
         let (go_on, hangs) = mpsc::channel::<()>();
-        let (mut errand, begun) = (Errand::default(), Arc::new(AtomicUsize::new(0)));
+        let (mut task, begun) = (BlockingTask::default(), Arc::new(AtomicUsize::new(0)));
         let work = |result: &'static str| {
             let begun = begun.clone();
             move || {
@@ -79,20 +79,20 @@ mod tests {
             }
         };
         let (hanging, first) = (work("stale"), Duration::from_millis(20));
-        let stuck = errand.run(move || {
+        let stuck = task.run(move || {
             let result = hanging();
             let _ = hangs.recv();
             result
         });
         timeout(first, stuck).await.expect_err("it hangs");
         for _ in 0..1000 {
-            let failed = errand.run(work("too early")).await.expect_err("the first one goes on");
+            let failed = task.run(work("too early")).await.expect_err("the first one goes on");
             assert_eq!(failed.failure(), SourceFailure::Busy);
         }
         assert_eq!(begun.load(Ordering::Relaxed), 1, "nothing else has begun");
         go_on.send(()).expect("it hangs");
         let fresh = loop {
-            match errand.run(work("fresh")).await {
+            match task.run(work("fresh")).await {
                 Err(_) => sleep(Duration::from_millis(1)).await,
                 Ok(fresh) => break fresh,
             }
