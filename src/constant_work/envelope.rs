@@ -14,11 +14,12 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
-    /// Opens a snapshot by the shape and the schema that it names itself.
+    /// Opens a snapshot with the shape and the schema that its own header names.
     ///
     /// # Errors
     ///
-    /// Those of a reader that expects just these; where no shape could be so, of one that expects this shape.
+    /// The refusal of a reader with that shape and schema. If the header names no valid shape, that of a reader with
+    /// `shape`.
     pub(super) fn open(bytes: &[u8], shape: Shape) -> Result<Self, Refusal> {
         let named = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
         let shape =
@@ -27,7 +28,7 @@ impl Envelope {
         Ok(Self { header: snapshot::open(bytes, shape, schema, snapshot::checksum(bytes))?, shape, schema })
     }
 
-    /// Whether snapshots like these two have the same rules, by whatever version and whenever published.
+    /// Returns whether two snapshots have the same rules. Their versions and publication times may differ.
     pub(super) fn has_same_rules(&self, bytes: &[u8], other: &Self, other_bytes: &[u8]) -> bool {
         let kind = |envelope: &Self| (envelope.shape, envelope.schema, envelope.header.used);
         kind(self) == kind(other)
@@ -35,13 +36,13 @@ impl Envelope {
     }
 }
 
-/// Whether the last bytes are the checksum of the others, which they are in every format.
+/// Returns whether the last bytes are the checksum of the others. Every format ends with this checksum.
 pub(super) fn is_sealed(bytes: &[u8]) -> bool {
     let last = bytes.last_chunk::<CHECKSUM>();
     last.is_some_and(|last| snapshot::checksum(bytes) == u32::from_le_bytes(*last))
 }
 
-/// Gives a snapshot another version and time.
+/// Overwrites the version and publication time of a snapshot, and its checksum.
 pub(super) fn stamp(bytes: &mut [u8], version: Version, published_at: Nanos) {
     let Some((body, checksum)) = bytes.split_last_chunk_mut::<CHECKSUM>() else { return };
     for (at, number) in [(16, version.epoch), (24, version.version), (32, published_at.0)] {

@@ -1,20 +1,19 @@
-//! What can be read of pollers and publishers.
+//! Metrics of pollers and publishers.
 //!
-//! The number of a version is that within its epoch. It begins again at 1 with a new epoch, which a publisher gets that
-//! has lost count. Numbers above 2^53 are rounded.
+//! The version number counts within its epoch. It starts at 1 again with a new epoch, which an operator sets after a
+//! publisher lost its state. Numbers above 2^53 are rounded.
 
 use super::{InForce, PollerReadings, PublishError, PublisherReadings, Version};
 use crate::shell::{Instrument, Reading, Readings};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// `config_version`: the number of the snapshot in force within its epoch, so 1 again after a new epoch has begun; 0
-/// while the defaults are in force. `config_age_seconds`: for how long the last good snapshot has been published; 0
-/// before the first. `config_refused_total`: the ticks that brought none, by the [kind](super::Refusal::KINDS) of the
-/// refusal as the label `reason`.
+/// `config_version`: the version number of the snapshot in force within its epoch; 0 while the defaults are in force.
+/// `config_age_seconds`: the time since the last good snapshot was published; 0 before the first.
+/// `config_refused_total`: the refused ticks, with the [kind](super::Refusal::KINDS) of the refusal as the label
+/// `reason`.
 ///
-/// A source that is down is seen by refusals of the kind `source`, and by an age that grows beyond the period in which
-/// the publisher publishes.
+/// If the source is down, refusals of the kind `source` increase, and the age exceeds the publisher's period.
 impl Instrument for PollerReadings {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let poller = self.at(now);
@@ -30,9 +29,9 @@ impl Instrument for PollerReadings {
     }
 }
 
-/// `config_version`: the number of the last publication within its epoch; 0 before the first. `config_age_seconds`: the
-/// time since then; 0 before the first. `config_refused_total`: the attempts that failed, by
-/// [kind](PublishError::KINDS) as the label `reason`.
+/// `config_version`: the version number of the last publication within its epoch; 0 before the first.
+/// `config_age_seconds`: the time since then; 0 before the first. `config_refused_total`: the failed attempts, with
+/// their [kind](PublishError::KINDS) as the label `reason`.
 impl Instrument for PublisherReadings {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let age = self.last_success().map(|at| now.saturating_duration_since(at));
@@ -49,7 +48,7 @@ impl Instrument for PublisherReadings {
     }
 }
 
-/// Several pollers of one name: the newest version, and the oldest age.
+/// Adds both readings. Several pollers with one name report the greatest version and the oldest age.
 fn give(version: Option<Version>, age: Option<Duration>, readings: &mut Readings<'_>) {
     let version = version.map_or(0, |version| version.version);
     readings.add(Reading::largest("config_version", version as f64));

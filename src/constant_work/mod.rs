@@ -1,19 +1,19 @@
-//! A configuration that every instance reads, checks and builds as a whole on a schedule, changed or not.
+//! Distributes configuration by constant work: every instance reads, checks and applies all of it in every period.
 //!
-//! Limits, weights, flags and routes change while a service runs. The usual way is to watch for changes and send only
-//! those. It costs next to nothing, until everything changes at once, or everyone reconnects after an outage and asks
-//! for all: then the work is hundreds of times that of any day before, on a path that hardly ever ran, in the worst
-//! hour. A change that a delta missed stays wrong until an operator notices.
+//! Limits, weights, flags and routes change while a service runs. The usual way is to watch for changes and to send
+//! only the changes. That costs almost nothing until everything changes at once, or until all instances reconnect after
+//! an outage and fetch everything. Then the work is hundreds of times that of a normal day, on a code path that rarely
+//! ran before. A change that a delta missed stays wrong until an operator notices.
 //!
-//! Here there is one path, and it runs all the time. A publisher puts a snapshot of fixed size somewhere; each
-//! [`Poller`] reads all of it in every period, verifies all of it, decodes every slot, builds the value again and puts
-//! it in force. Nothing has changed, everything has changed, the source is down, the bytes are broken: the work is the
-//! same, so the first outage is the thousandth rehearsal. Whatever went wrong is right again one good tick later. (Colm
-//! MacCárthaigh, "Reliability, constant work, and a good cup of coffee", Amazon Builders' Library; Roberto Vitillo,
-//! "Understanding Distributed Systems", constant work.)
+//! Here there is one code path, and it runs all the time. A publisher writes a snapshot of fixed size to a sink. In
+//! every period, each [`Poller`] reads the whole snapshot, verifies it, decodes every slot, builds the value again and
+//! puts it in force. The work is the same if nothing has changed, if everything has changed, if the source is down, or
+//! if the bytes are corrupt. The first outage therefore runs code that has run thousands of times. After any fault, one
+//! good tick restores the configuration. (Colm MacCárthaigh, "Reliability, constant work, and a good cup of coffee",
+//! Amazon Builders' Library; Roberto Vitillo, "Understanding Distributed Systems", constant work.)
 //!
-//! It suits what is small and matters: thousands of rules, not millions. It costs the source its whole snapshot once
-//! per period and instance, every day. Where that is too much, watch instead.
+//! Use it for small and important configuration: thousands of rules, not millions. The source serves its whole snapshot
+//! once per period to each instance. Where that is too much, watch for changes instead.
 //!
 //! This module needs the feature `constant-work`. An HTTP source also needs `http`, and one in Redis `redis`.
 //!
@@ -36,7 +36,7 @@
 //! impl Rule for ClientLimit {
 //!     const SCHEMA: u32 = 1;
 //!
-//!     /// No client has this number, and no client reaches this limit. The largest numbers are also the longest.
+//!     /// No client has this number or reaches this limit. The largest numbers also have the longest encoding.
 //!     fn inert(_slot: u32) -> Self {
 //!         Self { client: u64::MAX, per_second: u32::MAX }
 //!     }
@@ -49,7 +49,7 @@
 //!     }
 //! }
 //!
-//! /// Where the snapshot is: a file, an object store, another service.
+//! /// The place of the snapshot: a file, an object store, another service.
 //! struct Published(Vec<u8>);
 //!
 //! impl Source for Published {
@@ -60,7 +60,7 @@
 //!     }
 //! }
 //!
-//! // Room for a thousand clients, however many there are.
+//! // Room for 1,000 clients. The snapshot has this size with any number of clients.
 //! let shape = Shape::for_rules::<ClientLimit>(1_000)?;
 //! let mut bytes = Vec::new();
 //! Snapshot {
@@ -71,7 +71,7 @@
 //! .encode(shape, &mut bytes)?;
 //! assert_eq!(bytes.len(), shape.length());
 //!
-//! // Called in every tick, with the rules of all thousand slots.
+//! // Every tick calls it with the rules of all 1,000 slots.
 //! let index = |rules: &[ClientLimit]| -> HashMap<u64, u32> {
 //!     rules.iter().map(|rule| (rule.client, rule.per_second)).collect()
 //! };
@@ -79,7 +79,7 @@
 //! let (limits, readings) = (poller.current(), poller.readings());
 //! tokio::spawn(poller.run());
 //!
-//! // Wherever a limit is needed: no lock, no waiting.
+//! // Any task can read a limit. Reading takes no lock and does not wait.
 //! assert_eq!(limits.load().get(&7), None);
 //! tokio::time::sleep(Duration::from_millis(1)).await;
 //! assert_eq!(limits.load().get(&7), Some(&100));
@@ -88,68 +88,71 @@
 //! # }
 //! ```
 //!
-//! # What goes wrong, and what happens then
+//! # Faults and their effects
 //!
-//! | what | what is in force | what shows it, in [`Readings`] |
+//! | fault | in force | shown in [`Readings`] |
 //! |---|---|---|
 //! | the source is down, hangs or panics | the last good rules | `source` |
-//! | bytes are missing, too many, flipped, or are something else | the last good rules; the next good read heals | `empty`, `truncated`, `oversized`, `corrupt`, `not_a_snapshot` |
-//! | publisher and poller are of different versions | the last good rules | `format`, `reserved`, `schema`, `shape` |
-//! | a rule cannot work | the last good rules, all of them: no part of a snapshot is taken | `fill`, `encoding`, `rule`, `check` |
-//! | an old snapshot comes back, from a replica or a backup | the last good rules | `backwards` |
-//! | a publisher lost its count and begins at version 1 | the last good rules, until it publishes with a greater epoch | `backwards`, `conflict` |
-//! | two publishers count for themselves | the rules that came first | `conflict` |
-//! | the publisher stands still | its last rules | `since_publication` grows |
-//! | a clock is wrong by hours | the new rules | an age of zero, or a large one |
-//! | a clock is wrong by more than a day | the last good rules | `from_the_future`, if the publisher is ahead |
+//! | bytes are missing, added or flipped, or are no snapshot | the last good rules, until the next good read | `empty`, `truncated`, `oversized`, `corrupt`, `not_a_snapshot` |
+//! | publisher and poller have different versions of the crate, the rule type or the shape | the last good rules | `format`, `reserved`, `schema`, `shape` |
+//! | a rule is invalid | all of the last good rules: no part of the snapshot is taken | `fill`, `encoding`, `rule`, `check` |
+//! | an old snapshot returns, from a replica or a backup | the last good rules | `backwards` |
+//! | a publisher lost its state and starts at version 1 | the last good rules, until it publishes with a greater epoch | `backwards`, `conflict` |
+//! | two publishers use the same version numbers | the rules that were read first | `conflict` |
+//! | the publisher stops | its last rules | `since_publication` grows |
+//! | a clock is wrong by hours | the new rules | an age of zero, or a large age |
+//! | a clock is wrong by more than a day | the last good rules if the publisher's clock is ahead, otherwise the new rules | `from_the_future` if the publisher's clock is ahead |
 //! | the code of the target panics | the last value | `panicked` |
-//! | a start while the source is down | the rules of the file, or the defaults | `in_force`, `source` |
-//! | the file is corrupt | the defaults, until the first good read | `last_good.refused` |
-//! | the disk hangs or is full | the new rules; a first tick waits for it until the timeout | `last_good.busy`, `last_good.failed` |
+//! | the process starts while the source is down | the rules of the last-good file, or the defaults | `in_force`, `source` |
+//! | the last-good file is corrupt | the defaults, until the first good read | `last_good.refused` |
+//! | the disk hangs or is full | the new rules; the first tick waits for the file until the timeout | `last_good.busy`, `last_good.failed` |
 //! | the source is down for longer than [`Staleness::DefaultsAfter`] | the defaults, until the next good read | `in_force`, `since_good_read` |
 //! | a tick takes longer than the period | the new rules, late | `ticks.missed()`, `last_tick` |
 //!
-//! A version is never taken back. To return to earlier rules, publish them under a later version. A publisher whose
-//! state is lost would be refused for ever: it begins a new epoch, greater than any before (the time in seconds will
-//! do), and its versions begin at 1. A greater epoch is taken whatever its version.
+//! A poller never accepts an earlier version. To return to earlier rules, publish them under a later version. Pollers
+//! refuse a publisher that lost its state and starts at version 1 again. Give it a new epoch that is greater than any
+//! before, for example the time in seconds. A poller accepts a greater epoch with any version.
 //!
-//! A CRC finds what breaks by accident: all errors of up to three bits in a snapshot of up to 11 KB, of two bits in
-//! any, and all bursts of up to 32 in any. It does not find forgery: a process that can write the snapshot can
-//! configure.
+//! The checksum is a CRC-32. It detects accidental damage: all errors of up to three bits in a snapshot of up to 11 KB,
+//! all errors of two bits and all bursts of up to 32 bits in any snapshot. It does not detect forgery: a process that
+//! can write the snapshot can change the configuration.
 //!
 //! # Defaults
 //!
-//! - `period`: one second. Reading 64 KB per second is nothing for a host, and a change is everywhere after a second.
-//! - `timeout`: the period. A fetch that takes longer would be late for the next one.
+//! - `period`: one second. A host reads 64 KB per second without noticeable cost, and a change reaches every instance
+//!   within a second.
+//! - `timeout`: the period. A longer fetch would delay the next one.
 //! - `defaults`: no rules.
-//! - `staleness`: [`KeepForEver`](Staleness::KeepForEver). Yesterday's limits are better than none. It counts from the
-//!   last good read, by tokio's clock: an age by the wall clock would throw good rules away when a clock steps, or when
-//!   a publisher that works rests.
-//! - `clock_allowance`: one day, since the time of a publication orders nothing, and a wrong clock is commoner than a
+//! - `staleness`: [`KeepForEver`](Staleness::KeepForEver). Old limits are better than none. The staleness counts from
+//!   the last good read, by tokio's clock. By the wall clock, good rules would expire when a clock steps, or when the
+//!   publisher pauses.
+//! - `clock_allowance`: one day. The publication time does not order snapshots, and a wrong clock is more common than a
 //!   publication from the future.
 //! - `last_good`: no file.
-//! - The first tick is at once; the others at a phase of the period that each poller draws once, so that a fleet that
-//!   was started together is spread. There is no backoff: a source that is overloaded gets no more when it fails.
+//! - The first tick runs at once. The later ticks run at a phase of the period that each poller draws once, so that the
+//!   ticks of a fleet that starts together are spread over the period. There is no backoff: the request rate does not
+//!   change when the source fails, so a failing source gets no additional load.
 //!
 //! # Costs
 //!
-//! A tick makes one CRC of the snapshot, decodes and validates each slot once, compares the slots once, and calls check
-//! and build once each. It allocates one `Arc` for the value, what rules and target allocate themselves, and with a
-//! file one task and one write with a sync to disk. A failed tick does the same on the last good snapshot, and no more;
-//! a refusal that names a value (`rule`, `check`) has its text, of up to 200 characters, and a panic what it costs to
-//! unwind. The first tick also reads the file.
+//! A tick computes one CRC over the snapshot, decodes and validates each slot once, compares the slots once, and calls
+//! check and build once each. It allocates one `Arc` for the value, and what the rules and the target allocate
+//! themselves. With a last-good file it also spawns one blocking task, which writes the file once and syncs it to disk.
+//! A failed tick does the same work on the last good snapshot. A refusal that names a value (`rule`, `check`) also
+//! allocates its text of up to 200 characters, and a panic costs its unwinding. The first tick also reads the last-good
+//! file.
 //!
-//! Memory: two buffers as long as a snapshot plus those of the defaults and of the file, three times the decoded rules
-//! of all slots, and two values, or more while readers hold older ones.
+//! Memory: two buffers of the size of a snapshot, the buffers of the defaults and of the file, the decoded rules of all
+//! slots three times, and two values. Readers that keep older values keep them in memory.
 //!
-//! A reader takes no lock and shares nothing that it writes to with other readers.
+//! A reader takes no lock and writes to no memory that other readers share.
 //!
 //! # Driving stacks
 //!
-//! [`Stacks`] is the target that applies the whole configuration of a stack: limits, tiers, thresholds, kill switches
-//! and shadow modes, for each [live stack](crate::stack::live) by name. Its rule is [`StackRule`]. Rules of your own do
-//! for what a stack does not know, such as which tenant is in which tier: a function that says the tier of a key reads
-//! them by [`Current::load`].
+//! [`Stacks`] is the target that applies the whole configuration of each [live stack](crate::stack::live), by name:
+//! limits, tiers, thresholds, kill switches and shadow modes. Its rule type is [`StackRule`]. Use rules of your own for
+//! values that a stack does not know, such as the tier of each tenant. A function that returns the tier of a key reads
+//! them with [`Current::load`].
 
 mod envelope;
 mod instrument;

@@ -31,9 +31,9 @@ use std::{
 use tick::Tick;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-/// Reads a whole snapshot in every period, checks all of it, builds a value from it and puts that in force.
+/// Reads a whole snapshot in every period, verifies it, builds a value from it and puts the value in force.
 ///
-/// See the [module](super) for an example, the defaults and what happens when something is wrong.
+/// See the [module](super) for an example, the defaults and the effects of faults.
 pub struct Poller<T, S, B: Build<T>> {
     source: S,
     period: Duration,
@@ -46,40 +46,43 @@ pub struct Poller<T, S, B: Build<T>> {
 }
 
 impl<T: Rule, S: Source> Poller<T, S, fn(&[T])> {
-    /// Begins a poller of this source, whose snapshots have this shape.
+    /// Returns a builder of a poller that reads this source. Its snapshots have this shape.
     pub fn builder(source: S, shape: Shape) -> PollerBuilder<T, S> {
         PollerBuilder::new(source, shape)
     }
 }
 
 impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
-    /// The value in force, for those who use it.
+    /// Returns a handle to the value in force.
     pub fn current(&self) -> Current<B::Value> {
         self.tick.current.clone()
     }
 
-    /// Reads the poller's state, while it runs and afterwards.
+    /// Returns a handle to the poller's state. It can be read while the poller runs and afterwards.
     pub fn readings(&self) -> PollerReadings {
         self.readings.clone()
     }
 
-    /// When in each period [`run`](Self::run) ticks, counted from its start: from one nanosecond to the period. Drawn
-    /// once, so that the pollers of a fleet that starts at once are spread over the period.
+    /// Returns the offset within each period at which [`run`](Self::run) ticks, counted from its start: from one
+    /// nanosecond to the period. The poller draws it once, so that the ticks of a fleet that starts at once are spread
+    /// over the period.
     pub fn phase(&self) -> Duration {
         self.phase
     }
 
-    /// Ticks at once, and then for ever at the same phase of each period. Never returns.
+    /// Ticks at once, and then at the same phase of every period. Never returns.
     ///
-    /// A tick that takes longer than the period does not move the phase: one that became due meanwhile follows at once,
-    /// and further ones are left out and counted. Dropped, as with its runtime, it stops, and the value in force stays.
-    /// Where a runtime may end before the process does, call [`tick`](Self::tick) instead: each may be in another
+    /// A tick that takes longer than the period does not move the phase. If one tick became due during it, that tick
+    /// follows at once. Further ones are skipped and counted as missed.
+    ///
+    /// If the future is dropped, for example with its runtime, the ticks stop and the value in force stays. Where a
+    /// runtime may end before the process does, call [`tick`](Self::tick) instead: each call may run in another
     /// runtime.
     pub async fn run(mut self) -> Infallible {
         let mut due = Instant::now() + self.phase;
         let mut ticks = interval_at(due, self.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        // How a tick ended is in the readings.
+        // The readings record how a tick ended.
         let _ = self.tick().await;
         loop {
             let now_due = ticks.tick().await;
@@ -91,14 +94,14 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
         }
     }
 
-    /// One tick, for tests and for those who have a schedule of their own. Needs a tokio runtime with time enabled.
+    /// Runs one tick, for tests and for callers with their own schedule. Needs a tokio runtime with time enabled.
     ///
-    /// Dropped before its end it has changed nothing that is in force, and is in no count; the next tick is a whole
-    /// one.
+    /// If the future is dropped, the value in force and all counts stay as they were. The next tick starts from the
+    /// beginning.
     ///
     /// # Errors
     ///
-    /// Why there is no new configuration. The value in force was built again all the same.
+    /// The reason why there is no new configuration. The tick has still built the value in force again.
     pub async fn tick(&mut self) -> Result<Version, Refusal> {
         let begun = Instant::now();
         let at_most = self.tick.shape.length() + 1;
@@ -111,8 +114,7 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
             last_good.reclaim().await;
             restored = last_good.read(begun + self.timeout).await;
         }
-        // Nothing is awaited from here on, or a restored configuration could be lost: what follows happens as a whole
-        // or not at all.
+        // There is no `.await` below this line, or a dropped tick could lose a restored configuration.
         self.conclude(fetched, restored, begun)
     }
 
@@ -175,7 +177,7 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
     }
 }
 
-/// `None` where the future panicked.
+/// Returns `None` if the future panicked.
 async fn caught<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {

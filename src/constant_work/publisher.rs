@@ -18,53 +18,55 @@ use std::{convert::Infallible, error::Error, mem, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use versions::Found;
 
-/// Publishes rules to a [`Sink`], as a whole and as often as others read them, changed or not.
+/// Publishes all rules to a [`Sink`] in every period, changed or not.
 ///
 /// # One publication
 ///
-/// 1. All rules are validated and encoded to a snapshot of the fixed size.
-/// 2. The published snapshot is read. It must not be later than the last publication of this publisher, nor have other
-///    rules by the same version.
-/// 3. Rules that are others get the next version; the same ones are published again by the version that they have,
-///    with the time of now.
-/// 4. The snapshot is decoded by what readers decode it with, and [checked](PublisherBuilder::check).
-/// 5. It is written.
+/// 1. The publisher validates all rules and encodes them to a snapshot of the fixed size.
+/// 2. It reads the published snapshot. That must not be later than the publisher's own last publication, and must not
+///    have other rules under the same version.
+/// 3. Changed rules get the next version. Unchanged rules keep their version and get a new publication time.
+/// 4. It decodes the snapshot with the code that readers use, and [checks](PublisherBuilder::check) it.
+/// 5. It writes the snapshot.
 ///
 /// # Versions
 ///
-/// - Nothing is published: the first version of the epoch is 1. If something was, and is lost, raise the
+/// - If nothing is published, the first version of the epoch is 1. If a published snapshot was lost, raise the
 ///   [`epoch`](PublisherBuilder::epoch).
-/// - A publisher that starts goes on from what is published, also where that has another schema or shape.
-/// - What is published and cannot be read (corrupt, cut off, no snapshot) is replaced by the next publication of a
-///   publisher that has published before: it knows its last version, and nothing that readers have is later. One that
-///   has just started does not know it, and refuses, as readers would refuse whatever it began with.
-/// - A snapshot of a later format of this crate, with a checksum that is right, is never replaced.
-/// - What is published and older than this publisher's own last (a restored backup) is replaced by it.
-/// - A version is used up once it was to be written, as it may have been; no other rules ever get it.
+/// - A publisher that starts continues from the published version, even if that snapshot has another schema or shape.
+/// - A publisher that has published before replaces an unreadable snapshot (corrupt, truncated, no snapshot) with its
+///   next publication. It knows its last version, and readers have no later one. A publisher that has just started does
+///   not know the last version and returns an error, since readers might refuse its first version.
+/// - A publisher never replaces a snapshot in a later format of this crate with a correct checksum.
+/// - A publisher replaces a published snapshot that is older than its own last publication, such as a restored backup.
+/// - A version is used up once the publisher begins to write it, because the write may have succeeded. Other rules
+///   never get that version.
 ///
 /// # Two publishers
 ///
-/// The one that started later goes on from the versions of the earlier, which is [overtaken](PublishError::Overtaken)
-/// and publishes no more: a rolling update may start the new one before it ends the old. Nothing is locked, though.
-/// Two that publish other rules by the same version between the look of the one and its write find out with their
-/// next publication that there is a [conflict](PublishError::Conflict); readers keep whichever of the two they saw
-/// first until a later version comes. Start the one that says so again: its rules then get the next version.
+/// The publisher that starts later continues from the versions of the earlier one. The earlier one is then
+/// [overtaken](PublishError::Overtaken) and publishes no more, so a rolling update may start the new publisher before
+/// it ends the old one. There is no lock. Two publishers can both read the sink and then publish different rules under
+/// the same version. Their next publications return a [conflict](PublishError::Conflict), and readers keep the snapshot
+/// that they read first until a later version is published. Restart the publisher that reports the conflict: its rules
+/// then get the next version.
 ///
 /// # Time of publication
 ///
-/// That of the wall clock, and within one publisher never earlier than before: where the clock steps back, the last
-/// time stays until the clock has come there again. A clock that was far ahead for a moment is believed until the
-/// publisher is started again.
+/// The publication time is that of the wall clock. Within one publisher it never decreases: if the clock steps back,
+/// the last time stays until the clock passes it again. If the clock was once far ahead, the publisher keeps that time
+/// until it is restarted or the clock passes it.
 ///
 /// # Cancellation
 ///
-/// A publication that is dropped leaves the old or the new snapshot, whole. The next one finds out which.
+/// If a publication is dropped, the old or the new snapshot stays published, as a whole. The next publication reads
+/// which one it is.
 ///
 /// # Costs
 ///
-/// Each publication validates, encodes and decodes every slot, and reads and writes the whole snapshot, whatever has
-/// changed. Three buffers of that size are kept; the largest snapshot of 64 MiB makes that 192 MiB. Only what is
-/// published and longer than a snapshot of this shape is read twice.
+/// Each publication validates, encodes and decodes every slot, and reads and writes the whole snapshot, changed or not.
+/// The publisher keeps three buffers of that size: 192 MiB for the largest snapshot of 64 MiB. If the published
+/// snapshot is longer than this shape, the publisher reads it twice.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -107,7 +109,7 @@ pub struct Publisher<T, S> {
     timeout: Duration,
     wall_clock: WallClock,
     readings: PublisherReadings,
-    /// The last snapshot that was to be written, and may have been.
+    /// The last snapshot that the publisher began to write. The write may have failed.
     own: Vec<u8>,
     /// The envelope of `own`.
     last: Option<Envelope>,
@@ -116,24 +118,24 @@ pub struct Publisher<T, S> {
     check: Option<Check<T>>,
 }
 
-/// A publication.
+/// The result of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// The epoch, as the builder has it, and the version within it: one more than before, or the same if the rules are.
+    /// The epoch of the builder, and the version within it: one more than before if the rules changed.
     pub version: Version,
-    /// When, in nanoseconds since 1970 by the builder's clock.
+    /// The publication time in nanoseconds since 1970, by the builder's clock.
     pub published_at_nanos: u64,
-    /// The rules.
+    /// The number of rules.
     pub used: u32,
-    /// The slots for rules.
+    /// The number of slots.
     pub slots: u32,
-    /// The bytes of the snapshot, always the same.
+    /// The bytes of the snapshot: the same for every publication.
     pub bytes: usize,
 }
 
 impl<T: Rule, S: Sink> Publisher<T, S> {
-    /// Configures a publisher that publishes snapshots of this shape.
+    /// Returns a builder of a publisher of snapshots of this shape.
     pub fn builder(sink: S, shape: Shape) -> PublisherBuilder<T, S> {
         PublisherBuilder::new(sink, shape)
     }
@@ -145,7 +147,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         Self { sink, shape, epoch, period, timeout, wall_clock, readings, own, last, next, found, check }
     }
 
-    /// The publisher's state, for metrics and alarms.
+    /// Returns a handle to the publisher's state, for metrics and alarms.
     pub fn readings(&self) -> PublisherReadings {
         self.readings.clone()
     }
@@ -154,16 +156,16 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     ///
     /// # Errors
     ///
-    /// A [`PublishError`]. The snapshot before stays published; only after [`PublishError::Sink`] the new snapshot may
-    /// be published all the same.
+    /// A [`PublishError`]. The previous snapshot stays published. Only after [`PublishError::Sink`], the new snapshot
+    /// may be published nevertheless.
     pub async fn publish(&mut self, rules: &[T]) -> Result<Published, PublishError> {
         let prepared = self.prepare(rules);
         self.finish(prepared).await
     }
 
-    /// Does all that a publication does with these rules before anything is read or written: whether they make a
-    /// snapshot, whether it can be read, and the [check](PublisherBuilder::check) of all of them together. For what an
-    /// operator is about to publish. It changes no readings and uses up no version.
+    /// Checks these rules without reading or writing anything: that they make a snapshot, that the snapshot can be
+    /// decoded, and the [check](PublisherBuilder::check) of all rules together. Call it before an operator publishes
+    /// the rules. Changes no readings and uses up no version.
     ///
     /// # Errors
     ///
@@ -174,7 +176,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         self.read_back()
     }
 
-    /// Reads the next snapshot as readers do, and checks it as they do.
+    /// Decodes and checks the next snapshot as readers do.
     fn read_back(&mut self) -> Result<(), PublishError> {
         let Some(check) = &mut self.check else {
             return Snapshot::<T>::decode(&self.next, self.shape).map(drop).map_err(PublishError::Unreadable);
@@ -186,13 +188,13 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         checked.map_err(PublishError::Unreadable)
     }
 
-    /// Asks for the rules and publishes them, at once and in every period, for ever: until its future is dropped.
+    /// Asks for the rules and publishes them, at once and then in every period. Never returns.
     ///
-    /// A failure is in the [readings](Self::readings), and the next period is the next try. While there are no rules
-    /// nothing is published, so that readers see the age of what they have. A publication that takes longer than the
-    /// period leaves out those that were to begin meanwhile, and the next begins when it would have. A panic of the
-    /// function ends it. Where a runtime may end before the process does, call [`publish`](Self::publish) instead: each
-    /// may be in another runtime.
+    /// The [readings](Self::readings) record a failure, and the publisher tries again in the next period. While the
+    /// function returns no rules, the publisher publishes nothing, so readers see the age of their rules grow. A
+    /// publication that takes longer than the period skips the publications that become due during it; the later ones
+    /// keep their times. A panic of the function ends the future. Where a runtime may end before the process does, call
+    /// [`publish`](Self::publish) instead: each call may run in another runtime.
     ///
     /// ```no_run
     /// # use std::{error::Error, io};
@@ -217,16 +219,16 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
                 Ok(Err(error)) => Err(PublishError::Rules(error.into().into())),
                 Err(_) => Err(PublishError::RulesTimedOut),
             };
-            // The readings have it.
+            // The readings record the result.
             let _ = self.finish(prepared).await;
             sleep(left_of(self.period, Instant::now().saturating_duration_since(began))).await;
         }
     }
 
-    /// Validates and encodes.
+    /// Validates and encodes the rules.
     fn prepare(&mut self, rules: &[T]) -> Result<(), PublishError> {
         self.readings.attempted(rules.len());
-        // The version comes when it is known which one is published.
+        // `commit` sets the version, after it has read the published one.
         Ok(snapshot::encode(Version::default(), Nanos::ZERO, rules, self.shape, &mut self.next)?)
     }
 
@@ -239,7 +241,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         ended
     }
 
-    /// Publishes what was encoded.
+    /// Publishes the encoded snapshot.
     async fn commit(&mut self) -> Result<Published, PublishError> {
         let found = self.find().await?;
         let version = Version { epoch: self.epoch, version: self.next_version(found)? };
@@ -247,7 +249,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         stamp(&mut self.next, version, self.wall_clock.now().max(last));
         self.read_back()?;
         let envelope = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
-        // Before the write, whose result may stay unknown.
+        // Before the write, because its result may stay unknown.
         mem::swap(&mut self.own, &mut self.next);
         self.last = Some(envelope);
         in_time(self.timeout, self.sink.publish(&self.own)).await?;
@@ -255,12 +257,12 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         Ok(Published { version, published_at_nanos, used, slots: self.shape.slots(), bytes: self.own.len() })
     }
 
-    /// Reads what is published.
+    /// Reads the published snapshot.
     async fn find(&mut self) -> Result<Found, PublishError> {
         let length = self.shape.length();
         let mut is_there = in_time(self.timeout, self.sink.published(&mut self.found, length + 1)).await?;
         if is_there && self.found.len() > length {
-            // Of a larger shape, or nonsense: only all of it tells.
+            // It has a larger shape, or is no snapshot: only the whole of it shows which.
             is_there = in_time(self.timeout, self.sink.published(&mut self.found, LONGEST as usize + 1)).await?;
         }
         if !is_there {
@@ -270,14 +272,14 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
     }
 }
 
-/// The time until the next period begins. The first one began `since` ago.
+/// Returns the time until the next period begins. The first period began `since` ago.
 fn left_of(period: Duration, since: Duration) -> Duration {
     // No period is longer than 366 days.
     let nanos = period.as_nanos().max(1);
     Duration::from_nanos(u64::try_from(nanos - since.as_nanos() % nanos).unwrap_or(u64::MAX))
 }
 
-/// Gives up after the longest time.
+/// Returns an error if the call takes longer than `longest`.
 async fn in_time<T>(longest: Duration, call: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
     timeout(longest, call).await.unwrap_or_else(|_| Err(SourceError::new(SourceFailure::TimedOut(longest))))
 }

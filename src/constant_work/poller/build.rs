@@ -1,31 +1,34 @@
 use crate::error::ConfigError;
 
-/// Makes a value of the rules: an index, a set of limiters, a routing table.
+/// Builds a value from the rules: an index, a set of limiters, a routing table.
 ///
-/// Closures over `&[T]` are targets without a check. `rules` are those of all slots, inert ones included, so that the
-/// work does not depend on how many are used.
+/// A closure over `&[T]` is a target without a check. `rules` are the rules of all slots, with inert rules in unused
+/// slots, so that the work does not depend on the number of used slots.
 ///
-/// Both methods run on the poller's task and should not block. A panic in either is caught: the value in force stays,
-/// the tick counts as refused with kind `panicked`, and the next tick calls them again. State of their own that a panic
-/// leaves half changed is theirs to mend. (With `panic = "abort"` there is nothing to catch.)
+/// Both methods run on the poller's task and should not block. The poller catches a panic in either: the value in force
+/// stays, the tick counts as refused with the kind `panicked`, and the next tick calls them again. An implementation
+/// must itself repair state that a panic left half changed. With `panic = "abort"`, a panic ends the process.
 pub trait Build<T> {
-    /// The value.
+    /// The type of the value.
     type Value;
 
-    /// Whether the rules make sense together: each has been validated by itself. In a tick without a usable snapshot it
-    /// is called with the last good rules, and in one that is refused for another reason all the same (with an inert
-    /// rule in place of an invalid one); its answer is then not used.
+    /// Checks whether the rules are consistent with each other. Each rule has already been validated alone.
+    ///
+    /// Every tick calls it. Without a usable snapshot, it gets the last good rules, or the defaults before there are
+    /// any. If the snapshot is refused for another reason, it gets the rules of the snapshot, with an inert rule in
+    /// place of each invalid one. In both cases the poller ignores its result.
     ///
     /// # Errors
     ///
-    /// Why the rules are refused.
+    /// The reason to refuse the rules.
     fn check(&mut self, rules: &[T]) -> Result<(), ConfigError> {
         let _ = rules;
         Ok(())
     }
 
-    /// Builds the value of one tick. Called in every tick, with new rules or those already in force, and its value
-    /// replaces the one before: what must outlive a tick (a limiter's tokens) is kept in the target and shared.
+    /// Builds the value of one tick, which replaces the value before. Every tick calls it, with new rules or with those
+    /// in force. State that must outlive a tick, such as a limiter's tokens, belongs in the target, shared with the
+    /// value.
     fn build(&mut self, rules: &[T]) -> Self::Value;
 }
 

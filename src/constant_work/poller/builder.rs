@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{path::PathBuf, time::Duration};
 
-/// Makes a [`Poller`].
+/// Configures a [`Poller`].
 #[derive(Debug)]
 pub struct PollerBuilder<T, S> {
     source: S,
@@ -29,9 +29,9 @@ pub struct PollerBuilder<T, S> {
     wall_clock: WallClock,
 }
 
-/// How often a source is asked, where nothing else is said.
+/// The default period.
 const PERIOD: Duration = Duration::from_secs(1);
-/// By how much a publisher's clock may be ahead, where nothing else is said.
+/// The default limit on how far a publisher's clock may be ahead.
 const CLOCK_ALLOWANCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl<T: Rule, S: Source> PollerBuilder<T, S> {
@@ -50,80 +50,80 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         }
     }
 
-    /// The time from one tick to the next: one second by default. It is also the time that a change takes, at most, to
-    /// be in force after its publication, and with the [`Shape::length`] it is the whole of the load on the source.
+    /// Sets the time from one tick to the next. Default: one second. A change is in force at most one period after its
+    /// publication. The period and the [`Shape::length`] together determine the load on the source.
     #[must_use]
     pub fn period(mut self, period: Duration) -> Self {
         self.period = period;
         self
     }
 
-    /// How long a fetch may take, and the reading of the file in the first tick: at most the period, which is the
-    /// default.
+    /// Sets the longest time of a fetch, and of reading the last-good file in the first tick. Default: the period,
+    /// which is also the maximum.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The rules in force before the first good snapshot, and after [`Staleness::DefaultsAfter`]: none by default.
+    /// Sets the rules in force before the first good snapshot, and after [`Staleness::DefaultsAfter`]. Default: none.
     #[must_use]
     pub fn defaults(mut self, rules: Vec<T>) -> Self {
         self.defaults = rules;
         self
     }
 
-    /// The rules in force once the last good snapshot is old. Default: it stays in force.
+    /// Sets which rules are in force once the last good snapshot is stale. Default: the snapshot stays in force.
     #[must_use]
     pub fn staleness(mut self, staleness: Staleness) -> Self {
         self.staleness = staleness;
         self
     }
 
-    /// By how much the time of a publication may be ahead of the clock here: one day by default, so that a clock which
-    /// shows local time as if it were UTC (up to 14 hours) refuses nothing. `Duration::MAX` refuses nothing ever.
+    /// Sets how far the publication time may be ahead of the local clock. Default: one day, so that a clock that shows
+    /// local time as UTC (up to 14 hours ahead) causes no refusal. `Duration::MAX` disables the check.
     ///
-    /// The time does not order snapshots, so one from the future does no harm but to the readings. A clock here that is
-    /// far behind would refuse all snapshots: a longer allowance is safer than a shorter one.
+    /// The publication time does not order snapshots, so a time in the future affects only the readings. If the local
+    /// clock is far behind, the poller refuses all snapshots: a longer allowance is safer than a shorter one.
     #[must_use]
     pub fn clock_allowance(mut self, allowance: Duration) -> Self {
         self.clock_allowance = allowance;
         self
     }
 
-    /// The file in which the last good snapshot is kept, for a start while the source is down, and against replays
-    /// after a restart: none by default. Each poller needs one of its own; `.partial` is appended to the name while it
-    /// is written.
+    /// Sets the file that keeps the last good snapshot. The file allows a start while the source is down, and prevents
+    /// replays of older snapshots after a restart. Default: none. Each poller needs its own file. While the poller
+    /// writes it, the name ends with `.partial`.
     ///
-    /// It is written in every tick in which there is a good snapshot, changed or not, and synced to the disk.
+    /// The poller writes the file and syncs it to disk in every tick after the first good snapshot, changed or not.
     #[must_use]
     pub fn last_good(mut self, path: impl Into<PathBuf>) -> Self {
         self.last_good = Some(path.into());
         self
     }
 
-    /// Where the phase is drawn from.
+    /// Draws the phase from this generator.
     #[must_use]
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
         self
     }
 
-    /// The clock that publications are dated by.
+    /// Compares publication times with this clock. Default: the system's clock.
     #[must_use]
     pub fn wall_clock(mut self, wall_clock: WallClock) -> Self {
         self.wall_clock = wall_clock;
         self
     }
 
-    /// Makes the poller, and puts the value in force that the target builds from the defaults. Nothing is read yet. A
-    /// panic of the target here is not caught.
+    /// Builds the poller, and puts in force the value that the target builds from the defaults. Reads nothing yet. Does
+    /// not catch a panic of the target.
     ///
     /// # Errors
     ///
     /// A period that is zero or longer than 366 days; a timeout that is zero or longer than the period; a staleness
-    /// shorter than the period; a path without a file's name; defaults that do not fit the shape, do not validate or
-    /// that the target refuses; an inert rule that does not.
+    /// shorter than the period; a path without a file name; defaults that do not fit the shape, do not validate, or are
+    /// refused by the target; an inert rule that does not fit or validate.
     pub fn build<B: Build<T>>(self, mut target: B) -> Result<Poller<T, S, B>, ConfigError> {
         check_duration("poller.period", self.period)?;
         let timeout = self.timeout.unwrap_or(self.period);
@@ -148,7 +148,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
             .map_err(|error| ConfigError::new("poller.defaults", error, "must fit the shape and validate"))?;
         snapshot::decode_slots(&defaults.bytes, shape, &mut defaults.rules)
             .map_err(|error| ConfigError::new("poller.defaults", error, "must decode to what was encoded"))?;
-        // The encoding has seen that there are no more rules than slots.
+        // `encode` has checked that there are no more rules than slots.
         defaults.header.used = self.defaults.len() as u32;
         target.check(&defaults.rules)?;
         let value = target.build(&defaults.rules);

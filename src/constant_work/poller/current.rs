@@ -1,9 +1,9 @@
 use arc_swap::{ArcSwap, Guard};
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// The value in force, for those who use it. Clones share it.
+/// A handle to the value in force. Clones share it.
 ///
-/// Reading takes no lock and never waits for a tick. It outlives the poller, whose last value then stays.
+/// Reading takes no lock and never waits for a tick. The handle outlives the poller, and then returns the last value.
 pub struct Current<V>(Arc<ArcSwap<V>>);
 
 impl<V> Current<V> {
@@ -11,21 +11,21 @@ impl<V> Current<V> {
         Self(Arc::new(ArcSwap::from_pointee(value)))
     }
 
-    /// The value, borrowed: no reference is counted as long as a thread has few at once. For a use that ends soon; one
-    /// that goes on across an `.await` should [`get`](Self::get) it.
+    /// Returns the value, borrowed. It does not touch the reference count while the thread holds only a few such
+    /// borrows. Use it for short accesses, and [`get`](Self::get) for a value that is kept across an `.await`.
     #[inline]
     pub fn load(&self) -> Loaded<V> {
         Loaded(self.0.load())
     }
 
-    /// The value, shared. The poller itself holds each value until the tick after the one that replaced it; a reader
-    /// that holds one for longer is the one that drops it.
+    /// Returns the value, shared. The poller keeps each value until the tick after its replacement. A reader that keeps
+    /// it for longer drops it.
     #[inline]
     pub fn get(&self) -> Arc<V> {
         self.0.load_full()
     }
 
-    /// Replaces the value, and returns the one before.
+    /// Replaces the value. Returns the previous one.
     pub(super) fn replace(&self, value: V) -> Arc<V> {
         self.0.swap(Arc::new(value))
     }

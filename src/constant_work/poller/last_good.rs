@@ -10,32 +10,32 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// How often the file of the last good snapshot was written.
+/// Counts the writes of the last-good file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastGoodCounts {
     /// Written as a whole.
     pub written: u64,
-    /// Not written: the disk refused it.
+    /// Not written: the disk returned an error.
     pub failed: u64,
-    /// Not written: an earlier write had not ended.
+    /// Not written: an earlier write was still running.
     pub busy: u64,
-    /// Read at the start and refused, or not read in time: at most one.
+    /// Read at the start and refused, or not read in time: 0 or 1.
     pub refused: u64,
 }
 
-/// The file of the last good snapshot. Disk work is done on tokio's threads for blocking work, one piece at a time: a
-/// disk that hangs holds back neither the ticks nor more than one thread for reading and one for writing.
+/// The file of the last good snapshot. Disk work runs on tokio's threads for blocking work, one operation at a time. A
+/// disk that hangs delays no tick, and blocks at most one thread for reading and one for writing.
 #[derive(Debug)]
 pub(super) struct LastGood {
     path: PathBuf,
     partial: PathBuf,
     reading: Reading,
     writing: Option<JoinHandle<Written>>,
-    /// Where the bytes are copied to for a write; empty while one goes on.
+    /// The buffer of the next write. Empty while a write runs.
     buffer: Vec<u8>,
     pub(super) counts: LastGoodCounts,
-    /// Why the file was not read or written the last time. `None` since it was written.
+    /// Why the file was last not read or not written. `None` after a successful write.
     pub(super) error: Option<String>,
 }
 
@@ -43,17 +43,17 @@ pub(super) struct LastGood {
 enum Reading {
     /// Not begun.
     Due,
-    /// Begun in this tick or in one that was dropped.
+    /// Begun in this tick, or in an earlier tick that was dropped.
     Begun(JoinHandle<io::Result<Vec<u8>>>),
     /// Read or given up.
     Done,
 }
 
-/// The buffer of a write that ended, to be used again, and how it ended.
+/// The buffer of a finished write, to be reused, and its result.
 type Written = (Vec<u8>, io::Result<()>);
 
 impl LastGood {
-    /// `None` where the path has no name of a file at its end.
+    /// Returns `None` if the path does not end with a file name.
     pub(super) fn new(path: PathBuf) -> Option<Self> {
         let mut name = path.file_name()?.to_owned();
         name.push(".partial");
@@ -63,7 +63,7 @@ impl LastGood {
         Some(Self { path, partial, reading, writing: None, buffer, counts, error: None })
     }
 
-    /// Begins to read the file, in the first tick.
+    /// Begins to read the file, in the first tick only.
     pub(super) fn begin_reading(&mut self, at_most: usize) {
         if let Reading::Due = self.reading {
             let path = self.path.clone();
@@ -71,8 +71,8 @@ impl LastGood {
         }
     }
 
-    /// The bytes of the file, in the first tick and where there is one. Waits until the deadline, and then gives up for
-    /// good. Dropped, it goes on in the next tick.
+    /// Returns the bytes of the file, in the first tick and if there is a file. Waits until the deadline, and then
+    /// gives up permanently. If the future is dropped, the next tick continues the read.
     pub(super) async fn read(&mut self, deadline: Instant) -> Option<Vec<u8>> {
         let Reading::Begun(task) = &mut self.reading else { return None };
         let outcome = timeout_at(deadline, task).await;
@@ -86,14 +86,14 @@ impl LastGood {
         }
     }
 
-    /// Does not use what was in the file, for this reason.
+    /// Counts the file as refused, for this reason.
     pub(super) fn refuse(&mut self, reason: String) -> Option<Vec<u8>> {
         self.counts.refused += 1;
         self.error = Some(reason);
         None
     }
 
-    /// Takes the buffer back from a write that has ended. Does not wait for one that has not.
+    /// Takes the buffer back from a finished write. Does not wait for a running one.
     pub(super) async fn reclaim(&mut self) {
         let Some(task) = self.writing.as_mut().filter(|task| task.is_finished()) else { return };
         let outcome = task.await;
@@ -118,7 +118,7 @@ impl LastGood {
         self.error = Some(format!("it cannot be written: {error}"));
     }
 
-    /// Begins to write a copy of the bytes, unless the write before still goes on.
+    /// Begins to write a copy of the bytes, unless the previous write is still running.
     pub(super) fn begin_writing(&mut self, bytes: &[u8]) {
         if self.writing.is_some() {
             self.counts.busy += 1;
@@ -141,12 +141,13 @@ fn read(path: &Path, at_most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A reader that opens the path sees the old bytes or the new. The bytes are on the disk before they have the name, so
-/// that a loss of power leaves one of the two as well. A write that fails leaves no file behind.
+/// Replaces the file atomically: a reader that opens the path sees the old bytes or the new ones. The bytes are synced
+/// before the rename, so a loss of power also leaves one of the two. A failed write removes its temporary file.
 fn write(path: &Path, partial: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // That of a process that was killed. To open one of another type could wait for ever.
+        // Removes the temporary file of a killed process. Opening a file of another type, such as a FIFO, could block
+        // forever.
         _ => {}
     }
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(partial)?;

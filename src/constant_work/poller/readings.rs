@@ -8,51 +8,51 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// The source of the value in force.
+/// The origin of the value in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InForce {
-    /// The rules that were configured here: nothing good has been read yet, or the last good is too old.
+    /// The default rules: no good snapshot has been read yet, or the last good one is stale.
     Defaults,
     /// The last good snapshot.
     LastGood,
 }
 
-/// A poller at one moment.
+/// The state of a poller at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Readings {
-    /// The source of the value in force.
+    /// The origin of the value in force.
     pub in_force: InForce,
-    /// The last good snapshot.
+    /// The version of the last good snapshot.
     pub version: Option<Version>,
-    /// For how long the last good snapshot has been published, by the publisher's clock and the one here: zero where
-    /// the publisher's is ahead. A publisher that publishes on a schedule and has stopped is seen here.
+    /// The time since the publication of the last good snapshot, by the publisher's clock and the local one. Zero if
+    /// the publisher's clock is ahead. It grows beyond the publisher's period once the publisher stops.
     pub since_publication: Option<Duration>,
-    /// For how long the source has not given a good snapshot; from the first tick on where the last good is from the
-    /// file. A source that is down is seen here.
+    /// The time since the source last gave a good snapshot. Counts from the first tick if the last good snapshot is
+    /// from the file. It grows while the source is down.
     pub since_good_read: Option<Duration>,
-    /// The used slots of what is in force.
+    /// The used slots of the rules in force.
     pub used: u32,
-    /// The slots there are.
+    /// The slots of a snapshot.
     pub slots: u32,
-    /// The bytes that the last fetch gave.
+    /// The bytes that the last fetch returned.
     pub bytes: usize,
-    /// How long the last tick took, the fetch included.
+    /// The duration of the last tick, including the fetch.
     pub last_tick: Option<Duration>,
-    /// How the ticks ended.
+    /// The ticks by result.
     pub ticks: Ticks,
-    /// The last refusal there was, even if good ticks came after it.
+    /// The last refusal, even if good ticks followed it.
     pub last_refusal: Option<Refusal>,
-    /// The time since then, by tokio's clock.
+    /// The time since that refusal, by tokio's clock.
     pub since_last_refusal: Option<Duration>,
-    /// How often the file of the last good snapshot was written.
+    /// The writes of the last-good file.
     pub last_good: LastGoodCounts,
-    /// Why that file was not used or not written the last time, such as a full disk. `None` since it was last written.
+    /// Why that file was last not used or not written, such as a full disk. `None` after a successful write.
     pub last_good_error: Option<String>,
 }
 
-/// How many ticks ended how.
+/// Counts the ticks by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticks {
     pub(super) good: u64,
@@ -61,38 +61,38 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    /// Those that brought a good snapshot.
+    /// Returns the number of ticks that read a good snapshot.
     pub fn good(&self) -> u64 {
         self.good
     }
 
-    /// Those that [`run`](crate::constant_work::Poller::run) left out, because the tick before took longer than the
-    /// period.
+    /// Returns the number of ticks that [`run`](crate::constant_work::Poller::run) skipped, because the tick before
+    /// took longer than the period.
     pub fn missed(&self) -> u64 {
         self.missed
     }
 
-    /// Those that were refused with this kind, of [`Refusal::KINDS`].
+    /// Returns the number of ticks that were refused with this kind, one of [`Refusal::KINDS`].
     pub fn refused(&self, kind: &str) -> u64 {
         self.by_kind().find(|(of, _)| *of == kind).map_or(0, |(_, count)| count)
     }
 
-    /// The refused ones by kind, for a labelled counter: every kind, also those that never happened.
+    /// Returns the refused ticks by kind, for a labelled counter. Includes kinds with a count of zero.
     pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         Refusal::KINDS.into_iter().zip(self.refused)
     }
 }
 
-/// Reads a poller from outside, while it runs and afterwards. Clones read the same one.
+/// A handle to the state of a poller, while it runs and afterwards. Clones read the same poller.
 ///
-/// A reading takes a short lock that a tick takes once, and clones the last refusal.
+/// A reading takes a short lock and clones the last refusal. Each tick takes the lock once.
 #[derive(Clone)]
 pub struct PollerReadings {
     state: Arc<Mutex<PollerState>>,
     wall_clock: WallClock,
 }
 
-/// The state that a tick leaves for readers.
+/// The state that a tick publishes for readers.
 #[derive(Debug)]
 pub(super) struct PollerState {
     pub(super) in_force: InForce,
@@ -102,13 +102,13 @@ pub(super) struct PollerState {
     pub(super) bytes: usize,
     pub(super) last_tick: Option<Duration>,
     pub(super) ticks: Ticks,
-    /// And when.
+    /// The refusal, and its time.
     pub(super) last_refusal: Option<(Refusal, Instant)>,
     pub(super) last_good: LastGoodCounts,
     pub(super) last_good_error: Option<String>,
 }
 
-/// When a good snapshot was published and read.
+/// The version of a good snapshot, and when it was published and read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Good {
     pub(super) version: Version,
@@ -125,7 +125,7 @@ impl PollerReadings {
         change(&mut lock(&self.state));
     }
 
-    /// The poller as it is now.
+    /// Returns the state of the poller now.
     pub fn now(&self) -> Readings {
         self.at(Instant::now())
     }
@@ -153,7 +153,7 @@ impl PollerReadings {
 }
 
 impl PollerReadings {
-    /// The address of what all clones read.
+    /// Returns the address of the state that all clones share.
     pub(in crate::constant_work) fn address(&self) -> usize {
         address(&self.state)
     }

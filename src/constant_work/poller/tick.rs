@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A snapshot as bytes and as rules, one for each slot.
+/// A snapshot, as bytes and as decoded rules, one for each slot.
 pub(super) struct Held<T> {
     pub(super) bytes: Vec<u8>,
     pub(super) rules: Vec<T>,
@@ -25,7 +25,7 @@ pub(super) struct Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Room for a snapshot and the one byte more that a source may read.
+    /// Allocates room for a snapshot and for one byte more, which a source may read.
     pub(super) fn empty(shape: Shape) -> Self {
         Self {
             bytes: Vec::with_capacity(shape.length() + 1),
@@ -35,47 +35,47 @@ impl<T> Held<T> {
     }
 }
 
-/// The rules in force once the last good snapshot is old.
+/// Which rules are in force once the last good snapshot is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Staleness {
-    /// It stays in force: a limit of yesterday is better than none. The default.
+    /// The last good snapshot stays in force: old limits are better than none. The default.
     KeepForEver,
-    /// The defaults come into force once no good snapshot has been read for this time, until the next good one. For
-    /// what must not outlive its source: a lifted ban, a lease.
+    /// The defaults are in force after no good snapshot was read for this time, until the next good one. Use it for
+    /// rules that must not outlive their source, such as a lifted ban or a lease.
     DefaultsAfter(Duration),
 }
 
-/// The part of a tick that follows the fetch, without any `.await` in it.
+/// The part of a tick after the fetch. It contains no `.await`.
 ///
-/// The work is the same whatever was fetched: one checksum over one snapshot, every slot decoded once, the slots
-/// compared once, one check, one build, one swap. Where what was fetched cannot be used for a step, the step is done on
-/// the last good snapshot (or, before there is one, the defaults) and what it says is left aside.
+/// The work does not depend on the fetched bytes: one checksum over one snapshot, one decoding of every slot, one
+/// comparison of the slots, one check, one build, one swap. If the fetched bytes cannot be used for a step, the tick
+/// runs the step on the last good snapshot, or on the defaults before there is one, and ignores its result.
 pub(super) struct Tick<T, B: Build<T>> {
     pub(super) shape: Shape,
     pub(super) target: B,
     pub(super) staleness: Staleness,
     pub(super) clock_allowance: Duration,
     pub(super) defaults: Held<T>,
-    /// Bytes and rules belong together where `good_read` is some.
+    /// Its bytes and rules are of one snapshot if `good_read` is `Some`.
     pub(super) good: Held<T>,
     pub(super) good_read: Option<Instant>,
-    /// The bytes of the source, and scratch for the rules.
+    /// The fetched bytes, and scratch space for their rules.
     pub(super) incoming: Held<T>,
     pub(super) in_force: InForce,
     pub(super) current: Current<B::Value>,
-    /// The value before the current one: kept for one tick, so that most readers have let go of it when it is dropped
-    /// here.
+    /// The value before the current one. The tick keeps it for one period, so that most readers have released it before
+    /// it is dropped here.
     pub(super) retired: Option<Arc<B::Value>>,
 }
 
 impl<T: Rule, B: Build<T>> Tick<T, B> {
-    /// Takes what the file of the last good snapshot held. It is checked as all others are, but for its time: a clock
-    /// that starts in 1970 must not cost the configuration. Nothing is built yet.
+    /// Takes the bytes of the last-good file. Checks them like a fetched snapshot, except for the publication time: a
+    /// clock that starts in 1970 must not lose the configuration. Builds nothing yet.
     pub(super) fn restore(&mut self, mut bytes: Vec<u8>, now: Instant) -> Result<(), Refusal> {
         mem::swap(&mut self.incoming.bytes, &mut bytes);
         let verified = self.verify(Ok(()), None);
-        // The source's own buffer comes back in either case.
+        // Puts the source's own buffer back in either case.
         let read = mem::replace(&mut self.incoming.bytes, bytes);
         self.incoming.header = verified?;
         self.good.bytes.clear();
@@ -86,7 +86,7 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
         Ok(())
     }
 
-    /// Verifies what was fetched, builds, and puts the value in force.
+    /// Verifies the fetched bytes, builds the value, and puts it in force.
     pub(super) fn conclude(
         &mut self,
         fetched: Result<(), SourceError>,
@@ -116,7 +116,7 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
                 Ok(header?.version)
             }
             Err(panicked) => {
-                // Rules that make the build panic must not keep those in force that are too old.
+                // If the new rules make the build panic, stale rules must still not stay in force.
                 if verified.is_ok() && stale && self.in_force == InForce::LastGood {
                     let value = caught("build", || self.target.build(&self.defaults.rules))?;
                     self.put_in_force(value, InForce::Defaults);
@@ -131,7 +131,7 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
         self.retired = Some(self.current.replace(value));
     }
 
-    /// Checks what was fetched. Where that is good, the rules are in `incoming`.
+    /// Checks the fetched bytes. If they are good, their rules are in `incoming`.
     fn verify(&mut self, fetched: Result<(), SourceError>, wall_now: Option<Nanos>) -> Result<Header, Refusal> {
         let Self { shape, target, defaults, good, good_read, incoming, clock_allowance, .. } = self;
         let known = if good_read.is_some() { &*good } else { &*defaults };
@@ -164,7 +164,7 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
     }
 }
 
-/// Whether a snapshot may follow the last good one.
+/// Checks that a snapshot may follow the last good one.
 pub(super) fn in_order(found: &Header, current: &Header, other_rules: bool) -> Result<(), Refusal> {
     if found.version < current.version {
         return Err(Refusal::Backwards { found: found.version, current: current.version });
@@ -175,12 +175,13 @@ pub(super) fn in_order(found: &Header, current: &Header, other_rules: bool) -> R
     Ok(())
 }
 
-/// Whether two snapshots have other slots. All bytes are compared, wherever they differ.
+/// Returns whether the slots of two snapshots differ. Always compares all bytes.
 pub(super) fn differ(one: &[u8], other: &[u8]) -> bool {
     one.len() != other.len() || one.iter().zip(other).fold(0, |any, (one, other)| any | (one ^ other)) != 0
 }
 
-/// Runs code of the user. Everything that it borrows is the user's own, or is overwritten by the next tick.
+/// Runs user code and catches its panic. The user code borrows only its own state and buffers that the next tick
+/// overwrites.
 pub(in crate::constant_work) fn caught<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|_| Refusal::Panicked { during })
 }

@@ -19,7 +19,7 @@ pub struct PublisherBuilder<T, S> {
     rule: PhantomData<fn() -> T>,
 }
 
-/// Checks the rules of all slots together, as a poller does.
+/// The check of the rules of all slots together, as in a poller.
 pub(super) type Check<T> = Box<dyn FnMut(&[T]) -> Result<(), ConfigError> + Send + Sync>;
 
 impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
@@ -29,58 +29,58 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
         Self { sink, shape, epoch: 1, period, timeout, wall_clock, check, nearly_full, rule }
     }
 
-    /// The epoch of all publications, which comes before their versions. Default: 1.
+    /// Sets the epoch of all publications. Epochs order snapshots before versions do. Default: 1.
     ///
-    /// Readers take nothing that is older than what they have. Where publications were lost (a sink restored from a
-    /// backup, or lost with all it had), versions begin again below those that readers have seen, and readers refuse
-    /// them: then, and only then, publish with a higher epoch.
+    /// Readers refuse snapshots that are older than their last good one. If publications were lost (a sink lost its
+    /// data or was restored from a backup), the publisher's versions start below those that readers have seen, and
+    /// readers refuse them. Raise the epoch then, and only then.
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch, ..self }
     }
 
-    /// The time from the begin of one publication to that of the next in [`run`](Publisher::run). Default: 10 s,
-    /// since all rules are read in each, which usually asks a database for them.
+    /// Sets the time from the start of one publication to the start of the next in [`run`](Publisher::run). Default: 10
+    /// s, because each publication reads all rules, usually from a database.
     ///
-    /// No shorter than that of the readers is of use.
+    /// A period shorter than that of the readers has no effect on them.
     pub fn period(self, period: Duration) -> Self {
         Self { period, ..self }
     }
 
-    /// The time for each of the steps that can hang: the rules to come, what is published to be read, a snapshot to be
-    /// written. Default: the period.
+    /// Sets the time limit of each step that can hang: obtaining the rules, reading the published snapshot, writing a
+    /// snapshot. Default: the period.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
     }
 
-    /// The fill from which on [`is_nearly_full`](PublisherReadings::is_nearly_full). Default: 0.8, so that
-    /// there is a quarter more to go. Above 0, and at most 1.
+    /// Sets the fill at which [`is_nearly_full`](PublisherReadings::is_nearly_full) becomes true. Default: 0.8, so that
+    /// the number of rules can still grow by a quarter. Must be above 0 and at most 1.
     pub fn nearly_full(self, fill: f64) -> Self {
         Self { nearly_full: fill, ..self }
     }
 
-    /// Dates publications by this clock. Default: the system's.
+    /// Takes publication times from this clock. Default: the system's clock.
     pub fn wall_clock(self, wall_clock: WallClock) -> Self {
         Self { wall_clock, ..self }
     }
 
-    /// Checks the rules of all slots together before each publication, as [`Build::check`] of this target does in a
-    /// poller: with inert rules where slots are not used. A publication that it refuses ends in
-    /// [`PublishError::Unreadable`](crate::constant_work::PublishError::Unreadable), and what was published before
-    /// stays. Default: each rule is validated, and no more.
+    /// Runs [`Build::check`] of this target on the rules of all slots before each publication, as a poller does, with
+    /// inert rules in unused slots. If it refuses the rules, the publication returns
+    /// [`PublishError::Unreadable`](crate::constant_work::PublishError::Unreadable), and the previous snapshot stays
+    /// published. Default: the publisher only validates each rule.
     ///
-    /// Without it, a publication succeeds that every poller refuses. Give the target that pollers have, or one that is
-    /// built alike. For stacks that are not in this process, [`Stacks`](crate::constant_work::Stacks) with
+    /// Without this check, a publication can succeed although every poller refuses it. Pass a target of the kind that
+    /// pollers have. If the stacks are in other processes, [`Stacks`](crate::constant_work::Stacks) with
     /// [`ignore_unknown`](crate::constant_work::Stacks::ignore_unknown) still finds two rules for one stack.
     pub fn check(self, target: impl Build<T> + Send + Sync + 'static) -> Self {
         let mut target = target;
         Self { check: Some(Box::new(move |rules| target.check(rules))), ..self }
     }
 
-    /// Makes the publisher. Nothing is read or written yet.
+    /// Builds the publisher. Reads and writes nothing yet.
     ///
     /// # Errors
     ///
-    /// A duration that is zero or longer than 366 days, and a fill out of its range.
+    /// A duration that is zero or longer than 366 days, or a fill outside its range.
     pub fn build(self) -> Result<Publisher<T, S>, ConfigError> {
         check_duration("constant_work.publisher.period", self.period)?;
         if let Some(timeout) = self.timeout {
