@@ -3,62 +3,62 @@ use crate::error::ConfigError;
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
-/// Why a tick brought no new configuration. The configuration in force stays.
+/// The reason why a tick brought no new configuration. The configuration in force stays.
 ///
-/// The text is this error's own part; [`chain`](crate::error::chain) has that of the cause as well.
+/// The text covers this error alone; [`chain`](crate::error::chain) adds the text of the cause.
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The source failed.
     #[error("the source failed")]
     Source(#[from] SourceError),
-    /// There was nothing in what was read.
-    #[error("it is empty")]
+    /// The source returned no bytes.
+    #[error("the snapshot is empty")]
     Empty,
-    /// It is shorter than a snapshot of this shape.
-    #[error("it has {length} bytes where a snapshot of this shape has {expected}")]
+    /// The bytes are fewer than a snapshot of this shape has.
+    #[error("the snapshot is truncated: it has {length} of {expected} bytes")]
     Truncated {
-        /// The bytes there were.
+        /// The bytes that were read.
         length: usize,
         /// The bytes of a snapshot.
         expected: usize,
     },
-    /// It is longer than a snapshot of this shape.
-    #[error("it has more than the {expected} bytes of a snapshot of this shape")]
+    /// The bytes are more than a snapshot of this shape has.
+    #[error("the snapshot has more than the {expected} bytes of its shape")]
     Oversized {
         /// The bytes of a snapshot.
         expected: usize,
     },
-    /// It does not begin as a snapshot does.
-    #[error("it is no snapshot: its first bytes are others")]
+    /// The bytes do not begin with those of a snapshot.
+    #[error("not a snapshot: it does not begin with \"STDFSTCW\"")]
     NotASnapshot,
-    /// It is in a format that this version of the crate does not read.
-    #[error("it is in format {found}, and this reads format {expected}")]
+    /// The snapshot has a format that this version of the crate does not read.
+    #[error("the snapshot has format {found}: this version of the crate reads format {expected}")]
     Format {
         /// The format that the header names.
         found: u16,
         /// The format that this version of the crate reads.
         expected: u16,
     },
-    /// Its bytes are not those that were published.
-    #[error("it is corrupt: its checksum is {found:#010x}, and its bytes make {computed:#010x}")]
+    /// The bytes differ from those that were published.
+    #[error("the snapshot is corrupt: it names the checksum {found:#010x}, and its bytes have {computed:#010x}")]
     Corrupt {
         /// The checksum in the snapshot.
         found: u32,
         /// The checksum of its bytes.
         computed: u32,
     },
-    /// Its rules are of another [`SCHEMA`](super::Rule::SCHEMA).
-    #[error("its rules are of schema {found}, and those here of schema {expected}")]
+    /// The rules have another [`SCHEMA`](super::Rule::SCHEMA).
+    #[error("the rules have schema {found}: this program reads schema {expected}")]
     Schema {
         /// The schema that the header names.
         found: u32,
-        /// The schema of the type of rules here.
+        /// The schema of the local rule type.
         expected: u32,
     },
-    /// It has another number of slots, or slots of another length.
+    /// The snapshot has another number of slots, or slots of another length.
     #[error(
-        "it has {found_slots} slots of {found_slot_length} bytes, and here they are {} of {}",
+        "the snapshot has {found_slots} slots of {found_slot_length} bytes: this program expects {} of {} bytes",
         expected.slots(), expected.slot_length()
     )]
     Shape {
@@ -66,60 +66,60 @@ pub enum Refusal {
         found_slots: u32,
         /// The length of a slot that the header names.
         found_slot_length: u32,
-        /// The shape that was configured here.
+        /// The local shape.
         expected: Shape,
     },
-    /// A byte of the header that must be zero is not.
-    #[error("the reserved bytes of its header are not zero")]
+    /// A reserved byte of the header is not zero.
+    #[error("the reserved bytes of the header are not zero")]
     Reserved,
-    /// It says that more slots are used than it has.
-    #[error("it says that {used} of its {slots} slots are used")]
+    /// The header says that more slots are used than there are.
+    #[error("the header says that {used} of {slots} slots are used")]
     Fill {
         /// The used slots that the header names.
         used: u32,
-        /// The slots there are.
+        /// The slots of the snapshot.
         slots: u32,
     },
-    /// A slot holds something else than one rule followed by zeros.
-    #[error("slot {slot} does not hold one encoded rule and zeros after it")]
+    /// A slot does not contain one rule followed by zeros.
+    #[error("slot {slot} does not contain one encoded rule followed by zeros")]
     Encoding {
-        /// Which slot, from zero.
+        /// The index of the slot, from zero.
         slot: u32,
     },
-    /// A rule cannot work.
-    #[error("the rule in slot {slot} cannot work")]
+    /// A rule is invalid.
+    #[error("the rule in slot {slot} is invalid")]
     Rule {
-        /// Which slot, from zero.
+        /// The index of the slot, from zero.
         slot: u32,
-        /// Why the rule cannot work.
+        /// The setting that is invalid.
         #[source]
         error: ConfigError,
     },
-    /// It was published before the one that is known to be good: a replay, or a publisher that lost its state.
-    #[error("it is {found}, and the last good one was {current}: it went back")]
+    /// The snapshot is older than the last good one: it is a replay, or its publisher lost its state.
+    #[error("the snapshot is {found}, older than the last good one, {current}")]
     Backwards {
-        /// The version of the refused one.
+        /// The version of the refused snapshot.
         found: Version,
-        /// The version of the last good one.
+        /// The version of the last good snapshot.
         current: Version,
     },
-    /// It has the version of the last good one, and other rules.
-    #[error("it is {version}, as the last good one is, and has other rules")]
+    /// The snapshot has the version of the last good one, and other rules.
+    #[error("the snapshot is {version}, as the last good one is, but has other rules: are there two publishers?")]
     Conflict {
         /// The version of both.
         version: Version,
     },
-    /// It was published at a time that is yet to come, by the clock here.
-    #[error("it was published {ahead:?} ahead of the clock here: one of the two clocks is wrong")]
+    /// The publication time is too far ahead of the local clock.
+    #[error("the snapshot was published {ahead:?} ahead of the local clock: one of the two clocks is wrong")]
     FromTheFuture {
         /// By how much the publisher's clock is ahead.
         ahead: Duration,
     },
-    /// The check of the target refused it.
-    #[error("the check refused it")]
+    /// The check of the target refused the rules.
+    #[error("the check refused the rules")]
     Check(#[source] ConfigError),
-    /// The code of the rules or of the target panicked.
-    #[error("the code of the user panicked in {during}")]
+    /// The code of the rule type or of the target panicked.
+    #[error("user code panicked in {during}")]
     Panicked {
         /// The step: `"decode"`, `"check"` or `"build"`.
         during: &'static str,
@@ -127,7 +127,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The kinds of refusals, as [`kind`](Self::kind) calls them.
+    /// All values of [`kind`](Self::kind).
     pub const KINDS: [&'static str; 18] = [
         "source",
         "empty",
@@ -149,12 +149,12 @@ impl Refusal {
         "panicked",
     ];
 
-    /// The kind of the refusal, for a counter's label: one of [`KINDS`](Self::KINDS).
+    /// Returns a stable name for a counter's label: one of [`KINDS`](Self::KINDS).
     pub fn kind(&self) -> &'static str {
         Self::KINDS[self.index()]
     }
 
-    /// The place of the kind in [`KINDS`](Self::KINDS).
+    /// Returns the index of the kind in [`KINDS`](Self::KINDS).
     pub(super) fn index(&self) -> usize {
         match self {
             Self::Source(_) => 0,

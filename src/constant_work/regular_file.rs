@@ -4,10 +4,11 @@ use std::{
     path::Path,
 };
 
-/// Opens what the path leads to for reading, if it is a regular file.
+/// Opens the file at this path for reading, if it is a regular file.
 ///
-/// To open a FIFO waits for a writer, and to read a device may wait for ever. So nothing waits here, and whatever is no
-/// regular file is refused. The type is that of what was opened: the path may lead elsewhere by now.
+/// Opening a FIFO waits for a writer, and reading a device may block forever. The open is therefore non-blocking, and
+/// files of all other types are refused. The type is that of the opened file, since another file may have replaced it
+/// at the path.
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -18,12 +19,12 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
             Some(refusal) => Err(refusal),
             None => Ok(file),
         },
-        // A socket cannot be opened at all, and a device may be without a driver.
+        // A socket cannot be opened, and a device may lack a driver.
         Err(error) => Err(fs::metadata(path).ok().and_then(|found| refusal(path, found.file_type())).unwrap_or(error)),
     }
 }
 
-/// Why nothing is read from what is there: it is of this type.
+/// Returns the error for a file of another type.
 fn refusal(path: &Path, found: FileType) -> Option<io::Error> {
     let (kind, what) = match what(found) {
         "a regular file" => return None,

@@ -3,14 +3,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// One rule of a configuration: the limit of a client, the weight of a backend, the state of a flag.
 ///
-/// It is encoded with postcard, whose integers are shorter the smaller they are, and which has no names of fields.
-/// Raise [`SCHEMA`](Self::SCHEMA) when you add, remove, reorder or retype a field. A rule must encode to the same
-/// bytes whenever it is encoded: use a `BTreeMap`, not a `HashMap`.
+/// Rules are encoded with postcard. Its integers have variable length, shorter for smaller numbers, and it writes no
+/// field names. Raise [`SCHEMA`](Self::SCHEMA) when you add, remove, reorder or retype a field. A rule must always
+/// encode to the same bytes: use a `BTreeMap`, not a `HashMap`.
 ///
-/// Strings and sequences of bytes take what the slot holds, at most. A sequence allocates at most one of its elements
-/// for each byte that is left in the slot, and at most 1 MiB, before the first is decoded; a map may allocate 1 MiB. Do
-/// not use sequences of what has no bytes (`Vec<()>`), whose length nothing limits, nor types that contain themselves,
-/// whose depth only the slot limits.
+/// Strings and byte sequences allocate at most the length of the slot. Before it decodes the first element, any other
+/// sequence allocates at most one element for each byte that is left in the slot, and at most 1 MiB. A map may allocate
+/// 1 MiB. Do not use sequences of elements without bytes (`Vec<()>`), because nothing limits their length. Do not use
+/// recursive types, because only the slot limits their depth.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -25,7 +25,8 @@ use serde::{Serialize, de::DeserializeOwned};
 /// impl Rule for ClientLimit {
 ///     const SCHEMA: u32 = 1;
 ///
-///     /// A limit that no client reaches, for a client that there is not. The largest number is also the longest.
+///     /// A client that does not exist, with a limit that is never reached. The largest number has the longest
+/// encoding.
 ///     fn inert(_slot: u32) -> Self {
 ///         Self { client: [0; 16], per_second: u32::MAX }
 ///     }
@@ -39,17 +40,18 @@ use serde::{Serialize, de::DeserializeOwned};
 /// }
 /// ```
 pub trait Rule: Sized + Serialize + DeserializeOwned {
-    /// The version of the encoding. It is in the header of each snapshot. A snapshot with another schema is refused.
+    /// The version of the encoding, in the header of each snapshot. Pollers refuse a snapshot with another schema.
     const SCHEMA: u32;
 
-    /// A valid rule without effect, for a slot that is not used. It should be as long as any when it is encoded (so
-    /// that [`slot_length_of`](super::slot_length_of) can tell), and as costly to validate and to build from.
+    /// Returns a valid rule without effect, for an unused slot. Its encoding should be as long as the longest rule, so
+    /// that [`slot_length_of`](super::slot_length_of) returns the right length. Validating it and building from it
+    /// should cost as much as for any rule.
     fn inert(slot: u32) -> Self;
 
-    /// Whether the rule can work. A decoded number may be any that its type can hold: zero, the largest, not a number.
+    /// Checks the rule's values. A decoded number can have any value of its type: zero, the largest, NaN.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`]: the field, its value and the rule that it breaks.
+    /// A [`ConfigError`] with the field, its value and the rule that it breaks.
     fn validate(&self) -> Result<(), ConfigError>;
 }

@@ -1,10 +1,10 @@
 use super::{rule::Rule, snapshot};
 use crate::error::ConfigError;
 
-/// The size of every snapshot: a number of slots, and the bytes of each.
+/// The size of every snapshot: the number of slots, and the bytes of each slot.
 ///
-/// The publisher and all who poll are given the same shape. It is chosen for the most rules that there may ever be,
-/// since a snapshot with one rule is as long as one with all.
+/// The publisher and all pollers must use the same shape. Choose it for the greatest number of rules that you expect: a
+/// snapshot with one rule is as long as a full one.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -29,11 +29,12 @@ const LONGEST_SLOT: u32 = 1 << 16;
 pub(super) const LONGEST: u64 = 64 << 20;
 
 impl Shape {
-    /// A shape of `slots` slots of `slot_length` bytes each, of which two are the length of the rule.
+    /// Returns a shape of `slots` slots of `slot_length` bytes each. Two bytes of each slot contain the length of its
+    /// rule.
     ///
     /// # Errors
     ///
-    /// Slots must be from 1 to 2^20, the length of one from 2 to 65536, and the whole snapshot at most 64 MiB.
+    /// `slots` must be from 1 to 2^20, `slot_length` from 2 to 65536, and the whole snapshot at most 64 MiB.
     pub fn new(slots: u32, slot_length: u32) -> Result<Self, ConfigError> {
         if slots == 0 || slots > MOST_SLOTS {
             return Err(ConfigError::new("shape.slots", slots, "must be from 1 to 1048576"));
@@ -48,39 +49,39 @@ impl Shape {
         Ok(Self { slots, slot_length })
     }
 
-    /// A shape for `slots` rules of this type, with slots of [`slot_length_of`] bytes.
+    /// Returns a shape for `slots` rules of this type, with slots of [`slot_length_of`] bytes.
     ///
     /// # Errors
     ///
-    /// Those of [`new`](Self::new), and an inert rule that cannot be encoded.
+    /// The errors of [`new`](Self::new), and an inert rule that cannot be encoded.
     pub fn for_rules<T: Rule>(slots: u32) -> Result<Self, ConfigError> {
         Self::new(slots, slot_length_of::<T>()?)
     }
 
-    /// The number of slots: the most rules that a snapshot can carry.
+    /// Returns the number of slots: the most rules that a snapshot can contain.
     pub const fn slots(&self) -> u32 {
         self.slots
     }
 
-    /// The bytes of each slot.
+    /// Returns the bytes of each slot.
     pub const fn slot_length(&self) -> u32 {
         self.slot_length
     }
 
-    /// The bytes of every snapshot of this shape: header, slots and checksum.
+    /// Returns the bytes of every snapshot of this shape: header, slots and checksum.
     pub const fn length(&self) -> usize {
         snapshot::HEADER + self.slots as usize * self.slot_length as usize + snapshot::CHECKSUM
     }
 }
 
-/// The bytes that a slot needs for a rule as long as `T::inert(0)`, which should be the longest there is.
+/// Returns the bytes of a slot for a rule as long as `T::inert(0)`, which should be the longest rule.
 ///
 /// # Errors
 ///
-/// The inert rule cannot be encoded: its `Serialize` fails, or asks for what postcard does not have.
+/// The inert rule cannot be encoded: its `Serialize` fails, or uses a feature that postcard does not support.
 pub fn slot_length_of<T: Rule>() -> Result<u32, ConfigError> {
     let encoded = postcard::experimental::serialized_size(&T::inert(0))
         .map_err(|error| ConfigError::new("shape.inert", error, "must be a rule that postcard can encode"))?;
-    // The shape refuses a length that no slot can have.
+    // `Shape::new` refuses a length above the limit.
     Ok(u32::try_from(encoded.saturating_add(snapshot::PREFIX)).unwrap_or(u32::MAX))
 }

@@ -13,9 +13,9 @@ pub(super) const CHECKSUM: usize = 4;
 const MAGIC: [u8; 8] = *b"STDFSTCW";
 const FORMAT: u16 = 1;
 
-/// Which publication a snapshot is. Later ones are greater: first by epoch, then by version.
+/// The version of a snapshot. Later publications have greater versions, ordered first by epoch, then by version.
 ///
-/// A publisher counts the version up. One that lost count begins a new, greater epoch.
+/// A publisher counts the version up. A publisher that lost its state needs a new, greater epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// The epoch.
@@ -30,11 +30,11 @@ impl fmt::Display for Version {
     }
 }
 
-/// A configuration as a whole, with its version and the time of its publication.
+/// A whole configuration, with its version and the time of its publication.
 ///
-/// # Binary form
+/// # Binary format
 ///
-/// A header of 64 bytes, the slots, and a CRC-32 (as of zlib) of all before. Integers are little-endian.
+/// A header of 64 bytes, the slots, and a CRC-32 (that of zlib) of all bytes before it. Integers are little-endian.
 ///
 /// | bytes | what |
 /// |---|---|
@@ -48,27 +48,27 @@ impl fmt::Display for Version {
 /// | 48..52 | number of used slots, which come first |
 /// | 52..64 | zero |
 ///
-/// Each slot is the length of the encoded rule (two bytes), the rule in postcard's encoding, and zeros. An unused slot
-/// holds [`Rule::inert`].
+/// Each slot contains the length of the encoded rule (two bytes), the rule in postcard's encoding, and zeros. An unused
+/// slot contains [`Rule::inert`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot<T> {
-    /// Which publication it is.
+    /// The version of the publication.
     pub version: Version,
-    /// When it was published, in nanoseconds since 1970 by the publisher's clock. Readings are computed from it, and
-    /// what is far in the future is refused; the order of snapshots is that of their versions alone.
+    /// The publication time, in nanoseconds since 1970 by the publisher's clock. It is used for readings, and to refuse
+    /// snapshots from too far in the future. Only versions order snapshots.
     pub published_at_nanos: u64,
     /// The rules, without inert ones.
     pub rules: Vec<T>,
 }
 
-/// Why rules do not make a snapshot.
+/// The reason why rules cannot be encoded as a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// There are more rules than slots.
     #[error("{rules} rules do not fit into {slots} slots")]
     Fill {
-        /// The rules there are.
+        /// The number of rules.
         rules: usize,
         /// The slots of the shape.
         slots: u32,
@@ -76,49 +76,49 @@ pub enum EncodeError {
     /// A rule is longer than a slot.
     #[error("the rule in slot {slot} takes {length} bytes of a slot that has {slot_length}")]
     SlotTooLong {
-        /// Which slot, from zero.
+        /// The index of the slot, from zero.
         slot: u32,
-        /// The bytes that it takes, with the two for its length.
+        /// The bytes of the rule, including the two for its length.
         length: usize,
         /// The bytes of a slot.
         slot_length: u32,
     },
-    /// A rule (of those given, or an inert one) cannot work.
-    #[error("the rule in slot {slot} cannot work")]
+    /// A rule, given or inert, is invalid.
+    #[error("the rule in slot {slot} is invalid")]
     Rule {
-        /// Which slot, from zero.
+        /// The index of the slot, from zero.
         slot: u32,
-        /// Why the rule cannot work.
+        /// The setting that is invalid.
         #[source]
         error: ConfigError,
     },
-    /// The `Serialize` of a rule failed, or asked for what postcard does not have.
+    /// The `Serialize` of a rule failed, or uses a feature that postcard does not support.
     #[error("the rule in slot {slot} cannot be encoded")]
     Encoding {
-        /// Which slot, from zero.
+        /// The index of the slot, from zero.
         slot: u32,
     },
 }
 
 impl<T: Rule> Snapshot<T> {
-    /// Writes the snapshot into the buffer, which is cleared first and keeps its capacity. Its length is always
-    /// [`Shape::length`]. The work is the same whatever the number of rules.
+    /// Writes the snapshot into the buffer. Clears the buffer first and keeps its capacity. The written length is
+    /// always [`Shape::length`], and the work does not depend on the number of rules.
     ///
     /// # Errors
     ///
-    /// Rules that do not fit or do not validate. The buffer is then empty.
+    /// Rules that do not fit or are invalid. The buffer is then empty.
     pub fn encode(&self, shape: Shape, into: &mut Vec<u8>) -> Result<(), EncodeError> {
         encode(self.version, Nanos(self.published_at_nanos), &self.rules, shape, into)
     }
 
-    /// Reads a snapshot, after every check that needs neither a clock nor an earlier snapshot: length, checksum,
-    /// header, and the encoding and [`validate`](Rule::validate) of every slot, used or not.
+    /// Decodes a snapshot, with all checks that need neither a clock nor an earlier snapshot: length, checksum, header,
+    /// and the encoding and [`validate`](Rule::validate) of every slot, used or not.
     ///
     /// Memory: one `Vec` for [`Shape::slots`] rules, and what the rules themselves allocate (see [`Rule`]).
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong.
+    /// The first error that it finds.
     pub fn decode(bytes: &[u8], shape: Shape) -> Result<Self, Refusal> {
         let header = open(bytes, shape, T::SCHEMA, checksum(bytes))?;
         let mut rules = Vec::with_capacity(shape.slots() as usize);
@@ -128,7 +128,7 @@ impl<T: Rule> Snapshot<T> {
     }
 }
 
-/// The fields of a header in which snapshots of one shape and schema differ.
+/// The header fields that differ between snapshots of one shape and schema.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Header {
     pub(super) version: Version,
@@ -193,13 +193,13 @@ fn encode_slot<T: Rule>(slot: u32, rule: &T, bytes: &mut [u8]) -> Result<(), Enc
     Ok(())
 }
 
-/// The checksum that the bytes of a snapshot make: of all but the last four, where it stands.
+/// Returns the checksum of a snapshot's bytes, without the last four, which contain the checksum.
 pub(super) fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(&bytes[..bytes.len().saturating_sub(CHECKSUM)])
 }
 
-/// Checks all of a snapshot but its slots. `computed` is its [`checksum`], and may be any where the length is not that
-/// of the shape.
+/// Checks everything of a snapshot except its slots. `computed` is its [`checksum`]; it is ignored if the snapshot's
+/// length is not that of the shape.
 pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32, computed: u32) -> Result<Header, Refusal> {
     let expected = shape.length();
     if bytes.is_empty() {
@@ -252,13 +252,13 @@ pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32, computed: u32) -> Re
     })
 }
 
-/// The bytes of an integer; zeros beyond the end.
+/// Returns the bytes of an integer, or zeros beyond the end.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
 
-/// Decodes and validates every slot of a snapshot whose envelope is good, into the vector, which is cleared first and
-/// then has one valid rule for each slot: where a slot is refused, an inert one. All slots are read. Returns the
+/// Decodes and validates every slot of a snapshot that [`open`] has accepted. Clears the vector first. Afterwards it
+/// contains one valid rule for each slot, with an inert rule for each refused slot. Reads all slots, and returns the
 /// first refusal.
 pub(super) fn decode_slots<T: Rule>(bytes: &[u8], shape: Shape, rules: &mut Vec<T>) -> Result<(), Refusal> {
     rules.clear();
@@ -291,7 +291,7 @@ fn decode_slot<T: Rule>(slot: u32, bytes: &[u8]) -> Result<T, Refusal> {
     }
 }
 
-/// The slots of a snapshot of this shape.
+/// Returns the bytes of the slots of a snapshot of this shape.
 pub(super) fn slots_of(bytes: &[u8], shape: Shape) -> &[u8] {
     bytes.get(HEADER..shape.length() - CHECKSUM).unwrap_or_default()
 }

@@ -1,32 +1,33 @@
 use std::{error::Error, fmt, future::Future, io, sync::Arc, time::Duration};
 
-/// Where a poller reads snapshots from.
+/// The place from which a poller reads snapshots.
 ///
-/// It is asked once in every tick, changed or not, and answers with all that is there: no conditional requests, no
-/// deltas, no retries of its own. [`Poller`](super::Poller) limits the time of a fetch.
+/// Every tick fetches once, changed or not, and the source returns the whole snapshot. It makes no conditional
+/// requests, sends no deltas and does not retry. [`Poller`](super::Poller) limits the time of a fetch.
 ///
-/// # Which one
+/// # Choosing a source
 ///
 /// | source | for | published by |
 /// |---|---|---|
-/// | [`FileSource`](super::FileSource) | what the platform brings to the machine: a mounted config map, a synchronized folder | [`FileSink`](super::FileSink), or whatever makes the config map |
-/// | `HttpSource` (feature `http`) | object stores and servers of static files, which many can read at once | [`FileSink`](super::FileSink) behind the server, or a sink of your own |
-/// | `RedisSource` (feature `redis`) | fleets that have a Redis already, of some hundreds of readers | `RedisSink` |
-/// | [`FixedSource`](super::FixedSource) | tests, and what is part of the program | [`Snapshot::encode`](super::Snapshot::encode) |
+/// | [`FileSource`](super::FileSource) | snapshots that the platform copies to the machine: a mounted config map, a synchronized folder | [`FileSink`](super::FileSink), or the tool that creates the config map |
+/// | `HttpSource` (feature `http`) | object stores and static file servers, which can serve many readers at once | [`FileSink`](super::FileSink) behind the server, or a sink of your own |
+/// | `RedisSource` (feature `redis`) | fleets of some hundreds of readers that already have a Redis | `RedisSink` |
+/// | [`FixedSource`](super::FixedSource) | tests, and snapshots that are part of the program | [`Snapshot::encode`](super::Snapshot::encode) |
 ///
-/// A fleet reads its length times its members in every period, always: 1,000 readers of 64 KiB each 10 s are 6.6 MB/s.
-/// Choose what carries that on its worst day, since it is the same on the best.
+/// In every period, the readers together transfer the snapshot's length times their number: 1,000 readers of 64 KiB
+/// each 10 s are 6.6 MB/s. Choose a source that can carry this load at all times, since it never varies.
 pub trait Source: Send {
-    /// Reads what is there into the buffer, which it clears first, but no more than `at_most` bytes: one more than a
-    /// snapshot has, so that one that is too long is seen to be. The buffer's capacity should be reused.
+    /// Reads the snapshot into the buffer, up to `at_most` bytes. Clears the buffer first, and should reuse its
+    /// capacity. `at_most` is one byte more than a snapshot has, so that the poller can detect a longer one.
     ///
-    /// Dropped at any point, it must leave the source usable; what is then in the buffer does not matter.
+    /// If the future is dropped at any point, the source must stay usable. The contents of the buffer then do not
+    /// matter.
     fn fetch(&mut self, into: &mut Vec<u8>, at_most: usize) -> impl Future<Output = Result<(), SourceError>> + Send;
 }
 
-/// Why a source or a sink failed.
+/// The error of a source or a sink.
 ///
-/// The text says how it failed. The cause is `source()`, and in the text of [`chain`](crate::error::chain).
+/// The text covers this error alone. `source()` returns the cause, and [`chain`](crate::error::chain) adds its text.
 #[derive(Clone, Debug)]
 pub struct SourceError {
     failure: SourceFailure,
@@ -37,37 +38,37 @@ pub struct SourceError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceFailure {
-    /// There was no answer, or the connection broke.
+    /// There was no answer, or the connection failed.
     Unreachable,
-    /// It answered that there is no snapshot.
+    /// The source or sink answered that there is no snapshot.
     NotFound,
-    /// It had not answered after this time.
+    /// There was no answer within this time.
     TimedOut(Duration),
-    /// It answered with what is no snapshot: an error, with its status where it has one.
+    /// The answer is no snapshot but an error, with its status if it has one.
     BadAnswer {
-        /// The status, where the protocol has one.
+        /// The status, if the protocol has one.
         status: Option<u16>,
     },
-    /// An earlier read or write that was given up still goes on.
+    /// An earlier read or write was abandoned and is still running.
     Busy,
     /// The code of the source panicked.
     Panicked,
 }
 
 impl SourceError {
-    /// An error of this kind, without a cause.
+    /// Returns an error of this kind, without a cause.
     pub const fn new(failure: SourceFailure) -> Self {
         Self { failure, cause: None }
     }
 
-    /// The same, with what `source()` will tell.
+    /// Sets the cause that `source()` returns.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.cause = Some(Arc::from(cause.into()));
         self
     }
 
-    /// How it failed.
+    /// Returns the kind of the failure.
     pub fn failure(&self) -> SourceFailure {
         self.failure
     }

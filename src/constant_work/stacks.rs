@@ -11,18 +11,18 @@ use crate::{
 };
 use rule::check_name;
 
-/// The stacks of a process, by name: what a [`Poller`](super::Poller) of [`StackRule`]s drives.
+/// The named stacks of a process, as the target of a [`Poller`](super::Poller) of [`StackRule`]s.
 ///
-/// Every tick applies to each stack, as a whole, what the rule with its name says, or else what it was built with. So a
-/// stack is also set right that was changed by hand. The rules of a snapshot are in force together or not at all: one
-/// that cannot be applied to its stack, or that names no stack, refuses the snapshot.
+/// Every tick applies a whole configuration to each stack: that of the rule with its name, or the one that the stack
+/// was built with. A stack that was changed by hand therefore returns to its rule. The rules of a snapshot apply all
+/// together or not at all: a rule that its stack refuses, or that names no stack, refuses the snapshot.
 ///
-/// A publisher knows no stacks, and so publishes what they may refuse. Give it the
-/// [check](super::PublisherBuilder::check) of stacks that are built alike, and watch the refusals in the
+/// A publisher knows no stacks, and may publish rules that they refuse. Give it the
+/// [check](super::PublisherBuilder::check) of equally built stacks, and watch the refusals in the
 /// [readings](super::Readings).
 ///
-/// Each stack changes at one instant; several stacks change one after the other. A snapshot that many kinds of
-/// processes read names the stacks of all of them: see [`ignore_unknown`](Self::ignore_unknown).
+/// Each stack changes at one instant; several stacks change one after the other. If processes of several kinds read one
+/// snapshot, it names the stacks of all of them: see [`ignore_unknown`](Self::ignore_unknown).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -57,8 +57,8 @@ use rule::check_name;
 ///
 /// # Cost
 ///
-/// Of a tick: for each stack what [`Control::apply`] costs, twice the checks of it, and one search for its name among
-/// all slots. It allocates by what rules and stacks there are, not by what has changed.
+/// A tick calls [`Control::apply`] once for each stack, makes its checks twice, and searches all slots once for its
+/// name. Its allocations depend on the rules and the stacks, not on the number of changes.
 #[derive(Debug, Default)]
 pub struct Stacks {
     stacks: Vec<(String, Control)>,
@@ -66,34 +66,34 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// None yet.
+    /// Returns an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Drives this stack, too.
+    /// Adds a stack with this name.
     ///
     /// # Errors
     ///
-    /// The name must be of 1 to 32 bytes, and not that of another stack.
+    /// The name must have 1 to 32 bytes, without a zero byte, and differ from the names of the other stacks.
     pub fn with(mut self, name: &str, control: Control) -> Result<Self, ConfigError> {
         check_name(name)?;
         if self.stacks.iter().any(|(other, _)| other == name) {
-            return Err(ConfigError::new("stacks.name", name, "must be that of no other stack"));
+            return Err(ConfigError::new("stacks.name", name, "must differ from the names of the other stacks"));
         }
         self.stacks.push((name.to_owned(), control));
         Ok(self)
     }
 
-    /// Takes a snapshot in which there are rules for stacks that are not here. Default: it is refused, since a name
-    /// that nothing bears is most often a slip, and its limit would silently not be in force.
+    /// Accepts snapshots with rules for unknown stacks. Default: they are refused, because an unknown name is usually a
+    /// typing error, and its limits would silently not be in force.
     pub fn ignore_unknown(self) -> Self {
         Self { ignores_unknown: true, ..self }
     }
 
-    /// The configuration of this stack in the rules.
+    /// Returns the configuration of this stack in the rules.
     fn config<'rules>(rules: &'rules [StackRule], name: &str) -> Option<&'rules StackConfig> {
-        // To the end, wherever it is.
+        // Searches to the end, so that the cost does not depend on the position.
         rules.iter().fold(None, |found, rule| if rule.name() == name { found.or(Some(rule.config())) } else { found })
     }
 }
@@ -106,11 +106,11 @@ impl Build<StackRule> for Stacks {
         names.extend(rules.iter().filter(|rule| !rule.is_inert()).map(StackRule::name));
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(ConfigError::new("stacks.name", twice[0], "must be that of one rule only"));
+            return Err(ConfigError::new("stacks.name", twice[0], "must appear in one rule only"));
         }
         let is_unknown = |name: &&&str| !self.stacks.iter().any(|(known, _)| known == **name);
         if let Some(unknown) = names.iter().find(is_unknown).filter(|_| !self.ignores_unknown) {
-            return Err(ConfigError::new("stacks.name", unknown, "must be that of a stack of this process"));
+            return Err(ConfigError::new("stacks.name", unknown, "must be the name of a stack of this process"));
         }
         let built = StackConfig::default();
         self.stacks.iter().try_for_each(|(name, control)| {
@@ -125,7 +125,7 @@ impl Build<StackRule> for Stacks {
     fn build(&mut self, rules: &[StackRule]) {
         let built = StackConfig::default();
         for (name, control) in &self.stacks {
-            // It was checked.
+            // `check` has accepted it.
             let _ = control.apply(Self::config(rules, name).unwrap_or(&built));
         }
     }

@@ -1,47 +1,48 @@
 use crate::constant_work::{EncodeError, Refusal, SourceError, Version};
 use std::{error::Error, fmt, sync::Arc};
 
-/// Why rules were not published. The snapshot before stays published, and readers have it.
+/// The reason why rules were not published. The previous snapshot stays published, and readers keep it.
 ///
-/// The text is this error's own part; [`chain`](crate::error::chain) has those of the causes as well. `source()` is the
-/// error in the variant, where there is one.
+/// The text covers this error alone; [`chain`](crate::error::chain) adds the texts of the causes. `source()` returns
+/// the error in the variant, if there is one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The rules make no snapshot: there are more than slots, one is longer than its slot, or cannot work. See
-    /// [`fill`](crate::constant_work::PublisherReadings::fill), which shows the first long before.
+    /// The rules cannot be encoded as a snapshot: there are more rules than slots, or a rule is longer than its slot or
+    /// invalid. [`fill`](crate::constant_work::PublisherReadings::fill) shows early that the slots run out.
     Encode(EncodeError),
-    /// A reader would refuse the snapshot: the [check](crate::constant_work::PublisherBuilder::check) of the rules
-    /// together refused them, or what serializes a rule is not what deserializes it.
+    /// A reader would refuse the snapshot: the [check](crate::constant_work::PublisherBuilder::check) of all rules
+    /// refused them, or a rule's `Deserialize` cannot read the output of its `Serialize`.
     Unreadable(Refusal),
-    /// Another publisher has published a later version. A publisher that is started again takes over from there.
+    /// Another publisher has published a later version. If this publisher is restarted, it continues from that version.
     Overtaken {
-        /// The version that is published.
+        /// The published version.
         found: Version,
-        /// That of this publisher, or version 0 of its epoch where it has not published yet.
+        /// The last version of this publisher, or version 0 of its epoch if it has not published yet.
         own: Version,
     },
-    /// Another publisher has published other rules under the version that this one gave its own.
+    /// Another publisher has published other rules under this publisher's last version.
     Conflict {
-        /// That of both.
+        /// The version of both.
         version: Version,
     },
-    /// What is published cannot be read, and a publisher that has just started does not know which version it was; or
-    /// it is of a later version of this crate. Remove it and publish with a higher
+    /// The published snapshot cannot be read. Either this publisher has just started and does not know the last
+    /// version, or the snapshot is of a later version of this crate. Remove it and publish with a higher
     /// [`epoch`](crate::constant_work::PublisherBuilder::epoch).
     Unknown(Refusal),
     /// All versions of this epoch are used up.
     OutOfVersions,
-    /// What is published could not be read, or the snapshot not written: it may be published all the same, whole.
+    /// The published snapshot could not be read, or the new one not be written. A failed write may nevertheless have
+    /// published the whole snapshot.
     Sink(SourceError),
-    /// The rules that [`run`](crate::constant_work::Publisher::run) was to publish did not come.
+    /// The function that [`run`](crate::constant_work::Publisher::run) calls for the rules failed.
     Rules(Arc<dyn Error + Send + Sync>),
-    /// They did not come in time.
+    /// That function did not return in time.
     RulesTimedOut,
 }
 
 impl PublishError {
-    /// All that [`kind`](Self::kind) can be.
+    /// All values of [`kind`](Self::kind).
     pub const KINDS: [&'static str; 12] = [
         "fill",
         "slot_too_long",
@@ -57,12 +58,12 @@ impl PublishError {
         "rules_timed_out",
     ];
 
-    /// A name for counters, which stays what it is: one of [`KINDS`](Self::KINDS).
+    /// Returns a stable name for counters: one of [`KINDS`](Self::KINDS).
     pub fn kind(&self) -> &'static str {
         Self::KINDS[self.index()]
     }
 
-    /// The place of the kind in [`KINDS`](Self::KINDS).
+    /// Returns the index of the kind in [`KINDS`](Self::KINDS).
     fn index(&self) -> usize {
         match self {
             Self::Encode(EncodeError::Fill { .. }) => 0,
@@ -85,19 +86,21 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let another = "is there another publisher?";
         match self {
-            Self::Encode(_) => f.write_str("the rules make no snapshot"),
+            Self::Encode(_) => f.write_str("the rules cannot be encoded"),
             Self::Unreadable(_) => f.write_str("a reader would refuse the snapshot"),
             Self::Overtaken { found, own } => {
                 write!(f, "{found} is published, and this publisher is at {own}: {another}")
             }
-            Self::Conflict { version } => write!(f, "{version} is published with other rules than here: {another}"),
+            Self::Conflict { version } => {
+                write!(f, "{version} is published with other rules than those of this publisher: {another}")
+            }
             Self::Unknown(_) => {
                 f.write_str("the version that is published cannot be read: remove it, and publish with a higher epoch")
             }
-            Self::OutOfVersions => f.write_str("all versions of this epoch are used up: publish with a higher one"),
+            Self::OutOfVersions => f.write_str("all versions of this epoch are used up: publish with a higher epoch"),
             Self::Sink(_) => f.write_str("the sink failed"),
-            Self::Rules(_) => f.write_str("there are no rules to publish"),
-            Self::RulesTimedOut => f.write_str("the rules to publish did not come in time"),
+            Self::Rules(_) => f.write_str("the rules to publish could not be obtained"),
+            Self::RulesTimedOut => f.write_str("the rules to publish did not arrive in time"),
         }
     }
 }
@@ -108,7 +111,7 @@ impl Error for PublishError {
             Self::Encode(error) => Some(error),
             Self::Unreadable(refusal) | Self::Unknown(refusal) => Some(refusal),
             Self::Sink(error) => Some(error),
-            // The error in the `Arc`, which is an error of its own type.
+            // Dereferences the `Arc`, whose own type is an error too.
             Self::Rules(error) => Some(&**error),
             _ => None,
         }

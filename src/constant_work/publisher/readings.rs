@@ -8,8 +8,8 @@ use crate::{
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// The state of a [`Publisher`](crate::constant_work::Publisher), for metrics and alarms. Clones read the same
-/// publisher, also after its end.
+/// A handle to the state of a [`Publisher`](crate::constant_work::Publisher), for metrics and alarms. Clones read the
+/// same publisher, also after its end.
 #[derive(Clone)]
 pub struct PublisherReadings {
     slots: u32,
@@ -31,46 +31,45 @@ impl PublisherReadings {
         Self { slots: shape.slots(), nearly_full, state: Arc::default() }
     }
 
-    /// The rules that were last to be published, whether they were or not, per slot: above 1 they are refused.
-    ///
-    /// Nothing before the first attempt: 0.
+    /// Returns the rules of the last attempt per slot, whether they were published or not. Above 1 they are refused.
+    /// Returns 0 before the first attempt.
     pub fn fill(&self) -> f64 {
         lock(&self.state).rules as f64 / f64::from(self.slots)
     }
 
-    /// Whether [`fill`](Self::fill) has come to the builder's
-    /// [`nearly_full`](crate::constant_work::PublisherBuilder::nearly_full): it is time for a larger shape, while there
-    /// is time.
+    /// Returns whether [`fill`](Self::fill) has reached the builder's
+    /// [`nearly_full`](crate::constant_work::PublisherBuilder::nearly_full). Choose a larger shape then, before
+    /// publications fail.
     pub fn is_nearly_full(&self) -> bool {
         self.fill() >= self.nearly_full
     }
 
-    /// The last publication that succeeded.
+    /// Returns the last successful publication.
     pub fn last(&self) -> Option<Published> {
         lock(&self.state).last.as_ref().map(|(published, _)| published.clone())
     }
 
-    /// When that was.
+    /// Returns the time of the last successful publication.
     pub fn last_success(&self) -> Option<Instant> {
         lock(&self.state).last.as_ref().map(|&(_, at)| at)
     }
 
-    /// The publications that succeeded, changed or not.
+    /// Returns the number of successful publications, changed or not.
     pub fn publications(&self) -> u64 {
         lock(&self.state).publications
     }
 
-    /// The attempts that failed, by [`PublishError::kind`]. Dropped ones are not counted.
+    /// Returns the failed attempts, by [`PublishError::kind`]. Dropped attempts are not counted.
     pub fn failures(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.state).failures.clone()
     }
 
-    /// Why the last attempt failed, with all causes in one line. `None` after a success.
+    /// Returns the error of the last attempt, with all causes in one line. `None` after a success.
     pub fn last_error(&self) -> Option<String> {
         lock(&self.state).last_error.clone()
     }
 
-    /// The address of what all clones read.
+    /// Returns the address of the state that all clones share.
     pub(in crate::constant_work) fn address(&self) -> usize {
         address(&self.state)
     }

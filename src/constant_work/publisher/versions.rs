@@ -1,19 +1,20 @@
-//! Which version a publication gets, and whether it may replace what is published.
+//! Decides which version a publication gets, and whether it may replace the published snapshot.
 //!
-//! | published | the last of this publisher | the next publication |
+//! | published | last publication of this publisher | next publication |
 //! |---|---|---|
 //! | nothing | none | the first version of the epoch |
-//! | nothing, or unreadable | one | goes on from its own |
-//! | unreadable | none | is refused: the version is unknown |
-//! | of a later format, with a right checksum | any | is refused |
+//! | nothing, or unreadable | any | continues from its own version |
+//! | unreadable | none | refused: the version is unknown |
+//! | a later format with a correct checksum | any or none | refused |
 //! | a snapshot of an earlier epoch | none | the first version of the epoch |
-//! | a snapshot of this epoch | none | goes on from it |
-//! | a snapshot of a later epoch | any | is refused: overtaken |
-//! | a snapshot of a later version of this epoch | one | is refused: overtaken |
-//! | a snapshot of the own version with other rules | one | is refused: a conflict |
-//! | any other snapshot | one | goes on from its own |
+//! | a snapshot of this epoch | none | continues from that version |
+//! | a snapshot of a later epoch | any or none | refused: overtaken |
+//! | a snapshot of a later version of this epoch | any | refused: overtaken |
+//! | a snapshot of its own version with other rules | any | refused: a conflict |
+//! | any other snapshot | any | continues from its own version |
 //!
-//! To go on from a version is to keep it for the same rules, and else to take the next one.
+//! A publication that continues from a version keeps it if the rules are the same, and otherwise takes the next
+//! version.
 
 use super::{Publisher, error::PublishError};
 use crate::constant_work::{
@@ -29,17 +30,17 @@ pub(super) enum Found {
 }
 
 impl<T: Rule, S: Sink> Publisher<T, S> {
-    /// The version for what was encoded, if it may be published.
+    /// Returns the version for the encoded snapshot, if it may be published.
     pub(super) fn next_version(&self, found: Found) -> Result<u64, PublishError> {
         let before = match (found, self.last) {
             (Found::Snapshot(found), last) => {
                 self.check_order(&found, last)?;
-                // A former epoch's versions are of no interest.
+                // Versions of an earlier epoch do not matter.
                 last.is_none()
                     .then_some((found, &self.found))
                     .filter(|(found, _)| found.header.version.epoch == self.epoch)
             }
-            // One with a checksum that is right is not what a broken disk makes.
+            // Damage does not produce a correct checksum.
             (Found::Unreadable(refusal @ Refusal::Format { .. }), _) if is_sealed(&self.found) => {
                 return Err(PublishError::Unknown(refusal));
             }
@@ -55,7 +56,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         }
     }
 
-    /// Refuses if another publisher has published a later version, or other rules under the same one.
+    /// Returns an error if another publisher has published a later version, or other rules under the same version.
     fn check_order(&self, found: &Envelope, last: Option<Envelope>) -> Result<(), PublishError> {
         let version = found.header.version;
         let own = last.map_or(Version { epoch: self.epoch, version: 0 }, |last| last.header.version);

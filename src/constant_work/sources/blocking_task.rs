@@ -2,10 +2,10 @@ use crate::constant_work::{SourceError, SourceFailure};
 use std::error::Error;
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// Blocking work on a thread of tokio's, one piece at a time.
+/// Runs blocking work on one of tokio's threads for it, one operation at a time.
 ///
-/// Work cannot be stopped. Where its future is dropped it goes on alone, and no other piece begins before it has
-/// ended: a disk that hangs holds one thread, not one for each try.
+/// Blocking work cannot be stopped. If the caller drops the future, the work continues, and no other begins before it
+/// ends. A disk that hangs therefore blocks one thread, not one for each attempt.
 pub(crate) struct BlockingTask<R> {
     out: Option<JoinHandle<R>>,
 }
@@ -17,11 +17,11 @@ impl<R> Default for BlockingTask<R> {
 }
 
 impl<R: Send + 'static> BlockingTask<R> {
-    /// The result of a piece of work whose future was dropped.
+    /// Returns the result of work whose future was dropped, if there is any.
     ///
     /// # Errors
     ///
-    /// [`SourceFailure::Busy`] where it has not ended yet.
+    /// [`SourceFailure::Busy`] while that work is still running.
     pub(crate) async fn left_behind(&mut self) -> Result<Option<R>, SourceError> {
         match &self.out {
             None => Ok(None),
@@ -30,7 +30,7 @@ impl<R: Send + 'static> BlockingTask<R> {
         }
     }
 
-    /// Does a piece of work. The result that an earlier one has left behind is lost.
+    /// Runs the work and returns its result. Discards the result of earlier work whose future was dropped.
     pub(crate) async fn run(&mut self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, SourceError> {
         self.left_behind().await?;
         let handle = Handle::try_current().map_err(unreachable)?;
@@ -68,7 +68,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     #[tokio::test]
-    async fn work_that_hangs_holds_one_thread_and_no_caller() {
+    async fn work_that_hangs_blocks_one_thread_and_no_caller() {
         let (go_on, hangs) = mpsc::channel::<()>();
         let (mut task, begun) = (BlockingTask::default(), Arc::new(AtomicUsize::new(0)));
         let work = |result: &'static str| {

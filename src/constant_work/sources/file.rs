@@ -7,11 +7,11 @@ use std::{
     sync::Arc,
 };
 
-/// Reads a snapshot from a file, on a thread of tokio's for blocking work.
+/// Reads a snapshot from a file, on one of tokio's threads for blocking work.
 ///
-/// Each fetch opens the path again and follows its links: a file that another one was moved over, as a
-/// [`FileSink`](super::FileSink) does, is seen at the next tick, and so is a mounted Kubernetes config map, whose
-/// folder is swapped as a whole:
+/// Each fetch opens the path again and follows its links. The next tick sees a file that was replaced by a rename, as
+/// by a [`FileSink`](super::FileSink). It also sees an update of a mounted Kubernetes config map, whose folder is
+/// swapped as a whole:
 ///
 /// ```text
 /// binaryData:                        # of the config map: `data` takes UTF-8 only
@@ -21,25 +21,25 @@ use std::{
 /// /etc/limits/..data           ->  ..2026_01_31_12_00_00.123456789/     swapped by the kubelet
 /// ```
 ///
-/// There the source is `FileSource::new("/etc/limits/limits.snapshot")`. Mount the whole folder: a file mounted with
-/// `subPath` is never updated. A config map holds 1 MiB at most.
+/// There, use `FileSource::new("/etc/limits/limits.snapshot")`. Mount the whole folder: Kubernetes never updates a file
+/// that is mounted with `subPath`. A config map can contain at most 1 MiB.
 ///
 /// # Errors
 ///
-/// [`NotFound`] where no file is there; anything else, such as no permission, is [`Unreachable`] with the
-/// [`io::Error`]. So is whatever is no regular file: a folder, a FIFO, a socket or a device, which the error names.
-/// Nothing waits for the writer of a FIFO.
+/// [`NotFound`] if there is no file, and [`Unreachable`] with the [`io::Error`] for everything else, such as a missing
+/// permission. A folder, a FIFO, a socket or a device is also [`Unreachable`], and the error names the type. The source
+/// never waits for the writer of a FIFO.
 ///
 /// # Cancellation
 ///
-/// A read cannot be stopped: one whose future was dropped goes on, and until it has ended every fetch fails with
-/// [`Busy`]. So a disk that hangs holds one thread, however many ticks it lasts. But tokio waits for it
-/// when its runtime is dropped; end a process that must not with `Runtime::shutdown_background`.
+/// A read cannot be stopped. If a fetch is dropped, its read continues, and every fetch fails with [`Busy`] until it
+/// ends. A disk that hangs therefore blocks one thread, for any number of ticks. Tokio waits for that thread when its
+/// runtime is dropped; to exit without the wait, use `Runtime::shutdown_background`.
 ///
 /// # Costs
 ///
-/// One open, one close, and a read for each piece that the system hands out, with one task on a thread for blocking
-/// work. Two buffers, which change places with the caller's.
+/// One blocking task with one open, one close, and one read per block that the system returns. The source keeps one
+/// buffer and swaps it with the caller's.
 ///
 /// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
 /// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable
@@ -52,12 +52,12 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Reads the file of this path, which need not exist yet.
+    /// Reads the file at this path, which need not exist yet.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self { path: path.as_ref().into(), buffer: Vec::new(), task: BlockingTask::default() }
     }
 
-    /// The path as it was given.
+    /// Returns the path that was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -82,7 +82,7 @@ impl Source for FileSource {
     }
 }
 
-/// Reads the file that the path leads to now, at most `at_most` bytes of it.
+/// Reads at most `at_most` bytes of the file at the path.
 pub(super) fn read(path: &Path, into: &mut Vec<u8>, at_most: usize) -> io::Result<()> {
     into.clear();
     open_regular(path)?.take(u64::try_from(at_most).unwrap_or(u64::MAX)).read_to_end(into)?;

@@ -15,35 +15,34 @@ use std::{
     time::Duration,
 };
 
-/// Keeps a snapshot in a file.
+/// Writes a snapshot to a file.
 ///
-/// A publication writes a temporary file in the same folder (`.<name>.<16 hexadecimal digits>.tmp`), flushes it to
-/// the disk, moves it over the file, and flushes the folder. A reader sees the old bytes or the new ones, whole,
-/// whenever it opens the file, and so does one after a crash of the process or the machine, on every file system
-/// whose rename is atomic, as POSIX asks.
+/// A publication writes a temporary file in the same folder (`.<name>.<16 hexadecimal digits>.tmp`), syncs it to disk,
+/// renames it over the file, and syncs the folder. A reader that opens the file sees the old bytes or the new ones, as
+/// a whole, also after a crash of the process or the machine. This requires a file system with an atomic rename, as
+/// POSIX demands.
 ///
-/// - A file that was there keeps its permissions; a new one gets those of any new file, `0666` less the umask. Its
-///   owner is the user of the publisher.
+/// - An existing file keeps its permissions; a new file gets `0666` less the umask. The owner is the user of the
+///   publisher.
 /// - A symbolic link at the path is replaced, not followed. The folder must exist.
-/// - A publisher that was killed leaves its temporary file behind. The first publication of the next one removes
-///   those of the same name that are over a minute older than its own; should one of another publisher be among them,
-///   whose disk is that slow, its publication fails and what is published stays whole.
+/// - A killed publisher leaves its temporary file behind. The first publication of the next publisher removes temporary
+///   files of that name that are more than a minute older than its own. On a very slow disk, one of them may belong to
+///   a running publisher. The publication of that publisher then fails, and the published snapshot stays whole.
 ///
 /// # Errors
 ///
-/// [`NotFound`] where there is no folder; [`Unreachable`] for anything else, as no permission or no space. Both with
-/// the [`io::Error`]. The temporary file is removed. After an error of the last step, the flush of the folder, the
-/// file holds the new bytes all the same.
+/// [`NotFound`] if there is no folder, and [`Unreachable`] for everything else, such as a missing permission or a full
+/// disk; both with the [`io::Error`]. The sink removes the temporary file. After an error of the last step, the sync of
+/// the folder, the file contains the new bytes nevertheless.
 ///
 /// # Cancellation
 ///
-/// A publication whose future was dropped goes on to its end on its thread. Until then calls fail with
-/// [`Busy`]. See [`FileSource`](super::FileSource) for what that means for the end of a runtime.
+/// If a publication is dropped, its thread still completes it. Until then calls fail with [`Busy`].
+/// [`FileSource`](super::FileSource) describes the effect on the end of a runtime.
 ///
 /// # Costs
 ///
-/// One copy of the bytes, two flushes to the disk (on a usual one some milliseconds each), one task on a thread for
-/// blocking work.
+/// One copy of the bytes, two syncs to disk (usually some milliseconds each), and one blocking task.
 ///
 /// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
 /// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable
@@ -57,7 +56,7 @@ pub struct FileSink {
     task: BlockingTask<(Vec<u8>, io::Result<()>)>,
 }
 
-/// Where the file is.
+/// The place of the file.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
@@ -65,36 +64,36 @@ struct Place {
     name: OsString,
 }
 
-/// A temporary file that is older than a new one by this time has no owner any more.
+/// A temporary file that is older than a new one by more than this has no owner.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// The hexadecimal digits in the name of a temporary file.
 const DIGITS: usize = 16;
 
 impl FileSink {
-    /// Keeps the snapshot in the file of this path, which need not exist yet.
+    /// Writes to the file at this path, which need not exist yet.
     ///
     /// # Errors
     ///
-    /// The path has no file name, as `/` and `..`.
+    /// The path has no file name, such as `/` or `..`.
     pub fn new(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
             return Err(ConfigError::new("constant_work.file_sink.path", path, "must end in the name of a file"));
         };
-        // The parent of a mere name is empty.
+        // The parent of a bare file name is empty.
         let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let place = Place { path: path.to_owned(), folder: folder.to_owned(), name: name.to_owned() };
         let (place, random) = (Arc::new(place), Random::new());
         Ok(Self { place, random, buffer: Vec::new(), is_clean: false, task: BlockingTask::default() })
     }
 
-    /// The path as it was given.
+    /// Returns the path that was given.
     pub fn path(&self) -> &Path {
         &self.place.path
     }
 
-    /// Does it on a thread for blocking work, on the buffer, which comes back with what became of it.
+    /// Runs the work on a thread for blocking work, with the buffer. Takes the buffer back and returns the result.
     async fn on_a_thread(
         &mut self,
         fill: &[u8],
@@ -135,12 +134,12 @@ impl Sink for FileSink {
             let temporary = place.folder.join(place.temporary(number));
             let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
             if cleans {
-                // A process that may not list the folder may still publish.
+                // A process without permission to list the folder may still publish.
                 let _ = clean(place, &file);
             }
             let replaced = replace(place, &temporary, file, buffer);
             if replaced.is_err() {
-                // Gone already where it was the folder's flush that failed.
+                // If the sync of the folder failed, the file was already renamed.
                 let _ = fs::remove_file(&temporary);
             }
             replaced
@@ -160,7 +159,7 @@ impl Place {
         name
     }
 
-    /// Whether a publication of this file, by whomever, has made a temporary file of this name.
+    /// Returns whether this is the name of a temporary file of this sink's file, of any publisher.
     fn is_temporary(&self, name: &Path) -> bool {
         let (name, own) = (name.as_os_str().as_encoded_bytes(), self.name.as_encoded_bytes());
         let rest = name.strip_prefix(b".").and_then(|rest| rest.strip_prefix(own)?.strip_prefix(b"."));
@@ -169,7 +168,7 @@ impl Place {
     }
 }
 
-/// Puts these bytes in the place of the file, by way of a temporary one that has just been made.
+/// Replaces the file with these bytes, by renaming a temporary file that was just created.
 fn replace(place: &Place, temporary: &Path, mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     match fs::symlink_metadata(&place.path) {
@@ -181,13 +180,13 @@ fn replace(place: &Place, temporary: &Path, mut file: File, bytes: &[u8]) -> io:
     file.sync_all()?;
     drop(file);
     fs::rename(temporary, &place.path)?;
-    // Elsewhere a folder cannot be opened.
+    // On other systems a folder cannot be opened.
     #[cfg(unix)]
     File::open(&place.folder)?.sync_all()?;
     Ok(())
 }
 
-/// Removes what killed publishers have left, by the clock of the file system.
+/// Removes the temporary files of killed publishers, by the clock of the file system.
 fn clean(place: &Place, own: &File) -> io::Result<()> {
     let now = own.metadata()?.modified()?;
     for entry in fs::read_dir(&place.folder)?.flatten() {
@@ -196,7 +195,7 @@ fn clean(place: &Place, own: &File) -> io::Result<()> {
         }
         let written = entry.metadata().and_then(|metadata| metadata.modified());
         if written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age > LEFT_BEHIND)) {
-            // Another one may be cleaning, too.
+            // Another publisher may remove it at the same time.
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -1,16 +1,17 @@
 use crate::constant_work::{Source, SourceError};
 use std::sync::Arc;
 
-/// The same bytes for ever: for tests, and for a snapshot that is part of the program, as by `include_bytes!`.
+/// Returns the same bytes to every fetch: for tests, and for a snapshot that is part of the program, for example by
+/// `include_bytes!`. Never fails.
 ///
-/// A reader that refuses what is too far behind or ahead of its clock does so with these, too. Never fails.
+/// A poller still refuses these bytes if their publication time is too far ahead of its clock.
 #[derive(Clone, Debug)]
 pub struct FixedSource {
     bytes: Arc<[u8]>,
 }
 
 impl FixedSource {
-    /// Answers every fetch with these bytes.
+    /// Returns a source of these bytes.
     pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self { bytes: bytes.into() }
     }

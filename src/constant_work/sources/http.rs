@@ -7,15 +7,14 @@ use std::{error::Error, future::poll_fn, marker::PhantomData, pin::pin};
 use tokio::task::coop::consume_budget;
 use tower::Service;
 
-/// Gets a snapshot by HTTP, through any tower service that takes requests: a client of hyper-util, of a stack of this
-/// crate around it, or a handler in the same process.
+/// Gets a snapshot by HTTP, through any tower service for requests: a client of hyper-util, a stack of this crate
+/// around a client, or a handler in the same process.
 ///
-/// Every fetch is one plain `GET` of the same URI, without a condition: the answer has to be `200` with all of the
-/// snapshot, whether it has changed or not. What the server wants besides, as an authorization, is for a layer around
-/// the client to add.
+/// Every fetch is one unconditional `GET` of the same URI. The answer must be `200` with the whole snapshot, changed or
+/// not. If the server demands more, such as an authorization, add it with a layer around the client.
 ///
-/// Let the stack around the client have no retry and no breaker: the next tick is the next try, and the rate of
-/// requests stays what it is whatever happens. The tick's own timeout ends what hangs.
+/// Put no retry and no circuit breaker around the client: the next tick is the next attempt, and the request rate stays
+/// constant under all faults. The tick's own timeout ends a request that hangs.
 ///
 /// ```
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,19 +33,18 @@ use tower::Service;
 ///
 /// # Errors
 ///
-/// [`BadAnswer`](SourceFailure::BadAnswer) with the status for every answer but `200`, also `204`, `206` and `304`;
-/// redirections are not followed. [`Unreachable`](SourceFailure::Unreachable) with the error of the service or of the
-/// body, which ends early where the server sent less than it had announced.
+/// [`BadAnswer`](SourceFailure::BadAnswer) with the status for every answer except `200`, including `204`, `206` and
+/// `304`; the source follows no redirections. [`Unreachable`](SourceFailure::Unreachable) with the error of the service
+/// or of the body, for example if the server sent fewer bytes than it had announced.
 ///
 /// # Cancellation
 ///
-/// The request is dropped, with the clone of the service that it was made on.
+/// The request is dropped, together with its clone of the service.
 ///
 /// # Costs
 ///
-/// A clone of the service and one request. The body is read in the frames in which it comes, up to what the reader
-/// asks for; the rest is dropped unread, which costs a client of HTTP/1 its connection. What the server says of the
-/// length is not looked at.
+/// One clone of the service and one request. The source reads the body frame by frame, up to `at_most` bytes. It drops
+/// the rest unread, and with HTTP/1 that closes the connection. It ignores the length that the server announces.
 pub struct HttpSource<S, B> {
     service: S,
     uri: Uri,
@@ -54,13 +52,13 @@ pub struct HttpSource<S, B> {
 }
 
 impl<S, B> HttpSource<S, B> {
-    /// Gets this URI on clones of the service. The body of the request is the default of its type: use one that is
-    /// empty.
+    /// Gets this URI with clones of the service. The body of the request is the default value of its type: use a type
+    /// whose default is empty.
     pub fn new(service: S, uri: Uri) -> Self {
         Self { service, uri, body: PhantomData }
     }
 
-    /// The URI as it was given.
+    /// Returns the URI that was given.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -92,7 +90,7 @@ where
         }
         let mut body = pin!(response.into_body());
         while into.len() < at_most {
-            // A body that always has an empty frame ready would keep the thread.
+            // A body that always has an empty frame ready would block the thread.
             consume_budget().await;
             let Some(frame) = body.frame().await else { break };
             if let Ok(data) = frame.map_err(unreachable)?.into_data() {
@@ -103,7 +101,7 @@ where
     }
 }
 
-/// Appends as much as there is room for.
+/// Appends up to the limit.
 fn append(into: &mut Vec<u8>, mut data: impl Buf, at_most: usize) {
     while data.has_remaining() {
         let chunk = data.chunk();

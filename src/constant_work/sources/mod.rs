@@ -1,4 +1,4 @@
-//! Where a snapshot is kept, and how it gets there and back.
+//! The sources and sinks of snapshots.
 
 pub(super) mod blocking_task;
 mod file;

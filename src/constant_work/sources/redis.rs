@@ -20,39 +20,40 @@ use std::{sync::Arc, time::Duration};
 ///
 /// # Errors
 ///
-/// [`NotFound`](SourceFailure::NotFound) where there is no such key, [`TimedOut`](SourceFailure::TimedOut) where the
-/// answer did not come within the builder's [`answer_timeout`](RedisBuilder::answer_timeout),
-/// [`Unreachable`](SourceFailure::Unreachable) where there is no connection (at once, with what was wrong in the last
-/// attempt: one is made in the background), and [`BadAnswer`](SourceFailure::BadAnswer) where the server refuses, or
-/// the key holds no string.
+/// [`NotFound`](SourceFailure::NotFound) if the key does not exist. [`TimedOut`](SourceFailure::TimedOut) if the answer
+/// did not arrive within the builder's [`answer_timeout`](RedisBuilder::answer_timeout).
+/// [`Unreachable`](SourceFailure::Unreachable) if there is no connection: at once, with the error of the last attempt,
+/// since connecting runs in the background. [`BadAnswer`](SourceFailure::BadAnswer) if the server refuses, or if the
+/// value is not a string.
 ///
 /// # Cancellation
 ///
-/// The answer is thrown away when it comes.
+/// The answer is discarded when it arrives.
 ///
 /// # Runtimes
 ///
-/// Calls need a tokio runtime, and it may be another one each time. Where the runtime that drives the connection has
-/// ended, the next call connects in its own and waits for that.
+/// Calls need a tokio runtime, which may be a different one each time. If the runtime that drives the connection has
+/// ended, the next call connects in its own runtime and waits for that.
 ///
 /// # Costs
 ///
-/// One round trip for two commands (`GETRANGE`, `EXISTS`). Of a value of any size the server sends no more than the
-/// reader asks for. A connection of its own.
+/// One round trip for two commands (`GETRANGE`, `EXISTS`). The server sends at most `at_most` bytes of the value,
+/// whatever its length. Each source has its own connection.
 pub struct RedisSource(Kept);
 
-/// Keeps a snapshot in a string in Redis.
+/// Writes a snapshot to a string in Redis.
 ///
-/// One `SET` replaces the published snapshot, so that a reader sees the old bytes or the new ones. It never expires: a
-/// server that evicts keys must not evict this one (`volatile-lru` and the like do not).
+/// One `SET` replaces the published snapshot, so a reader sees the old bytes or the new ones. The key has no expiry. If
+/// the server evicts keys, its policy must spare this key, as `volatile-lru` and the like do.
 ///
-/// An answer that does not come leaves open whether the server has the new bytes, or will have them once it gets to
-/// them. A [`Publisher`](crate::constant_work::Publisher) looks before it writes again. Two publishers that look at
-/// the same time and then both write find out with their next publication. How much of what was written a server has
-/// after a crash is up to its persistence: see [`Publisher`](crate::constant_work::Publisher) for what happens when
-/// it comes back with an old snapshot.
+/// If no answer arrives, the server may have stored the new bytes, or may store them later. A
+/// [`Publisher`](crate::constant_work::Publisher) therefore reads before it writes again. If two publishers read at the
+/// same time and then both write, their next publications detect it. After a crash, the server's persistence settings
+/// decide whether the last write survives. See [`Publisher`](crate::constant_work::Publisher) for the effect of an old
+/// snapshot.
 ///
-/// Errors, runtimes and costs are those of [`RedisSource`]; a publication is one round trip and one copy of the bytes.
+/// The errors, the runtimes and the costs are those of [`RedisSource`]. A publication costs one round trip and one copy
+/// of the bytes.
 pub struct RedisSink(Kept);
 
 /// A key and the connection to its server.
@@ -63,7 +64,7 @@ pub(super) struct Kept {
 }
 
 impl RedisSource {
-    /// Configures one that reads the string of this key, on the server of this URL:
+    /// Configures a source that reads the string at this key, on the server of this URL:
     /// `redis://user:password@host:6379/0`.
     pub fn builder(url: impl AsRef<str>, key: impl AsRef<[u8]>) -> RedisBuilder<Self> {
         RedisBuilder::new(url.as_ref(), key.as_ref())
@@ -75,7 +76,7 @@ impl RedisSource {
 }
 
 impl RedisSink {
-    /// Configures one that writes the string of this key, on the server of this URL:
+    /// Configures a sink that writes the string at this key, on the server of this URL:
     /// `redis://user:password@host:6379/0`.
     pub fn builder(url: impl AsRef<str>, key: impl AsRef<[u8]>) -> RedisBuilder<Self> {
         RedisBuilder::new(url.as_ref(), key.as_ref())
@@ -112,10 +113,10 @@ impl Sink for RedisSink {
 }
 
 impl Kept {
-    /// Reads at most `at_most` bytes. `false` where there is no such key.
+    /// Reads at most `at_most` bytes. Returns `false` if the key does not exist.
     async fn read(&self, into: &mut Vec<u8>, at_most: usize) -> Result<bool, SourceError> {
         into.clear();
-        // The end is included, and -1 would be that of the string.
+        // `GETRANGE` includes the end, and -1 would mean the end of the string.
         let last = at_most.saturating_sub(1);
         let mut both = pipe();
         both.cmd("GETRANGE").arg(&*self.key).arg(0).arg(last).cmd("EXISTS").arg(&*self.key);
@@ -125,7 +126,7 @@ impl Kept {
             _ => return Err(nonsense()),
         };
         match answer {
-            // Between the two commands it may have come to be there.
+            // The key may have been created between the two commands.
             [Value::BulkString(bytes), Value::Int(exists)] if exists == 0 && bytes.is_empty() => Ok(false),
             [Value::BulkString(bytes), Value::Int(_)] => {
                 into.extend_from_slice(&bytes[..bytes.len().min(at_most)]);
@@ -152,5 +153,5 @@ impl Kept {
 }
 
 fn nonsense() -> SourceError {
-    SourceError::new(SourceFailure::BadAnswer { status: None }).because("what answers is no Redis server")
+    SourceError::new(SourceFailure::BadAnswer { status: None }).because("the answer does not fit the command")
 }

@@ -25,25 +25,25 @@ impl<End> RedisBuilder<End> {
 
     target_settings!();
 
-    /// The time for a connection to be made and the server to be checked. Default: 1 s.
+    /// Sets the time limit for connecting and checking the server. Default: 1 s.
     ///
-    /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for that, and the first call after the runtime of
-    /// the connection has ended.
+    /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for the connection, and the first call after the
+    /// runtime of the connection has ended.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.terms.connect_timeout = timeout;
         self
     }
 
-    /// The time for an answer. Default: 1 s, in which a usual network carries the largest snapshot.
+    /// Sets the time limit of an answer. Default: 1 s, in which a typical network transfers the largest snapshot.
     ///
-    /// It has to be enough for all bytes of a snapshot. After three answers in a row that did not come, a connection
-    /// that does not answer a `PING` either is replaced.
+    /// The limit must suffice for all bytes of a snapshot. After three answers in a row that did not arrive, a
+    /// connection that does not answer a `PING` either is replaced.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.terms.answer_timeout = timeout;
         self
     }
 
-    /// Draws the jitter of the pauses between attempts to connect from this generator.
+    /// Draws the jitter of the waits between attempts to connect from this generator.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
     }
@@ -67,27 +67,27 @@ impl<End> RedisBuilder<End> {
     }
 }
 
-/// `connect` and `connect_lazily`, of which a sealed trait would say no more.
+/// `connect` and `connect_lazily` for both types. A sealed trait would be longer.
 macro_rules! connects {
     ($end:ident) => {
         impl RedisBuilder<$end> {
-            /// Connects, and checks the server at once. Dropped before it is done, it leaves nothing behind.
+            /// Connects, and checks the server. If the future is dropped before it completes, no connection stays open.
             ///
-            /// A data plane that is to start without its configuration does not want that:
-            /// [`connect_lazily`](Self::connect_lazily) is for it.
+            /// If the process must be able to start without its configuration, use
+            /// [`connect_lazily`](Self::connect_lazily).
             ///
             /// # Errors
             ///
-            /// A [`RedisError`]: a setting cannot work, the URL is none, there is no tokio runtime, or the server does
-            /// not answer, is too old, refuses, or is part of a cluster.
+            /// A [`RedisError`]: a setting is invalid, the URL is invalid, there is no tokio runtime, or the server
+            /// does not answer, is too old, refuses, or is part of a cluster.
             pub async fn connect(self) -> Result<$end, RedisError> {
                 self.open().await.map($end::of)
             }
 
-            /// Connects in the background. Until that is done every call fails at once, with what was wrong in the last
-            /// attempt.
+            /// Connects in the background. Until the connection is open, every call fails at once with the error of the
+            /// last attempt.
             ///
-            /// Outside of a tokio runtime the first call connects, and waits for that.
+            /// Outside a tokio runtime, the first call connects and waits for the connection.
             ///
             /// # Errors
             ///

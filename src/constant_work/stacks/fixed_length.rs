@@ -1,24 +1,24 @@
-//! Encodes values in forms whose length depends on their type alone, and decodes them.
+//! Encodes and decodes values whose encoded length depends only on their type.
 //!
-//! One function of each type does both: it passes every field to a [`WireCursor`], which either writes the field or
-//! overwrites it with what it reads. So each field is named once, and no order can differ.
+//! Each type has one function for both: it passes every field to a [`WireCursor`], which either writes the field or
+//! overwrites it with the bytes that it reads. Each field is therefore named once, and both directions have one order.
 
 use crate::clock::Nanos;
 use std::{mem, time::Duration};
 
-/// The rest of the bytes that values are written to, or read from.
+/// The bytes that are still to be written or read.
 pub(super) enum WireCursor<'bytes> {
     Write(&'bytes mut [u8]),
     Read(&'bytes [u8]),
 }
 
-/// The rule that bytes break which are no form.
+/// The error of bytes that are no encoded value.
 pub(super) type WireError = &'static str;
 
 impl WireCursor<'_> {
-    /// Writes these bytes, or overwrites them with the next ones.
+    /// Writes these bytes, or overwrites them with the next bytes.
     pub(super) fn bytes(&mut self, bytes: &mut [u8]) -> Result<(), WireError> {
-        const CUT_OFF: WireError = "a rule is cut off";
+        const CUT_OFF: WireError = "the rule is truncated";
         match self {
             Self::Write(to) => {
                 let (place, rest) = mem::take(to).split_at_mut_checked(bytes.len()).ok_or(CUT_OFF)?;
@@ -35,21 +35,21 @@ impl WireCursor<'_> {
     }
 }
 
-/// A value whose form always has the same length.
+/// A value whose encoding always has the same length.
 pub(super) trait FixedLength: Sized {
-    /// Stands in the place of a value that is not given, so that every form costs the same to write and to read.
+    /// The placeholder for an absent value, so that every encoding costs the same to write and to read.
     const ABSENT: Self;
 
-    /// Passes all fields to the form.
+    /// Passes all fields to the cursor.
     fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError>;
 }
 
-/// A value of which there may be several, up to `MOST`.
+/// A value that can appear in lists of up to `MOST`.
 pub(super) trait Listed: FixedLength {
     const MOST: usize;
 }
 
-/// Structs, as their fields one after the other.
+/// Encodes structs as their fields, one after the other.
 macro_rules! structs {
     ($($name:ident { $($field:ident),+ })*) => { $(
         impl FixedLength for $name {
@@ -65,7 +65,7 @@ macro_rules! structs {
 }
 pub(super) use structs;
 
-/// Tuples likewise.
+/// Encodes tuples as their fields, one after the other.
 macro_rules! tuples {
     ($(($($type:ident $field:ident),+))*) => { $(
         impl<$($type: FixedLength),+> FixedLength for ($($type,)+) {
@@ -81,7 +81,7 @@ macro_rules! tuples {
 }
 tuples!((A a, B b) (A a, B b, C c) (A a, B b, C c, D d));
 
-/// Numbers, as their bytes in little-endian order.
+/// Encodes numbers as their bytes in little-endian order.
 macro_rules! numbers {
     ($($number:ty)*) => { $(
         impl FixedLength for $number {
@@ -98,7 +98,7 @@ macro_rules! numbers {
 }
 numbers!(u8 u32 u64 f64);
 
-/// Enums without fields, as the number of the variant.
+/// Encodes enums without fields as the index of the variant.
 macro_rules! variants {
     ($($name:ident: $first:expr $(, $other:expr)*;)*) => { $(
         impl FixedLength for $name {
@@ -108,7 +108,7 @@ macro_rules! variants {
                 let variants = [$first $(, $other)*];
                 let mut number = variants.iter().position(|variant| variant == self).unwrap_or_default() as u8;
                 number.pass(cursor)?;
-                *self = *variants.get(usize::from(number)).ok_or("a variant is unknown")?;
+                *self = *variants.get(usize::from(number)).ok_or("unknown enum variant")?;
                 Ok(())
             }
         }
@@ -123,12 +123,12 @@ impl FixedLength for usize {
     fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut number = *self as u64;
         number.pass(cursor)?;
-        *self = number.try_into().map_err(|_| "a number is too large")?;
+        *self = number.try_into().map_err(|_| "a number is too large for this platform")?;
         Ok(())
     }
 }
 
-/// Nanoseconds.
+/// Encoded in nanoseconds.
 impl FixedLength for Duration {
     const ABSENT: Self = Self::ZERO;
 
@@ -140,7 +140,7 @@ impl FixedLength for Duration {
     }
 }
 
-/// Whether the value is given, and its place.
+/// Encoded as a flag and the value or its placeholder.
 impl<T: FixedLength> FixedLength for Option<T> {
     const ABSENT: Self = None;
 
@@ -154,7 +154,7 @@ impl<T: FixedLength> FixedLength for Option<T> {
     }
 }
 
-/// How many values are given, and a place for each that may be.
+/// Encoded as the number of values, the values, and placeholders up to `MOST`.
 impl<T: Listed> FixedLength for Vec<T> {
     const ABSENT: Self = Self::new();
 

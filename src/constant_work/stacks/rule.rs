@@ -8,10 +8,10 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The [`Rule`] of one stack: its name, and its whole configuration.
+/// The [`Rule`] of one stack: its name and its whole configuration.
 ///
-/// It is encoded in a fixed form, in which each field has its place whether it is given or not, so that every rule is
-/// as long as any, and as costly to read. There is room for 4 rate limits of 8 tiers each.
+/// Its encoding has a fixed length: each field has a place, given or not, so every rule has the same size and costs the
+/// same to read. It has room for 4 rate limits of 8 tiers each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StackRule {
     pub(super) name: String,
@@ -25,12 +25,12 @@ pub(super) const MOST_LIMITS: usize = 4;
 pub(super) const MOST_TIERS: usize = 8;
 
 impl StackRule {
-    /// A rule for the stack of this name.
+    /// Returns a rule for the stack with this name.
     ///
     /// # Errors
     ///
-    /// The name must be of 1 to 32 bytes, without a zero byte; the rate limits at most 4, with 8 tiers each. Only the
-    /// stack itself knows whether the configuration can be applied to it.
+    /// The name must have 1 to 32 bytes, without a zero byte. There may be at most 4 rate limits, with 8 tiers each.
+    /// Only the stack itself knows whether the configuration can be applied to it.
     pub fn new(name: &str, config: StackConfig) -> Result<Self, ConfigError> {
         check_name(name)?;
         if config.rate_limit.len() > MOST_LIMITS {
@@ -42,17 +42,17 @@ impl StackRule {
         Ok(Self { name: name.to_owned(), config })
     }
 
-    /// The name of the stack; empty in a slot that is not used.
+    /// Returns the name of the stack, or an empty string for an unused slot.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The configuration of the stack.
+    /// Returns the configuration of the stack.
     pub fn config(&self) -> &StackConfig {
         &self.config
     }
 
-    /// Whether it is that of a slot that is not used.
+    /// Returns whether the rule belongs to an unused slot.
     pub fn is_inert(&self) -> bool {
         self.name.is_empty()
     }
@@ -60,7 +60,7 @@ impl StackRule {
 
 pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
     if name.is_empty() || name.len() > LONGEST_NAME || name.contains('\0') {
-        return Err(ConfigError::new("stacks.name", name, "must be of 1 to 32 bytes, none of them zero"));
+        return Err(ConfigError::new("stacks.name", name, "must have 1 to 32 bytes, none of them zero"));
     }
     Ok(())
 }
@@ -68,7 +68,7 @@ pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
 impl Rule for StackRule {
     const SCHEMA: u32 = 0x5354_0004;
 
-    /// For no stack, with a value in every field.
+    /// Returns a rule for no stack, with a value in every field.
     fn inert(_slot: u32) -> Self {
         let second = Duration::from_secs(1);
         let pace = Pace { count: 1, period: second };

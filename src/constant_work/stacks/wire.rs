@@ -1,4 +1,4 @@
-//! A rule as it is encoded: every field has its place, given or not, and every number its length.
+//! The encoding of a rule: every field has a fixed place, given or not, and every number a fixed length.
 
 use super::{
     fixed_length::{FixedLength, Listed, WireCursor, WireError, structs, variants},
@@ -81,7 +81,7 @@ impl FixedLength for Jitter {
     fn pass(&mut self, cursor: &mut WireCursor<'_>) -> Result<(), WireError> {
         let mut parts = self.numbers();
         parts.pass(cursor)?;
-        *self = Self::of_numbers(parts.0, parts.1).ok_or("a variant is unknown")?;
+        *self = Self::of_numbers(parts.0, parts.1).ok_or("unknown enum variant")?;
         Ok(())
     }
 }
@@ -106,13 +106,13 @@ impl FixedLength for Discipline {
             2 => Self::lifo(),
             3 => Self::adaptive_with(target, interval),
             4 => Self::earliest_deadline_with(share),
-            _ => return Err("a variant is unknown"),
+            _ => return Err("unknown enum variant"),
         };
         Ok(())
     }
 }
 
-/// The name of a stack, with zeros after it.
+/// The name of a stack, padded with zeros.
 impl FixedLength for String {
     const ABSENT: Self = Self::new();
 
@@ -123,7 +123,7 @@ impl FixedLength for String {
         let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(LONGEST_NAME);
         let (name, rest) = bytes.split_at(length);
         if rest.iter().any(|byte| *byte != 0) {
-            return Err("a name goes on after its end");
+            return Err("a name contains a zero byte");
         }
         let name = str::from_utf8(name).map_err(|_| "a name is not UTF-8")?;
         *self = name.to_owned();
@@ -131,7 +131,7 @@ impl FixedLength for String {
     }
 }
 
-/// The bytes of every rule.
+/// The length of every encoded rule.
 const LENGTH: usize = 1071;
 
 impl Serialize for StackRule {

@@ -1,4 +1,4 @@
-//! The allocations of a tick: the same, whatever happens.
+//! The allocations of a tick, which never vary.
 
 use super::{
     last_good::Directory,
@@ -17,7 +17,7 @@ fn rules(used: u32, changed: u32, version: u64) -> Vec<Limit> {
 }
 
 #[test]
-fn every_tick_allocates_as_often_and_as_much() {
+fn every_tick_makes_the_same_allocations() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     // The runtime and the shared place allocate once in each thread.
     let mut another = builder(&Scripted::down(), shape(1)).build(copy).unwrap();
@@ -40,7 +40,7 @@ fn every_tick_allocates_as_often_and_as_much() {
                 seen.insert((times, bytes));
                 ticks += 1;
             };
-            // The first tick finds no snapshot, the second is the first good one, and both are as any other.
+            // The first tick finds no snapshot, the second is the first good one. Both cost the same as later ones.
             tick(Answer::Fails(SourceFailure::Unreachable), Some("source"));
             for version in 1..4 {
                 tick(Answer::Bytes(good(version)), None);
@@ -54,14 +54,14 @@ fn every_tick_allocates_as_often_and_as_much() {
             assert_eq!(in_force(&poller.current()), rules(used, changed, 3));
         }
     }
-    // The copy that the target makes, and the shared place that it is put in.
+    // The copy that the target makes, and the `Arc` around it.
     let copied = SLOTS as u64 * size_of::<Limit>() as u64;
     assert_eq!(ticks, 12 * 22);
     assert_eq!(Vec::from_iter(seen), [(2, copied + 40)]);
 }
 
 #[test]
-fn the_file_costs_one_task_in_every_tick_or_nothing_while_the_last_write_goes_on() {
+fn the_last_good_file_costs_one_task_per_tick_or_nothing_while_a_write_runs() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
     let directory = Directory::new("allocations");
     let good = published(shape(SLOTS), 1, 1, &rules(SLOTS, 0, 1));

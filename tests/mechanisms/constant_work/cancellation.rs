@@ -37,7 +37,7 @@ async fn a_tick_dropped_at_any_poll_changes_nothing_and_the_next_one_works() {
 /// A pipe hangs its reader until a writer comes, and gives its bytes to one reader only.
 #[cfg(unix)]
 #[test]
-fn a_first_tick_dropped_while_the_file_is_read_goes_on_reading_in_the_next() {
+fn a_tick_continues_the_file_read_of_a_dropped_first_tick() {
     super::last_good::while_the_disk_hangs(async |go_on| {
         let directory = Directory::new("dropped_first");
         std::fs::write(directory.file(), published(shape(2), 1, 7, &[limit(7, 7)])).unwrap();

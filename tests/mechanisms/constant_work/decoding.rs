@@ -1,4 +1,4 @@
-//! The decoder alone, on anything.
+//! The decoder, on arbitrary bytes.
 
 use super::support::{Limit, forged, limit, published, shape};
 use crate::counting::allocated;
@@ -10,7 +10,7 @@ use steadfast::{
 };
 
 #[test]
-fn a_snapshot_decodes_to_what_was_encoded_and_is_always_as_long() {
+fn a_snapshot_decodes_to_its_encoded_rules_and_has_a_fixed_length() {
     for used in [0, 1, 5, 10] {
         let rules: Vec<_> = (0..used).map(|client| limit(client, 100)).collect();
         let bytes = published(shape(10), 3, 4, &rules);
@@ -22,7 +22,7 @@ fn a_snapshot_decodes_to_what_was_encoded_and_is_always_as_long() {
 }
 
 #[test]
-fn the_binary_form_is_the_documented_one() {
+fn the_binary_format_is_the_documented_one() {
     let bytes = published(shape(2), 3, 4, &[limit(9, 300)]);
     let mut expected = b"STDFSTCW\x01\0\0\0\x07\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0".to_vec();
     expected.extend(1_800_000_000_000_000_000_u64.to_le_bytes());
@@ -34,7 +34,7 @@ fn the_binary_form_is_the_documented_one() {
 }
 
 #[test]
-fn shapes_that_cannot_work_are_refused() {
+fn invalid_shapes_are_refused() {
     assert_eq!(slot_length_of::<Limit>(), Ok(19));
     for (slots, slot_length, field) in [
         (0, 16, "shape.slots"),
@@ -95,11 +95,11 @@ impl Rule for Wide {
     }
 }
 
-/// A varint that says 2^62, and the most that fits after it.
+/// A varint of 2^62, and the most bytes that fit after it.
 const HUGE: [u8; 9] = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40];
 
 #[test]
-fn a_length_that_lies_allocates_no_more_than_the_slot_is_long() {
+fn a_false_length_allocates_at_most_the_length_of_the_slot() {
     let shape = Shape::new(4, 64).unwrap();
     let mut bytes = Vec::new();
     let rules = Vec::<Wide>::new();
@@ -130,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn mutations_with_a_right_checksum_are_refused_or_give_valid_rules(
+    fn mutations_with_a_correct_checksum_are_refused_or_give_valid_rules(
         changes in proptest::collection::vec((8_usize..64 + 4 * 19, any::<u8>()), 1..6),
     ) {
         let mut bytes = published(shape(4), 1, 1, &[limit(1, 1), limit(2, 2)]);

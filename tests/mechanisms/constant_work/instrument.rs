@@ -1,4 +1,4 @@
-//! What metrics read of a poller.
+//! The metrics of a poller.
 
 use super::support::{NOW, SECOND, Scripted, builder, copy, limit, published, shape};
 use crate::instruments::{number, read};
@@ -7,7 +7,7 @@ use steadfast::constant_work::{Refusal, Staleness, WallClock};
 use tokio::time::advance;
 
 #[tokio::test(start_paused = true)]
-async fn the_version_the_age_and_the_refusals_by_kind_are_read_from_the_beginning_on() {
+async fn version_age_and_refusals_by_kind_are_reported_from_the_start() {
     let source = Scripted::down();
     let later = WallClock::from_fn(|| NOW + Duration::from_secs(90));
     let builder = builder(&source, shape(2)).staleness(Staleness::DefaultsAfter(5 * SECOND)).wall_clock(later);
@@ -27,7 +27,7 @@ async fn the_version_the_age_and_the_refusals_by_kind_are_read_from_the_beginnin
     source.gives(&[]);
     poller.tick().await.unwrap_err();
     assert_eq!((refused("source"), refused("empty"), of("config_version")), (1.0, 1.0, 17.0));
-    // Too old: the defaults are in force, and the age of the last good one grows on.
+    // The rules are stale: the defaults are in force, and the age of the last good snapshot still grows.
     advance(6 * SECOND).await;
     poller.tick().await.unwrap_err();
     assert_eq!((of("config_version"), of("config_age_seconds")), (0.0, 90.0));

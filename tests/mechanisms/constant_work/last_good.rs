@@ -32,7 +32,7 @@ impl Drop for Directory {
     }
 }
 
-/// Ticks, with the source as it is, until the file has been dealt with so often.
+/// Ticks until the counts of the file are enough.
 async fn tick_until<B>(poller: &mut Poller<super::support::Limit, Scripted, B>, enough: impl Fn(LastGoodCounts) -> bool)
 where
     B: steadfast::constant_work::Build<super::support::Limit>,
@@ -61,11 +61,11 @@ async fn a_start_while_the_source_is_down_finds_the_last_good_rules_and_refuses_
     tick_until(&mut poller, |counts| counts.written >= 1).await;
     assert_eq!(fs::read(directory.file()).unwrap(), good);
     assert_eq!(counts(&poller.readings()).2, 0, "a file that is not there yet is none that was refused");
-    // A write that is under way may put its own there.
+    // A write that is still running may replace the file.
     drop(poller);
 
     let source = Scripted::down();
-    // A clock that starts in 1970 does not cost the rules.
+    // A clock that starts in 1970 must not lose the rules.
     let unset = WallClock::from_fn(|| Duration::ZERO);
     let mut poller = builder(&source, shape(2))
         .wall_clock(unset)
@@ -118,7 +118,7 @@ async fn a_corrupt_file_is_counted_and_the_defaults_stay_until_a_good_read_repla
 }
 
 #[tokio::test]
-async fn what_is_fetched_in_the_first_tick_is_not_lost_to_the_file() {
+async fn a_snapshot_fetched_in_the_first_tick_wins_over_an_older_file() {
     let directory = Directory::new("both");
     fs::write(directory.file(), published(shape(2), 1, 7, &[limit(7, 7)])).unwrap();
     let source = Scripted::new(Answer::Bytes(published(shape(2), 1, 8, &[limit(8, 8)])));
@@ -128,7 +128,7 @@ async fn what_is_fetched_in_the_first_tick_is_not_lost_to_the_file() {
 }
 
 #[tokio::test]
-async fn a_disk_that_refuses_writes_is_counted_and_holds_back_nothing() {
+async fn failed_writes_are_counted_and_delay_no_tick() {
     let directory = Directory::new("refusing");
     let source = Scripted::new(Answer::Bytes(published(shape(2), 1, 7, &[limit(7, 7)])));
     let missing = directory.0.join("missing").join("last_good");
@@ -138,8 +138,8 @@ async fn a_disk_that_refuses_writes_is_counted_and_holds_back_nothing() {
     assert_eq!((readings.ticks.by_kind().map(|(_, count)| count).sum::<u64>(), readings.last_good.written), (0, 0));
 }
 
-/// Runs a test in a runtime whose one thread for blocking work hangs until it is let go: no work on files ends, or
-/// begins, before that.
+/// Runs a test in a runtime whose only thread for blocking work hangs until the test releases it. No work on files
+/// begins or ends before that.
 pub fn while_the_disk_hangs<F: Future<Output = ()>>(test: impl FnOnce(mpsc::Sender<()>) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {
@@ -154,7 +154,7 @@ pub fn while_the_disk_hangs<F: Future<Output = ()>>(test: impl FnOnce(mpsc::Send
 /// A pipe without an end hangs every reader that opens it, as a dead disk does.
 #[cfg(unix)]
 #[test]
-fn a_disk_that_hangs_holds_back_no_tick_beyond_its_timeout_and_piles_up_nothing() {
+fn a_disk_that_hangs_delays_no_tick_beyond_its_timeout_and_queues_no_work() {
     while_the_disk_hangs(async |go_on| {
         let directory = Directory::new("hanging");
         let source = Scripted::new(Answer::Bytes(published(shape(2), 1, 7, &[limit(7, 7)])));
@@ -174,7 +174,7 @@ fn a_disk_that_hangs_holds_back_no_tick_beyond_its_timeout_and_piles_up_nothing(
 }
 
 #[tokio::test]
-async fn a_file_that_is_none_is_neither_read_nor_written_and_says_so() {
+async fn a_folder_in_the_place_of_the_file_is_reported_and_left_alone() {
     let directory = Directory::new("no_file");
     fs::create_dir(directory.file().with_file_name("last_good.partial")).unwrap();
     fs::create_dir(directory.file()).unwrap();
@@ -194,7 +194,7 @@ async fn a_file_that_is_none_is_neither_read_nor_written_and_says_so() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_fifo_in_the_place_of_either_file_holds_nothing_up() {
+async fn a_fifo_in_the_place_of_either_file_delays_nothing() {
     let directory = Directory::new("fifo");
     for name in ["last_good", "last_good.partial"] {
         let made = std::process::Command::new("mkfifo").arg(directory.file().with_file_name(name)).status();

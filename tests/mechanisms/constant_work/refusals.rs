@@ -49,7 +49,7 @@ async fn no_flipped_bit_is_taken_and_the_next_good_read_heals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_length_but_the_right_one_is_taken() {
+async fn only_snapshots_of_the_exact_length_are_accepted() {
     let (source, mut poller, good) = after_a_good_one().await;
     for length in 0..good.len() {
         source.gives(&good[..length]);
@@ -68,7 +68,7 @@ async fn no_length_but_the_right_one_is_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_thing_that_is_wrong_has_its_refusal() {
+async fn each_fault_has_its_refusal() {
     let (source, mut poller, good) = after_a_good_one().await;
     let newer = published(shape(3), 2, 6, &rules());
     let rule = |field: usize, content: &[u8]| forged(newer.clone(), 64 + 2 + field, content);
@@ -76,58 +76,66 @@ async fn each_thing_that_is_wrong_has_its_refusal() {
     let mut other_shape = Vec::new();
     shorter.encode(Shape::new(2, 30).unwrap(), &mut other_shape).unwrap();
     for (bytes, kind, text) in [
-        (b"<html>404</html>".repeat(20), "not_a_snapshot", "it is no snapshot: its first bytes are others"),
-        (forged(newer.clone(), 8, &[2]), "format", "it is in format 2, and this reads format 1"),
-        (forged(newer.clone(), 10, &[1]), "reserved", "the reserved bytes of its header are not zero"),
-        (forged(newer.clone(), 63, &[1]), "reserved", "the reserved bytes of its header are not zero"),
-        (forged(newer.clone(), 12, &[8]), "schema", "its rules are of schema 8, and those here of schema 7"),
-        (other_shape, "shape", "it has 2 slots of 30 bytes, and here they are 3 of 19"),
-        (forged(newer.clone(), 40, &[2]), "shape", "it has 2 slots of 19 bytes, and here they are 3 of 19"),
-        (forged(newer.clone(), 48, &[4]), "fill", "it says that 4 of its 3 slots are used"),
+        (b"<html>404</html>".repeat(20), "not_a_snapshot", "not a snapshot: it does not begin with \"STDFSTCW\""),
+        (
+            forged(newer.clone(), 8, &[2]),
+            "format",
+            "the snapshot has format 2: this version of the crate reads format 1",
+        ),
+        (forged(newer.clone(), 10, &[1]), "reserved", "the reserved bytes of the header are not zero"),
+        (forged(newer.clone(), 63, &[1]), "reserved", "the reserved bytes of the header are not zero"),
+        (forged(newer.clone(), 12, &[8]), "schema", "the rules have schema 8: this program reads schema 7"),
+        (other_shape, "shape", "the snapshot has 2 slots of 30 bytes: this program expects 3 of 19 bytes"),
+        (
+            forged(newer.clone(), 40, &[2]),
+            "shape",
+            "the snapshot has 2 slots of 19 bytes: this program expects 3 of 19 bytes",
+        ),
+        (forged(newer.clone(), 48, &[4]), "fill", "the header says that 4 of 3 slots are used"),
         (
             // The slot is one byte longer than the rule, and that byte is not zero.
             rule(16, &[1]),
             "encoding",
-            "slot 0 does not hold one encoded rule and zeros after it",
+            "slot 0 does not contain one encoded rule followed by zeros",
         ),
         // A zero that is said to belong to the rule.
-        (forged(newer.clone(), 64, &[15]), "encoding", "slot 0 does not hold one encoded rule and zeros after it"),
+        (forged(newer.clone(), 64, &[15]), "encoding", "slot 0 does not contain one encoded rule followed by zeros"),
         (
             forged(newer.clone(), 64, &[255, 255]),
             "encoding",
-            "slot 0 does not hold one encoded rule and zeros after it",
+            "slot 0 does not contain one encoded rule followed by zeros",
         ),
-        (forged(newer.clone(), 64, &[12]), "encoding", "slot 0 does not hold one encoded rule and zeros after it"),
-        (rule(8, &[0]), "rule", "the rule in slot 0 cannot work: limit.per_second = 0: must be at least 1"),
+        (forged(newer.clone(), 64, &[12]), "encoding", "slot 0 does not contain one encoded rule followed by zeros"),
+        (rule(8, &[0]), "rule", "the rule in slot 0 is invalid: limit.per_second = 0: must be at least 1"),
         (
             rule(9, &f32::NAN.to_le_bytes()),
             "rule",
-            "the rule in slot 0 cannot work: limit.weight = NaN: must be a number above zero",
+            "the rule in slot 0 is invalid: limit.weight = NaN: must be a number above zero",
         ),
         (
             published(shape(3), 2, 4, &rules()),
             "backwards",
-            "it is version 4 of epoch 2, and the last good one was version 5 of epoch 2: it went back",
+            "the snapshot is version 4 of epoch 2, older than the last good one, version 5 of epoch 2",
         ),
         (
             published(shape(3), 1, 9, &rules()),
             "backwards",
-            "it is version 9 of epoch 1, and the last good one was version 5 of epoch 2: it went back",
+            "the snapshot is version 9 of epoch 1, older than the last good one, version 5 of epoch 2",
         ),
         (
             published(shape(3), 2, 5, &[limit(1, 10), limit(2, 21)]),
             "conflict",
-            "it is version 5 of epoch 2, as the last good one is, and has other rules",
+            "the snapshot is version 5 of epoch 2, as the last good one is, but has other rules: are there two publishers?",
         ),
         (
             published(shape(3), 2, 5, &[limit(1, 10), limit(2, 20), Limit::inert(2)]),
             "conflict",
-            "it is version 5 of epoch 2, as the last good one is, and has other rules",
+            "the snapshot is version 5 of epoch 2, as the last good one is, but has other rules: are there two publishers?",
         ),
         (
             forged(newer.clone(), 32, &(NOW + Duration::from_secs(86_401)).as_nanos().to_le_bytes()[..8]),
             "from_the_future",
-            "it was published 86401s ahead of the clock here: one of the two clocks is wrong",
+            "the snapshot was published 86401s ahead of the local clock: one of the two clocks is wrong",
         ),
     ] {
         source.gives(&bytes);
@@ -160,7 +168,7 @@ async fn the_same_version_may_be_published_again_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_sources_own_failures_are_told_apart() {
+async fn each_failure_of_the_source_has_its_text() {
     let (source, mut poller, _) = after_a_good_one().await;
     for (answer, text) in [
         (Answer::Fails(SourceFailure::Unreachable), "the source failed: it cannot be reached"),
@@ -179,7 +187,7 @@ async fn the_sources_own_failures_are_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_refusal_is_as_old_as_it_is() {
+async fn readings_report_the_age_of_the_last_refusal() {
     let (source, mut poller, good) = after_a_good_one().await;
     let readings = poller.readings();
     assert_eq!(readings.now().since_last_refusal, None);
@@ -223,9 +231,9 @@ async fn a_panic_of_the_target_leaves_the_last_value_and_the_next_tick_works() {
     let mut poller = builder(&source, shape(1)).build(Choosy { builds: 0 }).unwrap();
     for (version, per_second, expected, in_force) in [
         (1, 12, None, 12),
-        (2, 13, Some("the check refused it: limit.per_second = 13: brings bad luck"), 12),
-        (2, 14, Some("the code of the user panicked in check"), 12),
-        (2, 15, Some("the code of the user panicked in build"), 12),
+        (2, 13, Some("the check refused the rules: limit.per_second = 13: brings bad luck"), 12),
+        (2, 14, Some("user code panicked in check"), 12),
+        (2, 15, Some("user code panicked in build"), 12),
         (2, 16, None, 16),
     ] {
         source.gives(&published(shape(1), 1, version, &[limit(1, per_second)]));

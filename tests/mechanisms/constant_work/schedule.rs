@@ -5,7 +5,7 @@ use std::time::Duration;
 use steadfast::Random;
 use tokio::time::{Instant, sleep};
 
-/// When fetches began, in milliseconds from the start.
+/// Returns the times of fetches, in milliseconds from the start.
 async fn fetches(source: &Scripted, seed: u64, length: Duration) -> (Duration, Vec<u64>, u64) {
     let begun = Instant::now();
     let poller = builder(source, shape(1)).random(Random::seeded(seed)).build(copy).unwrap();
@@ -18,7 +18,7 @@ async fn fetches(source: &Scripted, seed: u64, length: Duration) -> (Duration, V
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_tick_is_at_once_and_the_others_at_a_phase_that_the_seed_decides() {
+async fn the_first_tick_is_at_once_and_later_ticks_follow_the_drawn_phase() {
     let mut phases = Vec::new();
     for seed in [1, 2, 1] {
         let source = Scripted::down();
@@ -60,7 +60,7 @@ async fn a_source_that_hangs_is_asked_once_per_period() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tick_that_takes_several_periods_leaves_ticks_out_and_keeps_the_phase() {
+async fn a_tick_that_takes_several_periods_skips_ticks_and_keeps_the_phase() {
     let begun = Instant::now();
     let source = Scripted::down();
     let mut builds = 0;
@@ -80,7 +80,7 @@ async fn a_tick_that_takes_several_periods_leaves_ticks_out_and_keeps_the_phase(
         }
     };
     until(phase + Duration::from_millis(1_500)).await;
-    // The poller is not polled meanwhile.
+    // The poller is not polled during this time.
     tokio::time::advance(Duration::from_millis(3_300)).await;
     until(phase + Duration::from_millis(7_500)).await;
     let first = phase.as_nanos().div_ceil(1_000_000) as u64;

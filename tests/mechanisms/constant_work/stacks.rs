@@ -1,4 +1,4 @@
-//! The rules of whole stacks, and the stacks that they drive.
+//! Rules for whole stacks, applied by a poller.
 
 use super::configs::config;
 use proptest::prelude::*;
@@ -19,18 +19,18 @@ fn length_of_inert() -> usize {
 
 proptest! {
     #[test]
-    fn a_rule_is_read_as_it_was_written_and_as_long_as_any(name in "[a-z]{1,32}", config in config()) {
+    fn a_rule_round_trips_and_has_a_fixed_length(name in "[a-z]{1,32}", config in config()) {
         let rule = StackRule::new(&name, config).unwrap();
         let bytes = postcard::to_extend(&rule, Vec::new()).unwrap();
         prop_assert_eq!(bytes.len(), length_of_inert());
         let read: StackRule = postcard::from_bytes(&bytes).unwrap();
         prop_assert_eq!(&read, &rule);
-        // Whatever its values are, to validate it does not panic.
+        // Validating never panics, for any values.
         let _ = read.validate();
     }
 
     #[test]
-    fn a_configuration_is_read_from_json_as_it_was_written(config in config()) {
+    fn a_configuration_round_trips_through_json(config in config()) {
         let Ok(text) = serde_json::to_string(&config) else { return Ok(()) };
         // JSON has no infinity.
         let lost = ["\"plus_minus\":null", "null,\"window\"", "\"share\":null", "\"ratio\":null", "\"rate\":null"];
@@ -76,7 +76,7 @@ fn refused(result: Result<Version, Refusal>) -> ConfigError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_without_a_rule_is_as_it_was_built() {
+async fn a_stack_without_a_rule_has_the_configuration_it_was_built_with() {
     let (first, second) = (Limiter::fixed(10).unwrap(), Limiter::fixed(10).unwrap());
     let stacks = || Stacks::new().with("first", stack(&first)).unwrap().with("second", stack(&second)).unwrap();
     let rules = vec![StackRule::new("second", shed(3)).unwrap()];
@@ -84,7 +84,7 @@ async fn a_stack_without_a_rule_is_as_it_was_built() {
     poller.tick().await.unwrap();
     assert_eq!((first.limit(), second.limit()), (10, 3));
 
-    // A tick also takes back a change by hand.
+    // A tick also reverts a change by hand.
     first.set_limit(99).unwrap();
     second.set_limit(99).unwrap();
     poller.tick().await.unwrap();
@@ -92,7 +92,7 @@ async fn a_stack_without_a_rule_is_as_it_was_built() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_wrong_rule_refuses_the_snapshot() {
+async fn one_invalid_rule_refuses_the_snapshot() {
     let limiter = Limiter::fixed(10).unwrap();
     let good = || StackRule::new("api", shed(3)).unwrap();
     let cases = [
@@ -114,7 +114,7 @@ async fn one_wrong_rule_refuses_the_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rules_for_other_processes_are_no_slip_where_that_is_said() {
+async fn rules_for_unknown_stacks_are_accepted_if_configured() {
     let limiter = Limiter::fixed(10).unwrap();
     let rules = vec![StackRule::new("other", shed(1)).unwrap(), StackRule::new("api", shed(3)).unwrap()];
     let stacks = Stacks::new().with("api", stack(&limiter)).unwrap().ignore_unknown();
@@ -123,14 +123,14 @@ async fn rules_for_other_processes_are_no_slip_where_that_is_said() {
 }
 
 #[test]
-fn a_name_is_short_and_borne_once() {
+fn names_of_stacks_are_short_and_unique() {
     let control = stack(&Limiter::fixed(1).unwrap());
     for name in ["", "a\0b", "a name that is longer than 32 byte"] {
         assert_eq!(StackRule::new(name, shed(1)).unwrap_err().field(), "stacks.name");
         assert_eq!(Stacks::new().with(name, control.clone()).unwrap_err().field(), "stacks.name");
     }
     let twice = Stacks::new().with("api", control.clone()).unwrap().with("api", control);
-    assert_eq!(twice.unwrap_err().rule(), "must be that of no other stack");
+    assert_eq!(twice.unwrap_err().rule(), "must differ from the names of the other stacks");
 }
 
 #[test]
@@ -145,9 +145,9 @@ fn there_is_room_for_four_limits_of_eight_tiers() {
     assert_eq!(StackRule::new("api", limits(1, 9)).unwrap_err().field(), "rate_limit.quotas");
 }
 
-/// Levels are kept, however often the same is applied.
+/// Applying the configuration in force keeps the levels.
 #[tokio::test(start_paused = true)]
-async fn a_thousand_ticks_of_the_same_rules_move_nothing() {
+async fn a_thousand_ticks_of_unchanged_rules_keep_the_levels() {
     let bucket = TokenBucket::builder(1, Duration::from_secs(3600)).burst(50).build().unwrap();
     let (_, control) = steadfast::server().rate_limit(bucket.clone()).live().unwrap();
     bucket.try_acquire(20).unwrap();
@@ -163,7 +163,7 @@ async fn a_thousand_ticks_of_the_same_rules_move_nothing() {
 }
 
 #[test]
-fn a_value_that_no_stack_could_have_is_not_published() {
+fn a_value_that_no_stack_accepts_is_not_published() {
     let bucket = RateLimitConfig::new([Quota::new(1, Duration::ZERO)]);
     let breaker = BreakerConfig {
         failure_rate: Some(FailureRate { rate: f64::NAN, window: Duration::from_secs(1) }),

@@ -1,4 +1,4 @@
-//! A rule, and a source that answers what a test tells it to.
+//! A rule, and a source with scripted answers.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -58,7 +58,7 @@ pub fn published(shape: Shape, epoch: u64, version: u64, rules: &[Limit]) -> Vec
     bytes
 }
 
-/// The same bytes with another content at a place, and the checksum that belongs to it.
+/// Returns the bytes with other content at one place, and a correct checksum.
 pub fn forged(mut bytes: Vec<u8>, at: usize, content: &[u8]) -> Vec<u8> {
     bytes[at..at + content.len()].copy_from_slice(content);
     let end = bytes.len() - 4;
@@ -83,13 +83,13 @@ struct Script {
     fetches: Vec<tokio::time::Instant>,
 }
 
-/// A source in the hands of a test. Clones share what it answers.
+/// A source that a test controls. Clones share the script.
 #[derive(Clone, Debug)]
 pub struct Scripted(Arc<Mutex<Script>>);
 
 impl Scripted {
     pub fn new(answer: Answer) -> Self {
-        // The first thousand are kept, so that a fetch allocates nothing.
+        // Records the first thousand fetches, so that a fetch allocates nothing.
         let fetches = Vec::with_capacity(1_000);
         Self(Arc::new(Mutex::new(Script { answer, pending: 0, slow: Duration::ZERO, fetches })))
     }
@@ -98,7 +98,7 @@ impl Scripted {
         Self::new(Answer::Fails(SourceFailure::Unreachable))
     }
 
-    /// A fetch that panics holds it.
+    /// Locks the script. A fetch that panics poisons the lock.
     fn script(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,17 +111,17 @@ impl Scripted {
         self.answers(Answer::Bytes(bytes.to_vec()));
     }
 
-    /// How often a fetch gives way before it answers.
+    /// Sets how often a fetch yields before it answers.
     pub fn pends(&self, times: u32) {
         self.script().pending = times;
     }
 
-    /// How long a fetch takes.
+    /// Sets the time that a fetch takes.
     pub fn takes(&self, time: Duration) {
         self.script().slow = time;
     }
 
-    /// When the fetches were.
+    /// Returns the times of the fetches.
     pub fn fetches(&self) -> Vec<tokio::time::Instant> {
         self.script().fetches.clone()
     }
@@ -138,7 +138,7 @@ impl Source for Scripted {
             (script.pending, script.slow)
         };
         for _ in 0..pending {
-            // Half of what there is, as a connection would give it.
+            // A part of the bytes, as from a connection.
             into.extend_from_slice(b"half");
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! The ticks of a poller while all is well, and while the source is down.
+//! The ticks of a poller with a good source, and with a source that is down.
 
 use super::support::{Answer, Limit, NOW, SECOND, Scripted, builder, copy, in_force, limit, published, shape};
 use std::{sync::Arc, time::Duration};
@@ -38,7 +38,7 @@ async fn every_tick_builds_again_and_the_old_value_is_kept_for_one_tick() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_the_last_good_rules_stay_for_ever() {
+async fn by_default_the_last_good_rules_stay_forever() {
     let source = Scripted::new(Answer::Bytes(published(shape(1), 1, 1, &[limit(1, 1)])));
     let mut poller = builder(&source, shape(1)).build(copy).unwrap();
     poller.tick().await.unwrap();
@@ -49,7 +49,7 @@ async fn by_default_the_last_good_rules_stay_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rules_that_are_too_old_give_way_to_the_defaults_until_the_next_good_read() {
+async fn stale_rules_are_replaced_by_the_defaults_until_the_next_good_read() {
     let good = published(shape(1), 1, 1, &[limit(1, 1)]);
     let source = Scripted::new(Answer::Bytes(good.clone()));
     let mut poller = builder(&source, shape(1))
@@ -66,7 +66,7 @@ async fn rules_that_are_too_old_give_way_to_the_defaults_until_the_next_good_rea
     advance(Duration::from_millis(1)).await;
     poller.tick().await.unwrap_err();
     assert_eq!((in_force(&current), poller.readings().now().in_force), (vec![limit(9, 9)], InForce::Defaults));
-    // What went back is still refused.
+    // An older version is still refused.
     source.gives(&published(shape(1), 1, 0, &[limit(2, 2)]));
     assert_eq!(poller.tick().await.unwrap_err().kind(), "backwards");
     source.gives(&good);
@@ -97,7 +97,7 @@ async fn rules_that_make_the_build_panic_do_not_keep_stale_ones_in_force() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readings_tell_both_ages_the_fill_and_how_ticks_ended() {
+async fn readings_report_both_ages_the_fill_and_the_ticks_by_result() {
     let source = Scripted::down();
     let begun = tokio::time::Instant::now();
     let wall_clock = WallClock::from_fn(move || NOW + tokio::time::Instant::now().saturating_duration_since(begun));
@@ -131,7 +131,7 @@ async fn readings_tell_both_ages_the_fill_and_how_ticks_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_ahead_of_the_clock_is_taken_within_the_allowance_and_has_no_age() {
+async fn a_publication_ahead_of_the_clock_is_accepted_within_the_allowance_with_age_zero() {
     let source = Scripted::new(Answer::Bytes(published(shape(1), 1, 1, &[])));
     let behind = WallClock::from_fn(|| NOW - 86_400 * SECOND);
     let mut poller = builder(&source, shape(1)).wall_clock(behind.clone()).build(copy).unwrap();

@@ -1,4 +1,4 @@
-//! The work of a tick: the same, whatever happens.
+//! The work of a tick, which never varies.
 
 use super::support::{Answer, NOW, SECOND, Scripted};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -26,7 +26,7 @@ fn did(change: impl FnOnce(&mut Work)) {
     WORK.set(work);
 }
 
-/// A rule that tells when it is decoded and validated.
+/// A rule that records when it is decoded and validated.
 #[derive(Clone, Serialize)]
 struct Telling(u32);
 
@@ -53,7 +53,7 @@ impl Rule for Telling {
     }
 }
 
-/// Refuses what has a 13 in its first slot.
+/// Refuses rules with a 13 in the first slot.
 struct Target;
 
 impl Build<Telling> for Target {

@@ -1,4 +1,4 @@
-//! Rules that each work, and do not work together.
+//! Rules that are valid alone but not together.
 
 use super::fixture::{Limit, Memory, SLOTS, rules, shape};
 use std::sync::{
@@ -16,7 +16,7 @@ fn version(epoch: u64, version: u64) -> Version {
     Version { epoch, version }
 }
 
-/// Takes one tenant once, and counts the slots that it was shown.
+/// Refuses a tenant in two rules, and counts the slots that it gets.
 #[derive(Clone, Default)]
 struct Tenants(Arc<AtomicUsize>);
 
@@ -39,7 +39,7 @@ impl Build<Limit> for Tenants {
 #[tokio::test(start_paused = true)]
 async fn a_publisher_refuses_what_every_poller_would_refuse() {
     let twice = vec![Limit { tenant: 7, rate: 1 }, Limit { tenant: 7, rate: 2 }];
-    // Without the check it is published, and refused where it is read.
+    // Without the check, the rules are published and the readers refuse them.
     let unchecked = Memory::default();
     let mut publisher = Publisher::<Limit, _>::builder(unchecked.clone(), shape()).build().expect("settings that work");
     publisher.publish(&twice).await.expect("each of them works");
@@ -86,5 +86,5 @@ async fn two_rules_for_one_stack_are_found_without_the_stack() {
     let rule = |name| StackRule::new(name, StackConfig::default()).expect("a rule that works");
     publisher.publish(&[rule("one"), rule("another")]).await.expect("two stacks");
     let error = publisher.publish(&[rule("one"), rule("one")]).await.expect_err("one stack, two rules");
-    assert!(chain(&error).ends_with("stacks.name = \"one\": must be that of one rule only"), "{}", chain(&error));
+    assert!(chain(&error).ends_with("stacks.name = \"one\": must appear in one rule only"), "{}", chain(&error));
 }

@@ -44,12 +44,12 @@ pub fn shape() -> Shape {
     Shape::for_rules::<Limit>(SLOTS).expect("a rule like any")
 }
 
-/// `count` rules, which differ from those of any other rate.
+/// Returns `count` rules, which differ from those of any other rate.
 pub fn rules(count: u64, rate: u32) -> Vec<Limit> {
     (0..count).map(|tenant| Limit { tenant, rate }).collect()
 }
 
-/// The fate of the next calls of a sink.
+/// The behaviour of the next calls of a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Way {
     #[default]
@@ -67,20 +67,20 @@ pub enum Way {
 }
 
 #[derive(Default)]
-struct State {
+struct SinkState {
     bytes: Option<Vec<u8>>,
     way: Way,
     reads: Vec<usize>,
     writes: usize,
 }
 
-/// Keeps the bytes in memory. Clones share them.
+/// A sink in memory. Clones share it.
 #[derive(Clone, Default)]
-pub struct Memory(Arc<Mutex<State>>);
+pub struct Memory(Arc<Mutex<SinkState>>);
 
 impl Memory {
-    fn with<R>(&self, with: impl FnOnce(&mut State) -> R) -> R {
-        with(&mut self.0.lock().expect("nobody panics with it"))
+    fn with<R>(&self, with: impl FnOnce(&mut SinkState) -> R) -> R {
+        with(&mut self.0.lock().expect("no caller panics with the lock"))
     }
 
     pub fn go(&self, way: Way) {
@@ -105,7 +105,7 @@ impl Memory {
         (epoch, version, rules)
     }
 
-    /// How much each read asked for, and how many writes began.
+    /// The limit of each read, and the number of writes that began.
     pub fn calls(&self) -> (Vec<usize>, usize) {
         self.with(|state| (state.reads.clone(), state.writes))
     }

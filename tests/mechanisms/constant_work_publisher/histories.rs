@@ -1,4 +1,5 @@
-//! Random histories of one publisher at a time that starts again, fails and is dropped, over a sink that is damaged.
+//! Random histories of a publisher that is restarted, fails and is dropped, with a sink that is damaged. One publisher
+//! runs at a time.
 
 use super::fixture::{Limit, Memory, Way, publisher, rules, shape};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -14,7 +15,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Whether what is there was fit to be read.
+    /// Reads the sink. Returns whether it contained a good snapshot.
     fn look(&mut self, sink: &Memory) -> bool {
         let Ok(snapshot) = Snapshot::<Limit>::decode(&sink.bytes(), shape()) else { return false };
         let known = self.rules.entry(snapshot.version).or_insert_with(|| snapshot.rules.clone());
@@ -63,7 +64,7 @@ async fn readers_never_see_a_version_go_back_or_change() {
                 Ok(Err(PublishError::Unknown(_))) => {
                     assert!(!has_published && !whole, "one that knows heals, and what is whole is known");
                     refusals += 1;
-                    // An operator puts back the snapshot that the readers had.
+                    // An operator restores the snapshot that the readers had.
                     let last = Snapshot {
                         version: reader.last,
                         published_at_nanos: 0,
@@ -75,7 +76,7 @@ async fn readers_never_see_a_version_go_back_or_change() {
                 }
                 Ok(Err(error)) => {
                     assert!(way != Way::Well, "{error:?}");
-                    // After a write that was to be, the version is known.
+                    // After an attempted write, the version is known.
                     has_published |= way == Way::NotWritable || way == Way::Unanswered;
                 }
                 Err(_) => has_published = true,

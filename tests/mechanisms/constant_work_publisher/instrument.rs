@@ -1,4 +1,4 @@
-//! What metrics read of a publisher.
+//! The metrics of a publisher.
 
 use super::fixture::{Memory, Way, publisher, rules};
 use crate::instruments::{number, read};
@@ -7,7 +7,7 @@ use steadfast::constant_work::PublishError;
 use tokio::time::advance;
 
 #[tokio::test(start_paused = true)]
-async fn the_version_the_age_and_the_failures_by_kind_are_read_from_the_beginning_on() {
+async fn version_age_and_failures_by_kind_are_reported_from_the_start() {
     let sink = Memory::default();
     let mut publisher = publisher(&sink);
     let readings = publisher.readings();

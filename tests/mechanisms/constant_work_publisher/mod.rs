@@ -1,4 +1,4 @@
-//! Publishing snapshots: versions, refusals, and what goes wrong with a sink.
+//! Publishing snapshots: versions, refusals, and faults of a sink.
 
 mod checks;
 mod fixture;

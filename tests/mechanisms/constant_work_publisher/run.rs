@@ -24,7 +24,7 @@ enum Given {
     Nothing,
 }
 
-/// Runs one with a period of 10 s and a timeout of 4 s on rules that a test may change.
+/// Runs a publisher with a period of 10 s and a timeout of 4 s, on rules that a test may change.
 fn run(
     sink: &Memory,
     given: &Arc<Mutex<Given>>,
@@ -72,7 +72,10 @@ async fn no_failure_ends_it() {
     sleep(secs(1)).await;
     set(Given::Error);
     sleep(secs(10)).await;
-    assert_eq!(readings.last_error().as_deref(), Some("there are no rules to publish: the database is away"));
+    assert_eq!(
+        readings.last_error().as_deref(),
+        Some("the rules to publish could not be obtained: the database is away")
+    );
     set(Given::Nothing);
     sleep(secs(10)).await;
     set(Given::Rules(9));
@@ -92,7 +95,7 @@ async fn no_failure_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn periods_that_are_missed_are_left_out() {
+async fn missed_periods_are_skipped() {
     let sink = Memory::default();
     let publisher = builder(&sink).period(secs(10)).timeout(secs(100)).build().expect("settings that work");
     let readings = publisher.readings();

@@ -10,7 +10,7 @@ use std::{
 use steadfast::constant_work::{PublishError, Publisher, Refusal, Snapshot, SourceFailure};
 
 #[tokio::test]
-async fn whatever_is_corrupt_is_healed_by_one_publication() {
+async fn one_publication_repairs_a_corrupt_snapshot() {
     let sink = Memory::default();
     let mut publisher = publisher(&sink);
     publisher.publish(&rules(2, 5)).await.expect("a sink that is right");
@@ -32,7 +32,7 @@ async fn whatever_is_corrupt_is_healed_by_one_publication() {
         publisher.publish(&rules(2, 5)).await.expect("it is replaced");
         assert_eq!(sink.published(), (1, 1, rules(2, 5)));
     }
-    // With other rules, too.
+    // A publication of changed rules repairs it, too.
     sink.put(good[1..].to_vec());
     publisher.publish(&rules(2, 6)).await.expect("it is replaced");
     assert_eq!(sink.published(), (1, 2, rules(2, 6)));
@@ -42,7 +42,7 @@ async fn whatever_is_corrupt_is_healed_by_one_publication() {
 }
 
 #[tokio::test]
-async fn a_restored_backup_is_replaced_by_what_is_later() {
+async fn a_restored_backup_is_replaced_by_a_later_version() {
     let sink = Memory::default();
     let mut publisher = publisher(&sink);
     publisher.publish(&rules(1, 1)).await.expect("a sink that is right");
@@ -56,7 +56,7 @@ async fn a_restored_backup_is_replaced_by_what_is_later() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_knows_no_version_leaves_what_it_cannot_read() {
+async fn a_publisher_without_a_version_leaves_an_unreadable_snapshot() {
     let sink = Memory::default();
     publisher(&sink).publish(&rules(1, 1)).await.expect("a sink that is right");
     let mut corrupt = sink.bytes();
@@ -69,7 +69,7 @@ async fn a_publisher_that_knows_no_version_leaves_what_it_cannot_read() {
             assert!(matches!(error, PublishError::Unknown(_)), "{error:?}");
             assert_eq!(sink.bytes(), bytes);
         }
-        // The way out: an operator removes it.
+        // An operator removes the snapshot.
         sink.put(None);
         publisher.publish(&rules(1, 1)).await.expect("there is nothing");
         assert_eq!(sink.published(), (2, 1, rules(1, 1)));
@@ -86,7 +86,7 @@ async fn a_later_format_is_never_replaced() {
     let end = later.len() - 4;
     let checksum = crc32(&later[..end]).to_le_bytes();
     later[end..].copy_from_slice(&checksum);
-    // Longer than what is read at first.
+    // The snapshot is longer than the first read.
     sink.put(later.clone());
     for _ in 0..2 {
         let error = publisher.publish(&rules(1, 2)).await.expect_err("somebody else's");
@@ -95,14 +95,14 @@ async fn a_later_format_is_never_replaced() {
     }
 }
 
-/// Bit by bit, as of zlib.
+/// Computes the CRC-32 of zlib bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |sum: u32| if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
     !bytes.iter().fold(!0, |sum, &byte| (0..8).fold(sum ^ u32::from(byte), |sum, _| step(sum)))
 }
 
 #[tokio::test]
-async fn a_version_that_may_have_been_written_belongs_to_its_rules() {
+async fn a_version_that_may_have_been_written_is_not_given_to_other_rules() {
     for way in [Way::NotWritable, Way::Unanswered] {
         let sink = Memory::default();
         let mut publisher = publisher(&sink);
@@ -125,7 +125,7 @@ async fn a_version_that_may_have_been_written_belongs_to_its_rules() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_not_written_to() {
+async fn a_sink_whose_read_fails_is_not_written_to() {
     let sink = Memory::default();
     let mut publisher = publisher(&sink);
     publisher.publish(&rules(1, 1)).await.expect("a sink that is right");
@@ -150,7 +150,7 @@ async fn a_sink_that_hangs_costs_the_timeout() {
     }
 }
 
-/// Drops the future after this many polls, unless it has ended before.
+/// Drops the future after this many polls, unless it completes earlier.
 async fn poll_times<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;

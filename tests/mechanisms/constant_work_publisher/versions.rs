@@ -1,4 +1,4 @@
-//! Which version rules are published by, and when they are not.
+//! Which version a publication gets, and when the publisher refuses.
 
 use super::fixture::{Clock, Limit, Memory, SLOTS, builder, publisher, rules, shape};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ fn version(epoch: u64, version: u64) -> Version {
 }
 
 #[tokio::test]
-async fn the_version_moves_on_with_the_rules_alone() {
+async fn the_version_changes_only_with_the_rules() {
     let (sink, clock) = (Memory::default(), Clock::default());
     let mut publisher = builder(&sink).wall_clock(clock.wall_clock()).epoch(3).build().expect("settings that work");
     let steps = [(2, 5, 1), (2, 5, 1), (2, 6, 2), (3, 6, 3), (0, 0, 4), (0, 0, 4), (u64::from(SLOTS), 5, 5), (2, 5, 6)];
@@ -25,12 +25,12 @@ async fn the_version_moves_on_with_the_rules_alone() {
         assert_eq!((u64::from(published.used), published.slots, published.bytes), (count, SLOTS, shape().length()));
         assert_eq!(sink.snapshot(), Snapshot { version: version(3, expected), published_at_nanos: time, rules });
     }
-    // Every publication is a read and a write of all of it.
+    // Every publication reads and writes the whole snapshot.
     assert_eq!(sink.calls(), (vec![shape().length() + 1; 8], 8));
 }
 
 #[tokio::test]
-async fn a_rule_like_an_unused_slot_is_a_rule_more() {
+async fn a_rule_equal_to_the_inert_one_counts_as_a_rule() {
     let sink = Memory::default();
     let mut publisher = publisher(&sink);
     for (count, expected) in [(0, 1), (1, 2), (1, 2), (2, 3), (0, 4)] {
@@ -52,7 +52,7 @@ async fn the_time_of_publication_never_goes_back() {
 }
 
 #[tokio::test]
-async fn rules_that_make_no_snapshot_are_refused_and_what_is_published_stays() {
+async fn rules_that_cannot_be_encoded_are_refused_and_the_snapshot_stays() {
     let sink = Memory::default();
     let mut publisher = publisher(&sink);
     let readings = publisher.readings();
@@ -66,7 +66,7 @@ async fn rules_that_make_no_snapshot_are_refused_and_what_is_published_stays() {
     let error = publisher.publish(&invalid).await.expect_err("a rule without a rate");
     let PublishError::Encode(EncodeError::Rule { slot: 1, error: cause }) = &error else { panic!("{error:?}") };
     assert_eq!((cause.field(), error.kind()), ("limit.rate", "rule"));
-    let text = "the rules make no snapshot: the rule in slot 1 cannot work: limit.rate = 0: must be above 0";
+    let text = "the rules cannot be encoded: the rule in slot 1 is invalid: limit.rate = 0: must be above 0";
     assert_eq!((&*chain(&error), readings.last_error().as_deref()), (text, Some(text)));
     assert_eq!(sink.bytes(), before);
     assert_eq!(sink.calls().1, 1, "nothing was written");
@@ -89,7 +89,7 @@ async fn a_rule_that_is_too_long_is_refused() {
     };
 }
 
-/// It serializes to other bytes than it is deserialized from.
+/// Serializes to bytes that it cannot be deserialized from.
 #[derive(Serialize, Deserialize)]
 struct Uneven(#[serde(serialize_with = "as_text")] u8);
 
@@ -110,7 +110,7 @@ impl Rule for Uneven {
 }
 
 #[tokio::test]
-async fn what_no_reader_would_take_is_not_written() {
+async fn a_snapshot_that_readers_would_refuse_is_not_written() {
     let sink = Memory::default();
     let shape = Shape::new(2, 10).expect("a shape");
     let mut publisher = Publisher::builder(sink.clone(), shape).build().expect("settings that work");
@@ -120,14 +120,14 @@ async fn what_no_reader_would_take_is_not_written() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_starts_again_goes_on() {
+async fn a_restarted_publisher_continues_from_the_published_version() {
     let sink = Memory::default();
     publisher(&sink).publish(&rules(2, 5)).await.expect("a sink that is right");
     publisher(&sink).publish(&rules(2, 5)).await.expect("a sink that is right");
     assert_eq!(sink.published(), (1, 1, rules(2, 5)));
     publisher(&sink).publish(&rules(2, 6)).await.expect("a sink that is right");
     assert_eq!(sink.published(), (1, 2, rules(2, 6)));
-    // A higher epoch begins at version 1, whatever was published.
+    // A higher epoch begins at version 1.
     let mut later = builder(&sink).epoch(9).build().expect("settings that work");
     for (rate, version) in [(6, 1), (6, 1), (7, 2)] {
         later.publish(&rules(2, rate)).await.expect("a sink that is right");
@@ -139,7 +139,7 @@ async fn a_publisher_that_starts_again_goes_on() {
 }
 
 #[tokio::test]
-async fn another_schema_or_shape_is_gone_on_from() {
+async fn a_publisher_continues_from_a_snapshot_of_another_schema_or_shape() {
     /// The same fields with another meaning.
     #[derive(Serialize, Deserialize)]
     struct Next(Limit);
@@ -174,7 +174,7 @@ async fn the_publisher_that_started_later_overtakes_the_earlier() {
     let sink = Memory::default();
     let (mut one, mut two) = (publisher(&sink), publisher(&sink));
     one.publish(&rules(1, 1)).await.expect("a sink that is right");
-    // The same rules are no quarrel.
+    // Equal rules are no conflict.
     two.publish(&rules(1, 1)).await.expect("a sink that is right");
     one.publish(&rules(1, 1)).await.expect("a sink that is right");
     two.publish(&rules(2, 2)).await.expect("a sink that is right");
@@ -184,7 +184,7 @@ async fn the_publisher_that_started_later_overtakes_the_earlier() {
         assert!(matches!(error, PublishError::Overtaken { found, own } if (found, own) == expected), "{error:?}");
         assert_eq!(sink.published(), (1, 2, rules(2, 2)));
     }
-    // One of a larger shape does so, too.
+    // A publisher with a larger shape also overtakes.
     let shape = Shape::for_rules::<Limit>(100).expect("a rule like any");
     let mut larger = Publisher::builder(sink.clone(), shape).build().expect("settings that work");
     larger.publish(&rules(2, 2)).await.expect("a sink that is right");
@@ -193,7 +193,7 @@ async fn the_publisher_that_started_later_overtakes_the_earlier() {
 }
 
 #[tokio::test]
-async fn other_rules_by_the_same_version_are_a_conflict() {
+async fn other_rules_under_the_same_version_are_a_conflict() {
     let (sink, elsewhere) = (Memory::default(), Memory::default());
     let mut one = publisher(&sink);
     one.publish(&rules(1, 1)).await.expect("a sink that is right");
@@ -204,13 +204,13 @@ async fn other_rules_by_the_same_version_are_a_conflict() {
         assert!(matches!(error, PublishError::Conflict { version: found } if found == version(1, 1)), "{error:?}");
         assert_eq!((error.kind(), sink.bytes()), ("conflict", elsewhere.bytes()));
     }
-    // One that starts again goes on from whatever is there.
+    // A restarted publisher continues from the published version.
     publisher(&sink).publish(&rules(1, 1)).await.expect("a sink that is right");
     assert_eq!(sink.published(), (1, 2, rules(1, 1)));
 }
 
 #[tokio::test]
-async fn a_version_is_the_last_at_some_time() {
+async fn the_last_version_of_an_epoch_can_be_used_up() {
     let sink = Memory::default();
     let last = Snapshot { version: version(1, u64::MAX), published_at_nanos: 0, rules: rules(1, 1) };
     let mut bytes = Vec::new();
